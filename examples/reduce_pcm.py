@@ -1,0 +1,36 @@
+"""Reduce the measurements of the 2014 PCM array to the table that onnx-analog ships as channel `pcm`.
+
+    python examples/reduce_pcm.py pcm_array_2014.csv onnx_analog/channels/data/pcm.json
+
+The CSV holds device, input_volts and resistance_ohm: 83,931 pairs of 7 devices at 101 inputs. Resistances are taken as
+log10; inputs and outputs are scaled to [-1, 1] by their extremes; the devices are pooled as they are, with no
+alignment; at each input the table keeps mean and standard deviation of all reads there (k = 1).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from onnx_analog.channels.base import Source
+from onnx_analog.channels.measured import from_pairs, read_columns
+
+SOURCE = Source(
+    citation="Zarcone et al., Scientific Reports 10 (2020), measurements PCM_20140605",
+    figure="83,931 pairs of 7 devices at 101 inputs, pooled and not aligned",
+    licence="the measurements have none, so only this table of 101 means and standard deviations is kept",
+    left_out="which device a cell is (three quarters of the variance), drift, correlation of one cell's reads",
+)
+
+
+def main(raw: str, out: str) -> None:
+    columns = ("input_volts", "resistance_ohm")
+    inputs, outputs = read_columns(Path(raw), columns)
+    channel = from_pairs(inputs, outputs, name="pcm", units=columns, log=True, source=SOURCE)
+    body = {key: value for key, value in channel.to_dict().items() if key != "family"}
+    Path(out).write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

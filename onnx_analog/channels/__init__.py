@@ -1,0 +1,128 @@
+"""Channels: what a memory cell returns for what was written to it.
+
+Channels are found by the entry point group `onnx_analog.channels`, so that an installed package can bring its own. An
+entry is a channel class, or a function of keyword arguments that returns a channel.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from onnx_analog.channels.base import Channel as Channel
+from onnx_analog.channels.base import GaussianChannel as GaussianChannel
+from onnx_analog.channels.base import Source as Source
+from onnx_analog.channels.building import build
+from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
+from onnx_analog.channels.measured import Scale as Scale
+from onnx_analog.channels.measured import TableChannel as TableChannel
+from onnx_analog.channels.measured import from_pairs as from_pairs
+from onnx_analog.errors import ChannelError
+
+GROUP = "onnx_analog.channels"
+DEFAULT = "pcm"
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def available() -> dict[str, EntryPoint]:
+    """Return the entry points of all channels that are installed, by name."""
+    return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
+
+
+def resolve(spec: str | Channel) -> Channel:
+    """Return the channel that `spec` names.
+
+    Parameters
+    ----------
+    spec : str or Channel
+        A name (`pcm`), a name with options (`gaussian:sigma=0.1,low=0,high=1`), the path of a channel's JSON file, or
+        a channel, which is returned as it is.
+
+    Raises
+    ------
+    ChannelError
+        If there is no such channel, or not with these options.
+
+    Examples
+    --------
+    >>> resolve("gaussian:sigma=0.2").sigma
+    0.2
+    """
+    if isinstance(spec, Channel):
+        return spec
+    if spec.endswith(".json"):
+        return _from_file(Path(spec))
+    name, _, options = spec.partition(":")
+    maker = _load(name)
+    return _call(maker, name, _options(maker, name, options))
+
+
+def from_dict(body: Mapping[str, Any]) -> Channel:
+    """Return the channel that `Channel.to_dict` wrote.
+
+    Raises
+    ------
+    ChannelError
+        If its family is not installed, or `body` is not what that family writes.
+    """
+    family = body.get("family", "")
+    cls = _load(family)
+    if not (isinstance(cls, type) and issubclass(cls, Channel)):
+        raise ChannelError(f"{family!r} is not a family of channels, so none can be built from its fields")
+    return _call(lambda **fields: build(cls, fields), family, {k: v for k, v in body.items() if k != "family"})
+
+
+def _from_file(path: Path) -> Channel:
+    try:
+        return from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, AttributeError) as error:
+        if isinstance(error, ChannelError):
+            raise
+        raise ChannelError(f"cannot read a channel from {str(path)!r}: {error}") from error
+
+
+def _load(name: str) -> Callable[..., Any]:
+    found = available()
+    if name not in found:
+        close = difflib.get_close_matches(name, found, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ChannelError(f"no channel is called {name!r}.{hint} There are: {', '.join(found) or 'none'}.")
+    maker: Callable[..., Any] = found[name].load()
+    return maker
+
+
+def _call(maker: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Channel:
+    try:
+        inspect.signature(maker).bind(**options)
+        channel = maker(**options)
+    except TypeError as error:
+        raise ChannelError(f"channel {name!r}: {error}") from error
+    if not isinstance(channel, Channel):
+        raise ChannelError(f"entry point {name!r} gives {type(channel).__name__}, which is not a Channel")
+    return channel
+
+
+def _options(maker: Callable[..., Any], name: str, text: str) -> dict[str, Any]:
+    parameters = inspect.signature(maker).parameters
+    options: dict[str, Any] = {}
+    for pair in filter(None, text.split(",")):
+        key, equals, value = pair.partition("=")
+        if key not in parameters or not equals:
+            known = ", ".join(parameters) or "none"
+            raise ChannelError(f"channel {name!r} has no option {key!r}; options are {known}, as in {name}:key=value")
+        options[key] = _parse(value, str(parameters[key].annotation), f"{name}:{pair}")
+    return options
+
+
+def _parse(value: str, annotation: str, where: str) -> Any:
+    try:
+        if annotation in ("float", "int"):
+            return float(value) if annotation == "float" else int(value)
+        return _FLAGS[value.lower()] if annotation == "bool" else value
+    except (ValueError, KeyError):
+        raise ChannelError(f"{where!r}: {value!r} is not a {annotation}") from None

@@ -1,0 +1,28 @@
+"""Dataclasses from JSON: the inverse of `dataclasses.asdict`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], body: Mapping[str, Any]) -> T:
+    """Return `cls` with the fields in `body`; lists become tuples, mappings the dataclasses that the fields ask for.
+
+    Raises
+    ------
+    TypeError
+        If `body` is no mapping, or lacks a field or has one too many.
+    """
+    hints = get_type_hints(cls)
+    wanted = {field.name: field.init for field in fields(cls)}  # type: ignore[arg-type]  # a dataclass
+    return cls(**{name: _value(hints.get(name), value) for name, value in body.items() if wanted.get(name, True)})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    if isinstance(value, Mapping) and isinstance(hint, type) and is_dataclass(hint):
+        return build(hint, value)
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,258 @@
+r"""Weights to planes and back: arrays only, no ONNX.
+
+For a class that holds magnitudes low..high, and a channel that holds levels s0..s1 (Isik et al. 2020, section 2, with
+β chosen so that the class fills the span):
+
+    α = (s1 - s0) / (high - low)     β = α·low - s0     level = α·|w| - β     |w| = (level + β) / α
+
+Noise of standard deviation σ in a level is noise of σ/α in the weight.
+
+α and β are float32 numbers, levels are computed with them in float64 and rounded once. Decoding is one sum and one
+quotient in float32, so the decoded magnitude differs from the stored one by at most
+
+    u·(4·|w| + 4·S/α)     with u = 2**-24 and S = max(|s0|, |s1|)
+
+(level, sum and quotient round once each; clipping the level to the span moves it by no more than α and β were rounded).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_analog.errors import ModelError
+
+Floats = NDArray[np.float32]
+Bits = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+Span = tuple[float, float]
+
+_CHUNK = 2**20  # elements that are looked at at once, so that no second copy of a large tensor is made
+_NORMAL = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
+
+# ---------------------------------------------------------------------------------- the largest of many arrays
+
+
+class Cut(NamedTuple):
+    """A magnitude that parts the largest from the rest: all above it, and the first `ties` equal to it."""
+
+    magnitude: float
+    ties: int
+
+
+def cut_largest(arrays: Sequence[NDArray[Any]], count: int) -> Cut:
+    """Return the cut that leaves exactly `count` elements of largest magnitude, over all `arrays`.
+
+    Magnitudes are compared as float32. The bits of non-negative floats order as the floats do, so two histograms, of
+    the upper and then of the lower 16 bits, find the cut exactly with no array copied or sorted.
+
+    Parameters
+    ----------
+    arrays : sequence of float arrays of any shapes
+        Finite numbers.
+    count : int
+        From 0 to the number of elements.
+
+    Examples
+    --------
+    >>> cut_largest([np.array([1.0, -3.0, 2.0, 2.0])], 2)
+    Cut(magnitude=2.0, ties=1)
+    """
+    if count == 0:
+        return Cut(np.inf, 0)
+    upper = sum((_histogram(bits >> 16) for bits in _chunks(arrays)), np.zeros(2**16, np.int64))
+    high, left = _bin_of(upper, count)
+    lower = sum(
+        (_histogram(bits[bits >> 16 == high] & 0xFFFF) for bits in _chunks(arrays)), np.zeros(2**16, np.int64)
+    )
+    low, ties = _bin_of(lower, left)
+    return Cut(float(np.uint32(high << 16 | low).view(np.float32)), ties)
+
+
+def _chunks(arrays: Iterable[NDArray[Any]]) -> Iterable[NDArray[np.uint32]]:
+    for array in arrays:
+        flat = array.reshape(-1)
+        for start in range(0, flat.size, _CHUNK):
+            yield magnitude(flat[start : start + _CHUNK]).view(np.uint32)
+
+
+def _histogram(values: NDArray[np.uint32]) -> NDArray[np.int64]:
+    return np.bincount(values, minlength=2**16)
+
+
+def _bin_of(histogram: NDArray[np.int64], count: int) -> tuple[int, int]:
+    """Return the bin in which the `count`-th largest lies, and how many of that bin belong to the largest."""
+    from_top = np.cumsum(histogram[::-1])
+    place = int(np.searchsorted(from_top, count))
+    before = int(from_top[place - 1]) if place else 0
+    return histogram.size - 1 - place, count - before
+
+
+def magnitude(array: NDArray[Any]) -> Floats:
+    """Return absolute values as float32."""
+    size: Floats = np.abs(array.astype(np.float32, copy=False))
+    return size
+
+
+def mark_largest(array: NDArray[Any], cut: Cut) -> tuple[Bits, Cut]:
+    """Mark the elements on the upper side of `cut`, ties in the order of the flat index.
+
+    Returns
+    -------
+    marks : bool array of the shape of `array`
+    cut : Cut
+        What is left of it for the arrays that follow.
+
+    Examples
+    --------
+    >>> mark_largest(np.array([1.0, -3.0, 2.0, 2.0]), Cut(2.0, 1))
+    (array([False,  True,  True, False]), Cut(magnitude=2.0, ties=0))
+    """
+    size = magnitude(array)
+    marks: Bits = size > cut.magnitude
+    ties = np.flatnonzero(size == cut.magnitude)[: cut.ties]
+    marks.reshape(-1)[ties] = True
+    return marks, Cut(cut.magnitude, cut.ties - ties.size)
+
+
+# ------------------------------------------------------------------------------------------------ classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightClass:
+    """Magnitudes (of the code `raw`: signed weights) that share one scale and one number of cells.
+
+    Parameters
+    ----------
+    low, high : float
+        The interval that fills the channel's span, in the unit of the weights; both 0 for an empty class.
+    alpha, beta : float
+        Scale and shift, exactly representable as float32.
+    cells : int, >= 1
+        Cells that are averaged for one level.
+    """
+
+    low: float
+    high: float
+    alpha: float
+    beta: float
+    cells: int
+
+
+def fit_class(low: float, high: float, *, span: Span, cells: int) -> WeightClass:
+    """Return the class whose magnitudes `low` to `high` fill `span`.
+
+    A class of one value has no width: 0 is then included in it, so that α stays finite.
+
+    Raises
+    ------
+    ModelError
+        If α is no normal float32 number: the magnitudes are too close to the ends of its range.
+
+    Examples
+    --------
+    >>> fit_class(0.5, 2.5, span=(0.0, 1.0), cells=1)
+    WeightClass(low=0.5, high=2.5, alpha=0.5, beta=0.25, cells=1)
+    """
+    if low == high:
+        low, high = min(low, 0.0), max(high, 0.0)
+    with np.errstate(over="ignore", under="ignore"):
+        alpha = float(np.float32((span[1] - span[0]) / (high - low)))
+        beta = float(np.float32(alpha * low - span[0]))
+    if not _NORMAL[0] <= alpha <= _NORMAL[1]:
+        raise ModelError(f"magnitudes from {low:.3g} to {high:.3g} cannot be scaled to {span} in float32")
+    return WeightClass(low=low, high=high, alpha=alpha, beta=beta, cells=cells)
+
+
+def empty_class(cells: int) -> WeightClass:
+    """Return a class that holds nothing."""
+    return WeightClass(low=0.0, high=0.0, alpha=1.0, beta=0.0, cells=cells)
+
+
+# ------------------------------------------------------------------------------------------------- planes
+
+
+class Planes(NamedTuple):
+    """One weight tensor, taken apart. N weights of n are stored, in the order of the flat index.
+
+    Attributes
+    ----------
+    level : float32 array of shape (N,)
+        What the cells are asked to return, in the channel's unit.
+    mask : bool array of shape (n,), or None
+        Which weights are stored; None if all are.
+    sign : bool array of shape (N,), or None
+        True where negative; None if the level carries the sign.
+    index : uint8 array of shape (N,), or None
+        Class; None if there is one only.
+    """
+
+    level: Floats
+    mask: Bits | None
+    sign: Bits | None
+    index: Bytes | None
+
+
+def split(weight: NDArray[Any], *, sign_in_header: bool) -> tuple[NDArray[Any], Bits | None, Bits | None]:
+    """Return what of `weight` is stored: sizes (N,), mask (n,) and sign (N,), the latter two where there are such.
+
+    Zeros are not stored. Sizes are magnitudes, or signed weights if the sign is not in the header; of the type of
+    `weight` or of float32, whichever is wider.
+    """
+    flat = weight.reshape(-1)
+    mask = flat != 0
+    kept = flat if mask.all() else flat[mask]
+    kept = kept.astype(np.result_type(kept.dtype, np.float32) if kept.dtype.kind == "f" else np.float32, copy=False)
+    return (
+        np.abs(kept) if sign_in_header else kept,
+        None if kept.size == flat.size else mask,
+        kept < 0 if sign_in_header else None,
+    )
+
+
+def levels(size: NDArray[Any], index: Bytes | None, classes: Sequence[WeightClass], *, span: Span) -> Floats:
+    """Return the levels (N,) of `size` (N,): α·size - β in float64, clipped to `span`, rounded once to float32."""
+    alpha = np.array([c.alpha for c in classes])
+    beta = np.array([c.beta for c in classes])
+    place = 0 if index is None else index
+    level = alpha[place] * size.astype(np.float64) - beta[place]
+    return inside(level.astype(np.float32), span)
+
+
+def inside(level: Floats, span: Span) -> Floats:
+    """Return `level` clipped to the float32 numbers inside `span`."""
+    low, high = np.float32(span[0]), np.float32(span[1])
+    low = low if low >= span[0] else np.nextafter(low, np.float32(np.inf))
+    high = high if high <= span[1] else np.nextafter(high, np.float32(-np.inf))
+    clipped: Floats = np.clip(level, low, high)
+    return clipped
+
+
+def unlevel(level: Floats, sign: Bits | None, index: Bytes | None, alpha: Floats, beta: Floats) -> Floats:
+    """Return the stored weights (N,) as float32: (level + β)/α, and the sign. The graph computes the same bits."""
+    place = 0 if index is None else index
+    size: Floats = (level + beta[place]) / alpha[place]
+    return size if sign is None else np.where(sign, -size, size)
+
+
+def join(stored: Floats, mask: Bits | None) -> Floats:
+    """Return all weights (n,): `stored` (N,) where `mask` says so, 0 elsewhere."""
+    if mask is None:
+        return stored
+    dense = np.zeros(mask.size, np.float32)
+    dense[mask] = stored
+    return dense
+
+
+def pack(bits: NDArray[Any]) -> Bytes:
+    """Return bits (n,) as bytes (⌈n/8⌉,), the first bit lowest."""
+    return np.packbits(bits.astype(bool, copy=False), bitorder="little")
+
+
+def unpack(packed: Bytes, count: int) -> Bits:
+    """Return the first `count` bits of `packed`: the inverse of `pack`."""
+    return np.unpackbits(packed, count=count, bitorder="little").view(np.bool_)

@@ -1,0 +1,60 @@
+"""Every error this package raises on purpose.
+
+AnalogError               exit code
+├── OptionError           2   an argument is out of its range, or two exclude each other
+├── ModelError            1   the file is no ONNX model, or not one that a pass can work on
+│   └── NothingToStore    3   no tensor of the model is to be stored
+├── ChannelError          1   no such channel, or not with these options
+│   └── LevelError        1   a level lies outside what a channel can hold
+├── DataError             1   the evaluation data do not fit the model
+├── ManifestError         1   a manifest does not describe its model
+└── OutputError           1   a file cannot be written, or is there already
+
+Each message is one line and says what was found, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AnalogError(Exception):
+    """Base class: catch this to catch them all."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class OptionError(AnalogError, ValueError):
+    """An argument is out of its range, or two exclude each other."""
+
+    exit_code = 2
+
+
+class ModelError(AnalogError):
+    """The file is no ONNX model, or not one that a pass can work on."""
+
+
+class NothingToStore(ModelError):  # noqa: N818 - the name says what happened; it is no fault of the model
+    """No tensor of the model is to be stored."""
+
+    exit_code = 3
+
+
+class ChannelError(AnalogError):
+    """No such channel, or not with these options."""
+
+
+class LevelError(ChannelError, ValueError):
+    """A level lies outside what a channel can hold."""
+
+
+class DataError(AnalogError):
+    """The evaluation data do not fit the model."""
+
+
+class ManifestError(AnalogError, ValueError):
+    """A manifest does not describe its model."""
+
+
+class OutputError(AnalogError, OSError):
+    """A file cannot be written, or is there already."""

@@ -1,0 +1,296 @@
+"""Protected tensors, found again in a protected model.
+
+A protected tensor is one call of a decode function. Its planes are what the call is given, its storage key is an
+attribute of the call, and what all tensors share is in the model's metadata: so other tools may rename values or lift
+them out of a branch, and a tensor keeps its planes, its key and its random stream.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from onnx_analog import channels, encoding
+from onnx_analog.channels import Channel, GaussianChannel
+from onnx_analog.channels.base import add_noise
+from onnx_analog.decoding import DOMAIN, INPUTS
+from onnx_analog.errors import ChannelError, ModelError
+from onnx_analog.randomness import blocks, stream
+from onnx_analog.tensors import scopes
+
+FORMAT = "1"
+FORMAT_KEY = "onnx_analog.format"
+PROTECTION_KEY = "onnx_analog.protection"
+SOURCE_KEY = "onnx_analog.source_sha256"
+COMMAND_KEY = "onnx_analog.command"
+MANIFEST_KEY = "onnx_analog.manifest"
+KEYS = (FORMAT_KEY, PROTECTION_KEY, SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY)
+
+Floats = NDArray[np.float32]
+
+# -------------------------------------------------------------------------------------- what all tensors share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protection:
+    """How a model was protected: what its metadata keep of it."""
+
+    strategy: str
+    scope: str
+    cells: tuple[int, ...]  # per class
+    bits_per_cell: int
+    channel: Channel
+
+    def to_json(self) -> str:
+        """Return the metadata entry."""
+        body = {
+            "strategy": self.strategy,
+            "scope": self.scope,
+            "cells": self.cells,
+            "bits_per_cell": self.bits_per_cell,
+            "channel": self.channel.to_dict(),
+        }
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+    @staticmethod
+    def of(model: ir.Model) -> Protection:
+        """Return how `model` was protected.
+
+        Raises
+        ------
+        ModelError
+            If it is not protected, or not in a way that this version can read.
+        """
+        found = model.metadata_props.get(FORMAT_KEY)
+        if found is None:
+            raise ModelError("the model is not protected: run `onnx-analog protect` on it first")
+        if found != FORMAT:
+            raise ModelError(f"the model is protected in format {found}, and this version reads format {FORMAT}")
+        try:
+            body = json.loads(model.metadata_props[PROTECTION_KEY])
+            return Protection(
+                strategy=str(body["strategy"]),
+                scope=str(body["scope"]),
+                cells=tuple(int(cells) for cells in body["cells"]),
+                bits_per_cell=int(body["bits_per_cell"]),
+                channel=channels.from_dict(body["channel"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"metadata entry {PROTECTION_KEY!r} is damaged ({error!r}): protect the model again") from error
+
+
+def is_protected(model: ir.Model) -> bool:
+    """Return whether `model` holds protected tensors."""
+    return FORMAT_KEY in model.metadata_props or any(True for _ in _calls(model))
+
+
+# ------------------------------------------------------------------------------------------------ one tensor
+
+
+@dataclass(frozen=True, eq=False)
+class StoredTensor:
+    """One protected tensor: N weights of n are stored, in K classes."""
+
+    key: str
+    node: ir.Node  # the call that decodes it
+    graph: ir.Graph
+    in_function: bool
+    inputs: dict[str, ir.Value]
+
+    @property
+    def name(self) -> str:
+        """The weight's name in its own graph."""
+        return self.node.outputs[0].name or ""
+
+    @property
+    def uses(self) -> int:
+        """How many inputs of nodes, and graph outputs, the weight feeds."""
+        output = self.node.outputs[0]
+        return len(tuple(output.uses())) + output.is_graph_output()
+
+    @property
+    def dtype(self) -> ir.DataType:
+        """The weight's element type."""
+        return ir.DataType(self.node.attributes["dtype"].as_int())
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The weight's shape."""
+        return tuple(int(side) for side in self.plane("shape"))
+
+    def plane(self, name: str) -> NDArray[Any]:
+        """Return one input of the call; empty if the strategy has no such plane.
+
+        Raises
+        ------
+        ModelError
+            If the model does not hold it.
+        """
+        if name not in self.inputs:
+            return np.zeros(0, np.uint8)
+        value = self.inputs[name]
+        tensor = value.const_value
+        if tensor is None and value.producer() is not None:
+            attribute = value.producer().attributes.get("value")  # type: ignore[union-attr]
+            tensor = None if attribute is None else attribute.as_tensor()
+        if tensor is None:
+            raise ModelError(f"tensor {self.key!r}: its {name} is not in the model. Protect the original again.")
+        return tensor.numpy()
+
+    @cached_property
+    def level(self) -> Floats:
+        """Levels (N,), float32."""
+        return self.plane("level")
+
+    @cached_property
+    def alpha(self) -> Floats:
+        """α of each class (K,), float32."""
+        return self.plane("alpha")
+
+    @cached_property
+    def beta(self) -> Floats:
+        """β of each class (K,), float32."""
+        return self.plane("beta")
+
+    @cached_property
+    def mask(self) -> encoding.Bits | None:
+        """Which weights are stored (n,), or None if all are."""
+        packed = self.plane("mask")
+        return encoding.unpack(packed, self.size) if packed.size else None
+
+    @cached_property
+    def sign(self) -> encoding.Bits | None:
+        """True where negative (N,), or None if the level carries the sign."""
+        packed = self.plane("sign")
+        return encoding.unpack(packed, self.count) if packed.size else None
+
+    @cached_property
+    def index(self) -> encoding.Bytes | None:
+        """Class (N,), or None if there is one only."""
+        packed = self.plane("class")
+        return encoding.unpack(packed, self.count).view(np.uint8) if packed.size else None
+
+    @property
+    def size(self) -> int:
+        """n, the number of weights."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def count(self) -> int:
+        """N, the number of weights that are stored."""
+        return self.level.size
+
+    def class_counts(self) -> NDArray[np.int64]:
+        """Return how many weights each class holds (K,)."""
+        if self.index is None:
+            return np.array([self.count])
+        return np.bincount(self.index, minlength=self.alpha.size)
+
+    def decode(self, level: Floats | None = None) -> NDArray[Any]:
+        """Return the weight that `level` (N,), or the stored levels, stand for: in its own shape and type."""
+        stored = encoding.unlevel(self.level if level is None else level, self.sign, self.index, self.alpha, self.beta)
+        dense: NDArray[Any] = encoding.join(stored, self.mask).reshape(self.shape).astype(self.dtype.numpy(), copy=False)
+        return dense
+
+    def replace_level(self, level: Floats) -> None:
+        """Put other levels (N,) in place of the stored ones."""
+        value = self.inputs["level"]
+        tensor = ir.Tensor(level, name=value.name)
+        producer = value.producer()
+        if producer is None:
+            value.const_value = tensor
+        else:
+            producer.attributes["value"] = ir.AttrTensor("value", tensor)
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of each plane's bytes, as hex."""
+        names = [name for name in ("level", "mask", "sign", "class") if name in self.inputs]
+        planes = {name: np.ascontiguousarray(self.plane(name)) for name in names}
+        return {name: hashlib.sha256(plane).hexdigest() for name, plane in planes.items() if plane.size}
+
+
+def stored_tensors(model: ir.Model) -> list[StoredTensor]:
+    """Return the protected tensors of `model`, in the order in which they stand in it."""
+    found = [_stored(*call) for call in _calls(model)]
+    for tensor in found:
+        if len(tensor.inputs) != len(INPUTS[tensor.node.op_type]) or tensor.alpha.size != tensor.beta.size:
+            raise ModelError(f"tensor {tensor.key!r}: the call that decodes it is damaged. Protect the original again.")
+    return found
+
+
+def _calls(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph, bool]]:
+    for _, graph, in_function in scopes(model):
+        for node in graph:
+            if node.domain == DOMAIN and node.op_type in INPUTS and not node.attributes["key"].is_ref():
+                yield node, graph, in_function
+
+
+def _stored(node: ir.Node, graph: ir.Graph, in_function: bool) -> StoredTensor:
+    inputs = {name: value for name, value in zip(INPUTS[node.op_type], node.inputs, strict=False) if value is not None}
+    return StoredTensor(node.attributes["key"].as_string(), node, graph, in_function, inputs)
+
+
+# --------------------------------------------------------------------------------------------------- reading
+
+
+def cells_of(tensor: StoredTensor, cells: tuple[int, ...]) -> int | NDArray[np.int64]:
+    """Return the cells of each stored weight: one number, or one for each (N,)."""
+    return cells[0] if tensor.index is None else np.array(cells)[tensor.index]
+
+
+class Reader:
+    """Reads one tensor's levels, as often as asked.
+
+    What does not depend on the trial, σ/√r of each level, is computed once for a Gaussian channel.
+    """
+
+    def __init__(self, tensor: StoredTensor, protection: Protection) -> None:
+        self._key = tensor.key
+        self._level = np.ascontiguousarray(tensor.level, np.float32)
+        self._channel = protection.channel
+        self._cells = cells_of(tensor, protection.cells)
+        self._scale: Floats | None = None
+        self._channel.check(self._level)
+        if isinstance(self._channel, GaussianChannel):
+            self._scale = self._channel.scale(self._level, cells=self._cells)
+
+    def read(self, *, seed: int, trial: int, out: Floats | None = None) -> Floats:
+        """Return levels (N,) as one programming and one read of the array give them, in `out` if given."""
+        read = np.empty_like(self._level) if out is None else out
+        for number, block in enumerate(blocks(self._level.size)):
+            rng = stream(seed, trial, self._key, plane="level", block=number)
+            if self._scale is not None:
+                add_noise(self._level[block], self._scale[block], rng, out=read[block])
+            else:
+                cells = self._cells if isinstance(self._cells, int) else self._cells[block]
+                read[block] = self._channel.read(self._level[block], cells=cells, rng=rng)
+        return read
+
+
+def with_channel(protection: Protection, channel: str | Channel | None) -> Protection:
+    """Return `protection` with another channel in place of its own.
+
+    Raises
+    ------
+    ChannelError
+        If the span of the other does not cover the stored one.
+    """
+    if channel is None:
+        return protection
+    other = channels.resolve(channel)
+    (low, high), (other_low, other_high) = protection.channel.span, other.span
+    if other_low > low or other_high < high:
+        raise ChannelError(
+            f"the model is protected for levels from {low:.4g} to {high:.4g}, but {other} holds {other_low:.4g} to "
+            f"{other_high:.4g}. Protect the original for this channel instead."
+        )
+    fields = {name: getattr(protection, name) for name in ("strategy", "scope", "cells", "bits_per_cell")}
+    return Protection(**fields, channel=other)

@@ -1,0 +1,218 @@
+"""Where weights hide in a model, and which of them are to be stored.
+
+A weight is an initializer or the tensor of a Constant node; of the main graph, of an If, Loop or Scan body, or of a
+model-local function.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from onnx_analog.errors import OptionError
+
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+_PASS_ON = frozenset({"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "DequantizeLinear"})
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """One tensor of a model, wherever it is kept."""
+
+    key: str  # scope path and name: unique in the model
+    scope: str  # "" in the main graph
+    graph: ir.Graph
+    value: ir.Value
+    node: ir.Node | None  # the Constant node; None for an initializer
+    in_function: bool
+
+    @property
+    def name(self) -> str:
+        """The tensor's name in its own graph."""
+        return self.value.name or ""
+
+    @property
+    def tensor(self) -> ir.TensorProtocol:
+        """The tensor as `onnx_ir` holds it."""
+        tensor = self.value.const_value if self.node is None else self.node.attributes["value"].as_tensor()
+        assert tensor is not None
+        return tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return tuple(int(side) for side in self.tensor.shape.numpy())
+
+    def array(self) -> NDArray[Any]:
+        """Return the numbers, in their own type."""
+        return self.tensor.numpy()
+
+    def replace(self, array: NDArray[Any]) -> None:
+        """Put other numbers in their place, in the tensor's own type."""
+        old = self.tensor
+        new = ir.Tensor(
+            np.ascontiguousarray(array, dtype=old.dtype.numpy()),
+            dtype=old.dtype,
+            name=old.name,
+            doc_string=old.doc_string,
+            metadata_props=dict(old.metadata_props),
+        )
+        if self.node is None:
+            self.value.const_value = new
+        else:
+            self.node.attributes["value"] = ir.AttrTensor("value", new)
+
+    def consumers(self) -> tuple[str, ...]:
+        """Return the operators that use the weight in the end, seen through casts and transpositions."""
+        return tuple(sorted(_consumers(self.value)))
+
+
+def _consumers(value: ir.Value) -> Iterator[str]:
+    for node, _ in value.uses():
+        if node.op_type in _PASS_ON:
+            yield from _consumers(node.outputs[0])
+        else:
+            yield node.op_type
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which tensors are to be stored.
+
+    Parameters
+    ----------
+    include, exclude : tuple of str
+        Regular expressions searched for in the tensor's key; none to include means all.
+    min_size : int, >= 1
+        Tensors with fewer elements stay digital.
+
+    Raises
+    ------
+    OptionError
+        If an expression cannot be compiled or `min_size` is below 1.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    min_size: int = 256
+
+    def __post_init__(self) -> None:
+        for pattern in (*self.include, *self.exclude):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise OptionError(f"{pattern!r} is not a regular expression: {error}") from error
+        if self.min_size < 1:
+            raise OptionError(f"min_size is {self.min_size}; it must be 1 or more")
+
+    def reason_against(self, weight: Weight) -> str | None:
+        """Return why `weight` stays digital, or None if it is to be stored."""
+        dtype, shape = weight.tensor.dtype, weight.shape
+        size = int(np.prod(shape, dtype=np.int64))
+        if dtype not in FLOATS:
+            return f"{dtype.name}, not a float"
+        if len(shape) < 2:
+            return f"rank {len(shape)}, below 2"
+        if size < self.min_size:
+            return f"{size} elements, below {self.min_size}"
+        if self.include and not any(re.search(pattern, weight.key) for pattern in self.include):
+            return "not included"
+        if any(re.search(pattern, weight.key) for pattern in self.exclude):
+            return "excluded"
+        return _reason_against_values(weight.array())
+
+
+def _reason_against_values(array: NDArray[Any]) -> str | None:
+    size = np.abs(array.astype(np.float32, copy=False)) if array.dtype != np.float64 else np.abs(array)
+    largest = float(size.max(initial=0))
+    if not np.isfinite(largest):
+        return "holds NaN or infinity"
+    if largest > float(np.finfo(np.float32).max):
+        return "beyond the range of float32"
+    return "all zero" if largest == 0 else None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The tensors of a model: what is to be stored, and why the rest is not."""
+
+    weights: tuple[Weight, ...]
+    skipped: tuple[tuple[Weight, str], ...]
+
+
+def find(model: ir.Model, selection: Selection | None = None) -> Found:
+    """Return the tensors of `model`, in the order in which they stand in it."""
+    selection = selection or Selection()
+    judged = [(weight, selection.reason_against(weight)) for weight in all_tensors(model)]
+    return Found(
+        tuple(weight for weight, reason in judged if reason is None),
+        tuple((weight, reason) for weight, reason in judged if reason is not None),
+    )
+
+
+def all_tensors(model: ir.Model) -> Iterator[Weight]:
+    """Yield every initializer and every Constant tensor of `model`, with a key that no other has."""
+    seen: dict[str, int] = {}
+    for scope, graph, in_function in scopes(model):
+        for value, node in _tensors_of(graph):
+            key = f"{scope}{value.name}"
+            seen[key] = seen.get(key, 0) + 1
+            if seen[key] > 1:  # "a/w" in the main graph beside "w" in scope "a/"
+                key = f"{key}#{seen[key]}"
+            yield Weight(key, scope, graph, value, node, in_function)
+
+
+def _tensors_of(graph: ir.Graph) -> Iterator[tuple[ir.Value, ir.Node | None]]:
+    for value in graph.initializers.values():
+        if value.const_value is not None:
+            yield value, None
+    for node in graph:
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and "value" in node.attributes:
+            if not node.attributes["value"].is_ref():
+                yield node.outputs[0], node
+
+
+def scopes(model: ir.Model) -> Iterator[tuple[str, ir.Graph, bool]]:
+    """Yield (path, graph, is it in a function?) for every graph of `model`, outer ones first.
+
+    The path of a body names the first output of its node, which is unique where a node's name need not be.
+    """
+    yield from _scopes("", model.graph, False)
+    for function in model.functions.values():
+        name = ".".join(part for part in function.identifier() if part)
+        yield from _scopes(f"{name}()/", function.graph, True)
+
+
+def _scopes(path: str, graph: ir.Graph, in_function: bool) -> Iterator[tuple[str, ir.Graph, bool]]:
+    yield path, graph, in_function
+    for node in graph:
+        for name, body in _bodies(node):
+            yield from _scopes(f"{path}{name}/", body, in_function)
+
+
+def _bodies(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
+    output = next((value.name for value in node.outputs if value.name), node.name)
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield f"{output}.{attribute.name}", attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            for index, body in enumerate(attribute.as_graphs()):
+                yield f"{output}.{attribute.name}[{index}]", body
+
+
+def taken_names(graphs: Iterable[ir.Graph]) -> set[str]:
+    """Return every value name in `graphs`."""
+    taken: set[str] = set()
+    for graph in graphs:
+        taken.update(graph.initializers)
+        taken.update(value.name or "" for value in graph.inputs)
+        taken.update(value.name or "" for node in graph for value in node.outputs)
+    return taken

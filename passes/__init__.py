@@ -1,0 +1,15 @@
+"""Graph passes, in the order in which a model goes through them."""
+
+if __name__ == "passes":
+    raise ImportError(
+        "this folder is the package onnx_analog.passes: import it by that name "
+        "(run `pip install -e .` in the repository's root first)"
+    )
+
+from onnx_analog.passes.decode import DecodePass as DecodePass
+from onnx_analog.passes.manifest import ManifestPass as ManifestPass
+from onnx_analog.passes.protect import ProtectPass as ProtectPass
+from onnx_analog.passes.prune import PrunePass as PrunePass
+from onnx_analog.passes.readback import ReadbackPass as ReadbackPass
+
+__all__ = ["DecodePass", "ManifestPass", "ProtectPass", "PrunePass", "ReadbackPass"]

@@ -1,0 +1,24 @@
+"""Manifest: write the account of a protected model into its metadata. No tensor is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from onnx_analog.manifest import account
+from onnx_analog.stored import MANIFEST_KEY
+
+__all__ = ["ManifestPass"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestPass(ir.passes.InPlacePass):
+    """Keep the manifest, as compact JSON, in the metadata entry `onnx_analog.manifest`."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Write the account of `model` into its metadata."""
+        text = account(model).to_json(indent=None)
+        modified = model.metadata_props.get(MANIFEST_KEY) != text
+        model.metadata_props[MANIFEST_KEY] = text
+        return ir.passes.PassResult(model, modified=modified)

@@ -1,0 +1,309 @@
+"""Protect: a weight becomes mask, sign, class and level, and a call that puts it together again.
+
+    W  =  Decode(W.level, W.sign, W.class, W.alpha, W.beta, W.shape)
+
+Sign and class are kept apart from the level, each class is scaled to the channel's span, and large weights may get more
+cells than small ones (Isik et al. 2020, section 2). The model computes what it computed before; the call keeps W's name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from onnx_analog import strategies
+from onnx_analog.channels import Channel
+from onnx_analog.channels.pcm import pcm
+from onnx_analog.decoding import DENSE_INPUTS, DOMAIN, IR_VERSION, MASKED_INPUTS, OLDEST_OPSET, VERSION, functions
+from onnx_analog.encoding import (
+    Bytes,
+    Planes,
+    WeightClass,
+    cut_largest,
+    empty_class,
+    fit_class,
+    levels,
+    magnitude,
+    mark_largest,
+    pack,
+    split,
+)
+from onnx_analog.errors import ModelError, NothingToStore, OptionError
+from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, Protection, is_protected
+from onnx_analog.tensors import Selection, Weight, find, scopes, taken_names
+
+__all__ = ["ProtectPass"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtectPass(ir.passes.InPlacePass):
+    """Replace every selected weight by its planes.
+
+    Parameters
+    ----------
+    strategy : {"redundancy", "mapping", "sign", "raw"}
+        The rows of the paper's Table 1; see `onnx_analog.strategies`.
+    cells_small, cells_large : int, >= 1
+        Cells per weight of either class; a read averages over them. Strategies other than `redundancy` use
+        `cells_small` for all.
+    scope : {"tensor", "model"}
+        Whether each tensor has its own bounds, α and β, or all share one set (the paper). Exporters fold BatchNorm into
+        Conv, so that tensors differ in scale by orders of magnitude: `tensor` is the better choice then.
+    large_fraction : float, 0 <= large_fraction <= 1
+        Share of a scope's stored weights, the largest, that are large; ties by flat index.
+    threshold : float, > 0, optional
+        Magnitudes above it are large, in all tensors; replaces `large_fraction`.
+    channel : Channel
+        What the cells do; it gives the span.
+    bits_per_cell : int, 1 to 8
+        Digital bits that one cell of the header holds.
+    selection : Selection
+        Which tensors.
+
+    Raises
+    ------
+    OptionError
+        If an option is out of its range.
+    ModelError
+        If the model is protected already, older than opset 11, or a scope's magnitudes cannot be scaled.
+    NothingToStore
+        If no tensor is selected.
+    """
+
+    strategy: str = "redundancy"
+    cells_small: int = 1
+    cells_large: int = 20
+    scope: str = "tensor"
+    large_fraction: float = strategies.LARGE_FRACTION
+    threshold: float | None = None
+    channel: Channel = field(default_factory=pcm)
+    bits_per_cell: int = 2
+    selection: Selection = field(default_factory=Selection)
+
+    def __post_init__(self) -> None:
+        strategies.strategy(self.strategy)
+        for name in ("cells_small", "cells_large"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.scope not in strategies.SCOPES:
+            raise OptionError(f"scope is {self.scope!r}; choose from {', '.join(strategies.SCOPES)}")
+        if not 0 <= self.large_fraction <= 1:
+            raise OptionError(f"large_fraction is {self.large_fraction}; it must be from 0 to 1")
+        if self.threshold is not None and not 0 < self.threshold < float("inf"):
+            raise OptionError(f"threshold is {self.threshold}; it must be above 0 and finite")
+        if not 1 <= self.bits_per_cell <= 8:
+            raise OptionError(f"bits_per_cell is {self.bits_per_cell}; it must be from 1 to 8")
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Protect `model` in place; nothing is changed unless all can be."""
+        _check(model)
+        weights = find(model, self.selection).weights
+        coded = [pair for group in self._groups(weights) for pair in self._encode(group)]
+        if not coded:
+            raise NothingToStore("no tensor of the model is selected, so there is nothing to store")
+        _prepare(model)
+        builder = _Builder(model)
+        for weight, code in coded:
+            builder.replace(weight, code)
+        _finish(model, self._protection())
+        return ir.passes.PassResult(model, modified=True)
+
+    def _protection(self) -> Protection:
+        return Protection(
+            strategy=self.strategy,
+            scope=self.scope,
+            cells=strategies.strategy(self.strategy).cells(self.cells_small, self.cells_large),
+            bits_per_cell=self.bits_per_cell,
+            channel=self.channel,
+        )
+
+    # ------------------------------------------------------------------------------------------ numbers
+
+    def _groups(self, weights: Sequence[Weight]) -> list[list[Weight]]:
+        return [list(weights)] if self.scope == "model" and weights else [[weight] for weight in weights]
+
+    def _encode(self, group: list[Weight]) -> Iterator[tuple[Weight, _Code]]:
+        """Yield the planes of each weight of one scope."""
+        setting = strategies.strategy(self.strategy)
+        parts = [_Part(*split(w.array(), sign_in_header=setting.sign_in_header)) for w in group]
+        indices = self._classify([part.size for part in parts], setting.classes)
+        cells = setting.cells(self.cells_small, self.cells_large)
+        try:
+            classes = [self._fit(parts, indices, place, cells[place]) for place in range(setting.classes)]
+        except ModelError as error:
+            if self.scope == "model":
+                raise
+            logger.warning("%s stays digital: %s", group[0].key, error)
+            return
+        for weight, part, index in zip(group, parts, indices, strict=True):
+            level = levels(part.size, index, classes, span=self.channel.span)
+            yield weight, _Code(Planes(level, part.mask, part.sign, index), classes)
+
+    def _classify(self, sizes: list[NDArray[Any]], classes: int) -> list[Bytes | None]:
+        if classes == 1:
+            return [None] * len(sizes)
+        if self.threshold is not None:
+            return [(magnitude(size) > np.float32(self.threshold)).view(np.uint8) for size in sizes]
+        cut = cut_largest(sizes, round(self.large_fraction * sum(size.size for size in sizes)))
+        indices: list[Bytes | None] = []
+        for size in sizes:
+            large, cut = mark_largest(size, cut)
+            indices.append(large.view(np.uint8))
+        return indices
+
+    def _fit(self, parts: list[_Part], indices: list[Bytes | None], place: int, cells: int) -> WeightClass:
+        """Return the class numbered `place`, fitted to its extremes over one scope."""
+        held = [p.size if i is None else p.size[i == place] for p, i in zip(parts, indices, strict=True)]
+        held = [size for size in held if size.size]
+        if not held:
+            logger.warning("no weight is %s: the class is empty", ("small", "large")[place])
+            return empty_class(cells)
+        low, high = min(float(size.min()) for size in held), max(float(size.max()) for size in held)
+        return fit_class(low, high, span=self.channel.span, cells=cells)
+
+
+class _Part(NamedTuple):
+    size: NDArray[Any]
+    mask: NDArray[np.bool_] | None
+    sign: NDArray[np.bool_] | None
+
+
+class _Code(NamedTuple):
+    planes: Planes
+    classes: Sequence[WeightClass]
+
+
+# ---------------------------------------------------------------------------------------------- the graph
+
+
+def _check(model: ir.Model) -> None:
+    if is_protected(model):
+        raise ModelError("the model is protected already. Protect the original, or run DecodePass on this one first.")
+    opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx"))
+    if opset is None:
+        raise ModelError("the model imports no ONNX opset, so it has no standard operators to decode weights with")
+    if opset < OLDEST_OPSET:
+        raise ModelError(
+            f"the model has opset {opset}, and weights cannot be decoded below opset {OLDEST_OPSET}. "
+            f"Convert it: onnx.version_converter.convert_version(model, {OLDEST_OPSET})."
+        )
+
+
+def _prepare(model: ir.Model) -> None:
+    """Make room for local functions."""
+    if model.ir_version < 4:  # all initializers had to be inputs, and from IR 4 on that would make them variable
+        for name in [value.name for value in model.graph.inputs if value.name in model.graph.initializers]:
+            _remove_input(model.graph, model.graph.initializers[str(name)])
+    model.ir_version = max(model.ir_version or 0, IR_VERSION)
+
+
+def _remove_input(graph: ir.Graph, value: ir.Value) -> None:
+    for place, found in enumerate(graph.inputs):
+        if found is value:
+            del graph.inputs[place]
+            return
+
+
+def _finish(model: ir.Model, protection: Protection) -> None:
+    opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx"))
+    assert opset is not None
+    for function in functions(opset):
+        model.functions[function.identifier()] = function
+    for graph in [model.graph, *(function.graph for function in model.functions.values())]:
+        graph.opset_imports[DOMAIN] = VERSION
+    model.metadata_props[FORMAT_KEY] = FORMAT
+    model.metadata_props[PROTECTION_KEY] = protection.to_json()
+
+
+class _Builder:
+    """Puts planes and calls into graphs, under names that nothing else has."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._taken = taken_names(graph for _, graph, _ in scopes(model))
+        self._empty: dict[int, ir.Value] = {}  # by graph
+
+    def replace(self, weight: Weight, code: _Code) -> None:
+        """Put the planes, and the call that decodes them, in the place of `weight`."""
+        arrays = _arrays(code, weight.shape)
+        masked = code.planes.mask is not None
+        before = next(iter(weight.graph), None)
+        inputs = [self._plane(weight, name, arrays[name], before) for name in (MASKED_INPUTS if masked else DENSE_INPUTS)]
+        attributes = {"dtype": int(weight.tensor.dtype), "key": weight.key}
+        call = ir.node("DecodeMasked" if masked else "Decode", inputs, attributes, domain=DOMAIN)
+        call.name = f"{DOMAIN}/{weight.key}"
+        _insert(weight.graph, call, before)
+        _take_over(weight, call.outputs[0])
+
+    def _plane(self, weight: Weight, name: str, array: NDArray[Any] | None, before: ir.Node | None) -> ir.Value:
+        if array is not None:
+            return self._constant(weight, f"{weight.name}.{name}", array, before)
+        if id(weight.graph) not in self._empty:  # one stands for all planes that the strategy does not have
+            self._empty[id(weight.graph)] = self._constant(weight, f"{DOMAIN}.none", np.zeros(0, np.uint8), before)
+        return self._empty[id(weight.graph)]
+
+    def _constant(self, weight: Weight, wanted: str, array: NDArray[Any], before: ir.Node | None) -> ir.Value:
+        """Return an initializer, or the output of a Constant node where a function allows no other."""
+        name = self._free(wanted)
+        tensor = ir.Tensor(array, name=name)
+        if not weight.in_function:
+            value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
+            value.const_value = tensor
+            weight.graph.register_initializer(value)
+            return value
+        node = ir.node("Constant", [], {"value": ir.AttrTensor("value", tensor)})
+        node.outputs[0].name = name
+        _insert(weight.graph, node, before)
+        return node.outputs[0]
+
+    def _free(self, wanted: str) -> str:
+        name, number = wanted, 0
+        while name in self._taken:
+            number += 1
+            name = f"{wanted}_{number}"
+        self._taken.add(name)
+        return name
+
+
+def _arrays(code: _Code, shape: tuple[int, ...]) -> dict[str, NDArray[Any] | None]:
+    planes, classes = code
+    return {
+        "level": planes.level,
+        "mask": None if planes.mask is None else pack(planes.mask),
+        "sign": None if planes.sign is None else pack(planes.sign),
+        "class": None if planes.index is None else pack(planes.index),
+        "alpha": np.array([c.alpha for c in classes], np.float32),
+        "beta": np.array([c.beta for c in classes], np.float32),
+        "shape": np.array(shape, np.int64),
+    }
+
+
+def _insert(graph: ir.Graph, node: ir.Node, before: ir.Node | None) -> None:
+    if before is None:
+        graph.append(node)
+    else:
+        graph.insert_before(before, node)
+
+
+def _take_over(weight: Weight, output: ir.Value) -> None:
+    """Give the decoded weight the name and the uses of the one that it stands for."""
+    old, name = weight.value, weight.name
+    output.type = ir.TensorType(weight.tensor.dtype)
+    output.shape = ir.Shape(weight.shape)
+    output.metadata_props.update(old.metadata_props)
+    if old.is_graph_input():
+        logger.warning("%s was an input with a default; protected, it is a constant", weight.key)
+        _remove_input(weight.graph, old)
+    old.replace_all_uses_with(output, replace_graph_outputs=True)
+    if weight.node is not None:
+        weight.graph.remove(weight.node, safe=True)
+    else:
+        del weight.graph.initializers[name]
+    output.name = name

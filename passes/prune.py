@@ -1,0 +1,84 @@
+"""Prune: the smallest weights become zero (Isik et al. 2020, section 3.1)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_analog.encoding import Cut, cut_largest, mark_largest
+from onnx_analog.errors import ModelError, NothingToStore, OptionError
+from onnx_analog.stored import is_protected
+from onnx_analog.strategies import SCOPES
+from onnx_analog.tensors import Selection, Weight, find
+
+__all__ = ["PrunePass"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunePass(ir.passes.InPlacePass):
+    """Set the weights of smallest magnitude to zero.
+
+    Exactly round(sparsity·n) of the n weights of a scope are zero afterwards, those that were zero before among them;
+    of equal magnitudes those with the lower flat index are kept.
+
+    Parameters
+    ----------
+    sparsity : float, 0 <= sparsity < 1
+        Share of weights that become zero.
+    scope : {"model", "tensor"}
+        Whether magnitudes compete over all tensors (the paper) or within each.
+    selection : Selection
+        Which tensors.
+
+    Raises
+    ------
+    OptionError
+        If an option is out of its range.
+    ModelError
+        If the model is protected already, or nothing of it is selected.
+    """
+
+    sparsity: float
+    scope: str = "model"
+    selection: Selection = field(default_factory=Selection)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sparsity < 1:
+            raise OptionError(f"sparsity is {self.sparsity}; it must be 0 or more and below 1")
+        if self.scope not in SCOPES:
+            raise OptionError(f"scope is {self.scope!r}; choose from {', '.join(SCOPES)}")
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Prune `model` in place."""
+        if is_protected(model):
+            raise ModelError("the model is protected, so its weights are levels. Prune the original, or run DecodePass.")
+        weights = find(model, self.selection).weights
+        if not weights:
+            raise NothingToStore("no tensor of the model is selected, so there is nothing to prune")
+        groups = [list(weights)] if self.scope == "model" else [[weight] for weight in weights]
+        changed = [self._prune(group) for group in groups]
+        return ir.passes.PassResult(model, modified=any(changed))
+
+    def _prune(self, group: list[Weight]) -> bool:
+        arrays = [weight.array() for weight in group]
+        size = sum(array.size for array in arrays)
+        cut = cut_largest(arrays, size - round(self.sparsity * size))
+        modified = False
+        for weight, array in zip(group, arrays, strict=True):
+            cut, changed = _keep(weight, array, cut)
+            modified |= changed
+        return modified
+
+
+def _keep(weight: Weight, array: np.ndarray, cut: Cut) -> tuple[Cut, bool]:
+    kept, left = mark_largest(array, cut)
+    changed = bool((array[~kept] != 0).any())
+    if changed:
+        weight.replace(np.where(kept, array, np.zeros((), array.dtype)))
+        logger.debug("%s: kept %d of %d", weight.key, kept.sum(), kept.size)
+    return left, changed

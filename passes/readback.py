@@ -1,0 +1,53 @@
+"""Read back: levels become levels as one programmed array returns them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from onnx_analog.channels import Channel
+from onnx_analog.errors import OptionError
+from onnx_analog.stored import Protection, Reader, stored_tensors, with_channel
+
+__all__ = ["ReadbackPass"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadbackPass(ir.passes.FunctionalPass):
+    """Return a model whose levels are read from noisy cells; it differs from the protected one in them only.
+
+    Parameters
+    ----------
+    seed, trial : int, >= 0
+        The noise depends on these and each tensor's storage key, and on nothing else.
+    channel : Channel, optional
+        Replaces the stored channel; its span must cover the stored one's.
+
+    Raises
+    ------
+    OptionError
+        If seed or trial is negative.
+    ModelError
+        If the model is not protected.
+    ChannelError
+        If `channel` cannot hold the levels.
+    """
+
+    seed: int = 0
+    trial: int = 0
+    channel: Channel | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("seed", "trial"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Return a perturbed copy of `model`."""
+        protection = with_channel(Protection.of(model), self.channel)
+        perturbed = model.clone()
+        for tensor in stored_tensors(perturbed):
+            level = Reader(tensor, protection).read(seed=self.seed, trial=self.trial)
+            tensor.replace_level(level)
+        return ir.passes.PassResult(perturbed, modified=True)
