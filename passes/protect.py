@@ -229,27 +229,27 @@ class _Builder:
     def __init__(self, model: ir.Model) -> None:
         self._taken = taken_names(graph for _, graph, _ in scopes(model))
         self._empty: dict[int, ir.Value] = {}  # by graph
+        self._last: dict[int, ir.Node] = {}  # by graph: what was inserted last, so that the order of tensors is kept
 
     def replace(self, weight: Weight, code: _Code) -> None:
         """Put the planes, and the call that decodes them, in the place of `weight`."""
         arrays = _arrays(code, weight.shape)
         masked = code.planes.mask is not None
-        before = next(iter(weight.graph), None)
-        inputs = [self._plane(weight, name, arrays[name], before) for name in (MASKED_INPUTS if masked else DENSE_INPUTS)]
+        inputs = [self._plane(weight, name, arrays[name]) for name in (MASKED_INPUTS if masked else DENSE_INPUTS)]
         attributes = {"dtype": int(weight.tensor.dtype), "key": weight.key}
         call = ir.node("DecodeMasked" if masked else "Decode", inputs, attributes, domain=DOMAIN)
         call.name = f"{DOMAIN}/{weight.key}"
-        _insert(weight.graph, call, before)
+        self._insert(weight.graph, call)
         _take_over(weight, call.outputs[0])
 
-    def _plane(self, weight: Weight, name: str, array: NDArray[Any] | None, before: ir.Node | None) -> ir.Value:
+    def _plane(self, weight: Weight, name: str, array: NDArray[Any] | None) -> ir.Value:
         if array is not None:
-            return self._constant(weight, f"{weight.name}.{name}", array, before)
+            return self._constant(weight, f"{weight.name}.{name}", array)
         if id(weight.graph) not in self._empty:  # one stands for all planes that the strategy does not have
-            self._empty[id(weight.graph)] = self._constant(weight, f"{DOMAIN}.none", np.zeros(0, np.uint8), before)
+            self._empty[id(weight.graph)] = self._constant(weight, f"{DOMAIN}.none", np.zeros(0, np.uint8))
         return self._empty[id(weight.graph)]
 
-    def _constant(self, weight: Weight, wanted: str, array: NDArray[Any], before: ir.Node | None) -> ir.Value:
+    def _constant(self, weight: Weight, wanted: str, array: NDArray[Any]) -> ir.Value:
         """Return an initializer, or the output of a Constant node where a function allows no other."""
         name = self._free(wanted)
         tensor = ir.Tensor(array, name=name)
@@ -260,8 +260,17 @@ class _Builder:
             return value
         node = ir.node("Constant", [], {"value": ir.AttrTensor("value", tensor)})
         node.outputs[0].name = name
-        _insert(weight.graph, node, before)
+        self._insert(weight.graph, node)
         return node.outputs[0]
+
+    def _insert(self, graph: ir.Graph, node: ir.Node) -> None:
+        if id(graph) in self._last:
+            graph.insert_after(self._last[id(graph)], node)
+        elif len(graph):
+            graph.insert_before(graph[0], node)
+        else:
+            graph.append(node)
+        self._last[id(graph)] = node
 
     def _free(self, wanted: str) -> str:
         name, number = wanted, 0
@@ -283,13 +292,6 @@ def _arrays(code: _Code, shape: tuple[int, ...]) -> dict[str, NDArray[Any] | Non
         "beta": np.array([c.beta for c in classes], np.float32),
         "shape": np.array(shape, np.int64),
     }
-
-
-def _insert(graph: ir.Graph, node: ir.Node, before: ir.Node | None) -> None:
-    if before is None:
-        graph.append(node)
-    else:
-        graph.insert_before(before, node)
 
 
 def _take_over(weight: Weight, output: ir.Value) -> None:

@@ -1,0 +1,197 @@
+"""Evaluation data: an npz file, made into what a model's inputs take."""
+
+from __future__ import annotations
+
+import importlib
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_analog.errors import DataError, OptionError
+
+Array = NDArray[Any]
+
+
+class Input(NamedTuple):
+    """One input of a model."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]  # a number where the side is fixed
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Return whether an array of `shape` can be fed, whatever its number of samples."""
+        if len(shape) != len(self.shape):
+            return False
+        pairs = zip(self.shape[1:], shape[1:], strict=True)
+        return all(not isinstance(wanted, int) or wanted == side for wanted, side in pairs)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples as a model takes them, and their labels if there are any."""
+
+    inputs: Mapping[str, Array]
+    labels: Array | None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def head(self, count: int) -> Dataset:
+        """Return the first `count` samples."""
+        labels = None if self.labels is None else self.labels[:count]
+        return Dataset({name: array[:count] for name, array in self.inputs.items()}, labels)
+
+    def batches(self, size: int, *, fixed: bool) -> Iterator[tuple[dict[str, Array], int]]:
+        """Yield (inputs, samples) of at most `size` samples; if the size is fixed, the last is filled by repetition."""
+        for start in range(0, len(self), size):
+            batch = {name: array[start : start + size] for name, array in self.inputs.items()}
+            count = len(next(iter(batch.values())))
+            if fixed and count < size:
+                batch = {name: np.resize(array, (size, *array.shape[1:])) for name, array in batch.items()}
+            yield batch, count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How images become inputs.
+
+    uint8 images, NHWC or NHW, for an input that takes floats: divided by 255, minus `mean`, over `std`, made NCHW (or
+    left NHWC, or flattened, where the model's input says so). Other arrays are only cast to the input's type.
+
+    Parameters
+    ----------
+    mean, std : tuples of float, shape (1,) or (channels,)
+        On the scale of 0 to 1.
+    function : "module:function", optional
+        Called with each input's array in place of all this; returns the array to feed.
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    function: str | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.std) <= 0:
+            raise OptionError(f"std is {self.std}; all of it must be above 0")
+
+    def apply(self, array: Array, wanted: Input) -> Array:
+        """Return what `wanted` takes.
+
+        Raises
+        ------
+        DataError
+            If the shapes do not fit.
+        """
+        if self.function is not None:
+            found = np.asarray(named_function(self.function)(array))
+        elif array.dtype == np.uint8 and wanted.dtype.kind == "f":
+            found = _laid_out(self._normalised(array), wanted)
+        else:
+            found = array
+        if not wanted.fits(found.shape):
+            raise DataError(
+                f"input {wanted.name!r} takes shape {_text(wanted.shape)}, and the data give {_text(found.shape)}. "
+                "Reshape them, or name a function with --preprocess."
+            )
+        return np.ascontiguousarray(found.astype(wanted.dtype, copy=False))
+
+    def _normalised(self, images: Array) -> NDArray[np.float32]:
+        """Return float32 images of shape (n, h, w, channels)."""
+        images = images[..., None] if images.ndim == 3 else images
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, images.shape[-1]):
+                raise DataError(f"{name} has {len(values)} values for images of {images.shape[-1]} channels")
+        scaled: NDArray[np.float32] = images.astype(np.float32) / np.float32(255)
+        scaled -= np.array(self.mean, np.float32)
+        scaled /= np.array(self.std, np.float32)
+        return scaled
+
+
+def _laid_out(images: NDArray[np.float32], wanted: Input) -> NDArray[np.float32]:
+    """Return NHWC `images` in the layout that `wanted` takes; NCHW where the model leaves it open."""
+    if images.ndim != 4:
+        return images
+    layouts = [np.moveaxis(images, -1, 1), images, np.moveaxis(images, -1, 1).reshape(len(images), -1)]
+    return next((layout for layout in layouts if wanted.fits(layout.shape)), layouts[0])
+
+
+def load(path: Path, inputs: Sequence[Input], preprocessing: Preprocessing | None = None) -> Dataset:
+    """Return the samples of an npz file.
+
+    Parameters
+    ----------
+    path : Path
+        Holds one array per model input, under its name, or `x` if there is one input; and, if there are labels, `y`.
+    inputs : sequence of Input
+        What the model takes.
+    preprocessing : Preprocessing, optional
+        How images become inputs.
+
+    Raises
+    ------
+    DataError
+        If the file is no npz, or its arrays do not fit the inputs.
+    """
+    arrays = _read(path)
+    names = {wanted.name: _name_of(wanted, arrays, path, alone=len(inputs) == 1) for wanted in inputs}
+    labels = None if "y" in names.values() else arrays.get("y")
+    lengths = {name: len(arrays[name]) for name in names.values()} | ({} if labels is None else {"y": len(labels)})
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise DataError(f"the arrays of {str(path)!r} differ in their number of samples, or have none: {lengths}")
+    preprocessing = preprocessing or Preprocessing()
+    return Dataset({wanted.name: preprocessing.apply(arrays[names[wanted.name]], wanted) for wanted in inputs}, labels)
+
+
+def _read(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if isinstance(file, np.ndarray):
+                raise DataError(f"{str(path)!r} is a single array: save it with numpy.savez(path, x=..., y=...)")
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise DataError(f"there is no file {str(path)!r}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise DataError(f"{str(path)!r} is not an npz file of plain arrays: save it with numpy.savez") from error
+    scalars = [name for name, array in arrays.items() if array.ndim == 0]
+    if scalars:
+        raise DataError(f"{str(path)!r}: {scalars[0]!r} is a single number, not one entry a sample")
+    return arrays
+
+
+def _name_of(wanted: Input, arrays: Mapping[str, Array], path: Path, *, alone: bool) -> str:
+    name = wanted.name if wanted.name in arrays else "x"
+    if name not in arrays or (name == "x" != wanted.name and not alone):
+        raise DataError(
+            f"{str(path)!r} holds {', '.join(arrays) or 'nothing'}, and the model takes {wanted.name!r}: "
+            f"name the array {wanted.name!r}{', or x' if alone else ''}"
+        )
+    return name
+
+
+def named_function(spec: str) -> Callable[..., Any]:
+    """Return the function that "module:function" names.
+
+    Raises
+    ------
+    OptionError
+        If there is none.
+    """
+    module, _, name = spec.partition(":")
+    try:
+        found: Any = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise OptionError(f"{spec!r} is not a module:function that can be imported: {error}") from error
+    if not callable(found):
+        raise OptionError(f"{spec!r} is not a function")
+    function: Callable[..., Any] = found
+    return function
+
+
+def _text(shape: Sequence[Any]) -> str:
+    return f"({', '.join('?' if side is None else str(side) for side in shape)})"

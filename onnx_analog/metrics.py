@@ -1,0 +1,66 @@
+"""What a network's outputs are worth: array functions.
+
+A metric takes the outputs of a network (a list of arrays), `labels` (n,) or None, and the `clean` outputs, those of the
+same model without noise; it returns one number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_analog.errors import DataError
+
+Outputs = Sequence[NDArray[Any]]
+Metric = Callable[..., float]
+
+
+def top1(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) -> float:  # noqa: ARG001 - a metric's form
+    """Return the fraction of samples whose largest output is that of their label.
+
+    Parameters
+    ----------
+    outputs : the first is a float array of shape (n, classes)
+    labels : int array of shape (n,)
+
+    Examples
+    --------
+    >>> top1([np.array([[0.1, 0.9], [0.8, 0.2]])], labels=np.array([1, 1]), clean=[])
+    0.5
+    """
+    scores = outputs[0].reshape(len(outputs[0]), -1)
+    if labels is None or len(labels) != len(scores):
+        raise DataError(f"top-1 needs a label for each sample: {0 if labels is None else len(labels)} for {len(scores)}")
+    if outputs[0].size // len(scores) != max(outputs[0].shape[1:], default=1) or scores.shape[1] < 2:
+        raise DataError(f"top-1 needs outputs of shape (n, classes), not {outputs[0].shape}: name another with --metric")
+    return float(np.mean(scores.argmax(axis=1) == labels))
+
+
+def agreement(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) -> float:  # noqa: ARG001
+    """Return the fraction of places where the largest output is the same as without noise."""
+    return float(np.mean(outputs[0].argmax(axis=-1) == clean[0].argmax(axis=-1)))
+
+
+def sqnr_db(outputs: Outputs, *, labels: NDArray[Any] | None = None, clean: Outputs) -> float:  # noqa: ARG001
+    """Return the signal-to-noise ratio of all outputs in dB: 10·log10(Σ clean² / Σ (output - clean)²).
+
+    Examples
+    --------
+    >>> round(sqnr_db([np.array([1.1, 0.0])], clean=[np.array([1.0, 0.0])]), 6)
+    20.0
+    """
+    signal = sum(float(np.square(c, dtype=np.float64).sum()) for c in clean)
+    noise = sum(float(np.square(o - c, dtype=np.float64).sum()) for o, c in zip(outputs, clean, strict=True))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(10 * np.log10(np.float64(signal) / np.float64(noise)))
+
+
+def default(outputs: Outputs, labels: NDArray[Any] | None) -> tuple[str, Metric]:
+    """Return name and function of the metric that fits: top-1 with labels; without, agreement, or SQNR in dB."""
+    if labels is not None:
+        return "top1", top1
+    first = outputs[0]
+    return ("agreement", agreement) if first.ndim > 1 and first.shape[-1] > 1 else ("sqnr_db", sqnr_db)
