@@ -1,0 +1,66 @@
+"""Store the weights of any ONNX model in noisy analog memory.
+
+>>> import onnx_analog as oa
+>>> oa.PRESETS["isik2020"]
+Preset(scope='model', large_fraction=0.0025)
+
+`protect`, `readback` and `evaluate` are the steps; the same steps as graph passes are in `onnx_analog.passes`.
+Names are looked up when they are used, so that importing the package, and `onnx-analog --help`, take no time.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnx_analog.api import account as account
+    from onnx_analog.api import evaluate as evaluate
+    from onnx_analog.api import inspect as inspect
+    from onnx_analog.api import protect as protect
+    from onnx_analog.api import prune as prune
+    from onnx_analog.api import readback as readback
+    from onnx_analog.api import readbacks as readbacks
+    from onnx_analog.channels import resolve as channel
+    from onnx_analog.strategies import PRESETS as PRESETS
+    from onnx_analog.strategies import STRATEGIES as STRATEGIES
+    from onnx_analog.tensors import Selection as Selection
+
+_HOMES = {
+    "PRESETS": "strategies.PRESETS",
+    "STRATEGIES": "strategies.STRATEGIES",
+    "Selection": "tensors.Selection",
+    "account": "api.account",
+    "channel": "channels.resolve",
+    "evaluate": "api.evaluate",
+    "inspect": "api.inspect",
+    "protect": "api.protect",
+    "prune": "api.prune",
+    "readback": "api.readback",
+    "readbacks": "api.readbacks",
+}
+
+__all__ = [
+    "PRESETS",
+    "STRATEGIES",
+    "Selection",
+    "account",
+    "channel",
+    "evaluate",
+    "inspect",
+    "protect",
+    "prune",
+    "readback",
+    "readbacks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(".")
+    return getattr(import_module(f"onnx_analog.{module}"), attribute)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -17,7 +17,7 @@ from functools import cache
 
 import onnx_ir as ir
 import onnxscript
-from onnx import TensorProto
+from onnx import FunctionProto, TensorProto
 from onnx.helper import make_tensor
 from onnxscript import opset18 as op
 
@@ -38,7 +38,7 @@ _PRUNED = make_tensor("pruned", TensorProto.FLOAT, [1], [0.0])
 
 
 @onnxscript.script(_LOCAL, default_opset=op)
-def UnpackBits(packed, count):  # type: ignore[no-untyped-def]  # noqa: N802
+def UnpackBits(packed, count):
     """Bytes (b,), lowest bit first, to `count` bits as uint8; those beyond the bytes are 0."""
     column = op.Reshape(packed, op.Constant(value=_COLUMN))
     shifted = op.BitShift(column, op.Constant(value=_SHIFTS), direction="RIGHT")
@@ -48,7 +48,7 @@ def UnpackBits(packed, count):  # type: ignore[no-untyped-def]  # noqa: N802
 
 
 @onnxscript.script(_LOCAL, default_opset=op)
-def DecodeStored(level, sign, index, alpha, beta):  # type: ignore[no-untyped-def]  # noqa: N802
+def DecodeStored(level, sign, index, alpha, beta):
     """Levels (N,), packed signs and classes, α and β (K,) to stored weights (N,)."""
     count = op.Shape(level)
     place = op.Cast(UnpackBits(index, count), to=TensorProto.INT32)
@@ -58,14 +58,14 @@ def DecodeStored(level, sign, index, alpha, beta):  # type: ignore[no-untyped-de
 
 
 @onnxscript.script(_LOCAL, default_opset=op)
-def Decode(level, sign, index, alpha, beta, shape, dtype: int, key: str):  # type: ignore[no-untyped-def]  # noqa: N802
+def Decode(level, sign, index, alpha, beta, shape, dtype: int, key: str):
     """A weight of which every element is stored."""
     stored = DecodeStored(level, sign, index, alpha, beta)
     return op.Cast(op.Reshape(stored, shape), to=dtype)
 
 
 @onnxscript.script(_LOCAL, default_opset=op)
-def DecodeMasked(level, mask, sign, index, alpha, beta, shape, dtype: int, key: str):  # type: ignore[no-untyped-def]  # noqa: N802
+def DecodeMasked(level, mask, sign, index, alpha, beta, shape, dtype: int, key: str):
     """A weight of which only those elements are stored that `mask` marks; the others are 0."""
     stored = DecodeStored(level, sign, index, alpha, beta)
     kept = op.Cast(UnpackBits(mask, op.ReduceProd(shape)), to=TensorProto.INT32)
@@ -92,6 +92,6 @@ def _protos() -> tuple[bytes, ...]:
 
 
 def _with_opset(serialized: bytes, opset: int) -> ir.Function:
-    function = ir.serde.deserialize_function(ir.serde.onnx.FunctionProto.FromString(serialized))
+    function = ir.serde.deserialize_function(FunctionProto.FromString(serialized))
     function.opset_imports[""] = opset
     return function

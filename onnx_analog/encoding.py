@@ -66,9 +66,7 @@ def cut_largest(arrays: Sequence[NDArray[Any]], count: int) -> Cut:
         return Cut(np.inf, 0)
     upper = sum((_histogram(bits >> 16) for bits in _chunks(arrays)), np.zeros(2**16, np.int64))
     high, left = _bin_of(upper, count)
-    lower = sum(
-        (_histogram(bits[bits >> 16 == high] & 0xFFFF) for bits in _chunks(arrays)), np.zeros(2**16, np.int64)
-    )
+    lower = sum((_histogram(bits[bits >> 16 == high] & 0xFFFF) for bits in _chunks(arrays)), np.zeros(2**16, np.int64))
     low, ties = _bin_of(lower, left)
     return Cut(float(np.uint32(high << 16 | low).view(np.float32)), ties)
 
@@ -80,7 +78,7 @@ def _chunks(arrays: Iterable[NDArray[Any]]) -> Iterable[NDArray[np.uint32]]:
             yield magnitude(flat[start : start + _CHUNK]).view(np.uint32)
 
 
-def _histogram(values: NDArray[np.uint32]) -> NDArray[np.int64]:
+def _histogram(values: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     return np.bincount(values, minlength=2**16)
 
 
@@ -187,14 +185,14 @@ class Planes(NamedTuple):
         Which weights are stored; None if all are.
     sign : bool array of shape (N,), or None
         True where negative; None if the level carries the sign.
-    index : uint8 array of shape (N,), or None
+    class_index : uint8 array of shape (N,), or None
         Class; None if there is one only.
     """
 
     level: Floats
     mask: Bits | None
     sign: Bits | None
-    index: Bytes | None
+    class_index: Bytes | None
 
 
 def split(weight: NDArray[Any], *, sign_in_header: bool) -> tuple[NDArray[Any], Bits | None, Bits | None]:
@@ -214,13 +212,16 @@ def split(weight: NDArray[Any], *, sign_in_header: bool) -> tuple[NDArray[Any], 
     )
 
 
-def levels(size: NDArray[Any], index: Bytes | None, classes: Sequence[WeightClass], *, span: Span) -> Floats:
+def of_each(values: NDArray[Any], class_index: Bytes | None) -> Any:
+    """Return the value of each weight's class: (N,), or one number where there is one class, from `values` (K,)."""
+    return values[0] if class_index is None else values[class_index]
+
+
+def levels(size: NDArray[Any], class_index: Bytes | None, classes: Sequence[WeightClass], *, span: Span) -> Floats:
     """Return the levels (N,) of `size` (N,): α·size - β in float64, clipped to `span`, rounded once to float32."""
-    alpha = np.array([c.alpha for c in classes])
-    beta = np.array([c.beta for c in classes])
-    place = 0 if index is None else index
-    level = alpha[place] * size.astype(np.float64) - beta[place]
-    return inside(level.astype(np.float32), span)
+    alpha = of_each(np.array([c.alpha for c in classes]), class_index)
+    beta = of_each(np.array([c.beta for c in classes]), class_index)
+    return inside((alpha * size.astype(np.float64) - beta).astype(np.float32), span)
 
 
 def inside(level: Floats, span: Span) -> Floats:
@@ -232,11 +233,12 @@ def inside(level: Floats, span: Span) -> Floats:
     return clipped
 
 
-def unlevel(level: Floats, sign: Bits | None, index: Bytes | None, alpha: Floats, beta: Floats) -> Floats:
+def unlevel(level: Floats, sign: Bits | None, class_index: Bytes | None, alpha: Floats, beta: Floats) -> Floats:
     """Return the stored weights (N,) as float32: (level + β)/α, and the sign. The graph computes the same bits."""
-    place = 0 if index is None else index
-    size: Floats = (level + beta[place]) / alpha[place]
-    return size if sign is None else np.where(sign, -size, size)
+    size: Floats = (level + of_each(beta, class_index)) / of_each(alpha, class_index)
+    if sign is not None:
+        np.negative(size, out=size, where=sign)
+    return size
 
 
 def join(stored: Floats, mask: Bits | None) -> Floats:

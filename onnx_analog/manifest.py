@@ -136,7 +136,7 @@ class Manifest:
         )
 
     def yardsticks(self) -> tuple[Yardstick, ...]:
-        """Return what the same weights would take digitally, dense and pruned, at 1 and at `bits_per_cell` bits a cell."""
+        """Return what the weights would take digitally, dense and pruned, at 1 and at `bits_per_cell` bits a cell."""
         return tuple(
             self._yardstick(name, bits, pruned, per_cell)
             for per_cell in sorted({1, self.bits_per_cell})

@@ -33,9 +33,13 @@ def top1(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) -> fl
     """
     scores = outputs[0].reshape(len(outputs[0]), -1)
     if labels is None or len(labels) != len(scores):
-        raise DataError(f"top-1 needs a label for each sample: {0 if labels is None else len(labels)} for {len(scores)}")
+        raise DataError(
+            f"top-1 needs a label for each sample: {0 if labels is None else len(labels)} for {len(scores)}"
+        )
     if outputs[0].size // len(scores) != max(outputs[0].shape[1:], default=1) or scores.shape[1] < 2:
-        raise DataError(f"top-1 needs outputs of shape (n, classes), not {outputs[0].shape}: name another with --metric")
+        raise DataError(
+            f"top-1 needs outputs of shape (n, classes), not {outputs[0].shape}: name another with --metric"
+        )
     return float(np.mean(scores.argmax(axis=1) == labels))
 
 

@@ -84,7 +84,9 @@ class Protection:
                 channel=channels.from_dict(body["channel"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(f"metadata entry {PROTECTION_KEY!r} is damaged ({error!r}): protect the model again") from error
+            raise ModelError(
+                f"metadata entry {PROTECTION_KEY!r} is damaged ({error!r}): protect the model again"
+            ) from error
 
 
 def is_protected(model: ir.Model) -> bool:
@@ -173,7 +175,7 @@ class StoredTensor:
         return encoding.unpack(packed, self.count) if packed.size else None
 
     @cached_property
-    def index(self) -> encoding.Bytes | None:
+    def class_index(self) -> encoding.Bytes | None:
         """Class (N,), or None if there is one only."""
         packed = self.plane("class")
         return encoding.unpack(packed, self.count).view(np.uint8) if packed.size else None
@@ -190,14 +192,18 @@ class StoredTensor:
 
     def class_counts(self) -> NDArray[np.int64]:
         """Return how many weights each class holds (K,)."""
-        if self.index is None:
+        if self.class_index is None:
             return np.array([self.count])
-        return np.bincount(self.index, minlength=self.alpha.size)
+        return np.bincount(self.class_index, minlength=self.alpha.size)
 
     def decode(self, level: Floats | None = None) -> NDArray[Any]:
         """Return the weight that `level` (N,), or the stored levels, stand for: in its own shape and type."""
-        stored = encoding.unlevel(self.level if level is None else level, self.sign, self.index, self.alpha, self.beta)
-        dense: NDArray[Any] = encoding.join(stored, self.mask).reshape(self.shape).astype(self.dtype.numpy(), copy=False)
+        stored = encoding.unlevel(
+            self.level if level is None else level, self.sign, self.class_index, self.alpha, self.beta
+        )
+        dense: NDArray[Any] = (
+            encoding.join(stored, self.mask).reshape(self.shape).astype(self.dtype.numpy(), copy=False)
+        )
         return dense
 
     def replace_level(self, level: Floats) -> None:
@@ -214,7 +220,7 @@ class StoredTensor:
         """Return the SHA-256 of each plane's bytes, as hex."""
         names = [name for name in ("level", "mask", "sign", "class") if name in self.inputs]
         planes = {name: np.ascontiguousarray(self.plane(name)) for name in names}
-        return {name: hashlib.sha256(plane).hexdigest() for name, plane in planes.items() if plane.size}
+        return {name: hashlib.sha256(plane.data).hexdigest() for name, plane in planes.items() if plane.size}
 
 
 def stored_tensors(model: ir.Model) -> list[StoredTensor]:
@@ -243,7 +249,8 @@ def _stored(node: ir.Node, graph: ir.Graph, in_function: bool) -> StoredTensor:
 
 def cells_of(tensor: StoredTensor, cells: tuple[int, ...]) -> int | NDArray[np.int64]:
     """Return the cells of each stored weight: one number, or one for each (N,)."""
-    return cells[0] if tensor.index is None else np.array(cells)[tensor.index]
+    of_each: int | NDArray[np.int64] = encoding.of_each(np.array(cells), tensor.class_index)
+    return of_each
 
 
 class Reader:

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from onnx_analog.errors import OptionError
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
-_PASS_ON = frozenset({"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "DequantizeLinear"})
+_PASS_ON = frozenset(
+    {"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "DequantizeLinear"}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,9 +175,9 @@ def _tensors_of(graph: ir.Graph) -> Iterator[tuple[ir.Value, ir.Node | None]]:
         if value.const_value is not None:
             yield value, None
     for node in graph:
-        if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and "value" in node.attributes:
-            if not node.attributes["value"].is_ref():
-                yield node.outputs[0], node
+        held = node.attributes.get("value")
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and held is not None and not held.is_ref():
+            yield node.outputs[0], node
 
 
 def scopes(model: ir.Model) -> Iterator[tuple[str, ir.Graph, bool]]:

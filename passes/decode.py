@@ -47,10 +47,10 @@ def _fold(tensor: StoredTensor, weight: np.ndarray) -> None:
         _drop(plane)
 
 
-def _plain(tensor: StoredTensor, plain: ir.Tensor) -> ir.Value:
+def _plain(tensor: StoredTensor, plain: ir.TensorProtocol) -> ir.Value:
     """Return the value that holds the weight; functions own no initializers, so there it is a Constant's."""
     if not tensor.in_function:
-        return ir.Value(shape=plain.shape, type=ir.TensorType(tensor.dtype), const_value=plain)
+        return ir.Value(shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=plain)
     node = ir.node("Constant", [], {"value": ir.AttrTensor("value", plain)})
     tensor.graph.insert_before(tensor.node, node)
     return node.outputs[0]
@@ -63,8 +63,8 @@ def _drop(plane: ir.Value) -> None:
     producer = plane.producer()
     if producer is not None and producer.graph is not None:
         producer.graph.remove(producer, safe=True)
-    elif plane.graph is not None and plane.name in plane.graph.initializers:
-        del plane.graph.initializers[plane.name]
+    elif plane.graph is not None and plane.is_initializer():
+        del plane.graph.initializers[str(plane.name)]
 
 
 def _clean(model: ir.Model) -> None:

@@ -2,8 +2,9 @@
 
     W  =  Decode(W.level, W.sign, W.class, W.alpha, W.beta, W.shape)
 
-Sign and class are kept apart from the level, each class is scaled to the channel's span, and large weights may get more
-cells than small ones (Isik et al. 2020, section 2). The model computes what it computed before; the call keeps W's name.
+Sign and class are kept apart from the level, each class is scaled to the channel's span, and large weights may get
+more cells than small ones (Isik et al. 2020, section 2). The model computes what it computed before; the call keeps
+W's name.
 """
 
 from __future__ import annotations
@@ -236,7 +237,7 @@ class _Builder:
         arrays = _arrays(code, weight.shape)
         masked = code.planes.mask is not None
         inputs = [self._plane(weight, name, arrays[name]) for name in (MASKED_INPUTS if masked else DENSE_INPUTS)]
-        attributes = {"dtype": int(weight.tensor.dtype), "key": weight.key}
+        attributes: dict[str, int | str] = {"dtype": int(weight.tensor.dtype), "key": weight.key}
         call = ir.node("DecodeMasked" if masked else "Decode", inputs, attributes, domain=DOMAIN)
         call.name = f"{DOMAIN}/{weight.key}"
         self._insert(weight.graph, call)
@@ -287,7 +288,7 @@ def _arrays(code: _Code, shape: tuple[int, ...]) -> dict[str, NDArray[Any] | Non
         "level": planes.level,
         "mask": None if planes.mask is None else pack(planes.mask),
         "sign": None if planes.sign is None else pack(planes.sign),
-        "class": None if planes.index is None else pack(planes.index),
+        "class": None if planes.class_index is None else pack(planes.class_index),
         "alpha": np.array([c.alpha for c in classes], np.float32),
         "beta": np.array([c.beta for c in classes], np.float32),
         "shape": np.array(shape, np.int64),

@@ -56,7 +56,9 @@ class PrunePass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Prune `model` in place."""
         if is_protected(model):
-            raise ModelError("the model is protected, so its weights are levels. Prune the original, or run DecodePass.")
+            raise ModelError(
+                "the model is protected, so its weights are levels. Prune the original, or run DecodePass."
+            )
         weights = find(model, self.selection).weights
         if not weights:
             raise NothingToStore("no tensor of the model is selected, so there is nothing to prune")

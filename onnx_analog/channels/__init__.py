@@ -34,6 +34,11 @@ def available() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
 
 
+def summary(name: str) -> str:
+    """Return the first line of what the channel called `name` says of itself."""
+    return (inspect.getdoc(_load(name)) or "").partition("\n")[0]
+
+
 def resolve(spec: str | Channel) -> Channel:
     """Return the channel that `spec` names.
 

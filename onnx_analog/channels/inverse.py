@@ -8,6 +8,7 @@ input, and with it σ(f), is a linear function of the level; where several piece
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ class Inverse:
     Examples
     --------
     >>> inverse = Inverse(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 0.0]), np.array([0.3, 0.2, 0.1]))
-    >>> inverse.input(np.array([0.5])), inverse.std(np.array([0.5]))  # 0.5 is reached at 0.5 and, with less noise, at 1.5
+    >>> inverse.input(np.array([0.5])), inverse.std(np.array([0.5]))  # 0.5 has less noise
     (array([1.5]), array([0.15]))
     """
 
@@ -53,7 +54,7 @@ class Inverse:
         knots = np.unique(means)
         pieces = [
             piece
-            for low, high in zip(knots[:-1], knots[1:], strict=True)
+            for low, high in pairwise(knots)
             for piece in _envelope([line for line in lines if line.low <= low and line.high >= high], low, high)
         ]
         self._starts = np.array([start for start, _ in pieces])

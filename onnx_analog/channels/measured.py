@@ -21,6 +21,8 @@ from onnx_analog.channels.base import Doubles, GaussianChannel, Source, Span
 from onnx_analog.channels.inverse import Inverse
 from onnx_analog.errors import ChannelError
 
+_UNKNOWN = Source(citation="a table whose origin is not said")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
@@ -97,7 +99,7 @@ class TableChannel(GaussianChannel):
     stds: tuple[float, ...]
     input_scale: Scale = Scale(low=-1.0, high=1.0)
     output_scale: Scale = Scale(low=-1.0, high=1.0)
-    provenance: Source = Source(citation="a table")
+    provenance: Source = _UNKNOWN
     neighbours: int = 1
     pairs: int = 0
 
@@ -105,7 +107,9 @@ class TableChannel(GaussianChannel):
         columns = [np.array(column, np.float64) for column in (self.inputs, self.means, self.stds)]
         lengths = {column.size for column in columns}
         if len(lengths) > 1 or columns[0].size < 2:
-            raise ChannelError(f"channel {self.name!r}: its columns have lengths {sorted(lengths)}; 2 or more, all equal")
+            raise ChannelError(
+                f"channel {self.name!r}: its columns have lengths {sorted(lengths)}; 2 or more, all equal"
+            )
         if not all(np.isfinite(column).all() for column in columns):
             raise ChannelError(f"channel {self.name!r}: its table holds NaN or infinity")
         if (np.diff(columns[0]) <= 0).any() or (columns[2] < 0).any():
@@ -125,7 +129,7 @@ class TableChannel(GaussianChannel):
 
     @cached_property
     def inverse(self) -> Inverse:
-        """f = μ⁻¹: of several preimages the one of least σ, ties to the smaller input."""
+        """F = μ⁻¹: of several preimages the one of least σ, ties to the smaller input."""
         return Inverse(np.array(self.inputs), np.array(self.means), np.array(self.stds))
 
     def std(self, level: NDArray[np.floating[Any]]) -> Doubles:
@@ -184,7 +188,9 @@ def from_pairs(
     x, y = scales[0].apply(inputs[order]), scales[1].apply(outputs[order])
     distinct, first = np.unique(x, return_index=True)
     if not 1 <= neighbours <= distinct.size:
-        raise ChannelError(f"channel {name!r} has {distinct.size} distinct inputs: neighbours is {neighbours}, not within")
+        raise ChannelError(
+            f"channel {name!r} has {distinct.size} distinct inputs: neighbours is {neighbours}, not within"
+        )
     means, stds = _nearest(distinct, y, first, neighbours)
     return TableChannel(
         name=name,
@@ -210,7 +216,9 @@ def _check_pairs(inputs: Doubles, outputs: Doubles, *, name: str, units: tuple[s
             raise ChannelError(f"channel {name!r}: column {unit!r} holds fewer than two distinct values")
     if log and outputs.min() <= 0:
         row = int(np.argmin(outputs)) + 1
-        raise ChannelError(f"channel {name!r}: column {units[1]!r} holds {outputs.min():g} in row {row}, so has no logarithm")
+        raise ChannelError(
+            f"channel {name!r}: column {units[1]!r} holds {outputs.min():g} in row {row}, so has no logarithm"
+        )
 
 
 def _nearest(distinct: Doubles, y: Doubles, first: NDArray[np.intp], neighbours: int) -> tuple[Doubles, Doubles]:

@@ -24,6 +24,7 @@ from onnx_ir.passes.common import InlinePass
 from onnx_analog import metrics
 from onnx_analog.data import Dataset, Input
 from onnx_analog.decoding import DOMAIN
+from onnx_analog.encoding import of_each
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.files import root_cause
 from onnx_analog.stored import Protection, Reader, StoredTensor, is_protected, stored_tensors
@@ -187,9 +188,8 @@ class Decoder:
 
     def __init__(self, tensor: StoredTensor, protection: Protection) -> None:
         self._reader = Reader(tensor, protection)
-        index = 0 if tensor.index is None else tensor.index
-        self._beta = tensor.beta[index]
-        alpha = tensor.alpha[index]
+        self._beta = of_each(tensor.beta, tensor.class_index)
+        alpha = of_each(tensor.alpha, tensor.class_index)
         self._alpha = alpha if tensor.sign is None else np.where(tensor.sign, -alpha, alpha)
         self._dense = np.zeros(tensor.size, np.float32)
         self._places = None if tensor.mask is None else np.flatnonzero(tensor.mask)

@@ -1,0 +1,366 @@
+"""The library: each step takes a path, an `onnx.ModelProto` or an `ir.Model`, and returns a value that prints well."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_analog import channels, files, metrics, pipeline
+from onnx_analog.channels import Channel
+from onnx_analog.data import Dataset, Preprocessing, load, named_function
+from onnx_analog.errors import ModelError, OptionError
+from onnx_analog.evaluation import BATCH, Evaluation, Network, Progress
+from onnx_analog.evaluation import evaluate as evaluate_network
+from onnx_analog.files import ModelLike
+from onnx_analog.manifest import Manifest
+from onnx_analog.manifest import account as account_of
+from onnx_analog.passes import ProtectPass, PrunePass
+from onnx_analog.stored import COMMAND_KEY, SOURCE_KEY, Protection, is_protected, stored_tensors, with_channel
+from onnx_analog.strategies import PRESETS
+from onnx_analog.tensors import Selection, Weight, find
+
+Paths = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model, as a pass returned it."""
+
+    model: ir.Model
+
+    def save(self, path: Paths, *, force: bool = False) -> None:
+        """Write the model: whole or not at all, and over nothing that is there unless `force`."""
+        files.write_all({Path(path): self.writer()}, force=force)
+
+    def writer(self) -> files.Writer:
+        """Return the function that writes the model to a path."""
+        return lambda path: files.write_model(self.model, path)
+
+
+@dataclass(frozen=True)
+class Pruned(Model):
+    """A pruned model."""
+
+    zeros: int
+    weights: int
+
+    def __str__(self) -> str:
+        return f"{self.zeros:,} of {self.weights:,} weights are zero ({self.zeros / self.weights:.1%})"
+
+
+@dataclass(frozen=True)
+class Protected(Model):
+    """A protected model and its manifest."""
+
+    manifest: Manifest
+
+    def __str__(self) -> str:
+        return str(self.manifest)
+
+
+@dataclass(frozen=True)
+class Perturbed(Model):
+    """A model whose levels were read from noisy cells."""
+
+    seed: int
+    trial: int
+    decoded: bool
+
+    def __str__(self) -> str:
+        kind = "plain weights" if self.decoded else "levels"
+        return f"{kind} as read from noisy cells: seed {self.seed}, trial {self.trial}"
+
+
+# -------------------------------------------------------------------------------------------------- inspect
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What of a model would be stored, and what not."""
+
+    opset: int | None
+    ir_version: int
+    protected: bool
+    batch_norms: int
+    convolutions: int
+    rows: tuple[dict[str, Any], ...]
+
+    @property
+    def batch_norm(self) -> str:
+        """Say whether BatchNorm is folded into the convolutions, and what follows."""
+        if self.batch_norms:
+            return f"apart ({self.batch_norms} nodes): its scales stay digital, so tensors have similar magnitudes"
+        if not self.convolutions:
+            return "none, and no convolution that it could be folded into"
+        return "none in the graph: folded into the convolutions, or never there; keep --scope tensor"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the inspection, ready for JSON."""
+        return {
+            "opset": self.opset,
+            "ir_version": self.ir_version,
+            "protected": self.protected,
+            "batch_norm": {"nodes": self.batch_norms, "convolutions": self.convolutions, "text": self.batch_norm},
+            "stored": [row for row in self.rows if row["reason"] is None],
+            "skipped": [row for row in self.rows if row["reason"] is not None],
+        }
+
+
+def inspect(model: ModelLike, *, selection: Selection | None = None) -> Inspection:
+    """Return what `protect` would store of a model, and why not the rest."""
+    loaded = files.load(model)
+    found = find(loaded, selection)
+    protected = is_protected(loaded)
+    kinds = [node.op_type for graph in loaded.graphs() for node in graph]
+    rows = [_row(weight, None) for weight in found.weights] + [_row(weight, why) for weight, why in found.skipped]
+    if protected:
+        rows = [{**_stored_row(tensor), "reason": None} for tensor in stored_tensors(loaded)]
+    return Inspection(
+        opset=loaded.graph.opset_imports.get("", loaded.graph.opset_imports.get("ai.onnx")),
+        ir_version=loaded.ir_version or 0,
+        protected=protected,
+        batch_norms=kinds.count("BatchNormalization"),
+        convolutions=sum(kind in ("Conv", "ConvTranspose") for kind in kinds),
+        rows=tuple(rows),
+    )
+
+
+def _row(weight: Weight, reason: str | None) -> dict[str, Any]:
+    largest = None
+    if reason is None:
+        largest = float(np.abs(weight.array().astype(np.float32, copy=False)).max(initial=0))
+    return {
+        "name": weight.name,
+        "key": weight.key,
+        "shape": list(weight.shape),
+        "dtype": weight.tensor.dtype.name,
+        "weights": int(np.prod(weight.shape, dtype=np.int64)),
+        "used_by": list(weight.consumers()),
+        "largest": largest,
+        "reason": reason,
+    }
+
+
+def _stored_row(tensor: Any) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "key": tensor.key,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype.name,
+        "weights": tensor.size,
+        "used_by": sorted(node.op_type for node, _ in tensor.node.outputs[0].uses()),
+        "largest": float(np.abs(tensor.decode().astype(np.float32, copy=False)).max(initial=0)),
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- passes
+
+
+def prune(model: ModelLike, *, sparsity: float, scope: str = "model", selection: Selection | None = None) -> Pruned:
+    """Return a copy of `model` whose smallest weights are zero; see `onnx_analog.passes.PrunePass`."""
+    selection = selection or Selection()
+    pruned = pipeline.run([PrunePass(sparsity=sparsity, scope=scope, selection=selection)], files.load(model))
+    arrays = [weight.array() for weight in find(pruned, selection).weights]
+    return Pruned(pruned, sum(int((array == 0).sum()) for array in arrays), sum(array.size for array in arrays))
+
+
+def protect(
+    model: ModelLike,
+    *,
+    cells_small: int = 1,
+    cells_large: int = 20,
+    strategy: str = "redundancy",
+    preset: str = "default",
+    scope: str | None = None,
+    large_fraction: float | None = None,
+    threshold: float | None = None,
+    channel: str | Channel = channels.DEFAULT,
+    bits_per_cell: int = 2,
+    sparsity: float = 0.0,
+    prune_scope: str = "model",
+    selection: Selection | None = None,
+    command: str | None = None,
+) -> Protected:
+    """Return a protected copy of `model`; it computes what the model did.
+
+    Parameters
+    ----------
+    model : path, onnx.ModelProto or ir.Model
+        It is not changed.
+    preset : {"default", "isik2020"}
+        Scope and large fraction that belong together; `scope` and `large_fraction` override them one by one.
+    channel : str or Channel
+        What the cells do; see `onnx_analog.channels.resolve`.
+    sparsity : float, 0 <= sparsity < 1
+        Share of weights that are pruned first; 0 prunes nothing.
+    prune_scope : {"model", "tensor"}
+        Whether magnitudes compete over all tensors.
+    command : str, optional
+        Kept in the manifest.
+
+    The other parameters are those of `onnx_analog.passes.ProtectPass`, which says what is raised.
+
+    Examples
+    --------
+    >>> import onnx_analog as oa
+    >>> from onnx_analog.demo import MODEL
+    >>> print(oa.protect(MODEL, cells_small=1, cells_large=20))
+    430,500 of 430,500 weights in 839,475 analog cells (r_avg 1.950); all-in 1,270,231 cells, 2.951 per original weight
+    """
+    if preset not in PRESETS:
+        raise OptionError(f"no preset is called {preset!r}: choose from {', '.join(PRESETS)}")
+    if threshold is not None and large_fraction is not None:
+        raise OptionError("threshold and large_fraction exclude each other: give one of them")
+    chosen = PRESETS[preset]
+    step = ProtectPass(
+        strategy=strategy,
+        cells_small=cells_small,
+        cells_large=cells_large,
+        scope=scope or chosen.scope,
+        large_fraction=chosen.large_fraction if large_fraction is None else large_fraction,
+        threshold=threshold,
+        channel=channels.resolve(channel),
+        bits_per_cell=bits_per_cell,
+        selection=selection or Selection(),
+    )
+    passes = pipeline.protecting(step, sparsity=sparsity, prune_scope=prune_scope)
+    loaded = files.load(model)
+    provenance = {SOURCE_KEY: _digest(model), COMMAND_KEY: command}
+    loaded.metadata_props.update({key: value for key, value in provenance.items() if value is not None})
+    protected = pipeline.run(passes, loaded)
+    return Protected(protected, account_of(protected))
+
+
+def _digest(model: ModelLike) -> str | None:
+    return files.file_digest(model) if isinstance(model, str | os.PathLike) else None
+
+
+def readback(
+    model: ModelLike, *, seed: int = 0, trial: int = 0, channel: str | Channel | None = None, decoded: bool = False
+) -> Perturbed:
+    """Return a protected model as it reads from one programmed array.
+
+    Parameters
+    ----------
+    model : path, onnx.ModelProto or ir.Model
+        A protected model; it is not changed.
+    seed, trial : int, >= 0
+        `evaluate` with this seed used exactly these weights in this trial.
+    channel : str or Channel, optional
+        Replaces the stored channel, if its span covers the stored one's.
+    decoded : bool
+        Return plain float weights, for any other tool, in place of levels and the functions that decode them.
+    """
+    other = None if channel is None else channels.resolve(channel)
+    passes = pipeline.reading(seed=seed, trial=trial, channel=other, decoded=decoded)
+    return Perturbed(pipeline.run(passes, files.load(model)), seed, trial, decoded)
+
+
+def readbacks(
+    model: ModelLike, *, seed: int = 0, trials: int, channel: str | Channel | None = None, decoded: bool = False
+) -> Iterator[Perturbed]:
+    """Yield the model of each trial, from 0 on; see `readback`."""
+    loaded = files.load(model)
+    for trial in range(trials):
+        yield readback(loaded, seed=seed, trial=trial, channel=channel, decoded=decoded)
+
+
+def account(model: ModelLike) -> Manifest:
+    """Return the manifest of a protected model: every cell, and what it all costs."""
+    return account_of(files.load(model))
+
+
+# ------------------------------------------------------------------------------------------------- evaluate
+
+
+def evaluate(
+    model: ModelLike,
+    data: Paths | Dataset,
+    *,
+    trials: int = 25,
+    seed: int = 0,
+    channel: str | Channel | None = None,
+    reference: ModelLike | None = None,
+    mean: Iterable[float] = (0.0,),
+    std: Iterable[float] = (1.0,),
+    preprocess: str | None = None,
+    metric: str | metrics.Metric | None = None,
+    samples: int | None = None,
+    batch: int = BATCH,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+    threads: int = 0,
+    progress: Progress = lambda: None,
+) -> Evaluation:
+    """Return what a model is worth: without noise and, if it is protected, in `trials` trials of its memory.
+
+    Parameters
+    ----------
+    model : path, onnx.ModelProto or ir.Model
+        A plain model is evaluated as it is, with no trials.
+    data : path of an npz file, or Dataset
+        See `onnx_analog.data.load`.
+    channel : str or Channel, optional
+        Replaces the stored channel, if its span covers the stored one's.
+    reference : model, optional
+        The original, so that what pruning cost and what noise cost are told apart.
+    mean, std, preprocess
+        How uint8 images become inputs; see `onnx_analog.data.Preprocessing`.
+    metric : "module:function" or function, optional
+        See `onnx_analog.metrics`.
+    samples : int, >= 1, optional
+        Only the first so many.
+    """
+    loaded = files.load(model)
+    protection = _protection(loaded, channel)
+    network = Network(loaded, providers=providers, threads=threads)
+    preprocessing = Preprocessing(mean=tuple(mean), std=tuple(std), function=preprocess)
+    dataset = data if isinstance(data, Dataset) else load(Path(data), network.inputs, preprocessing)
+    dataset = dataset if samples is None else dataset.head(samples)
+    chosen = _metric(metric)
+    found = evaluate_network(
+        network, dataset, protection, trials=trials, seed=seed, metric=chosen, batch=batch, progress=progress
+    )
+    if reference is None:
+        return found
+    original = Network(files.load(reference), providers=providers, threads=threads)
+    return _with_reference(found, original, network, dataset, chosen, batch)
+
+
+def _protection(model: ir.Model, channel: str | Channel | None) -> Protection | None:
+    if is_protected(model):
+        return with_channel(Protection.of(model), channel)
+    if channel is not None:
+        raise ModelError("the model is not protected, so no channel reads it: run `onnx-analog protect` on it first")
+    return None
+
+
+def _metric(metric: str | metrics.Metric | None) -> tuple[str, metrics.Metric] | None:
+    if metric is None:
+        return None
+    if isinstance(metric, str):
+        return metric, named_function(metric)
+    return getattr(metric, "__name__", "metric"), metric
+
+
+def _with_reference(
+    found: Evaluation,
+    original: Network,
+    network: Network,
+    data: Dataset,
+    metric: tuple[str, metrics.Metric] | None,
+    batch: int,
+) -> Evaluation:
+    clean = network.run(data, batch=batch)
+    outputs = original.run(data, batch=batch)
+    if [output.shape for output in clean] != [output.shape for output in outputs]:
+        raise ModelError("the reference has outputs of other shapes than the model: it is not its original")
+    _, function = metric or metrics.default(clean, data.labels)
+    value = float(function(outputs, labels=data.labels, clean=clean))
+    fields: Mapping[str, Any] = {name: getattr(found, name) for name in found.__dataclass_fields__}
+    return Evaluation(**{**fields, "reference": value})

@@ -1,0 +1,530 @@
+"""The command line: parse, call the library, print.
+
+Tables, or with --json nothing but JSON, go to stdout; progress, warnings and errors to stderr. Exit codes: 0 done, 1
+failed or a check did not hold, 2 usage, 3 nothing to store. Heavy imports wait until a command needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from onnx_analog import strategies
+from onnx_analog.errors import AnalogError, ManifestError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from onnx_analog.tensors import Selection
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+OUT = click.Path(path_type=Path)
+PIPED_WIDTH = 140  # columns of a table that is not printed on a terminal
+
+
+# ------------------------------------------------------------------------------------------------ machinery
+
+
+class Command(click.Command):
+    """A command with --debug, whose errors are one line and an exit code."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(click.Option(["--debug"], is_flag=True, help="Show tracebacks and log messages."))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command; whatever goes wrong becomes a `click.ClickException`."""
+        debug = ctx.params.pop("debug")
+        logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.DEBUG if debug else logging.WARNING)
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            raise _one_line(error) from error
+
+
+class _Failure(click.ClickException):
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares it for the class, and reads it of the instance
+
+
+def _one_line(error: Exception) -> click.ClickException:
+    if isinstance(error, AnalogError):
+        return _Failure(" ".join(str(error).split()), error.exit_code)
+    if isinstance(error, MemoryError):
+        return click.ClickException(f"not enough memory. {error}".strip())
+    return click.ClickException(f"{type(error).__name__}: {' '.join(str(error).split())} (run again with --debug)")
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="onnx-analog")
+def main() -> None:
+    r"""Store the weights of any ONNX model in noisy analog memory.
+
+    \b
+        onnx-analog demo
+        onnx-analog protect model.onnx --cells-small 1 --cells-large 20
+    """
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else PIPED_WIDTH, highlight=False, markup=False)
+
+
+def _print(*things: Any) -> None:
+    console = _console()
+    for thing in things:
+        console.print(thing)
+
+
+def _print_json(body: Any) -> None:
+    click.echo(json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on stderr where it is a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = _console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def add(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+class Fraction(click.ParamType[float]):
+    """A number from 0 to 1, below 1 where `open_end`."""
+
+    name = "fraction"
+
+    def __init__(self, *, open_end: bool = False) -> None:
+        self._open = open_end
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or fail as click does."""
+        return click.FloatRange(0, 1, max_open=self._open).convert(value, param, ctx)
+
+
+class Floats(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them, as 0.485,0.456,0.406."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Return the numbers, or fail as click does."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers with commas between them", param, ctx)
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
+FORCE = click.option("--force", is_flag=True, help="Replace files that are there already.")
+SEED = click.option("--seed", type=click.IntRange(0), default=0, help="Noise depends on seed, trial and tensor only.")
+SPARSITY = click.option(
+    "--sparsity", type=Fraction(open_end=True), default=0.0, help="Share of weights pruned first; 0 prunes nothing."
+)
+PRUNE_SCOPE = click.option(
+    "--prune-scope", type=click.Choice(strategies.SCOPES), default="model", help="Where magnitudes compete."
+)
+SELECTION = _options(
+    click.option(
+        "--include", multiple=True, metavar="REGEX", help="Store only tensors whose name matches; repeatable."
+    ),
+    click.option("--exclude", multiple=True, metavar="REGEX", help="Leave these tensors digital; repeatable."),
+    click.option("--min-size", type=click.IntRange(1), default=256, help="Smaller tensors stay digital."),
+)
+
+
+def _selection(include: Sequence[str], exclude: Sequence[str], min_size: int) -> Selection:
+    from onnx_analog.tensors import Selection
+
+    return Selection(include=tuple(include), exclude=tuple(exclude), min_size=min_size)
+
+
+def _stem(path: Path) -> str:
+    """Return the name of a model without .onnx, and without .protected before it."""
+    return path.name.removesuffix(".onnx").removesuffix(".protected")
+
+
+# ------------------------------------------------------------------------------------------------- commands
+
+
+@main.command()
+@click.option("--trials", type=click.IntRange(1, 1000), default=10, help="Trials for each point.")
+@SEED
+@click.option("--plot", type=OUT, default=Path("onnx-analog-demo.png"), help="Where the plot goes.")
+def demo(trials: int, seed: int, plot: Path) -> None:
+    r"""Tell the whole story on a packaged network (LeNet on MNIST) and 1,000 packaged test images.
+
+    Prunes it by 80 %, stores it in PCM cells by each strategy at 1, 3 and 10 cells, reads it back, and says what is
+    left of the accuracy and what it all costs.
+
+    Example:
+
+    \b
+        onnx-analog demo
+    """
+    from onnx_analog import demo as story_of
+    from onnx_analog import files, report
+
+    story = story_of.begin()
+    _print(
+        f"LeNet on {len(story.data):,} MNIST test images: {story.accuracy:.1%}; pruned by {story_of.SPARSITY:.0%}: "
+        f"{story.accuracy_pruned:.1%}. Its weights now go to PCM cells, each read with noise.\n"
+    )
+    plan = story_of.grid(trials=trials, seed=seed)
+    with _progress("reading noisy cells", len(plan) * trials) as advance:
+        points = list(story_of.tell(story, plan, progress=advance))
+    for title in dict.fromkeys(report.preset_title(point) for point in points):
+        _print(report.points_table([p for p in points if report.preset_title(p) == title], title))
+    _print(
+        "What protecting it with --cells-small 1 --cells-large 20 takes:",
+        *report.account_tables(story.protected.manifest),
+    )
+    _print(f"channel {plan.channel}: {plan.channel.source}")
+    if report.can_plot():
+        files.write_all({plot: report.plot_points(points, story.accuracy_pruned)}, force=True)
+        _print(f"plot: {plot}")
+    else:
+        _print(report.NO_PLOTS)
+    _print("Now your own: onnx-analog protect model.onnx --cells-small 1 --cells-large 20")
+
+
+@main.command()
+@click.argument("model", type=FILE)
+@SELECTION
+@JSON
+def inspect(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min_size: int, as_json: bool) -> None:
+    r"""Show what would be stored of MODEL, what is skipped, and why.
+
+    Example:
+
+    \b
+        onnx-analog inspect model.onnx
+    """
+    from onnx_analog import api, report
+
+    found = api.inspect(model, selection=_selection(include, exclude, min_size))
+    if as_json:
+        return _print_json(found.to_dict())
+    _print(*report.inspection_tables(found.rows, protected=found.protected))
+    _print(f"opset {found.opset}, IR {found.ir_version}; BatchNorm: {found.batch_norm}")
+    return None
+
+
+@main.command()
+@click.argument("model", type=FILE)
+@click.option("--sparsity", type=Fraction(open_end=True), required=True, help="Share of weights that become zero.")
+@PRUNE_SCOPE
+@SELECTION
+@click.option("-o", "--output", type=OUT, help="Default: MODEL's name with .pruned.onnx.  [default: beside MODEL]")
+@FORCE
+def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, force: bool, **selection: Any) -> None:
+    r"""Set the smallest weights of MODEL to zero.
+
+    Example:
+
+    \b
+        onnx-analog prune model.onnx --sparsity 0.8
+    """
+    from onnx_analog import api, files
+
+    target = output or model.with_name(f"{_stem(model)}.pruned.onnx")
+    files.refuse_existing([target], force=force)
+    pruned = api.prune(model, sparsity=sparsity, scope=prune_scope, selection=_selection(**selection))
+    pruned.save(target, force=force)
+    _print(f"{pruned}: {target}")
+
+
+@main.command()
+@click.argument("model", type=FILE)
+@click.option("--cells-small", type=click.IntRange(1), default=1, help="Cells per small weight.")
+@click.option("--cells-large", type=click.IntRange(1), default=20, help="Cells per large weight.")
+@click.option(
+    "--strategy",
+    type=click.Choice(list(strategies.STRATEGIES)),
+    default="redundancy",
+    help="Row of the paper's Table 1.",
+)
+@click.option(
+    "--preset", type=click.Choice(list(strategies.PRESETS)), default="default", help="Scope and large fraction."
+)
+@click.option("--scope", type=click.Choice(strategies.SCOPES), help="Who shares α and β.  [default: tensor]")
+@click.option("--large-fraction", type=Fraction(), help="Share of stored weights that are large.  [default: 0.05]")
+@click.option(
+    "--threshold", type=click.FloatRange(0, min_open=True), help="Magnitudes above it are large, in all tensors."
+)
+@SPARSITY
+@PRUNE_SCOPE
+@click.option("--channel", default="pcm", help="What the cells do: a name, name:key=value,..., or a JSON file.")
+@click.option("--bits-per-cell", type=click.IntRange(1, 8), default=2, help="Digital bits in a cell of header or mask.")
+@SELECTION
+@click.option("-o", "--output", type=OUT, help="Default: MODEL's name with .protected.onnx.  [default: beside MODEL]")
+@click.option(
+    "--manifest", type=OUT, help="Default: the output's name with .manifest.json.  [default: beside the output]"
+)
+@FORCE
+@JSON
+def protect(
+    model: Path,
+    output: Path | None,
+    manifest: Path | None,
+    force: bool,
+    as_json: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    min_size: int,
+    **choices: Any,
+) -> None:
+    r"""Lay MODEL's weights out for noisy analog cells; the new model computes what MODEL does.
+
+    Example:
+
+    \b
+        onnx-analog protect model.onnx --cells-small 1 --cells-large 20
+    """
+    from onnx_analog import api, files, report
+
+    target = output or model.with_name(f"{_stem(model)}.protected.onnx")
+    account = manifest or target.with_name(f"{_stem(target)}.manifest.json")
+    if target.absolute() == account.absolute():
+        raise click.UsageError("model and manifest would be one file: name another with --manifest")
+    files.refuse_existing([target, account], force=force)
+    command = shlex.join(["onnx-analog", *sys.argv[1:]])
+    selection = _selection(include, exclude, min_size)
+    protected = api.protect(model, selection=selection, command=command, **choices)
+    writers = {target: protected.writer(), account: files.write_text(protected.manifest.to_json() + "\n")}
+    files.write_all(writers, force=force)
+    if as_json:
+        return _print_json(protected.manifest.to_dict())
+    _print(*report.account_tables(protected.manifest), f"model: {target}", f"manifest: {account}")
+    return None
+
+
+@main.command()
+@click.argument("protected", type=FILE)
+@SEED
+@click.option(
+    "--trials", type=click.IntRange(1), help="Write trials 0, 1, ... into a folder.  [default: trial 0, one file]"
+)
+@click.option("--decoded", is_flag=True, help="Write plain float weights, for any other tool.")
+@click.option("--channel", help="Replaces the stored channel, if its span covers the stored one's.")
+@click.option("-o", "--output", type=OUT, help="File, or with --trials folder.  [default: beside PROTECTED]")
+@FORCE
+def readback(
+    protected: Path,
+    seed: int,
+    trials: int | None,
+    decoded: bool,
+    channel: str | None,
+    output: Path | None,
+    force: bool,
+) -> None:
+    r"""Write PROTECTED as it reads from noisy cells: exactly the weights that `evaluate` uses in those trials.
+
+    Example:
+
+    \b
+        onnx-analog readback model.protected.onnx --seed 0 --decoded
+    """
+    from onnx_analog import api, files
+
+    if trials is None:
+        targets = [output or protected.with_name(f"{_stem(protected)}.readback.onnx")]
+    else:
+        folder = output or protected.with_name(f"{_stem(protected)}.readback")
+        targets = [folder / f"trial-{trial:04}.onnx" for trial in range(trials)]
+    files.refuse_existing(targets, force=force)
+    models = api.readbacks(protected, seed=seed, trials=len(targets), channel=channel, decoded=decoded)
+    with _progress("reading noisy cells", len(targets)) as advance:
+
+        def writer(path: Path) -> None:
+            next(models).writer()(path)
+            advance()
+
+        if trials is None:
+            files.write_all(dict.fromkeys(targets, writer), force=force)
+        else:
+            with files.new_folder(targets[0].parent):
+                files.write_all(dict.fromkeys(targets, writer), force=force)
+    _print(
+        f"{len(targets)} model{'s' * (len(targets) > 1)}, seed {seed}: {targets[0] if trials is None else targets[0].parent}"
+    )
+
+
+@main.command()
+@click.argument("protected", type=FILE)
+@click.option("--data", type=FILE, required=True, help="npz: an array per input (or x), and labels y if there are any.")
+@click.option("--trials", type=click.IntRange(0), default=25, help="Programmings and reads of the array.")
+@SEED
+@click.option("--reference", type=FILE, help="The original model, to tell what pruning cost.")
+@click.option("--channel", help="Replaces the stored channel, if its span covers the stored one's.")
+@click.option("--mean", type=Floats(), default="0", help="Of uint8 images, on the scale of 0 to 1: m or r,g,b.")
+@click.option("--std", type=Floats(), default="1", help="Likewise.")
+@click.option("--preprocess", metavar="MODULE:FUNCTION", help="Makes each input's array what the model takes.")
+@click.option("--metric", metavar="MODULE:FUNCTION", help="f(outputs, labels=, clean=) -> number.  [default: top-1]")
+@click.option("--samples", type=click.IntRange(1), help="Only the first so many.  [default: all]")
+@click.option("--batch", type=click.IntRange(1), default=250, help="Samples a call.")
+@click.option("--providers", default="CPUExecutionProvider", help="Of onnxruntime, commas between them.")
+@click.option("--threads", type=click.IntRange(0), default=0, help="Within an operator; 0: as onnxruntime chooses.")
+@click.option("--at-least", type=float, help="Exit 1 unless the interval's lower end (or the value) is this high.")
+@JSON
+def evaluate(
+    protected: Path, data: Path, trials: int, at_least: float | None, as_json: bool, providers: str, **choices: Any
+) -> None:
+    r"""Say what is left of PROTECTED when it is read from noisy cells; a plain model is evaluated as it is.
+
+    Example:
+
+    \b
+        onnx-analog evaluate model.protected.onnx --data test.npz --trials 25
+    """
+    from onnx_analog import api, report
+
+    sys.path.insert(0, "")  # module:function may be in the current folder
+    with _progress("reading noisy cells", trials) as advance:
+        found = api.evaluate(
+            protected, data, trials=trials, providers=providers.split(","), progress=advance, **choices
+        )
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        _print(report.evaluation_table(found))
+    if at_least is not None:
+        _require(found, at_least)
+
+
+def _require(found: Any, least: float) -> None:
+    reached = found.ci95[0] if found.ci95 else found.mean if found.mean is not None else found.clean
+    if reached is None or not reached >= least:
+        raise click.ClickException(
+            f"{found.metric} {reached if reached is None else round(reached, 6)} is below {least}"
+        )
+
+
+@main.command()
+@click.argument("protected", type=FILE)
+@click.option("--check", type=FILE, metavar="MANIFEST", help="Exit 1 unless this manifest describes PROTECTED.")
+@JSON
+def manifest(protected: Path, check: Path | None, as_json: bool) -> None:
+    r"""Show what PROTECTED, a model or its manifest, stores where, and what it costs beside digital memory.
+
+    Example:
+
+    \b
+        onnx-analog manifest model.protected.onnx
+    """
+    from onnx_analog import api, files, report
+    from onnx_analog import manifest as manifests
+
+    if protected.suffix == ".json":
+        found = manifests.read(protected)
+        if check is not None:
+            raise ManifestError("--check compares a model with a manifest; this is a manifest")
+    else:
+        found = api.account(protected)
+    if check is not None:
+        manifests.read(check).check(files.load(protected))
+    if as_json:
+        return _print_json(found.to_dict())
+    _print(*report.account_tables(found))
+    if check is not None:
+        _print(f"{check} describes {protected}")
+    return None
+
+
+@main.group(cls=Group)
+def channel() -> None:
+    r"""List and show channels: what memory cells do to what is written to them.
+
+    Example:
+
+    \b
+        onnx-analog channel list
+    """
+
+
+@channel.command(name="list")
+@JSON
+def channel_list(as_json: bool) -> None:
+    r"""List the channels that are installed.
+
+    Example:
+
+    \b
+        onnx-analog channel list
+    """
+    from onnx_analog import channels, report
+
+    rows = [(name, channels.summary(name)) for name in channels.available()]
+    if as_json:
+        return _print_json([{"name": name, "summary": summary} for name, summary in rows])
+    _print(report.channel_list_table(rows))
+    return None
+
+
+@channel.command(name="show")
+@click.argument("name")
+@click.option("--plot", type=OUT, help="Draw mean, σ, inverse and φ into this file (needs matplotlib).")
+@FORCE
+@JSON
+def channel_show(name: str, plot: Path | None, force: bool, as_json: bool) -> None:
+    r"""Show channel NAME (or name:key=value,..., or a JSON file): its span, noise and source.
+
+    Example:
+
+    \b
+        onnx-analog channel show pcm --plot pcm.png
+    """
+    from onnx_analog import channels, files, report
+
+    found = channels.resolve(name)
+    if plot is not None:
+        files.refuse_existing([plot], force=force)
+        if not report.can_plot():
+            raise click.ClickException(report.NO_PLOTS)
+        files.write_all({plot: report.plot_channel(found)}, force=force)
+    if as_json:
+        return _print_json({**found.to_dict(), "span": list(found.span)})
+    _print(f"{found}", report.channel_table(found), f"source: {found.source}")
+    _print(f"left out: {found.source.left_out or 'not said'}")
+    _print(f"plot: {plot}" if plot else "--plot FILE draws it")
+    return None

@@ -1,0 +1,76 @@
+"""The whole story on the packaged network: the paper's LeNet and 1,000 MNIST test images.
+
+examples/train_lenet.py made both; example/lenet-mnist.json says what it measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnx_analog import api, channels, files
+from onnx_analog.data import Dataset, Preprocessing, load
+from onnx_analog.evaluation import Network, Progress
+from onnx_analog.strategies import PRESETS
+from onnx_analog.sweeps import Grid, Point, sweep
+
+FOLDER = Path(__file__).parent / "example"
+MODEL = FOLDER / "lenet-mnist.onnx"
+IMAGES = FOLDER / "mnist-1000.npz"
+SPARSITY = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """What the demo starts from: the network, pruned, and what it is worth before any noise."""
+
+    pruned: api.Pruned
+    data: Dataset
+    accuracy: float
+    accuracy_pruned: float
+    protected: api.Protected  # with 1 and 20 cells
+
+
+def facts() -> dict[str, Any]:
+    """Return what was measured when the network was trained."""
+    body: dict[str, Any] = json.loads((FOLDER / "lenet-mnist.json").read_text(encoding="utf-8"))
+    return body
+
+
+def images(network: Network) -> Dataset:
+    """Return the packaged test images as the network takes them."""
+    preprocessing = Preprocessing(mean=(facts()["mean"],), std=(facts()["std"],))
+    return load(IMAGES, network.inputs, preprocessing)
+
+
+def begin() -> Story:
+    """Prune and protect the packaged network."""
+    data = images(Network(files.load(MODEL)))
+    pruned = api.prune(MODEL, sparsity=SPARSITY)
+    return Story(
+        pruned=pruned,
+        data=data,
+        accuracy=_accuracy(MODEL, data),
+        accuracy_pruned=_accuracy(pruned.model, data),
+        protected=api.protect(pruned.model),
+    )
+
+
+def _accuracy(model: files.ModelLike, data: Dataset) -> float:
+    found = api.evaluate(model, data).clean
+    assert found is not None
+    return found
+
+
+def grid(*, trials: int, seed: int) -> Grid:
+    """Return what the demo compares: the four strategies at 1, 3 and 10 cells, by default and as the paper has it."""
+    presets = tuple(PRESETS.values())
+    return Grid(presets=presets, channel=channels.resolve(channels.DEFAULT), trials=trials, seed=seed)
+
+
+def tell(story: Story, plan: Grid, *, progress: Progress = lambda: None) -> Iterator[Point]:
+    """Yield the points of the comparison as they are evaluated."""
+    yield from sweep(story.pruned.model, story.data, plan, progress=progress)

@@ -1,0 +1,283 @@
+"""Tables for people, and plots. Tables need rich, plots need matplotlib (extra `report`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from onnx_analog.channels import Channel, GaussianChannel, TableChannel
+from onnx_analog.encoding import inside
+from onnx_analog.evaluation import Evaluation
+from onnx_analog.manifest import Manifest
+from onnx_analog.randomness import stream
+from onnx_analog.strategies import PRESETS, STRATEGIES
+from onnx_analog.sweeps import Point
+
+NO_PLOTS = "no plot: matplotlib is not installed (pip install 'onnx-analog[report]')"
+_COLOURS = {"raw": "#8c8c8c", "sign": "#d1495b", "mapping": "#edae49", "redundancy": "#00798c"}
+
+
+def can_plot() -> bool:
+    """Return whether matplotlib is installed."""
+    return find_spec("matplotlib") is not None
+
+
+def table(*columns: str, title: str = "", left: int = 1) -> Table:
+    """Return an empty table, its first `left` columns aligned to the left and folded, the others to the right."""
+    made = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for place, column in enumerate(columns):
+        made.add_column(column, justify="left" if place < left else "right", overflow="fold", no_wrap=place >= left)
+    return made
+
+
+# --------------------------------------------------------------------------------------------------- tables
+
+
+def inspection_tables(rows: Sequence[dict[str, Any]], *, protected: bool) -> Iterator[Table]:
+    """Yield what would be stored, and what is skipped, by reason."""
+    stored = table("stored" if protected else "to be stored", "shape", "type", "used by", "weights", "largest", left=4)
+    for row in rows:
+        if row["reason"] is None:
+            numbers = (f"{row['weights']:,}", f"{row['largest']:.4g}")
+            shape = "×".join(map(str, row["shape"]))
+            stored.add_row(row["key"], shape, row["dtype"], ", ".join(sorted(set(row["used_by"]))), *numbers)
+    total = sum(row["weights"] for row in rows if row["reason"] is None)
+    stored.add_section()
+    stored.add_row("total", "", "", "", f"{total:,}", "")
+    yield stored
+    skipped = Counter(row["reason"] for row in rows if row["reason"] is not None)
+    if skipped:
+        made = table("stays digital because", "tensors", "for example")
+        made.columns[2].justify = "left"
+        for reason, count in skipped.most_common():
+            made.add_row(reason, f"{count:,}", next(row["key"] for row in rows if row["reason"] == reason))
+        yield made
+
+
+def account_tables(manifest: Manifest) -> Iterator[Table]:
+    """Yield the account: tensors and their classes, all lines of the cost, and the digital yardsticks."""
+    yield _tensor_table(manifest)
+    yield _cost_table(manifest)
+    yield _yardstick_table(manifest)
+
+
+def _tensor_table(manifest: Manifest) -> Table:
+    made = table("tensor", "class", "weights", "cells each", "α", "magnitudes", "addresses of its cells", left=2)
+    names = ("small", "large") if manifest.tensors and len(manifest.tensors[0].classes) == 2 else ("all",)
+    for entry in manifest.tensors:
+        first, end = entry.cells["level"][0], entry.cells["codebook"][1]
+        for place, found in enumerate(entry.classes):
+            made.add_row(
+                "" if place else entry.key,
+                names[place],
+                f"{found.count:,}",
+                str(found.cells),
+                f"{found.alpha:.4g}",
+                f"{found.low:.3g} to {found.high:.3g}",
+                "" if place else f"{first:,} to {end - 1:,}",
+            )
+    return made
+
+
+def _cost_table(manifest: Manifest) -> Table:
+    totals, ratios = manifest.totals, manifest.totals.ratios()
+    made = table("what it costs", "cells", "per stored weight", "per original weight")
+    bits = manifest.bits_per_cell
+    lines = {
+        "analog levels (the paper's r_avg)": totals.analog_cells,
+        f"header: sign and class, {bits} bits a cell": totals.header_cells,
+        f"mask: which weights are stored (bitmap: {totals.mask_bitmap_bits:,} bits)": totals.mask_cells,
+        "codebook: α and β": totals.codebook_cells,
+        "all-in": totals.all_in_cells,
+    }
+    for name, cells in lines.items():
+        made.add_row(
+            name, f"{cells:,}", f"{cells / totals.stored_weights:.3f}", f"{cells / totals.original_weights:.3f}"
+        )
+    made.caption = (
+        f"{totals.stored_weights:,} of {totals.original_weights:,} weights stored; "
+        f"levels and headers alone: {ratios['stored_cells_per_stored_weight']:.3f} cells per stored weight"
+    )
+    return made
+
+
+def _yardstick_table(manifest: Manifest) -> Table:
+    per_cell = sorted({yardstick.bits_per_cell for yardstick in manifest.yardsticks()})
+    made = table("the same weights held digitally", *(f"cells at {bits} bit{'s' * (bits > 1)}" for bits in per_cell))
+    made.add_column("against all-in", justify="right")
+    rows: dict[str, list[int]] = {}
+    for yardstick in manifest.yardsticks():
+        rows.setdefault(f"{yardstick.name}, {'pruned' if yardstick.pruned else 'dense'}", []).append(yardstick.cells)
+    for name, cells in rows.items():
+        made.add_row(name, *(f"{count:,}" for count in cells), f"{cells[-1] / manifest.totals.all_in_cells:.2f}×")
+    return made
+
+
+def evaluation_table(found: Evaluation) -> Table:
+    """Return one evaluation."""
+    made = table(f"{found.metric} on {found.samples:,} samples", "value")
+    rows: list[tuple[str, float | None]] = [
+        ("original model", found.reference),
+        ("without noise", found.clean),
+        (f"with noise, mean of {len(found.values)} trials", found.mean),
+        ("standard deviation over trials", found.std),
+    ]
+    for name, value in rows:
+        if value is not None:
+            made.add_row(name, f"{value:.4f}")
+    if found.ci95 is not None:
+        made.add_row("95 % interval of the mean", f"{found.ci95[0]:.4f} to {found.ci95[1]:.4f}")
+        made.caption = "Student's t over trials; the error of a finite test set is not in it"
+    if found.sqnr_db:
+        made.add_row("output SQNR, mean", f"{np.mean(found.sqnr_db):.1f} dB")
+    return made
+
+
+def points_table(points: Sequence[Point], title: str) -> Table:
+    """Return strategies × cells of one preset: mean, 95 % interval and cost."""
+    cells = sorted({point.cells for point in points})
+    headings = [f"{count} cell{'s' * (count > 1)}" for count in cells]
+    made = table("strategy", "row of the paper", *headings, title=title, left=2)
+    for strategy in dict.fromkeys(point.strategy for point in points):
+        found = {point.cells: point for point in points if point.strategy == strategy}
+        made.add_row(strategy, STRATEGIES[strategy].row, *(_cell(found[count]) for count in cells if count in found))
+    made.caption = "accuracy in %, ± half of its 95 % interval [all-in cells per original weight]"
+    return made
+
+
+def _cell(point: Point) -> str:
+    found = point.evaluation
+    half = "" if found.ci95 is None or found.mean is None else f" ± {100 * (found.ci95[1] - found.mean):.2f}"
+    cost = point.totals.ratios()["all_in_cells_per_original_weight"]
+    return f"{100 * (found.mean or 0):.2f}{half} [{cost:.2f}]"
+
+
+def preset_title(point: Point) -> str:
+    """Return what a table of points of one preset is called."""
+    name = next((name for name, preset in PRESETS.items() if preset == point.preset), "")
+    label = "as in the paper" if name == "isik2020" else name
+    return f"scope {point.preset.scope}, {point.preset.large_fraction:.2%} large ({label})"
+
+
+def channel_list_table(rows: Sequence[tuple[str, str]]) -> Table:
+    """Return the channels that are installed, and what they are."""
+    made = table("channel", "what it is")
+    made.columns[1].justify, made.columns[1].no_wrap = "left", False
+    for name, text in rows:
+        made.add_row(name, text)
+    return made
+
+
+def channel_table(channel: Channel, *, points: int = 9) -> Table:
+    """Return what φ does at a few levels."""
+    made = table("level", "σ, 1 cell", "σ, 10 cells", "σ, 500 cells", left=0)
+    low, high = channel.span
+    level = np.linspace(low, high, points)
+    columns = [_std(channel, level, cells) for cells in (1, 10, 500)]
+    programmed = channel.programmed(level) if isinstance(channel, TableChannel) else None
+    if programmed is not None and isinstance(channel, TableChannel):
+        made.add_column(f"input, {channel.input_scale.unit}", justify="right")
+    for place, value in enumerate(level):
+        row = [f"{value:.4f}", *(f"{column[place]:.4f}" for column in columns)]
+        made.add_row(*row, *([] if programmed is None else [f"{programmed[place]:.4g}"]))
+    made.caption = f"span {low:.4f} to {high:.4f}"
+    return made
+
+
+def _std(channel: Channel, level: Any, cells: int) -> Any:
+    """Return the standard deviation of φ: known for a Gaussian channel, otherwise that of 2,000 reads."""
+    if isinstance(channel, GaussianChannel):
+        return channel.std(level) / np.sqrt(cells)
+    held = inside(level.astype(np.float32), channel.span)
+    return np.array([_reads(channel, value, cells, 2000).std() for value in held])
+
+
+def _reads(channel: Channel, level: Any, cells: int, count: int) -> Any:
+    rng = stream(0, 0, "report", plane=f"{float(level):.9g}/{cells}")
+    return channel.read(np.full(count, level, np.float32), cells=cells, rng=rng)
+
+
+# ---------------------------------------------------------------------------------------------------- plots
+
+
+def _figure(panels: int, *, height: float = 4.2) -> tuple[Any, Any]:
+    import matplotlib as mpl  # an extra, and slow to import
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, panels, figsize=(4.8 * panels, height), layout="constrained", squeeze=False)
+    return figure, axes[0]
+
+
+def _saver(figure: Any) -> Callable[[Path], None]:
+    def save(path: Path) -> None:
+        from matplotlib import pyplot
+
+        figure.savefig(path, dpi=150, format=path.suffix.lstrip(".") or "png")
+        pyplot.close(figure)
+
+    return save
+
+
+def plot_points(points: Sequence[Point], clean: float) -> Callable[[Path], None]:
+    """Return a writer of the plot: accuracy against what it costs, one panel for each preset."""
+    titles = list(dict.fromkeys(preset_title(point) for point in points))
+    figure, axes = _figure(len(titles))
+    for axis, title in zip(axes, titles, strict=True):
+        for strategy in dict.fromkeys(point.strategy for point in points):
+            _curve(axis, [p for p in points if p.strategy == strategy and preset_title(p) == title])
+        axis.axhline(100 * clean, color="black", linewidth=0.8, linestyle=":", label="without noise")
+        axis.set(title=title, xscale="log", xlabel="all-in cells per original weight", ylabel="accuracy, %")
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize="small")
+    return _saver(figure)
+
+
+def _curve(axis: Any, points: Sequence[Point]) -> None:
+    cost = [point.totals.ratios()["all_in_cells_per_original_weight"] for point in points]
+    mean = [100 * (point.evaluation.mean or 0) for point in points]
+    intervals = [point.evaluation.ci95 for point in points]
+    half = [0 if found is None else 100 * (found[1] - found[0]) / 2 for found in intervals]
+    strategy = points[0].strategy
+    axis.errorbar(cost, mean, yerr=half, marker="o", capsize=3, color=_COLOURS[strategy], label=strategy)
+
+
+def plot_channel(channel: Channel) -> Callable[[Path], None]:
+    """Return a writer of the channel's plot: mean and σ, the inverse, and φ at 1, 10 and 500 cells."""
+    tabled = isinstance(channel, TableChannel)
+    figure, axes = _figure(5 if tabled else 3, height=3.8)
+    if isinstance(channel, TableChannel):
+        _plot_device(axes[:2], channel)
+    low, high = channel.span
+    level = inside(np.linspace(low, high, 120).astype(np.float32), channel.span)
+    for axis, cells in zip(axes[-3:], (1, 10, 500), strict=True):
+        reads = np.stack([_reads(channel, value, cells, 25) for value in level])
+        axis.plot(np.repeat(level, 25), reads.ravel(), ".", markersize=1.5, alpha=0.4, color=_COLOURS["redundancy"])
+        axis.plot([low, high], [low, high], color="black", linewidth=0.8)
+        axis.set(
+            title=f"φ, {cells} cell{'s' * (cells > 1)}", xlabel="level", ylabel="read", ylim=(low - 0.6, high + 0.6)
+        )
+        axis.grid(alpha=0.3)
+    figure.suptitle(f"{channel}: {channel.source}", fontsize="small")
+    return _saver(figure)
+
+
+def _plot_device(axes: Any, channel: TableChannel) -> None:
+    x, mean, std = (np.array(column) for column in (channel.inputs, channel.means, channel.stds))
+    axes[0].plot(x, mean, color=_COLOURS["sign"], label="mean μ")
+    axes[0].fill_between(x, mean - std, mean + std, alpha=0.25, color=_COLOURS["sign"], label="μ ± σ")
+    axes[0].set(title="channel C", xlabel=f"input ({channel.input_scale.unit}, scaled)", ylabel="read")
+    axes[0].legend(fontsize="small")
+    level = np.linspace(*channel.span, 800)
+    axes[1].plot(level, channel.inverse.input(level), ".", markersize=2, color=_COLOURS["mapping"])
+    axes[1].set(title="inverse f = μ⁻¹ (least σ)", xlabel="level", ylabel="input, scaled")
+    for axis in axes:
+        axis.grid(alpha=0.3)
