@@ -1,0 +1,32 @@
+# Everything a newcomer needs: `make demo` and `make test`. Both set up an environment in .venv by themselves, from
+# Python 3.11 or newer; PYTHON=... names another interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint unit results benchmark clean
+
+demo: .venv/demo
+	$(BIN)/onnx-analog demo
+
+test: .venv/dev lint unit
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: .venv/dev
+	$(BIN)/pytest -n auto
+
+benchmark: .venv/dev
+	$(BIN)/python benchmarks/run.py
+
+.venv/demo .venv/dev: .venv/%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "onnx-analog needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(if $(filter dev,$*),dev,report)]'
+	touch $@
+
+clean:
+	rm -rf .venv .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
