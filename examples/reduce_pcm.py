@@ -17,7 +17,7 @@ from onnx_analog.channels.base import Source
 from onnx_analog.channels.measured import from_pairs, read_columns
 
 SOURCE = Source(
-    citation="Zarcone et al., Scientific Reports 10 (2020), measurements PCM_20140605",
+    citation="Zarcone et al., Analog coding in emerging memory systems, Scientific Reports 10 (2020), PCM_20140605",
     figure="83,931 pairs of 7 devices at 101 inputs, pooled and not aligned",
     licence="the measurements have none, so only this table of 101 means and standard deviations is kept",
     left_out="which device a cell is (three quarters of the variance), drift, correlation of one cell's reads",

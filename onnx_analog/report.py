@@ -147,12 +147,13 @@ def points_table(points: Sequence[Point], title: str) -> Table:
     made = table("strategy", "row of the paper", *headings, title=title, left=2)
     for strategy in dict.fromkeys(point.strategy for point in points):
         found = {point.cells: point for point in points if point.strategy == strategy}
-        made.add_row(strategy, STRATEGIES[strategy].row, *(_cell(found[count]) for count in cells if count in found))
+        made.add_row(strategy, STRATEGIES[strategy].row, *(cell_text(found[count]) for count in cells if count in found))
     made.caption = "accuracy in %, ± half of its 95 % interval [all-in cells per original weight]"
     return made
 
 
-def _cell(point: Point) -> str:
+def cell_text(point: Point) -> str:
+    """Return accuracy in %, half of its interval, and what it costs."""
     found = point.evaluation
     half = "" if found.ci95 is None or found.mean is None else f" ± {100 * (found.ci95[1] - found.mean):.2f}"
     cost = point.totals.ratios()["all_in_cells_per_original_weight"]
@@ -236,7 +237,11 @@ def plot_points(points: Sequence[Point], clean: float) -> Callable[[Path], None]
             _curve(axis, [p for p in points if p.strategy == strategy and preset_title(p) == title])
         axis.axhline(100 * clean, color="black", linewidth=0.8, linestyle=":", label="without noise")
         axis.set(title=title, xscale="log", xlabel="all-in cells per original weight", ylabel="accuracy, %")
-        axis.grid(alpha=0.3)
+        low, high = axis.get_ylim()
+        axis.set_ylim(max(low, 0), min(high, 100))
+        for part in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            part("{x:.3g}")
+        axis.grid(alpha=0.3, which="both")
     axes[0].legend(fontsize="small")
     return _saver(figure)
 

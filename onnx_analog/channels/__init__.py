@@ -36,7 +36,8 @@ def available() -> dict[str, EntryPoint]:
 
 def summary(name: str) -> str:
     """Return the first line of what the channel called `name` says of itself."""
-    return (inspect.getdoc(_load(name)) or "").partition("\n")[0]
+    line = (inspect.getdoc(_load(name)) or "").partition("\n")[0]
+    return line.removeprefix("Return ")
 
 
 def resolve(spec: str | Channel) -> Channel:
