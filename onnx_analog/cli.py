@@ -323,7 +323,7 @@ def protect(
     """
     from onnx_analog import api, files, report
 
-    target = output or model.with_name(f"{_stem(model)}.protected.onnx")
+    target = output or model.with_name(f"{model.name.removesuffix('.onnx')}.protected.onnx")
     account = manifest or target.with_name(f"{_stem(target)}.manifest.json")
     if target.absolute() == account.absolute():
         raise click.UsageError("model and manifest would be one file: name another with --manifest")
@@ -385,9 +385,8 @@ def readback(
         else:
             with files.new_folder(targets[0].parent):
                 files.write_all(dict.fromkeys(targets, writer), force=force)
-    _print(
-        f"{len(targets)} model{'s' * (len(targets) > 1)}, seed {seed}: {targets[0] if trials is None else targets[0].parent}"
-    )
+    where = targets[0] if trials is None else targets[0].parent
+    _print(f"{len(targets)} model{'s' * (len(targets) > 1)}, seed {seed}: {where}")
 
 
 @main.command()
@@ -402,7 +401,7 @@ def readback(
 @click.option("--preprocess", metavar="MODULE:FUNCTION", help="Makes each input's array what the model takes.")
 @click.option("--metric", metavar="MODULE:FUNCTION", help="f(outputs, labels=, clean=) -> number.  [default: top-1]")
 @click.option("--samples", type=click.IntRange(1), help="Only the first so many.  [default: all]")
-@click.option("--batch", type=click.IntRange(1), default=250, help="Samples a call.")
+@click.option("--batch", type=click.IntRange(1), default=64, help="Samples a call.")
 @click.option("--providers", default="CPUExecutionProvider", help="Of onnxruntime, commas between them.")
 @click.option("--threads", type=click.IntRange(0), default=0, help="Within an operator; 0: as onnxruntime chooses.")
 @click.option("--at-least", type=float, help="Exit 1 unless the interval's lower end (or the value) is this high.")

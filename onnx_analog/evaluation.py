@@ -32,7 +32,7 @@ from onnx_analog.stored import Protection, Reader, StoredTensor, is_protected, s
 Array = NDArray[Any]
 Progress = Callable[[], None]
 
-BATCH = 250  # samples; large enough that a call costs little, small enough for any model's activations
+BATCH = 64  # samples; a call costs little, and a new session soon has the memory for its activations
 _HANDED_OVER = 1024  # bytes; smaller initializers stay in the skeleton
 _NUMPY = {"float": "float32", "double": "float64"}  # where ONNX says it otherwise
 _RUNTIME = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)

@@ -114,6 +114,8 @@ def _yardstick_table(manifest: Manifest) -> Table:
     made.add_column("against all-in", justify="right")
     rows: dict[str, list[int]] = {}
     for yardstick in manifest.yardsticks():
+        if yardstick.pruned and not manifest.totals.mask_bitmap_bits:
+            continue  # nothing is pruned, so it would say the same again
         rows.setdefault(f"{yardstick.name}, {'pruned' if yardstick.pruned else 'dense'}", []).append(yardstick.cells)
     for name, cells in rows.items():
         made.add_row(name, *(f"{count:,}" for count in cells), f"{cells[-1] / manifest.totals.all_in_cells:.2f}×")

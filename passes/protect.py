@@ -139,6 +139,9 @@ class ProtectPass(ir.passes.InPlacePass):
         cells = setting.cells(self.cells_small, self.cells_large)
         try:
             classes = [self._fit(parts, indices, place, cells[place]) for place in range(setting.classes)]
+            for place in (place for place, found in enumerate(classes) if found.low == found.high):
+                where = "the model" if self.scope == "model" else group[0].key
+                logger.warning("%s: no weight is %s, so that class is empty", where, ("small", "large")[place])
         except ModelError as error:
             if self.scope == "model":
                 raise
@@ -165,7 +168,6 @@ class ProtectPass(ir.passes.InPlacePass):
         held = [p.size if i is None else p.size[i == place] for p, i in zip(parts, indices, strict=True)]
         held = [size for size in held if size.size]
         if not held:
-            logger.warning("no weight is %s: the class is empty", ("small", "large")[place])
             return empty_class(cells)
         low, high = min(float(size.min()) for size in held), max(float(size.max()) for size in held)
         return fit_class(low, high, span=self.channel.span, cells=cells)
