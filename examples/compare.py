@@ -53,7 +53,8 @@ def main(
     points = []
     for point in sweep(start, images, grid):
         points.append(point)
-        print(f"{len(points)}/{len(grid)} {point.preset.scope} {point.strategy} {point.cells}: {point.evaluation}", flush=True)
+        where = f"{point.preset.scope} {point.strategy} {point.cells}"
+        print(f"{len(points)}/{len(grid)} {where}: {point.evaluation}", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["python", "examples/compare.py", model.name, "--data", npz.name, *options(sys.argv)])
     (out / f"{model.stem}.md").write_text(markdown(points, clean or 0.0, command), encoding="utf-8")
@@ -78,7 +79,7 @@ def markdown(points: Sequence[Point], clean: float, command: str) -> str:
     lines = [f"`{command}`", "", f"Without noise: {clean:.2%} on {samples:,} samples.", ""]
     cells = sorted({point.cells for point in points})
     for title in dict.fromkeys(report.preset_title(point) for point in points):
-        lines += [f"**{title}**", "", "| strategy | " + " | ".join(f"{c} cells" for c in cells) + " |"]
+        lines += [f"**{title}**", "", "| strategy | " + " | ".join(f"{c} cell{'s' * (c > 1)}" for c in cells) + " |"]
         lines.append("|---" * (len(cells) + 1) + "|")
         for strategy in oa.STRATEGIES:
             found = [p for p in points if p.strategy == strategy and report.preset_title(p) == title]

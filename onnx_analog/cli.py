@@ -6,153 +6,34 @@ failed or a check did not hold, 2 usage, 3 nothing to store. Heavy imports wait 
 
 from __future__ import annotations
 
-import json
-import logging
 import shlex
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from onnx_analog import strategies
-from onnx_analog.errors import AnalogError, ManifestError
+from onnx_analog.errors import ManifestError
+from onnx_analog.terminal import Floats, Fraction, Group, options, print_json, progress, show
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from onnx_analog.tensors import Selection
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUT = click.Path(path_type=Path)
-PIPED_WIDTH = 140  # columns of a table that is not printed on a terminal
-
-
-# ------------------------------------------------------------------------------------------------ machinery
-
-
-class Command(click.Command):
-    """A command with --debug, whose errors are one line and an exit code."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params.append(click.Option(["--debug"], is_flag=True, help="Show tracebacks and log messages."))
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Call the command; whatever goes wrong becomes a `click.ClickException`."""
-        debug = ctx.params.pop("debug")
-        logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.DEBUG if debug else logging.WARNING)
-        try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            if debug:
-                traceback.print_exc()
-            raise _one_line(error) from error
-
-
-class _Failure(click.ClickException):
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]  # click declares it for the class, and reads it of the instance
-
-
-def _one_line(error: Exception) -> click.ClickException:
-    if isinstance(error, AnalogError):
-        return _Failure(" ".join(str(error).split()), error.exit_code)
-    if isinstance(error, MemoryError):
-        return click.ClickException(f"not enough memory. {error}".strip())
-    return click.ClickException(f"{type(error).__name__}: {' '.join(str(error).split())} (run again with --debug)")
-
-
-class Group(click.Group):
-    """A group of such commands."""
-
-    command_class = Command
-    group_class = type
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(package_name="onnx-analog")
 def main() -> None:
-    r"""Store the weights of any ONNX model in noisy analog memory.
+    """Store the weights of any ONNX model in noisy analog memory.
 
     \b
         onnx-analog demo
         onnx-analog protect model.onnx --cells-small 1 --cells-large 20
     """
-
-
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else PIPED_WIDTH, highlight=False, markup=False)
-
-
-def _print(*things: Any) -> None:
-    console = _console()
-    for thing in things:
-        console.print(thing)
-
-
-def _print_json(body: Any) -> None:
-    click.echo(json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on stderr where it is a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = _console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
-
-
-def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
-    def add(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return add
-
-
-class Fraction(click.ParamType[float]):
-    """A number from 0 to 1, below 1 where `open_end`."""
-
-    name = "fraction"
-
-    def __init__(self, *, open_end: bool = False) -> None:
-        self._open = open_end
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number, or fail as click does."""
-        return click.FloatRange(0, 1, max_open=self._open).convert(value, param, ctx)
-
-
-class Floats(click.ParamType[tuple[float, ...]]):
-    """Numbers with commas between them, as 0.485,0.456,0.406."""
-
-    name = "numbers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        """Return the numbers, or fail as click does."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(float(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of numbers with commas between them", param, ctx)
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
@@ -164,7 +45,7 @@ SPARSITY = click.option(
 PRUNE_SCOPE = click.option(
     "--prune-scope", type=click.Choice(strategies.SCOPES), default="model", help="Where magnitudes compete."
 )
-SELECTION = _options(
+SELECTION = options(
     click.option(
         "--include", multiple=True, metavar="REGEX", help="Store only tensors whose name matches; repeatable."
     ),
@@ -192,7 +73,7 @@ def _stem(path: Path) -> str:
 @SEED
 @click.option("--plot", type=OUT, default=Path("onnx-analog-demo.png"), help="Where the plot goes.")
 def demo(trials: int, seed: int, plot: Path) -> None:
-    r"""Tell the whole story on a packaged network (LeNet on MNIST) and 1,000 packaged test images.
+    """Tell the whole story on a packaged network (LeNet on MNIST) and 1,000 packaged test images.
 
     Prunes it by 80 %, stores it in PCM cells by each strategy at 1, 3 and 10 cells, reads it back, and says what is
     left of the accuracy and what it all costs.
@@ -206,26 +87,26 @@ def demo(trials: int, seed: int, plot: Path) -> None:
     from onnx_analog import files, report
 
     story = story_of.begin()
-    _print(
+    show(
         f"LeNet on {len(story.data):,} MNIST test images: {story.accuracy:.1%}; pruned by {story_of.SPARSITY:.0%}: "
         f"{story.accuracy_pruned:.1%}. Its weights now go to PCM cells, each read with noise.\n"
     )
     plan = story_of.grid(trials=trials, seed=seed)
-    with _progress("reading noisy cells", len(plan) * trials) as advance:
+    with progress("reading noisy cells", len(plan) * trials) as advance:
         points = list(story_of.tell(story, plan, progress=advance))
     for title in dict.fromkeys(report.preset_title(point) for point in points):
-        _print(report.points_table([p for p in points if report.preset_title(p) == title], title))
-    _print(
+        show(report.points_table([p for p in points if report.preset_title(p) == title], title))
+    show(
         "What protecting it with --cells-small 1 --cells-large 20 takes:",
         *report.account_tables(story.protected.manifest),
     )
-    _print(f"channel {plan.channel}: {plan.channel.source}")
+    show(f"channel {plan.channel}: {plan.channel.source}")
     if report.can_plot():
         files.write_all({plot: report.plot_points(points, story.accuracy_pruned)}, force=True)
-        _print(f"plot: {plot}")
+        show(f"plot: {plot}")
     else:
-        _print(report.NO_PLOTS)
-    _print("Now your own: onnx-analog protect model.onnx --cells-small 1 --cells-large 20")
+        show(report.NO_PLOTS)
+    show("Now your own: onnx-analog protect model.onnx --cells-small 1 --cells-large 20")
 
 
 @main.command()
@@ -233,7 +114,7 @@ def demo(trials: int, seed: int, plot: Path) -> None:
 @SELECTION
 @JSON
 def inspect(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min_size: int, as_json: bool) -> None:
-    r"""Show what would be stored of MODEL, what is skipped, and why.
+    """Show what would be stored of MODEL, what is skipped, and why.
 
     Example:
 
@@ -244,9 +125,9 @@ def inspect(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min
 
     found = api.inspect(model, selection=_selection(include, exclude, min_size))
     if as_json:
-        return _print_json(found.to_dict())
-    _print(*report.inspection_tables(found.rows, protected=found.protected))
-    _print(f"opset {found.opset}, IR {found.ir_version}; BatchNorm: {found.batch_norm}")
+        return print_json(found.to_dict())
+    show(*report.inspection_tables(found.rows, protected=found.protected))
+    show(f"opset {found.opset}, IR {found.ir_version}; BatchNorm: {found.batch_norm}")
     return None
 
 
@@ -258,7 +139,7 @@ def inspect(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min
 @click.option("-o", "--output", type=OUT, help="Default: MODEL's name with .pruned.onnx.  [default: beside MODEL]")
 @FORCE
 def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, force: bool, **selection: Any) -> None:
-    r"""Set the smallest weights of MODEL to zero.
+    """Set the smallest weights of MODEL to zero.
 
     Example:
 
@@ -271,7 +152,7 @@ def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, f
     files.refuse_existing([target], force=force)
     pruned = api.prune(model, sparsity=sparsity, scope=prune_scope, selection=_selection(**selection))
     pruned.save(target, force=force)
-    _print(f"{pruned}: {target}")
+    show(f"{pruned}: {target}")
 
 
 @main.command()
@@ -314,7 +195,7 @@ def protect(
     min_size: int,
     **choices: Any,
 ) -> None:
-    r"""Lay MODEL's weights out for noisy analog cells; the new model computes what MODEL does.
+    """Lay MODEL's weights out for noisy analog cells; the new model computes what MODEL does.
 
     Example:
 
@@ -334,8 +215,8 @@ def protect(
     writers = {target: protected.writer(), account: files.write_text(protected.manifest.to_json() + "\n")}
     files.write_all(writers, force=force)
     if as_json:
-        return _print_json(protected.manifest.to_dict())
-    _print(*report.account_tables(protected.manifest), f"model: {target}", f"manifest: {account}")
+        return print_json(protected.manifest.to_dict())
+    show(*report.account_tables(protected.manifest), f"model: {target}", f"manifest: {account}")
     return None
 
 
@@ -358,7 +239,7 @@ def readback(
     output: Path | None,
     force: bool,
 ) -> None:
-    r"""Write PROTECTED as it reads from noisy cells: exactly the weights that `evaluate` uses in those trials.
+    """Write PROTECTED as it reads from noisy cells: exactly the weights that `evaluate` uses in those trials.
 
     Example:
 
@@ -374,7 +255,7 @@ def readback(
         targets = [folder / f"trial-{trial:04}.onnx" for trial in range(trials)]
     files.refuse_existing(targets, force=force)
     models = api.readbacks(protected, seed=seed, trials=len(targets), channel=channel, decoded=decoded)
-    with _progress("reading noisy cells", len(targets)) as advance:
+    with progress("reading noisy cells", len(targets)) as advance:
 
         def writer(path: Path) -> None:
             next(models).writer()(path)
@@ -386,7 +267,7 @@ def readback(
             with files.new_folder(targets[0].parent):
                 files.write_all(dict.fromkeys(targets, writer), force=force)
     where = targets[0] if trials is None else targets[0].parent
-    _print(f"{len(targets)} model{'s' * (len(targets) > 1)}, seed {seed}: {where}")
+    show(f"{len(targets)} model{'s' * (len(targets) > 1)}, seed {seed}: {where}")
 
 
 @main.command()
@@ -409,7 +290,7 @@ def readback(
 def evaluate(
     protected: Path, data: Path, trials: int, at_least: float | None, as_json: bool, providers: str, **choices: Any
 ) -> None:
-    r"""Say what is left of PROTECTED when it is read from noisy cells; a plain model is evaluated as it is.
+    """Say what is left of PROTECTED when it is read from noisy cells; a plain model is evaluated as it is.
 
     Example:
 
@@ -419,14 +300,14 @@ def evaluate(
     from onnx_analog import api, report
 
     sys.path.insert(0, "")  # module:function may be in the current folder
-    with _progress("reading noisy cells", trials) as advance:
+    with progress("reading noisy cells", trials) as advance:
         found = api.evaluate(
             protected, data, trials=trials, providers=providers.split(","), progress=advance, **choices
         )
     if as_json:
-        _print_json(found.to_dict())
+        print_json(found.to_dict())
     else:
-        _print(report.evaluation_table(found))
+        show(report.evaluation_table(found))
     if at_least is not None:
         _require(found, at_least)
 
@@ -444,7 +325,7 @@ def _require(found: Any, least: float) -> None:
 @click.option("--check", type=FILE, metavar="MANIFEST", help="Exit 1 unless this manifest describes PROTECTED.")
 @JSON
 def manifest(protected: Path, check: Path | None, as_json: bool) -> None:
-    r"""Show what PROTECTED, a model or its manifest, stores where, and what it costs beside digital memory.
+    """Show what PROTECTED, a model or its manifest, stores where, and what it costs beside digital memory.
 
     Example:
 
@@ -463,16 +344,16 @@ def manifest(protected: Path, check: Path | None, as_json: bool) -> None:
     if check is not None:
         manifests.read(check).check(files.load(protected))
     if as_json:
-        return _print_json(found.to_dict())
-    _print(*report.account_tables(found))
+        return print_json(found.to_dict())
+    show(*report.account_tables(found))
     if check is not None:
-        _print(f"{check} describes {protected}")
+        show(f"{check} describes {protected}")
     return None
 
 
 @main.group(cls=Group)
 def channel() -> None:
-    r"""List and show channels: what memory cells do to what is written to them.
+    """List and show channels: what memory cells do to what is written to them.
 
     Example:
 
@@ -484,7 +365,7 @@ def channel() -> None:
 @channel.command(name="list")
 @JSON
 def channel_list(as_json: bool) -> None:
-    r"""List the channels that are installed.
+    """List the channels that are installed.
 
     Example:
 
@@ -495,8 +376,8 @@ def channel_list(as_json: bool) -> None:
 
     rows = [(name, channels.summary(name)) for name in channels.available()]
     if as_json:
-        return _print_json([{"name": name, "summary": summary} for name, summary in rows])
-    _print(report.channel_list_table(rows))
+        return print_json([{"name": name, "summary": summary} for name, summary in rows])
+    show(report.channel_list_table(rows))
     return None
 
 
@@ -506,7 +387,7 @@ def channel_list(as_json: bool) -> None:
 @FORCE
 @JSON
 def channel_show(name: str, plot: Path | None, force: bool, as_json: bool) -> None:
-    r"""Show channel NAME (or name:key=value,..., or a JSON file): its span, noise and source.
+    """Show channel NAME (or name:key=value,..., or a JSON file): its span, noise and source.
 
     Example:
 
@@ -522,8 +403,8 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool) -> No
             raise click.ClickException(report.NO_PLOTS)
         files.write_all({plot: report.plot_channel(found)}, force=force)
     if as_json:
-        return _print_json({**found.to_dict(), "span": list(found.span)})
-    _print(f"{found}", report.channel_table(found), f"source: {found.source}")
-    _print(f"left out: {found.source.left_out or 'not said'}")
-    _print(f"plot: {plot}" if plot else "--plot FILE draws it")
+        return print_json({**found.to_dict(), "span": list(found.span)})
+    show(f"{found}", report.channel_table(found), f"source: {found.source}")
+    show(f"left out: {found.source.left_out or 'not said'}")
+    show(f"plot: {plot}" if plot else "--plot FILE draws it")
     return None

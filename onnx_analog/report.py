@@ -149,7 +149,9 @@ def points_table(points: Sequence[Point], title: str) -> Table:
     made = table("strategy", "row of the paper", *headings, title=title, left=2)
     for strategy in dict.fromkeys(point.strategy for point in points):
         found = {point.cells: point for point in points if point.strategy == strategy}
-        made.add_row(strategy, STRATEGIES[strategy].row, *(cell_text(found[count]) for count in cells if count in found))
+        made.add_row(
+            strategy, STRATEGIES[strategy].row, *(cell_text(found[count]) for count in cells if count in found)
+        )
     made.caption = "accuracy in %, ± half of its 95 % interval [all-in cells per original weight]"
     return made
 
