@@ -4,7 +4,8 @@
 
 The CSV holds device, input_volts and resistance_ohm: 83,931 pairs of 7 devices at 101 inputs. Resistances are taken as
 log10; inputs and outputs are scaled to [-1, 1] by their extremes; the devices are pooled as they are, with no
-alignment; at each input the table keeps mean and standard deviation of all reads there (k = 1).
+alignment. At each input the table keeps mean and standard deviation of all reads there (k = 1), the part of the latter
+that is between devices, and 64 quantiles of the residuals.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from onnx_analog.channels.measured import from_pairs, read_columns
 SOURCE = Source(
     citation="Zarcone et al., Analog coding in emerging memory systems, Scientific Reports 10 (2020), PCM_20140605",
     figure="83,931 pairs of 7 devices at 101 inputs, pooled and not aligned",
-    licence="the measurements have none, so only this table of 101 means and standard deviations is kept",
-    left_out="which device a cell is (three quarters of the variance), drift, correlation of one cell's reads",
+    licence="the measurements have none, so only a table is kept: mean, spread and quantiles at 101 inputs",
+    left_out="drift, and that neighbouring reads of one device are correlated",
 )
+
+COLUMNS = ("input_volts", "resistance_ohm")
 
 
 def main(raw: str, out: str) -> None:
-    columns = ("input_volts", "resistance_ohm")
-    inputs, outputs = read_columns(Path(raw), columns)
-    channel = from_pairs(inputs, outputs, name="pcm", units=columns, log=True, source=SOURCE)
+    device, inputs, outputs = read_columns(Path(raw), ("device", *COLUMNS))
+    channel = from_pairs(inputs, outputs, devices=device, name="pcm", units=COLUMNS, log=True, source=SOURCE)
     body = {key: value for key, value in channel.to_dict().items() if key != "family"}
-    Path(out).write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    Path(out).write_text(json.dumps(body, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,14 @@ def from_dict(body: Mapping[str, Any]) -> Channel:
     cls = _load(family)
     if not (isinstance(cls, type) and issubclass(cls, Channel)):
         raise ChannelError(f"{family!r} is not a family of channels, so none can be built from its fields")
-    return _call(lambda **fields: build(cls, fields), family, {k: v for k, v in body.items() if k != "family"})
+    nested = {
+        name: from_dict(value) if _is_channel(value) else value for name, value in body.items() if name != "family"
+    }
+    return _call(lambda **fields: build(cls, fields), family, nested)
+
+
+def _is_channel(value: Any) -> bool:
+    return isinstance(value, Mapping) and "family" in value
 
 
 def _from_file(path: Path) -> Channel:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -85,13 +85,22 @@ class Channel(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Return family and fields, ready for JSON; `onnx_analog.channels.from_dict` is the inverse."""
-        fields = json.dumps(asdict(self))  # type: ignore[call-overload]  # subclasses are dataclasses
-        return {"family": self.family, **json.loads(fields)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        body = {name: value.to_dict() if isinstance(value, Channel) else value for name, value in values.items()}
+        plain = {name: asdict(value) if is_dataclass(value) else value for name, value in body.items()}  # type: ignore[arg-type]
+        return {"family": self.family, **json.loads(json.dumps(plain))}
+
+    @property
+    def devices_per_cell(self) -> int:
+        """Return how many memory elements one cell takes: more than one where values are held as differences."""
+        return 1
 
     def check(self, level: NDArray[np.floating[Any]]) -> None:
         """Raise `LevelError` if a level lies outside the span."""
+        if not level.size:
+            return
         low, high = self.span
-        found = float(level.min(initial=low)), float(level.max(initial=high))
+        found = float(level.min()), float(level.max())
         if not (low <= found[0] and found[1] <= high):
             raise LevelError(
                 f"levels run from {found[0]:.4g} to {found[1]:.4g}, but {self} holds {low:.4g} to {high:.4g}. "
@@ -121,9 +130,15 @@ class GaussianChannel(Channel):
             If a level lies outside `span`.
         """
 
+    def shared_std(self, level: NDArray[np.floating[Any]]) -> Doubles:
+        """Return the part of `std` that the cells of one weight share, and that averaging leaves: 0 unless said."""
+        return np.zeros(level.shape)
+
     def scale(self, level: Floats, *, cells: Cells) -> Floats:
-        """Return σ(f(level))/√cells as float32: all that is needed of the channel once levels are known."""
-        scale: Floats = (self.std(level) / np.sqrt(cells)).astype(np.float32)
+        """Return √(shared² + (std² - shared²)/cells) as float32: all that is needed once levels are known."""
+        std, shared = self.std(level), self.shared_std(level)
+        alone = std if not shared.any() else np.sqrt(np.maximum(std**2 - shared**2, 0))
+        scale: Floats = np.hypot(shared, alone / np.sqrt(cells)).astype(np.float32)
         return scale
 
     def read(self, level: Floats, *, cells: Cells, rng: np.random.Generator) -> Floats:

@@ -25,4 +25,4 @@ def build(cls: type[T], body: Mapping[str, Any]) -> T:
 def _value(hint: Any, value: Any) -> Any:
     if isinstance(value, Mapping) and isinstance(hint, type) and is_dataclass(hint):
         return build(hint, value)
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(_value(None, part) for part in value) if isinstance(value, list) else value

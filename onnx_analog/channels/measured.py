@@ -7,12 +7,13 @@ reads about that mean; both are linear between inputs.
 
 from __future__ import annotations
 
-import csv as csv_module
 import math
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,11 @@ from numpy.typing import NDArray
 from onnx_analog.channels.base import Doubles, GaussianChannel, Source, Span
 from onnx_analog.channels.inverse import Inverse
 from onnx_analog.errors import ChannelError
+
+_KNOTS = 1024  # rows of a table at most
+_QUANTILES = 64  # residuals kept at each input
+_TIE = 1e-9  # distances on the scale of -1 to 1 that differ by less are equal
+_ROUNDING = 1e-14  # variances below it are rounding
 
 _UNKNOWN = Source(citation="a table whose origin is not said")
 
@@ -84,6 +90,12 @@ class TableChannel(GaussianChannel):
         Where the measurements come from.
     neighbours, pairs : int
         k of the mean, and how many pairs were measured.
+    between : tuple of float, shape (n,), or empty
+        The part of `stds` that is between devices, so that the reads of one device share it; empty if not known.
+    cells_on : {"different", "same"}
+        Whether the cells of one weight are on independently drawn devices, or on one, where averaging leaves `between`.
+    residuals : tuple of n tuples of float, or empty
+        Equally likely standardised residuals at each input, for `EmpiricalChannel`; empty if not known.
 
     Raises
     ------
@@ -102,8 +114,12 @@ class TableChannel(GaussianChannel):
     provenance: Source = _UNKNOWN
     neighbours: int = 1
     pairs: int = 0
+    between: tuple[float, ...] = ()
+    cells_on: str = "different"
+    residuals: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_options()
         columns = [np.array(column, np.float64) for column in (self.inputs, self.means, self.stds)]
         lengths = {column.size for column in columns}
         if len(lengths) > 1 or columns[0].size < 2:
@@ -116,6 +132,19 @@ class TableChannel(GaussianChannel):
             raise ChannelError(f"channel {self.name!r}: inputs must increase and standard deviations not be negative")
         if np.ptp(columns[1]) == 0:
             raise ChannelError(f"channel {self.name!r} returns the same mean for every input: it can hold nothing")
+
+    def _check_options(self) -> None:
+        if self.cells_on not in ("different", "same"):
+            raise ChannelError(f"channel {self.name!r}: cells are on different or same devices, not {self.cells_on!r}")
+        if self.cells_on == "same" and not self.between:
+            raise ChannelError(
+                f"channel {self.name!r} does not know what one device's cells share: fit it with --group DEVICE"
+            )
+        for name in ("between", "residuals"):
+            if getattr(self, name) and len(getattr(self, name)) != len(self.inputs):
+                raise ChannelError(
+                    f"channel {self.name!r}: {name} has {len(getattr(self, name))} entries, not one an input"
+                )
 
     @property
     def source(self) -> Source:
@@ -137,19 +166,26 @@ class TableChannel(GaussianChannel):
         self.check(level)
         return self.inverse.std(level)
 
+    def shared_std(self, level: NDArray[np.floating[Any]]) -> Doubles:
+        """Return what cells on the same device share; see `GaussianChannel.shared_std`."""
+        if self.cells_on == "different":
+            return np.zeros(level.shape)
+        return np.minimum(np.interp(self.inverse.input(level), self.inputs, self.between), self.std(level))
+
     def programmed(self, level: NDArray[np.floating[Any]]) -> Doubles:
         """Return f(level) in the device's own unit: what is to be written to the cells."""
         self.check(level)
         return self.input_scale.undo(self.inverse.input(level))
 
     def __str__(self) -> str:
-        return self.name
+        return self.name if self.cells_on == "different" else f"{self.name} (cells of a weight on one device)"
 
 
 def from_pairs(
     inputs: Doubles,
     outputs: Doubles,
     *,
+    devices: NDArray[Any] | None = None,
     neighbours: int = 1,
     name: str = "measured",
     units: tuple[str, str] = ("input", "output"),
@@ -162,6 +198,8 @@ def from_pairs(
     ----------
     inputs, outputs : float arrays of shape (pairs,)
         In the device's own units.
+    devices : array of shape (pairs,), optional
+        Which device each pair was measured on; splits the variance into what is between devices and what is within.
     neighbours : int, from 1 to the number of distinct inputs
         k: how many distinct inputs share their reads; ties in distance go to the smaller input.
     name : str
@@ -172,6 +210,11 @@ def from_pairs(
         Scale log10 of the outputs, as for resistances.
     source : Source, optional
         Where the pairs come from.
+
+    Returns
+    -------
+    TableChannel
+        Of all distinct inputs, or of 1,024 of them, equally spread, where there are more.
 
     Raises
     ------
@@ -185,16 +228,21 @@ def from_pairs(
         for column, unit, logarithmic in zip((inputs, outputs), units, (False, log), strict=True)
     ]
     order = np.lexsort((outputs, inputs))  # sums then do not depend on the order of rows
-    x, y = scales[0].apply(inputs[order]), scales[1].apply(outputs[order])
-    distinct, first = np.unique(x, return_index=True)
-    if not 1 <= neighbours <= distinct.size:
-        raise ChannelError(
-            f"channel {name!r} has {distinct.size} distinct inputs: neighbours is {neighbours}, not within"
-        )
-    means, stds = _nearest(distinct, y, first, neighbours)
+    reads = Reads.of(scales[0].apply(inputs[order]), scales[1].apply(outputs[order]))
+    if not 1 <= neighbours <= reads.distinct.size:
+        raise ChannelError(f"channel {name!r} has {reads.distinct.size} distinct inputs: neighbours is {neighbours}")
+    knots = _knots(reads.distinct)
+    means, stds = reads.moments(knots, neighbours)
+    windows = [reads.window(knot, neighbours) for knot in knots]
+    labels = None if devices is None else np.unique(np.asarray(devices), return_inverse=True)[1][order]
+    shared = (
+        ()
+        if labels is None
+        else tuple(_between(reads.outputs[w], labels[w], s) for w, s in zip(windows, stds, strict=True))
+    )
     return TableChannel(
         name=name,
-        inputs=tuple(distinct.tolist()),
+        inputs=tuple(knots.tolist()),
         means=tuple(means.tolist()),
         stds=tuple(stds.tolist()),
         input_scale=scales[0],
@@ -202,7 +250,65 @@ def from_pairs(
         provenance=source or Source(citation="measured pairs"),
         neighbours=neighbours,
         pairs=inputs.size,
+        between=shared,
+        residuals=tuple(_residuals(reads.outputs[window]) for window in windows),
     )
+
+
+class Reads(NamedTuple):
+    """Pairs on the scale of -1 to 1, in the order of the inputs."""
+
+    distinct: Doubles  # inputs (d,)
+    outputs: Doubles  # (pairs,)
+    starts: NDArray[np.intp]  # of each distinct input's reads, and the end of the last (d + 1,)
+
+    @staticmethod
+    def of(inputs: Doubles, outputs: Doubles) -> Reads:
+        """Return the reads of sorted `inputs`."""
+        distinct, first = np.unique(inputs, return_index=True)
+        return Reads(distinct, outputs, np.append(first, inputs.size))
+
+    def window(self, knot: float, neighbours: int) -> slice:
+        """Return where the reads of the `neighbours` distinct inputs nearest to `knot` are."""
+        left = int(self._left(np.array([knot]), neighbours)[0])
+        return slice(int(self.starts[left]), int(self.starts[left + neighbours]))
+
+    def moments(self, knots: Doubles, neighbours: int) -> tuple[Doubles, Doubles]:
+        """Return mean, and root mean square about it, of the reads near each of `knots`."""
+        left = self._left(knots, neighbours)
+        first, end = self.starts[left], self.starts[left + neighbours]
+        sums = [np.append(0, np.cumsum(self.outputs**power)) for power in (1, 2)]
+        mean, square = ((total[end] - total[first]) / (end - first) for total in sums)
+        variance = square - mean**2
+        return mean, np.sqrt(np.where(variance > _ROUNDING, variance, 0))
+
+    def _left(self, knots: Doubles, neighbours: int) -> NDArray[np.intp]:
+        """Return the first of the nearest distinct inputs: these stand side by side, so one border is enough."""
+        borders = (self.distinct[:-neighbours] + self.distinct[neighbours:]) / 2
+        return np.searchsorted(borders, knots - _TIE)
+
+
+def _knots(distinct: Doubles) -> Doubles:
+    if distinct.size <= _KNOTS:
+        return distinct
+    return distinct[np.linspace(0, distinct.size - 1, _KNOTS).round().astype(np.intp)]
+
+
+def _between(reads: Doubles, labels: NDArray[np.intp], std: float) -> float:
+    """Return the standard deviation of device means: the whole variance less that about each device's own mean."""
+    count = np.bincount(labels)
+    mean = np.bincount(labels, reads) / np.maximum(count, 1)
+    within = float(np.mean((reads - mean[labels]) ** 2))
+    return math.sqrt(max(std**2 - within, 0.0))
+
+
+def _residuals(reads: Doubles) -> tuple[float, ...]:
+    """Return equally likely standardised residuals, mean 0 and variance 1, at equal steps of the distribution."""
+    quantiles = np.quantile(reads, (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
+    spread = quantiles.std()
+    if spread < math.sqrt(_ROUNDING):
+        return (0.0,) * _QUANTILES
+    return tuple(((quantiles - quantiles.mean()) / spread).round(4).tolist())
 
 
 def _check_pairs(inputs: Doubles, outputs: Doubles, *, name: str, units: tuple[str, str], log: bool) -> None:
@@ -221,22 +327,15 @@ def _check_pairs(inputs: Doubles, outputs: Doubles, *, name: str, units: tuple[s
         )
 
 
-def _nearest(distinct: Doubles, y: Doubles, first: NDArray[np.intp], neighbours: int) -> tuple[Doubles, Doubles]:
-    """Return mean and root-mean-square residual of the reads at each input's nearest distinct inputs."""
-    ends = np.append(first, y.size)
-    means, stds = np.empty(distinct.size), np.empty(distinct.size)
-    left = 0
-    for i, x in enumerate(distinct):
-        # The nearest k are neighbours in order: move right while the newcomer is nearer than the one that drops out.
-        while left + neighbours < distinct.size and distinct[left + neighbours] - x < x - distinct[left]:
-            left += 1
-        reads = y[ends[left] : ends[left + neighbours]]
-        means[i] = reads.mean()
-        stds[i] = np.sqrt(np.mean((reads - means[i]) ** 2))
-    return means, stds
-
-
-def measured(*, csv: str, input: str, output: str, log: bool = False, neighbours: int = 1) -> TableChannel:  # noqa: A002
+def measured(
+    *,
+    csv: str,
+    input: str,  # noqa: A002 - what the command line calls it
+    output: str,
+    log: bool = False,
+    neighbours: int = 1,
+    group: str = "",
+) -> TableChannel:
     """Return the channel of a CSV file of pairs.
 
     Parameters
@@ -249,11 +348,19 @@ def measured(*, csv: str, input: str, output: str, log: bool = False, neighbours
         Scale log10 of the output.
     neighbours : int
         k of the mean; see `from_pairs`.
+    group : str, optional
+        Name of the column that says which device a pair was measured on.
     """
-    inputs, outputs = read_columns(Path(csv), (input, output))
-    source = Source(citation=f"{Path(csv).name}: {output} against {input}, {inputs.size} pairs")
+    columns = read_columns(Path(csv), (input, output, *([group] if group else [])))
+    source = Source(citation=f"{Path(csv).name}: {output} against {input}, {columns[0].size:,} pairs")
     return from_pairs(
-        inputs, outputs, neighbours=neighbours, name=Path(csv).stem, units=(input, output), log=log, source=source
+        *columns[:2],
+        devices=columns[2] if group else None,
+        neighbours=neighbours,
+        name=Path(csv).stem,
+        units=(input, output),
+        log=log,
+        source=source,
     )
 
 
@@ -266,24 +373,24 @@ def read_columns(path: Path, names: tuple[str, ...]) -> list[Doubles]:
         If the file or a column is missing, or a cell of it is no number.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv_module.reader(line for line in file if not line.startswith("#"))
-            header = [name.strip() for name in next(rows, [])]
+        with path.open(encoding="utf-8") as file:
+            header = _header(file)
             for name in names:
                 if name not in header:
                     raise ChannelError(f"{str(path)!r} has no column {name!r}; its columns are {', '.join(header)}")
-            places = [header.index(name) for name in names]
-            return _numbers([[row[place] for place in places] for row in rows if row], path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # that there are no rows is said below
+                rows = np.loadtxt(file, delimiter=",", quotechar='"', ndmin=2, usecols=[header.index(n) for n in names])
     except (OSError, UnicodeDecodeError) as error:
         raise ChannelError(f"cannot read {str(path)!r}: {error}") from error
-    except (IndexError, csv_module.Error) as error:
-        raise ChannelError(f"{str(path)!r} has a row that is too short or broken: {error}") from error
-
-
-def _numbers(rows: list[list[str]], path: Path) -> list[Doubles]:
-    if not rows:
-        raise ChannelError(f"{str(path)!r} has a header and no rows")
-    try:
-        return list(np.array(rows, np.float64).T)
     except ValueError as error:
-        raise ChannelError(f"{str(path)!r} holds text where a number is needed: {error}") from error
+        raise ChannelError(f"{str(path)!r} holds what is no number: {str(error).rstrip('.')}") from error
+    if not rows.size:
+        raise ChannelError(f"{str(path)!r} has no rows")
+    return list(rows.T)
+
+
+def _header(lines: Iterable[str]) -> list[str]:
+    """Return the names of the columns; the lines that follow are left to be read."""
+    first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
+    return [name.strip().strip('"') for name in first.lstrip("\ufeff").split(",")]

@@ -1,0 +1,142 @@
+"""Finite precision: a channel that is written with few inputs, and read through an analog-to-digital converter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_analog.channels.base import Channel, Doubles, Floats, GaussianChannel, Source, Span
+from onnx_analog.channels.cellwise import CellwiseChannel, State
+from onnx_analog.channels.measured import TableChannel
+from onnx_analog.errors import ChannelError
+
+_HEADROOM = 3  # standard deviations beyond the span that the converter takes in, where the device sets no range
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitedPrecision(CellwiseChannel):
+    """Another channel, with 2^w inputs and 2^v codes.
+
+    Writing: of 2^w equally spaced inputs, the one whose mean read is nearest to the level (ties to the smaller input).
+    Reading: every read of a cell is rounded to the nearest of 2^v equally spaced codes before reads are averaged, so
+    the noise itself dithers: the average of many cells is finer than a step.
+
+    Parameters
+    ----------
+    inner : Channel
+        What is written and read.
+    write_bits, read_bits : int, 0 to 16
+        w and v; 0 leaves that side as fine as it is.
+    """
+
+    family: ClassVar[str] = "precision"
+
+    inner: Channel
+    write_bits: int = 0
+    read_bits: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("write_bits", "read_bits"):
+            if not 0 <= getattr(self, name) <= 16:
+                raise ChannelError(f"{name} is {getattr(self, name)}; it must be from 0 (no limit) to 16")
+        if isinstance(self.inner, LimitedPrecision):
+            raise ChannelError(f"{self.inner} has limited precision already: name the channel inside it")
+
+    @property
+    def span(self) -> Span:
+        """The inner channel's span."""
+        return self.inner.span
+
+    @property
+    def source(self) -> Source:
+        """The inner channel's source."""
+        return self.inner.source
+
+    @property
+    def devices_per_cell(self) -> int:
+        """The inner channel's."""
+        return self.inner.devices_per_cell
+
+    @property
+    def range(self) -> Span:
+        """What the converter takes in: the measured outputs' range, or the span and some noise at either end."""
+        if isinstance(self.inner, TableChannel):
+            return -1.0, 1.0
+        low, high = self.inner.span
+        if not isinstance(self.inner, GaussianChannel):
+            return low, high
+        below, above = self.inner.std(np.array([low, high]))
+        return low - _HEADROOM * float(below), high + _HEADROOM * float(above)
+
+    def program(self, level: Floats, rng: np.random.Generator) -> State:
+        """Return what of the inner channel the cells of each weight have in common."""
+        if isinstance(self.inner, TableChannel):
+            mean, std, shared = _at(self.inner, self._inputs(self.inner, level))
+        elif isinstance(self.inner, GaussianChannel):
+            mean = self._written(level)
+            std, shared = self.inner.std(mean), self.inner.shared_std(mean)
+        elif isinstance(self.inner, CellwiseChannel):
+            return self.inner.program(self._written(level).astype(np.float32), rng)
+        else:
+            return (self._written(level),)
+        if shared.any():
+            mean = mean + shared * rng.standard_normal(mean.size)
+        return mean, np.sqrt(np.maximum(std**2 - shared**2, 0))
+
+    def read_cell(self, state: State, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
+        """Return one read of one cell of each weight, as the converter gives it."""
+        if isinstance(self.inner, CellwiseChannel):
+            read: NDArray[np.floating[Any]] = self.inner.read_cell(state, rng)
+        elif isinstance(self.inner, GaussianChannel):
+            mean, std = state
+            read = mean + std * rng.standard_normal(mean.size)
+        else:
+            read = self.inner.read(state[0].astype(np.float32), cells=1, rng=rng)
+        return rounded(read, self.range, self.read_bits) if self.read_bits else read
+
+    def _written(self, level: Floats) -> Doubles:
+        """Return the levels that can be written, nearest to `level`, where input and level are one."""
+        exact = level.astype(np.float64)
+        return rounded(exact, self.inner.span, self.write_bits) if self.write_bits else exact
+
+    def _inputs(self, table: TableChannel, level: Floats) -> Doubles:
+        """Return the programmed inputs, on the scale of -1 to 1."""
+        if not self.write_bits:
+            return table.inverse.input(level)
+        grid = np.linspace(table.inputs[0], table.inputs[-1], 2**self.write_bits)
+        means = np.interp(grid, table.inputs, table.means)
+        order = np.argsort(means, kind="stable")
+        middles = (means[order][1:] + means[order][:-1]) / 2
+        chosen: Doubles = grid[order][np.searchsorted(middles, level)]
+        return chosen
+
+    def __str__(self) -> str:
+        limits = [
+            f"{bits} bits to {what}" for bits, what in ((self.write_bits, "write"), (self.read_bits, "read")) if bits
+        ]
+        return f"{self.inner} ({', '.join(limits) or 'no limit'})"
+
+
+def rounded(value: NDArray[np.floating[Any]], span: Span, bits: int) -> Doubles:
+    """Return `value` clipped to `span` and rounded to the nearest of 2^bits equally spaced numbers, its ends included.
+
+    Examples
+    --------
+    >>> rounded(np.array([-2.0, 0.1, 0.6]), (-1.0, 1.0), 1)
+    array([-1.,  1.,  1.])
+    """
+    low, high = span
+    step = (high - low) / (2**bits - 1)
+    found: Doubles = low + np.round((np.clip(value, low, high) - low) / step) * step
+    return found
+
+
+def _at(table: TableChannel, inputs: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    """Return mean, σ and shared σ of a read at these inputs."""
+    mean = np.interp(inputs, table.inputs, table.means)
+    std = np.interp(inputs, table.inputs, table.stds)
+    shared = np.interp(inputs, table.inputs, table.between) if table.cells_on == "same" else np.zeros(inputs.shape)
+    return mean, std, np.minimum(shared, std)

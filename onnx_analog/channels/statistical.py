@@ -1,0 +1,178 @@
+"""Statistical phase-change memory: programming noise, drift and 1/f read noise, from published fits.
+
+A level u is a fraction of the largest conductance g_max. With ξ standard normal, drawn anew for each cell and each
+term, and t the seconds since programming ended plus t_0:
+
+    programmed   g_p = max(0, u + σ_p(u)·ξ)
+    drifted      g_d = g_p·(t/t_0)^(-ν)            ν = |μ_ν(u) + σ_ν(u)·ξ|
+    read         g   = max(0, g_d + g_d·Q·√ln((t + t_read)/(2·t_read))·ξ)
+
+aihwkit's documentation gives Q as a function of the target u and its code of the programmed g_p; this follows the code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.polynomial import Polynomial
+from numpy.typing import NDArray
+
+from onnx_analog.channels.base import Cells, Floats, Source, Span
+from onnx_analog.channels.cellwise import CellwiseChannel, State
+from onnx_analog.errors import ChannelError
+
+Doubles = NDArray[np.float64]
+Curve = Callable[[Doubles], Doubles]
+
+_SMALLEST = 1e-7  # below it logarithms of u are taken of this
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fit:
+    """One published fit. Curves take and give fractions of g_max."""
+
+    g_max_us: float
+    t_0_s: float
+    t_read_s: float
+    programming: Curve
+    drift_mean: Curve
+    drift_std: Curve
+    read: Curve
+    source: Source
+
+
+def _log_clipped(slope: float, offset: float, low: float, high: float) -> Curve:
+    return lambda u: np.clip(slope * np.log(np.maximum(u, _SMALLEST)) + offset, low, high)
+
+
+def _below(border: float, low: Curve, high: Curve) -> Curve:
+    return lambda u: np.where(u < border, low(u), high(u))
+
+
+def _scaled(ascending: tuple[float, ...], g_max_us: float) -> Curve:
+    """Return a polynomial of u whose values are in microsiemens."""
+    polynomial = Polynomial(ascending)
+    return lambda u: np.maximum(polynomial(u), 0) / g_max_us
+
+
+_LEFT_OUT = "temperature, what cells of one weight share, and conductances that cannot be programmed"
+_AIHWKIT = "coefficients as distributed with IBM aihwkit, inference/noise/"
+
+FITS = {
+    "nandakumar2019": _Fit(
+        g_max_us=25.0,
+        t_0_s=20.0,
+        t_read_s=250e-9,
+        programming=_scaled((0.26348, 1.9650, -1.1731), 25.0),
+        drift_mean=_log_clipped(-0.0155, 0.0244, 0.049, 0.1),
+        drift_std=_log_clipped(-0.0125, -0.0059, 0.008, 0.045),
+        read=lambda g: np.minimum(0.2, 0.0088 / np.maximum(1e-3, np.maximum(g, 0) ** 0.65)),
+        source=Source(citation="Nandakumar et al., IEEE ICECS (2019)", figure=f"{_AIHWKIT}pcm.py", left_out=_LEFT_OUT),
+    ),
+    "hermes": _Fit(
+        g_max_us=10.35,
+        t_0_s=200.0,
+        t_read_s=512e-9,
+        programming=_scaled((0.15781817, 2.32443916, -2.16310839, 0.68841818), 10.35),
+        drift_mean=_below(0.0945, _log_clipped(-0.0387, -0.0182, 0.0720, 0.13), Polynomial((0.0736, -0.0126, -0.0436))),
+        drift_std=_below(0.3039, _log_clipped(-0.0120, -0.0023, 0.0124, 0.04), Polynomial((0.0104, 0.0116, -0.0165))),
+        read=_below(
+            0.1591,
+            _log_clipped(-0.0078, 0.0038, 0.0179, 0.04),
+            Polynomial((0.0088, 0.0768, -0.1352, 0.0664)),
+        ),
+        source=Source(
+            citation="Le Gallo et al., Nature Electronics 6 (2023), one device a weight",
+            figure=f"{_AIHWKIT}hermes.py",
+            left_out=_LEFT_OUT,
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatisticalPcm(CellwiseChannel):
+    """Phase-change memory with programming noise, drift and 1/f noise; published fits, any time after programming.
+
+    Levels are written as they are: that the mean read sinks with time, and that conductances are not negative, is not
+    undone by an inverse, so φ is biased. Global drift compensation undoes what all cells have in common.
+
+    Parameters
+    ----------
+    fit : {"nandakumar2019", "hermes"}
+        Which measurements.
+    read_after_s : float, >= 0
+        Seconds between the end of programming (t_0 after its start) and the read.
+    compensated : bool
+        Divide what is read by one factor, the mean read over the mean level of all cells read together.
+    differential : bool
+        A cell is a pair of devices, one for positive and one for negative levels; the span is then -1 to 1.
+    """
+
+    family: ClassVar[str] = "pcm-drift"
+
+    fit: str = "nandakumar2019"
+    read_after_s: float = 0.0
+    compensated: bool = False
+    differential: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise ChannelError(f"pcm-drift has no fit {self.fit!r}; fits are {', '.join(FITS)}")
+        if not (self.read_after_s >= 0 and math.isfinite(self.read_after_s)):
+            raise ChannelError(f"pcm-drift is read {self.read_after_s:g} s after programming; it must be 0 or more")
+
+    @property
+    def span(self) -> Span:
+        """Fractions of the largest conductance."""
+        return (-1.0, 1.0) if self.differential else (0.0, 1.0)
+
+    @property
+    def devices_per_cell(self) -> int:
+        """Two for a differential pair."""
+        return 2 if self.differential else 1
+
+    @property
+    def source(self) -> Source:
+        """Where the fit comes from."""
+        return FITS[self.fit].source
+
+    def program(self, level: Floats, rng: np.random.Generator) -> State:  # noqa: ARG002 - cells share nothing
+        """Return the level; every cell is programmed on its own."""
+        return (level.astype(np.float64),)
+
+    def read_cell(self, state: State, rng: np.random.Generator) -> Doubles:
+        """Return one device's conductance, or the difference of a pair's, as a fraction of g_max."""
+        (level,) = state
+        if not self.differential:
+            return self._device(level, rng)
+        return self._device(np.maximum(level, 0), rng) - self._device(np.maximum(-level, 0), rng)
+
+    def _device(self, target: Doubles, rng: np.random.Generator) -> Doubles:
+        fit = FITS[self.fit]
+        g = np.maximum(0, target + fit.programming(target) * rng.standard_normal(target.size))
+        time_s = self.read_after_s + fit.t_0_s
+        if self.read_after_s > 0:
+            nu = np.abs(fit.drift_mean(target) + fit.drift_std(target) * rng.standard_normal(target.size))
+            drifted = g * (time_s / fit.t_0_s) ** -nu
+        else:
+            drifted = g
+        growth = math.sqrt(math.log((time_s + fit.t_read_s) / (2 * fit.t_read_s)))
+        read: Doubles = np.maximum(0, drifted * (1 + fit.read(g) * growth * rng.standard_normal(target.size)))
+        return read
+
+    def read(self, level: Floats, *, cells: Cells, rng: np.random.Generator) -> Floats:
+        """Return the average of `cells` reads, compensated if asked; see `Channel.read`."""
+        read = super().read(level, cells=cells, rng=rng)
+        if self.compensated and level.size:
+            total = float(np.abs(read, dtype=np.float64).sum())
+            read *= np.float32(float(np.abs(level, dtype=np.float64).sum()) / total if total else 1.0)
+        return read
+
+    def __str__(self) -> str:
+        extras = [name for name in ("compensated", "differential") if getattr(self, name)]
+        return f"pcm-drift ({', '.join([self.fit, f'read after {self.read_after_s:g} s', *extras])})"
