@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from onnx_analog import channels, files, metrics, pipeline
 from onnx_analog.channels import Channel
+from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.data import Dataset, Preprocessing, load, named_function
 from onnx_analog.errors import ModelError, OptionError
 from onnx_analog.evaluation import BATCH, Evaluation, Network, Progress
@@ -181,7 +182,11 @@ def protect(
     large_fraction: float | None = None,
     threshold: float | None = None,
     channel: str | Channel = channels.DEFAULT,
+    modifiers: Modifiers = NONE,
     bits_per_cell: int = 2,
+    header_channel: str | Channel | None = None,
+    header_reads: int = 1,
+    header_copies: int = 1,
     sparsity: float = 0.0,
     prune_scope: str = "model",
     selection: Selection | None = None,
@@ -197,6 +202,8 @@ def protect(
         Scope and large fraction that belong together; `scope` and `large_fraction` override them one by one.
     channel : str or Channel
         What the cells do; see `onnx_analog.channels.resolve`.
+    modifiers : Modifiers
+        Changes to the channel: residuals, shared devices, time of the read, precision.
     sparsity : float, 0 <= sparsity < 1
         Share of weights that are pruned first; 0 prunes nothing.
     prune_scope : {"model", "tensor"}
@@ -225,8 +232,11 @@ def protect(
         scope=scope or chosen.scope,
         large_fraction=chosen.large_fraction if large_fraction is None else large_fraction,
         threshold=threshold,
-        channel=channels.resolve(channel),
+        channel=modifiers.apply(channels.resolve(channel)),
         bits_per_cell=bits_per_cell,
+        header_channel=None if header_channel is None else channels.resolve(header_channel),
+        header_reads=header_reads,
+        header_copies=header_copies,
         selection=selection or Selection(),
     )
     passes = pipeline.protecting(step, sparsity=sparsity, prune_scope=prune_scope)
@@ -242,7 +252,13 @@ def _digest(model: ModelLike) -> str | None:
 
 
 def readback(
-    model: ModelLike, *, seed: int = 0, trial: int = 0, channel: str | Channel | None = None, decoded: bool = False
+    model: ModelLike,
+    *,
+    seed: int = 0,
+    trial: int = 0,
+    channel: str | Channel | None = None,
+    modifiers: Modifiers = NONE,
+    decoded: bool = False,
 ) -> Perturbed:
     """Return a protected model as it reads from one programmed array.
 
@@ -254,21 +270,34 @@ def readback(
         `evaluate` with this seed used exactly these weights in this trial.
     channel : str or Channel, optional
         Replaces the stored channel, if its span covers the stored one's.
+    modifiers : Modifiers
+        Changes to that channel, or to the stored one.
     decoded : bool
         Return plain float weights, for any other tool, in place of levels and the functions that decode them.
     """
-    other = None if channel is None else channels.resolve(channel)
+    loaded = files.load(model)
+    other = None if channel is None and modifiers == NONE else _changed(loaded, channel, modifiers).channel
     passes = pipeline.reading(seed=seed, trial=trial, channel=other, decoded=decoded)
-    return Perturbed(pipeline.run(passes, files.load(model)), seed, trial, decoded)
+    return Perturbed(pipeline.run(passes, loaded), seed, trial, decoded)
+
+
+def _changed(model: ir.Model, channel: str | Channel | None, modifiers: Modifiers) -> Protection:
+    return with_channel(Protection.of(model), channel, modifiers)
 
 
 def readbacks(
-    model: ModelLike, *, seed: int = 0, trials: int, channel: str | Channel | None = None, decoded: bool = False
+    model: ModelLike,
+    *,
+    seed: int = 0,
+    trials: int,
+    channel: str | Channel | None = None,
+    modifiers: Modifiers = NONE,
+    decoded: bool = False,
 ) -> Iterator[Perturbed]:
     """Yield the model of each trial, from 0 on; see `readback`."""
     loaded = files.load(model)
     for trial in range(trials):
-        yield readback(loaded, seed=seed, trial=trial, channel=channel, decoded=decoded)
+        yield readback(loaded, seed=seed, trial=trial, channel=channel, modifiers=modifiers, decoded=decoded)
 
 
 def account(model: ModelLike) -> Manifest:
@@ -286,6 +315,7 @@ def evaluate(
     trials: int = 25,
     seed: int = 0,
     channel: str | Channel | None = None,
+    modifiers: Modifiers = NONE,
     reference: ModelLike | None = None,
     mean: Iterable[float] = (0.0,),
     std: Iterable[float] = (1.0,),
@@ -307,6 +337,8 @@ def evaluate(
         See `onnx_analog.data.load`.
     channel : str or Channel, optional
         Replaces the stored channel, if its span covers the stored one's.
+    modifiers : Modifiers
+        Changes to that channel, or to the stored one.
     reference : model, optional
         The original, so that what pruning cost and what noise cost are told apart.
     mean, std, preprocess
@@ -317,7 +349,7 @@ def evaluate(
         Only the first so many.
     """
     loaded = files.load(model)
-    protection = _protection(loaded, channel)
+    protection = _protection(loaded, channel, modifiers)
     network = Network(loaded, providers=providers, threads=threads)
     preprocessing = Preprocessing(mean=tuple(mean), std=tuple(std), function=preprocess)
     dataset = data if isinstance(data, Dataset) else load(Path(data), network.inputs, preprocessing)
@@ -332,10 +364,10 @@ def evaluate(
     return _with_reference(found, original, network, dataset, chosen, batch)
 
 
-def _protection(model: ir.Model, channel: str | Channel | None) -> Protection | None:
+def _protection(model: ir.Model, channel: str | Channel | None, modifiers: Modifiers) -> Protection | None:
     if is_protected(model):
-        return with_channel(Protection.of(model), channel)
-    if channel is not None:
+        return _changed(model, channel, modifiers)
+    if channel is not None or modifiers != NONE:
         raise ModelError("the model is not protected, so no channel reads it: run `onnx-analog protect` on it first")
     return None
 

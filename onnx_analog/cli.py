@@ -6,6 +6,8 @@ failed or a check did not hold, 2 usage, 3 nothing to store. Heavy imports wait 
 
 from __future__ import annotations
 
+import json
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,9 +18,10 @@ import click
 
 from onnx_analog import strategies
 from onnx_analog.errors import ManifestError
-from onnx_analog.terminal import Floats, Fraction, Group, options, print_json, progress, show
+from onnx_analog.terminal import Floats, Fraction, Group, Seconds, options, print_json, progress, show
 
 if TYPE_CHECKING:
+    from onnx_analog.channels.modifiers import Modifiers
     from onnx_analog.tensors import Selection
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -52,6 +55,25 @@ SELECTION = options(
     click.option("--exclude", multiple=True, metavar="REGEX", help="Leave these tensors digital; repeatable."),
     click.option("--min-size", type=click.IntRange(1), default=256, help="Smaller tensors stay digital."),
 )
+CHANGES = options(
+    click.option(
+        "--residuals", type=click.Choice(["gaussian", "empirical"]), help="Normal noise, or as it was measured."
+    ),
+    click.option("--cells-on", type=click.Choice(["different", "same"]), help="Devices of one weight's cells."),
+    click.option("--read-after", type=Seconds(), help="Time between programming and read, as 20s, 1h or 1d."),
+    click.option("--write-bits", type=click.IntRange(0, 16), help="Precision of what is written; 0: no limit."),
+    click.option("--read-bits", type=click.IntRange(0, 16), help="Precision of each read of a cell; 0: no limit."),
+)
+OTHER_CHANNEL = click.option("--channel", help="Replaces the stored channel, if its span covers the stored one's.")
+
+
+def _modifiers(choices: dict[str, Any]) -> Modifiers:
+    """Take what the user asks of the channel out of `choices`."""
+    from onnx_analog.channels.modifiers import Modifiers
+
+    names = ("residuals", "cells_on", "write_bits", "read_bits")
+    asked = {name: choices.pop(name) for name in names}
+    return Modifiers(read_after_s=choices.pop("read_after"), **asked)
 
 
 def _selection(include: Sequence[str], exclude: Sequence[str], min_size: int) -> Selection:
@@ -176,6 +198,10 @@ def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, f
 @SPARSITY
 @PRUNE_SCOPE
 @click.option("--channel", default="pcm", help="What the cells do: a name, name:key=value,..., or a JSON file.")
+@CHANGES
+@click.option("--header-channel", help="What the header's cells do.  [default: sign and class bits are free of error]")
+@click.option("--header-reads", type=click.IntRange(1), default=1, help="Cells averaged for one header symbol.")
+@click.option("--header-copies", type=click.IntRange(1), default=1, help="Copies of it that vote; odd.")
 @click.option("--bits-per-cell", type=click.IntRange(1, 8), default=2, help="Digital bits in a cell of header or mask.")
 @SELECTION
 @click.option("-o", "--output", type=OUT, help="Default: MODEL's name with .protected.onnx.  [default: beside MODEL]")
@@ -211,7 +237,7 @@ def protect(
     files.refuse_existing([target, account], force=force)
     command = shlex.join(["onnx-analog", *sys.argv[1:]])
     selection = _selection(include, exclude, min_size)
-    protected = api.protect(model, selection=selection, command=command, **choices)
+    protected = api.protect(model, selection=selection, command=command, modifiers=_modifiers(choices), **choices)
     writers = {target: protected.writer(), account: files.write_text(protected.manifest.to_json() + "\n")}
     files.write_all(writers, force=force)
     if as_json:
@@ -227,7 +253,8 @@ def protect(
     "--trials", type=click.IntRange(1), help="Write trials 0, 1, ... into a folder.  [default: trial 0, one file]"
 )
 @click.option("--decoded", is_flag=True, help="Write plain float weights, for any other tool.")
-@click.option("--channel", help="Replaces the stored channel, if its span covers the stored one's.")
+@OTHER_CHANNEL
+@CHANGES
 @click.option("-o", "--output", type=OUT, help="File, or with --trials folder.  [default: beside PROTECTED]")
 @FORCE
 def readback(
@@ -238,6 +265,7 @@ def readback(
     channel: str | None,
     output: Path | None,
     force: bool,
+    **changes: Any,
 ) -> None:
     """Write PROTECTED as it reads from noisy cells: exactly the weights that `evaluate` uses in those trials.
 
@@ -254,7 +282,10 @@ def readback(
         folder = output or protected.with_name(f"{_stem(protected)}.readback")
         targets = [folder / f"trial-{trial:04}.onnx" for trial in range(trials)]
     files.refuse_existing(targets, force=force)
-    models = api.readbacks(protected, seed=seed, trials=len(targets), channel=channel, decoded=decoded)
+    modifiers = _modifiers(changes)
+    models = api.readbacks(
+        protected, seed=seed, trials=len(targets), channel=channel, modifiers=modifiers, decoded=decoded
+    )
     with progress("reading noisy cells", len(targets)) as advance:
 
         def writer(path: Path) -> None:
@@ -276,7 +307,8 @@ def readback(
 @click.option("--trials", type=click.IntRange(0), default=25, help="Programmings and reads of the array.")
 @SEED
 @click.option("--reference", type=FILE, help="The original model, to tell what pruning cost.")
-@click.option("--channel", help="Replaces the stored channel, if its span covers the stored one's.")
+@OTHER_CHANNEL
+@CHANGES
 @click.option("--mean", type=Floats(), default="0", help="Of uint8 images, on the scale of 0 to 1: m or r,g,b.")
 @click.option("--std", type=Floats(), default="1", help="Likewise.")
 @click.option("--preprocess", metavar="MODULE:FUNCTION", help="Makes each input's array what the model takes.")
@@ -300,6 +332,7 @@ def evaluate(
     from onnx_analog import api, report
 
     sys.path.insert(0, "")  # module:function may be in the current folder
+    choices["modifiers"] = _modifiers(choices)
     with progress("reading noisy cells", trials) as advance:
         found = api.evaluate(
             protected, data, trials=trials, providers=providers.split(","), progress=advance, **choices
@@ -383,10 +416,11 @@ def channel_list(as_json: bool) -> None:
 
 @channel.command(name="show")
 @click.argument("name")
+@CHANGES
 @click.option("--plot", type=OUT, help="Draw mean, σ, inverse and φ into this file (needs matplotlib).")
 @FORCE
 @JSON
-def channel_show(name: str, plot: Path | None, force: bool, as_json: bool) -> None:
+def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **changes: Any) -> None:
     """Show channel NAME (or name:key=value,..., or a JSON file): its span, noise and source.
 
     Example:
@@ -395,16 +429,63 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool) -> No
         onnx-analog channel show pcm --plot pcm.png
     """
     from onnx_analog import channels, files, report
+    from onnx_analog.channels import capacity
 
-    found = channels.resolve(name)
+    found = _modifiers(changes).apply(channels.resolve(name))
     if plot is not None:
         files.refuse_existing([plot], force=force)
         if not report.can_plot():
             raise click.ClickException(report.NO_PLOTS)
         files.write_all({plot: report.plot_channel(found)}, force=force)
     if as_json:
-        return print_json({**found.to_dict(), "span": list(found.span)})
+        bits = capacity.of_channel(found).bits
+        return print_json({**found.to_dict(), "span": list(found.span), "capacity_bits_per_cell": bits})
     show(f"{found}", report.channel_table(found), f"source: {found.source}")
     show(f"left out: {found.source.left_out or 'not said'}")
     show(f"plot: {plot}" if plot else "--plot FILE draws it")
     return None
+
+
+@channel.command(name="fit")
+@click.argument("pairs", type=FILE)
+@click.option("--input", "input_", required=True, metavar="COLUMN", help="What was programmed.")
+@click.option("--output", "output_", required=True, metavar="COLUMN", help="What was read.")
+@click.option("--log", type=click.Choice(["output"]), help="Scale the output's log10, as for a resistance.")
+@click.option("--group", metavar="COLUMN", help="Which device a pair was measured on; needed for --cells-on same.")
+@click.option("--neighbours", type=click.IntRange(1), help="k of the mean.  [default: by cross-validation]")
+@click.option("-o", "--output-file", "out", type=OUT, help="Channel file.  [default: PAIRS' name with .channel.json]")
+@click.option("--plot", type=OUT, help="Draw points, mean, σ, inverse and φ into this file (needs matplotlib).")
+@FORCE
+def channel_fit(
+    pairs: Path,
+    input_: str,
+    output_: str,
+    log: str | None,
+    group: str | None,
+    neighbours: int | None,
+    out: Path | None,
+    plot: Path | None,
+    force: bool,
+) -> None:
+    """Make a channel of PAIRS, a CSV file of measurements; the file is a channel anywhere: --channel mine.json.
+
+    Example:
+
+    \b
+        onnx-analog channel fit pairs.csv --input volts --output ohms --log output -o mine.json
+    """
+    from onnx_analog import files, report
+    from onnx_analog.channels import fitting
+
+    target = out or pairs.with_name(f"{pairs.stem}.channel.json")
+    files.refuse_existing([path for path in (target, plot) if path], force=force)
+    if plot is not None and not report.can_plot():
+        raise click.ClickException(report.NO_PLOTS)
+    found = fitting.fit(pairs, input=input_, output=output_, log=log == "output", group=group, neighbours=neighbours)
+    writers = {target: files.write_text(json.dumps(found.channel.to_dict(), ensure_ascii=False) + "\n")}
+    if plot is not None:
+        writers[plot] = report.plot_channel(found.channel, (found.inputs, found.outputs))
+    files.write_all(writers, force=force)
+    if found.goodness.warning:
+        logging.getLogger("onnx_analog").warning(found.goodness.warning)
+    show(report.fit_table(found), f"channel: {target}")

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_analog.channels.base import inside
 from onnx_analog.errors import ModelError
 
 Floats = NDArray[np.float32]
@@ -222,15 +223,6 @@ def levels(size: NDArray[Any], class_index: Bytes | None, classes: Sequence[Weig
     alpha = of_each(np.array([c.alpha for c in classes]), class_index)
     beta = of_each(np.array([c.beta for c in classes]), class_index)
     return inside((alpha * size.astype(np.float64) - beta).astype(np.float32), span)
-
-
-def inside(level: Floats, span: Span) -> Floats:
-    """Return `level` clipped to the float32 numbers inside `span`."""
-    low, high = np.float32(span[0]), np.float32(span[1])
-    low = low if low >= span[0] else np.nextafter(low, np.float32(np.inf))
-    high = high if high <= span[1] else np.nextafter(high, np.float32(-np.inf))
-    clipped: Floats = np.clip(level, low, high)
-    return clipped
 
 
 def unlevel(level: Floats, sign: Bits | None, class_index: Bytes | None, alpha: Floats, beta: Floats) -> Floats:

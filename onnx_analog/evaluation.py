@@ -24,10 +24,10 @@ from onnx_ir.passes.common import InlinePass
 from onnx_analog import metrics
 from onnx_analog.data import Dataset, Input
 from onnx_analog.decoding import DOMAIN
-from onnx_analog.encoding import of_each
+from onnx_analog.encoding import Bits, Bytes, of_each
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.files import root_cause
-from onnx_analog.stored import Protection, Reader, StoredTensor, is_protected, stored_tensors
+from onnx_analog.stored import Protection, Reader, StoredTensor, is_protected, read_header, stored_tensors
 
 Array = NDArray[Any]
 Progress = Callable[[], None]
@@ -188,16 +188,22 @@ class Decoder:
 
     def __init__(self, tensor: StoredTensor, protection: Protection) -> None:
         self._reader = Reader(tensor, protection)
-        self._beta = of_each(tensor.beta, tensor.class_index)
-        alpha = of_each(tensor.alpha, tensor.class_index)
-        self._alpha = alpha if tensor.sign is None else np.where(tensor.sign, -alpha, alpha)
+        self._tensor, self._protection = tensor, protection
+        self._set_header(tensor.sign, tensor.class_index)
         self._dense = np.zeros(tensor.size, np.float32)
         self._places = None if tensor.mask is None else np.flatnonzero(tensor.mask)
         self._level = self._dense if self._places is None else np.empty(tensor.count, np.float32)
         self._shape, self._dtype = tensor.shape, tensor.dtype.numpy()
 
+    def _set_header(self, sign: Bits | None, class_index: Bytes | None) -> None:
+        self._beta = of_each(self._tensor.beta, class_index)
+        alpha = of_each(self._tensor.alpha, class_index)
+        self._alpha = alpha if sign is None else np.where(sign, -alpha, alpha)
+
     def weights(self, *, seed: int, trial: int) -> Array:
         """Return the weight of one trial, in its own shape and type."""
+        if self._protection.header is not None:
+            self._set_header(*read_header(self._tensor, self._protection, seed=seed, trial=trial))
         level = self._reader.read(seed=seed, trial=trial, out=self._level)
         level += self._beta
         level /= self._alpha

@@ -5,8 +5,8 @@ explained in docs/manifest.md: a reader ignores fields that it does not know.
 
 Cells, with b digital bits in a cell of the digital planes, N stored of n weights, K classes:
 
-    analog      Σ over classes of N_class · r_class
-    header      ⌈N · (1 if the sign is in the header, + ⌈log2 K⌉) / b⌉       per tensor
+    analog      Σ over classes of N_class · r_class                         times 2 for differential pairs
+    header      ⌈N · (1 if the sign is in the header, + ⌈log2 K⌉) / b⌉      per tensor; times reads and copies if analog
     mask        ⌈⌈log2 C(n, N)⌉ / b⌉, the entropy-coded length              per tensor; 0 if all are stored
     codebook    ⌈32 · 2·K / b⌉, α and β as float32                          once per scope
 
@@ -117,7 +117,9 @@ class Manifest:
     strategy: str
     scope: str
     bits_per_cell: int
-    channel: Mapping[str, Any]  # with its table and its source
+    channel: Mapping[str, Any]  # with its table and its source, less its residuals
+    devices_per_cell: int  # 2 where a level is the difference of two memory elements
+    header: Mapping[str, Any] | None  # channel, reads and copies; None: free of error
     source_sha256: str | None  # of the file that was protected
     command: str | None
     tensors: tuple[TensorEntry, ...]
@@ -218,20 +220,29 @@ def account(model: ir.Model) -> Manifest:
         strategy=protection.strategy,
         scope=protection.scope,
         bits_per_cell=protection.bits_per_cell,
-        channel=protection.channel.to_dict(),
+        channel=_without_residuals(protection.channel.to_dict()),
+        devices_per_cell=protection.channel.devices_per_cell,
+        header=None if protection.header is None else _without_residuals(protection.header_dict()),
         source_sha256=model.metadata_props.get(SOURCE_KEY),
         command=model.metadata_props.get(COMMAND_KEY),
         tensors=tuple(entries),
     )
 
 
+def _without_residuals(body: Any) -> Any:
+    """Return a channel's fields without its samples of noise, which the model keeps and nobody reads in a manifest."""
+    if not isinstance(body, Mapping):
+        return body
+    return {name: _without_residuals(value) for name, value in body.items() if name != "residuals"}
+
+
 def _cells(tensor: StoredTensor, count: Any, protection: Protection, *, owns_codebook: bool) -> dict[str, int]:
     classes = tensor.alpha.size
     bits = protection.bits_per_cell
-    header = (tensor.sign is not None) + (classes - 1).bit_length()
+    symbols = -(-tensor.count * tensor.header_bits // bits)
     return {
-        "level": int(count @ np.array(protection.cells)),
-        "header": -(-tensor.count * header // bits),
+        "level": int(count @ np.array(protection.cells)) * protection.channel.devices_per_cell,
+        "header": symbols * (1 if protection.header is None else protection.header.cells_per_symbol),
         "mask": -(-mask_bits(tensor.size, tensor.count) // bits),
         "codebook": -(-32 * 2 * classes // bits) if owns_codebook else 0,
     }

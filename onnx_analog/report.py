@@ -13,7 +13,9 @@ from rich import box
 from rich.table import Table
 
 from onnx_analog.channels import Channel, GaussianChannel, TableChannel
-from onnx_analog.encoding import inside
+from onnx_analog.channels.base import inside
+from onnx_analog.channels.capacity import of_channel
+from onnx_analog.channels.fitting import Fit
 from onnx_analog.evaluation import Evaluation
 from onnx_analog.manifest import Manifest
 from onnx_analog.randomness import stream
@@ -21,6 +23,7 @@ from onnx_analog.strategies import PRESETS, STRATEGIES
 from onnx_analog.sweeps import Point
 
 NO_PLOTS = "no plot: matplotlib is not installed (pip install 'onnx-analog[report]')"
+_DRAWN = 5000  # measured pairs at most
 _COLOURS = {"raw": "#8c8c8c", "sign": "#d1495b", "mapping": "#edae49", "redundancy": "#00798c"}
 
 
@@ -189,10 +192,34 @@ def channel_table(channel: Channel, *, points: int = 9) -> Table:
     programmed = channel.programmed(level) if isinstance(channel, TableChannel) else None
     if programmed is not None and isinstance(channel, TableChannel):
         made.add_column(f"input, {channel.input_scale.unit}", justify="right")
+    means = None if isinstance(channel, GaussianChannel) else _mean(channel, level)
+    if means is not None:
+        made.add_column("mean read", justify="right")
     for place, value in enumerate(level):
         row = [f"{value:.4f}", *(f"{column[place]:.4f}" for column in columns)]
-        made.add_row(*row, *([] if programmed is None else [f"{programmed[place]:.4g}"]))
-    made.caption = f"span {low:.4f} to {high:.4f}"
+        row += [] if programmed is None else [f"{programmed[place]:.4g}"]
+        row += [] if means is None else [f"{means[place]:.4f}"]
+        made.add_row(*row)
+    made.caption = f"span {low:.4f} to {high:.4f}; capacity {of_channel(channel).bits:.2f} bits per cell"
+    return made
+
+
+def fit_table(fit: Fit) -> Table:
+    """Return what a fit found."""
+    channel, good = fit.channel, fit.goodness
+    made = table(f"channel {channel.name}", "value")
+    how = "given" if fit.choice is None else "by cross-validation"
+    made.add_row("pairs, distinct inputs", f"{channel.pairs:,}, {np.unique(fit.inputs).size:,}")
+    made.add_row(f"neighbours k, {how}", str(channel.neighbours))
+    made.add_row("span", f"{channel.span[0]:.4f} to {channel.span[1]:.4f}")
+    made.add_row("standard deviation", f"{min(channel.stds):.4f} to {max(channel.stds):.4f}")
+    made.add_row("capacity, bits per cell", f"{of_channel(channel).bits:.2f}")
+    if fit.between_share is not None:
+        made.add_row("variance between devices", f"{fit.between_share:.0%}")
+    if good.p.size:
+        made.add_row("skew of the reads at an input", f"{good.skew.min():.1f} to {good.skew.max():.1f}")
+        made.add_row("excess kurtosis", f"{good.excess_kurtosis.min():.1f} to {good.excess_kurtosis.max():.1f}")
+        made.add_row("inputs where reads are not normal (KS, 1 %)", f"{good.rejected:.0%}")
     return made
 
 
@@ -202,6 +229,11 @@ def _std(channel: Channel, level: Any, cells: int) -> Any:
         return channel.std(level) / np.sqrt(cells)
     held = inside(level.astype(np.float32), channel.span)
     return np.array([_reads(channel, value, cells, 2000).std() for value in held])
+
+
+def _mean(channel: Channel, level: Any) -> Any:
+    held = inside(level.astype(np.float32), channel.span)
+    return np.array([_reads(channel, value, 1, 2000).mean() for value in held])
 
 
 def _reads(channel: Channel, level: Any, cells: int, count: int) -> Any:
@@ -259,11 +291,19 @@ def _curve(axis: Any, points: Sequence[Point]) -> None:
     axis.errorbar(cost, mean, yerr=half, marker="o", capsize=3, color=_COLOURS[strategy], label=strategy)
 
 
-def plot_channel(channel: Channel) -> Callable[[Path], None]:
-    """Return a writer of the channel's plot: mean and σ, the inverse, and φ at 1, 10 and 500 cells."""
+def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Callable[[Path], None]:
+    """Return a writer of the channel's plot: mean and σ, the inverse, and φ at 1, 10 and 500 cells.
+
+    `pairs`, inputs and outputs on the scale of -1 to 1, are drawn too; of very many, some.
+    """
     tabled = isinstance(channel, TableChannel)
     figure, axes = _figure(5 if tabled else 3, height=3.8)
     if isinstance(channel, TableChannel):
+        if pairs is not None:
+            some = slice(None, None, -(-pairs[0].size // _DRAWN))
+            axes[0].plot(
+                pairs[0][some], pairs[1][some], ".", markersize=1, alpha=0.3, color="#8c8c8c", label="measured"
+            )
         _plot_device(axes[:2], channel)
     low, high = channel.span
     level = inside(np.linspace(low, high, 120).astype(np.float32), channel.span)

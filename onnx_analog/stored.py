@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from onnx_analog import channels, encoding
 from onnx_analog.channels import Channel, GaussianChannel
 from onnx_analog.channels.base import add_noise
+from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.decoding import DOMAIN, INPUTS
 from onnx_analog.errors import ChannelError, ModelError
+from onnx_analog.header import Header
 from onnx_analog.randomness import blocks, stream
 from onnx_analog.tensors import scopes
 
@@ -48,6 +50,7 @@ class Protection:
     cells: tuple[int, ...]  # per class
     bits_per_cell: int
     channel: Channel
+    header: Header | None = None  # None: sign and class bits are free of error
 
     def to_json(self) -> str:
         """Return the metadata entry."""
@@ -57,8 +60,14 @@ class Protection:
             "cells": self.cells,
             "bits_per_cell": self.bits_per_cell,
             "channel": self.channel.to_dict(),
+            "header": None if self.header is None else self.header_dict(),
         }
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+    def header_dict(self) -> dict[str, Any]:
+        """Return how the header is stored, ready for JSON."""
+        assert self.header is not None
+        return {"channel": self.header.channel.to_dict(), "reads": self.header.reads, "copies": self.header.copies}
 
     @staticmethod
     def of(model: ir.Model) -> Protection:
@@ -82,11 +91,19 @@ class Protection:
                 cells=tuple(int(cells) for cells in body["cells"]),
                 bits_per_cell=int(body["bits_per_cell"]),
                 channel=channels.from_dict(body["channel"]),
+                header=_header(body.get("header"), int(body["bits_per_cell"])),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
                 f"metadata entry {PROTECTION_KEY!r} is damaged ({error!r}): protect the model again"
             ) from error
+
+
+def _header(body: Mapping[str, Any] | None, bits_per_cell: int) -> Header | None:
+    if body is None:
+        return None
+    channel = channels.from_dict(body["channel"])
+    return Header(channel=channel, bits_per_cell=bits_per_cell, reads=int(body["reads"]), copies=int(body["copies"]))
 
 
 def is_protected(model: ir.Model) -> bool:
@@ -196,6 +213,11 @@ class StoredTensor:
             return np.array([self.count])
         return np.bincount(self.class_index, minlength=self.alpha.size)
 
+    @property
+    def header_bits(self) -> int:
+        """Bits of sign and class for each stored weight."""
+        return (self.sign is not None) + (self.alpha.size - 1).bit_length()
+
     def decode(self, level: Floats | None = None) -> NDArray[Any]:
         """Return the weight that `level` (N,), or the stored levels, stand for: in its own shape and type."""
         stored = encoding.unlevel(
@@ -208,8 +230,17 @@ class StoredTensor:
 
     def replace_level(self, level: Floats) -> None:
         """Put other levels (N,) in place of the stored ones."""
-        value = self.inputs["level"]
-        tensor = ir.Tensor(level, name=value.name)
+        self._replace("level", level)
+
+    def replace_header(self, sign: encoding.Bits | None, class_index: encoding.Bytes | None) -> None:
+        """Put other signs and classes (N,) in place of the stored ones."""
+        for name, bits in (("sign", sign), ("class", class_index)):
+            if bits is not None:
+                self._replace(name, encoding.pack(bits))
+
+    def _replace(self, name: str, plane: NDArray[Any]) -> None:
+        value = self.inputs[name]
+        tensor = ir.Tensor(plane, name=value.name)
         producer = value.producer()
         if producer is None:
             value.const_value = tensor
@@ -282,22 +313,39 @@ class Reader:
         return read
 
 
-def with_channel(protection: Protection, channel: str | Channel | None) -> Protection:
-    """Return `protection` with another channel in place of its own.
+def read_header(
+    tensor: StoredTensor, protection: Protection, *, seed: int, trial: int
+) -> tuple[encoding.Bits | None, encoding.Bytes | None]:
+    """Return signs and classes (N,) as they are read: as stored, unless the header is analog too."""
+    if protection.header is None or not tensor.header_bits:
+        return tensor.sign, tensor.class_index
+    stored = np.stack([plane for plane in (tensor.sign, tensor.class_index) if plane is not None], axis=1)
+    bits, width = stored.astype(np.bool_).reshape(-1), protection.header.bits_per_cell
+    read = np.empty_like(bits)
+    for number, block in enumerate(blocks(-(-bits.size // width))):
+        part = slice(block.start * width, block.stop * width)
+        rng = stream(seed, trial, tensor.key, plane="header", block=number)
+        read[part] = protection.header.read(bits[part], rng)
+    columns = list(read.reshape(stored.shape).T)
+    sign = columns.pop(0) if tensor.sign is not None else None
+    return sign, np.ascontiguousarray(columns[0]).view(np.uint8) if columns else None
+
+
+def with_channel(protection: Protection, channel: str | Channel | None, modifiers: Modifiers = NONE) -> Protection:
+    """Return `protection` with another channel in place of its own, or with its own changed.
 
     Raises
     ------
     ChannelError
         If the span of the other does not cover the stored one.
     """
-    if channel is None:
+    if channel is None and modifiers == NONE:
         return protection
-    other = channels.resolve(channel)
+    other = modifiers.apply(protection.channel if channel is None else channels.resolve(channel))
     (low, high), (other_low, other_high) = protection.channel.span, other.span
     if other_low > low or other_high < high:
         raise ChannelError(
             f"the model is protected for levels from {low:.4g} to {high:.4g}, but {other} holds {other_low:.4g} to "
             f"{other_high:.4g}. Protect the original for this channel instead."
         )
-    fields = {name: getattr(protection, name) for name in ("strategy", "scope", "cells", "bits_per_cell")}
-    return Protection(**fields, channel=other)
+    return replace(protection, channel=other)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from onnx_analog.errors import AnalogError
+from onnx_analog.errors import AnalogError, OptionError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -135,3 +135,18 @@ class Floats(click.ParamType[tuple[float, ...]]):
             return tuple(float(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} is not a list of numbers with commas between them", param, ctx)
+
+
+class Seconds(click.ParamType[float]):
+    """A time, as 20s, 90m, 1h, 1d, 2w or 1y; a bare number is in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds, or fail as click does."""
+        from onnx_analog.channels.modifiers import seconds
+
+        try:
+            return float(value) if isinstance(value, int | float) else seconds(str(value))
+        except OptionError as error:
+            self.fail(str(error), param, ctx)

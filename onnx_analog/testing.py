@@ -5,13 +5,20 @@ Each has a known chance of a false alarm. Seeds are fixed, so that chance is tak
 
 from __future__ import annotations
 
+import json
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
+
+from onnx_analog.channels import Channel, GaussianChannel, from_dict
+from onnx_analog.channels.base import inside
+from onnx_analog.errors import LevelError
+from onnx_analog.randomness import stream
 
 FALSE_ALARM = 1e-4  # per check
 
@@ -44,3 +51,115 @@ def assert_uncorrelated(one: NDArray[Any], other: NDArray[Any]) -> None:
     found = float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
     reach = math.tanh(float(scipy.stats.norm.isf(FALSE_ALARM / 2)) / math.sqrt(one.size - 3))
     assert abs(found) <= reach, f"correlation {found:.3g} is beyond ± {reach:.2g}"
+
+
+# -------------------------------------------------------------------------------------------------- channels
+
+
+def check_channel(
+    channel: Channel, *, biased: bool = False, independent: bool = True, draws: int = 20_000, cells: int = 4
+) -> None:
+    """Fail unless `channel` keeps what every channel promises.
+
+    Checked are span and source; the form of what is read; that levels outside the span are refused and arguments left
+    alone; that the same generator gives the same bytes; that a channel survives JSON and pickling; the mean and, of a
+    `GaussianChannel`, the whole law at seven levels; and that the average of r cells is distributed as the average of r
+    reads of one cell, which is what makes variances fall as 1/r.
+
+    Parameters
+    ----------
+    channel : Channel
+        Its family must be installed as an entry point, or it could not be kept in a model.
+    biased : bool
+        The channel says that its mean read is not the level (drift, few write levels): the mean is not checked.
+    independent : bool
+        The cells of one weight share nothing. False leaves out the comparison with single reads.
+    draws : int
+        Reads at each level.
+    cells : int, >= 2
+        r of the comparison.
+
+    Examples
+    --------
+    >>> from onnx_analog.channels import GaussianNoise
+    >>> check_channel(GaussianNoise(sigma=0.1))
+    """
+    low, high = channel.span
+    assert math.isfinite(low) and math.isfinite(high) and low < high, f"span {channel.span} is no interval"
+    assert channel.source.citation, "the source has no citation"
+    levels = inside(np.linspace(low, high, 7).astype(np.float32), channel.span)
+    _check_form(channel, levels)
+    _check_range(channel)
+    _check_repeatable(channel, levels)
+    for place, level in enumerate(levels):
+        _check_law(channel, level, place, biased=biased, draws=draws, cells=cells)
+        if independent:
+            _check_average(channel, level, place, draws=draws, cells=cells)
+
+
+def _rng(purpose: str, place: int = 0) -> np.random.Generator:
+    return stream(0, place, "check_channel", plane=purpose)
+
+
+def _check_form(channel: Channel, levels: Any) -> None:
+    given = levels.copy()
+    read = channel.read(given, cells=1, rng=_rng("form"))
+    assert read.shape == levels.shape and read.dtype == np.float32, f"reads are {read.dtype} of shape {read.shape}"
+    assert np.isfinite(read).all(), "a read is NaN or infinite"
+    assert np.array_equal(given, levels) and read is not given, "reading changed the levels that it was given"
+    assert channel.read(levels[:0], cells=1, rng=_rng("form")).shape == (0,), "no levels should give no reads"
+    alike = channel.read(levels, cells=np.full(levels.shape, 3), rng=_rng("form"))
+    assert np.array_equal(alike, channel.read(levels, cells=3, rng=_rng("form"))), "cells as array and number differ"
+
+
+def _check_range(channel: Channel) -> None:
+    low, high = channel.span
+    for level in (low - 0.01 * (high - low), high + 0.01 * (high - low)):
+        try:
+            channel.read(np.array([level], np.float32), cells=1, rng=_rng("range"))
+        except LevelError:
+            continue
+        raise AssertionError(f"level {level:.4g} is outside the span {channel.span} and was read all the same")
+
+
+def _check_repeatable(channel: Channel, levels: Any) -> None:
+    many = np.tile(levels, 50)
+    one, other = (channel.read(many, cells=2, rng=_rng("repeatable")) for _ in range(2))
+    assert np.array_equal(one, other), "the same generator gave different reads: randomness must come from rng alone"
+    assert not np.array_equal(one, channel.read(many, cells=2, rng=_rng("another"))), "reads do not depend on rng"
+    through = {
+        "pickling": pickle.loads(pickle.dumps(channel)),  # noqa: S301 - what was just pickled
+        "JSON": from_dict(json.loads(json.dumps(channel.to_dict()))),
+    }
+    for way, copy in through.items():
+        assert copy == channel, f"{way} changes the channel: {copy} is not {channel}"
+        assert np.array_equal(one, copy.read(many, cells=2, rng=_rng("repeatable"))), f"{way} changes its reads"
+
+
+def _check_law(channel: Channel, level: Any, place: int, *, biased: bool, draws: int, cells: int) -> None:
+    held = np.full(draws, level, np.float32)
+    for r in (1, cells):
+        rng = _rng("law", place)
+        read = channel.read(held, cells=r, rng=rng).astype(np.float64)
+        if not biased:
+            assert_mean(read, float(level))
+        if isinstance(channel, GaussianChannel):
+            std = float(channel.scale(held[:1], cells=r)[0])
+            assert_std(read, std)
+            assert_law(read, scipy.stats.norm(float(level), std).cdf)
+    if isinstance(channel, GaussianChannel):
+        alone = float(channel.std(held[:1])[0])
+        assert math.isclose(float(channel.scale(held[:1], cells=1)[0]), alone, rel_tol=1e-6), "std and scale differ"
+
+
+def _check_average(channel: Channel, level: Any, place: int, *, draws: int, cells: int) -> None:
+    held = np.full(draws, level, np.float32)
+    together = channel.read(held, cells=cells, rng=_rng("together", place))
+    rng = _rng("apart", place)
+    apart = np.mean([channel.read(held, cells=1, rng=rng) for _ in range(cells)], axis=0, dtype=np.float64)
+    # Where reads are quantised, equal averages must not differ by their rounding.
+    found = scipy.stats.ks_2samp(together.round(5), apart.round(5))
+    assert found.pvalue > FALSE_ALARM, (
+        f"at level {float(level):.4g}, {cells} cells are not read as the average of {cells} reads of one: "
+        f"KS distance {found.statistic:.3g}, p = {found.pvalue:.2g}"
+    )

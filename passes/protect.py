@@ -36,6 +36,7 @@ from onnx_analog.encoding import (
     split,
 )
 from onnx_analog.errors import ModelError, NothingToStore, OptionError
+from onnx_analog.header import Header
 from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, Protection, is_protected
 from onnx_analog.tensors import Selection, Weight, find, scopes, taken_names
 
@@ -66,6 +67,10 @@ class ProtectPass(ir.passes.InPlacePass):
         What the cells do; it gives the span.
     bits_per_cell : int, 1 to 8
         Digital bits that one cell of the header holds.
+    header_channel : Channel, optional
+        What the header's cells do; without it sign and class bits are free of error, as in the paper.
+    header_reads, header_copies : int, >= 1, the latter odd
+        Cells that are averaged for one symbol of the header, and copies of it that vote; see `onnx_analog.header`.
     selection : Selection
         Which tensors.
 
@@ -87,6 +92,9 @@ class ProtectPass(ir.passes.InPlacePass):
     threshold: float | None = None
     channel: Channel = field(default_factory=pcm)
     bits_per_cell: int = 2
+    header_channel: Channel | None = None
+    header_reads: int = 1
+    header_copies: int = 1
     selection: Selection = field(default_factory=Selection)
 
     def __post_init__(self) -> None:
@@ -102,6 +110,7 @@ class ProtectPass(ir.passes.InPlacePass):
             raise OptionError(f"threshold is {self.threshold}; it must be above 0 and finite")
         if not 1 <= self.bits_per_cell <= 8:
             raise OptionError(f"bits_per_cell is {self.bits_per_cell}; it must be from 1 to 8")
+        self._header()
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Protect `model` in place; nothing is changed unless all can be."""
@@ -124,6 +133,19 @@ class ProtectPass(ir.passes.InPlacePass):
             cells=strategies.strategy(self.strategy).cells(self.cells_small, self.cells_large),
             bits_per_cell=self.bits_per_cell,
             channel=self.channel,
+            header=self._header(),
+        )
+
+    def _header(self) -> Header | None:
+        if self.header_channel is None:
+            if (self.header_reads, self.header_copies) != (1, 1):
+                raise OptionError("header_reads and header_copies need a header_channel: the header is free of error")
+            return None
+        return Header(
+            channel=self.header_channel,
+            bits_per_cell=self.bits_per_cell,
+            reads=self.header_reads,
+            copies=self.header_copies,
         )
 
     # ------------------------------------------------------------------------------------------ numbers

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from onnx_analog.channels import Channel
 from onnx_analog.errors import OptionError
-from onnx_analog.stored import Protection, Reader, stored_tensors, with_channel
+from onnx_analog.stored import Protection, Reader, read_header, stored_tensors, with_channel
 
 __all__ = ["ReadbackPass"]
 
@@ -16,6 +16,8 @@ __all__ = ["ReadbackPass"]
 @dataclass(frozen=True, kw_only=True)
 class ReadbackPass(ir.passes.FunctionalPass):
     """Return a model whose levels are read from noisy cells; it differs from the protected one in them only.
+
+    Where the header is analog too, signs and classes are read as well.
 
     Parameters
     ----------
@@ -49,5 +51,8 @@ class ReadbackPass(ir.passes.FunctionalPass):
         perturbed = model.clone()
         for tensor in stored_tensors(perturbed):
             level = Reader(tensor, protection).read(seed=self.seed, trial=self.trial)
+            header = read_header(tensor, protection, seed=self.seed, trial=self.trial)
             tensor.replace_level(level)
+            if protection.header is not None:
+                tensor.replace_header(*header)
         return ir.passes.PassResult(perturbed, modified=True)

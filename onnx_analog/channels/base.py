@@ -153,3 +153,13 @@ def add_noise(level: Floats, scale: Floats, rng: np.random.Generator, out: Float
     out *= scale
     out += level
     return out
+
+
+def inside(level: Floats, span: Span) -> Floats:
+    """Return `level` clipped to the float32 numbers inside `span`."""
+    low, high = np.float32(span[0]), np.float32(span[1])
+    # As Python floats, or numpy would compare in float32, where the two are always equal.
+    low = low if float(low) >= span[0] else np.nextafter(low, np.float32(np.inf))
+    high = high if float(high) <= span[1] else np.nextafter(high, np.float32(-np.inf))
+    clipped: Floats = np.clip(level, low, high)
+    return clipped

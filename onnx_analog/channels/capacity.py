@@ -13,13 +13,16 @@ from typing import NamedTuple
 import numpy as np
 import scipy.special
 import scipy.stats
-from numpy.typing import NDArray
 
-Doubles = NDArray[np.float64]
+from onnx_analog.channels.base import Channel, Doubles, GaussianChannel, inside
+from onnx_analog.channels.measured import TableChannel
+from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.randomness import stream
 
 _TOLERANCE_BITS = 1e-4  # between the bounds of the iteration
 _ROUNDS = 20_000
 _FINE = 400  # bins of an output that is read exactly
+_LEVELS, _READS = 65, 2_000
 _UNUSED = 1e-4  # of the distribution over inputs
 
 
@@ -116,3 +119,28 @@ def limited(means: Doubles, stds: Doubles, *, write_levels: int, read_levels: in
     full = np.zeros(len(chances))
     full[chosen] = best.inputs
     return Capacity(best.bits, full)
+
+
+def of_channel(channel: Channel) -> Capacity:
+    """Return the capacity of one cell of `channel`, in bits, taking its reads for normal.
+
+    A table is taken as it is; a channel with limited precision has the inputs and codes that it is left with; any other
+    is taken at 65 levels across its span, with moments from 2,000 reads where its law has no closed form.
+    """
+    if not isinstance(channel, LimitedPrecision):
+        return blahut_arimoto(transition(*_moments(channel)))
+    means, stds = _moments(channel.inner)
+    written = 2**channel.write_bits if channel.write_bits else means.size
+    return limited(means, stds, write_levels=written, read_levels=2**channel.read_bits if channel.read_bits else _FINE)
+
+
+def _moments(channel: Channel) -> tuple[Doubles, Doubles]:
+    """Return mean and standard deviation of a read at each input that there is to choose from."""
+    if isinstance(channel, TableChannel):
+        return np.array(channel.means), np.array(channel.stds)
+    level = inside(np.linspace(*channel.span, _LEVELS).astype(np.float32), channel.span)
+    if isinstance(channel, GaussianChannel):
+        return level.astype(np.float64), channel.std(level)
+    rng = stream(0, 0, "capacity", plane="reads")
+    reads = [channel.read(np.full(_READS, value, np.float32), cells=1, rng=rng) for value in level]
+    return np.mean(reads, axis=1, dtype=np.float64), np.std(reads, axis=1, dtype=np.float64)

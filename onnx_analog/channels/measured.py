@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -231,7 +231,7 @@ def from_pairs(
     reads = Reads.of(scales[0].apply(inputs[order]), scales[1].apply(outputs[order]))
     if not 1 <= neighbours <= reads.distinct.size:
         raise ChannelError(f"channel {name!r} has {reads.distinct.size} distinct inputs: neighbours is {neighbours}")
-    knots = _knots(reads.distinct)
+    knots = knots_of(reads.distinct)
     means, stds = reads.moments(knots, neighbours)
     windows = [reads.window(knot, neighbours) for knot in knots]
     labels = None if devices is None else np.unique(np.asarray(devices), return_inverse=True)[1][order]
@@ -288,7 +288,8 @@ class Reads(NamedTuple):
         return np.searchsorted(borders, knots - _TIE)
 
 
-def _knots(distinct: Doubles) -> Doubles:
+def knots_of(distinct: Doubles) -> Doubles:
+    """Return the inputs that a table is made for: all of them, or as many as a table holds."""
     if distinct.size <= _KNOTS:
         return distinct
     return distinct[np.linspace(0, distinct.size - 1, _KNOTS).round().astype(np.intp)]
@@ -351,20 +352,20 @@ def measured(
     group : str, optional
         Name of the column that says which device a pair was measured on.
     """
-    columns = read_columns(Path(csv), (input, output, *([group] if group else [])))
-    source = Source(citation=f"{Path(csv).name}: {output} against {input}, {columns[0].size:,} pairs")
+    inputs, outputs = read_columns(Path(csv), (input, output))
     return from_pairs(
-        *columns[:2],
-        devices=columns[2] if group else None,
+        inputs,
+        outputs,
+        devices=read_labels(Path(csv), group) if group else None,
         neighbours=neighbours,
         name=Path(csv).stem,
         units=(input, output),
         log=log,
-        source=source,
+        source=Source(citation=f"{Path(csv).name}: {output} against {input}, {inputs.size:,} pairs"),
     )
 
 
-def read_columns(path: Path, names: tuple[str, ...]) -> list[Doubles]:
+def read_columns(path: Path, names: Sequence[str]) -> list[Doubles]:
     """Return columns of a CSV file as float arrays.
 
     Raises
@@ -372,6 +373,15 @@ def read_columns(path: Path, names: tuple[str, ...]) -> list[Doubles]:
     ChannelError
         If the file or a column is missing, or a cell of it is no number.
     """
+    return list(_read(path, names, np.float64).T)
+
+
+def read_labels(path: Path, name: str) -> NDArray[Any]:
+    """Return one column of a CSV file as text; raises as `read_columns` does."""
+    return _read(path, [name], np.str_)[:, 0]
+
+
+def _read(path: Path, names: Sequence[str], kind: type[np.float64] | type[np.str_]) -> NDArray[Any]:
     try:
         with path.open(encoding="utf-8") as file:
             header = _header(file)
@@ -380,14 +390,15 @@ def read_columns(path: Path, names: tuple[str, ...]) -> list[Doubles]:
                     raise ChannelError(f"{str(path)!r} has no column {name!r}; its columns are {', '.join(header)}")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # that there are no rows is said below
-                rows = np.loadtxt(file, delimiter=",", quotechar='"', ndmin=2, usecols=[header.index(n) for n in names])
+                places = [header.index(name) for name in names]
+                rows: NDArray[Any] = np.loadtxt(file, kind, delimiter=",", quotechar='"', ndmin=2, usecols=places)
     except (OSError, UnicodeDecodeError) as error:
         raise ChannelError(f"cannot read {str(path)!r}: {error}") from error
     except ValueError as error:
         raise ChannelError(f"{str(path)!r} holds what is no number: {str(error).rstrip('.')}") from error
     if not rows.size:
         raise ChannelError(f"{str(path)!r} has no rows")
-    return list(rows.T)
+    return rows
 
 
 def _header(lines: Iterable[str]) -> list[str]:

@@ -1,0 +1,207 @@
+"""From measured pairs to a channel: how many neighbours, and how good the normal law is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
+
+from onnx_analog.channels.base import Doubles, Source
+from onnx_analog.channels.measured import (
+    Reads,
+    TableChannel,
+    from_pairs,
+    knots_of,
+    read_columns,
+    read_labels,
+)
+from onnx_analog.randomness import stream
+
+FOLDS = 5
+_ENOUGH = 200_000  # pairs; more would not change the choice
+_CANDIDATES = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597, 2584, 4181, 6765, 10946)
+
+
+class Choice(NamedTuple):
+    """k, and the mean negative log likelihood (nats a pair) of held-out reads for each k that was tried."""
+
+    neighbours: int
+    scores: dict[int, float]
+
+
+def choose_neighbours(inputs: Doubles, outputs: Doubles, *, folds: int = FOLDS) -> Choice:
+    """Return the k whose channel makes held-out reads most likely, by cross-validation.
+
+    Parameters
+    ----------
+    inputs, outputs : float arrays of shape (pairs,)
+        On the scale of -1 to 1. Of very many pairs a part is taken at random, always the same.
+    folds : int, >= 2
+        Pairs are dealt to so many folds at random, always in the same way.
+    """
+    order = np.lexsort((outputs, inputs))
+    rng = stream(0, 0, "cross-validation", plane="fold")
+    if order.size > _ENOUGH:
+        order = order[np.sort(rng.choice(order.size, _ENOUGH, replace=False))]
+    inputs, outputs = inputs[order], outputs[order]
+    fold = rng.permutation(inputs.size) % folds
+    most = min(np.unique(inputs[fold != held]).size for held in range(folds)) // 2
+    candidates = [k for k in _CANDIDATES if k <= max(1, most)]
+    scores = {k: _score(inputs, outputs, fold, folds, k) for k in candidates}
+    return Choice(min(scores, key=lambda k: (scores[k], k)), scores)
+
+
+def _score(inputs: Doubles, outputs: Doubles, fold: NDArray[np.intp], folds: int, neighbours: int) -> float:
+    total = 0.0
+    for held in range(folds):
+        reads = Reads.of(inputs[fold != held], outputs[fold != held])
+        knots = knots_of(reads.distinct)
+        means, stds = reads.moments(knots, neighbours)
+        x, y = inputs[fold == held], outputs[fold == held]
+        std = np.interp(x, knots, stds)
+        if (std <= 0).any():
+            return float("inf")  # a single read has no spread, so every other is impossible
+        total -= float(scipy.stats.norm.logpdf(y, np.interp(x, knots, means), std).sum())
+    return total / inputs.size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goodness:
+    """How well the normal law fits the reads at each distinct input.
+
+    Attributes
+    ----------
+    inputs : float array of shape (n,)
+        On the scale of -1 to 1; those with 8 reads or more.
+    skew, excess_kurtosis : float arrays of shape (n,)
+        0 for a normal law.
+    distance, p : float arrays of shape (n,)
+        Kolmogorov-Smirnov distance of the standardised reads from the normal law, and its p-value. Mean and standard
+        deviation are those of the same reads, so p is too large: what it rejects is certainly not normal.
+    """
+
+    inputs: Doubles
+    skew: Doubles
+    excess_kurtosis: Doubles
+    distance: Doubles
+    p: Doubles
+
+    @property
+    def rejected(self) -> float:
+        """Share of inputs where the normal law is rejected at 1 % over all inputs together (Bonferroni)."""
+        return float(np.mean(self.p < 0.01 / max(self.p.size, 1))) if self.p.size else 0.0
+
+    @property
+    def warning(self) -> str | None:
+        """Say in plain words where the normal law fails; None where it does not."""
+        if not self.rejected:
+            return None
+        worst = int(np.argmax(self.distance))
+        return (
+            f"reads are not normal at {self.rejected:.0%} of the inputs (worst at {self.inputs[worst]:.3f}, on the "
+            f"scale of -1 to 1: skew {self.skew[worst]:.1f}, excess kurtosis {self.excess_kurtosis[worst]:.1f}). "
+            "Use --residuals empirical."
+        )
+
+
+def goodness(inputs: Doubles, outputs: Doubles, *, least: int = 8) -> Goodness:
+    """Return how normal the reads at each distinct input are; inputs with fewer than `least` reads are passed over."""
+    order = np.lexsort((outputs, inputs))
+    distinct, first = np.unique(inputs[order], return_index=True)
+    parts = np.split(outputs[order], first[1:])
+    rows = [_row(x, part) for x, part in zip(distinct, parts, strict=True) if part.size >= least and np.ptp(part) > 0]
+    columns = np.array(rows).reshape(-1, 5).T
+    return Goodness(inputs=columns[0], skew=columns[1], excess_kurtosis=columns[2], distance=columns[3], p=columns[4])
+
+
+def _row(x: float, reads: Doubles) -> list[float]:
+    standard = (reads - reads.mean()) / reads.std()
+    test = scipy.stats.kstest(standard, "norm")
+    moments = [float(np.mean(standard**power)) for power in (3, 4)]
+    return [x, moments[0], moments[1] - 3, float(test.statistic), float(test.pvalue)]
+
+
+# ------------------------------------------------------------------------------------------------- a CSV file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A channel from a CSV file, the pairs that it is made from, and how good it is.
+
+    Attributes
+    ----------
+    channel : TableChannel
+    inputs, outputs : float arrays of shape (pairs,)
+        On the scale of -1 to 1.
+    choice : Choice or None
+        How k was chosen; None if it was given.
+    goodness : Goodness
+    """
+
+    channel: TableChannel
+    inputs: Doubles
+    outputs: Doubles
+    choice: Choice | None
+    goodness: Goodness
+
+    @property
+    def between_share(self) -> float | None:
+        """Share of the variance that is between devices, over all inputs; None if devices were not told apart."""
+        if not self.channel.between:
+            return None
+        return float(np.square(self.channel.between).sum() / np.square(self.channel.stds).sum())
+
+
+def fit(
+    path: Path,
+    *,
+    input: str,  # noqa: A002 - what the command line calls it
+    output: str,
+    log: bool = False,
+    group: str | None = None,
+    neighbours: int | None = None,
+) -> Fit:
+    """Return the channel of a CSV file of pairs, k chosen by cross-validation unless `neighbours` is given.
+
+    Parameters
+    ----------
+    path : Path
+        A file with a header line; lines that start with # are passed over.
+    input, output : str
+        Names of the two columns.
+    log : bool
+        Scale log10 of the output.
+    group : str, optional
+        Name of the column that says which device a pair was measured on.
+    neighbours : int, >= 1, optional
+
+    Raises
+    ------
+    ChannelError
+        If the file is not such a file, or its pairs describe no channel.
+    """
+    inputs, outputs = read_columns(path, (input, output))
+    devices = read_labels(path, group) if group else None
+    source = Source(citation=f"{path.name}: {output} against {input}, {inputs.size:,} pairs")
+
+    def channel(k: int) -> TableChannel:
+        return from_pairs(
+            inputs,
+            outputs,
+            devices=devices,
+            neighbours=k,
+            name=path.stem,
+            units=(input, output),
+            log=log,
+            source=source,
+        )
+
+    first = channel(neighbours or 1)
+    x, y = first.input_scale.apply(inputs), first.output_scale.apply(outputs)
+    choice = None if neighbours else choose_neighbours(x, y)
+    final = first if choice is None or choice.neighbours == 1 else channel(choice.neighbours)
+    return Fit(channel=final, inputs=x, outputs=y, choice=choice, goodness=goodness(x, y))

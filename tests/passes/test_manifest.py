@@ -1,0 +1,61 @@
+import json
+
+import onnx_ir as ir
+import pytest
+
+from onnx_analog.errors import ModelError
+from onnx_analog.manifest import account, from_json
+from onnx_analog.passes import ManifestPass, ProtectPass, ReadbackPass
+from onnx_analog.stored import MANIFEST_KEY
+from tests.models import QUIET, ZOO, differences, made, serialized
+
+
+def protected(name):
+    found = made(name)
+    ProtectPass(channel=QUIET)(found)
+    return found
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_entry_is_the_account_of_the_model(name):
+    found = protected(name)
+    assert ManifestPass()(found).modified
+    assert from_json(found.metadata_props[MANIFEST_KEY]) == account(found)
+    assert [entry["key"] for entry in json.loads(found.metadata_props[MANIFEST_KEY])["tensors"]] == list(ZOO[name].keys)
+
+
+def test_nothing_but_one_entry_is_added():
+    before, after = protected("conv"), protected("conv")
+    ManifestPass()(after)
+    del after.metadata_props[MANIFEST_KEY]
+    assert differences(ir.to_proto(before), ir.to_proto(after)) == set()
+
+
+def test_the_entry_is_one_line():
+    found = protected("matmul")
+    ManifestPass()(found)
+    assert "\n" not in found.metadata_props[MANIFEST_KEY]
+
+
+def test_a_second_time_changes_nothing():
+    found = protected("matmul")
+    ManifestPass()(found)
+    before = serialized(found)
+    assert not ManifestPass()(found).modified
+    assert serialized(found) == before
+
+
+def test_an_entry_that_is_out_of_date_is_replaced():
+    found = protected("matmul")
+    ManifestPass()(found)
+    perturbed = ReadbackPass()(found).model
+    assert ManifestPass()(perturbed).modified
+    old, new = (from_json(model.metadata_props[MANIFEST_KEY]).tensors[0].sha256 for model in (found, perturbed))
+    assert {plane for plane in old if old[plane] != new[plane]} == {"level"}
+
+
+def test_a_plain_model_is_refused():
+    plain = made("matmul")
+    with pytest.raises(ModelError, match="not protected"):
+        ManifestPass().call(plain)
+    assert plain.metadata_props == {}

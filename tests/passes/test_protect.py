@@ -1,0 +1,485 @@
+import logging
+from collections import Counter
+from itertools import product
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from onnx_analog.channels import GaussianNoise
+from onnx_analog.decoding import DOMAIN
+from onnx_analog.errors import ModelError, NothingToStore, OptionError
+from onnx_analog.passes import DecodePass, ProtectPass, PrunePass
+from onnx_analog.stored import stored_tensors
+from onnx_analog.tensors import Selection, find, scopes
+from tests.models import (
+    NEWEST_OPSET,
+    QUIET,
+    ZOO,
+    Outputs,
+    assert_same_top,
+    assert_within,
+    decode_bound,
+    f32,
+    feeds,
+    holding,
+    made,
+    made_proto,
+    model,
+    numbers,
+    operators,
+    output_bound,
+    run,
+    same_bits,
+    serialized,
+)
+
+SMALL = Selection(min_size=1)
+UNIT = GaussianNoise(sigma=0.1, low=-0.5, high=0.5)
+LINEAR = [name for name, case in ZOO.items() if case.linear]
+SETTINGS = list(product(["raw", "sign", "mapping", "redundancy"], ["tensor", "model"], [0.0, 0.3]))
+
+
+def protected(plain: ir.Model, **options) -> ir.Model:
+    """Return a protected copy; tests of numbers use all sizes and the channel QUIET unless they say so."""
+    copy = plain.clone()
+    ProtectPass(**{"channel": QUIET, "selection": SMALL, **options})(copy)
+    return copy
+
+
+def only(found: ir.Model) -> Any:
+    (tensor,) = stored_tensors(found)
+    return tensor
+
+
+# ------------------------------------------------------------------------------------------ what is computed
+
+
+def zoo_pair(name: str, strategy: str, scope: str, sparsity: float) -> tuple[ir.Model, ir.Model]:
+    plain = made(name)
+    PrunePass(sparsity=sparsity)(plain)
+    return plain, protected(plain, strategy=strategy, scope=scope, selection=Selection())
+
+
+@pytest.mark.parametrize(("strategy", "scope", "sparsity"), SETTINGS)
+@pytest.mark.parametrize("name", LINEAR)
+def test_outputs_are_within_the_derived_bound(name, strategy, scope, sparsity):
+    plain, found = zoo_pair(name, strategy, scope, sparsity)
+    for given in feeds(plain):
+        clean, bound = run(plain, given), output_bound(plain, found, given, QUIET.span)
+        outputs = run(found, given)
+        assert_within(outputs, clean, bound)
+        assert_same_top(outputs, clean, bound)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_weight_is_within_the_derived_bound(name):
+    for setting in SETTINGS:
+        plain, found = zoo_pair(name, *setting)
+        weights, tensors = find(plain).weights, stored_tensors(found)
+        assert [tensor.key for tensor in tensors] == list(ZOO[name].keys) == [weight.key for weight in weights]
+        for weight, tensor in zip(weights, tensors, strict=True):
+            bound = decode_bound(tensor, weight.array(), QUIET.span)
+            assert_within([tensor.decode()], [weight.array().astype(np.float64)], [bound])
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.3])
+@pytest.mark.parametrize("name", ZOO)
+def test_the_graph_computes_with_the_decoded_weights_bit_for_bit(name, sparsity):
+    plain, found = zoo_pair(name, "redundancy", "tensor", sparsity)
+    decoded = plain.clone()
+    for weight, tensor in zip(find(decoded).weights, stored_tensors(found), strict=True):
+        weight.replace(tensor.decode())
+    assert all(same_bits(run(found, given), run(decoded, given)) for given in feeds(plain))
+
+
+@pytest.mark.parametrize("name", ["sparse", "sparse by rows", "sparse constant"])
+def test_a_sparse_weight_is_stored_without_its_zeros(name):
+    original, found = made_proto(name), protected(made(name))
+    given = feeds(found)[0]
+    assert only(found).count == (find(made(name)).weights[0].array() > 0).sum() < 256
+    bound = output_bound(made(name), found, given, QUIET.span)
+    assert_within(run(found, given), run(original, given), bound)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.3])
+@pytest.mark.parametrize("name", ZOO)
+def test_runtime_folds_the_planes_away(name, sparsity):
+    plain, found = zoo_pair(name, "redundancy", "tensor", sparsity)
+    assert operators(found) == operators(plain)
+
+
+# --------------------------------------------------------------------------------------------- what is valid
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_checker_accepts_it(name):
+    for setting in SETTINGS[::3]:  # each strategy and scope, pruned and not
+        onnx.checker.check_model(ir.to_proto(zoo_pair(name, *setting)[1]), full_check=True)
+
+
+@pytest.mark.parametrize("opset", range(11, NEWEST_OPSET + 1))
+@pytest.mark.parametrize("sparsity", [0.0, 0.3])
+def test_the_opset_is_kept(opset, sparsity):
+    plain = made("matmul")
+    plain.graph.opset_imports[""] = opset
+    PrunePass(sparsity=sparsity)(plain)
+    found = protected(plain)
+    assert {graph.opset_imports[""] for _, graph, _ in scopes(found)} == {opset}
+    onnx.checker.check_model(ir.to_proto(found), full_check=True)
+    given = feeds(plain)[0]
+    assert_within(run(found, given), run(plain, given), output_bound(plain, found, given, QUIET.span))
+
+
+def test_opset_10_is_refused():
+    plain = model("""
+        <ir_version: 3, opset_import: ["" : 10]>
+        net (float[4, 16] x, float[16, 16] w = random) => (float[4, 16] y) { y = MatMul(x, w) }""")
+    with pytest.raises(ModelError, match=r"opset 10.*below opset 11.*convert_version\(model, 11\)"):
+        ProtectPass().call(plain)
+
+
+def test_a_model_without_opset_is_refused():
+    plain = made("matmul")
+    plain.graph.opset_imports.clear()
+    with pytest.raises(ModelError, match="imports no ONNX opset"):
+        ProtectPass().call(plain)
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 8), (7, 8), (8, 8), (9, 9), (13, 13)])
+def test_the_ir_version_is_8_at_least(before, after):
+    plain = made("matmul")
+    plain.ir_version = before
+    assert protected(plain).ir_version == after
+
+
+def test_from_ir_3_on_no_initializer_stays_an_input():
+    found = protected(made("IR 3"))
+    assert [value.name for value in found.graph.inputs] == ["x"]
+    assert "b" in found.graph.initializers
+
+
+def test_a_weight_with_a_default_is_an_input_no_more(caplog):
+    found = protected(
+        model("""
+        net (float[16, 16] w = random, float[4, 16] x, float[16] b = random) => (float[4, 16] y) {
+            y = Gemm(x, w, b)
+        }""")
+    )
+    assert [value.name for value in found.graph.inputs] == ["x", "b"]
+    assert caplog.messages == ["w was an input with a default; protected, it is a constant"]
+
+
+def test_all_else_is_kept():
+    plain = made("gemm")
+    plain.metadata_props["character"] = "a\nb"
+    plain.producer_name, plain.doc_string, plain.graph.name = "exporter", "of a model", "of a graph"
+    plain.graph.initializers["w"].metadata_props["of"] = "w"
+    found = protected(plain, selection=Selection())
+    assert found.metadata_props["character"] == "a\nb"
+    assert (found.producer_name, found.doc_string, found.graph.name) == ("exporter", "of a model", "of a graph")
+    assert found.graph[0].outputs[0].name == "w"
+    assert found.graph[0].outputs[0].metadata_props == {"of": "w"}
+    assert same_bits([numbers(found, "b")], [numbers(plain, "b")])
+
+
+# ------------------------------------------------------------------------------------------- planes, by hand
+
+
+def planes(tensor) -> Outputs:
+    return [tensor.level, tensor.alpha, tensor.beta]
+
+
+def test_signs_and_zeros_are_kept_apart_from_levels():
+    tensor = only(protected(holding(w=f32([[1, -2], [0, 1.5]])), strategy="sign", channel=UNIT))
+    assert same_bits(planes(tensor), [f32([-0.5, 0.5, 0]), f32([1]), f32([1.5])])
+    assert tensor.plane("mask").tolist() == [0b1011]
+    assert tensor.plane("sign").tolist() == [0b010]
+    assert "class" not in tensor.digests()
+
+
+def test_raw_levels_carry_the_sign():
+    tensor = only(protected(holding(w=f32([[1, -1], [0.5, -0.25]])), strategy="raw", channel=UNIT))
+    assert same_bits(planes(tensor), [f32([0.5, -0.5, 0.25, -0.125]), f32([0.5]), f32([0])])
+    assert tensor.sign is None
+    assert tensor.mask is None
+
+
+def test_each_class_fills_the_span():
+    weight = f32([[1, -2], [1.5, 4], [-8, 6]])
+    tensor = only(protected(holding(w=weight), strategy="mapping", large_fraction=0.5, channel=UNIT))
+    assert tensor.plane("class").tolist() == [0b111000]
+    assert same_bits(planes(tensor), [f32([-0.5, 0.5, 0, -0.5, 0.5, 0]), f32([1, 0.25]), f32([1.5, 1.5])])
+
+
+def test_scope_model_shares_one_scale():
+    tensors = stored_tensors(
+        protected(holding(a=f32([[1, 2]]), b=f32([[5, 3]])), strategy="sign", scope="model", channel=UNIT)
+    )
+    assert same_bits(planes(tensors[0]), [f32([-0.5, -0.25]), f32([0.25]), f32([0.75])])
+    assert same_bits(planes(tensors[1]), [f32([0.5, 0]), f32([0.25]), f32([0.75])])
+
+
+def test_a_weight_at_the_threshold_is_small():
+    above = np.nextafter(np.float32(1), np.float32(2))
+    for scope in ("tensor", "model"):
+        found = protected(holding(a=f32([[1, -1, 2]]), b=f32([[above, 0.5, 3]])), threshold=1.0, scope=scope)
+        assert [tensor.plane("class").tolist() for tensor in stored_tensors(found)] == [[0b100], [0b101]]
+
+
+@pytest.mark.parametrize(
+    ("scope", "large"),
+    [("tensor", [0b0001, 0b0001, 0b0010]), ("model", [0b0011, 0b0000, 0b0010])],
+)
+def test_ties_are_large_in_the_order_of_the_flat_index(scope, large):
+    found = holding(a=f32([[1, -1], [1, 1]]), b=f32([[-1, 1], [1, 1]]), c=f32([[1, 2], [1, 1]]))
+    tensors = stored_tensors(protected(found, large_fraction=0.25, scope=scope))
+    assert [tensor.plane("class").item() for tensor in tensors] == large
+
+
+@pytest.mark.parametrize(("fraction", "large"), [(0, 0), (0.04, 10), (0.05, 13), (1, 256)])
+def test_the_large_fraction_is_of_the_stored_weights(fraction, large):
+    tensor = only(protected(made("matmul"), large_fraction=fraction))
+    assert tensor.class_counts().tolist() == [256 - large, large]
+    size = np.abs(tensor.decode().ravel())
+    assert size[tensor.class_index == 1].min(initial=9) > size[tensor.class_index == 0].max(initial=0)
+
+
+@pytest.mark.parametrize(("fraction", "name"), [(0, "large"), (1, "small")])
+def test_an_empty_class_is_a_warning(caplog, fraction, name):
+    tensor = only(protected(made("matmul"), large_fraction=fraction))
+    assert caplog.messages == [f"w: no weight is {name}, so that class is empty"]
+    assert (tensor.alpha[int(name == "large")], tensor.beta[int(name == "large")]) == (1, 0)
+
+
+def test_an_empty_class_of_the_model_is_one_warning(caplog):
+    protected(made("two scales"), threshold=1e6, scope="model")
+    assert caplog.messages == ["the model: no weight is large, so that class is empty"]
+
+
+# ------------------------------------------------------------------------------------------------- the edges
+
+
+@pytest.mark.parametrize("strategy", ["raw", "sign", "mapping", "redundancy"])
+@pytest.mark.parametrize(
+    "weight",
+    [
+        np.full((4, 4), 0.3),
+        np.full((4, 4), -0.3),
+        np.eye(1, 16) * 2.5,
+        np.eye(1, 16) * -2.5,
+        np.linspace(-5e37, 5e37, 16).reshape(4, 4),
+        np.linspace(-2e-38, 2e-38, 16).reshape(4, 4),
+        np.geomspace(1e-40, 1, 16).reshape(4, 4),
+        np.linspace(1e6, 1e6 + 1, 16).reshape(4, 4),
+    ],
+    ids=["equal", "equal negative", "one", "one negative", "huge", "least", "wide", "narrow"],
+)
+def test_odd_weights_are_stored_within_the_bound(weight, strategy):
+    weight = f32(weight)
+    tensor = only(protected(holding(w=weight), strategy=strategy))
+    assert tensor.count == np.count_nonzero(weight)
+    subnormal = 2.0**-150  # half the least float32 number
+    bound = (decode_bound(tensor, weight, QUIET.span) + subnormal) * (weight != 0)
+    assert_within([tensor.decode()], [weight], [bound])
+
+
+@pytest.mark.parametrize(
+    ("weight", "reason"),
+    [
+        (np.zeros((4, 4)), "all zero"),
+        (np.full((4, 4), np.nan), "holds NaN or infinity"),
+        (np.diag([1, np.inf]), "holds NaN or infinity"),
+    ],
+)
+def test_what_has_no_scale_stays_digital(weight, reason):
+    plain = holding(v=f32(weight), w=f32(np.eye(4)))
+    found = protected(plain)
+    assert [tensor.key for tensor in stored_tensors(found)] == ["w"]
+    assert same_bits([numbers(found, "v")], [f32(weight)])
+    assert {weight.key: why for weight, why in find(plain, SMALL).skipped} == {"v": reason}
+
+
+@pytest.mark.parametrize("size", [1e-40, 3e38])
+def test_magnitudes_at_the_ends_of_float32_stay_digital(caplog, size):
+    odd = f32([[size, -size / 2]])
+    found = protected(holding(v=odd, w=f32([[1, 2]])), strategy="raw")
+    assert [tensor.key for tensor in stored_tensors(found)] == ["w"]
+    assert same_bits([numbers(found, "v")], [odd])
+    (message,) = caplog.messages
+    assert message.startswith("v stays digital: magnitudes from")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
+def test_the_type_of_a_weight_is_kept(dtype):
+    weight = np.array([[0.5, -1, 2, 1.25]], dtype)
+    tensor = only(protected(holding(w=weight)))
+    bound = decode_bound(tensor, weight, QUIET.span)
+    assert tensor.decode().dtype == dtype
+    assert_within([tensor.decode()], [weight.astype(np.float64)], [bound])
+
+
+# ------------------------------------------------------------------------------------------ all or nothing
+
+
+@pytest.mark.parametrize(
+    ("plain", "options", "error", "said"),
+    [
+        (protected(made("matmul")), {}, ModelError, "protected already.*DecodePass"),
+        (made("IR 3"), {"selection": Selection(include=("none",))}, NothingToStore, "no tensor of the model"),
+        (holding(w=f32(np.zeros((16, 16)))), {}, NothingToStore, "no tensor of the model"),
+        (holding(w=f32([[1e-40]])), {}, NothingToStore, "no tensor of the model"),
+        (holding(w=f32([[1e-40]]), v=f32([[2e-40]])), {"scope": "model"}, ModelError, "cannot be scaled"),
+        (holding(w=f32([[1]]), v=f32([[-3e38, 3e38]])), {"scope": "model", "strategy": "raw"}, ModelError, "scaled"),
+    ],
+    ids=["protected", "not included", "zero", "tiny", "tiny model", "huge model"],
+)
+def test_a_refusal_leaves_the_model_alone(plain, options, error, said):
+    before = serialized(plain)
+    with pytest.raises(error, match=said):
+        ProtectPass(**{"selection": SMALL, "channel": QUIET, **options}).call(plain)
+    assert serialized(plain) == before
+
+
+def test_a_protected_model_is_known_by_its_calls_too():
+    found = protected(made("matmul"))
+    found.metadata_props.clear()
+    with pytest.raises(ModelError, match="run DecodePass on this one first"):
+        ProtectPass().call(found)
+
+
+def test_nothing_to_store_without_any_tensor():
+    plain = model("net (float[2] x) => (float[2] y) { y = Relu(x) }")
+    with pytest.raises(NothingToStore):
+        ProtectPass(scope="model").call(plain)
+
+
+# ------------------------------------------------------------------------------------------------ names
+
+
+def names(found: ir.Model) -> Counter[str]:
+    graphs = [graph for path, graph, _ in scopes(found) if not path.startswith(DOMAIN)]
+    values = [value for graph in graphs for value in (*graph.inputs, *graph.initializers.values())]
+    values += [value for graph in graphs for node in graph for value in node.outputs]
+    return Counter(str(value.name) for value in values)
+
+
+def renamed(plain: ir.Model, **new: str) -> ir.Model:
+    values = {v.name: v for v in [*plain.graph.inputs, *plain.graph.initializers.values()]}
+    values |= {v.name: v for node in plain.graph for v in node.outputs}
+    for old, name in new.items():
+        values[old].name = name
+    return plain
+
+
+@pytest.mark.parametrize("name", ["w.level", "w.shape", "onnx_analog.none"])
+@pytest.mark.parametrize("old", ["x", "b", "y"], ids=["input", "initializer", "output"])
+def test_a_name_that_is_taken_is_left_to_its_owner(name, old):
+    plain = renamed(made("gemm"), **{old: name})
+    found = protected(plain, strategy="raw", selection=Selection())
+    assert set(names(found).values()) == {1}
+    given = feeds(plain)[0]
+    assert_within(run(found, given), run(plain, given), output_bound(plain, found, given, QUIET.span))
+
+
+def test_a_name_taken_in_a_body_is_left_to_its_owner():
+    plain = made("if that uses an outer weight")
+    body = plain.graph[0].attributes["then_branch"].as_graph()
+    body[0].outputs[0].name = "w.level"
+    assert names(protected(plain))["w.level"] == 1
+
+
+def test_two_branches_that_own_one_name_have_two_streams():
+    found = protected(made("if"))
+    tensors = stored_tensors(found)
+    assert [tensor.name for tensor in tensors] == ["w", "w"]
+    assert [tensor.key for tensor in tensors] == ["y.then_branch/w", "y.else_branch/w"]
+
+
+def test_a_name_with_slashes_has_a_key_of_its_own():
+    plain = made("if")
+    plain.graph.register_initializer(
+        ir.Value(name="y.then_branch/w", const_value=ir.tensor(f32(np.eye(16)), name="y.then_branch/w"))
+    )
+    keys = [tensor.key for tensor in stored_tensors(protected(plain))]
+    assert keys == ["y.then_branch/w", "y.then_branch/w#2", "y.else_branch/w"]
+
+
+@pytest.mark.parametrize("name", ["tied", "tied through transpose"])
+def test_a_tied_weight_is_stored_once(name):
+    tensor = only(protected(made(name)))
+    assert tensor.uses == 2
+
+
+def test_a_weight_that_is_an_output_keeps_its_name():
+    found = protected(made("weight that is an output"))
+    assert [value.name for value in found.graph.outputs] == ["y", "w"]
+    assert only(found).uses == 2
+
+
+def test_only_what_is_selected_is_stored():
+    found = protected(made("two scales"), selection=Selection(exclude=("^a$",)))
+    assert only(found).key == "b"
+    assert same_bits([numbers(found, "a")], [numbers(made("two scales"), "a")])
+
+
+def test_planes_stand_in_the_order_of_the_tensors():
+    found = protected(made("lstm through slice and concat"), selection=Selection())
+    assert [node.op_type for node in found.graph][:3] == ["Decode"] * 3
+    assert [tensor.key for tensor in stored_tensors(found)] == ["W", "R0", "R1"]
+
+
+# ------------------------------------------------------------------------------------------------ options
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"strategy": "none"}, "no strategy is called 'none': choose from raw, sign, mapping, redundancy"),
+        ({"cells_small": 0}, "cells_small is 0; it must be 1 or more"),
+        ({"cells_large": 0}, "cells_large is 0; it must be 1 or more"),
+        ({"scope": "layer"}, "scope is 'layer'; choose from tensor, model"),
+        ({"large_fraction": -0.001}, "large_fraction is -0.001; it must be from 0 to 1"),
+        ({"large_fraction": 1.001}, "large_fraction is 1.001; it must be from 0 to 1"),
+        ({"threshold": 0.0}, "threshold is 0.0; it must be above 0 and finite"),
+        ({"threshold": float("inf")}, "threshold is inf; it must be above 0 and finite"),
+        ({"threshold": float("nan")}, "threshold is nan; it must be above 0 and finite"),
+        ({"bits_per_cell": 0}, "bits_per_cell is 0; it must be from 1 to 8"),
+        ({"bits_per_cell": 9}, "bits_per_cell is 9; it must be from 1 to 8"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(wrong, said):
+    with pytest.raises(OptionError) as caught:
+        ProtectPass(**wrong)
+    assert str(caught.value) == said
+
+
+def test_options_at_the_ends_of_their_ranges_are_taken():
+    for bits, fraction in [(1, 0), (8, 1)]:
+        taken = ProtectPass(cells_small=1, cells_large=1, large_fraction=fraction, bits_per_cell=bits)
+        assert (taken.bits_per_cell, taken.large_fraction) == (bits, fraction)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "cells"), [("raw", [3]), ("sign", [3]), ("mapping", [3, 3]), ("redundancy", [3, 7])]
+)
+def test_cells_of_each_strategy(strategy, cells):
+    found = protected(made("matmul"), strategy=strategy, cells_small=3, cells_large=7)
+    assert f'"cells":{cells},'.replace(" ", "") in found.metadata_props["onnx_analog.protection"]
+    assert only(found).alpha.size == len(cells)
+
+
+def test_nothing_is_said_where_nothing_is_odd(caplog):
+    caplog.set_level(logging.INFO)
+    result = ProtectPass(channel=QUIET)(made("gemm"))
+    assert result.modified
+    assert caplog.messages == []
+
+
+def test_decoding_makes_a_model_that_can_be_protected():
+    found = protected(made("function"))
+    DecodePass()(found)
+    assert only(protected(found)).key == "local.project()/w"

@@ -1,0 +1,271 @@
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as others
+import pytest
+import scipy.stats
+from numpy.typing import NDArray
+
+from onnx_analog.channels import Channel, GaussianNoise, Source
+from onnx_analog.channels.pcm import pcm
+from onnx_analog.errors import ChannelError, ModelError, OptionError
+from onnx_analog.passes import ProtectPass, ReadbackPass
+from onnx_analog.randomness import stream
+from onnx_analog.stored import StoredTensor, stored_tensors
+from onnx_analog.tensors import find
+from onnx_analog.testing import assert_law, assert_mean, assert_std, assert_uncorrelated
+from tests.models import QUIET, ZOO, differences, f32, feeds, holding, made, model, run, same_bits, serialized
+
+LARGE = """
+    net (float[1, 128] x) => (float[1, 128] y) <float[128, 128] a = random, float[128, 128] b = random> {
+        t = MatMul(x, a)
+        y = MatMul(t, b)
+    }"""
+
+
+def protected(plain: ir.Model, **options) -> ir.Model:
+    ProtectPass(**{"channel": QUIET, **options})(plain)
+    return plain
+
+
+def read(found: ir.Model, **options) -> dict[str, NDArray[np.float32]]:
+    """Return the levels read from each tensor, by key."""
+    return {tensor.key: tensor.level for tensor in stored_tensors(ReadbackPass(**options)(found).model)}
+
+
+def noise(found: ir.Model, **options) -> dict[str, NDArray[np.float64]]:
+    """Return what each read is off by, in standard deviations of one cell of QUIET."""
+    levels = {tensor.key: tensor.level.astype(np.float64) for tensor in stored_tensors(found)}
+    return {key: (level - levels[key]) / QUIET.sigma for key, level in read(found, **options).items()}
+
+
+# ------------------------------------------------------------------------------------------- only the levels
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_only_levels_differ_from_the_protected_model(name):
+    found = protected(made(name))
+    before, levels = serialized(found), {str(tensor.inputs["level"].name) for tensor in stored_tensors(found)}
+    perturbed = ReadbackPass()(found).model
+    assert differences(ir.to_proto(found), ir.to_proto(perturbed)) == levels
+    assert all((tensor.level != original.level).all() for tensor, original in _paired(perturbed, found))
+    assert serialized(found) == before
+
+
+def _paired(one: ir.Model, other: ir.Model) -> list[tuple[StoredTensor, StoredTensor]]:
+    return list(zip(stored_tensors(one), stored_tensors(other), strict=True))
+
+
+@pytest.mark.parametrize("name", ["matmul", "if", "loop", "function with a body", "float16"])
+def test_the_graph_computes_with_what_was_read(name):
+    perturbed = ReadbackPass(seed=1)(protected(made(name))).model
+    decoded = made(name)
+    for weight, tensor in zip(find(decoded).weights, stored_tensors(perturbed), strict=True):
+        weight.replace(tensor.decode())
+    assert all(same_bits(run(perturbed, given), run(decoded, given)) for given in feeds(decoded))
+
+
+def test_a_header_that_is_analog_is_read_too():
+    loud = GaussianNoise(sigma=1.0)
+    found = protected(made("matmul"), header_channel=loud)
+    perturbed = ReadbackPass()(found).model
+    assert differences(ir.to_proto(found), ir.to_proto(perturbed)) == {"w.level", "w.sign", "w.class"}
+
+
+# --------------------------------------------------------------------------------------------- the same bytes
+
+
+def test_the_same_call_reads_the_same_levels():
+    found = protected(model(LARGE))
+    assert same_bits([*read(found, seed=3, trial=2).values()], [*read(found, seed=3, trial=2).values()])
+
+
+def test_the_order_of_tensors_does_not_matter():
+    found = protected(model(LARGE))
+    before = read(found)
+    graph = found.graph
+    for name in list(graph.initializers)[::-1]:
+        graph.initializers[name] = graph.initializers.pop(name)
+    call = stored_tensors(found)[1].node
+    graph.remove(call)
+    graph.insert_before(graph[0], call)
+    after = read(found)
+    assert list(before) == list(after)[::-1] == ["a", "b"]
+    assert all(same_bits([before[key]], [after[key]]) for key in before)
+
+
+def test_a_new_name_does_not_matter():
+    found = protected(model(LARGE))
+    before = read(found)
+    for tensor in stored_tensors(found):
+        tensor.node.name = tensor.node.outputs[0].name = f"other_{tensor.name}"
+        for value in tensor.inputs.values():
+            value.name = f"other_{value.name}"
+    assert all(same_bits([before[key]], [level]) for key, level in read(found).items())
+    assert [tensor.name for tensor in stored_tensors(found)] == ["other_a", "other_b"]
+
+
+@pytest.mark.parametrize(
+    "lift",
+    [
+        others.LiftSubgraphInitializersToMainGraphPass(),
+        others.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=1),
+        others.NameFixPass(),
+        others.TopologicalSortPass(),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+@pytest.mark.parametrize("name", ["if", "if of constants", "function with a body", "loop"])
+def test_another_tool_may_move_planes(name, lift):
+    found = protected(made(name))
+    before = read(found)
+    lift(found)
+    assert {key: level.tobytes() for key, level in read(found).items()} == {k: v.tobytes() for k, v in before.items()}
+
+
+def test_two_weights_whose_planes_another_tool_merged_are_read_apart():
+    weight = np.random.default_rng(0).normal(size=(128, 128)).astype(np.float32)
+    found = protected(holding(a=weight, b=weight))
+    before = read(found)
+    others.DeduplicateInitializersPass(size_limit=2**20)(found)
+    assert len({id(tensor.inputs["level"]) for tensor in stored_tensors(found)}) == 1
+    after = read(found)
+    assert all(same_bits([before[key]], [after[key]]) for key in before)
+
+
+def test_a_level_is_read_in_blocks_with_streams_of_their_own(monkeypatch):
+    found = protected(made("matmul"), cells_small=4, cells_large=4)
+    monkeypatch.setattr("onnx_analog.randomness.BLOCK", 100)
+    expected = stored_tensors(found)[0].level.copy()
+    for block, part in enumerate([slice(0, 100), slice(100, 200), slice(200, 256)]):
+        drawn = stream(7, 5, "w", plane="level", block=block).standard_normal(expected[part].size, dtype=np.float32)
+        expected[part] += drawn * np.float32(QUIET.sigma / 2)
+    assert same_bits([read(found, seed=7, trial=5)["w"]], [expected])
+
+
+# ------------------------------------------------------------------------------------------------- the law
+
+
+@pytest.mark.parametrize("strategy", ["raw", "sign", "mapping", "redundancy"])
+def test_noise_is_normal_and_shrinks_with_the_root_of_the_cells(strategy):
+    found = protected(model(LARGE), strategy=strategy, cells_small=4, cells_large=25, large_fraction=0.3)
+    off, tensor = noise(found)["a"], stored_tensors(found)[0]
+    cells = {"raw": [4], "sign": [4], "mapping": [4, 4], "redundancy": [4, 25]}[strategy]
+    place = np.zeros(off.size, int) if tensor.class_index is None else tensor.class_index
+    for index, count in enumerate(cells):
+        part = off[place == index] * np.sqrt(count)
+        assert part.size > 4000
+        assert_std(part, 1.0)
+        assert_mean(part, 0.0)
+        assert_law(part, scipy.stats.norm.cdf)
+
+
+def test_noise_of_the_measured_channel_depends_on_the_level():
+    channel = pcm()
+    found = protected(model(LARGE), channel=channel, cells_small=3, cells_large=3)
+    level = stored_tensors(found)[0].level
+    assert_law((read(found)["a"] - level) * np.sqrt(3) / channel.std(level), scipy.stats.norm.cdf)
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"trial": 1}, {"seed": 1, "trial": 1}])
+def test_another_trial_is_independent(other):
+    found = protected(model(LARGE), cells_large=1)
+    one, two = noise(found)["a"], noise(found, **other)["a"]
+    assert_uncorrelated(one, two)
+    assert_std(one - two, np.sqrt(2))
+
+
+def test_tensors_are_independent():
+    off = noise(protected(model(LARGE), cells_large=1))
+    assert_uncorrelated(off["a"], off["b"])
+
+
+def test_two_branches_that_own_one_name_are_independent():
+    off = noise(protected(made("if"), cells_large=1))
+    assert_uncorrelated(off["y.then_branch/w"], off["y.else_branch/w"])
+
+
+def test_blocks_are_independent(monkeypatch):
+    found = protected(model(LARGE), cells_large=1)
+    monkeypatch.setattr("onnx_analog.randomness.BLOCK", 128 * 64)
+    assert_uncorrelated(*np.split(noise(found)["a"], 2))
+
+
+# ------------------------------------------------------------------------------------------ another's channel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform(Channel):
+    """level ± up to 1/√cells, uniformly: no Gaussian channel."""
+
+    family: ClassVar[str] = "uniform"
+    low: float = QUIET.low
+    high: float = QUIET.high
+
+    @property
+    def span(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    @property
+    def source(self) -> Source:
+        return Source(citation="none")
+
+    def read(self, level, *, cells, rng):
+        return (level + rng.uniform(-1, 1, level.shape) / np.sqrt(cells)).astype(np.float32)
+
+
+@pytest.mark.parametrize("strategy", ["raw", "sign", "mapping", "redundancy"])
+def test_a_channel_with_a_read_of_its_own_is_read_by_it(strategy, monkeypatch):
+    monkeypatch.setattr("onnx_analog.randomness.BLOCK", 5000)
+    found = protected(model(LARGE), strategy=strategy, cells_small=4, cells_large=4)
+    level = stored_tensors(found)[0].level.astype(np.float64)
+    once, again = read(found, channel=Uniform())["a"], read(found, channel=Uniform())["a"]
+    assert_law(2 * (once - level), scipy.stats.uniform(-1, 2).cdf)
+    assert_uncorrelated((once - level)[:5000], (once - level)[5000:10_000])
+    assert same_bits([once], [again])
+
+
+def test_such_a_channel_is_told_the_cells_of_each_weight():
+    found = protected(model(LARGE), cells_small=1, cells_large=100, large_fraction=0.5)
+    tensor = stored_tensors(found)[0]
+    off = np.abs(read(found, channel=Uniform())["a"].astype(np.float64) - tensor.level)
+    rounding = 2.0**-23
+    assert off[tensor.class_index == 1].max() <= 0.1 + rounding < off[tensor.class_index == 0].max() <= 1 + rounding
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.6499, 0.75), (-0.65, 0.7499)])
+def test_a_channel_that_does_not_hold_the_levels_is_refused(low, high):
+    found = protected(made("matmul"))
+    with pytest.raises(ChannelError, match=r"protected for levels from -0.65 to 0.75.*Protect the original"):
+        ReadbackPass(channel=GaussianNoise(low=low, high=high)).call(found)
+
+
+def test_a_channel_of_the_same_span_replaces_the_stored_one():
+    loud = GaussianNoise(sigma=0.3)
+    found, other = protected(model(LARGE)), protected(model(LARGE), channel=loud)
+    assert same_bits([*read(found, channel=loud).values()], [*read(other).values()])
+
+
+# --------------------------------------------------------------------------------------------------- refusals
+
+
+def test_a_plain_model_is_refused():
+    with pytest.raises(ModelError, match="not protected"):
+        ReadbackPass().call(made("matmul"))
+
+
+def test_a_negative_seed_or_trial_is_refused():
+    with pytest.raises(OptionError, match="seed is -1; it must be 0 or more"):
+        ReadbackPass(seed=-1)
+    with pytest.raises(OptionError, match="trial is -1; it must be 0 or more"):
+        ReadbackPass(trial=-1)
+
+
+def test_levels_outside_the_span_are_refused():
+    found = protected(made("matmul"))
+    tensor = stored_tensors(found)[0]
+    tensor.replace_level(f32(np.full(256, 0.76)))
+    with pytest.raises(ChannelError, match=r"levels run from 0\.76 to 0\.76"):
+        ReadbackPass().call(found)
