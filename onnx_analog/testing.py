@@ -85,7 +85,7 @@ def check_channel(
     >>> check_channel(GaussianNoise(sigma=0.1))
     """
     low, high = channel.span
-    assert math.isfinite(low) and math.isfinite(high) and low < high, f"span {channel.span} is no interval"
+    assert -math.inf < low < high < math.inf, f"span {channel.span} is no interval"
     assert channel.source.citation, "the source has no citation"
     levels = inside(np.linspace(low, high, 7).astype(np.float32), channel.span)
     _check_form(channel, levels)
@@ -104,9 +104,9 @@ def _rng(purpose: str, place: int = 0) -> np.random.Generator:
 def _check_form(channel: Channel, levels: Any) -> None:
     given = levels.copy()
     read = channel.read(given, cells=1, rng=_rng("form"))
-    assert read.shape == levels.shape and read.dtype == np.float32, f"reads are {read.dtype} of shape {read.shape}"
+    assert (read.shape, read.dtype) == (levels.shape, np.float32), f"reads are {read.dtype} of shape {read.shape}"
     assert np.isfinite(read).all(), "a read is NaN or infinite"
-    assert np.array_equal(given, levels) and read is not given, "reading changed the levels that it was given"
+    assert np.array_equal(given, levels), "reading changed the levels that it was given"
     assert channel.read(levels[:0], cells=1, rng=_rng("form")).shape == (0,), "no levels should give no reads"
     alike = channel.read(levels, cells=np.full(levels.shape, 3), rng=_rng("form"))
     assert np.array_equal(alike, channel.read(levels, cells=3, rng=_rng("form"))), "cells as array and number differ"
@@ -154,9 +154,9 @@ def _check_law(channel: Channel, level: Any, place: int, *, biased: bool, draws:
 
 def _check_average(channel: Channel, level: Any, place: int, *, draws: int, cells: int) -> None:
     held = np.full(draws, level, np.float32)
-    together = channel.read(held, cells=cells, rng=_rng("together", place))
+    together = channel.read(held, cells=cells, rng=_rng("together", place)).astype(np.float64)
     rng = _rng("apart", place)
-    apart = np.mean([channel.read(held, cells=1, rng=rng) for _ in range(cells)], axis=0, dtype=np.float64)
+    apart: Any = np.mean([channel.read(held, cells=1, rng=rng) for _ in range(cells)], axis=0, dtype=np.float64)
     # Where reads are quantised, equal averages must not differ by their rounding.
     found = scipy.stats.ks_2samp(together.round(5), apart.round(5))
     assert found.pvalue > FALSE_ALARM, (
