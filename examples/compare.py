@@ -43,9 +43,7 @@ def main(
     channel: str, out: Path,
 ) -> None:  # fmt: skip
     """Evaluate every strategy at every number of cells, by default and as the paper has it."""
-    network = Network(files.load(model))
-    preprocessing = data.Preprocessing(mean=numbers(mean), std=numbers(std))
-    images = data.load(npz, network.inputs, preprocessing).head(samples)
+    images = load_images(model, npz, mean, std, samples)
     start = api.prune(model, sparsity=sparsity).model if sparsity else files.load(model)
     clean = api.evaluate(start, images).clean
     counts = tuple(int(count) for count in cells.split(","))
@@ -61,6 +59,11 @@ def main(
     write_csv(points, out / f"{model.stem}.csv")
     if report.can_plot():
         report.plot_points(points, clean or 0.0)(out / f"{model.stem}.png")
+
+
+def load_images(model: Path, npz: Path, mean: str, std: str, samples: int) -> data.Dataset:
+    preprocessing = data.Preprocessing(mean=numbers(mean), std=numbers(std))
+    return data.load(npz, Network(files.load(model)).inputs, preprocessing).head(samples)
 
 
 def options(argv: Sequence[str]) -> list[str]:

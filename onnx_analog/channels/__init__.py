@@ -37,7 +37,8 @@ def available() -> dict[str, EntryPoint]:
 def summary(name: str) -> str:
     """Return the first line of what the channel called `name` says of itself."""
     line = (inspect.getdoc(_load(name)) or "").partition("\n")[0]
-    return line.removeprefix("Return ")
+    line = line.removeprefix("Return ")
+    return line[:1].upper() + line[1:]
 
 
 def resolve(spec: str | Channel) -> Channel:

@@ -10,7 +10,7 @@ from onnx_analog.stored import MANIFEST_KEY
 from tests.models import QUIET, ZOO, differences, made, serialized
 
 
-def protected(name):
+def protected(name: str) -> ir.Model:
     found = made(name)
     ProtectPass(channel=QUIET)(found)
     return found

@@ -4,6 +4,7 @@ import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import ml_dtypes
 import numpy as np
+import onnx_ir as ir
 import pytest
 from hypothesis import given
 
@@ -22,7 +23,7 @@ WEIGHTS = hnp.arrays(
 ).filter(lambda weight: weight.any())
 
 
-def pruned(plain, **options):
+def pruned(plain: ir.Model, **options) -> ir.Model:
     PrunePass(**{"selection": SMALL, **options})(plain)
     return plain
 
@@ -45,9 +46,9 @@ def test_what_is_kept_is_no_smaller_than_what_is_not(weight, percent):
 @given(WEIGHTS, WEIGHTS, st.integers(0, 35))
 def test_scope_model_is_one_list_of_weights(one, other, percent):
     found = pruned(holding(a=one, b=other), sparsity=percent / 36)
-    both = f32([[*one.ravel(), *other.ravel()]])
+    both = np.concatenate([one, other], axis=None)[None]
     together = numbers(pruned(holding(w=both), sparsity=percent / 36), "w")
-    assert same_bits([f32([[*numbers(found, "a").ravel(), *numbers(found, "b").ravel()]])], [together])
+    np.testing.assert_array_equal(np.concatenate([numbers(found, name) for name in "ab"], axis=None)[None], together)
 
 
 def test_scope_tensor_takes_the_share_of_each():
@@ -123,9 +124,9 @@ def test_nothing_is_reported_where_nothing_changes(sparsity):
 
 
 def test_a_second_time_changes_nothing():
-    plain = pruned(made("two scales"), sparsity=0.5)
+    plain = pruned(made("two scales"), sparsity=0.3)
     before = serialized(plain)
-    assert not PrunePass(sparsity=0.5, selection=SMALL)(plain).modified
+    assert not PrunePass(sparsity=0.3, selection=SMALL)(plain).modified
     assert serialized(plain) == before
 
 
@@ -154,7 +155,7 @@ def test_a_protected_model_is_refused():
     plain = made("matmul")
     ProtectPass(channel=QUIET)(plain)
     before = serialized(plain)
-    with pytest.raises(ModelError, match="weights are levels.*DecodePass"):
+    with pytest.raises(ModelError, match=r"weights are levels.*DecodePass"):
         PrunePass(sparsity=0.5).call(plain)
     assert serialized(plain) == before
 

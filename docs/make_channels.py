@@ -1,0 +1,80 @@
+"""Write docs/channels.md from the channels that are installed: python docs/make_channels.py"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+
+from onnx_analog import channels
+from onnx_analog.channels import Channel, GaussianChannel, capacity
+from onnx_analog.channels.base import inside
+
+HEAD = """# Channels
+
+Written by `docs/make_channels.py` from what is installed. `onnx-analog channel show NAME` prints one, `--plot` draws it.
+A channel is named by `--channel NAME`, with options `NAME:key=value,...`, or by the file that `onnx-analog channel fit`
+writes. σ is that of one cell's read, in the channel's own unit; capacity is of one cell, its reads taken for normal
+(Blahut and Arimoto 1972).
+
+On any of them: `--write-bits` and `--read-bits` limit precision. On measured ones: `--residuals empirical` draws noise as
+it was measured, `--cells-on same` puts the cells of a weight on one device. On those that change with time: `--read-after`.
+
+"""
+NEEDS_A_FILE = {
+    "measured": "Pairs of (input, output) in a CSV file: `measured:csv=pairs.csv,input=volts,output=ohms,log=true`.",
+    "table": "What `onnx-analog channel fit` writes; named by its file.",
+    "empirical": "What `--residuals empirical` makes of a measured channel.",
+    "precision": "What `--write-bits` and `--read-bits` make of any channel.",
+}
+
+
+def main() -> None:
+    path = Path(__file__).with_name("channels.md")
+    path.write_text(text(), encoding="utf-8")
+    print(path)
+
+
+def text() -> str:
+    """Return the page."""
+    names = channels.available()
+    ours = [name for name, entry in names.items() if entry.value.startswith("onnx_analog.")]
+    parts = [section(name) for name in ours if name not in NEEDS_A_FILE]
+    forms = [f"## {name}\n\n{NEEDS_A_FILE[name]}\n" for name in ours if name in NEEDS_A_FILE]
+    return HEAD + "\n".join(parts + forms)
+
+
+def section(name: str) -> str:
+    channel = channels.resolve(name)
+    rows = {
+        "span": "{:.3f} to {:.3f}".format(*channel.span),
+        "σ": "{:.3f} to {:.3f}".format(*spread(channel)),
+        "capacity": f"{capacity.of_channel(channel).bits:.2f} bits per cell",
+        "options": options(name),
+        "source": str(channel.source),
+        "licence": channel.source.licence,
+        "left out": channel.source.left_out,
+    }
+    lines = [f"## {name}", "", f"{channels.summary(name)}", "", "| | |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {key} | {value} |" for key, value in rows.items() if value)]) + "\n"
+
+
+def spread(channel: Channel) -> tuple[float, float]:
+    """Return the smallest and the largest σ of one cell over the span."""
+    level = inside(np.linspace(*channel.span, 101).astype(np.float32), channel.span)
+    if isinstance(channel, GaussianChannel):
+        std = channel.std(level)
+    else:
+        rng = np.random.default_rng(0)
+        std = np.array([channel.read(np.full(2000, value), cells=1, rng=rng).std() for value in level])
+    return float(std.min()), float(std.max())
+
+
+def options(name: str) -> str:
+    parameters = inspect.signature(channels.available()[name].load()).parameters.values()
+    return ", ".join(f"`{p.name}` ({p.default})" for p in parameters if p.default is not inspect.Parameter.empty)
+
+
+if __name__ == "__main__":
+    main()
