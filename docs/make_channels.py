@@ -1,4 +1,4 @@
-"""Write docs/channels.md from the channels that are installed: python docs/make_channels.py"""
+"""Write docs/channels.md from the channels that are installed: python docs/make_channels.py."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from onnx_analog.channels.base import inside
 
 HEAD = """# Channels
 
-Written by `docs/make_channels.py` from what is installed. `onnx-analog channel show NAME` prints one, `--plot` draws it.
-A channel is named by `--channel NAME`, with options `NAME:key=value,...`, or by the file that `onnx-analog channel fit`
-writes. σ is that of one cell's read, in the channel's own unit; capacity is of one cell, its reads taken for normal
-(Blahut and Arimoto 1972).
+Written by `docs/make_channels.py` from what is installed. `onnx-analog channel show NAME` prints one, `--plot` draws
+it. A channel is named by `--channel NAME`, with options `NAME:key=value,...`, or by the file that `onnx-analog channel
+fit` writes. σ is that of one cell's read, in the channel's own unit; capacity is of one cell, its reads taken for
+normal (Blahut and Arimoto 1972).
 
-On any of them: `--write-bits` and `--read-bits` limit precision. On measured ones: `--residuals empirical` draws noise as
-it was measured, `--cells-on same` puts the cells of a weight on one device. On those that change with time: `--read-after`.
+On any of them: `--write-bits` and `--read-bits` limit precision. On measured ones: `--residuals empirical` draws noise
+as it was measured, `--cells-on same` puts the cells of a weight on one device. On those that change with time:
+`--read-after`.
 
 """
 NEEDS_A_FILE = {
