@@ -92,8 +92,10 @@ def _bin_of(histogram: NDArray[np.int64], count: int) -> tuple[int, int]:
 
 
 def magnitude(array: NDArray[Any]) -> Floats:
-    """Return absolute values as float32."""
+    """Return absolute values as float32; what is not zero stays above zero."""
     size: Floats = np.abs(array.astype(np.float32, copy=False))
+    if array.dtype == np.float64:
+        size[(size == 0) & (array != 0)] = np.finfo(np.float32).smallest_subnormal
     return size
 
 

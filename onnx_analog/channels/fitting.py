@@ -19,6 +19,7 @@ from onnx_analog.channels.measured import (
     read_columns,
     read_labels,
 )
+from onnx_analog.errors import ChannelError
 from onnx_analog.randomness import stream
 
 FOLDS = 5
@@ -204,4 +205,8 @@ def fit(
     x, y = first.input_scale.apply(inputs), first.output_scale.apply(outputs)
     choice = None if neighbours else choose_neighbours(x, y)
     final = first if choice is None or choice.neighbours == 1 else channel(choice.neighbours)
+    if not any(final.stds):
+        raise ChannelError(
+            f"{str(path)!r} shows no spread at any input: read each input several times, or let --neighbours share reads"
+        )
     return Fit(channel=final, inputs=x, outputs=y, choice=choice, goodness=goodness(x, y))

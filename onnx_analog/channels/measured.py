@@ -387,7 +387,9 @@ def _read(path: Path, names: Sequence[str], kind: type[np.float64] | type[np.str
             header = _header(file)
             for name in names:
                 if name not in header:
-                    raise ChannelError(f"{str(path)!r} has no column {name!r}; its columns are {', '.join(header)}")
+                    raise ChannelError(
+                        f"{str(path)!r} has no column {name!r}; its columns are {', '.join(header) or 'none'}"
+                    )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # that there are no rows is said below
                 places = [header.index(name) for name in names]
