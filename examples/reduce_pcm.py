@@ -5,7 +5,7 @@
 The CSV holds device, input_volts and resistance_ohm: 83,931 pairs of 7 devices at 101 inputs. Resistances are taken as
 log10; inputs and outputs are scaled to [-1, 1] by their extremes; the devices are pooled as they are, with no
 alignment. At each input the table keeps mean and standard deviation of all reads there (k = 1), the part of the latter
-that is between devices, and 64 quantiles of the residuals.
+that is between devices, and 256 quantiles of the residuals.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ import onnx_ir as ir
 
 from onnx_analog.channels.building import build
 from onnx_analog.errors import ManifestError
-from onnx_analog.stored import COMMAND_KEY, SOURCE_KEY, Protection, StoredTensor, stored_tensors
+from onnx_analog.stored import COMMAND_KEY, SOURCE_KEY, Protection, StoredTensor, lean, stored_tensors
 
 FORMAT = "onnx-analog-manifest/1"
 _EXACT = 10_000  # up to so many weights, the binomial coefficient is computed as an integer
@@ -220,20 +220,13 @@ def account(model: ir.Model) -> Manifest:
         strategy=protection.strategy,
         scope=protection.scope,
         bits_per_cell=protection.bits_per_cell,
-        channel=_without_residuals(protection.channel.to_dict()),
+        channel=lean(protection.channel.to_dict(), samples=False),
         devices_per_cell=protection.channel.devices_per_cell,
-        header=None if protection.header is None else _without_residuals(protection.header_dict()),
+        header=None if protection.header is None else lean(protection.header_dict(), samples=False),
         source_sha256=model.metadata_props.get(SOURCE_KEY),
         command=model.metadata_props.get(COMMAND_KEY),
         tensors=tuple(entries),
     )
-
-
-def _without_residuals(body: Any) -> Any:
-    """Return a channel's fields without its samples of noise, which the model keeps and nobody reads in a manifest."""
-    if not isinstance(body, Mapping):
-        return body
-    return {name: _without_residuals(value) for name, value in body.items() if name != "residuals"}
 
 
 def _cells(tensor: StoredTensor, count: Any, protection: Protection, *, owns_codebook: bool) -> dict[str, int]:

@@ -59,7 +59,7 @@ class Protection:
             "scope": self.scope,
             "cells": self.cells,
             "bits_per_cell": self.bits_per_cell,
-            "channel": self.channel.to_dict(),
+            "channel": lean(self.channel.to_dict()),
             "header": None if self.header is None else self.header_dict(),
         }
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
@@ -67,7 +67,11 @@ class Protection:
     def header_dict(self) -> dict[str, Any]:
         """Return how the header is stored, ready for JSON."""
         assert self.header is not None
-        return {"channel": self.header.channel.to_dict(), "reads": self.header.reads, "copies": self.header.copies}
+        return {
+            "channel": lean(self.header.channel.to_dict()),
+            "reads": self.header.reads,
+            "copies": self.header.copies,
+        }
 
     @staticmethod
     def of(model: ir.Model) -> Protection:
@@ -97,6 +101,17 @@ class Protection:
             raise ModelError(
                 f"metadata entry {PROTECTION_KEY!r} is damaged ({error!r}): protect the model again"
             ) from error
+
+
+def lean(body: Mapping[str, Any], *, samples: bool = True) -> dict[str, Any]:
+    """Return a channel's fields without samples of noise that it does not draw from.
+
+    With `samples` False, without any: a manifest says where noise comes from, and has no use for it.
+    """
+    keep = samples and body.get("family") == "empirical"
+    left = {name: value for name, value in body.items() if name != "residuals"}
+    inner = {name: value for name, value in left.items() if isinstance(value, Mapping)}
+    return {**left, **{name: dict(value) if keep else lean(value, samples=samples) for name, value in inner.items()}}
 
 
 def _header(body: Mapping[str, Any] | None, bits_per_cell: int) -> Header | None:

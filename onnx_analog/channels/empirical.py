@@ -35,7 +35,7 @@ class EmpiricalChannel(CellwiseChannel):
     def __post_init__(self) -> None:
         if not self.table.residuals:
             raise ChannelError(
-                f"channel {self.table.name!r} knows no residuals: fit it from pairs, or use gaussian ones"
+                f"channel {self.table.name!r} keeps no residuals: name the measured channel again, or use gaussian ones"
             )
         if self.table.cells_on == "same":
             raise ChannelError("empirical residuals mix all devices, so cells cannot share one: use gaussian residuals")

@@ -207,6 +207,6 @@ def fit(
     final = first if choice is None or choice.neighbours == 1 else channel(choice.neighbours)
     if not any(final.stds):
         raise ChannelError(
-            f"{str(path)!r} shows no spread at any input: read each input several times, or let --neighbours share reads"
+            f"{str(path)!r} shows no spread at any input: read each several times, or let --neighbours share reads"
         )
     return Fit(channel=final, inputs=x, outputs=y, choice=choice, goodness=goodness(x, y))

@@ -23,7 +23,7 @@ from onnx_analog.channels.inverse import Inverse
 from onnx_analog.errors import ChannelError
 
 _KNOTS = 1024  # rows of a table at most
-_QUANTILES = 64  # residuals kept at each input
+_QUANTILES = 256  # residuals kept at each input
 _TIE = 1e-9  # distances on the scale of -1 to 1 that differ by less are equal
 _ROUNDING = 1e-14  # variances below it are rounding
 
@@ -305,7 +305,7 @@ def _between(reads: Doubles, labels: NDArray[np.intp], std: float) -> float:
 
 def _residuals(reads: Doubles) -> tuple[float, ...]:
     """Return equally likely standardised residuals, mean 0 and variance 1, at equal steps of the distribution."""
-    quantiles = np.quantile(reads, (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
+    quantiles = np.quantile(reads, (np.arange(_QUANTILES) + 0.5) / _QUANTILES, method="hazen")
     spread = quantiles.std()
     if spread < math.sqrt(_ROUNDING):
         return (0.0,) * _QUANTILES

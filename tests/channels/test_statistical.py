@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.stats
+from numpy.polynomial import Polynomial
+
+from onnx_analog.channels.rram import RramMilo, RramWan
+from onnx_analog.channels.statistical import FITS, StatisticalPcm
+from onnx_analog.errors import ChannelError, LevelError
+from onnx_analog.testing import assert_law, assert_mean, assert_std
+
+N = 20_000
+
+
+def read(level, cells=1, seed=1, **options):
+    held = np.full(N, level, np.float32)
+    return StatisticalPcm(**options).read(held, cells=cells, rng=np.random.default_rng(seed)).astype(np.float64)
+
+
+def read_std(g, fit="nandakumar2019", time_s=20.0):
+    """Q·√ln((t + t_read)/(2·t_read)), by hand for the Nandakumar fit: t_read = 250 ns."""
+    q = min(0.2, 0.0088 / max(1e-3, g**0.65))
+    return g * q * np.sqrt(np.log((time_s + 250e-9) / 500e-9))
+
+
+@pytest.mark.parametrize("level", [0.25, 0.5, 1.0])
+def test_programming_and_read_noise_add_up_at_first(level):
+    programming = (0.26348 + 1.9650 * level - 1.1731 * level**2) / 25
+    expected = np.hypot(programming, read_std(level))
+    found = read(level)
+    assert_mean(found, level)
+    # The read noise depends on the programmed conductance, so the product is not quite normal: to first order the
+    # variance is the sum, and the next term is the product of the two relative variances.
+    assert found.std() == pytest.approx(expected, rel=0.02 + (programming / level) ** 2)
+
+
+def test_cells_programmed_to_nothing_mostly_read_nothing():
+    sigma = 0.26348 / 25
+
+    def reads_nothing(g):  # and so does a cell that was programmed to a little, if its read noise is below -1
+        return scipy.stats.norm.pdf(g, scale=sigma) * scipy.stats.norm.cdf(-g / read_std(g))
+
+    expected = 0.5 + scipy.integrate.quad(reads_nothing, 1e-9, 10 * sigma)[0]
+    assert_mean((read(0.0) == 0).astype(float), expected)
+
+
+def test_cells_drift_by_a_power_of_time():
+    early, late = (read(1.0, read_after_s=t, cells=1) for t in (1e-9, 1980.0))
+    # At u = 1: ν = |N(0.049, 0.008²)|; t/t_0 = 100 at 1980 s after programming. Mean of 100^-ν for normal ν:
+    expected = np.exp(-0.049 * np.log(100) + (0.008 * np.log(100)) ** 2 / 2)
+    ratio_error = np.hypot(early.std() / early.mean(), late.std() / late.mean()) / np.sqrt(N)
+    assert late.mean() / early.mean() == pytest.approx(expected, rel=4 * ratio_error)
+
+
+def test_small_conductances_drift_more():
+    kept = [read(u, read_after_s=86_400.0).mean() / read(u).mean() for u in (0.1, 1.0)]
+    assert kept[0] < kept[1] < 1
+
+
+def test_compensation_restores_the_mean_level_and_not_the_spread():
+    drifted, restored = (read(0.5, read_after_s=86_400.0, compensated=flag) for flag in (False, True))
+    assert drifted.mean() < 0.4
+    assert restored.mean() == pytest.approx(0.5, rel=1e-5)  # by definition, but for float32
+    assert restored.std() / restored.mean() == pytest.approx(drifted.std() / drifted.mean(), rel=1e-5)
+
+
+def test_a_pair_is_the_difference_of_two_devices():
+    positive, negative = (read(level, differential=True) for level in (0.6, -0.6))
+    assert scipy.stats.ks_2samp(positive, -negative).pvalue > 1e-4
+    # The device of the other sign is programmed to nothing: |N(0, s²)| with half its mass at 0 has mean s/√(2π).
+    idle = 0.26348 / 25 / np.sqrt(2 * np.pi)
+    assert_mean(positive, 0.6 - idle, systematic=1e-4)
+
+
+def test_pairs_take_two_devices():
+    assert StatisticalPcm(differential=True).devices_per_cell == 2
+    assert StatisticalPcm().devices_per_cell == 1
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_averages_shrink_with_the_root_of_the_cells(fit):
+    one, many = (read(0.5, cells=cells, fit=fit) for cells in (1, 16))
+    # σ of a sample standard deviation is σ·√((κ + 2)/(4n)), κ near 0 here
+    assert many.std() * 4 == pytest.approx(one.std(), rel=4 * np.sqrt(2 * 2 / (4 * N)))
+
+
+def test_programming_noise_agrees_with_a_second_transcription():
+    """CrossSim's fit to Joshi et al. (2020), Fig. 3b: probably the same group's cells, so it catches slips of units."""
+    joshi_us = Polynomial([0.28638599, 0.07585724, -0.00178767])  # of microsiemens
+    g_us = np.linspace(2.5, 25, 10)
+    ours_us = FITS["nandakumar2019"].programming(g_us / 25) * 25
+    np.testing.assert_allclose(ours_us, joshi_us(g_us), rtol=0.05)  # 3.7 % at 2.5 µS when it was transcribed
+
+
+@pytest.mark.parametrize(
+    ("u", "mean", "std"), [(1e-9, 0.1, 0.045), (1.0, 0.049, 0.008), (0.1, -0.0155 * np.log(0.1) + 0.0244, None)]
+)
+def test_drift_exponents_are_clipped_as_published(u, mean, std):
+    fit = FITS["nandakumar2019"]
+    assert fit.drift_mean(np.array([u]))[0] == pytest.approx(mean)
+    if std is not None:
+        assert fit.drift_std(np.array([u]))[0] == pytest.approx(std)
+
+
+def test_hermes_curves_at_hand_computed_points():
+    fit = FITS["hermes"]
+    one = np.array([1.0])
+    assert fit.programming(one)[0] * 10.35 == pytest.approx(0.15781817 + 2.32443916 - 2.16310839 + 0.68841818)
+    assert fit.drift_mean(one)[0] == pytest.approx(0.0736 - 0.0126 - 0.0436)
+    assert fit.drift_std(one)[0] == pytest.approx(0.0104 + 0.0116 - 0.0165)
+    assert fit.read(one)[0] == pytest.approx(0.0088 + 0.0768 - 0.1352 + 0.0664)
+    small = np.array([0.05])
+    assert fit.drift_mean(small)[0] == pytest.approx(np.clip(-0.0387 * np.log(0.05) - 0.0182, 0.0720, 0.13))
+
+
+@pytest.mark.parametrize("options", [{"fit": "nobody1999"}, {"read_after_s": -1.0}, {"read_after_s": np.inf}])
+def test_options_out_of_range(options):
+    with pytest.raises(ChannelError, match="pcm-drift"):
+        StatisticalPcm(**options)
+
+
+def test_negative_levels_need_pairs():
+    with pytest.raises(LevelError, match="holds 0 to 1"):
+        read(-0.1)
+
+
+# ------------------------------------------------------------------------------------------------------ RRAM
+
+
+@pytest.mark.parametrize(
+    ("time_s", "sigma_us"),
+    [
+        (1.0, 0.348 + 16.030 / 2 - 43.853 / 4 + 45.393 / 8 - 16.815 / 16),
+        (86_400.0, 0.701 + 22.086 / 2 - 50.773 / 4 + 47.095 / 8 - 16.458 / 16),
+        (172_800.0, 0.782 + 20.274 / 2 - 43.507 / 4 + 37.062 / 8 - 11.934 / 16),
+    ],
+)
+def test_wan_at_half_scale(time_s, sigma_us):
+    channel = RramWan(read_after_s=time_s)
+    assert channel.std(np.array([0.5]))[0] == pytest.approx(sigma_us / 40)
+    held = np.full(N, 0.5, np.float32)
+    found = channel.read(held, cells=4, rng=np.random.default_rng(0)).astype(np.float64)
+    assert_std(found, sigma_us / 40 / 2)
+    assert_law(found, scipy.stats.norm(0.5, sigma_us / 40 / 2).cdf)
+
+
+def test_wan_brackets_a_second_fit_of_the_same_chip():
+    """CrossSim's cubic for the same RRAM lies between one second and one day in the middle of the range."""
+    crosssim_us = Polynomial([1.053, 2.374e-1, -1.167e-2, 1.536e-4])
+    u = np.linspace(0.3, 0.7, 9)
+    early, late = (RramWan(read_after_s=t).std(u) * 40 for t in (1.0, 86_400.0))
+    assert (early <= crosssim_us(40 * u)).all()
+    assert (crosssim_us(40 * u) <= late).all()
+
+
+def test_wan_has_three_times():
+    with pytest.raises(ChannelError, match="1, 86400, 172800 s after programming, not 60 s"):
+        RramWan(read_after_s=60.0)
+
+
+def test_milo_at_both_ends():
+    found = RramMilo().std(np.array([0.0, 1.0])) * 175
+    np.testing.assert_allclose(found, [4.782321 - 0.009107 * 50, 4.782321 - 0.009107 * 225], rtol=1e-12)
