@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
@@ -119,6 +119,7 @@ WEIGHTS = hnp.arrays(
 
 
 @given(WEIGHTS, st.sampled_from(["raw", "sign", "mapping", "redundancy"]), st.floats(0, 1), st.booleans())
+@example(f32([[2.0**28, -1]]), "sign", 0.0, False)  # -1 is decoded as -0
 def test_the_graph_decodes_what_numpy_decodes_bit_for_bit(weight, strategy, fraction, noisy):
     found = holding(w=weight)
     found.graph.outputs.append(found.graph.initializers["w"])

@@ -383,7 +383,7 @@ def read_labels(path: Path, name: str) -> NDArray[Any]:
 
 def _read(path: Path, names: Sequence[str], kind: type[np.float64] | type[np.str_]) -> NDArray[Any]:
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:  # a byte order mark is passed over
             header = _header(file)
             for name in names:
                 if name not in header:
@@ -406,4 +406,4 @@ def _read(path: Path, names: Sequence[str], kind: type[np.float64] | type[np.str
 def _header(lines: Iterable[str]) -> list[str]:
     """Return the names of the columns; the lines that follow are left to be read."""
     first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
-    return [name.strip().strip('"') for name in first.lstrip("\ufeff").split(",")]
+    return [name.strip().strip('"') for name in first.split(",")]

@@ -399,6 +399,21 @@ def test_two_branches_that_own_one_name_have_two_streams():
     assert [tensor.key for tensor in tensors] == ["y.then_branch/w", "y.else_branch/w"]
 
 
+@pytest.mark.parametrize("name", ["if", "function with a body"])
+def test_no_two_planes_of_a_model_have_one_name(name):
+    found = protected(made(name))
+    planes = [str(value.name) for tensor in stored_tensors(found) for value in tensor.inputs.values()]
+    assert len(planes) == len(set(planes)) == 12
+
+
+def test_one_empty_plane_stands_for_all_that_a_strategy_does_not_have():
+    found = protected(made("lstm through slice and concat"), strategy="raw", selection=Selection())
+    assert [name for name in found.graph.initializers if "none" in name] == ["onnx_analog.none"]
+    assert {str(tensor.inputs[plane].name) for tensor in stored_tensors(found) for plane in ("sign", "class")} == {
+        "onnx_analog.none"
+    }
+
+
 def test_a_name_with_slashes_has_a_key_of_its_own():
     plain = made("if")
     plain.graph.register_initializer(

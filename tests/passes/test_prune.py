@@ -123,6 +123,13 @@ def test_nothing_is_reported_where_nothing_changes(sparsity):
     assert PrunePass(sparsity=0.5, selection=SMALL)(plain).modified
 
 
+@pytest.mark.parametrize("scope", ["model", "tensor"])
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_one_tensor_that_changes_is_a_change(scope, name):
+    arrays = {"a": f32([[0, 0, 5, 6]]), "b": f32([[0, 0, 5, 6]]), name: f32([[1, 2, 5, 6]])}
+    assert PrunePass(sparsity=0.5, scope=scope, selection=SMALL)(holding(**arrays)).modified
+
+
 def test_a_second_time_changes_nothing():
     plain = pruned(made("two scales"), sparsity=0.3)
     before = serialized(plain)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnx_analog.channels import from_pairs
+from onnx_analog.channels.fitting import choose_neighbours, fit, goodness
+from onnx_analog.errors import ChannelError
+from tests.conftest import data_folder, needed
+
+
+def write(path, columns):
+    header = ",".join(columns)
+    np.savetxt(path, np.column_stack(list(columns.values())), delimiter=",", header=header, comments="", fmt="%s")
+    return path
+
+
+def pairs(reads, inputs=41, sigma=0.1, seed=0):
+    rng = np.random.default_rng(seed)
+    x = np.repeat(np.linspace(-1, 1, inputs), reads)
+    return x, np.clip(0.8 * x + sigma * rng.standard_normal(x.size), -1, 1)
+
+
+def test_few_reads_need_more_neighbours_than_many():
+    few, many = (choose_neighbours(*pairs(reads)).neighbours for reads in (2, 400))
+    assert few > many
+
+
+def test_one_read_an_input_cannot_do_with_one_neighbour():
+    found = choose_neighbours(*pairs(1, inputs=200))
+    assert found.scores[1] == np.inf
+    assert found.neighbours > 1
+
+
+def test_score_is_the_likelihood_of_held_out_reads():
+    x, y = pairs(2000, inputs=11, sigma=0.05)
+    entropy = 0.5 * np.log(2 * np.pi * np.e * 0.05**2)  # of the true law; nothing can do better but by chance
+    # the mean of n squared standard normals has standard error √(2/n); a fit of 1,600 reads costs 1/1600 more
+    assert choose_neighbours(x, y).scores[1] == pytest.approx(entropy, abs=4 * np.sqrt(2 / x.size) / 2 + 1 / 1600)
+
+
+def test_choice_does_not_depend_on_the_order_of_rows():
+    x, y = pairs(5)
+    order = np.random.default_rng(1).permutation(x.size)
+    assert choose_neighbours(x, y) == choose_neighbours(x[order], y[order])
+
+
+def test_normal_reads_are_not_rejected():
+    x, y = pairs(300, sigma=0.05)
+    found = goodness(x, y)
+    assert found.rejected == 0
+    assert found.warning is None
+
+
+def test_reads_of_two_points_are_rejected_everywhere():
+    x, _ = pairs(300)
+    found = goodness(x, np.tile([0.2, -0.2], x.size // 2))
+    assert found.rejected == 1
+    np.testing.assert_allclose(found.excess_kurtosis, -2, atol=1e-12)  # of two equally likely points
+    assert found.warning is not None
+    assert "100% of the inputs" in found.warning
+
+
+def test_partial_reset_is_rejected_where_it_is_known_to_be_far_from_normal():
+    folder = data_folder()
+    path = needed(folder and folder / "pcm" / "pcm_partial_reset.csv", "the partial-reset measurements")
+    found = fit(path, input="input_volts", output="resistance_ohm", log=True)
+    assert found.goodness.excess_kurtosis.max() == pytest.approx(43, abs=0.5)
+    assert found.goodness.skew.min() == pytest.approx(-4.4, abs=0.05)
+
+
+def test_variance_between_devices_of_the_array():
+    folder = data_folder()
+    path = needed(folder and folder / "pcm" / "pcm_array_2014.csv", "the 2014 PCM array")
+    found = fit(path, input="input_volts", output="resistance_ohm", log=True, group="device", neighbours=1)
+    assert found.between_share == pytest.approx(0.74, abs=0.005)
+
+
+def test_devices_that_differ_by_known_offsets(tmp_path):
+    rng = np.random.default_rng(0)
+    device = np.tile(["a", "b"], 11 * 500)
+    x = np.repeat(np.linspace(0, 1, 11), 1000)
+    y = x + np.where(device == "a", 0.3, -0.3) + 0.1 * rng.standard_normal(x.size)
+    path = write(tmp_path / "two.csv", {"v": x, "r": y, "who": device})
+    found = fit(path, input="v", output="r", group="who", neighbours=1)
+    scale = 2 / (y.max() - y.min())
+    # Means of 500 reads have a standard error of 0.1/√500, and a difference of squares of them twice that at most.
+    np.testing.assert_allclose(found.channel.between, 0.3 * scale, rtol=5 * 0.1 / np.sqrt(500) / 0.3)
+    assert found.between_share == pytest.approx(0.09 / 0.10, abs=0.01)
+
+
+def test_the_table_is_that_of_from_pairs(tmp_path):
+    x, y = pairs(20)
+    path = write(tmp_path / "line.csv", {"v": x, "r": y})
+    found = fit(path, input="v", output="r", neighbours=3)
+    assert found.choice is None
+    expected = from_pairs(x, y, neighbours=3, name="line", units=("v", "r"), source=found.channel.source)
+    assert found.channel == expected
+
+
+def test_very_many_distinct_inputs_make_a_table_of_1024():
+    rng = np.random.default_rng(0)
+    x = rng.random(5000)
+    channel = from_pairs(x, x + 0.01 * rng.standard_normal(5000), neighbours=200)
+    assert len(channel.inputs) == 1024
+    truth = channel.output_scale.apply(channel.input_scale.undo(np.array(channel.inputs)))
+    # 200 neighbours of 5,000 are 4 % of a range of 2; at an end they are all on one side, so off by half of it, give or
+    # take how evenly 200 of 5,000 random inputs lie (a standard error of √200/5000), and the reads' own noise.
+    reach = 0.04 + 5 * (2 * np.sqrt(200) / 5000 + 0.02 / np.sqrt(200))
+    assert np.abs(np.array(channel.means) - truth).max() < reach
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("v,r\n1,2\n2,3\n", "shows no spread"),
+        ("v,r\n1,2\n", "'v' holds fewer than two distinct values"),
+        ("v,r\n", "has no rows"),
+        ("", "has no column 'v'; its columns are none"),
+        ("a,r\n1,2\n2,3\n", "has no column 'v'; its columns are a, r"),
+        ("v,r\n1,x\n2,3\n", "could not convert string 'x'"),
+        ("v,r\n1,nan\n2,3\n", "'r' holds NaN or infinity, first in row 1"),
+        ("v,r\n1,2\n1,3\n", "'v' holds fewer than two distinct values"),
+        ("v,r\n1\n2,3\n", "row 1"),
+    ],
+)
+def test_bad_files(tmp_path, text, message):
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(ChannelError, match=message) as caught:
+        fit(path, input="v", output="r")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_negative_resistance_has_no_logarithm(tmp_path):
+    path = write(tmp_path / "negative.csv", {"v": [1, 2, 3], "r": [5, -3, 4]})
+    with pytest.raises(ChannelError, match="'r' holds -3 in row 2, so has no logarithm"):
+        fit(path, input="v", output="r", log=True)
+
+
+def test_comments_quotes_and_a_byte_order_mark_are_read(tmp_path):
+    path = tmp_path / "odd.csv"
+    path.write_text('\ufeff# measured in spring\n"v", r ,note\n1,2,"a, b"\n# a pause\n1,4,c\n2,5,d\n2,9,e\n')
+    found = fit(path, input="v", output="r", neighbours=1)
+    assert found.channel.pairs == 4
+    assert (found.channel.input_scale.low, found.channel.output_scale.high) == (1, 9)

@@ -1,0 +1,216 @@
+"""check_channel on all channels of ours, and on broken ones that it must reject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from onnx_analog import channels
+from onnx_analog.channels import Channel, GaussianChannel, Source
+from onnx_analog.channels.modifiers import Modifiers
+from onnx_analog.testing import check_channel
+
+GOOD = [
+    "gaussian",
+    "gaussian:sigma=0.5,low=0,high=1",
+    "pcm",
+    "pcm-partial-reset",
+    "rram-milo",
+    "rram-wan",
+    "rram-wan:read_after_s=172800",
+]
+BIASED = [
+    "pcm-drift",
+    "pcm-drift:read_after_s=86400",
+    "pcm-drift:fit=hermes,differential=true,read_after_s=3600",
+]
+
+
+@pytest.mark.parametrize("spec", GOOD)
+def test_ours(spec):
+    check_channel(channels.resolve(spec))
+
+
+@pytest.mark.parametrize("spec", BIASED)
+def test_ours_that_drift(spec):
+    check_channel(channels.resolve(spec), biased=True)
+
+
+def test_compensated():
+    check_channel(channels.resolve("pcm-drift:read_after_s=3600,compensated=yes"), biased=True, independent=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "how"),
+    [
+        (Modifiers(cells_on="same"), {"independent": False}),
+        (Modifiers(residuals="empirical"), {}),
+        (Modifiers(read_bits=4), {"biased": True}),
+        (Modifiers(write_bits=3, read_bits=3), {"biased": True}),
+        (Modifiers(residuals="empirical", write_bits=5), {"biased": True}),
+    ],
+)
+def test_ours_changed(changes, how):
+    check_channel(changes.apply(channels.resolve("pcm")), **how)
+
+
+# -------------------------------------------------------------------------------------------- broken channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normal(Channel):
+    """What the broken ones are made of: σ 0.1 on 0 to 1."""
+
+    family: ClassVar[str] = "normal"
+    source: ClassVar[Source] = Source(citation="a test")
+    span: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    def read(self, level, *, cells, rng):
+        self.check(level)
+        return self.noisy(level, cells, rng).astype(np.float32)
+
+    def noisy(self, level, cells, rng):
+        return level + 0.1 / np.sqrt(cells) * rng.standard_normal(level.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shifted(Normal):
+    def noisy(self, level, cells, rng):
+        return super().noisy(level, cells, rng) + 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unaveraged(Normal):
+    def noisy(self, level, cells, rng):
+        return super().noisy(level, 1, rng)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverAveraged(Normal):
+    def noisy(self, level, cells, rng):
+        return super().noisy(level, np.square(cells), rng)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unseeded(Normal):
+    def noisy(self, level, cells, rng):
+        return super().noisy(level, cells, np.random.default_rng())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deaf(Normal):
+    def noisy(self, level, cells, rng):
+        return super().noisy(level, cells, np.random.default_rng(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unbounded(Normal):
+    def read(self, level, *, cells, rng):
+        return self.noisy(level, cells, rng).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InPlace(Normal):
+    def read(self, level, *, cells, rng):
+        self.check(level)
+        level += self.noisy(level, cells, rng) - level
+        return level
+
+
+@dataclass(frozen=True, kw_only=True)
+class Double(Normal):
+    def read(self, level, *, cells, rng):
+        self.check(level)
+        return self.noisy(level, cells, rng)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Empty(Normal):
+    span: ClassVar[tuple[float, float]] = (1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anonymous(Normal):
+    source: ClassVar[Source] = Source(citation="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpicklable(Normal):
+    def __reduce__(self):
+        return Normal, ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeavyTails(GaussianChannel):
+    """Says that it is normal, with the right variance, and is not."""
+
+    family: ClassVar[str] = "heavy-tails"
+    source: ClassVar[Source] = Source(citation="a test")
+    span: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    def std(self, level):
+        self.check(level)
+        return np.full(level.shape, 0.1)
+
+    def read(self, level, *, cells, rng):
+        noise = rng.standard_t(5, size=level.size) / np.sqrt(5 / 3)
+        return (level + self.scale(level, cells=cells) * noise).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongStd(HeavyTails):
+    def read(self, level, *, cells, rng):
+        return (level + 1.05 * self.scale(level, cells=cells) * rng.standard_normal(level.size)).astype(np.float32)
+
+
+BROKEN = {
+    Shifted: "mean",
+    Unaveraged: "not read as the average",
+    OverAveraged: "not read as the average",
+    Unseeded: "same generator|cells as array and number",
+    Deaf: "do not depend on rng",
+    Unbounded: "was read all the same",
+    InPlace: "changed the levels",
+    Double: "float64",
+    Empty: "no interval",
+    Anonymous: "no citation",
+    Unpicklable: "pickling changes",
+    HeavyTails: "KS distance",
+    WrongStd: "standard deviation",
+}
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Let every class of this module be found by its family, as if it were an entry point."""
+
+    def register(cls):
+        class Entry:
+            value = "tests"
+
+            def load(self):
+                return cls
+
+        monkeypatch.setattr(channels, "available", lambda: {cls.family: Entry()})
+
+    return register
+
+
+def test_the_one_that_the_broken_ones_are_made_of_is_accepted(installed):
+    installed(Normal)
+    check_channel(Normal())
+
+
+@pytest.mark.parametrize(("broken", "message"), BROKEN.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_broken_channels_are_rejected(installed, broken, message):
+    installed(broken)
+    with pytest.raises(AssertionError, match=message):
+        check_channel(broken())
+
+
+def test_a_channel_that_is_not_installed_is_rejected():
+    with pytest.raises(channels.ChannelError, match="no channel is called 'normal'"):
+        check_channel(Normal())

@@ -1,0 +1,262 @@
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from onnx_analog.data import Dataset, Input, Preprocessing, load, named_function
+from onnx_analog.errors import DataError, OptionError
+from tests.models import U, f32
+
+IMAGES = Input("image", np.dtype(np.float32), ("n", 3, 4, 5))  # NCHW
+PIXELS = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+
+
+def saved(tmp_path: Path, **arrays: Any) -> Path:
+    np.savez(tmp_path / "data.npz", **arrays)
+    return tmp_path / "data.npz"
+
+
+# ----------------------------------------------------------------------------------------------- what fits
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shape", "fits"),
+    [
+        (("n", 3), (7, 3), True),
+        ((4, 3), (7, 3), True),  # the number of samples does not matter
+        (("n", 3), (7, 4), False),
+        (("n", 3), (7, 3, 1), False),
+        (("n", 3, 1), (7, 3), False),
+        (("n", None, "width"), (7, 8, 9), True),
+        ((), (), True),
+        ((), (1,), False),
+    ],
+)
+def test_only_fixed_sides_must_agree(wanted, shape, fits):
+    assert Input("x", np.dtype(np.float32), wanted).fits(shape) is fits
+
+
+# -------------------------------------------------------------------------------------------- preprocessing
+
+
+def test_a_pixel_is_divided_by_255_less_the_mean_over_the_standard_deviation():
+    pixels = np.array([[[[0, 51, 255]]]], np.uint8)
+    found = Preprocessing(mean=(0.5, 0.1, 0.75), std=(0.25, 0.1, 0.125)).apply(
+        pixels, Input("x", np.dtype(np.float32), (1, 3, 1, 1))
+    )
+    assert found.dtype == np.float32
+    rounding = 4 * U / np.array([0.25, 0.1, 0.125])  # of quotient, mean, difference and σ; numbers up to 1, over σ
+    assert (np.abs(found.ravel() - [-2, 1, 2]) <= rounding).all()
+
+
+def test_one_mean_serves_all_channels():
+    one, three = (Preprocessing(mean=(0.4,) * n, std=(0.3,) * n).apply(PIXELS, IMAGES) for n in (1, 3))
+    np.testing.assert_array_equal(one, three)
+
+
+@pytest.mark.parametrize(
+    ("shape", "moved"),
+    [
+        ((None, 3, 4, 5), PIXELS.transpose(0, 3, 1, 2)),
+        ((None, 4, 5, 3), PIXELS),
+        ((None, 60), PIXELS.transpose(0, 3, 1, 2).reshape(2, 60)),
+        ((None, None, None, None), PIXELS.transpose(0, 3, 1, 2)),  # the model leaves it open
+    ],
+    ids=["NCHW", "NHWC", "flat", "open"],
+)
+def test_images_take_the_layout_of_the_input(shape, moved):
+    found = Preprocessing().apply(PIXELS, Input("x", np.dtype(np.float32), shape))
+    np.testing.assert_array_equal(found, moved.astype(np.float32) / np.float32(255))
+    assert found.flags.c_contiguous
+
+
+def test_grey_images_gain_a_channel():
+    found = Preprocessing(mean=(0.5,)).apply(PIXELS[..., 0], Input("x", np.dtype(np.float32), ("n", 1, 4, 5)))
+    np.testing.assert_array_equal(found[:, 0], PIXELS[..., 0] / np.float32(255) - np.float32(0.5))
+
+
+def test_images_that_are_nchw_already_stay_so():
+    nchw = np.ascontiguousarray(PIXELS.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(Preprocessing().apply(nchw, IMAGES), nchw / np.float32(255))
+
+
+@pytest.mark.parametrize(("kind", "wanted"), [("f8", "f4"), ("i8", "f4"), ("f4", "f2"), ("i4", "i8"), ("u1", "u1")])
+def test_other_arrays_are_only_cast(kind, wanted):
+    array = np.array([[0, 1, 200]], kind)
+    found = Preprocessing(mean=(9,), std=(9,)).apply(array, Input("x", np.dtype(wanted), ("n", 3)))
+    assert found.dtype == wanted
+    assert found.tolist() == [[0, 1, 200]]
+
+
+@pytest.mark.parametrize("two", [Preprocessing(mean=(0.5, 0.5)), Preprocessing(std=(0.5, 0.5))], ids=["mean", "std"])
+def test_two_numbers_do_not_fit_three_channels(two):
+    with pytest.raises(DataError, match=r"(mean|std) has 2 values for images of 3 channels"):
+        two.apply(PIXELS, IMAGES)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"std": (0.0,)}, {"std": (1.0, -1.0, 1.0)}, *({k: (n,)} for k in ("mean", "std") for n in (np.nan, np.inf))],
+    ids=str,
+)
+def test_mean_and_standard_deviation_are_finite_and_the_latter_is_above_0(options):
+    Preprocessing(std=(sys.float_info.min,))
+    with pytest.raises(OptionError, match=next(iter(options))):
+        Preprocessing(**options)
+
+
+def test_a_function_replaces_all_this(tmp_path, monkeypatch):
+    (tmp_path / "shaping.py").write_text("def doubled(images):\n    return images[:, :3].astype('i8').tolist() * 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    pixels = np.arange(8, dtype=np.uint8).reshape(2, 4)
+    found = Preprocessing(mean=(9,), function="shaping:doubled").apply(
+        pixels, Input("x", np.dtype(np.float32), ("n", 3))
+    )
+    np.testing.assert_array_equal(found, f32([[0, 1, 2], [4, 5, 6]] * 2))
+
+
+@pytest.mark.parametrize(
+    ("array", "shape"),
+    [(PIXELS, ("n", 3, 9, 9)), (np.zeros((2, 3)), ("n", 4)), (np.zeros((2, 4, 1)), ("n", 4)), (PIXELS[0, 0], ("n", 4))],
+    ids=["sides", "columns", "rank", "table of bytes"],
+)
+def test_what_does_not_fit_is_refused_with_both_shapes(array, shape):
+    with pytest.raises(DataError, match=r"'x' takes shape \(n, .*\), and the data give \(\d.*--preprocess"):
+        Preprocessing().apply(array, Input("x", np.dtype(np.float32), shape))
+
+
+@pytest.mark.parametrize(
+    "array", [np.array([["a"]]), np.array([[1 + 1j]]), np.array([["2024"]], "M8[Y]")], ids=["text", "complex", "date"]
+)
+def test_what_is_no_number_is_refused(array):
+    with pytest.raises(DataError, match="'x'"):
+        Preprocessing().apply(array, Input("x", np.dtype(np.float32), ("n", 1)))
+
+
+@pytest.mark.parametrize(
+    "spec", ["", "json", "json:", ":loads", "json:nothing", "nothing:loads", "json:decoder", "..:x", "json:__doc__"]
+)
+def test_what_names_no_function_is_refused(spec):
+    assert named_function("json:loads") is json.loads
+    with pytest.raises(OptionError, match=f"'{spec}' is not a "):
+        named_function(spec)
+
+
+# ------------------------------------------------------------------------------------------------- npz files
+
+
+def test_one_input_may_be_called_x(tmp_path):
+    found = load(saved(tmp_path, x=PIXELS, y=[1, 2], z=[0]), [IMAGES])
+    assert {name: array.shape for name, array in found.inputs.items()} == {"image": (2, 3, 4, 5)}
+    assert found.labels is not None
+    assert found.labels.tolist() == [1, 2]
+
+
+def test_an_input_is_found_under_its_own_name_first(tmp_path):
+    wanted = Input("image", np.dtype(np.float32), ("n", 1))
+    found = load(saved(tmp_path, x=[[1]], image=[[2]]), [wanted])
+    assert found.inputs["image"].tolist() == [[2]]
+    assert found.labels is None
+
+
+def test_several_inputs_are_found_by_their_names(tmp_path):
+    wanted = [Input(name, np.dtype(np.float32), ("n", 1)) for name in ("x", "z")]
+    found = load(saved(tmp_path, z=[[1], [2]], x=[[3], [4]]), wanted)
+    assert {name: array.tolist() for name, array in found.inputs.items()} == {"x": [[3], [4]], "z": [[1], [2]]}
+
+
+def test_an_input_called_y_is_no_label(tmp_path):
+    found = load(saved(tmp_path, y=[[1.0]]), [Input("y", np.dtype(np.float32), ("n", 1))])
+    assert found.labels is None
+    assert found.inputs["y"].tolist() == [[1]]
+
+
+FLAT = [Input("v", np.dtype(np.float32), ("n", 1))]
+TWO = [*FLAT, Input("w", np.dtype(np.float32), ("n", 1))]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "inputs", "message"),
+    [
+        ({}, FLAT, "holds nothing, and the model takes 'v': name the array 'v', or x"),
+        ({"a": [[1]], "y": [1]}, FLAT, "holds a, y, and the model takes 'v'"),
+        ({"x": [[1]], "v": [[1]]}, TWO, "holds x, v, and the model takes 'w': name the array 'w'$"),
+        ({"v": [[1]], "w": [[1], [2]]}, TWO, r"number of samples.*'v': 1, 'w': 2"),
+        ({"v": [[1]], "y": [1, 2]}, FLAT, r"number of samples.*'v': 1, 'y': 2"),
+        ({"v": np.zeros((0, 1))}, FLAT, "have none"),
+        ({"v": [[1]], "y": 1}, FLAT, "'y' is a single number"),
+        ({"v": np.array([[None]], object)}, FLAT, "npz file of plain arrays"),
+    ],
+    ids=["empty", "other names", "x of two", "lengths", "labels", "none", "scalar", "objects"],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, inputs, message):
+    with pytest.raises(DataError, match=message):
+        load(saved(tmp_path, **arrays), inputs)
+
+
+def one_array(path):
+    with path.open("wb") as file:
+        np.save(file, np.zeros((1, 1)))
+
+
+def half(path):
+    np.savez(path, v=np.zeros((99, 1)))
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def damaged(path):
+    np.savez(path, v=np.zeros((99, 1)))
+    body = bytearray(path.read_bytes())
+    body[400] ^= 1  # the archive keeps a checksum of it
+    path.write_bytes(body)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "there is no file"),
+        (lambda path: path.write_bytes(b""), "not an npz"),
+        (lambda path: path.write_text("hello"), "not an npz"),
+        (lambda path: path.mkdir(), "not an npz"),
+        (half, "not an npz"),
+        (damaged, "not an npz"),
+        (one_array, "single array: save it with numpy.savez"),
+    ],
+    ids=["missing", "empty", "text", "folder", "half", "damaged", "npy"],
+)
+def test_a_file_that_is_no_npz_is_refused(tmp_path, write, message):
+    write(tmp_path / "data.npz")
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "data.npz", FLAT)
+
+
+# --------------------------------------------------------------------------------------------------- batches
+
+
+@given(st.integers(1, 30), st.integers(1, 12), st.booleans())
+def test_batches_together_are_the_data(count, size, fixed):
+    x = np.arange(3 * count).reshape(count, 3)
+    batches = list(Dataset({"x": x, "z": -x}, None).batches(size, fixed=fixed))
+    assert [samples for _, samples in batches] == [size] * (count // size) + [count % size] * (count % size > 0)
+    assert {len(inputs["x"]) for inputs, samples in batches} <= ({size} if fixed else {size, count % size})
+    np.testing.assert_array_equal(np.concatenate([inputs["x"][:samples] for inputs, samples in batches]), x)
+    assert all((inputs["x"] == -inputs["z"]).all() for inputs, _ in batches)
+
+
+def test_a_last_batch_is_filled_by_repetition():
+    (batch, count), *others = Dataset({"x": f32([[1, 2], [3, 4]])}, None).batches(5, fixed=True)
+    assert (count, others) == (2, [])
+    assert batch["x"].tolist() == [[1, 2], [3, 4], [1, 2], [3, 4], [1, 2]]
+
+
+@pytest.mark.parametrize(("count", "left"), [(1, 1), (3, 3), (99, 3)])
+def test_head_is_the_first_samples(count, left):
+    found = Dataset({"x": np.arange(3)}, np.arange(3)).head(count)
+    assert len(found) == left
+    assert found.labels is not None
+    assert found.inputs["x"].tolist() == found.labels.tolist() == list(range(left))

@@ -1,0 +1,429 @@
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+from google.protobuf.message import EncodeError
+
+from onnx_analog import files
+from onnx_analog.errors import ModelError, OutputError
+from onnx_analog.files import write_all, write_model, write_text
+from onnx_analog.passes import ProtectPass
+from tests.models import QUIET, ZOO, feeds, made, made_proto, model, numbers, run, same_bits, serialized
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def writer(found: ir.Model) -> files.Writer:
+    return lambda path: write_model(found, path)
+
+
+def external(folder: Path, name: str = "matmul", *, constants: bool = False) -> Path:
+    """Write a model of the zoo with its tensors in m.data beside it."""
+    folder.mkdir(exist_ok=True)
+    found = made_proto(name)
+    for tensor in onnx.external_data_helper._get_all_tensors(found):
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(
+        found,
+        folder / "m.onnx",
+        save_as_external_data=True,
+        location="m.data",
+        size_threshold=0,
+        convert_attribute=constants,
+    )
+    assert (folder / "m.data").stat().st_size >= 512  # 16 x 16 half-precision numbers
+    return folder / "m.onnx"
+
+
+def outputs(path: Path, given: Any) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]).run(None, given)
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_path_a_proto_and_a_model_load_alike(name, tmp_path):
+    found, path = made_proto(name), tmp_path / "m.onnx"
+    onnx.save(found, path)
+    loaded = files.load(found)
+    assert serialized(files.load(path)) == serialized(files.load(str(path))) == serialized(loaded)
+    assert serialized(files.load(loaded)) == serialized(loaded)
+
+
+@pytest.mark.parametrize("name", ["matmul", "if", "function", "sparse", "sparse constant"])
+def test_the_callers_model_is_not_changed(name):
+    given, other = made_proto(name), made(name)
+    before, other_before = serialized(given), serialized(other)
+    for loaded in (files.load(given), files.load(other)):
+        ProtectPass(channel=QUIET)(loaded)
+    assert serialized(given) == before
+    assert serialized(other) == other_before
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_sparse_tensor_becomes_dense(flat):
+    indices = np.array([1, 5]) if flat else np.array([[0, 1], [1, 2]])
+    sparse = onnx.helper.make_sparse_tensor(
+        onnx.numpy_helper.from_array(np.array([7, 8], np.int32), "s"),
+        onnx.numpy_helper.from_array(indices, "i"),
+        [2, 3],
+    )
+    proto = made_proto("if")
+    proto.graph.sparse_initializer.append(sparse)
+    body = proto.graph.node[0].attribute[0].g
+    body.node.append(onnx.helper.make_node("Constant", [], ["c"], sparse_value=sparse))
+    loaded = files.load(proto)
+    dense = loaded.graph.initializers["s"].const_value
+    (constant,) = [node for node in loaded.graph.all_nodes() if node.op_type == "Constant"]
+    expected = np.array([[0, 7, 0], [0, 0, 8]], np.int32)
+    assert dense is not None
+    assert same_bits([dense.numpy(), constant.attributes["value"].as_tensor().numpy()], [expected, expected])
+    assert len(proto.graph.sparse_initializer) == 1
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"there is no file '.*none\.onnx'"):
+        files.load(tmp_path / "none.onnx")
+
+
+def test_a_folder_is_no_model(tmp_path):
+    (tmp_path / "m.onnx").mkdir()
+    with pytest.raises(ModelError, match=r"cannot read '.*m\.onnx': Is a directory"):
+        files.load(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "has no graph"),
+        (b"hello, this is text\n", "cannot be parsed"),
+        (b"{}", "cannot be parsed"),
+        (b"\x00" * 64, "cannot be parsed"),
+        (b"\x08\x0a", "has no graph"),
+    ],
+    ids=["empty", "text", "json", "zeros", "version only"],
+)
+def test_what_is_no_model_is_refused(content, said, tmp_path):
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match=f"m.onnx'? is not an ONNX model: it {said}"):
+        files.load(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("name", ["matmul", "if", "function"])
+def test_a_truncated_file_is_refused_wherever_it_ends(name, tmp_path):
+    whole, path = serialized(made_proto(name)), tmp_path / "m.onnx"
+    for end in range(0, len(whole), 11):
+        path.write_bytes(whole[:end])
+        with pytest.raises(ModelError, match="is not a"):
+            files.load(path)
+
+
+@pytest.mark.parametrize("name", ["m.json", "m.textproto", "m.onnxtxt"])
+@pytest.mark.filterwarnings("ignore:The onnxtxt format")
+def test_text_of_another_kind_is_refused(name, tmp_path):
+    (tmp_path / name).write_text('{"format": "onnx-analog-manifest/1"}')
+    with pytest.raises(ModelError, match="is not an ONNX model"):
+        files.load(tmp_path / name)
+
+
+def test_a_proto_without_graph_is_refused():
+    with pytest.raises(ModelError, match="the model is not an ONNX model: it has no graph"):
+        files.load(onnx.ModelProto(ir_version=8))
+
+
+def test_a_digest_is_that_of_the_bytes(tmp_path):
+    (tmp_path / "m").write_bytes(b"abc")
+    assert files.file_digest(tmp_path / "m") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_a_root_cause_is_one_line():
+    error = RuntimeError("around")
+    error.__cause__ = ValueError("two\n  lines")
+    assert files.root_cause(error) == "two lines"
+    assert files.root_cause(KeyError()) == "KeyError"
+
+
+# ---------------------------------------------------------------------------------------------- external data
+
+
+@pytest.mark.parametrize("name", ["matmul", "if", "float16 behind a cast"])
+def test_external_data_are_read_and_written_to_another_folder(name, tmp_path):
+    source, target = external(tmp_path / "a", name), tmp_path / "b" / "n.onnx"
+    target.parent.mkdir()
+    write_all({target: writer(files.load(source))})
+    assert sorted(contents(target.parent)) == ["n.onnx", "n.onnx.data"]
+    (source.parent / "m.data").unlink()
+    for given in feeds(made(name)):
+        assert same_bits(outputs(target, given), run(made(name), given))
+
+
+@pytest.mark.parametrize("name", ["constant", "if of constants", "function"])
+def test_external_data_of_constants_are_written_too(name, tmp_path):
+    source, target = external(tmp_path / "a", name, constants=True), tmp_path / "b" / "n.onnx"
+    target.parent.mkdir()
+    write_all({target: writer(files.load(source))})
+    (source.parent / "m.data").unlink()
+    for given in feeds(made(name)):
+        assert same_bits(outputs(target, given), run(made(name), given))
+
+
+def test_a_protected_model_with_external_data_computes_the_same(tmp_path):
+    found, target = files.load(external(tmp_path / "a")), tmp_path / "n.onnx"
+    ProtectPass(channel=QUIET)(found)
+    write_all({target: writer(found)})
+    plain = made("matmul")
+    ProtectPass(channel=QUIET)(plain)
+    (given,) = feeds(made("matmul"))
+    assert same_bits(outputs(target, given), run(plain, given))
+
+
+def test_a_file_may_be_written_over_the_data_it_is_read_from(tmp_path):
+    path = tmp_path / "m.onnx"
+    ir.save(made("matmul"), path, external_data="m.onnx.data")
+    before = contents(tmp_path)
+    write_all({path: writer(files.load(path))}, force=True)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(("limit", "names"), [(1024, ["n.onnx"]), (1023, ["n.onnx", "n.onnx.data"])])
+def test_tensors_that_are_too_many_for_one_file_go_beside_it(limit, names, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "EXTERNAL_BYTES", limit)
+    write_all({tmp_path / "n.onnx": writer(made("matmul"))})
+    assert sorted(contents(tmp_path)) == names
+    assert same_bits([numbers(files.load(tmp_path / "n.onnx"), "w")], [numbers(made("matmul"), "w")])
+
+
+def test_writing_changes_no_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "EXTERNAL_BYTES", 0)
+    found = made("if")
+    before = serialized(found)
+    write_all({tmp_path / "n.onnx": writer(found)})
+    assert serialized(found) == before
+
+
+def test_a_model_that_protobuf_cannot_hold_is_refused(tmp_path, monkeypatch):
+    def too_large(*_: Any, **__: Any) -> None:
+        raise EncodeError("too large")
+
+    monkeypatch.setattr(ir, "save", too_large)
+    with pytest.raises(OutputError, match=r"cannot write 'n\.onnx': it is larger than the 2 GiB"):
+        write_all({tmp_path / "n.onnx": writer(made("matmul"))})
+    assert contents(tmp_path) == {}
+
+
+def short(data: Path) -> None:
+    data.write_bytes(data.read_bytes()[:-1])
+
+
+def hard_link(data: Path) -> None:
+    os.link(data, data.with_name("link"))
+
+
+def soft_link(data: Path) -> None:
+    data.rename(data.with_name("there"))
+    data.symlink_to("there")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (Path.unlink, "which is not there. Put it beside the model."),
+        (short, "which is too short for it. Copy or download it again."),
+        (hard_link, "which is a link, and onnx follows none. Copy the folder first: cp -rL."),
+        (soft_link, "which is a link, and onnx follows none. Copy the folder first: cp -rL."),
+    ],
+)
+@pytest.mark.parametrize(("name", "constants"), [("matmul", False), ("if", False), ("constant", True)])
+def test_external_data_that_cannot_be_read_are_named(name, constants, damage, said, tmp_path):
+    path = external(tmp_path / "a", name, constants=constants)
+    damage(path.parent / "m.data")
+    with pytest.raises(ModelError) as caught:
+        files.load(path)
+    assert str(caught.value).startswith(f"{str(path)!r} keeps tensor ")
+    assert str(caught.value).endswith(f" in 'm.data', {said}")
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+def failing(error: BaseException) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_text("half")
+        path.with_name("more").write_text("half")
+        raise error
+
+    return write
+
+
+def test_all_are_written(tmp_path):
+    (tmp_path / "b").mkdir()
+    write_all({tmp_path / "a.txt": write_text("α"), tmp_path / "b" / "c.txt": write_text("γ")})
+    assert contents(tmp_path) == {"a.txt": "α".encode(), "b/c.txt": "γ".encode()}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b"]
+
+
+def test_what_a_writer_puts_beside_its_file_is_written_too(tmp_path):
+    def write(path: Path) -> None:
+        path.write_text("a")
+        path.with_name("more").write_text("b")
+
+    write_all({tmp_path / "a": write})
+    assert contents(tmp_path) == {"a": b"a", "more": b"b"}
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), ModelError("odd"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("force", [False, True])
+def test_a_writer_that_fails_leaves_nothing_behind(error, force, tmp_path):
+    (tmp_path / "other").write_text("kept")
+    with pytest.raises(type(error)) as caught:
+        write_all({tmp_path / "a": write_text("a"), tmp_path / "b": failing(error)}, force=force)
+    assert caught.value is error
+    assert contents(tmp_path) == {"other": b"kept"}
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_disk_that_is_full_is_said_in_one_line(tmp_path):
+    with pytest.raises(OutputError, match=r"^cannot write '.*b': No space left on device\. Nothing was changed\.$"):
+        write_all({tmp_path / "a": write_text("a"), tmp_path / "b": failing(OSError(28, "No space left on device"))})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_that_is_there_is_replaced_only_by_force(force, tmp_path):
+    (tmp_path / "b").write_text("old")
+    writers = {tmp_path / "a": write_text("new"), tmp_path / "b": write_text("new")}
+    if force:
+        write_all(writers, force=True)
+        assert contents(tmp_path) == {"a": b"new", "b": b"new"}
+        return
+    with pytest.raises(OutputError, match=r"b' is there already\. Use --force to replace it"):
+        write_all(writers)
+    assert contents(tmp_path) == {"b": b"old"}
+
+
+def test_nothing_is_computed_for_a_file_that_is_there(tmp_path):
+    (tmp_path / "b").write_text("old")
+    with pytest.raises(OutputError, match="is there already"):
+        write_all({tmp_path / "b": failing(AssertionError("was called"))})
+
+
+def test_external_data_that_are_there_are_replaced_only_by_force(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "EXTERNAL_BYTES", 0)
+    (tmp_path / "n.onnx.data").write_text("old")
+    with pytest.raises(OutputError, match=r"n\.onnx\.data' is there already"):
+        write_all({tmp_path / "n.onnx": writer(made("matmul"))})
+    assert contents(tmp_path) == {"n.onnx.data": b"old"}
+    write_all({tmp_path / "n.onnx": writer(made("matmul"))}, force=True)
+    (given,) = feeds(made("matmul"))
+    assert same_bits(outputs(tmp_path / "n.onnx", given), run(made("matmul"), given))
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_is_never_replaced(force, tmp_path):
+    (tmp_path / "b").mkdir()
+    with pytest.raises(OutputError, match="b' is a folder, where a file is to be written"):
+        write_all({tmp_path / "a": write_text("a"), tmp_path / "b": write_text("b")}, force=force)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize("parent", ["none", "file"])
+def test_a_folder_that_is_none_is_said(parent, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(OutputError, match=f"cannot write '.*{parent}'.*Nothing was changed"):
+        write_all({tmp_path / "a": write_text("a"), tmp_path / parent / "b": write_text("b")})
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    real = tempfile.mkdtemp
+
+    def mkdtemp(*, prefix: str, dir: Path) -> Any:  # noqa: A002 - its name in the standard library
+        if dir.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return real(prefix=prefix, dir=dir)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    (tmp_path / "locked").mkdir()
+    with pytest.raises(OutputError, match=r"locked': Permission denied\. Nothing was changed"):
+        write_all({tmp_path / "a": write_text("a"), tmp_path / "locked" / "b": write_text("b")})
+    assert [path.name for path in tmp_path.iterdir()] == ["locked"]
+
+
+@pytest.mark.parametrize("old", [{}, {"a": b"old", "b": b"old"}, {"b": b"old"}], ids=["none", "both", "second"])
+def test_a_move_that_fails_takes_back_those_before(old, tmp_path, monkeypatch):
+    for name, content in old.items():
+        (tmp_path / name).write_bytes(content)
+    real = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if Path(target) == tmp_path / "b" and self.read_bytes() == b"new":
+            raise PermissionError(13, "Permission denied")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(OutputError, match="Permission denied"):
+        write_all({tmp_path / "a": write_text("new"), tmp_path / "b": write_text("new")}, force=True)
+    assert contents(tmp_path) == old
+
+
+def test_data_are_moved_before_the_model_that_refers_to_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "EXTERNAL_BYTES", 0)
+    moved, real = [], Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        moved.append(self.name)
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    write_all({tmp_path / "n.onnx": writer(made("matmul"))})
+    assert moved[-2:] == ["n.onnx.data", "n.onnx"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_new_folder_goes_again_if_it_stays_empty(there, tmp_path):
+    folder = tmp_path / "a" / "b"
+    if there:
+        folder.mkdir(parents=True)
+    with pytest.raises(ZeroDivisionError), files.new_folder(folder):
+        raise ZeroDivisionError
+    assert folder.is_dir() == there
+
+
+def test_a_new_folder_stays_with_what_is_in_it(tmp_path):
+    with pytest.raises(ZeroDivisionError), files.new_folder(tmp_path / "a"):
+        write_all({tmp_path / "a" / "b": write_text("kept"), tmp_path / "a" / "c": failing(ZeroDivisionError())})
+    assert contents(tmp_path) == {}
+    with files.new_folder(tmp_path / "a"):
+        write_text("kept")(tmp_path / "a" / "b")
+    with pytest.raises(ModelError), files.new_folder(tmp_path / "a"):
+        files.load(tmp_path / "none.onnx")
+    assert contents(tmp_path) == {"a/b": b"kept"}
+
+
+def test_a_new_folder_in_a_file_is_refused(tmp_path):
+    (tmp_path / "a").write_text("kept")
+    with pytest.raises(OutputError, match="cannot make the folder"), files.new_folder(tmp_path / "a" / "b"):
+        raise AssertionError("entered")
+
+
+def test_text_is_utf_8(tmp_path):
+    write_text("μ")(tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"\xce\xbc"
+
+
+def test_a_model_without_tensors_is_written(tmp_path):
+    write_all({tmp_path / "n.onnx": writer(model("net (float[2] x) => (float[2] y) { y = Relu(x) }"))})
+    assert outputs(tmp_path / "n.onnx", {"x": np.array([-1, 1], np.float32)})[0].tolist() == [0, 1]
