@@ -348,6 +348,8 @@ def evaluate(
     samples : int, >= 1, optional
         Only the first so many.
     """
+    if samples is not None and samples < 1:
+        raise OptionError(f"samples is {samples}; it must be 1 or more")
     loaded = files.load(model)
     protection = _protection(loaded, channel, modifiers)
     network = Network(loaded, providers=providers, threads=threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,8 +78,10 @@ class Preprocessing:
     function: str | None = None
 
     def __post_init__(self) -> None:
-        if min(self.std) <= 0:
-            raise OptionError(f"std is {self.std}; all of it must be above 0")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise OptionError(f"mean is {self.mean}; all of it must be finite")
+        if not all(value > 0 and math.isfinite(value) for value in self.std):
+            raise OptionError(f"std is {self.std}; all of it must be above 0 and finite")
 
     def apply(self, array: Array, wanted: Input) -> Array:
         """Return what `wanted` takes.
@@ -94,6 +97,10 @@ class Preprocessing:
             found = _laid_out(self._normalised(array), wanted)
         else:
             found = array
+        if found.dtype.kind not in "biufV":  # V is what numpy makes of bfloat16 and its like
+            raise DataError(
+                f"the data for input {wanted.name!r} are of type {found.dtype}, and the model takes numbers"
+            )
         if not wanted.fits(found.shape):
             raise DataError(
                 f"input {wanted.name!r} takes shape {_text(wanted.shape)}, and the data give {_text(found.shape)}. "
@@ -150,10 +157,11 @@ def load(path: Path, inputs: Sequence[Input], preprocessing: Preprocessing | Non
 
 def _read(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if isinstance(file, np.ndarray):
+        with path.open("rb") as file:
+            held = np.load(file, allow_pickle=False)
+            if isinstance(held, np.ndarray):
                 raise DataError(f"{str(path)!r} is a single array: save it with numpy.savez(path, x=..., y=...)")
-            arrays = {name: file[name] for name in file.files}
+            arrays = {name: held[name] for name in held.files}
     except FileNotFoundError:
         raise DataError(f"there is no file {str(path)!r}") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
@@ -185,7 +193,7 @@ def named_function(spec: str) -> Callable[..., Any]:
     module, _, name = spec.partition(":")
     try:
         found: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise OptionError(f"{spec!r} is not a module:function that can be imported: {error}") from error
     if not callable(found):
         raise OptionError(f"{spec!r} is not a function")

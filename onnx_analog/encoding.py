@@ -231,7 +231,7 @@ def unlevel(level: Floats, sign: Bits | None, class_index: Bytes | None, alpha: 
     """Return the stored weights (N,) as float32: (level + β)/α, and the sign. The graph computes the same bits."""
     size: Floats = (level + of_each(beta, class_index)) / of_each(alpha, class_index)
     if sign is not None:
-        np.negative(size, out=size, where=sign)
+        np.subtract(0, size, out=size, where=sign)  # and not negative: a zero stays +0, as in onnxruntime
     return size
 
 

@@ -19,7 +19,6 @@ import onnx_ir as ir
 import onnxruntime as ort
 import scipy.stats
 from numpy.typing import NDArray
-from onnx_ir.passes.common import InlinePass
 
 from onnx_analog import metrics
 from onnx_analog.data import Dataset, Input
@@ -35,6 +34,7 @@ Progress = Callable[[], None]
 BATCH = 64  # samples; a call costs little, and a new session soon has the memory for its activations
 _HANDED_OVER = 1024  # bytes; smaller initializers stay in the skeleton
 _NUMPY = {"float": "float32", "double": "float64"}  # where ONNX says it otherwise
+_PLACE = "place"  # of an input among those of its function
 _RUNTIME = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -108,32 +108,82 @@ class Network:
 
 
 def _open(model: ir.Model) -> dict[str, StoredTensor]:
-    """Put a main-graph initializer in the place of every decode call; return the tensors by its name."""
-    if any(function.domain != DOMAIN for function in model.functions.values()):
-        InlinePass(criteria=lambda function: function.domain != DOMAIN)(model)
-    opened: dict[str, ir.Value] = {}
-    tensors: dict[str, StoredTensor] = {}
-    for tensor in stored_tensors(model):
-        if tensor.key not in opened:  # a function that is called twice is inlined twice; its weight is stored once
-            opened[tensor.key] = _opened(model, tensor)
-            tensors[str(opened[tensor.key].name)] = tensor
-        tensor.node.outputs[0].replace_all_uses_with(opened[tensor.key], replace_graph_outputs=True)
-        tensor.graph.remove(tensor.node, safe=True)
-    for value in [value for value in model.graph.initializers.values() if not tuple(value.uses())]:
-        if not (value.is_graph_output() or value.is_graph_input() or value.name in tensors):
-            del model.graph.initializers[str(value.name)]
+    """Put a main-graph initializer in the place of every decode call; return the tensors by its name.
+
+    A function owns no initializers, so it takes its weights as inputs, and whoever calls it hands them on. It is not
+    inlined, for it may have an opset of its own.
+    """
+    stored = {tensor.key: tensor for tensor in stored_tensors(model)}  # one, if a tool inlined what is called twice
+    opened = {key: _opened(model, tensor) for key, tensor in stored.items()}
     for identifier in [identifier for identifier in model.functions if identifier[0] == DOMAIN]:
         del model.functions[identifier]
-    return tensors
+    inputs = {
+        identifier: {key: _input(model.functions[identifier], opened[key]) for key in keys}
+        for identifier, keys in _keys_of_functions(model).items()
+    }
+    owners: list[tuple[ir.Graph | ir.Function, Mapping[str, ir.Value]]] = [(model.graph, opened)]
+    owners += [(function, inputs[name]) for name, function in model.functions.items()]
+    for owner, values in owners:
+        for node in list(owner.all_nodes()):
+            if node.domain == DOMAIN:
+                _stand_in(node, values[node.attributes["key"].as_string()])
+            elif node.op_identifier() in inputs:
+                _hand_on(node, inputs[node.op_identifier()], values)
+    for value in [value for value in model.graph.initializers.values() if not tuple(value.uses())]:
+        if not (value.is_graph_output() or value.is_graph_input() or value in opened.values()):
+            del model.graph.initializers[str(value.name)]
+    return {str(opened[key].name): tensor for key, tensor in stored.items()}
 
 
 def _opened(model: ir.Model, tensor: StoredTensor) -> ir.Value:
-    value = ir.Value(
-        name=f"{DOMAIN}:{tensor.key}", shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype),
-        const_value=_absent(f"{DOMAIN}:{tensor.key}", tensor.dtype, tensor.shape),
-    )  # fmt: skip
+    name = f"{DOMAIN}:{tensor.key}"
+    value = ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype))
+    value.const_value = _absent(name, tensor.dtype, tensor.shape)
     model.graph.register_initializer(value)
     return value
+
+
+def _keys_of_functions(model: ir.Model) -> dict[ir.OperatorIdentifier, list[str]]:
+    """Return the storage keys of what each function stores, itself or in functions that it calls."""
+    keys: dict[ir.OperatorIdentifier, set[str]] = {identifier: set() for identifier in model.functions}
+    known = -1
+    while sum(map(len, keys.values())) > known:  # ONNX has no recursion, so this ends
+        known = sum(map(len, keys.values()))
+        for identifier, function in model.functions.items():
+            for node in function.all_nodes():
+                own = {node.attributes["key"].as_string()} if node.domain == DOMAIN else set()
+                keys[identifier] |= own | keys.get(node.op_identifier(), set())
+    return {identifier: sorted(found) for identifier, found in keys.items()}
+
+
+def _input(function: ir.Function, weight: ir.Value) -> ir.Value:
+    value = ir.Value(name=weight.name, shape=weight.shape, type=weight.type)
+    value.meta[_PLACE] = len(function.inputs)  # a call may leave the last of the others out
+    function.inputs.append(value)
+    return value
+
+
+def _hand_on(call: ir.Node, inputs: Mapping[str, ir.Value], values: Mapping[str, ir.Value]) -> None:
+    """Give a function the weights that it takes as inputs."""
+    for key, wanted in inputs.items():
+        place = wanted.meta[_PLACE]
+        call.resize_inputs(place + 1)
+        call.replace_input_with(place, values[key])
+
+
+def _stand_in(decode: ir.Node, value: ir.Value) -> None:
+    """Put `value` in the place of the call that decodes it."""
+    output, graph = decode.outputs[0], decode.graph
+    assert graph is not None
+    name = output.name
+    if output.is_graph_output() and value.graph is not graph:  # a body can return only what it computes
+        copy = ir.node("Identity", [value])
+        graph.insert_before(decode, copy)
+        value = copy.outputs[0]
+    output.replace_all_uses_with(value, replace_graph_outputs=True)
+    graph.remove(decode, safe=True)
+    if value.producer() is not None:
+        value.name = name
 
 
 def _absent(name: str, dtype: ir.DataType, shape: Sequence[int]) -> ir.ExternalTensor:
@@ -207,6 +257,7 @@ class Decoder:
         level = self._reader.read(seed=seed, trial=trial, out=self._level)
         level += self._beta
         level /= self._alpha
+        level += 0  # -0 becomes +0, as in onnxruntime
         if self._places is not None:
             self._dense[self._places] = level
         dense: Array = self._dense.reshape(self._shape).astype(self._dtype, copy=False)

@@ -9,11 +9,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import EncodeError
 
 from onnx_analog.errors import ModelError, OutputError
 
@@ -44,7 +45,12 @@ def load(model: ModelLike) -> ir.Model:
     found = _from_proto(_read(path), str(path))
     for graph in [found.graph, *(function.graph for function in found.functions.values())]:
         ir.external_data.set_base_dir(graph, path.parent)
-    _check_external(found, path)
+    for tensor in [*external_tensors(found), *(held.as_tensor() for _, held in _external_constants(found))]:
+        _check_external(tensor, path)
+    for node, held in _external_constants(found):  # what writes models looks for external data in initializers only
+        tensor = held.as_tensor()
+        loaded = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
+        node.attributes[held.name] = ir.AttrTensor(held.name, loaded)
     return found
 
 
@@ -61,7 +67,7 @@ def _read(path: Path) -> onnx.ModelProto:
         raise ModelError(f"there is no file {str(path)!r}") from None
     except OSError as error:
         raise ModelError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
-    except (DecodeError, ValueError, onnx.parser.ParseError) as error:
+    except Exception as error:  # protobuf has a type of its own for each of its text formats
         raise ModelError(f"{str(path)!r} is not an ONNX model: it cannot be parsed") from error
 
 
@@ -130,16 +136,26 @@ def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
     return onnx.numpy_helper.from_array(dense, sparse.values.name)
 
 
-def _check_external(model: ir.Model, path: Path) -> None:
-    for tensor in external_tensors(model):
-        file = Path(tensor.path)
-        found = f"{str(path)!r} keeps tensor {tensor.name!r} in {file.name!r}, "
-        if not file.is_file():
-            raise ModelError(f"{found}which is not there. Put it beside the model.")
-        if file.is_symlink() or file.stat().st_nlink > 1:
-            raise ModelError(f"{found}which is a link, and onnx follows none. Copy the folder first: cp -rL.")
-        if file.stat().st_size < (tensor.offset or 0) + (tensor.length or 0):
-            raise ModelError(f"{found}which is too short for it. Copy or download it again.")
+def _check_external(tensor: Any, path: Path) -> None:
+    file = Path(tensor.path)
+    found = f"{str(path)!r} keeps tensor {tensor.name!r} in {file.name!r}, "
+    if not file.is_file():
+        raise ModelError(f"{found}which is not there. Put it beside the model.")
+    if file.is_symlink() or file.stat().st_nlink > 1:
+        raise ModelError(f"{found}which is a link, and onnx follows none. Copy the folder first: cp -rL.")
+    if file.stat().st_size < (tensor.offset or 0) + (tensor.length or 0):
+        raise ModelError(f"{found}which is too short for it. Copy or download it again.")
+
+
+def _external_constants(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Attr]]:
+    """Yield the nodes of all graphs and functions that hold a tensor whose data lie in another file."""
+    functions = [node for function in model.functions.values() for node in function.all_nodes()]
+    for node in [*model.graph.all_nodes(), *functions]:
+        for held in list(node.attributes.values()):
+            if held.is_ref() or held.type != ir.AttributeType.TENSOR:
+                continue
+            if isinstance(held.as_tensor(), ir.ExternalTensor):
+                yield node, held
 
 
 def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
@@ -221,8 +237,22 @@ def refuse_existing(paths: Mapping[Path, object] | list[Path], *, force: bool) -
 def _move(scratch: Mapping[Path, Path], *, force: bool) -> None:
     moves = [(file, folder / file.name) for folder, inside in scratch.items() for file in sorted(inside.iterdir())]
     refuse_existing([final for _, final in moves], force=force)
-    for file, final in sorted(moves, key=lambda move: move[0].suffix != ".data"):  # what others refer to comes first
-        file.replace(final)
+    done: list[tuple[Path, Path]] = []
+    try:
+        for file, final in sorted(
+            moves, key=lambda move: move[0].suffix != ".data"
+        ):  # what others refer to comes first
+            aside = file.with_name(f"{file.name}.aside")
+            if final.exists():
+                final.replace(aside)
+            done.append((aside, final))
+            file.replace(final)
+    except OSError:
+        for aside, final in reversed(done):
+            final.unlink(missing_ok=True)
+            if aside.exists():
+                aside.replace(final)
+        raise
 
 
 @contextmanager

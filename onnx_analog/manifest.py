@@ -21,7 +21,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_origin, get_type_hints
 
 import numpy as np
 import onnx_ir as ir
@@ -31,6 +32,7 @@ from onnx_analog.errors import ManifestError
 from onnx_analog.stored import COMMAND_KEY, SOURCE_KEY, Protection, StoredTensor, lean, stored_tensors
 
 FORMAT = "onnx-analog-manifest/1"
+_FEW = 1000  # stored, or not stored: then too
 _EXACT = 10_000  # up to so many weights, the binomial coefficient is computed as an integer
 
 
@@ -179,7 +181,13 @@ class Manifest:
 
     def check(self, model: ir.Model) -> None:
         """Raise `ManifestError` naming the first tensor of `model` that this manifest does not describe."""
-        found = {entry.key: entry for entry in account(model).tensors}
+        actual = account(model)
+        for name in ("strategy", "scope", "bits_per_cell", "channel", "devices_per_cell", "header"):
+            if getattr(self, name) != getattr(actual, name):
+                raise ManifestError(
+                    f"the manifest is of another {name} than the model was protected with: they do not belong together"
+                )
+        found = {entry.key: entry for entry in actual.tensors}
         listed = {entry.key: entry for entry in self.tensors}
         for key in [*listed, *found]:
             if key not in found or key not in listed:
@@ -251,7 +259,7 @@ def mask_bits(total: int, stored: int) -> int:
     >>> mask_bits(1000, 1000)
     0
     """
-    if total <= _EXACT:
+    if total <= _EXACT or min(stored, total - stored) <= _FEW:
         return (math.comb(total, stored) - 1).bit_length()
     logarithm = math.lgamma(total + 1) - math.lgamma(stored + 1) - math.lgamma(total - stored + 1)
     return math.ceil(logarithm / math.log(2)) if 0 < stored < total else 0
@@ -279,8 +287,8 @@ def _entry(
         stored=tensor.count,
         classes=tuple(
             ClassEntry(
-                low=_bound(alpha, beta, span[0]) if in_scope else 0.0,
-                high=_bound(alpha, beta, span[1]) if in_scope else 0.0,
+                low=_bound(alpha, beta, span[0], tensor) if in_scope else 0.0,
+                high=_bound(alpha, beta, span[1], tensor) if in_scope else 0.0,
                 alpha=float(alpha),
                 beta=float(beta),
                 count=int(weights),
@@ -296,9 +304,10 @@ def _entry(
     )
 
 
-def _bound(alpha: Any, beta: Any, level: float) -> float:
+def _bound(alpha: Any, beta: Any, level: float, tensor: StoredTensor) -> float:
     """Return the magnitude that stands at one end of the span, as exactly as float32 α and β tell it."""
-    return float(np.float32((level + float(beta)) / float(alpha)))
+    bound = float(np.float32((level + float(beta)) / float(alpha)))
+    return bound if tensor.sign is None else max(0.0, bound)
 
 
 # ------------------------------------------------------------------------------------------------- reading
@@ -341,4 +350,23 @@ def _entry_from(body: Mapping[str, Any]) -> TensorEntry:
 
 def _known(cls: type, body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of `body` that this version knows."""
-    return {name: body[name] for name in cls.__dataclass_fields__}  # type: ignore[attr-defined]  # a dataclass
+    hints = get_type_hints(cls)
+    known = {name: body[name] for name in hints}
+    for name, value in known.items():
+        if not _is_of(value, hints[name]):
+            raise ManifestError(f"{name} is {json.dumps(value)[:40]} in the manifest, where it cannot be")
+    return known
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Return whether a JSON value may stand for a field of this type; counts are not negative."""
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    if hint == str | None:
+        return value is None or isinstance(value, str)
+    kind = get_origin(hint)
+    return kind is None or kind in (UnionType, Union) or isinstance(value, Mapping if kind is Mapping else list)

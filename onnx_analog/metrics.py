@@ -32,6 +32,8 @@ def top1(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) -> fl
     0.5
     """
     scores = outputs[0].reshape(len(outputs[0]), -1)
+    if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "biu"):
+        raise DataError(f"labels are whole numbers, one a sample, not {labels.dtype} of shape {labels.shape}")
     if labels is None or len(labels) != len(scores):
         raise DataError(
             f"top-1 needs a label for each sample: {0 if labels is None else len(labels)} for {len(scores)}"
@@ -56,8 +58,9 @@ def sqnr_db(outputs: Outputs, *, labels: NDArray[Any] | None = None, clean: Outp
     >>> round(sqnr_db([np.array([1.1, 0.0])], clean=[np.array([1.0, 0.0])]), 6)
     20.0
     """
-    signal = sum(float(np.square(c, dtype=np.float64).sum()) for c in clean)
-    noise = sum(float(np.square(o - c, dtype=np.float64).sum()) for o, c in zip(outputs, clean, strict=True))
+    pairs = [(o.astype(np.float64), c.astype(np.float64)) for o, c in zip(outputs, clean, strict=True)]
+    signal = sum(float(np.square(c).sum()) for _, c in pairs)
+    noise = sum(float(np.square(o - c).sum()) for o, c in pairs)
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(10 * np.log10(np.float64(signal) / np.float64(noise)))
 

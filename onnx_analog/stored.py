@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from onnx_analog.decoding import DOMAIN, INPUTS
 from onnx_analog.errors import ChannelError, ModelError
 from onnx_analog.header import Header
 from onnx_analog.randomness import blocks, stream
-from onnx_analog.tensors import scopes
+from onnx_analog.tensors import scopes, taken_names
 
 FORMAT = "1"
 FORMAT_KEY = "onnx_analog.format"
@@ -255,12 +256,30 @@ class StoredTensor:
 
     def _replace(self, name: str, plane: NDArray[Any]) -> None:
         value = self.inputs[name]
+        if len(tuple(value.uses())) > 1:  # another tool merged planes that were equal
+            value = self._own(name, value)
         tensor = ir.Tensor(plane, name=value.name)
         producer = value.producer()
         if producer is None:
             value.const_value = tensor
         else:
             producer.attributes["value"] = ir.AttrTensor("value", tensor)
+
+    def _own(self, name: str, shared: ir.Value) -> ir.Value:
+        """Return a copy of a plane that this call alone uses."""
+        taken = taken_names([self.graph])
+        wanted = next(f"{shared.name}_{number}" for number in count(1) if f"{shared.name}_{number}" not in taken)
+        if self.in_function:
+            node = ir.node("Constant", [], {"value": ir.AttrTensor("value", ir.tensor(self.plane(name)))})
+            self.graph.insert_before(self.node, node)
+            own = node.outputs[0]
+            own.name = wanted
+        else:
+            own = ir.Value(name=wanted, shape=shared.shape, type=shared.type, const_value=shared.const_value)
+            self.graph.register_initializer(own)
+        self.node.replace_input_with(INPUTS[self.node.op_type].index(name), own)
+        self.inputs[name] = own
+        return own
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of each plane's bytes, as hex."""
@@ -272,6 +291,8 @@ class StoredTensor:
 def stored_tensors(model: ir.Model) -> list[StoredTensor]:
     """Return the protected tensors of `model`, in the order in which they stand in it."""
     found = [_stored(*call) for call in _calls(model)]
+    if not found:
+        raise ModelError("the model holds no protected tensor: another tool decoded it. Protect the original again.")
     for tensor in found:
         if len(tensor.inputs) != len(INPUTS[tensor.node.op_type]) or tensor.alpha.size != tensor.beta.size:
             raise ModelError(f"tensor {tensor.key!r}: the call that decodes it is damaged. Protect the original again.")
@@ -295,8 +316,7 @@ def _stored(node: ir.Node, graph: ir.Graph, in_function: bool) -> StoredTensor:
 
 def cells_of(tensor: StoredTensor, cells: tuple[int, ...]) -> int | NDArray[np.int64]:
     """Return the cells of each stored weight: one number, or one for each (N,)."""
-    of_each: int | NDArray[np.int64] = encoding.of_each(np.array(cells), tensor.class_index)
-    return of_each
+    return cells[0] if tensor.class_index is None else np.array(cells)[tensor.class_index]
 
 
 class Reader:

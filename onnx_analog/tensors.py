@@ -160,13 +160,15 @@ def find(model: ir.Model, selection: Selection | None = None) -> Found:
 
 def all_tensors(model: ir.Model) -> Iterator[Weight]:
     """Yield every initializer and every Constant tensor of `model`, with a key that no other has."""
-    seen: dict[str, int] = {}
+    seen: set[str] = set()
     for scope, graph, in_function in scopes(model):
         for value, node in _tensors_of(graph):
-            key = f"{scope}{value.name}"
-            seen[key] = seen.get(key, 0) + 1
-            if seen[key] > 1:  # "a/w" in the main graph beside "w" in scope "a/"
-                key = f"{key}#{seen[key]}"
+            key = name = f"{scope}{value.name}"
+            number = 1
+            while key in seen:  # "a/w" in the main graph beside "w" in scope "a/"
+                number += 1
+                key = f"{name}#{number}"
+            seen.add(key)
             yield Weight(key, scope, graph, value, node, in_function)
 
 

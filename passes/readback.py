@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnx_analog.channels import Channel
+from onnx_analog.encoding import Bits, Bytes, Floats
 from onnx_analog.errors import OptionError
-from onnx_analog.stored import Protection, Reader, read_header, stored_tensors, with_channel
+from onnx_analog.stored import Protection, Reader, StoredTensor, read_header, stored_tensors, with_channel
 
 __all__ = ["ReadbackPass"]
 
@@ -49,10 +50,15 @@ class ReadbackPass(ir.passes.FunctionalPass):
         """Return a perturbed copy of `model`."""
         protection = with_channel(Protection.of(model), self.channel)
         perturbed = model.clone()
-        for tensor in stored_tensors(perturbed):
-            level = Reader(tensor, protection).read(seed=self.seed, trial=self.trial)
-            header = read_header(tensor, protection, seed=self.seed, trial=self.trial)
+        tensors = stored_tensors(perturbed)
+        reads = [self._read(tensor, protection) for tensor in tensors]
+        for tensor, (level, header) in zip(tensors, reads, strict=True):
             tensor.replace_level(level)
             if protection.header is not None:
                 tensor.replace_header(*header)
         return ir.passes.PassResult(perturbed, modified=True)
+
+    def _read(self, tensor: StoredTensor, protection: Protection) -> tuple[Floats, tuple[Bits | None, Bytes | None]]:
+        """Return levels, and signs and classes, of one tensor."""
+        level = Reader(tensor, protection).read(seed=self.seed, trial=self.trial)
+        return level, read_header(tensor, protection, seed=self.seed, trial=self.trial)

@@ -371,7 +371,7 @@ def test_a_move_that_fails_takes_back_those_before(old, tmp_path, monkeypatch):
     def replace(self: Path, target: Path) -> Path:
         if Path(target) == tmp_path / "b" and self.read_bytes() == b"new":
             raise PermissionError(13, "Permission denied")
-        return real(self, target)
+        return Path(real(self, target))
 
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(OutputError, match="Permission denied"):
@@ -385,7 +385,7 @@ def test_data_are_moved_before_the_model_that_refers_to_them(tmp_path, monkeypat
 
     def replace(self: Path, target: Path) -> Path:
         moved.append(self.name)
-        return real(self, target)
+        return Path(real(self, target))
 
     monkeypatch.setattr(Path, "replace", replace)
     write_all({tmp_path / "n.onnx": writer(made("matmul"))})

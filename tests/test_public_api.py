@@ -34,7 +34,7 @@ def test_what_is_public_is_documented(name):
     found = getattr(oa, name, None) or getattr(passes, name)
     assert callable(found)
     first = (inspect.getdoc(found) or "").partition("\n")[0]
-    assert first.endswith(".") or first.endswith("`.")
+    assert first.endswith(".")
     assert len(first) > 20
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from onnx_analog.channels import GaussianNoise, resolve
+from onnx_analog.channels import GaussianChannel, GaussianNoise, from_dict, resolve
 from onnx_analog.decoding import DOMAIN
 from onnx_analog.errors import ChannelError, ModelError
 from onnx_analog.passes import ProtectPass, PrunePass, ReadbackPass
@@ -18,6 +18,7 @@ from onnx_analog.stored import (
     StoredTensor,
     cells_of,
     is_protected,
+    lean,
     stored_tensors,
     with_channel,
 )
@@ -115,9 +116,12 @@ def test_tensors_are_found_again_after_a_round_trip_through_bytes(name):
 def test_protection_is_kept_in_the_metadata(channel):
     options = {"strategy": "mapping", "scope": "model", "cells_small": 3, "bits_per_cell": 4}
     found = Protection.of(protected(made("matmul"), channel=resolve(channel), **options))
-    assert found == Protection(
-        strategy="mapping", scope="model", cells=(3, 3), bits_per_cell=4, channel=resolve(channel)
-    )
+    kept = from_dict(lean(resolve(channel).to_dict()))  # all but residuals, which a Gaussian channel does not draw
+    assert found == Protection(strategy="mapping", scope="model", cells=(3, 3), bits_per_cell=4, channel=kept)
+    original, level = resolve(channel), np.linspace(*kept.span, 50)
+    assert isinstance(kept, GaussianChannel)
+    assert isinstance(original, GaussianChannel)
+    assert same_bits([kept.std(level)], [original.std(level)])
 
 
 def test_a_plain_model_has_none():

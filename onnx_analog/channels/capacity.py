@@ -8,6 +8,7 @@ of v equal steps between the extreme means.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -73,11 +74,11 @@ def blahut_arimoto(chances: Doubles) -> Capacity:
         with np.errstate(divide="ignore"):
             divergence = own - chances @ np.where(output > 0, np.log(np.maximum(output, 1e-300)), 0)
         low, high = float(share @ divergence), float(divergence.max())
-        if high - low < _TOLERANCE_BITS * np.log(2):
+        if high - low < _TOLERANCE_BITS * math.log(2):
             break
         share = share * np.exp(divergence - high)
         share /= share.sum()
-    return Capacity(low / np.log(2), share)
+    return Capacity(low / math.log(2), share)
 
 
 def limited(means: Doubles, stds: Doubles, *, write_levels: int, read_levels: int) -> Capacity:

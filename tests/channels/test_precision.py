@@ -8,6 +8,7 @@ import pytest
 from onnx_analog import channels
 from onnx_analog.channels import GaussianNoise, TableChannel
 from onnx_analog.channels.empirical import EmpiricalChannel
+from onnx_analog.channels.pcm import pcm_partial_reset
 from onnx_analog.channels.precision import LimitedPrecision, rounded
 from onnx_analog.channels.statistical import StatisticalPcm
 from onnx_analog.errors import ChannelError
@@ -83,7 +84,7 @@ def test_cells_on_one_device_still_share_it():
     assert found.std() == pytest.approx(np.sqrt(shared**2 + own), rel=clipped + 4 / np.sqrt(2 * found.size))
 
 
-@pytest.mark.parametrize("inner", [StatisticalPcm(), EmpiricalChannel(table=channels.resolve("pcm-partial-reset"))])
+@pytest.mark.parametrize("inner", [StatisticalPcm(), EmpiricalChannel(table=pcm_partial_reset())])
 def test_any_channel_can_be_inside(inner):
     channel = LimitedPrecision(inner=inner, write_bits=6, read_bits=6)
     low, high = channel.span

@@ -1,0 +1,471 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+import scipy.stats
+from numpy.typing import NDArray
+
+import onnx_analog as oa
+from onnx_analog.channels import GaussianNoise
+from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.data import Dataset
+from onnx_analog.errors import ChannelError, DataError, ModelError, OptionError
+from onnx_analog.evaluation import Decoder, Evaluation, Network, interval
+from onnx_analog.stored import Protection, stored_tensors
+from onnx_analog.strategies import STRATEGIES
+from onnx_analog.tensors import find
+from onnx_analog.testing import assert_law, assert_std
+from tests.models import QUIET, ZOO, U, f32, feeds, made, model, run, same_bits
+
+Weights = dict[str, NDArray[Any]]
+
+LINEAR = "net (float[n, 16] x) => (float[n, 32] y) <float[16, 32] w = random> { y = MatMul(x, w) }"
+FIXED = LINEAR.replace("n, ", "4, ")
+TWO_INPUTS = """
+    net (int64[n, 3] tokens, float[n, 16] z) => (float[n, 16] y) <float[20, 16] w = random, int64[1] axis = {1}> {
+        found = Gather(w, tokens)
+        sum = ReduceSum <keepdims = 0> (found, axis)
+        y = Add(sum, z)
+    }"""
+BATCH_NORM = """
+    net (float[n, 16, 8, 8] x) => (float[n, 32, 4, 4] y)
+    <float[32, 16, 3, 3] w = random, float[32] b = random, float[32, 32, 3, 3] v = random,
+     float[32] scale = random, float[32] shift = random, float[32] mean = random,
+     float[32] variance = {twelves}> {
+        first = Conv <pads = [1, 1, 1, 1]> (x, w, b)
+        normal = BatchNormalization (first, scale, shift, mean, variance)
+        active = Relu(normal)
+        second = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (active, v)
+        y = Relu(second)
+    }""".replace("twelves", ", ".join("12" * 16))
+IMAGENET: dict[str, tuple[float, ...]] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def protected(plain: ir.Model, **options: Any) -> ir.Model:
+    return oa.protect(plain, **{"channel": QUIET, **options}).model
+
+
+def drawn(*shape: int, seed: int = 1) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def rows(count: int, labels: bool = False) -> Dataset:
+    """Return inputs of LINEAR, and labels that are right for about one in 32."""
+    given = np.random.default_rng(2).integers(32, size=count) if labels else None
+    return Dataset({"x": drawn(count, 16)}, given)
+
+
+def weights(network: Network, found: ir.Model, **trial: int) -> Weights:
+    return {name: Decoder(tensor, Protection.of(found)).weights(**trial) for name, tensor in network.tensors.items()}
+
+
+# ------------------------------------------------------------------------------- evaluate and readback are one
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_trial_computes_what_the_model_read_back_computes(name):
+    found = protected(made(name))
+    network = Network(found)
+    session = network.session(weights(network, found, seed=3, trial=2))
+    for given in feeds(made(name)):
+        outputs = session.run(None, given)
+        for decoded in (False, True):
+            assert same_bits(outputs, run(oa.readback(found, seed=3, trial=2, decoded=decoded).model, given))
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_without_noise_a_network_computes_what_onnxruntime_does(name):
+    found = protected(made(name))
+    for network, alone in ((Network(made(name)), made(name)), (Network(found), found)):
+        session = network.session({name: tensor.decode() for name, tensor in network.tensors.items()})
+        assert all(same_bits(session.run(None, given), run(alone, given)) for given in feeds(alone))
+
+
+def test_convolutions_that_onnxruntime_fuses_and_repacks_have_the_weights_of_the_trial():
+    found, x = protected(model(BATCH_NORM)), drawn(2, 16, 8, 8)
+    network = Network(found)
+    for trial in range(2):
+        outputs = network.run(Dataset({"x": x}, None), weights(network, found, seed=0, trial=trial))
+        assert same_bits(outputs, run(oa.readback(found, trial=trial, decoded=True).model, {"x": x}))
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.7])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("name", ["two scales", "float16", "bfloat16 behind a cast", "double", "if"])
+def test_a_trial_has_the_weights_of_the_model_read_back(name, strategy, sparsity):
+    found = protected(made(name), strategy=strategy, sparsity=sparsity, header_channel=GaussianNoise(sigma=0.5))
+    decoders = [Decoder(tensor, Protection.of(found)) for tensor in stored_tensors(found)]
+    for trial in (0, 1, 0):  # buffers are used again
+        expected = [w.array() for w in find(oa.readback(found, seed=5, trial=trial, decoded=True).model).weights]
+        assert same_bits([decoder.weights(seed=5, trial=trial) for decoder in decoders], expected)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_channel_that_reads_cell_by_cell_is_read_so(strategy):
+    channel = LimitedPrecision(inner=QUIET, read_bits=6)
+    found = protected(made("matmul"), strategy=strategy, channel=channel, cells_small=3)
+    (tensor,) = stored_tensors(found)
+    (expected,) = find(oa.readback(found, trial=1, decoded=True).model).weights
+    assert same_bits([Decoder(tensor, Protection.of(found)).weights(seed=0, trial=1)], [expected.array()])
+
+
+def test_values_are_those_of_the_models_read_back():
+    found, data = protected(model(LINEAR), cells_large=1), rows(200, labels=True)
+    assert data.labels is not None
+    evaluated = oa.evaluate(found, data, trials=3, seed=7)
+    scores = [run(part.model, data.inputs)[0] for part in oa.readbacks(found, seed=7, trials=3)]
+    assert evaluated.values == tuple((score.argmax(axis=1) == data.labels).mean() for score in scores)
+    assert evaluated.clean == (run(found, data.inputs)[0].argmax(axis=1) == data.labels).mean()
+    assert (evaluated.metric, evaluated.samples, evaluated.seed) == ("top1", 200, 7)
+
+
+def test_a_weight_of_a_function_that_is_called_twice_is_read_once():
+    network = Network(protected(made("function")))
+    assert [tensor.key for tensor in network.tensors.values()] == ["local.project()/w"]
+
+
+def test_the_model_is_not_changed():
+    found = protected(made("if"))
+    before = ir.to_proto(found).SerializeToString()
+    Network(found)
+    assert ir.to_proto(found).SerializeToString() == before
+
+
+# --------------------------------------------------------------------------------------------------- batches
+
+
+@pytest.mark.parametrize("batch", [1, 3, 10, 64])
+def test_outputs_do_not_depend_on_the_batch(batch):
+    data, plain = rows(10), model(LINEAR)
+    (found,), (whole,) = Network(plain).run(data, batch=batch), run(plain, data.inputs)
+    w = plain.graph.initializers["w"].const_value
+    assert w is not None
+    sums = 2 * 16 * U * np.abs(data.inputs["x"]) @ np.abs(w.numpy())  # either sum of 16 rounds at most so much
+    assert (np.abs(found - whole) <= sums).all()
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_values_do_not_depend_on_the_batch(batch):
+    found = protected(model(LINEAR))
+    values = [oa.evaluate(found, rows(50, labels=True), trials=2, batch=size).values for size in (10, batch)]
+    assert values[0] == values[1]
+
+
+@pytest.mark.parametrize("count", [1, 4, 10])
+def test_a_model_with_a_fixed_batch_takes_any_number_of_samples(count):
+    (found,) = Network(model(FIXED)).run(rows(count), batch=64)
+    padded = np.resize(rows(count).inputs["x"], (12, 16))
+    expected = np.concatenate([run(model(FIXED), {"x": padded[start : start + 4]})[0] for start in (0, 4, 8)])
+    assert same_bits([found], [expected[:count]])
+
+
+def test_a_model_may_have_several_inputs():
+    tokens, z = np.random.default_rng(0).integers(20, size=(7, 3)), drawn(7, 16)
+    found = protected(model(TWO_INPUTS))
+    network = Network(found)
+    assert [(i.name, i.dtype, i.shape) for i in network.inputs] == [
+        ("tokens", np.int64, ("n", 3)),
+        ("z", np.float32, ("n", 16)),
+    ]
+    data = Dataset({"tokens": tokens, "z": z}, None)
+    perturbed = oa.readback(found, trial=1).model
+    outputs = network.run(data, weights(network, found, seed=0, trial=1), batch=7)
+    assert same_bits(outputs, run(perturbed, data.inputs))
+
+
+# -------------------------------------------------------------------------------------------------- the noise
+
+
+@pytest.mark.parametrize("cells", [1, 25])
+def test_the_output_of_a_linear_model_is_off_by_the_noise_over_the_root_of_its_cells(cells):
+    found, x = protected(model(LINEAR), strategy="sign", cells_small=cells), drawn(1, 16)
+    (tensor,) = stored_tensors(found)
+    errors = outputs_off(found, Dataset({"x": x}, None), trials=40)
+    # y_j = Σ x_i·w_ij, each w_ij off by ±ε/(α√cells); rounding is below a thousandth of that
+    std = QUIET.sigma * float(np.linalg.norm(x)) / float(tensor.alpha[0]) / math.sqrt(cells)
+    assert_law(errors, scipy.stats.norm(scale=std).cdf)
+    assert_std(errors, std)
+
+
+def outputs_off(found: ir.Model, data: Dataset, *, trials: int) -> NDArray[np.float64]:
+    """Return what the first output is off by in each trial."""
+    errors = []
+
+    def keep(outputs: list[NDArray[Any]], *, labels: object, clean: list[NDArray[Any]]) -> float:
+        errors.append(outputs[0].astype(np.float64) - clean[0])
+        return 0.0
+
+    oa.evaluate(found, data, trials=trials, metric=keep)
+    assert not errors.pop().any()  # the metric of the clean outputs
+    return np.stack(errors)
+
+
+@pytest.mark.parametrize("cells", [4, 10**8])
+def test_sqnr_grows_by_10_db_for_ten_times_the_cells(cells):
+    data = rows(8)
+    one, many = (protected(model(LINEAR), strategy="sign", cells_small=count) for count in (1, cells))
+    ratios = [oa.evaluate(found, data, trials=3).sqnr_db for found in (one, many)]
+    errors = outputs_off(many, data, trials=3)
+    (tensor,) = stored_tensors(one)
+    sums = np.abs(data.inputs["x"]) @ (np.abs(tensor.decode()) + 1 / tensor.alpha[0])
+    # σ/√cells rounds once. A level, its weight and two sums of 16 round; the noise is the smaller, the more cells
+    rounding = U + 40 * U * float(np.sqrt(np.mean(sums**2) / np.mean(errors**2)))
+    gain = np.subtract(ratios[1], ratios[0])
+    assert np.abs(gain - 10 * math.log10(cells)).max() <= 20 * math.log10(1 + 2 * rounding)
+
+
+def test_with_very_many_cells_nothing_is_lost():
+    found = oa.evaluate(protected(model(LINEAR), cells_small=10**10, cells_large=10**10), rows(64), trials=3)
+    assert found.metric == "agreement"
+    assert found.values == (1.0, 1.0, 1.0)
+
+
+def test_half_the_noise_of_another_channel_is_6_db():
+    found, data = protected(model(LINEAR)), rows(8)
+    loud, quiet = (oa.evaluate(found, data, trials=2, channel=f"gaussian:sigma={s}").sqnr_db for s in (0.5, 0.25))
+    assert np.subtract(quiet, loud) == pytest.approx(20 * math.log10(2), abs=0.001)  # dB, of noise at 1e-4 of itself
+    with pytest.raises(ChannelError, match=r"-0.65 to 0.75.* holds 0 to 1"):
+        oa.evaluate(found, data, channel="gaussian:low=0,high=1")
+
+
+# ------------------------------------------------------------------------------------------------ the account
+
+
+def test_the_same_call_gives_the_same_numbers():
+    found, data = protected(model(LINEAR)), rows(50, labels=True)
+    one, same, longer = (oa.evaluate(found, data, trials=trials, seed=3) for trials in (3, 3, 5))
+    assert one == same
+    assert longer.values[:3] == one.values
+    assert len(set(longer.sqnr_db)) == 5
+
+
+def test_seeds_are_apart():
+    found, data = protected(model(LINEAR)), rows(8)
+    ratios = [oa.evaluate(found, data, trials=3, seed=seed).sqnr_db for seed in range(3)]
+    assert len({ratio for of_seed in ratios for ratio in of_seed}) == 9
+
+
+def test_a_plain_model_has_no_trials():
+    found = oa.evaluate(model(LINEAR), rows(20, labels=True), trials=25)
+    assert (found.values, found.mean, found.std, found.ci95, found.sqnr_db) == ((), None, None, None, ())
+    assert found.clean == oa.evaluate(protected(model(LINEAR)), rows(20, labels=True), trials=0).clean
+
+
+def test_only_the_first_samples_count():
+    found = protected(model(LINEAR))
+    assert oa.evaluate(found, rows(50, labels=True), samples=20, trials=2) == oa.evaluate(
+        found, rows(50, labels=True).head(20), trials=2
+    )
+
+
+def test_labels_make_it_top1_and_many_scores_agreement_and_one_sqnr():
+    found = protected(model(LINEAR))
+    single = protected(model(LINEAR.replace("32", "1")), selection=oa.Selection(min_size=1))
+    kinds = [(found, rows(9, labels=True)), (found, rows(9)), (single, rows(9))]
+    evaluated = [oa.evaluate(network, data, trials=1) for network, data in kinds]
+    assert [e.metric for e in evaluated] == ["top1", "agreement", "sqnr_db"]
+    assert evaluated[1].clean == 1
+    assert (evaluated[2].clean, evaluated[2].values) == (None, evaluated[2].sqnr_db)
+
+
+def test_progress_is_called_after_each_trial():
+    calls = []
+    oa.evaluate(protected(model(LINEAR)), rows(2), trials=3, progress=lambda: calls.append(1))
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"trials": -1}, {"seed": -1}, {"batch": 0}, {"samples": 0}, {"samples": -1}], ids=str
+)
+def test_numbers_out_of_range_are_refused(wrong):
+    with pytest.raises(OptionError, match=next(iter(wrong))):
+        oa.evaluate(protected(model(LINEAR)), rows(2), **wrong)
+
+
+# -------------------------------------------------------------------------------------------------- reference
+
+
+def test_the_reference_is_the_original():
+    plain, inputs = model(LINEAR), rows(100).inputs
+    data = Dataset(inputs, run(plain, inputs)[0].argmax(axis=1))  # the original is always right
+    pruned = oa.prune(plain, sparsity=0.9).model
+    found = oa.evaluate(protected(pruned), data, trials=2, reference=plain)
+    assert found.reference == oa.evaluate(plain, data).clean == 1
+    assert found.clean == oa.evaluate(pruned, data).clean != found.reference
+
+
+def test_without_labels_the_reference_is_compared_with_the_clean_outputs():
+    plain, data = model(LINEAR), rows(100)
+    pruned = oa.prune(plain, sparsity=0.9).model
+    tops = [run(part, data.inputs)[0].argmax(axis=1) for part in (plain, pruned)]
+    found = oa.evaluate(protected(pruned), data, trials=1, reference=plain)
+    assert found.reference == (tops[0] == tops[1]).mean()
+
+
+def test_a_reference_with_other_outputs_is_refused():
+    other = model(LINEAR.replace("32", "31"))
+    with pytest.raises(ModelError, match="not its original"):
+        oa.evaluate(protected(model(LINEAR)), rows(2), trials=0, reference=other)
+
+
+# ------------------------------------------------------------------------------------- functions of the user's
+
+
+@pytest.fixture
+def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "users_functions.py").write_text(
+        "import numpy as np\n"
+        "def worst(outputs, *, labels, clean):\n"
+        "    return float(np.abs(outputs[0] - clean[0]).max() + labels.sum())\n"
+        "def halved(array):\n"
+        "    return array / 2\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_a_metric_is_given_outputs_labels_and_clean_outputs(functions):
+    found, data = protected(model(LINEAR)), rows(5, labels=True)
+    assert data.labels is not None
+    evaluated = oa.evaluate(found, data, trials=2, metric="users_functions:worst")
+    errors = outputs_off(found, data, trials=2)
+    assert evaluated.values == tuple(float(np.float32(np.abs(e).max())) + data.labels.sum() for e in errors)
+    assert (evaluated.metric, evaluated.clean) == ("users_functions:worst", data.labels.sum())
+
+
+def test_a_function_makes_the_inputs(functions, tmp_path):
+    x = drawn(5, 16)
+    np.savez(tmp_path / "halves.npz", x=2 * x)
+    np.savez(tmp_path / "data.npz", x=x)
+    halved = oa.evaluate(
+        protected(model(LINEAR)), tmp_path / "halves.npz", trials=2, preprocess="users_functions:halved"
+    )
+    assert halved == oa.evaluate(protected(model(LINEAR)), tmp_path / "data.npz", trials=2)
+
+
+# ------------------------------------------------------------------------------------------------- statistics
+
+
+def evaluation(*values: float, **fields: Any) -> Evaluation:
+    return Evaluation(**{"metric": "top1", "samples": 10, "clean": 0.9, "values": values, **fields})
+
+
+def test_mean_standard_deviation_and_interval_by_hand():
+    found = evaluation(1.0, 2.0, 3.0)
+    assert (found.mean, found.std) == (2, 1)
+    assert found.ci95 == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 3, 25])
+def test_the_interval_is_student_s_t(count):
+    values = np.random.default_rng(count).normal(size=count)
+    error = values.std(ddof=1) / math.sqrt(count)
+    expected = scipy.stats.t.interval(0.95, count - 1, loc=values.mean(), scale=error)
+    assert interval(values.tolist()) == pytest.approx(expected, rel=1e-12)  # a few roundings
+
+
+def test_the_interval_holds_the_mean_95_times_of_100():
+    samples = np.random.default_rng(0).normal(size=(2000, 3))
+    ends = np.array([interval(row.tolist()) for row in samples])
+    held = int(((ends[:, 0] <= 0) & (ends[:, 1] >= 0)).sum())
+    assert scipy.stats.binomtest(held, 2000, 0.95).pvalue > 1e-4
+
+
+def test_one_trial_has_no_spread_and_none_no_mean():
+    assert (evaluation(0.5).mean, evaluation(0.5).std, evaluation(0.5).ci95) == (0.5, None, None)
+    assert (evaluation().mean, evaluation().std, evaluation().ci95) == (None, None, None)
+
+
+def test_json_has_the_promised_keys():
+    found = evaluation(0.5, 0.75, reference=0.95, sqnr_db=(20.0, 21.0)).to_dict()
+    ci95 = found.pop("ci95")
+    assert ci95 == pytest.approx([0.625 - 12.7062 * 0.125, 0.625 + 12.7062 * 0.125], abs=1e-5)
+    assert found == {
+        "metric": "top1",
+        "samples": 10,
+        "clean": 0.9,
+        "trials": 2,
+        "mean": 0.625,
+        "std": math.sqrt(2 * 0.125**2),
+        "values": [0.5, 0.75],
+        "reference": 0.95,
+        "sqnr_db": [20.0, 21.0],
+        "seed": 0,
+    }
+
+
+def test_numbers_that_json_does_not_have_are_null():
+    found = evaluation(math.inf, math.nan, clean=None, sqnr_db=(-math.inf, 1.0))
+    body = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert body["values"] == [None, None]
+    assert body["sqnr_db"] == [None, 1.0]
+    assert [body[name] for name in ("clean", "mean", "std", "reference")] == [None] * 4
+    assert body["ci95"] in (None, [None, None])
+
+
+def test_an_evaluation_prints_as_a_line():
+    assert str(evaluation(0.5, 0.75, reference=0.95)) == (
+        "top1 on 10 samples: original 0.9500, without noise 0.9000 with noise 0.6250 "
+        "(95 % interval -0.9633 to 2.2133, 2 trials)"
+    )
+    assert str(evaluation()) == "top1 on 10 samples: without noise 0.9000"
+
+
+# ------------------------------------------------------------------------------------------ what cannot be run
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LINEAR.replace("MatMul", "MatMuls"), "onnxruntime cannot run the model: .*MatMuls"),
+        (LINEAR.replace("[16, 32]", "[15, 32]"), "onnxruntime cannot run the model"),
+        ("net (string[n] x) => (string[n] y) { y = Identity(x) }", r"type tensor\(string\)"),
+    ],
+    ids=["operator", "shape", "text"],
+)
+def test_a_model_that_cannot_be_run_is_refused_in_one_line(text, message):
+    with pytest.raises(ModelError, match=message) as caught:
+        Network(model(text)).inputs  # noqa: B018 - types are looked at when they are needed
+    assert "\n" not in str(caught.value)
+
+
+def test_data_on_which_onnxruntime_fails_are_refused():
+    tokens = np.full((2, 3), 99)
+    with pytest.raises(DataError, match=r"onnxruntime failed on the data: .*Gather"):
+        Network(model(TWO_INPUTS)).run(Dataset({"tokens": tokens, "z": drawn(2, 16)}, None))
+
+
+def test_a_provider_that_is_not_there_is_refused_by_name():
+    with pytest.raises(OptionError, match=r"no provider 'Abacus' here: there are .*CPUExecutionProvider"):
+        Network(model(LINEAR), providers=["CPUExecutionProvider", "Abacus"])
+
+
+def test_a_protected_model_whose_weights_another_tool_decoded_is_refused():
+    found, decoded = protected(model(LINEAR)), model(LINEAR)
+    decoded.metadata_props.update(found.metadata_props)  # as tools that fold constants leave it
+    with pytest.raises(ModelError, match="protect"):
+        oa.evaluate(decoded, rows(2), trials=1)
+
+
+# ----------------------------------------------------------------------------------------------- a real network
+
+
+def test_resnet20_keeps_its_accuracy_and_loses_some_in_noise(trained_model, data_set):
+    path, images = trained_model("resnet20-cifar10.onnx"), data_set("cifar10-test")
+    with np.load(images) as file:
+        x, y = file["x"][:500], file["y"][:500]
+    normal = ((x / np.float32(255) - f32(IMAGENET["mean"])) / f32(IMAGENET["std"])).transpose(0, 3, 1, 2)
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    expected = (session.run(None, {"input": normal})[0].argmax(axis=1) == y).mean()
+
+    plain = oa.evaluate(path, images, samples=500, **IMAGENET)
+    assert plain.clean == expected
+    stored = oa.protect(path).model
+    assert oa.evaluate(stored, images, samples=500, trials=0, **IMAGENET).clean == expected
+    noisy = oa.evaluate(stored, images, samples=100, trials=2, **IMAGENET)
+    chance = scipy.stats.binom.isf(1e-4, 100, 0.1) / 100
+    assert chance < min(noisy.values) < plain.clean
