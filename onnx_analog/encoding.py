@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_analog import strategies
 from onnx_analog.channels.base import inside
-from onnx_analog.errors import ModelError
+from onnx_analog.errors import ModelError, OptionError
 
 Floats = NDArray[np.float32]
 Bits = NDArray[np.bool_]
@@ -252,3 +253,124 @@ def pack(bits: NDArray[Any]) -> Bytes:
 def unpack(packed: Bytes, count: int) -> Bits:
     """Return the first `count` bits of `packed`: the inverse of `pack`."""
     return np.unpackbits(packed, count=count, bitorder="little").view(np.bool_)
+
+
+# ------------------------------------------------------------------------------------------------- one scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """How the weights of one scope become planes: a row of the paper's Table 1, and its numbers.
+
+    Parameters
+    ----------
+    strategy : {"redundancy", "mapping", "sign", "raw"}
+        See `onnx_analog.strategies`.
+    cells_small, cells_large : int, >= 1
+        Cells per weight of either class. Strategies other than `redundancy` use `cells_small` for all.
+    large_fraction : float, 0 <= large_fraction <= 1
+        Share of the scope's stored weights, the largest, that are large; ties by flat index.
+    threshold : float, > 0, optional
+        Magnitudes above it are large; replaces `large_fraction`.
+
+    Raises
+    ------
+    OptionError
+        If one of them is out of its range.
+    """
+
+    strategy: str = "redundancy"
+    cells_small: int = 1
+    cells_large: int = 20
+    large_fraction: float = strategies.LARGE_FRACTION
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        strategies.strategy(self.strategy)
+        for name in ("cells_small", "cells_large"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if not 0 <= self.large_fraction <= 1:
+            raise OptionError(f"large_fraction is {self.large_fraction}; it must be from 0 to 1")
+        if self.threshold is not None and not 0 < self.threshold < float("inf"):
+            raise OptionError(f"threshold is {self.threshold}; it must be above 0 and finite")
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """Cells per weight of each class (K,)."""
+        return strategies.strategy(self.strategy).cells(self.cells_small, self.cells_large)
+
+    def classify(self, sizes: Sequence[NDArray[Any]]) -> list[Bytes | None]:
+        """Return the class of every stored weight of the scope, from `sizes`, one (N,) for each tensor."""
+        if len(self.cells) == 1:
+            return [None] * len(sizes)
+        if self.threshold is not None:
+            return [(magnitude(size) > np.float32(self.threshold)).view(np.uint8) for size in sizes]
+        cut = cut_largest(sizes, round(self.large_fraction * sum(size.size for size in sizes)))
+        indices: list[Bytes | None] = []
+        for size in sizes:
+            large, cut = mark_largest(size, cut)
+            indices.append(large.view(np.uint8))
+        return indices
+
+
+class Encoded(NamedTuple):
+    """One weight tensor as it is stored; `classes` (K,) are those of its scope."""
+
+    planes: Planes
+    classes: tuple[WeightClass, ...]
+
+
+def encode(weights: Sequence[NDArray[Any]], code: Code, *, span: Span) -> list[Encoded]:
+    """Return the weight tensors of one scope, which share classes, each as it is stored.
+
+    Parameters
+    ----------
+    weights : sequence of float arrays of any shapes
+        Finite numbers.
+    code : Code
+    span : (float, float)
+        Levels that the channel holds.
+
+    Raises
+    ------
+    ModelError
+        If the magnitudes of a class cannot be scaled to the span in float32.
+
+    Examples
+    --------
+    >>> (found,) = encode([np.array([0.5, 0.0, -1.0])], Code(strategy="sign"), span=(0.0, 1.0))
+    >>> found.planes.level, found.planes.sign, found.planes.mask
+    (array([0., 1.], dtype=float32), array([False,  True]), array([ True, False,  True]))
+    >>> decode(found)
+    array([ 0.5,  0. , -1. ], dtype=float32)
+    """
+    sign_in_header = strategies.strategy(code.strategy).sign_in_header
+    parts = [split(weight, sign_in_header=sign_in_header) for weight in weights]
+    indices = code.classify([size for size, _, _ in parts])
+    sizes = [size for size, _, _ in parts]
+    classes = tuple(_fit(sizes, indices, place, cells, span) for place, cells in enumerate(code.cells))
+    return [
+        Encoded(Planes(levels(size, index, classes, span=span), mask, sign, index), classes)
+        for (size, mask, sign), index in zip(parts, indices, strict=True)
+    ]
+
+
+def _fit(
+    sizes: Sequence[NDArray[Any]], indices: Sequence[Bytes | None], place: int, cells: int, span: Span
+) -> WeightClass:
+    """Return the class numbered `place`, fitted to its extremes over one scope."""
+    held = [size if index is None else size[index == place] for size, index in zip(sizes, indices, strict=True)]
+    held = [size for size in held if size.size]
+    if not held:
+        return empty_class(cells)
+    low, high = min(float(size.min()) for size in held), max(float(size.max()) for size in held)
+    return fit_class(low, high, span=span, cells=cells)
+
+
+def decode(stored: Encoded, level: Floats | None = None) -> Floats:
+    """Return the weights (n,) as float32 that `level` (N,), or the stored levels, stand for."""
+    planes, classes = stored
+    alpha, beta = (np.array([getattr(c, name) for c in classes], np.float32) for name in ("alpha", "beta"))
+    level = planes.level if level is None else level
+    return join(unlevel(level, planes.sign, planes.class_index, alpha, beta), planes.mask)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -22,19 +22,7 @@ from onnx_analog import strategies
 from onnx_analog.channels import Channel
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.decoding import DENSE_INPUTS, DOMAIN, IR_VERSION, MASKED_INPUTS, OLDEST_OPSET, VERSION, functions
-from onnx_analog.encoding import (
-    Bytes,
-    Planes,
-    WeightClass,
-    cut_largest,
-    empty_class,
-    fit_class,
-    levels,
-    magnitude,
-    mark_largest,
-    pack,
-    split,
-)
+from onnx_analog.encoding import Code, Encoded, encode, pack
 from onnx_analog.errors import ModelError, NothingToStore, OptionError
 from onnx_analog.header import Header
 from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, Protection, is_protected
@@ -98,19 +86,11 @@ class ProtectPass(ir.passes.InPlacePass):
     selection: Selection = field(default_factory=Selection)
 
     def __post_init__(self) -> None:
-        strategies.strategy(self.strategy)
-        for name in ("cells_small", "cells_large"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         if self.scope not in strategies.SCOPES:
             raise OptionError(f"scope is {self.scope!r}; choose from {', '.join(strategies.SCOPES)}")
-        if not 0 <= self.large_fraction <= 1:
-            raise OptionError(f"large_fraction is {self.large_fraction}; it must be from 0 to 1")
-        if self.threshold is not None and not 0 < self.threshold < float("inf"):
-            raise OptionError(f"threshold is {self.threshold}; it must be above 0 and finite")
         if not 1 <= self.bits_per_cell <= 8:
             raise OptionError(f"bits_per_cell is {self.bits_per_cell}; it must be from 1 to 8")
-        self._header()
+        self._protection()  # and with it code and header
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Protect `model` in place; nothing is changed unless all can be."""
@@ -121,16 +101,22 @@ class ProtectPass(ir.passes.InPlacePass):
             raise NothingToStore("no tensor of the model is selected, so there is nothing to store")
         _prepare(model)
         builder = _Builder(model)
-        for weight, code in coded:
-            builder.replace(weight, code)
+        for weight, stored in coded:
+            builder.replace(weight, stored)
         _finish(model, self._protection())
         return ir.passes.PassResult(model, modified=True)
+
+    @property
+    def code(self) -> Code:
+        """How the weights of one scope become planes."""
+        names = ("strategy", "cells_small", "cells_large", "large_fraction", "threshold")
+        return Code(**{name: getattr(self, name) for name in names})
 
     def _protection(self) -> Protection:
         return Protection(
             strategy=self.strategy,
             scope=self.scope,
-            cells=strategies.strategy(self.strategy).cells(self.cells_small, self.cells_large),
+            cells=self.code.cells,
             bits_per_cell=self.bits_per_cell,
             channel=self.channel,
             header=self._header(),
@@ -153,57 +139,19 @@ class ProtectPass(ir.passes.InPlacePass):
     def _groups(self, weights: Sequence[Weight]) -> list[list[Weight]]:
         return [list(weights)] if self.scope == "model" and weights else [[weight] for weight in weights]
 
-    def _encode(self, group: list[Weight]) -> Iterator[tuple[Weight, _Code]]:
-        """Yield the planes of each weight of one scope."""
-        setting = strategies.strategy(self.strategy)
-        parts = [_Part(*split(w.array(), sign_in_header=setting.sign_in_header)) for w in group]
-        indices = self._classify([part.size for part in parts], setting.classes)
-        cells = setting.cells(self.cells_small, self.cells_large)
+    def _encode(self, group: list[Weight]) -> Iterator[tuple[Weight, Encoded]]:
+        """Yield each weight of one scope and how it is stored."""
         try:
-            classes = [self._fit(parts, indices, place, cells[place]) for place in range(setting.classes)]
-            for place in (place for place, found in enumerate(classes) if found.low == found.high):
-                where = "the model" if self.scope == "model" else group[0].key
-                logger.warning("%s: no weight is %s, so that class is empty", where, ("small", "large")[place])
+            encoded = encode([weight.array() for weight in group], self.code, span=self.channel.span)
         except ModelError as error:
             if self.scope == "model":
                 raise
             logger.warning("%s stays digital: %s", group[0].key, error)
             return
-        for weight, part, index in zip(group, parts, indices, strict=True):
-            level = levels(part.size, index, classes, span=self.channel.span)
-            yield weight, _Code(Planes(level, part.mask, part.sign, index), classes)
-
-    def _classify(self, sizes: list[NDArray[Any]], classes: int) -> list[Bytes | None]:
-        if classes == 1:
-            return [None] * len(sizes)
-        if self.threshold is not None:
-            return [(magnitude(size) > np.float32(self.threshold)).view(np.uint8) for size in sizes]
-        cut = cut_largest(sizes, round(self.large_fraction * sum(size.size for size in sizes)))
-        indices: list[Bytes | None] = []
-        for size in sizes:
-            large, cut = mark_largest(size, cut)
-            indices.append(large.view(np.uint8))
-        return indices
-
-    def _fit(self, parts: list[_Part], indices: list[Bytes | None], place: int, cells: int) -> WeightClass:
-        """Return the class numbered `place`, fitted to its extremes over one scope."""
-        held = [p.size if i is None else p.size[i == place] for p, i in zip(parts, indices, strict=True)]
-        held = [size for size in held if size.size]
-        if not held:
-            return empty_class(cells)
-        low, high = min(float(size.min()) for size in held), max(float(size.max()) for size in held)
-        return fit_class(low, high, span=self.channel.span, cells=cells)
-
-
-class _Part(NamedTuple):
-    size: NDArray[Any]
-    mask: NDArray[np.bool_] | None
-    sign: NDArray[np.bool_] | None
-
-
-class _Code(NamedTuple):
-    planes: Planes
-    classes: Sequence[WeightClass]
+        for place in (place for place, found in enumerate(encoded[0].classes) if found.low == found.high):
+            where = "the model" if self.scope == "model" else group[0].key
+            logger.warning("%s: no weight is %s, so that class is empty", where, ("small", "large")[place])
+        yield from zip(group, encoded, strict=True)
 
 
 # ---------------------------------------------------------------------------------------------- the graph
@@ -256,10 +204,10 @@ class _Builder:
         self._empty: dict[int, ir.Value] = {}  # by graph
         self._last: dict[int, ir.Node] = {}  # by graph: what was inserted last, so that the order of tensors is kept
 
-    def replace(self, weight: Weight, code: _Code) -> None:
+    def replace(self, weight: Weight, stored: Encoded) -> None:
         """Put the planes, and the call that decodes them, in the place of `weight`."""
-        arrays = _arrays(code, weight.shape)
-        masked = code.planes.mask is not None
+        arrays = _arrays(stored, weight.shape)
+        masked = stored.planes.mask is not None
         inputs = [self._plane(weight, name, arrays[name]) for name in (MASKED_INPUTS if masked else DENSE_INPUTS)]
         attributes: dict[str, int | str] = {"dtype": int(weight.tensor.dtype), "key": weight.key}
         call = ir.node("DecodeMasked" if masked else "Decode", inputs, attributes, domain=DOMAIN)
@@ -306,8 +254,8 @@ class _Builder:
         return name
 
 
-def _arrays(code: _Code, shape: tuple[int, ...]) -> dict[str, NDArray[Any] | None]:
-    planes, classes = code
+def _arrays(stored: Encoded, shape: tuple[int, ...]) -> dict[str, NDArray[Any] | None]:
+    planes, classes = stored
     return {
         "level": planes.level,
         "mask": None if planes.mask is None else pack(planes.mask),
