@@ -481,7 +481,9 @@ def channel_fit(
     files.refuse_existing([path for path in (target, plot) if path], force=force)
     if plot is not None and not report.can_plot():
         raise click.ClickException(report.NO_PLOTS)
-    found = fitting.fit(pairs, input=input_, output=output_, log=log == "output", group=group, neighbours=neighbours)
+    asked: dict[str, Any] = {"input": input_, "output": output_, "group": group, "neighbours": neighbours}
+    with progress("fitting", fitting.STEPS) as advance:
+        found = fitting.fit(pairs, log=log == "output", progress=advance, **asked)
     writers = {target: files.write_text(json.dumps(found.channel.to_dict(), ensure_ascii=False) + "\n")}
     if plot is not None:
         writers[plot] = report.plot_channel(found.channel, (found.inputs, found.outputs))

@@ -300,10 +300,7 @@ def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Call
     figure, axes = _figure(5 if tabled else 3, height=3.8)
     if isinstance(channel, TableChannel):
         if pairs is not None:
-            some = slice(None, None, -(-pairs[0].size // _DRAWN))
-            axes[0].plot(
-                pairs[0][some], pairs[1][some], ".", markersize=1, alpha=0.3, color="#8c8c8c", label="measured"
-            )
+            axes[0].plot(*_some(*pairs), ".", markersize=1, alpha=0.3, color="#8c8c8c", label="measured")
         _plot_device(axes[:2], channel)
     low, high = channel.span
     level = inside(np.linspace(low, high, 120).astype(np.float32), channel.span)
@@ -319,12 +316,20 @@ def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Call
     return _saver(figure)
 
 
+def _some(x: Any, y: Any) -> tuple[Any, Any]:
+    """Return at most `_DRAWN` of the pairs, taken at random: of those in step with a sweep, whole inputs would miss."""
+    if x.size <= _DRAWN:
+        return x, y
+    chosen = stream(0, 0, "report", plane="pairs").choice(x.size, _DRAWN, replace=False)
+    return x[chosen], y[chosen]
+
+
 def _plot_device(axes: Any, channel: TableChannel) -> None:
     x, mean, std = (np.array(column) for column in (channel.inputs, channel.means, channel.stds))
     axes[0].plot(x, mean, color=_COLOURS["sign"], label="mean μ")
     axes[0].fill_between(x, mean - std, mean + std, alpha=0.25, color=_COLOURS["sign"], label="μ ± σ")
     axes[0].set(title="channel C", xlabel=f"input ({channel.input_scale.unit}, scaled)", ylabel="read")
-    axes[0].legend(fontsize="small")
+    axes[0].legend(fontsize="small", markerscale=4)
     level = np.linspace(*channel.span, 800)
     axes[1].plot(level, channel.inverse.input(level), ".", markersize=2, color=_COLOURS["mapping"])
     axes[1].set(title="inverse f = μ⁻¹ (least σ)", xlabel="level", ylabel="input, scaled")

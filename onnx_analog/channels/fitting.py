@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,18 +12,12 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Doubles, Source
-from onnx_analog.channels.measured import (
-    Reads,
-    TableChannel,
-    from_pairs,
-    knots_of,
-    read_columns,
-    read_labels,
-)
+from onnx_analog.channels.measured import Pairs, Reads, TableChannel, knots_of, read_columns, read_labels
 from onnx_analog.errors import ChannelError
 from onnx_analog.randomness import stream
 
 FOLDS = 5
+STEPS = 4  # of a fit: reading, sorting, choosing k, judging
 _ENOUGH = 200_000  # pairs; more would not change the choice
 _CANDIDATES = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597, 2584, 4181, 6765, 10946)
 
@@ -165,6 +160,7 @@ def fit(
     log: bool = False,
     group: str | None = None,
     neighbours: int | None = None,
+    progress: Callable[[], None] = lambda: None,
 ) -> Fit:
     """Return the channel of a CSV file of pairs, k chosen by cross-validation unless `neighbours` is given.
 
@@ -179,34 +175,30 @@ def fit(
     group : str, optional
         Name of the column that says which device a pair was measured on.
     neighbours : int, >= 1, optional
+    progress : function
+        Called after each of the `STEPS` steps.
 
     Raises
     ------
     ChannelError
         If the file is not such a file, or its pairs describe no channel.
     """
-    inputs, outputs = read_columns(path, (input, output))
+    columns = read_columns(path, (input, output))
     devices = read_labels(path, group) if group else None
-    source = Source(citation=f"{path.name}: {output} against {input}, {inputs.size:,} pairs")
-
-    def channel(k: int) -> TableChannel:
-        return from_pairs(
-            inputs,
-            outputs,
-            devices=devices,
-            neighbours=k,
-            name=path.stem,
-            units=(input, output),
-            log=log,
-            source=source,
-        )
-
-    first = channel(neighbours or 1)
-    x, y = first.input_scale.apply(inputs), first.output_scale.apply(outputs)
-    choice = None if neighbours else choose_neighbours(x, y)
-    final = first if choice is None or choice.neighbours == 1 else channel(choice.neighbours)
-    if not any(final.stds):
+    progress()
+    pairs = Pairs.of(columns[0], columns[1], devices=devices, name=path.stem, units=(input, output), log=log)
+    progress()
+    choice = None
+    if neighbours is None:
+        choice = choose_neighbours(pairs.inputs, pairs.outputs)
+        neighbours = choice.neighbours
+    progress()
+    source = Source(citation=f"{path.name}: {output} against {input}, {pairs.inputs.size:,} pairs")
+    channel = pairs.channel(neighbours, source=source)
+    if not any(channel.stds):
         raise ChannelError(
             f"{str(path)!r} shows no spread at any input: read each several times, or let --neighbours share reads"
         )
-    return Fit(channel=final, inputs=x, outputs=y, choice=choice, goodness=goodness(x, y))
+    good = goodness(pairs.inputs, pairs.outputs)
+    progress()
+    return Fit(channel=channel, inputs=pairs.inputs, outputs=pairs.outputs, choice=choice, goodness=good)

@@ -221,38 +221,79 @@ def from_pairs(
     ChannelError
         If the pairs describe no channel: what is wrong, and in which column.
     """
-    inputs, outputs = np.asarray(inputs, np.float64), np.asarray(outputs, np.float64)
-    _check_pairs(inputs, outputs, name=name, units=units, log=log)
-    scales = [
-        Scale(low=float(column.min()), high=float(column.max()), unit=unit, log=logarithmic)
-        for column, unit, logarithmic in zip((inputs, outputs), units, (False, log), strict=True)
-    ]
-    order = np.lexsort((outputs, inputs))  # sums then do not depend on the order of rows
-    reads = Reads.of(scales[0].apply(inputs[order]), scales[1].apply(outputs[order]))
-    if not 1 <= neighbours <= reads.distinct.size:
-        raise ChannelError(f"channel {name!r} has {reads.distinct.size} distinct inputs: neighbours is {neighbours}")
-    knots = knots_of(reads.distinct)
-    means, stds = reads.moments(knots, neighbours)
-    windows = [reads.window(knot, neighbours) for knot in knots]
-    labels = None if devices is None else np.unique(np.asarray(devices), return_inverse=True)[1][order]
-    shared = (
-        ()
-        if labels is None
-        else tuple(_between(reads.outputs[w], labels[w], s) for w, s in zip(windows, stds, strict=True))
-    )
-    return TableChannel(
-        name=name,
-        inputs=tuple(knots.tolist()),
-        means=tuple(means.tolist()),
-        stds=tuple(stds.tolist()),
-        input_scale=scales[0],
-        output_scale=scales[1],
-        provenance=source or Source(citation="measured pairs"),
-        neighbours=neighbours,
-        pairs=inputs.size,
-        between=shared,
-        residuals=tuple(_residuals(reads.outputs[window]) for window in windows),
-    )
+    pairs = Pairs.of(inputs, outputs, devices=devices, name=name, units=units, log=log)
+    return pairs.channel(neighbours, source=source)
+
+
+class Pairs(NamedTuple):
+    """Measured pairs on the scale of -1 to 1, sorted, so that no sum depends on the order of rows.
+
+    Attributes
+    ----------
+    inputs, outputs : float arrays of shape (pairs,)
+    labels : int array of shape (pairs,), or None
+        Number of the device that a pair was measured on.
+    scales : (Scale, Scale)
+        Of inputs and outputs.
+    name : str
+    """
+
+    inputs: Doubles
+    outputs: Doubles
+    labels: NDArray[np.intp] | None
+    scales: tuple[Scale, Scale]
+    name: str
+
+    @staticmethod
+    def of(
+        inputs: Doubles,
+        outputs: Doubles,
+        *,
+        devices: NDArray[Any] | None,
+        name: str,
+        units: tuple[str, str],
+        log: bool,
+    ) -> Pairs:
+        """Check, scale and sort pairs in a device's own units; see `from_pairs`."""
+        inputs, outputs = np.asarray(inputs, np.float64), np.asarray(outputs, np.float64)
+        _check_pairs(inputs, outputs, name=name, units=units, log=log)
+        ends = [(float(column.min()), float(column.max())) for column in (inputs, outputs)]
+        scales = (
+            Scale(low=ends[0][0], high=ends[0][1], unit=units[0]),
+            Scale(low=ends[1][0], high=ends[1][1], unit=units[1], log=log),
+        )
+        order = np.lexsort((outputs, inputs))
+        labels = None if devices is None else np.unique(np.asarray(devices), return_inverse=True)[1][order]
+        return Pairs(scales[0].apply(inputs[order]), scales[1].apply(outputs[order]), labels, scales, name)
+
+    def channel(self, neighbours: int, *, source: Source | None) -> TableChannel:
+        """Return the channel that the pairs describe; see `from_pairs`."""
+        reads = Reads.of(self.inputs, self.outputs)
+        if not 1 <= neighbours <= reads.distinct.size:
+            raise ChannelError(
+                f"channel {self.name!r} has {reads.distinct.size} distinct inputs: neighbours is {neighbours}"
+            )
+        knots = knots_of(reads.distinct)
+        means, stds = reads.moments(knots, neighbours)
+        windows = [reads.window(knot, neighbours) for knot in knots]
+        return TableChannel(
+            name=self.name,
+            inputs=tuple(knots.tolist()),
+            means=tuple(means.tolist()),
+            stds=tuple(stds.tolist()),
+            input_scale=self.scales[0],
+            output_scale=self.scales[1],
+            provenance=source or Source(citation="measured pairs"),
+            neighbours=neighbours,
+            pairs=self.inputs.size,
+            between=self._between(windows, stds),
+            residuals=tuple(_residuals(self.outputs[window]) for window in windows),
+        )
+
+    def _between(self, windows: Sequence[slice], stds: Doubles) -> tuple[float, ...]:
+        if self.labels is None:
+            return ()
+        return tuple(_between(self.outputs[w], self.labels[w], std) for w, std in zip(windows, stds, strict=True))
 
 
 class Reads(NamedTuple):
