@@ -456,6 +456,7 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
 @click.option("-o", "--output-file", "out", type=OUT, help="Channel file.  [default: PAIRS' name with .channel.json]")
 @click.option("--plot", type=OUT, help="Draw points, mean, σ, inverse and φ into this file (needs matplotlib).")
 @FORCE
+@JSON
 def channel_fit(
     pairs: Path,
     input_: str,
@@ -466,6 +467,7 @@ def channel_fit(
     out: Path | None,
     plot: Path | None,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Make a channel of PAIRS, a CSV file of measurements; the file is a channel anywhere: --channel mine.json.
 
@@ -490,4 +492,7 @@ def channel_fit(
     files.write_all(writers, force=force)
     if found.goodness.warning:
         logging.getLogger("onnx_analog").warning(found.goodness.warning)
-    show(report.fit_table(found), f"channel: {target}")
+    if as_json:
+        return print_json(found.to_dict())
+    show(report.fit_table(found), report.levels_table(found), f"channel: {target}")
+    return None

@@ -24,6 +24,7 @@ from onnx_analog.sweeps import Point
 
 NO_PLOTS = "no plot: matplotlib is not installed (pip install 'onnx-analog[report]')"
 _DRAWN = 5000  # measured pairs at most
+_ROWS = 20  # of a table of inputs at most
 _COLOURS = {"raw": "#8c8c8c", "sign": "#d1495b", "mapping": "#edae49", "redundancy": "#00798c"}
 
 
@@ -219,7 +220,23 @@ def fit_table(fit: Fit) -> Table:
     if good.p.size:
         made.add_row("skew of the reads at an input", f"{good.skew.min():.1f} to {good.skew.max():.1f}")
         made.add_row("excess kurtosis", f"{good.excess_kurtosis.min():.1f} to {good.excess_kurtosis.max():.1f}")
-        made.add_row("inputs where reads are not normal (KS, 1 %)", f"{good.rejected:.0%}")
+        made.add_row("inputs where reads are not normal (at 1 %)", f"{good.rejected:.0%}")
+    return made
+
+
+def levels_table(fit: Fit) -> Table:
+    """Return what the reads at each input are like; of very many inputs, some at equal steps."""
+    rows = [{**row, "rejects": bool(no)} for row, no in zip(fit.levels(), fit.goodness.rejects, strict=True)]
+    count = min(len(rows), _ROWS)
+    chosen = np.linspace(0, len(rows) - 1, count).round().astype(int).tolist()
+    made = table(
+        f"{fit.channel.input_scale.unit}", "mean read", "σ", "skew", "excess kurtosis", "KS distance", "normal?", left=0
+    )
+    for row in (rows[place] for place in chosen):
+        numbers = [f"{row[name]:.4f}" for name in ("mean", "std")]
+        shape = [f"{row[name]:.2f}" for name in ("skew", "excess_kurtosis", "ks_distance")]
+        made.add_row(f"{row['input']:.6g}", *numbers, *shape, "no" if row["rejects"] else "yes")
+    made.caption = f"{len(chosen)} of {len(rows)} inputs with 8 reads or more; all of them with --json"
     return made
 
 

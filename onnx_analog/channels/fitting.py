@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -18,6 +18,7 @@ from onnx_analog.randomness import stream
 
 FOLDS = 5
 STEPS = 4  # of a fit: reading, sorting, choosing k, judging
+_MOMENTS = 20  # reads from which on the law of skew and kurtosis is known well enough
 _ENOUGH = 200_000  # pairs; more would not change the choice
 _CANDIDATES = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597, 2584, 4181, 6765, 10946)
 
@@ -78,6 +79,9 @@ class Goodness:
     distance, p : float arrays of shape (n,)
         Kolmogorov-Smirnov distance of the standardised reads from the normal law, and its p-value. Mean and standard
         deviation are those of the same reads, so p is too large: what it rejects is certainly not normal.
+    moments_p : float array of shape (n,)
+        p-value of skew and kurtosis together (D'Agostino and Pearson 1973), which sees the tails that the distance does
+        not; 1 where there are fewer than 20 reads.
     """
 
     inputs: Doubles
@@ -85,18 +89,25 @@ class Goodness:
     excess_kurtosis: Doubles
     distance: Doubles
     p: Doubles
+    moments_p: Doubles
+
+    @property
+    def rejects(self) -> NDArray[np.bool_]:
+        """Where the normal law is rejected at 1 % over all inputs and both tests together (Bonferroni), shape (n,)."""
+        rejects: NDArray[np.bool_] = np.minimum(self.p, self.moments_p) < 0.01 / max(2 * self.p.size, 1)
+        return rejects
 
     @property
     def rejected(self) -> float:
-        """Share of inputs where the normal law is rejected at 1 % over all inputs together (Bonferroni)."""
-        return float(np.mean(self.p < 0.01 / max(self.p.size, 1))) if self.p.size else 0.0
+        """Share of inputs where the normal law is rejected."""
+        return float(np.mean(self.rejects)) if self.p.size else 0.0
 
     @property
     def warning(self) -> str | None:
         """Say in plain words where the normal law fails; None where it does not."""
         if not self.rejected:
             return None
-        worst = int(np.argmax(self.distance))
+        worst = int(np.argmin(np.maximum(self.p, 1e-300) * np.maximum(self.moments_p, 1e-300)))
         return (
             f"reads are not normal at {self.rejected:.0%} of the inputs (worst at {self.inputs[worst]:.3f}, on the "
             f"scale of -1 to 1: skew {self.skew[worst]:.1f}, excess kurtosis {self.excess_kurtosis[worst]:.1f}). "
@@ -110,15 +121,16 @@ def goodness(inputs: Doubles, outputs: Doubles, *, least: int = 8) -> Goodness:
     distinct, first = np.unique(inputs[order], return_index=True)
     parts = np.split(outputs[order], first[1:])
     rows = [_row(x, part) for x, part in zip(distinct, parts, strict=True) if part.size >= least and np.ptp(part) > 0]
-    columns = np.array(rows).reshape(-1, 5).T
-    return Goodness(inputs=columns[0], skew=columns[1], excess_kurtosis=columns[2], distance=columns[3], p=columns[4])
+    names = ("inputs", "skew", "excess_kurtosis", "distance", "p", "moments_p")
+    return Goodness(**dict(zip(names, np.array(rows).reshape(-1, len(names)).T, strict=True)))
 
 
 def _row(x: float, reads: Doubles) -> list[float]:
     standard = (reads - reads.mean()) / reads.std()
     test = scipy.stats.kstest(standard, "norm")
     moments = [float(np.mean(standard**power)) for power in (3, 4)]
-    return [x, moments[0], moments[1] - 3, float(test.statistic), float(test.pvalue)]
+    moments_p = float(scipy.stats.normaltest(reads).pvalue) if reads.size >= _MOMENTS else 1.0
+    return [x, moments[0], moments[1] - 3, float(test.statistic), float(test.pvalue), moments_p]
 
 
 # ------------------------------------------------------------------------------------------------- a CSV file
@@ -143,6 +155,38 @@ class Fit:
     outputs: Doubles
     choice: Choice | None
     goodness: Goodness
+
+    def levels(self) -> list[dict[str, float]]:
+        """Return, for each input that was read often enough, what its reads are like: one row each."""
+        good, scale = self.goodness, self.channel.input_scale
+        means = np.interp(good.inputs, self.channel.inputs, self.channel.means)
+        stds = np.interp(good.inputs, self.channel.inputs, self.channel.stds)
+        columns = {
+            "input": scale.undo(good.inputs),
+            "mean": means,
+            "std": stds,
+            "skew": good.skew,
+            "excess_kurtosis": good.excess_kurtosis,
+            "ks_distance": good.distance,
+            "ks_p": good.p,
+            "moments_p": good.moments_p,
+        }
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was found, ready for JSON; the channel itself is in its own file."""
+        return {
+            "name": self.channel.name,
+            "pairs": self.channel.pairs,
+            "distinct_inputs": int(np.unique(self.inputs).size),
+            "neighbours": self.channel.neighbours,
+            "held_out_nats": None if self.choice is None else {str(k): s for k, s in self.choice.scores.items()},
+            "span": list(self.channel.span),
+            "between_share": self.between_share,
+            "rejected": self.goodness.rejected,
+            "levels": self.levels(),
+        }
 
     @property
     def between_share(self) -> float | None:

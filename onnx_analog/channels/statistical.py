@@ -43,6 +43,7 @@ class _Fit:
     drift_std: Curve
     read: Curve
     source: Source
+    devices: int = 1  # that hold one conductance together
 
 
 def _log_clipped(slope: float, offset: float, low: float, high: float) -> Curve:
@@ -62,6 +63,17 @@ def _scaled(ascending: tuple[float, ...], g_max_us: float) -> Curve:
 _LEFT_OUT = "temperature, what cells of one weight share, and conductances that cannot be programmed"
 _AIHWKIT = "coefficients as distributed with IBM aihwkit, inference/noise/"
 
+_HERMES_DRIFT = _below(0.0945, _log_clipped(-0.0387, -0.0182, 0.0720, 0.13), Polynomial((0.0736, -0.0126, -0.0436)))
+
+
+def _hermes(devices: str) -> Source:
+    return Source(
+        citation=f"Le Gallo et al., Nature Electronics 6 (2023), {devices} for one conductance",
+        figure=f"{_AIHWKIT}hermes.py",
+        left_out=_LEFT_OUT,
+    )
+
+
 FITS = {
     "nandakumar2019": _Fit(
         g_max_us=25.0,
@@ -78,18 +90,21 @@ FITS = {
         t_0_s=200.0,
         t_read_s=512e-9,
         programming=_scaled((0.15781817, 2.32443916, -2.16310839, 0.68841818), 10.35),
-        drift_mean=_below(0.0945, _log_clipped(-0.0387, -0.0182, 0.0720, 0.13), Polynomial((0.0736, -0.0126, -0.0436))),
+        drift_mean=_HERMES_DRIFT,
         drift_std=_below(0.3039, _log_clipped(-0.0120, -0.0023, 0.0124, 0.04), Polynomial((0.0104, 0.0116, -0.0165))),
-        read=_below(
-            0.1591,
-            _log_clipped(-0.0078, 0.0038, 0.0179, 0.04),
-            Polynomial((0.0088, 0.0768, -0.1352, 0.0664)),
-        ),
-        source=Source(
-            citation="Le Gallo et al., Nature Electronics 6 (2023), one device a weight",
-            figure=f"{_AIHWKIT}hermes.py",
-            left_out=_LEFT_OUT,
-        ),
+        read=_below(0.1591, _log_clipped(-0.0078, 0.0038, 0.0179, 0.04), Polynomial((0.0088, 0.0768, -0.1352, 0.0664))),
+        source=_hermes("one device"),
+    ),
+    "hermes-2": _Fit(
+        g_max_us=20.7,
+        t_0_s=300.0,
+        t_read_s=512e-9,
+        programming=_scaled((0.16603222, 4.71806468, -8.48101252, 4.68961419), 20.7),
+        drift_mean=_HERMES_DRIFT,
+        drift_std=_below(0.3055, _log_clipped(-0.0117, -0.0057, 0.0091, 0.04), Polynomial((0.0073, 0.0093, -0.0118))),
+        read=_below(0.16, _log_clipped(-0.0117, -0.0069, 0.015, 0.04), Polynomial((0.0123, 0.0211, -0.0280, 0.0069))),
+        source=_hermes("two devices side by side"),
+        devices=2,
     ),
 }
 
@@ -103,8 +118,8 @@ class StatisticalPcm(CellwiseChannel):
 
     Parameters
     ----------
-    fit : {"nandakumar2019", "hermes"}
-        Which measurements.
+    fit : {"nandakumar2019", "hermes", "hermes-2"}
+        Which measurements; `hermes-2` holds one conductance in two devices.
     read_after_s : float, >= 0
         Seconds between the end of programming (t_0 after its start) and the read.
     compensated : bool
@@ -133,8 +148,8 @@ class StatisticalPcm(CellwiseChannel):
 
     @property
     def devices_per_cell(self) -> int:
-        """Two for a differential pair."""
-        return 2 if self.differential else 1
+        """Those that hold one conductance, twice as many for a differential pair."""
+        return FITS[self.fit].devices * (2 if self.differential else 1)
 
     @property
     def source(self) -> Source:

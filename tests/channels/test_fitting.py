@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from onnx_analog.channels import from_pairs
 from onnx_analog.channels.fitting import choose_neighbours, fit, goodness
@@ -61,12 +62,38 @@ def test_reads_of_two_points_are_rejected_everywhere():
     assert "100% of the inputs" in found.warning
 
 
+def test_tails_that_the_distance_does_not_see_are_rejected_too():
+    reads = scipy.stats.norm.ppf((np.arange(400) + 0.5) / 400)
+    assert not goodness(np.zeros(400), reads).rejects
+    reads[[0, 1, -2, -1]] *= 2
+    found = goodness(np.zeros(400), reads)
+    assert found.rejects
+    assert found.p > 0.9
+
+
+def test_few_reads_have_no_test_of_moments():
+    few, enough = (goodness(np.zeros(count), np.random.default_rng(0).normal(size=count)) for count in (19, 20))
+    assert few.moments_p == 1
+    assert 0 < enough.moments_p < 1
+
+
+def test_a_fit_tells_each_level_in_the_device_s_own_unit(tmp_path):
+    x, y = pairs(300, inputs=11, sigma=0.05)
+    found = fit(write(tmp_path / "pairs.csv", {"volts": 2 + x, "amps": 5 * y}), input="volts", output="amps")
+    rows = found.levels()
+    np.testing.assert_allclose([row["input"] for row in rows], np.linspace(1, 3, 11))
+    np.testing.assert_allclose([row["mean"] for row in rows], found.channel.means)
+    np.testing.assert_allclose([row["std"] for row in rows], found.channel.stds)
+    assert set(found.to_dict()) >= {"pairs", "neighbours", "span", "rejected", "levels"}
+
+
 def test_partial_reset_is_rejected_where_it_is_known_to_be_far_from_normal():
     folder = data_folder()
     path = needed(folder and folder / "pcm" / "pcm_partial_reset.csv", "the partial-reset measurements")
     found = fit(path, input="input_volts", output="resistance_ohm", log=True)
     assert found.goodness.excess_kurtosis.max() == pytest.approx(43, abs=0.5)
     assert found.goodness.skew.min() == pytest.approx(-4.4, abs=0.05)
+    assert found.goodness.rejects.sum() == 29  # docs/own_measurements.md says so
 
 
 def test_variance_between_devices_of_the_array():

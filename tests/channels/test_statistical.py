@@ -75,8 +75,15 @@ def test_a_pair_is_the_difference_of_two_devices():
 
 
 def test_pairs_take_two_devices():
-    assert StatisticalPcm(differential=True).devices_per_cell == 2
-    assert StatisticalPcm().devices_per_cell == 1
+    pairs = {
+        (fit, differential): StatisticalPcm(fit=fit, differential=differential).devices_per_cell
+        for fit in FITS
+        for differential in (False, True)
+    }
+    assert pairs == {
+        ("nandakumar2019", False): 1, ("nandakumar2019", True): 2, ("hermes", False): 1, ("hermes", True): 2,
+        ("hermes-2", False): 2, ("hermes-2", True): 4,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -113,6 +120,18 @@ def test_hermes_curves_at_hand_computed_points():
     assert fit.read(one)[0] == pytest.approx(0.0088 + 0.0768 - 0.1352 + 0.0664)
     small = np.array([0.05])
     assert fit.drift_mean(small)[0] == pytest.approx(np.clip(-0.0387 * np.log(0.05) - 0.0182, 0.0720, 0.13))
+
+
+def test_curves_of_two_hermes_devices_at_hand_computed_points():
+    fit = FITS["hermes-2"]
+    one = np.array([1.0])
+    assert fit.programming(one)[0] * 20.7 == pytest.approx(0.16603222 + 4.71806468 - 8.48101252 + 4.68961419)
+    assert fit.drift_mean(one)[0] == pytest.approx(0.0736 - 0.0126 - 0.0436)
+    assert fit.drift_std(one)[0] == pytest.approx(-0.0118 + 0.0093 + 0.0073)
+    assert fit.read(one)[0] == pytest.approx(0.0069 - 0.0280 + 0.0211 + 0.0123)
+    small = np.array([0.05])
+    assert fit.drift_std(small)[0] == pytest.approx(np.clip(-0.0117 * np.log(0.05) - 0.0057, 0.0091, 0.04))
+    assert fit.read(small)[0] == pytest.approx(np.clip(-0.0117 * np.log(0.05) - 0.0069, 0.015, 0.04))
 
 
 @pytest.mark.parametrize("options", [{"fit": "nobody1999"}, {"read_after_s": -1.0}, {"read_after_s": np.inf}])
