@@ -24,7 +24,7 @@ from onnx_analog.manifest import account as account_of
 from onnx_analog.passes import ProtectPass, PrunePass
 from onnx_analog.stored import COMMAND_KEY, SOURCE_KEY, Protection, is_protected, stored_tensors, with_channel
 from onnx_analog.strategies import PRESETS
-from onnx_analog.tensors import Selection, Weight, find
+from onnx_analog.tensors import Selection, Weight, all_tensors, consumers, find, scopes
 
 Paths = str | os.PathLike[str]
 
@@ -96,7 +96,8 @@ class Inspection:
     def batch_norm(self) -> str:
         """Say whether BatchNorm is folded into the convolutions, and what follows."""
         if self.batch_norms:
-            return f"apart ({self.batch_norms} nodes): its scales stay digital, so tensors have similar magnitudes"
+            nodes = f"{self.batch_norms} node{'s' * (self.batch_norms > 1)}"
+            return f"apart ({nodes}): its scales stay digital, so tensors have similar magnitudes"
         if not self.convolutions:
             return "none, and no convolution that it could be folded into"
         return "none in the graph: folded into the convolutions, or never there; keep --scope tensor"
@@ -118,7 +119,7 @@ def inspect(model: ModelLike, *, selection: Selection | None = None) -> Inspecti
     loaded = files.load(model)
     found = find(loaded, selection)
     protected = is_protected(loaded)
-    kinds = [node.op_type for graph in loaded.graphs() for node in graph]
+    kinds = [node.op_type for _, graph, _ in scopes(loaded) for node in graph]
     rows = [_row(weight, None) for weight in found.weights] + [_row(weight, why) for weight, why in found.skipped]
     if protected:
         rows = [{**_stored_row(tensor), "reason": None} for tensor in stored_tensors(loaded)]
@@ -155,7 +156,7 @@ def _stored_row(tensor: Any) -> dict[str, Any]:
         "shape": list(tensor.shape),
         "dtype": tensor.dtype.name,
         "weights": tensor.size,
-        "used_by": sorted(node.op_type for node, _ in tensor.node.outputs[0].uses()),
+        "used_by": sorted(consumers(tensor.node.outputs[0])),
         "largest": float(np.abs(tensor.decode().astype(np.float32, copy=False)).max(initial=0)),
     }
 
@@ -165,9 +166,10 @@ def _stored_row(tensor: Any) -> dict[str, Any]:
 
 def prune(model: ModelLike, *, sparsity: float, scope: str = "model", selection: Selection | None = None) -> Pruned:
     """Return a copy of `model` whose smallest weights are zero; see `onnx_analog.passes.PrunePass`."""
-    selection = selection or Selection()
-    pruned = pipeline.run([PrunePass(sparsity=sparsity, scope=scope, selection=selection)], files.load(model))
-    arrays = [weight.array() for weight in find(pruned, selection).weights]
+    loaded, step = files.load(model), PrunePass(sparsity=sparsity, scope=scope, selection=selection or Selection())
+    keys = {weight.key for weight in find(loaded, selection).weights}  # one that becomes all zero is selected no more
+    pruned = pipeline.run([step], loaded)
+    arrays = [weight.array() for weight in all_tensors(pruned) if weight.key in keys]
     return Pruned(pruned, sum(int((array == 0).sum()) for array in arrays), sum(array.size for array in arrays))
 
 
@@ -241,8 +243,10 @@ def protect(
     )
     passes = pipeline.protecting(step, sparsity=sparsity, prune_scope=prune_scope)
     loaded = files.load(model)
-    provenance = {SOURCE_KEY: _digest(model), COMMAND_KEY: command}
-    loaded.metadata_props.update({key: value for key, value in provenance.items() if value is not None})
+    for key, value in {SOURCE_KEY: _digest(model), COMMAND_KEY: command}.items():
+        loaded.metadata_props.pop(key, None)  # what it says is of another run
+        if value is not None:
+            loaded.metadata_props[key] = value
     protected = pipeline.run(passes, loaded)
     return Protected(protected, account_of(protected))
 
@@ -294,10 +298,13 @@ def readbacks(
     modifiers: Modifiers = NONE,
     decoded: bool = False,
 ) -> Iterator[Perturbed]:
-    """Yield the model of each trial, from 0 on; see `readback`."""
+    """Return the models of trials 0, 1, ..., each made when it is asked for; see `readback`."""
+    if trials < 0:
+        raise OptionError(f"trials is {trials}; it must be 0 or more")
     loaded = files.load(model)
-    for trial in range(trials):
-        yield readback(loaded, seed=seed, trial=trial, channel=channel, modifiers=modifiers, decoded=decoded)
+    _changed(loaded, channel, modifiers)  # what cannot be read is refused here, and not at the first trial
+    asked: dict[str, Any] = {"seed": seed, "channel": channel, "modifiers": modifiers, "decoded": decoded}
+    return (readback(loaded, trial=trial, **asked) for trial in range(trials))
 
 
 def account(model: ModelLike) -> Manifest:

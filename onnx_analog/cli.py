@@ -108,6 +108,8 @@ def demo(trials: int, seed: int, plot: Path) -> None:
     from onnx_analog import demo as story_of
     from onnx_analog import files, report
 
+    if report.can_plot():
+        report.check_plot(plot)
     story = story_of.begin()
     show(
         f"LeNet on {len(story.data):,} MNIST test images: {story.accuracy:.1%}; pruned by {story_of.SPARSITY:.0%}: "
@@ -433,9 +435,7 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
 
     found = _modifiers(changes).apply(channels.resolve(name))
     if plot is not None:
-        files.refuse_existing([plot], force=force)
-        if not report.can_plot():
-            raise click.ClickException(report.NO_PLOTS)
+        report.check_plot(plot)
         files.write_all({plot: report.plot_channel(found)}, force=force)
     if as_json:
         bits = capacity.of_channel(found).bits
@@ -481,8 +481,8 @@ def channel_fit(
 
     target = out or pairs.with_name(f"{pairs.stem}.channel.json")
     files.refuse_existing([path for path in (target, plot) if path], force=force)
-    if plot is not None and not report.can_plot():
-        raise click.ClickException(report.NO_PLOTS)
+    if plot is not None:
+        report.check_plot(plot)
     asked: dict[str, Any] = {"input": input_, "output": output_, "group": group, "neighbours": neighbours}
     with progress("fitting", fitting.STEPS) as advance:
         found = fitting.fit(pairs, log=log == "output", progress=advance, **asked)

@@ -1,6 +1,6 @@
 """The whole story on the packaged network: the paper's LeNet and 1,000 MNIST test images.
 
-examples/train_lenet.py made both; example/lenet-mnist.json says what it measured.
+examples/package_lenet.py packaged both; example/lenet-mnist.json says what it measured.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The storage manifest: which cell holds what, and what it all costs.
 
 `account` derives it from a protected model. The JSON form is specified by manifest.schema.json beside this module and
-explained in docs/manifest.md: a reader ignores fields that it does not know.
+explained in docs/formats.md: a reader ignores fields that it does not know.
 
 Cells, with b digital bits in a cell of the digital planes, N stored of n weights, K classes:
 

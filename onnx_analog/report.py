@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from onnx_analog.channels import Channel, GaussianChannel, TableChannel
 from onnx_analog.channels.base import inside
 from onnx_analog.channels.capacity import of_channel
 from onnx_analog.channels.fitting import Fit
+from onnx_analog.errors import OutputError
 from onnx_analog.evaluation import Evaluation
 from onnx_analog.manifest import Manifest
 from onnx_analog.randomness import stream
@@ -154,25 +156,38 @@ def points_table(points: Sequence[Point], title: str) -> Table:
     for strategy in dict.fromkeys(point.strategy for point in points):
         found = {point.cells: point for point in points if point.strategy == strategy}
         made.add_row(
-            strategy, STRATEGIES[strategy].row, *(cell_text(found[count]) for count in cells if count in found)
+            strategy,
+            STRATEGIES[strategy].row,
+            *(cell_text(found[count]) if count in found else "" for count in cells),
         )
-    made.caption = "accuracy in %, ± half of its 95 % interval [all-in cells per original weight]"
+    made.caption = f"{_unit(points)}, ± half of its 95 % interval [all-in cells per original weight]"
     return made
 
 
 def cell_text(point: Point) -> str:
-    """Return accuracy in %, half of its interval, and what it costs."""
-    found = point.evaluation
-    half = "" if found.ci95 is None or found.mean is None else f" ± {100 * (found.ci95[1] - found.mean):.2f}"
-    cost = point.totals.ratios()["all_in_cells_per_original_weight"]
-    return f"{100 * (found.mean or 0):.2f}{half} [{cost:.2f}]"
+    """Return the mean (a share in %), half of its interval, and what it costs."""
+    found, factor = point.evaluation, _factor(point)
+    half = "" if found.ci95 is None or found.mean is None else f" ± {factor * (found.ci95[1] - found.mean):.2f}"
+    mean = "no trial" if found.mean is None else f"{factor * found.mean:.2f}"
+    return f"{mean}{half} [{point.totals.ratios()['all_in_cells_per_original_weight']:.2f}]"
+
+
+def _factor(point: Point) -> float:
+    """Return what a metric is multiplied by to be shown: shares are shown in %."""
+    return 100.0 if point.evaluation.metric in ("top1", "agreement") else 1.0
+
+
+def _unit(points: Sequence[Point]) -> str:
+    names = {"top1": "accuracy, %", "agreement": "agreement with the clean network, %", "sqnr_db": "output SQNR, dB"}
+    metric = points[0].evaluation.metric if points else ""
+    return names.get(metric, metric)
 
 
 def preset_title(point: Point) -> str:
     """Return what a table of points of one preset is called."""
     name = next((name for name, preset in PRESETS.items() if preset == point.preset), "")
-    label = "as in the paper" if name == "isik2020" else name
-    return f"scope {point.preset.scope}, {point.preset.large_fraction:.2%} large ({label})"
+    label = {"isik2020": " (as in the paper)", "": ""}.get(name, f" ({name})")
+    return f"scope {point.preset.scope}, {point.preset.large_fraction:.2%} large{label}"
 
 
 def channel_list_table(rows: Sequence[tuple[str, str]]) -> Table:
@@ -275,10 +290,24 @@ def _saver(figure: Any) -> Callable[[Path], None]:
     def save(path: Path) -> None:
         from matplotlib import pyplot
 
-        figure.savefig(path, dpi=150, format=path.suffix.lstrip(".") or "png")
-        pyplot.close(figure)
+        try:
+            figure.savefig(path, dpi=150, format=path.suffix.lstrip(".") or "png")
+        finally:
+            pyplot.close(figure)
 
     return save
+
+
+def check_plot(path: Path) -> None:
+    """Raise `OutputError` if no plot can be written to `path`: matplotlib, or the kind of file, is not there."""
+    if not can_plot():
+        raise OutputError(NO_PLOTS)
+    from matplotlib.figure import Figure
+
+    kinds = Figure().canvas.get_supported_filetypes()
+    kind = path.suffix.lstrip(".").lower()
+    if kind and kind not in kinds:
+        raise OutputError(f"no plot can be drawn into a file of kind {kind!r}: choose from {', '.join(sorted(kinds))}")
 
 
 def plot_points(points: Sequence[Point], clean: float) -> Callable[[Path], None]:
@@ -286,12 +315,15 @@ def plot_points(points: Sequence[Point], clean: float) -> Callable[[Path], None]
     titles = list(dict.fromkeys(preset_title(point) for point in points))
     figure, axes = _figure(len(titles))
     for axis, title in zip(axes, titles, strict=True):
-        for strategy in dict.fromkeys(point.strategy for point in points):
-            _curve(axis, [p for p in points if p.strategy == strategy and preset_title(p) == title])
-        axis.axhline(100 * clean, color="black", linewidth=0.8, linestyle=":", label="without noise")
-        axis.set(title=title, xscale="log", xlabel="all-in cells per original weight", ylabel="accuracy, %")
-        low, high = axis.get_ylim()
-        axis.set_ylim(max(low, 0), min(high, 100))
+        here = [point for point in points if preset_title(point) == title]
+        for strategy in dict.fromkeys(point.strategy for point in here):
+            _curve(axis, [point for point in here if point.strategy == strategy])
+        factor = _factor(here[0])
+        axis.axhline(factor * clean, color="black", linewidth=0.8, linestyle=":", label="without noise")
+        axis.set(title=title, xscale="log", xlabel="all-in cells per original weight", ylabel=_unit(here))
+        if factor == 100:
+            low, high = axis.get_ylim()
+            axis.set_ylim(max(low, 0), min(high, 100))
         for part in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
             part("{x:.3g}")
         axis.grid(alpha=0.3, which="both")
@@ -301,9 +333,11 @@ def plot_points(points: Sequence[Point], clean: float) -> Callable[[Path], None]
 
 def _curve(axis: Any, points: Sequence[Point]) -> None:
     cost = [point.totals.ratios()["all_in_cells_per_original_weight"] for point in points]
-    mean = [100 * (point.evaluation.mean or 0) for point in points]
+    mean = [_factor(p) * (math.nan if p.evaluation.mean is None else p.evaluation.mean) for p in points]
     intervals = [point.evaluation.ci95 for point in points]
-    half = [0 if found is None else 100 * (found[1] - found[0]) / 2 for found in intervals]
+    half = [
+        0 if ends is None else _factor(p) * (ends[1] - ends[0]) / 2 for p, ends in zip(points, intervals, strict=True)
+    ]
     strategy = points[0].strategy
     axis.errorbar(cost, mean, yerr=half, marker="o", capsize=3, color=_COLOURS[strategy], label=strategy)
 

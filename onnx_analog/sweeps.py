@@ -8,9 +8,10 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnx_analog import pipeline
+from onnx_analog import pipeline, strategies
 from onnx_analog.channels import Channel
 from onnx_analog.data import Dataset
+from onnx_analog.errors import OptionError
 from onnx_analog.evaluation import Evaluation, Network, Progress, evaluate
 from onnx_analog.manifest import Totals, account
 from onnx_analog.passes import ProtectPass
@@ -33,6 +34,15 @@ class Grid:
     large_factor: int = LARGE_FACTOR
     trials: int = 10
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for strategy in self.strategies:
+            strategies.strategy(strategy)
+        for name, least in (("trials", 0), ("seed", 0), ("large_factor", 1)):
+            if getattr(self, name) < least:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be {least} or more")
+        if min(self.cells, default=1) < 1:
+            raise OptionError(f"cells are {self.cells}; all must be 1 or more")
 
     def __len__(self) -> int:
         return len(self.strategies) * len(self.cells) * len(self.presets)

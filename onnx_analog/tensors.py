@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from onnx_analog.errors import OptionError
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+_NOT_FINITE, _TOO_LARGE, _ALL_ZERO = "holds NaN or infinity", "beyond the range of float32", "all zero"
+UNFIT = (_NOT_FINITE, _TOO_LARGE, _ALL_ZERO)  # why a tensor that is selected stays digital all the same
 _PASS_ON = frozenset(
     {"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "DequantizeLinear"}
 )
@@ -72,13 +74,14 @@ class Weight:
 
     def consumers(self) -> tuple[str, ...]:
         """Return the operators that use the weight in the end, seen through casts and transpositions."""
-        return tuple(sorted(_consumers(self.value)))
+        return tuple(sorted(consumers(self.value)))
 
 
-def _consumers(value: ir.Value) -> Iterator[str]:
+def consumers(value: ir.Value) -> Iterator[str]:
+    """Yield the operators that use `value` in the end, seen through casts and transpositions."""
     for node, _ in value.uses():
         if node.op_type in _PASS_ON:
-            yield from _consumers(node.outputs[0])
+            yield from consumers(node.outputs[0])
         else:
             yield node.op_type
 
@@ -134,10 +137,10 @@ def _reason_against_values(array: NDArray[Any]) -> str | None:
     size = np.abs(array.astype(np.float32, copy=False)) if array.dtype != np.float64 else np.abs(array)
     largest = float(size.max(initial=0))
     if not np.isfinite(largest):
-        return "holds NaN or infinity"
+        return _NOT_FINITE
     if largest > float(np.finfo(np.float32).max):
-        return "beyond the range of float32"
-    return "all zero" if largest == 0 else None
+        return _TOO_LARGE
+    return _ALL_ZERO if largest == 0 else None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from onnx_analog.encoding import Code, Encoded, encode, pack
 from onnx_analog.errors import ModelError, NothingToStore, OptionError
 from onnx_analog.header import Header
 from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, Protection, is_protected
-from onnx_analog.tensors import Selection, Weight, find, scopes, taken_names
+from onnx_analog.tensors import UNFIT, Selection, Weight, find, scopes, taken_names
 
 __all__ = ["ProtectPass"]
 
@@ -95,8 +95,11 @@ class ProtectPass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Protect `model` in place; nothing is changed unless all can be."""
         _check(model)
-        weights = find(model, self.selection).weights
-        coded = [pair for group in self._groups(weights) for pair in self._encode(group)]
+        found = find(model, self.selection)
+        for weight, reason in found.skipped:
+            if reason in UNFIT:  # it was asked for
+                logger.warning("%s stays digital: %s", weight.key, reason)
+        coded = [pair for group in self._groups(found.weights) for pair in self._encode(group)]
         if not coded:
             raise NothingToStore("no tensor of the model is selected, so there is nothing to store")
         _prepare(model)

@@ -1,0 +1,493 @@
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import onnx_analog as oa
+from onnx_analog import files
+from onnx_analog.channels import GaussianNoise
+from onnx_analog.channels.empirical import EmpiricalChannel
+from onnx_analog.channels.modifiers import Modifiers
+from onnx_analog.channels.pcm import pcm
+from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.data import Dataset
+from onnx_analog.errors import ChannelError, ModelError, NothingToStore, OptionError, OutputError
+from onnx_analog.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, stored_tensors
+from onnx_analog.tensors import find
+from tests.models import (
+    QUIET,
+    decode_bound,
+    f32,
+    feeds,
+    holding,
+    made,
+    made_proto,
+    model,
+    numbers,
+    same_bits,
+    serialized,
+)
+
+FOUR_BITS = Modifiers(read_bits=4)
+WIDE = "net (float[4, 80] x) => (float[4, 100] y) <float[80, 100] w = random> { y = MatMul(x, w) }"
+
+
+def protected(plain: Any, **options: Any) -> ir.Model:
+    return oa.protect(plain, **{"channel": QUIET, **options}).model
+
+
+def inputs(plain: ir.Model) -> Dataset:
+    return Dataset(feeds(plain)[0], None)
+
+
+def bare(found: ir.Model) -> bytes:
+    """Return the bytes of a model without what tells where it came from."""
+    for key in (SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY):
+        found.metadata_props.pop(key, None)
+    return serialized(found)
+
+
+def saved(found: ir.Model, folder: Path) -> Path:
+    path = folder / "model.onnx"
+    files.write_model(found, path)
+    return path
+
+
+# -------------------------------------------------------------------------------- a path, a proto or a model
+
+OF_PLAIN = {
+    "protect": lambda given: bare(protected(given, sparsity=0.5)),
+    "prune": lambda given: bare(oa.prune(given, sparsity=0.5).model),
+    "inspect": lambda given: oa.inspect(given).to_dict(),
+    "evaluate": lambda given: oa.evaluate(given, inputs(made("function"))).to_dict(),
+    "evaluate a reference": lambda given: oa.evaluate(
+        protected(made("function")), inputs(made("function")), trials=1, reference=given
+    ).to_dict(),
+}
+OF_PROTECTED = {
+    "readback": lambda given: bare(oa.readback(given, trial=2).model),
+    "readback, decoded": lambda given: bare(oa.readback(given, decoded=True).model),
+    "readback, another channel": lambda given: bare(oa.readback(given, channel=GaussianNoise(sigma=0.2)).model),
+    "readbacks": lambda given: [bare(found.model) for found in oa.readbacks(given, trials=2)],
+    "account": lambda given: oa.account(given).to_dict(),
+    "inspect": lambda given: oa.inspect(given).to_dict(),
+    "evaluate": lambda given: oa.evaluate(given, inputs(made("function")), trials=2).to_dict(),
+}
+
+
+@pytest.mark.parametrize("call", [*OF_PLAIN.values(), *OF_PROTECTED.values()], ids=[*OF_PLAIN, *OF_PROTECTED])
+def test_each_takes_a_path_a_proto_or_a_model_and_changes_none(call, tmp_path):
+    found = made("function") if call in OF_PLAIN.values() else protected(made("function"))
+    before = serialized(found)
+    path, proto = saved(found, tmp_path), ir.to_proto(found)
+    written = path.read_bytes()
+    results = [call(given) for given in (path, str(path), proto, found)]
+    assert all(result == results[0] for result in results)
+    assert serialized(found) == serialized(proto) == before
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"model.onnx": written}
+
+
+def test_what_is_returned_shares_nothing_that_can_be_changed():
+    plain = made("gemm")
+    before = serialized(plain)
+    for found in (oa.prune(plain, sparsity=0.0).model, protected(plain)):
+        found.graph.name = "another"
+        found.metadata_props["mine"] = "yes"
+        found.graph[-1].name = "renamed"
+    assert serialized(plain) == before
+
+
+# ----------------------------------------------------------------------------------------------- the same bytes
+
+
+def test_the_same_call_gives_the_same_bytes():
+    assert len({serialized(protected(made("if"))) for _ in range(2)}) == 1
+    found = protected(made("if"))
+    assert len({serialized(oa.readback(found, seed=5, trial=1).model) for _ in range(2)}) == 1
+
+
+def test_another_seed_or_trial_gives_other_bytes():
+    found = protected(made("matmul"))
+    given = [{"seed": 0, "trial": 0}, {"seed": 1, "trial": 0}, {"seed": 0, "trial": 1}]
+    assert len({serialized(oa.readback(found, **one).model) for one in given}) == 3
+
+
+def test_a_file_has_the_same_bytes_for_the_same_seed(tmp_path):
+    found = protected(made("matmul"))
+    for name in ("a", "b"):
+        oa.readback(found, seed=7).save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"decoded": True}, {"channel": "gaussian:sigma=0.3"}, {"modifiers": FOUR_BITS}]
+)
+def test_readbacks_are_the_trials_from_0_on(options):
+    found = protected(made("matmul"))
+    several = list(oa.readbacks(found, seed=3, trials=3, **options))
+    assert [(one.seed, one.trial, one.decoded) for one in several] == [
+        (3, trial, options.get("decoded", False)) for trial in range(3)
+    ]
+    for trial, one in enumerate(several):
+        assert serialized(one.model) == serialized(oa.readback(found, seed=3, trial=trial, **options).model)
+
+
+def test_no_trials_give_no_models():
+    assert list(oa.readbacks(protected(made("matmul")), trials=0)) == []
+
+
+# ------------------------------------------------------------------------------------------------------ files
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_model_is_saved_whole(as_text, tmp_path):
+    found, path = oa.protect(made("gemm"), channel=QUIET), tmp_path / "out.onnx"
+    found.save(str(path) if as_text else path)
+    assert serialized(files.load(path)) == serialized(found.model)
+    assert oa.account(path) == found.manifest
+    assert [file.name for file in tmp_path.iterdir()] == ["out.onnx"]
+
+
+def test_what_is_there_is_replaced_only_by_force(tmp_path):
+    path = tmp_path / "out.onnx"
+    path.write_text("mine")
+    pruned = oa.prune(made("gemm"), sparsity=0.5)
+    with pytest.raises(OutputError, match=r"is there already\. Use --force"):
+        pruned.save(path)
+    assert path.read_text() == "mine"
+    pruned.save(path, force=True)
+    assert serialized(files.load(path)) == serialized(pruned.model)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_model_that_cannot_be_written_whole_is_not_written(there, tmp_path, monkeypatch):
+    def half(found, path):
+        path.write_bytes(serialized(found)[:100])
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "out.onnx"
+    if there:
+        path.write_text("mine")
+    monkeypatch.setattr(files, "write_model", half)
+    with pytest.raises(OutputError, match="No space left on device"):
+        oa.prune(made("gemm"), sparsity=0.5).save(path, force=True)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"] * there
+
+
+# ---------------------------------------------------------------------------------------------------- presets
+
+
+@pytest.mark.parametrize(
+    ("options", "scope", "large"),
+    [
+        # of 8,000 weights 0.05 is 400 and 0.0025 is 20
+        ({}, "tensor", 400),
+        ({"preset": "default"}, "tensor", 400),
+        ({"preset": "isik2020"}, "model", 20),
+        ({"preset": "isik2020", "scope": "tensor"}, "tensor", 20),
+        ({"preset": "isik2020", "large_fraction": 0.05}, "model", 400),
+        ({"preset": "isik2020", "large_fraction": 0.0}, "model", 0),
+        ({"preset": "isik2020", "scope": "tensor", "large_fraction": 0.1}, "tensor", 800),
+        ({"scope": "model"}, "model", 400),
+        ({"large_fraction": 0.01}, "tensor", 80),
+        ({"large_fraction": 1.0}, "tensor", 8000),
+    ],
+)
+def test_a_preset_is_overridden_one_by_one(options, scope, large):
+    found = oa.protect(model(WIDE), channel=QUIET, **options).manifest
+    assert (found.scope, [entry.count for entry in found.tensors[0].classes]) == (scope, [8000 - large, large])
+
+
+@pytest.mark.parametrize("preset", ["default", "isik2020"])
+def test_a_threshold_takes_the_place_of_the_preset_s_fraction(preset):
+    plain = model(WIDE)
+    above = int((np.abs(numbers(plain, "w")) > np.float32(0.3)).sum())
+    (entry,) = oa.protect(plain, channel=QUIET, preset=preset, threshold=0.3).manifest.tensors
+    assert entry.classes[1].count == above
+    assert 400 < above < 8000  # neither preset's
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.05])
+def test_threshold_and_large_fraction_exclude_each_other(fraction):
+    with pytest.raises(OptionError, match="threshold and large_fraction exclude each other"):
+        oa.protect(made("matmul"), threshold=0.3, large_fraction=fraction)
+
+
+def test_a_preset_that_is_not_there_is_refused_by_name():
+    with pytest.raises(OptionError) as caught:
+        oa.protect(made("matmul"), preset="isik")
+    assert str(caught.value) == "no preset is called 'isik': choose from default, isik2020"
+
+
+def test_the_options_of_protect_reach_the_model():
+    given = {"cells_small": 2, "cells_large": 7, "bits_per_cell": 4, "strategy": "redundancy"}
+    header = {"header_channel": "gaussian:sigma=0.01", "header_reads": 3, "header_copies": 5}
+    found = oa.protect(made("two scales"), channel="gaussian:sigma=0.2", **given, **header).manifest
+    assert (found.strategy, found.bits_per_cell, found.channel["sigma"]) == ("redundancy", 4, 0.2)
+    assert [[entry.cells for entry in tensor.classes] for tensor in found.tensors] == [[2, 7]] * 2
+    assert found.header is not None
+    assert (found.header["channel"]["sigma"], found.header["reads"], found.header["copies"]) == (0.01, 3, 5)
+
+
+def test_only_what_is_selected_is_pruned_and_stored():
+    selection = oa.Selection(exclude=("^a$",))
+    for found in (
+        protected(made("two scales"), selection=selection, sparsity=0.5),
+        oa.prune(made("two scales"), sparsity=0.5, selection=selection).model,
+    ):
+        assert same_bits([numbers(found, "a")], [numbers(made("two scales"), "a")])
+    assert [row["key"] for row in oa.inspect(made("two scales"), selection=selection).rows if not row["reason"]] == [
+        "b"
+    ]
+
+
+@pytest.mark.parametrize("scope", ["tensor", "model"])
+def test_protecting_prunes_first_if_asked(scope):
+    found = protected(made("two scales"), sparsity=0.5, prune_scope=scope)
+    pruned = oa.prune(made("two scales"), sparsity=0.5, scope=scope).model
+    assert bare(found) == bare(protected(pruned))
+    kept = [tensor.count for tensor in stored_tensors(found)]
+    assert sum(kept) == (256 + 512) // 2
+    assert (kept == [128, 256]) is (scope == "tensor")
+
+
+def test_nothing_is_pruned_unless_asked():
+    (entry,) = oa.protect(made("matmul"), channel=QUIET).manifest.tensors
+    assert (entry.stored, entry.original) == (256, 256)
+
+
+# -------------------------------------------------------------------------------------------------- modifiers
+
+
+def test_modifiers_change_the_channel_that_is_kept():
+    found = oa.protect(made("matmul"), channel=QUIET, modifiers=FOUR_BITS)
+    assert found.manifest.channel["family"] == "precision"
+    expected = oa.protect(made("matmul"), channel=LimitedPrecision(inner=QUIET, read_bits=4))
+    assert serialized(found.model) == serialized(expected.model)
+
+
+def test_modifiers_change_the_channel_that_reads():
+    found, other = protected(made("matmul")), LimitedPrecision(inner=QUIET, read_bits=4)
+    changed = oa.readback(found, modifiers=FOUR_BITS)
+    assert serialized(changed.model) == serialized(oa.readback(found, channel=other).model)
+    assert serialized(changed.model) != serialized(oa.readback(found).model)
+    data = inputs(made("matmul"))
+    values = [
+        oa.evaluate(found, data, trials=2, **way).sqnr_db for way in ({"modifiers": FOUR_BITS}, {"channel": other})
+    ]
+    assert values[0] == values[1] != oa.evaluate(found, data, trials=2).sqnr_db
+
+
+def test_modifiers_change_a_channel_that_is_given_too():
+    found, loud = protected(made("matmul")), GaussianNoise(sigma=0.3)
+    both = oa.readback(found, channel="gaussian:sigma=0.3", modifiers=FOUR_BITS)
+    expected = oa.readback(found, channel=LimitedPrecision(inner=loud, read_bits=4))
+    assert serialized(both.model) == serialized(expected.model)
+
+
+def test_residuals_as_measured_are_chosen_by_a_modifier():
+    found = oa.protect(made("matmul"), channel="pcm", modifiers=Modifiers(residuals="empirical"))
+    expected = oa.protect(made("matmul"), channel=EmpiricalChannel(table=pcm()))
+    assert serialized(found.model) == serialized(expected.model)
+
+
+def test_a_modifier_that_does_not_apply_is_refused():
+    with pytest.raises(ChannelError, match="does not change with time"):
+        oa.protect(made("matmul"), channel=QUIET, modifiers=Modifiers(read_after_s=1.0))
+    with pytest.raises(ChannelError, match="does not change with time"):
+        oa.readback(protected(made("matmul")), modifiers=Modifiers(read_after_s=1.0))
+
+
+@pytest.mark.parametrize("options", [{"channel": QUIET}, {"modifiers": FOUR_BITS}])
+def test_a_plain_model_is_read_by_no_channel(options):
+    with pytest.raises(ModelError, match="is not protected"):
+        oa.evaluate(made("matmul"), inputs(made("matmul")), **options)
+
+
+@pytest.mark.parametrize("samples", [0, -1])
+def test_samples_are_1_or_more(samples):
+    with pytest.raises(OptionError, match=f"samples is {samples}; it must be 1 or more"):
+        oa.evaluate(made("matmul"), inputs(made("matmul")), samples=samples)
+
+
+def test_one_sample_is_enough():
+    assert oa.evaluate(made("matmul"), inputs(made("matmul")), samples=1).samples == 1
+
+
+@pytest.mark.parametrize("call", [oa.account, oa.readback, lambda given: list(oa.readbacks(given, trials=1))])
+def test_a_plain_model_is_not_read_back(call):
+    with pytest.raises(ModelError, match="the model is not protected: run `onnx-analog protect` on it first"):
+        call(made("matmul"))
+
+
+def test_a_model_without_weights_is_refused():
+    plain = model("net (float[2] x) => (float[2] y) { y = Relu(x) }")
+    for call in (oa.protect, lambda given: oa.prune(given, sparsity=0.5)):
+        with pytest.raises(NothingToStore):
+            call(plain)
+
+
+# ------------------------------------------------------------------------------------------------ provenance
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_the_file_and_the_command_are_kept(as_text, tmp_path):
+    path = saved(made("gemm"), tmp_path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = oa.protect(str(path) if as_text else path, channel=QUIET, command="onnx-analog protect 'my model'")
+    assert (found.manifest.source_sha256, found.manifest.command) == (digest, "onnx-analog protect 'my model'")
+    assert json.loads(found.model.metadata_props[MANIFEST_KEY])["source_sha256"] == digest
+    found.save(tmp_path / "out.onnx")
+    assert oa.account(tmp_path / "out.onnx") == found.manifest
+
+
+@pytest.mark.parametrize("given", [made("gemm"), made_proto("gemm")], ids=["model", "proto"])
+def test_a_model_in_memory_has_no_file(given):
+    found = oa.protect(given, channel=QUIET)
+    assert (found.manifest.source_sha256, found.manifest.command) == (None, None)
+    assert {SOURCE_KEY, COMMAND_KEY}.isdisjoint(found.model.metadata_props)
+
+
+def test_the_manifest_is_the_account_of_the_model():
+    found = oa.protect(made("two scales"), channel=QUIET, sparsity=0.25)
+    assert oa.account(found.model) == found.manifest
+    assert json.loads(found.model.metadata_props[MANIFEST_KEY]) == json.loads(found.manifest.to_json())
+
+
+# ---------------------------------------------------------------------------------------------- what is printed
+
+
+def test_what_is_returned_prints_as_a_line():
+    stored = oa.protect(made("matmul"), channel=QUIET, large_fraction=0.25)
+    texts = {
+        # 192 small and 64 large weights; a header of 2 bits each, and 64·2 bits of codebook, 2 bits a cell
+        str(stored): "256 of 256 weights in 1,472 analog cells (r_avg 5.750); "
+        "all-in 1,792 cells, 7.000 per original weight",
+        str(oa.prune(made("matmul"), sparsity=0.5)): "128 of 256 weights are zero (50.0%)",
+        str(oa.readback(stored.model, seed=3, trial=2)): "levels as read from noisy cells: seed 3, trial 2",
+        str(oa.readback(stored.model, decoded=True)): "plain weights as read from noisy cells: seed 0, trial 0",
+    }
+    assert list(texts) == list(texts.values())
+
+
+def test_zeros_are_counted_where_a_whole_tensor_became_zero():
+    small, large = f32(np.linspace(0.01, 0.02, 256).reshape(16, 16)), f32(np.linspace(1, 2, 256).reshape(16, 16))
+    found = oa.prune(holding(a=small, b=large), sparsity=0.5)
+    assert same_bits([numbers(found.model, "a"), numbers(found.model, "b")], [np.zeros_like(small), large])
+    assert (found.zeros, found.weights) == (256, 512)
+
+
+def test_a_model_that_became_all_zero_prints_too():
+    assert str(oa.prune(made("matmul"), sparsity=0.999)) == "256 of 256 weights are zero (100.0%)"
+
+
+def test_zeros_that_were_there_are_counted():
+    weight = f32(np.eye(16))
+    assert str(oa.prune(holding(w=weight), sparsity=0.0)) == "240 of 256 weights are zero (93.8%)"
+
+
+# ---------------------------------------------------------------------------------------------------- inspect
+
+CONV = """
+    net (float[2, 4, 6, 6] x) => (float[2, 8, 6, 6] y)
+    <float[8, 4, 3, 3] w = random, float[8] b = random, int64[300] many = {%s}, float[4, 4] few = random> {
+        y = Conv <pads = [1, 1, 1, 1]> (x, w, b)
+    }""" % ", ".join(["7"] * 300)  # noqa: UP031 - braces are ONNX
+NORMALISED = """
+    net (float[2, 4, 6, 6] x) => (float[2, 8, 6, 6] y)
+    <float[8, 4, 3, 3] w = random, float[8] s = random, float[8] t = random, float[8] m = random,
+     float[8] v = {1, 1, 1, 1, 1, 1, 1, 1}> {
+        a = Conv <pads = [1, 1, 1, 1]> (x, w)
+        y = BatchNormalization (a, s, t, m, v)
+    }"""
+IN_FUNCTION = """
+    <ir_version: 10, opset_import: ["" : 18, "local" : 1]>
+    net (float[2, 4, 6, 6] x, float[8] s, float[8] t, float[8] m, float[8] v) => (float[2, 8, 6, 6] y) {
+        y = local.block(x, s, t, m, v)
+    }
+    <domain: "local", opset_import: ["" : 18]>
+    block (x, s, t, m, v) => (y) {
+        w = Constant <value = float[8, 4, 3, 3] random> ()
+        a = Conv <pads = [1, 1, 1, 1]> (x, w)
+        y = BatchNormalization (a, s, t, m, v)
+    }"""
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes", "said"),
+    [
+        (NORMALISED, (1, 1), "apart (1 node)"),
+        (IN_FUNCTION, (1, 1), "apart (1 node)"),
+        (CONV, (0, 1), "folded into the convolutions, or never there; keep --scope tensor"),
+        (WIDE, (0, 0), "none, and no convolution"),
+    ],
+    ids=["apart", "apart in a function", "folded", "no convolution"],
+)
+def test_it_is_said_whether_batch_norm_is_folded(text, nodes, said):
+    found = oa.inspect(model(text))
+    assert (found.batch_norms, found.convolutions) == nodes
+    assert said in found.batch_norm
+    assert found.to_dict()["batch_norm"] == {"nodes": nodes[0], "convolutions": nodes[1], "text": found.batch_norm}
+
+
+@pytest.mark.parametrize("name", ["conv", "conv transpose"])
+def test_transposed_convolutions_are_convolutions(name):
+    assert oa.inspect(made(name)).convolutions == 1
+
+
+def test_what_is_skipped_is_said_and_why():
+    found = oa.inspect(model(CONV), selection=oa.Selection(min_size=100))
+    reasons = {row["key"]: row["reason"] for row in found.rows}
+    assert reasons == {
+        "w": None,
+        "b": "rank 1, below 2",
+        "many": "INT64, not a float",
+        "few": "16 elements, below 100",
+    }
+    body = json.loads(json.dumps(found.to_dict()))
+    assert [row["key"] for row in body["stored"]] == ["w"]
+    assert [row["key"] for row in body["skipped"]] == ["b", "many", "few"]
+
+
+def test_a_weight_is_described():
+    plain = made("tied through transpose")
+    (row,) = oa.inspect(plain).rows
+    assert row == {
+        "name": "w",
+        "key": "w",
+        "shape": [16, 32],
+        "dtype": "FLOAT",
+        "weights": 512,
+        "used_by": ["MatMul", "MatMul"],
+        "largest": float(np.abs(numbers(plain, "w")).max()),
+        "reason": None,
+    }
+
+
+def test_versions_are_said():
+    found = oa.inspect(made("opset 11"))
+    assert (found.opset, found.ir_version, found.protected) == (11, 6, False)
+
+
+@pytest.mark.parametrize("name", ["gemm", "if", "function", "tied through transpose", "float16"])
+def test_a_protected_model_is_described_as_the_plain_one(name):
+    plain, found = made(name), protected(made(name))
+    before = [row for row in oa.inspect(plain).rows if row["reason"] is None]
+    after = oa.inspect(found)
+    assert after.protected
+    bounds = {
+        tensor.key: decode_bound(tensor, weight.array(), QUIET.span).max()
+        for tensor, weight in zip(stored_tensors(found), find(plain).weights, strict=True)
+    }
+    for old, new in zip(before, after.rows, strict=True):
+        assert abs(old.pop("largest") - new.pop("largest")) <= bounds[old["key"]]
+        assert new == old
+
+
+def test_text_is_a_path():
+    with pytest.raises(ModelError, match="there is no file 'model'"):
+        oa.inspect("model")

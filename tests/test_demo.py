@@ -1,0 +1,162 @@
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+import onnx_analog as oa
+from onnx_analog import channels, demo
+from onnx_analog.evaluation import Network
+from onnx_analog.files import load as load_model
+from onnx_analog.strategies import PRESETS, STRATEGIES
+from tests.models import same_bits, serialized
+
+ON_ALL = "test_accuracy"
+ON_ALL_PRUNED = "test_accuracy_pruned_80%"
+
+
+@cache
+def story() -> demo.Story:
+    return demo.begin()
+
+
+def normal(x):
+    """Return MNIST images as the network takes them; the formula is the data set's usual one."""
+    return ((x / np.float32(255) - np.float32(0.1307)) / np.float32(0.3081))[:, None]
+
+
+def scores(model: bytes, x):
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, {"input": part})[0] for part in np.array_split(normal(x), 10)])
+
+
+def packaged():
+    with np.load(demo.IMAGES) as file:
+        return file["x"], file["y"]
+
+
+# ------------------------------------------------------------------------------------------------ the network
+
+
+def test_facts_are_those_of_the_packaged_network():
+    facts = demo.facts()
+    weights = onnx.load(demo.MODEL).graph.initializer
+    floats = [tensor for tensor in weights if tensor.data_type == onnx.TensorProto.FLOAT]
+    assert sum(int(np.prod(tensor.dims)) for tensor in floats) == facts["parameters"] == 431_080
+    assert (facts["mean"], facts["std"]) == (0.1307, 0.3081)
+    assert (facts[ON_ALL], facts[ON_ALL_PRUNED]) == (0.9898, 0.9875)
+
+
+def test_the_network_is_the_lenet_of_the_paper():
+    shapes = sorted(tuple(row["shape"]) for row in oa.inspect(demo.MODEL).rows if row["reason"] is None)
+    # two convolutions of 20 and 50 filters of 5 × 5, and 800 -> 500 -> 10
+    assert shapes == [(10, 500), (20, 1, 5, 5), (50, 20, 5, 5), (500, 800)]
+
+
+def test_the_packaged_file_names_no_folder():
+    text = demo.MODEL.read_bytes()
+    assert b'File "' not in text
+    assert b"site-packages" not in text
+    onnx.checker.check_model(onnx.load(demo.MODEL), full_check=True)
+
+
+# ------------------------------------------------------------------------------------------------- the images
+
+
+def test_there_are_a_hundred_images_of_each_digit():
+    x, y = packaged()
+    assert (x.shape, x.dtype) == ((1000, 28, 28), np.uint8)
+    assert np.bincount(y).tolist() == [100] * 10
+
+
+def test_images_are_the_first_of_each_digit_in_the_test_set(data_set):
+    x, y = packaged()
+    with np.load(data_set("mnist-test")) as file:
+        all_x, all_y = file["x"], file["y"]
+    for digit in range(10):
+        assert np.array_equal(x[y == digit], all_x[all_y == digit][:100])
+    rows = np.sort(np.concatenate([np.flatnonzero(all_y == digit)[:100] for digit in range(10)]))
+    assert np.array_equal(x, all_x[rows])  # in the order of the test set
+
+
+def test_images_are_normalised_as_the_network_takes_them():
+    x, y = packaged()
+    found = demo.images(Network(load_model(demo.MODEL)))
+    assert found.labels is not None
+    assert same_bits([found.inputs["input"], found.labels], [normal(x), y])
+
+
+# -------------------------------------------------------------------------------------------------- the story
+
+
+def test_the_story_s_accuracies_are_those_of_onnxruntime_alone():
+    x, y = packaged()
+    found = story()
+    for accuracy, model in (
+        (found.accuracy, demo.MODEL.read_bytes()),
+        (found.accuracy_pruned, serialized(found.pruned.model)),
+    ):
+        assert accuracy == (scores(model, x).argmax(axis=1) == y).mean()
+    assert found.accuracy_pruned < found.accuracy < 1
+
+
+def test_facts_are_those_of_the_whole_test_set(data_set):
+    with np.load(data_set("mnist-test")) as file:
+        x, y = file["x"], file["y"]
+    for fact, model in ((ON_ALL, demo.MODEL.read_bytes()), (ON_ALL_PRUNED, serialized(story().pruned.model))):
+        assert (scores(model, x).argmax(axis=1) == y).mean() == pytest.approx(demo.facts()[fact], abs=1e-9)
+
+
+def test_the_story_is_pruned_by_80_percent():
+    found = story().pruned
+    assert (found.zeros, found.weights) == (344_400, 430_500)
+    assert demo.SPARSITY == 0.8 == found.zeros / found.weights
+
+
+def test_the_story_protects_with_1_and_20_cells():
+    found = story().protected.manifest
+    assert (found.strategy, found.scope) == ("redundancy", "tensor")
+    assert {tuple(entry.cells for entry in tensor.classes) for tensor in found.tensors} == {(1, 20)}
+    assert found.totals.stored_weights == 86_100
+    # a twentieth of each tensor is large
+    large = sum(round(0.05 * tensor.stored) for tensor in found.tensors)
+    assert found.totals.analog_cells == 86_100 + 19 * large
+
+
+def test_the_packaged_model_is_not_changed():
+    before = demo.MODEL.read_bytes()
+    demo.begin()
+    assert demo.MODEL.read_bytes() == before
+
+
+# ------------------------------------------------------------------------------------------- the comparison
+
+
+def test_the_demo_compares_all_strategies_in_both_presets():
+    plan = demo.grid(trials=4, seed=9)
+    assert plan.strategies == tuple(STRATEGIES)
+    assert plan.presets == tuple(PRESETS.values())
+    assert plan.cells == (1, 3, 10)
+    assert (plan.trials, plan.seed, plan.channel) == (4, 9, channels.resolve("pcm"))
+
+
+def test_the_demo_tells_what_evaluating_the_pruned_network_finds():
+    data = story().data.head(100)
+    told = demo.Story(**{**vars(story()), "data": data})
+    plan = replace(demo.grid(trials=1, seed=2), cells=(3,))
+    called = []
+    points = list(demo.tell(told, plan, progress=lambda: called.append(1)))
+    assert len(points) == len(plan) == len(called) == 8
+    for point in (points[0], points[3], points[7]):
+        large = 20 * point.cells
+        choices = {"scope": point.preset.scope, "large_fraction": point.preset.large_fraction}
+        stored = oa.protect(
+            story().pruned.model, strategy=point.strategy, cells_small=point.cells, cells_large=large, **choices
+        )
+        assert point.evaluation == oa.evaluate(stored.model, data, trials=1, seed=2)
+
+
+def test_the_packaged_files_are_evaluated_as_any_others():
+    assert oa.evaluate(demo.MODEL, demo.IMAGES, mean=[0.1307], std=[0.3081]).clean == story().accuracy

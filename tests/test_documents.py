@@ -1,0 +1,383 @@
+import csv
+import math
+import re
+import runpy
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import scipy.stats
+
+import onnx_analog as oa
+from onnx_analog import demo
+from onnx_analog.channels import capacity
+from onnx_analog.cli import main
+from onnx_analog.files import write_model
+from onnx_analog.strategies import PRESETS, STRATEGIES
+from tests.conftest import ROOT
+from tests.models import model
+
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+RESULTS = ROOT / "docs" / "results"
+USAGE = [page for page in PAGES if page.name != "CONTRIBUTING.md"]
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+# ------------------------------------------------------------------------------------------------------ links
+
+
+def broken_links(text: str, folder: Path) -> list[str]:
+    """Return the targets of relative links, and of images, that are not there."""
+    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
+    local = [target for target in targets if target and not re.match(r"[a-z]+:", target)]
+    return [target for target in local if not (folder / target).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_to_files(page):
+    assert broken_links(read(page), page.parent) == []
+
+
+def test_a_broken_link_is_found(tmp_path):
+    (tmp_path / "a.md").touch()
+    text = "[a](a.md#part) ![b](b.png)\n[c](https://example.org/c) [d](#here) [e\nf](sub/e.md)"
+    assert broken_links(text, tmp_path) == ["b.png", "sub/e.md"]
+
+
+NAMING = [*PAGES, *sorted((ROOT / "onnx_analog").glob("*.*")), *sorted((ROOT / "passes").glob("*.py"))]
+
+
+def missing_files(text: str) -> list[str]:
+    """Return the files of the repository that are named and are not there."""
+    named = re.findall(r"(?<![\w./])((?:docs|examples|benchmarks|onnx_analog|passes|tests)/[\w/.-]*\w)(?![\w*])", text)
+    return [path for path in named if not (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize("page", NAMING, ids=name)
+def test_files_that_are_named_are_there(page):
+    assert missing_files(read(page)) == []
+
+
+def test_a_file_that_is_missing_is_found():
+    assert missing_files("`docs/formats.md`, docs/none.md. See a/docs/none.md, docs/no*.md and (tests/none)") == [
+        "docs/none.md",
+        "tests/none",
+    ]
+
+
+# --------------------------------------------------------------------------------------------------- commands
+
+
+def commands(text: str) -> Iterator[str]:
+    """Yield every `onnx-analog ...` of a page: lines of its blocks of code, and code within its sentences."""
+    text = re.sub(r"```(?:python|toml)\n.*?```", "", text, flags=re.DOTALL)
+    fenced = "\n".join(re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL))
+    rest = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    indented = "\n".join(line[4:] for line in rest.splitlines() if line.startswith("    "))
+    sentences = "\n".join(line for line in rest.splitlines() if not line.startswith("    "))
+    for line in f"{fenced}\n{indented}".replace("\\\n", " ").splitlines():
+        if line.strip().startswith("onnx-analog"):
+            yield " ".join(shlex.split(line, comments=True))
+    for code in re.findall(r"`(onnx-analog\b[^`]*)`", sentences):
+        yield " ".join(code.split())
+
+
+def check_command(command: str, folder: Path) -> None:
+    """Fail unless the command line takes `command`, which is not run; "..." stands for what a page leaves out.
+
+    Every word is the name of an empty file in `folder`, for arguments that must be files.
+    """
+    _, *words = shlex.split(command)
+    found: click.Command = main
+    while isinstance(found, click.Group) and words:
+        assert words[0] in found.commands, f"{words[0]!r} is no command of {found.name}"
+        found = found.commands[words.pop(0)]
+    if words and words[-1] != "...":
+        for word in words:
+            (folder / word).touch()
+        found.make_context("onnx-analog", words)
+    known = {option for parameter in found.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("-")} <= known, f"{command!r} has options that are not there"
+
+
+WRITTEN = [(page, command) for page in USAGE for command in commands(read(page))]
+
+
+@pytest.mark.parametrize(("page", "command"), WRITTEN, ids=[command for _, command in WRITTEN])
+def test_commands_are_such_as_the_command_line_takes(page, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_command(command, tmp_path)
+
+
+def test_commands_are_found_in_blocks_and_in_sentences():
+    text = (
+        "Run `onnx-analog\ninspect a.onnx` or\n\n    onnx-analog demo  # now\n\n```sh\nonnx-analog prune \\\n  b\n```\n"
+    )
+    text += '```python\n"onnx-analog none"\n```\n'
+    assert list(commands(text)) == ["onnx-analog prune b", "onnx-analog demo", "onnx-analog inspect a.onnx"]
+    assert len(WRITTEN) > 10
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "onnx-analog guard model.onnx",
+        "onnx-analog channel draw pcm",
+        "onnx-analog protect model.onnx --cells 1",
+        "onnx-analog protect model.onnx --cells-small none",
+        "onnx-analog protect model.onnx --cells-small 0",
+        "onnx-analog evaluate model.protected.onnx",
+        "onnx-analog protect model.onnx other.onnx",
+        "onnx-analog channel fit pairs.csv --input a --output b --log input",
+        "onnx-analog channel fit pairs.csv --color ...",
+    ],
+)
+def test_check_command_rejects(wrong, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((AssertionError, click.UsageError)):
+        check_command(wrong, tmp_path)
+
+
+def options(found: click.Command) -> set[str]:
+    names = {option for parameter in found.params for option in parameter.opts} | {"--help", "--version"}
+    inner = found.commands.values() if isinstance(found, click.Group) else ()
+    return names.union(*map(options, inner))
+
+
+@pytest.mark.parametrize("page", USAGE, ids=name)
+def test_options_that_are_named_exist(page):
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", read(page)))
+    assert named <= options(main)
+
+
+def test_options_are_those_of_all_commands():
+    assert {"--cells-small", "--log", "--at-least", "--version"} <= options(main)
+    assert "--color" not in options(main)
+
+
+# -------------------------------------------------------------------------------------------- the first screen
+
+
+def test_the_readme_is_one_screen_that_says_how_to_begin():
+    lines = read(README).splitlines()
+    assert len(lines) <= 60
+    assert lines[0] == "# onnx-analog"
+    for target in ("demo", "test"):
+        assert any(re.match(rf"    make {target}\b", line) for line in lines[:10])
+        assert re.search(rf"^{target}:", read(ROOT / "Makefile"), flags=re.MULTILINE)
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    (block,) = re.findall(r"```python\n(.*?)```", read(README), flags=re.DOTALL)
+    plain = model("net (float[n, 32] x) => (float[n, 16] y) <float[32, 16] w = random> { y = MatMul(x, w) }")
+    write_model(plain, tmp_path / "model.onnx")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "test.npz", x=rng.normal(size=(50, 32)).astype(np.float32), y=rng.integers(16, size=50))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+    account, evaluation = capsys.readouterr().out.splitlines()
+    assert account == str(oa.account(tmp_path / "model.protected.onnx"))
+    assert evaluation == str(oa.evaluate("model.protected.onnx", "test.npz", trials=25))
+
+
+@pytest.mark.parametrize("page", [ROOT / "docs" / "writing_a_channel.md"], ids=name)
+def test_the_channel_that_is_written_works(page):
+    first, *_ = re.findall(r"```python\n(.*?)```", read(page), flags=re.DOTALL)
+    found = {"__name__": "my_package"}
+    exec(compile(first, page.name, "exec"), found)
+    channel = found["Ferroelectric"](floor=0.05)
+    level = np.array([0.0, 0.5, 1.0], np.float32)
+    np.testing.assert_allclose(channel.std(level), [0.05, 0.075, 0.1])
+    assert channel.read(level, cells=4, rng=np.random.default_rng(0)).shape == (3,)
+
+
+def done(script: str) -> set[str]:
+    """Return what a shell script runs, without what prepares it."""
+    lines = [line.strip() for line in script.splitlines()]
+    return {line for line in lines if line and not re.match(r"#|set -|cd ", line)}
+
+
+def test_continuous_integration_runs_what_the_readme_says():
+    said = {line.strip().partition("  ")[0] for line in read(README).splitlines() if line.startswith("    ")}
+    assert done(read(ROOT / ".ci" / "run")) <= said
+    assert done(read(ROOT / ".ci" / "run")) == {"make test"}
+
+
+def test_done_sees_what_a_script_runs():
+    assert done("#!/bin/sh\nset -eu\n# why\ncd x\nmake lint\n\nmake test\n") == {"make lint", "make test"}
+
+
+# ----------------------------------------------------------------------------------------- one machine's folders
+
+FOLDERS = re.compile(r"(?<![\w.<>*-])(?:/(?:home|root|tmp|work|Users|mnt|workspace|builds|opt)/\w|[A-Z]:\\Users)")
+
+
+def tracked() -> list[Path]:
+    found = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip("this is no git checkout, so nothing is tracked")
+    return [ROOT / path for path in found.stdout.split("\0") if path and (ROOT / path).is_file()]
+
+
+def test_no_text_names_the_folders_of_one_machine():
+    found = {}
+    for path in tracked():
+        try:
+            text = read(path)
+        except UnicodeDecodeError:
+            continue  # no text
+        named = FOLDERS.search(text)
+        if named:
+            found[name(path)] = named[0]
+    assert found == {}
+
+
+@pytest.mark.parametrize("path", ["home/me", "root/x", "tmp/a", "Users/me/x", "work/main"])
+def test_the_folders_of_one_machine_are_seen(path):
+    assert FOLDERS.search(f"see /{path}")
+    assert FOLDERS.search(f'"/{path}"')
+    assert not FOLDERS.search(f"https://example.org/{path}")
+
+
+# -------------------------------------------------------------------------------------------------- channels
+
+
+def test_the_page_of_channels_is_what_its_script_writes():
+    assert runpy.run_path(str(ROOT / "docs" / "make_channels.py"))["text"]() == read(ROOT / "docs" / "channels.md")
+
+
+def test_the_default_channel_carries_what_the_results_say():
+    assert f"that channel carries {capacity.of_channel(oa.channel('pcm')).bits:.2f} bits" in read(
+        ROOT / "docs/results.md"
+    )
+
+
+def test_pairs_of_the_example_are_as_many_as_it_says():
+    path = ROOT / "onnx_analog" / "channels" / "data" / "pcm_partial_reset.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    counts = {row["input_volts"]: 0 for row in rows}
+    for row in rows:
+        counts[row["input_volts"]] += 1
+    assert (len(counts), set(counts.values())) == (40, {380})
+    assert "40 voltages, 380 reads each" in read(ROOT / "docs" / "own_measurements.md")
+
+
+# ---------------------------------------------------------------------------------------------------- results
+
+
+def trials() -> dict[tuple[str, str, int], tuple[list[float], float]]:
+    """Return the values, and the cost, of each (scope, strategy, cells) of the file of trials."""
+    found: dict[tuple[str, str, int], tuple[list[float], float]] = {}
+    with (RESULTS / "resnet20-cifar10.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            cost = float(row["all_in_cells_per_original_weight"])
+            values, same = found.setdefault((row["scope"], row["strategy"], int(row["cells"])), ([], cost))
+            assert (same, len(values)) == (cost, int(row["trial"]))
+            values.append(float(row["value"]))
+    return found
+
+
+def written(values: list[float], cost: float) -> str:
+    half = scipy.stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    return f"{100 * np.mean(values):.2f} ± {100 * half:.2f} [{cost:.2f}]"
+
+
+def table_rows(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_table_is_that_of_the_trials():
+    text = read(RESULTS / "resnet20-cifar10.md")
+    parts = re.split(r"^\*\*(.*)\*\*$", text, flags=re.MULTILINE)[1:]
+    found = trials()
+    assert {len(values) for values, _ in found.values()} == {10}
+    shown = {}
+    for title, part in zip(parts[::2], parts[1::2], strict=True):
+        (_, *headings), *rows = table_rows(part)
+        assert headings == ["1 cell", "3 cells", "10 cells"]
+        assert [row[0] for row in rows] == list(STRATEGIES)
+        for strategy, *cells in rows:
+            for count, cell in zip((1, 3, 10), cells, strict=True):
+                shown[title.split()[1].strip(","), strategy, count] = cell
+    assert shown == {key: written(*of) for key, of in found.items()}
+
+
+def test_titles_of_the_table_are_the_presets():
+    titles = re.findall(r"^\*\*scope (\w+), ([\d.]+)% large", read(RESULTS / "resnet20-cifar10.md"), flags=re.MULTILINE)
+    assert titles == [(preset.scope, f"{100 * preset.large_fraction:.2f}") for preset in PRESETS.values()]
+
+
+def test_written_by_hand():
+    assert written([0.5, 0.7], 1.254) == "60.00 ± 127.06 [1.25]"  # t(0.975, 1) = 12.706, and s/√2 = 0.1
+
+
+def test_what_is_said_of_the_table_is_in_it():
+    text = read(ROOT / "docs" / "results.md")
+    found = {key: 100 * np.mean(values) for key, (values, _) in trials().items()}
+    clean = float(re.search(r"Without noise: ([\d.]+)%", read(RESULTS / "resnet20-cifar10.md"))[1])
+    assert "at chance with 1 and 3 cells" in text
+    for count in (1, 3):
+        values, _ = trials()["tensor", "raw", count]
+        assert abs(np.mean(values) - 0.1) < 5 * np.std(values, ddof=1) / math.sqrt(len(values))
+    assert "each step of the paper's code helps" in text
+    for count in (1, 3, 10):
+        steps = [found["tensor", strategy, count] for strategy in STRATEGIES]
+        assert count != 10 or steps == sorted(steps)
+        assert steps[1:] == sorted(steps[1:])
+    assert "brings 1 and 20 cells from chance to 79 %" in text
+    assert round(found["tensor", "redundancy", 1]) == 79
+    assert "10 and 200 cells to within a point of the clean network" in text
+    assert clean - 1 < found["tensor", "redundancy", 10] < clean
+
+
+def test_what_is_said_of_headers_is_in_their_table():
+    text = " ".join(read(ROOT / "docs" / "results.md").split())
+    header = {tuple(row[:3]): row[3:] for row in table_rows(read(RESULTS / "header.md"))[1:]}
+
+    def accuracy(*key: str) -> float:
+        return float(header[key][2].split(" ± ")[0])
+
+    def cost(*key: str) -> float:
+        return float(header[key][1])
+
+    free, one = ("pcm", "2", "free of error"), ("pcm", "2", "1 read × 1")
+    assert "read wrong in 9 % of the bits, and the network is at chance" in text
+    assert round(float(header[one][0].strip("%"))) == 9
+    assert accuracy(*one) < 15
+    assert "One bit a cell costs one more cell for each weight and errs in 0.01 % of the bits: nothing is lost" in text
+    single = ("pcm", "1", "1 read × 1")
+    assert round(cost(*single) - cost(*free)) == 1
+    assert header[single][0] == "0.01%"
+    assert abs(accuracy(*single) - accuracy(*free)) < 0.2
+    assert "20 reads of 2 bits, for 19 more cells" in text
+    assert round(cost("pcm", "2", "20 reads × 1") - cost(*free)) == 19
+    assert abs(accuracy("pcm", "2", "20 reads × 1") - accuracy(*free)) < 0.2
+    assert "A vote of five copies is worse than an average of five reads" in text
+    assert accuracy("pcm", "2", "1 read × 5") < accuracy("pcm", "2", "5 reads × 1")
+    assert "2 bits in one cell cost three points, and none with five reads" in text
+    quiet = [accuracy("pcm-partial-reset", "2", way) for way in ("free of error", "1 read × 1", "5 reads × 1")]
+    assert round(quiet[0] - quiet[1]) == 3
+    assert quiet[2] == quiet[0]
+
+
+def test_what_is_said_of_lenet_was_measured():
+    text = " ".join(read(ROOT / "docs" / "results.md").split())
+    facts = demo.facts()
+    whole, pruned = 100 * facts["test_accuracy"], 100 * facts["test_accuracy_pruned_80%"]
+    assert f"({facts['parameters']:,} parameters" in text
+    assert f"has {whole:.2f} % on all 10,000 test images, {pruned:.2f} % after one-shot pruning of 80 %" in text
+    assert f"pruning costs {whole - pruned:.2f} points" in text

@@ -1,0 +1,452 @@
+import csv
+import io
+import math
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from PIL import Image
+from rich.console import Console
+
+import onnx_analog as oa
+from onnx_analog import channels, report
+from onnx_analog.channels import Channel
+from onnx_analog.channels.capacity import of_channel
+from onnx_analog.channels.fitting import Fit, fit
+from onnx_analog.channels.pcm import pcm
+from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.evaluation import Evaluation
+from onnx_analog.manifest import Totals
+from onnx_analog.strategies import PRESETS, STRATEGIES, Preset
+from onnx_analog.sweeps import Point
+from tests.models import QUIET, made, model
+
+DEFAULT, PAPER = PRESETS.values()
+DPI = 150
+
+
+def text(*things: Any) -> str:
+    """Return what a terminal of 200 columns shows."""
+    console = Console(record=True, width=200, file=io.StringIO(), markup=False)
+    for thing in things:
+        console.print(thing)
+    return console.export_text()
+
+
+def cells(shown: str, row: str) -> list[str]:
+    """Return the cells of the line that starts with `row`."""
+    (line,) = [line.strip() for line in shown.splitlines() if line.strip().startswith(f"{row} ")]
+    return re.split(r"\s{2,}", line)[1:]
+
+
+def columns(shown: str, heading: str, row: str) -> str:
+    """Return what of a line stands under a heading, which is aligned to the right."""
+    lines = shown.splitlines()
+    (end,) = {line.index(heading) + len(heading) for line in lines if heading in line}
+    (line,) = [line for line in lines if line.strip().startswith(f"{row} ")]
+    return re.split(r"\s{2,}", line[:end])[-1] if line[:end].rstrip() == line[:end] else ""
+
+
+def point(strategy="sign", cells=1, preset=DEFAULT, values=(0.5, 0.7), analog=1000) -> Point:
+    totals = Totals(
+        original_weights=1000,
+        stored_weights=800,
+        analog_cells=analog * cells,
+        header_cells=200,
+        mask_cells=40,
+        mask_bitmap_bits=1000,
+        codebook_cells=10,
+    )
+    evaluation = Evaluation(metric="top1", samples=50, clean=0.9, values=values)
+    return Point(preset=preset, strategy=strategy, cells=cells, totals=totals, evaluation=evaluation)
+
+
+# ------------------------------------------------------------------------------------------ what a cell says
+
+
+def test_a_cell_says_mean_half_its_interval_and_what_it_costs():
+    # mean 0.6; half of the interval is t(0.975, 1) · s/√2 = 12.7062 · 0.1; (1,000 + 200 + 40 + 10)/1,000 cells
+    assert report.cell_text(point()) == "60.00 ± 127.06 [1.25]"
+
+
+def test_one_trial_has_no_interval():
+    assert report.cell_text(point(values=(0.625,), cells=3)) == "62.50 [3.25]"
+
+
+@pytest.mark.parametrize(
+    ("preset", "title"),
+    [
+        (DEFAULT, "scope tensor, 5.00% large (default)"),
+        (PAPER, "scope model, 0.25% large (as in the paper)"),
+    ],
+)
+def test_a_preset_is_called_by_what_it_is(preset, title):
+    assert report.preset_title(point(preset=preset)) == title
+
+
+def test_a_preset_of_one_s_own_has_no_name():
+    title = report.preset_title(point(preset=Preset(scope="model", large_fraction=0.1)))
+    assert title.startswith("scope model, 10.00% large")
+    assert "()" not in title
+
+
+# ----------------------------------------------------------------------------------------------------- points
+
+
+def test_points_stand_by_strategy_and_cells():
+    points = [point(name, c, values=(0.1 * c + place / 100,)) for place, name in enumerate(STRATEGIES) for c in (3, 1)]
+    shown = text(report.points_table(points, "a title"))
+    assert "a title" in shown
+    assert shown.index("1 cell ") < shown.index("3 cells")
+    for place, name in enumerate(STRATEGIES):
+        row, *found = cells(shown, name)
+        assert row == STRATEGIES[name].row
+        assert found == [f"{10 + place}.00 [1.25]", f"{30 + place}.00 [3.25]"]
+
+
+def test_a_point_that_is_missing_leaves_its_place_empty():
+    points = [point("raw", 1, values=(0.1,)), point("raw", 3, values=(0.2,)), point("sign", 3, values=(0.3,))]
+    shown = text(report.points_table(points, ""))
+    assert columns(shown, "3 cells", "raw") == "20.00 [3.25]"
+    assert columns(shown, "3 cells", "sign") == "30.00 [3.25]"
+    assert columns(shown, "1 cell", "sign") != "30.00 [3.25]"
+
+
+# -------------------------------------------------------------------------------------------------- evaluation
+
+
+def test_an_evaluation_shows_all_its_numbers():
+    found = Evaluation(
+        metric="top1", samples=1234, clean=0.9, values=(0.5, 0.6, 0.7), reference=0.95, sqnr_db=(10.0, 11.0, 15.0)
+    )
+    shown = text(report.evaluation_table(found))
+    assert "top1 on 1,234 samples" in shown
+    assert cells(shown, "original model") == ["0.9500"]
+    assert cells(shown, "without noise") == ["0.9000"]
+    assert cells(shown, "with noise, mean of 3 trials") == ["0.6000"]
+    assert cells(shown, "standard deviation over trials") == ["0.1000"]
+    # 0.6 ± 4.30265 · 0.1/√3
+    assert cells(shown, "95 % interval of the mean") == ["0.3516 to 0.8484"]
+    assert cells(shown, "output SQNR, mean") == ["12.0 dB"]
+    assert "the error of a finite test set is not in it" in " ".join(shown.split())
+
+
+def test_an_evaluation_without_trials_says_so_by_saying_less():
+    shown = text(report.evaluation_table(Evaluation(metric="top1", samples=5, clean=0.9, values=())))
+    assert cells(shown, "without noise") == ["0.9000"]
+    assert not any(word in shown for word in ("original", "with noise", "interval", "SQNR", "deviation", "None"))
+
+
+# --------------------------------------------------------------------------------------------------- inspect
+
+
+def test_an_inspection_shows_what_would_be_stored_and_why_the_rest_is_not():
+    rows = oa.inspect(
+        model("""
+        net (float[4, 20] x) => (float[4, 60] y) <float[20, 60] w = random, float[60] b = random, float[5] c = random> {
+            y = Gemm(x, w, b)
+        }""")
+    ).rows
+    stored, skipped = (text(table) for table in report.inspection_tables(rows, protected=False))
+    assert "to be stored" in stored
+    assert cells(stored, "w") == ["20×60", "FLOAT", "Gemm", "1,200", f"{rows[0]['largest']:.4g}"]
+    assert cells(stored, "total") == ["1,200"]
+    assert cells(skipped, "rank 1, below 2") == ["2", "b"]
+
+
+def test_where_nothing_is_skipped_there_is_one_table():
+    (shown,) = report.inspection_tables(oa.inspect(made("two scales")).rows, protected=True)
+    assert cells(text(shown), "total") == ["768"]
+    assert "to be stored" not in text(shown)
+
+
+# --------------------------------------------------------------------------------------------------- account
+
+
+def test_the_account_shows_every_line_of_the_cost():
+    manifest = oa.protect(made("two scales"), channel=QUIET, sparsity=0.5, prune_scope="tensor").manifest
+    tensors, cost, yardsticks = (text(table) for table in report.account_tables(manifest))
+    totals = manifest.totals
+    lines = {
+        "analog levels (the paper's r_avg)": totals.analog_cells,
+        "header: sign and class, 2 bits a cell": totals.header_cells,
+        "mask: which weights are stored (bitmap: 768 bits)": totals.mask_cells,
+        "codebook: α and β": totals.codebook_cells,
+        "all-in": totals.all_in_cells,
+    }
+    for name, count in lines.items():
+        assert cells(cost, name) == [f"{count:,}", f"{count / 384:.3f}", f"{count / 768:.3f}"]
+    assert f"384 of 768 weights stored; levels and headers alone: {(totals.analog_cells + 384) / 384:.3f}" in cost
+    for entry in manifest.tensors:
+        small, large = entry.classes
+        last = entry.cells["codebook"][1] - 1
+        row = ["small", f"{small.count:,}", "1", f"{small.alpha:.4g}", f"{small.low:.3g} to {small.high:.3g}"]
+        assert cells(tensors, entry.key) == [*row, f"{entry.cells['level'][0]:,} to {last:,}"]
+        assert re.search(rf"large +{large.count} +20 +{re.escape(f'{large.alpha:.4g}')}", tensors)
+    for name, bits in (("float32", 32), ("float16", 16), ("int8", 8), ("int4", 4)):
+        dense = 768 * bits
+        against = f"{dense // 2 / totals.all_in_cells:.2f}×"
+        assert cells(yardsticks, f"{name}, dense") == [f"{dense:,}", f"{dense // 2:,}", against]
+        assert cells(yardsticks, f"{name}, pruned")[1] == f"{384 * bits // 2 + totals.mask_cells:,}"
+
+
+@pytest.mark.parametrize(("strategy", "names"), [("sign", ["all"]), ("mapping", ["small", "large"])])
+def test_classes_are_called_by_their_names(strategy, names):
+    manifest = oa.protect(made("matmul"), channel=QUIET, strategy=strategy).manifest
+    shown = text(next(iter(report.account_tables(manifest))))
+    assert [name for name in ("all", "small", "large") if re.search(rf"\b{name} +\d", shown)] == names
+
+
+def test_where_nothing_is_pruned_no_yardstick_is():
+    *_, yardsticks = report.account_tables(oa.protect(made("matmul"), channel=QUIET, bits_per_cell=1).manifest)
+    shown = text(yardsticks)
+    assert "pruned" not in shown
+    assert cells(shown, "int8, dense")[0] == "2,048"
+    assert "cells at 1 bit " in shown
+    assert "cells at 2 bits" not in shown
+
+
+# -------------------------------------------------------------------------------------------------- channels
+
+
+def numbers_of(shown: str) -> list[list[float]]:
+    lines = [line.split() for line in shown.splitlines() if re.fullmatch(r"[\s\d.e+-]+", line) and line.strip()]
+    return [[float(word) for word in line] for line in lines]
+
+
+@pytest.mark.parametrize("name", ["gaussian:sigma=0.3", "pcm", "rram-milo"])
+def test_a_channel_shows_what_it_does_to_levels(name):
+    channel = channels.resolve(name)
+    shown = text(report.channel_table(channel, points=5))
+    rows = np.array(numbers_of(shown))
+    levels = np.linspace(*channel.span, 5)
+    assert len(rows) == 5
+    std = channel.std(levels)
+    expected = np.column_stack([levels, std, std / math.sqrt(10), std / math.sqrt(500)])
+    np.testing.assert_allclose(rows[:, :4], expected, atol=0.5001e-4)
+    assert "span {:.4f} to {:.4f}".format(*channel.span) in shown
+    assert f"capacity {of_channel(channel).bits:.2f} bits per cell" in shown
+    assert rows.shape[1] == (5 if name == "pcm" else 4)
+
+
+def test_a_measured_channel_shows_what_is_programmed_in_the_unit_of_the_device():
+    channel = pcm()
+    shown = text(report.channel_table(channel, points=5))
+    assert f"input, {channel.input_scale.unit}" in shown
+    programmed = channel.programmed(np.linspace(*channel.span, 5))
+    assert [row[4] for row in numbers_of(shown)] == [float(f"{value:.4g}") for value in programmed]
+
+
+def test_a_channel_that_is_not_gaussian_shows_the_mean_of_its_reads():
+    channel: Channel = LimitedPrecision(inner=QUIET, read_bits=8)
+    shown = text(report.channel_table(channel, points=3))
+    rows = np.array(numbers_of(shown))
+    assert "mean read" in shown
+    # 2,000 reads, and half a step of a converter of 8 bits, which reads more than the span: 1/256 of 4 at most
+    np.testing.assert_allclose(rows[:, 4], rows[:, 0], atol=4 * 0.1 / math.sqrt(2000) + 2 / 256)
+    np.testing.assert_allclose(rows[:, 1], 0.1, rtol=4 / math.sqrt(2 * 2000) + 0.02)
+
+
+def test_channels_are_listed():
+    shown = text(report.channel_list_table([("pcm", "a real array"), ("gaussian", "noise")]))
+    assert cells(shown, "pcm") == ["a real array"]
+    assert cells(shown, "gaussian") == ["noise"]
+
+
+def fitted(folder: Path, *, group: bool = False) -> Fit:
+    rng = np.random.default_rng(0)
+    volts = np.repeat(np.linspace(0.5, 2.5, 21), 40)
+    path = folder / "pairs.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["volts", "ohms", "device"])
+        device = np.arange(volts.size) % 4
+        writer.writerows(zip(volts, 10 * volts + rng.normal(size=volts.size) + device, device, strict=True))
+    return fit(path, input="volts", output="ohms", group="device" if group else None)
+
+
+@pytest.mark.parametrize("group", [False, True])
+def test_a_fit_shows_what_it_found(group, tmp_path):
+    found = fitted(tmp_path, group=group)
+    shown = text(report.fit_table(found))
+    assert cells(shown, "pairs, distinct inputs") == ["840, 21"]
+    assert cells(shown, "neighbours k, by cross-validation") == [str(found.channel.neighbours)]
+    assert cells(shown, "span") == ["{:.4f} to {:.4f}".format(*found.channel.span)]
+    stds = found.channel.stds
+    assert cells(shown, "standard deviation") == [f"{min(stds):.4f} to {max(stds):.4f}"]
+    assert cells(shown, "capacity, bits per cell") == [f"{of_channel(found.channel).bits:.2f}"]
+    assert ("variance between devices" in shown) is group
+    if found.between_share is not None:
+        assert cells(shown, "variance between devices") == [f"{found.between_share:.0%}"]
+
+
+# ------------------------------------------------------------------------------------------------------ plots
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays_open():
+    yield
+    pyplot.close("all")
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        image.verify()
+        assert image.format == "PNG"
+    with Image.open(path) as image:
+        assert len(image.convert("RGB").getcolors(2**24) or []) > 10  # something is drawn
+        return image.size
+
+
+POINTS = [
+    point(name, c, preset, values=(0.1 * c, 0.1 * c + 0.1))
+    for preset in (DEFAULT, PAPER)
+    for name in STRATEGIES
+    for c in (1, 3)
+]
+
+
+@pytest.mark.parametrize(("points", "panels"), [(POINTS, 2), (POINTS[:8], 1), (POINTS[:1], 1)])
+@pytest.mark.parametrize("name", ["plot.png", "plot"])
+def test_points_are_drawn_as_png(points, panels, name, tmp_path):
+    path = tmp_path / name
+    report.plot_points(points, 0.9)(path)
+    assert size_of(path) == (round(4.8 * DPI) * panels, round(4.2 * DPI))
+    assert pyplot.get_fignums() == []
+
+
+def test_points_are_drawn_as_svg(tmp_path):
+    path = tmp_path / "plot.svg"
+    report.plot_points(POINTS, 0.9)(path)
+    assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(path.read_text()) < 500_000
+
+
+def curves(axis: Any) -> dict[str, tuple[list[float], list[float], list[float]]]:
+    """Return, by label, what is drawn with error bars: x, y and half the length of the bar."""
+    found = {}
+    for container in axis.containers:
+        line, _, (bars,) = container
+        halves = [(high - low) / 2 for (_, low), (_, high) in (segment for segment in bars.get_segments())]
+        found[container.get_label()] = (list(line.get_xdata()), list(line.get_ydata()), halves)
+    return found
+
+
+def test_the_plot_shows_accuracy_against_what_it_costs():
+    report.plot_points(POINTS, 0.75)
+    axes = pyplot.gcf().axes
+    assert [axis.get_title() for axis in axes] == [report.preset_title(POINTS[0]), report.preset_title(POINTS[-1])]
+    for axis in axes:
+        found = curves(axis)
+        assert list(found) == list(STRATEGIES)
+        for x, y, half in found.values():
+            assert x == [1.25, 3.25]
+            np.testing.assert_allclose(y, [15, 35])
+            np.testing.assert_allclose(half, [12.7062 * 5] * 2, rtol=1e-5)  # t(0.975, 1) · s/√2
+        assert axis.get_xscale() == "log"
+        assert [list(line.get_ydata()) for line in axis.get_lines() if line.get_linestyle() == ":"] == [[75, 75]]
+        low, high = axis.get_ylim()
+        assert low >= 0
+        assert high <= 100
+
+
+def test_one_trial_has_no_error_bar():
+    report.plot_points([point(values=(0.5,))], 0.75)
+    (found,) = curves(pyplot.gcf().axes[0]).values()
+    assert found == ([1.25], [50.0], [0.0])
+
+
+def test_nothing_is_drawn_of_a_strategy_without_points():
+    points = [point("raw", 1, DEFAULT), point("raw", 1, PAPER), point("sign", 1, PAPER)]
+    report.plot_points(points, 0.75)
+    default, paper = pyplot.gcf().axes
+    assert list(curves(default)) == ["raw"]
+    assert list(curves(paper)) == ["raw", "sign"]
+
+
+@pytest.mark.parametrize(("name", "panels"), [("gaussian", 3), ("pcm", 5), ("rram-milo", 3)])
+def test_a_channel_is_drawn(name, panels, tmp_path):
+    path = tmp_path / "channel.png"
+    report.plot_channel(channels.resolve(name))(path)
+    assert size_of(path) == (round(4.8 * DPI) * panels, round(3.8 * DPI))
+
+
+def test_a_channel_is_drawn_as_it_reads():
+    report.plot_channel(QUIET)
+    for axis, cells_each in zip(pyplot.gcf().axes, (1, 10, 500), strict=True):
+        reads, line = axis.get_lines()
+        x, y = (np.asarray(column, np.float64) for column in reads.get_data())
+        assert x.size == 120 * 25
+        assert (x.min(), x.max()) == pytest.approx(QUIET.span, abs=1e-6)
+        # the standard error of a standard deviation of n normal numbers is σ/√(2n)
+        assert (y - x).std() == pytest.approx(0.1 / math.sqrt(cells_each), rel=4 / math.sqrt(2 * x.size))
+        assert list(line.get_xdata()) == list(line.get_ydata()) == list(QUIET.span)
+
+
+def test_measured_pairs_are_drawn(tmp_path):
+    found = fitted(tmp_path)
+    save = report.plot_channel(found.channel, (found.inputs, found.outputs))
+    pairs = next(line for line in pyplot.gcf().axes[0].get_lines() if line.get_label() == "measured")
+    assert sorted(zip(*pairs.get_data(), strict=True)) == sorted(zip(found.inputs, found.outputs, strict=True))
+    path = tmp_path / "plot.png"
+    save(path)
+    size_of(path)
+
+
+def test_of_very_many_pairs_some_of_all_inputs_are_drawn():
+    channel = pcm()
+    inputs = np.repeat(np.linspace(-1, 1, 10), 4000)
+    report.plot_channel(channel, (inputs, np.zeros(40_000)))
+    pairs = next(line for line in pyplot.gcf().axes[0].get_lines() if line.get_label() == "measured")
+    assert 0 < len(pairs.get_xdata()) <= 5000
+    assert len(set(pairs.get_xdata())) == 10
+
+
+def test_the_device_is_drawn_with_its_mean_and_inverse():
+    channel = pcm()
+    report.plot_channel(channel)
+    device, inverse = pyplot.gcf().axes[:2]
+    (mean,) = device.get_lines()
+    assert [tuple(column) for column in mean.get_data()] == [channel.inputs, channel.means]
+    (line,) = inverse.get_lines()
+    level, found = line.get_data()
+    np.testing.assert_allclose(np.interp(found, channel.inputs, channel.means), level, atol=1e-6)  # f is μ⁻¹
+
+
+def test_matplotlib_is_there_or_its_absence_is_said(monkeypatch):
+    assert report.can_plot()
+    monkeypatch.setattr(report, "find_spec", lambda name: None)
+    assert not report.can_plot()
+    assert "pip install 'onnx-analog[report]'" in report.NO_PLOTS
+
+
+# ------------------------------------------------------------------------------------------ the helpers above
+
+
+def test_cells_reads_one_line():
+    shown = "  name   first  second \n  other    1,2     3 4 \n"
+    assert cells(shown, "other") == ["1,2", "3 4"]
+    with pytest.raises(ValueError, match="unpack"):
+        cells(shown, "first")
+
+
+def test_columns_rejects_what_stands_elsewhere():
+    shown = "  strategy   1 cell   3 cells \n  sign      10 [1]            \n  raw                  20 [3] \n"
+    assert columns(shown, "3 cells", "raw") == "20 [3]"
+    assert columns(shown, "3 cells", "sign") != "10 [1]"
+
+
+def test_size_of_rejects_what_is_no_plot(tmp_path):
+    Image.new("RGB", (20, 10), "white").save(tmp_path / "blank.png")
+    with pytest.raises(AssertionError):
+        size_of(tmp_path / "blank.png")
+    Image.new("RGB", (20, 10)).save(tmp_path / "other.gif")
+    with pytest.raises(AssertionError):
+        size_of(tmp_path / "other.gif")
+    (tmp_path / "none.png").write_bytes(b"none")
+    with pytest.raises(OSError, match="cannot identify"):
+        size_of(tmp_path / "none.png")
