@@ -10,9 +10,11 @@ Noise of standard deviation σ in a level is noise of σ/α in the weight.
 α and β are float32 numbers, levels are computed with them in float64 and rounded once. Decoding is one sum and one
 quotient in float32, so the decoded magnitude differs from the stored one by at most
 
-    u·(4·|w| + 4·S/α)     with u = 2**-24 and S = max(|s0|, |s1|)
+    u·(4·|w| + 5·S/α)     with u = 2**-24 and S = max(|s0|, |s1|)
 
-(level, sum and quotient round once each; clipping the level to the span moves it by no more than α and β were rounded).
+(level, sum and quotient round once each; clipping the level moves it by no more than α and β were rounded, and by one
+unit more where an end of the span is no float32 number). A float64 weight below the normal float32 numbers may be off by
+2**-150 more.
 """
 
 from __future__ import annotations
@@ -94,7 +96,8 @@ def _bin_of(histogram: NDArray[np.int64], count: int) -> tuple[int, int]:
 
 def magnitude(array: NDArray[Any]) -> Floats:
     """Return absolute values as float32; what is not zero stays above zero."""
-    size: Floats = np.abs(array.astype(np.float32, copy=False))
+    with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and refused where it matters
+        size: Floats = np.abs(array.astype(np.float32, copy=False))
     if array.dtype == np.float64:
         size[(size == 0) & (array != 0)] = np.finfo(np.float32).smallest_subnormal
     return size
@@ -114,11 +117,11 @@ def mark_largest(array: NDArray[Any], cut: Cut) -> tuple[Bits, Cut]:
     >>> mark_largest(np.array([1.0, -3.0, 2.0, 2.0]), Cut(2.0, 1))
     (array([False,  True,  True, False]), Cut(magnitude=2.0, ties=0))
     """
-    size = magnitude(array)
+    size = magnitude(array.reshape(-1))  # in the order of the flat index, whatever that of the memory
     marks: Bits = size > cut.magnitude
     ties = np.flatnonzero(size == cut.magnitude)[: cut.ties]
-    marks.reshape(-1)[ties] = True
-    return marks, Cut(cut.magnitude, cut.ties - ties.size)
+    marks[ties] = True
+    return marks.reshape(array.shape), Cut(cut.magnitude, cut.ties - ties.size)
 
 
 # ------------------------------------------------------------------------------------------------ classes
@@ -271,7 +274,7 @@ class Code:
     large_fraction : float, 0 <= large_fraction <= 1
         Share of the scope's stored weights, the largest, that are large; ties by flat index.
     threshold : float, > 0, optional
-        Magnitudes above it are large; replaces `large_fraction`.
+        Magnitudes above it, as float32 numbers, are large; replaces `large_fraction`.
 
     Raises
     ------
@@ -305,7 +308,8 @@ class Code:
         if len(self.cells) == 1:
             return [None] * len(sizes)
         if self.threshold is not None:
-            return [(magnitude(size) > np.float32(self.threshold)).view(np.uint8) for size in sizes]
+            border = magnitude(np.array([self.threshold]))
+            return [(magnitude(size) > border).view(np.uint8) for size in sizes]
         cut = cut_largest(sizes, round(self.large_fraction * sum(size.size for size in sizes)))
         indices: list[Bytes | None] = []
         for size in sizes:

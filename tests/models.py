@@ -484,7 +484,7 @@ def _tensors(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[tuple[str,
 def decode_bound(tensor: StoredTensor, weight: NDArray[Any], span: tuple[float, float]) -> NDArray[np.float64]:
     """Return how far each decoded weight may be from `weight`.
 
-    u·(4·|w| + 4·S/α) is `onnx_analog.encoding`'s bound; the second order of u, and one rounding to the weight's type
+    u·(4·|w| + 5·S/α) is `onnx_analog.encoding`'s bound; the second order of u, and one rounding to the weight's type
     where that is narrower than float32, are added.
     """
     alpha = np.ones(tensor.size)
@@ -492,7 +492,7 @@ def decode_bound(tensor: StoredTensor, weight: NDArray[Any], span: tuple[float, 
     alpha[stored] = tensor.alpha[0 if tensor.class_index is None else tensor.class_index]
     size = np.abs(weight.astype(np.float64))
     scale = max(abs(level) for level in span) / alpha.reshape(weight.shape)
-    bound = 4 * U * (size + scale) * (1 + 8 * U)
+    bound = U * (4 * size + 5 * scale) * (1 + 8 * U)
     if weight.dtype in HALF_UNIT:
         bound += HALF_UNIT[weight.dtype] * (size + bound) + LEAST_HALF
     found: NDArray[np.float64] = np.where(weight == 0, 0.0, bound)

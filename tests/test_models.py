@@ -148,7 +148,7 @@ def protected(weight: NDArray[Any]) -> ir.Model:
 def test_decode_bound_is_the_one_that_is_derived():
     weight = f32([[1, -2], [0, 1.7]])  # α = 1.4, S = 0.75
     bound = decode_bound(stored_tensors(protected(weight))[0], weight, QUIET.span)
-    by_hand = 4 * U * (np.abs(weight) + 0.75 / 1.4) * (weight != 0)
+    by_hand = U * (4 * np.abs(weight) + 5 * 0.75 / 1.4) * (weight != 0)
     np.testing.assert_allclose(bound, by_hand, rtol=9 * U)
 
 
@@ -164,7 +164,7 @@ def test_output_bound_by_hand():
     weight = f32([[1, 2], [1.5, 1]])
     plain, x = holding(w=weight), f32([[1, -2], [0, 1]])
     (bound,) = output_bound(plain, protected(weight), {"x_w": x}, QUIET.span)
-    weights_off = np.abs(x) @ (4 * U * (weight + 0.75 / 1.4))
+    weights_off = np.abs(x) @ (U * (4 * weight + 5 * 0.75 / 1.4))
     sums_off = 2 * 2 * U * np.abs(x) @ weight
     np.testing.assert_allclose(bound, weights_off + sums_off, rtol=32 * U)
 

@@ -1,0 +1,103 @@
+"""The tree of errors is drawn in the docstring of its module; here it is compared with the classes."""
+
+import pickle
+import re
+
+import pytest
+
+from onnx_analog import errors
+from onnx_analog.errors import AnalogError
+
+Tree = dict[str, tuple[str, int | None]]  # name to parent and exit code
+CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AnalogError)]
+_LINE = re.compile(r"^(?P<branches>(?:│   |    )*)(?:├── |└── )(?P<name>\w+) +(?P<code>\d+) +(?P<meaning>.*)$")
+
+
+def drawn(text: str) -> Tree:
+    """Return the tree in a docstring: one class a line, four characters deeper than its parent."""
+    root = next(line.split()[0] for line in text.splitlines() if line.endswith("exit code"))
+    found: Tree = {root: ("", None)}
+    path = [root]
+    for line in text.splitlines():
+        if match := _LINE.match(line):
+            depth = len(match["branches"]) // 4 + 1
+            path[depth:] = [match["name"]]
+            found[match["name"]] = (path[depth - 1], int(match["code"]))
+    return found
+
+
+def real() -> Tree:
+    """Return the tree of the classes; the root's own exit code is not drawn."""
+    parents = {kind: next((b for b in kind.__bases__ if issubclass(b, AnalogError)), None) for kind in CLASSES}
+    return {
+        kind.__name__: (parent.__name__, kind.exit_code) if parent else ("", None) for kind, parent in parents.items()
+    }
+
+
+def meanings(text: str) -> dict[str, str]:
+    return {match["name"]: match["meaning"] for line in text.splitlines() if (match := _LINE.match(line))}
+
+
+def test_the_drawn_tree_is_the_real_one():
+    assert drawn(str(errors.__doc__)) == real()
+    assert len(real()) == 9
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("│   └── NothingToStore    3", "├── NothingToStore        3"),
+        ("NothingToStore    3", "NothingToStore    1"),
+        ("│   └── LevelError        1   a level lies outside what a channel can hold\n", ""),
+        ("└── OutputError", "└── OutpurError"),
+        ("├── OptionError           2", "├── OptionError           1"),
+        ("AnalogError  ", "Exception  "),
+    ],
+)
+def test_a_tree_drawn_wrong_is_noticed(right, wrong):
+    text = str(errors.__doc__)
+    assert text.count(right) == 1
+    assert drawn(text.replace(right, wrong)) != real()
+
+
+def test_every_error_is_one_of_ours():
+    raised = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BaseException)]
+    assert raised == CLASSES
+
+
+def test_what_is_drawn_beside_a_class_is_what_it_says_itself():
+    for kind in CLASSES:
+        if kind is not AnalogError:
+            said = str(kind.__doc__)
+            assert meanings(str(errors.__doc__))[kind.__name__] == said[0].lower() + said[1:].removesuffix(".")
+
+
+def test_exit_codes_are_those_of_the_command_line():
+    codes = {kind.__name__: kind.exit_code for kind in CLASSES if kind.exit_code != 1}
+    assert codes == {"OptionError": 2, "NothingToStore": 3}
+    assert AnalogError.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "builtin"),
+    [
+        (errors.OptionError, ValueError),
+        (errors.LevelError, ValueError),
+        (errors.ManifestError, ValueError),
+        (errors.OutputError, OSError),
+    ],
+)
+def test_who_does_not_know_this_package_can_catch_them_too(kind, builtin):
+    with pytest.raises(builtin, match="what was found"):
+        raise kind("what was found")
+
+
+def test_an_error_that_is_only_ours_is_no_other():
+    ours = {kind.__name__ for kind in CLASSES if not issubclass(kind, ValueError | OSError)}
+    assert ours == {"AnalogError", "ModelError", "NothingToStore", "ChannelError", "DataError"}
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_an_error_comes_back_from_a_worker(kind):
+    again = pickle.loads(pickle.dumps(kind("what was found")))
+    assert (type(again), str(again)) == (kind, "what was found")
