@@ -13,8 +13,8 @@ quotient in float32, so the decoded magnitude differs from the stored one by at 
     u·(4·|w| + 5·S/α)     with u = 2**-24 and S = max(|s0|, |s1|)
 
 (level, sum and quotient round once each; clipping the level moves it by no more than α and β were rounded, and by one
-unit more where an end of the span is no float32 number). A float64 weight below the normal float32 numbers may be off by
-2**-150 more.
+unit more where an end of the span is no float32 number). A float64 weight below the normal float32 numbers may be off
+by 2**-150 more.
 """
 
 from __future__ import annotations

@@ -102,8 +102,8 @@ def _from_file(path: Path) -> Channel:
 
 def _load(name: str) -> Callable[..., Any]:
     found = available()
-    if name not in found:
-        close = difflib.get_close_matches(name, found, n=1)
+    if not isinstance(name, str) or name not in found:
+        close = difflib.get_close_matches(str(name), found, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ChannelError(f"no channel is called {name!r}.{hint} There are: {', '.join(found) or 'none'}.")
     maker: Callable[..., Any] = found[name].load()
@@ -114,7 +114,9 @@ def _call(maker: Callable[..., Any], name: str, options: Mapping[str, Any]) -> C
     try:
         inspect.signature(maker).bind(**options)
         channel = maker(**options)
-    except TypeError as error:
+    except ChannelError:
+        raise
+    except (TypeError, ValueError) as error:
         raise ChannelError(f"channel {name!r}: {error}") from error
     if not isinstance(channel, Channel):
         raise ChannelError(f"entry point {name!r} gives {type(channel).__name__}, which is not a Channel")
@@ -126,10 +128,13 @@ def _options(maker: Callable[..., Any], name: str, text: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for pair in filter(None, text.split(",")):
         key, equals, value = pair.partition("=")
-        if key not in parameters or not equals:
+        if key in parameters and not equals:
+            raise ChannelError(f"channel {name!r}: option {key!r} has no value; write {name}:{key}=value")
+        if key not in parameters:
             known = ", ".join(parameters) or "none"
             raise ChannelError(f"channel {name!r} has no option {key!r}; options are {known}, as in {name}:key=value")
-        options[key] = _parse(value, str(parameters[key].annotation), f"{name}:{pair}")
+        annotation = parameters[key].annotation  # a type, or its name where annotations are not evaluated
+        options[key] = _parse(value, getattr(annotation, "__name__", str(annotation)), f"{name}:{pair}")
     return options
 
 
@@ -139,4 +144,5 @@ def _parse(value: str, annotation: str, where: str) -> Any:
             return float(value) if annotation == "float" else int(value)
         return _FLAGS[value.lower()] if annotation == "bool" else value
     except (ValueError, KeyError):
-        raise ChannelError(f"{where!r}: {value!r} is not a {annotation}") from None
+        kind = {"float": "a number", "int": "a whole number", "bool": "true or false"}[annotation]
+        raise ChannelError(f"{where!r}: {value!r} is not {kind}") from None

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
 
+_ROUNDING = 1e-12  # σ on the scale of -1 to 1 that differ by less are equal
+
 
 class _Line(NamedTuple):
-    """One piece of the curve, as functions of the level y: σ = s0 + s1·y, input = x0 + x1·y."""
+    """One piece of the curve, as functions of the level y: σ = s0 + s1·(y - low), input = x0 + x1·(y - low)."""
 
     low: float
     high: float
@@ -29,7 +31,7 @@ class _Line(NamedTuple):
 
     def at(self, level: float) -> tuple[float, float]:
         """Return what the choice goes by: least σ, then the smaller input."""
-        return self.s0 + self.s1 * level, self.x0 + self.x1 * level
+        return self.s0 + self.s1 * (level - self.low), self.x0 + self.x1 * (level - self.low)
 
 
 class Inverse:
@@ -51,18 +53,18 @@ class Inverse:
 
     def __init__(self, inputs: Doubles, means: Doubles, stds: Doubles) -> None:
         lines = _lines(inputs, means, stds)
-        knots = np.unique(means)
+        bends = np.unique(means)
         pieces = [
             piece
-            for low, high in pairwise(knots)
+            for low, high in pairwise(bends)
             for piece in _envelope([line for line in lines if line.low <= low and line.high >= high], low, high)
         ]
         self._starts = np.array([start for start, _ in pieces])
-        self._s0, self._s1, self._x0, self._x1 = (
-            np.array([getattr(line, name) for _, line in pieces]) for name in ("s0", "s1", "x0", "x1")
+        self._low, self._s0, self._s1, self._x0, self._x1 = (
+            np.array([getattr(line, name) for _, line in pieces]) for name in ("low", "s0", "s1", "x0", "x1")
         )
-        self._knots = knots
-        at_knots = [_best_at(knot, lines, inputs, means, stds) for knot in knots]
+        self._knots = np.union1d(means, self._starts)  # where branches meet, ties count
+        at_knots = [_best_at(knot, lines, inputs, means, stds) for knot in self._knots]
         self._knot_std, self._knot_input = np.array(at_knots).T
 
     def std(self, level: NDArray[np.floating[Any]]) -> Doubles:
@@ -76,7 +78,7 @@ class Inverse:
     def _evaluate(self, level: NDArray[np.floating[Any]], c0: Doubles, c1: Doubles, at_knots: Doubles) -> Doubles:
         y = level.astype(np.float64)
         place = np.searchsorted(self._starts, y, side="right") - 1
-        found: Doubles = c0[place] + c1[place] * y
+        found: Doubles = c0[place] + c1[place] * (y - self._low[place])
         knot = np.minimum(np.searchsorted(self._knots, y), self._knots.size - 1)
         return np.where(self._knots[knot] == y, at_knots[knot], found)
 
@@ -88,7 +90,8 @@ def _lines(inputs: Doubles, means: Doubles, stds: Doubles) -> list[_Line]:
         per_level = 1 / (means[i + 1] - means[i])
         s1, x1 = (stds[i + 1] - stds[i]) * per_level, (inputs[i + 1] - inputs[i]) * per_level
         low, high = sorted((means[i], means[i + 1]))
-        lines.append(_Line(low, high, stds[i] - s1 * means[i], s1, inputs[i] - x1 * means[i], x1))
+        end = i if means[i] == low else i + 1
+        lines.append(_Line(low, high, stds[end], s1, inputs[end], x1))
     return lines
 
 
@@ -97,10 +100,14 @@ def _envelope(lines: Sequence[_Line], low: float, high: float) -> list[tuple[flo
     pieces: list[tuple[float, _Line]] = []
     start = low
     while True:
-        line = min(lines, key=lambda line: (line.at(start)[0], line.s1, line.at(start)[1]))
+        least = min(line.at(start)[0] for line in lines) + _ROUNDING
+        lowest = [line for line in lines if line.at(start)[0] <= least]
+        line = min(lowest, key=lambda line: (line.s1, line.at(start)[1]))
         pieces.append((start, line))
         # A line that falls more steeply is met further right; the nearest meeting is where it takes over.
-        meetings = [(line.s0 - other.s0) / (other.s1 - line.s1) for other in lines if other.s1 < line.s1]
+        here = line.at(start)[0]
+        steeper = [other for other in lines if other.s1 < line.s1]
+        meetings = [start + max(other.at(start)[0] - here, 0.0) / (line.s1 - other.s1) for other in steeper]
         start = min((meeting for meeting in meetings if start < meeting < high), default=high)
         if start == high:
             return pieces

@@ -7,6 +7,7 @@ reads about that mean; both are linear between inputs.
 
 from __future__ import annotations
 
+import csv as csv_module
 import math
 import warnings
 from collections.abc import Iterable, Sequence
@@ -262,9 +263,12 @@ class Pairs(NamedTuple):
             Scale(low=ends[0][0], high=ends[0][1], unit=units[0]),
             Scale(low=ends[1][0], high=ends[1][1], unit=units[1], log=log),
         )
-        order = np.lexsort((outputs, inputs))
-        labels = None if devices is None else np.unique(np.asarray(devices), return_inverse=True)[1][order]
-        return Pairs(scales[0].apply(inputs[order]), scales[1].apply(outputs[order]), labels, scales, name)
+        labels = None if devices is None else np.unique(np.asarray(devices), return_inverse=True)[1]
+        if labels is not None and labels.shape != inputs.shape:
+            raise ChannelError(f"channel {name!r}: devices {labels.shape} are not one a pair {inputs.shape}")
+        order = np.lexsort((outputs, inputs) if labels is None else (labels, outputs, inputs))
+        ordered = None if labels is None else labels[order]
+        return Pairs(scales[0].apply(inputs[order]), scales[1].apply(outputs[order]), ordered, scales, name)
 
     def channel(self, neighbours: int, *, source: Source | None) -> TableChannel:
         """Return the channel that the pairs describe; see `from_pairs`."""
@@ -326,7 +330,8 @@ class Reads(NamedTuple):
     def _left(self, knots: Doubles, neighbours: int) -> NDArray[np.intp]:
         """Return the first of the nearest distinct inputs: these stand side by side, so one border is enough."""
         borders = (self.distinct[:-neighbours] + self.distinct[neighbours:]) / 2
-        return np.searchsorted(borders, knots - _TIE)
+        tie = min(_TIE, float(np.diff(self.distinct).min(initial=4 * _TIE)) / 4)
+        return np.searchsorted(borders, knots - tie)
 
 
 def knots_of(distinct: Doubles) -> Doubles:
@@ -447,4 +452,5 @@ def _read(path: Path, names: Sequence[str], kind: type[np.float64] | type[np.str
 def _header(lines: Iterable[str]) -> list[str]:
     """Return the names of the columns; the lines that follow are left to be read."""
     first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
-    return [name.strip().strip('"') for name in first.split(",")]
+    rows = csv_module.reader([first], skipinitialspace=True)
+    return [name.strip() for row in rows for name in row]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.channels.base import Channel, Doubles, Floats, GaussianChannel, Source, Span
+from onnx_analog.channels.base import Channel, Doubles, Floats, GaussianChannel, Source, Span, inside
 from onnx_analog.channels.cellwise import CellwiseChannel, State
 from onnx_analog.channels.measured import TableChannel
 from onnx_analog.errors import ChannelError
@@ -42,6 +42,8 @@ class LimitedPrecision(CellwiseChannel):
         for name in ("write_bits", "read_bits"):
             if not 0 <= getattr(self, name) <= 16:
                 raise ChannelError(f"{name} is {getattr(self, name)}; it must be from 0 (no limit) to 16")
+        if not isinstance(self.inner, Channel):
+            raise ChannelError(f"precision needs a channel inside it, not {self.inner!r}")
         if isinstance(self.inner, LimitedPrecision):
             raise ChannelError(f"{self.inner} has limited precision already: name the channel inside it")
 
@@ -79,9 +81,9 @@ class LimitedPrecision(CellwiseChannel):
             mean = self._written(level)
             std, shared = self.inner.std(mean), self.inner.shared_std(mean)
         elif isinstance(self.inner, CellwiseChannel):
-            return self.inner.program(self._written(level).astype(np.float32), rng)
+            return self.inner.program(self._held(level), rng)
         else:
-            return (self._written(level),)
+            return (self._held(level),)
         if shared.any():
             mean = mean + shared * rng.standard_normal(mean.size)
         return mean, np.sqrt(np.maximum(std**2 - shared**2, 0))
@@ -101,6 +103,10 @@ class LimitedPrecision(CellwiseChannel):
         """Return the levels that can be written, nearest to `level`, where input and level are one."""
         exact = level.astype(np.float64)
         return rounded(exact, self.inner.span, self.write_bits) if self.write_bits else exact
+
+    def _held(self, level: Floats) -> Floats:
+        """Return the levels that are written, as the inner channel takes them."""
+        return inside(self._written(level).astype(np.float32), self.inner.span)
 
     def _inputs(self, table: TableChannel, level: Floats) -> Doubles:
         """Return the programmed inputs, on the scale of -1 to 1."""
@@ -130,7 +136,7 @@ def rounded(value: NDArray[np.floating[Any]], span: Span, bits: int) -> Doubles:
     """
     low, high = span
     step = (high - low) / (2**bits - 1)
-    found: Doubles = low + np.round((np.clip(value, low, high) - low) / step) * step
+    found: Doubles = np.clip(low + np.round((np.clip(value, low, high) - low) / step) * step, low, high)
     return found
 
 
