@@ -18,7 +18,7 @@ import click
 
 from onnx_analog import strategies
 from onnx_analog.errors import ManifestError
-from onnx_analog.terminal import Floats, Fraction, Group, Seconds, options, print_json, progress, show
+from onnx_analog.terminal import Finite, Floats, Fraction, Group, Seconds, options, print_json, progress, show
 
 if TYPE_CHECKING:
     from onnx_analog.channels.modifiers import Modifiers
@@ -181,8 +181,10 @@ def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, f
 
 @main.command()
 @click.argument("model", type=FILE)
-@click.option("--cells-small", type=click.IntRange(1), default=1, help="Cells per small weight.")
-@click.option("--cells-large", type=click.IntRange(1), default=20, help="Cells per large weight.")
+@click.option("--cells-small", type=click.IntRange(1, strategies.MOST_CELLS), default=1, help="Cells per small weight.")
+@click.option(
+    "--cells-large", type=click.IntRange(1, strategies.MOST_CELLS), default=20, help="Cells per large weight."
+)
 @click.option(
     "--strategy",
     type=click.Choice(list(strategies.STRATEGIES)),
@@ -234,7 +236,7 @@ def protect(
 
     target = output or model.with_name(f"{model.name.removesuffix('.onnx')}.protected.onnx")
     account = manifest or target.with_name(f"{_stem(target)}.manifest.json")
-    if target.absolute() == account.absolute():
+    if target.resolve() == account.resolve():
         raise click.UsageError("model and manifest would be one file: name another with --manifest")
     files.refuse_existing([target, account], force=force)
     command = shlex.join(["onnx-analog", *sys.argv[1:]])
@@ -318,8 +320,10 @@ def readback(
 @click.option("--samples", type=click.IntRange(1), help="Only the first so many.  [default: all]")
 @click.option("--batch", type=click.IntRange(1), default=64, help="Samples a call.")
 @click.option("--providers", default="CPUExecutionProvider", help="Of onnxruntime, commas between them.")
-@click.option("--threads", type=click.IntRange(0), default=0, help="Within an operator; 0: as onnxruntime chooses.")
-@click.option("--at-least", type=float, help="Exit 1 unless the interval's lower end (or the value) is this high.")
+@click.option(
+    "--threads", type=click.IntRange(0, 1024), default=0, help="Within an operator; 0: as onnxruntime chooses."
+)
+@click.option("--at-least", type=Finite(), help="Exit 1 unless the interval's lower end (or the value) is this high.")
 @JSON
 def evaluate(
     protected: Path, data: Path, trials: int, at_least: float | None, as_json: bool, providers: str, **choices: Any
@@ -480,6 +484,8 @@ def channel_fit(
     from onnx_analog.channels import fitting
 
     target = out or pairs.with_name(f"{pairs.stem}.channel.json")
+    if plot is not None and plot.resolve() == target.resolve():
+        raise click.UsageError("channel and plot would be one file: name another with --plot")
     files.refuse_existing([path for path in (target, plot) if path], force=force)
     if plot is not None:
         report.check_plot(plot)
@@ -494,5 +500,7 @@ def channel_fit(
         logging.getLogger("onnx_analog").warning(found.goodness.warning)
     if as_json:
         return print_json(found.to_dict())
-    show(report.fit_table(found), report.levels_table(found), f"channel: {target}")
+    show(
+        report.fit_table(found), report.levels_table(found), f"channel: {target}", *([f"plot: {plot}"] if plot else [])
+    )
     return None

@@ -291,8 +291,8 @@ class Code:
     def __post_init__(self) -> None:
         strategies.strategy(self.strategy)
         for name in ("cells_small", "cells_large"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+            if not 1 <= getattr(self, name) <= strategies.MOST_CELLS:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be from 1 to {strategies.MOST_CELLS:,}")
         if not 0 <= self.large_fraction <= 1:
             raise OptionError(f"large_fraction is {self.large_fraction}; it must be from 0 to 1")
         if self.threshold is not None and not 0 < self.threshold < float("inf"):

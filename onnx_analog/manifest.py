@@ -242,7 +242,8 @@ def _cells(tensor: StoredTensor, count: Any, protection: Protection, *, owns_cod
     bits = protection.bits_per_cell
     symbols = -(-tensor.count * tensor.header_bits // bits)
     return {
-        "level": int(count @ np.array(protection.cells)) * protection.channel.devices_per_cell,
+        "level": protection.channel.devices_per_cell
+        * sum(int(weights) * cells for weights, cells in zip(count, protection.cells, strict=True)),
         "header": symbols * (1 if protection.header is None else protection.header.cells_per_symbol),
         "mask": -(-mask_bits(tensor.size, tensor.count) // bits),
         "codebook": -(-32 * 2 * classes // bits) if owns_codebook else 0,

@@ -178,7 +178,7 @@ def _factor(point: Point) -> float:
 
 
 def _unit(points: Sequence[Point]) -> str:
-    names = {"top1": "accuracy, %", "agreement": "agreement with the clean network, %", "sqnr_db": "output SQNR, dB"}
+    names = {"top1": "accuracy in %", "agreement": "agreement without noise, in %", "sqnr_db": "output SQNR in dB"}
     metric = points[0].evaluation.metric if points else ""
     return names.get(metric, metric)
 

@@ -19,6 +19,7 @@ from onnx_analog.errors import OptionError
 
 SCOPES = ("tensor", "model")
 LARGE_FRACTION = 0.05
+MOST_CELLS = 10**12  # of a weight
 LARGE_FACTOR = 20  # cells per large weight for each cell per small one, where a sweep says "c cells"
 
 

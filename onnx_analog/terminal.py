@@ -5,8 +5,11 @@ Imports nothing heavy, and rich only when something is printed.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import math
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -40,6 +43,9 @@ class Command(click.Command):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except BrokenPipeError:  # whoever read the output has seen enough, as in `| head`
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - what is left to be flushed
+            ctx.exit(1)
         except Exception as error:
             if debug:
                 traceback.print_exc()
@@ -66,12 +72,20 @@ class Group(click.Group):
     command_class = Command
     group_class = type
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a σ that a pipe's encoding lacks is no reason to fail
+        return super().main(*args, **kwargs)
+
 
 def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else PIPED_WIDTH, highlight=False, markup=False)
+    width = None if stream.isatty() else PIPED_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def show(*things: Any) -> None:
@@ -83,7 +97,8 @@ def show(*things: Any) -> None:
 
 def print_json(body: Any) -> None:
     """Print JSON, and only JSON, on stdout."""
-    click.echo(json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False))
+    plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    click.echo(json.dumps(body, indent=2, ensure_ascii=plain, allow_nan=False))
 
 
 @contextmanager
@@ -93,7 +108,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = _console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
 
@@ -135,6 +150,19 @@ class Floats(click.ParamType[tuple[float, ...]]):
             return tuple(float(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} is not a list of numbers with commas between them", param, ctx)
+
+
+class Finite(click.ParamType[float]):
+    """A number that is not NaN or infinite."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or fail as click does."""
+        number = click.FLOAT.convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return float(number)
 
 
 class Seconds(click.ParamType[float]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,7 +182,7 @@ class Fit:
             "pairs": self.channel.pairs,
             "distinct_inputs": int(np.unique(self.inputs).size),
             "neighbours": self.channel.neighbours,
-            "held_out_nats": None if self.choice is None else {str(k): s for k, s in self.choice.scores.items()},
+            "held_out_nats": None if self.choice is None else _finite(self.choice.scores),
             "span": list(self.channel.span),
             "between_share": self.between_share,
             "rejected": self.goodness.rejected,
@@ -194,6 +195,11 @@ class Fit:
         if not self.channel.between:
             return None
         return float(np.square(self.channel.between).sum() / np.square(self.channel.stds).sum())
+
+
+def _finite(scores: dict[int, float]) -> dict[str, float | None]:
+    """Return scores as JSON has them: null where a held-out read is impossible."""
+    return {str(k): score if math.isfinite(score) else None for k, score in scores.items()}
 
 
 def fit(

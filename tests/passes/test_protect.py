@@ -454,8 +454,8 @@ def test_planes_stand_in_the_order_of_the_tensors():
     ("wrong", "said"),
     [
         ({"strategy": "none"}, "no strategy is called 'none': choose from raw, sign, mapping, redundancy"),
-        ({"cells_small": 0}, "cells_small is 0; it must be 1 or more"),
-        ({"cells_large": 0}, "cells_large is 0; it must be 1 or more"),
+        ({"cells_small": 0}, "cells_small is 0; it must be from 1 to 1,000,000,000,000"),
+        ({"cells_large": 0}, "cells_large is 0; it must be from 1 to 1,000,000,000,000"),
         ({"scope": "layer"}, "scope is 'layer'; choose from tensor, model"),
         ({"large_fraction": -0.001}, "large_fraction is -0.001; it must be from 0 to 1"),
         ({"large_fraction": 1.001}, "large_fraction is 1.001; it must be from 0 to 1"),
