@@ -41,10 +41,11 @@ ROWS = (  # channel, bits per cell, reads, copies
 def main(model: Path, npz: Path, mean: str, std: str, samples: int, trials: int, cells: int, out: Path) -> None:
     """Evaluate one code with headers of different quality."""
     images = load_images(model, npz, mean, std, samples)
+    columns = "channel | bits per header cell | header cells per symbol | bit errors | all-in cells per weight"
     lines = [
         f"{model.name}, {samples:,} images, {trials} trials, strategy mapping with {cells} cells a level.",
         "",
-        "| channel | bits per cell | cells per symbol | bit errors | all-in cells per weight | accuracy, % |",
+        f"| {columns} | accuracy, % |",
         "|---|---|---|---|---|---|",
     ]
     for channel, bits, reads, copies in ROWS:

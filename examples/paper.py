@@ -1,0 +1,170 @@
+"""Make the tables and figures of Isik et al. 2020 again, from trained ONNX models: our numbers beside the paper's.
+
+    python examples/paper.py table8 --models examples/models --data mnist-test.npz
+    python examples/paper.py table1 --models DIR --data cifar10-test.npz --trials 5
+    python examples/paper.py figure4
+
+Tables are 1, 2, 7, 8 and 9, figures 1 to 4. Every evaluation is appended to OUT/TABLE.csv as it ends, one line for
+each trial, and one that is there already is not made again: a run that is killed goes on. OUT/TABLE.md is the table.
+Figures 1 and 2 need the channel only, figure 3 the two ResNet-18, figure 4 the lines of tables 1 and 7.
+
+Each network is DIR/NAME.onnx or DIR/NAME.onnx.xz: resnet18-cifar10, resnet18-cifar10-pruned, resnet20, resnet20-kd,
+resnet20-kd-gaussian, lenet, mlp, mlp-kd, mlp-kd-gaussian, mlp-kd-channel.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnx_ir as ir
+import paper_figures
+from paper_tables import CLEAN, SCOPES, TABLES, Entry, Table, network_of, read_rows, values_of
+from rich.progress import track
+
+import onnx_analog as oa
+from onnx_analog.data import Dataset, Preprocessing, load
+from onnx_analog.evaluation import Evaluation, Network, interval
+from onnx_analog.tensors import find
+
+# ------------------------------------------------------------------------------------------------ evaluating
+
+
+def protected(model: ir.Model, options: dict[str, Any]) -> Any:
+    """Return the model as an entry has it stored.
+
+    `gaussian` adds N(0, std²) to the weights themselves: with a span from the least to the largest, α is 1 and β 0.
+    """
+    options = dict(options)
+    std = options.pop("gaussian", None)
+    if std is not None:
+        arrays = [weight.array() for weight in find(model).weights]
+        low, high = min(a.min() for a in arrays), max(a.max() for a in arrays)
+        options |= {"scope": "model", "channel": f"gaussian:sigma={std},low={float(low)},high={float(high)}"}
+    return oa.protect(model, **options)
+
+
+class Evaluator:
+    """Evaluates entries of one table; holds the last network."""
+
+    def __init__(self, models: Path, data: Path, preprocessing: Preprocessing, samples: int | None) -> None:
+        self._models, self._data, self._preprocessing, self._samples = models, data, preprocessing, samples
+        self._last: tuple[str, float, ir.Model, Dataset] | None = None
+
+    def rows(self, entry: Entry, trials: int, seed: int) -> Iterator[dict[str, Any]]:
+        """Yield one line for each trial."""
+        model, images = self._start(entry)
+        cost = {"r_avg": "", "all_in_cells_per_original_weight": ""}
+        if entry.options is None:
+            found: Evaluation = oa.evaluate(model, images)
+            values = [found.clean]
+        else:
+            kept = protected(model, entry.options)
+            ratios = kept.manifest.totals.ratios()
+            cost = {name: f"{ratios[name]:.6g}" for name in cost}
+            values = list(oa.evaluate(kept.model, images, trials=trials, seed=seed).values)
+        for trial, value in enumerate(values):
+            yield {
+                "row": entry.row, "column": entry.column, "scope": entry.scope, "network": entry.network, **cost,
+                "samples": len(images), "seed": seed, "trial": trial, "value": value,
+            }  # fmt: skip
+
+    def _start(self, entry: Entry) -> tuple[ir.Model, Dataset]:
+        if self._last is None or self._last[:2] != (entry.network, entry.sparsity):
+            model = network_of(self._models, entry.network)
+            if entry.sparsity:
+                model = oa.prune(model, sparsity=entry.sparsity).model
+            images = load(self._data, Network(model).inputs, self._preprocessing)
+            images = images if self._samples is None else images.head(self._samples)
+            self._last = (entry.network, entry.sparsity, model, images)
+        return self._last[2:]
+
+
+# --------------------------------------------------------------------------------------------------- writing
+
+
+def append(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add lines to a CSV; all of one evaluation at once."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def markdown(table: Table, rows: list[dict[str, str]], command: str) -> str:
+    """Return the table: in each place ours ± half of its 95 % interval, then the paper's."""
+    values = values_of(rows)
+    samples = {row["samples"] for row in rows}
+    lines = [f"### {table.title}", "", f"`{command}`", ""]
+    for entry in table.entries:
+        if entry.row == CLEAN and entry.column == "" and entry.key in values:
+            lines += [f"Without noise: {values[entry.key][0]:.2f} (paper {entry.paper:.2f}).", ""]
+    for scope in SCOPES:
+        entries = [e for e in table.entries if e.scope in ("", scope) and e.column]
+        columns = list(dict.fromkeys(entry.column for entry in entries))
+        lines += [f"**scope {scope}**", "", "| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+        for row in dict.fromkeys(entry.row for entry in entries):
+            found = {entry.column: entry for entry in entries if entry.row == row}
+            lines.append(f"| {row} | " + " | ".join(_place(found.get(c), values) for c in columns) + " |")
+        lines.append("")
+    count = max((len(found) for found in values.values()), default=0)
+    lines.append(
+        f"Accuracy in % on {' and '.join(sorted(samples))} test images, ± half of the 95 % interval over {count} "
+        "trials; the paper's in brackets."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _place(entry: Entry | None, values: dict[tuple[str, str, str], list[float]]) -> str:
+    if entry is None:
+        return ""
+    found = values.get(entry.key)
+    ours = "not run"
+    if found is not None:
+        ends = interval(found)
+        ours = f"{np.mean(found):.2f}" + ("" if ends is None else f" ± {(ends[1] - ends[0]) / 2:.2f}")
+    return ours if entry.paper is None else f"{ours} ({entry.paper:.2f})"
+
+
+# ---------------------------------------------------------------------------------------------- command line
+
+
+@click.command()
+@click.argument("what", type=click.Choice([*TABLES, *paper_figures.FIGURES]))
+@click.option("--models", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of networks.")
+@click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="npz of the test images.")
+@click.option("--trials", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--samples", type=click.IntRange(1), help="Only the first so many.  [default: all]")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("docs/reproduction"))
+def main(
+    what: str, models: Path | None, data: Path | None, trials: int, seed: int, samples: int | None, out: Path
+) -> None:
+    """Make WHAT, a table or a figure of the paper, again."""
+    out.mkdir(parents=True, exist_ok=True)
+    if what in paper_figures.FIGURES:
+        path = out / f"{what}.png"
+        paper_figures.draw(what, models, out, path)
+        print(path)
+        return
+    if models is None or data is None:
+        raise click.UsageError(f"{what} needs --models and --data")
+    table, path = TABLES[what], out / f"{what}.csv"
+    done = values_of(read_rows(path))
+    evaluator = Evaluator(models, data, table.preprocessing, samples)
+    left = [entry for entry in table.entries if entry.key not in done]
+    for entry in track(left, description=what):
+        append(path, list(evaluator.rows(entry, trials, seed)))
+    command = f"python examples/paper.py {what} --models DIR --data {data.name} --trials {trials} --seed {seed}"
+    (out / f"{what}.md").write_text(markdown(table, read_rows(path), command), encoding="utf-8")
+    print(markdown(table, read_rows(path), command))
+
+
+if __name__ == "__main__":
+    main()

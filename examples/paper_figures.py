@@ -1,0 +1,99 @@
+"""The figures of Isik et al. 2020, drawn from our channel, networks and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from paper_tables import SCOPES, TABLES, network_of, read_rows, values_of
+
+import onnx_analog as oa
+from onnx_analog.channels import TableChannel
+from onnx_analog.channels.base import inside
+from onnx_analog.randomness import stream
+from onnx_analog.tensors import find
+
+mpl.use("Agg")
+from matplotlib import pyplot
+
+COLOURS = ("#8c8c8c", "#d1495b", "#edae49", "#00798c")
+
+
+def figure1(models: Path | None, out: Path) -> Any:  # noqa: ARG001 - all figures are called alike
+    """Figure 1: mean and spread of a PCM cell's read against its input."""
+    channel = oa.channel("pcm")
+    assert isinstance(channel, TableChannel)
+    x, mean, std = (np.array(column) for column in (channel.inputs, channel.means, channel.stds))
+    figure, axis = pyplot.subplots(figsize=(5, 3.6), layout="constrained")
+    rng = stream(0, 0, "figure1", plane="figure")
+    some = np.repeat(np.arange(x.size), 12)
+    axis.plot(x[some], mean[some] + std[some] * rng.standard_normal(some.size), ".", ms=2, alpha=0.4, color=COLOURS[0])
+    axis.plot(x, mean, color=COLOURS[1], label="mean μ")
+    axis.fill_between(x, mean - std, mean + std, alpha=0.25, color=COLOURS[1], label="μ ± σ")
+    axis.set(xlabel="input, scaled", ylabel="output, scaled", title="channel pcm")
+    axis.legend(fontsize="small")
+    return figure
+
+
+def figure2(models: Path | None, out: Path) -> Any:  # noqa: ARG001
+    """Figure 2: φ = C∘f, an average over 1, 10 and 500 cells."""
+    channel = oa.channel("pcm")
+    level = inside(np.linspace(*channel.span, 200).astype(np.float32), channel.span)
+    figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.4), layout="constrained", sharey=True)
+    for axis, cells in zip(axes, (1, 10, 500), strict=True):
+        many = np.repeat(level, 20)
+        reads = channel.read(many, cells=cells, rng=stream(0, cells, "figure2", plane="figure"))
+        axis.plot(many, reads, ".", ms=1.5, alpha=0.4, color=COLOURS[3])
+        axis.plot(channel.span, channel.span, color="black", linewidth=0.8)
+        axis.set(title=f"φ, {cells} cell{'s' * (cells > 1)}", xlabel="level")
+    axes[0].set_ylabel("read")
+    return figure
+
+
+def figure3(models: Path | None, out: Path) -> Any:  # noqa: ARG001
+    """Figure 3: weights of ResNet-18, as trained and with 80 % pruned."""
+    assert models is not None, "figure3 needs --models"
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for axis, name in zip(axes, ("resnet18-cifar10", "resnet18-cifar10-pruned"), strict=True):
+        weights = np.concatenate([weight.array().ravel() for weight in find(network_of(models, name)).weights])
+        kept = weights[weights != 0]
+        small = np.mean(np.abs(kept) <= 0.05)
+        axis.hist(kept, bins=np.linspace(-0.1, 0.1, 201), color=COLOURS[3])
+        title = f"{name}: {kept.size:,} weights\n{small:.2%} of them ≤ 0.05, the largest {np.abs(kept).max():.2f}"
+        axis.set(title=title, xlabel="weight", yscale="log")
+    return figure
+
+
+def figure4(models: Path | None, out: Path) -> Any:  # noqa: ARG001
+    """Figure 4: what protection does against PCM noise and against Gaussian noise; from the lines of tables 1 and 7."""
+    figure, axes = pyplot.subplots(1, 4, figsize=(16, 3.6), layout="constrained", sharey=True)
+    panels = [(table, scope) for table in ("table1", "table7") for scope in SCOPES]
+    for axis, (table, scope) in zip(axes, panels, strict=True):
+        values = values_of(read_rows(out / f"{table}.csv"))
+        entries = [e for e in TABLES[table].entries if e.scope in ("", scope) and e.column and e.key in values]
+        for row, colour in zip(dict.fromkeys(e.row for e in entries), COLOURS, strict=False):
+            keys = [entry.key for entry in entries if entry.row == row]
+            x = [float(column.removeprefix("std=").split()[0]) for _, column, _ in keys]
+            axis.plot(x, [np.mean(values[key]) for key in keys], marker="o", label=row, color=colour)
+        axis.set(
+            xscale="log", title=f"{table}, scope {scope}", xlabel="std" if table == "table7" else "cells per weight"
+        )
+        axis.legend(fontsize="x-small")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("accuracy, %")
+    return figure
+
+
+FIGURES: dict[str, Callable[[Path | None, Path], Any]] = {
+    "figure1": figure1, "figure2": figure2, "figure3": figure3, "figure4": figure4,
+}  # fmt: skip
+
+
+def draw(name: str, models: Path | None, out: Path, path: Path) -> None:
+    """Draw a figure; `out` is where the tables are."""
+    figure = FIGURES[name](models, out)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)

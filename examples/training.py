@@ -1,0 +1,180 @@
+"""What the training scripts share: their options, the run, and the facts that they write beside the model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from onnx_analog import channels
+from onnx_analog.encoding import Code
+from onnx_analog.train import distillation, images, loop, networks, noise, pruning
+from onnx_analog.train.export import OPSET, export
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One network to be trained, and where it goes."""
+
+    network: str
+    name: str
+    data: tuple[Path, Path]
+    out: Path
+    checkpoints: Path | None
+    normalisation: images.Normalisation
+    recipe: loop.Recipe
+    noise: noise.Noise | None
+    teacher: Path | None
+    start: Path | None
+    sparsity: float
+    folded: bool
+
+
+def options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that all scripts have."""
+    for option in reversed(
+        [
+            click.option("--data", nargs=2, type=FILE, required=True, metavar="TRAIN TEST", help="npz files."),
+            click.option("--out", type=click.Path(path_type=Path), default=Path("models"), show_default=True),
+            click.option("--name", help="Of the model's file.  [default: the network's, and what is done to it]"),
+            click.option(
+                "--checkpoints", type=click.Path(path_type=Path), help="Folder: a killed run goes on from it."
+            ),
+            click.option("--epochs", type=click.IntRange(1), help="At most.  [default: the paper's]"),
+            click.option("--patience", type=click.IntRange(1), help="Epochs without anything better."),
+            click.option("--held-out", type=click.IntRange(1), help="Images that choose the epoch.  [default: 5000]"),
+            click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+            click.option("--teacher", type=FILE, help="ONNX model to learn from (T = 1.5, equal weights)."),
+            click.option("--noise", "noise_", help="On the weights in training: a standard deviation, or `channel`."),
+            click.option("--channel", default="pcm", show_default=True, help="Of `--noise channel`."),
+            click.option("--strategy", default="mapping", show_default=True, help="Likewise."),
+            click.option("--cells", type=click.IntRange(1), default=4, show_default=True, help="Likewise."),
+            click.option("--start", type=FILE, help="Checkpoint whose best weights are the first ones."),
+            click.option("--sparsity", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Pruned first."),
+            click.option("--folded", is_flag=True, help="Fold BatchNorm into the convolutions when exporting."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def job(network: str, normalisation: images.Normalisation, recipe: loop.Recipe, **chosen: Any) -> Job:
+    """Return what the options ask for."""
+    asked = {name: chosen.pop(name) for name in ("epochs", "patience", "held_out", "seed")}
+    recipe = replace(recipe, **{name: value for name, value in asked.items() if value is not None})
+    made = _noise(*(chosen.pop(name) for name in ("noise_", "channel", "strategy", "cells")))
+    parts = [network, "kd" * bool(chosen["teacher"]), _suffix(made), "pruned" * bool(chosen["sparsity"])]
+    name = chosen.pop("name") or "-".join(part for part in parts if part)
+    return Job(network=network, normalisation=normalisation, recipe=recipe, noise=made, name=name, **chosen)
+
+
+def _noise(text: str | None, channel: str, strategy: str, cells: int) -> noise.Noise | None:
+    if text is None:
+        return None
+    if text == "channel":
+        return noise.ChannelNoise(code=Code(strategy=strategy, cells_small=cells), channel=channels.resolve(channel))
+    return noise.WeightNoise(std=float(text))
+
+
+def _suffix(made: noise.Noise | None) -> str:
+    if isinstance(made, noise.WeightNoise):
+        return "gaussian"
+    return "channel" if isinstance(made, noise.ChannelNoise) else ""
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train, export, and write what was measured; return it."""
+    torch.manual_seed(job.recipe.seed)
+    torch.use_deterministic_algorithms(True)
+    net = networks.NETWORKS[job.network]()
+    train, test = (images.load(path, job.normalisation) for path in job.data)
+    if job.start is not None:
+        net.load_state_dict(torch.load(job.start, weights_only=True)["state"]["best_weights"])
+    masks = pruning.masks_of(net, job.sparsity) if job.sparsity else None
+    rows = _train(net, train, job, masks)
+    job.out.mkdir(parents=True, exist_ok=True)
+    path = job.out / f"{job.name}.onnx"
+    export(net, test, path, fold_batch_norm=job.folded)
+    facts = _facts(job, net, rows, loop.accuracy(net, test), path)
+    (job.out / f"{job.name}.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(facts, indent=2))
+    return facts
+
+
+def _train(net: torch.nn.Module, train: images.Images, job: Job, masks: pruning.Masks | None) -> list[dict[str, float]]:
+    teacher = None
+    if job.teacher is not None:
+        cache = None
+        if job.checkpoints is not None:
+            job.checkpoints.mkdir(parents=True, exist_ok=True)
+            cache = job.checkpoints / "teacher.npy"
+        teacher = distillation.Teacher(
+            distillation.teacher_logits(job.teacher, train, flips=job.recipe.flips, cache=cache)
+        )
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task(f"{job.name}: epochs", total=job.recipe.epochs)
+
+        def progress(row: dict[str, float]) -> None:
+            bar.advance(task)
+            figures = f"loss {row['loss']:.4f}, held out {row['held_out']:.4f}, {row['seconds']} s"
+            bar.print(f"{job.name} epoch {row['epoch']}: {figures}")
+
+        return loop.train(
+            net,
+            train,
+            job.recipe,
+            noise=job.noise,
+            teacher=teacher,
+            masks=masks,
+            folder=job.checkpoints,
+            progress=progress,
+        )
+
+
+def _facts(job: Job, net: torch.nn.Module, rows: list[dict[str, float]], accuracy: float, path: Path) -> dict[str, Any]:
+    best = max(rows, key=lambda row: (row["held_out"], -row["epoch"]))
+    return {
+        "network": job.network,
+        "parameters": networks.parameters(net),
+        "test_accuracy": accuracy,
+        "held_out_accuracy": best["held_out"],
+        "epoch": best["epoch"],
+        "epochs": len(rows),
+        "seconds": round(sum(row["seconds"] for row in rows)),
+        "recipe": asdict(job.recipe),
+        "mean": list(job.normalisation.mean),
+        "std": list(job.normalisation.std),
+        "teacher": None if job.teacher is None else job.teacher.name,
+        "noise": None if job.noise is None else _described(job.noise),
+        "sparsity": job.sparsity,
+        "opset": OPSET,
+        "batch_norm": "folded" if job.folded else "apart",
+        "command": shlex.join(["python", *(_short(word) for word in sys.argv)]),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+
+
+def _described(made: noise.Noise) -> str:
+    if isinstance(made, noise.ChannelNoise):
+        return f"{made.code.strategy}, {made.code.cells_small} cells, scope {made.scope}, channel {made.channel}"
+    return str(made)
+
+
+def _short(word: str) -> str:
+    """Return a path of this machine as its last part."""
+    path = Path(word)
+    return f"examples/{path.name}" if path.suffix == ".py" else path.name if "/" in word else word

@@ -1,0 +1,81 @@
+"""Knowledge distillation (Hinton et al. 2015): a student learns from labels and from what a teacher says.
+
+    loss = (1 - weight)·CE(student, y) + weight·T²·KL(softmax(teacher/T) ‖ softmax(student/T))
+
+The paper has T = 1.5 and equal weights. Whether it scales the second part by T² it does not say; Hinton et al. do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from onnx_analog.errors import OptionError
+from onnx_analog.train.images import Batch, Images
+
+_BATCH = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """What a teacher says of every training image.
+
+    Attributes
+    ----------
+    logits : float32 tensor of shape (n, 2, classes)
+        As it is, and flipped.
+    temperature : float, > 0
+    weight : float, from 0 to 1
+        Share of the teacher in the loss.
+    """
+
+    logits: Tensor
+    temperature: float = 1.5
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise OptionError(f"temperature is {self.temperature}; it must be above 0")
+        if not 0 <= self.weight <= 1:
+            raise OptionError(f"weight is {self.weight}; it must be from 0 to 1")
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the mean loss of student `outputs` (n, classes)."""
+        said = self.logits[batch.rows, batch.flipped.long()]
+        return distillation_loss(outputs, said, batch.y, temperature=self.temperature, weight=self.weight)
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, y: Tensor, *, temperature: float, weight: float) -> Tensor:
+    """Return the loss above: `student` and `teacher` are logits (n, classes), `y` labels (n,)."""
+    soft = nn.functional.kl_div(
+        nn.functional.log_softmax(student / temperature, 1),
+        nn.functional.log_softmax(teacher / temperature, 1),
+        log_target=True,
+        reduction="batchmean",
+    )
+    return (1 - weight) * nn.functional.cross_entropy(student, y) + weight * temperature**2 * soft
+
+
+def teacher_logits(model: Path, images: Images, *, flips: bool, cache: Path | None = None) -> Tensor:
+    """Return what an ONNX model says of every image, as it is and, if `flips`, flipped: (n, 2, classes).
+
+    `cache` is a file that holds it from one run to the next.
+    """
+    if cache is not None and cache.exists():
+        return torch.from_numpy(np.load(cache))
+    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    ways = []
+    for flipped in (False, True) if flips else (False,):
+        parts = (images.inputs(rows) for rows in torch.split(torch.arange(len(images)), _BATCH))
+        said = [session.run(None, {name: (x.flip(3) if flipped else x).numpy()})[0] for x in parts]
+        ways.append(np.concatenate(said))
+    logits = np.stack([ways[0], ways[-1]], axis=1)
+    if cache is not None:
+        np.save(cache, logits)
+    return torch.from_numpy(logits)

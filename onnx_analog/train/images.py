@@ -1,0 +1,99 @@
+"""Images to train on: an npz file, split, shuffled and flipped, every choice from (seed, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onnx_analog.errors import DataError
+from onnx_analog.randomness import stream
+
+
+class Normalisation(NamedTuple):
+    """Mean and standard deviation of each channel, on the scale of 0 to 1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+MNIST = Normalisation((0.1307,), (0.3081,))
+CIFAR10 = Normalisation((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+
+
+class Batch(NamedTuple):
+    """Inputs (n, c, h, w), labels (n,), and where they come from: rows (n,) and whether each is flipped (n,)."""
+
+    x: Tensor
+    y: Tensor
+    rows: Tensor
+    flipped: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images of one size.
+
+    Attributes
+    ----------
+    x : uint8 tensor of shape (n, channels, height, width)
+    y : int64 tensor of shape (n,)
+    normalisation : Normalisation
+    """
+
+    x: Tensor
+    y: Tensor
+    normalisation: Normalisation
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def split(self, held_out: int) -> tuple[Images, Images]:
+        """Return all but the last `held_out` images, and those."""
+        if not 0 < held_out < len(self):
+            raise DataError(f"{held_out} of {len(self)} images cannot be held out: some must be left to train on")
+        cut = len(self) - held_out
+        return Images(self.x[:cut], self.y[:cut], self.normalisation), Images(
+            self.x[cut:], self.y[cut:], self.normalisation
+        )
+
+    def inputs(self, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Return float32 inputs (len(rows), c, h, w), divided by 255, less mean, over std."""
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in self.normalisation)
+        return (self.x[rows].float() / 255 - mean) / std
+
+    def epoch(self, size: int, *, seed: int, epoch: int, flips: bool) -> Iterator[Batch]:
+        """Yield batches of `size` (the last may be smaller) in an order, and with flips, that (seed, epoch) decide."""
+        order = torch.from_numpy(stream(seed, epoch, "order", plane="train").permutation(len(self)))
+        coins = torch.from_numpy(stream(seed, epoch, "flips", plane="train").random(len(self)) < 0.5)
+        for rows in torch.split(order, size):
+            x, flipped = self.inputs(rows), coins[rows] & flips
+            yield Batch(torch.where(flipped.view(-1, 1, 1, 1), x.flip(3), x), self.y[rows], rows, flipped)
+
+
+def load(path: Path, normalisation: Normalisation) -> Images:
+    """Return the images of an npz file: x, uint8 (n, h, w) or (n, h, w, channels), and y, integers (n,).
+
+    Raises
+    ------
+    DataError
+        If the file does not hold them.
+    """
+    try:
+        with np.load(path) as held:
+            x, y = held["x"], held["y"]
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{str(path)!r} is no npz file with images x and labels y: {error}") from error
+    x = x[..., None] if x.ndim == 3 else x
+    if x.dtype != np.uint8 or x.ndim != 4 or len(x) != len(y) or x.shape[3] != len(normalisation.mean):
+        raise DataError(f"{str(path)!r} has x {x.dtype} {x.shape} and y {y.shape}: not images of one size with labels")
+    return Images(
+        torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, 3, 1))),
+        torch.from_numpy(y.astype(np.int64)),
+        normalisation,
+    )

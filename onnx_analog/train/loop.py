@@ -1,0 +1,233 @@
+"""The training loop: epochs, early stopping on held-out images, checkpoints that resume, a metrics file.
+
+A run that is killed and started again ends with the weights of one that was not: order, flips and noise come from
+(seed, epoch) and (seed, step), and everything else is in the checkpoint, which is written after each epoch.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from onnx_analog.errors import OptionError
+from onnx_analog.train import pruning
+from onnx_analog.train.distillation import Teacher
+from onnx_analog.train.images import Batch, Images
+from onnx_analog.train.noise import Noise, forward
+
+Progress = Callable[[dict[str, float]], None]
+
+_EVALUATED = 500  # images a call
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained; the defaults of a family are `MNIST` and `CIFAR10`.
+
+    Parameters
+    ----------
+    optimizer : {"adam", "sgd"}
+        Adam with β 0.9 and 0.999, or SGD with momentum 0.9.
+    rate : float, > 0
+        Learning rate, at its highest.
+    schedule : {"constant", "cosine"}
+        `cosine` rises over the first tenth of all steps and falls to 0 at the last.
+    weight_decay : float, >= 0
+    batch : int, >= 1
+    epochs : int, >= 1
+        At most; training ends when `patience` epochs in a row brought nothing better on the held-out images.
+    patience : int, >= 1
+    held_out : int, >= 1
+        The last images of the training set: they choose the epoch whose weights are kept.
+    flips : bool
+        Flip half of the images, left to right.
+    seed : int, >= 0
+    """
+
+    optimizer: str
+    rate: float
+    schedule: str
+    weight_decay: float = 5e-4
+    batch: int
+    epochs: int
+    patience: int
+    held_out: int = 5_000
+    flips: bool
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("adam", "sgd"):
+            raise OptionError(f"optimizer is {self.optimizer!r}; choose from adam, sgd")
+        if self.schedule not in ("constant", "cosine"):
+            raise OptionError(f"schedule is {self.schedule!r}; choose from constant, cosine")
+        for name in ("batch", "epochs", "patience", "held_out"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if not self.rate > 0:
+            raise OptionError(f"rate is {self.rate}; it must be above 0")
+
+    def optimizer_of(self, net: nn.Module) -> torch.optim.Optimizer:
+        """Return a fresh optimizer of the parameters of `net`."""
+        if self.optimizer == "adam":
+            return torch.optim.Adam(net.parameters(), lr=self.rate, betas=(0.9, 0.999), weight_decay=self.weight_decay)
+        return torch.optim.SGD(net.parameters(), lr=self.rate, momentum=0.9, weight_decay=self.weight_decay)
+
+    def rate_at(self, step: int, steps: int) -> float:
+        """Return the learning rate of `step`, counted from 0, of `steps`."""
+        if self.schedule == "constant":
+            return self.rate
+        warm = max(1, steps // 10)
+        if step < warm:
+            return self.rate * (step + 1) / warm
+        return self.rate * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
+
+
+# Isik et al. 2020, appendix B. Its 100 and 350 epochs are upper bounds here. The schedule of SGD is not stated there.
+MNIST = Recipe(optimizer="adam", rate=1e-3, schedule="constant", batch=100, epochs=100, patience=20, flips=False)
+CIFAR10 = Recipe(optimizer="sgd", rate=0.1, schedule="cosine", batch=128, epochs=350, patience=350, flips=True)
+
+
+@dataclass(eq=False, kw_only=True)
+class _State:
+    """All that a run needs to go on."""
+
+    epoch: int  # the last that ended
+    best: float
+    best_epoch: int
+    best_weights: dict[str, Any]
+    rows: list[dict[str, float]]
+
+
+def train(
+    net: nn.Module,
+    images: Images,
+    recipe: Recipe,
+    *,
+    noise: Noise | None = None,
+    teacher: Teacher | None = None,
+    masks: pruning.Masks | None = None,
+    folder: Path | None = None,
+    progress: Progress = lambda _: None,
+) -> list[dict[str, float]]:
+    """Train `net` in place, leave in it the weights of its best epoch, and return one row of figures for each.
+
+    Parameters
+    ----------
+    net : nn.Module
+    images : Images
+        `recipe.held_out` of them are not trained on.
+    recipe : Recipe
+    noise : Noise, optional
+        On the weights, at every forward pass; held-out images are then judged with noise too.
+    teacher : Teacher, optional
+        Of `images`, in their order.
+    masks : mapping of name to bool tensor, optional
+        Weights that are not marked stay 0.
+    folder : Path, optional
+        Holds checkpoint.pt, from which a killed run goes on, and metrics.jsonl.
+    progress : function
+        Called with each epoch's row.
+    """
+    ours, held = images.split(recipe.held_out)
+    optimizer = recipe.optimizer_of(net)
+    pruning.apply(net, masks or {})
+    state = _State(epoch=0, best=-1.0, best_epoch=0, best_weights={}, rows=[])
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        state = _resumed(folder / "checkpoint.pt", net, optimizer, state)
+    while state.epoch < recipe.epochs and state.epoch - state.best_epoch < recipe.patience:
+        began, epoch = time.monotonic(), state.epoch + 1
+        loss = _epoch(net, optimizer, ours, recipe, epoch, noise=noise, teacher=teacher, masks=masks or {})
+        found = accuracy(net, held, noise, seed=recipe.seed)
+        row = {"epoch": epoch, "loss": loss, "held_out": found, "seconds": round(time.monotonic() - began, 1)}
+        if found > state.best:
+            state = replace(state, best=found, best_epoch=epoch, best_weights=copy.deepcopy(net.state_dict()))
+        state = replace(state, epoch=epoch, rows=[*state.rows, row])
+        if folder is not None:
+            _keep(folder, net, optimizer, state)
+        progress(row)
+    net.load_state_dict(state.best_weights)
+    net.eval()
+    return state.rows
+
+
+def _epoch(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Images,
+    recipe: Recipe,
+    epoch: int,
+    *,
+    noise: Noise | None,
+    teacher: Teacher | None,
+    masks: pruning.Masks,
+) -> float:
+    """Train for one epoch and return the mean loss."""
+    net.train()
+    per_epoch = -(-len(images) // recipe.batch)
+    total = 0.0
+    for place, batch in enumerate(images.epoch(recipe.batch, seed=recipe.seed, epoch=epoch, flips=recipe.flips)):
+        step = (epoch - 1) * per_epoch + place
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate_at(step, recipe.epochs * per_epoch)
+        optimizer.zero_grad()
+        loss = _loss(forward(net, batch.x, noise, seed=recipe.seed, step=step), batch, teacher)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        pruning.apply(net, masks)
+        total += float(loss.detach()) * len(batch.y)
+    return total / len(images)
+
+
+def _loss(outputs: Tensor, batch: Batch, teacher: Teacher | None) -> Tensor:
+    return nn.functional.cross_entropy(outputs, batch.y) if teacher is None else teacher.loss(outputs, batch)
+
+
+@torch.no_grad()
+def accuracy(net: nn.Module, images: Images, noise: Noise | None = None, *, seed: int = 0) -> float:
+    """Return top-1 accuracy as a fraction; with noise, each part of the images sees weights that are read anew."""
+    net.eval()
+    right = 0
+    for step, rows in enumerate(torch.split(torch.arange(len(images)), _EVALUATED)):
+        outputs = forward(net, images.inputs(rows), noise, seed=seed + 1, step=step)  # not the seed of training
+        right += int((outputs.argmax(1) == images.y[rows]).sum())
+    return right / len(images)
+
+
+# ----------------------------------------------------------------------------------------------- checkpoints
+
+
+def _keep(folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, state: _State) -> None:
+    body = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "state": asdict(state)}
+    partial = folder / "checkpoint.partial"
+    torch.save(body, partial)
+    partial.replace(folder / "checkpoint.pt")
+    lines = "".join(json.dumps(row) + "\n" for row in state.rows)
+    (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
+
+
+def _resumed(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, fresh: _State) -> _State:
+    if not path.exists():
+        return fresh
+    body = torch.load(path, weights_only=True)
+    try:
+        net.load_state_dict(body["net"])
+        optimizer.load_state_dict(body["optimizer"])
+        return _State(**body["state"])
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise OptionError(f"{str(path)!r} is of another network or recipe: name another folder") from error
+
+
+def epochs(folder: Path) -> Iterator[dict[str, float]]:
+    """Yield the rows of a run's metrics file."""
+    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        yield json.loads(line)

@@ -1,0 +1,128 @@
+"""Noise on the weights at every forward pass of training, with a straight-through gradient.
+
+    forward:  w + δ, δ drawn anew at every step     backward: as if δ were not there
+
+The draw depends on (seed, step, parameter name) only, so a run that is killed goes on with the noise it would have had.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from onnx_analog.channels import Channel
+from onnx_analog.channels.pcm import pcm
+from onnx_analog.encoding import Code, Encoded, decode, encode
+from onnx_analog.errors import OptionError
+from onnx_analog.randomness import stream
+from onnx_analog.strategies import SCOPES
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+MIN_SIZE = 256  # as `onnx_analog.tensors.Selection`: smaller tensors stay digital
+
+
+class Noise(ABC):
+    """What the weights of a network are in one forward pass."""
+
+    @abstractmethod
+    def perturbed(self, weights: Weights, *, seed: int, step: int) -> Weights:
+        """Return the weights, of the same names and shapes, as they are read in this step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightNoise(Noise):
+    """w + N(0, std²), as in the paper's "KD + Gaussian noise".
+
+    Parameters
+    ----------
+    std : float, >= 0
+        In the unit of the weights.
+    """
+
+    std: float
+
+    def __post_init__(self) -> None:
+        if not (self.std >= 0 and np.isfinite(self.std)):
+            raise OptionError(f"std is {self.std}; it must be 0 or more and finite")
+
+    def perturbed(self, weights: Weights, *, seed: int, step: int) -> Weights:
+        """Return the weights with noise of their own; see `Noise`."""
+        return {
+            name: weight + np.float32(self.std) * _rng(seed, step, name).standard_normal(weight.shape, np.float32)
+            for name, weight in weights.items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelNoise(Noise):
+    """Weights as they come back from analog memory: written, read and decoded through a code and a channel.
+
+    Parameters
+    ----------
+    code : Code
+    channel : Channel
+    scope : {"model", "tensor"}
+        Whether all tensors share α and β, as in the paper, or each has its own.
+    """
+
+    code: Code = field(default_factory=Code)
+    channel: Channel = field(default_factory=pcm)
+    scope: str = "model"
+
+    def __post_init__(self) -> None:
+        if self.scope not in SCOPES:
+            raise OptionError(f"scope is {self.scope!r}; choose from {', '.join(SCOPES)}")
+
+    def perturbed(self, weights: Weights, *, seed: int, step: int) -> Weights:
+        """Return the weights as they are read; see `Noise`."""
+        names = [name for name, weight in weights.items() if weight.any()]
+        groups = [names] if self.scope == "model" else [[name] for name in names]
+        found = dict(weights)
+        for group in (group for group in groups if group):
+            encoded = encode([weights[name] for name in group], self.code, span=self.channel.span)
+            for name, stored in zip(group, encoded, strict=True):
+                found[name] = self._read(stored, _rng(seed, step, name)).reshape(weights[name].shape)
+        return found
+
+    def _read(self, stored: Encoded, rng: np.random.Generator) -> NDArray[np.float32]:
+        planes, cells = stored.planes, np.array([found.cells for found in stored.classes])
+        of_each = int(cells[0]) if planes.class_index is None else cells[planes.class_index]
+        return decode(stored, self.channel.read(planes.level, cells=of_each, rng=rng))
+
+
+def _rng(seed: int, step: int, name: str) -> np.random.Generator:
+    return stream(seed, step, name, plane="training")
+
+
+def stored_parameters(net: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that analog memory would hold: rank 2 or more, and not too small."""
+    return {name: p for name, p in net.named_parameters() if p.dim() >= 2 and p.numel() >= MIN_SIZE}
+
+
+def forward(net: nn.Module, x: Tensor, noise: Noise | None, *, seed: int, step: int) -> Tensor:
+    """Return the outputs of `net` for `x` with its weights perturbed, if there is noise; gradients go straight through.
+
+    Parameters
+    ----------
+    net : nn.Module
+    x : float tensor of shape (n, ...)
+    noise : Noise or None
+    seed, step : int, >= 0
+        The noise depends on these, and the parameters' names, only.
+    """
+    if noise is None:
+        plain: Tensor = net(x)
+        return plain
+    stored = stored_parameters(net)
+    weights = {name: parameter.detach().numpy() for name, parameter in stored.items()}
+    read = noise.perturbed(weights, seed=seed, step=step)
+    through = {name: p + (torch.from_numpy(read[name]) - p).detach() for name, p in stored.items()}
+    outputs: Tensor = torch.func.functional_call(net, through, (x,))
+    return outputs

@@ -1,0 +1,172 @@
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from onnx_analog.errors import OptionError
+from onnx_analog.train import pruning
+from onnx_analog.train.distillation import Teacher
+from onnx_analog.train.images import MNIST, Images
+from onnx_analog.train.loop import CIFAR10, Recipe, accuracy, epochs, train
+from onnx_analog.train.noise import ChannelNoise, WeightNoise
+from tests.models import QUIET
+
+RECIPE = Recipe(
+    optimizer="adam", rate=0.01, schedule="constant", batch=20, epochs=4, patience=4, held_out=40, flips=True
+)
+
+
+def images(count=200, seed=0):
+    """Return images whose label is the brightest of ten rows: easy to learn, and flips change nothing."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(100, size=(count, 1, 10, 8), dtype=np.uint8), rng.integers(10, size=count)
+    x[np.arange(count), 0, y] += 150
+    return Images(torch.from_numpy(x), torch.from_numpy(y), MNIST)
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(80, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, 10))
+
+
+def weights(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_it_learns(optimizer):
+    ours = net()
+    before = accuracy(ours, images(seed=1))
+    rows = train(ours, images(), replace(RECIPE, optimizer=optimizer, epochs=8, patience=8))
+    assert before < 0.4
+    assert accuracy(ours, images(seed=1)) > 0.9
+    assert rows[-1]["loss"] < rows[0]["loss"] / 2
+
+
+def test_the_same_seed_gives_the_same_network():
+    runs = []
+    for seed in (0, 0, 1):
+        ours = net()
+        train(ours, images(), replace(RECIPE, seed=seed))
+        runs.append(weights(ours))
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("noise", [None, WeightNoise(std=0.05), ChannelNoise(channel=QUIET)], ids=str)
+@pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, optimizer="sgd", schedule="cosine")], ids=["adam", "sgd"])
+def test_a_run_that_is_killed_ends_with_the_weights_of_one_that_is_not(tmp_path, noise, recipe):
+    whole = net()
+    rows = train(whole, images(), recipe, noise=noise)
+
+    def kill(row):
+        if row["epoch"] == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(net(), images(), recipe, noise=noise, folder=tmp_path, progress=kill)
+    resumed, seen = net(), []
+    found = train(resumed, images(), recipe, noise=noise, folder=tmp_path, progress=seen.append)
+    assert same(weights(resumed), weights(whole))
+    assert [row["epoch"] for row in seen] == [3, 4]
+    for name in ("epoch", "loss", "held_out"):
+        assert [row[name] for row in found] == [row[name] for row in rows]
+    assert list(epochs(tmp_path)) == found
+
+
+def test_a_run_that_ended_is_not_trained_further(tmp_path):
+    first = train(net(), images(), RECIPE, folder=tmp_path)
+    again = net()
+    assert train(again, images(), RECIPE, folder=tmp_path, progress=lambda _: pytest.fail("trained")) == first
+    assert accuracy(again, images().split(40)[1]) == max(row["held_out"] for row in first)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    train(net(), images(), replace(RECIPE, epochs=1), folder=tmp_path)
+    with pytest.raises(OptionError, match="another network or recipe"):
+        train(nn.Sequential(nn.Flatten(), nn.Linear(80, 10)), images(), RECIPE, folder=tmp_path)
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_training():
+    ours = net()
+    rows = train(ours, images(), replace(RECIPE, epochs=50, patience=3))
+    held = [row["held_out"] for row in rows]
+    best = held.index(max(held))
+    assert len(rows) == min(50, best + 1 + 3)
+    assert accuracy(ours, images().split(40)[1]) == max(held)
+
+
+def test_held_out_images_are_not_trained_on():
+    one, other, data = net(), net(), images()
+    changed = Images(data.x.clone(), data.y.clone(), MNIST)
+    changed.x[-40:] = 0
+    for ours, given in ((one, data), (other, changed)):
+        train(ours, given, replace(RECIPE, epochs=1))
+    assert same(weights(one), weights(other))
+
+
+def test_masked_weights_stay_zero_and_the_others_move():
+    ours = net()
+    masks, before = pruning.masks_of(ours, 0.6), weights(ours)
+    train(ours, images(), RECIPE, masks=masks)
+    for name, mask in masks.items():
+        assert not ours.state_dict()[name][~mask].any()
+        assert (ours.state_dict()[name] != before[name])[mask].float().mean() > 0.9
+
+
+def test_a_student_learns_what_only_its_teacher_knows():
+    data = images()
+    wrong = Images(data.x, (data.y + 1) % 10, MNIST)  # labels off by one; the teacher knows better
+    logits = 20 * nn.functional.one_hot(data.y[:160], 10).float()
+    teacher = Teacher(torch.stack([logits, logits], dim=1), weight=1.0)
+    ours = net()
+    train(ours, wrong, replace(RECIPE, epochs=8, patience=8), teacher=teacher)
+    ours_last = accuracy(ours, images(seed=1))
+    assert ours_last > 0.5  # the held-out labels chose the epoch, and they are wrong
+
+
+def test_the_rate_rises_and_falls():
+    rates = [CIFAR10.rate_at(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == pytest.approx(0.1)
+    assert rates.index(max(rates)) in (9, 10)
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+    assert rates[55] == pytest.approx(0.05 * (1 + math.cos(math.pi / 2)))
+    assert {RECIPE.rate_at(step, 100) for step in range(100)} == {0.01}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"optimizer": "lbfgs"}, {"schedule": "steps"}, {"batch": 0}, {"epochs": 0}, {"patience": 0}, {"held_out": 0},
+     {"rate": 0.0}],
+    ids=str,
+)  # fmt: skip
+def test_options_out_of_range(wrong):
+    with pytest.raises(OptionError, match=next(iter(wrong))):
+        replace(RECIPE, **wrong)
+
+
+def test_accuracy_by_hand():
+    ours = nn.Sequential(nn.Flatten(), nn.Linear(80, 10))
+    data = images(1100)  # more than one call
+    with torch.no_grad():
+        expected = (ours(data.inputs()).argmax(1) == data.y).float().mean()
+    assert accuracy(ours, data) == pytest.approx(float(expected))
+
+
+def test_noise_costs_accuracy():
+    ours = net()
+    train(ours, images(), replace(RECIPE, epochs=8, patience=8))
+    assert accuracy(ours, images(seed=1), WeightNoise(std=3.0)) < accuracy(ours, images(seed=1)) - 0.2

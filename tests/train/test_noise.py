@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from torch import nn
+
+import onnx_analog as oa
+from onnx_analog.channels import GaussianNoise
+from onnx_analog.encoding import Code
+from onnx_analog.errors import OptionError
+from onnx_analog.tensors import find
+from onnx_analog.testing import assert_law, assert_std, assert_uncorrelated
+from onnx_analog.train.noise import ChannelNoise, WeightNoise, forward, stored_parameters
+from tests.models import QUIET, f32, holding
+
+WEIGHTS = {
+    "a": f32(np.random.default_rng(0).normal(size=(50, 40))),
+    "b": f32(0.1 * np.random.default_rng(1).normal(size=(30, 60))),
+}
+
+
+def off(noise, step=0, seed=0):
+    read = noise.perturbed(WEIGHTS, seed=seed, step=step)
+    return {name: (read[name] - WEIGHTS[name]).astype(np.float64) for name in WEIGHTS}
+
+
+def test_weight_noise_has_the_law_that_it_says():
+    errors = np.concatenate([error.ravel() for error in off(WeightNoise(std=0.1)).values()])
+    assert_law(errors, scipy.stats.norm(scale=0.1).cdf)
+    assert_std(errors, 0.1)
+
+
+def test_channel_noise_is_what_protect_and_readback_make_of_the_same_weights():
+    """No noise to speak of, so that the streams, which differ, make no difference: the code is the same."""
+    still = GaussianNoise(sigma=1e-12)
+    code = Code(strategy="mapping", cells_small=4, large_fraction=0.1)
+    for scope in ("tensor", "model"):
+        read = ChannelNoise(code=code, channel=still, scope=scope).perturbed(WEIGHTS, seed=0, step=0)
+        model = oa.protect(
+            holding(**WEIGHTS), strategy="mapping", cells_small=4, large_fraction=0.1, channel=still, scope=scope
+        ).model
+        decoded = {weight.name: weight.array() for weight in find(oa.readback(model, decoded=True).model).weights}
+        for name in WEIGHTS:
+            np.testing.assert_array_equal(read[name], decoded[name])
+
+
+@pytest.mark.parametrize("cells", [1, 25])
+def test_channel_noise_shrinks_with_the_root_of_the_cells(cells):
+    noise = ChannelNoise(code=Code(strategy="sign", cells_small=cells), channel=QUIET, scope="tensor")
+    for name, error in off(noise).items():
+        size = np.abs(WEIGHTS[name])
+        alpha = (QUIET.high - QUIET.low) / (size.max() - size.min())
+        assert_std(error * np.sign(WEIGHTS[name]), QUIET.sigma / alpha / np.sqrt(cells))
+
+
+@pytest.mark.parametrize("noise", [WeightNoise(std=0.1), ChannelNoise(channel=QUIET)], ids=["weights", "channel"])
+def test_noise_depends_on_seed_step_and_name_only(noise):
+    one, same = off(noise), off(noise)
+    assert all(np.array_equal(one[name], same[name]) for name in WEIGHTS)
+    for other in (off(noise, step=1), off(noise, seed=1)):
+        assert_uncorrelated(one["a"], other["a"])
+    alone = noise.perturbed({"a": WEIGHTS["a"]}, seed=0, step=0)["a"] - WEIGHTS["a"]
+    if isinstance(noise, WeightNoise):
+        assert np.array_equal(alone, one["a"].astype(np.float32))
+
+
+def test_weights_of_zero_stay_zero_in_analog_memory():
+    pruned = {"a": np.where(np.abs(WEIGHTS["a"]) < 1, 0, WEIGHTS["a"]), "b": np.zeros((30, 60), np.float32)}
+    read = ChannelNoise().perturbed(pruned, seed=0, step=0)
+    assert not read["a"][pruned["a"] == 0].any()
+    assert read["a"][pruned["a"] != 0].all()
+    assert not read["b"].any()
+
+
+def test_gradients_go_straight_through():
+    """y = Σ x·(w + δ): the gradient to w is Σ x, whatever δ is; that to x sees w + δ."""
+    net = nn.Linear(40, 50, bias=False)
+    x = torch.randn(7, 40, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    forward(net, x, WeightNoise(std=0.5), seed=0, step=0).sum().backward()
+    expected = x.detach().sum(0).expand(50, 40)
+    torch.testing.assert_close(net.weight.grad, expected)
+    read = WeightNoise(std=0.5).perturbed({"weight": net.weight.detach().numpy()}, seed=0, step=0)["weight"]
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, torch.from_numpy(read).sum(0).expand(7, 40))
+
+
+def test_without_noise_nothing_is_perturbed():
+    net, x = nn.Linear(40, 50), torch.ones(2, 40)
+    assert torch.equal(forward(net, x, None, seed=0, step=0), net(x))
+    assert not torch.equal(forward(net, x, WeightNoise(std=0.1), seed=0, step=0), net(x))
+
+
+def test_what_is_stored_is_what_a_selection_takes():
+    net = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 15), nn.BatchNorm1d(300))
+    assert list(stored_parameters(net)) == ["0.weight"]  # 256 elements; 240; rank 1
+
+
+def test_options_out_of_range():
+    for wrong in (-0.1, np.nan, np.inf):
+        with pytest.raises(OptionError, match="std"):
+            WeightNoise(std=wrong)
+    with pytest.raises(OptionError, match="scope"):
+        ChannelNoise(scope="layer")
