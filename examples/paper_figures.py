@@ -81,7 +81,8 @@ def figure4(models: Path | None, out: Path) -> Any:  # noqa: ARG001
         axis.set(
             xscale="log", title=f"{table}, scope {scope}", xlabel="std" if table == "table7" else "cells per weight"
         )
-        axis.legend(fontsize="x-small")
+        if entries:
+            axis.legend(fontsize="x-small")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("accuracy, %")
     return figure

@@ -314,6 +314,8 @@ def plot_points(points: Sequence[Point], clean: float) -> Callable[[Path], None]
     """Return a writer of the plot: accuracy against what it costs, one panel for each preset."""
     titles = list(dict.fromkeys(preset_title(point) for point in points))
     figure, axes = _figure(len(titles))
+    from matplotlib.ticker import LogLocator
+
     for axis, title in zip(axes, titles, strict=True):
         here = [point for point in points if preset_title(point) == title]
         for strategy in dict.fromkeys(point.strategy for point in here):
@@ -324,6 +326,7 @@ def plot_points(points: Sequence[Point], clean: float) -> Callable[[Path], None]
         if factor == 100:
             low, high = axis.get_ylim()
             axis.set_ylim(max(low, 0), min(high, 100))
+        axis.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))  # more labels would touch
         for part in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
             part("{x:.3g}")
         axis.grid(alpha=0.3, which="both")

@@ -1,0 +1,209 @@
+"""Every script of examples/ in a few steps: what it writes is there, and says what it says it does."""
+
+import csv
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+import onnx_analog as oa
+from onnx_analog import demo
+from onnx_analog.channels import GaussianNoise
+from onnx_analog.stored import stored_tensors
+from tests.conftest import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture(autouse=True)
+def examples(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+
+
+def main(script, *arguments):
+    """Run a script as a user does, but for the interpreter."""
+    found = CliRunner().invoke(importlib.import_module(script).main, [str(word) for word in arguments])
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    assert found.exit_code == 0, found.output
+    return found.output
+
+
+def pictures(path: Path, shape: tuple[int, ...], count: int = 60) -> Path:
+    """Write images whose label shows in the brightness of one row."""
+    rng = np.random.default_rng(count)
+    x, y = rng.integers(100, size=(count, *shape), dtype=np.uint8), np.arange(count) % 10
+    x[np.arange(count), 2 * y] += 120
+    np.savez(path, x=x, y=y)
+    return path
+
+
+@pytest.fixture
+def mnist():
+    return ["--data", pictures(Path("train.npz"), (28, 28)), pictures(Path("test.npz"), (28, 28), 40)]
+
+
+@pytest.fixture
+def cifar10():
+    return ["--data", pictures(Path("train.npz"), (32, 32, 3)), pictures(Path("test.npz"), (32, 32, 3), 40)]
+
+
+FEW = ["--epochs", "1", "--held-out", "20"]
+
+
+def facts(name):
+    return json.loads(Path(f"models/{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [([], "mlp"), (["--noise", "0.1"], "mlp-gaussian"), (["--noise", "channel"], "mlp-channel"),
+     (["--sparsity", "0.5"], "mlp-pruned")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_mnist_networks_are_trained_and_exported(mnist, options, name):
+    main("train_mnist", "mlp", *mnist, *FEW, *options)
+    found = oa.evaluate(f"models/{name}.onnx", "test.npz", mean=facts(name)["mean"], std=facts(name)["std"])
+    assert found.clean == pytest.approx(facts(name)["test_accuracy"])
+    assert facts(name)["parameters"] == 89_610
+    assert facts(name)["command"].startswith("python ")
+
+
+def test_a_student_has_a_teacher_and_a_killed_run_goes_on(mnist):
+    main("train_mnist", "lenet", *mnist, *FEW)
+    teacher = ["--teacher", "models/lenet.onnx", "--checkpoints", "run"]
+    main("train_mnist", "mlp", *mnist, *FEW, *teacher)
+    assert (facts("mlp-kd")["teacher"], facts("mlp-kd")["epochs"]) == ("lenet.onnx", 1)
+    main("train_mnist", "mlp", *mnist, *FEW, *teacher, "--epochs", "2")
+    assert facts("mlp-kd")["epochs"] == 2
+    assert sorted(path.name for path in Path("run").iterdir()) == ["checkpoint.pt", "metrics.jsonl", "teacher.npy"]
+
+
+@pytest.mark.parametrize(("folded", "batch_norms"), [([], 21), (["--folded"], 0)], ids=["apart", "folded"])
+def test_cifar10_networks_keep_batch_norm_apart_or_fold_it(cifar10, folded, batch_norms):
+    main("train_cifar10", "resnet20", *cifar10, *FEW, *folded)
+    assert oa.inspect("models/resnet20.onnx").batch_norms == batch_norms
+
+
+def test_pruning_starts_from_a_checkpoint_and_holds(cifar10):
+    main("train_cifar10", "resnet20", *cifar10, *FEW, "--checkpoints", "run")
+    main("train_cifar10", "resnet20", *cifar10, *FEW, "--start", "run/checkpoint.pt", "--sparsity", "0.8")
+    totals = oa.protect("models/resnet20-pruned.onnx").manifest.totals
+    assert totals.stored_weights == totals.original_weights - round(0.8 * totals.original_weights)
+
+
+def test_the_demo_s_network_is_packaged(data_set):
+    test = data_set("mnist-test")
+    Path("lenet.onnx").write_bytes(demo.MODEL.read_bytes())
+    recipe = {"parameters": 1, "epoch": 1, "held_out_accuracy": 1, "recipe": {"seed": 0}, "command": "c"}
+    Path("lenet.json").write_text(json.dumps({**recipe, "mean": [0.1307], "std": [0.3081]}), encoding="utf-8")
+    main("package_lenet", "lenet.onnx", "--data", test, "--out", "package")
+    found = json.loads(Path("package/lenet-mnist.json").read_text(encoding="utf-8"))
+    assert {name: found[name] for name in found if "accuracy" in name and "held" not in name} == {
+        name: value for name, value in demo.facts().items() if name.startswith("test_accuracy")
+    }
+    with np.load("package/mnist-1000.npz") as one, np.load(demo.IMAGES) as other:
+        assert all(np.array_equal(one[name], other[name]) for name in ("x", "y"))
+
+
+IMAGES = ["--data", demo.IMAGES, "--mean", "0.1307", "--std", "0.3081", "--samples", "20", "--trials", "2"]
+
+
+def test_strategies_are_compared():
+    main("compare", demo.MODEL, *IMAGES, "--cells", "1", "--out", "out")
+    with Path("out/lenet-mnist.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 2 * 2  # strategies, presets, trials
+    assert Path("out/lenet-mnist.png").read_bytes().startswith(b"\x89PNG")
+    assert "| redundancy |" in Path("out/lenet-mnist.md").read_text(encoding="utf-8")
+
+
+def test_headers_are_compared():
+    main("analog_header", demo.MODEL, *IMAGES, "--out", "header.md")
+    rows = [line for line in Path("header.md").read_text(encoding="utf-8").splitlines() if line.startswith("| pcm")]
+    assert len(rows) == len(importlib.import_module("analog_header").ROWS)
+
+
+# ----------------------------------------------------------------------------------------- the paper's tables
+
+
+@pytest.fixture
+def models():
+    folder = Path("networks")
+    folder.mkdir()
+    (folder / "lenet.onnx").write_bytes(demo.MODEL.read_bytes())
+    return folder
+
+
+def rows(table):
+    with Path(f"out/{table}.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def table8(models, *options):
+    data = ["--models", models, "--data", demo.IMAGES, "--samples", "20", "--trials", "2", "--out", "out"]
+    return main("paper", "table8", *data, *options)
+
+
+def test_a_table_is_made_and_a_run_that_is_killed_goes_on(models):
+    text = table8(models)
+    whole = rows("table8")
+    assert len(whole) == 1 + 2 * 4 * 5 * 2  # no noise; scopes, strategies, cells, trials
+    assert "98.70" in text
+    lines = Path("out/table8.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    Path("out/table8.csv").write_text("".join(lines[:6]), encoding="utf-8")  # the header, no noise, two entries
+    assert table8(models) == text
+    assert rows("table8") == whole
+
+
+def test_a_number_of_a_table_can_be_had_again_from_the_library(models):
+    table8(models)
+    pruned = oa.prune(demo.MODEL, sparsity=0.8).model
+    kept = oa.protect(pruned, strategy="redundancy", preset="isik2020", cells_small=3, cells_large=60).model
+    found = oa.evaluate(kept, demo.IMAGES, mean=[0.1307], std=[0.3081], samples=20, trials=2)
+    key = ("+ adaptive redundancy", "3 cells", "model")
+    mine = [float(row["value"]) for row in rows("table8") if (row["row"], row["column"], row["scope"]) == key]
+    assert mine == list(found.values)
+
+
+def test_gaussian_noise_without_protection_is_added_to_the_weights():
+    paper = importlib.import_module("paper")
+    model = oa.prune(demo.MODEL, sparsity=0.5).model
+    kept = paper.protected(model, {"strategy": "raw", "gaussian": 0.1}).model
+    for tensor in stored_tensors(kept):
+        assert (tensor.alpha.tolist(), tensor.beta.tolist()) == ([1.0], [0.0])
+    channel = importlib.import_module("onnx_analog.stored").Protection.of(kept).channel
+    assert isinstance(channel, GaussianNoise)
+    assert channel.sigma == 0.1
+
+
+@pytest.mark.parametrize("table", ["table1", "table2", "table7", "table8", "table9"])
+def test_no_number_of_a_table_is_there_twice(table):
+    entries = importlib.import_module("paper_tables").TABLES[table].entries
+    assert len({entry.key for entry in entries}) == len(entries)
+    for entry in entries:
+        assert entry.paper is None or 8 < entry.paper <= 100
+
+
+@pytest.mark.parametrize("figure", ["figure1", "figure2"])
+def test_figures_of_the_channel_are_drawn(figure):
+    main("paper", figure, "--out", "out")
+    assert Path(f"out/{figure}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figure3_shows_the_weights_that_a_network_holds():
+    paper_figures = importlib.import_module("paper_figures")
+    for name in ("resnet18-cifar10", "resnet18-cifar10-pruned"):
+        onnx.save(onnx.load(demo.MODEL), f"{name}.onnx")
+    paper_figures.draw("figure3", Path(), Path(), Path("figure3.png"))
+    assert Path("figure3.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figure4_is_drawn_from_what_is_there():
+    main("paper", "figure4", "--out", "out")
+    assert Path("out/figure4.png").read_bytes().startswith(b"\x89PNG")
