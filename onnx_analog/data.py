@@ -177,7 +177,7 @@ def _name_of(wanted: Input, arrays: Mapping[str, Array], path: Path, *, alone: b
     if name not in arrays or (name == "x" != wanted.name and not alone):
         raise DataError(
             f"{str(path)!r} holds {', '.join(arrays) or 'nothing'}, and the model takes {wanted.name!r}: "
-            f"name the array {wanted.name!r}{', or x' if alone else ''}"
+            f"name the array {wanted.name!r}{', or x' if alone and wanted.name != 'x' else ''}"
         )
     return name
 

@@ -315,7 +315,7 @@ class Evaluation:
             "trials": len(self.values),
             "mean": _finite(self.mean),
             "std": _finite(self.std),
-            "ci95": None if self.ci95 is None else [_finite(end) for end in self.ci95],
+            "ci95": list(self.ci95) if self.ci95 is not None and all(map(math.isfinite, self.ci95)) else None,
             "values": [_finite(value) for value in self.values],
             "reference": _finite(self.reference),
             "sqnr_db": [_finite(value) for value in self.sqnr_db],

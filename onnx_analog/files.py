@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -257,8 +257,8 @@ def _move(scratch: Mapping[Path, Path], *, force: bool) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
-    """Make `folder` if it is not there; take it away again if the body fails and left it empty."""
-    there = folder.is_dir()
+    """Make `folder`, and those around it, if they are not there; take away what is left empty if the body fails."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]  # the innermost first
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -266,6 +266,7 @@ def new_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not there and not any(folder.iterdir()):
-            folder.rmdir()
+        for made in missing:
+            with suppress(OSError):  # it is not empty
+                made.rmdir()
         raise

@@ -23,6 +23,11 @@ from onnx_analog.errors import AnalogError, OptionError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    NumberType = click.ParamType[float]
+    NumbersType = click.ParamType[tuple[float, ...]]
+else:  # before click 8.4 it takes no type
+    NumberType = NumbersType = click.ParamType
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 PIPED_WIDTH = 140  # columns of a table that is not printed on a terminal
@@ -38,7 +43,8 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command; whatever goes wrong becomes a `click.ClickException`."""
         debug = ctx.params.pop("debug")
-        logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.DEBUG if debug else logging.WARNING)
+        logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+        logging.getLogger("onnx_analog").setLevel(logging.DEBUG if debug else logging.WARNING)
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -92,7 +98,7 @@ def show(*things: Any) -> None:
     """Print text and tables on stdout."""
     console = _console()
     for thing in things:
-        console.print(thing)
+        console.print(thing, soft_wrap=isinstance(thing, str) and not console.is_terminal)  # paths stay whole in a pipe
 
 
 def print_json(body: Any) -> None:
@@ -124,7 +130,7 @@ def options(*several: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
-class Fraction(click.ParamType[float]):
+class Fraction(NumberType):
     """A number from 0 to 1, below 1 where `open_end`."""
 
     name = "fraction"
@@ -137,7 +143,7 @@ class Fraction(click.ParamType[float]):
         return click.FloatRange(0, 1, max_open=self._open).convert(value, param, ctx)
 
 
-class Floats(click.ParamType[tuple[float, ...]]):
+class Floats(NumbersType):
     """Numbers with commas between them, as 0.485,0.456,0.406."""
 
     name = "numbers"
@@ -152,7 +158,7 @@ class Floats(click.ParamType[tuple[float, ...]]):
             self.fail(f"{value!r} is not a list of numbers with commas between them", param, ctx)
 
 
-class Finite(click.ParamType[float]):
+class Finite(NumberType):
     """A number that is not NaN or infinite."""
 
     name = "number"
@@ -165,7 +171,7 @@ class Finite(click.ParamType[float]):
         return float(number)
 
 
-class Seconds(click.ParamType[float]):
+class Seconds(NumberType):
     """A time, as 20s, 90m, 1h, 1d, 2w or 1y; a bare number is in seconds."""
 
     name = "time"

@@ -469,3 +469,9 @@ def test_resnet20_keeps_its_accuracy_and_loses_some_in_noise(trained_model, data
     noisy = oa.evaluate(stored, images, samples=100, trials=2, **IMAGENET)
     chance = scipy.stats.binom.isf(1e-4, 100, 0.1) / 100
     assert chance < min(noisy.values) < plain.clean
+
+
+def test_an_interval_that_is_no_number_is_null():
+    found = Evaluation(metric="mine", samples=1, clean=1.0, values=(1.0, math.nan))
+    assert found.to_dict()["ci95"] is None
+    assert Evaluation(metric="mine", samples=1, clean=1.0, values=(1.0, 2.0)).to_dict()["ci95"] is not None

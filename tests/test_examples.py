@@ -207,3 +207,25 @@ def test_figure3_shows_the_weights_that_a_network_holds():
 def test_figure4_is_drawn_from_what_is_there():
     main("paper", "figure4", "--out", "out")
     assert Path("out/figure4.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_of_trained_networks_is_what_its_script_writes():
+    folder = EXAMPLES / "models"
+    assert importlib.import_module("list_models").text(folder) == (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_network_that_is_not_the_one_that_was_trained_is_noticed(tmp_path):
+    (tmp_path / "a.onnx").write_bytes(b"another")
+    (tmp_path / "a.json").write_text('{"sha256": "0"}', encoding="utf-8")
+    with pytest.raises(SystemExit, match="not the network"):
+        importlib.import_module("list_models").text(tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (EXAMPLES / "models").glob("mlp*.onnx")))
+def test_trained_networks_are_as_good_as_they_say(data_set, name):
+    path = EXAMPLES / "models" / f"{name}.onnx"
+    said = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    found = oa.evaluate(path, data_set("mnist-test"), mean=said["mean"], std=said["std"]).clean
+    assert found == pytest.approx(
+        said["test_accuracy"], abs=2e-4
+    )  # a score in 5,000 may lie within rounding of another

@@ -427,3 +427,20 @@ def test_text_is_utf_8(tmp_path):
 def test_a_model_without_tensors_is_written(tmp_path):
     write_all({tmp_path / "n.onnx": writer(model("net (float[2] x) => (float[2] y) { y = Relu(x) }"))})
     assert outputs(tmp_path / "n.onnx", {"x": np.array([-1, 1], np.float32)})[0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("there", [(), ("a",), ("a", "a/b")], ids=len)
+def test_folders_that_were_made_are_taken_away_again(tmp_path, there):
+    for name in there:
+        (tmp_path / name).mkdir()
+    with pytest.raises(KeyError), files.new_folder(tmp_path / "a/b/c"):
+        raise KeyError
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == list(there)
+
+
+def test_folders_that_hold_something_stay(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/file").touch()
+    with pytest.raises(KeyError), files.new_folder(tmp_path / "a/b"):
+        raise KeyError
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "file"]

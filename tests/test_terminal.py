@@ -15,7 +15,6 @@ from rich.table import Table
 from onnx_analog import errors
 from onnx_analog.errors import AnalogError
 from onnx_analog.terminal import (
-    PIPED_WIDTH,
     Command,
     Floats,
     Fraction,
@@ -244,12 +243,6 @@ def test_another_value_is_refused_as_click_does(kind, text, said):
 # ----------------------------------------------------------------------------------------------- printing
 
 
-def test_text_in_a_pipe_is_as_wide_as_140_columns(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "60")  # of the terminal, of which a pipe knows nothing
-    show("x" * (PIPED_WIDTH + 1))
-    assert [len(line) for line in capsys.readouterr().out.splitlines()] == [140, 1]
-
-
 def test_a_table_in_a_pipe_is_as_wide_as_140_columns(capsys):
     made = Table(expand=True)
     made.add_column("a")
@@ -338,3 +331,16 @@ def test_an_error_ends_the_progress(monkeypatch):
     with pytest.raises(ZeroDivisionError), progress("reading", 2):
         raise ZeroDivisionError
     assert stream.getvalue().endswith("\x1b[2K")  # the line is wiped, so that the error stands alone
+
+
+def test_python_runs_the_package_as_the_command_does():
+    done = subprocess.run(
+        [sys.executable, "-m", "onnx_analog", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("onnx-analog, version ")
+
+
+def test_a_long_path_stays_whole_in_a_pipe(capsys):
+    path = "/".join(["folder"] * 50)
+    show(f"model: {path}")
+    assert capsys.readouterr().out == f"model: {path}\n"

@@ -428,6 +428,8 @@ def read_labels(path: Path, name: str) -> NDArray[Any]:
 
 
 def _read(path: Path, names: Sequence[str], kind: type[np.float64] | type[np.str_]) -> NDArray[Any]:
+    if len(set(names)) < len(names):
+        raise ChannelError(f"{str(path)!r}: input and output are both column {names[0]!r}")
     try:
         with path.open(encoding="utf-8-sig") as file:  # a byte order mark is passed over
             header = _header(file)

@@ -171,3 +171,10 @@ def test_comments_quotes_and_a_byte_order_mark_are_read(tmp_path):
     found = fit(path, input="v", output="r", neighbours=1)
     assert found.channel.pairs == 4
     assert (found.channel.input_scale.low, found.channel.output_scale.high) == (1, 9)
+
+
+def test_a_column_is_not_its_own_input(tmp_path):
+    x, y = pairs(10)
+    path = write(tmp_path / "pairs.csv", {"v": x, "r": y})
+    with pytest.raises(ChannelError, match="both column 'v'"):
+        fit(path, input="v", output="v")
