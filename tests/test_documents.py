@@ -1,4 +1,5 @@
 import csv
+import importlib
 import math
 import re
 import runpy
@@ -158,8 +159,8 @@ def options(found: click.Command) -> set[str]:
 
 @pytest.mark.parametrize("page", USAGE, ids=name)
 def test_options_that_are_named_exist(page):
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", read(page)))
-    assert named <= options(main)
+    ours = re.sub(r"`python examples/[^`]*`", "", read(page))  # scripts have options of their own
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ours)) <= options(main)
 
 
 def test_options_are_those_of_all_commands():
@@ -381,3 +382,37 @@ def test_what_is_said_of_lenet_was_measured():
     assert f"({facts['parameters']:,} parameters" in text
     assert f"has {whole:.2f} % on all 10,000 test images, {pruned:.2f} % after one-shot pruning of 80 %" in text
     assert f"pruning costs {whole - pruned:.2f} points" in text
+
+
+# ---------------------------------------------------------------------------------------- the paper's tables
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "reproduction").glob("*.csv")), ids=lambda path: path.stem)
+def test_tables_of_the_paper_are_those_of_their_trials(path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    paper, tables = importlib.import_module("paper"), importlib.import_module("paper_tables")
+    page = read(path.with_suffix(".md"))
+    command = re.search(r"`(python examples/paper[^`]*)`", page)
+    assert command is not None
+    assert paper.markdown(tables.TABLES[path.stem], tables.read_rows(path), command[1]) == page
+
+
+def mean_of(table, row, column, scope):
+    with (ROOT / "docs" / "reproduction" / f"{table}.csv").open(newline="", encoding="utf-8") as file:
+        rows = [r for r in csv.DictReader(file) if (r["row"], r["column"], r["scope"]) == (row, column, scope)]
+    return round(100 * sum(float(r["value"]) for r in rows) / len(rows), 2)
+
+
+def test_what_is_said_of_the_paper_s_tables_is_in_them():
+    page = " ".join(read(ROOT / "docs" / "reproduction.md").split())
+    raw = "PCM noise + inverse channel"
+    assert f"we find {mean_of('table8', raw, '30 cells', 'model')} % at 30 and " in page
+    assert f"{mean_of('table8', raw, '3 cells', 'model')} % at 3." in page
+    clean = {column: mean_of("table9", "no noise", column, "") for column in ("Student", "KD + Gaussian noise")}
+    assert f"({clean['KD + Gaussian noise']} against {clean['Student']} %)" in page
+    for column in ("Teacher", "Student", "KD", "KD + channel noise"):
+        assert mean_of("table9", "+ diff noise", column, "") < 21
+    for column in ("Teacher", *clean, "KD", "KD + channel noise"):
+        for scope in ("model", "tensor"):
+            kept = mean_of("table9", "+ adaptive redundancy", column, scope)
+            assert mean_of("table9", "no noise", column, "") - kept < 0.5
