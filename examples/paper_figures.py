@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from matplotlib import pyplot
 COLOURS = ("#8c8c8c", "#d1495b", "#edae49", "#00798c")
 
 
-def figure1(models: Path | None, out: Path) -> Any:  # noqa: ARG001 - all figures are called alike
+def figure1() -> Any:
     """Figure 1: mean and spread of a PCM cell's read against its input."""
     channel = oa.channel("pcm")
     assert isinstance(channel, TableChannel)
@@ -38,7 +37,7 @@ def figure1(models: Path | None, out: Path) -> Any:  # noqa: ARG001 - all figure
     return figure
 
 
-def figure2(models: Path | None, out: Path) -> Any:  # noqa: ARG001
+def figure2() -> Any:
     """Figure 2: φ = C∘f, an average over 1, 10 and 500 cells."""
     channel = oa.channel("pcm")
     level = inside(np.linspace(*channel.span, 200).astype(np.float32), channel.span)
@@ -53,7 +52,7 @@ def figure2(models: Path | None, out: Path) -> Any:  # noqa: ARG001
     return figure
 
 
-def figure3(models: Path | None, out: Path) -> Any:  # noqa: ARG001
+def figure3(models: Path | None) -> Any:
     """Figure 3: weights of ResNet-18, as trained and with 80 % pruned."""
     assert models is not None, "figure3 needs --models"
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
@@ -67,7 +66,7 @@ def figure3(models: Path | None, out: Path) -> Any:  # noqa: ARG001
     return figure
 
 
-def figure4(models: Path | None, out: Path) -> Any:  # noqa: ARG001
+def figure4(out: Path) -> Any:
     """Figure 4: what protection does against PCM noise and against Gaussian noise; from the lines of tables 1 and 7."""
     figure, axes = pyplot.subplots(1, 4, figsize=(16, 3.6), layout="constrained", sharey=True)
     panels = [(table, scope) for table in ("table1", "table7") for scope in SCOPES]
@@ -88,13 +87,16 @@ def figure4(models: Path | None, out: Path) -> Any:  # noqa: ARG001
     return figure
 
 
-FIGURES: dict[str, Callable[[Path | None, Path], Any]] = {
-    "figure1": figure1, "figure2": figure2, "figure3": figure3, "figure4": figure4,
-}  # fmt: skip
+FIGURES = ("figure1", "figure2", "figure3", "figure4")
 
 
 def draw(name: str, models: Path | None, out: Path, path: Path) -> None:
-    """Draw a figure; `out` is where the tables are."""
-    figure = FIGURES[name](models, out)
+    """Draw a figure; `models` is where the networks are, `out` where the tables are."""
+    if name == "figure3":
+        figure = figure3(models)
+    elif name == "figure4":
+        figure = figure4(out)
+    else:
+        figure = {"figure1": figure1, "figure2": figure2}[name]()
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

@@ -6,26 +6,31 @@ failed or a check did not hold, 2 usage, 3 nothing to store. Heavy imports wait 
 
 from __future__ import annotations
 
-import json
-import logging
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from onnx_analog import strategies
+from onnx_analog.cli_channel import channel
 from onnx_analog.errors import ManifestError
-from onnx_analog.terminal import Finite, Floats, Fraction, Group, Seconds, options, print_json, progress, show
-
-if TYPE_CHECKING:
-    from onnx_analog.channels.modifiers import Modifiers
-    from onnx_analog.tensors import Selection
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUT = click.Path(path_type=Path)
+from onnx_analog.options import (
+    CHANGES,
+    FILE,
+    FORCE,
+    JSON,
+    OTHER_CHANNEL,
+    OUT,
+    PRUNE_SCOPE,
+    SEED,
+    SELECTION,
+    SPARSITY,
+    modifiers_of,
+    selection_of,
+)
+from onnx_analog.terminal import Finite, Floats, Fraction, Group, print_json, progress, show
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -37,49 +42,6 @@ def main() -> None:
         onnx-analog demo
         onnx-analog protect model.onnx --cells-small 1 --cells-large 20
     """
-
-
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
-FORCE = click.option("--force", is_flag=True, help="Replace files that are there already.")
-SEED = click.option("--seed", type=click.IntRange(0), default=0, help="Noise depends on seed, trial and tensor only.")
-SPARSITY = click.option(
-    "--sparsity", type=Fraction(open_end=True), default=0.0, help="Share of weights pruned first; 0 prunes nothing."
-)
-PRUNE_SCOPE = click.option(
-    "--prune-scope", type=click.Choice(strategies.SCOPES), default="model", help="Where magnitudes compete."
-)
-SELECTION = options(
-    click.option(
-        "--include", multiple=True, metavar="REGEX", help="Store only tensors whose name matches; repeatable."
-    ),
-    click.option("--exclude", multiple=True, metavar="REGEX", help="Leave these tensors digital; repeatable."),
-    click.option("--min-size", type=click.IntRange(1), default=256, help="Smaller tensors stay digital."),
-)
-CHANGES = options(
-    click.option(
-        "--residuals", type=click.Choice(["gaussian", "empirical"]), help="Normal noise, or as it was measured."
-    ),
-    click.option("--cells-on", type=click.Choice(["different", "same"]), help="Devices of one weight's cells."),
-    click.option("--read-after", type=Seconds(), help="Time between programming and read, as 20s, 1h or 1d."),
-    click.option("--write-bits", type=click.IntRange(0, 16), help="Precision of what is written; 0: no limit."),
-    click.option("--read-bits", type=click.IntRange(0, 16), help="Precision of each read of a cell; 0: no limit."),
-)
-OTHER_CHANNEL = click.option("--channel", help="Replaces the stored channel, if its span covers the stored one's.")
-
-
-def _modifiers(choices: dict[str, Any]) -> Modifiers:
-    """Take what the user asks of the channel out of `choices`."""
-    from onnx_analog.channels.modifiers import Modifiers
-
-    names = ("residuals", "cells_on", "write_bits", "read_bits")
-    asked = {name: choices.pop(name) for name in names}
-    return Modifiers(read_after_s=choices.pop("read_after"), **asked)
-
-
-def _selection(include: Sequence[str], exclude: Sequence[str], min_size: int) -> Selection:
-    from onnx_analog.tensors import Selection
-
-    return Selection(include=tuple(include), exclude=tuple(exclude), min_size=min_size)
 
 
 def _stem(path: Path) -> str:
@@ -150,7 +112,7 @@ def inspect(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min
     """
     from onnx_analog import api, report
 
-    found = api.inspect(model, selection=_selection(include, exclude, min_size))
+    found = api.inspect(model, selection=selection_of(include, exclude, min_size))
     if as_json:
         return print_json(found.to_dict())
     show(*report.inspection_tables(found.rows, protected=found.protected))
@@ -177,7 +139,7 @@ def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, f
 
     target = output or model.with_name(f"{_stem(model)}.pruned.onnx")
     files.refuse_existing([target], force=force)
-    pruned = api.prune(model, sparsity=sparsity, scope=prune_scope, selection=_selection(**selection))
+    pruned = api.prune(model, sparsity=sparsity, scope=prune_scope, selection=selection_of(**selection))
     pruned.save(target, force=force)
     show(f"{pruned}: {target}")
 
@@ -243,8 +205,8 @@ def protect(
         raise click.UsageError("model and manifest would be one file: name another with --manifest")
     files.refuse_existing([target, account], force=force)
     command = shlex.join(["onnx-analog", *sys.argv[1:]])
-    selection = _selection(include, exclude, min_size)
-    protected = api.protect(model, selection=selection, command=command, modifiers=_modifiers(choices), **choices)
+    selection = selection_of(include, exclude, min_size)
+    protected = api.protect(model, selection=selection, command=command, modifiers=modifiers_of(choices), **choices)
     writers = {target: protected.writer(), account: files.write_text(protected.manifest.to_json() + "\n")}
     files.write_all(writers, force=force)
     if as_json:
@@ -289,7 +251,7 @@ def readback(
         folder = output or protected.with_name(f"{_stem(protected)}.readback")
         targets = [folder / f"trial-{trial:04}.onnx" for trial in range(trials)]
     files.refuse_existing(targets, force=force)
-    modifiers = _modifiers(changes)
+    modifiers = modifiers_of(changes)
     models = api.readbacks(
         protected, seed=seed, trials=len(targets), channel=channel, modifiers=modifiers, decoded=decoded
     )
@@ -341,7 +303,7 @@ def evaluate(
     from onnx_analog import api, report
 
     sys.path.insert(0, "")  # module:function may be in the current folder
-    choices["modifiers"] = _modifiers(choices)
+    choices["modifiers"] = modifiers_of(choices)
     with progress("reading noisy cells", trials) as advance:
         found = api.evaluate(
             protected, data, trials=trials, providers=providers.split(","), progress=advance, **choices
@@ -393,117 +355,4 @@ def manifest(protected: Path, check: Path | None, as_json: bool) -> None:
     return None
 
 
-@main.group(cls=Group)
-def channel() -> None:
-    """List and show channels: what memory cells do to what is written to them.
-
-    Example:
-
-    \b
-        onnx-analog channel list
-    """
-
-
-@channel.command(name="list")
-@JSON
-def channel_list(as_json: bool) -> None:
-    """List the channels that are installed.
-
-    Example:
-
-    \b
-        onnx-analog channel list
-    """
-    from onnx_analog import channels, report
-
-    rows = [(name, channels.summary(name)) for name in channels.available()]
-    if as_json:
-        return print_json([{"name": name, "summary": summary} for name, summary in rows])
-    show(report.channel_list_table(rows))
-    return None
-
-
-@channel.command(name="show")
-@click.argument("name")
-@CHANGES
-@click.option("--plot", type=OUT, help="Draw mean, σ, inverse and φ into this file (needs matplotlib).")
-@FORCE
-@JSON
-def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **changes: Any) -> None:
-    """Show channel NAME (or name:key=value,..., or a JSON file): its span, noise and source.
-
-    Example:
-
-    \b
-        onnx-analog channel show pcm --plot pcm.png
-    """
-    from onnx_analog import channels, files, report
-    from onnx_analog.channels import capacity
-
-    found = _modifiers(changes).apply(channels.resolve(name))
-    if plot is not None:
-        report.check_plot(plot)
-        files.write_all({plot: report.plot_channel(found)}, force=force)
-    if as_json:
-        bits = capacity.of_channel(found).bits
-        return print_json({**found.to_dict(), "span": list(found.span), "capacity_bits_per_cell": bits})
-    show(f"{found}", report.channel_table(found), f"source: {found.source}")
-    show(f"left out: {found.source.left_out or 'not said'}")
-    show(f"plot: {plot}" if plot else "--plot FILE draws it")
-    return None
-
-
-@channel.command(name="fit")
-@click.argument("pairs", type=FILE)
-@click.option("--input", "input_", required=True, metavar="COLUMN", help="What was programmed.")
-@click.option("--output", "output_", required=True, metavar="COLUMN", help="What was read.")
-@click.option("--log", type=click.Choice(["output"]), help="Scale the output's log10, as for a resistance.")
-@click.option("--group", metavar="COLUMN", help="Which device a pair was measured on; needed for --cells-on same.")
-@click.option("--neighbours", type=click.IntRange(1), help="k of the mean.  [default: by cross-validation]")
-@click.option("-o", "--output-file", "out", type=OUT, help="Channel file.  [default: PAIRS' name with .channel.json]")
-@click.option("--plot", type=OUT, help="Draw points, mean, σ, inverse and φ into this file (needs matplotlib).")
-@FORCE
-@JSON
-def channel_fit(
-    pairs: Path,
-    input_: str,
-    output_: str,
-    log: str | None,
-    group: str | None,
-    neighbours: int | None,
-    out: Path | None,
-    plot: Path | None,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Make a channel of PAIRS, a CSV file of measurements; the file is a channel anywhere: --channel mine.json.
-
-    Example:
-
-    \b
-        onnx-analog channel fit pairs.csv --input volts --output ohms --log output -o mine.json
-    """
-    from onnx_analog import files, report
-    from onnx_analog.channels import fitting
-
-    target = out or pairs.with_name(f"{pairs.stem}.channel.json")
-    if plot is not None and plot.resolve() == target.resolve():
-        raise click.UsageError("channel and plot would be one file: name another with --plot")
-    files.refuse_existing([path for path in (target, plot) if path], force=force)
-    if plot is not None:
-        report.check_plot(plot)
-    asked: dict[str, Any] = {"input": input_, "output": output_, "group": group, "neighbours": neighbours}
-    with progress("fitting", fitting.STEPS) as advance:
-        found = fitting.fit(pairs, log=log == "output", progress=advance, **asked)
-    writers = {target: files.write_text(json.dumps(found.channel.to_dict(), ensure_ascii=False) + "\n")}
-    if plot is not None:
-        writers[plot] = report.plot_channel(found.channel, (found.inputs, found.outputs))
-    files.write_all(writers, force=force)
-    if found.goodness.warning:
-        logging.getLogger("onnx_analog").warning(found.goodness.warning)
-    if as_json:
-        return print_json(found.to_dict())
-    show(
-        report.fit_table(found), report.levels_table(found), f"channel: {target}", *([f"plot: {plot}"] if plot else [])
-    )
-    return None
+main.add_command(channel)

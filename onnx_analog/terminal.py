@@ -119,11 +119,11 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-def options(*several: Callable[[F], F]) -> Callable[[F], F]:
+def several(*options: Callable[[F], F]) -> Callable[[F], F]:
     """Return a decorator that adds several options, as they stand."""
 
     def add(function: F) -> F:
-        for option in reversed(several):
+        for option in reversed(options):
             function = option(function)
         return function
 

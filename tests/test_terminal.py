@@ -20,9 +20,9 @@ from onnx_analog.terminal import (
     Fraction,
     Group,
     Seconds,
-    options,
     print_json,
     progress,
+    several,
     show,
 )
 
@@ -175,7 +175,7 @@ def test_a_group_in_a_group_makes_the_same_commands() -> None:
 
 def test_options_are_added_in_the_order_in_which_they_stand() -> None:
     @click.command()
-    @options(click.option("--one"), click.option("--two"), click.option("--three"))
+    @several(click.option("--one"), click.option("--two"), click.option("--three"))
     @click.option("--four")
     def act(**_: Any) -> None:
         pass

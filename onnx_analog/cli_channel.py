@@ -1,0 +1,129 @@
+"""The commands `onnx-analog channel ...`: what memory cells do to what is written to them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_analog.options import CHANGES, FILE, FORCE, JSON, OUT, modifiers_of
+from onnx_analog.terminal import Group, print_json, progress, show
+
+
+@click.group(cls=Group)
+def channel() -> None:
+    """List and show channels: what memory cells do to what is written to them.
+
+    Example:
+
+    \b
+        onnx-analog channel list
+    """
+
+
+@channel.command(name="list")
+@JSON
+def channel_list(as_json: bool) -> None:
+    """List the channels that are installed.
+
+    Example:
+
+    \b
+        onnx-analog channel list
+    """
+    from onnx_analog import channels, report
+
+    rows = [(name, channels.summary(name)) for name in channels.available()]
+    if as_json:
+        return print_json([{"name": name, "summary": summary} for name, summary in rows])
+    show(report.channel_list_table(rows))
+    return None
+
+
+@channel.command(name="show")
+@click.argument("name")
+@CHANGES
+@click.option("--plot", type=OUT, help="Draw mean, σ, inverse and φ into this file (needs matplotlib).")
+@FORCE
+@JSON
+def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **changes: Any) -> None:
+    """Show channel NAME (or name:key=value,..., or a JSON file): its span, noise and source.
+
+    Example:
+
+    \b
+        onnx-analog channel show pcm --plot pcm.png
+    """
+    from onnx_analog import channels, files, report
+    from onnx_analog.channels import capacity
+
+    found = modifiers_of(changes).apply(channels.resolve(name))
+    if plot is not None:
+        report.check_plot(plot)
+        files.write_all({plot: report.plot_channel(found)}, force=force)
+    if as_json:
+        bits = capacity.of_channel(found).bits
+        return print_json({**found.to_dict(), "span": list(found.span), "capacity_bits_per_cell": bits})
+    show(f"{found}", report.channel_table(found), f"source: {found.source}")
+    show(f"left out: {found.source.left_out or 'not said'}")
+    show(f"plot: {plot}" if plot else "--plot FILE draws it")
+    return None
+
+
+@channel.command(name="fit")
+@click.argument("pairs", type=FILE)
+@click.option("--input", "input_", required=True, metavar="COLUMN", help="What was programmed.")
+@click.option("--output", "output_", required=True, metavar="COLUMN", help="What was read.")
+@click.option("--log", type=click.Choice(["output"]), help="Scale the output's log10, as for a resistance.")
+@click.option("--group", metavar="COLUMN", help="Which device a pair was measured on; needed for --cells-on same.")
+@click.option("--neighbours", type=click.IntRange(1), help="k of the mean.  [default: by cross-validation]")
+@click.option("-o", "--output-file", "out", type=OUT, help="Channel file.  [default: PAIRS' name with .channel.json]")
+@click.option("--plot", type=OUT, help="Draw points, mean, σ, inverse and φ into this file (needs matplotlib).")
+@FORCE
+@JSON
+def channel_fit(
+    pairs: Path,
+    input_: str,
+    output_: str,
+    log: str | None,
+    group: str | None,
+    neighbours: int | None,
+    out: Path | None,
+    plot: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make a channel of PAIRS, a CSV file of measurements; the file is a channel anywhere: --channel mine.json.
+
+    Example:
+
+    \b
+        onnx-analog channel fit pairs.csv --input volts --output ohms --log output -o mine.json
+    """
+    from onnx_analog import files, report
+    from onnx_analog.channels import fitting
+
+    target = out or pairs.with_name(f"{pairs.stem}.channel.json")
+    if plot is not None and plot.resolve() == target.resolve():
+        raise click.UsageError("channel and plot would be one file: name another with --plot")
+    files.refuse_existing([path for path in (target, plot) if path], force=force)
+    if plot is not None:
+        report.check_plot(plot)
+    asked: dict[str, Any] = {"input": input_, "output": output_, "group": group, "neighbours": neighbours}
+    with progress("fitting", fitting.STEPS) as advance:
+        found = fitting.fit(pairs, log=log == "output", progress=advance, **asked)
+    writers = {target: files.write_text(json.dumps(found.channel.to_dict(), ensure_ascii=False) + "\n")}
+    if plot is not None:
+        writers[plot] = report.plot_channel(found.channel, (found.inputs, found.outputs))
+    files.write_all(writers, force=force)
+    if found.goodness.warning:
+        logging.getLogger("onnx_analog").warning(found.goodness.warning)
+    if as_json:
+        return print_json(found.to_dict())
+    show(
+        report.fit_table(found), report.levels_table(found), f"channel: {target}", *([f"plot: {plot}"] if plot else [])
+    )
+    return None

@@ -1,0 +1,61 @@
+"""The options that several commands have, and what they become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onnx_analog import strategies
+from onnx_analog.terminal import Fraction, Seconds, several
+
+if TYPE_CHECKING:
+    from onnx_analog.channels.modifiers import Modifiers
+    from onnx_analog.tensors import Selection
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+OUT = click.Path(path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
+FORCE = click.option("--force", is_flag=True, help="Replace files that are there already.")
+SEED = click.option("--seed", type=click.IntRange(0), default=0, help="Noise depends on seed, trial and tensor only.")
+SPARSITY = click.option(
+    "--sparsity", type=Fraction(open_end=True), default=0.0, help="Share of weights pruned first; 0 prunes nothing."
+)
+PRUNE_SCOPE = click.option(
+    "--prune-scope", type=click.Choice(strategies.SCOPES), default="model", help="Where magnitudes compete."
+)
+SELECTION = several(
+    click.option(
+        "--include", multiple=True, metavar="REGEX", help="Store only tensors whose name matches; repeatable."
+    ),
+    click.option("--exclude", multiple=True, metavar="REGEX", help="Leave these tensors digital; repeatable."),
+    click.option("--min-size", type=click.IntRange(1), default=256, help="Smaller tensors stay digital."),
+)
+CHANGES = several(
+    click.option(
+        "--residuals", type=click.Choice(["gaussian", "empirical"]), help="Normal noise, or as it was measured."
+    ),
+    click.option("--cells-on", type=click.Choice(["different", "same"]), help="Devices of one weight's cells."),
+    click.option("--read-after", type=Seconds(), help="Time between programming and read, as 20s, 1h or 1d."),
+    click.option("--write-bits", type=click.IntRange(0, 16), help="Precision of what is written; 0: no limit."),
+    click.option("--read-bits", type=click.IntRange(0, 16), help="Precision of each read of a cell; 0: no limit."),
+)
+OTHER_CHANNEL = click.option("--channel", help="Replaces the stored channel, if its span covers the stored one's.")
+
+
+def modifiers_of(choices: dict[str, Any]) -> Modifiers:
+    """Take what the user asks of the channel out of `choices`."""
+    from onnx_analog.channels.modifiers import Modifiers
+
+    names = ("residuals", "cells_on", "write_bits", "read_bits")
+    asked = {name: choices.pop(name) for name in names}
+    return Modifiers(read_after_s=choices.pop("read_after"), **asked)
+
+
+def selection_of(include: Sequence[str], exclude: Sequence[str], min_size: int) -> Selection:
+    """Return which tensors the user asks for."""
+    from onnx_analog.tensors import Selection
+
+    return Selection(include=tuple(include), exclude=tuple(exclude), min_size=min_size)
