@@ -24,6 +24,7 @@ import numpy as np
 import onnx_ir as ir
 import paper_figures
 from paper_tables import CLEAN, SCOPES, TABLES, Entry, Table, network_of, read_rows, values_of
+from rich.console import Console
 from rich.progress import track
 
 import onnx_analog as oa
@@ -149,6 +150,8 @@ def main(
     """Make WHAT, a table or a figure of the paper, again."""
     out.mkdir(parents=True, exist_ok=True)
     if what in paper_figures.FIGURES:
+        if what == "figure3" and models is None:
+            raise click.UsageError("figure3 needs --models")
         path = out / f"{what}.png"
         paper_figures.draw(what, models, out, path)
         print(path)
@@ -159,7 +162,7 @@ def main(
     done = values_of(read_rows(path))
     evaluator = Evaluator(models, data, table.preprocessing, samples)
     left = [entry for entry in table.entries if entry.key not in done]
-    for entry in track(left, description=what):
+    for entry in track(left, description=what, console=Console(stderr=True)):
         append(path, list(evaluator.rows(entry, trials, seed)))
     command = f"python examples/paper.py {what} --models DIR --data {data.name} --trials {trials} --seed {seed}"
     (out / f"{what}.md").write_text(markdown(table, read_rows(path), command), encoding="utf-8")

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import torch
+from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from onnx_analog import channels
@@ -55,6 +56,7 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--epochs", type=click.IntRange(1), help="At most.  [default: the paper's]"),
             click.option("--patience", type=click.IntRange(1), help="Epochs without anything better."),
             click.option("--held-out", type=click.IntRange(1), help="Images that choose the epoch.  [default: 5000]"),
+            click.option("--bf16/--no-bf16", default=None, help="Multiply in bfloat16.  [default: where the CPU does]"),
             click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
             click.option("--teacher", type=FILE, help="ONNX model to learn from (T = 1.5, equal weights)."),
             click.option("--noise", "noise_", help="On the weights in training: a standard deviation, or `channel`."),
@@ -72,7 +74,9 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
 
 def job(network: str, normalisation: images.Normalisation, recipe: loop.Recipe, **chosen: Any) -> Job:
     """Return what the options ask for."""
-    asked = {name: chosen.pop(name) for name in ("epochs", "patience", "held_out", "seed")}
+    asked = {name: chosen.pop(name) for name in ("epochs", "patience", "held_out", "bf16", "seed")}
+    if asked["bf16"] is None:
+        asked["bf16"] = loop.has_bf16()
     recipe = replace(recipe, **{name: value for name, value in asked.items() if value is not None})
     made = _noise(*(chosen.pop(name) for name in ("noise_", "channel", "strategy", "cells")))
     parts = [network, "kd" * bool(chosen["teacher"]), _suffix(made), "pruned" * bool(chosen["sparsity"])]
@@ -124,7 +128,7 @@ def _train(net: torch.nn.Module, train: images.Images, job: Job, masks: pruning.
             distillation.teacher_logits(job.teacher, train, flips=job.recipe.flips, cache=cache)
         )
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as bar:
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
         task = bar.add_task(f"{job.name}: epochs", total=job.recipe.epochs)
 
         def progress(row: dict[str, float]) -> None:

@@ -31,7 +31,7 @@ def main(script, *arguments):
     if found.exception is not None and not isinstance(found.exception, SystemExit):
         raise found.exception
     assert found.exit_code == 0, found.output
-    return found.output
+    return found.stdout
 
 
 def pictures(path: Path, shape: tuple[int, ...], count: int = 60) -> Path:

@@ -51,6 +51,16 @@ def test_it_learns(optimizer):
     assert rows[-1]["loss"] < rows[0]["loss"] / 2
 
 
+def test_it_learns_in_bfloat16_too_and_keeps_float32_weights():
+    ours = net()
+    train(ours, images(), replace(RECIPE, bf16=True, epochs=8, patience=8))
+    assert accuracy(ours, images(seed=1)) > 0.9
+    assert {value.dtype for value in ours.parameters()} == {torch.float32}
+    plain = net()
+    train(plain, images(), replace(RECIPE, epochs=8, patience=8))
+    assert not same(weights(ours), weights(plain))
+
+
 def test_the_same_seed_gives_the_same_network():
     runs = []
     for seed in (0, 0, 1):
