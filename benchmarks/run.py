@@ -111,6 +111,29 @@ def inference_against_plain(protected: ir.Model, plain: ir.Model) -> dict[str, f
     return ratio(ours, theirs, pairs=15)
 
 
+SESSION = """
+import re, sys
+import onnxruntime as ort
+if sys.argv[1:]:
+    session = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024)
+"""
+
+
+def memory_against_weights(path: Path) -> dict[str, float]:
+    """Return the most memory that creating a session of a model takes, beyond onnxruntime's own, against its weights.
+
+    In MiB; the weights are those of `chain`, as float32.
+    """
+
+    def peak(*arguments: str) -> float:
+        command = [sys.executable, "-c", SESSION, *arguments]
+        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    taken, weights = peak(str(path)) - peak(), LAYERS * SIDE**2 * 4 / 2**20
+    return {"ratio": taken / weights, "mib": taken, "bound_mib": weights}
+
+
 def help_against_numpy() -> dict[str, float]:
     """Return `onnx-analog --help` against `python -c 'import numpy'`."""
 
@@ -126,7 +149,8 @@ def main() -> None:
     pruned = api.protect(plain, sparsity=0.8).model
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files.write_model(plain, folder / "chain.onnx")
+        for model, file in ((plain, "chain.onnx"), (dense, "dense.onnx"), (pruned, "pruned.onnx")):
+            files.write_model(model, folder / file)
         rows = {
             "trial / clean inference, LeNet × 1,000 (goal 1.25)": trial_against_inference(),
             "sampling + decoding / standard_normal, 2.3 M stored of 11.5 M (goal 2)": sampling_against_normals(pruned),
@@ -136,9 +160,14 @@ def main() -> None:
             ),
             "protected inference / plain inference": inference_against_plain(dense, plain),
             "onnx-analog --help / import numpy": help_against_numpy(),
+            "memory to create a session, plain / its weights": memory_against_weights(folder / "chain.onnx"),
+            "memory to create a session, protected / its weights": memory_against_weights(folder / "dense.onnx"),
+            "memory to create a session, 80 % pruned / its weights": memory_against_weights(folder / "pruned.onnx"),
         }
     for row, found in rows.items():
-        print(f"{found['ratio']:6.2f}  {row}: {found['ms']:.1f} ms / {found['bound_ms']:.1f} ms", file=sys.stderr)
+        ours, bound = (value for name, value in found.items() if name != "ratio")
+        unit = "ms" if "ms" in found else "MiB"
+        print(f"{found['ratio']:6.2f}  {row}: {ours:.1f} {unit} / {bound:.1f} {unit}", file=sys.stderr)
     print(json.dumps(rows, indent=2, ensure_ascii=False))
 
 
