@@ -226,9 +226,14 @@ def of_each(values: NDArray[Any], class_index: Bytes | None) -> Any:
 
 def levels(size: NDArray[Any], class_index: Bytes | None, classes: Sequence[WeightClass], *, span: Span) -> Floats:
     """Return the levels (N,) of `size` (N,): α·size - β in float64, clipped to `span`, rounded once to float32."""
-    alpha = of_each(np.array([c.alpha for c in classes]), class_index)
-    beta = of_each(np.array([c.beta for c in classes]), class_index)
-    return inside((alpha * size.astype(np.float64) - beta).astype(np.float32), span)
+    alpha, beta = (np.array([getattr(c, name) for c in classes]) for name in ("alpha", "beta"))
+    found = np.empty(size.shape, np.float32)
+    for start in range(0, size.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        index = None if class_index is None else class_index[part]
+        exact = of_each(alpha, index) * size[part].astype(np.float64) - of_each(beta, index)
+        found[part] = inside(exact.astype(np.float32), span)
+    return found
 
 
 def unlevel(level: Floats, sign: Bits | None, class_index: Bytes | None, alpha: Floats, beta: Floats) -> Floats:

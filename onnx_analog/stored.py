@@ -225,9 +225,11 @@ class StoredTensor:
 
     def class_counts(self) -> NDArray[np.int64]:
         """Return how many weights each class holds (K,)."""
-        if self.class_index is None:
+        packed = self.plane("class")
+        if not packed.size:
             return np.array([self.count])
-        return np.bincount(self.class_index, minlength=self.alpha.size)
+        large = int(np.bitwise_count(packed).sum())
+        return np.array([self.count - large, large])
 
     @property
     def header_bits(self) -> int:
