@@ -5,7 +5,7 @@
 The CSV holds device, input_volts and resistance_ohm: 83,931 pairs of 7 devices at 101 inputs. Resistances are taken as
 log10; inputs and outputs are scaled to [-1, 1] by their extremes; the devices are pooled as they are, with no
 alignment. At each input the table keeps mean and standard deviation of all reads there (k = 1), the part of the latter
-that is between devices, and 256 quantiles of the residuals.
+that is between devices, and 256 means of equally full bins of the residuals.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ COLUMNS = ("input_volts", "resistance_ohm")
 
 def main(raw: str, out: str) -> None:
     device, inputs, outputs = read_columns(Path(raw), ("device", *COLUMNS))
-    channel = from_pairs(inputs, outputs, devices=device, name="pcm", units=COLUMNS, log=True, source=SOURCE)
+    channel = from_pairs(
+        inputs, outputs, devices=device, name="pcm", units=COLUMNS, log=True, source=SOURCE, residuals=256
+    )
     body = {key: value for key, value in channel.to_dict().items() if key != "family"}
     Path(out).write_text(json.dumps(body, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -205,7 +205,8 @@ def protect(
     channel : str or Channel
         What the cells do; see `onnx_analog.channels.resolve`.
     modifiers : Modifiers
-        Changes to the channel: residuals, shared devices, time of the read, precision.
+        Changes to the channel: residuals, shared devices, time of the read, precision. The header's channel takes those
+        that it has a side for.
     sparsity : float, 0 <= sparsity < 1
         Share of weights that are pruned first; 0 prunes nothing.
     prune_scope : {"model", "tensor"}
@@ -236,7 +237,7 @@ def protect(
         threshold=threshold,
         channel=modifiers.apply(channels.resolve(channel)),
         bits_per_cell=bits_per_cell,
-        header_channel=None if header_channel is None else channels.resolve(header_channel),
+        header_channel=_of_header(header_channel, modifiers),
         header_reads=header_reads,
         header_copies=header_copies,
         selection=selection or Selection(),
@@ -249,6 +250,10 @@ def protect(
             loaded.metadata_props[key] = value
     protected = pipeline.run(passes, loaded)
     return Protected(protected, account_of(protected))
+
+
+def _of_header(channel: str | Channel | None, modifiers: Modifiers) -> Channel | None:
+    return None if channel is None else modifiers.apply_where_possible(channels.resolve(channel))
 
 
 def _digest(model: ModelLike) -> str | None:

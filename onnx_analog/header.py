@@ -59,6 +59,11 @@ class Header:
         """Cells that one symbol takes."""
         return self.reads * self.copies
 
+    @property
+    def devices_per_symbol(self) -> int:
+        """Memory elements that one symbol takes: more than its cells where a cell is a pair."""
+        return self.cells_per_symbol * self.channel.devices_per_cell
+
     @cached_property
     def levels(self) -> NDArray[np.float32]:
         """Return the level of each symbol (2^b,)."""

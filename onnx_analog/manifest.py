@@ -6,7 +6,7 @@ explained in docs/formats.md: a reader ignores fields that it does not know.
 Cells, with b digital bits in a cell of the digital planes, N stored of n weights, K classes:
 
     analog      Σ over classes of N_class · r_class                         times 2 for differential pairs
-    header      ⌈N · (1 if the sign is in the header, + ⌈log2 K⌉) / b⌉      per tensor; times reads and copies if analog
+    header      ⌈N · (1 if the sign is in the header, + ⌈log2 K⌉) / b⌉      per tensor; analog: × reads, copies, devices
     mask        ⌈⌈log2 C(n, N)⌉ / b⌉, the entropy-coded length              per tensor; 0 if all are stored
     codebook    ⌈32 · 2·K / b⌉, α and β as float32                          once per scope
 
@@ -244,7 +244,7 @@ def _cells(tensor: StoredTensor, count: Any, protection: Protection, *, owns_cod
     return {
         "level": protection.channel.devices_per_cell
         * sum(int(weights) * cells for weights, cells in zip(count, protection.cells, strict=True)),
-        "header": symbols * (1 if protection.header is None else protection.header.cells_per_symbol),
+        "header": symbols * (1 if protection.header is None else protection.header.devices_per_symbol),
         "mask": -(-mask_bits(tensor.size, tensor.count) // bits),
         "codebook": -(-32 * 2 * classes // bits) if owns_codebook else 0,
     }

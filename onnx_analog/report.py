@@ -15,8 +15,9 @@ from rich.table import Table
 
 from onnx_analog.channels import Channel, GaussianChannel, TableChannel
 from onnx_analog.channels.base import inside
-from onnx_analog.channels.capacity import of_channel
+from onnx_analog.channels.capacity import best_of, of_channel
 from onnx_analog.channels.fitting import Fit
+from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.errors import OutputError
 from onnx_analog.evaluation import Evaluation
 from onnx_analog.manifest import Manifest
@@ -216,7 +217,11 @@ def channel_table(channel: Channel, *, points: int = 9) -> Table:
         row += [] if programmed is None else [f"{programmed[place]:.4g}"]
         row += [] if means is None else [f"{means[place]:.4f}"]
         made.add_row(*row)
-    made.caption = f"span {low:.4f} to {high:.4f}; capacity {of_channel(channel).bits:.2f} bits per cell"
+    made.caption = (
+        f"span {low:.4f} to {high:.4f}; capacity {of_channel(channel).bits:.2f} bits per cell, reads as normal"
+    )
+    if isinstance(channel, LimitedPrecision):
+        made.caption += f"; {best_of(channel).bits:.2f} with the best choice of as few inputs and codes"
     return made
 
 
@@ -257,9 +262,9 @@ def levels_table(fit: Fit) -> Table:
 
 def _std(channel: Channel, level: Any, cells: int) -> Any:
     """Return the standard deviation of φ: known for a Gaussian channel, otherwise that of 2,000 reads."""
-    if isinstance(channel, GaussianChannel):
-        return channel.std(level) / np.sqrt(cells)
     held = inside(level.astype(np.float32), channel.span)
+    if isinstance(channel, GaussianChannel):
+        return channel.scale(held, cells=cells)
     return np.array([_reads(channel, value, cells, 2000).std() for value in held])
 
 

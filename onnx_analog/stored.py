@@ -385,4 +385,7 @@ def with_channel(protection: Protection, channel: str | Channel | None, modifier
             f"the model is protected for levels from {low:.4g} to {high:.4g}, but {other} holds {other_low:.4g} to "
             f"{other_high:.4g}. Protect the original for this channel instead."
         )
-    return replace(protection, channel=other)
+    header = protection.header
+    if header is not None:
+        header = replace(header, channel=modifiers.apply_where_possible(header.channel))
+    return replace(protection, channel=other, header=header)

@@ -166,7 +166,35 @@ class WrongStd(HeavyTails):
         return (level + 1.05 * self.scale(level, cells=cells) * rng.standard_normal(level.size)).astype(np.float32)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MostCells(Normal):
+    def noisy(self, level, cells, rng):
+        return super().noisy(level, np.max(cells), rng)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstCells(Normal):
+    def noisy(self, level, cells, rng):
+        return super().noisy(level, np.ravel(cells)[0] if np.size(cells) else 1, rng)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twins(Normal):
+    def noisy(self, level, cells, rng):
+        noise = np.repeat(rng.standard_normal(-(-level.size // 2)), 2)[: level.size]
+        return level + 0.1 / np.sqrt(cells) * noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoDevice(Normal):
+    devices_per_cell: ClassVar[int] = 0
+
+
 BROKEN = {
+    MostCells: "beside others are not read as alone",
+    FirstCells: "beside others are not read as alone",
+    Twins: "correlation",
+    NoDevice: "0 devices",
     Shifted: "mean",
     Unaveraged: "not read as the average",
     OverAveraged: "not read as the average",

@@ -16,9 +16,9 @@ from onnx_analog.channels.statistical import StatisticalPcm
 from onnx_analog.errors import OptionError
 from onnx_analog.header import Header, from_gray, to_gray
 from onnx_analog.passes import DecodePass, ReadbackPass
-from onnx_analog.stored import Protection, stored_tensors
+from onnx_analog.stored import Protection, stored_tensors, with_channel
 from onnx_analog.testing import FALSE_ALARM, assert_mean
-from tests.models import holding
+from tests.models import holding, made
 
 NOISY = GaussianNoise(sigma=0.2, low=-1.0, high=1.0)
 
@@ -173,3 +173,33 @@ def test_a_protected_model_remembers_its_header():
     header = Protection.of(protected).header
     assert (header.reads, header.copies, header.bits_per_cell) == (5, 3, 1)
     assert header.channel.means == channels.resolve("pcm").means
+
+
+def test_the_header_ages_with_the_levels():
+    late = Modifiers(read_after_s=365 * 86_400.0)
+    found = oa.protect(made("matmul"), channel="pcm-drift", header_channel="pcm-drift", modifiers=late)
+    header = Protection.of(found.model).header
+    assert header is not None
+    assert header.channel == Protection.of(found.model).channel
+    early = oa.protect(made("matmul"), channel="pcm-drift", header_channel="pcm-drift").model
+    changed = with_channel(Protection.of(early), None, late)
+    assert changed.header == header
+
+
+def test_a_header_takes_only_the_changes_that_it_has_a_side_for():
+    found = oa.protect(
+        made("matmul"), channel="pcm-drift", header_channel="pcm", modifiers=Modifiers(read_after_s=60.0, read_bits=5)
+    )
+    header = Protection.of(found.model).header
+    assert header is not None
+    assert str(header.channel) == "pcm (5 bits to read)"
+    assert header.channel != channels.resolve("pcm")
+
+
+@pytest.mark.parametrize("fit", ["nandakumar2019", "hermes-2"])
+@pytest.mark.parametrize("differential", [False, True])
+def test_the_manifest_counts_every_device_of_a_header_cell(fit, differential):
+    channel = StatisticalPcm(fit=fit, differential=differential)
+    one = oa.protect(made("matmul"), header_channel=GaussianNoise()).manifest.totals
+    found = oa.protect(made("matmul"), header_channel=channel).manifest.totals
+    assert found.header_cells == channel.devices_per_cell * one.header_cells

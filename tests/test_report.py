@@ -14,9 +14,11 @@ from rich.console import Console
 
 import onnx_analog as oa
 from onnx_analog import channels, report
-from onnx_analog.channels import Channel
+from onnx_analog.channels import Channel, TableChannel
+from onnx_analog.channels.base import inside
 from onnx_analog.channels.capacity import of_channel
 from onnx_analog.channels.fitting import Fit, fit
+from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.evaluation import Evaluation
@@ -450,3 +452,13 @@ def test_size_of_rejects_what_is_no_plot(tmp_path):
     (tmp_path / "none.png").write_bytes(b"none")
     with pytest.raises(OSError, match="cannot identify"):
         size_of(tmp_path / "none.png")
+
+
+def test_a_channel_whose_cells_share_a_device_is_shown_as_it_averages():
+    channel = Modifiers(cells_on="same").apply(channels.resolve("pcm"))
+    assert isinstance(channel, TableChannel)
+    level = inside(np.linspace(*channel.span, 3).astype(np.float32), channel.span)
+    shown = text(report.channel_table(channel, points=3))
+    for scale, std in zip(channel.scale(level, cells=500), channel.std(level), strict=True):
+        assert f"{float(scale):.4f}" in shown
+        assert f"{float(std / np.sqrt(500)):.4f}" not in shown

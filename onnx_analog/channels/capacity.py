@@ -16,8 +16,9 @@ import scipy.special
 import scipy.stats
 
 from onnx_analog.channels.base import Channel, Doubles, GaussianChannel, inside
+from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.measured import TableChannel
-from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.channels.precision import LimitedPrecision, codes
 from onnx_analog.randomness import stream
 
 _TOLERANCE_BITS = 1e-4  # between the bounds of the iteration
@@ -81,7 +82,7 @@ def blahut_arimoto(chances: Doubles) -> Capacity:
     return Capacity(low / math.log(2), share)
 
 
-def limited(means: Doubles, stds: Doubles, *, write_levels: int, read_levels: int) -> Capacity:
+def limited(means: Doubles, stds: Doubles, *, write_levels: int, read_levels: int | None) -> Capacity:
     """Return the capacity with at most so many inputs, chosen well, and so many equal steps of what is read.
 
     Inputs are found by exchange: each in turn moves to where it adds something, until none does. That is a lower bound
@@ -91,6 +92,7 @@ def limited(means: Doubles, stds: Doubles, *, write_levels: int, read_levels: in
     ----------
     means, stds : float arrays of shape (inputs,)
     write_levels, read_levels : int, >= 1
+        Without `read_levels`, reads are exact.
 
     Returns
     -------
@@ -123,23 +125,42 @@ def limited(means: Doubles, stds: Doubles, *, write_levels: int, read_levels: in
 
 
 def of_channel(channel: Channel) -> Capacity:
-    """Return the capacity of one cell of `channel`, in bits, taking its reads for normal.
+    """Return the capacity of one cell of `channel` as it is simulated, in bits, taking its reads for normal.
 
-    A table is taken as it is; a channel with limited precision has the inputs and codes that it is left with; any other
-    is taken at 65 levels across its span, with moments from 2,000 reads where its law has no closed form.
+    A table is taken as it is; a channel with limited precision with the equally spaced inputs and the codes that it
+    has; any other at 65 levels across its span, with moments from 2,000 reads where its law has no closed form.
     """
     if not isinstance(channel, LimitedPrecision):
         return blahut_arimoto(transition(*_moments(channel)))
+    means, stds = _moments(channel.inner, inputs=2**channel.write_bits if channel.write_bits else None)
+    if not channel.read_bits:
+        return blahut_arimoto(transition(means, stds))
+    return blahut_arimoto(_coded(means, stds, codes(channel.range, channel.read_bits)))
+
+
+def best_of(channel: LimitedPrecision) -> Capacity:
+    """Return what as few inputs and codes hold: inputs chosen well, codes that part the extreme means equally."""
     means, stds = _moments(channel.inner)
     written = 2**channel.write_bits if channel.write_bits else means.size
-    return limited(means, stds, write_levels=written, read_levels=2**channel.read_bits if channel.read_bits else _FINE)
+    return limited(means, stds, write_levels=written, read_levels=2**channel.read_bits if channel.read_bits else None)
 
 
-def _moments(channel: Channel) -> tuple[Doubles, Doubles]:
-    """Return mean and standard deviation of a read at each input that there is to choose from."""
-    if isinstance(channel, TableChannel):
-        return np.array(channel.means), np.array(channel.stds)
-    level = inside(np.linspace(*channel.span, _LEVELS).astype(np.float32), channel.span)
+def _coded(means: Doubles, stds: Doubles, values: Doubles) -> Doubles:
+    """Return P(code | input) of normal reads that are rounded to the nearest of `values`."""
+    edges = np.concatenate([[-np.inf], (values[1:] + values[:-1]) / 2, [np.inf]])
+    cumulative = scipy.stats.norm.cdf((edges - means[:, None]) / np.maximum(stds, 1e-9)[:, None])
+    chances: Doubles = np.diff(cumulative, axis=1)
+    return chances
+
+
+def _moments(channel: Channel, *, inputs: int | None = None) -> tuple[Doubles, Doubles]:
+    """Return mean and standard deviation of a read at each input: all that there are, or so many, equally spaced."""
+    table = channel.table if isinstance(channel, EmpiricalChannel) else channel
+    if isinstance(table, TableChannel):
+        known = np.array(table.inputs)
+        x = known if inputs is None else np.linspace(known[0], known[-1], inputs)
+        return np.interp(x, known, table.means), np.interp(x, known, table.stds)
+    level = inside(np.linspace(*channel.span, inputs or _LEVELS).astype(np.float32), channel.span)
     if isinstance(channel, GaussianChannel):
         return level.astype(np.float64), channel.std(level)
     rng = stream(0, 0, "capacity", plane="reads")

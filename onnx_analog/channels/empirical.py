@@ -53,21 +53,29 @@ class EmpiricalChannel(CellwiseChannel):
         return self.table.source
 
     @cached_property
-    def _residuals(self) -> Doubles:
-        return np.array(self.table.residuals)
+    def _residuals(self) -> tuple[Doubles, NDArray[np.intp], NDArray[np.intp]]:
+        """All residuals, and where those of each input start and how many they are."""
+        counts = np.array([len(row) for row in self.table.residuals])
+        return np.concatenate([np.array(row) for row in self.table.residuals]), np.cumsum(counts) - counts, counts
 
     def program(self, level: Floats, rng: np.random.Generator) -> State:  # noqa: ARG002 - cells share nothing
         """Return level, σ and the nearest measured input of each weight."""
-        inputs = np.array(self.table.inputs)
-        middles = (inputs[1:] + inputs[:-1]) / 2
-        nearest = np.searchsorted(middles, self.table.inverse.input(level))
-        return level.astype(np.float64), self.table.std(level), nearest
+        _, std, nearest = self.at(self.table.inverse.input(level))
+        return level.astype(np.float64), std, nearest
+
+    def at(self, inputs: Doubles) -> tuple[Doubles, Doubles, NDArray[np.intp]]:
+        """Return mean, σ and the nearest measured input of what is programmed to `inputs` (n,), scaled to -1 to 1."""
+        known = np.array(self.table.inputs)
+        nearest = np.searchsorted((known[1:] + known[:-1]) / 2, inputs)
+        mean, std = (np.interp(inputs, known, column) for column in (self.table.means, self.table.stds))
+        return mean, std, nearest
 
     def read_cell(self, state: State, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
-        """Return level + σ·z, z drawn from the residuals at the nearest input."""
-        level, std, nearest = state
-        draw = rng.integers(self._residuals.shape[1], size=level.size)
-        read: Doubles = level + std * self._residuals[nearest, draw]
+        """Return mean + σ·z, z drawn from the residuals at the nearest input."""
+        mean, std, nearest = state
+        residuals, first, count = self._residuals
+        place = first[nearest] + (rng.random(nearest.size) * count[nearest]).astype(np.intp)
+        read: Doubles = mean + std * residuals[place]
         return read
 
     def __str__(self) -> str:

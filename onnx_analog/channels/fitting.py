@@ -20,8 +20,10 @@ from onnx_analog.randomness import stream
 FOLDS = 5
 STEPS = 4  # of a fit: reading, sorting, choosing k, judging
 _MOMENTS = 20  # reads from which on the law of skew and kurtosis is known well enough
+_JUDGED = 512  # inputs at most
 _ENOUGH = 200_000  # pairs; more would not change the choice
-_CANDIDATES = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597, 2584, 4181, 6765, 10946)
+_CANDIDATES = (1, 3, 5, 9, 13, 21, 35, 55, 89, 145, 233, 377, 611, 987, 1597, 2585, 4181, 6765, 10947)
+# All odd: an even k takes more neighbours on one side, which moves a mean that rises.
 
 
 class Choice(NamedTuple):
@@ -106,6 +108,8 @@ class Goodness:
     @property
     def warning(self) -> str | None:
         """Say in plain words where the normal law fails; None where it does not."""
+        if not self.p.size:
+            return "no input has 8 reads or more, so whether they are normal is not known. Read each more often."
         if not self.rejected:
             return None
         worst = int(np.argmin(np.maximum(self.p, 1e-300) * np.maximum(self.moments_p, 1e-300)))
@@ -116,12 +120,16 @@ class Goodness:
         )
 
 
-def goodness(inputs: Doubles, outputs: Doubles, *, least: int = 8) -> Goodness:
-    """Return how normal the reads at each distinct input are; inputs with fewer than `least` reads are passed over."""
+def goodness(inputs: Doubles, outputs: Doubles, *, neighbours: int = 1, least: int = 8) -> Goodness:
+    """Return how normal the reads are that make the σ of an input: its own, or with k neighbours those of all of them.
+
+    Inputs with fewer than `least` reads are passed over; of very many inputs, some are judged.
+    """
     order = np.lexsort((outputs, inputs))
-    distinct, first = np.unique(inputs[order], return_index=True)
-    parts = np.split(outputs[order], first[1:])
-    rows = [_row(x, part) for x, part in zip(distinct, parts, strict=True) if part.size >= least and np.ptp(part) > 0]
+    reads = Reads.of(inputs[order], outputs[order])
+    knots = reads.distinct[np.unique(np.linspace(0, reads.distinct.size - 1, _JUDGED).round().astype(np.intp))]
+    parts = [reads.outputs[reads.window(knot, neighbours)] for knot in knots]
+    rows = [_row(x, part) for x, part in zip(knots, parts, strict=True) if part.size >= least and np.ptp(part) > 0]
     names = ("inputs", "skew", "excess_kurtosis", "distance", "p", "moments_p")
     return Goodness(**dict(zip(names, np.array(rows).reshape(-1, len(names)).T, strict=True)))
 
@@ -249,6 +257,6 @@ def fit(
         raise ChannelError(
             f"{str(path)!r} shows no spread at any input: read each several times, or let --neighbours share reads"
         )
-    good = goodness(pairs.inputs, pairs.outputs)
+    good = goodness(pairs.inputs, pairs.outputs, neighbours=neighbours)
     progress()
     return Fit(channel=channel, inputs=pairs.inputs, outputs=pairs.outputs, choice=choice, goodness=good)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv as csv_module
 import math
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from onnx_analog.channels.inverse import Inverse
 from onnx_analog.errors import ChannelError
 
 _KNOTS = 1024  # rows of a table at most
-_QUANTILES = 256  # residuals kept at each input
+RESIDUALS = 1024  # kept at each input at most
+_NOTHING = 1e-9  # means that differ by less are equal
 _TIE = 1e-9  # distances on the scale of -1 to 1 that differ by less are equal
 _ROUNDING = 1e-14  # variances below it are rounding
 
@@ -131,7 +133,7 @@ class TableChannel(GaussianChannel):
             raise ChannelError(f"channel {self.name!r}: its table holds NaN or infinity")
         if (np.diff(columns[0]) <= 0).any() or (columns[2] < 0).any():
             raise ChannelError(f"channel {self.name!r}: inputs must increase and standard deviations not be negative")
-        if np.ptp(columns[1]) == 0:
+        if np.ptp(columns[1]) <= _NOTHING:
             raise ChannelError(f"channel {self.name!r} returns the same mean for every input: it can hold nothing")
 
     def _check_options(self) -> None:
@@ -192,6 +194,7 @@ def from_pairs(
     units: tuple[str, str] = ("input", "output"),
     log: bool = False,
     source: Source | None = None,
+    residuals: int = RESIDUALS,
 ) -> TableChannel:
     """Return the channel that (input, output) pairs describe. Their order does not matter.
 
@@ -211,6 +214,8 @@ def from_pairs(
         Scale log10 of the outputs, as for resistances.
     source : Source, optional
         Where the pairs come from.
+    residuals : int, >= 1
+        How many are kept at each input at most, for `EmpiricalChannel`.
 
     Returns
     -------
@@ -223,7 +228,7 @@ def from_pairs(
         If the pairs describe no channel: what is wrong, and in which column.
     """
     pairs = Pairs.of(inputs, outputs, devices=devices, name=name, units=units, log=log)
-    return pairs.channel(neighbours, source=source)
+    return pairs.channel(neighbours, source=source, residuals=residuals)
 
 
 class Pairs(NamedTuple):
@@ -270,7 +275,7 @@ class Pairs(NamedTuple):
         ordered = None if labels is None else labels[order]
         return Pairs(scales[0].apply(inputs[order]), scales[1].apply(outputs[order]), ordered, scales, name)
 
-    def channel(self, neighbours: int, *, source: Source | None) -> TableChannel:
+    def channel(self, neighbours: int, *, source: Source | None, residuals: int = RESIDUALS) -> TableChannel:
         """Return the channel that the pairs describe; see `from_pairs`."""
         reads = Reads.of(self.inputs, self.outputs)
         if not 1 <= neighbours <= reads.distinct.size:
@@ -291,13 +296,29 @@ class Pairs(NamedTuple):
             neighbours=neighbours,
             pairs=self.inputs.size,
             between=self._between(windows, stds),
-            residuals=tuple(_residuals(self.outputs[window]) for window in windows),
+            residuals=tuple(
+                _residuals(self.outputs[window], float(std), residuals)
+                for window, std in zip(windows, stds, strict=True)
+            ),
         )
 
     def _between(self, windows: Sequence[slice], stds: Doubles) -> tuple[float, ...]:
+        """Return the standard deviation between devices at each input: the whole variance less that within them.
+
+        Within is the sum of squares about each device's own mean over reads less devices, which has no bias; where each
+        device was read once, that of all inputs together.
+        """
         if self.labels is None:
             return ()
-        return tuple(_between(self.outputs[w], self.labels[w], std) for w, std in zip(windows, stds, strict=True))
+        parts = [_within(self.outputs[window], self.labels[window]) for window in windows]
+        squares, freedom = (np.array(column) for column in zip(*parts, strict=True))
+        if not freedom.any():
+            raise ChannelError(
+                f"channel {self.name!r}: each device was read once at each input, so what its reads share is not known"
+            )
+        pooled = squares.sum() / freedom.sum()
+        within = np.where(freedom > 0, squares / np.maximum(freedom, 1), pooled)
+        return tuple(np.sqrt(np.maximum(stds**2 - within, 0)).tolist())
 
 
 class Reads(NamedTuple):
@@ -341,21 +362,26 @@ def knots_of(distinct: Doubles) -> Doubles:
     return distinct[np.linspace(0, distinct.size - 1, _KNOTS).round().astype(np.intp)]
 
 
-def _between(reads: Doubles, labels: NDArray[np.intp], std: float) -> float:
-    """Return the standard deviation of device means: the whole variance less that about each device's own mean."""
+def _within(reads: Doubles, labels: NDArray[np.intp]) -> tuple[float, int]:
+    """Return the sum of squares of reads about the mean of their device, and reads less devices."""
     count = np.bincount(labels)
     mean = np.bincount(labels, reads) / np.maximum(count, 1)
-    within = float(np.mean((reads - mean[labels]) ** 2))
-    return math.sqrt(max(std**2 - within, 0.0))
+    return float(np.sum((reads - mean[labels]) ** 2)), int(reads.size - np.count_nonzero(count))
 
 
-def _residuals(reads: Doubles) -> tuple[float, ...]:
-    """Return equally likely standardised residuals, mean 0 and variance 1, at equal steps of the distribution."""
-    quantiles = np.quantile(reads, (np.arange(_QUANTILES) + 0.5) / _QUANTILES, method="hazen")
-    spread = quantiles.std()
-    if spread < math.sqrt(_ROUNDING):
-        return (0.0,) * _QUANTILES
-    return tuple(((quantiles - quantiles.mean()) / spread).round(4).tolist())
+def _residuals(reads: Doubles, std: float, most: int) -> tuple[float, ...]:
+    """Return equally likely standardised residuals: of all reads, or the means of `most` equally full bins of them.
+
+    They are standardised by the reads' own mean and `std`, so a rare event keeps its size and all others theirs.
+    """
+    if std == 0:
+        return (0.0,)
+    residuals = (np.sort(reads) - reads.mean()) / std
+    if residuals.size > most:  # means of the distribution's inverse over `most` equal shares, which may part a read
+        sums = np.append(0, np.cumsum(residuals))
+        borders = np.linspace(0, residuals.size, most + 1)
+        residuals = np.diff(np.interp(borders, np.arange(sums.size), sums)) * most / residuals.size
+    return tuple(residuals.round(4).tolist())
 
 
 def _check_pairs(inputs: Doubles, outputs: Doubles, *, name: str, units: tuple[str, str], log: bool) -> None:
@@ -364,13 +390,14 @@ def _check_pairs(inputs: Doubles, outputs: Doubles, *, name: str, units: tuple[s
     for column, unit in zip((inputs, outputs), units, strict=True):
         bad = np.flatnonzero(~np.isfinite(column))
         if bad.size:
-            raise ChannelError(f"channel {name!r}: column {unit!r} holds NaN or infinity, first in row {bad[0] + 1}")
+            where = f"first in data row {bad[0] + 1}"
+            raise ChannelError(f"channel {name!r}: column {unit!r} holds NaN or infinity, {where}")
         if np.unique(column).size < 2:
             raise ChannelError(f"channel {name!r}: column {unit!r} holds fewer than two distinct values")
     if log and outputs.min() <= 0:
         row = int(np.argmin(outputs)) + 1
         raise ChannelError(
-            f"channel {name!r}: column {units[1]!r} holds {outputs.min():g} in row {row}, so has no logarithm"
+            f"channel {name!r}: column {units[1]!r} holds {outputs.min():g} in data row {row}, so has no logarithm"
         )
 
 
@@ -423,8 +450,11 @@ def read_columns(path: Path, names: Sequence[str]) -> list[Doubles]:
 
 
 def read_labels(path: Path, name: str) -> NDArray[Any]:
-    """Return one column of a CSV file as text; raises as `read_columns` does."""
-    return _read(path, [name], np.str_)[:, 0]
+    """Return one column of a CSV file as text, none of it empty; raises as `read_columns` does."""
+    labels: NDArray[Any] = np.char.strip(_read(path, [name], np.str_)[:, 0])
+    if (labels == "").any():
+        raise ChannelError(f"{str(path)!r}: column {name!r} is empty in data row {int(np.argmax(labels == '')) + 1}")
+    return labels
 
 
 def _read(path: Path, names: Sequence[str], kind: type[np.float64] | type[np.str_]) -> NDArray[Any]:
@@ -434,10 +464,11 @@ def _read(path: Path, names: Sequence[str], kind: type[np.float64] | type[np.str
         with path.open(encoding="utf-8-sig") as file:  # a byte order mark is passed over
             header = _header(file)
             for name in names:
-                if name not in header:
-                    raise ChannelError(
-                        f"{str(path)!r} has no column {name!r}; its columns are {', '.join(header) or 'none'}"
-                    )
+                if header.count(name) != 1:
+                    several = "more than one" if name in header else "no"
+                    known = ", ".join(header) or "none"
+                    hint = ". Part columns by commas." if ";" in known or "\t" in known else ""
+                    raise ChannelError(f"{str(path)!r} has {several} column {name!r}; its columns are {known}{hint}")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # that there are no rows is said below
                 places = [header.index(name) for name in names]
@@ -445,7 +476,8 @@ def _read(path: Path, names: Sequence[str], kind: type[np.float64] | type[np.str
     except (OSError, UnicodeDecodeError) as error:
         raise ChannelError(f"cannot read {str(path)!r}: {error}") from error
     except ValueError as error:
-        raise ChannelError(f"{str(path)!r} holds what is no number: {str(error).rstrip('.')}") from error
+        text = re.sub(r"row (\d+)", lambda found: f"data row {int(found[1]) + 1}", str(error).rstrip("."))
+        raise ChannelError(f"{str(path)!r} holds what is no number: {text}") from error
     if not rows.size:
         raise ChannelError(f"{str(path)!r} has no rows")
     return rows

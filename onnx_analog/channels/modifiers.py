@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from onnx_analog.channels.base import Channel
@@ -61,9 +62,18 @@ class Modifiers:
             return inner
         return LimitedPrecision(inner=inner, write_bits=write_bits, read_bits=read_bits)
 
+    def apply_where_possible(self, channel: Channel) -> Channel:
+        """Return `channel` with those of these changes that it has a side for: a header beside the levels."""
+        for name in ("residuals", "cells_on", "read_after_s", "write_bits", "read_bits"):
+            with suppress(ChannelError):
+                channel = Modifiers(**{name: getattr(self, name)}).apply(channel)
+        return channel
+
     def _placed(self, channel: Channel) -> Channel:
         if self.cells_on is None:
             return channel
+        if isinstance(channel, EmpiricalChannel):
+            return replace(channel, table=replace(channel.table, cells_on=self.cells_on))
         if isinstance(channel, TableChannel):
             return replace(channel, cells_on=self.cells_on)
         raise ChannelError(f"{channel} does not tell devices apart, so cells-on does not apply: use a measured channel")

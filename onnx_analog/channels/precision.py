@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,9 +11,12 @@ from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Channel, Doubles, Floats, GaussianChannel, Source, Span, inside
 from onnx_analog.channels.cellwise import CellwiseChannel, State
+from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.measured import TableChannel
 from onnx_analog.errors import ChannelError
+from onnx_analog.randomness import stream
 
+_READS = 4_000  # that tell σ where no formula does
 _HEADROOM = 3  # standard deviations beyond the span that the converter takes in, where the device sets no range
 
 
@@ -65,13 +69,22 @@ class LimitedPrecision(CellwiseChannel):
     @property
     def range(self) -> Span:
         """What the converter takes in: the measured outputs' range, or the span and some noise at either end."""
-        if isinstance(self.inner, TableChannel):
+        if isinstance(self.inner, TableChannel | EmpiricalChannel):
             return -1.0, 1.0
         low, high = self.inner.span
-        if not isinstance(self.inner, GaussianChannel):
-            return low, high
-        below, above = self.inner.std(np.array([low, high]))
-        return low - _HEADROOM * float(below), high + _HEADROOM * float(above)
+        below, above = self._stds_at_ends
+        return low - _HEADROOM * below, high + _HEADROOM * above
+
+    @cached_property
+    def _stds_at_ends(self) -> tuple[float, float]:
+        """Return σ of one cell at both ends of the span: known, or that of some reads."""
+        ends = inside(np.array(self.inner.span, np.float32), self.inner.span)
+        if isinstance(self.inner, GaussianChannel):
+            below, above = self.inner.std(ends)
+            return float(below), float(above)
+        rng = stream(0, 0, "precision", plane="range")
+        reads = [self.inner.read(np.full(_READS, end, np.float32), cells=1, rng=rng) for end in ends]
+        return float(reads[0].std()), float(reads[1].std())
 
     def program(self, level: Floats, rng: np.random.Generator) -> State:
         """Return what of the inner channel the cells of each weight have in common."""
@@ -80,6 +93,8 @@ class LimitedPrecision(CellwiseChannel):
         elif isinstance(self.inner, GaussianChannel):
             mean = self._written(level)
             std, shared = self.inner.std(mean), self.inner.shared_std(mean)
+        elif isinstance(self.inner, EmpiricalChannel):
+            return self.inner.at(self._inputs(self.inner.table, level))
         elif isinstance(self.inner, CellwiseChannel):
             return self.inner.program(self._held(level), rng)
         else:
@@ -121,9 +136,17 @@ class LimitedPrecision(CellwiseChannel):
 
     def __str__(self) -> str:
         limits = [
-            f"{bits} bits to {what}" for bits, what in ((self.write_bits, "write"), (self.read_bits, "read")) if bits
+            f"{bits} bit{'s' * (bits > 1)} to {what}"
+            for bits, what in ((self.write_bits, "write"), (self.read_bits, "read"))
+            if bits
         ]
         return f"{self.inner} ({', '.join(limits) or 'no limit'})"
+
+
+def codes(span: Span, bits: int) -> Doubles:
+    """Return the 2^bits equally spaced numbers of `span`, its ends included, of shape (2^bits,)."""
+    found: Doubles = np.linspace(*span, 2**bits)
+    return found
 
 
 def rounded(value: NDArray[np.floating[Any]], span: Span, bits: int) -> Doubles:

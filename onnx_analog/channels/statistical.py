@@ -15,19 +15,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
-from onnx_analog.channels.base import Cells, Floats, Source, Span
+from onnx_analog.channels.base import Floats, Source, Span
 from onnx_analog.channels.cellwise import CellwiseChannel, State
 from onnx_analog.errors import ChannelError
 
 Doubles = NDArray[np.float64]
 Curve = Callable[[Doubles], Doubles]
 
+_REFERENCES, _NODES = 100, 40  # levels, and points of the law of ν
 _SMALLEST = 1e-7  # below it logarithms of u are taken of this
 
 
@@ -103,7 +105,7 @@ FITS = {
         drift_mean=_HERMES_DRIFT,
         drift_std=_below(0.3055, _log_clipped(-0.0117, -0.0057, 0.0091, 0.04), Polynomial((0.0073, 0.0093, -0.0118))),
         read=_below(0.16, _log_clipped(-0.0117, -0.0069, 0.015, 0.04), Polynomial((0.0123, 0.0211, -0.0280, 0.0069))),
-        source=_hermes("two devices side by side"),
+        source=_hermes("two devices side by side, a simplified model of theirs"),
         devices=2,
     ),
 }
@@ -114,7 +116,8 @@ class StatisticalPcm(CellwiseChannel):
     """Phase-change memory with programming noise, drift and 1/f noise; published fits, any time after programming.
 
     Levels are written as they are: that the mean read sinks with time, and that conductances are not negative, is not
-    undone by an inverse, so φ is biased. Global drift compensation undoes what all cells have in common.
+    undone by an inverse, so φ is biased. Global drift compensation undoes what all cells have in common, as reference
+    cells beside the array tell it.
 
     Parameters
     ----------
@@ -123,7 +126,7 @@ class StatisticalPcm(CellwiseChannel):
     read_after_s : float, >= 0
         Seconds between the end of programming (t_0 after its start) and the read.
     compensated : bool
-        Divide what is read by one factor, the mean read over the mean level of all cells read together.
+        Divide what is read by one factor for all cells: `sunk`, what is left on average of reference cells.
     differential : bool
         A cell is a pair of devices, one for positive and one for negative levels; the span is then -1 to 1.
     """
@@ -163,9 +166,11 @@ class StatisticalPcm(CellwiseChannel):
     def read_cell(self, state: State, rng: np.random.Generator) -> Doubles:
         """Return one device's conductance, or the difference of a pair's, as a fraction of g_max."""
         (level,) = state
-        if not self.differential:
-            return self._device(level, rng)
-        return self._device(np.maximum(level, 0), rng) - self._device(np.maximum(-level, 0), rng)
+        if self.differential:
+            read = self._device(np.maximum(level, 0), rng) - self._device(np.maximum(-level, 0), rng)
+        else:
+            read = self._device(level, rng)
+        return read / self.sunk if self.compensated else read
 
     def _device(self, target: Doubles, rng: np.random.Generator) -> Doubles:
         fit = FITS[self.fit]
@@ -180,13 +185,17 @@ class StatisticalPcm(CellwiseChannel):
         read: Doubles = np.maximum(0, drifted * (1 + fit.read(g) * growth * rng.standard_normal(target.size)))
         return read
 
-    def read(self, level: Floats, *, cells: Cells, rng: np.random.Generator) -> Floats:
-        """Return the average of `cells` reads, compensated if asked; see `Channel.read`."""
-        read = super().read(level, cells=cells, rng=rng)
-        if self.compensated and level.size:
-            total = float(np.abs(read, dtype=np.float64).sum())
-            read *= np.float32(float(np.abs(level, dtype=np.float64).sum()) / total if total else 1.0)
-        return read
+    @cached_property
+    def sunk(self) -> float:
+        """The share that is left of reference cells equally spread over the levels, on average.
+
+        E[u·(t/t_0)^(-ν)]/E[u]; ν is |N(μ_ν, σ_ν)|, integrated by Gauss and Hermite.
+        """
+        fit, levels = FITS[self.fit], np.linspace(0, 1, _REFERENCES + 1)[1:]
+        nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
+        nu = np.abs(fit.drift_mean(levels) + np.outer(nodes, fit.drift_std(levels)))
+        kept = weights @ (1 + self.read_after_s / fit.t_0_s) ** -nu / weights.sum()
+        return float(levels @ kept / levels.sum())
 
     def __str__(self) -> str:
         extras = [name for name in ("compensated", "differential") if getattr(self, name)]

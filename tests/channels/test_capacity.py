@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from onnx_analog import channels
-from onnx_analog.channels import from_pairs
-from onnx_analog.channels.capacity import blahut_arimoto, limited, of_channel, transition
+from onnx_analog.channels import GaussianNoise, from_pairs
+from onnx_analog.channels.capacity import best_of, blahut_arimoto, limited, of_channel, transition
 from onnx_analog.channels.measured import read_columns
 from onnx_analog.channels.modifiers import Modifiers
+from onnx_analog.channels.precision import LimitedPrecision
 from tests.conftest import data_folder, needed
 
 # log10 ohm, devices 0 to 6, as Zarcone et al. add them before they pool the devices
@@ -82,9 +83,22 @@ def test_aligned_array_has_the_published_capacity(aligned):
 
 
 def test_eight_by_eight_levels_of_the_aligned_array(aligned):
-    found = of_channel(Modifiers(write_bits=3, read_bits=3).apply(aligned)).bits
+    channel = Modifiers(write_bits=3, read_bits=3).apply(aligned)
+    assert isinstance(channel, LimitedPrecision)
     # Published: 1.82, with read levels that are chosen; a converter of equal steps can but come near.
-    assert found == pytest.approx(1.82, abs=0.03)
+    assert best_of(channel).bits == pytest.approx(1.82, abs=0.03)
+    assert of_channel(channel).bits < best_of(channel).bits  # with equally spaced inputs, and codes beyond the means
+
+
+def test_limited_precision_holds_what_its_own_inputs_and_codes_hold():
+    """Against transition probabilities counted from reads of the channel itself."""
+    channel = LimitedPrecision(inner=GaussianNoise(sigma=0.3, low=-1, high=1), write_bits=1, read_bits=2)
+    ends = np.float32([-1, 1])
+    rng = np.random.default_rng(0)
+    reads = [channel.read(np.full(200_000, end), cells=1, rng=rng) for end in ends]
+    values = np.unique(np.concatenate(reads).round(5))
+    counted = np.array([[np.mean(row.round(5) == value) for value in values] for row in reads])
+    assert of_channel(channel).bits == pytest.approx(blahut_arimoto(counted).bits, abs=0.005)  # 4·√(p/n) in each place
 
 
 def test_pooled_and_partial_reset_arrays():

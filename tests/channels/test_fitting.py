@@ -146,9 +146,9 @@ def test_very_many_distinct_inputs_make_a_table_of_1024():
         ("", "has no column 'v'; its columns are none"),
         ("a,r\n1,2\n2,3\n", "has no column 'v'; its columns are a, r"),
         ("v,r\n1,x\n2,3\n", "could not convert string 'x'"),
-        ("v,r\n1,nan\n2,3\n", "'r' holds NaN or infinity, first in row 1"),
+        ("v,r\n1,nan\n2,3\n", "'r' holds NaN or infinity, first in data row 1"),
         ("v,r\n1,2\n1,3\n", "'v' holds fewer than two distinct values"),
-        ("v,r\n1\n2,3\n", "row 1"),
+        ("v,r\n1\n2,3\n", "data row 2"),
     ],
 )
 def test_bad_files(tmp_path, text, message):
@@ -161,7 +161,7 @@ def test_bad_files(tmp_path, text, message):
 
 def test_a_negative_resistance_has_no_logarithm(tmp_path):
     path = write(tmp_path / "negative.csv", {"v": [1, 2, 3], "r": [5, -3, 4]})
-    with pytest.raises(ChannelError, match="'r' holds -3 in row 2, so has no logarithm"):
+    with pytest.raises(ChannelError, match="'r' holds -3 in data row 2, so has no logarithm"):
         fit(path, input="v", output="r", log=True)
 
 
@@ -178,3 +178,57 @@ def test_a_column_is_not_its_own_input(tmp_path):
     path = write(tmp_path / "pairs.csv", {"v": x, "r": y})
     with pytest.raises(ChannelError, match="both column 'v'"):
         fit(path, input="v", output="v")
+
+
+@pytest.mark.parametrize(("devices", "reads"), [(50, 2), (10, 10)])
+def test_devices_that_do_not_differ_share_little(tmp_path, devices, reads):
+    """The share is a difference of two estimates of one variance, clipped at 0 at each input: small, not half."""
+    rng = np.random.default_rng(0)
+    device, x = np.tile(np.repeat(np.arange(devices), reads), 21), np.repeat(np.linspace(0, 1, 21), devices * reads)
+    path = write(tmp_path / "pairs.csv", {"d": device, "v": x, "r": x + 0.1 * rng.standard_normal(x.size)})
+    found = fit(path, input="v", output="r", group="d", neighbours=1)
+    assert found.between_share is not None
+    assert found.between_share < 2 * np.sqrt(2 / (devices * (reads - 1)))  # relative error of a variance
+
+
+def test_devices_that_were_read_once_are_not_told_apart(tmp_path):
+    x = np.repeat(np.linspace(0, 1, 5), 9)
+    columns = {"d": np.tile(np.arange(9), 5), "v": x, "r": x + 0.1 * np.sin(37 * np.arange(45))}
+    path = write(tmp_path / "pairs.csv", columns)
+    with pytest.raises(ChannelError, match="each device was read once at each input"):
+        fit(path, input="v", output="r", group="d", neighbours=1)
+
+
+def test_inputs_that_never_repeat_are_judged_with_their_neighbours(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.random(4000)
+    columns = {"v": x, "r": x + 0.1 * (rng.exponential(size=4000) - 1)}
+    found = fit(write(tmp_path / "pairs.csv", columns), input="v", output="r", neighbours=101)
+    assert found.goodness.skew.mean() > 1
+    assert found.goodness.warning is not None
+    assert "not normal" in found.goodness.warning
+
+
+def test_too_few_reads_to_judge_are_said_to_be():
+    x = np.repeat(np.linspace(0, 1, 5), 3)
+    assert "not known" in str(goodness(x, x + 0.1 * np.sin(np.arange(15))).warning)
+
+
+def test_neighbours_are_taken_evenly_on_both_sides(tmp_path):
+    """Every k that is tried is odd, so the mean of a straight line is that line, away from its ends."""
+    x, y = pairs(4, inputs=61, sigma=0.2)
+    choice = choose_neighbours(x, y)
+    assert all(k % 2 for k in choice.scores)
+
+
+def test_columns_that_are_named_twice_or_parted_otherwise_are_refused(tmp_path):
+    for text, message in (("v,r,r\n1,2,3\n", "more than one column 'r'"), ("v;r\n1;2\n", "Part columns by commas")):
+        (tmp_path / "pairs.csv").write_text(text)
+        with pytest.raises(ChannelError, match=message):
+            fit(tmp_path / "pairs.csv", input="v", output="r")
+
+
+def test_a_device_without_a_name_is_refused(tmp_path):
+    (tmp_path / "pairs.csv").write_text("d,v,r\na,1,2\n,1,3\na,2,4\n")
+    with pytest.raises(ChannelError, match="column 'd' is empty in data row 2"):
+        fit(tmp_path / "pairs.csv", input="v", output="r", group="d")

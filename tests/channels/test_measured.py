@@ -141,7 +141,7 @@ def test_what_is_between_devices_by_hand():
     found = from_pairs(inputs, outputs, devices=devices)
     # At 0, a reads 1, 0, 0, 3 (mean 1, squares 6) and b 4, 2 (mean 3, squares 2); all 6 have mean 10/6, squares 30.
     unit = 2 / 14
-    between = [np.sqrt(30 / 6 - (10 / 6) ** 2 - 8 / 6), np.sqrt((4 * 81 + 2 * 196) / 6 - (64 / 6) ** 2)]
+    between = [np.sqrt(30 / 6 - (10 / 6) ** 2 - 8 / (6 - 2)), np.sqrt((4 * 81 + 2 * 196) / 6 - (64 / 6) ** 2)]
     np.testing.assert_allclose(found.between, np.array(between) * unit, rtol=1e-12)
     assert found.between[1] == pytest.approx(found.stds[1])  # each device of its own reads alike: all is between them
     assert from_pairs(inputs, outputs).between == ()
@@ -160,14 +160,14 @@ def test_neighbours_lend_their_residuals_and_their_devices_too():
     rng = np.random.default_rng(0)
     inputs, outputs = np.repeat([0.0, 1.0, 3.0], 128), rng.exponential(size=384) + np.repeat([0, 1, 5], 128)
     devices = rng.integers(3, size=384)
+    outputs += devices
     found = from_pairs(inputs, outputs, devices=devices, neighbours=2)
     for row, part in enumerate([slice(0, 256), slice(0, 256), slice(128, 384)]):
         reads, labels = outputs[part], devices[part]
         standard = (np.sort(reads) - reads.mean()) / reads.std()
         np.testing.assert_allclose(found.residuals[row], standard, rtol=0, atol=0.5e-4 + 1e-9)
-        within = np.mean(
-            [(read - reads[labels == label].mean()) ** 2 for read, label in zip(reads, labels, strict=True)]
-        )
+        squares = [(read - reads[labels == label].mean()) ** 2 for read, label in zip(reads, labels, strict=True)]
+        within = np.sum(squares) / (reads.size - 3)  # three devices
         between = np.sqrt(reads.var() - within) * 2 / np.ptp(outputs)
         assert found.between[row] == pytest.approx(between, rel=1e-9)
 
@@ -340,10 +340,10 @@ def test_a_table_without_noise_anywhere_is_a_channel():
         ([], [], {}, "column 'v' holds fewer than two distinct values"),
         ([1, 1], [0, 1], {}, "column 'v' holds fewer than two distinct values"),
         ([0, 1], [1, 1], {}, "column 'r' holds fewer than two distinct values"),
-        ([0, np.nan, np.nan], [0, 1, 2], {}, "column 'v' holds NaN or infinity, first in row 2"),
-        ([0, 1, 2], [0, 1, -np.inf], {}, "column 'r' holds NaN or infinity, first in row 3"),
-        ([0, 1, 2], [1, 0, 2], {"log": True}, "column 'r' holds 0 in row 2, so has no logarithm"),
-        ([0, 1, 2], [1, -2, -3], {"log": True}, "column 'r' holds -3 in row 3, so has no logarithm"),
+        ([0, np.nan, np.nan], [0, 1, 2], {}, "column 'v' holds NaN or infinity, first in data row 2"),
+        ([0, 1, 2], [0, 1, -np.inf], {}, "column 'r' holds NaN or infinity, first in data row 3"),
+        ([0, 1, 2], [1, 0, 2], {"log": True}, "column 'r' holds 0 in data row 2, so has no logarithm"),
+        ([0, 1, 2], [1, -2, -3], {"log": True}, "column 'r' holds -3 in data row 3, so has no logarithm"),
         ([0, 1, 2], [1, 2, 3], {"neighbours": 0}, "has 3 distinct inputs: neighbours is 0"),
         ([0, 1, 2], [1, 2, 3], {"neighbours": 4}, "has 3 distinct inputs: neighbours is 4"),
         ([0, 1, 2], [1, 2, 3], {"neighbours": 3}, "returns the same mean for every input"),
@@ -468,14 +468,14 @@ def test_a_fitted_channel_goes_through_json(tmp_path):
         ("v;r\n1;2\n2;3\n", "has no column 'v'; its columns are v;r"),
         ("v,r\n", "has no rows"),
         ("v,r\n# nothing\n\n", "has no rows"),
-        ("v,r\n1,two\n2,3\n", "holds what is no number: could not convert string 'two'.*row 0, column 2"),
+        ("v,r\n1,two\n2,3\n", "holds what is no number: could not convert string 'two'.*data row 1, column 2"),
         ("v,r\n1,\n2,3\n", "holds what is no number: could not convert string ''"),
-        ("v,r\n1,2\n2\n", "row 2"),
+        ("v,r\n1,2\n2\n", "data row 3"),
         ("v,r\n1,1_000\n2,3\n", "could not convert string '1_000'"),
         (b"v,r\n1,\xff\n2,3\n", "cannot read"),
         (b"v,r\n1,2\x00\n2,3\n", "no number"),
-        ("v,r\n1,nan\n2,3\n", "column 'r' holds NaN or infinity, first in row 1"),
-        ("v,r\n1,2\n1e999,3\n", "column 'v' holds NaN or infinity, first in row 2"),
+        ("v,r\n1,nan\n2,3\n", "column 'r' holds NaN or infinity, first in data row 1"),
+        ("v,r\n1,2\n1e999,3\n", "column 'v' holds NaN or infinity, first in data row 2"),
         ("v,r\n1,2\n1,3\n", "column 'v' holds fewer than two distinct values"),
         ("v,r\n1,2\n2,2\n", "column 'r' holds fewer than two distinct values"),
         ("v,r\n1,2\n2,2\n1,3\n2,3\n", "returns the same mean for every input"),
@@ -490,7 +490,7 @@ def test_files_that_hold_no_pairs_are_refused_in_one_line_that_names_them(tmp_pa
 
 def test_a_negative_read_has_no_logarithm_and_is_one_all_the_same(tmp_path):
     path = written(tmp_path, "v,r\n1,5\n2,-3\n3,4\n")
-    with pytest.raises(ChannelError, match="channel 'mine': column 'r' holds -3 in row 2, so has no logarithm"):
+    with pytest.raises(ChannelError, match="channel 'mine': column 'r' holds -3 in data row 2, so has no logarithm"):
         measured(csv=str(path), input="v", output="r", log=True)
     assert measured(csv=str(path), input="v", output="r").pairs == 3
 

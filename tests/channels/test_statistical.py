@@ -6,6 +6,7 @@ import scipy.integrate
 import scipy.stats
 from numpy.polynomial import Polynomial
 
+from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.channels.rram import RramMilo, RramWan
 from onnx_analog.channels.statistical import FITS, StatisticalPcm
 from onnx_analog.errors import ChannelError, LevelError
@@ -59,11 +60,34 @@ def test_small_conductances_drift_more():
     assert kept[0] < kept[1] < 1
 
 
-def test_compensation_restores_the_mean_level_and_not_the_spread():
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("time_s", [3600.0, 86_400.0])
+def test_compensation_restores_what_reference_cells_have_lost(fit, time_s):
+    levels = np.linspace(0.01, 1, 100, dtype=np.float32).repeat(2000)
+    rng = np.random.default_rng(0)
+    found = FITS[fit]
+    nu = np.abs(found.drift_mean(levels) + found.drift_std(levels) * rng.standard_normal(levels.size))
+    left = levels * (1 + time_s / found.t_0_s) ** -nu
+    channel = StatisticalPcm(fit=fit, read_after_s=time_s)
+    error = left.std() / np.sqrt(left.size) / levels.mean()
+    assert channel.sunk == pytest.approx(left.mean() / levels.mean(), abs=5 * error)
+    assert StatisticalPcm(fit=fit).sunk == 1
+
+
+def test_compensation_is_one_factor():
     drifted, restored = (read(0.5, read_after_s=86_400.0, compensated=flag) for flag in (False, True))
+    sunk = StatisticalPcm(read_after_s=86_400.0).sunk
+    np.testing.assert_allclose(restored * sunk, drifted, rtol=1e-6)
     assert drifted.mean() < 0.4
-    assert restored.mean() == pytest.approx(0.5, rel=1e-5)  # by definition, but for float32
-    assert restored.std() / restored.mean() == pytest.approx(drifted.std() / drifted.mean(), rel=1e-5)
+    assert restored.mean() == pytest.approx(0.5, rel=0.03)
+
+
+def test_a_converter_does_not_undo_compensation():
+    channel = StatisticalPcm(read_after_s=86_400.0, compensated=True)
+    level = np.full(N, 0.5, np.float32)
+    plain = channel.read(level, cells=1, rng=np.random.default_rng(1))
+    coded = LimitedPrecision(inner=channel, read_bits=12).read(level, cells=1, rng=np.random.default_rng(1))
+    assert_mean(coded - plain, 0, systematic=1 / 2**12)
 
 
 def test_a_pair_is_the_difference_of_two_devices():
