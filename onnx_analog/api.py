@@ -257,7 +257,9 @@ def _of_header(channel: str | Channel | None, modifiers: Modifiers) -> Channel |
 
 
 def _digest(model: ModelLike) -> str | None:
-    return files.file_digest(model) if isinstance(model, str | os.PathLike) else None
+    if isinstance(model, str | os.PathLike) and Path(model).is_file():  # a pipe has been read, and is empty now
+        return files.file_digest(model)
+    return None
 
 
 def readback(

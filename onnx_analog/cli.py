@@ -44,6 +44,9 @@ def main() -> None:
     """
 
 
+PLOT = Path("onnx-analog-demo.png")
+
+
 def _stem(path: Path) -> str:
     """Return the name of a model without .onnx, and without .protected before it."""
     return path.name.removesuffix(".onnx").removesuffix(".protected")
@@ -55,10 +58,9 @@ def _stem(path: Path) -> str:
 @main.command()
 @click.option("--trials", type=click.IntRange(1, 1000), default=10, help="Trials for each point.")
 @SEED
-@click.option(
-    "--plot", type=OUT, default=Path("onnx-analog-demo.png"), help="Where the plot goes; replaces one that is there."
-)
-def demo(trials: int, seed: int, plot: Path) -> None:
+@click.option("--plot", type=OUT, default=PLOT, help="Where the plot goes.")
+@FORCE
+def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
     """Tell the whole story on a packaged network (LeNet on MNIST) and 1,000 packaged test images.
 
     Prunes it by 80 %, stores it in PCM cells by each strategy at 1, 3 and 10 cells, reads it back, and says what is
@@ -74,7 +76,8 @@ def demo(trials: int, seed: int, plot: Path) -> None:
 
     if report.can_plot():
         report.check_plot(plot)
-        files.refuse_existing([plot], force=True)  # a folder
+        force = force or plot == PLOT  # what an earlier demo left
+        files.refuse_existing([plot], force=force)
     story = story_of.begin()
     show(
         f"LeNet on {len(story.data):,} MNIST test images: {story.accuracy:.1%}; pruned by {story_of.SPARSITY:.0%}: "
@@ -91,7 +94,7 @@ def demo(trials: int, seed: int, plot: Path) -> None:
     )
     show(f"channel {plan.channel}: {plan.channel.source}")
     if report.can_plot():
-        files.write_all({plot: report.plot_points(points, story.accuracy_pruned)}, force=True)
+        files.write_all({plot: report.plot_points(points, story.accuracy_pruned)}, force=force)
         show(f"plot: {plot}")
     else:
         show(report.NO_PLOTS)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from onnx_analog import strategies
 from onnx_analog.channels.base import inside
-from onnx_analog.errors import ModelError, OptionError
+from onnx_analog.errors import ModelError, OptionError, whole
 
 Floats = NDArray[np.float32]
 Bits = NDArray[np.bool_]
@@ -296,7 +296,7 @@ class Code:
     def __post_init__(self) -> None:
         strategies.strategy(self.strategy)
         for name in ("cells_small", "cells_large"):
-            if not 1 <= getattr(self, name) <= strategies.MOST_CELLS:
+            if not 1 <= whole(name, getattr(self, name)) <= strategies.MOST_CELLS:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be from 1 to {strategies.MOST_CELLS:,}")
         if not 0 <= self.large_fraction <= 1:
             raise OptionError(f"large_fraction is {self.large_fraction}; it must be from 0 to 1")
@@ -306,7 +306,7 @@ class Code:
     @property
     def cells(self) -> tuple[int, ...]:
         """Cells per weight of each class (K,)."""
-        return strategies.strategy(self.strategy).cells(self.cells_small, self.cells_large)
+        return strategies.strategy(self.strategy).cells(int(self.cells_small), int(self.cells_large))
 
     def classify(self, sizes: Sequence[NDArray[Any]]) -> list[Bytes | None]:
         """Return the class of every stored weight of the scope, from `sizes`, one (N,) for each tensor."""

@@ -15,6 +15,7 @@ Each message is one line and says what was found, where, and what to do.
 
 from __future__ import annotations
 
+import operator
 from typing import ClassVar
 
 
@@ -58,3 +59,13 @@ class ManifestError(AnalogError, ValueError):
 
 class OutputError(AnalogError, OSError):
     """A file cannot be written, or is there already."""
+
+
+def whole(name: str, value: object) -> int:
+    """Return `value` as an int, or raise `OptionError` if it is no whole number: 1.5 and True are none."""
+    if isinstance(value, bool):
+        raise OptionError(f"{name} is {value}; it must be a whole number")
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # what is none raises
+    except TypeError:
+        raise OptionError(f"{name} is {value!r}; it must be a whole number") from None

@@ -40,7 +40,12 @@ def load(model: ModelLike) -> ir.Model:
     if isinstance(model, ir.Model):
         return model.clone()
     if isinstance(model, onnx.ModelProto):
-        return _from_proto(model, "the model")
+        given = _from_proto(model, "the model")
+        for absent in external_tensors(given):
+            raise ModelError(
+                f"tensor {absent.name!r} is in another file: give the model's path, or load its data first"
+            )
+        return given
     path = Path(model)
     found = _from_proto(_read(path), str(path))
     for graph in [found.graph, *(function.graph for function in found.functions.values())]:

@@ -19,7 +19,7 @@ Metric = Callable[..., float]
 
 
 def top1(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) -> float:  # noqa: ARG001 - a metric's form
-    """Return the fraction of samples whose largest output is that of their label.
+    """Return the fraction of samples whose largest output is that of their label; NaN is never right.
 
     Parameters
     ----------
@@ -42,12 +42,21 @@ def top1(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) -> fl
         raise DataError(
             f"top-1 needs outputs of shape (n, classes), not {outputs[0].shape}: name another with --metric"
         )
-    return float(np.mean(scores.argmax(axis=1) == labels))
+    if labels.size and (labels.min() < 0 or labels.max() >= scores.shape[1]):
+        raise DataError(
+            f"labels run from {labels.min()} to {labels.max()}, and the model has {scores.shape[1]} classes"
+        )
+    return float(np.mean((scores.argmax(axis=1) == labels) & ~np.isnan(scores).any(axis=1)))
 
 
 def agreement(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) -> float:  # noqa: ARG001
-    """Return the fraction of places where the largest output is the same as without noise."""
-    return float(np.mean(outputs[0].argmax(axis=-1) == clean[0].argmax(axis=-1)))
+    """Return the fraction of places where the largest output is the same as without noise; NaN is never the same.
+
+    Classes are along the last axis; along the second where there are four axes or more, as in images.
+    """
+    axis = 1 if outputs[0].ndim >= 4 else -1
+    same = outputs[0].argmax(axis=axis) == clean[0].argmax(axis=axis)
+    return float(np.mean(same & ~np.isnan(outputs[0]).any(axis=axis)))
 
 
 def sqnr_db(outputs: Outputs, *, labels: NDArray[Any] | None = None, clean: Outputs) -> float:  # noqa: ARG001

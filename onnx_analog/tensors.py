@@ -108,6 +108,9 @@ class Selection:
     min_size: int = 256
 
     def __post_init__(self) -> None:
+        for name in ("include", "exclude"):
+            if isinstance(getattr(self, name), str):
+                raise OptionError(f"{name} is the text {getattr(self, name)!r}; it must be a tuple of expressions")
         for pattern in (*self.include, *self.exclude):
             try:
                 re.compile(pattern)

@@ -23,7 +23,7 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.decoding import DENSE_INPUTS, DOMAIN, IR_VERSION, MASKED_INPUTS, OLDEST_OPSET, VERSION, functions
 from onnx_analog.encoding import Code, Encoded, encode, pack
-from onnx_analog.errors import ModelError, NothingToStore, OptionError
+from onnx_analog.errors import ModelError, NothingToStore, OptionError, whole
 from onnx_analog.header import Header
 from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, Protection, is_protected
 from onnx_analog.tensors import UNFIT, Selection, Weight, find, scopes, taken_names
@@ -88,7 +88,7 @@ class ProtectPass(ir.passes.InPlacePass):
     def __post_init__(self) -> None:
         if self.scope not in strategies.SCOPES:
             raise OptionError(f"scope is {self.scope!r}; choose from {', '.join(strategies.SCOPES)}")
-        if not 1 <= self.bits_per_cell <= 8:
+        if not 1 <= whole("bits_per_cell", self.bits_per_cell) <= 8:
             raise OptionError(f"bits_per_cell is {self.bits_per_cell}; it must be from 1 to 8")
         self._protection()  # and with it code and header
 
@@ -102,11 +102,12 @@ class ProtectPass(ir.passes.InPlacePass):
         coded = [pair for group in self._groups(found.weights) for pair in self._encode(group)]
         if not coded:
             raise NothingToStore("no tensor of the model is selected, so there is nothing to store")
+        protection = self._protection().to_json()  # while nothing is changed yet
         _prepare(model)
         builder = _Builder(model)
         for weight, stored in coded:
             builder.replace(weight, stored)
-        _finish(model, self._protection())
+        _finish(model, protection)
         return ir.passes.PassResult(model, modified=True)
 
     @property
@@ -184,11 +185,11 @@ def _prepare(model: ir.Model) -> None:
 def _remove_input(graph: ir.Graph, value: ir.Value) -> None:
     for place, found in enumerate(graph.inputs):
         if found is value:
-            del graph.inputs[place]
+            graph.inputs.pop(place)  # not del, after which onnx_ir still takes it for an input
             return
 
 
-def _finish(model: ir.Model, protection: Protection) -> None:
+def _finish(model: ir.Model, protection: str) -> None:
     opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx"))
     assert opset is not None
     for function in functions(opset):
@@ -196,7 +197,7 @@ def _finish(model: ir.Model, protection: Protection) -> None:
     for graph in [model.graph, *(function.graph for function in model.functions.values())]:
         graph.opset_imports[DOMAIN] = VERSION
     model.metadata_props[FORMAT_KEY] = FORMAT
-    model.metadata_props[PROTECTION_KEY] = protection.to_json()
+    model.metadata_props[PROTECTION_KEY] = protection
 
 
 class _Builder:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from onnx_analog.channels import Channel
 from onnx_analog.encoding import Bits, Bytes, Floats
-from onnx_analog.errors import OptionError
+from onnx_analog.errors import OptionError, whole
 from onnx_analog.stored import Protection, Reader, StoredTensor, read_header, stored_tensors, with_channel
 
 __all__ = ["ReadbackPass"]
@@ -43,7 +43,7 @@ class ReadbackPass(ir.passes.FunctionalPass):
 
     def __post_init__(self) -> None:
         for name in ("seed", "trial"):
-            if getattr(self, name) < 0:
+            if whole(name, getattr(self, name)) < 0:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be 0 or more")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:

@@ -3,10 +3,11 @@
 import pickle
 import re
 
+import numpy as np
 import pytest
 
 from onnx_analog import errors
-from onnx_analog.errors import AnalogError
+from onnx_analog.errors import AnalogError, OptionError, whole
 
 Tree = dict[str, tuple[str, int | None]]  # name to parent and exit code
 CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AnalogError)]
@@ -101,3 +102,15 @@ def test_an_error_that_is_only_ours_is_no_other():
 def test_an_error_comes_back_from_a_worker(kind):
     again = pickle.loads(pickle.dumps(kind("what was found")))
     assert (type(again), str(again)) == (kind, "what was found")
+
+
+@pytest.mark.parametrize("value", [1.5, True, "2", None, np.float64(2)])
+def test_what_is_no_whole_number_is_refused(value):
+    with pytest.raises(OptionError, match=r"cells is .*; it must be a whole number"):
+        whole("cells", value)
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
+def test_whole_numbers_of_any_type_are_taken(value):
+    assert whole("cells", value) == 3
+    assert type(whole("cells", value)) is int

@@ -120,3 +120,22 @@ def test_sqnr_of_other_types_is_that_of_their_numbers(dtype, outputs, clean, rat
 def test_the_metric_fits_the_data(shape, labels, name):
     assert default([np.zeros(shape)], labels)[0] == name
     assert default([np.zeros(shape)], labels)[1].__name__ == name
+
+
+def test_nan_is_never_right_and_never_the_same():
+    scores = [np.array([[np.nan, 0.0], [1.0, 0.0]])]
+    assert top1(scores, labels=np.array([0, 0]), clean=[]) == 0.5
+    assert agreement(scores, labels=None, clean=scores) == 0.5
+
+
+@pytest.mark.parametrize("labels", [[0, 2], [-1, 1]])
+def test_labels_beyond_the_classes_are_refused(labels):
+    with pytest.raises(DataError, match="the model has 2 classes"):
+        top1([np.eye(2)], labels=np.array(labels), clean=[])
+
+
+def test_classes_of_images_are_on_the_second_axis():
+    rng = np.random.default_rng(0)
+    clean, other = rng.normal(size=(2, 5, 4, 3)), rng.normal(size=(2, 5, 4, 3))
+    expected = (clean.argmax(axis=1) == other.argmax(axis=1)).mean()
+    assert agreement([other], labels=None, clean=[clean]) == expected

@@ -184,3 +184,9 @@ def test_taken_names_are_those_of_all_values():
     plain = made("loop")
     expected = {"x", "y", "trips", "more", "start", "i", "go", "sum", "w", "on", "part", "next"}
     assert taken_names(graph for _, graph, _ in scopes(plain)) == expected
+
+
+@pytest.mark.parametrize("name", ["include", "exclude"])
+def test_a_text_is_no_tuple_of_expressions(name):
+    with pytest.raises(OptionError, match=f"{name} is the text 'fc1'"):
+        Selection(**{name: "fc1"})

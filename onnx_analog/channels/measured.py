@@ -12,7 +12,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -109,17 +109,17 @@ class TableChannel(GaussianChannel):
     family: ClassVar[str] = "table"
 
     name: str
-    inputs: tuple[float, ...]
-    means: tuple[float, ...]
-    stds: tuple[float, ...]
+    inputs: tuple[float, ...] = field(repr=False)
+    means: tuple[float, ...] = field(repr=False)
+    stds: tuple[float, ...] = field(repr=False)
     input_scale: Scale = Scale(low=-1.0, high=1.0)
     output_scale: Scale = Scale(low=-1.0, high=1.0)
-    provenance: Source = _UNKNOWN
+    provenance: Source = field(default=_UNKNOWN, repr=False)
     neighbours: int = 1
     pairs: int = 0
-    between: tuple[float, ...] = ()
+    between: tuple[float, ...] = field(default=(), repr=False)
     cells_on: str = "different"
-    residuals: tuple[tuple[float, ...], ...] = ()
+    residuals: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         self._check_options()

@@ -498,3 +498,21 @@ def test_decoding_makes_a_model_that_can_be_protected():
     found = protected(made("function"))
     DecodePass()(found)
     assert only(protected(found)).key == "local.project()/w"
+
+
+def test_options_may_be_numbers_of_numpy():
+    found, same = (made("matmul") for _ in range(2))
+    ProtectPass(cells_small=np.int64(2), cells_large=np.int32(9), bits_per_cell=np.uint8(2), channel=QUIET)(found)
+    ProtectPass(cells_small=2, cells_large=9, channel=QUIET)(same)
+    assert serialized(found) == serialized(same)
+
+
+def test_a_pass_prints_as_one_line():
+    assert len(repr(ProtectPass())) < 600
+    assert "inputs=" not in repr(ProtectPass())
+
+
+def test_ir_3_is_no_reason_to_warn(caplog):
+    protected = made("IR 3")
+    ProtectPass(channel=QUIET)(protected)
+    assert caplog.messages == []
