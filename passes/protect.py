@@ -121,7 +121,7 @@ class ProtectPass(ir.passes.InPlacePass):
             strategy=self.strategy,
             scope=self.scope,
             cells=self.code.cells,
-            bits_per_cell=self.bits_per_cell,
+            bits_per_cell=int(self.bits_per_cell),
             channel=self.channel,
             header=self._header(),
         )
@@ -133,9 +133,9 @@ class ProtectPass(ir.passes.InPlacePass):
             return None
         return Header(
             channel=self.header_channel,
-            bits_per_cell=self.bits_per_cell,
-            reads=self.header_reads,
-            copies=self.header_copies,
+            bits_per_cell=int(self.bits_per_cell),
+            reads=whole("header_reads", self.header_reads),
+            copies=whole("header_copies", self.header_copies),
         )
 
     # ------------------------------------------------------------------------------------------ numbers
