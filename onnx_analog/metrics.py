@@ -49,7 +49,7 @@ def top1(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) -> fl
     return float(np.mean((scores.argmax(axis=1) == labels) & ~np.isnan(scores).any(axis=1)))
 
 
-def agreement(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) -> float:  # noqa: ARG001
+def agreement(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) -> float:  # noqa: ARG001 - likewise
     """Return the fraction of places where the largest output is the same as without noise; NaN is never the same.
 
     Classes are along the last axis; along the second where there are four axes or more, as in images.
@@ -59,7 +59,7 @@ def agreement(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) 
     return float(np.mean(same & ~np.isnan(outputs[0]).any(axis=axis)))
 
 
-def sqnr_db(outputs: Outputs, *, labels: NDArray[Any] | None = None, clean: Outputs) -> float:  # noqa: ARG001
+def sqnr_db(outputs: Outputs, *, labels: NDArray[Any] | None = None, clean: Outputs) -> float:  # noqa: ARG001 - likewise
     """Return the signal-to-noise ratio of all outputs in dB: 10·log10(Σ clean² / Σ (output - clean)²).
 
     Examples

@@ -85,9 +85,13 @@ class Channel(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Return family and fields, ready for JSON; `onnx_analog.channels.from_dict` is the inverse."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        own = fields(self)  # type: ignore[arg-type]  # every channel is a dataclass, which an ABC cannot say
+        values = {field.name: getattr(self, field.name) for field in own}
         body = {name: value.to_dict() if isinstance(value, Channel) else value for name, value in values.items()}
-        plain = {name: asdict(value) if is_dataclass(value) else value for name, value in body.items()}  # type: ignore[arg-type]
+        plain = {
+            name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+            for name, value in body.items()
+        }
         return {"family": self.family, **json.loads(json.dumps(plain))}
 
     @property
