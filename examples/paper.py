@@ -15,7 +15,11 @@ resnet20-kd-gaussian, lenet, mlp, mlp-kd, mlp-kd-gaussian, mlp-kd-channel.
 from __future__ import annotations
 
 import csv
+import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +27,14 @@ import click
 import numpy as np
 import onnx_ir as ir
 import paper_figures
+from numpy.typing import NDArray
 from paper_tables import CLEAN, SCOPES, TABLES, Entry, Table, network_of, read_rows, values_of
 from rich.console import Console
 from rich.progress import track
 
 import onnx_analog as oa
 from onnx_analog.data import Dataset, Preprocessing, load
-from onnx_analog.evaluation import Evaluation, Network, interval
+from onnx_analog.evaluation import Network, interval
 from onnx_analog.tensors import find
 
 # ------------------------------------------------------------------------------------------------ evaluating
@@ -49,40 +54,55 @@ def protected(model: ir.Model, options: dict[str, Any]) -> Any:
     return oa.protect(model, **options)
 
 
-class Evaluator:
-    """Evaluates entries of one table; holds the last network."""
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """How entries of one table are evaluated."""
 
-    def __init__(self, models: Path, data: Path, preprocessing: Preprocessing, samples: int | None) -> None:
-        self._models, self._data, self._preprocessing, self._samples = models, data, preprocessing, samples
-        self._last: tuple[str, float, ir.Model, Dataset] | None = None
+    models: Path
+    data: Path
+    preprocessing: Preprocessing
+    samples: int | None
+    trials: int
+    seed: int
+    threads: int
 
-    def rows(self, entry: Entry, trials: int, seed: int) -> Iterator[dict[str, Any]]:
-        """Yield one line for each trial."""
-        model, images = self._start(entry)
+    def rows(self, entry: Entry) -> list[dict[str, Any]]:
+        """Return one line for each trial."""
+        model, images, clean = self._start(entry.network, entry.sparsity)
         cost = {"r_avg": "", "all_in_cells_per_original_weight": ""}
-        if entry.options is None:
-            found: Evaluation = oa.evaluate(model, images)
-            values = [found.clean]
-        else:
+        if entry.options is not None:
             kept = protected(model, entry.options)
             ratios = kept.manifest.totals.ratios()
             cost = {name: f"{ratios[name]:.6g}" for name in cost}
-            values = list(oa.evaluate(kept.model, images, trials=trials, seed=seed).values)
-        for trial, value in enumerate(values):
-            yield {
+            model = kept.model
+        found = oa.evaluate(model, images, trials=self.trials, seed=self.seed, threads=self.threads, clean=clean)
+        values = [found.clean] if entry.options is None else found.values
+        return [
+            {
                 "row": entry.row, "column": entry.column, "scope": entry.scope, "network": entry.network, **cost,
-                "samples": len(images), "seed": seed, "trial": trial, "value": value,
-            }  # fmt: skip
+                "samples": len(images), "seed": self.seed, "trial": trial, "value": value,
+            }
+            for trial, value in enumerate(values)
+        ]  # fmt: skip
 
-    def _start(self, entry: Entry) -> tuple[ir.Model, Dataset]:
-        if self._last is None or self._last[:2] != (entry.network, entry.sparsity):
-            model = network_of(self._models, entry.network)
-            if entry.sparsity:
-                model = oa.prune(model, sparsity=entry.sparsity).model
-            images = load(self._data, Network(model).inputs, self._preprocessing)
-            images = images if self._samples is None else images.head(self._samples)
-            self._last = (entry.network, entry.sparsity, model, images)
-        return self._last[2:]
+    @lru_cache(maxsize=1)  # noqa: B019 - one job a process; it holds the last network
+    def _start(self, name: str, sparsity: float) -> tuple[ir.Model, Dataset, list[NDArray[Any]]]:
+        model = network_of(self.models, name)
+        if sparsity:
+            model = oa.prune(model, sparsity=sparsity).model
+        network = Network(model, threads=self.threads)
+        images = load(self.data, network.inputs, self.preprocessing)
+        images = images if self.samples is None else images.head(self.samples)
+        return model, images, network.run(images)
+
+
+def evaluated(job: Job, entries: list[Entry], workers: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield the lines of each entry as it ends, from as many processes as `workers`."""
+    if workers == 1:
+        yield from map(job.rows, entries)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield from (ended.result() for ended in as_completed([pool.submit(job.rows, entry) for entry in entries]))
 
 
 # --------------------------------------------------------------------------------------------------- writing
@@ -143,9 +163,19 @@ def _place(entry: Entry | None, values: dict[tuple[str, str, str], list[float]])
 @click.option("--trials", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--samples", type=click.IntRange(1), help="Only the first so many.  [default: all]")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes, of one thread each.")
+@click.option("--scope", type=click.Choice([*SCOPES]), help="Only this one now.  [default: both]")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("docs/reproduction"))
 def main(
-    what: str, models: Path | None, data: Path | None, trials: int, seed: int, samples: int | None, out: Path
+    what: str,
+    models: Path | None,
+    data: Path | None,
+    trials: int,
+    seed: int,
+    samples: int | None,
+    workers: int,
+    scope: str | None,
+    out: Path,
 ) -> None:
     """Make WHAT, a table or a figure of the paper, again."""
     out.mkdir(parents=True, exist_ok=True)
@@ -160,10 +190,14 @@ def main(
         raise click.UsageError(f"{what} needs --models and --data")
     table, path = TABLES[what], out / f"{what}.csv"
     done = values_of(read_rows(path))
-    evaluator = Evaluator(models, data, table.preprocessing, samples)
-    left = [entry for entry in table.entries if entry.key not in done]
-    for entry in track(left, description=what, console=Console(stderr=True)):
-        append(path, list(evaluator.rows(entry, trials, seed)))
+    job = Job(
+        models=models, data=data, preprocessing=table.preprocessing, samples=samples, trials=trials, seed=seed,
+        threads=workers > 1,
+    )  # fmt: skip
+    left = [entry for entry in table.entries if entry.key not in done and scope in (None, entry.scope or scope)]
+    rows = evaluated(job, left, workers)
+    for found in track(rows, total=len(left), description=what, console=Console(stderr=True)):
+        append(path, found)
     command = f"python examples/paper.py {what} --models DIR --data {data.name} --trials {trials} --seed {seed}"
     (out / f"{what}.md").write_text(markdown(table, read_rows(path), command), encoding="utf-8")
     print(markdown(table, read_rows(path), command))

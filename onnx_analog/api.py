@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from onnx_analog import channels, files, metrics, pipeline
 from onnx_analog.channels import Channel
@@ -339,6 +340,7 @@ def evaluate(
     batch: int = BATCH,
     providers: Sequence[str] = ("CPUExecutionProvider",),
     threads: int = 0,
+    clean: list[NDArray[Any]] | None = None,
     progress: Progress = lambda: None,
 ) -> Evaluation:
     """Return what a model is worth: without noise and, if it is protected, in `trials` trials of its memory.
@@ -361,6 +363,8 @@ def evaluate(
         See `onnx_analog.metrics`.
     samples : int, >= 1, optional
         Only the first so many.
+    clean : list of arrays, optional
+        The model's outputs without noise, where they are known already; see `onnx_analog.evaluation.evaluate`.
     """
     if samples is not None and samples < 1:
         raise OptionError(f"samples is {samples}; it must be 1 or more")
@@ -372,7 +376,15 @@ def evaluate(
     dataset = dataset if samples is None else dataset.head(samples)
     chosen = _metric(metric)
     found = evaluate_network(
-        network, dataset, protection, trials=trials, seed=seed, metric=chosen, batch=batch, progress=progress
+        network,
+        dataset,
+        protection,
+        trials=trials,
+        seed=seed,
+        metric=chosen,
+        batch=batch,
+        clean=clean,
+        progress=progress,
     )
     if reference is None:
         return found

@@ -361,6 +361,7 @@ def evaluate(
     seed: int = 0,
     metric: tuple[str, metrics.Metric] | None = None,
     batch: int = BATCH,
+    clean: list[Array] | None = None,
     progress: Progress = lambda: None,
 ) -> Evaluation:
     """Return `metric` of `network` on `data`: without noise, and in `trials` trials of its memory.
@@ -377,12 +378,14 @@ def evaluate(
         The default is the one that fits the data; see `onnx_analog.metrics`.
     batch : int, >= 1
         Samples a call, unless the model fixes it.
+    clean : list of arrays, optional
+        What `network.run(data)` returns without noise, where it is known already: it is one trial's work.
     progress : function
         Called after each trial.
     """
     if trials < 0 or seed < 0 or batch < 1:
         raise OptionError(f"trials {trials}, seed {seed} and batch {batch}: 0 or more, 0 or more, and 1 or more")
-    clean = network.run(data, batch=batch)
+    clean = network.run(data, batch=batch) if clean is None else clean
     name, function = metric or metrics.default(clean, data.labels)
     decoders = {n: Decoder(t, protection) for n, t in network.tensors.items()} if protection and trials else {}
     values, ratios = [], []

@@ -244,6 +244,15 @@ def test_the_same_call_gives_the_same_numbers():
     assert len(set(longer.sqnr_db)) == 5
 
 
+def test_outputs_without_noise_that_are_known_are_not_made_again():
+    found, data = protected(model(LINEAR)), rows(50, labels=True)
+    network = Network(found)
+    known = network.run(data)
+    assert oa.evaluate(found, data, trials=2, clean=known) == oa.evaluate(found, data, trials=2)
+    wrong = [known[0][:, ::-1]]
+    assert oa.evaluate(found, data, trials=2, clean=wrong).clean == float((wrong[0].argmax(1) == data.labels).mean())
+
+
 def test_seeds_are_apart():
     found, data = protected(model(LINEAR)), rows(8)
     ratios = [oa.evaluate(found, data, trials=3, seed=seed).sqnr_db for seed in range(3)]

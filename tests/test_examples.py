@@ -161,6 +161,16 @@ def test_a_table_is_made_and_a_run_that_is_killed_goes_on(models):
     assert rows("table8") == whole
 
 
+def test_a_table_has_the_same_numbers_from_many_processes_and_one_scope_at_a_time(models):
+    text = table8(models)
+    whole = rows("table8")
+    Path("out/table8.csv").unlink()
+    table8(models, "--scope", "tensor")
+    assert {row["scope"] for row in rows("table8")} == {"", "tensor"}
+    assert table8(models, "--workers", "2") == text
+    assert sorted(rows("table8"), key=str) == sorted(whole, key=str)
+
+
 def test_a_number_of_a_table_can_be_had_again_from_the_library(models):
     table8(models)
     pruned = oa.prune(demo.MODEL, sparsity=0.8).model
