@@ -19,7 +19,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_analog import api, demo, files
-from onnx_analog.evaluation import Decoder, Network
+from onnx_analog.evaluation import Decoder
+from onnx_analog.network import Network
 from onnx_analog.stored import Protection, stored_tensors
 
 PAIRS = 7

@@ -12,15 +12,18 @@ from __future__ import annotations
 import csv
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 import onnx_analog as oa
 from onnx_analog import api, data, files, report
-from onnx_analog.evaluation import Network
-from onnx_analog.sweeps import Grid, Point, sweep
+from onnx_analog.grid import Grid
+from onnx_analog.network import Network
+from onnx_analog.stopping import Stopping
+from onnx_analog.sweeps import Case, Point, prepare, sweep
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -45,20 +48,21 @@ def main(
     """Evaluate every strategy at every number of cells, by default and as the paper has it."""
     images = load_images(model, npz, mean, std, samples)
     start = api.prune(model, sparsity=sparsity).model if sparsity else files.load(model)
-    clean = api.evaluate(start, images).clean
     counts = tuple(int(count) for count in cells.split(","))
-    grid = Grid(presets=tuple(oa.PRESETS.values()), cells=counts, channel=oa.channel(channel), trials=trials)
+    grid = Grid(presets=tuple(oa.PRESETS.values()), cells=counts, channels=(oa.channel(channel),))
+    plan = prepare([Case(name=model.stem, model=start, data=images)], grid, Stopping(trials=trials))
     points = []
-    for point in sweep(start, images, grid):
+    for point in sweep(plan):
         points.append(point)
-        where = f"{point.preset.scope} {point.strategy} {point.cells}"
+        where = f"{point.setting.preset.scope} {point.strategy} {point.cells}"
         print(f"{len(points)}/{len(grid)} {where}: {point.evaluation}", flush=True)
+    clean = points[0].evaluation.clean
     out.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["python", "examples/compare.py", model.name, "--data", npz.name, *options(sys.argv)])
     (out / f"{model.stem}.md").write_text(markdown(points, clean or 0.0, command), encoding="utf-8")
     write_csv(points, out / f"{model.stem}.csv")
     if report.can_plot():
-        report.plot_points(points, clean or 0.0)(out / f"{model.stem}.png")
+        report.plot_points(points)(out / f"{model.stem}.png")
 
 
 def load_images(model: Path, npz: Path, mean: str, std: str, samples: int) -> data.Dataset:
@@ -93,11 +97,23 @@ def markdown(points: Sequence[Point], clean: float, command: str) -> str:
 
 
 def write_csv(points: Sequence[Point], path: Path) -> None:
-    rows = [row for point in points for row in point.rows()]
+    rows = [row for point in points for row in rows_of(point)]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
+
+
+def rows_of(point: Point) -> Iterator[dict[str, Any]]:
+    """Yield one row for each trial."""
+    ratios, preset = point.totals.ratios(), point.setting.preset
+    costs = ("r_avg", "stored_cells_per_stored_weight", "all_in_cells_per_original_weight")
+    for trial, value in enumerate(point.evaluation.values):
+        yield {
+            "strategy": point.strategy, "cells": point.cells, "scope": preset.scope,
+            "large_fraction": preset.large_fraction, **{name: ratios[name] for name in costs},
+            "seed": point.evaluation.seed, "trial": trial, "value": value,
+        }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ from rich.progress import track
 
 import onnx_analog as oa
 from onnx_analog.data import Dataset, Preprocessing, load
-from onnx_analog.evaluation import Network, interval
+from onnx_analog.evaluation import interval
+from onnx_analog.network import Network
 from onnx_analog.tensors import find
 
 # ------------------------------------------------------------------------------------------------ evaluating

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onnx_analog.api import prune as prune
     from onnx_analog.api import readback as readback
     from onnx_analog.api import readbacks as readbacks
+    from onnx_analog.api import sweep as sweep
     from onnx_analog.channels import resolve as channel
     from onnx_analog.strategies import PRESETS as PRESETS
     from onnx_analog.strategies import STRATEGIES as STRATEGIES
@@ -38,6 +39,7 @@ _HOMES = {
     "prune": "api.prune",
     "readback": "api.readback",
     "readbacks": "api.readbacks",
+    "sweep": "api.sweep",
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "prune",
     "readback",
     "readbacks",
+    "sweep",
 ]
 
 

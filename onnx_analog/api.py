@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnx_analog import channels, files, metrics, pipeline
+from onnx_analog import channels, files, metrics, pipeline, sweeps
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.data import Dataset, Preprocessing, load, named_function
+from onnx_analog.engines import Engine
 from onnx_analog.errors import ModelError, OptionError
-from onnx_analog.evaluation import BATCH, Evaluation, Network, Progress
+from onnx_analog.evaluation import Evaluation, Progress
 from onnx_analog.evaluation import evaluate as evaluate_network
 from onnx_analog.files import ModelLike
+from onnx_analog.grid import Grid
 from onnx_analog.manifest import Manifest
 from onnx_analog.manifest import account as account_of
+from onnx_analog.network import BATCH, Network
 from onnx_analog.passes import ProtectPass, PrunePass
+from onnx_analog.stopping import Stopping
 from onnx_analog.stored import COMMAND_KEY, SOURCE_KEY, Protection, is_protected, stored_tensors, with_channel
-from onnx_analog.strategies import PRESETS
+from onnx_analog.strategies import LARGE_FACTOR, PRESETS, STRATEGIES, Preset
+from onnx_analog.sweeps import Point
 from onnx_analog.tensors import Selection, Weight, all_tensors, consumers, find, scopes
 
 Paths = str | os.PathLike[str]
@@ -424,3 +430,152 @@ def _with_reference(
     value = float(function(outputs, labels=data.labels, clean=clean))
     fields: Mapping[str, Any] = {name: getattr(found, name) for name in found.__dataclass_fields__}
     return Evaluation(**{**fields, "reference": value})
+
+
+# ---------------------------------------------------------------------------------------------------- sweep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """What came of a grid: its points in their order."""
+
+    points: tuple[Point, ...]
+    folder: Path | None = None
+
+    def __str__(self) -> str:
+        lines = []
+        for point in self.points:
+            preset = point.setting.preset
+            where = f"{point.model}, {point.setting.channel}, scope {preset.scope}, {preset.large_fraction:.2%} large"
+            what = f"{point.strategy} at {point.cells} cells ({point.cost:.2f} all-in for each weight)"
+            lines.append(f"{where}, {what}: {point.evaluation}")
+        return "\n".join(lines)
+
+
+def sweep(
+    models: ModelLike | Sequence[ModelLike],
+    data: Paths | Dataset,
+    *,
+    strategies: Sequence[str] = tuple(STRATEGIES),
+    cells: Sequence[int] = (1, 2, 3, 5, 10, 20, 30),
+    large_factor: int = LARGE_FACTOR,
+    presets: Sequence[str] = ("default",),
+    scope: str | None = None,
+    large_fraction: float | None = None,
+    channel: Sequence[str | Channel] = (channels.DEFAULT,),
+    modifiers: Modifiers = NONE,
+    selection: Selection | None = None,
+    sparsity: float = 0.0,
+    prune_scope: str = "model",
+    trials: int = 25,
+    precision: float | None = None,
+    max_trials: int = 1000,
+    seed: int = 0,
+    mean: Iterable[float] = (0.0,),
+    std: Iterable[float] = (1.0,),
+    preprocess: str | None = None,
+    metric: str | metrics.Metric | None = None,
+    samples: int | None = None,
+    batch: int = BATCH,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+    engine: Engine | None = None,
+    out: Paths | None = None,
+    progress: sweeps.Progress = lambda *_: None,
+) -> Swept:
+    """Return what strategies × cells × presets × channels × models leave of a network, in many trials each.
+
+    Numbers do not depend on the engine, on how many workers it has, or on how often the sweep was stopped.
+
+    Parameters
+    ----------
+    models : model or sequence of them
+        Paths, onnx.ModelProto or ir.Model; not protected.
+    data : path of an npz file, or Dataset
+    cells : sequence of int, >= 1
+        Of every weight; for `redundancy`, of a small one, and `large_factor` times as many of a large one.
+    presets : sequence of {"default", "isik2020"}
+        `scope` and `large_fraction` replace theirs.
+    channel : sequence of str or Channel
+        `modifiers` change each of them.
+    sparsity, prune_scope
+        Pruned first; see `prune`.
+    trials : int, >= 0
+        Of each point; with `precision`, those before the first look.
+    precision : float, > 0, optional
+        Width of the 95 % interval at which a point has trials enough: in percentage points where the metric is a share,
+        else in the metric's unit. See `onnx_analog.stopping` for what the interval promises.
+    max_trials : int
+        With `precision`, no more than these.
+    mean, std, preprocess, metric, samples, batch, providers
+        As in `evaluate`.
+    engine : Engine, optional
+        Of `onnx_analog.engines.build`; by default one task after another in this process.
+    out : path, optional
+        Folder for the results; see `onnx_analog.results`. What is there already is not computed again.
+    progress : function
+        Called with how many trials are done, and how many are planned.
+
+    Raises
+    ------
+    AnalogError
+        If anything is out of its range or does not fit, before the first trial; or if workers die again and again.
+    """
+    selection = selection or Selection()
+    several: Sequence[ModelLike] = (
+        [models] if isinstance(models, str | os.PathLike | onnx.ModelProto | ir.Model) else list(models)
+    )
+    stopping = Stopping(trials=trials, precision=precision, max_trials=max_trials)
+    grid = Grid(
+        strategies=tuple(strategies),
+        cells=tuple(cells),
+        presets=tuple(_preset(name, scope, large_fraction) for name in presets),
+        channels=tuple(modifiers.apply(channels.resolve(spec)) for spec in channel),
+        large_factor=large_factor,
+        selection=selection,
+        seed=seed,
+    )
+    preprocessing = Preprocessing(mean=tuple(mean), std=tuple(std), function=preprocess)
+    cases = []
+    for place, model in enumerate(several):
+        loaded = files.load(model)
+        if sparsity:
+            loaded = prune(loaded, sparsity=sparsity, scope=prune_scope, selection=selection).model
+        dataset = data if isinstance(data, Dataset) else load(Path(data), Network(loaded).inputs, preprocessing)
+        dataset = dataset if samples is None else dataset.head(samples)
+        cases.append(sweeps.Case(name=_model_name(model, place), model=loaded, data=dataset))
+    facts = {
+        **_model_facts(several), **_data_facts(data), "mean": list(preprocessing.mean), "std": list(preprocessing.std),
+        "preprocess": preprocess, "sparsity": sparsity, "prune_scope": prune_scope,
+        "include": list(selection.include), "exclude": list(selection.exclude), "min_size": selection.min_size,
+    }  # fmt: skip
+    plan = sweeps.prepare(cases, grid, stopping, metric=_metric(metric), batch=batch, providers=providers, facts=facts)
+    if precision is not None and plan.metric_name in metrics.SHARES:
+        plan = replace(plan, stopping=replace(stopping, precision=precision / 100))
+    where = None if out is None else Path(out)
+    return Swept(points=tuple(sweeps.sweep(plan, engine=engine, out=where, progress=progress)), folder=where)
+
+
+def _preset(name: str, scope: str | None, large_fraction: float | None) -> Preset:
+    if name not in PRESETS:
+        raise OptionError(f"no preset is called {name!r}: choose from {', '.join(PRESETS)}")
+    preset = PRESETS[name]
+    return Preset(
+        scope=preset.scope if scope is None else scope,
+        large_fraction=preset.large_fraction if large_fraction is None else large_fraction,
+    )
+
+
+def _model_name(model: ModelLike, place: int) -> str:
+    return Path(model).stem if isinstance(model, str | os.PathLike) else f"model{place}"
+
+
+def _model_facts(models: Sequence[ModelLike]) -> dict[str, Any]:
+    paths = [model for model in models if isinstance(model, str | os.PathLike)]
+    names = [_model_name(model, place) for place, model in enumerate(models)]
+    return {"models": names, "models_sha256": [files.file_digest(path) for path in paths]}
+
+
+def _data_facts(data: Paths | Dataset) -> dict[str, Any]:
+    if isinstance(data, Dataset):
+        return {"data": None, "data_sha256": None}
+    return {"data": Path(data).name, "data_sha256": files.file_digest(data)}

@@ -15,22 +15,26 @@ import click
 
 from onnx_analog import strategies
 from onnx_analog.cli_channel import channel
+from onnx_analog.cli_sweep import sweep
 from onnx_analog.errors import ManifestError
 from onnx_analog.options import (
     CHANGES,
+    DATA,
     FILE,
     FORCE,
     JSON,
     OTHER_CHANNEL,
     OUT,
+    PREPROCESSING,
     PRUNE_SCOPE,
+    RUNNING,
     SEED,
     SELECTION,
     SPARSITY,
     modifiers_of,
     selection_of,
 )
-from onnx_analog.terminal import Finite, Floats, Fraction, Group, print_json, progress, show
+from onnx_analog.terminal import Finite, Fraction, Group, print_json, progress, show, watch
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -73,6 +77,7 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
     """
     from onnx_analog import demo as story_of
     from onnx_analog import files, report
+    from onnx_analog.sweeps import sweep as sweep_of
 
     if report.can_plot():
         report.check_plot(plot)
@@ -83,18 +88,18 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
         f"LeNet on {len(story.data):,} MNIST test images: {story.accuracy:.1%}; pruned by {story_of.SPARSITY:.0%}: "
         f"{story.accuracy_pruned:.1%}. Its weights now go to PCM cells, each read with noise.\n"
     )
-    plan = story_of.grid(trials=trials, seed=seed)
-    with progress("reading noisy cells", len(plan) * trials) as advance:
-        points = list(story_of.tell(story, plan, progress=advance))
-    for title in dict.fromkeys(report.preset_title(point) for point in points):
-        show(report.points_table([p for p in points if report.preset_title(p) == title], title))
+    plan = story_of.plan(story, story_of.grid(seed=seed), trials=trials)
+    with watch("reading noisy cells") as update:
+        points = list(sweep_of(plan, progress=update))
+    show(*report.points_tables(points))
     show(
         "What protecting it with --cells-small 1 --cells-large 20 takes:",
         *report.account_tables(story.protected.manifest),
     )
-    show(f"channel {plan.channel}: {plan.channel.source}")
+    (channel_,) = plan.grid.channels
+    show(f"channel {channel_}: {channel_.source}")
     if report.can_plot():
-        files.write_all({plot: report.plot_points(points, story.accuracy_pruned)}, force=force)
+        files.write_all({plot: report.plot_points(points)}, force=force)
         show(f"plot: {plot}")
     else:
         show(report.NO_PLOTS)
@@ -275,27 +280,20 @@ def readback(
 
 @main.command()
 @click.argument("protected", type=FILE)
-@click.option("--data", type=FILE, required=True, help="npz: an array per input (or x), and labels y if there are any.")
+@DATA
 @click.option("--trials", type=click.IntRange(0), default=25, help="Programmings and reads of the array.")
 @SEED
 @click.option("--reference", type=FILE, help="The original model, to tell what pruning cost.")
 @OTHER_CHANNEL
 @CHANGES
-@click.option("--mean", type=Floats(), default="0", help="Of uint8 images, on the scale of 0 to 1: m or r,g,b.")
-@click.option("--std", type=Floats(), default="1", help="Likewise.")
-@click.option("--preprocess", metavar="MODULE:FUNCTION", help="Makes each input's array what the model takes.")
-@click.option("--metric", metavar="MODULE:FUNCTION", help="f(outputs, labels=, clean=) -> number.  [default: top-1]")
-@click.option("--samples", type=click.IntRange(1), help="Only the first so many.  [default: all]")
-@click.option("--batch", type=click.IntRange(1), default=64, help="Samples a call.")
-@click.option("--providers", default="CPUExecutionProvider", help="Of onnxruntime, commas between them.")
+@PREPROCESSING
+@RUNNING
 @click.option(
     "--threads", type=click.IntRange(0, 1024), default=0, help="Within an operator; 0: as onnxruntime chooses."
 )
 @click.option("--at-least", type=Finite(), help="Exit 1 unless the interval's lower end (or the value) is this high.")
 @JSON
-def evaluate(
-    protected: Path, data: Path, trials: int, at_least: float | None, as_json: bool, providers: str, **choices: Any
-) -> None:
+def evaluate(protected: Path, data: Path, trials: int, at_least: float | None, as_json: bool, **choices: Any) -> None:
     """Say what is left of PROTECTED when it is read from noisy cells; a plain model is evaluated as it is.
 
     Example:
@@ -308,9 +306,7 @@ def evaluate(
     sys.path.insert(0, "")  # module:function may be in the current folder
     choices["modifiers"] = modifiers_of(choices)
     with progress("reading noisy cells", trials) as advance:
-        found = api.evaluate(
-            protected, data, trials=trials, providers=providers.split(","), progress=advance, **choices
-        )
+        found = api.evaluate(protected, data, trials=trials, progress=advance, **choices)
     if as_json:
         print_json(found.to_dict())
     else:
@@ -358,4 +354,5 @@ def manifest(protected: Path, check: Path | None, as_json: bool) -> None:
     return None
 
 
+main.add_command(sweep)
 main.add_command(channel)

@@ -6,16 +6,17 @@ examples/package_lenet.py packaged both; example/lenet-mnist.json says what it m
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from onnx_analog import api, channels, files
 from onnx_analog.data import Dataset, Preprocessing, load
-from onnx_analog.evaluation import Network, Progress
+from onnx_analog.grid import Grid
+from onnx_analog.network import Network
+from onnx_analog.stopping import Stopping
 from onnx_analog.strategies import PRESETS
-from onnx_analog.sweeps import Grid, Point, sweep
+from onnx_analog.sweeps import Case, Plan, prepare
 
 FOLDER = Path(__file__).parent / "example"
 MODEL = FOLDER / "lenet-mnist.onnx"
@@ -65,12 +66,11 @@ def _accuracy(model: files.ModelLike, data: Dataset) -> float:
     return found
 
 
-def grid(*, trials: int, seed: int) -> Grid:
+def grid(*, seed: int) -> Grid:
     """Return what the demo compares: the four strategies at 1, 3 and 10 cells, by default and as the paper has it."""
-    presets = tuple(PRESETS.values())
-    return Grid(presets=presets, channel=channels.resolve(channels.DEFAULT), trials=trials, seed=seed)
+    return Grid(presets=tuple(PRESETS.values()), channels=(channels.resolve(channels.DEFAULT),), seed=seed)
 
 
-def tell(story: Story, plan: Grid, *, progress: Progress = lambda: None) -> Iterator[Point]:
-    """Yield the points of the comparison as they are evaluated."""
-    yield from sweep(story.pruned.model, story.data, plan, progress=progress)
+def plan(story: Story, grid: Grid, *, trials: int) -> Plan:
+    """Return the sweep over `grid`."""
+    return prepare([Case(name="lenet", model=story.pruned.model, data=story.data)], grid, Stopping(trials=trials))

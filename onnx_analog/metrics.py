@@ -17,6 +17,8 @@ from onnx_analog.errors import DataError
 Outputs = Sequence[NDArray[Any]]
 Metric = Callable[..., float]
 
+SHARES = ("top1", "agreement")  # fractions, which are shown in %
+
 
 def top1(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) -> float:  # noqa: ARG001 - a metric's form
     """Return the fraction of samples whose largest output is that of their label; NaN is never right.

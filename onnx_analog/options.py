@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_analog import strategies
-from onnx_analog.terminal import Fraction, Seconds, several
+from onnx_analog.terminal import Floats, Fraction, Seconds, Words, several
 
 if TYPE_CHECKING:
     from onnx_analog.channels.modifiers import Modifiers
@@ -41,6 +41,24 @@ CHANGES = several(
     click.option("--read-after", type=Seconds(), help="Time between programming and read, as 20s, 1h or 1d."),
     click.option("--write-bits", type=click.IntRange(0, 16), help="Precision of what is written; 0: no limit."),
     click.option("--read-bits", type=click.IntRange(0, 16), help="Precision of each read of a cell; 0: no limit."),
+)
+DATA = click.option(
+    "--data", type=FILE, required=True, help="npz: an array per input (or x), and labels y if there are any."
+)
+PREPROCESSING = several(
+    click.option("--mean", type=Floats(), default="0", help="Of uint8 images, on the scale of 0 to 1: m or r,g,b."),
+    click.option("--std", type=Floats(), default="1", help="Likewise."),
+    click.option("--preprocess", metavar="MODULE:FUNCTION", help="Makes each input's array what the model takes."),
+)
+RUNNING = several(
+    click.option(
+        "--metric", metavar="MODULE:FUNCTION", help="f(outputs, labels=, clean=) -> number.  [default: top-1]"
+    ),
+    click.option("--samples", type=click.IntRange(1), help="Only the first so many.  [default: all]"),
+    click.option("--batch", type=click.IntRange(1), default=64, help="Samples a call."),
+    click.option(
+        "--providers", type=Words(), default="CPUExecutionProvider", help="Of onnxruntime, commas between them."
+    ),
 )
 OTHER_CHANNEL = click.option("--channel", help="Replaces the stored channel, if its span covers the stored one's.")
 

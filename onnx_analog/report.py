@@ -21,9 +21,10 @@ from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.errors import OutputError
 from onnx_analog.evaluation import Evaluation
 from onnx_analog.manifest import Manifest
+from onnx_analog.metrics import SHARES
 from onnx_analog.randomness import stream
 from onnx_analog.strategies import PRESETS, STRATEGIES
-from onnx_analog.sweeps import Point
+from onnx_analog.sweeps import Point, paired
 
 NO_PLOTS = "no plot: matplotlib is not installed (pip install 'onnx-analog[report]')"
 _DRAWN = 5000  # measured pairs at most
@@ -149,33 +150,80 @@ def evaluation_table(found: Evaluation) -> Table:
     return made
 
 
-def points_table(points: Sequence[Point], title: str) -> Table:
-    """Return strategies × cells of one preset: mean, 95 % interval and cost."""
+def points_tables(points: Sequence[Point]) -> Iterator[Table]:
+    """Yield strategies × cells for each model, channel and preset: mean, 95 % interval and cost."""
+    for title, here in _panels(points).items():
+        yield _points_table(here, title)
+
+
+def _points_table(points: Sequence[Point], title: str) -> Table:
     cells = sorted({point.cells for point in points})
     headings = [f"{count} cell{'s' * (count > 1)}" for count in cells]
     made = table("strategy", "row of the paper", *headings, title=title, left=2)
+    front = pareto(points)
     for strategy in dict.fromkeys(point.strategy for point in points):
         found = {point.cells: point for point in points if point.strategy == strategy}
         made.add_row(
             strategy,
             STRATEGIES[strategy].row,
-            *(cell_text(found[count]) if count in found else "" for count in cells),
+            *(("◆ " if found[c] in front else "") + cell_text(found[c]) if c in found else "" for c in cells),
         )
-    made.caption = f"{_unit(points)}, ± half of its 95 % interval [all-in cells per original weight]"
+    made.caption = (
+        f"{_unit(points)}, ± half of its 95 % interval [all-in cells per original weight]; "
+        "◆: nothing cheaper is as good"
+    )
     return made
+
+
+def differences_table(points: Sequence[Point]) -> Table | None:
+    """Return what each strategy is above the first, at the same cells and under the same noise; None if there is one.
+
+    The interval is Student's t over differences of trials of one number.
+    """
+    first = points[0].strategy
+    if all(point.strategy == first for point in points):
+        return None
+    made = table("", "strategy", "cells", f"above {first}", "95 % interval", left=2)
+    for title, here in _panels(points).items():
+        base = {point.cells: point for point in here if point.strategy == first}
+        for point in here:
+            if point.strategy != first:
+                mean, ends = paired(point, base[point.cells])
+                factor = _factor(point)
+                between = "" if ends is None else f"{factor * ends[0]:+.2f} to {factor * ends[1]:+.2f}"
+                made.add_row(title, point.strategy, str(point.cells), f"{factor * mean:+.2f}", between)
+    made.caption = f"{_unit(points)}; paired: trials of one number share their noise"
+    return made
+
+
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other is at least as good as, on average, and cheaper, or better and no dearer."""
+
+    def beaten(one: Point) -> bool:
+        return any(
+            other.cost <= one.cost and _mean_of(other) >= _mean_of(one)
+            and (other.cost < one.cost or _mean_of(other) > _mean_of(one))
+            for other in points
+        )  # fmt: skip
+
+    return [point for point in points if not math.isnan(_mean_of(point)) and not beaten(point)]
+
+
+def _mean_of(point: Point) -> float:
+    return math.nan if point.evaluation.mean is None else point.evaluation.mean
 
 
 def cell_text(point: Point) -> str:
     """Return the mean (a share in %), half of its interval, and what it costs."""
     found, factor = point.evaluation, _factor(point)
-    half = "" if found.ci95 is None or found.mean is None else f" ± {factor * (found.ci95[1] - found.mean):.2f}"
+    half = "" if point.ci95 is None else f" ± {factor * (point.ci95[1] - point.ci95[0]) / 2:.2f}"
     mean = "no trial" if found.mean is None else f"{factor * found.mean:.2f}"
-    return f"{mean}{half} [{point.totals.ratios()['all_in_cells_per_original_weight']:.2f}]"
+    return f"{mean}{half} [{point.cost:.2f}]"
 
 
 def _factor(point: Point) -> float:
     """Return what a metric is multiplied by to be shown: shares are shown in %."""
-    return 100.0 if point.evaluation.metric in ("top1", "agreement") else 1.0
+    return 100.0 if point.evaluation.metric in SHARES else 1.0
 
 
 def _unit(points: Sequence[Point]) -> str:
@@ -184,11 +232,26 @@ def _unit(points: Sequence[Point]) -> str:
     return names.get(metric, metric)
 
 
+def _panels(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """Return the points that one table or plot shows together: of one model, channel and preset."""
+    names = [
+        lambda point: point.model,
+        lambda point: f"channel {point.setting.channel}",
+        preset_title,
+    ]  # fmt: skip
+    told = [name for name in names[:2] if len({name(point) for point in points}) > 1] + names[2:]
+    found: dict[str, list[Point]] = {}
+    for point in points:
+        found.setdefault(", ".join(name(point) for name in told), []).append(point)
+    return found
+
+
 def preset_title(point: Point) -> str:
     """Return what a table of points of one preset is called."""
-    name = next((name for name, preset in PRESETS.items() if preset == point.preset), "")
+    preset = point.setting.preset
+    name = next((name for name, known in PRESETS.items() if known == preset), "")
     label = {"isik2020": " (as in the paper)", "": ""}.get(name, f" ({name})")
-    return f"scope {point.preset.scope}, {point.preset.large_fraction:.2%} large{label}"
+    return f"scope {preset.scope}, {preset.large_fraction:.2%} large{label}"
 
 
 def channel_list_table(rows: Sequence[tuple[str, str]]) -> Table:
@@ -315,18 +378,24 @@ def check_plot(path: Path) -> None:
         raise OutputError(f"no plot can be drawn into a file of kind {kind!r}: choose from {', '.join(sorted(kinds))}")
 
 
-def plot_points(points: Sequence[Point], clean: float) -> Callable[[Path], None]:
-    """Return a writer of the plot: accuracy against what it costs, one panel for each preset."""
-    titles = list(dict.fromkeys(preset_title(point) for point in points))
-    figure, axes = _figure(len(titles))
+def plot_points(points: Sequence[Point]) -> Callable[[Path], None]:
+    """Return a writer of the plot: the metric against what it costs, a panel for each model, channel and preset.
+
+    Bars are 95 % intervals; rings mark the Pareto front.
+    """
+    panels = _panels(points)
+    figure, axes = _figure(len(panels))
     from matplotlib.ticker import LogLocator
 
-    for axis, title in zip(axes, titles, strict=True):
-        here = [point for point in points if preset_title(point) == title]
+    for axis, (title, here) in zip(axes, panels.items(), strict=True):
         for strategy in dict.fromkeys(point.strategy for point in here):
             _curve(axis, [point for point in here if point.strategy == strategy])
-        factor = _factor(here[0])
-        axis.axhline(factor * clean, color="black", linewidth=0.8, linestyle=":", label="without noise")
+        factor, clean, front = _factor(here[0]), here[0].evaluation.clean, pareto(here)
+        if clean is not None:
+            axis.axhline(factor * clean, color="black", linewidth=0.8, linestyle=":", label="without noise")
+        means = [factor * _mean_of(p) for p in front]
+        ring = {"s": 110, "facecolors": "none", "edgecolors": "black", "linewidths": 0.8, "zorder": 3}
+        axis.scatter([p.cost for p in front], means, label="Pareto front", **ring)
         axis.set(title=title, xscale="log", xlabel="all-in cells per original weight", ylabel=_unit(here))
         if factor == 100:
             low, high = axis.get_ylim()
@@ -340,14 +409,13 @@ def plot_points(points: Sequence[Point], clean: float) -> Callable[[Path], None]
 
 
 def _curve(axis: Any, points: Sequence[Point]) -> None:
-    cost = [point.totals.ratios()["all_in_cells_per_original_weight"] for point in points]
-    mean = [_factor(p) * (math.nan if p.evaluation.mean is None else p.evaluation.mean) for p in points]
-    intervals = [point.evaluation.ci95 for point in points]
-    half = [
-        0 if ends is None else _factor(p) * (ends[1] - ends[0]) / 2 for p, ends in zip(points, intervals, strict=True)
-    ]
-    strategy = points[0].strategy
-    axis.errorbar(cost, mean, yerr=half, marker="o", capsize=3, color=_COLOURS[strategy], label=strategy)
+    factor, ordered = _factor(points[0]), sorted(points, key=lambda point: point.cost)
+    half = [0 if p.ci95 is None else factor * (p.ci95[1] - p.ci95[0]) / 2 for p in ordered]
+    means = [factor * _mean_of(point) for point in ordered]
+    strategy = ordered[0].strategy
+    axis.errorbar(
+        [p.cost for p in ordered], means, yerr=half, marker="o", capsize=3, color=_COLOURS[strategy], label=strategy
+    )
 
 
 def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Callable[[Path], None]:

@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
     NumberType = click.ParamType[float]
     NumbersType = click.ParamType[tuple[float, ...]]
+    WordsType = click.ParamType[tuple[str, ...]]
+    IntegersType = click.ParamType[tuple[int, ...]]
 else:  # before click 8.4 it takes no type
-    NumberType = NumbersType = click.ParamType
+    NumberType = NumbersType = WordsType = IntegersType = click.ParamType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -108,15 +111,24 @@ def print_json(body: Any) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on stderr where it is a terminal."""
+def watch(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr where it is a terminal; what is yielded takes how much is done, and of how much."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = _console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on stderr where it is a terminal."""
+    done = count(1)
+    with watch(what) as update:
+        update(0, total)
+        yield lambda: update(next(done), total)
 
 
 def several(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -150,24 +162,59 @@ class Floats(NumbersType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
         """Return the numbers, or fail as click does."""
-        if isinstance(value, tuple):
-            return value
+        parts = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int | float) else value
         try:
-            return tuple(float(part) for part in str(value).split(","))
+            return tuple(float(part) for part in parts)
         except ValueError:
             self.fail(f"{value!r} is not a list of numbers with commas between them", param, ctx)
 
 
+class Words(WordsType):
+    """Words with commas between them; one that has options keeps its own commas, as gaussian:sigma=0.1,low=0."""
+
+    name = "words"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the words, or fail as click does."""
+        parts = [part.strip() for part in (value.split(",") if isinstance(value, str) else map(str, value))]
+        found: list[str] = []
+        for part in parts:
+            if not part:
+                self.fail(f"{value!r} has a place without a word", param, ctx)
+            if found and "=" in part and ":" in found[-1] and ":" not in part:
+                found[-1] += f",{part}"
+            else:
+                found.append(part)
+        return tuple(found)
+
+
+class Integers(IntegersType):
+    """Whole numbers from 1 with commas between them, as 1,3,10."""
+
+    name = "integers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the numbers, or fail as click does."""
+        parts = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else value
+        least_one: click.ParamType[Any] = click.IntRange(1)
+        return tuple(least_one.convert(part, param, ctx) for part in parts)
+
+
 class Finite(NumberType):
-    """A number that is not NaN or infinite."""
+    """A number that is not NaN or infinite, and above `above` if that is given."""
 
     name = "number"
+
+    def __init__(self, *, above: float = -math.inf) -> None:
+        self._above = above
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number, or fail as click does."""
         number = click.FLOAT.convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number", param, ctx)
+        if not number > self._above:
+            self.fail(f"{value!r} is not above {self._above:g}", param, ctx)
         return float(number)
 
 

@@ -35,7 +35,7 @@ from onnx_analog.manifest import read as read_manifest
 from onnx_analog.stored import is_protected, stored_tensors
 from onnx_analog.strategies import PRESETS, STRATEGIES
 from onnx_analog.tensors import Selection, find
-from onnx_analog.terminal import Finite, Floats, Fraction, Seconds
+from onnx_analog.terminal import Finite, Floats, Fraction, Integers, Seconds
 from tests.models import proto, run, same_bits, serialized
 
 SCHEMA = json.loads((packaged("onnx_analog") / "manifest.schema.json").read_text(encoding="utf-8"))
@@ -311,7 +311,7 @@ def test_every_option_says_what_it_is_for(name, flag):
 # What these ask for is not asked for without them; all others say what they are by default.
 NOT_BY_DEFAULT = {
     "--threshold", "--residuals", "--cells-on", "--read-after", "--write-bits", "--read-bits", "--reference",
-    "--preprocess", "--at-least", "--check", "--plot", "--log", "--group",
+    "--preprocess", "--at-least", "--check", "--plot", "--log", "--group", "--precision", "--config", "--save-config",
 }  # fmt: skip
 
 
@@ -376,8 +376,8 @@ def brief_demo(monkeypatch):
     """Make the demo one point, of one trial, on a few images."""
     grid, images = demo.grid, demo.images
 
-    def brief(*, trials: int, seed: int) -> Any:
-        return replace(grid(trials=1, seed=seed), strategies=("redundancy",), cells=(1,), presets=(PRESETS["default"],))
+    def brief(*, seed: int) -> Any:
+        return replace(grid(seed=seed), strategies=("redundancy",), cells=(1,), presets=(PRESETS["default"],))
 
     monkeypatch.setattr(demo, "grid", brief)
     monkeypatch.setattr(demo, "images", lambda network: images(network).head(20))
@@ -810,7 +810,7 @@ def test_how_it_is_run_changes_no_accuracy(cli, line):
     [
         ("--batch 7", "batch", 7),
         ("--threads 3", "threads", 3),
-        ("--providers A,B", "providers", ["A", "B"]),
+        ("--providers A,B", "providers", ("A", "B")),
         ("--mean 0.1,0.2,0.3", "mean", (0.1, 0.2, 0.3)),
         ("--std 2", "std", (2.0,)),
     ],
@@ -1029,7 +1029,7 @@ def test_the_demo_tells_the_whole_story(cli, tmp_path, monkeypatch):
     assert text.count("accuracy in %") == len(PRESETS)
     for strategy in STRATEGIES:
         # accuracy and cost at 1, 3 and 10 cells, by either preset
-        rows = re.findall(rf"^  {strategy} .*?((?: +\d+\.\d\d \[\d+\.\d\d\]){{3}}) *$", text, re.MULTILINE)
+        rows = re.findall(rf"^  {strategy} .*?((?: +(?:◆ )?\d+\.\d\d \[\d+\.\d\d\]){{3}}) *$", text, re.MULTILINE)
         assert len(rows) == len(PRESETS)
     for said in ("what it costs", "float32, pruned", "channel pcm: Zarcone", "plot: story.png"):
         assert said in text
@@ -1046,11 +1046,11 @@ def test_the_demo_without_matplotlib_says_how_to_get_its_plot(cli, tmp_path, mon
 def test_options_of_the_demo_reach_its_grid(cli, monkeypatch):
     taken: dict[str, Any] = {}
 
-    def grid(**options: Any) -> Any:
-        taken.update(options)
+    def plan(story: Any, grid: Any, *, trials: int) -> Any:
+        taken.update(seed=grid.seed, trials=trials)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "grid", grid)
+    monkeypatch.setattr(demo, "plan", plan)
     assert cli("demo --trials 3 --seed 4").exit_code == 1
     assert taken == {"trials": 3, "seed": 4}
 
@@ -1093,6 +1093,24 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "--at-least": (["-1e9", "0", "1e9"], ["high", "nan"]),
         **CHANGES,
     },
+    "sweep": {
+        "--cells": (["1", "1,30"], ["0", "1.5", "one", "1,,2"]),
+        "--large-factor": COUNT,
+        "--large-fraction": (["0", "1"], ["-0.001", "1.001"]),
+        "--sparsity": SHARE,
+        "--min-size": COUNT,
+        "--trials": NATURAL,
+        "--precision": (["1e-9", "50"], ["0", "-1", "nan", "inf"]),
+        "--max-trials": (["2"], ["1", "2.5"]),
+        "--seed": NATURAL,
+        "--mean": NUMBERS,
+        "--std": NUMBERS,
+        "--samples": COUNT,
+        "--batch": COUNT,
+        "--workers": COUNT,
+        "--threads": (["1", "1024"], ["0", "1025"]),
+        **CHANGES,
+    },
     "channel show": CHANGES,
     "channel fit": {"--neighbours": COUNT},
 }
@@ -1103,10 +1121,11 @@ FULL = {
     "protect": "model.onnx",
     "readback": "model.protected.onnx",
     "evaluate": "model.protected.onnx --data test.npz",
+    "sweep": "model.onnx --data test.npz --out results",
     "channel show": "pcm",
     "channel fit": "pairs.csv --input volts --output ohms",
 }
-NUMERIC = (click.types.IntParamType, click.types.FloatParamType, Finite, Fraction, Floats, Seconds)
+NUMERIC = (click.types.IntParamType, click.types.FloatParamType, Finite, Fraction, Floats, Integers, Seconds)
 TAKEN = [(name, flag, value) for name, rows in RANGES.items() for flag, (taken, _) in rows.items() for value in taken]
 OUTSIDE = [(name, flag, value) for name, rows in RANGES.items() for flag, (_, out) in rows.items() for value in out]
 

@@ -8,9 +8,10 @@ import pytest
 
 import onnx_analog as oa
 from onnx_analog import channels, demo
-from onnx_analog.evaluation import Network
 from onnx_analog.files import load as load_model
+from onnx_analog.network import Network
 from onnx_analog.strategies import PRESETS, STRATEGIES
+from onnx_analog.sweeps import sweep
 from tests.models import same_bits, serialized
 
 ON_ALL = "test_accuracy"
@@ -135,27 +136,27 @@ def test_the_packaged_model_is_not_changed():
 
 
 def test_the_demo_compares_all_strategies_in_both_presets():
-    plan = demo.grid(trials=4, seed=9)
-    assert plan.strategies == tuple(STRATEGIES)
-    assert plan.presets == tuple(PRESETS.values())
-    assert plan.cells == (1, 3, 10)
-    assert (plan.trials, plan.seed, plan.channel) == (4, 9, channels.resolve("pcm"))
+    grid = demo.grid(seed=9)
+    assert grid.strategies == tuple(STRATEGIES)
+    assert grid.presets == tuple(PRESETS.values())
+    assert grid.cells == (1, 3, 10)
+    assert (grid.seed, grid.channels) == (9, (channels.resolve("pcm"),))
 
 
 def test_the_demo_tells_what_evaluating_the_pruned_network_finds():
     data = story().data.head(100)
     told = demo.Story(**{**vars(story()), "data": data})
-    plan = replace(demo.grid(trials=1, seed=2), cells=(3,))
-    called = []
-    points = list(demo.tell(told, plan, progress=lambda: called.append(1)))
-    assert len(points) == len(plan) == len(called) == 8
+    grid = replace(demo.grid(seed=2), cells=(3,))
+    points = list(sweep(demo.plan(told, grid, trials=1)))
+    assert len(points) == len(grid) == 8
     for point in (points[0], points[3], points[7]):
         large = 20 * point.cells
-        choices = {"scope": point.preset.scope, "large_fraction": point.preset.large_fraction}
+        preset = point.setting.preset
+        choices = {"scope": preset.scope, "large_fraction": preset.large_fraction}
         stored = oa.protect(
             story().pruned.model, strategy=point.strategy, cells_small=point.cells, cells_large=large, **choices
         )
-        assert point.evaluation == oa.evaluate(stored.model, data, trials=1, seed=2)
+        assert point.evaluation.values == oa.evaluate(stored.model, data, trials=1, seed=2).values
 
 
 def test_the_packaged_files_are_evaluated_as_any_others():

@@ -41,7 +41,7 @@ def meanings(text: str) -> dict[str, str]:
 
 def test_the_drawn_tree_is_the_real_one():
     assert drawn(str(errors.__doc__)) == real()
-    assert len(real()) == 9
+    assert len(real()) == 10
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_who_does_not_know_this_package_can_catch_them_too(kind, builtin):
 
 def test_an_error_that_is_only_ours_is_no_other():
     ours = {kind.__name__ for kind in CLASSES if not issubclass(kind, ValueError | OSError)}
-    assert ours == {"AnalogError", "ModelError", "NothingToStore", "ChannelError", "DataError"}
+    assert ours == {"AnalogError", "ModelError", "NothingToStore", "ChannelError", "DataError", "EngineError"}
 
 
 @pytest.mark.parametrize("kind", CLASSES)

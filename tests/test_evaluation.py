@@ -15,7 +15,8 @@ from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.data import Dataset
 from onnx_analog.errors import ChannelError, DataError, ModelError, OptionError
-from onnx_analog.evaluation import Decoder, Evaluation, Network, interval
+from onnx_analog.evaluation import Decoder, Evaluation, interval
+from onnx_analog.network import Network
 from onnx_analog.stored import Protection, stored_tensors
 from onnx_analog.strategies import STRATEGIES
 from onnx_analog.tensors import find

@@ -18,6 +18,7 @@ PUBLIC = [
     "prune",
     "readback",
     "readbacks",
+    "sweep",
 ]
 PASSES = ["DecodePass", "ManifestPass", "ProtectPass", "PrunePass", "ReadbackPass"]
 DATA = {"PRESETS", "STRATEGIES"}

@@ -16,7 +16,7 @@ from onnx_analog import demo, files
 from onnx_analog.api import Protected
 from onnx_analog.data import Dataset, Preprocessing, load
 from onnx_analog.errors import ManifestError
-from onnx_analog.evaluation import Network
+from onnx_analog.network import Network
 from onnx_analog.stored import stored_tensors
 from onnx_analog.tensors import find
 from tests.conftest import ROOT

@@ -22,9 +22,11 @@ from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.evaluation import Evaluation
+from onnx_analog.grid import Setting
 from onnx_analog.manifest import Totals
 from onnx_analog.strategies import PRESETS, STRATEGIES, Preset
 from onnx_analog.sweeps import Point
+from onnx_analog.tensors import Selection
 from tests.models import QUIET, made, model
 
 DEFAULT, PAPER = PRESETS.values()
@@ -53,7 +55,7 @@ def columns(shown: str, heading: str, row: str) -> str:
     return re.split(r"\s{2,}", line[:end])[-1] if line[:end].rstrip() == line[:end] else ""
 
 
-def point(strategy="sign", cells=1, preset=DEFAULT, values=(0.5, 0.7), analog=1000) -> Point:
+def point(strategy="sign", cells=1, preset=DEFAULT, values=(0.5, 0.7), analog=1000, model="net", clean=0.75) -> Point:
     totals = Totals(
         original_weights=1000,
         stored_weights=800,
@@ -63,8 +65,17 @@ def point(strategy="sign", cells=1, preset=DEFAULT, values=(0.5, 0.7), analog=10
         mask_bitmap_bits=1000,
         codebook_cells=10,
     )
-    evaluation = Evaluation(metric="top1", samples=50, clean=0.9, values=values)
-    return Point(preset=preset, strategy=strategy, cells=cells, totals=totals, evaluation=evaluation)
+    evaluation = Evaluation(metric="top1", samples=50, clean=clean, values=values)
+    setting = Setting(
+        model=0,
+        channel=QUIET,
+        preset=preset,
+        strategy=strategy,
+        cells=cells,
+        large_factor=20,
+        selection=Selection(),
+    )
+    return Point(model=model, setting=setting, totals=totals, evaluation=evaluation, ci95=evaluation.ci95)
 
 
 # ------------------------------------------------------------------------------------------ what a cell says
@@ -101,20 +112,23 @@ def test_a_preset_of_one_s_own_has_no_name():
 
 def test_points_stand_by_strategy_and_cells():
     points = [point(name, c, values=(0.1 * c + place / 100,)) for place, name in enumerate(STRATEGIES) for c in (3, 1)]
-    shown = text(report.points_table(points, "a title"))
-    assert "a title" in shown
+    (table,) = report.points_tables(points)
+    shown = text(table)
+    assert "scope tensor, 5.00% large (default)" in shown
     assert shown.index("1 cell ") < shown.index("3 cells")
     for place, name in enumerate(STRATEGIES):
         row, *found = cells(shown, name)
         assert row == STRATEGIES[name].row
-        assert found == [f"{10 + place}.00 [1.25]", f"{30 + place}.00 [3.25]"]
+        best = "◆ " * (name == "redundancy")  # all cost the same
+        assert found == [f"{best}{10 + place}.00 [1.25]", f"{best}{30 + place}.00 [3.25]"]
 
 
 def test_a_point_that_is_missing_leaves_its_place_empty():
     points = [point("raw", 1, values=(0.1,)), point("raw", 3, values=(0.2,)), point("sign", 3, values=(0.3,))]
-    shown = text(report.points_table(points, ""))
+    (table,) = report.points_tables(points)
+    shown = text(table)
     assert columns(shown, "3 cells", "raw") == "20.00 [3.25]"
-    assert columns(shown, "3 cells", "sign") == "30.00 [3.25]"
+    assert columns(shown, "3 cells", "sign") == "◆ 30.00 [3.25]"
     assert columns(shown, "1 cell", "sign") != "30.00 [3.25]"
 
 
@@ -316,14 +330,14 @@ POINTS = [
 @pytest.mark.parametrize("name", ["plot.png", "plot"])
 def test_points_are_drawn_as_png(points, panels, name, tmp_path):
     path = tmp_path / name
-    report.plot_points(points, 0.9)(path)
+    report.plot_points(points)(path)
     assert size_of(path) == (round(4.8 * DPI) * panels, round(4.2 * DPI))
     assert pyplot.get_fignums() == []
 
 
 def test_points_are_drawn_as_svg(tmp_path):
     path = tmp_path / "plot.svg"
-    report.plot_points(POINTS, 0.9)(path)
+    report.plot_points(POINTS)(path)
     assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert len(path.read_text()) < 500_000
 
@@ -339,7 +353,7 @@ def curves(axis: Any) -> dict[str, tuple[list[float], list[float], list[float]]]
 
 
 def test_the_plot_shows_accuracy_against_what_it_costs():
-    report.plot_points(POINTS, 0.75)
+    report.plot_points(POINTS)
     axes = pyplot.gcf().axes
     assert [axis.get_title() for axis in axes] == [report.preset_title(POINTS[0]), report.preset_title(POINTS[-1])]
     for axis in axes:
@@ -357,14 +371,14 @@ def test_the_plot_shows_accuracy_against_what_it_costs():
 
 
 def test_one_trial_has_no_error_bar():
-    report.plot_points([point(values=(0.5,))], 0.75)
+    report.plot_points([point(values=(0.5,))])
     (found,) = curves(pyplot.gcf().axes[0]).values()
     assert found == ([1.25], [50.0], [0.0])
 
 
 def test_nothing_is_drawn_of_a_strategy_without_points():
     points = [point("raw", 1, DEFAULT), point("raw", 1, PAPER), point("sign", 1, PAPER)]
-    report.plot_points(points, 0.75)
+    report.plot_points(points)
     default, paper = pyplot.gcf().axes
     assert list(curves(default)) == ["raw"]
     assert list(curves(paper)) == ["raw", "sign"]

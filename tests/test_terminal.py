@@ -78,6 +78,7 @@ CODES = {
     "ChannelError": 1,
     "LevelError": 1,
     "DataError": 1,
+    "EngineError": 1,
     "ManifestError": 1,
     "OutputError": 1,
 }

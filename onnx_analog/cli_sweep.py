@@ -1,0 +1,172 @@
+"""The command `sweep`: a grid from flags or a TOML file, trials anywhere, results in a folder."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onnx_analog import strategies
+from onnx_analog.options import (
+    CHANGES,
+    DATA,
+    FILE,
+    JSON,
+    OUT,
+    PREPROCESSING,
+    PRUNE_SCOPE,
+    RUNNING,
+    SEED,
+    SELECTION,
+    SPARSITY,
+    modifiers_of,
+    selection_of,
+)
+from onnx_analog.terminal import Command, Finite, Fraction, Integers, Words, print_json, show, watch
+
+if TYPE_CHECKING:
+    from onnx_analog.sweeps import Point
+
+CONFIG, PLOT = "sweep.toml", "points.png"  # in the folder of the results
+ENGINES = ("local", "serial", "dask", "ray")  # as in onnx_analog.engines, which imports much
+_NOT_SAVED = ("config", "save_config", "as_json", "debug")
+
+
+def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Let the file's entries be the defaults of all options."""
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            found = tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise click.BadParameter(f"{path} is no TOML file: {error}", ctx=ctx, param=param) from error
+    known = {one.name for one in ctx.command.params if one.name} - set(_NOT_SAVED)
+    entries = {name.replace("-", "_"): value for name, value in found.items()}
+    unknown = sorted(set(entries) - known)
+    if unknown:
+        raise click.BadParameter(
+            f"{path} has an entry {unknown[0]!r}, which is no option of sweep: there are {', '.join(sorted(known))}",
+            ctx=ctx, param=param,
+        )  # fmt: skip
+    ctx.default_map = {**(ctx.default_map or {}), **entries}
+    return path
+
+
+@click.command(cls=Command, context_settings={"show_default": True})
+@click.argument("models", metavar="MODELS...", type=FILE, nargs=-1, required=True)
+@DATA
+@click.option("--strategy", type=Words(), default=",".join(strategies.STRATEGIES), help="Commas between them.")
+@click.option("--cells", type=Integers(), default="1,2,3,5,10,20,30", help="Of a weight; of a small one in redundancy.")
+@click.option(
+    "--large-factor", type=click.IntRange(1), default=strategies.LARGE_FACTOR, help="Cells of a large one over those."
+)
+@click.option("--scope", type=click.Choice(strategies.SCOPES), help="Who shares α and β.  [default: tensor]")
+@click.option("--large-fraction", type=Fraction(), help="Share of stored weights that are large.  [default: 0.05]")
+@click.option("--preset", type=Words(), default="default", help="Scope and fraction, as in the paper: isik2020.")
+@click.option(
+    "--channel",
+    type=Words(),
+    multiple=True,
+    default=("pcm",),
+    show_default=False,
+    help="What the cells do: names, name:key=value,..., or JSON files; commas between them, or repeat. If none: pcm.",
+)
+@CHANGES
+@SELECTION
+@SPARSITY
+@PRUNE_SCOPE
+@click.option("--trials", type=click.IntRange(0), default=25, help="Of each point; with --precision, the first.")
+@click.option(
+    "--precision",
+    type=Finite(above=0),
+    help="Add trials until the 95 % interval is no wider, in points (%) or the metric's unit.",
+)
+@click.option("--max-trials", type=click.IntRange(2), default=1000, help="With --precision, no more than these.")
+@SEED
+@PREPROCESSING
+@RUNNING
+@click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where trials are computed.")
+@click.option("--workers", type=click.IntRange(1), help="Processes of the engine local.  [default: as many as cores]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Of each worker.  [default: what cores there are for it]")
+@click.option("--scheduler", metavar="ADDRESS", help="Of the engine dask: tcp://host:8786.  [default: one here]")
+@click.option("--address", help="Of the engine ray: auto or ray://host:10001.  [default: one here]")
+@click.option("-o", "--out", type=OUT, required=True, help="Folder for the results; one that is there is gone on with.")
+@click.option(
+    "--config",
+    type=FILE,
+    is_eager=True,
+    expose_value=False,
+    callback=_configure,
+    help="TOML file of these options; flags win.",
+)
+@click.option("--save-config", type=OUT, help="Write these options to a TOML file, too.")
+@JSON
+@click.pass_context
+def sweep(ctx: click.Context, /, out: Path, save_config: Path | None, as_json: bool, **choices: Any) -> None:
+    """Compare strategies × cells × channels × MODELS in many trials, and write every trial to a folder.
+
+    A sweep that was killed goes on when the same command is given again: what ended is not computed again, and the
+    numbers are those of a sweep that was never stopped. They do not depend on the engine or its workers.
+
+    Example:
+
+    \b
+        onnx-analog sweep model.onnx --data test.npz --cells 1,3,10 --trials 25 --out results
+    """
+    from onnx_analog import api, engines, files, report
+
+    sys.path.insert(0, "")  # module:function may be in the current folder
+    text = _toml(ctx)
+    engine = engines.build(
+        choices.pop("engine"), **{name: choices.pop(name) for name in ("workers", "threads", "scheduler", "address")}
+    )
+    choices["modifiers"] = modifiers_of(choices)
+    choices["selection"] = selection_of(*(choices.pop(name) for name in ("include", "exclude", "min_size")))
+    choices["strategies"], choices["presets"] = choices.pop("strategy"), choices.pop("preset")
+    choices["channel"] = [spec for specs in choices.pop("channel") for spec in specs]
+    if save_config is not None:
+        files.write_all({save_config: files.write_text(text)}, force=True)
+    with watch("trials") as update:
+        found = api.sweep(choices.pop("models"), engine=engine, out=out, progress=update, **choices)
+    writers = {out / CONFIG: files.write_text(text)}
+    if report.can_plot() and choices["trials"]:
+        writers[out / PLOT] = report.plot_points(found.points)
+    files.write_all(writers, force=True)
+    if as_json:
+        print_json({"points": [point.to_dict() for point in found.points]})
+    else:
+        _tell(found.points, out)
+
+
+def _toml(ctx: click.Context) -> str:
+    """Return all options as TOML, ready for --config."""
+    import tomli_w
+
+    values = {name: value for name, value in ctx.params.items() if name not in _NOT_SAVED and value is not None}
+    plain = {name: _plain(value) for name, value in values.items()}
+    plain["channel"] = [spec for specs in plain["channel"] for spec in specs]
+    return tomli_w.dumps(plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
+
+
+def _tell(points: Sequence[Point], out: Path) -> None:
+    from onnx_analog import report, results
+
+    show(*report.points_tables(points))
+    differences = report.differences_table(points)
+    if differences is not None:
+        show(differences)
+    for there, text in ((report.can_plot(), report.NO_PLOTS), (results.can_parquet(), results.NO_PARQUET)):
+        if not there:
+            show(text)
+    show(f"every trial, its point and its plot: {out}")

@@ -1,0 +1,141 @@
+"""On this machine: one process, or many by loky."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
+from pathlib import Path
+
+from loky import ProcessPoolExecutor, cpu_count
+from loky.process_executor import BrokenProcessPool
+
+from onnx_analog import work as works
+from onnx_analog.engines.base import DEATHS, Engine, lost
+from onnx_analog.errors import OptionError, whole
+from onnx_analog.work import Outcome, Task, Work
+
+_IDLE_S = 60  # a worker whose driver was killed ends after so long
+
+
+class SerialEngine(Engine):
+    """In this process, one task after another."""
+
+    def __init__(self, *, threads: int | None = None) -> None:
+        self._threads = _least_one("threads", threads)
+        self._queue: deque[Task] = deque()
+
+    def plan(self, tasks: int) -> int:  # noqa: ARG002 - see the base class
+        """Return all cores."""
+        return self._threads or cpu_count()
+
+    def start(self, work: Work) -> None:
+        """Keep `work`."""
+        self._worker = works.Worker(work)
+
+    @property
+    def slots(self) -> int:
+        """One."""
+        return 1
+
+    def submit(self, task: Task) -> None:
+        """Put a task in the queue."""
+        self._queue.append(task)
+
+    def next(self) -> Outcome:
+        """Do the task that has waited longest."""
+        return self._worker.do(self._queue.popleft())
+
+    def stop(self) -> None:
+        """Forget what was not done."""
+        self._queue.clear()
+
+
+class LocalEngine(Engine):
+    """Processes of this machine; models and data lie in one file that all of them map into memory.
+
+    Without `workers` there are as many as cores or tasks, whichever are fewer; without `threads`, they share the cores.
+    A worker that dies is replaced, and what it did is done again.
+    """
+
+    def __init__(self, *, workers: int | None = None, threads: int | None = None) -> None:
+        self._workers, self._threads = _least_one("workers", workers), _least_one("threads", threads)
+        self._pending: dict[Future[Outcome], Task] = {}
+        self._executor: ProcessPoolExecutor | None = None
+        self._scratch: Path | None = None
+        self._deaths = 0
+
+    def plan(self, tasks: int) -> int:
+        """Choose workers and threads from the cores."""
+        cores = cpu_count()
+        self._workers = self._workers or max(min(cores, tasks), 1)
+        return self._threads or max(cores // self._workers, 1)
+
+    def start(self, work: Work) -> None:
+        """Write `work` where all processes find it, and start them."""
+        self._scratch = Path(tempfile.mkdtemp(prefix="onnx-analog-"))
+        works.write(work, self._scratch / "work")
+        self._call = partial(works.do, partial(works.read, self._scratch / "work"), work.digest)
+        self._launch()
+
+    def _launch(self) -> None:
+        self._executor = ProcessPoolExecutor(self._workers, timeout=_IDLE_S)
+
+    @property
+    def slots(self) -> int:
+        """How many processes there are."""
+        return self._workers or 1
+
+    def submit(self, task: Task) -> None:
+        """Hand a task to the next process that is free."""
+        assert self._executor is not None
+        try:
+            self._pending[self._executor.submit(self._call, task)] = task
+        except BrokenProcessPool:
+            self._again([task])
+
+    def next(self) -> Outcome:
+        """Wait for the first task to end."""
+        while True:
+            future = next(iter(wait(self._pending, return_when=FIRST_COMPLETED).done))
+            task = self._pending.pop(future)
+            try:
+                outcome = future.result()
+            except BrokenProcessPool:
+                self._again([task])
+            except MemoryError:
+                raise lost(task, "a worker ran out of memory") from None
+            else:
+                self._deaths = 0
+                return outcome
+
+    def _again(self, tasks: list[Task]) -> None:
+        """Start anew, with what was under way: a process that dies takes all others of its pool with it."""
+        ended = [future for future in self._pending if future.done() and not future.exception()]
+        tasks += [task for future, task in self._pending.items() if future not in ended]
+        self._pending = {future: self._pending[future] for future in ended}
+        self._deaths += 1
+        if self._deaths >= DEATHS:
+            raise lost(tasks[0], f"a worker died {DEATHS} times (killed, or out of memory)")
+        self._end()
+        self._launch()
+        for task in tasks:
+            self.submit(task)
+
+    def _end(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, kill_workers=True)
+
+    def stop(self) -> None:
+        """End all processes."""
+        self._end()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _least_one(name: str, value: int | None) -> int | None:
+    if value is not None and whole(name, value) < 1:
+        raise OptionError(f"{name} is {value}; it must be 1 or more")
+    return value

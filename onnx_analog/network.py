@@ -1,0 +1,267 @@
+"""A model in onnxruntime whose weights can be exchanged.
+
+The model becomes a skeleton whose weights are handed over when a session is made, through external initializers:
+onnxruntime then replaces them before any optimisation, so every fusion sees the weights of that trial.
+(`SessionOptions.add_initializer` looks the same and is silently ignored where weights were repacked, as in Conv.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from onnx_analog.data import Dataset, Input
+from onnx_analog.decoding import DOMAIN
+from onnx_analog.errors import DataError, ModelError, OptionError
+from onnx_analog.files import root_cause
+from onnx_analog.stored import StoredTensor, is_protected, stored_tensors
+
+Array = NDArray[Any]
+Batch = tuple[Mapping[str, Any], int]  # what a call is fed, and how many of its samples count
+
+BATCH = 64  # samples; a call costs little, and a new session soon has the memory for its activations
+_HANDED_OVER = 1024  # bytes; smaller initializers stay in the skeleton
+_NUMPY = {"float": "float32", "double": "float64"}  # where ONNX says it otherwise
+_DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda", "ROCMExecutionProvider": "cuda"}
+_PLACE = "place"  # of an input among those of its function
+_RUNTIME = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+class Network:
+    """A model in onnxruntime, protected or not, whose weights can be exchanged.
+
+    Parameters
+    ----------
+    model : ir.Model
+        It is not changed.
+    providers : sequence of str
+        Execution providers of onnxruntime, in order of preference.
+    threads : int
+        Threads within an operator; 0 leaves it to onnxruntime.
+
+    Raises
+    ------
+    ModelError
+        If onnxruntime cannot run the model.
+    OptionError
+        If there is no such provider.
+    """
+
+    def __init__(
+        self, model: ir.Model, *, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 0
+    ) -> None:
+        check_providers(providers)
+        self._providers, self._threads = list(providers), threads
+        self._device = _DEVICES.get(self._providers[0], "cpu")
+        self._held: tuple[Dataset, int, list[Batch]] | None = None
+        skeleton = model.clone()
+        self.tensors = _open(skeleton) if is_protected(skeleton) else {}
+        self._constants = _hand_over(skeleton, set(self.tensors))
+        self._skeleton = ir.to_proto(skeleton).SerializeToString()
+
+    @cached_property
+    def _clean(self) -> ort.InferenceSession:
+        return self.session({name: tensor.decode() for name, tensor in self.tensors.items()})
+
+    @property
+    def inputs(self) -> list[Input]:
+        """What the model takes."""
+        return _inputs(self._clean)
+
+    def session(self, weights: Mapping[str, Array]) -> ort.InferenceSession:
+        """Return a session with these weights; they must not change while it lives."""
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = self._threads
+        values = {name: _ort_value(array) for name, array in {**self._constants, **weights}.items()}
+        options.add_external_initializers(list(values), list(values.values()))
+        try:
+            session = ort.InferenceSession(self._skeleton, options, providers=self._providers)
+        except Exception as error:  # onnxruntime has a dozen types, none of which is exported
+            raise ModelError(f"onnxruntime cannot run the model: {root_cause(error)}") from error
+        if session.get_providers()[0] != self._providers[0]:  # onnxruntime falls back without an error
+            raise OptionError(
+                f"provider {self._providers[0]!r} cannot start here, and {', '.join(session.get_providers())} can"
+            )
+        session._weights = values  # onnxruntime reads them where they lie
+        return session
+
+    def run(self, data: Dataset, weights: Mapping[str, Array] | None = None, *, batch: int = BATCH) -> list[Array]:
+        """Return the outputs for all samples of `data`: with `weights`, or without noise.
+
+        On another device than the CPU, inputs are copied there once and used again by the next call with the same data.
+        """
+        session = self._clean if weights is None else self.session(weights)
+        parts: list[list[Array]] = []
+        for inputs, count in self._batches(session, data, batch):
+            try:
+                found = session.run(None, inputs) if self._device == "cpu" else _run_bound(session, inputs)
+            except Exception as error:  # as above
+                raise DataError(f"onnxruntime failed on the data: {root_cause(error)}") from error
+            parts.append([output[:count] for output in found])
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+    def _batches(self, session: ort.InferenceSession, data: Dataset, batch: int) -> Iterable[Batch]:
+        fixed = {wanted.shape[0] for wanted in _inputs(session) if wanted.shape and isinstance(wanted.shape[0], int)}
+        size = int(min(fixed)) if fixed else batch
+        if self._device == "cpu":
+            return data.batches(size, fixed=bool(fixed))
+        if self._held is None or self._held[0] is not data or self._held[1] != size:
+            copied: list[Batch] = [
+                ({name: ort.OrtValue.ortvalue_from_numpy(array, self._device) for name, array in inputs.items()}, count)
+                for inputs, count in data.batches(size, fixed=bool(fixed))
+            ]
+            self._held = (data, size, copied)
+        return self._held[2]
+
+
+def check_providers(providers: Sequence[str]) -> None:
+    """Raise `OptionError` unless this onnxruntime was built with all of them."""
+    there = ort.get_available_providers()
+    for name in providers:
+        if name not in there:
+            raise OptionError(f"no provider {name!r} here: there are {', '.join(there)}")
+    if not providers:
+        raise OptionError(f"no provider is named: there are {', '.join(there)}")
+
+
+def _inputs(session: ort.InferenceSession) -> list[Input]:
+    return [Input(node.name, _numpy_type(node.type), tuple(node.shape)) for node in session.get_inputs()]
+
+
+def _run_bound(session: ort.InferenceSession, inputs: Mapping[str, ort.OrtValue]) -> list[Array]:
+    """Return the outputs for inputs that lie on the session's device."""
+    binding = session.io_binding()
+    for name, value in inputs.items():
+        binding.bind_ortvalue_input(name, value)
+    for output in session.get_outputs():
+        binding.bind_output(output.name, "cpu")
+    session.run_with_iobinding(binding)
+    found: list[Array] = binding.copy_outputs_to_cpu()
+    return found
+
+
+def _open(model: ir.Model) -> dict[str, StoredTensor]:
+    """Put a main-graph initializer in the place of every decode call; return the tensors by its name.
+
+    A function owns no initializers, so it takes its weights as inputs, and whoever calls it hands them on. It is not
+    inlined, for it may have an opset of its own.
+    """
+    stored = {tensor.key: tensor for tensor in stored_tensors(model)}  # one, if a tool inlined what is called twice
+    opened = {key: _opened(model, tensor) for key, tensor in stored.items()}
+    for identifier in [identifier for identifier in model.functions if identifier[0] == DOMAIN]:
+        del model.functions[identifier]
+    inputs = {
+        identifier: {key: _input(model.functions[identifier], opened[key]) for key in keys}
+        for identifier, keys in _keys_of_functions(model).items()
+    }
+    owners: list[tuple[ir.Graph | ir.Function, Mapping[str, ir.Value]]] = [(model.graph, opened)]
+    owners += [(function, inputs[name]) for name, function in model.functions.items()]
+    for owner, values in owners:
+        for node in list(owner.all_nodes()):
+            if node.domain == DOMAIN:
+                _stand_in(node, values[node.attributes["key"].as_string()])
+            elif node.op_identifier() in inputs:
+                _hand_on(node, inputs[node.op_identifier()], values)
+    for value in [value for value in model.graph.initializers.values() if not tuple(value.uses())]:
+        if not (value.is_graph_output() or value.is_graph_input() or value in opened.values()):
+            del model.graph.initializers[str(value.name)]
+    return {str(opened[key].name): tensor for key, tensor in stored.items()}
+
+
+def _opened(model: ir.Model, tensor: StoredTensor) -> ir.Value:
+    name = f"{DOMAIN}:{tensor.key}"
+    value = ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype))
+    value.const_value = _absent(name, tensor.dtype, tensor.shape)
+    model.graph.register_initializer(value)
+    return value
+
+
+def _keys_of_functions(model: ir.Model) -> dict[ir.OperatorIdentifier, list[str]]:
+    """Return the storage keys of what each function stores, itself or in functions that it calls."""
+    keys: dict[ir.OperatorIdentifier, set[str]] = {identifier: set() for identifier in model.functions}
+    known = -1
+    while sum(map(len, keys.values())) > known:  # ONNX has no recursion, so this ends
+        known = sum(map(len, keys.values()))
+        for identifier, function in model.functions.items():
+            for node in function.all_nodes():
+                own = {node.attributes["key"].as_string()} if node.domain == DOMAIN else set()
+                keys[identifier] |= own | keys.get(node.op_identifier(), set())
+    return {identifier: sorted(found) for identifier, found in keys.items()}
+
+
+def _input(function: ir.Function, weight: ir.Value) -> ir.Value:
+    value = ir.Value(name=weight.name, shape=weight.shape, type=weight.type)
+    value.meta[_PLACE] = len(function.inputs)  # a call may leave the last of the others out
+    function.inputs.append(value)
+    return value
+
+
+def _hand_on(call: ir.Node, inputs: Mapping[str, ir.Value], values: Mapping[str, ir.Value]) -> None:
+    """Give a function the weights that it takes as inputs."""
+    for key, wanted in inputs.items():
+        place = wanted.meta[_PLACE]
+        call.resize_inputs(place + 1)
+        call.replace_input_with(place, values[key])
+
+
+def _stand_in(decode: ir.Node, value: ir.Value) -> None:
+    """Put `value` in the place of the call that decodes it."""
+    output, graph = decode.outputs[0], decode.graph
+    assert graph is not None
+    name = output.name
+    if output.is_graph_output() and value.graph is not graph:  # a body can return only what it computes
+        copy = ir.node("Identity", [value])
+        graph.insert_before(decode, copy)
+        value = copy.outputs[0]
+    output.replace_all_uses_with(value, replace_graph_outputs=True)
+    graph.remove(decode, safe=True)
+    if value.producer() is not None:
+        value.name = name
+
+
+def _absent(name: str, dtype: ir.DataType, shape: Sequence[int]) -> ir.ExternalTensor:
+    """Return a tensor that says its data lie in a file; there is none, for they are handed over."""
+    length = math.ceil(math.prod(shape) * dtype.bitwidth / 8)
+    return ir.ExternalTensor("onnx_analog", 0, length, dtype, shape=ir.Shape(shape), name=name)
+
+
+def _hand_over(model: ir.Model, stored: set[str]) -> dict[str, Array]:
+    """Take the large constants out of `model` and return them: no copy of them in the file, and no limit of 2 GiB."""
+    taken: dict[str, Array] = {}
+    for graph in model.graphs():
+        for name, value in graph.initializers.items():
+            tensor = value.const_value
+            if tensor is None or name in stored:
+                continue
+            main = graph is model.graph and not value.is_graph_input()
+            if main and tensor.dtype in _RUNTIME and tensor.nbytes >= _HANDED_OVER:
+                taken[name] = tensor.numpy()
+                value.const_value = _absent(name, tensor.dtype, taken[name].shape)
+            elif isinstance(tensor, ir.ExternalTensor):
+                value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
+    return taken
+
+
+def _ort_value(array: Array) -> ort.OrtValue:
+    array = np.ascontiguousarray(array)
+    if array.dtype == ml_dtypes.bfloat16:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, int(ir.DataType.BFLOAT16))
+    return ort.OrtValue.ortvalue_from_numpy(array)
+
+
+def _numpy_type(kind: str) -> np.dtype[Any]:
+    """Return the numpy type of what onnxruntime calls "tensor(float)"."""
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    try:
+        return np.dtype(_NUMPY.get(name, name))
+    except TypeError:
+        raise ModelError(f"the model has an input of type {kind}, which cannot be fed from an npz file") from None

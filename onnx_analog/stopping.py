@@ -1,0 +1,93 @@
+r"""How many trials are enough: a fixed number of looks at the interval, each with its share of the error.
+
+Who looks at an interval after every trial, and stops when it is narrow, has a 95 % interval no more. So the looks are
+fixed beforehand: after `trials`, 2·`trials`, 4·`trials`, ... and `max_trials` trials. With L looks each interval is
+taken at confidence 1 - 0.05/L. By Bonferroni's inequality the chance that any of the L intervals misses the mean is
+0.05 at most, and so is that of the one at which a point stops, whatever the rule for stopping. Each interval is
+Student's t, which takes values of trials to be normal.
+
+What one look decides depends on the trials before it only, never on the order in which they ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onnx_analog.errors import OptionError, whole
+from onnx_analog.evaluation import interval
+
+ERROR = 0.05  # chance that an interval misses
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """When a point of a grid has trials enough.
+
+    Parameters
+    ----------
+    trials : int, >= 0
+        All of them; with `precision`, those before the first look, 2 or more.
+    precision : float, > 0, optional
+        Width of the interval, in units of the metric, that is narrow enough.
+    max_trials : int, >= trials
+        No more than these, however wide the interval.
+    """
+
+    trials: int = 25
+    precision: float | None = None
+    max_trials: int = 1000
+
+    def __post_init__(self) -> None:
+        if whole("trials", self.trials) < 0 or whole("max_trials", self.max_trials) < 0:
+            raise OptionError(f"trials {self.trials} and max_trials {self.max_trials}: both must be 0 or more")
+        if self.precision is None:
+            return
+        if not 0 < self.precision < float("inf"):
+            raise OptionError(f"precision is {self.precision}; it must be above 0")
+        if not 2 <= self.trials <= self.max_trials:
+            raise OptionError(
+                f"trials are {self.trials} and max_trials {self.max_trials}: an interval takes 2 trials or more, and "
+                "max_trials cannot be below trials"
+            )
+
+    def looks(self) -> tuple[int, ...]:
+        """Return the numbers of trials after which there is a look.
+
+        Examples
+        --------
+        >>> Stopping(trials=25, precision=0.01, max_trials=300).looks()
+        (25, 50, 100, 200, 300)
+        >>> Stopping(trials=25).looks()
+        (25,)
+        """
+        found = [self.trials]
+        while self.precision is not None and found[-1] < self.max_trials:
+            found.append(min(2 * found[-1], self.max_trials))
+        return tuple(found)
+
+    @property
+    def confidence(self) -> float:
+        """Confidence of the interval at each look: over all looks together it is 0.95 at least."""
+        return 1 - ERROR / len(self.looks())
+
+    def interval(self, values: Sequence[float]) -> tuple[float, float] | None:
+        """Return the interval of the mean at a look; None for fewer than two values."""
+        return interval(values, self.confidence)
+
+    def wanted(self, values: Sequence[float]) -> int:
+        """Return how many trials are to be made, given the values of trials 0, 1, ... in their order.
+
+        As many as `values` has if they are enough; it may have more than one look has asked for.
+        """
+        looks = self.looks()
+        for look in looks:
+            if len(values) < look:
+                return look
+            if self._narrow(values[:look]):
+                return look
+        return looks[-1]
+
+    def _narrow(self, values: Sequence[float]) -> bool:
+        ends = self.interval(values)
+        return self.precision is not None and ends is not None and ends[1] - ends[0] <= self.precision
