@@ -135,9 +135,10 @@ def markdown(table: Table, rows: list[dict[str, str]], command: str) -> str:
             found = {entry.column: entry for entry in entries if entry.row == row}
             lines.append(f"| {row} | " + " | ".join(_place(found.get(c), values) for c in columns) + " |")
         lines.append("")
-    count = max((len(found) for found in values.values()), default=0)
+    counts = sorted({len(values[e.key]) for e in table.entries if e.options is not None and e.key in values})
+    trials = " or ".join(map(str, counts)) or "no"
     lines.append(
-        f"Accuracy in % on {' and '.join(sorted(samples))} test images, ± half of the 95 % interval over {count} "
+        f"Accuracy in % on {' and '.join(sorted(samples))} test images, ± half of the 95 % interval over {trials} "
         "trials; the paper's in brackets."
     )
     return "\n".join(lines) + "\n"
@@ -165,6 +166,7 @@ def _place(entry: Entry | None, values: dict[tuple[str, str, str], list[float]])
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--samples", type=click.IntRange(1), help="Only the first so many.  [default: all]")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes, of one thread each.")
+@click.option("--network", help="Only entries of this one now.  [default: all]")
 @click.option("--scope", type=click.Choice([*SCOPES]), help="Only this one now.  [default: both]")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("docs/reproduction"))
 def main(
@@ -175,6 +177,7 @@ def main(
     seed: int,
     samples: int | None,
     workers: int,
+    network: str | None,
     scope: str | None,
     out: Path,
 ) -> None:
@@ -195,7 +198,11 @@ def main(
         models=models, data=data, preprocessing=table.preprocessing, samples=samples, trials=trials, seed=seed,
         threads=workers > 1,
     )  # fmt: skip
-    left = [entry for entry in table.entries if entry.key not in done and scope in (None, entry.scope or scope)]
+    left = [
+        entry
+        for entry in table.entries
+        if entry.key not in done and scope in (None, entry.scope or scope) and network in (None, entry.network)
+    ]
     rows = evaluated(job, left, workers)
     for found in track(rows, total=len(left), description=what, console=Console(stderr=True)):
         append(path, found)
