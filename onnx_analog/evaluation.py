@@ -6,12 +6,15 @@ Levels are read and decoded outside the graph, into buffers that are used again 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
+from loky import cpu_count
 from numpy.typing import NDArray
 
 from onnx_analog import metrics
@@ -19,6 +22,7 @@ from onnx_analog.data import Dataset
 from onnx_analog.encoding import Bits, Bytes, of_each
 from onnx_analog.errors import OptionError
 from onnx_analog.network import BATCH, Network
+from onnx_analog.randomness import blocks
 from onnx_analog.stored import Protection, Reader, StoredTensor, read_header
 
 Array = NDArray[Any]
@@ -29,8 +33,8 @@ class Decoder:
     """Weights of one tensor as trials read them: the same bits as `ReadbackPass` and the graph give.
 
     What does not depend on the trial (σ/√r, β, signed α, positions) and the dense buffer are kept, so a trial costs
-    one draw, four passes over the stored weights, and one scatter. The array that is returned is used again by the
-    next call.
+    one draw, four passes over the stored weights, and one scatter, all of it block by block, in the processor's cache.
+    The array that is returned is used again by the next call.
     """
 
     def __init__(self, tensor: StoredTensor, protection: Protection) -> None:
@@ -39,7 +43,6 @@ class Decoder:
         self._set_header(tensor.sign, tensor.class_index)
         self._dense = np.zeros(tensor.size, np.float32)
         self._places = None if tensor.mask is None else np.flatnonzero(tensor.mask)
-        self._level = self._dense if self._places is None else np.empty(tensor.count, np.float32)
         self._shape, self._dtype = tensor.shape, tensor.dtype.numpy()
 
     def _set_header(self, sign: Bits | None, class_index: Bytes | None) -> None:
@@ -49,16 +52,47 @@ class Decoder:
 
     def weights(self, *, seed: int, trial: int) -> Array:
         """Return the weight of one trial, in its own shape and type."""
+        return read_all({"": self}, seed=seed, trial=trial)[""]
+
+    def begin(self, *, seed: int, trial: int) -> list[Callable[[], None]]:
+        """Return the parts of the work of one trial, which may be done in any order, and by many threads."""
         if self._protection.header is not None:
             self._set_header(*read_header(self._tensor, self._protection, seed=seed, trial=trial))
-        level = self._reader.read(seed=seed, trial=trial, out=self._level)
-        level += self._beta
-        level /= self._alpha
+        parts = enumerate(blocks(self._tensor.count))
+        return [partial(self._read, number, block, seed, trial) for number, block in parts]
+
+    def _read(self, number: int, block: slice, seed: int, trial: int) -> None:
+        level = self._dense[block] if self._places is None else np.empty(block.stop - block.start, np.float32)
+        self._reader.read_block(number, block, seed=seed, trial=trial, out=level)
+        level += _part(self._beta, block)
+        level /= _part(self._alpha, block)
         level += 0  # -0 becomes +0, as in onnxruntime
         if self._places is not None:
-            self._dense[self._places] = level
+            self._dense[self._places[block]] = level
+
+    def end(self) -> Array:
+        """Return the weight when all parts are done."""
         dense: Array = self._dense.reshape(self._shape).astype(self._dtype, copy=False)
         return dense
+
+
+def _part(values: Any, block: slice) -> Any:
+    """Return what of one value for all weights, or of one for each (N,), belongs to a block."""
+    return values[block] if np.ndim(values) else values
+
+
+def read_all(
+    decoders: Mapping[str, Decoder], *, seed: int, trial: int, threads: Executor | None = None
+) -> dict[str, Array]:
+    """Return the weights of one trial by name: the same bytes whatever the number of threads."""
+    parts = [part for decoder in decoders.values() for part in decoder.begin(seed=seed, trial=trial)]
+    for _ in (map if threads is None else threads.map)(_call, parts):
+        pass
+    return {name: decoder.end() for name, decoder in decoders.items()}
+
+
+def _call(part: Callable[[], None]) -> None:
+    part()
 
 
 class Trial(NamedTuple):
@@ -97,10 +131,12 @@ class Trials:
     ) -> None:
         self._network, self._data, self._metric, self._clean, self._batch = network, data, metric, clean, batch
         self._decoders = {name: Decoder(tensor, protection) for name, tensor in network.tensors.items()}
+        count = network.threads or cpu_count()
+        self._threads = ThreadPoolExecutor(count) if count > 1 else None
 
     def run(self, *, seed: int, trial: int) -> Trial:
         """Return what is left of the network in one programming and one read of its memory."""
-        weights = {name: decoder.weights(seed=seed, trial=trial) for name, decoder in self._decoders.items()}
+        weights = read_all(self._decoders, seed=seed, trial=trial, threads=self._threads)
         outputs = self._network.run(self._data, weights, batch=self._batch)
         value = float(self._metric(outputs, labels=self._data.labels, clean=self._clean))
         return Trial(value, metrics.sqnr_db(outputs, clean=self._clean))

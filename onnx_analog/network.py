@@ -30,6 +30,7 @@ Batch = tuple[Mapping[str, Any], int]  # what a call is fed, and how many of its
 BATCH = 64  # samples; a call costs little, and a new session soon has the memory for its activations
 _HANDED_OVER = 1024  # bytes; smaller initializers stay in the skeleton
 _NUMPY = {"float": "float32", "double": "float64"}  # where ONNX says it otherwise
+# Inputs are copied there once. What is not here is fed from the CPU at every call.
 _DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda", "ROCMExecutionProvider": "cuda"}
 _PLACE = "place"  # of an input among those of its function
 _RUNTIME = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -59,8 +60,8 @@ class Network:
         self, model: ir.Model, *, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 0
     ) -> None:
         check_providers(providers)
-        self._providers, self._threads = list(providers), threads
-        self._device = _DEVICES.get(self._providers[0], "cpu")
+        self._providers, self.threads = list(providers), threads
+        self._device = _DEVICES.get(self._providers[0])
         self._held: tuple[Dataset, int, list[Batch]] | None = None
         skeleton = model.clone()
         self.tensors = _open(skeleton) if is_protected(skeleton) else {}
@@ -80,7 +81,7 @@ class Network:
         """Return a session with these weights; they must not change while it lives."""
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = self._threads
+        options.intra_op_num_threads = self.threads
         values = {name: _ort_value(array) for name, array in {**self._constants, **weights}.items()}
         options.add_external_initializers(list(values), list(values.values()))
         try:
@@ -103,7 +104,7 @@ class Network:
         parts: list[list[Array]] = []
         for inputs, count in self._batches(session, data, batch):
             try:
-                found = session.run(None, inputs) if self._device == "cpu" else _run_bound(session, inputs)
+                found = session.run(None, inputs) if self._device is None else _run_bound(session, inputs)
             except Exception as error:  # as above
                 raise DataError(f"onnxruntime failed on the data: {root_cause(error)}") from error
             parts.append([output[:count] for output in found])
@@ -112,7 +113,7 @@ class Network:
     def _batches(self, session: ort.InferenceSession, data: Dataset, batch: int) -> Iterable[Batch]:
         fixed = {wanted.shape[0] for wanted in _inputs(session) if wanted.shape and isinstance(wanted.shape[0], int)}
         size = int(min(fixed)) if fixed else batch
-        if self._device == "cpu":
+        if self._device is None:
             return data.batches(size, fixed=bool(fixed))
         if self._held is None or self._held[0] is not data or self._held[1] != size:
             copied: list[Batch] = [

@@ -341,13 +341,17 @@ class Reader:
         """Return levels (N,) as one programming and one read of the array give them, in `out` if given."""
         read = np.empty_like(self._level) if out is None else out
         for number, block in enumerate(blocks(self._level.size)):
-            rng = stream(seed, trial, self._key, plane="level", block=number)
-            if self._scale is not None:
-                add_noise(self._level[block], self._scale[block], rng, out=read[block])
-            else:
-                cells = self._cells if isinstance(self._cells, int) else self._cells[block]
-                read[block] = self._channel.read(self._level[block], cells=cells, rng=rng)
+            self.read_block(number, block, seed=seed, trial=trial, out=read[block])
         return read
+
+    def read_block(self, number: int, block: slice, *, seed: int, trial: int, out: Floats) -> None:
+        """Read one of the `blocks` of the levels into `out`; blocks may be read in any order, and by many threads."""
+        rng = stream(seed, trial, self._key, plane="level", block=number)
+        if self._scale is not None:
+            add_noise(self._level[block], self._scale[block], rng, out=out)
+        else:
+            cells = self._cells if isinstance(self._cells, int) else self._cells[block]
+            out[:] = self._channel.read(self._level[block], cells=cells, rng=rng)
 
 
 def read_header(

@@ -1,5 +1,6 @@
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import scipy.stats
 from numpy.typing import NDArray
 
 import onnx_analog as oa
+from onnx_analog import network as network_module
+from onnx_analog import randomness
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.data import Dataset
 from onnx_analog.errors import ChannelError, DataError, ModelError, OptionError
-from onnx_analog.evaluation import Decoder, Evaluation, interval
+from onnx_analog.evaluation import Decoder, Evaluation, interval, read_all
 from onnx_analog.network import Network
 from onnx_analog.stored import Protection, stored_tensors
 from onnx_analog.strategies import STRATEGIES
@@ -252,6 +255,40 @@ def test_outputs_without_noise_that_are_known_are_not_made_again():
     assert oa.evaluate(found, data, trials=2, clean=known) == oa.evaluate(found, data, trials=2)
     wrong = [known[0][:, ::-1]]
     assert oa.evaluate(found, data, trials=2, clean=wrong).clean == float((wrong[0].argmax(1) == data.labels).mean())
+
+
+@pytest.mark.parametrize("text", [LINEAR, FIXED, TWO_INPUTS])
+def test_inputs_that_lie_on_a_device_give_the_same_outputs(monkeypatch, text):
+    """The way of a GPU, with the CPU as the device."""
+    monkeypatch.setattr(network_module, "_DEVICES", {"CPUExecutionProvider": "cpu"})
+    bound = Network(model(text))
+    monkeypatch.undo()
+    for seed in (1, 2):  # what is held of one data set is not given for another
+        inputs = {wanted.name: drawn(10, *wanted.shape[1:], seed=seed) for wanted in bound.inputs}
+        inputs = {name: array.astype(np.int64) if name == "tokens" else array for name, array in inputs.items()}
+        data = Dataset(inputs, None)
+        for batch in (3, 4, 4):
+            assert same_bits(bound.run(data, batch=batch), Network(model(text)).run(data, batch=batch))
+
+
+def test_a_provider_that_cannot_start_is_refused(monkeypatch):
+    real = ort.InferenceSession
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", lambda *given, providers: real(*given, providers=None))  # falls back
+    with pytest.raises(OptionError, match=r"'CUDAExecutionProvider' cannot start here, and CPUExecutionProvider can"):
+        Network(model(LINEAR), providers=["CUDAExecutionProvider"]).run(rows(2))
+
+
+def test_the_number_of_threads_changes_no_byte(monkeypatch):
+    monkeypatch.setattr(randomness, "BLOCK", 100)
+    for options in ({}, {"header_channel": QUIET}, {"sparsity": 0.5}, {"strategy": "raw"}):
+        found = protected(model(LINEAR), **options)
+        decoders = {name: Decoder(tensor, Protection.of(found)) for name, tensor in Network(found).tensors.items()}
+        one = {name: array.copy() for name, array in read_all(decoders, seed=1, trial=2).items()}
+        with ThreadPoolExecutor(4) as threads:
+            many = read_all(decoders, seed=1, trial=2, threads=threads)
+        assert list(one) == list(many)
+        assert same_bits(list(one.values()), list(many.values()))
 
 
 def test_seeds_are_apart():
