@@ -1,175 +1,171 @@
 """Speed as ratios, each measured in one run against a bound or a peer: `make benchmark`.
 
+    python benchmarks/run.py                        all but what takes minutes
+    python benchmarks/run.py --all --out docs/performance
+    python benchmarks/run.py --only 'trial|torch'
+
 Absolute times are those of the machine; ratios carry over. Each ratio is the median over pairs of measurements taken in
-turn, so a machine that slows down slows both.
+turn, so a machine that slows down slows both. A table goes to stderr, JSON to stdout; with --out, both to files, and
+the cost against the number of weights as a plot.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import statistics
-import subprocess
+import platform
+import re
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
-import onnx_ir as ir
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks is a package of the checkout
 
-from onnx_analog import api, demo, files
-from onnx_analog.evaluation import Decoder
-from onnx_analog.network import Network
-from onnx_analog.stored import Protection, stored_tensors
+from benchmarks import scaling, trials
+from benchmarks.networks import LAYERS, SIDE, chain
+from onnx_analog import api
+from onnx_analog.work import versions
 
-PAIRS = 7
-SIDE, LAYERS = 1024, 11  # a chain of 11 matrices: 11.5 million weights, as ResNet-18
-
-
-def seconds(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
+MIB = LAYERS * SIDE**2 * 4 / 2**20
+SIZES = tuple(round(10 ** (4 + half / 2)) for half in range(11))  # 10^4 to 10^9
 
 
-def ratio(action: Callable[[], object], bound: Callable[[], object], pairs: int = PAIRS) -> dict[str, float]:
-    """Return the median of action over bound, and both medians in milliseconds."""
-    action(), bound()  # warm up
-    times = [(seconds(action), seconds(bound)) for _ in range(pairs)]
-    ours, theirs = (1000 * statistics.median(column) for column in zip(*times, strict=True))
-    return {"ratio": statistics.median(a / b for a, b in times), "ms": ours, "bound_ms": theirs}
+class Row(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    goal: str  # of the ratio
+    slow: bool  # takes minutes, or gigabytes
+    measure: Callable[[Path], dict[str, float] | None]
 
 
-def chain() -> ir.Model:
-    """Return a model of LAYERS square matrices with normal weights."""
-    rng = np.random.default_rng(0)
-    x = ir.Value(name="x", shape=ir.Shape(["n", SIDE]), type=ir.TensorType(ir.DataType.FLOAT))
-    nodes, weights, last = [], [], x
-    for layer in range(LAYERS):
-        array = rng.standard_normal((SIDE, SIDE), dtype=np.float32) / np.float32(SIDE**0.5)
-        weight = ir.Value(name=f"w{layer}", shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.FLOAT))
-        weight.const_value = ir.Tensor(array, name=weight.name)
-        nodes.append(ir.node("MatMul", [last, weight]))
-        weights.append(weight)
-        last = nodes[-1].outputs[0]
-    last.name = "y"
-    graph = ir.Graph([x], [last], nodes=nodes, initializers=weights, opset_imports={"": 18}, name="chain")
-    return ir.Model(graph, ir_version=8)
-
-
-def trial_against_inference() -> dict[str, float]:
-    """Return a trial on LeNet × 1,000 images against clean inference of the same images."""
-    story = demo.begin()
-    network = Network(story.protected.model)
-    protection = Protection.of(story.protected.model)
-    decoders = {name: Decoder(tensor, protection) for name, tensor in network.tensors.items()}
-
-    def trial() -> None:
-        network.run(story.data, {name: decoder.weights(seed=0, trial=0) for name, decoder in decoders.items()})
-
-    return ratio(trial, lambda: network.run(story.data))
-
-
-def sampling_against_normals(protected: ir.Model) -> dict[str, float]:
-    """Return reading and decoding all weights against one standard_normal over the stored ones."""
-    tensors, protection = stored_tensors(protected), Protection.of(protected)
-    decoders = [Decoder(tensor, protection) for tensor in tensors]
-    noise = [np.empty(tensor.count, np.float32) for tensor in tensors]
-    rng = np.random.Generator(np.random.SFC64(0))
-    return ratio(
-        lambda: [decoder.weights(seed=0, trial=0) for decoder in decoders],
-        lambda: [rng.standard_normal(dtype=np.float32, out=out) for out in noise],
+def rows() -> Iterator[Row]:
+    """Yield what can be measured."""
+    yield Row("trial / clean inference, LeNet × 1,000", "≤ 1.25", False, lambda _: trials.lenet())
+    yield Row("trial / clean inference, ResNet-20 × 500", "", False, lambda f: trials.of_resnet("resnet20", f))
+    yield Row(
+        "trial / clean inference, ResNet-18 × 500", "≤ 1.05", True, lambda f: trials.of_resnet("resnet18", f, 500)
     )
+    for cells in (1, 1000):
+        yield Row(
+            f"sampling + decoding / standard_normal, r = {cells}, all of 11.5 M stored", "≤ 2", False,
+            partial(_normals, cells, 0.0),
+        )  # fmt: skip
+        yield Row(
+            f"sampling + decoding / standard_normal, r = {cells}, 2.3 M of 11.5 M stored", "≤ 2", False,
+            partial(_normals, cells, 0.8),
+        )  # fmt: skip
+    yield Row("sampling + decoding / drawing all of 100 cells", "", False, lambda _: trials.against_cells(chain(), 100))
+    yield Row("sampling + decoding, two threads / one", "", False, lambda _: trials.threads_against_one(chain()))
+    yield Row("session with other weights / from other bytes", "", False, lambda _: trials.against_rebuilding(chain()))
+    yield Row("trial / the same in torch, LeNet × 1,000", "", False, lambda _: trials.against_torch("lenet", 1000))
+    yield Row("trial / the same in torch, ResNet-20 × 500", "", False, lambda _: trials.against_torch("resnet20", 500))
+    yield Row("trial / the same in torch, ResNet-18 × 500", "", True, lambda _: trials.against_torch("resnet18", 500))
+    yield Row("trial / aihwkit's PCM noise, LeNet × 1,000", "", False, lambda _: trials.against_aihwkit())
+    yield Row("protect + save / load + save + 5 partitions, 46 MB", "≤ 1", False, scaling.protect_against_partition)
+    yield Row("protected inference / plain inference", "", False, lambda _: _inference())
+    for name, sparsity in (("plain", None), ("protected", 0.0), ("80 % pruned", 0.8)):
+        yield Row(
+            f"memory to create a session, {name} / its weights", "", False,
+            partial(_session, sparsity),
+        )  # fmt: skip
+    for size, side, layers in (("45 MB", 1024, 11), ("450 MB", 2048, 27), ("4 GB", 4096, 64)):
+        yield Row(
+            f"memory to protect {size} / its weights", "", size != "45 MB",
+            partial(scaling.protecting, side, layers),
+        )  # fmt: skip
+    yield Row("one worker / two workers", "≥ 1.8", True, scaling.one_against_two_workers)
+    yield Row("onnx-analog --help / import numpy", "", False, lambda _: scaling.help_against_numpy())
 
 
-def protecting_against_partition(path: Path, folder: Path) -> dict[str, float]:
-    """Return load + protect + save against load + save + five np.partition of the weights."""
-    out = folder / "out.onnx"
-
-    def bound() -> None:
-        model = files.load(path)
-        for value in model.graph.initializers.values():
-            assert value.const_value is not None
-            flat = np.abs(value.const_value.numpy().reshape(-1))
-            for _ in range(5):
-                np.partition(flat, flat.size // 2)
-        files.write_all({out: lambda target: files.write_model(model, target)}, force=True)
-
-    return ratio(lambda: api.protect(path).save(out, force=True), bound, pairs=3)
+def _normals(cells: int, sparsity: float, _: Path) -> dict[str, float]:
+    return trials.against_normals(chain(), cells=cells, sparsity=sparsity)
 
 
-def inference_against_plain(protected: ir.Model, plain: ir.Model) -> dict[str, float]:
-    """Return inference of the protected model, as a file gives it to onnxruntime, against the plain one."""
-    import onnxruntime as ort
-
-    x = np.random.default_rng(0).standard_normal((64, SIDE), dtype=np.float32)
-    sessions = [
-        ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
-        for model in (protected, plain)
-    ]
-    ours, theirs = (lambda s=session: s.run(None, {"x": x}) for session in sessions)
-    return ratio(ours, theirs, pairs=15)
+def _session(sparsity: float | None, folder: Path) -> dict[str, float]:
+    model = chain() if sparsity is None else api.protect(chain(), sparsity=sparsity).model
+    return scaling.session(model, MIB, folder / "model.onnx")
 
 
-SESSION = """
-import re, sys
-import onnxruntime as ort
-if sys.argv[1:]:
-    session = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-print(int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024)
-"""
+def _inference() -> dict[str, float]:
+    plain = chain()
+    return trials.inference_against_plain(api.protect(plain).model, plain)
 
 
-def memory_against_weights(path: Path) -> dict[str, float]:
-    """Return the most memory that creating a session of a model takes, beyond onnxruntime's own, against its weights.
-
-    In MiB; the weights are those of `chain`, as float32.
-    """
-
-    def peak(*arguments: str) -> float:
-        command = [sys.executable, "-c", SESSION, *arguments]
-        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-    taken, weights = peak(str(path)) - peak(), LAYERS * SIDE**2 * 4 / 2**20
-    return {"ratio": taken / weights, "mib": taken, "bound_mib": weights}
+def measure(row: Row) -> dict[str, float] | None:
+    """Return one line's numbers; they are told on stderr, too."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = row.measure(Path(folder))
+    print(line(row, found), file=sys.stderr, flush=True)
+    return found
 
 
-def help_against_numpy() -> dict[str, float]:
-    """Return `onnx-analog --help` against `python -c 'import numpy'`."""
+def line(row: Row, found: dict[str, float] | None) -> str:
+    """Return one line of the table."""
+    if found is None:
+        return f"{row.name}: not installed here"
+    unit = "ms" if "ms" in found else "MiB"
+    ours, bound = found[unit.lower()], found[f"bound_{unit.lower()}"]
+    goal = f", goal {row.goal}" if row.goal else ""
+    return f"{found['ratio']:8.3f}  {row.name}: {ours:,.1f} {unit} / {bound:,.1f} {unit}{goal}"
 
-    def run(*arguments: str) -> Callable[[], object]:
-        return lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
 
-    return ratio(run("-c", "from onnx_analog.cli import main; main(['--help'])"), run("-c", "import numpy"))
+def markdown(found: dict[str, dict[str, float] | None]) -> str:
+    """Return the table of the documentation."""
+    goals = {row.name: row.goal for row in rows()}
+    lines = ["| what / against what | ratio | goal | measured |", "|---|---|---|---|"]
+    for name, numbers in found.items():
+        if numbers is None:
+            lines.append(f"| {name} | not installed here | {goals[name]} | |")
+            continue
+        unit = "ms" if "ms" in numbers else "MiB"
+        ours, bound = numbers[unit.lower()], numbers[f"bound_{unit.lower()}"]
+        lines.append(f"| {name} | {numbers['ratio']:.3g} | {goals[name]} | {ours:,.1f} / {bound:,.1f} {unit} |")
+    return "\n".join(lines) + "\n"
+
+
+def growth(path: Path, sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
+    """Measure cost against the number of weights; draw it, log-log, with its slope."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    found = []
+    for size in sizes:
+        found.append(scaling.weights(size))
+        print(found[-1], file=sys.stderr, flush=True)
+    slopes = {name: scaling.slope(found, name) for name in ("protect_s", "trial_s")}
+    figure, axis = pyplot.subplots(figsize=(5.6, 4.2), layout="constrained")
+    for name, label in (("protect_s", "protect"), ("trial_s", "read and decode, each trial")):
+        x, y = ([row[key] for row in found] for key in ("weights", name))
+        axis.loglog(x, y, marker="o", label=f"{label}: weights^{slopes[name]:.2f}")
+    axis.set(xlabel="weights", ylabel="seconds, one thread")
+    axis.grid(alpha=0.3, which="both")
+    axis.legend()
+    figure.savefig(path, dpi=150)
+    return {"sizes": found, "slopes": slopes}
 
 
 def main() -> None:
-    plain = chain()
-    dense = api.protect(plain).model
-    pruned = api.protect(plain, sparsity=0.8).model
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for model, file in ((plain, "chain.onnx"), (dense, "dense.onnx"), (pruned, "pruned.onnx")):
-            files.write_model(model, folder / file)
-        rows = {
-            "trial / clean inference, LeNet × 1,000 (goal 1.25)": trial_against_inference(),
-            "sampling + decoding / standard_normal, 2.3 M stored of 11.5 M (goal 2)": sampling_against_normals(pruned),
-            "sampling + decoding / standard_normal, 11.5 M of 11.5 M (goal 2)": sampling_against_normals(dense),
-            "protect + save / load + save + 5 partitions, 46 MB (goal 1)": protecting_against_partition(
-                folder / "chain.onnx", folder
-            ),
-            "protected inference / plain inference": inference_against_plain(dense, plain),
-            "onnx-analog --help / import numpy": help_against_numpy(),
-            "memory to create a session, plain / its weights": memory_against_weights(folder / "chain.onnx"),
-            "memory to create a session, protected / its weights": memory_against_weights(folder / "dense.onnx"),
-            "memory to create a session, 80 % pruned / its weights": memory_against_weights(folder / "pruned.onnx"),
-        }
-    for row, found in rows.items():
-        ours, bound = (value for name, value in found.items() if name != "ratio")
-        unit = "ms" if "ms" in found else "MiB"
-        print(f"{found['ratio']:6.2f}  {row}: {ours:.1f} {unit} / {bound:.1f} {unit}", file=sys.stderr)
-    print(json.dumps(rows, indent=2, ensure_ascii=False))
+    """Measure, tell, write."""
+    parser = argparse.ArgumentParser(description="Speed as ratios.")
+    parser.add_argument("--all", action="store_true", help="what takes minutes or gigabytes, too")
+    parser.add_argument("--only", default="", metavar="REGEX", help="lines whose name matches")
+    parser.add_argument("--out", type=Path, help="folder for benchmark.json, benchmark.md and growth.png")
+    chosen = parser.parse_args()
+    wanted = [row for row in rows() if re.search(chosen.only, row.name) and (chosen.all or not row.slow)]
+    found = {row.name: measure(row) for row in wanted}
+    body: dict[str, Any] = {"rows": found, "versions": {**versions(), "machine": platform.machine()}}
+    if chosen.out is not None:
+        chosen.out.mkdir(parents=True, exist_ok=True)
+        body["growth"] = growth(chosen.out / "growth.png", SIZES if chosen.all else SIZES[:8])
+        (chosen.out / "benchmark.md").write_text(markdown(found), encoding="utf-8")
+        (chosen.out / "benchmark.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(body, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -23,12 +23,20 @@ from onnx_analog.evaluation import Evaluation, Progress
 from onnx_analog.evaluation import evaluate as evaluate_network
 from onnx_analog.files import ModelLike
 from onnx_analog.grid import Grid
-from onnx_analog.manifest import Manifest
+from onnx_analog.manifest import Manifest, from_json
 from onnx_analog.manifest import account as account_of
 from onnx_analog.network import BATCH, Network
 from onnx_analog.passes import ProtectPass, PrunePass
 from onnx_analog.stopping import Stopping
-from onnx_analog.stored import COMMAND_KEY, SOURCE_KEY, Protection, is_protected, stored_tensors, with_channel
+from onnx_analog.stored import (
+    COMMAND_KEY,
+    MANIFEST_KEY,
+    SOURCE_KEY,
+    Protection,
+    is_protected,
+    stored_tensors,
+    with_channel,
+)
 from onnx_analog.strategies import LARGE_FACTOR, PRESETS, STRATEGIES, Preset
 from onnx_analog.sweeps import Point
 from onnx_analog.tensors import Selection, Weight, all_tensors, consumers, find, scopes
@@ -176,8 +184,9 @@ def prune(model: ModelLike, *, sparsity: float, scope: str = "model", selection:
     loaded, step = files.load(model), PrunePass(sparsity=sparsity, scope=scope, selection=selection or Selection())
     keys = {weight.key for weight in find(loaded, selection).weights}  # one that becomes all zero is selected no more
     pruned = pipeline.run([step], loaded)
-    arrays = [weight.array() for weight in all_tensors(pruned) if weight.key in keys]
-    return Pruned(pruned, sum(int((array == 0).sum()) for array in arrays), sum(array.size for array in arrays))
+    found = [weight for weight in all_tensors(pruned) if weight.key in keys]
+    zeros = sum(int((weight.array() == 0).sum()) for weight in found)
+    return Pruned(pruned, zeros, sum(weight.tensor.size for weight in found))
 
 
 def protect(
@@ -256,7 +265,7 @@ def protect(
         if value is not None:
             loaded.metadata_props[key] = value
     protected = pipeline.run(passes, loaded)
-    return Protected(protected, account_of(protected))
+    return Protected(protected, from_json(protected.metadata_props[MANIFEST_KEY]))
 
 
 def _of_header(channel: str | Channel | None, modifiers: Modifiers) -> Channel | None:

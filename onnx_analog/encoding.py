@@ -48,7 +48,7 @@ class Cut(NamedTuple):
     ties: int
 
 
-def cut_largest(arrays: Sequence[NDArray[Any]], count: int) -> Cut:
+def cut_largest(arrays: Iterable[NDArray[Any]], count: int) -> Cut:
     """Return the cut that leaves exactly `count` elements of largest magnitude, over all `arrays`.
 
     Magnitudes are compared as float32. The bits of non-negative floats order as the floats do, so two histograms, of
@@ -56,8 +56,8 @@ def cut_largest(arrays: Sequence[NDArray[Any]], count: int) -> Cut:
 
     Parameters
     ----------
-    arrays : sequence of float arrays of any shapes
-        Finite numbers.
+    arrays : iterable of float arrays of any shapes
+        Finite numbers. It is gone through twice.
     count : int
         From 0 to the number of elements.
 
@@ -202,8 +202,16 @@ class Planes(NamedTuple):
     class_index: Bytes | None
 
 
-def split(weight: NDArray[Any], *, sign_in_header: bool) -> tuple[NDArray[Any], Bits | None, Bits | None]:
-    """Return what of `weight` is stored: sizes (N,), mask (n,) and sign (N,), the latter two where there are such.
+class Part(NamedTuple):
+    """What of a weight tensor is stored: sizes (N,), mask (n,) and sign (N,), the latter two where there are such."""
+
+    size: NDArray[Any]
+    mask: Bits | None
+    sign: Bits | None
+
+
+def split(weight: NDArray[Any], *, sign_in_header: bool) -> Part:
+    """Return what of `weight` is stored.
 
     Zeros are not stored. Sizes are magnitudes, or signed weights if the sign is not in the header; of the type of
     `weight` or of float32, whichever is wider.
@@ -212,7 +220,7 @@ def split(weight: NDArray[Any], *, sign_in_header: bool) -> tuple[NDArray[Any], 
     mask = flat != 0
     kept = flat if mask.all() else flat[mask]
     kept = kept.astype(np.result_type(kept.dtype, np.float32) if kept.dtype.kind == "f" else np.float32, copy=False)
-    return (
+    return Part(
         np.abs(kept) if sign_in_header else kept,
         None if kept.size == flat.size else mask,
         kept < 0 if sign_in_header else None,
@@ -230,8 +238,12 @@ def levels(size: NDArray[Any], class_index: Bytes | None, classes: Sequence[Weig
     found = np.empty(size.shape, np.float32)
     for start in range(0, size.size, _CHUNK):
         part = slice(start, start + _CHUNK)
-        index = None if class_index is None else class_index[part]
-        exact = of_each(alpha, index) * size[part].astype(np.float64) - of_each(beta, index)
+        given = size[part].astype(np.float64)
+        exact = alpha[0] * given - beta[0]
+        for place in range(1, len(classes)):  # they are few, and looking α and β up for each weight takes twice as long
+            assert class_index is not None
+            here = np.flatnonzero(class_index[part] == place)
+            exact[here] = alpha[place] * given[here] - beta[place]
         found[part] = inside(exact.astype(np.float32), span)
     return found
 
@@ -308,19 +320,18 @@ class Code:
         """Cells per weight of each class (K,)."""
         return strategies.strategy(self.strategy).cells(int(self.cells_small), int(self.cells_large))
 
-    def classify(self, sizes: Sequence[NDArray[Any]]) -> list[Bytes | None]:
-        """Return the class of every stored weight of the scope, from `sizes`, one (N,) for each tensor."""
+    @property
+    def sign_in_header(self) -> bool:
+        """Whether the sign is a bit of the header, and not the level's."""
+        return strategies.strategy(self.strategy).sign_in_header
+
+    def cut(self, sizes: Iterable[NDArray[Any]], count: int) -> Cut | None:
+        """Return what parts large from small among the `count` weights of a scope; None where there is one class."""
         if len(self.cells) == 1:
-            return [None] * len(sizes)
+            return None
         if self.threshold is not None:
-            border = magnitude(np.array([self.threshold]))
-            return [(magnitude(size) > border).view(np.uint8) for size in sizes]
-        cut = cut_largest(sizes, round(self.large_fraction * sum(size.size for size in sizes)))
-        indices: list[Bytes | None] = []
-        for size in sizes:
-            large, cut = mark_largest(size, cut)
-            indices.append(large.view(np.uint8))
-        return indices
+            return Cut(float(magnitude(np.array([self.threshold]))[0]), 0)
+        return cut_largest(sizes, round(self.large_fraction * count))
 
 
 class Encoded(NamedTuple):
@@ -354,27 +365,69 @@ def encode(weights: Sequence[NDArray[Any]], code: Code, *, span: Span) -> list[E
     >>> decode(found)
     array([ 0.5,  0. , -1. ], dtype=float32)
     """
-    sign_in_header = strategies.strategy(code.strategy).sign_in_header
-    parts = [split(weight, sign_in_header=sign_in_header) for weight in weights]
-    indices = code.classify([size for size, _, _ in parts])
-    sizes = [size for size, _, _ in parts]
-    classes = tuple(_fit(sizes, indices, place, cells, span) for place, cells in enumerate(code.cells))
+    parts = [split(weight, sign_in_header=code.sign_in_header) for weight in weights]
+    fitted = fit([part.size for part in parts], code, span=span)
     return [
-        Encoded(Planes(levels(size, index, classes, span=span), mask, sign, index), classes)
-        for (size, mask, sign), index in zip(parts, indices, strict=True)
+        Encoded(_planes(part, cut, fitted.classes, span), fitted.classes)
+        for part, cut in zip(parts, fitted.cuts, strict=True)
     ]
 
 
-def _fit(
-    sizes: Sequence[NDArray[Any]], indices: Sequence[Bytes | None], place: int, cells: int, span: Span
-) -> WeightClass:
-    """Return the class numbered `place`, fitted to its extremes over one scope."""
-    held = [size if index is None else size[index == place] for size, index in zip(sizes, indices, strict=True)]
-    held = [size for size in held if size.size]
-    if not held:
-        return empty_class(cells)
-    low, high = min(float(size.min()) for size in held), max(float(size.max()) for size in held)
-    return fit_class(low, high, span=span, cells=cells)
+class Fitted(NamedTuple):
+    """What the weights of one scope share, and what of it each of its tensors needs."""
+
+    classes: tuple[WeightClass, ...]
+    cuts: tuple[Cut | None, ...]  # for each tensor: which of its weights are large; None where there is one class
+    counts: tuple[int, ...]  # stored weights of each tensor
+
+
+def fit(sizes: Iterable[NDArray[Any]], code: Code, *, span: Span) -> Fitted:
+    """Return the classes of one scope: with them, `take_apart` encodes its tensors one at a time.
+
+    Parameters
+    ----------
+    sizes : iterable of arrays
+        What `split` gives of each tensor. It is gone through several times, and may make them anew each time.
+    code : Code
+    span : (float, float)
+        Levels that the channel holds.
+
+    Raises
+    ------
+    ModelError
+        If the magnitudes of a class cannot be scaled to the span in float32.
+    """
+    counts = tuple(size.size for size in sizes)
+    cut, cuts = code.cut(sizes, sum(counts)), []
+    ends = [(np.inf, -np.inf) for _ in code.cells]
+    for size in sizes:
+        cuts.append(cut)
+        parts: list[NDArray[Any]] = [size]
+        if cut is not None:
+            large, cut = mark_largest(size, cut)
+            parts = [size[~large], size[large]]
+        ends = [_wider(end, part) for end, part in zip(ends, parts, strict=True)]
+    classes = [
+        empty_class(cells) if low > high else fit_class(low, high, span=span, cells=cells)
+        for (low, high), cells in zip(ends, code.cells, strict=True)
+    ]
+    return Fitted(tuple(classes), tuple(cuts), counts)
+
+
+def _wider(ends: tuple[float, float], values: NDArray[Any]) -> tuple[float, float]:
+    return (min(ends[0], float(values.min())), max(ends[1], float(values.max()))) if values.size else ends
+
+
+def take_apart(
+    weight: NDArray[Any], code: Code, classes: Sequence[WeightClass], cut: Cut | None, *, span: Span
+) -> Planes:
+    """Return one tensor of a scope that `fit` has seen, as it is stored."""
+    return _planes(split(weight, sign_in_header=code.sign_in_header), cut, classes, span)
+
+
+def _planes(part: Part, cut: Cut | None, classes: Sequence[WeightClass], span: Span) -> Planes:
+    index = None if cut is None else mark_largest(part.size, cut)[0].view(np.uint8)
+    return Planes(levels(part.size, index, classes, span=span), part.mask, part.sign, index)
 
 
 def decode(stored: Encoded, level: Floats | None = None) -> Floats:

@@ -21,6 +21,7 @@ from onnx_analog.errors import ModelError, OutputError
 ModelLike = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 Writer = Callable[[Path], None]
 
+_EXTERNAL = "onnx_analog.external"  # whether a model came with its tensors in another file
 EXTERNAL_BYTES = 1536 * 2**20  # protobuf ends at 2 GiB, and fails only after it has serialised everything
 
 
@@ -38,7 +39,9 @@ def load(model: ModelLike) -> ir.Model:
         If the file is missing, is no ONNX model, or refers to external data that are not there.
     """
     if isinstance(model, ir.Model):
-        return model.clone()
+        copy = model.clone()
+        copy.meta.update(model.meta)
+        return copy
     if isinstance(model, onnx.ModelProto):
         given = _from_proto(model, "the model")
         for absent in external_tensors(given):
@@ -50,6 +53,7 @@ def load(model: ModelLike) -> ir.Model:
     found = _from_proto(_read(path), str(path))
     for graph in [found.graph, *(function.graph for function in found.functions.values())]:
         ir.external_data.set_base_dir(graph, path.parent)
+    found.meta[_EXTERNAL] = any(True for _ in external_tensors(found))
     for tensor in [*external_tensors(found), *(held.as_tensor() for _, held in _external_constants(found))]:
         _check_external(tensor, path)
     for node, held in _external_constants(found):  # what writes models looks for external data in initializers only
@@ -177,7 +181,8 @@ def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
 def write_model(model: ir.Model, path: Path) -> None:
     """Write `model`; its tensors go to `<name>.data` beside it if they were in such a file, or are too many for one."""
     large = sum(v.const_value.nbytes for g in model.graphs() for v in g.initializers.values() if v.const_value)
-    beside = any(True for _ in external_tensors(model)) or large > EXTERNAL_BYTES
+    external = model.meta.get(_EXTERNAL) or any(True for _ in external_tensors(model))
+    beside = external or large > EXTERNAL_BYTES
     try:
         ir.save(model, path, external_data=f"{path.name}.data" if beside else None)
     except EncodeError as error:

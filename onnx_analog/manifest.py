@@ -217,13 +217,13 @@ def account(model: ir.Model) -> Manifest:
     """
     protection = Protection.of(model)
     tensors = stored_tensors(model)
-    counts = [tensor.class_counts() for tensor in tensors]
+    counts, digests = zip(*((tensor.class_counts(), tensor.digests()) for tensor in tensors), strict=True)
     shared = np.sum(counts, axis=0) if protection.scope == "model" and counts else None
     entries, address = [], 0
-    for place, (tensor, count) in enumerate(zip(tensors, counts, strict=True)):
+    for place, (tensor, count, sha256) in enumerate(zip(tensors, counts, digests, strict=True)):
         owns_codebook = shared is None or place == 0
         ranges, address = _addresses(_cells(tensor, count, protection, owns_codebook=owns_codebook), address)
-        entries.append(_entry(tensor, count, count if shared is None else shared, ranges, protection))
+        entries.append(_entry(tensor, count, count if shared is None else shared, ranges, protection, sha256))
     return Manifest(
         strategy=protection.strategy,
         scope=protection.scope,
@@ -275,7 +275,12 @@ def _addresses(cells: Mapping[str, int], address: int) -> tuple[dict[str, tuple[
 
 
 def _entry(
-    tensor: StoredTensor, count: Any, scope_count: Any, ranges: Mapping[str, tuple[int, int]], protection: Protection
+    tensor: StoredTensor,
+    count: Any,
+    scope_count: Any,
+    ranges: Mapping[str, tuple[int, int]],
+    protection: Protection,
+    sha256: dict[str, str],
 ) -> TensorEntry:
     span = protection.channel.span
     return TensorEntry(
@@ -299,16 +304,16 @@ def _entry(
                 tensor.alpha, tensor.beta, count, scope_count, protection.cells, strict=True
             )
         ),
-        mask_bitmap_bits=tensor.size if tensor.mask is not None else 0,
+        mask_bitmap_bits=tensor.size if tensor.has("mask") else 0,
         cells=ranges,
-        sha256=tensor.digests(),
+        sha256=sha256,
     )
 
 
 def _bound(alpha: Any, beta: Any, level: float, tensor: StoredTensor) -> float:
     """Return the magnitude that stands at one end of the span, as exactly as float32 α and β tell it."""
     bound = float(np.float32((level + float(beta)) / float(alpha)))
-    return bound if tensor.sign is None else max(0.0, bound)
+    return max(0.0, bound) if tensor.has("sign") else bound
 
 
 # ------------------------------------------------------------------------------------------------- reading

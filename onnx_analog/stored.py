@@ -221,7 +221,15 @@ class StoredTensor:
     @property
     def count(self) -> int:
         """N, the number of weights that are stored."""
-        return self.level.size
+        tensor = self.inputs["level"].const_value
+        return self.level.size if tensor is None else int(tensor.size)
+
+    def has(self, name: str) -> bool:
+        """Return whether the strategy, or the tensor, has a plane; none is computed for that."""
+        value = self.inputs.get(name)
+        if value is None:
+            return False
+        return (self.plane(name) if value.const_value is None else value.const_value).size > 0
 
     def class_counts(self) -> NDArray[np.int64]:
         """Return how many weights each class holds (K,)."""
@@ -234,7 +242,7 @@ class StoredTensor:
     @property
     def header_bits(self) -> int:
         """Bits of sign and class for each stored weight."""
-        return (self.sign is not None) + (self.alpha.size - 1).bit_length()
+        return self.has("sign") + (self.alpha.size - 1).bit_length()
 
     def decode(self, level: Floats | None = None) -> NDArray[Any]:
         """Return the weight that `level` (N,), or the stored levels, stand for: in its own shape and type."""

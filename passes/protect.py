@@ -10,9 +10,9 @@ W's name.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from onnx_analog import strategies
 from onnx_analog.channels import Channel
+from onnx_analog.channels.base import Span
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.decoding import DENSE_INPUTS, DOMAIN, IR_VERSION, MASKED_INPUTS, OLDEST_OPSET, VERSION, functions
-from onnx_analog.encoding import Code, Encoded, encode, pack
+from onnx_analog.encoding import Code, Cut, Planes, WeightClass, encode, fit, pack, split, take_apart
 from onnx_analog.errors import ModelError, NothingToStore, OptionError, whole
 from onnx_analog.header import Header
 from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, Protection, is_protected
@@ -31,6 +32,8 @@ from onnx_analog.tensors import UNFIT, Selection, Weight, find, scopes, taken_na
 __all__ = ["ProtectPass"]
 
 logger = logging.getLogger(__name__)
+
+AT_ONCE = 128 * 2**20  # bytes; larger models are encoded again when they are written, for they may not fit in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +102,9 @@ class ProtectPass(ir.passes.InPlacePass):
         for weight, reason in found.skipped:
             if reason in UNFIT:  # it was asked for
                 logger.warning("%s stays digital: %s", weight.key, reason)
-        coded = [pair for group in self._groups(found.weights) for pair in self._encode(group)]
+        large = sum(weight.tensor.nbytes for weight in found.weights) > AT_ONCE
+        later = _Later(self.code, self.channel.span) if large else None
+        coded = [pair for group in self._groups(found.weights) for pair in self._encode(group, later)]
         if not coded:
             raise NothingToStore("no tensor of the model is selected, so there is nothing to store")
         protection = self._protection().to_json()  # while nothing is changed yet
@@ -143,19 +148,94 @@ class ProtectPass(ir.passes.InPlacePass):
     def _groups(self, weights: Sequence[Weight]) -> list[list[Weight]]:
         return [list(weights)] if self.scope == "model" and weights else [[weight] for weight in weights]
 
-    def _encode(self, group: list[Weight]) -> Iterator[tuple[Weight, Encoded]]:
+    def _encode(self, group: list[Weight], later: _Later | None) -> Iterator[tuple[Weight, Stored]]:
         """Yield each weight of one scope and how it is stored."""
         try:
-            encoded = encode([weight.array() for weight in group], self.code, span=self.channel.span)
+            stored = self._encoded(group) if later is None else later.stored(group)
         except ModelError as error:
             if self.scope == "model":
                 raise
             logger.warning("%s stays digital: %s", group[0].key, error)
             return
-        for place in (place for place, found in enumerate(encoded[0].classes) if found.low == found.high):
+        for place in (place for place, found in enumerate(stored[0].classes) if found.low == found.high):
             where = "the model" if self.scope == "model" else group[0].key
             logger.warning("%s: no weight is %s, so that class is empty", where, ("small", "large")[place])
-        yield from zip(group, encoded, strict=True)
+        yield from zip(group, stored, strict=True)
+
+    def _encoded(self, group: list[Weight]) -> list[Stored]:
+        found = encode([weight.array() for weight in group], self.code, span=self.channel.span)
+        return [Stored(classes, _packed(planes)) for planes, classes in found]
+
+
+# ----------------------------------------------------------------------------------------------- the planes
+
+
+Tensors = dict[str, ir.TensorProtocol | None]  # planes by name; None for those that the strategy does not have
+
+
+class Stored(NamedTuple):
+    """One weight as it is stored: the classes of its scope, and its planes."""
+
+    classes: tuple[WeightClass, ...]
+    planes: Tensors
+
+
+def _packed(planes: Planes) -> Tensors:
+    """Return planes as they stand in a model: bits in bytes."""
+    bits = {"mask": planes.mask, "sign": planes.sign, "class": planes.class_index}
+    packed = {name: None if found is None else ir.Tensor(pack(found)) for name, found in bits.items()}
+    return {"level": ir.Tensor(planes.level), **packed}
+
+
+class _Sizes:
+    """The sizes of a group of weights, made anew each time that one goes through them."""
+
+    def __init__(self, group: Sequence[Weight], code: Code) -> None:
+        self._group, self._code = group, code
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        for weight in self._group:
+            yield split(weight.array(), sign_in_header=self._code.sign_in_header).size
+
+
+class _Later:
+    """Planes that are computed when they are asked for: memory then holds those of one tensor at a time."""
+
+    def __init__(self, code: Code, span: Span) -> None:
+        self._code, self._span = code, span
+        self._last: tuple[ir.TensorProtocol, Tensors] | None = None  # planes of one tensor are asked for in a row
+
+    def stored(self, group: list[Weight]) -> list[Stored]:
+        """Return the weights of one scope as they are stored."""
+        fitted = fit(_Sizes(group, self._code), self._code, span=self._span)
+        return [
+            Stored(fitted.classes, self._planes(weight.tensor, fitted.classes, cut, count))
+            for weight, cut, count in zip(group, fitted.cuts, fitted.counts, strict=True)
+        ]
+
+    def _planes(
+        self, tensor: ir.TensorProtocol, classes: tuple[WeightClass, ...], cut: Cut | None, count: int
+    ) -> Tensors:
+        def plane(name: str) -> Callable[[], Any]:
+            return lambda: self._computed(tensor, classes, cut)[name]
+
+        bits = {
+            "mask": tensor.size if count < tensor.size else 0,
+            "sign": count * self._code.sign_in_header,
+            "class": count * (cut is not None),
+        }
+        found: Tensors = {"level": ir.LazyTensor(plane("level"), ir.DataType.FLOAT, ir.Shape([count]))}
+        for name, number in bits.items():
+            shape = ir.Shape([-(-number // 8)])
+            found[name] = ir.LazyTensor(plane(name), ir.DataType.UINT8, shape) if number else None
+        return found
+
+    def _computed(self, tensor: ir.TensorProtocol, classes: tuple[WeightClass, ...], cut: Cut | None) -> Tensors:
+        if self._last is None or self._last[0] is not tensor:
+            self._last = None  # before the next ones take their place in memory
+            planes = take_apart(tensor.numpy(), self._code, classes, cut, span=self._span)
+            self._last = (tensor, _packed(planes))
+        return self._last[1]
 
 
 # ---------------------------------------------------------------------------------------------- the graph
@@ -208,30 +288,29 @@ class _Builder:
         self._empty: dict[int, ir.Value] = {}  # by graph
         self._last: dict[int, ir.Node] = {}  # by graph: what was inserted last, so that the order of tensors is kept
 
-    def replace(self, weight: Weight, stored: Encoded) -> None:
+    def replace(self, weight: Weight, stored: Stored) -> None:
         """Put the planes, and the call that decodes them, in the place of `weight`."""
-        arrays = _arrays(stored, weight.shape)
-        masked = stored.planes.mask is not None
-        inputs = [self._plane(weight, name, arrays[name]) for name in (MASKED_INPUTS if masked else DENSE_INPUTS)]
+        tensors = {**stored.planes, **_codebook(stored.classes, weight.shape)}
+        masked = stored.planes["mask"] is not None
+        inputs = [self._plane(weight, name, tensors[name]) for name in (MASKED_INPUTS if masked else DENSE_INPUTS)]
         attributes: dict[str, int | str] = {"dtype": int(weight.tensor.dtype), "key": weight.key}
         call = ir.node("DecodeMasked" if masked else "Decode", inputs, attributes, domain=DOMAIN)
         call.name = f"{DOMAIN}/{weight.key}"
         self._insert(weight.graph, call)
         _take_over(weight, call.outputs[0])
 
-    def _plane(self, weight: Weight, name: str, array: NDArray[Any] | None) -> ir.Value:
-        if array is not None:
-            return self._constant(weight, f"{weight.name}.{name}", array)
+    def _plane(self, weight: Weight, name: str, tensor: ir.TensorProtocol | None) -> ir.Value:
+        if tensor is not None:
+            return self._constant(weight, f"{weight.name}.{name}", tensor)
         if id(weight.graph) not in self._empty:  # one stands for all planes that the strategy does not have
-            self._empty[id(weight.graph)] = self._constant(weight, f"{DOMAIN}.none", np.zeros(0, np.uint8))
+            self._empty[id(weight.graph)] = self._constant(weight, f"{DOMAIN}.none", ir.Tensor(np.zeros(0, np.uint8)))
         return self._empty[id(weight.graph)]
 
-    def _constant(self, weight: Weight, wanted: str, array: NDArray[Any]) -> ir.Value:
+    def _constant(self, weight: Weight, wanted: str, tensor: ir.TensorProtocol) -> ir.Value:
         """Return an initializer, or the output of a Constant node where a function allows no other."""
-        name = self._free(wanted)
-        tensor = ir.Tensor(array, name=name)
+        tensor.name = name = self._free(wanted)
         if not weight.in_function:
-            value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
+            value = ir.Value(name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype))
             value.const_value = tensor
             weight.graph.register_initializer(value)
             return value
@@ -258,16 +337,11 @@ class _Builder:
         return name
 
 
-def _arrays(stored: Encoded, shape: tuple[int, ...]) -> dict[str, NDArray[Any] | None]:
-    planes, classes = stored
+def _codebook(classes: Sequence[WeightClass], shape: tuple[int, ...]) -> dict[str, ir.TensorProtocol]:
     return {
-        "level": planes.level,
-        "mask": None if planes.mask is None else pack(planes.mask),
-        "sign": None if planes.sign is None else pack(planes.sign),
-        "class": None if planes.class_index is None else pack(planes.class_index),
-        "alpha": np.array([c.alpha for c in classes], np.float32),
-        "beta": np.array([c.beta for c in classes], np.float32),
-        "shape": np.array(shape, np.int64),
+        "alpha": ir.Tensor(np.array([c.alpha for c in classes], np.float32)),
+        "beta": ir.Tensor(np.array([c.beta for c in classes], np.float32)),
+        "shape": ir.Tensor(np.array(shape, np.int64)),
     }
 
 

@@ -1,40 +1,51 @@
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 
+from benchmarks import networks, scaling, timing
 from benchmarks import run as benchmarks
+from benchmarks.networks import LAYERS, SIDE, chain, write_chain
+from onnx_analog import files
 from tests.models import run
 
 
 def test_a_ratio_is_the_median_of_pairs(monkeypatch):
     # pairs of 4 and 1, 2 and 2, 9 and 3 seconds: ratios 4, 1 and 3
     times = iter([4, 1, 2, 2, 9, 3])
-    monkeypatch.setattr(benchmarks, "seconds", lambda action: next(times))
-    found = benchmarks.ratio(lambda: None, lambda: None, pairs=3)
+    monkeypatch.setattr(timing, "seconds", lambda action: next(times))
+    found = timing.ratio(lambda: None, lambda: None, pairs=3)
     assert found == {"ratio": 3, "ms": 4000, "bound_ms": 2000}
 
 
 @pytest.mark.parametrize("pairs", [1, 4])
 def test_the_two_are_measured_in_turn_after_a_warm_up(pairs):
     called = []
-    found = benchmarks.ratio(lambda: called.append("ours"), lambda: called.append("theirs"), pairs=pairs)
+    found = timing.ratio(lambda: called.append("ours"), lambda: called.append("theirs"), pairs=pairs)
     assert called == ["ours", "theirs"] * (pairs + 1)
     assert min(found.values()) > 0
 
 
 def test_seconds_are_those_of_the_clock(monkeypatch):
     ticks = itertools.count(start=5, step=3)
-    monkeypatch.setattr(benchmarks.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(ticks))
     called = []
-    assert benchmarks.seconds(lambda: called.append(1)) == 3
+    assert timing.seconds(lambda: called.append(1)) == 3
     assert called == [1]
 
 
-def test_the_chain_is_a_product_of_matrices(monkeypatch):
-    monkeypatch.setattr(benchmarks, "SIDE", 64)
-    monkeypatch.setattr(benchmarks, "LAYERS", 3)
-    made = benchmarks.chain()
+def test_memory_is_what_the_code_takes():
+    few, many = (timing.memory(f"import time; held = bytearray({mib} * 2**20); time.sleep(0.1)") for mib in (1, 201))
+    assert many["anonymous_mib"] - few["anonymous_mib"] == pytest.approx(200, abs=4)  # pages of Python's own vary
+    assert many["resident_mib"] >= many["anonymous_mib"]
+
+
+def test_the_chain_is_a_product_of_matrices():
+    made = chain(64, 3)
     weights = [value.const_value.numpy() for value in made.graph.initializers.values()]
     assert [weight.shape for weight in weights] == [(64, 64)] * 3
     x = np.random.default_rng(1).normal(size=(5, 64)).astype(np.float32)
@@ -46,13 +57,85 @@ def test_the_chain_is_a_product_of_matrices(monkeypatch):
 
 
 def test_the_chain_is_as_large_as_resnet_18():
-    assert round(benchmarks.SIDE**2 * benchmarks.LAYERS, -5) == 11_500_000
+    assert round(SIDE**2 * LAYERS, -5) == 11_500_000
 
 
-def test_signals_keep_their_size_on_the_way(monkeypatch):
-    monkeypatch.setattr(benchmarks, "SIDE", 256)
-    made = benchmarks.chain()
+def test_signals_keep_their_size_on_the_way():
+    made = chain(256)
     x = np.random.default_rng(1).normal(size=(64, 256)).astype(np.float32)
     (found,) = run(made, {"x": x})
     # In each of 11 layers a row of 256 keeps its mean square but for √(2/256) of it: e^(±4·√(11·2/256)) in the end
-    assert abs(np.log(np.square(found).sum() / np.square(x).sum())) < 4 * np.sqrt(benchmarks.LAYERS * 2 / 256)
+    assert abs(np.log(np.square(found).sum() / np.square(x).sum())) < 4 * np.sqrt(LAYERS * 2 / 256)
+
+
+def test_a_chain_in_a_file_is_a_chain(tmp_path):
+    write_chain(tmp_path / "chain.onnx", 64, 3)
+    found = files.load(tmp_path / "chain.onnx")
+    one, *others = (value.const_value.numpy() for value in found.graph.initializers.values())
+    assert [np.array_equal(other, np.roll(one, place)) for place, other in enumerate(others, 1)] == [True, True]
+    x = np.random.default_rng(1).normal(size=(5, 64)).astype(np.float32)
+    (mine,) = run(onnx.load(tmp_path / "chain.onnx"), {"x": x})
+    np.testing.assert_allclose(mine, x @ one @ others[0] @ others[1], rtol=1e-4, atol=1e-4)
+
+
+def test_the_slope_is_the_exponent():
+    rows = [{"weights": n, "trial_s": 3e-9 * n**1.5 if n >= 1e5 else 1.0} for n in (1e3, 1e4, 1e5, 1e6, 1e7)]
+    assert scaling.slope(rows, "trial_s") == pytest.approx(1.5)
+
+
+def test_cost_is_measured_for_as_many_weights_as_asked():
+    found = scaling.weights(10_000)
+    assert found["weights"] == 10_000
+    assert min(found.values()) > 0
+
+
+@pytest.fixture
+def one_row(monkeypatch):
+    numbers = {"ratio": 0.5, "ms": 1.0, "bound_ms": 2.0}
+    made = [benchmarks.Row("quick / bound", "≤ 1", False, lambda _: numbers)]
+    made += [benchmarks.Row("slow / bound", "", True, lambda _: numbers)]
+    made += [benchmarks.Row("peer / bound", "", False, lambda _: None)]
+    monkeypatch.setattr(benchmarks, "rows", lambda: iter(made))
+    monkeypatch.setattr(benchmarks, "SIZES", (400, 1000, 10_000, 20_000))
+
+
+@pytest.mark.usefixtures("one_row")
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("", ["quick / bound", "peer / bound"]),
+        ("--all", ["quick / bound", "slow / bound", "peer / bound"]),
+        ("--only quick", ["quick / bound"]),
+    ],
+)
+def test_what_is_asked_for_is_measured(line, names, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["run.py", *line.split()])
+    benchmarks.main()
+    told = capsys.readouterr()
+    assert list(json.loads(told.out)["rows"]) == names
+    assert "0.500  quick / bound: 1.0 ms / 2.0 ms, goal ≤ 1" in told.err
+
+
+@pytest.mark.usefixtures("one_row")
+def test_the_table_and_the_plot_go_to_files(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["run.py", "--all", "--out", str(tmp_path / "out")])
+    benchmarks.main()
+    table = Path(tmp_path / "out/benchmark.md").read_text(encoding="utf-8")
+    assert "| quick / bound | 0.5 | ≤ 1 | 1.0 / 2.0 ms |" in table
+    assert "| peer / bound | not installed here | | |" in table.replace("  ", " ")
+    body = json.loads(Path(tmp_path / "out/benchmark.json").read_text(encoding="utf-8"))
+    assert [row["weights"] for row in body["growth"]["sizes"]] == [400, 1024, 10_000, 19_881]  # squares
+    assert Path(tmp_path / "out/growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_line_has_a_name_of_its_own():
+    names = [row.name for row in benchmarks.rows()]
+    assert len(set(names)) == len(names) > 15
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet20"])
+def test_the_residual_networks_are_the_paper_s(name, tmp_path):
+    found = networks.resnet(name, tmp_path)
+    assert isinstance(found, ir.Model)
+    weights = sum(value.const_value.size for value in found.graph.initializers.values() if value.const_value)
+    assert weights >= {"resnet18": 11_173_962, "resnet20": 272_474}[name]

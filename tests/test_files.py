@@ -12,6 +12,7 @@ import onnxruntime as ort
 import pytest
 from google.protobuf.message import EncodeError
 
+import onnx_analog as oa
 from onnx_analog import files
 from onnx_analog.errors import ModelError, OutputError
 from onnx_analog.files import write_all, write_model, write_text
@@ -444,3 +445,15 @@ def test_folders_that_hold_something_stay(tmp_path):
     with pytest.raises(KeyError), files.new_folder(tmp_path / "a/b"):
         raise KeyError
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "file"]
+
+
+def test_what_came_with_its_tensors_in_another_file_is_written_so(tmp_path):
+    """Also when none of them is left, as after protecting: they may be too many for memory."""
+    plain = made("matmul")
+    ir.save(plain, tmp_path / "one.onnx", external_data="one.onnx.data")
+    for path in (tmp_path / "one.onnx", files.load(tmp_path / "one.onnx")):
+        oa.protect(path).save(tmp_path / "two.onnx", force=True)
+        assert (tmp_path / "two.onnx.data").stat().st_size >= 4 * 256  # the levels
+    ir.save(plain, tmp_path / "three.onnx")
+    oa.protect(tmp_path / "three.onnx").save(tmp_path / "four.onnx")
+    assert not (tmp_path / "four.onnx.data").exists()

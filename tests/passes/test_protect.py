@@ -516,3 +516,68 @@ def test_ir_3_is_no_reason_to_warn(caplog):
     protected = made("IR 3")
     ProtectPass(channel=QUIET)(protected)
     assert caplog.messages == []
+
+
+# ------------------------------------------------------------------------------------------------- large models
+
+
+def later(plain: ir.Model, monkeypatch, **options) -> ir.Model:
+    """Return a protected copy whose planes are computed when they are asked for, as of a large model."""
+    with monkeypatch.context() as patch:
+        patch.setattr("onnx_analog.passes.protect.AT_ONCE", -1)
+        return protected(plain, **options)
+
+
+@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(
+            {"strategy": strategy, "scope": scope}
+            for strategy in ("raw", "redundancy")
+            for scope in ("tensor", "model")
+        ),
+        {"threshold": 0.5},
+        {"strategy": "sign", "large_fraction": 0.0},
+    ],
+)
+def test_planes_that_are_computed_later_are_the_same(name, options, monkeypatch):
+    plain = made(name)
+    if "scope" in options:
+        PrunePass(sparsity=0.3, selection=SMALL)(plain)
+    found = later(plain, monkeypatch, **options)
+    assert serialized(found) == serialized(protected(plain, **options))
+    for tensor in stored_tensors(found):
+        lazy = tensor.inputs["level"].const_value
+        assert tensor.in_function or isinstance(lazy, ir.LazyTensor)
+
+
+def test_planes_that_are_computed_later_are_those_of_one_tensor_at_a_time(monkeypatch):
+    read: list[str] = []
+    plain = model("""
+        net (float[4, 16] x) => (float[4, 16] y) <float[16, 16] a = random, float[16, 16] b = random> {
+            h = MatMul(x, a)
+            y = MatMul(h, b)
+        }""")
+    for name, value in plain.graph.initializers.items():
+        array = value.const_value.numpy()
+
+        def numbers_of(name=name, array=array) -> ir.Tensor:
+            read.append(name)
+            return ir.Tensor(array)
+
+        value.const_value = ir.LazyTensor(numbers_of, ir.DataType.FLOAT, ir.Shape(array.shape), name=name)
+    found = later(plain, monkeypatch)
+    read.clear()
+    serialized(found)
+    assert read == ["a", "b"]  # of each tensor all planes, from one reading of its weights
+
+
+def test_what_cannot_be_scaled_is_found_before_anything_is_changed(monkeypatch):
+    plain = model("net (float[4, 16] x) => (float[4, 16] y) <float[16, 16] w = random> { y = MatMul(x, w) }")
+    tiny = plain.graph.initializers["w"]
+    tiny.const_value = ir.Tensor(np.full((16, 16), 1e-44, np.float32), name="w")
+    before = serialized(plain)
+    with pytest.raises(ModelError, match="cannot be scaled"):
+        later(plain, monkeypatch, scope="model")
+    assert serialized(plain) == before

@@ -1,0 +1,116 @@
+"""How costs grow: with the number of weights, with workers, with the size of a file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from benchmarks.networks import chain, write_chain
+from benchmarks.timing import memory, ratio, run, seconds
+from onnx_analog import api, files
+from onnx_analog.evaluation import Decoder, read_all
+from onnx_analog.stored import Protection, stored_tensors
+
+Row = dict[str, float]
+LARGEST = 2**25  # weights of a tensor; larger models are that many tensors, measured one after another
+
+PROTECT = """
+import sys
+from onnx_analog import api
+api.protect(sys.argv[2]).save(sys.argv[3], force=True)
+"""
+SESSION = """
+import sys
+import onnxruntime as ort
+ort.InferenceSession(sys.argv[2], providers=["CPUExecutionProvider"])
+"""
+
+
+def weights(count: int) -> Row:
+    """Return what `count` weights cost, in seconds: to protect (encode, without a file), and for each trial."""
+    whole = max(count // LARGEST, 1)
+    side = round((min(count, LARGEST)) ** 0.5)
+    model = chain(side, 1)
+    start = time.perf_counter()
+    protected = api.protect(model).model
+    protecting = time.perf_counter() - start
+    decoders = {t.key: Decoder(t, Protection.of(protected)) for t in stored_tensors(protected)}
+    read_all(decoders, seed=0, trial=0)
+    reading = min(seconds(lambda: read_all(decoders, seed=0, trial=0)) for _ in range(3))
+    return {"weights": whole * side**2, "protect_s": whole * protecting, "trial_s": whole * reading}
+
+
+def slope(rows: list[Row], name: str) -> float:
+    """Return the exponent p of cost ∝ weights^p over the upper half of the sizes, by least squares in logarithms."""
+    upper = rows[len(rows) // 2 :]
+    x, y = (np.log([row[key] for row in upper]) for key in ("weights", name))
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def protecting(side: int, layers: int, folder: Path) -> Row:
+    """Return the memory that protecting a file takes, against its weights."""
+    path = folder / "large.onnx"
+    write_chain(path, side, layers)
+    found = memory(PROTECT, str(path), str(folder / "out.onnx"))
+    mib = layers * side**2 * 4 / 2**20
+    for file in folder.iterdir():
+        file.unlink()
+    return {"ratio": found["anonymous_mib"] / mib, "mib": found["anonymous_mib"], "bound_mib": mib, **found}
+
+
+def session(model: ir.Model, weights_mib: float, path: Path) -> Row:
+    """Return the memory that creating a session takes, beyond onnxruntime's own, against the weights."""
+    files.write_model(model, path)
+    alone = memory("import onnxruntime")["anonymous_mib"]
+    taken = memory(SESSION, str(path))["anonymous_mib"] - alone
+    return {"ratio": taken / weights_mib, "mib": taken, "bound_mib": weights_mib}
+
+
+def protect_against_partition(folder: Path) -> Row:
+    """Return load + protect + save against load + save + five np.partition of the weights."""
+    path, out = folder / "chain.onnx", folder / "out.onnx"
+    files.write_model(chain(), path)
+
+    def bound() -> None:
+        model = files.load(path)
+        for value in model.graph.initializers.values():
+            assert value.const_value is not None
+            flat = np.abs(value.const_value.numpy().reshape(-1))
+            for _ in range(5):
+                np.partition(flat, flat.size // 2)
+        files.write_all({out: lambda target: files.write_model(model, target)}, force=True)
+
+    return ratio(lambda: api.protect(path).save(out, force=True), bound, pairs=3)
+
+
+_SWEEP = """
+import sys
+from onnx_analog import api, demo, engines
+if __name__ == "__main__":
+    api.sweep(
+        demo.MODEL, demo.IMAGES, mean=[0.1307], std=[0.3081], strategies=["redundancy"], cells=[1],
+        trials=int(sys.argv[2]), engine=engines.build("local", workers=int(sys.argv[1]), threads=1),
+    )
+"""
+
+
+def one_against_two_workers(folder: Path, trials: int = 400) -> Row:
+    """Return a sweep by one worker against one by two, of the trials alone: what starts and ends it is taken off."""
+    script = folder / "sweep.py"
+    script.write_text(_SWEEP, encoding="utf-8")
+
+    def took(workers: int) -> float:
+        few, many = (seconds(run(str(script), str(workers), str(count))) for count in (trials // 10, trials))
+        return many - few
+
+    pairs = [(took(1), took(2)) for _ in range(3)]
+    one, two = (1000 * float(np.median(column)) for column in zip(*pairs, strict=True))
+    return {"ratio": float(np.median([a / b for a, b in pairs])), "ms": one, "bound_ms": two}
+
+
+def help_against_numpy() -> Row:
+    """Return `onnx-analog --help` against `python -c 'import numpy'`."""
+    return ratio(run("-c", "from onnx_analog.cli import main; main(['--help'])"), run("-c", "import numpy"))

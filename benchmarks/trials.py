@@ -1,0 +1,237 @@
+"""What a trial costs: against clean inference, against its bound, and against other ways to do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+
+from benchmarks.networks import SIDE, pictures, resnet
+from benchmarks.timing import PAIRS, ratio
+from onnx_analog import api, demo, files
+from onnx_analog.channels import GaussianChannel
+from onnx_analog.data import Dataset
+from onnx_analog.evaluation import Decoder, Trials, read_all
+from onnx_analog.metrics import top1
+from onnx_analog.network import Network
+from onnx_analog.stored import Protection, StoredTensor, cells_of, stored_tensors
+
+THREADS = 1  # as in a worker of a sweep
+Row = dict[str, float]
+
+
+def against_inference(model: ir.Model, data: Dataset, pairs: int = PAIRS) -> Row:
+    """Return a trial against clean inference of the same images."""
+    protected = api.protect(model, sparsity=0.8).model
+    network = Network(protected, threads=THREADS)
+    clean = network.run(data)
+    trials = Trials(network, data, Protection.of(protected), top1, clean)
+    return ratio(lambda: trials.run(seed=0, trial=0), lambda: network.run(data), pairs)
+
+
+def lenet() -> Row:
+    """On LeNet × 1,000 images."""
+    story = demo.begin()
+    return against_inference(files.load(demo.MODEL), story.data)
+
+
+def of_resnet(name: str, folder: Path, count: int = 500) -> Row:
+    """On ResNet-18 or ResNet-20 × `count` images."""
+    return against_inference(resnet(name, folder), pictures(count), pairs=3)
+
+
+# -------------------------------------------------------------------------------------- sampling and decoding
+
+
+def _decoders(protected: ir.Model) -> dict[str, Decoder]:
+    protection = Protection.of(protected)
+    return {tensor.key: Decoder(tensor, protection) for tensor in stored_tensors(protected)}
+
+
+def against_normals(model: ir.Model, *, cells: int = 1, sparsity: float = 0.0) -> Row:
+    """Return reading and decoding all weights against one standard_normal over the stored ones."""
+    protected = api.protect(model, cells_small=cells, cells_large=20 * cells, sparsity=sparsity).model
+    decoders = _decoders(protected)
+    noise = [np.empty(tensor.count, np.float32) for tensor in stored_tensors(protected)]
+    rng = np.random.Generator(np.random.SFC64(0))
+    return ratio(
+        lambda: read_all(decoders, seed=0, trial=0),
+        lambda: [rng.standard_normal(dtype=np.float32, out=out) for out in noise],
+    )
+
+
+def against_cells(model: ir.Model, cells: int) -> Row:
+    """Return the same against drawing every cell: r draws for a weight, and their mean."""
+    protected = api.protect(model, strategy="mapping", cells_small=cells).model
+    tensors, channel = stored_tensors(protected), Protection.of(protected).channel
+    assert isinstance(channel, GaussianChannel)
+    scales = [channel.scale(tensor.level, cells=1) for tensor in tensors]
+    rng = np.random.Generator(np.random.SFC64(0))
+
+    def every_cell() -> None:
+        for tensor, scale in zip(tensors, scales, strict=True):
+            total = np.zeros(tensor.count, np.float32)
+            for _ in range(cells):
+                total += rng.standard_normal(tensor.count, dtype=np.float32)
+            tensor.decode(tensor.level + scale * total / np.float32(cells))
+
+    decoders = _decoders(protected)
+    return ratio(lambda: read_all(decoders, seed=0, trial=0), every_cell, pairs=3)
+
+
+def threads_against_one(model: ir.Model) -> Row:
+    """Return sampling and decoding in two threads against one."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    decoders = _decoders(api.protect(model).model)
+    with ThreadPoolExecutor(2) as two:
+        return ratio(
+            lambda: read_all(decoders, seed=0, trial=0, threads=two), lambda: read_all(decoders, seed=0, trial=0)
+        )
+
+
+def against_rebuilding(model: ir.Model) -> Row:
+    """Return a session with other weights against one of a model with other weights, serialized."""
+    protected = api.protect(model).model
+    network = Network(protected, threads=THREADS)
+    weights = read_all(_by_name(network, protected), seed=0, trial=0)
+    named = dict(zip(sorted(weights), (v for v in model.graph.initializers.values()), strict=True))
+    one = Dataset({"x": np.zeros((1, SIDE), np.float32)}, None)
+
+    def rebuild() -> None:
+        changed = model.clone()
+        for name, value in zip(named, list(changed.graph.initializers.values()), strict=True):
+            value.const_value = ir.Tensor(weights[name], name=value.name)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = THREADS
+        body = ir.to_proto(changed).SerializeToString()
+        ort.InferenceSession(body, options, providers=["CPUExecutionProvider"]).run(None, dict(one.inputs))
+
+    return ratio(lambda: network.run(one, weights), rebuild)
+
+
+def _by_name(network: Network, protected: ir.Model) -> dict[str, Decoder]:
+    protection = Protection.of(protected)
+    return {name: Decoder(tensor, protection) for name, tensor in network.tensors.items()}
+
+
+# ------------------------------------------------------------------------------------------------------ peers
+
+
+def against_torch(name: str, count: int) -> Row:
+    """Return a trial against the same in torch: the same formula, into a module's weights, and its forward pass."""
+    import torch
+
+    from onnx_analog.train import networks
+
+    torch.manual_seed(0)
+    torch.set_num_threads(THREADS)
+    net = networks.NETWORKS[name]().eval()
+    model, data = _exported(net, name, count)
+    protected = api.protect(model, sparsity=0.8).model
+    network = Network(protected, threads=THREADS)
+    trials = Trials(network, data, Protection.of(protected), top1, network.run(data))
+    stored = _torch_weights(net, protected)
+    x = torch.from_numpy(data.inputs["input"])
+
+    @torch.inference_mode()
+    def trial() -> None:
+        for parameter, dense, places, level, scale, alpha, beta in stored:
+            dense[places] = (level + scale * torch.randn_like(level) + beta) / alpha
+            parameter.copy_(dense.view(parameter.shape))
+        for part in torch.split(x, 64):
+            net(part).argmax(1)
+
+    return ratio(lambda: trials.run(seed=0, trial=0), trial, pairs=3 if count > 100 else PAIRS)
+
+
+def _exported(net: Any, name: str, count: int) -> tuple[ir.Model, Dataset]:
+    import tempfile
+
+    import torch
+
+    from onnx_analog.train.export import export
+    from onnx_analog.train.images import CIFAR10, MNIST, Images
+
+    shape = (1, 28, 28) if name == "lenet" else (3, 32, 32)
+    normalisation = MNIST if name == "lenet" else CIFAR10
+    one = Images(torch.zeros(2, *shape, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), normalisation)
+    with tempfile.TemporaryDirectory() as folder:
+        export(net, one, Path(folder) / "net.onnx")
+        return files.load(Path(folder) / "net.onnx"), pictures(count, shape)
+
+
+def _torch_weights(net: Any, protected: ir.Model) -> list[tuple[Any, ...]]:
+    """Return, for each stored weight, all that its formula needs, as tensors: so torch computes no more than we do."""
+    import torch
+
+    protection = Protection.of(protected)
+    found: list[tuple[Any, ...]] = []
+    channel = protection.channel
+    assert isinstance(channel, GaussianChannel)
+    parameters = dict(net.named_parameters())
+    for tensor in stored_tensors(protected):
+        scale = channel.scale(tensor.level, cells=cells_of(tensor, protection.cells))
+        alpha, beta = _each(tensor)
+        places = np.arange(tensor.size) if tensor.mask is None else np.flatnonzero(tensor.mask)
+        arrays = [torch.from_numpy(np.array(array)) for array in (places, tensor.level, scale, alpha, beta)]
+        found.append((parameters[tensor.name].data, torch.zeros(tensor.size), *arrays))
+    return found
+
+
+def _each(tensor: StoredTensor) -> tuple[np.ndarray, np.ndarray]:
+    index = np.zeros(tensor.count, np.uint8) if tensor.class_index is None else tensor.class_index
+    alpha = tensor.alpha[index]
+    return (alpha if tensor.sign is None else np.where(tensor.sign, -alpha, alpha)), tensor.beta[index]
+
+
+def against_aihwkit() -> Row | None:
+    """Return a trial on LeNet against aihwkit's PCM noise on the same network; None where it is not installed.
+
+    aihwkit programs a module once for each trial, and each of its tiles draws programming and read noise.
+    """
+    if find_spec("aihwkit") is None:
+        return None
+    import torch
+    from aihwkit.inference import PCMLikeNoiseModel
+    from aihwkit.nn.conversion import convert_to_analog
+    from aihwkit.simulator.configs import InferenceRPUConfig
+
+    from onnx_analog.train import networks
+
+    torch.set_num_threads(THREADS)
+    config = InferenceRPUConfig()
+    config.noise_model = PCMLikeNoiseModel(g_max=25.0)
+    analog = convert_to_analog(networks.NETWORKS["lenet"]().eval(), config).eval()
+    story = demo.begin()
+    x = torch.from_numpy(next(iter(story.data.inputs.values())))
+
+    @torch.inference_mode()
+    def trial() -> None:
+        analog.drift_analog_weights(0.0)
+        for part in torch.split(x, 64):
+            analog(part).argmax(1)
+
+    network = Network(story.protected.model, threads=THREADS)
+    trials = Trials(network, story.data, Protection.of(story.protected.model), top1, network.run(story.data))
+    return ratio(lambda: trials.run(seed=0, trial=0), trial)
+
+
+def inference_against_plain(protected: ir.Model, plain: ir.Model) -> Row:
+    """Return inference of the protected model, as a file gives it to onnxruntime, against the plain one."""
+    x = np.random.default_rng(0).standard_normal((64, SIDE), dtype=np.float32)
+    sessions = [
+        ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+        for model in (protected, plain)
+    ]
+    ours, theirs = (_runner(session, x) for session in sessions)
+    return ratio(ours, theirs, pairs=15)
+
+
+def _runner(session: ort.InferenceSession, x: np.ndarray) -> Callable[[], object]:
+    return lambda: session.run(None, {"x": x})
