@@ -28,6 +28,8 @@ from onnx_analog.stored import Protection, Reader, StoredTensor, read_header
 Array = NDArray[Any]
 Progress = Callable[[], None]
 
+LOOKED_UP = 2**24  # weights; for larger tensors α and β are looked up, and not kept for each weight
+
 
 class Decoder:
     """Weights of one tensor as trials read them: the same bits as `ReadbackPass` and the graph give.
@@ -40,15 +42,24 @@ class Decoder:
     def __init__(self, tensor: StoredTensor, protection: Protection) -> None:
         self._reader = Reader(tensor, protection)
         self._tensor, self._protection = tensor, protection
+        self._alpha: _Kept | _LookedUp
+        self._beta: _Kept | _LookedUp
         self._set_header(tensor.sign, tensor.class_index)
         self._dense = np.zeros(tensor.size, np.float32)
         self._places = None if tensor.mask is None else np.flatnonzero(tensor.mask)
         self._shape, self._dtype = tensor.shape, tensor.dtype.numpy()
 
     def _set_header(self, sign: Bits | None, class_index: Bytes | None) -> None:
-        self._beta = of_each(self._tensor.beta, class_index)
-        alpha = of_each(self._tensor.alpha, class_index)
-        self._alpha = alpha if sign is None else np.where(sign, -alpha, alpha)
+        alpha, beta = self._tensor.alpha, self._tensor.beta
+        if self._tensor.count > LOOKED_UP and not (sign is None and class_index is None):
+            none = np.zeros(self._tensor.count, np.uint8)
+            code = 2 * (none if class_index is None else class_index) + (none if sign is None else sign)
+            self._alpha = _LookedUp(np.stack([alpha, -alpha], axis=1).reshape(-1), code)
+            self._beta = _LookedUp(np.repeat(beta, 2), code)
+            return
+        alpha = of_each(alpha, class_index)
+        self._alpha = _Kept(alpha if sign is None else np.where(sign, -alpha, alpha))
+        self._beta = _Kept(of_each(beta, class_index))
 
     def weights(self, *, seed: int, trial: int) -> Array:
         """Return the weight of one trial, in its own shape and type."""
@@ -64,8 +75,8 @@ class Decoder:
     def _read(self, number: int, block: slice, seed: int, trial: int) -> None:
         level = self._dense[block] if self._places is None else np.empty(block.stop - block.start, np.float32)
         self._reader.read_block(number, block, seed=seed, trial=trial, out=level)
-        level += _part(self._beta, block)
-        level /= _part(self._alpha, block)
+        level += self._beta[block]
+        level /= self._alpha[block]
         level += 0  # -0 becomes +0, as in onnxruntime
         if self._places is not None:
             self._dense[self._places[block]] = level
@@ -76,9 +87,24 @@ class Decoder:
         return dense
 
 
-def _part(values: Any, block: slice) -> Any:
-    """Return what of one value for all weights, or of one for each (N,), belongs to a block."""
-    return values[block] if np.ndim(values) else values
+class _Kept:
+    """One value for all weights, or one for each (N,)."""
+
+    def __init__(self, values: Any) -> None:
+        self._values = values
+
+    def __getitem__(self, block: slice) -> Any:
+        return self._values[block] if np.ndim(self._values) else self._values
+
+
+class _LookedUp:
+    """The same, as a table and a byte for each weight: a little slower, and a quarter of the memory."""
+
+    def __init__(self, table: NDArray[np.float32], code: NDArray[np.uint8]) -> None:
+        self._table, self._code = table, code
+
+    def __getitem__(self, block: slice) -> NDArray[np.float32]:
+        return np.take(self._table, self._code[block], mode="clip")
 
 
 def read_all(

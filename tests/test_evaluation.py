@@ -279,6 +279,17 @@ def test_a_provider_that_cannot_start_is_refused(monkeypatch):
         Network(model(LINEAR), providers=["CUDAExecutionProvider"]).run(rows(2))
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("options", [{}, {"header_channel": QUIET, "header_reads": 100}, {"sparsity": 0.5}])
+def test_a_large_tensor_is_read_as_a_small_one(strategy, options, monkeypatch):
+    """What is kept for each weight of a small tensor is looked up for a large one."""
+    found = protected(model(LINEAR), strategy=strategy, **options)
+    (tensor,) = stored_tensors(found)
+    small = Decoder(tensor, Protection.of(found)).weights(seed=0, trial=1)
+    monkeypatch.setattr("onnx_analog.evaluation.LOOKED_UP", 0)
+    assert same_bits([Decoder(tensor, Protection.of(found)).weights(seed=0, trial=1)], [small])
+
+
 def test_the_number_of_threads_changes_no_byte(monkeypatch):
     monkeypatch.setattr(randomness, "BLOCK", 100)
     for options in ({}, {"header_channel": QUIET}, {"sparsity": 0.5}, {"strategy": "raw"}):
