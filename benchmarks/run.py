@@ -162,6 +162,9 @@ def main() -> None:
     body: dict[str, Any] = {"rows": found, "versions": {**versions(), "machine": platform.machine()}}
     if chosen.out is not None:
         chosen.out.mkdir(parents=True, exist_ok=True)
+        if chosen.all:
+            with tempfile.TemporaryDirectory() as folder:
+                body["thousandth"] = scaling.thousandth(Path(folder))
         body["growth"] = growth(chosen.out / "growth.png", SIZES if chosen.all else SIZES[:8])
         (chosen.out / "benchmark.md").write_text(markdown(found), encoding="utf-8")
         (chosen.out / "benchmark.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")

@@ -114,3 +114,35 @@ def one_against_two_workers(folder: Path, trials: int = 400) -> Row:
 def help_against_numpy() -> Row:
     """Return `onnx-analog --help` against `python -c 'import numpy'`."""
     return ratio(run("-c", "from onnx_analog.cli import main; main(['--help'])"), run("-c", "import numpy"))
+
+
+_THOUSANDTH = """
+import json, re, sys
+import numpy as np
+from onnx_analog import api, data, engines
+if __name__ == "__main__":
+    path, count, trials, workers = sys.argv[1], *map(int, sys.argv[2:])
+    x = np.random.default_rng(0).standard_normal((1, count), dtype=np.float32)
+    api.sweep(
+        path, data.Dataset({"x": x}, None), strategies=["redundancy"], cells=[1], trials=trials,
+        engine=engines.build("local", workers=workers, threads=1),
+    )
+"""
+
+
+def thousandth(folder: Path, *, side: int = 1000, layers: int = 10, trials: int = 1000, workers: int = 2) -> Row:
+    """Return what `trials` trials of a model of side²·layers weights take: a thousandth of either, and so a millionth.
+
+    One sample is inferred, so that what is measured is what a trial costs beside inference.
+    """
+    files.write_model(chain(side, layers), folder / "chain.onnx")
+    script = folder / "sweep.py"
+    script.write_text(_THOUSANDTH, encoding="utf-8")
+    given = (str(script), str(folder / "chain.onnx"), str(side))
+    few, many = (seconds(run(*given, str(count), str(workers))) for count in (trials // 10, trials))
+    each = (many - few) / (trials - trials // 10)
+    weights_ = side**2 * layers
+    return {
+        "weights": weights_, "trials": trials, "workers": workers, "seconds": many,
+        "core_s_per_trial": workers * each, "core_ns_per_weight_and_trial": 1e9 * workers * each / weights_,
+    }  # fmt: skip

@@ -40,6 +40,7 @@ from onnx_analog.stored import (
 from onnx_analog.strategies import LARGE_FACTOR, PRESETS, STRATEGIES, Preset
 from onnx_analog.sweeps import Point
 from onnx_analog.tensors import Selection, Weight, all_tensors, consumers, find, scopes
+from onnx_analog.work import Packed
 
 Paths = str | os.PathLike[str]
 
@@ -418,9 +419,10 @@ def _protection(model: ir.Model, channel: str | Channel | None, modifiers: Modif
 def _metric(metric: str | metrics.Metric | None) -> tuple[str, metrics.Metric] | None:
     if metric is None:
         return None
-    if isinstance(metric, str):
-        return metric, named_function(metric)
-    return getattr(metric, "__name__", "metric"), metric
+    function = named_function(metric) if isinstance(metric, str) else metric
+    own = next((name for name in metrics.NAMES if getattr(metrics, name) is function), None)
+    name = metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
+    return own or name, function
 
 
 def _with_reference(
@@ -457,7 +459,7 @@ class Swept:
             preset = point.setting.preset
             where = f"{point.model}, {point.setting.channel}, scope {preset.scope}, {preset.large_fraction:.2%} large"
             what = f"{point.strategy} at {point.cells} cells ({point.cost:.2f} all-in for each weight)"
-            lines.append(f"{where}, {what}: {point.evaluation}")
+            lines.append(f"{where}, {what}: {point.evaluation.told(point.ci95)}")
         return "\n".join(lines)
 
 
@@ -529,6 +531,8 @@ def sweep(
     AnalogError
         If anything is out of its range or does not fit, before the first trial; or if workers die again and again.
     """
+    if samples is not None and samples < 1:
+        raise OptionError(f"samples is {samples}; it must be 1 or more")
     selection = selection or Selection()
     several: Sequence[ModelLike] = (
         [models] if isinstance(models, str | os.PathLike | onnx.ModelProto | ir.Model) else list(models)
@@ -553,9 +557,8 @@ def sweep(
         dataset = dataset if samples is None else dataset.head(samples)
         cases.append(sweeps.Case(name=_model_name(model, place), model=loaded, data=dataset))
     facts = {
-        **_model_facts(several), **_data_facts(data), "mean": list(preprocessing.mean), "std": list(preprocessing.std),
-        "preprocess": preprocess, "sparsity": sparsity, "prune_scope": prune_scope,
-        "include": list(selection.include), "exclude": list(selection.exclude), "min_size": selection.min_size,
+        "mean": list(preprocessing.mean), "std": list(preprocessing.std), "preprocess": preprocess,
+        "sparsity": sparsity, "prune_scope": prune_scope, **_data_facts(data), **_model_facts(several, cases),
     }  # fmt: skip
     plan = sweeps.prepare(cases, grid, stopping, metric=_metric(metric), batch=batch, providers=providers, facts=facts)
     if precision is not None and plan.metric_name in metrics.SHARES:
@@ -578,13 +581,17 @@ def _model_name(model: ModelLike, place: int) -> str:
     return Path(model).stem if isinstance(model, str | os.PathLike) else f"model{place}"
 
 
-def _model_facts(models: Sequence[ModelLike]) -> dict[str, Any]:
-    paths = [model for model in models if isinstance(model, str | os.PathLike)]
-    names = [_model_name(model, place) for place, model in enumerate(models)]
-    return {"models": names, "models_sha256": [files.file_digest(path) for path in paths]}
+def _model_facts(models: Sequence[ModelLike], cases: Sequence[sweeps.Case]) -> dict[str, Any]:
+    """Return the digests of the files, and of all that each model is evaluated with, its weights too."""
+    digests = [files.file_digest(m) if isinstance(m, str | os.PathLike) else None for m in models]
+    return {
+        "models": [case.name for case in cases],
+        "models_sha256": digests,
+        "weights_sha256": [Packed.of(case.model).digest() for case in cases],
+    }
 
 
 def _data_facts(data: Paths | Dataset) -> dict[str, Any]:
     if isinstance(data, Dataset):
-        return {"data": None, "data_sha256": None}
+        return {"data": None, "data_sha256": data.digest()}
     return {"data": Path(data).name, "data_sha256": files.file_digest(data)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import math
 import zipfile
@@ -47,6 +48,15 @@ class Dataset:
         """Return the first `count` samples."""
         labels = None if self.labels is None else self.labels[:count]
         return Dataset({name: array[:count] for name, array in self.inputs.items()}, labels)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all arrays, their names, types and shapes, as hex."""
+        arrays = {**self.inputs, **({} if self.labels is None else {"labels of the data": self.labels})}
+        found = hashlib.sha256()
+        for name, array in arrays.items():
+            found.update(f"{name} {array.dtype} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
     def batches(self, size: int, *, fixed: bool) -> Iterator[tuple[dict[str, Array], int]]:
         """Yield (inputs, samples) of at most `size` samples; if the size is fixed, the last is filled by repetition."""

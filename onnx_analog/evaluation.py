@@ -227,13 +227,17 @@ class Evaluation:
         }
 
     def __str__(self) -> str:
+        return self.told(self.ci95)
+
+    def told(self, ci95: tuple[float, float] | None) -> str:
+        """Return the evaluation as one line, with this 95 % interval."""
         parts = [f"{self.metric} on {self.samples:,} samples:"]
         parts += [] if self.reference is None else [f"original {self.reference:.4f},"]
         parts += [] if self.clean is None else [f"without noise {self.clean:.4f}"]
         if self.mean is not None:
             parts.append(f"with noise {self.mean:.4f}")
-        if self.ci95 is not None:
-            parts.append(f"(95 % interval {self.ci95[0]:.4f} to {self.ci95[1]:.4f}, {len(self.values)} trials)")
+        if ci95 is not None:
+            parts.append(f"(95 % interval {ci95[0]:.4f} to {ci95[1]:.4f}, {len(self.values)} trials)")
         return " ".join(parts)
 
 
@@ -247,7 +251,8 @@ def interval(values: Sequence[float], share: float = 0.95) -> tuple[float, float
     """
     if len(values) < 2:
         return None
-    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    with np.errstate(invalid="ignore"):  # of values that are infinite it is not a number
+        error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     reach = float(scipy.stats.t.ppf((1 + share) / 2, len(values) - 1)) * error
     return float(np.mean(values)) - reach, float(np.mean(values)) + reach
 

@@ -18,6 +18,7 @@ Outputs = Sequence[NDArray[Any]]
 Metric = Callable[..., float]
 
 SHARES = ("top1", "agreement")  # fractions, which are shown in %
+NAMES = (*SHARES, "sqnr_db")  # of this module's own
 
 
 def top1(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) -> float:  # noqa: ARG001 - a metric's form

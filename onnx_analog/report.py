@@ -20,6 +20,7 @@ from onnx_analog.channels.fitting import Fit
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.errors import OutputError
 from onnx_analog.evaluation import Evaluation
+from onnx_analog.grid import digest
 from onnx_analog.manifest import Manifest
 from onnx_analog.metrics import SHARES
 from onnx_analog.randomness import stream
@@ -181,13 +182,13 @@ def differences_table(points: Sequence[Point]) -> Table | None:
     The interval is Student's t over differences of trials of one number.
     """
     first = points[0].strategy
-    if all(point.strategy == first for point in points):
+    if all(point.strategy == first or not point.evaluation.values for point in points):
         return None
     made = table("", "strategy", "cells", f"above {first}", "95 % interval", left=2)
     for title, here in _panels(points).items():
         base = {point.cells: point for point in here if point.strategy == first}
         for point in here:
-            if point.strategy != first:
+            if point.strategy != first and point.evaluation.values:
                 mean, ends = paired(point, base[point.cells])
                 factor = _factor(point)
                 between = "" if ends is None else f"{factor * ends[0]:+.2f} to {factor * ends[1]:+.2f}"
@@ -234,15 +235,18 @@ def _unit(points: Sequence[Point]) -> str:
 
 def _panels(points: Sequence[Point]) -> dict[str, list[Point]]:
     """Return the points that one table or plot shows together: of one model, channel and preset."""
-    names = [
+    channels = {digest(point.setting.channel): str(point.setting.channel) for point in points}
+    alike = Counter(channels.values())
+    names = {key: f"{name} ({key[:8]})" if alike[name] > 1 else name for key, name in channels.items()}
+    parts = [
         lambda point: point.model,
-        lambda point: f"channel {point.setting.channel}",
+        lambda point: f"channel {names[digest(point.setting.channel)]}",
         preset_title,
     ]  # fmt: skip
-    told = [name for name in names[:2] if len({name(point) for point in points}) > 1] + names[2:]
+    told = [part for part in parts[:2] if len({part(point) for point in points}) > 1] + parts[2:]
     found: dict[str, list[Point]] = {}
     for point in points:
-        found.setdefault(", ".join(name(point) for name in told), []).append(point)
+        found.setdefault(", ".join(part(point) for part in told), []).append(point)
     return found
 
 

@@ -15,8 +15,9 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +29,8 @@ from onnx_analog.errors import OutputError
 Row = dict[str, Any]
 
 TRIALS, PARQUET, POINTS, CONSTANTS, LOCK = "trials.csv", "trials.parquet", "points.csv", "sweep.json", ".lock"
+_PIECE = 2**16  # bytes that are looked at at once for the end of a line
+_GROUP = 2**16  # rows that Parquet keeps together
 NO_PARQUET = "no Parquet: pyarrow is not installed (pip install 'onnx-analog[parquet]')"
 
 
@@ -75,14 +78,15 @@ class Folder:
     def _check(self) -> None:
         path = self._path / CONSTANTS
         if not path.exists():
-            if (self._path / TRIALS).exists():
-                raise OutputError(f"{str(self._path / TRIALS)!r} is of no sweep: name another folder with --out")
+            for mine in (self._path / name for name in (TRIALS, PARQUET, POINTS)):
+                if mine.exists():
+                    raise OutputError(f"{str(mine)!r} is of no sweep: name another folder with --out")
             text = json.dumps(self._constants, indent=2, ensure_ascii=False) + "\n"
             files.write_all({path: files.write_text(text)})
             return
         try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            there = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
             raise OutputError(f"cannot read {str(path)!r}: {error}") from error
         mine = json.loads(json.dumps(self._constants))
         for name in {**mine, **there}:
@@ -93,18 +97,25 @@ class Folder:
                 )
 
     def read(self) -> list[Row]:
-        """Return the rows that are there, as text, without their constants; half a row at the end is cut off."""
+        """Return what `stream` yields."""
+        return list(self.stream())
+
+    def stream(self) -> Iterator[Row]:
+        """Yield the rows that are there, as text, without their constants; half a row at the end is cut off."""
         path = self._path / TRIALS
         if not path.exists():
-            return []
-        text = path.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        if whole != text:
-            with path.open("r+b") as file:
-                file.truncate(len(whole))
-        reader = csv.DictReader(io.StringIO(whole.decode("utf-8"), newline=""))
-        self._columns = list(reader.fieldnames or [])
-        return [{name: value for name, value in row.items() if name not in self._constants} for row in reader]
+            return
+        _cut(path)
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file, strict=True)
+                self._columns = list(reader.fieldnames or [])
+                for row in reader:
+                    if None in row or None in row.values():
+                        raise ValueError(f"line {reader.line_num} has not as many entries as there are columns")
+                    yield {name: value for name, value in row.items() if name not in self._constants}
+        except (ValueError, csv.Error) as error:
+            raise OutputError(f"{str(path)!r} is damaged: {error}. Name another folder with --out") from error
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add rows; all of them are on their way to the disk when this returns.
@@ -117,7 +128,7 @@ class Folder:
         path = self._path / TRIALS
         text = ""
         if not self._columns:
-            self._columns = [*rows[0], *self._constants]
+            self._columns = list({**rows[0], **self._constants})
             text = _line(self._columns)
         text += "".join(self._text(row) for row in rows)
         try:
@@ -136,17 +147,32 @@ class Folder:
         whole = {**row, **self._constants}
         return _line([_word(whole[name]) for name in self._columns])
 
-    def finish(self, rows: Sequence[Row], points: Sequence[Row]) -> None:
-        """Write all rows in their order, in place of those that came as they ended, and the points."""
+    def finish(self, rows: Iterable[Row], points: Sequence[Row]) -> None:
+        """Write all rows in their order, in place of those that came as they ended, and the points.
+
+        `rows` is gone through once for each file; it may make them anew each time.
+        """
         writers: dict[Path, files.Writer] = {}
-        if rows:
-            whole = [{**row, **self._constants} for row in rows]
+        if any(True for _ in rows):
+            whole = _Whole(rows, self._constants)
             writers[self._path / TRIALS] = _csv_writer(whole)
             if can_parquet():
                 writers[self._path / PARQUET] = _parquet_writer(whole)
+            else:
+                (self._path / PARQUET).unlink(missing_ok=True)  # it is of fewer rows
         if points:
             writers[self._path / POINTS] = _csv_writer(points)
         files.write_all(writers, force=True)
+
+
+class _Whole:
+    """Rows with their constants."""
+
+    def __init__(self, rows: Iterable[Row], constants: Row) -> None:
+        self._rows, self._constants = rows, constants
+
+    def __iter__(self) -> Iterator[Row]:
+        return ({**row, **self._constants} for row in self._rows)
 
 
 def can_parquet() -> bool:
@@ -167,21 +193,51 @@ def _line(words: Iterable[Any]) -> str:
 
 
 def _word(value: Any) -> Any:
-    """Return what stands in a CSV: lists as JSON, no value as nothing."""
+    """Return what stands in a CSV: lists as JSON, text as one line, for a line is how half a row is told."""
+    if isinstance(value, str):
+        return " ".join(value.splitlines())
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
 
 
-def _csv_writer(rows: Sequence[Row]) -> files.Writer:
-    text = _line(rows[0]) + "".join(_line(_word(value) for value in row.values()) for row in rows)
-    return files.write_text(text)
+def _cut(path: Path) -> None:
+    """Cut off what stands after the last end of a line."""
+    with path.open("r+b") as file:
+        end = place = file.seek(0, os.SEEK_END)
+        while place:
+            start = max(place - _PIECE, 0)
+            file.seek(start)
+            found = file.read(place - start).rfind(b"\n")
+            if found >= 0:
+                place = start + found + 1
+                break
+            place = start
+        if place < end:
+            file.truncate(place)
 
 
-def _parquet_writer(rows: Sequence[Row]) -> files.Writer:
+def _csv_writer(rows: Iterable[Row]) -> files.Writer:
+    def write(path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            for number, row in enumerate(rows):
+                if not number:
+                    file.write(_line(row))
+                file.write(_line(_word(value) for value in row.values()))
+
+    return write
+
+
+def _parquet_writer(rows: Iterable[Row]) -> files.Writer:
     def write(path: Path) -> None:
         import pyarrow
         from pyarrow import parquet
 
-        columns = {name: [_word(row[name]) for row in rows] for name in rows[0]}
-        parquet.write_table(pyarrow.table(columns), path)
+        made, left = None, iter(rows)
+        while part := list(islice(left, _GROUP)):
+            columns = {name: [_word(row[name]) for row in part] for name in part[0]}
+            table = pyarrow.table(columns, schema=None if made is None else made.schema)
+            made = made or parquet.ParquetWriter(path, table.schema)
+            made.write_table(table)
+        if made is not None:
+            made.close()
 
     return write

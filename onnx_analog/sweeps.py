@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from onnx_analog import metrics, pipeline, work
 from onnx_analog.data import Dataset
@@ -126,69 +124,76 @@ def _totals_of(row: Mapping[str, str]) -> Totals:
     return Totals(**{name: int(row[name]) for name in Totals.__dataclass_fields__})
 
 
-def _rows(model: str, setting: Setting, seed: int, clean: float | None, outcome: Outcome) -> list[Row]:
-    return [
-        {
-            **_columns(model, setting), "seed": seed, "trial": trial, "value": one.value, "sqnr_db": one.sqnr_db,
-            "clean": clean, **_costs(outcome.totals),
-        }
-        for trial, one in zip(outcome.task.trials, outcome.found, strict=True)
-    ]  # fmt: skip
+def _row(model: str, setting: Setting, clean: float | None, trial: int, found: Trial, totals: Totals) -> Row:
+    numbers = {"trial": trial, "value": found.value, "sqnr_db": found.sqnr_db, "clean": clean}
+    return {**_columns(model, setting), **numbers, **_costs(totals)}
 
 
 # ------------------------------------------------------------------------------------------------------ state
 
 
-class _Board:
-    """What is done of each point, and what is still wanted."""
+class _Tally:
+    """What is done of one point, and what is still wanted. Costs no more for each trial, however many there are."""
 
-    def __init__(self, count: int, stopping: Stopping) -> None:
-        self.stopping = stopping
-        self.found: list[dict[int, Trial]] = [{} for _ in range(count)]
-        self.totals: list[Totals | None] = [None] * count
-        self.planned = [0] * count
+    def __init__(self, stopping: Stopping) -> None:
+        self._stopping = stopping
+        self._ordered: list[Trial] = []  # trials 0, 1, ... up to the first that is missing
+        self._others: dict[int, Trial] = {}
+        self._values: list[float] = []  # of the former
+        self.wanted = 0
+        self.enough = False
+        self.totals: Totals | None = None
 
-    def enough(self, place: int) -> list[Trial]:
-        """Return the trials of a point in their order, up to the first that is missing."""
-        found = self.found[place]
-        ordered: list[Trial] = []
-        while len(ordered) in found:
-            ordered.append(found[len(ordered)])
-        return ordered
+    def add(self, trial: int, found: Trial) -> None:
+        """Take a trial that was made, here or in an earlier sweep."""
+        self._others[trial] = found
+        while len(self._ordered) in self._others:
+            self._ordered.append(self._others.pop(len(self._ordered)))
+            self._values.append(self._ordered[-1].value)
 
-    def more(self, place: int) -> list[int]:
-        """Return the trials of a point that are wanted now and not yet planned."""
-        values = [trial.value for trial in self.enough(place)]
-        wanted = self.stopping.wanted(values)
-        missing = [trial for trial in range(self.planned[place], wanted) if trial not in self.found[place]]
-        self.planned[place] = max(self.planned[place], wanted)
+    def more(self) -> list[int]:
+        """Look, if there are trials for it; return those that are wanted now, and were not before."""
+        missing: list[int] = []
+        while not self.enough and len(self._values) >= self.wanted and not missing:
+            before, self.wanted = self.wanted, self._stopping.wanted(self._values)
+            self.enough = len(self._values) >= self.wanted
+            missing = [trial for trial in range(before, self.wanted) if trial not in self and not self.enough]
         return missing
 
-    def taken(self, place: int) -> list[Trial]:
-        """Return the trials that count: those before the look at which the point stopped."""
-        found = self.enough(place)
-        return found[: self.stopping.wanted([trial.value for trial in found])]
+    def __contains__(self, trial: int) -> bool:
+        return trial < len(self._ordered) or trial in self._others
 
-    def progress(self) -> tuple[int, int]:
-        """Return how many trials are done, and how many are planned."""
-        done = sum(min(len(self.enough(place)), planned) for place, planned in enumerate(self.planned))
-        return done, sum(self.planned)
+    @property
+    def done(self) -> int:
+        """Trials that are made, of those wanted."""
+        return min(len(self._ordered) + len(self._others), self.wanted)
+
+    def taken(self) -> list[Trial]:
+        """Return the trials that count: those before the look at which the point stopped."""
+        return self._ordered[: self.wanted]
+
+    def known(self) -> Iterator[tuple[int, Trial]]:
+        """Yield all trials there are, in their order."""
+        yield from enumerate(self._ordered)
+        yield from sorted(self._others.items())
 
 
 class _Queue:
     """Tasks that wait: runs of trials, cut into tasks of a sensible length."""
 
     def __init__(self) -> None:
-        self._runs: deque[tuple[int, list[int]]] = deque()
+        self._runs: deque[tuple[int, deque[int]]] = deque()
         self._seconds: dict[int, float] = {}  # of a trial, by model
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(len(trials) for _, trials in self._runs)
+        return self._count
 
-    def add(self, place: int, trials: list[int], *, first: bool) -> None:
+    def add(self, place: int, trials: Sequence[int], *, first: bool) -> None:
         """Put a run at the end, or before all others."""
         if trials:
-            (self._runs.appendleft if first else self._runs.append)((place, trials))
+            (self._runs.appendleft if first else self._runs.append)((place, deque(trials)))
+            self._count += len(trials)
 
     def learn(self, model: int, seconds: float) -> None:
         """Remember how long a trial of a model takes."""
@@ -196,12 +201,15 @@ class _Queue:
 
     def take(self, settings: Sequence[Setting], slots: int) -> Task:
         """Return the next task: of one trial until it is known how long one takes."""
-        place, trials = self._runs.popleft()
+        place, trials = self._runs[0]
         seconds = self._seconds.get(settings[place].model, _CHUNK_S)
-        share = -(-len(self) // (_AHEAD * slots)) + 1  # towards the end, something for all
-        count = max(min(int(_CHUNK_S / max(seconds, 1e-6)), share), 1)
-        self.add(place, trials[count:], first=True)
-        return Task(place, tuple(trials[:count]))
+        share = -(-self._count // (_AHEAD * slots))  # towards the end, something for all
+        count = max(min(int(_CHUNK_S / max(seconds, 1e-6)), share, len(trials)), 1)
+        task = Task(place, tuple(trials.popleft() for _ in range(count)))
+        self._count -= count
+        if not trials:
+            self._runs.popleft()
+        return task
 
 
 # ------------------------------------------------------------------------------------------------------ sweep
@@ -266,8 +274,9 @@ def prepare(
     if again or not names:
         raise OptionError(f"two models are called {again[0]!r}: rename one" if again else "there are no models")
     settings = tuple(grid.settings(len(cases)))
-    for setting in {(one.model, one.channel): one for one in settings}.values():
-        pipeline.run([setting.protect_pass()], cases[setting.model].model.clone())
+    passes = {(one.model, one.channel, one.preset.scope): one.protect_pass() for one in settings}  # all are checked
+    for (place, _, _), step in passes.items():
+        pipeline.run([step], cases[place].model.clone())
     clean = [Network(case.model, providers=providers).run(case.data, batch=batch) for case in cases]
     chosen = [metric or metrics.default(outputs, case.data.labels) for outputs, case in zip(clean, cases, strict=True)]
     if len({name for name, _ in chosen}) > 1:
@@ -277,9 +286,7 @@ def prepare(
         function(outputs, labels=case.data.labels, clean=outputs)
     common = {"metric": name, "seed": grid.seed, "batch": batch, "providers": list(providers), **work.versions()}
     made = Work(
-        digest=_digest(
-            repr((common, facts, settings)), [*chain.from_iterable(clean), *(case.data.labels for case in cases)]
-        ),
+        digest=uuid4().hex,
         models=tuple(Packed.of(case.model) for case in cases),
         data=tuple(case.data for case in cases),
         clean=tuple(clean),
@@ -290,17 +297,9 @@ def prepare(
         providers=tuple(providers),
         threads=1,
     )
-    everything = {"samples": [len(case.data) for case in cases], **common, **(facts or {})}
+    selection = {name: getattr(grid.selection, name) for name in ("include", "exclude", "min_size")}
+    everything = {"samples": [len(case.data) for case in cases], **common, **selection, **(facts or {})}
     return Plan(cases=tuple(cases), grid=grid, stopping=stopping, metric_name=name, work=made, facts=everything)
-
-
-def _digest(text: str, arrays: Sequence[NDArray[Any] | None]) -> str:
-    """Return what tells one work from another on a worker that does several."""
-    found = hashlib.sha256(text.encode())
-    for array in arrays:
-        if array is not None:
-            found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
 
 
 def sweep(
@@ -329,10 +328,10 @@ def sweep(
     with ExitStack() as stack:
         folder = None if out is None else stack.enter_context(Folder(out, plan.facts))
         if folder is not None:
-            run.resume(folder.read())
+            run.resume(folder.stream())
         yield from run.points(folder, stack)
         if folder is not None:
-            folder.finish(run.rows(), [point.row() for point in run.ended])
+            folder.finish(_Rows(run), [point.row() for point in run.ended])
 
 
 class _Run:
@@ -340,14 +339,15 @@ class _Run:
 
     def __init__(self, plan: Plan, engine: Engine, progress: Progress) -> None:
         self._plan, self._engine, self._progress = plan, engine, progress
-        self._board = _Board(len(plan.settings), plan.stopping)
+        self._tallies = [_Tally(plan.stopping) for _ in plan.settings]
         self._queue = _Queue()
         self._names = [plan.cases[setting.model].name for setting in plan.settings]
         self._clean = [_alone(plan, model) for model in range(len(plan.cases))]
         self._others: list[Row] = []
+        self._done = self._wanted = 0
         self.ended: list[Point] = []
 
-    def resume(self, rows: Sequence[Row]) -> None:
+    def resume(self, rows: Iterable[Row]) -> None:
         """Take over what an earlier sweep computed."""
         places = {_key(_columns(name, one)): n for n, (name, one) in enumerate(self._pairs())}
         for row in rows:
@@ -355,17 +355,18 @@ class _Run:
             if place is None:
                 self._others.append(row)
             else:
-                self._board.found[place][int(row["trial"])] = Trial(float(row["value"]), float(row["sqnr_db"]))
-                self._board.totals[place] = _totals_of(row)
+                self._tallies[place].add(int(row["trial"]), Trial(float(row["value"]), float(row["sqnr_db"])))
+                self._tallies[place].totals = _totals_of(row)
 
     def _pairs(self) -> Iterator[tuple[str, Setting]]:
         yield from zip(self._names, self._plan.settings, strict=True)
 
     def points(self, folder: Folder | None, stack: ExitStack) -> Iterator[Point]:
         """Compute what is missing; yield points as they are complete."""
-        for place in range(len(self._names)):
-            self._queue.add(place, self._board.more(place), first=False)
-        self._progress(*self._board.progress())
+        for place, tally in enumerate(self._tallies):
+            self._queue.add(place, tally.more(), first=False)
+        self._done, self._wanted = (sum(getattr(one, name) for one in self._tallies) for name in ("done", "wanted"))
+        self._progress(self._done, self._wanted)
         if self._queue:
             engine = stack.enter_context(self._engine)
             threads = engine.plan(len(self._queue))
@@ -397,24 +398,25 @@ class _Run:
         setting = self._plan.settings[place]
         if folder is not None:
             clean = self._clean[setting.model]
-            folder.append(_rows(self._names[place], setting, self._plan.grid.seed, clean, outcome))
-        self._board.totals[place] = outcome.totals
-        self._board.found[place].update(zip(outcome.task.trials, outcome.found, strict=True))
+            pairs = zip(outcome.task.trials, outcome.found, strict=True)
+            folder.append([_row(self._names[place], setting, clean, *pair, outcome.totals) for pair in pairs])
+        tally = self._tallies[place]
+        done, wanted, tally.totals = tally.done, tally.wanted, outcome.totals
+        for trial, found in zip(outcome.task.trials, outcome.found, strict=True):
+            tally.add(trial, found)
         self._queue.learn(setting.model, outcome.seconds)
-        self._queue.add(place, self._board.more(place), first=True)
-        self._progress(*self._board.progress())
+        self._queue.add(place, tally.more(), first=True)
+        self._done, self._wanted = self._done + tally.done - done, self._wanted + tally.wanted - wanted
+        self._progress(self._done, self._wanted)
 
     def _complete(self) -> Iterator[Point]:
-        while len(self.ended) < len(self._names):
-            place = len(self.ended)
-            taken = self._board.taken(place)
-            if len(taken) < self._board.stopping.wanted([trial.value for trial in taken]):
-                return
-            self.ended.append(self._point(place, taken))
+        while len(self.ended) < len(self._names) and self._tallies[len(self.ended)].enough:
+            self.ended.append(self._point(len(self.ended)))
             yield self.ended[-1]
 
-    def _point(self, place: int, taken: Sequence[Trial]) -> Point:
+    def _point(self, place: int) -> Point:
         setting, stopping = self._plan.settings[place], self._plan.stopping
+        taken = self._tallies[place].taken()
         values = tuple(trial.value for trial in taken)
         evaluation = Evaluation(
             metric=self._plan.metric_name,
@@ -427,21 +429,30 @@ class _Run:
         return Point(
             model=self._names[place],
             setting=setting,
-            totals=self._board.totals[place] or _totals(self._plan, setting),
+            totals=self._tallies[place].totals or _totals(self._plan, setting),
             evaluation=evaluation,
             ci95=stopping.interval(values),
         )
 
-    def rows(self) -> list[Row]:
-        """Return the rows of all trials that are known, in their order; last, those of points that are in no grid."""
-        found: list[Row] = []
-        for place, (name, setting) in enumerate(self._pairs()):
-            totals, trials = self._board.totals[place], dict(sorted(self._board.found[place].items()))
-            if totals is not None:
-                outcome = Outcome(Task(place, tuple(trials)), tuple(trials.values()), totals, 0.0, {})
-                clean = self._clean[setting.model]
-                found += _rows(name, setting, self._plan.grid.seed, clean, outcome)
-        return found + [_typed(row, found[0]) for row in self._others if found]
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows of all trials that are known, in their order; last, those of points that are in no grid."""
+        row: Row = {}
+        for tally, (name, setting) in zip(self._tallies, self._pairs(), strict=True):
+            if tally.totals is not None:
+                for trial, found in tally.known():
+                    row = _row(name, setting, self._clean[setting.model], trial, found, tally.totals)
+                    yield row
+        yield from (_typed(other, row) for other in self._others if row)
+
+
+class _Rows:
+    """All rows of a run, made anew each time that one goes through them."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._run.rows()
 
 
 def _typed(row: Mapping[str, str], like: Row) -> Row:

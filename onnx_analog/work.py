@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import platform
 import threading
@@ -69,12 +70,23 @@ class Packed:
     def of(model: ir.Model) -> Packed:
         """Return `model`, which is not changed, ready to be sent."""
         bare, arrays = model.clone(), []
+        for value in (value for graph in bare.graphs() for value in graph.initializers.values()):
+            held = value.const_value
+            if isinstance(held, ir.ExternalTensor):  # the file that it names is not where the worker is
+                value.const_value = ir.Tensor(held.numpy(), dtype=held.dtype, name=value.name)
         for value, tensor in _large(bare):
             arrays.append(np.ascontiguousarray(tensor.numpy()))
             value.const_value = ir.ExternalTensor(
                 "apart", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=str(value.name)
             )
         return Packed(ir.to_proto(bare).SerializeToString(), tuple(arrays))
+
+    def digest(self) -> str:
+        """Return the SHA-256 of graph and tensors, as hex."""
+        found = hashlib.sha256(self.graph)
+        for array in self.arrays:
+            found.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return found.hexdigest()
 
     def model(self) -> ir.Model:
         """Return the model; its tensors are those that were sent, not copies."""
@@ -98,7 +110,7 @@ class Work:
     Attributes
     ----------
     digest : str
-        Tells this work from any other.
+        Tells this work from any other, of this sweep or another.
     models : tuple of Packed
     data : tuple of Dataset, one for each model
     clean : tuple of lists of arrays
@@ -170,7 +182,20 @@ def do(fetch: Callable[[], Work], digest: str, task: Task) -> Outcome:
     held: tuple[str, Worker] | None = getattr(_here, "held", None)
     if held is None or held[0] != digest:
         _here.held = held = (digest, Worker(fetch()))
-    return held[1].do(task)
+    try:
+        return held[1].do(task)
+    except Exception as error:
+        if _can_be_sent(error):
+            raise
+        raise RuntimeError(f"{type(error).__name__}: {error}") from None  # it would break the pool
+
+
+def _can_be_sent(error: Exception) -> bool:
+    try:
+        cloudpickle.loads(cloudpickle.dumps(error))
+    except Exception:  # whatever a class of the user's raises when it is made again
+        return False
+    return True
 
 
 def versions() -> dict[str, str]:

@@ -8,16 +8,19 @@ import onnx_ir as ir
 import pytest
 
 import onnx_analog as oa
-from onnx_analog import files
+from onnx_analog import channels, files, metrics
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.data import Dataset
+from onnx_analog.engines.local import SerialEngine
 from onnx_analog.errors import ChannelError, ModelError, NothingToStore, OptionError, OutputError
+from onnx_analog.stopping import Stopping
 from onnx_analog.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, stored_tensors
-from onnx_analog.tensors import find
+from onnx_analog.strategies import PRESETS, STRATEGIES, Preset
+from onnx_analog.tensors import Selection, find
 from tests.models import (
     QUIET,
     decode_bound,
@@ -491,3 +494,351 @@ def test_a_protected_model_is_described_as_the_plain_one(name):
 def test_text_is_a_path():
     with pytest.raises(ModelError, match="there is no file 'model'"):
         oa.inspect("model")
+
+
+# ------------------------------------------------------------------------------------------------------ sweep
+
+TWO = """
+    net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] a = random, float[16, 16] b = 2 random> {
+        h = MatMul(x, a)
+        y = MatMul(h, b)
+    }"""
+SMALL: dict[str, Any] = {"strategies": ("sign", "redundancy"), "cells": (1, 4), "channel": (QUIET,), "trials": 2}
+ONE: dict[str, Any] = {**SMALL, "strategies": ("sign",), "cells": (1,)}
+
+
+def images(count: int = 60) -> Dataset:
+    rng = np.random.default_rng(0)
+    return Dataset({"x": rng.normal(size=(count, 16)).astype(np.float32)}, rng.integers(16, size=count))
+
+
+def alone(plain: Any, strategy: str, cells: int, large: int, **options: Any) -> tuple[float, ...]:
+    """Return the values of two trials of one point."""
+    protecting = {name: options.pop(name) for name in ("selection", "channel", "sparsity") if name in options}
+    found = protected(plain, strategy=strategy, cells_small=cells, cells_large=large, **protecting)
+    return oa.evaluate(found, options.pop("data", None) or images(), **{"trials": 2, **options}).values
+
+
+@pytest.mark.parametrize("kind", ["str", "Path", "ModelProto", "ir.Model", "list of str", "tuple of ir.Model"])
+def test_a_sweep_takes_whatever_a_model_is(kind, tmp_path):
+    path = saved(model(TWO), tmp_path)
+    given = {"str": str(path), "Path": path, "ModelProto": ir.to_proto(model(TWO)), "ir.Model": model(TWO)}
+    given |= {"list of str": [str(path)], "tuple of ir.Model": (model(TWO),)}
+    found = oa.sweep(given[kind], images(), **SMALL)
+    assert [(point.strategy, point.cells) for point in found.points] == [
+        ("sign", 1), ("sign", 4), ("redundancy", 1), ("redundancy", 4),
+    ]  # fmt: skip
+    for point in found.points:
+        cells = point.cells, point.cells * (20 if point.strategy == "redundancy" else 1)
+        assert point.evaluation.values == alone(model(TWO), point.strategy, *cells)
+    assert {point.model for point in found.points} == {"model" if "str" in kind or kind == "Path" else "model0"}
+
+
+def test_several_models_are_swept_one_after_another(tmp_path):
+    path = saved(model(TWO), tmp_path)
+    found = oa.sweep([path, model(TWO, seed=1), ir.to_proto(model(TWO, seed=2))], images(), **ONE)
+    assert [point.model for point in found.points] == ["model", "model1", "model2"]
+    for seed, point in enumerate(found.points):
+        assert point.evaluation.values == alone(model(TWO, seed=seed), "sign", 1, 1)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    paths = [saved(model(TWO), tmp_path / name) for name in ("one", "two")]
+    with pytest.raises(OptionError, match="two models are called 'model': rename one"):
+        oa.sweep(paths, images(), **ONE)
+
+
+def test_a_sweep_changes_no_model():
+    plain = model(TWO)
+    before = serialized(plain)
+    oa.sweep(plain, images(), sparsity=0.5, **ONE)
+    assert serialized(plain) == before
+
+
+@pytest.mark.parametrize("prune_scope", ["tensor", "model"])
+def test_a_sweep_of_a_sparsity_is_that_of_the_pruned_model(prune_scope):
+    found = oa.sweep(model(TWO), images(), sparsity=0.6, prune_scope=prune_scope, **SMALL)
+    pruned = oa.prune(model(TWO), sparsity=0.6, scope=prune_scope).model
+    assert found.points == oa.sweep(pruned, images(), **SMALL).points
+    assert {point.totals.original_weights for point in found.points} == {512}
+    assert all(point.totals.stored_weights < 300 for point in found.points)
+
+
+def test_only_what_is_selected_is_pruned():
+    selection = Selection(exclude=("b",))
+    (point,) = oa.sweep(model(TWO), images(), sparsity=0.5, selection=selection, **ONE).points
+    pruned = oa.prune(model(TWO), sparsity=0.5, selection=selection).model
+    assert point.evaluation.values == alone(pruned, "sign", 1, 1, selection=selection)
+    assert (point.totals.stored_weights, point.totals.original_weights) == (128, 256)
+
+
+# -------------------------------------------------------------------------------------------- options of a sweep
+
+
+def test_grids_have_all_strategies_and_seven_numbers_of_cells_unless_told_otherwise():
+    found = oa.sweep(model(TWO), images(), channel=(QUIET,), trials=0)
+    assert [(point.strategy, point.cells) for point in found.points] == [
+        (strategy, cells) for strategy in STRATEGIES for cells in (1, 2, 3, 5, 10, 20, 30)
+    ]
+    assert {point.setting.preset for point in found.points} == {PRESETS["default"]}
+    assert {point.setting.large_factor for point in found.points} == {20}
+
+
+def test_the_default_channel_is_that_of_protect():
+    (point,) = oa.sweep(model(TWO), images(), strategies=("sign",), cells=(1,), trials=0).points
+    assert point.setting.channel == channels.resolve(channels.DEFAULT)
+
+
+@pytest.mark.parametrize(
+    ("options", "presets"),
+    [
+        ({"presets": ("default", "isik2020")}, list(PRESETS.values())),
+        ({"presets": ("isik2020",)}, [PRESETS["isik2020"]]),
+        ({"scope": "model"}, [Preset(scope="model", large_fraction=0.05)]),
+        ({"large_fraction": 0.0}, [Preset(scope="tensor", large_fraction=0.0)]),
+        ({"presets": ("isik2020",), "scope": "tensor"}, [Preset(scope="tensor", large_fraction=0.0025)]),
+    ],
+)
+def test_a_scope_and_a_fraction_replace_those_of_a_preset(options, presets):
+    found = oa.sweep(model(TWO), images(), **{**ONE, "strategies": ("redundancy",), "trials": 0, **options})
+    assert [point.setting.preset for point in found.points] == presets
+
+
+def test_channels_are_named_or_given_and_all_are_changed():
+    found = oa.sweep(
+        model(TWO), images(), modifiers=FOUR_BITS, **{**ONE, "channel": ("gaussian:sigma=0.3", QUIET), "trials": 0}
+    )
+    inner = (channels.resolve("gaussian:sigma=0.3"), QUIET)
+    assert [point.setting.channel for point in found.points] == [FOUR_BITS.apply(one) for one in inner]
+    assert all(isinstance(point.setting.channel, LimitedPrecision) for point in found.points)
+
+
+def test_a_large_factor_is_used():
+    (point,) = oa.sweep(model(TWO), images(), **{**ONE, "strategies": ("redundancy",)}, large_factor=7).points
+    assert point.evaluation.values == alone(model(TWO), "redundancy", 1, 7)
+
+
+def test_trials_and_seed_are_those_of_evaluate():
+    (point,) = oa.sweep(model(TWO), images(), **{**ONE, "trials": 5}, seed=9).points
+    assert point.evaluation.values == alone(model(TWO), "sign", 1, 1, trials=5, seed=9)
+    assert point.evaluation.seed == 9
+    assert point.ci95 == point.evaluation.ci95
+
+
+@pytest.mark.parametrize("metric", ["onnx_analog.metrics:agreement", metrics.agreement])
+def test_a_metric_is_named_or_given(metric):
+    (point,) = oa.sweep(model(TWO), images(), metric=metric, **ONE).points
+    assert point.evaluation.values == alone(model(TWO), "sign", 1, 1, metric=metric)
+    assert point.evaluation.metric.endswith("agreement")
+
+
+def test_samples_and_batch_are_used():
+    batches = []
+
+    def metric(outputs, *, labels, clean):
+        batches.append(len(labels))
+        return float(len(outputs[0]))
+
+    (point,) = oa.sweep(model(TWO), images(), metric=metric, samples=17, batch=5, **ONE).points
+    assert point.evaluation.samples == 17
+    assert set(batches) == {17}
+    assert point.evaluation.values == (17.0, 17.0)
+    with pytest.raises(OptionError, match="batch is 0"):
+        oa.sweep(model(TWO), images(), batch=0, **ONE)
+
+
+def test_files_of_images_are_preprocessed_as_in_evaluate(tmp_path):
+    rng = np.random.default_rng(1)
+    path = tmp_path / "data.npz"
+    np.savez(path, x=rng.integers(256, size=(40, 4, 4), dtype=np.uint8), y=rng.integers(16, size=40))
+    options = {"mean": [0.5], "std": [0.25]}
+    (point,) = oa.sweep(model(TWO), path, **options, **ONE).points
+    found = protected(model(TWO), strategy="sign")
+    assert point.evaluation.values == oa.evaluate(found, path, trials=2, **options).values
+    (other,) = oa.sweep(model(TWO), str(path), preprocess="tests.test_api:flat", **ONE).points
+    again = oa.evaluate(found, path, trials=2, preprocess="tests.test_api:flat")
+    assert other.evaluation.values == again.values
+    np.testing.assert_allclose(other.evaluation.sqnr_db, again.sqnr_db, atol=0.1)
+    assert other.evaluation.sqnr_db != point.evaluation.sqnr_db
+
+
+def flat(images: Any) -> Any:
+    return images.reshape(len(images), -1) / 255
+
+
+def test_an_engine_and_progress_are_used():
+    engine, told, tasks = SerialEngine(threads=1), [], []
+    engine.submit = lambda task, submit=engine.submit: tasks.append(task) or submit(task)
+    found = oa.sweep(model(TWO), images(), engine=engine, progress=lambda *now: told.append(now), **SMALL)
+    assert {task.setting for task in tasks} == {0, 1, 2, 3}
+    assert (told[0], told[-1]) == ((0, 8), (8, 8))
+    assert found.points == oa.sweep(model(TWO), images(), **SMALL).points
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ({"presets": ("none",)}, OptionError, "no preset is called 'none': choose from default, isik2020"),
+        ({"strategies": ("none",)}, OptionError, "no strategy is called 'none'"),
+        ({"channel": ("none",)}, ChannelError, "no channel is called 'none'"),
+        ({"cells": (0,)}, OptionError, "cells are 0"),
+        ({"trials": -1}, OptionError, "trials -1"),
+        ({"precision": 0.0}, OptionError, "precision is 0.0"),
+        ({"sparsity": 1.5}, OptionError, "sparsity"),
+        ({"sparsity": -0.5}, OptionError, "sparsity"),
+        ({"scope": "none"}, OptionError, "scope"),
+        ({"large_fraction": 2.0}, OptionError, "large_fraction"),
+        ({"preprocess": "no_module:f"}, OptionError, "'no_module:f' is not a module:function"),
+        ({"metric": "no_module:f"}, OptionError, "'no_module:f' is not a module:function"),
+        ({"std": [0.0]}, OptionError, "std is"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_is_refused_before_the_first_trial(wrong, error, said, tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez(path, x=images().inputs["x"], y=images().labels)
+    with pytest.raises(error) as raised:
+        oa.sweep(model(TWO), path, out=tmp_path / "out", **{**ONE, **wrong})
+    assert said in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("samples", [0, -1])
+def test_no_sample_is_refused(samples):
+    with pytest.raises(OptionError, match="samples is"):
+        oa.sweep(model(TWO), images(), samples=samples, **ONE)
+
+
+def test_a_protected_model_is_refused():
+    with pytest.raises(ModelError, match="protected already"):
+        oa.sweep(protected(model(TWO)), images(), **ONE)
+
+
+# ------------------------------------------------------------------------------------------------------- precision
+
+
+def wanted(stopping: Stopping, metric: Any, data: Dataset) -> tuple[float, ...]:
+    """Return the values up to the look at which a point stops."""
+    values = alone(model(TWO), "sign", 1, 1, trials=stopping.max_trials, metric=metric, data=data)
+    return values[: stopping.wanted(values)]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(("points", "count"), [(1e-9, 12), (6.0, 6), (99.0, 3)])
+def test_the_precision_of_a_share_is_in_percentage_points(points, count, labelled):
+    data = images() if labelled else Dataset(images().inputs, None)
+    options = {**ONE, "trials": 3, "max_trials": 12}
+    (point,) = oa.sweep(model(TWO), data, precision=points, **options).points
+    stopping = Stopping(trials=3, precision=points / 100, max_trials=12)
+    assert point.evaluation.metric == ("top1" if labelled else "agreement")
+    assert point.evaluation.values == wanted(stopping, None, data)
+    assert point.ci95 == stopping.interval(point.evaluation.values)
+    assert len(point.evaluation.values) == count or points == 6.0
+
+
+@pytest.mark.parametrize("precision", [1e-9, 1.0, 99.0])
+def test_the_precision_of_any_other_metric_is_in_its_unit(precision):
+    (point,) = oa.sweep(
+        model(TWO), images(), metric=metrics.sqnr_db, precision=precision, **{**ONE, "trials": 3, "max_trials": 12}
+    ).points
+    stopping = Stopping(trials=3, precision=precision, max_trials=12)
+    assert len(point.evaluation.values) == len(wanted(stopping, metrics.sqnr_db, images()))
+    assert len(point.evaluation.values) == {1e-9: 12, 1.0: len(point.evaluation.values), 99.0: 3}[precision]
+
+
+def test_the_precision_of_a_share_that_is_named_is_in_percentage_points_too():
+    options = {**ONE, "trials": 3, "max_trials": 12, "precision": 1.0}
+    (point,) = oa.sweep(model(TWO), images(), metric="onnx_analog.metrics:top1", **options).points
+    (other,) = oa.sweep(model(TWO), images(), **options).points
+    assert point.evaluation.values == other.evaluation.values
+
+
+# --------------------------------------------------------------------------------------------- folder, and printing
+
+
+def test_a_folder_says_what_was_swept(tmp_path):
+    path, data = saved(model(TWO), tmp_path), tmp_path / "data.npz"
+    np.savez(data, x=images().inputs["x"], y=images().labels)
+    found = oa.sweep(
+        path,
+        data,
+        out=str(tmp_path / "out"),
+        sparsity=0.5,
+        selection=Selection(min_size=100),
+        samples=50,
+        seed=4,
+        **ONE,
+    )
+    assert found.folder == tmp_path / "out"
+    facts = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    expected = {
+        "models": ["model"], "models_sha256": [hashlib.sha256(path.read_bytes()).hexdigest()], "data": "data.npz",
+        "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest(), "samples": [50], "metric": "top1", "seed": 4,
+        "sparsity": 0.5, "prune_scope": "model", "include": [], "exclude": [], "min_size": 100, "preprocess": None,
+        "mean": [0.0], "std": [1.0], "batch": 64, "providers": ["CPUExecutionProvider"],
+    }  # fmt: skip
+    assert {name: facts.get(name) for name in expected} == expected
+    assert oa.sweep(model(TWO), images(), **ONE).folder is None
+
+
+def test_a_sweep_goes_on_with_a_folder(tmp_path):
+    path = saved(model(TWO), tmp_path)
+    first = oa.sweep(path, images(), out=tmp_path / "out", **ONE)
+    told = []
+    found = oa.sweep(path, images(), out=tmp_path / "out", progress=lambda *now: told.append(now), **SMALL)
+    assert told[0] == (2, 8)
+    assert first.points[0] == found.points[0]
+    assert found.points == oa.sweep(path, images(), **SMALL).points
+
+
+@pytest.mark.parametrize("what", ["model", "data", "sparsity", "selection", "mean"])
+def test_a_folder_of_another_sweep_is_refused_by_what_differs(what, tmp_path):
+    path, data = saved(model(TWO), tmp_path), tmp_path / "data.npz"
+    np.savez(data, x=images().inputs["x"], y=images().labels)
+    oa.sweep(path, data, out=tmp_path / "out", **ONE)
+    changes = {"sparsity": 0.5, "mean": [0.1], "selection": Selection(min_size=10)}
+    options = {what: changes[what]} if what in changes else {}
+    if what == "model":
+        files.write_model(model(TWO, seed=1), path)
+    if what == "data":
+        np.savez(data, x=2 * images().inputs["x"], y=images().labels)
+    named = {"model": "models_sha256", "data": "data_sha256", "selection": "min_size"}.get(what, what)
+    with pytest.raises(OutputError, match=f"holds a sweep with {named} "):
+        oa.sweep(path, data, out=tmp_path / "out", **ONE, **options)
+
+
+@pytest.mark.parametrize("what", ["model", "data"])
+def test_a_folder_of_another_object_is_refused(what, tmp_path):
+    oa.sweep(model(TWO), images(), out=tmp_path / "out", **ONE)
+    data = Dataset({"x": 2 * images().inputs["x"]}, images().labels) if what == "data" else images()
+    with pytest.raises(OutputError):
+        oa.sweep(model(TWO, seed=int(what == "model")), data, out=tmp_path / "out", **ONE)
+
+
+def test_a_folder_of_other_weights_beside_the_model_is_refused(tmp_path):
+    path = tmp_path / "model.onnx"
+    ir.save(model(TWO), path, external_data="model.data")
+    oa.sweep(path, images(), out=tmp_path / "out", **ONE)
+    ir.save(model(TWO, seed=1), path, external_data="model.data")
+    with pytest.raises(OutputError):
+        oa.sweep(path, images(), out=tmp_path / "out", **ONE)
+
+
+def test_a_sweep_prints_one_line_for_each_point():
+    found = oa.sweep(model(TWO), images(), **SMALL)
+    lines = str(found).splitlines()
+    assert len(lines) == len(found.points) == 4
+    for line, point in zip(lines, found.points, strict=True):
+        assert line == (
+            f"model0, {QUIET}, scope tensor, 5.00% large, {point.strategy} at {point.cells} cells "
+            f"({point.cost:.2f} all-in for each weight): {point.evaluation}"
+        )
+
+
+def test_the_interval_that_is_printed_is_that_of_the_point():
+    found = oa.sweep(model(TWO), images(), **{**ONE, "trials": 3}, precision=1e-9, max_trials=12)
+    (point,) = found.points
+    assert point.ci95 is not None
+    assert point.ci95 != point.evaluation.ci95
+    assert f"{point.ci95[0]:.4f} to {point.ci95[1]:.4f}" in str(found)

@@ -2,19 +2,23 @@ import csv
 import io
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib import pyplot
 from PIL import Image
 from rich.console import Console
 
 import onnx_analog as oa
 from onnx_analog import channels, report
-from onnx_analog.channels import Channel, TableChannel
+from onnx_analog.channels import Channel, GaussianNoise, TableChannel
 from onnx_analog.channels.base import inside
 from onnx_analog.channels.capacity import of_channel
 from onnx_analog.channels.fitting import Fit, fit
@@ -55,7 +59,10 @@ def columns(shown: str, heading: str, row: str) -> str:
     return re.split(r"\s{2,}", line[:end])[-1] if line[:end].rstrip() == line[:end] else ""
 
 
-def point(strategy="sign", cells=1, preset=DEFAULT, values=(0.5, 0.7), analog=1000, model="net", clean=0.75) -> Point:
+def point(
+    strategy="sign", cells=1, preset=DEFAULT, values=(0.5, 0.7), analog=1000, model="net", clean=0.75, channel=QUIET,
+    metric="top1",
+) -> Point:  # fmt: skip
     totals = Totals(
         original_weights=1000,
         stored_weights=800,
@@ -65,10 +72,10 @@ def point(strategy="sign", cells=1, preset=DEFAULT, values=(0.5, 0.7), analog=10
         mask_bitmap_bits=1000,
         codebook_cells=10,
     )
-    evaluation = Evaluation(metric="top1", samples=50, clean=clean, values=values)
+    evaluation = Evaluation(metric=metric, samples=50, clean=clean, values=values)
     setting = Setting(
         model=0,
-        channel=QUIET,
+        channel=channel,
         preset=preset,
         strategy=strategy,
         cells=cells,
@@ -130,6 +137,188 @@ def test_a_point_that_is_missing_leaves_its_place_empty():
     assert columns(shown, "3 cells", "raw") == "20.00 [3.25]"
     assert columns(shown, "3 cells", "sign") == "◆ 30.00 [3.25]"
     assert columns(shown, "1 cell", "sign") != "30.00 [3.25]"
+
+
+def test_a_point_says_the_interval_that_its_looks_leave():
+    wide = replace(point(values=(0.5, 0.6, 0.7)), ci95=(0.4, 0.8))
+    assert report.cell_text(wide) == "60.00 ± 20.00 [1.25]"
+
+
+def test_what_is_no_share_is_shown_in_its_own_unit():
+    decibels = point(values=(11.5, 12.5), metric="sqnr_db", clean=None)
+    assert report.cell_text(decibels) == "12.00 ± 6.35 [1.25]"  # t(0.975, 1)·s/√2 = 12.7062·0.5
+    (table,) = report.points_tables([decibels])
+    assert "output SQNR in dB" in text(table)
+    assert report.cell_text(point(values=(0.5,), metric="mine")) == "0.50 [1.25]"
+    assert report.cell_text(point(values=(0.5,), metric="agreement")) == "50.00 [1.25]"
+
+
+def test_a_table_of_points_says_what_stands_in_brackets():
+    (table,) = report.points_tables([point()])
+    assert "[all-in cells per original weight]" in " ".join(text(table).split())
+
+
+def test_without_trials_there_is_only_what_it_costs():
+    (table,) = report.points_tables([point("raw", 3, values=()), point("sign", 3, values=())])
+    assert cells(text(table), "raw")[1:] == ["no trial [3.25]"]
+    assert "◆ no" not in text(table)
+
+
+LOUD = GaussianNoise(sigma=0.3)
+
+
+@pytest.mark.parametrize(
+    ("models", "noises", "titles"),
+    [
+        (["net"], [QUIET], [""]),
+        (["one", "two"], [QUIET], ["one, ", "two, "]),
+        (["net"], [QUIET, LOUD], [f"channel {QUIET}, ", f"channel {LOUD}, "]),
+        (
+            ["one", "two"],
+            [QUIET, LOUD],
+            [f"{name}, channel {noise}, " for name in ("one", "two") for noise in (QUIET, LOUD)],
+        ),
+    ],
+)
+def test_models_and_channels_are_named_and_stand_apart_only_where_there_are_several(models, noises, titles):
+    points = [
+        point(strategy, 1, preset, values=(0.1 * place,), model=name, channel=noise)
+        for place, name in enumerate(models)
+        for noise in noises
+        for preset in (DEFAULT, PAPER)
+        for strategy in ("raw", "sign")
+    ]
+    expected = [
+        f"{title}{report.preset_title(point(preset=preset))}" for title in titles for preset in (DEFAULT, PAPER)
+    ]
+    assert [table.title for table in report.points_tables(points)] == expected
+    report.plot_points(points)
+    assert [axis.get_title() for axis in pyplot.gcf().axes] == expected
+    differences = report.differences_table(points)
+    assert differences is not None
+    assert list(differences.columns[0].cells) == expected
+
+
+def test_tables_of_models_hold_their_own_points():
+    points = [point("raw", 1, values=(0.1 * place,), model=name) for place, name in enumerate(("one", "two"))]
+    first, second = (text(table) for table in report.points_tables(points))
+    assert cells(first, "raw")[1:] == ["◆ 0.00 [1.25]"]
+    assert cells(second, "raw")[1:] == ["◆ 10.00 [1.25]"]
+
+
+def test_channels_that_are_called_alike_stand_apart():
+    near = GaussianNoise(sigma=0.1000001)
+    assert str(near) == str(QUIET)
+    assert len(list(report.points_tables([point(), point(channel=near)]))) == 2
+
+
+# ------------------------------------------------------------------------------------------------- Pareto front
+
+
+def assert_front(found: Sequence[Point], points: Sequence[Point]) -> None:
+    """Fail unless `found` are those of `points` that are the best for what they cost, and the cheapest so good."""
+    have = [(one, one.evaluation.mean) for one in points if one.evaluation.mean is not None]
+    expected = [
+        one
+        for one, mean in have
+        if mean == max(other for point, other in have if point.cost <= one.cost)
+        and one.cost == min(point.cost for point, other in have if other >= mean)
+    ]
+    assert [id(one) for one in found] == [id(one) for one in expected]
+
+
+some_points = st.lists(
+    st.tuples(st.integers(1, 6), st.none() | st.integers(0, 6)).map(
+        lambda one: point(analog=100 * one[0], values=() if one[1] is None else (one[1] / 8,))
+    ),
+    max_size=9,
+)
+
+
+@given(some_points)
+def test_the_front_is_what_nothing_beats(points):
+    found = report.pareto(points)
+    assert_front(found, points)
+    assert report.pareto(found) == found
+    assert bool(found) is any(one.evaluation.values for one in points)
+
+
+def test_of_points_that_are_the_same_all_are_on_the_front():
+    assert len(report.pareto([point("raw"), point("sign"), point("mapping", values=(0.1,))])) == 2
+
+
+def test_a_point_whose_mean_is_nan_is_on_no_front():
+    assert report.pareto([point(values=(math.nan,)), point("raw", 3)]) == [point("raw", 3)]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_assert_front_rejects_what_is_missing_or_too_much(place):
+    points = [point("raw", 1, values=(0.1,)), point("sign", 3, values=(0.3,)), point("raw", 3, values=(0.2,))]
+    assert_front(points[:2], points)
+    for wrong in (points[place : place + 1], points, [points[0], points[2]]):
+        with pytest.raises(AssertionError):
+            assert_front(wrong, points)
+
+
+def test_what_is_on_the_front_of_its_panel_is_marked():
+    points = [point("raw", c, p, values=(v,)) for p in (DEFAULT, PAPER) for c, v in ((1, 0.3), (3, 0.2), (9, 0.9))]
+    for table in report.points_tables(points):
+        assert cells(text(table), "raw")[1:] == ["◆ 30.00 [1.25]", "20.00 [3.25]", "◆ 90.00 [9.25]"]
+
+
+# -------------------------------------------------------------------------------------------------- differences
+
+
+def test_differences_from_the_first_strategy_by_hand():
+    points = [
+        point("raw", 1, values=(0.10, 0.20, 0.30)),
+        point("raw", 3, values=(0.50, 0.50, 0.50)),
+        point("sign", 1, values=(0.15, 0.30, 0.45)),
+        point("sign", 3, values=(0.50, 0.40, 0.30)),
+    ]
+    table = report.differences_table(points)
+    assert table is not None
+    name, strategy, count, above, between = (list(column.cells) for column in table.columns)
+    assert table.columns[3].header == "above raw"
+    assert name == [report.preset_title(points[0])] * 2
+    assert (strategy, count) == (["sign"] * 2, ["1", "3"])
+    # 5, 10 and 15 points: 10 ± 4.302653·5/√3; and 0, -10 and -20: -10 ± 4.302653·10/√3
+    assert above == ["+10.00", "-10.00"]
+    assert between == ["-2.42 to +22.42", "-34.84 to +14.84"]
+    assert "paired: trials of one number share their noise" in " ".join(text(table).split())
+
+
+def test_each_strategy_is_compared_at_its_cells_and_in_its_panel():
+    points = [
+        point(name, c, preset, values=(base + more + c / 100,))
+        for preset, base in ((DEFAULT, 0.1), (PAPER, 0.3))
+        for name, more in (("sign", 0.0), ("mapping", 0.2), ("redundancy", 0.4))
+        for c in (1, 3)
+    ]
+    table = report.differences_table(points)
+    assert table is not None
+    name, strategy, count, above, between = (list(column.cells) for column in table.columns)
+    assert strategy == ["mapping", "mapping", "redundancy", "redundancy"] * 2
+    assert count == ["1", "3"] * 4
+    assert above == ["+20.00", "+20.00", "+40.00", "+40.00"] * 2
+    assert between == [""] * 8  # one trial has no interval
+    assert name == [report.preset_title(points[0])] * 4 + [report.preset_title(points[-1])] * 4
+
+
+def test_differences_of_what_is_no_share_are_in_its_own_unit():
+    points = [point(name, values=(value,), metric="sqnr_db") for name, value in (("raw", 10.0), ("sign", 12.5))]
+    shown = text(report.differences_table(points))
+    assert "+2.50" in shown
+    assert "output SQNR in dB" in shown
+
+
+def test_one_strategy_has_nothing_to_be_compared_with():
+    assert report.differences_table([point("sign", 1), point("sign", 3)]) is None
+
+
+def test_without_trials_no_difference_is_told():
+    table = report.differences_table([point("raw", values=()), point("sign", values=())])
+    assert table is None or "nan" not in text(table)
 
 
 # -------------------------------------------------------------------------------------------------- evaluation
@@ -382,6 +571,52 @@ def test_nothing_is_drawn_of_a_strategy_without_points():
     default, paper = pyplot.gcf().axes
     assert list(curves(default)) == ["raw"]
     assert list(curves(paper)) == ["raw", "sign"]
+
+
+def rings(axis: Any) -> list[tuple[float, float]]:
+    """Return where the rings of a panel lie."""
+    (found,) = [held for held in axis.collections if held.get_label() == "Pareto front"]
+    assert found.get_facecolors().size == 0  # what they mark is seen through them
+    return [(float(x), float(y)) for x, y in found.get_offsets()]
+
+
+def test_rings_lie_on_the_pareto_front_of_each_panel():
+    points = [
+        point(name, c, preset, values=(value * base,))
+        for preset, base in ((DEFAULT, 1.0), (PAPER, 0.5))
+        for name, c, value in (("raw", 1, 0.3), ("raw", 3, 0.4), ("sign", 1, 0.35), ("sign", 3, 0.3))
+    ]
+    report.plot_points(points)
+    for axis, here in zip(pyplot.gcf().axes, (points[:4], points[4:]), strict=True):
+        front = report.pareto(here)
+        assert [(one.strategy, one.cells) for one in front] == [("raw", 3), ("sign", 1)]
+        assert rings(axis) == [(one.cost, 100 * (one.evaluation.mean or 0)) for one in front]
+        drawn = [(x, y) for xs, ys, _ in curves(axis).values() for x, y in zip(xs, ys, strict=True)]
+        assert set(rings(axis)) < set(drawn)
+
+
+def test_bars_are_the_intervals_that_the_looks_leave():
+    report.plot_points([replace(point(values=(0.5, 0.6, 0.7)), ci95=(0.35, 0.85))])
+    ((_, _, half),) = curves(pyplot.gcf().axes[0]).values()
+    np.testing.assert_allclose(half, [25])
+
+
+def test_what_is_no_share_is_drawn_in_its_own_unit():
+    report.plot_points([point(values=(111.0, 112.0), metric="sqnr_db", clean=None)])
+    (axis,) = pyplot.gcf().axes
+    (found,) = curves(axis).values()
+    assert found[1] == [111.5]
+    assert rings(axis) == [(1.25, 111.5)]
+    assert axis.get_ylabel() == "output SQNR in dB"
+    assert axis.get_ylim()[1] > 112  # only shares end at 100
+    assert not [line for line in axis.get_lines() if line.get_linestyle() == ":"]
+
+
+def test_points_are_joined_in_the_order_of_what_they_cost():
+    report.plot_points([point("sign", c, values=(c / 10,)) for c in (3, 1, 9)])
+    ((x, y, _),) = curves(pyplot.gcf().axes[0]).values()
+    assert x == [1.25, 3.25, 9.25]
+    np.testing.assert_allclose(y, [10, 30, 90])
 
 
 @pytest.mark.parametrize(("name", "panels"), [("gaussian", 3), ("pcm", 5), ("rram-milo", 3)])

@@ -1,17 +1,34 @@
+import csv
+import json
+import math
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import onnx_analog as oa
+from onnx_analog import metrics
+from onnx_analog.channels import GaussianNoise
 from onnx_analog.data import Dataset
-from onnx_analog.errors import OptionError
+from onnx_analog.engines import Engine
+from onnx_analog.errors import DataError, EngineError, ModelError, NothingToStore, OptionError, OutputError
+from onnx_analog.evaluation import interval
 from onnx_analog.grid import Grid
+from onnx_analog.results import CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, Folder
 from onnx_analog.stopping import Stopping
 from onnx_analog.stored import Protection, stored_tensors
 from onnx_analog.strategies import PRESETS, STRATEGIES, Preset
-from onnx_analog.sweeps import Case, Point, prepare, sweep
+from onnx_analog.sweeps import Case, Plan, Point, paired, prepare, sweep
+from onnx_analog.tensors import Selection
+from onnx_analog.work import Outcome, Task, Work, Worker
 from tests.models import QUIET, U, model, serialized
 
 # A tensor of each scale, so that scopes differ.
@@ -179,3 +196,562 @@ def test_a_pruned_model_is_swept_as_it_is():
     pruned = oa.prune(model(TEXT), sparsity=0.75, scope="tensor").model
     for point in swept(GRID, Stopping(trials=0), pruned):
         assert (point.totals.stored_weights, point.totals.original_weights) == (128, 512)
+
+
+# ------------------------------------------------------------------------------------------- an engine of the tests
+
+Pick = Callable[[int], int]  # from how many tasks wait to the one that ends next
+
+SMALL = Grid(strategies=("sign", "redundancy"), cells=(1, 4), presets=(DEFAULT,), channels=(QUIET,), seed=3)
+FOUR = Stopping(trials=4)
+LOOKS = Stopping(trials=2, precision=1.7, max_trials=7)  # in dB: points stop at all of 2, 4 and 7
+DECIBELS = ("sqnr_db", metrics.sqnr_db)
+
+
+def case(name: str = "net", seed: int = 0, data: Dataset | None = None) -> Case:
+    return Case(name=name, model=model(TEXT, seed=seed), data=data or images())
+
+
+@cache
+def plan(stopping: Stopping = FOUR, grid: Grid = SMALL) -> Plan:
+    return prepare([case()], grid, stopping, metric=DECIBELS)
+
+
+class Here(Engine):
+    """Does tasks in this process, in an order of its own, and remembers them; it may fail after some."""
+
+    def __init__(
+        self,
+        *,
+        slots: int = 3,
+        threads: int = 1,
+        pick: Pick = lambda waiting: 0,
+        limit: int | None = None,
+        change: Callable[[Outcome], Outcome] = lambda outcome: outcome,
+    ) -> None:
+        self._slots, self._threads, self._pick, self._limit, self._change = slots, threads, pick, limit, change
+        self._waiting: list[Task] = []
+        self.tasks: list[Task] = []
+        self.most = 0
+        self.told: list[int] = []
+        self.work: Work | None = None
+        self.stopped = 0
+
+    def plan(self, tasks: int) -> int:
+        self.told.append(tasks)
+        return self._threads
+
+    def start(self, work: Work) -> None:
+        self.work, self._worker = work, Worker(work)
+
+    @property
+    def slots(self) -> int:
+        return self._slots
+
+    def submit(self, task: Task) -> None:
+        self._waiting.append(task)
+        self.most = max(self.most, len(self._waiting))
+
+    def next(self) -> Outcome:
+        if len(self.tasks) == self._limit:
+            raise ZeroDivisionError("a task failed")
+        self.tasks.append(self._waiting.pop(self._pick(len(self._waiting))))
+        return self._change(self.outcome(self.tasks[-1]))
+
+    def outcome(self, task: Task) -> Outcome:
+        return self._worker.do(task)
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+    @property
+    def done(self) -> list[tuple[int, int]]:
+        """Point and number of each trial, in the order in which they were computed."""
+        return [(task.setting, trial) for task in self.tasks for trial in task.trials]
+
+
+FOUND: dict[tuple[str, int, int], Outcome] = {}  # by digest of the work, point and trial
+
+
+class Known(Here):
+    """Computes no trial that any sweep of these tests has computed, so that many sweeps are cheap."""
+
+    def outcome(self, task: Task) -> Outcome:
+        assert self.work is not None
+        keys = [(self.work.digest, task.setting, trial) for trial in task.trials]
+        for key in keys:
+            if key not in FOUND:
+                FOUND[key] = super().outcome(Task(task.setting, key[2:]))
+        found = [FOUND[key] for key in keys]
+        return found[0]._replace(task=task, found=tuple(trial for one in found for trial in one.found))
+
+
+def shuffled(seed: int) -> Pick:
+    rng = np.random.default_rng(seed)
+    return lambda waiting: int(rng.integers(waiting))
+
+
+PICKS = {"first": lambda waiting: 0, "last": lambda waiting: -1, "random": shuffled(0), "also random": shuffled(1)}
+
+
+def swept_to(path: Path, made: Plan | None = None, **options: Any) -> tuple[list[Point], Known]:
+    """Return the points of a sweep into a folder, and the engine that did it."""
+    engine = Known(**options)
+    return list(sweep(made or plan(), engine=engine, out=path)), engine
+
+
+def files_in(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.name != LOCK}
+
+
+def rows_in(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def trials_in(path: Path) -> list[tuple[str, str, int]]:
+    """Return strategy, cells and number of the trials in a folder."""
+    return [(row["strategy"], row["cells"], int(row["trial"])) for row in rows_in(path / TRIALS)]
+
+
+@cache
+def whole(stopping: Stopping = FOUR) -> tuple[list[Point], dict[str, bytes]]:
+    """Return points and files of a sweep that was never stopped."""
+    with tempfile.TemporaryDirectory() as name:
+        points, _ = swept_to(Path(name), plan(stopping))
+        return points, files_in(Path(name))
+
+
+# -------------------------------------------------------------------------------------- whoever computes, and when
+
+
+@pytest.mark.parametrize("stopping", [FOUR, LOOKS])
+@pytest.mark.parametrize("pick", PICKS)
+@pytest.mark.parametrize("slots", [1, 5])
+def test_points_and_files_do_not_depend_on_the_order_in_which_tasks_end(slots, pick, stopping, tmp_path):
+    points, engine = swept_to(tmp_path, plan(stopping), pick=PICKS[pick], slots=slots)
+    expected, there = whole(stopping)
+    assert points == expected
+    assert files_in(tmp_path) == there
+    assert sorted(engine.done) == sorted(set(engine.done))
+
+
+def test_an_engine_of_one_s_own_gives_what_this_process_gives():
+    expected = list(sweep(plan()))
+    assert list(sweep(plan(), engine=Here(pick=shuffled(0)))) == whole()[0] == expected
+
+
+def test_an_engine_has_a_task_for_each_slot_and_one_that_waits():
+    engine = Here(slots=2)
+    list(sweep(plan(), engine=engine))
+    assert engine.most == 4
+
+
+def test_an_engine_is_told_how_much_there_is_to_do_and_chooses_its_threads():
+    engine = Here(threads=7)
+    list(sweep(plan(), engine=engine))
+    assert engine.told == [16]
+    assert engine.work is not None
+    assert engine.work.threads == 7
+    assert engine.stopped == 1
+
+
+def lengths(seconds: float) -> list[int]:
+    """Return of how many trials the tasks are that an engine gets whose trials take so long."""
+    engine = Known(slots=1, change=lambda outcome: outcome._replace(seconds=seconds))
+    list(sweep(plan(Stopping(trials=20)), engine=engine))
+    assert sorted(engine.done) == list(product(range(4), range(20)))
+    return [len(task.trials) for task in engine.tasks]
+
+
+def test_short_trials_travel_together_once_it_is_known_that_they_are_short():
+    slow, medium, fast = lengths(60.0), lengths(0.12), lengths(1e-4)
+    assert set(slow) == {1}
+    assert medium[:2] == fast[:2] == [1, 1]  # these are under way before any has ended
+    assert max(medium) == 4  # they last half a second
+    assert max(fast) > 10
+
+
+def test_short_trials_of_the_last_point_travel_together_too():
+    engine = Known(slots=1, change=lambda outcome: outcome._replace(seconds=1e-4))
+    list(sweep(plan(Stopping(trials=20), replace(SMALL, strategies=("sign",), cells=(1,))), engine=engine))
+    assert len(engine.tasks) < 15
+
+
+@pytest.mark.parametrize("stopping", [FOUR, LOOKS])
+def test_progress_never_goes_back_and_ends_with_all(stopping):
+    told = []
+    points = list(sweep(plan(stopping), engine=Known(pick=shuffled(0)), progress=lambda *now: told.append(now)))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert [planned for _, planned in told] == sorted(planned for _, planned in told)
+    assert all(done <= planned for done, planned in told)
+    total = sum(len(point.evaluation.values) for point in points)
+    assert told[0] == (0, 4 * stopping.trials)
+    assert told[-1] == (total, total)
+
+
+# --------------------------------------------------------------------------------------------------------- resuming
+
+
+def left_by(path: Path, stopping: Stopping, kept: Sequence[int], half: bool) -> list[tuple[str, str, int]]:
+    """Fill a folder with some rows of a whole sweep, as one that was killed leaves it; return their trials."""
+    _, there = whole(stopping)
+    (path / CONSTANTS).write_bytes(there[CONSTANTS])
+    header, *lines = there[TRIALS].splitlines(keepends=True)
+    text = b"".join([header, *(lines[place] for place in kept)])
+    (path / TRIALS).write_bytes(text)
+    have = trials_in(path)
+    (path / TRIALS).write_bytes(text + half * lines[0][:-9])
+    return have
+
+
+@given(st.data(), st.sampled_from([FOUR, LOOKS]), st.booleans(), st.sampled_from(sorted(PICKS)))
+@settings(max_examples=25)
+def test_a_sweep_computes_what_is_missing_and_ends_as_if_never_stopped(data, stopping, half, pick):
+    expected, there = whole(stopping)
+    count = there[TRIALS].count(b"\n") - 1
+    kept = data.draw(st.lists(st.integers(0, count - 1), unique=True))
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name)
+        have = left_by(path, stopping, kept, half)
+        points, engine = swept_to(path, plan(stopping), pick=PICKS[pick])
+        assert points == expected
+        assert files_in(path) == there
+        settled = [(one.strategy, str(one.cells)) for one in plan(stopping).settings]
+        computed = [(*settled[place], trial) for place, trial in engine.done]
+        assert sorted(computed + have) == sorted(trials_in(path))
+
+
+@pytest.mark.parametrize("stopping", [FOUR, LOOKS])
+@pytest.mark.parametrize("limit", [0, 1, 5, 11])
+def test_a_sweep_that_failed_leaves_what_ended_and_goes_on_from_there(limit, stopping, tmp_path):
+    failing = Known(limit=limit, pick=shuffled(limit), change=lambda outcome: outcome._replace(seconds=60.0))
+    with pytest.raises(ZeroDivisionError, match="a task failed"):
+        list(sweep(plan(stopping), engine=failing, out=tmp_path))
+    assert failing.stopped == 1
+    with Folder(tmp_path, plan(stopping).facts) as folder:  # it is free
+        assert len(folder.read()) == len(failing.done) == limit
+    points, engine = swept_to(tmp_path, plan(stopping))
+    assert (points, files_in(tmp_path)) == whole(stopping)
+    assert not set(engine.done) & set(failing.done)
+    assert len(engine.done) + len(failing.done) == whole(stopping)[1][TRIALS].count(b"\n") - 1
+
+
+def test_a_sweep_that_nobody_listens_to_any_more_stops_its_engine_and_frees_its_folder(tmp_path):
+    engine = Known()
+    points = sweep(plan(), engine=engine, out=tmp_path)
+    next(points)
+    with pytest.raises(OutputError, match="another sweep writes to"):
+        swept_to(tmp_path)
+    points.close()
+    assert engine.stopped == 1
+    assert (swept_to(tmp_path)[0], files_in(tmp_path)) == whole()
+
+
+def test_where_all_is_there_no_engine_is_started(tmp_path):
+    swept_to(tmp_path)
+    points, engine = swept_to(tmp_path)
+    assert (points, files_in(tmp_path)) == whole()
+    assert (engine.work, engine.told, engine.done) == (None, [], [])
+
+
+def test_fewer_trials_later_lose_no_rows(tmp_path):
+    swept_to(tmp_path)
+    points, engine = swept_to(tmp_path, plan(TWO))
+    assert engine.done == []
+    assert [len(point.evaluation.values) for point in points] == [2] * 4
+    assert points == whole(TWO)[0]
+    for name in (TRIALS, PARQUET, CONSTANTS):
+        assert files_in(tmp_path)[name] == whole()[1][name]
+    assert files_in(tmp_path)[POINTS] == whole(TWO)[1][POINTS]
+    assert (swept_to(tmp_path)[0], files_in(tmp_path)) == whole()
+
+
+def test_more_trials_later_compute_the_others_only(tmp_path):
+    swept_to(tmp_path, plan(TWO))
+    points, engine = swept_to(tmp_path)
+    assert (points, files_in(tmp_path)) == whole()
+    assert sorted(engine.done) == list(product(range(4), (2, 3)))
+
+
+def test_a_grid_that_grows_computes_the_new_points_only(tmp_path):
+    swept_to(tmp_path, plan(FOUR, replace(SMALL, cells=(4,))))
+    points, engine = swept_to(tmp_path)
+    assert (points, files_in(tmp_path)) == whole()
+    assert sorted(engine.done) == list(product((0, 2), range(4)))  # those of one cell
+
+
+def test_rows_of_points_that_are_in_the_grid_no_more_are_kept(tmp_path):
+    swept_to(tmp_path)
+    points, engine = swept_to(tmp_path, plan(FOUR, replace(SMALL, cells=(4,))))
+    assert engine.done == []
+    assert points == [point for point in whole()[0] if point.cells == 4]
+    assert sorted(trials_in(tmp_path)) == sorted((s, c, n) for s in SMALL.strategies for c in "14" for n in range(4))
+    assert (swept_to(tmp_path)[0], files_in(tmp_path)) == whole()
+
+
+@pytest.mark.parametrize(
+    ("grid", "options", "named"),
+    [
+        (replace(SMALL, seed=4), {}, "seed 3, and this one has 4"),
+        (SMALL, {"batch": 32}, "batch 64, and this one has 32"),
+        (SMALL, {"metric": ("top1", metrics.top1)}, "metric 'sqnr_db', and this one has 'top1'"),
+        (SMALL, {"facts": {"source": "b"}}, "source None, and this one has 'b'"),
+    ],
+)
+def test_a_folder_of_another_sweep_is_refused(grid, options, named, tmp_path):
+    swept_to(tmp_path)
+    other = prepare([case()], grid, FOUR, **{"metric": DECIBELS, **options})
+    engine = Known()
+    with pytest.raises(OutputError, match=named):
+        list(sweep(other, engine=engine, out=tmp_path))
+    assert engine.work is None
+    assert files_in(tmp_path) == whole()[1]
+
+
+def test_a_folder_of_another_selection_is_refused(tmp_path):
+    swept_to(tmp_path)
+    with pytest.raises(OutputError):
+        swept_to(tmp_path, plan(FOUR, replace(SMALL, selection=Selection(exclude=("a",)))))
+
+
+# --------------------------------------------------------------------------------------------------- enough trials
+
+
+def test_a_precision_adds_trials_at_looks_only_and_as_many_as_it_takes():
+    points, _ = whole(LOOKS)
+    all_trials = list(sweep(plan(Stopping(trials=7)), engine=Known()))
+    for point, full in zip(points, all_trials, strict=True):
+        wanted = LOOKS.wanted(full.evaluation.values)
+        assert point.evaluation.values == full.evaluation.values[:wanted]
+        assert point.ci95 == interval(point.evaluation.values, 1 - 0.05 / 3)
+    assert LOOKS.looks() == (2, 4, 7)
+    assert {len(point.evaluation.values) for point in points} == {2, 4, 7}
+
+
+def test_without_a_precision_every_point_has_its_trials_and_the_plain_interval():
+    for point in whole()[0]:
+        assert len(point.evaluation.values) == 4
+        assert point.ci95 == point.evaluation.ci95
+
+
+def test_a_resumed_point_counts_the_trials_before_its_look_only(tmp_path):
+    """Rows that a sweep of more trials left change neither what is decided nor what is reported."""
+    swept_to(tmp_path, plan(Stopping(trials=7)))
+    points, engine = swept_to(tmp_path, plan(LOOKS))
+    assert engine.done == []
+    assert points == whole(LOOKS)[0]
+    assert len(trials_in(tmp_path)) == 28
+
+
+# ------------------------------------------------------------------------------------------------------ what is written
+
+
+def test_each_trial_is_a_row():
+    points, there = whole()
+    with tempfile.TemporaryDirectory() as name:
+        swept_to(Path(name))
+        rows = rows_in(Path(name) / TRIALS)
+    assert len(rows) == 16
+    for row, (point, trial) in zip(rows, product(points, range(4)), strict=True):
+        assert float(row["value"]) == point.evaluation.values[trial]
+        assert float(row["sqnr_db"]) == point.evaluation.sqnr_db[trial]
+        assert row["clean"] == ""  # nothing is off without noise
+        assert (row["model"], row["seed"], row["trial"]) == ("net", "3", str(trial))
+        assert {name: row[name] for name in point.setting.columns()} == {
+            name: str(value) for name, value in point.setting.columns().items()
+        }
+        assert int(row["analog_cells"]) == point.totals.analog_cells
+        assert float(row["all_in_cells_per_original_weight"]) == point.cost
+        assert (row["metric"], row["samples"], row["batch"]) == ("sqnr_db", "[100]", "64")
+    assert json.loads(there[CONSTANTS])["metric"] == "sqnr_db"
+
+
+def test_each_point_is_a_row(tmp_path):
+    points, _ = swept_to(tmp_path)
+    for row, point in zip(rows_in(tmp_path / POINTS), points, strict=True):
+        values = point.evaluation.values
+        assert float(row["mean"]) == np.mean(values)
+        assert float(row["std"]) == np.std(values, ddof=1)
+        assert (float(row["ci95_low"]), float(row["ci95_high"])) == interval(values)
+        assert (row["trials"], row["clean"], row["strategy"], row["cells"]) == (
+            "4",
+            "",
+            point.strategy,
+            str(point.cells),
+        )
+        assert row == {name: "" if value is None else str(value) for name, value in point.row().items()}
+
+
+def test_the_metric_without_noise_is_that_of_the_model_before_it_is_protected(tmp_path):
+    top1 = prepare([case()], SMALL, TWO)
+    points, _ = swept_to(tmp_path, top1)
+    alone = oa.evaluate(model(TEXT), images())
+    assert {point.evaluation.clean for point in points} == {alone.clean}
+    assert {float(row["clean"]) for row in rows_in(tmp_path / TRIALS)} == {alone.clean}
+
+
+def test_a_point_is_ready_for_json_whatever_its_values():
+    point = whole()[0][0]
+    found = point.to_dict()
+    assert (found["strategy"], found["cells"], found["values"]) == ("sign", 1, list(point.evaluation.values))
+    assert (found["ci95"], found["analog_cells"]) == (list(point.ci95 or ()), point.totals.analog_cells)
+    values = (math.nan, math.inf, 1.0)
+    broken = replace(point, evaluation=replace(point.evaluation, values=values[:1]), ci95=(math.nan, math.nan))
+    assert json.loads(json.dumps(broken.to_dict(), allow_nan=False))["ci95"] is None
+    assert replace(point, evaluation=replace(point.evaluation, values=()), ci95=None).to_dict()["mean"] is None
+
+
+def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    list(sweep(plan(), engine=Known()))
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------ several models and channels
+
+
+def test_each_model_and_channel_is_swept_as_if_alone():
+    few, loud = Dataset(images().head(30).inputs, images().labels[:30]), GaussianNoise(sigma=0.3)
+    cases = [case("one"), case("two", seed=1, data=few)]
+    grid = replace(SMALL, channels=(QUIET, loud), strategies=("sign",))
+    points = list(sweep(prepare(cases, grid, TWO), engine=Here(pick=shuffled(0))))
+    assert [(point.model, point.setting.channel, point.cells) for point in points] == list(
+        product(("one", "two"), (QUIET, loud), (1, 4))
+    )
+    for place, (one, channel) in enumerate(product(cases, (QUIET, loud))):
+        alone = list(sweep(prepare([one], replace(grid, channels=(channel,)), TWO)))
+        for point, other in zip(points[2 * place :], alone, strict=False):
+            assert replace(point, setting=replace(point.setting, model=0)) == other
+    assert {point.model: point.evaluation.samples for point in points} == {"one": 100, "two": 30}
+
+
+def test_the_samples_of_all_models_are_said(tmp_path):
+    few = Dataset({"x": images().inputs["x"][:30]}, None)
+    made = prepare([case("one"), case("two", data=few)], SMALL, TWO, metric=DECIBELS)
+    swept_to(tmp_path, made)
+    assert json.loads((tmp_path / CONSTANTS).read_text())["samples"] == [100, 30]
+    assert [row["model"] for row in rows_in(tmp_path / POINTS)] == ["one"] * 4 + ["two"] * 4
+
+
+# ---------------------------------------------------------------------------------------------------- paired trials
+
+
+def pointed(values: Sequence[float], point: Point | None = None) -> Point:
+    point = point or whole()[0][0]
+    return replace(point, evaluation=replace(point.evaluation, values=tuple(values)), ci95=interval(values))
+
+
+def test_a_paired_difference_by_hand():
+    mean, ends = paired(pointed([1.0, 2.0, 4.0]), pointed([0.5, 1.0, 2.0]))
+    # differences 0.5, 1 and 2: mean 7/6, s² = 7/12, half of the interval t(0.975, 2)·s/√3
+    assert mean == pytest.approx(7 / 6)
+    half = 4.302653 * math.sqrt(7 / 12 / 3)
+    assert ends == pytest.approx((7 / 6 - half, 7 / 6 + half), abs=1e-6)
+    back, other = paired(pointed([0.5, 1.0, 2.0]), pointed([1.0, 2.0, 4.0]))
+    assert back == -mean
+    assert other == pytest.approx((-7 / 6 - half, -7 / 6 + half), abs=1e-6)
+
+
+def test_only_trials_that_both_have_are_paired():
+    assert paired(pointed([1.0, 2.0, 99.0, 98.0]), pointed([0.5, 1.0])) == paired(
+        pointed([1.0, 2.0]), pointed([0.5, 1.0])
+    )
+    assert paired(pointed([1.0, 99.0]), pointed([0.25])) == (0.75, None)
+    mean, ends = paired(pointed([]), pointed([0.25]))
+    assert math.isnan(mean)
+    assert ends is None
+
+
+def test_what_shares_its_noise_is_known_better_in_pairs():
+    few, many = list(sweep(plan(Stopping(trials=6), replace(SMALL, strategies=("sign",), cells=(10_000, 1_000_000)))))
+    mean, ends = paired(many, few)
+    assert ends is not None
+    assert few.ci95 is not None
+    assert many.ci95 is not None
+    # The noise of one is a tenth of the other's, so each difference is 20 dB, to 0.1 dB (see above), and its standard
+    # deviation 0.1·√(6/5) dB at most.
+    assert mean == pytest.approx(20, abs=0.1)
+    assert ends[1] - ends[0] <= 2 * 2.570582 * 0.1 * math.sqrt(6 / 5) / math.sqrt(6)
+    unpaired = math.hypot(*(high - low for low, high in (few.ci95, many.ci95)))
+    assert ends[1] - ends[0] < unpaired / 5
+
+
+# ------------------------------------------------------------------------------------------------- what is refused
+
+
+def refused(error: type[Exception], said: str, cases: Sequence[Case], grid: Grid = SMALL, **options: Any) -> None:
+    with pytest.raises(error) as raised:
+        prepare(cases, grid, FOUR, **options)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_two_models_of_one_name_are_refused():
+    refused(OptionError, "two models are called 'net': rename one", [case(), case("other"), case()])
+
+
+def test_no_model_is_refused():
+    refused(OptionError, "there are no models", [])
+
+
+def test_models_that_take_different_metrics_are_refused_unless_one_is_named():
+    cases = [case("one"), case("two", data=Dataset(images().inputs, None))]
+    refused(OptionError, "the models take different metrics: name one with --metric", cases)
+    assert prepare(cases, SMALL, FOUR, metric=DECIBELS).metric_name == "sqnr_db"
+
+
+def test_everything_is_checked_before_the_first_trial():
+    wrong = Dataset(images().inputs, np.full(100, 99))
+    refused(OptionError, "batch is 0; it must be 1 or more", [case()], batch=0)
+    refused(OptionError, "no provider 'None' here", [case()], providers=("None",))
+    refused(DataError, "labels run from 99 to 99", [case(data=wrong)])
+    refused(NothingToStore, "", [case()], replace(SMALL, selection=Selection(min_size=10_000)))
+    again = replace(case(), model=oa.protect(model(TEXT), channel=QUIET).model)
+    refused(ModelError, "protected already", [case("other"), again])
+
+
+@pytest.mark.parametrize(
+    "wrong", [Preset(scope="nothing", large_fraction=0.1), Preset(scope="model", large_fraction=2.0)]
+)
+def test_each_preset_is_checked_before_the_first_trial(wrong):
+    refused(OptionError, "", [case()], replace(SMALL, presets=(wrong, DEFAULT)))
+
+
+def test_a_worker_of_another_version_is_refused(tmp_path):
+    other = Here(limit=5, change=lambda outcome: outcome._replace(versions={**outcome.versions, "numpy": "0.0"}))
+    with pytest.raises(EngineError, match=r"a worker has numpy 0\.0, and this process \d.*: numbers would depend"):
+        list(sweep(plan(), engine=other, out=tmp_path))
+    assert other.stopped == 1
+    with Folder(tmp_path, plan().facts) as folder:
+        assert folder.read() == []
+    old = Here(change=lambda outcome: outcome._replace(versions={}))
+    with pytest.raises(EngineError, match="a worker has python None"):
+        list(sweep(plan(), engine=old, out=tmp_path))
+    assert (swept_to(tmp_path)[0], files_in(tmp_path)) == whole()
+
+
+# ---------------------------------------------------------------------------------------------------- digests of works
+
+
+def digests(*made: Plan) -> set[str]:
+    return {one.work.digest for one in made}
+
+
+def test_works_that_differ_have_other_digests():
+    made = [
+        plan(),
+        plan(grid=replace(SMALL, seed=4)),
+        plan(grid=replace(SMALL, cells=(1, 5))),
+        prepare([case(seed=1)], SMALL, FOUR, metric=DECIBELS),
+        prepare([case(data=Dataset(images().inputs, images().labels[::-1]))], SMALL, FOUR),
+        prepare([case()], SMALL, FOUR),
+        prepare([case()], SMALL, FOUR, batch=32),
+    ]
+    assert len(digests(*made)) == len(made)
+
+
+def test_metrics_of_one_name_make_other_works():
+    """A worker of a cluster that lives on would go on with the first."""
+    one, two = (prepare([case()], SMALL, FOUR, metric=("mine", found)) for found in (metrics.top1, metrics.agreement))
+    assert len(digests(one, two)) == 2

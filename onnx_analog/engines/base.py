@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
-from onnx_analog.errors import EngineError
+from onnx_analog.errors import EngineError, OptionError, whole
 from onnx_analog.work import Outcome, Task, Work
 
 DEATHS = 3  # of workers, one after another with nothing done between them, that end a sweep
@@ -55,6 +55,19 @@ class Engine(ABC):
 
     def __exit__(self, *error: Any) -> None:
         self.stop()
+
+
+def least_one(name: str, value: int | None) -> int | None:
+    """Return a number of workers or threads; None leaves the choice to the engine.
+
+    Raises
+    ------
+    OptionError
+        If it is below 1 or no whole number.
+    """
+    if value is not None and whole(name, value) < 1:
+        raise OptionError(f"{name} is {value}; it must be 1 or more")
+    return value
 
 
 def lost(task: Task, why: str) -> EngineError:

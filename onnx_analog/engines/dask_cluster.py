@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from onnx_analog import work as works
-from onnx_analog.engines.base import DEATHS, Engine, lost
+from onnx_analog.engines.base import DEATHS, Engine, least_one, lost
 from onnx_analog.errors import EngineError, OptionError
 from onnx_analog.work import Outcome, Task, Work
 
@@ -22,7 +22,7 @@ class DaskEngine(Engine):
     def __init__(self, scheduler: str | None, *, threads: int | None = None) -> None:
         if find_spec("distributed") is None:
             raise OptionError("the engine dask needs dask.distributed: pip install 'onnx-analog[dask]'")
-        self._address, self._threads = scheduler, threads
+        self._address, self._threads = scheduler, least_one("threads", threads)
         self._client: Any = None
         self._pending: dict[Any, Task] = {}
         self._deaths = 0

@@ -13,8 +13,7 @@ from loky import ProcessPoolExecutor, cpu_count
 from loky.process_executor import BrokenProcessPool
 
 from onnx_analog import work as works
-from onnx_analog.engines.base import DEATHS, Engine, lost
-from onnx_analog.errors import OptionError, whole
+from onnx_analog.engines.base import DEATHS, Engine, least_one, lost
 from onnx_analog.work import Outcome, Task, Work
 
 _IDLE_S = 60  # a worker whose driver was killed ends after so long
@@ -24,7 +23,7 @@ class SerialEngine(Engine):
     """In this process, one task after another."""
 
     def __init__(self, *, threads: int | None = None) -> None:
-        self._threads = _least_one("threads", threads)
+        self._threads = least_one("threads", threads)
         self._queue: deque[Task] = deque()
 
     def plan(self, tasks: int) -> int:  # noqa: ARG002 - see the base class
@@ -61,7 +60,7 @@ class LocalEngine(Engine):
     """
 
     def __init__(self, *, workers: int | None = None, threads: int | None = None) -> None:
-        self._workers, self._threads = _least_one("workers", workers), _least_one("threads", threads)
+        self._workers, self._threads = least_one("workers", workers), least_one("threads", threads)
         self._pending: dict[Future[Outcome], Task] = {}
         self._executor: ProcessPoolExecutor | None = None
         self._scratch: Path | None = None
@@ -133,9 +132,3 @@ class LocalEngine(Engine):
         self._end()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
-
-
-def _least_one(name: str, value: int | None) -> int | None:
-    if value is not None and whole(name, value) < 1:
-        raise OptionError(f"{name} is {value}; it must be 1 or more")
-    return value

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from onnx_analog import work as works
-from onnx_analog.engines.base import DEATHS, Engine, lost
+from onnx_analog.engines.base import DEATHS, Engine, least_one, lost
 from onnx_analog.errors import EngineError, OptionError
 from onnx_analog.work import Outcome, Task, Work
 
@@ -18,7 +18,7 @@ class RayEngine(Engine):
     def __init__(self, address: str | None, *, threads: int | None = None) -> None:
         if find_spec("ray") is None:
             raise OptionError("the engine ray needs Ray: pip install 'onnx-analog[ray]'")
-        self._address, self._threads = address, threads
+        self._address, self._threads = address, least_one("threads", threads)
         self._pending: dict[Any, Task] = {}
         self._own = False
 
