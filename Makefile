@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint unit results benchmark clean
+.PHONY: demo test lint unit test-cluster test-slow benchmark clean
 
 demo: .venv/demo
 	$(BIN)/onnx-analog demo
@@ -18,6 +18,12 @@ lint: .venv/dev
 
 unit: .venv/dev
 	$(BIN)/pytest -n auto
+
+test-cluster: .venv/dev  # real local Dask and Ray clusters, whose workers are killed
+	$(BIN)/pytest -m cluster tests/engines
+
+test-slow: .venv/dev  # what takes minutes
+	$(BIN)/pytest -m slow tests
 
 benchmark: .venv/dev
 	$(BIN)/python benchmarks/run.py

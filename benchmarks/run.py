@@ -150,11 +150,23 @@ def growth(path: Path, sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
     return {"sizes": found, "slopes": slopes}
 
 
+def extras(out: Path, *, slow: bool) -> Iterator[tuple[str, bool, Callable[[], Any]]]:
+    """Yield what is no ratio: its name, whether it takes minutes, and how it is measured."""
+    yield "growth", False, lambda: growth(out / "growth.png", SIZES if slow else SIZES[:8])
+    yield "thousandth", True, lambda: _in_a_folder(scaling.thousandth)
+    yield "protect_profile_ms", False, lambda: _in_a_folder(scaling.protect_profile)
+
+
+def _in_a_folder(measured: Callable[[Path], dict[str, float]]) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        return measured(Path(folder))
+
+
 def main() -> None:
     """Measure, tell, write."""
     parser = argparse.ArgumentParser(description="Speed as ratios.")
     parser.add_argument("--all", action="store_true", help="what takes minutes or gigabytes, too")
-    parser.add_argument("--only", default="", metavar="REGEX", help="lines whose name matches")
+    parser.add_argument("--only", default="", metavar="REGEX", help="what has such a name; the rest of --out stays")
     parser.add_argument("--out", type=Path, help="folder for benchmark.json, benchmark.md and growth.png")
     chosen = parser.parse_args()
     wanted = [row for row in rows() if re.search(chosen.only, row.name) and (chosen.all or not row.slow)]
@@ -162,13 +174,20 @@ def main() -> None:
     body: dict[str, Any] = {"rows": found, "versions": {**versions(), "machine": platform.machine()}}
     if chosen.out is not None:
         chosen.out.mkdir(parents=True, exist_ok=True)
-        if chosen.all:
-            with tempfile.TemporaryDirectory() as folder:
-                body["thousandth"] = scaling.thousandth(Path(folder))
-        body["growth"] = growth(chosen.out / "growth.png", SIZES if chosen.all else SIZES[:8])
-        (chosen.out / "benchmark.md").write_text(markdown(found), encoding="utf-8")
+        for name, slow, measured in extras(chosen.out, slow=chosen.all):
+            if re.search(chosen.only, name) and (chosen.all or not slow):
+                body[name] = measured()
+        body = _with_the_rest(body, chosen.out / "benchmark.json") if chosen.only else body
+        (chosen.out / "benchmark.md").write_text(markdown(body["rows"]), encoding="utf-8")
         (chosen.out / "benchmark.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(body, indent=2, ensure_ascii=False))
+
+
+def _with_the_rest(body: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return what was measured now, and what is in the file and was not."""
+    there = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": {}}
+    both = {**there["rows"], **body["rows"]}
+    return {**there, **body, "rows": {row.name: both[row.name] for row in rows() if row.name in both}}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnx_analog import channels, files, metrics, pipeline, sweeps
+from onnx_analog import channels as _channels
+from onnx_analog import files, metrics, pipeline, sweeps
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.data import Dataset, Preprocessing, load, named_function
@@ -200,7 +201,7 @@ def protect(
     scope: str | None = None,
     large_fraction: float | None = None,
     threshold: float | None = None,
-    channel: str | Channel = channels.DEFAULT,
+    channel: str | Channel = _channels.DEFAULT,
     modifiers: Modifiers = NONE,
     bits_per_cell: int = 2,
     header_channel: str | Channel | None = None,
@@ -252,7 +253,7 @@ def protect(
         scope=scope or chosen.scope,
         large_fraction=chosen.large_fraction if large_fraction is None else large_fraction,
         threshold=threshold,
-        channel=modifiers.apply(channels.resolve(channel)),
+        channel=modifiers.apply(_channels.resolve(channel)),
         bits_per_cell=bits_per_cell,
         header_channel=_of_header(header_channel, modifiers),
         header_reads=header_reads,
@@ -270,7 +271,7 @@ def protect(
 
 
 def _of_header(channel: str | Channel | None, modifiers: Modifiers) -> Channel | None:
-    return None if channel is None else modifiers.apply_where_possible(channels.resolve(channel))
+    return None if channel is None else modifiers.apply_where_possible(_channels.resolve(channel))
 
 
 def _digest(model: ModelLike) -> str | None:
@@ -467,13 +468,13 @@ def sweep(
     models: ModelLike | Sequence[ModelLike],
     data: Paths | Dataset,
     *,
-    strategies: Sequence[str] = tuple(STRATEGIES),
-    cells: Sequence[int] = (1, 2, 3, 5, 10, 20, 30),
+    strategies: str | Sequence[str] = tuple(STRATEGIES),
+    cells: int | Sequence[int] = (1, 2, 3, 5, 10, 20, 30),
     large_factor: int = LARGE_FACTOR,
-    presets: Sequence[str] = ("default",),
+    presets: str | Sequence[str] = ("default",),
     scope: str | None = None,
     large_fraction: float | None = None,
-    channel: Sequence[str | Channel] = (channels.DEFAULT,),
+    channels: str | Channel | Sequence[str | Channel] = (_channels.DEFAULT,),
     modifiers: Modifiers = NONE,
     selection: Selection | None = None,
     sparsity: float = 0.0,
@@ -506,7 +507,7 @@ def sweep(
         Of every weight; for `redundancy`, of a small one, and `large_factor` times as many of a large one.
     presets : sequence of {"default", "isik2020"}
         `scope` and `large_fraction` replace theirs.
-    channel : sequence of str or Channel
+    channels : sequence of str or Channel
         `modifiers` change each of them.
     sparsity, prune_scope
         Pruned first; see `prune`.
@@ -534,15 +535,13 @@ def sweep(
     if samples is not None and samples < 1:
         raise OptionError(f"samples is {samples}; it must be 1 or more")
     selection = selection or Selection()
-    several: Sequence[ModelLike] = (
-        [models] if isinstance(models, str | os.PathLike | onnx.ModelProto | ir.Model) else list(models)
-    )
+    several: Sequence[ModelLike] = _listed(models, str | os.PathLike | onnx.ModelProto | ir.Model)
     stopping = Stopping(trials=trials, precision=precision, max_trials=max_trials)
     grid = Grid(
-        strategies=tuple(strategies),
-        cells=tuple(cells),
-        presets=tuple(_preset(name, scope, large_fraction) for name in presets),
-        channels=tuple(modifiers.apply(channels.resolve(spec)) for spec in channel),
+        strategies=tuple(_listed(strategies, str)),
+        cells=tuple(_listed(cells, int)),
+        presets=tuple(_preset(name, scope, large_fraction) for name in _listed(presets, str)),
+        channels=tuple(modifiers.apply(_channels.resolve(spec)) for spec in _listed(channels, str | Channel)),
         large_factor=large_factor,
         selection=selection,
         seed=seed,
@@ -557,7 +556,7 @@ def sweep(
         dataset = dataset if samples is None else dataset.head(samples)
         cases.append(sweeps.Case(name=_model_name(model, place), model=loaded, data=dataset))
     facts = {
-        "mean": list(preprocessing.mean), "std": list(preprocessing.std), "preprocess": preprocess,
+        "input_mean": list(preprocessing.mean), "input_std": list(preprocessing.std), "preprocess": preprocess,
         "sparsity": sparsity, "prune_scope": prune_scope, **_data_facts(data), **_model_facts(several, cases),
     }  # fmt: skip
     plan = sweeps.prepare(cases, grid, stopping, metric=_metric(metric), batch=batch, providers=providers, facts=facts)
@@ -565,6 +564,11 @@ def sweep(
         plan = replace(plan, stopping=replace(stopping, precision=precision / 100))
     where = None if out is None else Path(out)
     return Swept(points=tuple(sweeps.sweep(plan, engine=engine, out=where, progress=progress)), folder=where)
+
+
+def _listed(given: Any, one: Any) -> list[Any]:
+    """Return several as a list, and one as a list of one."""
+    return [given] if isinstance(given, one) else list(given)
 
 
 def _preset(name: str, scope: str | None, large_fraction: float | None) -> Preset:

@@ -26,7 +26,7 @@ from onnx_analog.options import (
     modifiers_of,
     selection_of,
 )
-from onnx_analog.terminal import Command, Finite, Fraction, Integers, Words, print_json, show, watch
+from onnx_analog.terminal import Command, Finite, Floats, Fraction, Integers, Words, print_json, show, watch
 
 if TYPE_CHECKING:
     from onnx_analog.sweeps import Point
@@ -41,20 +41,36 @@ def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) ->
     if path is None:
         return None
     try:
-        with path.open("rb") as file:
-            found = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # of which those of TOML and of text are
         raise click.BadParameter(f"{path} is no TOML file: {error}", ctx=ctx, param=param) from error
-    known = {one.name for one in ctx.command.params if one.name} - set(_NOT_SAVED)
+    known = {str(one.name): one for one in ctx.command.params if one.name not in _NOT_SAVED}
     entries = {name.replace("-", "_"): value for name, value in found.items()}
-    unknown = sorted(set(entries) - known)
+    unknown = sorted(set(entries) - set(known))
     if unknown:
         raise click.BadParameter(
             f"{path} has an entry {unknown[0]!r}, which is no option of sweep: there are {', '.join(sorted(known))}",
-            ctx=ctx, param=param,
-        )  # fmt: skip
-    ctx.default_map = {**(ctx.default_map or {}), **entries}
+            ctx=ctx,
+            param=param,
+        )
+    texts = {name: _as_typed(known[name], value, ctx) for name, value in entries.items()}
+    ctx.default_map = {**(ctx.default_map or {}), **texts}
     return path
+
+
+def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
+    """Return an entry of the file as one would type it on the command line, where it is then checked."""
+    several = option.multiple or option.nargs == -1
+    listed = isinstance(option.type, Words | Integers | Floats)
+    parts = value if isinstance(value, list) and (several or listed) else [value]
+    of_text = isinstance(option.type, Words | click.Path | click.Choice | click.types.StringParamType)
+    for part in parts:
+        if isinstance(part, bool) or not isinstance(part, str if of_text else str | int | float):
+            raise click.BadParameter(f"the file has {value!r}", ctx=ctx, param=option)
+    texts = [str(part) for part in parts]
+    if several:
+        return texts
+    return ",".join(texts) if texts else ()
 
 
 @click.command(cls=Command, context_settings={"show_default": True})
@@ -128,7 +144,7 @@ def sweep(ctx: click.Context, /, out: Path, save_config: Path | None, as_json: b
     choices["modifiers"] = modifiers_of(choices)
     choices["selection"] = selection_of(*(choices.pop(name) for name in ("include", "exclude", "min_size")))
     choices["strategies"], choices["presets"] = choices.pop("strategy"), choices.pop("preset")
-    choices["channel"] = [spec for specs in choices.pop("channel") for spec in specs]
+    choices["channels"] = [spec for specs in choices.pop("channel") for spec in specs]
     if save_config is not None:
         files.write_all({save_config: files.write_text(text)}, force=True)
     with watch("trials") as update:
@@ -147,8 +163,9 @@ def _toml(ctx: click.Context) -> str:
     """Return all options as TOML, ready for --config."""
     import tomli_w
 
-    values = {name: value for name, value in ctx.params.items() if name not in _NOT_SAVED and value is not None}
-    plain = {name: _plain(value) for name, value in values.items()}
+    names = [str(option.name) for option in ctx.command.params]  # in the order of the help, and not of the line
+    values = {name: ctx.params.get(name) for name in names if name not in _NOT_SAVED}
+    plain = {name: _plain(value) for name, value in values.items() if value is not None}
     plain["channel"] = [spec for specs in plain["channel"] for spec in specs]
     return tomli_w.dumps(plain)
 

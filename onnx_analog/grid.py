@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from onnx_analog import strategies
@@ -102,8 +103,8 @@ class Grid:
         for cells in self.cells:
             if not 1 <= whole("cells", cells) <= MOST_CELLS // self.large_factor:
                 raise OptionError(
-                    f"cells are {cells}; they must be from 1 to {MOST_CELLS:,}, for large weights {self.large_factor} "
-                    "times as many"
+                    f"cells are {cells}; they must be from 1 to {MOST_CELLS // self.large_factor:,}, as a large weight "
+                    f"has {self.large_factor} times as many"
                 )
         for name in ("strategies", "cells", "presets", "channels"):
             found = getattr(self, name)
@@ -134,6 +135,7 @@ class Grid:
                             )
 
 
+@lru_cache(maxsize=64)
 def digest(channel: Channel) -> str:
     """Return the SHA-256 of a channel's family and fields, as hex."""
     return hashlib.sha256(json.dumps(channel.to_dict(), sort_keys=True).encode()).hexdigest()

@@ -181,14 +181,14 @@ def differences_table(points: Sequence[Point]) -> Table | None:
 
     The interval is Student's t over differences of trials of one number.
     """
-    first = points[0].strategy
+    first = points[0].strategy if points else ""
     if all(point.strategy == first or not point.evaluation.values for point in points):
         return None
     made = table("", "strategy", "cells", f"above {first}", "95 % interval", left=2)
     for title, here in _panels(points).items():
         base = {point.cells: point for point in here if point.strategy == first}
         for point in here:
-            if point.strategy != first and point.evaluation.values:
+            if point.strategy != first and point.evaluation.values and point.cells in base:
                 mean, ends = paired(point, base[point.cells])
                 factor = _factor(point)
                 between = "" if ends is None else f"{factor * ends[0]:+.2f} to {factor * ends[1]:+.2f}"

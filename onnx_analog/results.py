@@ -105,8 +105,8 @@ class Folder:
         path = self._path / TRIALS
         if not path.exists():
             return
-        _cut(path)
         try:
+            _cut(path)
             with path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file, strict=True)
                 self._columns = list(reader.fieldnames or [])
@@ -114,6 +114,8 @@ class Folder:
                     if None in row or None in row.values():
                         raise ValueError(f"line {reader.line_num} has not as many entries as there are columns")
                     yield {name: value for name, value in row.items() if name not in self._constants}
+        except OSError as error:
+            raise OutputError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
         except (ValueError, csv.Error) as error:
             raise OutputError(f"{str(path)!r} is damaged: {error}. Name another folder with --out") from error
 

@@ -78,7 +78,7 @@ class Stopping:
     def wanted(self, values: Sequence[float]) -> int:
         """Return how many trials are to be made, given the values of trials 0, 1, ... in their order.
 
-        As many as `values` has if they are enough; it may have more than one look has asked for.
+        That is the look at which they were enough, if they were; `values` may have more.
         """
         looks = self.looks()
         for look in looks:

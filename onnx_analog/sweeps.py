@@ -18,7 +18,7 @@ from onnx_analog import metrics, pipeline, work
 from onnx_analog.data import Dataset
 from onnx_analog.engines import Engine
 from onnx_analog.engines.local import SerialEngine
-from onnx_analog.errors import EngineError, OptionError
+from onnx_analog.errors import EngineError, OptionError, whole
 from onnx_analog.evaluation import Evaluation, Trial, interval
 from onnx_analog.grid import Grid, Setting
 from onnx_analog.manifest import Totals, account
@@ -111,7 +111,7 @@ def paired(one: Point, other: Point) -> tuple[float, tuple[float, float] | None]
 
 
 def _columns(model: str, setting: Setting) -> Row:
-    return {"model": model, **setting.columns()}
+    return {"model": " ".join(model.splitlines()), **setting.columns()}  # as a CSV holds it
 
 
 def _costs(totals: Totals) -> Row:
@@ -124,9 +124,9 @@ def _totals_of(row: Mapping[str, str]) -> Totals:
     return Totals(**{name: int(row[name]) for name in Totals.__dataclass_fields__})
 
 
-def _row(model: str, setting: Setting, clean: float | None, trial: int, found: Trial, totals: Totals) -> Row:
+def _row(columns: Row, clean: float | None, trial: int, found: Trial, totals: Totals) -> Row:
     numbers = {"trial": trial, "value": found.value, "sqnr_db": found.sqnr_db, "clean": clean}
-    return {**_columns(model, setting), **numbers, **_costs(totals)}
+    return {**columns, **numbers, **_costs(totals)}
 
 
 # ------------------------------------------------------------------------------------------------------ state
@@ -166,7 +166,7 @@ class _Tally:
     @property
     def done(self) -> int:
         """Trials that are made, of those wanted."""
-        return min(len(self._ordered) + len(self._others), self.wanted)
+        return min(len(self._ordered), self.wanted) + sum(trial < self.wanted for trial in self._others)
 
     def taken(self) -> list[Trial]:
         """Return the trials that count: those before the look at which the point stopped."""
@@ -267,7 +267,7 @@ def prepare(
     AnalogError
         If a model cannot be run or stored, the data do not fit it, or an option is out of its range.
     """
-    if batch < 1:
+    if whole("batch", batch) < 1:
         raise OptionError(f"batch is {batch}; it must be 1 or more")
     names = [case.name for case in cases]
     again = [name for place, name in enumerate(names) if name in names[:place]]
@@ -342,6 +342,7 @@ class _Run:
         self._tallies = [_Tally(plan.stopping) for _ in plan.settings]
         self._queue = _Queue()
         self._names = [plan.cases[setting.model].name for setting in plan.settings]
+        self._columns = [_columns(name, one) for name, one in zip(self._names, plan.settings, strict=True)]
         self._clean = [_alone(plan, model) for model in range(len(plan.cases))]
         self._others: list[Row] = []
         self._done = self._wanted = 0
@@ -349,17 +350,14 @@ class _Run:
 
     def resume(self, rows: Iterable[Row]) -> None:
         """Take over what an earlier sweep computed."""
-        places = {_key(_columns(name, one)): n for n, (name, one) in enumerate(self._pairs())}
+        places = {_key(columns): place for place, columns in enumerate(self._columns)}
         for row in rows:
-            place = places.get(_key({name: row[name] for name in _columns("", self._plan.settings[0])}))
+            place = places.get(_key({name: row[name] for name in self._columns[0]}))
             if place is None:
                 self._others.append(row)
             else:
                 self._tallies[place].add(int(row["trial"]), Trial(float(row["value"]), float(row["sqnr_db"])))
                 self._tallies[place].totals = _totals_of(row)
-
-    def _pairs(self) -> Iterator[tuple[str, Setting]]:
-        yield from zip(self._names, self._plan.settings, strict=True)
 
     def points(self, folder: Folder | None, stack: ExitStack) -> Iterator[Point]:
         """Compute what is missing; yield points as they are complete."""
@@ -399,7 +397,7 @@ class _Run:
         if folder is not None:
             clean = self._clean[setting.model]
             pairs = zip(outcome.task.trials, outcome.found, strict=True)
-            folder.append([_row(self._names[place], setting, clean, *pair, outcome.totals) for pair in pairs])
+            folder.append([_row(self._columns[place], clean, *pair, outcome.totals) for pair in pairs])
         tally = self._tallies[place]
         done, wanted, tally.totals = tally.done, tally.wanted, outcome.totals
         for trial, found in zip(outcome.task.trials, outcome.found, strict=True):
@@ -437,10 +435,10 @@ class _Run:
     def rows(self) -> Iterator[Row]:
         """Yield the rows of all trials that are known, in their order; last, those of points that are in no grid."""
         row: Row = {}
-        for tally, (name, setting) in zip(self._tallies, self._pairs(), strict=True):
+        for tally, columns, setting in zip(self._tallies, self._columns, self._plan.settings, strict=True):
             if tally.totals is not None:
                 for trial, found in tally.known():
-                    row = _row(name, setting, self._clean[setting.model], trial, found, tally.totals)
+                    row = _row(columns, self._clean[setting.model], trial, found, tally.totals)
                     yield row
         yield from (_typed(other, row) for other in self._others if row)
 

@@ -503,7 +503,7 @@ TWO = """
         h = MatMul(x, a)
         y = MatMul(h, b)
     }"""
-SMALL: dict[str, Any] = {"strategies": ("sign", "redundancy"), "cells": (1, 4), "channel": (QUIET,), "trials": 2}
+SMALL: dict[str, Any] = {"strategies": ("sign", "redundancy"), "cells": (1, 4), "channels": (QUIET,), "trials": 2}
 ONE: dict[str, Any] = {**SMALL, "strategies": ("sign",), "cells": (1,)}
 
 
@@ -578,7 +578,7 @@ def test_only_what_is_selected_is_pruned():
 
 
 def test_grids_have_all_strategies_and_seven_numbers_of_cells_unless_told_otherwise():
-    found = oa.sweep(model(TWO), images(), channel=(QUIET,), trials=0)
+    found = oa.sweep(model(TWO), images(), channels=(QUIET,), trials=0)
     assert [(point.strategy, point.cells) for point in found.points] == [
         (strategy, cells) for strategy in STRATEGIES for cells in (1, 2, 3, 5, 10, 20, 30)
     ]
@@ -608,7 +608,7 @@ def test_a_scope_and_a_fraction_replace_those_of_a_preset(options, presets):
 
 def test_channels_are_named_or_given_and_all_are_changed():
     found = oa.sweep(
-        model(TWO), images(), modifiers=FOUR_BITS, **{**ONE, "channel": ("gaussian:sigma=0.3", QUIET), "trials": 0}
+        model(TWO), images(), modifiers=FOUR_BITS, **{**ONE, "channels": ("gaussian:sigma=0.3", QUIET), "trials": 0}
     )
     inner = (channels.resolve("gaussian:sigma=0.3"), QUIET)
     assert [point.setting.channel for point in found.points] == [FOUR_BITS.apply(one) for one in inner]
@@ -618,6 +618,7 @@ def test_channels_are_named_or_given_and_all_are_changed():
 def test_a_large_factor_is_used():
     (point,) = oa.sweep(model(TWO), images(), **{**ONE, "strategies": ("redundancy",)}, large_factor=7).points
     assert point.evaluation.values == alone(model(TWO), "redundancy", 1, 7)
+    assert point.totals.analog_cells == 2 * (243 + 13 * 7)  # of each tensor's 256 weights 13 are large
 
 
 def test_trials_and_seed_are_those_of_evaluate():
@@ -682,7 +683,7 @@ def test_an_engine_and_progress_are_used():
     [
         ({"presets": ("none",)}, OptionError, "no preset is called 'none': choose from default, isik2020"),
         ({"strategies": ("none",)}, OptionError, "no strategy is called 'none'"),
-        ({"channel": ("none",)}, ChannelError, "no channel is called 'none'"),
+        ({"channels": ("none",)}, ChannelError, "no channel is called 'none'"),
         ({"cells": (0,)}, OptionError, "cells are 0"),
         ({"trials": -1}, OptionError, "trials -1"),
         ({"precision": 0.0}, OptionError, "precision is 0.0"),
@@ -776,7 +777,7 @@ def test_a_folder_says_what_was_swept(tmp_path):
         "models": ["model"], "models_sha256": [hashlib.sha256(path.read_bytes()).hexdigest()], "data": "data.npz",
         "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest(), "samples": [50], "metric": "top1", "seed": 4,
         "sparsity": 0.5, "prune_scope": "model", "include": [], "exclude": [], "min_size": 100, "preprocess": None,
-        "mean": [0.0], "std": [1.0], "batch": 64, "providers": ["CPUExecutionProvider"],
+        "input_mean": [0.0], "input_std": [1.0], "batch": 64, "providers": ["CPUExecutionProvider"],
     }  # fmt: skip
     assert {name: facts.get(name) for name in expected} == expected
     assert oa.sweep(model(TWO), images(), **ONE).folder is None
@@ -803,7 +804,9 @@ def test_a_folder_of_another_sweep_is_refused_by_what_differs(what, tmp_path):
         files.write_model(model(TWO, seed=1), path)
     if what == "data":
         np.savez(data, x=2 * images().inputs["x"], y=images().labels)
-    named = {"model": "models_sha256", "data": "data_sha256", "selection": "min_size"}.get(what, what)
+    named = {"model": "models_sha256", "data": "data_sha256", "selection": "min_size", "mean": "input_mean"}.get(
+        what, what
+    )
     with pytest.raises(OutputError, match=f"holds a sweep with {named} "):
         oa.sweep(path, data, out=tmp_path / "out", **ONE, **options)
 

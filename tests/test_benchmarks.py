@@ -118,6 +118,8 @@ def test_what_is_asked_for_is_measured(line, names, monkeypatch, capsys):
 
 @pytest.mark.usefixtures("one_row")
 def test_the_table_and_the_plot_go_to_files(monkeypatch, tmp_path):
+    monkeypatch.setattr(scaling, "thousandth", lambda folder: {"seconds": 1.0})
+    monkeypatch.setattr(scaling, "protect_profile", lambda folder: {"total": 1.0})
     monkeypatch.setattr("sys.argv", ["run.py", "--all", "--out", str(tmp_path / "out")])
     benchmarks.main()
     table = Path(tmp_path / "out/benchmark.md").read_text(encoding="utf-8")
@@ -126,6 +128,23 @@ def test_the_table_and_the_plot_go_to_files(monkeypatch, tmp_path):
     body = json.loads(Path(tmp_path / "out/benchmark.json").read_text(encoding="utf-8"))
     assert [row["weights"] for row in body["growth"]["sizes"]] == [400, 1024, 10_000, 19_881]  # squares
     assert Path(tmp_path / "out/growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("one_row")
+def test_what_is_measured_again_takes_its_place_among_the_rest(monkeypatch, tmp_path):
+    before = {"rows": {"peer / bound": None, "slow / bound": {"ratio": 9.0, "ms": 9.0, "bound_ms": 1.0}}, "growth": 7}
+    (tmp_path / "benchmark.json").write_text(json.dumps(before), encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["run.py", "--only", "quick", "--out", str(tmp_path)])
+    benchmarks.main()
+    body = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
+    assert list(body["rows"]) == ["quick / bound", "slow / bound", "peer / bound"]
+    assert (body["rows"]["slow / bound"]["ratio"], body["growth"]) == (9.0, 7)
+
+
+def test_a_profile_adds_up(tmp_path):
+    found = scaling.protect_profile(tmp_path)
+    assert sum(found.values()) == pytest.approx(2 * found["total"])
+    assert min(found.values()) > 0
 
 
 def test_each_line_has_a_name_of_its_own():

@@ -142,6 +142,18 @@ def test_half_a_row_is_cut_off_and_what_comes_next_is_whole(lost, tmp_path):
     assert path.read_bytes().startswith(text)
 
 
+@pytest.mark.parametrize("piece", [1, 7, 64])
+@pytest.mark.parametrize("lost", [0, 1, 30, 150, 250])
+def test_half_a_row_is_cut_off_however_much_is_looked_at_at_once(lost, piece, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "_PIECE", piece)
+    append(tmp_path, ROWS)
+    text = (tmp_path / TRIALS).read_bytes()
+    (tmp_path / TRIALS).write_bytes(text[: len(text) - lost])
+    whole = text[: len(text) - lost].rpartition(b"\n")[0].count(b"\n")
+    assert_read(read(tmp_path), ROWS[:whole])
+    assert (tmp_path / TRIALS).read_bytes() == b"".join(text.splitlines(keepends=True)[: whole + 1])
+
+
 def test_half_a_header_is_cut_off(tmp_path):
     append(tmp_path, ROWS)
     text = (tmp_path / TRIALS).read_bytes()
@@ -336,6 +348,15 @@ def test_parquet_holds_what_the_csv_does(tmp_path):
         assert all(same(row[name], line[name]) for name in line)
     assert {str(field.type) for field in found.select(["trial"]).schema} == {"int64"}
     assert {str(field.type) for field in found.select(["value"]).schema} == {"double"}
+
+
+@pytest.mark.parametrize("group", [1, 2, 6])
+def test_parquet_is_written_in_groups_of_rows(group, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "_GROUP", group)
+    finished(tmp_path)
+    found = parquet.ParquetFile(tmp_path / PARQUET)
+    assert found.num_row_groups == 6 // group
+    assert [row["value"] for row in found.read().to_pylist()] == [row["value"] for row in ROWS]
 
 
 def test_without_pyarrow_there_is_no_parquet_and_all_else(tmp_path, monkeypatch):

@@ -372,6 +372,12 @@ def test_short_trials_travel_together_once_it_is_known_that_they_are_short():
     assert max(fast) > 10
 
 
+def test_short_trials_are_shared_among_all_slots():
+    engine = Known(slots=3, change=lambda outcome: outcome._replace(seconds=1e-4))
+    list(sweep(plan(Stopping(trials=20), replace(SMALL, strategies=("sign",), cells=(1,))), engine=engine))
+    assert max(len(task.trials) for task in engine.tasks) <= math.ceil(20 / 3)
+
+
 def test_short_trials_of_the_last_point_travel_together_too():
     engine = Known(slots=1, change=lambda outcome: outcome._replace(seconds=1e-4))
     list(sweep(plan(Stopping(trials=20), replace(SMALL, strategies=("sign",), cells=(1,))), engine=engine))
@@ -467,6 +473,20 @@ def test_fewer_trials_later_lose_no_rows(tmp_path):
     assert (swept_to(tmp_path)[0], files_in(tmp_path)) == whole()
 
 
+def test_rows_beyond_a_gap_are_kept_in_their_order(tmp_path):
+    """A sweep of more trials was killed before it came to all of those before them."""
+    seven = Stopping(trials=7)
+    left_by(tmp_path, seven, [6, 4, 13], half=False)
+    assert trials_in(tmp_path) == [("sign", "1", 6), ("sign", "1", 4), ("sign", "4", 6)]
+    points, engine = swept_to(tmp_path, plan(TWO))
+    assert points == whole(TWO)[0]
+    assert sorted(engine.done) == list(product(range(4), range(2)))
+    assert trials_in(tmp_path)[:7] == [
+        *(("sign", "1", trial) for trial in (0, 1, 4, 6)), *(("sign", "4", trial) for trial in (0, 1, 6)),
+    ]  # fmt: skip
+    assert (swept_to(tmp_path, plan(seven))[0], files_in(tmp_path)) == whole(seven)
+
+
 def test_more_trials_later_compute_the_others_only(tmp_path):
     swept_to(tmp_path, plan(TWO))
     points, engine = swept_to(tmp_path)
@@ -513,6 +533,39 @@ def test_a_folder_of_another_selection_is_refused(tmp_path):
     swept_to(tmp_path)
     with pytest.raises(OutputError):
         swept_to(tmp_path, plan(FOUR, replace(SMALL, selection=Selection(exclude=("a",)))))
+
+
+def test_trials_that_are_there_and_not_wanted_are_not_counted_as_done(tmp_path):
+    """Those that a sweep of more trials left behind, before it came to the first."""
+    left_by(tmp_path, FOUR, [2, 3, 6, 7], half=False)
+    told = []
+    points = list(sweep(plan(TWO), engine=Known(), out=tmp_path, progress=lambda *now: told.append(now)))
+    assert points == whole(TWO)[0]
+    assert (told[0], told[-1]) == ((0, 8), (8, 8))
+
+
+def test_a_model_whose_name_has_two_lines_is_resumed_too(tmp_path):
+    made = prepare([case("two\nlines")], SMALL, TWO, metric=DECIBELS)
+    swept_to(tmp_path, made)
+    before = files_in(tmp_path)
+    _, engine = swept_to(tmp_path, made)
+    assert engine.done == []
+    assert files_in(tmp_path) == before
+
+
+def test_what_a_row_says_of_its_channel_is_not_made_anew_for_each_trial(tmp_path, monkeypatch):
+    """The digest of a channel with a table takes longer than many a trial."""
+
+    def count(made):
+        swept_to(tmp_path / f"{made.stopping.trials} known", made)  # so that no worker protects a model below
+        calls = []
+        with monkeypatch.context() as patched:
+            own = GaussianNoise.to_dict
+            patched.setattr(GaussianNoise, "to_dict", lambda channel: calls.append(channel) or own(channel))
+            swept_to(tmp_path / f"{made.stopping.trials}", made)
+        return len(calls)
+
+    assert count(plan(TWO)) == count(plan(Stopping(trials=7)))
 
 
 # --------------------------------------------------------------------------------------------------- enough trials

@@ -147,6 +147,25 @@ def test_a_model_whose_tensors_lie_in_another_file_is_sent_with_them(tmp_path):
     assert same_bits(run(packed.model(), x), run(model(EXTERNAL), x))
 
 
+def test_a_model_has_one_digest_wherever_its_tensors_lie(tmp_path):
+    plain = with_floats(model(EXTERNAL), lambda _, array: array)  # ONNX text writes numbers otherwise
+    assert Packed.of(external(tmp_path)).digest() == Packed.of(plain).digest()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda key, array: np.nextafter(array, np.float32(9)) if key == "a" else array,
+        lambda key, array: np.nextafter(array, np.float32(9)) if key == "c" else array,
+        lambda key, array: array[::-1] if key == "b" else array,
+    ],
+    ids=["a large tensor", "a small tensor", "another order"],
+)
+def test_models_that_differ_have_other_digests(other):
+    one = with_floats(model(TEXT), lambda _, array: array)
+    assert Packed.of(with_floats(one, other)).digest() != Packed.of(one).digest()
+
+
 # ----------------------------------------------------------------------------------------------------- in a file
 
 

@@ -70,6 +70,18 @@ def least_one(name: str, value: int | None) -> int | None:
     return value
 
 
+def unknown(error: BaseException) -> EngineError:
+    """Return the error of a worker that cannot make out what it was sent."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    why = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else type(error).__name__)
+    if error.__cause__ is not None:
+        why = f"{type(error.__cause__).__name__}: {error.__cause__}"
+    return EngineError(
+        f"a worker cannot load what it was sent ({why}): install the same packages on all workers, and channels and "
+        "metrics of your own"
+    )
+
+
 def lost(task: Task, why: str) -> EngineError:
     """Return the error of a task that cannot be done."""
     trials = f"trial {task.trials[0]}" if len(task.trials) == 1 else f"trials {task.trials[0]} to {task.trials[-1]}"

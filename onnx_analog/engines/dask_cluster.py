@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from onnx_analog import work as works
-from onnx_analog.engines.base import DEATHS, Engine, least_one, lost
+from onnx_analog.engines.base import DEATHS, Engine, least_one, lost, unknown
 from onnx_analog.errors import EngineError, OptionError
 from onnx_analog.work import Outcome, Task, Work
 
@@ -51,7 +51,14 @@ class DaskEngine(Engine):
         self._ended = as_completed(with_results=False)
 
     def _send(self) -> None:
-        self._held = self._client.scatter(self._work, broadcast=True, hash=False)
+        try:
+            self._client.wait_for_workers(1, timeout=_WAIT_S)
+        except TimeoutError:
+            raise EngineError(f"no worker has come to the Dask cluster for {_WAIT_S} s") from None
+        try:
+            self._held = self._client.scatter(self._work, broadcast=True, hash=False)
+        except Exception as error:  # Dask gives what a worker raises another type
+            raise unknown(error) from error
 
     @property
     def slots(self) -> int:
@@ -80,15 +87,21 @@ class DaskEngine(Engine):
                 raise lost(task, "a worker ran out of memory") from None
             except CancelledError:  # what was sent went with the only workers that held it
                 self._again(task)
+            except RuntimeError as error:
+                if "deserializ" not in str(error):
+                    raise
+                raise unknown(error) from None
             else:
                 self._deaths = 0
                 return outcome
 
     def _again(self, task: Task) -> None:
-        self._deaths += 1
-        if self._deaths > DEATHS * max(self.slots, 1):
-            raise lost(task, "the cluster loses its workers again and again")
+        if self._client.status != "running":
+            raise lost(task, f"the Dask scheduler {self._address or 'of this machine'} is gone")
         if self._held.status in ("cancelled", "lost", "error"):
+            self._deaths += 1
+            if self._deaths >= DEATHS:
+                raise lost(task, "the cluster loses its workers again and again")
             self._send()
         self.submit(task)
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from onnx_analog import work as works
-from onnx_analog.engines.base import DEATHS, Engine, least_one, lost
+from onnx_analog.engines.base import DEATHS, Engine, least_one, lost, unknown
 from onnx_analog.errors import EngineError, OptionError
 from onnx_analog.work import Outcome, Task, Work
 
@@ -40,6 +40,11 @@ class RayEngine(Engine):
                 where = self._address or "on this machine"
                 raise EngineError(f"no Ray cluster answers at {where}: {' '.join(str(error).split())[:200]}") from error
             self._own = True
+        cores = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+        if self._threads is not None and self._threads > cores:
+            raise OptionError(
+                f"threads is {self._threads}, and no node of the Ray cluster has more than {cores:g} cores"
+            )
         self._digest, self._held = work.digest, ray.put(work)
         self._remote = ray.remote(num_cpus=self._threads or 1, max_retries=DEATHS)(_do)
 
@@ -64,6 +69,8 @@ class RayEngine(Engine):
         except (self._ray.exceptions.OutOfMemoryError, MemoryError):
             raise lost(task, "a worker ran out of memory") from None
         except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, self._ray.exceptions.RaySystemError):  # it could not be imported, for example
+                raise unknown(error.cause) from None
             raise error.cause from None
         return outcome
 
