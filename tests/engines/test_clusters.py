@@ -3,24 +3,31 @@
 Those marked `cluster` take minutes; one of each is among the ordinary tests.
 """
 
+import contextlib
 import importlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import onnx
 import pytest
 
 from onnx_analog.channels.measured import from_pairs
 from onnx_analog.engines import build, dask_cluster
 from onnx_analog.engines.base import DEATHS
 from onnx_analog.errors import DataError, EngineError, OptionError
+from tests.conftest import ROOT
 from tests.engines.small import (
     EVERY,
+    TEXT,
     alive,
     both,
     die,
@@ -35,6 +42,7 @@ from tests.engines.small import (
     with_rows,
 )
 from tests.engines.test_engines import assert_one_line
+from tests.models import proto
 
 NAMES = ("dask", "ray")
 cluster_only = pytest.mark.cluster
@@ -49,6 +57,8 @@ def plain(tmp_path_factory):
 # ---------------------------------------------------------------------------- one that lasts as long as its sweep
 
 
+# Whether another program of this machine has the port of Dask's dashboard is no concern of this test.
+@pytest.mark.filterwarnings("ignore:Port 8787 is already in use:UserWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cluster_of_this_machine_gives_the_same_file_and_leaves_nothing(name, plain, tmp_path):
     log = tmp_path / "log"
@@ -70,6 +80,40 @@ def test_a_cluster_that_is_not_there_is_told(options, tmp_path, monkeypatch):
     name, address = options.values()
     assert_one_line(found.value, name.title(), address)
     assert rows(tmp_path / "out") == []
+
+
+def line(folder: Path, options: str) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr of a small sweep from the command line."""
+    onnx.save(proto(TEXT), folder / "model.onnx")
+    np.savez(folder / "test.npz", x=np.ones((4, 16), np.float32))
+    (folder / "own.py").write_text("def wrong(outputs, *, labels, clean):\n    return outputs is clean or 1 / 0\n")
+    words = f"model.onnx --data test.npz --strategy sign --cells 1 --channel gaussian:sigma=0.1 --trials 1 {options}"
+    found = subprocess.run(
+        [sys.executable, "-m", "onnx_analog", "sweep", *words.split(), "--json"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    return found.returncode, found.stdout, found.stderr
+
+
+CHATTY = pytest.mark.xfail(strict=True, reason="what Dask logs is on stderr, and that another has its port")
+
+
+@cluster_only
+@pytest.mark.parametrize("name", [pytest.param("dask", marks=CHATTY), "ray"])
+def test_the_command_line_says_nothing_but_its_own_words(name, tmp_path):
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # the port of Dask's dashboard is another's
+            stack.enter_context(socket.create_server(("", 8787)))
+        code, out, error = line(tmp_path, f"--engine {name} --out ended")
+        assert (code, error) == (0, "")
+        assert list(json.loads(out)) == ["points"]
+        code, out, error = line(tmp_path, f"--engine {name} --out failed --metric own:wrong")
+        assert (code, out) == (1, "")
+        assert error == "Error: ZeroDivisionError: division by zero (run again with --debug)\n"
 
 
 # ------------------------------------------------------------------------------------------ one that is there already

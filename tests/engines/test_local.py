@@ -1,7 +1,9 @@
 import os
 import signal
 import tempfile
+import time
 
+import numpy as np
 import pytest
 
 from onnx_analog import work
@@ -130,6 +132,20 @@ def test_a_sweep_whose_workers_died_goes_on_where_it_ended(plain, tmp_path, monk
     assert swept(planned(log=log), SerialEngine(), out) == plain
     assert set(kept) <= set(rows(out))
     assert processes(log).total() == EVERY - len(kept)
+
+
+@pytest.mark.xfail(strict=True, reason="loky takes it for a leak, and starts another process after each such trial")
+def test_a_worker_that_takes_more_and_more_memory_is_kept(plain, tmp_path, monkeypatch):
+    """Points of a large model follow each other; 1 MB stands for the 300 MB that loky allows by default."""
+    monkeypatch.setenv("LOKY_MAX_MEMORY_LEAK_SIZE", "1e6")
+    log, held = tmp_path / "log", []
+
+    def fill():
+        held.append(bytes(np.ones(10**6, np.uint8)))
+        time.sleep(0.15)  # loky looks once a second
+
+    assert swept(planned(fill, log=log), LocalEngine(workers=1), tmp_path / "out") == plain
+    assert list(processes(log).values()) == [EVERY]
 
 
 # ---------------------------------------------------------------------------------------------------- errors
