@@ -553,7 +553,6 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(start, whole, tmp_path, eng
     assert processes(tmp_path / "two").total() == TEN - len(kept)
 
 
-@pytest.mark.xfail(strict=True, reason="models and data stay in the folder of temporary files")
 def test_what_workers_of_a_killed_sweep_share_goes_with_the_last_of_them(start, tmp_path):
     log = tmp_path / "one"
     killed = start("--engine local --workers 1", LOG=log, AFTER=1)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from loky import ProcessPoolExecutor, cpu_count
+from loky.backend import resource_tracker
 from loky.process_executor import BrokenProcessPool
 
 from onnx_analog import work as works
@@ -17,6 +18,8 @@ from onnx_analog.engines.base import DEATHS, Engine, least_one, lost
 from onnx_analog.work import Outcome, Task, Work
 
 _IDLE_S = 60  # a worker whose driver was killed ends after so long
+# A worker grows as points of a large model follow each other: loky would take it for a leak and end it, again and again.
+_ENVIRONMENT = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18"}
 
 
 class SerialEngine(Engine):
@@ -75,12 +78,14 @@ class LocalEngine(Engine):
     def start(self, work: Work) -> None:
         """Write `work` where all processes find it, and start them."""
         self._scratch = Path(tempfile.mkdtemp(prefix="onnx-analog-"))
+        # If this process is killed, loky's tracker, which outlives it, removes the folder after the last worker.
+        resource_tracker.register(str(self._scratch), "folder")
         works.write(work, self._scratch / "work")
         self._call = partial(works.do, partial(works.read, self._scratch / "work"), work.digest)
         self._launch()
 
     def _launch(self) -> None:
-        self._executor = ProcessPoolExecutor(self._workers, timeout=_IDLE_S)
+        self._executor = ProcessPoolExecutor(self._workers, timeout=_IDLE_S, env=_ENVIRONMENT)
 
     @property
     def slots(self) -> int:
@@ -132,3 +137,5 @@ class LocalEngine(Engine):
         self._end()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
+            resource_tracker.unregister(str(self._scratch), "folder")
+            self._scratch = None

@@ -168,12 +168,13 @@ def test_a_cluster_stays_and_takes_another_sweep(cluster, tmp_path):
     """Two channels that look alike, so that nothing but the sweep itself tells their work apart."""
     quiet, loud = (from_pairs([0, 0, 0.5, 0.5, 1, 1], [0, e, 0.5, 0.5 + e, 1 - e, 1]) for e in (0.01, 0.1))
     assert repr(quiet) == repr(loud)
-    found = {}
+    found, logs = {}, {name: tmp_path / f"log-{name}" for name in ("quiet", "loud")}
     for name, channel in {"quiet": quiet, "loud": loud}.items():
         here = swept(planned(channel=channel), None, tmp_path / f"here-{name}")
-        found[name] = swept(planned(channel=channel), cluster(), tmp_path / name)
+        found[name] = swept(planned(channel=channel, log=logs[name]), cluster(), tmp_path / name)
         assert found[name] == here
     assert found["quiet"] != found["loud"]
+    assert processes(logs["quiet"]) & processes(logs["loud"]), "another sweep has other workers"
 
 
 # ---------------------------------------------------------------------------------------------------- deaths
@@ -195,6 +196,23 @@ def test_all_workers_may_die_at_once(cluster, plain, tmp_path):
     plan = planned(both(others(log, 2), first(2, tmp_path / "deaths", die())), log=log)
     assert swept(plan, cluster(), tmp_path / "out") == plain
     assert (tmp_path / "deaths" / "1").exists()
+
+
+@cluster_only
+def test_a_task_that_dask_gives_up_is_named(tmp_path):
+    """One worker lives on with what was sent, so that nothing is lost but the task: more often than Dask bears."""
+    dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
+    log, out = tmp_path / "log", tmp_path / "out"
+    plan = planned(both(others(log, 2), first(1, tmp_path / "deaths", die())), log=log)
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
+        ) as cluster,
+        pytest.raises(EngineError) as found,
+    ):
+        swept(plan, build("dask", scheduler=cluster.scheduler_address), out)
+    assert_one_line(found.value, "workers died (killed, or out of memory) at point 0, trial")
 
 
 @cluster_only

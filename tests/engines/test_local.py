@@ -134,7 +134,6 @@ def test_a_sweep_whose_workers_died_goes_on_where_it_ended(plain, tmp_path, monk
     assert processes(log).total() == EVERY - len(kept)
 
 
-@pytest.mark.xfail(strict=True, reason="loky takes it for a leak, and starts another process after each such trial")
 def test_a_worker_that_takes_more_and_more_memory_is_kept(plain, tmp_path, monkeypatch):
     """Points of a large model follow each other; 1 MB stands for the 300 MB that loky allows by default."""
     monkeypatch.setenv("LOKY_MAX_MEMORY_LEAK_SIZE", "1e6")
