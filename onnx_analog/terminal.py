@@ -46,8 +46,11 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command; whatever goes wrong becomes a `click.ClickException`."""
         debug = ctx.params.pop("debug")
-        logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-        logging.getLogger("onnx_analog").setLevel(logging.DEBUG if debug else logging.WARNING)
+        level = logging.DEBUG if debug else logging.WARNING
+        handler = logging.StreamHandler()
+        handler.setLevel(level)  # the root's level does not hold for loggers that set their own, as Dask's do
+        logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, handlers=[handler])
+        logging.getLogger("onnx_analog").setLevel(level)
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from typing import Any
 
@@ -37,7 +38,9 @@ class DaskEngine(Engine):
 
         try:
             if self._address is None:
-                self._client = Client(processes=True, threads_per_worker=1, dashboard_address=None)
+                self._client = Client(
+                    processes=True, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+                )
             else:
                 self._client = Client(self._address, timeout=_WAIT_S)
             self._client.wait_for_workers(1, timeout=_WAIT_S)

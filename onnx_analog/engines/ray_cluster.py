@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from importlib.util import find_spec
 from typing import Any
 
@@ -32,14 +33,7 @@ class RayEngine(Engine):
 
         self._ray = ray
         if not ray.is_initialized():
-            try:
-                ray.init(
-                    address=self._address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False
-                )
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                where = self._address or "on this machine"
-                raise EngineError(f"no Ray cluster answers at {where}: {' '.join(str(error).split())[:200]}") from error
-            self._own = True
+            self._connect()
         cores = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
         if self._threads is not None and self._threads > cores:
             raise OptionError(
@@ -47,6 +41,17 @@ class RayEngine(Engine):
             )
         self._digest, self._held = work.digest, ray.put(work)
         self._remote = ray.remote(num_cpus=self._threads or 1, max_retries=DEATHS)(_do)
+
+    def _connect(self) -> None:
+        # Without an address Ray would join whichever cluster was started last on this machine.
+        address = self._address or os.environ.get("RAY_ADDRESS") or "local"
+        try:
+            self._ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            where = "on this machine" if address == "local" else f"at {address}"
+            token = " (one that asks for a token wants RAY_AUTH_MODE and RAY_AUTH_TOKEN)" if "://" in address else ""
+            raise EngineError(f"no Ray cluster answers {where}{token}: {' '.join(str(error).split())[:200]}") from error
+        self._own = True
 
     @property
     def slots(self) -> int:

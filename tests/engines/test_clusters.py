@@ -24,6 +24,7 @@ from onnx_analog.channels.measured import from_pairs
 from onnx_analog.engines import build, dask_cluster
 from onnx_analog.engines.base import DEATHS
 from onnx_analog.errors import DataError, EngineError, OptionError
+from onnx_analog.results import TRIALS
 from tests.conftest import ROOT
 from tests.engines.small import (
     EVERY,
@@ -99,11 +100,8 @@ def line(folder: Path, options: str) -> tuple[int, str, str]:
     return found.returncode, found.stdout, found.stderr
 
 
-CHATTY = pytest.mark.xfail(strict=True, reason="what Dask logs is on stderr, and that another has its port")
-
-
 @cluster_only
-@pytest.mark.parametrize("name", [pytest.param("dask", marks=CHATTY), "ray"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_command_line_says_nothing_but_its_own_words(name, tmp_path):
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # the port of Dask's dashboard is another's
@@ -298,6 +296,47 @@ class Site(NamedTuple):
     scheduler: subprocess.Popen[bytes]
     address: str
     worker: Callable[..., None]
+
+
+@pytest.fixture
+def ray_from_outside(tmp_path, monkeypatch):
+    """Yield the address of a Ray cluster of this machine as another machine would see it; it asks for a token."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of-the-tests-" + "0" * 32)
+    with socket.create_server(("", 0)) as one, socket.create_server(("", 0)) as other:
+        ports = [held.getsockname()[1] for held in (one, other)]
+    words = f"start --head --block --num-cpus 2 --port {ports[0]} --ray-client-server-port {ports[1]}"
+    head = subprocess.Popen(
+        [Path(sys.executable).with_name("ray"), *words.split(), "--include-dashboard=false"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    address = f"ray://127.0.0.1:{ports[1]}"
+    connect = [sys.executable, "-c", f"import ray; ray.init('{address}')"]  # Ray gives up soon on a busy machine
+    until(lambda: subprocess.run(connect, capture_output=True).returncode == 0, seconds=300)
+    yield address
+    os.killpg(head.pid, signal.SIGTERM)
+    head.wait()
+
+
+@cluster_only
+def test_ray_from_outside(ray_from_outside, plain, tmp_path):
+    """In a process of its own: a connection of Ray's stays with the process that made it."""
+    here = line(tmp_path, "--engine serial --out here")
+    assert line(tmp_path, f"--engine ray --address {ray_from_outside} --out outside") == here
+    files = [(tmp_path / name / TRIALS).read_bytes() for name in ("here", "outside")]
+    assert files[0] == files[1]
+
+
+@cluster_only
+def test_ray_from_outside_without_the_token_is_told(ray_from_outside, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    code, out, error = line(tmp_path, f"--engine ray --address {ray_from_outside} --out outside")
+    assert (code, out) == (1, "")
+    assert error.splitlines()[-1].startswith(f"Error: no Ray cluster answers at {ray_from_outside} (")
+    assert "RAY_AUTH_TOKEN" in error
 
 
 @pytest.fixture
