@@ -540,7 +540,7 @@ def sweep(
     grid = Grid(
         strategies=tuple(_listed(strategies, str)),
         cells=tuple(_listed(cells, int)),
-        presets=tuple(_preset(name, scope, large_fraction) for name in _listed(presets, str)),
+        presets=_presets(_listed(presets, str), scope, large_fraction),
         channels=tuple(modifiers.apply(_channels.resolve(spec)) for spec in _listed(channels, str | Channel)),
         large_factor=large_factor,
         selection=selection,
@@ -557,7 +557,8 @@ def sweep(
         cases.append(sweeps.Case(name=_model_name(model, place), model=loaded, data=dataset))
     facts = {
         "input_mean": list(preprocessing.mean), "input_std": list(preprocessing.std), "preprocess": preprocess,
-        "sparsity": sparsity, "prune_scope": prune_scope, **_data_facts(data), **_model_facts(several, cases),
+        "sparsity": sparsity, "prune_scope": prune_scope, **_data_facts(data),
+        "inputs_sha256": [case.data.digest() for case in cases], **_model_facts(several, cases),
     }  # fmt: skip
     plan = sweeps.prepare(cases, grid, stopping, metric=_metric(metric), batch=batch, providers=providers, facts=facts)
     if precision is not None and plan.metric_name in metrics.SHARES:
@@ -569,6 +570,15 @@ def sweep(
 def _listed(given: Any, one: Any) -> list[Any]:
     """Return several as a list, and one as a list of one."""
     return [given] if isinstance(given, one) else list(given)
+
+
+def _presets(names: Sequence[str], scope: str | None, large_fraction: float | None) -> tuple[Preset, ...]:
+    found = {name: _preset(name, scope, large_fraction) for name in names}
+    if len(found) > len(set(found.values())):
+        raise OptionError(
+            f"the presets {', '.join(found)} do not differ once scope and large_fraction are given: name one of them"
+        )
+    return tuple(found[name] for name in names)
 
 
 def _preset(name: str, scope: str | None, large_fraction: float | None) -> Preset:

@@ -67,6 +67,7 @@ class Folder:
             raise OutputError(f"cannot write to {str(self._path)!r}: {error.strerror or error}") from error
         try:
             self._check()
+            self._columns = _columns(self._path / TRIALS)
         except BaseException:
             self._lock.release()
             raise
@@ -101,15 +102,13 @@ class Folder:
         return list(self.stream())
 
     def stream(self) -> Iterator[Row]:
-        """Yield the rows that are there, as text, without their constants; half a row at the end is cut off."""
+        """Yield the rows that are there, as text, without their constants."""
         path = self._path / TRIALS
         if not path.exists():
             return
         try:
-            _cut(path)
             with path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file, strict=True)
-                self._columns = list(reader.fieldnames or [])
                 for row in reader:
                     if None in row or None in row.values():
                         raise ValueError(f"line {reader.line_num} has not as many entries as there are columns")
@@ -199,6 +198,18 @@ def _word(value: Any) -> Any:
     if isinstance(value, str):
         return " ".join(value.splitlines())
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
+
+
+def _columns(path: Path) -> list[str]:
+    """Return the columns of a file of rows, after half a row at its end was cut off; none if it is not there."""
+    if not path.exists():
+        return []
+    try:
+        _cut(path)
+        with path.open(newline="", encoding="utf-8") as file:
+            return next(csv.reader(file, strict=True), [])
+    except (OSError, csv.Error, ValueError) as error:
+        raise OutputError(f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _cut(path: Path) -> None:

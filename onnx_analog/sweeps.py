@@ -284,7 +284,10 @@ def prepare(
     (name, function), *_ = chosen
     for outputs, case in zip(clean, cases, strict=True):
         function(outputs, labels=case.data.labels, clean=outputs)
-    common = {"metric": name, "seed": grid.seed, "batch": batch, "providers": list(providers), **work.versions()}
+    common = {
+        "metric": name, "metric_sha256": metrics.source_digest(function), "seed": grid.seed, "batch": batch,
+        "providers": list(providers), **work.versions(),
+    }  # fmt: skip
     made = Work(
         digest=uuid4().hex,
         models=tuple(Packed.of(case.model) for case in cases),

@@ -39,6 +39,13 @@ def test_ours_that_drift(spec):
     check_channel(channels.resolve(spec), biased=True)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", GOOD + BIASED)
+def test_ours_in_millions_of_draws(spec):
+    """A mean or a spread that is wrong by a few thousandths passes the test of 20,000, and not this."""
+    check_channel(channels.resolve(spec), biased=spec in BIASED, draws=2_000_000)
+
+
 def test_compensated():
     check_channel(channels.resolve("pcm-drift:read_after_s=3600,compensated=yes"), biased=True, independent=False)
 

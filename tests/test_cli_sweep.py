@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,7 @@ def watched(outputs, *, labels, clean):
         log = Path(os.environ["LOG"])
         with log.open("a") as file:
             file.write(f"{os.getpid()}\\n")
+        time.sleep(float(os.environ.get("PAUSE", 0)))
         late = len(log.read_text().split()) > int(os.environ.get("AFTER", 1000))
         while late and not Path(os.environ["GO"]).exists():
             time.sleep(0.02)
@@ -248,6 +250,7 @@ def test_without_trials_there_are_costs_and_no_plot(cli, tmp_path, monkeypatch):
         ("--scope layer", "Invalid value for '--scope'"),
         ("--channel ''", "Invalid value for '--channel'"),
         ("--channel gaussian:sigma=0.1,gaussian:sigma=0.1", "twice"),
+        ("--preset default,isik2020 --scope model --large-fraction 0.1", "the presets default, isik2020 do not differ"),
         ("--include '('", "'('"),
         ("--trials 1 --precision 1", "an interval takes 2 trials or more"),
         ("--trials 9 --precision 1 --max-trials 8", "max_trials cannot be below trials"),
@@ -551,6 +554,68 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(start, whole, tmp_path, eng
     assert {name: (out / name).read_bytes() for name in whole} == whole
     assert set(kept) <= set(rows(out))
     assert processes(tmp_path / "two").total() == TEN - len(kept)
+
+
+def numbers(folder: Path) -> dict[str, bytes]:
+    """Return the files that do not depend on where and how a sweep ran."""
+    return {name: (folder / name).read_bytes() for name in (TRIALS, POINTS, CONSTANTS)}
+
+
+KILLS = 20
+PAUSE = 0.05  # s, of a trial
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["--engine serial", "--engine local --workers 2"])
+@pytest.mark.parametrize("all_of_it", [False, True], ids=["the command", "all of its processes"])
+def test_a_sweep_that_is_killed_at_any_time_loses_what_is_under_way_at_most(start, cli, tmp_path, engine, all_of_it):
+    """Sixty trials; killed after each 20th of the time that it takes, in an order that mixes early and late."""
+    engine += " --trials 30"
+    began = time.monotonic()
+    assert ended(start(f"{engine} --out whole", LOG=tmp_path / "whole-log", PAUSE=PAUSE)) == (0, "")
+    took, whole, out = time.monotonic() - began, tmp_path / "whole", tmp_path / "out"
+    met = []
+    for number in range(KILLS):
+        kept, log = rows(out), tmp_path / f"log{number}"
+        process = start(engine, LOG=log, PAUSE=PAUSE)
+        time.sleep(took * (7 * number % KILLS + 0.5) / KILLS)
+        if process.poll() is None:
+            (os.killpg if all_of_it else os.kill)(process.pid, signal.SIGKILL)
+            process.wait()
+            begun_now, now = processes(log).total(), rows(out)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # workers that are left
+            now = [row for row in now if row in rows(whole)]  # the last may be half a row
+            assert set(kept) <= set(now)
+            # each worker has half a second of trials in its hands, and as much of what it ended may be on its way
+            assert begun_now - (len(now) - len(kept)) <= 2 * 2 * (0.5 / PAUSE + 1)
+            met.append(len(now))
+        else:
+            assert process.returncode == 0
+            assert numbers(out) == numbers(whole)
+            shutil.rmtree(out)
+    assert set(met) & set(range(1, 60)), "all were killed before anything was done, or after"
+    assert ended(start(engine, LOG=tmp_path / "last", PAUSE=PAUSE)) == (0, "")
+    assert numbers(out) == numbers(whole)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_at_any_time_changes_nothing(start, cli, tmp_path):
+    engine = "--engine local --workers 2 --trials 30"
+    began = time.monotonic()
+    assert ended(start(f"{engine} --out whole", LOG=tmp_path / "whole-log", PAUSE=PAUSE)) == (0, "")
+    took, killed = time.monotonic() - began, 0
+    for number in range(KILLS):
+        out, log = tmp_path / f"out{number}", tmp_path / f"log{number}"
+        process = start(f"{engine} --out {out.name}", LOG=log, PAUSE=PAUSE)
+        time.sleep(took * (number + 0.5) / KILLS)
+        for worker in list(processes(log))[:1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+                killed += 1
+        assert ended(process) == (0, "")
+        assert numbers(out) == numbers(tmp_path / "whole")
+    assert killed
 
 
 def test_what_workers_of_a_killed_sweep_share_goes_with_the_last_of_them(start, tmp_path):

@@ -1,3 +1,7 @@
+import importlib
+import linecache
+import sys
+
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
@@ -5,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from onnx_analog.errors import DataError
-from onnx_analog.metrics import agreement, default, sqnr_db, top1
+from onnx_analog.metrics import agreement, default, source_digest, sqnr_db, top1
 from tests.models import f32
 
 SCORES = f32([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
@@ -139,3 +143,39 @@ def test_classes_of_images_are_on_the_second_axis():
     clean, other = rng.normal(size=(2, 5, 4, 3)), rng.normal(size=(2, 5, 4, 3))
     expected = (clean.argmax(axis=1) == other.argmax(axis=1)).mean()
     assert agreement([other], labels=None, clean=[clean]) == expected
+
+
+# ---------------------------------------------------------------------------------------------------- identity
+
+
+def source(text: str, tmp_path, monkeypatch) -> str | None:
+    """Return the digest of the metric of a module of that text."""
+    (tmp_path / "own_source.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    linecache.clearcache()
+    sys.modules.pop("own_source", None)
+    importlib.invalidate_caches()
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return source_digest(importlib.import_module("own_source").metric)
+
+
+def test_metrics_of_one_name_are_told_apart_by_their_source(tmp_path, monkeypatch):
+    one, other = (f"def metric(outputs, *, labels, clean):\n    return {value}\n" for value in (0.25, 0.5))
+    digests = [source(text, tmp_path, monkeypatch) for text in (one, other, one, "# a remark\n" + one)]
+    assert None not in digests
+    assert digests[0] == digests[2] == digests[3] != digests[1]
+
+
+class Callable:
+    def __call__(self, outputs, *, labels, clean):
+        return 0.0
+
+
+def test_an_object_that_is_called_is_told_by_its_class():
+    assert source_digest(Callable()) == source_digest(Callable()) is not None
+
+
+def test_no_text_no_digest():
+    assert source_digest(eval("lambda outputs, *, labels, clean: 0.0")) is None
+    assert source_digest(max) is None
+    assert [source_digest(metric) for metric in (top1, agreement, sqnr_db)] == [None] * 3

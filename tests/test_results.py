@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,6 @@ def assert_read(found: Sequence[Row], rows: Sequence[Row]) -> None:
 def append(path: Path, rows: Sequence[Row], at_once: int = 2) -> None:
     """Write rows as a sweep does, some at a time."""
     with Folder(path, SAME) as folder:
-        folder.read()
         for start in range(0, len(rows), at_once):
             folder.append(rows[start : start + at_once])
 
@@ -395,6 +396,37 @@ def test_an_end_that_fails_leaves_the_rows(tmp_path, monkeypatch):
             folder.finish(ROWS, POINT_ROWS)
     assert (tmp_path / TRIALS).read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} <= {TRIALS, CONSTANTS, LOCK}
+
+
+class Many:
+    """Rows that are made as one goes through them."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __iter__(self):
+        return ({"model": "net", "trial": trial, "value": trial / 7} for trial in range(self.count))
+
+
+@pytest.mark.slow
+def test_a_million_rows_take_no_more_memory_than_some(tmp_path):
+    """Python's own memory, which is all but Parquet's: a group of rows at a time, some 60 MB, and not all of them."""
+    peaks = []
+    for count in (2 * 10**5, 10**6):
+        path = tmp_path / str(count)
+        tracemalloc.start()
+        with Folder(path, SAME) as folder:
+            rows = iter(Many(count))
+            while some := list(islice(rows, 1000)):
+                folder.append(some)
+            assert sum(1 for _ in folder.stream()) == count
+            folder.finish(Many(count), [])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        with (path / TRIALS).open() as file:
+            assert sum(1 for _ in file) == 1 + count
+        assert parquet.read_metadata(path / PARQUET).num_rows == count
+    assert peaks[1] < 1.1 * peaks[0]
 
 
 # ------------------------------------------------------------------------------------------------------ a full disk

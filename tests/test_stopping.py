@@ -127,15 +127,15 @@ def test_infinity_is_never_narrow():
 # -------------------------------------------------------------------------------------------------- the promise
 
 
-def assert_covers(stopped: Stopped) -> None:
+def assert_covers(stopped: Stopped, points: int = POINTS) -> None:
     """Fail unless the interval that is reported holds the mean of a point's normal values in 95 % of all points.
 
     Of n points B(n, p) miss, with p at most 0.05: no more than n·(0.05 + 4·√(0.05·0.95/n)), but for a chance of 1e-4.
     """
-    samples = np.random.default_rng(0).normal(size=(POINTS, SEQUENTIAL.max_trials)).tolist()
+    samples = np.random.default_rng(0).normal(size=(points, SEQUENTIAL.max_trials)).tolist()
     reported = [stopped(found) for found in samples]
     missed = sum(ends is None or not ends[0] <= 0 <= ends[1] for ends in reported)
-    assert missed / POINTS <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / POINTS), f"{missed} of {POINTS} miss"
+    assert missed / points <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / points), f"{missed} of {points} miss"
 
 
 def sequential(found: Sequence[float]) -> tuple[float, float] | None:
@@ -159,6 +159,12 @@ def naive(found: Sequence[float]) -> tuple[float, float] | None:
 @pytest.mark.parametrize("stopped", [sequential, adversary])
 def test_the_interval_holds_the_mean_as_promised_whatever_the_looks_decide(stopped):
     assert_covers(stopped)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped", [sequential, adversary])
+def test_the_interval_holds_the_mean_to_a_fraction_of_a_percent(stopped):
+    assert_covers(stopped, 100 * POINTS)
 
 
 @pytest.mark.parametrize("wrong", [naive, lambda found: adversary(found, 0.95), lambda found: None])

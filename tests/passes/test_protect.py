@@ -9,11 +9,15 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from benchmarks.networks import write_chain
+from benchmarks.scaling import PROTECT
+from benchmarks.timing import memory
+from onnx_analog import files
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.decoding import DOMAIN
 from onnx_analog.errors import ModelError, NothingToStore, OptionError
 from onnx_analog.passes import DecodePass, ProtectPass, PrunePass
-from onnx_analog.stored import stored_tensors
+from onnx_analog.stored import Protection, stored_tensors
 from onnx_analog.tensors import Selection, find, scopes
 from tests.models import (
     NEWEST_OPSET,
@@ -581,3 +585,22 @@ def test_what_cannot_be_scaled_is_found_before_anything_is_changed(monkeypatch):
     with pytest.raises(ModelError, match="cannot be scaled"):
         later(plain, monkeypatch, scope="model")
     assert serialized(plain) == before
+
+
+@pytest.mark.slow
+def test_four_gigabytes_are_protected_in_eight(tmp_path):
+    """What may be taken is four times the largest tensor, of 64 MiB, and 500 MB; files that are mapped come on top."""
+    path, out = tmp_path / "large.onnx", tmp_path / "out.onnx"
+    write_chain(path, side=4096, layers=64)
+    taken = memory(PROTECT, str(path), str(out))
+    assert taken["anonymous_mib"] <= 4 * 64 + 500
+    assert taken["resident_mib"] <= 8 * 1024
+    plain, found = files.load(path), files.load(out)
+    stored = stored_tensors(found)
+    assert len(stored) == 64
+    for tensor in stored[::9]:
+        weight = plain.graph.initializers[tensor.key].const_value.numpy()
+        largest = max(map(abs, Protection.of(found).channel.span)) / tensor.alpha.min()
+        assert (np.abs(tensor.decode() - weight) <= 2.0**-24 * (4 * np.abs(weight) + 5 * largest)).all()
+    for file in tmp_path.iterdir():
+        file.unlink()
