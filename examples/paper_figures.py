@@ -62,7 +62,8 @@ def figure3(models: Path | None) -> Any:
         small = np.mean(np.abs(kept) <= 0.05)
         axis.hist(kept, bins=np.linspace(-0.1, 0.1, 201), color=COLOURS[3])
         title = f"{name}: {kept.size:,} weights\n{small:.2%} of them ≤ 0.05, the largest {np.abs(kept).max():.2f}"
-        axis.set(title=title, xlabel="weight", yscale="log")
+        axis.set(title=title, xlabel="weight", yscale="log", xticks=(-0.1, -0.05, 0, 0.05, 0.1))
+    axes[0].set_ylabel("weights in each of 200 bins")
     return figure
 
 
