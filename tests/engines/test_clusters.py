@@ -129,7 +129,7 @@ def dask_address():
 @pytest.fixture(scope="module")
 def ray_of_two():
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=50)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=50)
     yield
     ray.shutdown()
 
