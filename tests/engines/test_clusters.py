@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -304,8 +305,7 @@ def ray_from_outside(tmp_path, monkeypatch):
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of-the-tests-" + "0" * 32)
-    with socket.create_server(("", 0)) as one, socket.create_server(("", 0)) as other:
-        ports = [held.getsockname()[1] for held in (one, other)]
+    ports = list(islice(filter(_free, range(20_000, 30_000)), 2))  # below those that Ray gives its processes
     words = f"start --head --block --num-cpus 2 --port {ports[0]} --ray-client-server-port {ports[1]}"
     head = subprocess.Popen(
         [Path(sys.executable).with_name("ray"), *words.split(), "--include-dashboard=false"],
@@ -315,10 +315,20 @@ def ray_from_outside(tmp_path, monkeypatch):
     )
     address = f"ray://127.0.0.1:{ports[1]}"
     connect = [sys.executable, "-c", f"import ray; ray.init('{address}')"]  # Ray gives up soon on a busy machine
-    until(lambda: subprocess.run(connect, capture_output=True).returncode == 0, seconds=300)
-    yield address
-    os.killpg(head.pid, signal.SIGTERM)
-    head.wait()
+    try:
+        until(lambda: subprocess.run(connect, capture_output=True).returncode == 0, seconds=300)
+        yield address
+    finally:
+        os.killpg(head.pid, signal.SIGTERM)
+        head.wait()
+
+
+def _free(port: int) -> bool:
+    try:
+        socket.create_server(("", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 @cluster_only
