@@ -19,7 +19,7 @@ by 2**-150 more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ Bits = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 Span = tuple[float, float]
 
-_CHUNK = 2**20  # elements that are looked at at once, so that no second copy of a large tensor is made
+_CHUNK = 2**17  # elements that are looked at at once: few enough for a cache, and no second copy of a large tensor
 _NORMAL = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
 
 # ---------------------------------------------------------------------------------- the largest of many arrays
@@ -78,8 +78,12 @@ def cut_largest(arrays: Iterable[NDArray[Any]], count: int) -> Cut:
 def _chunks(arrays: Iterable[NDArray[Any]]) -> Iterable[NDArray[np.uint32]]:
     for array in arrays:
         flat = array.reshape(-1)
-        for start in range(0, flat.size, _CHUNK):
-            yield magnitude(flat[start : start + _CHUNK]).view(np.uint32)
+        for part in _parts(flat.size):
+            yield magnitude(flat[part]).view(np.uint32)
+
+
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(start, start + _CHUNK) for start in range(0, count, _CHUNK))
 
 
 def _histogram(values: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
@@ -236,8 +240,7 @@ def levels(size: NDArray[Any], class_index: Bytes | None, classes: Sequence[Weig
     """Return the levels (N,) of `size` (N,): α·size - β in float64, clipped to `span`, rounded once to float32."""
     alpha, beta = (np.array([getattr(c, name) for c in classes]) for name in ("alpha", "beta"))
     found = np.empty(size.shape, np.float32)
-    for start in range(0, size.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
+    for part in _parts(size.size):
         given = size[part].astype(np.float64)
         exact = alpha[0] * given - beta[0]
         for place in range(1, len(classes)):  # they are few, and looking α and β up for each weight takes twice as long
@@ -402,11 +405,13 @@ def fit(sizes: Iterable[NDArray[Any]], code: Code, *, span: Span) -> Fitted:
     ends = [(np.inf, -np.inf) for _ in code.cells]
     for size in sizes:
         cuts.append(cut)
-        parts: list[NDArray[Any]] = [size]
-        if cut is not None:
-            large, cut = mark_largest(size, cut)
-            parts = [size[~large], size[large]]
-        ends = [_wider(end, part) for end, part in zip(ends, parts, strict=True)]
+        if cut is None:
+            ends = [_wider(ends[0], size)]
+            continue
+        large, cut = mark_largest(size, cut)
+        for part in _parts(size.size):
+            sizes_of = size[part][~large[part]], size[part][large[part]]
+            ends = [_wider(end, found) for end, found in zip(ends, sizes_of, strict=True)]
     classes = [
         empty_class(cells) if low > high else fit_class(low, high, span=span, cells=cells)
         for (low, high), cells in zip(ends, code.cells, strict=True)
