@@ -60,13 +60,18 @@ class DaskEngine(Engine):
             raise EngineError(f"no worker has come to the Dask cluster for {_WAIT_S} s") from None
         try:
             self._held = self._client.scatter(self._work, broadcast=True, hash=False)
+        except OSError as error:
+            raise self._gone() from error
         except Exception as error:  # Dask gives what a worker raises another type
             raise unknown(error) from error
 
     @property
     def slots(self) -> int:
         """Threads of all workers there are now."""
-        threads: dict[str, int] = self._client.nthreads()
+        try:
+            threads: dict[str, int] = self._client.nthreads()
+        except OSError as error:
+            raise self._gone() from error
         return max(sum(threads.values()), 1)
 
     def submit(self, task: Task) -> None:
@@ -100,13 +105,17 @@ class DaskEngine(Engine):
 
     def _again(self, task: Task) -> None:
         if self._client.status != "running":
-            raise lost(task, f"the Dask scheduler {self._address or 'of this machine'} is gone")
+            raise self._gone()
         if self._held.status in ("cancelled", "lost", "error"):
             self._deaths += 1
             if self._deaths >= DEATHS:
                 raise lost(task, "the cluster loses its workers again and again")
             self._send()
         self.submit(task)
+
+    def _gone(self) -> EngineError:
+        where = self._address or "of this machine"
+        return EngineError(f"the Dask scheduler {where} is gone. What ended is kept: run the same command again")
 
     def stop(self) -> None:
         """Cancel what is under way, and disconnect."""

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -82,6 +83,14 @@ def test_a_cluster_that_is_not_there_is_told(options, tmp_path, monkeypatch):
     name, address = options.values()
     assert_one_line(found.value, name.title(), address)
     assert rows(tmp_path / "out") == []
+
+
+def test_a_scheduler_that_is_gone_when_its_workers_are_counted_is_told():
+    engine = build("dask", scheduler="tcp://host:1")
+    engine._client = SimpleNamespace(nthreads=failing(OSError, "closed"))
+    with pytest.raises(EngineError) as found:
+        _ = engine.slots
+    assert_one_line(found.value, "tcp://host:1 is gone", "run the same command again")
 
 
 def line(folder: Path, options: str) -> tuple[int, str, str]:
