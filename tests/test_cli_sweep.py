@@ -561,40 +561,54 @@ def numbers(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in (TRIALS, POINTS, CONSTANTS)}
 
 
-KILLS = 20
+KILLS = 16
 PAUSE = 0.05  # s, of a trial
+SIXTY = 60  # trials of these
+# Each worker has half a second of trials in its hands; of two, as much of what they ended may be on its way.
+UNDER_WAY = 2 * 2 * (0.5 / PAUSE + 1)
+
+
+def part_of(process: subprocess.Popen[str], log: Path, took: float, number: int) -> None:
+    """Wait for a part of the time, or for a part of the trials; early and late ones are mixed."""
+    part = (7 * number % KILLS + 0.5) / KILLS
+    if number % 2:
+        time.sleep(took * part)
+    else:
+        until(lambda: process.poll() is not None or processes(log).total() >= SIXTY * part)
+
+
+def kill(process: subprocess.Popen[str], log: Path, out: Path, *, all_of_it: bool) -> tuple[int, list[str]]:
+    """Kill a sweep, and then its workers; return how many trials had begun, and the rows that are there."""
+    (os.killpg if all_of_it else os.kill)(process.pid, signal.SIGKILL)
+    process.wait()
+    begun_now, there = processes(log).total(), rows(out)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return begun_now, there
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["--engine serial", "--engine local --workers 2"])
 @pytest.mark.parametrize("all_of_it", [False, True], ids=["the command", "all of its processes"])
 def test_a_sweep_that_is_killed_at_any_time_loses_what_is_under_way_at_most(start, cli, tmp_path, engine, all_of_it):
-    """Sixty trials; killed after each 20th of the time that it takes, in an order that mixes early and late."""
-    engine += " --trials 30"
-    began = time.monotonic()
+    engine, started = f"{engine} --trials 30", time.monotonic()
     assert ended(start(f"{engine} --out whole", LOG=tmp_path / "whole-log", PAUSE=PAUSE)) == (0, "")
-    took, whole, out = time.monotonic() - began, tmp_path / "whole", tmp_path / "out"
-    met = []
+    took, whole, out, met = time.monotonic() - started, tmp_path / "whole", tmp_path / "out", set()
     for number in range(KILLS):
         kept, log = rows(out), tmp_path / f"log{number}"
         process = start(engine, LOG=log, PAUSE=PAUSE)
-        time.sleep(took * (7 * number % KILLS + 0.5) / KILLS)
+        part_of(process, log, took, number)
         if process.poll() is None:
-            (os.killpg if all_of_it else os.kill)(process.pid, signal.SIGKILL)
-            process.wait()
-            begun_now, now = processes(log).total(), rows(out)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # workers that are left
-            now = [row for row in now if row in rows(whole)]  # the last may be half a row
-            assert set(kept) <= set(now)
-            # each worker has half a second of trials in its hands, and as much of what it ended may be on its way
-            assert begun_now - (len(now) - len(kept)) <= 2 * 2 * (0.5 / PAUSE + 1)
-            met.append(len(now))
+            begun_now, there = kill(process, log, out, all_of_it=all_of_it)
+            there = [row for row in there if row in rows(whole)]  # the last may be half a row
+            assert set(kept) <= set(there)
+            assert begun_now - (len(there) - len(kept)) <= UNDER_WAY
+            met.add(len(there))
         else:
             assert process.returncode == 0
             assert numbers(out) == numbers(whole)
             shutil.rmtree(out)
-    assert set(met) & set(range(1, 60)), "all were killed before anything was done, or after"
+    assert met & set(range(1, SIXTY)), "all were killed before anything was done, or after"
     assert ended(start(engine, LOG=tmp_path / "last", PAUSE=PAUSE)) == (0, "")
     assert numbers(out) == numbers(whole)
 
@@ -605,7 +619,7 @@ def test_a_worker_that_is_killed_at_any_time_changes_nothing(start, cli, tmp_pat
     began = time.monotonic()
     assert ended(start(f"{engine} --out whole", LOG=tmp_path / "whole-log", PAUSE=PAUSE)) == (0, "")
     took, killed = time.monotonic() - began, 0
-    for number in range(KILLS):
+    for number in range(0, KILLS, 2):
         out, log = tmp_path / f"out{number}", tmp_path / f"log{number}"
         process = start(f"{engine} --out {out.name}", LOG=log, PAUSE=PAUSE)
         time.sleep(took * (number + 0.5) / KILLS)
