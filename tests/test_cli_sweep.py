@@ -1,6 +1,8 @@
 import contextlib
 import csv
+import importlib
 import json
+import linecache
 import os
 import shlex
 import shutil
@@ -496,6 +498,30 @@ def test_a_folder_of_another_sweep_is_refused_and_kept(cli, tmp_path, line, said
     assert contents(tmp_path / "out") == before
 
 
+def test_a_folder_of_a_metric_that_was_changed_is_refused_and_kept(cli, tmp_path):
+    line = f"{TO} --metric own_metrics:watched"
+    done(cli(line))
+    before = contents(tmp_path / "out")
+    other = OWN.replace("outputs[0].sum()", "outputs[0].max()")
+    (tmp_path / "own_metrics.py").write_text(other, encoding="utf-8")
+    sys.modules.pop("own_metrics")
+    linecache.clearcache()
+    assert_refused(cli(line), 1, "holds a sweep with metric_sha256")
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_folder_of_inputs_that_were_made_in_another_way_is_refused(cli, tmp_path):
+    line = f"{TO} --preprocess own_inputs:made"
+    for factor, code in ((1, 0), (2, 1)):
+        (tmp_path / "own_inputs.py").write_text(f"def made(array):\n    return {factor} * array\n", encoding="utf-8")
+        importlib.invalidate_caches()
+        found = cli(line)
+        assert found.exit_code == code
+        sys.modules.pop("own_inputs")
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+    assert "holds a sweep with inputs_sha256" in found.stderr
+
+
 WATCHED = FAST.replace("--trials 3 --engine serial", "--trials 5 --metric own_metrics:watched --out out")
 TEN = 10  # trials of these
 
@@ -564,8 +590,9 @@ def numbers(folder: Path) -> dict[str, bytes]:
 KILLS = 16
 PAUSE = 0.05  # s, of a trial
 SIXTY = 60  # trials of these
-# Each worker has half a second of trials in its hands; of two, as much of what they ended may be on its way.
-UNDER_WAY = 2 * 2 * (0.5 / PAUSE + 1)
+HANDS = 0.5 / PAUSE + 1  # trials of half a second, which a worker has in its hands
+# Of two workers, as much of what they ended may be on its way.
+UNDER_WAY = {"--engine serial": HANDS, "--engine local --workers 2": 2 * 2 * HANDS}
 
 
 def part_of(process: subprocess.Popen[str], log: Path, took: float, number: int) -> None:
@@ -588,10 +615,10 @@ def kill(process: subprocess.Popen[str], log: Path, out: Path, *, all_of_it: boo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["--engine serial", "--engine local --workers 2"])
+@pytest.mark.parametrize("engine", UNDER_WAY)
 @pytest.mark.parametrize("all_of_it", [False, True], ids=["the command", "all of its processes"])
 def test_a_sweep_that_is_killed_at_any_time_loses_what_is_under_way_at_most(start, cli, tmp_path, engine, all_of_it):
-    engine, started = f"{engine} --trials 30", time.monotonic()
+    most, engine, started = UNDER_WAY[engine], f"{engine} --trials 30", time.monotonic()
     assert ended(start(f"{engine} --out whole", LOG=tmp_path / "whole-log", PAUSE=PAUSE)) == (0, "")
     took, whole, out, met = time.monotonic() - started, tmp_path / "whole", tmp_path / "out", set()
     for number in range(KILLS):
@@ -602,7 +629,7 @@ def test_a_sweep_that_is_killed_at_any_time_loses_what_is_under_way_at_most(star
             begun_now, there = kill(process, log, out, all_of_it=all_of_it)
             there = [row for row in there if row in rows(whole)]  # the last may be half a row
             assert set(kept) <= set(there)
-            assert begun_now - (len(there) - len(kept)) <= UNDER_WAY
+            assert begun_now - (len(there) - len(kept)) <= most
             met.add(len(there))
         else:
             assert process.returncode == 0

@@ -93,6 +93,21 @@ def test_a_scheduler_that_is_gone_when_its_workers_are_counted_is_told():
     assert_one_line(found.value, "tcp://host:1 is gone", "run the same command again")
 
 
+@pytest.mark.parametrize(
+    ("given", "variable", "used"),
+    [(None, None, "local"), (None, "host:6379", "host:6379"), ("auto", "host:6379", "auto")],
+)
+def test_ray_joins_no_cluster_that_was_not_named(given, variable, used, monkeypatch):
+    asked = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    engine = build("ray", address=given)
+    engine._ray = SimpleNamespace(init=lambda **options: asked.append(options["address"]))
+    engine._connect()
+    assert asked == [used]
+
+
 def line(folder: Path, options: str) -> tuple[int, str, str]:
     """Return exit code, stdout and stderr of a small sweep from the command line."""
     onnx.save(proto(TEXT), folder / "model.onnx")
