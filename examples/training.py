@@ -56,6 +56,7 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--epochs", type=click.IntRange(1), help="At most.  [default: the paper's]"),
             click.option("--patience", type=click.IntRange(1), help="Epochs without anything better."),
             click.option("--held-out", type=click.IntRange(1), help="Images that choose the epoch.  [default: 5000]"),
+            click.option("--weight-decay", type=click.FloatRange(0), help="[default: the paper's, 5e-4]"),
             click.option("--bf16/--no-bf16", default=None, help="Multiply in bfloat16.  [default: where the CPU does]"),
             click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
             click.option("--teacher", type=FILE, help="ONNX model to learn from (T = 1.5, equal weights)."),
@@ -74,7 +75,7 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
 
 def job(network: str, normalisation: images.Normalisation, recipe: loop.Recipe, **chosen: Any) -> Job:
     """Return what the options ask for."""
-    asked = {name: chosen.pop(name) for name in ("epochs", "patience", "held_out", "bf16", "seed")}
+    asked = {name: chosen.pop(name) for name in ("epochs", "patience", "held_out", "weight_decay", "bf16", "seed")}
     if asked["bf16"] is None:
         asked["bf16"] = loop.has_bf16()
     recipe = replace(recipe, **{name: value for name, value in asked.items() if value is not None})

@@ -35,6 +35,8 @@ from onnx_analog.stored import (
     SOURCE_KEY,
     Protection,
     is_protected,
+    read_back,
+    readable,
     stored_tensors,
     with_channel,
 )
@@ -105,6 +107,7 @@ class Inspection:
     opset: int | None
     ir_version: int
     protected: bool
+    read_back: str | None
     batch_norms: int
     convolutions: int
     rows: tuple[dict[str, Any], ...]
@@ -125,6 +128,7 @@ class Inspection:
             "opset": self.opset,
             "ir_version": self.ir_version,
             "protected": self.protected,
+            "read_back": self.read_back,
             "batch_norm": {"nodes": self.batch_norms, "convolutions": self.convolutions, "text": self.batch_norm},
             "stored": [row for row in self.rows if row["reason"] is None],
             "skipped": [row for row in self.rows if row["reason"] is not None],
@@ -144,6 +148,7 @@ def inspect(model: ModelLike, *, selection: Selection | None = None) -> Inspecti
         opset=loaded.graph.opset_imports.get("", loaded.graph.opset_imports.get("ai.onnx")),
         ir_version=loaded.ir_version or 0,
         protected=protected,
+        read_back=read_back(loaded),
         batch_norms=kinds.count("BatchNormalization"),
         convolutions=sum(kind in ("Conv", "ConvTranspose") for kind in kinds),
         rows=tuple(rows),
@@ -294,7 +299,7 @@ def readback(
     Parameters
     ----------
     model : path, onnx.ModelProto or ir.Model
-        A protected model; it is not changed.
+        A protected model; it is not changed. One that was read back already is refused.
     seed, trial : int, >= 0
         `evaluate` with this seed used exactly these weights in this trial.
     channel : str or Channel, optional
@@ -311,7 +316,7 @@ def readback(
 
 
 def _changed(model: ir.Model, channel: str | Channel | None, modifiers: Modifiers) -> Protection:
-    return with_channel(Protection.of(model), channel, modifiers)
+    return with_channel(readable(model), channel, modifiers)
 
 
 def readbacks(

@@ -35,6 +35,7 @@ PROTECTION_KEY = "onnx_analog.protection"
 SOURCE_KEY = "onnx_analog.source_sha256"
 COMMAND_KEY = "onnx_analog.command"
 MANIFEST_KEY = "onnx_analog.manifest"
+READBACK_KEY = "onnx_analog.readback"  # not among KEYS: plain weights tell it as well
 KEYS = (FORMAT_KEY, PROTECTION_KEY, SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY)
 
 Floats = NDArray[np.float32]
@@ -102,6 +103,28 @@ class Protection:
             raise ModelError(
                 f"metadata entry {PROTECTION_KEY!r} is damaged ({error!r}): protect the model again"
             ) from error
+
+
+def readable(model: ir.Model) -> Protection:
+    """Return how `model` was protected, if what it holds are the levels that were written.
+
+    Raises
+    ------
+    ModelError
+        If it is not protected, or was read from noisy cells already: read again, it would have their noise twice.
+    """
+    protection, read = Protection.of(model), read_back(model)
+    if read is not None:
+        raise ModelError(
+            f"the model was read from noisy cells already ({read}). Name the protected model, which has every trial; "
+            "readback --decoded makes a plain one of a single trial."
+        )
+    return protection
+
+
+def read_back(model: ir.Model) -> str | None:
+    """Return the metadata entry that `ReadbackPass` leaves: "seed 0, trial 0, channel pcm"; None if there is none."""
+    return model.metadata_props.get(READBACK_KEY)
 
 
 def lean(body: Mapping[str, Any], *, samples: bool = True) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from onnx_analog.decoding import DENSE_INPUTS, DOMAIN, IR_VERSION, MASKED_INPUTS
 from onnx_analog.encoding import Code, Cut, Planes, WeightClass, encode, fit, pack, split, take_apart
 from onnx_analog.errors import ModelError, NothingToStore, OptionError, whole
 from onnx_analog.header import Header
-from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, Protection, is_protected
+from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, READBACK_KEY, Protection, is_protected
 from onnx_analog.tensors import UNFIT, Selection, Weight, find, scopes, taken_names
 
 __all__ = ["ProtectPass"]
@@ -276,6 +276,7 @@ def _finish(model: ir.Model, protection: str) -> None:
         model.functions[function.identifier()] = function
     for graph in [model.graph, *(function.graph for function in model.functions.values())]:
         graph.opset_imports[DOMAIN] = VERSION
+    model.metadata_props.pop(READBACK_KEY, None)  # of weights that were read from other cells, before
     model.metadata_props[FORMAT_KEY] = FORMAT
     model.metadata_props[PROTECTION_KEY] = protection
 

@@ -9,7 +9,16 @@ import onnx_ir as ir
 from onnx_analog.channels import Channel
 from onnx_analog.encoding import Bits, Bytes, Floats
 from onnx_analog.errors import OptionError, whole
-from onnx_analog.stored import Protection, Reader, StoredTensor, read_header, stored_tensors, with_channel
+from onnx_analog.stored import (
+    READBACK_KEY,
+    Protection,
+    Reader,
+    StoredTensor,
+    read_header,
+    readable,
+    stored_tensors,
+    with_channel,
+)
 
 __all__ = ["ReadbackPass"]
 
@@ -18,7 +27,8 @@ __all__ = ["ReadbackPass"]
 class ReadbackPass(ir.passes.FunctionalPass):
     """Return a model whose levels are read from noisy cells; it differs from the protected one in them only.
 
-    Where the header is analog too, signs and classes are read as well.
+    Where the header is analog too, signs and classes are read as well. The metadata entry `onnx_analog.readback` says
+    seed, trial and channel.
 
     Parameters
     ----------
@@ -32,7 +42,7 @@ class ReadbackPass(ir.passes.FunctionalPass):
     OptionError
         If seed or trial is negative.
     ModelError
-        If the model is not protected.
+        If the model is not protected, or was read back already.
     ChannelError
         If `channel` cannot hold the levels.
     """
@@ -48,7 +58,7 @@ class ReadbackPass(ir.passes.FunctionalPass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Return a perturbed copy of `model`."""
-        protection = with_channel(Protection.of(model), self.channel)
+        protection = with_channel(readable(model), self.channel)
         perturbed = model.clone()
         tensors = stored_tensors(perturbed)
         reads = [self._read(tensor, protection) for tensor in tensors]
@@ -56,7 +66,12 @@ class ReadbackPass(ir.passes.FunctionalPass):
             tensor.replace_level(level)
             if protection.header is not None:
                 tensor.replace_header(*header)
+        perturbed.metadata_props[READBACK_KEY] = self._told(protection.channel)
         return ir.passes.PassResult(perturbed, modified=True)
+
+    def _told(self, channel: Channel) -> str:
+        """Return the metadata entry that tells this model from the protected one."""
+        return f"seed {self.seed}, trial {self.trial}, channel {channel}"
 
     def _read(self, tensor: StoredTensor, protection: Protection) -> tuple[Floats, tuple[Bits | None, Bytes | None]]:
         """Return levels, and signs and classes, of one tensor."""

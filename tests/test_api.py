@@ -116,7 +116,10 @@ def test_the_same_call_gives_the_same_bytes():
 def test_another_seed_or_trial_gives_other_bytes():
     found = protected(made("matmul"))
     given = [{"seed": 0, "trial": 0}, {"seed": 1, "trial": 0}, {"seed": 0, "trial": 1}]
-    assert len({serialized(oa.readback(found, **one).model) for one in given}) == 3
+    read = [
+        stored_tensors(oa.readback(found, **one).model)[0].level.tobytes() for one in given
+    ]  # not what is said of it
+    assert len(set(read)) == 3
 
 
 def test_a_file_has_the_same_bytes_for_the_same_seed(tmp_path):

@@ -655,6 +655,23 @@ def test_inspect_of_a_protected_model_shows_what_is_stored(cli):
     assert re.search(r"^  stored ", done(cli("inspect model.protected.onnx")), re.MULTILINE)
 
 
+@pytest.mark.parametrize("decoded", ["", "--decoded"])
+def test_inspect_says_that_a_model_was_read_back(cli, decoded):
+    assert body(cli("inspect model.protected.onnx --json"))["read_back"] is None
+    done(cli(f"readback model.protected.onnx --seed 3 -o read.onnx {decoded}"))
+    told = body(cli("inspect read.onnx --json"))["read_back"]
+    assert told.startswith("seed 3, trial 0, channel pcm")
+    assert done(cli("inspect read.onnx")).endswith(f"read from noisy cells: {told}\n")
+
+
+@pytest.mark.parametrize("line", ["readback", "readback --trials 2", "evaluate --data test.npz"])
+def test_a_model_that_was_read_back_is_not_read_again(cli, line):
+    done(cli("readback model.protected.onnx"))
+    name, *options = line.split(maxsplit=1)
+    found = cli(" ".join([name, "model.readback.onnx", *options]))
+    assert_refused(found, 1, "read from noisy cells already (seed 0, trial 0, channel pcm")
+
+
 def zeros(path: str) -> list[int]:
     return [int((weight.array() == 0).sum()) for weight in find(load(path)).weights]
 

@@ -74,6 +74,14 @@ def test_mnist_networks_are_trained_and_exported(mnist, options, name):
     assert facts(name)["command"].startswith("python ")
 
 
+def test_options_change_the_recipe(mnist):
+    main("train_mnist", "mlp", *mnist, *FEW, "--weight-decay", "0.01", "--patience", "3", "--seed", "7")
+    recipe = facts("mlp")["recipe"]
+    assert {name: recipe[name] for name in ("weight_decay", "patience", "seed", "epochs", "held_out", "rate")} == {
+        "weight_decay": 0.01, "patience": 3, "seed": 7, "epochs": 1, "held_out": 20, "rate": 1e-3,
+    }  # fmt: skip
+
+
 def test_a_student_has_a_teacher_and_a_killed_run_goes_on(mnist):
     main("train_mnist", "lenet", *mnist, *FEW)
     teacher = ["--teacher", "models/lenet.onnx", "--checkpoints", "run"]

@@ -2,6 +2,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as others
 import pytest
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 from onnx_analog.channels import Channel, GaussianNoise, Source
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.errors import ChannelError, ModelError, OptionError
-from onnx_analog.passes import ProtectPass, ReadbackPass
+from onnx_analog.passes import DecodePass, ProtectPass, ReadbackPass
 from onnx_analog.randomness import stream
-from onnx_analog.stored import StoredTensor, stored_tensors
+from onnx_analog.stored import READBACK_KEY, StoredTensor, stored_tensors
 from onnx_analog.tensors import find
 from onnx_analog.testing import assert_law, assert_mean, assert_std, assert_uncorrelated
 from tests.models import QUIET, ZOO, differences, f32, feeds, holding, made, model, run, same_bits, serialized
@@ -49,9 +50,19 @@ def test_only_levels_differ_from_the_protected_model(name):
     found = protected(made(name))
     before, levels = serialized(found), {str(tensor.inputs["level"].name) for tensor in stored_tensors(found)}
     perturbed = ReadbackPass()(found).model
-    assert differences(ir.to_proto(found), ir.to_proto(perturbed)) == levels
+    assert differences(ir.to_proto(found), unmarked(perturbed)) == levels
     assert all((tensor.level != original.level).all() for tensor, original in _paired(perturbed, found))
     assert serialized(found) == before
+
+
+def unmarked(perturbed: ir.Model) -> onnx.ModelProto:
+    """Return a perturbed model without the entry that says so."""
+    proto = ir.to_proto(perturbed)
+    kept = [entry for entry in proto.metadata_props if entry.key != READBACK_KEY]
+    assert len(kept) == len(proto.metadata_props) - 1
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(kept)
+    return proto
 
 
 def _paired(one: ir.Model, other: ir.Model) -> list[tuple[StoredTensor, StoredTensor]]:
@@ -71,7 +82,7 @@ def test_a_header_that_is_analog_is_read_too():
     loud = GaussianNoise(sigma=1.0)
     found = protected(made("matmul"), header_channel=loud)
     perturbed = ReadbackPass()(found).model
-    assert differences(ir.to_proto(found), ir.to_proto(perturbed)) == {"w.level", "w.sign", "w.class"}
+    assert differences(ir.to_proto(found), unmarked(perturbed)) == {"w.level", "w.sign", "w.class"}
 
 
 # --------------------------------------------------------------------------------------------- the same bytes
@@ -254,6 +265,19 @@ def test_a_channel_of_the_same_span_replaces_the_stored_one():
 def test_a_plain_model_is_refused():
     with pytest.raises(ModelError, match="not protected"):
         ReadbackPass().call(made("matmul"))
+
+
+def test_a_model_that_was_read_is_marked_and_not_read_again():
+    perturbed = ReadbackPass(seed=3, trial=4, channel=GaussianNoise(sigma=0.5))(protected(made("matmul"))).model
+    assert perturbed.metadata_props[READBACK_KEY].startswith("seed 3, trial 4, channel gaussian")
+    with pytest.raises(ModelError, match=r"read from noisy cells already \(seed 3, trial 4, channel gaussian.*\)"):
+        ReadbackPass().call(perturbed)
+
+
+def test_plain_weights_are_marked_until_they_are_protected_again():
+    plain = DecodePass()(ReadbackPass()(protected(made("matmul"))).model).model
+    assert plain.metadata_props[READBACK_KEY].startswith("seed 0, trial 0")
+    assert ReadbackPass(trial=1)(protected(plain)).model.metadata_props[READBACK_KEY].startswith("seed 0, trial 1")
 
 
 def test_a_negative_seed_or_trial_is_refused():
