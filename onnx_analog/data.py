@@ -7,7 +7,7 @@ import importlib
 import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,18 +28,33 @@ class Input(NamedTuple):
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Return whether an array of `shape` can be fed, whatever its number of samples."""
-        if len(shape) != len(self.shape):
-            return False
-        pairs = zip(self.shape[1:], shape[1:], strict=True)
-        return all(not isinstance(wanted, int) or wanted == side for wanted, side in pairs)
+        return len(shape) == len(self.shape) and _agree(self.shape[1:], shape[1:])
+
+    def fits_one(self, shape: tuple[int, ...]) -> bool:
+        """Return whether an array of `shape` holds samples that can be fed one by one, without their first axis."""
+        return _agree(self.shape, shape[1:])
+
+
+def _agree(wanted: Sequence[int | str | None], sides: Sequence[int]) -> bool:
+    pairs = zip(wanted, sides, strict=False)
+    return len(wanted) == len(sides) and all(not isinstance(side, int) or side == found for side, found in pairs)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples as a model takes them, and their labels if there are any."""
+    """Samples as a model takes them, and their labels if there are any.
+
+    Attributes
+    ----------
+    inputs : mapping of name to array of shape (n, ...)
+    labels : array of shape (n, ...), or None
+    one_by_one : bool
+        The model's inputs have no axis for samples: each sample is a call of its own, without its first axis.
+    """
 
     inputs: Mapping[str, Array]
     labels: Array | None
+    one_by_one: bool = False
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -47,7 +62,7 @@ class Dataset:
     def head(self, count: int) -> Dataset:
         """Return the first `count` samples."""
         labels = None if self.labels is None else self.labels[:count]
-        return Dataset({name: array[:count] for name, array in self.inputs.items()}, labels)
+        return replace(self, inputs={name: array[:count] for name, array in self.inputs.items()}, labels=labels)
 
     def digest(self) -> str:
         """Return the SHA-256 of all arrays, their names, types and shapes, as hex."""
@@ -60,6 +75,11 @@ class Dataset:
 
     def batches(self, size: int, *, fixed: bool) -> Iterator[tuple[dict[str, Array], int]]:
         """Yield (inputs, samples) of at most `size` samples; if the size is fixed, the last is filled by repetition."""
+        if self.one_by_one:
+            yield from (
+                ({name: array[place, ...] for name, array in self.inputs.items()}, 1) for place in range(len(self))
+            )
+            return
         for start in range(0, len(self), size):
             batch = {name: array[start : start + size] for name, array in self.inputs.items()}
             count = len(next(iter(batch.values())))
@@ -111,7 +131,7 @@ class Preprocessing:
             raise DataError(
                 f"the data for input {wanted.name!r} are of type {found.dtype}, and the model takes numbers"
             )
-        if not wanted.fits(found.shape):
+        if not (wanted.fits(found.shape) or wanted.fits_one(found.shape)):
             raise DataError(
                 f"input {wanted.name!r} takes shape {_text(wanted.shape)}, and the data give {_text(found.shape)}. "
                 "Reshape them, or name a function with --preprocess."
@@ -135,7 +155,8 @@ def _laid_out(images: NDArray[np.float32], wanted: Input) -> NDArray[np.float32]
     if images.ndim != 4:
         return images
     layouts = [np.moveaxis(images, -1, 1), images, np.moveaxis(images, -1, 1).reshape(len(images), -1)]
-    return next((layout for layout in layouts if wanted.fits(layout.shape)), layouts[0])
+    fitting = (layout for fits in (wanted.fits, wanted.fits_one) for layout in layouts if fits(layout.shape))
+    return next(fitting, layouts[0])
 
 
 def load(path: Path, inputs: Sequence[Input], preprocessing: Preprocessing | None = None) -> Dataset:
@@ -145,6 +166,7 @@ def load(path: Path, inputs: Sequence[Input], preprocessing: Preprocessing | Non
     ----------
     path : Path
         Holds one array per model input, under its name, or `x` if there is one input; and, if there are labels, `y`.
+        Where the model's inputs have no axis for samples, all arrays have one more in front.
     inputs : sequence of Input
         What the model takes.
     preprocessing : Preprocessing, optional
@@ -162,7 +184,20 @@ def load(path: Path, inputs: Sequence[Input], preprocessing: Preprocessing | Non
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise DataError(f"the arrays of {str(path)!r} differ in their number of samples, or have none: {lengths}")
     preprocessing = preprocessing or Preprocessing()
-    return Dataset({wanted.name: preprocessing.apply(arrays[names[wanted.name]], wanted) for wanted in inputs}, labels)
+    made = {wanted.name: preprocessing.apply(arrays[names[wanted.name]], wanted) for wanted in inputs}
+    return Dataset(made, labels, one_by_one=_one_by_one(made, inputs))
+
+
+def _one_by_one(made: Mapping[str, Array], inputs: Sequence[Input]) -> bool:
+    """Return whether the samples are to be fed one by one: all inputs, or none."""
+    alone = {wanted.name: not wanted.fits(made[wanted.name].shape) for wanted in inputs}
+    if len(set(alone.values())) > 1:
+        single, batched = (next(name for name in alone if alone[name] is kind) for kind in (True, False))
+        raise DataError(
+            f"input {single!r} takes no axis for samples, so each is a call of its own: give {batched!r} one more axis "
+            f"in front too, ({len(made[batched])}, {', '.join(['1', *map(str, made[batched].shape[1:])])})"
+        )
+    return any(alone.values())
 
 
 def _read(path: Path) -> dict[str, Array]:

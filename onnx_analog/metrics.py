@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,7 +59,17 @@ def agreement(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) 
     """Return the fraction of places where the largest output is the same as without noise; NaN is never the same.
 
     Classes are along the last axis; along the second where there are four axes or more, as in images.
+
+    Raises
+    ------
+    DataError
+        If the shape differs from that without noise, as where a network finds another number of objects.
     """
+    if outputs[0].shape != clean[0].shape:
+        raise DataError(
+            f"noise changed the output's shape from {clean[0].shape} to {outputs[0].shape}: name a metric of your own "
+            "with --metric"
+        )
     axis = 1 if outputs[0].ndim >= 4 else -1
     same = outputs[0].argmax(axis=axis) == clean[0].argmax(axis=axis)
     return float(np.mean(same & ~np.isnan(outputs[0]).any(axis=axis)))
@@ -67,11 +78,15 @@ def agreement(outputs: Outputs, *, labels: NDArray[Any] | None, clean: Outputs) 
 def sqnr_db(outputs: Outputs, *, labels: NDArray[Any] | None = None, clean: Outputs) -> float:  # noqa: ARG001 - likewise
     """Return the signal-to-noise ratio of all outputs in dB: 10·log10(Σ clean² / Σ (output - clean)²).
 
+    NaN where a shape differs from that without noise.
+
     Examples
     --------
     >>> round(sqnr_db([np.array([1.1, 0.0])], clean=[np.array([1.0, 0.0])]), 6)
     20.0
     """
+    if any(output.shape != other.shape for output, other in zip(outputs, clean, strict=True)):
+        return math.nan
     pairs = [(o.astype(np.float64), c.astype(np.float64)) for o, c in zip(outputs, clean, strict=True)]
     signal = sum(float(np.square(c).sum()) for _, c in pairs)
     noise = sum(float(np.square(o - c).sum()) for o, c in pairs)

@@ -101,27 +101,50 @@ class Network:
         On another device than the CPU, inputs are copied there once and used again by the next call with the same data.
         """
         session = self._clean if weights is None else self.session(weights)
+        fixed = _fixed_batch(session)
         parts: list[list[Array]] = []
-        for inputs, count in self._batches(session, data, batch):
+        for inputs, count in self._batches(data, fixed, batch):
             try:
                 found = session.run(None, inputs) if self._device is None else _run_bound(session, inputs)
             except Exception as error:  # as above
                 raise DataError(f"onnxruntime failed on the data: {root_cause(error)}") from error
-            parts.append([output[:count] for output in found])
-        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+            parts.append([output[None] if data.one_by_one else _counted(output, fixed, count) for output in found])
+        return [_joined(outputs) for outputs in zip(*parts, strict=True)]
 
-    def _batches(self, session: ort.InferenceSession, data: Dataset, batch: int) -> Iterable[Batch]:
-        fixed = {wanted.shape[0] for wanted in _inputs(session) if wanted.shape and isinstance(wanted.shape[0], int)}
-        size = int(min(fixed)) if fixed else batch
+    def _batches(self, data: Dataset, fixed: int | None, batch: int) -> Iterable[Batch]:
+        size = fixed or batch
         if self._device is None:
-            return data.batches(size, fixed=bool(fixed))
+            return data.batches(size, fixed=fixed is not None)
         if self._held is None or self._held[0] is not data or self._held[1] != size:
             copied: list[Batch] = [
                 ({name: ort.OrtValue.ortvalue_from_numpy(array, self._device) for name, array in inputs.items()}, count)
-                for inputs, count in data.batches(size, fixed=bool(fixed))
+                for inputs, count in data.batches(size, fixed=fixed is not None)
             ]
             self._held = (data, size, copied)
         return self._held[2]
+
+
+def _fixed_batch(session: ort.InferenceSession) -> int | None:
+    """Return how many samples a call must have; None if any number will do."""
+    fixed = {wanted.shape[0] for wanted in _inputs(session) if wanted.shape and isinstance(wanted.shape[0], int)}
+    return int(min(fixed)) if fixed else None
+
+
+def _counted(output: Array, fixed: int | None, count: int) -> Array:
+    """Return the first `count` samples of an output; all of one that has no axis for samples."""
+    if output.ndim == 0:
+        return output[None]
+    return output[:count] if len(output) == (fixed or count) else output
+
+
+def _joined(outputs: Sequence[Array]) -> Array:
+    try:
+        return np.concatenate(outputs)
+    except ValueError as error:
+        shapes = sorted({output.shape for output in outputs})
+        raise DataError(
+            f"an output has shapes that cannot be joined from call to call: {shapes[0]}, {shapes[-1]}"
+        ) from error
 
 
 def check_providers(providers: Sequence[str]) -> None:

@@ -41,6 +41,21 @@ def test_only_fixed_sides_must_agree(wanted, shape, fits):
     assert Input("x", np.dtype(np.float32), wanted).fits(shape) is fits
 
 
+@pytest.mark.parametrize(
+    ("wanted", "shape", "fits"),
+    [
+        (("n", 3), (7, 1, 3), True),
+        ((2, 1, 3), (7, 2, 1, 3), True),
+        ((2, 1, 3), (7, 1, 2, 3), False),
+        ((), (7,), True),
+        ((), (7, 1), False),
+        (("n", 3), (7, 3), False),
+    ],
+)
+def test_samples_that_are_fed_one_by_one_have_one_axis_more(wanted, shape, fits):
+    assert Input("x", np.dtype(np.float32), wanted).fits_one(shape) is fits
+
+
 # -------------------------------------------------------------------------------------------- preprocessing
 
 
@@ -73,6 +88,14 @@ def test_images_take_the_layout_of_the_input(shape, moved):
     found = Preprocessing().apply(PIXELS, Input("x", np.dtype(np.float32), shape))
     np.testing.assert_array_equal(found, moved.astype(np.float32) / np.float32(255))
     assert found.flags.c_contiguous
+
+
+def test_an_image_without_an_axis_for_samples_takes_the_layout_of_the_input_too():
+    sides = PIXELS.shape[1:3]
+    found = Preprocessing().apply(PIXELS, Input("x", np.dtype(np.float32), (3, *sides)))
+    np.testing.assert_array_equal(
+        found, Preprocessing().apply(PIXELS, Input("x", np.dtype(np.float32), ("n", 3, *sides)))
+    )
 
 
 def test_grey_images_gain_a_channel():
@@ -197,6 +220,28 @@ TWO = [*FLAT, Input("w", np.dtype(np.float32), ("n", 1))]
 def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, inputs, message):
     with pytest.raises(DataError, match=message):
         load(saved(tmp_path, **arrays), inputs)
+
+
+ALONE = [Input("state", np.dtype(np.float32), (2, 1, 3)), Input("rate", np.dtype(np.int64), ())]
+
+
+def test_where_no_input_has_an_axis_for_samples_they_are_fed_one_by_one(tmp_path):
+    state, rate = f32(np.arange(24).reshape(4, 2, 1, 3)), np.array([8000, 16000, 8000, 44100])
+    found = load(saved(tmp_path, state=state, rate=rate, y=np.arange(4)), ALONE)
+    assert (len(found), found.one_by_one) == (4, True)
+    batches = [*found.head(3).batches(64, fixed=True)]
+    assert [count for _, count in batches] == [1, 1, 1]
+    for (inputs, _), one, other in zip(batches, state, rate, strict=False):
+        np.testing.assert_array_equal(inputs["state"], one)
+        assert (inputs["rate"].shape, int(inputs["rate"])) == ((), other)
+
+
+def test_all_inputs_are_fed_one_by_one_or_none(tmp_path):
+    arrays = {"v": np.zeros((4, 1)), "rate": np.zeros(4, np.int64)}
+    with pytest.raises(DataError, match=r"'rate' takes no axis for samples.*give 'v' one more.*\(4, 1, 1\)"):
+        load(saved(tmp_path, **arrays), [*FLAT, ALONE[1]])
+    arrays["v"] = np.zeros((4, 1, 1))
+    assert load(saved(tmp_path, **arrays), [*FLAT, ALONE[1]]).one_by_one
 
 
 def one_array(path):

@@ -12,8 +12,8 @@ import scipy.stats
 from numpy.typing import NDArray
 
 import onnx_analog as oa
+from onnx_analog import metrics, randomness
 from onnx_analog import network as network_module
-from onnx_analog import randomness
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.data import Dataset
@@ -180,6 +180,58 @@ def test_a_model_may_have_several_inputs():
     perturbed = oa.readback(found, trial=1).model
     outputs = network.run(data, weights(network, found, seed=0, trial=1), batch=7)
     assert same_bits(outputs, run(perturbed, data.inputs))
+
+
+RECURRENT = """
+    net (float[3, 1, 16] x, float[1, 1, 16] state, int64 gain) => (float[3, 1, 16] y, float[1, 1, 16] last)
+    <float[1, 16, 16] w = random, float[1, 16, 16] r = random> {
+        found, last = RNN <hidden_size = 16> (x, w, r, empty, empty, state)
+        axis = Constant <value_ints = [1]> ()
+        squeezed = Squeeze(found, axis)
+        times = Cast <to = 1> (gain)
+        y = Mul(squeezed, times)
+    }""".replace("empty", "")
+WHOLE = """
+    net (float[n, 16] x) => (float[16, 8] w_t, float total, float[n, 8] y) <float[16, 8] w = random> {
+        y = MatMul(x, w)
+        total = ReduceSum <keepdims = 0> (y)
+        w_t = Identity(w)
+    }"""
+
+
+def test_a_model_without_an_axis_for_samples_is_run_one_by_one(tmp_path):
+    found = protected(model(RECURRENT))
+    x, state, gain = drawn(5, 3, 1, 16), drawn(5, 1, 1, 16, seed=2), np.array([1, 2, 3, 1, 2])
+    np.savez(tmp_path / "data.npz", x=x, state=state, gain=gain)
+    evaluated = oa.evaluate(found, tmp_path / "data.npz", trials=2, seed=3)
+    perturbed = [part.model for part in oa.readbacks(found, seed=3, trials=2)]
+    clean, *noisy = (_one_by_one(one, x=x, state=state, gain=gain) for one in (found, *perturbed))
+    assert (evaluated.metric, evaluated.samples) == ("agreement", 5)
+    assert evaluated.values == tuple(metrics.agreement(outputs, labels=None, clean=clean) for outputs in noisy)
+    assert evaluated.sqnr_db == tuple(metrics.sqnr_db(outputs, clean=clean) for outputs in noisy)
+
+
+def _one_by_one(found: ir.Model, **inputs: NDArray[Any]) -> list[NDArray[Any]]:
+    each = [
+        run(found, dict(zip(inputs, map(np.asarray, sample), strict=True)))
+        for sample in zip(*inputs.values(), strict=True)
+    ]
+    return [np.stack(outputs) for outputs in zip(*each, strict=True)]
+
+
+def test_an_output_without_an_axis_for_samples_is_kept_whole():
+    plain, data = model(WHOLE), rows(10)
+    w, total, y = Network(plain).run(data)
+    assert same_bits([w, total[0], y], run(plain, data.inputs))
+    w, totals, y = Network(plain).run(data, batch=8)
+    assert (w.shape, totals.shape, y.shape) == ((32, 8), (2,), (10, 8))
+
+
+def test_outputs_that_grow_from_call_to_call_are_refused():
+    grows = model("net (float[n, 16] x) => (float[1, m] y) <int64[2] s = {1, -1}> { y = Reshape(x, s) }")
+    assert Network(grows).run(rows(2))[0].shape == (1, 32)
+    with pytest.raises(DataError, match=r"cannot be joined from call to call: \(1, 16\), \(1, 32\)"):
+        Network(grows).run(rows(3), batch=2)
 
 
 # -------------------------------------------------------------------------------------------------- the noise

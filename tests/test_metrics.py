@@ -159,6 +159,13 @@ def source(text: str, tmp_path, monkeypatch) -> str | None:
     return source_digest(importlib.import_module("own_source").metric)
 
 
+def test_what_changes_its_shape_with_noise_is_not_compared():
+    found, clean = [f32(np.ones((3, 7)))], [f32(np.ones((5, 7)))]
+    with pytest.raises(DataError, match=r"from \(5, 7\) to \(3, 7\).*--metric"):
+        agreement(found, labels=None, clean=clean)
+    assert np.isnan(sqnr_db(found, clean=clean))
+
+
 def test_metrics_of_one_name_are_told_apart_by_their_source(tmp_path, monkeypatch):
     one, other = (f"def metric(outputs, *, labels, clean):\n    return {value}\n" for value in (0.25, 0.5))
     digests = [source(text, tmp_path, monkeypatch) for text in (one, other, one, "# a remark\n" + one)]
