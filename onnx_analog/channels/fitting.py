@@ -41,7 +41,8 @@ def choose_neighbours(inputs: Doubles, outputs: Doubles, *, folds: int = FOLDS) 
     inputs, outputs : float arrays of shape (pairs,)
         On the scale of -1 to 1. Of very many pairs a part is taken at random, always the same.
     folds : int, >= 2
-        Pairs are dealt to so many folds at random, always in the same way.
+        Pairs are dealt to so many folds at random, always in the same way. Devices are not: of the few that a file
+        has, those that are left would know too little of how devices differ, and a k would win that only widens σ.
     """
     order = np.lexsort((outputs, inputs))
     rng = stream(0, 0, "cross-validation", plane="fold")
