@@ -200,7 +200,7 @@ def test_gaussian_noise_without_protection_is_added_to_the_weights():
     assert channel.sigma == 0.1
 
 
-@pytest.mark.parametrize("table", ["table1", "table2", "table7", "table8", "table9"])
+@pytest.mark.parametrize("table", ["table1", "table2", "table2-decay", "table7", "table8", "table9"])
 def test_no_number_of_a_table_is_there_twice(table):
     entries = importlib.import_module("paper_tables").TABLES[table].entries
     assert len({entry.key for entry in entries}) == len(entries)
