@@ -169,7 +169,7 @@ TABLES = {
             )
         ),
     ),
-    "table2-decay": Table(  # the weights of the students above are larger than 350 epochs of weight decay leave them
+    "table2-decay": Table(  # what a few epochs leave of the decay of the weights, made up for
         title="Table 2 again, for students that were trained with ten times the weight decay",
         preprocessing=CIFAR10,
         entries=tuple(
