@@ -167,6 +167,7 @@ def _place(entry: Entry | None, values: dict[tuple[str, str, str], list[float]])
 @click.option("--samples", type=click.IntRange(1), help="Only the first so many.  [default: all]")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes, of one thread each.")
 @click.option("--network", help="Only entries of this one now.  [default: all]")
+@click.option("--row", help="Likewise.")
 @click.option("--scope", type=click.Choice([*SCOPES]), help="Only this one now.  [default: both]")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("docs/reproduction"))
 def main(
@@ -178,6 +179,7 @@ def main(
     samples: int | None,
     workers: int,
     network: str | None,
+    row: str | None,
     scope: str | None,
     out: Path,
 ) -> None:
@@ -198,11 +200,8 @@ def main(
         models=models, data=data, preprocessing=table.preprocessing, samples=samples, trials=trials, seed=seed,
         threads=workers > 1,
     )  # fmt: skip
-    left = [
-        entry
-        for entry in table.entries
-        if entry.key not in done and scope in (None, entry.scope or scope) and network in (None, entry.network)
-    ]
+    asked = [e for e in table.entries if network in (None, e.network) and row in (None, e.row)]
+    left = [e for e in asked if e.key not in done and scope in (None, e.scope or scope)]
     rows = evaluated(job, left, workers)
     for found in track(rows, total=len(left), description=what, console=Console(stderr=True)):
         append(path, found)

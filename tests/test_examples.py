@@ -169,6 +169,11 @@ def test_a_table_is_made_and_a_run_that_is_killed_goes_on(models):
     assert rows("table8") == whole
 
 
+def test_one_row_of_a_table_is_made_alone(models):
+    table8(models, "--row", "+ sign protection", "--scope", "model")
+    assert {(row["row"], row["scope"]) for row in rows("table8")} == {("+ sign protection", "model")}
+
+
 def test_a_table_has_the_same_numbers_from_many_processes_and_one_scope_at_a_time(models):
     text = table8(models)
     whole = rows("table8")
