@@ -1,5 +1,6 @@
 import csv
 import importlib
+import itertools
 import math
 import re
 import runpy
@@ -17,6 +18,7 @@ import onnx_analog as oa
 from onnx_analog import demo
 from onnx_analog.channels import capacity
 from onnx_analog.cli import main
+from onnx_analog.evaluation import interval
 from onnx_analog.files import write_model
 from onnx_analog.strategies import PRESETS, STRATEGIES
 from tests.conftest import ROOT
@@ -403,6 +405,32 @@ def mean_of(table, row, column, scope):
     with (ROOT / "docs" / "reproduction" / f"{table}.csv").open(newline="", encoding="utf-8") as file:
         rows = [r for r in csv.DictReader(file) if (r["row"], r["column"], r["scope"]) == (row, column, scope)]
     return round(100 * sum(float(r["value"]) for r in rows) / len(rows), 2)
+
+
+def values_of(table, row, column):
+    with (ROOT / "docs" / "reproduction" / f"{table}.csv").open(newline="", encoding="utf-8") as file:
+        rows = [r for r in csv.DictReader(file) if (r["row"], r["column"], r["scope"]) == (row, column, "")]
+    assert [int(r["trial"]) for r in rows] == list(range(len(rows)))
+    return np.array([100 * float(r["value"]) for r in rows])
+
+
+def with_error(values):
+    low, high = interval(values.tolist())
+    return f"{values.mean():.1f} ± {(high - low) / 2:.1f}"
+
+
+def test_what_is_said_of_students_that_were_trained_with_noise_is_in_their_trials():
+    page = " ".join(read(ROOT / "docs" / "reproduction.md").split())
+    plain, noisy, alone = (values_of("table2-decay", "+ diff noise", n) for n in ("KD", "KD + noise", "Student"))
+    assert f"{with_error(noisy)} % with noise in training, {with_error(plain)} with plain distillation" in page
+    assert f"and {with_error(alone)} without a teacher" in page
+    assert f"differences of {with_error(noisy - plain)} and {with_error(noisy - alone)} in {len(noisy)} paired" in page
+    for scope, step in itertools.product(("model", "tensor"), ("mapping", "redundancy")):
+        for table in ("table2", "table2-decay"):
+            of = {n: mean_of(table, f"+ adaptive {step}", n, scope) for n in ("KD", "KD + noise", "Student")}
+            assert 0.45 < of["KD"] - of["KD + noise"] < 2.25
+    for table, scope in (("table2", "model"), ("table2-decay", "model")):
+        assert all(mean_of(table, "+ sign protection", n, scope) < 14 for n in ("KD", "KD + noise", "Student"))
 
 
 def test_what_is_said_of_the_paper_s_tables_is_in_them():
