@@ -201,6 +201,10 @@ def main(
         threads=workers > 1,
     )  # fmt: skip
     asked = [e for e in table.entries if network in (None, e.network) and row in (None, e.row)]
+    if not asked:
+        rows_there = ", ".join(dict.fromkeys(e.row for e in table.entries))
+        networks_there = ", ".join(dict.fromkeys(e.network for e in table.entries))
+        raise click.UsageError(f"{what} has no such entry: its rows are {rows_there}, its networks {networks_there}")
     left = [e for e in asked if e.key not in done and scope in (None, e.scope or scope)]
     rows = evaluated(job, left, workers)
     for found in track(rows, total=len(left), description=what, console=Console(stderr=True)):

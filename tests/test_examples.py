@@ -174,6 +174,15 @@ def test_one_row_of_a_table_is_made_alone(models):
     assert {(row["row"], row["scope"]) for row in rows("table8")} == {("+ sign protection", "model")}
 
 
+@pytest.mark.parametrize("option", ["--row", "--network"])
+def test_a_row_or_network_that_a_table_does_not_have_is_refused(models, option):
+    command = ["table8", "--models", str(models), "--data", str(demo.IMAGES), "--out", "out", option, "nonsense"]
+    found = CliRunner().invoke(importlib.import_module("paper").main, command)
+    assert found.exit_code == 2
+    assert "its rows are no noise, PCM noise" in " ".join(found.output.split())
+    assert not Path("out/table8.md").exists()
+
+
 def test_a_table_has_the_same_numbers_from_many_processes_and_one_scope_at_a_time(models):
     text = table8(models)
     whole = rows("table8")
