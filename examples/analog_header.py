@@ -15,6 +15,7 @@ from compare import load_images
 
 import onnx_analog as oa
 from onnx_analog.stored import Protection
+from onnx_analog.terminal import Command
 
 ROWS = (  # channel, bits per cell, reads, copies
     ("pcm", 2, None, None),
@@ -29,7 +30,7 @@ ROWS = (  # channel, bits per cell, reads, copies
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--data", "npz", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--mean", default="0")

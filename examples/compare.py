@@ -24,13 +24,14 @@ from onnx_analog.grid import Grid
 from onnx_analog.network import Network
 from onnx_analog.stopping import Stopping
 from onnx_analog.sweeps import Case, Point, prepare, sweep
+from onnx_analog.terminal import Command
 
 
 def numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--data", "npz", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--mean", default="0")

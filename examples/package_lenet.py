@@ -18,12 +18,13 @@ import numpy as np
 
 import onnx_analog as oa
 from onnx_analog.demo import FOLDER, SPARSITY
+from onnx_analog.terminal import Command
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 EACH = 100  # images of each digit
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", type=FILE)
 @click.option("--data", type=FILE, required=True, help="MNIST test set: x, uint8 (n, 28, 28), and y, (n,).")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=FOLDER)

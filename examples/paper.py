@@ -37,6 +37,7 @@ from onnx_analog.data import Dataset, Preprocessing, load
 from onnx_analog.evaluation import interval
 from onnx_analog.network import Network
 from onnx_analog.tensors import find
+from onnx_analog.terminal import Command
 
 # ------------------------------------------------------------------------------------------------ evaluating
 
@@ -158,7 +159,7 @@ def _place(entry: Entry | None, values: dict[tuple[str, str, str], list[float]])
 # ---------------------------------------------------------------------------------------------- command line
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("what", type=click.Choice([*TABLES, *paper_figures.FIGURES]))
 @click.option("--models", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of networks.")
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="npz of the test images.")
@@ -184,10 +185,10 @@ def main(
     out: Path,
 ) -> None:
     """Make WHAT, a table or a figure of the paper, again."""
-    out.mkdir(parents=True, exist_ok=True)
     if what in paper_figures.FIGURES:
         if what == "figure3" and models is None:
             raise click.UsageError("figure3 needs --models")
+        out.mkdir(parents=True, exist_ok=True)
         path = out / f"{what}.png"
         paper_figures.draw(what, models, out, path)
         print(path)
@@ -207,6 +208,7 @@ def main(
         raise click.UsageError(f"{what} has no such entry: its rows are {rows_there}, its networks {networks_there}")
     left = [e for e in asked if e.key not in done and scope in (None, e.scope or scope)]
     rows = evaluated(job, left, workers)
+    out.mkdir(parents=True, exist_ok=True)
     for found in track(rows, total=len(left), description=what, console=Console(stderr=True)):
         append(path, found)
     command = f"python examples/paper.py {what} --models DIR --data {data.name} --trials {trials} --seed {seed}"

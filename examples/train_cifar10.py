@@ -22,10 +22,11 @@ from typing import Any
 import click
 import training
 
+from onnx_analog.terminal import Command
 from onnx_analog.train import images, loop
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("network", type=click.Choice(["resnet18", "resnet20"]))
 @training.options
 def main(network: str, **chosen: Any) -> None:

@@ -195,9 +195,9 @@ class StoredTensor:
         if name not in self.inputs:
             return np.zeros(0, np.uint8)
         value = self.inputs[name]
-        tensor = value.const_value
-        if tensor is None and value.producer() is not None:
-            attribute = value.producer().attributes.get("value")  # type: ignore[union-attr]
+        tensor, producer = value.const_value, value.producer()
+        if tensor is None and producer is not None:
+            attribute = producer.attributes.get("value")
             tensor = None if attribute is None else attribute.as_tensor()
         if tensor is None:
             raise ModelError(f"tensor {self.key!r}: its {name} is not in the model. Protect the original again.")

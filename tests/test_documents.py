@@ -1,6 +1,7 @@
 import csv
 import importlib
 import itertools
+import json
 import math
 import re
 import runpy
@@ -391,7 +392,7 @@ def test_what_is_said_of_lenet_was_measured():
 # ---------------------------------------------------------------------------------------- the paper's tables
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "reproduction").glob("*.csv")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "reproduction").glob("table*.csv")), ids=lambda path: path.stem)
 def test_tables_of_the_paper_are_those_of_their_trials(path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "examples")
     paper, tables = importlib.import_module("paper"), importlib.import_module("paper_tables")
@@ -444,3 +445,34 @@ def test_what_is_said_of_the_paper_s_tables_is_in_them():
         for scope in ("model", "tensor"):
             kept = mean_of("table9", "+ adaptive redundancy", column, scope)
             assert mean_of("table9", "no noise", column, "") - kept < 0.5
+
+
+def table_below(title):
+    """Return the first table below a title of docs/reproduction.md, a list of cells for each row."""
+    below = read(ROOT / "docs" / "reproduction.md").split(f"\n## {title}\n")[1]
+    lines = re.findall(r"^\| \+.*\|$", below, re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_what_folding_batch_norm_changes_is_in_the_trials():
+    with (ROOT / "docs" / "reproduction" / "folded.csv").open(newline="", encoding="utf-8") as file:
+        trials = list(csv.DictReader(file))
+    shown = table_below("BatchNorm folded")
+    assert [row[0] for row in shown] == ["+ sign protection", "+ adaptive mapping"]
+    for row, strategy in zip(shown, ("sign", "mapping"), strict=True):
+        for place, scope in enumerate(("model", "tensor")):
+            apart = values_of("table2", row[0], "Student", scope)
+            folded = [100 * float(t["value"]) for t in trials if (t["strategy"], t["scope"]) == (strategy, scope)]
+            assert (len(apart), len(folded)) == (10, 10)
+            for cell, values in zip(row[1 + 2 * place :], (apart, folded), strict=False):
+                low, high = interval(values)
+                assert cell == f"{np.mean(values):.2f} ± {(high - low) / 2:.2f}"
+
+
+def test_what_is_said_of_a_resnet18_in_training_is_in_its_facts():
+    page = " ".join(read(ROOT / "docs" / "reproduction.md").split())
+    facts = json.loads(read(ROOT / "docs" / "reproduction" / "resnet18-3epochs.json"))
+    metrics = read(ROOT / "docs" / "reproduction" / "resnet18-3epochs.jsonl").splitlines()
+    one, two, three = (f"{100 * json.loads(line)['held_out']:.1f}" for line in metrics)
+    assert f"{one}, {two} and {three} % on held-out images after each, {100 * facts['test_accuracy']:.1f} % on" in page
+    assert f"{facts['seconds'] / 3600:.1f} hours of one core" in page

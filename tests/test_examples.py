@@ -183,6 +183,14 @@ def test_a_row_or_network_that_a_table_does_not_have_is_refused(models, option):
     assert not Path("out/table8.md").exists()
 
 
+def test_a_network_that_is_not_there_is_one_line(tmp_path):
+    command = ["table8", "--models", str(tmp_path), "--data", str(demo.IMAGES), "--out", "out"]
+    found = CliRunner().invoke(importlib.import_module("paper").main, command)
+    assert found.exit_code == 1
+    assert found.stderr.strip().splitlines()[-1] == f"Error: there is no file {str(tmp_path / 'lenet.onnx')!r}"
+    assert not list(Path("out").iterdir())
+
+
 def test_a_table_has_the_same_numbers_from_many_processes_and_one_scope_at_a_time(models):
     text = table8(models)
     whole = rows("table8")

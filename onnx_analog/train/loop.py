@@ -192,7 +192,7 @@ def _epoch(
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.bf16):
             outputs = forward(net, batch.x, noise, seed=recipe.seed, step=step)
         loss = _loss(outputs.float(), batch, teacher)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
         optimizer.step()
         pruning.apply(net, masks)
         total += float(loss.detach()) * len(batch.y)
