@@ -392,7 +392,9 @@ def test_what_is_said_of_lenet_was_measured():
 # ---------------------------------------------------------------------------------------- the paper's tables
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "reproduction").glob("table*.csv")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs" / "reproduction").glob("table*.csv")), ids=lambda path: path.stem
+)
 def test_tables_of_the_paper_are_those_of_their_trials(path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "examples")
     paper, tables = importlib.import_module("paper"), importlib.import_module("paper_tables")
