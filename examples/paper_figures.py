@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from paper_tables import SCOPES, TABLES, network_of, read_rows, values_of
+from paper_tables import SCOPES, TABLES, Entry, network_of, read_rows, values_of
 
 import onnx_analog as oa
 from onnx_analog.channels import TableChannel
@@ -69,23 +69,35 @@ def figure3(models: Path | None) -> Any:
 
 def figure4(out: Path) -> Any:
     """Figure 4: what protection does against PCM noise and against Gaussian noise; from the lines of tables 1 and 7."""
-    figure, axes = pyplot.subplots(1, 4, figsize=(16, 3.6), layout="constrained", sharey=True)
+    figure, axes = pyplot.subplots(2, 2, figsize=(11, 7.6), layout="constrained", sharey=True)
     panels = [(table, scope) for table in ("table1", "table7") for scope in SCOPES]
-    for axis, (table, scope) in zip(axes, panels, strict=True):
+    for axis, (table, scope) in zip(axes.flat, panels, strict=True):
         values = values_of(read_rows(out / f"{table}.csv"))
-        entries = [e for e in TABLES[table].entries if e.scope in ("", scope) and e.column and e.key in values]
+        entries = [e for e in TABLES[table].entries if e.scope in ("", scope) and e.column]
         for row, colour in zip(dict.fromkeys(e.row for e in entries), COLOURS, strict=False):
-            keys = [entry.key for entry in entries if entry.row == row]
-            x = [float(column.removeprefix("std=").split()[0]) for _, column, _ in keys]
-            axis.plot(x, [np.mean(values[key]) for key in keys], marker="o", label=row, color=colour)
-        axis.set(
-            xscale="log", title=f"{table}, scope {scope}", xlabel="std" if table == "table7" else "cells per weight"
-        )
-        if entries:
-            axis.legend(fontsize="x-small")
+            _lines(axis, [entry for entry in entries if entry.row == row], values, colour)
+        noise = "PCM noise: cells for each (small) weight" if table == "table1" else "Gaussian noise: std"
+        x = sorted({_number(entry) for entry in entries})
+        axis.set(xscale="log", title=f"{TABLES[table].title.split(':')[0]}, scope {scope}", xlabel=noise)
+        axis.set_xticks(x, [f"{value:g}" for value in x])
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("accuracy, %")
+        axis.legend(fontsize="small", title="ours; dashed: the paper's", title_fontsize="small", framealpha=0.6)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("accuracy, %")
     return figure
+
+
+def _lines(axis: Any, entries: list[Entry], values: dict[tuple[str, str, str], list[float]], colour: str) -> None:
+    ours = {_number(e): np.mean(values[e.key]) for e in entries if e.key in values}
+    papers = {_number(e): e.paper for e in entries if e.paper is not None}
+    axis.plot(list(papers), list(papers.values()), linestyle="--", linewidth=1, color=colour, alpha=0.7)
+    axis.plot(list(ours), list(ours.values()), marker="o", markersize=4, label=entries[0].row, color=colour)
+
+
+def _number(entry: Entry) -> float:
+    """Return the number in the head of a column, "20 cells" or "std=0.1"."""
+    return float(entry.column.removeprefix("std=").split()[0])
 
 
 FIGURES = ("figure1", "figure2", "figure3", "figure4")

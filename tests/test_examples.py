@@ -249,6 +249,24 @@ def test_figure4_is_drawn_from_what_is_there():
     assert Path("out/figure4.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_figure4_has_a_line_for_each_row_and_the_papers_beside_it():
+    keys = ["row", "column", "scope", "value"]
+    rows = [
+        ("+ adaptive mapping", "20 cells", "model", 0.875),
+        ("+ adaptive mapping", "20 cells", "model", 0.625),
+        ("+ adaptive mapping", "1 cell", "model", 0.25),
+        ("+ sign protection", "3 cells", "tensor", 0.5),
+    ]
+    importlib.import_module("paper").append(Path("table1.csv"), [dict(zip(keys, row, strict=True)) for row in rows])
+    first, second, *_ = importlib.import_module("paper_figures").figure4(Path()).axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in first.lines}
+    assert lines["+ adaptive mapping"] == [[20, 75], [1, 25]]
+    assert lines["+ sign protection"] == []
+    dashed = [line.get_xydata().tolist() for line in first.lines if line.get_linestyle() == "--"]
+    assert dashed[2][:2] == [[30, 93.12], [20, 92.98]]
+    assert {line.get_label(): line.get_xydata().tolist() for line in second.lines}["+ sign protection"] == [[3, 50]]
+
+
 def test_the_page_of_trained_networks_is_what_its_script_writes():
     folder = EXAMPLES / "models"
     assert importlib.import_module("list_models").text(folder) == (folder / "README.md").read_text(encoding="utf-8")
