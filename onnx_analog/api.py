@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -396,22 +396,18 @@ def evaluate(
     preprocessing = Preprocessing(mean=tuple(mean), std=tuple(std), function=preprocess)
     dataset = data if isinstance(data, Dataset) else load(Path(data), network.inputs, preprocessing)
     dataset = dataset if samples is None else dataset.head(samples)
-    chosen = _metric(metric)
-    found = evaluate_network(
+    return evaluate_network(
         network,
         dataset,
         protection,
         trials=trials,
         seed=seed,
-        metric=chosen,
+        metric=_metric(metric),
         batch=batch,
         clean=clean,
+        reference=None if reference is None else Network(files.load(reference), providers=providers, threads=threads),
         progress=progress,
     )
-    if reference is None:
-        return found
-    original = Network(files.load(reference), providers=providers, threads=threads)
-    return _with_reference(found, original, network, dataset, chosen, batch)
 
 
 def _protection(model: ir.Model, channel: str | Channel | None, modifiers: Modifiers) -> Protection | None:
@@ -429,24 +425,6 @@ def _metric(metric: str | metrics.Metric | None) -> tuple[str, metrics.Metric] |
     own = next((name for name in metrics.NAMES if getattr(metrics, name) is function), None)
     name = metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
     return own or name, function
-
-
-def _with_reference(
-    found: Evaluation,
-    original: Network,
-    network: Network,
-    data: Dataset,
-    metric: tuple[str, metrics.Metric] | None,
-    batch: int,
-) -> Evaluation:
-    clean = network.run(data, batch=batch)
-    outputs = original.run(data, batch=batch)
-    if [output.shape for output in clean] != [output.shape for output in outputs]:
-        raise ModelError("the reference has outputs of other shapes than the model: it is not its original")
-    _, function = metric or metrics.default(clean, data.labels)
-    value = float(function(outputs, labels=data.labels, clean=clean))
-    fields: Mapping[str, Any] = {name: getattr(found, name) for name in found.__dataclass_fields__}
-    return Evaluation(**{**fields, "reference": value})
 
 
 # ---------------------------------------------------------------------------------------------------- sweep

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx_analog import metrics
 from onnx_analog.data import Dataset
 from onnx_analog.encoding import Bits, Bytes, of_each
-from onnx_analog.errors import OptionError
+from onnx_analog.errors import ModelError, OptionError
 from onnx_analog.network import BATCH, Network
 from onnx_analog.randomness import blocks
 from onnx_analog.stored import Protection, Reader, StoredTensor, read_header
@@ -271,6 +271,7 @@ def evaluate(
     metric: tuple[str, metrics.Metric] | None = None,
     batch: int = BATCH,
     clean: list[Array] | None = None,
+    reference: Network | None = None,
     progress: Progress = lambda: None,
 ) -> Evaluation:
     """Return `metric` of `network` on `data`: without noise, and in `trials` trials of its memory.
@@ -289,6 +290,8 @@ def evaluate(
         Samples a call, unless the model fixes it.
     clean : list of arrays, optional
         What `network.run(data)` returns without noise, where it is known already: it is one trial's work.
+    reference : Network, optional
+        The original model, before pruning and protection.
     progress : function
         Called after each trial.
     """
@@ -296,6 +299,7 @@ def evaluate(
         raise OptionError(f"trials {trials}, seed {seed} and batch {batch}: 0 or more, 0 or more, and 1 or more")
     clean = network.run(data, batch=batch) if clean is None else clean
     name, function = metric or metrics.default(clean, data.labels)
+    original = None if reference is None else _original(reference, data, clean, function, batch)
     found: list[Trial] = []
     if protection is not None and trials:
         experiment = Trials(network, data, protection, function, clean, batch=batch)
@@ -308,6 +312,14 @@ def evaluate(
         samples=len(data),
         clean=alone,
         values=tuple(one.value for one in found),
+        reference=original,
         sqnr_db=tuple(one.sqnr_db for one in found),
         seed=seed,
     )
+
+
+def _original(reference: Network, data: Dataset, clean: list[Array], metric: metrics.Metric, batch: int) -> float:
+    outputs = reference.run(data, batch=batch)
+    if [output.shape for output in clean] != [output.shape for output in outputs]:
+        raise ModelError("the reference has outputs of other shapes than the model: it is not its original")
+    return float(metric(outputs, labels=data.labels, clean=clean))

@@ -417,10 +417,11 @@ def test_without_labels_the_reference_is_compared_with_the_clean_outputs():
     assert found.reference == (tops[0] == tops[1]).mean()
 
 
-def test_a_reference_with_other_outputs_is_refused():
-    other = model(LINEAR.replace("32", "31"))
+def test_a_reference_with_other_outputs_is_refused_before_the_first_trial():
+    other, made = model(LINEAR.replace("32", "31")), []
     with pytest.raises(ModelError, match="not its original"):
-        oa.evaluate(protected(model(LINEAR)), rows(2), trials=0, reference=other)
+        oa.evaluate(protected(model(LINEAR)), rows(2), trials=3, reference=other, progress=lambda: made.append(1))
+    assert not made
 
 
 # ------------------------------------------------------------------------------------- functions of the user's
