@@ -299,6 +299,7 @@ def evaluate(
         raise OptionError(f"trials {trials}, seed {seed} and batch {batch}: 0 or more, 0 or more, and 1 or more")
     clean = network.run(data, batch=batch) if clean is None else clean
     name, function = metric or metrics.default(clean, data.labels)
+    alone = None if function is metrics.sqnr_db else float(function(clean, labels=data.labels, clean=clean))
     original = None if reference is None else _original(reference, data, clean, function, batch)
     found: list[Trial] = []
     if protection is not None and trials:
@@ -306,7 +307,6 @@ def evaluate(
         for trial in range(trials):
             found.append(experiment.run(seed=seed, trial=trial))
             progress()
-    alone = None if function is metrics.sqnr_db else float(function(clean, labels=data.labels, clean=clean))
     return Evaluation(
         metric=name,
         samples=len(data),
