@@ -124,7 +124,7 @@ def _train(net: torch.nn.Module, train: images.Images, job: Job, masks: pruning.
         cache = None
         if job.checkpoints is not None:
             job.checkpoints.mkdir(parents=True, exist_ok=True)
-            cache = job.checkpoints / "teacher.npy"
+            cache = job.checkpoints / "teacher.npz"
         teacher = distillation.Teacher(
             distillation.teacher_logits(job.teacher, train, flips=job.recipe.flips, cache=cache)
         )

@@ -7,6 +7,7 @@ The paper has T = 1.5 and equal weights. Whether it scales the second part by TÂ
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
+from onnx_analog import files
 from onnx_analog.errors import OptionError
 from onnx_analog.train.images import Batch, Images
 
@@ -64,10 +66,15 @@ def distillation_loss(student: Tensor, teacher: Tensor, y: Tensor, *, temperatur
 def teacher_logits(model: Path, images: Images, *, flips: bool, cache: Path | None = None) -> Tensor:
     """Return what an ONNX model says of every image, as it is and, if `flips`, flipped: (n, 2, classes).
 
-    `cache` is a file that holds it from one run to the next.
+    `cache` is an npz file that holds it from one run to the next. What it holds of another teacher, or of other images,
+    is made anew.
     """
+    pixels = hashlib.sha256(np.ascontiguousarray(images.x.numpy()).data).hexdigest()
+    wanted = f"{files.file_digest(model)} {pixels} {images.normalisation} flips {flips}"
     if cache is not None and cache.exists():
-        return torch.from_numpy(np.load(cache))
+        with np.load(cache) as held:
+            if held["of"] == wanted:
+                return torch.from_numpy(held["logits"])
     session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     ways = []
@@ -77,5 +84,5 @@ def teacher_logits(model: Path, images: Images, *, flips: bool, cache: Path | No
         ways.append(np.concatenate(said))
     logits = np.stack([ways[0], ways[-1]], axis=1)
     if cache is not None:
-        np.save(cache, logits)
+        files.write_all({cache: lambda path: np.savez(path, logits=logits, of=wanted)}, force=True)
     return torch.from_numpy(logits)

@@ -7,6 +7,7 @@ A run that is killed and started again ends with the weights of one that was not
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import time
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -145,14 +147,20 @@ def train(
         Holds checkpoint.pt, from which a killed run goes on, and metrics.jsonl.
     progress : function
         Called with each epoch's row.
+
+    Raises
+    ------
+    OptionError
+        If `folder` holds the checkpoint of another run: other images, recipe, noise, teacher or masks.
     """
     ours, held = images.split(recipe.held_out)
     optimizer = recipe.optimizer_of(net)
     pruning.apply(net, masks or {})
     state = _State(epoch=0, best=-1.0, best_epoch=0, best_weights={}, rows=[])
+    run = _identity(images, recipe, noise, teacher, masks or {})
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        state = _resumed(folder / "checkpoint.pt", net, optimizer, state)
+        state = _resumed(folder / "checkpoint.pt", net, optimizer, run, state)
     while state.epoch < recipe.epochs and state.epoch - state.best_epoch < recipe.patience:
         began, epoch = time.monotonic(), state.epoch + 1
         loss = _epoch(net, optimizer, ours, recipe, epoch, noise=noise, teacher=teacher, masks=masks or {})
@@ -162,7 +170,7 @@ def train(
             state = replace(state, best=found, best_epoch=epoch, best_weights=copy.deepcopy(net.state_dict()))
         state = replace(state, epoch=epoch, rows=[*state.rows, row])
         if folder is not None:
-            _keep(folder, net, optimizer, state)
+            _keep(folder, net, optimizer, run, state)
         progress(row)
     net.load_state_dict(state.best_weights)
     net.eval()
@@ -217,25 +225,56 @@ def accuracy(net: nn.Module, images: Images, noise: Noise | None = None, *, seed
 # ----------------------------------------------------------------------------------------------- checkpoints
 
 
-def _keep(folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, state: _State) -> None:
-    body = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "state": asdict(state)}
+def _identity(
+    images: Images, recipe: Recipe, noise: Noise | None, teacher: Teacher | None, masks: pruning.Masks
+) -> dict[str, str]:
+    """Return what a run must share with the one that it goes on from; at a constant rate it may be longer."""
+    free = ("patience", "epochs") if recipe.schedule == "constant" else ("patience",)
+    said = () if teacher is None else (teacher.logits, torch.tensor([teacher.temperature, teacher.weight]))
+    return {
+        **{name: str(value) for name, value in asdict(recipe).items() if name not in free},
+        "noise": "none" if noise is None else noise.identity(),
+        "images": f"{images.normalisation} {_digest(images.x, images.y)}",
+        "teacher": _digest(*said),
+        "masks": _digest(*masks.values()),
+    }
+
+
+def _digest(*tensors: Tensor) -> str:
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(np.ascontiguousarray(tensor.numpy()).data)
+    return found.hexdigest()
+
+
+def _keep(folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, run: dict[str, str], state: _State) -> None:
+    body = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "run": run, "state": asdict(state)}
     partial = folder / "checkpoint.partial"
     torch.save(body, partial)
-    partial.replace(folder / "checkpoint.pt")
+    partial.replace(folder / "checkpoint.pt")  # at no moment is there none
     lines = "".join(json.dumps(row) + "\n" for row in state.rows)
     (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
 
 
-def _resumed(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, fresh: _State) -> _State:
+def _resumed(
+    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, run: dict[str, str], fresh: _State
+) -> _State:
     if not path.exists():
         return fresh
     body = torch.load(path, weights_only=True)
+    there = body.get("run", {})
+    for name, value in run.items():
+        if there.get(name) != value:
+            raise OptionError(
+                f"{str(path)!r} is of a run with {name} {there.get(name)}, and this one has {value}: name another "
+                "folder"
+            )
     try:
         net.load_state_dict(body["net"])
         optimizer.load_state_dict(body["optimizer"])
         return _State(**body["state"])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise OptionError(f"{str(path)!r} is of another network or recipe: name another folder") from error
+        raise OptionError(f"{str(path)!r} is of another network: name another folder") from error
 
 
 def epochs(folder: Path) -> Iterator[dict[str, float]]:

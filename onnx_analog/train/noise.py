@@ -20,6 +20,7 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.encoding import Code, Encoded, decode, encode
 from onnx_analog.errors import OptionError
+from onnx_analog.grid import digest
 from onnx_analog.randomness import stream
 from onnx_analog.strategies import SCOPES
 
@@ -34,6 +35,10 @@ class Noise(ABC):
     @abstractmethod
     def perturbed(self, weights: Weights, *, seed: int, step: int) -> Weights:
         """Return the weights, of the same names and shapes, as they are read in this step."""
+
+    def identity(self) -> str:
+        """Return a text that no other noise has."""
+        return repr(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +95,10 @@ class ChannelNoise(Noise):
             for name, stored in zip(group, encoded, strict=True):
                 found[name] = self._read(stored, _rng(seed, step, name)).reshape(weights[name].shape)
         return found
+
+    def identity(self) -> str:
+        """Return a text that no other noise has; see `Noise`."""
+        return f"{self!r} {digest(self.channel)}"  # the table of a measured channel is not in its repr
 
     def _read(self, stored: Encoded, rng: np.random.Generator) -> NDArray[np.float32]:
         planes, cells = stored.planes, np.array([found.cells for found in stored.classes])

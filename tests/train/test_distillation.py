@@ -1,11 +1,12 @@
 import numpy as np
+import onnxruntime as ort
 import pytest
 import torch
 
 from onnx_analog.errors import OptionError
 from onnx_analog.files import write_model
 from onnx_analog.train.distillation import Teacher, distillation_loss, teacher_logits
-from onnx_analog.train.images import CIFAR10, Batch, Images
+from onnx_analog.train.images import CIFAR10, Batch, Images, Normalisation
 from tests.models import model, run
 
 TEACHER = """
@@ -50,17 +51,35 @@ def test_a_teacher_is_asked_of_the_rows_and_flips_of_a_batch():
     assert Teacher(logits).loss(outputs, batch) == expected
 
 
-def test_a_teacher_is_any_onnx_model(tmp_path):
+def test_a_teacher_is_any_onnx_model(tmp_path, monkeypatch):
     teacher = model(TEACHER)
     write_model(teacher, tmp_path / "teacher.onnx")
     x = np.random.default_rng(0).integers(256, size=(7, 3, 4, 5), dtype=np.uint8)
     images = Images(torch.from_numpy(x), torch.zeros(7, dtype=torch.long), CIFAR10)
-    said = teacher_logits(tmp_path / "teacher.onnx", images, flips=True, cache=tmp_path / "said.npy")
+    said = teacher_logits(tmp_path / "teacher.onnx", images, flips=True, cache=tmp_path / "said.npz")
     (straight,) = run(teacher, {"input": images.inputs().numpy()})
     (mirrored,) = run(teacher, {"input": images.inputs().flip(3).numpy()})
     np.testing.assert_array_equal(said, np.stack([straight, mirrored], axis=1))
-    (tmp_path / "teacher.onnx").unlink()  # what is kept is not asked for again
-    assert torch.equal(said, teacher_logits(tmp_path / "teacher.onnx", images, flips=True, cache=tmp_path / "said.npy"))
+    monkeypatch.setattr(ort, "InferenceSession", lambda *_, **__: pytest.fail("asked again"))
+    assert torch.equal(said, teacher_logits(tmp_path / "teacher.onnx", images, flips=True, cache=tmp_path / "said.npz"))
+
+
+@pytest.mark.parametrize("other", ["teacher", "images", "normalisation", "flips"])
+def test_what_another_teacher_said_is_not_taken(tmp_path, other):
+    x = torch.from_numpy(np.random.default_rng(0).integers(256, size=(7, 3, 4, 5), dtype=np.uint8))
+    y, path, cache = torch.zeros(7, dtype=torch.long), tmp_path / "teacher.onnx", tmp_path / "said.npz"
+    write_model(model(TEACHER), path)
+    before = teacher_logits(path, Images(x, y, CIFAR10), flips=True, cache=cache)
+    if other == "teacher":
+        write_model(model(TEACHER, seed=1), path)
+    pixels, normalisation = (
+        x.flip(0) if other == "images" else x,
+        Normalisation((0.5,) * 3, (0.5,) * 3) if other == "normalisation" else CIFAR10,
+    )
+    images, flips = Images(pixels, y, normalisation), other != "flips"
+    after = teacher_logits(path, images, flips=flips, cache=cache)
+    assert torch.equal(after, teacher_logits(path, images, flips=flips))
+    assert not torch.equal(after, before)
 
 
 def test_options_out_of_range():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from onnx_analog.channels import TableChannel
 from onnx_analog.errors import OptionError
 from onnx_analog.train import pruning
 from onnx_analog.train.distillation import Teacher
@@ -15,6 +16,7 @@ from onnx_analog.train.loop import CIFAR10, Recipe, accuracy, epochs, train
 from onnx_analog.train.noise import ChannelNoise, WeightNoise
 from tests.models import QUIET
 
+TABLE = TableChannel(name="steep", inputs=(-1.0, 1.0), means=(-0.8, 0.8), stds=(0.1, 0.1))
 RECIPE = Recipe(
     optimizer="adam", rate=0.01, schedule="constant", batch=20, epochs=4, patience=4, held_out=40, flips=True
 )
@@ -105,8 +107,38 @@ def test_a_run_that_ended_is_not_trained_further(tmp_path):
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     train(net(), images(), replace(RECIPE, epochs=1), folder=tmp_path)
-    with pytest.raises(OptionError, match="another network or recipe"):
+    with pytest.raises(OptionError, match="another network"):
         train(nn.Sequential(nn.Flatten(), nn.Linear(80, 10)), images(), RECIPE, folder=tmp_path)
+
+
+def test_a_run_at_a_constant_rate_may_be_made_longer(tmp_path):
+    train(net(), images(), replace(RECIPE, epochs=2), folder=tmp_path)
+    longer, whole = net(), net()
+    train(longer, images(), RECIPE, folder=tmp_path)
+    train(whole, images(), RECIPE)
+    assert same(weights(longer), weights(whole))
+
+
+LOGITS = torch.zeros(160, 2, 10)
+OTHERS = {
+    "rate": {"recipe": replace(RECIPE, schedule="cosine", rate=0.02)},
+    "seed": {"recipe": replace(RECIPE, schedule="cosine", seed=1)},
+    "epochs": {"recipe": replace(RECIPE, schedule="cosine", epochs=5)},
+    "noise": {"noise": ChannelNoise(channel=replace(TABLE, stds=(0.1, 0.2)))},
+    "teacher": {"teacher": Teacher(LOGITS, temperature=2.0)},
+    "masks": {"masks": {"1.weight": torch.zeros(20, 80, dtype=torch.bool)}},
+    "images": {"images": images(seed=1)},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, name):
+    recipe = replace(RECIPE, schedule="cosine")
+    mine = {"images": images(), "recipe": recipe, "noise": ChannelNoise(channel=TABLE), "teacher": Teacher(LOGITS)}
+    train(net(), **mine, folder=tmp_path)
+    with pytest.raises(OptionError, match=f"is of a run with {name} "):
+        train(net(), **{**mine, **OTHERS[name]}, folder=tmp_path)
+    train(net(), **mine, folder=tmp_path, progress=lambda _: pytest.fail("trained"))  # its own is as it was
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_the_training():
