@@ -159,6 +159,29 @@ def _place(entry: Entry | None, values: dict[tuple[str, str, str], list[float]])
 # ---------------------------------------------------------------------------------------------- command line
 
 
+def refuse_other_runs(path: Path, rows: list[dict[str, str]], data: Path, *, seed: int, samples: int | None) -> None:
+    """Refuse to go on from lines of another seed, or of another number of images."""
+    if not rows:
+        return
+    count = len(np.load(data)["y"])
+    for name, value in {"seed": seed, "samples": count if samples is None else min(samples, count)}.items():
+        for found in {row[name] for row in rows} - {str(value)}:
+            raise click.UsageError(
+                f"{path} has lines with {name} {found}, and this run has {value}: name another folder with --out"
+            )
+
+
+def asked(what: str, network: str | None, row: str | None) -> list[Entry]:
+    """Return the entries of a table that are of this network and in this row."""
+    entries = TABLES[what].entries
+    found = [e for e in entries if network in (None, e.network) and row in (None, e.row)]
+    if not found:
+        rows_there = ", ".join(dict.fromkeys(e.row for e in entries))
+        networks_there = ", ".join(dict.fromkeys(e.network for e in entries))
+        raise click.UsageError(f"{what} has no such entry: its rows are {rows_there}, its networks {networks_there}")
+    return found
+
+
 @click.command(cls=Command)
 @click.argument("what", type=click.Choice([*TABLES, *paper_figures.FIGURES]))
 @click.option("--models", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of networks.")
@@ -196,17 +219,14 @@ def main(
     if models is None or data is None:
         raise click.UsageError(f"{what} needs --models and --data")
     table, path = TABLES[what], out / f"{what}.csv"
-    done = values_of(read_rows(path))
+    done = read_rows(path)
+    refuse_other_runs(path, done, data, seed=seed, samples=samples)
     job = Job(
         models=models, data=data, preprocessing=table.preprocessing, samples=samples, trials=trials, seed=seed,
         threads=workers > 1,
     )  # fmt: skip
-    asked = [e for e in table.entries if network in (None, e.network) and row in (None, e.row)]
-    if not asked:
-        rows_there = ", ".join(dict.fromkeys(e.row for e in table.entries))
-        networks_there = ", ".join(dict.fromkeys(e.network for e in table.entries))
-        raise click.UsageError(f"{what} has no such entry: its rows are {rows_there}, its networks {networks_there}")
-    left = [e for e in asked if e.key not in done and scope in (None, e.scope or scope)]
+    entries = asked(what, network, row)
+    left = [e for e in entries if e.key not in values_of(done) and scope in (None, e.scope or scope)]
     rows = evaluated(job, left, workers)
     out.mkdir(parents=True, exist_ok=True)
     for found in track(rows, total=len(left), description=what, console=Console(stderr=True)):

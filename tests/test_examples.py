@@ -169,6 +169,17 @@ def test_a_table_is_made_and_a_run_that_is_killed_goes_on(models):
     assert rows("table8") == whole
 
 
+@pytest.mark.parametrize(("option", "name"), [(("--samples", "10"), "samples 20"), (("--seed", "1"), "seed 0")])
+def test_lines_of_another_run_are_not_gone_on_from(models, option, name):
+    table8(models, "--row", "no noise")
+    before = Path("out/table8.csv").read_bytes()
+    command = ["table8", "--models", models, "--data", demo.IMAGES, "--samples", "20", "--out", "out", *option]
+    found = CliRunner().invoke(importlib.import_module("paper").main, list(map(str, command)))
+    assert found.exit_code == 2
+    assert f"has lines with {name}, and this run has {option[1]}" in " ".join(found.output.split())
+    assert Path("out/table8.csv").read_bytes() == before
+
+
 def test_one_row_of_a_table_is_made_alone(models):
     table8(models, "--row", "+ sign protection", "--scope", "model")
     assert {(row["row"], row["scope"]) for row in rows("table8")} == {("+ sign protection", "model")}
