@@ -449,6 +449,37 @@ def test_what_is_said_of_the_paper_s_tables_is_in_them():
             assert mean_of("table9", "no noise", column, "") - kept < 0.5
 
 
+def lost(row, cells, scope):
+    """Return how many points a row of table 1 loses, and how many cells each weight has."""
+    with (ROOT / "docs" / "reproduction" / "table1.csv").open(newline="", encoding="utf-8") as file:
+        found = [r for r in csv.DictReader(file) if (r["row"], r["column"], r["scope"]) == (row, cells, scope)]
+    accuracy = np.mean([100 * float(r["value"]) for r in found])
+    return values_of("table1", "no noise", "", "")[0] - accuracy, float(found[0]["r_avg"])
+
+
+def test_what_is_said_of_table_1_in_scope_tensor_is_in_it():
+    page = " ".join(read(ROOT / "docs" / "reproduction.md").split())
+    raw, sign, mapping, redundancy = (
+        "PCM noise + inverse channel", "+ sign protection", "+ adaptive mapping", "+ adaptive redundancy",
+    )  # fmt: skip
+    many, some, one = (mean_of("table1", raw, c, "tensor") for c in ("30 cells", "5 cells", "1 cell"))
+    assert f"raw has {many:.1f} % at 30 cells, {some:.1f} at 5 and {one:.1f} at one, where" in page
+    assert f"has {mean_of('table1', raw, '30 cells', 'model'):.1f} at 30 (9.5 in the paper)" in page
+    assert all(mean_of("table1", raw, f"{count} cells", "model") < 12 for count in (20, 10, 5, 3, 2))
+    assert f"sign protection has {mean_of('table1', sign, '1 cell', 'tensor'):.1f} % with a single cell" in page
+    assert mean_of("table1", sign, "1 cell", "model") < 11
+    alone, cells = lost(mapping, "1 cell", "tensor")
+    assert (f"adaptive mapping loses {alone:.1f} points with exactly one cell" in page, cells) == (True, 1)
+    assert alone < lost(redundancy, "1 cell", "model")[0]
+    (a, r_a), (b, r_b), (c, r_c) = (lost(redundancy, n, "tensor") for n in ("1 cell", "2 cells", "3 cells"))
+    assert f"it loses {a:.2f} points with {r_a:.2f} cells for each weight, {b:.2f} with {r_b:.1f}" in page
+    assert f"and {c:.2f} with {r_c:.1f}, mapping" in page
+    even = {n: lost(mapping, f"{n} cells", "tensor")[0] for n in (2, 3, 5)}
+    assert f"mapping {even[2]:.2f} with 2, {even[3]:.2f} with 3 and {even[5]:.2f} with 5." in page
+    one, two = (lost(mapping, n, "model")[0] for n in ("1 cell", "2 cells"))
+    assert f"mapping loses {one:.1f} points with one cell and {two:.1f} with two" in page
+
+
 def table_below(title):
     """Return the first table below a title of docs/reproduction.md, a list of cells for each row."""
     below = read(ROOT / "docs" / "reproduction.md").split(f"\n## {title}\n")[1]
