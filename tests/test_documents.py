@@ -449,6 +449,21 @@ def test_what_is_said_of_the_paper_s_tables_is_in_them():
             assert mean_of("table9", "no noise", column, "") - kept < 0.5
 
 
+def test_what_is_said_of_the_teacher_is_in_table_2():
+    page = " ".join(read(ROOT / "docs" / "reproduction.md").split())
+    clean = mean_of("table2", "no noise", "Teacher", "")
+    kept = clean - mean_of("table2", "+ adaptive redundancy", "Teacher", "model")
+    assert f"keeps all but {kept:.1f} points with adaptive redundancy" in page
+    assert f"{with_error(values_of('table2', '+ diff noise', 'Teacher', ''))} % against 10.5" in page
+    assert mean_of("table2", "+ sign protection", "Teacher", "model") < 11
+    raw, sign = (
+        mean_of("table2", r, "Teacher", "tensor") for r in ("PCM noise + inverse channel", "+ sign protection")
+    )
+    assert f"it has {raw:.1f} % raw, {sign:.1f} with sign protection, and all but 0.2 points" in page
+    for step in ("mapping", "redundancy"):
+        assert round(clean - mean_of("table2", f"+ adaptive {step}", "Teacher", "tensor"), 1) == 0.2
+
+
 def lost(row, cells, scope):
     """Return how many points a row of table 1 loses, and how many cells each weight has."""
     with (ROOT / "docs" / "reproduction" / "table1.csv").open(newline="", encoding="utf-8") as file:
