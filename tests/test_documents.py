@@ -495,6 +495,19 @@ def test_what_is_said_of_table_1_in_scope_tensor_is_in_it():
     assert f"mapping loses {one:.1f} points with one cell and {two:.1f} with two" in page
 
 
+def test_what_is_said_of_the_border_of_the_paper_was_measured():
+    page = " ".join(read(ROOT / "docs" / "reproduction.md").split())
+    found = json.loads(read(ROOT / "docs" / "reproduction" / "threshold-0.05.json"))
+    totals, evaluation = found["totals"], found["evaluation"]
+    r_avg = totals["analog_cells"] / totals["stored_weights"]
+    low, high = (100 * end for end in interval(evaluation["values"]))
+    mean = 100 * np.mean(evaluation["values"])
+    assert f"[{r_avg:.2f} cells for each weight](reproduction/threshold-0.05.json) are left with" in page
+    below = 100 * evaluation["clean"] - mean
+    assert f"{mean:.2f} ± {(high - low) / 2:.2f} %, {below:.1f} points below" in page
+    assert (evaluation["samples"], len(evaluation["values"])) == (10_000, 5)
+
+
 def table_below(title):
     """Return the first table below a title of docs/reproduction.md, a list of cells for each row."""
     below = read(ROOT / "docs" / "reproduction.md").split(f"\n## {title}\n")[1]
