@@ -89,7 +89,7 @@ def test_a_student_has_a_teacher_and_a_killed_run_goes_on(mnist):
     assert (facts("mlp-kd")["teacher"], facts("mlp-kd")["epochs"]) == ("lenet.onnx", 1)
     main("train_mnist", "mlp", *mnist, *FEW, *teacher, "--epochs", "2")
     assert facts("mlp-kd")["epochs"] == 2
-    assert sorted(path.name for path in Path("run").iterdir()) == ["checkpoint.pt", "metrics.jsonl", "teacher.npy"]
+    assert sorted(path.name for path in Path("run").iterdir()) == ["checkpoint.pt", "metrics.jsonl", "teacher.npz"]
 
 
 @pytest.mark.parametrize(("folded", "batch_norms"), [([], 21), (["--folded"], 0)], ids=["apart", "folded"])
