@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from pathlib import Path
+
+import click
+
+from onnx_analog.terminal import Command
 
 HEAD = """# Trained networks
 
@@ -21,7 +24,10 @@ the whole test set, without noise. The epoch is that of the best accuracy on 5,0
 """
 
 
+@click.command(cls=Command)
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(folder: Path) -> None:
+    """Write README.md of FOLDER."""
     path = folder / "README.md"
     path.write_text(text(folder), encoding="utf-8")
     print(path)
@@ -36,10 +42,10 @@ def row(path: Path) -> str:
     facts = json.loads(path.read_text(encoding="utf-8"))
     digest = hashlib.sha256(path.with_suffix(".onnx").read_bytes()).hexdigest()
     if digest != facts["sha256"]:
-        raise SystemExit(f"{path.with_suffix('.onnx')} is not the network that {path} tells of")
+        raise click.ClickException(f"{path.with_suffix('.onnx')} is not the network that {path} tells of")
     accuracy, epoch = f"{facts['test_accuracy']:.2%}", f"{facts['epoch']} of {facts['epochs']}"
     return f"| {path.stem} | {facts['parameters']:,} | {accuracy} | {epoch} | `{facts['command']}` | {digest[:16]}… |\n"
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -26,13 +26,13 @@ from typing import Any
 import click
 import numpy as np
 import onnx_ir as ir
-import paper_figures
 from numpy.typing import NDArray
-from paper_tables import CLEAN, SCOPES, TABLES, Entry, Table, network_of, read_rows, values_of
+from paper_tables import CLEAN, FIGURES, SCOPES, TABLES, Entry, Table, network_of, read_rows, values_of
 from rich.console import Console
 from rich.progress import track
 
 import onnx_analog as oa
+from onnx_analog import report
 from onnx_analog.data import Dataset, Preprocessing, load
 from onnx_analog.evaluation import interval
 from onnx_analog.network import Network
@@ -182,8 +182,21 @@ def asked(what: str, network: str | None, row: str | None) -> list[Entry]:
     return found
 
 
+def drawn(what: str, models: Path | None, out: Path) -> Path:
+    """Draw a figure into `out` and return where it is."""
+    if what == "figure3" and models is None:
+        raise click.UsageError("figure3 needs --models")
+    path = out / f"{what}.png"
+    report.check_plot(path)
+    from paper_figures import draw  # matplotlib is an extra that tables do without
+
+    out.mkdir(parents=True, exist_ok=True)
+    draw(what, models, out, path)
+    return path
+
+
 @click.command(cls=Command)
-@click.argument("what", type=click.Choice([*TABLES, *paper_figures.FIGURES]))
+@click.argument("what", type=click.Choice([*TABLES, *FIGURES]))
 @click.option("--models", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of networks.")
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="npz of the test images.")
 @click.option("--trials", type=click.IntRange(1), default=10, show_default=True)
@@ -208,13 +221,8 @@ def main(
     out: Path,
 ) -> None:
     """Make WHAT, a table or a figure of the paper, again."""
-    if what in paper_figures.FIGURES:
-        if what == "figure3" and models is None:
-            raise click.UsageError("figure3 needs --models")
-        out.mkdir(parents=True, exist_ok=True)
-        path = out / f"{what}.png"
-        paper_figures.draw(what, models, out, path)
-        print(path)
+    if what in FIGURES:
+        print(drawn(what, models, out))
         return
     if models is None or data is None:
         raise click.UsageError(f"{what} needs --models and --data")

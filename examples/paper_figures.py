@@ -100,9 +100,6 @@ def _number(entry: Entry) -> float:
     return float(entry.column.removeprefix("std=").split()[0])
 
 
-FIGURES = ("figure1", "figure2", "figure3", "figure4")
-
-
 def draw(name: str, models: Path | None, out: Path, path: Path) -> None:
     """Draw a figure; `models` is where the networks are, `out` where the tables are."""
     if name == "figure3":

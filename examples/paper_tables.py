@@ -29,6 +29,7 @@ ROWS = {
     "redundancy": "+ adaptive redundancy",
 }
 CLEAN = "no noise"
+FIGURES = ("figure1", "figure2", "figure3", "figure4")
 
 
 @dataclass(frozen=True, kw_only=True)

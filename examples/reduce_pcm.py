@@ -11,11 +11,13 @@ that is between devices, and 256 means of equally full bins of the residuals.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
+
+import click
 
 from onnx_analog.channels.base import Source
 from onnx_analog.channels.measured import from_pairs, read_columns
+from onnx_analog.terminal import Command
 
 SOURCE = Source(
     citation="Zarcone et al., Analog coding in emerging memory systems, Scientific Reports 10 (2020), PCM_20140605",
@@ -27,14 +29,18 @@ SOURCE = Source(
 COLUMNS = ("input_volts", "resistance_ohm")
 
 
-def main(raw: str, out: str) -> None:
-    device, inputs, outputs = read_columns(Path(raw), ("device", *COLUMNS))
+@click.command(cls=Command)
+@click.argument("raw", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+def main(raw: Path, out: Path) -> None:
+    """Reduce the measurements in RAW to a table, OUT."""
+    device, inputs, outputs = read_columns(raw, ("device", *COLUMNS))
     channel = from_pairs(
         inputs, outputs, devices=device, name="pcm", units=COLUMNS, log=True, source=SOURCE, residuals=256
     )
     body = {key: value for key, value in channel.to_dict().items() if key != "family"}
-    Path(out).write_text(json.dumps(body, ensure_ascii=False) + "\n", encoding="utf-8")
+    out.write_text(json.dumps(body, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -11,8 +11,8 @@ The recipe is the paper's (appendix B.2): SGD, learning rate 0.1, momentum 0.9, 
 random horizontal flips, 350 epochs. The schedule of the learning rate is not in the paper: here it rises over the
 first tenth of the steps and falls as a cosine, so that `--epochs` may be any number.
 
-Each npz holds x, uint8 images of shape (n, 32, 32, 3), and y, labels of shape (n,). BatchNorm is exported apart, as
-in the paper; `--folded` folds it into the convolutions.
+Each npz holds x, uint8 images of shape (n, 32, 32, 3), and y, labels of shape (n,); `make_data.py` makes them.
+BatchNorm is exported apart, as in the paper; `--folded` folds it into the convolutions.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ The recipe is the paper's (appendix B.1): Adam, learning rate 0.001, weight deca
 the best epoch on images held out of the training set. Its 100 epochs are an upper bound: training ends when 20 epochs
 have brought nothing better. `--checkpoints DIR` lets a killed run go on.
 
-Each npz holds x, uint8 images of shape (n, 28, 28), and y, labels of shape (n,). Written are NAME.onnx and NAME.json,
-which says what was measured. The same seed gives the same network on the same machine; on others it may differ in the
-last bits.
+Each npz holds x, uint8 images of shape (n, 28, 28), and y, labels of shape (n,); `make_data.py` makes them. Written are
+NAME.onnx and NAME.json, which says what was measured. The same seed gives the same network on the same machine; on
+others it may differ in the last bits.
 """
 
 from __future__ import annotations

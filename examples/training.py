@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from onnx_analog import channels
 from onnx_analog.encoding import Code
+
+try:
+    import torch
+except ImportError:
+    sys.exit("Error: training needs PyTorch: pip install 'onnx-analog[train]'")
 from onnx_analog.train import distillation, images, loop, networks, noise, pruning
 from onnx_analog.train.export import OPSET, export
 

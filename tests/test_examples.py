@@ -1,10 +1,17 @@
 """Every script of examples/ in a few steps: what it writes is there, and says what it says it does."""
 
 import csv
+import gzip
 import importlib
+import io
 import json
+import struct
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
+import click
 import numpy as np
 import onnx
 import pytest
@@ -278,6 +285,136 @@ def test_figure4_has_a_line_for_each_row_and_the_papers_beside_it():
     assert {line.get_label(): line.get_xydata().tolist() for line in second.lines}["+ sign protection"] == [[3, 50]]
 
 
+def without(module, script):
+    """Run a script, and say what it is for a user who has not installed `module`."""
+    code = f"import runpy, sys; sys.modules[{module!r}] = None; sys.argv = {[str(word) for word in script]!r}; "
+    code += f"sys.path.insert(0, {str(EXAMPLES)!r}); runpy.run_path({str(EXAMPLES / script[0])!r}, run_name='__main__')"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_tables_need_no_matplotlib_and_figures_say_so():
+    table = ["paper.py", "table8", "--models", demo.MODEL.parent, "--data", pictures(Path("t.npz"), (28, 28))]
+    found = without("matplotlib", [*table, "--trials", 2, "--network", "none"])
+    assert (found.returncode, "no such entry" in found.stderr) == (2, True), found.stderr
+    found = without("matplotlib", ["paper.py", "figure1", "--out", "out"])
+    assert found.returncode == 1
+    assert found.stderr == "Error: no plot: matplotlib is not installed (pip install 'onnx-analog[report]')\n"
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("script", ["train_mnist.py", "train_cifar10.py"])
+def test_training_without_torch_says_what_to_install(script):
+    found = without("torch", [script, "--help"])
+    assert (found.returncode, found.stdout) == (1, "")
+    assert found.stderr == "Error: training needs PyTorch: pip install 'onnx-analog[train]'\n"
+
+
+def write_idx(path, array):
+    """Write an IDX file of bytes, gzipped, as MNIST's page describes it."""
+    head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    path.write_bytes(gzip.compress(head + array.tobytes()))
+
+
+@pytest.fixture
+def published_mnist():
+    """Write the files of MNIST, with few images, and return what they hold."""
+    rng, held = np.random.default_rng(0), {}
+    for split, prefix, count in (("train", "train", 7), ("test", "t10k", 3)):
+        held[split] = rng.integers(256, size=(count, 28, 28), dtype=np.uint8), np.arange(count, dtype=np.uint8)
+        write_idx(Path(f"{prefix}-images-idx3-ubyte.gz"), held[split][0])
+        write_idx(Path(f"{prefix}-labels-idx1-ubyte.gz"), held[split][1])
+    return held
+
+
+def test_mnist_is_made_from_its_files(published_mnist):
+    main("make_data", "mnist", ".")
+    for split, (x, y) in published_mnist.items():
+        with np.load(f"mnist-{split}.npz") as made:
+            np.testing.assert_array_equal(made["x"], x)
+            np.testing.assert_array_equal(made["y"], y)
+
+
+def write_cifar10(count=2):
+    """Write the archive of CIFAR-10, with few images, and return what its batches hold."""
+    rng, held = np.random.default_rng(0), {}
+    with tarfile.open("cifar-10-binary.tar.gz", "w:gz") as archive:
+        for name in [*(f"data_batch_{n}.bin" for n in range(1, 6)), "test_batch.bin"]:
+            x = rng.integers(256, size=(count, 32, 32, 3), dtype=np.uint8)
+            y = rng.integers(10, size=count, dtype=np.uint8)
+            body = b"".join(
+                bytes([label]) + b"".join(image[:, :, colour].tobytes() for colour in range(3))
+                for image, label in zip(x, y, strict=True)
+            )
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(body)
+            archive.addfile(member, io.BytesIO(body))
+            held[name] = x, y
+    return held
+
+
+def test_cifar10_is_made_from_its_archive():
+    held = write_cifar10()
+    main("make_data", "cifar10", ".")
+    parts = {"train": list(held)[:5], "test": list(held)[5:]}
+    for split, names in parts.items():
+        with np.load(f"cifar10-{split}.npz") as made:
+            np.testing.assert_array_equal(made["x"], np.concatenate([held[name][0] for name in names]))
+            np.testing.assert_array_equal(made["y"], np.concatenate([held[name][1] for name in names]))
+
+
+def refused(*arguments):
+    """Return the line by which make_data refuses, having written nothing."""
+    found = CliRunner().invoke(importlib.import_module("make_data").main, [str(word) for word in arguments])
+    assert found.exit_code == 1
+    assert not list(Path().glob("*.npz"))
+    assert found.stderr.count("\n") == 1
+    return found.stderr
+
+
+def spoil(path, change):
+    path = Path(path)
+    path.write_bytes(gzip.compress(change(gzip.decompress(path.read_bytes()))))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda body: body[:-1], "holds 2,351 bytes, not 2,352"),
+        (lambda body: b"\0\0\x0d" + body[3:], "no IDX file of bytes"),
+        (lambda body: body[:10], "no IDX file of bytes"),
+        (lambda body: body[:7] + b"\x02" + body[8 : -28 * 28], "2 images have 3 labels"),
+    ],
+)
+def test_a_file_of_mnist_that_is_not_whole_is_refused(published_mnist, change, said):
+    spoil("t10k-images-idx3-ubyte.gz", change)
+    assert said in refused("mnist", ".")
+
+
+def test_what_is_missing_or_cannot_be_unpacked_is_named(published_mnist):
+    assert "cifar-10-binary.tar.gz is not in" in refused("cifar10", ".")
+    write_cifar10(count=0)
+    assert "data_batch_1.bin of cifar-10-binary.tar.gz holds 0 bytes" in refused("cifar10", ".")
+    archive = Path("cifar-10-binary.tar.gz")
+    archive.write_bytes(archive.read_bytes()[:20])
+    assert "cannot unpack 'cifar-10-binary.tar.gz'" in refused("cifar10", ".")
+    with tarfile.open(archive, "w:gz"):
+        pass
+    assert "has no data_batch_1.bin, " in refused("cifar10", ".")
+    labels = Path("train-labels-idx1-ubyte.gz")
+    labels.write_bytes(labels.read_bytes()[:-9])
+    assert "cannot unpack 'train-labels-idx1-ubyte.gz'" in refused("mnist", ".")
+    labels.unlink()
+    assert "train-labels-idx1-ubyte.gz is not in" in refused("mnist", ".")
+
+
+def test_data_that_are_there_are_kept(published_mnist):
+    Path("mnist-test.npz").write_bytes(b"mine")
+    found = CliRunner().invoke(importlib.import_module("make_data").main, ["mnist", "."])
+    assert (found.exit_code, "is there already" in found.stderr) == (1, True)
+    assert Path("mnist-test.npz").read_bytes() == b"mine"
+    assert not Path("mnist-train.npz").exists()
+
+
 def test_the_page_of_trained_networks_is_what_its_script_writes():
     folder = EXAMPLES / "models"
     assert importlib.import_module("list_models").text(folder) == (folder / "README.md").read_text(encoding="utf-8")
@@ -286,7 +423,7 @@ def test_the_page_of_trained_networks_is_what_its_script_writes():
 def test_a_network_that_is_not_the_one_that_was_trained_is_noticed(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"another")
     (tmp_path / "a.json").write_text('{"sha256": "0"}', encoding="utf-8")
-    with pytest.raises(SystemExit, match="not the network"):
+    with pytest.raises(click.ClickException, match="not the network"):
         importlib.import_module("list_models").text(tmp_path)
 
 
