@@ -64,6 +64,8 @@ def main(
     write_csv(points, out / f"{model.stem}.csv")
     if report.can_plot():
         report.plot_points(points)(out / f"{model.stem}.png")
+    else:
+        click.echo(report.NO_PLOTS, err=True)
 
 
 def load_images(model: Path, npz: Path, mean: str, std: str, samples: int) -> data.Dataset:

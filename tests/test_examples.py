@@ -302,6 +302,15 @@ def test_tables_need_no_matplotlib_and_figures_say_so():
     assert not Path("out").exists()
 
 
+def test_compare_without_matplotlib_says_that_there_is_no_plot():
+    data = pictures(Path("t.npz"), (28, 28))
+    found = without(
+        "matplotlib", ["compare.py", demo.MODEL, "--data", data, "--trials", 2, "--cells", 1, "--out", "out"]
+    )
+    assert (found.returncode, "no plot: matplotlib is not installed" in found.stderr) == (0, True), found.stderr
+    assert sorted(path.suffix for path in Path("out").iterdir()) == [".csv", ".md"]
+
+
 @pytest.mark.parametrize("script", ["train_mnist.py", "train_cifar10.py"])
 def test_training_without_torch_says_what_to_install(script):
     found = without("torch", [script, "--help"])
