@@ -28,6 +28,7 @@ from onnx_analog.terminal import Command
 SPLITS = {"train": "train", "test": "t10k"}
 CIFAR10 = "cifar-10-binary.tar.gz"
 BATCHES = {"train": [f"data_batch_{n}.bin" for n in range(1, 6)], "test": ["test_batch.bin"]}
+ALL = [*BATCHES["train"], *BATCHES["test"]]
 
 
 class Labelled(NamedTuple):
@@ -90,13 +91,11 @@ def cifar10(folder: Path) -> dict[str, Labelled]:
     if not path.exists():
         raise DataError(f"{CIFAR10} is not in {str(folder)!r}. Download it, or name the folder that has it.")
     with _whole(path), tarfile.open(path) as archive:
-        members = {Path(member.name).name: member for member in archive if member.isfile()}
-        if missing := [name for names in BATCHES.values() for name in names if name not in members]:
-            raise DataError(f"{str(path)!r} has no {', '.join(missing)}. Download it again.")
-        return {
-            split: _joined([records(archive.extractfile(members[name]).read(), name) for name in names])  # type: ignore[union-attr]
-            for split, names in BATCHES.items()
-        }
+        bodies = {Path(member.name).name: archive.extractfile(member) for member in archive}
+        batches = {name: records(body.read(), name) for name, body in bodies.items() if body and name in ALL}
+    if missing := [name for name in ALL if name not in batches]:
+        raise DataError(f"{str(path)!r} has no {', '.join(missing)}. Download it again.")
+    return {split: _joined([batches[name] for name in names]) for split, names in BATCHES.items()}
 
 
 def _joined(parts: list[Labelled]) -> Labelled:
