@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from onnx_analog import files
 from onnx_analog.errors import DataError
-from onnx_analog.terminal import Command
+from onnx_analog.terminal import Command, progress
 
 SPLITS = {"train": "train", "test": "t10k"}
 CIFAR10 = "cifar-10-binary.tar.gz"
@@ -90,9 +90,13 @@ def cifar10(folder: Path) -> dict[str, Labelled]:
     path = folder / CIFAR10
     if not path.exists():
         raise DataError(f"{CIFAR10} is not in {str(folder)!r}. Download it, or name the folder that has it.")
-    with _whole(path), tarfile.open(path) as archive:
-        bodies = {Path(member.name).name: archive.extractfile(member) for member in archive}
-        batches = {name: records(body.read(), name) for name, body in bodies.items() if body and name in ALL}
+    batches = {}
+    with _whole(path), tarfile.open(path) as archive, progress("unpacking", len(ALL)) as advance:
+        for member in archive:  # each is read as it comes: to go back is to unpack all before it again
+            name, body = Path(member.name).name, archive.extractfile(member)
+            if body and name in ALL:
+                batches[name] = records(body.read(), name)
+                advance()
     if missing := [name for name in ALL if name not in batches]:
         raise DataError(f"{str(path)!r} has no {', '.join(missing)}. Download it again.")
     return {split: _joined([batches[name] for name in names]) for split, names in BATCHES.items()}
@@ -106,7 +110,7 @@ def writer(split: Labelled) -> files.Writer:
     """Return a writer of a split, which has one label for each image."""
     if len(split.x) != len(split.y):
         raise DataError(f"{len(split.x):,} images have {len(split.y):,} labels. Download the files again.")
-    return lambda path: np.savez_compressed(path, x=split.x, y=split.y)
+    return lambda path: np.savez(path, x=split.x, y=split.y)
 
 
 READERS: dict[str, Callable[[Path], dict[str, Labelled]]] = {"mnist": mnist, "cifar10": cifar10}

@@ -17,6 +17,7 @@ import click
 import numpy as np
 
 import onnx_analog as oa
+from onnx_analog.data import read
 from onnx_analog.demo import FOLDER, SPARSITY
 from onnx_analog.terminal import Command
 
@@ -52,8 +53,8 @@ def main(model: Path, data: Path, out: Path) -> None:
 
 def balanced(path: Path) -> dict[str, np.ndarray]:
     """Return the first images of every digit, in the order of the file."""
-    with np.load(path) as held:
-        x, y = held["x"], held["y"]
+    held = read(path, "x", "y")
+    x, y = held["x"], held["y"]
     rows = np.sort(np.concatenate([np.flatnonzero(y == label)[:EACH] for label in range(10)]))
     return {"x": x[rows], "y": y[rows]}
 

@@ -33,7 +33,7 @@ from rich.progress import track
 
 import onnx_analog as oa
 from onnx_analog import report
-from onnx_analog.data import Dataset, Preprocessing, load
+from onnx_analog.data import Dataset, Preprocessing, load, read
 from onnx_analog.evaluation import interval
 from onnx_analog.network import Network
 from onnx_analog.tensors import find
@@ -163,7 +163,7 @@ def refuse_other_runs(path: Path, rows: list[dict[str, str]], data: Path, *, see
     """Refuse to go on from lines of another seed, or of another number of images."""
     if not rows:
         return
-    count = len(np.load(data)["y"])
+    count = len(read(data, "y")["y"])
     for name, value in {"seed": seed, "samples": count if samples is None else min(samples, count)}.items():
         for found in {row[name] for row in rows} - {str(value)}:
             raise click.UsageError(

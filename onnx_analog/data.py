@@ -177,7 +177,7 @@ def load(path: Path, inputs: Sequence[Input], preprocessing: Preprocessing | Non
     DataError
         If the file is no npz, or its arrays do not fit the inputs.
     """
-    arrays = _read(path)
+    arrays = read(path)
     names = {wanted.name: _name_of(wanted, arrays, path, alone=len(inputs) == 1) for wanted in inputs}
     labels = None if "y" in names.values() else arrays.get("y")
     lengths = {name: len(arrays[name]) for name in names.values()} | ({} if labels is None else {"y": len(labels)})
@@ -200,7 +200,14 @@ def _one_by_one(made: Mapping[str, Array], inputs: Sequence[Input]) -> bool:
     return any(alone.values())
 
 
-def _read(path: Path) -> dict[str, Array]:
+def read(path: Path, *needed: str) -> dict[str, Array]:
+    """Return the arrays of an npz file.
+
+    Raises
+    ------
+    DataError
+        If it is none, one of `needed` is not in it, or an array has no axis for samples.
+    """
     try:
         with path.open("rb") as file:
             held = np.load(file, allow_pickle=False)
@@ -211,6 +218,8 @@ def _read(path: Path) -> dict[str, Array]:
         raise DataError(f"there is no file {str(path)!r}") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise DataError(f"{str(path)!r} is not an npz file of plain arrays: save it with numpy.savez") from error
+    if missing := [name for name in needed if name not in arrays]:
+        raise DataError(f"{str(path)!r} has no array {missing[0]!r}; it has {', '.join(arrays) or 'none'}")
     scalars = [name for name, array in arrays.items() if array.ndim == 0]
     if scalars:
         raise DataError(f"{str(path)!r}: {scalars[0]!r} is a single number, not one entry a sample")

@@ -187,6 +187,17 @@ def test_lines_of_another_run_are_not_gone_on_from(models, option, name):
     assert Path("out/table8.csv").read_bytes() == before
 
 
+def test_data_that_are_no_npz_file_are_refused_in_one_line(models):
+    table8(models, "--row", "no noise")
+    Path("t.npz").write_text("hello", encoding="utf-8")
+    command = ["table8", "--models", str(models), "--data", "t.npz", "--out", "out"]
+    found = CliRunner().invoke(importlib.import_module("paper").main, command)
+    assert (found.exit_code, found.stderr) == (
+        1,
+        "Error: 't.npz' is not an npz file of plain arrays: save it with numpy.savez\n",
+    )
+
+
 def test_one_row_of_a_table_is_made_alone(models):
     table8(models, "--row", "+ sign protection", "--scope", "model")
     assert {(row["row"], row["scope"]) for row in rows("table8")} == {("+ sign protection", "model")}

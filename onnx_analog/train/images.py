@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onnx_analog import data
 from onnx_analog.errors import DataError
 from onnx_analog.randomness import stream
 
@@ -84,11 +85,8 @@ def load(path: Path, normalisation: Normalisation) -> Images:
     DataError
         If the file does not hold them.
     """
-    try:
-        with np.load(path) as held:
-            x, y = held["x"], held["y"]
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{str(path)!r} is no npz file with images x and labels y: {error}") from error
+    held = data.read(path, "x", "y")
+    x, y = held["x"], held["y"]
     x = x[..., None] if x.ndim == 3 else x
     if x.dtype != np.uint8 or x.ndim != 4 or len(x) != len(y) or x.shape[3] != len(normalisation.mean):
         raise DataError(f"{str(path)!r} has x {x.dtype} {x.shape} and y {y.shape}: not images of one size with labels")

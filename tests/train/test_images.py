@@ -88,5 +88,14 @@ def test_what_are_no_images_with_labels(tmp_path, x, y):
 
 def test_a_file_without_labels(tmp_path):
     np.savez(tmp_path / "i.npz", x=np.zeros((3, 4, 5, 3), np.uint8))
-    with pytest.raises(DataError, match="no npz file with images x and labels y"):
+    with pytest.raises(DataError, match="has no array 'y'; it has x"):
         load(tmp_path / "i.npz", CIFAR10)
+
+
+@pytest.mark.parametrize("size", [0, 5, 100])
+def test_a_file_that_is_not_whole(tmp_path, size):
+    loaded(tmp_path, np.zeros((3, 4, 5, 3), np.uint8), np.zeros(3, np.uint8))
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(DataError, match="not an npz file of plain arrays"):
+        load(path, CIFAR10)
