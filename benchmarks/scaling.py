@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from benchmarks.networks import chain, write_chain
 from benchmarks.timing import memory, ratio, run, seconds
-from onnx_analog import api, files
+from onnx_analog import api, files, writing
 from onnx_analog.evaluation import Decoder, read_all
 from onnx_analog.stored import Protection, stored_tensors
 
@@ -83,7 +83,7 @@ def protect_against_partition(folder: Path) -> Row:
             flat = np.abs(value.const_value.numpy().reshape(-1))
             for _ in range(5):
                 np.partition(flat, flat.size // 2)
-        files.write_all({out: lambda target: files.write_model(model, target)}, force=True)
+        writing.write_all({out: lambda target: files.write_model(model, target)}, force=True)
 
     return ratio(lambda: api.protect(path).save(out, force=True), bound, pairs=3)
 

@@ -21,7 +21,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog import files
+from onnx_analog import writing
 from onnx_analog.errors import DataError
 from onnx_analog.terminal import Command, progress
 
@@ -106,7 +106,7 @@ def _joined(parts: list[Labelled]) -> Labelled:
     return Labelled(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def writer(split: Labelled) -> files.Writer:
+def writer(split: Labelled) -> writing.Writer:
     """Return a writer of a split, which has one label for each image."""
     if len(split.x) != len(split.y):
         raise DataError(f"{len(split.x):,} images have {len(split.y):,} labels. Download the files again.")
@@ -124,8 +124,8 @@ READERS: dict[str, Callable[[Path], dict[str, Labelled]]] = {"mnist": mnist, "ci
 def main(name: str, folder: Path, out: Path, force: bool) -> None:
     """Make NAME-train.npz and NAME-test.npz from the files in FOLDER."""
     paths = {split: out / f"{name}-{split}.npz" for split in SPLITS}
-    files.refuse_existing([*paths.values()], force=force)
-    files.write_all({paths[split]: writer(found) for split, found in READERS[name](folder).items()}, force=force)
+    writing.refuse_existing([*paths.values()], force=force)
+    writing.write_all({paths[split]: writer(found) for split, found in READERS[name](folder).items()}, force=force)
     print(*paths.values(), sep="\n")
 
 

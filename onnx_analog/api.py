@@ -14,7 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog import channels as _channels
-from onnx_analog import files, metrics, pipeline, sweeps
+from onnx_analog import files, metrics, pipeline, sweeps, writing
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.data import Dataset, Preprocessing, load, named_function
@@ -56,9 +56,9 @@ class Model:
 
     def save(self, path: Paths, *, force: bool = False) -> None:
         """Write the model: whole or not at all, and over nothing that is there unless `force`."""
-        files.write_all({Path(path): self.writer()}, force=force)
+        writing.write_all({Path(path): self.writer()}, force=force)
 
-    def writer(self) -> files.Writer:
+    def writer(self) -> writing.Writer:
         """Return the function that writes the model to a path."""
         return lambda path: files.write_model(self.model, path)
 

@@ -76,13 +76,13 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
         onnx-analog demo
     """
     from onnx_analog import demo as story_of
-    from onnx_analog import files, report
+    from onnx_analog import report, writing
     from onnx_analog.sweeps import sweep as sweep_of
 
     if report.can_plot():
         report.check_plot(plot)
         force = force or plot == PLOT  # what an earlier demo left
-        files.refuse_existing([plot], force=force)
+        writing.refuse_existing([plot], force=force)
     story = story_of.begin()
     show(
         f"LeNet on {len(story.data):,} MNIST test images: {story.accuracy:.1%}; pruned by {story_of.SPARSITY:.0%}: "
@@ -99,7 +99,7 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
     (channel_,) = plan.grid.channels
     show(f"channel {channel_}: {channel_.source}")
     if report.can_plot():
-        files.write_all({plot: report.plot_points(points)}, force=force)
+        writing.write_all({plot: report.plot_points(points)}, force=force)
         show(f"plot: {plot}")
     else:
         show(report.NO_PLOTS)
@@ -145,10 +145,10 @@ def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, f
     \b
         onnx-analog prune model.onnx --sparsity 0.8
     """
-    from onnx_analog import api, files
+    from onnx_analog import api, writing
 
     target = output or model.with_name(f"{_stem(model)}.pruned.onnx")
-    files.refuse_existing([target], force=force)
+    writing.refuse_existing([target], force=force)
     pruned = api.prune(model, sparsity=sparsity, scope=prune_scope, selection=selection_of(**selection))
     pruned.save(target, force=force)
     show(f"{pruned}: {target}")
@@ -207,18 +207,18 @@ def protect(
     \b
         onnx-analog protect model.onnx --cells-small 1 --cells-large 20
     """
-    from onnx_analog import api, files, report
+    from onnx_analog import api, report, writing
 
     target = output or model.with_name(f"{model.name.removesuffix('.onnx')}.protected.onnx")
     account = manifest or target.with_name(f"{_stem(target)}.manifest.json")
     if target.resolve() == account.resolve():
         raise click.UsageError("model and manifest would be one file: name another with --manifest")
-    files.refuse_existing([target, account], force=force)
+    writing.refuse_existing([target, account], force=force)
     command = shlex.join(["onnx-analog", *sys.argv[1:]])
     selection = selection_of(include, exclude, min_size)
     protected = api.protect(model, selection=selection, command=command, modifiers=modifiers_of(choices), **choices)
-    writers = {target: protected.writer(), account: files.write_text(protected.manifest.to_json() + "\n")}
-    files.write_all(writers, force=force)
+    writers = {target: protected.writer(), account: writing.write_text(protected.manifest.to_json() + "\n")}
+    writing.write_all(writers, force=force)
     if as_json:
         return print_json(protected.manifest.to_dict())
     show(*report.account_tables(protected.manifest), f"model: {target}", f"manifest: {account}")
@@ -253,14 +253,14 @@ def readback(
     \b
         onnx-analog readback model.protected.onnx --seed 0 --decoded
     """
-    from onnx_analog import api, files
+    from onnx_analog import api, writing
 
     if trials is None:
         targets = [output or protected.with_name(f"{_stem(protected)}.readback.onnx")]
     else:
         folder = output or protected.with_name(f"{_stem(protected)}.readback")
         targets = [folder / f"trial-{trial:04}.onnx" for trial in range(trials)]
-    files.refuse_existing(targets, force=force)
+    writing.refuse_existing(targets, force=force)
     modifiers = modifiers_of(changes)
     models = api.readbacks(
         protected, seed=seed, trials=len(targets), channel=channel, modifiers=modifiers, decoded=decoded
@@ -272,10 +272,10 @@ def readback(
             advance()
 
         if trials is None:
-            files.write_all(dict.fromkeys(targets, writer), force=force)
+            writing.write_all(dict.fromkeys(targets, writer), force=force)
         else:
-            with files.new_folder(targets[0].parent):
-                files.write_all(dict.fromkeys(targets, writer), force=force)
+            with writing.new_folder(targets[0].parent):
+                writing.write_all(dict.fromkeys(targets, writer), force=force)
     where = targets[0] if trials is None else targets[0].parent
     show(f"{len(targets)} model{'s' * (len(targets) > 1)}, seed {seed}: {where}")
 

@@ -57,13 +57,13 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
     \b
         onnx-analog channel show pcm --plot pcm.png
     """
-    from onnx_analog import channels, files, report
+    from onnx_analog import channels, report, writing
     from onnx_analog.channels import capacity
 
     found = modifiers_of(changes).apply(channels.resolve(name))
     if plot is not None:
         report.check_plot(plot)
-        files.write_all({plot: report.plot_channel(found)}, force=force)
+        writing.write_all({plot: report.plot_channel(found)}, force=force)
     if as_json:
         bits = capacity.of_channel(found).bits
         return print_json({**found.to_dict(), "span": list(found.span), "capacity_bits_per_cell": bits})
@@ -103,22 +103,22 @@ def channel_fit(
     \b
         onnx-analog channel fit pairs.csv --input volts --output ohms --log output -o mine.json
     """
-    from onnx_analog import files, report
+    from onnx_analog import report, writing
     from onnx_analog.channels import fitting
 
     target = out or pairs.with_name(f"{pairs.stem}.channel.json")
     if plot is not None and plot.resolve() == target.resolve():
         raise click.UsageError("channel and plot would be one file: name another with --plot")
-    files.refuse_existing([path for path in (target, plot) if path], force=force)
+    writing.refuse_existing([path for path in (target, plot) if path], force=force)
     if plot is not None:
         report.check_plot(plot)
     asked: dict[str, Any] = {"input": input_, "output": output_, "group": group, "neighbours": neighbours}
     with progress("fitting", fitting.STEPS) as advance:
         found = fitting.fit(pairs, log=log == "output", progress=advance, **asked)
-    writers = {target: files.write_text(json.dumps(found.channel.to_dict(), ensure_ascii=False) + "\n")}
+    writers = {target: writing.write_text(json.dumps(found.channel.to_dict(), ensure_ascii=False) + "\n")}
     if plot is not None:
         writers[plot] = report.plot_channel(found.channel, (found.inputs, found.outputs))
-    files.write_all(writers, force=force)
+    writing.write_all(writers, force=force)
     if found.goodness.warning:
         logging.getLogger("onnx_analog").warning(found.goodness.warning)
     if as_json:

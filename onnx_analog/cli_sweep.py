@@ -134,7 +134,7 @@ def sweep(ctx: click.Context, /, out: Path, save_config: Path | None, as_json: b
     \b
         onnx-analog sweep model.onnx --data test.npz --cells 1,3,10 --trials 25 --out results
     """
-    from onnx_analog import api, engines, files, report
+    from onnx_analog import api, engines, report, writing
 
     sys.path.insert(0, "")  # module:function may be in the current folder
     text = _toml(ctx)
@@ -146,13 +146,13 @@ def sweep(ctx: click.Context, /, out: Path, save_config: Path | None, as_json: b
     choices["strategies"], choices["presets"] = choices.pop("strategy"), choices.pop("preset")
     choices["channels"] = [spec for specs in choices.pop("channel") for spec in specs]
     if save_config is not None:
-        files.write_all({save_config: files.write_text(text)}, force=True)
+        writing.write_all({save_config: writing.write_text(text)}, force=True)
     with watch("trials") as update:
         found = api.sweep(choices.pop("models"), engine=engine, out=out, progress=update, **choices)
-    writers = {out / CONFIG: files.write_text(text)}
+    writers = {out / CONFIG: writing.write_text(text)}
     if report.can_plot() and choices["trials"]:
         writers[out / PLOT] = report.plot_points(found.points)
-    files.write_all(writers, force=True)
+    writing.write_all(writers, force=True)
     if as_json:
         print_json({"points": [point.to_dict() for point in found.points]})
     else:

@@ -11,7 +11,8 @@ AnalogError               exit code
 ├── ManifestError         1   a manifest does not describe its model
 └── OutputError           1   a file cannot be written, or is there already
 
-Each message is one line and says what was found, where, and what to do.
+Each message is one line of at most 300 characters and says what was found, where, and what to do. `AnalogError` sees to
+the line: what a message quotes (names, paths, other programs' messages) may hold anything.
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ from __future__ import annotations
 import operator
 from typing import ClassVar
 
+LONGEST = 300  # characters of a message
+
 
 class AnalogError(Exception):
     """Base class: catch this to catch them all."""
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class OptionError(AnalogError, ValueError):
@@ -74,3 +80,29 @@ def whole(name: str, value: object) -> int:
         return operator.index(value)  # type: ignore[arg-type]  # what is none raises
     except TypeError:
         raise OptionError(f"{name} is {value!r}; it must be a whole number") from None
+
+
+def printable(text: str) -> str:
+    r"""Return `text` as a terminal may show it: control and format characters, and lone surrogates, are escaped.
+
+    Examples
+    --------
+    >>> print(printable("conv\x1b[31m.weight"))
+    conv\x1b[31m.weight
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def one_line(text: str, longest: int = LONGEST) -> str:
+    r"""Return `text` as one printable line of at most `longest` characters, what is too much taken from its middle.
+
+    Examples
+    --------
+    >>> one_line("no such\n  tensor: " + "x" * 90, longest=40)
+    'no such tensor: xxxx ... xxxxxxxxxxxxxxx'
+    """
+    line = printable(" ".join(text.split()))
+    if len(line) <= longest:
+        return line
+    kept = longest - len(" ... ")
+    return f"{line[: kept - kept * 3 // 7]} ... {line[len(line) - kept * 3 // 7 :]}"

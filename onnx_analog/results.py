@@ -23,7 +23,7 @@ from typing import Any, Self
 
 import filelock
 
-from onnx_analog import files
+from onnx_analog import writing
 from onnx_analog.errors import OutputError
 
 Row = dict[str, Any]
@@ -83,7 +83,7 @@ class Folder:
                 if mine.exists():
                     raise OutputError(f"{str(mine)!r} is of no sweep: name another folder with --out")
             text = json.dumps(self._constants, indent=2, ensure_ascii=False) + "\n"
-            files.write_all({path: files.write_text(text)})
+            writing.write_all({path: writing.write_text(text)})
             return
         try:
             there = dict(json.loads(path.read_text(encoding="utf-8")))
@@ -153,7 +153,7 @@ class Folder:
 
         `rows` is gone through once for each file; it may make them anew each time.
         """
-        writers: dict[Path, files.Writer] = {}
+        writers: dict[Path, writing.Writer] = {}
         if any(True for _ in rows):
             whole = _Whole(rows, self._constants)
             writers[self._path / TRIALS] = _csv_writer(whole)
@@ -163,7 +163,7 @@ class Folder:
                 (self._path / PARQUET).unlink(missing_ok=True)  # it is of fewer rows
         if points:
             writers[self._path / POINTS] = _csv_writer(points)
-        files.write_all(writers, force=True)
+        writing.write_all(writers, force=True)
 
 
 class _Whole:
@@ -228,7 +228,7 @@ def _cut(path: Path) -> None:
             file.truncate(place)
 
 
-def _csv_writer(rows: Iterable[Row]) -> files.Writer:
+def _csv_writer(rows: Iterable[Row]) -> writing.Writer:
     def write(path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
             for number, row in enumerate(rows):
@@ -239,7 +239,7 @@ def _csv_writer(rows: Iterable[Row]) -> files.Writer:
     return write
 
 
-def _parquet_writer(rows: Iterable[Row]) -> files.Writer:
+def _parquet_writer(rows: Iterable[Row]) -> writing.Writer:
     def write(path: Path) -> None:
         import pyarrow
         from pyarrow import parquet

@@ -13,10 +13,11 @@ import pytest
 from google.protobuf.message import EncodeError
 
 import onnx_analog as oa
-from onnx_analog import files
+from onnx_analog import files, writing
 from onnx_analog.errors import ModelError, OutputError
-from onnx_analog.files import write_all, write_model, write_text
+from onnx_analog.files import write_model
 from onnx_analog.passes import ProtectPass
+from onnx_analog.writing import write_all, write_text
 from tests.models import QUIET, ZOO, feeds, made, made_proto, model, numbers, run, same_bits, serialized
 
 
@@ -24,7 +25,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def writer(found: ir.Model) -> files.Writer:
+def writer(found: ir.Model) -> writing.Writer:
     return lambda path: write_model(found, path)
 
 
@@ -398,25 +399,25 @@ def test_a_new_folder_goes_again_if_it_stays_empty(there, tmp_path):
     folder = tmp_path / "a" / "b"
     if there:
         folder.mkdir(parents=True)
-    with pytest.raises(ZeroDivisionError), files.new_folder(folder):
+    with pytest.raises(ZeroDivisionError), writing.new_folder(folder):
         raise ZeroDivisionError
     assert folder.is_dir() == there
 
 
 def test_a_new_folder_stays_with_what_is_in_it(tmp_path):
-    with pytest.raises(ZeroDivisionError), files.new_folder(tmp_path / "a"):
+    with pytest.raises(ZeroDivisionError), writing.new_folder(tmp_path / "a"):
         write_all({tmp_path / "a" / "b": write_text("kept"), tmp_path / "a" / "c": failing(ZeroDivisionError())})
     assert contents(tmp_path) == {}
-    with files.new_folder(tmp_path / "a"):
+    with writing.new_folder(tmp_path / "a"):
         write_text("kept")(tmp_path / "a" / "b")
-    with pytest.raises(ModelError), files.new_folder(tmp_path / "a"):
+    with pytest.raises(ModelError), writing.new_folder(tmp_path / "a"):
         files.load(tmp_path / "none.onnx")
     assert contents(tmp_path) == {"a/b": b"kept"}
 
 
 def test_a_new_folder_in_a_file_is_refused(tmp_path):
     (tmp_path / "a").write_text("kept")
-    with pytest.raises(OutputError, match="cannot make the folder"), files.new_folder(tmp_path / "a" / "b"):
+    with pytest.raises(OutputError, match="cannot make the folder"), writing.new_folder(tmp_path / "a" / "b"):
         raise AssertionError("entered")
 
 
@@ -434,7 +435,7 @@ def test_a_model_without_tensors_is_written(tmp_path):
 def test_folders_that_were_made_are_taken_away_again(tmp_path, there):
     for name in there:
         (tmp_path / name).mkdir()
-    with pytest.raises(KeyError), files.new_folder(tmp_path / "a/b/c"):
+    with pytest.raises(KeyError), writing.new_folder(tmp_path / "a/b/c"):
         raise KeyError
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == list(there)
 
@@ -442,7 +443,7 @@ def test_folders_that_were_made_are_taken_away_again(tmp_path, there):
 def test_folders_that_hold_something_stay(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/file").touch()
-    with pytest.raises(KeyError), files.new_folder(tmp_path / "a/b"):
+    with pytest.raises(KeyError), writing.new_folder(tmp_path / "a/b"):
         raise KeyError
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "file"]
 

@@ -16,7 +16,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from onnx_analog import files
+from onnx_analog import files, writing
 from onnx_analog.errors import OptionError
 from onnx_analog.train.images import Batch, Images
 
@@ -84,5 +84,5 @@ def teacher_logits(model: Path, images: Images, *, flips: bool, cache: Path | No
         ways.append(np.concatenate(said))
     logits = np.stack([ways[0], ways[-1]], axis=1)
     if cache is not None:
-        files.write_all({cache: lambda path: np.savez(path, logits=logits, of=wanted)}, force=True)
+        writing.write_all({cache: lambda path: np.savez(path, logits=logits, of=wanted)}, force=True)
     return torch.from_numpy(logits)

@@ -12,7 +12,7 @@ import torch
 from onnxscript.optimizer import fold_constants, remove_unused_nodes
 from torch import nn
 
-from onnx_analog import files
+from onnx_analog import files, writing
 from onnx_analog.train.images import Images
 
 OPSET = 18
@@ -39,7 +39,7 @@ def export(net: nn.Module, images: Images, path: Path, *, fold_batch_norm: bool 
         remove_unused_nodes(model)
     _forget_origin(model)
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
-    files.write_all({path: lambda target: files.write_model(model, target)}, force=True)
+    writing.write_all({path: lambda target: files.write_model(model, target)}, force=True)
 
 
 def _exported(net: nn.Module, images: Images, *, optimize: bool, opset: int) -> ir.Model:

@@ -1,0 +1,66 @@
+"""Inputs: regular files of a bounded size, read with one clear line on failure.
+
+A pipe or a device may have no end, so neither is opened. A bound keeps the cost of a mistake, or of somebody's malice,
+small: docs/security.md lists the bounds.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from onnx_analog.errors import AnalogError
+
+MIB = 2**20
+
+
+def size_of(path: str | os.PathLike[str], *, error: type[AnalogError]) -> int:
+    """Return the size of a regular file, in bytes.
+
+    Raises
+    ------
+    error
+        If there is no such file, it cannot be looked at, or it is a folder, a pipe, a socket or a device.
+    """
+    text = os.fspath(path)
+    try:
+        found = Path(path).stat()
+    except FileNotFoundError:
+        raise error(f"there is no file {text!r}") from None
+    except (OSError, ValueError) as cause:  # ValueError: a zero byte in the name
+        raise error(f"cannot read {text!r}: {getattr(cause, 'strerror', None) or cause}") from cause
+    if stat.S_ISDIR(found.st_mode):
+        raise error(f"{text!r} is a folder; a file is needed")
+    if not stat.S_ISREG(found.st_mode):
+        raise error(f"{text!r} is not a regular file, and pipes and devices are not read. Write it to a file first.")
+    return found.st_size
+
+
+def read_bytes(path: str | os.PathLike[str], *, limit: int, error: type[AnalogError]) -> bytes:
+    """Return the bytes of a regular file of at most `limit` bytes.
+
+    Raises
+    ------
+    error
+        As `size_of` does, or if the file is larger.
+    """
+    size = size_of(path, error=error)
+    if size > limit:
+        raise error(f"{os.fspath(path)!r} has {size:,} bytes, more than the {limit:,} that are read")
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(limit)
+    except OSError as cause:
+        raise error(f"cannot read {os.fspath(path)!r}: {cause.strerror or cause}") from cause
+
+
+def read_text(path: str | os.PathLike[str], *, limit: int, error: type[AnalogError]) -> str:
+    """Return the UTF-8 text of a regular file of at most `limit` bytes; raises as `read_bytes` does."""
+    data = read_bytes(path, limit=limit, error=error)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise error(
+            f"{os.fspath(path)!r} is not UTF-8 text: byte {cause.start:,} is 0x{data[cause.start]:02x}"
+        ) from cause
