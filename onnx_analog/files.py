@@ -1,62 +1,175 @@
-"""ONNX models as files: read with one clear line on failure, and written."""
+"""ONNX models as files: checked when they are opened, read with one clear line on failure, and written."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import EncodeError
 
+from onnx_analog import checking, reading, runtime
 from onnx_analog.errors import ModelError, OutputError
 
 ModelLike = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 
-_EXTERNAL = "onnx_analog.external"  # whether a model came with its tensors in another file
+logger = logging.getLogger(__name__)
+
 EXTERNAL_BYTES = 1536 * 2**20  # protobuf ends at 2 GiB, and fails only after it has serialised everything
+LARGEST_FILE = 2**31 - 1  # bytes that protobuf reads
+_ASKED_BYTES = 256 * 2**20  # of a model in memory that onnxruntime is asked about: it takes a copy
+# Of a model or its main graph; what graphs hold goes with their copies.
+_EXTERNAL = "onnx_analog.external"  # whether a model came with its tensors in another file
+_OPENED = "onnx_analog.opened"  # the name under which it was checked
+_TRAINING = "onnx_analog.training"  # its training_info, which `onnx_ir` drops
+_TYPES = "onnx_analog.types"  # whether values have types that `onnx_ir` cannot hold
+_TYPE = "onnx_analog.type"  # such a type, among the metadata of its value
 
 
 # ---------------------------------------------------------------------------------------------------- reading
 
 
 def load(model: ModelLike) -> ir.Model:
-    """Return `model` as an `onnx_ir` model that shares no graph with the caller's.
+    """Return `model` as an `onnx_ir` model that shares no graph with the caller's; what it returns was checked.
 
-    Sparse initializers become dense: `onnx_ir` would drop them silently.
+    First it is checked as `onnx_analog.checking` says, then onnxruntime is asked whether it takes it. It is not asked of
+    operators of domains that it does not know, nor where a graph has more than `runtime.MOST_ASKED` initializers, nor
+    of more than 256 MiB that are in memory and not in a file. An `ir.Model` that came from here is not checked again.
+
+    Sparse initializers become dense, and types that `onnx_ir` cannot hold (maps) are kept aside: `to_proto` and
+    `write_model` put them back.
 
     Raises
     ------
     ModelError
-        If the file is missing, is no ONNX model, or refers to external data that are not there.
+        If the file is missing, is no ONNX model, refers to external data that are not there, or onnxruntime would not
+        run it, or not as it is.
     """
     if isinstance(model, ir.Model):
-        copy = model.clone()
-        copy.meta.update(model.meta)
+        return _of_memory(model)
+    path = None if isinstance(model, onnx.ModelProto) else Path(model)
+    what = "the model" if path is None else repr(str(path))
+    proto = model if isinstance(model, onnx.ModelProto) else _read(Path(model))
+    try:
+        return _opened(proto, path, what)
+    except checking.Fault as fault:
+        separator = " " if str(fault).startswith("keeps") else ": "
+        raise ModelError(f"{what}{separator}{fault}") from None
+    except MemoryError as error:
+        raise ModelError(f"{what}: there is not enough memory to open it") from error
+
+
+def _of_memory(model: ir.Model) -> ir.Model:
+    copy = model.clone()
+    copy.meta.update(model.meta)
+    if _OPENED in copy.graph.meta:
         return copy
-    if isinstance(model, onnx.ModelProto):
-        given = _from_proto(model, "the model")
-        for absent in external_tensors(given):
-            raise ModelError(
-                f"tensor {absent.name!r} is in another file: give the model's path, or load its data first"
-            )
-        return given
-    path = Path(model)
-    found = _from_proto(_read(path), str(path))
-    for graph in [found.graph, *(function.graph for function in found.functions.values())]:
-        ir.external_data.set_base_dir(graph, path.parent)
-    found.meta[_EXTERNAL] = any(True for _ in external_tensors(found))
-    for tensor in [*external_tensors(found), *(held.as_tensor() for _, held in _external_constants(found))]:
-        _check_external(tensor, path)
-    for node, held in _external_constants(found):  # what writes models looks for external data in initializers only
-        tensor = held.as_tensor()
-        loaded = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
-        node.attributes[held.name] = ir.AttrTensor(held.name, loaded)
-    return found
+    for tensor in external_tensors(copy):
+        needed = (tensor.offset or 0) + tensor.nbytes
+        if reading.size_of(tensor.path, error=ModelError) < needed:
+            raise ModelError(f"tensor {tensor.name!r} lies in {tensor.path!r}, which is too short for it")
+    if _bytes_of(copy) <= _ASKED_BYTES:
+        load(_proto_of_memory(copy))
+    copy.graph.meta[_OPENED] = "the model"
+    return copy
+
+
+def _proto_of_memory(model: ir.Model) -> onnx.ModelProto:
+    copy = model.clone()
+    try:
+        for value in (value for graph in copy.graphs() for value in graph.initializers.values()):
+            held = value.const_value
+            if isinstance(held, ir.ExternalTensor):
+                value.const_value = ir.Tensor(held.numpy(), dtype=held.dtype, name=value.name)
+        return to_proto(copy)
+    except Exception as error:  # onnx_ir wraps whatever it meets, in types of its own
+        raise ModelError(f"the model is not a valid ONNX model: {root_cause(error)}") from error
+
+
+def _opened(proto: onnx.ModelProto, path: Path | None, what: str) -> ir.Model:
+    if not proto.HasField("graph") or not proto.ir_version:
+        raise ModelError(f"{what} is not an ONNX model: it has no graph. Export or download it again.")
+    try:
+        found = checking.check(proto, path)
+    except checking.NotText:
+        proto = _own(proto, path)
+        checking.repair_text(proto)
+        logger.warning("%s has descriptions that are not UTF-8: what cannot be read of them is replaced", what)
+        found = checking.check(proto, path)
+    _ask(proto, path, what, found)
+    if found.sparse or found.types:
+        proto = _own(proto, path)
+        found = checking.check(proto, path)
+    model = _converted(proto, found, what)
+    model.meta[_EXTERNAL] = bool(found.initializers)
+    model.graph.meta[_OPENED] = what
+    return model
+
+
+def _own(proto: onnx.ModelProto, path: Path | None) -> onnx.ModelProto:
+    """Return a proto that may be changed: the caller's is not."""
+    if path is not None:
+        return proto
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    return copy
+
+
+def _ask(proto: onnx.ModelProto, path: Path | None, what: str, found: checking.Findings) -> None:
+    unknown = sorted(found.domains - runtime.DOMAINS)
+    if unknown:
+        named = ", ".join(map(repr, unknown[:3]))
+        logger.warning("%s has operators of %s, which onnxruntime does not know: it was not asked", what, named)
+        return
+    if found.most_initializers > runtime.MOST_ASKED:
+        logger.debug("%s has %d initializers in a graph: onnxruntime was not asked", what, found.most_initializers)
+        return
+    said = _refusal(proto, path, what)
+    if said is not None:
+        raise ModelError(f"{what}: onnxruntime refuses it: {said}")
+
+
+def _refusal(proto: onnx.ModelProto, path: Path | None, what: str) -> str | None:
+    if path is not None and path.suffix == ".onnx" and str(path).isprintable():
+        return runtime.refusal(path)  # it reads another copy, of which it takes one and not two
+    try:
+        return runtime.refusal(proto.SerializeToString(), None if path is None else path.parent)
+    except EncodeError as error:
+        raise ModelError(f"{what} is larger than the 2 GiB of one ONNX file: give its path") from error
+
+
+def _converted(proto: onnx.ModelProto, found: checking.Findings, what: str) -> ir.Model:
+    for tensor, external in found.others:
+        _read_external(tensor, external)
+    for tensor, external in found.initializers:
+        _point_to(tensor, external)
+    for graph in _graphs(proto):
+        if found.sparse:
+            _densify(graph)
+        if found.types:
+            _set_types_aside(graph)
+    try:
+        model = ir.from_proto(proto)
+    except Exception as error:  # onnx_ir wraps whatever it meets, in types of its own
+        checking.repair_text(proto)  # says where it is, if it is this
+        raise ModelError(f"{what} is not a valid ONNX model: {root_cause(error)}") from error
+    if found.types:
+        model.graph.meta[_TYPES] = True
+    if proto.training_info:
+        model.graph.meta[_TRAINING] = tuple(training.SerializeToString() for training in proto.training_info)
+    return model
+
+
+def name_of(model: ir.Model) -> str:
+    """Return what messages call `model`: its path, quoted, or "the model"."""
+    return str(model.graph.meta.get(_OPENED, "the model"))
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
@@ -66,29 +179,17 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 
 
 def _read(path: Path) -> onnx.ModelProto:
+    size = reading.size_of(path, error=ModelError)
+    if size > LARGEST_FILE:
+        raise ModelError(f"{str(path)!r} has {size:,} bytes, and an ONNX file ends at 2 GiB. Is it the model's data?")
     try:
         return onnx.load(path, load_external_data=False)
-    except FileNotFoundError:
-        raise ModelError(f"there is no file {str(path)!r}") from None
     except OSError as error:
         raise ModelError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise ModelError(f"{str(path)!r}: there is not enough memory to read it") from error
     except Exception as error:  # protobuf has a type of its own for each of its text formats
         raise ModelError(f"{str(path)!r} is not an ONNX model: it cannot be parsed") from error
-
-
-def _from_proto(proto: onnx.ModelProto, what: str) -> ir.Model:
-    if not proto.HasField("graph") or not proto.ir_version:
-        raise ModelError(f"{what} is not an ONNX model: it has no graph. Export or download it again.")
-    if _has_sparse(proto):
-        copy = onnx.ModelProto()
-        copy.CopyFrom(proto)
-        proto = copy
-        for graph in _graphs(proto):
-            _densify(graph)
-    try:
-        return ir.from_proto(proto)
-    except Exception as error:  # onnx_ir wraps whatever it meets, in types of its own
-        raise ModelError(f"{what} is not a valid ONNX model: {root_cause(error)}") from error
 
 
 def root_cause(error: BaseException) -> str:
@@ -96,6 +197,22 @@ def root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _read_external(tensor: onnx.TensorProto, external: checking.External) -> None:
+    with external.file.open("rb") as file:
+        file.seek(external.offset)
+        tensor.raw_data = file.read(external.length)
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+
+
+def _point_to(tensor: onnx.TensorProto, external: checking.External) -> None:
+    """Name the file that was checked itself: `onnx_ir` follows no links, and would look in the current folder."""
+    tensor.ClearField("external_data")
+    said = {"location": str(external.file), "offset": str(external.offset), "length": str(external.length)}
+    for key, value in said.items():
+        tensor.external_data.add(key=key, value=value)
 
 
 def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
@@ -107,15 +224,6 @@ def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionP
             for attribute in node.attribute:
                 waiting += [attribute.g] if attribute.HasField("g") else []
                 waiting += attribute.graphs
-
-
-def _has_sparse(proto: onnx.ModelProto) -> bool:
-    for graph in _graphs(proto):
-        if isinstance(graph, onnx.GraphProto) and graph.sparse_initializer:
-            return True
-        if any(attribute.HasField("sparse_tensor") for node in graph.node for attribute in node.attribute):
-            return True
-    return False
 
 
 def _densify(graph: onnx.GraphProto | onnx.FunctionProto) -> None:
@@ -133,34 +241,18 @@ def _densify(graph: onnx.GraphProto | onnx.FunctionProto) -> None:
 def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
     values = onnx.numpy_helper.to_array(sparse.values)
     indices = onnx.numpy_helper.to_array(sparse.indices)
-    dense = np.zeros(tuple(sparse.dims), values.dtype)
-    if indices.ndim == 1:
-        dense.reshape(-1)[indices] = values
-    else:
-        dense[tuple(indices.T)] = values
+    sides = tuple(sparse.dims)
+    flat = indices if indices.ndim == 1 else _flat(indices, sides)
+    dense = np.zeros(sides, values.dtype)
+    if flat.size and (flat.min() < 0 or flat.max() >= dense.size):
+        raise checking.Fault(f"the sparse tensor {sparse.values.name!r} has an index outside its shape")
+    dense.reshape(-1)[flat] = values
     return onnx.numpy_helper.from_array(dense, sparse.values.name)
 
 
-def _check_external(tensor: Any, path: Path) -> None:
-    file = Path(tensor.path)
-    found = f"{str(path)!r} keeps tensor {tensor.name!r} in {file.name!r}, "
-    if not file.is_file():
-        raise ModelError(f"{found}which is not there. Put it beside the model.")
-    if file.is_symlink() or file.stat().st_nlink > 1:
-        raise ModelError(f"{found}which is a link, and onnx follows none. Copy the folder first: cp -rL.")
-    if file.stat().st_size < (tensor.offset or 0) + (tensor.length or 0):
-        raise ModelError(f"{found}which is too short for it. Copy or download it again.")
-
-
-def _external_constants(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Attr]]:
-    """Yield the nodes of all graphs and functions that hold a tensor whose data lie in another file."""
-    functions = [node for function in model.functions.values() for node in function.all_nodes()]
-    for node in [*model.graph.all_nodes(), *functions]:
-        for held in list(node.attributes.values()):
-            if held.is_ref() or held.type != ir.AttributeType.TENSOR:
-                continue
-            if isinstance(held.as_tensor(), ir.ExternalTensor):
-                yield node, held
+def _flat(indices: np.ndarray, sides: tuple[int, ...]) -> np.ndarray:
+    inside = (indices >= 0).all() and (indices < np.array(sides)).all()
+    return np.ravel_multi_index(tuple(indices.T), sides) if inside and indices.size else np.full(len(indices), -1)
 
 
 def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
@@ -171,15 +263,73 @@ def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
                 yield value.const_value
 
 
+# -------------------------------------------------------------------------- what `onnx_ir` does not hold itself
+
+
+def to_proto(model: ir.Model) -> onnx.ModelProto:
+    """Return `model` as a proto, with all that `load` kept aside: `ir.to_proto` alone loses it."""
+    proto = ir.to_proto(model)
+    _put_back(proto, model)
+    return proto
+
+
+def from_proto(proto: onnx.ModelProto) -> ir.Model:
+    """Return what `to_proto` was given: for models that are on their way, and checked; `proto` is changed."""
+    found = checking.Findings(types=any(not checking.is_plain(v.type) for g in _graphs(proto) for v in _values(g)))
+    return _converted(proto, found, "the model")
+
+
+def _values(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.ValueInfoProto]:
+    if isinstance(graph, onnx.GraphProto):
+        return chain(graph.input, graph.output, graph.value_info)
+    return iter(graph.value_info)
+
+
+def _set_types_aside(graph: onnx.GraphProto | onnx.FunctionProto) -> None:
+    for value in _values(graph):
+        _pop_type(value)
+        if not checking.is_plain(value.type):
+            value.metadata_props.add(key=_TYPE, value=base64.b64encode(value.type.SerializeToString()).decode())
+            value.ClearField("type")
+
+
+def _pop_type(value: onnx.ValueInfoProto) -> str | None:
+    for place, entry in enumerate(value.metadata_props):
+        if entry.key == _TYPE:
+            return str(value.metadata_props.pop(place).value)
+    return None
+
+
+def _put_back(proto: onnx.ModelProto, model: ir.Model) -> None:
+    for training in model.graph.meta.get(_TRAINING, ()):
+        proto.training_info.add().ParseFromString(training)
+    if not model.graph.meta.get(_TYPES):
+        return
+    for value in (value for graph in _graphs(proto) for value in _values(graph)):
+        kept = _pop_type(value)
+        if kept is not None:
+            value.type.ParseFromString(base64.b64decode(kept))
+
+
 # ---------------------------------------------------------------------------------------------------- writing
 
 
 def write_model(model: ir.Model, path: Path) -> None:
     """Write `model`; its tensors go to `<name>.data` beside it if they were in such a file, or are too many for one."""
-    large = sum(v.const_value.nbytes for g in model.graphs() for v in g.initializers.values() if v.const_value)
     external = model.meta.get(_EXTERNAL) or any(True for _ in external_tensors(model))
-    beside = external or large > EXTERNAL_BYTES
+    beside = external or _bytes_of(model) > EXTERNAL_BYTES
     try:
         ir.save(model, path, external_data=f"{path.name}.data" if beside else None)
+        if _TYPES in model.graph.meta or _TRAINING in model.graph.meta:
+            proto = onnx.load(path, load_external_data=False)
+            _put_back(proto, model)
+            onnx.save(proto, path)
     except EncodeError as error:
         raise OutputError(f"cannot write {path.name!r}: it is larger than the 2 GiB of one ONNX file") from error
+    except ir.serde.SerdeError as error:
+        raise OutputError(f"cannot write {path.name!r}: {root_cause(error)}") from error
+
+
+def _bytes_of(model: ir.Model) -> int:
+    held = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
+    return sum(tensor.nbytes for tensor in held if tensor is not None and tensor.dtype != ir.DataType.STRING)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx_analog.data import Dataset, Input
 from onnx_analog.decoding import DOMAIN
 from onnx_analog.errors import DataError, ModelError, OptionError
-from onnx_analog.files import root_cause
+from onnx_analog.files import root_cause, to_proto
 from onnx_analog.stored import StoredTensor, is_protected, stored_tensors
 
 Array = NDArray[Any]
@@ -66,7 +66,7 @@ class Network:
         skeleton = model.clone()
         self.tensors = _open(skeleton) if is_protected(skeleton) else {}
         self._constants = _hand_over(skeleton, set(self.tensors))
-        self._skeleton = ir.to_proto(skeleton).SerializeToString()
+        self._skeleton = to_proto(skeleton).SerializeToString()
 
     @cached_property
     def _clean(self) -> ort.InferenceSession:

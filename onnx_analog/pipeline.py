@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from onnx_analog.channels import Channel
-from onnx_analog.errors import AnalogError
+from onnx_analog.errors import AnalogError, ModelError
+from onnx_analog.files import name_of, root_cause
 from onnx_analog.passes import DecodePass, ManifestPass, ProtectPass, PrunePass, ReadbackPass
 
 
@@ -26,11 +27,23 @@ def reading(*, seed: int, trial: int, channel: Channel | None, decoded: bool) ->
 
 
 def run(passes: Sequence[ir.passes.PassBase], model: ir.Model) -> ir.Model:
-    """Run `passes` in order and return the model; errors of ours come out as they were raised, without wrapping."""
+    """Run `passes` in order and return the model.
+
+    Raises
+    ------
+    AnalogError
+        As a pass raised it, without the wrapping of `onnx_ir`.
+    ModelError
+        If a pass fails with an error of another kind: it says what lies at the bottom of it.
+    """
     try:
         return ir.passes.Sequential(*passes)(model).model
     except ir.passes.PassError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, AnalogError):
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, AnalogError):
             cause = cause.__cause__
-        raise (cause or error) from None
+        if isinstance(cause, AnalogError):
+            raise cause from None
+        if isinstance(cause, MemoryError):
+            raise ModelError(f"{name_of(model)}: there is not enough memory to work on it") from error
+        raise ModelError(f"{name_of(model)}: {type(cause).__name__}: {root_cause(cause)}") from error

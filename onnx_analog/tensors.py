@@ -6,23 +6,57 @@ model-local function.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
+import re2
 from numpy.typing import NDArray
 
 from onnx_analog.errors import OptionError
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 _NOT_FINITE, _TOO_LARGE, _ALL_ZERO = "holds NaN or infinity", "beyond the range of float32", "all zero"
+_NOT_USED = "used by no node"
+_DROPPED = -1e3  # what is added to a score to drop it: exp(-1000) is 0 even in double precision
 UNFIT = (_NOT_FINITE, _TOO_LARGE, _ALL_ZERO)  # why a tensor that is selected stays digital all the same
 _PASS_ON = frozenset(
     {"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "DequantizeLinear"}
 )
+_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Where", "Min", "Max", "Pow", "Sum"})
+_COMPARED = {0: "a limit", 1: "a limit"}
+_NO_WEIGHTS: Mapping[tuple[str, str], Mapping[int, str]] = {  # by domain and operator: inputs that are never trained
+    ("", "OneHot"): {0: "indices", 1: "the depth", 2: "values"},
+    ("", "BitCast"): {0: "bits"},
+    ("", "Range"): {0: "a limit", 1: "a limit", 2: "a step"},
+    ("", "Clip"): {1: "a limit", 2: "a limit"},
+    ("", "Pad"): {2: "a filling"},
+    ("", "Resize"): {1: "a region", 2: "scales"},
+    ("", "Upsample"): {1: "scales"},
+    ("", "GridSample"): {1: "a grid"},
+    ("", "AffineGrid"): {0: "a transformation"},
+    ("", "RoiAlign"): {1: "regions"},
+    ("", "MaxRoiPool"): {1: "regions"},
+    ("", "NonMaxSuppression"): {0: "boxes", 1: "scores", 3: "a limit", 4: "a limit"},
+    ("", "QuantizeLinear"): {1: "scales"},
+    ("", "DequantizeLinear"): {1: "scales"},
+    ("", "Attention"): {3: "a mask"},
+    ("", "RotaryEmbedding"): {1: "angles", 2: "angles"},
+    **{("", name): _COMPARED for name in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")},
+    ("", "Not"): {0: "a condition"},
+    ("", "IsInf"): {0: "a condition"},
+    ("", "IsNaN"): {0: "a condition"},
+    ("com.microsoft", "MatMulNBits"): {2: "scales"},
+    ("com.microsoft", "RotaryEmbedding"): {2: "angles", 3: "angles"},
+    ("com.microsoft", "GroupQueryAttention"): {7: "angles", 8: "angles"},
+    ("com.microsoft", "QuantizeLinear"): {1: "scales"},
+    ("com.microsoft", "DequantizeLinear"): {1: "scales"},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,18 +106,54 @@ class Weight:
         else:
             self.node.attributes["value"] = ir.AttrTensor("value", new)
 
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
     def consumers(self) -> tuple[str, ...]:
         """Return the operators that use the weight in the end, seen through casts and transpositions."""
         return tuple(sorted(consumers(self.value)))
 
 
+class Use(NamedTuple):
+    """Where a value ends up."""
+
+    node: ir.Node
+    place: int  # among the node's inputs
+
+
+def uses(value: ir.Value) -> list[Use]:
+    """Return where `value` is used in the end, seen through what only casts or arranges its numbers.
+
+    Each use is there once, by however many ways the value comes to it.
+    """
+    found: list[Use] = []
+    waiting, seen = [value], {value}
+    for passed in waiting:  # what is passed on is added on the way
+        for node, place in passed.uses():
+            if not _passes_on(node, place):
+                found.append(Use(node, place))
+            elif node.outputs[0] not in seen:
+                seen.add(node.outputs[0])
+                waiting.append(node.outputs[0])
+    return found
+
+
 def consumers(value: ir.Value) -> Iterator[str]:
-    """Yield the operators that use `value` in the end, seen through casts and transpositions."""
-    for node, _ in value.uses():
-        if node.op_type in _PASS_ON:
-            yield from consumers(node.outputs[0])
-        else:
-            yield node.op_type
+    """Yield the operators that use `value` in the end, one for each use."""
+    return (use.node.op_type for use in uses(value))
+
+
+def _passes_on(node: ir.Node, place: int) -> bool:
+    if node.op_type not in _PASS_ON or node.domain not in ("", "ai.onnx") or place != 0 or len(node.outputs) != 1:
+        return False
+    return node.op_type != "Cast" or _cast_to(node) in FLOATS
+
+
+def _cast_to(node: ir.Node) -> int | None:
+    to = node.attributes.get("to")
+    return None if to is None or to.is_ref() else to.as_int()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,28 +182,71 @@ class Selection:
             if isinstance(getattr(self, name), str):
                 raise OptionError(f"{name} is the text {getattr(self, name)!r}; it must be a tuple of expressions")
         for pattern in (*self.include, *self.exclude):
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise OptionError(f"{pattern!r} is not a regular expression: {error}") from error
+            _compiled(pattern)
         if self.min_size < 1:
             raise OptionError(f"min_size is {self.min_size}; it must be 1 or more")
 
     def reason_against(self, weight: Weight) -> str | None:
         """Return why `weight` stays digital, or None if it is to be stored."""
         dtype, shape = weight.tensor.dtype, weight.shape
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
         if dtype not in FLOATS:
             return f"{dtype.name}, not a float"
         if len(shape) < 2:
             return f"rank {len(shape)}, below 2"
         if size < self.min_size:
             return f"{size} elements, below {self.min_size}"
-        if self.include and not any(re.search(pattern, weight.key) for pattern in self.include):
+        if self.include and not any(_compiled(pattern).search(weight.key) for pattern in self.include):
             return "not included"
-        if any(re.search(pattern, weight.key) for pattern in self.exclude):
+        if any(_compiled(pattern).search(weight.key) for pattern in self.exclude):
             return "excluded"
-        return _reason_against_values(weight.array())
+        return _reason_against_use(weight) or _reason_against_values(weight.array())
+
+
+@lru_cache
+def _compiled(pattern: str) -> Any:
+    """Return an expression that takes time in proportion to the text, whatever it is."""
+    options = re2.Options()
+    options.log_errors = False  # it would print them
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
+        hint = ". Look-around and back references are not supported" if re.search(r"\(\?[=!<]|\\[1-9]", pattern) else ""
+        raise OptionError(f"{pattern!r} is not a regular expression: {said}{hint}") from None
+
+
+def _reason_against_use(weight: Weight) -> str | None:
+    """Return why `weight` is none although it is a float tensor: an index, a mask, a grid and the like are parts of the program."""
+    ends = uses(weight.value)
+    if not ends:
+        return None if weight.value.is_graph_output() or any(True for _ in weight.value.uses()) else _NOT_USED
+    if all(_is_no_weight(use) for use in ends):
+        return f"no weight: used as {_role(ends[0])} of {ends[0].node.op_type}"
+    if all(use.node.op_type in _ELEMENTWISE for use in ends) and _is_mask(weight.array()):
+        return "no weight: a mask"
+    return None
+
+
+def _is_no_weight(use: Use) -> bool:
+    node, place = use
+    return node.op_type == "Cast" or place in _NO_WEIGHTS.get((_domain(node), node.op_type), {})
+
+
+def _role(use: Use) -> str:
+    return "numbers" if use.node.op_type == "Cast" else _NO_WEIGHTS[_domain(use.node), use.node.op_type][use.place]
+
+
+def _domain(node: ir.Node) -> str:
+    return "" if node.domain == "ai.onnx" else node.domain
+
+
+def _is_mask(array: NDArray[Any]) -> bool:
+    """Return whether `array` keeps and drops: 0 and 1, or 0 and a number that no softmax leaves anything of."""
+    least, most = float(array.min()), float(array.max())
+    if not bool(((array == least) | (array == most)).all()):
+        return False
+    return (least, most) == (0, 1) or (most == 0 and least <= _DROPPED)
 
 
 def _reason_against_values(array: NDArray[Any]) -> str | None:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from onnx_analog import metrics, pipeline
 from onnx_analog.data import Dataset
 from onnx_analog.evaluation import Trial, Trials
+from onnx_analog.files import from_proto, to_proto
 from onnx_analog.grid import Setting
 from onnx_analog.manifest import Totals, account
 from onnx_analog.network import Network
@@ -79,7 +80,7 @@ class Packed:
             value.const_value = ir.ExternalTensor(
                 "apart", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=str(value.name)
             )
-        return Packed(ir.to_proto(bare).SerializeToString(), tuple(arrays))
+        return Packed(to_proto(bare).SerializeToString(), tuple(arrays))
 
     def digest(self) -> str:
         """Return the SHA-256 of graph and tensors, as hex."""
@@ -90,7 +91,7 @@ class Packed:
 
     def model(self) -> ir.Model:
         """Return the model; its tensors are those that were sent, not copies."""
-        model: ir.Model = ir.from_proto(onnx.ModelProto.FromString(self.graph))
+        model: ir.Model = from_proto(onnx.ModelProto.FromString(self.graph))
         for (value, tensor), array in zip(_large(model), self.arrays, strict=True):
             value.const_value = ir.Tensor(array, dtype=tensor.dtype, name=str(value.name))
         return model

@@ -86,7 +86,7 @@ def test_a_sparse_tensor_becomes_dense(flat):
     proto = made_proto("if")
     proto.graph.sparse_initializer.append(sparse)
     body = proto.graph.node[0].attribute[0].g
-    body.node.append(onnx.helper.make_node("Constant", [], ["c"], sparse_value=sparse))
+    body.node.append(onnx.helper.make_node("Constant", [], ["dense"], sparse_value=sparse))
     loaded = files.load(proto)
     dense = loaded.graph.initializers["s"].const_value
     (constant,) = [node for node in loaded.graph.all_nodes() if node.op_type == "Constant"]
