@@ -42,7 +42,7 @@ from onnx_analog.stored import (
 )
 from onnx_analog.strategies import LARGE_FACTOR, PRESETS, STRATEGIES, Preset
 from onnx_analog.sweeps import Point
-from onnx_analog.tensors import Selection, Weight, all_tensors, consumers, find, scopes
+from onnx_analog.tensors import Selection, Weight, all_tensors, consumers, find, referring, scopes
 from onnx_analog.work import Packed
 
 Paths = str | os.PathLike[str]
@@ -142,6 +142,7 @@ def inspect(model: ModelLike, *, selection: Selection | None = None) -> Inspecti
     protected = is_protected(loaded)
     kinds = [node.op_type for _, graph, _ in scopes(loaded) for node in graph]
     rows = [_row(weight, None) for weight in found.weights] + [_row(weight, why) for weight, why in found.skipped]
+    rows += [_referring_row(key, why) for key, why in referring(loaded)]
     if protected:
         rows = [{**_stored_row(tensor), "reason": None} for tensor in stored_tensors(loaded)]
     return Inspection(
@@ -164,11 +165,16 @@ def _row(weight: Weight, reason: str | None) -> dict[str, Any]:
         "key": weight.key,
         "shape": list(weight.shape),
         "dtype": weight.tensor.dtype.name,
-        "weights": int(np.prod(weight.shape, dtype=np.int64)),
+        "weights": weight.size,
         "used_by": list(weight.consumers()),
         "largest": largest,
         "reason": reason,
     }
+
+
+def _referring_row(key: str, reason: str) -> dict[str, Any]:
+    said = {"name": key.rpartition("/")[2], "key": key, "shape": [], "dtype": "UNDEFINED", "weights": 0}
+    return {**said, "used_by": [], "largest": None, "reason": reason}
 
 
 def _stored_row(tensor: Any) -> dict[str, Any]:

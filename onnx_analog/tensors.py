@@ -22,7 +22,7 @@ from onnx_analog.errors import OptionError
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 _NOT_FINITE, _TOO_LARGE, _ALL_ZERO = "holds NaN or infinity", "beyond the range of float32", "all zero"
-_NOT_USED = "used by no node"
+_NOT_USED, _NOT_CALLED = "used by no node", "in a function that is never called"
 _DROPPED = -1e3  # what is added to a score to drop it: exp(-1000) is 0 even in double precision
 UNFIT = (_NOT_FINITE, _TOO_LARGE, _ALL_ZERO)  # why a tensor that is selected stays digital all the same
 _PASS_ON = frozenset(
@@ -148,12 +148,12 @@ def consumers(value: ir.Value) -> Iterator[str]:
 def _passes_on(node: ir.Node, place: int) -> bool:
     if node.op_type not in _PASS_ON or node.domain not in ("", "ai.onnx") or place != 0 or len(node.outputs) != 1:
         return False
-    return node.op_type != "Cast" or _cast_to(node) in FLOATS
+    return node.op_type != "Cast" or _stays_float(node)
 
 
-def _cast_to(node: ir.Node) -> int | None:
-    to = node.attributes.get("to")
-    return None if to is None or to.is_ref() else to.as_int()
+def _stays_float(cast: ir.Node) -> bool:
+    to = cast.attributes.get("to")
+    return to is None or to.is_ref() or ir.DataType(to.as_int()).is_floating_point()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,11 +270,36 @@ class Found:
 def find(model: ir.Model, selection: Selection | None = None) -> Found:
     """Return the tensors of `model`, in the order in which they stand in it."""
     selection = selection or Selection()
-    judged = [(weight, selection.reason_against(weight)) for weight in all_tensors(model)]
+    idle = _idle(model)
+    judged = [
+        (weight, _NOT_CALLED if weight.graph in idle else selection.reason_against(weight))
+        for weight in all_tensors(model)
+    ]
     return Found(
         tuple(weight for weight, reason in judged if reason is None),
         tuple((weight, reason) for weight, reason in judged if reason is not None),
     )
+
+
+def _idle(model: ir.Model) -> set[ir.Graph]:
+    """Return the graphs of functions that are never called."""
+    waiting, called = [node for node in model.graph.all_nodes() if model.functions], set()
+    while waiting:
+        name = waiting.pop().op_identifier()
+        if name in model.functions and name not in called:
+            called.add(name)
+            waiting += model.functions[name].all_nodes()
+    functions = [function for name, function in model.functions.items() if name not in called]
+    return {graph for function in functions for graph in (function.graph, *function.subgraphs())}
+
+
+def referring(model: ir.Model) -> Iterator[tuple[str, str]]:
+    """Yield the key of every Constant whose tensor is an attribute of its function, and why it is not stored."""
+    for scope, graph, _ in scopes(model):
+        for node in graph:
+            held = node.attributes.get("value")
+            if node.op_type == "Constant" and not _domain(node) and held is not None and held.is_ref():
+                yield f"{scope}{node.outputs[0].name}", f"given by whoever calls the function, as {held.ref_attr_name!r}"
 
 
 def all_tensors(model: ir.Model) -> Iterator[Weight]:
