@@ -48,7 +48,7 @@ _RANGES = {  # of what int32_data may hold: the bits of a float16 among it
 }
 
 Identifier = tuple[str, str, str]  # domain, name, overload
-_MAIN: Identifier = ("", "", "")  # stands for the main graph among functions
+_MAIN: Identifier = ("\0", "", "")  # stands for the main graph among functions
 
 
 class Fault(ValueError):
@@ -170,6 +170,10 @@ def check(model: onnx.ModelProto, path: Path | None) -> Findings:
     found = Findings()
     _check_text(model, model.producer_name, model.producer_version, model.domain)
     walk = _Walk(found, Folder(path))
+    for function in model.functions:
+        _check_text(function, function.domain, function.overload, *function.input, *function.output)
+        if not function.name:
+            raise Fault("a function has no name")
     functions = {_identifier(function): function for function in model.functions}
     if len(functions) < len(model.functions):
         twice = _first_twice(map(_identifier, model.functions))
@@ -298,7 +302,6 @@ class _Walk:
 
     def function(self, function: onnx.FunctionProto) -> Counter[Identifier]:
         """Check a function, as `graph` does."""
-        _check_text(function, function.domain, function.overload, *function.input, *function.output)
         where = f" of the function {_called(_identifier(function))}"
         for attribute in function.attribute_proto:
             self._tensors.attribute(attribute, where, constant=False)

@@ -55,7 +55,7 @@ def refusal(source: Path | bytes, folder: Path | None = None) -> str | None:
     options.log_severity_level = 4  # what it has to say is in the error
     try:
         given = source if isinstance(source, bytes) else os.fspath(source)
-        ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(given, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime has a dozen types, none of which is exported
         said = reason(error)
         if type(error).__name__ != "NotImplemented":
