@@ -14,9 +14,6 @@ DOMAINS = frozenset(
         "",
         "ai.onnx",
         "ai.onnx.ml",
-        "ai.onnx.preview",
-        "ai.onnx.preview.training",
-        "ai.onnx.training",
         "com.microsoft",
         "com.microsoft.experimental",
         "com.microsoft.nchwc",
@@ -26,7 +23,7 @@ DOMAINS = frozenset(
 MOST_ASKED = 30_000  # initializers of a graph; onnxruntime's time grows with their square: 2 s here, an hour for a million
 _NOISE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed: ?|This is an invalid model\. |Error: "
-    r"|(?:/\S+/)?\w+\.(?:cc|h|hpp|cpp):\d+ (?:[\w:<>~&* ]+\(.*?\) (?:const )?|\w+ )?|Exception during \w+: |Fatal error: "
+    r"|(?:/\S+/)?\w+\.(?:cc|h|hpp|cpp):\d+ (?:[\w:<>~&*{}\[\], ]+\(.*?\) (?:const )?|\w+ )?|Exception during \w+: |Fatal error: "
 )
 
 

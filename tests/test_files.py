@@ -18,6 +18,7 @@ from onnx_analog.errors import ModelError, OutputError
 from onnx_analog.files import write_model
 from onnx_analog.passes import ProtectPass
 from onnx_analog.writing import write_all, write_text
+from tests import models
 from tests.models import QUIET, ZOO, feeds, made, made_proto, model, numbers, run, same_bits, serialized
 
 
@@ -103,7 +104,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_folder_is_no_model(tmp_path):
     (tmp_path / "m.onnx").mkdir()
-    with pytest.raises(ModelError, match=r"cannot read '.*m\.onnx': Is a directory"):
+    with pytest.raises(ModelError, match=r"m\.onnx' is a folder; a file is needed"):
         files.load(tmp_path / "m.onnx")
 
 
@@ -230,6 +231,33 @@ def short(data: Path) -> None:
     data.write_bytes(data.read_bytes()[:-1])
 
 
+def outside(data: Path) -> None:
+    data.rename(data.parent.parent / "there")
+    data.symlink_to("../there")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (Path.unlink, " in 'm.data', which is not there. Put it beside the model."),
+        (short, " in 'm.data', which is too short for it. Copy or download it again."),
+        (
+            outside,
+            " lies outside the model's folder: 'm.data' is a link, and onnxruntime does not follow it. Copy the folder "
+            "first: cp -rL.",
+        ),
+    ],
+)
+@pytest.mark.parametrize(("name", "constants"), [("matmul", False), ("if", False), ("constant", True)])
+def test_external_data_that_cannot_be_read_are_named(name, constants, damage, said, tmp_path):
+    path = external(tmp_path / "a", name, constants=constants)
+    damage(path.parent / "m.data")
+    with pytest.raises(ModelError) as caught:
+        files.load(path)
+    assert str(caught.value).startswith(repr(str(path)))
+    assert str(caught.value).endswith(said)
+
+
 def hard_link(data: Path) -> None:
     os.link(data, data.with_name("link"))
 
@@ -239,23 +267,181 @@ def soft_link(data: Path) -> None:
     data.symlink_to("there")
 
 
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        (Path.unlink, "which is not there. Put it beside the model."),
-        (short, "which is too short for it. Copy or download it again."),
-        (hard_link, "which is a link, and onnx follows none. Copy the folder first: cp -rL."),
-        (soft_link, "which is a link, and onnx follows none. Copy the folder first: cp -rL."),
-    ],
-)
-@pytest.mark.parametrize(("name", "constants"), [("matmul", False), ("if", False), ("constant", True)])
-def test_external_data_that_cannot_be_read_are_named(name, constants, damage, said, tmp_path):
+def hub_cache(data: Path) -> None:
+    """Lay model and data out as a hub's cache does: names in one folder are links to contents in another."""
+    blobs = data.parent.parent / "blobs"
+    blobs.mkdir()
+    for place, file in enumerate(sorted(data.parent.iterdir())):
+        file.rename(blobs / str(place))
+        file.symlink_to(f"../blobs/{place}")
+
+
+@pytest.mark.parametrize("arrange", [hard_link, soft_link, hub_cache])
+@pytest.mark.parametrize(("name", "constants"), [("matmul", False), ("constant", True)])  # of bodies it follows none
+def test_links_are_followed_where_onnxruntime_follows_them(name, constants, arrange, tmp_path):
     path = external(tmp_path / "a", name, constants=constants)
-    damage(path.parent / "m.data")
+    arrange(path.parent / "m.data")
+    loaded = files.load(path)
+    write_all({tmp_path / "n.onnx": writer(loaded)})
+    for given in feeds(made(name)):
+        expected = run(made(name), given)
+        assert same_bits(outputs(path, given), expected)
+        assert same_bits(outputs(tmp_path / "n.onnx", given), expected)
+
+
+def located(path: Path, **entries: str) -> None:
+    """Change what the model's tensors say of their data."""
+    found = onnx.load(path, load_external_data=False)
+    for tensor in onnx.external_data_helper._get_all_tensors(found):
+        held = {entry.key: entry.value for entry in tensor.external_data} | entries
+        del tensor.external_data[:]
+        for key, value in held.items():
+            tensor.external_data.add(key=key, value=value)
+    path.write_bytes(found.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ({"location": "../a/m.data"}, "tensor 'w' lies outside the model's folder, in '../a/m.data'"),
+        ({"location": "/dev/zero"}, "tensor 'w' lies outside the model's folder, in '/dev/zero'"),
+        ({"location": "b/../../a/m.data"}, "tensor 'w' lies outside the model's folder"),
+        ({"location": ""}, "tensor 'w' lies in another file that is not named"),
+        ({"location": "m\0data"}, "tensor 'w' lies in another file that is not named"),
+        ({"location": "fifo"}, "fifo' is not a regular file"),
+        ({"location": "."}, "a' is a folder; a file is needed"),
+        ({"offset": "-4"}, "tensor 'w' lies in another file, and its offset is '-4'"),
+        ({"offset": "0x4"}, "its offset is '0x4'"),
+        ({"offset": "4"}, "too short for it"),
+        ({"offset": "9" * 18}, "too short for it"),
+        ({"length": "1023"}, "tensor 'w' takes 1,024 bytes, and its length is given as 1,023"),
+        ({"length": "1e3"}, "its length is '1e3'"),
+        ({"length": "9" * 99}, "its length is '999"),
+    ],
+    ids=str,
+)
+def test_what_is_said_of_external_data_is_checked(entries, said, tmp_path):
+    path = external(tmp_path / "a")
+    os.mkfifo(path.parent / "fifo")
+    located(path, **entries)
     with pytest.raises(ModelError) as caught:
         files.load(path)
-    assert str(caught.value).startswith(f"{str(path)!r} keeps tensor ")
-    assert str(caught.value).endswith(f" in 'm.data', {said}")
+    assert said in str(caught.value)
+
+
+def test_an_offset_that_is_not_aligned_is_read(tmp_path):
+    path = external(tmp_path / "a")
+    data = path.with_name("m.data")
+    data.write_bytes(b"abc" + data.read_bytes())
+    located(path, offset="3")
+    assert same_bits([numbers(files.load(path), "w")], [numbers(made("matmul"), "w")])
+
+
+def test_sparse_data_are_read_from_the_models_folder(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "v").write_bytes(np.full(2, 7, np.float32).tobytes())
+    (tmp_path / "v").write_bytes(np.full(2, 666, np.float32).tobytes())
+    values = onnx.TensorProto(name="w", dims=[2], data_type=1, data_location=onnx.TensorProto.EXTERNAL)
+    values.external_data.add(key="location", value="v")
+    proto = made_proto("matmul")
+    del proto.graph.initializer[:]
+    indices = onnx.numpy_helper.from_array(np.array([0, 255]), "i")
+    proto.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, indices, [16, 16]))
+    (tmp_path / "a" / "m.onnx").write_bytes(proto.SerializeToString())
+    monkeypatch.chdir(tmp_path)
+    found = numbers(files.load(tmp_path / "a" / "m.onnx"), "w")
+    assert (found[0, 0], found[-1, -1], found.sum()) == (7, 7, 14)
+
+
+def test_a_path_that_is_not_utf_8_is_opened(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path / "m") + b"\xff.onnx"))
+    path.write_bytes(serialized(made_proto("matmul")))
+    assert serialized(files.load(path)) == serialized(made("matmul"))
+    with pytest.raises(ModelError, match=r"there is no file '.*n\\udcff"):
+        files.load(os.fsdecode(b"n\xff"))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="is not a regular file"):
+        files.load(tmp_path / "m.onnx")
+
+
+def test_what_is_too_large_for_protobuf_is_not_read(tmp_path):
+    with (tmp_path / "m.onnx").open("wb") as file:
+        file.truncate(2**31)
+    with pytest.raises(ModelError, match="has 2,147,483,648 bytes, and an ONNX file ends at 2 GiB"):
+        files.load(tmp_path / "m.onnx")
+
+
+# --------------------------------------------------------------------------- what onnx_ir does not hold itself
+
+CLASSIFIER = """<ir_version: 10, opset_import: ["" : 18, "ai.onnx.ml" : 3]>
+    net (float[N, 16] x) => (int64[N] label, seq(map(int64, float)) chances, seq(float[N, 16]) parts, optional(float[N, 16]) it)
+    <float[16, 16] w = random> {
+        z = MatMul(x, w)
+        label = ArgMax <axis = 1, keepdims = 0> (z)
+        chances = ai.onnx.ml.ZipMap <classlabels_int64s = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]> (z)
+        parts = SequenceConstruct(z)
+        it = Optional(z)
+    }"""
+
+
+def types(proto: onnx.ModelProto) -> list[bytes]:
+    return [value.type.SerializeToString(deterministic=True) for value in proto.graph.output]
+
+
+def test_maps_sequences_and_optionals_are_kept(tmp_path):
+    plain = models.proto(CLASSIFIER)
+    found = files.load(plain)
+    assert types(files.to_proto(found)) == types(plain)
+    assert types(files.to_proto(files.from_proto(files.to_proto(found)))) == types(plain)
+    assert types(files.to_proto(found.clone())) == types(plain)
+    path = tmp_path / "n.onnx"
+    for model in (found, oa.protect(plain).model):
+        write_all({path: writer(model)}, force=True)
+        assert types(onnx.load(path)) == types(plain)
+        assert b"onnx_analog.type" not in path.read_bytes()
+        given = {"x": np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)}
+        before = ort.InferenceSession(plain.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, given)
+        after = outputs(path, given)
+        assert after[0].tolist() == before[0].tolist()
+        assert [list(chances) for chances in after[1]] == [list(chances) for chances in before[1]]
+
+
+def test_information_for_training_is_kept(tmp_path):
+    plain = made_proto("matmul")
+    training = plain.training_info.add()
+    training.algorithm.name = "steps"
+    training.update_binding.add(key="w", value="w_new")
+    found = files.load(plain)
+    write_all({tmp_path / "n.onnx": writer(found.clone())})
+    for proto in (files.to_proto(found), onnx.load(tmp_path / "n.onnx")):
+        assert list(proto.training_info) == list(plain.training_info)
+
+
+def broken_text(name: str) -> onnx.ModelProto:
+    """Return a model whose field `name` of its first node is no UTF-8."""
+    proto = made_proto("matmul")
+    setattr(proto.graph.node[0], name, "caf\u00e9")
+    return onnx.ModelProto.FromString(proto.SerializeToString().replace("é".encode(), b"\xff\xff"))
+
+
+def test_a_description_that_is_not_utf_8_is_replaced(tmp_path, caplog):
+    given = broken_text("doc_string")
+    (tmp_path / "m.onnx").write_bytes(given.SerializeToString())
+    for model in (given, tmp_path / "m.onnx"):
+        found = files.load(model)
+        assert next(iter(found.graph)).doc_string == "caf\ufffd\ufffd"
+        write_all({tmp_path / "n.onnx": writer(found)}, force=True)
+    assert caplog.messages[0] == "the model has descriptions that are not UTF-8: what cannot be read of them is replaced"
+    assert given.graph.node[0].doc_string == b"caf\xff\xff"
+
+
+@pytest.mark.parametrize("name", ["name", "domain", "op_type"])
+def test_a_name_that_is_not_utf_8_is_refused(name):
+    with pytest.raises(ModelError, match=rf"graph, node 0: its {name} is not UTF-8 text: b'caf\\xff\\xff'\. Rename it\."):
+        files.load(broken_text(name))
 
 
 # ---------------------------------------------------------------------------------------------------- writing

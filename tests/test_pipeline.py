@@ -4,7 +4,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as others
 import pytest
 
-from onnx_analog import pipeline
+from onnx_analog import files, pipeline
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.decoding import DOMAIN
 from onnx_analog.errors import ModelError, NothingToStore
@@ -115,13 +115,32 @@ def test_an_error_of_ours_comes_out_as_it_was_raised(steps, error):
 
 
 class Broken(ir.passes.InPlacePass):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        raise ZeroDivisionError
+        try:
+            raise self.error
+        except Exception as error:
+            raise ir.passes.PassError("around\nit") from error
 
 
-def test_an_error_of_another_comes_out_as_a_pass_error():
-    with pytest.raises(ir.passes.PassError, match="Broken"):
-        pipeline.run([Broken()], made("matmul"))
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("two\nlines"), "ValueError: two lines"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "odd"), "UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff"),
+        (RecursionError("too deep"), "RecursionError: too deep"),
+        (MemoryError(), "there is not enough memory to work on it"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_of_an_error_of_another_the_cause_is_said(error, said, tmp_path):
+    ir.save(made("matmul"), tmp_path / "m.onnx")
+    with pytest.raises(ModelError) as caught:
+        pipeline.run([Broken(error)], files.load(tmp_path / "m.onnx"))
+    assert str(caught.value).startswith(f"{str(tmp_path / 'm.onnx')!r}: {said}")
 
 
 def test_another_channel_reads_through_the_pipeline():
