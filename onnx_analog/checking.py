@@ -233,7 +233,8 @@ def _check_inlined(calls: Mapping[Identifier, Counter[Identifier]]) -> None:
         name, waiting = next(reversed(opened.items()))
         called = next((called for called in waiting if called in calls and called not in sizes), None)
         if called is None:
-            sizes[name] = sum(count * sizes.get(inner, 1) for inner, count in calls[name].items())
+            size = sum(count * sizes.get(inner, 1) for inner, count in calls[name].items())
+            sizes[name] = size if name is _MAIN else min(size, 2 * MOST_INLINED)  # enough is enough
             del opened[name]
         elif called in opened:
             raise Fault(f"the function {_called(called)} calls itself, which no runtime can inline")
@@ -242,8 +243,8 @@ def _check_inlined(calls: Mapping[Identifier, Counter[Identifier]]) -> None:
     added = sizes[_MAIN] - calls[_MAIN].total()
     if added > MOST_INLINED:
         raise Fault(
-            f"its functions call one another so often that they stand for {float(added):.3g} more nodes, and "
-            f"{MOST_INLINED:,} is the most that is run"
+            f"its functions call one another so often that they stand for more than {MOST_INLINED:,} nodes, which is "
+            "the most that is run"
         )
 
 
