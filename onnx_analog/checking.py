@@ -1,7 +1,7 @@
 """What a model must be before anything is done with it.
 
-The checks read the file's own message, before `onnx_ir` or onnxruntime make anything of it, and allocate nothing of what
-the model asks for: their cost grows with the size of the file alone. Models may come from anybody.
+The checks read the file's own message, before `onnx_ir` or onnxruntime make anything of it, and allocate nothing of
+what the model asks for: their cost grows with the size of the file alone. Models may come from anybody.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ MOST_LOADED = 1536 * 2**20  # bytes of constants that lie in other files: they a
 _MOST_ELEMENTS = 2**48  # of a tensor, zeros among its sides left out: numpy and onnxruntime count in 64 bits
 _MOST_AXES = 64  # numpy's
 
-_NAMES = {kind.value: kind.name for kind in ir.DataType if kind != ir.DataType.UNDEFINED}
-_BITS = {kind.value: kind.bitwidth for kind in ir.DataType if kind.name not in ("UNDEFINED", "STRING")}
+_NAMES: dict[int, str] = {kind.value: kind.name for kind in ir.DataType if kind != ir.DataType.UNDEFINED}
+_BITS: dict[int, int] = {kind.value: kind.bitwidth for kind in ir.DataType if kind.name not in ("UNDEFINED", "STRING")}
 _FIELDS = {
     **dict.fromkeys(_NAMES, "int32_data"),
     **dict.fromkeys((onnx.TensorProto.FLOAT, onnx.TensorProto.COMPLEX64), "float_data"),
@@ -51,7 +51,7 @@ Identifier = tuple[str, str, str]  # domain, name, overload
 _MAIN: Identifier = ("\0", "", "")  # stands for the main graph among functions
 
 
-class Fault(ValueError):
+class Fault(ValueError):  # noqa: N818 - of the model, and not of the program
     """What is wrong with a model, without its name."""
 
 
@@ -274,15 +274,14 @@ class _Scope:
 
     def resolve(self, name: str, consumer: int) -> bool:
         """Note that a node needs the value called `name`; return whether there is such a value."""
-        scope: _Scope | None = self
-        while scope is not None:
-            producer = scope.producers.get(name)
-            if producer is not None:
-                if producer >= 0:
-                    scope.needs.append((producer, consumer))
-                return True
+        scope = self
+        while name not in scope.producers:
+            if scope.parent is None:
+                return False
             scope, consumer = scope.parent, scope.owner
-        return False
+        if scope.producers[name] >= 0:
+            scope.needs.append((scope.producers[name], consumer))
+        return True
 
     def body(self, graph: onnx.GraphProto, attribute: str, place: int) -> _Scope:
         """Return the scope of a graph that a node of this one holds."""
@@ -358,7 +357,9 @@ class _Walk:
             _check_text(value, value.name, *(side.dim_param for side in value.type.tensor_type.shape.dim))
             if value.type.HasField("tensor_type"):
                 if value.type.tensor_type.elem_type not in _NAMES and value.type.tensor_type.elem_type:
-                    raise Fault(f"the value {value.name!r} has type {value.type.tensor_type.elem_type}, unknown to ONNX")
+                    raise Fault(
+                        f"the value {value.name!r} has type {value.type.tensor_type.elem_type}, unknown to ONNX"
+                    )
             elif not is_plain(value.type):
                 self._found.types = True
 
@@ -471,8 +472,7 @@ class _Tensors:
 
     def attribute(self, attribute: onnx.AttributeProto, where: str, *, constant: bool) -> None:
         """Check the tensors of an attribute."""
-        if isinstance(attribute.doc_string, bytes) or isinstance(attribute.name, bytes):
-            raise NotText
+        _check_text(attribute, attribute.name, attribute.ref_attr_name)
         what = f"the attribute {attribute.name!r}{where}"
         if attribute.type == onnx.AttributeProto.TENSOR and not (attribute.HasField("t") or attribute.ref_attr_name):
             raise Fault(f"{what} is to be a tensor, and holds none. Export the model again.")
@@ -510,7 +510,9 @@ class _Tensors:
         count = math.prod(sparse.values.dims)
         shapes = ([count], [count, len(sparse.dims)])
         if sparse.indices.data_type != onnx.TensorProto.INT64 or list(sparse.indices.dims) not in shapes:
-            raise Fault(f"{what} has {count:,} values, and its indices are not INT64 of shape {shapes[0]} or {shapes[1]}")
+            raise Fault(
+                f"{what} has {count:,} values, and its indices are not INT64 of shape {shapes[0]} or {shapes[1]}"
+            )
         self._dense += size * bits // 8
         if self._dense > MOST_DENSE:
             raise Fault(f"{what} takes {size * bits // 8:,} bytes once dense, and all may take {MOST_DENSE:,} together")
@@ -526,7 +528,9 @@ class _Tensors:
         size = _elements(tensor.dims, what)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             if kind not in _BITS or tensor.HasField("raw_data"):
-                raise Fault(f"{what} has its data in another file and in the model, or is text. Export the model again.")
+                raise Fault(
+                    f"{what} has its data in another file and in the model, or is text. Export the model again."
+                )
             return self._folder.external(tensor, _bytes(kind, size))
         if tensor.HasField("raw_data") and kind in _BITS:
             found, needed, unit = len(tensor.raw_data), _bytes(kind, size), "bytes"
@@ -577,7 +581,7 @@ def _check_text(message: Any, *names: object) -> None:
     """Raise `NotText` if a name of `message`, or what describes it, is not UTF-8: protobuf gives it as bytes then."""
     if isinstance(message.doc_string, bytes) or any(isinstance(name, bytes) for name in names):
         raise NotText
-    for entry in message.metadata_props:
+    for entry in getattr(message, "metadata_props", ()):
         if isinstance(entry.key, bytes) or isinstance(entry.value, bytes):
             raise NotText
 

@@ -39,9 +39,9 @@ _TYPE = "onnx_analog.type"  # such a type, among the metadata of its value
 def load(model: ModelLike) -> ir.Model:
     """Return `model` as an `onnx_ir` model that shares no graph with the caller's; what it returns was checked.
 
-    First it is checked as `onnx_analog.checking` says, then onnxruntime is asked whether it takes it. It is not asked of
-    operators of domains that it does not know, nor where a graph has more than `runtime.MOST_ASKED` initializers, nor
-    of more than 256 MiB that are in memory and not in a file. An `ir.Model` that came from here is not checked again.
+    First it is checked as `onnx_analog.checking` says, then onnxruntime is asked whether it takes it. It is not asked
+    of operators of domains that it does not know, nor where a graph has more than `runtime.MOST_ASKED` initializers.
+    An `ir.Model` that came from here is not checked again; another is if its tensors take at most 256 MiB.
 
     Sparse initializers become dense, and types that `onnx_ir` cannot hold (maps) are kept aside: `to_proto` and
     `write_model` put them back.

@@ -20,10 +20,13 @@ DOMAINS = frozenset(
         "com.ms.internal.nhwc",
     }
 )  # whose operators onnxruntime knows without a library of somebody's
-MOST_ASKED = 30_000  # initializers of a graph; onnxruntime's time grows with their square: 2 s here, an hour for a million
+MOST_ASKED = (
+    30_000  # initializers of a graph; onnxruntime's time grows with their square: 2 s here, an hour for a million
+)
 _NOISE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed: ?|This is an invalid model\. |Error: "
-    r"|(?:/\S+/)?\w+\.(?:cc|h|hpp|cpp):\d+ (?:[\w:<>~&*{}\[\], ]+\(.*?\) (?:const )?|\w+ )?|Exception during \w+: |Fatal error: "
+    r"|(?:/\S+/)?\w+\.(?:cc|h|hpp|cpp):\d+ (?:[\w:<>~&*{}\[\], ]+\(.*?\) (?:const )?|\w+ )?"
+    r"|Exception during \w+: |Fatal error: "
 )
 
 

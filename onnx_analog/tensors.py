@@ -217,7 +217,7 @@ def _compiled(pattern: str) -> Any:
 
 
 def _reason_against_use(weight: Weight) -> str | None:
-    """Return why `weight` is none although it is a float tensor: an index, a mask, a grid and the like are parts of the program."""
+    """Return why a float tensor is no weight: masks, grids, scales and limits are parts of the program."""
     ends = uses(weight.value)
     if not ends:
         return None if weight.value.is_graph_output() or any(True for _ in weight.value.uses()) else _NOT_USED
@@ -299,7 +299,10 @@ def referring(model: ir.Model) -> Iterator[tuple[str, str]]:
         for node in graph:
             held = node.attributes.get("value")
             if node.op_type == "Constant" and not _domain(node) and held is not None and held.is_ref():
-                yield f"{scope}{node.outputs[0].name}", f"given by whoever calls the function, as {held.ref_attr_name!r}"
+                yield (
+                    f"{scope}{node.outputs[0].name}",
+                    f"given by whoever calls the function, as {held.ref_attr_name!r}",
+                )
 
 
 def all_tensors(model: ir.Model) -> Iterator[Weight]:

@@ -241,11 +241,7 @@ def outside(data: Path) -> None:
     [
         (Path.unlink, " in 'm.data', which is not there. Put it beside the model."),
         (short, " in 'm.data', which is too short for it. Copy or download it again."),
-        (
-            outside,
-            " lies outside the model's folder: 'm.data' is a link, and onnxruntime does not follow it. Copy the folder "
-            "first: cp -rL.",
-        ),
+        (outside, " is a link, and onnxruntime does not follow it. Copy the folder first: cp -rL."),
     ],
 )
 @pytest.mark.parametrize(("name", "constants"), [("matmul", False), ("if", False), ("constant", True)])
@@ -377,7 +373,8 @@ def test_what_is_too_large_for_protobuf_is_not_read(tmp_path):
 # --------------------------------------------------------------------------- what onnx_ir does not hold itself
 
 CLASSIFIER = """<ir_version: 10, opset_import: ["" : 18, "ai.onnx.ml" : 3]>
-    net (float[N, 16] x) => (int64[N] label, seq(map(int64, float)) chances, seq(float[N, 16]) parts, optional(float[N, 16]) it)
+    net (float[N, 16] x)
+        => (int64[N] label, seq(map(int64, float)) chances, seq(float[N, 16]) parts, optional(float[N, 16]) it)
     <float[16, 16] w = random> {
         z = MatMul(x, w)
         label = ArgMax <axis = 1, keepdims = 0> (z)
@@ -398,8 +395,8 @@ def test_maps_sequences_and_optionals_are_kept(tmp_path):
     assert types(files.to_proto(files.from_proto(files.to_proto(found)))) == types(plain)
     assert types(files.to_proto(found.clone())) == types(plain)
     path = tmp_path / "n.onnx"
-    for model in (found, oa.protect(plain).model):
-        write_all({path: writer(model)}, force=True)
+    for one in (found, oa.protect(plain).model):
+        write_all({path: writer(one)}, force=True)
         assert types(onnx.load(path)) == types(plain)
         assert b"onnx_analog.type" not in path.read_bytes()
         given = {"x": np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)}
@@ -420,7 +417,7 @@ def test_information_for_training_is_kept(tmp_path):
         assert list(proto.training_info) == list(plain.training_info)
 
 
-def broken_text(name: str) -> onnx.ModelProto:
+def broken_text(name: str) -> Any:
     """Return a model whose field `name` of its first node is no UTF-8."""
     proto = made_proto("matmul")
     setattr(proto.graph.node[0], name, "caf\u00e9")
@@ -430,17 +427,21 @@ def broken_text(name: str) -> onnx.ModelProto:
 def test_a_description_that_is_not_utf_8_is_replaced(tmp_path, caplog):
     given = broken_text("doc_string")
     (tmp_path / "m.onnx").write_bytes(given.SerializeToString())
-    for model in (given, tmp_path / "m.onnx"):
-        found = files.load(model)
+    for one in (given, tmp_path / "m.onnx"):
+        found = files.load(one)
         assert next(iter(found.graph)).doc_string == "caf\ufffd\ufffd"
         write_all({tmp_path / "n.onnx": writer(found)}, force=True)
-    assert caplog.messages[0] == "the model has descriptions that are not UTF-8: what cannot be read of them is replaced"
+    assert (
+        caplog.messages[0] == "the model has descriptions that are not UTF-8: what cannot be read of them is replaced"
+    )
     assert given.graph.node[0].doc_string == b"caf\xff\xff"
 
 
 @pytest.mark.parametrize("name", ["name", "domain", "op_type"])
 def test_a_name_that_is_not_utf_8_is_refused(name):
-    with pytest.raises(ModelError, match=rf"graph, node 0: its {name} is not UTF-8 text: b'caf\\xff\\xff'\. Rename it\."):
+    with pytest.raises(
+        ModelError, match=rf"graph, node 0: its {name} is not UTF-8 text: b'caf\\xff\\xff'\. Rename it\."
+    ):
         files.load(broken_text(name))
 
 

@@ -1,10 +1,13 @@
+import time
+
 import numpy as np
 import onnx_ir as ir
 import pytest
 
+from onnx_analog import files
 from onnx_analog.errors import OptionError
-from onnx_analog.tensors import Selection, all_tensors, find, scopes, taken_names
-from tests.models import ZOO, f32, feeds, holding, made, model, run, same_bits
+from onnx_analog.tensors import Selection, _compiled, all_tensors, find, referring, scopes, taken_names, uses
+from tests.models import ZOO, f32, feeds, holding, made, model, proto, run, same_bits
 
 SMALL = Selection(min_size=1)
 
@@ -192,3 +195,127 @@ def test_taken_names_are_those_of_all_values():
 def test_a_text_is_no_tuple_of_expressions(name):
     with pytest.raises(OptionError, match=f"{name} is the text 'fc1'"):
         Selection(**{name: "fc1"})
+
+
+# ------------------------------------------------------------------------------------ what is no weight, and what is
+
+
+def reasons(body: str, *, head: str = "float[16, 16] x", weight: str = "float[16, 16] w = random") -> dict[str, str]:
+    """Return why tensors of a model stay digital; of those that do not, an empty reason."""
+    text = f"""<ir_version: 11, opset_import: ["" : 23, "com.microsoft" : 1]>
+        net ({head}) => (y) <{weight}> {{ {body} }}"""
+    found = find(files.from_proto(proto(text)))
+    return {weight.key: "" for weight in found.weights} | {weight.key: why for weight, why in found.skipped}
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("y = OneHot(w, x, x)", "used as indices of OneHot"),
+        ("y = OneHot(x, x, w)", "used as values of OneHot"),
+        ("y = BitCast <to = 6> (w)", "used as bits of BitCast"),
+        ("i = Cast <to = 7> (w) y = Gather(x, i)", "used as numbers of Cast"),
+        ("t = Transpose(w) i = Cast <to = 9> (t) y = Where(i, x, x)", "used as numbers of Cast"),
+        ("y = GridSample(x, w)", "used as a grid of GridSample"),
+        ("y = Resize(x, x, w)", "used as scales of Resize"),
+        ("y = DequantizeLinear(x, w)", "used as scales of DequantizeLinear"),
+        ("y = Less(x, w)", "used as a limit of Less"),
+        ("y = Attention(x, x, x, w)", "used as a mask of Attention"),
+        ("y = com.microsoft.MatMulNBits(x, x, w)", "used as scales of MatMulNBits"),
+        ("y = NonMaxSuppression(w, x)", "used as boxes of NonMaxSuppression"),
+    ],
+)
+def test_indices_scales_and_the_like_are_no_weights(body, reason):
+    assert reasons(body) == {"w": f"no weight: {reason}"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = MatMul(x, w)",
+        "y = Add(x, w)",
+        "y = Gather(w, x)",
+        "y = Where(x, w, x)",
+        "y = Attention(x, w, w)",
+        "y = Reshape(w, x)",
+        "y = OtherOp(x, w)",
+        "y = com.microsoft.OneHot(w, x)",
+        "a = OneHot(w, x, x) y = MatMul(x, w)",
+        "c = Cast <to = 10> (w) y = MatMul(x, c)",
+        "c = Cast <to = 17> (w) d = Cast <to = 1> (c) y = MatMul(x, d)",
+        "y = Identity(w)",
+    ],
+)
+def test_what_is_also_a_weight_is_one(body):
+    assert reasons(body) == {"w": ""}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "body", "mask"),
+    [
+        (-1e9, 0, "y = Add(x, w)", True),
+        (-65504, 0, "y = Add(x, w)", True),
+        (0, 1, "y = Mul(x, w)", True),
+        (0, 1, "y = MatMul(x, w)", False),
+        (-1, 1, "y = Mul(x, w)", False),
+        (-999, 0, "y = Add(x, w)", False),
+        (0, 1e9, "y = Add(x, w)", False),
+        (-1e9, 0.5, "y = Add(x, w)", False),
+    ],
+)
+def test_a_mask_keeps_and_drops(low, high, body, mask):
+    array = np.where(np.tri(16) > 0, high, low).astype(np.float32)
+    found = files.from_proto(proto(f"net (float[16, 16] x) => (y) <float[16, 16] w = random> {{ {body} }}"))
+    found.graph.initializers["w"].const_value = ir.tensor(array, name="w")
+    assert [why for _, why in find(found).skipped] == ["no weight: a mask"] * mask
+
+
+def test_what_is_not_used_is_not_stored():
+    assert reasons("y = Relu(x)") == {"w": "used by no node"}
+    plain = made("function")
+    plain.graph[0].op_type = plain.graph[0].domain = "other"
+    assert [why for _, why in find(plain).skipped] == ["in a function that is never called"]
+
+
+@pytest.mark.parametrize("name", ["function", "function with a body"])
+def test_a_function_that_a_function_calls_is_called(name):
+    assert not [why for _, why in find(made(name)).skipped if "never called" in why]
+
+
+def test_a_constant_that_its_caller_gives_is_told_of():
+    found = files.load(
+        proto("""<ir_version: 10, opset_import: ["" : 18, "f" : 1]>
+        net (float[2] x) => (float[2] y) { y = f.add <by = float[2] {1, 2}> (x) }
+        <domain: "f", opset_import: ["" : 18]> add <by> (a) => (b) { c = Constant <value : tensor = @by> () b = Add(a, c) }
+    """)
+    )
+    assert list(referring(found)) == [("f.add()/c", "given by whoever calls the function, as 'by'")]
+    assert keys(found) == []
+
+
+def test_each_use_is_there_once_however_many_ways_lead_to_it():
+    steps = " ".join(f"a{i + 1} = Reshape(a{i}, s) b{i} = Identity(a{i + 1})" for i in range(2000))
+    text = (
+        f"net (float[16, 16] x, int64[2] s) => (y) <float[16, 16] a0 = random> {{ {steps} y = MatMul(a2000, b1999) }}"
+    )
+    (weight,) = all_tensors(files.from_proto(proto(text)))
+    assert weight.consumers() == ("MatMul", "MatMul")
+    assert [use.place for use in uses(weight.value)] == [0, 1]
+
+
+# ---------------------------------------------------------------------------------------------- expressions
+
+
+@pytest.mark.parametrize("pattern", ["(?=a)b", "(?<!a)b", r"(a)\1"])
+def test_what_takes_more_than_linear_time_is_refused(pattern, capfd):
+    with pytest.raises(OptionError, match=r"Look-around and back references are not supported"):
+        Selection(include=(pattern,))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_expression_takes_linear_time():
+    name = "a" * 100_000 + "!"
+    start = time.process_time()
+    assert not find(holding(**{"w": f32([[1]])}), Selection(include=("(a+)+$",), min_size=1)).weights
+    assert not _compiled("(a+)+$").search(name)
+    assert time.process_time() - start < 5  # a backtracking engine would take 2^100,000 steps
