@@ -277,10 +277,9 @@ def test_an_empty_class_of_the_model_is_one_warning(caplog):
         np.eye(1, 16) * -2.5,
         np.linspace(-5e37, 5e37, 16).reshape(4, 4),
         np.linspace(-2e-38, 2e-38, 16).reshape(4, 4),
-        np.geomspace(1e-40, 1, 16).reshape(4, 4),
         np.linspace(1e6, 1e6 + 1, 16).reshape(4, 4),
     ],
-    ids=["equal", "equal negative", "one", "one negative", "huge", "least", "wide", "narrow"],
+    ids=["equal", "equal negative", "one", "one negative", "huge", "least", "narrow"],
 )
 def test_odd_weights_are_stored_within_the_bound(weight, strategy):
     weight = f32(weight)
@@ -336,10 +335,9 @@ def test_the_type_of_a_weight_is_kept(dtype):
         (made("IR 3"), {"selection": Selection(include=("none",))}, NothingToStore, "no tensor of the model"),
         (holding(w=f32(np.zeros((16, 16)))), {}, NothingToStore, "no tensor of the model"),
         (holding(w=f32([[1e-40]])), {}, NothingToStore, "no tensor of the model"),
-        (holding(w=f32([[1e-40]]), v=f32([[2e-40]])), {"scope": "model"}, ModelError, "cannot be scaled"),
-        (holding(w=f32([[1]]), v=f32([[-3e38, 3e38]])), {"scope": "model", "strategy": "raw"}, ModelError, "scaled"),
+        (holding(w=f32([[1e-40]]), v=f32([[2e-40]])), {"scope": "model"}, NothingToStore, "can be stored"),
     ],
-    ids=["protected", "not included", "zero", "tiny", "tiny model", "huge model"],
+    ids=["protected", "not included", "zero", "tiny", "tiny model"],
 )
 def test_a_refusal_leaves_the_model_alone(plain, options, error, said):
     before = serialized(plain)
@@ -582,7 +580,7 @@ def test_what_cannot_be_scaled_is_found_before_anything_is_changed(monkeypatch):
     tiny = plain.graph.initializers["w"]
     tiny.const_value = ir.Tensor(np.full((16, 16), 1e-44, np.float32), name="w")
     before = serialized(plain)
-    with pytest.raises(ModelError, match="cannot be scaled"):
+    with pytest.raises(NothingToStore, match="no tensor of the model can be stored"):
         later(plain, monkeypatch, scope="model")
     assert serialized(plain) == before
 
