@@ -202,11 +202,12 @@ def scopes(model: ir.Model) -> Iterator[tuple[str, ir.Graph, bool]]:
 def _scopes(path: str, graph: ir.Graph, in_function: bool) -> Iterator[tuple[str, ir.Graph, bool]]:
     yield path, graph, in_function
     for node in graph:
-        for name, body in _bodies(node):
+        for name, body in bodies_of(node):
             yield from _scopes(f"{path}{name}/", body, in_function)
 
 
-def _bodies(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
+def bodies_of(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
+    """Yield the graphs that `node` holds, each with the path of it that is unique in the node's own graph."""
     output = next((value.name for value in node.outputs if value.name), node.name)
     for attribute in node.attributes.values():
         if attribute.is_ref():

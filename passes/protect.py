@@ -28,7 +28,7 @@ from onnx_analog.errors import ModelError, NothingToStore, OptionError, whole
 from onnx_analog.fidelity import Deviation, excess
 from onnx_analog.header import Header
 from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, READBACK_KEY, Protection, is_protected
-from onnx_analog.tensors import UNFIT, Selection, Weight, find, scopes, taken_names
+from onnx_analog.tensors import UNFIT, Selection, Weight, bodies_of, find, scopes, taken_names
 
 __all__ = ["ProtectPass"]
 
@@ -366,6 +366,7 @@ class _Builder:
 
     def __init__(self, model: ir.Model) -> None:
         self._taken = taken_names(graph for _, graph, _ in scopes(model))
+        self._outer = dict(_outer_names(model))
         self._empty: dict[int, ir.Value] = {}  # by graph
         self._last: dict[int, ir.Node] = {}  # by graph: what was inserted last, so that the order of tensors is kept
 
@@ -378,7 +379,11 @@ class _Builder:
         call = ir.node("DecodeMasked" if masked else "Decode", inputs, attributes, domain=DOMAIN)
         call.name = f"{DOMAIN}/{weight.key}"
         self._insert(weight.graph, call)
-        _take_over(weight, call.outputs[0])
+        _take_over(weight, call.outputs[0], self._name(weight))
+
+    def _name(self, weight: Weight) -> str:
+        """Return what the decoded weight is called: a node's output may have no outer value's name, as tensors may."""
+        return self._free(weight.name) if weight.name in self._outer[id(weight.graph)] else weight.name
 
     def _plane(self, weight: Weight, name: str, tensor: ir.TensorProtocol | None) -> ir.Value:
         if tensor is not None:
@@ -426,9 +431,21 @@ def _codebook(classes: Sequence[WeightClass], shape: tuple[int, ...]) -> dict[st
     }
 
 
-def _take_over(weight: Weight, output: ir.Value) -> None:
-    """Give the decoded weight the name and the uses of the one that it stands for."""
-    old, name = weight.value, weight.name
+def _outer_names(model: ir.Model) -> Iterator[tuple[int, frozenset[str]]]:
+    """Yield each graph of `model`, by id, and the names in all graphs around it."""
+    waiting = [(graph, frozenset[str]()) for graph in (model.graph, *(f.graph for f in model.functions.values()))]
+    while waiting:
+        graph, names = waiting.pop()
+        yield id(graph), names
+        bodies = [body for node in graph for _, body in bodies_of(node)]
+        if bodies:
+            inner = names | taken_names([graph])
+            waiting += [(body, inner) for body in bodies]
+
+
+def _take_over(weight: Weight, output: ir.Value, name: str) -> None:
+    """Give the decoded weight its `name`, and the uses of the one that it stands for."""
+    old = weight.value
     output.type = ir.TensorType(weight.tensor.dtype)
     output.shape = ir.Shape(weight.shape)
     output.metadata_props.update(old.metadata_props)
@@ -439,5 +456,5 @@ def _take_over(weight: Weight, output: ir.Value) -> None:
     if weight.node is not None:
         weight.graph.remove(weight.node, safe=True)
     else:
-        del weight.graph.initializers[name]
+        del weight.graph.initializers[weight.name]
     output.name = name
