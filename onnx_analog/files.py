@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import EncodeError
 
+from onnx_analog import kept
 from onnx_analog.errors import ModelError, OutputError
 
 ModelLike = str | os.PathLike[str] | onnx.ModelProto | ir.Model
@@ -86,7 +87,7 @@ def _from_proto(proto: onnx.ModelProto, what: str) -> ir.Model:
         for graph in _graphs(proto):
             _densify(graph)
     try:
-        return ir.from_proto(proto)
+        return kept.remember(proto, ir.from_proto(proto))
     except Exception as error:  # onnx_ir wraps whatever it meets, in types of its own
         raise ModelError(f"{what} is not a valid ONNX model: {root_cause(error)}") from error
 
@@ -181,5 +182,6 @@ def write_model(model: ir.Model, path: Path) -> None:
     beside = external or large > EXTERNAL_BYTES
     try:
         ir.save(model, path, external_data=f"{path.name}.data" if beside else None)
+        kept.add_to(model, path)
     except EncodeError as error:
         raise OutputError(f"cannot write {path.name!r}: it is larger than the 2 GiB of one ONNX file") from error

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from onnx_analog import uses
 from onnx_analog.errors import OptionError
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
@@ -93,7 +94,7 @@ class Selection:
     Parameters
     ----------
     include, exclude : tuple of str
-        Regular expressions searched for in the tensor's key; none to include means all.
+        Regular expressions searched for in the tensor's key; none to include means all but biases and masks.
     min_size : int, >= 1
         Tensors with fewer elements stay digital.
 
@@ -146,6 +147,12 @@ def _reason_against_values(array: NDArray[Any]) -> str | None:
     return _ALL_ZERO if largest == 0 else None
 
 
+def _reason_against_use(weight: Weight, selection: Selection, used: set[int]) -> str | None:
+    if id(weight.value) not in used:
+        return uses.UNUSED
+    return None if selection.include else uses.other_use(weight.value, weight.shape, weight.array)  # it was named
+
+
 @dataclass(frozen=True)
 class Found:
     """The tensors of a model: what is to be stored, and why the rest is not."""
@@ -157,7 +164,11 @@ class Found:
 def find(model: ir.Model, selection: Selection | None = None) -> Found:
     """Return the tensors of `model`, in the order in which they stand in it."""
     selection = selection or Selection()
-    judged = [(weight, selection.reason_against(weight)) for weight in all_tensors(model)]
+    used = uses.used_values(model)
+    judged = [
+        (weight, selection.reason_against(weight) or _reason_against_use(weight, selection, used))
+        for weight in all_tensors(model)
+    ]
     return Found(
         tuple(weight for weight, reason in judged if reason is None),
         tuple((weight, reason) for weight, reason in judged if reason is not None),

@@ -27,6 +27,7 @@ from onnx_analog.encoding import Code, Cut, Fitted, Part, Planes, WeightClass, f
 from onnx_analog.errors import ModelError, NothingToStore, OptionError, whole
 from onnx_analog.fidelity import Deviation, excess
 from onnx_analog.header import Header
+from onnx_analog.kept import forget_training, trained_names
 from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, READBACK_KEY, Protection, is_protected
 from onnx_analog.tensors import UNFIT, Selection, Weight, bodies_of, find, scopes, taken_names
 
@@ -110,6 +111,7 @@ class ProtectPass(ir.passes.InPlacePass):
             what = "can be stored" if found.weights else "is selected"
             raise NothingToStore(f"no tensor of the model {what}, so there is nothing to store")
         protection = self._protection().to_json()  # while nothing is changed yet
+        _forget_training(model, [weight for weight, _ in coded])
         _prepare(model)
         builder = _Builder(model)
         for weight, stored in coded:
@@ -334,6 +336,14 @@ def _check(model: ir.Model) -> None:
         )
 
 
+def _forget_training(model: ir.Model, weights: Sequence[Weight]) -> None:
+    """Drop what says how to train the model if it is about weights that are initializers no more."""
+    names = trained_names(model).intersection(weight.name for weight in weights if weight.graph is model.graph)
+    if names:
+        logger.warning("the model's training information is dropped: it refers to %s, which is stored", min(names))
+        forget_training(model)
+
+
 def _prepare(model: ir.Model) -> None:
     """Make room for local functions."""
     if model.ir_version < 4:  # all initializers had to be inputs, and from IR 4 on that would make them variable
@@ -377,7 +387,8 @@ class _Builder:
         inputs = [self._plane(weight, name, tensors[name]) for name in (MASKED_INPUTS if masked else DENSE_INPUTS)]
         attributes: dict[str, int | str] = {"dtype": int(weight.tensor.dtype), "key": weight.key}
         call = ir.node("DecodeMasked" if masked else "Decode", inputs, attributes, domain=DOMAIN)
-        call.name = f"{DOMAIN}/{weight.key}"
+        call.name, call.doc_string = f"{DOMAIN}/{weight.key}", weight.tensor.doc_string
+        call.metadata_props.update(weight.tensor.metadata_props)
         self._insert(weight.graph, call)
         _take_over(weight, call.outputs[0], self._name(weight))
 
@@ -448,7 +459,9 @@ def _take_over(weight: Weight, output: ir.Value, name: str) -> None:
     old = weight.value
     output.type = ir.TensorType(weight.tensor.dtype)
     output.shape = ir.Shape(weight.shape)
+    output.doc_string = old.doc_string
     output.metadata_props.update(old.metadata_props)
+    output.meta.update(old.meta)  # annotations of quantisation are there
     if old.is_graph_input():
         logger.warning("%s was an input with a default; protected, it is a constant", weight.key)
         _remove_input(weight.graph, old)

@@ -26,7 +26,9 @@ def test_other_numbers_reach_the_output(name):
 
 
 def initializer(plain: ir.Model, name: str, array: np.ndarray) -> None:
-    plain.graph.register_initializer(ir.Value(name=name, const_value=ir.tensor(array, name=name)))
+    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+    plain.graph.register_initializer(value)
+    plain.graph.outputs.append(value)  # so that something uses it
 
 
 def keys(plain: ir.Model) -> list[str]:

@@ -418,9 +418,9 @@ def test_one_empty_plane_stands_for_all_that_a_strategy_does_not_have():
 
 def test_a_name_with_slashes_has_a_key_of_its_own():
     plain = made("if")
-    plain.graph.register_initializer(
-        ir.Value(name="y.then_branch/w", const_value=ir.tensor(f32(np.eye(16)), name="y.then_branch/w"))
-    )
+    value = ir.Value(name="y.then_branch/w", const_value=ir.tensor(f32(np.eye(16)), name="y.then_branch/w"))
+    plain.graph.register_initializer(value)
+    plain.graph.outputs.append(value)
     keys = [tensor.key for tensor in stored_tensors(protected(plain))]
     assert keys == ["y.then_branch/w", "y.then_branch/w#2", "y.else_branch/w"]
 
