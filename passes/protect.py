@@ -196,7 +196,7 @@ class ProtectPass(ir.passes.InPlacePass):
             middle = (few + enough) // 2
             few, enough = (few, middle) if self._tried(far[middle:], parts)[1] is None else (middle, enough)
         gone = {id(weight) for weight in far[:enough]}
-        unfit += [(weight, f"{reason}; it is furthest from the others") for weight in far[:enough]]
+        unfit += [(weight, f"{reason}; this tensor is furthest from the others") for weight in far[:enough]]
         left = [weight for weight in left if id(weight) not in gone]
         return _Settled(left, self._tried(left, parts)[0], unfit)
 
@@ -214,9 +214,10 @@ class ProtectPass(ir.passes.InPlacePass):
 
 
 def _told(classes: Sequence[WeightClass], whose: Weight | None, found: Deviation) -> str:
-    high = max(abs(end) for found_class in classes for end in (found_class.low, found_class.high))
-    what = f"magnitudes up to {high:.3g} share a scale with others so small that these decode {found}"
-    return what if whose is None else f"{what} (in {whose.key})"
+    high = max(abs(end) for one in classes for end in (one.low, one.high))
+    if whose is None:
+        return f"its weights, up to {high:.3g}, lie too far apart: small ones decode {found}"
+    return f"one scale for all tensors, up to {high:.3g}, makes small weights of {whose.key} decode {found}"
 
 
 def _furthest_first(weights: Sequence[Weight]) -> list[Weight]:
@@ -326,6 +327,10 @@ class _Later:
 def _check(model: ir.Model) -> None:
     if is_protected(model):
         raise ModelError("the model is protected already. Protect the original, or run DecodePass on this one first.")
+    if any(node.domain == DOMAIN for _, graph, _ in scopes(model) for node in graph) or any(
+        domain == DOMAIN for domain, _, _ in model.functions
+    ):
+        raise ModelError(f"the model has operators of the domain {DOMAIN!r}, which protected models need: rename it")
     opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx"))
     if opset is None:
         raise ModelError("the model imports no ONNX opset, so it has no standard operators to decode weights with")
@@ -387,8 +392,9 @@ class _Builder:
         inputs = [self._plane(weight, name, tensors[name]) for name in (MASKED_INPUTS if masked else DENSE_INPUTS)]
         attributes: dict[str, int | str] = {"dtype": int(weight.tensor.dtype), "key": weight.key}
         call = ir.node("DecodeMasked" if masked else "Decode", inputs, attributes, domain=DOMAIN)
-        call.name, call.doc_string = f"{DOMAIN}/{weight.key}", weight.tensor.doc_string
-        call.metadata_props.update(weight.tensor.metadata_props)
+        call.name = f"{DOMAIN}/{weight.key}"
+        call.doc_string = weight.tensor.doc_string or (weight.node.doc_string if weight.node else None)
+        call.metadata_props.update({**(weight.node.metadata_props if weight.node else {}), **weight.tensor.metadata_props})
         self._insert(weight.graph, call)
         _take_over(weight, call.outputs[0], self._name(weight))
 
