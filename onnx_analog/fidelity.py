@@ -60,7 +60,9 @@ class Deviation(NamedTuple):
     @property
     def share(self) -> float:
         """What is found, over what is allowed; more than 1 is too much."""
-        return self.found / self.allowed if self.allowed else np.inf * bool(self.found)
+        if not self.found:
+            return 0.0
+        return self.found / self.allowed if self.allowed else np.inf
 
     def __str__(self) -> str:
         return f"off by up to {self.found:.2g}, and {self.allowed:.2g} is allowed"

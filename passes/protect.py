@@ -393,8 +393,11 @@ class _Builder:
         attributes: dict[str, int | str] = {"dtype": int(weight.tensor.dtype), "key": weight.key}
         call = ir.node("DecodeMasked" if masked else "Decode", inputs, attributes, domain=DOMAIN)
         call.name = f"{DOMAIN}/{weight.key}"
-        call.doc_string = weight.tensor.doc_string or (weight.node.doc_string if weight.node else None)
-        call.metadata_props.update({**(weight.node.metadata_props if weight.node else {}), **weight.tensor.metadata_props})
+        if weight.node is not None:
+            call.doc_string = weight.node.doc_string
+            call.metadata_props.update(weight.node.metadata_props)
+        call.doc_string = weight.tensor.doc_string or call.doc_string
+        call.metadata_props.update(weight.tensor.metadata_props)
         self._insert(weight.graph, call)
         _take_over(weight, call.outputs[0], self._name(weight))
 
