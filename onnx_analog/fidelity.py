@@ -16,8 +16,9 @@ scales differ, as where BatchNorm is folded in. `NEGLIGIBLE` is for channels tha
 down to the subnormal numbers: real networks are full of them. It makes 2. and 3., but not 1., depend on the unit of the
 weights.
 
-The networks that the tests know need at most 0.25 of what is allowed, with any strategy and preset
-(`tests/test_fidelity.py`); mobile networks of others, with 1 and 20 cells, at most 0.4.
+The networks that the tests know need at most 0.25 of what is allowed, with any strategy and preset, and 0.06 with those
+that are defaults (`tests/test_fidelity.py`); so do, with the defaults, the networks for speech and text of other people
+that were tried. With sign protection alone and one scale for a whole model, single tensors of those are beyond it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from onnx_analog.encoding import (
 )
 
 TOLERANCE = 2.0**-7  # half a step of bfloat16
-NEGLIGIBLE = 2.0**-22  # a few last places of a float32 sum of order 1
+NEGLIGIBLE = 2.0**-20  # a millionth: activations are of order 1, and a float32 sum of them is off by about as much
 RARE = 64
 FEWEST = 4
 

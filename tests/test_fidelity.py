@@ -1,5 +1,6 @@
 """What is allowed of a decode, and that nothing beyond it is stored."""
 
+from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
@@ -16,7 +17,7 @@ from onnx_analog.demo import MODEL
 from onnx_analog.encoding import Code, decode, encode, fit, split
 from onnx_analog.fidelity import FEWEST, NEGLIGIBLE, RARE, TOLERANCE, Deviation, deviation, excess
 from onnx_analog.passes import PrunePass
-from onnx_analog.strategies import PRESETS, STRATEGIES
+from onnx_analog.strategies import PRESETS, STRATEGIES, Preset
 from onnx_analog.tensors import find
 from tests.models import f32
 
@@ -195,10 +196,12 @@ def test_one_channel_that_is_lost_is_rejected():
     assert found.allowed == pytest.approx(TOLERANCE * np.sort(np.abs(weight[9]))[31])
 
 
-def shares(model: ir.Model) -> list[float]:
+def shares(
+    model: ir.Model, presets: Iterable[Preset] = PRESETS.values(), names: Iterable[str] = STRATEGIES
+) -> list[float]:
     """Return what each tensor needs of what is allowed, with each strategy and preset."""
     found = []
-    for preset, strategy in product(PRESETS.values(), STRATEGIES):
+    for preset, strategy in product(presets, names):
         weights = [weight.array() for weight in find(model).weights]
         groups = [weights] if preset.scope == "model" else [[weight] for weight in weights]
         for group in groups:
@@ -213,6 +216,7 @@ def test_the_packaged_network_needs_a_quarter_of_what_is_allowed(sparsity):
     model = files.load(MODEL)
     PrunePass(sparsity=sparsity)(model)
     assert max(shares(model)) <= 0.25
+    assert max(shares(model, [PRESETS["default"]], ["redundancy"])) <= 0.06
 
 
 def test_a_trained_residual_network_does_too(trained_model):
