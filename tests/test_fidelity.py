@@ -71,6 +71,7 @@ def tensors(draw: st.DrawFn) -> np.ndarray:
             weight = weight * scale
     weight = np.where(noise.random(shape) < draw(st.sampled_from([0.0, 0.02, 0.5])), weight * draw(STEPS), weight)
     weight = np.where(noise.random(shape) < draw(st.sampled_from([0.0, 0.5])), 0, weight)
+    weight = np.where(np.abs(weight) < 1e-36, 0, weight)  # what cannot be scaled is refused before
     weight.flat[0] = 1.0
     return np.clip(weight, -3e37, 3e37).astype(draw(st.sampled_from([np.float32, np.float64])))
 

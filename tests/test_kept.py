@@ -11,9 +11,7 @@ from tests.models import made_proto, proto
 
 def trained(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     info = model.training_info.add()
-    info.initialization.CopyFrom(
-        onnx.parser.parse_graph("begin () => (float[16, 32] r) { r = RandomNormalLike(z) }")
-    )
+    info.initialization.CopyFrom(onnx.parser.parse_graph("begin () => (float[16, 32] r) { r = RandomNormalLike(z) }"))
     info.algorithm.CopyFrom(onnx.parser.parse_graph(f"step () => (float[16, 32] next) {{ next = Neg({name}) }}"))
     info.initialization_binding.add(key="s", value="r")
     info.update_binding.add(key=name, value="next")
