@@ -90,7 +90,7 @@ def excess(
 
 
 def _proven(weight: NDArray[Any], count: int, classes: Sequence[WeightClass], span: Span) -> bool:
-    """Return whether the bound shows that all is well; that takes one look at the weights, and no planes."""
+    """Return whether the bound shows that all is well; that takes a look at the weights or two, and no planes."""
     bounds = [(found.low, _bound(found, span)) for found in classes if found.low != found.high]
     error = max((bound for low, bound in bounds if low < bound / TOLERANCE), default=0)
     if not error:  # no class holds weights that may drown
@@ -98,8 +98,21 @@ def _proven(weight: NDArray[Any], count: int, classes: Sequence[WeightClass], sp
     small = _below(weight, error / TOLERANCE) - (weight.size - count)  # those that may drown
     if error <= NEGLIGIBLE:
         return 2 * small < count
-    slices = 0 if count < weight.size else weight.size // max(weight.shape)  # weights in the smallest of the slices
-    return small == 0 or (RARE * small < count and 2 * small < slices)
+    return small == 0 or (RARE * small < count and _scattered(weight, count, error / TOLERANCE))
+
+
+def _scattered(weight: NDArray[Any], count: int, limit: float) -> bool:
+    """Return whether fewer than half of the weights of each slice are below `limit`."""
+    flat = weight.reshape(-1)
+    below = [part.start + np.flatnonzero(_is_below(flat[part], limit)) for part in parts(flat.size)]
+    places = np.unravel_index(np.concatenate(below), weight.shape)
+    for axis, side in enumerate(weight.shape):
+        others = tuple(other for other in range(weight.ndim) if other != axis)
+        stored = np.count_nonzero(weight, axis=others) if count < weight.size else np.array(weight.size // side)
+        found = np.bincount(places[axis], minlength=side)
+        if ((2 * found >= stored) & (found > 0) & (stored >= FEWEST) & (side > 1)).any():
+            return False
+    return True
 
 
 def _bound(found: WeightClass, span: Span) -> float:
@@ -107,8 +120,14 @@ def _bound(found: WeightClass, span: Span) -> float:
 
 
 def _below(weight: NDArray[Any], limit: float) -> int:
+    """Return how many magnitudes are below `limit`, zeros among them."""
     flat = weight.reshape(-1)
     return sum(int(np.count_nonzero(magnitude(flat[part]) < limit)) for part in parts(flat.size))
+
+
+def _is_below(part: NDArray[Any], limit: float) -> NDArray[np.bool_]:
+    size = magnitude(part)
+    return (size < limit) & (size > 0)
 
 
 def deviation(weight: NDArray[Any], decoded: Floats) -> Deviation:
