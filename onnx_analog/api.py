@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -42,10 +43,14 @@ from onnx_analog.stored import (
 )
 from onnx_analog.strategies import LARGE_FACTOR, PRESETS, STRATEGIES, Preset
 from onnx_analog.sweeps import Point
-from onnx_analog.tensors import Selection, Weight, all_tensors, consumers, find, referring, scopes
+from onnx_analog.tensors import Selection, Weight, all_tensors, find, referring, scopes
+from onnx_analog.uses import consumers
 from onnx_analog.work import Packed
 
+logger = logging.getLogger(__name__)
+
 Paths = str | os.PathLike[str]
+CELLS_LARGE = 20  # of a large weight, unless one says otherwise
 
 
 @dataclass(frozen=True)
@@ -136,12 +141,19 @@ class Inspection:
 
 
 def inspect(model: ModelLike, *, selection: Selection | None = None) -> Inspection:
-    """Return what `protect` would store of a model, and why not the rest."""
+    """Return what `protect` would store of a model, and why not the rest.
+
+    Whether a tensor's magnitudes lie too far apart is told for the default options, with which each tensor has scales
+    of its own. Where all share one (scope "model"), or with one class of weights, more may stay digital; `protect`
+    names them.
+    """
     loaded = files.load(model)
     found = find(loaded, selection)
     protected = is_protected(loaded)
     kinds = [node.op_type for _, graph, _ in scopes(loaded) for node in graph]
-    rows = [_row(weight, None) for weight in found.weights] + [_row(weight, why) for weight, why in found.skipped]
+    unfit = {} if protected else ProtectPass(selection=selection or Selection()).unfit(found.weights)
+    rows = [_row(weight, unfit.get(weight.key)) for weight in found.weights]
+    rows += [_row(weight, why) for weight, why in found.skipped]
     rows += [_referring_row(key, why) for key, why in referring(loaded)]
     if protected:
         rows = [{**_stored_row(tensor), "reason": None} for tensor in stored_tensors(loaded)]
@@ -206,7 +218,7 @@ def protect(
     model: ModelLike,
     *,
     cells_small: int = 1,
-    cells_large: int = 20,
+    cells_large: int = CELLS_LARGE,
     strategy: str = "redundancy",
     preset: str = "default",
     scope: str | None = None,
@@ -272,6 +284,7 @@ def protect(
         selection=selection or Selection(),
     )
     passes = pipeline.protecting(step, sparsity=sparsity, prune_scope=prune_scope)
+    _question_cells(step)
     loaded = files.load(model)
     for key, value in {SOURCE_KEY: _digest(model), COMMAND_KEY: command}.items():
         loaded.metadata_props.pop(key, None)  # what it says is of another run
@@ -279,6 +292,19 @@ def protect(
             loaded.metadata_props[key] = value
     protected = pipeline.run(passes, loaded)
     return Protected(protected, from_json(protected.metadata_props[MANIFEST_KEY]))
+
+
+def _question_cells(step: ProtectPass) -> None:
+    """Say where `cells_large` does nothing, or the opposite of what it is for."""
+    if not STRATEGIES[step.strategy].adaptive:
+        if step.cells_large != CELLS_LARGE:
+            logger.warning("strategy %s gives all weights cells_small cells: cells_large is not used", step.strategy)
+    elif step.cells_large < step.cells_small:
+        logger.warning(
+            "cells_large is %d, below cells_small, %d: large weights get fewer cells than small ones",
+            step.cells_large,
+            step.cells_small,
+        )
 
 
 def _of_header(channel: str | Channel | None, modifiers: Modifiers) -> Channel | None:

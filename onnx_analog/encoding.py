@@ -78,11 +78,12 @@ def cut_largest(arrays: Iterable[NDArray[Any]], count: int) -> Cut:
 def _chunks(arrays: Iterable[NDArray[Any]]) -> Iterable[NDArray[np.uint32]]:
     for array in arrays:
         flat = array.reshape(-1)
-        for part in _parts(flat.size):
+        for part in parts(flat.size):
             yield magnitude(flat[part]).view(np.uint32)
 
 
-def _parts(count: int) -> Iterator[slice]:
+def parts(count: int) -> Iterator[slice]:
+    """Return the slices of `count` elements that are looked at at once."""
     return (slice(start, start + _CHUNK) for start in range(0, count, _CHUNK))
 
 
@@ -240,7 +241,7 @@ def levels(size: NDArray[Any], class_index: Bytes | None, classes: Sequence[Weig
     """Return the levels (N,) of `size` (N,): α·size - β in float64, clipped to `span`, rounded once to float32."""
     alpha, beta = (np.array([getattr(c, name) for c in classes]) for name in ("alpha", "beta"))
     found = np.empty(size.shape, np.float32)
-    for part in _parts(size.size):
+    for part in parts(size.size):
         given = size[part].astype(np.float64)
         exact = alpha[0] * given - beta[0]
         for place in range(1, len(classes)):  # they are few, and looking α and β up for each weight takes twice as long
@@ -368,11 +369,11 @@ def encode(weights: Sequence[NDArray[Any]], code: Code, *, span: Span) -> list[E
     >>> decode(found)
     array([ 0.5,  0. , -1. ], dtype=float32)
     """
-    parts = [split(weight, sign_in_header=code.sign_in_header) for weight in weights]
-    fitted = fit([part.size for part in parts], code, span=span)
+    given = [split(weight, sign_in_header=code.sign_in_header) for weight in weights]
+    fitted = fit([part.size for part in given], code, span=span)
     return [
-        Encoded(_planes(part, cut, fitted.classes, span), fitted.classes)
-        for part, cut in zip(parts, fitted.cuts, strict=True)
+        Encoded(planes_of(part, fitted.classes, cut, span=span), fitted.classes)
+        for part, cut in zip(given, fitted.cuts, strict=True)
     ]
 
 
@@ -409,7 +410,7 @@ def fit(sizes: Iterable[NDArray[Any]], code: Code, *, span: Span) -> Fitted:
             ends = [_wider(ends[0], size)]
             continue
         large, cut = mark_largest(size, cut)
-        for part in _parts(size.size):
+        for part in parts(size.size):
             sizes_of = size[part][~large[part]], size[part][large[part]]
             ends = [_wider(end, found) for end, found in zip(ends, sizes_of, strict=True)]
     classes = [
@@ -427,10 +428,11 @@ def take_apart(
     weight: NDArray[Any], code: Code, classes: Sequence[WeightClass], cut: Cut | None, *, span: Span
 ) -> Planes:
     """Return one tensor of a scope that `fit` has seen, as it is stored."""
-    return _planes(split(weight, sign_in_header=code.sign_in_header), cut, classes, span)
+    return planes_of(split(weight, sign_in_header=code.sign_in_header), classes, cut, span=span)
 
 
-def _planes(part: Part, cut: Cut | None, classes: Sequence[WeightClass], span: Span) -> Planes:
+def planes_of(part: Part, classes: Sequence[WeightClass], cut: Cut | None, *, span: Span) -> Planes:
+    """Return as it is stored what `split` gave of a tensor of a scope that `fit` has seen."""
     index = None if cut is None else mark_largest(part.size, cut)[0].view(np.uint8)
     return Planes(levels(part.size, index, classes, span=span), part.mask, part.sign, index)
 

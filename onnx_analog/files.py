@@ -15,7 +15,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import EncodeError
 
-from onnx_analog import checking, reading, runtime
+from onnx_analog import checking, kept, reading, runtime
 from onnx_analog.errors import ModelError, OutputError
 
 ModelLike = str | os.PathLike[str] | onnx.ModelProto | ir.Model
@@ -28,7 +28,6 @@ _ASKED_BYTES = 256 * 2**20  # of a model in memory that onnxruntime is asked abo
 # Of a model or its main graph; what graphs hold goes with their copies.
 _EXTERNAL = "onnx_analog.external"  # whether a model came with its tensors in another file
 _OPENED = "onnx_analog.opened"  # the name under which it was checked
-_TRAINING = "onnx_analog.training"  # its training_info, which `onnx_ir` drops
 _TYPES = "onnx_analog.types"  # whether values have types that `onnx_ir` cannot hold
 _TYPE = "onnx_analog.type"  # such a type, among the metadata of its value
 
@@ -162,9 +161,7 @@ def _converted(proto: onnx.ModelProto, found: checking.Findings, what: str) -> i
         raise ModelError(f"{what} is not a valid ONNX model: {root_cause(error)}") from error
     if found.types:
         model.graph.meta[_TYPES] = True
-    if proto.training_info:
-        model.graph.meta[_TRAINING] = tuple(training.SerializeToString() for training in proto.training_info)
-    return model
+    return kept.remember(proto, model)
 
 
 def name_of(model: ir.Model) -> str:
@@ -269,7 +266,9 @@ def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
 def to_proto(model: ir.Model) -> onnx.ModelProto:
     """Return `model` as a proto, with all that `load` kept aside: `ir.to_proto` alone loses it."""
     proto = ir.to_proto(model)
-    _put_back(proto, model)
+    kept.put_back(proto, model)
+    if model.graph.meta.get(_TYPES):
+        _put_types_back(proto)
     return proto
 
 
@@ -300,15 +299,11 @@ def _pop_type(value: onnx.ValueInfoProto) -> str | None:
     return None
 
 
-def _put_back(proto: onnx.ModelProto, model: ir.Model) -> None:
-    for training in model.graph.meta.get(_TRAINING, ()):
-        proto.training_info.add().ParseFromString(training)
-    if not model.graph.meta.get(_TYPES):
-        return
+def _put_types_back(proto: onnx.ModelProto) -> None:
     for value in (value for graph in _graphs(proto) for value in _values(graph)):
-        kept = _pop_type(value)
-        if kept is not None:
-            value.type.ParseFromString(base64.b64decode(kept))
+        told = _pop_type(value)
+        if told is not None:
+            value.type.ParseFromString(base64.b64decode(told))
 
 
 # ---------------------------------------------------------------------------------------------------- writing
@@ -320,10 +315,11 @@ def write_model(model: ir.Model, path: Path) -> None:
     beside = external or _bytes_of(model) > EXTERNAL_BYTES
     try:
         ir.save(model, path, external_data=f"{path.name}.data" if beside else None)
-        if _TYPES in model.graph.meta or _TRAINING in model.graph.meta:
+        if model.graph.meta.get(_TYPES):
             proto = onnx.load(path, load_external_data=False)
-            _put_back(proto, model)
+            _put_types_back(proto)
             onnx.save(proto, path)
+        kept.add_to(model, path)
     except EncodeError as error:
         raise OutputError(f"cannot write {path.name!r}: it is larger than the 2 GiB of one ONNX file") from error
     except ir.serde.SerdeError as error:

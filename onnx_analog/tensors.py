@@ -8,55 +8,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import re2
 from numpy.typing import NDArray
 
+from onnx_analog import uses
 from onnx_analog.errors import OptionError
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 _NOT_FINITE, _TOO_LARGE, _ALL_ZERO = "holds NaN or infinity", "beyond the range of float32", "all zero"
-_NOT_USED, _NOT_CALLED = "used by no node", "in a function that is never called"
-_DROPPED = -1e3  # what is added to a score to drop it: exp(-1000) is 0 even in double precision
 UNFIT = (_NOT_FINITE, _TOO_LARGE, _ALL_ZERO)  # why a tensor that is selected stays digital all the same
-_PASS_ON = frozenset(
-    {"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "DequantizeLinear"}
-)
-_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Where", "Min", "Max", "Pow", "Sum"})
-_COMPARED = {0: "a limit", 1: "a limit"}
-_NO_WEIGHTS: Mapping[tuple[str, str], Mapping[int, str]] = {  # by domain and operator: inputs that are never trained
-    ("", "OneHot"): {0: "indices", 1: "the depth", 2: "values"},
-    ("", "BitCast"): {0: "bits"},
-    ("", "Range"): {0: "a limit", 1: "a limit", 2: "a step"},
-    ("", "Clip"): {1: "a limit", 2: "a limit"},
-    ("", "Pad"): {2: "a filling"},
-    ("", "Resize"): {1: "a region", 2: "scales"},
-    ("", "Upsample"): {1: "scales"},
-    ("", "GridSample"): {1: "a grid"},
-    ("", "AffineGrid"): {0: "a transformation"},
-    ("", "RoiAlign"): {1: "regions"},
-    ("", "MaxRoiPool"): {1: "regions"},
-    ("", "NonMaxSuppression"): {0: "boxes", 1: "scores", 3: "a limit", 4: "a limit"},
-    ("", "QuantizeLinear"): {1: "scales"},
-    ("", "DequantizeLinear"): {1: "scales"},
-    ("", "Attention"): {3: "a mask"},
-    ("", "RotaryEmbedding"): {1: "angles", 2: "angles"},
-    **{("", name): _COMPARED for name in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")},
-    ("", "Not"): {0: "a condition"},
-    ("", "IsInf"): {0: "a condition"},
-    ("", "IsNaN"): {0: "a condition"},
-    ("com.microsoft", "MatMulNBits"): {2: "scales"},
-    ("com.microsoft", "RotaryEmbedding"): {2: "angles", 3: "angles"},
-    ("com.microsoft", "GroupQueryAttention"): {7: "angles", 8: "angles"},
-    ("com.microsoft", "QuantizeLinear"): {1: "scales"},
-    ("com.microsoft", "DequantizeLinear"): {1: "scales"},
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,47 +80,7 @@ class Weight:
 
     def consumers(self) -> tuple[str, ...]:
         """Return the operators that use the weight in the end, seen through casts and transpositions."""
-        return tuple(sorted(consumers(self.value)))
-
-
-class Use(NamedTuple):
-    """Where a value ends up."""
-
-    node: ir.Node
-    place: int  # among the node's inputs
-
-
-def uses(value: ir.Value) -> list[Use]:
-    """Return where `value` is used in the end, seen through what only casts or arranges its numbers.
-
-    Each use is there once, by however many ways the value comes to it.
-    """
-    found: list[Use] = []
-    waiting, seen = [value], {value}
-    for passed in waiting:  # what is passed on is added on the way
-        for node, place in passed.uses():
-            if not _passes_on(node, place):
-                found.append(Use(node, place))
-            elif node.outputs[0] not in seen:
-                seen.add(node.outputs[0])
-                waiting.append(node.outputs[0])
-    return found
-
-
-def consumers(value: ir.Value) -> Iterator[str]:
-    """Yield the operators that use `value` in the end, one for each use."""
-    return (use.node.op_type for use in uses(value))
-
-
-def _passes_on(node: ir.Node, place: int) -> bool:
-    if node.op_type not in _PASS_ON or node.domain not in ("", "ai.onnx") or place != 0 or len(node.outputs) != 1:
-        return False
-    return node.op_type != "Cast" or _stays_float(node)
-
-
-def _stays_float(cast: ir.Node) -> bool:
-    to = cast.attributes.get("to")
-    return to is None or to.is_ref() or ir.DataType(to.as_int()).is_floating_point()
+        return tuple(sorted(uses.consumers(self.value)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +90,7 @@ class Selection:
     Parameters
     ----------
     include, exclude : tuple of str
-        Regular expressions searched for in the tensor's key; none to include means all.
+        Regular expressions searched for in the tensor's key; none to include means all but biases and masks.
     min_size : int, >= 1
         Tensors with fewer elements stay digital.
 
@@ -200,7 +127,7 @@ class Selection:
             return "not included"
         if any(_compiled(pattern).search(weight.key) for pattern in self.exclude):
             return "excluded"
-        return _reason_against_use(weight) or _reason_against_values(weight.array())
+        return _reason_against_values(weight.array())
 
 
 @lru_cache
@@ -216,39 +143,6 @@ def _compiled(pattern: str) -> Any:
         raise OptionError(f"{pattern!r} is not a regular expression: {said}{hint}") from None
 
 
-def _reason_against_use(weight: Weight) -> str | None:
-    """Return why a float tensor is no weight: masks, grids, scales and limits are parts of the program."""
-    ends = uses(weight.value)
-    if not ends:
-        return None if weight.value.is_graph_output() or any(True for _ in weight.value.uses()) else _NOT_USED
-    if all(_is_no_weight(use) for use in ends):
-        return f"no weight: used as {_role(ends[0])} of {ends[0].node.op_type}"
-    if all(use.node.op_type in _ELEMENTWISE for use in ends) and _is_mask(weight.array()):
-        return "no weight: a mask"
-    return None
-
-
-def _is_no_weight(use: Use) -> bool:
-    node, place = use
-    return node.op_type == "Cast" or place in _NO_WEIGHTS.get((_domain(node), node.op_type), {})
-
-
-def _role(use: Use) -> str:
-    return "numbers" if use.node.op_type == "Cast" else _NO_WEIGHTS[_domain(use.node), use.node.op_type][use.place]
-
-
-def _domain(node: ir.Node) -> str:
-    return "" if node.domain == "ai.onnx" else node.domain
-
-
-def _is_mask(array: NDArray[Any]) -> bool:
-    """Return whether `array` keeps and drops: 0 and 1, or 0 and a number that no softmax leaves anything of."""
-    least, most = float(array.min()), float(array.max())
-    if not bool(((array == least) | (array == most)).all()):
-        return False
-    return (least, most) == (0, 1) or (most == 0 and least <= _DROPPED)
-
-
 def _reason_against_values(array: NDArray[Any]) -> str | None:
     size = np.abs(array.astype(np.float32, copy=False)) if array.dtype != np.float64 else np.abs(array)
     largest = float(size.max(initial=0))
@@ -257,6 +151,16 @@ def _reason_against_values(array: NDArray[Any]) -> str | None:
     if largest > float(np.finfo(np.float32).max):
         return _TOO_LARGE
     return _ALL_ZERO if largest == 0 else None
+
+
+def _reason_against_use(weight: Weight, selection: Selection, used: set[int]) -> str | None:
+    """Return why a float tensor is no weight: masks, grids, scales and limits are parts of the program."""
+    if id(weight.value) not in used:
+        return uses.UNUSED
+    role = uses.role(weight.value)
+    if role is not None:
+        return f"no weight: {role}"
+    return None if selection.include else uses.other_use(weight.value, weight.shape, weight.array)  # it was named
 
 
 @dataclass(frozen=True)
@@ -270,9 +174,9 @@ class Found:
 def find(model: ir.Model, selection: Selection | None = None) -> Found:
     """Return the tensors of `model`, in the order in which they stand in it."""
     selection = selection or Selection()
-    idle = _idle(model)
+    used = uses.used_values(model)
     judged = [
-        (weight, _NOT_CALLED if weight.graph in idle else selection.reason_against(weight))
+        (weight, selection.reason_against(weight) or _reason_against_use(weight, selection, used))
         for weight in all_tensors(model)
     ]
     return Found(
@@ -281,24 +185,12 @@ def find(model: ir.Model, selection: Selection | None = None) -> Found:
     )
 
 
-def _idle(model: ir.Model) -> set[ir.Graph]:
-    """Return the graphs of functions that are never called."""
-    waiting, called = [node for node in model.graph.all_nodes() if model.functions], set()
-    while waiting:
-        name = waiting.pop().op_identifier()
-        if name in model.functions and name not in called:
-            called.add(name)
-            waiting += model.functions[name].all_nodes()
-    functions = [function for name, function in model.functions.items() if name not in called]
-    return {graph for function in functions for graph in (function.graph, *function.subgraphs())}
-
-
 def referring(model: ir.Model) -> Iterator[tuple[str, str]]:
     """Yield the key of every Constant whose tensor is an attribute of its function, and why it is not stored."""
     for scope, graph, _ in scopes(model):
         for node in graph:
             held = node.attributes.get("value")
-            if node.op_type == "Constant" and not _domain(node) and held is not None and held.is_ref():
+            if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and held is not None and held.is_ref():
                 yield (
                     f"{scope}{node.outputs[0].name}",
                     f"given by whoever calls the function, as {held.ref_attr_name!r}",
@@ -343,11 +235,12 @@ def scopes(model: ir.Model) -> Iterator[tuple[str, ir.Graph, bool]]:
 def _scopes(path: str, graph: ir.Graph, in_function: bool) -> Iterator[tuple[str, ir.Graph, bool]]:
     yield path, graph, in_function
     for node in graph:
-        for name, body in _bodies(node):
+        for name, body in bodies_of(node):
             yield from _scopes(f"{path}{name}/", body, in_function)
 
 
-def _bodies(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
+def bodies_of(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
+    """Yield the graphs that `node` holds, each with the path of it that is unique in the node's own graph."""
     output = next((value.name for value in node.outputs if value.name), node.name)
     for attribute in node.attributes.values():
         if attribute.is_ref():

@@ -35,8 +35,17 @@ class DecodePass(ir.passes.InPlacePass):
 
 def _fold(tensor: StoredTensor, weight: np.ndarray) -> None:
     call, output, name = tensor.node, tensor.node.outputs[0], tensor.name
-    value = _plain(tensor, ir.Tensor(np.ascontiguousarray(weight), dtype=tensor.dtype, name=name))
+    plain = ir.Tensor(
+        np.ascontiguousarray(weight),
+        dtype=tensor.dtype,
+        name=name,
+        doc_string=call.doc_string,
+        metadata_props=dict(call.metadata_props),
+    )
+    value = _plain(tensor, plain)
+    value.doc_string = output.doc_string
     value.metadata_props.update(output.metadata_props)
+    value.meta.update(output.meta)
     output.replace_all_uses_with(value, replace_graph_outputs=True)
     planes = [plane for plane in call.inputs if plane is not None]
     tensor.graph.remove(call, safe=True)

@@ -23,11 +23,13 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.base import Span
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.decoding import DENSE_INPUTS, DOMAIN, IR_VERSION, MASKED_INPUTS, OLDEST_OPSET, VERSION, functions
-from onnx_analog.encoding import Code, Cut, Planes, WeightClass, encode, fit, pack, split, take_apart
+from onnx_analog.encoding import Code, Cut, Fitted, Part, Planes, WeightClass, fit, pack, planes_of, split, take_apart
 from onnx_analog.errors import ModelError, NothingToStore, OptionError, whole
+from onnx_analog.fidelity import Deviation, excess
 from onnx_analog.header import Header
+from onnx_analog.kept import forget_training, trained_names
 from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, READBACK_KEY, Protection, is_protected
-from onnx_analog.tensors import UNFIT, Selection, Weight, find, scopes, taken_names
+from onnx_analog.tensors import UNFIT, Selection, Weight, bodies_of, find, scopes, taken_names
 
 __all__ = ["ProtectPass"]
 
@@ -106,8 +108,10 @@ class ProtectPass(ir.passes.InPlacePass):
         later = _Later(self.code, self.channel.span) if large else None
         coded = [pair for group in self._groups(found.weights) for pair in self._encode(group, later)]
         if not coded:
-            raise NothingToStore("no tensor of the model is selected, so there is nothing to store")
+            what = "can be stored" if found.weights else "is selected"
+            raise NothingToStore(f"no tensor of the model {what}, so there is nothing to store")
         protection = self._protection().to_json()  # while nothing is changed yet
+        _forget_training(model, [weight for weight, _ in coded])
         _prepare(model)
         builder = _Builder(model)
         for weight, stored in coded:
@@ -145,26 +149,90 @@ class ProtectPass(ir.passes.InPlacePass):
 
     # ------------------------------------------------------------------------------------------ numbers
 
+    def unfit(self, weights: Sequence[Weight]) -> dict[str, str]:
+        """Return why some of the selected `weights`, by key, would stay digital, as their magnitudes are."""
+        scopes = [self._settled(group, _Parts(self.code, keep=True)) for group in self._groups(weights)]
+        return {weight.key: reason for scope in scopes for weight, reason in scope.unfit}
+
     def _groups(self, weights: Sequence[Weight]) -> list[list[Weight]]:
         return [list(weights)] if self.scope == "model" and weights else [[weight] for weight in weights]
 
     def _encode(self, group: list[Weight], later: _Later | None) -> Iterator[tuple[Weight, Stored]]:
-        """Yield each weight of one scope and how it is stored."""
-        try:
-            stored = self._encoded(group) if later is None else later.stored(group)
-        except ModelError as error:
-            if self.scope == "model":
-                raise
-            logger.warning("%s stays digital: %s", group[0].key, error)
+        """Yield each weight of one scope that can be stored, and how it is."""
+        parts = _Parts(self.code, keep=later is None)
+        weights, fitted, unfit = self._settled(group, parts)
+        for weight, reason in unfit:
+            logger.warning("%s stays digital: %s", weight.key, reason)
+        if fitted is None:
             return
-        for place in (place for place, found in enumerate(stored[0].classes) if found.low == found.high):
-            where = "the model" if self.scope == "model" else group[0].key
+        for place in (place for place, found in enumerate(fitted.classes) if found.low == found.high):
+            where = "the model" if self.scope == "model" else weights[0].key
             logger.warning("%s: no weight is %s, so that class is empty", where, ("small", "large")[place])
-        yield from zip(group, stored, strict=True)
+        if later is not None:
+            yield from zip(weights, later.stored(weights, fitted), strict=True)
+            return
+        for weight, cut in zip(weights, fitted.cuts, strict=True):
+            planes = planes_of(parts.of(weight), fitted.classes, cut, span=self.channel.span)
+            yield weight, Stored(fitted.classes, _packed(planes))
 
-    def _encoded(self, group: list[Weight]) -> list[Stored]:
-        found = encode([weight.array() for weight in group], self.code, span=self.channel.span)
-        return [Stored(classes, _packed(planes)) for planes, classes in found]
+    def _settled(self, group: list[Weight], parts: _Parts) -> _Settled:
+        """Return the weights of one scope that can share its classes, those classes, and why the others stay digital.
+
+        Where they cannot share them all, those leave first that have no place in classes of their own either; then
+        those whose largest magnitude is the furthest, as a factor, from the middle one: as few as will do.
+        """
+        fitted, reason = self._tried(group, parts)
+        if reason is None:
+            return _Settled(group, fitted, [])
+        unfit = [(weight, why) for weight in group if (why := self._tried([weight], parts)[1]) is not None]
+        alone = {id(weight) for weight, _ in unfit}
+        left = [weight for weight in group if id(weight) not in alone]
+        fitted, reason = self._tried(left, parts) if left else (None, None)
+        if reason is None:
+            return _Settled(left, fitted, unfit)
+        far = _furthest_first(left)
+        few, enough = 0, len(left) - 1  # one that has a place alone has one
+        while enough - few > 1:
+            middle = (few + enough) // 2
+            few, enough = (few, middle) if self._tried(far[middle:], parts)[1] is None else (middle, enough)
+        gone = {id(weight) for weight in far[:enough]}
+        unfit += [(weight, f"{reason}; this tensor is furthest from the others") for weight in far[:enough]]
+        left = [weight for weight in left if id(weight) not in gone]
+        return _Settled(left, self._tried(left, parts)[0], unfit)
+
+    def _tried(self, group: Sequence[Weight], parts: _Parts) -> tuple[Fitted | None, str | None]:
+        """Return the classes that the weights of `group` share, and why they cannot, or None."""
+        try:
+            fitted = fit(_Sizes(group, parts), self.code, span=self.channel.span)
+        except ModelError as error:
+            return None, str(error)
+        for weight, cut, count in zip(group, fitted.cuts, fitted.counts, strict=True):
+            found = excess(weight.array(), count, self.code, fitted.classes, cut, span=self.channel.span)
+            if found is not None:
+                return None, _told(fitted.classes, weight if len(group) > 1 else None, found)
+        return fitted, None
+
+
+def _told(classes: Sequence[WeightClass], whose: Weight | None, found: Deviation) -> str:
+    high = max(abs(end) for one in classes for end in (one.low, one.high))
+    if whose is None:
+        return f"its weights, up to {high:.3g}, lie too far apart: small ones decode {found}"
+    return f"one scale for all tensors, up to {high:.3g}, makes small weights of {whose.key} decode {found}"
+
+
+def _furthest_first(weights: Sequence[Weight]) -> list[Weight]:
+    sizes = [float(np.log2(np.abs(weight.array().astype(np.float64)).max())) for weight in weights]
+    middle = float(np.median(sizes))
+    order = sorted(range(len(weights)), key=lambda place: (-abs(sizes[place] - middle), -sizes[place]))
+    return [weights[place] for place in order]
+
+
+class _Settled(NamedTuple):
+    """What becomes of the weights of one scope."""
+
+    weights: list[Weight]  # that are stored
+    fitted: Fitted | None  # None if there are none
+    unfit: list[tuple[Weight, str]]
 
 
 # ----------------------------------------------------------------------------------------------- the planes
@@ -187,15 +255,31 @@ def _packed(planes: Planes) -> Tensors:
     return {"level": ir.Tensor(planes.level), **packed}
 
 
-class _Sizes:
-    """The sizes of a group of weights, made anew each time that one goes through them."""
+class _Parts:
+    """What is stored of weights: with `keep`, computed once; else anew each time, as large models need it."""
 
-    def __init__(self, group: Sequence[Weight], code: Code) -> None:
-        self._group, self._code = group, code
+    def __init__(self, code: Code, *, keep: bool) -> None:
+        self._code = code
+        self._kept: dict[int, Part] | None = {} if keep else None
+
+    def of(self, weight: Weight) -> Part:
+        """Return what of one weight is stored."""
+        if self._kept is None:
+            return split(weight.array(), sign_in_header=self._code.sign_in_header)
+        if id(weight) not in self._kept:
+            self._kept[id(weight)] = split(weight.array(), sign_in_header=self._code.sign_in_header)
+        return self._kept[id(weight)]
+
+
+class _Sizes:
+    """The sizes of a group of weights; one may go through them several times."""
+
+    def __init__(self, group: Sequence[Weight], parts: _Parts) -> None:
+        self._group, self._parts = group, parts
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         for weight in self._group:
-            yield split(weight.array(), sign_in_header=self._code.sign_in_header).size
+            yield self._parts.of(weight).size
 
 
 class _Later:
@@ -205,9 +289,8 @@ class _Later:
         self._code, self._span = code, span
         self._last: tuple[ir.TensorProtocol, Tensors] | None = None  # planes of one tensor are asked for in a row
 
-    def stored(self, group: list[Weight]) -> list[Stored]:
-        """Return the weights of one scope as they are stored."""
-        fitted = fit(_Sizes(group, self._code), self._code, span=self._span)
+    def stored(self, group: list[Weight], fitted: Fitted) -> list[Stored]:
+        """Return the weights of one scope, and its classes, as they are stored."""
         return [
             Stored(fitted.classes, self._planes(weight.tensor, fitted.classes, cut, count))
             for weight, cut, count in zip(group, fitted.cuts, fitted.counts, strict=True)
@@ -244,6 +327,10 @@ class _Later:
 def _check(model: ir.Model) -> None:
     if is_protected(model):
         raise ModelError("the model is protected already. Protect the original, or run DecodePass on this one first.")
+    if any(node.domain == DOMAIN for _, graph, _ in scopes(model) for node in graph) or any(
+        domain == DOMAIN for domain, _, _ in model.functions
+    ):
+        raise ModelError(f"the model has operators of the domain {DOMAIN!r}, which protected models need: rename it")
     opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx"))
     if opset is None:
         raise ModelError("the model imports no ONNX opset, so it has no standard operators to decode weights with")
@@ -252,6 +339,14 @@ def _check(model: ir.Model) -> None:
             f"the model has opset {opset}, and weights cannot be decoded below opset {OLDEST_OPSET}. "
             f"Convert it: onnx.version_converter.convert_version(model, {OLDEST_OPSET})."
         )
+
+
+def _forget_training(model: ir.Model, weights: Sequence[Weight]) -> None:
+    """Drop what says how to train the model if it is about weights that are initializers no more."""
+    names = trained_names(model).intersection(weight.name for weight in weights if weight.graph is model.graph)
+    if names:
+        logger.warning("the model's training information is dropped: it refers to %s, which is stored", min(names))
+        forget_training(model)
 
 
 def _prepare(model: ir.Model) -> None:
@@ -286,6 +381,7 @@ class _Builder:
 
     def __init__(self, model: ir.Model) -> None:
         self._taken = taken_names(graph for _, graph, _ in scopes(model))
+        self._outer = dict(_outer_names(model))
         self._empty: dict[int, ir.Value] = {}  # by graph
         self._last: dict[int, ir.Node] = {}  # by graph: what was inserted last, so that the order of tensors is kept
 
@@ -297,8 +393,17 @@ class _Builder:
         attributes: dict[str, int | str] = {"dtype": int(weight.tensor.dtype), "key": weight.key}
         call = ir.node("DecodeMasked" if masked else "Decode", inputs, attributes, domain=DOMAIN)
         call.name = f"{DOMAIN}/{weight.key}"
+        if weight.node is not None:
+            call.doc_string = weight.node.doc_string
+            call.metadata_props.update(weight.node.metadata_props)
+        call.doc_string = weight.tensor.doc_string or call.doc_string
+        call.metadata_props.update(weight.tensor.metadata_props)
         self._insert(weight.graph, call)
-        _take_over(weight, call.outputs[0])
+        _take_over(weight, call.outputs[0], self._name(weight))
+
+    def _name(self, weight: Weight) -> str:
+        """Return what the decoded weight is called: a node's output may have no outer value's name, as tensors may."""
+        return self._free(weight.name) if weight.name in self._outer[id(weight.graph)] else weight.name
 
     def _plane(self, weight: Weight, name: str, tensor: ir.TensorProtocol | None) -> ir.Value:
         if tensor is not None:
@@ -346,12 +451,26 @@ def _codebook(classes: Sequence[WeightClass], shape: tuple[int, ...]) -> dict[st
     }
 
 
-def _take_over(weight: Weight, output: ir.Value) -> None:
-    """Give the decoded weight the name and the uses of the one that it stands for."""
-    old, name = weight.value, weight.name
+def _outer_names(model: ir.Model) -> Iterator[tuple[int, frozenset[str]]]:
+    """Yield each graph of `model`, by id, and the names in all graphs around it."""
+    waiting = [(graph, frozenset[str]()) for graph in (model.graph, *(f.graph for f in model.functions.values()))]
+    while waiting:
+        graph, names = waiting.pop()
+        yield id(graph), names
+        bodies = [body for node in graph for _, body in bodies_of(node)]
+        if bodies:
+            inner = names | taken_names([graph])
+            waiting += [(body, inner) for body in bodies]
+
+
+def _take_over(weight: Weight, output: ir.Value, name: str) -> None:
+    """Give the decoded weight its `name`, and the uses of the one that it stands for."""
+    old = weight.value
     output.type = ir.TensorType(weight.tensor.dtype)
     output.shape = ir.Shape(weight.shape)
+    output.doc_string = old.doc_string
     output.metadata_props.update(old.metadata_props)
+    output.meta.update(old.meta)  # annotations of quantisation are there
     if old.is_graph_input():
         logger.warning("%s was an input with a default; protected, it is a constant", weight.key)
         _remove_input(weight.graph, old)
@@ -359,5 +478,5 @@ def _take_over(weight: Weight, output: ir.Value) -> None:
     if weight.node is not None:
         weight.graph.remove(weight.node, safe=True)
     else:
-        del weight.graph.initializers[name]
+        del weight.graph.initializers[weight.name]
     output.name = name

@@ -31,6 +31,7 @@ from tests.models import (
     made_proto,
     model,
     numbers,
+    run,
     same_bits,
     serialized,
 )
@@ -457,6 +458,74 @@ def test_what_is_skipped_is_said_and_why():
     body = json.loads(json.dumps(found.to_dict()))
     assert [row["key"] for row in body["stored"]] == ["w"]
     assert [row["key"] for row in body["skipped"]] == ["b", "many", "few"]
+
+
+def far_apart() -> ir.Model:
+    weight = f32(np.random.default_rng(0).normal(size=(16, 16)))
+    wide = weight.copy()
+    wide[3, 4] = 1e10
+    return holding(a=weight, b=wide, c=weight * np.float32(1e-9))
+
+
+def test_what_would_drown_is_said_in_advance(caplog):
+    reasons = {row["key"]: row["reason"] for row in oa.inspect(far_apart()).rows if "x" not in row["key"]}
+    assert caplog.messages == []
+    kept = stored_tensors(protected(far_apart(), channel="pcm"))
+    assert {key for key, reason in reasons.items() if reason is None} == {tensor.key for tensor in kept} == {"a", "c"}
+    assert caplog.messages == [f"b stays digital: {reasons['b']}"]
+    assert reasons["b"].startswith("its weights, up to 1e+10, lie too far apart: small ones decode off by up to ")
+    (row,) = (row for row in oa.inspect(far_apart()).to_dict()["skipped"] if row["key"] == "b")
+    assert row["reason"] == reasons["b"]
+
+
+def test_a_protected_model_is_inspected_as_it_is():
+    assert [row["reason"] for row in oa.inspect(protected(far_apart(), channel="pcm")).rows] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"strategy": "raw", "cells_large": 30}, "strategy raw gives all weights cells_small cells:"),
+        ({"strategy": "mapping", "cells_large": 2}, "strategy mapping gives all weights cells_small"),
+        ({"cells_small": 3, "cells_large": 2}, "cells_large is 2, below cells_small, 3: large weights get fewer cells"),
+        ({"cells_small": 21}, "cells_large is 20, below cells_small, 21: large weights get fewer cells"),
+    ],
+)
+def test_numbers_of_cells_that_cannot_be_meant_are_questioned(options, said, caplog):
+    oa.protect(made("matmul"), channel=QUIET, **options)
+    (message,) = caplog.messages
+    assert message.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"cells_small": 1, "cells_large": 20},
+        {"cells_small": 5, "cells_large": 5},
+        {"strategy": "raw"},
+        {"strategy": "raw", "cells_small": 30},
+        {"strategy": "sign", "cells_small": 30, "cells_large": 20},
+    ],
+)
+def test_other_numbers_of_cells_are_not(options, caplog):
+    oa.protect(made("matmul"), channel=QUIET, **options)
+    assert caplog.messages == []
+
+
+def test_a_weight_with_an_outer_name_is_read_back_in_either_form():
+    plain = model("""
+        net (float[4, 16] x, bool c) => (float[4, 16] y) <float[16, 16] k = random> {
+            h = MatMul(x, k)
+            y = If (c) <
+                then_branch = yes () => (float[4, 16] t) <float[16, 16] k = random> { t = MatMul(h, k) },
+                else_branch = no () => (float[4, 16] e) { e = Identity(h) }
+            >
+        }""")
+    found = oa.protect(plain, channel=QUIET)
+    assert [tensor.key for tensor in stored_tensors(found.model)] == ["k", "y.then_branch/k"]
+    outputs = [run(oa.readback(found.model, decoded=decoded).model, feeds(plain)[0]) for decoded in (False, True)]
+    assert same_bits(*outputs)
 
 
 def test_a_weight_is_described():

@@ -1,0 +1,196 @@
+"""What the tensors of a model are for: whether anything uses them, and whether as weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+UNUSED = "nothing uses it"
+BIAS = "a bias"
+MASK = "a mask"
+
+_HUGE = 8192.0  # exporters mask with -1e4 and beyond, even in half precision
+_TAKE_BIAS = frozenset(  # and as which input; peepholes and scales are weights
+    {("LSTM", 3), ("GRU", 3), ("RNN", 3), ("Gemm", 2), ("Conv", 2), ("ConvTranspose", 2), ("LayerNormalization", 2)}
+)
+_PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Einsum"})
+# What may lie between a tensor and what it is for, and leaves its numbers as they are.
+_SEEN_THROUGH = frozenset(
+    {"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Slice", "Tile"}
+)
+_JOINED = _SEEN_THROUGH | {"Concat"}
+_SUMMED = _JOINED | {"Gather", "Add", "Sub", "Sum", "Clip"}  # what a mask is part of is masked by it
+_ANY_PLACE = frozenset({"Concat", "Add", "Sub", "Sum"})  # others pass their first input on
+_ARRANGED = _SEEN_THROUGH - {"Expand", "Slice", "Tile"} | {"DequantizeLinear"}
+_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Where", "Min", "Max", "Pow", "Sum"})
+_COMPARED = {0: "a limit", 1: "a limit"}
+_NO_WEIGHTS: Mapping[str, Mapping[int, str]] = {  # by operator: inputs that are never trained
+    "OneHot": {0: "indices", 1: "the depth", 2: "values"},
+    "BitCast": {0: "bits"},
+    "Range": {0: "a limit", 1: "a limit", 2: "a step"},
+    "Clip": {1: "a limit", 2: "a limit"},
+    "Pad": {2: "a filling"},
+    "Resize": {1: "a region", 2: "scales"},
+    "Upsample": {1: "scales"},
+    "GridSample": {1: "a grid"},
+    "AffineGrid": {0: "a transformation"},
+    "RoiAlign": {1: "regions"},
+    "MaxRoiPool": {1: "regions"},
+    "NonMaxSuppression": {0: "boxes", 1: "scores", 3: "a limit", 4: "a limit"},
+    "QuantizeLinear": {1: "scales"},
+    "DequantizeLinear": {1: "scales"},
+    "Attention": {3: "a mask"},
+    "RotaryEmbedding": {1: "angles", 2: "angles"},
+    **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _COMPARED),
+    "Not": {0: "a condition"},
+    "IsInf": {0: "a condition"},
+    "IsNaN": {0: "a condition"},
+    "com.microsoft.MatMulNBits": {2: "scales"},
+    "com.microsoft.RotaryEmbedding": {2: "angles", 3: "angles"},
+    "com.microsoft.GroupQueryAttention": {7: "angles", 8: "angles"},
+    "com.microsoft.QuantizeLinear": {1: "scales"},
+    "com.microsoft.DequantizeLinear": {1: "scales"},
+}
+
+
+def used_values(model: ir.Model) -> set[int]:
+    """Return the ids of the values that an output of `model` depends on, in bodies and in functions too."""
+    return _Walk(model).used
+
+
+class _Walk:
+    """Goes from the outputs of a model to all that they are made of."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._functions, self._seen, self.used = model.functions, set[int](), set[int]()
+        waiting = list(self._outputs(model.graph))
+        while waiting:
+            value = waiting.pop()
+            if id(value) in self.used:
+                continue
+            self.used.add(id(value))
+            node = value.producer()
+            if node is not None and id(node) not in self._seen:
+                self._seen.add(id(node))
+                waiting += self._needed(node)
+
+    def _needed(self, node: ir.Node) -> Iterator[ir.Value]:
+        yield from (value for value in node.inputs if value is not None)
+        for attribute in node.attributes.values():
+            if attribute.is_ref():
+                continue
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from self._outputs(attribute.as_graph())
+            elif attribute.type == ir.AttributeType.GRAPHS:
+                for body in attribute.as_graphs():
+                    yield from self._outputs(body)
+        function = self._functions.get(node.op_identifier())
+        if function is not None and id(function) not in self._seen:
+            self._seen.add(id(function))
+            yield from self._outputs(function)
+
+    @staticmethod
+    def _outputs(graph: ir.Graph | ir.Function) -> Iterator[ir.Value]:
+        return (value for value in graph.outputs if value is not None)
+
+
+class Use(NamedTuple):
+    """Where a value ends up: an input of a node, or an output of the graph (node None), where all else is possible."""
+
+    node: ir.Node | None
+    place: int
+
+    @property
+    def kind(self) -> str:
+        """The operator; "" for an output."""
+        return "" if self.node is None else _kind(self.node)
+
+
+def consumers(value: ir.Value) -> Iterator[str]:
+    """Yield the operators that use `value` in the end, one for each use, seen through casts and transpositions."""
+    return (use.node.op_type for use in ends(value, _ARRANGED) if use.node is not None)
+
+
+def ends(value: ir.Value, through: frozenset[str]) -> list[Use]:
+    """Return where `value` is used in the end, seen `through` some operators.
+
+    Each use is there once, by however many ways the value comes to it.
+    """
+    found, seen, waiting = list[Use](), {id(value)}, [value]
+    for here in waiting:  # what is passed on is added on the way
+        found += [Use(None, 0)] * here.is_graph_output()
+        for node, place in here.uses():
+            if not _passes_on(node, place, through):
+                found.append(Use(node, place))
+            elif id(node.outputs[0]) not in seen:
+                seen.add(id(node.outputs[0]))
+                waiting.append(node.outputs[0])
+    return found
+
+
+def _passes_on(node: ir.Node, place: int, through: frozenset[str]) -> bool:
+    kind = _kind(node)
+    if kind not in through or (place and kind not in _ANY_PLACE) or len(node.outputs) != 1:
+        return False
+    return kind != "Cast" or _stays_float(node)
+
+
+def _stays_float(cast: ir.Node) -> bool:
+    to = cast.attributes.get("to")
+    return to is None or to.is_ref() or ir.DataType(to.as_int()).is_floating_point()
+
+
+def _kind(node: ir.Node) -> str:
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+
+
+def role(value: ir.Value) -> str | None:
+    """Return what a tensor is if nothing uses it as numbers that were trained: indices, limits, scales; else None."""
+    uses = ends(value, _ARRANGED)
+    roles = [_role(use) for use in uses]
+    return f"used as {roles[0]} of {uses[0].kind.rpartition('.')[2]}" if roles and None not in roles else None
+
+
+def _role(use: Use) -> str | None:
+    return "numbers" if use.kind == "Cast" else _NO_WEIGHTS.get(use.kind, {}).get(use.place)
+
+
+def other_use(value: ir.Value, shape: tuple[int, ...], numbers: Callable[[], NDArray[Any]]) -> str | None:
+    """Return what a tensor is if it is no weight: a bias or a mask; else None.
+
+    A bias is what operators take as such, or what has one side above 1 and is only added. A mask holds huge numbers
+    and is only added to what a Softmax takes, or only chosen from by Where; or it holds zeros and one other number,
+    and is used so, or that number is huge and the tensor is a factor of no product; or it holds 0 and 1, and is used
+    element by element. A table of relative positions, which is added before a Softmax too, holds no huge numbers and
+    is a weight.
+    """
+    if _is_bias(value, shape):
+        return BIAS
+    return MASK if _is_mask(value, numbers) else None
+
+
+def _is_bias(value: ir.Value, shape: tuple[int, ...]) -> bool:
+    line = sum(side > 1 for side in shape) <= 1
+    added = {("Add", 0), ("Add", 1), *(("Sum", place) for place in range(8))} if line else set()
+    return _taken(value, _JOINED) <= _TAKE_BIAS or _taken(value, _SEEN_THROUGH) <= _TAKE_BIAS | added
+
+
+def _taken(value: ir.Value, through: frozenset[str]) -> set[tuple[str, int]]:
+    return {(use.kind, use.place) for use in ends(value, through)}
+
+
+def _is_mask(value: ir.Value, numbers: Callable[[], NDArray[Any]]) -> bool:
+    kinds, summed = ({use.kind for use in ends(value, through)} for through in (_JOINED, _SUMMED))
+    masks, product = summed <= {"Softmax", "Where"}, bool(kinds & _PRODUCTS)
+    if product and not masks:
+        return False  # and the numbers are not looked at
+    array = numbers()
+    low, high = (float(end) for end in (array.min(initial=0), array.max(initial=0)))  # 0 is where nothing is masked
+    huge = max(-low, high) >= _HUGE
+    single = 0 in (low, high) and bool(((array == 0) | (array == (low or high))).all())
+    if masks:
+        return huge or single
+    return single and ((huge and "" not in kinds) or (high == 1 and kinds <= _ELEMENTWISE))
