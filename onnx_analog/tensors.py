@@ -163,7 +163,7 @@ class Selection:
     Parameters
     ----------
     include, exclude : tuple of str
-        Regular expressions searched for in the tensor's key; none to include means all.
+        Regular expressions, as RE2 has them, searched for in the tensor's key; none to include means all.
     min_size : int, >= 1
         Tensors with fewer elements stay digital.
 
