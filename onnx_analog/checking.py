@@ -32,7 +32,7 @@ _MOST_AXES = 64  # numpy's
 
 _NAMES: dict[int, str] = {kind.value: kind.name for kind in ir.DataType if kind != ir.DataType.UNDEFINED}
 _BITS: dict[int, int] = {kind.value: kind.bitwidth for kind in ir.DataType if kind.name not in ("UNDEFINED", "STRING")}
-_FIELDS = {
+_FIELDS: dict[int, str] = {
     **dict.fromkeys(_NAMES, "int32_data"),
     **dict.fromkeys((onnx.TensorProto.FLOAT, onnx.TensorProto.COMPLEX64), "float_data"),
     **dict.fromkeys((onnx.TensorProto.DOUBLE, onnx.TensorProto.COMPLEX128), "double_data"),
@@ -41,7 +41,7 @@ _FIELDS = {
     onnx.TensorProto.STRING: "string_data",
 }
 _TYPED = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
-_RANGES = {  # of what int32_data may hold: the bits of a float16 among it
+_RANGES: dict[int, tuple[int, int]] = {  # of what int32_data may hold: the bits of a float16 among it
     kind: (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if _NAMES[kind].startswith("INT") else (0, 2**bits - 1)
     for kind, bits in _BITS.items()
     if bits in (8, 16) and _NAMES[kind] != "BOOL"
@@ -259,7 +259,7 @@ class _Scope:
 
     graph: _Graph
     where: str  # " of the body 'then_branch'", or "" for the main graph
-    attributes: frozenset[str]  # of the function that it is in
+    attributes: frozenset[str] | None  # of the function that it is in
     parent: _Scope | None = None
     owner: int = 0  # the place of the parent's node that it belongs to
     depth: int = 0
@@ -298,7 +298,7 @@ class _Walk:
 
     def graph(self, graph: onnx.GraphProto) -> Counter[Identifier]:
         """Check the main graph; return how often it uses each operator, in its bodies too."""
-        return self._all(_Scope(graph, "", frozenset()))
+        return self._all(_Scope(graph, "", None))
 
     def function(self, function: onnx.FunctionProto) -> Counter[Identifier]:
         """Check a function, as `graph` does."""
@@ -312,7 +312,7 @@ class _Walk:
 
     def training(self, graph: onnx.GraphProto) -> None:
         """Check the tensors of a graph of training, whose values are partly those of the main graph."""
-        self._tensors.initializers(graph, " for training")
+        self._tensors.initializers(graph, " for training", mapped=False)
         for node in graph.node:
             for attribute in node.attribute:
                 self._tensors.attribute(attribute, " for training", constant=False)
@@ -337,7 +337,7 @@ class _Walk:
         if isinstance(graph, onnx.GraphProto):
             for given in graph.input:
                 scope.declare(given.name, -1, "input")
-            self._tensors.initializers(graph, scope.where)
+            self._tensors.initializers(graph, scope.where, mapped=scope.attributes is None)
             given_too = set(scope.producers)
             for name in _initializers(graph, scope.where):
                 if name not in given_too:
@@ -372,7 +372,7 @@ class _Walk:
             if attribute.name in names:
                 raise Fault(f"the attribute {attribute.name!r}{where} is there twice")
             names.add(attribute.name)
-            if attribute.ref_attr_name and attribute.ref_attr_name not in scope.attributes:
+            if attribute.ref_attr_name and attribute.ref_attr_name not in (scope.attributes or ()):
                 raise Fault(
                     f"the attribute {attribute.name!r}{where} is that of a function, {attribute.ref_attr_name!r}, and "
                     "there is none"
@@ -460,13 +460,15 @@ class _Tensors:
         self._found, self._folder = found, folder
         self._dense = self._loaded = 0  # bytes
 
-    def initializers(self, graph: onnx.GraphProto, where: str) -> None:
-        """Check the initializers of a graph."""
+    def initializers(self, graph: onnx.GraphProto, where: str, *, mapped: bool) -> None:
+        """Check the initializers of a graph; `mapped` if those in other files may stay there."""
         self._found.most_initializers = max(self._found.most_initializers, len(graph.initializer))
         for tensor in graph.initializer:
             external = self._check(tensor, f"tensor {tensor.name!r}{where}")
-            if external is not None:
+            if external is not None and mapped:
                 self._found.initializers.append((tensor, external))
+            elif external is not None:
+                self._load(tensor, external)
         for sparse in graph.sparse_initializer:
             self._sparse(sparse, f"the sparse tensor {sparse.values.name!r}{where}")
 

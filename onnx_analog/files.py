@@ -130,16 +130,19 @@ def _ask(proto: onnx.ModelProto, path: Path | None, what: str, found: checking.F
     if found.most_initializers > runtime.MOST_ASKED:
         logger.debug("%s has %d initializers in a graph: onnxruntime was not asked", what, found.most_initializers)
         return
-    said = _refusal(proto, path, what)
+    if (found.initializers or found.others) and path is not None and not str(path).isprintable():
+        logger.debug("%s has a name that onnxruntime cannot be told: it was not asked", what)
+        return
+    said = _refusal(proto, path, what, external=bool(found.initializers or found.others))
     if said is not None:
         raise ModelError(f"{what}: onnxruntime refuses it: {said}")
 
 
-def _refusal(proto: onnx.ModelProto, path: Path | None, what: str) -> str | None:
+def _refusal(proto: onnx.ModelProto, path: Path | None, what: str, *, external: bool) -> str | None:
     if path is not None and path.suffix == ".onnx" and str(path).isprintable():
-        return runtime.refusal(path)  # it reads another copy, of which it takes one and not two
+        return runtime.refusal(path)  # from bytes it would take two copies, and from a file it takes one
     try:
-        return runtime.refusal(proto.SerializeToString(), None if path is None else path.parent)
+        return runtime.refusal(proto.SerializeToString(), path.parent if external and path is not None else None)
     except EncodeError as error:
         raise ModelError(f"{what} is larger than the 2 GiB of one ONNX file: give its path") from error
 
@@ -147,8 +150,9 @@ def _refusal(proto: onnx.ModelProto, path: Path | None, what: str) -> str | None
 def _converted(proto: onnx.ModelProto, found: checking.Findings, what: str) -> ir.Model:
     for tensor, external in found.others:
         _read_external(tensor, external)
-    for tensor, external in found.initializers:
-        _point_to(tensor, external)
+    for place, (tensor, _) in enumerate(found.initializers):
+        del tensor.external_data[:]
+        tensor.external_data.add(key="location", value=str(place))
     for graph in _graphs(proto):
         if found.sparse:
             _densify(graph)
@@ -159,6 +163,8 @@ def _converted(proto: onnx.ModelProto, found: checking.Findings, what: str) -> i
     except Exception as error:  # onnx_ir wraps whatever it meets, in types of its own
         checking.repair_text(proto)  # says where it is, if it is this
         raise ModelError(f"{what} is not a valid ONNX model: {root_cause(error)}") from error
+    if found.initializers:
+        _map(model, [external for _, external in found.initializers])
     if found.types:
         model.graph.meta[_TYPES] = True
     return kept.remember(proto, model)
@@ -204,12 +210,22 @@ def _read_external(tensor: onnx.TensorProto, external: checking.External) -> Non
     tensor.ClearField("data_location")
 
 
-def _point_to(tensor: onnx.TensorProto, external: checking.External) -> None:
-    """Name the file that was checked itself: `onnx_ir` follows no links, and would look in the current folder."""
-    tensor.ClearField("external_data")
-    said = {"location": str(external.file), "offset": str(external.offset), "length": str(external.length)}
-    for key, value in said.items():
-        tensor.external_data.add(key=key, value=value)
+def _map(model: ir.Model, files: list[checking.External]) -> None:
+    """Name the files that were checked themselves: `onnx_ir` follows no links, and a proto holds no path but UTF-8."""
+    for value in (value for graph in model.graphs() for value in graph.initializers.values()):
+        held = value.const_value
+        if isinstance(held, ir.ExternalTensor):
+            lies = files[int(str(held.location))]
+            value.const_value = ir.ExternalTensor(
+                str(lies.file),
+                lies.offset,
+                lies.length,
+                held.dtype,
+                shape=held.shape,
+                name=held.name,
+                doc_string=held.doc_string,
+                metadata_props=dict(held.metadata_props),
+            )
 
 
 def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:

@@ -90,7 +90,8 @@ class Selection:
     Parameters
     ----------
     include, exclude : tuple of str
-        Regular expressions searched for in the tensor's key; none to include means all but biases and masks.
+        Regular expressions, as RE2 has them, searched for in the tensor's key; none to include means all but biases and
+        masks.
     min_size : int, >= 1
         Tensors with fewer elements stay digital.
 

@@ -417,6 +417,30 @@ def test_information_for_training_is_kept(tmp_path):
         assert list(proto.training_info) == list(plain.training_info)
 
 
+def test_information_for_training_goes_with_the_weights_that_it_trains(caplog):
+    plain = made_proto("matmul")
+    plain.training_info.add().update_binding.add(key="w", value="w_new")
+    assert not files.to_proto(oa.protect(plain).model).training_info
+    assert caplog.messages == ["what is for training is left out: it trains weights that are none now"]
+
+
+@pytest.mark.parametrize("constants", [False, True])
+def test_external_data_in_a_folder_that_is_not_utf_8_are_read(constants, tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    path = external(tmp_path / "a", "constant" if constants else "matmul", constants=constants)
+    path.parent.rename(folder)
+    found = files.load(folder / "m.onnx")
+    (given,) = feeds(made("matmul"))
+    write_all({tmp_path / "n.onnx": writer(found)})
+    assert outputs(tmp_path / "n.onnx", given)[0].shape == run(made("matmul"), given)[0].shape
+
+
+def test_a_model_of_another_suffix_is_opened(tmp_path):
+    path = external(tmp_path / "a")
+    path.rename(path.with_suffix(".bin"))
+    assert same_bits([numbers(files.load(path.with_suffix(".bin")), "w")], [numbers(made("matmul"), "w")])
+
+
 def broken_text(name: str) -> Any:
     """Return a model whose field `name` of its first node is no UTF-8."""
     proto = made_proto("matmul")

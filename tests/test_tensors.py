@@ -285,23 +285,21 @@ def test_a_function_that_a_function_calls_is_called(name):
 
 
 def test_a_constant_that_its_caller_gives_is_told_of():
-    found = files.load(
-        proto("""<ir_version: 10, opset_import: ["" : 18, "f" : 1]>
+    text = """<ir_version: 10, opset_import: ["" : 18, "f" : 1]>
         net (float[2] x) => (float[2] y) { y = f.add <by = float[2] {1, 2}> (x) }
-        <domain: "f", opset_import: ["" : 18]> add <by> (a) => (b) { c = Constant <value : tensor = @by> ()
-            b = Add(a, c) }
-    """)
-    )
+        <domain: "f", opset_import: ["" : 18]> add <by> (a) => (b) {
+            c = Constant <value : tensor = @by> ()
+            b = Add(a, c)
+        }"""
+    found = files.load(proto(text))
     assert list(referring(found)) == [("f.add()/c", "given by whoever calls the function, as 'by'")]
     assert keys(found) == []
 
 
 def test_each_use_is_there_once_however_many_ways_lead_to_it():
     steps = " ".join(f"a{i + 1} = Reshape(a{i}, s) b{i} = Identity(a{i + 1})" for i in range(2000))
-    text = (
-        f"net (float[16, 16] x, int64[2] s) => (y) <float[16, 16] a0 = random> {{ {steps} y = MatMul(a2000, b1999) }}"
-    )
-    (weight,) = all_tensors(files.from_proto(proto(text)))
+    head = "net (float[16, 16] x, int64[2] s) => (y) <float[16, 16] a0 = random>"
+    (weight,) = all_tensors(files.from_proto(proto(f"{head} {{ {steps} y = MatMul(a2000, b1999) }}")))
     assert weight.consumers() == ("MatMul", "MatMul")
     assert [use.place for use in ends(weight.value, frozenset({"Identity", "Reshape"}))] == [0, 1]
 
