@@ -24,6 +24,7 @@ _SEEN_THROUGH = frozenset(
 _JOINED = _SEEN_THROUGH | {"Concat"}
 _SUMMED = _JOINED | {"Gather", "Add", "Sub", "Sum", "Clip"}  # what a mask is part of is masked by it
 
+
 def used_values(model: ir.Model) -> set[int]:
     """Return the ids of the values that an output of `model` depends on, in bodies and in functions too."""
     return _Walk(model).used
