@@ -2,7 +2,7 @@
 
 They are model-local ONNX functions of the domain `onnx_analog`, written with onnxscript. onnxruntime inlines them and
 folds them away when it creates a session, so inference runs at plain speed; for that, every intermediate has a static
-shape (NonZero, for one, is never folded).
+shape (that of NonZero is known where the main graph's value_info states it, which says nothing of functions).
 
 Every operator in them keeps its schema from opset 11 to the newest, so they are written once and carry the opset of the
 model they go into. A plane that the strategy does not have is an empty tensor: its bits read as zeros.

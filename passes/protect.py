@@ -3,8 +3,9 @@
     W  =  Decode(W.level, W.sign, W.class, W.alpha, W.beta, W.shape)
 
 Sign and class are kept apart from the level, each class is scaled to the channel's span, and large weights may get
-more cells than small ones (Isik et al. 2020, section 2). The model computes what it computed before; the call keeps
-W's name.
+more cells than small ones (Isik et al. 2020, section 2). The model computes what it computed before: a tensor whose
+decode would be off by more than `onnx_analog.fidelity` allows stays digital, with a warning. The call keeps W's name,
+but in a body, where an outer value may have it.
 """
 
 from __future__ import annotations
@@ -72,9 +73,9 @@ class ProtectPass(ir.passes.InPlacePass):
     OptionError
         If an option is out of its range.
     ModelError
-        If the model is protected already, older than opset 11, or a scope's magnitudes cannot be scaled.
+        If the model is protected already, older than opset 11, or has operators of the decode's domain.
     NothingToStore
-        If no tensor is selected.
+        If no tensor is selected, or none of those can be stored.
     """
 
     strategy: str = "redundancy"
@@ -184,21 +185,31 @@ class ProtectPass(ir.passes.InPlacePass):
         fitted, reason = self._tried(group, parts)
         if reason is None:
             return _Settled(group, fitted, [])
-        unfit = [(weight, why) for weight in group if (why := self._tried([weight], parts)[1]) is not None]
-        alone = {id(weight) for weight, _ in unfit}
-        left = [weight for weight in group if id(weight) not in alone]
+        if len(group) == 1:
+            return _Settled([], None, [(group[0], reason)])
+        alone = {id(weight): self._tried([weight], parts)[1] for weight in group}
+        unfit = [(weight, why) for weight in group if (why := alone[id(weight)]) is not None]
+        left = [weight for weight in group if alone[id(weight)] is None]
         fitted, reason = self._tried(left, parts) if left else (None, None)
         if reason is None:
             return _Settled(left, fitted, unfit)
-        far = _furthest_first(left)
-        few, enough = 0, len(left) - 1  # one that has a place alone has one
+        left, gone = self._parted(left, parts)
+        unfit += [(weight, f"{reason}; this tensor is furthest from the others") for weight in gone]
+        return _Settled(left, self._tried(left, parts)[0], unfit)
+
+    def _parted(self, group: list[Weight], parts: _Parts) -> tuple[list[Weight], list[Weight]]:
+        """Return those that can share classes, and the others: as few as will do, by halving, the furthest first."""
+        far = _furthest_first(group)
+
+        def without(count: int) -> list[Weight]:
+            gone = {id(weight) for weight in far[:count]}
+            return [weight for weight in group if id(weight) not in gone]
+
+        few, enough = 0, len(group) - 1  # one that has a place alone has one
         while enough - few > 1:
             middle = (few + enough) // 2
-            few, enough = (few, middle) if self._tried(far[middle:], parts)[1] is None else (middle, enough)
-        gone = {id(weight) for weight in far[:enough]}
-        unfit += [(weight, f"{reason}; this tensor is furthest from the others") for weight in far[:enough]]
-        left = [weight for weight in left if id(weight) not in gone]
-        return _Settled(left, self._tried(left, parts)[0], unfit)
+            few, enough = (few, middle) if self._tried(without(middle), parts)[1] is None else (middle, enough)
+        return without(enough), far[:enough]
 
     def _tried(self, group: Sequence[Weight], parts: _Parts) -> tuple[Fitted | None, str | None]:
         """Return the classes that the weights of `group` share, and why they cannot, or None."""
