@@ -111,9 +111,7 @@ class Protection:
             raise
         except Exception as error:  # a channel of another package may raise anything
             told = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
-            raise ModelError(
-                f"metadata entry {PROTECTION_KEY!r} is damaged ({told}): protect the model again"
-            ) from error
+            raise ModelError(f"metadata entry {PROTECTION_KEY!r} is damaged: {told}. {AGAIN}") from error
 
 
 def _protection(body: Any) -> Protection:
