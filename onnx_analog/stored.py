@@ -62,7 +62,7 @@ class Protection:
     header: Header | None = None  # None: sign and class bits are free of error
 
     def __post_init__(self) -> None:
-        if isinstance(self.channel, CellwiseChannel) and max(self.cells) > MOST_CELLS_ONE_BY_ONE:
+        if isinstance(self.channel, CellwiseChannel) and max(self.cells, default=0) > MOST_CELLS_ONE_BY_ONE:
             raise ChannelError(
                 f"{self.channel} is read cell by cell, so a weight can have at most {MOST_CELLS_ONE_BY_ONE:,} cells; "
                 f"here it has {max(self.cells):,}"
@@ -118,23 +118,30 @@ def _protection(body: Any) -> Protection:
     """Return what JSON says; raises `ChannelError`, or an error that is no `ModelError`, if it cannot be so."""
     if not isinstance(body, Mapping):
         raise TypeError("it is no object")
+    bits = whole("bits_per_cell", body["bits_per_cell"])
     found = Protection(
-        strategy=body["strategy"],
-        scope=body["scope"],
-        cells=tuple(whole("cells", cells) for cells in body["cells"]),
-        bits_per_cell=whole("bits_per_cell", body["bits_per_cell"]),
-        channel=channels.from_dict(body["channel"]),
-        header=_header(body["header"], body["bits_per_cell"]),
+        strategy=_field(body, "strategy", str),
+        scope=_field(body, "scope", str),
+        cells=tuple(whole("cells", cells) for cells in _field(body, "cells", list)),
+        bits_per_cell=bits,
+        channel=channels.from_dict(_field(body, "channel", dict)),
+        header=None if body["header"] is None else _header(_field(body, "header", dict), bits),
     )
     if found.scope not in SCOPES:
         raise OptionError(f"no scope is called {found.scope!r}")
     if not 1 <= found.bits_per_cell <= 8:
         raise OptionError(f"bits_per_cell is {found.bits_per_cell}; it must be from 1 to 8")
-    if found.cells != strategy(found.strategy).cells(found.cells[0], found.cells[-1]):
+    if not found.cells or found.cells != strategy(found.strategy).cells(found.cells[0], found.cells[-1]):
         raise OptionError(f"cells are {found.cells}, which strategy {found.strategy!r} cannot have")
     if not all(1 <= cells <= MOST_CELLS for cells in found.cells):
         raise OptionError(f"cells are {found.cells}; they must be from 1 to {MOST_CELLS:,}")
     return found
+
+
+def _field(body: Mapping[str, Any], name: str, kind: type) -> Any:
+    if not isinstance(body[name], kind):
+        raise TypeError(f"{name} is {json.dumps(body[name])[:40]}, where it cannot be")
+    return body[name]
 
 
 def readable(model: ir.Model) -> Protection:
@@ -170,10 +177,8 @@ def lean(body: Mapping[str, Any], *, samples: bool = True) -> dict[str, Any]:
     return {**left, **{name: dict(value) if keep else lean(value, samples=samples) for name, value in inner.items()}}
 
 
-def _header(body: Mapping[str, Any] | None, bits_per_cell: int) -> Header | None:
-    if body is None:
-        return None
-    channel = channels.from_dict(body["channel"])
+def _header(body: Mapping[str, Any], bits_per_cell: int) -> Header:
+    channel = channels.from_dict(_field(body, "channel", dict))
     return Header(channel=channel, bits_per_cell=bits_per_cell, reads=body["reads"], copies=body["copies"])
 
 

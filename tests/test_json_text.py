@@ -43,6 +43,8 @@ def test_what_programs_read_differently_is_refused(text, what):
         parse(text)
 
 
-@pytest.mark.parametrize("text", ["9223372036854775807", "-9223372036854775808", "[" * 32 + "]" * 32, '"\\ud83d\\ude00"'])
+@pytest.mark.parametrize(
+    "text", ["9223372036854775807", "-9223372036854775808", "[" * 32 + "]" * 32, '"\\ud83d\\ude00"']
+)
 def test_the_last_that_is_read(text):
     assert parse(text) == json.loads(text)

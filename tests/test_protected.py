@@ -74,15 +74,23 @@ def told(found: ir.Model) -> Any:
     return weights, open_.protection
 
 
+@cache
+def told_of_whole(kind: str) -> Any:
+    return told(files.load(onnx.ModelProto.FromString(whole(kind))))
+
+
 def check_law(kind: str, damaged: onnx.ModelProto) -> bool:
     """Return whether `damaged` is refused; fail unless it is, or is told as the whole model is."""
+    found, refusal = None, None
     try:
         found = told(files.load(damaged))
     except AnalogError as error:
-        assert 10 < len(str(error)) <= LONGEST
-        assert str(error).isprintable()
+        refusal = str(error)
+    if refusal is not None:
+        assert 10 < len(refusal) <= LONGEST
+        assert refusal.isprintable()
         return True
-    assert found == told(files.load(onnx.ModelProto.FromString(whole(kind)))), "damage went unseen"
+    assert found == told_of_whole(kind), "damage went unseen"
     return False
 
 
@@ -204,7 +212,7 @@ MUTATIONS = (in_json, in_metadata, in_bytes, in_call, between_planes)
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_damage_is_refused_or_of_no_consequence(kind, mutation, data):
     proto = onnx.ModelProto.FromString(whole(kind))
@@ -213,7 +221,8 @@ def test_damage_is_refused_or_of_no_consequence(kind, mutation, data):
 
 
 def plane(proto: onnx.ModelProto, name: str) -> onnx.TensorProto:
-    return next(tensor for tensor in proto.graph.initializer if tensor.name == name)
+    found: onnx.TensorProto = next(tensor for tensor in proto.graph.initializer if tensor.name == name)
+    return found
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -261,7 +270,7 @@ def test_what_is_whole_is_not_refused(kind):
 
 def bare(kind: str = "redundancy") -> onnx.ModelProto:
     """Return a model without its manifest: what is refused is refused by the planes alone."""
-    proto = onnx.ModelProto.FromString(whole(kind))
+    proto: onnx.ModelProto = onnx.ModelProto.FromString(whole(kind))
     proto.metadata_props.remove(next(e for e in proto.metadata_props if e.key == MANIFEST_KEY))
     return proto
 
@@ -287,7 +296,7 @@ def changed(name: str, place: int, value: Any) -> Any:
         ("b.level", of("b.level").astype(np.float64), "its level is DOUBLE of 1 axes, and not FLOAT of one"),
         ("b.level", of("b.level")[None], "its level is FLOAT of 2 axes"),
         ("b.level", f32([]), "holds no level"),
-        ("b.level", of("b.level")[1:], r"its mask marks \d+ weights, and it holds \d+ levels|its sign has"),
+        ("b.level", of("b.level")[1:], "its class has bits set beyond the last of"),
         ("b.level", changed("b.level", 3, np.nan), "its levels run from nan to nan"),
         ("b.level", changed("b.level", 3, np.inf), "its levels run from .* to inf"),
         ("b.level", changed("b.level", 3, 0.7501), "outside the -0.65 to 0.75 of its channel"),
@@ -365,7 +374,7 @@ def test_what_is_asked_for_is_not_allocated():
     ("change", "what"),
     [
         ({"strategy": "other"}, "no strategy is called 'other'"),
-        ({"strategy": ["raw"]}, ""),
+        ({"strategy": ["raw"]}, r'strategy is \["raw"\], where it cannot be'),
         ({"scope": "layer"}, "no scope is called 'layer'"),
         ({"bits_per_cell": 0}, "bits_per_cell is 0; it must be from 1 to 8"),
         ({"bits_per_cell": 9}, "bits_per_cell is 9"),
@@ -373,18 +382,19 @@ def test_what_is_asked_for_is_not_allocated():
         ({"bits_per_cell": 2.5}, "bits_per_cell is 2.5"),
         ({"cells": [1]}, r"cells are \(1,\), which strategy 'redundancy' cannot have"),
         ({"cells": [1, 2, 3]}, "cells are"),
-        ({"cells": []}, ""),
+        ({"cells": []}, "cells are"),
+        ({"cells": 3}, "cells is 3, where it cannot be"),
         ({"cells": [0, 20]}, "must be from 1 to 1,000,000,000,000"),
         ({"cells": [1, 10**12 + 1]}, "must be from 1 to 1,000,000,000,000"),
         ({"cells": [1.0, 20]}, "cells is 1.0; it must be a whole number"),
         ({"strategy": "mapping"}, r"cells are \(1, 20\), which strategy 'mapping' cannot have"),
-        ({"channel": None}, ""),
-        ({"channel": []}, ""),
-        ({"channel": {"family": "gaussian", "sigma": "x"}}, ""),
+        ({"channel": None}, "channel is null, where it cannot be"),
+        ({"channel": []}, "channel is"),
+        ({"channel": {"family": "gaussian", "sigma": -1}}, "sigma"),
         ({"header": {"channel": {"family": "gaussian"}, "reads": 10**9, "copies": 1}}, "header reads is 1000000000"),
         ({"header": {"channel": {"family": "gaussian"}, "reads": 1, "copies": 10**9}}, "header copies is 1000000000"),
         ({"header": {"channel": {"family": "gaussian"}, "reads": 1}}, "'copies' is missing"),
-        ({"header": 3}, ""),
+        ({"header": 3}, "header is 3, where it cannot be"),
     ],
     ids=str,
 )
@@ -399,7 +409,7 @@ def test_a_protection_that_cannot_be_is_refused(change, what):
 def test_metadata_that_another_tool_dropped_are_named():
     proto = bare()
     proto.metadata_props.remove(next(e for e in proto.metadata_props if e.key == FORMAT_KEY))
-    with pytest.raises(ModelError, match="lost its metadata entry 'onnx_analog.format' to another tool"):
+    with pytest.raises(ModelError, match=r"lost its metadata entry 'onnx_analog\.format' to another tool"):
         opened(files.load(proto))
 
 
@@ -488,7 +498,7 @@ def test_what_was_read_is_guarded_without_a_manifest_too():
     assert READ_DIGESTS_KEY in perturbed.metadata_props
     tensor = opened(perturbed).tensors[0]
     tensor.replace_level(tensor.level + f32(0.001))
-    with pytest.raises(ModelError, match="tensor 'a': its level is not what was read. Read the protected model back"):
+    with pytest.raises(ModelError, match=r"tensor 'a': its level is not what was read\. Read the protected model"):
         opened(perturbed)
 
 
@@ -496,5 +506,5 @@ def test_a_manifest_error_is_a_model_error_here():
     assert not issubclass(ManifestError, ModelError)
     proto = onnx.ModelProto.FromString(whole("raw"))
     next(e for e in proto.metadata_props if e.key == MANIFEST_KEY).value = "{}"
-    with pytest.raises(ModelError, match="metadata entry 'onnx_analog.manifest' is damaged"):
+    with pytest.raises(ModelError, match=r"metadata entry 'onnx_analog\.manifest' is damaged"):
         opened(files.load(proto))

@@ -307,7 +307,7 @@ def test_what_was_read_is_guarded_by_digests_of_its_own():
     assert perturbed.metadata_props[MANIFEST_KEY] == found.metadata_props[MANIFEST_KEY]
     assert opened(perturbed).account() == opened(found).account()
     tensor.replace_level(tensor.level + f32(1e-6))
-    with pytest.raises(ModelError, match=r"tensor 'w': its level \(by its digest\) is not that of the model's manifest"):
+    with pytest.raises(ModelError, match=r"tensor 'w': its level \(by its digest\) is not that of the model's"):
         DecodePass().call(perturbed)
 
 
@@ -330,7 +330,7 @@ def test_a_model_that_lost_half_of_its_mark_is_refused(key):
 
 def test_classes_that_were_read_are_not_counted_as_those_that_were_written():
     perturbed = ReadbackPass()(protected(made("matmul"), header_channel=GaussianNoise(sigma=1.0))).model
-    with pytest.raises(ModelError, match="cells cannot be counted. Name the protected model"):
+    with pytest.raises(ModelError, match=r"cells cannot be counted\. Name the protected model"):
         opened(perturbed).account()
 
 
