@@ -196,12 +196,7 @@ class Manifest:
 
     def compare(self, actual: Manifest) -> None:
         """Raise `ManifestError` naming the first thing in which this manifest is not `actual`, the model's account."""
-        names = ("strategy", "scope", "bits_per_cell", "channel", "devices_per_cell", "header")
-        for name in (*names, "source_sha256", "command"):
-            if getattr(self, name) != getattr(actual, name):
-                raise ManifestError(
-                    f"the manifest is of another {name} than the model was protected with: they do not belong together"
-                )
+        self._compare(actual, "strategy", "scope", "bits_per_cell", "channel", "devices_per_cell", "header")
         found = {entry.key: asdict(entry) for entry in actual.tensors}
         listed = {entry.key: asdict(entry) for entry in self.tensors}
         for key in [*listed, *found]:
@@ -214,6 +209,14 @@ class Manifest:
                         f"tensor {key!r} does not fit the manifest: its {what} is {found[key][what]} in the model and "
                         f"{value} in the manifest. Write the manifest again from the model."
                     )
+        self._compare(actual, "source_sha256", "command")
+
+    def _compare(self, actual: Manifest, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) != getattr(actual, name):
+                raise ManifestError(
+                    f"the manifest is of another {name} than the model was protected with: they do not belong together"
+                )
 
 
 # ---------------------------------------------------------------------------------------------- accounting
@@ -380,6 +383,8 @@ def from_json(text: str) -> Manifest:
     """
     try:
         body = json_text.parse(text)
+        if not isinstance(body, dict):
+            raise ManifestError("this is no manifest: it is no JSON object")
         if body["format"] != FORMAT:
             raise ManifestError(f"the manifest has format {body['format']!r}, and this version reads {FORMAT!r}")
         tensors = tuple(_entry_from(entry) for entry in body["tensors"])
@@ -397,7 +402,11 @@ def from_json(text: str) -> Manifest:
 
 def read(path: Path) -> Manifest:
     """Return the manifest in a JSON file of at most 32 MiB; raises `ManifestError` as `from_json` does."""
-    return from_json(read_text(path, limit=MOST_BYTES, error=ManifestError))
+    text = read_text(path, limit=MOST_BYTES, error=ManifestError)
+    try:
+        return from_json(text)
+    except ManifestError as error:
+        raise ManifestError(f"{str(path)!r}: {error}") from error
 
 
 def _entry_from(body: Mapping[str, Any]) -> TensorEntry:

@@ -118,7 +118,7 @@ def test_a_channel_that_is_read_cell_by_cell_is_learnt_in_a_bounded_time():
     slow = Modifiers(read_bits=16).apply(NOISY)
     assert Header(channel=slow, bits_per_cell=8, reads=52).reads == 52
     assert Header(channel=NOISY, bits_per_cell=8, reads=1000).bit_error < 0.5
-    with pytest.raises(OptionError, match="reads is 53 with 8 bits in a cell; .* at most 52 can be averaged"):
+    with pytest.raises(OptionError, match=r"reads is 53 with 8 bits in a cell; .* at most 52 can be averaged"):
         Header(channel=slow, bits_per_cell=8, reads=53)
 
 

@@ -423,7 +423,7 @@ def test_a_field_of_another_type_is_damage_or_of_no_consequence(which, other):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "null", "3", "[]", "{}", '"text"', by_hand().to_json()[:-9]],
+    ["", "{", "null", "3", "[]", "{}", '"text"', by_hand().to_json()[:-9], "[" * 10**6, '{"format": {}}'],
     ids=lambda text: text[:9],
 )
 def test_text_that_is_no_manifest_is_refused(text):
@@ -722,6 +722,13 @@ def test_the_tensor_that_does_not_fit_is_named(plane, what):
     found = account(protected(holding(a=A, b=B)))
     with pytest.raises(ManifestError, match=f"tensor 'a' does not fit the manifest: its {what} is"):
         found.check(with_other_byte(protected(holding(a=A, b=B)), plane))
+
+
+@pytest.mark.parametrize("name", ["source_sha256", "command"])
+def test_a_manifest_of_another_run_does_not_fit(name):
+    model = protected(holding(a=A, b=B))
+    with pytest.raises(ManifestError, match=f"the manifest is of another {name}"):
+        replace(account(model), **{name: "0" * 64}).check(model)
 
 
 @pytest.mark.parametrize(("named", "model", "where"), [("ab", "a", "model"), ("a", "ab", "manifest")])
