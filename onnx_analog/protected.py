@@ -45,6 +45,7 @@ class ProtectedModel:
 
     Attributes
     ----------
+    model : ir.Model
     protection : Protection
     tensors : tuple of StoredTensor
         One for each call: two with one key where another tool inlined a function that is called twice.
@@ -54,6 +55,7 @@ class ProtectedModel:
         The mark of a model whose levels were read from noisy cells.
     """
 
+    model: ir.Model
     protection: Protection
     tensors: tuple[StoredTensor, ...]
     manifest: Manifest | None
@@ -74,7 +76,7 @@ class ProtectedModel:
                 f"the classes of this model were read from noisy cells ({self.read}), so its cells cannot be counted. "
                 "Name the protected model."
             )
-        return account(self.tensors[0].model)
+        return account(self.model)
 
 
 def opened(model: ir.Model) -> ProtectedModel:
@@ -101,8 +103,8 @@ def opened(model: ir.Model) -> ProtectedModel:
     _check_keys(tensors)
     if protection.scope == "model":
         _check_shared(tensors)
-    found = ProtectedModel(protection=protection, tensors=tensors, manifest=_manifest(model), read=read)
-    _check_digests(model, found)
+    found = ProtectedModel(model=model, protection=protection, tensors=tensors, manifest=_manifest(model), read=read)
+    _check_digests(found)
     return found
 
 
@@ -232,11 +234,11 @@ def _manifest(model: ir.Model) -> Manifest | None:
         raise ModelError(f"metadata entry {MANIFEST_KEY!r} is damaged: {error}. {AGAIN}") from error
 
 
-def _check_digests(model: ir.Model, found: ProtectedModel) -> None:
-    read = _read_digests(model) if found.read is not None else {}
+def _check_digests(found: ProtectedModel) -> None:
+    read = _read_digests(found.model) if found.read is not None else {}
     if found.manifest is None and not read:
         return
-    actual = account(model)
+    actual = account(found.model)
     if found.manifest is None:
         for entry in actual.tensors:
             _check_read(entry, read.get(entry.key, {}))

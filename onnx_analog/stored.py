@@ -190,6 +190,23 @@ def is_protected(model: ir.Model) -> bool:
 # ------------------------------------------------------------------------------------------------ one tensor
 
 
+class _Names:
+    """The names of all values of a model, looked up once, when one is asked for."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._model = model
+
+    @cached_property
+    def _taken(self) -> set[str]:
+        return taken_names(graph for _, graph, _ in scopes(self._model))
+
+    def free(self, name: str) -> str:
+        """Return `name` with a number that makes it new in every graph: in a body it could shadow an outer one."""
+        found = next(f"{name}_{number}" for number in count(1) if f"{name}_{number}" not in self._taken)
+        self._taken.add(found)
+        return found
+
+
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
     """One protected tensor: N weights of n are stored, in K classes.
@@ -197,12 +214,12 @@ class StoredTensor:
     What it says is what the model says: `onnx_analog.protected.opened` checks that it can be so.
     """
 
-    model: ir.Model
     key: str
     node: ir.Node  # the call that decodes it
     graph: ir.Graph
     in_function: bool
     inputs: dict[str, ir.Value]
+    names: _Names
 
     @property
     def name(self) -> str:
@@ -354,8 +371,7 @@ class StoredTensor:
 
     def _own(self, name: str, shared: ir.Value) -> ir.Value:
         """Return a copy of a plane that this call alone uses, under a name that no graph of the model has."""
-        taken = taken_names(graph for _, graph, _ in scopes(self.model))  # one of an outer graph would be shadowed
-        wanted = next(f"{shared.name}_{number}" for number in count(1) if f"{shared.name}_{number}" not in taken)
+        wanted = self.names.free(str(shared.name))
         if self.in_function:
             node = ir.node("Constant", [], {"value": ir.AttrTensor("value", ir.tensor(self.plane(name)))})
             self.graph.insert_before(self.node, node)
@@ -390,7 +406,8 @@ def stored_tensors(model: ir.Model) -> list[StoredTensor]:
     ModelError
         If there is none, or a call has not the inputs and attributes that it must have.
     """
-    found = [_stored(model, *call) for call in _calls(model)]
+    names = _Names(model)
+    found = [_stored(*call, names) for call in _calls(model)]
     if not found:
         raise ModelError(f"the model holds no protected tensor: another tool decoded it. {AGAIN}")
     return found
@@ -404,7 +421,7 @@ def _calls(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph, bool]]:
             yield from ((node, graph, in_function) for node in graph if node.domain == DOMAIN)
 
 
-def _stored(model: ir.Model, node: ir.Node, graph: ir.Graph, in_function: bool) -> StoredTensor:
+def _stored(node: ir.Node, graph: ir.Graph, in_function: bool, names: _Names) -> StoredTensor:
     name = node.outputs[0].name if node.outputs else node.name
     if node.op_type not in INPUTS:
         raise ModelError(f"another tool took the call that decodes {name!r} apart: {node.op_type} is left. {AGAIN}")
@@ -413,7 +430,7 @@ def _stored(model: ir.Model, node: ir.Node, graph: ir.Graph, in_function: bool) 
         raise ModelError(f"the call that decodes {name!r} is damaged: it has no storage key. {AGAIN}")
     given = dict(zip(INPUTS[node.op_type], node.inputs, strict=False))
     inputs = {plane: value for plane, value in given.items() if value is not None}
-    found = StoredTensor(model, key.as_string(), node, graph, in_function, inputs)
+    found = StoredTensor(key.as_string(), node, graph, in_function, inputs, names)
     if len(inputs) != len(INPUTS[node.op_type]) or len(node.inputs) != len(inputs) or len(node.outputs) != 1:
         raise found.damaged("the call that decodes it is damaged, for it lacks inputs or has too many")
     if dtype is None or dtype.is_ref() or dtype.type != ir.AttributeType.INT or dtype.as_int() not in FLOATS:

@@ -245,7 +245,7 @@ def test_the_law_itself_rejects_a_checker_that_is_too_weak(monkeypatch):
     data[1] ^= 128  # of the first level
     plane(proto, "b.level").raw_data = bytes(data)
     assert check_law("redundancy", proto)
-    monkeypatch.setattr(protected, "_check_digests", lambda model, found: None)
+    monkeypatch.setattr(protected, "_check_digests", lambda found: None)
     with pytest.raises(AssertionError, match="damage went unseen"):
         check_law("redundancy", proto)
 
@@ -255,7 +255,7 @@ def test_the_law_itself_rejects_other_noise(monkeypatch):
     entry = next(e for e in proto.metadata_props if e.key == PROTECTION_KEY)
     entry.value = entry.value.replace('"cells":[1,20]', '"cells":[1,21]')
     assert check_law("redundancy", proto)
-    monkeypatch.setattr(protected, "_check_digests", lambda model, found: None)
+    monkeypatch.setattr(protected, "_check_digests", lambda found: None)
     with pytest.raises(AssertionError, match="damage went unseen"):
         check_law("redundancy", proto)
 
