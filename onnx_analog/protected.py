@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 MOST_AXES = 64  # that numpy has
 _TYPES = {"level": ir.DataType.FLOAT, "alpha": ir.DataType.FLOAT, "beta": ir.DataType.FLOAT, "shape": ir.DataType.INT64}
 _NORMAL = float(np.finfo(np.float32).tiny)
+_MOST_EXPANDED = 1024  # bytes of weights for each byte of planes; 64 if no two tensors share one
+_MOST_UNASKED = 256 * 2**20  # bytes of weights, whatever the planes have
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -98,6 +100,8 @@ def opened(model: ir.Model) -> ProtectedModel:
     tensors = tuple(stored_tensors(model))
     for tensor in tensors:
         _check_forms(tensor, protection)
+    _check_total(tensors)
+    for tensor in {_planes(tensor): tensor for tensor in tensors}.values():
         _check_bits(tensor, protection)
         _check_numbers(tensor, protection, read=read is not None)
     _check_keys(tensors)
@@ -138,18 +142,21 @@ def _check_forms(tensor: StoredTensor, protection: Protection) -> None:
     total = math.prod(tensor.shape)
     if "mask" not in tensor.inputs and total != tensor.count:
         raise tensor.damaged(f"its shape {tensor.shape} is of {total:,} weights, and it holds {tensor.count:,} levels")
+    for name, bits in _bits(tensor, protection).items():
+        if tensor.held(name).size != -(-bits // 8):
+            raise tensor.damaged(f"its {name} has {tensor.held(name).size:,} bytes for {bits:,} bits")
+
+
+def _bits(tensor: StoredTensor, protection: Protection) -> dict[str, int]:
+    """Return how many bits mask, sign and class must have."""
+    chosen = strategy(protection.strategy)
+    sizes = {"mask": tensor.size} if "mask" in tensor.inputs else {}
+    return {**sizes, "sign": tensor.count * chosen.sign_in_header, "class": tensor.count * (chosen.classes > 1)}
 
 
 def _check_bits(tensor: StoredTensor, protection: Protection) -> None:
-    """Check the lengths of mask, sign and class, what is beyond their last bits, and how many weights are stored."""
-    chosen = strategy(protection.strategy)
-    sizes = {"sign": tensor.count * chosen.sign_in_header, "class": tensor.count * (chosen.classes > 1)}
-    if "mask" in tensor.inputs:
-        sizes["mask"] = tensor.size
-    for name, bits in sizes.items():
-        length = tensor.held(name).size
-        if length != -(-bits // 8):
-            raise tensor.damaged(f"its {name} has {length:,} bytes for {bits:,} bits")
+    """Check what is beyond the last bits of mask, sign and class, and how many weights the mask says are stored."""
+    for name, bits in _bits(tensor, protection).items():
         packed = tensor.plane(name)
         if bits % 8 and packed[-1] >> bits % 8:
             raise tensor.damaged(f"its {name} has bits set beyond the last of {bits:,}")
@@ -198,12 +205,25 @@ def _fits(level: NDArray[np.float32], alpha: Any, beta: Any, dtype: ir.DataType)
 # ---------------------------------------------------------------------------------------------- tensors together
 
 
+def _planes(tensor: StoredTensor) -> tuple[Any, ...]:
+    """Return what is the same where two calls share all planes."""
+    return (tensor.dtype, *(id(value) for value in tensor.inputs.values()))
+
+
+def _check_total(tensors: Iterable[StoredTensor]) -> None:
+    """Check that the weights of all tensors fit the planes of all: a few bytes, shared by many calls, could be huge."""
+    planes = {id(value): tensor.held(name).nbytes for tensor in tensors for name, value in tensor.inputs.items()}
+    total = sum({t.key: math.prod(t.shape) * t.dtype.bitwidth // 8 for t in tensors}.values())
+    if total > max(_MOST_UNASKED, _MOST_EXPANDED * sum(planes.values())):
+        raise ModelError(f"the model's planes have {sum(planes.values()):,} bytes, for weights of {total:,}. {AGAIN}")
+
+
 def _check_keys(tensors: Iterable[StoredTensor]) -> None:
     """Check that calls of one key decode one weight: noise and digests are told apart by keys."""
     first: dict[str, StoredTensor] = {}
     for tensor in tensors:
         other = first.setdefault(tensor.key, tensor)
-        if other is not tensor and _identity(other) != _identity(tensor):
+        if _planes(other) != _planes(tensor) and _identity(other) != _identity(tensor):
             raise tensor.damaged("two calls have this key, and their planes differ")
 
 

@@ -360,7 +360,7 @@ class StoredTensor:
 
     def _replace(self, name: str, plane: NDArray[Any]) -> None:
         value = self.inputs[name]
-        if len(tuple(value.uses())) > 1:  # another tool merged planes that were equal
+        if len(tuple(value.uses())) > 1 or value.is_graph_output():  # another tool merged planes that were equal
             value = self._own(name, value)
         tensor = ir.Tensor(plane, name=value.name)
         producer = value.producer()

@@ -296,7 +296,7 @@ def changed(name: str, place: int, value: Any) -> Any:
         ("b.level", of("b.level").astype(np.float64), "its level is DOUBLE of 1 axes, and not FLOAT of one"),
         ("b.level", of("b.level")[None], "its level is FLOAT of 2 axes"),
         ("b.level", f32([]), "holds no level"),
-        ("b.level", of("b.level")[1:], "its class has bits set beyond the last of"),
+        ("b.level", of("b.level")[1:], "its mask marks 19 weights, and it holds 18 levels"),
         ("b.level", changed("b.level", 3, np.nan), "its levels run from nan to nan"),
         ("b.level", changed("b.level", 3, np.inf), "its levels run from .* to inf"),
         ("b.level", changed("b.level", 3, 0.7501), "outside the -0.65 to 0.75 of its channel"),
@@ -368,6 +368,27 @@ def test_what_is_asked_for_is_not_allocated():
     assert time.process_time() - start < 1
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
+
+
+def test_planes_that_many_calls_share_are_not_multiplied_without_end():
+    n = 2**18
+    plain = holding(w=np.eye(1, n, dtype=np.float32))
+    found = oa.protect(plain, strategy="raw", channel=QUIET, selection=Selection(min_size=1)).model
+    del found.metadata_props[MANIFEST_KEY]
+    (call,) = (tensor.node for tensor in stored_tensors(found))
+
+    def share(numbers: range) -> None:
+        for number in numbers:
+            attributes = {**call.attributes, "key": ir.AttrString("key", f"w{number}")}
+            copy = ir.Node(DOMAIN, call.op_type, call.inputs, attributes.values(), num_outputs=1)
+            copy.outputs[0].name = f"w{number}"
+            found.graph.insert_before(call, copy)
+
+    share(range(10))
+    assert len(opened(found).tensors) == 11
+    share(range(10, 512))  # 513 tensors of 1 MiB from one mask of 32 KiB
+    with pytest.raises(ModelError, match=r"the model's planes have 32,\d+ bytes, for weights of 537,919,488"):
+        opened(found)
 
 
 @pytest.mark.parametrize(
