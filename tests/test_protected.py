@@ -296,7 +296,7 @@ def changed(name: str, place: int, value: Any) -> Any:
         ("b.level", of("b.level").astype(np.float64), "its level is DOUBLE of 1 axes, and not FLOAT of one"),
         ("b.level", of("b.level")[None], "its level is FLOAT of 2 axes"),
         ("b.level", f32([]), "holds no level"),
-        ("b.level", of("b.level")[1:], "its mask marks 19 weights, and it holds 18 levels"),
+        ("b.level", of("b.level")[1:], "its mask marks 20 weights, and it holds 19 levels"),
         ("b.level", changed("b.level", 3, np.nan), "its levels run from nan to nan"),
         ("b.level", changed("b.level", 3, np.inf), "its levels run from .* to inf"),
         ("b.level", changed("b.level", 3, 0.7501), "outside the -0.65 to 0.75 of its channel"),
