@@ -20,15 +20,15 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.data import Dataset, Preprocessing, load, named_function
 from onnx_analog.engines import Engine
-from onnx_analog.errors import ModelError, OptionError
+from onnx_analog.errors import ModelError, OptionError, whole
 from onnx_analog.evaluation import Evaluation, Progress
 from onnx_analog.evaluation import evaluate as evaluate_network
 from onnx_analog.files import ModelLike
 from onnx_analog.grid import Grid
 from onnx_analog.manifest import Manifest, from_json
-from onnx_analog.manifest import account as account_of
 from onnx_analog.network import BATCH, Network
 from onnx_analog.passes import ProtectPass, PrunePass
+from onnx_analog.protected import opened, warn_unless_guarded
 from onnx_analog.stopping import Stopping
 from onnx_analog.stored import (
     COMMAND_KEY,
@@ -38,7 +38,6 @@ from onnx_analog.stored import (
     is_protected,
     read_back,
     readable,
-    stored_tensors,
     with_channel,
 )
 from onnx_analog.strategies import LARGE_FACTOR, PRESETS, STRATEGIES, Preset
@@ -156,7 +155,7 @@ def inspect(model: ModelLike, *, selection: Selection | None = None) -> Inspecti
     rows += [_row(weight, why) for weight, why in found.skipped]
     rows += [_referring_row(key, why) for key, why in referring(loaded)]
     if protected:
-        rows = [{**_stored_row(tensor), "reason": None} for tensor in stored_tensors(loaded)]
+        rows = [{**_stored_row(tensor), "reason": None} for tensor in opened(loaded).tensors]
     return Inspection(
         opset=loaded.graph.opset_imports.get("", loaded.graph.opset_imports.get("ai.onnx")),
         ir_version=loaded.ir_version or 0,
@@ -286,7 +285,7 @@ def protect(
     passes = pipeline.protecting(step, sparsity=sparsity, prune_scope=prune_scope)
     _question_cells(step)
     loaded = files.load(model)
-    for key, value in {SOURCE_KEY: _digest(model), COMMAND_KEY: command}.items():
+    for key, value in {SOURCE_KEY: _digest(model), COMMAND_KEY: command, MANIFEST_KEY: None}.items():
         loaded.metadata_props.pop(key, None)  # what it says is of another run
         if value is not None:
             loaded.metadata_props[key] = value
@@ -340,15 +339,30 @@ def readback(
         Changes to that channel, or to the stored one.
     decoded : bool
         Return plain float weights, for any other tool, in place of levels and the functions that decode them.
+
+    Raises
+    ------
+    ModelError
+        If the model is not protected, is damaged, or was read back already.
+    ChannelError
+        If the channel cannot hold the levels.
+    OptionError
+        If seed or trial is not from 0 to 2^63 - 1.
     """
     loaded = files.load(model)
-    other = None if channel is None and modifiers == NONE else _changed(loaded, channel, modifiers).channel
-    passes = pipeline.reading(seed=seed, trial=trial, channel=other, decoded=decoded)
-    return Perturbed(pipeline.run(passes, loaded), seed, trial, decoded)
+    changed = _changed(loaded, channel, modifiers)
+    return _perturbed(loaded, None if channel is None and modifiers == NONE else changed.channel, seed, trial, decoded)
 
 
 def _changed(model: ir.Model, channel: str | Channel | None, modifiers: Modifiers) -> Protection:
-    return with_channel(readable(model), channel, modifiers)
+    protection = with_channel(readable(model), channel, modifiers)
+    warn_unless_guarded(model)
+    return protection
+
+
+def _perturbed(model: ir.Model, channel: Channel | None, seed: int, trial: int, decoded: bool) -> Perturbed:
+    passes = pipeline.reading(seed=seed, trial=trial, channel=channel, decoded=decoded)
+    return Perturbed(pipeline.run(passes, model), seed, trial, decoded)
 
 
 def readbacks(
@@ -361,17 +375,29 @@ def readbacks(
     decoded: bool = False,
 ) -> Iterator[Perturbed]:
     """Return the models of trials 0, 1, ..., each made when it is asked for; see `readback`."""
-    if trials < 0:
+    if whole("trials", trials) < 0:
         raise OptionError(f"trials is {trials}; it must be 0 or more")
     loaded = files.load(model)
-    _changed(loaded, channel, modifiers)  # what cannot be read is refused here, and not at the first trial
-    asked: dict[str, Any] = {"seed": seed, "channel": channel, "modifiers": modifiers, "decoded": decoded}
-    return (readback(loaded, trial=trial, **asked) for trial in range(trials))
+    changed = _changed(loaded, channel, modifiers)
+    opened(loaded)  # what cannot be read is refused here, and not at the first trial
+    other = None if channel is None and modifiers == NONE else changed.channel
+    return (_perturbed(loaded, other, seed, trial, decoded) for trial in range(trials))
 
 
 def account(model: ModelLike) -> Manifest:
-    """Return the manifest of a protected model: every cell, and what it all costs."""
-    return account_of(files.load(model))
+    """Return the manifest of a protected model: every cell, and what it all costs.
+
+    Of a model that was read back, it is that of the levels that were written.
+
+    Raises
+    ------
+    ModelError
+        If the model is not protected, or is damaged.
+    """
+    loaded = files.load(model)
+    found = opened(loaded).account()
+    warn_unless_guarded(loaded)
+    return found
 
 
 # ------------------------------------------------------------------------------------------------- evaluate

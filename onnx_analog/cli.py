@@ -229,7 +229,9 @@ def protect(
 @click.argument("protected", type=FILE)
 @SEED
 @click.option(
-    "--trials", type=click.IntRange(1), help="Write trials 0, 1, ... into a folder.  [default: trial 0, one file]"
+    "--trials",
+    type=click.IntRange(1, 10_000),
+    help="Write trials 0, 1, ... into a folder.  [default: trial 0, one file]",
 )
 @click.option("--decoded", is_flag=True, help="Write plain float weights, for any other tool.")
 @OTHER_CHANNEL
@@ -337,7 +339,7 @@ def manifest(protected: Path, check: Path | None, as_json: bool) -> None:
     \b
         onnx-analog manifest model.protected.onnx
     """
-    from onnx_analog import api, files, report
+    from onnx_analog import api, report
     from onnx_analog import manifest as manifests
 
     if protected.suffix == ".json":
@@ -347,7 +349,7 @@ def manifest(protected: Path, check: Path | None, as_json: bool) -> None:
     else:
         found = api.account(protected)
     if check is not None:
-        manifests.read(check).check(files.load(protected))
+        manifests.read(check).compare(found)
     if as_json:
         return print_json(found.to_dict())
     show(*report.account_tables(found))

@@ -17,13 +17,18 @@ from numpy.typing import NDArray
 
 from onnx_analog.channels import Channel, GaussianChannel
 from onnx_analog.channels.base import inside
+from onnx_analog.channels.cellwise import CellwiseChannel
 from onnx_analog.encoding import Bits
-from onnx_analog.errors import OptionError
+from onnx_analog.errors import OptionError, whole
 from onnx_analog.randomness import stream
 
 Doubles = NDArray[np.float64]
 
+MOST_READS = 1000
+MOST_COPIES = 999
 _TRAINING_READS = 20_000  # for each symbol, where a channel's law is not known in closed form
+_MOST_DRAWS = 2**28  # to learn such a law, where each cell is a draw: some ten seconds
+_CHUNK = 2**14  # symbols that are compared with all 2^b thresholds at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +40,16 @@ class Header:
     channel : Channel
         What the header's cells do.
     bits_per_cell : int, 1 to 8
-    reads : int, >= 1
+    reads : int, 1 to 1,000
         Cells that are averaged for each symbol.
-    copies : int, >= 1, odd
+    copies : int, 1 to 999, odd
         Copies of each symbol, read on their own; bits are decided by majority.
+
+    Raises
+    ------
+    OptionError
+        If one of them is out of its range, or the channel is read cell by cell and learning its errors would take more
+        than 2^28 reads: 2^bits_per_cell · reads may be up to 13,421 there.
     """
 
     channel: Channel
@@ -47,12 +58,18 @@ class Header:
     copies: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits_per_cell <= 8:
-            raise OptionError(f"bits_per_cell is {self.bits_per_cell}; it must be from 1 to 8")
-        if self.reads < 1:
-            raise OptionError(f"header reads is {self.reads}; it must be 1 or more")
-        if self.copies < 1 or self.copies % 2 == 0:
+        for name, most in (("bits_per_cell", 8), ("reads", MOST_READS), ("copies", MOST_COPIES)):
+            told = name if name == "bits_per_cell" else f"header {name}"
+            if not 1 <= whole(told, getattr(self, name)) <= most:
+                raise OptionError(f"{told} is {getattr(self, name)}; it must be from 1 to {most:,}")
+        if self.copies % 2 == 0:
             raise OptionError(f"header copies is {self.copies}; it must be odd, so that a majority decides")
+        draws = 2**self.bits_per_cell * self.reads * _TRAINING_READS
+        if isinstance(self.channel, CellwiseChannel) and draws > _MOST_DRAWS:
+            raise OptionError(
+                f"header reads is {self.reads} with {self.bits_per_cell} bits in a cell; {self.channel} is read cell "
+                f"by cell, so at most {_MOST_DRAWS // _TRAINING_READS // 2**self.bits_per_cell:,} can be averaged"
+            )
 
     @property
     def cells_per_symbol(self) -> int:
@@ -118,11 +135,18 @@ class Header:
         cumulative = np.cumsum(self.confusion, axis=1)[:, :-1]
         votes = np.zeros(padded.shape, np.int64)
         for _ in range(self.copies):
-            draw = rng.random(symbols.size)
-            read = (draw[:, None] >= cumulative[symbols]).sum(axis=1)
-            votes += to_gray(read, width)
+            votes += to_gray(_drawn(symbols, cumulative, rng), width)
         decided: Bits = (2 * votes > self.copies).reshape(-1)[: bits.size]
         return decided
+
+
+def _drawn(symbols: NDArray[np.int64], cumulative: Doubles, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the symbols (m,) read for the stored ones (m,), from the cumulative chances (2^b, 2^b - 1) of each."""
+    draw, read = rng.random(symbols.size), np.empty(symbols.size, np.int64)
+    for start in range(0, symbols.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        read[part] = (draw[part, None] >= cumulative[symbols[part]]).sum(axis=1)
+    return read
 
 
 def to_gray(symbols: NDArray[np.integer[Any]], width: int) -> Bits:

@@ -22,7 +22,8 @@ from onnx_analog.data import Dataset, Input
 from onnx_analog.decoding import DOMAIN
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.files import root_cause, to_proto
-from onnx_analog.stored import StoredTensor, is_protected, stored_tensors
+from onnx_analog.protected import opened as open_protected
+from onnx_analog.stored import StoredTensor, is_protected
 
 Array = NDArray[Any]
 Batch = tuple[Mapping[str, Any], int]  # what a call is fed, and how many of its samples count
@@ -179,7 +180,8 @@ def _open(model: ir.Model) -> dict[str, StoredTensor]:
     A function owns no initializers, so it takes its weights as inputs, and whoever calls it hands them on. It is not
     inlined, for it may have an opset of its own.
     """
-    stored = {tensor.key: tensor for tensor in stored_tensors(model)}  # one, if a tool inlined what is called twice
+    # One, if a tool inlined what is called twice.
+    stored = {tensor.key: tensor for tensor in open_protected(model).tensors}
     opened = {key: _opened(model, tensor) for key, tensor in stored.items()}
     for identifier in [identifier for identifier in model.functions if identifier[0] == DOMAIN]:
         del model.functions[identifier]

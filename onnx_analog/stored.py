@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,15 +20,17 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnx_analog import channels, encoding
+from onnx_analog import channels, encoding, json_text
 from onnx_analog.channels import Channel, GaussianChannel
 from onnx_analog.channels.base import add_noise
+from onnx_analog.channels.cellwise import CellwiseChannel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.decoding import DOMAIN, INPUTS
-from onnx_analog.errors import ChannelError, ModelError
+from onnx_analog.errors import ChannelError, ModelError, OptionError, whole
 from onnx_analog.header import Header
 from onnx_analog.randomness import blocks, stream
-from onnx_analog.tensors import scopes, taken_names
+from onnx_analog.strategies import MOST_CELLS, SCOPES, strategy
+from onnx_analog.tensors import FLOATS, scopes, taken_names
 
 FORMAT = "1"
 FORMAT_KEY = "onnx_analog.format"
@@ -36,7 +39,11 @@ SOURCE_KEY = "onnx_analog.source_sha256"
 COMMAND_KEY = "onnx_analog.command"
 MANIFEST_KEY = "onnx_analog.manifest"
 READBACK_KEY = "onnx_analog.readback"  # not among KEYS: plain weights tell it as well
-KEYS = (FORMAT_KEY, PROTECTION_KEY, SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY)
+READ_DIGESTS_KEY = "onnx_analog.readback_sha256"  # of the planes as they were read
+KEYS = (FORMAT_KEY, PROTECTION_KEY, SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY, READ_DIGESTS_KEY)
+
+AGAIN = "Protect the original again."
+MOST_CELLS_ONE_BY_ONE = 10_000  # of a weight, where each is a draw: of a `CellwiseChannel`
 
 Floats = NDArray[np.float32]
 
@@ -53,6 +60,13 @@ class Protection:
     bits_per_cell: int
     channel: Channel
     header: Header | None = None  # None: sign and class bits are free of error
+
+    def __post_init__(self) -> None:
+        if isinstance(self.channel, CellwiseChannel) and max(self.cells, default=0) > MOST_CELLS_ONE_BY_ONE:
+            raise ChannelError(
+                f"{self.channel} is read cell by cell, so a weight can have at most {MOST_CELLS_ONE_BY_ONE:,} cells; "
+                f"here it has {max(self.cells):,}"
+            )
 
     def to_json(self) -> str:
         """Return the metadata entry."""
@@ -85,24 +99,49 @@ class Protection:
             If it is not protected, or not in a way that this version can read.
         """
         found = model.metadata_props.get(FORMAT_KEY)
+        if found is None and is_protected(model):
+            raise ModelError(f"the model lost its metadata entry {FORMAT_KEY!r} to another tool. {AGAIN}")
         if found is None:
             raise ModelError("the model is not protected: run `onnx-analog protect` on it first")
         if found != FORMAT:
             raise ModelError(f"the model is protected in format {found}, and this version reads format {FORMAT}")
         try:
-            body = json.loads(model.metadata_props[PROTECTION_KEY])
-            return Protection(
-                strategy=str(body["strategy"]),
-                scope=str(body["scope"]),
-                cells=tuple(int(cells) for cells in body["cells"]),
-                bits_per_cell=int(body["bits_per_cell"]),
-                channel=channels.from_dict(body["channel"]),
-                header=_header(body.get("header"), int(body["bits_per_cell"])),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(
-                f"metadata entry {PROTECTION_KEY!r} is damaged ({error!r}): protect the model again"
-            ) from error
+            return _protection(json_text.parse(model.metadata_props[PROTECTION_KEY]))
+        except ChannelError:
+            raise
+        except Exception as error:  # a channel of another package may raise anything
+            told = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
+            raise ModelError(f"metadata entry {PROTECTION_KEY!r} is damaged: {told}. {AGAIN}") from error
+
+
+def _protection(body: Any) -> Protection:
+    """Return what JSON says; raises `ChannelError`, or an error that is no `ModelError`, if it cannot be so."""
+    if not isinstance(body, Mapping):
+        raise TypeError("it is no object")
+    bits = whole("bits_per_cell", body["bits_per_cell"])
+    found = Protection(
+        strategy=_field(body, "strategy", str),
+        scope=_field(body, "scope", str),
+        cells=tuple(whole("cells", cells) for cells in _field(body, "cells", list)),
+        bits_per_cell=bits,
+        channel=channels.from_dict(_field(body, "channel", dict)),
+        header=None if body["header"] is None else _header(_field(body, "header", dict), bits),
+    )
+    if found.scope not in SCOPES:
+        raise OptionError(f"no scope is called {found.scope!r}")
+    if not 1 <= found.bits_per_cell <= 8:
+        raise OptionError(f"bits_per_cell is {found.bits_per_cell}; it must be from 1 to 8")
+    if not found.cells or found.cells != strategy(found.strategy).cells(found.cells[0], found.cells[-1]):
+        raise OptionError(f"cells are {found.cells}, which strategy {found.strategy!r} cannot have")
+    if not all(1 <= cells <= MOST_CELLS for cells in found.cells):
+        raise OptionError(f"cells are {found.cells}; they must be from 1 to {MOST_CELLS:,}")
+    return found
+
+
+def _field(body: Mapping[str, Any], name: str, kind: type) -> Any:
+    if not isinstance(body[name], kind):
+        raise TypeError(f"{name} is {json.dumps(body[name])[:40]}, where it cannot be")
+    return body[name]
 
 
 def readable(model: ir.Model) -> Protection:
@@ -138,11 +177,9 @@ def lean(body: Mapping[str, Any], *, samples: bool = True) -> dict[str, Any]:
     return {**left, **{name: dict(value) if keep else lean(value, samples=samples) for name, value in inner.items()}}
 
 
-def _header(body: Mapping[str, Any] | None, bits_per_cell: int) -> Header | None:
-    if body is None:
-        return None
-    channel = channels.from_dict(body["channel"])
-    return Header(channel=channel, bits_per_cell=bits_per_cell, reads=int(body["reads"]), copies=int(body["copies"]))
+def _header(body: Mapping[str, Any], bits_per_cell: int) -> Header:
+    channel = channels.from_dict(_field(body, "channel", dict))
+    return Header(channel=channel, bits_per_cell=bits_per_cell, reads=body["reads"], copies=body["copies"])
 
 
 def is_protected(model: ir.Model) -> bool:
@@ -153,15 +190,36 @@ def is_protected(model: ir.Model) -> bool:
 # ------------------------------------------------------------------------------------------------ one tensor
 
 
+class _Names:
+    """The names of all values of a model, looked up once, when one is asked for."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._model = model
+
+    @cached_property
+    def _taken(self) -> set[str]:
+        return taken_names(graph for _, graph, _ in scopes(self._model))
+
+    def free(self, name: str) -> str:
+        """Return `name` with a number that makes it new in every graph: in a body it could shadow an outer one."""
+        found = next(f"{name}_{number}" for number in count(1) if f"{name}_{number}" not in self._taken)
+        self._taken.add(found)
+        return found
+
+
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
-    """One protected tensor: N weights of n are stored, in K classes."""
+    """One protected tensor: N weights of n are stored, in K classes.
+
+    What it says is what the model says: `onnx_analog.protected.opened` checks that it can be so.
+    """
 
     key: str
     node: ir.Node  # the call that decodes it
     graph: ir.Graph
     in_function: bool
     inputs: dict[str, ir.Value]
+    names: _Names
 
     @property
     def name(self) -> str:
@@ -194,14 +252,31 @@ class StoredTensor:
         """
         if name not in self.inputs:
             return np.zeros(0, np.uint8)
+        try:
+            return self.held(name).numpy()
+        except (ValueError, TypeError, OSError) as error:
+            raise self.damaged(f"its {name} cannot be read ({error})") from error
+
+    def held(self, name: str) -> ir.TensorProtocol:
+        """Return one input of the call as the model holds it: of an initializer, or of a Constant node.
+
+        Raises
+        ------
+        ModelError
+            If the model does not hold it.
+        """
         value = self.inputs[name]
         tensor, producer = value.const_value, value.producer()
-        if tensor is None and producer is not None:
-            attribute = producer.attributes.get("value")
-            tensor = None if attribute is None else attribute.as_tensor()
+        if producer is not None:
+            attribute = producer.attributes.get("value") if _is_constant(producer) else None
+            tensor = attribute.as_tensor() if attribute is not None and attribute.type == _TENSOR else None
         if tensor is None:
-            raise ModelError(f"tensor {self.key!r}: its {name} is not in the model. Protect the original again.")
-        return tensor.numpy()
+            raise self.damaged(f"its {name} is not in the model")
+        return tensor
+
+    def damaged(self, what: str) -> ModelError:
+        """Return the error that says what is wrong with this tensor."""
+        return ModelError(f"tensor {self.key!r}: {what}. {AGAIN}")
 
     @cached_property
     def level(self) -> Floats:
@@ -239,27 +314,23 @@ class StoredTensor:
     @property
     def size(self) -> int:
         """n, the number of weights."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def count(self) -> int:
         """N, the number of weights that are stored."""
-        tensor = self.inputs["level"].const_value
-        return self.level.size if tensor is None else int(tensor.size)
+        return int(self.held("level").size)
 
     def has(self, name: str) -> bool:
         """Return whether the strategy, or the tensor, has a plane; none is computed for that."""
-        value = self.inputs.get(name)
-        if value is None:
-            return False
-        return (self.plane(name) if value.const_value is None else value.const_value).size > 0
+        return name in self.inputs and self.held(name).size > 0
 
     def class_counts(self) -> NDArray[np.int64]:
         """Return how many weights each class holds (K,)."""
         packed = self.plane("class")
         if not packed.size:
             return np.array([self.count])
-        large = int(np.bitwise_count(packed).sum())
+        large = int(np.bitwise_count(packed).sum(dtype=np.int64))
         return np.array([self.count - large, large])
 
     @property
@@ -289,26 +360,25 @@ class StoredTensor:
 
     def _replace(self, name: str, plane: NDArray[Any]) -> None:
         value = self.inputs[name]
-        if len(tuple(value.uses())) > 1:  # another tool merged planes that were equal
+        if len(tuple(value.uses())) > 1 or value.is_graph_output():  # another tool merged planes that were equal
             value = self._own(name, value)
         tensor = ir.Tensor(plane, name=value.name)
         producer = value.producer()
-        if producer is None:
-            value.const_value = tensor
-        else:
+        if producer is not None:
             producer.attributes["value"] = ir.AttrTensor("value", tensor)
+        if producer is None or value.const_value is not None:
+            value.const_value = tensor
 
     def _own(self, name: str, shared: ir.Value) -> ir.Value:
-        """Return a copy of a plane that this call alone uses."""
-        taken = taken_names([self.graph])
-        wanted = next(f"{shared.name}_{number}" for number in count(1) if f"{shared.name}_{number}" not in taken)
+        """Return a copy of a plane that this call alone uses, under a name that no graph of the model has."""
+        wanted = self.names.free(str(shared.name))
         if self.in_function:
             node = ir.node("Constant", [], {"value": ir.AttrTensor("value", ir.tensor(self.plane(name)))})
             self.graph.insert_before(self.node, node)
             own = node.outputs[0]
             own.name = wanted
         else:
-            own = ir.Value(name=wanted, shape=shared.shape, type=shared.type, const_value=shared.const_value)
+            own = ir.Value(name=wanted, shape=shared.shape, type=shared.type, const_value=self.held(name))
             self.graph.register_initializer(own)
         self.node.replace_input_with(INPUTS[self.node.op_type].index(name), own)
         self.inputs[name] = own
@@ -321,27 +391,51 @@ class StoredTensor:
         return {name: hashlib.sha256(plane.data).hexdigest() for name, plane in planes.items() if plane.size}
 
 
+_TENSOR = ir.AttributeType.TENSOR
+
+
+def _is_constant(node: ir.Node) -> bool:
+    return node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+
+
 def stored_tensors(model: ir.Model) -> list[StoredTensor]:
-    """Return the protected tensors of `model`, in the order in which they stand in it."""
-    found = [_stored(*call) for call in _calls(model)]
+    """Return the protected tensors of `model`, in the order in which they stand in it: one for each call.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or a call has not the inputs and attributes that it must have.
+    """
+    names = _Names(model)
+    found = [_stored(*call, names) for call in _calls(model)]
     if not found:
-        raise ModelError("the model holds no protected tensor: another tool decoded it. Protect the original again.")
-    for tensor in found:
-        if len(tensor.inputs) != len(INPUTS[tensor.node.op_type]) or tensor.alpha.size != tensor.beta.size:
-            raise ModelError(f"tensor {tensor.key!r}: the call that decodes it is damaged. Protect the original again.")
+        raise ModelError(f"the model holds no protected tensor: another tool decoded it. {AGAIN}")
     return found
 
 
 def _calls(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph, bool]]:
+    """Yield the nodes that are of our domain, but for those inside its functions."""
+    own = {id(function.graph) for name, function in model.functions.items() if name[0] == DOMAIN}
     for _, graph, in_function in scopes(model):
-        for node in graph:
-            if node.domain == DOMAIN and node.op_type in INPUTS and not node.attributes["key"].is_ref():
-                yield node, graph, in_function
+        if id(graph) not in own:
+            yield from ((node, graph, in_function) for node in graph if node.domain == DOMAIN)
 
 
-def _stored(node: ir.Node, graph: ir.Graph, in_function: bool) -> StoredTensor:
-    inputs = {name: value for name, value in zip(INPUTS[node.op_type], node.inputs, strict=False) if value is not None}
-    return StoredTensor(node.attributes["key"].as_string(), node, graph, in_function, inputs)
+def _stored(node: ir.Node, graph: ir.Graph, in_function: bool, names: _Names) -> StoredTensor:
+    name = node.outputs[0].name if node.outputs else node.name
+    if node.op_type not in INPUTS:
+        raise ModelError(f"another tool took the call that decodes {name!r} apart: {node.op_type} is left. {AGAIN}")
+    key, dtype = node.attributes.get("key"), node.attributes.get("dtype")
+    if key is None or key.is_ref() or key.type != ir.AttributeType.STRING:
+        raise ModelError(f"the call that decodes {name!r} is damaged: it has no storage key. {AGAIN}")
+    given = dict(zip(INPUTS[node.op_type], node.inputs, strict=False))
+    inputs = {plane: value for plane, value in given.items() if value is not None}
+    found = StoredTensor(key.as_string(), node, graph, in_function, inputs, names)
+    if len(inputs) != len(INPUTS[node.op_type]) or len(node.inputs) != len(inputs) or len(node.outputs) != 1:
+        raise found.damaged("the call that decodes it is damaged, for it lacks inputs or has too many")
+    if dtype is None or dtype.is_ref() or dtype.type != ir.AttributeType.INT or dtype.as_int() not in FLOATS:
+        raise found.damaged("the call that decodes it is damaged, for its dtype is no float type")
+    return found
 
 
 # --------------------------------------------------------------------------------------------------- reading

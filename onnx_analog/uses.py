@@ -56,7 +56,6 @@ _NO_WEIGHTS: Mapping[str, Mapping[int, str]] = {  # by operator: inputs that are
 }
 
 
-
 def used_values(model: ir.Model) -> set[int]:
     """Return the ids of the values that an output of `model` depends on, in bodies and in functions too."""
     return _Walk(model).used

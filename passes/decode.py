@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_analog.decoding import DOMAIN
-from onnx_analog.stored import KEYS, Protection, StoredTensor, stored_tensors
+from onnx_analog.protected import opened
+from onnx_analog.stored import KEYS, StoredTensor
 
 __all__ = ["DecodePass"]
 
@@ -20,13 +21,12 @@ class DecodePass(ir.passes.InPlacePass):
     Raises
     ------
     ModelError
-        If the model is not protected.
+        If the model is not protected, or damaged.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Decode `model` in place."""
-        Protection.of(model)
-        weights = [(tensor, tensor.decode()) for tensor in stored_tensors(model)]
+        weights = [(tensor, tensor.decode()) for tensor in opened(model).tensors]
         for tensor, weight in weights:
             _fold(tensor, weight)
         _clean(model)

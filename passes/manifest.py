@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnx_analog.manifest import account
+from onnx_analog.protected import opened
 from onnx_analog.stored import MANIFEST_KEY
 
 __all__ = ["ManifestPass"]
@@ -14,11 +14,17 @@ __all__ = ["ManifestPass"]
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestPass(ir.passes.InPlacePass):
-    """Keep the manifest, as compact JSON, in the metadata entry `onnx_analog.manifest`."""
+    """Keep the manifest, as compact JSON, in the metadata entry `onnx_analog.manifest`.
+
+    Raises
+    ------
+    ModelError
+        If the model is not protected, or is damaged; or an entry that is there already is of other planes.
+    """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Write the account of `model` into its metadata."""
-        text = account(model).to_json(indent=None)
+        text = opened(model).account().to_json(indent=None)
         modified = model.metadata_props.get(MANIFEST_KEY) != text
         model.metadata_props[MANIFEST_KEY] = text
         return ir.passes.PassResult(model, modified=modified)

@@ -1098,7 +1098,7 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "--min-size": COUNT,
         **CHANGES,
     },
-    "readback": {"--seed": NATURAL, "--trials": COUNT, **CHANGES},
+    "readback": {"--seed": NATURAL, "--trials": (["1", "10000"], ["0", "10001", "1000000000"]), **CHANGES},
     "evaluate": {
         "--trials": NATURAL,
         "--seed": NATURAL,
@@ -1314,7 +1314,7 @@ FAILED: list[tuple[str, str]] = [
     ("manifest word.json", "this is no manifest"),
     ("manifest list.json", "this is no manifest"),
     ("manifest model.protected.onnx --check word.json", "this is no manifest"),
-    ("manifest model.protected.onnx --check model.onnx", "cannot read 'model.onnx'"),
+    ("manifest model.protected.onnx --check model.onnx", "'model.onnx' is not UTF-8 text"),
     ("manifest model.protected.onnx --check other.manifest.json", "tensor 'a' does not fit the manifest"),
     ("manifest model.protected.onnx --check other.manifest.json --json", "tensor 'a' does not fit the manifest"),
     ("manifest model.manifest.json --check model.manifest.json", "--check compares a model with a manifest"),

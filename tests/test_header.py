@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -103,11 +104,32 @@ def test_channels_without_a_closed_law_are_sampled():
 
 
 @pytest.mark.parametrize(
-    "options", [{"bits_per_cell": 0}, {"bits_per_cell": 9}, {"reads": 0}, {"copies": 2}, {"copies": 0}]
+    "options",
+    [{name: value} for name in ("bits_per_cell", "reads", "copies") for value in (0, 10**9, 1.5, True)]
+    + [{"bits_per_cell": 9}, {"copies": 2}, {"copies": 1001}, {"reads": 1001}],
+    ids=str,
 )
 def test_options_out_of_range(options):
     with pytest.raises(OptionError):
         Header(**{"channel": NOISY, "bits_per_cell": 2, **options})
+
+
+def test_a_channel_that_is_read_cell_by_cell_is_learnt_in_a_bounded_time():
+    slow = Modifiers(read_bits=16).apply(NOISY)
+    assert Header(channel=slow, bits_per_cell=8, reads=52).reads == 52
+    assert Header(channel=NOISY, bits_per_cell=8, reads=1000).bit_error < 0.5
+    with pytest.raises(OptionError, match=r"reads is 53 with 8 bits in a cell; .* at most 52 can be averaged"):
+        Header(channel=slow, bits_per_cell=8, reads=53)
+
+
+def test_many_symbols_of_many_bits_take_little_memory():
+    header = Header(channel=NOISY, bits_per_cell=8)
+    bits = np.random.default_rng(0).random(2**20) < 0.5
+    tracemalloc.start()
+    header.read(bits, np.random.default_rng(1))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 * 2**20  # 2^14 symbols beside 255 chances of 8 bytes, and bits as whole numbers; not 2^17
 
 
 # ------------------------------------------------------------------------------------------------- in a model

@@ -2,9 +2,13 @@ import copy
 import hashlib
 import json
 import math
+import os
+import time
 from dataclasses import asdict, replace
+from decimal import Decimal, localcontext
 from functools import cache
 from importlib.resources import files as packaged
+from itertools import pairwise
 from typing import Any
 
 import hypothesis.strategies as st
@@ -19,7 +23,18 @@ from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.errors import ManifestError, ModelError
-from onnx_analog.manifest import FORMAT, ClassEntry, Manifest, TensorEntry, account, from_json, mask_bits, read
+from onnx_analog.manifest import (
+    FORMAT,
+    MOST_BYTES,
+    ClassEntry,
+    Manifest,
+    TensorEntry,
+    _log_factorial,
+    account,
+    from_json,
+    mask_bits,
+    read,
+)
 from onnx_analog.passes import ProtectPass, PrunePass
 from onnx_analog.stored import stored_tensors
 from onnx_analog.strategies import SCOPES, STRATEGIES
@@ -300,18 +315,35 @@ def test_mask_bits_number_all_choices(sides):
     assert bits == 0 or 2 ** (bits - 1) < math.comb(*sides)
 
 
-@given(st.integers(100_000, 10**9).flatmap(lambda total: st.tuples(st.just(total), st.integers(1, total - 1))))
+@pytest.mark.parametrize(
+    ("total", "stored"), [(1001, 101), (1001, 500), (20_000, 101), (20_000, 9_999), (300_000, 1_500), (10**6, 400)]
+)
+def test_mask_bits_are_exact_where_the_series_begins_and_beyond(total, stored):
+    assert mask_bits(total, stored) == (math.comb(total, stored) - 1).bit_length() == mask_bits(total, total - stored)
+
+
+@pytest.mark.parametrize("number", [100, 101, 1000, 5000])
+def test_the_series_is_as_exact_as_it_says(number):
+    exact = math.factorial(number)
+    with localcontext(prec=60):
+        error = abs(_log_factorial(number) - Decimal(exact).ln())
+    assert error < Decimal("1e-26")  # 1e-25 of the logarithm to base 2 of a quotient of three
+
+
+@given(st.integers(100_000, 2**40).flatmap(lambda total: st.tuples(st.just(total), st.integers(1, total - 1))))
 def test_mask_bits_of_many_weights_lie_between_the_bounds_of_the_entropy(sides):
     total, stored = sides
-    share = stored / total
-    entropy = total * (-share * math.log2(share) - (1 - share) * math.log1p(-share) / math.log(2))
-    # √(n/(8k(n-k)))·2^(nH) <= C(n, k) <= √(n/(2πk(n-k)))·2^(nH), MacWilliams and Sloane 1977, chapter 10, lemma 7
-    low, high = (entropy + math.log2(total / (c * stored * (total - stored))) / 2 for c in (8, 2 * math.pi))
-    rounding = 1e-15 * total  # of the entropy, 4 roundings of at most 2^-53·n, and of its share
-    assert math.floor(low - rounding) <= mask_bits(total, stored) <= math.ceil(high + rounding)
+    with localcontext(prec=50):
+        n, k = Decimal(total), Decimal(stored)
+        entropy = n * n.ln() - k * k.ln() - (n - k) * (n - k).ln()
+        # √(n/(8k(n-k)))·2^(nH) <= C(n, k) <= √(n/(2πk(n-k)))·2^(nH), MacWilliams and Sloane 1977, chapter 10, lemma 7
+        low, high = (
+            (entropy + (n / (c * k * (n - k))).ln() / 2) / Decimal(2).ln() for c in (8, 2 * Decimal("3.14159265358979"))
+        )
+    assert math.ceil(low) <= mask_bits(total, stored) <= math.ceil(high)
 
 
-@pytest.mark.parametrize("power", [3, 13, 14, 20, 26, 30])
+@pytest.mark.parametrize("power", [3, 13, 14, 20, 26, 30, 40])
 def test_one_weight_of_a_power_of_two_takes_its_exponent(power):
     total = 2**power
     assert [mask_bits(total, stored) for stored in (0, 1, total - 1, total)] == [0, power, power, 0]
@@ -391,7 +423,7 @@ def test_a_field_of_another_type_is_damage_or_of_no_consequence(which, other):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "null", "3", "[]", "{}", '"text"', by_hand().to_json()[:-9]],
+    ["", "{", "null", "3", "[]", "{}", '"text"', by_hand().to_json()[:-9], "[" * 10**6, '{"format": {}}'],
     ids=lambda text: text[:9],
 )
 def test_text_that_is_no_manifest_is_refused(text):
@@ -411,9 +443,163 @@ def test_a_file_is_read(tmp_path):
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "latin.json").write_bytes(b'"\xe4"')
-    for path in (tmp_path / "missing.json", tmp_path, tmp_path / "latin.json"):
+    with (tmp_path / "large.json").open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "missing.json", tmp_path, *sorted(tmp_path.iterdir())):
         with pytest.raises(ManifestError, match=path.name):
             read(path)
+
+
+# ------------------------------------------------------------------------------------------------------ agreement
+
+
+def in_path(*path: Any, to: Any = None, by: Any = None) -> Any:
+    """Return a change of what JSON has at `path`: to another value, or by so much."""
+
+    def change(found: Any) -> None:
+        for name in path[:-1]:
+            found = found[name]
+        found[path[-1]] = to if by is None else found[path[-1]] + by
+
+    return change
+
+
+FIRST = ("tensors", 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (in_path(*FIRST, "cells", "header", to=[8, 10]), "tensor 'a': its header is in cells 8 to 10 of the manifest"),
+        (in_path(*FIRST, "cells", "header", to=[10, 12]), "its header is in cells 10 to 12"),
+        (in_path(*FIRST, "cells", "level", to=[9, 0]), "its level is in cells 9 to 0"),
+        (in_path(*FIRST, "cells", "mask", to=[11, 11]), "its mask is in cells 11 to 11"),
+        (in_path(*FIRST, "cells", "codebook", to=[-12, 44]), "a range of cells is"),
+        (in_path(*FIRST, "cells", "codebook", to=[12]), "a range of cells is"),
+        (in_path(*FIRST, "cells", "codebook", to=[12, 44, 45]), "a range of cells is"),
+        (in_path(*FIRST, "cells", "codebook", to=[12, 44.0]), "a range of cells is"),
+        (in_path("tensors", 1, "cells", "level", to=[0, 18]), "tensor 'b': its level is in cells 0 to 18"),
+        (in_path(*FIRST, "stored", to=5), "5 of 4 weights are stored"),
+        (in_path(*FIRST, "stored", to=0), "0 of 4 weights are stored"),
+        (in_path(*FIRST, "original", by=1), r"shape \(2, 2\) is not of 5 weights"),
+        (in_path(*FIRST, "shape", to=[2**62, 4]), r"shape \(.*\) is not of 4 weights"),  # in int64 it is of none
+        (in_path(*FIRST, "shape", to=[-2, -2]), "a shape has up to 64 whole numbers"),
+        (in_path(*FIRST, "shape", to=[True, 4]), "a shape has"),
+        (in_path(*FIRST, "shape", to=[1] * 65), "a shape has"),
+        (in_path(*FIRST, "dtype", to="INT8"), "'INT8' is no float type"),
+        (in_path(*FIRST, "classes", 0, "count", by=1), "classes do not hold 3 weights"),
+        (in_path(*FIRST, "classes", 0, "alpha", to=0.0), "alpha 0.0, 1.0 to 2.0 in 2 cells is no class"),
+        (in_path(*FIRST, "classes", 0, "alpha", to=-1.0), "is no class"),
+        (in_path(*FIRST, "classes", 0, "alpha", to=float("nan")), "NaN is not finite"),
+        (in_path(*FIRST, "classes", 0, "low", to=3.0), "is no class"),
+        (in_path(*FIRST, "classes", 0, "cells", to=0), "is no class"),
+        (in_path(*FIRST, "classes", 0, "cells", by=1), "tensor 'b' has other cells per weight"),
+        (in_path(*FIRST, "classes", to=[]), "0 classes of 2"),
+        (in_path(*FIRST, "mask_bitmap_bits", to=0), "mask_bitmap_bits is 0"),
+        (in_path("tensors", 1, "mask_bitmap_bits", to=5), "mask_bitmap_bits is 5"),
+        (in_path(*FIRST, "sha256", "level", to="0" * 63), "a digest is no SHA-256"),
+        (in_path(*FIRST, "sha256", "other", to="0" * 64), "it has digests of"),
+        (in_path(*FIRST, "sha256", to={}), "it has digests of nothing"),
+        (in_path(*FIRST, "key", to="b"), "two tensors of one key"),
+        (in_path("tensors", to=[]), "lists no tensor"),
+        (in_path("strategy", to="raw"), "contradicts itself"),
+        (in_path("strategy", to="other"), "no strategy is called 'other'"),
+        (in_path("scope", to="layer"), 'scope is "layer" in the manifest, where it cannot be'),
+        (in_path("scope", to="model"), "tensor 'b' has other classes in the manifest, though all share one scope"),
+        (in_path("bits_per_cell", to=9), "bits_per_cell is 9"),
+        (in_path("bits_per_cell", to=0), "bits_per_cell is 0"),
+        (in_path("bits_per_cell", to=3), "its codebook is in cells 12 to 44 of the manifest, and must be in 12 to 55"),
+        (in_path("devices_per_cell", to=0), "devices_per_cell is 0"),
+        (in_path("devices_per_cell", to=2), "its level is in cells 0 to 9 of the manifest, and must be in 0 to 18"),
+        (in_path("channel", to={}), "channel is {}"),
+        (in_path("header", to={"channel": {"family": "x"}, "reads": 1, "copies": 2}), "header is"),
+        (in_path("header", to={"channel": {"family": "x"}, "reads": 10**9, "copies": 1}), "header is"),
+        (in_path("header", to={"channel": {"family": "x"}, "reads": True, "copies": 1}), "header is"),
+        (in_path("header", to={"channel": {"family": "x"}, "reads": 2, "copies": 1}), "its header is in cells 9 to 11"),
+        (in_path("header", to={"channel": {}}), "is missing|header is"),
+        (in_path("source_sha256", to="abc"), "source_sha256 is"),
+        (in_path("totals", "analog_cells", by=1), "totals: analog_cells is 28, and 27 follows from the tensors"),
+        (in_path("totals", "all_in_cells", to=97.0), "totals: all_in_cells is 97.0"),
+        (in_path("totals", "r_avg", by=1e-6), "totals: r_avg"),
+        (in_path("totals", "r_avg", to=None), "totals: r_avg is null"),
+        (in_path("totals", to={}), "'original_weights' is missing"),
+        (in_path("totals", to=[]), "this is no manifest"),
+        (in_path("yardsticks", 3, "cells", by=-1), "yardsticks: int4: cells is"),
+        (in_path("yardsticks", 3, "name", to="int2"), "is missing"),
+        (in_path("yardsticks", to=[]), "16 follow from the tensors"),
+        (in_path("yardsticks", to={}), "16 follow from the tensors"),
+        (in_path("yardsticks", 0, to=0), "this is no manifest"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_contradicts_itself_is_refused(change, what):
+    found = body()
+    change(found)
+    with pytest.raises(ManifestError, match=what):
+        from_json(json.dumps(found))
+
+
+def test_ratios_may_be_rounded_by_other_programs():
+    found = body()
+    found["totals"]["stored_cells_per_stored_weight"] = 3.5555555556
+    assert from_json(json.dumps(found)) == by_hand()
+
+
+@pytest.mark.parametrize("channel", [QUIET, resolve("pcm-drift:differential=true")], ids=str)
+def test_an_analog_header_is_counted_whatever_devices_its_cells_have(channel):
+    found = account(protected(holding(a=A, b=B), header_channel=channel, header_reads=2, header_copies=3))
+    assert from_json(found.to_json()) == found
+
+
+def tall(original: int, stored: int) -> str:
+    """Return a manifest of one tensor of so many weights, as true as it can be."""
+    first = by_hand(strategy="sign").tensors[0]
+    (only,) = first.classes
+    level, header, mask = 2 * stored, -(-stored // 4), -(-mask_bits(original, stored) // 4)
+    ends = [0, level, level + header, level + header + mask, level + header + mask + 16]
+    entry = replace(
+        first, shape=(original,), original=original, stored=stored, mask_bitmap_bits=original,
+        classes=(replace(only, count=stored),),
+        cells=dict(zip(("level", "header", "mask", "codebook"), pairwise(ends), strict=True)),
+    )  # fmt: skip
+    return replace(by_hand(strategy="sign"), tensors=(entry,)).to_json()
+
+
+def test_large_numbers_cost_nothing():
+    start = time.process_time()
+    assert from_json(tall(2**40, 2**39)).totals.original_weights == 2**40
+    with pytest.raises(ManifestError, match="weights are stored"):
+        from_json(tall(2**40 + 1, 2**39))
+    for huge in (2**62, 10**18, 10**4000):
+        found = json.dumps({**body(), "tensors": [{**body()["tensors"][0], "original": huge, "stored": huge // 2}]})
+        with pytest.raises(ManifestError):
+            from_json(found)
+    assert time.process_time() - start < 1
+
+
+JUNK: Any = st.sampled_from(
+    [None, True, 0, 1, 2, -1, 3, 10**12, 2**62, 0.5, 1e308, "", "x", "raw", [], {}, [1], [0, 9], {"a": 1}]
+)
+
+
+def every_place(value: Any) -> list[tuple[Any, Any]]:
+    names = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
+    return [pair for name in names for pair in [(value, name), *every_place(value[name])]]
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_junk_is_refused_or_changes_nothing_that_is_counted(data):
+    found = body()
+    container, name = data.draw(st.sampled_from(every_place(found)))
+    container[name] = data.draw(JUNK)
+    try:
+        other = from_json(json.dumps(found))
+    except ManifestError:
+        return
+    assert other.totals == by_hand().totals
+    assert other.yardsticks() == by_hand().yardsticks()
+    assert [entry.cells for entry in other.tensors] == [entry.cells for entry in by_hand().tensors]
 
 
 # ------------------------------------------------------------------------------------------------------- schema
@@ -536,6 +722,13 @@ def test_the_tensor_that_does_not_fit_is_named(plane, what):
     found = account(protected(holding(a=A, b=B)))
     with pytest.raises(ManifestError, match=f"tensor 'a' does not fit the manifest: its {what} is"):
         found.check(with_other_byte(protected(holding(a=A, b=B)), plane))
+
+
+@pytest.mark.parametrize("name", ["source_sha256", "command"])
+def test_a_manifest_of_another_run_does_not_fit(name):
+    model = protected(holding(a=A, b=B))
+    with pytest.raises(ManifestError, match=f"the manifest is of another {name}"):
+        replace(account(model), **{name: "0" * 64}).check(model)
 
 
 @pytest.mark.parametrize(("named", "model", "where"), [("ab", "a", "model"), ("a", "ab", "manifest")])

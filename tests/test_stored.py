@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,11 @@ import onnx_ir as ir
 import pytest
 
 from onnx_analog.channels import GaussianChannel, GaussianNoise, from_dict, resolve
+from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.decoding import DOMAIN
 from onnx_analog.errors import ChannelError, ModelError
 from onnx_analog.passes import ProtectPass, PrunePass, ReadbackPass
+from onnx_analog.protected import opened
 from onnx_analog.stored import (
     FORMAT_KEY,
     PROTECTION_KEY,
@@ -153,7 +156,7 @@ def test_a_damaged_entry_is_refused(change):
     found = protected(made("matmul"))
     body = json.loads(found.metadata_props[PROTECTION_KEY])
     found.metadata_props[PROTECTION_KEY] = json.dumps({**body, **change})
-    with pytest.raises(ModelError, match=r"'onnx_analog\.protection' is damaged.*protect the model again"):
+    with pytest.raises(ModelError, match=r"'onnx_analog\.protection' is damaged.*Protect the original again"):
         Protection.of(found)
 
 
@@ -192,8 +195,8 @@ def test_a_call_without_all_planes_is_refused():
 def test_classes_without_all_scales_are_refused():
     found = protected(made("matmul"))
     stored_tensors(found)[0].inputs["alpha"].const_value = ir.tensor(f32([1, 2, 3]))
-    with pytest.raises(ModelError, match="tensor 'w': the call that decodes it is damaged"):
-        stored_tensors(found)
+    with pytest.raises(ModelError, match="tensor 'w': its alpha has 3 values for 2 classes"):
+        opened(found)
 
 
 def test_a_plane_that_a_node_computes_is_refused():
@@ -203,6 +206,46 @@ def test_a_plane_that_a_node_computes_is_refused():
     call(found).replace_input_with(0, node.outputs[0])
     with pytest.raises(ModelError, match="tensor 'w': its level is not in the model"):
         _ = stored_tensors(found)[0].level
+
+
+def test_a_plane_that_is_made_of_one_number_is_refused():
+    found = protected(made("matmul"))
+    made_of_one = ir.node(
+        "ConstantOfShape", [call(found).inputs[-1]], {"value": ir.AttrTensor("value", ir.tensor(f32([0])))}
+    )
+    found.graph.insert_before(call(found), made_of_one)
+    call(found).replace_input_with(0, made_of_one.outputs[0])
+    with pytest.raises(ModelError, match="tensor 'w': its level is not in the model"):
+        opened(found)
+
+
+def test_a_constant_is_found_and_replaced_where_another_tool_noted_its_value():
+    found = protected(made("function"))
+    tensor = stored_tensors(found)[0]
+    value = tensor.inputs["level"]
+    value.const_value = tensor.held("level")  # as passes that fold constants leave it
+    level = f32(np.linspace(-0.5, 0.5, 256))
+    stored_tensors(found)[0].replace_level(level)
+    for kept in (found, ir.from_proto(ir.to_proto(found))):
+        assert same_bits([stored_tensors(kept)[0].level], [level])
+
+
+@pytest.mark.parametrize("shape", [(2**32, 2**32), (3, 2**62), (2**31, 2**31, 4)])
+def test_a_size_is_no_int64(shape):
+    tensor = by_hand()
+    tensor.inputs["shape"].const_value = ir.tensor(np.array(shape))
+    assert tensor.size == math.prod(shape)
+
+
+def test_a_channel_that_is_read_cell_by_cell_has_a_bound():
+    slow = LimitedPrecision(inner=UNIT, read_bits=4)
+    assert protected(made("matmul"), channel=slow, cells_large=10_000)
+    with pytest.raises(ChannelError, match="is read cell by cell, so a weight can have at most 10,000 cells"):
+        protected(made("matmul"), channel=slow, cells_large=10**12)
+    found = protected(made("matmul"), cells_large=10**12, channel=UNIT)
+    assert Reader(stored_tensors(found)[0], Protection.of(found)).read(seed=0, trial=0).size == 256
+    with pytest.raises(ChannelError, match="at most 10,000 cells; here it has 1,000,000,000,000"):
+        with_channel(Protection.of(found), slow)
 
 
 def test_other_calls_of_the_domain_are_no_tensors():

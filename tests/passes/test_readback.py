@@ -1,3 +1,4 @@
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from onnx_analog.channels import Channel, GaussianNoise, Source
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.errors import ChannelError, ModelError, OptionError
-from onnx_analog.passes import DecodePass, ProtectPass, ReadbackPass
+from onnx_analog.passes import DecodePass, ManifestPass, ProtectPass, ReadbackPass
+from onnx_analog.protected import opened
 from onnx_analog.randomness import stream
-from onnx_analog.stored import READBACK_KEY, StoredTensor, stored_tensors
-from onnx_analog.tensors import find
+from onnx_analog.stored import MANIFEST_KEY, READ_DIGESTS_KEY, READBACK_KEY, StoredTensor, stored_tensors
+from onnx_analog.tensors import Selection, find, scopes
 from onnx_analog.testing import assert_law, assert_mean, assert_std, assert_uncorrelated
 from tests.models import QUIET, ZOO, differences, f32, feeds, holding, made, model, run, same_bits, serialized
 
@@ -56,10 +58,10 @@ def test_only_levels_differ_from_the_protected_model(name):
 
 
 def unmarked(perturbed: ir.Model) -> onnx.ModelProto:
-    """Return a perturbed model without the entry that says so."""
+    """Return a perturbed model without the entries that say so."""
     proto = ir.to_proto(perturbed)
-    kept = [entry for entry in proto.metadata_props if entry.key != READBACK_KEY]
-    assert len(kept) == len(proto.metadata_props) - 1
+    kept = [entry for entry in proto.metadata_props if entry.key not in (READBACK_KEY, READ_DIGESTS_KEY)]
+    assert len(kept) == len(proto.metadata_props) - 2
     del proto.metadata_props[:]
     proto.metadata_props.extend(kept)
     return proto
@@ -287,9 +289,81 @@ def test_a_negative_seed_or_trial_is_refused():
         ReadbackPass(trial=-1)
 
 
+@pytest.mark.parametrize("name", ["seed", "trial"])
+def test_seed_and_trial_are_at_most_those_of_int64(name):
+    assert getattr(ReadbackPass(**{name: 2**63 - 1}), name) == 2**63 - 1
+    for large in (2**63, 10**30):
+        with pytest.raises(OptionError, match=rf"{name} is {large}; it must be at most 2\^63 - 1"):
+            ReadbackPass(**{name: large})
+
+
+def test_what_was_read_is_guarded_by_digests_of_its_own():
+    found = protected(made("matmul"), header_channel=GaussianNoise(sigma=1.0))
+    ManifestPass()(found)
+    perturbed = ReadbackPass()(found).model
+    digests = json.loads(perturbed.metadata_props[READ_DIGESTS_KEY])
+    (tensor,) = stored_tensors(perturbed)
+    assert digests == {"w": {name: tensor.digests()[name] for name in ("level", "sign", "class")}}
+    assert perturbed.metadata_props[MANIFEST_KEY] == found.metadata_props[MANIFEST_KEY]
+    assert opened(perturbed).account() == opened(found).account()
+    tensor.replace_level(tensor.level + f32(1e-6))
+    with pytest.raises(ModelError, match=r"tensor 'w': its level \(by its digest\) is not that of the model's"):
+        DecodePass().call(perturbed)
+
+
+def test_only_planes_that_are_read_get_other_digests():
+    perturbed = ReadbackPass()(protected(made("matmul"))).model
+    assert json.loads(perturbed.metadata_props[READ_DIGESTS_KEY]).keys() == {"w"}
+    assert json.loads(perturbed.metadata_props[READ_DIGESTS_KEY])["w"].keys() == {"level"}
+    assert READ_DIGESTS_KEY not in DecodePass()(perturbed).model.metadata_props
+
+
+@pytest.mark.parametrize("key", [READBACK_KEY, READ_DIGESTS_KEY])
+def test_a_model_that_lost_half_of_its_mark_is_refused(key):
+    found = protected(made("matmul"))
+    ManifestPass()(found)
+    perturbed = ReadbackPass()(found).model
+    del perturbed.metadata_props[key]
+    with pytest.raises(ModelError, match="tensor 'w'"):
+        opened(perturbed)
+
+
+def test_classes_that_were_read_are_not_counted_as_those_that_were_written():
+    perturbed = ReadbackPass()(protected(made("matmul"), header_channel=GaussianNoise(sigma=1.0))).model
+    with pytest.raises(ModelError, match=r"cells cannot be counted\. Name the protected model"):
+        opened(perturbed).account()
+
+
+SHADOWING = """
+    net (float[1, 16] x, bool b) => (float[1, 16] y) <float[16, 16] outer = random> {
+        u = MatMul(x, outer)
+        y = If (b) <
+            then_branch = yes () => (float[1, 16] r) <float[16, 16] w = random> { r = MatMul(u, w) },
+            else_branch = no () => (float[1, 16] r) <float[16, 16] w = random> { r = MatMul(u, w) }>
+    }"""
+
+
+def test_a_plane_of_its_own_takes_no_name_of_any_graph():
+    plain = model(SHADOWING)
+    yes, no = (weight for weight in find(plain).weights if weight.name == "w")
+    no.replace(yes.array())
+    plain.graph.initializers["outer"].name = "w.level_1"  # which text cannot spell
+    found = protected(plain, selection=Selection(include=("branch",)))
+    others.LiftSubgraphInitializersToMainGraphPass()(found)
+    others.DeduplicateInitializersPass(size_limit=2**20)(found)
+    one, other = stored_tensors(found)
+    assert one.inputs["level"] is other.inputs["level"]
+    perturbed = ReadbackPass()(found).model
+    names = [value.name for _, graph, _ in scopes(perturbed) for value in graph.initializers.values()]
+    assert len(set(names)) == len(names)
+    decoded = DecodePass()(ReadbackPass()(found).model).model
+    for given in feeds(plain):
+        assert same_bits(run(perturbed, given), run(decoded, given))
+
+
 def test_levels_outside_the_span_are_refused():
     found = protected(made("matmul"))
     tensor = stored_tensors(found)[0]
     tensor.replace_level(f32(np.full(256, 0.76)))
-    with pytest.raises(ChannelError, match=r"levels run from 0\.76 to 0\.76"):
+    with pytest.raises(ModelError, match=r"tensor 'w': its levels run from 0\.76 to 0\.76, outside the -0.65 to 0.75"):
         ReadbackPass().call(found)
