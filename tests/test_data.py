@@ -1,4 +1,5 @@
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -267,12 +268,13 @@ def damaged(path):
         (lambda path: None, "there is no file"),
         (lambda path: path.write_bytes(b""), "not an npz"),
         (lambda path: path.write_text("hello"), "not an npz"),
-        (lambda path: path.mkdir(), "not an npz"),
+        (lambda path: path.mkdir(), "is a folder; a file is needed"),
+        (os.mkfifo, "not a regular file"),
         (half, "not an npz"),
         (damaged, "not an npz"),
         (one_array, "single array: save it with numpy.savez"),
     ],
-    ids=["missing", "empty", "text", "folder", "half", "damaged", "npy"],
+    ids=["missing", "empty", "text", "folder", "pipe", "half", "damaged", "npy"],
 )
 def test_a_file_that_is_no_npz_is_refused(tmp_path, write, message):
     write(tmp_path / "data.npz")
