@@ -358,6 +358,19 @@ def sqnr_db(outputs: Outputs, *, labels: Array | None = None, clean: Outputs) ->
         return float(10 * np.log10(np.float64(signal) / np.float64(noise)))
 
 
+def output_sqnr_db(outputs: Outputs, clean: Outputs) -> float:
+    """Return the SQNR in dB of what outputs have of floats, as `sqnr_db` does; NaN where they have none."""
+    found, before = ([part for part in _parts(list(one)) if part.dtype.kind not in _WHOLE] for one in (outputs, clean))
+    return sqnr_db(found, clean=before)
+
+
+def nan_share(outputs: Outputs) -> float:
+    """Return the share of the floats in outputs that are NaN."""
+    found = [part.astype(np.float64) for part in _parts(list(outputs)) if part.dtype.kind not in _WHOLE]
+    total = sum(part.size for part in found)
+    return sum(int(np.isnan(part).sum()) for part in found) / total if total else 0.0
+
+
 def relative_error(outputs: Outputs, *, labels: Array | None = None, clean: Outputs) -> float:  # noqa: ARG001 - likewise
     """Return √(Σ (output - clean)² / Σ clean²): 0.1 is an SQNR of 20 dB.
 
@@ -373,8 +386,8 @@ def relative_error(outputs: Outputs, *, labels: Array | None = None, clean: Outp
 
 def _powers(outputs: Outputs, clean: Outputs) -> tuple[float, float]:
     """Return the sums of squares of signal and noise; NaN where the outputs cannot be compared."""
-    pairs = list(zip(_parts(outputs), _parts(clean), strict=False))
-    same = [one.shape for one in _parts(outputs)] == [one.shape for one in _parts(clean)]
+    pairs = list(zip(_parts(list(outputs)), _parts(list(clean)), strict=False))
+    same = [one.shape for one in _parts(list(outputs))] == [one.shape for one in _parts(list(clean))]
     numbers = [(one, other) for one, other in pairs if one.dtype.kind not in "OUS" and other.dtype.kind not in "OUS"]
     if not same or not numbers:
         return math.nan, math.nan

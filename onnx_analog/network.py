@@ -265,12 +265,12 @@ def _inputs(session: ort.InferenceSession) -> list[Input]:
 def _fields(session: ort.InferenceSession) -> list[Field]:
     """Return the outputs as the model declares them."""
     nodes = session.get_outputs()
-    return [Field(node.name, node.type, tuple(node.shape) if node.type.startswith("tensor(") else None) for node in nodes]
+    return [
+        Field(node.name, node.type, tuple(node.shape) if node.type.startswith("tensor(") else None) for node in nodes
+    ]
 
 
-def _run_bound(
-    session: ort.InferenceSession, names: Sequence[str], inputs: Mapping[str, ort.OrtValue]
-) -> list[Array]:
+def _run_bound(session: ort.InferenceSession, names: Sequence[str], inputs: Mapping[str, ort.OrtValue]) -> list[Array]:
     """Return the outputs for inputs that lie on the session's device."""
     types = {node.name: node.type for node in session.get_outputs()}
     if not all(types[name].startswith("tensor(") for name in names):  # maps and sequences cannot be bound
