@@ -269,7 +269,7 @@ class Evaluation:
 
     @property
     def test_set_error(self) -> float | None:
-        """Standard error √(p·(1 - p)/n) that a share p has from the choice of the n samples; None for 0, 1, no share."""
+        """Standard error √(p·(1 - p)/n) of a share p from the choice of the n samples; None for 0, 1 and no share."""
         value = self.clean if self.mean is None else self.mean
         if not self.share or value is None or not 0 < value < 1:
             return None
@@ -346,9 +346,14 @@ class Evaluation:
     @property
     def title(self) -> str:
         """Say what is measured: metric, output, axis of classes, number of samples."""
-        of = "" if self.output is None else f" of output {self.output!r}"
-        axis = "" if self.class_axis is None else f", classes on axis {self.class_axis}"
-        return f"{self.metric}{of}{axis}, on {self.samples:,} sample{'s' * (self.samples > 1)}"
+        parts = [] if self.output is None else [f"output {self.output!r}"]
+        parts += [] if self.class_axis is None else [f"class axis {self.class_axis}"]
+        return f"{self.heading}{' (' * bool(parts)}{', '.join(parts)}{')' * bool(parts)}"
+
+    @property
+    def heading(self) -> str:
+        """Say what is measured: metric and number of samples."""
+        return f"{self.metric} on {self.samples:,} sample{'s' * (self.samples > 1)}"
 
     def told(self, ci95: tuple[float, float] | None) -> str:
         """Return the evaluation as one line, with this 95 % interval."""
@@ -372,8 +377,8 @@ def interval(
 ) -> tuple[float, float] | None:
     """Return Student's t interval of the mean of `values`.
 
-    None for fewer than two, and where all are the same: how far they scatter cannot be told then, and a width of 0 would
-    be wrong.
+    None for fewer than two, and where all are the same: how far they scatter cannot be told then, and a width of 0
+    would be wrong.
 
     Parameters
     ----------
@@ -420,7 +425,7 @@ def measure(
 ) -> tuple[metrics.Chosen, list[Any]]:
     """Return the metric that fits network and data, and the outputs without noise that it reads.
 
-    Parameters are those of `evaluate`; see `onnx_analog.metrics.choose` for how the metric is chosen, and what is raised.
+    Parameters are those of `evaluate`; `onnx_analog.metrics.choose` says how the metric is chosen, and what is raised.
     """
     fields = network.outputs
     if clean is not None and len(clean) != len(fields):
@@ -578,7 +583,7 @@ def doubts(
         chance = 1 / chosen.classes
         if alone <= chance + 2 * math.sqrt(chance * (1 - chance) / samples):
             found.append(
-                f"top1 without noise is {alone:.4f}, no better than chance ({chance:.4f} for {chosen.classes} classes): "
+                f"top1 without noise is {alone:.4f}, no better than chance ({chance:.4f} of {chosen.classes} classes): "
                 "check --mean, --std, --preprocess and the labels"
             )
     if chosen.metric.share and alone is not None and original is not None and alone < original - _FAR:

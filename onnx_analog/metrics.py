@@ -2,7 +2,7 @@
 
 A metric is a function of the outputs of a network, of `labels` or None, and of the `clean` outputs, those of the same
 model without noise; it returns one number. `METRICS` lists those of this package. Each of them measures one output, and
-reads classes along one axis. `choose` finds output, metric and axis from types, shapes and labels, and where these do not
+reads classes along one axis. `choose` finds output, metric and axis from types, shapes and labels; where these do not
 tell, it asks.
 """
 
@@ -50,7 +50,7 @@ class Metric:
     by_class : bool
         It looks for the largest score along an axis of classes.
     labelled : bool or None
-        It compares with labels (True), or with the outputs without noise (False); None: with labels where there are any.
+        It compares with labels (True), or with the outputs without noise (False). None: with labels if there are any.
     """
 
     name: str
@@ -182,9 +182,7 @@ def agreement(outputs: Outputs, *, labels: Array | None, clean: Outputs, class_a
 
 
 def _has_nan(scores: Array, axis: int = 1) -> NDArray[np.bool_]:
-    if scores.dtype.kind not in "fcV":
-        return np.zeros(np.delete(scores.shape, axis), np.bool_)
-    found: NDArray[np.bool_] = np.isnan(scores).any(axis=axis)
+    found: NDArray[np.bool_] = np.asarray(scores != scores).any(axis=axis)
     return found
 
 
@@ -242,7 +240,7 @@ def labelled_axis(shape: Sequence[int], labels: Array) -> int:
         )
     if not found:
         raise DataError(
-            f"labels of shape {labels.shape} do not fit scores of shape {tuple(shape)}: a label for each sample, or for "
+            f"labels of shape {labels.shape} do not fit scores of shape {tuple(shape)}: a label for each sample, or "
             "each place, is needed. Name another output with --output, or another metric with --metric."
         )
     return found[0]
@@ -622,7 +620,7 @@ class _Asked:
             sides = len(shape) - self.lead
             if not -sides <= self.class_axis < sides:
                 raise OptionError(f"output {self.field.name!r} has {sides} axes, and --class-axis is {self.class_axis}")
-            axis = self.class_axis % sides + self.lead
+            axis = int(self.class_axis % sides + self.lead)
             if shape[axis] < 2 or (axis == 0 and shape[0] == self.samples):
                 what = "the samples" if shape[axis] > 1 else "one entry"
                 raise DataError(f"axis {axis - self.lead} of output {self.field.name!r} holds {what}, and no classes")

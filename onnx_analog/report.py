@@ -133,7 +133,11 @@ def _yardstick_table(manifest: Manifest) -> Table:
 
 def evaluation_table(found: Evaluation) -> Table:
     """Return one evaluation."""
-    made = table(found.title, "value")
+    made = table(found.heading, "value")
+    if found.output is not None:
+        made.add_row("output", found.output)
+    if found.class_axis is not None:
+        made.add_row("class axis", str(found.class_axis))
     rows: list[tuple[str, float | None]] = [
         ("original model", found.reference),
         ("without noise", found.clean),

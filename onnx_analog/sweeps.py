@@ -304,7 +304,8 @@ def prepare(
     for outputs, case in zip(clean, cases, strict=True):
         first(outputs, labels=case.data.labels, clean=outputs)
     common = {
-        "metric": first.metric.name, "metric_sha256": metrics.source_digest(first), "output": [one.output for one in chosen],
+        "metric": first.metric.name, "metric_sha256": metrics.source_digest(first),
+        "output": [one.output for one in chosen],
         "class_axis": first.class_axis, "seed": grid.seed, "batch": batch,
         "providers": list(providers), **work.versions(),
     }  # fmt: skip
