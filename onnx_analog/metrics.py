@@ -359,7 +359,8 @@ def sqnr_db(outputs: Outputs, *, labels: Array | None = None, clean: Outputs) ->
 def output_sqnr_db(outputs: Outputs, clean: Outputs) -> float:
     """Return the SQNR in dB of what outputs have of floats, as `sqnr_db` does; NaN where they have none."""
     found, before = ([part for part in _parts(list(one)) if part.dtype.kind not in _WHOLE] for one in (outputs, clean))
-    return sqnr_db(found, clean=before)
+    ratio = sqnr_db(found, clean=before)
+    return math.nan if math.isnan(ratio) else ratio  # one NaN for all, so that equal evaluations are equal
 
 
 def nan_share(outputs: Outputs) -> float:

@@ -241,7 +241,7 @@ def _joined_arrays(
         return np.stack(values)
     fitting = [a for a in range(values[0].ndim) if [value.shape[a] for value in values] == list(sizes)]
     if axis is None or axis not in fitting:
-        axis = 0 if 0 in fitting else fitting[0] if len(fitting) == 1 and len(set(sizes)) > 1 else None
+        axis = 0 if 0 in fitting else fitting[0] if len(fitting) == 1 else None
     if axis is not None:
         values = [np.take(v, range(c), axis) if c < v.shape[axis] else v for v, c in zip(values, counts, strict=True)]
     sides = {value.shape if axis is None else (*value.shape[:axis], *value.shape[axis + 1 :]) for value in values}
