@@ -467,9 +467,7 @@ def _metric(metric: str | metrics.Function | None) -> metrics.Named | None:
     if isinstance(metric, str):
         if ":" not in metric:
             if metric not in metrics.METRICS:
-                raise OptionError(
-                    f"no metric is called {metric!r}: there are {', '.join(metrics.NAMES)}, and module:function"
-                )
+                raise OptionError(f"{metric!r} is not a module:function, and not one of {', '.join(metrics.NAMES)}")
             return metric, metrics.METRICS[metric].function
         return metric, named_function(metric)
     return getattr(metric, "__name__", "metric"), metric
