@@ -182,7 +182,7 @@ def agreement(outputs: Outputs, *, labels: Array | None, clean: Outputs, class_a
 
 
 def _has_nan(scores: Array, axis: int = 1) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = np.asarray(scores != scores).any(axis=axis)
+    found: NDArray[np.bool_] = np.any(scores != scores, axis=axis)
     return found
 
 
@@ -614,7 +614,7 @@ class _Asked:
             )
         return "top1"
 
-    def _axis(self, metric: Metric) -> int | None:
+    def _axis(self, metric: Metric) -> int:
         """Return the axis of classes, of the array of all samples."""
         shape = self.value.shape
         if self.class_axis is not None:
@@ -631,13 +631,13 @@ class _Asked:
                 raise DataError(f"{metric.name} needs a label for each sample: an array y in the data")
             labels = _whole(self.labels)
             return 1 if _is_one_hot_of(labels, self.value) else labelled_axis(shape, labels)
-        axis = self._scores_axis()
-        if axis is None:
+        found = self._scores_axis()
+        if found is None:
             raise DataError(
                 f"which axis of output {self.field.name!r}, of shape {shape[self.lead :]}, holds the classes? Name it "
                 "with --class-axis, or another metric with --metric (sqnr_db, relative_error)"
             )
-        return axis
+        return found
 
     def _scores_axis(self) -> int | None:
         """Return the axis of classes where shapes leave one: the number of classes is fixed, lengths often are not."""

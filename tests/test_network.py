@@ -117,7 +117,7 @@ def test_the_tensors_of_a_sequence_are_joined_one_by_one(batch):
 
 
 def text_model() -> onnx.ModelProto:
-    names = helper.make_tensor("names", TensorProto.STRING, [4], [b"a", b"b", b"c", b"d"])
+    names = numpy_helper.from_array(np.array(["a", "b", "c", "d"], object), "names")
     nodes = [
         SCORES,
         helper.make_node("ArgMax", ["z"], ["i"], axis=1, keepdims=0),
