@@ -237,9 +237,10 @@ class Evaluation:
                 object.__setattr__(self, name, getattr(known, name))
 
     @property
-    def bounds(self) -> tuple[float, float] | None:
-        """Between which numbers every value lies; None if there are none."""
-        return (0.0, 1.0) if self.share else None
+    def bounds(self) -> tuple[float, float]:
+        """Between which numbers every value lies."""
+        known = metrics.METRICS.get(self.metric)
+        return (0.0, 1.0) if self.share else (-math.inf, math.inf) if known is None else known.bounds
 
     @property
     def mean(self) -> float | None:
@@ -315,6 +316,7 @@ class Evaluation:
             "metric": self.metric,
             "output": self.output,
             "class_axis": self.class_axis,
+            "share": bool(self.share),
             "higher_is_better": self.higher_is_better,
             "samples": self.samples,
             "clean": _finite(self.clean),
@@ -576,6 +578,8 @@ def doubts(
 ) -> list[str]:
     """Return what to doubt of an evaluation, each as a sentence."""
     found = []
+    if chosen.output is not None and not _has_axis_of(clean[0], samples):
+        found.append(f"output {chosen.output!r} has no axis for the samples, so its values depend on --batch")
     nan = metrics.nan_share(clean)
     if nan:
         found.append(f"{nan:.1%} of the outputs without noise are NaN")
@@ -597,6 +601,15 @@ def doubts(
             "than themselves. Name sqnr_db with --metric, or give labels"
         )
     return found
+
+
+def _has_axis_of(output: Any, samples: int) -> bool:
+    """Return whether an output, or each part of a sequence, has an entry for each sample."""
+    if isinstance(output, np.ndarray):
+        return samples in output.shape
+    if not isinstance(output, list) or len(output) == samples:
+        return isinstance(output, list)
+    return all(isinstance(one, np.ndarray) and samples in one.shape for one in output)
 
 
 def _original(reference: Network, data: Dataset, clean: list[Any], metric: metrics.Chosen, batch: int) -> float:

@@ -47,6 +47,8 @@ class Metric:
         None where it is not known, as of a function of the user's that does not say.
     unit : str
         Of its values: "dB", or empty.
+    low, high : float
+        Between which its values lie by their nature; those of a share between 0 and 1.
     by_class : bool
         It looks for the largest score along an axis of classes.
     labelled : bool or None
@@ -59,8 +61,15 @@ class Metric:
     share: bool = False
     higher_is_better: bool | None = None
     unit: str = ""
+    low: float = -math.inf
+    high: float = math.inf
     by_class: bool = False
     labelled: bool | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which numbers every value lies."""
+        return (0.0, 1.0) if self.share else (self.low, self.high)
 
 
 class Field(NamedTuple):
@@ -448,8 +457,10 @@ def _with_numbers(output: Output, labels: Array | None) -> tuple[NDArray[np.floa
     found = _array_of(output)
     if labels is None:
         raise DataError("the metric needs a label for each value: an array y in the data")
-    if labels.dtype.kind not in "biuf" or not np.isfinite(labels).all():
-        raise DataError(f"labels are finite numbers, not {labels.dtype}, NaN or infinity")
+    if labels.dtype.kind not in "biuf":
+        raise DataError(f"labels are numbers, not {labels.dtype}")
+    if not np.isfinite(labels).all():
+        raise DataError("labels hold NaN or infinity, and the metric takes finite numbers")
     if _sides(found.shape) != _sides(labels.shape):
         raise DataError(f"labels of shape {labels.shape} do not fit outputs of shape {found.shape}")
     rows = len(found)
@@ -466,10 +477,10 @@ METRICS = {
             share=True, higher_is_better=True, by_class=True, labelled=False,
         ),
         Metric("exact_match", exact_match, "exact match", share=True, higher_is_better=True),
-        Metric("relative_error", relative_error, "relative error", higher_is_better=False, labelled=False),
+        Metric("relative_error", relative_error, "relative error", higher_is_better=False, low=0.0, labelled=False),
         Metric("sqnr_db", sqnr_db, "output SQNR", higher_is_better=True, unit="dB", labelled=False),
-        Metric("mse", mse, "mean squared error", higher_is_better=False, labelled=True),
-        Metric("r2", r2, "R²", higher_is_better=True, labelled=True),
+        Metric("mse", mse, "mean squared error", higher_is_better=False, low=0.0, labelled=True),
+        Metric("r2", r2, "R²", higher_is_better=True, high=1.0, labelled=True),
     )
 }  # fmt: skip
 NAMES = tuple(METRICS)

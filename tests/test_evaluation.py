@@ -468,7 +468,7 @@ def evaluation(*values: float, **fields: Any) -> Evaluation:
 
 
 def test_mean_standard_deviation_and_interval_by_hand():
-    found = evaluation(1.0, 2.0, 3.0, metric="mse")
+    found = evaluation(1.0, 2.0, 3.0, metric="sqnr_db")
     assert (found.mean, found.std) == (2, 1)
     assert found.ci95 == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-6)
 
@@ -494,7 +494,9 @@ def test_the_interval_of_a_share_stays_inside_0_and_1(values):
         assert 0 <= found[0] <= found[1] <= 1
         assert found == (max(whole[0], 0), min(whole[1], 1))
     assert evaluation(*values).ci95 == found
-    assert evaluation(*values, metric="r2").ci95 == whole
+    assert evaluation(*values, metric="sqnr_db").ci95 == whole
+    for metric, low, high in (("mse", 0, math.inf), ("relative_error", 0, math.inf), ("r2", -math.inf, 1)):
+        assert evaluation(*values, metric=metric).ci95 == interval(values, bounds=(low, high))
 
 
 def test_trials_that_are_all_alike_tell_no_interval():
@@ -530,6 +532,7 @@ def test_json_has_the_promised_keys():
         "metric": "top1",
         "output": "y",
         "class_axis": 1,
+        "share": True,
         "higher_is_better": True,
         "samples": 10,
         "clean": 0.9,
@@ -703,6 +706,13 @@ def test_nan_in_the_outputs_is_told():
     x[0] = np.nan
     found = oa.evaluate(model(LINEAR), Dataset({"x": x}, np.zeros(10, int)))
     assert found.warnings[0].startswith("10.0% of the outputs without noise are NaN")
+
+
+@pytest.mark.parametrize("batch", [4, 64])
+def test_an_output_that_depends_on_the_batch_is_questioned(batch):
+    found = oa.evaluate(model(WHOLE), rows(10), batch=batch, output="total")
+    assert any("'total' has no axis for the samples, so its values depend on --batch" in one for one in found.warnings)
+    assert oa.evaluate(model(WHOLE), rows(10), batch=batch, output="y").warnings == ()
 
 
 def test_the_preprocessing_is_told(tmp_path):
