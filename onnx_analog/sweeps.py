@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,13 +20,15 @@ from onnx_analog.data import Dataset
 from onnx_analog.engines import Engine
 from onnx_analog.engines.local import SerialEngine
 from onnx_analog.errors import EngineError, OptionError, whole
-from onnx_analog.evaluation import Evaluation, Trial, clean_value, interval, measure
+from onnx_analog.evaluation import Evaluation, Trial, clean_value, doubts, interval, measure
 from onnx_analog.grid import Grid, Setting
 from onnx_analog.manifest import Totals, account
 from onnx_analog.network import BATCH, Network
 from onnx_analog.results import Folder, Row
 from onnx_analog.stopping import Stopping
 from onnx_analog.work import Outcome, Packed, Task, Work
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]  # trials that are done, and all that are planned
 
@@ -301,8 +304,10 @@ def prepare(
             raise OptionError(
                 "the models differ in the output that is measured, or its axis of classes: sweep them apart"
             )
-    for outputs, case in zip(clean, cases, strict=True):
-        first(outputs, labels=case.data.labels, clean=outputs)
+    for one, outputs, case in zip(chosen, clean, cases, strict=True):
+        alone = clean_value(one, case.data, outputs)
+        for text in doubts(one, len(case.data), outputs, alone, None, ()):
+            logger.warning("%s: %s", case.name, text)
     common = {
         "metric": first.metric.name, "metric_sha256": metrics.source_digest(first),
         "output": [one.output for one in chosen],

@@ -671,6 +671,34 @@ def test_maps_of_one_channel_do_not_agree_by_themselves():
         oa.evaluate(found, rows(9), trials=3, output="map", class_axis=1)
 
 
+SEQUENCE = """
+    net (float[1, time, 16] x, float[32] state) => (float[1, time, 9] y)
+    <float[16, 32] w = random, float[32, 9] v = random> {
+        t = MatMul(x, w)
+        u = Add(t, state)
+        y = MatMul(u, v)
+    }"""
+
+
+def test_sequences_that_are_fed_one_by_one_agree_place_by_place():
+    found = protected(model(SEQUENCE), strategy="raw", cells_small=1, channel=GaussianNoise(sigma=0.5))
+    x, state = drawn(5, 1, 20, 16), drawn(5, 32, seed=2)
+    evaluated = oa.evaluate(found, {"x": x, "state": state}, trials=2)
+    assert (evaluated.metric, evaluated.class_axis, evaluated.samples) == ("agreement", 2, 5)
+    (clean,), *noisy = (
+        _one_by_one(one, x=x, state=state) for one in (found, *(part.model for part in oa.readbacks(found, trials=2)))
+    )
+    expected = [np.mean(outputs.argmax(-1) == clean.argmax(-1)) for (outputs,) in noisy]
+    assert evaluated.values == pytest.approx(expected)
+    assert max(expected) < 1
+
+
+def test_a_sweep_questions_an_accuracy_of_chance_too(caplog):
+    with caplog.at_level(logging.WARNING, logger="onnx_analog"):
+        oa.sweep(model(LINEAR), rows(200, labels=True), strategies="raw", cells=1, trials=0, channels=QUIET)
+    assert "model0: top1 without noise is" in caplog.text
+
+
 def test_agreement_that_says_nothing_is_no_number_and_a_warning(caplog):
     found, data = protected(model(LINEAR), cells_small=10**8, cells_large=10**8), rows(9)
     clean = [run(found, data.inputs)[0] / 10]  # so that "noise" makes all scores ten times as large: -19 dB

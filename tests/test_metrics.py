@@ -384,6 +384,11 @@ def test_the_number_of_classes_is_fixed_and_a_length_is_not(declared, axis):
     assert (found.metric.name, found.class_axis) == ("sqnr_db" if axis is None else "agreement", axis)
 
 
+def test_maps_of_fixed_depth_are_not_taken_for_classes():
+    """They may be colours, as well as classes."""
+    assert chosen(FLOATS, declared=("n", 3, "height", "width")).metric.name == "sqnr_db"
+
+
 def test_a_side_of_the_inputs_counts_no_classes():
     wave = FLOATS[:, 0, 0]
     assert chosen(wave, declared=("n", "time"), dynamic=frozenset({"n", "time"})).metric.name == "sqnr_db"
