@@ -628,6 +628,11 @@ class _Asked:
     def _axis(self, metric: Metric) -> int:
         """Return the axis of classes, of the array of all samples."""
         shape = self.value.shape
+        if self.value.dtype.kind in "bOUS" or (self.value.dtype.kind in "iu" and self.value.dtype.itemsize == 8):
+            raise DataError(
+                f"output {self.field.name!r} holds {self.value.dtype}, and no scores: name exact_match with --metric, "
+                "or another output with --output"
+            )
         if self.class_axis is not None:
             sides = len(shape) - self.lead
             if not -sides <= self.class_axis < sides:
