@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from onnx_analog import channels as _channels
 from onnx_analog import files, metrics, pipeline, sweeps, writing
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
-from onnx_analog.data import Dataset, Preprocessing, load, named_function
+from onnx_analog.data import Dataset, Input, Preprocessing, from_arrays, load, named_function
 from onnx_analog.engines import Engine
-from onnx_analog.errors import ModelError, OptionError, whole
+from onnx_analog.errors import DataError, ModelError, OptionError, whole
 from onnx_analog.evaluation import Evaluation, Progress
 from onnx_analog.evaluation import evaluate as evaluate_network
 from onnx_analog.files import ModelLike
@@ -49,6 +49,7 @@ from onnx_analog.work import Packed
 logger = logging.getLogger(__name__)
 
 Paths = str | os.PathLike[str]
+Data = Paths | Dataset | Mapping[str, NDArray[Any]]
 CELLS_LARGE = 20  # of a large weight, unless one says otherwise
 
 
@@ -404,32 +405,36 @@ def account(model: ModelLike) -> Manifest:
 
 
 def evaluate(
-    model: ModelLike,
-    data: Paths | Dataset,
+    model: ModelLike | Model,
+    data: Data,
     *,
     trials: int = 25,
     seed: int = 0,
     channel: str | Channel | None = None,
     modifiers: Modifiers = NONE,
-    reference: ModelLike | None = None,
+    reference: ModelLike | Model | None = None,
     mean: Iterable[float] = (0.0,),
     std: Iterable[float] = (1.0,),
     preprocess: str | None = None,
-    metric: str | metrics.Metric | None = None,
+    metric: str | metrics.Function | None = None,
+    output: str | None = None,
+    class_axis: int | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
     samples: int | None = None,
     batch: int = BATCH,
     providers: Sequence[str] = ("CPUExecutionProvider",),
     threads: int = 0,
-    clean: list[NDArray[Any]] | None = None,
+    clean: list[Any] | None = None,
     progress: Progress = lambda: None,
 ) -> Evaluation:
     """Return what a model is worth: without noise and, if it is protected, in `trials` trials of its memory.
 
     Parameters
     ----------
-    model : path, onnx.ModelProto or ir.Model
+    model : path, onnx.ModelProto, ir.Model, or what `protect`, `prune` or `readback` returned
         A plain model is evaluated as it is, with no trials.
-    data : path of an npz file, or Dataset
+    data : path of an npz file, mapping of name to array, or Dataset
         See `onnx_analog.data.load`.
     channel : str or Channel, optional
         Replaces the stored channel, if its span covers the stored one's.
@@ -439,33 +444,68 @@ def evaluate(
         The original, so that what pruning cost and what noise cost are told apart.
     mean, std, preprocess
         How uint8 images become inputs; see `onnx_analog.data.Preprocessing`.
-    metric : "module:function" or function, optional
-        See `onnx_analog.metrics`.
+    metric : name, "module:function" or function, optional
+        A name of `onnx_analog.metrics.METRICS`; by default the one that fits, see `onnx_analog.metrics.choose`.
+    output : str, optional
+        Name of the output that is measured; by default the first that fits.
+    class_axis : int, optional
+        Axis of that output which holds the classes, where shapes leave it open.
+    at_least, at_most : float, optional
+        What the value is to reach: `holds` and `verdict` of what is returned say whether it does.
     samples : int, >= 1, optional
         Only the first so many.
-    clean : list of arrays, optional
-        The model's outputs without noise, where they are known already; see `onnx_analog.evaluation.evaluate`.
+    clean : list of outputs, optional
+        All outputs of the model without noise, where they are known already.
+
+    Raises
+    ------
+    OptionError
+        If an option is out of its range, or does not go with the metric.
+    DataError
+        If the data do not fit the model, or they do not tell what is to be measured.
     """
     if samples is not None and samples < 1:
         raise OptionError(f"samples is {samples}; it must be 1 or more")
-    loaded = files.load(model)
+    named = _metric(metric)
+    loaded = files.load(_bare(model))
     protection = _protection(loaded, channel, modifiers)
     network = Network(loaded, providers=providers, threads=threads)
     preprocessing = Preprocessing(mean=tuple(mean), std=tuple(std), function=preprocess)
-    dataset = data if isinstance(data, Dataset) else load(Path(data), network.inputs, preprocessing)
-    dataset = dataset if samples is None else dataset.head(samples)
-    return evaluate_network(
+    original = None if reference is None else files.load(_bare(reference))
+    found = evaluate_network(
         network,
-        dataset,
+        _dataset(data, network.inputs, preprocessing, samples),
         protection,
         trials=trials,
         seed=seed,
-        metric=_metric(metric),
+        metric=named,
+        output=output,
+        class_axis=class_axis,
+        at_least=at_least,
+        at_most=at_most,
         batch=batch,
         clean=clean,
-        reference=None if reference is None else Network(files.load(reference), providers=providers, threads=threads),
+        reference=None if original is None else Network(original, providers=providers, threads=threads),
+        model=Path(model).name if isinstance(model, str | os.PathLike) else None,
         progress=progress,
     )
+    for text in found.warnings:
+        logger.warning(text)
+    return found
+
+
+def _bare(model: ModelLike | Model) -> ModelLike:
+    return model.model if isinstance(model, Model) else model
+
+
+def _dataset(data: Data, inputs: Sequence[Input], preprocessing: Preprocessing, samples: int | None) -> Dataset:
+    if isinstance(data, Dataset):
+        return data if samples is None else data.head(samples)
+    if isinstance(data, Mapping):
+        return from_arrays(data, inputs, preprocessing, samples=samples)
+    if not isinstance(data, str | os.PathLike):
+        raise DataError(f"data are a path of an npz file, a mapping of names to arrays, or a Dataset, not {type(data)}")
+    return load(Path(data), inputs, preprocessing, samples=samples)
 
 
 def _protection(model: ir.Model, channel: str | Channel | None, modifiers: Modifiers) -> Protection | None:
@@ -476,13 +516,16 @@ def _protection(model: ir.Model, channel: str | Channel | None, modifiers: Modif
     return None
 
 
-def _metric(metric: str | metrics.Metric | None) -> tuple[str, metrics.Metric] | None:
+def _metric(metric: str | metrics.Function | None) -> metrics.Named | None:
     if metric is None:
         return None
-    function = named_function(metric) if isinstance(metric, str) else metric
-    own = next((name for name in metrics.NAMES if getattr(metrics, name) is function), None)
-    name = metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
-    return own or name, function
+    if isinstance(metric, str):
+        if ":" not in metric:
+            if metric not in metrics.METRICS:
+                raise OptionError(f"{metric!r} is not a module:function, and not one of {', '.join(metrics.NAMES)}")
+            return metric, metrics.METRICS[metric].function
+        return metric, named_function(metric)
+    return getattr(metric, "__name__", "metric"), metric
 
 
 # ---------------------------------------------------------------------------------------------------- sweep
@@ -506,8 +549,8 @@ class Swept:
 
 
 def sweep(
-    models: ModelLike | Sequence[ModelLike],
-    data: Paths | Dataset,
+    models: ModelLike | Model | Sequence[ModelLike | Model],
+    data: Data,
     *,
     strategies: str | Sequence[str] = tuple(STRATEGIES),
     cells: int | Sequence[int] = (1, 2, 3, 5, 10, 20, 30),
@@ -527,7 +570,9 @@ def sweep(
     mean: Iterable[float] = (0.0,),
     std: Iterable[float] = (1.0,),
     preprocess: str | None = None,
-    metric: str | metrics.Metric | None = None,
+    metric: str | metrics.Function | None = None,
+    output: str | None = None,
+    class_axis: int | None = None,
     samples: int | None = None,
     batch: int = BATCH,
     providers: Sequence[str] = ("CPUExecutionProvider",),
@@ -559,7 +604,7 @@ def sweep(
         else in the metric's unit. See `onnx_analog.stopping` for what the interval promises.
     max_trials : int
         With `precision`, no more than these.
-    mean, std, preprocess, metric, samples, batch, providers
+    mean, std, preprocess, metric, output, class_axis, samples, batch, providers
         As in `evaluate`.
     engine : Engine, optional
         Of `onnx_analog.engines.build`; by default one task after another in this process.
@@ -575,8 +620,10 @@ def sweep(
     """
     if samples is not None and samples < 1:
         raise OptionError(f"samples is {samples}; it must be 1 or more")
+    named = _metric(metric)
     selection = selection or Selection()
-    several: Sequence[ModelLike] = _listed(models, str | os.PathLike | onnx.ModelProto | ir.Model)
+    listed = _listed(models, str | os.PathLike | onnx.ModelProto | ir.Model | Model)
+    several: Sequence[ModelLike] = [_bare(model) for model in listed]
     stopping = Stopping(trials=trials, precision=precision, max_trials=max_trials)
     grid = Grid(
         strategies=tuple(_listed(strategies, str)),
@@ -593,16 +640,16 @@ def sweep(
         loaded = files.load(model)
         if sparsity:
             loaded = prune(loaded, sparsity=sparsity, scope=prune_scope, selection=selection).model
-        dataset = data if isinstance(data, Dataset) else load(Path(data), Network(loaded).inputs, preprocessing)
-        dataset = dataset if samples is None else dataset.head(samples)
+        dataset = _dataset(data, Network(loaded).inputs, preprocessing, samples)
         cases.append(sweeps.Case(name=_model_name(model, place), model=loaded, data=dataset))
     facts = {
         "input_mean": list(preprocessing.mean), "input_std": list(preprocessing.std), "preprocess": preprocess,
         "sparsity": sparsity, "prune_scope": prune_scope, **_data_facts(data),
         "inputs_sha256": [case.data.digest() for case in cases], **_model_facts(several, cases),
     }  # fmt: skip
-    plan = sweeps.prepare(cases, grid, stopping, metric=_metric(metric), batch=batch, providers=providers, facts=facts)
-    if precision is not None and plan.metric_name in metrics.SHARES:
+    asked: dict[str, Any] = {"metric": named, "output": output, "class_axis": class_axis, "batch": batch}
+    plan = sweeps.prepare(cases, grid, stopping, **asked, providers=providers, facts=facts)
+    if precision is not None and plan.metric.metric.share:
         plan = replace(plan, stopping=replace(stopping, precision=precision / 100))
     where = None if out is None else Path(out)
     return Swept(points=tuple(sweeps.sweep(plan, engine=engine, out=where, progress=progress)), folder=where)
@@ -646,7 +693,9 @@ def _model_facts(models: Sequence[ModelLike], cases: Sequence[sweeps.Case]) -> d
     }
 
 
-def _data_facts(data: Paths | Dataset) -> dict[str, Any]:
+def _data_facts(data: Data) -> dict[str, Any]:
     if isinstance(data, Dataset):
         return {"data": None, "data_sha256": data.digest()}
+    if isinstance(data, Mapping):
+        return {"data": None, "data_sha256": None}  # inputs_sha256 says what they are
     return {"data": Path(data).name, "data_sha256": files.file_digest(data)}

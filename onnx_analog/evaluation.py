@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from onnx_analog import metrics
 from onnx_analog.data import Dataset
 from onnx_analog.encoding import Bits, Bytes, of_each
-from onnx_analog.errors import ModelError, OptionError
+from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.network import BATCH, Network
 from onnx_analog.randomness import blocks
 from onnx_analog.stored import Protection, Reader, StoredTensor, read_header
@@ -122,7 +123,10 @@ def _call(part: Callable[[], None]) -> None:
 
 
 class Trial(NamedTuple):
-    """What one trial gave: the metric, and the signal-to-noise ratio of the outputs in dB."""
+    """What one trial gave: the metric, and the signal-to-noise ratio of the outputs that it reads, in dB.
+
+    Either may be NaN: where there is no such number, as no ratio of whole numbers.
+    """
 
     value: float
     sqnr_db: float
@@ -138,9 +142,10 @@ class Trials:
     data : Dataset
     protection : Protection
     metric : function
-        See `onnx_analog.metrics`.
-    clean : list of arrays
-        The outputs without noise.
+        See `onnx_analog.metrics`. What `metrics.choose` returns is given the outputs that it reads, and any other
+        function all of them.
+    clean : list of outputs
+        The same outputs without noise.
     batch : int, >= 1
         Samples a call.
     """
@@ -150,12 +155,13 @@ class Trials:
         network: Network,
         data: Dataset,
         protection: Protection,
-        metric: metrics.Metric,
-        clean: list[Array],
+        metric: metrics.Function,
+        clean: list[Any],
         *,
         batch: int = BATCH,
     ) -> None:
         self._network, self._data, self._metric, self._clean, self._batch = network, data, metric, clean, batch
+        self._places = metric.places if isinstance(metric, metrics.Chosen) else None
         self._decoders = {name: Decoder(tensor, protection) for name, tensor in network.tensors.items()}
         count = network.threads or cpu_count()
         self._threads = ThreadPoolExecutor(count) if count > 1 else None
@@ -163,9 +169,9 @@ class Trials:
     def run(self, *, seed: int, trial: int) -> Trial:
         """Return what is left of the network in one programming and one read of its memory."""
         weights = read_all(self._decoders, seed=seed, trial=trial, threads=self._threads)
-        outputs = self._network.run(self._data, weights, batch=self._batch)
+        outputs = self._network.run(self._data, weights, batch=self._batch, places=self._places)
         value = float(self._metric(outputs, labels=self._data.labels, clean=self._clean))
-        return Trial(value, metrics.sqnr_db(outputs, clean=self._clean))
+        return Trial(value, metrics.output_sqnr_db(outputs, self._clean))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,8 +189,26 @@ class Evaluation:
     reference : float or None
         The original model, before pruning and protection.
     sqnr_db : tuple of float
-        Signal-to-noise ratio of the outputs in each trial, in dB.
+        Signal-to-noise ratio in each trial, in dB, of what the outputs that are measured have of floats; NaN for none.
     seed : int
+    output : str or None
+        Name of the output that is measured; None where a function of the user's is given all of them.
+    class_axis : int or None
+        Axis of that output along which the metric reads classes.
+    share : bool
+        Values lie in [0, 1].
+    higher_is_better : bool or None
+        None where it is not known.
+    compares : bool
+        The metric compares with the outputs without noise.
+    at_least, at_most : float or None
+        What the lower, or upper, end of the interval is to reach; without an interval, the mean or the clean value.
+    preprocessing : str
+        How the inputs were made, in words.
+    warnings : tuple of str
+        What to doubt.
+    model, channel : str or None
+        Name of the model, and of the channel that its cells are read with.
     """
 
     metric: str
@@ -194,6 +218,29 @@ class Evaluation:
     reference: float | None = None
     sqnr_db: tuple[float, ...] = ()
     seed: int = 0
+    output: str | None = None
+    class_axis: int | None = None
+    share: bool | None = None
+    higher_is_better: bool | None = None
+    compares: bool = False
+    at_least: float | None = field(default=None, compare=False)
+    at_most: float | None = field(default=None, compare=False)
+    preprocessing: str = field(default="", compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    model: str | None = field(default=None, compare=False)
+    channel: str | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        known = metrics.METRICS.get(self.metric)
+        for name in ("share", "higher_is_better"):
+            if getattr(self, name) is None and known is not None:
+                object.__setattr__(self, name, getattr(known, name))
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which numbers every value lies."""
+        known = metrics.METRICS.get(self.metric)
+        return (0.0, 1.0) if self.share else (-math.inf, math.inf) if known is None else known.bounds
 
     @property
     def mean(self) -> float | None:
@@ -207,58 +254,205 @@ class Evaluation:
 
     @property
     def ci95(self) -> tuple[float, float] | None:
-        """95 % interval of the mean, Student's t over trials; the error of a finite test set is not in it."""
-        return interval(self.values)
+        """95 % interval of the mean over trials; see `interval`. The error of a finite test set is not in it."""
+        return interval(self.values, bounds=self.bounds)
+
+    @property
+    def drop(self) -> float | None:
+        """Value without noise minus mean with noise, on the same samples; None without either."""
+        return None if self.clean is None or self.mean is None else self.clean - self.mean
+
+    @property
+    def drop_ci95(self) -> tuple[float, float] | None:
+        """95 % interval of the drop over trials."""
+        ends = self.ci95
+        return None if ends is None or self.clean is None else (self.clean - ends[1], self.clean - ends[0])
+
+    @property
+    def test_set_error(self) -> float | None:
+        """Standard error √(p·(1 - p)/n) of a share p from the choice of the n samples; None for 0, 1 and no share."""
+        value = self.clean if self.mean is None else self.mean
+        if not self.share or value is None or not 0 < value < 1:
+            return None
+        return math.sqrt(value * (1 - value) / self.samples)
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the value is as high or as low as was asked; None if nothing was."""
+        return None if self.at_least is None and self.at_most is None else not self._failures()
+
+    @property
+    def verdict(self) -> str | None:
+        """Say whether the value is as high or as low as was asked; None if nothing was."""
+        if self.at_least is None and self.at_most is None:
+            return None
+        failures = self._failures()
+        asked = [f"at least {self.at_least:g}"] if self.at_least is not None else []
+        asked += [f"at most {self.at_most:g}"] if self.at_most is not None else []
+        return "; ".join(failures) if failures else f"{self.metric} is {' and '.join(asked)}"
+
+    def _failures(self) -> list[str]:
+        found = []
+        for asked, end, name in ((self.at_least, 0, "lower"), (self.at_most, 1, "upper")):
+            if asked is None:
+                continue
+            reached, what = self._reached(end, name)
+            if reached is None:
+                found.append(f"{self.metric} compares with the model without noise: without trials there is no value")
+            elif not (reached >= asked if end == 0 else reached <= asked):
+                found.append(f"{what} is {round(reached, 6)}, {'below' if end == 0 else 'above'} {asked}")
+        return found
+
+    def _reached(self, end: int, name: str) -> tuple[float | None, str]:
+        if self.ci95 is not None:
+            return self.ci95[end], f"the {name} end of the 95 % interval of {self.metric}"
+        if self.mean is not None:
+            return self.mean, f"{self.metric}, mean of {len(self.values)} trial{'s' * (len(self.values) > 1)},"
+        return (None if self.compares else self.clean), self.metric
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation, ready for JSON; numbers that JSON does not have are null."""
         return {
             "metric": self.metric,
+            "output": self.output,
+            "class_axis": self.class_axis,
+            "share": bool(self.share),
+            "higher_is_better": self.higher_is_better,
             "samples": self.samples,
             "clean": _finite(self.clean),
             "trials": len(self.values),
             "mean": _finite(self.mean),
             "std": _finite(self.std),
-            "ci95": list(self.ci95) if self.ci95 is not None and all(map(math.isfinite, self.ci95)) else None,
+            "ci95": _ends(self.ci95),
+            "drop": _finite(self.drop),
+            "drop_ci95": _ends(self.drop_ci95),
+            "test_set_error": self.test_set_error,
             "values": [_finite(value) for value in self.values],
             "reference": _finite(self.reference),
             "sqnr_db": [_finite(value) for value in self.sqnr_db],
             "seed": self.seed,
+            "model": self.model,
+            "channel": self.channel,
+            "preprocessing": self.preprocessing,
+            "version": version("onnx-analog"),
+            "at_least": self.at_least,
+            "at_most": self.at_most,
+            "holds": self.holds,
+            "verdict": self.verdict,
+            "warnings": list(self.warnings),
         }
 
     def __str__(self) -> str:
         return self.told(self.ci95)
 
+    @property
+    def title(self) -> str:
+        """Say what is measured: metric, output, axis of classes, number of samples."""
+        parts = [] if self.output is None else [f"output {self.output!r}"]
+        parts += [] if self.class_axis is None else [f"class axis {self.class_axis}"]
+        return f"{self.heading}{' (' * bool(parts)}{', '.join(parts)}{')' * bool(parts)}"
+
+    @property
+    def heading(self) -> str:
+        """Say what is measured: metric and number of samples."""
+        return f"{self.metric} on {self.samples:,} sample{'s' * (self.samples > 1)}"
+
     def told(self, ci95: tuple[float, float] | None) -> str:
         """Return the evaluation as one line, with this 95 % interval."""
-        parts = [f"{self.metric} on {self.samples:,} samples:"]
-        parts += [] if self.reference is None else [f"original {self.reference:.4f},"]
+        parts = [] if self.reference is None else [f"original {self.reference:.4f}"]
         parts += [] if self.clean is None else [f"without noise {self.clean:.4f}"]
         if self.mean is not None:
-            parts.append(f"with noise {self.mean:.4f}")
-        if ci95 is not None:
-            parts.append(f"(95 % interval {ci95[0]:.4f} to {ci95[1]:.4f}, {len(self.values)} trials)")
-        return " ".join(parts)
+            parts.append(f"with noise {self.mean:.4f} ({self.spread(ci95)})")
+        return f"{self.title}: {', '.join(parts)}"
+
+    def spread(self, ci95: tuple[float, float] | None) -> str:
+        """Return what is known of the error of the mean over trials."""
+        count = f"{len(self.values)} trial{'s' * (len(self.values) > 1)}"
+        if ci95 is not None and all(map(math.isfinite, ci95)):
+            return f"95 % interval {ci95[0]:.4f} to {ci95[1]:.4f}, {count}"
+        alike = ", all alike" if len(self.values) > 1 and len(set(self.values)) == 1 else ""
+        return f"{count}{alike}: no interval can be told"
 
 
-def interval(values: Sequence[float], share: float = 0.95) -> tuple[float, float] | None:
-    """Return Student's t interval of the mean of `values`; None for fewer than two.
+def interval(
+    values: Sequence[float], confidence: float = 0.95, *, bounds: tuple[float, float] | None = None
+) -> tuple[float, float] | None:
+    """Return Student's t interval of the mean of `values`.
+
+    None for fewer than two, and where all are the same: how far they scatter cannot be told then, and a width of 0
+    would be wrong.
+
+    Parameters
+    ----------
+    values : sequence of float
+    confidence : float, 0 < confidence < 1
+    bounds : (low, high), optional
+        Between which each value lies by its nature, as (0, 1) for a share. The mean lies there too, so the interval is
+        cut off at both, which makes it miss no more often.
 
     Examples
     --------
     >>> [round(end, 4) for end in interval([1.0, 2.0, 3.0])]  # 2 ± 4.3027 · 1/√3
     [-0.4841, 4.4841]
+    >>> [round(end, 4) for end in interval([0.5, 0.9], bounds=(0, 1))]
+    [0.0, 1.0]
     """
-    if len(values) < 2:
+    if len(values) < 2 or (math.isfinite(values[0]) and len(set(values)) == 1):
         return None
     with np.errstate(invalid="ignore"):  # of values that are infinite it is not a number
         error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    reach = float(scipy.stats.t.ppf((1 + share) / 2, len(values) - 1)) * error
-    return float(np.mean(values)) - reach, float(np.mean(values)) + reach
+    reach = float(scipy.stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    low, high = bounds or (-math.inf, math.inf)
+    mean = float(np.mean(values))
+    return float(np.maximum(mean - reach, low)), float(np.minimum(mean + reach, high))
+
+
+def _ends(ends: tuple[float, float] | None) -> list[float] | None:
+    return list(ends) if ends is not None and all(map(math.isfinite, ends)) else None
 
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
+
+
+def measure(
+    network: Network,
+    data: Dataset,
+    *,
+    metric: metrics.Named | None = None,
+    output: str | None = None,
+    class_axis: int | None = None,
+    batch: int = BATCH,
+    clean: list[Any] | None = None,
+) -> tuple[metrics.Chosen, list[Any]]:
+    """Return the metric that fits network and data, and the outputs without noise that it reads.
+
+    Parameters are those of `evaluate`; `onnx_analog.metrics.choose` says how the metric is chosen, and what is raised.
+    """
+    fields = network.outputs
+    if clean is not None and len(clean) != len(fields):
+        raise DataError(f"there are {len(clean)} outputs without noise, and the model has {len(fields)}")
+    held: dict[int, Any] = dict(enumerate(clean or ()))
+
+    def fetch(place: int) -> Any:
+        if place not in held:
+            (held[place],) = network.run(data, batch=batch, places=[place])
+        return held[place]
+
+    chosen = metrics.choose(
+        fields,
+        fetch,
+        data.labels,
+        samples=len(data),
+        named=metric,
+        output=output,
+        class_axis=class_axis,
+        one_by_one=data.one_by_one,
+        dynamic=frozenset(side for wanted in network.inputs for side in wanted.shape if isinstance(side, str)),
+    )
+    if chosen.places is None:
+        return chosen, network.run(data, batch=batch) if clean is None else clean
+    return chosen, [fetch(place) for place in chosen.places]
 
 
 def evaluate(
@@ -268,10 +462,15 @@ def evaluate(
     *,
     trials: int,
     seed: int = 0,
-    metric: tuple[str, metrics.Metric] | None = None,
+    metric: metrics.Named | None = None,
+    output: str | None = None,
+    class_axis: int | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
     batch: int = BATCH,
-    clean: list[Array] | None = None,
+    clean: list[Any] | None = None,
     reference: Network | None = None,
+    model: str | None = None,
     progress: Progress = lambda: None,
 ) -> Evaluation:
     """Return `metric` of `network` on `data`: without noise, and in `trials` trials of its memory.
@@ -286,40 +485,141 @@ def evaluate(
     seed : int, >= 0
     metric : (name, function), optional
         The default is the one that fits the data; see `onnx_analog.metrics`.
+    output : str, optional
+        Name of the output that is measured.
+    class_axis : int, optional
+        Axis of that output which holds the classes.
+    at_least, at_most : float, optional
+        What the value is to reach; see `Evaluation`.
     batch : int, >= 1
         Samples a call, unless the model fixes it.
-    clean : list of arrays, optional
+    clean : list of outputs, optional
         What `network.run(data)` returns without noise, where it is known already: it is one trial's work.
     reference : Network, optional
         The original model, before pruning and protection.
+    model : str, optional
+        Name of the model.
     progress : function
         Called after each trial.
     """
     if trials < 0 or seed < 0 or batch < 1:
         raise OptionError(f"trials {trials}, seed {seed} and batch {batch}: 0 or more, 0 or more, and 1 or more")
-    clean = network.run(data, batch=batch) if clean is None else clean
-    name, function = metric or metrics.default(clean, data.labels)
-    alone = None if function is metrics.sqnr_db else float(function(clean, labels=data.labels, clean=clean))
-    original = None if reference is None else _original(reference, data, clean, function, batch)
+    if at_least is not None or at_most is not None:
+        _check_named(metric, at_least, at_most)
+    chosen, clean = measure(
+        network, data, metric=metric, output=output, class_axis=class_axis, batch=batch, clean=clean
+    )
+    check_limits(chosen.metric, at_least, at_most)
+    alone = clean_value(chosen, data, clean)
+    original = None if reference is None else _original(reference, data, clean, chosen, batch)
     found: list[Trial] = []
     if protection is not None and trials:
-        experiment = Trials(network, data, protection, function, clean, batch=batch)
+        experiment = Trials(network, data, protection, chosen, clean, batch=batch)
         for trial in range(trials):
             found.append(experiment.run(seed=seed, trial=trial))
             progress()
+    values = tuple(one.value for one in found)
     return Evaluation(
-        metric=name,
+        metric=chosen.metric.name,
         samples=len(data),
         clean=alone,
-        values=tuple(one.value for one in found),
+        values=values,
         reference=original,
         sqnr_db=tuple(one.sqnr_db for one in found),
         seed=seed,
+        output=chosen.output,
+        class_axis=chosen.class_axis,
+        share=chosen.metric.share,
+        higher_is_better=chosen.metric.higher_is_better,
+        compares=chosen.compares,
+        at_least=at_least,
+        at_most=at_most,
+        preprocessing=data.preprocessing,
+        warnings=tuple(doubts(chosen, len(data), clean, alone, original, values)),
+        model=model,
+        channel=None if protection is None else str(protection.channel),
     )
 
 
-def _original(reference: Network, data: Dataset, clean: list[Array], metric: metrics.Metric, batch: int) -> float:
-    outputs = reference.run(data, batch=batch)
-    if [output.shape for output in clean] != [output.shape for output in outputs]:
+def clean_value(chosen: metrics.Chosen, data: Dataset, clean: list[Any]) -> float | None:
+    """Return the metric without noise; None where it compares with that, and is no share."""
+    if chosen.compares and not chosen.metric.share:
+        return None
+    return float(chosen(clean, labels=data.labels, clean=clean))
+
+
+def _check_named(metric: metrics.Named | None, at_least: float | None, at_most: float | None) -> None:
+    if metric is not None:  # before anything is computed
+        check_limits(metrics.described(metric), at_least, at_most)
+
+
+def check_limits(metric: metrics.Metric, at_least: float | None, at_most: float | None) -> None:
+    """Raise `OptionError` unless `at_least` and `at_most` can be asked of a metric."""
+    for name, asked in (("at-least", at_least), ("at-most", at_most)):
+        if asked is not None and metric.share and not 0 <= asked <= 1:
+            raise OptionError(f"--{name} is {asked:g}, and {metric.name} is a share from 0 to 1: 0.9 is 90 %")
+    if at_least is not None and metric.higher_is_better is False:
+        raise OptionError(f"lower is better for {metric.name}: ask for --at-most")
+    if at_most is not None and metric.higher_is_better is True:
+        raise OptionError(f"higher is better for {metric.name}: ask for --at-least")
+
+
+_FAR = 0.1  # by which a share without noise is far below the original's
+_ENOUGH = 30  # samples, of which an accuracy can be told from chance
+
+
+def doubts(
+    chosen: metrics.Chosen,
+    samples: int,
+    clean: list[Any],
+    alone: float | None,
+    original: float | None,
+    values: Sequence[float],
+) -> list[str]:
+    """Return what to doubt of an evaluation, each as a sentence."""
+    found = []
+    if chosen.output is not None and not _has_axis_of(clean[0], samples):
+        found.append(f"output {chosen.output!r} has no axis for the samples, so its values depend on --batch")
+    nan = metrics.nan_share(clean)
+    if nan:
+        found.append(f"{nan:.1%} of the outputs without noise are NaN")
+    if chosen.metric.name == "top1" and chosen.classes and samples >= _ENOUGH and alone is not None:
+        chance = 1 / chosen.classes
+        if alone <= chance + 2 * math.sqrt(chance * (1 - chance) / samples):
+            found.append(
+                f"top1 without noise is {alone:.4f}, no better than chance ({chance:.4f} of {chosen.classes} classes): "
+                "check --mean, --std, --preprocess and the labels"
+            )
+    if chosen.metric.share and alone is not None and original is not None and alone < original - _FAR:
+        found.append(
+            f"{chosen.metric.name} without noise is {alone:.4f}, far below the original's {original:.4f}: what is lost "
+            "is not lost to noise"
+        )
+    if chosen.metric.name == "agreement" and any(map(math.isnan, values)):
+        found.append(
+            "agreement says nothing here: all largest scores stayed the same although noise changed the scores by more "
+            "than themselves. Name sqnr_db with --metric, or give labels"
+        )
+    return found
+
+
+def _has_axis_of(output: Any, samples: int) -> bool:
+    """Return whether an output, or each part of a sequence, has an entry for each sample."""
+    if isinstance(output, np.ndarray):
+        return samples in output.shape
+    if not isinstance(output, list) or len(output) == samples:
+        return isinstance(output, list)
+    return all(isinstance(one, np.ndarray) and samples in one.shape for one in output)
+
+
+def _original(reference: Network, data: Dataset, clean: list[Any], metric: metrics.Chosen, batch: int) -> float:
+    if metric.places is not None and max(metric.places) >= len(reference.outputs):
+        raise ModelError("the reference has fewer outputs than the model: it is not its original")
+    outputs = reference.run(data, batch=batch, places=metric.places)
+    if [_shape(output) for output in clean] != [_shape(output) for output in outputs]:
         raise ModelError("the reference has outputs of other shapes than the model: it is not its original")
     return float(metric(outputs, labels=data.labels, clean=clean))
+
+
+def _shape(output: Any) -> Any:
+    return output.shape if isinstance(output, np.ndarray) else len(output)

@@ -8,6 +8,7 @@ onnxruntime then replaces them before any optimisation, so every fusion sees the
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -18,10 +19,11 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from onnx_analog.data import Dataset, Input
+from onnx_analog.data import LARGEST, Dataset, Input
 from onnx_analog.decoding import DOMAIN
-from onnx_analog.errors import DataError, ModelError, OptionError
+from onnx_analog.errors import DataError, ModelError, OptionError, one_line
 from onnx_analog.files import root_cause, to_proto
+from onnx_analog.metrics import Field, Output
 from onnx_analog.protected import opened as open_protected
 from onnx_analog.stored import StoredTensor, is_protected
 
@@ -33,6 +35,15 @@ _HANDED_OVER = 1024  # bytes; smaller initializers stay in the skeleton
 _NUMPY = {"float": "float32", "double": "float64"}  # where ONNX says it otherwise
 # Inputs are copied there once. What is not here is fed from the CPU at every call.
 _DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda", "ROCMExecutionProvider": "cuda"}
+_NOISE = tuple(
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ",
+        r"Load model from .*? failed: ?",
+        r"/\S+\.(?:cc|h|cpp):\d+ [^\n]{0,300}?\) ?(?=[A-Z\[])",
+        r"Exception during initialization: ",
+    )
+)
 _PLACE = "place"  # of an input among those of its function
 _RUNTIME = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
@@ -65,7 +76,9 @@ class Network:
         self._device = _DEVICES.get(self._providers[0])
         self._held: tuple[Dataset, int, list[Batch]] | None = None
         skeleton = model.clone()
-        self.tensors = _open(skeleton) if is_protected(skeleton) else {}
+        opened = _open(skeleton) if is_protected(skeleton) else {}
+        _drop_unused(skeleton)
+        self.tensors = {name: tensor for name, tensor in opened.items() if name in skeleton.graph.initializers}
         self._constants = _hand_over(skeleton, set(self.tensors))
         self._skeleton = to_proto(skeleton).SerializeToString()
 
@@ -78,17 +91,22 @@ class Network:
         """What the model takes."""
         return _inputs(self._clean)
 
+    @property
+    def outputs(self) -> list[Field]:
+        """What the model returns."""
+        return _fields(self._clean)
+
     def session(self, weights: Mapping[str, Array]) -> ort.InferenceSession:
         """Return a session with these weights; they must not change while it lives."""
         options = ort.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what it logs as an error it raises too
         options.intra_op_num_threads = self.threads
         values = {name: _ort_value(array) for name, array in {**self._constants, **weights}.items()}
         options.add_external_initializers(list(values), list(values.values()))
         try:
             session = ort.InferenceSession(self._skeleton, options, providers=self._providers)
         except Exception as error:  # onnxruntime has a dozen types, none of which is exported
-            raise ModelError(f"onnxruntime cannot run the model: {root_cause(error)}") from error
+            raise ModelError(f"onnxruntime cannot run the model: {_reason(error)}") from error
         if session.get_providers()[0] != self._providers[0]:  # onnxruntime falls back without an error
             raise OptionError(
                 f"provider {self._providers[0]!r} cannot start here, and {', '.join(session.get_providers())} can"
@@ -96,24 +114,65 @@ class Network:
         session._weights = values  # onnxruntime reads them where they lie
         return session
 
-    def run(self, data: Dataset, weights: Mapping[str, Array] | None = None, *, batch: int = BATCH) -> list[Array]:
+    def run(
+        self,
+        data: Dataset,
+        weights: Mapping[str, Array] | None = None,
+        *,
+        batch: int = BATCH,
+        places: Sequence[int] | None = None,
+    ) -> list[Output]:
         """Return the outputs for all samples of `data`: with `weights`, or without noise.
 
+        Parts of the samples are joined: arrays along the axis of the samples, maps and texts one after the other. What
+        cannot be joined, as an output whose shape changes from call to call, is a list of what each call returned.
+
         On another device than the CPU, inputs are copied there once and used again by the next call with the same data.
+
+        Parameters
+        ----------
+        data : Dataset
+        weights : mapping of name to array, optional
+        batch : int, >= 1
+            Samples a call, unless the model fixes it.
+        places : sequence of int, optional
+            Numbers of the outputs that are wanted; the others are not fetched.
+
+        Raises
+        ------
+        DataError
+            If onnxruntime fails on the data.
         """
         session = self._clean if weights is None else self.session(weights)
         fixed = _fixed_batch(session)
-        parts: list[list[Array]] = []
+        fields = _fields(session)
+        fields = fields if places is None else [fields[place] for place in places]
+        parts: list[list[Any]] = []
+        counts: list[int] = []
         for inputs, count in self._batches(data, fixed, batch):
-            try:
-                found = session.run(None, inputs) if self._device is None else _run_bound(session, inputs)
-            except Exception as error:  # as above
-                raise DataError(f"onnxruntime failed on the data: {root_cause(error)}") from error
-            parts.append([output[None] if data.one_by_one else _counted(output, fixed, count) for output in found])
-        return [_joined(outputs) for outputs in zip(*parts, strict=True)]
+            parts.append(self._call(session, [field.name for field in fields], inputs))
+            counts.append(count)
+        if data.one_by_one:
+            return [_stacked(list(outputs)) for outputs in zip(*parts, strict=True)]
+        axes = [_sample_axis(field, _inputs(session)) for field in fields]
+        return [_joined(list(o), counts, fixed, axis) for o, axis in zip(zip(*parts, strict=True), axes, strict=True)]
+
+    def _call(self, session: ort.InferenceSession, names: Sequence[str], inputs: Mapping[str, Any]) -> list[Any]:
+        try:
+            if self._device is None:
+                return list(session.run(names, inputs))
+            return _run_bound(session, names, inputs)
+        except Exception as error:  # as in `session`
+            raise DataError(f"onnxruntime cannot compute the outputs from the data: {_reason(error)}") from error
 
     def _batches(self, data: Dataset, fixed: int | None, batch: int) -> Iterable[Batch]:
         size = fixed or batch
+        row = sum(array[:1].nbytes for array in data.inputs.values())
+        if fixed is not None and not data.one_by_one and fixed > len(data) and fixed * row > LARGEST:
+            raise DataError(
+                f"the model takes {fixed:,} samples in each call, and the data have {len(data):,}: to fill them up "
+                f"takes {fixed * row:,} bytes, more than {LARGEST:,}. Export the model with a free batch size."
+            )
         if self._device is None:
             return data.batches(size, fixed=fixed is not None)
         if self._held is None or self._held[0] is not data or self._held[1] != size:
@@ -127,25 +186,67 @@ class Network:
 
 def _fixed_batch(session: ort.InferenceSession) -> int | None:
     """Return how many samples a call must have; None if any number will do."""
-    fixed = {wanted.shape[0] for wanted in _inputs(session) if wanted.shape and isinstance(wanted.shape[0], int)}
-    return int(min(fixed)) if fixed else None
+    fixed = {wanted.shape[0]: wanted.name for wanted in _inputs(session) if wanted.shape}
+    sizes = sorted(size for size in fixed if isinstance(size, int))
+    if not sizes:
+        return None
+    if sizes[0] < 1:
+        raise ModelError(f"input {fixed[sizes[0]]!r} of the model takes {sizes[0]} samples, so there is no output")
+    return sizes[0]
 
 
-def _counted(output: Array, fixed: int | None, count: int) -> Array:
-    """Return the first `count` samples of an output; all of one that has no axis for samples."""
-    if output.ndim == 0:
-        return output[None]
-    return output[:count] if len(output) == (fixed or count) else output
+def _sample_axis(field: Field, inputs: Sequence[Input]) -> int | None:
+    """Return the axis of an output that has the name of the inputs' axis of samples; None where names do not tell."""
+    names = {wanted.shape[0] for wanted in inputs if wanted.shape and isinstance(wanted.shape[0], str)}
+    found = [axis for axis, side in enumerate(field.shape or ()) if isinstance(side, str) and side in names]
+    return found[0] if len(found) == 1 else None
 
 
-def _joined(outputs: Sequence[Array]) -> Array:
-    try:
-        return np.concatenate(outputs)
-    except ValueError as error:
-        shapes = sorted({output.shape for output in outputs})
-        raise DataError(
-            f"an output has shapes that cannot be joined from call to call: {shapes[0]}, {shapes[-1]}"
-        ) from error
+def _stacked(values: list[Any]) -> Output:
+    """Return what calls of one sample each returned, with an axis for the samples in front."""
+    if all(isinstance(value, np.ndarray) for value in values) and len({value.shape for value in values}) == 1:
+        return np.stack(values)
+    if all(isinstance(value, list) and len(value) == 1 for value in values):  # a sequence for each sample
+        return [one for value in values for one in value]
+    return values
+
+
+def _joined(values: list[Any], counts: Sequence[int], fixed: int | None, axis: int | None) -> Output:
+    """Return one output for all samples; as what each call returned, where that cannot be joined."""
+    sizes = [fixed or count for count in counts]
+    if all(isinstance(value, np.ndarray) for value in values):
+        joined = _joined_arrays(values, counts, sizes, axis)
+        return values if joined is None else joined
+    if not all(isinstance(value, list) for value in values):
+        return values
+    lengths = {len(value) for value in values}
+    if len(lengths) == 1 and all(isinstance(one, np.ndarray) and one.ndim for value in values for one in value):
+        pieces = [_joined_arrays(list(pair), counts, sizes, None) for pair in zip(*values, strict=True)]
+        if all(one is not None and len(one) == sum(counts) for one in pieces):
+            return pieces
+    if [len(value) for value in values] == sizes:  # one for each sample, as ZipMap has it
+        return [one for value, count in zip(values, counts, strict=True) for one in value[:count]]
+    return values
+
+
+def _joined_arrays(
+    values: Sequence[Array], counts: Sequence[int], sizes: Sequence[int], axis: int | None
+) -> Array | None:
+    """Return arrays joined along the axis of the samples; None if there is no such axis and their shapes differ.
+
+    Without that axis, arrays of one shape are joined along the first: there is one for each call.
+    """
+    if len({value.ndim for value in values}) > 1:
+        return None
+    if values[0].ndim == 0:
+        return np.stack(values)
+    fitting = [a for a in range(values[0].ndim) if [value.shape[a] for value in values] == list(sizes)]
+    if axis is None or axis not in fitting:
+        axis = 0 if 0 in fitting else fitting[0] if len(fitting) == 1 else None
+    if axis is not None:
+        values = [np.take(v, range(c), axis) if c < v.shape[axis] else v for v, c in zip(values, counts, strict=True)]
+    sides = {value.shape if axis is None else (*value.shape[:axis], *value.shape[axis + 1 :]) for value in values}
+    return np.concatenate(values, axis or 0) if len(sides) == 1 else None
 
 
 def check_providers(providers: Sequence[str]) -> None:
@@ -162,16 +263,35 @@ def _inputs(session: ort.InferenceSession) -> list[Input]:
     return [Input(node.name, _numpy_type(node.type), tuple(node.shape)) for node in session.get_inputs()]
 
 
-def _run_bound(session: ort.InferenceSession, inputs: Mapping[str, ort.OrtValue]) -> list[Array]:
+def _fields(session: ort.InferenceSession) -> list[Field]:
+    """Return the outputs as the model declares them."""
+    nodes = session.get_outputs()
+    return [
+        Field(node.name, node.type, tuple(node.shape) if node.type.startswith("tensor(") else None) for node in nodes
+    ]
+
+
+def _run_bound(session: ort.InferenceSession, names: Sequence[str], inputs: Mapping[str, ort.OrtValue]) -> list[Array]:
     """Return the outputs for inputs that lie on the session's device."""
+    types = {node.name: node.type for node in session.get_outputs()}
+    if not all(types[name].startswith("tensor(") for name in names):  # maps and sequences cannot be bound
+        return list(session.run(names, {name: value.numpy() for name, value in inputs.items()}))
     binding = session.io_binding()
     for name, value in inputs.items():
         binding.bind_ortvalue_input(name, value)
-    for output in session.get_outputs():
-        binding.bind_output(output.name, "cpu")
+    for name in names:
+        binding.bind_output(name, "cpu")
     session.run_with_iobinding(binding)
     found: list[Array] = binding.copy_outputs_to_cpu()
     return found
+
+
+def _reason(error: BaseException) -> str:
+    """Return onnxruntime's reason without its codes and the places in its source."""
+    text = str(root_cause(error))
+    for pattern in _NOISE:
+        text = pattern.sub("", text)
+    return one_line(text, longest=200)
 
 
 def _open(model: ir.Model) -> dict[str, StoredTensor]:
@@ -197,10 +317,14 @@ def _open(model: ir.Model) -> dict[str, StoredTensor]:
                 _stand_in(node, values[node.attributes["key"].as_string()])
             elif node.op_identifier() in inputs:
                 _hand_on(node, inputs[node.op_identifier()], values)
-    for value in [value for value in model.graph.initializers.values() if not tuple(value.uses())]:
-        if not (value.is_graph_output() or value.is_graph_input() or value in opened.values()):
-            del model.graph.initializers[str(value.name)]
     return {str(opened[key].name): tensor for key, tensor in stored.items()}
+
+
+def _drop_unused(model: ir.Model) -> None:
+    """Take out the initializers that nothing uses: onnxruntime drops them, and fails when they are handed over."""
+    for value in list(model.graph.initializers.values()):
+        if not (tuple(value.uses()) or value.is_graph_output() or value.is_graph_input()):
+            del model.graph.initializers[str(value.name)]
 
 
 def _opened(model: ir.Model, tensor: StoredTensor) -> ir.Value:
@@ -268,7 +392,7 @@ def _hand_over(model: ir.Model, stored: set[str]) -> dict[str, Array]:
             tensor = value.const_value
             if tensor is None or name in stored:
                 continue
-            main = graph is model.graph and not value.is_graph_input()
+            main = graph is model.graph and not value.is_graph_input() and bool(tuple(value.uses()))
             if main and tensor.dtype in _RUNTIME and tensor.nbytes >= _HANDED_OVER:
                 taken[name] = tensor.numpy()
                 value.const_value = _absent(name, tensor.dtype, taken[name].shape)

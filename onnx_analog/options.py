@@ -52,8 +52,13 @@ PREPROCESSING = several(
 )
 RUNNING = several(
     click.option(
-        "--metric", metavar="MODULE:FUNCTION", help="f(outputs, labels=, clean=) -> number.  [default: top-1]"
+        "--metric",
+        metavar="NAME",
+        help="top1, top5, agreement, exact_match, relative_error, sqnr_db, mse, r2; or module:function, "
+        "f(outputs, labels=, clean=) -> number.  [default: what fits]",
     ),
+    click.option("--output", metavar="NAME", help="Output that is measured.  [default: the first that fits]"),
+    click.option("--class-axis", type=int, help="Its axis that holds the classes.  [default: where only one fits]"),
     click.option("--samples", type=click.IntRange(1), help="Only the first so many.  [default: all]"),
     click.option("--batch", type=click.IntRange(1), default=64, help="Samples a call."),
     click.option(

@@ -133,7 +133,11 @@ def _yardstick_table(manifest: Manifest) -> Table:
 
 def evaluation_table(found: Evaluation) -> Table:
     """Return one evaluation."""
-    made = table(f"{found.metric} on {found.samples:,} samples", "value")
+    made = table(found.heading, "value")
+    if found.output is not None:
+        made.add_row("output", found.output)
+    if found.class_axis is not None:
+        made.add_row("class axis", str(found.class_axis))
     rows: list[tuple[str, float | None]] = [
         ("original model", found.reference),
         ("without noise", found.clean),
@@ -143,12 +147,34 @@ def evaluation_table(found: Evaluation) -> Table:
     for name, value in rows:
         if value is not None:
             made.add_row(name, f"{value:.4f}")
-    if found.ci95 is not None:
-        made.add_row("95 % interval of the mean", f"{found.ci95[0]:.4f} to {found.ci95[1]:.4f}")
-        made.caption = "Student's t over trials; the error of a finite test set is not in it"
-    if found.sqnr_db:
-        made.add_row("output SQNR, mean", f"{np.mean(found.sqnr_db):.1f} dB")
+    if found.values:
+        made.add_row("95 % interval of the mean", _between(found.ci95))
+    if found.drop is not None:
+        made.add_row("drop: without noise less with noise", f"{found.drop:+.4f}")
+        made.add_row("95 % interval of the drop", _between(found.drop_ci95, "+.4f"))
+    if found.test_set_error is not None:
+        made.add_row(f"standard error of a set of {found.samples:,} samples", f"{found.test_set_error:.4f}")
+    ratios = [value for value in found.sqnr_db if not math.isnan(value)]
+    if ratios:
+        made.add_row("output SQNR, mean", f"{np.mean(ratios):.1f} dB")
+    made.caption = "; ".join(_remarks(found)) or None
     return made
+
+
+def _between(ends: tuple[float, float] | None, form: str = ".4f") -> str:
+    if ends is None or not all(map(math.isfinite, ends)):
+        return "too few trials to tell"
+    return f"{ends[0]:{form}} to {ends[1]:{form}}"
+
+
+def _remarks(found: Evaluation) -> Iterator[str]:
+    """Yield what the numbers rest on."""
+    if found.ci95 is not None:
+        yield "intervals: Student's t over trials; the error of a finite test set is not in it"
+    if found.higher_is_better is False:
+        yield "lower is better"
+    if found.preprocessing:
+        yield f"inputs: {found.preprocessing}"
 
 
 def points_tables(points: Sequence[Point]) -> Iterator[Table]:

@@ -71,9 +71,11 @@ class Stopping:
         """Confidence of the interval at each look: over all looks together it is 0.95 at least."""
         return 1 - ERROR / len(self.looks())
 
-    def interval(self, values: Sequence[float]) -> tuple[float, float] | None:
-        """Return the interval of the mean at a look; None for fewer than two values."""
-        return interval(values, self.confidence)
+    def interval(
+        self, values: Sequence[float], *, bounds: tuple[float, float] | None = None
+    ) -> tuple[float, float] | None:
+        """Return the interval of the mean at a look, as `onnx_analog.evaluation.interval` does."""
+        return interval(values, self.confidence, bounds=bounds)
 
     def wanted(self, values: Sequence[float]) -> int:
         """Return how many trials are to be made, given the values of trials 0, 1, ... in their order.
@@ -89,5 +91,7 @@ class Stopping:
         return looks[-1]
 
     def _narrow(self, values: Sequence[float]) -> bool:
+        if self.precision is None:
+            return False
         ends = self.interval(values)
-        return self.precision is not None and ends is not None and ends[1] - ends[0] <= self.precision
+        return len(values) > 1 if ends is None else ends[1] - ends[0] <= self.precision  # None: they are all the same

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,13 +20,15 @@ from onnx_analog.data import Dataset
 from onnx_analog.engines import Engine
 from onnx_analog.engines.local import SerialEngine
 from onnx_analog.errors import EngineError, OptionError, whole
-from onnx_analog.evaluation import Evaluation, Trial, interval
+from onnx_analog.evaluation import Evaluation, Trial, clean_value, doubts, interval, measure
 from onnx_analog.grid import Grid, Setting
 from onnx_analog.manifest import Totals, account
 from onnx_analog.network import BATCH, Network
 from onnx_analog.results import Folder, Row
 from onnx_analog.stopping import Stopping
 from onnx_analog.work import Outcome, Packed, Task, Work
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]  # trials that are done, and all that are planned
 
@@ -104,7 +107,8 @@ def paired(one: Point, other: Point) -> tuple[float, tuple[float, float] | None]
     """
     pairs = list(zip(one.evaluation.values, other.evaluation.values, strict=False))
     differences = [a - b for a, b in pairs]
-    return (float(np.mean(differences)) if differences else float("nan")), interval(differences)
+    bounds = (-1.0, 1.0) if one.evaluation.share else None
+    return (float(np.mean(differences)) if differences else float("nan")), interval(differences, bounds=bounds)
 
 
 # ------------------------------------------------------------------------------------------------------- rows
@@ -225,9 +229,15 @@ class Plan:
     cases: tuple[Case, ...]
     grid: Grid
     stopping: Stopping
-    metric_name: str
+    metric: metrics.Chosen
+    outputs: tuple[str | None, ...]
     work: Work
     facts: Mapping[str, Any]
+
+    @property
+    def metric_name(self) -> str:
+        """What the metric is called."""
+        return self.metric.metric.name
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -240,7 +250,9 @@ def prepare(
     grid: Grid,
     stopping: Stopping,
     *,
-    metric: tuple[str, metrics.Metric] | None = None,
+    metric: metrics.Named | None = None,
+    output: str | None = None,
+    class_axis: int | None = None,
     batch: int = BATCH,
     providers: Sequence[str] = ("CPUExecutionProvider",),
     facts: Mapping[str, Any] | None = None,
@@ -255,6 +267,10 @@ def prepare(
     stopping : Stopping
     metric : (name, function), optional
         The default is the one that fits the data; see `onnx_analog.metrics`.
+    output : str, optional
+        Name of the output that is measured.
+    class_axis : int, optional
+        Axis of that output which holds the classes.
     batch : int, >= 1
         Samples a call, unless the model fixes it.
     providers : sequence of str
@@ -277,15 +293,25 @@ def prepare(
     passes = {(one.model, one.channel, one.preset.scope): one.protect_pass() for one in settings}  # all are checked
     for (place, _, _), step in passes.items():
         pipeline.run([step], cases[place].model.clone())
-    clean = [Network(case.model, providers=providers).run(case.data, batch=batch) for case in cases]
-    chosen = [metric or metrics.default(outputs, case.data.labels) for outputs, case in zip(clean, cases, strict=True)]
-    if len({name for name, _ in chosen}) > 1:
-        raise OptionError("the models take different metrics: name one with --metric")
-    (name, function), *_ = chosen
-    for outputs, case in zip(clean, cases, strict=True):
-        function(outputs, labels=case.data.labels, clean=outputs)
+    asked: dict[str, Any] = {"metric": metric, "output": output, "class_axis": class_axis, "batch": batch}
+    measured = [measure(Network(case.model, providers=providers), case.data, **asked) for case in cases]
+    chosen, clean = [one for one, _ in measured], [outputs for _, outputs in measured]
+    first = chosen[0]
+    for one in chosen:
+        if one.metric != first.metric or one.labelled != first.labelled:
+            raise OptionError("the models take different metrics: name one with --metric")
+        if (one.places, one.axis) != (first.places, first.axis):
+            raise OptionError(
+                "the models differ in the output that is measured, or its axis of classes: sweep them apart"
+            )
+    for one, outputs, case in zip(chosen, clean, cases, strict=True):
+        alone = clean_value(one, case.data, outputs)
+        for text in doubts(one, len(case.data), outputs, alone, None, ()):
+            logger.warning("%s: %s", case.name, text)
     common = {
-        "metric": name, "metric_sha256": metrics.source_digest(function), "seed": grid.seed, "batch": batch,
+        "metric": first.metric.name, "metric_sha256": metrics.source_digest(first),
+        "output": [one.output for one in chosen],
+        "class_axis": first.class_axis, "seed": grid.seed, "batch": batch,
         "providers": list(providers), **work.versions(),
     }  # fmt: skip
     made = Work(
@@ -293,7 +319,7 @@ def prepare(
         models=tuple(Packed.of(case.model) for case in cases),
         data=tuple(case.data for case in cases),
         clean=tuple(clean),
-        metric=function,
+        metric=first,
         settings=settings,
         seed=grid.seed,
         batch=batch,
@@ -302,7 +328,15 @@ def prepare(
     )
     selection = {name: getattr(grid.selection, name) for name in ("include", "exclude", "min_size")}
     everything = {"samples": [len(case.data) for case in cases], **common, **selection, **(facts or {})}
-    return Plan(cases=tuple(cases), grid=grid, stopping=stopping, metric_name=name, work=made, facts=everything)
+    return Plan(
+        cases=tuple(cases),
+        grid=grid,
+        stopping=stopping,
+        metric=first,
+        outputs=tuple(one.output for one in chosen),
+        work=made,
+        facts=everything,
+    )
 
 
 def sweep(
@@ -421,6 +455,12 @@ class _Run:
         values = tuple(trial.value for trial in taken)
         evaluation = Evaluation(
             metric=self._plan.metric_name,
+            output=self._plan.outputs[setting.model],
+            class_axis=self._plan.metric.class_axis,
+            share=self._plan.metric.metric.share,
+            higher_is_better=self._plan.metric.metric.higher_is_better,
+            compares=self._plan.metric.compares,
+            preprocessing=self._plan.cases[setting.model].data.preprocessing,
             samples=len(self._plan.cases[setting.model].data),
             clean=self._clean[setting.model],
             values=values,
@@ -432,7 +472,7 @@ class _Run:
             setting=setting,
             totals=self._tallies[place].totals or _totals(self._plan, setting),
             evaluation=evaluation,
-            ci95=stopping.interval(values),
+            ci95=stopping.interval(values, bounds=evaluation.bounds),
         )
 
     def rows(self) -> Iterator[Row]:
@@ -468,10 +508,7 @@ def _totals(plan: Plan, setting: Setting) -> Totals:
 
 def _alone(plan: Plan, model: int) -> float | None:
     """Return the metric without noise; None where it compares with that and so says nothing."""
-    if plan.work.metric is metrics.sqnr_db:
-        return None
-    clean = plan.work.clean[model]
-    return float(plan.work.metric(clean, labels=plan.cases[model].data.labels, clean=clean))
+    return clean_value(plan.metric, plan.cases[model].data, plan.work.clean[model])
 
 
 def _key(columns: Mapping[str, Any]) -> tuple[str, ...]:

@@ -130,7 +130,7 @@ class Work:
     models: tuple[Packed, ...]
     data: tuple[Dataset, ...]
     clean: tuple[list[Array], ...]
-    metric: metrics.Metric
+    metric: metrics.Function
     settings: tuple[Setting, ...]
     seed: int
     batch: int

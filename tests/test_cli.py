@@ -311,7 +311,8 @@ def test_every_option_says_what_it_is_for(name, flag):
 # What these ask for is not asked for without them; all others say what they are by default.
 NOT_BY_DEFAULT = {
     "--threshold", "--residuals", "--cells-on", "--read-after", "--write-bits", "--read-bits", "--reference",
-    "--preprocess", "--at-least", "--check", "--plot", "--log", "--group", "--precision", "--config", "--save-config",
+    "--preprocess", "--at-least", "--at-most", "--check", "--plot", "--log", "--group", "--precision", "--config",
+    "--save-config",
 }  # fmt: skip
 
 
@@ -860,9 +861,26 @@ def test_images_are_normalised(cli):
 )
 def test_the_value_of_a_model_without_trials_is_checked(cli, line):
     done(cli(f"{line} --at-least 1"))
-    found = cli(f"{line} --at-least 1.0000001 --json")
-    assert json.loads(found.stdout)["clean"] == 1
-    assert_refused(Said(found.exit_code, found.stderr), 1, "top1 1.0 is below 1.0000001")
+    assert_refused(cli(f"{line} --at-least 90"), 2, "--at-least is 90, and top1 is a share from 0 to 1")
+    assert_refused(cli(f"{line} --at-most 0.5"), 2, "higher is better for top1: ask for --at-least")
+    found = cli(f"{line} --metric own_functions:total --at-least 1e9 --json")
+    value = json.loads(found.stdout)["clean"]
+    assert_refused(
+        Said(found.exit_code, found.stderr), 1, f"own_functions:total is {round(value, 6)}, below 1000000000"
+    )
+    found = cli(f"{line} --metric own_functions:total --at-most -1e9 --json")
+    assert_refused(Said(found.exit_code, found.stderr), 1, "above -1000000000")
+
+
+def test_what_was_measured_is_told(cli):
+    text = done(cli("evaluate model.protected.onnx --data test.npz --trials 3"))
+    assert re.search(r"output +y\b", text)
+    assert re.search(r"class axis +1\b", text)
+    assert "inputs: x: float32 as it is" in " ".join(text.split())
+    found = body(cli("evaluate model.protected.onnx --data test.npz --trials 3 --json"))
+    assert (found["output"], found["class_axis"], found["model"]) == ("y", 1, "model.protected.onnx")
+    assert_refused(cli("evaluate model.onnx --data test.npz --output z"), 2, "no output 'z': it has 'y'")
+    assert_refused(cli("evaluate model.onnx --data test.npz --class-axis 7"), 2, "--class-axis is 7")
 
 
 @pytest.mark.parametrize("trials", [1, 4])
@@ -871,10 +889,14 @@ def test_the_interval_s_lower_end_is_checked_or_the_only_trial(cli, trials):
     found = body(cli(line))
     least = found["ci95"][0] if trials > 1 else found["mean"]
     assert least < 1
-    assert body(cli(f"{line} --at-least {least!r}")) == found
+    enough = body(cli(f"{line} --at-least {least!r}"))
+    asked = {"at_least", "holds", "verdict"}
+    assert {name: enough[name] for name in set(found) - asked} == {name: found[name] for name in set(found) - asked}
+    assert (enough["at_least"], enough["holds"], found["holds"]) == (least, True, None)
     above = cli(f"{line} --at-least {np.nextafter(least, 1).item()!r}")
-    assert json.loads(above.stdout) == found
-    assert_refused(Said(above.exit_code, above.stderr), 1, f"top1 {round(least, 6)} is below")
+    assert json.loads(above.stdout)["holds"] is False
+    what = "the lower end of the 95 % interval of top1" if trials > 1 else "top1, mean of 1 trial,"
+    assert_refused(Said(above.exit_code, above.stderr), 1, f"{what} is {round(least, 6)}, below")
 
 
 def test_a_value_that_is_no_number_is_never_enough(cli):
@@ -882,7 +904,7 @@ def test_a_value_that_is_no_number_is_never_enough(cli):
     for trials in (0, 1, 3):
         found = cli(f"{line} --trials {trials}")
         assert set(json.loads(found.stdout)["values"]) <= {None}
-        assert_refused(Said(found.exit_code, found.stderr), 1, "own_functions:nothing nan is below")
+        assert_refused(Said(found.exit_code, found.stderr), 1, "is nan, below -1000000000")
 
 
 def test_a_function_that_fails_is_told_in_one_line(cli):
@@ -1082,6 +1104,7 @@ BITS = (["0", "16"], ["-1", "17"])
 TIME = (["0", "0s", "1y"], ["-1s", "soon", "nan", "inf"])
 NUMBERS = (["0", "0.1,0.2"], ["", "a", "0,,1"])
 CHANGES = {"--read-after": TIME, "--write-bits": BITS, "--read-bits": BITS}
+AXIS = (["0", "-1", "3"], ["1.5", "last"])
 RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
     "demo": {"--trials": (["1", "1000"], ["0", "1001"]), "--seed": NATURAL},
     "inspect": {"--min-size": COUNT},
@@ -1108,6 +1131,8 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "--batch": COUNT,
         "--threads": (["0"], ["-1", "99999999999"]),
         "--at-least": (["-1e9", "0", "1e9"], ["high", "nan"]),
+        "--at-most": (["-1e9", "0", "1e9"], ["low", "nan"]),
+        "--class-axis": AXIS,
         **CHANGES,
     },
     "sweep": {
@@ -1124,6 +1149,7 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "--std": NUMBERS,
         "--samples": COUNT,
         "--batch": COUNT,
+        "--class-axis": AXIS,
         "--workers": COUNT,
         "--threads": (["1", "1024"], ["0", "1025"]),
         **CHANGES,

@@ -462,9 +462,8 @@ def test_what_is_saved_gives_the_same_sweep(cli, tmp_path):
 
 def test_all_options_are_saved_but_those_of_saving(cli, tmp_path):
     line = f"model.onnx --data test.npz {ALL} --out out --read-after 1h --cells-on different --residuals gaussian "
-    line += (
-        "--preprocess a:b --save-config saved.toml --workers 2 --scheduler a --address b"  # which exclude each other
-    )
+    line += "--preprocess a:b --output y --class-axis 1 "
+    line += "--save-config saved.toml --workers 2 --scheduler a --address b"  # which exclude each other
     context = cli_sweep.sweep.make_context("sweep", shlex.split(line))
     names = {parameter.name for parameter in cli_sweep.sweep.params} - {"config", "save_config", "as_json"}
     assert set(tomllib.loads(cli_sweep._toml(context))) == names - {"debug"}

@@ -1,5 +1,9 @@
 import json
+import os
 import sys
+import tracemalloc
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from onnx_analog.data import Dataset, Input, Preprocessing, load, named_function
+from onnx_analog import data
+from onnx_analog.data import Dataset, Input, Preprocessing, from_arrays, load, named_function, read
 from onnx_analog.errors import DataError, OptionError
 from tests.models import U, f32
 
@@ -267,17 +272,160 @@ def damaged(path):
         (lambda path: None, "there is no file"),
         (lambda path: path.write_bytes(b""), "not an npz"),
         (lambda path: path.write_text("hello"), "not an npz"),
-        (lambda path: path.mkdir(), "not an npz"),
+        (lambda path: path.mkdir(), "is a folder; a file is needed"),
+        (os.mkfifo, "not a regular file"),
         (half, "not an npz"),
         (damaged, "not an npz"),
         (one_array, "single array: save it with numpy.savez"),
     ],
-    ids=["missing", "empty", "text", "folder", "half", "damaged", "npy"],
+    ids=["missing", "empty", "text", "folder", "pipe", "half", "damaged", "npy"],
 )
 def test_a_file_that_is_no_npz_is_refused(tmp_path, write, message):
     write(tmp_path / "data.npz")
     with pytest.raises(DataError, match=message):
         load(tmp_path / "data.npz", FLAT)
+
+
+# ---------------------------------------------------------------------------------------- what npz files may cost
+
+
+def raw_npy(shape: tuple[int, ...], body: bytes = b"", descr: str = "<f4", order: str = "False") -> bytes:
+    """Return an npy file that says of itself what you like."""
+    header = f"{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + body
+
+
+def archive(path: Path, members: dict[str, bytes], kind: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", kind) as file:
+        for name, body in members.items():
+            file.writestr(name, body)
+    return path
+
+
+def peak(action: Callable[[], object]) -> int:
+    """Return how many bytes were held at once."""
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_peak_sees_what_is_held():
+    assert peak(lambda: bytearray(10**7)) >= 10**7
+
+
+def test_arrays_that_are_not_needed_are_not_unpacked(tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, x=f32([[1], [2]]), rest=np.zeros(10**8, np.uint8))
+    assert peak(lambda: load(path, FLAT)) < 10**7
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_only_the_first_samples_are_unpacked(tmp_path, save):
+    x = np.arange(10**7, dtype=np.float32).reshape(-1, 10)
+    save(tmp_path / "data.npz", v=x, y=np.arange(10**6))
+    wanted = [Input("v", np.dtype(np.float32), ("n", 10))]
+    found = load(tmp_path / "data.npz", wanted, samples=3)
+    np.testing.assert_array_equal(found.inputs["v"], x[:3])
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 1, 2]
+    assert peak(lambda: load(tmp_path / "data.npz", wanted, samples=3)) < 2 * 10**7
+    np.testing.assert_array_equal(load(tmp_path / "data.npz", wanted, samples=10**9).inputs["v"], x)
+
+
+def test_the_first_samples_of_arrays_in_fortran_s_order_are_right(tmp_path):
+    x = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(4, 3))
+    wanted = [Input("v", np.dtype(np.float32), ("n", 3))]
+    found = load(saved(tmp_path, v=x), wanted, samples=2)
+    np.testing.assert_array_equal(found.inputs["v"], x[:2])
+
+
+def test_what_takes_too_much_unpacked_is_refused_before_it_is(tmp_path, monkeypatch):
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, v=np.zeros((10**7, 1), np.float32))
+    monkeypatch.setattr(data, "LARGEST", 10**6)
+    with pytest.raises(DataError, match=r"take 40,000,000 bytes when unpacked, more than 1,000,000: .*--samples"):
+        load(path, FLAT)
+    assert len(load(path, FLAT, samples=100)) == 100
+    np.savez(path, v=np.zeros((10**6, 1), np.float32))  # as large as it says
+    assert len(load(path, FLAT)) == 10**6
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize(
+    "body",
+    [
+        raw_npy((10**9, 10**9)),
+        raw_npy((2**62, 2**62, 4)),
+        raw_npy((4, 1), b"\0" * 15),
+        raw_npy((-1, 4), b"\0" * 16),
+        raw_npy((2, 0)),
+        raw_npy((10**12, 1), descr="<U0"),
+        raw_npy((2, 1), b"\0" * 16, descr="|O"),
+        raw_npy((2, 1), b"\0" * 16, descr="no such type"),
+        b"\x93NUMPY\x09\x00" + b"\0" * 99,
+        b"",
+        b"text",
+    ],
+    ids=["huge", "overflow", "short", "negative", "empty", "no width", "objects", "type", "version", "nothing", "text"],
+)
+def test_an_array_that_is_not_what_it_says_is_refused_at_once(tmp_path, body, kind):
+    path = archive(tmp_path / "data.npz", {"v.npy": body}, kind)
+
+    def refused() -> None:
+        with pytest.raises(DataError, match=r"not an npz file of plain arrays: 'v' is damaged, or holds Python obj"):
+            load(path, FLAT)
+
+    assert peak(refused) < 10**7
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_ways_to_compress_are_refused(tmp_path, kind):
+    with pytest.raises(DataError, match="'v' is damaged"):
+        load(archive(tmp_path / "data.npz", {"v.npy": raw_npy((1, 1), b"\0" * 4)}, kind), FLAT)
+
+
+def test_needed_arrays_are_read_and_no_others(tmp_path):
+    path = saved(tmp_path, a=[1], b=[2], c=np.array([None], object))
+    assert {name: array.tolist() for name, array in read(path, "b", "a").items()} == {"a": [1], "b": [2]}
+    with pytest.raises(DataError, match="has no array 'd'; it has a, b, c"):
+        read(path, "d")
+    with pytest.raises(DataError, match="'c' is damaged, or holds Python objects"):
+        read(path)
+
+
+# ------------------------------------------------------------------------------------------------------- arrays
+
+
+def test_arrays_are_taken_as_those_of_a_file(tmp_path):
+    arrays = {"x": PIXELS, "y": [1, 2]}
+    found, expected = from_arrays(arrays, [IMAGES]), load(saved(tmp_path, **arrays), [IMAGES])
+    np.testing.assert_array_equal(found.inputs["image"], expected.inputs["image"])
+    assert found.labels is not None
+    assert found.labels.tolist() == [1, 2]
+    assert found.preprocessing == expected.preprocessing == "image: uint8 / 255, mean 0, std 1"
+    assert len(from_arrays(arrays, [IMAGES], samples=1)) == 1
+    with pytest.raises(DataError, match="the data holds z, and the model takes 'image'"):
+        from_arrays({"z": PIXELS}, [IMAGES])
+    with pytest.raises(DataError, match="'y' is a single number"):
+        from_arrays({"x": PIXELS, "y": 1}, [IMAGES])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "message"),
+    [
+        ({"x": np.zeros((0, 2))}, None, "have none"),
+        ({"x": np.zeros((2, 2)), "z": np.zeros((3, 2))}, None, "differ in their number of samples"),
+        ({"x": np.zeros((2, 2))}, np.zeros(3), "differ in their number of samples"),
+        ({"x": np.float32(1)}, None, "'x' of the data is a single number"),
+        ({}, None, "have none"),
+    ],
+)
+def test_a_data_set_has_samples_and_each_a_label(inputs, labels, message):
+    with pytest.raises(DataError, match=message):
+        Dataset(inputs, labels)
 
 
 # --------------------------------------------------------------------------------------------------- batches

@@ -1,9 +1,13 @@
+import importlib.metadata
 import json
+import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
@@ -206,9 +210,14 @@ def test_a_model_without_an_axis_for_samples_is_run_one_by_one(tmp_path):
     evaluated = oa.evaluate(found, tmp_path / "data.npz", trials=2, seed=3)
     perturbed = [part.model for part in oa.readbacks(found, seed=3, trials=2)]
     clean, *noisy = (_one_by_one(one, x=x, state=state, gain=gain) for one in (found, *perturbed))
-    assert (evaluated.metric, evaluated.samples) == ("agreement", 5)
-    assert evaluated.values == tuple(metrics.agreement(outputs, labels=None, clean=clean) for outputs in noisy)
-    assert evaluated.sqnr_db == tuple(metrics.sqnr_db(outputs, clean=clean) for outputs in noisy)
+    assert (evaluated.metric, evaluated.output, evaluated.samples) == ("sqnr_db", "y", 5)
+    assert evaluated.sqnr_db == tuple(metrics.sqnr_db(outputs[:1], clean=clean[:1]) for outputs in noisy)
+    assert evaluated.values == evaluated.sqnr_db
+    named = oa.evaluate(found, tmp_path / "data.npz", trials=2, seed=3, class_axis=2, output="last")
+    assert (named.metric, named.class_axis) == ("agreement", 2)
+    assert named.values == tuple(
+        metrics.agreement(outputs[1:], labels=None, clean=clean[1:], class_axis=3) for outputs in noisy
+    )
 
 
 def _one_by_one(found: ir.Model, **inputs: NDArray[Any]) -> list[NDArray[Any]]:
@@ -225,13 +234,6 @@ def test_an_output_without_an_axis_for_samples_is_kept_whole():
     assert same_bits([w, total[0], y], run(plain, data.inputs))
     w, totals, y = Network(plain).run(data, batch=8)
     assert (w.shape, totals.shape, y.shape) == ((32, 8), (2,), (10, 8))
-
-
-def test_outputs_that_grow_from_call_to_call_are_refused():
-    grows = model("net (float[n, 16] x) => (float[1, m] y) <int64[2] s = {1, -1}> { y = Reshape(x, s) }")
-    assert Network(grows).run(rows(2))[0].shape == (1, 32)
-    with pytest.raises(DataError, match=r"cannot be joined from call to call: \(1, 16\), \(1, 32\)"):
-        Network(grows).run(rows(3), batch=2)
 
 
 # -------------------------------------------------------------------------------------------------- the noise
@@ -466,9 +468,42 @@ def evaluation(*values: float, **fields: Any) -> Evaluation:
 
 
 def test_mean_standard_deviation_and_interval_by_hand():
-    found = evaluation(1.0, 2.0, 3.0)
+    found = evaluation(1.0, 2.0, 3.0, metric="sqnr_db")
     assert (found.mean, found.std) == (2, 1)
     assert found.ci95 == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-6)
+
+
+def test_drop_and_error_of_the_test_set_by_hand():
+    found = evaluation(0.5, 0.6, 0.7, samples=100)
+    half = 4.302653 * 0.1 / math.sqrt(3)
+    assert found.drop == pytest.approx(0.3)
+    assert found.drop_ci95 == pytest.approx((0.3 - half, 0.3 + half), abs=1e-6)
+    assert found.test_set_error == pytest.approx(math.sqrt(0.6 * 0.4 / 100))
+    assert evaluation(samples=100).test_set_error == pytest.approx(math.sqrt(0.9 * 0.1 / 100))
+    for other in (evaluation(clean=1.0), evaluation(0.5, metric="r2"), evaluation(clean=None)):
+        assert other.test_set_error is None
+    assert (evaluation().drop, evaluation(0.5, clean=None).drop, evaluation(0.5).drop_ci95) == (None, None, None)
+
+
+@hypothesis.given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
+def test_the_interval_of_a_share_stays_inside_0_and_1(values):
+    found = interval(values, bounds=(0, 1))
+    whole = interval(values)
+    assert (found is None) == (whole is None) == (len(set(values)) == 1)
+    if found is not None and whole is not None:
+        assert 0 <= found[0] <= found[1] <= 1
+        assert found == (max(whole[0], 0), min(whole[1], 1))
+    assert evaluation(*values).ci95 == found
+    assert evaluation(*values, metric="sqnr_db").ci95 == whole
+    for metric, low, high in (("mse", 0, math.inf), ("relative_error", 0, math.inf), ("r2", -math.inf, 1)):
+        assert evaluation(*values, metric=metric).ci95 == interval(values, bounds=(low, high))
+
+
+def test_trials_that_are_all_alike_tell_no_interval():
+    found = evaluation(0.88, 0.88, 0.88)
+    assert (found.mean, found.ci95, found.drop_ci95, found.to_dict()["ci95"]) == (pytest.approx(0.88), None, None, None)
+    assert "3 trials, all alike: no interval can be told" in str(found)
+    assert interval([0.1] * 7) is None
 
 
 @pytest.mark.parametrize("count", [2, 3, 25])
@@ -492,20 +527,35 @@ def test_one_trial_has_no_spread_and_none_no_mean():
 
 
 def test_json_has_the_promised_keys():
-    found = evaluation(0.5, 0.75, reference=0.95, sqnr_db=(20.0, 21.0)).to_dict()
-    ci95 = found.pop("ci95")
-    assert ci95 == pytest.approx([0.625 - 12.7062 * 0.125, 0.625 + 12.7062 * 0.125], abs=1e-5)
-    assert found == {
+    found = evaluation(0.5, 0.75, reference=0.95, sqnr_db=(20.0, 21.0), output="y", class_axis=1, at_least=0.7)
+    assert json.loads(json.dumps(found.to_dict())) == {
         "metric": "top1",
+        "output": "y",
+        "class_axis": 1,
+        "share": True,
+        "higher_is_better": True,
         "samples": 10,
         "clean": 0.9,
         "trials": 2,
         "mean": 0.625,
         "std": math.sqrt(2 * 0.125**2),
+        "ci95": [0.0, 1.0],  # 0.625 ± 12.7 · 0.125, cut off at 0 and 1
+        "drop": 0.9 - 0.625,
+        "drop_ci95": [0.9 - 1.0, 0.9],
+        "test_set_error": math.sqrt(0.625 * 0.375 / 10),
         "values": [0.5, 0.75],
         "reference": 0.95,
         "sqnr_db": [20.0, 21.0],
         "seed": 0,
+        "model": None,
+        "channel": None,
+        "preprocessing": "",
+        "version": importlib.metadata.version("onnx-analog"),
+        "at_least": 0.7,
+        "at_most": None,
+        "holds": False,
+        "verdict": "the lower end of the 95 % interval of top1 is 0.0, below 0.7",
+        "warnings": [],
     }
 
 
@@ -519,11 +569,207 @@ def test_numbers_that_json_does_not_have_are_null():
 
 
 def test_an_evaluation_prints_as_a_line():
-    assert str(evaluation(0.5, 0.75, reference=0.95)) == (
-        "top1 on 10 samples: original 0.9500, without noise 0.9000 with noise 0.6250 "
-        "(95 % interval -0.9633 to 2.2133, 2 trials)"
+    assert str(evaluation(0.5, 0.75, reference=0.95, output="y", class_axis=1)) == (
+        "top1 on 10 samples (output 'y', class axis 1): original 0.9500, without noise 0.9000, with noise 0.6250 "
+        "(95 % interval 0.0000 to 1.0000, 2 trials)"
+    )
+    assert str(evaluation(0.5, samples=1)) == (
+        "top1 on 1 sample: without noise 0.9000, with noise 0.5000 (1 trial: no interval can be told)"
     )
     assert str(evaluation()) == "top1 on 10 samples: without noise 0.9000"
+
+
+# --------------------------------------------------------------------------------------------- what is asked of it
+
+
+@pytest.mark.parametrize(
+    ("fields", "holds", "said"),
+    [
+        ({"at_least": 0.9}, True, "top1 is at least 0.9"),
+        ({"at_least": 0.95}, False, "top1 is 0.9, below 0.95"),
+        ({"values": (0.5,), "at_least": 0.6}, False, "top1, mean of 1 trial, is 0.5, below 0.6"),
+        ({"values": (0.5, 0.5), "at_least": 0.5}, True, "top1 is at least 0.5"),
+        ({"values": (0.6, 0.61, 0.62), "at_least": 0.6}, False, "the lower end of the 95 % interval of top1 is 0.5"),
+        ({"values": (0.6, 0.61, 0.62), "at_least": 0.5}, True, "top1 is at least 0.5"),
+        ({"values": (1.0, 1.1, 1.2), "metric": "mse", "at_most": 1.2}, False, "the upper end of the 95 %"),
+        ({"values": (1.0, 1.1, 1.2), "metric": "mse", "at_most": 2.0}, True, "mse is at most 2"),
+        ({"values": (math.nan,), "at_least": 0.1}, False, "is nan, below 0.1"),
+        ({"values": (math.nan,), "metric": "mse", "at_most": 0.1}, False, "is nan, above 0.1"),
+        ({"metric": "agreement", "compares": True, "clean": 1.0, "at_least": 0.1}, False, "no value"),
+        ({"clean": 0.5, "metric": "own", "at_least": 0.4, "at_most": 0.6}, True, "own is at least 0.4 and at most 0.6"),
+    ],
+)  # fmt: skip
+def test_what_is_asked_is_checked(fields, holds, said):
+    found = Evaluation(**{"metric": "top1", "samples": 10, "clean": 0.9, "values": (), **fields})
+    assert found.holds is holds
+    assert said in str(found.verdict)
+
+
+def test_nothing_asked_nothing_checked():
+    assert (evaluation(0.5).holds, evaluation(0.5).verdict) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"at_least": 90}, "--at-least is 90, and top1 is a share from 0 to 1: 0.9 is 90 %"),
+        ({"at_least": -0.1}, "--at-least is -0.1, and top1 is a share"),
+        ({"at_most": 0.5}, "higher is better for top1: ask for --at-least"),
+        ({"at_least": 0.5, "metric": "relative_error"}, "lower is better for relative_error: ask for --at-most"),
+        ({"at_most": 10.0, "metric": "sqnr_db"}, "higher is better for sqnr_db: ask for --at-least"),
+        ({"metric": "accuracy"}, "'accuracy' is not a module:function, and not one of top1, .*, r2"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_the_first_trial(options, said):
+    made: list[int] = []
+    with pytest.raises(OptionError, match=said):
+        oa.evaluate(protected(model(LINEAR)), rows(9, labels=True), progress=lambda: made.append(1), **options)
+    assert not made
+
+
+@pytest.mark.parametrize(("options", "holds"), [({"at_most": 10.0}, True), ({"at_most": 1e-9}, False)])
+def test_a_metric_of_which_less_is_better_is_at_most(options, holds):
+    found = oa.evaluate(protected(model(LINEAR)), rows(9), trials=3, metric="relative_error", **options)
+    assert (found.metric, found.clean, found.higher_is_better, found.holds) == ("relative_error", None, False, holds)
+    assert 20 * np.log10(found.values) == pytest.approx(-np.array(found.sqnr_db))
+
+
+# ------------------------------------------------------------------------------------------------ what is measured
+
+BOXES = """
+    net (float[n, 16] x) => (int64[n] label, float[n, 1, 4, 4] map, float[n, 32] scores)
+    <float[16, 32] w = random, float[16, 16] v = random, int64[4] s = {-1, 1, 4, 4}> {
+        scores = MatMul(x, w)
+        label = ArgMax <axis = 1, keepdims = 0> (scores)
+        flat = MatMul(x, v)
+        map = Reshape(flat, s)
+    }"""
+
+
+def test_outputs_are_measured_by_name_and_each_by_what_it_is():
+    found, data = protected(model(BOXES)), rows(50)
+    label, scores = (oa.evaluate(found, data, trials=2, output=name) for name in ("label", "scores"))
+    assert oa.evaluate(found, data, trials=2) == label
+    assert (label.metric, scores.metric, scores.class_axis) == ("exact_match", "agreement", 1)
+    assert label.values == scores.values  # the label is that of the largest score
+    assert np.isnan(label.sqnr_db).all()  # of whole numbers there is none
+    map_ = oa.evaluate(found, data, trials=2, output="map")
+    assert (map_.metric, map_.values) == ("sqnr_db", map_.sqnr_db)
+    right = run(found, data.inputs)[0]
+    assert oa.evaluate(found, Dataset(data.inputs, right), trials=0, output="scores").clean == 1
+    named = oa.evaluate(found, Dataset(data.inputs, right), trials=2)
+    assert (named.metric, named.compares, named.clean, named.values) == ("exact_match", False, 1, label.values)
+
+
+def test_maps_of_one_channel_do_not_agree_by_themselves():
+    """Along an axis of one entry the largest is always the same."""
+    found = protected(model(BOXES), strategy="raw", channel=GaussianNoise(sigma=3.0))
+    evaluated = oa.evaluate(found, rows(9), trials=3, output="map")
+    assert max(evaluated.sqnr_db) < 0
+    assert evaluated.metric == "sqnr_db"
+    with pytest.raises(DataError, match="axis 1 of output 'map' holds one entry"):
+        oa.evaluate(found, rows(9), trials=3, output="map", class_axis=1)
+
+
+SEQUENCE = """
+    net (float[1, time, 16] x, float[32] state) => (float[1, time, 9] y)
+    <float[16, 32] w = random, float[32, 9] v = random> {
+        t = MatMul(x, w)
+        u = Add(t, state)
+        y = MatMul(u, v)
+    }"""
+
+
+def test_sequences_that_are_fed_one_by_one_agree_place_by_place():
+    found = protected(model(SEQUENCE), strategy="raw", cells_small=1, channel=GaussianNoise(sigma=0.5))
+    x, state = drawn(5, 1, 20, 16), drawn(5, 32, seed=2)
+    evaluated = oa.evaluate(found, {"x": x, "state": state}, trials=2)
+    assert (evaluated.metric, evaluated.class_axis, evaluated.samples) == ("agreement", 2, 5)
+    (clean,), *noisy = (
+        _one_by_one(one, x=x, state=state) for one in (found, *(part.model for part in oa.readbacks(found, trials=2)))
+    )
+    expected = [np.mean(outputs.argmax(-1) == clean.argmax(-1)) for (outputs,) in noisy]
+    assert evaluated.values == pytest.approx(expected)
+    assert max(expected) < 1
+
+
+def test_a_sweep_questions_an_accuracy_of_chance_too(caplog):
+    with caplog.at_level(logging.WARNING, logger="onnx_analog"):
+        oa.sweep(model(LINEAR), rows(200, labels=True), strategies="raw", cells=1, trials=0, channels=QUIET)
+    assert "model0: top1 without noise is" in caplog.text
+
+
+def test_agreement_that_says_nothing_is_no_number_and_a_warning(caplog):
+    found, data = protected(model(LINEAR), cells_small=10**8, cells_large=10**8), rows(9)
+    clean = [run(found, data.inputs)[0] / 10]  # so that "noise" makes all scores ten times as large: -19 dB
+    with caplog.at_level(logging.WARNING, logger="onnx_analog"):
+        evaluated = oa.evaluate(found, data, trials=2, clean=clean, at_least=0.9)
+    assert max(evaluated.sqnr_db) < -19
+    assert np.isnan(evaluated.values).all()
+    assert evaluated.holds is False
+    assert "agreement says nothing here" in caplog.text
+    assert evaluated.to_dict()["mean"] is None
+
+
+def test_an_accuracy_that_is_that_of_chance_is_questioned(caplog):
+    with caplog.at_level(logging.WARNING, logger="onnx_analog"):
+        found = oa.evaluate(model(LINEAR), rows(200, labels=True))
+    assert "no better than chance (0.0312 of 32 classes): check --mean" in found.warnings[0]
+    assert found.warnings[0] in caplog.text
+    data = rows(200)
+    right = Dataset(data.inputs, run(model(LINEAR), data.inputs)[0].argmax(axis=1))
+    assert oa.evaluate(model(LINEAR), right).warnings == ()
+
+
+def test_a_clean_value_far_below_the_original_s_is_questioned():
+    plain, data = model(LINEAR), rows(100)
+    right = Dataset(data.inputs, run(plain, data.inputs)[0].argmax(axis=1))
+    pruned = oa.prune(plain, sparsity=0.9).model
+    (said,) = oa.evaluate(pruned, right, reference=plain).warnings
+    assert "far below the original's 1.0000" in said
+
+
+def test_nan_in_the_outputs_is_told():
+    x = drawn(10, 16)
+    x[0] = np.nan
+    found = oa.evaluate(model(LINEAR), Dataset({"x": x}, np.zeros(10, int)))
+    assert found.warnings[0].startswith("10.0% of the outputs without noise are NaN")
+
+
+@pytest.mark.parametrize("batch", [4, 64])
+def test_an_output_that_depends_on_the_batch_is_questioned(batch):
+    found = oa.evaluate(model(WHOLE), rows(10), batch=batch, output="total")
+    assert any("'total' has no axis for the samples, so its values depend on --batch" in one for one in found.warnings)
+    assert oa.evaluate(model(WHOLE), rows(10), batch=batch, output="y").warnings == ()
+
+
+def test_the_preprocessing_is_told(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 16), np.uint8))
+    found = oa.evaluate(model(LINEAR), tmp_path / "data.npz", mean=[0.5])
+    assert found.preprocessing == "x: uint8 / 255, mean 0.5, std 1"
+    assert found.to_dict()["preprocessing"] == found.preprocessing
+    np.savez(tmp_path / "data.npz", x=drawn(4, 16))
+    assert oa.evaluate(model(LINEAR), tmp_path / "data.npz").preprocessing == "x: float32 as it is"
+
+
+def test_model_channel_and_version_are_told(tmp_path):
+    oa.protect(model(LINEAR), channel=QUIET).save(tmp_path / "model.onnx")
+    found = oa.evaluate(tmp_path / "model.onnx", rows(2), trials=1).to_dict()
+    assert (found["model"], found["channel"]) == ("model.onnx", str(QUIET))
+    assert found["version"] == importlib.metadata.version("onnx-analog")
+
+
+def test_what_protect_returned_and_arrays_are_taken_as_they_are(tmp_path):
+    stored, data = oa.protect(model(LINEAR), channel=QUIET), rows(9, labels=True)
+    expected = oa.evaluate(stored.model, data, trials=2)
+    arrays = {"x": data.inputs["x"], "y": data.labels}
+    np.savez(tmp_path / "data.npz", **arrays)
+    with np.load(tmp_path / "data.npz") as opened:
+        for given in (data, arrays, opened, tmp_path / "data.npz"):
+            assert oa.evaluate(stored, given, trials=2, reference=None) == expected
+    assert oa.evaluate(stored, arrays, trials=2, samples=4) == oa.evaluate(stored, data.head(4), trials=2)
+    with pytest.raises(DataError, match="a mapping of names to arrays, or a Dataset"):
+        oa.evaluate(stored, data.inputs["x"])
 
 
 # ------------------------------------------------------------------------------------------ what cannot be run
@@ -546,7 +792,7 @@ def test_a_model_that_cannot_be_run_is_refused_in_one_line(text, message):
 
 def test_data_on_which_onnxruntime_fails_are_refused():
     tokens = np.full((2, 3), 99)
-    with pytest.raises(DataError, match=r"onnxruntime failed on the data: .*Gather"):
+    with pytest.raises(DataError, match=r"onnxruntime cannot compute the outputs from the data: .*Gather"):
         Network(model(TWO_INPUTS)).run(Dataset({"tokens": tokens, "z": drawn(2, 16)}, None))
 
 

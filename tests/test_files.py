@@ -417,13 +417,6 @@ def test_information_for_training_is_kept(tmp_path):
         assert list(proto.training_info) == list(plain.training_info)
 
 
-def test_information_for_training_goes_with_the_weights_that_it_trains(caplog):
-    plain = made_proto("matmul")
-    plain.training_info.add().update_binding.add(key="w", value="w_new")
-    assert not files.to_proto(oa.protect(plain).model).training_info
-    assert caplog.messages == ["what is for training is left out: it trains weights that are none now"]
-
-
 @pytest.mark.parametrize("constants", [False, True])
 def test_external_data_in_a_folder_that_is_not_utf_8_are_read(constants, tmp_path):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))

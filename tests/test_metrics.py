@@ -1,6 +1,8 @@
 import importlib
 import linecache
+import math
 import sys
+from typing import Any
 
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -8,8 +10,28 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from onnx_analog.errors import DataError
-from onnx_analog.metrics import agreement, default, source_digest, sqnr_db, top1
+from onnx_analog.errors import DataError, OptionError
+from onnx_analog.metrics import (
+    METRICS,
+    NAMES,
+    SHARES,
+    Chosen,
+    Field,
+    agreement,
+    choose,
+    described,
+    exact_match,
+    labelled_axis,
+    mse,
+    nan_share,
+    output_sqnr_db,
+    r2,
+    relative_error,
+    source_digest,
+    sqnr_db,
+    top1,
+    top5,
+)
 from tests.models import f32
 
 SCORES = f32([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
@@ -50,8 +72,8 @@ def test_top1_takes_scores_with_sides_of_length_one():
 
 @pytest.mark.parametrize(
     "labels",
-    [None, LABELS[:3], LABELS[:, None], np.eye(4)[LABELS], np.array(["1", "1", "1", "0"])],
-    ids=["none", "too few", "a column", "one-hot", "text"],
+    [None, LABELS[:3], np.eye(4)[LABELS], np.array(["1", "1", "1", "0"]), LABELS + 0.5, LABELS * np.nan],
+    ids=["none", "too few", "one-hot of 4", "text", "fractions", "NaN"],
 )
 def test_top1_wants_one_label_a_sample(labels):
     with pytest.raises(DataError, match="label"):
@@ -64,21 +86,194 @@ def test_top1_wants_a_row_of_scores_a_sample(scores):
         top1([scores], labels=LABELS, clean=[])
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [LABELS[:, None], LABELS.astype(np.uint8), LABELS.astype(bool), LABELS.astype(float), np.eye(2)[LABELS],
+     np.eye(2, dtype=np.int64)[LABELS]],
+    ids=["column", "bytes", "booleans", "whole floats", "one-hot floats", "one-hot"],
+)  # fmt: skip
+def test_labels_come_in_many_forms(labels):
+    assert top1([SCORES], labels=labels, clean=[]) == 3 / 4
+
+
+@given(st.integers(0, 2**32 - 1), st.permutations([1, 2, 3]))
+def test_classes_are_found_wherever_they_are(seed, order):
+    rng = np.random.default_rng(seed)
+    scores, labels = rng.normal(size=(2, 5, 3, 4)), rng.integers(5, size=(2, 3, 4))
+    expected = np.mean(scores.argmax(axis=1) == labels)
+    moved = np.moveaxis(scores, 1, order[0])  # segmentation in NCHW, NHCW or NHWC
+    assert labelled_axis(moved.shape, labels) == order[0]
+    assert top1([moved], labels=labels, clean=[]) == expected
+
+
+def test_where_two_axes_fit_the_labels_one_is_asked_for():
+    scores, labels = np.random.default_rng(0).normal(size=(6, 4, 4)), np.zeros((6, 4), int)
+    with pytest.raises(DataError, match="1 or 2: name it with --class-axis"):
+        top1([scores], labels=labels, clean=[])
+    for axis in (1, 2):
+        assert top1([scores], labels=labels, clean=[], class_axis=axis) == np.mean(scores.argmax(axis=axis) == 0)
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_an_axis_that_the_labels_do_not_fit_is_refused(axis):
+    with pytest.raises(DataError, match=f"classes are on axis {axis}"):
+        top1([np.zeros((4, 3, 2))], labels=np.zeros((4, 2), int), clean=[], class_axis=axis)
+
+
+MAPS = [{"cat": 0.9, "dog": 0.1}, {"dog": 0.8, "cat": 0.2}, {"cat": 0.4, "dog": 0.6}]
+
+
+def test_maps_of_class_to_score_are_scores():
+    names = np.array(["cat", "dog", "cat"])
+    assert top1([MAPS], labels=names, clean=[]) == 2 / 3
+    assert top1([MAPS], labels=names.astype(object)[:, None], clean=[]) == 2 / 3
+    assert agreement([MAPS], labels=None, clean=[MAPS[::-1]]) == 1 / 3
+    with pytest.raises(DataError, match="'cow' is no class of the model: it has 'cat', 'dog'"):
+        top1([MAPS], labels=np.array(["cow"] * 3), clean=[])
+    with pytest.raises(DataError, match="other keys from sample to sample"):
+        top1([[*MAPS[:2], {"cat": 1.0}]], labels=names, clean=[])
+
+
+def test_keys_of_maps_that_are_numbers_are_labels():
+    maps = [{7: 0.1, 3: 0.9}, {7: 0.9, 3: 0.1}]
+    assert top1([maps], labels=np.array([3, 3]), clean=[]) == 0.5
+
+
+def test_top5_is_the_share_of_labels_among_the_five_largest():
+    scores = np.tile(np.arange(7.0), (7, 1))
+    assert top5([scores], labels=np.arange(7), clean=[]) == 5 / 7
+    with pytest.raises(DataError, match="always right"):
+        top5([scores[:, :5]], labels=np.zeros(7, int), clean=[])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_top5_counts_what_a_loop_counts(seed):
+    rng = np.random.default_rng(seed)
+    scores, labels = rng.integers(4, size=(9, 8)), rng.integers(8, size=9)
+    ranks = [
+        sum((other, -j) > (row[label], -label) for j, other in enumerate(row))
+        for row, label in zip(scores, labels, strict=True)
+    ]
+    assert top5([scores], labels=labels, clean=[]) == np.mean(np.array(ranks) < 5)
+
+
 # ----------------------------------------------------------------------------------------------------- others
 
 
 @given(TIED, st.integers(0, 2**32 - 1))
-def test_agreement_is_top1_against_the_clean_outputs(clean, seed):
+def test_agreement_is_the_share_of_places_with_the_same_winners(clean, seed):
     outputs = np.random.default_rng(seed).integers(3, size=clean.shape)
-    expected = top1([outputs], labels=clean.argmax(axis=1), clean=[])
-    assert agreement([outputs], labels=None, clean=[clean]) == expected
+
+    def winners(row):
+        return {place for place, score in enumerate(row) if score == max(row)}
+
+    share = np.mean([winners(one) == winners(other) for one, other in zip(outputs, clean, strict=True)])
+    found = agreement([outputs], labels=None, clean=[clean])
+    assert found == share or (math.isnan(found) and share == 1 and sqnr_db([outputs], clean=[clean]) < 0)
     assert agreement([clean], labels=None, clean=[clean]) == 1
+
+
+SCORE_PAIRS = st.tuples(st.integers(1, 6), st.integers(2, 4)).flatmap(
+    lambda shape: st.tuples(
+        *[hnp.arrays(np.float64, shape, elements=st.one_of(st.integers(-2, 2).map(float), st.just(math.nan)))] * 2
+    )
+)
+
+
+@given(SCORE_PAIRS, st.sampled_from(["as drawn", "scaled", "moved", "one class wins", "constant", "zero", "NaN"]))
+def test_nothing_agrees_entirely_where_noise_is_larger_than_the_scores(pair, how):
+    """Not with ties, constants, NaN, one class that always wins, nor what keeps the order of the scores."""
+    outputs, clean = pair
+    if how in ("scaled", "moved"):
+        clean = np.nan_to_num(clean)
+        outputs = 9 * clean if how == "scaled" else clean + 99
+    elif how == "one class wins":
+        clean = np.nan_to_num(clean)
+        clean[:, 0] = 3
+        outputs = clean + 9.0 * (np.arange(clean.shape[1]) == 0)
+    elif how != "as drawn":
+        clean = np.full(clean.shape, {"constant": 1.0, "zero": 0.0, "NaN": math.nan}[how])
+    value, ratio = agreement([outputs], labels=None, clean=[clean]), sqnr_db([outputs], clean=[clean])
+    assert not (value == 1 and ratio < 0)
+    assert not (exact_match([outputs], labels=None, clean=[clean]) == 1 and ratio < 0)
+    if how in ("scaled", "moved") and clean.any():
+        assert math.isnan(value)
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 4, 4), (5, 1), (5,)])
+def test_one_score_is_no_choice(shape):
+    clean = [np.random.default_rng(0).normal(size=shape)]
+    with pytest.raises((DataError, IndexError)):
+        agreement(clean, labels=None, clean=clean, class_axis=1)
+    with pytest.raises(DataError, match="--class-axis"):
+        agreement(clean, labels=None, clean=clean)
 
 
 def test_agreement_counts_every_place_of_a_map():
     clean = f32([[[1, 0], [0, 1], [1, 0]]])
     outputs = f32([[[1, 0], [1, 0], [0, 1]]])
-    assert agreement([outputs], labels=None, clean=[clean]) == 1 / 3
+    assert agreement([outputs], labels=None, clean=[clean], class_axis=2) == 1 / 3
+    assert agreement([outputs.swapaxes(1, 2)], labels=None, clean=[clean.swapaxes(1, 2)], class_axis=1) == 1 / 3
+
+
+def test_exact_match_is_the_share_of_values_that_are_the_same():
+    ids = np.array([[1, 2, 3], [4, 5, 6]])
+    assert exact_match([ids], labels=None, clean=[np.array([[1, 0, 3], [4, 5, 0]])]) == 4 / 6
+    assert exact_match([ids], labels=np.array([[1, 2, 3], [0, 0, 0]]), clean=[]) == 3 / 6
+    assert exact_match([np.array([True, False])], labels=None, clean=[np.array([True, True])]) == 0.5
+    assert exact_match([np.array([np.nan, 1.0])], labels=None, clean=[np.array([np.nan, 1.0])]) == 0.5
+
+
+def test_text_is_matched_exactly():
+    found = np.array(["cat", "dog", "Dog"], object)
+    assert exact_match([found], labels=np.array(["cat", "dog", "dog"]), clean=[]) == 2 / 3
+    assert exact_match([found], labels=np.array([b"cat", b"dog", b"dog"]), clean=[]) == 2 / 3
+    assert exact_match([[["a"], ["b", "c"]]], labels=None, clean=[[["a"], ["b", "d"]]]) == 2 / 3
+    with pytest.raises(DataError, match="text and numbers"):
+        exact_match([found], labels=np.array([1, 2, 3]), clean=[])
+
+
+def test_what_changes_its_length_with_noise_is_not_matched():
+    with pytest.raises(DataError, match="noise changed the output's shape"):
+        exact_match([np.arange(3)], labels=None, clean=[np.arange(4)])
+    with pytest.raises(DataError, match=r"labels of shape \(3,\) do not fit"):
+        exact_match([np.arange(4)], labels=np.arange(3), clean=[])
+
+
+@given(SIGNALS, SIGNALS)
+def test_the_relative_error_is_the_sqnr_without_its_logarithm(clean, noise):
+    error, ratio = (metric([clean + noise], clean=[clean]) for metric in (relative_error, sqnr_db))
+    assert -20 * np.log10(error) == pytest.approx(ratio, abs=4 * DB_ROUNDING)
+
+
+def test_mean_squared_error_and_r2_by_hand():
+    outputs, labels = [np.array([[1.0], [2.0], [6.0]])], np.array([1, 3, 5])
+    assert mse(outputs, labels=labels, clean=[]) == (0 + 1 + 1) / 3
+    assert r2(outputs, labels=labels, clean=[]) == 1 - 2 / 8
+    two = [np.array([[1.0, 0.0], [2.0, 1.0], [6.0, 2.0]])]
+    assert r2(two, labels=np.stack([labels, [0, 1, 2]], axis=1), clean=[]) == (1 - 2 / 8 + 1) / 2
+    with pytest.raises(DataError, match="not defined"):
+        r2(outputs, labels=np.ones(3), clean=[])
+    for metric in (mse, r2):
+        with pytest.raises(DataError, match="finite"):
+            metric(outputs, labels=np.array([1.0, np.nan, 2.0]), clean=[])
+        with pytest.raises(DataError, match="do not fit"):
+            metric(outputs, labels=np.ones((3, 2)), clean=[])
+
+
+def test_what_is_infinite_with_and_without_noise_is_no_noise():
+    clean, outputs = f32([-np.inf, 3, 4, np.nan]), f32([-np.inf, 3, 3, np.nan])
+    assert sqnr_db([outputs], clean=[clean]) == pytest.approx(10 * np.log10(25), abs=DB_ROUNDING)
+    assert sqnr_db([f32([np.nan, 4])], clean=[f32([3, 4])]) == -np.inf
+
+
+def test_the_sqnr_of_outputs_is_that_of_their_floats():
+    clean = [np.array([1, 2]), [f32([3.0]), f32([4.0])], np.array(["a"], object), None]
+    outputs = [np.array([9, 9]), [f32([3.0]), f32([3.0])], np.array(["b"], object), None]
+    assert output_sqnr_db(outputs, clean) == pytest.approx(10 * np.log10(25), abs=DB_ROUNDING)
+    assert math.isnan(output_sqnr_db([np.array([1])], [np.array([1])]))
+    assert output_sqnr_db([[{"a": 1.0}]], [[{"a": 2.0}]]) == pytest.approx(10 * np.log10(4), abs=DB_ROUNDING)
+    assert nan_share([f32([np.nan, 1]), np.array([1])]) == 0.5
 
 
 def test_sqnr_by_hand():
@@ -111,21 +306,6 @@ def test_sqnr_of_other_types_is_that_of_their_numbers(dtype, outputs, clean, rat
     assert found == pytest.approx(10 * np.log10(ratio), abs=DB_ROUNDING)
 
 
-@pytest.mark.parametrize(
-    ("shape", "labels", "name"),
-    [
-        ((4, 2), LABELS, "top1"),
-        ((4, 2), None, "agreement"),
-        ((4, 3, 2), None, "agreement"),
-        ((4, 1), None, "sqnr_db"),
-        ((4,), None, "sqnr_db"),
-    ],
-)
-def test_the_metric_fits_the_data(shape, labels, name):
-    assert default([np.zeros(shape)], labels)[0] == name
-    assert default([np.zeros(shape)], labels)[1].__name__ == name
-
-
 def test_nan_is_never_right_and_never_the_same():
     scores = [np.array([[np.nan, 0.0], [1.0, 0.0]])]
     assert top1(scores, labels=np.array([0, 0]), clean=[]) == 0.5
@@ -138,11 +318,173 @@ def test_labels_beyond_the_classes_are_refused(labels):
         top1([np.eye(2)], labels=np.array(labels), clean=[])
 
 
-def test_classes_of_images_are_on_the_second_axis():
-    rng = np.random.default_rng(0)
-    clean, other = rng.normal(size=(2, 5, 4, 3)), rng.normal(size=(2, 5, 4, 3))
-    expected = (clean.argmax(axis=1) == other.argmax(axis=1)).mean()
-    assert agreement([other], labels=None, clean=[clean]) == expected
+# ------------------------------------------------------------------------------------------------------ choice
+
+
+def chosen(value: Any, labels: Any = None, declared: Any = None, **options: Any) -> Chosen:
+    """Return what is measured of a model with one output."""
+    count = options.pop("samples", len(value))
+    field = Field("y", shape=declared)
+    return choose([field], lambda place: value, None if labels is None else np.array(labels), samples=count, **options)
+
+
+FLOATS = np.random.default_rng(0).normal(size=(4, 3, 5, 6)).astype(np.float32)
+NUMBERS = FLOATS[:, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("value", "labels", "name", "axis"),
+    [
+        (SCORES, LABELS, "top1", 1),
+        (SCORES[:, :, None, None], LABELS[:, None], "top1", 1),
+        (SCORES, np.eye(2)[LABELS], "top1", 1),
+        (FLOATS, np.zeros((4, 5, 6)), "top1", 1),
+        (FLOATS, np.zeros((4, 3, 5), np.uint8), "top1", 3),
+        (SCORES.argmax(axis=1), LABELS, "exact_match", None),
+        (np.array(["a", "b"], object), ["a", "a"], "exact_match", None),
+        (np.array([[1, 2], [3, 4]]), [[1, 1], [1, 1]], "exact_match", None),
+        (NUMBERS, NUMBERS + 1, "r2", None),
+        (NUMBERS[:, None], NUMBERS + 1, "r2", None),
+        (MAPS, ["cat", "cat", "dog"], "top1", None),
+        (SCORES, None, "agreement", 1),
+        ((SCORES * 100).astype(np.int8), None, "exact_match", None),
+        (SCORES[:, :, None, None], None, "agreement", 1),
+        (MAPS, None, "agreement", None),
+        (FLOATS, None, "sqnr_db", None),
+        (FLOATS[:, :1], None, "sqnr_db", None),
+        (FLOATS[:, :1, :1, :1], None, "sqnr_db", None),
+        (FLOATS[0, 0], None, "agreement", 1),
+        (NUMBERS, None, "sqnr_db", None),
+        (SCORES > 0.5, None, "exact_match", None),
+        (np.array([[3, 1], [4, 1]]), None, "exact_match", None),
+        (np.array(["a", "b"], object), None, "exact_match", None),
+        ([FLOATS, FLOATS], None, "sqnr_db", None),
+        ([{"cat": 1.0}], None, "sqnr_db", None),
+    ],
+)
+def test_the_metric_fits_the_data(value, labels, name, axis):
+    found = chosen(value, labels)
+    assert (found.metric.name, found.class_axis, found.output) == (name, axis, "y")
+    assert found.labelled is (labels is not None)
+
+
+@pytest.mark.parametrize(
+    ("declared", "axis"),
+    [
+        (("n", "length", 7), 2),
+        (("n", 7, "length"), 1),
+        (("n", 7, None), 1),
+        (("n", 7, 7), None),
+        (("n", "length", "width"), None),
+        (None, None),
+    ],
+)
+def test_the_number_of_classes_is_fixed_and_a_length_is_not(declared, axis):
+    found = chosen(np.random.default_rng(0).normal(size=(4, 7, 7)), declared=declared)
+    assert (found.metric.name, found.class_axis) == ("sqnr_db" if axis is None else "agreement", axis)
+
+
+def test_maps_of_fixed_depth_are_not_taken_for_classes():
+    """They may be colours, as well as classes."""
+    assert chosen(FLOATS, declared=("n", 3, "height", "width")).metric.name == "sqnr_db"
+
+
+def test_a_side_of_the_inputs_counts_no_classes():
+    wave = FLOATS[:, 0, 0]
+    assert chosen(wave, declared=("n", "time"), dynamic=frozenset({"n", "time"})).metric.name == "sqnr_db"
+    assert chosen(wave, declared=("n", "logits"), dynamic=frozenset({"n", "time"})).metric.name == "agreement"
+
+
+def test_what_has_no_axis_of_samples_is_no_score():
+    assert chosen(FLOATS[0, 0], samples=40).metric.name == "sqnr_db"
+
+
+def test_samples_that_are_fed_one_by_one_have_an_axis_in_front():
+    value = np.random.default_rng(0).normal(size=(4, 1, 7, 3))
+    found = chosen(value, declared=(1, "length", 3), one_by_one=True)
+    assert (found.metric.name, found.class_axis, found.axis) == ("agreement", 2, 3)
+    found = chosen(value, declared=(1, "length", 3), one_by_one=True, class_axis=1)
+    assert (found.class_axis, found.axis, found.classes) == (1, 2, 7)
+
+
+@pytest.mark.parametrize("axis", [1, -3])
+def test_an_axis_may_be_named(axis):
+    found = chosen(FLOATS, class_axis=axis)
+    assert (found.metric.name, found.class_axis, found.classes) == ("agreement", 1, 3)
+    other = FLOATS[::-1]
+    expected = np.mean(other.argmax(axis=1) == FLOATS.argmax(axis=1))
+    assert found([other], labels=None, clean=[FLOATS]) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "options", "error", "message"),
+    [
+        (FLOATS, {"class_axis": 4}, OptionError, "'y' has 4 axes, and --class-axis is 4"),
+        (FLOATS, {"class_axis": -5}, OptionError, "'y' has 4 axes, and --class-axis is -5"),
+        (FLOATS, {"class_axis": 0}, DataError, "axis 0 of output 'y' holds the samples"),
+        (FLOATS[:, :1], {"class_axis": 1}, DataError, "axis 1 of output 'y' holds one entry"),
+        (FLOATS, {"class_axis": 1, "named": ("sqnr_db", sqnr_db)}, OptionError, "of no use to sqnr_db"),
+        (FLOATS, {"class_axis": 1, "named": ("own", max)}, OptionError, "of no use to own"),
+        (FLOATS, {"named": ("agreement", agreement)}, DataError, "which axis of output 'y'.*--class-axis"),
+        (FLOATS, {"named": ("top1", top1)}, DataError, "needs a label"),
+        (np.array([[3, 1], [4, 1]]), {"class_axis": 1}, DataError, "'y' holds int64, and no scores.*exact_match"),
+        (SCORES > 0, {"class_axis": 1}, DataError, "'y' holds bool, and no scores"),
+        (np.array(["a", "b"], object), {"named": ("top1", top1), "labels": [0, 1]}, DataError, "no scores"),
+        (FLOATS, {"output": "z"}, OptionError, "no output 'z': it has 'y'"),
+        (NUMBERS, {"labels": [0, 1, 1, 0]}, DataError, "one number for each label.*--metric"),
+        (NUMBERS, {"labels": ["a"] * 4}, DataError, "labels"),
+        (FLOATS, {"labels": [0, 1, 1, 0]}, DataError, "do not fit"),
+        (SCORES, {"labels": [0, 1, 1, 2]}, DataError, "the model has 2 classes"),
+        (np.zeros((4, 3, 3)), {"labels": np.zeros((4, 3), int)}, DataError, "1 or 2: name it with --class-axis"),
+    ],
+)
+def test_where_nobody_can_know_it_asks(value, options, error, message):
+    with pytest.raises(error, match=message) as caught:
+        chosen(value, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_first_output_that_fits_is_measured_and_no_more_are_fetched():
+    values = [np.array(["a", "b", "b", "a"], object), SCORES, FLOATS]
+    fetched: list[int] = []
+
+    def fetch(place):
+        fetched.append(place)
+        return values[place]
+
+    fields = [Field(name) for name in ("name", "scores", "map")]
+    found = choose(fields, fetch, LABELS, samples=4)
+    assert (found.output, found.places, found.metric.name, fetched) == ("scores", (1,), "top1", [0, 1])
+    assert choose(fields, fetch, np.array(["a"] * 4), samples=4).output == "name"
+    fetched.clear()
+    assert choose(fields, fetch, None, samples=4, output="map").places == (2,)
+    assert fetched == [2]
+
+
+def test_a_function_of_the_user_s_is_given_all_outputs_or_the_one_that_is_named():
+    fields = [Field("a"), Field("b")]
+    all_, one = (choose(fields, lambda place: None, None, samples=1, named=("own", max), output=o) for o in (None, "b"))
+    assert (all_.places, all_.output, one.places, one.output) == (None, None, (1,), "b")
+
+
+def test_a_function_of_the_user_s_says_how_it_is_read():
+    def loss(outputs, *, labels, clean):
+        return 0.0
+
+    assert (described(("loss", loss)).share, described(("loss", loss)).higher_is_better) == (False, None)
+    loss.lower_is_better = True
+    assert described(("loss", loss)).higher_is_better is False
+    loss.lower_is_better, loss.higher_is_better, loss.share = False, True, True
+    assert (described(("loss", loss)).share, described(("loss", loss)).higher_is_better) == (True, True)
+
+
+def test_all_metrics_are_described():
+    assert NAMES == ("top1", "top5", "agreement", "exact_match", "relative_error", "sqnr_db", "mse", "r2")
+    assert SHARES == ("top1", "top5", "agreement", "exact_match")
+    for name, metric in METRICS.items():
+        assert described(("any name", metric.function)) is metric
+        assert (metric.name, metric.higher_is_better) == (name, name not in ("relative_error", "mse"))
+        assert metric.label
 
 
 # ---------------------------------------------------------------------------------------------------- identity

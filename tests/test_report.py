@@ -89,8 +89,8 @@ def point(
 
 
 def test_a_cell_says_mean_half_its_interval_and_what_it_costs():
-    # mean 0.6; half of the interval is t(0.975, 1) · s/√2 = 12.7062 · 0.1; (1,000 + 200 + 40 + 10)/1,000 cells
-    assert report.cell_text(point()) == "60.00 ± 127.06 [1.25]"
+    # mean 0.6; the interval, ± t(0.975, 1) · s/√2 = 12.7062 · 0.1, is cut off at 0 and 1; 1,250 cells for 1,000 weights
+    assert report.cell_text(point()) == "60.00 ± 50.00 [1.25]"
 
 
 def test_one_trial_has_no_interval():
@@ -551,7 +551,8 @@ def test_the_plot_shows_accuracy_against_what_it_costs():
         for x, y, half in found.values():
             assert x == [1.25, 3.25]
             np.testing.assert_allclose(y, [15, 35])
-            np.testing.assert_allclose(half, [12.7062 * 5] * 2, rtol=1e-5)  # t(0.975, 1) · s/√2
+            # from 0, where the interval is cut off, to t(0.975, 1) · s/√2 above the mean
+            np.testing.assert_allclose(half, [(mean + 12.7062 * 5) / 2 for mean in (15, 35)], rtol=1e-5)
         assert axis.get_xscale() == "log"
         assert [list(line.get_ydata()) for line in axis.get_lines() if line.get_linestyle() == ":"] == [[75, 75]]
         low, high = axis.get_ylim()

@@ -19,7 +19,7 @@ from onnx_analog.channels import Channel
 from onnx_analog.data import Dataset
 from onnx_analog.engines import Engine
 from onnx_analog.grid import Grid
-from onnx_analog.metrics import Metric
+from onnx_analog.metrics import Function
 from onnx_analog.results import TRIALS
 from onnx_analog.stopping import Stopping
 from onnx_analog.strategies import PRESETS
@@ -57,7 +57,7 @@ def planned(
     return prepare([case], grid, Stopping(trials=4), metric=("total", _metric(then, log, opened)))
 
 
-def _metric(then: Then, log: Path | None, opened: Path | None) -> Metric:
+def _metric(then: Then, log: Path | None, opened: Path | None) -> Function:
     def note(path: Path | None) -> None:
         if path is not None:
             with path.open("a") as file:
