@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -136,7 +135,6 @@ def sweep(ctx: click.Context, /, out: Path, save_config: Path | None, as_json: b
     """
     from onnx_analog import api, engines, report, writing
 
-    sys.path.insert(0, "")  # module:function may be in the current folder
     text = _toml(ctx)
     engine = engines.build(
         choices.pop("engine"), **{name: choices.pop(name) for name in ("workers", "threads", "scheduler", "address")}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import math
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.errors import DataError, OptionError
+from onnx_analog.named import named_function as named_function
 
 Array = NDArray[Any]
 
@@ -234,25 +234,6 @@ def _name_of(wanted: Input, arrays: Mapping[str, Array], path: Path, *, alone: b
             f"name the array {wanted.name!r}{', or x' if alone and wanted.name != 'x' else ''}"
         )
     return name
-
-
-def named_function(spec: str) -> Callable[..., Any]:
-    """Return the function that "module:function" names.
-
-    Raises
-    ------
-    OptionError
-        If there is none.
-    """
-    module, _, name = spec.partition(":")
-    try:
-        found: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise OptionError(f"{spec!r} is not a module:function that can be imported: {error}") from error
-    if not callable(found):
-        raise OptionError(f"{spec!r} is not a function")
-    function: Callable[..., Any] = found
-    return function
 
 
 def _text(shape: Sequence[Any]) -> str:

@@ -86,6 +86,7 @@ class Group(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line."""
+        os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers, too, import nothing from the current folder
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # a σ that a pipe's encoding lacks is no reason to fail
