@@ -72,7 +72,11 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     return ",".join(texts) if texts else ()
 
 
-@click.command(cls=Command, context_settings={"show_default": True})
+@click.command(
+    cls=Command,
+    context_settings={"show_default": True},
+    stopped="stopped. What ended is kept: the same command goes on from there",
+)
 @click.argument("models", metavar="MODELS...", type=FILE, nargs=-1, required=True)
 @DATA
 @click.option("--strategy", type=Words(), default=",".join(strategies.STRATEGIES), help="Commas between them.")
