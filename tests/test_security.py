@@ -26,7 +26,7 @@ def same(array):
     return array
 """
 # One of each kind: needed and optional packages, what workers and plots import, the standard library, and no module.
-HOSTILE = (
+HOSTILE = (  # noqa: SIM905 - a list of so many words is read more easily
     "tomli_w numpy matplotlib multiprocessing onnx onnxruntime onnx_ir onnxscript rich click loky cloudpickle scipy "
     "pyarrow pandas filelock re2 distributed dask ray psutil yaml json pickle inspect tomllib sitecustomize "
     "usercustomize concurrent difflib statistics PIL IPython ipywidgets pygments typing_extensions ml_dtypes"

@@ -132,8 +132,8 @@ def test_an_error_of_ours_is_one_line_and_its_exit_code(name):
         (click.exceptions.Exit(7), 7, ""),
     ],
     ids=[
-        *("unforeseen", "without text", "wrapped, ours", "wrapped", "system", "deep", "text", "memory", "memory's reason"),
-        *("click", "long", "interrupted", "exit"),
+        *("unforeseen", "without text", "wrapped, ours", "wrapped", "system", "deep", "text"),
+        *("memory", "memory's reason", "click", "long", "interrupted", "exit"),
     ],
 )
 def test_any_other_error_is_told_without_a_traceback(wrong, code, said):
@@ -369,7 +369,7 @@ COMMAND = [sys.executable, "-m", "onnx_analog"]
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("line", ["--help", "--version", "channel list", "channel list --json"])
 def test_a_full_disk_on_stdout_is_one_line(line):
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         found = subprocess.run([*COMMAND, *line.split()], stdout=full, stderr=subprocess.PIPE, text=True)
     assert (found.returncode, found.stderr) == (
         1,

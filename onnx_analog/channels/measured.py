@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Doubles, GaussianChannel, Source, Span
-from onnx_analog.channels.building import conform
+from onnx_analog.channels.building import conform, whole
 from onnx_analog.channels.inverse import Inverse
 from onnx_analog.errors import ChannelError
 from onnx_analog.reading import MIB, read_text
@@ -304,13 +304,16 @@ class Pairs(NamedTuple):
         log: bool,
     ) -> Pairs:
         """Check, scale and sort pairs in a device's own units; see `from_pairs`."""
-        inputs, outputs = np.asarray(inputs, np.float64), np.asarray(outputs, np.float64)
+        inputs, outputs = (_floats(column, unit, name) for column, unit in zip((inputs, outputs), units, strict=True))
         _check_pairs(inputs, outputs, name=name, units=units, log=log)
         ends = [(float(column.min()), float(column.max())) for column in (inputs, outputs)]
-        scales = (
-            Scale(low=ends[0][0], high=ends[0][1], unit=units[0]),
-            Scale(low=ends[1][0], high=ends[1][1], unit=units[1], log=log),
-        )
+        try:
+            scales = (
+                Scale(low=ends[0][0], high=ends[0][1], unit=units[0]),
+                Scale(low=ends[1][0], high=ends[1][1], unit=units[1], log=log),
+            )
+        except ChannelError as error:
+            raise ChannelError(f"channel {name!r}: {error}") from error
         labels = None if devices is None else np.unique(np.asarray(devices), return_inverse=True)[1]
         if labels is not None and labels.shape != inputs.shape:
             raise ChannelError(f"channel {name!r}: devices {labels.shape} are not one a pair {inputs.shape}")
@@ -320,6 +323,12 @@ class Pairs(NamedTuple):
 
     def channel(self, neighbours: int, *, source: Source | None, residuals: int = RESIDUALS) -> TableChannel:
         """Return the channel that the pairs describe; see `from_pairs`."""
+        try:
+            neighbours, residuals = whole(neighbours, "neighbours"), whole(residuals, "residuals")
+        except TypeError as error:
+            raise ChannelError(f"channel {self.name!r}: {error}") from error
+        if residuals < 1:
+            raise ChannelError(f"channel {self.name!r}: residuals is {residuals}; at least one is kept at each input")
         reads = Reads.of(self.inputs, self.outputs)
         if not 1 <= neighbours <= reads.distinct.size:
             raise ChannelError(
@@ -425,6 +434,13 @@ def _residuals(reads: Doubles, std: float, most: int) -> tuple[float, ...]:
         borders = np.linspace(0, residuals.size, most + 1)
         residuals = np.diff(np.interp(borders, np.arange(sums.size), sums)) * most / residuals.size
     return tuple(residuals.round(4).tolist())
+
+
+def _floats(column: Any, unit: str, name: str) -> Doubles:
+    found = np.asarray(column)
+    if found.dtype.kind not in "iuf":
+        raise ChannelError(f"channel {name!r}: column {unit!r} holds what is no number ({found.dtype})")
+    return found.astype(np.float64)
 
 
 def _check_pairs(inputs: Doubles, outputs: Doubles, *, name: str, units: tuple[str, str], log: bool) -> None:

@@ -358,7 +358,11 @@ def test_a_table_without_noise_anywhere_is_a_channel():
         ([], [], {}, "column 'v' holds fewer than two distinct values"),
         ([1, 1], [0, 1], {}, "column 'v' holds fewer than two distinct values"),
         ([0, 1], [1, 1], {}, "column 'r' holds fewer than two distinct values"),
-        ([0, np.nan, np.nan], [0, 1, 2], {}, "line 3: column 'v' holds '1e999', which is no finite number"),
+        ([0, np.nan, np.nan], [0, 1, 2], {}, "column 'v' holds NaN or infinity, first in data row 2"),
+        ([0, 1], [1e16, 1e16 + 2], {"log": True}, r"scale of 'r' is 1e\+16 to 1e\+16; low must be below high"),
+        ([0, 1], [0, 1], {"neighbours": 1.5}, "neighbours is 1.5; it must be a whole number"),
+        ([0, 1], [0, 1], {"neighbours": True}, "neighbours is true; it must be a whole number"),
+        ([0, 1], [0, 1], {"residuals": 0}, "residuals is 0; at least one is kept"),
         ([0, 1, 2], [0, 1, -np.inf], {}, "column 'r' holds NaN or infinity, first in data row 3"),
         ([0, 1, 2], [1, 0, 2], {"log": True}, "column 'r' holds 0 in data row 2, so has no logarithm"),
         ([0, 1, 2], [1, -2, -3], {"log": True}, "column 'r' holds -3 in data row 3, so has no logarithm"),
@@ -374,6 +378,12 @@ def test_pairs_that_describe_no_channel_are_refused(inputs, outputs, options, me
         from_pairs(np.array(inputs, float), np.array(outputs, float), name="mine", units=("v", "r"), **options)
     assert "channel 'mine'" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("inputs", [["0", "one"], [True, False], [0, 1j], [None, 1]])
+def test_pairs_that_are_no_numbers_are_refused(inputs):
+    with pytest.raises(ChannelError, match="channel 'mine': column 'v' holds what is no number"):
+        from_pairs(np.array(inputs), np.arange(2.0), name="mine", units=("v", "r"))
 
 
 def test_a_negative_input_needs_no_logarithm():
