@@ -8,7 +8,6 @@ reads about that mean; both are linear between inputs.
 from __future__ import annotations
 
 import csv as csv_module
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +22,13 @@ from onnx_analog.channels.base import Doubles, GaussianChannel, Source, Span
 from onnx_analog.channels.building import conform, whole
 from onnx_analog.channels.inverse import Inverse
 from onnx_analog.errors import ChannelError
-from onnx_analog.reading import MIB, read_text
+from onnx_analog.reading import MIB, size_of
 
 KNOTS = 1024  # rows of a table at most
 _MOST = 1e6  # of what is scaled to -1 to 1; beyond it, slopes lose their digits
 _ROUNDED = 1e-9
 _CSV_LIMIT = 64 * MIB
-_MOST_ROWS = 2_000_000
+_MOST_ROWS = 1_000_000
 RESIDUALS = 1024  # kept at each input at most
 _NOTHING = 1e-9  # means that differ by less are equal
 _TIE = 1e-9  # distances on the scale of -1 to 1 that differ by less are equal
@@ -504,59 +503,67 @@ def read_columns(path: Path, names: Sequence[str]) -> list[Doubles]:
     ------
     ChannelError
         If the file or a column is missing, a line has another number of cells than the header, a cell is no finite
-        number, or there are more than 2,000,000 rows or 64 MiB.
+        number, or there is more than 64 MiB, 1,000,000 rows, or 1 MiB in a line.
     """
-    rows = [[_number(row[name], name, row.where) for name in names] for row in _rows(path, names)]
-    if not rows:
+    found = (
+        _number(cell, name, f"{str(path)!r}, line {line}")
+        for line, cells in _rows(path, names)
+        for name, cell in zip(names, cells, strict=True)
+    )
+    columns = np.fromiter(found, np.float64).reshape(-1, len(names)).T
+    if not columns.size:
         raise ChannelError(f"{str(path)!r} has no rows")
-    return list(np.array(rows, np.float64).T)
+    return list(columns)
 
 
 def read_labels(path: Path, name: str) -> NDArray[np.intp]:
     """Return one column of a CSV file, distinct texts numbered in their order (rows,); raises as `read_columns`."""
     numbers: dict[str, int] = {}
     found = []
-    for row in _rows(path, [name]):
-        if not row[name]:
-            raise ChannelError(f"{row.where}: column {name!r} is empty")
-        found.append(numbers.setdefault(row[name], len(numbers)))
+    for line, (label,) in _rows(path, [name]):
+        if not label:
+            raise ChannelError(f"{str(path)!r}, line {line}: column {name!r} is empty")
+        found.append(numbers.setdefault(label, len(numbers)))
     ranks = {number: rank for rank, (_, number) in enumerate(sorted(numbers.items()))}
     return np.array([ranks[number] for number in found], np.intp)  # the same, however the rows are ordered
 
 
-class _Row(dict[str, str]):
-    """Cells by the names of their columns, and where they are: file and line."""
-
-    where: str
-
-
-def _rows(path: Path, names: Sequence[str]) -> Iterator[_Row]:
-    """Yield what a CSV file holds below its header; empty lines and those that start with # are passed over."""
+def _rows(path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of each line below the header of a CSV file, and its cells in the columns `names`."""
     if len(set(names)) < len(names):
         raise ChannelError(f"{str(path)!r}: input and output are both column {names[0]!r}")
-    text = read_text(path, limit=_CSV_LIMIT, error=ChannelError)
-    lines = ("" if line.startswith("#") else line for line in io.StringIO(text, newline=None))
-    reader = csv_module.reader(lines, skipinitialspace=True, strict=True)
-    cells = filter(None, _parsed(path, reader))
-    header = [name.strip() for name in next(cells, [])]
+    lines = _lines(path)
+    _, header = next(lines, (0, []))
     _check_header(path, header, names)
-    for count, row in enumerate(cells):
-        where = f"{str(path)!r}, line {reader.line_num}"
+    places = [header.index(name) for name in names]
+    for count, (line, cells) in enumerate(lines):
         if count == _MOST_ROWS:
-            raise ChannelError(f"{where}: there are more than {_MOST_ROWS:,} rows; fit a part of them, drawn at random")
-        if len(row) != len(header):
-            raise ChannelError(f"{where} has {len(row)} cells, and the header {len(header)}")
-        found = _Row(zip(header, map(str.strip, row), strict=True))
-        found.where = where
-        yield found
+            raise ChannelError(f"{str(path)!r} has more than {_MOST_ROWS:,} rows: fit a part of them, drawn at random")
+        if len(cells) != len(header):
+            raise ChannelError(f"{str(path)!r}, line {line} has {len(cells)} cells, and the header {len(header)}")
+        yield line, [cells[place] for place in places]
 
 
-def _parsed(path: Path, reader: Any) -> Iterator[list[str]]:
-    """Yield the rows of a CSV reader, none of a line of blanks."""
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each line, but for those that are empty or start with #."""
+    size = size_of(path, error=ChannelError)
+    if size > _CSV_LIMIT:
+        raise ChannelError(f"{str(path)!r} has {size:,} bytes, more than the {_CSV_LIMIT:,} that are read")
+    line = 0
     try:
-        yield from (row if any(cell.strip() for cell in row) else [] for row in reader)
+        with path.open(encoding="utf-8-sig") as file:  # a byte order mark is passed over
+            for line, text in enumerate(file, 1):
+                if len(text) > MIB:
+                    raise ChannelError(f"{str(path)!r}, line {line} has more than {MIB:,} characters")
+                if text.strip() and not text.startswith("#"):
+                    (cells,) = csv_module.reader([text], skipinitialspace=True, strict=True)
+                    yield line, [cell.strip() for cell in cells]
     except csv_module.Error as error:
-        raise ChannelError(f"{str(path)!r}, line {reader.line_num} is no CSV: {error}") from error
+        raise ChannelError(f"{str(path)!r}, line {line} is no CSV: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ChannelError(f"{str(path)!r} is not UTF-8 text, after line {line}") from error
+    except OSError as error:
+        raise ChannelError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
 
 
 def _check_header(path: Path, header: Sequence[str], names: Sequence[str]) -> None:

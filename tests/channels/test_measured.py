@@ -500,7 +500,7 @@ def test_a_fitted_channel_goes_through_json(tmp_path):
         ("# a\nv,r\n\n1,\n2,3\n", "line 4: column 'r' is empty"),
         ("v,r\n1,2\n2\n", "line 3 has 1 cells, and the header 2"),
         ("v,r\n1,2,3\n2\n", "line 2 has 3 cells, and the header 2"),
-        ('v,r\n1,"2\n2,3\n', "line 3 is no CSV: unexpected end of data"),
+        ('v,r\n1,"2\n2,3\n', "line 2 is no CSV: unexpected end of data"),
         ("v,r\n1," + "9" * 200_000 + "\n2,3\n", "line 2 is no CSV: field larger than field limit"),
         ("v,r\n1,-1e308\n2,1e308\n", "scale of 'r' is -1e.308 to 1e.308"),
         ("v,r\n1,-inf\n2,1e308\n", "line 2: column 'r' holds '-inf'"),
