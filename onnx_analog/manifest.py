@@ -336,7 +336,7 @@ def from_json(text: str) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ManifestError):
             raise
-        raise ManifestError(f"this is no manifest: {type(error).__name__} {error}") from error
+        raise ManifestError("this is no manifest, or an entry of it is missing or of another kind") from error
 
 
 def read(path: Path) -> Manifest:
