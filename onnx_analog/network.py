@@ -80,7 +80,7 @@ class Network:
     def session(self, weights: Mapping[str, Array]) -> ort.InferenceSession:
         """Return a session with these weights; they must not change while it lives."""
         options = ort.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised, and told once
         options.intra_op_num_threads = self.threads
         values = {name: _ort_value(array) for name, array in {**self._constants, **weights}.items()}
         options.add_external_initializers(list(values), list(values.values()))

@@ -74,8 +74,11 @@ CHANNELS: dict[str, tuple[Callable[[], str], str]] = {
         lambda: '{"family": "table", "inputs": [' + "[]," * (5 * MIB) + "[]]}",
         "the field 'name' is missing",
     ),
-    "many lists in a row": (lambda: table(2, residuals=[[], []])[:-3] + ",[]" * (5 * MIB) + "]}", "5242882 entries"),
-    "many numbers": (lambda: table(2, residuals=[[0] * (4 * MIB), [True]]), "residuals[1][0] is true"),
+    "many lists in a row": (
+        lambda: table(2, residuals=[[], []])[:-2] + ",[]" * (5 * MIB) + "]}",
+        "residuals has 5,242,882 entries",
+    ),
+    "many numbers": (lambda: table(2, residuals=[[0] * (5 * MIB), [True]]), "residuals[1][0] is true"),
     "a long number": (lambda: '{"family": "gaussian", "sigma": ' + "9" * (15 * MIB) + "}", "is no JSON"),
     "a long name": (lambda: table(2, cells_on="x" * (15 * MIB)), "cells are on different or same devices"),
     "many keys": (

@@ -10,6 +10,7 @@ import json
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -20,6 +21,7 @@ from onnx_analog.errors import ChannelError
 
 T = TypeVar("T")
 
+_MOST = 2**16  # entries of a list that are checked one by one
 _LARGEST = 2**63  # of whole numbers, as in most languages that read JSON
 
 
@@ -79,11 +81,13 @@ def _row(hint: Any, value: Any, name: str) -> tuple[Any, ...]:
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
         raise TypeError(f"{name} is {_shown(value)}; it must be a list")
     row = tuple(value)
-    if hint is float and set(map(type, row)) <= {float}:  # a table has up to a million
-        if not np.isfinite(np.array(row, np.float64)).all():
-            place = next(place for place, part in enumerate(row) if not math.isfinite(part))
-            raise TypeError(f"{name}[{place}] is {row[place]}; all of it must be finite")
-        return row
+    if hint is float and set(map(type, row)) <= {float, int}:  # a table has up to a million
+        with suppress(OverflowError):  # of a huge whole number, which is told below
+            numbers = np.array(row, np.float64)
+            if np.isfinite(numbers).all():
+                return tuple(numbers.tolist())
+    if len(row) > _MOST:
+        raise TypeError(f"{name} has {len(row):,} entries, more than {_MOST:,}")
     return tuple(as_hinted(hint, part, f"{name}[{place}]") for place, part in enumerate(row))
 
 

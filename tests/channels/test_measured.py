@@ -304,7 +304,7 @@ def test_the_origin_is_kept():
         ({"means": (0.0, 1.0)}, r"'line': its columns have lengths \[2, 3\]; 2 to 1,024, all equal"),
         ({"inputs": (0.0,), "means": (0.0,), "stds": (0.1,)}, r"lengths \[1\]; 2 to 1,024"),
         ({"inputs": (), "means": (), "stds": ()}, r"lengths \[0\]; 2 to 1,024"),
-        ({"means": (0.0, np.nan, 1.0)}, r"table: means\[1\] is nan; all of it must be finite"),
+        ({"means": (0.0, np.nan, 1.0)}, r"table: means\[1\] is nan; it must be a finite number"),
         ({"stds": (0.1, np.inf, 0.1)}, r"stds\[1\] is inf"),
         ({"inputs": (-np.inf, 0.0, 1.0)}, r"inputs\[0\] is -inf"),
         ({"means": (0.0, 1e7, 1.0)}, r"numbers beyond 1e\+06"),
