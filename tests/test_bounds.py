@@ -78,7 +78,10 @@ CHANNELS: dict[str, tuple[Callable[[], str], str]] = {
         lambda: table(2, residuals=[[], []])[:-2] + ",[]" * (5 * MIB) + "]}",
         "residuals has 5,242,882 entries",
     ),
-    "many numbers": (lambda: table(2, residuals=[[0] * (5 * MIB), [True]]), "residuals[1][0] is true"),
+    "many numbers": (
+        lambda: table(2, residuals=[[0] * (5 * MIB), [True]]),
+        "residuals[1][0] is true",
+    ),
     "a long number": (lambda: '{"family": "gaussian", "sigma": ' + "9" * (15 * MIB) + "}", "is no JSON"),
     "a long name": (lambda: table(2, cells_on="x" * (15 * MIB)), "cells are on different or same devices"),
     "many keys": (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 import onnx_analog as oa
@@ -141,6 +142,13 @@ def written_by_onnxruntime(folder: Path, first: str, **environment: str) -> list
 
 def test_onnxruntime_writes_no_usage_data(tmp_path):
     assert written_by_onnxruntime(tmp_path, "import onnx_analog") == []
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or ort.__version__ < "1.32", reason="seen of onnxruntime 1.32 for Linux"
+)
+def test_without_this_package_it_does(tmp_path):
+    assert set(written_by_onnxruntime(tmp_path, "")) == {"deviceid", "onnxruntime.db"}
 
 
 def test_what_the_user_set_is_kept():
