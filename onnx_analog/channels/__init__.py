@@ -118,7 +118,10 @@ def _load(name: str) -> Callable[..., Any]:
         close = difflib.get_close_matches(str(name), found, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ChannelError(f"no channel is called {str(name)[:60]!r}.{hint} There are: {', '.join(found) or 'none'}.")
-    maker: Callable[..., Any] = found[name].load()
+    try:
+        maker: Callable[..., Any] = found[name].load()
+    except Exception as error:  # whatever a package that brings a channel raises when it is imported
+        raise ChannelError(f"channel {name!r} is installed and cannot be imported: {error}") from error
     return maker
 
 
@@ -128,7 +131,7 @@ def _call(maker: Callable[..., Any], name: str, options: Mapping[str, Any]) -> C
         channel = maker(**options)
     except ChannelError:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
         raise ChannelError(f"channel {name!r}: {error}") from error
     if not isinstance(channel, Channel):
         raise ChannelError(f"entry point {name!r} gives {type(channel).__name__}, which is not a Channel")

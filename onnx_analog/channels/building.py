@@ -128,7 +128,9 @@ _PLAIN: dict[Any, Callable[[Any, str], Any]] = {float: number, int: whole, bool:
 
 
 def _shown(value: Any) -> str:
-    """Return what a message says of a value: huge ones are not written out."""
+    """Return what a message says of a value: what is huge, or may be deep, is not written out."""
+    if isinstance(value, list | tuple | Mapping):
+        return "an object" if isinstance(value, Mapping) else "a list"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _LARGEST:
         return "too large a whole number"
     shown = json.dumps(value, default=repr) if isinstance(value, bool | None) else repr(value)

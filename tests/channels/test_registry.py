@@ -345,7 +345,7 @@ def nested(depth: int) -> str:
         (TABLE.replace('"t"', "3") + "}", "name is 3; it must be text"),
         (TABLE.replace("[0, 1]", "[0, true]") + "}", r"inputs\[1\] is true; it must be a finite number"),
         (TABLE.replace("[0, 1]", '"01"') + "}", "inputs is '01'; it must be a list"),
-        (TABLE.replace("[0, 1]", "{}") + "}", "inputs is {}; it must be a list"),
+        (TABLE.replace("[0, 1]", "{}") + "}", "inputs is an object; it must be a list"),
         (TABLE + ', "residuals": [[], [0.5]]}', r"residuals\[0\] is empty"),
         (TABLE + ', "residuals": [[0.5], [0.5], [0.5]]}', "residuals has 3 entries"),
         (TABLE + ', "residuals": [[0.5], 3]}', r"residuals\[1\] is 3; it must be a list"),
@@ -371,6 +371,8 @@ def nested(depth: int) -> str:
         (nested(20), "more than 8 deep"),
         (nested(300_000), "nested too deeply"),
         ("[" * 300_000, "nested too deeply"),
+        (GAUSSIAN.replace("0.1", "[" * 500 + "]" * 500) + "}", "sigma is a list; it must be a finite number"),
+        (GAUSSIAN.replace("0.1", '{"a":' * 500 + "1" + "}" * 500) + "}", "sigma is an object"),
     ],
 )
 def test_a_file_that_is_no_channel_is_refused_in_one_line(text, message, tmp_path):
