@@ -315,7 +315,7 @@ def test_a_family_that_is_no_class_of_channels_is_refused(install, family):
 
 
 GAUSSIAN = '{"family": "gaussian", "sigma": 0.1'
-TABLE = '{"family": "table", "name": "t", "inputs": [0, 1], "means": [0, 1], "stds": [0.1, 0.1]'
+TABLE_JSON = '{"family": "table", "name": "t", "inputs": [0, 1], "means": [0, 1], "stds": [0.1, 0.1]'
 
 
 def nested(depth: int) -> str:
@@ -341,20 +341,20 @@ def nested(depth: int) -> str:
         (GAUSSIAN + ', "high": null}', "high is null; it must be a finite number"),
         (GAUSSIAN + ', "high": [1]}', "it must be a finite number"),
         (GAUSSIAN + ', "more": 1}', "there is no field 'more'; fields are sigma, low, high"),
-        (TABLE.replace('"name": "t", ', "") + "}", "the field 'name' is missing"),
-        (TABLE.replace('"t"', "3") + "}", "name is 3; it must be text"),
-        (TABLE.replace("[0, 1]", "[0, true]") + "}", r"inputs\[1\] is true; it must be a finite number"),
-        (TABLE.replace("[0, 1]", '"01"') + "}", "inputs is '01'; it must be a list"),
-        (TABLE.replace("[0, 1]", "{}") + "}", "inputs is an object; it must be a list"),
-        (TABLE + ', "residuals": [[], [0.5]]}', r"residuals\[0\] is empty"),
-        (TABLE + ', "residuals": [[0.5], [0.5], [0.5]]}', "residuals has 3 entries"),
-        (TABLE + ', "residuals": [[0.5], 3]}', r"residuals\[1\] is 3; it must be a list"),
-        (TABLE + ', "between": [0.1, -0.1]}', "between must be from 0"),
-        (TABLE + ', "input_scale": {"low": 0, "high": 1, "log": true}}', "so has no logarithm"),
-        (TABLE + ', "input_scale": {"low": 0, "high": 1, "log": 1}}', "log is 1; it must be true or false"),
-        (TABLE + ', "input_scale": {"low": 0, "high": 1, "unit": 5}}', "unit is 5; it must be text"),
-        (TABLE + ', "output_scale": []}', "output_scale: Scale is built from a mapping"),
-        (TABLE + ', "provenance": {"figure": "4"}}', "the field 'citation' is missing"),
+        (TABLE_JSON.replace('"name": "t", ', "") + "}", "the field 'name' is missing"),
+        (TABLE_JSON.replace('"t"', "3") + "}", "name is 3; it must be text"),
+        (TABLE_JSON.replace("[0, 1]", "[0, true]") + "}", r"inputs\[1\] is true; it must be a finite number"),
+        (TABLE_JSON.replace("[0, 1]", '"01"') + "}", "inputs is '01'; it must be a list"),
+        (TABLE_JSON.replace("[0, 1]", "{}") + "}", "inputs is an object; it must be a list"),
+        (TABLE_JSON + ', "residuals": [[], [0.5]]}', r"residuals\[0\] is empty"),
+        (TABLE_JSON + ', "residuals": [[0.5], [0.5], [0.5]]}', "residuals has 3 entries"),
+        (TABLE_JSON + ', "residuals": [[0.5], 3]}', r"residuals\[1\] is 3; it must be a list"),
+        (TABLE_JSON + ', "between": [0.1, -0.1]}', "between must be from 0"),
+        (TABLE_JSON + ', "input_scale": {"low": 0, "high": 1, "log": true}}', "so has no logarithm"),
+        (TABLE_JSON + ', "input_scale": {"low": 0, "high": 1, "log": 1}}', "log is 1; it must be true or false"),
+        (TABLE_JSON + ', "input_scale": {"low": 0, "high": 1, "unit": 5}}', "unit is 5; it must be text"),
+        (TABLE_JSON + ', "output_scale": []}', "output_scale: Scale is built from a mapping"),
+        (TABLE_JSON + ', "provenance": {"figure": "4"}}', "the field 'citation' is missing"),
         ('{"family": "empirical", "table": ' + GAUSSIAN + "}}", "table is .*, which is no TableChannel|GaussianNoise"),
         ('{"family": "empirical", "table": 3}', "table"),
         ('{"family": "precision", "inner": 3}', "inner is 3, which is no Channel"),
