@@ -10,6 +10,7 @@ Names are looked up when they are used, so that importing the package, and `onnx
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from onnx_analog.strategies import PRESETS as PRESETS
     from onnx_analog.strategies import STRATEGIES as STRATEGIES
     from onnx_analog.tensors import Selection as Selection
+
+# onnxruntime reads it once, when it is loaded: without it, it sends usage data. docs/security.md tells more.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "PRESETS": "strategies.PRESETS",

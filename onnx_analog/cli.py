@@ -312,7 +312,6 @@ def evaluate(protected: Path, data: Path, trials: int, as_json: bool, **choices:
     """
     from onnx_analog import api, report
 
-    sys.path.insert(0, "")  # module:function may be in the current folder
     choices["modifiers"] = modifiers_of(choices)
     with progress("reading noisy cells", trials) as advance:
         found = api.evaluate(protected, data, trials=trials, progress=advance, **choices)

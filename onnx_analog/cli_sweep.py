@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_analog import strategies
+from onnx_analog.errors import OptionError
 from onnx_analog.options import (
     CHANGES,
     DATA,
@@ -26,6 +26,7 @@ from onnx_analog.options import (
     modifiers_of,
     selection_of,
 )
+from onnx_analog.reading import read_text
 from onnx_analog.terminal import Command, Finite, Floats, Fraction, Integers, Words, print_json, show, watch
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 CONFIG, PLOT = "sweep.toml", "points.png"  # in the folder of the results
 ENGINES = ("local", "serial", "dask", "ray")  # as in onnx_analog.engines, which imports much
+_LIMIT, _DOTS = 2**17, 1000  # bytes of a config file, and dots in a line
 _NOT_SAVED = ("config", "save_config", "as_json", "debug")
 
 
@@ -41,9 +43,15 @@ def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) ->
     if path is None:
         return None
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # of which those of TOML and of text are
-        raise click.BadParameter(f"{path} is no TOML file: {error}", ctx=ctx, param=param) from error
+        text = read_text(path, limit=_LIMIT, error=OptionError)
+        if any(line.count(".") > _DOTS for line in text.splitlines()):  # a key of as many parts takes minutes
+            raise OptionError(f"{str(path)!r} has more than {_DOTS:,} dots in a line: write one entry in each")
+        found = tomllib.loads(text)
+    except OptionError as error:
+        raise click.BadParameter(str(error), ctx=ctx, param=param) from error
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise click.BadParameter(f"{path} is no TOML file: {reason}", ctx=ctx, param=param) from error
     known = {str(one.name): one for one in ctx.command.params if one.name not in _NOT_SAVED}
     entries = {name.replace("-", "_"): value for name, value in found.items()}
     unknown = sorted(set(entries) - set(known))
@@ -73,7 +81,11 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     return ",".join(texts) if texts else ()
 
 
-@click.command(cls=Command, context_settings={"show_default": True})
+@click.command(
+    cls=Command,
+    context_settings={"show_default": True},
+    stopped="stopped. What ended is kept: the same command goes on from there",
+)
 @click.argument("models", metavar="MODELS...", type=FILE, nargs=-1, required=True)
 @DATA
 @click.option("--strategy", type=Words(), default=",".join(strategies.STRATEGIES), help="Commas between them.")
@@ -136,7 +148,6 @@ def sweep(ctx: click.Context, /, out: Path, save_config: Path | None, as_json: b
     """
     from onnx_analog import api, engines, report, writing
 
-    sys.path.insert(0, "")  # module:function may be in the current folder
     text = _toml(ctx)
     engine = engines.build(
         choices.pop("engine"), **{name: choices.pop(name) for name in ("workers", "threads", "scheduler", "address")}

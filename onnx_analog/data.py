@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import math
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.errors import DataError, OptionError
+from onnx_analog.named import named_function as named_function
 from onnx_analog.reading import size_of
 
 Array = NDArray[Any]
@@ -397,25 +397,6 @@ def _name_of(wanted: Input, arrays: Sequence[str], source: str, *, alone: bool) 
             f"name the array {wanted.name!r}{', or x' if alone and wanted.name != 'x' else ''}"
         )
     return name
-
-
-def named_function(spec: str) -> Callable[..., Any]:
-    """Return the function that "module:function" names.
-
-    Raises
-    ------
-    OptionError
-        If there is none.
-    """
-    module, _, name = spec.partition(":")
-    try:
-        found: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise OptionError(f"{spec!r} is not a module:function that can be imported: {error}") from error
-    if not callable(found):
-        raise OptionError(f"{spec!r} is not a function")
-    function: Callable[..., Any] = found
-    return function
 
 
 def _text(shape: Sequence[Any]) -> str:

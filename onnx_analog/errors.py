@@ -93,6 +93,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """Return `text` as `printable` does, but for the ends of its lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def one_line(text: str, longest: int = LONGEST) -> str:
     r"""Return `text` as one printable line of at most `longest` characters, what is too much taken from its middle.
 

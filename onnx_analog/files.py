@@ -6,6 +6,7 @@ import base64
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -199,7 +200,8 @@ def root_cause(error: BaseException) -> str:
     """Return, as one line, the message at the bottom of a chain of wrapped errors."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
+    return text or type(error).__name__
 
 
 def _read_external(tensor: onnx.TensorProto, external: checking.External) -> None:

@@ -13,13 +13,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from onnx_analog.errors import AnalogError, OptionError
+from onnx_analog.errors import AnalogError, OptionError, OutputError, one_line, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,31 +37,54 @@ PIPED_WIDTH = 140  # columns of a table that is not printed on a terminal
 
 
 class Command(click.Command):
-    """A command with --debug, whose errors are one line and an exit code."""
+    """A command with --debug, whose errors are one line and an exit code.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Parameters
+    ----------
+    stopped : str
+        What is said when the user interrupts the command.
+    """
+
+    def __init__(self, *args: Any, stopped: str = "stopped; nothing was written", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._stopped = stopped
         self.params.append(click.Option(["--debug"], is_flag=True, help="Show tracebacks and log messages."))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command; whatever goes wrong becomes a `click.ClickException`."""
         debug = ctx.params.pop("debug")
-        level = logging.DEBUG if debug else logging.WARNING
-        handler = logging.StreamHandler()
-        handler.setLevel(level)  # the root's level does not hold for loggers that set their own, as Dask's do
-        logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, handlers=[handler])
-        logging.getLogger("onnx_analog").setLevel(level)
+        _log(debug=debug)
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BrokenPipeError:  # whoever read the output has seen enough, as in `| head`
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - what is left to be flushed
+            _drop_stdout()
             ctx.exit(1)
+        except KeyboardInterrupt:
+            raise click.ClickException(self._stopped) from None
         except Exception as error:
             if debug:
                 traceback.print_exc()
             raise _one_line(error) from error
+
+
+def _log(*, debug: bool) -> None:
+    """Send warnings, or with `debug` all messages, to stderr."""
+    level = logging.DEBUG if debug else logging.WARNING
+    handler = logging.StreamHandler()
+    handler.setLevel(level)  # the root's level does not hold for loggers that set their own, as Dask's do
+    handler.setFormatter(_Printable("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("onnx_analog").setLevel(level)
+
+
+class _Printable(logging.Formatter):
+    """Log messages quote names, which may hold anything."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message as a terminal may show it."""
+        return printable_lines(super().format(record))
 
 
 class _Failure(click.ClickException):
@@ -72,10 +95,33 @@ class _Failure(click.ClickException):
 
 def _one_line(error: Exception) -> click.ClickException:
     if isinstance(error, AnalogError):
-        return _Failure(" ".join(str(error).split()), error.exit_code)
+        return _Failure(str(error), error.exit_code)
+    return click.ClickException(one_line(_told(_cause(error))))
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the error that `error` was raised for, one of ours if there is one: what a wrapper says of it is less."""
+    seen = []
+    while not isinstance(error, AnalogError) and error.__cause__ is not None and error.__cause__ not in seen:
+        error = error.__cause__
+        seen.append(error)
+    return error
+
+
+def _told(error: BaseException) -> str:
+    """Return in plain words what an error says that is none of this package's."""
+    text = str(error)
+    if isinstance(error, AnalogError):
+        return text
     if isinstance(error, MemoryError):
-        return click.ClickException(f"not enough memory. {error}".strip())
-    return click.ClickException(f"{type(error).__name__}: {' '.join(str(error).split())} (run again with --debug)")
+        return f"not enough memory. {text}".strip()
+    if isinstance(error, RecursionError):
+        return "the input is nested too deeply"
+    if isinstance(error, UnicodeError):
+        return f"a name or a path cannot be written as text: {text}"
+    if isinstance(error, OSError):
+        return f"{error.filename!r}: {error.strerror}" if error.filename else error.strerror or text
+    return f"unexpected {type(error).__name__}: {text or 'no reason given'}. --debug shows where"
 
 
 class Group(click.Group):
@@ -85,32 +131,108 @@ class Group(click.Group):
     group_class = type
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line."""
+        """Run the command line; an error is one line, after the usage where that is what is wrong."""
+        standalone_mode = kwargs.get("standalone_mode", True)
+        os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers, too, import nothing from the current folder
+        _open_streams()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # a σ that a pipe's encoding lacks is no reason to fail
-        return super().main(*args, **kwargs)
+        try:
+            with _writing():
+                code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except (click.ClickException, AnalogError) as error:
+            if not standalone_mode:
+                raise
+            _show(error)
+            sys.exit(error.exit_code)
+        except click.Abort:  # an interrupt before the command has begun
+            if not standalone_mode:
+                raise
+            sys.exit(1)
+        if standalone_mode:
+            sys.exit(code if isinstance(code, int) else 0)
+        return code
+
+
+def _show(error: click.ClickException | AnalogError) -> None:
+    """Print an error on stderr, its own part in one line."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # its message is the help
+        pass
+    elif isinstance(error, click.ClickException):
+        line = one_line(error.format_message())
+        error = click.UsageError(line, error.ctx) if isinstance(error, click.UsageError) else click.ClickException(line)
+    else:
+        error = click.ClickException(str(error))
+    with suppress(OSError):  # there is nowhere else to say it
+        error.show()
+
+
+def _open_streams() -> None:
+    """Give a stream that is closed, as by `>&-`, somewhere to go: the next file that is opened would take its place."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for the whole process
+
+
+def _drop_stdout() -> None:
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - what is left to be flushed
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Turn what goes wrong with stdout into an error; a reader that has gone away is none."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if isinstance(error, AnalogError):
+            raise
+        _drop_stdout()
+        raise OutputError(f"cannot write to the standard output: {error.strerror or error}") from error
 
 
 def _console(stderr: bool = False) -> Console:
     from rich.console import Console
+    from rich.text import Text
+
+    class Printing(Console):
+        """Shows whatever text it is given, also that of tables, without what would change a terminal."""
+
+        def render_str(self, text: str, **options: Any) -> Text:
+            """Return `text` for a terminal."""
+            return super().render_str(printable_lines(text), **options)
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPED_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+    return Printing(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def show(*things: Any) -> None:
     """Print text and tables on stdout."""
     console = _console()
-    for thing in things:
-        console.print(thing, soft_wrap=isinstance(thing, str) and not console.is_terminal)  # paths stay whole in a pipe
+    with _writing():
+        for thing in things:
+            wide = isinstance(thing, str) and not console.is_terminal  # paths stay whole in a pipe
+            console.print(thing, soft_wrap=wide)
 
 
 def print_json(body: Any) -> None:
     """Print JSON, and only JSON, on stdout."""
     plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    click.echo(json.dumps(body, indent=2, ensure_ascii=plain, allow_nan=False))
+    text = json.dumps(body, indent=2, ensure_ascii=plain, allow_nan=False)
+    with _writing():
+        click.echo("".join(character if character == "\n" else _escaped(character) for character in text))
+
+
+def _escaped(character: str) -> str:
+    """Return a character as JSON text has it where a terminal may not show it: inside of strings, where it stands."""
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 @contextmanager

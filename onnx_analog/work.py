@@ -25,7 +25,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnx_analog import metrics, pipeline
+from onnx_analog import metrics, named, pipeline
 from onnx_analog.data import Dataset
 from onnx_analog.evaluation import Trial, Trials
 from onnx_analog.files import from_proto, to_proto
@@ -136,6 +136,12 @@ class Work:
     batch: int
     providers: tuple[str, ...]
     threads: int
+
+    def __getstate__(self) -> dict[str, Any]:  # by pickle itself, a function would be but the name of a module
+        return {**self.__dict__, "metric": named.dumps(self.metric)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, metric=named.loads(state["metric"]))
 
 
 # ---------------------------------------------------------------------------------------------- in a worker

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import settings
+
+from onnx_analog.errors import LONGEST, AnalogError
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "data"
@@ -17,6 +23,62 @@ CACHE = ROOT / ".cache" / "data"
 settings.register_profile("fixed", max_examples=60, deadline=None, derandomize=True)
 settings.register_profile("search", max_examples=5_000, deadline=None)
 settings.load_profile("fixed")
+
+
+# -------------------------------------------------------------------------------------- every message that is met
+
+_CLASSES = re.compile(
+    r"\b(Pass|Serde|Key|Value|Type|Attribute|Index|Runtime|Recursion|Assertion|NotImplemented)Error\b"
+)
+_REPRS = re.compile(r"\w+(Error|Exception)\(|<[\w.]+ object at |ONNXRuntimeError|Traceback|\[ErrorCode:")
+
+
+def faults(message: str, *, unforeseen: bool = False) -> list[str]:
+    """Return what is wrong with an error's message: it is one printable line, in this program's own words.
+
+    Where nobody foresaw the error, as in a metric of the user's, its class may be named.
+    """
+    found = {
+        "is empty": not message,
+        "is no printable line": not message.isprintable(),
+        "has blanks around it": message != message.strip(),
+        f"is longer than {LONGEST}": len(message) > LONGEST,
+        "asks to run again": "run again with --debug" in message,
+        "names a class of Python": bool(_CLASSES.search(message)) and not unforeseen,
+        "shows Python's own text": bool(_REPRS.search(message)),
+    }
+    return [f"{message!r} {fault}" for fault, there in found.items() if there]
+
+
+def printed_errors(stderr: str) -> list[str]:
+    """Return the errors that a command printed, without "Error: ", each with the lines that follow it, if any."""
+    return [message.removesuffix("\n") for message in re.split(r"(?m)^Error: ", stderr)[1:]]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that meets an error of ours, raised or printed, whose message does not keep the standard."""
+    met: list[str] = []
+    raised, invoked = AnalogError.__init__, CliRunner.invoke
+
+    def init(self: AnalogError, message: str) -> None:
+        raised(self, message)
+        met.extend(faults(str(self)))
+
+    def invoke(self: CliRunner, *arguments: Any, **options: Any) -> Any:
+        result = invoked(self, *arguments, **options)
+        for message in printed_errors(result.stderr):
+            met.extend(faults(message, unforeseen=message.startswith("unexpected ")))
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AnalogError, "__init__", init)
+        patch.setattr(CliRunner, "invoke", invoke)
+        yield
+    assert item.get_closest_marker("any_message") or met == []
+
+
+# ------------------------------------------------------------------------------------------------------- data
 
 
 def data_folder() -> Path | None:

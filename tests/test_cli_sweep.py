@@ -299,7 +299,7 @@ def test_what_fails_is_one_line(cli, line, code, said):
 def test_an_error_that_was_not_foreseen_is_one_line_too(cli):
     found = cli(f"{TO} --metric own_metrics:wrong")
     assert found.exit_code == 1
-    assert found.stderr == "Error: ZeroDivisionError: division by zero (run again with --debug)\n"
+    assert found.stderr == "Error: unexpected ZeroDivisionError: division by zero. --debug shows where\n"
 
 
 @pytest.mark.parametrize(("name", "module"), [("dask", dask_cluster), ("ray", ray_cluster)])
@@ -682,7 +682,7 @@ def test_a_sweep_that_is_interrupted_ends_with_its_workers(start, whole, tmp_pat
     until(lambda: rows(out) and processes(log).total() > 3)
     os.kill(process.pid, signal.SIGINT)
     code, error = ended(process)
-    assert (code, error.strip()) == (1, "Aborted!")
+    assert (code, error.strip()) == (1, "Error: stopped. What ended is kept: the same command goes on from there")
     until(lambda: not any(map(alive, processes(log))))
     assert shared(tmp_path) == []
     assert ended(start("--engine serial", LOG=tmp_path / "two")) == (0, "")

@@ -1,10 +1,12 @@
 import io
 import json
 import logging
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -44,7 +46,7 @@ def _plain_environment(monkeypatch):
 # ------------------------------------------------------------------------------------------- errors of commands
 
 
-def tool(wrong: BaseException | None = None, *arguments: str) -> Any:
+def tool(wrong: BaseException | None = None, *arguments: str, log: str = "a warning") -> Any:
     """Return what a group with one command does that raises `wrong`."""
 
     @click.group(cls=Group)
@@ -54,12 +56,30 @@ def tool(wrong: BaseException | None = None, *arguments: str) -> Any:
     @main.command()
     def act() -> None:
         logging.getLogger("onnx_analog.test").debug("a detail")
-        logging.getLogger("onnx_analog.test").warning("a warning")
+        logging.getLogger("onnx_analog.test").warning(log)
         if wrong is not None:
             raise wrong
         click.echo("done")
 
     return CliRunner().invoke(main, ["act", *arguments])
+
+
+def caused_by(cause: Exception) -> Exception:
+    """Return an error that wraps another, twice."""
+    try:
+        try:
+            raise ValueError("inner wrapper") from cause
+        except ValueError as error:
+            raise RuntimeError("outer wrapper") from error
+    except RuntimeError as error:
+        return error
+
+
+NO_SPACE = "Error: 'a\\x1b.npz': No space left on device\n"
+UNWRITABLE = (
+    "Error: a name or a path cannot be written as text: 'utf-8' codec can't encode character '\\ud800' in position 0: "
+    "surrogates not allowed\n"
+)
 
 
 def families() -> Iterator[type[AnalogError]]:
@@ -97,14 +117,24 @@ def test_an_error_of_ours_is_one_line_and_its_exit_code(name):
 @pytest.mark.parametrize(
     ("wrong", "code", "said"),
     [
-        (RuntimeError("two\nlines"), 1, "Error: RuntimeError: two lines (run again with --debug)\n"),
+        (RuntimeError("two\nlines"), 1, "Error: unexpected RuntimeError: two lines. --debug shows where\n"),
+        (RuntimeError(), 1, "Error: unexpected RuntimeError: no reason given. --debug shows where\n"),
+        (caused_by(errors.ModelError("is empty")), 1, "Error: is empty\n"),
+        (caused_by(OSError(28, "No space left on device", "a\x1b.npz")), 1, NO_SPACE),
+        (OSError("no folder for scratch"), 1, "Error: no folder for scratch\n"),
+        (RecursionError("maximum"), 1, "Error: the input is nested too deeply\n"),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"), 1, UNWRITABLE),
         (MemoryError(), 1, "Error: not enough memory.\n"),
         (MemoryError("8 GB asked for"), 1, "Error: not enough memory. 8 GB asked for\n"),
         (click.ClickException("of click"), 1, "Error: of click\n"),
-        (KeyboardInterrupt(), 1, "\nAborted!\n"),
+        (click.ClickException("x" * 400), 1, f"Error: {errors.one_line('x' * 400)}\n"),
+        (KeyboardInterrupt(), 1, "Error: stopped; nothing was written\n"),
         (click.exceptions.Exit(7), 7, ""),
     ],
-    ids=["unforeseen", "memory", "memory with a reason", "click", "interrupted", "exit"],
+    ids=[
+        *("unforeseen", "without text", "wrapped, ours", "wrapped", "system", "deep", "text"),
+        *("memory", "memory's reason", "click", "long", "interrupted", "exit"),
+    ],
 )
 def test_any_other_error_is_told_without_a_traceback(wrong, code, said):
     found = tool(wrong)
@@ -154,6 +184,18 @@ def test_warnings_go_to_stderr_and_details_with_debug_only(arguments, said):
     with unhandled():
         found = tool(None, *arguments)
     assert (found.stdout, found.stderr) == ("done\n", said)
+
+
+def test_a_log_message_shows_no_control_characters():
+    with unhandled():
+        found = tool(AnalogError("\x1b[2J"), "--debug", log="\x1b]0;title\x07 of\u202e a\ntensor")
+    assert "WARNING: \\x1b]0;title\\x07 of\\u202e a\ntensor\n" in found.stderr
+    assert "\x1b" not in found.output
+
+
+def test_a_command_without_a_name_shows_its_help():
+    found = CliRunner().invoke(Group("main"), [])
+    assert (found.exit_code, found.stderr.split()[0]) == (2, "Usage:")
 
 
 def test_a_group_in_a_group_makes_the_same_commands() -> None:
@@ -273,6 +315,32 @@ def test_text_is_shown_as_it_stands(monkeypatch, text):
     assert stream.getvalue() == f"{text}\n"
 
 
+HOSTILE = "conv\x1b[2J\x1b]0;title\x07\r\x9b31m\u202egnp.exe\ud800"
+SHOWN = "conv\\x1b[2J\\x1b]0;title\\x07\\r\\x9b31m\\u202egnp.exe\\ud800"
+
+
+def of_names(name: str) -> Table:
+    made = Table(title=name, caption=name)
+    made.add_column(name, no_wrap=True)
+    made.add_row(name)
+    return made
+
+
+@pytest.mark.parametrize("thing", [HOSTILE, of_names(HOSTILE)], ids=["text", "table"])
+def test_what_would_change_a_terminal_is_shown_escaped(capsys, thing):
+    show(thing)
+    found = capsys.readouterr().out
+    assert found.count(SHOWN) == (1 if thing == HOSTILE else 4)
+    assert found.replace("\n", "").isprintable()
+
+
+def test_json_is_printable_and_keeps_every_name(capsys):
+    print_json({HOSTILE: ["α", "\u2028\x7f"]})
+    found = capsys.readouterr().out
+    assert found.replace("\n", "").isprintable()
+    assert json.loads(found) == {HOSTILE: ["α", "\u2028\x7f"]}
+
+
 def test_json_is_all_that_is_printed(capsys):
     print_json({"α": [1, None]})
     found = capsys.readouterr()
@@ -293,6 +361,36 @@ def test_a_reader_that_goes_away_is_no_error():
     line = [sys.executable, "-c", code, "channel", "list", "--json"]
     found = subprocess.run(line, capture_output=True, text=True)
     assert (found.returncode, found.stderr) == (1, "")
+
+
+COMMAND = [sys.executable, "-m", "onnx_analog"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("line", ["--help", "--version", "channel list", "channel list --json"])
+def test_a_full_disk_on_stdout_is_one_line(line):
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run([*COMMAND, *line.split()], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (found.returncode, found.stderr) == (
+        1,
+        "Error: cannot write to the standard output: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&-"])
+def test_a_closed_stream_is_no_error(closed):
+    line = shlex.join([*COMMAND, "channel", "list", "--json"])
+    found = subprocess.run(["sh", "-c", f"{line} {closed}"], capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_an_interrupt_says_what_is_left():
+    code = (
+        "import os, signal; from onnx_analog import channels; from onnx_analog.cli import main; "
+        "channels.available = lambda: os.kill(os.getpid(), signal.SIGINT); main()"
+    )
+    found = subprocess.run([sys.executable, "-c", code, "channel", "list"], capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (1, "Error: stopped; nothing was written\n")
 
 
 # ----------------------------------------------------------------------------------------------- progress

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -17,15 +16,18 @@ from typing import Any
 from onnx_analog.channels.base import Channel as Channel
 from onnx_analog.channels.base import GaussianChannel as GaussianChannel
 from onnx_analog.channels.base import Source as Source
-from onnx_analog.channels.building import build
+from onnx_analog.channels.building import build, from_json
 from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
 from onnx_analog.channels.measured import Scale as Scale
 from onnx_analog.channels.measured import TableChannel as TableChannel
 from onnx_analog.channels.measured import from_pairs as from_pairs
 from onnx_analog.errors import ChannelError
+from onnx_analog.reading import MIB, read_text
 
 GROUP = "onnx_analog.channels"
 DEFAULT = "pcm"
+_LIMIT = 16 * MIB  # of a file; the largest that `channel fit` writes is 10 MiB
+_DEPTH = 8  # of channels in each other
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -77,13 +79,24 @@ def from_dict(body: Mapping[str, Any]) -> Channel:
     ChannelError
         If its family is not installed, or `body` is not what that family writes.
     """
-    family = body.get("family", "")
+    return _built(body, _DEPTH)
+
+
+def _built(body: Mapping[str, Any], depth: int) -> Channel:
+    if not isinstance(body, Mapping):
+        raise ChannelError(f"a channel is a JSON object with a family and its fields, not {type(body).__name__}")
+    if "family" not in body:
+        raise ChannelError('the channel does not say its family, as in {"family": "gaussian", "sigma": 0.1}')
+    if not depth:
+        raise ChannelError(f"channels are in each other more than {_DEPTH} deep")
+    family = body["family"]
+    if not isinstance(family, str):
+        raise ChannelError(f"the channel's family is {str(family)[:60]}; it must be text")
     cls = _load(family)
     if not (isinstance(cls, type) and issubclass(cls, Channel)):
         raise ChannelError(f"{family!r} is not a family of channels, so none can be built from its fields")
-    nested = {
-        name: from_dict(value) if _is_channel(value) else value for name, value in body.items() if name != "family"
-    }
+    own = {name: value for name, value in body.items() if name != "family"}
+    nested = {name: _built(value, depth - 1) if _is_channel(value) else value for name, value in own.items()}
     return _call(lambda **fields: build(cls, fields), family, nested)
 
 
@@ -92,11 +105,10 @@ def _is_channel(value: Any) -> bool:
 
 
 def _from_file(path: Path) -> Channel:
+    text = read_text(path, limit=_LIMIT, error=ChannelError)
     try:
-        return from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError) as error:
-        if isinstance(error, ChannelError):
-            raise
+        return from_dict(from_json(text, "the file"))
+    except ChannelError as error:
         raise ChannelError(f"cannot read a channel from {str(path)!r}: {error}") from error
 
 
@@ -105,8 +117,11 @@ def _load(name: str) -> Callable[..., Any]:
     if not isinstance(name, str) or name not in found:
         close = difflib.get_close_matches(str(name), found, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ChannelError(f"no channel is called {name!r}.{hint} There are: {', '.join(found) or 'none'}.")
-    maker: Callable[..., Any] = found[name].load()
+        raise ChannelError(f"no channel is called {str(name)[:60]!r}.{hint} There are: {', '.join(found) or 'none'}.")
+    try:
+        maker: Callable[..., Any] = found[name].load()
+    except Exception as error:  # whatever a package that brings a channel raises when it is imported
+        raise ChannelError(f"channel {name!r} is installed and cannot be imported: {error}") from error
     return maker
 
 
@@ -116,7 +131,7 @@ def _call(maker: Callable[..., Any], name: str, options: Mapping[str, Any]) -> C
         channel = maker(**options)
     except ChannelError:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
         raise ChannelError(f"channel {name!r}: {error}") from error
     if not isinstance(channel, Channel):
         raise ChannelError(f"entry point {name!r} gives {type(channel).__name__}, which is not a Channel")

@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.errors import LevelError
+from onnx_analog.channels.building import conform
+from onnx_analog.errors import ChannelError, LevelError
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -48,6 +49,19 @@ class Channel(ABC):
     """
 
     family: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Check all fields against their annotations; a family that overrides this calls it first.
+
+        Raises
+        ------
+        ChannelError
+            If one is of another type, a number is not finite, or a whole number has a fraction.
+        """
+        try:
+            conform(self)
+        except TypeError as error:
+            raise ChannelError(f"channel {self.family}: {error}") from error
 
     @property
     @abstractmethod

@@ -9,6 +9,7 @@ of v equal steps between the extreme means.
 from __future__ import annotations
 
 import math
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,9 @@ from onnx_analog.randomness import stream
 
 _TOLERANCE_BITS = 1e-4  # between the bounds of the iteration
 _ROUNDS = 20_000
+_TRIES = 200  # of an exchange of inputs; ordinary channels take fewer
 _FINE = 400  # bins of an output that is read exactly
+_FINE_BITS = 8  # from which on precision takes nothing away
 _LEVELS, _READS = 65, 2_000
 _UNUSED = 1e-4  # of the distribution over inputs
 
@@ -54,13 +57,15 @@ def transition(means: Doubles, stds: Doubles, *, steps: int | None = None) -> Do
     return chances
 
 
-def blahut_arimoto(chances: Doubles) -> Capacity:
+def blahut_arimoto(chances: Doubles, *, rounds: int = _ROUNDS) -> Capacity:
     """Return the capacity of a discrete memoryless channel.
 
     Parameters
     ----------
     chances : float array of shape (inputs, outputs)
         P(output | input); each row sums to 1.
+    rounds : int, >= 1
+        What is returned after so many is a lower bound.
 
     Examples
     --------
@@ -70,7 +75,7 @@ def blahut_arimoto(chances: Doubles) -> Capacity:
     """
     share = np.full(len(chances), 1 / len(chances))
     own = scipy.special.xlogy(chances, chances).sum(axis=1)
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         output = share @ chances
         with np.errstate(divide="ignore"):
             divergence = own - chances @ np.where(output > 0, np.log(np.maximum(output, 1e-300)), 0)
@@ -85,8 +90,8 @@ def blahut_arimoto(chances: Doubles) -> Capacity:
 def limited(means: Doubles, stds: Doubles, *, write_levels: int, read_levels: int | None) -> Capacity:
     """Return the capacity with at most so many inputs, chosen well, and so many equal steps of what is read.
 
-    Inputs are found by exchange: each in turn moves to where it adds something, until none does. That is a lower bound
-    of the best choice.
+    Inputs are found by exchange: each in turn moves to where it adds something, until none does, or 200 moves were
+    tried. That is a lower bound of the best choice.
 
     Parameters
     ----------
@@ -106,16 +111,16 @@ def limited(means: Doubles, stds: Doubles, *, write_levels: int, read_levels: in
         return free
     chosen = np.sort(used[np.argsort(-free.inputs[used])[:write_levels]]).tolist()
     best = blahut_arimoto(chances[chosen])
-    improved = True
+    tries, improved = count(1), True
     while improved:
         improved = False
         for place in range(len(chosen)):
             others = chosen[:place] + chosen[place + 1 :]
             for candidate in used.tolist():
-                if candidate in chosen:
+                if candidate in chosen or next(tries) > _TRIES:
                     continue
                 tried = sorted([*others, candidate])
-                found = blahut_arimoto(chances[tried])
+                found = blahut_arimoto(chances[tried], rounds=_ROUNDS // 10)
                 if found.bits > best.bits + 2 * _TOLERANCE_BITS:
                     best, chosen, improved = found, tried, True
                     break
@@ -128,12 +133,14 @@ def of_channel(channel: Channel) -> Capacity:
     """Return the capacity of one cell of `channel` as it is simulated, in bits, taking its reads for normal.
 
     A table is taken as it is; a channel with limited precision with the equally spaced inputs and the codes that it
-    has; any other at 65 levels across its span, with moments from 2,000 reads where its law has no closed form.
+    has, or as without a limit where these are more than 8 bits, which leave nothing out that its noise does not; any
+    other at 65 levels across its span, with moments from 2,000 reads where its law has no closed form.
     """
     if not isinstance(channel, LimitedPrecision):
         return blahut_arimoto(transition(*_moments(channel)))
-    means, stds = _moments(channel.inner, inputs=2**channel.write_bits if channel.write_bits else None)
-    if not channel.read_bits:
+    limited_writing = 0 < channel.write_bits <= _FINE_BITS
+    means, stds = _moments(channel.inner, inputs=2**channel.write_bits if limited_writing else None)
+    if not 0 < channel.read_bits <= _FINE_BITS:
         return blahut_arimoto(transition(means, stds))
     return blahut_arimoto(_coded(means, stds, codes(channel.range, channel.read_bits)))
 
@@ -142,7 +149,8 @@ def best_of(channel: LimitedPrecision) -> Capacity:
     """Return what as few inputs and codes hold: inputs chosen well, codes that part the extreme means equally."""
     means, stds = _moments(channel.inner)
     written = 2**channel.write_bits if channel.write_bits else means.size
-    return limited(means, stds, write_levels=written, read_levels=2**channel.read_bits if channel.read_bits else None)
+    coded = 0 < channel.read_bits <= _FINE_BITS
+    return limited(means, stds, write_levels=written, read_levels=2**channel.read_bits if coded else None)
 
 
 def _coded(means: Doubles, stds: Doubles, values: Doubles) -> Doubles:

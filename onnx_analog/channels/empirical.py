@@ -33,8 +33,7 @@ class EmpiricalChannel(CellwiseChannel):
     table: TableChannel
 
     def __post_init__(self) -> None:
-        if not isinstance(self.table, TableChannel):
-            raise ChannelError(f"empirical needs a measured channel, not {self.table!r}")
+        super().__post_init__()
         if not self.table.residuals:
             raise ChannelError(
                 f"channel {self.table.name!r} keeps no residuals: name the measured channel again, or use gaussian ones"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -19,15 +18,18 @@ _SOURCE = Source(
 )
 
 
+_MOST = 1e30  # levels and noise are float32, and are squared
+
+
 @dataclass(frozen=True, kw_only=True)
 class GaussianNoise(GaussianChannel):
     """level + N(0, sigma²).
 
     Parameters
     ----------
-    sigma : float, > 0
+    sigma : float, > 0, <= 1e30
         Standard deviation of one cell's read, in the unit of the level.
-    low, high : float
+    low, high : float, -1e30 to 1e30
         The span. With the extremes of the weights for a span, strategy `raw` has α = 1 and β = 0: N(0, sigma²) is
         then added to the weights themselves.
 
@@ -45,10 +47,13 @@ class GaussianNoise(GaussianChannel):
     source: Source = field(default=_SOURCE, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not (self.sigma > 0 and math.isfinite(self.sigma)):
-            raise ChannelError(f"channel gaussian has sigma {self.sigma}; it must be above 0 and finite")
-        if not (self.low < self.high and math.isfinite(self.high - self.low)):
-            raise ChannelError(f"channel gaussian has span {self.low} to {self.high}; low must be below high")
+        super().__post_init__()
+        if not 0 < self.sigma <= _MOST:
+            raise ChannelError(f"channel gaussian has sigma {self.sigma}; it must be above 0, at most {_MOST:g}")
+        if not -_MOST <= self.low < self.high <= _MOST:
+            raise ChannelError(
+                f"channel gaussian has span {self.low} to {self.high}; low must be below high, within ±{_MOST:g}"
+            )
 
     @property
     def span(self) -> Span:

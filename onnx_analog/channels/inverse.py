@@ -7,7 +7,7 @@ input, and with it σ(f), is a linear function of the level; where several piece
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -19,19 +19,23 @@ Doubles = NDArray[np.float64]
 _ROUNDING = 1e-12  # σ on the scale of -1 to 1 that differ by less are equal
 
 
-class _Line(NamedTuple):
-    """One piece of the curve, as functions of the level y: σ = s0 + s1·(y - low), input = x0 + x1·(y - low)."""
+class _Lines(NamedTuple):
+    """Pieces of the curve, as functions of the level y: σ = s0 + s1·(y - low), input = x0 + x1·(y - low); each (m,)."""
 
-    low: float
-    high: float
-    s0: float
-    s1: float
-    x0: float
-    x1: float
+    low: Doubles
+    high: Doubles
+    s0: Doubles
+    s1: Doubles
+    x0: Doubles
+    x1: Doubles
 
-    def at(self, level: float) -> tuple[float, float]:
+    def at(self, level: float) -> tuple[Doubles, Doubles]:
         """Return what the choice goes by: least σ, then the smaller input."""
         return self.s0 + self.s1 * (level - self.low), self.x0 + self.x1 * (level - self.low)
+
+    def where(self, mask: NDArray[np.bool_]) -> _Lines:
+        """Return some of the pieces."""
+        return _Lines(*(column[mask] for column in self))
 
 
 class Inverse:
@@ -53,16 +57,14 @@ class Inverse:
 
     def __init__(self, inputs: Doubles, means: Doubles, stds: Doubles) -> None:
         lines = _lines(inputs, means, stds)
-        bends = np.unique(means)
-        pieces = [
-            piece
-            for low, high in pairwise(bends)
-            for piece in _envelope([line for line in lines if line.low <= low and line.high >= high], low, high)
-        ]
-        self._starts = np.array([start for start, _ in pieces])
-        self._low, self._s0, self._s1, self._x0, self._x1 = (
-            np.array([getattr(line, name) for _, line in pieces]) for name in ("low", "s0", "s1", "x0", "x1")
-        )
+        starts: list[float] = []
+        pieces: list[list[float]] = []
+        for low, high in pairwise(np.unique(means).tolist()):
+            for start, place, spanning in _envelope(lines, low, high):
+                starts.append(start)
+                pieces.append([column[place] for column in spanning])
+        self._starts = np.array(starts)
+        self._low, _, self._s0, self._s1, self._x0, self._x1 = np.array(pieces).T
         self._knots = np.union1d(means, self._starts)  # where branches meet, ties count
         at_knots = [_best_at(knot, lines, inputs, means, stds) for knot in self._knots]
         self._knot_std, self._knot_input = np.array(at_knots).T
@@ -83,39 +85,37 @@ class Inverse:
         return np.where(self._knots[knot] == y, at_knots[knot], found)
 
 
-def _lines(inputs: Doubles, means: Doubles, stds: Doubles) -> list[_Line]:
+def _lines(inputs: Doubles, means: Doubles, stds: Doubles) -> _Lines:
     """Return the pieces of the curve that rise or fall."""
-    lines = []
-    for i in np.flatnonzero(np.diff(means)):
-        per_level = 1 / (means[i + 1] - means[i])
-        s1, x1 = (stds[i + 1] - stds[i]) * per_level, (inputs[i + 1] - inputs[i]) * per_level
-        low, high = sorted((means[i], means[i + 1]))
-        end = i if means[i] == low else i + 1
-        lines.append(_Line(low, high, stds[end], s1, inputs[end], x1))
-    return lines
+    first = np.flatnonzero(np.diff(means))
+    per_level = 1 / np.diff(means)[first]
+    end = np.where(means[first] < means[first + 1], first, first + 1)  # the lower one
+    low, high = np.sort([means[first], means[first + 1]], axis=0)
+    return _Lines(
+        low, high, stds[end], np.diff(stds)[first] * per_level, inputs[end], np.diff(inputs)[first] * per_level
+    )
 
 
-def _envelope(lines: Sequence[_Line], low: float, high: float) -> list[tuple[float, _Line]]:
-    """Return (start, line) of the lowest line along low..high; all `lines` span it."""
-    pieces: list[tuple[float, _Line]] = []
+def _envelope(lines: _Lines, low: float, high: float) -> Iterator[tuple[float, int, _Lines]]:
+    """Yield (start, place, spanning): along low..high, the lowest of the lines that span it, by its place in these."""
+    spanning = lines.where((lines.low <= low) & (lines.high >= high))
     start = low
-    while True:
-        least = min(line.at(start)[0] for line in lines) + _ROUNDING
-        lowest = [line for line in lines if line.at(start)[0] <= least]
-        line = min(lowest, key=lambda line: (line.s1, line.at(start)[1]))
-        pieces.append((start, line))
+    while start < high:
+        std, x = spanning.at(start)
+        lowest = np.flatnonzero(std <= std.min() + _ROUNDING)
+        place = int(lowest[np.lexsort((x[lowest], spanning.s1[lowest]))[0]])
+        yield start, place, spanning
         # A line that falls more steeply is met further right; the nearest meeting is where it takes over.
-        here = line.at(start)[0]
-        steeper = [other for other in lines if other.s1 < line.s1]
-        meetings = [start + max(other.at(start)[0] - here, 0.0) / (line.s1 - other.s1) for other in steeper]
-        start = min((meeting for meeting in meetings if start < meeting < high), default=high)
-        if start == high:
-            return pieces
+        steeper = np.flatnonzero(spanning.s1 < spanning.s1[place])
+        gap = np.maximum(std[steeper] - std[place], 0)
+        meetings = start + gap / (spanning.s1[place] - spanning.s1[steeper])
+        start = float(np.min(meetings[meetings > start], initial=high))
 
 
-def _best_at(
-    level: float, lines: Sequence[_Line], inputs: Doubles, means: Doubles, stds: Doubles
-) -> tuple[float, float]:
+def _best_at(level: float, lines: _Lines, inputs: Doubles, means: Doubles, stds: Doubles) -> tuple[float, float]:
     """Return (σ, input) of the best preimage of a level that some input has for its mean, plateaus among them."""
-    exact = [(float(stds[i]), float(inputs[i])) for i in np.flatnonzero(means == level)]
-    return min([*exact, *(line.at(level) for line in lines if line.low < level < line.high)])
+    exact = means == level
+    std, x = lines.where((lines.low < level) & (level < lines.high)).at(level)
+    stds, inputs = np.concatenate([stds[exact], std]), np.concatenate([inputs[exact], x])
+    best = np.lexsort((inputs, stds))[0]
+    return float(stds[best]), float(inputs[best])

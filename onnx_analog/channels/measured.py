@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import csv as csv_module
 import math
-import re
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Doubles, GaussianChannel, Source, Span
+from onnx_analog.channels.building import conform, whole
 from onnx_analog.channels.inverse import Inverse
 from onnx_analog.errors import ChannelError
+from onnx_analog.reading import MIB, size_of
 
-_KNOTS = 1024  # rows of a table at most
+KNOTS = 1024  # rows of a table at most
+_MOST = 1e6  # of what is scaled to -1 to 1; beyond it, slopes lose their digits
+_ROUNDED = 1e-9
+_CSV_LIMIT = 64 * MIB
+_MOST_ROWS = 1_000_000
 RESIDUALS = 1024  # kept at each input at most
 _NOTHING = 1e-9  # means that differ by less are equal
 _TIE = 1e-9  # distances on the scale of -1 to 1 that differ by less are equal
@@ -46,6 +50,11 @@ class Scale:
     log : bool
         Scale log10 of the value.
 
+    Raises
+    ------
+    ChannelError
+        If low is not below high, the two are too far apart for a float, or the logarithm of one does not exist.
+
     Examples
     --------
     >>> resistance = Scale(low=1e4, high=1e6, unit="resistance_ohm", log=True)
@@ -59,6 +68,17 @@ class Scale:
     high: float
     unit: str = ""
     log: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            conform(self)
+        except TypeError as error:
+            raise ChannelError(f"scale of {str(self.unit)!r}: {error}") from error
+        if self.log and not self.low > 0:
+            raise ChannelError(f"scale of {self.unit!r}: low is {self.low:g}, so has no logarithm; it must be above 0")
+        low, high = self._ends()
+        if not (low < high and math.isfinite(high - low)):
+            raise ChannelError(f"scale of {self.unit!r} is {self.low:g} to {self.high:g}; low must be below high")
 
     def apply(self, value: Doubles) -> Doubles:
         """Return `value`, given in `unit`, on the scale of -1 to 1."""
@@ -83,7 +103,7 @@ class TableChannel(GaussianChannel):
     ----------
     name : str
         What the channel is called.
-    inputs : tuple of float, shape (n,), n >= 2, increasing
+    inputs : tuple of float, shape (n,), n from 2 to 1,024, increasing
         Programmed inputs, scaled to -1 to 1.
     means, stds : tuples of float, shape (n,)
         Mean and standard deviation of a read, scaled to -1 to 1.
@@ -93,11 +113,11 @@ class TableChannel(GaussianChannel):
         Where the measurements come from.
     neighbours, pairs : int
         k of the mean, and how many pairs were measured.
-    between : tuple of float, shape (n,), or empty
+    between : tuple of float, shape (n,), from 0 to `stds`, or empty
         The part of `stds` that is between devices, so that the reads of one device share it; empty if not known.
     cells_on : {"different", "same"}
         Whether the cells of one weight are on independently drawn devices, or on one, where averaging leaves `between`.
-    residuals : tuple of n tuples of float, or empty
+    residuals : tuple of n tuples of float, none of them empty, or empty
         Equally likely standardised residuals at each input, for `EmpiricalChannel`; empty if not known.
 
     Raises
@@ -122,21 +142,32 @@ class TableChannel(GaussianChannel):
     residuals: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_columns()
         self._check_options()
-        columns = [np.array(column, np.float64) for column in (self.inputs, self.means, self.stds)]
-        lengths = {column.size for column in columns}
-        if len(lengths) > 1 or columns[0].size < 2:
+        self._check_residuals()
+
+    def _check_columns(self) -> None:
+        inputs, means, stds = (np.array(column, np.float64) for column in (self.inputs, self.means, self.stds))
+        lengths = {inputs.size, means.size, stds.size}
+        if len(lengths) > 1 or not 2 <= inputs.size <= KNOTS:
             raise ChannelError(
-                f"channel {self.name!r}: its columns have lengths {sorted(lengths)}; 2 or more, all equal"
+                f"channel {self.name!r}: its columns have lengths {sorted(lengths)}; 2 to {KNOTS:,}, all equal"
             )
-        if not all(np.isfinite(column).all() for column in columns):
-            raise ChannelError(f"channel {self.name!r}: its table holds NaN or infinity")
-        if (np.diff(columns[0]) <= 0).any() or (columns[2] < 0).any():
+        if max(np.abs(column).max() for column in (inputs, means, stds)) > _MOST:
+            raise ChannelError(
+                f"channel {self.name!r}: its table holds numbers beyond {_MOST:g}; they are scaled to -1 to 1"
+            )
+        if (np.diff(inputs) <= 0).any() or (stds < 0).any():
             raise ChannelError(f"channel {self.name!r}: inputs must increase and standard deviations not be negative")
-        if np.ptp(columns[1]) <= _NOTHING:
+        if np.ptp(means) <= _NOTHING:
             raise ChannelError(f"channel {self.name!r} returns the same mean for every input: it can hold nothing")
 
     def _check_options(self) -> None:
+        if self.neighbours < 1 or self.pairs < 0:
+            raise ChannelError(
+                f"channel {self.name!r}: neighbours is {self.neighbours} and pairs {self.pairs}; 1 and 0 are the least"
+            )
         if self.cells_on not in ("different", "same"):
             raise ChannelError(f"channel {self.name!r}: cells are on different or same devices, not {self.cells_on!r}")
         if self.cells_on == "same" and not self.between:
@@ -147,6 +178,17 @@ class TableChannel(GaussianChannel):
             if getattr(self, name) and len(getattr(self, name)) != len(self.inputs):
                 raise ChannelError(
                     f"channel {self.name!r}: {name} has {len(getattr(self, name))} entries, not one an input"
+                )
+
+    def _check_residuals(self) -> None:
+        between, stds = np.array(self.between), np.array(self.stds)
+        if between.size and not ((between >= 0) & (between <= stds * (1 + _ROUNDED) + _ROUNDED)).all():
+            raise ChannelError(f"channel {self.name!r}: between must be from 0 to the standard deviation")
+        for place, row in enumerate(self.residuals):
+            if not row or max(map(abs, row)) > _MOST:
+                raise ChannelError(
+                    f"channel {self.name!r}: residuals[{place}] {'is empty' if not row else f'goes beyond {_MOST:g}'}; "
+                    "there must be one or more, standardised, at each input"
                 )
 
     @property
@@ -261,13 +303,16 @@ class Pairs(NamedTuple):
         log: bool,
     ) -> Pairs:
         """Check, scale and sort pairs in a device's own units; see `from_pairs`."""
-        inputs, outputs = np.asarray(inputs, np.float64), np.asarray(outputs, np.float64)
+        inputs, outputs = (_floats(column, unit, name) for column, unit in zip((inputs, outputs), units, strict=True))
         _check_pairs(inputs, outputs, name=name, units=units, log=log)
         ends = [(float(column.min()), float(column.max())) for column in (inputs, outputs)]
-        scales = (
-            Scale(low=ends[0][0], high=ends[0][1], unit=units[0]),
-            Scale(low=ends[1][0], high=ends[1][1], unit=units[1], log=log),
-        )
+        try:
+            scales = (
+                Scale(low=ends[0][0], high=ends[0][1], unit=units[0]),
+                Scale(low=ends[1][0], high=ends[1][1], unit=units[1], log=log),
+            )
+        except ChannelError as error:
+            raise ChannelError(f"channel {name!r}: {error}") from error
         labels = None if devices is None else np.unique(np.asarray(devices), return_inverse=True)[1]
         if labels is not None and labels.shape != inputs.shape:
             raise ChannelError(f"channel {name!r}: devices {labels.shape} are not one a pair {inputs.shape}")
@@ -277,6 +322,12 @@ class Pairs(NamedTuple):
 
     def channel(self, neighbours: int, *, source: Source | None, residuals: int = RESIDUALS) -> TableChannel:
         """Return the channel that the pairs describe; see `from_pairs`."""
+        try:
+            neighbours, residuals = whole(neighbours, "neighbours"), whole(residuals, "residuals")
+        except TypeError as error:
+            raise ChannelError(f"channel {self.name!r}: {error}") from error
+        if residuals < 1:
+            raise ChannelError(f"channel {self.name!r}: residuals is {residuals}; at least one is kept at each input")
         reads = Reads.of(self.inputs, self.outputs)
         if not 1 <= neighbours <= reads.distinct.size:
             raise ChannelError(
@@ -357,9 +408,9 @@ class Reads(NamedTuple):
 
 def knots_of(distinct: Doubles) -> Doubles:
     """Return the inputs that a table is made for: all of them, or as many as a table holds."""
-    if distinct.size <= _KNOTS:
+    if distinct.size <= KNOTS:
         return distinct
-    return distinct[np.linspace(0, distinct.size - 1, _KNOTS).round().astype(np.intp)]
+    return distinct[np.linspace(0, distinct.size - 1, KNOTS).round().astype(np.intp)]
 
 
 def _within(reads: Doubles, labels: NDArray[np.intp]) -> tuple[float, int]:
@@ -382,6 +433,13 @@ def _residuals(reads: Doubles, std: float, most: int) -> tuple[float, ...]:
         borders = np.linspace(0, residuals.size, most + 1)
         residuals = np.diff(np.interp(borders, np.arange(sums.size), sums)) * most / residuals.size
     return tuple(residuals.round(4).tolist())
+
+
+def _floats(column: Any, unit: str, name: str) -> Doubles:
+    found = np.asarray(column)
+    if found.dtype.kind not in "iuf":
+        raise ChannelError(f"channel {name!r}: column {unit!r} holds what is no number ({found.dtype})")
+    return found.astype(np.float64)
 
 
 def _check_pairs(inputs: Doubles, outputs: Doubles, *, name: str, units: tuple[str, str], log: bool) -> None:
@@ -439,52 +497,90 @@ def measured(
 
 
 def read_columns(path: Path, names: Sequence[str]) -> list[Doubles]:
-    """Return columns of a CSV file as float arrays.
+    """Return columns of a CSV file as float arrays of shape (rows,).
 
     Raises
     ------
     ChannelError
-        If the file or a column is missing, or a cell of it is no number.
+        If the file or a column is missing, a line has another number of cells than the header, a cell is no finite
+        number, or there is more than 64 MiB, 1,000,000 rows, or 1 MiB in a line.
     """
-    return list(_read(path, names, np.float64).T)
+    found = (
+        _number(cell, name, f"{str(path)!r}, line {line}")
+        for line, cells in _rows(path, names)
+        for name, cell in zip(names, cells, strict=True)
+    )
+    columns = np.fromiter(found, np.float64).reshape(-1, len(names)).T
+    if not columns.size:
+        raise ChannelError(f"{str(path)!r} has no rows")
+    return list(columns)
 
 
-def read_labels(path: Path, name: str) -> NDArray[Any]:
-    """Return one column of a CSV file as text, none of it empty; raises as `read_columns` does."""
-    labels: NDArray[Any] = np.char.strip(_read(path, [name], np.str_)[:, 0])
-    if (labels == "").any():
-        raise ChannelError(f"{str(path)!r}: column {name!r} is empty in data row {int(np.argmax(labels == '')) + 1}")
-    return labels
+def read_labels(path: Path, name: str) -> NDArray[np.intp]:
+    """Return one column of a CSV file, distinct texts numbered in their order (rows,); raises as `read_columns`."""
+    numbers: dict[str, int] = {}
+    found = []
+    for line, (label,) in _rows(path, [name]):
+        if not label:
+            raise ChannelError(f"{str(path)!r}, line {line}: column {name!r} is empty")
+        found.append(numbers.setdefault(label, len(numbers)))
+    ranks = {number: rank for rank, (_, number) in enumerate(sorted(numbers.items()))}
+    return np.array([ranks[number] for number in found], np.intp)  # the same, however the rows are ordered
 
 
-def _read(path: Path, names: Sequence[str], kind: type[np.float64] | type[np.str_]) -> NDArray[Any]:
+def _rows(path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of each line below the header of a CSV file, and its cells in the columns `names`."""
     if len(set(names)) < len(names):
         raise ChannelError(f"{str(path)!r}: input and output are both column {names[0]!r}")
+    lines = _lines(path)
+    _, header = next(lines, (0, []))
+    _check_header(path, header, names)
+    places = [header.index(name) for name in names]
+    for count, (line, cells) in enumerate(lines):
+        if count == _MOST_ROWS:
+            raise ChannelError(f"{str(path)!r} has more than {_MOST_ROWS:,} rows: fit a part of them, drawn at random")
+        if len(cells) != len(header):
+            raise ChannelError(f"{str(path)!r}, line {line} has {len(cells)} cells, and the header {len(header)}")
+        yield line, [cells[place] for place in places]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each line, but for those that are empty or start with #."""
+    size = size_of(path, error=ChannelError)
+    if size > _CSV_LIMIT:
+        raise ChannelError(f"{str(path)!r} has {size:,} bytes, more than the {_CSV_LIMIT:,} that are read")
+    line = 0
     try:
         with path.open(encoding="utf-8-sig") as file:  # a byte order mark is passed over
-            header = _header(file)
-            for name in names:
-                if header.count(name) != 1:
-                    several = "more than one" if name in header else "no"
-                    known = ", ".join(header) or "none"
-                    hint = ". Part columns by commas." if ";" in known or "\t" in known else ""
-                    raise ChannelError(f"{str(path)!r} has {several} column {name!r}; its columns are {known}{hint}")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # that there are no rows is said below
-                places = [header.index(name) for name in names]
-                rows: NDArray[Any] = np.loadtxt(file, kind, delimiter=",", quotechar='"', ndmin=2, usecols=places)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ChannelError(f"cannot read {str(path)!r}: {error}") from error
-    except ValueError as error:
-        text = re.sub(r"row (\d+)", lambda found: f"data row {int(found[1]) + 1}", str(error).rstrip("."))
-        raise ChannelError(f"{str(path)!r} holds what is no number: {text}") from error
-    if not rows.size:
-        raise ChannelError(f"{str(path)!r} has no rows")
-    return rows
+            for line, text in enumerate(file, 1):
+                if len(text) > MIB:
+                    raise ChannelError(f"{str(path)!r}, line {line} has more than {MIB:,} characters")
+                if text.strip() and not text.startswith("#"):
+                    (cells,) = csv_module.reader([text], skipinitialspace=True, strict=True)
+                    yield line, [cell.strip() for cell in cells]
+    except csv_module.Error as error:
+        raise ChannelError(f"{str(path)!r}, line {line} is no CSV: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ChannelError(f"{str(path)!r} is not UTF-8 text, after line {line}") from error
+    except OSError as error:
+        raise ChannelError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
 
 
-def _header(lines: Iterable[str]) -> list[str]:
-    """Return the names of the columns; the lines that follow are left to be read."""
-    first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
-    rows = csv_module.reader([first], skipinitialspace=True)
-    return [name.strip() for row in rows for name in row]
+def _check_header(path: Path, header: Sequence[str], names: Sequence[str]) -> None:
+    for name in names:
+        if header.count(name) != 1:
+            several = "more than one" if name in header else "no"
+            known = ", ".join(header) or "none"
+            hint = ". Part columns by commas." if ";" in known or "\t" in known else ""
+            raise ChannelError(f"{str(path)!r} has {several} column {name!r}; its columns are {known}{hint}")
+
+
+def _number(cell: str, name: str, where: str) -> float:
+    try:
+        found = float("no number" if "_" in cell else cell)  # Python takes 1_000 for a thousand
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        shown = f"holds {cell[:40]!r}, which is no finite number" if cell else "is empty"
+        raise ChannelError(f"{where}: column {name!r} {shown}")
+    return found

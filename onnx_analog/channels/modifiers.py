@@ -11,7 +11,7 @@ from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.measured import TableChannel
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.channels.rram import RramWan
-from onnx_analog.channels.statistical import StatisticalPcm
+from onnx_analog.channels.statistical import LONGEST_S, StatisticalPcm
 from onnx_analog.errors import ChannelError, OptionError
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_557_600.0}
@@ -27,7 +27,7 @@ class Modifiers:
         Normal noise, or residuals as they were measured. For channels made from measurements.
     cells_on : {"different", "same"}, optional
         Whether the cells of a weight are on different devices. For channels whose devices were told apart.
-    read_after_s : float, >= 0, optional
+    read_after_s : float, 0 to 1e12, optional
         Seconds between programming and read. For channels that drift.
     write_bits, read_bits : int, 0 to 16, optional
         Finite precision; 0 takes a limit away.
@@ -40,6 +40,8 @@ class Modifiers:
     read_bits: int | None = None
 
     def __post_init__(self) -> None:
+        if self.read_after_s is not None and not 0 <= self.read_after_s <= LONGEST_S:
+            raise OptionError(f"read-after is {self.read_after_s:g} s; it must be from 0 to {LONGEST_S:g} s")
         if self.residuals not in (None, "gaussian", "empirical"):
             raise OptionError(f"residuals are gaussian or empirical, not {self.residuals!r}")
 
@@ -100,6 +102,11 @@ NONE = Modifiers()
 def seconds(text: str) -> float:
     """Return a time in seconds from text as 20s, 90m, 1h, 1d, 2w or 1y; a bare number is in seconds.
 
+    Raises
+    ------
+    OptionError
+        If it is no time, or longer than 1e12 s.
+
     Examples
     --------
     >>> seconds("1d")
@@ -112,4 +119,7 @@ def seconds(text: str) -> float:
         number = None
     if found is None or number is None:
         raise OptionError(f"{text!r} is not a time: write a number and s, m, h, d, w or y, as in 1d")
-    return number * _UNITS_S[found[2] or "s"]
+    time_s = number * _UNITS_S[found[2] or "s"]
+    if time_s > LONGEST_S:
+        raise OptionError(f"{text!r} is longer than {LONGEST_S:g} s, about {LONGEST_S / _UNITS_S['y']:,.0f} years")
+    return time_s

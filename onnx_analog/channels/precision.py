@@ -43,11 +43,10 @@ class LimitedPrecision(CellwiseChannel):
     read_bits: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("write_bits", "read_bits"):
             if not 0 <= getattr(self, name) <= 16:
                 raise ChannelError(f"{name} is {getattr(self, name)}; it must be from 0 (no limit) to 16")
-        if not isinstance(self.inner, Channel):
-            raise ChannelError(f"precision needs a channel inside it, not {self.inner!r}")
         if isinstance(self.inner, LimitedPrecision):
             raise ChannelError(f"{self.inner} has limited precision already: name the channel inside it")
 

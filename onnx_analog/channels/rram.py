@@ -43,6 +43,7 @@ class RramWan(GaussianChannel):
     read_after_s: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.read_after_s not in _WAN_US:
             times = ", ".join(f"{time:g}" for time in _WAN_US)
             raise ChannelError(f"rram-wan was measured {times} s after programming, not {self.read_after_s:g} s")

@@ -30,6 +30,7 @@ Doubles = NDArray[np.float64]
 Curve = Callable[[Doubles], Doubles]
 
 _REFERENCES, _NODES = 100, 40  # levels, and points of the law of ν
+LONGEST_S = 1e12  # between programming and read: 30,000 years
 _SMALLEST = 1e-7  # below it logarithms of u are taken of this
 
 
@@ -123,7 +124,7 @@ class StatisticalPcm(CellwiseChannel):
     ----------
     fit : {"nandakumar2019", "hermes", "hermes-2"}
         Which measurements; `hermes-2` holds one conductance in two devices.
-    read_after_s : float, >= 0
+    read_after_s : float, 0 to 1e12
         Seconds between the end of programming (t_0 after its start) and the read.
     compensated : bool
         Divide what is read by one factor for all cells: `sunk`, what is left on average of reference cells.
@@ -139,10 +140,13 @@ class StatisticalPcm(CellwiseChannel):
     differential: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.fit not in FITS:
             raise ChannelError(f"pcm-drift has no fit {self.fit!r}; fits are {', '.join(FITS)}")
-        if not (self.read_after_s >= 0 and math.isfinite(self.read_after_s)):
-            raise ChannelError(f"pcm-drift is read {self.read_after_s:g} s after programming; it must be 0 or more")
+        if not 0 <= self.read_after_s <= LONGEST_S:
+            raise ChannelError(
+                f"pcm-drift is read {self.read_after_s:g} s after programming; it must be from 0 to {LONGEST_S:g} s"
+            )
 
     @property
     def span(self) -> Span:

@@ -19,7 +19,7 @@ from onnx_analog.work import Outcome, Task, Work
 
 _IDLE_S = 60  # a worker whose driver was killed ends after so long
 # A worker grows as points of a large model follow each other; loky would take it for a leak, and end it each time.
-_ENVIRONMENT = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18"}
+_ENVIRONMENT = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18", "PYTHONSAFEPATH": "1"}  # modules are never the current folder's
 
 
 class SerialEngine(Engine):

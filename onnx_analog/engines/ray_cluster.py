@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from importlib.util import find_spec
 from typing import Any
 
@@ -46,7 +47,14 @@ class RayEngine(Engine):
         # Without an address Ray would join whichever cluster was started last on this machine.
         address = self._address or os.environ.get("RAY_ADDRESS") or "local"
         try:
-            self._ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            with tempfile.TemporaryDirectory() as empty:  # or the current folder would be on the workers' sys.path
+                self._ray.init(
+                    address=address,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    include_dashboard=False,
+                    runtime_env={"working_dir": empty},
+                )
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = "on this machine" if address == "local" else f"at {address}"
             token = " (one that asks for a token wants RAY_AUTH_MODE and RAY_AUTH_TOKEN)" if "://" in address else ""

@@ -145,10 +145,10 @@ def test_very_many_distinct_inputs_make_a_table_of_1024():
         ("v,r\n", "has no rows"),
         ("", "has no column 'v'; its columns are none"),
         ("a,r\n1,2\n2,3\n", "has no column 'v'; its columns are a, r"),
-        ("v,r\n1,x\n2,3\n", "could not convert string 'x'"),
-        ("v,r\n1,nan\n2,3\n", "'r' holds NaN or infinity, first in data row 1"),
+        ("v,r\n1,x\n2,3\n", "line 2: column 'r' holds 'x', which is no finite number"),
+        ("v,r\n1,nan\n2,3\n", "line 2: column 'r' holds 'nan'"),
         ("v,r\n1,2\n1,3\n", "'v' holds fewer than two distinct values"),
-        ("v,r\n1\n2,3\n", "data row 2"),
+        ("v,r\n1\n2,3\n", "line 2 has 1 cells, and the header 2"),
     ],
 )
 def test_bad_files(tmp_path, text, message):
@@ -230,5 +230,5 @@ def test_columns_that_are_named_twice_or_parted_otherwise_are_refused(tmp_path):
 
 def test_a_device_without_a_name_is_refused(tmp_path):
     (tmp_path / "pairs.csv").write_text("d,v,r\na,1,2\n,1,3\na,2,4\n")
-    with pytest.raises(ChannelError, match="column 'd' is empty in data row 2"):
+    with pytest.raises(ChannelError, match="line 3: column 'd' is empty"):
         fit(tmp_path / "pairs.csv", input="v", output="r", group="d")

@@ -30,14 +30,16 @@ def test_the_noise_is_the_same_at_every_level(sigma, low, width):
     assert found.span == (low, low + width)
 
 
-@pytest.mark.parametrize("sigma", [5e-324, 1e-300, 1e300])
+@pytest.mark.parametrize("sigma", [5e-324, 1e-300, 1e30])
 def test_any_finite_noise_is_taken(sigma):
     assert GaussianNoise(sigma=sigma).std(np.zeros(1)).tolist() == [sigma]
 
 
-@pytest.mark.parametrize("sigma", [0.0, -0.1, float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "sigma", [0.0, -0.1, 1.1e30, float("nan"), float("inf"), -float("inf"), True, "0.1", None, 10**400, 1j]
+)
 def test_noise_that_is_none_is_refused(sigma):
-    with pytest.raises(ChannelError, match=f"gaussian has sigma {sigma}; it must be above 0 and finite"):
+    with pytest.raises(ChannelError, match=r"gaussian(: sigma is| has sigma) .*; it must be (a finite|above 0)"):
         GaussianNoise(sigma=sigma)
 
 
@@ -46,7 +48,10 @@ def test_noise_that_is_none_is_refused(sigma):
     [(0.5, 0.5), (0.5, 0.4), (np.nan, 1.0), (0.0, np.nan), (-np.inf, 0.0), (0.0, np.inf), (-1.7e308, 1.7e308)],
 )
 def test_spans_that_are_none_are_refused(low, high):
-    with pytest.raises(ChannelError, match=r"gaussian has span .* to .*; low must be below high"):
+    with pytest.raises(
+        ChannelError,
+        match=r"gaussian( has span .* to .*; low must be below high|: (low|high) is .*; it must be a finite number)",
+    ):
         GaussianNoise(low=low, high=high)
 
 

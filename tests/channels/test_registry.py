@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import onnx_analog as oa
@@ -264,16 +265,16 @@ def test_so_it_is_in_a_file(name, tmp_path):
 def test_a_file_that_holds_no_channel_is_named(text, tmp_path):
     path = tmp_path / "no channel.json"
     path.write_bytes(text)
-    with pytest.raises(ChannelError, match=r"cannot read a channel from '.*no channel\.json': ") as caught:
+    with pytest.raises(ChannelError, match=r"'.*no channel\.json'(:| is not UTF-8)") as caught:
         resolve(str(path))
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ChannelError, match=r"cannot read a channel from '.*none\.json'"):
+    with pytest.raises(ChannelError, match=r"there is no file '.*none\.json'"):
         resolve(str(tmp_path / "none.json"))
     (tmp_path / "folder.json").mkdir()
-    with pytest.raises(ChannelError, match=r"cannot read a channel from '.*folder\.json'"):
+    with pytest.raises(ChannelError, match=r"'.*folder\.json' is a folder; a file is needed"):
         resolve(str(tmp_path / "folder.json"))
 
 
@@ -311,3 +312,85 @@ def test_a_family_that_is_no_class_of_channels_is_refused(install, family):
     install(theirs=family)
     with pytest.raises(ChannelError, match="'theirs' is not a family of channels"):
         from_dict({"family": "theirs"})
+
+
+GAUSSIAN = '{"family": "gaussian", "sigma": 0.1'
+TABLE_JSON = '{"family": "table", "name": "t", "inputs": [0, 1], "means": [0, 1], "stds": [0.1, 0.1]'
+
+
+def nested(depth: int) -> str:
+    return '{"family": "precision", "inner": ' * depth + GAUSSIAN + "}" * (depth + 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"sigma": 0.1}', "does not say its family"),
+        ('{"family": 3}', "family is 3; it must be text"),
+        ('{"family": ["gaussian"]}', "it must be text"),
+        ('{"family": "pcm"}', "is not a family of channels"),
+        ('{"family": "measured", "csv": "x.csv"}', "is not a family of channels"),
+        (GAUSSIAN + ', "sigma": 0.2}', "the key 'sigma' is there twice"),
+        (GAUSSIAN + ', "low": NaN}', "NaN is no number of JSON"),
+        (GAUSSIAN + ', "low": -Infinity}', "-Infinity is no number of JSON"),
+        (GAUSSIAN + ', "high": 1e999}', "high is inf; it must be a finite number"),
+        (GAUSSIAN + ', "high": 1' + "0" * 400 + "}", "high is too large a whole number; it must be a finite number"),
+        (GAUSSIAN + ', "high": 1' + "0" * 5000 + "}", "no JSON of a channel"),
+        (GAUSSIAN + ', "high": true}', "high is true; it must be a finite number"),
+        (GAUSSIAN + ', "high": "1"}', "high is '1'; it must be a finite number"),
+        (GAUSSIAN + ', "high": null}', "high is null; it must be a finite number"),
+        (GAUSSIAN + ', "high": [1]}', "it must be a finite number"),
+        (GAUSSIAN + ', "more": 1}', "there is no field 'more'; fields are sigma, low, high"),
+        (TABLE_JSON.replace('"name": "t", ', "") + "}", "the field 'name' is missing"),
+        (TABLE_JSON.replace('"t"', "3") + "}", "name is 3; it must be text"),
+        (TABLE_JSON.replace("[0, 1]", "[0, true]") + "}", r"inputs\[1\] is true; it must be a finite number"),
+        (TABLE_JSON.replace("[0, 1]", '"01"') + "}", "inputs is '01'; it must be a list"),
+        (TABLE_JSON.replace("[0, 1]", "{}") + "}", "inputs is an object; it must be a list"),
+        (TABLE_JSON + ', "residuals": [[], [0.5]]}', r"residuals\[0\] is empty"),
+        (TABLE_JSON + ', "residuals": [[0.5], [0.5], [0.5]]}', "residuals has 3 entries"),
+        (TABLE_JSON + ', "residuals": [[0.5], 3]}', r"residuals\[1\] is 3; it must be a list"),
+        (TABLE_JSON + ', "between": [0.1, -0.1]}', "between must be from 0"),
+        (TABLE_JSON + ', "input_scale": {"low": 0, "high": 1, "log": true}}', "so has no logarithm"),
+        (TABLE_JSON + ', "input_scale": {"low": 0, "high": 1, "log": 1}}', "log is 1; it must be true or false"),
+        (TABLE_JSON + ', "input_scale": {"low": 0, "high": 1, "unit": 5}}', "unit is 5; it must be text"),
+        (TABLE_JSON + ', "output_scale": []}', "output_scale: Scale is built from a mapping"),
+        (TABLE_JSON + ', "provenance": {"figure": "4"}}', "the field 'citation' is missing"),
+        ('{"family": "empirical", "table": ' + GAUSSIAN + "}}", "table is .*, which is no TableChannel|GaussianNoise"),
+        ('{"family": "empirical", "table": 3}', "table"),
+        ('{"family": "precision", "inner": 3}', "inner is 3, which is no Channel"),
+        (
+            '{"family": "precision", "inner": ' + GAUSSIAN + '}, "read_bits": 2.5}',
+            "read_bits is 2.5; it must be a whole",
+        ),
+        ('{"family": "precision", "inner": ' + GAUSSIAN + '}, "read_bits": 17}', "read_bits is 17"),
+        ('{"family": "pcm-drift", "read_after_s": -1}', "must be from 0"),
+        ('{"family": "pcm-drift", "read_after_s": 1e13}', "must be from 0"),
+        ('{"family": "pcm-drift", "compensated": 1}', "compensated is 1; it must be true or false"),
+        ('{"family": "rram-wan", "read_after_s": true}', "read_after_s is true"),
+        (nested(2), "has limited precision already"),
+        (nested(20), "more than 8 deep"),
+        (nested(300_000), "nested too deeply"),
+        ("[" * 300_000, "nested too deeply"),
+        (GAUSSIAN.replace("0.1", "[" * 500 + "]" * 500) + "}", "sigma is a list; it must be a finite number"),
+        (GAUSSIAN.replace("0.1", '{"a":' * 500 + "1" + "}" * 500) + "}", "sigma is an object"),
+    ],
+)
+def test_a_file_that_is_no_channel_is_refused_in_one_line(text, message, tmp_path):
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(ChannelError, match=message) as caught:
+        resolve(str(path))
+    assert str(caught.value).isprintable()
+    assert "bad.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["gaussian:sigma=nan", "gaussian:high=inf", "gaussian:low=1e31", "pcm-drift:fit=x"])
+def test_options_are_checked_as_fields_are(spec):
+    with pytest.raises(ChannelError):
+        resolve(spec)
+
+
+def test_numbers_of_numpy_become_those_of_python():
+    found = GaussianNoise(sigma=np.float32(0.5), low=np.int64(-1), high=1)
+    assert found == from_dict(json.loads(json.dumps(found.to_dict())))
+    assert [type(value) for value in (found.sigma, found.low, found.high)] == [float, float, float]

@@ -48,9 +48,7 @@ def test_wan_is_noisier_after_a_day():
     assert (late > early).all()
 
 
-@pytest.mark.parametrize(
-    "time_s", [0, 0.5, 0.9999999, 1.0000001, 2, 86_399, 86_401, 172_801, -1, float("nan"), float("inf")]
-)
+@pytest.mark.parametrize("time_s", [0, 0.5, 0.9999999, 1.0000001, 2, 86_399, 86_401, 172_801, -1])
 def test_wan_at_a_time_that_was_not_measured_is_refused(time_s):
     with pytest.raises(
         ChannelError, match=r"rram-wan was measured 1, 86400, 172800 s after programming, not "

@@ -136,7 +136,7 @@ def test_the_command_line_says_nothing_but_its_own_words(name, tmp_path):
         assert list(json.loads(out)) == ["points"]
         code, out, error = line(tmp_path, f"--engine {name} --out failed --metric own:wrong")
         assert (code, out) == (1, "")
-        assert error == "Error: ZeroDivisionError: division by zero (run again with --debug)\n"
+        assert error == "Error: unexpected ZeroDivisionError: division by zero. --debug shows where\n"
 
 
 # ------------------------------------------------------------------------------------------ one that is there already

@@ -1,0 +1,102 @@
+"""Functions that a user names, as "module:function": the only code from the current folder that is ever run.
+
+The folder is not put on `sys.path`, where any file of it might stand in for a module that is not installed. Only the
+module that is named is looked for in it, and what that module imports itself; installed modules come first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+
+from onnx_analog.errors import OptionError
+
+
+class _Folder(MetaPathFinder):
+    """Finds modules in one folder: the one that is asked for, and what those that it found import."""
+
+    def __init__(self) -> None:
+        self.folder = self.asked = ""
+        self.found: set[str] = set()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the spec of a top-level module in the folder, or None if it is not there or not to be looked for."""
+        if path is not None or not (fullname == self.asked or _importer() in self.found):
+            return None
+        spec = PathFinder.find_spec(fullname, [self.folder], target)
+        if spec is not None:
+            self.found.add(fullname)
+        return spec
+
+
+def _importer() -> str:
+    """Return the top-level name of the module whose import statement asks a finder."""
+    frame = sys._getframe(2)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("importlib", "_frozen_importlib"):
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+_FOLDER = _Folder()
+
+
+def _look_in(folder: str) -> None:
+    _FOLDER.folder = folder
+    if _FOLDER not in sys.meta_path:
+        sys.meta_path.append(_FOLDER)  # at the end, so that what is installed is found first
+
+
+def named_function(spec: str) -> Callable[..., Any]:
+    """Return the function that "module:function" names: of an installed module, or of one in the current folder.
+
+    Raises
+    ------
+    OptionError
+        If there is none, or its module cannot be imported.
+    """
+    module, _, name = spec.partition(":")
+    _look_in(os.getcwd())  # noqa: PTH109 - text, as sys.path has it
+    _FOLDER.asked = module.partition(".")[0]
+    importlib.invalidate_caches()  # the file may be younger than the last look at its folder
+    try:
+        found: Any = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever a module raises when it is run
+        raise OptionError(f"{spec!r} is not a module:function that can be imported: {error}") from error
+    finally:
+        _FOLDER.asked = ""
+    if not callable(found):
+        raise OptionError(f"{spec!r} is not a function")
+    function: Callable[..., Any] = found
+    return function
+
+
+def dumps(function: Callable[..., Any]) -> bytes:
+    """Return `function` as bytes for another process: with it goes the code of all that was found in a folder."""
+    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in _FOLDER.found]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return bytes(cloudpickle.dumps((_FOLDER.folder, _FOLDER.found, function)))
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def loads(data: bytes) -> Callable[..., Any]:
+    """Return the function that `dumps` made into bytes, in another process of the same sweep."""
+    folder, found, function = cloudpickle.loads(data)
+    if found:  # for what the function imports only when it is called
+        _look_in(folder)
+        _FOLDER.found.update(found)
+    made: Callable[..., Any] = function
+    return made

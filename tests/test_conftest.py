@@ -1,0 +1,56 @@
+"""The standard that holds for every message which any test meets, on messages that do not keep it."""
+
+import pytest
+
+from onnx_analog.errors import LONGEST, ModelError
+from tests.conftest import faults, printed_errors
+
+GOOD = "'model.onnx': the tensor 'w' holds NaN in row 3. Leave it digital with --exclude '^w$'."
+
+
+@pytest.mark.parametrize("message", [GOOD, "x" * LONGEST, "σ is 0; it must be above 0"])
+def test_a_message_that_keeps_the_standard_has_no_fault(message):
+    assert faults(message) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "fault"),
+    [
+        ("", "is empty"),
+        ("two\nlines", "is no printable line"),
+        ("colour \x1b[31m", "is no printable line"),
+        ("turned \u202e round", "is no printable line"),
+        ("trailing ", "has blanks around it"),
+        ("x" * (LONGEST + 1), f"is longer than {LONGEST}"),
+        ("it failed (run again with --debug)", "asks to run again"),
+        ("PassError: an error occurred", "names a class of Python"),
+        ("ValueError: no", "names a class of Python"),
+        ("cannot read: KeyError('x')", "shows Python's own text"),
+        ("<onnx_ir.Model object at 0x7f>", "shows Python's own text"),
+        ("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT", "shows Python's own text"),
+    ],
+)
+def test_a_message_that_does_not_is_found(message, fault):
+    assert any(found.endswith(fault) for found in faults(message))
+
+
+def test_what_nobody_foresaw_may_name_its_class():
+    assert faults("unexpected ValueError: no. --debug shows where", unforeseen=True) == []
+
+
+def test_errors_are_found_in_what_a_command_printed():
+    assert printed_errors("WARNING: a\nError: one\n") == ["one"]
+    assert printed_errors("Usage: x\n\nError: one\n  line more\n") == ["one\n  line more"]
+    assert printed_errors("a warning that quotes Error: no\n") == []
+
+
+@pytest.mark.xfail(strict=True, reason="the hook fails any test that meets such a message")
+def test_a_test_that_meets_such_a_message_fails():
+    with pytest.raises(ModelError):
+        raise ModelError("PassError: an error occurred")
+
+
+@pytest.mark.any_message
+def test_a_test_may_say_that_it_does_so_on_purpose():
+    with pytest.raises(ModelError):
+        raise ModelError("PassError: an error occurred")
