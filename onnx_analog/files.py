@@ -17,6 +17,7 @@ from onnx_analog.errors import ModelError, OutputError
 
 ModelLike = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 
+_PATH = "onnx_analog.path"  # of the file that a model came from
 _EXTERNAL = "onnx_analog.external"  # whether a model came with its tensors in another file
 EXTERNAL_BYTES = 1536 * 2**20  # protobuf ends at 2 GiB, and fails only after it has serialised everything
 
@@ -49,6 +50,7 @@ def load(model: ModelLike) -> ir.Model:
     found = _from_proto(_read(path), str(path))
     for graph in [found.graph, *(function.graph for function in found.functions.values())]:
         ir.external_data.set_base_dir(graph, path.parent)
+    found.meta[_PATH] = str(path.absolute())
     found.meta[_EXTERNAL] = any(True for _ in external_tensors(found))
     for tensor in [*external_tensors(found), *(held.as_tensor() for _, held in _external_constants(found))]:
         _check_external(tensor, path)
@@ -63,6 +65,34 @@ def file_digest(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file, as hex."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_of(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a model's file, and the files that it names for its tensors, whether they are there or not."""
+    yield Path(path)
+    try:
+        proto = _read(Path(path))
+    except ModelError:  # whoever loads it says so
+        return
+    places = dict.fromkeys(entry.value for entry in _external_entries(proto) if entry.key == "location")
+    yield from (Path(path).parent / place for place in places)
+
+
+def source_files(model: ir.Model) -> Iterator[Path]:
+    """Yield the files that a model was loaded from, however it was changed since; none if it was made in memory."""
+    if _PATH in model.meta:
+        yield from files_of(model.meta[_PATH])
+
+
+def _external_entries(proto: onnx.ModelProto) -> Iterator[onnx.StringStringEntryProto]:
+    for graph in _graphs(proto):
+        tensors = [*graph.initializer] if isinstance(graph, onnx.GraphProto) else []
+        sparse = [*graph.sparse_initializer] if isinstance(graph, onnx.GraphProto) else []
+        for attribute in (attribute for node in graph.node for attribute in node.attribute):
+            tensors += [attribute.t, *attribute.tensors]
+            sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+        tensors += [part for one in sparse for part in (one.values, one.indices)]
+        yield from (entry for tensor in tensors for entry in tensor.external_data)
 
 
 def _read(path: Path) -> onnx.ModelProto:

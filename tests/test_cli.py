@@ -1224,9 +1224,10 @@ USAGE: list[tuple[str, str]] = [
     ("protect model.onnx --residuals odd", "'odd' is not one of 'gaussian', 'empirical'"),
     ("protect model.onnx --cells-on some", "'some' is not one of 'different', 'same'"),
     (f"{FIT} --log input", "'input' is not"),
-    ("protect model.onnx -o one --manifest one", "model and manifest would be one file"),
-    ("protect model.onnx -o one --manifest ./one", "model and manifest would be one file"),
-    ("protect model.onnx -o one --manifest folder/../one", "model and manifest would be one file"),
+    ("protect model.onnx -o one --manifest one", "'one' and 'one' would be one file"),
+    ("protect model.onnx -o one --manifest ./one", "'one' and 'one' would be one file"),
+    ("protect model.onnx -o one --manifest folder/../one", "'one' and 'folder/../one' would be one file"),
+    ("protect model.onnx -o one --manifest one.data", "'one.data' and 'one.data' would be one file"),
     # these are found by the library
     ("protect model.onnx --threshold 0.1 --large-fraction 0.1", "threshold and large_fraction exclude each other"),
     ("protect model.onnx --header-reads 2", "need a header_channel"),
