@@ -157,7 +157,7 @@ class Transaction:
             # A journal that is still there could not be followed either way; whoever writes next tries again.
             if not self._scratch or not _journal_of(self._primary):
                 for made in self._scratch.values():
-                    shutil.rmtree(made, ignore_errors=True)
+                    _remove(made)
             self._open.close()
 
 
@@ -250,7 +250,8 @@ def _read_journal(journal: Path, primary: Path) -> tuple[list[_Move], bool]:
     moves = [_Move(**{**one, "scratch": Path(one["scratch"])}) for one in found["moves"]]
     for move in moves:
         belongs = _marker(move.scratch)["primary"] == str(primary)
-        if not belongs or Path(move.name).name != move.name or "\0" in move.name:
+        plain = Path(move.name).name == move.name not in ("", ".", "..") and "\0" not in move.name
+        if not belongs or not plain:
             raise ValueError("it names other places")
     return moves, found["force"] is True
 
@@ -303,7 +304,7 @@ def _settle(scratch: Path) -> None:
     primary = Path(_marker(scratch)["primary"])
     journal = _journal_of(primary)
     if journal is None:
-        shutil.rmtree(scratch, ignore_errors=True)
+        _remove(scratch)
         return
     _marker(primary)
     moves, force = _read_journal(journal, primary)
@@ -316,7 +317,18 @@ def _settle(scratch: Path) -> None:
                 _finish(primary, moves, force=force)
     for made in {move.scratch for move in moves} | {primary}:
         if _journal_of(primary) is None:
-            shutil.rmtree(made, ignore_errors=True)
+            _remove(made)
+
+
+def _remove(scratch: Path) -> None:
+    """Remove a scratch folder; its lock last, for that tells whose it is."""
+    for name in ("new", "old"):
+        shutil.rmtree(scratch / name, ignore_errors=True)
+    for file in (scratch / "half", scratch / "lock"):
+        with suppress(OSError):
+            file.unlink()
+    with suppress(OSError):
+        scratch.rmdir()
 
 
 def _remove_begun(scratch: Path) -> None:
