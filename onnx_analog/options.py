@@ -22,7 +22,7 @@ class _Out(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, or fail as click does."""
         if value == "-":
-            self.fail("'-' names no file, and nothing is written to stdout. If a file is called so, say ./-", param, ctx)
+            self.fail("'-' names no file, and nothing goes to stdout. If a file is called so, say ./-", param, ctx)
         return super().convert(value, param, ctx)
 
 
