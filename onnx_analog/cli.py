@@ -255,7 +255,7 @@ def readback(
     \b
         onnx-analog readback model.protected.onnx --seed 0 --decoded
     """
-    from onnx_analog import api, files, writing
+    from onnx_analog import api, files, transactions, writing
 
     if trials is None:
         targets = [output or protected.with_name(f"{_stem(protected)}.readback.onnx")]
@@ -278,7 +278,7 @@ def readback(
         if trials is None:
             writing.write_all(dict.fromkeys(targets, writer), force=force)
         else:
-            with writing.new_folder(targets[0].parent):
+            with transactions.tidy_ends(), writing.new_folder(targets[0].parent):
                 writing.write_all(dict.fromkeys(targets, writer), force=force)
     where = targets[0] if trials is None else targets[0].parent
     show(f"{len(targets)} model{'s' * (len(targets) > 1)}, seed {seed}: {where}")

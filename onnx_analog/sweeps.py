@@ -170,9 +170,7 @@ def _found(row: Mapping[str, str], *, share: bool) -> _Found:
 
 def _check_costs(row: Mapping[str, str], totals: Totals) -> None:
     if not 0 < totals.stored_weights <= totals.original_weights:
-        raise ValueError(
-            f"{totals.stored_weights:,} of {totals.original_weights:,} weights are stored, which cannot be"
-        )
+        raise ValueError(f"{totals.stored_weights:,} of {totals.original_weights:,} weights are stored")
     for name, value in _costs(totals).items():
         if row[name] != str(value):
             raise ValueError(f"{name} is {row[name]!r}, and by the counts of cells it is {value}")
@@ -429,18 +427,10 @@ class _Run:
         self._share = plan.metric_name in metrics.SHARES
         self._folder: Folder | None = None
         self._places = {_key(columns): place for place, columns in enumerate(self._columns)}
-        self._clean_of = {
-            case["model"]: self._clean[one.model] for case, one in zip(self._columns, plan.settings, strict=True)
-        }
-        self._expected = {
-            *self._columns[0],
-            "trial",
-            "value",
-            "sqnr_db",
-            "clean",
-            *_RATIOS,
-            *Totals.__dataclass_fields__,
-        }
+        pairs = zip(self._columns, plan.settings, strict=True)
+        self._clean_of = {columns["model"]: self._clean[setting.model] for columns, setting in pairs}
+        counts = (*_RATIOS, *Totals.__dataclass_fields__)
+        self._expected = {*self._columns[0], "trial", "value", "sqnr_db", "clean", *counts}
         self._others: dict[tuple[str, ...], tuple[Totals, set[int]]] = {}  # of points that are not in the grid
         self._done = self._wanted = 0
         self.ended: list[Point] = []

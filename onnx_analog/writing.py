@@ -28,7 +28,7 @@ def write_text(text: str) -> Writer:
 
 def data_beside(model: Path) -> Path:
     """Return the file that the tensors of a model at this path go to, if they do not fit into it."""
-    return model.with_name(f"{model.name}.data")
+    return model.parent / f"{model.name}.data"
 
 
 # ------------------------------------------------------------------------------------------------------ checking
@@ -65,11 +65,11 @@ def check_outputs(
         If an output is an input, one is there already and `force` is not given, one is no regular file, or its folder
         cannot be written to.
     """
-    sure = list(outputs)
+    sure, perhaps = list(outputs), list(perhaps)
     everything = [*sure, *perhaps]
     for folder in dict.fromkeys(path.parent for path in everything):
         _check_folder(folder, new=new_folder)
-    there = {path for path in everything if _kind(path) is not None}
+    there = {path for path in sure if _kind(path) is not None} | {path for path in perhaps if os.path.lexists(path)}
     _check_apart(everything)
     if there:
         _check_not_read(there, inputs)
@@ -165,6 +165,8 @@ def write_all(writers: Mapping[Path, Writer], *, force: bool = False) -> None:
     OutputError
         If a target is there and `force` is not given, is no regular file, or cannot be written. Nothing was changed.
     """
+    if not writers:
+        return
     check_outputs(writers, force=force)
     target = Path()
     try:
@@ -192,20 +194,19 @@ def new_folder(folder: Path) -> Iterator[None]:
     OutputError
         If it cannot be made.
     """
-    with transactions.tidy_ends():
-        missing: list[Path] = []
-        try:
-            missing = [path for path in (folder, *folder.parents) if not path.exists()]  # the innermost first
-            folder.mkdir(parents=True, exist_ok=True)
-        except (OSError, ValueError) as error:
-            _take_away(missing)
-            why = getattr(error, "strerror", None) or error
-            raise OutputError(f"cannot make the folder {str(folder)!r}: {why}") from error
-        try:
-            yield
-        except BaseException:
-            _take_away(missing)
-            raise
+    missing: list[Path] = []
+    try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]  # the innermost first
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        _take_away(missing)
+        why = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot make the folder {str(folder)!r}: {why}") from error
+    try:
+        yield
+    except BaseException:
+        _take_away(missing)
+        raise
 
 
 def _take_away(folders: Iterable[Path]) -> None:

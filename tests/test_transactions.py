@@ -311,6 +311,7 @@ def test_a_folder_that_is_held_for_long_is_said(tmp_path, monkeypatch):
 ENDED = """
 import os, signal, sys, time
 from pathlib import Path
+from onnx_analog.transactions import tidy_ends
 from onnx_analog.writing import new_folder, write_all
 folder, number, ignored = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
 if ignored:
@@ -320,7 +321,7 @@ def write(path):
     path.with_name("more").write_text("half")
     os.kill(os.getpid(), number)
     time.sleep(0.01)
-with new_folder(folder / "made" / "here"):
+with tidy_ends(), new_folder(folder / "made" / "here"):
     write_all({folder / "made" / "here" / "a": write, folder / "b": write})
 """
 
