@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnx_analog import strategies
+from onnx_analog import reading, strategies
+from onnx_analog.errors import AnalogError, OptionError, one_line
 from onnx_analog.options import (
     CHANGES,
     DATA,
     FILE,
+    FORCE,
     JSON,
     OUT,
     PREPROCESSING,
@@ -26,14 +28,18 @@ from onnx_analog.options import (
     modifiers_of,
     selection_of,
 )
+from onnx_analog.results import CONFIG as CONFIG
+from onnx_analog.results import CONSTANTS, LOCK, PARQUET, POINTS, TRIALS
+from onnx_analog.results import PLOT as PLOT
 from onnx_analog.terminal import Command, Finite, Floats, Fraction, Integers, Words, print_json, show, watch
 
 if TYPE_CHECKING:
     from onnx_analog.sweeps import Point
 
-CONFIG, PLOT = "sweep.toml", "points.png"  # in the folder of the results
 ENGINES = ("local", "serial", "dask", "ray")  # as in onnx_analog.engines, which imports much
-_NOT_SAVED = ("config", "save_config", "as_json", "debug")
+_NOT_SAVED = ("config", "save_config", "force", "as_json", "debug")
+_LARGEST = reading.MIB  # bytes of a TOML file
+_CONFIG_READ = "onnx_analog.config"  # where the context keeps its path
 
 
 def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -41,15 +47,20 @@ def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) ->
     if path is None:
         return None
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # of which those of TOML and of text are
-        raise click.BadParameter(f"{path} is no TOML file: {error}", ctx=ctx, param=param) from error
+        found = tomllib.loads(reading.read_text(path, limit=_LARGEST, error=OptionError))
+    except AnalogError as error:
+        raise click.BadParameter(str(error), ctx=ctx, param=param) from error
+    except (ValueError, RecursionError) as error:  # of which that of TOML is one
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(str(error), 150)
+        raise click.BadParameter(f"{path} is no TOML file: {why}", ctx=ctx, param=param) from error
+    ctx.meta[_CONFIG_READ] = path
     known = {str(one.name): one for one in ctx.command.params if one.name not in _NOT_SAVED}
     entries = {name.replace("-", "_"): value for name, value in found.items()}
     unknown = sorted(set(entries) - set(known))
     if unknown:
         raise click.BadParameter(
-            f"{path} has an entry {unknown[0]!r}, which is no option of sweep: there are {', '.join(sorted(known))}",
+            f"{path} has an entry {one_line(unknown[0], 60)!r}, which is no option of sweep: there are "
+            f"{', '.join(sorted(known))}",
             ctx=ctx,
             param=param,
         )
@@ -66,7 +77,9 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     of_text = isinstance(option.type, Words | click.Path | click.Choice | click.types.StringParamType)
     for part in parts:
         if isinstance(part, bool) or not isinstance(part, str if of_text else str | int | float):
-            raise click.BadParameter(f"the file has {value!r}", ctx=ctx, param=option)
+            raise click.BadParameter(f"the file has {one_line(repr(value), 100)}", ctx=ctx, param=option)
+        if isinstance(part, int) and abs(part) >= 2**63:
+            raise click.BadParameter("the file has a number of more than 64 bits", ctx=ctx, param=option)
     texts = [str(part) for part in parts]
     if several:
         return texts
@@ -121,9 +134,12 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     help="TOML file of these options; flags win.",
 )
 @click.option("--save-config", type=OUT, help="Write these options to a TOML file, too.")
+@FORCE
 @JSON
 @click.pass_context
-def sweep(ctx: click.Context, /, out: Path, save_config: Path | None, as_json: bool, **choices: Any) -> None:
+def sweep(
+    ctx: click.Context, /, out: Path, save_config: Path | None, force: bool, as_json: bool, **choices: Any
+) -> None:
     """Compare strategies × cells × channels × MODELS in many trials, and write every trial to a folder.
 
     A sweep that was killed goes on when the same command is given again: what ended is not computed again, and the
@@ -145,8 +161,9 @@ def sweep(ctx: click.Context, /, out: Path, save_config: Path | None, as_json: b
     choices["selection"] = selection_of(*(choices.pop(name) for name in ("include", "exclude", "min_size")))
     choices["strategies"], choices["presets"] = choices.pop("strategy"), choices.pop("preset")
     choices["channels"] = [spec for specs in choices.pop("channel") for spec in specs]
+    _check_outputs(ctx, out, save_config, choices, force=force)
     if save_config is not None:
-        writing.write_all({save_config: writing.write_text(text)}, force=True)
+        writing.write_all({save_config: writing.write_text(text)}, force=force)
     with watch("trials") as update:
         found = api.sweep(choices.pop("models"), engine=engine, out=out, progress=update, **choices)
     writers = {out / CONFIG: writing.write_text(text)}
@@ -157,6 +174,23 @@ def sweep(ctx: click.Context, /, out: Path, save_config: Path | None, as_json: b
         print_json({"points": [point.to_dict() for point in found.points]})
     else:
         _tell(found.points, out)
+
+
+def _check_outputs(
+    ctx: click.Context, out: Path, save_config: Path | None, choices: dict[str, Any], *, force: bool
+) -> None:
+    """Refuse what would be written over an input; an earlier sweep's own options may be both."""
+    from onnx_analog import files, writing
+
+    own = [out / name for name in (TRIALS, PARQUET, POINTS, CONSTANTS, LOCK, PLOT)]
+    read = [choices["data"], *map(Path, choices["channels"])]
+    read += [file for model in choices["models"] for file in files.files_of(model)]
+    writing.check_outputs(own, read, force=True, new_folder=True)
+    if save_config is not None:
+        config = [ctx.meta[_CONFIG_READ]] if _CONFIG_READ in ctx.meta else []
+        writing.check_outputs(
+            [save_config], [*read, *config], force=force, perhaps=[*own, out / CONFIG], new_folder=True
+        )
 
 
 def _toml(ctx: click.Context) -> str:
