@@ -98,7 +98,7 @@ class Folder:
     def _check(self) -> None:
         path = self._path / CONSTANTS
         if not path.exists():
-            for mine in (self._path / name for name in (TRIALS, PARQUET, POINTS)):
+            for mine in (self._path / name for name in (TRIALS, PARQUET, POINTS, CONFIG, PLOT)):
                 if mine.exists():
                     raise OutputError(f"{str(mine)!r} is of no sweep: name another folder with --out")
             return
@@ -187,6 +187,8 @@ class Folder:
         if not self._columns:
             self._columns = list({**rows[0], **self._constants})
             text = _line(self._columns)
+        if set(self._columns) != {*rows[0], *self._constants}:
+            raise OutputError(f"{str(path)!r} has other columns than this sweep: name another folder with --out")
         text += "".join(self._text(row) for row in rows)
         try:
             file = _descriptor(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)

@@ -122,7 +122,7 @@ def test_a_writer_that_is_killed_at_any_step_leaves_all_old_or_all_new(old, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("old", OLD, ids=len)
+@pytest.mark.parametrize("old", [(), NAMES[1:]], ids=len)
 def test_so_does_one_that_is_killed_while_it_recovers_from_that(old, tmp_path):
     assert_all_or_none(crashes(tmp_path / "root", old, force=bool(old), again=True), old)
 
@@ -365,11 +365,11 @@ def test_a_writer_that_is_killed_at_any_time_leaves_all_old_or_all_new(tmp_path)
         "    turn += 1\n"
         "    write_all({Path(sys.argv[1]) / name: write_text(f'{turn}') for name in 'abcdef'}, force=True)\n"
     )
-    for turn in range(60):
+    for turn in range(30):
         with subprocess.Popen([sys.executable, "-c", script, tmp_path], cwd=ROOT, stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None
             writer.stdout.readline()
-            time.sleep(0.02 + turn * 1.7e-4)
+            time.sleep(0.02 + turn * 3.4e-4)
             writer.kill()
         transactions.recover([tmp_path])
         assert sorted(path.name for path in tmp_path.iterdir()) == list("abcdef")
