@@ -150,21 +150,20 @@ class Folder:
         if not path.exists():
             return
         same = dict(zip(self._constants, next(csv.reader([_line(map(_word, self._constants.values()))])), strict=True))
-        line = 0
+        lines = _Lines()
         try:
             with open(_descriptor(path, os.O_RDONLY), newline="", encoding="utf-8") as file:
-                reader = csv.reader(_lines(file), strict=True)
+                reader = csv.reader(lines.of(file), strict=True)
                 columns = next(reader, [])
                 _check_columns(columns, same)
-                for line, words in enumerate(reader, 2):
-                    yield line, _row(columns, words, same)
-                line = 0
+                for words in reader:
+                    yield lines.number, _row(columns, words, same)
         except OSError as error:
             if isinstance(error, OutputError):
                 raise
             raise OutputError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
         except (ValueError, csv.Error) as error:
-            raise self._damaged(line + 1, error) from error
+            raise self._damaged(lines.number, error) from error
 
     def _damaged(self, line: int, error: Exception) -> OutputError:
         path = self._path / TRIALS
@@ -254,11 +253,18 @@ def _descriptor(path: Path, flags: int) -> int:
     return file
 
 
-def _lines(file: TextIO) -> Iterator[str]:
-    while line := file.readline(LONGEST + 1):
-        if len(line) > LONGEST:
-            raise ValueError(f"it is longer than {LONGEST:,} characters")
-        yield line
+class _Lines:
+    """The lines of a file, and the number of the last one that was read."""
+
+    number = 0
+
+    def of(self, file: TextIO) -> Iterator[str]:
+        """Yield the lines; one that is too long is a ValueError."""
+        while line := file.readline(LONGEST + 1):
+            self.number += 1
+            if len(line) > LONGEST:
+                raise ValueError(f"it is longer than {LONGEST:,} characters")
+            yield line
 
 
 def _check_columns(columns: Sequence[str], same: Mapping[str, str]) -> None:
@@ -312,7 +318,7 @@ def _columns(path: Path) -> list[str]:
     try:
         _cut(path)
         with open(_descriptor(path, os.O_RDONLY), newline="", encoding="utf-8") as file:
-            return next(csv.reader(_lines(file), strict=True), [])
+            return next(csv.reader(_Lines().of(file), strict=True), [])
     except (OSError, csv.Error, ValueError) as error:
         raise OutputError(f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from error
 

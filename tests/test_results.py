@@ -337,9 +337,9 @@ def test_what_is_no_regular_file_is_refused_and_left(kind, name, tmp_path):
         (lambda line: line.replace("[100, 50]", "[100, 51]"), "samples is '[100, 51]', and in sweep.json '[100, 50]'"),
         (lambda line: f"{line}x", "note is 'x', and in sweep.json ''"),
         (lambda line: f"{line},", "it has 8 entries, and there are 7 columns"),
-        (lambda line: line.replace("net", "n" * 2**20), "field larger than field limit"),
+        (lambda line: line.replace("net", "n" * 2**18), "field larger than field limit"),
         (lambda line: line.replace("net", "net" * 2**19), "it is longer than 1,048,576 characters"),
-        (lambda line: f'"{line}', "it has 1 entries, and there are 7 columns|unexpected end of data|expected after"),
+        (lambda line: f'"{line}', "'.' expected after"),
     ],
 )
 @pytest.mark.parametrize("place", [1, 3, 6])
