@@ -168,8 +168,8 @@ class Folder:
     def _damaged(self, line: int, error: Exception) -> OutputError:
         path = self._path / TRIALS
         return OutputError(
-            f"line {line:,} of {str(path)!r} is none of this sweep: {error}. Take the line out, or name another folder "
-            "with --out"
+            f"line {line:,} of {str(path)!r} is not a row of this sweep: {error}. Take the line out, or name another "
+            "folder with --out"
         )
 
     def append(self, rows: Sequence[Row]) -> None:

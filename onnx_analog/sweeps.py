@@ -447,7 +447,9 @@ class _Run:
         said, key = _found(row, share=self._share), _key({name: row[name] for name in self._columns[0]})
         clean = self._clean_of.get(row["model"], said.clean)
         if not _alike(said.clean, clean):
-            raise ValueError(f"clean is {row['clean'] or 'empty'}, and the model without noise has {clean}")
+            raise ValueError(
+                f"clean is {row['clean'] or 'empty'}, and without noise it is {'empty' if clean is None else clean}"
+            )
         if key in self._places:
             tally = self._tallies[self._places[key]]
             self._check_new(said, tally.totals or said.totals, tally)

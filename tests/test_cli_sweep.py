@@ -28,7 +28,7 @@ from onnx_analog.results import CONSTANTS, LOCK, PARQUET, POINTS, TRIALS
 from onnx_analog.strategies import STRATEGIES
 from onnx_analog.tensors import Selection
 from tests.conftest import ROOT
-from tests.engines.small import alive, processes, rows, until
+from tests.engines.small import alive, processes, rows, runs, until
 from tests.models import QUIET, proto, run
 from tests.test_cli import assert_refused, body, contents, done
 
@@ -680,7 +680,7 @@ def test_workers_of_a_killed_sweep_end_soon_and_what_they_share_goes_with_them(s
     assert shared(tmp_path)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    until(lambda: not any(map(alive, processes(log))), seconds=10)
+    until(lambda: not any(map(runs, processes(log))), seconds=10)
     until(lambda: not shared(tmp_path), seconds=10)
 
 

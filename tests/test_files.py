@@ -256,6 +256,39 @@ def test_external_data_that_cannot_be_read_are_named(name, constants, damage, sa
     assert str(caught.value).endswith(f" in 'm.data', {said}")
 
 
+@pytest.mark.parametrize(
+    ("name", "constants"), [("matmul", False), ("if", False), ("constant", True), ("function", True)]
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_the_files_of_a_model_are_its_own_and_those_that_it_names(name, constants, there, tmp_path):
+    path = external(tmp_path / "a", name, constants=constants)
+    if not there:
+        (path.parent / "m.data").unlink()
+    assert list(files.files_of(path)) == [path, path.parent / "m.data"]
+
+
+def test_the_files_of_a_model_are_told_for_sparse_tensors_too(tmp_path):
+    found = made_proto("sparse")
+    for part in (found.graph.sparse_initializer[0].values, found.graph.sparse_initializer[0].indices):
+        part.data_location = onnx.TensorProto.EXTERNAL
+        part.external_data.add(key="location", value=f"{part.data_type}.data")
+    (tmp_path / "m.onnx").write_bytes(found.SerializeToString())
+    assert {path.name for path in files.files_of(tmp_path / "m.onnx")} == {"m.onnx", "10.data", "7.data"}
+
+
+def test_the_files_of_what_is_no_model_are_itself(tmp_path):
+    (tmp_path / "m.onnx").write_text("text")
+    assert list(files.files_of(tmp_path / "m.onnx")) == [tmp_path / "m.onnx"]
+    assert list(files.files_of(tmp_path / "none")) == [tmp_path / "none"]
+
+
+def test_a_model_remembers_where_it_came_from(tmp_path):
+    path = external(tmp_path / "a")
+    changed = oa.protect(files.load(path)).model
+    assert list(files.source_files(changed)) == [path, path.parent / "m.data"]
+    assert list(files.source_files(made("matmul"))) == []
+
+
 # ---------------------------------------------------------------------------------------------------- writing
 
 
@@ -298,3 +331,24 @@ def test_what_came_with_its_tensors_in_another_file_is_written_so(tmp_path):
     ir.save(plain, tmp_path / "three.onnx")
     oa.protect(tmp_path / "three.onnx").save(tmp_path / "four.onnx")
     assert not (tmp_path / "four.onnx.data").exists()
+
+
+@pytest.mark.parametrize("output", ["m.onnx", "M", "m", "link", "hard"])
+def test_a_model_is_not_saved_over_its_source(output, tmp_path):
+    """Not even where its tensors would go."""
+    path = external(tmp_path)
+    (tmp_path / "m.data").rename(tmp_path / "m.onnx.data")
+    proto = onnx.load(path, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        next(entry for entry in tensor.external_data if entry.key == "location").value = "m.onnx.data"
+    path.write_bytes(proto.SerializeToString())
+    (tmp_path / "link").symlink_to("m.onnx")
+    os.link(tmp_path / "m.onnx", tmp_path / "hard")
+    before, pruned = contents(tmp_path), oa.prune(path, sparsity=0.5)
+    if output in ("M", "m"):
+        pruned.save(tmp_path / output, force=True)
+        assert {name: data for name, data in contents(tmp_path).items() if name in before} == before
+        return
+    with pytest.raises(OutputError, match="is read here.*Name another output"):
+        pruned.save(tmp_path / output, force=True)
+    assert contents(tmp_path) == before

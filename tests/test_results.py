@@ -3,6 +3,7 @@ import errno
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -334,7 +335,10 @@ def test_what_is_no_regular_file_is_refused_and_left(kind, name, tmp_path):
     ("change", "said"),
     [
         (lambda line: line.replace("top1", "top5"), "metric is 'top5', and in sweep.json 'top1'"),
-        (lambda line: line.replace("[100, 50]", "[100, 51]"), "samples is '[100, 51]', and in sweep.json '[100, 50]'"),
+        (
+            lambda line: line.replace("[100, 50]", "[100, 51]"),
+            re.escape("samples is '[100, 51]', and in sweep.json '[100, 50]'"),
+        ),
         (lambda line: f"{line}x", "note is 'x', and in sweep.json ''"),
         (lambda line: f"{line},", "it has 8 entries, and there are 7 columns"),
         (lambda line: line.replace("net", "n" * 2**18), "field larger than field limit"),
@@ -349,7 +353,7 @@ def test_a_row_of_another_sweep_is_named_by_its_line(place, change, said, tmp_pa
     lines[place] = change(lines[place])
     (tmp_path / TRIALS).write_text("\n".join(lines) + "\n")
     with pytest.raises(
-        OutputError, match=rf"^line {place + 1} of '.*trials\.csv' is none of this sweep: ({said})"
+        OutputError, match=rf"^line {place + 1} of '.*trials\.csv' is not a row of this sweep: ({said})"
     ) as found:
         read(tmp_path)
     assert "Take the line out, or name another folder with --out" in str(found.value)
