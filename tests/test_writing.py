@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from onnx_analog import files, writing
-from onnx_analog.errors import ModelError, OutputError
+from onnx_analog.errors import ModelError, OptionError, OutputError
 from onnx_analog.writing import write_all, write_text
 
 
@@ -170,3 +170,151 @@ def test_folders_that_hold_something_stay(tmp_path):
     with pytest.raises(KeyError), writing.new_folder(tmp_path / "a/b"):
         raise KeyError
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "file"]
+
+
+# ------------------------------------------------------------------------------------------------------- checking
+
+
+def odd(kind: str, path: Path) -> None:
+    """Make something at a path that is no regular file."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path.with_name("target"))
+        if kind == "link":
+            path.with_name("target").write_text("kept")
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "link", "dangling link"])
+def test_only_regular_files_are_replaced(kind, force, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    odd(kind, Path("a"))
+    before = Path("a").lstat()
+    words = "is a (folder|link|device, a pipe or a socket)"
+    with pytest.raises(OutputError, match=words):
+        write_all({Path("b"): write_text("b"), Path("a"): write_text("a")}, force=force)
+    assert Path("a").lstat() == before
+    assert {path.name for path in tmp_path.iterdir()} <= {"a", "target"}
+    assert kind != "link" or Path("target").read_text() == "kept"
+
+
+def test_what_becomes_a_link_while_it_is_written_is_not_replaced(tmp_path):
+    def write(path: Path) -> None:
+        path.write_text("new")
+        (tmp_path / "a").symlink_to(tmp_path / "target")
+
+    with pytest.raises(OutputError, match="a' is a link"):
+        write_all({tmp_path / "a": write}, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").is_symlink()
+
+
+SPELLINGS = ["in", "./in", "sub/../in", "link", "sub/back/in", "hard", "to-in"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("output", SPELLINGS)
+@pytest.mark.parametrize("perhaps", [False, True])
+def test_an_output_is_no_input_however_it_is_spelt(output, perhaps, force, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("in").write_text("kept")
+    Path("sub").mkdir()
+    Path("sub/back").symlink_to("..")
+    Path("link").symlink_to("in")
+    Path("to-in").symlink_to(tmp_path / "in")
+    os.link("in", "hard")
+    given = {"outputs": ["new"], "perhaps": [output]} if perhaps else {"outputs": [output]}
+    paths = {name: [Path(one) for one in several] for name, several in given.items()}
+    with pytest.raises(OutputError, match="is read here.* so it is not replaced"):
+        writing.check_outputs(inputs=[Path("in")], force=force, **paths)
+
+
+@pytest.mark.parametrize("other", ["out", "./out", "sub/../out", "sub/back/out"])
+@pytest.mark.parametrize("there", [False, True])
+def test_two_outputs_are_two_files(other, there, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("sub").mkdir()
+    Path("sub/back").symlink_to("..")
+    if there:
+        Path("out").write_text("old")
+    with pytest.raises(OptionError, match="would be one file"):
+        writing.check_outputs([Path("out"), Path(other)], force=True)
+    with pytest.raises(OptionError, match="would be one file"):
+        writing.check_outputs([Path("out")], force=True, perhaps=[Path(other)])
+
+
+def test_names_that_are_one_in_the_file_system_only_are_refused_too(tmp_path):
+    """As A and a are in some: here a writer puts a file beside its own that is another output's."""
+
+    def write(path: Path) -> None:
+        path.write_text("a")
+        path.with_name("B").write_text("beside")
+
+    with pytest.raises(OutputError, match="B' and another output would be one file"):
+        write_all({tmp_path / "a": write, tmp_path / "B": write_text("b")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inputs_are_asked_for_only_where_an_output_is_there(tmp_path):
+    def inputs() -> Iterator[Path]:
+        raise ZeroDivisionError
+        yield
+
+    writing.check_outputs([tmp_path / "a"], inputs(), force=True)
+    (tmp_path / "a").touch()
+    with pytest.raises(ZeroDivisionError):
+        writing.check_outputs([tmp_path / "a"], inputs(), force=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("x" * 256, "File name too long"),
+        ("x" * 5000, "File name too long"),
+        ("/".join(["x" * 200] * 30), "File name too long"),
+        ("a\0b", "null byte"),
+        ("none/a", "it is not there. Make it first."),
+        ("file/a", "is not a folder"),
+        ("loop/a", "(Too many levels of symbolic links|is not there)"),
+        ("\udcff/a", "is not there"),
+        (".", "is a folder"),
+    ],
+)
+@pytest.mark.parametrize("force", [False, True])
+def test_a_path_that_cannot_be_is_one_line(name, said, force, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("loop").symlink_to("loop")
+    for call in (writing.check_outputs, lambda paths, force: write_all({paths[0]: write_text("a")}, force=force)):
+        with pytest.raises(OutputError, match=said) as found:
+            call([Path(name)], force=force)
+        assert len(str(found.value)) <= 300
+        assert str(found.value).isprintable()
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "loop"}
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_new_folder_may_be_missing_if_it_will_be_made(there, tmp_path):
+    if there:
+        (tmp_path / "a").mkdir()
+    writing.check_outputs([tmp_path / "a" / "b" / "c"], force=False, new_folder=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] * there
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file' is not a folder|Not a directory"):
+        writing.check_outputs([tmp_path / "file" / "b" / "c"], force=False, new_folder=True)
+
+
+def test_a_folder_that_may_not_be_written_is_said_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(OutputError, match="you may not write in"):
+        write_all({tmp_path / "a": failing(AssertionError("was called"))})
+
+
+def test_nothing_to_write_is_no_failure(tmp_path):
+    write_all({})

@@ -237,17 +237,26 @@ def test_a_full_folder_for_temporary_files_is_said_and_nothing_is_left(where, tm
 
 def test_a_worker_ends_with_its_driver(tmp_path):
     """Here the driver is a process that is killed, and the worker one that would sleep for long."""
-    worker = "import time\nfrom onnx_analog.engines.local import _end_with\nimport os\n_end_with(os.getppid())\ntime.sleep(60)"
+    worker = (
+        "import sys, time\n"
+        "from onnx_analog.engines.local import _end_with\n"
+        "_end_with(int(sys.argv[1]))\n"
+        "print(flush=True)\n"
+        "time.sleep(60)"
+    )
     driver = (
-        "import subprocess, sys, time\n"
-        "print(subprocess.Popen([sys.executable, '-c', sys.argv[1]]).pid, flush=True)\n"
+        "import os, subprocess, sys, time\n"
+        "line = [sys.executable, '-c', sys.argv[1], str(os.getpid())]\n"
+        "worker = subprocess.Popen(line, stdout=subprocess.PIPE)\n"
+        "worker.stdout.readline()\n"
+        "print(worker.pid, flush=True)\n"
         "time.sleep(60)"
     )
     line = [sys.executable, "-c", driver, worker]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         number = int(process.stdout.readline())
-        time.sleep(2)
+        time.sleep(2 * local._LOOK_S)
         assert runs(number)
         process.kill()
     until(lambda: not runs(number), seconds=10)
