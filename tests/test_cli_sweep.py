@@ -484,6 +484,52 @@ def test_a_saved_file_is_there_even_if_the_sweep_fails(cli, tmp_path):
     assert tomllib.loads((tmp_path / "saved.toml").read_text(encoding="utf-8"))["cells"] == [1, 4]
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--save-config model.onnx --force", "'model.onnx' is read here"),
+        ("--save-config test.npz --force", "'test.npz' is read here"),
+        ("--save-config c.toml --config c.toml --force", "'c.toml' is read here"),
+        ("--save-config c.toml", "'c.toml' is there already. Use --force"),
+        ("--save-config none/c.toml", "cannot write in the folder 'none'"),
+        ("--save-config pipe --force", "is a device, a pipe or a socket"),
+        ("--channel mine.json --save-config mine.json --force", "'mine.json' is read here"),
+    ],
+)
+def test_options_are_not_saved_over_what_is_read_or_there(cli, tmp_path, line, said):
+    (tmp_path / "c.toml").write_text("seed = 0\n", encoding="utf-8")
+    (tmp_path / "mine.json").write_text(json.dumps(channels.resolve("gaussian").to_dict()), encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert_refused(cli(f"{TO} {line}"), 1, said)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_saved_options_are_replaced_by_force_and_are_no_result(cli, tmp_path):
+    (tmp_path / "c.toml").write_text("old", encoding="utf-8")
+    assert_refused(cli(f"{TO} --save-config out/{POINTS}"), 2, "would be one file")
+    done(cli(f"{TO} --trials 0 --save-config c.toml --force"))
+    assert tomllib.loads((tmp_path / "c.toml").read_text(encoding="utf-8"))["trials"] == 0
+
+
+@pytest.mark.parametrize("name", [TRIALS, POINTS, CONSTANTS, "points.png"])
+def test_a_result_is_not_written_over_an_input(cli, tmp_path, name):
+    (tmp_path / "out").mkdir()
+    shutil.copy(tmp_path / "model.onnx", tmp_path / "out" / name)
+    before = (tmp_path / "out" / name).read_bytes()
+    line = FAST.replace("model.onnx", f"out/{name}")
+    assert_refused(cli(f"sweep {line} --out out"), 1, "is read here")
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "out").iterdir()] == [(name, before)]
+
+
+@pytest.mark.parametrize("line", ["--metric own_metrics:nothing", "--metric own_metrics:wrong", "--workers 2"])
+def test_nothing_is_left_after_a_refusal_that_computed_nothing(cli, tmp_path, line):
+    before = set(contents(tmp_path))
+    assert cli(f"{TO}/deep/er {line}").exit_code
+    assert set(contents(tmp_path)) - {"__pycache__", "log"} == before - {"__pycache__", "log"}
+
+
 # --------------------------------------------------------------------------------------- again, and interrupted
 
 
