@@ -17,7 +17,7 @@ import click
 from onnx_analog import strategies
 from onnx_analog.cli_channel import channel
 from onnx_analog.cli_sweep import sweep
-from onnx_analog.errors import ManifestError
+from onnx_analog.errors import ManifestError, printable
 from onnx_analog.options import (
     CHANGES,
     DATA,
@@ -216,7 +216,7 @@ def protect(
     channels_ = [Path(one) for one in (choices["channel"], choices["header_channel"]) if one]  # each may be a file
     read = chain(files.files_of(model), channels_)
     writing.check_outputs([target, account], read, force=force, perhaps=[writing.data_beside(target)])
-    command = shlex.join(["onnx-analog", *sys.argv[1:]])
+    command = printable(shlex.join(["onnx-analog", *sys.argv[1:]]))  # a name may be no text
     selection = selection_of(include, exclude, min_size)
     protected = api.protect(model, selection=selection, command=command, modifiers=modifiers_of(choices), **choices)
     writers = {target: protected.writer(), account: writing.write_text(protected.manifest.to_json() + "\n")}

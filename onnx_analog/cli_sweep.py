@@ -29,7 +29,7 @@ from onnx_analog.options import (
     selection_of,
 )
 from onnx_analog.results import CONFIG as CONFIG
-from onnx_analog.results import CONSTANTS, LOCK, PARQUET, POINTS, TRIALS
+from onnx_analog.results import CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, is_text
 from onnx_analog.results import PLOT as PLOT
 from onnx_analog.terminal import Command, Finite, Floats, Fraction, Integers, Words, print_json, show, watch
 
@@ -201,7 +201,10 @@ def _toml(ctx: click.Context) -> str:
     values = {name: ctx.params.get(name) for name in names if name not in _NOT_SAVED}
     plain = {name: _plain(value) for name, value in values.items() if value is not None}
     plain["channel"] = [spec for specs in plain["channel"] for spec in specs]
-    return tomli_w.dumps(plain)
+    text = tomli_w.dumps(plain)
+    if not is_text(text):
+        raise OptionError(f"a name is not UTF-8, and {CONFIG} cannot hold it: rename the file or folder")
+    return text
 
 
 def _plain(value: Any) -> Any:

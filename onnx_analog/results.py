@@ -64,6 +64,8 @@ class Folder:
         self._columns: list[str] = []
 
     def __enter__(self) -> Self:
+        if not is_text(json.dumps(self._constants, ensure_ascii=False)):
+            raise OutputError(f"a name is not UTF-8, and {CONSTANTS} cannot hold it: rename the file")
         with ExitStack() as undo:
             undo.enter_context(writing.new_folder(self._path))
             for name in (LOCK, CONSTANTS, TRIALS, PARQUET, POINTS, CONFIG, PLOT):
@@ -232,6 +234,15 @@ class _Whole:
 
     def __iter__(self) -> Iterator[Row]:
         return ({**row, **self._constants} for row in self._rows)
+
+
+def is_text(text: str) -> bool:
+    """Return whether UTF-8 has `text`: names of files may hold bytes that are no text."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_regular(path: Path) -> None:

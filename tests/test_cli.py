@@ -634,6 +634,16 @@ def test_a_device_or_a_link_is_not_replaced_even_by_force(cli, line):
     assert not Path("nowhere").exists()
 
 
+def test_a_model_whose_name_is_no_text_is_pruned_and_protected(shelf, tmp_path, monkeypatch):
+    name = os.fsdecode(b"m\xff.onnx")
+    shutil.copy(shelf / "model.onnx", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for line in (["prune", name, "--sparsity", "0.5"], ["protect", name]):
+        monkeypatch.setattr(sys, "argv", ["onnx-analog", *line])
+        assert CliRunner().invoke(main, line).exit_code == 0
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 @pytest.mark.parametrize("line", WRITES)
 def test_a_dash_is_no_file(cli, tmp_path, line):
     option = "--plot" if "--plot" in line else "-o"

@@ -415,6 +415,13 @@ def test_nothing_is_left_where_nothing_was_computed(there, tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == (["some", "where"] if there else [])
 
 
+def test_a_name_that_is_no_text_is_refused_before_anything_is_computed(tmp_path):
+    assert results.is_text("σ")
+    with pytest.raises(OutputError, match=r"a name is not UTF-8, and sweep\.json cannot hold it"):
+        Folder(tmp_path / "out", {**SAME, "models": [os.fsdecode(b"\xff")]}).__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", [CONFIG, PLOT])
 def test_options_and_a_plot_that_no_sweep_wrote_are_kept(name, tmp_path):
     (tmp_path / name).write_text("mine")
