@@ -124,7 +124,7 @@ READERS: dict[str, Callable[[Path], dict[str, Labelled]]] = {"mnist": mnist, "ci
 def main(name: str, folder: Path, out: Path, force: bool) -> None:
     """Make NAME-train.npz and NAME-test.npz from the files in FOLDER."""
     paths = {split: out / f"{name}-{split}.npz" for split in SPLITS}
-    writing.refuse_existing([*paths.values()], force=force)
+    writing.check_outputs(paths.values(), force=force)
     writing.write_all({paths[split]: writer(found) for split, found in READERS[name](folder).items()}, force=force)
     print(*paths.values(), sep="\n")
 

@@ -60,8 +60,17 @@ class Model:
     model: ir.Model
 
     def save(self, path: Paths, *, force: bool = False) -> None:
-        """Write the model: whole or not at all, and over nothing that is there unless `force`."""
-        writing.write_all({Path(path): self.writer()}, force=force)
+        """Write the model: whole or not at all, over nothing that is there unless `force`, and never over its source.
+
+        Raises
+        ------
+        OutputError
+            If a file is there and `force` is not given, the model was read from it, or it cannot be written.
+        """
+        target = Path(path)
+        read, perhaps = files.source_files(self.model), [writing.data_beside(target)]
+        writing.check_outputs([target], read, force=force, perhaps=perhaps)
+        writing.write_all({target: self.writer()}, force=force)
 
     def writer(self) -> writing.Writer:
         """Return the function that writes the model to a path."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import click
 from onnx_analog import strategies
 from onnx_analog.cli_channel import channel
 from onnx_analog.cli_sweep import sweep
-from onnx_analog.errors import ManifestError
+from onnx_analog.errors import ManifestError, printable
 from onnx_analog.options import (
     CHANGES,
     DATA,
@@ -82,7 +83,7 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
     if report.can_plot():
         report.check_plot(plot)
         force = force or plot == PLOT  # what an earlier demo left
-        writing.refuse_existing([plot], force=force)
+        writing.check_outputs([plot], [story_of.MODEL], force=force)
     story = story_of.begin()
     show(
         f"LeNet on {len(story.data):,} MNIST test images: {story.accuracy:.1%}; pruned by {story_of.SPARSITY:.0%}: "
@@ -145,10 +146,11 @@ def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, f
     \b
         onnx-analog prune model.onnx --sparsity 0.8
     """
-    from onnx_analog import api, writing
+    from onnx_analog import api, files, writing
 
     target = output or model.with_name(f"{_stem(model)}.pruned.onnx")
-    writing.refuse_existing([target], force=force)
+    perhaps = [writing.data_beside(target)]
+    writing.check_outputs([target], files.files_of(model), force=force, perhaps=perhaps)
     pruned = api.prune(model, sparsity=sparsity, scope=prune_scope, selection=selection_of(**selection))
     pruned.save(target, force=force)
     show(f"{pruned}: {target}")
@@ -207,14 +209,14 @@ def protect(
     \b
         onnx-analog protect model.onnx --cells-small 1 --cells-large 20
     """
-    from onnx_analog import api, report, writing
+    from onnx_analog import api, files, report, writing
 
     target = output or model.with_name(f"{model.name.removesuffix('.onnx')}.protected.onnx")
     account = manifest or target.with_name(f"{_stem(target)}.manifest.json")
-    if target.resolve() == account.resolve():
-        raise click.UsageError("model and manifest would be one file: name another with --manifest")
-    writing.refuse_existing([target, account], force=force)
-    command = shlex.join(["onnx-analog", *sys.argv[1:]])
+    channels_ = [Path(one) for one in (choices["channel"], choices["header_channel"]) if one]  # each may be a file
+    read = chain(files.files_of(model), channels_)
+    writing.check_outputs([target, account], read, force=force, perhaps=[writing.data_beside(target)])
+    command = printable(shlex.join(["onnx-analog", *sys.argv[1:]]))  # a name may be no text
     selection = selection_of(include, exclude, min_size)
     protected = api.protect(model, selection=selection, command=command, modifiers=modifiers_of(choices), **choices)
     writers = {target: protected.writer(), account: writing.write_text(protected.manifest.to_json() + "\n")}
@@ -255,14 +257,16 @@ def readback(
     \b
         onnx-analog readback model.protected.onnx --seed 0 --decoded
     """
-    from onnx_analog import api, writing
+    from onnx_analog import api, files, transactions, writing
 
     if trials is None:
         targets = [output or protected.with_name(f"{_stem(protected)}.readback.onnx")]
     else:
         folder = output or protected.with_name(f"{_stem(protected)}.readback")
         targets = [folder / f"trial-{trial:04}.onnx" for trial in range(trials)]
-    writing.refuse_existing(targets, force=force)
+    read = chain(files.files_of(protected), [Path(channel)] if channel else [])
+    perhaps = map(writing.data_beside, targets)
+    writing.check_outputs(targets, read, force=force, perhaps=perhaps, new_folder=trials is not None)
     modifiers = modifiers_of(changes)
     models = api.readbacks(
         protected, seed=seed, trials=len(targets), channel=channel, modifiers=modifiers, decoded=decoded
@@ -276,7 +280,7 @@ def readback(
         if trials is None:
             writing.write_all(dict.fromkeys(targets, writer), force=force)
         else:
-            with writing.new_folder(targets[0].parent):
+            with transactions.tidy_ends(), writing.new_folder(targets[0].parent):
                 writing.write_all(dict.fromkeys(targets, writer), force=force)
     where = targets[0] if trials is None else targets[0].parent
     show(f"{len(targets)} model{'s' * (len(targets) > 1)}, seed {seed}: {where}")

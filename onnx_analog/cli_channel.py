@@ -63,6 +63,7 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
     found = modifiers_of(changes).apply(channels.resolve(name))
     if plot is not None:
         report.check_plot(plot)
+        writing.check_outputs([plot], [Path(name)], force=force)  # a channel may be a file
         writing.write_all({plot: report.plot_channel(found)}, force=force)
     if as_json:
         bits = capacity.of_channel(found).bits
@@ -107,9 +108,7 @@ def channel_fit(
     from onnx_analog.channels import fitting
 
     target = out or pairs.with_name(f"{pairs.stem}.channel.json")
-    if plot is not None and plot.resolve() == target.resolve():
-        raise click.UsageError("channel and plot would be one file: name another with --plot")
-    writing.refuse_existing([path for path in (target, plot) if path], force=force)
+    writing.check_outputs([path for path in (target, plot) if path], [pairs], force=force)
     if plot is not None:
         report.check_plot(plot)
     asked: dict[str, Any] = {"input": input_, "output": output_, "group": group, "neighbours": neighbours}

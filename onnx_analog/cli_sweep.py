@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnx_analog import strategies
-from onnx_analog.errors import OptionError
+from onnx_analog import reading, strategies
+from onnx_analog.errors import AnalogError, OptionError, one_line
 from onnx_analog.options import (
     CHANGES,
     DATA,
     FILE,
+    FORCE,
     JSON,
     OUT,
     PREPROCESSING,
@@ -26,16 +27,18 @@ from onnx_analog.options import (
     modifiers_of,
     selection_of,
 )
-from onnx_analog.reading import read_text
+from onnx_analog.results import CONFIG as CONFIG
+from onnx_analog.results import CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, is_text
+from onnx_analog.results import PLOT as PLOT
 from onnx_analog.terminal import Command, Finite, Floats, Fraction, Integers, Words, print_json, show, watch
 
 if TYPE_CHECKING:
     from onnx_analog.sweeps import Point
 
-CONFIG, PLOT = "sweep.toml", "points.png"  # in the folder of the results
 ENGINES = ("local", "serial", "dask", "ray")  # as in onnx_analog.engines, which imports much
-_LIMIT, _DOTS = 2**17, 1000  # bytes of a config file, and dots in a line
-_NOT_SAVED = ("config", "save_config", "as_json", "debug")
+_LIMIT, _DOTS = 2**17, 1000  # bytes of a TOML file, and dots in a line
+_NOT_SAVED = ("config", "save_config", "force", "as_json", "debug")
+_CONFIG_READ = "onnx_analog.config"  # where the context keeps its path
 
 
 def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -43,21 +46,23 @@ def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) ->
     if path is None:
         return None
     try:
-        text = read_text(path, limit=_LIMIT, error=OptionError)
+        text = reading.read_text(path, limit=_LIMIT, error=OptionError)
         if any(line.count(".") > _DOTS for line in text.splitlines()):  # a key of as many parts takes minutes
             raise OptionError(f"{str(path)!r} has more than {_DOTS:,} dots in a line: write one entry in each")
         found = tomllib.loads(text)
-    except OptionError as error:
+    except AnalogError as error:
         raise click.BadParameter(str(error), ctx=ctx, param=param) from error
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise click.BadParameter(f"{path} is no TOML file: {reason}", ctx=ctx, param=param) from error
+    except (ValueError, RecursionError) as error:  # of which that of TOML is one
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(str(error), 150)
+        raise click.BadParameter(f"{path} is no TOML file: {why}", ctx=ctx, param=param) from error
+    ctx.meta[_CONFIG_READ] = path
     known = {str(one.name): one for one in ctx.command.params if one.name not in _NOT_SAVED}
     entries = {name.replace("-", "_"): value for name, value in found.items()}
     unknown = sorted(set(entries) - set(known))
     if unknown:
         raise click.BadParameter(
-            f"{path} has an entry {unknown[0]!r}, which is no option of sweep: there are {', '.join(sorted(known))}",
+            f"{path} has an entry {one_line(unknown[0], 60)!r}, which is no option of sweep: there are "
+            f"{', '.join(sorted(known))}",
             ctx=ctx,
             param=param,
         )
@@ -74,7 +79,9 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     of_text = isinstance(option.type, Words | click.Path | click.Choice | click.types.StringParamType)
     for part in parts:
         if isinstance(part, bool) or not isinstance(part, str if of_text else str | int | float):
-            raise click.BadParameter(f"the file has {value!r}", ctx=ctx, param=option)
+            raise click.BadParameter(f"the file has {one_line(repr(value), 100)}", ctx=ctx, param=option)
+        if isinstance(part, int) and abs(part) >= 2**63:
+            raise click.BadParameter("the file has a number of more than 64 bits", ctx=ctx, param=option)
     texts = [str(part) for part in parts]
     if several:
         return texts
@@ -133,9 +140,12 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     help="TOML file of these options; flags win.",
 )
 @click.option("--save-config", type=OUT, help="Write these options to a TOML file, too.")
+@FORCE
 @JSON
 @click.pass_context
-def sweep(ctx: click.Context, /, out: Path, save_config: Path | None, as_json: bool, **choices: Any) -> None:
+def sweep(
+    ctx: click.Context, /, out: Path, save_config: Path | None, force: bool, as_json: bool, **choices: Any
+) -> None:
     """Compare strategies × cells × channels × MODELS in many trials, and write every trial to a folder.
 
     A sweep that was killed goes on when the same command is given again: what ended is not computed again, and the
@@ -156,8 +166,9 @@ def sweep(ctx: click.Context, /, out: Path, save_config: Path | None, as_json: b
     choices["selection"] = selection_of(*(choices.pop(name) for name in ("include", "exclude", "min_size")))
     choices["strategies"], choices["presets"] = choices.pop("strategy"), choices.pop("preset")
     choices["channels"] = [spec for specs in choices.pop("channel") for spec in specs]
+    _check_outputs(ctx, out, save_config, choices, force=force)
     if save_config is not None:
-        writing.write_all({save_config: writing.write_text(text)}, force=True)
+        writing.write_all({save_config: writing.write_text(text)}, force=force)
     with watch("trials") as update:
         found = api.sweep(choices.pop("models"), engine=engine, out=out, progress=update, **choices)
     writers = {out / CONFIG: writing.write_text(text)}
@@ -170,6 +181,23 @@ def sweep(ctx: click.Context, /, out: Path, save_config: Path | None, as_json: b
         _tell(found.points, out)
 
 
+def _check_outputs(
+    ctx: click.Context, out: Path, save_config: Path | None, choices: dict[str, Any], *, force: bool
+) -> None:
+    """Refuse what would be written over an input; an earlier sweep's own options may be both."""
+    from onnx_analog import files, writing
+
+    own = [out / name for name in (TRIALS, PARQUET, POINTS, CONSTANTS, LOCK, PLOT)]
+    read = [choices["data"], *map(Path, choices["channels"])]
+    read += [file for model in choices["models"] for file in files.files_of(model)]
+    writing.check_outputs(own, read, force=True, new_folder=True)
+    if save_config is not None:
+        config = [ctx.meta[_CONFIG_READ]] if _CONFIG_READ in ctx.meta else []
+        writing.check_outputs(
+            [save_config], [*read, *config], force=force, perhaps=[*own, out / CONFIG], new_folder=True
+        )
+
+
 def _toml(ctx: click.Context) -> str:
     """Return all options as TOML, ready for --config."""
     import tomli_w
@@ -178,7 +206,10 @@ def _toml(ctx: click.Context) -> str:
     values = {name: ctx.params.get(name) for name in names if name not in _NOT_SAVED}
     plain = {name: _plain(value) for name, value in values.items() if value is not None}
     plain["channel"] = [spec for specs in plain["channel"] for spec in specs]
-    return tomli_w.dumps(plain)
+    text = tomli_w.dumps(plain)
+    if not is_text(text):
+        raise OptionError(f"a name is not UTF-8, and {CONFIG} cannot hold it: rename the file or folder")
+    return text
 
 
 def _plain(value: Any) -> Any:

@@ -28,6 +28,7 @@ LARGEST_FILE = 2**31 - 1  # bytes that protobuf reads
 _ASKED_BYTES = 256 * 2**20  # of a model in memory that onnxruntime is asked about: it takes a copy
 # Of a model or its main graph; what graphs hold goes with their copies.
 _EXTERNAL = "onnx_analog.external"  # whether a model came with its tensors in another file
+_PATH = "onnx_analog.path"  # of the file that a model came from
 _OPENED = "onnx_analog.opened"  # the name under which it was checked
 _TYPES = "onnx_analog.types"  # whether values have types that `onnx_ir` cannot hold
 _TYPE = "onnx_analog.type"  # such a type, among the metadata of its value
@@ -110,6 +111,8 @@ def _opened(proto: onnx.ModelProto, path: Path | None, what: str) -> ir.Model:
     model = _converted(proto, found, what)
     model.meta[_EXTERNAL] = bool(found.initializers)
     model.graph.meta[_OPENED] = what
+    if path is not None:
+        model.graph.meta[_PATH] = str(path.absolute())
     return model
 
 
@@ -180,6 +183,34 @@ def file_digest(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file, as hex."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_of(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a model's file, and the files that it names for its tensors, whether they are there or not."""
+    yield Path(path)
+    try:
+        proto = _read(Path(path))
+    except ModelError:  # whoever loads it says so
+        return
+    places = dict.fromkeys(entry.value for entry in _external_entries(proto) if entry.key == "location")
+    yield from (Path(path).parent / place for place in places)
+
+
+def source_files(model: ir.Model) -> Iterator[Path]:
+    """Yield the files that a model was loaded from, however it was changed since; none if it was made in memory."""
+    if _PATH in model.graph.meta:
+        yield from files_of(model.graph.meta[_PATH])
+
+
+def _external_entries(proto: onnx.ModelProto) -> Iterator[onnx.StringStringEntryProto]:
+    for graph in _graphs(proto):
+        tensors = [*graph.initializer] if isinstance(graph, onnx.GraphProto) else []
+        sparse = [*graph.sparse_initializer] if isinstance(graph, onnx.GraphProto) else []
+        for attribute in (attribute for node in graph.node for attribute in node.attribute):
+            tensors += [attribute.t, *attribute.tensors]
+            sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+        tensors += [part for one in sparse for part in (one.values, one.indices)]
+        yield from (entry for tensor in tensors for entry in tensor.external_data)
 
 
 def _read(path: Path) -> onnx.ModelProto:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,6 +16,8 @@ from onnx_analog.errors import OptionError, whole
 from onnx_analog.passes import ProtectPass
 from onnx_analog.strategies import LARGE_FACTOR, MOST_CELLS, STRATEGIES, Preset
 from onnx_analog.tensors import Selection
+
+MOST_POINTS = 100_000  # of a model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,7 @@ class Grid:
     Raises
     ------
     OptionError
-        If something is out of its range, or named twice.
+        If something is out of its range, or named twice, or there are more than MOST_POINTS points.
     """
 
     strategies: tuple[str, ...] = tuple(STRATEGIES)
@@ -110,9 +113,11 @@ class Grid:
             found = getattr(self, name)
             if not found:
                 raise OptionError(f"there are no {name}")
-            again = [value for place, value in enumerate(found) if value in found[:place]]
-            if again:
-                raise OptionError(f"{name} name {again[0]} twice")
+            again = next((value for value, times in Counter(found).items() if times > 1), None)
+            if again is not None:
+                raise OptionError(f"{name} name {again} twice")
+        if len(self) > MOST_POINTS:
+            raise OptionError(f"the grid has {len(self):,} points, more than {MOST_POINTS:,}: make several sweeps")
 
     def __len__(self) -> int:
         return len(self.channels) * len(self.presets) * len(self.strategies) * len(self.cells)

@@ -15,8 +15,29 @@ if TYPE_CHECKING:
     from onnx_analog.channels.modifiers import Modifiers
     from onnx_analog.tensors import Selection
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUT = click.Path(path_type=Path)
+
+class _Path(click.Path):
+    """A path; a file of options may hold one that no file can have."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail as click does."""
+        if "\0" in str(value):
+            self.fail("a path cannot hold a zero byte", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _Out(_Path):
+    """A path to be written. "-" is refused: elsewhere it is stdout."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail as click does."""
+        if value == "-":
+            self.fail("'-' names no file, and nothing goes to stdout. If a file is called so, say ./-", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = _Path(exists=True, dir_okay=False, path_type=Path)
+OUT = _Out(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 FORCE = click.option("--force", is_flag=True, help="Replace files that are there already.")
 SEED = click.option("--seed", type=click.IntRange(0), default=0, help="Noise depends on seed, trial and tensor only.")

@@ -7,6 +7,9 @@
     .lock           held while a sweep writes
 
 A process that is killed may leave half a row; it is cut off by the next one.
+
+What is there is trusted no more than it deserves: links and what else is no regular file are refused, each row must say
+what its sweep.json says, and lines have a longest length, so that a file of anything costs little.
 """
 
 from __future__ import annotations
@@ -15,20 +18,26 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import filelock
 
-from onnx_analog import writing
+from onnx_analog import reading, writing
 from onnx_analog.errors import OutputError
 
 Row = dict[str, Any]
 
 TRIALS, PARQUET, POINTS, CONSTANTS, LOCK = "trials.csv", "trials.parquet", "points.csv", "sweep.json", ".lock"
+CONFIG, PLOT = "sweep.toml", "points.png"  # which the command line adds
+LONGEST = 2**20  # characters of a line of trials.csv
+_LARGEST = 16 * reading.MIB  # bytes of sweep.json
 _PIECE = 2**16  # bytes that are looked at at once for the end of a line
 _GROUP = 2**16  # rows that Parquet keeps together
 NO_PARQUET = "no Parquet: pyarrow is not installed (pip install 'onnx-analog[parquet]')"
@@ -55,40 +64,52 @@ class Folder:
         self._columns: list[str] = []
 
     def __enter__(self) -> Self:
+        if not is_text(json.dumps(self._constants, ensure_ascii=False)):
+            raise OutputError(f"a name is not UTF-8, and {CONSTANTS} cannot hold it: rename the file")
+        with ExitStack() as undo:
+            undo.enter_context(writing.new_folder(self._path))
+            for name in (LOCK, CONSTANTS, TRIALS, PARQUET, POINTS, CONFIG, PLOT):
+                _check_regular(self._path / name)
+            undo.callback(self._release, self._acquire())
+            self._check()
+            self._columns = _columns(self._path / TRIALS)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._undo.__exit__(*error)
+
+    def _acquire(self) -> filelock.BaseFileLock:
+        lock = filelock.FileLock(self._path / LOCK, timeout=0)
         try:
-            self._path.mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(self._path / LOCK, timeout=0)
-            self._lock.acquire()
+            lock.acquire()
         except filelock.Timeout:
             raise OutputError(
                 f"another sweep writes to {str(self._path)!r}: wait for it, or name another folder with --out"
             ) from None
         except OSError as error:
             raise OutputError(f"cannot write to {str(self._path)!r}: {error.strerror or error}") from error
-        try:
-            self._check()
-            self._columns = _columns(self._path / TRIALS)
-        except BaseException:
-            self._lock.release()
-            raise
-        return self
+        return lock
 
-    def __exit__(self, *error: Any) -> None:
-        self._lock.release()
+    def _release(self, lock: filelock.BaseFileLock) -> None:
+        if not (self._path / CONSTANTS).exists():  # nothing was computed, so nothing is left
+            with suppress(OSError):
+                (self._path / LOCK).unlink()
+        lock.release()
 
     def _check(self) -> None:
         path = self._path / CONSTANTS
         if not path.exists():
-            for mine in (self._path / name for name in (TRIALS, PARQUET, POINTS)):
+            for mine in (self._path / name for name in (TRIALS, PARQUET, POINTS, CONFIG, PLOT)):
                 if mine.exists():
                     raise OutputError(f"{str(mine)!r} is of no sweep: name another folder with --out")
-            text = json.dumps(self._constants, indent=2, ensure_ascii=False) + "\n"
-            writing.write_all({path: writing.write_text(text)})
             return
+        text = reading.read_text(path, limit=_LARGEST, error=OutputError)
         try:
-            there = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise OutputError(f"cannot read {str(path)!r}: {error}") from error
+            there = dict(json.loads(text))
+        except (ValueError, TypeError, RecursionError) as error:
+            why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+            raise OutputError(f"cannot read {str(path)!r}: {why}. Name another folder with --out") from error
         mine = json.loads(json.dumps(self._constants))
         for name in {**mine, **there}:
             if mine.get(name) != there.get(name):
@@ -97,26 +118,61 @@ class Folder:
                     f"{mine.get(name)!r}: name another folder with --out"
                 )
 
+    def _write_constants(self) -> None:
+        """Say whose folder it is, before anything else is in it."""
+        path = self._path / CONSTANTS
+        if not path.exists():
+            text = json.dumps(self._constants, indent=2, ensure_ascii=False) + "\n"
+            writing.write_all({path: writing.write_text(text)})
+
     def read(self) -> list[Row]:
         """Return what `stream` yields."""
         return list(self.stream())
 
     def stream(self) -> Iterator[Row]:
         """Yield the rows that are there, as text, without their constants."""
+        yield from (row for _, row in self._numbered())
+
+    def each(self, take: Callable[[Row], None]) -> None:
+        """Call a function with each row; where it raises ValueError, the row is damaged.
+
+        Raises
+        ------
+        OutputError
+            If a row is damaged: it says which, and why.
+        """
+        for line, row in self._numbered():
+            try:
+                take(row)
+            except ValueError as error:
+                raise self._damaged(line, error) from error
+
+    def _numbered(self) -> Iterator[tuple[int, Row]]:
         path = self._path / TRIALS
         if not path.exists():
             return
+        same = dict(zip(self._constants, next(csv.reader([_line(map(_word, self._constants.values()))])), strict=True))
+        lines = _Lines()
         try:
-            with path.open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file, strict=True)
-                for row in reader:
-                    if None in row or None in row.values():
-                        raise ValueError(f"line {reader.line_num} has not as many entries as there are columns")
-                    yield {name: value for name, value in row.items() if name not in self._constants}
+            with open(_descriptor(path, os.O_RDONLY), newline="", encoding="utf-8") as file:
+                reader = csv.reader(lines.of(file), strict=True)
+                columns = next(reader, [])
+                _check_columns(columns, same)
+                for words in reader:
+                    yield lines.number, _row(columns, words, same)
         except OSError as error:
+            if isinstance(error, OutputError):
+                raise
             raise OutputError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
         except (ValueError, csv.Error) as error:
-            raise OutputError(f"{str(path)!r} is damaged: {error}. Name another folder with --out") from error
+            raise self._damaged(lines.number, error) from error
+
+    def _damaged(self, line: int, error: Exception) -> OutputError:
+        path = self._path / TRIALS
+        return OutputError(
+            f"line {line:,} of {str(path)!r} is not a row of this sweep: {error}. Take the line out, or name another "
+            "folder with --out"
+        )
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add rows; all of them are on their way to the disk when this returns.
@@ -128,12 +184,15 @@ class Folder:
         """
         path = self._path / TRIALS
         text = ""
+        self._write_constants()
         if not self._columns:
             self._columns = list({**rows[0], **self._constants})
             text = _line(self._columns)
+        if set(self._columns) != {*rows[0], *self._constants}:
+            raise OutputError(f"{str(path)!r} has other columns than this sweep: name another folder with --out")
         text += "".join(self._text(row) for row in rows)
         try:
-            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            file = _descriptor(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             try:
                 _write(file, text.encode("utf-8"))
             finally:
@@ -163,6 +222,7 @@ class Folder:
                 (self._path / PARQUET).unlink(missing_ok=True)  # it is of fewer rows
         if points:
             writers[self._path / POINTS] = _csv_writer(points)
+        self._write_constants()
         writing.write_all(writers, force=True)
 
 
@@ -174,6 +234,68 @@ class _Whole:
 
     def __iter__(self) -> Iterator[Row]:
         return ({**row, **self._constants} for row in self._rows)
+
+
+def is_text(text: str) -> bool:
+    """Return whether UTF-8 has `text`: names of files may hold bytes that are no text."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_regular(path: Path) -> None:
+    """Raise `OutputError` if what is at `path` is a link, or otherwise no regular file."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise OutputError(
+                f"{str(path)!r} is a link, a folder or no regular file, and a sweep's folder has none: name another "
+                "folder with --out"
+            )
+
+
+def _descriptor(path: Path, flags: int) -> int:
+    """Open a regular file; a link is not followed."""
+    file = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OutputError(f"{str(path)!r} is not a regular file: name another folder with --out")
+    return file
+
+
+class _Lines:
+    """The lines of a file, and the number of the last one that was read."""
+
+    number = 0
+
+    def of(self, file: TextIO) -> Iterator[str]:
+        """Yield the lines; one that is too long is a ValueError."""
+        while line := file.readline(LONGEST + 1):
+            self.number += 1
+            if len(line) > LONGEST:
+                raise ValueError(f"it is longer than {LONGEST:,} characters")
+            yield line
+
+
+def _check_columns(columns: Sequence[str], same: Mapping[str, str]) -> None:
+    again = next((name for name, times in Counter(columns).items() if times > 1), None)
+    if again is not None:
+        raise ValueError(f"there are two columns {again!r}")
+    missing = next((name for name in same if name not in columns), None)
+    if columns and missing is not None:
+        raise ValueError(f"there is no column {missing!r}")
+
+
+def _row(columns: Sequence[str], words: Sequence[str], same: Mapping[str, str]) -> Row:
+    """Return a row without what all share, which is checked."""
+    if len(words) != len(columns):
+        raise ValueError(f"it has {len(words)} entries, and there are {len(columns)} columns")
+    row = dict(zip(columns, words, strict=True))
+    other = next((name for name, word in same.items() if row[name] != word), None)
+    if other is not None:
+        raise ValueError(f"{other} is {row[other][:60]!r}, and in {CONSTANTS} {same[other][:60]!r}")
+    return {name: word for name, word in row.items() if name not in same}
 
 
 def can_parquet() -> bool:
@@ -206,15 +328,15 @@ def _columns(path: Path) -> list[str]:
         return []
     try:
         _cut(path)
-        with path.open(newline="", encoding="utf-8") as file:
-            return next(csv.reader(file, strict=True), [])
+        with open(_descriptor(path, os.O_RDONLY), newline="", encoding="utf-8") as file:
+            return next(csv.reader(_Lines().of(file), strict=True), [])
     except (OSError, csv.Error, ValueError) as error:
         raise OutputError(f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _cut(path: Path) -> None:
     """Cut off what stands after the last end of a line."""
-    with path.open("r+b") as file:
+    with open(_descriptor(path, os.O_RDWR), "r+b") as file:
         end = place = file.seek(0, os.SEEK_END)
         while place:
             start = max(place - _PIECE, 0)

@@ -18,6 +18,7 @@ from onnx_analog.errors import OptionError, whole
 from onnx_analog.evaluation import interval
 
 ERROR = 0.05  # chance that an interval misses
+MOST_TRIALS = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +27,11 @@ class Stopping:
 
     Parameters
     ----------
-    trials : int, >= 0
+    trials : int, 0 to MOST_TRIALS
         All of them; with `precision`, those before the first look, 2 or more.
     precision : float, > 0, optional
         Width of the interval, in units of the metric, that is narrow enough.
-    max_trials : int, >= trials
+    max_trials : int, trials to MOST_TRIALS
         No more than these, however wide the interval.
     """
 
@@ -39,8 +40,10 @@ class Stopping:
     max_trials: int = 1000
 
     def __post_init__(self) -> None:
-        if whole("trials", self.trials) < 0 or whole("max_trials", self.max_trials) < 0:
-            raise OptionError(f"trials {self.trials} and max_trials {self.max_trials}: both must be 0 or more")
+        if not all(0 <= whole(name, getattr(self, name)) <= MOST_TRIALS for name in ("trials", "max_trials")):
+            raise OptionError(
+                f"trials {self.trials} and max_trials {self.max_trials}: both must be from 0 to {MOST_TRIALS:,}"
+            )
         if self.precision is None:
             return
         if not 0 < self.precision < float("inf"):

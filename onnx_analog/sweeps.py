@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -19,13 +20,13 @@ from onnx_analog import metrics, pipeline, work
 from onnx_analog.data import Dataset
 from onnx_analog.engines import Engine
 from onnx_analog.engines.local import SerialEngine
-from onnx_analog.errors import EngineError, OptionError, whole
+from onnx_analog.errors import EngineError, OptionError, OutputError, whole
 from onnx_analog.evaluation import Evaluation, Trial, clean_value, doubts, interval, measure
 from onnx_analog.grid import Grid, Setting
 from onnx_analog.manifest import Totals, account
 from onnx_analog.network import BATCH, Network
-from onnx_analog.results import Folder, Row
-from onnx_analog.stopping import Stopping
+from onnx_analog.results import TRIALS, Folder, Row
+from onnx_analog.stopping import MOST_TRIALS, Stopping
 from onnx_analog.work import Outcome, Packed, Task, Work
 
 logger = logging.getLogger(__name__)
@@ -118,19 +119,84 @@ def _columns(model: str, setting: Setting) -> Row:
     return {"model": " ".join(model.splitlines()), **setting.columns()}  # as a CSV holds it
 
 
+_RATIOS = ("r_avg", "stored_cells_per_stored_weight", "all_in_cells_per_original_weight")
+
+
 def _costs(totals: Totals) -> Row:
     ratios = totals.ratios()
-    names = ("r_avg", "stored_cells_per_stored_weight", "all_in_cells_per_original_weight")
-    return {**{name: ratios[name] for name in names}, **asdict(totals)}
-
-
-def _totals_of(row: Mapping[str, str]) -> Totals:
-    return Totals(**{name: int(row[name]) for name in Totals.__dataclass_fields__})
+    return {**{name: ratios[name] for name in _RATIOS}, **asdict(totals)}
 
 
 def _row(columns: Row, clean: float | None, trial: int, found: Trial, totals: Totals) -> Row:
     numbers = {"trial": trial, "value": found.value, "sqnr_db": found.sqnr_db, "clean": clean}
     return {**columns, **numbers, **_costs(totals)}
+
+
+# ---------------------------------------------------------------------------------------------- rows, read back
+
+_COUNT = re.compile(r"[0-9]{1,18}")
+_NUMBER = re.compile(r"-?([0-9]+(\.[0-9]*)?(e[-+]?[0-9]+)?|inf)|nan")  # as Python writes it
+_MOST_DB = 6400.0  # no two float64 numbers are further apart
+
+
+class _Found(NamedTuple):
+    """What a row says."""
+
+    trial: int
+    found: Trial
+    clean: float | None
+    totals: Totals
+
+
+def _found(row: Mapping[str, str], *, share: bool) -> _Found:
+    """Return what a row of an earlier sweep says.
+
+    Raises
+    ------
+    ValueError
+        If it says what no sweep writes.
+    """
+    for name in ("cells", "cells_large"):
+        _count(row, name, least=1)
+    for name in ("large_fraction", *(("value",) if share else ())):
+        if not (0 <= _number(row, name) <= 1 or (name == "value" and row[name] == "nan")):
+            raise ValueError(f"{name} is {row[name]}, and it is a share, from 0 to 1")
+    sqnr_db = _number(row, "sqnr_db")
+    if math.isfinite(sqnr_db) and abs(sqnr_db) > _MOST_DB:
+        raise ValueError(f"sqnr_db is {row['sqnr_db']}, which no outputs can have")
+    trial = _count(row, "trial")
+    if trial >= MOST_TRIALS:
+        raise ValueError(f"trial is {trial:,}, and there are {MOST_TRIALS:,} at most")
+    totals = Totals(**{name: _count(row, name) for name in Totals.__dataclass_fields__})
+    _check_costs(row, totals)
+    return _Found(trial, Trial(_number(row, "value"), sqnr_db), _number(row, "clean") if row["clean"] else None, totals)
+
+
+def _check_costs(row: Mapping[str, str], totals: Totals) -> None:
+    if not 0 < totals.stored_weights <= totals.original_weights:
+        raise ValueError(f"{totals.stored_weights:,} of {totals.original_weights:,} weights are stored")
+    for name, value in _costs(totals).items():
+        if row[name] != str(value):
+            raise ValueError(f"{name} is {row[name]!r}, and by the counts of cells it is {value}")
+
+
+def _count(row: Mapping[str, str], name: str, *, least: int = 0) -> int:
+    if not _COUNT.fullmatch(row[name]) or int(row[name]) < least:
+        raise ValueError(f"{name} is {row[name][:40]!r}; it must be a whole number from {least}")
+    return int(row[name])
+
+
+def _number(row: Mapping[str, str], name: str) -> float:
+    if not _NUMBER.fullmatch(row[name]):
+        raise ValueError(f"{name} is {row[name][:40]!r}, which is no number")
+    return float(row[name])
+
+
+def _alike(one: float | None, other: float | None) -> bool:
+    """Return whether two values without noise are one, but for the rounding of another machine."""
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=1e-4, abs_tol=1e-9) or (math.isnan(one) and math.isnan(other))
 
 
 # ------------------------------------------------------------------------------------------------------ state
@@ -155,14 +221,20 @@ class _Tally:
             self._ordered.append(self._others.pop(len(self._ordered)))
             self._values.append(self._ordered[-1].value)
 
-    def more(self) -> list[int]:
+    def more(self) -> list[range]:
         """Look, if there are trials for it; return those that are wanted now, and were not before."""
-        missing: list[int] = []
+        missing: list[range] = []
         while not self.enough and len(self._values) >= self.wanted and not missing:
             before, self.wanted = self.wanted, self._stopping.wanted(self._values)
             self.enough = len(self._values) >= self.wanted
-            missing = [trial for trial in range(before, self.wanted) if trial not in self and not self.enough]
+            missing = [] if self.enough else self._gaps(max(before, len(self._ordered)), self.wanted)
         return missing
+
+    def _gaps(self, start: int, end: int) -> list[range]:
+        """Return the trials from `start` that are not known yet, as runs."""
+        known = sorted(trial for trial in self._others if start <= trial < end)
+        runs = zip([start, *(trial + 1 for trial in known)], [*known, end], strict=True)
+        return [range(first, last) for first, last in runs if first < last]
 
     def __contains__(self, trial: int) -> bool:
         return trial < len(self._ordered) or trial in self._others
@@ -186,18 +258,18 @@ class _Queue:
     """Tasks that wait: runs of trials, cut into tasks of a sensible length."""
 
     def __init__(self) -> None:
-        self._runs: deque[tuple[int, deque[int]]] = deque()
+        self._runs: deque[tuple[int, deque[range]]] = deque()
         self._seconds: dict[int, float] = {}  # of a trial, by model
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, place: int, trials: Sequence[int], *, first: bool) -> None:
-        """Put a run at the end, or before all others."""
+    def add(self, place: int, trials: Sequence[range], *, first: bool) -> None:
+        """Put trials of a point at the end, or before all others."""
         if trials:
             (self._runs.appendleft if first else self._runs.append)((place, deque(trials)))
-            self._count += len(trials)
+            self._count += sum(map(len, trials))
 
     def learn(self, model: int, seconds: float) -> None:
         """Remember how long a trial of a model takes."""
@@ -208,12 +280,17 @@ class _Queue:
         place, trials = self._runs[0]
         seconds = self._seconds.get(settings[place].model, _CHUNK_S)
         share = -(-self._count // (_AHEAD * slots))  # towards the end, something for all
-        count = max(min(int(_CHUNK_S / max(seconds, 1e-6)), share, len(trials)), 1)
-        task = Task(place, tuple(trials.popleft() for _ in range(count)))
-        self._count -= count
+        count = max(min(int(_CHUNK_S / max(seconds, 1e-6)), share), 1)
+        taken: list[int] = []
+        while trials and len(taken) < count:
+            run, room = trials.popleft(), count - len(taken)
+            taken += run[:room]
+            if run[room:]:
+                trials.appendleft(run[room:])
+        self._count -= len(taken)
         if not trials:
             self._runs.popleft()
-        return task
+        return Task(place, tuple(taken))
 
 
 # ------------------------------------------------------------------------------------------------------ sweep
@@ -365,7 +442,7 @@ def sweep(
     with ExitStack() as stack:
         folder = None if out is None else stack.enter_context(Folder(out, plan.facts))
         if folder is not None:
-            run.resume(folder.stream())
+            run.resume(folder)
         yield from run.points(folder, stack)
         if folder is not None:
             folder.finish(_Rows(run), [point.row() for point in run.ended])
@@ -381,20 +458,47 @@ class _Run:
         self._names = [plan.cases[setting.model].name for setting in plan.settings]
         self._columns = [_columns(name, one) for name, one in zip(self._names, plan.settings, strict=True)]
         self._clean = [_alone(plan, model) for model in range(len(plan.cases))]
-        self._others: list[Row] = []
+        self._share = plan.metric_name in metrics.SHARES
+        self._folder: Folder | None = None
+        self._places = {_key(columns): place for place, columns in enumerate(self._columns)}
+        pairs = zip(self._columns, plan.settings, strict=True)
+        self._clean_of = {columns["model"]: self._clean[setting.model] for columns, setting in pairs}
+        counts = (*_RATIOS, *Totals.__dataclass_fields__)
+        self._expected = {*self._columns[0], "trial", "value", "sqnr_db", "clean", *counts}
+        self._others: dict[tuple[str, ...], tuple[Totals, set[int]]] = {}  # of points that are not in the grid
         self._done = self._wanted = 0
         self.ended: list[Point] = []
 
-    def resume(self, rows: Iterable[Row]) -> None:
+    def resume(self, folder: Folder) -> None:
         """Take over what an earlier sweep computed."""
-        places = {_key(columns): place for place, columns in enumerate(self._columns)}
-        for row in rows:
-            place = places.get(_key({name: row[name] for name in self._columns[0]}))
-            if place is None:
-                self._others.append(row)
-            else:
-                self._tallies[place].add(int(row["trial"]), Trial(float(row["value"]), float(row["sqnr_db"])))
-                self._tallies[place].totals = _totals_of(row)
+        self._folder = folder
+        folder.each(self._take)
+
+    def _take(self, row: Row) -> None:
+        if set(row) != self._expected:
+            odd = min(set(row) ^ self._expected)
+            raise ValueError(f"there is {'no' if odd in self._expected else 'a'} column {odd!r}")
+        said, key = _found(row, share=self._share), _key({name: row[name] for name in self._columns[0]})
+        clean = self._clean_of.get(row["model"], said.clean)
+        if not _alike(said.clean, clean):
+            raise ValueError(
+                f"clean is {row['clean'] or 'empty'}, and without noise it is {'empty' if clean is None else clean}"
+            )
+        if key in self._places:
+            tally = self._tallies[self._places[key]]
+            self._check_new(said, tally.totals or said.totals, tally)
+            tally.add(said.trial, said.found)
+            tally.totals = said.totals
+        else:
+            totals, trials = self._others.setdefault(key, (said.totals, set()))
+            self._check_new(said, totals, trials)
+            trials.add(said.trial)
+
+    def _check_new(self, said: _Found, totals: Totals, known: _Tally | set[int]) -> None:
+        if said.trial in known:
+            raise ValueError(f"trial {said.trial} of this point is there already")
+        if said.totals != totals:
+            raise ValueError("its counts of weights and cells are not those of other rows of its point")
 
     def points(self, folder: Folder | None, stack: ExitStack) -> Iterator[Point]:
         """Compute what is missing; yield points as they are complete."""
@@ -431,11 +535,16 @@ class _Run:
             )
         place = outcome.task.setting
         setting = self._plan.settings[place]
+        tally = self._tallies[place]
+        if tally.totals not in (None, outcome.totals):
+            raise OutputError(
+                f"the rows of {setting} in {TRIALS} have other counts of weights and cells than this sweep finds: name "
+                "another folder with --out"
+            )
         if folder is not None:
             clean = self._clean[setting.model]
             pairs = zip(outcome.task.trials, outcome.found, strict=True)
             folder.append([_row(self._columns[place], clean, *pair, outcome.totals) for pair in pairs])
-        tally = self._tallies[place]
         done, wanted, tally.totals = tally.done, tally.wanted, outcome.totals
         for trial, found in zip(outcome.task.trials, outcome.found, strict=True):
             tally.add(trial, found)
@@ -483,7 +592,9 @@ class _Run:
                 for trial, found in tally.known():
                     row = _row(columns, self._clean[setting.model], trial, found, tally.totals)
                     yield row
-        yield from (_typed(other, row) for other in self._others if row)
+        for other in self._folder.stream() if self._others and self._folder and row else ():
+            if _key({name: other[name] for name in self._columns[0]}) in self._others:
+                yield _typed(other, row)
 
 
 class _Rows:

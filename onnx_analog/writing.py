@@ -1,14 +1,18 @@
-"""Outputs: written whole or not at all."""
+"""Outputs: checked before anything is done, and written whole or not at all.
+
+A link is never written to or replaced, nor is a device, a pipe, a socket or a folder: only regular files are.
+"""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from onnx_analog.errors import OutputError
+from onnx_analog import transactions
+from onnx_analog.errors import OptionError, OutputError
 
 Writer = Callable[[Path], None]
 
@@ -22,85 +26,190 @@ def write_text(text: str) -> Writer:
     return write
 
 
+def data_beside(model: Path) -> Path:
+    """Return the file that the tensors of a model at this path go to, if they do not fit into it."""
+    return model.parent / f"{model.name}.data"
+
+
+# ------------------------------------------------------------------------------------------------------ checking
+
+
+def check_outputs(
+    outputs: Iterable[Path],
+    inputs: Iterable[Path] = (),
+    *,
+    force: bool,
+    perhaps: Iterable[Path] = (),
+    new_folder: bool = False,
+) -> None:
+    """Check all that a command writes against all that it reads, against each other and against what is there.
+
+    Parameters
+    ----------
+    outputs : paths
+        Files that will be written.
+    inputs : paths
+        Files that are read. They are asked for only if one of the outputs is there, so they may be costly to tell.
+    force : bool
+        Whether a regular file that is there may be replaced.
+    perhaps : paths
+        Files that may be written, too: they must be no input and no other output, and may be there.
+    new_folder : bool
+        Whether the folder of the outputs may be missing, and will be made.
+
+    Raises
+    ------
+    OptionError
+        If two outputs are one file. Paths are one file if they lead to one, by links or by second names.
+    OutputError
+        If an output is an input, one is there already and `force` is not given, one is no regular file, or its folder
+        cannot be written to.
+    """
+    sure, perhaps = list(outputs), list(perhaps)
+    everything = [*sure, *perhaps]
+    for folder in dict.fromkeys(path.parent for path in everything):
+        _check_folder(folder, new=new_folder)
+    there = {path for path in sure if _kind(path) is not None} | {path for path in perhaps if os.path.lexists(path)}
+    _check_apart(everything)
+    if there:
+        _check_not_read(there, inputs)
+    for path in sure:
+        _check_free(path, force=force)
+
+
+def _kind(path: Path) -> int | None:
+    """Return the mode of what is at `path`, links not followed; None if nothing is."""
+    try:
+        return path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise OutputError(f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _check_folder(folder: Path, *, new: bool) -> None:
+    where = f"cannot write in the folder {str(folder)!r}"  # of which the nearest that is there is to be looked at
+    try:
+        while new and not folder.exists():
+            folder = folder.parent
+        mode = folder.stat().st_mode
+    except FileNotFoundError:
+        raise OutputError(f"{where}: it is not there. Make it first.") from None
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{where}: {getattr(error, 'strerror', None) or error}") from error
+    if not stat.S_ISDIR(mode):
+        raise OutputError(f"{where}: {str(folder)!r} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{where}: you may not write in {str(folder)!r}")
+    transactions.recover([folder])
+
+
+def _names(path: Path) -> set[object]:
+    """Return what tells a file from all others: its path without links, and its inode if it is there."""
+    names: set[object] = {os.path.realpath(path)}
+    with suppress(OSError, ValueError):
+        found = path.stat()
+        names.add((found.st_dev, found.st_ino))
+    return names
+
+
+def _check_apart(paths: Iterable[Path]) -> None:
+    seen: dict[object, Path] = {}
+    for path in paths:
+        for name in _names(path):
+            other = seen.setdefault(name, path)
+            if other is not path:
+                raise OptionError(f"{str(other)!r} and {str(path)!r} would be one file, or may be: rename one of them")
+
+
+def _check_not_read(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    read = {name: path for path in inputs for name in _names(path)}
+    for path in outputs:
+        if other := next((read[name] for name in _names(path) if name in read), None):
+            also = "" if other == path else f", as {str(other)!r}"
+            raise OutputError(f"{str(path)!r} is read here{also}, so it is not replaced. Name another output.")
+
+
+def _check_free(path: Path, *, force: bool) -> None:
+    mode = _kind(path)
+    if mode is None:
+        return
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"{str(path)!r} is a folder, where a file is to be written. Name another with -o.")
+    if stat.S_ISLNK(mode):
+        raise OutputError(f"{str(path)!r} is a link, and links are not replaced. Name the file that it leads to.")
+    if not stat.S_ISREG(mode):
+        raise OutputError(f"{str(path)!r} is a device, a pipe or a socket, and only files are replaced. Name another.")
+    if not force:
+        raise transactions.already(path)
+
+
+# ------------------------------------------------------------------------------------------------------- writing
+
+
 def write_all(writers: Mapping[Path, Writer], *, force: bool = False) -> None:
     """Call each writer, and put what it wrote at its path: all of them, or none.
 
-    Writers write into a scratch folder beside their target, whole files are then moved into place.
+    Writers write into a scratch folder beside their target; whole files are then moved into place, as
+    `onnx_analog.transactions` says. SIGTERM and SIGHUP remove the scratch before they end the process.
 
     Parameters
     ----------
     writers : mapping of path to function
         Each function is called with a path of the target's name, and may write more files beside it.
     force : bool
-        Replace files that are there already.
+        Replace regular files that are there already.
 
     Raises
     ------
     OutputError
-        If a target is there and `force` is not given, or cannot be written.
+        If a target is there and `force` is not given, is no regular file, or cannot be written. Nothing was changed.
     """
-    refuse_existing(writers, force=force)
-    folders = {target.parent for target in writers}
-    scratch: dict[Path, Path] = {}
+    if not writers:
+        return
+    check_outputs(writers, force=force)
     target = Path()
     try:
-        for folder in sorted(folders):
-            target = folder
-            scratch[folder] = Path(tempfile.mkdtemp(prefix=".onnx-analog-", dir=folder))
-        for target, write in writers.items():
-            write(scratch[target.parent] / target.name)
-        _move(scratch, force=force)
+        with transactions.tidy_ends(), transactions.Transaction({path.parent for path in writers}) as transaction:
+            for target, write in writers.items():
+                scratch = transaction.scratch(target)
+                if _kind(scratch) is not None:  # where upper and lower case are one, or a writer wrote both
+                    raise OutputError(f"{str(target)!r} and another output would be one file: rename one of them")
+                write(scratch)
+            for target in transaction.targets():
+                _check_free(target, force=force)
+            transaction.commit(force=force)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         raise OutputError(f"cannot write {str(target)!r}: {error.strerror or error}. Nothing was changed.") from error
-    finally:
-        for folder in scratch.values():
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def refuse_existing(paths: Mapping[Path, object] | list[Path], *, force: bool) -> None:
-    """Raise `OutputError` if one of `paths` is there already."""
-    for path in paths:
-        if path.is_dir():
-            raise OutputError(f"{str(path)!r} is a folder, where a file is to be written. Name another with -o.")
-        if path.exists() and not force:
-            raise OutputError(f"{str(path)!r} is there already. Use --force to replace it, or name another with -o.")
-
-
-def _move(scratch: Mapping[Path, Path], *, force: bool) -> None:
-    moves = [(file, folder / file.name) for folder, inside in scratch.items() for file in sorted(inside.iterdir())]
-    refuse_existing([final for _, final in moves], force=force)
-    done: list[tuple[Path, Path]] = []
-    try:
-        for file, final in sorted(
-            moves, key=lambda move: move[0].suffix != ".data"
-        ):  # what others refer to comes first
-            aside = file.with_name(f"{file.name}.aside")
-            if final.exists():
-                final.replace(aside)
-            done.append((aside, final))
-            file.replace(final)
-    except OSError:
-        for aside, final in reversed(done):
-            final.unlink(missing_ok=True)
-            if aside.exists():
-                aside.replace(final)
-        raise
 
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
-    """Make `folder`, and those around it, if they are not there; take away what is left empty if the body fails."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]  # the innermost first
+    """Make `folder`, and those around it, if they are not there; take away what is left empty if the body fails.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    """
+    missing: list[Path] = []
     try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]  # the innermost first
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {str(folder)!r}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        _take_away(missing)
+        why = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot make the folder {str(folder)!r}: {why}") from error
     try:
         yield
     except BaseException:
-        for made in missing:
-            with suppress(OSError):  # it is not empty
-                made.rmdir()
+        _take_away(missing)
         raise
+
+
+def _take_away(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # it is not empty, or was never made
+            folder.rmdir()

@@ -2,6 +2,7 @@ import errno
 import inspect
 import json
 import logging
+import os
 import re
 import shlex
 import shutil
@@ -20,6 +21,7 @@ import click
 import jsonschema
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import scipy.stats
 from click.testing import CliRunner
@@ -587,6 +589,67 @@ def test_nothing_is_overwritten_without_force(cli, tmp_path, line, target):
     assert {*contents(tmp_path)} <= {target, str(Path(target).parent), *line.split()}
     done(cli(f"{line} --force"))
     assert all(Path(name).read_bytes()[:4] != b"mine" for name in WRITES[line])
+
+
+OVER_INPUTS = [
+    "prune model.onnx --sparsity 0.5 -o model.onnx",
+    "prune model.onnx --sparsity 0.5 -o folder/../model.onnx",
+    "prune apart.onnx --sparsity 0.5 -o out.onnx",  # its tensors lie in out.onnx.data
+    "prune apart.onnx --sparsity 0.5 -o out.onnx.data",
+    "protect apart.onnx -o out.onnx",
+    "protect apart.onnx --manifest out.onnx.data",
+    "protect model.onnx --manifest model.onnx",
+    "protect model.onnx -o mine.json --channel mine.json",
+    "protect model.onnx --manifest mine.json --header-channel mine.json",
+    "readback model.protected.onnx -o model.protected.onnx",
+    "readback folder/trial-0001.onnx --trials 2 -o folder",
+    "readback model.protected.onnx -o mine.json --channel mine.json",
+    f"{FIT} -o pairs.csv",
+    f"{FIT} --plot pairs.csv",
+]
+
+
+@pytest.mark.parametrize("line", OVER_INPUTS)
+def test_no_command_writes_over_what_it_reads(cli, shelf, tmp_path, line):
+    Path("folder").mkdir()
+    for name in ("model.onnx", "model.protected.onnx", "pairs.csv"):
+        shutil.copy(shelf / name, name)
+    shutil.copy("model.protected.onnx", "folder/trial-0001.onnx")
+    ir.save(load("model.onnx"), "apart.onnx", external_data="out.onnx.data", size_threshold_bytes=0)
+    assert Path("out.onnx.data").stat().st_size
+    Path("mine.json").write_text(json.dumps(channels.resolve("gaussian").to_dict()), encoding="utf-8")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert_refused(cli(f"{line} --force"), 1, "is read here")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("line", [line for line in WRITES if "--trials" not in line])
+def test_a_device_or_a_link_is_not_replaced_even_by_force(cli, line):
+    option = "--plot" if "--plot" in line else "-o"
+    os.mkfifo("pipe")
+    Path("link").symlink_to("nowhere")
+    for name in ("pipe", "link", "/dev/null"):
+        assert_refused(cli(f"{line} {option} {name} --force"), 1, "replaced")
+    assert Path("pipe").is_fifo()
+    assert Path("link").is_symlink()
+    assert not Path("nowhere").exists()
+
+
+def test_a_model_whose_name_is_no_text_is_pruned_and_protected(shelf, tmp_path, monkeypatch):
+    name = os.fsdecode(b"m\xff.onnx")
+    shutil.copy(shelf / "model.onnx", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for line in (["prune", name, "--sparsity", "0.5"], ["protect", name]):
+        monkeypatch.setattr(sys, "argv", ["onnx-analog", *line])
+        assert CliRunner().invoke(main, line).exit_code == 0
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("line", WRITES)
+def test_a_dash_is_no_file(cli, tmp_path, line):
+    option = "--plot" if "--plot" in line else "-o"
+    assert_refused(cli(f"{line} {option} -"), 2, "'-' names no file, and nothing goes to stdout")
+    assert not Path("-").exists()
 
 
 @pytest.mark.parametrize("line", WRITES)
@@ -1252,9 +1315,10 @@ USAGE: list[tuple[str, str]] = [
     ("protect model.onnx --residuals odd", "'odd' is not one of 'gaussian', 'empirical'"),
     ("protect model.onnx --cells-on some", "'some' is not one of 'different', 'same'"),
     (f"{FIT} --log input", "'input' is not"),
-    ("protect model.onnx -o one --manifest one", "model and manifest would be one file"),
-    ("protect model.onnx -o one --manifest ./one", "model and manifest would be one file"),
-    ("protect model.onnx -o one --manifest folder/../one", "model and manifest would be one file"),
+    ("protect model.onnx -o one --manifest one", "'one' and 'one' would be one file"),
+    ("protect model.onnx -o one --manifest ./one", "'one' and 'one' would be one file"),
+    ("protect model.onnx -o one --manifest folder/../one", "'one' and 'folder/../one' would be one file"),
+    ("protect model.onnx -o one --manifest one.data", "'one.data' and 'one.data' would be one file"),
     # these are found by the library
     ("protect model.onnx --threshold 0.1 --large-fraction 0.1", "threshold and large_fraction exclude each other"),
     ("protect model.onnx --header-reads 2", "need a header_channel"),
@@ -1321,20 +1385,20 @@ FAILED: list[tuple[str, str]] = [
     ("channel show measured", "missing a required argument"),
     ("channel show pcm --plot c.text", "text"),
     ("channel show pcm --plot folder", "'folder' is a folder"),
-    ("channel show pcm --plot nowhere/c.png", "cannot write 'nowhere'"),
-    ("protect model.onnx -o nowhere/p.onnx", "cannot write 'nowhere'"),
-    ("protect model.onnx --manifest nowhere/m.json", "cannot write 'nowhere'"),
-    ("protect model.onnx -o model.onnx/p.onnx", "cannot write 'model.onnx'"),
+    ("channel show pcm --plot nowhere/c.png", "cannot write in the folder 'nowhere'"),
+    ("protect model.onnx -o nowhere/p.onnx", "cannot write in the folder 'nowhere'"),
+    ("protect model.onnx --manifest nowhere/m.json", "cannot write in the folder 'nowhere'"),
+    ("protect model.onnx -o model.onnx/p.onnx", "cannot write in the folder 'model.onnx'"),
     ("protect model.onnx -o folder", "'folder' is a folder"),
     ("protect model.onnx -o folder --force", "'folder' is a folder"),
     ("protect model.onnx --manifest folder", "'folder' is a folder"),
-    ("protect model.onnx -o model.onnx", "'model.onnx' is there already"),
-    ("prune model.onnx --sparsity 0.5 -o nowhere/p.onnx", "cannot write 'nowhere'"),
+    ("protect model.onnx -o model.onnx", "'model.onnx' is read here, so it is not replaced"),
+    ("prune model.onnx --sparsity 0.5 -o nowhere/p.onnx", "cannot write in the folder 'nowhere'"),
     ("prune model.onnx --sparsity 0.5 -o folder", "'folder' is a folder"),
-    ("readback model.protected.onnx -o nowhere/p.onnx", "cannot write 'nowhere'"),
+    ("readback model.protected.onnx -o nowhere/p.onnx", "cannot write in the folder 'nowhere'"),
     ("readback model.protected.onnx -o folder", "'folder' is a folder"),
-    ("readback model.protected.onnx --trials 2 -o model.protected.onnx", "cannot make the folder"),
-    (f"{FIT} -o nowhere/c.json", "cannot write 'nowhere'"),
+    ("readback model.protected.onnx --trials 2 -o model.protected.onnx", "'model.protected.onnx' is not a folder"),
+    (f"{FIT} -o nowhere/c.json", "cannot write in the folder 'nowhere'"),
     (f"{FIT} -o folder", "'folder' is a folder"),
     (f"{FIT} --plot folder", "'folder' is a folder"),
     (f"{FIT} --plot c.text", "text"),

@@ -28,7 +28,7 @@ from onnx_analog.results import CONSTANTS, LOCK, PARQUET, POINTS, TRIALS
 from onnx_analog.strategies import STRATEGIES
 from onnx_analog.tensors import Selection
 from tests.conftest import ROOT
-from tests.engines.small import alive, processes, rows, until
+from tests.engines.small import alive, processes, rows, runs, until
 from tests.models import QUIET, proto, run
 from tests.test_cli import assert_refused, body, contents, done
 
@@ -379,6 +379,15 @@ def test_flags_win_over_the_file(cli):
         ("[sweep]\ncells = 1", "'sweep'"),
         ("cells = ", "c.toml is no TOML file"),
         ("cells = 1\ncells = 2", "c.toml is no TOML file"),
+        (f"cells = {'[' * 5000}{']' * 5000}", "c.toml is no TOML file: it is nested too deeply"),
+        (f"cells = 0x{'f' * 5000}", "a number of more than 64 bits"),
+        (f"cells = {'9' * 5000}", "c.toml is no TOML file"),
+        (f"{'x' * 5000} = 1", "has an entry 'xxx"),
+        ("#" * 2**20 + "\n", "has 1,048,577 bytes, more than the 1,048,576"),
+        ('out = "a\\u0000b"', "a path cannot hold a zero byte"),
+        ('data = "a\\u0000b"', "a path cannot hold a zero byte"),
+        ('save_config = "-"', "'save_config'"),
+        ('out = "-"', "names no file"),
         ('trials = "many"', "--trials"),
         ("trials = -1", "--trials"),
         ('cells = ["one"]', "--cells"),
@@ -433,7 +442,7 @@ def test_a_file_that_is_wrong_is_refused(cli, tmp_path, text, said):
 
 def test_a_file_that_is_no_text_is_refused(cli, tmp_path):
     (tmp_path / "c.toml").write_bytes(b"cells = 1 # \xff")
-    assert_refused(cli(f"{TO} --config c.toml"), 2, "c.toml is no TOML file")
+    assert_refused(cli(f"{TO} --config c.toml"), 2, "'c.toml' is not UTF-8 text")
 
 
 @pytest.mark.parametrize("path", ["none.toml", "."])
@@ -465,13 +474,59 @@ def test_all_options_are_saved_but_those_of_saving(cli, tmp_path):
     line += "--preprocess a:b --output y --class-axis 1 "
     line += "--save-config saved.toml --workers 2 --scheduler a --address b"  # which exclude each other
     context = cli_sweep.sweep.make_context("sweep", shlex.split(line))
-    names = {parameter.name for parameter in cli_sweep.sweep.params} - {"config", "save_config", "as_json"}
+    names = {parameter.name for parameter in cli_sweep.sweep.params} - {"config", "save_config", "force", "as_json"}
     assert set(tomllib.loads(cli_sweep._toml(context))) == names - {"debug"}
 
 
 def test_a_saved_file_is_there_even_if_the_sweep_fails(cli, tmp_path):
     assert_refused(cli(f"{TO} --metric own_metrics:nothing --save-config saved.toml"), 3)
     assert tomllib.loads((tmp_path / "saved.toml").read_text(encoding="utf-8"))["cells"] == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--save-config model.onnx --force", "'model.onnx' is read here"),
+        ("--save-config test.npz --force", "'test.npz' is read here"),
+        ("--save-config c.toml --config c.toml --force", "'c.toml' is read here"),
+        ("--save-config c.toml", "'c.toml' is there already. Use --force"),
+        ("--save-config none/c.toml", "cannot write in the folder 'none'"),
+        ("--save-config pipe --force", "is a device, a pipe or a socket"),
+        ("--channel mine.json --save-config mine.json --force", "'mine.json' is read here"),
+    ],
+)
+def test_options_are_not_saved_over_what_is_read_or_there(cli, tmp_path, line, said):
+    (tmp_path / "c.toml").write_text("seed = 0\n", encoding="utf-8")
+    (tmp_path / "mine.json").write_text(json.dumps(channels.resolve("gaussian").to_dict()), encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert_refused(cli(f"{TO} {line}"), 1, said)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_saved_options_are_replaced_by_force_and_are_no_result(cli, tmp_path):
+    (tmp_path / "c.toml").write_text("old", encoding="utf-8")
+    assert_refused(cli(f"{TO} --save-config out/{POINTS}"), 2, "would be one file")
+    done(cli(f"{TO} --trials 0 --save-config c.toml --force"))
+    assert tomllib.loads((tmp_path / "c.toml").read_text(encoding="utf-8"))["trials"] == 0
+
+
+@pytest.mark.parametrize("name", [TRIALS, POINTS, CONSTANTS, "points.png"])
+def test_a_result_is_not_written_over_an_input(cli, tmp_path, name):
+    (tmp_path / "out").mkdir()
+    shutil.copy(tmp_path / "model.onnx", tmp_path / "out" / name)
+    before = (tmp_path / "out" / name).read_bytes()
+    line = FAST.replace("model.onnx", f"out/{name}")
+    assert_refused(cli(f"sweep {line} --out out"), 1, "is read here")
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "out").iterdir()] == [(name, before)]
+
+
+@pytest.mark.parametrize("line", ["--metric own_metrics:nothing", "--metric own_metrics:wrong", "--workers 2"])
+def test_nothing_is_left_after_a_refusal_that_computed_nothing(cli, tmp_path, line):
+    before = set(contents(tmp_path))
+    assert cli(f"{TO}/deep/er {line}").exit_code
+    assert set(contents(tmp_path)) - {"__pycache__", "log"} == before - {"__pycache__", "log"}
 
 
 # --------------------------------------------------------------------------------------- again, and interrupted
@@ -533,7 +588,12 @@ def begun(folder: Path, engine: str, **variables: object) -> subprocess.Popen[st
     found = {"PYTHONPATH": str(ROOT), "TMPDIR": str(scratch), "GO": str(folder / "go"), **variables}
     env = {**os.environ, **{name: str(value) for name, value in found.items()}}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(line, cwd=folder, env=env, start_new_session=True, **pipes)
+    return subprocess.Popen(line, cwd=folder, env=env, start_new_session=True, preexec_fn=heed_interrupts, **pipes)
+
+
+def heed_interrupts() -> None:
+    """Take interrupts, which a process in the background ignores (`nohup make test &`), and all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -658,16 +718,14 @@ def test_a_worker_that_is_killed_at_any_time_changes_nothing(start, cli, tmp_pat
     assert killed
 
 
-def test_what_workers_of_a_killed_sweep_share_goes_with_the_last_of_them(start, tmp_path):
+def test_workers_of_a_killed_sweep_end_soon_and_what_they_share_goes_with_them(start, tmp_path):
     log = tmp_path / "one"
     killed = start("--engine local --workers 1", LOG=log, AFTER=1)
     until(lambda: processes(log).total() > 1)
     assert shared(tmp_path)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    assert shared(tmp_path)
-    (worker,) = processes(log)
-    os.kill(worker, signal.SIGKILL)  # or it would wait for a minute
+    until(lambda: not any(map(runs, processes(log))), seconds=10)
     until(lambda: not shared(tmp_path), seconds=10)
 
 

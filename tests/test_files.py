@@ -1,7 +1,5 @@
 import hashlib
 import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from onnx_analog import files, writing
 from onnx_analog.errors import ModelError, OutputError
 from onnx_analog.files import write_model
 from onnx_analog.passes import ProtectPass
-from onnx_analog.writing import write_all, write_text
+from onnx_analog.writing import write_all
 from tests import models
 from tests.models import QUIET, ZOO, feeds, made, made_proto, model, numbers, run, same_bits, serialized
 
@@ -462,68 +460,40 @@ def test_a_name_that_is_not_utf_8_is_refused(name):
         files.load(broken_text(name))
 
 
+@pytest.mark.parametrize(
+    ("name", "constants"), [("matmul", False), ("if", False), ("constant", True), ("function", True)]
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_the_files_of_a_model_are_its_own_and_those_that_it_names(name, constants, there, tmp_path):
+    path = external(tmp_path / "a", name, constants=constants)
+    if not there:
+        (path.parent / "m.data").unlink()
+    assert list(files.files_of(path)) == [path, path.parent / "m.data"]
+
+
+def test_the_files_of_a_model_are_told_for_sparse_tensors_too(tmp_path):
+    found = made_proto("sparse")
+    for part in (found.graph.sparse_initializer[0].values, found.graph.sparse_initializer[0].indices):
+        part.data_location = onnx.TensorProto.EXTERNAL
+        part.external_data.add(key="location", value=f"{part.data_type}.data")
+    (tmp_path / "m.onnx").write_bytes(found.SerializeToString())
+    assert {path.name for path in files.files_of(tmp_path / "m.onnx")} == {"m.onnx", "1.data", "7.data"}
+
+
+def test_the_files_of_what_is_no_model_are_itself(tmp_path):
+    (tmp_path / "m.onnx").write_text("text")
+    assert list(files.files_of(tmp_path / "m.onnx")) == [tmp_path / "m.onnx"]
+    assert list(files.files_of(tmp_path / "none")) == [tmp_path / "none"]
+
+
+def test_a_model_remembers_where_it_came_from(tmp_path):
+    path = external(tmp_path / "a")
+    changed = oa.protect(files.load(path)).model
+    assert list(files.source_files(changed)) == [path, path.parent / "m.data"]
+    assert list(files.source_files(made("matmul"))) == []
+
+
 # ---------------------------------------------------------------------------------------------------- writing
-
-
-def failing(error: BaseException) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        path.write_text("half")
-        path.with_name("more").write_text("half")
-        raise error
-
-    return write
-
-
-def test_all_are_written(tmp_path):
-    (tmp_path / "b").mkdir()
-    write_all({tmp_path / "a.txt": write_text("α"), tmp_path / "b" / "c.txt": write_text("γ")})
-    assert contents(tmp_path) == {"a.txt": "α".encode(), "b/c.txt": "γ".encode()}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b"]
-
-
-def test_what_a_writer_puts_beside_its_file_is_written_too(tmp_path):
-    def write(path: Path) -> None:
-        path.write_text("a")
-        path.with_name("more").write_text("b")
-
-    write_all({tmp_path / "a": write})
-    assert contents(tmp_path) == {"a": b"a", "more": b"b"}
-
-
-@pytest.mark.parametrize("error", [ValueError("odd"), ModelError("odd"), KeyboardInterrupt()], ids=repr)
-@pytest.mark.parametrize("force", [False, True])
-def test_a_writer_that_fails_leaves_nothing_behind(error, force, tmp_path):
-    (tmp_path / "other").write_text("kept")
-    with pytest.raises(type(error)) as caught:
-        write_all({tmp_path / "a": write_text("a"), tmp_path / "b": failing(error)}, force=force)
-    assert caught.value is error
-    assert contents(tmp_path) == {"other": b"kept"}
-    assert [path.name for path in tmp_path.iterdir()] == ["other"]
-
-
-def test_a_disk_that_is_full_is_said_in_one_line(tmp_path):
-    with pytest.raises(OutputError, match=r"^cannot write '.*b': No space left on device\. Nothing was changed\.$"):
-        write_all({tmp_path / "a": write_text("a"), tmp_path / "b": failing(OSError(28, "No space left on device"))})
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("force", [False, True])
-def test_a_file_that_is_there_is_replaced_only_by_force(force, tmp_path):
-    (tmp_path / "b").write_text("old")
-    writers = {tmp_path / "a": write_text("new"), tmp_path / "b": write_text("new")}
-    if force:
-        write_all(writers, force=True)
-        assert contents(tmp_path) == {"a": b"new", "b": b"new"}
-        return
-    with pytest.raises(OutputError, match=r"b' is there already\. Use --force to replace it"):
-        write_all(writers)
-    assert contents(tmp_path) == {"b": b"old"}
-
-
-def test_nothing_is_computed_for_a_file_that_is_there(tmp_path):
-    (tmp_path / "b").write_text("old")
-    with pytest.raises(OutputError, match="is there already"):
-        write_all({tmp_path / "b": failing(AssertionError("was called"))})
 
 
 def test_external_data_that_are_there_are_replaced_only_by_force(tmp_path, monkeypatch):
@@ -537,119 +507,22 @@ def test_external_data_that_are_there_are_replaced_only_by_force(tmp_path, monke
     assert same_bits(outputs(tmp_path / "n.onnx", given), run(made("matmul"), given))
 
 
-@pytest.mark.parametrize("force", [False, True])
-def test_a_folder_is_never_replaced(force, tmp_path):
-    (tmp_path / "b").mkdir()
-    with pytest.raises(OutputError, match="b' is a folder, where a file is to be written"):
-        write_all({tmp_path / "a": write_text("a"), tmp_path / "b": write_text("b")}, force=force)
-    assert [path.name for path in tmp_path.iterdir()] == ["b"]
-
-
-@pytest.mark.parametrize("parent", ["none", "file"])
-def test_a_folder_that_is_none_is_said(parent, tmp_path):
-    (tmp_path / "file").write_text("kept")
-    with pytest.raises(OutputError, match=f"cannot write '.*{parent}'.*Nothing was changed"):
-        write_all({tmp_path / "a": write_text("a"), tmp_path / parent / "b": write_text("b")})
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_a_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
-    real = tempfile.mkdtemp
-
-    def mkdtemp(*, prefix: str, dir: Path) -> Any:  # noqa: A002 - its name in the standard library
-        if dir.name == "locked":
-            raise PermissionError(13, "Permission denied")
-        return real(prefix=prefix, dir=dir)
-
-    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
-    (tmp_path / "locked").mkdir()
-    with pytest.raises(OutputError, match=r"locked': Permission denied\. Nothing was changed"):
-        write_all({tmp_path / "a": write_text("a"), tmp_path / "locked" / "b": write_text("b")})
-    assert [path.name for path in tmp_path.iterdir()] == ["locked"]
-
-
-@pytest.mark.parametrize("old", [{}, {"a": b"old", "b": b"old"}, {"b": b"old"}], ids=["none", "both", "second"])
-def test_a_move_that_fails_takes_back_those_before(old, tmp_path, monkeypatch):
-    for name, content in old.items():
-        (tmp_path / name).write_bytes(content)
-    real = Path.replace
-
-    def replace(self: Path, target: Path) -> Path:
-        if Path(target) == tmp_path / "b" and self.read_bytes() == b"new":
-            raise PermissionError(13, "Permission denied")
-        return Path(real(self, target))
-
-    monkeypatch.setattr(Path, "replace", replace)
-    with pytest.raises(OutputError, match="Permission denied"):
-        write_all({tmp_path / "a": write_text("new"), tmp_path / "b": write_text("new")}, force=True)
-    assert contents(tmp_path) == old
-
-
 def test_data_are_moved_before_the_model_that_refers_to_them(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "EXTERNAL_BYTES", 0)
-    moved, real = [], Path.replace
+    moved, real = [], os.link
 
-    def replace(self: Path, target: Path) -> Path:
-        moved.append(self.name)
-        return Path(real(self, target))
+    def link(source: Path, target: Path, **options: Any) -> None:
+        moved.append(target.name)
+        real(source, target, **options)
 
-    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(os, "link", link)
     write_all({tmp_path / "n.onnx": writer(made("matmul"))})
-    assert moved[-2:] == ["n.onnx.data", "n.onnx"]
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_a_new_folder_goes_again_if_it_stays_empty(there, tmp_path):
-    folder = tmp_path / "a" / "b"
-    if there:
-        folder.mkdir(parents=True)
-    with pytest.raises(ZeroDivisionError), writing.new_folder(folder):
-        raise ZeroDivisionError
-    assert folder.is_dir() == there
-
-
-def test_a_new_folder_stays_with_what_is_in_it(tmp_path):
-    with pytest.raises(ZeroDivisionError), writing.new_folder(tmp_path / "a"):
-        write_all({tmp_path / "a" / "b": write_text("kept"), tmp_path / "a" / "c": failing(ZeroDivisionError())})
-    assert contents(tmp_path) == {}
-    with writing.new_folder(tmp_path / "a"):
-        write_text("kept")(tmp_path / "a" / "b")
-    with pytest.raises(ModelError), writing.new_folder(tmp_path / "a"):
-        files.load(tmp_path / "none.onnx")
-    assert contents(tmp_path) == {"a/b": b"kept"}
-
-
-def test_a_new_folder_in_a_file_is_refused(tmp_path):
-    (tmp_path / "a").write_text("kept")
-    with pytest.raises(OutputError, match="cannot make the folder"), writing.new_folder(tmp_path / "a" / "b"):
-        raise AssertionError("entered")
-
-
-def test_text_is_utf_8(tmp_path):
-    write_text("μ")(tmp_path / "a")
-    assert (tmp_path / "a").read_bytes() == b"\xce\xbc"
+    assert moved == ["n.onnx.data", "n.onnx"]
 
 
 def test_a_model_without_tensors_is_written(tmp_path):
     write_all({tmp_path / "n.onnx": writer(model("net (float[2] x) => (float[2] y) { y = Relu(x) }"))})
     assert outputs(tmp_path / "n.onnx", {"x": np.array([-1, 1], np.float32)})[0].tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("there", [(), ("a",), ("a", "a/b")], ids=len)
-def test_folders_that_were_made_are_taken_away_again(tmp_path, there):
-    for name in there:
-        (tmp_path / name).mkdir()
-    with pytest.raises(KeyError), writing.new_folder(tmp_path / "a/b/c"):
-        raise KeyError
-    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == list(there)
-
-
-def test_folders_that_hold_something_stay(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a/file").touch()
-    with pytest.raises(KeyError), writing.new_folder(tmp_path / "a/b"):
-        raise KeyError
-    assert [path.name for path in tmp_path.rglob("*")] == ["a", "file"]
 
 
 def test_what_came_with_its_tensors_in_another_file_is_written_so(tmp_path):
@@ -662,3 +535,24 @@ def test_what_came_with_its_tensors_in_another_file_is_written_so(tmp_path):
     ir.save(plain, tmp_path / "three.onnx")
     oa.protect(tmp_path / "three.onnx").save(tmp_path / "four.onnx")
     assert not (tmp_path / "four.onnx.data").exists()
+
+
+@pytest.mark.parametrize("output", ["m.onnx", "M", "m", "link", "hard"])
+def test_a_model_is_not_saved_over_its_source(output, tmp_path):
+    """Not even where its tensors would go."""
+    path = external(tmp_path)
+    (tmp_path / "m.data").rename(tmp_path / "m.onnx.data")
+    proto = onnx.load(path, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        next(entry for entry in tensor.external_data if entry.key == "location").value = "m.onnx.data"
+    path.write_bytes(proto.SerializeToString())
+    (tmp_path / "link").symlink_to("m.onnx")
+    os.link(tmp_path / "m.onnx", tmp_path / "hard")
+    before, pruned = contents(tmp_path), oa.prune(path, sparsity=0.5)
+    if output in ("M", "m"):
+        pruned.save(tmp_path / output, force=True)
+        assert {name: data for name, data in contents(tmp_path).items() if name in before} == before
+        return
+    with pytest.raises(OutputError, match=r"is read here.*Name another output"):
+        pruned.save(tmp_path / output, force=True)
+    assert contents(tmp_path) == before

@@ -140,6 +140,8 @@ def test_other_channels_have_other_digests():
         ({"large_factor": 0}, "large_factor is 0; it must be 1 or more"),
         ({"large_factor": True}, "large_factor is True; it must be a whole number"),
         ({"cells": (1, 0)}, "cells are 0; they must be from 1 to"),
+        ({"cells": tuple(range(1, 40_000))}, "the grid has 639,984 points, more than 100,000: make several sweeps"),
+        ({"cells": (*range(1, 40_000), 7)}, "cells name 7 twice"),
         ({"cells": (2.5,)}, "cells is 2.5; it must be a whole number"),
         ({"cells": (MOST_CELLS // LARGE_FACTOR + 1,)}, "they must be from 1 to"),
     ],

@@ -3,6 +3,7 @@ import errno
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from pyarrow import parquet
 
 from onnx_analog import results
 from onnx_analog.errors import OutputError
-from onnx_analog.results import CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, Folder, Row
+from onnx_analog.results import CONFIG, CONSTANTS, LOCK, PARQUET, PLOT, POINTS, TRIALS, Folder, Row
 from tests.conftest import ROOT
 
 SAME = {"samples": [100, 50], "metric": "top1", "providers": ["CPUExecutionProvider"], "note": None}
@@ -212,7 +213,7 @@ def test_a_folder_is_free_after_a_failure(error, tmp_path):
     def fail() -> None:
         with Folder(tmp_path, SAME) as folder:
             folder.append(ROWS[:2])
-            raise error
+            raise error("odd")
 
     with pytest.raises(error):
         fail()
@@ -280,19 +281,20 @@ def test_other_files_that_no_sweep_wrote_are_not_replaced(name, tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "\xff", "[1]"],
+    ["", "{", "\xff", "[1]", "[" * 200_000],
+    ids=["empty", "half", "no text", "a list", "deep"],
 )
 def test_constants_that_cannot_be_read_are_refused_with_one_line(text, tmp_path):
     append(tmp_path, ROWS)
     (tmp_path / CONSTANTS).write_text(text, encoding="latin-1")
-    with pytest.raises(OutputError, match=r"^cannot read [^\n]*sweep\.json[^\n]*$"):
+    with pytest.raises(OutputError, match=r"^[^\n]*sweep\.json[^\n]*$"):
         Folder(tmp_path, SAME).__enter__()
     assert_whole(tmp_path, ROWS)
 
 
 def test_constants_can_be_read_by_people(tmp_path):
-    with Folder(tmp_path, {**SAME, "note": "σ"}):
-        pass
+    with Folder(tmp_path, {**SAME, "note": "σ"}) as folder:
+        folder.append(ROWS)
     text = (tmp_path / CONSTANTS).read_text(encoding="utf-8")
     assert '\n  "note": "σ"\n' in text
     assert json.loads(text) == {**SAME, "note": "σ"}
@@ -301,8 +303,131 @@ def test_constants_can_be_read_by_people(tmp_path):
 @pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nowhere/at/all")])
 def test_a_path_that_can_be_no_folder_is_refused_with_one_line(make, tmp_path):
     make(tmp_path / "out")
-    with pytest.raises(OutputError, match=r"^cannot write to [^\n]*out[^\n]*$"):
+    with pytest.raises(OutputError, match=r"^cannot make the folder [^\n]*out[^\n]*$"):
         Folder(tmp_path / "out", SAME).__enter__()
+
+
+# ----------------------------------------------------------------------------------- what is trusted no more than it is
+
+
+@pytest.mark.parametrize("name", [TRIALS, CONSTANTS, POINTS, PARQUET, LOCK, CONFIG, PLOT])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
+def test_what_is_no_regular_file_is_refused_and_left(kind, name, tmp_path):
+    append(tmp_path / "out", ROWS)
+    odd, foreign = tmp_path / "out" / name, tmp_path / "foreign"
+    foreign.write_text("not a line that ends")
+    odd.unlink(missing_ok=True)
+    make = {
+        "link": lambda: odd.symlink_to(foreign),
+        "dangling link": lambda: odd.symlink_to(tmp_path / "nowhere"),
+        "pipe": lambda: os.mkfifo(odd),
+        "folder": odd.mkdir,
+    }
+    make[kind]()
+    with pytest.raises(OutputError, match=f"{name}' is a link, a folder or no regular file"):
+        read(tmp_path / "out")
+    assert os.path.lexists(odd)
+    assert foreign.read_text() == "not a line that ends"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda line: line.replace("top1", "top5"), "metric is 'top5', and in sweep.json 'top1'"),
+        (
+            lambda line: line.replace("[100, 50]", "[100, 51]"),
+            re.escape("samples is '[100, 51]', and in sweep.json '[100, 50]'"),
+        ),
+        (lambda line: f"{line}x", "note is 'x', and in sweep.json ''"),
+        (lambda line: f"{line},", "it has 8 entries, and there are 7 columns"),
+        (lambda line: line.replace("net", "n" * 2**18), "field larger than field limit"),
+        (lambda line: line.replace("net", "net" * 2**19), "it is longer than 1,048,576 characters"),
+        (lambda line: f'"{line}', "'.' expected after"),
+    ],
+)
+@pytest.mark.parametrize("place", [1, 3, 6])
+def test_a_row_of_another_sweep_is_named_by_its_line(place, change, said, tmp_path):
+    append(tmp_path, ROWS)
+    lines = lines_of(tmp_path)
+    lines[place] = change(lines[place])
+    (tmp_path / TRIALS).write_text("\n".join(lines) + "\n")
+    with pytest.raises(
+        OutputError, match=rf"^line {place + 1} of '.*trials\.csv' is not a row of this sweep: ({said})"
+    ) as found:
+        read(tmp_path)
+    assert "Take the line out, or name another folder with --out" in str(found.value)
+    assert len(str(found.value)) <= 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("model,trial,value,samples,metric,note,value", "there are two columns 'value'"),
+        ("model,trial,value,samples,metric,providers,notes", "there is no column 'note'"),
+        ("x", "there is no column 'samples'"),
+    ],
+)
+def test_a_header_of_another_sweep_is_refused(header, said, tmp_path):
+    append(tmp_path, ROWS)
+    lines = lines_of(tmp_path)
+    (tmp_path / TRIALS).write_text("\n".join([header, *lines[1:]]) + "\n")
+    with pytest.raises(OutputError, match=rf"line 1 of .*: {said}"):
+        read(tmp_path)
+
+
+def test_rows_of_other_columns_are_not_appended(tmp_path):
+    append(tmp_path, ROWS)
+    before = (tmp_path / TRIALS).read_bytes()
+    with Folder(tmp_path, SAME) as folder, pytest.raises(OutputError, match="has other columns than this sweep"):
+        folder.append([{**ROWS[0], "more": 1}])
+    assert (tmp_path / TRIALS).read_bytes() == before
+
+
+def test_a_file_of_one_long_line_is_refused_without_being_read(tmp_path):
+    append(tmp_path, ROWS)
+    with (tmp_path / TRIALS).open("ab") as file:
+        file.truncate(2**32)  # zeros, which take no room on the disk
+    with (tmp_path / TRIALS).open("r+b") as file:
+        file.seek(2**32)
+        file.write(b"\n")
+    tracemalloc.start()
+    with pytest.raises(OutputError, match=r"line 8 .* it is longer than 1,048,576 characters"):
+        read(tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+def test_constants_that_are_too_large_are_refused(tmp_path):
+    append(tmp_path, ROWS)
+    os.truncate(tmp_path / CONSTANTS, 2**30)
+    with pytest.raises(OutputError, match=r"has 1,073,741,824 bytes, more than the 16,777,216"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_nothing_is_left_where_nothing_was_computed(there, tmp_path):
+    out = tmp_path / "some" / "where"
+    if there:
+        out.mkdir(parents=True)
+    with pytest.raises(ZeroDivisionError), Folder(out, SAME):
+        raise ZeroDivisionError
+    assert [path.name for path in tmp_path.rglob("*")] == (["some", "where"] if there else [])
+
+
+def test_a_name_that_is_no_text_is_refused_before_anything_is_computed(tmp_path):
+    assert results.is_text("σ")
+    with pytest.raises(OutputError, match=r"a name is not UTF-8, and sweep\.json cannot hold it"):
+        Folder(tmp_path / "out", {**SAME, "models": [os.fsdecode(b"\xff")]}).__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [CONFIG, PLOT])
+def test_options_and_a_plot_that_no_sweep_wrote_are_kept(name, tmp_path):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match="is of no sweep"):
+        append(tmp_path, ROWS)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
 
 # ------------------------------------------------------------------------------------------------------------ the end

@@ -184,8 +184,9 @@ def test_points_of_the_promise_stop_at_every_look():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"trials": -1}, "trials -1 and max_trials 1000: both must be 0 or more"),
-        ({"max_trials": -1}, "trials 25 and max_trials -1: both must be 0 or more"),
+        ({"trials": -1}, "trials -1 and max_trials 1000: both must be from 0 to 1,000,000,000"),
+        ({"max_trials": -1}, "trials 25 and max_trials -1: both must be from 0 to 1,000,000,000"),
+        ({"trials": 10**9 + 1}, "both must be from 0 to 1,000,000,000"),
         ({"trials": 2.5}, "trials is 2.5; it must be a whole number"),
         ({"max_trials": True}, "max_trials is True; it must be a whole number"),
         ({"precision": 0.0}, "precision is 0.0; it must be above 0"),

@@ -1,7 +1,9 @@
 import csv
 import json
 import math
+import re
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -533,6 +535,116 @@ def test_a_folder_of_another_selection_is_refused(tmp_path):
     swept_to(tmp_path)
     with pytest.raises(OutputError):
         swept_to(tmp_path, plan(FOUR, replace(SMALL, selection=Selection(exclude=("a",)))))
+
+
+def change_row(path: Path, number: int, **change: str) -> None:
+    """Change some entries of a row that is there."""
+    with (path / TRIALS).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    rows[number].update(change)
+    with (path / TRIALS).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def shared() -> Plan:
+    """Return a plan whose metric is a share."""
+    return prepare([case()], SMALL, TWO, metric=("agreement", metrics.agreement))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"trial": "-1"}, "trial is '-1'; it must be a whole number from 0"),
+        ({"trial": "1.0"}, "trial is '1.0'; it must be"),
+        ({"trial": "1_0"}, "trial is '1_0'; it must be"),
+        ({"trial": "٣"}, "trial is '٣'; it must be"),
+        ({"trial": "1000000000"}, "trial is 1,000,000,000, and there are 1,000,000,000 at most"),
+        ({"trial": "1" * 5000}, "trial is '1111"),
+        ({"trial": "0"}, "trial 0 of this point is there already"),
+        ({"value": ""}, "value is '', which is no number"),
+        ({"value": "much"}, "value is 'much', which is no number"),
+        ({"value": "1_0.5"}, "value is '1_0.5', which is no number"),
+        ({"sqnr_db": "1e9"}, "sqnr_db is 1e9, which no outputs can have"),
+        ({"sqnr_db": "x"}, "sqnr_db is 'x', which is no number"),
+        ({"clean": "0.5"}, "clean is 0.5, and without noise it is empty"),
+        ({"seed": "4"}, "seed is '4', and in sweep.json '3'"),
+        ({"numpy": "1.0"}, "numpy is '1.0', and in sweep.json"),
+        ({"cells": "0"}, "cells is '0'; it must be a whole number from 1"),
+        ({"large_fraction": "1.5"}, "large_fraction is 1.5, and it is a share"),
+        ({"large_fraction": "nan"}, "large_fraction is nan, and it is a share"),
+        ({"analog_cells": "513"}, "r_avg is "),
+        ({"analog_cells": "-1"}, "analog_cells is '-1'"),
+        ({"stored_weights": "0"}, "0 of 512 weights are stored"),
+        ({"r_avg": "1.5"}, "r_avg is '1.5', and by the counts of cells it is 1.0"),
+        ({"mask_bitmap_bits": "7"}, "its counts of weights and cells are not those of other rows of its point"),
+    ],
+)
+@pytest.mark.parametrize("grid", [SMALL, replace(SMALL, cells=(4,))], ids=["of the grid", "of another"])
+def test_a_row_that_no_sweep_writes_is_refused_before_anything_is_computed(grid, change, said, tmp_path):
+    swept_to(tmp_path)
+    change_row(tmp_path, 1, **change)
+    before, engine = files_in(tmp_path), Known()
+    with pytest.raises(OutputError, match=re.escape(f"line 3 of {str(tmp_path / TRIALS)!r} is not a row")) as found:
+        list(sweep(plan(TWO, grid), engine=engine, out=tmp_path))
+    assert said in str(found.value)
+    assert (engine.work, files_in(tmp_path)) == (None, before)
+
+
+@pytest.mark.parametrize(
+    ("value", "refused"), [("17.5", True), ("-0.1", True), ("inf", True), ("nan", False), ("1", False)]
+)
+def test_a_share_lies_between_0_and_1(value, refused, tmp_path):
+    list(sweep(shared(), out=tmp_path))
+    change_row(tmp_path, 0, value=value)
+    if refused:
+        with pytest.raises(OutputError, match=f"line 2 of .*: value is {value}, and it is a share, from 0 to 1"):
+            list(sweep(shared(), out=tmp_path))
+    else:
+        assert str(float(value)) == str(next(iter(sweep(shared(), out=tmp_path))).evaluation.values[0])
+
+
+@pytest.mark.parametrize("column", ["trial", "value", "strategy", "codebook_cells", "more"])
+def test_a_column_too_few_or_too_many_is_refused(column, tmp_path):
+    swept_to(tmp_path)
+    header, *lines = (tmp_path / TRIALS).read_text().splitlines()
+    names = f"{header},more" if column == "more" else header.replace(f"{column},", f"other {column},", 1)
+    more = ",1" if column == "more" else ""
+    (tmp_path / TRIALS).write_text("\n".join([names, *(line + more for line in lines)]) + "\n")
+    with pytest.raises(OutputError, match=f"line 2 of .*: there is (no|a) column '(other )?{column}'"):
+        swept_to(tmp_path)
+
+
+def test_rows_whose_counts_are_of_another_model_are_refused_when_a_worker_says_so(tmp_path):
+    """All rows of a point agree, and not with what is computed now."""
+    swept_to(tmp_path, plan(TWO))
+    for number in (0, 1):
+        change_row(tmp_path, number, mask_bitmap_bits="7")
+    with pytest.raises(
+        OutputError, match=r"in trials\.csv have other counts of weights and cells than this sweep finds"
+    ):
+        list(sweep(plan(), engine=Known(), out=tmp_path))
+    assert len(trials_in(tmp_path)) < 16
+
+
+def test_a_thousand_million_trials_take_no_memory_before_they_are_made():
+    engine, made = Known(limit=3), plan(Stopping(trials=10**9))
+    tracemalloc.start()
+    with pytest.raises(ZeroDivisionError):
+        list(sweep(made, engine=engine))
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+    assert engine.told == [4 * 10**9]
+
+
+def test_trials_of_a_thousand_million_come_in_their_order_around_those_that_are_there(tmp_path):
+    left_by(tmp_path, FOUR, [1, 3], half=False)
+    engine = Known(limit=3)
+    with pytest.raises(ZeroDivisionError):
+        list(sweep(plan(Stopping(trials=10**9)), engine=engine, out=tmp_path))
+    assert {trial for place, trial in engine.done if place == 0} <= {0, 2, 4, 5, 6}
+    assert (0, 0) in engine.done
 
 
 def test_trials_that_are_there_and_not_wanted_are_not_counted_as_done(tmp_path):

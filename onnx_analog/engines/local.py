@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+import threading
+import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
@@ -15,9 +18,12 @@ from loky.process_executor import BrokenProcessPool
 
 from onnx_analog import work as works
 from onnx_analog.engines.base import DEATHS, Engine, least_one, lost
+from onnx_analog.errors import EngineError, OptionError
 from onnx_analog.work import Outcome, Task, Work
 
-_IDLE_S = 60  # a worker whose driver was killed ends after so long
+_IDLE_S = 60  # a worker with nothing to do ends after so long
+_LOOK_S = 0.5  # a worker whose driver was killed ends within so long
+_MOST_WORKERS = max(64, 4 * cpu_count())  # each takes memory, and more than cores are of no use
 # A worker grows as points of a large model follow each other; loky would take it for a leak, and end it each time.
 _ENVIRONMENT = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18", "PYTHONSAFEPATH": "1"}  # modules are never the current folder's
 
@@ -64,6 +70,10 @@ class LocalEngine(Engine):
 
     def __init__(self, *, workers: int | None = None, threads: int | None = None) -> None:
         self._workers, self._threads = least_one("workers", workers), least_one("threads", threads)
+        if workers is not None and workers > _MOST_WORKERS:
+            raise OptionError(
+                f"workers is {workers}, and this machine has {cpu_count()} cores: {_MOST_WORKERS} are the most"
+            )
         self._pending: dict[Future[Outcome], Task] = {}
         self._executor: ProcessPoolExecutor | None = None
         self._scratch: Path | None = None
@@ -77,15 +87,27 @@ class LocalEngine(Engine):
 
     def start(self, work: Work) -> None:
         """Write `work` where all processes find it, and start them."""
+        try:
+            self._write(work)
+        except OSError as error:
+            where = self._scratch or os.environ.get("TMPDIR", "the folder for temporary files")
+            raise EngineError(
+                f"cannot write models and data for the workers to {str(where)!r}: {error.strerror or error}. Make "
+                "room, or name another folder with the variable TMPDIR"
+            ) from error
+        self._launch()
+
+    def _write(self, work: Work) -> None:
         self._scratch = Path(tempfile.mkdtemp(prefix="onnx-analog-"))
         # If this process is killed, loky's tracker, which outlives it, removes the folder after the last worker.
         resource_tracker.register(str(self._scratch), "folder")
         works.write(work, self._scratch / "work")
         self._call = partial(works.do, partial(works.read, self._scratch / "work"), work.digest)
-        self._launch()
 
     def _launch(self) -> None:
-        self._executor = ProcessPoolExecutor(self._workers, timeout=_IDLE_S, env=_ENVIRONMENT)
+        self._executor = ProcessPoolExecutor(
+            self._workers, timeout=_IDLE_S, env=_ENVIRONMENT, initializer=_end_with, initargs=(os.getpid(),)
+        )
 
     @property
     def slots(self) -> int:
@@ -139,3 +161,14 @@ class LocalEngine(Engine):
             shutil.rmtree(self._scratch, ignore_errors=True)
             resource_tracker.unregister(str(self._scratch), "folder")
             self._scratch = None
+
+
+def _end_with(driver: int) -> None:
+    """Let this worker end soon after its driver, whose process number is given, even if that is killed."""
+
+    def look() -> None:
+        while os.getppid() == driver:
+            time.sleep(_LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=look, daemon=True).start()

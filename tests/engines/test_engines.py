@@ -27,7 +27,7 @@ def assert_one_line(error: BaseException, *said: str) -> None:
 def test_another_message_is_found(text):
     assert_one_line(OptionError("no engine is called x"), "called x")
     with pytest.raises(AssertionError):
-        assert_one_line(OptionError(text), "called x")
+        assert_one_line(ValueError(text), "called x")
 
 
 # -------------------------------------------------------------------------------------------------------- names

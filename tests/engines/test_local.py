@@ -1,7 +1,11 @@
+import errno
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +13,10 @@ import pytest
 from onnx_analog import work
 from onnx_analog.engines import build, local
 from onnx_analog.engines.local import LocalEngine, SerialEngine
-from onnx_analog.errors import DataError, EngineError
+from onnx_analog.errors import DataError, EngineError, OptionError
 from onnx_analog.sweeps import sweep
 from onnx_analog.work import Task
+from tests.conftest import ROOT
 from tests.engines.small import (
     EVERY,
     alive,
@@ -23,6 +28,7 @@ from tests.engines.small import (
     planned,
     processes,
     rows,
+    runs,
     swept,
     until,
     with_rows,
@@ -204,3 +210,53 @@ def test_a_sweep_that_ends_early_leaves_nothing(then, read, tmp_path, scratch):
     assert list(scratch.iterdir()) == []
     assert len(processes(log)) == 1
     until(lambda: not any(map(alive, processes(log))))
+
+
+def test_more_workers_than_a_machine_can_bear_are_refused():
+    LocalEngine(workers=local._MOST_WORKERS)
+    with pytest.raises(
+        OptionError, match=rf"workers is 100000, and this machine has \d+ cores: {local._MOST_WORKERS} are"
+    ):
+        LocalEngine(workers=100_000)
+
+
+@pytest.mark.parametrize("where", ["the folder", "the file"])
+def test_a_full_folder_for_temporary_files_is_said_and_nothing_is_left(where, tmp_path, scratch, monkeypatch):
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(*((tempfile, "mkdtemp", full) if where == "the folder" else (work, "write", full)))
+    engine = LocalEngine(workers=1)
+    with pytest.raises(
+        EngineError, match=r"for the workers to .*: No space left on device\. Make room, or name another"
+    ):
+        list(sweep(planned(), engine=engine, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_worker_ends_with_its_driver(tmp_path):
+    """Here the driver is a process that is killed, and the worker one that would sleep for long."""
+    worker = (
+        "import sys, time\n"
+        "from onnx_analog.engines.local import _end_with\n"
+        "_end_with(int(sys.argv[1]))\n"
+        "print(flush=True)\n"
+        "time.sleep(60)"
+    )
+    driver = (
+        "import os, subprocess, sys, time\n"
+        "line = [sys.executable, '-c', sys.argv[1], str(os.getpid())]\n"
+        "worker = subprocess.Popen(line, stdout=subprocess.PIPE)\n"
+        "worker.stdout.readline()\n"
+        "print(worker.pid, flush=True)\n"
+        "time.sleep(60)"
+    )
+    line = [sys.executable, "-c", driver, worker]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        number = int(process.stdout.readline())
+        time.sleep(2 * local._LOOK_S)
+        assert runs(number)
+        process.kill()
+    until(lambda: not runs(number), seconds=10)
