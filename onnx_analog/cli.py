@@ -83,6 +83,8 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
         report.check_plot(plot)
         force = force or plot == PLOT  # what an earlier demo left
         writing.refuse_existing([plot], force=force)
+    else:
+        show(report.NO_PLOTS)
     story = story_of.begin()
     show(
         f"LeNet on {len(story.data):,} MNIST test images: {story.accuracy:.1%}; pruned by {story_of.SPARSITY:.0%}: "
@@ -91,19 +93,19 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
     plan = story_of.plan(story, story_of.grid(seed=seed), trials=trials)
     with watch("reading noisy cells") as update:
         points = list(sweep_of(plan, progress=update))
-    show(*report.points_tables(points))
+    show(f"Strategies, each with the steps before it. {story_of.steps()}\n", *report.points_tables(points))
+    chosen = story_of.choice(points)
     show(
-        "What protecting it with --cells-small 1 --cells-large 20 takes:",
-        *report.account_tables(story.protected.manifest),
+        f"The fewest cells for what noise does not tell from the best: {report.choice_text(chosen)}. What it takes:\n",
+        *report.account_tables(story_of.protect(story, chosen).manifest),
     )
     (channel_,) = plan.grid.channels
     show(f"channel {channel_}: {channel_.source}")
     if report.can_plot():
         writing.write_all({plot: report.plot_points(points)}, force=force)
         show(f"plot: {plot}")
-    else:
-        show(report.NO_PLOTS)
-    show("Now your own: onnx-analog protect model.onnx --cells-small 1 --cells-large 20")
+    show("Now the same on a model of your own:")
+    click.echo(story_of.command(chosen))  # on one line, however narrow the terminal, to be copied
 
 
 @main.command()

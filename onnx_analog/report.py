@@ -24,7 +24,7 @@ from onnx_analog.grid import digest
 from onnx_analog.manifest import Manifest
 from onnx_analog.metrics import SHARES
 from onnx_analog.randomness import stream
-from onnx_analog.strategies import PRESETS
+from onnx_analog.strategies import PRESETS, STRATEGIES
 from onnx_analog.sweeps import Point, paired
 from onnx_analog.tables import Table
 
@@ -32,10 +32,9 @@ NO_PLOTS = "no plot: matplotlib is not installed (pip install 'onnx-analog[repor
 _DRAWN = 5000  # measured pairs at most
 _ROWS = 20  # of a table of inputs at most
 _TITLE_WIDTH = 46  # characters of a line of a panel's title
-_LEGEND_INCHES = 0.6  # under the panels
+_LEGEND_INCHES = 0.8  # under the panels
 _MOST_TICKS = 7
 _RING = "better than all that is cheaper"
-_NOTHING_LOST = "▼ nothing lost, or gained"
 _SHOWN = 0.01  # the last digit that is shown of a metric
 _PLANES = {"level": "levels", "header": "header", "mask": "mask", "codebook": "codebook"}
 _COLOURS = {"raw": "#8c8c8c", "sign": "#d1495b", "mapping": "#edae49", "redundancy": "#00798c"}
@@ -282,6 +281,14 @@ def value_text(point: Point) -> str:
     return f"{shown} ({low:.2f} to {high:.2f})"
 
 
+def choice_text(point: Point) -> str:
+    """Return a point in words: how it stores weights, what that is worth, and what it costs."""
+    kind = f"{point.strategy} with {point.cells} cell{'s' * (point.cells > 1)}"
+    if point.setting.cells_large != point.cells:
+        kind += f", {point.setting.cells_large} for a large weight"
+    return f"{kind} ({preset_title(point)}), {value_text(point)} at {point.cost:.2f} all-in cells per weight"
+
+
 def _factor(point: Point) -> float:
     """Return what a metric is multiplied by to be shown: shares are shown in %."""
     return 100.0 if point.evaluation.metric in SHARES else 1.0
@@ -476,17 +483,17 @@ def plot_points(points: Sequence[Point]) -> Callable[[Path], None]:
         _rings(axis, _front(here), floor)
         _dress(axis, here, title, floor)
     _ticks(axes)
-    _label_outside(figure, axes, "all-in cells per original weight", _lost_unit(points) if floor else _unit(points))
+    _name_axes(axes, "all-in cells per original weight", _lost_unit(points) if floor else _unit(points))
     _legend(figure, axes)
     return _saver(figure)
 
 
 def _floor(points: Sequence[Point]) -> float | None:
-    """Return the smallest loss that is shown, in points: a tenth of what one sample counts; None to show the metric."""
+    """Return the smallest loss that is shown, in points: 1/20 of what one sample counts; None to show the metric."""
     lossy = all(_factor(point) == 100 and point.evaluation.clean is not None for point in points)
     if not points or not lossy:
         return None
-    return float(np.clip(10 / max(point.evaluation.samples for point in points), 0.01, 1))
+    return float(np.clip(5 / max(point.evaluation.samples for point in points), 0.005, 1))
 
 
 def _shown_value(point: Point, value: float, floor: float | None) -> float:
@@ -529,10 +536,10 @@ def _rings(axis: Any, front: Sequence[Point], floor: float | None) -> None:
 def _dress(axis: Any, points: Sequence[Point], title: str, floor: float | None) -> None:
     from matplotlib.ticker import FuncFormatter
 
-    text = "\n".join(
-        textwrap.wrap(title, _TITLE_WIDTH) + [_clean_text(points).removeprefix(", ")] * (floor is not None)
-    )
-    axis.set_title(text, fontsize="medium")
+    lines = textwrap.wrap(title, _TITLE_WIDTH)
+    if floor is not None:
+        lines.append(_clean_text(points).removeprefix(", "))
+    axis.set_title("\n".join(lines), fontsize="medium")
     axis.set_xscale("log")
     axis.grid(alpha=0.3, which="both")
     if floor is None:
@@ -540,7 +547,8 @@ def _dress(axis: Any, points: Sequence[Point], title: str, floor: float | None) 
         return
     axis.set_yscale("log")
     axis.set_ylim(floor / 1.3, 130)
-    axis.axhspan(floor / 1.3, floor * 1.3, color="black", alpha=0.06, label=_NOTHING_LOST)
+    axis.axhspan(floor / 1.3, floor * 1.3, color="black", alpha=0.06)
+    axis.plot([], [], "v", color="black", label=f"loses less than {floor:g}, or gains")
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
@@ -551,15 +559,18 @@ def _clean_line(axis: Any, points: Sequence[Point]) -> None:
 
 
 def _ticks(axes: Sequence[Any]) -> None:
-    """Label costs at 1, 2 and 5 times powers of ten, or where that is too many, at powers of ten."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+    """Label costs at 1, 2 and 5 times powers of ten; where that is too many, at these; too few, at equal steps."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
     low, high = axes[0].get_xlim()
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     all_of = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
-    inside_of = [at for at in all_of if low <= at <= high]
-    steps = inside_of if len(inside_of) <= _MOST_TICKS else [at for at in inside_of if f"{at:e}".startswith("1.")]
-    steps = steps[:: math.ceil(len(steps) / _MOST_TICKS) or 1]
+    steps = [at for at in all_of if low <= at <= high]
+    if len(steps) > _MOST_TICKS:
+        steps = [at for at in steps if f"{at:e}".startswith("1.")]
+        steps = steps[:: math.ceil(len(steps) / _MOST_TICKS)]
+    if len(steps) < 2:
+        steps = MaxNLocator(5).tick_values(low, high)
     for axis in axes:
         axis.xaxis.set_major_locator(FixedLocator(steps))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -567,13 +578,15 @@ def _ticks(axes: Sequence[Any]) -> None:
         axis.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _label_outside(figure: Any, axes: Sequence[Any], x: str, y: str) -> None:
-    """Name the axes once, and number those of the lowest panel of each column."""
+def _name_axes(axes: Sequence[Any], x: str, y: str) -> None:
+    """Name what the lowest panel of each column shows along x, and the first of each row along y."""
     lowest = {axis.get_subplotspec().colspan.start: axis for axis in axes}
     for axis in lowest.values():
+        axis.set_xlabel(x)
         axis.tick_params(labelbottom=True)
-    figure.supxlabel(x, fontsize="medium")
-    figure.supylabel(y, fontsize="medium")
+    for axis in axes:
+        if axis.get_subplotspec().is_first_col():
+            axis.set_ylabel(y)
 
 
 def _legend(figure: Any, axes: Sequence[Any]) -> None:
@@ -582,7 +595,8 @@ def _legend(figure: Any, axes: Sequence[Any]) -> None:
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    across = 3 if figure.get_figwidth() < 8 else 7
+    found = {label: found[label] for label in sorted(found, key=lambda label: label not in STRATEGIES)}
+    across = 2 if figure.get_figwidth() < 8 else 7
     figure.legend(found.values(), found, loc="outside lower center", ncols=across, fontsize="small", frameon=False)
 
 
@@ -603,9 +617,7 @@ def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Call
         reads = np.stack([_reads(channel, value, cells, 25) for value in level])
         axis.plot(np.repeat(level, 25), reads.ravel(), ".", markersize=1.5, alpha=0.4, color=_COLOURS["redundancy"])
         axis.plot([low, high], [low, high], color="black", linewidth=0.8)
-        axis.set(
-            title=f"φ, {cells} cell{'s' * (cells > 1)}", xlabel="level", ylabel="read", ylim=(low - 0.6, high + 0.6)
-        )
+        axis.set(title=f"φ, {cells} cell{'s' * (cells > 1)}", xlabel="level", ylabel="read", ylim=axes[-3].get_ylim())
         axis.grid(alpha=0.3)
     line = round(_TITLE_WIDTH * figure.get_figwidth() / 3.6)
     figure.suptitle(textwrap.fill(f"{channel}: {channel.source}", line), fontsize="small")
@@ -631,3 +643,4 @@ def _plot_device(axes: Any, channel: TableChannel) -> None:
     axes[1].set(title="inverse f = μ⁻¹ (least σ)", xlabel="level", ylabel="input, scaled")
     for axis in axes:
         axis.grid(alpha=0.3)
+        axis.locator_params(nbins=6)
