@@ -96,7 +96,7 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
     show(f"Strategies, each with the steps before it. {story_of.steps()}\n", *report.points_tables(points))
     chosen = story_of.choice(points)
     show(
-        f"The fewest cells for what noise does not tell from the best: {report.choice_text(chosen)}. What it takes:\n",
+        f"The cheapest that noise does not tell from the best: {report.choice_text(chosen)}. What it takes:\n",
         *report.account_tables(story_of.protect(story, chosen).manifest),
     )
     (channel_,) = plan.grid.channels

@@ -97,10 +97,11 @@ def _tensor_table(manifest: Manifest) -> Table:
 
 def _address_table(manifest: Manifest) -> Table:
     planes = [plane for plane in _PLANES if any(entry.cells_for(plane) for entry in manifest.tensors)]
-    made = table("addresses of its cells", *(_PLANES[plane] for plane in planes))
+    made = table("addresses of its cells", *(f"{_PLANES[plane]} from" for plane in planes), "last")
     for entry in manifest.tensors:
         spans = [entry.cells[plane] for plane in planes]
-        made.add_row(entry.key, *("" if first == end else f"{first:,} to {end - 1:,}" for first, end in spans))
+        firsts = ["" if first == end else f"{first:,}" for first, end in spans]
+        made.add_row(entry.key, *firsts, f"{max(end for _, end in spans) - 1:,}")
     return made
 
 
@@ -137,14 +138,16 @@ def _yardstick_table(manifest: Manifest) -> Table:
         rows.setdefault(f"{yardstick.name}, {'pruned' if yardstick.pruned else 'dense'}", []).append(yardstick.cells)
     for name, cells in rows.items():
         made.add_row(name, *(f"{count:,}" for count in cells), f"{cells[-1] / manifest.totals.all_in_cells:.2f}×")
-    made.caption = _digital_note([name for name, cells in rows.items() if cells[-1] < manifest.totals.all_in_cells])
+    made.caption = _digital_note(
+        [name for name, cells in rows.items() if round(cells[-1] / manifest.totals.all_in_cells, 2) < 1]
+    )
     return made
 
 
 def _digital_note(cheaper: Sequence[str]) -> str:
     """Return what a ratio below 1 means, if there is one."""
     if not cheaper:
-        return "all of these need more cells than the analog form, all-in"
+        return ""
     names = "; ".join(cheaper)
     return (
         f"below 1×, the digital form needs fewer cells than the analog form, all-in. Here: {names}. "
@@ -221,7 +224,7 @@ def _note(points: Sequence[Point], more: str = "") -> str:
     """Return what stands under a table of points."""
     parts = [f"{_unit(points)}{_clean_text(points)}"]
     if any(point.ci95 is not None for point in points):
-        parts[0] += f"; ± half of its 95 % interval, or (from to) where its ends differ{more}"
+        parts[0] += f"; {_interval_note(points)}{more}"
         parts.append("◆ better than all that is cheaper, intervals apart")
     elif any(point.evaluation.values for point in points):
         parts[0] += more
@@ -229,6 +232,12 @@ def _note(points: Sequence[Point], more: str = "") -> str:
     if alone:
         parts.append("one trial has no interval" if alone == {1} else "so few trials have no interval")
     return ". ".join(parts)
+
+
+def _interval_note(points: Sequence[Point]) -> str:
+    texts = [value_text(point) for point in points]
+    ways = {"± half of its 95 % interval": "±", "(its 95 % interval)": "("}
+    return " or ".join(way for way, sign in ways.items() if any(sign in text for text in texts))
 
 
 def _clean_text(points: Sequence[Point]) -> str:
@@ -286,7 +295,7 @@ def choice_text(point: Point) -> str:
     kind = f"{point.strategy} with {point.cells} cell{'s' * (point.cells > 1)}"
     if point.setting.cells_large != point.cells:
         kind += f", {point.setting.cells_large} for a large weight"
-    return f"{kind} ({preset_title(point)}), {value_text(point)} at {point.cost:.2f} all-in cells per weight"
+    return f"{kind}, {preset_title(point)}: {value_text(point)} at {point.cost:.2f} all-in cells per weight"
 
 
 def _factor(point: Point) -> float:
@@ -570,7 +579,7 @@ def _ticks(axes: Sequence[Any]) -> None:
         steps = [at for at in steps if f"{at:e}".startswith("1.")]
         steps = steps[:: math.ceil(len(steps) / _MOST_TICKS)]
     if len(steps) < 2:
-        steps = MaxNLocator(5).tick_values(low, high)
+        steps = list(MaxNLocator(5).tick_values(low, high))
     for axis in axes:
         axis.xaxis.set_major_locator(FixedLocator(steps))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -41,12 +41,12 @@ class Table(Base):
         width = options.max_width
         shown = self._that_fits(width)
         rule = "-" if options.ascii_only else "─"
-        for title in filter(None, [shown.title]):
-            yield from _lines(Text(str(title), style="bold"), width)
-        yield Text("")
+        if shown.title:
+            yield from _lines(str(shown.title), width, "bold")
+            yield Text("")
         yield from shown._wide(width, rule) if shown._fits(width) else shown._tall(width)
-        for caption in filter(None, [shown.caption]):
-            yield from _lines(Text(str(caption), style="italic"), _reading_width(width))
+        if shown.caption:
+            yield from _lines(str(shown.caption), _reading_width(width), "italic", _GAP)
         yield Text("")
 
     def _that_fits(self, width: int) -> Table:
@@ -156,7 +156,6 @@ def _reading_width(width: int) -> int:
     return min(width, _READABLE) if width < 1000 else width
 
 
-def _lines(text: Text, width: int) -> Iterator[Text]:
-    for line in text.wrap(_PLAIN, width, overflow="fold"):
-        line.rstrip()
-        yield line
+def _lines(text: str, width: int, style: str, indent: str = "") -> Iterator[Text]:
+    for line in _folded(printable(text), max(1, width - len(indent))):
+        yield _whole(indent + line, style)
