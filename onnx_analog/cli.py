@@ -31,6 +31,7 @@ from onnx_analog.options import (
     SEED,
     SELECTION,
     SPARSITY,
+    channel_names,
     modifiers_of,
     selection_of,
 )
@@ -178,7 +179,12 @@ def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, f
 )
 @SPARSITY
 @PRUNE_SCOPE
-@click.option("--channel", default="pcm", help="What the cells do: a name, name:key=value,..., or a JSON file.")
+@click.option(
+    "--channel",
+    default="pcm",
+    shell_complete=channel_names,
+    help="What the cells do: a name, name:key=value,..., or a JSON file.",
+)
 @CHANGES
 @click.option("--header-channel", help="What the header's cells do.  [default: sign and class bits are free of error]")
 @click.option("--header-reads", type=click.IntRange(1), default=1, help="Cells averaged for one header symbol.")

@@ -253,15 +253,18 @@ def differences_table(points: Sequence[Point]) -> Table | None:
     first = points[0].strategy if points else ""
     if all(point.strategy == first or not point.evaluation.values for point in points):
         return None
-    made = table("where", "strategy", "cells", f"above {first}", "95 % interval", left=2)
-    for title, here in _panels(points).items():
+    panels = _panels(points)
+    where = ["where"] * (len(panels) > 1)
+    made = table(*where, "strategy", "cells", f"above {first}", "95 % interval", left=len(where) + 1)
+    for title, here in panels.items():
         base = {point.cells: point for point in here if point.strategy == first}
         for point in here:
             if point.strategy != first and point.evaluation.values and point.cells in base:
                 mean, ends = paired(point, base[point.cells])
                 factor = _factor(point)
                 between = "" if ends is None else f"{factor * ends[0]:+.2f} to {factor * ends[1]:+.2f}"
-                made.add_row(title, point.strategy, str(point.cells), f"{factor * mean:+.2f}", between)
+                kind = [title] * len(where) + [point.strategy, str(point.cells)]
+                made.add_row(*kind, f"{factor * mean:+.2f}", between)
     made.caption = f"{_unit(points)}; paired: trials of one number share their noise"
     return made
 

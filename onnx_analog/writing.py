@@ -63,9 +63,9 @@ def refuse_existing(paths: Mapping[Path, object] | list[Path], *, force: bool) -
     """Raise `OutputError` if one of `paths` is there already."""
     for path in paths:
         if path.is_dir():
-            raise OutputError(f"{str(path)!r} is a folder, where a file is to be written. Name another with -o.")
+            raise OutputError(f"{str(path)!r} is a folder, where a file is to be written. Name another.")
         if path.exists() and not force:
-            raise OutputError(f"{str(path)!r} is there already. Use --force to replace it, or name another with -o.")
+            raise OutputError(f"{str(path)!r} is there already. Use --force to replace it, or name another.")
 
 
 def _move(scratch: Mapping[Path, Path], *, force: bool) -> None:
