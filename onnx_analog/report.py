@@ -432,8 +432,8 @@ def _reads(channel: Channel, level: Any, cells: int, count: int) -> Any:
 # ---------------------------------------------------------------------------------------------------- plots
 
 
-def _figure(panels: int, *, width: float = 4.8, height: float = 4.2, shared: bool = False) -> tuple[Any, list[Any]]:
-    """Return a figure and its panels, in a grid that is about as high as it is wide."""
+def _figure(panels: int, *, height: float, below: float = 0.0, shared: bool = False) -> tuple[Any, list[Any]]:
+    """Return a figure and its panels, each `height` inches high, in a grid with space `below`, about square."""
     import matplotlib as mpl  # an extra, and slow to import
 
     mpl.use("Agg")
@@ -444,7 +444,7 @@ def _figure(panels: int, *, width: float = 4.8, height: float = 4.2, shared: boo
     figure, axes = pyplot.subplots(
         down,
         across,
-        figsize=(width * across, height * down + _LEGEND_INCHES),
+        figsize=(4.8 * across, height * down + below),
         layout="constrained",
         squeeze=False,
         sharex=shared,
@@ -487,7 +487,7 @@ def plot_points(points: Sequence[Point]) -> Callable[[Path], None]:
     noise is not known, the metric itself. Bars are 95 % intervals; rings mark what `choosing.marked` returns.
     """
     panels = _panels(points)
-    figure, axes = _figure(len(panels), shared=True)
+    figure, axes = _figure(len(panels), height=4.2, below=_LEGEND_INCHES, shared=True)
     floor = _floor(points)
     for axis, (title, here) in zip(axes, panels.items(), strict=True):
         for strategy in dict.fromkeys(point.strategy for point in here):
