@@ -39,7 +39,7 @@ class Table(Base):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines of the layout that fits."""
         width = options.max_width
-        shown = self._that_fits(width)
+        shown = self.that_fits(width)
         rule = "-" if options.ascii_only else "─"
         if shown.title:
             yield from _lines(str(shown.title), width, "bold")
@@ -49,10 +49,11 @@ class Table(Base):
             yield from _lines(str(shown.caption), _reading_width(width), "italic", _GAP)
         yield Text("")
 
-    def _that_fits(self, width: int) -> Table:
+    def that_fits(self, width: int) -> Table:
+        """Return the table that a console of `width` columns shows: this one, or one that is narrower."""
         if self.narrower is None or self._fits(width):
             return self
-        return self.narrower._that_fits(width)
+        return self.narrower.that_fits(width)
 
     def _fits(self, width: int) -> bool:
         return _total([least for least, _ in map(_widths, self.columns)]) <= width
