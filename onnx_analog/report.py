@@ -494,6 +494,8 @@ def plot_points(points: Sequence[Point]) -> Callable[[Path], None]:
             _curve(axis, [point for point in here if point.strategy == strategy], floor)
         _rings(axis, _front(here), floor)
         _dress(axis, here, title, floor)
+    if floor is not None:
+        _loss_axis(axes, points, floor)
     _ticks(axes)
     _name_axes(axes, "all-in cells per original weight", _lost_unit(points) if floor else _unit(points))
     _legend(figure, axes)
@@ -546,8 +548,6 @@ def _rings(axis: Any, front: Sequence[Point], floor: float | None) -> None:
 
 
 def _dress(axis: Any, points: Sequence[Point], title: str, floor: float | None) -> None:
-    from matplotlib.ticker import FuncFormatter
-
     lines = textwrap.wrap(title, _TITLE_WIDTH)
     if floor is not None:
         lines.append(_clean_text(points).removeprefix(", "))
@@ -556,12 +556,21 @@ def _dress(axis: Any, points: Sequence[Point], title: str, floor: float | None) 
     axis.grid(alpha=0.3, which="both")
     if floor is None:
         _clean_line(axis, points)
-        return
-    axis.set_yscale("log")
-    axis.set_ylim(floor / 1.3, 130)
-    axis.axhspan(floor / 1.3, floor * 1.3, color="black", alpha=0.06)
-    axis.plot([], [], "v", color="black", label=f"loses less than {floor:g}, or gains")
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _loss_axis(axes: Sequence[Any], points: Sequence[Point], floor: float) -> None:
+    """Make what is lost logarithmic, and set the edge apart on which all lies that it does not show."""
+    from matplotlib.ticker import FuncFormatter
+
+    ends = [low for low, _ in (_ends(point, floor) for point in points) if math.isfinite(low)]
+    least = min(ends, default=floor)
+    for axis in axes:
+        axis.set_yscale("log")
+        axis.set_ylim(least / 1.3, 130)
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        if least <= floor:
+            axis.axhspan(floor / 1.3, floor * 1.3, color="black", alpha=0.06)
+            axis.plot([], [], "v", color="black", label=f"loses less than {floor:g}, or gains")
 
 
 def _clean_line(axis: Any, points: Sequence[Point]) -> None:
