@@ -225,7 +225,7 @@ def _note(points: Sequence[Point], more: str = "") -> str:
     parts = [f"{_unit(points)}{_clean_text(points)}"]
     if any(point.ci95 is not None for point in points):
         parts[0] += f"; {_interval_note(points)}{more}"
-        parts.append("◆ better than all that is cheaper, intervals apart")
+        parts.append(f"{'◆' if _front(points) else 'no point is'} better than all that is cheaper, intervals apart")
     elif any(point.evaluation.values for point in points):
         parts[0] += more
     alone = {len(point.evaluation.values) for point in points if point.evaluation.values and point.ci95 is None}

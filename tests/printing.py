@@ -18,7 +18,7 @@ def printed(shown: Any, width: int, *, encoding: str = "utf-8") -> str:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     Console(file=stream, width=width, markup=False, emoji=False, highlight=False).print(shown)
     stream.flush()
-    return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]  # of BytesIO
+    return stream.buffer.getvalue().decode(encoding)
 
 
 def squeezed(text: str) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 import onnx
 import pytest
 import scipy.stats
+from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 import onnx_analog as oa
@@ -1031,6 +1032,26 @@ def test_without_matplotlib_a_plot_is_refused_in_clear_words(cli, tmp_path, monk
     monkeypatch.setattr(report, "can_plot", lambda: False)
     assert_refused(cli(line), 1, "matplotlib is not installed (pip install 'onnx-analog[report]')")
     assert set(contents(tmp_path)) <= {"pairs.csv"}
+
+
+# -------------------------------------------------------------------------------------------------- completion
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("protect model.onnx --channel rr", {"rram-milo", "rram-wan"}),
+        ("protect model.onnx --channel none", set()),
+        ("evaluate model.onnx --channel gau", {"gaussian"}),
+        ("readback model.onnx --channel gau", {"gaussian"}),
+        ("sweep model.onnx --channel pcm,rram-m", {"pcm,rram-milo"}),
+        ("channel show pcm-", {"pcm-drift", "pcm-partial-reset"}),
+    ],
+)
+def test_a_shell_completes_channels(words, expected):
+    *before, last = shlex.split(words)
+    found = BashComplete(main, {}, "onnx-analog", "_ONNX_ANALOG_COMPLETE").get_completions(before, last)
+    assert {item.value for item in found} == expected
 
 
 # -------------------------------------------------------------------------------------------------------- demo

@@ -249,6 +249,8 @@ def test_what_is_better_than_all_that_is_cheaper_is_marked_in_its_panel():
     for table in report.points_tables(points):
         assert cells(text(table), "raw") == ["30.00 ± 1.00 [1.25]", "20.00 ± 1.00 [3.25]", "◆ 90.00 ± 1.00 [9.25]"]
         assert "◆ better than all that is cheaper, intervals apart" in " ".join(text(table).split())
+    (table,) = report.points_tables([near(1, 0.50), near(3, 0.51)])
+    assert "no point is better than all that is cheaper, intervals apart" in " ".join(text(table).split())
 
 
 # -------------------------------------------------------------------------------------------------- differences
