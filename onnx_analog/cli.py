@@ -96,8 +96,13 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
         points = list(sweep_of(plan, progress=update))
     show(f"Strategies, each with the steps before it. {story_of.steps()}\n", *report.points_tables(points))
     chosen = story_of.choice(points)
+    why = (
+        "The cheapest that noise does not tell from the best"
+        if trials > 1
+        else "The best in one trial, which says little"
+    )
     show(
-        f"The cheapest that noise does not tell from the best: {report.choice_text(chosen)}. What it takes:\n",
+        f"{why}: {report.choice_text(chosen)}. What it takes:\n",
         *report.account_tables(story_of.protect(story, chosen).manifest),
     )
     (channel_,) = plan.grid.channels

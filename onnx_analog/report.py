@@ -213,25 +213,39 @@ def _marks(points: Sequence[Point]) -> dict[int, str]:
 
 
 def _front(points: Sequence[Point]) -> list[Point]:
-    return choosing.marked(points, higher_is_better=_higher_is_better(points))
+    """Return the points that are marked: none where it is not known which values of a metric are better."""
+    higher = _higher_is_better(points)
+    return [] if higher is None else choosing.marked(points, higher_is_better=higher)
 
 
-def _higher_is_better(points: Sequence[Point]) -> bool:  # noqa: ARG001 - all metrics that are known so far
-    return True
+def _higher_is_better(points: Sequence[Point]) -> bool | None:
+    return getattr(points[0].evaluation, "higher_is_better", True) if points else None
 
 
 def _note(points: Sequence[Point], more: str = "") -> str:
     """Return what stands under a table of points."""
     parts = [f"{_unit(points)}{_clean_text(points)}"]
     if any(point.ci95 is not None for point in points):
-        parts[0] += f"; {_interval_note(points)}{more}"
-        parts.append(f"{'◆' if _front(points) else 'no point is'} better than all that is cheaper, intervals apart")
-    elif any(point.evaluation.values for point in points):
+        parts[0] += f"; {_interval_note(points)}"
+    if any(point.evaluation.values for point in points):
         parts[0] += more
-    alone = {len(point.evaluation.values) for point in points if point.evaluation.values and point.ci95 is None}
-    if alone:
-        parts.append("one trial has no interval" if alone == {1} else "so few trials have no interval")
+        parts += [*_mark_note(points), *_missing_note(points)]
     return ". ".join(parts)
+
+
+def _mark_note(points: Sequence[Point]) -> Iterator[str]:
+    if _higher_is_better(points) is None:
+        yield "nothing is marked: the metric does not say which values are better"
+    elif len(points) > 1 and any(point.ci95 is not None for point in points):
+        yield f"{'◆' if _front(points) else 'no point is'} better than all that is cheaper, intervals apart"
+
+
+def _missing_note(points: Sequence[Point]) -> Iterator[str]:
+    counts = {len(point.evaluation.values) for point in points if point.ci95 is None} - {0}
+    if 1 in counts:
+        yield "one trial has no interval"
+    if counts - {1}:
+        yield "trials that are all alike have no interval"
 
 
 def _interval_note(points: Sequence[Point]) -> str:

@@ -102,6 +102,24 @@ def test_another_best_gives_another_choice():
     assert cheapest(points, higher_is_better=False) is points[2]
 
 
+def alike(cost: int, mean: float, trials: int) -> Point:
+    """Return a point whose trials all have one value, which has no interval."""
+    return replace(point(analog=100 * cost, values=(mean,) * trials), ci95=None)
+
+
+@pytest.mark.parametrize(("trials", "expected"), [(5, []), (6, [1, 2])])
+def test_trials_that_are_all_alike_are_an_interval_of_no_width(trials, expected):
+    points = [alike(1, 0.1, trials), planted(2, (0.4, 0.5)), alike(3, 1.0, trials), alike(4, 1.0, trials)]
+    assert places(marked(points), points) == expected
+
+
+def test_a_best_without_an_interval_is_reached_only_by_what_reaches_its_mean():
+    points = [planted(1, (0.05, 0.15)), planted(2, (0.97, 1.0)), alike(3, 1.0, 2), alike(4, 1.0, 9)]
+    assert places(as_good_as_the_best(points), points) == [1, 2, 3]
+    assert cheapest(points) is points[1]
+    assert cheapest([points[0], *points[2:]]) is points[2]
+
+
 def test_of_single_trials_only_the_best_is_as_good_as_the_best():
     points = [planted(1, None, mean=0.5), planted(2, None, mean=0.9), planted(3, None, mean=0.8)]
     assert cheapest(points) is points[1]

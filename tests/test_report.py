@@ -109,7 +109,8 @@ def test_a_table_tells_the_value_without_noise():
 
 
 @pytest.mark.parametrize(
-    ("values", "said"), [((0.6,), "one trial has no interval"), ((0.6, 0.6), "so few trials have no interval")]
+    ("values", "said"),
+    [((0.6,), "one trial has no interval"), ((0.6, 0.6), "trials that are all alike have no interval")],
 )
 def test_where_there_is_no_interval_the_table_says_why(values, said):
     (table,) = report.points_tables([replace(point(values=values), ci95=None)])
@@ -251,6 +252,19 @@ def test_what_is_better_than_all_that_is_cheaper_is_marked_in_its_panel():
         assert "◆ better than all that is cheaper, intervals apart" in " ".join(text(table).split())
     (table,) = report.points_tables([near(1, 0.50), near(3, 0.51)])
     assert "no point is better than all that is cheaper, intervals apart" in " ".join(text(table).split())
+
+
+@pytest.mark.parametrize("known", [True, False, None])
+def test_marks_go_by_what_the_metric_says_is_better(monkeypatch, known):
+    monkeypatch.setattr(Evaluation, "higher_is_better", known, raising=False)
+    points = [near(1, 0.5, metric="mine"), near(3, 0.9, metric="mine"), near(9, 0.1, metric="mine")]
+    points = [replace(one, ci95=(one.evaluation.mean - 0.1, one.evaluation.mean + 0.1)) for one in points]
+    (table,) = report.points_tables(points)
+    shown = " ".join(text(table).split())
+    assert re.findall(r"◆ (\d\.\d+)", shown) == {True: ["0.90"], False: ["0.10"], None: []}[known]
+    assert ("the metric does not say which values are better" in shown) is (known is None)
+    report.plot_points(points)
+    assert [y for _, y in rings(pyplot.gcf().axes[0])] == {True: [0.9], False: [0.1], None: []}[known]
 
 
 # -------------------------------------------------------------------------------------------------- differences
