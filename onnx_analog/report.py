@@ -235,17 +235,17 @@ def _note(points: Sequence[Point], more: str = "") -> str:
 
 def _mark_note(points: Sequence[Point]) -> Iterator[str]:
     if _higher_is_better(points) is None:
-        yield "nothing is marked: the metric does not say which values are better"
+        yield "Nothing is marked: the metric does not say which values are better"
     elif len(points) > 1 and any(point.ci95 is not None for point in points):
-        yield f"{'◆' if _front(points) else 'no point is'} better than all that is cheaper, intervals apart"
+        yield f"{'◆' if _front(points) else 'No point is'} better than all that is cheaper, intervals apart"
 
 
 def _missing_note(points: Sequence[Point]) -> Iterator[str]:
     counts = {len(point.evaluation.values) for point in points if point.ci95 is None} - {0}
     if 1 in counts:
-        yield "one trial has no interval"
+        yield "One trial has no interval"
     if counts - {1}:
-        yield "trials that are all alike have no interval"
+        yield "Trials that are all alike have no interval"
 
 
 def _interval_note(points: Sequence[Point]) -> str:

@@ -73,9 +73,7 @@ class Table(Base):
         self, parts: Sequence[list[str]], widths: Sequence[int], *, style: str = "", bottom: bool = False
     ) -> Iterator[Text]:
         height = max(map(len, parts), default=0)
-        filled = [
-            [""] * (height - len(part)) + part if bottom else part + [""] * (height - len(part)) for part in parts
-        ]
+        filled = [_heightened(part, height, bottom=bottom) for part in parts]
         for line in zip(*filled, strict=True):
             cells = [_aligned(*one) for one in zip(self.columns, line, widths, strict=True)]
             yield _whole((_GAP + _GAP.join(cells)).rstrip(), style)
@@ -99,6 +97,11 @@ def _pair(left: list[str], right: list[str], width: int) -> Iterator[Text]:
     for place in range(max(len(left), len(right))):
         heading, cell = (part[place] if place < len(part) else "" for part in (left, right))
         yield _whole(f"{_GAP}{heading}{' ' * (width - cell_len(heading))}{_GAP}{cell}".rstrip())
+
+
+def _heightened(lines: list[str], height: int, *, bottom: bool) -> list[str]:
+    missing = [""] * (height - len(lines))
+    return missing + lines if bottom else lines + missing
 
 
 def _is_name(column: Column) -> bool:
@@ -136,6 +139,8 @@ def _shared(widths: Sequence[tuple[int, int]], names: Sequence[bool], width: int
 
 def _folded(text: str, width: int) -> list[str]:
     """Return a text as lines, broken between words, or within one that is wider than the column."""
+    if cell_len(text) <= width:  # most are, and need no more
+        return [text]
     lines = Text(text).wrap(_PLAIN, width, overflow="fold")
     return [line.plain.rstrip() for line in lines] or [""]
 

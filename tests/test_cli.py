@@ -1034,6 +1034,14 @@ def test_without_matplotlib_a_plot_is_refused_in_clear_words(cli, tmp_path, monk
     assert set(contents(tmp_path)) <= {"pairs.csv"}
 
 
+@pytest.mark.parametrize("line", ["channel show pcm --plot there.png", "demo --plot there.png"])
+def test_a_plot_that_is_there_is_refused_without_an_option_that_is_not(cli, line):
+    Path("there.png").touch()
+    found = cli(line)
+    assert_refused(found, 1, "'there.png' is there already. Use --force to replace it, or name another")
+    assert " -o" not in found.stderr
+
+
 # -------------------------------------------------------------------------------------------------- completion
 
 

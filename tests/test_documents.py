@@ -183,7 +183,7 @@ def test_the_readme_is_one_screen_that_says_how_to_begin():
 def test_the_readme_can_be_typed_from_its_first_line_to_its_last(tmp_path, monkeypatch, capsys):
     (block,) = re.findall(r"```python\n(.*?)```", read(README), flags=re.DOTALL)
     typed = read(README).partition("```python")[0].splitlines()
-    lines = [shlex.split(line, comments=True) for line in typed if line.startswith("    ")]
+    lines = [words for line in typed if line.startswith("    ") and (words := shlex.split(line, comments=True))]
     assert {words[0] for words in lines} == {"make", "cp", "pip", "onnx-analog"}
     monkeypatch.chdir(tmp_path)
     for _, source, target in (words for words in lines if words[0] == "cp"):

@@ -110,7 +110,7 @@ def test_a_table_tells_the_value_without_noise():
 
 @pytest.mark.parametrize(
     ("values", "said"),
-    [((0.6,), "one trial has no interval"), ((0.6, 0.6), "trials that are all alike have no interval")],
+    [((0.6,), "One trial has no interval"), ((0.6, 0.6), "Trials that are all alike have no interval")],
 )
 def test_where_there_is_no_interval_the_table_says_why(values, said):
     (table,) = report.points_tables([replace(point(values=values), ci95=None)])
@@ -251,7 +251,7 @@ def test_what_is_better_than_all_that_is_cheaper_is_marked_in_its_panel():
         assert cells(text(table), "raw") == ["30.00 ± 1.00 [1.25]", "20.00 ± 1.00 [3.25]", "◆ 90.00 ± 1.00 [9.25]"]
         assert "◆ better than all that is cheaper, intervals apart" in " ".join(text(table).split())
     (table,) = report.points_tables([near(1, 0.50), near(3, 0.51)])
-    assert "no point is better than all that is cheaper, intervals apart" in " ".join(text(table).split())
+    assert "No point is better than all that is cheaper, intervals apart" in " ".join(text(table).split())
 
 
 @pytest.mark.parametrize("known", [True, False, None])
