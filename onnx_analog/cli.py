@@ -80,12 +80,12 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
     from onnx_analog import report, writing
     from onnx_analog.sweeps import sweep as sweep_of
 
+    if not report.can_plot():
+        show(report.NO_PLOTS)
     if report.can_plot():
         report.check_plot(plot)
         force = force or plot == PLOT  # what an earlier demo left
         writing.refuse_existing([plot], force=force)
-    else:
-        show(report.NO_PLOTS)
     story = story_of.begin()
     show(
         f"LeNet on {len(story.data):,} MNIST test images: {story.accuracy:.1%}; pruned by {story_of.SPARSITY:.0%}: "

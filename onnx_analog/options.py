@@ -15,16 +15,6 @@ if TYPE_CHECKING:
     from onnx_analog.channels.modifiers import Modifiers
     from onnx_analog.tensors import Selection
 
-
-def channel_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of channels that a shell may offer for what was typed; of a list, for its last word."""
-    from importlib.metadata import entry_points
-
-    before, comma, last = incomplete.rpartition(",")
-    names = sorted({entry.name for entry in entry_points(group="onnx_analog.channels")})
-    return [before + comma + name for name in names if name.startswith(last)]
-
-
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUT = click.Path(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
@@ -70,6 +60,17 @@ RUNNING = several(
         "--providers", type=Words(), default="CPUExecutionProvider", help="Of onnxruntime, commas between them."
     ),
 )
+
+
+def channel_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of channels that a shell may offer for what was typed; of a list, for its last word."""
+    from importlib.metadata import entry_points
+
+    before, comma, last = incomplete.rpartition(",")
+    names = sorted({entry.name for entry in entry_points(group="onnx_analog.channels")})
+    return [before + comma + name for name in names if name.startswith(last)]
+
+
 OTHER_CHANNEL = click.option(
     "--channel",
     shell_complete=channel_names,
