@@ -219,6 +219,7 @@ def _front(points: Sequence[Point]) -> list[Point]:
 
 
 def _higher_is_better(points: Sequence[Point]) -> bool | None:
+    """Return which values of the metric are better; None where it is not known."""
     return getattr(points[0].evaluation, "higher_is_better", True) if points else None
 
 

@@ -256,7 +256,7 @@ def test_what_is_better_than_all_that_is_cheaper_is_marked_in_its_panel():
 
 @pytest.mark.parametrize("known", [True, False, None])
 def test_marks_go_by_what_the_metric_says_is_better(monkeypatch, known):
-    monkeypatch.setattr(Evaluation, "higher_is_better", known, raising=False)
+    monkeypatch.setattr(report, "_higher_is_better", lambda points: known)
     points = [near(1, 0.5, metric="mine"), near(3, 0.9, metric="mine"), near(9, 0.1, metric="mine")]
     points = [replace(one, ci95=(one.evaluation.mean - 0.1, one.evaluation.mean + 0.1)) for one in points]
     (table,) = report.points_tables(points)
