@@ -32,6 +32,7 @@ from onnx_analog.options import (
     SEED,
     SELECTION,
     SPARSITY,
+    channel_names,
     modifiers_of,
     selection_of,
 )
@@ -80,6 +81,8 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
     from onnx_analog import report, writing
     from onnx_analog.sweeps import sweep as sweep_of
 
+    if not report.can_plot():
+        show(report.NO_PLOTS)
     if report.can_plot():
         report.check_plot(plot)
         force = force or plot == PLOT  # what an earlier demo left
@@ -92,19 +95,24 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
     plan = story_of.plan(story, story_of.grid(seed=seed), trials=trials)
     with watch("reading noisy cells") as update:
         points = list(sweep_of(plan, progress=update))
-    show(*report.points_tables(points))
+    show(f"Strategies, each with the steps before it. {story_of.steps()}\n", *report.points_tables(points))
+    chosen = story_of.choice(points)
+    why = (
+        "The cheapest that noise does not tell from the best"
+        if trials > 1
+        else "The best in one trial, which says little"
+    )
     show(
-        "What protecting it with --cells-small 1 --cells-large 20 takes:",
-        *report.account_tables(story.protected.manifest),
+        f"{why}: {report.choice_text(chosen)}. What it takes:\n",
+        *report.account_tables(story_of.protect(story, chosen).manifest),
     )
     (channel_,) = plan.grid.channels
     show(f"channel {channel_}: {channel_.source}")
     if report.can_plot():
         writing.write_all({plot: report.plot_points(points)}, force=force)
         show(f"plot: {plot}")
-    else:
-        show(report.NO_PLOTS)
-    show("Now your own: onnx-analog protect model.onnx --cells-small 1 --cells-large 20")
+    show("Now the same on a model of your own:")
+    click.echo(story_of.command(chosen))  # on one line, however narrow the terminal, to be copied
 
 
 @main.command()
@@ -178,7 +186,12 @@ def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, f
 )
 @SPARSITY
 @PRUNE_SCOPE
-@click.option("--channel", default="pcm", help="What the cells do: a name, name:key=value,..., or a JSON file.")
+@click.option(
+    "--channel",
+    default="pcm",
+    shell_complete=channel_names,
+    help="What the cells do: a name, name:key=value,..., or a JSON file.",
+)
 @CHANGES
 @click.option("--header-channel", help="What the header's cells do.  [default: sign and class bits are free of error]")
 @click.option("--header-reads", type=click.IntRange(1), default=1, help="Cells averaged for one header symbol.")

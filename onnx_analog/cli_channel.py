@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from onnx_analog.options import CHANGES, FILE, FORCE, JSON, OUT, modifiers_of
+from onnx_analog.options import CHANGES, FILE, FORCE, JSON, OUT, channel_names, modifiers_of
 from onnx_analog.terminal import Group, print_json, progress, show
 
 
@@ -44,7 +44,7 @@ def channel_list(as_json: bool) -> None:
 
 
 @channel.command(name="show")
-@click.argument("name")
+@click.argument("name", shell_complete=channel_names)
 @CHANGES
 @click.option("--plot", type=OUT, help="Draw mean, σ, inverse and φ into this file (needs matplotlib).")
 @FORCE

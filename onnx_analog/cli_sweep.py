@@ -24,6 +24,7 @@ from onnx_analog.options import (
     SEED,
     SELECTION,
     SPARSITY,
+    channel_names,
     modifiers_of,
     selection_of,
 )
@@ -108,6 +109,7 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     type=Words(),
     multiple=True,
     default=("pcm",),
+    shell_complete=channel_names,
     show_default=False,
     help="What the cells do: names, name:key=value,..., or JSON files; commas between them, or repeat. If none: pcm.",
 )

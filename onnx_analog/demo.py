@@ -6,17 +6,18 @@ examples/package_lenet.py packaged both; example/lenet-mnist.json says what it m
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onnx_analog import api, channels, files
+from onnx_analog import api, channels, choosing, files
 from onnx_analog.data import Dataset, Preprocessing, load
 from onnx_analog.grid import Grid
 from onnx_analog.network import Network
 from onnx_analog.stopping import Stopping
-from onnx_analog.strategies import PRESETS
-from onnx_analog.sweeps import Case, Plan, prepare
+from onnx_analog.strategies import PRESETS, STRATEGIES
+from onnx_analog.sweeps import Case, Plan, Point, prepare
 
 FOLDER = Path(__file__).parent / "example"
 MODEL = FOLDER / "lenet-mnist.onnx"
@@ -32,7 +33,6 @@ class Story:
     data: Dataset
     accuracy: float
     accuracy_pruned: float
-    protected: api.Protected  # with 1 and 20 cells
 
 
 def facts() -> dict[str, Any]:
@@ -48,7 +48,7 @@ def images(network: Network) -> Dataset:
 
 
 def begin() -> Story:
-    """Prune and protect the packaged network."""
+    """Prune the packaged network."""
     data = images(Network(files.load(MODEL)))
     pruned = api.prune(MODEL, sparsity=SPARSITY)
     return Story(
@@ -56,7 +56,6 @@ def begin() -> Story:
         data=data,
         accuracy=_accuracy(MODEL, data),
         accuracy_pruned=_accuracy(pruned.model, data),
-        protected=api.protect(pruned.model),
     )
 
 
@@ -74,3 +73,35 @@ def grid(*, seed: int) -> Grid:
 def plan(story: Story, grid: Grid, *, trials: int) -> Plan:
     """Return the sweep over `grid`."""
     return prepare([Case(name="lenet", model=story.pruned.model, data=story.data)], grid, Stopping(trials=trials))
+
+
+def steps() -> str:
+    """Return what the strategies are: each adds a step of the paper's code to the one before it."""
+    return "; ".join(f"{name}: {strategy.row}" for name, strategy in STRATEGIES.items())
+
+
+def choice(points: Sequence[Point]) -> Point:
+    """Return the point that the demo ends with: the cheapest that is as good as the best."""
+    found = choosing.cheapest(points)
+    assert found is not None  # the demo makes a trial or more
+    return found
+
+
+def options(point: Point) -> dict[str, Any]:
+    """Return the choices of `onnx-analog protect`, by their names in Python, that store a model as `point` does."""
+    preset = next(name for name, known in PRESETS.items() if known == point.setting.preset)
+    found: dict[str, Any] = {"strategy": point.strategy, "cells_small": point.cells}
+    if STRATEGIES[point.strategy].adaptive:
+        found["cells_large"] = point.setting.cells_large
+    return found if preset == "default" else {**found, "preset": preset}
+
+
+def protect(story: Story, point: Point) -> api.Protected:
+    """Return the pruned network, stored as in `point`."""
+    return api.protect(story.pruned.model, **options(point))
+
+
+def command(point: Point) -> str:
+    """Return the command that prunes a model of one's own as the demo does and stores it as `point`."""
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in options(point).items()]
+    return " ".join(["onnx-analog protect model.onnx", f"--sparsity {SPARSITY}", *words])

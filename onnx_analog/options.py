@@ -86,7 +86,22 @@ RUNNING = several(
         "--providers", type=Words(), default="CPUExecutionProvider", help="Of onnxruntime, commas between them."
     ),
 )
-OTHER_CHANNEL = click.option("--channel", help="Replaces the stored channel, if its span covers the stored one's.")
+
+
+def channel_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of channels that a shell may offer for what was typed; of a list, for its last word."""
+    from importlib.metadata import entry_points
+
+    before, comma, last = incomplete.rpartition(",")
+    names = sorted({entry.name for entry in entry_points(group="onnx_analog.channels")})
+    return [before + comma + name for name in names if name.startswith(last)]
+
+
+OTHER_CHANNEL = click.option(
+    "--channel",
+    shell_complete=channel_names,
+    help="Replaces the stored channel, if its span covers the stored one's.",
+)
 
 
 def modifiers_of(choices: dict[str, Any]) -> Modifiers:

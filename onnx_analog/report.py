@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -10,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
+from onnx_analog import choosing
 from onnx_analog.channels import Channel, GaussianChannel, TableChannel
 from onnx_analog.channels.base import inside
 from onnx_analog.channels.capacity import best_of, of_channel
@@ -26,10 +26,17 @@ from onnx_analog.metrics import SHARES
 from onnx_analog.randomness import stream
 from onnx_analog.strategies import PRESETS, STRATEGIES
 from onnx_analog.sweeps import Point, paired
+from onnx_analog.tables import Table
 
 NO_PLOTS = "no plot: matplotlib is not installed (pip install 'onnx-analog[report]')"
 _DRAWN = 5000  # measured pairs at most
 _ROWS = 20  # of a table of inputs at most
+_TITLE_WIDTH = 46  # characters of a line of a panel's title
+_LEGEND_INCHES = 0.8  # under the panels
+_MOST_TICKS = 7
+_RING = "better than all that is cheaper"
+_SHOWN = 0.01  # the last digit that is shown of a metric
+_PLANES = {"level": "levels", "header": "header", "mask": "mask", "codebook": "codebook"}
 _COLOURS = {"raw": "#8c8c8c", "sign": "#d1495b", "mapping": "#edae49", "redundancy": "#00798c"}
 
 
@@ -39,10 +46,10 @@ def can_plot() -> bool:
 
 
 def table(*columns: str, title: str = "", left: int = 1) -> Table:
-    """Return an empty table, its first `left` columns aligned to the left and folded, the others to the right."""
-    made = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    """Return an empty table, its first `left` columns of names, which may fold, the others of numbers, which do not."""
+    made = Table(title=title or None)
     for place, column in enumerate(columns):
-        made.add_column(column, justify="left" if place < left else "right", overflow="fold", no_wrap=place >= left)
+        made.add_column(column, justify="left" if place < left else "right")
     return made
 
 
@@ -73,25 +80,28 @@ def inspection_tables(rows: Sequence[dict[str, Any]], *, protected: bool) -> Ite
 def account_tables(manifest: Manifest) -> Iterator[Table]:
     """Yield the account: tensors and their classes, all lines of the cost, and the digital yardsticks."""
     yield _tensor_table(manifest)
+    yield _address_table(manifest)
     yield _cost_table(manifest)
     yield _yardstick_table(manifest)
 
 
 def _tensor_table(manifest: Manifest) -> Table:
-    made = table("tensor", "class", "weights", "cells each", "α", "magnitudes", "addresses of its cells", left=2)
+    made = table("tensor", "class", "weights", "cells each", "α", "magnitudes", left=2)
     names = ("small", "large") if manifest.tensors and len(manifest.tensors[0].classes) == 2 else ("all",)
     for entry in manifest.tensors:
-        first, end = entry.cells["level"][0], entry.cells["codebook"][1]
-        for place, found in enumerate(entry.classes):
-            made.add_row(
-                "" if place else entry.key,
-                names[place],
-                f"{found.count:,}",
-                str(found.cells),
-                f"{found.alpha:.4g}",
-                f"{found.low:.3g} to {found.high:.3g}",
-                "" if place else f"{first:,} to {end - 1:,}",
-            )
+        for name, found in zip(names, entry.classes, strict=True):
+            span = f"{found.low:.3g} to {found.high:.3g}"
+            made.add_row(entry.key, name, f"{found.count:,}", str(found.cells), f"{found.alpha:.4g}", span)
+    return made
+
+
+def _address_table(manifest: Manifest) -> Table:
+    planes = [plane for plane in _PLANES if any(entry.cells_for(plane) for entry in manifest.tensors)]
+    made = table("addresses of its cells", *(f"{_PLANES[plane]} from" for plane in planes), "last")
+    for entry in manifest.tensors:
+        spans = [entry.cells[plane] for plane in planes]
+        firsts = ["" if first == end else f"{first:,}" for first, end in spans]
+        made.add_row(entry.key, *firsts, f"{max(end for _, end in spans) - 1:,}")
     return made
 
 
@@ -128,7 +138,21 @@ def _yardstick_table(manifest: Manifest) -> Table:
         rows.setdefault(f"{yardstick.name}, {'pruned' if yardstick.pruned else 'dense'}", []).append(yardstick.cells)
     for name, cells in rows.items():
         made.add_row(name, *(f"{count:,}" for count in cells), f"{cells[-1] / manifest.totals.all_in_cells:.2f}×")
+    made.caption = _digital_note(
+        [name for name, cells in rows.items() if round(cells[-1] / manifest.totals.all_in_cells, 2) < 1]
+    )
     return made
+
+
+def _digital_note(cheaper: Sequence[str]) -> str:
+    """Return what a ratio below 1 means, if there is one."""
+    if not cheaper:
+        return ""
+    names = "; ".join(cheaper)
+    return (
+        f"below 1×, the digital form needs fewer cells than the analog form, all-in. Here: {names}. "
+        "What rounding to so few bits costs in accuracy is not counted"
+    )
 
 
 def evaluation_table(found: Evaluation) -> Table:
@@ -178,28 +202,88 @@ def _remarks(found: Evaluation) -> Iterator[str]:
 
 
 def points_tables(points: Sequence[Point]) -> Iterator[Table]:
-    """Yield strategies × cells for each model, channel and preset: mean, 95 % interval and cost."""
+    """Yield strategies × cells for each model, channel and preset: mean, 95 % interval and cost.
+
+    On a console too narrow for that, a table has a row for each point.
+    """
     for title, here in _panels(points).items():
-        yield _points_table(here, title)
+        made = _grid_table(here, title)
+        made.narrower = _list_table(here, title)
+        yield made
 
 
-def _points_table(points: Sequence[Point], title: str) -> Table:
+def _grid_table(points: Sequence[Point], title: str) -> Table:
     cells = sorted({point.cells for point in points})
-    headings = [f"{count} cell{'s' * (count > 1)}" for count in cells]
-    made = table("strategy", "row of the paper", *headings, title=title, left=2)
-    front = pareto(points)
+    made = table("strategy", *(f"{count} cell{'s' * (count > 1)}" for count in cells), title=title)
+    marks = _marks(points)
     for strategy in dict.fromkeys(point.strategy for point in points):
         found = {point.cells: point for point in points if point.strategy == strategy}
-        made.add_row(
-            strategy,
-            STRATEGIES[strategy].row,
-            *(("◆ " if found[c] in front else "") + cell_text(found[c]) if c in found else "" for c in cells),
-        )
-    made.caption = (
-        f"{_unit(points)}, ± half of its 95 % interval [all-in cells per original weight]; "
-        "◆: nothing cheaper is as good"
-    )
+        made.add_row(strategy, *(marks[id(found[c])] + cell_text(found[c]) if c in found else "" for c in cells))
+    made.caption = _note(points, "; in brackets, all-in cells per original weight")
     return made
+
+
+def _list_table(points: Sequence[Point], title: str) -> Table:
+    made = table("strategy", "cells", "mean", "all-in cells per original weight", title=title)
+    marks = _marks(points)
+    for point in points:
+        made.add_row(point.strategy, str(point.cells), marks[id(point)] + value_text(point), f"{point.cost:.2f}")
+    made.caption = _note(points)
+    return made
+
+
+def _marks(points: Sequence[Point]) -> dict[int, str]:
+    """Return, by identity, what stands before a point."""
+    front = {id(point) for point in _front(points)}
+    return {id(point): "◆ " * (id(point) in front) for point in points}
+
+
+def _front(points: Sequence[Point]) -> list[Point]:
+    """Return the points that are marked: none where it is not known which values of a metric are better."""
+    higher = _higher_is_better(points)
+    return [] if higher is None else choosing.marked(points, higher_is_better=higher)
+
+
+def _higher_is_better(points: Sequence[Point]) -> bool | None:
+    """Return which values of the metric are better; None where it is not known."""
+    return getattr(points[0].evaluation, "higher_is_better", True) if points else None
+
+
+def _note(points: Sequence[Point], more: str = "") -> str:
+    """Return what stands under a table of points."""
+    parts = [f"{_unit(points)}{_clean_text(points)}"]
+    if any(point.ci95 is not None for point in points):
+        parts[0] += f"; {_interval_note(points)}"
+    if any(point.evaluation.values for point in points):
+        parts[0] += more
+        parts += [*_mark_note(points), *_missing_note(points)]
+    return ". ".join(parts)
+
+
+def _mark_note(points: Sequence[Point]) -> Iterator[str]:
+    if _higher_is_better(points) is None:
+        yield "Nothing is marked: the metric does not say which values are better"
+    elif len(points) > 1 and any(point.ci95 is not None for point in points):
+        yield f"{'◆' if _front(points) else 'No point is'} better than all that is cheaper, intervals apart"
+
+
+def _missing_note(points: Sequence[Point]) -> Iterator[str]:
+    counts = {len(point.evaluation.values) for point in points if point.ci95 is None} - {0}
+    if 1 in counts:
+        yield "One trial has no interval"
+    if counts - {1}:
+        yield "Trials that are all alike have no interval"
+
+
+def _interval_note(points: Sequence[Point]) -> str:
+    texts = [value_text(point) for point in points]
+    ways = {"± half of its 95 % interval": "±", "(its 95 % interval)": "("}
+    return " or ".join(way for way, sign in ways.items() if any(sign in text for text in texts))
+
+
+def _clean_text(points: Sequence[Point]) -> str:
+    clean = points[0].evaluation.clean if points else None
+    return "" if clean is None else f", without noise {_factor(points[0]) * clean:.2f}"
 
 
 def differences_table(points: Sequence[Point]) -> Table | None:
@@ -210,30 +294,20 @@ def differences_table(points: Sequence[Point]) -> Table | None:
     first = points[0].strategy if points else ""
     if all(point.strategy == first or not point.evaluation.values for point in points):
         return None
-    made = table("", "strategy", "cells", f"above {first}", "95 % interval", left=2)
-    for title, here in _panels(points).items():
+    panels = _panels(points)
+    where = ["where"] * (len(panels) > 1)
+    made = table(*where, "strategy", "cells", f"above {first}", "95 % interval", left=len(where) + 1)
+    for title, here in panels.items():
         base = {point.cells: point for point in here if point.strategy == first}
         for point in here:
             if point.strategy != first and point.evaluation.values and point.cells in base:
                 mean, ends = paired(point, base[point.cells])
                 factor = _factor(point)
                 between = "" if ends is None else f"{factor * ends[0]:+.2f} to {factor * ends[1]:+.2f}"
-                made.add_row(title, point.strategy, str(point.cells), f"{factor * mean:+.2f}", between)
+                kind = [title] * len(where) + [point.strategy, str(point.cells)]
+                made.add_row(*kind, f"{factor * mean:+.2f}", between)
     made.caption = f"{_unit(points)}; paired: trials of one number share their noise"
     return made
-
-
-def pareto(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other is at least as good as, on average, and cheaper, or better and no dearer."""
-
-    def beaten(one: Point) -> bool:
-        return any(
-            other.cost <= one.cost and _mean_of(other) >= _mean_of(one)
-            and (other.cost < one.cost or _mean_of(other) > _mean_of(one))
-            for other in points
-        )  # fmt: skip
-
-    return [point for point in points if not math.isnan(_mean_of(point)) and not beaten(point)]
 
 
 def _mean_of(point: Point) -> float:
@@ -241,11 +315,31 @@ def _mean_of(point: Point) -> float:
 
 
 def cell_text(point: Point) -> str:
-    """Return the mean (a share in %), half of its interval, and what it costs."""
-    found, factor = point.evaluation, _factor(point)
-    half = "" if point.ci95 is None else f" ± {factor * (point.ci95[1] - point.ci95[0]) / 2:.2f}"
-    mean = "no trial" if found.mean is None else f"{factor * found.mean:.2f}"
-    return f"{mean}{half} [{point.cost:.2f}]"
+    """Return the mean (a share in %), its interval, and what it costs."""
+    return f"{value_text(point)} [{point.cost:.2f}]"
+
+
+def value_text(point: Point) -> str:
+    """Return the mean (a share in %) and its interval: ± half where its ends are as far from the mean, or both ends."""
+    mean, factor = point.evaluation.mean, _factor(point)
+    if mean is None:
+        return "no trial"
+    shown = f"{factor * mean:.2f}"
+    if point.ci95 is None:
+        return shown
+    low, high = (factor * end for end in point.ci95)
+    below, above = factor * mean - low, high - factor * mean
+    if abs(below - above) < _SHOWN:
+        return f"{shown} ± {(high - low) / 2:.2f}"
+    return f"{shown} ({low:.2f} to {high:.2f})"
+
+
+def choice_text(point: Point) -> str:
+    """Return a point in words: how it stores weights, what that is worth, and what it costs."""
+    kind = f"{point.strategy} with {point.cells} cell{'s' * (point.cells > 1)}"
+    if point.setting.cells_large != point.cells:
+        kind += f", {point.setting.cells_large} for a large weight"
+    return f"{kind}, {preset_title(point)}: {value_text(point)} at {point.cost:.2f} all-in cells per weight"
 
 
 def _factor(point: Point) -> float:
@@ -276,6 +370,12 @@ def _panels(points: Sequence[Point]) -> dict[str, list[Point]]:
     return found
 
 
+def _lost_unit(points: Sequence[Point]) -> str:
+    names = {"top1": "accuracy", "agreement": "agreement without noise"}
+    metric = points[0].evaluation.metric
+    return f"{names.get(metric, metric)} lost, in points of 100"
+
+
 def preset_title(point: Point) -> str:
     """Return what a table of points of one preset is called."""
     preset = point.setting.preset
@@ -286,8 +386,7 @@ def preset_title(point: Point) -> str:
 
 def channel_list_table(rows: Sequence[tuple[str, str]]) -> Table:
     """Return the channels that are installed, and what they are."""
-    made = table("channel", "what it is")
-    made.columns[1].justify, made.columns[1].no_wrap = "left", False
+    made = table("channel", "what it is", left=2)
     for name, text in rows:
         made.add_row(name, text)
     return made
@@ -374,14 +473,27 @@ def _reads(channel: Channel, level: Any, cells: int, count: int) -> Any:
 # ---------------------------------------------------------------------------------------------------- plots
 
 
-def _figure(panels: int, *, height: float = 4.2) -> tuple[Any, Any]:
+def _figure(panels: int, *, height: float, below: float = 0.0, shared: bool = False) -> tuple[Any, list[Any]]:
+    """Return a figure and its panels, each `height` inches high, in a grid with space `below`, about square."""
     import matplotlib as mpl  # an extra, and slow to import
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, panels, figsize=(4.8 * panels, height), layout="constrained", squeeze=False)
-    return figure, axes[0]
+    across = panels if panels <= 3 else math.ceil(math.sqrt(panels))
+    down = math.ceil(panels / across)
+    figure, axes = pyplot.subplots(
+        down,
+        across,
+        figsize=(4.8 * across, height * down + below),
+        layout="constrained",
+        squeeze=False,
+        sharex=shared,
+        sharey=shared,
+    )
+    for axis in axes.flat[panels:]:
+        axis.remove()
+    return figure, list(axes.flat[:panels])
 
 
 def _saver(figure: Any) -> Callable[[Path], None]:
@@ -409,43 +521,145 @@ def check_plot(path: Path) -> None:
 
 
 def plot_points(points: Sequence[Point]) -> Callable[[Path], None]:
-    """Return a writer of the plot: the metric against what it costs, a panel for each model, channel and preset.
+    """Return a writer of the plot: what is lost against what it costs, a panel for each model, channel and preset.
 
-    Bars are 95 % intervals; rings mark the Pareto front.
+    Of a metric that is a share, the points (of 100) that are lost to noise, on a logarithmic axis; points that lost
+    less than it shows, or gained, lie as triangles on its lower edge. Of any other metric, or where its value without
+    noise is not known, the metric itself. Bars are 95 % intervals; rings mark what `choosing.marked` returns.
     """
     panels = _panels(points)
-    figure, axes = _figure(len(panels))
-    from matplotlib.ticker import LogLocator
-
+    figure, axes = _figure(len(panels), height=4.2, below=_LEGEND_INCHES, shared=True)
+    floor = _floor(points)
     for axis, (title, here) in zip(axes, panels.items(), strict=True):
         for strategy in dict.fromkeys(point.strategy for point in here):
-            _curve(axis, [point for point in here if point.strategy == strategy])
-        factor, clean, front = _factor(here[0]), here[0].evaluation.clean, pareto(here)
-        if clean is not None:
-            axis.axhline(factor * clean, color="black", linewidth=0.8, linestyle=":", label="without noise")
-        means = [factor * _mean_of(p) for p in front]
-        ring = {"s": 110, "facecolors": "none", "edgecolors": "black", "linewidths": 0.8, "zorder": 3}
-        axis.scatter([p.cost for p in front], means, label="Pareto front", **ring)
-        axis.set(title=title, xscale="log", xlabel="all-in cells per original weight", ylabel=_unit(here))
-        if factor == 100:
-            low, high = axis.get_ylim()
-            axis.set_ylim(max(low, 0), min(high, 100))
-        axis.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))  # more labels would touch
-        for part in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-            part("{x:.3g}")
-        axis.grid(alpha=0.3, which="both")
-    axes[0].legend(fontsize="small")
+            _curve(axis, [point for point in here if point.strategy == strategy], floor)
+        _rings(axis, _front(here), floor)
+        _dress(axis, here, title, floor)
+    if floor is not None:
+        _loss_axis(axes, points, floor)
+    _ticks(axes)
+    _name_axes(axes, "all-in cells per original weight", _lost_unit(points) if floor else _unit(points))
+    _legend(figure, axes)
     return _saver(figure)
 
 
-def _curve(axis: Any, points: Sequence[Point]) -> None:
-    factor, ordered = _factor(points[0]), sorted(points, key=lambda point: point.cost)
-    half = [0 if p.ci95 is None else factor * (p.ci95[1] - p.ci95[0]) / 2 for p in ordered]
-    means = [factor * _mean_of(point) for point in ordered]
-    strategy = ordered[0].strategy
-    axis.errorbar(
-        [p.cost for p in ordered], means, yerr=half, marker="o", capsize=3, color=_COLOURS[strategy], label=strategy
-    )
+def _floor(points: Sequence[Point]) -> float | None:
+    """Return the smallest loss that is shown, in points: 1/20 of what one sample counts; None to show the metric."""
+    lossy = all(_factor(point) == 100 and point.evaluation.clean is not None for point in points)
+    if not points or not lossy:
+        return None
+    return float(np.clip(5 / max(point.evaluation.samples for point in points), 0.005, 1))
+
+
+def _shown_value(point: Point, value: float, floor: float | None) -> float:
+    """Return where a value of the metric is drawn."""
+    if floor is None:
+        return _factor(point) * value
+    lost = 100 * ((point.evaluation.clean or 0.0) - value)
+    return lost if math.isnan(lost) else max(lost, floor)
+
+
+def _curve(axis: Any, points: Sequence[Point], floor: float | None) -> None:
+    ordered = sorted((p for p in points if math.isfinite(_mean_of(p))), key=lambda point: point.cost)
+    if not ordered:
+        return
+    colour, strategy = _COLOURS[ordered[0].strategy], ordered[0].strategy
+    x, y = [p.cost for p in ordered], [_shown_value(p, _mean_of(p), floor) for p in ordered]
+    ends = [_ends(p, floor) for p in ordered]
+    bars = [[max(at - low, 0.0) for at, (low, _) in zip(y, ends, strict=True)],
+            [max(high - at, 0.0) for at, (_, high) in zip(y, ends, strict=True)]]  # fmt: skip
+    axis.errorbar(x, y, yerr=bars, marker="o", markersize=5, capsize=3, color=colour, label=strategy)
+    none = [place for place, at in enumerate(y) if floor is not None and at <= floor]
+    if none:
+        axis.plot([x[place] for place in none], [y[place] for place in none], "v", markersize=9, color=colour)
+
+
+def _ends(point: Point, floor: float | None) -> tuple[float, float]:
+    """Return where the bar of a point begins and ends, from below; without an interval, at its mean."""
+    known = point.ci95 is not None and all(map(math.isfinite, point.ci95))
+    ends = point.ci95 if known and point.ci95 is not None else (_mean_of(point),) * 2
+    low, high = sorted(_shown_value(point, end, floor) for end in ends)
+    return low, high
+
+
+def _rings(axis: Any, front: Sequence[Point], floor: float | None) -> None:
+    ring = {"s": 130, "facecolors": "none", "edgecolors": "black", "linewidths": 0.9, "zorder": 3}
+    at = [_shown_value(point, _mean_of(point), floor) for point in front]
+    axis.scatter([point.cost for point in front], at, label=_RING if front else None, **ring)
+
+
+def _dress(axis: Any, points: Sequence[Point], title: str, floor: float | None) -> None:
+    lines = textwrap.wrap(title, _TITLE_WIDTH)
+    if floor is not None:
+        lines.append(_clean_text(points).removeprefix(", "))
+    axis.set_title("\n".join(lines), fontsize="medium")
+    axis.set_xscale("log")
+    axis.grid(alpha=0.3, which="both")
+    if floor is None:
+        _clean_line(axis, points)
+
+
+def _loss_axis(axes: Sequence[Any], points: Sequence[Point], floor: float) -> None:
+    """Make what is lost logarithmic, and set the edge apart on which all lies that it does not show."""
+    from matplotlib.ticker import FuncFormatter
+
+    ends = [low for low, _ in (_ends(point, floor) for point in points) if math.isfinite(low)]
+    least = min(ends, default=floor)
+    for axis in axes:
+        axis.set_yscale("log")
+        axis.set_ylim(least / 1.3, 130)
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        if least <= floor:
+            axis.axhspan(floor / 1.3, floor * 1.3, color="black", alpha=0.06)
+            axis.plot([], [], "v", color="black", label=f"loses less than {floor:g}, or gains")
+
+
+def _clean_line(axis: Any, points: Sequence[Point]) -> None:
+    clean = points[0].evaluation.clean if points else None
+    if clean is not None and math.isfinite(clean):
+        axis.axhline(_factor(points[0]) * clean, color="black", linewidth=0.8, linestyle=":", label="without noise")
+
+
+def _ticks(axes: Sequence[Any]) -> None:
+    """Label costs at 1, 2 and 5 times powers of ten; where that is too many, at these; too few, at equal steps."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+    low, high = axes[0].get_xlim()
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    all_of = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    steps = [at for at in all_of if low <= at <= high]
+    if len(steps) > _MOST_TICKS:
+        steps = [at for at in steps if f"{at:e}".startswith("1.")]
+        steps = steps[:: math.ceil(len(steps) / _MOST_TICKS)]
+    if len(steps) < 2:
+        steps = list(MaxNLocator(5).tick_values(low, high))
+    for axis in axes:
+        axis.xaxis.set_major_locator(FixedLocator(steps))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _name_axes(axes: Sequence[Any], x: str, y: str) -> None:
+    """Name what the lowest panel of each column shows along x, and the first of each row along y."""
+    lowest = {axis.get_subplotspec().colspan.start: axis for axis in axes}
+    for axis in lowest.values():
+        axis.set_xlabel(x)
+        axis.tick_params(labelbottom=True)
+    for axis in axes:
+        if axis.get_subplotspec().is_first_col():
+            axis.set_ylabel(y)
+
+
+def _legend(figure: Any, axes: Sequence[Any]) -> None:
+    """Put one legend of all panels under them, off the data."""
+    found: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    found = {label: found[label] for label in sorted(found, key=lambda label: label not in STRATEGIES)}
+    across = 2 if figure.get_figwidth() < 8 else 7
+    figure.legend(found.values(), found, loc="outside lower center", ncols=across, fontsize="small", frameon=False)
 
 
 def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Callable[[Path], None]:
@@ -465,11 +679,10 @@ def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Call
         reads = np.stack([_reads(channel, value, cells, 25) for value in level])
         axis.plot(np.repeat(level, 25), reads.ravel(), ".", markersize=1.5, alpha=0.4, color=_COLOURS["redundancy"])
         axis.plot([low, high], [low, high], color="black", linewidth=0.8)
-        axis.set(
-            title=f"φ, {cells} cell{'s' * (cells > 1)}", xlabel="level", ylabel="read", ylim=(low - 0.6, high + 0.6)
-        )
+        axis.set(title=f"φ, {cells} cell{'s' * (cells > 1)}", xlabel="level", ylabel="read", ylim=axes[-3].get_ylim())
         axis.grid(alpha=0.3)
-    figure.suptitle(f"{channel}: {channel.source}", fontsize="small")
+    line = round(_TITLE_WIDTH * figure.get_figwidth() / 3.6)
+    figure.suptitle(textwrap.fill(f"{channel}: {channel.source}", line), fontsize="small")
     return _saver(figure)
 
 
@@ -492,3 +705,4 @@ def _plot_device(axes: Any, channel: TableChannel) -> None:
     axes[1].set(title="inverse f = μ⁻¹ (least σ)", xlabel="level", ylabel="input, scaled")
     for axis in axes:
         axis.grid(alpha=0.3)
+        axis.locator_params(nbins=6)

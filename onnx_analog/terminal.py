@@ -33,7 +33,7 @@ else:  # before click 8.4 it takes no type
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PIPED_WIDTH = 140  # columns of a table that is not printed on a terminal
+PIPED_WIDTH = 100_000  # columns of what is not printed on a terminal: no limit that a table meets
 
 
 class Command(click.Command):

@@ -163,7 +163,7 @@ class Transaction:
 
 def already(path: Path) -> OutputError:
     """Return the error of a file that is there, and must not be replaced."""
-    return OutputError(f"{str(path)!r} is there already. Use --force to replace it, or name another with -o.")
+    return OutputError(f"{str(path)!r} is there already. Use --force to replace it, or name another.")
 
 
 def _move(scratch: Path, file: Path) -> _Move:

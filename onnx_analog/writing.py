@@ -135,7 +135,7 @@ def _check_free(path: Path, *, force: bool) -> None:
     if mode is None:
         return
     if stat.S_ISDIR(mode):
-        raise OutputError(f"{str(path)!r} is a folder, where a file is to be written. Name another with -o.")
+        raise OutputError(f"{str(path)!r} is a folder, where a file is to be written. Name another.")
     if stat.S_ISLNK(mode):
         raise OutputError(f"{str(path)!r} is a link, and links are not replaced. Name the file that it leads to.")
     if not stat.S_ISREG(mode):

@@ -24,6 +24,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 import scipy.stats
+from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 import onnx_analog as oa
@@ -692,7 +693,7 @@ def test_inspect_says_what_would_be_stored_and_why_not_the_rest(cli):
     assert [row["name"] for row in found["stored"]] == ["a", "b"]
     assert [(row["name"], row["reason"]) for row in found["skipped"]] == [("bias", "rank 1, below 2")]
     text = done(cli("inspect model.onnx"))
-    assert re.search(r"^  total +1,536 +$", text, re.MULTILINE)
+    assert re.search(r"^  total +1,536 *$", text, re.MULTILINE)
     assert "rank 1, below 2" in text
     assert text.endswith("opset 18, IR 10; BatchNorm: none, and no convolution that it could be folded into\n")
 
@@ -1118,6 +1119,34 @@ def test_without_matplotlib_a_plot_is_refused_in_clear_words(cli, tmp_path, monk
     assert set(contents(tmp_path)) <= {"pairs.csv"}
 
 
+@pytest.mark.parametrize("line", ["channel show pcm --plot there.png", "demo --plot there.png"])
+def test_a_plot_that_is_there_is_refused_without_an_option_that_is_not(cli, line):
+    Path("there.png").touch()
+    found = cli(line)
+    assert_refused(found, 1, "'there.png' is there already. Use --force to replace it, or name another")
+    assert " -o" not in found.stderr
+
+
+# -------------------------------------------------------------------------------------------------- completion
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("protect model.onnx --channel rr", {"rram-milo", "rram-wan"}),
+        ("protect model.onnx --channel none", set()),
+        ("evaluate model.onnx --channel gau", {"gaussian"}),
+        ("readback model.onnx --channel gau", {"gaussian"}),
+        ("sweep model.onnx --channel pcm,rram-m", {"pcm,rram-milo"}),
+        ("channel show pcm-", {"pcm-drift", "pcm-partial-reset"}),
+    ],
+)
+def test_a_shell_completes_channels(words, expected):
+    *before, last = shlex.split(words)
+    found = BashComplete(main, {}, "onnx-analog", "_ONNX_ANALOG_COMPLETE").get_completions(before, last)
+    assert {item.value for item in found} == expected
+
+
 # -------------------------------------------------------------------------------------------------------- demo
 
 
@@ -1131,17 +1160,18 @@ def test_the_demo_tells_the_whole_story(cli, tmp_path, monkeypatch):
     assert text.count("accuracy in %") == len(PRESETS)
     for strategy in STRATEGIES:
         # accuracy and cost at 1, 3 and 10 cells, by either preset
-        rows = re.findall(rf"^  {strategy} .*?((?: +(?:◆ )?\d+\.\d\d \[\d+\.\d\d\]){{3}}) *$", text, re.MULTILINE)
+        rows = re.findall(rf"^  {strategy} +((?: +\d+\.\d\d \[\d+\.\d\d\]){{3}}) *$", text, re.MULTILINE)
         assert len(rows) == len(PRESETS)
+        assert f"{strategy}: {STRATEGIES[strategy].row}" in text
     for said in ("what it costs", "float32, pruned", "channel pcm: Zarcone", "plot: story.png"):
         assert said in text
-    assert examples("      " + text.rstrip().splitlines()[-1].removeprefix("Now your own: "))
+    assert examples("      " + text.rstrip().splitlines()[-1])
 
 
 @pytest.mark.usefixtures("brief_demo")
 def test_the_demo_without_matplotlib_says_how_to_get_its_plot(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "can_plot", lambda: False)
-    assert f"\n{report.NO_PLOTS}\nNow your own: " in done(cli("demo"))
+    assert done(cli("demo")).startswith(f"{report.NO_PLOTS}\nLeNet on ")  # before the wait
     assert contents(tmp_path) == {}
 
 

@@ -1,3 +1,4 @@
+import shlex
 from dataclasses import replace
 from functools import cache
 
@@ -8,11 +9,14 @@ import pytest
 
 import onnx_analog as oa
 from onnx_analog import channels, demo
+from onnx_analog.cli import main
 from onnx_analog.files import load as load_model
+from onnx_analog.files import write_model
 from onnx_analog.network import Network
 from onnx_analog.strategies import PRESETS, STRATEGIES
-from onnx_analog.sweeps import sweep
+from onnx_analog.sweeps import Point, sweep
 from tests.models import same_bits, serialized
+from tests.test_report import point as made_point
 
 ON_ALL = "test_accuracy"
 ON_ALL_PRUNED = "test_accuracy_pruned_80%"
@@ -116,16 +120,6 @@ def test_the_story_is_pruned_by_80_percent():
     assert demo.SPARSITY == 0.8 == found.zeros / found.weights
 
 
-def test_the_story_protects_with_1_and_20_cells():
-    found = story().protected.manifest
-    assert (found.strategy, found.scope) == ("redundancy", "tensor")
-    assert {tuple(entry.cells for entry in tensor.classes) for tensor in found.tensors} == {(1, 20)}
-    assert found.totals.stored_weights == 86_100
-    # a twentieth of each tensor is large
-    large = sum(round(0.05 * tensor.stored) for tensor in found.tensors)
-    assert found.totals.analog_cells == 86_100 + 19 * large
-
-
 def test_the_packaged_model_is_not_changed():
     before = demo.MODEL.read_bytes()
     demo.begin()
@@ -161,3 +155,60 @@ def test_the_demo_tells_what_evaluating_the_pruned_network_finds():
 
 def test_the_packaged_files_are_evaluated_as_any_others():
     assert oa.evaluate(demo.MODEL, demo.IMAGES, mean=[0.1307], std=[0.3081]).clean == story().accuracy
+
+
+# ------------------------------------------------------------------------------------------- what it ends with
+
+
+def planted(means: dict[tuple[str, int, str], float]) -> list[Point]:
+    """Return points of the demo's grid with these means, ± 0.1 points of 100, and costs that rise as given."""
+    found = []
+    for cost, ((strategy, cells, preset), mean) in enumerate(means.items(), start=1):
+        one = made_point(strategy, cells, PRESETS[preset], values=(mean, mean), analog=100 * cost // cells)
+        found.append(replace(one, ci95=(mean - 0.001, mean + 0.001)))
+    return found
+
+
+GOOD = {
+    ("raw", 1, "default"): 0.1,
+    ("mapping", 1, "default"): 0.985,
+    ("redundancy", 1, "isik2020"): 0.986,
+    ("redundancy", 3, "default"): 0.9865,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "command"),
+    [
+        ({}, "--strategy mapping --cells-small 1"),
+        ({("mapping", 1, "default"): 0.97}, "--strategy redundancy --cells-small 1 --cells-large 20 --preset isik2020"),
+        (
+            {("mapping", 1, "default"): 0.97, ("redundancy", 1, "isik2020"): 0.9},
+            "--strategy redundancy --cells-small 3 --cells-large 60",
+        ),
+        ({("raw", 1, "default"): 0.986}, "--strategy raw --cells-small 1"),
+    ],
+)
+def test_what_is_recommended_follows_from_the_points(changes, command):
+    points = planted({**GOOD, **changes})
+    assert demo.command(demo.choice(points)) == f"onnx-analog protect model.onnx --sparsity 0.8 {command}"
+
+
+def test_the_command_that_is_recommended_makes_the_point(tmp_path, monkeypatch):
+    grid = replace(demo.grid(seed=0), cells=(3,))
+    told = replace(story(), data=story().data.head(20))
+    points = list(sweep(demo.plan(told, grid, trials=1)))
+    write_model(load_model(demo.MODEL), tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    for one in points:
+        words = shlex.split(demo.command(one))
+        main([*words[1:], "--force"], standalone_mode=False)
+        made = oa.account("model.protected.onnx")
+        assert made.totals == one.totals == demo.protect(told, one).manifest.totals
+
+
+def test_the_strategies_are_told_by_what_they_add():
+    assert demo.steps() == (
+        "raw: PCM + inverse channel; sign: + sign protection; mapping: + adaptive mapping; "
+        "redundancy: + adaptive redundancy"
+    )

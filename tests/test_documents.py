@@ -3,6 +3,7 @@ import math
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,8 @@ import onnx_analog as oa
 from onnx_analog import demo
 from onnx_analog.channels import capacity
 from onnx_analog.cli import main
-from onnx_analog.files import write_model
 from onnx_analog.strategies import PRESETS, STRATEGIES
 from tests.conftest import ROOT
-from tests.models import model
 
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -181,17 +180,26 @@ def test_the_readme_is_one_screen_that_says_how_to_begin():
         assert re.search(rf"^{target}:", read(ROOT / "Makefile"), flags=re.MULTILINE)
 
 
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+def test_the_readme_can_be_typed_from_its_first_line_to_its_last(tmp_path, monkeypatch, capsys):
     (block,) = re.findall(r"```python\n(.*?)```", read(README), flags=re.DOTALL)
-    plain = model("net (float[n, 32] x) => (float[n, 16] y) <float[32, 16] w = random> { y = MatMul(x, w) }")
-    write_model(plain, tmp_path / "model.onnx")
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "test.npz", x=rng.normal(size=(50, 32)).astype(np.float32), y=rng.integers(16, size=50))
+    typed = read(README).partition("```python")[0].splitlines()
+    lines = [words for line in typed if line.startswith("    ") and (words := shlex.split(line, comments=True))]
+    assert {words[0] for words in lines} == {"make", "cp", "pip", "onnx-analog"}
     monkeypatch.chdir(tmp_path)
+    for _, source, target in (words for words in lines if words[0] == "cp"):
+        shutil.copy(ROOT / source, target)
+    with np.load("test.npz") as file:
+        np.savez("test.npz", **{name: file[name][:50] for name in file.files})  # fewer: for speed
+    for words in (words for words in lines if words[0] == "onnx-analog"):
+        fewer = {"sweep": ["--trials", "2", "--engine", "serial"]}.get(words[1], [])
+        main([*words[1:], *fewer], standalone_mode=False)
+    capsys.readouterr()
     exec(compile(block, "README.md", "exec"), {})
     account, evaluation = capsys.readouterr().out.splitlines()
-    assert account == str(oa.account(tmp_path / "model.protected.onnx"))
-    assert evaluation == str(oa.evaluate("model.protected.onnx", "test.npz", trials=25))
+    assert account == str(oa.account("model.protected.onnx"))
+    choices = {"mean": [demo.facts()["mean"]], "std": [demo.facts()["std"]]}
+    assert evaluation == str(oa.evaluate("model.protected.onnx", "test.npz", trials=25, **choices))
+    assert oa.evaluate("model.onnx", "test.npz", **choices).clean > 0.9
 
 
 @pytest.mark.parametrize("page", [ROOT / "docs" / "writing_a_channel.md"], ids=name)

@@ -10,8 +10,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib import pyplot
 from PIL import Image
 from rich.console import Console
@@ -30,8 +28,10 @@ from onnx_analog.grid import Setting
 from onnx_analog.manifest import Totals
 from onnx_analog.strategies import PRESETS, STRATEGIES, Preset
 from onnx_analog.sweeps import Point
+from onnx_analog.tables import Table
 from onnx_analog.tensors import Selection
 from tests.models import QUIET, made, model
+from tests.printing import WIDTHS, assert_whole
 
 DEFAULT, PAPER = PRESETS.values()
 DPI = 150
@@ -89,8 +89,34 @@ def point(
 
 
 def test_a_cell_says_mean_half_its_interval_and_what_it_costs():
-    # mean 0.6; the interval, ± t(0.975, 1) · s/√2 = 12.7062 · 0.1, is cut off at 0 and 1; 1,250 cells for 1,000 weights
-    assert report.cell_text(point()) == "60.00 ± 50.00 [1.25]"
+    # mean 0.6; half of the interval is t(0.975, 1) · s/√2 = 12.7062 · 0.1; (1,000 + 200 + 40 + 10)/1,000 cells
+    assert report.cell_text(replace(point(), ci95=(-0.670620, 1.870620))) == "60.00 ± 127.06 [1.25]"
+
+
+def test_an_interval_that_ends_at_a_bound_is_told_by_its_ends():
+    assert report.cell_text(replace(point(), ci95=(0.2, 1.0))) == "60.00 ± 40.00 [1.25]"
+    assert report.cell_text(replace(point(), ci95=(0.0, 1.0))) == "60.00 (0.00 to 100.00) [1.25]"
+    (table,) = report.points_tables([replace(point(), ci95=(0.0, 1.0))])
+    assert "(its 95 % interval)" in text(table)
+    assert "±" not in text(table)
+
+
+def test_a_table_tells_the_value_without_noise():
+    (table,) = report.points_tables([point(clean=0.982)])
+    assert "accuracy in %, without noise 98.20" in " ".join(text(table).split())
+    (table,) = report.points_tables([point(clean=None, metric="sqnr_db")])
+    assert "without noise" not in text(table)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [((0.6,), "One trial has no interval"), ((0.6, 0.6), "Trials that are all alike have no interval")],
+)
+def test_where_there_is_no_interval_the_table_says_why(values, said):
+    (table,) = report.points_tables([replace(point(values=values), ci95=None)])
+    shown = " ".join(text(table).split())
+    assert said in shown
+    assert not any(sign in shown for sign in "±◆")
 
 
 def test_one_trial_has_no_interval():
@@ -124,10 +150,7 @@ def test_points_stand_by_strategy_and_cells():
     assert "scope tensor, 5.00% large (default)" in shown
     assert shown.index("1 cell ") < shown.index("3 cells")
     for place, name in enumerate(STRATEGIES):
-        row, *found = cells(shown, name)
-        assert row == STRATEGIES[name].row
-        best = "◆ " * (name == "redundancy")  # all cost the same
-        assert found == [f"{best}{10 + place}.00 [1.25]", f"{best}{30 + place}.00 [3.25]"]
+        assert cells(shown, name) == [f"{10 + place}.00 [1.25]", f"{30 + place}.00 [3.25]"]
 
 
 def test_a_point_that_is_missing_leaves_its_place_empty():
@@ -135,7 +158,7 @@ def test_a_point_that_is_missing_leaves_its_place_empty():
     (table,) = report.points_tables(points)
     shown = text(table)
     assert columns(shown, "3 cells", "raw") == "20.00 [3.25]"
-    assert columns(shown, "3 cells", "sign") == "◆ 30.00 [3.25]"
+    assert columns(shown, "3 cells", "sign") == "30.00 [3.25]"
     assert columns(shown, "1 cell", "sign") != "30.00 [3.25]"
 
 
@@ -155,12 +178,12 @@ def test_what_is_no_share_is_shown_in_its_own_unit():
 
 def test_a_table_of_points_says_what_stands_in_brackets():
     (table,) = report.points_tables([point()])
-    assert "[all-in cells per original weight]" in " ".join(text(table).split())
+    assert "in brackets, all-in cells per original weight" in " ".join(text(table).split())
 
 
 def test_without_trials_there_is_only_what_it_costs():
     (table,) = report.points_tables([point("raw", 3, values=()), point("sign", 3, values=())])
-    assert cells(text(table), "raw")[1:] == ["no trial [3.25]"]
+    assert cells(text(table), "raw") == ["no trial [3.25]"]
     assert "◆ no" not in text(table)
 
 
@@ -193,7 +216,9 @@ def test_models_and_channels_are_named_and_stand_apart_only_where_there_are_seve
     ]
     assert [table.title for table in report.points_tables(points)] == expected
     report.plot_points(points)
-    assert [axis.get_title() for axis in pyplot.gcf().axes] == expected
+    assert [" ".join(axis.get_title().split()) for axis in pyplot.gcf().axes] == [
+        f"{title} without noise 75.00" for title in expected
+    ]
     differences = report.differences_table(points)
     assert differences is not None
     assert list(differences.columns[0].cells) == expected
@@ -202,8 +227,8 @@ def test_models_and_channels_are_named_and_stand_apart_only_where_there_are_seve
 def test_tables_of_models_hold_their_own_points():
     points = [point("raw", 1, values=(0.1 * place,), model=name) for place, name in enumerate(("one", "two"))]
     first, second = (text(table) for table in report.points_tables(points))
-    assert cells(first, "raw")[1:] == ["◆ 0.00 [1.25]"]
-    assert cells(second, "raw")[1:] == ["◆ 10.00 [1.25]"]
+    assert cells(first, "raw") == ["0.00 [1.25]"]
+    assert cells(second, "raw") == ["10.00 [1.25]"]
 
 
 def test_channels_that_are_called_alike_stand_apart():
@@ -212,58 +237,34 @@ def test_channels_that_are_called_alike_stand_apart():
     assert len(list(report.points_tables([point(), point(channel=near)]))) == 2
 
 
-# ------------------------------------------------------------------------------------------------- Pareto front
+# -------------------------------------------------------------------------------------------------------- marks
 
 
-def assert_front(found: Sequence[Point], points: Sequence[Point]) -> None:
-    """Fail unless `found` are those of `points` that are the best for what they cost, and the cheapest so good."""
-    have = [(one, one.evaluation.mean) for one in points if one.evaluation.mean is not None]
-    expected = [
-        one
-        for one, mean in have
-        if mean == max(other for point, other in have if point.cost <= one.cost)
-        and one.cost == min(point.cost for point, other in have if other >= mean)
-    ]
-    assert [id(one) for one in found] == [id(one) for one in expected]
+def near(cells: int, mean: float, **choices: Any) -> Point:
+    """Return a point whose interval is a point of 100 to each side."""
+    return replace(point(cells=cells, values=(mean, mean), **choices), ci95=(mean - 0.01, mean + 0.01))
 
 
-some_points = st.lists(
-    st.tuples(st.integers(1, 6), st.none() | st.integers(0, 6)).map(
-        lambda one: point(analog=100 * one[0], values=() if one[1] is None else (one[1] / 8,))
-    ),
-    max_size=9,
-)
-
-
-@given(some_points)
-def test_the_front_is_what_nothing_beats(points):
-    found = report.pareto(points)
-    assert_front(found, points)
-    assert report.pareto(found) == found
-    assert bool(found) is any(one.evaluation.values for one in points)
-
-
-def test_of_points_that_are_the_same_all_are_on_the_front():
-    assert len(report.pareto([point("raw"), point("sign"), point("mapping", values=(0.1,))])) == 2
-
-
-def test_a_point_whose_mean_is_nan_is_on_no_front():
-    assert report.pareto([point(values=(math.nan,)), point("raw", 3)]) == [point("raw", 3)]
-
-
-@pytest.mark.parametrize("place", [0, 1])
-def test_assert_front_rejects_what_is_missing_or_too_much(place):
-    points = [point("raw", 1, values=(0.1,)), point("sign", 3, values=(0.3,)), point("raw", 3, values=(0.2,))]
-    assert_front(points[:2], points)
-    for wrong in (points[place : place + 1], points, [points[0], points[2]]):
-        with pytest.raises(AssertionError):
-            assert_front(wrong, points)
-
-
-def test_what_is_on_the_front_of_its_panel_is_marked():
-    points = [point("raw", c, p, values=(v,)) for p in (DEFAULT, PAPER) for c, v in ((1, 0.3), (3, 0.2), (9, 0.9))]
+def test_what_is_better_than_all_that_is_cheaper_is_marked_in_its_panel():
+    points = [near(c, v, strategy="raw", preset=p) for p in (DEFAULT, PAPER) for c, v in ((1, 0.3), (3, 0.2), (9, 0.9))]
     for table in report.points_tables(points):
-        assert cells(text(table), "raw")[1:] == ["◆ 30.00 [1.25]", "20.00 [3.25]", "◆ 90.00 [9.25]"]
+        assert cells(text(table), "raw") == ["30.00 ± 1.00 [1.25]", "20.00 ± 1.00 [3.25]", "◆ 90.00 ± 1.00 [9.25]"]
+        assert "◆ better than all that is cheaper, intervals apart" in " ".join(text(table).split())
+    (table,) = report.points_tables([near(1, 0.50), near(3, 0.51)])
+    assert "No point is better than all that is cheaper, intervals apart" in " ".join(text(table).split())
+
+
+@pytest.mark.parametrize("known", [True, False, None])
+def test_marks_go_by_what_the_metric_says_is_better(monkeypatch, known):
+    monkeypatch.setattr(report, "_higher_is_better", lambda points: known)
+    points = [near(1, 0.5, metric="mine"), near(3, 0.9, metric="mine"), near(9, 0.1, metric="mine")]
+    points = [replace(one, ci95=(one.evaluation.mean - 0.1, one.evaluation.mean + 0.1)) for one in points]
+    (table,) = report.points_tables(points)
+    shown = " ".join(text(table).split())
+    assert re.findall(r"◆ (\d\.\d+)", shown) == {True: ["0.90"], False: ["0.10"], None: []}[known]
+    assert ("the metric does not say which values are better" in shown) is (known is None)
+    report.plot_points(points)
+    assert [y for _, y in rings(pyplot.gcf().axes[0])] == {True: [0.9], False: [0.1], None: []}[known]
 
 
 # -------------------------------------------------------------------------------------------------- differences
@@ -278,9 +279,8 @@ def test_differences_from_the_first_strategy_by_hand():
     ]
     table = report.differences_table(points)
     assert table is not None
-    name, strategy, count, above, between = (list(column.cells) for column in table.columns)
-    assert table.columns[3].header == "above raw"
-    assert name == [report.preset_title(points[0])] * 2
+    strategy, count, above, between = (list(column.cells) for column in table.columns)
+    assert table.columns[2].header == "above raw"
     assert (strategy, count) == (["sign"] * 2, ["1", "3"])
     # 5, 10 and 15 points: 10 ± 4.302653·5/√3; and 0, -10 and -20: -10 ± 4.302653·10/√3
     assert above == ["+10.00", "-10.00"]
@@ -374,7 +374,7 @@ def test_where_nothing_is_skipped_there_is_one_table():
 
 def test_the_account_shows_every_line_of_the_cost():
     manifest = oa.protect(made("two scales"), channel=QUIET, sparsity=0.5, prune_scope="tensor").manifest
-    tensors, cost, yardsticks = (text(table) for table in report.account_tables(manifest))
+    tensors, addresses, cost, yardsticks = (text(table) for table in report.account_tables(manifest))
     totals = manifest.totals
     lines = {
         "analog levels (the paper's r_avg)": totals.analog_cells,
@@ -387,11 +387,12 @@ def test_the_account_shows_every_line_of_the_cost():
         assert cells(cost, name) == [f"{count:,}", f"{count / 384:.3f}", f"{count / 768:.3f}"]
     assert f"384 of 768 weights stored; levels and headers alone: {(totals.analog_cells + 384) / 384:.3f}" in cost
     for entry in manifest.tensors:
-        small, large = entry.classes
-        last = entry.cells["codebook"][1] - 1
-        row = ["small", f"{small.count:,}", "1", f"{small.alpha:.4g}", f"{small.low:.3g} to {small.high:.3g}"]
-        assert cells(tensors, entry.key) == [*row, f"{entry.cells['level'][0]:,} to {last:,}"]
-        assert re.search(rf"large +{large.count} +20 +{re.escape(f'{large.alpha:.4g}')}", tensors)
+        for name, found in zip(("small", "large"), entry.classes, strict=True):
+            numbers = (f"{found.count:,}", str(found.cells), f"{found.alpha:.4g}")
+            row = [entry.key, name, *numbers, f"{found.low:.3g} to {found.high:.3g}"]
+            assert row in [re.split(r"\s{2,}", line.strip()) for line in tensors.splitlines()]
+        firsts = [f"{entry.cells[plane][0]:,}" for plane in ("level", "header", "mask", "codebook")]
+        assert cells(addresses, entry.key) == [*firsts, f"{entry.cells['codebook'][1] - 1:,}"]
     for name, bits in (("float32", 32), ("float16", 16), ("int8", 8), ("int4", 4)):
         dense = 768 * bits
         against = f"{dense // 2 / totals.all_in_cells:.2f}×"
@@ -520,7 +521,7 @@ POINTS = [
 def test_points_are_drawn_as_png(points, panels, name, tmp_path):
     path = tmp_path / name
     report.plot_points(points)(path)
-    assert size_of(path) == (round(4.8 * DPI) * panels, round(4.2 * DPI))
+    assert size_of(path) == (round(4.8 * DPI) * panels, round(5 * DPI))
     assert pyplot.get_fignums() == []
 
 
@@ -531,39 +532,108 @@ def test_points_are_drawn_as_svg(tmp_path):
     assert len(path.read_text()) < 500_000
 
 
-def curves(axis: Any) -> dict[str, tuple[list[float], list[float], list[float]]]:
-    """Return, by label, what is drawn with error bars: x, y and half the length of the bar."""
+@pytest.mark.parametrize(("count", "across", "down"), [(3, 3, 1), (4, 2, 2), (7, 3, 3), (12, 4, 3)])
+def test_many_panels_are_a_grid(count, across, down, tmp_path):
+    report.plot_points([point(model=f"model {n}") for n in range(count)])(tmp_path / "plot.png")
+    assert size_of(tmp_path / "plot.png") == (round(4.8 * DPI) * across, round((4.2 * down + 0.8) * DPI))
+
+
+def boxes(figure: Any) -> list[Any]:
+    """Return where titles, axes' names and numbers, and the legend lie in the picture."""
+    figure.canvas.draw()
+    texts = [part for axis in figure.axes for part in (axis.title, axis.xaxis.label, axis.yaxis.label)]
+    for kind in (kind for axis in figure.axes for kind in (axis.xaxis, axis.yaxis)):
+        low, high = kind.get_view_interval()
+        texts += [tick.label1 for tick in kind.get_major_ticks() if low <= tick.get_loc() <= high]
+    shown = [text for text in texts if text.get_text() and text.get_visible()]
+    return [part.get_window_extent().padded(-1) for part in (*shown, *figure.legends)]
+
+
+def assert_apart(found: Sequence[Any]) -> None:
+    for place, one in enumerate(found):
+        assert not any(one.overlaps(other) for other in found[:place])
+
+
+@pytest.mark.parametrize("counts", [(1,), (1, 3, 10, 30), (1, 10, 1000, 10**6)])
+def test_nothing_that_is_written_touches_anything_else(counts):
+    noises = [channels.resolve("rram-wan"), LOUD]
+    report.plot_points(
+        [
+            point("sign", c, p, channel=n)
+            for n in noises for p in (DEFAULT, PAPER) for c in counts
+        ]
+    )  # fmt: skip
+    figure = pyplot.gcf()
+    assert_apart(boxes(figure))
+    for axis in figure.axes:
+        assert len(axis.xaxis.get_ticklocs()) >= 2
+        assert not any(legend.get_window_extent().overlaps(axis.get_window_extent()) for legend in figure.legends)
+    pyplot.close(figure)
+
+
+def test_assert_apart_rejects_what_touches():
+    report.plot_points(POINTS)
+    for axis in pyplot.gcf().axes:
+        axis.set_title("scope tensor " * 20)
+    with pytest.raises(AssertionError):
+        assert_apart(boxes(pyplot.gcf()))
+
+
+def curves(axis: Any) -> dict[str, tuple[list[float], list[float], list[tuple[float, float]]]]:
+    """Return, by label, what is drawn with error bars: x, y and the ends of the bar."""
     found = {}
     for container in axis.containers:
         line, _, (bars,) = container
-        halves = [(high - low) / 2 for (_, low), (_, high) in (segment for segment in bars.get_segments())]
-        found[container.get_label()] = (list(line.get_xdata()), list(line.get_ydata()), halves)
+        ends = [(float(low), float(high)) for (_, low), (_, high) in (segment for segment in bars.get_segments())]
+        found[container.get_label()] = (list(line.get_xdata()), list(line.get_ydata()), ends)
     return found
 
 
-def test_the_plot_shows_accuracy_against_what_it_costs():
-    report.plot_points(POINTS)
+def test_the_plot_shows_what_is_lost_against_what_it_costs():
+    points = [replace(one, ci95=(one.evaluation.mean - 0.02, one.evaluation.mean + 0.04)) for one in POINTS]
+    report.plot_points(points)
     axes = pyplot.gcf().axes
-    assert [axis.get_title() for axis in axes] == [report.preset_title(POINTS[0]), report.preset_title(POINTS[-1])]
+    titles = [f"{report.preset_title(one)} without noise 75.00" for one in (POINTS[0], POINTS[-1])]
+    assert [" ".join(axis.get_title().split()) for axis in axes] == titles
     for axis in axes:
         found = curves(axis)
         assert list(found) == list(STRATEGIES)
-        for x, y, half in found.values():
+        for x, y, ends in found.values():
             assert x == [1.25, 3.25]
-            np.testing.assert_allclose(y, [15, 35])
-            # from 0, where the interval is cut off, to t(0.975, 1) · s/√2 above the mean
-            np.testing.assert_allclose(half, [(mean + 12.7062 * 5) / 2 for mean in (15, 35)], rtol=1e-5)
-        assert axis.get_xscale() == "log"
-        assert [list(line.get_ydata()) for line in axis.get_lines() if line.get_linestyle() == ":"] == [[75, 75]]
-        low, high = axis.get_ylim()
-        assert low >= 0
-        assert high <= 100
+            np.testing.assert_allclose(y, [60, 40])  # 75 without noise, less 15 and 35
+            np.testing.assert_allclose(ends, [(56, 62), (36, 42)])
+        assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
+    assert axes[0].get_ylabel() == "accuracy lost, in points of 100"
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+    assert axes[0].get_xlim() == axes[1].get_xlim()
+
+
+def triangles(axis: Any) -> list[tuple[float, float]]:
+    return [at for line in axis.get_lines() if line.get_marker() == "v" for at in zip(*line.get_data(), strict=True)]
+
+
+def test_what_loses_nothing_lies_on_the_lower_edge_and_says_so():
+    values = {1: 0.70, 3: 0.75, 9: 0.80}  # 0.75 without noise, on 50 samples
+    points = [replace(near(c, value), ci95=(value - 0.03, value + 0.03)) for c, value in values.items()]
+    report.plot_points(points)
+    (axis,) = pyplot.gcf().axes
+    ((x, y, ends),) = curves(axis).values()
+    np.testing.assert_allclose(y, [5, 0.1, 0.1])  # a twentieth of one of 50 samples
+    np.testing.assert_allclose(ends, [(2, 8), (0.1, 3), (0.1, 0.1)])
+    assert triangles(axis) == [(x[1], 0.1), (x[2], 0.1)]
+    (legend,) = pyplot.gcf().legends
+    assert "loses less than 0.1, or gains" in [text.get_text() for text in legend.get_texts()]
 
 
 def test_one_trial_has_no_error_bar():
     report.plot_points([point(values=(0.5,))])
     (found,) = curves(pyplot.gcf().axes[0]).values()
-    assert found == ([1.25], [50.0], [0.0])
+    assert found == ([1.25], [25.0], [(25.0, 25.0)])
+
+
+def test_what_is_not_known_is_not_drawn():
+    report.plot_points([point("raw", values=()), point("sign", values=(math.nan,)), point("mapping", values=(0.5,))])
+    assert list(curves(pyplot.gcf().axes[0])) == ["mapping"]
 
 
 def test_nothing_is_drawn_of_a_strategy_without_points():
@@ -576,55 +646,68 @@ def test_nothing_is_drawn_of_a_strategy_without_points():
 
 def rings(axis: Any) -> list[tuple[float, float]]:
     """Return where the rings of a panel lie."""
-    (found,) = [held for held in axis.collections if held.get_label() == "Pareto front"]
+    (found,) = axis.collections[-1:]
     assert found.get_facecolors().size == 0  # what they mark is seen through them
     return [(float(x), float(y)) for x, y in found.get_offsets()]
 
 
-def test_rings_lie_on_the_pareto_front_of_each_panel():
+def test_rings_lie_where_the_table_has_marks():
     points = [
-        point(name, c, preset, values=(value * base,))
+        near(c, value * base, strategy=name, preset=preset)
         for preset, base in ((DEFAULT, 1.0), (PAPER, 0.5))
-        for name, c, value in (("raw", 1, 0.3), ("raw", 3, 0.4), ("sign", 1, 0.35), ("sign", 3, 0.3))
+        for name, c, value in (("raw", 1, 0.3), ("raw", 3, 0.4), ("sign", 3, 0.3), ("sign", 9, 0.6))
     ]
     report.plot_points(points)
-    for axis, here in zip(pyplot.gcf().axes, (points[:4], points[4:]), strict=True):
-        front = report.pareto(here)
-        assert [(one.strategy, one.cells) for one in front] == [("raw", 3), ("sign", 1)]
-        assert rings(axis) == [(one.cost, 100 * (one.evaluation.mean or 0)) for one in front]
-        drawn = [(x, y) for xs, ys, _ in curves(axis).values() for x, y in zip(xs, ys, strict=True)]
-        assert set(rings(axis)) < set(drawn)
+    axes = pyplot.gcf().axes
+    np.testing.assert_allclose(rings(axes[0]), [(3.25, 35), (9.25, 15)])
+    np.testing.assert_allclose(rings(axes[1]), [(3.25, 55), (9.25, 45)])
+    shown = "".join(text(table) for table in report.points_tables(points))
+    assert re.findall(r"◆ (\d+\.\d+)", shown) == ["40.00", "60.00", "20.00", "30.00"]
+    (legend,) = pyplot.gcf().legends
+    assert "better than all that is cheaper" in [one.get_text() for one in legend.get_texts()]
+
+
+def test_without_marks_no_ring_is_explained():
+    report.plot_points([point()])
+    assert rings(pyplot.gcf().axes[0]) == []
+    (legend,) = pyplot.gcf().legends
+    assert "better than all that is cheaper" not in [one.get_text() for one in legend.get_texts()]
 
 
 def test_bars_are_the_intervals_that_the_looks_leave():
-    report.plot_points([replace(point(values=(0.5, 0.6, 0.7)), ci95=(0.35, 0.85))])
-    ((_, _, half),) = curves(pyplot.gcf().axes[0]).values()
-    np.testing.assert_allclose(half, [25])
+    report.plot_points([replace(point(values=(0.5, 0.6, 0.7)), ci95=(0.35, 0.70))])
+    ((_, _, ends),) = curves(pyplot.gcf().axes[0]).values()
+    np.testing.assert_allclose(ends, [(5, 40)])
 
 
 def test_what_is_no_share_is_drawn_in_its_own_unit():
     report.plot_points([point(values=(111.0, 112.0), metric="sqnr_db", clean=None)])
     (axis,) = pyplot.gcf().axes
-    (found,) = curves(axis).values()
-    assert found[1] == [111.5]
-    assert rings(axis) == [(1.25, 111.5)]
+    ((_, y, ends),) = curves(axis).values()
+    assert y == [111.5]
+    np.testing.assert_allclose(ends, [(111.5 - 6.3531, 111.5 + 6.3531)], rtol=1e-5)  # t(0.975, 1)·s/√2
     assert axis.get_ylabel() == "output SQNR in dB"
-    assert axis.get_ylim()[1] > 112  # only shares end at 100
-    assert not [line for line in axis.get_lines() if line.get_linestyle() == ":"]
+    assert axis.get_yscale() == "linear"
+
+
+def test_a_metric_of_one_s_own_is_drawn_beside_its_value_without_noise():
+    report.plot_points([point(values=(3.0, 4.0), metric="mine", clean=2.5)])
+    (axis,) = pyplot.gcf().axes
+    assert [list(line.get_ydata()) for line in axis.get_lines() if line.get_linestyle() == ":"] == [[2.5, 2.5]]
 
 
 def test_points_are_joined_in_the_order_of_what_they_cost():
-    report.plot_points([point("sign", c, values=(c / 10,)) for c in (3, 1, 9)])
+    report.plot_points([point("sign", c, values=(c / 20,)) for c in (3, 1, 9)])
     ((x, y, _),) = curves(pyplot.gcf().axes[0]).values()
     assert x == [1.25, 3.25, 9.25]
-    np.testing.assert_allclose(y, [10, 30, 90])
+    np.testing.assert_allclose(y, [70, 60, 30])
 
 
 @pytest.mark.parametrize(("name", "panels"), [("gaussian", 3), ("pcm", 5), ("rram-milo", 3)])
 def test_a_channel_is_drawn(name, panels, tmp_path):
     path = tmp_path / "channel.png"
     report.plot_channel(channels.resolve(name))(path)
-    assert size_of(path) == (round(4.8 * DPI) * panels, round(3.8 * DPI))
+    assert size_of(path) == (round(4.8 * DPI) * 3, round(3.8 * DPI) * math.ceil(panels / 3))
 
 
 def test_a_channel_is_drawn_as_it_reads():
@@ -674,6 +757,46 @@ def test_matplotlib_is_there_or_its_absence_is_said(monkeypatch):
     monkeypatch.setattr(report, "find_spec", lambda name: None)
     assert not report.can_plot()
     assert "pip install 'onnx-analog[report]'" in report.NO_PLOTS
+
+
+# ----------------------------------------------------------------------------------------------------- widths
+
+
+def every_table(folder: Path) -> list[Table]:
+    """Return all tables that commands print, with long names and many numbers."""
+    long = "".join(f"block{place}.conv.weight_" for place in range(6))
+    net = f"net (float[4, 320] x) => (float[4, 60] y) <float[320, 60] {long} = random> {{ y = MatMul(x, {long}) }}"
+    manifest = oa.protect(model(net.replace(".", "_")), channel=QUIET, sparsity=0.5).manifest
+    evaluation = Evaluation(metric="top1", samples=10**9, clean=0.9, values=(0.5, 0.6), reference=0.95, sqnr_db=(10.0,))
+    points = [
+        replace(near(c, 0.123, strategy=name, preset=preset), ci95=(0.0, 0.9))
+        for preset in (DEFAULT, PAPER) for name in STRATEGIES for c in (1, 2, 3, 5, 10, 20, 30)
+    ]  # fmt: skip
+    found = fitted(folder)
+    rows = [{"key": long, "shape": (320, 60), "dtype": "FLOAT", "used_by": ["MatMul"], "weights": 10**9,
+             "largest": 1.2345e-30, "reason": reason} for reason in (None, "rank 1, below 2")]  # fmt: skip
+    return [
+        *report.points_tables(points), *filter(None, [report.differences_table(points)]),
+        *report.account_tables(manifest), *report.inspection_tables(rows, protected=False),
+        report.evaluation_table(evaluation), report.channel_list_table([("pcm", "word " * 40)]),
+        report.channel_table(pcm()), report.channel_table(QUIET), report.fit_table(found), report.levels_table(found),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_table_keeps_names_and_digits(width, tmp_path):
+    for table in every_table(tmp_path):
+        shown = table.that_fits(width)
+        shown.title = shown.caption = None
+        assert_whole(shown, width)
+
+
+def test_there_is_a_table_of_each_kind(tmp_path):
+    made_by = {name for name in vars(report) if name.endswith(("_table", "_tables")) and not name.startswith("_")}
+    assert made_by == {
+        "points_tables", "differences_table", "account_tables", "inspection_tables", "evaluation_table",
+        "channel_list_table", "channel_table", "fit_table", "levels_table",
+    }  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------ the helpers above

@@ -1,0 +1,167 @@
+"""Tables that keep every name and every digit, however narrow the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Column
+from rich.table import Table as Base
+from rich.text import Text
+
+from onnx_analog.errors import printable
+
+NAME_WIDTH = 16  # columns that a name may claim beside numbers; a longer one is folded
+_GAP = "  "  # between columns, and before the first
+_READABLE = 100  # columns of a caption
+
+
+class Table(Base):
+    """A table of names, which are aligned to the left and may fold, and of numbers, aligned to the right and never cut.
+
+    It takes the widest layout that the console has room for: itself; `narrower`, another table of the same; or
+    one line for each cell.
+    """
+
+    narrower: Table | None = None
+
+    def add_row(self, *cells: str | None, **options: Any) -> None:  # type: ignore[override]  # cells are texts
+        """Add a row; what a terminal would not print as it stands is escaped."""
+        super().add_row(*(printable(cell or "") for cell in cells), **options)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """Return the width that is taken."""
+        return Measurement(1, options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines of the layout that fits."""
+        width = options.max_width
+        shown = self.that_fits(width)
+        rule = "-" if options.ascii_only else "─"
+        if shown.title:
+            yield from _lines(str(shown.title), width, "bold")
+            yield Text("")
+        yield from shown._wide(width, rule) if shown._fits(width) else shown._tall(width)
+        if shown.caption:
+            yield from _lines(str(shown.caption), _reading_width(width), "italic", _GAP)
+        yield Text("")
+
+    def that_fits(self, width: int) -> Table:
+        """Return the table that a console of `width` columns shows: this one, or one that is narrower."""
+        if self.narrower is None or self._fits(width):
+            return self
+        return self.narrower.that_fits(width)
+
+    def _fits(self, width: int) -> bool:
+        return _total([least for least, _ in map(_widths, self.columns)]) <= width
+
+    def _wide(self, width: int, rule: str) -> Iterator[Text]:
+        widths = _shared([*map(_widths, self.columns)], [*map(_is_name, self.columns)], width)
+        headings = [_folded(str(column.header), w) for column, w in zip(self.columns, widths, strict=True)]
+        ruled = [[rule * w] for w in widths]
+        yield from self._row(headings, widths, style="bold", bottom=True)
+        yield from self._row(ruled, widths)
+        for cells, row in zip(self._cells(), self.rows, strict=True):
+            yield from self._row([_folded(cell, w) for cell, w in zip(cells, widths, strict=True)], widths)
+            if row.end_section and row is not self.rows[-1]:
+                yield from self._row(ruled, widths)
+
+    def _row(
+        self, parts: Sequence[list[str]], widths: Sequence[int], *, style: str = "", bottom: bool = False
+    ) -> Iterator[Text]:
+        height = max(map(len, parts), default=0)
+        filled = [_heightened(part, height, bottom=bottom) for part in parts]
+        for line in zip(*filled, strict=True):
+            cells = [_aligned(*one) for one in zip(self.columns, line, widths, strict=True)]
+            yield _whole((_GAP + _GAP.join(cells)).rstrip(), style)
+
+    def _tall(self, width: int) -> Iterator[Text]:
+        headings = [str(column.header) for column in self.columns]
+        key = max(1, min(max(map(cell_len, headings), default=1), width // 2 - len(_GAP)))
+        value = max(1, width - key - 2 * len(_GAP))
+        for place, cells in enumerate(self._cells()):
+            if place:
+                yield Text("")
+            for heading, cell in zip(headings, cells, strict=True):
+                if cell:
+                    yield from _pair(_folded(heading, key), _folded(cell, value), key)
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        return list(zip(*(map(str, column.cells) for column in self.columns), strict=True))
+
+
+def _pair(left: list[str], right: list[str], width: int) -> Iterator[Text]:
+    for place in range(max(len(left), len(right))):
+        heading, cell = (part[place] if place < len(part) else "" for part in (left, right))
+        yield _whole(f"{_GAP}{heading}{' ' * (width - cell_len(heading))}{_GAP}{cell}".rstrip())
+
+
+def _heightened(lines: list[str], height: int, *, bottom: bool) -> list[str]:
+    missing = [""] * (height - len(lines))
+    return missing + lines if bottom else lines + missing
+
+
+def _is_name(column: Column) -> bool:
+    return column.justify == "left"
+
+
+def _widths(column: Column) -> tuple[int, int]:
+    """Return how many columns of the console it needs at least, and how many it can use."""
+    header = str(column.header)
+    longest = max((cell_len(str(cell)) for cell in column.cells), default=0)
+    word = max(map(cell_len, header.split()), default=0)
+    most = max(longest, cell_len(header), 1)
+    if not _is_name(column):
+        return max(longest, word, 1), most
+    return max(min(most, NAME_WIDTH), min(word, NAME_WIDTH)), most
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_GAP) * len(widths)
+
+
+def _shared(widths: Sequence[tuple[int, int]], names: Sequence[bool], width: int) -> list[int]:
+    """Return the widths of columns: what is left beside the least is given to names, then to headings."""
+    given = [least for least, _ in widths]
+    left = width - _total(given)
+    for kind in (True, False):
+        wanting = [place for place, name in enumerate(names) if name is kind]
+        while left > 0 and (wanting := [place for place in wanting if given[place] < widths[place][1]]):
+            place = min(wanting, key=given.__getitem__)
+            step = min(left, max(1, left // (2 * len(wanting))), widths[place][1] - given[place])
+            given[place] += step
+            left -= step
+    return given
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """Return a text as lines, broken between words, or within one that is wider than the column."""
+    if cell_len(text) <= width:  # most are, and need no more
+        return [text]
+    lines = Text(text).wrap(_PLAIN, width, overflow="fold")
+    return [line.plain.rstrip() for line in lines] or [""]
+
+
+_PLAIN = Console(width=80, color_system=None)  # `wrap` takes a console, of which it uses tab stops only
+
+
+def _aligned(column: Column, text: str, width: int) -> str:
+    space = " " * (width - cell_len(text))
+    return text + space if _is_name(column) else space + text
+
+
+def _whole(line: str, style: str = "") -> Text:
+    return Text(line, style=style, no_wrap=True, overflow="ignore")
+
+
+def _reading_width(width: int) -> int:
+    """Return how wide a sentence is: on a terminal no wider than one reads, in a pipe one line."""
+    return min(width, _READABLE) if width < 1000 else width
+
+
+def _lines(text: str, width: int, style: str, indent: str = "") -> Iterator[Text]:
+    for line in _folded(printable(text), max(1, width - len(indent))):
+        yield _whole(indent + line, style)
