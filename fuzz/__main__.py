@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from fuzz.kinds import KINDS
-from fuzz.run import replay, run
+from fuzz.run import corpus, replay, run
 
 
 def main() -> int:
@@ -22,21 +22,26 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("fuzz-failures"), help="folder for failing inputs")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="case.json of a failing input")
+    parser.add_argument("--corpus", action="store_true", help="judge the inputs of tests/fuzz/corpus, and no mutations")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     asked = parser.parse_args()
     if asked.replay is not None:
         findings = replay(asked.replay).findings
         print(*(" | ".join(finding) for finding in findings), sep="\n")
         return bool(findings)
+    if asked.corpus:
+        found = {name: findings for name, findings in corpus() if findings}
+        print(json.dumps(found, indent=2))
+        return bool(found)
     kinds = asked.kinds.split(",")
     if unknown := set(kinds) - set(KINDS):
         parser.error(f"no such kind: {', '.join(sorted(unknown))}")
     minutes = 5.0 if asked.minutes is None and asked.count is None else asked.minutes
-    found = run(
+    summary = run(
         seed=asked.seed, kinds=kinds, start=asked.start, count=asked.count, minutes=minutes, workers=asked.workers, out=asked.out
     )
-    print(json.dumps(found.to_dict(), indent=2) if asked.json else "\n".join(found.lines()))
-    return bool(found.findings)
+    print(json.dumps(summary.to_dict(), indent=2) if asked.json else "\n".join(summary.lines()))
+    return bool(summary.findings)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import resource
+import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 from fuzz import account, agreement, oracles
 from fuzz.agreement import Reference
 from fuzz.invoke import Ran, invoke
-from fuzz.kinds import RUN, SIGMA, Case, run_folder
+from fuzz.kinds import RUN, SIGMA, Case, rows, run_folder
 from fuzz.oracles import Finding
 
 Main = Callable[..., Any]
@@ -70,7 +71,7 @@ class Judge:
 
     def accepted(self, ran: Ran, reference: Reference) -> None:
         """A file that is accepted is one that onnxruntime loads; where it runs it, a refusal is counted."""
-        if ran.code == 0 and reference.refused is not None:
+        if ran.code == 0 and reference.refused is not None and ran.command in ("inspect", "protect", "evaluate"):
             self.add([Finding("accepts what onnxruntime refuses", ran.command, short(reference.refused))])
         if ran.code != 0 and reference.outputs is not None:
             self.verdict.over_refused.append((ran.command, reason(ran.err)))
@@ -239,10 +240,10 @@ def differs(found: Any, right: Any, path: str = "") -> Iterator[Finding]:
     if isinstance(right, dict) and isinstance(found, dict):
         for name in right:
             if name != "command" and not (right[name] is None and name not in found):
-                yield from differs(found.get(name), right[name], f"{path}/{name}")
+                yield from differs(found.get(name), right[name], f"{path}.{name}")
     elif isinstance(right, list) and isinstance(found, list) and len(found) == len(right):
         for place, (one, other) in enumerate(zip(found, right, strict=True)):
-            yield from differs(one, other, f"{path}/{place}")
+            yield from differs(one, other, f"{path}.{place}")
     elif found != right or isinstance(found, bool) != isinstance(right, bool):
         yield Finding("--check passes", "manifest", re.sub(r"\d+", "0", path) + f": {found!r:.30} for {right!r:.30}")
 
@@ -251,13 +252,13 @@ def wrong_types(found: Any, right: Any, path: str = "") -> Iterator[Finding]:
     """No number of an accepted channel is now NaN, infinite, true, a text, a list or an object."""
     if isinstance(right, dict) and isinstance(found, dict):
         for name in right.keys() & found.keys():
-            yield from wrong_types(found[name], right[name], f"{path}/{name}")
+            yield from wrong_types(found[name], right[name], f"{path}.{name}")
     elif isinstance(right, list) and isinstance(found, list) and len(right) == len(found):
         for one, other in zip(found, right, strict=True):
-            yield from wrong_types(one, other, f"{path}/0")
+            yield from wrong_types(one, other, f"{path}.0")
     elif isinstance(right, int | float) and not isinstance(right, bool) and found is not None:
         number = isinstance(found, int | float) and not isinstance(found, bool)
-        if not number or not abs(found) <= 1e300 or (path.endswith(("sigma", "stds/0", "between/0")) and found < 0):
+        if not number or not abs(found) <= 1e300 or (path.endswith(("sigma", "stds.0", "between.0")) and found < 0):
             yield Finding("junk accepted", "channel show", f"{path}: {found!r:.40}")
 
 
@@ -326,6 +327,20 @@ def _same_points(found: Any, right: Any) -> Iterator[Finding]:
         yield Finding("other numbers", "sweep", "a sweep that goes on differs from one that was never stopped")
 
 
+def _corpus(judge: Judge) -> None:
+    row = rows()[judge.case.number]
+    ran = judge.run(*shlex.split(row["command"]), outputs=tuple(row.get("outputs", ())))
+    if ran.code not in row["exit"]:
+        judge.add([Finding("outcome", ran.command, f"exit {ran.code}: {(ran.err or ran.out).strip()[-200:]}")])
+    said = ran.err + ran.out
+    for word in row.get("says", ()):
+        if word not in said:
+            judge.add([Finding("words", ran.command, f"no {word!r} in {said.strip()[-200:]!r}")])
+    for word in row.get("never", ()):
+        if word in said:
+            judge.add([Finding("words", ran.command, f"{word!r} in {said.strip()[-200:]!r}")])
+
+
 _KINDS: dict[str, Callable[[Judge], None]] = {
     "plain": _plain,
     "protected": _protected,
@@ -335,4 +350,5 @@ _KINDS: dict[str, Callable[[Judge], None]] = {
     "csv": _csv,
     "toml": _toml,
     "run": _run,
+    "corpus": _corpus,
 }

@@ -7,6 +7,7 @@ import json
 import math
 import random
 import tempfile
+import tomllib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,8 @@ class Case:
 
 def make(kind: str, seed: int, number: int, keep: Collection[int] | None = None) -> Case:
     """Return mutation `number` of a kind; with `keep`, only those of its steps."""
+    if kind == "corpus":
+        return of_corpus(number)
     rng = generator(seed, kind, number)
     count = pick(rng, (1, 1, 1, 2, 2, 3, 6))
     steps = [generator(seed, kind, number, step) for step in range(count) if keep is None or step in keep]
@@ -246,6 +249,23 @@ def _other_rows(text: bytes, rng: random.Random) -> tuple[bytes, str]:
     place = rng.randrange(1, max(2, len(lines)))
     lines[place : place + rng.randrange(2)] = [other[rng.randrange(1, len(other))]]
     return ("\n".join(lines) + "\n").encode(), f"another seed's row at {place}"
+
+
+CORPUS = Path(__file__).resolve().parent.parent / "tests" / "fuzz" / "corpus"
+
+
+@functools.cache
+def rows() -> list[dict[str, Any]]:
+    """Return the table of the corpus: files, a command, and what must come of it."""
+    found: list[dict[str, Any]] = tomllib.loads((CORPUS / "table.toml").read_text(encoding="utf-8"))["case"]
+    return found
+
+
+def of_corpus(number: int) -> Case:
+    """Return a row of the corpus as an input."""
+    row = rows()[number]
+    files = {name: (CORPUS / name).read_bytes() for name in row["files"]}
+    return Case("corpus", 0, number, files, (), row["command"])
 
 
 KINDS: dict[str, Callable[[Case, random.Random, list[random.Random]], Case]] = {

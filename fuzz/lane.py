@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fuzz.judge import Verdict, judge, long_on_request
+from fuzz.judge import Main, Verdict, judge, long_on_request
 from fuzz.kinds import Case, make
 from fuzz.oracles import CPU_S, Finding
 
@@ -36,7 +36,8 @@ class Task(NamedTuple):
 class Lane:
     """A child process, started again after `LIFE` inputs, a crash or a hang."""
 
-    def __init__(self) -> None:
+    def __init__(self, main: Main | None = None) -> None:
+        self._main = main  # None: that of onnx-analog
         self._process: Any = None
         self.connection: Connection | None = None
         self.task: Task | None = None
@@ -55,7 +56,7 @@ class Lane:
     def _fork(self) -> None:
         context = multiprocessing.get_context("fork")
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, self._main), daemon=True)
         self._process.start()
         theirs.close()
         self._done = 0
@@ -124,8 +125,9 @@ def prepare() -> None:
     import onnx_analog.sweeps  # noqa: F401
 
 
-def _serve(connection: Connection) -> None:
-    from onnx_analog.cli import main
+def _serve(connection: Connection, main: Main | None) -> None:
+    if main is None:
+        from onnx_analog.cli import main
 
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

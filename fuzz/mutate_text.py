@@ -191,7 +191,7 @@ def _other_array(array: np.ndarray[Any, Any], rng: random.Random) -> Any:
         with np.errstate(all="ignore"):
             return array.astype(pick(rng, types))
     if kind == "shape":
-        return pick(rng, (array.reshape(-1), array[None], array[..., None], array.T, np.float32(1), array[:, :1]))
+        return pick(rng, (array.reshape(-1), array[None], array[..., None], array.T, np.float32(1), np.atleast_2d(array)[:, :1]))
     if kind == "rows":
         return np.concatenate([array] * 3)[: pick(rng, (0, 1, 2, 5, 9))]
     if kind == "order":

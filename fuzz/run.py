@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzz.judge import Verdict
-from fuzz.kinds import make
+from fuzz.kinds import make, rows
 from fuzz.lane import Lane, Task, prepare
 from fuzz.oracles import Finding
 
@@ -168,6 +168,16 @@ def judge_alone(lane: Lane, task: Task) -> Verdict:
         assert lane.connection is not None
         wait([lane.connection], timeout=0.2)
     return verdict
+
+
+def corpus() -> list[tuple[str, list[Finding]]]:
+    """Judge every row of the corpus; return its files and command, and what is found."""
+    prepare()
+    lane = Lane()
+    found = [judge_alone(lane, Task("corpus", 0, number)).findings for number in range(len(rows()))]
+    lane.stop()
+    names = [f"{row['files'][-1]}: {row['command']}" for row in rows()]
+    return list(zip(names, found, strict=True))
 
 
 def save(task: Task, fault: tuple[str, str, str], out: Path) -> Path:
