@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from fuzz.kinds import KINDS
-from fuzz.run import corpus, replay, run
+from fuzz.run import corpus, mutations, replay, run
 
 
 def main() -> int:
@@ -37,9 +37,10 @@ def main() -> int:
     if unknown := set(kinds) - set(KINDS):
         parser.error(f"no such kind: {', '.join(sorted(unknown))}")
     minutes = 5.0 if asked.minutes is None and asked.count is None else asked.minutes
-    summary = run(
-        seed=asked.seed, kinds=kinds, start=asked.start, count=asked.count, minutes=minutes, workers=asked.workers, out=asked.out
-    )
+    tasks = mutations(asked.seed, kinds, asked.start)
+    summary = run(tasks, count=asked.count, minutes=minutes, workers=asked.workers, out=asked.out)
+    done = asked.start + sum(summary.inputs.values())
+    print(f"seed {asked.seed}; to go on where this run ended: --start {done}", file=sys.stderr)
     print(json.dumps(summary.to_dict(), indent=2) if asked.json else "\n".join(summary.lines()))
     return bool(summary.findings)
 

@@ -96,6 +96,11 @@ def reason(text: str) -> str:
 def judge(case: Case, folder: Path, main: Main, stage: Callable[[str], None] = lambda _: None) -> Verdict:
     """Run the commands that take such an input, in an empty folder, and return what is found."""
     judge = Judge(case, folder, main, stage)
+    if case.kind == "backend":
+        from fuzz import backend
+
+        backend.judge(judge)
+        return judge.verdict
     _KINDS[case.kind](judge)
     return judge.verdict
 

@@ -48,6 +48,10 @@ def make(kind: str, seed: int, number: int, keep: Collection[int] | None = None)
     """Return mutation `number` of a kind; with `keep`, only those of its steps."""
     if kind == "corpus":
         return of_corpus(number)
+    if kind == "backend":
+        from fuzz import backend
+
+        return backend.case(number)
     rng = generator(seed, kind, number)
     count = pick(rng, (1, 1, 1, 2, 2, 3, 6))
     steps = [generator(seed, kind, number, step) for step in range(count) if keep is None or step in keep]

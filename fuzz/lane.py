@@ -85,10 +85,11 @@ class Lane:
         except (EOFError, OSError):
             self._process.join()
             return self._lost(f"ended by {_name_of(self._process.exitcode)}", "crash")
-        if self._used() - self._cpu > CPU_S + 2 or time.monotonic() - self._since > WALL_S:
+        used = self._used() - self._cpu
+        if used > CPU_S + 2 or time.monotonic() - self._since > WALL_S:
             self._process.kill()
             self._process.join()
-            return self._lost(f"{self._used() - self._cpu:.0f} CPU seconds, and no end", "hang")
+            return self._lost(f"{used:.0f} CPU seconds, and no end", "hang")
         return None
 
     def _lost(self, detail: str, oracle: str) -> Verdict:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -102,13 +103,16 @@ class Progress:
         print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
 
 
-def run(
-    *, seed: int, kinds: Sequence[str], start: int, count: int | None, minutes: float | None, workers: int, out: Path
-) -> Summary:
-    """Judge inputs `start`, `start` + 1, ... of a seed, the kinds in turn, until `count` or the time is reached."""
+def mutations(seed: int, kinds: Sequence[str], start: int) -> Iterator[Task]:
+    """Yield inputs `start`, `start` + 1, ... of a seed, the kinds in turn, without end."""
+    return (Task(kinds[n % len(kinds)], seed, n // len(kinds)) for n in itertools.count(start))
+
+
+def run(tasks: Iterable[Task], *, count: int | None, minutes: float | None, workers: int, out: Path) -> Summary:
+    """Judge inputs until they, `count` or the time are at an end; write those that show a fault into `out`."""
     prepare()
     summary, progress = Summary(), Progress(count, minutes)
-    tasks = (Task(kinds[n % len(kinds)], seed, n // len(kinds)) for n in _numbers(start, count))
+    tasks = itertools.islice(tasks, count)
     lanes = [Lane() for _ in range(workers)]
     done, ending = 0, False
     try:
@@ -132,16 +136,8 @@ def run(
     except KeyboardInterrupt:
         return summary
     finally:
-        print(f"seed {seed}; to go on: --start {start + done}", file=sys.stderr)
         for lane in lanes:
             lane.stop()
-
-
-def _numbers(start: int, count: int | None) -> Iterator[int]:
-    number = start
-    while count is None or number < start + count:
-        yield number
-        number += 1
 
 
 def _count(summary: Summary, lane: Lane, task: Task, verdict: Verdict, out: Path) -> None:

@@ -263,7 +263,7 @@ def texts() -> None:
         "pairs-constant.csv": "a,b\n" + "1,2\n" * 20,
         "pairs-short-row.csv": "a,b\n1,2\n3\n",
     }.items():
-        expect(save(name, text.encode()), fit, [1], name, outputs=["out.json"])
+        expect(save(name, text.encode()), fit, [1], name.removesuffix(".csv"), outputs=["out.json"])
 
 
 def main() -> None:
