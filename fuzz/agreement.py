@@ -61,15 +61,20 @@ class Reference:
             return Reference(failed=str(error)[:300])
 
 
-def feeds_for(made: ort.InferenceSession, seed: int = 1) -> dict[str, Array]:
-    """Return random inputs: 2 where a side is open; raises ValueError where one is no tensor or very large."""
+def feeds_for(made: ort.InferenceSession, seed: int = 1, side: int = 2, scalar: int | None = None) -> dict[str, Array]:
+    """Return random inputs, `side` where a side is open and `scalar` for single integers.
+
+    Raises ValueError where an input is no tensor, or is very large.
+    """
     rng = np.random.default_rng(seed)
     feeds = {}
     for value in made.get_inputs():
-        shape = [side if isinstance(side, int) and side >= 0 else 2 for side in value.shape]
+        shape = [one if isinstance(one, int) and one >= 0 else side for one in value.shape]
         if not value.type.startswith("tensor(") or np.prod(shape, dtype=float) > _MOST:
             raise ValueError(f"input {value.name} of type {value.type} and shape {shape}")
         feeds[value.name] = drawn(_TYPES[value.type[7:-1]], shape, rng)
+        if scalar is not None and feeds[value.name].size == 1 and feeds[value.name].dtype.kind == "i":
+            feeds[value.name][...] = scalar
     return feeds
 
 
