@@ -30,8 +30,9 @@ def main() -> int:
         print(*(" | ".join(finding) for finding in findings), sep="\n")
         return bool(findings)
     if asked.corpus:
-        found = {name: findings for name, findings in corpus() if findings}
-        print(json.dumps(found, indent=2))
+        judged = corpus()
+        found = {name: findings for name, findings in judged if findings}
+        print(json.dumps({"rows": len(judged), "findings": found}, indent=2))
         return bool(found)
     kinds = asked.kinds.split(",")
     if unknown := set(kinds) - set(KINDS):

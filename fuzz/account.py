@@ -57,14 +57,23 @@ def _held(planes: Mapping[str, Array], dtype: int, largest: float) -> Held:
     level, alpha, beta = planes["level"], planes["alpha"], planes["beta"]
     shape = tuple(planes["shape"].tolist())
     size, count = math.prod(shape), level.size
-    bits = {name: np.unpackbits(planes[name], count=n, bitorder="little") if planes.get(name, np.zeros(0)).size else None
-            for name, n in (("sign", count), ("class", count), ("mask", size))}  # fmt: skip
+    lengths = {"sign": count, "class": count, "mask": size}
+    there = {name: name in planes and planes[name].size > 0 for name in lengths}
+    bits = {
+        name: np.unpackbits(planes[name], count=length, bitorder="little") if there[name] else None
+        for name, length in lengths.items()
+    }
     index = np.zeros(count, int) if bits["class"] is None else bits["class"]
     weights = (level + beta[index]) / alpha[index]
     if bits["sign"] is not None:
         weights = np.where(bits["sign"] == 1, np.float32(0) - weights, weights)
     magnitude = np.abs(weights.astype(np.float64))
-    bound = U * (4 * magnitude + 5 * largest / alpha[index].astype(np.float64)) * 1.001 + magnitude * _HALF[dtype] + 2.0**-25 * (dtype == 10) + 2.0**-140
+    bound = (
+        U * (4 * magnitude + 5 * largest / alpha[index].astype(np.float64)) * 1.001
+        + magnitude * _HALF[dtype]
+        + 2.0**-25 * (dtype == 10)
+        + 2.0**-140
+    )
     dense, bounds = np.zeros(size, np.float32), np.zeros(size)
     where = slice(None) if bits["mask"] is None else bits["mask"] == 1
     dense[where], bounds[where] = weights, bound

@@ -1,7 +1,7 @@
 """Agreement with onnxruntime on the file as it is, and with numpy: each check yields findings.
 
-How far outputs may be apart is not guessed. The weights that a protected model decodes to are read by `fuzz.account`; each
-may be off by the encoding's bound, u·(4·|w| + 5·S/α), and no more. The original with these weights in their places must
+How far outputs may be apart is not guessed. The weights that a protected model decodes to are read by `fuzz.account`;
+each may be off by the encoding's bound, u·(4·|w| + 5·S/α), and no more. The original with these weights in their places must
 then give what the protected model gives: to 1e-5 of the largest output where fusions may round in another order, or
 else to the bit with onnxruntime's optimisations switched off, when both run the same kernels on the same numbers.
 """
@@ -35,7 +35,9 @@ def session(model: Path | bytes, *, optimised: bool = True) -> ort.InferenceSess
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     if not optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(
+        model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+    )
 
 
 @dataclass
@@ -52,12 +54,12 @@ class Reference:
         """Load and run a model."""
         try:
             made = session(path)
-        except Exception as error:  # noqa: BLE001 - onnxruntime has a dozen types, none of which is exported
+        except Exception as error:
             return Reference(refused=str(error)[:300])
         try:
             feeds = feeds_for(made)
             return Reference(feeds, made.run(None, feeds))
-        except Exception as error:  # noqa: BLE001 - likewise
+        except Exception as error:
             return Reference(failed=str(error)[:300])
 
 
@@ -79,13 +81,13 @@ def feeds_for(made: ort.InferenceSession, seed: int = 1, side: int = 2, scalar: 
 
 
 _TYPES = {
-    "float": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "string": 8, "bool": 9, "float16": 10,
-    "double": 11, "uint32": 12, "uint64": 13, "bfloat16": 16,
+    "float": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "string": 8, "bool": 9,
+    "float16": 10, "double": 11, "uint32": 12, "uint64": 13, "bfloat16": 16,
 }  # fmt: skip
 
 
 def difference(found: Any, right: Any, close: float = CLOSE) -> str | None:
-    """Return how two lists of outputs differ, or None: types, shapes, NaN and infinity alike, and numbers within `close`."""
+    """Return how outputs differ, or None: types, shapes, NaN and infinity alike, and numbers within `close`."""
     if isinstance(right, list | dict):
         if type(found) is not type(right) or len(found) != len(right):
             return f"{type(found).__name__} in place of {type(right).__name__}"
@@ -123,7 +125,12 @@ def loaded(path: Path) -> onnx.ModelProto:
         for tensor in [*(graph.initializer if isinstance(graph, onnx.GraphProto) else ()), *held]:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 _fill(tensor, path.parent)
-        waiting += [body for node in graph.node for one in node.attribute for body in [*([one.g] if one.HasField("g") else []), *one.graphs]]
+        waiting += [
+            body
+            for node in graph.node
+            for one in node.attribute
+            for body in [*([one.g] if one.HasField("g") else []), *one.graphs]
+        ]
     return model
 
 
@@ -142,7 +149,7 @@ def protected(original: Path, made: Path, reference: Reference, *, largest: floa
         return
     try:
         session(made)
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:
         yield Finding("protected file does not load", "protect", str(error)[:200])
         return
     plain, held = loaded(original), account.stored(loaded(made), largest=largest)
@@ -189,7 +196,7 @@ def same_outputs(made: Path, reference: Reference, command: str) -> Iterator[Fin
         return
     try:
         found = session(made).run(None, _taken(session(made), reference.feeds))
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:
         yield Finding("output does not run", command, str(error)[:200])
         return
     text = difference(found, reference.outputs, close=0)
@@ -198,10 +205,10 @@ def same_outputs(made: Path, reference: Reference, command: str) -> Iterator[Fin
 
 
 def read_back(made: Path, read: Path, sigma: float) -> Iterator[Finding]:
-    """The weights of a plain model that was read with little noise are near those that the protected model decodes to."""
+    """The weights that were read with little noise are near those that the protected model decodes to."""
     try:
         session(read)
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:
         yield Finding("read model does not load", "readback", str(error)[:200])
         return
     places = account.tensors(loaded(read))
@@ -220,7 +227,7 @@ def same_weights(made: Path, unmutated: Mapping[str, account.Held], command: str
     """A protected model that is accepted decodes to the weights it was given, to the bit."""
     try:
         found = account.stored(loaded(made))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the command should have met it
+    except Exception as error:
         yield Finding("damaged planes accepted", command, f"{type(error).__name__}: {error}"[:200])
         return
     if set(found) != set(unmutated):
@@ -274,7 +281,7 @@ def evaluated(model: Path, npz: Path, body: Mapping[str, Any]) -> Iterator[Findi
     """Top-1 without noise is what a few lines of onnxruntime and numpy give."""
     try:
         made = session(model)
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:
         yield Finding("accepts what onnxruntime refuses", "evaluate", str(error)[:200])
         return
     try:
@@ -283,7 +290,7 @@ def evaluated(model: Path, npz: Path, body: Mapping[str, Any]) -> Iterator[Findi
             return
         calls, labels = asked
         first = np.concatenate([made.run(None, feeds)[0] for feeds in calls])
-    except Exception:  # noqa: BLE001 - this reader does less than the program (fixed batches), and cannot tell
+    except Exception:
         return
     scores = first.reshape(len(first), -1)
     if labels is None or len(labels) != len(scores):
@@ -312,13 +319,13 @@ def noisy(clean: Path, read: Path, npz: Path, body: Mapping[str, Any]) -> Iterat
             if isinstance(a, np.ndarray) and a.dtype.kind == "f"
         ]
         whole = all(isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in outputs[0][0])
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:
         return
-    signal, noise = (sum(float(np.square(x).sum()) for x in parts) for parts in ([a for a, _ in pairs], [a - b for a, b in pairs]))
+    signal, noise = (
+        sum(float(np.square(x).sum()) for x in parts) for parts in ([a for a, _ in pairs], [a - b for a, b in pairs])
+    )
     if not whole or found is None or not np.isfinite([signal, noise]).all() or min(signal, noise) <= 0:
         return
     right = 10 * np.log10(signal / noise)
     if right < 70 and abs(found - right) > 0.05:
         yield Finding("SQNR", "evaluate", f"{found:.3f} dB, not {right:.3f}")
-
-

@@ -1,7 +1,8 @@
 """ONNX's own backend tests, each as it is and with its float inputs made initializers: `python -m fuzz.backend`.
 
-Number 2·i is test i as it is; 2·i + 1 has its float inputs of rank 2 and more as initializers, so that there is something
-to store. What protect writes must agree with the original as `fuzz.agreement` says, on the inputs that come with the test.
+Number 2·i is test i as it is; 2·i + 1 has its float inputs of rank 2 and more as initializers, so that there is
+something to store. What protect writes must agree with the original as `fuzz.agreement` says, on the inputs that come
+with the test.
 """
 
 from __future__ import annotations
@@ -26,11 +27,18 @@ from fuzz import account, agreement, oracles
 from fuzz.agreement import Reference
 from fuzz.judge import Judge
 from fuzz.kinds import Case
-from fuzz.oracles import Finding
-from fuzz.run import run
 from fuzz.lane import Task
+from fuzz.run import run
 
-_RANDOM = {"Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Dropout"}
+_RANDOM = {
+    "Bernoulli",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Multinomial",
+    "Dropout",
+}
 OPTIONS = ("--min-size", "1", "--channel", "gaussian:sigma=0.01")
 
 
@@ -143,10 +151,11 @@ def judge(judge: Judge) -> None:
     trials = "1" if made.code == 0 else "0"
     evaluated = judge.run("evaluate", model, "--data", "d.npz", "--trials", trials, "--threads", "1", "--json")
     judge.accepted(evaluated, reference)
-    if made.code == 0 and evaluated.code == 0 and case.number % 6 == 1:
-        if judge.run("readback", "p.onnx", "--decoded", "-o", "r.onnx", outputs=("r.onnx",)).code == 0:
-            paths = folder / "p.onnx", folder / "r.onnx", folder / "d.npz"
-            judge.add(agreement.noisy(*paths, oracles.json_of(evaluated)))
+    if made.code or evaluated.code or case.number % 6 != 1:
+        return
+    if judge.run("readback", "p.onnx", "--decoded", "-o", "r.onnx", outputs=("r.onnx",)).code == 0:
+        paths = folder / "p.onnx", folder / "r.onnx", folder / "d.npz"
+        judge.add(agreement.noisy(*paths, oracles.json_of(evaluated)))
 
 
 def _changed(case: Case) -> bool:
@@ -174,7 +183,9 @@ def _reference(judge: Judge) -> Reference:
     text = agreement.difference(outputs, expected, 1e-3) if expected else None
     if operators & _RANDOM:
         return Reference(feeds)
-    judge.verdict.outcomes.append(("onnxruntime", "accepted" if text is None else "differs from the test's own outputs"))
+    judge.verdict.outcomes.append(
+        ("onnxruntime", "accepted" if text is None else "differs from the test's own outputs")
+    )
     return Reference(feeds, outputs)
 
 
@@ -186,7 +197,9 @@ def _nodes(model: onnx.ModelProto) -> list[Any]:
 
 def main() -> int:
     """Run; return 1 if a fault was found."""
-    parser = argparse.ArgumentParser(prog="python -m fuzz.backend", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m fuzz.backend", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
     parser.add_argument("--sample", type=int, metavar="N", help="only so many variants, evenly spread")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("fuzz-failures"), help="folder for variants that fail")

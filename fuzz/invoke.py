@@ -53,8 +53,8 @@ def invoke(arguments: Sequence[str], folder: Path, main: Callable[..., Any]) -> 
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         with chdir(folder), _redirected(out.fileno(), err.fileno()), _argv(arguments):
             code = _code(main, arguments)
-        texts = [_text(file) for file in (out, err)]
-    return Ran(tuple(arguments), code, *texts, before, held(folder), time.process_time() - start)
+        printed, told = _text(out), _text(err)
+    return Ran(tuple(arguments), code, printed, told, before, held(folder), time.process_time() - start)
 
 
 def _code(main: Callable[..., Any], arguments: Sequence[str]) -> int:
@@ -65,7 +65,7 @@ def _code(main: Callable[..., Any], arguments: Sequence[str]) -> int:
             print(end.code, file=sys.stderr)
             return 1
         return end.code or 0
-    except BaseException:  # noqa: BLE001 - as the interpreter does
+    except BaseException:
         traceback.print_exc()
         return 1
     return 0

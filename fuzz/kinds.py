@@ -67,13 +67,15 @@ def mutate_model(data: bytes, rng: random.Random) -> tuple[bytes, str]:
             return model.SerializeToString(deterministic=True), what
         except (ValueError, RecursionError):  # what an earlier step left is no model, or a text is no text
             pass
-        except Exception as error:  # noqa: BLE001 - protobuf's errors have types of their own
+        except Exception as error:
             if "protobuf" not in type(error).__module__:
                 raise
     return mutate_bytes.mutate(data, rng)
 
 
-def _applied(data: bytes, change: Callable[[bytes, random.Random], tuple[bytes, str]], steps: list[random.Random]) -> tuple[bytes, tuple[str, ...]]:
+def _applied(
+    data: bytes, change: Callable[[bytes, random.Random], tuple[bytes, str]], steps: list[random.Random]
+) -> tuple[bytes, tuple[str, ...]]:
     done = []
     for rng in steps:
         data, what = change(data, rng)
@@ -123,6 +125,9 @@ def _manifest(case: Case, rng: random.Random, steps: list[random.Random]) -> Cas
     return Case(case.kind, case.seed, case.number, files, done, name, VARIANTS[variant], whole)
 
 
+SOURCE = {"citation": "none", "figure": "", "licence": "", "left_out": "all"}
+
+
 def _table(points: int, *, log: bool = False) -> dict[str, Any]:
     inputs = [-1 + 2 * i / (points - 1) for i in range(points)]
     return {
@@ -133,7 +138,7 @@ def _table(points: int, *, log: bool = False) -> dict[str, Any]:
         "stds": [0.05 + 0.02 * x * x for x in inputs],
         "input_scale": {"low": 0.0, "high": 2.0, "unit": "volts", "log": False},
         "output_scale": {"low": 1e3, "high": 1e6, "unit": "ohms", "log": log},
-        "provenance": {"citation": "none", "figure": "", "licence": "", "left_out": "all"},
+        "provenance": SOURCE,
         "neighbours": 5,
         "pairs": 100,
         "between": [0.01] * points,
@@ -143,13 +148,13 @@ def _table(points: int, *, log: bool = False) -> dict[str, Any]:
 
 
 CHANNELS: dict[str, dict[str, Any]] = {
-    "gaussian": {"family": "gaussian", "sigma": 0.05, "low": -0.5, "high": 0.75, "source": {"citation": "none", "figure": "", "licence": "", "left_out": ""}},
+    "gaussian": {"family": "gaussian", "sigma": 0.05, "low": -0.5, "high": 0.75, "source": SOURCE},
     "table": _table(9),
     "log-table": _table(5, log=True),
     "empirical": {"family": "empirical", "table": _table(7)},
     "rram-wan": {"family": "rram-wan", "read_after_s": 1.0},
-    "pcm-drift": {"family": "pcm-drift", "fit": "nandakumar2019", "read_after_s": 0.0, "compensated": False, "differential": False},
-    "precision": {"family": "precision", "inner": {"family": "gaussian", "sigma": 0.05}, "write_bits": 4, "read_bits": 8},
+    "pcm-drift": {"family": "pcm-drift", "fit": "nandakumar2019", "read_after_s": 0.0, "compensated": False},
+    "precision": {"family": "precision", "inner": {"family": "gaussian", "sigma": 0.05}, "write_bits": 4},
 }  # fmt: skip
 
 
@@ -158,7 +163,9 @@ def _channel(case: Case, rng: random.Random, steps: list[random.Random]) -> Case
     text = json.dumps(CHANNELS[name]).encode()
     changed, done = _applied(text, mutate_text.mutate_json, steps)
     made = seeds.seed("mlp")
-    return Case(case.kind, case.seed, case.number, {"m.onnx": made.model, "c.json": changed}, done, name, (), {"c.json": text})
+    return Case(
+        case.kind, case.seed, case.number, {"m.onnx": made.model, "c.json": changed}, done, name, (), {"c.json": text}
+    )
 
 
 def _npz(case: Case, rng: random.Random, steps: list[random.Random]) -> Case:
@@ -170,7 +177,9 @@ def _npz(case: Case, rng: random.Random, steps: list[random.Random]) -> Case:
 
 def _pairs(rows: int) -> bytes:
     rng = generator("pairs", rows)
-    lines = [f"{x:.4f},{10 ** (3 + x + rng.gauss(0, 0.1)):.1f},{row % 3}" for row in range(rows) for x in [rng.random()]]
+    lines = [
+        f"{x:.4f},{10 ** (3 + x + rng.gauss(0, 0.1)):.1f},{row % 3}" for row in range(rows) for x in [rng.random()]
+    ]
     return ("volts,ohms,device\n" + "\n".join(lines) + "\n").encode()
 
 
@@ -206,12 +215,14 @@ threads = 1
 def _toml(case: Case, rng: random.Random, steps: list[random.Random]) -> Case:  # noqa: ARG001 - as the others
     made = seeds.seed("mlp")
     text, done = _applied(SWEEP.encode(), mutate_text.mutate_toml, steps)
-    return Case(case.kind, case.seed, case.number, {"m.onnx": made.model, "d.npz": made.data, "c.toml": text}, done, "sweep")
+    return Case(
+        case.kind, case.seed, case.number, {"m.onnx": made.model, "d.npz": made.data, "c.toml": text}, done, "sweep"
+    )
 
 
 RUN = (
-    "sweep", "m.onnx", "--data", "d.npz", "--strategy", "raw,sign", "--cells", "1,2", "--trials", "2", "--channel", CHANNEL,
-    "--min-size", "16", "--engine", "serial", "--out", "run", "--json",
+    "sweep", "m.onnx", "--data", "d.npz", "--strategy", "raw,sign", "--cells", "1,2", "--trials", "2",
+    "--channel", CHANNEL, "--min-size", "16", "--engine", "serial", "--out", "run", "--json",
 )  # fmt: skip
 
 

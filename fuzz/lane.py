@@ -1,4 +1,4 @@
-"""One child process that judges inputs: crashes, hangs and floods of memory end the child, and are told by which input."""
+"""One child process that judges inputs: a crash, a hang or a flood of memory ends it, and is told by its input."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _name_of(code: int) -> str:
 
 
 def prepare() -> None:
-    """Import what the commands import, once for all children; without plots and Parquet, which take most of the time."""
+    """Import what the commands import, once for all children; no plots and no Parquet, which take most of the time."""
     for name in ("matplotlib", "pyarrow"):
         sys.modules[name] = None  # type: ignore[assignment]
     import onnx_analog.api

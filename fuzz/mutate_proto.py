@@ -224,8 +224,23 @@ def _external(model: onnx.ModelProto, rng: random.Random) -> str:
     tensor = pick(rng, tensors)
     del tensor.external_data[:]
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    places = ("m.onnx.data", "m.onnx", "../m.onnx.data", "/etc/hostname", "", "nothing", "data.npz", ".", "a\x00b", "/dev/zero")
-    entries = {"location": pick(rng, places), "offset": str(pick(rng, (0, 4, 4096, -1, 2**70))), "length": str(pick(rng, (0, 4, 1024, -1, 2**40, "x")))}
+    places = (
+        "m.onnx.data",
+        "m.onnx",
+        "../m.onnx.data",
+        "/etc/hostname",
+        "",
+        "nothing",
+        "data.npz",
+        ".",
+        "a\x00b",
+        "/dev/zero",
+    )
+    entries = {
+        "location": pick(rng, places),
+        "offset": str(pick(rng, (0, 4, 4096, -1, 2**70))),
+        "length": str(pick(rng, (0, 4, 1024, -1, 2**40, "x"))),
+    }
     for key, value in entries.items():
         if rng.random() < 0.8:
             entry = tensor.external_data.add()
@@ -249,7 +264,9 @@ def _twice(model: onnx.ModelProto, rng: random.Random) -> str:
     if found is None:
         return "no weight"
     tensor, array = found
-    model.graph.initializer.append(numpy_helper.from_array((array * array.dtype.type(-1)).astype(array.dtype), tensor.name))
+    model.graph.initializer.append(
+        numpy_helper.from_array((array * array.dtype.type(-1)).astype(array.dtype), tensor.name)
+    )
     return str(tensor.name[:20])
 
 
@@ -298,5 +315,6 @@ def _metadata(model: onnx.ModelProto, rng: random.Random) -> str:
 
 
 _SPECIAL: tuple[Callable[[onnx.ModelProto, random.Random], str], ...] = (
-    _rename, _rename, _number, _number, _scale, _sparse, _external, _unused, _twice, _to_constant, _to_input, _opset, _metadata,
+    _rename, _rename, _number, _number, _scale, _sparse, _external, _unused, _twice, _to_constant,
+    _to_input, _opset, _metadata,
 )  # fmt: skip

@@ -160,7 +160,7 @@ def mutate_npz(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as held:
             members = {name: held.read(name) for name in held.namelist()}
-    except Exception:  # noqa: BLE001 - zipfile has a dozen ways to fail on what an earlier step left
+    except Exception:
         return mutate_bytes.mutate(data, rng)
     if not members:
         return mutate_bytes.mutate(data, rng)
@@ -191,14 +191,18 @@ def _other_array(array: np.ndarray[Any, Any], rng: random.Random) -> Any:
         with np.errstate(all="ignore"):
             return array.astype(pick(rng, types))
     if kind == "shape":
-        return pick(rng, (array.reshape(-1), array[None], array[..., None], array.T, np.float32(1), np.atleast_2d(array)[:, :1]))
+        return pick(
+            rng, (array.reshape(-1), array[None], array[..., None], array.T, np.float32(1), np.atleast_2d(array)[:, :1])
+        )
     if kind == "rows":
         return np.concatenate([array] * 3)[: pick(rng, (0, 1, 2, 5, 9))]
     if kind == "order":
         return np.asfortranarray(array[::-1])
     flat = np.array(array).reshape(-1)
     with np.errstate(all="ignore"):
-        flat[rng.randrange(max(1, flat.size)) :][:1] = pick(rng, (np.nan, np.inf, -1, 1e30, 3)) if flat.dtype.kind == "f" else pick(rng, (-1, 1, 100))
+        flat[rng.randrange(max(1, flat.size)) :][:1] = (
+            pick(rng, (np.nan, np.inf, -1, 1e30, 3)) if flat.dtype.kind == "f" else pick(rng, (-1, 1, 100))
+        )
     return flat.reshape(array.shape)
 
 

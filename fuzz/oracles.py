@@ -47,7 +47,7 @@ def raised_by(text: str) -> str:
 
 
 def said(ran: Ran) -> Iterator[Finding]:
-    """Refusals are one line that says what to do; nothing else is on stderr but warnings, and nothing can move a cursor."""
+    """A refusal is one line; nothing else is on stderr but warnings, and nothing can move a cursor."""
     odd = sorted({f"U+{ord(char):04X}" for char in ran.out + ran.err if _moves(char)})
     if odd:
         yield Finding("control characters", ran.command, ", ".join(odd))

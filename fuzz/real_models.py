@@ -1,7 +1,7 @@
 """Models as people have them: every .onnx file under a folder, `python -m fuzz.real_models FOLDER`.
 
-Wheels that ship models are a good source: `pip download --no-deps silero-vad`, then unzip. For each model: inspect, protect,
-read back, evaluate; what protect writes is compared with the original, and what evaluate says with a few lines of
+Wheels that ship models are a good source: `pip download --no-deps silero-vad`, then unzip. For each model: inspect,
+protect, read back, evaluate; what protect writes is compared with the original, and what evaluate says with a few lines of
 onnxruntime and numpy, on random inputs of the model's own shapes.
 """
 
@@ -56,7 +56,10 @@ def tried(path: Path, name: str, main: Any) -> Line:
         def run(*arguments: str) -> Ran:
             return invoke(arguments, folder, main)
 
-        for command in (("inspect", "m.onnx"), ("protect", "m.onnx", *OPTIONS, "-o", "p.onnx", "--manifest", "p.json", "--json")):
+        for command in (
+            ("inspect", "m.onnx"),
+            ("protect", "m.onnx", *OPTIONS, "-o", "p.onnx", "--manifest", "p.json", "--json"),
+        ):
             ran = run(*command)
             if ran.code:
                 return Line(name, size, "", f"{command[0]} refuses: {reason(ran.err)}", "", "")
@@ -100,8 +103,14 @@ def _evaluated(line: Line, folder: Path, asked: dict[str, int], run: Any) -> Lin
     pairs: list[Any] = []
     for feeds in samples:
         clean, noisy = (agreement.session(folder / name).run(None, feeds) for name in ("p.onnx", "r.onnx"))
-        pairs += [(np.asarray(a, float), np.asarray(b, float)) for a, b in zip(clean, noisy, strict=True) if a.dtype.kind in "fiub"]
-    signal, noise = (sum(np.square(part).sum() for part in parts) for parts in ([a for a, _ in pairs], [a - b for a, b in pairs]))
+        pairs += [
+            (np.asarray(a, float), np.asarray(b, float))
+            for a, b in zip(clean, noisy, strict=True)
+            if a.dtype.kind in "fiub"
+        ]
+    signal, noise = (
+        sum(np.square(part).sum() for part in parts) for parts in ([a for a, _ in pairs], [a - b for a, b in pairs])
+    )
     with np.errstate(all="ignore"):
         own = float(10 * np.log10(np.float64(signal) / np.float64(noise)))
     ours = (body.get("sqnr_db") or [None])[0]
@@ -121,13 +130,16 @@ def lines(folder: Path) -> Iterator[Line]:
 
 def main() -> int:
     """Print the table; return 1 unless every model that onnxruntime runs agrees."""
-    parser = argparse.ArgumentParser(prog="python -m fuzz.real_models", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m fuzz.real_models", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
     parser.add_argument("folder", type=Path, help="where .onnx files are, in folders of any depth")
     bad = 0
     print(f"{'model':60} {'MB':>7} {'weights stored':>15} {'SQNR':>8} {'own':>8}  outcome")
     for line in lines(parser.parse_args().folder):
         bad += line.outcome != "agrees" and not line.outcome.startswith("onnxruntime")
-        print(f"{line.model[-60:]:60} {line.megabytes:7.1f} {line.stored:>15} {line.ours:>8} {line.own:>8}  {line.outcome}", flush=True)
+        numbers = f"{line.megabytes:7.1f} {line.stored:>15} {line.ours:>8} {line.own:>8}"
+        print(f"{line.model[-60:]:60} {numbers}  {line.outcome}", flush=True)
     return bool(bad)
 
 

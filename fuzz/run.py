@@ -61,9 +61,15 @@ class Summary:
         """Return the counts, ready for JSON."""
         return {
             "inputs": dict(self.inputs),
-            "findings": [{"fault": list(fault), "inputs": n, "examples": self.examples.get(fault, [])} for fault, n in self.findings.most_common()],
+            "findings": [
+                {"fault": list(fault), "inputs": n, "examples": self.examples.get(fault, [])}
+                for fault, n in self.findings.most_common()
+            ],
             "accepted": sum(n for (*_, outcome), n in self.outcomes.items() if outcome == "accepted"),
-            "over_refused": [{"command": command, "reason": reason, "inputs": n} for (command, reason), n in self.over_refused.most_common()],
+            "over_refused": [
+                {"command": command, "reason": reason, "inputs": n}
+                for (command, reason), n in self.over_refused.most_common()
+            ],
         }
 
 
@@ -179,7 +185,8 @@ def corpus() -> list[tuple[str, list[Finding]]]:
 def save(task: Task, fault: tuple[str, str, str], out: Path) -> Path:
     """Write the files of an input, and what replays it, into a folder; return the latter's path."""
     case = make(*task)
-    folder = out / f"{task.kind}-{task.seed}-{task.number}-{re.sub(r'[^a-zA-Z0-9]+', '-', fault[0])}-{fault[1].replace(' ', '-')}"
+    parts = [task.kind, str(task.seed), str(task.number), *fault[:2]]
+    folder = out / re.sub(r"[^a-zA-Z0-9]+", "-", "-".join(parts))
     if folder.exists():
         shutil.rmtree(folder)
     for name, data in case.files.items():
@@ -200,7 +207,11 @@ def replay(path: Path) -> Verdict:
     prepare()
     body = json.loads(path.read_text(encoding="utf-8"))
     case = make(body["kind"], body["seed"], body["number"], body["keep"])
-    files = {str(one.relative_to(path.parent)): one.read_bytes() for one in path.parent.rglob("*") if one.is_file() and one != path}
+    files = {
+        str(one.relative_to(path.parent)): one.read_bytes()
+        for one in path.parent.rglob("*")
+        if one.is_file() and one != path
+    }
     from onnx_analog.cli import main
 
     return judged(replace(case, files=files), main, lambda stage: print(f"  {stage}", flush=True))

@@ -33,7 +33,9 @@ def _weight(name: str, *shape: int, kind: Any = np.float32) -> TensorProto:
 
 
 def _model(text: str, *weights: TensorProto) -> onnx.ModelProto:
-    model = onnx.parser.parse_model(text if "ir_version" in text else f'<ir_version: 10, opset_import: ["": 18]> {text}')
+    model = onnx.parser.parse_model(
+        text if "ir_version" in text else f'<ir_version: 10, opset_import: ["": 18]> {text}'
+    )
     model.graph.initializer.extend(weights)
     return model
 
@@ -136,7 +138,9 @@ def _constants() -> onnx.ModelProto:
 
 
 def _sparse() -> onnx.ModelProto:
-    model = _model("sparse (float[N, 16] x) => (float[N, 16] y) { a = MatMul(x, s) y = MatMul(a, w) }", _weight("w", 16, 16))
+    model = _model(
+        "sparse (float[N, 16] x) => (float[N, 16] y) { a = MatMul(x, s) y = MatMul(a, w) }", _weight("w", 16, 16)
+    )
     dense = numpy_helper.to_array(_weight("s", 16, 16)).reshape(-1)
     places = np.arange(0, 256, 5)
     sparse = model.graph.sparse_initializer.add(dims=[16, 16])
@@ -176,7 +180,9 @@ def _map() -> onnx.ModelProto:
             probs = ai.onnx.ml.ZipMap<classlabels_int64s = [0, 1, 2]>(p) }""",
         _weight("w", 16, 3),
     )
-    kind = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(1, [])))
+    kind = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(1, []))
+    )
     model.graph.output.append(helper.make_value_info("probs", kind))
     return model
 

@@ -30,7 +30,14 @@ def save(name: str, data: bytes | onnx.ModelProto | dict[str, Any]) -> str:
     return name
 
 
-def expect(files: str, command: str, exits: list[int], *says: str, never: tuple[str, ...] = (), outputs: list[str] | None = None) -> None:
+def expect(
+    files: str,
+    command: str,
+    exits: list[int],
+    *says: str,
+    never: tuple[str, ...] = (),
+    outputs: list[str] | None = None,
+) -> None:
     """Add a row: the files, separated by spaces, a command on them ({} is the first), and what must come of it."""
     names = files.split()
     row = {"files": names, "command": command.format(names[0]), "exit": exits, "says": list(says), "never": list(never)}
@@ -118,7 +125,9 @@ def models() -> None:
     typed = net("g (float[N, 16] x) => (float[N, 16] y) { z = NoSuchOperator(x, w) y = Relu(z) }", w)
     expect(save("no-such-operator.onnx", typed) + f" {x}", evaluate, REFUSED, "NoSuchOperator")
 
-    old = net("g (float[N, 16] x) => (float[N, 16] y) { y = MatMul(x, w) }", w, head='<ir_version: 4, opset_import: ["": 9]>')
+    old = net(
+        "g (float[N, 16] x) => (float[N, 16] y) { y = MatMul(x, w) }", w, head='<ir_version: 4, opset_import: ["": 9]>'
+    )
     expect(save("opset-9.onnx", old), PROTECT, REFUSED, "opset", "9")
     expect("opset-9.onnx", "inspect {} --min-size 16", DONE, "opset 9")
     only = helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", offset=[0.5], scale=[2.0])
@@ -128,7 +137,10 @@ def models() -> None:
 
     doubled = " ".join(f"a{i + 1} = Add(a{i}, a{i})" for i in range(30))
     reshaped = " ".join(f"w{i + 1} = Reshape(w{i}, w{i})" for i in range(24))
-    doubling = net(f"g (float[N, 16] x) => (float[N, 16] y) {{ a0 = Relu(x) {doubled} y = Relu(a30) {reshaped} }}", named("w0", dense(16, 16)))
+    doubling = net(
+        f"g (float[N, 16] x) => (float[N, 16] y) {{ a0 = Relu(x) {doubled} y = Relu(a30) {reshaped} }}",
+        named("w0", dense(16, 16)),
+    )
     expect(save("reshape-chain.onnx", doubling), "inspect {} --min-size 16", EITHER)
     bomb = product(w)
     sparse = bomb.graph.sparse_initializer.add(dims=[50000, 50000])
@@ -157,7 +169,11 @@ def protected_models() -> None:
         change(body, model)
         entry.value = json.dumps(body)
         save(name, model)
-        for command in ("evaluate {} --data p.npz --trials 1 --json", "manifest {}", "readback {} --decoded -o out.onnx"):
+        for command in (
+            "evaluate {} --data p.npz --trials 1 --json",
+            "manifest {}",
+            "readback {} --decoded -o out.onnx",
+        ):
             expect(f"{name} {x}", command, REFUSED, outputs=["out.onnx"])
 
     def plane(name: str, change: Callable[[Any], Any]) -> Callable[[dict[str, Any], onnx.ModelProto], None]:
@@ -240,10 +256,14 @@ def texts() -> None:
 
     mlp, x = save("mlp.onnx", seeds.MODELS["mlp"]()), "x.npz"
     sweep = "sweep {} --data x.npz --engine serial --out run --config "
-    expect(f"{mlp} {x} " + save("deep.toml", b"a = " + b"[" * 4000 + b"]" * 4000), sweep + "deep.toml", [2], "deep.toml")
+    expect(
+        f"{mlp} {x} " + save("deep.toml", b"a = " + b"[" * 4000 + b"]" * 4000), sweep + "deep.toml", [2], "deep.toml"
+    )
     expect(f"{mlp} {x} " + save("escapes.toml", b'"\\u001b[31m" = 1'), sweep + "escapes.toml", [2])
     expect(f"{mlp} {x} " + save("trials.toml", b"trials = 1000000000000"), sweep + "trials.toml", REFUSED, "trials")
-    expect(f"{mlp} {x} " + save("cells.toml", b"cells = [1, 9223372036854775808]"), sweep + "cells.toml", REFUSED, "cells")
+    expect(
+        f"{mlp} {x} " + save("cells.toml", b"cells = [1, 9223372036854775808]"), sweep + "cells.toml", REFUSED, "cells"
+    )
 
     for name, data in {
         "objects.npz": npz(x=dense(3, 16)).replace(b"'<f4'", b"'|O' "),

@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 
 
 def refuse(text: str, code: int = 1):
-    print(text, file=sys.stderr)
+    sys.stderr.write(text + "\n")
     raise SystemExit(code)
 
 
@@ -53,9 +53,11 @@ def ran(tmp_path):
     "body",
     [
         lambda: None,
-        lambda: print("a table │ 1"),
+        lambda: sys.stdout.write("a table │ 1"),
         lambda: refuse("Error: in.json: tensor 'w' has no data. Export it again."),
-        lambda: refuse("Usage: onnx-analog inspect [OPTIONS]\nTry 'onnx-analog inspect -h' for help.\n\nError: no such option", 2),
+        lambda: refuse(
+            "Usage: onnx-analog inspect [OPTIONS]\nTry 'onnx-analog inspect -h' for help.\n\nError: no such option", 2
+        ),
         lambda: refuse("WARNING: w stays digital: holds NaN", 0),
         lambda: leave("out.json", code=0),
     ],
@@ -76,7 +78,7 @@ def test_what_is_right_passes(ran, body):
         (lambda: refuse("Error: " + "x" * 301), "long line"),
         (lambda: refuse("Error: ValueError: odd (run again with --debug)"), "run again with --debug"),
         (lambda: refuse("Error: tensor '\x1b[31mred'"), "control characters"),
-        (lambda: print("\u202eright to left"), "control characters"),
+        (lambda: sys.stdout.write("\u202eright to left"), "control characters"),
         (lambda: refuse("[W:onnxruntime:, graph.cc:1] unused", 0), "noise"),
         (lambda: leave("scratch"), "file left"),
         (lambda: leave("scratch", code=0), "file left"),
@@ -95,8 +97,8 @@ def test_slow_commands_are_caught(ran, monkeypatch):
 
 
 def test_json_that_is_none_is_caught(ran):
-    assert ran(lambda: print("[NaN]"), "--json") == {"no JSON"}
-    assert not ran(lambda: print("[1]"), "--json")
+    assert ran(lambda: sys.stdout.write("[NaN]"), "--json") == {"no JSON"}
+    assert not ran(lambda: sys.stdout.write("[1]"), "--json")
 
 
 # -------------------------------------------------------------------------------------------- agreement
@@ -209,7 +211,15 @@ def test_weights_read_with_too_much_noise_are_caught(folder):
 def test_another_number_of_cells_is_caught(folder):
     body = json.loads((folder / "p.json").read_text())
     assert not list(agreement.totals(folder / "p.onnx", body, command="manifest"))
-    for name in ("analog_cells", "header_cells", "mask_cells", "codebook_cells", "original_weights", "stored_weights", "all_in_cells"):
+    for name in (
+        "analog_cells",
+        "header_cells",
+        "mask_cells",
+        "codebook_cells",
+        "original_weights",
+        "stored_weights",
+        "all_in_cells",
+    ):
         wrong = {**body, "totals": {**body["totals"], name: body["totals"][name] + 1}}
         assert found_by(agreement.totals(folder / "p.onnx", wrong, command="manifest")) == {"totals"}
 
@@ -227,7 +237,9 @@ def test_another_accuracy_is_caught(folder):
 def test_another_sqnr_is_caught(folder):
     change(folder / "m.onnx", "p", (0, 0), lambda weight: weight + np.float32(0.3))
     x = np.load(folder / "d.npz")["x"]
-    clean, read = (agreement.session(folder / name).run(None, {"x": x})[0].astype(float) for name in ("p.onnx", "m.onnx"))
+    clean, read = (
+        agreement.session(folder / name).run(None, {"x": x})[0].astype(float) for name in ("p.onnx", "m.onnx")
+    )
     right = 10 * np.log10(np.square(clean).sum() / np.square(clean - read).sum())
     asked = folder / "p.onnx", folder / "m.onnx", folder / "d.npz"
     assert not list(agreement.noisy(*asked, {"sqnr_db": [right]}))
@@ -263,20 +275,27 @@ def test_a_model_that_onnxruntime_refuses_must_be_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("body", "oracle"),
-    [("os.kill(os.getpid(), 11)", "crash"), ("while True: pass", "hang"), ("len(b'x' * 2**31)", "memory"), ("bytearray(2**40)", "traceback")],
+    [
+        ("os.kill(os.getpid(), 11)", "crash"),
+        ("while True: pass", "hang"),
+        ("len(b'x' * 2**31)", "memory"),
+        ("bytearray(2**40)", "traceback"),
+    ],
 )
 def test_crashes_hangs_and_floods_of_memory_are_caught(body, oracle):
     script = f"""
 import os, sys
 from fuzz import lane, run
-lane.CPU_S = {-1.5 if oracle == 'hang' else 10}
+lane.CPU_S = {-1.5 if oracle == "hang" else 10}
 def main(**_):
     {body}
 alone = lane.Lane(main)
 print({{finding.oracle for finding in run.judge_alone(alone, lane.Task("channel", 0, 0)).findings}})
 alone.stop()
 """
-    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
     assert f"'{oracle}'" in ran.stdout
 
 
