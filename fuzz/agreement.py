@@ -117,7 +117,7 @@ def difference(found: Any, right: Any, close: float = CLOSE) -> str | None:
 
 def loaded(path: Path) -> onnx.ModelProto:
     """Return a model with the data of its external tensors in it."""
-    model = onnx.ModelProto.FromString(path.read_bytes())
+    model: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
     waiting: list[Any] = [model.graph, *model.functions]
     while waiting:
         graph = waiting.pop()
@@ -178,11 +178,16 @@ def protected(original: Path, made: Path, reference: Reference, *, largest: floa
 
 def outputs_differ(made: Path | bytes, right: Path | bytes, feeds: Mapping[str, Array]) -> str | None:
     """Return how the outputs of two models differ, beyond the order in which fusions round."""
-    text = difference(*(session(one).run(None, _taken(session(one), feeds)) for one in (made, right)))
+    text = difference(_outputs(session(made), feeds), _outputs(session(right), feeds))
     if text is None:
         return None
-    plain = [session(one, optimised=False) for one in (made, right)]
-    return difference(*(one.run(None, _taken(one, feeds)) for one in plain), close=0) and text
+    plain = (_outputs(session(one, optimised=False), feeds) for one in (made, right))
+    return difference(next(plain), next(plain), close=0) and text
+
+
+def _outputs(made: ort.InferenceSession, feeds: Mapping[str, Array]) -> list[Any]:
+    found: list[Any] = made.run(None, _taken(made, feeds))
+    return found
 
 
 def _taken(made: ort.InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -241,7 +246,7 @@ def same_weights(made: Path, unmutated: Mapping[str, account.Held], command: str
 # ------------------------------------------------------------------------------------------------ the numbers
 
 
-def totals(made: Path, body: Mapping[str, Any], *, command: str) -> Iterator[Finding]:
+def totals(made: Path, body: Mapping[str, Any], command: str = "protect") -> Iterator[Finding]:
     """The totals of a manifest are those of an independent account."""
     held = account.stored(loaded(made))
     per_class = tuple(one["cells"] for one in body["tensors"][0]["classes"])

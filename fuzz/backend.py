@@ -60,7 +60,11 @@ def tests() -> list[Test]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         generated = collect_testcases(None)
-    found = [Test(one.name, one.model.SerializeToString(), *(one.data_sets or [((), ())])[0]) for one in generated]
+    found = [
+        Test(one.name, one.model.SerializeToString(), *(one.data_sets or [((), ())])[0])
+        for one in generated
+        if one.model is not None
+    ]
     for kind in ("simple", "pytorch-converted", "pytorch-operator"):
         found += [_from_folder(one.name, Path(one.model_dir)) for one in load_model_tests(kind=kind) if one.model_dir]
     light = Path(onnx.backend.test.__file__).parent / "data" / "light"

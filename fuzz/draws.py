@@ -18,7 +18,8 @@ INTEGERS = (
 FLOATS = (float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, 1e-38, 1e10, -1e9, 1e38, 1e308)
 JUNK: tuple[Any, ...] = (
     float("nan"), float("inf"), -float("inf"), -1, 0, 1, 2, 3.5, 1e308, -1e308, 1e-320, 2**31, 2**53 + 1, 2**70,
-    -(2**70), True, False, None, "", "0", "x", "\x1b[31m", "x" * 4000, [], {}, [[]], {"a": 1}, [None], [1, 2], "nan", "1e309",
+    -(2**70), True, False, None, "", "0", "x", "\x1b[31m", "x" * 4000, [], {}, [[]], {"a": 1}, [None], [1, 2], "nan",
+    "1e309",
 )  # fmt: skip
 BYTES = (
     b"\x00",

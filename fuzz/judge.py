@@ -127,7 +127,7 @@ def _plain(judge: Judge) -> None:
         judge.add(agreement.same_outputs(folder / "q.onnx", reference, "prune"))
     evaluated = judge.run("evaluate", "m.onnx", "--data", "d.npz", "--trials", "0", "--threads", "1", "--json")
     if evaluated.code == 0:
-        judge.add(_lazily(lambda: agreement.evaluated(folder / "m.onnx", folder / "d.npz", oracles.json_of(evaluated))))
+        judge.add(_of(agreement.evaluated, folder / "m.onnx", folder / "d.npz", evaluated))
     outputs = ("p.onnx", "p.onnx.data", "p.json")
     made = judge.run(
         "protect", "m.onnx", *PROTECTING, *options, "-o", "p.onnx", "--manifest", "p.json", "--json", outputs=outputs
@@ -137,7 +137,7 @@ def _plain(judge: Judge) -> None:
         return
     if "--sparsity" not in options:
         judge.add(agreement.protected(folder / "m.onnx", folder / "p.onnx", reference))
-    judge.add(_lazily(lambda: agreement.totals(folder / "p.onnx", oracles.json_of(made), command="protect")))
+    judge.add(_of(agreement.totals, folder / "p.onnx", made))
     _read(judge, full=judge.case.number % 4 == 0)
 
 
@@ -157,7 +157,7 @@ def _read(judge: Judge, *, full: bool) -> None:
     evaluated = judge.run(*noisy)
     if evaluated.code == 0 and ran["readback"].code == 0:
         paths = folder / "p.onnx", folder / "r.onnx", folder / "d.npz"
-        judge.add(_lazily(lambda: agreement.noisy(*paths, oracles.json_of(evaluated))))
+        judge.add(_of(agreement.noisy, *paths, evaluated))
     if full and judge.run(*quiet, outputs=("s.onnx", "s.onnx.data")).code == 0:
         judge.add(agreement.read_back(folder / "p.onnx", folder / "s.onnx", 1e-7))
     if full:
@@ -167,7 +167,8 @@ def _read(judge: Judge, *, full: bool) -> None:
 def _sweep(judge: Judge) -> None:
     judge.run(
         "sweep", "m.onnx", "--data", "d.npz", "--strategy", "raw", "--cells", "1", "--trials", "1", "--engine",
-        "serial", "--min-size", "16", "--channel", f"gaussian:sigma={SIGMA}", "--out", "run", "--json", outputs=("run",),
+        "serial", "--min-size", "16", "--channel", f"gaussian:sigma={SIGMA}", "--out", "run", "--json",
+        outputs=("run",),
     )  # fmt: skip
 
 
@@ -191,11 +192,9 @@ def _protected(judge: Judge) -> None:
                 continue  # plain by now
             judge.add(agreement.same_weights(folder / "p.onnx", unmutated, ran.command))
             if command == commands[1]:
-                judge.add(_lazily(lambda ran=ran: _same_totals(oracles.json_of(ran)["totals"], totals)))
+                judge.add(_of(_same_totals, ran, totals))
         elif ran.code == 0 and ran.command == "evaluate":
-            judge.add(
-                _lazily(lambda ran=ran: agreement.evaluated(folder / "p.onnx", folder / "d.npz", oracles.json_of(ran)))
-            )
+            judge.add(_of(agreement.evaluated, folder / "p.onnx", folder / "d.npz", ran))
 
 
 def _account(files: Mapping[str, bytes], folder: Path) -> dict[str, account.Held]:
@@ -213,14 +212,14 @@ def _account(files: Mapping[str, bytes], folder: Path) -> dict[str, account.Held
 
 
 def _same_totals(found: Mapping[str, Any], right: Mapping[str, Any]) -> Iterator[Finding]:
-    other = [name for name in right if found.get(name) != right[name]]
+    other = [name for name in right if found["totals"].get(name) != right[name]]
     if other:
-        yield Finding("other totals accepted", "manifest", f"{other[0]}: {found.get(other[0])}, not {right[other[0]]}")
+        yield Finding("other totals accepted", "manifest", f"{other[0]}: {found['totals'].get(other[0])}")
 
 
-def _lazily(findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Put off what may fail until it is added, where a failure becomes a finding."""
-    yield from findings()
+def _of(oracle: Callable[..., Iterator[Finding]], *arguments: Any) -> Iterator[Finding]:
+    """Call an oracle when its findings are added, where a failure of its own becomes a finding; parse what was printed."""
+    yield from oracle(*(oracles.json_of(one) if isinstance(one, Ran) else one for one in arguments))
 
 
 # ---------------------------------------------------------------------------------------------------- texts
@@ -230,9 +229,9 @@ def _manifest(judge: Judge) -> None:
     case = judge.case
     shown = judge.run("manifest", "p.json", "--json")
     if shown.code == 0:
-        judge.add(_lazily(lambda: consistent(oracles.json_of(shown))))
+        judge.add(_of(consistent, shown))
     if judge.run("manifest", "p.onnx", "--check", "p.json").code == 0:
-        judge.add(_lazily(lambda: differs(json.loads(case.files["p.json"]), json.loads(case.unmutated["p.json"]))))
+        judge.add(_of(_passes, case.files["p.json"], case.unmutated["p.json"]))
 
 
 def consistent(body: Mapping[str, Any]) -> Iterator[Finding]:
@@ -254,6 +253,10 @@ def consistent(body: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("totals", "manifest", "counts of classes")
 
 
+def _passes(found: bytes, right: bytes) -> Iterator[Finding]:
+    yield from differs(json.loads(found), json.loads(right))
+
+
 def differs(found: Any, right: Any, path: str = "") -> Iterator[Finding]:
     """A manifest that passes --check says what the right one says, beside fields that it does not know."""
     if isinstance(right, dict) and isinstance(found, dict):
@@ -265,6 +268,10 @@ def differs(found: Any, right: Any, path: str = "") -> Iterator[Finding]:
             yield from differs(one, other, f"{path}.{place}")
     elif found != right or isinstance(found, bool) != isinstance(right, bool):
         yield Finding("--check passes", "manifest", re.sub(r"\d+", "0", path) + f": {found!r:.30} for {right!r:.30}")
+
+
+def _junk(found: bytes, right: bytes) -> Iterator[Finding]:
+    yield from wrong_types(json.loads(found), json.loads(right))
 
 
 def wrong_types(found: Any, right: Any, path: str = "") -> Iterator[Finding]:
@@ -299,12 +306,8 @@ def _channel(judge: Judge) -> None:
         outputs=outputs,
     )
     if shown.code == 0:
-        judge.add(
-            _lazily(
-                lambda: wrong_types(json.loads(judge.case.files["c.json"]), json.loads(judge.case.unmutated["c.json"]))
-            )
-        )
-        judge.add(_lazily(lambda: _span(oracles.json_of(shown))))
+        judge.add(_of(_junk, judge.case.files["c.json"], judge.case.unmutated["c.json"]))
+        judge.add(_of(_span, shown))
     if made.code == 0:
         if shown.code != 0:
             judge.add([Finding("own channel refused", "channel show", shown.err.strip()[:200])])
@@ -324,7 +327,7 @@ def _npz(judge: Judge) -> None:
         ran = judge.run("evaluate", "m.onnx", "--data", "d.npz", "--trials", "0", "--threads", "1", "--json", *options)
         if ran.code == 0 and not options:
             paths = judge.folder / "m.onnx", judge.folder / "d.npz"
-            judge.add(_lazily(lambda ran=ran, paths=paths: agreement.evaluated(*paths, oracles.json_of(ran))))
+            judge.add(_of(agreement.evaluated, *paths, ran))
 
 
 def _csv(judge: Judge) -> None:
@@ -345,7 +348,7 @@ def _csv(judge: Judge) -> None:
         shown = judge.run("channel", "show", "c.json", "--json")
         if shown.code != 0:
             judge.add([Finding("own output refused", "channel show", shown.err.strip()[:200])])
-        judge.add(_lazily(lambda: _span(oracles.json_of(shown))))
+        judge.add(_of(_span, shown))
 
 
 def _toml(judge: Judge) -> None:
@@ -378,7 +381,7 @@ def _run(judge: Judge) -> None:
     right = json.loads(run_folder(0)[1])
     ran = judge.run(*RUN, "--seed", "0", outputs=("run",))
     if ran.code == 0:
-        judge.add(_lazily(lambda: _same_points(oracles.json_of(ran), right)))
+        judge.add(_of(_same_points, ran, right))
 
 
 def _same_points(found: Any, right: Any) -> Iterator[Finding]:

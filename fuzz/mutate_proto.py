@@ -133,7 +133,8 @@ def _bytes(old: bytes, rng: random.Random) -> bytes:
     if kind == "longer":
         return old + bytes(pick(rng, (1, 4, 4096)))
     if kind == "junk" and len(old) >= 4:
-        return old[: place // 4 * 4] + pick(rng, BYTES)[:4].ljust(4, b"\x7f") + old[place // 4 * 4 + 4 :]
+        new: bytes = pick(rng, BYTES)[:4].ljust(4, b"\x7f")
+        return old[: place // 4 * 4] + new + old[place // 4 * 4 + 4 :]
     return b""
 
 
@@ -213,7 +214,7 @@ def _sparse(model: onnx.ModelProto, rng: random.Random) -> str:
     sparse.indices.CopyFrom(numpy_helper.from_array(flat.astype(np.int64), f"{tensor.name}.indices"))
     sparse.dims.extend(array.shape)
     del model.graph.initializer[place]
-    return inside[place][:20]
+    return str(inside[place][:20])
 
 
 def _external(model: onnx.ModelProto, rng: random.Random) -> str:

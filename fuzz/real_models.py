@@ -1,8 +1,8 @@
 """Models as people have them: every .onnx file under a folder, `python -m fuzz.real_models FOLDER`.
 
-Wheels that ship models are a good source: `pip download --no-deps silero-vad`, then unzip. For each model: inspect,
-protect, read back, evaluate; what protect writes is compared with the original, and what evaluate says with a few lines of
-onnxruntime and numpy, on random inputs of the model's own shapes.
+Wheels that ship models are a good source: `pip download --no-deps silero-vad`, then unzip. Each model is inspected,
+protected, read back and evaluated. What protect writes is compared with the original, and what evaluate says with a few
+lines of onnxruntime and numpy, on random inputs of the model's own shapes.
 """
 
 from __future__ import annotations

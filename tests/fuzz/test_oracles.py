@@ -210,7 +210,7 @@ def test_weights_read_with_too_much_noise_are_caught(folder):
 
 def test_another_number_of_cells_is_caught(folder):
     body = json.loads((folder / "p.json").read_text())
-    assert not list(agreement.totals(folder / "p.onnx", body, command="manifest"))
+    assert not list(agreement.totals(folder / "p.onnx", body))
     for name in (
         "analog_cells",
         "header_cells",
@@ -221,7 +221,7 @@ def test_another_number_of_cells_is_caught(folder):
         "all_in_cells",
     ):
         wrong = {**body, "totals": {**body["totals"], name: body["totals"][name] + 1}}
-        assert found_by(agreement.totals(folder / "p.onnx", wrong, command="manifest")) == {"totals"}
+        assert found_by(agreement.totals(folder / "p.onnx", wrong)) == {"totals"}
 
 
 def test_another_accuracy_is_caught(folder):
