@@ -218,7 +218,7 @@ def _same_totals(found: Mapping[str, Any], right: Mapping[str, Any]) -> Iterator
 
 
 def _of(oracle: Callable[..., Iterator[Finding]], *arguments: Any) -> Iterator[Finding]:
-    """Call an oracle when its findings are added, where a failure of its own becomes a finding; parse what was printed."""
+    """Call an oracle when its findings are added, where a failure of its own becomes a finding."""
     yield from oracle(*(oracles.json_of(one) if isinstance(one, Ran) else one for one in arguments))
 
 

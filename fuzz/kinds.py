@@ -238,7 +238,7 @@ def run_folder(seed: int) -> tuple[dict[str, bytes], str]:
             (folder / file).write_bytes(data)
         ran = invoke([*RUN, "--seed", str(seed)], folder, main)
         assert ran.code == 0, ran.err
-        files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+        files = [path for path in folder.rglob("*") if path.is_file()]
         return {str(path.relative_to(folder)): path.read_bytes() for path in files}, ran.out
 
 

@@ -81,11 +81,11 @@ def left(ran: Ran, outputs: Collection[str]) -> Iterator[Finding]:
         if ran.code == 0 and any(name == one or name.startswith(f"{one}/") for one in outputs):
             continue
         if name not in ran.after:
-            yield Finding("file gone", ran.command, name)
+            yield Finding("file gone", ran.command, Path(name).name)
         elif name not in ran.before:
-            yield Finding("file left", ran.command, name)
+            yield Finding("file left", ran.command, Path(name).name)
         elif ran.after[name] != ran.before[name]:
-            yield Finding("file changed", ran.command, name)
+            yield Finding("file changed", ran.command, Path(name).name)
 
 
 def json_of(ran: Ran) -> Any:

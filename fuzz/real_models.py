@@ -102,7 +102,8 @@ def _evaluated(line: Line, folder: Path, asked: dict[str, int], run: Any) -> Lin
     body = json.loads(evaluated.out)
     pairs: list[Any] = []
     for feeds in samples:
-        clean, noisy = (agreement.session(folder / name).run(None, feeds) for name in ("p.onnx", "r.onnx"))
+        names = [body["output"]] if body.get("output") else None
+        clean, noisy = (agreement.session(folder / name).run(names, feeds) for name in ("p.onnx", "r.onnx"))
         pairs += [
             (np.asarray(a, float), np.asarray(b, float))
             for a, b in zip(clean, noisy, strict=True)

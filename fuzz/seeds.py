@@ -265,6 +265,7 @@ def data_for(model: onnx.ModelProto) -> bytes:
     """Return an npz file with an array for each input of a model that has no default, and labels."""
     rng = np.random.default_rng(7)
     given = {tensor.name for tensor in model.graph.initializer}
+    asked: dict[str, tuple[int, list[int]]] = {}
     arrays: dict[str, Array] = {}
     takes_samples = True
     for value in model.graph.input:
@@ -273,9 +274,9 @@ def data_for(model: onnx.ModelProto) -> bytes:
         kind, sides = value.type.tensor_type.elem_type, value.type.tensor_type.shape.dim
         shape = [side.dim_value or SAMPLES for side in sides]
         takes_samples &= bool(sides) and sides[0].dim_param == "N"
-        arrays[value.name] = drawn(kind, shape, rng)
-    if not takes_samples:  # each sample is a call of its own
-        arrays = {name: np.stack([array] * SAMPLES) for name, array in arrays.items()}
+        asked[value.name] = kind, shape
+    for name, (kind, shape) in asked.items():  # where an input has no axis for samples, each is a call of its own
+        arrays[name] = drawn(kind, shape if takes_samples else [SAMPLES, *shape], rng)
     first = model.graph.output[0].type.tensor_type.shape.dim
     labels = {"y": np.arange(SAMPLES)} if takes_samples and len(first) == 2 else {}
     file = io.BytesIO()
