@@ -165,7 +165,7 @@ def protected(original: Path, made: Path, reference: Reference, *, largest: floa
             yield Finding("weights", "protect", f"{key[:60]}: off by {apart.max(initial=0):.3g}")
             return
         near: Array = np.abs(right.astype(np.float64))
-        if np.greater(apart, near / 1000).sum() > 0.5 * max(1, np.count_nonzero(near)):
+        if 2 * int(np.greater(apart, near / 1000).sum()) > max(1, int(np.count_nonzero(near))):
             yield Finding("weights lost", "protect", f"{key[:60]}: most are off by more than 0.1 %")
     if reference.outputs is None or reference.feeds is None:
         return

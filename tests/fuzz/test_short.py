@@ -22,7 +22,7 @@ def faults(found) -> list[str]:
     return [f"{' | '.join(one['fault'])}: {one['examples']}" for one in found["findings"]]
 
 
-@pytest.mark.parametrize(("kinds", "count"), [("plain,protected", 80), ("manifest,channel,npz,csv,toml,run", 150)])
+@pytest.mark.parametrize(("kinds", "count"), [("plain,protected", 60), ("manifest,channel,npz,csv,toml,run", 120)])
 def test_mutated_inputs_show_no_fault(tmp_path, kinds, count):
     found = fuzz("fuzz", "--json", "--seed", "20", "--kinds", kinds, "--count", str(count), "--out", str(tmp_path))
     assert sum(found["inputs"].values()) == count
@@ -65,8 +65,7 @@ run.prepare = lambda: None
 sys.modules["onnx_analog.cli"] = type(sys)("cli")
 sys.modules["onnx_analog.cli"].main = main
 summary = run.run(run.mutations(0, ["channel"], 0), count=12, minutes=None, workers=2, out=Path({str(tmp_path)!r}))
-assert summary.findings, "no fault"
-(path, *_) = next(iter(summary.examples.values()))
+(path, *_) = next(paths for fault, paths in summary.examples.items() if fault[0] == "traceback")
 print([finding.oracle for finding in run.replay(Path(path)).findings])
 print(path)
 """
