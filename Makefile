@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint unit test-cluster test-slow benchmark clean
+.PHONY: demo test lint unit test-cluster test-slow benchmark fuzz clean
 
 demo: .venv/demo
 	$(BIN)/onnx-analog demo
@@ -27,6 +27,9 @@ test-slow: .venv/dev  # what takes minutes
 
 benchmark: .venv/dev
 	$(BIN)/python benchmarks/run.py
+
+fuzz: .venv/dev  # mutated inputs for five minutes; FUZZ="--minutes 120 --seed 7" for more: docs/fuzzing.md
+	$(BIN)/python -m fuzz $(FUZZ)
 
 .venv/demo .venv/dev: .venv/%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "onnx-analog needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }

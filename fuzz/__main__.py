@@ -1,0 +1,50 @@
+"""`python -m fuzz`: see docs/fuzzing.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from fuzz.kinds import KINDS
+from fuzz.run import corpus, mutations, replay, run
+
+
+def main() -> int:
+    """Run; return 1 if a fault was found."""
+    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, help="default: 5, unless --count is given")
+    parser.add_argument("--count", type=int, help="inputs")
+    parser.add_argument("--start", type=int, default=0, help="number of the first input: goes on where a run ended")
+    parser.add_argument("--kinds", default=",".join(KINDS), help=f"commas between them: {', '.join(KINDS)}")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("fuzz-failures"), help="folder for failing inputs")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="case.json of a failing input")
+    parser.add_argument("--corpus", action="store_true", help="judge the inputs of tests/fuzz/corpus, and no mutations")
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    asked = parser.parse_args()
+    if asked.replay is not None:
+        findings = replay(asked.replay).findings
+        print(*(" | ".join(finding) for finding in findings), sep="\n")
+        return bool(findings)
+    if asked.corpus:
+        judged = corpus()
+        found = {name: findings for name, findings in judged if findings}
+        print(json.dumps({"rows": len(judged), "findings": found}, indent=2))
+        return bool(found)
+    kinds = asked.kinds.split(",")
+    if unknown := set(kinds) - set(KINDS):
+        parser.error(f"no such kind: {', '.join(sorted(unknown))}")
+    minutes = 5.0 if asked.minutes is None and asked.count is None else asked.minutes
+    tasks = mutations(asked.seed, kinds, asked.start)
+    summary = run(tasks, count=asked.count, minutes=minutes, workers=asked.workers, out=asked.out)
+    done = asked.start + sum(summary.inputs.values())
+    print(f"seed {asked.seed}; to go on where this run ended: --start {done}", file=sys.stderr)
+    print(json.dumps(summary.to_dict(), indent=2) if asked.json else "\n".join(summary.lines()))
+    return bool(summary.findings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,343 @@
+"""Agreement with onnxruntime on the file as it is, and with numpy: each check yields findings.
+
+How far outputs may be apart is not guessed. The weights that a protected model decodes to are read by `fuzz.account`;
+each may be off by the encoding's bound, u·(4·|w| + 5·S/α), and no more. The original with these weights in their
+places must then give what the protected model gives: to 1e-5 of the largest output, where fusions may round in another
+order, or else to the bit with onnxruntime's optimisations off, when both run the same kernels on the same numbers.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from fuzz import account
+from fuzz.oracles import Finding
+from fuzz.seeds import drawn
+
+Array = np.ndarray[Any, Any]
+CLOSE = 1e-5  # of the largest output: some hundred roundings of float32
+_MOST = 10**6  # elements of an input that are drawn
+
+
+def session(model: Path | bytes, *, optimised: bool = True) -> ort.InferenceSession:
+    """Return an onnxruntime session of one thread that says nothing."""
+    ort.set_default_logger_severity(4)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(
+        model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+    )
+
+
+@dataclass
+class Reference:
+    """What onnxruntime makes of the original file: its outputs on random inputs, or why there are none."""
+
+    feeds: dict[str, Array] | None = None
+    outputs: list[Any] | None = None
+    refused: str | None = None  # no session
+    failed: str | None = None  # a session, and no outputs
+
+    @staticmethod
+    def of(path: Path) -> Reference:
+        """Load and run a model."""
+        try:
+            made = session(path)
+        except Exception as error:
+            return Reference(refused=str(error)[:300])
+        try:
+            feeds = feeds_for(made)
+            return Reference(feeds, made.run(None, feeds))
+        except Exception as error:
+            return Reference(failed=str(error)[:300])
+
+
+def feeds_for(made: ort.InferenceSession, seed: int = 1, side: int = 2, scalar: int | None = None) -> dict[str, Array]:
+    """Return random inputs, `side` where a side is open and `scalar` for single integers.
+
+    Raises ValueError where an input is no tensor, or is very large.
+    """
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    for value in made.get_inputs():
+        shape = [one if isinstance(one, int) and one >= 0 else side for one in value.shape]
+        if not value.type.startswith("tensor(") or np.prod(shape, dtype=float) > _MOST:
+            raise ValueError(f"input {value.name} of type {value.type} and shape {shape}")
+        feeds[value.name] = drawn(_TYPES[value.type[7:-1]], shape, rng)
+        if scalar is not None and feeds[value.name].size == 1 and feeds[value.name].dtype.kind == "i":
+            feeds[value.name][...] = scalar
+    return feeds
+
+
+_TYPES = {
+    "float": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "string": 8, "bool": 9,
+    "float16": 10, "double": 11, "uint32": 12, "uint64": 13, "bfloat16": 16,
+}  # fmt: skip
+
+
+def difference(found: Any, right: Any, close: float = CLOSE) -> str | None:
+    """Return how outputs differ, or None: types, shapes, NaN and infinity alike, and numbers within `close`."""
+    if isinstance(right, list | dict):
+        if type(found) is not type(right) or len(found) != len(right):
+            return f"{type(found).__name__} in place of {type(right).__name__}"
+        keys: Any = range(len(right)) if isinstance(right, list) else right
+        if not isinstance(right, list) and set(found) != set(right):
+            return "other keys"
+        return next((text for key in keys if (text := difference(found[key], right[key], close))), None)
+    if right is None or found is None:
+        return None if found is right else "one is missing"
+    found, right = np.asarray(found), np.asarray(right)
+    if (found.shape, found.dtype) != (right.shape, right.dtype):
+        return f"{found.dtype}{found.shape} in place of {right.dtype}{right.shape}"
+    if right.dtype.kind not in "fV" or found.tobytes() == right.tobytes():
+        return None if np.array_equal(found, right) or found.tobytes() == right.tobytes() else f"other {right.dtype}"
+    a, b = found.astype(np.float64), right.astype(np.float64)
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
+        return "NaN or infinity elsewhere"
+    apart = np.abs(a[finite] - b[finite]).max(initial=0)
+    unit = {2: 2.0**-8}.get(right.dtype.itemsize, 0.0)  # half precision rounds each output
+    bound = max(close, unit) * np.abs(b[finite]).max(initial=0)
+    return None if apart <= bound else f"apart by {apart:.3g}, of {np.abs(b[finite]).max():.3g} at most"
+
+
+# --------------------------------------------------------------------------------------------------- protect
+
+
+def loaded(path: Path) -> onnx.ModelProto:
+    """Return a model with the data of its external tensors in it."""
+    model: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
+    waiting: list[Any] = [model.graph, *model.functions]
+    while waiting:
+        graph = waiting.pop()
+        held = [one.t for node in graph.node for one in node.attribute if one.HasField("t")]
+        for tensor in [*(graph.initializer if isinstance(graph, onnx.GraphProto) else ()), *held]:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                _fill(tensor, path.parent)
+        waiting += [
+            body
+            for node in graph.node
+            for one in node.attribute
+            for body in [*([one.g] if one.HasField("g") else []), *one.graphs]
+        ]
+    return model
+
+
+def _fill(tensor: onnx.TensorProto, folder: Path) -> None:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    data = (folder / entries["location"]).read_bytes()
+    start = int(entries.get("offset", 0))
+    tensor.raw_data = data[start : start + int(entries["length"])] if "length" in entries else data[start:]
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+
+
+def protected(original: Path, made: Path, reference: Reference, *, largest: float = 0.75) -> Iterator[Finding]:
+    """The protected file loads, its weights are within the bound, and it computes what the original does with them."""
+    if reference.refused is not None:
+        return
+    try:
+        session(made)
+    except Exception as error:
+        yield Finding("protected file does not load", "protect", str(error)[:200])
+        return
+    plain, held = loaded(original), account.stored(loaded(made), largest=largest)
+    places = account.tensors(plain)
+    for key, one in held.items():
+        if key not in places:
+            yield Finding("unknown key", "protect", key[:100])
+            return
+        right = account.value_of(places[key])
+        with np.errstate(all="ignore"):
+            apart = np.abs(one.weights.astype(np.float64) - right.astype(np.float64))
+        if one.weights.shape != right.shape or one.weights.dtype != right.dtype or not (apart <= one.bound).all():
+            yield Finding("weights", "protect", f"{key[:60]}: off by {apart.max(initial=0):.3g}")
+            return
+        near: Array = np.abs(right.astype(np.float64))
+        if 2 * int(np.greater(apart, near / 1000).sum()) > max(1, int(np.count_nonzero(near))):
+            yield Finding("weights lost", "protect", f"{key[:60]}: most are off by more than 0.1 %")
+    if reference.outputs is None or reference.feeds is None:
+        return
+    for key, one in held.items():
+        account.put(places[key], one.weights)
+    text = outputs_differ(made, plain.SerializeToString(), reference.feeds)
+    if text:
+        yield Finding("outputs", "protect", text)
+
+
+def outputs_differ(made: Path | bytes, right: Path | bytes, feeds: Mapping[str, Array]) -> str | None:
+    """Return how the outputs of two models differ, beyond the order in which fusions round."""
+    text = difference(_outputs(session(made), feeds), _outputs(session(right), feeds))
+    if text is None:
+        return None
+    plain = (_outputs(session(one, optimised=False), feeds) for one in (made, right))
+    return difference(next(plain), next(plain), close=0) and text
+
+
+def _outputs(made: ort.InferenceSession, feeds: Mapping[str, Array]) -> list[Any]:
+    found: list[Any] = made.run(None, _taken(made, feeds))
+    return found
+
+
+def _taken(made: ort.InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Return those inputs that a model takes: a default that was stored is an input no longer."""
+    return {value.name: feeds[value.name] for value in made.get_inputs()}
+
+
+def same_outputs(made: Path, reference: Reference, command: str) -> Iterator[Finding]:
+    """A model computes to the bit what the original does."""
+    if reference.outputs is None or reference.feeds is None:
+        return
+    try:
+        found = session(made).run(None, _taken(session(made), reference.feeds))
+    except Exception as error:
+        yield Finding("output does not run", command, str(error)[:200])
+        return
+    text = difference(found, reference.outputs, close=0)
+    if text:
+        yield Finding("outputs", command, text)
+
+
+def read_back(made: Path, read: Path, sigma: float) -> Iterator[Finding]:
+    """The weights that were read with little noise are near those that the protected model decodes to."""
+    try:
+        session(read)
+    except Exception as error:
+        yield Finding("read model does not load", "readback", str(error)[:200])
+        return
+    places = account.tensors(loaded(read))
+    for key, one in account.stored(loaded(made)).items():
+        if key not in places:
+            yield Finding("unknown key", "readback", key[:100])
+            return
+        found = account.value_of(places[key]).astype(np.float64)
+        # 5·S·u/α is in the bound, so σ/α is that over 5·S·u; 8 σ for all weights of a small model
+        noise = one.bound / (5 * 0.75 * account.U) * 8 * sigma
+        if not (np.abs(found - one.weights.astype(np.float64)) <= one.bound + noise).all():
+            yield Finding("weights", "readback", key[:60])
+
+
+def same_weights(made: Path, unmutated: Mapping[str, account.Held], command: str) -> Iterator[Finding]:
+    """A protected model that is accepted decodes to the weights it was given, to the bit."""
+    try:
+        found = account.stored(loaded(made))
+    except Exception as error:
+        yield Finding("damaged planes accepted", command, f"{type(error).__name__}: {error}"[:200])
+        return
+    if set(found) != set(unmutated):
+        yield Finding("other tensors accepted", command, f"{sorted(found)} for {sorted(unmutated)}"[:200])
+        return
+    for key, right in unmutated.items():
+        if found[key].weights.tobytes() != right.weights.tobytes() or found[key].counts != right.counts:
+            yield Finding("other weights accepted", command, key[:60])
+
+
+# ------------------------------------------------------------------------------------------------ the numbers
+
+
+def totals(made: Path, body: Mapping[str, Any], command: str = "protect") -> Iterator[Finding]:
+    """The totals of a manifest are those of an independent account."""
+    held = account.stored(loaded(made))
+    per_class = tuple(one["cells"] for one in body["tensors"][0]["classes"])
+    right = account.cells(held, per_class, body["bits_per_cell"], body["scope"])
+    right["all_in_cells"] = sum(number for name, number in right.items() if name.endswith("_cells"))
+    for name, number in right.items():
+        if body["totals"].get(name) != number:
+            yield Finding("totals", command, f"{name} is {body['totals'].get(name)}, not {number}")
+
+
+def feeds_of(npz: bytes, made: ort.InferenceSession) -> tuple[list[dict[str, Array]], Array | None] | None:
+    """Return the calls that an npz file asks for, and its labels; None where this reader cannot tell."""
+    arrays = dict(np.load(io.BytesIO(npz), allow_pickle=False))
+    wanted = made.get_inputs()
+    found = {one.name: arrays.get(one.name, arrays.get("x") if len(wanted) == 1 else None) for one in wanted}
+    labels = None if "y" in {one.name for one in wanted} else arrays.get("y")
+    if any(array is None or array.dtype.kind not in "biuf" for array in found.values()):
+        return None
+    cast: dict[str, Array] = {}
+    for one in wanted:
+        given: Any = found[one.name]
+        kind = _TYPES.get(one.type.removeprefix("tensor(").removesuffix(")"))
+        if kind is None or (given.dtype == np.uint8 and "float" in one.type):
+            return None
+        with np.errstate(all="ignore"):
+            cast[one.name] = given.astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
+    ranks = {array.ndim - len(one.shape) for one, array in zip(wanted, cast.values(), strict=True)}
+    if ranks == {0}:
+        return [cast], labels
+    count = {len(array) for array in cast.values()}
+    if ranks != {1} or len(count) != 1:
+        return None
+    return [{name: array[place, ...] for name, array in cast.items()} for place in range(count.pop())], labels
+
+
+def evaluated(model: Path, npz: Path, body: Mapping[str, Any]) -> Iterator[Finding]:
+    """Top-1 without noise is what a few lines of onnxruntime and numpy give."""
+    try:
+        made = session(model)
+    except Exception as error:
+        yield Finding("accepts what onnxruntime refuses", "evaluate", str(error)[:200])
+        return
+    try:
+        asked = feeds_of(npz.read_bytes(), made)
+        if asked is None or body["metric"] != "top1":
+            return
+        calls, labels = asked
+        first = np.concatenate([_measured(made, feeds, body)[0] for feeds in calls])
+    except Exception:
+        return
+    scores = first.reshape(len(first), -1)
+    if labels is None or len(labels) != len(scores):
+        yield Finding("labels", "evaluate", f"{None if labels is None else len(labels)} for {len(scores)} samples")
+        return
+    right = float(np.mean((scores.argmax(1) == labels) & ~np.isnan(scores.astype(np.float64)).any(1)))
+    if abs(body["clean"] - right) > 1e-12 or body["samples"] != len(scores):
+        yield Finding("top-1", "evaluate", f"{body['clean']}, not {right}")
+
+
+def _measured(made: ort.InferenceSession, feeds: Mapping[str, Array], body: Mapping[str, Any]) -> list[Any]:
+    """Return the output that an evaluation says it measured; all where it names none."""
+    names = [body["output"]] if body.get("output") else None
+    found: list[Any] = made.run(names, feeds)
+    return found
+
+
+def noisy(clean: Path, read: Path, npz: Path, body: Mapping[str, Any]) -> Iterator[Finding]:
+    """The SQNR of trial 0 is that of the model that `readback --decoded` writes of it."""
+    found = (body.get("sqnr_db") or [None])[0]
+    try:
+        outputs = []
+        for path in (clean, read):
+            made = session(path)
+            asked = feeds_of(npz.read_bytes(), made)
+            if asked is None:
+                return
+            outputs.append([_measured(made, feeds, body) for feeds in asked[0]])
+        pairs = [
+            (np.asarray(a, np.float64), np.asarray(b, np.float64))
+            for one, other in zip(*outputs, strict=True)
+            for a, b in zip(one, other, strict=True)
+            if isinstance(a, np.ndarray) and a.dtype.kind == "f"
+        ]
+        whole = all(isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in outputs[0][0])
+    except Exception:
+        return
+    signal, noise = (
+        sum(float(np.square(x).sum()) for x in parts) for parts in ([a for a, _ in pairs], [a - b for a, b in pairs])
+    )
+    if not whole or found is None or not np.isfinite([signal, noise]).all() or min(signal, noise) <= 0:
+        return
+    right = 10 * np.log10(signal / noise)
+    if right < 70 and abs(found - right) > 0.05:
+        yield Finding("SQNR", "evaluate", f"{found:.3f} dB, not {right:.3f}")
