@@ -134,8 +134,8 @@ WIDE: dict[str, Any] = {
     "output channels": folded(1e-6, 1e2, 0),
     "input channels": folded(1e-6, 1e2, 1),
     "few small channels": f32(rng().normal(size=(64, 64)) * np.where(np.arange(64) == 9, 1e-6, 1e2)[:, None]),
-    "one small channel": f32(rng().normal(size=(200, 64)) * np.where(np.arange(200) == 9, 1e-5, 1e2)[:, None]),
-    "one small channel, pruned": f32(rng().normal(size=(200, 64)) * np.where(np.arange(200) == 9, 1e-5, 1e2)[:, None])
+    "one small channel": f32(rng().normal(size=(200, 64)) * np.where(np.arange(200) == 9, 1e-4, 1e5)[:, None]),
+    "one small channel, pruned": f32(rng().normal(size=(200, 64)) * np.where(np.arange(200) == 9, 1e-4, 1e5)[:, None])
     * (np.arange(64) % 3 > 0),
     "float64": spoiled(1.0).astype(np.float64) * 1e-3 + np.eye(64, 32) * 1e12,
 }
