@@ -246,7 +246,7 @@ def _front(points: Sequence[Point]) -> list[Point]:
 
 def _higher_is_better(points: Sequence[Point]) -> bool | None:
     """Return which values of the metric are better; None where it is not known."""
-    return getattr(points[0].evaluation, "higher_is_better", True) if points else None
+    return points[0].evaluation.higher_is_better if points else None
 
 
 def _note(points: Sequence[Point], more: str = "") -> str:
