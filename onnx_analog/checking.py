@@ -171,7 +171,7 @@ def check(model: onnx.ModelProto, path: Path | None) -> Findings:
     _check_text(model, model.producer_name, model.producer_version, model.domain)
     walk = _Walk(found, Folder(path))
     for function in model.functions:
-        _check_text(function, function.domain, function.overload, *function.input, *function.output)
+        _check_text(function, function.name, function.domain, function.overload, *function.input, *function.output)
         if not function.name:
             raise Fault("a function has no name")
     functions = {_identifier(function): function for function in model.functions}

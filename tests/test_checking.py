@@ -315,6 +315,19 @@ def test_functions_are_there_once_and_whole():
         files.load(model)
 
 
+@pytest.mark.parametrize("name", ["name", "domain", "overload", "input", "output"])
+def test_a_function_whose_names_are_not_utf_8_is_refused(name):
+    model = made_proto("function")
+    held = getattr(model.functions[0], name)
+    if isinstance(held, str):
+        setattr(model.functions[0], name, "\u00e9")
+    else:
+        held[0] = "\u00e9"
+    broken = onnx.ModelProto.FromString(model.SerializeToString().replace("\u00e9".encode(), b"\xff\xff"))
+    with pytest.raises(ModelError, match=rf"the model, functions 0: its {name} is not UTF-8 text"):
+        files.load(broken)
+
+
 def test_a_body_may_need_what_comes_later_but_not_its_own_output():
     """ONNX asks for the order of computation, and onnxruntime for none."""
     text = """{
