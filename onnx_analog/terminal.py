@@ -62,6 +62,8 @@ class Command(click.Command):
             _drop_stdout()
             ctx.exit(1)
         except KeyboardInterrupt:
+            if sys.stderr.isatty():
+                click.echo(err=True)  # where ^C stands
             raise click.ClickException(self._stopped) from None
         except Exception as error:
             if debug:
