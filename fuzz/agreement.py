@@ -294,7 +294,8 @@ def evaluated(model: Path, npz: Path, body: Mapping[str, Any]) -> Iterator[Findi
         if asked is None or body["metric"] != "top1":
             return
         calls, labels = asked
-        first = np.concatenate([_measured(made, feeds, body)[0] for feeds in calls])
+        each = [_measured(made, feeds, body)[0] for feeds in calls]
+        first = each[0] if len(each) == 1 else np.stack(each)  # where each sample is a call, in front of its outputs
     except Exception:
         return
     scores = first.reshape(len(first), -1)

@@ -142,7 +142,7 @@ def names_of(model: onnx.ModelProto) -> list[str]:
     """Return the names of all values of a model."""
     found = {name for node in of_type(model, "NodeProto") for name in [*node.input, *node.output]}
     found |= {tensor.name for tensor in of_type(model, "TensorProto")}
-    return sorted(name for name in found if name)
+    return sorted(name for name in found if name and isinstance(name, str))  # protobuf gives bytes that are no text
 
 
 # -------------------------------------------------------------------------------- what only a model has
