@@ -28,6 +28,7 @@ from onnx_analog.grid import Grid
 from onnx_analog.manifest import Manifest, from_json
 from onnx_analog.network import BATCH, Network
 from onnx_analog.passes import ProtectPass, PrunePass
+from onnx_analog.passes.protect import reason_against
 from onnx_analog.protected import opened, warn_unless_guarded
 from onnx_analog.stopping import Stopping
 from onnx_analog.stored import (
@@ -124,6 +125,7 @@ class Inspection:
     read_back: str | None
     batch_norms: int
     convolutions: int
+    refused: str | None  # why `protect` would not take it as it is
     rows: tuple[dict[str, Any], ...]
 
     @property
@@ -143,6 +145,7 @@ class Inspection:
             "ir_version": self.ir_version,
             "protected": self.protected,
             "read_back": self.read_back,
+            "refused": self.refused,
             "batch_norm": {"nodes": self.batch_norms, "convolutions": self.convolutions, "text": self.batch_norm},
             "stored": [row for row in self.rows if row["reason"] is None],
             "skipped": [row for row in self.rows if row["reason"] is not None],
@@ -171,6 +174,7 @@ def inspect(model: ModelLike, *, selection: Selection | None = None) -> Inspecti
         ir_version=loaded.ir_version or 0,
         protected=protected,
         read_back=read_back(loaded),
+        refused=None if protected else reason_against(loaded),
         batch_norms=kinds.count("BatchNormalization"),
         convolutions=sum(kind in ("Conv", "ConvTranspose") for kind in kinds),
         rows=tuple(rows),

@@ -134,6 +134,8 @@ def inspect(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min
         return print_json(found.to_dict())
     show(*report.inspection_tables(found.rows, protected=found.protected))
     show(f"opset {found.opset}, IR {found.ir_version}; BatchNorm: {found.batch_norm}")
+    if found.refused is not None:
+        show(f"protect refuses it: {found.refused}")
     if found.read_back is not None:
         show(f"read from noisy cells: {found.read_back}")
     return None

@@ -22,6 +22,7 @@ from onnx_analog.reading import size_of
 Array = NDArray[Any]
 
 LARGEST = 2**32  # bytes that arrays may take, unless the file itself is larger
+_EMPTY = 2**20  # samples of no values, which take no room and yet a call each
 _PIECE = 2**22  # bytes that are unpacked at a time
 
 
@@ -361,7 +362,7 @@ def _header(file: IO[bytes]) -> _Header:
         shape, fortran, dtype = readers[version](file)
     if dtype.hasobject or dtype.names is not None or dtype.itemsize == 0 or any(side < 0 for side in shape):
         raise ValueError("not a plain array")
-    if 0 in shape[1:]:
+    if 0 in shape[1:] and shape[0] > _EMPTY:
         raise ValueError("an array of no values")
     return _Header(tuple(shape), bool(fortran), dtype)
 
@@ -379,6 +380,8 @@ def _entries(file: IO[bytes], header: _Header, whole: _Header) -> Array:
         place += len(part)
     if taken.shape == whole.shape:
         file.read(1)  # at the end zipfile compares the checksum
+    if not data:
+        return np.zeros(header.shape, header.dtype)
     order = "F" if header.fortran else "C"
     found: Array = np.frombuffer(data, taken.dtype).reshape(taken.shape, order=order)  # type: ignore[call-overload]
     return found[: header.shape[0]]

@@ -29,6 +29,7 @@ _ASKED_BYTES = 256 * 2**20  # of a model in memory that onnxruntime is asked abo
 # Of a model or its main graph; what graphs hold goes with their copies.
 _EXTERNAL = "onnx_analog.external"  # whether a model came with its tensors in another file
 _PATH = "onnx_analog.path"  # of the file that a model came from
+_ASKED = "onnx_analog.asked"  # whether onnxruntime took it, so that it must take what becomes of it
 _OPENED = "onnx_analog.opened"  # the name under which it was checked
 _TYPES = "onnx_analog.types"  # whether values have types that `onnx_ir` cannot hold
 _TYPE = "onnx_analog.type"  # such a type, among the metadata of its value
@@ -77,7 +78,7 @@ def _of_memory(model: ir.Model) -> ir.Model:
         if reading.size_of(tensor.path, error=ModelError) < needed:
             raise ModelError(f"tensor {tensor.name!r} lies in {tensor.path!r}, which is too short for it")
     if _bytes_of(copy) <= _ASKED_BYTES:
-        load(_proto_of_memory(copy))
+        copy.graph.meta[_ASKED] = load(_proto_of_memory(copy)).graph.meta[_ASKED]
     copy.graph.meta[_OPENED] = "the model"
     return copy
 
@@ -104,13 +105,13 @@ def _opened(proto: onnx.ModelProto, path: Path | None, what: str) -> ir.Model:
         checking.repair_text(proto)
         logger.warning("%s has descriptions that are not UTF-8: what cannot be read of them is replaced", what)
         found = checking.check(proto, path)
-    _ask(proto, path, what, found)
+    asked = _ask(proto, path, what, found)
     if found.sparse or found.types:
         proto = _own(proto, path)
         found = checking.check(proto, path)
     model = _converted(proto, found, what)
     model.meta[_EXTERNAL] = bool(found.initializers)
-    model.graph.meta[_OPENED] = what
+    model.graph.meta[_OPENED], model.graph.meta[_ASKED] = what, asked
     if path is not None:
         model.graph.meta[_PATH] = str(path.absolute())
     return model
@@ -125,21 +126,23 @@ def _own(proto: onnx.ModelProto, path: Path | None) -> onnx.ModelProto:
     return copy
 
 
-def _ask(proto: onnx.ModelProto, path: Path | None, what: str, found: checking.Findings) -> None:
+def _ask(proto: onnx.ModelProto, path: Path | None, what: str, found: checking.Findings) -> bool:
+    """Ask onnxruntime whether it takes the model; return False where it cannot be asked."""
     unknown = sorted(found.domains - runtime.DOMAINS)
     if unknown:
         named = ", ".join(map(repr, unknown[:3]))
         logger.warning("%s has operators of %s, which onnxruntime does not know: it was not asked", what, named)
-        return
+        return False
     if found.most_initializers > runtime.MOST_ASKED:
         logger.debug("%s has %d initializers in a graph: onnxruntime was not asked", what, found.most_initializers)
-        return
+        return False
     if (found.initializers or found.others) and path is not None and not str(path).isprintable():
         logger.debug("%s has a name that onnxruntime cannot be told: it was not asked", what)
-        return
+        return False
     said = _refusal(proto, path, what, external=bool(found.initializers or found.others))
     if said is not None:
         raise ModelError(f"{what}: onnxruntime refuses it: {said}")
+    return True
 
 
 def _refusal(proto: onnx.ModelProto, path: Path | None, what: str, *, external: bool) -> str | None:
@@ -369,10 +372,23 @@ def write_model(model: ir.Model, path: Path) -> None:
             _put_types_back(proto)
             onnx.save(proto, path)
         kept.add_to(model, path)
+        _ask_again(model, path)
     except EncodeError as error:
         raise OutputError(f"cannot write {path.name!r}: it is larger than the 2 GiB of one ONNX file") from error
     except ir.serde.SerdeError as error:
         raise OutputError(f"cannot write {path.name!r}: {root_cause(error)}") from error
+
+
+def _ask_again(model: ir.Model, path: Path) -> None:
+    """Refuse what onnxruntime would not load, where it took the model before: with other types than it assumed, say."""
+    if not model.graph.meta.get(_ASKED):
+        return
+    named = path.suffix == ".onnx" and str(path).isprintable()
+    said = runtime.refusal(path, warn=False) if named else runtime.refusal(path.read_bytes(), path.parent, warn=False)
+    if said is not None:
+        raise ModelError(
+            f"{path.name!r} is not written, as onnxruntime would refuse it: {said}. Export the model again."
+        )
 
 
 def _bytes_of(model: ir.Model) -> int:

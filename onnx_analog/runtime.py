@@ -30,7 +30,7 @@ _NOISE = re.compile(
 )
 
 
-def refusal(source: Path | bytes, folder: Path | None = None) -> str | None:
+def refusal(source: Path | bytes, folder: Path | None = None, *, warn: bool = True) -> str | None:
     """Return why onnxruntime refuses a model, as one line without its C++; None if it takes it.
 
     Nothing is optimised, folded or repacked, so this costs about what reading the file does: 6 ms for 0.3 million
@@ -42,6 +42,8 @@ def refusal(source: Path | bytes, folder: Path | None = None) -> str | None:
         Of a model in ONNX's binary format.
     folder : path, optional
         That of external data, where `source` is bytes.
+    warn : bool
+        Say so where it takes the model, but has no kernel for it on a CPU.
     """
     import onnxruntime as ort
 
@@ -60,7 +62,8 @@ def refusal(source: Path | bytes, folder: Path | None = None) -> str | None:
         said = reason(error)
         if type(error).__name__ != "NotImplemented":
             return said
-        logger.warning("onnxruntime cannot run the model on a CPU: %s", said)  # it may do so elsewhere
+        if warn:
+            logger.warning("onnxruntime cannot run the model on a CPU: %s", said)  # it may do so elsewhere
     return None
 
 

@@ -458,7 +458,7 @@ class _Run:
         self._names = [plan.cases[setting.model].name for setting in plan.settings]
         self._columns = [_columns(name, one) for name, one in zip(self._names, plan.settings, strict=True)]
         self._clean = [_alone(plan, model) for model in range(len(plan.cases))]
-        self._share = plan.metric_name in metrics.SHARES
+        self._share = plan.metric.metric.share
         self._folder: Folder | None = None
         self._places = {_key(columns): place for place, columns in enumerate(self._columns)}
         pairs = zip(self._columns, plan.settings, strict=True)

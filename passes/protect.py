@@ -100,7 +100,9 @@ class ProtectPass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Protect `model` in place; nothing is changed unless all can be."""
-        _check(model)
+        against = reason_against(model)
+        if against is not None:
+            raise ModelError(against)
         found = find(model, self.selection)
         for weight, reason in found.skipped:
             if reason in UNFIT:  # it was asked for
@@ -335,21 +337,23 @@ class _Later:
 # ---------------------------------------------------------------------------------------------- the graph
 
 
-def _check(model: ir.Model) -> None:
+def reason_against(model: ir.Model) -> str | None:
+    """Return why `model` as a whole cannot be protected, and what to do; None if it can."""
     if is_protected(model):
-        raise ModelError("the model is protected already. Protect the original, or run DecodePass on this one first.")
+        return "the model is protected already. Protect the original, or run DecodePass on this one first."
     if any(node.domain == DOMAIN for _, graph, _ in scopes(model) for node in graph) or any(
         domain == DOMAIN for domain, _, _ in model.functions
     ):
-        raise ModelError(f"the model has operators of the domain {DOMAIN!r}, which protected models need: rename it")
+        return f"the model has operators of the domain {DOMAIN!r}, which protected models need: rename it"
     opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx"))
     if opset is None:
-        raise ModelError("the model imports no ONNX opset, so it has no standard operators to decode weights with")
+        return "the model imports no ONNX opset, so it has no standard operators to decode weights with"
     if opset < OLDEST_OPSET:
-        raise ModelError(
+        return (
             f"the model has opset {opset}, and weights cannot be decoded below opset {OLDEST_OPSET}. "
             f"Convert it: onnx.version_converter.convert_version(model, {OLDEST_OPSET})."
         )
+    return None
 
 
 def _forget_training(model: ir.Model, weights: Sequence[Weight]) -> None:

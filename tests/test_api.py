@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 
 import onnx_analog as oa
@@ -31,6 +32,7 @@ from tests.models import (
     made_proto,
     model,
     numbers,
+    proto,
     run,
     same_bits,
     serialized,
@@ -917,3 +919,39 @@ def test_the_interval_that_is_printed_is_that_of_the_point():
     assert point.ci95 is not None
     assert point.ci95 != point.evaluation.ci95
     assert f"{point.ci95[0]:.4f} to {point.ci95[1]:.4f}" in str(found)
+
+
+# ------------------------------------------------------------------------------------------- maps and strange models
+
+
+def test_a_classifier_that_returns_maps_is_protected_and_evaluated(tmp_path):
+    """As scikit-learn's exporters write it: labels, and a map from label to probability for each sample."""
+    body = """<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 3]>
+        net (float[N, 16] x) => (int64[N] label, seq(map(int64, float)) probabilities) <float[16, 16] w = random> {
+            z = MatMul(x, w)
+            p = Softmax <axis = 1> (z)
+            label = ArgMax <axis = 1, keepdims = 0> (p)
+            probabilities = ai.onnx.ml.ZipMap <classlabels_int64s = [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15]> (p)
+        }"""
+    plain = proto(body)
+    (tmp_path / "m.onnx").write_bytes(plain.SerializeToString())
+    oa.protect(tmp_path / "m.onnx", strategy="raw").save(tmp_path / "p.onnx")
+    x = np.random.default_rng(0).normal(size=(70, 16)).astype(np.float32)  # more than one call of 64, the last not full
+    session = ort.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    labels, maps = session.run(None, {"x": x})
+    assert [max(one, key=one.get) for one in maps] == labels.tolist()
+    for output, metric in (("label", "exact_match"), ("probabilities", "top1")):
+        data = {"x": x, "y": np.where(np.arange(70) % 7, labels, (labels + 1) % 16)}
+        found = oa.evaluate(tmp_path / "p.onnx", data, trials=2, output=output)
+        assert (found.metric, found.clean) == (metric, pytest.approx(60 / 70))
+
+
+def test_inspect_says_that_protect_would_refuse():
+    old = proto(
+        '<ir_version: 7, opset_import: ["" : 9]> net (float[4, 16] x) => (float[4, 16] y) '
+        "<float[16, 16] w = random> { y = MatMul(x, w) }"
+    )
+    said = oa.inspect(old).to_dict()["refused"]
+    assert "opset 9" in said
+    with pytest.raises(ModelError, match="opset 9"):
+        oa.protect(old)

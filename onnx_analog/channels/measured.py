@@ -32,6 +32,7 @@ _MOST_ROWS = 1_000_000
 RESIDUALS = 1024  # kept at each input at most
 _NOTHING = 1e-9  # means that differ by less are equal
 _TIE = 1e-9  # distances on the scale of -1 to 1 that differ by less are equal
+_LARGEST = 1e150  # of measured numbers: their squares are numbers too
 _ROUNDING = 1e-14  # variances below it are rounding
 
 _UNKNOWN = Source(citation="a table whose origin is not said")
@@ -446,10 +447,10 @@ def _check_pairs(inputs: Doubles, outputs: Doubles, *, name: str, units: tuple[s
     if inputs.shape != outputs.shape or inputs.ndim != 1:
         raise ChannelError(f"channel {name!r}: inputs {inputs.shape} and outputs {outputs.shape} are not pairs")
     for column, unit in zip((inputs, outputs), units, strict=True):
-        bad = np.flatnonzero(~np.isfinite(column))
+        bad = np.flatnonzero(~(np.abs(column) <= _LARGEST))
         if bad.size:
-            where = f"first in data row {bad[0] + 1}"
-            raise ChannelError(f"channel {name!r}: column {unit!r} holds NaN or infinity, {where}")
+            what = f"{column[bad[0]]:g}, which is no number up to {_LARGEST:g}"
+            raise ChannelError(f"channel {name!r}: column {unit!r} holds {what}, first in data row {bad[0] + 1}")
         if np.unique(column).size < 2:
             raise ChannelError(f"channel {name!r}: column {unit!r} holds fewer than two distinct values")
     if log and outputs.min() <= 0:
