@@ -56,11 +56,12 @@ def main(model: Path, npz: Path, mean: str, std: str, samples: int, trials: int,
         )  # fmt: skip
         header = Protection.of(protected.model).header
         found = oa.evaluate(protected.model, images, trials=trials)
-        assert found.mean is not None and found.ci95 is not None
+        assert found.mean is not None
         how = "free of error" if header is None else f"{reads} read{'s' * (reads != 1)} × {copies}"
         errors = "0" if header is None else f"{header.bit_error:.2%}" + (" before the vote" if copies != 1 else "")
         cost = protected.manifest.totals.ratios()["all_in_cells_per_original_weight"]
-        accuracy = f"{100 * found.mean:.2f} ± {100 * (found.ci95[1] - found.mean):.2f}"
+        between = "no interval" if found.ci95 is None else "{:.2f} to {:.2f}".format(*(100 * end for end in found.ci95))
+        accuracy = f"{100 * found.mean:.2f} ({between})"
         lines.append(f"| {channel} | {bits} | {how} | {errors} | {cost:.2f} | {accuracy} |")
         print(lines[-1], flush=True)
     out.parent.mkdir(parents=True, exist_ok=True)

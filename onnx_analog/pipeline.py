@@ -46,4 +46,4 @@ def run(passes: Sequence[ir.passes.PassBase], model: ir.Model) -> ir.Model:
             raise cause from None
         if isinstance(cause, MemoryError):
             raise ModelError(f"{name_of(model)}: there is not enough memory to work on it") from error
-        raise ModelError(f"{name_of(model)}: {type(cause).__name__}: {root_cause(cause)}") from error
+        raise ModelError(f"{name_of(model)}: {root_cause(cause)}") from error

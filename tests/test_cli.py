@@ -1003,10 +1003,9 @@ def test_check_says_that_a_manifest_describes_a_model(cli):
     assert body(cli(f"{line} --json")) == json.loads(oa.account("model.protected.onnx").to_json())
 
 
-def test_check_finds_levels_that_were_changed(cli):
+def test_a_manifest_describes_what_was_written_whatever_was_read(cli):
     done(cli("readback model.protected.onnx"))
-    found = cli("manifest model.readback.onnx --check model.manifest.json")
-    assert_refused(found, 1, "tensor 'a' does not fit the manifest: its sha256 is ")
+    done(cli("manifest model.readback.onnx --check model.manifest.json"))
 
 
 # ---------------------------------------------------------------------------------------------------- channels

@@ -383,7 +383,7 @@ def test_flags_win_over_the_file(cli):
         (f"cells = 0x{'f' * 5000}", "a number of more than 64 bits"),
         (f"cells = {'9' * 5000}", "c.toml is no TOML file"),
         (f"{'x' * 5000} = 1", "has an entry 'xxx"),
-        ("#" * 2**20 + "\n", "has 1,048,577 bytes, more than the 1,048,576"),
+        ("#" * 2**20 + "\n", "has 1,048,577 bytes, more than the 131,072"),
         ('out = "a\\u0000b"', "a path cannot hold a zero byte"),
         ('data = "a\\u0000b"', "a path cannot hold a zero byte"),
         ('save_config = "-"', "'save_config'"),

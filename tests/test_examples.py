@@ -194,7 +194,7 @@ def test_data_that_are_no_npz_file_are_refused_in_one_line(models):
     found = CliRunner().invoke(importlib.import_module("paper").main, command)
     assert (found.exit_code, found.stderr) == (
         1,
-        "Error: 't.npz' is not an npz file of plain arrays: save it with numpy.savez\n",
+        "Error: 't.npz' is not an npz file of plain arrays. Save it with numpy.savez\n",
     )
 
 

@@ -331,7 +331,7 @@ def changed(name: str, place: int, value: Any) -> Any:
 )  # fmt: skip
 def test_a_plane_that_cannot_be_is_named(name, array, what):
     with pytest.raises(ModelError, match=f"^tensor '{name[0]}': .*({what}).*Protect the original again.$"):
-        opened(files.load(put(bare(), name, array)))
+        opened(ir.from_proto(put(bare(), name, array)))
 
 
 def test_weights_beyond_their_type_are_refused():
@@ -360,7 +360,7 @@ def test_one_scope_has_one_codebook():
 
 def test_what_is_asked_for_is_not_allocated():
     proto = put(put(bare(), "b.shape", np.array([10**6, 10**6])), "a.shape", np.array([10**9]))
-    loaded = files.load(proto)
+    loaded = ir.from_proto(proto)
     tracemalloc.start()
     start = time.process_time()
     with pytest.raises(ModelError):
@@ -438,7 +438,7 @@ def test_a_call_that_another_tool_took_apart_is_refused():
     proto = onnx.ModelProto.FromString(whole("redundancy"))
     calls(proto)[0].op_type = "DecodeStored"
     with pytest.raises(ModelError, match="took the call that decodes 'a' apart: DecodeStored is left"):
-        opened(files.load(proto))
+        opened(ir.from_proto(proto))
 
 
 @pytest.mark.parametrize("key", [SOURCE_KEY, COMMAND_KEY])

@@ -640,7 +640,7 @@ def test_a_tensor_whose_small_weights_would_drown_stays_digital(name, strategy, 
     found = protected(plain, **options) if how is protected else later(plain, monkeypatch, **options)
     assert [tensor.key for tensor in stored_tensors(found)] == ["w"]
     assert same_bits([numbers(found, "v")], [APART[name]])
-    (message,) = caplog.messages
+    (message,) = (said for said in caplog.messages if not said.startswith("onnxruntime cannot run"))  # bfloat16
     assert message.startswith("v stays digital: its weights, up to ")
     assert " off by up to " in message
     assert message.endswith(" is allowed")
