@@ -13,16 +13,18 @@ from fuzz.run import corpus, mutations, replay, run
 
 def main() -> int:
     """Run; return 1 if a fault was found."""
-    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, help="default: 5, unless --count is given")
-    parser.add_argument("--count", type=int, help="inputs")
-    parser.add_argument("--start", type=int, default=0, help="number of the first input: goes on where a run ended")
-    parser.add_argument("--kinds", default=",".join(KINDS), help=f"commas between them: {', '.join(KINDS)}")
-    parser.add_argument("--workers", type=int, default=1)
+    parser = argparse.ArgumentParser(
+        prog="python -m fuzz", description="Try mutated models, data and options. docs/fuzzing.md explains."
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same inputs")
+    parser.add_argument("--minutes", type=float, help="how long to run; 5 unless --count is given")
+    parser.add_argument("--count", type=int, help="how many inputs to try")
+    parser.add_argument("--start", type=int, default=0, help="number of the first input, to go on where a run ended")
+    parser.add_argument("--kinds", default=",".join(KINDS), help=f"separated by commas; default: {','.join(KINDS)}")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--out", type=Path, default=Path("fuzz-failures"), help="folder for failing inputs")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="case.json of a failing input")
-    parser.add_argument("--corpus", action="store_true", help="judge the inputs of tests/fuzz/corpus, and no mutations")
+    parser.add_argument("--corpus", action="store_true", help="try the inputs in tests/fuzz/corpus instead")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     asked = parser.parse_args()
     if asked.replay is not None:
