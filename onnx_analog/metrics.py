@@ -264,7 +264,7 @@ def _whole(labels: Array) -> Array:
     if labels.dtype.kind == "f":
         if not np.isfinite(labels).all():
             raise DataError("labels hold NaN or infinity")
-        if (labels == np.floor(labels)).all() and np.abs(labels).max(initial=0) < 2**53:
+        if (labels == np.floor(labels)).all() and float(np.abs(labels).max(initial=0)) < 2**53:
             labels = labels.astype(np.int64)
     if labels.dtype.kind not in "biu":
         raise DataError(f"labels are whole numbers, not {labels.dtype} of shape {labels.shape}")

@@ -18,7 +18,7 @@ _SOURCE = Source(
 )
 
 
-_MOST = 1e30  # levels and noise are float32, and are squared
+_MOST = 1e18  # levels and noise are float32, and are squared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,9 @@ class GaussianNoise(GaussianChannel):
 
     Parameters
     ----------
-    sigma : float, > 0, <= 1e30
+    sigma : float, > 0, <= 1e18
         Standard deviation of one cell's read, in the unit of the level.
-    low, high : float, -1e30 to 1e30
+    low, high : float, -1e18 to 1e18
         The span. With the extremes of the weights for a span, strategy `raw` has α = 1 and β = 0: N(0, sigma²) is
         then added to the weights themselves.
 

@@ -22,7 +22,7 @@ def test_the_defaults_are_the_span_of_the_paper():
     assert "Table 7" in found.source.figure
 
 
-@given(st.floats(1e-30, 1e30), st.floats(-100, 100), st.floats(1e-3, 100))
+@given(st.floats(1e-30, 1e18), st.floats(-100, 100), st.floats(1e-3, 100))
 def test_the_noise_is_the_same_at_every_level(sigma, low, width):
     found = GaussianNoise(sigma=sigma, low=low, high=low + width)
     level = np.linspace(low, low + width, 6).clip(low, low + width).reshape(2, 3)
@@ -30,13 +30,13 @@ def test_the_noise_is_the_same_at_every_level(sigma, low, width):
     assert found.span == (low, low + width)
 
 
-@pytest.mark.parametrize("sigma", [5e-324, 1e-300, 1e30])
+@pytest.mark.parametrize("sigma", [5e-324, 1e-300, 1e18])
 def test_any_finite_noise_is_taken(sigma):
     assert GaussianNoise(sigma=sigma).std(np.zeros(1)).tolist() == [sigma]
 
 
 @pytest.mark.parametrize(
-    "sigma", [0.0, -0.1, 1.1e30, float("nan"), float("inf"), -float("inf"), True, "0.1", None, 10**400, 1j]
+    "sigma", [0.0, -0.1, 1.1e18, float("nan"), float("inf"), -float("inf"), True, "0.1", None, 10**400, 1j]
 )
 def test_noise_that_is_none_is_refused(sigma):
     with pytest.raises(ChannelError, match=r"gaussian(: sigma is| has sigma) .*; it must be (a finite|above 0)"):
