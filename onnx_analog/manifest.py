@@ -569,7 +569,5 @@ def _check_yardsticks(found: Manifest, told: Sequence[Mapping[str, Any]]) -> Non
     expected = found.yardsticks()
     if not isinstance(told, list) or len(told) != len(expected):
         raise ManifestError(f"yardsticks: {len(expected)} follow from the tensors")
-    there = {(each["name"], each["pruned"], each["bits_per_cell"]): each for each in told}
-    for yardstick in expected:
-        key = (yardstick.name, yardstick.pruned, yardstick.bits_per_cell)
-        _check_told(asdict(yardstick), there[key], f"yardsticks: {yardstick.name}")
+    for yardstick, here in zip(expected, told, strict=True):
+        _check_told(asdict(yardstick), here, f"yardsticks: {yardstick.name}")
