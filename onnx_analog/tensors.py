@@ -119,7 +119,7 @@ class Selection:
         dtype, shape = weight.tensor.dtype, weight.shape
         size = math.prod(shape)
         if dtype not in FLOATS:
-            return f"{dtype.name}, not a float"
+            return f"{dtype.name}, not a float of 16 to 64 bits"
         if len(shape) < 2:
             return f"rank {len(shape)}, below 2"
         if size < self.min_size:

@@ -30,7 +30,7 @@ from onnx_analog.fidelity import Deviation, excess
 from onnx_analog.header import Header
 from onnx_analog.kept import forget_training, trained_names
 from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, READBACK_KEY, Protection, is_protected
-from onnx_analog.tensors import UNFIT, Selection, Weight, bodies_of, find, scopes, taken_names
+from onnx_analog.tensors import UNFIT, Found, Selection, Weight, bodies_of, find, scopes, taken_names
 
 __all__ = ["ProtectPass"]
 
@@ -111,8 +111,7 @@ class ProtectPass(ir.passes.InPlacePass):
         later = _Later(self.code, self.channel.span) if large else None
         coded = [pair for group in self._groups(found.weights) for pair in self._encode(group, later)]
         if not coded:
-            what = "can be stored" if found.weights else "is selected"
-            raise NothingToStore(f"no tensor of the model {what}, so there is nothing to store")
+            raise NothingToStore(_nothing(found))
         protection = self._protection().to_json()  # while nothing is changed yet
         _forget_training(model, [weight for weight, _ in coded])
         _prepare(model)
@@ -248,6 +247,17 @@ class _Settled(NamedTuple):
     unfit: list[tuple[Weight, str]]
 
 
+def _nothing(found: Found) -> str:
+    """Say that nothing is stored, and why not the largest tensor."""
+    if found.weights:
+        return "no tensor of the model can be stored, so there is nothing to store"
+    said = "no tensor of the model is selected, so there is nothing to store"
+    if not found.skipped:
+        return f"{said}: it has none. Weights that are attributes of nodes are not taken."
+    largest, reason = max(found.skipped, key=lambda skipped: skipped[0].size)
+    return f"{said}. Of its largest, {largest.key!r}: {reason}."
+
+
 # ----------------------------------------------------------------------------------------------- the planes
 
 
@@ -345,15 +355,20 @@ def reason_against(model: ir.Model) -> str | None:
         domain == DOMAIN for domain, _, _ in model.functions
     ):
         return f"the model has operators of the domain {DOMAIN!r}, which protected models need: rename it"
-    opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx"))
-    if opset is None:
-        return "the model imports no ONNX opset, so it has no standard operators to decode weights with"
-    if opset < OLDEST_OPSET:
+    opset = opset_of(model)
+    if opset is None and any(node.domain == "" for node in model.graph.all_nodes()):
+        return "the model imports no ONNX opset, though it has operators of it. Export it again."
+    if opset is not None and opset < OLDEST_OPSET:
         return (
             f"the model has opset {opset}, and weights cannot be decoded below opset {OLDEST_OPSET}. "
             f"Convert it: onnx.version_converter.convert_version(model, {OLDEST_OPSET})."
         )
     return None
+
+
+def opset_of(model: ir.Model) -> int | None:
+    """Return the version of the standard operators that `model` imports, if it does."""
+    return model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx"))
 
 
 def _forget_training(model: ir.Model, weights: Sequence[Weight]) -> None:
@@ -380,8 +395,9 @@ def _remove_input(graph: ir.Graph, value: ir.Value) -> None:
 
 
 def _finish(model: ir.Model, protection: str) -> None:
-    opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx"))
-    assert opset is not None
+    opset = opset_of(model)
+    if opset is None:  # all operators are of other domains, and those of the decode may be of any opset
+        opset = model.graph.opset_imports[""] = OLDEST_OPSET
     for function in functions(opset):
         model.functions[function.identifier()] = function
     for graph in [model.graph, *(function.graph for function in model.functions.values())]:

@@ -454,7 +454,7 @@ def test_what_is_skipped_is_said_and_why():
     assert reasons == {
         "w": None,
         "b": "rank 1, below 2",
-        "many": "INT64, not a float",
+        "many": "INT64, not a float of 16 to 64 bits",
         "few": "16 elements, below 100",
     }
     body = json.loads(json.dumps(found.to_dict()))

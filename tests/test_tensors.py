@@ -98,7 +98,7 @@ def test_constants_without_a_tensor_are_no_weights():
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (np.ones((16, 16), np.int8), "INT8, not a float"),
+        (np.ones((16, 16), np.int8), "INT8, not a float of 16 to 64 bits"),
         (np.ones(256, np.float32), "rank 1, below 2"),
         (np.ones((15, 17), np.float32), "255 elements, below 256"),
         (np.full((16, 16), -np.inf, np.float32), "holds NaN or infinity"),
@@ -221,7 +221,6 @@ def reasons(body: str, *, head: str = "float[16, 16] x", weight: str = "float[16
         ("y = Resize(x, x, w)", "used as scales of Resize"),
         ("y = DequantizeLinear(x, w)", "used as scales of DequantizeLinear"),
         ("y = Less(x, w)", "used as a limit of Less"),
-        ("y = Attention(x, x, x, w)", "used as a mask of Attention"),
         ("y = com.microsoft.MatMulNBits(x, x, w)", "used as scales of MatMulNBits"),
         ("y = NonMaxSuppression(w, x)", "used as boxes of NonMaxSuppression"),
     ],
@@ -238,6 +237,7 @@ def test_indices_scales_and_the_like_are_no_weights(body, reason):
         "y = Gather(w, x)",
         "y = Where(x, w, x)",
         "y = Attention(x, w, w)",
+        "y = Attention(x, x, x, w)",
         "y = Reshape(w, x)",
         "y = OtherOp(x, w)",
         "y = com.microsoft.OneHot(w, x)",
