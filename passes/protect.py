@@ -23,13 +23,22 @@ from onnx_analog import strategies
 from onnx_analog.channels import Channel
 from onnx_analog.channels.base import Span
 from onnx_analog.channels.pcm import pcm
-from onnx_analog.decoding import DENSE_INPUTS, DOMAIN, IR_VERSION, MASKED_INPUTS, OLDEST_OPSET, VERSION, functions
+from onnx_analog.decoding import (
+    DENSE_INPUTS,
+    DOMAIN,
+    INPUTS,
+    IR_VERSION,
+    MASKED_INPUTS,
+    OLDEST_OPSET,
+    VERSION,
+    functions,
+)
 from onnx_analog.encoding import Code, Cut, Fitted, Part, Planes, WeightClass, fit, pack, planes_of, split, take_apart
 from onnx_analog.errors import ModelError, NothingToStore, OptionError, whole
 from onnx_analog.fidelity import Deviation, excess
 from onnx_analog.header import Header
 from onnx_analog.kept import forget_training, trained_names
-from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, READBACK_KEY, Protection, is_protected
+from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, READBACK_KEY, Protection
 from onnx_analog.tensors import UNFIT, Found, Selection, Weight, bodies_of, find, scopes, taken_names
 
 __all__ = ["ProtectPass"]
@@ -349,11 +358,10 @@ class _Later:
 
 def reason_against(model: ir.Model) -> str | None:
     """Return why `model` as a whole cannot be protected, and what to do; None if it can."""
-    if is_protected(model):
+    ours = {node.op_type for _, graph, _ in scopes(model) for node in graph if node.domain == DOMAIN}
+    if FORMAT_KEY in model.metadata_props or not ours.isdisjoint(INPUTS):
         return "the model is protected already. Protect the original, or run DecodePass on this one first."
-    if any(node.domain == DOMAIN for _, graph, _ in scopes(model) for node in graph) or any(
-        domain == DOMAIN for domain, _, _ in model.functions
-    ):
+    if ours or any(domain == DOMAIN for domain, _, _ in model.functions):
         return f"the model has operators of the domain {DOMAIN!r}, which protected models need: rename it"
     opset = opset_of(model)
     if opset is None and any(node.domain == "" for node in model.graph.all_nodes()):

@@ -169,7 +169,7 @@ def test_a_model_of_other_domains_only_is_protected():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("<int8[2, 8] w = random, int8[3] z = random> { y = Identity(w) }", "'w': INT8, not a float"),
+        ("<int32[2] w = {1, 2}, float[1] v = random> { y = Identity(w) }", "'w': INT32, not a float"),
         ("<float[1, 2] v = random, float[2, 8] w = random> { y = Identity(w) }", "'w': 16 elements, below 256"),
         ("{ y = Neg(x) }", "it has none"),
     ],
@@ -663,7 +663,7 @@ def test_a_tensor_whose_small_weights_would_drown_stays_digital(name, strategy, 
     found = protected(plain, **options) if how is protected else later(plain, monkeypatch, **options)
     assert [tensor.key for tensor in stored_tensors(found)] == ["w"]
     assert same_bits([numbers(found, "v")], [APART[name]])
-    (message,) = caplog.messages
+    (message,) = (said for said in caplog.messages if not said.startswith("onnxruntime cannot run"))  # bfloat16
     assert message.startswith("v stays digital: its weights, up to ")
     assert " off by up to " in message
     assert message.endswith(" is allowed")
