@@ -36,6 +36,7 @@ from onnx_analog.decoding import (
 from onnx_analog.encoding import Code, Cut, Fitted, Part, Planes, WeightClass, fit, pack, planes_of, split, take_apart
 from onnx_analog.errors import ModelError, NothingToStore, OptionError, whole
 from onnx_analog.fidelity import Deviation, excess
+from onnx_analog.files import name_of
 from onnx_analog.header import Header
 from onnx_analog.kept import forget_training, trained_names
 from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, READBACK_KEY, Protection
@@ -120,7 +121,7 @@ class ProtectPass(ir.passes.InPlacePass):
         later = _Later(self.code, self.channel.span) if large else None
         coded = [pair for group in self._groups(found.weights) for pair in self._encode(group, later)]
         if not coded:
-            raise NothingToStore(_nothing(found))
+            raise NothingToStore(_nothing(found, name_of(model)))
         protection = self._protection().to_json()  # while nothing is changed yet
         _forget_training(model, [weight for weight, _ in coded])
         _prepare(model)
@@ -256,15 +257,15 @@ class _Settled(NamedTuple):
     unfit: list[tuple[Weight, str]]
 
 
-def _nothing(found: Found) -> str:
+def _nothing(found: Found, name: str) -> str:
     """Say that nothing is stored, and why not the largest tensor."""
     if found.weights:
-        return "no tensor of the model can be stored, so there is nothing to store"
-    said = "no tensor of the model is selected, so there is nothing to store"
+        return f"no tensor of {name} can be stored, so there is nothing to store"
+    said = f"no tensor of {name} is selected, so there is nothing to store"
     if not found.skipped:
         return f"{said}: it has none. Weights that are attributes of nodes are not taken."
     largest, reason = max(found.skipped, key=lambda skipped: skipped[0].size)
-    return f"{said}. Of its largest, {largest.key!r}: {reason}."
+    return f"{said}. The largest, {largest.key!r}, stays digital: {reason}."
 
 
 # ----------------------------------------------------------------------------------------------- the planes
@@ -358,17 +359,18 @@ class _Later:
 
 def reason_against(model: ir.Model) -> str | None:
     """Return why `model` as a whole cannot be protected, and what to do; None if it can."""
+    name = name_of(model)
     ours = {node.op_type for _, graph, _ in scopes(model) for node in graph if node.domain == DOMAIN}
     if FORMAT_KEY in model.metadata_props or not ours.isdisjoint(INPUTS):
-        return "the model is protected already. Protect the original, or run DecodePass on this one first."
+        return f"{name} is protected already. Protect the original, or run DecodePass on this one first."
     if ours or any(domain == DOMAIN for domain, _, _ in model.functions):
-        return f"the model has operators of the domain {DOMAIN!r}, which protected models need: rename it"
+        return f"{name} has operators of the domain {DOMAIN!r}, which protected models need: rename it"
     opset = opset_of(model)
     if opset is None and any(node.domain == "" for node in model.graph.all_nodes()):
-        return "the model imports no ONNX opset, though it has operators of it. Export it again."
+        return f"{name} imports no ONNX opset, though it has operators of it. Export it again."
     if opset is not None and opset < OLDEST_OPSET:
         return (
-            f"the model has opset {opset}, and weights cannot be decoded below opset {OLDEST_OPSET}. "
+            f"{name} has opset {opset}, and weights cannot be decoded below opset {OLDEST_OPSET}. "
             f"Convert it: onnx.version_converter.convert_version(model, {OLDEST_OPSET})."
         )
     return None

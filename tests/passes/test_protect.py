@@ -169,8 +169,11 @@ def test_a_model_of_other_domains_only_is_protected():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("<int32[2] w = {1, 2}, float[1] v = random> { y = Identity(w) }", "'w': INT32, not a float"),
-        ("<float[1, 2] v = random, float[2, 8] w = random> { y = Identity(w) }", "'w': 16 elements, below 256"),
+        ("<int32[2] w = {1, 2}, float[1] v = random> { y = Identity(w) }", "'w', stays digital: INT32, not a float"),
+        (
+            "<float[1, 2] v = random, float[2, 8] w = random> { y = Identity(w) }",
+            "'w', stays digital: 16 elements, below 256",
+        ),
         ("{ y = Neg(x) }", "it has none"),
     ],
 )
