@@ -286,7 +286,7 @@ def protect(
         strategy=strategy,
         cells_small=cells_small,
         cells_large=cells_large,
-        scope=scope or chosen.scope,
+        scope=chosen.scope if scope is None else scope,
         large_fraction=chosen.large_fraction if large_fraction is None else large_fraction,
         threshold=threshold,
         channel=modifiers.apply(_channels.resolve(channel)),

@@ -955,3 +955,12 @@ def test_inspect_says_that_protect_would_refuse():
     assert "opset 9" in said
     with pytest.raises(ModelError, match="opset 9"):
         oa.protect(old)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"scope": ""}, "scope is ''"), ({"prune_scope": "layer"}, "scope is 'layer'")],
+)
+def test_options_that_would_do_nothing_are_checked_all_the_same(options, said):
+    with pytest.raises(OptionError, match=said):
+        oa.protect(made("matmul"), **options)

@@ -146,6 +146,18 @@ def test_a_pattern_may_name_a_scope():
     assert [why for _, why in found.skipped] == ["excluded"]
 
 
+@pytest.mark.parametrize("pattern", ["\udcff", b"w", 3, ["w"], None])
+def test_an_expression_that_is_no_text_is_refused(pattern):
+    with pytest.raises(OptionError, match="is not a regular expression: it must be UTF-8 text"):
+        Selection(exclude=(pattern,))
+
+
+@pytest.mark.parametrize("size", [1.5, True, float("nan"), "1", None])
+def test_min_size_is_a_whole_number(size):
+    with pytest.raises(OptionError, match=r"min_size is .*; it must be a whole number"):
+        Selection(min_size=size)
+
+
 def test_a_wrong_selection_is_refused():
     with pytest.raises(OptionError, match=r"'\(' is not a regular expression"):
         Selection(exclude=("(",))
@@ -194,7 +206,7 @@ def test_taken_names_are_those_of_all_values():
 
 @pytest.mark.parametrize("name", ["include", "exclude"])
 def test_a_text_is_no_tuple_of_expressions(name):
-    with pytest.raises(OptionError, match=f"{name} is the text 'fc1'"):
+    with pytest.raises(OptionError, match=f"{name} is 'fc1'; it must be a tuple"):
         Selection(**{name: "fc1"})
 
 
