@@ -178,8 +178,8 @@ def other_use(value: ir.Value, shape: tuple[int, ...], numbers: Callable[[], NDA
     A bias is what operators take as such, or what has one side above 1 and is only added. A mask holds huge numbers
     and is only added to what a Softmax or an attention takes, or only chosen from by Where; or it holds zeros and one
     other number, and is used so, or that number is huge and the tensor is a factor of no product; or it holds 0 and 1,
-    and is used element by element. A table of relative positions, which is added before a Softmax too, holds no huge
-    numbers and is a weight.
+    and is used element by element. Of 0 and 1 are weights of one bit, too: they get a scale, and are a factor of a
+    product. A table of relative positions, which is added before a Softmax too, holds no huge numbers and is a weight.
     """
     if _is_bias(value, shape):
         return BIAS
@@ -207,7 +207,19 @@ def _is_mask(value: ir.Value, numbers: Callable[[], NDArray[Any]]) -> bool:
     single = 0 in (low, high) and bool(((array == 0) | (array == (low or high))).all())
     if masks:
         return huge or single
-    return single and ((huge and "" not in kinds) or (high == 1 and kinds <= _ELEMENTWISE))
+    if not single or (huge and "" not in kinds):
+        return single
+    return high == 1 and kinds <= _ELEMENTWISE and not any(_scales(use, array.size) for use in ends(value, _JOINED))
+
+
+def _scales(use: Use, size: int) -> bool:
+    """Return whether a tensor of `size` numbers is given a scale that is known, and is a factor of a product then."""
+    if use.node is None or use.kind not in ("Mul", "Div") or use.node.inputs[1 - use.place] is None:
+        return False
+    scale = ir.convenience.get_const_tensor(use.node.inputs[1 - use.place])
+    if scale is None or scale.size >= size:  # of as many numbers, the other is the weight, and this chooses from it
+        return False
+    return any(then.kind in _PRODUCTS for then in ends(use.node.outputs[0], _JOINED))
 
 
 def _masks(use: Use) -> bool:

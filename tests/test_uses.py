@@ -132,6 +132,23 @@ def test_what_is_no_bias_is_stored(name):
 # ------------------------------------------------------------------------------------------------------- masks
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("s = Mul(m, k) y = MatMul(x, s)", None),
+        ("s = Div(m, k) t = Transpose(s) y = MatMul(x, t)", None),
+        ("s = Mul(v, m) y = MatMul(x, s)", "a mask"),  # of pruned weights
+        ("s = Mul(m, k) a = Add(x, s) y = Softmax(a)", "a mask"),
+        ("y = Mul(m, x)", "a mask"),
+    ],
+)
+def test_zeros_and_ones_are_a_weight_where_they_have_a_scale(body, reason):
+    plain = model(f"""net (float[8, 8] x) => (float[8, 8] y)
+        <float[8, 8] m = random, float[8, 8] v = random, float[1, 8] k = random> {{ {body} }}""")
+    plain.graph.initializers["m"].const_value = ir.tensor(f32(CAUSAL), name="m")
+    assert reasons(plain)["m"] == reason
+
+
 @pytest.mark.parametrize("kind", ["Attention", "com.microsoft.MultiHeadAttention"])
 def test_what_an_attention_adds_is_a_mask_or_a_table(kind):
     heads, given = "q_num_heads = 2, kv_num_heads", "x, x, x, m"
