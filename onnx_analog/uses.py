@@ -214,10 +214,11 @@ def _is_mask(value: ir.Value, numbers: Callable[[], NDArray[Any]]) -> bool:
 
 def _scales(use: Use, size: int) -> bool:
     """Return whether a tensor of `size` numbers is given a scale that is known, and is a factor of a product then."""
-    if use.node is None or use.kind not in ("Mul", "Div") or use.node.inputs[1 - use.place] is None:
-        return False
-    scale = ir.convenience.get_const_tensor(use.node.inputs[1 - use.place])
-    if scale is None or scale.size >= size:  # of as many numbers, the other is the weight, and this chooses from it
+    other = None if use.node is None or use.kind not in ("Mul", "Div") else use.node.inputs[1 - use.place]
+    scale = None if other is None else ir.convenience.get_const_tensor(other)
+    if (
+        use.node is None or scale is None or scale.size >= size
+    ):  # of as many numbers, the other is the weight, and this chooses from it
         return False
     return any(then.kind in _PRODUCTS for then in ends(use.node.outputs[0], _JOINED))
 
