@@ -28,7 +28,7 @@ from onnx_analog.grid import Grid
 from onnx_analog.manifest import Manifest, from_json
 from onnx_analog.network import BATCH, Network
 from onnx_analog.passes import ProtectPass, PrunePass
-from onnx_analog.passes.protect import reason_against
+from onnx_analog.passes.protect import opset_of, reason_against
 from onnx_analog.protected import opened, warn_unless_guarded
 from onnx_analog.stopping import Stopping
 from onnx_analog.stored import (
@@ -170,7 +170,7 @@ def inspect(model: ModelLike, *, selection: Selection | None = None) -> Inspecti
     if protected:
         rows = [{**_stored_row(tensor), "reason": None} for tensor in opened(loaded).tensors]
     return Inspection(
-        opset=loaded.graph.opset_imports.get("", loaded.graph.opset_imports.get("ai.onnx")),
+        opset=opset_of(loaded),
         ir_version=loaded.ir_version or 0,
         protected=protected,
         read_back=read_back(loaded),
@@ -286,7 +286,7 @@ def protect(
         strategy=strategy,
         cells_small=cells_small,
         cells_large=cells_large,
-        scope=scope or chosen.scope,
+        scope=chosen.scope if scope is None else scope,
         large_fraction=chosen.large_fraction if large_fraction is None else large_fraction,
         threshold=threshold,
         channel=modifiers.apply(_channels.resolve(channel)),

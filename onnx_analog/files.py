@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 EXTERNAL_BYTES = 1536 * 2**20  # protobuf ends at 2 GiB, and fails only after it has serialised everything
 LARGEST_FILE = 2**31 - 1  # bytes that protobuf reads
 _ASKED_BYTES = 256 * 2**20  # of a model in memory that onnxruntime is asked about: it takes a copy
+_MOST_CALLS = 1000  # of functions, in a model that onnxruntime is asked about again: 3 s
 # Of a model or its main graph; what graphs hold goes with their copies.
 _EXTERNAL = "onnx_analog.external"  # whether a model came with its tensors in another file
 _PATH = "onnx_analog.path"  # of the file that a model came from
@@ -381,7 +382,7 @@ def write_model(model: ir.Model, path: Path) -> None:
 
 def _ask_again(model: ir.Model, path: Path) -> None:
     """Refuse what onnxruntime would not load, where it took the model before: with other types than it assumed, say."""
-    if not model.graph.meta.get(_ASKED):
+    if not model.graph.meta.get(_ASKED) or not _is_soon_told(model):
         return
     named = path.suffix == ".onnx" and str(path).isprintable()
     said = runtime.refusal(path, warn=False) if named else runtime.refusal(path.read_bytes(), path.parent, warn=False)
@@ -389,6 +390,13 @@ def _ask_again(model: ir.Model, path: Path) -> None:
         raise ModelError(
             f"{path.name!r} is not written, as onnxruntime would refuse it: {said}. Export the model again."
         )
+
+
+def _is_soon_told(model: ir.Model) -> bool:
+    """Return whether onnxruntime takes seconds at most to load the model: it puts functions where they are called."""
+    calls = sum(node.op_identifier() in model.functions for node in model.graph.all_nodes())
+    most = max((len(graph.initializers) for graph in model.graphs()), default=0)
+    return calls <= _MOST_CALLS and most <= runtime.MOST_ASKED
 
 
 def _bytes_of(model: ir.Model) -> int:

@@ -17,8 +17,8 @@ from onnx_analog.passes import DecodePass, ManifestPass, ProtectPass, PrunePass,
 
 def protecting(protect: ProtectPass, *, sparsity: float = 0.0, prune_scope: str = "model") -> list[ir.passes.PassBase]:
     """Return the passes from a plain model to a protected one; sparsity 0 prunes nothing."""
-    prune = [PrunePass(sparsity=sparsity, scope=prune_scope, selection=protect.selection)] if sparsity else []
-    return [*prune, protect, ManifestPass()]
+    prune = PrunePass(sparsity=sparsity, scope=prune_scope, selection=protect.selection)
+    return [*([prune] if sparsity else []), protect, ManifestPass()]
 
 
 def reading(*, seed: int, trial: int, channel: Channel | None, decoded: bool) -> list[ir.passes.PassBase]:

@@ -19,7 +19,7 @@ import re2
 from numpy.typing import NDArray
 
 from onnx_analog import uses
-from onnx_analog.errors import OptionError
+from onnx_analog.errors import OptionError, whole
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 _NOT_FINITE, _TOO_LARGE, _ALL_ZERO = "holds NaN or infinity", "beyond the range of float32", "all zero"
@@ -107,11 +107,14 @@ class Selection:
 
     def __post_init__(self) -> None:
         for name in ("include", "exclude"):
-            if isinstance(getattr(self, name), str):
-                raise OptionError(f"{name} is the text {getattr(self, name)!r}; it must be a tuple of expressions")
+            given: object = getattr(self, name)
+            if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+                raise OptionError(f"{name} is {given!r}; it must be a tuple of expressions")
         for pattern in (*self.include, *self.exclude):
+            if not _is_text(pattern):
+                raise OptionError(f"{pattern!r} is not a regular expression: it must be UTF-8 text")
             _compiled(pattern)
-        if self.min_size < 1:
+        if whole("min_size", self.min_size) < 1:
             raise OptionError(f"min_size is {self.min_size}; it must be 1 or more")
 
     def reason_against(self, weight: Weight) -> str | None:
@@ -119,7 +122,7 @@ class Selection:
         dtype, shape = weight.tensor.dtype, weight.shape
         size = math.prod(shape)
         if dtype not in FLOATS:
-            return f"{dtype.name}, not a float"
+            return f"{dtype.name}, not a float of 16 to 64 bits"
         if len(shape) < 2:
             return f"rank {len(shape)}, below 2"
         if size < self.min_size:
@@ -129,6 +132,14 @@ class Selection:
         if any(_compiled(pattern).search(weight.key) for pattern in self.exclude):
             return "excluded"
         return _reason_against_values(weight.array())
+
+
+def _is_text(pattern: object) -> bool:
+    """Return whether `pattern` can be encoded: of an argument that is not UTF-8, Python makes lone surrogates."""
+    try:
+        return isinstance(pattern, str) and pattern.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 @lru_cache

@@ -14,7 +14,20 @@ MASK = "a mask"
 
 _HUGE = 8192.0  # exporters mask with -1e4 and beyond, even in half precision
 _TAKE_BIAS = frozenset(  # and as which input; peepholes and scales are weights
-    {("LSTM", 3), ("GRU", 3), ("RNN", 3), ("Gemm", 2), ("Conv", 2), ("ConvTranspose", 2), ("LayerNormalization", 2)}
+    {
+        *((kind, 3) for kind in ("LSTM", "GRU", "RNN", "com.microsoft.DynamicQuantizeLSTM")),
+        *((kind, 2) for kind in ("Conv", "ConvTranspose", "LayerNormalization")),
+    }
+)
+_ADD = frozenset({("Add", 0), ("Add", 1), ("Gemm", 2), *(("Sum", place) for place in range(8))})  # tables, too
+_TAKE_MASK = frozenset(  # or a table of relative positions, which is a weight
+    {
+        ("Attention", 3),
+        ("com.microsoft.Attention", 5),
+        ("com.microsoft.MultiHeadAttention", 5),
+        ("com.microsoft.GroupQueryAttention", 10),
+        ("com.microsoft.BiasSoftmax", 1),
+    }
 )
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Einsum"})
 # What may lie between a tensor and what it is for, and leaves its numbers as they are.
@@ -42,7 +55,6 @@ _NO_WEIGHTS: Mapping[str, Mapping[int, str]] = {  # by operator: inputs that are
     "NonMaxSuppression": {0: "boxes", 1: "scores", 3: "a limit", 4: "a limit"},
     "QuantizeLinear": {1: "scales"},
     "DequantizeLinear": {1: "scales"},
-    "Attention": {3: "a mask"},
     "RotaryEmbedding": {1: "angles", 2: "angles"},
     **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _COMPARED),
     "Not": {0: "a condition"},
@@ -53,6 +65,8 @@ _NO_WEIGHTS: Mapping[str, Mapping[int, str]] = {  # by operator: inputs that are
     "com.microsoft.GroupQueryAttention": {7: "angles", 8: "angles"},
     "com.microsoft.QuantizeLinear": {1: "scales"},
     "com.microsoft.DequantizeLinear": {1: "scales"},
+    "com.microsoft.GatherBlockQuantized": {2: "scales"},
+    "com.microsoft.DynamicQuantizeLSTM": {8: "scales", 10: "scales"},
 }
 
 
@@ -162,10 +176,10 @@ def other_use(value: ir.Value, shape: tuple[int, ...], numbers: Callable[[], NDA
     """Return what a tensor is if it is no weight: a bias or a mask; else None.
 
     A bias is what operators take as such, or what has one side above 1 and is only added. A mask holds huge numbers
-    and is only added to what a Softmax takes, or only chosen from by Where; or it holds zeros and one other number,
-    and is used so, or that number is huge and the tensor is a factor of no product; or it holds 0 and 1, and is used
-    element by element. A table of relative positions, which is added before a Softmax too, holds no huge numbers and
-    is a weight.
+    and is only added to what a Softmax or an attention takes, or only chosen from by Where; or it holds zeros and one
+    other number, and is used so, or that number is huge and the tensor is a factor of no product; or it holds 0 and 1,
+    and is used element by element. Of 0 and 1 are weights of one bit, too: they get a scale, and are a factor of a
+    product. A table of relative positions, which is added before a Softmax too, holds no huge numbers and is a weight.
     """
     if _is_bias(value, shape):
         return BIAS
@@ -174,7 +188,7 @@ def other_use(value: ir.Value, shape: tuple[int, ...], numbers: Callable[[], NDA
 
 def _is_bias(value: ir.Value, shape: tuple[int, ...]) -> bool:
     line = sum(side > 1 for side in shape) <= 1
-    added = {("Add", 0), ("Add", 1), *(("Sum", place) for place in range(8))} if line else set()
+    added = _ADD if line else set()
     return _taken(value, _JOINED) <= _TAKE_BIAS or _taken(value, _SEEN_THROUGH) <= _TAKE_BIAS | added
 
 
@@ -183,9 +197,9 @@ def _taken(value: ir.Value, through: frozenset[str]) -> set[tuple[str, int]]:
 
 
 def _is_mask(value: ir.Value, numbers: Callable[[], NDArray[Any]]) -> bool:
-    kinds, summed = ({use.kind for use in ends(value, through)} for through in (_JOINED, _SUMMED))
-    masks, product = summed <= {"Softmax", "Where"}, bool(kinds & _PRODUCTS)
-    if product and not masks:
+    kinds = {use.kind for use in ends(value, _JOINED)}
+    masks = all(_masks(use) for use in ends(value, _SUMMED))
+    if kinds & _PRODUCTS and not masks:
         return False  # and the numbers are not looked at
     array = numbers()
     low, high = (float(end) for end in (array.min(initial=0), array.max(initial=0)))  # 0 is where nothing is masked
@@ -193,4 +207,21 @@ def _is_mask(value: ir.Value, numbers: Callable[[], NDArray[Any]]) -> bool:
     single = 0 in (low, high) and bool(((array == 0) | (array == (low or high))).all())
     if masks:
         return huge or single
-    return single and ((huge and "" not in kinds) or (high == 1 and kinds <= _ELEMENTWISE))
+    if not single or (huge and "" not in kinds):
+        return single
+    return high == 1 and kinds <= _ELEMENTWISE and not any(_scales(use, array.size) for use in ends(value, _JOINED))
+
+
+def _scales(use: Use, size: int) -> bool:
+    """Return whether a tensor of `size` numbers is given a scale that is known, and is a factor of a product then."""
+    other = None if use.node is None or use.kind not in ("Mul", "Div") else use.node.inputs[1 - use.place]
+    scale = None if other is None else ir.convenience.get_const_tensor(other)
+    if (
+        use.node is None or scale is None or scale.size >= size
+    ):  # of as many numbers, the other is the weight, and this chooses from it
+        return False
+    return any(then.kind in _PRODUCTS for then in ends(use.node.outputs[0], _JOINED))
+
+
+def _masks(use: Use) -> bool:
+    return use.kind in ("Softmax", "Where") or (use.kind, use.place) in _TAKE_MASK

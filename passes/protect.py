@@ -36,10 +36,11 @@ from onnx_analog.decoding import (
 from onnx_analog.encoding import Code, Cut, Fitted, Part, Planes, WeightClass, fit, pack, planes_of, split, take_apart
 from onnx_analog.errors import ModelError, NothingToStore, OptionError, whole
 from onnx_analog.fidelity import Deviation, excess
+from onnx_analog.files import name_of
 from onnx_analog.header import Header
 from onnx_analog.kept import forget_training, trained_names
 from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, READBACK_KEY, Protection
-from onnx_analog.tensors import UNFIT, Selection, Weight, bodies_of, find, scopes, taken_names
+from onnx_analog.tensors import UNFIT, Found, Selection, Weight, bodies_of, find, scopes, taken_names
 
 __all__ = ["ProtectPass"]
 
@@ -120,8 +121,7 @@ class ProtectPass(ir.passes.InPlacePass):
         later = _Later(self.code, self.channel.span) if large else None
         coded = [pair for group in self._groups(found.weights) for pair in self._encode(group, later)]
         if not coded:
-            what = "can be stored" if found.weights else "is selected"
-            raise NothingToStore(f"no tensor of the model {what}, so there is nothing to store")
+            raise NothingToStore(_nothing(found, name_of(model)))
         protection = self._protection().to_json()  # while nothing is changed yet
         _forget_training(model, [weight for weight, _ in coded])
         _prepare(model)
@@ -257,6 +257,17 @@ class _Settled(NamedTuple):
     unfit: list[tuple[Weight, str]]
 
 
+def _nothing(found: Found, name: str) -> str:
+    """Say that nothing is stored, and why not the largest tensor."""
+    if found.weights:
+        return f"no tensor of {name} can be stored, so there is nothing to store"
+    said = f"no tensor of {name} is selected, so there is nothing to store"
+    if not found.skipped:
+        return f"{said}: it has none. Weights that are attributes of nodes are not taken."
+    largest, reason = max(found.skipped, key=lambda skipped: skipped[0].size)
+    return f"{said}. The largest, {largest.key!r}, stays digital: {reason}."
+
+
 # ----------------------------------------------------------------------------------------------- the planes
 
 
@@ -348,21 +359,26 @@ class _Later:
 
 def reason_against(model: ir.Model) -> str | None:
     """Return why `model` as a whole cannot be protected, and what to do; None if it can."""
+    name = name_of(model)
     ours = {node.op_type for _, graph, _ in scopes(model) for node in graph if node.domain == DOMAIN}
-    ours |= {name for domain, name, _ in model.functions if domain == DOMAIN}
-    if FORMAT_KEY in model.metadata_props or ours & set(INPUTS):
-        return "the model is protected already. Protect the original, or run DecodePass on this one first."
-    if ours:
-        return f"the model has operators of the domain {DOMAIN!r}, which protected models need: rename it"
-    opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx"))
-    if opset is None:
-        return "the model imports no ONNX opset, so it has no standard operators to decode weights with"
-    if opset < OLDEST_OPSET:
+    if FORMAT_KEY in model.metadata_props or not ours.isdisjoint(INPUTS):
+        return f"{name} is protected already. Protect the original, or run DecodePass on this one first."
+    if ours or any(domain == DOMAIN for domain, _, _ in model.functions):
+        return f"{name} has operators of the domain {DOMAIN!r}, which protected models need: rename it"
+    opset = opset_of(model)
+    if opset is None and any(node.domain == "" for node in model.graph.all_nodes()):
+        return f"{name} imports no ONNX opset, though it has operators of it. Export it again."
+    if opset is not None and opset < OLDEST_OPSET:
         return (
-            f"the model has opset {opset}, and weights cannot be decoded below opset {OLDEST_OPSET}. "
+            f"{name} has opset {opset}, and weights cannot be decoded below opset {OLDEST_OPSET}. "
             f"Convert it: onnx.version_converter.convert_version(model, {OLDEST_OPSET})."
         )
     return None
+
+
+def opset_of(model: ir.Model) -> int | None:
+    """Return the version of the standard operators that `model` imports, if it does."""
+    return model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx"))
 
 
 def _forget_training(model: ir.Model, weights: Sequence[Weight]) -> None:
@@ -389,8 +405,9 @@ def _remove_input(graph: ir.Graph, value: ir.Value) -> None:
 
 
 def _finish(model: ir.Model, protection: str) -> None:
-    opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx"))
-    assert opset is not None
+    opset = opset_of(model)
+    if opset is None:  # all operators are of other domains, and those of the decode may be of any opset
+        opset = model.graph.opset_imports[""] = OLDEST_OPSET
     for function in functions(opset):
         model.functions[function.identifier()] = function
     for graph in [model.graph, *(function.graph for function in model.functions.values())]:

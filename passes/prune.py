@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from onnx_analog.encoding import Cut, cut_largest, mark_largest
 from onnx_analog.errors import ModelError, NothingToStore, OptionError
+from onnx_analog.files import name_of
 from onnx_analog.stored import is_protected
 from onnx_analog.strategies import SCOPES
 from onnx_analog.tensors import Selection, Weight, find
@@ -57,11 +58,11 @@ class PrunePass(ir.passes.InPlacePass):
         """Prune `model` in place."""
         if is_protected(model):
             raise ModelError(
-                "the model is protected, so its weights are levels. Prune the original, or run DecodePass."
+                f"{name_of(model)} is protected, so its weights are levels. Prune the original, or run DecodePass."
             )
         weights = find(model, self.selection).weights
         if not weights:
-            raise NothingToStore("no tensor of the model is selected, so there is nothing to prune")
+            raise NothingToStore(f"no tensor of {name_of(model)} is selected, so there is nothing to prune")
         groups = [list(weights)] if self.scope == "model" else [[weight] for weight in weights]
         changed = [self._prune(group) for group in groups]
         return ir.passes.PassResult(model, modified=any(changed))

@@ -454,7 +454,7 @@ def test_what_is_skipped_is_said_and_why():
     assert reasons == {
         "w": None,
         "b": "rank 1, below 2",
-        "many": "INT64, not a float",
+        "many": "INT64, not a float of 16 to 64 bits",
         "few": "16 elements, below 100",
     }
     body = json.loads(json.dumps(found.to_dict()))
@@ -955,3 +955,12 @@ def test_inspect_says_that_protect_would_refuse():
     assert "opset 9" in said
     with pytest.raises(ModelError, match="opset 9"):
         oa.protect(old)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"scope": ""}, "scope is ''"), ({"prune_scope": "layer"}, "scope is 'layer'")],
+)
+def test_options_that_would_do_nothing_are_checked_all_the_same(options, said):
+    with pytest.raises(OptionError, match=said):
+        oa.protect(made("matmul"), **options)

@@ -556,3 +556,41 @@ def test_a_model_is_not_saved_over_its_source(output, tmp_path):
     with pytest.raises(OutputError, match=r"is read here.*Name another output"):
         pruned.save(tmp_path / output, force=True)
     assert contents(tmp_path) == before
+
+
+# ------------------------------------------------------------------------------- what is written, onnxruntime takes
+
+
+def broken(name: str = "matmul") -> ir.Model:
+    """Return a model that onnxruntime took, and takes no more."""
+    found = files.load(made_proto(name))
+    found.graph[0].op_type = "Unknown"
+    return found
+
+
+@pytest.mark.parametrize("name", ["p.onnx", "p"])
+def test_what_onnxruntime_would_refuse_is_not_written(name, tmp_path):
+    with pytest.raises(ModelError, match=rf"'{name}' is not written, as onnxruntime would refuse it: .*Unknown"):
+        write_all({tmp_path / name: writer(broken())}, force=False)
+    assert contents(tmp_path) == {}
+
+
+def test_onnxruntime_is_not_asked_about_what_it_could_not_be_asked_about_before(tmp_path):
+    plain = made_proto("matmul")
+    plain.graph.node[0].domain = "other"
+    plain.opset_import.add(domain="other", version=1)
+    write_model(files.load(plain), tmp_path / "p.onnx")
+    assert (tmp_path / "p.onnx").stat().st_size
+
+
+@pytest.mark.parametrize(("calls", "initializers", "asked"), [(1, 6, 1), (0, 6, 0), (1, 5, 0)])
+def test_onnxruntime_is_asked_only_about_what_it_soon_loads(calls, initializers, asked, tmp_path, monkeypatch):
+    found = oa.protect(made_proto("matmul")).model
+    assert [node.op_type for node in found.graph if node.domain] == ["Decode"]
+    assert len(found.graph.initializers) == 6
+    seen: list[Any] = []
+    monkeypatch.setattr(files.runtime, "refusal", lambda *args, **_: seen.append(args))
+    monkeypatch.setattr(files.runtime, "MOST_ASKED", initializers)
+    monkeypatch.setattr(files, "_MOST_CALLS", calls)
+    write_model(found, tmp_path / "p.onnx")
+    assert len(seen) == asked

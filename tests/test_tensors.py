@@ -98,7 +98,7 @@ def test_constants_without_a_tensor_are_no_weights():
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (np.ones((16, 16), np.int8), "INT8, not a float"),
+        (np.ones((16, 16), np.int8), "INT8, not a float of 16 to 64 bits"),
         (np.ones(256, np.float32), "rank 1, below 2"),
         (np.ones((15, 17), np.float32), "255 elements, below 256"),
         (np.full((16, 16), -np.inf, np.float32), "holds NaN or infinity"),
@@ -144,6 +144,18 @@ def test_a_pattern_may_name_a_scope():
     assert [why for _, why in found.skipped] == ["not included"]
     found = find(made("if"), Selection(exclude=("then_branch/",)))
     assert [why for _, why in found.skipped] == ["excluded"]
+
+
+@pytest.mark.parametrize("pattern", ["\udcff", b"w", 3, ["w"], None])
+def test_an_expression_that_is_no_text_is_refused(pattern):
+    with pytest.raises(OptionError, match="is not a regular expression: it must be UTF-8 text"):
+        Selection(exclude=(pattern,))
+
+
+@pytest.mark.parametrize("size", [1.5, True, float("nan"), "1", None])
+def test_min_size_is_a_whole_number(size):
+    with pytest.raises(OptionError, match=r"min_size is .*; it must be a whole number"):
+        Selection(min_size=size)
 
 
 def test_a_wrong_selection_is_refused():
@@ -194,7 +206,7 @@ def test_taken_names_are_those_of_all_values():
 
 @pytest.mark.parametrize("name", ["include", "exclude"])
 def test_a_text_is_no_tuple_of_expressions(name):
-    with pytest.raises(OptionError, match=f"{name} is the text 'fc1'"):
+    with pytest.raises(OptionError, match=f"{name} is 'fc1'; it must be a tuple"):
         Selection(**{name: "fc1"})
 
 
@@ -221,7 +233,6 @@ def reasons(body: str, *, head: str = "float[16, 16] x", weight: str = "float[16
         ("y = Resize(x, x, w)", "used as scales of Resize"),
         ("y = DequantizeLinear(x, w)", "used as scales of DequantizeLinear"),
         ("y = Less(x, w)", "used as a limit of Less"),
-        ("y = Attention(x, x, x, w)", "used as a mask of Attention"),
         ("y = com.microsoft.MatMulNBits(x, x, w)", "used as scales of MatMulNBits"),
         ("y = NonMaxSuppression(w, x)", "used as boxes of NonMaxSuppression"),
     ],
@@ -238,6 +249,7 @@ def test_indices_scales_and_the_like_are_no_weights(body, reason):
         "y = Gather(w, x)",
         "y = Where(x, w, x)",
         "y = Attention(x, w, w)",
+        "y = Attention(x, x, x, w)",
         "y = Reshape(w, x)",
         "y = OtherOp(x, w)",
         "y = com.microsoft.OneHot(w, x)",

@@ -91,7 +91,7 @@ BIASES = {
     " { d = Concat <axis = 1> (b, c) y = GRU <hidden_size = 4> (x, w, r, d) }",
     "Add": "net (float[2, 4] x) => (float[2, 4] y) <float[4, 4] w = random, float[1, 4] b = random>"
     " { h = MatMul(x, w) y = Add(b, h) }",
-    "Gemm": "net (float[2, 4] x) => (float[2, 4] y) <float[4, 4] w = random, float[2, 4] b = random>"
+    "Gemm": "net (float[2, 4] x) => (float[2, 4] y) <float[4, 4] w = random, float[1, 4] b = random>"
     " { y = Gemm(x, w, b) }",
     "Conv": "net (float[1, 2, 4, 4] x) => (float[1, 2, 2, 2] y) <float[2, 2, 3, 3] w = random, float[1, 2] b = random,"
     " int64[1] flat = {-1}> { c = Reshape(b, flat) y = Conv(x, w, c) }",
@@ -108,6 +108,8 @@ def test_a_bias_of_rank_2_is_a_bias(name):
 NO_BIASES = {
     "a table that is added": "net (float[1, 8, 4] x) => (float[1, 8, 4] y) <float[1, 8, 4] w = random>"
     " { y = Add(x, w) }",
+    "a table that Gemm adds": "net (float[8, 4] x) => (float[8, 4] y) <float[4, 4] w = random, float[8, 4] v = random>"
+    " { y = Gemm(x, w, v) }",
     "a row that is multiplied": "net (float[2, 4] x) => (float[2, 1] y) <float[4, 1] w = random> { y = MatMul(x, w) }",
     "a row that is both": "net (float[2, 4] x) => (float[2, 4] y, float[2, 4] z) <float[1, 4] w = random>"
     " { y = Add(x, w) z = Mul(x, w) }",
@@ -128,6 +130,53 @@ def test_what_is_no_bias_is_stored(name):
 
 
 # ------------------------------------------------------------------------------------------------------- masks
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("s = Mul(m, k) y = MatMul(x, s)", None),
+        ("s = Div(m, k) t = Transpose(s) y = MatMul(x, t)", None),
+        ("s = Mul(v, m) y = MatMul(x, s)", "a mask"),  # of pruned weights
+        ("s = Mul(m, k) a = Add(x, s) y = Softmax(a)", "a mask"),
+        ("y = Mul(m, x)", "a mask"),
+    ],
+)
+def test_zeros_and_ones_are_a_weight_where_they_have_a_scale(body, reason):
+    plain = model(f"""net (float[8, 8] x) => (float[8, 8] y)
+        <float[8, 8] m = random, float[8, 8] v = random, float[1, 8] k = random> {{ {body} }}""")
+    plain.graph.initializers["m"].const_value = ir.tensor(f32(CAUSAL), name="m")
+    assert reasons(plain)["m"] == reason
+
+
+@pytest.mark.parametrize("kind", ["Attention", "com.microsoft.MultiHeadAttention"])
+def test_what_an_attention_adds_is_a_mask_or_a_table(kind):
+    heads, given = "q_num_heads = 2, kv_num_heads", "x, x, x, m"
+    if kind.startswith("com"):
+        heads, given = "num_heads", 'x, x, x, "", "", m'
+    plain = model(f"""
+        <ir_version: 11, opset_import: ["" : 23, "com.microsoft" : 1]>
+        net (float[1, 8, 8] x) => (float[1, 8, 8] y) <float[1, 2, 8, 8] m = random> {{
+            y = {kind} <{heads} = 2> ({given}) }}""")
+    assert reasons(plain) == {"m": None}
+    found = plain.clone()
+    ProtectPass(channel=QUIET, selection=SMALL)(found)
+    for one in feeds(plain):
+        assert np.allclose(run(found, one)[0], run(plain, one)[0], atol=1e-5)
+    for number in (-1e4, LOWEST, -100):
+        mask = np.broadcast_to(CAUSAL * number, (1, 2, 8, 8))
+        plain.graph.initializers["m"].const_value = ir.tensor(f32(mask), name="m")
+        assert reasons(plain) == {"m": "a mask"}
+
+
+def test_scales_of_a_quantised_lstm_are_no_weights():
+    plain = model("""
+        <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+        net (float[3, 2, 4] x, int8[1, 4, 16] w, int8[1, 4, 16] r, int8[1, 16] z) => (float[3, 1, 2, 4] y)
+            <float[1, 32] b = random, float[1, 16] s = random, float[1, 16] t = random> {
+            y = com.microsoft.DynamicQuantizeLSTM <hidden_size = 4> (x, w, r, b, "", "", "", "", s, z, t, z) }""")
+    no = "no weight: used as scales of DynamicQuantizeLSTM"
+    assert reasons(plain) == {"b": "a bias", "s": no, "t": no}
 
 
 def attention(mask: np.ndarray, *between: str) -> ir.Model:

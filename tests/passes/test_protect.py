@@ -156,6 +156,32 @@ def test_a_model_without_opset_is_refused():
         ProtectPass().call(plain)
 
 
+def test_a_model_of_other_domains_only_is_protected():
+    plain = model("""
+        <ir_version: 8, opset_import: ["com.microsoft" : 1]>
+        net (float[4, 16] x) => (float[4, 24] y) <float[16, 24] w = random> { y = com.microsoft.FusedMatMul(x, w) }""")
+    found = protected(plain)
+    given = feeds(plain)[0]
+    assert_within(run(found, given), run(plain, given), output_bound(plain, found, given, QUIET.span))
+    assert [tensor.key for tensor in stored_tensors(found)] == ["w"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<int32[2] w = {1, 2}, float[1] v = random> { y = Identity(w) }", "'w', stays digital: INT32, not a float"),
+        (
+            "<float[1, 2] v = random, float[2, 8] w = random> { y = Identity(w) }",
+            "'w', stays digital: 16 elements, below 256",
+        ),
+        ("{ y = Neg(x) }", "it has none"),
+    ],
+)
+def test_where_nothing_is_selected_the_largest_says_why(text, said):
+    with pytest.raises(NothingToStore, match=rf"nothing to store.*{said}"):
+        ProtectPass().call(model(f"net (float[2, 8] x) => (y) {text}"))
+
+
 @pytest.mark.parametrize(("before", "after"), [(3, 8), (7, 8), (8, 8), (9, 9), (13, 13)])
 def test_the_ir_version_is_8_at_least(before, after):
     plain = made("matmul")
