@@ -437,7 +437,7 @@ def test_metadata_that_another_tool_dropped_are_named():
 def test_a_call_that_another_tool_took_apart_is_refused():
     proto = onnx.ModelProto.FromString(whole("redundancy"))
     calls(proto)[0].op_type = "DecodeStored"
-    with pytest.raises(ModelError, match="took the call that decodes 'a' apart: DecodeStored is left"):
+    with pytest.raises(ModelError, match="changed the call that decodes 'a': it calls 'DecodeStored' now"):
         opened(files.load(proto))
 
 

@@ -13,10 +13,11 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from onnx_analog import json_text
 from onnx_analog.channels.base import Channel as Channel
 from onnx_analog.channels.base import GaussianChannel as GaussianChannel
 from onnx_analog.channels.base import Source as Source
-from onnx_analog.channels.building import build, from_json
+from onnx_analog.channels.building import build
 from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
 from onnx_analog.channels.measured import Scale as Scale
 from onnx_analog.channels.measured import TableChannel as TableChannel
@@ -107,8 +108,8 @@ def _is_channel(value: Any) -> bool:
 def _from_file(path: Path) -> Channel:
     text = read_text(path, limit=_LIMIT, error=ChannelError)
     try:
-        return from_dict(from_json(text, "the file"))
-    except ChannelError as error:
+        return from_dict(json_text.parse(text))
+    except (ChannelError, ValueError) as error:
         raise ChannelError(f"cannot read a channel from {str(path)!r}: {error}") from error
 
 
