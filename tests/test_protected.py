@@ -438,7 +438,7 @@ def test_a_call_that_another_tool_took_apart_is_refused():
     proto = onnx.ModelProto.FromString(whole("redundancy"))
     calls(proto)[0].op_type = "DecodeStored"
     with pytest.raises(ModelError, match="changed the call that decodes 'a': it calls 'DecodeStored' now"):
-        opened(files.load(proto))
+        opened(ir.from_proto(proto))
 
 
 def decoding_function(proto: onnx.ModelProto, name: str) -> onnx.FunctionProto:

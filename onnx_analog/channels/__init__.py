@@ -38,8 +38,13 @@ def available() -> dict[str, EntryPoint]:
 
 
 def summary(name: str) -> str:
-    """Return the first line of what the channel called `name` says of itself."""
-    line = (inspect.getdoc(_load(name)) or "").partition("\n")[0]
+    """Return the first line of the documentation of the channel called `name`, or why that channel cannot be used."""
+    try:
+        line = (inspect.getdoc(_load(name)) or "").partition("\n")[0]
+    except ChannelError as error:  # one broken package does not hide the others
+        if name not in available():
+            raise
+        line = str(error)
     line = line.removeprefix("Return ")
     return line[:1].upper() + line[1:]
 
@@ -69,6 +74,8 @@ def resolve(spec: str | Channel) -> Channel:
         return _from_file(Path(spec))
     name, _, options = spec.partition(":")
     maker = _load(name)
+    if not callable(maker):
+        raise ChannelError(f"channel {name!r} is of type {type(maker).__name__}; it must be a class or a function")
     return _call(maker, name, _options(maker, name, options))
 
 
@@ -132,8 +139,8 @@ def _call(maker: Callable[..., Any], name: str, options: Mapping[str, Any]) -> C
         channel = maker(**options)
     except ChannelError:
         raise
-    except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
-        raise ChannelError(f"channel {name!r}: {error}") from error
+    except Exception as error:  # whatever a package that brings a channel raises
+        raise ChannelError(f"channel {name!r}: {str(error) or type(error).__name__}") from error
     if not isinstance(channel, Channel):
         raise ChannelError(f"entry point {name!r} gives {type(channel).__name__}, which is not a Channel")
     return channel

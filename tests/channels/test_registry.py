@@ -108,6 +108,32 @@ def test_summaries_are_first_lines(install):
         summary("deaf")
 
 
+def test_a_channel_that_cannot_be_imported_is_listed_with_the_reason(monkeypatch):
+    class Broken:
+        def load(self) -> Any:
+            raise RuntimeError("no such library")
+
+    found = {**available(), "broken": Broken()}
+    monkeypatch.setattr(channels, "available", lambda: found)
+    assert summary("broken") == "Channel 'broken' is installed and cannot be imported: no such library"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no device"), AttributeError("no device"), OSError("no device")])
+def test_whatever_a_channel_of_another_package_raises_is_a_channel_error(install, error):
+    def theirs() -> Channel:
+        raise error
+
+    install(theirs=theirs)
+    with pytest.raises(ChannelError, match="channel 'theirs': no device"):
+        resolve("theirs")
+
+
+def test_an_entry_point_that_cannot_be_called_is_refused(install):
+    install(theirs=3)
+    with pytest.raises(ChannelError, match="channel 'theirs' is of type int; it must be a class or a function"):
+        resolve("theirs")
+
+
 # ------------------------------------------------------------------------------------------------------------ by name
 
 
