@@ -140,7 +140,7 @@ def _protection(body: Any) -> Protection:
 
 def _field(body: Mapping[str, Any], name: str, kind: type) -> Any:
     if not isinstance(body[name], kind):
-        raise TypeError(f"{name} is {json.dumps(body[name])[:40]}, where it cannot be")
+        raise TypeError(f"{name} is {json.dumps(body[name])[:40]}, which is not a valid value")
     return body[name]
 
 

@@ -360,7 +360,8 @@ def test_one_scope_has_one_codebook():
 
 def test_what_is_asked_for_is_not_allocated():
     proto = put(put(bare(), "b.shape", np.array([10**6, 10**6])), "a.shape", np.array([10**9]))
-    loaded = files.load(proto)
+    loaded = ir.from_proto(proto)  # onnxruntime refuses it
+    opened(ir.from_proto(bare()))  # what is made once is made
     tracemalloc.start()
     start = time.process_time()
     with pytest.raises(ModelError):
@@ -395,7 +396,7 @@ def test_planes_that_many_calls_share_are_not_multiplied_without_end():
     ("change", "what"),
     [
         ({"strategy": "other"}, "no strategy is called 'other'"),
-        ({"strategy": ["raw"]}, r'strategy is \["raw"\], where it cannot be'),
+        ({"strategy": ["raw"]}, r'strategy is \["raw"\], which is not a valid value'),
         ({"scope": "layer"}, "no scope is called 'layer'"),
         ({"bits_per_cell": 0}, "bits_per_cell is 0; it must be from 1 to 8"),
         ({"bits_per_cell": 9}, "bits_per_cell is 9"),
@@ -404,18 +405,18 @@ def test_planes_that_many_calls_share_are_not_multiplied_without_end():
         ({"cells": [1]}, r"cells are \(1,\), which strategy 'redundancy' cannot have"),
         ({"cells": [1, 2, 3]}, "cells are"),
         ({"cells": []}, "cells are"),
-        ({"cells": 3}, "cells is 3, where it cannot be"),
+        ({"cells": 3}, "cells is 3, which is not a valid value"),
         ({"cells": [0, 20]}, "must be from 1 to 1,000,000,000,000"),
         ({"cells": [1, 10**12 + 1]}, "must be from 1 to 1,000,000,000,000"),
         ({"cells": [1.0, 20]}, "cells is 1.0; it must be a whole number"),
         ({"strategy": "mapping"}, r"cells are \(1, 20\), which strategy 'mapping' cannot have"),
-        ({"channel": None}, "channel is null, where it cannot be"),
+        ({"channel": None}, "channel is null, which is not a valid value"),
         ({"channel": []}, "channel is"),
         ({"channel": {"family": "gaussian", "sigma": -1}}, "sigma"),
         ({"header": {"channel": {"family": "gaussian"}, "reads": 10**9, "copies": 1}}, "header reads is 1000000000"),
         ({"header": {"channel": {"family": "gaussian"}, "reads": 1, "copies": 10**9}}, "header copies is 1000000000"),
         ({"header": {"channel": {"family": "gaussian"}, "reads": 1}}, "'copies' is missing"),
-        ({"header": 3}, "header is 3, where it cannot be"),
+        ({"header": 3}, "header is 3, which is not a valid value"),
     ],
     ids=str,
 )
@@ -442,7 +443,8 @@ def test_a_call_that_another_tool_took_apart_is_refused():
 
 
 def decoding_function(proto: onnx.ModelProto, name: str) -> onnx.FunctionProto:
-    return next(function for function in proto.functions if function.name == name)
+    found: onnx.FunctionProto = next(function for function in proto.functions if function.name == name)
+    return found
 
 
 def no_sign(proto: onnx.ModelProto) -> None:
@@ -479,7 +481,7 @@ def other_direction(proto: onnx.ModelProto) -> None:
 def test_a_function_that_decodes_to_something_else_is_refused(change):
     proto = onnx.ModelProto.FromString(whole("redundancy"))
     change(proto)
-    with pytest.raises(ModelError, match="another tool changed the model's function '(Unpack|Decode).*original again"):
+    with pytest.raises(ModelError, match=r"another tool changed the model's function '(Unpack|Decode).*original again"):
         opened(ir.from_proto(proto))
 
 
