@@ -13,7 +13,10 @@ are what the two share. Their attributes: `dtype`, the element type of the weigh
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import Any
 
 import onnx_ir as ir
 import onnxscript
@@ -95,3 +98,64 @@ def _with_opset(serialized: bytes, opset: int) -> ir.Function:
     function = ir.serde.deserialize_function(FunctionProto.FromString(serialized))
     function.opset_imports[""] = opset
     return function
+
+
+# -------------------------------------------------------------------------------- what a file says that they compute
+
+
+def altered(called: Iterable[str], there: Mapping[ir.OperatorIdentifier, ir.Function]) -> str | None:
+    """Return the first of the functions that calls need which is missing or computes something else; None if none is.
+
+    Names of values, documentation, the order of nodes and the opset may differ: what is computed depends on none.
+
+    Parameters
+    ----------
+    called : iterable of str
+        Names of the functions that the model calls: `Decode`, `DecodeMasked`.
+    there : mapping of ir.Function
+        The model's functions.
+    """
+    waiting, checked = sorted(set(called)), set[str]()
+    while waiting:
+        name = waiting.pop(0)
+        if name in checked:
+            continue
+        checked.add(name)
+        function = there.get((DOMAIN, name, ""))
+        if function is None or _computed(function) != _ours()[name]:
+            return name
+        waiting += [node.op_type for node in function if node.domain == DOMAIN]
+    return None
+
+
+@cache
+def _ours() -> dict[str, Any]:
+    return {function.name: _computed(function) for function in functions(OLDEST_OPSET)}
+
+
+def _computed(function: ir.Function) -> Any:
+    """Return what a function computes: equal for functions that apply the same operators to the same inputs."""
+    known: dict[int, bytes] = {id(value): b"input %d" % place for place, value in enumerate(function.inputs)}
+    for node in function:
+        inputs = [None if value is None else known.get(id(value), b"unknown") for value in node.inputs]
+        attributes = sorted((name, *_told(attribute)) for name, attribute in node.attributes.items())
+        operator = (node.domain.removeprefix("ai.onnx"), node.op_type, node.overload)
+        for place, value in enumerate(node.outputs):
+            told = repr((operator, inputs, attributes, len(node.outputs), place))
+            known[id(value)] = hashlib.sha256(told.encode("utf-8", "surrogatepass")).digest()
+    parameters = sorted((name, attribute.value is None) for name, attribute in function.attributes.items())
+    return len(function.inputs), parameters, [known.get(id(value)) for value in function.outputs]
+
+
+def _told(attribute: ir.Attr) -> tuple[str, str]:
+    if attribute.is_ref():
+        return "of the call", str(attribute.ref_attr_name)
+    if attribute.type != ir.AttributeType.TENSOR:
+        return attribute.type.name, repr(attribute.value)[:_LONGEST]
+    tensor = attribute.as_tensor()
+    held = tensor.numpy().tolist() if tensor.size <= _LARGEST else "large"
+    return tensor.dtype.name, repr((tuple(tensor.shape), held))
+
+
+_LONGEST = 200  # characters of an attribute; ours are shorter
+_LARGEST = 64  # numbers of a constant; ours have up to 8

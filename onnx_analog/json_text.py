@@ -1,4 +1,4 @@
-"""JSON that all programs read alike: what Python takes and others do not is refused."""
+"""JSON that all programs read alike: what Python accepts and others do not is refused."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 _DEEPEST = 32  # arrays and objects inside one another
 _DIGITS = 19  # of a whole number: as many as int64 has
-_TOO_DEEP = f"more than {_DEEPEST} arrays and objects are inside one another"
+_TOO_DEEP = f"arrays and objects are nested more than {_DEEPEST} deep"
 
 
 def parse(text: str) -> Any:
     """Return what JSON `text` says.
 
     Refused are a name that an object has twice, NaN and infinity (also as 1e999), whole numbers beyond int64, halves of
-    surrogate pairs, and more than 32 arrays and objects inside one another.
+    surrogate pairs, and arrays and objects that are nested more than 32 deep.
 
     Raises
     ------
@@ -30,12 +30,14 @@ def parse(text: str) -> Any:
     >>> parse('{"a": 1, "a": 2}')
     Traceback (most recent call last):
     ...
-    ValueError: the name 'a' is there twice
+    ValueError: an object has the name 'a' twice
     """
     try:
         found = json.loads(text, parse_int=_int, parse_float=_float, parse_constant=_float, object_pairs_hook=_object)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
     _check(found, _DEEPEST)
     return found
 
@@ -56,7 +58,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the name {twice[:80]!r} is there twice")
+        raise ValueError(f"an object has the name {twice[:80]!r} twice")
     return found
 
 

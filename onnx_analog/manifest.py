@@ -384,9 +384,18 @@ def from_json(text: str) -> Manifest:
     try:
         body = json_text.parse(text)
         if not isinstance(body, dict):
-            raise ManifestError("this is no manifest: it is no JSON object")
+            raise ManifestError("this is not a manifest: it is not a JSON object")
         if body["format"] != FORMAT:
             raise ManifestError(f"the manifest has format {body['format']!r}, and this version reads {FORMAT!r}")
+        for name, kind in (("tensors", list), ("yardsticks", list), ("totals", dict)):
+            if not isinstance(body[name], kind):
+                raise ManifestError(
+                    f"{name} is {json.dumps(body[name])[:40]} in the manifest, which is not a valid value"
+                )
+        if not all(isinstance(entry, dict) for entry in [*body["tensors"], *body["yardsticks"]]):
+            raise ManifestError(
+                "tensors and yardsticks are lists of objects in a manifest; here they hold something else"
+            )
         tensors = tuple(_entry_from(entry) for entry in body["tensors"])
         found = Manifest(**{**_known(Manifest, body), "tensors": tensors})
         _check(found)
@@ -396,7 +405,7 @@ def from_json(text: str) -> Manifest:
         if isinstance(error, ManifestError):
             raise
         told = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise ManifestError(f"this is no manifest: {told}") from error
+        raise ManifestError(f"this is not a manifest: {told}") from error
     return found
 
 
@@ -418,7 +427,7 @@ def _entry_from(body: Mapping[str, Any]) -> TensorEntry:
 
 def _range(ends: Any) -> tuple[int, int]:
     if not (isinstance(ends, list) and len(ends) == 2 and all(_is_of(end, int) for end in ends)):
-        raise ManifestError(f"a range of cells is {json.dumps(ends)[:40]} in the manifest, where it cannot be")
+        raise ManifestError(f"a range of cells is {json.dumps(ends)[:40]} in the manifest, which is not a valid value")
     return ends[0], ends[1]
 
 
@@ -428,7 +437,7 @@ def _known(cls: type, body: Mapping[str, Any]) -> dict[str, Any]:
     known = {name: body[name] for name in hints}
     for name, value in known.items():
         if not _is_of(value, hints[name]):
-            raise ManifestError(f"{name} is {json.dumps(value)[:40]} in the manifest, where it cannot be")
+            raise ManifestError(f"{name} is {json.dumps(value)[:40]} in the manifest, which is not a valid value")
     return known
 
 
@@ -456,6 +465,8 @@ def _check(found: Manifest) -> None:
     chosen = STRATEGIES.get(found.strategy)
     if chosen is None:
         raise ManifestError(f"no strategy is called {found.strategy!r}: there are {', '.join(STRATEGIES)}")
+    if found.header is not None and not isinstance(found.header, Mapping):
+        raise ManifestError(f"header is {json.dumps(found.header)[:40]} in the manifest, which is not a valid value")
     header = found.header or {"channel": found.channel, "reads": 1, "copies": 1}
     wrong = [
         ("scope", found.scope not in SCOPES),
@@ -470,7 +481,7 @@ def _check(found: Manifest) -> None:
     for name, is_wrong in wrong:
         if is_wrong:
             raise ManifestError(
-                f"{name} is {json.dumps(getattr(found, name))[:40]} in the manifest, where it cannot be"
+                f"{name} is {json.dumps(getattr(found, name))[:40]} in the manifest, which is not a valid value"
             )
     if not found.tensors:
         raise ManifestError("the manifest lists no tensor")

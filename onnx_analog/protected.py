@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnx_analog import encoding, json_text
+from onnx_analog import decoding, encoding, json_text
 from onnx_analog.errors import ManifestError, ModelError
 from onnx_analog.manifest import Manifest, TensorEntry, account, from_json
 from onnx_analog.stored import (
@@ -25,6 +25,7 @@ from onnx_analog.stored import (
     MANIFEST_KEY,
     PROTECTION_KEY,
     READ_DIGESTS_KEY,
+    READBACK_KEY,
     Protection,
     StoredTensor,
     read_back,
@@ -97,7 +98,10 @@ def opened(model: ir.Model) -> ProtectedModel:
         If the channel that it names is not installed, or not with these options.
     """
     protection, read = Protection.of(model), read_back(model)
+    if read is None and READ_DIGESTS_KEY in model.metadata_props:
+        raise ModelError(f"the model lost its metadata entry {READBACK_KEY!r}. {_READ_AGAIN}")
     tensors = tuple(stored_tensors(model))
+    _check_functions(model, tensors)
     for tensor in tensors:
         _check_forms(tensor, protection)
     _check_total(tensors)
@@ -116,6 +120,14 @@ def warn_unless_guarded(model: ir.Model) -> None:
     """Log a warning if nothing tells whether the planes of a protected model are those that were written."""
     if MANIFEST_KEY not in model.metadata_props:
         logger.warning("the model has no metadata entry %r, so damage to its planes may go unseen", MANIFEST_KEY)
+
+
+def _check_functions(model: ir.Model, tensors: Iterable[StoredTensor]) -> None:
+    """Check that onnxruntime decodes as we do: by the functions in the file."""
+    name = decoding.altered((tensor.node.op_type for tensor in tensors), model.functions)
+    if name is not None:
+        state = "changed" if (decoding.DOMAIN, name, "") in model.functions else "removed"
+        raise ModelError(f"another tool {state} the model's function {name!r}, which decodes weights. {AGAIN}")
 
 
 # ---------------------------------------------------------------------------------------------- one tensor's planes

@@ -140,7 +140,7 @@ def _protection(body: Any) -> Protection:
 
 def _field(body: Mapping[str, Any], name: str, kind: type) -> Any:
     if not isinstance(body[name], kind):
-        raise TypeError(f"{name} is {json.dumps(body[name])[:40]}, where it cannot be")
+        raise TypeError(f"{name} is {json.dumps(body[name])[:40]}, which is not a valid value")
     return body[name]
 
 
@@ -423,8 +423,9 @@ def _calls(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph, bool]]:
 
 def _stored(node: ir.Node, graph: ir.Graph, in_function: bool, names: _Names) -> StoredTensor:
     name = node.outputs[0].name if node.outputs else node.name
-    if node.op_type not in INPUTS:
-        raise ModelError(f"another tool took the call that decodes {name!r} apart: {node.op_type} is left. {AGAIN}")
+    if node.op_type not in INPUTS or node.overload:
+        called = f"{node.op_type}:{node.overload}" if node.overload else node.op_type
+        raise ModelError(f"another tool changed the call that decodes {name!r}: it calls {called!r} now. {AGAIN}")
     key, dtype = node.attributes.get("key"), node.attributes.get("dtype")
     if key is None or key.is_ref() or key.type != ir.AttributeType.STRING:
         raise ModelError(f"the call that decodes {name!r} is damaged: it has no storage key. {AGAIN}")

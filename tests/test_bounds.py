@@ -82,15 +82,15 @@ CHANNELS: dict[str, tuple[Callable[[], str], str]] = {
         lambda: table(2, residuals=[[0] * (5 * MIB), [True]]),
         "residuals[1][0] is true",
     ),
-    "a long number": (lambda: '{"family": "gaussian", "sigma": ' + "9" * (15 * MIB) + "}", "is no JSON"),
+    "a long number": (lambda: '{"family": "gaussian", "sigma": ' + "9" * (15 * MIB) + "}", "is beyond 64 bits"),
     "a long name": (lambda: table(2, cells_on="x" * (15 * MIB)), "cells are on different or same devices"),
     "many keys": (
         lambda: '{"family": "gaussian", ' + ", ".join(f'"{i}": 0' for i in range(MIB)) + "}",
         "there is no field '0'",
     ),
-    "one key often": (lambda: '{"family": "gaussian"' + ', "low": 0' * MIB + "}", "the key 'low' is there twice"),
-    "deep lists": (lambda: "[" * (15 * MIB), "nested too deeply"),
-    "deep channels": (lambda: '{"family": "precision", "inner": ' * (MIB // 4), "nested too deeply"),
+    "one key often": (lambda: '{"family": "gaussian"' + ', "low": 0' * MIB + "}", "an object has the name 'low' twice"),
+    "deep lists": (lambda: "[" * (15 * MIB), "nested more than 32 deep"),
+    "deep channels": (lambda: '{"family": "precision", "inner": ' * (MIB // 4), "nested more than 32 deep"),
     "too large": (lambda: " " * (17 * MIB), "more than the 16,777,216 that are read"),
 }
 

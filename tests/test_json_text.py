@@ -20,7 +20,7 @@ def test_what_json_writes_is_read(value):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ('[{"b": 1, "a": {}, "a": {}}]', "the name 'a' is there twice"),
+        ('[{"b": 1, "a": {}, "a": {}}]', "an object has the name 'a' twice"),
         ("[NaN]", "NaN is not finite"),
         ("-Infinity", "-Infinity is not finite"),
         ('{"a": 1e999}', "1e999 is not finite"),
@@ -29,12 +29,12 @@ def test_what_json_writes_is_read(value):
         ("1" * 5000, "11111111111111111111... is beyond 64 bits"),
         ('["\\ud800"]', "half of a surrogate pair"),
         ('{"\\udfff": 1}', "half of a surrogate pair"),
-        ("[" * 33 + "]" * 33, "more than 32 arrays and objects"),
-        ("[" * 100_000, "more than 32 arrays and objects"),
-        ('{"a":' * 33 + "1" + "}" * 33, "more than 32 arrays and objects"),
-        ("", "Expecting value"),
-        ("[1,", "Expecting value"),
-        ("1 2", "Extra data"),
+        ("[" * 33 + "]" * 33, "nested more than 32 deep"),
+        ("[" * 100_000, "nested more than 32 deep"),
+        ('{"a":' * 33 + "1" + "}" * 33, "nested more than 32 deep"),
+        ("", "it is not JSON: Expecting value"),
+        ("[1,", "it is not JSON: Expecting value"),
+        ("1 2", "it is not JSON: Extra data"),
     ],
     ids=lambda text: text[:20],
 )

@@ -13,10 +13,11 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from onnx_analog import json_text
 from onnx_analog.channels.base import Channel as Channel
 from onnx_analog.channels.base import GaussianChannel as GaussianChannel
 from onnx_analog.channels.base import Source as Source
-from onnx_analog.channels.building import build, from_json
+from onnx_analog.channels.building import build
 from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
 from onnx_analog.channels.measured import Scale as Scale
 from onnx_analog.channels.measured import TableChannel as TableChannel
@@ -37,8 +38,13 @@ def available() -> dict[str, EntryPoint]:
 
 
 def summary(name: str) -> str:
-    """Return the first line of what the channel called `name` says of itself."""
-    line = (inspect.getdoc(_load(name)) or "").partition("\n")[0]
+    """Return the first line of the documentation of the channel called `name`, or why that channel cannot be used."""
+    try:
+        line = (inspect.getdoc(_load(name)) or "").partition("\n")[0]
+    except ChannelError as error:  # one broken package does not hide the others
+        if name not in available():
+            raise
+        line = str(error)
     line = line.removeprefix("Return ")
     return line[:1].upper() + line[1:]
 
@@ -68,6 +74,8 @@ def resolve(spec: str | Channel) -> Channel:
         return _from_file(Path(spec))
     name, _, options = spec.partition(":")
     maker = _load(name)
+    if not callable(maker):
+        raise ChannelError(f"channel {name!r} is of type {type(maker).__name__}; it must be a class or a function")
     return _call(maker, name, _options(maker, name, options))
 
 
@@ -107,8 +115,8 @@ def _is_channel(value: Any) -> bool:
 def _from_file(path: Path) -> Channel:
     text = read_text(path, limit=_LIMIT, error=ChannelError)
     try:
-        return from_dict(from_json(text, "the file"))
-    except ChannelError as error:
+        return from_dict(json_text.parse(text))
+    except (ChannelError, ValueError) as error:
         raise ChannelError(f"cannot read a channel from {str(path)!r}: {error}") from error
 
 
@@ -131,8 +139,8 @@ def _call(maker: Callable[..., Any], name: str, options: Mapping[str, Any]) -> C
         channel = maker(**options)
     except ChannelError:
         raise
-    except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
-        raise ChannelError(f"channel {name!r}: {error}") from error
+    except Exception as error:  # whatever a package that brings a channel raises
+        raise ChannelError(f"channel {name!r}: {str(error) or type(error).__name__}") from error
     if not isinstance(channel, Channel):
         raise ChannelError(f"entry point {name!r} gives {type(channel).__name__}, which is not a Channel")
     return channel

@@ -17,8 +17,6 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from onnx_analog.errors import ChannelError
-
 T = TypeVar("T")
 
 _MOST = 2**16  # entries of a list that are checked one by one
@@ -143,34 +141,3 @@ def _hints(cls: type[Any]) -> dict[str, Any]:
         return get_type_hints(cls)
     except (NameError, TypeError):  # a family of somebody else's, whose annotations are for type checkers only
         return {}
-
-
-# ------------------------------------------------------------------------------------------------------ JSON
-
-
-def from_json(text: str, where: str) -> Any:
-    """Return what JSON text says, without what the format leaves open: NaN, infinity, and a key twice.
-
-    Raises
-    ------
-    ChannelError
-        If it is no JSON; `where` is what the message calls it.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
-    except RecursionError:
-        raise ChannelError(f"{where} is nested too deeply for a channel") from None
-    except ValueError as error:
-        raise ChannelError(f"{where} is no JSON of a channel: {error}") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
-    return found
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number of JSON")

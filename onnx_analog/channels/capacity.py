@@ -18,7 +18,7 @@ import scipy.stats
 
 from onnx_analog.channels.base import Channel, Doubles, GaussianChannel, inside
 from onnx_analog.channels.empirical import EmpiricalChannel
-from onnx_analog.channels.measured import TableChannel
+from onnx_analog.channels.measured import KNOTS, TableChannel
 from onnx_analog.channels.precision import LimitedPrecision, codes
 from onnx_analog.randomness import stream
 
@@ -29,6 +29,7 @@ _FINE = 400  # bins of an output that is read exactly
 _FINE_BITS = 8  # from which on precision takes nothing away
 _LEVELS, _READS = 65, 2_000
 _UNUSED = 1e-4  # of the distribution over inputs
+_QUIET = 100.0  # standard deviations in the span; with more, so few levels and bins would hide what a cell holds
 
 
 class Capacity(NamedTuple):
@@ -132,17 +133,32 @@ def limited(means: Doubles, stds: Doubles, *, write_levels: int, read_levels: in
 def of_channel(channel: Channel) -> Capacity:
     """Return the capacity of one cell of `channel` as it is simulated, in bits, taking its reads for normal.
 
-    A table is taken as it is; a channel with limited precision with the equally spaced inputs and the codes that it
-    has, or as without a limit where these are more than 8 bits, which leave nothing out that its noise does not; any
-    other at 65 levels across its span, with moments from 2,000 reads where its law has no closed form.
+    A table is taken at its rows, and at levels between them where it has few; a channel with limited precision with the
+    equally spaced inputs and the codes that it has, or as without a limit where these are more than 8 bits, which leave
+    nothing out that its noise does not; any other at 65 levels across its span, with moments from 2,000 reads where its
+    law has no closed form. Where the span has more than 100 standard deviations, capacity is log2(1 + ∫dy/σ/√(2πe)):
+    the integral is over the span, and what is left out is below 0.005 bits.
     """
     if not isinstance(channel, LimitedPrecision):
-        return blahut_arimoto(transition(*_moments(channel)))
+        return _unlimited(channel)
     limited_writing = 0 < channel.write_bits <= _FINE_BITS
     means, stds = _moments(channel.inner, inputs=2**channel.write_bits if limited_writing else None)
     if not 0 < channel.read_bits <= _FINE_BITS:
         return blahut_arimoto(transition(means, stds))
     return blahut_arimoto(_coded(means, stds, codes(channel.range, channel.read_bits)))
+
+
+def _unlimited(channel: Channel) -> Capacity:
+    means, stds = _moments(channel, fine=True)
+    normal = channel.table if isinstance(channel, EmpiricalChannel) else channel
+    if isinstance(normal, GaussianChannel):
+        level = inside(np.linspace(*normal.span, KNOTS).astype(np.float32), normal.span)
+        std = normal.std(level)
+        density = 1 / np.maximum(std, np.finfo(np.float64).tiny)
+        deviations = float(np.trapezoid(density, level.astype(np.float64)))
+        if std.min() > 0 and deviations > _QUIET:
+            return Capacity(math.log2(1 + deviations / math.sqrt(2 * math.pi * math.e)), density / density.sum())
+    return blahut_arimoto(transition(means, stds))
 
 
 def best_of(channel: LimitedPrecision) -> Capacity:
@@ -161,12 +177,17 @@ def _coded(means: Doubles, stds: Doubles, values: Doubles) -> Doubles:
     return chances
 
 
-def _moments(channel: Channel, *, inputs: int | None = None) -> tuple[Doubles, Doubles]:
-    """Return mean and standard deviation of a read at each input: all that there are, or so many, equally spaced."""
+def _moments(channel: Channel, *, inputs: int | None = None, fine: bool = False) -> tuple[Doubles, Doubles]:
+    """Return mean and standard deviation of a read at each input: all that there are, or so many, equally spaced.
+
+    With `fine`, a table of few inputs is read between them too.
+    """
     table = channel.table if isinstance(channel, EmpiricalChannel) else channel
     if isinstance(table, TableChannel):
         known = np.array(table.inputs)
         x = known if inputs is None else np.linspace(known[0], known[-1], inputs)
+        if fine and known.size < _LEVELS:
+            x = np.union1d(known, np.linspace(known[0], known[-1], _LEVELS))
         return np.interp(x, known, table.means), np.interp(x, known, table.stds)
     level = inside(np.linspace(*channel.span, inputs or _LEVELS).astype(np.float32), channel.span)
     if isinstance(channel, GaussianChannel):

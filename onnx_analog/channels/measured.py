@@ -562,7 +562,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     except csv_module.Error as error:
         raise ChannelError(f"{str(path)!r}, line {line} is no CSV: {error}") from error
     except UnicodeDecodeError as error:
-        raise ChannelError(f"{str(path)!r} is not UTF-8 text, after line {line}") from error
+        raise ChannelError(f"{str(path)!r} is not UTF-8 text: save it as UTF-8") from error
     except OSError as error:
         raise ChannelError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
 
@@ -578,7 +578,8 @@ def _check_header(path: Path, header: Sequence[str], names: Sequence[str]) -> No
 
 def _number(cell: str, name: str, where: str) -> float:
     try:
-        found = float("no number" if "_" in cell else cell)  # Python takes 1_000 for a thousand
+        plain = cell.isascii() and "_" not in cell  # Python takes 1_000 for a thousand, and digits of other scripts
+        found = float(cell if plain else "no number")
     except ValueError:
         found = math.nan
     if not math.isfinite(found):

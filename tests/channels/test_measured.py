@@ -510,6 +510,8 @@ def test_a_fitted_channel_goes_through_json(tmp_path):
         ("v,r\n1,-1e308\n2,1e308\n", "column 'r' holds -1e.308, which is no number up to 1e.150, first in data row 1"),
         ("v,r\n1,-inf\n2,1e308\n", "line 2: column 'r' holds '-inf'"),
         ("v,r\n1,1_000\n2,3\n", "column 'r' holds '1_000'"),
+        ("v,r\n1,\u0663\n2,3\n", "column 'r' holds '\u0663'"),
+        ("v,r\n1,\uff11\n2,3\n", "column 'r' holds '\uff11'"),
         (b"v,r\n1,\xff\n2,3\n", "not UTF-8 text"),
         (b"v,r\n1,2\x00\n2,3\n", "no finite number"),
         ("v,r\n1,nan\n2,3\n", "line 2: column 'r' holds 'nan', which is no finite number"),

@@ -108,6 +108,32 @@ def test_summaries_are_first_lines(install):
         summary("deaf")
 
 
+def test_a_channel_that_cannot_be_imported_is_listed_with_the_reason(monkeypatch):
+    class Broken:
+        def load(self) -> Any:
+            raise RuntimeError("no such library")
+
+    found = {**available(), "broken": Broken()}
+    monkeypatch.setattr(channels, "available", lambda: found)
+    assert summary("broken") == "Channel 'broken' is installed and cannot be imported: no such library"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no device"), AttributeError("no device"), OSError("no device")])
+def test_whatever_a_channel_of_another_package_raises_is_a_channel_error(install, error):
+    def theirs() -> Channel:
+        raise error
+
+    install(theirs=theirs)
+    with pytest.raises(ChannelError, match="channel 'theirs': no device"):
+        resolve("theirs")
+
+
+def test_an_entry_point_that_cannot_be_called_is_refused(install):
+    install(theirs=3)
+    with pytest.raises(ChannelError, match="channel 'theirs' is of type int; it must be a class or a function"):
+        resolve("theirs")
+
+
 # ------------------------------------------------------------------------------------------------------------ by name
 
 
@@ -330,12 +356,12 @@ def nested(depth: int) -> str:
         ('{"family": ["gaussian"]}', "it must be text"),
         ('{"family": "pcm"}', "is not a family of channels"),
         ('{"family": "measured", "csv": "x.csv"}', "is not a family of channels"),
-        (GAUSSIAN + ', "sigma": 0.2}', "the key 'sigma' is there twice"),
-        (GAUSSIAN + ', "low": NaN}', "NaN is no number of JSON"),
-        (GAUSSIAN + ', "low": -Infinity}', "-Infinity is no number of JSON"),
-        (GAUSSIAN + ', "high": 1e999}', "high is inf; it must be a finite number"),
-        (GAUSSIAN + ', "high": 1' + "0" * 400 + "}", "high is too large a whole number; it must be a finite number"),
-        (GAUSSIAN + ', "high": 1' + "0" * 5000 + "}", "no JSON of a channel"),
+        (GAUSSIAN + ', "sigma": 0.2}', "an object has the name 'sigma' twice"),
+        (GAUSSIAN + ', "low": NaN}', "NaN is not finite"),
+        (GAUSSIAN + ', "low": -Infinity}', "-Infinity is not finite"),
+        (GAUSSIAN + ', "high": 1e999}', "1e999 is not finite"),
+        (GAUSSIAN + ', "high": 1' + "0" * 400 + "}", "is beyond 64 bits"),
+        (GAUSSIAN + ', "high": 1' + "0" * 5000 + "}", "is beyond 64 bits"),
         (GAUSSIAN + ', "high": true}', "high is true; it must be a finite number"),
         (GAUSSIAN + ', "high": "1"}', "high is '1'; it must be a finite number"),
         (GAUSSIAN + ', "high": null}', "high is null; it must be a finite number"),
@@ -369,10 +395,10 @@ def nested(depth: int) -> str:
         ('{"family": "rram-wan", "read_after_s": true}', "read_after_s is true"),
         (nested(2), "has limited precision already"),
         (nested(20), "more than 8 deep"),
-        (nested(300_000), "nested too deeply"),
-        ("[" * 300_000, "nested too deeply"),
-        (GAUSSIAN.replace("0.1", "[" * 500 + "]" * 500) + "}", "sigma is a list; it must be a finite number"),
-        (GAUSSIAN.replace("0.1", '{"a":' * 500 + "1" + "}" * 500) + "}", "sigma is an object"),
+        (nested(300_000), "nested more than 32 deep"),
+        ("[" * 300_000, "nested more than 32 deep"),
+        (GAUSSIAN.replace("0.1", "[" * 25 + "]" * 25) + "}", "sigma is a list; it must be a finite number"),
+        (GAUSSIAN.replace("0.1", '{"a":' * 25 + "1" + "}" * 25) + "}", "sigma is an object"),
     ],
 )
 def test_a_file_that_is_no_channel_is_refused_in_one_line(text, message, tmp_path):
