@@ -22,7 +22,7 @@ from onnx_analog.errors import OutputError
 from onnx_analog.evaluation import Evaluation
 from onnx_analog.grid import digest
 from onnx_analog.manifest import Manifest
-from onnx_analog.metrics import SHARES
+from onnx_analog.metrics import METRICS
 from onnx_analog.randomness import stream
 from onnx_analog.strategies import PRESETS, STRATEGIES
 from onnx_analog.sweeps import Point, paired
@@ -344,13 +344,21 @@ def choice_text(point: Point) -> str:
 
 def _factor(point: Point) -> float:
     """Return what a metric is multiplied by to be shown: shares are shown in %."""
-    return 100.0 if point.evaluation.metric in SHARES else 1.0
+    return 100.0 if point.evaluation.share else 1.0
 
 
 def _unit(points: Sequence[Point]) -> str:
-    names = {"top1": "accuracy in %", "agreement": "agreement without noise, in %", "sqnr_db": "output SQNR in dB"}
-    metric = points[0].evaluation.metric if points else ""
-    return names.get(metric, metric)
+    """Return what a metric is called, and its unit."""
+    if not points:
+        return ""
+    known = METRICS.get(points[0].evaluation.metric)
+    unit = "%" if points[0].evaluation.share else known.unit if known else ""
+    return f"{_label(points)}{f' in {unit}' * bool(unit)}"
+
+
+def _label(points: Sequence[Point]) -> str:
+    metric = points[0].evaluation.metric
+    return METRICS[metric].label if metric in METRICS else metric
 
 
 def _panels(points: Sequence[Point]) -> dict[str, list[Point]]:
@@ -371,9 +379,7 @@ def _panels(points: Sequence[Point]) -> dict[str, list[Point]]:
 
 
 def _lost_unit(points: Sequence[Point]) -> str:
-    names = {"top1": "accuracy", "agreement": "agreement without noise"}
-    metric = points[0].evaluation.metric
-    return f"{names.get(metric, metric)} lost, in points of 100"
+    return f"{_label(points)} lost, in percentage points"
 
 
 def preset_title(point: Point) -> str:
@@ -545,7 +551,8 @@ def plot_points(points: Sequence[Point]) -> Callable[[Path], None]:
 
 def _floor(points: Sequence[Point]) -> float | None:
     """Return the smallest loss that is shown, in points: 1/20 of what one sample counts; None to show the metric."""
-    lossy = all(_factor(point) == 100 and point.evaluation.clean is not None for point in points)
+    found = [point.evaluation for point in points]
+    lossy = all(one.share and one.higher_is_better is True and one.clean is not None for one in found)
     if not points or not lossy:
         return None
     return float(np.clip(5 / max(point.evaluation.samples for point in points), 0.005, 1))

@@ -603,7 +603,7 @@ def test_the_plot_shows_what_is_lost_against_what_it_costs():
             np.testing.assert_allclose(y, [60, 40])  # 75 without noise, less 15 and 35
             np.testing.assert_allclose(ends, [(56, 62), (36, 42)])
         assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
-    assert axes[0].get_ylabel() == "accuracy lost, in points of 100"
+    assert axes[0].get_ylabel() == "accuracy lost, in percentage points"
     assert axes[0].get_ylim() == axes[1].get_ylim()
     assert axes[0].get_xlim() == axes[1].get_xlim()
 
