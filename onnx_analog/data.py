@@ -191,7 +191,7 @@ def _called(spec: str, array: Array) -> Array:
     try:
         return np.asarray(function(array))
     except (Exception, SystemExit) as error:  # whatever a function of the user's raises
-        raise OptionError(
+        raise DataError(
             f"--preprocess {spec} failed with {type(error).__name__}: {error}. --debug shows where"
         ) from error
 

@@ -384,6 +384,12 @@ def interval(
     None for fewer than two, and where all are the same: how far they scatter cannot be told then, and a width of 0
     would be wrong.
 
+    It holds the mean in 95 % of cases where values scatter evenly about it. In simulations with 3 to 25 trials, cut off
+    at 0 and 1, it did so in at least 94 % for shares whose samples err independently (0.5 to 0.999, of 50 or 1,000
+    samples). It misses too often where values are skewed: 18 % with 3 trials and 10 % with 25 where losses scatter by 1.4
+    times their mean, and 60 to 94 % where one trial in fifty collapses: most runs then see no such trial. Look at the
+    trials themselves before relying on it.
+
     Parameters
     ----------
     values : sequence of float

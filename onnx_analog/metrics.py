@@ -115,7 +115,7 @@ class Chosen:
 
         Raises
         ------
-        OptionError
+        DataError
             If a function of the user's raises, or returns no number, or a share beyond 0 and 1.
         """
         given = labels if self.labelled else None
@@ -142,7 +142,7 @@ def _users_value(metric: Metric, outputs: Outputs, labels: Array | None, clean: 
     except AnalogError:
         raise
     except (Exception, SystemExit) as error:  # whatever it raises
-        raise OptionError(
+        raise DataError(
             f"the metric {metric.name!r} failed with {type(error).__name__}: {error}. --debug shows where"
         ) from error
     try:
@@ -151,9 +151,9 @@ def _users_value(metric: Metric, outputs: Outputs, labels: Array | None, clean: 
         value = float(found)
     except (TypeError, ValueError, OverflowError) as error:
         text = one_line(repr(found), 80)
-        raise OptionError(f"the metric {metric.name!r} must return one number, and it returned {text}") from error
+        raise DataError(f"the metric {metric.name!r} must return one number, and it returned {text}") from error
     if metric.share and not (0 <= value <= 1 or math.isnan(value)):
-        raise OptionError(f"the metric {metric.name!r} is a share, from 0 to 1, and it returned {value:g}")
+        raise DataError(f"the metric {metric.name!r} is a share, from 0 to 1, and it returned {value:g}")
     return value
 
 

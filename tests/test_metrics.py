@@ -542,7 +542,7 @@ def own(function, **attributes):
 @pytest.mark.parametrize("returned", [np.ones(1), np.ones(2), [0.5], "0.5", b"1", None, 1j, 10**400, range(3)])
 def test_a_function_that_returns_no_number_is_refused(returned):
     metric = own(lambda _outputs, **_: returned)
-    with pytest.raises(OptionError, match="'own' must return one number, and it returned"):
+    with pytest.raises(DataError, match="'own' must return one number, and it returned"):
         metric([SCORES], labels=None, clean=[SCORES])
 
 
@@ -554,7 +554,7 @@ def test_a_function_may_return_any_number(returned):
 @pytest.mark.parametrize("returned", [17.5, -0.1, math.inf])
 def test_a_share_beyond_0_and_1_is_refused(returned):
     metric = own(lambda _outputs, **_: returned, share=True)
-    with pytest.raises(OptionError, match="is a share, from 0 to 1, and it returned"):
+    with pytest.raises(DataError, match="is a share, from 0 to 1, and it returned"):
         metric([SCORES], labels=None, clean=[SCORES])
 
 
@@ -564,7 +564,7 @@ def test_what_a_function_raises_is_told(error):
     def fails(outputs, *, labels, clean):
         raise error
 
-    with pytest.raises(OptionError, match=f"the metric 'own' failed with {type(error).__name__}"):
+    with pytest.raises(DataError, match=f"the metric 'own' failed with {type(error).__name__}"):
         own(fails)([SCORES], labels=None, clean=[SCORES])
 
 
@@ -576,7 +576,7 @@ def test_a_function_cannot_change_what_the_next_trial_is_compared_with():
         clean[0][:] = 0
         return 1.0
 
-    with pytest.raises(OptionError, match="read-only"):
+    with pytest.raises(DataError, match="read-only"):
         own(overwrites)([before], labels=labels, clean=[before])
     np.testing.assert_array_equal(before, SCORES)
     before[:] = 0  # it is not locked for others
