@@ -136,7 +136,7 @@ class Inspection:
             return f"apart ({nodes}): its scales stay digital, so tensors have similar magnitudes"
         if not self.convolutions:
             return "none, and no convolution that it could be folded into"
-        return "none in the graph: folded into the convolutions, or never there; keep --scope tensor"
+        return "none in the graph; it may have been folded into the convolutions, so keep --scope tensor"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the inspection, ready for JSON."""

@@ -143,11 +143,11 @@ class Preprocessing:
     def told(self, array: Array, wanted: Input) -> str:
         """Return what `apply` does, in words."""
         if self.function is not None:
-            return f"{wanted.name}: {self.function}"
+            return f"{wanted.name!r} made by {self.function}"
         if array.dtype == np.uint8 and wanted.dtype.kind == "f":
             mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
-            return f"{wanted.name}: uint8 / 255, mean {mean}, std {std}"
-        return f"{wanted.name}: {array.dtype} as it is"
+            return f"{wanted.name!r} from uint8 images, divided by 255, normalised with mean {mean} and std {std}"
+        return f"{wanted.name!r} as given ({array.dtype})"
 
     def apply(self, array: Array, wanted: Input) -> Array:
         """Return what `wanted` takes.

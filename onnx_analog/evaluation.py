@@ -373,7 +373,7 @@ class Evaluation:
         if ci95 is not None and all(map(math.isfinite, ci95)):
             return f"95 % interval {ci95[0]:.4f} to {ci95[1]:.4f}, {count}"
         alike = ", all alike" if len(self.values) > 1 and len(set(self.values)) == 1 else ""
-        return f"{count}{alike}: no interval can be told"
+        return f"{count}{alike}: no interval"
 
 
 def interval(
@@ -384,11 +384,11 @@ def interval(
     None for fewer than two, and where all are the same: how far they scatter cannot be told then, and a width of 0
     would be wrong.
 
-    It holds the mean in 95 % of cases where values scatter evenly about it. In simulations with 3 to 25 trials, cut off
-    at 0 and 1, it did so in at least 94 % for shares whose samples err independently (0.5 to 0.999, of 50 or 1,000
-    samples). It misses too often where values are skewed: 18 % with 3 trials and 10 % with 25 where losses scatter by 1.4
-    times their mean, and 60 to 94 % where one trial in fifty collapses: most runs then see no such trial. Look at the
-    trials themselves before relying on it.
+    It holds the mean in 95 % of cases where values scatter evenly about it. In simulations with 3 to 25 trials, cut
+    off at 0 and 1, it did so in at least 94 % for shares whose samples err independently (0.5 to 0.999, of 50 or 1,000
+    samples). It misses more often where values are skewed: in 18 % of cases with 3 trials and 10 % with 25 where the
+    standard deviation of the loss is 1.4 times its mean, and in 94 to 60 % where one trial in fifty collapses, for most
+    runs see no such trial.
 
     Parameters
     ----------

@@ -940,7 +940,7 @@ def test_what_was_measured_is_told(cli):
     text = done(cli("evaluate model.protected.onnx --data test.npz --trials 3"))
     assert re.search(r"output +y\b", text)
     assert re.search(r"class axis +1\b", text)
-    assert "inputs: x: float32 as it is" in " ".join(text.split())
+    assert "Inputs: 'x' as given (float32)." in " ".join(text.split())
     found = body(cli("evaluate model.protected.onnx --data test.npz --trials 3 --json"))
     assert (found["output"], found["class_axis"], found["model"]) == ("y", 1, "model.protected.onnx")
     assert_refused(cli("evaluate model.onnx --data test.npz --output z"), 2, "no output 'z': it has 'y'")
