@@ -90,8 +90,8 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
     story = story_of.begin()
     show(
         f"LeNet classifies {story.accuracy:.1%} of {len(story.data):,} MNIST test images correctly, and "
-        f"{story.accuracy_pruned:.1%} after {story_of.SPARSITY:.0%} of its weights are pruned. The others are now stored "
-        "in PCM cells, and every read of a cell is noisy.\n"
+        f"{story.accuracy_pruned:.1%} after {story_of.SPARSITY:.0%} of its weights are pruned. The others are now "
+        "stored in PCM cells, and every read of a cell is noisy.\n"
     )
     plan = story_of.plan(story, story_of.grid(seed=seed), trials=trials)
     with watch("reading noisy cells") as update:

@@ -336,8 +336,34 @@ def test_an_evaluation_shows_all_its_numbers():
     assert cells(shown, "standard deviation over trials") == ["0.1000"]
     # 0.6 ± 4.30265 · 0.1/√3
     assert cells(shown, "95 % interval of the mean") == ["0.3516 to 0.8484"]
-    assert cells(shown, "output SQNR, mean") == ["12.0 dB"]
-    assert "the error of a finite test set is not in it" in " ".join(shown.split())
+    # 0.9 - 0.6, and the ends of the interval likewise
+    assert cells(shown, "decrease due to noise") == ["+0.3000"]
+    assert cells(shown, "95 % interval of the decrease") == ["+0.0516 to +0.5484"]
+    assert cells(shown, "standard error of a test set of 1,234") == ["0.0139"]  # √(0.6 · 0.4/1234)
+    assert cells(shown, "output SQNR, mean of all trials") == ["12.0 dB"]
+    assert "they leave out the error of a finite test set" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((0.5,), "none: one trial"),
+        ((0.5,) * 3, "none: all trials are alike"),
+        ((0.5, math.nan), "none: not all values are finite"),
+    ],
+)
+def test_an_evaluation_says_why_it_has_no_interval(values, said):
+    shown = text(report.evaluation_table(Evaluation(metric="top1", samples=5, clean=0.9, values=values)))
+    assert cells(shown, "95 % interval of the mean") == cells(shown, "95 % interval of the decrease") == [said]
+    assert f"mean of {len(values)} trial{'s' if len(values) > 1 else ''} " in shown
+
+
+def test_a_share_of_the_users_is_shown_in_per_cent():
+    one = point("raw", values=(0.25, 0.35))
+    own = replace(one, evaluation=replace(one.evaluation, metric="own:error", share=True, higher_is_better=False))
+    (table,) = report.points_tables([own])
+    assert "30.00" in text(table)
+    assert "own:error in %" in text(table)
 
 
 def test_an_evaluation_without_trials_says_so_by_saying_less():
