@@ -827,7 +827,7 @@ def test_evaluate_prints_what_it_found(cli):
     text = done(cli("evaluate model.protected.onnx --data test.npz --trials 5"))
     assert re.search(r"top1 on 200 samples +value", text)
     assert f"{found['mean']:.4f}" in text
-    assert "the error of a finite test set is not in it" in " ".join(text.split())
+    assert "they leave out the error of a finite test set" in " ".join(text.split())
 
 
 def test_one_trial_has_no_spread(cli):
@@ -1159,7 +1159,8 @@ def test_the_demo_tells_the_whole_story(cli, tmp_path, monkeypatch):
     text = done(cli("demo --trials 1 --plot story.png"))
     assert set(contents(tmp_path)) == {"story.png"}
     assert Path("story.png").read_bytes().startswith(b"\x89PNG")
-    assert re.match(r"LeNet on 200 MNIST test images: (100\.0|9\d\.\d)%; pruned by 80%: (100\.0|9\d\.\d)%\. ", text)
+    share = r"(100\.0|9\d\.\d)%"
+    assert re.match(rf"LeNet classifies {share} of 200 MNIST test images correctly, and {share} after 80% of its ", text)
     assert text.count("accuracy in %") == len(PRESETS)
     for strategy in STRATEGIES:
         # accuracy and cost at 1, 3 and 10 cells, by either preset
@@ -1174,7 +1175,7 @@ def test_the_demo_tells_the_whole_story(cli, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("brief_demo")
 def test_the_demo_without_matplotlib_says_how_to_get_its_plot(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "can_plot", lambda: False)
-    assert done(cli("demo")).startswith(f"{report.NO_PLOTS}\nLeNet on ")  # before the wait
+    assert done(cli("demo")).startswith(f"{report.NO_PLOTS}\nLeNet classifies ")  # before the wait
     assert contents(tmp_path) == {}
 
 
