@@ -137,8 +137,10 @@ def _is_own(metric: Metric) -> bool:
 def _users_value(metric: Metric, outputs: Outputs, labels: Array | None, clean: Outputs) -> float:
     """Return what a function of the user's says; it can change none of the arrays, which are used again."""
     labels, *_ = _read_only([labels])
+    before = _read_only(clean)
+    after = before if outputs is clean else _read_only(outputs)  # without noise they are one, as a function may ask
     try:
-        found: Any = metric.function(_read_only(outputs), labels=labels, clean=_read_only(clean))
+        found: Any = metric.function(after, labels=labels, clean=before)
     except AnalogError:
         raise
     except (Exception, SystemExit) as error:  # whatever it raises

@@ -1160,7 +1160,9 @@ def test_the_demo_tells_the_whole_story(cli, tmp_path, monkeypatch):
     assert set(contents(tmp_path)) == {"story.png"}
     assert Path("story.png").read_bytes().startswith(b"\x89PNG")
     share = r"(100\.0|9\d\.\d)%"
-    assert re.match(rf"LeNet classifies {share} of 200 MNIST test images correctly, and {share} after 80% of its ", text)
+    assert re.match(
+        rf"LeNet classifies {share} of 200 MNIST test images correctly, and {share} after 80% of its ", text
+    )
     assert text.count("accuracy in %") == len(PRESETS)
     for strategy in STRATEGIES:
         # accuracy and cost at 1, 3 and 10 cells, by either preset

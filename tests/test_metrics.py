@@ -632,3 +632,10 @@ def test_an_axis_of_samples_or_places_holds_no_classes():
     value, declared = np.ones((3, 4, 10)), (3, "n", 10)
     with pytest.raises(DataError, match="axis 1 of output 'y' holds samples or places"):
         choose([Field("y", shape=declared)], lambda _: value, None, samples=4, class_axis=1, dynamic=frozenset({"n"}))
+
+
+def test_without_noise_a_function_gets_the_same_outputs_twice():
+    clean = [SCORES]
+    metric = own(lambda outputs, *, labels, clean: float(outputs is clean and outputs[0] is clean[0]))
+    assert metric(clean, labels=None, clean=clean) == 1
+    assert metric([SCORES.copy()], labels=None, clean=clean) == 0
