@@ -136,7 +136,7 @@ class Inspection:
             return f"apart ({nodes}): its scales stay digital, so tensors have similar magnitudes"
         if not self.convolutions:
             return "none, and no convolution that it could be folded into"
-        return "none in the graph: folded into the convolutions, or never there; keep --scope tensor"
+        return "none in the graph; it may have been folded into the convolutions, so keep --scope tensor"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the inspection, ready for JSON."""
@@ -477,13 +477,12 @@ def evaluate(
     DataError
         If the data do not fit the model, or they do not tell what is to be measured.
     """
-    if samples is not None and samples < 1:
-        raise OptionError(f"samples is {samples}; it must be 1 or more")
+    _check_samples(samples)
     named = _metric(metric)
     loaded = files.load(_bare(model))
     protection = _protection(loaded, channel, modifiers)
     network = Network(loaded, providers=providers, threads=threads)
-    preprocessing = Preprocessing(mean=tuple(mean), std=tuple(std), function=preprocess)
+    preprocessing = _preprocessing(mean, std, preprocess)
     original = None if reference is None else files.load(_bare(reference))
     found = evaluate_network(
         network,
@@ -505,6 +504,22 @@ def evaluate(
     for text in found.warnings:
         logger.warning(text)
     return found
+
+
+def _check_samples(samples: int | None) -> None:
+    if samples is not None and whole("samples", samples) < 1:
+        raise OptionError(f"samples is {samples}; it must be 1 or more")
+
+
+def _preprocessing(mean: Iterable[float], std: Iterable[float], function: str | None) -> Preprocessing:
+    return Preprocessing(mean=_numbers("mean", mean), std=_numbers("std", std), function=function)
+
+
+def _numbers(name: str, given: Iterable[float]) -> tuple[float, ...]:
+    try:
+        return tuple(given)
+    except TypeError:
+        raise OptionError(f"{name} is {given!r}; it must be a list with one number, or one for each channel") from None
 
 
 def _bare(model: ModelLike | Model) -> ModelLike:
@@ -538,6 +553,8 @@ def _metric(metric: str | metrics.Function | None) -> metrics.Named | None:
                 raise OptionError(f"{metric!r} is not a module:function, and not one of {', '.join(metrics.NAMES)}")
             return metric, metrics.METRICS[metric].function
         return metric, named_function(metric)
+    if not callable(metric):
+        raise OptionError(f"metric is {metric!r}; it must be a name, module:function or a function")
     return getattr(metric, "__name__", "metric"), metric
 
 
@@ -631,8 +648,7 @@ def sweep(
     AnalogError
         If anything is out of its range or does not fit, before the first trial; or if workers die again and again.
     """
-    if samples is not None and samples < 1:
-        raise OptionError(f"samples is {samples}; it must be 1 or more")
+    _check_samples(samples)
     named = _metric(metric)
     selection = selection or Selection()
     listed = _listed(models, str | os.PathLike | onnx.ModelProto | ir.Model | Model)
@@ -647,7 +663,7 @@ def sweep(
         selection=selection,
         seed=seed,
     )
-    preprocessing = Preprocessing(mean=tuple(mean), std=tuple(std), function=preprocess)
+    preprocessing = _preprocessing(mean, std, preprocess)
     cases = []
     for place, model in enumerate(several):
         loaded = files.load(model)

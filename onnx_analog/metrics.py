@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.errors import AnalogError, DataError, OptionError
+from onnx_analog.errors import AnalogError, DataError, OptionError, one_line, whole
 
 Array = NDArray[Any]
 Output = Any  # an array; of a map, a sequence or what has other shapes in each call, a list
@@ -111,14 +111,60 @@ class Chosen:
     labelled: bool = True
 
     def __call__(self, outputs: Outputs, *, labels: Array | None, clean: Outputs) -> float:
-        """Return the value."""
+        """Return the value.
+
+        Raises
+        ------
+        DataError
+            If a function of the user's raises, or returns no number, or a share beyond 0 and 1.
+        """
+        given = labels if self.labelled else None
+        if not _is_own(self.metric):
+            return _users_value(self.metric, outputs, given, clean)
         more = {"class_axis": self.axis} if self.metric.by_class else {}
-        return float(self.metric.function(outputs, labels=labels if self.labelled else None, clean=clean, **more))
+        return float(self.metric.function(outputs, labels=given, clean=clean, **more))
 
     @property
     def compares(self) -> bool:
         """Whether it compares with the outputs without noise, so that these alone have no value."""
         return not self.labelled
+
+
+def _is_own(metric: Metric) -> bool:
+    return METRICS.get(metric.name) is metric
+
+
+def _users_value(metric: Metric, outputs: Outputs, labels: Array | None, clean: Outputs) -> float:
+    """Return what a function of the user's says; it can change none of the arrays, which are used again."""
+    labels, *_ = _read_only([labels])
+    before = _read_only(clean)
+    after = before if outputs is clean else _read_only(outputs)  # without noise they are one, as a function may ask
+    try:
+        found: Any = metric.function(after, labels=labels, clean=before)
+    except AnalogError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever it raises
+        raise DataError(
+            f"the metric {metric.name!r} failed with {type(error).__name__}: {error}. --debug shows where"
+        ) from error
+    try:
+        if isinstance(found, bytes | str) or np.ndim(found):
+            raise TypeError("no number")
+        value = float(found)
+    except (TypeError, ValueError, OverflowError) as error:
+        text = one_line(repr(found), 80)
+        raise DataError(f"the metric {metric.name!r} must return one number, and it returned {text}") from error
+    if metric.share and not (0 <= value <= 1 or math.isnan(value)):
+        raise DataError(f"the metric {metric.name!r} is a share, from 0 to 1, and it returned {value:g}")
+    return value
+
+
+def _read_only(outputs: Sequence[Any]) -> list[Any]:
+    found = [one.view() if isinstance(one, np.ndarray) else one for one in outputs]
+    for one in found:
+        if isinstance(one, np.ndarray):
+            one.flags.writeable = False
+    return found
 
 
 # -------------------------------------------------------------------------------------------------- by classes
@@ -212,16 +258,21 @@ def _labelled_scores(output: Output, labels: Array | None, axis: int | None) -> 
         scores, labels, axis = _array_of(output), _places(labels, names), 1
     else:
         scores, labels = _array_of(output), _whole(labels)
-        if labels.shape == scores.shape and _is_one_hot(labels):
-            labels, axis = labels.argmax(axis=1), 1
+        if labels.shape == scores.shape and _is_one_hot(labels, 1 if axis is None else axis):
+            axis = 1 if axis is None else axis
+            labels = labels.argmax(axis=axis)
         axis = labelled_axis(scores.shape, labels) if axis is None else axis
     classes = scores.shape[axis]
     if axis == 0 or classes < 2 or _sides(scores.shape, axis) != _sides(labels.shape):
         raise DataError(
-            f"labels of shape {labels.shape} do not fit scores of shape {scores.shape} whose classes are on axis {axis}"
+            f"scores of shape {scores.shape} have {classes} classes, and labels of shape {labels.shape} do not fit "
+            "them: give a label for each sample, or for each place"
         )
     if labels.size and (labels.min() < 0 or labels.max() >= classes):
-        raise DataError(f"labels run from {labels.min()} to {labels.max()}, and the model has {classes} classes")
+        raise DataError(
+            f"labels run from {labels.min()} to {labels.max()}; for the model's {classes} classes they must be from 0 "
+            f"to {classes - 1}"
+        )
     return np.moveaxis(scores, axis, -1).reshape(-1, classes), labels.reshape(-1)
 
 
@@ -264,15 +315,18 @@ def _whole(labels: Array) -> Array:
     if labels.dtype.kind == "f":
         if not np.isfinite(labels).all():
             raise DataError("labels hold NaN or infinity")
-        if (labels == np.floor(labels)).all() and float(np.abs(labels).max(initial=0)) < 2**53:
+        labels = labels.astype(np.float64)
+        if (labels == np.floor(labels)).all() and np.abs(labels).max(initial=0) < 2**53:
             labels = labels.astype(np.int64)
     if labels.dtype.kind not in "biu":
-        raise DataError(f"labels are whole numbers, not {labels.dtype} of shape {labels.shape}")
+        raise DataError(
+            f"labels of classes must be whole numbers, and those of the data are {labels.dtype} of shape {labels.shape}"
+        )
     return labels.astype(np.int64) if labels.dtype.kind == "b" else labels
 
 
-def _is_one_hot(labels: Array) -> bool:
-    return labels.ndim == 2 and bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all())
+def _is_one_hot(labels: Array, axis: int = 1) -> bool:
+    return axis < labels.ndim and bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=axis) == 1).all())
 
 
 def _are_maps(output: Output) -> bool:
@@ -307,8 +361,7 @@ def _array_of(output: Output) -> Array:
             raise DataError("the model's maps have other keys from sample to sample: name a metric of your own")
         return np.array([[one[name] for name in names] for one in output])
     raise DataError(
-        "the output is a sequence, or has other shapes from call to call: name another with --output, or sqnr_db "
-        "with --metric"
+        "the output is a sequence, or has no axis of samples: name another with --output, or sqnr_db with --metric"
     )
 
 
@@ -473,7 +526,7 @@ METRICS = {
         Metric("top1", top1, "accuracy", share=True, higher_is_better=True, by_class=True, labelled=True),
         Metric("top5", top5, "top-5 accuracy", share=True, higher_is_better=True, by_class=True, labelled=True),
         Metric(
-            "agreement", agreement, "agreement without noise",
+            "agreement", agreement, "agreement with the noise-free model",
             share=True, higher_is_better=True, by_class=True, labelled=False,
         ),
         Metric("exact_match", exact_match, "exact match", share=True, higher_is_better=True),
@@ -484,7 +537,6 @@ METRICS = {
     )
 }  # fmt: skip
 NAMES = tuple(METRICS)
-SHARES = tuple(name for name, metric in METRICS.items() if metric.share)
 
 
 # ------------------------------------------------------------------------------------------------------- choice
@@ -501,7 +553,11 @@ def described(named: Named) -> Metric:
     if own is not None:
         return own
     lower, higher = (getattr(function, f"{way}_is_better", None) for way in ("lower", "higher"))
+    if lower and higher:
+        raise OptionError(f"the metric {name!r} says lower_is_better and higher_is_better: leave one of them out")
     up = bool(higher) if higher is not None else None if lower is None else not lower
+    if name in METRICS:  # what stands in tables and files is not to be taken for the metric of this package
+        name = f"{getattr(function, '__module__', 'own')}:{name}"
     return Metric(name, function, name, share=bool(getattr(function, "share", False)), higher_is_better=up)
 
 
@@ -553,15 +609,16 @@ def choose(
     names = [field.name for field in fields]
     if output is not None and output not in names:
         raise OptionError(f"the model has no output {output!r}: it has {', '.join(map(repr, names))}")
+    class_axis = None if class_axis is None else whole("class_axis", class_axis)
     metric = None if named is None else described(named)
-    if metric is not None and metric.name not in METRICS:
+    if metric is not None and not _is_own(metric):
         if class_axis is not None:
             raise OptionError(f"--class-axis is of no use to {metric.name}, which reads the outputs as they are")
         return Chosen(metric, output, None if output is None else (names.index(output),))
     if metric is not None and class_axis is not None and not metric.by_class:
         raise OptionError(f"--class-axis is of no use to {metric.name}, which compares value by value")
     refusals: list[AnalogError] = []
-    for place, field in enumerate(fields):
+    for place, field in _in_order(fields, metric):
         if output in (None, field.name):
             try:
                 value = fetch(place)
@@ -570,6 +627,14 @@ def choose(
             except (DataError, OptionError) as error:
                 refusals.append(error)
     raise refusals[0] if refusals else DataError("the model has no outputs")
+
+
+def _in_order(fields: Sequence[Field], metric: Metric | None) -> list[tuple[int, Field]]:
+    """Return outputs in the order in which they are tried: for `exact_match` floats come last."""
+    places = list(enumerate(fields))
+    if metric is METRICS["exact_match"]:
+        places.sort(key=lambda one: "float" in one[1].type or "double" in one[1].type)
+    return places
 
 
 @dataclass(frozen=True)
@@ -616,9 +681,9 @@ class _Asked:
             return "top1"
         if whole and (labels.dtype.kind in "OUS") == (self.value.dtype.kind in "OUS"):
             return "exact_match"
-        if not whole and labels.dtype.kind == "f":
+        if not whole and labels.dtype.kind == "f" and not np.isin(labels, (0, 1)).all():
             return "r2"
-        if not whole and labels.dtype.kind in "biu":
+        if not whole and labels.dtype.kind in "biuf":  # of two classes, labels are often 0.0 and 1.0
             raise DataError(
                 f"output {self.field.name!r} has one number for each label, which may be a score or a quantity: name "
                 "the metric with --metric (r2, mse, or a function of your own)"
@@ -638,8 +703,9 @@ class _Asked:
             if not -sides <= self.class_axis < sides:
                 raise OptionError(f"output {self.field.name!r} has {sides} axes, and --class-axis is {self.class_axis}")
             axis = int(self.class_axis % sides + self.lead)
-            if shape[axis] < 2 or (axis == 0 and shape[0] == self.samples):
-                what = "the samples" if shape[axis] > 1 else "one entry"
+            samples = self._declared(axis) in self.dynamic or (axis == 0 and shape[0] == self.samples)
+            if shape[axis] < 2 or samples:
+                what = "samples or places" if shape[axis] > 1 else "one entry"
                 raise DataError(f"axis {axis - self.lead} of output {self.field.name!r} holds {what}, and no classes")
             return axis
         if metric.labelled:
@@ -681,7 +747,7 @@ class _Asked:
 
 
 def _is_one_hot_of(labels: Array, scores: Array) -> bool:
-    return labels.shape == scores.shape and labels.dtype.kind in "biuf" and _is_one_hot(labels)
+    return labels.shape == scores.shape and labels.ndim == 2 and labels.dtype.kind in "biuf" and _is_one_hot(labels)
 
 
 def source_digest(metric: Function) -> str | None:

@@ -78,6 +78,7 @@ class Network:
         skeleton = model.clone()
         opened = _open(skeleton) if is_protected(skeleton) else {}
         _drop_unused(skeleton)
+        _widen_outputs(skeleton)
         self.tensors = {name: tensor for name, tensor in opened.items() if name in skeleton.graph.initializers}
         self._constants = _hand_over(skeleton, set(self.tensors))
         self._skeleton = to_proto(skeleton).SerializeToString()
@@ -155,7 +156,8 @@ class Network:
         if data.one_by_one:
             return [_stacked(list(outputs)) for outputs in zip(*parts, strict=True)]
         axes = [_sample_axis(field, _inputs(session)) for field in fields]
-        return [_joined(list(o), counts, fixed, axis) for o, axis in zip(zip(*parts, strict=True), axes, strict=True)]
+        found = zip(zip(*parts, strict=True), fields, axes, strict=True)
+        return [_joined(list(outputs), counts, fixed, axis, field.shape) for outputs, field, axis in found]
 
     def _call(self, session: ort.InferenceSession, names: Sequence[str], inputs: Mapping[str, Any]) -> list[Any]:
         try:
@@ -211,11 +213,17 @@ def _stacked(values: list[Any]) -> Output:
     return values
 
 
-def _joined(values: list[Any], counts: Sequence[int], fixed: int | None, axis: int | None) -> Output:
+def _joined(
+    values: list[Any],
+    counts: Sequence[int],
+    fixed: int | None,
+    axis: int | None,
+    declared: Sequence[int | str | None] | None = None,
+) -> Output:
     """Return one output for all samples; as what each call returned, where that cannot be joined."""
     sizes = [fixed or count for count in counts]
     if all(isinstance(value, np.ndarray) for value in values):
-        joined = _joined_arrays(values, counts, sizes, axis)
+        joined = _joined_arrays(values, counts, sizes, axis, () if fixed else declared or ())
         return values if joined is None else joined
     if not all(isinstance(value, list) for value in values):
         return values
@@ -230,23 +238,44 @@ def _joined(values: list[Any], counts: Sequence[int], fixed: int | None, axis: i
 
 
 def _joined_arrays(
-    values: Sequence[Array], counts: Sequence[int], sizes: Sequence[int], axis: int | None
+    values: Sequence[Array],
+    counts: Sequence[int],
+    sizes: Sequence[int],
+    axis: int | None,
+    declared: Sequence[int | str | None] = (),
 ) -> Array | None:
-    """Return arrays joined along the axis of the samples; None if there is no such axis and their shapes differ.
+    """Return arrays joined along the axis of samples; None if there is no such axis, or other sides differ.
 
-    Without that axis, arrays of one shape are joined along the first: there is one for each call.
+    A side that the model declares as a number, and that is this number, does not count samples, though a batch may be
+    as large. Where the first side is a multiple of the batch, as of rows for each place of each sample, it is joined.
+    Single numbers, one for each call, become an array. What a single call returned is left as it is, unless one of its
+    sides might be taken for that of the samples.
     """
     if len({value.ndim for value in values}) > 1:
         return None
     if values[0].ndim == 0:
         return np.stack(values)
-    fitting = [a for a in range(values[0].ndim) if [value.shape[a] for value in values] == list(sizes)]
+    free = [a for a in range(values[0].ndim) if not _is_declared(values, a, declared)]
+    fitting = [a for a in free if [value.shape[a] for value in values] == list(sizes)]
     if axis is None or axis not in fitting:
         axis = 0 if 0 in fitting else fitting[0] if len(fitting) == 1 else None
-    if axis is not None:
-        values = [np.take(v, range(c), axis) if c < v.shape[axis] else v for v, c in zip(values, counts, strict=True)]
-    sides = {value.shape if axis is None else (*value.shape[:axis], *value.shape[axis + 1 :]) for value in values}
-    return np.concatenate(values, axis or 0) if len(sides) == 1 else None
+    times = 1
+    if axis is None:
+        axis, times = 0, values[0].shape[0] // sizes[0]
+        if not times or [value.shape[0] for value in values] != [times * size for size in sizes] or 0 not in free:
+            alone = len(values) == 1 and not {sizes[0], counts[0]} & set(values[0].shape)
+            return values[0] if alone else None
+    ends = [times * count for count in counts]
+    values = [np.take(v, range(end), axis) if end < v.shape[axis] else v for v, end in zip(values, ends, strict=True)]
+    sides = {(*value.shape[:axis], *value.shape[axis + 1 :]) for value in values}
+    return np.concatenate(values, axis) if len(sides) == 1 else None
+
+
+def _is_declared(values: Sequence[Array], axis: int, declared: Sequence[int | str | None]) -> bool:
+    """Return whether the model fixes a side, to more than one, and tells the truth."""
+    if len(declared) != values[0].ndim or not isinstance(declared[axis], int) or declared[axis] == 1:
+        return False
+    return all(value.shape[axis] == declared[axis] for value in values)
 
 
 def check_providers(providers: Sequence[str]) -> None:
@@ -325,6 +354,18 @@ def _drop_unused(model: ir.Model) -> None:
     for value in list(model.graph.initializers.values()):
         if not (tuple(value.uses()) or value.is_graph_output() or value.is_graph_input()):
             del model.graph.initializers[str(value.name)]
+
+
+def _widen_outputs(model: ir.Model) -> None:
+    """Return outputs of bfloat16 as float32, which holds the same numbers: numpy has no bfloat16 in onnxruntime."""
+    for place, value in enumerate(model.graph.outputs):
+        if value.dtype is ir.DataType.BFLOAT16 and value.producer() is not None:
+            cast = ir.node("Cast", [value], attributes={"to": ir.DataType.FLOAT.value})
+            model.graph.append(cast)
+            (wide,) = cast.outputs
+            wide.name, value.name = value.name, f"{DOMAIN}:bfloat16:{value.name}"
+            wide.dtype, wide.shape = ir.DataType.FLOAT, value.shape
+            model.graph.outputs[place] = wide
 
 
 def _opened(model: ir.Model, tensor: StoredTensor) -> ir.Value:

@@ -67,21 +67,27 @@ DATA = click.option(
     "--data", type=FILE, required=True, help="npz: an array per input (or x), and labels y if there are any."
 )
 PREPROCESSING = several(
-    click.option("--mean", type=Floats(), default="0", help="Of uint8 images, on the scale of 0 to 1: m or r,g,b."),
-    click.option("--std", type=Floats(), default="1", help="Likewise."),
-    click.option("--preprocess", metavar="MODULE:FUNCTION", help="Makes each input's array what the model takes."),
+    click.option(
+        "--mean", type=Floats(), default="0", help="Mean of uint8 images divided by 255: one number, or r,g,b."
+    ),
+    click.option("--std", type=Floats(), default="1", help="Standard deviation, likewise."),
+    click.option(
+        "--preprocess", metavar="MODULE:FUNCTION", help="Function that turns each array into a model's input."
+    ),
 )
 RUNNING = several(
     click.option(
         "--metric",
         metavar="NAME",
         help="top1, top5, agreement, exact_match, relative_error, sqnr_db, mse, r2; or module:function, "
-        "f(outputs, labels=, clean=) -> number.  [default: what fits]",
+        "f(outputs, labels=, clean=) -> number.  [default: the one that fits]",
     ),
-    click.option("--output", metavar="NAME", help="Output that is measured.  [default: the first that fits]"),
-    click.option("--class-axis", type=int, help="Its axis that holds the classes.  [default: where only one fits]"),
-    click.option("--samples", type=click.IntRange(1), help="Only the first so many.  [default: all]"),
-    click.option("--batch", type=click.IntRange(1), default=64, help="Samples a call."),
+    click.option("--output", metavar="NAME", help="Name of the output to measure.  [default: the first that fits]"),
+    click.option(
+        "--class-axis", type=int, help="Axis of that output with the classes.  [default: the only one that fits]"
+    ),
+    click.option("--samples", type=click.IntRange(1), help="Use only the first N samples.  [default: all]"),
+    click.option("--batch", type=click.IntRange(1), default=64, help="Samples per call."),
     click.option(
         "--providers", type=Words(), default="CPUExecutionProvider", help="Of onnxruntime, commas between them."
     ),

@@ -22,7 +22,7 @@ from onnx_analog.errors import OutputError
 from onnx_analog.evaluation import Evaluation
 from onnx_analog.grid import digest
 from onnx_analog.manifest import Manifest
-from onnx_analog.metrics import SHARES
+from onnx_analog.metrics import METRICS
 from onnx_analog.randomness import stream
 from onnx_analog.strategies import PRESETS, STRATEGIES
 from onnx_analog.sweeps import Point, paired
@@ -34,7 +34,7 @@ _ROWS = 20  # of a table of inputs at most
 _TITLE_WIDTH = 46  # characters of a line of a panel's title
 _LEGEND_INCHES = 0.8  # under the panels
 _MOST_TICKS = 7
-_RING = "better than all that is cheaper"
+_RING = "better than every cheaper point"
 _SHOWN = 0.01  # the last digit that is shown of a metric
 _PLANES = {"level": "levels", "header": "header", "mask": "mask", "codebook": "codebook"}
 _COLOURS = {"raw": "#8c8c8c", "sign": "#d1495b", "mapping": "#edae49", "redundancy": "#00798c"}
@@ -165,40 +165,44 @@ def evaluation_table(found: Evaluation) -> Table:
     rows: list[tuple[str, float | None]] = [
         ("original model", found.reference),
         ("without noise", found.clean),
-        (f"with noise, mean of {len(found.values)} trials", found.mean),
+        (f"with noise, mean of {len(found.values)} trial{'s' * (len(found.values) > 1)}", found.mean),
         ("standard deviation over trials", found.std),
     ]
     for name, value in rows:
         if value is not None:
             made.add_row(name, f"{value:.4f}")
     if found.values:
-        made.add_row("95 % interval of the mean", _between(found.ci95))
+        made.add_row("95 % interval of the mean", _between(found, found.ci95))
     if found.drop is not None:
-        made.add_row("drop: without noise less with noise", f"{found.drop:+.4f}")
-        made.add_row("95 % interval of the drop", _between(found.drop_ci95, "+.4f"))
+        made.add_row("decrease due to noise", f"{found.drop:+.4f}")
+        made.add_row("95 % interval of the decrease", _between(found, found.drop_ci95, "+.4f"))
     if found.test_set_error is not None:
-        made.add_row(f"standard error of a set of {found.samples:,} samples", f"{found.test_set_error:.4f}")
+        made.add_row(f"standard error of a test set of {found.samples:,}", f"{found.test_set_error:.4f}")
     ratios = [value for value in found.sqnr_db if not math.isnan(value)]
     if ratios:
-        made.add_row("output SQNR, mean", f"{np.mean(ratios):.1f} dB")
-    made.caption = "; ".join(_remarks(found)) or None
+        made.add_row("output SQNR, mean of all trials", f"{np.mean(ratios):.1f} dB")
+    made.caption = " ".join(_remarks(found)) or None
     return made
 
 
-def _between(ends: tuple[float, float] | None, form: str = ".4f") -> str:
-    if ends is None or not all(map(math.isfinite, ends)):
-        return "too few trials to tell"
+def _between(found: Evaluation, ends: tuple[float, float] | None, form: str = ".4f") -> str:
+    if len(found.values) < 2:
+        return "none: one trial"
+    if ends is None:
+        return "none: all trials are alike"
+    if not all(map(math.isfinite, ends)):
+        return "none: not all values are finite"
     return f"{ends[0]:{form}} to {ends[1]:{form}}"
 
 
 def _remarks(found: Evaluation) -> Iterator[str]:
     """Yield what the numbers rest on."""
     if found.ci95 is not None:
-        yield "intervals: Student's t over trials; the error of a finite test set is not in it"
+        yield "Intervals are Student's t over trials; they leave out the error of a finite test set."
     if found.higher_is_better is False:
-        yield "lower is better"
+        yield "Lower values are better."
     if found.preprocessing:
-        yield f"inputs: {found.preprocessing}"
+        yield f"Inputs: {found.preprocessing}."
 
 
 def points_tables(points: Sequence[Point]) -> Iterator[Table]:
@@ -264,7 +268,8 @@ def _mark_note(points: Sequence[Point]) -> Iterator[str]:
     if _higher_is_better(points) is None:
         yield "Nothing is marked: the metric does not say which values are better"
     elif len(points) > 1 and any(point.ci95 is not None for point in points):
-        yield f"{'◆' if _front(points) else 'No point is'} better than all that is cheaper, intervals apart"
+        who = "◆" if _front(points) else "No point is"
+        yield f"{who} better than every cheaper point, with no overlap of intervals"
 
 
 def _missing_note(points: Sequence[Point]) -> Iterator[str]:
@@ -277,7 +282,7 @@ def _missing_note(points: Sequence[Point]) -> Iterator[str]:
 
 def _interval_note(points: Sequence[Point]) -> str:
     texts = [value_text(point) for point in points]
-    ways = {"± half of its 95 % interval": "±", "(its 95 % interval)": "("}
+    ways = {"± half of the 95 % interval": "±", "(ends of the 95 % interval)": "("}
     return " or ".join(way for way, sign in ways.items() if any(sign in text for text in texts))
 
 
@@ -306,7 +311,7 @@ def differences_table(points: Sequence[Point]) -> Table | None:
                 between = "" if ends is None else f"{factor * ends[0]:+.2f} to {factor * ends[1]:+.2f}"
                 kind = [title] * len(where) + [point.strategy, str(point.cells)]
                 made.add_row(*kind, f"{factor * mean:+.2f}", between)
-    made.caption = f"{_unit(points)}; paired: trials of one number share their noise"
+    made.caption = f"{_unit(points)}; in pairs, for trials of the same number have the same noise"
     return made
 
 
@@ -344,13 +349,21 @@ def choice_text(point: Point) -> str:
 
 def _factor(point: Point) -> float:
     """Return what a metric is multiplied by to be shown: shares are shown in %."""
-    return 100.0 if point.evaluation.metric in SHARES else 1.0
+    return 100.0 if point.evaluation.share else 1.0
 
 
 def _unit(points: Sequence[Point]) -> str:
-    names = {"top1": "accuracy in %", "agreement": "agreement without noise, in %", "sqnr_db": "output SQNR in dB"}
-    metric = points[0].evaluation.metric if points else ""
-    return names.get(metric, metric)
+    """Return what a metric is called, and its unit."""
+    if not points:
+        return ""
+    known = METRICS.get(points[0].evaluation.metric)
+    unit = "%" if points[0].evaluation.share else known.unit if known else ""
+    return f"{_label(points)}{f' in {unit}' * bool(unit)}"
+
+
+def _label(points: Sequence[Point]) -> str:
+    metric = points[0].evaluation.metric
+    return METRICS[metric].label if metric in METRICS else metric
 
 
 def _panels(points: Sequence[Point]) -> dict[str, list[Point]]:
@@ -371,9 +384,7 @@ def _panels(points: Sequence[Point]) -> dict[str, list[Point]]:
 
 
 def _lost_unit(points: Sequence[Point]) -> str:
-    names = {"top1": "accuracy", "agreement": "agreement without noise"}
-    metric = points[0].evaluation.metric
-    return f"{names.get(metric, metric)} lost, in points of 100"
+    return f"{_label(points)} lost, in percentage points"
 
 
 def preset_title(point: Point) -> str:
@@ -545,7 +556,8 @@ def plot_points(points: Sequence[Point]) -> Callable[[Path], None]:
 
 def _floor(points: Sequence[Point]) -> float | None:
     """Return the smallest loss that is shown, in points: 1/20 of what one sample counts; None to show the metric."""
-    lossy = all(_factor(point) == 100 and point.evaluation.clean is not None for point in points)
+    found = [point.evaluation for point in points]
+    lossy = all(one.share and one.higher_is_better is True and one.clean is not None for one in found)
     if not points or not lossy:
         return None
     return float(np.clip(5 / max(point.evaluation.samples for point in points), 0.005, 1))
@@ -611,7 +623,7 @@ def _loss_axis(axes: Sequence[Any], points: Sequence[Point], floor: float) -> No
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         if least <= floor:
             axis.axhspan(floor / 1.3, floor * 1.3, color="black", alpha=0.06)
-            axis.plot([], [], "v", color="black", label=f"loses less than {floor:g}, or gains")
+            axis.plot([], [], "v", color="black", label=f"loss below {floor:g}, or a gain")
 
 
 def _clean_line(axis: Any, points: Sequence[Point]) -> None:

@@ -431,7 +431,7 @@ IN_FUNCTION = """
     [
         (NORMALISED, (1, 1), "apart (1 node)"),
         (IN_FUNCTION, (1, 1), "apart (1 node)"),
-        (CONV, (0, 1), "folded into the convolutions, or never there; keep --scope tensor"),
+        (CONV, (0, 1), "it may have been folded into the convolutions, so keep --scope tensor"),
         (WIDE, (0, 0), "none, and no convolution"),
     ],
     ids=["apart", "apart in a function", "folded", "no convolution"],

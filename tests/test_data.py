@@ -411,7 +411,8 @@ def test_arrays_are_taken_as_those_of_a_file(tmp_path):
     np.testing.assert_array_equal(found.inputs["image"], expected.inputs["image"])
     assert found.labels is not None
     assert found.labels.tolist() == [1, 2]
-    assert found.preprocessing == expected.preprocessing == "image: uint8 / 255, mean 0, std 1"
+    said = "'image' from uint8 images, divided by 255, normalised with mean 0 and std 1"
+    assert found.preprocessing == expected.preprocessing == said
     assert len(from_arrays(arrays, [IMAGES], samples=1)) == 1
     with pytest.raises(DataError, match="the data holds z, and the model takes 'image'"):
         from_arrays({"z": PIXELS}, [IMAGES])
@@ -459,3 +460,18 @@ def test_head_is_the_first_samples(count, left):
     assert len(found) == left
     assert found.labels is not None
     assert found.inputs["x"].tolist() == found.labels.tolist() == list(range(left))
+
+
+@pytest.mark.any_message  # it names the class of what the function raised
+def test_a_function_that_fails_is_told(tmp_path, monkeypatch):
+    (tmp_path / "own_inputs.py").write_text("def halves(array):\n    return array / {}[0]\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    wanted = [Input("x", np.dtype(np.float32), ("n", 2))]
+    with pytest.raises(DataError, match="--preprocess own_inputs:halves failed with KeyError: 0"):
+        from_arrays({"x": np.ones((3, 2))}, wanted, Preprocessing(function="own_inputs:halves"))
+
+
+@pytest.mark.parametrize("field", [{"mean": ()}, {"std": ("a",)}, {"mean": (None,)}])
+def test_mean_and_std_are_numbers(field):
+    with pytest.raises(OptionError, match="it must be one number, or one for each channel"):
+        Preprocessing(**field)

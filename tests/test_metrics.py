@@ -14,7 +14,6 @@ from onnx_analog.errors import DataError, OptionError
 from onnx_analog.metrics import (
     METRICS,
     NAMES,
-    SHARES,
     Chosen,
     Field,
     agreement,
@@ -116,7 +115,7 @@ def test_where_two_axes_fit_the_labels_one_is_asked_for():
 
 @pytest.mark.parametrize("axis", [0, 2])
 def test_an_axis_that_the_labels_do_not_fit_is_refused(axis):
-    with pytest.raises(DataError, match=f"classes are on axis {axis}"):
+    with pytest.raises(DataError, match=r"labels of shape \(4, 2\) do not fit"):
         top1([np.zeros((4, 3, 2))], labels=np.zeros((4, 2), int), clean=[], class_axis=axis)
 
 
@@ -314,7 +313,7 @@ def test_nan_is_never_right_and_never_the_same():
 
 @pytest.mark.parametrize("labels", [[0, 2], [-1, 1]])
 def test_labels_beyond_the_classes_are_refused(labels):
-    with pytest.raises(DataError, match="the model has 2 classes"):
+    with pytest.raises(DataError, match="for the model's 2 classes they must be from 0 to 1"):
         top1([np.eye(2)], labels=np.array(labels), clean=[])
 
 
@@ -421,7 +420,7 @@ def test_an_axis_may_be_named(axis):
     [
         (FLOATS, {"class_axis": 4}, OptionError, "'y' has 4 axes, and --class-axis is 4"),
         (FLOATS, {"class_axis": -5}, OptionError, "'y' has 4 axes, and --class-axis is -5"),
-        (FLOATS, {"class_axis": 0}, DataError, "axis 0 of output 'y' holds the samples"),
+        (FLOATS, {"class_axis": 0}, DataError, "axis 0 of output 'y' holds samples or places"),
         (FLOATS[:, :1], {"class_axis": 1}, DataError, "axis 1 of output 'y' holds one entry"),
         (FLOATS, {"class_axis": 1, "named": ("sqnr_db", sqnr_db)}, OptionError, "of no use to sqnr_db"),
         (FLOATS, {"class_axis": 1, "named": ("own", max)}, OptionError, "of no use to own"),
@@ -434,7 +433,7 @@ def test_an_axis_may_be_named(axis):
         (NUMBERS, {"labels": [0, 1, 1, 0]}, DataError, "one number for each label.*--metric"),
         (NUMBERS, {"labels": ["a"] * 4}, DataError, "labels"),
         (FLOATS, {"labels": [0, 1, 1, 0]}, DataError, "do not fit"),
-        (SCORES, {"labels": [0, 1, 1, 2]}, DataError, "the model has 2 classes"),
+        (SCORES, {"labels": [0, 1, 1, 2]}, DataError, "2 classes they must be from 0 to 1"),
         (np.zeros((4, 3, 3)), {"labels": np.zeros((4, 3), int)}, DataError, "1 or 2: name it with --class-axis"),
     ],
 )
@@ -480,7 +479,8 @@ def test_a_function_of_the_user_s_says_how_it_is_read():
 
 def test_all_metrics_are_described():
     assert NAMES == ("top1", "top5", "agreement", "exact_match", "relative_error", "sqnr_db", "mse", "r2")
-    assert SHARES == ("top1", "top5", "agreement", "exact_match")
+    shares = [metric.name for metric in METRICS.values() if metric.share]
+    assert shares == ["top1", "top5", "agreement", "exact_match"]
     for name, metric in METRICS.items():
         assert described(("any name", metric.function)) is metric
         assert (metric.name, metric.higher_is_better) == (name, name not in ("relative_error", "mse"))
@@ -528,3 +528,114 @@ def test_no_text_no_digest():
     assert source_digest(eval("lambda outputs, *, labels, clean: 0.0")) is None
     assert source_digest(max) is None
     assert [source_digest(metric) for metric in (top1, agreement, sqnr_db)] == [None] * 3
+
+
+# ------------------------------------------------------------------------------------------ functions of the user's
+
+
+def own(function, **attributes):
+    for name, value in attributes.items():
+        setattr(function, name, value)
+    return choose([Field("y")], lambda _: SCORES, None, samples=4, named=("own", function))
+
+
+@pytest.mark.parametrize("returned", [np.ones(1), np.ones(2), [0.5], "0.5", b"1", None, 1j, 10**400, range(3)])
+def test_a_function_that_returns_no_number_is_refused(returned):
+    metric = own(lambda _outputs, **_: returned)
+    with pytest.raises(DataError, match="'own' must return one number, and it returned"):
+        metric([SCORES], labels=None, clean=[SCORES])
+
+
+@pytest.mark.parametrize("returned", [0.25, np.float32(0.25), np.array(0.25), 1, True, np.int8(1)])
+def test_a_function_may_return_any_number(returned):
+    assert own(lambda _outputs, **_: returned)([SCORES], labels=None, clean=[SCORES]) == float(returned)
+
+
+@pytest.mark.parametrize("returned", [17.5, -0.1, math.inf])
+def test_a_share_beyond_0_and_1_is_refused(returned):
+    metric = own(lambda _outputs, **_: returned, share=True)
+    with pytest.raises(DataError, match="is a share, from 0 to 1, and it returned"):
+        metric([SCORES], labels=None, clean=[SCORES])
+
+
+@pytest.mark.any_message  # it names the class of what a function of the user's raised
+@pytest.mark.parametrize("error", [RuntimeError("boom"), SystemExit(3), AssertionError()])
+def test_what_a_function_raises_is_told(error):
+    def fails(outputs, *, labels, clean):
+        raise error
+
+    with pytest.raises(DataError, match=f"the metric 'own' failed with {type(error).__name__}"):
+        own(fails)([SCORES], labels=None, clean=[SCORES])
+
+
+@pytest.mark.any_message
+def test_a_function_cannot_change_what_the_next_trial_is_compared_with():
+    before, labels = SCORES.copy(), np.arange(4)
+
+    def overwrites(outputs, *, labels, clean):
+        clean[0][:] = 0
+        return 1.0
+
+    with pytest.raises(DataError, match="read-only"):
+        own(overwrites)([before], labels=labels, clean=[before])
+    np.testing.assert_array_equal(before, SCORES)
+    before[:] = 0  # it is not locked for others
+
+
+def test_a_function_with_the_name_of_a_metric_is_not_taken_for_it():
+    def top1(outputs, *, labels, clean):
+        return 17.5
+
+    found = choose([Field("y")], lambda _: SCORES, np.arange(4) % 2, samples=4, named=("top1", top1))
+    assert found.metric.name == f"{__name__}:top1"
+    assert found([SCORES], labels=None, clean=[SCORES]) == 17.5
+
+
+def test_a_function_cannot_say_that_both_ways_are_better():
+    with pytest.raises(OptionError, match="lower_is_better and higher_is_better"):
+        own(lambda _outputs, **_: 0.5, lower_is_better=True, higher_is_better=True)
+
+
+# ---------------------------------------------------------------------------------------------------- labels
+
+
+def test_labels_that_are_0_and_1_as_floats_may_be_classes():
+    for labels in ([0.0, 1.0, 1.0, 0.0], [[0.0], [1.0], [1.0], [0.0]]):
+        with pytest.raises(DataError, match="may be a score or a quantity"):
+            chosen(np.ones((4, 1)), labels=labels)
+    assert chosen(np.ones((4, 1)), labels=[0.0, 1.0, 2.0, 0.0]).metric.name == "r2"
+
+
+def test_one_hot_labels_may_have_their_axis_of_classes_anywhere():
+    scores = np.random.default_rng(0).normal(size=(5, 3, 4, 2))
+    for axis in (1, 2, 3):
+        right = scores.argmax(axis=axis)
+        one_hot = np.moveaxis(np.eye(scores.shape[axis])[right], -1, axis)
+        assert top1([scores], labels=one_hot, clean=[], class_axis=axis) == 1
+        right.reshape(-1)[:3] = (right.reshape(-1)[:3] + 1) % scores.shape[axis]
+        one_hot = np.moveaxis(np.eye(scores.shape[axis])[right], -1, axis)
+        assert top1([scores], labels=one_hot, clean=[], class_axis=axis) == 1 - 3 / right.size
+
+
+def test_labels_of_half_precision_are_whole_numbers():
+    assert top1([np.eye(3)], labels=np.arange(3, dtype=np.float16), clean=[]) == 1
+
+
+def test_exact_match_prefers_outputs_of_whole_numbers():
+    fields = [Field("score", "tensor(float)"), Field("class", "tensor(int64)")]
+    values = [np.ones(4), np.arange(4)]
+    found = choose(fields, values.__getitem__, np.arange(4), samples=4, named=("exact_match", exact_match))
+    assert (found.output, found.places) == ("class", (1,))
+
+
+def test_an_axis_of_samples_or_places_holds_no_classes():
+    value, declared = np.ones((3, 4, 10)), (3, "n", 10)
+    with pytest.raises(DataError, match="axis 1 of output 'y' holds samples or places"):
+        choose([Field("y", shape=declared)], lambda _: value, None, samples=4, class_axis=1, dynamic=frozenset({"n"}))
+
+
+def test_without_noise_a_function_gets_the_same_outputs_twice():
+    clean = [SCORES]
+    metric = own(lambda outputs, *, labels, clean: float(outputs is clean and outputs[0] is clean[0]))
+    assert metric(clean, labels=None, clean=clean) == 1
+    assert metric([SCORES.copy()], labels=None, clean=clean) == 0

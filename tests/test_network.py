@@ -81,7 +81,7 @@ def test_what_cannot_be_joined_troubles_no_metric_that_does_not_read_it():
         return float((outputs[1].argmax(1) == labels).mean())
 
     assert oa.evaluate(model(GROWS), data, batch=2, metric=own).clean == 1
-    with pytest.raises(DataError, match=r"other shapes from call to call.*--output"):
+    with pytest.raises(DataError, match=r"has no axis of samples.*--output"):
         oa.evaluate(model(GROWS), data, batch=2, output="y", metric="top1")
 
 
@@ -243,3 +243,43 @@ def test_onnxruntime_writes_nothing_to_stderr(capfd):
     with pytest.raises(DataError, match=r"onnxruntime cannot compute the outputs from the data: .*Reshape"):
         network.run(x(2))
     assert capfd.readouterr().err == ""
+
+
+# --------------------------------------------------------------------------------------- sides that are no samples
+
+SUMS = """net (float[n, 16] x) => (float[16] y, float[m, 16] z) <int64[1] a = {0}> {
+    y = ReduceSum<keepdims = 0>(x, a)
+    z = Concat<axis = 0>(x, x)
+}"""
+
+
+@pytest.mark.parametrize(("samples", "batch"), [(48, 16), (48, 20), (16, 64), (5, 2)])
+def test_a_side_that_the_model_fixes_does_not_count_samples(samples, batch):
+    """Three sums of 16 columns are 48 numbers, but not one for each of 48 samples."""
+    data = x(samples)
+    found = Network(model(SUMS)).run(data, batch=batch)[0]
+    parts = [data.inputs["x"][start : start + batch].sum(axis=0) for start in range(0, samples, batch)]
+    assert isinstance(found, list)
+    np.testing.assert_allclose(found, parts, rtol=1e-4, atol=1e-5)
+    labelled = Dataset(data.inputs, np.arange(samples) + 0.5)
+    with pytest.raises(DataError, match="no axis of samples"):
+        oa.evaluate(model(SUMS), labelled, batch=batch, output="y", metric="r2")
+
+
+@pytest.mark.parametrize("batch", [5, 7, 64])
+def test_several_rows_for_each_sample_are_joined(batch):
+    data = x(12)
+    found = Network(model(SUMS)).run(data, batch=batch)[1]
+    assert found.shape == (24, 16)
+    assert sorted(found[:, 0]) == sorted(np.tile(data.inputs["x"][:, 0], 2))
+
+
+def test_outputs_of_bfloat16_are_the_same_numbers_as_float32():
+    text = """net (float[n, 16] x) => (bfloat16[n, 16] y, float[n, 16] z) {
+        y = Cast<to = 16>(x)
+        z = Cast<to = 1>(y)
+    }"""
+    wide, same = Network(model(text)).run(x(3))
+    assert wide.dtype == np.float32
+    np.testing.assert_array_equal(wide, same)
+    assert [field.name for field in Network(model(text)).outputs] == ["y", "z"]

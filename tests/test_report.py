@@ -97,7 +97,7 @@ def test_an_interval_that_ends_at_a_bound_is_told_by_its_ends():
     assert report.cell_text(replace(point(), ci95=(0.2, 1.0))) == "60.00 ± 40.00 [1.25]"
     assert report.cell_text(replace(point(), ci95=(0.0, 1.0))) == "60.00 (0.00 to 100.00) [1.25]"
     (table,) = report.points_tables([replace(point(), ci95=(0.0, 1.0))])
-    assert "(its 95 % interval)" in text(table)
+    assert "(ends of the 95 % interval)" in text(table)
     assert "±" not in text(table)
 
 
@@ -249,9 +249,9 @@ def test_what_is_better_than_all_that_is_cheaper_is_marked_in_its_panel():
     points = [near(c, v, strategy="raw", preset=p) for p in (DEFAULT, PAPER) for c, v in ((1, 0.3), (3, 0.2), (9, 0.9))]
     for table in report.points_tables(points):
         assert cells(text(table), "raw") == ["30.00 ± 1.00 [1.25]", "20.00 ± 1.00 [3.25]", "◆ 90.00 ± 1.00 [9.25]"]
-        assert "◆ better than all that is cheaper, intervals apart" in " ".join(text(table).split())
+        assert "◆ better than every cheaper point, with no overlap of intervals" in " ".join(text(table).split())
     (table,) = report.points_tables([near(1, 0.50), near(3, 0.51)])
-    assert "No point is better than all that is cheaper, intervals apart" in " ".join(text(table).split())
+    assert "No point is better than every cheaper point, with no overlap of intervals" in " ".join(text(table).split())
 
 
 @pytest.mark.parametrize("known", [True, False, None])
@@ -285,7 +285,7 @@ def test_differences_from_the_first_strategy_by_hand():
     # 5, 10 and 15 points: 10 ± 4.302653·5/√3; and 0, -10 and -20: -10 ± 4.302653·10/√3
     assert above == ["+10.00", "-10.00"]
     assert between == ["-2.42 to +22.42", "-34.84 to +14.84"]
-    assert "paired: trials of one number share their noise" in " ".join(text(table).split())
+    assert "in pairs, for trials of the same number have the same noise" in " ".join(text(table).split())
 
 
 def test_each_strategy_is_compared_at_its_cells_and_in_its_panel():
@@ -336,8 +336,34 @@ def test_an_evaluation_shows_all_its_numbers():
     assert cells(shown, "standard deviation over trials") == ["0.1000"]
     # 0.6 ± 4.30265 · 0.1/√3
     assert cells(shown, "95 % interval of the mean") == ["0.3516 to 0.8484"]
-    assert cells(shown, "output SQNR, mean") == ["12.0 dB"]
-    assert "the error of a finite test set is not in it" in " ".join(shown.split())
+    # 0.9 - 0.6, and the ends of the interval likewise
+    assert cells(shown, "decrease due to noise") == ["+0.3000"]
+    assert cells(shown, "95 % interval of the decrease") == ["+0.0516 to +0.5484"]
+    assert cells(shown, "standard error of a test set of 1,234") == ["0.0139"]  # √(0.6 · 0.4/1234)
+    assert cells(shown, "output SQNR, mean of all trials") == ["12.0 dB"]
+    assert "they leave out the error of a finite test set" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((0.5,), "none: one trial"),
+        ((0.5,) * 3, "none: all trials are alike"),
+        ((0.5, math.nan), "none: not all values are finite"),
+    ],
+)
+def test_an_evaluation_says_why_it_has_no_interval(values, said):
+    shown = text(report.evaluation_table(Evaluation(metric="top1", samples=5, clean=0.9, values=values)))
+    assert cells(shown, "95 % interval of the mean") == cells(shown, "95 % interval of the decrease") == [said]
+    assert f"mean of {len(values)} trial{'s' if len(values) > 1 else ''} " in shown
+
+
+def test_a_share_of_the_users_is_shown_in_per_cent():
+    one = point("raw", values=(0.25, 0.35))
+    own = replace(one, evaluation=replace(one.evaluation, metric="own:error", share=True, higher_is_better=False))
+    (table,) = report.points_tables([own])
+    assert "30.00" in text(table)
+    assert "own:error in %" in text(table)
 
 
 def test_an_evaluation_without_trials_says_so_by_saying_less():
@@ -603,7 +629,7 @@ def test_the_plot_shows_what_is_lost_against_what_it_costs():
             np.testing.assert_allclose(y, [60, 40])  # 75 without noise, less 15 and 35
             np.testing.assert_allclose(ends, [(56, 62), (36, 42)])
         assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
-    assert axes[0].get_ylabel() == "accuracy lost, in points of 100"
+    assert axes[0].get_ylabel() == "accuracy lost, in percentage points"
     assert axes[0].get_ylim() == axes[1].get_ylim()
     assert axes[0].get_xlim() == axes[1].get_xlim()
 
@@ -622,7 +648,7 @@ def test_what_loses_nothing_lies_on_the_lower_edge_and_says_so():
     np.testing.assert_allclose(ends, [(2, 8), (0.1, 3), (0.1, 0.1)])
     assert triangles(axis) == [(x[1], 0.1), (x[2], 0.1)]
     (legend,) = pyplot.gcf().legends
-    assert "loses less than 0.1, or gains" in [text.get_text() for text in legend.get_texts()]
+    assert "loss below 0.1, or a gain" in [text.get_text() for text in legend.get_texts()]
 
 
 def test_one_trial_has_no_error_bar():
@@ -664,14 +690,14 @@ def test_rings_lie_where_the_table_has_marks():
     shown = "".join(text(table) for table in report.points_tables(points))
     assert re.findall(r"◆ (\d+\.\d+)", shown) == ["40.00", "60.00", "20.00", "30.00"]
     (legend,) = pyplot.gcf().legends
-    assert "better than all that is cheaper" in [one.get_text() for one in legend.get_texts()]
+    assert "better than every cheaper point" in [one.get_text() for one in legend.get_texts()]
 
 
 def test_without_marks_no_ring_is_explained():
     report.plot_points([point()])
     assert rings(pyplot.gcf().axes[0]) == []
     (legend,) = pyplot.gcf().legends
-    assert "better than all that is cheaper" not in [one.get_text() for one in legend.get_texts()]
+    assert "better than every cheaper point" not in [one.get_text() for one in legend.get_texts()]
 
 
 def test_bars_are_the_intervals_that_the_looks_leave():
