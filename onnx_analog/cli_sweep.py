@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_analog import reading, strategies
-from onnx_analog.errors import AnalogError, OptionError, one_line
+from onnx_analog.errors import AnalogError, OptionError, one_line, printable
 from onnx_analog.options import (
     CHANGES,
     DATA,
@@ -18,6 +18,7 @@ from onnx_analog.options import (
     FORCE,
     JSON,
     OUT,
+    OUT_OR_FOLDER,
     PREPROCESSING,
     PRUNE_SCOPE,
     RUNNING,
@@ -55,14 +56,14 @@ def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) ->
         raise click.BadParameter(str(error), ctx=ctx, param=param) from error
     except (ValueError, RecursionError) as error:  # of which that of TOML is one
         why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(str(error), 150)
-        raise click.BadParameter(f"{path} is no TOML file: {why}", ctx=ctx, param=param) from error
+        raise click.BadParameter(f"{path} is not valid TOML: {why}", ctx=ctx, param=param) from error
     ctx.meta[_CONFIG_READ] = path
     known = {str(one.name): one for one in ctx.command.params if one.name not in _NOT_SAVED}
     entries = {name.replace("-", "_"): value for name, value in found.items()}
     unknown = sorted(set(entries) - set(known))
     if unknown:
         raise click.BadParameter(
-            f"{path} has an entry {one_line(unknown[0], 60)!r}, which is no option of sweep: there are "
+            f"{path} has an entry {one_line(unknown[0], 60)!r}, which is not an option of sweep. Options: "
             f"{', '.join(sorted(known))}",
             ctx=ctx,
             param=param,
@@ -92,18 +93,25 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
 @click.command(
     cls=Command,
     context_settings={"show_default": True},
-    stopped="stopped. What ended is kept: the same command goes on from there",
+    stopped="stopped. Completed trials are kept: run the same command again to continue",
 )
 @click.argument("models", metavar="MODELS...", type=FILE, nargs=-1, required=True)
 @DATA
-@click.option("--strategy", type=Words(), default=",".join(strategies.STRATEGIES), help="Commas between them.")
-@click.option("--cells", type=Integers(), default="1,2,3,5,10,20,30", help="Of a weight; of a small one in redundancy.")
+@click.option("--strategy", type=Words(), default=",".join(strategies.STRATEGIES), help="Strategies, comma-separated.")
 @click.option(
-    "--large-factor", type=click.IntRange(1), default=strategies.LARGE_FACTOR, help="Cells of a large one over those."
+    "--cells", type=Integers(), default="1,2,3,5,10,20,30", help="Cells per weight; per small weight for redundancy."
 )
-@click.option("--scope", type=click.Choice(strategies.SCOPES), help="Who shares α and β.  [default: tensor]")
+@click.option(
+    "--large-factor",
+    type=click.IntRange(1),
+    default=strategies.LARGE_FACTOR,
+    help="Cells of a large weight, in those of a small one.",
+)
+@click.option(
+    "--scope", type=click.Choice(strategies.SCOPES), help="Scale each tensor, or the whole model.  [default: tensor]"
+)
 @click.option("--large-fraction", type=Fraction(), help="Share of stored weights that are large.  [default: 0.05]")
-@click.option("--preset", type=Words(), default="default", help="Scope and fraction, as in the paper: isik2020.")
+@click.option("--preset", type=Words(), default="default", help="Scope and large fraction; isik2020 is the paper's.")
 @click.option(
     "--channel",
     type=Words(),
@@ -111,37 +119,47 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     default=("pcm",),
     shell_complete=channel_names,
     show_default=False,
-    help="What the cells do: names, name:key=value,..., or JSON files; commas between them, or repeat. If none: pcm.",
+    help="Models of the cells: names, name:key=value,..., or JSON files; comma-separated or repeated.  [default: pcm]",
 )
 @CHANGES
 @SELECTION
 @SPARSITY
 @PRUNE_SCOPE
-@click.option("--trials", type=click.IntRange(0), default=25, help="Of each point; with --precision, the first.")
+@click.option(
+    "--trials", type=click.IntRange(0), default=25, help="Trials per point; with --precision, the first ones."
+)
 @click.option(
     "--precision",
     type=Finite(above=0),
-    help="Add trials until the 95 % interval is no wider, in points (%) or the metric's unit.",
+    help="Add trials until the 95 % interval is this narrow, in points (%) or the metric's unit.",
 )
-@click.option("--max-trials", type=click.IntRange(2), default=1000, help="With --precision, no more than these.")
+@click.option("--max-trials", type=click.IntRange(2), default=1000, help="Most trials per point with --precision.")
 @SEED
 @PREPROCESSING
 @RUNNING
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where trials are computed.")
-@click.option("--workers", type=click.IntRange(1), help="Processes of the engine local.  [default: as many as cores]")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Of each worker.  [default: what cores there are for it]")
-@click.option("--scheduler", metavar="ADDRESS", help="Of the engine dask: tcp://host:8786.  [default: one here]")
-@click.option("--address", help="Of the engine ray: auto or ray://host:10001.  [default: one here]")
-@click.option("-o", "--out", type=OUT, required=True, help="Folder for the results; one that is there is gone on with.")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes of the engine local.  [default: the number of cores]"
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), help="Threads per worker.  [default: cores divided by workers]"
+)
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Of Dask, as tcp://host:8786.  [default: a new one on this machine]"
+)
+@click.option("--address", help="Of Ray: auto or ray://host:10001.  [default: a new cluster on this machine]")
+@click.option(
+    "-o", "--out", type=OUT_OR_FOLDER, required=True, help="Folder for the results; a sweep there is resumed."
+)
 @click.option(
     "--config",
     type=FILE,
     is_eager=True,
     expose_value=False,
     callback=_configure,
-    help="TOML file of these options; flags win.",
+    help="TOML file of these options; flags take precedence.",
 )
-@click.option("--save-config", type=OUT, help="Write these options to a TOML file, too.")
+@click.option("--save-config", type=OUT, help="Also write these options to a TOML file.")
 @FORCE
 @JSON
 @click.pass_context
@@ -150,8 +168,8 @@ def sweep(
 ) -> None:
     """Compare strategies × cells × channels × MODELS in many trials, and write every trial to a folder.
 
-    A sweep that was killed goes on when the same command is given again: what ended is not computed again, and the
-    numbers are those of a sweep that was never stopped. They do not depend on the engine or its workers.
+    To resume a sweep that was stopped, run the same command again: completed trials are kept, and the results are those
+    of a sweep that was never stopped. They do not depend on the engine or its workers.
 
     Example:
 
@@ -189,15 +207,13 @@ def _check_outputs(
     """Refuse what would be written over an input; an earlier sweep's own options may be both."""
     from onnx_analog import files, writing
 
-    own = [out / name for name in (TRIALS, PARQUET, POINTS, CONSTANTS, LOCK, PLOT)]
+    own = [out / name for name in (TRIALS, PARQUET, POINTS, CONSTANTS, LOCK, PLOT, CONFIG)]
     read = [choices["data"], *map(Path, choices["channels"])]
     read += [file for model in choices["models"] for file in files.files_of(model)]
     writing.check_outputs(own, read, force=True, new_folder=True)
     if save_config is not None:
         config = [ctx.meta[_CONFIG_READ]] if _CONFIG_READ in ctx.meta else []
-        writing.check_outputs(
-            [save_config], [*read, *config], force=force, perhaps=[*own, out / CONFIG], new_folder=True
-        )
+        writing.check_outputs([save_config], [*read, *config], force=force, perhaps=own, new_folder=True)
 
 
 def _toml(ctx: click.Context) -> str:
@@ -230,4 +246,4 @@ def _tell(points: Sequence[Point], out: Path) -> None:
     for there, text in ((report.can_plot(), report.NO_PLOTS), (results.can_parquet(), results.NO_PARQUET)):
         if not there:
             show(text)
-    show(f"every trial, its point and its plot: {out}")
+    show(f"trials, points and plot: {printable(str(out))}")

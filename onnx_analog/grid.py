@@ -112,12 +112,14 @@ class Grid:
         for name in ("strategies", "cells", "presets", "channels"):
             found = getattr(self, name)
             if not found:
-                raise OptionError(f"there are no {name}")
+                raise OptionError(f"{name} must not be empty")
             again = next((value for value, times in Counter(found).items() if times > 1), None)
             if again is not None:
-                raise OptionError(f"{name} name {again} twice")
+                raise OptionError(f"{name} contain {again} twice")
         if len(self) > MOST_POINTS:
-            raise OptionError(f"the grid has {len(self):,} points, more than {MOST_POINTS:,}: make several sweeps")
+            raise OptionError(
+                f"the grid has {len(self):,} points, more than {MOST_POINTS:,}: split it into several sweeps"
+            )
 
     def __len__(self) -> int:
         return len(self.channels) * len(self.presets) * len(self.strategies) * len(self.cells)

@@ -71,7 +71,7 @@ def named_function(spec: str) -> Callable[..., Any]:
     try:
         found: Any = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever a module raises when it is run
-        raise OptionError(f"{spec!r} is not a module:function that can be imported: {error}") from error
+        raise OptionError(f"{spec!r} cannot be imported as module:function: {error}") from error
     finally:
         _FOLDER.asked = ""
     if not callable(found):

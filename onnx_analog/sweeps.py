@@ -160,13 +160,13 @@ def _found(row: Mapping[str, str], *, share: bool) -> _Found:
         _count(row, name, least=1)
     for name in ("large_fraction", *(("value",) if share else ())):
         if not (0 <= _number(row, name) <= 1 or (name == "value" and row[name] == "nan")):
-            raise ValueError(f"{name} is {row[name]}, and it is a share, from 0 to 1")
+            raise ValueError(f"{name} is {row[name]}; it must be from 0 to 1")
     sqnr_db = _number(row, "sqnr_db")
     if math.isfinite(sqnr_db) and abs(sqnr_db) > _MOST_DB:
-        raise ValueError(f"sqnr_db is {row['sqnr_db']}, which no outputs can have")
+        raise ValueError(f"sqnr_db is {row['sqnr_db']}; it must be within ±{_MOST_DB:g} dB")
     trial = _count(row, "trial")
     if trial >= MOST_TRIALS:
-        raise ValueError(f"trial is {trial:,}, and there are {MOST_TRIALS:,} at most")
+        raise ValueError(f"trial is {trial:,}; it must be below {MOST_TRIALS:,}")
     totals = Totals(**{name: _count(row, name) for name in Totals.__dataclass_fields__})
     _check_costs(row, totals)
     return _Found(trial, Trial(_number(row, "value"), sqnr_db), _number(row, "clean") if row["clean"] else None, totals)
@@ -174,10 +174,13 @@ def _found(row: Mapping[str, str], *, share: bool) -> _Found:
 
 def _check_costs(row: Mapping[str, str], totals: Totals) -> None:
     if not 0 < totals.stored_weights <= totals.original_weights:
-        raise ValueError(f"{totals.stored_weights:,} of {totals.original_weights:,} weights are stored")
+        raise ValueError(
+            f"stored_weights is {totals.stored_weights:,}; it must be from 1 to {totals.original_weights:,}, "
+            "the number of original weights"
+        )
     for name, value in _costs(totals).items():
         if row[name] != str(value):
-            raise ValueError(f"{name} is {row[name]!r}, and by the counts of cells it is {value}")
+            raise ValueError(f"{name} is {row[name]!r}, but the counts of cells give {value}")
 
 
 def _count(row: Mapping[str, str], name: str, *, least: int = 0) -> int:
@@ -188,7 +191,7 @@ def _count(row: Mapping[str, str], name: str, *, least: int = 0) -> int:
 
 def _number(row: Mapping[str, str], name: str) -> float:
     if not _NUMBER.fullmatch(row[name]):
-        raise ValueError(f"{name} is {row[name][:40]!r}, which is no number")
+        raise ValueError(f"{name} is {row[name][:40]!r}, which is not a number")
     return float(row[name])
 
 
@@ -379,7 +382,7 @@ def prepare(
             raise OptionError("the models take different metrics: name one with --metric")
         if (one.places, one.axis) != (first.places, first.axis):
             raise OptionError(
-                "the models differ in the output that is measured, or its axis of classes: sweep them apart"
+                "the models differ in the output that is measured, or its axis of classes: run a sweep for each"
             )
     for one, outputs, case in zip(chosen, clean, cases, strict=True):
         alone = clean_value(one, case.data, outputs)
@@ -477,12 +480,12 @@ class _Run:
     def _take(self, row: Row) -> None:
         if set(row) != self._expected:
             odd = min(set(row) ^ self._expected)
-            raise ValueError(f"there is {'no' if odd in self._expected else 'a'} column {odd!r}")
+            raise ValueError(f"the column {odd!r} is {'missing' if odd in self._expected else 'unknown'}")
         said, key = _found(row, share=self._share), _key({name: row[name] for name in self._columns[0]})
         clean = self._clean_of.get(row["model"], said.clean)
         if not _alike(said.clean, clean):
             raise ValueError(
-                f"clean is {row['clean'] or 'empty'}, and without noise it is {'empty' if clean is None else clean}"
+                f"clean is {row['clean'] or 'empty'}, but in this sweep it is {'empty' if clean is None else clean}"
             )
         if key in self._places:
             tally = self._tallies[self._places[key]]
@@ -496,9 +499,9 @@ class _Run:
 
     def _check_new(self, said: _Found, totals: Totals, known: _Tally | set[int]) -> None:
         if said.trial in known:
-            raise ValueError(f"trial {said.trial} of this point is there already")
+            raise ValueError(f"trial {said.trial} of this point appears twice")
         if said.totals != totals:
-            raise ValueError("its counts of weights and cells are not those of other rows of its point")
+            raise ValueError("its counts of weights and cells differ from those of other rows of its point")
 
     def points(self, folder: Folder | None, stack: ExitStack) -> Iterator[Point]:
         """Compute what is missing; yield points as they are complete."""
@@ -530,16 +533,16 @@ class _Run:
         if outcome.versions != mine:
             name = next(name for name in mine if outcome.versions.get(name) != mine[name])
             raise EngineError(
-                f"a worker has {name} {outcome.versions.get(name)}, and this process {mine[name]}: numbers would "
-                "depend on who computes them. Install the same versions everywhere"
+                f"a worker has {name} {outcome.versions.get(name)}, and this process {mine[name]}: results "
+                "would depend on where they are computed. Install the same versions everywhere"
             )
         place = outcome.task.setting
         setting = self._plan.settings[place]
         tally = self._tallies[place]
         if tally.totals not in (None, outcome.totals):
             raise OutputError(
-                f"the rows of {setting} in {TRIALS} have other counts of weights and cells than this sweep finds: name "
-                "another folder with --out"
+                f"the rows of {setting} in {TRIALS} have other counts of weights and cells than this sweep finds: "
+                "choose another folder with --out"
             )
         if folder is not None:
             clean = self._clean[setting.model]

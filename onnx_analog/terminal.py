@@ -293,7 +293,7 @@ class Floats(NumbersType):
         try:
             return tuple(float(part) for part in parts)
         except ValueError:
-            self.fail(f"{value!r} is not a list of numbers with commas between them", param, ctx)
+            self.fail(f"{value!r} is not a comma-separated list of numbers", param, ctx)
 
 
 class Words(WordsType):
@@ -307,7 +307,7 @@ class Words(WordsType):
         found: list[str] = []
         for part in parts:
             if not part:
-                self.fail(f"{value!r} has a place without a word", param, ctx)
+                self.fail(f"{value!r} has an empty entry", param, ctx)
             if found and "=" in part and ":" in found[-1] and ":" not in part:
                 found[-1] += f",{part}"
             else:

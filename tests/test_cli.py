@@ -585,7 +585,7 @@ TARGETS = [(line, target) for line, targets in WRITES.items() for target in targ
 def test_nothing_is_overwritten_without_force(cli, tmp_path, line, target):
     Path(target).parent.mkdir(exist_ok=True)
     Path(target).write_text("mine", encoding="utf-8")
-    assert_refused(cli(line), 1, f"{target!r} is there already. Use --force")
+    assert_refused(cli(line), 1, f"{target!r} already exists. Use --force")
     assert Path(target).read_text(encoding="utf-8") == "mine"
     assert {*contents(tmp_path)} <= {target, str(Path(target).parent), *line.split()}
     done(cli(f"{line} --force"))
@@ -620,7 +620,7 @@ def test_no_command_writes_over_what_it_reads(cli, shelf, tmp_path, line):
     assert Path("out.onnx.data").stat().st_size
     Path("mine.json").write_text(json.dumps(channels.resolve("gaussian").to_dict()), encoding="utf-8")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert_refused(cli(f"{line} --force"), 1, "is read here")
+    assert_refused(cli(f"{line} --force"), 1, "is an input")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -1047,7 +1047,7 @@ def test_a_fit_is_drawn_and_both_files_are_named(cli, tmp_path):
 
 def test_of_a_fit_and_its_plot_none_is_written_where_one_is_there(cli, tmp_path):
     Path("c.png").touch()
-    assert_refused(cli(f"{FIT} --plot c.png"), 1, "'c.png' is there already")
+    assert_refused(cli(f"{FIT} --plot c.png"), 1, "'c.png' already exists")
     assert set(contents(tmp_path)) == {"pairs.csv", "c.png"}
 
 
@@ -1123,7 +1123,7 @@ def test_without_matplotlib_a_plot_is_refused_in_clear_words(cli, tmp_path, monk
 def test_a_plot_that_is_there_is_refused_without_an_option_that_is_not(cli, line):
     Path("there.png").touch()
     found = cli(line)
-    assert_refused(found, 1, "'there.png' is there already. Use --force to replace it, or name another")
+    assert_refused(found, 1, "'there.png' already exists. Use --force to replace it, or choose another")
     assert " -o" not in found.stderr
 
 
@@ -1345,10 +1345,10 @@ USAGE: list[tuple[str, str]] = [
     ("protect model.onnx --residuals odd", "'odd' is not one of 'gaussian', 'empirical'"),
     ("protect model.onnx --cells-on some", "'some' is not one of 'different', 'same'"),
     (f"{FIT} --log input", "'input' is not"),
-    ("protect model.onnx -o one --manifest one", "'one' and 'one' would be one file"),
-    ("protect model.onnx -o one --manifest ./one", "'one' and 'one' would be one file"),
-    ("protect model.onnx -o one --manifest folder/../one", "'one' and 'folder/../one' would be one file"),
-    ("protect model.onnx -o one --manifest one.data", "'one.data' and 'one.data' would be one file"),
+    ("protect model.onnx -o one --manifest one", "two outputs would be the same file, 'one'"),
+    ("protect model.onnx -o one --manifest ./one", "two outputs would be the same file, 'one'"),
+    ("protect model.onnx -o one --manifest folder/../one", "'one' and 'folder/../one' would be the same file"),
+    ("protect model.onnx -o one --manifest one.data", "two outputs would be the same file, 'one.data'"),
     # these are found by the library
     ("protect model.onnx --threshold 0.1 --large-fraction 0.1", "threshold and large_fraction exclude each other"),
     ("protect model.onnx --header-reads 2", "need a header_channel"),
@@ -1422,7 +1422,7 @@ FAILED: list[tuple[str, str]] = [
     ("protect model.onnx -o folder", "'folder' is a folder"),
     ("protect model.onnx -o folder --force", "'folder' is a folder"),
     ("protect model.onnx --manifest folder", "'folder' is a folder"),
-    ("protect model.onnx -o model.onnx", "'model.onnx' is read here, so it is not replaced"),
+    ("protect model.onnx -o model.onnx", "'model.onnx' is an input, and is not replaced"),
     ("prune model.onnx --sparsity 0.5 -o nowhere/p.onnx", "cannot write in the folder 'nowhere'"),
     ("prune model.onnx --sparsity 0.5 -o folder", "'folder' is a folder"),
     ("readback model.protected.onnx -o nowhere/p.onnx", "cannot write in the folder 'nowhere'"),

@@ -121,7 +121,7 @@ def test_a_folder_has_every_trial_every_point_and_what_made_them(cli, tmp_path, 
     ]
     assert [(row["cells"], row["trials"]) for row in table(tmp_path / "out" / POINTS)] == [("1", "3"), ("4", "3")]
     assert (tmp_path / "out" / cli_sweep.PLOT).read_bytes().startswith(b"\x89PNG")
-    assert text.rstrip().endswith("every trial, its point and its plot: out")
+    assert text.rstrip().endswith("trials, points and plot: out")
     assert "not installed" not in text
 
 
@@ -392,7 +392,7 @@ def test_flags_win_over_the_file(cli):
         ("trials = -1", "--trials"),
         ('cells = ["one"]', "--cells"),
         ("cells = [0]", "--cells"),
-        ("cells = []", "there are no cells"),
+        ("cells = []", "cells must not be empty"),
         ('precision = "narrow"', "--precision"),
         ("precision = nan", "--precision"),
         ('mean = ["a"]', "--mean"),
@@ -486,13 +486,13 @@ def test_a_saved_file_is_there_even_if_the_sweep_fails(cli, tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("--save-config model.onnx --force", "'model.onnx' is read here"),
-        ("--save-config test.npz --force", "'test.npz' is read here"),
-        ("--save-config c.toml --config c.toml --force", "'c.toml' is read here"),
-        ("--save-config c.toml", "'c.toml' is there already. Use --force"),
+        ("--save-config model.onnx --force", "'model.onnx' is an input"),
+        ("--save-config test.npz --force", "'test.npz' is an input"),
+        ("--save-config c.toml --config c.toml --force", "'c.toml' is an input"),
+        ("--save-config c.toml", "'c.toml' already exists. Use --force"),
         ("--save-config none/c.toml", "cannot write in the folder 'none'"),
         ("--save-config pipe --force", "is a device, a pipe or a socket"),
-        ("--channel mine.json --save-config mine.json --force", "'mine.json' is read here"),
+        ("--channel mine.json --save-config mine.json --force", "'mine.json' is an input"),
     ],
 )
 def test_options_are_not_saved_over_what_is_read_or_there(cli, tmp_path, line, said):
@@ -507,7 +507,7 @@ def test_options_are_not_saved_over_what_is_read_or_there(cli, tmp_path, line, s
 
 def test_saved_options_are_replaced_by_force_and_are_no_result(cli, tmp_path):
     (tmp_path / "c.toml").write_text("old", encoding="utf-8")
-    assert_refused(cli(f"{TO} --save-config out/{POINTS}"), 2, "would be one file")
+    assert_refused(cli(f"{TO} --save-config out/{POINTS}"), 2, "would be the same file")
     done(cli(f"{TO} --trials 0 --save-config c.toml --force"))
     assert tomllib.loads((tmp_path / "c.toml").read_text(encoding="utf-8"))["trials"] == 0
 
@@ -518,7 +518,7 @@ def test_a_result_is_not_written_over_an_input(cli, tmp_path, name):
     shutil.copy(tmp_path / "model.onnx", tmp_path / "out" / name)
     before = (tmp_path / "out" / name).read_bytes()
     line = FAST.replace("model.onnx", f"out/{name}")
-    assert_refused(cli(f"sweep {line} --out out"), 1, "is read here")
+    assert_refused(cli(f"sweep {line} --out out"), 1, "is an input")
     assert [(path.name, path.read_bytes()) for path in (tmp_path / "out").iterdir()] == [(name, before)]
 
 
@@ -740,7 +740,10 @@ def test_a_sweep_that_is_interrupted_ends_with_its_workers(start, whole, tmp_pat
     until(lambda: rows(out) and processes(log).total() > 3)
     os.kill(process.pid, signal.SIGINT)
     code, error = ended(process)
-    assert (code, error.strip()) == (1, "Error: stopped. What ended is kept: the same command goes on from there")
+    assert (code, error.strip()) == (
+        1,
+        "Error: stopped. Completed trials are kept: run the same command again to continue",
+    )
     until(lambda: not any(map(alive, processes(log))))
     assert shared(tmp_path) == []
     assert ended(start("--engine serial", LOG=tmp_path / "two")) == (0, "")

@@ -249,7 +249,7 @@ def test_a_file_that_came_meanwhile_is_not_replaced_and_nothing_is_written(tmp_p
         for name in ("a", "b"):
             one.scratch(tmp_path / name).write_text("new")
         (tmp_path / "b").write_text("theirs")
-        with pytest.raises(OutputError, match="b' is there already"):
+        with pytest.raises(OutputError, match="b' already exists"):
             one.commit(force=False)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "theirs"}
 
@@ -263,7 +263,7 @@ def test_a_file_that_comes_between_two_moves_is_not_replaced_and_they_are_undone
         real(source, target, **options)
 
     monkeypatch.setattr(os, "link", link)
-    with pytest.raises(OutputError, match="b' is there already"):
+    with pytest.raises(OutputError, match="b' already exists"):
         write_all({tmp_path / "a": write_text("new"), tmp_path / "b": write_text("new")})
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "theirs"}
 
@@ -301,7 +301,7 @@ def test_two_writers_leave_the_set_of_one_of_them(tmp_path):
 
 def test_a_folder_that_is_held_for_long_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(transactions, "WAIT_S", 0.1)
-    with transactions.locked([tmp_path]), pytest.raises(OutputError, match=r"another process has held .* for 0\.1 s"):
+    with transactions.locked([tmp_path]), pytest.raises(OutputError, match=r"another process writes to .* for 0\.1 s"):
         write_all({tmp_path / "a": write_text("a")})
     assert list(tmp_path.iterdir()) == []
 
