@@ -37,7 +37,7 @@ from onnx_analog.options import (
     modifiers_of,
     selection_of,
 )
-from onnx_analog.terminal import Finite, Fraction, Group, print_json, progress, show, watch
+from onnx_analog.terminal import Finite, Fraction, Group, Whole, print_json, progress, show, watch
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -68,7 +68,7 @@ def _shown(path: Path) -> str:
 
 
 @main.command()
-@click.option("--trials", type=click.IntRange(1, 1000), default=10, help="Trials per point.")
+@click.option("--trials", type=Whole(1, 1000), default=10, help="Trials per point.")
 @SEED
 @click.option("--plot", type=OUT, default=PLOT, help="File for the plot.")
 @FORCE
@@ -174,10 +174,8 @@ def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, f
 
 @main.command()
 @click.argument("model", type=FILE)
-@click.option("--cells-small", type=click.IntRange(1, strategies.MOST_CELLS), default=1, help="Cells per small weight.")
-@click.option(
-    "--cells-large", type=click.IntRange(1, strategies.MOST_CELLS), default=20, help="Cells per large weight."
-)
+@click.option("--cells-small", type=Whole(1, strategies.MOST_CELLS), default=1, help="Cells per small weight.")
+@click.option("--cells-large", type=Whole(1, strategies.MOST_CELLS), default=20, help="Cells per large weight.")
 @click.option(
     "--strategy",
     type=click.Choice(list(strategies.STRATEGIES)),
@@ -193,7 +191,7 @@ def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, f
 @click.option("--large-fraction", type=Fraction(), help="Share of stored weights that are large.  [default: 0.05]")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, min_open=True),
+    type=Finite(above=0),
     help="Weights of larger magnitude are large, in all tensors.",
 )
 @SPARSITY
@@ -206,11 +204,11 @@ def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, f
 )
 @CHANGES
 @click.option("--header-channel", help="Channel of the header (sign and class bits).  [default: free of error]")
-@click.option("--header-reads", type=click.IntRange(1), default=1, help="Cells to average for a header symbol.")
+@click.option("--header-reads", type=Whole(1), default=1, help="Cells to average for a header symbol.")
 @click.option(
-    "--header-copies", type=click.IntRange(1), default=1, help="Copies of each header symbol, decided by majority; odd."
+    "--header-copies", type=Whole(1), default=1, help="Copies of each header symbol, decided by majority; odd."
 )
-@click.option("--bits-per-cell", type=click.IntRange(1, 8), default=2, help="Bits per cell of header and mask.")
+@click.option("--bits-per-cell", type=Whole(1, 8), default=2, help="Bits per cell of header and mask.")
 @SELECTION
 @click.option("-o", "--output", type=OUT, help="[default: MODEL with the suffix .protected.onnx]")
 @click.option("--manifest", type=OUT, help="[default: the output with the suffix .manifest.json]")
@@ -257,7 +255,7 @@ def protect(
 @SEED
 @click.option(
     "--trials",
-    type=click.IntRange(1, 10_000),
+    type=Whole(1, 10_000),
     help="Write this many trials into a folder.  [default: one file, of trial 0]",
 )
 @click.option("--decoded", is_flag=True, help="Write ordinary float weights, for other tools.")
@@ -314,16 +312,14 @@ def readback(
 @main.command()
 @click.argument("protected", type=FILE)
 @DATA
-@click.option("--trials", type=click.IntRange(0), default=25, help="Times the array is programmed and read.")
+@click.option("--trials", type=Whole(0, 1_000_000), default=25, help="Times the array is programmed and read.")
 @SEED
 @click.option("--reference", type=FILE, help="The original model, to report the loss by pruning.")
 @OTHER_CHANNEL
 @CHANGES
 @PREPROCESSING
 @RUNNING
-@click.option(
-    "--threads", type=click.IntRange(0, 1024), default=0, help="Threads per operator; 0: chosen by onnxruntime."
-)
+@click.option("--threads", type=Whole(0, 1024), default=0, help="Threads per operator; 0: chosen by onnxruntime.")
 @click.option("--at-least", type=Finite(), help="Exit 1 unless the interval's lower end (or the value) is this high.")
 @click.option("--at-most", type=Finite(), help="Exit 1 unless the interval's upper end (or the value) is this low.")
 @JSON

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from onnx_analog.options import (
 from onnx_analog.results import CONFIG as CONFIG
 from onnx_analog.results import CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, is_text
 from onnx_analog.results import PLOT as PLOT
-from onnx_analog.terminal import Command, Finite, Floats, Fraction, Integers, Words, print_json, show, watch
+from onnx_analog.terminal import Command, Finite, Floats, Fraction, Integers, Whole, Words, print_json, show, watch
 
 if TYPE_CHECKING:
     from onnx_analog.sweeps import Point
@@ -60,11 +61,15 @@ def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) ->
     ctx.meta[_CONFIG_READ] = path
     known = {str(one.name): one for one in ctx.command.params if one.name not in _NOT_SAVED}
     entries = {name.replace("-", "_"): value for name, value in found.items()}
+    if len(entries) < len(found):
+        again = next(name for name in found if name.replace("-", "_") in found and "-" in name)
+        raise click.BadParameter(f"{path} has the entry {again!r} twice, with - and with _", ctx=ctx, param=param)
     unknown = sorted(set(entries) - set(known))
     if unknown:
+        like = get_close_matches(unknown[0], known, 1)
         raise click.BadParameter(
-            f"{path} has an entry {one_line(unknown[0], 60)!r}, which is not an option of sweep. Options: "
-            f"{', '.join(sorted(known))}",
+            f"{path} has an entry {one_line(repr(unknown[0]), 60)}, which cannot be set there. "
+            + (f"Did you mean {like[0]!r}?" if like else "Entries are the options of sweep --help."),
             ctx=ctx,
             param=param,
         )
@@ -81,9 +86,13 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     of_text = isinstance(option.type, Words | click.Path | click.Choice | click.types.StringParamType)
     for part in parts:
         if isinstance(part, bool) or not isinstance(part, str if of_text else str | int | float):
-            raise click.BadParameter(f"the file has {one_line(repr(value), 100)}", ctx=ctx, param=option)
+            kind = "text" if of_text else "a number or text"
+            also = f", or a list of {'texts' if of_text else 'them'}" if several or listed else ""
+            raise click.BadParameter(
+                f"the --config file has {one_line(repr(value), 100)}; it must be {kind}{also}", ctx=ctx, param=option
+            )
         if isinstance(part, int) and abs(part) >= 2**63:
-            raise click.BadParameter("the file has a number of more than 64 bits", ctx=ctx, param=option)
+            raise click.BadParameter("the --config file has a number of more than 64 bits", ctx=ctx, param=option)
     texts = [str(part) for part in parts]
     if several:
         return texts
@@ -103,7 +112,7 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
 )
 @click.option(
     "--large-factor",
-    type=click.IntRange(1),
+    type=Whole(1),
     default=strategies.LARGE_FACTOR,
     help="Cells of a large weight, in those of a small one.",
 )
@@ -125,25 +134,19 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
 @SELECTION
 @SPARSITY
 @PRUNE_SCOPE
-@click.option(
-    "--trials", type=click.IntRange(0), default=25, help="Trials per point; with --precision, the first ones."
-)
+@click.option("--trials", type=Whole(0), default=25, help="Trials per point; with --precision, the first ones.")
 @click.option(
     "--precision",
     type=Finite(above=0),
     help="Add trials until the 95 % interval is this narrow, in points (%) or the metric's unit.",
 )
-@click.option("--max-trials", type=click.IntRange(2), default=1000, help="Most trials per point with --precision.")
+@click.option("--max-trials", type=Whole(2), default=1000, help="Most trials per point with --precision.")
 @SEED
 @PREPROCESSING
 @RUNNING
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where trials are computed.")
-@click.option(
-    "--workers", type=click.IntRange(1), help="Processes of the engine local.  [default: the number of cores]"
-)
-@click.option(
-    "--threads", type=click.IntRange(1, 1024), help="Threads per worker.  [default: cores divided by workers]"
-)
+@click.option("--workers", type=Whole(1), help="Processes of the engine local.  [default: the number of cores]")
+@click.option("--threads", type=Whole(1, 1024), help="Threads per worker.  [default: cores divided by workers]")
 @click.option(
     "--scheduler", metavar="ADDRESS", help="Of Dask, as tcp://host:8786.  [default: a new one on this machine]"
 )

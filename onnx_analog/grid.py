@@ -100,9 +100,9 @@ class Grid:
     def __post_init__(self) -> None:
         for strategy in self.strategies:
             strategies.strategy(strategy)
-        for name, least in (("seed", 0), ("large_factor", 1)):
-            if whole(name, getattr(self, name)) < least:
-                raise OptionError(f"{name} is {getattr(self, name)}; it must be {least} or more")
+        for name, least, most in (("seed", 0, 2**63 - 1), ("large_factor", 1, MOST_CELLS)):
+            if not least <= whole(name, getattr(self, name)) <= most:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be from {least} to {most:,}")
         for cells in self.cells:
             if not 1 <= whole("cells", cells) <= MOST_CELLS // self.large_factor:
                 raise OptionError(

@@ -255,6 +255,8 @@ def check_providers(providers: Sequence[str]) -> None:
     for name in providers:
         if name not in there:
             raise OptionError(f"no provider {name!r} here: there are {', '.join(there)}")
+    if len(set(providers)) < len(providers):
+        raise OptionError(f"a provider is named twice: {', '.join(providers)}")
     if not providers:
         raise OptionError(f"no provider is named: there are {', '.join(there)}")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_analog import strategies
-from onnx_analog.terminal import Floats, Fraction, Seconds, Words, several
+from onnx_analog.terminal import Floats, Fraction, Seconds, Whole, Words, several
 
 if TYPE_CHECKING:
     from onnx_analog.channels.modifiers import Modifiers
@@ -52,7 +52,7 @@ OUT_OR_FOLDER = _Out(folder=True)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 FORCE = click.option("--force", is_flag=True, help="Replace existing files.")
 SEED = click.option(
-    "--seed", type=click.IntRange(0), default=0, help="Of the noise; the same seed gives the same results."
+    "--seed", type=Whole(0, 2**63 - 1), default=0, help="Of the noise; the same seed gives the same results."
 )
 SPARSITY = click.option(
     "--sparsity", type=Fraction(open_end=True), default=0.0, help="Share of weights to prune first."
@@ -70,7 +70,7 @@ SELECTION = several(
     click.option(
         "--exclude", multiple=True, metavar="REGEX", help="Keep tensors whose name matches digital; repeatable."
     ),
-    click.option("--min-size", type=click.IntRange(1), default=256, help="Tensors with fewer weights stay digital."),
+    click.option("--min-size", type=Whole(1), default=256, help="Tensors with fewer weights stay digital."),
 )
 CHANGES = several(
     click.option(
@@ -84,8 +84,8 @@ CHANGES = several(
         help="Whether the cells of a weight are different devices.",
     ),
     click.option("--read-after", type=Seconds(), help="Time from programming to read: 20s, 1h, 1d."),
-    click.option("--write-bits", type=click.IntRange(0, 16), help="Precision of each write; 0: no limit."),
-    click.option("--read-bits", type=click.IntRange(0, 16), help="Precision of each read of a cell; 0: no limit."),
+    click.option("--write-bits", type=Whole(0, 16), help="Precision of each write; 0: no limit."),
+    click.option("--read-bits", type=Whole(0, 16), help="Precision of each read of a cell; 0: no limit."),
 )
 DATA = click.option(
     "--data", type=FILE, required=True, help="npz file: one array per input (or x), and optionally labels y."
@@ -106,12 +106,10 @@ RUNNING = several(
     ),
     click.option("--output", metavar="NAME", help="Output to measure.  [default: the first suitable one]"),
     click.option(
-        "--class-axis", type=int, help="Axis of the classes in that output.  [default: the only possible one]"
+        "--class-axis", type=Whole(), help="Axis of the classes in that output.  [default: the only possible one]"
     ),
-    click.option(
-        "--samples", type=click.IntRange(1), help="Use only this many samples, from the first.  [default: all]"
-    ),
-    click.option("--batch", type=click.IntRange(1), default=64, help="Samples per call of the model."),
+    click.option("--samples", type=Whole(1), help="Use only this many samples, from the first.  [default: all]"),
+    click.option("--batch", type=Whole(1), default=64, help="Samples per call of the model."),
     click.option(
         "--providers", type=Words(), default="CPUExecutionProvider", help="Providers of onnxruntime, comma-separated."
     ),

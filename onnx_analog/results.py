@@ -170,8 +170,9 @@ class Folder:
 
     def _damaged(self, line: int, error: Exception) -> OutputError:
         path = self._path / TRIALS
+        remedy = "Delete the line" if line > 1 else "Restore it"  # the first has the names of all columns
         return OutputError(
-            f"line {line:,} of {str(path)!r} is not a row of this sweep: {error}. Delete the line, or choose another "
+            f"line {line:,} of {str(path)!r} is not a row of this sweep: {error}. {remedy}, or choose another "
             "folder with --out"
         )
 

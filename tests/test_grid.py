@@ -135,9 +135,9 @@ def test_other_channels_have_other_digests():
         ({"cells": (1, 2, 1)}, "cells contain 1 twice"),
         ({"presets": (DEFAULT, DEFAULT)}, "presets contain Preset"),
         ({"channels": (QUIET, GaussianNoise(sigma=0.1))}, "channels contain gaussian"),
-        ({"seed": -1}, "seed is -1; it must be 0 or more"),
+        ({"seed": -1}, "seed is -1; it must be from 0 to 9,223,372,036,854,775,807"),
         ({"seed": 0.5}, "seed is 0.5; it must be a whole number"),
-        ({"large_factor": 0}, "large_factor is 0; it must be 1 or more"),
+        ({"large_factor": 0}, "large_factor is 0; it must be from 1 to 1,000,000,000,000"),
         ({"large_factor": True}, "large_factor is True; it must be a whole number"),
         ({"cells": (1, 0)}, "cells are 0; they must be from 1 to"),
         (

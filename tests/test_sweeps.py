@@ -885,7 +885,7 @@ def test_each_preset_is_checked_before_the_first_trial(wrong):
 
 def test_a_worker_of_another_version_is_refused(tmp_path):
     other = Here(limit=5, change=lambda outcome: outcome._replace(versions={**outcome.versions, "numpy": "0.0"}))
-    with pytest.raises(EngineError, match=r"a worker has numpy 0\.0, and this process \d.*: numbers would depend"):
+    with pytest.raises(EngineError, match=r"a worker has numpy 0\.0, and this process \d.*: results would depend"):
         list(sweep(plan(), engine=other, out=tmp_path))
     assert other.stopped == 1
     with Folder(tmp_path, plan().facts) as folder:

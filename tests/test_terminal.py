@@ -263,7 +263,7 @@ def test_a_value_is_converted(kind, text, value):
     [
         (Fraction(), "-0.0001", "0<=x<=1"),
         (Fraction(), "1.0001", "0<=x<=1"),
-        (Fraction(), "half", "not a valid float"),
+        (Fraction(), "half", "is not a number"),
         (Fraction(open_end=True), "-0.0001", "0<=x<1"),
         (Fraction(open_end=True), "1", "0<=x<1"),
         (Floats(), "", "comma-separated list of numbers"),

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from onnx_analog import transactions
-from onnx_analog.errors import OutputError
+from onnx_analog import files, manifest, transactions
+from onnx_analog.errors import ManifestError, ModelError, OutputError
 from onnx_analog.transactions import PREFIX, Transaction
 from onnx_analog.writing import write_all, write_text
 from tests.conftest import ROOT
@@ -213,6 +213,78 @@ def test_a_journal_that_no_process_wrote_here_is_not_followed(damage, tmp_path):
     assert texts(folder) == ["new", "old"]
     assert (tmp_path / "outside").read_text() == "kept"
     assert (folder / "c").read_text() == "c"
+
+
+@pytest.mark.parametrize(("undo", "word"), [(False, "new"), (True, "old")])
+def test_a_journal_is_followed_where_its_folder_was_moved_to(undo, word, tmp_path):
+    (tmp_path / "one").mkdir()
+    left(tmp_path / "one", undo=undo)
+    (tmp_path / "one").rename(tmp_path / "two")
+    transactions.recover([tmp_path / "two"])
+    assert texts(tmp_path / "two") == [word, word]
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["a", "b"]
+
+
+def test_scratch_whose_journal_was_left_elsewhere_is_kept(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    with Transaction([tmp_path / "one", tmp_path / "two"]) as both:
+        first, second = both._scratch.values()
+        both.scratch(tmp_path / "two" / "b").write_text("new")
+        transactions._write_journal(first, [transactions._move(second, second / "new" / "b")], force=True)
+    (tmp_path / "one").rename(tmp_path / "three")
+    transactions.recover([tmp_path / "two"])
+    assert (second / "new" / "b").read_text() == "new"
+
+
+# ---------------------------------------------------------------------------------------------------------- readers
+
+
+def test_a_reader_finishes_what_was_interrupted(tmp_path):
+    left(tmp_path)
+    transactions.check_whole(tmp_path / "b", error=ModelError)
+    assert texts(tmp_path) == ["new", "new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_reader_by_a_link_does_too(tmp_path):
+    (tmp_path / "one").mkdir()
+    left(tmp_path / "one")
+    (tmp_path / "link").symlink_to(tmp_path / "one" / "b")
+    transactions.check_whole(tmp_path / "link", error=ModelError)
+    assert texts(tmp_path / "one") == ["new", "new"]
+
+
+def test_a_reader_who_cannot_finish_it_is_refused_these_files_and_no_others(tmp_path, monkeypatch):
+    left(tmp_path)
+    (tmp_path / "c").write_text("c")
+    monkeypatch.setattr(transactions, "recover", lambda folders: None)  # as where nothing may be written
+    for name in ("a", "b"):
+        with pytest.raises(
+            ModelError, match=f"{name}': writing it, with other files, was interrupted. Write them again"
+        ):
+            transactions.check_whole(tmp_path / name, error=ModelError)
+    transactions.check_whole(tmp_path / "c", error=ModelError)
+
+
+def test_a_reader_is_not_hindered_by_what_no_process_wrote_here(tmp_path, monkeypatch):
+    made = left(tmp_path)
+    monkeypatch.setattr(transactions, "recover", lambda folders: None)
+    (made / "lock").write_text('{"inode": 0, "primary": "/x/.onnx-analog-x"}')
+    transactions.check_whole(tmp_path / "b", error=ModelError)
+    (tmp_path / f"{PREFIX}file").write_text("{")
+    transactions.check_whole(tmp_path / "b", error=ModelError)
+
+
+def test_models_and_manifests_are_read_so(tmp_path):
+    left(tmp_path)
+    with pytest.raises(ModelError, match="is not an ONNX model"):
+        files.load(tmp_path / "a")
+    assert texts(tmp_path) == ["new", "new"]
+    left(tmp_path)
+    with pytest.raises(ManifestError):
+        manifest.read(tmp_path / "a")
+    assert texts(tmp_path) == ["new", "new"]
 
 
 def test_scratch_that_was_copied_is_left_alone(tmp_path):
