@@ -81,7 +81,7 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
 @click.option("--output", "output_", required=True, metavar="COLUMN", help="Column of the read values.")
 @click.option("--log", type=click.Choice(["output"]), help="Fit log10 of the output, as for a resistance.")
 @click.option("--group", metavar="COLUMN", help="Column of the device; needed for --cells-on same.")
-@click.option("--neighbours", type=Whole(1), help="Neighbours averaged for the mean.  [default: by cross-validation]")
+@click.option("--neighbours", type=Whole(1), help="Neighbours used.  [default: by cross-validation]")
 @click.option(
     "-o", "--output-file", "out", type=OUT, help="Channel file.  [default: PAIRS with the suffix .channel.json]"
 )

@@ -128,7 +128,7 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     default=("pcm",),
     shell_complete=channel_names,
     show_default=False,
-    help="Models of the cells: names, name:key=value,..., or JSON files; comma-separated or repeated.  [default: pcm]",
+    help="Models of the cells: names, name:key=value,..., or JSON files; with commas, or repeated. If none: pcm.",
 )
 @CHANGES
 @SELECTION

@@ -113,7 +113,7 @@ class Folder:
             raise OutputError(f"cannot read {str(path)!r}: {why}. Choose another folder with --out") from error
         mine = json.loads(json.dumps(self._constants))
         for name in {**mine, **there}:
-            if mine.get(name) != there.get(name):
+            if json.dumps(mine.get(name)) != json.dumps(there.get(name)):  # false is not 0
                 raise OutputError(
                     f"{str(self._path)!r} holds a sweep with {name} {there.get(name)!r}, and this one has "
                     f"{mine.get(name)!r}: choose another folder with --out"

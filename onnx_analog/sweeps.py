@@ -497,7 +497,7 @@ class _Run:
         self._places = {_key(columns): place for place, columns in enumerate(self._columns)}
         pairs = zip(self._columns, plan.settings, strict=True)
         self._clean_of = {columns["model"]: self._clean[setting.model] for columns, setting in pairs}
-        self._channels: dict[str, str] = {columns["channel_sha256"]: columns["channel"] for columns in self._columns}
+        self._channels = {columns["channel_sha256"]: columns["channel"] for columns in self._columns}
         counts = (*_RATIOS, *Totals.__dataclass_fields__)
         self._expected = {*self._columns[0], "trial", "value", "sqnr_db", "clean", *counts}
         self._others: dict[tuple[str, ...], tuple[Totals, set[int]]] = {}  # of points that are not in the grid
@@ -516,9 +516,9 @@ class _Run:
         said, key = _found(row, share=self._share), _key({name: row[name] for name in self._columns[0]})
         if row["model"] not in self._clean_of:
             raise ValueError(f"model is {row['model'][:60]!r}, which is not of this sweep")
-        known = self._channels.get(row["channel_sha256"], row["channel"])
-        if row["channel"] != known:
-            raise ValueError(f"channel is {row['channel'][:60]!r}, but its channel_sha256 is that of {known[:60]!r}")
+        known = self._channels.get(row["channel_sha256"])
+        if known not in (None, row["channel"]):
+            raise ValueError(f"channel is {row['channel'][:60]!r}, but its channel_sha256 is that of {known!r}")
         clean = self._clean_of[row["model"]]
         if not _alike(said.clean, clean):
             raise ValueError(

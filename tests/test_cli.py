@@ -649,7 +649,7 @@ def test_a_model_whose_name_is_no_text_is_pruned_and_protected(shelf, tmp_path, 
 @pytest.mark.parametrize("line", WRITES)
 def test_a_dash_is_no_file(cli, tmp_path, line):
     option = "--plot" if "--plot" in line else "-o"
-    assert_refused(cli(f"{line} {option} -"), 2, "'-' names no file, and nothing goes to stdout")
+    assert_refused(cli(f"{line} {option} -"), 2, "'-' would be a file, not the standard output")
     assert not Path("-").exists()
 
 
@@ -1027,7 +1027,7 @@ def test_a_channel_is_shown_with_its_source(cli, name):
     text = " ".join(done(cli(f"channel show {name}")).split())
     assert " ".join(str(channel.source).split()) in text
     assert f"span {channel.span[0]:.4f} to {channel.span[1]:.4f}" in text
-    assert text.endswith("--plot FILE draws it")
+    assert text.endswith("use --plot FILE for a plot")
 
 
 def test_the_json_of_a_channel_makes_the_channel(cli):
@@ -1108,7 +1108,7 @@ def test_reads_that_are_not_normal_are_a_warning(cli, caplog):
 
 def test_a_plot_and_a_channel_are_two_files(cli, tmp_path):
     found = cli(f"{FIT} -o one.png --plot one.png")
-    assert_refused(found, 2, "one file")
+    assert_refused(found, 2, "the same file")
     assert set(contents(tmp_path)) == {"pairs.csv"}
 
 
@@ -1354,21 +1354,24 @@ USAGE: list[tuple[str, str]] = [
     ("protect model.onnx --header-reads 2", "need a header_channel"),
     ("protect model.onnx --header-copies 3", "need a header_channel"),
     ("protect model.onnx --header-channel pcm --header-copies 2", "must be odd"),
-    ("protect model.onnx --large-fraction nan", "large_fraction is nan"),
-    ("protect model.onnx --threshold nan", "threshold is nan"),
-    ("protect model.onnx --threshold inf", "threshold is inf"),
-    ("protect model.onnx --sparsity nan", "sparsity is nan"),
-    ("prune model.onnx --sparsity nan", "sparsity is nan"),
+    ("protect model.onnx --large-fraction nan", "'nan' is not a finite number"),
+    ("protect model.onnx --threshold nan", "'nan' is not a finite number"),
+    ("protect model.onnx --threshold inf", "'inf' is not a finite number"),
+    ("protect model.onnx --sparsity nan", "'nan' is not a finite number"),
+    ("prune model.onnx --sparsity nan", "'nan' is not a finite number"),
     ("evaluate model.onnx --data test.npz --mean nan", "all of it must be finite"),
     ("evaluate model.onnx --data test.npz --std 0", "all of it must be above 0 and finite"),
     ("evaluate model.onnx --data test.npz --std -1", "all of it must be above 0 and finite"),
     ("protect model.onnx --include (", "'(' is not a regular expression"),
     ("prune model.onnx --sparsity 0.5 --exclude [", "'[' is not a regular expression"),
     ("inspect model.onnx --include *", "'*' is not a regular expression"),
-    ("evaluate model.onnx --data test.npz --preprocess nothing", "'nothing' is not a module:function"),
-    ("evaluate model.onnx --data test.npz --preprocess no.module:f", "'no.module:f' is not a module:function"),
-    ("evaluate model.onnx --data test.npz --preprocess own_functions:f", "'own_functions:f' is not a module:function"),
-    ("evaluate model.onnx --data test.npz --metric own_functions:f", "'own_functions:f' is not a module:function"),
+    ("evaluate model.onnx --data test.npz --preprocess nothing", "'nothing' is not of the form module:function"),
+    (
+        "evaluate model.onnx --data test.npz --preprocess no.module:f",
+        "'no.module:f' cannot be imported: No module named 'no'",
+    ),
+    ("evaluate model.onnx --data test.npz --preprocess own_functions:f", "'own_functions:f' cannot be imported"),
+    ("evaluate model.onnx --data test.npz --metric own_functions:f", "'own_functions:f' cannot be imported"),
     ("evaluate model.onnx --data test.npz --metric own_functions:number", "'own_functions:number' is not a function"),
     ("evaluate model.onnx --data test.npz --providers none", "no provider 'none' here"),
 ]
@@ -1438,7 +1441,7 @@ FAILED: list[tuple[str, str]] = [
     ("manifest model.protected.onnx --check model.onnx", "'model.onnx' is not UTF-8 text"),
     ("manifest model.protected.onnx --check other.manifest.json", "tensor 'a' does not fit the manifest"),
     ("manifest model.protected.onnx --check other.manifest.json --json", "tensor 'a' does not fit the manifest"),
-    ("manifest model.manifest.json --check model.manifest.json", "--check compares a model with a manifest"),
+    ("manifest model.manifest.json --check model.manifest.json", "is a manifest, and --check needs the model"),
     ("channel fit pairs.csv --input amps --output ohms", "has no column 'amps'; its columns are volts, ohms, device"),
     ("channel fit pairs.csv --input volts --output amps", "has no column 'amps'"),
     (f"{FIT} --group amps", "has no column 'amps'"),

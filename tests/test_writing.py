@@ -80,7 +80,7 @@ def test_nothing_is_computed_for_a_file_that_is_there(tmp_path):
 @pytest.mark.parametrize("force", [False, True])
 def test_a_folder_is_never_replaced(force, tmp_path):
     (tmp_path / "b").mkdir()
-    with pytest.raises(OutputError, match="b' is a folder, where a file is to be written"):
+    with pytest.raises(OutputError, match="b' is a folder; a file is needed"):
         write_all({tmp_path / "a": write_text("a"), tmp_path / "b": write_text("b")}, force=force)
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
