@@ -374,6 +374,9 @@ def test_flags_win_over_the_file(cli):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("large-factor = 3\nlarge_factor = 4", "has the entry 'large-factor' twice, with - and with _"),
+        ("cells = true", "the --config file has True; it must be a number or text, or a list of them"),
+        ("trials = 1e3", "'1000.0' is not a whole number"),
         ("cell = 1", "c.toml has an entry 'cell', which cannot be set there. Did you mean 'cells'?"),
         ("config = 'c.toml'", "'config'"),
         ("save-config = 'd.toml'", "'save_config'"),
@@ -511,11 +514,12 @@ def test_options_are_not_saved_over_what_is_read_or_there(cli, tmp_path, line, s
 def test_saved_options_are_replaced_by_force_and_are_no_result(cli, tmp_path):
     (tmp_path / "c.toml").write_text("old", encoding="utf-8")
     assert_refused(cli(f"{TO} --save-config out/{POINTS}"), 2, "would be the same file")
+    assert_refused(cli(f"{TO} --save-config out"), 2, "'out' would be a file and a folder")
     done(cli(f"{TO} --trials 0 --save-config c.toml --force"))
     assert tomllib.loads((tmp_path / "c.toml").read_text(encoding="utf-8"))["trials"] == 0
 
 
-@pytest.mark.parametrize("name", [TRIALS, POINTS, CONSTANTS, "points.png"])
+@pytest.mark.parametrize("name", [TRIALS, POINTS, CONSTANTS, "points.png", "sweep.toml"])
 def test_a_result_is_not_written_over_an_input(cli, tmp_path, name):
     (tmp_path / "out").mkdir()
     shutil.copy(tmp_path / "model.onnx", tmp_path / "out" / name)

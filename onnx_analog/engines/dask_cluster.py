@@ -45,9 +45,9 @@ class DaskEngine(Engine):
                 self._client = Client(self._address, timeout=_WAIT_S)
             self._client.wait_for_workers(1, timeout=_WAIT_S)
         except (OSError, TimeoutError, ValueError) as error:
-            where = self._address or "on this machine"
+            where = "on this machine" if self._address is None else f"at {self._address!r}"
             raise EngineError(
-                f"no Dask scheduler with workers answers at {where}: {' '.join(str(error).split())[:200]}"
+                f"no Dask scheduler with workers answers {where}: {' '.join(str(error).split())[:200]}"
             ) from error
         self._work = work
         self._send()
