@@ -26,6 +26,7 @@ from onnx_analog.options import (
     JSON,
     OTHER_CHANNEL,
     OUT,
+    OUT_OR_FOLDER,
     PREPROCESSING,
     PRUNE_SCOPE,
     RUNNING,
@@ -36,7 +37,7 @@ from onnx_analog.options import (
     modifiers_of,
     selection_of,
 )
-from onnx_analog.terminal import Finite, Fraction, Group, print_json, progress, show, watch
+from onnx_analog.terminal import Finite, Fraction, Group, Whole, print_json, progress, show, watch
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -58,19 +59,24 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".onnx").removesuffix(".protected")
 
 
+def _shown(path: Path) -> str:
+    """Return a path on one line: its name may hold the ends of lines."""
+    return printable(str(path))
+
+
 # ------------------------------------------------------------------------------------------------- commands
 
 
 @main.command()
-@click.option("--trials", type=click.IntRange(1, 1000), default=10, help="Trials for each point.")
+@click.option("--trials", type=Whole(1, 1000), default=10, help="Trials per point.")
 @SEED
-@click.option("--plot", type=OUT, default=PLOT, help="Where the plot goes.")
+@click.option("--plot", type=OUT, default=PLOT, help="File for the plot.")
 @FORCE
 def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
-    """Show everything on a packaged network, LeNet, and 1,000 test images of MNIST.
+    """Show every step on a packaged network (LeNet on MNIST) and 1,000 packaged test images.
 
-    Prunes 80 % of the weights, stores the others in PCM cells with each strategy at 1, 3 and 10 cells per weight, reads
-    them back with noise, and prints the accuracy and the cost.
+    Prunes it by 80 %, stores it in PCM cells with each strategy at 1, 3 and 10 cells per weight, reads it back, and
+    reports accuracy and cost.
 
     Example:
 
@@ -111,8 +117,8 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
     show(f"channel {channel_}: {channel_.source}")
     if report.can_plot():
         writing.write_all({plot: report.plot_points(points)}, force=force)
-        show(f"plot: {plot}")
-    show("To store a model of your own in the same way:")
+        show(f"plot: {_shown(plot)}")
+    show("Now the same on a model of your own:")
     click.echo(story_of.command(chosen))  # on one line, however narrow the terminal, to be copied
 
 
@@ -121,7 +127,7 @@ def demo(trials: int, seed: int, plot: Path, force: bool) -> None:
 @SELECTION
 @JSON
 def inspect(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min_size: int, as_json: bool) -> None:
-    """Show which tensors of MODEL would be stored, which stay digital, and why.
+    """Show which weights of MODEL would be stored, which would not, and why.
 
     Example:
 
@@ -144,10 +150,10 @@ def inspect(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min
 
 @main.command()
 @click.argument("model", type=FILE)
-@click.option("--sparsity", type=Fraction(open_end=True), required=True, help="Share of weights that become zero.")
+@click.option("--sparsity", type=Fraction(open_end=True), required=True, help="Share of weights to set to zero.")
 @PRUNE_SCOPE
 @SELECTION
-@click.option("-o", "--output", type=OUT, help="Default: MODEL's name with .pruned.onnx.  [default: beside MODEL]")
+@click.option("-o", "--output", type=OUT, help="[default: MODEL with the suffix .pruned.onnx]")
 @FORCE
 def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, force: bool, **selection: Any) -> None:
     """Set the smallest weights of MODEL to zero.
@@ -164,28 +170,30 @@ def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, f
     writing.check_outputs([target], files.files_of(model), force=force, perhaps=perhaps)
     pruned = api.prune(model, sparsity=sparsity, scope=prune_scope, selection=selection_of(**selection))
     pruned.save(target, force=force)
-    show(f"{pruned}: {target}")
+    show(f"{pruned}: {_shown(target)}")
 
 
 @main.command()
 @click.argument("model", type=FILE)
-@click.option("--cells-small", type=click.IntRange(1, strategies.MOST_CELLS), default=1, help="Cells per small weight.")
-@click.option(
-    "--cells-large", type=click.IntRange(1, strategies.MOST_CELLS), default=20, help="Cells per large weight."
-)
+@click.option("--cells-small", type=Whole(1, strategies.MOST_CELLS), default=1, help="Cells per small weight.")
+@click.option("--cells-large", type=Whole(1, strategies.MOST_CELLS), default=20, help="Cells per large weight.")
 @click.option(
     "--strategy",
     type=click.Choice(list(strategies.STRATEGIES)),
     default="redundancy",
-    help="Row of the paper's Table 1.",
+    help="How sign and magnitude are stored: a row of the paper's Table 1.",
 )
 @click.option(
     "--preset", type=click.Choice(list(strategies.PRESETS)), default="default", help="Scope and large fraction."
 )
-@click.option("--scope", type=click.Choice(strategies.SCOPES), help="Who shares α and β.  [default: tensor]")
+@click.option(
+    "--scope", type=click.Choice(strategies.SCOPES), help="Scale each tensor, or the whole model.  [default: tensor]"
+)
 @click.option("--large-fraction", type=Fraction(), help="Share of stored weights that are large.  [default: 0.05]")
 @click.option(
-    "--threshold", type=click.FloatRange(0, min_open=True), help="Magnitudes above it are large, in all tensors."
+    "--threshold",
+    type=Finite(above=0),
+    help="Weights of larger magnitude are large, in all tensors.",
 )
 @SPARSITY
 @PRUNE_SCOPE
@@ -193,18 +201,18 @@ def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, f
     "--channel",
     default="pcm",
     shell_complete=channel_names,
-    help="What the cells do: a name, name:key=value,..., or a JSON file.",
+    help="Model of the cells: a name, name:key=value,..., or a JSON file.",
 )
 @CHANGES
-@click.option("--header-channel", help="What the header's cells do.  [default: sign and class bits are free of error]")
-@click.option("--header-reads", type=click.IntRange(1), default=1, help="Cells averaged for one header symbol.")
-@click.option("--header-copies", type=click.IntRange(1), default=1, help="Copies of it that vote; odd.")
-@click.option("--bits-per-cell", type=click.IntRange(1, 8), default=2, help="Digital bits in a cell of header or mask.")
-@SELECTION
-@click.option("-o", "--output", type=OUT, help="Default: MODEL's name with .protected.onnx.  [default: beside MODEL]")
+@click.option("--header-channel", help="Channel of the header (sign and class bits).  [default: free of error]")
+@click.option("--header-reads", type=Whole(1), default=1, help="Cells to average for a header symbol.")
 @click.option(
-    "--manifest", type=OUT, help="Default: the output's name with .manifest.json.  [default: beside the output]"
+    "--header-copies", type=Whole(1), default=1, help="Copies of each header symbol, decided by majority; odd."
 )
+@click.option("--bits-per-cell", type=Whole(1, 8), default=2, help="Bits per cell of header and mask.")
+@SELECTION
+@click.option("-o", "--output", type=OUT, help="[default: MODEL with the suffix .protected.onnx]")
+@click.option("--manifest", type=OUT, help="[default: the output with the suffix .manifest.json]")
 @FORCE
 @JSON
 def protect(
@@ -218,7 +226,7 @@ def protect(
     min_size: int,
     **choices: Any,
 ) -> None:
-    """Lay MODEL's weights out for noisy analog cells; the new model computes what MODEL does.
+    """Store MODEL's weights in noisy analog cells; without noise the new model computes the same.
 
     Example:
 
@@ -228,7 +236,7 @@ def protect(
     from onnx_analog import api, files, report, writing
 
     target = output or model.with_name(f"{model.name.removesuffix('.onnx')}.protected.onnx")
-    account = manifest or target.with_name(f"{_stem(target)}.manifest.json")
+    account = manifest or target.parent / f"{_stem(target)}.manifest.json"
     channels_ = [Path(one) for one in (choices["channel"], choices["header_channel"]) if one]  # each may be a file
     read = chain(files.files_of(model), channels_)
     writing.check_outputs([target, account], read, force=force, perhaps=[writing.data_beside(target)])
@@ -239,7 +247,7 @@ def protect(
     writing.write_all(writers, force=force)
     if as_json:
         return print_json(protected.manifest.to_dict())
-    show(*report.account_tables(protected.manifest), f"model: {target}", f"manifest: {account}")
+    show(*report.account_tables(protected.manifest), f"model: {_shown(target)}", f"manifest: {_shown(account)}")
     return None
 
 
@@ -248,13 +256,13 @@ def protect(
 @SEED
 @click.option(
     "--trials",
-    type=click.IntRange(1, 10_000),
-    help="Write trials 0, 1, ... into a folder.  [default: trial 0, one file]",
+    type=Whole(1, 10_000),
+    help="Write this many trials into a folder.  [default: one file, of trial 0]",
 )
-@click.option("--decoded", is_flag=True, help="Write plain float weights, for any other tool.")
+@click.option("--decoded", is_flag=True, help="Write ordinary float weights, for other tools.")
 @OTHER_CHANNEL
 @CHANGES
-@click.option("-o", "--output", type=OUT, help="File, or with --trials folder.  [default: beside PROTECTED]")
+@click.option("-o", "--output", type=OUT_OR_FOLDER, help="File, or folder with --trials.  [default: beside PROTECTED]")
 @FORCE
 def readback(
     protected: Path,
@@ -266,7 +274,7 @@ def readback(
     force: bool,
     **changes: Any,
 ) -> None:
-    """Write PROTECTED as it reads from noisy cells: exactly the weights that `evaluate` uses in those trials.
+    """Write PROTECTED as read from noisy cells, with exactly the weights that `evaluate` uses in those trials.
 
     Example:
 
@@ -299,31 +307,28 @@ def readback(
             with transactions.tidy_ends(), writing.new_folder(targets[0].parent):
                 writing.write_all(dict.fromkeys(targets, writer), force=force)
     where = targets[0] if trials is None else targets[0].parent
-    show(f"{len(targets)} model{'s' * (len(targets) > 1)}, seed {seed}: {where}")
+    show(f"{len(targets)} model{'s' * (len(targets) > 1)}, seed {seed}: {_shown(where)}")
 
 
 @main.command()
 @click.argument("protected", type=FILE)
 @DATA
-@click.option("--trials", type=click.IntRange(0), default=25, help="Each programs and reads the whole array once.")
+@click.option("--trials", type=Whole(0, 1_000_000), default=25, help="Times the array is programmed and read.")
 @SEED
-@click.option("--reference", type=FILE, help="The original model, to show what pruning cost.")
+@click.option("--reference", type=FILE, help="The original model, to report the loss by pruning.")
 @OTHER_CHANNEL
 @CHANGES
 @PREPROCESSING
 @RUNNING
-@click.option(
-    "--threads", type=click.IntRange(0, 1024), default=0, help="Within an operator; 0: as onnxruntime chooses."
-)
-@click.option("--at-least", type=Finite(), help="Exit 1 if the lower end of the interval, or the value, is below this.")
-@click.option("--at-most", type=Finite(), help="Exit 1 if the upper end of the interval, or the value, is above this.")
+@click.option("--threads", type=Whole(0, 1024), default=0, help="Threads per operator; 0: chosen by onnxruntime.")
+@click.option("--at-least", type=Finite(), help="Exit 1 unless the interval's lower end (or the value) is this high.")
+@click.option("--at-most", type=Finite(), help="Exit 1 unless the interval's upper end (or the value) is this low.")
 @JSON
 def evaluate(protected: Path, data: Path, trials: int, as_json: bool, **choices: Any) -> None:
-    """Measure PROTECTED as its weights are read from noisy cells; a plain model is evaluated as it is.
+    """Evaluate PROTECTED as read from noisy cells, or a plain model as it is.
 
-    With labels, the metric is top-1 accuracy where an output holds scores of classes. Without labels, outputs are
-    compared with those of the model without noise: by the class of the largest score, by equal values, or by the SQNR
-    in dB. The first line names the metric.
+    With labels, and class scores as the first output, the metric is top-1 accuracy. Otherwise outputs are compared with
+    those of the model without noise, by class, by value or by SQNR in dB. The first line names the metric.
 
     Example:
 
@@ -348,7 +353,7 @@ def evaluate(protected: Path, data: Path, trials: int, as_json: bool, **choices:
 @click.option("--check", type=FILE, metavar="MANIFEST", help="Exit 1 unless this manifest describes PROTECTED.")
 @JSON
 def manifest(protected: Path, check: Path | None, as_json: bool) -> None:
-    """Show what PROTECTED, a model or its manifest, stores where, and what it costs beside digital memory.
+    """Show the cells of PROTECTED, a model or its manifest, and their cost compared with digital memory.
 
     Example:
 
@@ -361,7 +366,7 @@ def manifest(protected: Path, check: Path | None, as_json: bool) -> None:
     if protected.suffix == ".json":
         found = manifests.read(protected)
         if check is not None:
-            raise ManifestError("--check compares a model with a manifest; this is a manifest")
+            raise ManifestError(f"{str(protected)!r} is a manifest, and --check needs the model as PROTECTED")
     else:
         found = api.account(protected)
     if check is not None:
@@ -370,7 +375,7 @@ def manifest(protected: Path, check: Path | None, as_json: bool) -> None:
         return print_json(found.to_dict())
     show(*report.account_tables(found))
     if check is not None:
-        show(f"{check} describes {protected}")
+        show(f"{_shown(check)} describes {_shown(protected)}")
     return None
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
+from onnx_analog.errors import printable
 from onnx_analog.options import CHANGES, FILE, FORCE, JSON, OUT, channel_names, modifiers_of
-from onnx_analog.terminal import Group, print_json, progress, show
+from onnx_analog.terminal import Group, Whole, print_json, progress, show
 
 
 @click.group(cls=Group)
 def channel() -> None:
-    """List and show channels: what memory cells do to what is written to them.
+    """List, show and fit channels: models of the noise of memory cells.
 
     Example:
 
@@ -46,11 +47,11 @@ def channel_list(as_json: bool) -> None:
 @channel.command(name="show")
 @click.argument("name", shell_complete=channel_names)
 @CHANGES
-@click.option("--plot", type=OUT, help="Draw mean, σ, inverse and φ into this file (needs matplotlib).")
+@click.option("--plot", type=OUT, help="File for a plot of mean, σ, inverse and φ (needs matplotlib).")
 @FORCE
 @JSON
 def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **changes: Any) -> None:
-    """Show channel NAME (or name:key=value,..., or a JSON file): its span, noise and source.
+    """Show the span, noise and source of channel NAME (or name:key=value,..., or a JSON file).
 
     Example:
 
@@ -70,19 +71,21 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
         return print_json({**found.to_dict(), "span": list(found.span), "capacity_bits_per_cell": bits})
     show(f"{found}", report.channel_table(found), f"source: {found.source}")
     show(f"left out: {found.source.left_out or 'not said'}")
-    show(f"plot: {plot}" if plot else "--plot FILE draws it")
+    show(f"plot: {printable(str(plot))}" if plot else "use --plot FILE for a plot")
     return None
 
 
 @channel.command(name="fit")
 @click.argument("pairs", type=FILE)
-@click.option("--input", "input_", required=True, metavar="COLUMN", help="What was programmed.")
-@click.option("--output", "output_", required=True, metavar="COLUMN", help="What was read.")
-@click.option("--log", type=click.Choice(["output"]), help="Scale the output's log10, as for a resistance.")
-@click.option("--group", metavar="COLUMN", help="Which device a pair was measured on; needed for --cells-on same.")
-@click.option("--neighbours", type=click.IntRange(1), help="k of the mean.  [default: by cross-validation]")
-@click.option("-o", "--output-file", "out", type=OUT, help="Channel file.  [default: PAIRS' name with .channel.json]")
-@click.option("--plot", type=OUT, help="Draw points, mean, σ, inverse and φ into this file (needs matplotlib).")
+@click.option("--input", "input_", required=True, metavar="COLUMN", help="Column of the programmed values.")
+@click.option("--output", "output_", required=True, metavar="COLUMN", help="Column of the read values.")
+@click.option("--log", type=click.Choice(["output"]), help="Fit log10 of the output, as for a resistance.")
+@click.option("--group", metavar="COLUMN", help="Column of the device; needed for --cells-on same.")
+@click.option("--neighbours", type=Whole(1), help="Neighbours used.  [default: by cross-validation]")
+@click.option(
+    "-o", "--output-file", "out", type=OUT, help="Channel file.  [default: PAIRS with the suffix .channel.json]"
+)
+@click.option("--plot", type=OUT, help="File for a plot of the fit (needs matplotlib).")
 @FORCE
 @JSON
 def channel_fit(
@@ -97,7 +100,7 @@ def channel_fit(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Make a channel of PAIRS, a CSV file of measurements; the file is a channel anywhere: --channel mine.json.
+    """Fit a channel to PAIRS, a CSV file of measurements; use its file with --channel mine.json.
 
     Example:
 
@@ -122,7 +125,6 @@ def channel_fit(
         logging.getLogger("onnx_analog").warning(found.goodness.warning)
     if as_json:
         return print_json(found.to_dict())
-    show(
-        report.fit_table(found), report.levels_table(found), f"channel: {target}", *([f"plot: {plot}"] if plot else [])
-    )
+    plotted = [f"plot: {printable(str(plot))}"] if plot else []
+    show(report.fit_table(found), report.levels_table(found), f"channel: {printable(str(target))}", *plotted)
     return None

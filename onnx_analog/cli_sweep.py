@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from onnx_analog import reading, strategies
-from onnx_analog.errors import AnalogError, OptionError, one_line
+from onnx_analog.errors import AnalogError, OptionError, one_line, printable
 from onnx_analog.options import (
     CHANGES,
     DATA,
@@ -18,6 +19,7 @@ from onnx_analog.options import (
     FORCE,
     JSON,
     OUT,
+    OUT_OR_FOLDER,
     PREPROCESSING,
     PRUNE_SCOPE,
     RUNNING,
@@ -31,7 +33,7 @@ from onnx_analog.options import (
 from onnx_analog.results import CONFIG as CONFIG
 from onnx_analog.results import CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, is_text
 from onnx_analog.results import PLOT as PLOT
-from onnx_analog.terminal import Command, Finite, Floats, Fraction, Integers, Words, print_json, show, watch
+from onnx_analog.terminal import Command, Finite, Floats, Fraction, Integers, Whole, Words, print_json, show, watch
 
 if TYPE_CHECKING:
     from onnx_analog.sweeps import Point
@@ -55,15 +57,19 @@ def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) ->
         raise click.BadParameter(str(error), ctx=ctx, param=param) from error
     except (ValueError, RecursionError) as error:  # of which that of TOML is one
         why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(str(error), 150)
-        raise click.BadParameter(f"{path} is no TOML file: {why}", ctx=ctx, param=param) from error
+        raise click.BadParameter(f"{path} is not valid TOML: {why}", ctx=ctx, param=param) from error
     ctx.meta[_CONFIG_READ] = path
     known = {str(one.name): one for one in ctx.command.params if one.name not in _NOT_SAVED}
     entries = {name.replace("-", "_"): value for name, value in found.items()}
+    if len(entries) < len(found):
+        again = next(name for name in found if name.replace("-", "_") in found and "-" in name)
+        raise click.BadParameter(f"{path} has the entry {again!r} twice, with - and with _", ctx=ctx, param=param)
     unknown = sorted(set(entries) - set(known))
     if unknown:
+        like = get_close_matches(unknown[0], known, 1)
         raise click.BadParameter(
-            f"{path} has an entry {one_line(unknown[0], 60)!r}, which is no option of sweep: there are "
-            f"{', '.join(sorted(known))}",
+            f"{path} has an entry {one_line(repr(unknown[0]), 60)}, which cannot be set there. "
+            + (f"Did you mean {like[0]!r}?" if like else "Entries are the options of sweep --help."),
             ctx=ctx,
             param=param,
         )
@@ -80,9 +86,13 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     of_text = isinstance(option.type, Words | click.Path | click.Choice | click.types.StringParamType)
     for part in parts:
         if isinstance(part, bool) or not isinstance(part, str if of_text else str | int | float):
-            raise click.BadParameter(f"the file has {one_line(repr(value), 100)}", ctx=ctx, param=option)
+            kind = "text" if of_text else "a number or text"
+            also = f", or a list of {'texts' if of_text else 'them'}" if several or listed else ""
+            raise click.BadParameter(
+                f"the --config file has {one_line(repr(value), 100)}; it must be {kind}{also}", ctx=ctx, param=option
+            )
         if isinstance(part, int) and abs(part) >= 2**63:
-            raise click.BadParameter("the file has a number of more than 64 bits", ctx=ctx, param=option)
+            raise click.BadParameter("the --config file has a number of more than 64 bits", ctx=ctx, param=option)
     texts = [str(part) for part in parts]
     if several:
         return texts
@@ -92,18 +102,25 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
 @click.command(
     cls=Command,
     context_settings={"show_default": True},
-    stopped="stopped. What ended is kept: the same command goes on from there",
+    stopped="stopped. Completed trials are kept: run the same command again to continue",
 )
 @click.argument("models", metavar="MODELS...", type=FILE, nargs=-1, required=True)
 @DATA
-@click.option("--strategy", type=Words(), default=",".join(strategies.STRATEGIES), help="Commas between them.")
-@click.option("--cells", type=Integers(), default="1,2,3,5,10,20,30", help="Of a weight; of a small one in redundancy.")
+@click.option("--strategy", type=Words(), default=",".join(strategies.STRATEGIES), help="Strategies, comma-separated.")
 @click.option(
-    "--large-factor", type=click.IntRange(1), default=strategies.LARGE_FACTOR, help="Cells of a large one over those."
+    "--cells", type=Integers(), default="1,2,3,5,10,20,30", help="Cells per weight; per small weight for redundancy."
 )
-@click.option("--scope", type=click.Choice(strategies.SCOPES), help="Who shares α and β.  [default: tensor]")
+@click.option(
+    "--large-factor",
+    type=Whole(1),
+    default=strategies.LARGE_FACTOR,
+    help="Cells of a large weight, in those of a small one.",
+)
+@click.option(
+    "--scope", type=click.Choice(strategies.SCOPES), help="Scale each tensor, or the whole model.  [default: tensor]"
+)
 @click.option("--large-fraction", type=Fraction(), help="Share of stored weights that are large.  [default: 0.05]")
-@click.option("--preset", type=Words(), default="default", help="Scope and fraction, as in the paper: isik2020.")
+@click.option("--preset", type=Words(), default="default", help="Scope and large fraction; isik2020 is the paper's.")
 @click.option(
     "--channel",
     type=Words(),
@@ -111,37 +128,41 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     default=("pcm",),
     shell_complete=channel_names,
     show_default=False,
-    help="What the cells do: names, name:key=value,..., or JSON files; commas between them, or repeat. If none: pcm.",
+    help="Models of the cells: names, name:key=value,..., or JSON files; with commas, or repeated. If none: pcm.",
 )
 @CHANGES
 @SELECTION
 @SPARSITY
 @PRUNE_SCOPE
-@click.option("--trials", type=click.IntRange(0), default=25, help="Of each point; with --precision, the first.")
+@click.option("--trials", type=Whole(0), default=25, help="Trials per point; with --precision, the first ones.")
 @click.option(
     "--precision",
     type=Finite(above=0),
-    help="Add trials until the 95 % interval is no wider, in points (%) or the metric's unit.",
+    help="Add trials until the 95 % interval is this narrow, in points (%) or the metric's unit.",
 )
-@click.option("--max-trials", type=click.IntRange(2), default=1000, help="With --precision, no more than these.")
+@click.option("--max-trials", type=Whole(2), default=1000, help="Most trials per point with --precision.")
 @SEED
 @PREPROCESSING
 @RUNNING
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where trials are computed.")
-@click.option("--workers", type=click.IntRange(1), help="Processes of the engine local.  [default: as many as cores]")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Of each worker.  [default: what cores there are for it]")
-@click.option("--scheduler", metavar="ADDRESS", help="Of the engine dask: tcp://host:8786.  [default: one here]")
-@click.option("--address", help="Of the engine ray: auto or ray://host:10001.  [default: one here]")
-@click.option("-o", "--out", type=OUT, required=True, help="Folder for the results; one that is there is gone on with.")
+@click.option("--workers", type=Whole(1), help="Processes of the engine local.  [default: the number of cores]")
+@click.option("--threads", type=Whole(1, 1024), help="Threads per worker.  [default: cores divided by workers]")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Of Dask, as tcp://host:8786.  [default: a new one on this machine]"
+)
+@click.option("--address", help="Of Ray: auto or ray://host:10001.  [default: a new cluster on this machine]")
+@click.option(
+    "-o", "--out", type=OUT_OR_FOLDER, required=True, help="Folder for the results; a sweep there is resumed."
+)
 @click.option(
     "--config",
     type=FILE,
     is_eager=True,
     expose_value=False,
     callback=_configure,
-    help="TOML file of these options; flags win.",
+    help="TOML file of these options; flags take precedence.",
 )
-@click.option("--save-config", type=OUT, help="Write these options to a TOML file, too.")
+@click.option("--save-config", type=OUT, help="Also write these options to a TOML file.")
 @FORCE
 @JSON
 @click.pass_context
@@ -150,8 +171,8 @@ def sweep(
 ) -> None:
     """Compare strategies × cells × channels × MODELS in many trials, and write every trial to a folder.
 
-    A sweep that was killed goes on when the same command is given again: what ended is not computed again, and the
-    numbers are those of a sweep that was never stopped. They do not depend on the engine or its workers.
+    To resume a sweep that was stopped, run the same command again: completed trials are kept, and the results are those
+    of a sweep that was never stopped. They do not depend on the engine or its workers.
 
     Example:
 
@@ -189,15 +210,13 @@ def _check_outputs(
     """Refuse what would be written over an input; an earlier sweep's own options may be both."""
     from onnx_analog import files, writing
 
-    own = [out / name for name in (TRIALS, PARQUET, POINTS, CONSTANTS, LOCK, PLOT)]
+    own = [out / name for name in (TRIALS, PARQUET, POINTS, CONSTANTS, LOCK, PLOT, CONFIG)]
     read = [choices["data"], *map(Path, choices["channels"])]
     read += [file for model in choices["models"] for file in files.files_of(model)]
     writing.check_outputs(own, read, force=True, new_folder=True)
     if save_config is not None:
         config = [ctx.meta[_CONFIG_READ]] if _CONFIG_READ in ctx.meta else []
-        writing.check_outputs(
-            [save_config], [*read, *config], force=force, perhaps=[*own, out / CONFIG], new_folder=True
-        )
+        writing.check_outputs([save_config], [*read, *config], force=force, perhaps=own, new_folder=True)
 
 
 def _toml(ctx: click.Context) -> str:
@@ -230,4 +249,4 @@ def _tell(points: Sequence[Point], out: Path) -> None:
     for there, text in ((report.can_plot(), report.NO_PLOTS), (results.can_parquet(), results.NO_PARQUET)):
         if not there:
             show(text)
-    show(f"every trial, its point and its plot: {out}")
+    show(f"trials, points and plot: {printable(str(out))}")

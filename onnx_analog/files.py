@@ -16,7 +16,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import EncodeError
 
-from onnx_analog import checking, kept, reading, runtime
+from onnx_analog import checking, kept, reading, runtime, transactions
 from onnx_analog.errors import ModelError, OutputError
 
 ModelLike = str | os.PathLike[str] | onnx.ModelProto | ir.Model
@@ -219,6 +219,7 @@ def _external_entries(proto: onnx.ModelProto) -> Iterator[onnx.StringStringEntry
 
 def _read(path: Path) -> onnx.ModelProto:
     size = reading.size_of(path, error=ModelError)
+    transactions.check_whole(path, error=ModelError)
     if size > LARGEST_FILE:
         raise ModelError(f"{str(path)!r} has {size:,} bytes, and an ONNX file ends at 2 GiB. Is it the model's data?")
     try:

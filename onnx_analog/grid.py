@@ -100,9 +100,9 @@ class Grid:
     def __post_init__(self) -> None:
         for strategy in self.strategies:
             strategies.strategy(strategy)
-        for name, least in (("seed", 0), ("large_factor", 1)):
-            if whole(name, getattr(self, name)) < least:
-                raise OptionError(f"{name} is {getattr(self, name)}; it must be {least} or more")
+        for name, least, most in (("seed", 0, 2**63 - 1), ("large_factor", 1, MOST_CELLS)):
+            if not least <= whole(name, getattr(self, name)) <= most:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be from {least} to {most:,}")
         for cells in self.cells:
             if not 1 <= whole("cells", cells) <= MOST_CELLS // self.large_factor:
                 raise OptionError(
@@ -112,12 +112,14 @@ class Grid:
         for name in ("strategies", "cells", "presets", "channels"):
             found = getattr(self, name)
             if not found:
-                raise OptionError(f"there are no {name}")
+                raise OptionError(f"{name} must not be empty")
             again = next((value for value, times in Counter(found).items() if times > 1), None)
             if again is not None:
-                raise OptionError(f"{name} name {again} twice")
+                raise OptionError(f"{name} contain {again} twice")
         if len(self) > MOST_POINTS:
-            raise OptionError(f"the grid has {len(self):,} points, more than {MOST_POINTS:,}: make several sweeps")
+            raise OptionError(
+                f"the grid has {len(self):,} points, more than {MOST_POINTS:,}: split it into several sweeps"
+            )
 
     def __len__(self) -> int:
         return len(self.channels) * len(self.presets) * len(self.strategies) * len(self.cells)

@@ -29,7 +29,7 @@ from typing import Any, Union, get_origin, get_type_hints
 import numpy as np
 import onnx_ir as ir
 
-from onnx_analog import json_text
+from onnx_analog import json_text, transactions
 from onnx_analog.channels.building import build
 from onnx_analog.errors import ManifestError
 from onnx_analog.header import MOST_COPIES, MOST_READS
@@ -411,6 +411,7 @@ def from_json(text: str) -> Manifest:
 
 def read(path: Path) -> Manifest:
     """Return the manifest in a JSON file of at most 32 MiB; raises `ManifestError` as `from_json` does."""
+    transactions.check_whole(path, error=ManifestError)
     text = read_text(path, limit=MOST_BYTES, error=ManifestError)
     try:
         return from_json(text)

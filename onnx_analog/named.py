@@ -64,14 +64,16 @@ def named_function(spec: str) -> Callable[..., Any]:
     OptionError
         If there is none, or its module cannot be imported.
     """
-    module, _, name = spec.partition(":")
+    module, colon, name = spec.partition(":")
+    if not (colon and name and all(module.split("."))):
+        raise OptionError(f"{spec!r} is not of the form module:function")
     _look_in(os.getcwd())  # noqa: PTH109 - text, as sys.path has it
     _FOLDER.asked = module.partition(".")[0]
     importlib.invalidate_caches()  # the file may be younger than the last look at its folder
     try:
         found: Any = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever a module raises when it is run
-        raise OptionError(f"{spec!r} is not a module:function that can be imported: {error}") from error
+        raise OptionError(f"{spec!r} cannot be imported: {error}") from error
     finally:
         _FOLDER.asked = ""
     if not callable(found):

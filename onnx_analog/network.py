@@ -105,7 +105,9 @@ class Network:
         values = {name: _ort_value(array) for name, array in {**self._constants, **weights}.items()}
         options.add_external_initializers(list(values), list(values.values()))
         try:
-            session = ort.InferenceSession(self._skeleton, options, providers=self._providers)
+            # Without a fallback from the CPU to the CPU, which onnxruntime prints about on stdout.
+            alone = {"enable_fallback": 0} if self._providers == ["CPUExecutionProvider"] else {}
+            session = ort.InferenceSession(self._skeleton, options, providers=self._providers, **alone)
         except Exception as error:  # onnxruntime has a dozen types, none of which is exported
             raise ModelError(f"onnxruntime cannot run the model: {_reason(error)}") from error
         if session.get_providers()[0] != self._providers[0]:  # onnxruntime falls back without an error
@@ -284,6 +286,8 @@ def check_providers(providers: Sequence[str]) -> None:
     for name in providers:
         if name not in there:
             raise OptionError(f"no provider {name!r} here: there are {', '.join(there)}")
+    if len(set(providers)) < len(providers):
+        raise OptionError(f"a provider is named twice: {', '.join(providers)}")
     if not providers:
         raise OptionError(f"no provider is named: there are {', '.join(there)}")
 

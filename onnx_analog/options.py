@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_analog import strategies
-from onnx_analog.terminal import Floats, Fraction, Seconds, Words, several
+from onnx_analog.terminal import Floats, Fraction, Seconds, Whole, Words, several
 
 if TYPE_CHECKING:
     from onnx_analog.channels.modifiers import Modifiers
@@ -29,67 +30,88 @@ class _Path(click.Path):
 class _Out(_Path):
     """A path to be written. "-" is refused: elsewhere it is stdout."""
 
+    def __init__(self, *, folder: bool) -> None:
+        super().__init__(path_type=Path)
+        self._folder = folder  # whether it may be one
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, or fail as click does."""
-        if value == "-":
-            self.fail("'-' names no file, and nothing goes to stdout. If a file is called so, say ./-", param, ctx)
+        text = os.fspath(value)
+        if not text:
+            self.fail("the path is empty", param, ctx)
+        if text == "-":
+            self.fail("'-' would be a file, not the standard output. Write ./- for a file of that name.", param, ctx)
+        if not self._folder and (text.endswith("/") or Path(text).name in ("", "..")):
+            self.fail(f"{text!r} is a folder; a file is needed", param, ctx)
         return super().convert(value, param, ctx)
 
 
 FILE = _Path(exists=True, dir_okay=False, path_type=Path)
-OUT = _Out(path_type=Path)
+OUT = _Out(folder=False)
+OUT_OR_FOLDER = _Out(folder=True)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
-FORCE = click.option("--force", is_flag=True, help="Replace files that are there already.")
-SEED = click.option("--seed", type=click.IntRange(0), default=0, help="Noise depends on seed, trial and tensor only.")
+FORCE = click.option("--force", is_flag=True, help="Replace existing files.")
+SEED = click.option(
+    "--seed", type=Whole(0, 2**63 - 1), default=0, help="Of the noise; the same seed gives the same results."
+)
 SPARSITY = click.option(
-    "--sparsity", type=Fraction(open_end=True), default=0.0, help="Share of weights pruned first; 0 prunes nothing."
+    "--sparsity", type=Fraction(open_end=True), default=0.0, help="Share of weights to prune first."
 )
 PRUNE_SCOPE = click.option(
-    "--prune-scope", type=click.Choice(strategies.SCOPES), default="model", help="Where magnitudes compete."
+    "--prune-scope",
+    type=click.Choice(strategies.SCOPES),
+    default="model",
+    help="Prune the smallest of each tensor, or of the model.",
 )
 SELECTION = several(
     click.option(
         "--include", multiple=True, metavar="REGEX", help="Store only tensors whose name matches; repeatable."
     ),
-    click.option("--exclude", multiple=True, metavar="REGEX", help="Leave these tensors digital; repeatable."),
-    click.option("--min-size", type=click.IntRange(1), default=256, help="Smaller tensors stay digital."),
+    click.option(
+        "--exclude", multiple=True, metavar="REGEX", help="Keep tensors whose name matches digital; repeatable."
+    ),
+    click.option("--min-size", type=Whole(1), default=256, help="Tensors with fewer weights stay digital."),
 )
 CHANGES = several(
     click.option(
-        "--residuals", type=click.Choice(["gaussian", "empirical"]), help="Normal noise, or as it was measured."
+        "--residuals",
+        type=click.Choice(["gaussian", "empirical"]),
+        help="Noise: normal, or drawn from the measurements.",
     ),
-    click.option("--cells-on", type=click.Choice(["different", "same"]), help="Devices of one weight's cells."),
-    click.option("--read-after", type=Seconds(), help="Time between programming and read, as 20s, 1h or 1d."),
-    click.option("--write-bits", type=click.IntRange(0, 16), help="Precision of what is written; 0: no limit."),
-    click.option("--read-bits", type=click.IntRange(0, 16), help="Precision of each read of a cell; 0: no limit."),
+    click.option(
+        "--cells-on",
+        type=click.Choice(["different", "same"]),
+        help="Whether the cells of a weight are different devices.",
+    ),
+    click.option("--read-after", type=Seconds(), help="Time from programming to read: 20s, 1h, 1d."),
+    click.option("--write-bits", type=Whole(0, 16), help="Precision of each write; 0: no limit."),
+    click.option("--read-bits", type=Whole(0, 16), help="Precision of each read of a cell; 0: no limit."),
 )
 DATA = click.option(
-    "--data", type=FILE, required=True, help="npz: an array per input (or x), and labels y if there are any."
+    "--data", type=FILE, required=True, help="npz file: one array per input (or x), and optionally labels y."
 )
 PREPROCESSING = several(
     click.option(
-        "--mean", type=Floats(), default="0", help="Mean of uint8 images divided by 255: one number, or r,g,b."
+        "--mean", type=Floats(), default="0", help="Subtracted from uint8 images scaled to 0 to 1: m or r,g,b."
     ),
-    click.option("--std", type=Floats(), default="1", help="Standard deviation, likewise."),
-    click.option(
-        "--preprocess", metavar="MODULE:FUNCTION", help="Function that turns each array into a model's input."
-    ),
+    click.option("--std", type=Floats(), default="1", help="What they are divided by then: s or r,g,b."),
+    click.option("--preprocess", metavar="MODULE:FUNCTION", help="Function that prepares the array of each input."),
 )
 RUNNING = several(
     click.option(
         "--metric",
         metavar="NAME",
         help="top1, top5, agreement, exact_match, relative_error, sqnr_db, mse, r2; or module:function, "
-        "f(outputs, labels=, clean=) -> number.  [default: the one that fits]",
+        "f(outputs, labels=, clean=) -> number.  [default: chosen by the data and outputs]",
     ),
-    click.option("--output", metavar="NAME", help="Name of the output to measure.  [default: the first that fits]"),
+    click.option("--output", metavar="NAME", help="Output to measure.  [default: the first suitable one]"),
     click.option(
-        "--class-axis", type=int, help="Axis of that output with the classes.  [default: the only one that fits]"
+        "--class-axis", type=Whole(), help="Axis of the classes in that output.  [default: the only possible one]"
     ),
-    click.option("--samples", type=click.IntRange(1), help="Use only the first N samples.  [default: all]"),
-    click.option("--batch", type=click.IntRange(1), default=64, help="Samples per call."),
+    click.option("--samples", type=Whole(1), help="Use only this many samples, from the first.  [default: all]"),
+    click.option("--batch", type=Whole(1), default=64, help="Samples per call of the model."),
     click.option(
-        "--providers", type=Words(), default="CPUExecutionProvider", help="Of onnxruntime, commas between them."
+        "--providers", type=Words(), default="CPUExecutionProvider", help="Providers of onnxruntime, comma-separated."
     ),
 )
 
@@ -106,7 +128,7 @@ def channel_names(_ctx: click.Context, _param: click.Parameter, incomplete: str)
 OTHER_CHANNEL = click.option(
     "--channel",
     shell_complete=channel_names,
-    help="Replaces the stored channel, if its span covers the stored one's.",
+    help="Use this channel instead; its span must cover the stored one's.",
 )
 
 

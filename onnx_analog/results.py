@@ -29,7 +29,7 @@ from typing import Any, Self, TextIO
 
 import filelock
 
-from onnx_analog import reading, writing
+from onnx_analog import reading, transactions, writing
 from onnx_analog.errors import OutputError
 
 Row = dict[str, Any]
@@ -71,6 +71,7 @@ class Folder:
             for name in (LOCK, CONSTANTS, TRIALS, PARQUET, POINTS, CONFIG, PLOT):
                 _check_regular(self._path / name)
             undo.callback(self._release, self._acquire())
+            transactions.recover([self._path])  # before an earlier sweep's rows are read
             self._check()
             self._columns = _columns(self._path / TRIALS)
             self._undo = undo.pop_all()
@@ -85,7 +86,7 @@ class Folder:
             lock.acquire()
         except filelock.Timeout:
             raise OutputError(
-                f"another sweep writes to {str(self._path)!r}: wait for it, or name another folder with --out"
+                f"another sweep writes to {str(self._path)!r}: wait until it ends, or choose another folder with --out"
             ) from None
         except OSError as error:
             raise OutputError(f"cannot write to {str(self._path)!r}: {error.strerror or error}") from error
@@ -102,20 +103,20 @@ class Folder:
         if not path.exists():
             for mine in (self._path / name for name in (TRIALS, PARQUET, POINTS, CONFIG, PLOT)):
                 if mine.exists():
-                    raise OutputError(f"{str(mine)!r} is of no sweep: name another folder with --out")
+                    raise OutputError(f"{str(mine)!r} was not written by a sweep: choose another folder with --out")
             return
         text = reading.read_text(path, limit=_LARGEST, error=OutputError)
         try:
             there = dict(json.loads(text))
         except (ValueError, TypeError, RecursionError) as error:
             why = "it is nested too deeply" if isinstance(error, RecursionError) else error
-            raise OutputError(f"cannot read {str(path)!r}: {why}. Name another folder with --out") from error
+            raise OutputError(f"cannot read {str(path)!r}: {why}. Choose another folder with --out") from error
         mine = json.loads(json.dumps(self._constants))
         for name in {**mine, **there}:
-            if mine.get(name) != there.get(name):
+            if json.dumps(mine.get(name)) != json.dumps(there.get(name)):  # false is not 0
                 raise OutputError(
                     f"{str(self._path)!r} holds a sweep with {name} {there.get(name)!r}, and this one has "
-                    f"{mine.get(name)!r}: name another folder with --out"
+                    f"{mine.get(name)!r}: choose another folder with --out"
                 )
 
     def _write_constants(self) -> None:
@@ -169,8 +170,9 @@ class Folder:
 
     def _damaged(self, line: int, error: Exception) -> OutputError:
         path = self._path / TRIALS
+        remedy = "Delete the line" if line > 1 else "Restore it"  # the first has the names of all columns
         return OutputError(
-            f"line {line:,} of {str(path)!r} is not a row of this sweep: {error}. Take the line out, or name another "
+            f"line {line:,} of {str(path)!r} is not a row of this sweep: {error}. {remedy}, or choose another "
             "folder with --out"
         )
 
@@ -189,7 +191,7 @@ class Folder:
             self._columns = list({**rows[0], **self._constants})
             text = _line(self._columns)
         if set(self._columns) != {*rows[0], *self._constants}:
-            raise OutputError(f"{str(path)!r} has other columns than this sweep: name another folder with --out")
+            raise OutputError(f"{str(path)!r} has other columns than this sweep: choose another folder with --out")
         text += "".join(self._text(row) for row in rows)
         try:
             file = _descriptor(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -199,8 +201,8 @@ class Folder:
                 os.close(file)
         except OSError as error:
             raise OutputError(
-                f"cannot write {str(path)!r}: {error.strerror or error}. What is there is kept: make room and run the "
-                "same command again"
+                f"cannot write {str(path)!r}: {error.strerror or error}. Completed trials are kept: free some "
+                "space, then run the same command again"
             ) from error
 
     def _text(self, row: Row) -> str:
@@ -250,8 +252,8 @@ def _check_regular(path: Path) -> None:
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
             raise OutputError(
-                f"{str(path)!r} is a link, a folder or no regular file, and a sweep's folder has none: name another "
-                "folder with --out"
+                f"{str(path)!r} is a link, a folder or a device, and a sweep writes to regular files only: choose "
+                "another folder with --out"
             )
 
 
@@ -260,7 +262,7 @@ def _descriptor(path: Path, flags: int) -> int:
     file = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise OutputError(f"{str(path)!r} is not a regular file: name another folder with --out")
+        raise OutputError(f"{str(path)!r} is not a regular file: choose another folder with --out")
     return file
 
 

@@ -40,18 +40,17 @@ class Stopping:
     max_trials: int = 1000
 
     def __post_init__(self) -> None:
-        if not all(0 <= whole(name, getattr(self, name)) <= MOST_TRIALS for name in ("trials", "max_trials")):
-            raise OptionError(
-                f"trials {self.trials} and max_trials {self.max_trials}: both must be from 0 to {MOST_TRIALS:,}"
-            )
+        for name in ("trials", "max_trials"):
+            if not 0 <= whole(name, getattr(self, name)) <= MOST_TRIALS:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be from 0 to {MOST_TRIALS:,}")
         if self.precision is None:
             return
         if not 0 < self.precision < float("inf"):
             raise OptionError(f"precision is {self.precision}; it must be above 0")
         if not 2 <= self.trials <= self.max_trials:
             raise OptionError(
-                f"trials are {self.trials} and max_trials {self.max_trials}: an interval takes 2 trials or more, and "
-                "max_trials cannot be below trials"
+                f"with precision, trials must be from 2 to max_trials; trials is {self.trials}, and max_trials "
+                f"{self.max_trials}"
             )
 
     def looks(self) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ from onnx_analog.manifest import Totals, account
 from onnx_analog.network import BATCH, Network
 from onnx_analog.results import TRIALS, Folder, Row
 from onnx_analog.stopping import MOST_TRIALS, Stopping
+from onnx_analog.strategies import SCOPES, STRATEGIES
 from onnx_analog.work import Outcome, Packed, Task, Work
 
 logger = logging.getLogger(__name__)
@@ -116,7 +117,12 @@ def paired(one: Point, other: Point) -> tuple[float, tuple[float, float] | None]
 
 
 def _columns(model: str, setting: Setting) -> Row:
-    return {"model": " ".join(model.splitlines()), **setting.columns()}  # as a CSV holds it
+    return {name: _one_line(value) for name, value in {"model": model, **setting.columns()}.items()}
+
+
+def _one_line(value: Any) -> Any:
+    """Return a value as a CSV of one line a row holds it."""
+    return " ".join(value.splitlines()) if isinstance(value, str) else value
 
 
 _RATIOS = ("r_avg", "stored_cells_per_stored_weight", "all_in_cells_per_original_weight")
@@ -134,7 +140,8 @@ def _row(columns: Row, clean: float | None, trial: int, found: Trial, totals: To
 
 # ---------------------------------------------------------------------------------------------- rows, read back
 
-_COUNT = re.compile(r"[0-9]{1,18}")
+_COUNT = re.compile(r"0|[1-9][0-9]{0,17}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"-?([0-9]+(\.[0-9]*)?(e[-+]?[0-9]+)?|inf)|nan")  # as Python writes it
 _MOST_DB = 6400.0  # no two float64 numbers are further apart
 
@@ -156,28 +163,52 @@ def _found(row: Mapping[str, str], *, share: bool) -> _Found:
     ValueError
         If it says what no sweep writes.
     """
-    for name in ("cells", "cells_large"):
-        _count(row, name, least=1)
+    _check_point(row)
     for name in ("large_fraction", *(("value",) if share else ())):
         if not (0 <= _number(row, name) <= 1 or (name == "value" and row[name] == "nan")):
-            raise ValueError(f"{name} is {row[name]}, and it is a share, from 0 to 1")
+            raise ValueError(f"{name} is {row[name]}; it must be from 0 to 1")
     sqnr_db = _number(row, "sqnr_db")
     if math.isfinite(sqnr_db) and abs(sqnr_db) > _MOST_DB:
-        raise ValueError(f"sqnr_db is {row['sqnr_db']}, which no outputs can have")
+        raise ValueError(f"sqnr_db is {row['sqnr_db']}; it must be within ±{_MOST_DB:g} dB")
     trial = _count(row, "trial")
     if trial >= MOST_TRIALS:
-        raise ValueError(f"trial is {trial:,}, and there are {MOST_TRIALS:,} at most")
+        raise ValueError(f"trial is {trial:,}; it must be below {MOST_TRIALS:,}")
     totals = Totals(**{name: _count(row, name) for name in Totals.__dataclass_fields__})
     _check_costs(row, totals)
+    _check_cells(row, totals)
     return _Found(trial, Trial(_number(row, "value"), sqnr_db), _number(row, "clean") if row["clean"] else None, totals)
+
+
+def _check_point(row: Mapping[str, str]) -> None:
+    """Raise ValueError if a row is of a point that no grid can have."""
+    for name, known in (("strategy", tuple(STRATEGIES)), ("scope", SCOPES)):
+        if row[name] not in known:
+            raise ValueError(f"{name} is {row[name][:40]!r}; it must be one of {', '.join(known)}")
+    small, large = (_count(row, name, least=1) for name in ("cells", "cells_large"))
+    if large % small or (large != small and not STRATEGIES[row["strategy"]].adaptive):
+        raise ValueError(f"cells_large is {large:,}, which strategy {row['strategy']} cannot have with cells {small:,}")
+    fraction = _number(row, "large_fraction")
+    if row["large_fraction"] not in (str(fraction), f"{fraction:g}"):
+        raise ValueError(f"large_fraction is {row['large_fraction'][:40]!r}, which no sweep writes so")
+    if not _SHA256.fullmatch(row["channel_sha256"]):
+        raise ValueError(f"channel_sha256 is {row['channel_sha256'][:40]!r}, which is not a SHA-256")
+
+
+def _check_cells(row: Mapping[str, str], totals: Totals) -> None:
+    least, most = (_count(row, name) * totals.stored_weights for name in ("cells", "cells_large"))
+    if not least <= totals.analog_cells <= most:
+        raise ValueError(f"analog_cells is {totals.analog_cells:,}; it must be from {least:,} to {most:,}")
 
 
 def _check_costs(row: Mapping[str, str], totals: Totals) -> None:
     if not 0 < totals.stored_weights <= totals.original_weights:
-        raise ValueError(f"{totals.stored_weights:,} of {totals.original_weights:,} weights are stored")
+        raise ValueError(
+            f"stored_weights is {totals.stored_weights:,}; it must be from 1 to {totals.original_weights:,}, "
+            "the number of original weights"
+        )
     for name, value in _costs(totals).items():
         if row[name] != str(value):
-            raise ValueError(f"{name} is {row[name]!r}, and by the counts of cells it is {value}")
+            raise ValueError(f"{name} is {row[name]!r}, but the counts of cells give {value}")
 
 
 def _count(row: Mapping[str, str], name: str, *, least: int = 0) -> int:
@@ -188,8 +219,11 @@ def _count(row: Mapping[str, str], name: str, *, least: int = 0) -> int:
 
 def _number(row: Mapping[str, str], name: str) -> float:
     if not _NUMBER.fullmatch(row[name]):
-        raise ValueError(f"{name} is {row[name][:40]!r}, which is no number")
-    return float(row[name])
+        raise ValueError(f"{name} is {row[name][:40]!r}, which is not a number")
+    number = float(row[name])
+    if math.isinf(number) and not row[name].endswith("inf"):
+        raise ValueError(f"{name} is {row[name][:40]!r}, which is beyond the range of numbers")
+    return number
 
 
 def _alike(one: float | None, other: float | None) -> bool:
@@ -379,7 +413,7 @@ def prepare(
             raise OptionError("the models take different metrics: name one with --metric")
         if (one.places, one.axis) != (first.places, first.axis):
             raise OptionError(
-                "the models differ in the output that is measured, or its axis of classes: sweep them apart"
+                "the models differ in the output that is measured, or its axis of classes: run a sweep for each"
             )
     for one, outputs, case in zip(chosen, clean, cases, strict=True):
         alone = clean_value(one, case.data, outputs)
@@ -463,6 +497,7 @@ class _Run:
         self._places = {_key(columns): place for place, columns in enumerate(self._columns)}
         pairs = zip(self._columns, plan.settings, strict=True)
         self._clean_of = {columns["model"]: self._clean[setting.model] for columns, setting in pairs}
+        self._channels = {columns["channel_sha256"]: columns["channel"] for columns in self._columns}
         counts = (*_RATIOS, *Totals.__dataclass_fields__)
         self._expected = {*self._columns[0], "trial", "value", "sqnr_db", "clean", *counts}
         self._others: dict[tuple[str, ...], tuple[Totals, set[int]]] = {}  # of points that are not in the grid
@@ -477,12 +512,17 @@ class _Run:
     def _take(self, row: Row) -> None:
         if set(row) != self._expected:
             odd = min(set(row) ^ self._expected)
-            raise ValueError(f"there is {'no' if odd in self._expected else 'a'} column {odd!r}")
+            raise ValueError(f"the column {odd!r} is {'missing' if odd in self._expected else 'unknown'}")
         said, key = _found(row, share=self._share), _key({name: row[name] for name in self._columns[0]})
-        clean = self._clean_of.get(row["model"], said.clean)
+        if row["model"] not in self._clean_of:
+            raise ValueError(f"model is {row['model'][:60]!r}, which is not of this sweep")
+        known = self._channels.get(row["channel_sha256"])
+        if known not in (None, row["channel"]):
+            raise ValueError(f"channel is {row['channel'][:60]!r}, but its channel_sha256 is that of {known!r}")
+        clean = self._clean_of[row["model"]]
         if not _alike(said.clean, clean):
             raise ValueError(
-                f"clean is {row['clean'] or 'empty'}, and without noise it is {'empty' if clean is None else clean}"
+                f"clean is {row['clean'] or 'empty'}, but in this sweep it is {'empty' if clean is None else clean}"
             )
         if key in self._places:
             tally = self._tallies[self._places[key]]
@@ -496,9 +536,9 @@ class _Run:
 
     def _check_new(self, said: _Found, totals: Totals, known: _Tally | set[int]) -> None:
         if said.trial in known:
-            raise ValueError(f"trial {said.trial} of this point is there already")
+            raise ValueError(f"trial {said.trial} of this point appears twice")
         if said.totals != totals:
-            raise ValueError("its counts of weights and cells are not those of other rows of its point")
+            raise ValueError("its counts of weights and cells differ from those of other rows of its point")
 
     def points(self, folder: Folder | None, stack: ExitStack) -> Iterator[Point]:
         """Compute what is missing; yield points as they are complete."""
@@ -530,16 +570,16 @@ class _Run:
         if outcome.versions != mine:
             name = next(name for name in mine if outcome.versions.get(name) != mine[name])
             raise EngineError(
-                f"a worker has {name} {outcome.versions.get(name)}, and this process {mine[name]}: numbers would "
-                "depend on who computes them. Install the same versions everywhere"
+                f"a worker has {name} {outcome.versions.get(name)}, and this process {mine[name]}: results "
+                "would depend on where they are computed. Install the same versions everywhere"
             )
         place = outcome.task.setting
         setting = self._plan.settings[place]
         tally = self._tallies[place]
         if tally.totals not in (None, outcome.totals):
             raise OutputError(
-                f"the rows of {setting} in {TRIALS} have other counts of weights and cells than this sweep finds: name "
-                "another folder with --out"
+                f"the rows of {setting} in {TRIALS} have other counts of weights and cells than this sweep finds: "
+                "choose another folder with --out"
             )
         if folder is not None:
             clean = self._clean[setting.model]

@@ -269,6 +269,20 @@ def several(*options: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
+class Whole(click.IntRange):
+    """A whole number in a range."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number, or fail in plain words."""
+        try:
+            number = int(value)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not a whole number", param, ctx)
+        return int(super().convert(number, param, ctx))
+
+
 class Fraction(NumberType):
     """A number from 0 to 1, below 1 where `open_end`."""
 
@@ -279,7 +293,8 @@ class Fraction(NumberType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number, or fail as click does."""
-        return click.FloatRange(0, 1, max_open=self._open).convert(value, param, ctx)
+        number = Finite().convert(value, param, ctx)
+        return float(click.FloatRange(0, 1, max_open=self._open).convert(number, param, ctx))
 
 
 class Floats(NumbersType):
@@ -293,7 +308,7 @@ class Floats(NumbersType):
         try:
             return tuple(float(part) for part in parts)
         except ValueError:
-            self.fail(f"{value!r} is not a list of numbers with commas between them", param, ctx)
+            self.fail(f"{value!r} is not a comma-separated list of numbers", param, ctx)
 
 
 class Words(WordsType):
@@ -307,7 +322,7 @@ class Words(WordsType):
         found: list[str] = []
         for part in parts:
             if not part:
-                self.fail(f"{value!r} has a place without a word", param, ctx)
+                self.fail(f"{value!r} has an empty entry", param, ctx)
             if found and "=" in part and ":" in found[-1] and ":" not in part:
                 found[-1] += f",{part}"
             else:
@@ -323,7 +338,9 @@ class Integers(IntegersType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """Return the numbers, or fail as click does."""
         parts = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else value
-        least_one: click.ParamType[Any] = click.IntRange(1)
+        if not all(str(part).strip() for part in parts):
+            self.fail(f"{value!r} has an empty entry", param, ctx)
+        least_one = Whole(1)
         return tuple(least_one.convert(part, param, ctx) for part in parts)
 
 
@@ -337,7 +354,10 @@ class Finite(NumberType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number, or fail as click does."""
-        number = click.FLOAT.convert(value, param, ctx)
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not a number", param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number", param, ctx)
         if not number > self._above:

@@ -8,13 +8,15 @@ New files are written into a scratch folder beside their targets, `.onnx-analog-
     journal  what is to be moved where; once it is there, the new files count
     undo     the journal, renamed, once a move has failed; the old files count again
 
-A file is replaced by one rename, so its target is never missing. Whoever writes next into a folder looks for scratch
-whose process is gone: with a journal the moves are finished, or undone; without one, nothing had been changed. The
-target's folder is locked in the meantime, so that two writers follow each other. Where a file system has no locks (some
-network file systems), there is neither that order nor that look.
+A file is replaced by one rename, so its target is never missing. Whoever writes next into a folder, or reads a model
+there, looks for scratch whose process is gone: with a journal the moves are finished, or undone; without one, nothing
+had been changed. The target's folder is locked in the meantime, so that two writers follow each other. Where a file
+system has no locks (some network file systems), there is neither that order nor that look. A reader who may not finish
+the moves is refused the files that they are about.
 
 A journal is followed only within its own folder, by plain names, and only if it stands in the very folder (by inode)
-that it was written in: scratch that came with a download or a copy is left alone.
+that it was written in: scratch that came with a download or a copy is left alone. The folder around it may have been
+renamed or moved since, if all files were to go there.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ except ImportError:  # Windows has none: no order among writers, no look for scr
     fcntl = None  # type: ignore[assignment]
 
 from onnx_analog import reading
-from onnx_analog.errors import OutputError
+from onnx_analog.errors import AnalogError, OutputError
 
 PREFIX = ".onnx-analog-"
 WAIT_S = 60.0  # for another writer to put its files in place
@@ -163,7 +165,7 @@ class Transaction:
 
 def already(path: Path) -> OutputError:
     """Return the error of a file that is there, and must not be replaced."""
-    return OutputError(f"{str(path)!r} is there already. Use --force to replace it, or name another.")
+    return OutputError(f"{str(path)!r} already exists. Use --force to replace it, or choose another name.")
 
 
 def _move(scratch: Path, file: Path) -> _Move:
@@ -180,7 +182,7 @@ def _inode(path: Path) -> int | None:
 def _second_name(file: Path, name: Path) -> None:
     """Give a file that is to be replaced a second name; a copy, where the file system has no second names."""
     if not stat.S_ISREG(file.lstat().st_mode):
-        raise OutputError(f"{str(file)!r} is not a regular file, and nothing else is replaced. Name another.")
+        raise OutputError(f"{str(file)!r} is not a regular file, and is not replaced. Choose another name.")
     try:
         os.link(file, name, follow_symlinks=False)
     except OSError:
@@ -247,13 +249,23 @@ def _read_journal(journal: Path, primary: Path) -> tuple[list[_Move], bool]:
         If no transaction wrote it, here.
     """
     found = json.loads(reading.read_text(journal, limit=_LARGEST, error=OutputError))
-    moves = [_Move(**{**one, "scratch": Path(one["scratch"])}) for one in found["moves"]]
+    moves = [_Move(**{**one, "scratch": _where_now(Path(one["scratch"]), primary)}) for one in found["moves"]]
     for move in moves:
-        belongs = _marker(move.scratch)["primary"] == str(primary)
+        belongs = _primary_of(move.scratch) == primary
         plain = Path(move.name).name == move.name not in ("", ".", "..") and "\0" not in move.name
         if not belongs or not plain:
             raise ValueError("it names other places")
     return moves, found["force"] is True
+
+
+def _primary_of(scratch: Path) -> Path:
+    """Return the scratch folder that holds the journal, as that of `scratch` says."""
+    return _where_now(Path(_marker(scratch)["primary"]), scratch)
+
+
+def _where_now(said: Path, here: Path) -> Path:
+    """Return where a scratch folder is, by what was written about it in `here`: the folder around may have moved."""
+    return here if said.name == here.name else said
 
 
 def _marker(scratch: Path) -> dict[str, Any]:
@@ -286,6 +298,35 @@ def recover(folders: Iterable[Path]) -> None:
                         _settle(scratch)
 
 
+def check_whole(path: Path, *, error: type[AnalogError]) -> None:
+    """See to it that a file that will be read is whole, with those that were written with it.
+
+    Raises
+    ------
+    error
+        If a process was killed while it put the file and others in place, and that cannot be finished here.
+    """
+    real = Path(os.path.realpath(path))
+    if not _scratch_in(real.parent):
+        return
+    recover([real.parent])
+    for scratch in _scratch_in(real.parent):
+        if real in _unfinished(scratch):
+            raise error(
+                f"{str(path)!r}: writing it, with other files, was interrupted. Write them again, or read it once with "
+                "permission to write in its folder"
+            )
+
+
+def _unfinished(scratch: Path) -> list[Path]:
+    """Return the files that a journal is about; none if there is no journal, or it was not written here."""
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        primary = _primary_of(scratch)
+        if journal := _journal_of(primary):
+            return [move.final for move in _read_journal(journal, primary)[0]]
+    return []
+
+
 def _scratch_in(folder: Path) -> list[Path]:
     with suppress(OSError):
         return sorted(folder / name for name in os.listdir(folder) if name.startswith(PREFIX))  # noqa: PTH208 - names
@@ -301,9 +342,11 @@ def _settle(scratch: Path) -> None:
     if not (scratch / "lock").exists() or not (scratch / "lock").stat().st_size:
         _remove_begun(scratch)
         return
-    primary = Path(_marker(scratch)["primary"])
+    primary = _primary_of(scratch)
     journal = _journal_of(primary)
     if journal is None:
+        if not primary.parent.is_dir():  # the folder was moved: its journal is where nobody knows
+            return
         _remove(scratch)
         return
     _marker(primary)
@@ -389,7 +432,7 @@ def _hold(folder: Path, wait_s: float, held: ExitStack) -> bool:
         except BlockingIOError:
             if time.monotonic() > end:
                 raise OutputError(
-                    f"another process has held the folder {str(folder)!r} for {wait_s:g} s: wait for it"
+                    f"another process writes to the folder {str(folder)!r}, for {wait_s:g} s so far. Try again later."
                 ) from None
             time.sleep(0.01)
         except (AttributeError, OSError):  # there are no locks here

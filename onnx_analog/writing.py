@@ -67,6 +67,7 @@ def check_outputs(
     """
     sure, perhaps = list(outputs), list(perhaps)
     everything = [*sure, *perhaps]
+    _check_named(everything)
     for folder in dict.fromkeys(path.parent for path in everything):
         _check_folder(folder, new=new_folder)
     there = {path for path in sure if _kind(path) is not None} | {path for path in perhaps if os.path.lexists(path)}
@@ -75,6 +76,12 @@ def check_outputs(
         _check_not_read(there, inputs)
     for path in sure:
         _check_free(path, force=force)
+
+
+def _check_named(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.name in ("", ".."):  # ".", "/" and what leads up
+            raise OutputError(f"{str(path)!r} is a folder; a file is needed. Choose another name.")
 
 
 def _kind(path: Path) -> int | None:
@@ -94,13 +101,13 @@ def _check_folder(folder: Path, *, new: bool) -> None:
             folder = folder.parent
         mode = folder.stat().st_mode
     except FileNotFoundError:
-        raise OutputError(f"{where}: it is not there. Make it first.") from None
+        raise OutputError(f"{where}: it does not exist. Create it first.") from None
     except (OSError, ValueError) as error:
         raise OutputError(f"{where}: {getattr(error, 'strerror', None) or error}") from error
     if not stat.S_ISDIR(mode):
         raise OutputError(f"{where}: {str(folder)!r} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{where}: you may not write in {str(folder)!r}")
+        raise OutputError(f"{where}: no permission to write in {str(folder)!r}")
     transactions.recover([folder])
 
 
@@ -119,15 +126,20 @@ def _check_apart(paths: Iterable[Path]) -> None:
         for name in _names(path):
             other = seen.setdefault(name, path)
             if other is not path:
-                raise OptionError(f"{str(other)!r} and {str(path)!r} would be one file, or may be: rename one of them")
+                one = "two outputs" if str(other) == str(path) else f"{str(other)!r} and {str(path)!r}"
+                raise OptionError(f"{one} would be the same file, {str(path)!r}. Give each output its own name.")
+    for folder in {Path(os.path.realpath(path.parent)) for path in seen.values()}:
+        for name in map(str, (folder, *folder.parents)):
+            if name in seen:
+                raise OptionError(f"{str(seen[name])!r} would be a file and a folder. Give each output its own name.")
 
 
 def _check_not_read(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     read = {name: path for path in inputs for name in _names(path)}
     for path in outputs:
         if other := next((read[name] for name in _names(path) if name in read), None):
-            also = "" if other == path else f", as {str(other)!r}"
-            raise OutputError(f"{str(path)!r} is read here{also}, so it is not replaced. Name another output.")
+            also = "" if other == path else f", {str(other)!r}"
+            raise OutputError(f"{str(path)!r} is an input{also}, and is not replaced. Choose another output.")
 
 
 def _check_free(path: Path, *, force: bool) -> None:
@@ -135,11 +147,15 @@ def _check_free(path: Path, *, force: bool) -> None:
     if mode is None:
         return
     if stat.S_ISDIR(mode):
-        raise OutputError(f"{str(path)!r} is a folder, where a file is to be written. Name another.")
+        raise OutputError(f"{str(path)!r} is a folder; a file is needed. Choose another name.")
     if stat.S_ISLNK(mode):
-        raise OutputError(f"{str(path)!r} is a link, and links are not replaced. Name the file that it leads to.")
+        raise OutputError(
+            f"{str(path)!r} is a link, and links are not replaced. Give the path of the file it points to."
+        )
     if not stat.S_ISREG(mode):
-        raise OutputError(f"{str(path)!r} is a device, a pipe or a socket, and only files are replaced. Name another.")
+        raise OutputError(
+            f"{str(path)!r} is a device, a pipe or a socket, and only files are replaced. Choose another name."
+        )
     if not force:
         raise transactions.already(path)
 
@@ -168,13 +184,15 @@ def write_all(writers: Mapping[Path, Writer], *, force: bool = False) -> None:
     if not writers:
         return
     check_outputs(writers, force=force)
-    target = Path()
+    target = next(iter(writers))
     try:
         with transactions.tidy_ends(), transactions.Transaction({path.parent for path in writers}) as transaction:
             for target, write in writers.items():
                 scratch = transaction.scratch(target)
                 if _kind(scratch) is not None:  # where upper and lower case are one, or a writer wrote both
-                    raise OutputError(f"{str(target)!r} and another output would be one file: rename one of them")
+                    raise OutputError(
+                        f"{str(target)!r} and another output would be the same file. Give each its own name."
+                    )
                 write(scratch)
             for target in transaction.targets():
                 _check_free(target, force=force)
@@ -182,7 +200,8 @@ def write_all(writers: Mapping[Path, Writer], *, force: bool = False) -> None:
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise OutputError(f"cannot write {str(target)!r}: {error.strerror or error}. Nothing was changed.") from error
+        why = os.strerror(error.errno) if error.errno else error
+        raise OutputError(f"cannot write {str(target)!r}: {why}. Nothing was changed.") from error
 
 
 @contextmanager

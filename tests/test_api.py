@@ -165,7 +165,7 @@ def test_what_is_there_is_replaced_only_by_force(tmp_path):
     path = tmp_path / "out.onnx"
     path.write_text("mine")
     pruned = oa.prune(made("gemm"), sparsity=0.5)
-    with pytest.raises(OutputError, match=r"is there already\. Use --force"):
+    with pytest.raises(OutputError, match=r"already exists\. Use --force"):
         pruned.save(path)
     assert path.read_text() == "mine"
     pruned.save(path, force=True)

@@ -137,7 +137,7 @@ TOML: dict[str, tuple[str, str]] = {
     "a key of many parts": ("a." * 60_000 + "b = 1", "more than 1,000 dots in a line"),
     "a table of many parts": ("[" + "a." * 60_000 + "b]", "more than 1,000 dots in a line"),
     "deep lists": ("a = " + "[" * 60_000, "nested too deeply"),
-    "many entries": ("\n".join(f"a{i} = 1" for i in range(12_000)), "is no option of sweep"),
+    "many entries": ("\n".join(f"a{i} = 1" for i in range(12_000)), "cannot be set there"),
     "too large": ("#" * (2**17 + 1), "more than the 131,072 that are read"),
 }
 

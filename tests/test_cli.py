@@ -585,7 +585,7 @@ TARGETS = [(line, target) for line, targets in WRITES.items() for target in targ
 def test_nothing_is_overwritten_without_force(cli, tmp_path, line, target):
     Path(target).parent.mkdir(exist_ok=True)
     Path(target).write_text("mine", encoding="utf-8")
-    assert_refused(cli(line), 1, f"{target!r} is there already. Use --force")
+    assert_refused(cli(line), 1, f"{target!r} already exists. Use --force")
     assert Path(target).read_text(encoding="utf-8") == "mine"
     assert {*contents(tmp_path)} <= {target, str(Path(target).parent), *line.split()}
     done(cli(f"{line} --force"))
@@ -620,7 +620,7 @@ def test_no_command_writes_over_what_it_reads(cli, shelf, tmp_path, line):
     assert Path("out.onnx.data").stat().st_size
     Path("mine.json").write_text(json.dumps(channels.resolve("gaussian").to_dict()), encoding="utf-8")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert_refused(cli(f"{line} --force"), 1, "is read here")
+    assert_refused(cli(f"{line} --force"), 1, "is an input")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -649,7 +649,7 @@ def test_a_model_whose_name_is_no_text_is_pruned_and_protected(shelf, tmp_path, 
 @pytest.mark.parametrize("line", WRITES)
 def test_a_dash_is_no_file(cli, tmp_path, line):
     option = "--plot" if "--plot" in line else "-o"
-    assert_refused(cli(f"{line} {option} -"), 2, "'-' names no file, and nothing goes to stdout")
+    assert_refused(cli(f"{line} {option} -"), 2, "'-' would be a file, not the standard output")
     assert not Path("-").exists()
 
 
@@ -1029,7 +1029,7 @@ def test_a_channel_is_shown_with_its_source(cli, name):
     text = " ".join(done(cli(f"channel show {name}")).split())
     assert " ".join(str(channel.source).split()) in text
     assert f"span {channel.span[0]:.4f} to {channel.span[1]:.4f}" in text
-    assert text.endswith("--plot FILE draws it")
+    assert text.endswith("use --plot FILE for a plot")
 
 
 def test_the_json_of_a_channel_makes_the_channel(cli):
@@ -1049,7 +1049,7 @@ def test_a_fit_is_drawn_and_both_files_are_named(cli, tmp_path):
 
 def test_of_a_fit_and_its_plot_none_is_written_where_one_is_there(cli, tmp_path):
     Path("c.png").touch()
-    assert_refused(cli(f"{FIT} --plot c.png"), 1, "'c.png' is there already")
+    assert_refused(cli(f"{FIT} --plot c.png"), 1, "'c.png' already exists")
     assert set(contents(tmp_path)) == {"pairs.csv", "c.png"}
 
 
@@ -1110,7 +1110,7 @@ def test_reads_that_are_not_normal_are_a_warning(cli, caplog):
 
 def test_a_plot_and_a_channel_are_two_files(cli, tmp_path):
     found = cli(f"{FIT} -o one.png --plot one.png")
-    assert_refused(found, 2, "one file")
+    assert_refused(found, 2, "the same file")
     assert set(contents(tmp_path)) == {"pairs.csv"}
 
 
@@ -1125,7 +1125,7 @@ def test_without_matplotlib_a_plot_is_refused_in_clear_words(cli, tmp_path, monk
 def test_a_plot_that_is_there_is_refused_without_an_option_that_is_not(cli, line):
     Path("there.png").touch()
     found = cli(line)
-    assert_refused(found, 1, "'there.png' is there already. Use --force to replace it, or name another")
+    assert_refused(found, 1, "'there.png' already exists. Use --force to replace it, or choose another")
     assert " -o" not in found.stderr
 
 
@@ -1350,30 +1350,37 @@ USAGE: list[tuple[str, str]] = [
     ("protect model.onnx --residuals odd", "'odd' is not one of 'gaussian', 'empirical'"),
     ("protect model.onnx --cells-on some", "'some' is not one of 'different', 'same'"),
     (f"{FIT} --log input", "'input' is not"),
-    ("protect model.onnx -o one --manifest one", "'one' and 'one' would be one file"),
-    ("protect model.onnx -o one --manifest ./one", "'one' and 'one' would be one file"),
-    ("protect model.onnx -o one --manifest folder/../one", "'one' and 'folder/../one' would be one file"),
-    ("protect model.onnx -o one --manifest one.data", "'one.data' and 'one.data' would be one file"),
+    ("protect model.onnx -o .", "'.' is a folder; a file is needed"),
+    ("protect model.onnx -o new/", "'new/' is a folder; a file is needed"),
+    ("protect model.onnx --manifest /", "'/' is a folder; a file is needed"),
+    ("readback model.protected.onnx --seed 9223372036854775808", "is not in the range"),
+    ("protect model.onnx -o one --manifest one", "two outputs would be the same file, 'one'"),
+    ("protect model.onnx -o one --manifest ./one", "two outputs would be the same file, 'one'"),
+    ("protect model.onnx -o one --manifest folder/../one", "'one' and 'folder/../one' would be the same file"),
+    ("protect model.onnx -o one --manifest one.data", "two outputs would be the same file, 'one.data'"),
     # these are found by the library
     ("protect model.onnx --threshold 0.1 --large-fraction 0.1", "threshold and large_fraction exclude each other"),
     ("protect model.onnx --header-reads 2", "need a header_channel"),
     ("protect model.onnx --header-copies 3", "need a header_channel"),
     ("protect model.onnx --header-channel pcm --header-copies 2", "must be odd"),
-    ("protect model.onnx --large-fraction nan", "large_fraction is nan"),
-    ("protect model.onnx --threshold nan", "threshold is nan"),
-    ("protect model.onnx --threshold inf", "threshold is inf"),
-    ("protect model.onnx --sparsity nan", "sparsity is nan"),
-    ("prune model.onnx --sparsity nan", "sparsity is nan"),
+    ("protect model.onnx --large-fraction nan", "'nan' is not a finite number"),
+    ("protect model.onnx --threshold nan", "'nan' is not a finite number"),
+    ("protect model.onnx --threshold inf", "'inf' is not a finite number"),
+    ("protect model.onnx --sparsity nan", "'nan' is not a finite number"),
+    ("prune model.onnx --sparsity nan", "'nan' is not a finite number"),
     ("evaluate model.onnx --data test.npz --mean nan", "all of it must be finite"),
     ("evaluate model.onnx --data test.npz --std 0", "all of it must be above 0 and finite"),
     ("evaluate model.onnx --data test.npz --std -1", "all of it must be above 0 and finite"),
     ("protect model.onnx --include (", "'(' is not a regular expression"),
     ("prune model.onnx --sparsity 0.5 --exclude [", "'[' is not a regular expression"),
     ("inspect model.onnx --include *", "'*' is not a regular expression"),
-    ("evaluate model.onnx --data test.npz --preprocess nothing", "'nothing' is not a module:function"),
-    ("evaluate model.onnx --data test.npz --preprocess no.module:f", "'no.module:f' is not a module:function"),
-    ("evaluate model.onnx --data test.npz --preprocess own_functions:f", "'own_functions:f' is not a module:function"),
-    ("evaluate model.onnx --data test.npz --metric own_functions:f", "'own_functions:f' is not a module:function"),
+    ("evaluate model.onnx --data test.npz --preprocess nothing", "'nothing' is not of the form module:function"),
+    (
+        "evaluate model.onnx --data test.npz --preprocess no.module:f",
+        "'no.module:f' cannot be imported: No module named 'no'",
+    ),
+    ("evaluate model.onnx --data test.npz --preprocess own_functions:f", "'own_functions:f' cannot be imported"),
+    ("evaluate model.onnx --data test.npz --metric own_functions:f", "'own_functions:f' cannot be imported"),
     ("evaluate model.onnx --data test.npz --metric own_functions:number", "'own_functions:number' is not a function"),
     ("evaluate model.onnx --data test.npz --providers none", "no provider 'none' here"),
 ]
@@ -1427,7 +1434,7 @@ FAILED: list[tuple[str, str]] = [
     ("protect model.onnx -o folder", "'folder' is a folder"),
     ("protect model.onnx -o folder --force", "'folder' is a folder"),
     ("protect model.onnx --manifest folder", "'folder' is a folder"),
-    ("protect model.onnx -o model.onnx", "'model.onnx' is read here, so it is not replaced"),
+    ("protect model.onnx -o model.onnx", "'model.onnx' is an input, and is not replaced"),
     ("prune model.onnx --sparsity 0.5 -o nowhere/p.onnx", "cannot write in the folder 'nowhere'"),
     ("prune model.onnx --sparsity 0.5 -o folder", "'folder' is a folder"),
     ("readback model.protected.onnx -o nowhere/p.onnx", "cannot write in the folder 'nowhere'"),
@@ -1443,7 +1450,7 @@ FAILED: list[tuple[str, str]] = [
     ("manifest model.protected.onnx --check model.onnx", "'model.onnx' is not UTF-8 text"),
     ("manifest model.protected.onnx --check other.manifest.json", "tensor 'a' does not fit the manifest"),
     ("manifest model.protected.onnx --check other.manifest.json --json", "tensor 'a' does not fit the manifest"),
-    ("manifest model.manifest.json --check model.manifest.json", "--check compares a model with a manifest"),
+    ("manifest model.manifest.json --check model.manifest.json", "is a manifest, and --check needs the model"),
     ("channel fit pairs.csv --input amps --output ohms", "has no column 'amps'; its columns are volts, ohms, device"),
     ("channel fit pairs.csv --input volts --output amps", "has no column 'amps'"),
     (f"{FIT} --group amps", "has no column 'amps'"),

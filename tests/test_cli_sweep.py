@@ -121,7 +121,7 @@ def test_a_folder_has_every_trial_every_point_and_what_made_them(cli, tmp_path, 
     ]
     assert [(row["cells"], row["trials"]) for row in table(tmp_path / "out" / POINTS)] == [("1", "3"), ("4", "3")]
     assert (tmp_path / "out" / cli_sweep.PLOT).read_bytes().startswith(b"\x89PNG")
-    assert text.rstrip().endswith("every trial, its point and its plot: out")
+    assert text.rstrip().endswith("trials, points and plot: out")
     assert "not installed" not in text
 
 
@@ -254,13 +254,16 @@ def test_without_trials_there_are_costs_and_no_plot(cli, tmp_path, monkeypatch):
         ("--channel gaussian:sigma=0.1,gaussian:sigma=0.1", "twice"),
         ("--preset default,isik2020 --scope model --large-fraction 0.1", "the presets default, isik2020 do not differ"),
         ("--include '('", "'('"),
-        ("--trials 1 --precision 1", "an interval takes 2 trials or more"),
-        ("--trials 9 --precision 1 --max-trials 8", "max_trials cannot be below trials"),
+        ("--trials 1 --precision 1", "with precision, trials must be from 2 to max_trials"),
+        (
+            "--trials 9 --precision 1 --max-trials 8",
+            "trials must be from 2 to max_trials; trials is 9, and max_trials 8",
+        ),
         ("--engine spark", "Invalid value for '--engine'"),
-        ("--workers 2", "workers is for the engine local, and this is serial"),
-        ("--scheduler tcp://host:8786", "scheduler is for the engine dask, and this is serial"),
-        ("--address auto", "address is for the engine ray, and this is serial"),
-        ("--engine dask --workers 2", "workers is for the engine local, and this is dask"),
+        ("--workers 2", "workers is an option of the engine local, and the engine is serial"),
+        ("--scheduler tcp://host:8786", "scheduler is an option of the engine dask, and the engine is serial"),
+        ("--address auto", "address is an option of the engine ray, and the engine is serial"),
+        ("--engine dask --workers 2", "workers is an option of the engine local, and the engine is dask"),
         ("--metric own_metrics", "'own_metrics' is not a module:function"),
         ("--metric own_metrics:none", "own_metrics:none"),
         ("--preprocess nowhere:function", "nowhere:function"),
@@ -372,28 +375,31 @@ def test_flags_win_over_the_file(cli):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("cell = 1", "c.toml has an entry 'cell', which is no option of sweep"),
+        ("large-factor = 3\nlarge_factor = 4", "has the entry 'large-factor' twice, with - and with _"),
+        ("cells = true", "the --config file has True; it must be a number or text, or a list of them"),
+        ("trials = 1e3", "'1000.0' is not a whole number"),
+        ("cell = 1", "c.toml has an entry 'cell', which cannot be set there. Did you mean 'cells'?"),
         ("config = 'c.toml'", "'config'"),
         ("save-config = 'd.toml'", "'save_config'"),
         ("json = true", "'json'"),
         ("debug = true", "'debug'"),
         ("[sweep]\ncells = 1", "'sweep'"),
-        ("cells = ", "c.toml is no TOML file"),
-        ("cells = 1\ncells = 2", "c.toml is no TOML file"),
-        (f"cells = {'[' * 5000}{']' * 5000}", "c.toml is no TOML file: it is nested too deeply"),
+        ("cells = ", "c.toml is not valid TOML"),
+        ("cells = 1\ncells = 2", "c.toml is not valid TOML"),
+        (f"cells = {'[' * 5000}{']' * 5000}", "c.toml is not valid TOML: it is nested too deeply"),
         (f"cells = 0x{'f' * 5000}", "a number of more than 64 bits"),
-        (f"cells = {'9' * 5000}", "c.toml is no TOML file"),
+        (f"cells = {'9' * 5000}", "c.toml is not valid TOML"),
         (f"{'x' * 5000} = 1", "has an entry 'xxx"),
-        ("#" * 2**20 + "\n", "has 1,048,577 bytes, more than the 131,072"),
+        ("#" * 2**17 + "\n", "has 131,073 bytes, more than the 131,072"),
         ('out = "a\\u0000b"', "a path cannot hold a zero byte"),
         ('data = "a\\u0000b"', "a path cannot hold a zero byte"),
         ('save_config = "-"', "'save_config'"),
-        ('out = "-"', "names no file"),
+        ('out = "-"', "would be a file, not the standard output"),
         ('trials = "many"', "--trials"),
         ("trials = -1", "--trials"),
         ('cells = ["one"]', "--cells"),
         ("cells = [0]", "--cells"),
-        ("cells = []", "there are no cells"),
+        ("cells = []", "cells must not be empty"),
         ('precision = "narrow"', "--precision"),
         ("precision = nan", "--precision"),
         ('mean = ["a"]', "--mean"),
@@ -487,13 +493,13 @@ def test_a_saved_file_is_there_even_if_the_sweep_fails(cli, tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("--save-config model.onnx --force", "'model.onnx' is read here"),
-        ("--save-config test.npz --force", "'test.npz' is read here"),
-        ("--save-config c.toml --config c.toml --force", "'c.toml' is read here"),
-        ("--save-config c.toml", "'c.toml' is there already. Use --force"),
+        ("--save-config model.onnx --force", "'model.onnx' is an input"),
+        ("--save-config test.npz --force", "'test.npz' is an input"),
+        ("--save-config c.toml --config c.toml --force", "'c.toml' is an input"),
+        ("--save-config c.toml", "'c.toml' already exists. Use --force"),
         ("--save-config none/c.toml", "cannot write in the folder 'none'"),
         ("--save-config pipe --force", "is a device, a pipe or a socket"),
-        ("--channel mine.json --save-config mine.json --force", "'mine.json' is read here"),
+        ("--channel mine.json --save-config mine.json --force", "'mine.json' is an input"),
     ],
 )
 def test_options_are_not_saved_over_what_is_read_or_there(cli, tmp_path, line, said):
@@ -508,18 +514,19 @@ def test_options_are_not_saved_over_what_is_read_or_there(cli, tmp_path, line, s
 
 def test_saved_options_are_replaced_by_force_and_are_no_result(cli, tmp_path):
     (tmp_path / "c.toml").write_text("old", encoding="utf-8")
-    assert_refused(cli(f"{TO} --save-config out/{POINTS}"), 2, "would be one file")
+    assert_refused(cli(f"{TO} --save-config out/{POINTS}"), 2, "would be the same file")
+    assert_refused(cli(f"{TO} --save-config out"), 2, "'out' would be a file and a folder")
     done(cli(f"{TO} --trials 0 --save-config c.toml --force"))
     assert tomllib.loads((tmp_path / "c.toml").read_text(encoding="utf-8"))["trials"] == 0
 
 
-@pytest.mark.parametrize("name", [TRIALS, POINTS, CONSTANTS, "points.png"])
+@pytest.mark.parametrize("name", [TRIALS, POINTS, CONSTANTS, "points.png", "sweep.toml"])
 def test_a_result_is_not_written_over_an_input(cli, tmp_path, name):
     (tmp_path / "out").mkdir()
     shutil.copy(tmp_path / "model.onnx", tmp_path / "out" / name)
     before = (tmp_path / "out" / name).read_bytes()
     line = FAST.replace("model.onnx", f"out/{name}")
-    assert_refused(cli(f"sweep {line} --out out"), 1, "is read here")
+    assert_refused(cli(f"sweep {line} --out out"), 1, "is an input")
     assert [(path.name, path.read_bytes()) for path in (tmp_path / "out").iterdir()] == [(name, before)]
 
 
@@ -741,7 +748,10 @@ def test_a_sweep_that_is_interrupted_ends_with_its_workers(start, whole, tmp_pat
     until(lambda: rows(out) and processes(log).total() > 3)
     os.kill(process.pid, signal.SIGINT)
     code, error = ended(process)
-    assert (code, error.strip()) == (1, "Error: stopped. What ended is kept: the same command goes on from there")
+    assert (code, error.strip()) == (
+        1,
+        "Error: stopped. Completed trials are kept: run the same command again to continue",
+    )
     until(lambda: not any(map(alive, processes(log))))
     assert shared(tmp_path) == []
     assert ended(start("--engine serial", LOG=tmp_path / "two")) == (0, "")

@@ -430,7 +430,7 @@ def test_what_is_missing_or_cannot_be_unpacked_is_named(published_mnist):
 def test_data_that_are_there_are_kept(published_mnist):
     Path("mnist-test.npz").write_bytes(b"mine")
     found = CliRunner().invoke(importlib.import_module("make_data").main, ["mnist", "."])
-    assert (found.exit_code, "is there already" in found.stderr) == (1, True)
+    assert (found.exit_code, "already exists" in found.stderr) == (1, True)
     assert Path("mnist-test.npz").read_bytes() == b"mine"
     assert not Path("mnist-train.npz").exists()
 

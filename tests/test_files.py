@@ -499,7 +499,7 @@ def test_a_model_remembers_where_it_came_from(tmp_path):
 def test_external_data_that_are_there_are_replaced_only_by_force(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "EXTERNAL_BYTES", 0)
     (tmp_path / "n.onnx.data").write_text("old")
-    with pytest.raises(OutputError, match=r"n\.onnx\.data' is there already"):
+    with pytest.raises(OutputError, match=r"n\.onnx\.data' already exists"):
         write_all({tmp_path / "n.onnx": writer(made("matmul"))})
     assert contents(tmp_path) == {"n.onnx.data": b"old"}
     write_all({tmp_path / "n.onnx": writer(made("matmul"))}, force=True)
@@ -553,7 +553,7 @@ def test_a_model_is_not_saved_over_its_source(output, tmp_path):
         pruned.save(tmp_path / output, force=True)
         assert {name: data for name, data in contents(tmp_path).items() if name in before} == before
         return
-    with pytest.raises(OutputError, match=r"is read here.*Name another output"):
+    with pytest.raises(OutputError, match=r"is an input.*Choose another output"):
         pruned.save(tmp_path / output, force=True)
     assert contents(tmp_path) == before
 

@@ -63,7 +63,7 @@ def test_a_folder_is_looked_at_when_a_module_is_named_and_not_before(here, tmp_p
     named_function("own_module:twice")
     sys.modules.pop("own_module")
     monkeypatch.chdir(other)
-    with pytest.raises(OptionError, match="'own_module:twice' is not a module:function"):
+    with pytest.raises(OptionError, match="'own_module:twice' cannot be imported"):
         named_function("own_module:twice")
     (other / "own_module.py").write_text("def twice(x): return -x")
     assert named_function("own_module:twice")(3) == -3
@@ -72,7 +72,7 @@ def test_a_folder_is_looked_at_when_a_module_is_named_and_not_before(here, tmp_p
 @pytest.mark.parametrize("text", ["def twice(", "raise KeyError('x')", "import nowhere", "x = 1"])
 def test_a_module_that_does_not_run_is_an_error_in_one_line(here, text):
     (here / "broken.py").write_text(text)
-    with pytest.raises(OptionError, match=r"'broken:twice' is not a module:function that can be imported: "):
+    with pytest.raises(OptionError, match=r"'broken:twice' cannot be imported: "):
         named_function("broken:twice")
 
 

@@ -246,7 +246,7 @@ def test_a_folder_of_another_sweep_is_refused_and_what_differs_is_named(change, 
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(OutputError) as raised, Folder(tmp_path, {**SAME, **change}):
         pass
-    assert all(word in str(raised.value) for word in [*named, "name another folder with --out"])
+    assert all(word in str(raised.value) for word in [*named, "choose another folder with --out"])
     assert "\n" not in str(raised.value)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -265,7 +265,7 @@ def test_tuples_are_lists_in_a_file(tmp_path):
 
 def test_rows_that_no_sweep_wrote_are_refused_and_kept(tmp_path):
     (tmp_path / TRIALS).write_text("mine\n")
-    with pytest.raises(OutputError, match=r"trials\.csv' is of no sweep: name another folder with --out"):
+    with pytest.raises(OutputError, match=r"trials\.csv' was not written by a sweep: choose another folder with --out"):
         Folder(tmp_path, SAME).__enter__()
     assert (tmp_path / TRIALS).read_text() == "mine\n"
     assert not (tmp_path / CONSTANTS).exists()
@@ -324,7 +324,7 @@ def test_what_is_no_regular_file_is_refused_and_left(kind, name, tmp_path):
         "folder": odd.mkdir,
     }
     make[kind]()
-    with pytest.raises(OutputError, match=f"{name}' is a link, a folder or no regular file"):
+    with pytest.raises(OutputError, match=f"{name}' is a link, a folder or a device"):
         read(tmp_path / "out")
     assert os.path.lexists(odd)
     assert foreign.read_text() == "not a line that ends"
@@ -356,7 +356,7 @@ def test_a_row_of_another_sweep_is_named_by_its_line(place, change, said, tmp_pa
         OutputError, match=rf"^line {place + 1} of '.*trials\.csv' is not a row of this sweep: ({said})"
     ) as found:
         read(tmp_path)
-    assert "Take the line out, or name another folder with --out" in str(found.value)
+    assert "Delete the line, or choose another folder with --out" in str(found.value)
     assert len(str(found.value)) <= 300 + len(str(tmp_path))
 
 
@@ -425,7 +425,7 @@ def test_a_name_that_is_no_text_is_refused_before_anything_is_computed(tmp_path)
 @pytest.mark.parametrize("name", [CONFIG, PLOT])
 def test_options_and_a_plot_that_no_sweep_wrote_are_kept(name, tmp_path):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(OutputError, match="is of no sweep"):
+    with pytest.raises(OutputError, match="was not written by a sweep"):
         append(tmp_path, ROWS)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
@@ -584,7 +584,7 @@ def test_a_full_disk_loses_nothing_that_was_written(room, tmp_path):
         fill(patched, room)
         with pytest.raises(OutputError) as raised:
             [folder.append([row]) for row in ROWS]
-    assert "No space left on device. What is there is kept: make room" in str(raised.value)
+    assert "No space left on device. Completed trials are kept: free some space" in str(raised.value)
     assert "\n" not in str(raised.value)
     size = (tmp_path / TRIALS).stat().st_size
     assert size == room

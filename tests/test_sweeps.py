@@ -560,25 +560,33 @@ def shared() -> Plan:
         ({"trial": "1.0"}, "trial is '1.0'; it must be"),
         ({"trial": "1_0"}, "trial is '1_0'; it must be"),
         ({"trial": "٣"}, "trial is '٣'; it must be"),
-        ({"trial": "1000000000"}, "trial is 1,000,000,000, and there are 1,000,000,000 at most"),
+        ({"trial": "1000000000"}, "trial is 1,000,000,000; it must be below 1,000,000,000"),
         ({"trial": "1" * 5000}, "trial is '1111"),
-        ({"trial": "0"}, "trial 0 of this point is there already"),
-        ({"value": ""}, "value is '', which is no number"),
-        ({"value": "much"}, "value is 'much', which is no number"),
-        ({"value": "1_0.5"}, "value is '1_0.5', which is no number"),
-        ({"sqnr_db": "1e9"}, "sqnr_db is 1e9, which no outputs can have"),
-        ({"sqnr_db": "x"}, "sqnr_db is 'x', which is no number"),
-        ({"clean": "0.5"}, "clean is 0.5, and without noise it is empty"),
+        ({"trial": "0"}, "trial 0 of this point appears twice"),
+        ({"value": ""}, "value is '', which is not a number"),
+        ({"value": "much"}, "value is 'much', which is not a number"),
+        ({"value": "1_0.5"}, "value is '1_0.5', which is not a number"),
+        ({"sqnr_db": "1e9"}, "sqnr_db is 1e9; it must be within ±6400 dB"),
+        ({"sqnr_db": "x"}, "sqnr_db is 'x', which is not a number"),
+        ({"clean": "0.5"}, "clean is 0.5, but in this sweep it is empty"),
         ({"seed": "4"}, "seed is '4', and in sweep.json '3'"),
         ({"numpy": "1.0"}, "numpy is '1.0', and in sweep.json"),
         ({"cells": "0"}, "cells is '0'; it must be a whole number from 1"),
-        ({"large_fraction": "1.5"}, "large_fraction is 1.5, and it is a share"),
-        ({"large_fraction": "nan"}, "large_fraction is nan, and it is a share"),
+        ({"cells": "01"}, "cells is '01'; it must be a whole number from 1"),
+        ({"strategy": "RAW"}, "strategy is 'RAW'; it must be one of raw, sign"),
+        ({"scope": "x"}, "scope is 'x'; it must be one of tensor, model"),
+        ({"cells_large": "5"}, "cells_large is 5, which strategy"),
+        ({"model": "z"}, "model is 'z', which is not of this sweep"),
+        ({"channel": "pcm"}, "channel is 'pcm', but its channel_sha256 is that of"),
+        ({"channel_sha256": "0"}, "channel_sha256 is '0', which is not a SHA-256"),
+        ({"sqnr_db": "1e309"}, "sqnr_db is '1e309', which is beyond the range of numbers"),
+        ({"large_fraction": "1.5"}, "large_fraction is 1.5; it must be from 0 to 1"),
+        ({"large_fraction": "nan"}, "large_fraction is nan; it must be from 0 to 1"),
         ({"analog_cells": "513"}, "r_avg is "),
         ({"analog_cells": "-1"}, "analog_cells is '-1'"),
-        ({"stored_weights": "0"}, "0 of 512 weights are stored"),
-        ({"r_avg": "1.5"}, "r_avg is '1.5', and by the counts of cells it is 1.0"),
-        ({"mask_bitmap_bits": "7"}, "its counts of weights and cells are not those of other rows of its point"),
+        ({"stored_weights": "0"}, "stored_weights is 0; it must be from 1 to 512"),
+        ({"r_avg": "1.5"}, "r_avg is '1.5', but the counts of cells give 1.0"),
+        ({"mask_bitmap_bits": "7"}, "its counts of weights and cells differ from those of other rows of its point"),
     ],
 )
 @pytest.mark.parametrize("grid", [SMALL, replace(SMALL, cells=(4,))], ids=["of the grid", "of another"])
@@ -599,7 +607,7 @@ def test_a_share_lies_between_0_and_1(value, refused, tmp_path):
     list(sweep(shared(), out=tmp_path))
     change_row(tmp_path, 0, value=value)
     if refused:
-        with pytest.raises(OutputError, match=f"line 2 of .*: value is {value}, and it is a share, from 0 to 1"):
+        with pytest.raises(OutputError, match=f"line 2 of .*: value is {value}; it must be from 0 to 1"):
             list(sweep(shared(), out=tmp_path))
     else:
         assert str(float(value)) == str(next(iter(sweep(shared(), out=tmp_path))).evaluation.values[0])
@@ -612,7 +620,7 @@ def test_a_column_too_few_or_too_many_is_refused(column, tmp_path):
     names = f"{header},more" if column == "more" else header.replace(f"{column},", f"other {column},", 1)
     more = ",1" if column == "more" else ""
     (tmp_path / TRIALS).write_text("\n".join([names, *(line + more for line in lines)]) + "\n")
-    with pytest.raises(OutputError, match=f"line 2 of .*: there is (no|a) column '(other )?{column}'"):
+    with pytest.raises(OutputError, match=f"line 2 of .*: the column '(other )?{column}' is (missing|unknown)"):
         swept_to(tmp_path)
 
 
@@ -885,7 +893,7 @@ def test_each_preset_is_checked_before_the_first_trial(wrong):
 
 def test_a_worker_of_another_version_is_refused(tmp_path):
     other = Here(limit=5, change=lambda outcome: outcome._replace(versions={**outcome.versions, "numpy": "0.0"}))
-    with pytest.raises(EngineError, match=r"a worker has numpy 0\.0, and this process \d.*: numbers would depend"):
+    with pytest.raises(EngineError, match=r"a worker has numpy 0\.0, and this process \d.*: results would depend"):
         list(sweep(plan(), engine=other, out=tmp_path))
     assert other.stopped == 1
     with Folder(tmp_path, plan().facts) as folder:

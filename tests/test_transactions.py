@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from onnx_analog import transactions
-from onnx_analog.errors import OutputError
+from onnx_analog import files, manifest, transactions
+from onnx_analog.errors import ManifestError, ModelError, OutputError
 from onnx_analog.transactions import PREFIX, Transaction
 from onnx_analog.writing import write_all, write_text
 from tests.conftest import ROOT
@@ -215,6 +215,78 @@ def test_a_journal_that_no_process_wrote_here_is_not_followed(damage, tmp_path):
     assert (folder / "c").read_text() == "c"
 
 
+@pytest.mark.parametrize(("undo", "word"), [(False, "new"), (True, "old")])
+def test_a_journal_is_followed_where_its_folder_was_moved_to(undo, word, tmp_path):
+    (tmp_path / "one").mkdir()
+    left(tmp_path / "one", undo=undo)
+    (tmp_path / "one").rename(tmp_path / "two")
+    transactions.recover([tmp_path / "two"])
+    assert texts(tmp_path / "two") == [word, word]
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["a", "b"]
+
+
+def test_scratch_whose_journal_was_left_elsewhere_is_kept(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    with Transaction([tmp_path / "one", tmp_path / "two"]) as both:
+        first, second = both._scratch.values()
+        both.scratch(tmp_path / "two" / "b").write_text("new")
+        transactions._write_journal(first, [transactions._move(second, second / "new" / "b")], force=True)
+    (tmp_path / "one").rename(tmp_path / "three")
+    transactions.recover([tmp_path / "two"])
+    assert (second / "new" / "b").read_text() == "new"
+
+
+# ---------------------------------------------------------------------------------------------------------- readers
+
+
+def test_a_reader_finishes_what_was_interrupted(tmp_path):
+    left(tmp_path)
+    transactions.check_whole(tmp_path / "b", error=ModelError)
+    assert texts(tmp_path) == ["new", "new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_reader_by_a_link_does_too(tmp_path):
+    (tmp_path / "one").mkdir()
+    left(tmp_path / "one")
+    (tmp_path / "link").symlink_to(tmp_path / "one" / "b")
+    transactions.check_whole(tmp_path / "link", error=ModelError)
+    assert texts(tmp_path / "one") == ["new", "new"]
+
+
+def test_a_reader_who_cannot_finish_it_is_refused_these_files_and_no_others(tmp_path, monkeypatch):
+    left(tmp_path)
+    (tmp_path / "c").write_text("c")
+    monkeypatch.setattr(transactions, "recover", lambda folders: None)  # as where nothing may be written
+    for name in ("a", "b"):
+        with pytest.raises(
+            ModelError, match=f"{name}': writing it, with other files, was interrupted. Write them again"
+        ):
+            transactions.check_whole(tmp_path / name, error=ModelError)
+    transactions.check_whole(tmp_path / "c", error=ModelError)
+
+
+def test_a_reader_is_not_hindered_by_what_no_process_wrote_here(tmp_path, monkeypatch):
+    made = left(tmp_path)
+    monkeypatch.setattr(transactions, "recover", lambda folders: None)
+    (made / "lock").write_text('{"inode": 0, "primary": "/x/.onnx-analog-x"}')
+    transactions.check_whole(tmp_path / "b", error=ModelError)
+    (tmp_path / f"{PREFIX}file").write_text("{")
+    transactions.check_whole(tmp_path / "b", error=ModelError)
+
+
+def test_models_and_manifests_are_read_so(tmp_path):
+    left(tmp_path)
+    with pytest.raises(ModelError, match="is not an ONNX model"):
+        files.load(tmp_path / "a")
+    assert texts(tmp_path) == ["new", "new"]
+    left(tmp_path)
+    with pytest.raises(ManifestError):
+        manifest.read(tmp_path / "a")
+    assert texts(tmp_path) == ["new", "new"]
+
+
 def test_scratch_that_was_copied_is_left_alone(tmp_path):
     (tmp_path / "one").mkdir()
     made = left(tmp_path / "one")
@@ -249,7 +321,7 @@ def test_a_file_that_came_meanwhile_is_not_replaced_and_nothing_is_written(tmp_p
         for name in ("a", "b"):
             one.scratch(tmp_path / name).write_text("new")
         (tmp_path / "b").write_text("theirs")
-        with pytest.raises(OutputError, match="b' is there already"):
+        with pytest.raises(OutputError, match="b' already exists"):
             one.commit(force=False)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "theirs"}
 
@@ -263,7 +335,7 @@ def test_a_file_that_comes_between_two_moves_is_not_replaced_and_they_are_undone
         real(source, target, **options)
 
     monkeypatch.setattr(os, "link", link)
-    with pytest.raises(OutputError, match="b' is there already"):
+    with pytest.raises(OutputError, match="b' already exists"):
         write_all({tmp_path / "a": write_text("new"), tmp_path / "b": write_text("new")})
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "theirs"}
 
@@ -301,7 +373,7 @@ def test_two_writers_leave_the_set_of_one_of_them(tmp_path):
 
 def test_a_folder_that_is_held_for_long_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(transactions, "WAIT_S", 0.1)
-    with transactions.locked([tmp_path]), pytest.raises(OutputError, match=r"another process has held .* for 0\.1 s"):
+    with transactions.locked([tmp_path]), pytest.raises(OutputError, match=r"another process writes to .* for 0\.1 s"):
         write_all({tmp_path / "a": write_text("a")})
     assert list(tmp_path.iterdir()) == []
 

@@ -66,21 +66,21 @@ def test_a_file_that_is_there_is_replaced_only_by_force(force, tmp_path):
         write_all(writers, force=True)
         assert contents(tmp_path) == {"a": b"new", "b": b"new"}
         return
-    with pytest.raises(OutputError, match=r"b' is there already\. Use --force to replace it"):
+    with pytest.raises(OutputError, match=r"b' already exists\. Use --force to replace it"):
         write_all(writers)
     assert contents(tmp_path) == {"b": b"old"}
 
 
 def test_nothing_is_computed_for_a_file_that_is_there(tmp_path):
     (tmp_path / "b").write_text("old")
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists"):
         write_all({tmp_path / "b": failing(AssertionError("was called"))})
 
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_folder_is_never_replaced(force, tmp_path):
     (tmp_path / "b").mkdir()
-    with pytest.raises(OutputError, match="b' is a folder, where a file is to be written"):
+    with pytest.raises(OutputError, match="b' is a folder; a file is needed"):
         write_all({tmp_path / "a": write_text("a"), tmp_path / "b": write_text("b")}, force=force)
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
@@ -88,7 +88,7 @@ def test_a_folder_is_never_replaced(force, tmp_path):
 @pytest.mark.parametrize("parent", ["none", "file"])
 def test_a_folder_that_is_none_is_said(parent, tmp_path):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(OutputError, match=f"cannot write in the folder '.*{parent}': .*(not there|not a folder)"):
+    with pytest.raises(OutputError, match=f"cannot write in the folder '.*{parent}': .*(does not exist|not a folder)"):
         write_all({tmp_path / "a": write_text("a"), tmp_path / parent / "b": write_text("b")})
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -233,7 +233,7 @@ def test_an_output_is_no_input_however_it_is_spelt(output, perhaps, force, tmp_p
     os.link("in", "hard")
     given = {"outputs": ["new"], "perhaps": [output]} if perhaps else {"outputs": [output]}
     paths = {name: [Path(one) for one in several] for name, several in given.items()}
-    with pytest.raises(OutputError, match=r"is read here.* so it is not replaced"):
+    with pytest.raises(OutputError, match=r"is an input.* and is not replaced"):
         writing.check_outputs(inputs=[Path("in")], force=force, **paths)
 
 
@@ -245,9 +245,9 @@ def test_two_outputs_are_two_files(other, there, tmp_path, monkeypatch):
     Path("sub/back").symlink_to("..")
     if there:
         Path("out").write_text("old")
-    with pytest.raises(OptionError, match="would be one file"):
+    with pytest.raises(OptionError, match="would be the same file"):
         writing.check_outputs([Path("out"), Path(other)], force=True)
-    with pytest.raises(OptionError, match="would be one file"):
+    with pytest.raises(OptionError, match="would be the same file"):
         writing.check_outputs([Path("out")], force=True, perhaps=[Path(other)])
 
 
@@ -258,7 +258,7 @@ def test_names_that_are_one_in_the_file_system_only_are_refused_too(tmp_path):
         path.write_text("a")
         path.with_name("B").write_text("beside")
 
-    with pytest.raises(OutputError, match="B' and another output would be one file"):
+    with pytest.raises(OutputError, match="B' and another output would be the same file"):
         write_all({tmp_path / "a": write, tmp_path / "B": write_text("b")})
     assert list(tmp_path.iterdir()) == []
 
@@ -280,10 +280,10 @@ def test_inputs_are_asked_for_only_where_an_output_is_there(tmp_path):
         ("x" * 5000, "File name too long"),
         ("/".join(["x" * 200] * 30), "File name too long"),
         ("a\0b", "null byte"),
-        ("none/a", "it is not there. Make it first."),
+        ("none/a", "it does not exist. Create it first."),
         ("file/a", "is not a folder"),
-        ("loop/a", "(Too many levels of symbolic links|is not there)"),
-        ("\udcff/a", "is not there"),
+        ("loop/a", "(Too many levels of symbolic links|does not exist)"),
+        ("\udcff/a", "does not exist"),
         (".", "is a folder"),
     ],
 )
@@ -313,7 +313,7 @@ def test_a_new_folder_may_be_missing_if_it_will_be_made(there, tmp_path):
 
 def test_a_folder_that_may_not_be_written_is_said_before_anything_is_computed(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(OutputError, match="you may not write in"):
+    with pytest.raises(OutputError, match="no permission to write in"):
         write_all({tmp_path / "a": failing(AssertionError("was called"))})
 
 

@@ -47,7 +47,7 @@ def build(
         ("address", address, "ray"),
     ):
         if value is not None and name != home:
-            raise OptionError(f"{option} is for the engine {home}, and this is {name}")
+            raise OptionError(f"{option} is an option of the engine {home}, and the engine is {name}")
     if name == "dask":
         from onnx_analog.engines.dask_cluster import DaskEngine
 

@@ -77,8 +77,8 @@ def unknown(error: BaseException) -> EngineError:
     if error.__cause__ is not None:
         why = f"{type(error.__cause__).__name__}: {error.__cause__}"
     return EngineError(
-        f"a worker cannot load what it was sent ({why}): install the same packages on all workers, and channels and "
-        "metrics of your own"
+        f"a worker cannot load its task ({why}): install the same packages on all workers, and your own channels and "
+        "metrics"
     )
 
 
@@ -86,6 +86,6 @@ def lost(task: Task, why: str) -> EngineError:
     """Return the error of a task that cannot be done."""
     trials = f"trial {task.trials[0]}" if len(task.trials) == 1 else f"trials {task.trials[0]} to {task.trials[-1]}"
     return EngineError(
-        f"{why} at point {task.setting}, {trials}. What ended is kept: run the same command again, with fewer workers "
-        "or a smaller batch if memory is short"
+        f"{why} at point {task.setting}, {trials}. Completed trials are kept: run the same command again, with fewer "
+        "workers or a smaller batch if memory is short"
     )

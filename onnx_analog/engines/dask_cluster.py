@@ -45,9 +45,9 @@ class DaskEngine(Engine):
                 self._client = Client(self._address, timeout=_WAIT_S)
             self._client.wait_for_workers(1, timeout=_WAIT_S)
         except (OSError, TimeoutError, ValueError) as error:
-            where = self._address or "on this machine"
+            where = "on this machine" if self._address is None else f"at {self._address!r}"
             raise EngineError(
-                f"no Dask scheduler with workers answers at {where}: {' '.join(str(error).split())[:200]}"
+                f"no Dask scheduler with workers answers {where}: {' '.join(str(error).split())[:200]}"
             ) from error
         self._work = work
         self._send()
@@ -57,7 +57,7 @@ class DaskEngine(Engine):
         try:
             self._client.wait_for_workers(1, timeout=_WAIT_S)
         except TimeoutError:
-            raise EngineError(f"no worker has come to the Dask cluster for {_WAIT_S} s") from None
+            raise EngineError(f"no worker has joined the Dask cluster for {_WAIT_S} s") from None
         try:
             self._held = self._client.scatter(self._work, broadcast=True, hash=False)
         except OSError as error:
@@ -109,13 +109,15 @@ class DaskEngine(Engine):
         if self._held.status in ("cancelled", "lost", "error"):
             self._deaths += 1
             if self._deaths >= DEATHS:
-                raise lost(task, "the cluster loses its workers again and again")
+                raise lost(task, "the cluster keeps losing its workers")
             self._send()
         self.submit(task)
 
     def _gone(self) -> EngineError:
         where = self._address or "of this machine"
-        return EngineError(f"the Dask scheduler {where} is gone. What ended is kept: run the same command again")
+        return EngineError(
+            f"the Dask scheduler {where} no longer answers. Completed trials are kept: run the same command again"
+        )
 
     def stop(self) -> None:
         """Cancel what is under way, and disconnect."""

@@ -72,7 +72,7 @@ class LocalEngine(Engine):
         self._workers, self._threads = least_one("workers", workers), least_one("threads", threads)
         if workers is not None and workers > _MOST_WORKERS:
             raise OptionError(
-                f"workers is {workers}, and this machine has {cpu_count()} cores: {_MOST_WORKERS} are the most"
+                f"workers is {workers}, and this machine has {cpu_count()} cores: at most {_MOST_WORKERS} are allowed"
             )
         self._pending: dict[Future[Outcome], Task] = {}
         self._executor: ProcessPoolExecutor | None = None
@@ -92,8 +92,8 @@ class LocalEngine(Engine):
         except OSError as error:
             where = self._scratch or os.environ.get("TMPDIR", "the folder for temporary files")
             raise EngineError(
-                f"cannot write models and data for the workers to {str(where)!r}: {error.strerror or error}. Make "
-                "room, or name another folder with the variable TMPDIR"
+                f"cannot write models and data for the workers to {str(where)!r}: {error.strerror or error}. Free "
+                "some space, or set TMPDIR to another folder"
             ) from error
         self._launch()
 

@@ -57,7 +57,7 @@ class RayEngine(Engine):
                 )
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = "on this machine" if address == "local" else f"at {address}"
-            token = " (one that asks for a token wants RAY_AUTH_MODE and RAY_AUTH_TOKEN)" if "://" in address else ""
+            token = " (a cluster with tokens needs RAY_AUTH_MODE and RAY_AUTH_TOKEN)" if "://" in address else ""
             raise EngineError(f"no Ray cluster answers {where}{token}: {' '.join(str(error).split())[:200]}") from error
         self._own = True
 

@@ -90,7 +90,7 @@ def test_a_scheduler_that_is_gone_when_its_workers_are_counted_is_told():
     engine._client = SimpleNamespace(nthreads=failing(OSError, "closed"))
     with pytest.raises(EngineError) as found:
         _ = engine.slots
-    assert_one_line(found.value, "tcp://host:1 is gone", "run the same command again")
+    assert_one_line(found.value, "tcp://host:1 no longer answers", "run the same command again")
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ def test_a_full_folder_for_temporary_files_is_said_and_nothing_is_left(where, tm
     monkeypatch.setattr(*((tempfile, "mkdtemp", full) if where == "the folder" else (work, "write", full)))
     engine = LocalEngine(workers=1)
     with pytest.raises(
-        EngineError, match=r"for the workers to .*: No space left on device\. Make room, or name another"
+        EngineError, match=r"for the workers to .*: No space left on device\. Free some space, or set TMPDIR"
     ):
         list(sweep(planned(), engine=engine, out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
