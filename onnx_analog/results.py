@@ -62,6 +62,7 @@ class Folder:
     def __init__(self, path: Path, constants: Mapping[str, Any]) -> None:
         self._path, self._constants = path, dict(constants)
         self._columns: list[str] = []
+        self._cut = False  # whether half a row at the end was cut off: not before there is another to add
 
     def __enter__(self) -> Self:
         if not is_text(json.dumps(self._constants, ensure_ascii=False)):
@@ -194,6 +195,9 @@ class Folder:
             raise OutputError(f"{str(path)!r} has other columns than this sweep: choose another folder with --out")
         text += "".join(self._text(row) for row in rows)
         try:
+            if not self._cut and path.exists():
+                _cut(path)
+            self._cut = True
             file = _descriptor(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             try:
                 _write(file, text.encode("utf-8"))
@@ -272,12 +276,13 @@ class _Lines:
     number = 0
 
     def of(self, file: TextIO) -> Iterator[str]:
-        """Yield the lines; one that is too long is a ValueError."""
+        """Yield the lines but for half a row at the end; one that is too long is a ValueError."""
         while line := file.readline(LONGEST + 1):
             self.number += 1
             if len(line) > LONGEST:
                 raise ValueError(f"it is longer than {LONGEST:,} characters")
-            yield line
+            if line.endswith("\n"):
+                yield line
 
 
 def _check_columns(columns: Sequence[str], same: Mapping[str, str]) -> None:
@@ -325,11 +330,10 @@ def _word(value: Any) -> Any:
 
 
 def _columns(path: Path) -> list[str]:
-    """Return the columns of a file of rows, after half a row at its end was cut off; none if it is not there."""
+    """Return the columns of a file of rows; none if it is not there, or has not even a first line."""
     if not path.exists():
         return []
     try:
-        _cut(path)
         with open(_descriptor(path, os.O_RDONLY), newline="", encoding="utf-8") as file:
             return next(csv.reader(_Lines().of(file), strict=True), [])
     except (OSError, csv.Error, ValueError) as error:
