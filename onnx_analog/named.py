@@ -72,8 +72,9 @@ def named_function(spec: str) -> Callable[..., Any]:
     importlib.invalidate_caches()  # the file may be younger than the last look at its folder
     try:
         found: Any = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever a module raises when it is run
-        raise OptionError(f"{spec!r} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a module raises when it is run
+        why = f"it calls sys.exit({error})" if isinstance(error, SystemExit) else error
+        raise OptionError(f"{spec!r} cannot be imported: {why}") from error
     finally:
         _FOLDER.asked = ""
     if not callable(found):

@@ -65,6 +65,8 @@ class Command(click.Command):
             if sys.stderr.isatty():
                 click.echo(err=True)  # where ^C stands
             raise click.ClickException(self._stopped) from None
+        except SystemExit as error:  # of a function of the user's: an exit code of 0 would say that all is well
+            raise click.ClickException(f"a function of your own called sys.exit({error})") from error
         except Exception as error:
             if debug:
                 traceback.print_exc()

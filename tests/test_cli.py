@@ -1000,6 +1000,13 @@ def test_the_manifest_of_a_model_and_its_file_are_one(cli):
     jsonschema.validate(of_model, SCHEMA)
 
 
+def test_a_metric_that_ends_the_program_is_no_success(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quits.py").write_text("import sys\ndef f(outputs, labels, clean): sys.exit(0)\n", encoding="utf-8")
+    found = cli("evaluate model.protected.onnx --data test.npz --metric quits:f --at-least 2")
+    assert_refused(found, 1, "a function of your own called sys.exit(0)")
+
+
 def test_check_says_that_a_manifest_describes_a_model(cli):
     line = "manifest model.protected.onnx --check model.manifest.json"
     assert done(cli(line)).endswith("\nmodel.manifest.json describes model.protected.onnx\n")

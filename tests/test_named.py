@@ -69,7 +69,9 @@ def test_a_folder_is_looked_at_when_a_module_is_named_and_not_before(here, tmp_p
     assert named_function("own_module:twice")(3) == -3
 
 
-@pytest.mark.parametrize("text", ["def twice(", "raise KeyError('x')", "import nowhere", "x = 1"])
+@pytest.mark.parametrize(
+    "text", ["def twice(", "raise KeyError('x')", "import nowhere", "x = 1", "raise SystemExit(0)"]
+)
 def test_a_module_that_does_not_run_is_an_error_in_one_line(here, text):
     (here / "broken.py").write_text(text)
     with pytest.raises(OptionError, match=r"'broken:twice' cannot be imported: "):
