@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from onnx_analog.decoding import DOMAIN
 from onnx_analog.protected import opened
-from onnx_analog.stored import KEYS, StoredTensor
+from onnx_analog.stored import KEYS, NAME_KEY, StoredTensor
 
 __all__ = ["DecodePass"]
 
@@ -34,7 +34,9 @@ class DecodePass(ir.passes.InPlacePass):
 
 
 def _fold(tensor: StoredTensor, weight: np.ndarray) -> None:
-    call, output, name = tensor.node, tensor.node.outputs[0], tensor.name
+    call, output = tensor.node, tensor.node.outputs[0]
+    before = output.metadata_props.pop(NAME_KEY, tensor.name)
+    name = tensor.name if tensor.in_function else before  # a Constant's output may not hide an outer value either
     plain = ir.Tensor(
         np.ascontiguousarray(weight),
         dtype=tensor.dtype,

@@ -39,7 +39,7 @@ from onnx_analog.fidelity import Deviation, excess
 from onnx_analog.files import name_of
 from onnx_analog.header import Header
 from onnx_analog.kept import forget_training, trained_names
-from onnx_analog.stored import FORMAT, FORMAT_KEY, PROTECTION_KEY, READBACK_KEY, Protection
+from onnx_analog.stored import FORMAT, FORMAT_KEY, NAME_KEY, PROTECTION_KEY, READBACK_KEY, Protection
 from onnx_analog.tensors import UNFIT, Found, Selection, Weight, bodies_of, find, scopes, taken_names
 
 __all__ = ["ProtectPass"]
@@ -511,6 +511,8 @@ def _take_over(weight: Weight, output: ir.Value, name: str) -> None:
     output.shape = ir.Shape(weight.shape)
     output.doc_string = old.doc_string
     output.metadata_props.update(old.metadata_props)
+    if name != weight.name:  # an initializer may hide an outer value; what a node computes may not
+        output.metadata_props[NAME_KEY] = weight.name
     output.meta.update(old.meta)  # annotations of quantisation are there
     if old.is_graph_input():
         logger.warning("%s was an input with a default; protected, it is a constant", weight.key)

@@ -21,7 +21,7 @@ from onnx_analog.errors import ModelError, NothingToStore, OptionError
 from onnx_analog.fidelity import deviation
 from onnx_analog.passes import DecodePass, ProtectPass, PrunePass
 from onnx_analog.stored import Protection, stored_tensors
-from onnx_analog.tensors import Selection, find, scopes
+from onnx_analog.tensors import Selection, all_tensors, find, scopes
 from tests.models import (
     NEWEST_OPSET,
     QUIET,
@@ -776,6 +776,7 @@ def test_a_weight_in_a_body_may_have_the_name_of(name, strategy):
     onnx.checker.check_model(ir.to_proto(found), full_check=True)
     decoded = found.clone()
     DecodePass()(decoded)
+    assert [weight.key for weight in all_tensors(decoded)] == [weight.key for weight in all_tensors(plain)]
     for given in feeds(plain):
         bound = output_bound(plain, found, given, QUIET.span)
         assert_within(run(found, given), run(plain, given), bound)
