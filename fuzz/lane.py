@@ -83,6 +83,8 @@ class Lane:
                     return found
                 self._enter(body)
         except (EOFError, OSError):
+            self._process.join(timeout=5)
+            self._process.kill()  # it may have closed its end and live on
             self._process.join()
             return self._lost(f"ended by {_name_of(self._process.exitcode)}", "crash")
         used = self._used() - self._cpu
