@@ -190,6 +190,8 @@ def _called(spec: str, array: Array) -> Array:
     function = named_function(spec)
     try:
         return np.asarray(function(array))
+    except MemoryError:
+        raise
     except (Exception, SystemExit) as error:  # whatever a function of the user's raises
         raise DataError(
             f"--preprocess {spec} failed with {type(error).__name__}: {error}. --debug shows where"

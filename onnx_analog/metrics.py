@@ -141,7 +141,7 @@ def _users_value(metric: Metric, outputs: Outputs, labels: Array | None, clean: 
     after = before if outputs is clean else _read_only(outputs)  # without noise they are one, as a function may ask
     try:
         found: Any = metric.function(after, labels=labels, clean=before)
-    except AnalogError:
+    except (AnalogError, MemoryError):
         raise
     except (Exception, SystemExit) as error:  # whatever it raises
         raise DataError(
