@@ -217,8 +217,9 @@ def against_aihwkit() -> Row | None:
         for part in torch.split(x, 64):
             analog(part).argmax(1)
 
-    network = Network(story.protected.model, threads=THREADS)
-    trials = Trials(network, story.data, Protection.of(story.protected.model), top1, network.run(story.data))
+    protected = api.protect(story.pruned.model).model
+    network = Network(protected, threads=THREADS)
+    trials = Trials(network, story.data, Protection.of(protected), top1, network.run(story.data))
     return ratio(lambda: trials.run(seed=0, trial=0), trial)
 
 
