@@ -25,6 +25,16 @@ settings.register_profile("search", max_examples=5_000, deadline=None)
 settings.load_profile("fixed")
 
 
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """Undo what the command line, called in this process, does to the environment of a process of its own."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    yield
+    os.environ.pop("PYTHONSAFEPATH", None)
+    if before is not None:
+        os.environ["PYTHONSAFEPATH"] = before
+
+
 # -------------------------------------------------------------------------------------- every message that is met
 
 _CLASSES = re.compile(

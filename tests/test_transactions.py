@@ -386,8 +386,7 @@ from pathlib import Path
 from onnx_analog.transactions import tidy_ends
 from onnx_analog.writing import new_folder, write_all
 folder, number, ignored = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
-if ignored:
-    signal.signal(number, signal.SIG_IGN)
+signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)  # under nohup, SIGHUP comes ignored
 def write(path):
     path.write_text("half")
     path.with_name("more").write_text("half")
