@@ -25,14 +25,15 @@ settings.register_profile("search", max_examples=5_000, deadline=None)
 settings.load_profile("fixed")
 
 
+SAFE_PATH = os.environ.get("PYTHONSAFEPATH")
+
+
 @pytest.fixture(autouse=True)
-def same_environment() -> Iterator[None]:
-    """Undo what the command line, called in this process, does to the environment of a process of its own."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    yield
+def same_environment() -> None:
+    """Undo what the command line, called in this process by tests and fixtures before, does to the environment."""
     os.environ.pop("PYTHONSAFEPATH", None)
-    if before is not None:
-        os.environ["PYTHONSAFEPATH"] = before
+    if SAFE_PATH is not None:
+        os.environ["PYTHONSAFEPATH"] = SAFE_PATH
 
 
 # -------------------------------------------------------------------------------------- every message that is met
