@@ -284,6 +284,10 @@ class Whole(click.IntRange):
             self.fail(f"{value!r} is not a whole number", param, ctx)
         return int(super().convert(number, param, ctx))
 
+    def _describe_range(self) -> str:
+        """Return what help says of the range: nothing where there is none."""
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
 
 class Fraction(NumberType):
     """A number from 0 to 1, below 1 where `open_end`."""

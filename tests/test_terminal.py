@@ -22,6 +22,7 @@ from onnx_analog.terminal import (
     Fraction,
     Group,
     Seconds,
+    Whole,
     print_json,
     progress,
     several,
@@ -446,3 +447,11 @@ def test_a_long_path_stays_whole_in_a_pipe(capsys):
     path = "/".join(["folder"] * 50)
     show(f"model: {path}")
     assert capsys.readouterr().out == f"model: {path}\n"
+
+
+def test_a_whole_number_without_a_range_shows_none():
+    options = [click.Option(["--free"], type=Whole()), click.Option(["--bounded"], type=Whole(1, 3))]
+    command = click.Command("command", params=[*options])
+    shown = CliRunner().invoke(command, ["--help"]).stdout
+    assert "None" not in shown
+    assert "1<=x<=3" in shown
