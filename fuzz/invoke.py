@@ -112,17 +112,15 @@ def _argv(arguments: Sequence[str]) -> Iterator[None]:
 def held(folder: Path) -> dict[str, str]:
     """Return what lies under `folder`: of each file the digest of its bytes, of others what they are."""
     found: dict[str, str] = {}
-    for place, folders, names in os.walk(os.fsencode(folder)):
-        for name in folders + names:
-            path = os.path.join(place, name)  # noqa: PTH118 - names may be no text
-            key = os.fsdecode(os.path.relpath(path, os.fsencode(folder)))
-            if os.path.islink(path):  # noqa: PTH114
-                found[key] = "link to " + os.fsdecode(os.readlink(path))  # noqa: PTH115
-            elif os.path.isdir(path):  # noqa: PTH112
-                found[key] = "folder"
-            elif os.path.isfile(path):  # noqa: PTH113
-                with open(path, "rb") as file:  # noqa: PTH123
-                    found[key] = hashlib.file_digest(file, "sha256").hexdigest()
-            else:
-                found[key] = "special"
+    for path in folder.rglob("*"):  # it follows no links
+        key = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[key] = f"link to {path.readlink()}"
+        elif path.is_dir():
+            found[key] = "folder"
+        elif path.is_file():
+            with path.open("rb") as file:
+                found[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        else:
+            found[key] = "special"
     return found

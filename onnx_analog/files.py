@@ -171,11 +171,38 @@ def _converted(proto: onnx.ModelProto, found: checking.Findings, what: str) -> i
     except Exception as error:  # onnx_ir wraps whatever it meets, in types of its own
         checking.repair_text(proto)  # says where it is, if it is this
         raise ModelError(f"{what} is not a valid ONNX model: {root_cause(error)}") from error
+    _sort(model)
     if found.initializers:
         _map(model, [external for _, external in found.initializers])
     if found.types:
         model.graph.meta[_TYPES] = True
     return kept.remember(proto, model)
+
+
+def _sort(model: ir.Model) -> None:
+    """Bring nodes into order where one stands before what it uses: onnxruntime runs it, `onnx_ir` cannot copy it."""
+    for owner in [model.graph, *model.functions.values()]:
+        if not _in_order(owner, set()):
+            owner.sort()
+
+
+def _in_order(graph: ir.Graph | ir.Function, before: set[ir.Value]) -> bool:
+    """Return whether each node, of bodies too, uses only what is computed `before` it; adds what it computes."""
+    for node in graph:
+        if any(value is not None and value.producer() is not None and value not in before for value in node.inputs):
+            return False
+        if not all(_in_order(body, before) for body in _bodies(node)):
+            return False
+        before.update(node.outputs)
+    return True
+
+
+def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
+    for held in node.attributes.values():
+        if not held.is_ref() and held.type == ir.AttributeType.GRAPH:
+            yield held.as_graph()
+        elif not held.is_ref() and held.type == ir.AttributeType.GRAPHS:
+            yield from held.as_graphs()
 
 
 def name_of(model: ir.Model) -> str:

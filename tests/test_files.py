@@ -594,3 +594,27 @@ def test_onnxruntime_is_asked_only_about_what_it_soon_loads(calls, initializers,
     monkeypatch.setattr(files, "_MOST_CALLS", calls)
     write_model(found, tmp_path / "p.onnx")
     assert len(seen) == asked
+
+
+@pytest.mark.parametrize("name", ["matmul", "if", "function"])
+def test_nodes_that_stand_before_what_they_use_are_brought_into_order(name, tmp_path):
+    proto = made_proto(name)
+    first = onnx.NodeProto(op_type="Relu", input=[proto.graph.output[0].name], output=["late"], name="late")
+    proto.graph.output[0].name = "late"
+    proto.graph.node.insert(0, first)
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    found = oa.protect(tmp_path / "m.onnx", channel=QUIET)
+    read = oa.readback(found.model, decoded=True)
+    (given, *_) = feeds(made(name))
+    expected = outputs(tmp_path / "m.onnx", given)
+    for one, other, wanted in zip(run(found.model, given), run(read.model, given), expected, strict=True):
+        np.testing.assert_allclose(one, wanted, atol=1e-4)
+        assert other.shape == wanted.shape
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_models_that_are_in_order_stay_as_they_are(name):
+    proto = made_proto(name)
+    assert [node.op_type for node in files.to_proto(files.load(proto)).graph.node] == [
+        n.op_type for n in proto.graph.node
+    ]
