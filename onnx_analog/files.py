@@ -181,7 +181,8 @@ def _converted(proto: onnx.ModelProto, found: checking.Findings, what: str) -> i
 
 def _sort(model: ir.Model) -> None:
     """Bring nodes into order where one stands before what it uses: onnxruntime runs it, `onnx_ir` cannot copy it."""
-    for owner in [model.graph, *model.functions.values()]:
+    owners: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for owner in owners:
         if not _in_order(owner, set()):
             owner.sort()
 
