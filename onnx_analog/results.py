@@ -9,12 +9,14 @@
 A process that is killed may leave half a row; it is cut off by the next one.
 
 What is there is trusted no more than it deserves: links and what else is no regular file are refused, each row must say
-what its sweep.json says, and lines have a longest length, so that a file of anything costs little.
+what its sweep.json says and match its own checksum, and lines have a longest length, so that a file of anything costs
+little.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -36,6 +38,8 @@ Row = dict[str, Any]
 
 TRIALS, PARQUET, POINTS, CONSTANTS, LOCK = "trials.csv", "trials.parquet", "points.csv", "sweep.json", ".lock"
 CONFIG, PLOT = "sweep.toml", "points.png"  # which the command line adds
+CHECKSUM = "row_sha256"  # the last column of trials.csv
+_HEX_DIGITS = 16  # of a checksum: 64 bits tell damage, and are not meant to stop forgery
 LONGEST = 2**20  # characters of a line of trials.csv
 _LARGEST = 16 * reading.MIB  # bytes of sweep.json
 _PIECE = 2**16  # bytes that are looked at at once for the end of a line
@@ -132,7 +136,7 @@ class Folder:
         return list(self.stream())
 
     def stream(self) -> Iterator[Row]:
-        """Yield the rows that are there, as text, without their constants."""
+        """Yield the rows that are there, as text, without their constants and checksums."""
         yield from (row for _, row in self._numbered())
 
     def each(self, take: Callable[[Row], None]) -> None:
@@ -160,8 +164,9 @@ class Folder:
                 reader = csv.reader(lines.of(file), strict=True)
                 columns = next(reader, [])
                 _check_columns(columns, same)
+                checksum = Checksum(columns[:-1])
                 for words in reader:
-                    yield lines.number, _row(columns, words, same)
+                    yield lines.number, _row(columns, words, same, checksum)
         except OSError as error:
             if isinstance(error, OutputError):
                 raise
@@ -189,11 +194,12 @@ class Folder:
         text = ""
         self._write_constants()
         if not self._columns:
-            self._columns = list({**rows[0], **self._constants})
+            self._columns = [*{**rows[0], **self._constants}, CHECKSUM]
             text = _line(self._columns)
-        if set(self._columns) != {*rows[0], *self._constants}:
+        if set(self._columns) != {*rows[0], *self._constants, CHECKSUM} or self._columns[-1] != CHECKSUM:
             raise OutputError(f"{str(path)!r} has other columns than this sweep: choose another folder with --out")
-        text += "".join(self._text(row) for row in rows)
+        checksum = Checksum(self._columns[:-1])
+        text += "".join(_line(checksum.with_it(self._words(row))) for row in rows)
         try:
             if not self._cut and path.exists():
                 _cut(path)
@@ -209,9 +215,9 @@ class Folder:
                 "space, then run the same command again"
             ) from error
 
-    def _text(self, row: Row) -> str:
+    def _words(self, row: Row) -> list[Any]:
         whole = {**row, **self._constants}
-        return _line([_word(whole[name]) for name in self._columns])
+        return [_word(whole[name]) for name in self._columns[:-1]]
 
     def finish(self, rows: Iterable[Row], points: Sequence[Row]) -> None:
         """Write all rows in their order, in place of those that came as they ended, and the points.
@@ -233,13 +239,34 @@ class Folder:
 
 
 class _Whole:
-    """Rows with their constants."""
+    """Rows with their constants and checksums."""
 
     def __init__(self, rows: Iterable[Row], constants: Row) -> None:
         self._rows, self._constants = rows, constants
 
     def __iter__(self) -> Iterator[Row]:
-        return ({**row, **self._constants} for row in self._rows)
+        checksum = None
+        for row in self._rows:
+            whole = {**row, **self._constants}
+            checksum = checksum or Checksum(list(whole))
+            yield {**whole, CHECKSUM: checksum.of([_word(value) for value in whole.values()])}
+
+
+class Checksum:
+    """The checksum of rows: of the names of their columns and what stands in them, so that no digit changes unseen."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._names = hashlib.sha256(_line(columns).encode())
+
+    def of(self, words: Iterable[Any]) -> str:
+        """Return the checksum of a row."""
+        digest = self._names.copy()
+        digest.update(_line(words).encode())
+        return digest.hexdigest()[:_HEX_DIGITS]
+
+    def with_it(self, words: Sequence[Any]) -> list[Any]:
+        """Return a row and, last, its checksum."""
+        return [*words, self.of(words)]
 
 
 def is_text(text: str) -> bool:
@@ -292,16 +319,20 @@ def _check_columns(columns: Sequence[str], same: Mapping[str, str]) -> None:
     missing = next((name for name in same if name not in columns), None)
     if columns and missing is not None:
         raise ValueError(f"there is no column {missing!r}")
+    if columns and columns[-1] != CHECKSUM:
+        raise ValueError(f"the last column is {columns[-1][:60]!r}, not {CHECKSUM!r}")
 
 
-def _row(columns: Sequence[str], words: Sequence[str], same: Mapping[str, str]) -> Row:
-    """Return a row without what all share, which is checked."""
+def _row(columns: Sequence[str], words: Sequence[str], same: Mapping[str, str], checksum: Checksum) -> Row:
+    """Return a row without what all share and its checksum, which are checked."""
     if len(words) != len(columns):
         raise ValueError(f"it has {len(words)} entries, and there are {len(columns)} columns")
     row = dict(zip(columns, words, strict=True))
     other = next((name for name, word in same.items() if row[name] != word), None)
     if other is not None:
         raise ValueError(f"{other} is {row[other][:60]!r}, and in {CONSTANTS} {same[other][:60]!r}")
+    if row.pop(CHECKSUM) != checksum.of(words[:-1]):
+        raise ValueError(f"it was changed after it was written: it does not match its {CHECKSUM}")
     return {name: word for name, word in row.items() if name not in same}
 
 

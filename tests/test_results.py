@@ -1,5 +1,6 @@
 import csv
 import errno
+import hashlib
 import json
 import math
 import os
@@ -20,7 +21,7 @@ from pyarrow import parquet
 
 from onnx_analog import results
 from onnx_analog.errors import OutputError
-from onnx_analog.results import CONFIG, CONSTANTS, LOCK, PARQUET, PLOT, POINTS, TRIALS, Folder, Row
+from onnx_analog.results import CHECKSUM, CONFIG, CONSTANTS, LOCK, PARQUET, PLOT, POINTS, TRIALS, Folder, Row
 from tests.conftest import ROOT
 
 SAME = {"samples": [100, 50], "metric": "top1", "providers": ["CPUExecutionProvider"], "note": None}
@@ -67,6 +68,11 @@ def append(path: Path, rows: Sequence[Row], at_once: int = 2) -> None:
             folder.append(rows[start : start + at_once])
 
 
+def checksum(header: str, row: str) -> str:
+    """Return the checksum of a row as docs/sweeps.md has it: both lines as they stand, up to the last comma."""
+    return hashlib.sha256(f"{header}\n{row}\n".encode()).hexdigest()[:16]
+
+
 def read(path: Path) -> list[Row]:
     with Folder(path, SAME) as folder:
         return folder.read()
@@ -89,8 +95,9 @@ def test_rows_that_were_appended_are_read(tmp_path):
     append(tmp_path, ROWS[4:])
     assert_read(read(tmp_path), ROWS)
     header, *lines = (tmp_path / TRIALS).read_text().splitlines()
-    assert header == "model,trial,value,samples,metric,providers,note"
-    assert lines[0] == 'net0,0,0.0,"[100, 50]",top1,"[""CPUExecutionProvider""]",'
+    assert header == "model,trial,value,samples,metric,providers,note,row_sha256"
+    row = 'net0,0,0.0,"[100, 50]",top1,"[""CPUExecutionProvider""]",'
+    assert lines[0] == f"{row},{checksum('model,trial,value,samples,metric,providers,note', row)}"
     assert len(lines) == 6
 
 
@@ -111,7 +118,10 @@ def test_any_numbers_and_words_are_read_as_they_were_written(rows, shared):
         written = {
             name: json.dumps(value, ensure_ascii=False) for name, value in shared.items() if isinstance(value, list)
         }
-        assert_read(table(path / TRIALS), [{**row, **shared, **written} for row in rows])
+        there = table(path / TRIALS)
+        sums = [row.pop(CHECKSUM) for row in there]
+        assert len({(*row.values(),) for row in there}) == len(set(sums))
+        assert_read(there, [{**row, **shared, **written} for row in rows])
         assert_read(table(path / POINTS), rows)
 
 
@@ -124,7 +134,7 @@ def test_a_name_of_two_lines_becomes_one_line(end, tmp_path):
 def test_a_column_that_all_rows_share_stands_once(tmp_path):
     with Folder(tmp_path, {"seed": 3}) as folder:
         folder.append([{"seed": 3, "value": 0.5}])
-    assert (tmp_path / TRIALS).read_text() == "seed,value\n3,0.5\n"
+    assert (tmp_path / TRIALS).read_text() == (f"seed,value,row_sha256\n3,0.5,{checksum('seed,value', '3,0.5')}\n")
 
 
 # ------------------------------------------------------------------------------------------------------- half a row
@@ -341,8 +351,9 @@ def test_what_is_no_regular_file_is_refused_and_left(kind, name, tmp_path):
             lambda line: line.replace("[100, 50]", "[100, 51]"),
             re.escape("samples is '[100, 51]', and in sweep.json '[100, 50]'"),
         ),
-        (lambda line: f"{line}x", "note is 'x', and in sweep.json ''"),
-        (lambda line: f"{line},", "it has 8 entries, and there are 7 columns"),
+        (lambda line: f"{line}x", "it was changed after it was written: it does not match its row_sha256"),
+        (lambda line: line.replace(",,", ",x,"), "note is 'x', and in sweep.json ''"),
+        (lambda line: f"{line},", "it has 9 entries, and there are 8 columns"),
         (lambda line: line.replace("net", "n" * 2**18), "field larger than field limit"),
         (lambda line: line.replace("net", "net" * 2**19), "it is longer than 1,048,576 characters"),
         (lambda line: f'"{line}', "'.' expected after"),

@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import re
+import shutil
 import tempfile
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import onnx_analog as oa
@@ -24,7 +25,7 @@ from onnx_analog.engines import Engine
 from onnx_analog.errors import DataError, EngineError, ModelError, NothingToStore, OptionError, OutputError
 from onnx_analog.evaluation import interval
 from onnx_analog.grid import Grid
-from onnx_analog.results import CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, Folder
+from onnx_analog.results import CHECKSUM, CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, Checksum, Folder
 from onnx_analog.stopping import Stopping
 from onnx_analog.stored import Protection, stored_tensors
 from onnx_analog.strategies import PRESETS, STRATEGIES, Preset
@@ -537,11 +538,15 @@ def test_a_folder_of_another_selection_is_refused(tmp_path):
         swept_to(tmp_path, plan(FOUR, replace(SMALL, selection=Selection(exclude=("a",)))))
 
 
-def change_row(path: Path, number: int, **change: str) -> None:
-    """Change some entries of a row that is there."""
+def change_row(path: Path, number: int, *, unseen: bool = True, **change: str) -> None:
+    """Change some entries of a row that is there, and, so that its checksum does not tell, the checksum as well."""
     with (path / TRIALS).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    rows[number].update(change)
+    row = rows[number]
+    row.update(change)
+    if unseen:
+        names = [name for name in row if name != CHECKSUM]
+        row[CHECKSUM] = Checksum(names).of([row[name] for name in names])
     with (path / TRIALS).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -613,13 +618,34 @@ def test_a_share_lies_between_0_and_1(value, refused, tmp_path):
         assert str(float(value)) == str(next(iter(sweep(shared(), out=tmp_path))).evaluation.values[0])
 
 
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_no_character_of_a_row_changes_unseen(tmp_path, data):
+    """A digit that is lost, doubled or another: what is left is still a number, and may be a possible one."""
+    if not (tmp_path / TRIALS).exists():
+        swept_to(tmp_path)
+    before = (tmp_path / TRIALS).read_text(encoding="utf-8")
+    start = before.index("\n") + 1
+    place = data.draw(st.integers(start, len(before) - 2).filter(lambda place: before[place].isdigit()))
+    digit = data.draw(st.sampled_from(["", before[place] * 2, *(set("0123456789") - {before[place]})]))
+    with tempfile.TemporaryDirectory() as name:
+        shutil.copytree(tmp_path, name, dirs_exist_ok=True)
+        (Path(name) / TRIALS).write_text(before[:place] + digit + before[place + 1 :], encoding="utf-8")
+        with pytest.raises(OutputError, match=f"line {before[:place].count(chr(10)) + 1} of .* is not a row"):
+            list(sweep(plan(TWO), engine=Known(), out=Path(name)))
+
+
 @pytest.mark.parametrize("column", ["trial", "value", "strategy", "codebook_cells", "more"])
 def test_a_column_too_few_or_too_many_is_refused(column, tmp_path):
     swept_to(tmp_path)
-    header, *lines = (tmp_path / TRIALS).read_text().splitlines()
-    names = f"{header},more" if column == "more" else header.replace(f"{column},", f"other {column},", 1)
-    more = ",1" if column == "more" else ""
-    (tmp_path / TRIALS).write_text("\n".join([names, *(line + more for line in lines)]) + "\n")
+    rows = rows_in(tmp_path / TRIALS)
+    more = {"more": "1"} if column == "more" else {}
+    names = [*more, *(f"other {name}" if name == column else name for name in rows[0] if name != CHECKSUM)]
+    checksum = Checksum(names)
+    with (tmp_path / TRIALS).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*names, CHECKSUM])
+        writer.writerows(checksum.with_it([*more.values(), *list(row.values())[:-1]]) for row in rows)
     with pytest.raises(OutputError, match=f"line 2 of .*: the column '(other )?{column}' is (missing|unknown)"):
         swept_to(tmp_path)
 
