@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -486,9 +489,7 @@ def _reads(channel: Channel, level: Any, cells: int, count: int) -> Any:
 
 def _figure(panels: int, *, height: float, below: float = 0.0, shared: bool = False) -> tuple[Any, list[Any]]:
     """Return a figure and its panels, each `height` inches high, in a grid with space `below`, about square."""
-    import matplotlib as mpl  # an extra, and slow to import
-
-    mpl.use("Agg")
+    _matplotlib().use("Agg")
     from matplotlib import pyplot
 
     across = panels if panels <= 3 else math.ceil(math.sqrt(panels))
@@ -507,6 +508,14 @@ def _figure(panels: int, *, height: float, below: float = 0.0, shared: bool = Fa
     return figure, list(axes.flat[:panels])
 
 
+def _matplotlib() -> Any:
+    """Import matplotlib, an extra and slow, and not what a `matplotlibrc` in the current folder says."""
+    if "matplotlib" not in sys.modules:
+        with contextlib.chdir(os.sep):
+            import matplotlib as mpl  # noqa: F401 - it looks for that file while it is imported
+    return sys.modules["matplotlib"]
+
+
 def _saver(figure: Any) -> Callable[[Path], None]:
     def save(path: Path) -> None:
         from matplotlib import pyplot
@@ -523,6 +532,7 @@ def check_plot(path: Path) -> None:
     """Raise `OutputError` if no plot can be written to `path`: matplotlib, or the kind of file, is not there."""
     if not can_plot():
         raise OutputError(NO_PLOTS)
+    _matplotlib()
     from matplotlib.figure import Figure
 
     kinds = Figure().canvas.get_supported_filetypes()

@@ -36,6 +36,7 @@ CAUGHT = "import os; open(os.environ['CAUGHT'], 'a').write(__name__ + chr(10)); 
 
 
 def write_hostile(folder: Path) -> None:
+    (folder / "matplotlibrc").write_bytes(b"\xff")  # which matplotlib cannot read
     for place, name in enumerate(HOSTILE):
         if place % 2:
             (folder / f"{name}.py").write_text(CAUGHT)
