@@ -92,7 +92,9 @@ def _repeat(message: Message, field: Any, rng: random.Random, model: onnx.ModelP
     elif field.type == Field.TYPE_MESSAGE:
         others = of_type(model, field.message_type.name)
         if others:
-            held.add().CopyFrom(pick(rng, others))
+            copied = type(others[0])()  # first: what is added may be inside what is copied
+            copied.CopyFrom(pick(rng, others))
+            held.add().CopyFrom(copied)
         kind = "add"
     elif held and kind == "change":
         held[place] = _value(field, held[place], rng, model)

@@ -148,6 +148,9 @@ def run(tasks: Iterable[Task], *, count: int | None, minutes: float | None, work
 
 def _count(summary: Summary, lane: Lane, task: Task, verdict: Verdict, out: Path) -> None:
     for fault in summary.add(task, verdict):
+        if fault[1] == "making":  # an input that ends the process that makes it would end this one
+            summary.examples.setdefault(fault, []).append(f"(cannot be made: {task.kind} {task.seed} {task.number})")
+            continue
         smallest = _minimised(lane, task, verdict, fault)
         path = save(smallest, fault, out)
         summary.examples.setdefault(fault, []).append(str(path))

@@ -421,10 +421,25 @@ def _connect(scope: _Scope) -> None:
         for name in node.input:
             if name and not scope.resolve(name, place):
                 raise Fault(f"node {_title(node)}{scope.where} takes {name!r}, which is nowhere in the model")
+    sparse = set(_sparse_values(scope.graph))
     for output in scope.graph.output:
         name = output if isinstance(output, str) else output.name
         if not scope.resolve(name, len(scope.graph.node)):
             raise Fault(f"the output {name!r}{scope.where} is nowhere in the model")
+        if name in sparse:
+            raise Fault(
+                f"the output {name!r}{scope.where} is a sparse tensor, and tensors are made dense here: remove it from "
+                "the outputs, or make it dense"
+            )
+
+
+def _sparse_values(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:
+    """Yield the names of a graph's sparse tensors."""
+    if isinstance(graph, onnx.GraphProto):
+        yield from (tensor.values.name for tensor in graph.sparse_initializer)
+    for node in graph.node:
+        if any(attribute.HasField("sparse_tensor") for attribute in node.attribute):
+            yield from node.output
 
 
 def _title(node: onnx.NodeProto) -> str:

@@ -84,11 +84,12 @@ def _log(*, debug: bool) -> None:
 
 
 class _Printable(logging.Formatter):
-    """Log messages quote names, which may hold anything."""
+    """Log messages quote names, which may hold anything and be of any length."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the message as a terminal may show it."""
-        return printable_lines(super().format(record))
+        """Return the message as one line that a terminal may show; a traceback keeps its lines."""
+        text = super().format(record)
+        return printable_lines(text) if record.exc_info else one_line(text)
 
 
 class _Failure(click.ClickException):

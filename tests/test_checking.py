@@ -424,6 +424,15 @@ def sparse(dims: list[int], count: int = 1) -> onnx.ModelProto:
     return model
 
 
+def test_an_output_that_is_a_sparse_tensor_is_refused():
+    """onnxruntime returns it as one, and what is written would have a dense one."""
+    model = sparse([16, 16])
+    assert files.load(model)
+    model.graph.output[0].name = "w0"
+    with pytest.raises(ModelError, match="the output 'w0' is a sparse tensor"):
+        files.load(model)
+
+
 def long_chain() -> onnx.ModelProto:
     lines = "\n".join(f"a{i + 1} = Identity(a{i})" for i in range(3000))
     return proto(f"<float[16, 16] a0 = random> {{ {lines} y = MatMul(x, a3000) }}")

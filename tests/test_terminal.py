@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from rich.table import Table
 
 from onnx_analog import errors
-from onnx_analog.errors import AnalogError
+from onnx_analog.errors import LONGEST, AnalogError
 from onnx_analog.terminal import (
     Command,
     Floats,
@@ -190,8 +190,16 @@ def test_warnings_go_to_stderr_and_details_with_debug_only(arguments, said):
 def test_a_log_message_shows_no_control_characters():
     with unhandled():
         found = tool(AnalogError("\x1b[2J"), "--debug", log="\x1b]0;title\x07 of\u202e a\ntensor")
-    assert "WARNING: \\x1b]0;title\\x07 of\\u202e a\ntensor\n" in found.stderr
+    assert "WARNING: \\x1b]0;title\\x07 of\\u202e a" in found.stderr
     assert "\x1b" not in found.output
+
+
+def test_a_log_message_is_one_line_of_limited_length():
+    with unhandled():
+        found = tool(None, log="a\ntensor " + "x" * 10_000)
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("WARNING: a tensor xxx")
+    assert len(line) <= LONGEST
 
 
 def test_a_command_without_a_name_shows_its_help():
