@@ -20,7 +20,7 @@ unit: .venv/dev
 	$(BIN)/pytest -n auto
 
 test-cluster: .venv/dev  # real local Dask and Ray clusters, whose workers are killed
-	$(BIN)/pytest -m cluster tests/engines
+	$(BIN)/pytest -m cluster tests/study/engines
 
 test-slow: .venv/dev  # what takes minutes
 	$(BIN)/pytest -m slow tests

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnx_analog import files
-from onnx_analog.data import Dataset
+from onnx_analog.graph import files
+from onnx_analog.run.data import Dataset
 
 SIDE, LAYERS = 1024, 11  # a chain of 11 matrices: 11.5 million weights, as ResNet-18
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks is a 
 from benchmarks import scaling, trials
 from benchmarks.networks import LAYERS, SIDE, chain
 from onnx_analog import api
-from onnx_analog.work import versions
+from onnx_analog.study.worker import versions
 
 MIB = LAYERS * SIDE**2 * 4 / 2**20
 SIZES = tuple(round(10 ** (4 + half / 2)) for half in range(11))  # 10^4 to 10^9

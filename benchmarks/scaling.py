@@ -12,9 +12,11 @@ import onnx_ir as ir
 
 from benchmarks.networks import chain, write_chain
 from benchmarks.timing import memory, ratio, run, seconds
-from onnx_analog import api, files, writing
-from onnx_analog.evaluation import Decoder, read_all
-from onnx_analog.stored import Protection, stored_tensors
+from onnx_analog import api
+from onnx_analog.disk import writing
+from onnx_analog.graph import files
+from onnx_analog.graph.stored import Protection, stored_tensors
+from onnx_analog.run.evaluation import Decoder, read_all
 
 Row = dict[str, float]
 LARGEST = 2**25  # weights of a tensor; larger models are that many tensors, measured one after another

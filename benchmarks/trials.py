@@ -13,13 +13,14 @@ import onnxruntime as ort
 
 from benchmarks.networks import SIDE, pictures, resnet
 from benchmarks.timing import PAIRS, ratio
-from onnx_analog import api, demo, files
+from onnx_analog import api, demo
 from onnx_analog.channels import GaussianChannel
-from onnx_analog.data import Dataset
-from onnx_analog.evaluation import Decoder, Trials, read_all
-from onnx_analog.metrics import top1
-from onnx_analog.network import Network
-from onnx_analog.stored import Protection, StoredTensor, cells_of, stored_tensors
+from onnx_analog.graph import files
+from onnx_analog.graph.stored import Protection, StoredTensor, cells_of, stored_tensors
+from onnx_analog.run.data import Dataset
+from onnx_analog.run.evaluation import Decoder, Trials, read_all
+from onnx_analog.run.metrics import top1
+from onnx_analog.run.session import Network
 
 THREADS = 1  # as in a worker of a sweep
 Row = dict[str, float]

@@ -14,8 +14,8 @@ import click
 from compare import load_images
 
 import onnx_analog as oa
-from onnx_analog.stored import Protection
-from onnx_analog.terminal import Command
+from onnx_analog.cli.console import Command
+from onnx_analog.graph.stored import Protection
 
 ROWS = (  # channel, bits per cell, reads, copies
     ("pcm", 2, None, None),

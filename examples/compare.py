@@ -19,12 +19,15 @@ from typing import Any
 import click
 
 import onnx_analog as oa
-from onnx_analog import api, data, files, report
-from onnx_analog.grid import Grid
-from onnx_analog.network import Network
-from onnx_analog.stopping import Stopping
-from onnx_analog.sweeps import Case, Point, prepare, sweep
-from onnx_analog.terminal import Command
+from onnx_analog import api
+from onnx_analog.cli import report
+from onnx_analog.cli.console import Command
+from onnx_analog.graph import files
+from onnx_analog.run import data
+from onnx_analog.run.session import Network
+from onnx_analog.study.grid import Grid
+from onnx_analog.study.stopping import Stopping
+from onnx_analog.study.sweeps import Case, Point, prepare, sweep
 
 
 def numbers(text: str) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from onnx_analog.terminal import Command
+from onnx_analog.cli.console import Command
 
 HEAD = """# Trained networks
 

@@ -21,9 +21,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog import writing
+from onnx_analog.cli.console import Command, progress
+from onnx_analog.disk import writing
 from onnx_analog.errors import DataError
-from onnx_analog.terminal import Command, progress
 
 SPLITS = {"train": "train", "test": "t10k"}
 CIFAR10 = "cifar-10-binary.tar.gz"

@@ -17,9 +17,9 @@ import click
 import numpy as np
 
 import onnx_analog as oa
-from onnx_analog.data import read
+from onnx_analog.cli.console import Command
 from onnx_analog.demo import FOLDER, SPARSITY
-from onnx_analog.terminal import Command
+from onnx_analog.run.data import read
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 EACH = 100  # images of each digit

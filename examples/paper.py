@@ -32,12 +32,12 @@ from rich.console import Console
 from rich.progress import track
 
 import onnx_analog as oa
-from onnx_analog import report
-from onnx_analog.data import Dataset, Preprocessing, load, read
-from onnx_analog.evaluation import interval
-from onnx_analog.network import Network
-from onnx_analog.tensors import find
-from onnx_analog.terminal import Command
+from onnx_analog.cli import report
+from onnx_analog.cli.console import Command
+from onnx_analog.graph.weights import find
+from onnx_analog.run.data import Dataset, Preprocessing, load, read
+from onnx_analog.run.evaluation import interval
+from onnx_analog.run.session import Network
 
 # ------------------------------------------------------------------------------------------------ evaluating
 

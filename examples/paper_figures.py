@@ -12,8 +12,8 @@ from paper_tables import SCOPES, TABLES, Entry, network_of, read_rows, values_of
 import onnx_analog as oa
 from onnx_analog.channels import TableChannel
 from onnx_analog.channels.base import inside
+from onnx_analog.graph.weights import find
 from onnx_analog.randomness import stream
-from onnx_analog.tensors import find
 
 mpl.use("Agg")
 from matplotlib import pyplot

@@ -15,8 +15,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnx_analog import files
-from onnx_analog.data import Preprocessing
+from onnx_analog.graph import files
+from onnx_analog.run.data import Preprocessing
 
 MNIST = Preprocessing(mean=(0.1307,), std=(0.3081,))
 CIFAR10 = Preprocessing(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))

@@ -17,7 +17,7 @@ import click
 
 from onnx_analog.channels.base import Source
 from onnx_analog.channels.measured import from_pairs, read_columns
-from onnx_analog.terminal import Command
+from onnx_analog.cli.console import Command
 
 SOURCE = Source(
     citation="Zarcone et al., Analog coding in emerging memory systems, Scientific Reports 10 (2020), PCM_20140605",

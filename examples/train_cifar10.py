@@ -22,7 +22,7 @@ from typing import Any
 import click
 import training
 
-from onnx_analog.terminal import Command
+from onnx_analog.cli.console import Command
 from onnx_analog.train import images, loop
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from onnx_analog import channels
-from onnx_analog.encoding import Code
+from onnx_analog.coding.planes import Code
 
 try:
     import torch

@@ -123,9 +123,9 @@ def prepare() -> None:
     import onnx_analog.api
     import onnx_analog.channels.fitting
     import onnx_analog.cli
-    import onnx_analog.engines
-    import onnx_analog.report
-    import onnx_analog.sweeps  # noqa: F401
+    import onnx_analog.cli.report
+    import onnx_analog.study.engines
+    import onnx_analog.study.sweeps  # noqa: F401
 
 
 def _serve(connection: Connection, main: Main | None) -> None:

@@ -24,19 +24,20 @@ if TYPE_CHECKING:
     from onnx_analog.api import readbacks as readbacks
     from onnx_analog.api import sweep as sweep
     from onnx_analog.channels import resolve as channel
-    from onnx_analog.strategies import PRESETS as PRESETS
-    from onnx_analog.strategies import STRATEGIES as STRATEGIES
-    from onnx_analog.tensors import Selection as Selection
+    from onnx_analog.coding.strategies import PRESETS as PRESETS
+    from onnx_analog.coding.strategies import STRATEGIES as STRATEGIES
+    from onnx_analog.graph.weights import Selection as Selection
 
 # onnxruntime reads it once, when it is loaded: without it, it sends usage data. docs/security.md tells more.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
-    "PRESETS": "strategies.PRESETS",
-    "STRATEGIES": "strategies.STRATEGIES",
-    "Selection": "tensors.Selection",
+    "PRESETS": "coding.strategies.PRESETS",
+    "STRATEGIES": "coding.strategies.STRATEGIES",
+    "Selection": "graph.weights.Selection",
     "account": "api.account",
     "channel": "channels.resolve",
+    "engines": "study.engines",
     "evaluate": "api.evaluate",
     "inspect": "api.inspect",
     "protect": "api.protect",
@@ -46,12 +47,15 @@ _HOMES = {
     "sweep": "api.sweep",
 }
 
+_MODULES = ("engines",)
+
 __all__ = [
     "PRESETS",
     "STRATEGIES",
     "Selection",
     "account",
     "channel",
+    "engines",
     "evaluate",
     "inspect",
     "protect",
@@ -65,8 +69,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _HOMES[name].partition(".")
-    return getattr(import_module(f"onnx_analog.{module}"), attribute)
+    package, _, attribute = _HOMES[name].rpartition(".")
+    if name == attribute and name in _MODULES:
+        return import_module(f"onnx_analog.{package}.{attribute}")
+    return getattr(import_module(f"onnx_analog.{package}"), attribute)
 
 
 def __dir__() -> list[str]:

@@ -15,23 +15,16 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog import channels as _channels
-from onnx_analog import files, metrics, pipeline, sweeps, writing
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
-from onnx_analog.data import Dataset, Input, Preprocessing, from_arrays, load, named_function
-from onnx_analog.engines import Engine
+from onnx_analog.coding.strategies import LARGE_FACTOR, PRESETS, STRATEGIES, Preset
+from onnx_analog.disk import writing
 from onnx_analog.errors import DataError, ModelError, OptionError, whole
-from onnx_analog.evaluation import Evaluation, Progress
-from onnx_analog.evaluation import evaluate as evaluate_network
-from onnx_analog.files import ModelLike
-from onnx_analog.grid import Grid
-from onnx_analog.manifest import Manifest, from_json
-from onnx_analog.network import BATCH, Network
-from onnx_analog.passes import ProtectPass, PrunePass
-from onnx_analog.passes.protect import opset_of, reason_against
-from onnx_analog.protected import opened, warn_unless_guarded
-from onnx_analog.stopping import Stopping
-from onnx_analog.stored import (
+from onnx_analog.graph import files
+from onnx_analog.graph.files import ModelLike
+from onnx_analog.graph.manifest import Manifest, from_json
+from onnx_analog.graph.protected import opened, warn_unless_guarded
+from onnx_analog.graph.stored import (
     COMMAND_KEY,
     MANIFEST_KEY,
     SOURCE_KEY,
@@ -41,11 +34,21 @@ from onnx_analog.stored import (
     readable,
     with_channel,
 )
-from onnx_analog.strategies import LARGE_FACTOR, PRESETS, STRATEGIES, Preset
-from onnx_analog.sweeps import Point
-from onnx_analog.tensors import Selection, Weight, all_tensors, find, referring, scopes
-from onnx_analog.uses import consumers
-from onnx_analog.work import Packed
+from onnx_analog.graph.uses import consumers
+from onnx_analog.graph.weights import Selection, Weight, all_tensors, find, referring, scopes
+from onnx_analog.passes import ProtectPass, PrunePass, pipeline
+from onnx_analog.passes.protect import opset_of, reason_against
+from onnx_analog.run import metrics
+from onnx_analog.run.data import Dataset, Input, Preprocessing, from_arrays, load, named_function
+from onnx_analog.run.evaluation import Evaluation, Progress
+from onnx_analog.run.evaluation import evaluate as evaluate_network
+from onnx_analog.run.session import BATCH, Network
+from onnx_analog.study import sweeps
+from onnx_analog.study.engines import Engine
+from onnx_analog.study.grid import Grid
+from onnx_analog.study.stopping import Stopping
+from onnx_analog.study.sweeps import Point
+from onnx_analog.study.worker import Packed
 
 logger = logging.getLogger(__name__)
 
@@ -458,7 +461,7 @@ def evaluate(
     mean, std, preprocess
         How uint8 images become inputs; see `onnx_analog.data.Preprocessing`.
     metric : name, "module:function" or function, optional
-        A name of `onnx_analog.metrics.METRICS`; by default the one that fits, see `onnx_analog.metrics.choose`.
+        A name of `onnx_analog.run.metrics.METRICS`; by default the one that fits, see `onnx_analog.run.metrics.choose`.
     output : str, optional
         Name of the output that is measured; by default the first that fits.
     class_axis : int, optional
@@ -631,15 +634,15 @@ def sweep(
         Of each point; with `precision`, those before the first look.
     precision : float, > 0, optional
         Width of the 95 % interval at which a point has trials enough: in percentage points where the metric is a share,
-        else in the metric's unit. See `onnx_analog.stopping` for what the interval promises.
+        else in the metric's unit. See `onnx_analog.study.stopping` for what the interval promises.
     max_trials : int
         With `precision`, no more than these.
     mean, std, preprocess, metric, output, class_axis, samples, batch, providers
         As in `evaluate`.
     engine : Engine, optional
-        Of `onnx_analog.engines.build`; by default one task after another in this process.
+        Of `onnx_analog.study.engines.build`; by default one task after another in this process.
     out : path, optional
-        Folder for the results; see `onnx_analog.results`. What is there already is not computed again.
+        Folder for the results; see `onnx_analog.study.run_folder`. What is there already is not computed again.
     progress : function
         Called with how many trials are done, and how many are planned.
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnx_analog.decoding import DOMAIN
-from onnx_analog.protected import opened
-from onnx_analog.stored import KEYS, NAME_KEY, StoredTensor
+from onnx_analog.graph.decoder import DOMAIN
+from onnx_analog.graph.protected import opened
+from onnx_analog.graph.stored import KEYS, NAME_KEY, StoredTensor
 
 __all__ = ["DecodePass"]
 

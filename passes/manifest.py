@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnx_analog.protected import opened
-from onnx_analog.stored import MANIFEST_KEY
+from onnx_analog.graph.protected import opened
+from onnx_analog.graph.stored import MANIFEST_KEY
 
 __all__ = ["ManifestPass"]
 

@@ -4,8 +4,8 @@
 
 Sign and class are kept apart from the level, each class is scaled to the channel's span, and large weights may get
 more cells than small ones (Isik et al. 2020, section 2). The model computes what it computed before: a tensor whose
-decode would be off by more than `onnx_analog.fidelity` allows stays digital, with a warning. The call keeps W's name,
-but in a body, where an outer value may have it.
+decode would be off by more than `onnx_analog.coding.fidelity` allows stays digital, with a warning. The call keeps W's
+name, but in a body, where an outer value may have it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,27 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnx_analog import strategies
 from onnx_analog.channels import Channel
 from onnx_analog.channels.base import Span
 from onnx_analog.channels.pcm import pcm
-from onnx_analog.decoding import (
+from onnx_analog.coding import strategies
+from onnx_analog.coding.fidelity import Deviation, excess
+from onnx_analog.coding.planes import (
+    Code,
+    Cut,
+    Fitted,
+    Part,
+    Planes,
+    WeightClass,
+    fit,
+    pack,
+    planes_of,
+    split,
+    take_apart,
+)
+from onnx_analog.coding.side import Header
+from onnx_analog.errors import ModelError, NothingToStore, OptionError, whole
+from onnx_analog.graph.decoder import (
     DENSE_INPUTS,
     DOMAIN,
     INPUTS,
@@ -33,14 +49,10 @@ from onnx_analog.decoding import (
     VERSION,
     functions,
 )
-from onnx_analog.encoding import Code, Cut, Fitted, Part, Planes, WeightClass, fit, pack, planes_of, split, take_apart
-from onnx_analog.errors import ModelError, NothingToStore, OptionError, whole
-from onnx_analog.fidelity import Deviation, excess
-from onnx_analog.files import name_of
-from onnx_analog.header import Header
-from onnx_analog.kept import forget_training, trained_names
-from onnx_analog.stored import FORMAT, FORMAT_KEY, NAME_KEY, PROTECTION_KEY, READBACK_KEY, Protection
-from onnx_analog.tensors import UNFIT, Found, Selection, Weight, bodies_of, find, scopes, taken_names
+from onnx_analog.graph.files import name_of
+from onnx_analog.graph.kept import forget_training, trained_names
+from onnx_analog.graph.stored import FORMAT, FORMAT_KEY, NAME_KEY, PROTECTION_KEY, READBACK_KEY, Protection
+from onnx_analog.graph.weights import UNFIT, Found, Selection, Weight, bodies_of, find, scopes, taken_names
 
 __all__ = ["ProtectPass"]
 
@@ -56,7 +68,7 @@ class ProtectPass(ir.passes.InPlacePass):
     Parameters
     ----------
     strategy : {"redundancy", "mapping", "sign", "raw"}
-        The rows of the paper's Table 1; see `onnx_analog.strategies`.
+        The rows of the paper's Table 1; see `onnx_analog.coding.strategies`.
     cells_small, cells_large : int, >= 1
         Cells per weight of either class; a read averages over them. Strategies other than `redundancy` use
         `cells_small` for all.
@@ -74,7 +86,7 @@ class ProtectPass(ir.passes.InPlacePass):
     header_channel : Channel, optional
         What the header's cells do; without it sign and class bits are free of error, as in the paper.
     header_reads, header_copies : int, >= 1, the latter odd
-        Cells that are averaged for one symbol of the header, and copies of it that vote; see `onnx_analog.header`.
+        Cells that are averaged for one symbol of the header, and copies of it that vote; see `onnx_analog.coding.side`.
     selection : Selection
         Which tensors.
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from onnx_analog.encoding import Cut, cut_largest, mark_largest
+from onnx_analog.coding.planes import Cut, cut_largest, mark_largest
+from onnx_analog.coding.strategies import SCOPES
 from onnx_analog.errors import ModelError, NothingToStore, OptionError
-from onnx_analog.files import name_of
-from onnx_analog.stored import is_protected
-from onnx_analog.strategies import SCOPES
-from onnx_analog.tensors import Selection, Weight, find
+from onnx_analog.graph.files import name_of
+from onnx_analog.graph.stored import is_protected
+from onnx_analog.graph.weights import Selection, Weight, find
 
 __all__ = ["PrunePass"]
 

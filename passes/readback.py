@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnx_analog.channels import Channel
-from onnx_analog.encoding import Bits, Bytes, Floats
+from onnx_analog.coding.planes import Bits, Bytes, Floats
 from onnx_analog.errors import OptionError, whole
-from onnx_analog.protected import opened
-from onnx_analog.stored import (
+from onnx_analog.graph.protected import opened
+from onnx_analog.graph.stored import (
     READ_DIGESTS_KEY,
     READBACK_KEY,
     Protection,

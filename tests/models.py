@@ -21,10 +21,10 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from onnx_analog import files
 from onnx_analog.channels import GaussianNoise
-from onnx_analog.stored import StoredTensor, stored_tensors
-from onnx_analog.tensors import FLOATS, all_tensors
+from onnx_analog.graph import files
+from onnx_analog.graph.stored import StoredTensor, stored_tensors
+from onnx_analog.graph.weights import FLOATS, all_tensors
 
 Feeds = Mapping[str, NDArray[Any]]
 Outputs = list[NDArray[Any]]
@@ -484,7 +484,7 @@ def _tensors(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[tuple[str,
 def decode_bound(tensor: StoredTensor, weight: NDArray[Any], span: tuple[float, float]) -> NDArray[np.float64]:
     """Return how far each decoded weight may be from `weight`.
 
-    u·(4·|w| + 5·S/α) is `onnx_analog.encoding`'s bound; the second order of u, and one rounding to the weight's type
+    u·(4·|w| + 5·S/α) is the bound of `onnx_analog.coding.planes`; the second order of u, and one rounding to its type
     where that is narrower than float32, are added.
     """
     alpha = np.ones(tensor.size)

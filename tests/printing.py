@@ -8,7 +8,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console
 
-from onnx_analog.tables import Table
+from onnx_analog.cli.tables import Table
 
 WIDTHS = (40, 60, 80, 120, 100_000)  # the last is a pipe's
 

@@ -9,19 +9,21 @@ import onnxruntime as ort
 import pytest
 
 import onnx_analog as oa
-from onnx_analog import channels, files, metrics
+from onnx_analog import channels
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
-from onnx_analog.data import Dataset
-from onnx_analog.engines.local import SerialEngine
+from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
 from onnx_analog.errors import ChannelError, ModelError, NothingToStore, OptionError, OutputError
-from onnx_analog.stopping import Stopping
-from onnx_analog.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, stored_tensors
-from onnx_analog.strategies import PRESETS, STRATEGIES, Preset
-from onnx_analog.tensors import Selection, find
+from onnx_analog.graph import files
+from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, stored_tensors
+from onnx_analog.graph.weights import Selection, find
+from onnx_analog.run import metrics
+from onnx_analog.run.data import Dataset
+from onnx_analog.study.engines.local import SerialEngine
+from onnx_analog.study.stopping import Stopping
 from tests.models import (
     QUIET,
     decode_bound,
@@ -702,7 +704,7 @@ def test_trials_and_seed_are_those_of_evaluate():
     assert point.ci95 == point.evaluation.ci95
 
 
-@pytest.mark.parametrize("metric", ["onnx_analog.metrics:agreement", metrics.agreement])
+@pytest.mark.parametrize("metric", ["onnx_analog.run.metrics:agreement", metrics.agreement])
 def test_a_metric_is_named_or_given(metric):
     (point,) = oa.sweep(model(TWO), images(), metric=metric, **ONE).points
     assert point.evaluation.values == alone(model(TWO), "sign", 1, 1, metric=metric)
@@ -824,7 +826,7 @@ def test_the_precision_of_any_other_metric_is_in_its_unit(precision):
 
 def test_the_precision_of_a_share_that_is_named_is_in_percentage_points_too():
     options = {**ONE, "trials": 3, "max_trials": 12, "precision": 1.0}
-    (point,) = oa.sweep(model(TWO), images(), metric="onnx_analog.metrics:top1", **options).points
+    (point,) = oa.sweep(model(TWO), images(), metric="onnx_analog.run.metrics:top1", **options).points
     (other,) = oa.sweep(model(TWO), images(), **options).points
     assert point.evaluation.values == other.evaluation.values
 

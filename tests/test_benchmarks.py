@@ -10,7 +10,7 @@ import pytest
 from benchmarks import networks, scaling, timing
 from benchmarks import run as benchmarks
 from benchmarks.networks import LAYERS, SIDE, chain, write_chain
-from onnx_analog import files
+from onnx_analog.graph import files
 from tests.models import run
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="t
 MIB = 2**20
 CHILD = """
 import os, resource, sys
-import onnx_analog.api, onnx_analog.report, onnx_analog.engines.local, onnx_analog.channels.fitting, tomli_w
+import onnx_analog.api, onnx_analog.cli.report, onnx_analog.study.engines.local, onnx_analog.channels.fitting, tomli_w
 from onnx_analog.cli import main
 memory, seconds = int(sys.argv[1]), int(sys.argv[2])
 with open("/proc/self/statm") as file:

@@ -10,13 +10,13 @@ import pytest
 import onnx_analog as oa
 from onnx_analog import channels, demo
 from onnx_analog.cli import main
-from onnx_analog.files import load as load_model
-from onnx_analog.files import write_model
-from onnx_analog.network import Network
-from onnx_analog.strategies import PRESETS, STRATEGIES
-from onnx_analog.sweeps import Point, sweep
+from onnx_analog.coding.strategies import PRESETS, STRATEGIES
+from onnx_analog.graph.files import load as load_model
+from onnx_analog.graph.files import write_model
+from onnx_analog.run.session import Network
+from onnx_analog.study.sweeps import Point, sweep
+from tests.cli.test_report import point as made_point
 from tests.models import same_bits, serialized
-from tests.test_report import point as made_point
 
 ON_ALL = "test_accuracy"
 ON_ALL_PRUNED = "test_accuracy_pruned_80%"

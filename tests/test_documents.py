@@ -17,7 +17,7 @@ import onnx_analog as oa
 from onnx_analog import demo
 from onnx_analog.channels import capacity
 from onnx_analog.cli import main
-from onnx_analog.strategies import PRESETS, STRATEGIES
+from onnx_analog.coding.strategies import PRESETS, STRATEGIES
 from tests.conftest import ROOT
 
 README = ROOT / "README.md"

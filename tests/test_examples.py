@@ -20,7 +20,7 @@ from click.testing import CliRunner
 import onnx_analog as oa
 from onnx_analog import demo
 from onnx_analog.channels import GaussianNoise
-from onnx_analog.stored import stored_tensors
+from onnx_analog.graph.stored import stored_tensors
 from tests.conftest import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -246,7 +246,7 @@ def test_gaussian_noise_without_protection_is_added_to_the_weights():
     kept = paper.protected(model, {"strategy": "raw", "gaussian": 0.1}).model
     for tensor in stored_tensors(kept):
         assert (tensor.alpha.tolist(), tensor.beta.tolist()) == ([1.0], [0.0])
-    channel = importlib.import_module("onnx_analog.stored").Protection.of(kept).channel
+    channel = importlib.import_module("onnx_analog.graph.stored").Protection.of(kept).channel
     assert isinstance(channel, GaussianNoise)
     assert channel.sigma == 0.1
 

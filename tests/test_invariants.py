@@ -17,8 +17,8 @@ import pytest
 
 import onnx_analog as oa
 from onnx_analog import demo
-from onnx_analog.stored import stored_tensors
-from onnx_analog.strategies import PRESETS, STRATEGIES
+from onnx_analog.coding.strategies import PRESETS, STRATEGIES
+from onnx_analog.graph.stored import stored_tensors
 from tests.models import numbers
 
 KNOWN = Path(__file__).with_name("invariants.json")

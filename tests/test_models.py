@@ -9,9 +9,9 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
+from onnx_analog.graph.stored import stored_tensors
+from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import ProtectPass
-from onnx_analog.stored import stored_tensors
-from onnx_analog.tensors import Selection
 from tests.models import (
     QUIET,
     ZOO,

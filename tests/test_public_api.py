@@ -47,12 +47,14 @@ def test_data_that_are_public_cannot_be_changed(name):
 
 
 def test_names_are_those_of_the_modules():
-    from onnx_analog import api, channels, strategies, tensors
+    from onnx_analog import api, channels
+    from onnx_analog.coding import strategies
+    from onnx_analog.graph import weights
 
     assert oa.protect is api.protect
     assert oa.channel is channels.resolve
     assert oa.STRATEGIES is strategies.STRATEGIES
-    assert oa.Selection is tensors.Selection
+    assert oa.Selection is weights.Selection
 
 
 @pytest.mark.parametrize("name", ["nothing", "np", "_private"])

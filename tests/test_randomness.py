@@ -10,10 +10,10 @@ from hypothesis import given
 
 from onnx_analog.channels import GaussianChannel, GaussianNoise, resolve
 from onnx_analog.channels.modifiers import Modifiers
+from onnx_analog.graph.stored import Protection, Reader, StoredTensor, stored_tensors
+from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import ProtectPass, ReadbackPass
 from onnx_analog.randomness import BLOCK, blocks, stream
-from onnx_analog.stored import Protection, Reader, StoredTensor, stored_tensors
-from onnx_analog.tensors import Selection
 from onnx_analog.testing import assert_law, assert_uncorrelated
 from tests.models import QUIET, f32, holding, made, same_bits
 

@@ -12,13 +12,14 @@ import pytest
 from numpy.typing import NDArray
 
 import onnx_analog as oa
-from onnx_analog import demo, files
+from onnx_analog import demo
 from onnx_analog.api import Protected
-from onnx_analog.data import Dataset, Preprocessing, load
 from onnx_analog.errors import ManifestError
-from onnx_analog.network import Network
-from onnx_analog.stored import stored_tensors
-from onnx_analog.tensors import find
+from onnx_analog.graph import files
+from onnx_analog.graph.stored import stored_tensors
+from onnx_analog.graph.weights import find
+from onnx_analog.run.data import Dataset, Preprocessing, load
+from onnx_analog.run.session import Network
 from tests.conftest import ROOT
 from tests.models import decode_bound, serialized
 

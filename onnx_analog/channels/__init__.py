@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from onnx_analog import json_text
+from onnx_analog import serialise
 from onnx_analog.channels.base import Channel as Channel
 from onnx_analog.channels.base import GaussianChannel as GaussianChannel
 from onnx_analog.channels.base import Source as Source
@@ -22,8 +22,8 @@ from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
 from onnx_analog.channels.measured import Scale as Scale
 from onnx_analog.channels.measured import TableChannel as TableChannel
 from onnx_analog.channels.measured import from_pairs as from_pairs
+from onnx_analog.disk.reading import MIB, read_text
 from onnx_analog.errors import ChannelError
-from onnx_analog.reading import MIB, read_text
 
 GROUP = "onnx_analog.channels"
 DEFAULT = "pcm"
@@ -115,7 +115,7 @@ def _is_channel(value: Any) -> bool:
 def _from_file(path: Path) -> Channel:
     text = read_text(path, limit=_LIMIT, error=ChannelError)
     try:
-        return from_dict(json_text.parse(text))
+        return from_dict(serialise.parse(text))
     except (ChannelError, ValueError) as error:
         raise ChannelError(f"cannot read a channel from {str(path)!r}: {error}") from error
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from onnx_analog.channels.base import Doubles, GaussianChannel, Source, Span
 from onnx_analog.channels.building import conform, whole
 from onnx_analog.channels.inverse import Inverse
+from onnx_analog.disk.reading import MIB, size_of
 from onnx_analog.errors import ChannelError
-from onnx_analog.reading import MIB, size_of
 
 KNOTS = 1024  # rows of a table at most
 _MOST = 1e6  # of what is scaled to -1 to 1; beyond it, slopes lose their digits

@@ -16,8 +16,9 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from onnx_analog import files, writing
+from onnx_analog.disk import writing
 from onnx_analog.errors import OptionError
+from onnx_analog.graph import files
 from onnx_analog.train.images import Batch, Images
 
 _BATCH = 100

@@ -12,7 +12,8 @@ import torch
 from onnxscript.optimizer import fold_constants, remove_unused_nodes
 from torch import nn
 
-from onnx_analog import files, writing
+from onnx_analog.disk import writing
+from onnx_analog.graph import files
 from onnx_analog.train.images import Images
 
 OPSET = 18

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onnx_analog import data
 from onnx_analog.errors import DataError
 from onnx_analog.randomness import stream
+from onnx_analog.run import data
 
 
 class Normalisation(NamedTuple):

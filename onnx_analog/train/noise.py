@@ -18,15 +18,15 @@ from torch import Tensor, nn
 
 from onnx_analog.channels import Channel
 from onnx_analog.channels.pcm import pcm
-from onnx_analog.encoding import Code, Encoded, decode, encode
+from onnx_analog.coding.planes import Code, Encoded, decode, encode
+from onnx_analog.coding.strategies import SCOPES
 from onnx_analog.errors import OptionError
-from onnx_analog.grid import digest
 from onnx_analog.randomness import stream
-from onnx_analog.strategies import SCOPES
+from onnx_analog.study.grid import digest
 
 Weights = Mapping[str, NDArray[np.float32]]
 
-MIN_SIZE = 256  # as `onnx_analog.tensors.Selection`: smaller tensors stay digital
+MIN_SIZE = 256  # as `onnx_analog.graph.weights.Selection`: smaller tensors stay digital
 
 
 class Noise(ABC):

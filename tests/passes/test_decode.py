@@ -4,9 +4,9 @@ import onnx_ir as ir
 import pytest
 
 from onnx_analog.errors import ModelError
+from onnx_analog.graph.stored import stored_tensors
+from onnx_analog.graph.weights import find, scopes
 from onnx_analog.passes import DecodePass, ManifestPass, ProtectPass, PrunePass, ReadbackPass
-from onnx_analog.stored import stored_tensors
-from onnx_analog.tensors import find, scopes
 from tests.models import QUIET, ZOO, feeds, made, model, numbers, operators, run, same_bits, serialized
 
 

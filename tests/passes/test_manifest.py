@@ -4,9 +4,9 @@ import onnx_ir as ir
 import pytest
 
 from onnx_analog.errors import ModelError
-from onnx_analog.manifest import account, from_json
+from onnx_analog.graph.manifest import account, from_json
+from onnx_analog.graph.stored import MANIFEST_KEY, stored_tensors
 from onnx_analog.passes import ManifestPass, ProtectPass, ReadbackPass
-from onnx_analog.stored import MANIFEST_KEY, stored_tensors
 from tests.models import QUIET, ZOO, differences, made, serialized
 
 

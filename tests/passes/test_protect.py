@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from benchmarks.networks import write_chain
 from benchmarks.scaling import PROTECT
 from benchmarks.timing import memory
-from onnx_analog import files
 from onnx_analog.channels import GaussianNoise
-from onnx_analog.decoding import DOMAIN
+from onnx_analog.coding.fidelity import deviation
 from onnx_analog.errors import ModelError, NothingToStore, OptionError
-from onnx_analog.fidelity import deviation
+from onnx_analog.graph import files
+from onnx_analog.graph.decoder import DOMAIN
+from onnx_analog.graph.stored import Protection, stored_tensors
+from onnx_analog.graph.weights import Selection, all_tensors, find, scopes
 from onnx_analog.passes import DecodePass, ProtectPass, PrunePass
-from onnx_analog.stored import Protection, stored_tensors
-from onnx_analog.tensors import Selection, all_tensors, find, scopes
 from tests.models import (
     NEWEST_OPSET,
     QUIET,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from onnx_analog.errors import ModelError, NothingToStore, OptionError
+from onnx_analog.graph.weights import Selection, find
 from onnx_analog.passes import ProtectPass, PrunePass
-from onnx_analog.tensors import Selection, find
 from tests.models import QUIET, ZOO, f32, holding, made, numbers, run, same_bits, serialized
 
 SMALL = Selection(min_size=1)

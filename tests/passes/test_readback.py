@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from onnx_analog.channels import Channel, GaussianNoise, Source
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.errors import ChannelError, ModelError, OptionError
+from onnx_analog.graph.protected import opened
+from onnx_analog.graph.stored import MANIFEST_KEY, READ_DIGESTS_KEY, READBACK_KEY, StoredTensor, stored_tensors
+from onnx_analog.graph.weights import Selection, find, scopes
 from onnx_analog.passes import DecodePass, ManifestPass, ProtectPass, ReadbackPass
-from onnx_analog.protected import opened
 from onnx_analog.randomness import stream
-from onnx_analog.stored import MANIFEST_KEY, READ_DIGESTS_KEY, READBACK_KEY, StoredTensor, stored_tensors
-from onnx_analog.tensors import Selection, find, scopes
 from onnx_analog.testing import assert_law, assert_mean, assert_std, assert_uncorrelated
 from tests.models import QUIET, ZOO, differences, f32, feeds, holding, made, model, run, same_bits, serialized
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from onnx_analog.errors import OptionError
-from onnx_analog.files import write_model
+from onnx_analog.graph.files import write_model
 from onnx_analog.train.distillation import Teacher, distillation_loss, teacher_logits
 from onnx_analog.train.images import CIFAR10, Batch, Images, Normalisation
 from tests.models import model, run

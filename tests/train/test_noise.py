@@ -6,9 +6,9 @@ from torch import nn
 
 import onnx_analog as oa
 from onnx_analog.channels import GaussianNoise
-from onnx_analog.encoding import Code
+from onnx_analog.coding.planes import Code
 from onnx_analog.errors import OptionError
-from onnx_analog.tensors import find
+from onnx_analog.graph.weights import find
 from onnx_analog.testing import assert_law, assert_std, assert_uncorrelated
 from onnx_analog.train.noise import ChannelNoise, WeightNoise, forward, stored_parameters
 from tests.models import QUIET, f32, holding

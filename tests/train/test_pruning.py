@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from onnx_analog.errors import OptionError
+from onnx_analog.graph.weights import find
 from onnx_analog.passes import PrunePass
-from onnx_analog.tensors import find
 from onnx_analog.train.pruning import apply, masks_of
 from tests.models import holding
 

@@ -1,0 +1,5 @@
+"""The command line. `main` is the command `onnx-analog`."""
+
+from onnx_analog.cli.app import main
+
+__all__ = ["main"]

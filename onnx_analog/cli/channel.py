@@ -1,0 +1,134 @@
+"""The commands `onnx-analog channel ...`: what memory cells do to what is written to them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_analog.cli.console import Group, Whole, print_json, progress, show
+from onnx_analog.cli.options import CHANGES, FILE, FORCE, JSON, OUT, channel_names, modifiers_of
+from onnx_analog.errors import printable
+
+
+@click.group(cls=Group)
+def channel() -> None:
+    """List, show and fit channels: models of the noise of memory cells.
+
+    Example:
+
+    \b
+        onnx-analog channel list
+    """
+
+
+@channel.command(name="list")
+@JSON
+def channel_list(as_json: bool) -> None:
+    """List the channels that are installed.
+
+    Example:
+
+    \b
+        onnx-analog channel list
+    """
+    from onnx_analog import channels
+    from onnx_analog.cli import report
+
+    rows = [(name, channels.summary(name)) for name in channels.available()]
+    if as_json:
+        return print_json([{"name": name, "summary": summary} for name, summary in rows])
+    show(report.channel_list_table(rows))
+    return None
+
+
+@channel.command(name="show")
+@click.argument("name", shell_complete=channel_names)
+@CHANGES
+@click.option("--plot", type=OUT, help="File for a plot of mean, σ, inverse and φ (needs matplotlib).")
+@FORCE
+@JSON
+def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **changes: Any) -> None:
+    """Show the span, noise and source of channel NAME (or name:key=value,..., or a JSON file).
+
+    Example:
+
+    \b
+        onnx-analog channel show pcm --plot pcm.png
+    """
+    from onnx_analog import channels
+    from onnx_analog.channels import capacity
+    from onnx_analog.cli import report
+    from onnx_analog.disk import writing
+
+    found = modifiers_of(changes).apply(channels.resolve(name))
+    if plot is not None:
+        report.check_plot(plot)
+        writing.check_outputs([plot], [Path(name)], force=force)  # a channel may be a file
+        writing.write_all({plot: report.plot_channel(found)}, force=force)
+    if as_json:
+        bits = capacity.of_channel(found).bits
+        return print_json({**found.to_dict(), "span": list(found.span), "capacity_bits_per_cell": bits})
+    show(f"{found}", report.channel_table(found), f"source: {found.source}")
+    show(f"left out: {found.source.left_out or 'not said'}")
+    show(f"plot: {printable(str(plot))}" if plot else "use --plot FILE for a plot")
+    return None
+
+
+@channel.command(name="fit")
+@click.argument("pairs", type=FILE)
+@click.option("--input", "input_", required=True, metavar="COLUMN", help="Column of the programmed values.")
+@click.option("--output", "output_", required=True, metavar="COLUMN", help="Column of the read values.")
+@click.option("--log", type=click.Choice(["output"]), help="Fit log10 of the output, as for a resistance.")
+@click.option("--group", metavar="COLUMN", help="Column of the device; needed for --cells-on same.")
+@click.option("--neighbours", type=Whole(1), help="Neighbours used.  [default: by cross-validation]")
+@click.option(
+    "-o", "--output-file", "out", type=OUT, help="Channel file.  [default: PAIRS with the suffix .channel.json]"
+)
+@click.option("--plot", type=OUT, help="File for a plot of the fit (needs matplotlib).")
+@FORCE
+@JSON
+def channel_fit(
+    pairs: Path,
+    input_: str,
+    output_: str,
+    log: str | None,
+    group: str | None,
+    neighbours: int | None,
+    out: Path | None,
+    plot: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Fit a channel to PAIRS, a CSV file of measurements; use its file with --channel mine.json.
+
+    Example:
+
+    \b
+        onnx-analog channel fit pairs.csv --input volts --output ohms --log output -o mine.json
+    """
+    from onnx_analog.channels import fitting
+    from onnx_analog.cli import report
+    from onnx_analog.disk import writing
+
+    target = out or pairs.with_name(f"{pairs.stem}.channel.json")
+    writing.check_outputs([path for path in (target, plot) if path], [pairs], force=force)
+    if plot is not None:
+        report.check_plot(plot)
+    asked: dict[str, Any] = {"input": input_, "output": output_, "group": group, "neighbours": neighbours}
+    with progress("fitting", fitting.STEPS) as advance:
+        found = fitting.fit(pairs, log=log == "output", progress=advance, **asked)
+    writers = {target: writing.write_text(json.dumps(found.channel.to_dict(), ensure_ascii=False) + "\n")}
+    if plot is not None:
+        writers[plot] = report.plot_channel(found.channel, (found.inputs, found.outputs))
+    writing.write_all(writers, force=force)
+    if found.goodness.warning:
+        logging.getLogger("onnx_analog").warning(found.goodness.warning)
+    if as_json:
+        return print_json(found.to_dict())
+    plotted = [f"plot: {printable(str(plot))}"] if plot else []
+    show(report.fit_table(found), report.levels_table(found), f"channel: {printable(str(target))}", *plotted)
+    return None

@@ -1,0 +1,258 @@
+"""The command `sweep`: a grid from flags or a TOML file, trials anywhere, results in a folder."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onnx_analog.cli.console import Command, Finite, Floats, Fraction, Integers, Whole, Words, print_json, show, watch
+from onnx_analog.cli.options import (
+    CHANGES,
+    DATA,
+    FILE,
+    FORCE,
+    JSON,
+    OUT,
+    OUT_OR_FOLDER,
+    PREPROCESSING,
+    PRUNE_SCOPE,
+    RUNNING,
+    SEED,
+    SELECTION,
+    SPARSITY,
+    channel_names,
+    modifiers_of,
+    selection_of,
+)
+from onnx_analog.coding import strategies
+from onnx_analog.disk import reading
+from onnx_analog.errors import AnalogError, OptionError, one_line, printable
+from onnx_analog.study.run_folder import CONFIG as CONFIG
+from onnx_analog.study.run_folder import CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, is_text
+from onnx_analog.study.run_folder import PLOT as PLOT
+
+if TYPE_CHECKING:
+    from onnx_analog.study.sweeps import Point
+
+ENGINES = ("local", "serial", "dask", "ray")  # as in onnx_analog.study.engines, which imports much
+_LIMIT, _DOTS = 2**17, 1000  # bytes of a TOML file, and dots in a line
+_NOT_SAVED = ("config", "save_config", "force", "as_json", "debug")
+_CONFIG_READ = "onnx_analog.config"  # where the context keeps its path
+
+
+def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Let the file's entries be the defaults of all options."""
+    if path is None:
+        return None
+    try:
+        text = reading.read_text(path, limit=_LIMIT, error=OptionError)
+        if any(line.count(".") > _DOTS for line in text.splitlines()):  # a key of as many parts takes minutes
+            raise OptionError(f"{str(path)!r} has more than {_DOTS:,} dots in a line: write one entry in each")
+        found = tomllib.loads(text)
+    except AnalogError as error:
+        raise click.BadParameter(str(error), ctx=ctx, param=param) from error
+    except (ValueError, RecursionError) as error:  # of which that of TOML is one
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(str(error), 150)
+        raise click.BadParameter(f"{path} is not valid TOML: {why}", ctx=ctx, param=param) from error
+    ctx.meta[_CONFIG_READ] = path
+    known = {str(one.name): one for one in ctx.command.params if one.name not in _NOT_SAVED}
+    entries = {name.replace("-", "_"): value for name, value in found.items()}
+    if len(entries) < len(found):
+        again = next(name for name in found if name.replace("-", "_") in found and "-" in name)
+        raise click.BadParameter(f"{path} has the entry {again!r} twice, with - and with _", ctx=ctx, param=param)
+    unknown = sorted(set(entries) - set(known))
+    if unknown:
+        like = get_close_matches(unknown[0], known, 1)
+        raise click.BadParameter(
+            f"{path} has an entry {one_line(repr(unknown[0]), 60)}, which cannot be set there. "
+            + (f"Did you mean {like[0]!r}?" if like else "Entries are the options of sweep --help."),
+            ctx=ctx,
+            param=param,
+        )
+    texts = {name: _as_typed(known[name], value, ctx) for name, value in entries.items()}
+    ctx.default_map = {**(ctx.default_map or {}), **texts}
+    return path
+
+
+def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
+    """Return an entry of the file as one would type it on the command line, where it is then checked."""
+    several = option.multiple or option.nargs == -1
+    listed = isinstance(option.type, Words | Integers | Floats)
+    parts = value if isinstance(value, list) and (several or listed) else [value]
+    of_text = isinstance(option.type, Words | click.Path | click.Choice | click.types.StringParamType)
+    for part in parts:
+        if isinstance(part, bool) or not isinstance(part, str if of_text else str | int | float):
+            kind = "text" if of_text else "a number or text"
+            also = f", or a list of {'texts' if of_text else 'them'}" if several or listed else ""
+            raise click.BadParameter(
+                f"the --config file has {one_line(repr(value), 100)}; it must be {kind}{also}", ctx=ctx, param=option
+            )
+        if isinstance(part, int) and abs(part) >= 2**63:
+            raise click.BadParameter("the --config file has a number of more than 64 bits", ctx=ctx, param=option)
+    texts = [str(part) for part in parts]
+    if several:
+        return texts
+    return ",".join(texts) if texts else ()
+
+
+@click.command(
+    cls=Command,
+    context_settings={"show_default": True},
+    stopped="stopped. Completed trials are kept: run the same command again to continue",
+)
+@click.argument("models", metavar="MODELS...", type=FILE, nargs=-1, required=True)
+@DATA
+@click.option("--strategy", type=Words(), default=",".join(strategies.STRATEGIES), help="Strategies, comma-separated.")
+@click.option(
+    "--cells", type=Integers(), default="1,2,3,5,10,20,30", help="Cells per weight; per small weight for redundancy."
+)
+@click.option(
+    "--large-factor",
+    type=Whole(1),
+    default=strategies.LARGE_FACTOR,
+    help="Cells of a large weight, in those of a small one.",
+)
+@click.option(
+    "--scope", type=click.Choice(strategies.SCOPES), help="Scale each tensor, or the whole model.  [default: tensor]"
+)
+@click.option("--large-fraction", type=Fraction(), help="Share of stored weights that are large.  [default: 0.05]")
+@click.option("--preset", type=Words(), default="default", help="Scope and large fraction; isik2020 is the paper's.")
+@click.option(
+    "--channel",
+    type=Words(),
+    multiple=True,
+    default=("pcm",),
+    shell_complete=channel_names,
+    show_default=False,
+    help="Models of the cells: names, name:key=value,..., or JSON files; with commas, or repeated. If none: pcm.",
+)
+@CHANGES
+@SELECTION
+@SPARSITY
+@PRUNE_SCOPE
+@click.option("--trials", type=Whole(0), default=25, help="Trials per point; with --precision, the first ones.")
+@click.option(
+    "--precision",
+    type=Finite(above=0),
+    help="Add trials until the 95 % interval is this narrow, in points (%) or the metric's unit.",
+)
+@click.option("--max-trials", type=Whole(2), default=1000, help="Most trials per point with --precision.")
+@SEED
+@PREPROCESSING
+@RUNNING
+@click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where trials are computed.")
+@click.option("--workers", type=Whole(1), help="Processes of the engine local.  [default: the number of cores]")
+@click.option("--threads", type=Whole(1, 1024), help="Threads per worker.  [default: cores divided by workers]")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Of Dask, as tcp://host:8786.  [default: a new one on this machine]"
+)
+@click.option("--address", help="Of Ray: auto or ray://host:10001.  [default: a new cluster on this machine]")
+@click.option(
+    "-o", "--out", type=OUT_OR_FOLDER, required=True, help="Folder for the results; a sweep there is resumed."
+)
+@click.option(
+    "--config",
+    type=FILE,
+    is_eager=True,
+    expose_value=False,
+    callback=_configure,
+    help="TOML file of these options; flags take precedence.",
+)
+@click.option("--save-config", type=OUT, help="Also write these options to a TOML file.")
+@FORCE
+@JSON
+@click.pass_context
+def sweep(
+    ctx: click.Context, /, out: Path, save_config: Path | None, force: bool, as_json: bool, **choices: Any
+) -> None:
+    """Compare strategies × cells × channels × MODELS in many trials, and write every trial to a folder.
+
+    To resume a sweep that was stopped, run the same command again: completed trials are kept, and the results are those
+    of a sweep that was never stopped. They do not depend on the engine or its workers.
+
+    Example:
+
+    \b
+        onnx-analog sweep model.onnx --data test.npz --cells 1,3,10 --trials 25 --out results
+    """
+    from onnx_analog import api
+    from onnx_analog.cli import report
+    from onnx_analog.disk import writing
+    from onnx_analog.study import engines
+
+    text = _toml(ctx)
+    engine = engines.build(
+        choices.pop("engine"), **{name: choices.pop(name) for name in ("workers", "threads", "scheduler", "address")}
+    )
+    choices["modifiers"] = modifiers_of(choices)
+    choices["selection"] = selection_of(*(choices.pop(name) for name in ("include", "exclude", "min_size")))
+    choices["strategies"], choices["presets"] = choices.pop("strategy"), choices.pop("preset")
+    choices["channels"] = [spec for specs in choices.pop("channel") for spec in specs]
+    _check_outputs(ctx, out, save_config, choices, force=force)
+    if save_config is not None:
+        writing.write_all({save_config: writing.write_text(text)}, force=force)
+    with watch("trials") as update:
+        found = api.sweep(choices.pop("models"), engine=engine, out=out, progress=update, **choices)
+    writers = {out / CONFIG: writing.write_text(text)}
+    if report.can_plot() and choices["trials"]:
+        writers[out / PLOT] = report.plot_points(found.points)
+    writing.write_all(writers, force=True)
+    if as_json:
+        print_json({"points": [point.to_dict() for point in found.points]})
+    else:
+        _tell(found.points, out)
+
+
+def _check_outputs(
+    ctx: click.Context, out: Path, save_config: Path | None, choices: dict[str, Any], *, force: bool
+) -> None:
+    """Refuse what would be written over an input; an earlier sweep's own options may be both."""
+    from onnx_analog.disk import writing
+    from onnx_analog.graph import files
+
+    own = [out / name for name in (TRIALS, PARQUET, POINTS, CONSTANTS, LOCK, PLOT, CONFIG)]
+    read = [choices["data"], *map(Path, choices["channels"])]
+    read += [file for model in choices["models"] for file in files.files_of(model)]
+    writing.check_outputs(own, read, force=True, new_folder=True)
+    if save_config is not None:
+        config = [ctx.meta[_CONFIG_READ]] if _CONFIG_READ in ctx.meta else []
+        writing.check_outputs([save_config], [*read, *config], force=force, perhaps=own, new_folder=True)
+
+
+def _toml(ctx: click.Context) -> str:
+    """Return all options as TOML, ready for --config."""
+    import tomli_w
+
+    names = [str(option.name) for option in ctx.command.params]  # in the order of the help, and not of the line
+    values = {name: ctx.params.get(name) for name in names if name not in _NOT_SAVED}
+    plain = {name: _plain(value) for name, value in values.items() if value is not None}
+    plain["channel"] = [spec for specs in plain["channel"] for spec in specs]
+    text = tomli_w.dumps(plain)
+    if not is_text(text):
+        raise OptionError(f"a name is not UTF-8, and {CONFIG} cannot hold it: rename the file or folder")
+    return text
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
+
+
+def _tell(points: Sequence[Point], out: Path) -> None:
+    from onnx_analog.cli import report
+    from onnx_analog.study import run_folder
+
+    show(*report.points_tables(points))
+    differences = report.differences_table(points)
+    if differences is not None:
+        show(differences)
+    for there, text in ((report.can_plot(), report.NO_PLOTS), (run_folder.can_parquet(), run_folder.NO_PARQUET)):
+        if not there:
+            show(text)
+    show(f"trials, points and plot: {printable(str(out))}")

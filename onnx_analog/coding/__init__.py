@@ -1,0 +1,1 @@
+"""Weights to planes and back: arrays only, no ONNX and no files."""

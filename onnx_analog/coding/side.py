@@ -1,0 +1,203 @@
+"""A header that is analog too: sign and class bits as levels of the same cells, and the errors of reading them.
+
+b bits are one of 2^b symbols, in the order of a Gray code, so that the likeliest errors flip one bit. Symbols are
+equally spaced levels of the span, and a read is taken for the symbol that makes it most likely: the thresholds are
+where the likelihoods of neighbours cross. The paper takes these bits to be free of error; here that is one case of two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
+
+from onnx_analog.channels import Channel, GaussianChannel
+from onnx_analog.channels.base import inside
+from onnx_analog.channels.cellwise import CellwiseChannel
+from onnx_analog.coding.planes import Bits
+from onnx_analog.errors import OptionError, whole
+from onnx_analog.randomness import stream
+
+Doubles = NDArray[np.float64]
+
+MOST_READS = 1000
+MOST_COPIES = 999
+_TRAINING_READS = 20_000  # for each symbol, where a channel's law is not known in closed form
+_MOST_DRAWS = 2**28  # to learn such a law, where each cell is a draw: some ten seconds
+_CHUNK = 2**14  # symbols that are compared with all 2^b thresholds at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """How header bits are stored.
+
+    Parameters
+    ----------
+    channel : Channel
+        What the header's cells do.
+    bits_per_cell : int, 1 to 8
+    reads : int, 1 to 1,000
+        Cells that are averaged for each symbol.
+    copies : int, 1 to 999, odd
+        Copies of each symbol, read on their own; bits are decided by majority.
+
+    Raises
+    ------
+    OptionError
+        If one of them is out of its range, or the channel is read cell by cell and learning its errors would take more
+        than 2^28 reads: 2^bits_per_cell · reads may be up to 13,421 there.
+    """
+
+    channel: Channel
+    bits_per_cell: int
+    reads: int = 1
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        for name, most in (("bits_per_cell", 8), ("reads", MOST_READS), ("copies", MOST_COPIES)):
+            told = name if name == "bits_per_cell" else f"header {name}"
+            if not 1 <= whole(told, getattr(self, name)) <= most:
+                raise OptionError(f"{told} is {getattr(self, name)}; it must be from 1 to {most:,}")
+        if self.copies % 2 == 0:
+            raise OptionError(f"header copies is {self.copies}; it must be odd, so that a majority decides")
+        draws = 2**self.bits_per_cell * self.reads * _TRAINING_READS
+        if isinstance(self.channel, CellwiseChannel) and draws > _MOST_DRAWS:
+            raise OptionError(
+                f"header reads is {self.reads} with {self.bits_per_cell} bits in a cell; {self.channel} is read cell "
+                f"by cell, so at most {_MOST_DRAWS // _TRAINING_READS // 2**self.bits_per_cell:,} can be averaged"
+            )
+
+    @property
+    def cells_per_symbol(self) -> int:
+        """Cells that one symbol takes."""
+        return self.reads * self.copies
+
+    @property
+    def devices_per_symbol(self) -> int:
+        """Memory elements that one symbol takes: more than its cells where a cell is a pair."""
+        return self.cells_per_symbol * self.channel.devices_per_cell
+
+    @cached_property
+    def levels(self) -> NDArray[np.float32]:
+        """Return the level of each symbol (2^b,)."""
+        levels = np.linspace(*self.channel.span, 2**self.bits_per_cell).astype(np.float32)
+        return inside(levels, self.channel.span)
+
+    @cached_property
+    def confusion(self) -> Doubles:
+        """Return P(symbol read | symbol stored), of shape (2^b, 2^b), for one copy."""
+        if isinstance(self.channel, GaussianChannel):
+            std = self.channel.scale(self.levels, cells=self.reads).astype(np.float64)
+            return _normal_confusion(self.levels.astype(np.float64), np.maximum(std, 1e-12))
+        return self._sampled_confusion()
+
+    def _sampled_confusion(self) -> Doubles:
+        """Return the same from reads, with thresholds as if they were normal."""
+        rng = stream(0, 0, "header", plane="confusion")
+        reads = np.stack([self._reads(level, rng) for level in self.levels])
+        mean, std = reads.mean(axis=1), np.maximum(reads.std(axis=1), 1e-12)
+        order = np.argsort(mean, kind="stable")
+        found = np.searchsorted(_thresholds(mean[order], std[order]), reads)
+        counts = np.stack([np.bincount(order[row], minlength=self.levels.size) for row in found])
+        chances: Doubles = counts / _TRAINING_READS
+        return chances
+
+    def _reads(self, level: Any, rng: np.random.Generator) -> NDArray[np.float32]:
+        return self.channel.read(np.full(_TRAINING_READS, level, np.float32), cells=self.reads, rng=rng)
+
+    @property
+    def bit_error(self) -> float:
+        """Return the share of bits that one copy gets wrong, all symbols equally likely."""
+        flipped = _flips(self.bits_per_cell)
+        return float((self.confusion * flipped).sum() / (2**self.bits_per_cell * self.bits_per_cell))
+
+    def read(self, bits: Bits, rng: np.random.Generator) -> Bits:
+        """Return header bits as they are read.
+
+        Parameters
+        ----------
+        bits : bool array of shape (n,)
+            Filled up with zeros to whole symbols.
+        rng : numpy Generator
+            One uniform draw for each copy of each symbol.
+
+        Returns
+        -------
+        bool array of shape (n,)
+        """
+        width = self.bits_per_cell
+        padded = np.concatenate([bits, np.zeros(-bits.size % width, np.bool_)]).reshape(-1, width)
+        symbols = from_gray(padded)
+        cumulative = np.cumsum(self.confusion, axis=1)[:, :-1]
+        votes = np.zeros(padded.shape, np.int64)
+        for _ in range(self.copies):
+            votes += to_gray(_drawn(symbols, cumulative, rng), width)
+        decided: Bits = (2 * votes > self.copies).reshape(-1)[: bits.size]
+        return decided
+
+
+def _drawn(symbols: NDArray[np.int64], cumulative: Doubles, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the symbols (m,) read for the stored ones (m,), from the cumulative chances (2^b, 2^b - 1) of each."""
+    draw, read = rng.random(symbols.size), np.empty(symbols.size, np.int64)
+    for start in range(0, symbols.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        read[part] = (draw[part, None] >= cumulative[symbols[part]]).sum(axis=1)
+    return read
+
+
+def to_gray(symbols: NDArray[np.integer[Any]], width: int) -> Bits:
+    """Return the Gray code of each symbol (m,) as bits (m, width).
+
+    Examples
+    --------
+    >>> to_gray(np.arange(4), 2).astype(int).tolist()
+    [[0, 0], [0, 1], [1, 1], [1, 0]]
+    """
+    gray = symbols ^ (symbols >> 1)
+    bits: Bits = (gray[:, None] >> np.arange(width - 1, -1, -1) & 1).astype(np.bool_)
+    return bits
+
+
+def from_gray(bits: Bits) -> NDArray[np.int64]:
+    """Return the symbols (m,) of Gray code bits (m, width): the inverse of `to_gray`."""
+    binary = np.bitwise_xor.accumulate(bits.astype(np.int64), axis=1)
+    symbols: NDArray[np.int64] = binary @ (1 << np.arange(bits.shape[1] - 1, -1, -1))
+    return symbols
+
+
+def _flips(width: int) -> NDArray[np.int64]:
+    """Return how many bits differ between any two symbols."""
+    code = to_gray(np.arange(2**width), width).astype(np.int64)
+    flips: NDArray[np.int64] = np.abs(code[:, None] - code[None, :]).sum(axis=2)
+    return flips
+
+
+def _normal_confusion(mean: Doubles, std: Doubles) -> Doubles:
+    edges = np.concatenate([[-np.inf], _thresholds(mean, std), [np.inf]])
+    chances: Doubles = np.diff(scipy.stats.norm.cdf((edges - mean[:, None]) / std[:, None]), axis=1)
+    return chances
+
+
+def _thresholds(mean: Doubles, std: Doubles) -> Doubles:
+    """Return where the likelihoods of neighbouring normal laws cross, between their means (increasing).
+
+    (y - m1)²/s1² + 2·ln s1 = (y - m2)²/s2² + 2·ln s2 is quadratic in y, and linear for equal s.
+    """
+    m1, m2, s1, s2 = mean[:-1], mean[1:], std[:-1], std[1:]
+    a = s2**2 - s1**2
+    b = -2 * (m1 * s2**2 - m2 * s1**2)
+    c = m1**2 * s2**2 - m2**2 * s1**2 - 2 * (s1 * s2) ** 2 * np.log(s2 / s1)
+    root = np.sqrt(np.maximum(b**2 - 4 * a * c, 0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        candidates = np.stack([(-b + root) / (2 * a), (-b - root) / (2 * a), -c / b])
+    middle = (m1 * s2 + m2 * s1) / (s1 + s2)
+    inside_both = (candidates >= m1) & (candidates <= m2)
+    inside_both[2] &= np.abs(a) < 1e-9 * s1 * s2
+    inside_both[:2] &= np.abs(a) >= 1e-9 * s1 * s2
+    found = np.where(inside_both, candidates, np.nan)
+    chosen = np.where(inside_both.any(axis=0), np.nanmax(np.where(inside_both, found, -np.inf), axis=0), middle)
+    return np.maximum.accumulate(chosen)

@@ -1,0 +1,109 @@
+"""The whole story on the packaged network: the paper's LeNet and 1,000 MNIST test images.
+
+examples/package_lenet.py packaged both; example/lenet-mnist.json says what it measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnx_analog import api, channels
+from onnx_analog.coding.strategies import PRESETS, STRATEGIES
+from onnx_analog.graph import files
+from onnx_analog.run.data import Dataset, Preprocessing, load
+from onnx_analog.run.session import Network
+from onnx_analog.study import choosing
+from onnx_analog.study.grid import Grid
+from onnx_analog.study.stopping import Stopping
+from onnx_analog.study.sweeps import Case, Plan, Point, prepare
+
+FOLDER = Path(__file__).parent / "example"
+MODEL = FOLDER / "lenet-mnist.onnx"
+IMAGES = FOLDER / "mnist-1000.npz"
+SPARSITY = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """What the demo starts from: the network, pruned, and what it is worth before any noise."""
+
+    pruned: api.Pruned
+    data: Dataset
+    accuracy: float
+    accuracy_pruned: float
+
+
+def facts() -> dict[str, Any]:
+    """Return what was measured when the network was trained."""
+    body: dict[str, Any] = json.loads((FOLDER / "lenet-mnist.json").read_text(encoding="utf-8"))
+    return body
+
+
+def images(network: Network) -> Dataset:
+    """Return the packaged test images as the network takes them."""
+    preprocessing = Preprocessing(mean=(facts()["mean"],), std=(facts()["std"],))
+    return load(IMAGES, network.inputs, preprocessing)
+
+
+def begin() -> Story:
+    """Prune the packaged network."""
+    data = images(Network(files.load(MODEL)))
+    pruned = api.prune(MODEL, sparsity=SPARSITY)
+    return Story(
+        pruned=pruned,
+        data=data,
+        accuracy=_accuracy(MODEL, data),
+        accuracy_pruned=_accuracy(pruned.model, data),
+    )
+
+
+def _accuracy(model: files.ModelLike, data: Dataset) -> float:
+    found = api.evaluate(model, data).clean
+    assert found is not None
+    return found
+
+
+def grid(*, seed: int) -> Grid:
+    """Return what the demo compares: the four strategies at 1, 3 and 10 cells, by default and as the paper has it."""
+    return Grid(presets=tuple(PRESETS.values()), channels=(channels.resolve(channels.DEFAULT),), seed=seed)
+
+
+def plan(story: Story, grid: Grid, *, trials: int) -> Plan:
+    """Return the sweep over `grid`."""
+    return prepare([Case(name="lenet", model=story.pruned.model, data=story.data)], grid, Stopping(trials=trials))
+
+
+def steps() -> str:
+    """Return what the strategies are: each adds a step of the paper's code to the one before it."""
+    return "; ".join(f"{name}: {strategy.row}" for name, strategy in STRATEGIES.items())
+
+
+def choice(points: Sequence[Point]) -> Point:
+    """Return the point that the demo ends with: the cheapest that is as good as the best."""
+    found = choosing.cheapest(points)
+    assert found is not None  # the demo makes a trial or more
+    return found
+
+
+def options(point: Point) -> dict[str, Any]:
+    """Return the choices of `onnx-analog protect`, by their names in Python, that store a model as `point` does."""
+    preset = next(name for name, known in PRESETS.items() if known == point.setting.preset)
+    found: dict[str, Any] = {"strategy": point.strategy, "cells_small": point.cells}
+    if STRATEGIES[point.strategy].adaptive:
+        found["cells_large"] = point.setting.cells_large
+    return found if preset == "default" else {**found, "preset": preset}
+
+
+def protect(story: Story, point: Point) -> api.Protected:
+    """Return the pruned network, stored as in `point`."""
+    return api.protect(story.pruned.model, **options(point))
+
+
+def command(point: Point) -> str:
+    """Return the command that prunes a model of one's own as the demo does and stores it as `point`."""
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in options(point).items()]
+    return " ".join(["onnx-analog protect model.onnx", f"--sparsity {SPARSITY}", *words])

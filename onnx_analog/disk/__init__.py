@@ -1,0 +1,1 @@
+"""Files of the user: read with bounds, written whole or not at all."""

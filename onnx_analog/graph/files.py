@@ -1,0 +1,435 @@
+"""ONNX models as files: checked when they are opened, read with one clear line on failure, and written."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import EncodeError
+
+from onnx_analog.disk import reading, transactions
+from onnx_analog.errors import ModelError, OutputError
+from onnx_analog.graph import checking, kept, runtime
+
+ModelLike = str | os.PathLike[str] | onnx.ModelProto | ir.Model
+
+logger = logging.getLogger(__name__)
+
+EXTERNAL_BYTES = 1536 * 2**20  # protobuf ends at 2 GiB, and fails only after it has serialised everything
+LARGEST_FILE = 2**31 - 1  # bytes that protobuf reads
+_ASKED_BYTES = 256 * 2**20  # of a model in memory that onnxruntime is asked about: it takes a copy
+_MOST_CALLS = 1000  # of functions, in a model that onnxruntime is asked about again: 3 s
+# Of a model or its main graph; what graphs hold goes with their copies.
+_EXTERNAL = "onnx_analog.external"  # whether a model came with its tensors in another file
+_PATH = "onnx_analog.path"  # of the file that a model came from
+_ASKED = "onnx_analog.asked"  # whether onnxruntime took it, so that it must take what becomes of it
+_OPENED = "onnx_analog.opened"  # the name under which it was checked
+_TYPES = "onnx_analog.types"  # whether values have types that `onnx_ir` cannot hold
+_TYPE = "onnx_analog.type"  # such a type, among the metadata of its value
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def load(model: ModelLike) -> ir.Model:
+    """Return `model` as an `onnx_ir` model that shares no graph with the caller's; what it returns was checked.
+
+    First it is checked as `onnx_analog.graph.checking` says, then onnxruntime is asked whether it takes it. It is not
+    asked of operators of domains that it does not know, nor where a graph has more than `runtime.MOST_ASKED`
+    initializers.
+    An `ir.Model` that came from here is not checked again; another is if its tensors take at most 256 MiB.
+
+    Sparse initializers become dense, and types that `onnx_ir` cannot hold (maps) are kept aside: `to_proto` and
+    `write_model` put them back.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, is no ONNX model, refers to external data that are not there, or onnxruntime would not
+        run it, or not as it is.
+    """
+    if isinstance(model, ir.Model):
+        return _of_memory(model)
+    path = None if isinstance(model, onnx.ModelProto) else Path(model)
+    what = "the model" if path is None else repr(str(path))
+    proto = model if isinstance(model, onnx.ModelProto) else _read(Path(model))
+    try:
+        return _opened(proto, path, what)
+    except checking.Fault as fault:
+        separator = " " if str(fault).startswith("keeps") else ": "
+        raise ModelError(f"{what}{separator}{fault}") from None
+    except MemoryError as error:
+        raise ModelError(f"{what}: there is not enough memory to open it") from error
+
+
+def _of_memory(model: ir.Model) -> ir.Model:
+    copy = model.clone()
+    copy.meta.update(model.meta)
+    if _OPENED in copy.graph.meta:
+        return copy
+    for tensor in external_tensors(copy):
+        needed = (tensor.offset or 0) + tensor.nbytes
+        if reading.size_of(tensor.path, error=ModelError) < needed:
+            raise ModelError(f"tensor {tensor.name!r} lies in {tensor.path!r}, which is too short for it")
+    if _bytes_of(copy) <= _ASKED_BYTES:
+        copy.graph.meta[_ASKED] = load(_proto_of_memory(copy)).graph.meta[_ASKED]
+    copy.graph.meta[_OPENED] = "the model"
+    return copy
+
+
+def _proto_of_memory(model: ir.Model) -> onnx.ModelProto:
+    copy = model.clone()
+    try:
+        for value in (value for graph in copy.graphs() for value in graph.initializers.values()):
+            held = value.const_value
+            if isinstance(held, ir.ExternalTensor):
+                value.const_value = ir.Tensor(held.numpy(), dtype=held.dtype, name=value.name)
+        return to_proto(copy)
+    except Exception as error:  # onnx_ir wraps whatever it meets, in types of its own
+        raise ModelError(f"the model is not a valid ONNX model: {root_cause(error)}") from error
+
+
+def _opened(proto: onnx.ModelProto, path: Path | None, what: str) -> ir.Model:
+    if not proto.HasField("graph") or not proto.ir_version:
+        raise ModelError(f"{what} is not an ONNX model: it has no graph. Export or download it again.")
+    try:
+        found = checking.check(proto, path)
+    except checking.NotText:
+        proto = _own(proto, path)
+        checking.repair_text(proto)
+        logger.warning("%s has descriptions that are not UTF-8: what cannot be read of them is replaced", what)
+        found = checking.check(proto, path)
+    asked = _ask(proto, path, what, found)
+    if found.sparse or found.types:
+        proto = _own(proto, path)
+        found = checking.check(proto, path)
+    model = _converted(proto, found, what)
+    model.meta[_EXTERNAL] = bool(found.initializers)
+    model.graph.meta[_OPENED], model.graph.meta[_ASKED] = what, asked
+    if path is not None:
+        model.graph.meta[_PATH] = str(path.absolute())
+    return model
+
+
+def _own(proto: onnx.ModelProto, path: Path | None) -> onnx.ModelProto:
+    """Return a proto that may be changed: the caller's is not."""
+    if path is not None:
+        return proto
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    return copy
+
+
+def _ask(proto: onnx.ModelProto, path: Path | None, what: str, found: checking.Findings) -> bool:
+    """Ask onnxruntime whether it takes the model; return False where it cannot be asked."""
+    unknown = sorted(found.domains - runtime.DOMAINS)
+    if unknown:
+        named = ", ".join(map(repr, unknown[:3]))
+        logger.warning("%s has operators of %s, which onnxruntime does not know: it was not asked", what, named)
+        return False
+    if found.most_initializers > runtime.MOST_ASKED:
+        logger.debug("%s has %d initializers in a graph: onnxruntime was not asked", what, found.most_initializers)
+        return False
+    if (found.initializers or found.others) and path is not None and not str(path).isprintable():
+        logger.debug("%s has a name that onnxruntime cannot be told: it was not asked", what)
+        return False
+    said = _refusal(proto, path, what, external=bool(found.initializers or found.others))
+    if said is not None:
+        raise ModelError(f"{what}: onnxruntime refuses it: {said}")
+    return True
+
+
+def _refusal(proto: onnx.ModelProto, path: Path | None, what: str, *, external: bool) -> str | None:
+    if path is not None and path.suffix == ".onnx" and str(path).isprintable():
+        return runtime.refusal(path)  # from bytes it would take two copies, and from a file it takes one
+    try:
+        return runtime.refusal(proto.SerializeToString(), path.parent if external and path is not None else None)
+    except EncodeError as error:
+        raise ModelError(f"{what} is larger than the 2 GiB of one ONNX file: give its path") from error
+
+
+def _converted(proto: onnx.ModelProto, found: checking.Findings, what: str) -> ir.Model:
+    for tensor, external in found.others:
+        _read_external(tensor, external)
+    for place, (tensor, _) in enumerate(found.initializers):
+        del tensor.external_data[:]
+        tensor.external_data.add(key="location", value=str(place))
+    for graph in _graphs(proto):
+        if found.sparse:
+            _densify(graph)
+        if found.types:
+            _set_types_aside(graph)
+    try:
+        model = ir.from_proto(proto)
+    except Exception as error:  # onnx_ir wraps whatever it meets, in types of its own
+        checking.repair_text(proto)  # says where it is, if it is this
+        raise ModelError(f"{what} is not a valid ONNX model: {root_cause(error)}") from error
+    _sort(model)
+    if found.initializers:
+        _map(model, [external for _, external in found.initializers])
+    if found.types:
+        model.graph.meta[_TYPES] = True
+    return kept.remember(proto, model)
+
+
+def _sort(model: ir.Model) -> None:
+    """Bring nodes into order where one stands before what it uses: onnxruntime runs it, `onnx_ir` cannot copy it."""
+    owners: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for owner in owners:
+        if not _in_order(owner, set()):
+            owner.sort()
+
+
+def _in_order(graph: ir.Graph | ir.Function, before: set[ir.Value]) -> bool:
+    """Return whether each node, of bodies too, uses only what is computed `before` it; adds what it computes."""
+    for node in graph:
+        if any(value is not None and value.producer() is not None and value not in before for value in node.inputs):
+            return False
+        if not all(_in_order(body, before) for body in _bodies(node)):
+            return False
+        before.update(node.outputs)
+    return True
+
+
+def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
+    for held in node.attributes.values():
+        if not held.is_ref() and held.type == ir.AttributeType.GRAPH:
+            yield held.as_graph()
+        elif not held.is_ref() and held.type == ir.AttributeType.GRAPHS:
+            yield from held.as_graphs()
+
+
+def name_of(model: ir.Model) -> str:
+    """Return what messages call `model`: its path, quoted, or "the model"."""
+    return str(model.graph.meta.get(_OPENED, "the model"))
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, as hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_of(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a model's file, and the files that it names for its tensors, whether they are there or not."""
+    yield Path(path)
+    try:
+        proto = _read(Path(path))
+    except ModelError:  # whoever loads it says so
+        return
+    places = dict.fromkeys(entry.value for entry in _external_entries(proto) if entry.key == "location")
+    yield from (Path(path).parent / place for place in places)
+
+
+def source_files(model: ir.Model) -> Iterator[Path]:
+    """Yield the files that a model was loaded from, however it was changed since; none if it was made in memory."""
+    if _PATH in model.graph.meta:
+        yield from files_of(model.graph.meta[_PATH])
+
+
+def _external_entries(proto: onnx.ModelProto) -> Iterator[onnx.StringStringEntryProto]:
+    for graph in _graphs(proto):
+        tensors = [*graph.initializer] if isinstance(graph, onnx.GraphProto) else []
+        sparse = [*graph.sparse_initializer] if isinstance(graph, onnx.GraphProto) else []
+        for attribute in (attribute for node in graph.node for attribute in node.attribute):
+            tensors += [attribute.t, *attribute.tensors]
+            sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+        tensors += [part for one in sparse for part in (one.values, one.indices)]
+        yield from (entry for tensor in tensors for entry in tensor.external_data)
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    size = reading.size_of(path, error=ModelError)
+    transactions.check_whole(path, error=ModelError)
+    if size > LARGEST_FILE:
+        raise ModelError(f"{str(path)!r} has {size:,} bytes, and an ONNX file ends at 2 GiB. Is it the model's data?")
+    try:
+        return onnx.load(path, load_external_data=False)
+    except OSError as error:
+        raise ModelError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise ModelError(f"{str(path)!r}: there is not enough memory to read it") from error
+    except Exception as error:  # protobuf has a type of its own for each of its text formats
+        raise ModelError(f"{str(path)!r} is not an ONNX model: it cannot be parsed") from error
+
+
+def root_cause(error: BaseException) -> str:
+    """Return, as one line, the message at the bottom of a chain of wrapped errors."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
+    return text or type(error).__name__
+
+
+def _read_external(tensor: onnx.TensorProto, external: checking.External) -> None:
+    with external.file.open("rb") as file:
+        file.seek(external.offset)
+        tensor.raw_data = file.read(external.length)
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+
+
+def _map(model: ir.Model, files: list[checking.External]) -> None:
+    """Name the files that were checked themselves: `onnx_ir` follows no links, and a proto holds no path but UTF-8."""
+    for value in (value for graph in model.graphs() for value in graph.initializers.values()):
+        held = value.const_value
+        if isinstance(held, ir.ExternalTensor):
+            lies = files[int(str(held.location))]
+            value.const_value = ir.ExternalTensor(
+                str(lies.file),
+                lies.offset,
+                lies.length,
+                held.dtype,
+                shape=held.shape,
+                name=held.name,
+                doc_string=held.doc_string,
+                metadata_props=dict(held.metadata_props),
+            )
+
+
+def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                waiting += [attribute.g] if attribute.HasField("g") else []
+                waiting += attribute.graphs
+
+
+def _densify(graph: onnx.GraphProto | onnx.FunctionProto) -> None:
+    if isinstance(graph, onnx.GraphProto):
+        graph.initializer.extend(_dense(sparse) for sparse in graph.sparse_initializer)
+        del graph.sparse_initializer[:]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("sparse_tensor"):  # Constant(sparse_value=...)
+                attribute.t.CopyFrom(_dense(attribute.sparse_tensor))
+                attribute.ClearField("sparse_tensor")
+                attribute.name, attribute.type = "value", onnx.AttributeProto.TENSOR
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
+    values = onnx.numpy_helper.to_array(sparse.values)
+    indices = onnx.numpy_helper.to_array(sparse.indices)
+    sides = tuple(sparse.dims)
+    flat = indices if indices.ndim == 1 else _flat(indices, sides)
+    dense = np.zeros(sides, values.dtype)
+    if flat.size and (flat.min() < 0 or flat.max() >= dense.size):
+        raise checking.Fault(f"the sparse tensor {sparse.values.name!r} has an index outside its shape")
+    dense.reshape(-1)[flat] = values
+    return onnx.numpy_helper.from_array(dense, sparse.values.name)
+
+
+def _flat(indices: np.ndarray, sides: tuple[int, ...]) -> np.ndarray:
+    inside = (indices >= 0).all() and (indices < np.array(sides)).all()
+    return np.ravel_multi_index(tuple(indices.T), sides) if inside and indices.size else np.full(len(indices), -1)
+
+
+def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    """Yield the initializers of all graphs whose data lie in another file."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                yield value.const_value
+
+
+# -------------------------------------------------------------------------- what `onnx_ir` does not hold itself
+
+
+def to_proto(model: ir.Model) -> onnx.ModelProto:
+    """Return `model` as a proto, with all that `load` kept aside: `ir.to_proto` alone loses it."""
+    proto = ir.to_proto(model)
+    kept.put_back(proto, model)
+    if model.graph.meta.get(_TYPES):
+        _put_types_back(proto)
+    return proto
+
+
+def from_proto(proto: onnx.ModelProto) -> ir.Model:
+    """Return what `to_proto` was given: for models that are on their way, and checked; `proto` is changed."""
+    found = checking.Findings(types=any(not checking.is_plain(v.type) for g in _graphs(proto) for v in _values(g)))
+    return _converted(proto, found, "the model")
+
+
+def _values(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.ValueInfoProto]:
+    if isinstance(graph, onnx.GraphProto):
+        return chain(graph.input, graph.output, graph.value_info)
+    return iter(graph.value_info)
+
+
+def _set_types_aside(graph: onnx.GraphProto | onnx.FunctionProto) -> None:
+    for value in _values(graph):
+        _pop_type(value)
+        if not checking.is_plain(value.type):
+            value.metadata_props.add(key=_TYPE, value=base64.b64encode(value.type.SerializeToString()).decode())
+            value.ClearField("type")
+
+
+def _pop_type(value: onnx.ValueInfoProto) -> str | None:
+    for place, entry in enumerate(value.metadata_props):
+        if entry.key == _TYPE:
+            return str(value.metadata_props.pop(place).value)
+    return None
+
+
+def _put_types_back(proto: onnx.ModelProto) -> None:
+    for value in (value for graph in _graphs(proto) for value in _values(graph)):
+        told = _pop_type(value)
+        if told is not None:
+            value.type.ParseFromString(base64.b64decode(told))
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+def write_model(model: ir.Model, path: Path) -> None:
+    """Write `model`; its tensors go to `<name>.data` beside it if they were in such a file, or are too many for one."""
+    external = model.meta.get(_EXTERNAL) or any(True for _ in external_tensors(model))
+    beside = external or _bytes_of(model) > EXTERNAL_BYTES
+    try:
+        ir.save(model, path, external_data=f"{path.name}.data" if beside else None)
+        if model.graph.meta.get(_TYPES):
+            proto = onnx.load(path, load_external_data=False)
+            _put_types_back(proto)
+            onnx.save(proto, path)
+        kept.add_to(model, path)
+        _ask_again(model, path)
+    except EncodeError as error:
+        raise OutputError(f"cannot write {path.name!r}: it is larger than the 2 GiB of one ONNX file") from error
+    except ir.serde.SerdeError as error:
+        raise OutputError(f"cannot write {path.name!r}: {root_cause(error)}") from error
+
+
+def _ask_again(model: ir.Model, path: Path) -> None:
+    """Refuse what onnxruntime would not load, where it took the model before: with other types than it assumed, say."""
+    if not model.graph.meta.get(_ASKED) or not _is_soon_told(model):
+        return
+    named = path.suffix == ".onnx" and str(path).isprintable()
+    said = runtime.refusal(path, warn=False) if named else runtime.refusal(path.read_bytes(), path.parent, warn=False)
+    if said is not None:
+        raise ModelError(
+            f"{path.name!r} is not written, as onnxruntime would refuse it: {said}. Export the model again."
+        )
+
+
+def _is_soon_told(model: ir.Model) -> bool:
+    """Return whether onnxruntime takes seconds at most to load the model: it puts functions where they are called."""
+    calls = sum(node.op_identifier() in model.functions for node in model.graph.all_nodes())
+    most = max((len(graph.initializers) for graph in model.graphs()), default=0)
+    return calls <= _MOST_CALLS and most <= runtime.MOST_ASKED
+
+
+def _bytes_of(model: ir.Model) -> int:
+    held = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
+    return sum(tensor.nbytes for tensor in held if tensor is not None and tensor.dtype != ir.DataType.STRING)

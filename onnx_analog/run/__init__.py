@@ -1,0 +1,1 @@
+"""A model in onnxruntime: its data, its metric, one read of its memory, many trials."""

@@ -1,0 +1,421 @@
+"""Evaluation data: an npz file, or arrays, made into what a model's inputs take."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_analog.disk.reading import size_of
+from onnx_analog.errors import DataError, OptionError
+from onnx_analog.named import named_function as named_function
+
+Array = NDArray[Any]
+
+LARGEST = 2**32  # bytes that arrays may take, unless the file itself is larger
+_EMPTY = 2**20  # samples of no values, which take no room and yet a call each
+_PIECE = 2**22  # bytes that are unpacked at a time
+
+
+class Input(NamedTuple):
+    """One input of a model."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]  # a number where the side is fixed
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Return whether an array of `shape` can be fed, whatever its number of samples."""
+        return len(shape) == len(self.shape) and _agree(self.shape[1:], shape[1:])
+
+    def fits_one(self, shape: tuple[int, ...]) -> bool:
+        """Return whether an array of `shape` holds samples that can be fed one by one, without their first axis."""
+        return _agree(self.shape, shape[1:])
+
+
+def _agree(wanted: Sequence[int | str | None], sides: Sequence[int]) -> bool:
+    pairs = zip(wanted, sides, strict=False)
+    return len(wanted) == len(sides) and all(not isinstance(side, int) or side == found for side, found in pairs)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples as a model takes them, and their labels if there are any.
+
+    Attributes
+    ----------
+    inputs : mapping of name to array of shape (n, ...)
+    labels : array of shape (n, ...), or None
+    one_by_one : bool
+        The model's inputs have no axis for samples: each sample is a call of its own, without its first axis.
+    preprocessing : str
+        How the inputs were made, in words; empty where they were given as they are.
+
+    Raises
+    ------
+    DataError
+        If there are no samples, or inputs and labels differ in their number.
+    """
+
+    inputs: Mapping[str, Array]
+    labels: Array | None
+    one_by_one: bool = False
+    preprocessing: str = ""
+
+    def __post_init__(self) -> None:
+        arrays = {**self.inputs, **({} if self.labels is None else {"y": self.labels})}
+        for name, array in arrays.items():
+            if np.ndim(array) == 0:
+                raise DataError(f"{name!r} of the data is a single number, not one entry a sample")
+        lengths = {name: len(array) for name, array in arrays.items()}
+        if len(set(lengths.values())) != 1 or 0 in lengths.values():
+            raise DataError(f"the arrays of the data differ in their number of samples, or have none: {lengths}")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def head(self, count: int) -> Dataset:
+        """Return the first `count` samples."""
+        labels = None if self.labels is None else self.labels[:count]
+        return replace(self, inputs={name: array[:count] for name, array in self.inputs.items()}, labels=labels)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all arrays, their names, types and shapes, as hex."""
+        arrays = {**self.inputs, **({} if self.labels is None else {"labels of the data": self.labels})}
+        found = hashlib.sha256()
+        for name, array in arrays.items():
+            found.update(f"{name} {array.dtype} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
+
+    def batches(self, size: int, *, fixed: bool) -> Iterator[tuple[dict[str, Array], int]]:
+        """Yield (inputs, samples) of at most `size` samples; if the size is fixed, the last is filled by repetition."""
+        if self.one_by_one:
+            yield from (
+                ({name: array[place, ...] for name, array in self.inputs.items()}, 1) for place in range(len(self))
+            )
+            return
+        for start in range(0, len(self), size):
+            batch = {name: array[start : start + size] for name, array in self.inputs.items()}
+            count = len(next(iter(batch.values())))
+            if fixed and count < size:
+                batch = {name: np.resize(array, (size, *array.shape[1:])) for name, array in batch.items()}
+            yield batch, count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How images become inputs.
+
+    uint8 images, NHWC or NHW, for an input that takes floats: divided by 255, minus `mean`, over `std`, made NCHW (or
+    left NHWC, or flattened, where the model's input says so). Other arrays are only cast to the input's type.
+
+    Parameters
+    ----------
+    mean, std : tuples of float, shape (1,) or (channels,)
+        On the scale of 0 to 1.
+    function : "module:function", optional
+        Called with each input's array in place of all this; returns the array to feed.
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    function: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            if not getattr(self, name) or not all(isinstance(v, int | float | np.number) for v in getattr(self, name)):
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be one number, or one for each channel")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise OptionError(f"mean is {self.mean}; all of it must be finite")
+        if not all(value > 0 and math.isfinite(value) for value in self.std):
+            raise OptionError(f"std is {self.std}; all of it must be above 0 and finite")
+
+    def told(self, array: Array, wanted: Input) -> str:
+        """Return what `apply` does, in words."""
+        if self.function is not None:
+            return f"{wanted.name!r} made by {self.function}"
+        if array.dtype == np.uint8 and wanted.dtype.kind == "f":
+            mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+            return f"{wanted.name!r} from uint8 images, divided by 255, normalised with mean {mean} and std {std}"
+        return f"{wanted.name!r} as given ({array.dtype})"
+
+    def apply(self, array: Array, wanted: Input) -> Array:
+        """Return what `wanted` takes.
+
+        Raises
+        ------
+        DataError
+            If the shapes do not fit.
+        """
+        if self.function is not None:
+            found = _called(self.function, array)
+        elif array.dtype == np.uint8 and wanted.dtype.kind == "f":
+            found = _laid_out(self._normalised(array), wanted)
+        else:
+            found = array
+        if found.dtype.kind not in "biufV":  # V is what numpy makes of bfloat16 and its like
+            raise DataError(
+                f"the data for input {wanted.name!r} are of type {found.dtype}, and the model takes numbers"
+            )
+        if not (wanted.fits(found.shape) or wanted.fits_one(found.shape)):
+            raise DataError(
+                f"input {wanted.name!r} takes shape {_text(wanted.shape)}, and the data give {_text(found.shape)}. "
+                "Reshape them, or name a function with --preprocess."
+            )
+        return np.ascontiguousarray(found.astype(wanted.dtype, copy=False))
+
+    def _normalised(self, images: Array) -> NDArray[np.float32]:
+        """Return float32 images of shape (n, h, w, channels)."""
+        images = images[..., None] if images.ndim == 3 else images
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, images.shape[-1]):
+                raise DataError(f"{name} has {len(values)} values for images of {images.shape[-1]} channels")
+        scaled: NDArray[np.float32] = images.astype(np.float32) / np.float32(255)
+        scaled -= np.array(self.mean, np.float32)
+        scaled /= np.array(self.std, np.float32)
+        return scaled
+
+
+def _called(spec: str, array: Array) -> Array:
+    function = named_function(spec)
+    try:
+        return np.asarray(function(array))
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a function of the user's raises
+        raise DataError(
+            f"--preprocess {spec} failed with {type(error).__name__}: {error}. --debug shows where"
+        ) from error
+
+
+def _laid_out(images: NDArray[np.float32], wanted: Input) -> NDArray[np.float32]:
+    """Return NHWC `images` in the layout that `wanted` takes; NCHW where the model leaves it open."""
+    if images.ndim != 4:
+        return images
+    layouts = [np.moveaxis(images, -1, 1), images, np.moveaxis(images, -1, 1).reshape(len(images), -1)]
+    fitting = (layout for fits in (wanted.fits, wanted.fits_one) for layout in layouts if fits(layout.shape))
+    return next(fitting, layouts[0])
+
+
+def load(
+    path: Path, inputs: Sequence[Input], preprocessing: Preprocessing | None = None, *, samples: int | None = None
+) -> Dataset:
+    """Return the samples of an npz file; arrays that are not needed are not read.
+
+    Parameters
+    ----------
+    path : Path
+        Holds one array per model input, under its name, or `x` if there is one input; and, if there are labels, `y`.
+        Where the model's inputs have no axis for samples, all arrays have one more in front.
+    inputs : sequence of Input
+        What the model takes.
+    preprocessing : Preprocessing, optional
+        How images become inputs.
+    samples : int, >= 1, optional
+        Only the first so many are read.
+
+    Raises
+    ------
+    DataError
+        If the file is no npz, or its arrays do not fit the inputs, or take more than `LARGEST` bytes.
+    """
+    with _Archive(path) as archive:
+        names = _names(inputs, archive.names, repr(str(path)))
+        arrays = archive.read([*names.values(), *(["y"] if "y" in archive.names else [])], samples)
+    return _dataset(arrays, names, inputs, preprocessing or Preprocessing(), repr(str(path)))
+
+
+def from_arrays(
+    arrays: Mapping[str, Array],
+    inputs: Sequence[Input],
+    preprocessing: Preprocessing | None = None,
+    *,
+    samples: int | None = None,
+) -> Dataset:
+    """Return the samples of arrays that are named as those of an npz file; see `load`."""
+    names = _names(inputs, list(arrays), "the data")
+    wanted = [*names.values(), *(["y"] if "y" in arrays else [])]
+    found = {name: np.asarray(arrays[name]) for name in wanted}
+    scalars = [name for name, array in found.items() if array.ndim == 0]
+    if scalars:
+        raise DataError(f"the data: {scalars[0]!r} is a single number, not one entry a sample")
+    made = {name: array[:samples] for name, array in found.items()}
+    return _dataset(made, names, inputs, preprocessing or Preprocessing(), "the data")
+
+
+def _dataset(
+    arrays: Mapping[str, Array],
+    names: Mapping[str, str],
+    inputs: Sequence[Input],
+    preprocessing: Preprocessing,
+    source: str,
+) -> Dataset:
+    labels = None if "y" in names.values() else arrays.get("y")
+    lengths = {name: len(arrays[name]) for name in names.values()} | ({} if labels is None else {"y": len(labels)})
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise DataError(f"the arrays of {source} differ in their number of samples, or have none: {lengths}")
+    made = {wanted.name: preprocessing.apply(arrays[names[wanted.name]], wanted) for wanted in inputs}
+    told = "; ".join(preprocessing.told(arrays[names[wanted.name]], wanted) for wanted in inputs)
+    return Dataset(made, labels, one_by_one=_one_by_one(made, inputs), preprocessing=told)
+
+
+def _one_by_one(made: Mapping[str, Array], inputs: Sequence[Input]) -> bool:
+    """Return whether the samples are to be fed one by one: all inputs, or none."""
+    alone = {wanted.name: not wanted.fits(made[wanted.name].shape) for wanted in inputs}
+    if len(set(alone.values())) > 1:
+        single, batched = (next(name for name in alone if alone[name] is kind) for kind in (True, False))
+        raise DataError(
+            f"input {single!r} takes no axis for samples, so each is a call of its own: give {batched!r} one more axis "
+            f"in front too, ({len(made[batched])}, {', '.join(['1', *map(str, made[batched].shape[1:])])})"
+        )
+    return any(alone.values())
+
+
+def read(path: Path, *needed: str) -> dict[str, Array]:
+    """Return the arrays of an npz file: those that are `needed`, or all.
+
+    Raises
+    ------
+    DataError
+        If it is none, one of `needed` is not in it, or an array has no axis for samples. Or if the arrays take more
+        than `LARGEST` bytes, and more than the file.
+    """
+    with _Archive(path) as archive:
+        if missing := [name for name in needed if name not in archive.names]:
+            raise DataError(f"{str(path)!r} has no array {missing[0]!r}; it has {', '.join(archive.names) or 'none'}")
+        return archive.read(needed or archive.names)
+
+
+class _Header(NamedTuple):
+    """What an npy file says of its array."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class _Archive:
+    """An npz file that is open. Nothing is unpacked but what is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._size = path, size_of(path, error=DataError)
+        try:
+            with path.open("rb") as file:
+                start = file.read(6)
+            if start == b"\x93NUMPY":
+                raise DataError(f"{str(path)!r} is a single array: save it with numpy.savez(path, x=..., y=...)")
+            self._held = zipfile.ZipFile(path)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+            raise self._damaged() from error
+        self.names = [name.removesuffix(".npy") for name in self._held.namelist()]
+
+    def __enter__(self) -> _Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def _damaged(self, name: str = "") -> DataError:
+        why = f": {name!r} is damaged, or holds Python objects" if name else ""
+        return DataError(f"{str(self._path)!r} is not an npz file of plain arrays{why}. Save it with numpy.savez")
+
+    def read(self, names: Sequence[str], samples: int | None = None) -> dict[str, Array]:
+        """Return arrays, or the first `samples` entries of each."""
+        wanted = {name: self._of(name, samples, None) for name in dict.fromkeys(names)}
+        total = sum(header.nbytes for header, _ in wanted.values())
+        if total > max(LARGEST, self._size):
+            raise DataError(
+                f"the arrays of {str(self._path)!r} take {total:,} bytes when unpacked, more than {LARGEST:,}: take "
+                "fewer samples with --samples, or save them with numpy.savez, which does not compress"
+            )
+        return {name: self._of(name, samples, header)[1] for name, (header, _) in wanted.items()}
+
+    def _of(self, name: str, samples: int | None, known: _Header | None) -> tuple[_Header, Array]:
+        """Return what is to be read of an array, and, if that is known already, the array."""
+        try:
+            info = self._held.getinfo(name if name in self._held.NameToInfo else f"{name}.npy")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("numpy compresses with deflate only")
+            with self._held.open(info) as file:
+                header = _header(file)
+                if header.shape == ():
+                    raise DataError(f"{str(self._path)!r}: {name!r} is a single number, not one entry a sample")
+                whole = header
+                if samples is not None:
+                    header = header._replace(shape=(min(samples, header.shape[0]), *header.shape[1:]))
+                if whole.nbytes > info.file_size:
+                    raise ValueError("there are fewer bytes than the header says")
+                if known is None:
+                    return (whole if header.fortran else header), np.empty(0)
+                return header, _entries(file, header, whole)
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+            raise self._damaged(name) from error
+
+
+def _header(file: IO[bytes]) -> _Header:
+    """Return the header of an npy file; raise `ValueError` if it is none of a plain array."""
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError("not the version of a plain array")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Python 2's headers
+        shape, fortran, dtype = readers[version](file)
+    if dtype.hasobject or dtype.names is not None or dtype.itemsize == 0 or any(side < 0 for side in shape):
+        raise ValueError("not a plain array")
+    if 0 in shape[1:] and shape[0] > _EMPTY:
+        raise ValueError("an array of no values")
+    return _Header(tuple(shape), bool(fortran), dtype)
+
+
+def _entries(file: IO[bytes], header: _Header, whole: _Header) -> Array:
+    """Return the first entries of an array: all of it is unpacked only where it lies in Fortran's order."""
+    taken = whole if header.fortran else header
+    data = bytearray(taken.nbytes)
+    view, place = memoryview(data), 0
+    while place < len(data):
+        part = file.read(min(_PIECE, len(data) - place))
+        if not part:
+            raise EOFError("the array ends early")
+        view[place : place + len(part)] = part
+        place += len(part)
+    if taken.shape == whole.shape:
+        file.read(1)  # at the end zipfile compares the checksum
+    if not data:
+        return np.zeros(header.shape, header.dtype)
+    order = "F" if header.fortran else "C"
+    found: Array = np.frombuffer(data, taken.dtype).reshape(taken.shape, order=order)  # type: ignore[call-overload]
+    return found[: header.shape[0]]
+
+
+def _names(inputs: Sequence[Input], arrays: Sequence[str], source: str) -> dict[str, str]:
+    """Return which array each input takes."""
+    return {wanted.name: _name_of(wanted, arrays, source, alone=len(inputs) == 1) for wanted in inputs}
+
+
+def _name_of(wanted: Input, arrays: Sequence[str], source: str, *, alone: bool) -> str:
+    name = wanted.name if wanted.name in arrays else "x"
+    if name not in arrays or (name == "x" != wanted.name and not alone):
+        raise DataError(
+            f"{source} holds {', '.join(arrays) or 'nothing'}, and the model takes {wanted.name!r}: "
+            f"name the array {wanted.name!r}{', or x' if alone and wanted.name != 'x' else ''}"
+        )
+    return name
+
+
+def _text(shape: Sequence[Any]) -> str:
+    return f"({', '.join('?' if side is None else str(side) for side in shape)})"

@@ -1,0 +1,1 @@
+"""Many points: grids, stopping rules, a folder of results, and the workers that compute them."""

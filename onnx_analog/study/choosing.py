@@ -1,0 +1,82 @@
+"""Which points of a grid are worth their cells: judged by 95 % intervals, and never by bare means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from onnx_analog.study.sweeps import Point
+
+_ALIKE = 6  # trials of one value that tell it from another: 2 · 2⁻⁶ < 5 %
+
+
+def marked(points: Sequence[Point], *, higher_is_better: bool = True) -> list[Point]:
+    """Return the points that are better than all that is cheaper, their 95 % intervals apart.
+
+    So the cheapest point is never one of them, however bad or good, nor is a point that noise may have lifted over a
+    cheaper one, nor one that a point of the same cost is better than. Of a point without an interval nothing is said,
+    nor of what costs more; trials that are all alike are an interval of no width, if there are six or more: that all
+    of them lie on one side of another value has a chance of 2·2⁻⁶ if either side is as likely.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        Of one model and channel.
+    higher_is_better : bool
+        False for a metric whose lower values are better, as perplexity.
+    """
+    with_trials = [point for point in points if point.evaluation.values]
+
+    def pays(one: Point) -> bool:
+        cheaper = [other for other in with_trials if other.cost < one.cost]
+        alike = [other for other in with_trials if other.cost == one.cost]
+        return (
+            bool(cheaper)
+            and all(_above(one, other, higher_is_better) for other in cheaper)
+            and not any(_above(other, one, higher_is_better) for other in alike)
+        )
+
+    return [point for point in with_trials if pays(point)]
+
+
+def as_good_as_the_best(points: Sequence[Point], *, higher_is_better: bool = True) -> list[Point]:
+    """Return the point of the best mean, and those whose 95 % interval reaches into its own.
+
+    A mean without an interval stands for itself: of single trials, only those of the best value are as good.
+    """
+    known = [point for point in points if not math.isnan(_mean(point))]
+    if not known:
+        return []
+    best = max(known, key=lambda point: _mean(point) if higher_is_better else -_mean(point))
+    return [point for point in known if not _apart(_ends(best), _ends(point), higher_is_better)]
+
+
+def cheapest(points: Sequence[Point], *, higher_is_better: bool = True) -> Point | None:
+    """Return the cheapest of the points that are as good as the best; None if no point has a trial."""
+    return min(as_good_as_the_best(points, higher_is_better=higher_is_better), key=lambda p: p.cost, default=None)
+
+
+def _mean(point: Point) -> float:
+    return math.nan if point.evaluation.mean is None else point.evaluation.mean
+
+
+def _interval(point: Point) -> tuple[float, float] | None:
+    """Return the 95 % interval, if there is one and it ends somewhere."""
+    if point.ci95 is not None and all(map(math.isfinite, point.ci95)):
+        return point.ci95
+    values = point.evaluation.values
+    return (values[0], values[0]) if len(values) >= _ALIKE and len(set(values)) == 1 else None
+
+
+def _ends(point: Point) -> tuple[float, float]:
+    return _interval(point) or (_mean(point), _mean(point))
+
+
+def _above(one: Point, other: Point, higher_is_better: bool) -> bool:
+    """Return whether both have an interval, and that of `one` is wholly on the better side."""
+    mine, its = _interval(one), _interval(other)
+    return mine is not None and its is not None and _apart(mine, its, higher_is_better)
+
+
+def _apart(mine: tuple[float, float], its: tuple[float, float], higher_is_better: bool) -> bool:
+    return mine[0] > its[1] if higher_is_better else mine[1] < its[0]

@@ -1,0 +1,91 @@
+"""The seam between a sweep and whatever computes its trials."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+from onnx_analog.errors import EngineError, OptionError, whole
+from onnx_analog.study.worker import Outcome, Task, Work
+
+DEATHS = 3  # of workers, one after another with nothing done between them, that end a sweep
+
+
+class Engine(ABC):
+    """Does tasks of one work, in any order, in as many places as it has.
+
+    Used as a context manager: on the way out it stops what it started, whatever is still under way.
+    """
+
+    def plan(self, tasks: int) -> int:  # noqa: ARG002 - for those that choose
+        """Say how many tasks there will be; return the threads within an operator that each worker is to use."""
+        return 1
+
+    @abstractmethod
+    def start(self, work: Work) -> None:
+        """Bring `work` to the workers."""
+
+    @property
+    @abstractmethod
+    def slots(self) -> int:
+        """How many tasks are computed at the same time."""
+
+    @abstractmethod
+    def submit(self, task: Task) -> None:
+        """Have a task done."""
+
+    @abstractmethod
+    def next(self) -> Outcome:
+        """Wait until a task that was submitted ends, whichever is first, and return its outcome.
+
+        Raises
+        ------
+        EngineError
+            If workers die again and again, or run out of memory.
+        Exception
+            Whatever the task raised.
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop what was started."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.stop()
+
+
+def least_one(name: str, value: int | None) -> int | None:
+    """Return a number of workers or threads; None leaves the choice to the engine.
+
+    Raises
+    ------
+    OptionError
+        If it is below 1 or no whole number.
+    """
+    if value is not None and whole(name, value) < 1:
+        raise OptionError(f"{name} is {value}; it must be 1 or more")
+    return value
+
+
+def unknown(error: BaseException) -> EngineError:
+    """Return the error of a worker that cannot make out what it was sent."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    why = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else type(error).__name__)
+    if error.__cause__ is not None:
+        why = f"{type(error.__cause__).__name__}: {error.__cause__}"
+    return EngineError(
+        f"a worker cannot load its task ({why}): install the same packages on all workers, and your own channels and "
+        "metrics"
+    )
+
+
+def lost(task: Task, why: str) -> EngineError:
+    """Return the error of a task that cannot be done."""
+    trials = f"trial {task.trials[0]}" if len(task.trials) == 1 else f"trials {task.trials[0]} to {task.trials[-1]}"
+    return EngineError(
+        f"{why} at point {task.setting}, {trials}. Completed trials are kept: run the same command again, with fewer "
+        "workers or a smaller batch if memory is short"
+    )

@@ -1,0 +1,243 @@
+"""What travels to a worker, and what it does there: a few trials of one point of a grid.
+
+`Work` is sent once: models, data and all points. Tasks are small. A worker keeps what it made of the last points
+(the protected model, its decoders), so that trials that follow cost nothing but themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import platform
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from pickle import PickleBuffer
+from typing import Any, NamedTuple
+
+import cloudpickle
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from onnx_analog import named
+from onnx_analog.graph.files import from_proto, to_proto
+from onnx_analog.graph.manifest import Totals, account
+from onnx_analog.graph.stored import Protection
+from onnx_analog.passes import pipeline
+from onnx_analog.run import metrics
+from onnx_analog.run.data import Dataset
+from onnx_analog.run.evaluation import Trial, Trials
+from onnx_analog.run.session import Network
+from onnx_analog.study.grid import Setting
+
+Array = NDArray[Any]
+
+_APART = 1024  # bytes; larger tensors travel beside the model, which protobuf limits to 2 GiB
+_KEPT = 2  # points whose decoders a worker keeps
+_ALIGNED = 64  # bytes
+
+# ---------------------------------------------------------------------------------------------- what travels
+
+
+class Task(NamedTuple):
+    """Some trials of one point."""
+
+    setting: int
+    trials: tuple[int, ...]
+
+
+class Outcome(NamedTuple):
+    """What came of a task."""
+
+    task: Task
+    found: tuple[Trial, ...]
+    totals: Totals
+    seconds: float  # for each trial
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A model that can be sent: its graph, and its large tensors as arrays beside it."""
+
+    graph: bytes
+    arrays: tuple[Array, ...]
+
+    @staticmethod
+    def of(model: ir.Model) -> Packed:
+        """Return `model`, which is not changed, ready to be sent."""
+        bare, arrays = model.clone(), []
+        for value in (value for graph in bare.graphs() for value in graph.initializers.values()):
+            held = value.const_value
+            if isinstance(held, ir.ExternalTensor):  # the file that it names is not where the worker is
+                value.const_value = ir.Tensor(held.numpy(), dtype=held.dtype, name=value.name)
+        for value, tensor in _large(bare):
+            arrays.append(np.ascontiguousarray(tensor.numpy()))
+            value.const_value = ir.ExternalTensor(
+                "apart", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=str(value.name)
+            )
+        return Packed(to_proto(bare).SerializeToString(), tuple(arrays))
+
+    def digest(self) -> str:
+        """Return the SHA-256 of graph and tensors, as hex."""
+        found = hashlib.sha256(self.graph)
+        for array in self.arrays:
+            found.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return found.hexdigest()
+
+    def model(self) -> ir.Model:
+        """Return the model; its tensors are those that were sent, not copies."""
+        model: ir.Model = from_proto(onnx.ModelProto.FromString(self.graph))
+        for (value, tensor), array in zip(_large(model), self.arrays, strict=True):
+            value.const_value = ir.Tensor(array, dtype=tensor.dtype, name=str(value.name))
+        return model
+
+
+def _large(model: ir.Model) -> list[tuple[ir.Value, ir.TensorProtocol]]:
+    """Return the large initializers of all graphs, in one order."""
+    values = [value for graph in model.graphs() for value in graph.initializers.values()]
+    held = [(value, value.const_value) for value in values if value.const_value is not None]
+    return [(v, t) for v, t in held if t.nbytes >= _APART and t.dtype != ir.DataType.STRING]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Work:
+    """Everything that a trial needs but its number; the same for all workers.
+
+    Attributes
+    ----------
+    digest : str
+        Tells this work from any other, of this sweep or another.
+    models : tuple of Packed
+    data : tuple of Dataset, one for each model
+    clean : tuple of lists of arrays
+        Each model's outputs without noise.
+    metric : function
+        See `onnx_analog.run.metrics`.
+    settings : tuple of Setting
+    seed : int
+    batch : int
+    providers : tuple of str
+    threads : int
+        Within an operator of onnxruntime, in each worker.
+    """
+
+    digest: str
+    models: tuple[Packed, ...]
+    data: tuple[Dataset, ...]
+    clean: tuple[list[Array], ...]
+    metric: metrics.Function
+    settings: tuple[Setting, ...]
+    seed: int
+    batch: int
+    providers: tuple[str, ...]
+    threads: int
+
+    def __getstate__(self) -> dict[str, Any]:  # by pickle itself, a function would be but the name of a module
+        return {**self.__dict__, "metric": named.dumps(self.metric)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, metric=named.loads(state["metric"]))
+
+
+# ---------------------------------------------------------------------------------------------- in a worker
+
+
+class Worker:
+    """Does tasks of one work, one after another."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._model = lru_cache(maxsize=1)(lambda place: work.models[place].model())
+        self._point = lru_cache(maxsize=_KEPT)(self._made)
+
+    @cached_property
+    def _versions(self) -> dict[str, str]:
+        return versions()
+
+    def do(self, task: Task) -> Outcome:
+        """Return what comes of a task."""
+        trials, totals = self._point(task.setting)
+        start = time.perf_counter()
+        found = tuple(trials.run(seed=self._work.seed, trial=trial) for trial in task.trials)
+        return Outcome(task, found, totals, (time.perf_counter() - start) / len(found), self._versions)
+
+    def _made(self, place: int) -> tuple[Trials, Totals]:
+        work, setting = self._work, self._work.settings[place]
+        protected = pipeline.run([setting.protect_pass()], self._model(setting.model).clone())
+        network = Network(protected, providers=work.providers, threads=work.threads)
+        trials = Trials(
+            network,
+            work.data[setting.model],
+            Protection.of(protected),
+            work.metric,
+            work.clean[setting.model],
+            batch=work.batch,
+        )
+        return trials, account(protected).totals
+
+
+_here = threading.local()  # a Dask worker may run tasks in several threads; buffers of one are not another's
+
+
+def do(fetch: Callable[[], Work], digest: str, task: Task) -> Outcome:
+    """Do a task in this thread; `fetch` is called where the work of `digest` has not come here yet."""
+    held: tuple[str, Worker] | None = getattr(_here, "held", None)
+    if held is None or held[0] != digest:
+        _here.held = held = (digest, Worker(fetch()))
+    try:
+        return held[1].do(task)
+    except Exception as error:
+        if _can_be_sent(error):
+            raise
+        raise RuntimeError(f"{type(error).__name__}: {error}") from None  # it would break the pool
+
+
+def _can_be_sent(error: Exception) -> bool:
+    try:
+        cloudpickle.loads(cloudpickle.dumps(error))
+    except Exception:  # whatever a class of the user's raises when it is made again
+        return False
+    return True
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a trial's numbers depend on."""
+    names = ("onnx-analog", "onnxruntime", "numpy", "onnx-ir")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+# --------------------------------------------------------------------------------- in a file, for this machine
+
+
+def write(work: Work, path: Path) -> None:
+    """Write `work` so that `read` maps its arrays into memory: all processes of a machine share them."""
+    buffers: list[PickleBuffer] = []
+    body = cloudpickle.dumps(work, protocol=5, buffer_callback=buffers.append)
+    with path.open("wb") as file:
+        places = [_write_part(file, buffer.raw()) for buffer in buffers]
+        index = cloudpickle.dumps((places, _write_part(file, body)))
+        file.write(index + len(index).to_bytes(8, "little"))
+
+
+def _write_part(file: Any, part: Any) -> tuple[int, int]:
+    file.write(b"\0" * (-file.tell() % _ALIGNED))
+    start = file.tell()
+    file.write(part)
+    return start, file.tell()
+
+
+def read(path: Path) -> Work:
+    """Return what `write` wrote."""
+    with path.open("rb") as file:
+        held = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    index = len(held) - 8 - int.from_bytes(held[-8:], "little")
+    places, (start, end) = cloudpickle.loads(held[index:-8])
+    found: Work = cloudpickle.loads(held[start:end], buffers=[held[a:b] for a, b in places])
+    return found

@@ -1,0 +1,49 @@
+"""The order of the passes.
+
+model -> PrunePass -> ProtectPass -> ManifestPass -> (ReadbackPass) -> (DecodePass)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from onnx_analog.channels import Channel
+from onnx_analog.errors import AnalogError, ModelError
+from onnx_analog.graph.files import name_of, root_cause
+from onnx_analog.passes import DecodePass, ManifestPass, ProtectPass, PrunePass, ReadbackPass
+
+
+def protecting(protect: ProtectPass, *, sparsity: float = 0.0, prune_scope: str = "model") -> list[ir.passes.PassBase]:
+    """Return the passes from a plain model to a protected one; sparsity 0 prunes nothing."""
+    prune = PrunePass(sparsity=sparsity, scope=prune_scope, selection=protect.selection)
+    return [*([prune] if sparsity else []), protect, ManifestPass()]
+
+
+def reading(*, seed: int, trial: int, channel: Channel | None, decoded: bool) -> list[ir.passes.PassBase]:
+    """Return the passes from a protected model to one that is read back."""
+    return [ReadbackPass(seed=seed, trial=trial, channel=channel), *([DecodePass()] if decoded else [])]
+
+
+def run(passes: Sequence[ir.passes.PassBase], model: ir.Model) -> ir.Model:
+    """Run `passes` in order and return the model.
+
+    Raises
+    ------
+    AnalogError
+        As a pass raised it, without the wrapping of `onnx_ir`.
+    ModelError
+        If a pass fails with an error of another kind: it says what lies at the bottom of it.
+    """
+    try:
+        return ir.passes.Sequential(*passes)(model).model
+    except ir.passes.PassError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, AnalogError):
+            cause = cause.__cause__
+        if isinstance(cause, AnalogError):
+            raise cause from None
+        if isinstance(cause, MemoryError):
+            raise ModelError(f"{name_of(model)}: there is not enough memory to work on it") from error
+        raise ModelError(f"{name_of(model)}: {root_cause(cause)}") from error

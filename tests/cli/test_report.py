@@ -1,0 +1,864 @@
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from PIL import Image
+from rich.console import Console
+
+import onnx_analog as oa
+from onnx_analog import channels
+from onnx_analog.channels import Channel, GaussianNoise, TableChannel
+from onnx_analog.channels.base import inside
+from onnx_analog.channels.capacity import of_channel
+from onnx_analog.channels.fitting import Fit, fit
+from onnx_analog.channels.modifiers import Modifiers
+from onnx_analog.channels.pcm import pcm
+from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.cli import report
+from onnx_analog.cli.tables import Table
+from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
+from onnx_analog.graph.manifest import Totals
+from onnx_analog.graph.weights import Selection
+from onnx_analog.run.evaluation import Evaluation
+from onnx_analog.study.grid import Setting
+from onnx_analog.study.sweeps import Point
+from tests.models import QUIET, made, model
+from tests.printing import WIDTHS, assert_whole
+
+DEFAULT, PAPER = PRESETS.values()
+DPI = 150
+
+
+def text(*things: Any) -> str:
+    """Return what a terminal of 200 columns shows."""
+    console = Console(record=True, width=200, file=io.StringIO(), markup=False)
+    for thing in things:
+        console.print(thing)
+    return console.export_text()
+
+
+def cells(shown: str, row: str) -> list[str]:
+    """Return the cells of the line that starts with `row`."""
+    (line,) = [line.strip() for line in shown.splitlines() if line.strip().startswith(f"{row} ")]
+    return re.split(r"\s{2,}", line)[1:]
+
+
+def columns(shown: str, heading: str, row: str) -> str:
+    """Return what of a line stands under a heading, which is aligned to the right."""
+    lines = shown.splitlines()
+    (end,) = {line.index(heading) + len(heading) for line in lines if heading in line}
+    (line,) = [line for line in lines if line.strip().startswith(f"{row} ")]
+    return re.split(r"\s{2,}", line[:end])[-1] if line[:end].rstrip() == line[:end] else ""
+
+
+def point(
+    strategy="sign", cells=1, preset=DEFAULT, values=(0.5, 0.7), analog=1000, model="net", clean=0.75, channel=QUIET,
+    metric="top1",
+) -> Point:  # fmt: skip
+    totals = Totals(
+        original_weights=1000,
+        stored_weights=800,
+        analog_cells=analog * cells,
+        header_cells=200,
+        mask_cells=40,
+        mask_bitmap_bits=1000,
+        codebook_cells=10,
+    )
+    evaluation = Evaluation(metric=metric, samples=50, clean=clean, values=values)
+    setting = Setting(
+        model=0,
+        channel=channel,
+        preset=preset,
+        strategy=strategy,
+        cells=cells,
+        large_factor=20,
+        selection=Selection(),
+    )
+    return Point(model=model, setting=setting, totals=totals, evaluation=evaluation, ci95=evaluation.ci95)
+
+
+# ------------------------------------------------------------------------------------------ what a cell says
+
+
+def test_a_cell_says_mean_half_its_interval_and_what_it_costs():
+    # mean 0.6; half of the interval is t(0.975, 1) · s/√2 = 12.7062 · 0.1; (1,000 + 200 + 40 + 10)/1,000 cells
+    assert report.cell_text(replace(point(), ci95=(-0.670620, 1.870620))) == "60.00 ± 127.06 [1.25]"
+
+
+def test_an_interval_that_ends_at_a_bound_is_told_by_its_ends():
+    assert report.cell_text(replace(point(), ci95=(0.2, 1.0))) == "60.00 ± 40.00 [1.25]"
+    assert report.cell_text(replace(point(), ci95=(0.0, 1.0))) == "60.00 (0.00 to 100.00) [1.25]"
+    (table,) = report.points_tables([replace(point(), ci95=(0.0, 1.0))])
+    assert "(ends of the 95 % interval)" in text(table)
+    assert "±" not in text(table)
+
+
+def test_a_table_tells_the_value_without_noise():
+    (table,) = report.points_tables([point(clean=0.982)])
+    assert "accuracy in %, without noise 98.20" in " ".join(text(table).split())
+    (table,) = report.points_tables([point(clean=None, metric="sqnr_db")])
+    assert "without noise" not in text(table)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [((0.6,), "One trial has no interval"), ((0.6, 0.6), "Trials that are all alike have no interval")],
+)
+def test_where_there_is_no_interval_the_table_says_why(values, said):
+    (table,) = report.points_tables([replace(point(values=values), ci95=None)])
+    shown = " ".join(text(table).split())
+    assert said in shown
+    assert not any(sign in shown for sign in "±◆")
+
+
+def test_one_trial_has_no_interval():
+    assert report.cell_text(point(values=(0.625,), cells=3)) == "62.50 [3.25]"
+
+
+@pytest.mark.parametrize(
+    ("preset", "title"),
+    [
+        (DEFAULT, "scope tensor, 5.00% large (default)"),
+        (PAPER, "scope model, 0.25% large (as in the paper)"),
+    ],
+)
+def test_a_preset_is_called_by_what_it_is(preset, title):
+    assert report.preset_title(point(preset=preset)) == title
+
+
+def test_a_preset_of_one_s_own_has_no_name():
+    title = report.preset_title(point(preset=Preset(scope="model", large_fraction=0.1)))
+    assert title.startswith("scope model, 10.00% large")
+    assert "()" not in title
+
+
+# ----------------------------------------------------------------------------------------------------- points
+
+
+def test_points_stand_by_strategy_and_cells():
+    points = [point(name, c, values=(0.1 * c + place / 100,)) for place, name in enumerate(STRATEGIES) for c in (3, 1)]
+    (table,) = report.points_tables(points)
+    shown = text(table)
+    assert "scope tensor, 5.00% large (default)" in shown
+    assert shown.index("1 cell ") < shown.index("3 cells")
+    for place, name in enumerate(STRATEGIES):
+        assert cells(shown, name) == [f"{10 + place}.00 [1.25]", f"{30 + place}.00 [3.25]"]
+
+
+def test_a_point_that_is_missing_leaves_its_place_empty():
+    points = [point("raw", 1, values=(0.1,)), point("raw", 3, values=(0.2,)), point("sign", 3, values=(0.3,))]
+    (table,) = report.points_tables(points)
+    shown = text(table)
+    assert columns(shown, "3 cells", "raw") == "20.00 [3.25]"
+    assert columns(shown, "3 cells", "sign") == "30.00 [3.25]"
+    assert columns(shown, "1 cell", "sign") != "30.00 [3.25]"
+
+
+def test_a_point_says_the_interval_that_its_looks_leave():
+    wide = replace(point(values=(0.5, 0.6, 0.7)), ci95=(0.4, 0.8))
+    assert report.cell_text(wide) == "60.00 ± 20.00 [1.25]"
+
+
+def test_what_is_no_share_is_shown_in_its_own_unit():
+    decibels = point(values=(11.5, 12.5), metric="sqnr_db", clean=None)
+    assert report.cell_text(decibels) == "12.00 ± 6.35 [1.25]"  # t(0.975, 1)·s/√2 = 12.7062·0.5
+    (table,) = report.points_tables([decibels])
+    assert "output SQNR in dB" in text(table)
+    assert report.cell_text(point(values=(0.5,), metric="mine")) == "0.50 [1.25]"
+    assert report.cell_text(point(values=(0.5,), metric="agreement")) == "50.00 [1.25]"
+
+
+def test_a_table_of_points_says_what_stands_in_brackets():
+    (table,) = report.points_tables([point()])
+    assert "in brackets, all-in cells per original weight" in " ".join(text(table).split())
+
+
+def test_without_trials_there_is_only_what_it_costs():
+    (table,) = report.points_tables([point("raw", 3, values=()), point("sign", 3, values=())])
+    assert cells(text(table), "raw") == ["no trial [3.25]"]
+    assert "◆ no" not in text(table)
+
+
+LOUD = GaussianNoise(sigma=0.3)
+
+
+@pytest.mark.parametrize(
+    ("models", "noises", "titles"),
+    [
+        (["net"], [QUIET], [""]),
+        (["one", "two"], [QUIET], ["one, ", "two, "]),
+        (["net"], [QUIET, LOUD], [f"channel {QUIET}, ", f"channel {LOUD}, "]),
+        (
+            ["one", "two"],
+            [QUIET, LOUD],
+            [f"{name}, channel {noise}, " for name in ("one", "two") for noise in (QUIET, LOUD)],
+        ),
+    ],
+)
+def test_models_and_channels_are_named_and_stand_apart_only_where_there_are_several(models, noises, titles):
+    points = [
+        point(strategy, 1, preset, values=(0.1 * place,), model=name, channel=noise)
+        for place, name in enumerate(models)
+        for noise in noises
+        for preset in (DEFAULT, PAPER)
+        for strategy in ("raw", "sign")
+    ]
+    expected = [
+        f"{title}{report.preset_title(point(preset=preset))}" for title in titles for preset in (DEFAULT, PAPER)
+    ]
+    assert [table.title for table in report.points_tables(points)] == expected
+    report.plot_points(points)
+    assert [" ".join(axis.get_title().split()) for axis in pyplot.gcf().axes] == [
+        f"{title} without noise 75.00" for title in expected
+    ]
+    differences = report.differences_table(points)
+    assert differences is not None
+    assert list(differences.columns[0].cells) == expected
+
+
+def test_tables_of_models_hold_their_own_points():
+    points = [point("raw", 1, values=(0.1 * place,), model=name) for place, name in enumerate(("one", "two"))]
+    first, second = (text(table) for table in report.points_tables(points))
+    assert cells(first, "raw") == ["0.00 [1.25]"]
+    assert cells(second, "raw") == ["10.00 [1.25]"]
+
+
+def test_channels_that_are_called_alike_stand_apart():
+    near = GaussianNoise(sigma=0.1000001)
+    assert str(near) == str(QUIET)
+    assert len(list(report.points_tables([point(), point(channel=near)]))) == 2
+
+
+# -------------------------------------------------------------------------------------------------------- marks
+
+
+def near(cells: int, mean: float, **choices: Any) -> Point:
+    """Return a point whose interval is a point of 100 to each side."""
+    return replace(point(cells=cells, values=(mean, mean), **choices), ci95=(mean - 0.01, mean + 0.01))
+
+
+def test_what_is_better_than_all_that_is_cheaper_is_marked_in_its_panel():
+    points = [near(c, v, strategy="raw", preset=p) for p in (DEFAULT, PAPER) for c, v in ((1, 0.3), (3, 0.2), (9, 0.9))]
+    for table in report.points_tables(points):
+        assert cells(text(table), "raw") == ["30.00 ± 1.00 [1.25]", "20.00 ± 1.00 [3.25]", "◆ 90.00 ± 1.00 [9.25]"]
+        assert "◆ better than every cheaper point, with no overlap of intervals" in " ".join(text(table).split())
+    (table,) = report.points_tables([near(1, 0.50), near(3, 0.51)])
+    assert "No point is better than every cheaper point, with no overlap of intervals" in " ".join(text(table).split())
+
+
+@pytest.mark.parametrize("known", [True, False, None])
+def test_marks_go_by_what_the_metric_says_is_better(monkeypatch, known):
+    monkeypatch.setattr(report, "_higher_is_better", lambda points: known)
+    points = [near(1, 0.5, metric="mine"), near(3, 0.9, metric="mine"), near(9, 0.1, metric="mine")]
+    points = [replace(one, ci95=(one.evaluation.mean - 0.1, one.evaluation.mean + 0.1)) for one in points]
+    (table,) = report.points_tables(points)
+    shown = " ".join(text(table).split())
+    assert re.findall(r"◆ (\d\.\d+)", shown) == {True: ["0.90"], False: ["0.10"], None: []}[known]
+    assert ("the metric does not say which values are better" in shown) is (known is None)
+    report.plot_points(points)
+    assert [y for _, y in rings(pyplot.gcf().axes[0])] == {True: [0.9], False: [0.1], None: []}[known]
+
+
+# -------------------------------------------------------------------------------------------------- differences
+
+
+def test_differences_from_the_first_strategy_by_hand():
+    points = [
+        point("raw", 1, values=(0.10, 0.20, 0.30)),
+        point("raw", 3, values=(0.50, 0.50, 0.50)),
+        point("sign", 1, values=(0.15, 0.30, 0.45)),
+        point("sign", 3, values=(0.50, 0.40, 0.30)),
+    ]
+    table = report.differences_table(points)
+    assert table is not None
+    strategy, count, above, between = (list(column.cells) for column in table.columns)
+    assert table.columns[2].header == "above raw"
+    assert (strategy, count) == (["sign"] * 2, ["1", "3"])
+    # 5, 10 and 15 points: 10 ± 4.302653·5/√3; and 0, -10 and -20: -10 ± 4.302653·10/√3
+    assert above == ["+10.00", "-10.00"]
+    assert between == ["-2.42 to +22.42", "-34.84 to +14.84"]
+    assert "in pairs, for trials of the same number have the same noise" in " ".join(text(table).split())
+
+
+def test_each_strategy_is_compared_at_its_cells_and_in_its_panel():
+    points = [
+        point(name, c, preset, values=(base + more + c / 100,))
+        for preset, base in ((DEFAULT, 0.1), (PAPER, 0.3))
+        for name, more in (("sign", 0.0), ("mapping", 0.2), ("redundancy", 0.4))
+        for c in (1, 3)
+    ]
+    table = report.differences_table(points)
+    assert table is not None
+    name, strategy, count, above, between = (list(column.cells) for column in table.columns)
+    assert strategy == ["mapping", "mapping", "redundancy", "redundancy"] * 2
+    assert count == ["1", "3"] * 4
+    assert above == ["+20.00", "+20.00", "+40.00", "+40.00"] * 2
+    assert between == [""] * 8  # one trial has no interval
+    assert name == [report.preset_title(points[0])] * 4 + [report.preset_title(points[-1])] * 4
+
+
+def test_differences_of_what_is_no_share_are_in_its_own_unit():
+    points = [point(name, values=(value,), metric="sqnr_db") for name, value in (("raw", 10.0), ("sign", 12.5))]
+    shown = text(report.differences_table(points))
+    assert "+2.50" in shown
+    assert "output SQNR in dB" in shown
+
+
+def test_one_strategy_has_nothing_to_be_compared_with():
+    assert report.differences_table([point("sign", 1), point("sign", 3)]) is None
+
+
+def test_without_trials_no_difference_is_told():
+    table = report.differences_table([point("raw", values=()), point("sign", values=())])
+    assert table is None or "nan" not in text(table)
+
+
+# -------------------------------------------------------------------------------------------------- evaluation
+
+
+def test_an_evaluation_shows_all_its_numbers():
+    found = Evaluation(
+        metric="top1", samples=1234, clean=0.9, values=(0.5, 0.6, 0.7), reference=0.95, sqnr_db=(10.0, 11.0, 15.0)
+    )
+    shown = text(report.evaluation_table(found))
+    assert "top1 on 1,234 samples" in shown
+    assert cells(shown, "original model") == ["0.9500"]
+    assert cells(shown, "without noise") == ["0.9000"]
+    assert cells(shown, "with noise, mean of 3 trials") == ["0.6000"]
+    assert cells(shown, "standard deviation over trials") == ["0.1000"]
+    # 0.6 ± 4.30265 · 0.1/√3
+    assert cells(shown, "95 % interval of the mean") == ["0.3516 to 0.8484"]
+    # 0.9 - 0.6, and the ends of the interval likewise
+    assert cells(shown, "decrease due to noise") == ["+0.3000"]
+    assert cells(shown, "95 % interval of the decrease") == ["+0.0516 to +0.5484"]
+    assert cells(shown, "standard error of a test set of 1,234") == ["0.0139"]  # √(0.6 · 0.4/1234)
+    assert cells(shown, "output SQNR, mean of all trials") == ["12.0 dB"]
+    assert "they leave out the error of a finite test set" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((0.5,), "none: one trial"),
+        ((0.5,) * 3, "none: all trials are alike"),
+        ((0.5, math.nan), "none: not all values are finite"),
+    ],
+)
+def test_an_evaluation_says_why_it_has_no_interval(values, said):
+    shown = text(report.evaluation_table(Evaluation(metric="top1", samples=5, clean=0.9, values=values)))
+    assert cells(shown, "95 % interval of the mean") == cells(shown, "95 % interval of the decrease") == [said]
+    assert f"mean of {len(values)} trial{'s' if len(values) > 1 else ''} " in shown
+
+
+def test_a_share_of_the_users_is_shown_in_per_cent():
+    one = point("raw", values=(0.25, 0.35))
+    own = replace(one, evaluation=replace(one.evaluation, metric="own:error", share=True, higher_is_better=False))
+    (table,) = report.points_tables([own])
+    assert "30.00" in text(table)
+    assert "own:error in %" in text(table)
+
+
+def test_an_evaluation_without_trials_says_so_by_saying_less():
+    shown = text(report.evaluation_table(Evaluation(metric="top1", samples=5, clean=0.9, values=())))
+    assert cells(shown, "without noise") == ["0.9000"]
+    assert not any(word in shown for word in ("original", "with noise", "interval", "SQNR", "deviation", "None"))
+
+
+# --------------------------------------------------------------------------------------------------- inspect
+
+
+def test_an_inspection_shows_what_would_be_stored_and_why_the_rest_is_not():
+    rows = oa.inspect(
+        model("""
+        net (float[4, 20] x) => (float[4, 60] y) <float[20, 60] w = random, float[60] b = random, float[5] c = random> {
+            y = Gemm(x, w, b)
+        }""")
+    ).rows
+    stored, skipped = (text(table) for table in report.inspection_tables(rows, protected=False))
+    assert "to be stored" in stored
+    assert cells(stored, "w") == ["20×60", "FLOAT", "Gemm", "1,200", f"{rows[0]['largest']:.4g}"]
+    assert cells(stored, "total") == ["1,200"]
+    assert cells(skipped, "rank 1, below 2") == ["2", "b"]
+
+
+def test_where_nothing_is_skipped_there_is_one_table():
+    (shown,) = report.inspection_tables(oa.inspect(made("two scales")).rows, protected=True)
+    assert cells(text(shown), "total") == ["768"]
+    assert "to be stored" not in text(shown)
+
+
+# --------------------------------------------------------------------------------------------------- account
+
+
+def test_the_account_shows_every_line_of_the_cost():
+    manifest = oa.protect(made("two scales"), channel=QUIET, sparsity=0.5, prune_scope="tensor").manifest
+    tensors, addresses, cost, yardsticks = (text(table) for table in report.account_tables(manifest))
+    totals = manifest.totals
+    lines = {
+        "analog levels (the paper's r_avg)": totals.analog_cells,
+        "header: sign and class, 2 bits a cell": totals.header_cells,
+        "mask: which weights are stored (bitmap: 768 bits)": totals.mask_cells,
+        "codebook: α and β": totals.codebook_cells,
+        "all-in": totals.all_in_cells,
+    }
+    for name, count in lines.items():
+        assert cells(cost, name) == [f"{count:,}", f"{count / 384:.3f}", f"{count / 768:.3f}"]
+    assert f"384 of 768 weights stored; levels and headers alone: {(totals.analog_cells + 384) / 384:.3f}" in cost
+    for entry in manifest.tensors:
+        for name, found in zip(("small", "large"), entry.classes, strict=True):
+            numbers = (f"{found.count:,}", str(found.cells), f"{found.alpha:.4g}")
+            row = [entry.key, name, *numbers, f"{found.low:.3g} to {found.high:.3g}"]
+            assert row in [re.split(r"\s{2,}", line.strip()) for line in tensors.splitlines()]
+        firsts = [f"{entry.cells[plane][0]:,}" for plane in ("level", "header", "mask", "codebook")]
+        assert cells(addresses, entry.key) == [*firsts, f"{entry.cells['codebook'][1] - 1:,}"]
+    for name, bits in (("float32", 32), ("float16", 16), ("int8", 8), ("int4", 4)):
+        dense = 768 * bits
+        against = f"{dense // 2 / totals.all_in_cells:.2f}×"
+        assert cells(yardsticks, f"{name}, dense") == [f"{dense:,}", f"{dense // 2:,}", against]
+        assert cells(yardsticks, f"{name}, pruned")[1] == f"{384 * bits // 2 + totals.mask_cells:,}"
+
+
+@pytest.mark.parametrize(("strategy", "names"), [("sign", ["all"]), ("mapping", ["small", "large"])])
+def test_classes_are_called_by_their_names(strategy, names):
+    manifest = oa.protect(made("matmul"), channel=QUIET, strategy=strategy).manifest
+    shown = text(next(iter(report.account_tables(manifest))))
+    assert [name for name in ("all", "small", "large") if re.search(rf"\b{name} +\d", shown)] == names
+
+
+def test_where_nothing_is_pruned_no_yardstick_is():
+    *_, yardsticks = report.account_tables(oa.protect(made("matmul"), channel=QUIET, bits_per_cell=1).manifest)
+    shown = text(yardsticks)
+    assert "pruned" not in shown
+    assert cells(shown, "int8, dense")[0] == "2,048"
+    assert "cells at 1 bit " in shown
+    assert "cells at 2 bits" not in shown
+
+
+# -------------------------------------------------------------------------------------------------- channels
+
+
+def numbers_of(shown: str) -> list[list[float]]:
+    lines = [line.split() for line in shown.splitlines() if re.fullmatch(r"[\s\d.e+-]+", line) and line.strip()]
+    return [[float(word) for word in line] for line in lines]
+
+
+@pytest.mark.parametrize("name", ["gaussian:sigma=0.3", "pcm", "rram-milo"])
+def test_a_channel_shows_what_it_does_to_levels(name):
+    channel = channels.resolve(name)
+    shown = text(report.channel_table(channel, points=5))
+    rows = np.array(numbers_of(shown))
+    levels = np.linspace(*channel.span, 5)
+    assert len(rows) == 5
+    std = channel.std(levels)
+    expected = np.column_stack([levels, std, std / math.sqrt(10), std / math.sqrt(500)])
+    np.testing.assert_allclose(rows[:, :4], expected, atol=0.5001e-4)
+    assert "span {:.4f} to {:.4f}".format(*channel.span) in shown
+    assert f"capacity {of_channel(channel).bits:.2f} bits per cell" in shown
+    assert rows.shape[1] == (5 if name == "pcm" else 4)
+
+
+def test_a_measured_channel_shows_what_is_programmed_in_the_unit_of_the_device():
+    channel = pcm()
+    shown = text(report.channel_table(channel, points=5))
+    assert f"input, {channel.input_scale.unit}" in shown
+    programmed = channel.programmed(np.linspace(*channel.span, 5))
+    assert [row[4] for row in numbers_of(shown)] == [float(f"{value:.4g}") for value in programmed]
+
+
+def test_a_channel_that_is_not_gaussian_shows_the_mean_of_its_reads():
+    channel: Channel = LimitedPrecision(inner=QUIET, read_bits=8)
+    shown = text(report.channel_table(channel, points=3))
+    rows = np.array(numbers_of(shown))
+    assert "mean read" in shown
+    # 2,000 reads, and half a step of a converter of 8 bits, which reads more than the span: 1/256 of 4 at most
+    np.testing.assert_allclose(rows[:, 4], rows[:, 0], atol=4 * 0.1 / math.sqrt(2000) + 2 / 256)
+    np.testing.assert_allclose(rows[:, 1], 0.1, rtol=4 / math.sqrt(2 * 2000) + 0.02)
+
+
+def test_channels_are_listed():
+    shown = text(report.channel_list_table([("pcm", "a real array"), ("gaussian", "noise")]))
+    assert cells(shown, "pcm") == ["a real array"]
+    assert cells(shown, "gaussian") == ["noise"]
+
+
+def fitted(folder: Path, *, group: bool = False) -> Fit:
+    rng = np.random.default_rng(0)
+    volts = np.repeat(np.linspace(0.5, 2.5, 21), 40)
+    path = folder / "pairs.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["volts", "ohms", "device"])
+        device = np.arange(volts.size) % 4
+        writer.writerows(zip(volts, 10 * volts + rng.normal(size=volts.size) + device, device, strict=True))
+    return fit(path, input="volts", output="ohms", group="device" if group else None)
+
+
+@pytest.mark.parametrize("group", [False, True])
+def test_a_fit_shows_what_it_found(group, tmp_path):
+    found = fitted(tmp_path, group=group)
+    shown = text(report.fit_table(found))
+    assert cells(shown, "pairs, distinct inputs") == ["840, 21"]
+    assert cells(shown, "neighbours k, by cross-validation") == [str(found.channel.neighbours)]
+    assert cells(shown, "span") == ["{:.4f} to {:.4f}".format(*found.channel.span)]
+    stds = found.channel.stds
+    assert cells(shown, "standard deviation") == [f"{min(stds):.4f} to {max(stds):.4f}"]
+    assert cells(shown, "capacity, bits per cell") == [f"{of_channel(found.channel).bits:.2f}"]
+    assert ("variance between devices" in shown) is group
+    if found.between_share is not None:
+        assert cells(shown, "variance between devices") == [f"{found.between_share:.0%}"]
+
+
+# ------------------------------------------------------------------------------------------------------ plots
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays_open():
+    yield
+    pyplot.close("all")
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        image.verify()
+        assert image.format == "PNG"
+    with Image.open(path) as image:
+        assert len(image.convert("RGB").getcolors(2**24) or []) > 10  # something is drawn
+        return image.size
+
+
+POINTS = [
+    point(name, c, preset, values=(0.1 * c, 0.1 * c + 0.1))
+    for preset in (DEFAULT, PAPER)
+    for name in STRATEGIES
+    for c in (1, 3)
+]
+
+
+@pytest.mark.parametrize(("points", "panels"), [(POINTS, 2), (POINTS[:8], 1), (POINTS[:1], 1)])
+@pytest.mark.parametrize("name", ["plot.png", "plot"])
+def test_points_are_drawn_as_png(points, panels, name, tmp_path):
+    path = tmp_path / name
+    report.plot_points(points)(path)
+    assert size_of(path) == (round(4.8 * DPI) * panels, round(5 * DPI))
+    assert pyplot.get_fignums() == []
+
+
+def test_points_are_drawn_as_svg(tmp_path):
+    path = tmp_path / "plot.svg"
+    report.plot_points(POINTS)(path)
+    assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(path.read_text()) < 500_000
+
+
+@pytest.mark.parametrize(("count", "across", "down"), [(3, 3, 1), (4, 2, 2), (7, 3, 3), (12, 4, 3)])
+def test_many_panels_are_a_grid(count, across, down, tmp_path):
+    report.plot_points([point(model=f"model {n}") for n in range(count)])(tmp_path / "plot.png")
+    assert size_of(tmp_path / "plot.png") == (round(4.8 * DPI) * across, round((4.2 * down + 0.8) * DPI))
+
+
+def boxes(figure: Any) -> list[Any]:
+    """Return where titles, axes' names and numbers, and the legend lie in the picture."""
+    figure.canvas.draw()
+    texts = [part for axis in figure.axes for part in (axis.title, axis.xaxis.label, axis.yaxis.label)]
+    for kind in (kind for axis in figure.axes for kind in (axis.xaxis, axis.yaxis)):
+        low, high = kind.get_view_interval()
+        texts += [tick.label1 for tick in kind.get_major_ticks() if low <= tick.get_loc() <= high]
+    shown = [text for text in texts if text.get_text() and text.get_visible()]
+    return [part.get_window_extent().padded(-1) for part in (*shown, *figure.legends)]
+
+
+def assert_apart(found: Sequence[Any]) -> None:
+    for place, one in enumerate(found):
+        assert not any(one.overlaps(other) for other in found[:place])
+
+
+@pytest.mark.parametrize("counts", [(1,), (1, 3, 10, 30), (1, 10, 1000, 10**6)])
+def test_nothing_that_is_written_touches_anything_else(counts):
+    noises = [channels.resolve("rram-wan"), LOUD]
+    report.plot_points(
+        [
+            point("sign", c, p, channel=n)
+            for n in noises for p in (DEFAULT, PAPER) for c in counts
+        ]
+    )  # fmt: skip
+    figure = pyplot.gcf()
+    assert_apart(boxes(figure))
+    for axis in figure.axes:
+        assert len(axis.xaxis.get_ticklocs()) >= 2
+        assert not any(legend.get_window_extent().overlaps(axis.get_window_extent()) for legend in figure.legends)
+    pyplot.close(figure)
+
+
+def test_assert_apart_rejects_what_touches():
+    report.plot_points(POINTS)
+    for axis in pyplot.gcf().axes:
+        axis.set_title("scope tensor " * 20)
+    with pytest.raises(AssertionError):
+        assert_apart(boxes(pyplot.gcf()))
+
+
+def curves(axis: Any) -> dict[str, tuple[list[float], list[float], list[tuple[float, float]]]]:
+    """Return, by label, what is drawn with error bars: x, y and the ends of the bar."""
+    found = {}
+    for container in axis.containers:
+        line, _, (bars,) = container
+        ends = [(float(low), float(high)) for (_, low), (_, high) in (segment for segment in bars.get_segments())]
+        found[container.get_label()] = (list(line.get_xdata()), list(line.get_ydata()), ends)
+    return found
+
+
+def test_the_plot_shows_what_is_lost_against_what_it_costs():
+    points = [replace(one, ci95=(one.evaluation.mean - 0.02, one.evaluation.mean + 0.04)) for one in POINTS]
+    report.plot_points(points)
+    axes = pyplot.gcf().axes
+    titles = [f"{report.preset_title(one)} without noise 75.00" for one in (POINTS[0], POINTS[-1])]
+    assert [" ".join(axis.get_title().split()) for axis in axes] == titles
+    for axis in axes:
+        found = curves(axis)
+        assert list(found) == list(STRATEGIES)
+        for x, y, ends in found.values():
+            assert x == [1.25, 3.25]
+            np.testing.assert_allclose(y, [60, 40])  # 75 without noise, less 15 and 35
+            np.testing.assert_allclose(ends, [(56, 62), (36, 42)])
+        assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
+    assert axes[0].get_ylabel() == "accuracy lost, in percentage points"
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+    assert axes[0].get_xlim() == axes[1].get_xlim()
+
+
+def triangles(axis: Any) -> list[tuple[float, float]]:
+    return [at for line in axis.get_lines() if line.get_marker() == "v" for at in zip(*line.get_data(), strict=True)]
+
+
+def test_what_loses_nothing_lies_on_the_lower_edge_and_says_so():
+    values = {1: 0.70, 3: 0.75, 9: 0.80}  # 0.75 without noise, on 50 samples
+    points = [replace(near(c, value), ci95=(value - 0.03, value + 0.03)) for c, value in values.items()]
+    report.plot_points(points)
+    (axis,) = pyplot.gcf().axes
+    ((x, y, ends),) = curves(axis).values()
+    np.testing.assert_allclose(y, [5, 0.1, 0.1])  # a twentieth of one of 50 samples
+    np.testing.assert_allclose(ends, [(2, 8), (0.1, 3), (0.1, 0.1)])
+    assert triangles(axis) == [(x[1], 0.1), (x[2], 0.1)]
+    (legend,) = pyplot.gcf().legends
+    assert "loss below 0.1, or a gain" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_one_trial_has_no_error_bar():
+    report.plot_points([point(values=(0.5,))])
+    (found,) = curves(pyplot.gcf().axes[0]).values()
+    assert found == ([1.25], [25.0], [(25.0, 25.0)])
+
+
+def test_what_is_not_known_is_not_drawn():
+    report.plot_points([point("raw", values=()), point("sign", values=(math.nan,)), point("mapping", values=(0.5,))])
+    assert list(curves(pyplot.gcf().axes[0])) == ["mapping"]
+
+
+def test_nothing_is_drawn_of_a_strategy_without_points():
+    points = [point("raw", 1, DEFAULT), point("raw", 1, PAPER), point("sign", 1, PAPER)]
+    report.plot_points(points)
+    default, paper = pyplot.gcf().axes
+    assert list(curves(default)) == ["raw"]
+    assert list(curves(paper)) == ["raw", "sign"]
+
+
+def rings(axis: Any) -> list[tuple[float, float]]:
+    """Return where the rings of a panel lie."""
+    (found,) = axis.collections[-1:]
+    assert found.get_facecolors().size == 0  # what they mark is seen through them
+    return [(float(x), float(y)) for x, y in found.get_offsets()]
+
+
+def test_rings_lie_where_the_table_has_marks():
+    points = [
+        near(c, value * base, strategy=name, preset=preset)
+        for preset, base in ((DEFAULT, 1.0), (PAPER, 0.5))
+        for name, c, value in (("raw", 1, 0.3), ("raw", 3, 0.4), ("sign", 3, 0.3), ("sign", 9, 0.6))
+    ]
+    report.plot_points(points)
+    axes = pyplot.gcf().axes
+    np.testing.assert_allclose(rings(axes[0]), [(3.25, 35), (9.25, 15)])
+    np.testing.assert_allclose(rings(axes[1]), [(3.25, 55), (9.25, 45)])
+    shown = "".join(text(table) for table in report.points_tables(points))
+    assert re.findall(r"◆ (\d+\.\d+)", shown) == ["40.00", "60.00", "20.00", "30.00"]
+    (legend,) = pyplot.gcf().legends
+    assert "better than every cheaper point" in [one.get_text() for one in legend.get_texts()]
+
+
+def test_without_marks_no_ring_is_explained():
+    report.plot_points([point()])
+    assert rings(pyplot.gcf().axes[0]) == []
+    (legend,) = pyplot.gcf().legends
+    assert "better than every cheaper point" not in [one.get_text() for one in legend.get_texts()]
+
+
+def test_bars_are_the_intervals_that_the_looks_leave():
+    report.plot_points([replace(point(values=(0.5, 0.6, 0.7)), ci95=(0.35, 0.70))])
+    ((_, _, ends),) = curves(pyplot.gcf().axes[0]).values()
+    np.testing.assert_allclose(ends, [(5, 40)])
+
+
+def test_what_is_no_share_is_drawn_in_its_own_unit():
+    report.plot_points([point(values=(111.0, 112.0), metric="sqnr_db", clean=None)])
+    (axis,) = pyplot.gcf().axes
+    ((_, y, ends),) = curves(axis).values()
+    assert y == [111.5]
+    np.testing.assert_allclose(ends, [(111.5 - 6.3531, 111.5 + 6.3531)], rtol=1e-5)  # t(0.975, 1)·s/√2
+    assert axis.get_ylabel() == "output SQNR in dB"
+    assert axis.get_yscale() == "linear"
+
+
+def test_a_metric_of_one_s_own_is_drawn_beside_its_value_without_noise():
+    report.plot_points([point(values=(3.0, 4.0), metric="mine", clean=2.5)])
+    (axis,) = pyplot.gcf().axes
+    assert [list(line.get_ydata()) for line in axis.get_lines() if line.get_linestyle() == ":"] == [[2.5, 2.5]]
+
+
+def test_points_are_joined_in_the_order_of_what_they_cost():
+    report.plot_points([point("sign", c, values=(c / 20,)) for c in (3, 1, 9)])
+    ((x, y, _),) = curves(pyplot.gcf().axes[0]).values()
+    assert x == [1.25, 3.25, 9.25]
+    np.testing.assert_allclose(y, [70, 60, 30])
+
+
+@pytest.mark.parametrize(("name", "panels"), [("gaussian", 3), ("pcm", 5), ("rram-milo", 3)])
+def test_a_channel_is_drawn(name, panels, tmp_path):
+    path = tmp_path / "channel.png"
+    report.plot_channel(channels.resolve(name))(path)
+    assert size_of(path) == (round(4.8 * DPI) * 3, round(3.8 * DPI) * math.ceil(panels / 3))
+
+
+def test_a_channel_is_drawn_as_it_reads():
+    report.plot_channel(QUIET)
+    for axis, cells_each in zip(pyplot.gcf().axes, (1, 10, 500), strict=True):
+        reads, line = axis.get_lines()
+        x, y = (np.asarray(column, np.float64) for column in reads.get_data())
+        assert x.size == 120 * 25
+        assert (x.min(), x.max()) == pytest.approx(QUIET.span, abs=1e-6)
+        # the standard error of a standard deviation of n normal numbers is σ/√(2n)
+        assert (y - x).std() == pytest.approx(0.1 / math.sqrt(cells_each), rel=4 / math.sqrt(2 * x.size))
+        assert list(line.get_xdata()) == list(line.get_ydata()) == list(QUIET.span)
+
+
+def test_measured_pairs_are_drawn(tmp_path):
+    found = fitted(tmp_path)
+    save = report.plot_channel(found.channel, (found.inputs, found.outputs))
+    pairs = next(line for line in pyplot.gcf().axes[0].get_lines() if line.get_label() == "measured")
+    assert sorted(zip(*pairs.get_data(), strict=True)) == sorted(zip(found.inputs, found.outputs, strict=True))
+    path = tmp_path / "plot.png"
+    save(path)
+    size_of(path)
+
+
+def test_of_very_many_pairs_some_of_all_inputs_are_drawn():
+    channel = pcm()
+    inputs = np.repeat(np.linspace(-1, 1, 10), 4000)
+    report.plot_channel(channel, (inputs, np.zeros(40_000)))
+    pairs = next(line for line in pyplot.gcf().axes[0].get_lines() if line.get_label() == "measured")
+    assert 0 < len(pairs.get_xdata()) <= 5000
+    assert len(set(pairs.get_xdata())) == 10
+
+
+def test_the_device_is_drawn_with_its_mean_and_inverse():
+    channel = pcm()
+    report.plot_channel(channel)
+    device, inverse = pyplot.gcf().axes[:2]
+    (mean,) = device.get_lines()
+    assert [tuple(column) for column in mean.get_data()] == [channel.inputs, channel.means]
+    (line,) = inverse.get_lines()
+    level, found = line.get_data()
+    np.testing.assert_allclose(np.interp(found, channel.inputs, channel.means), level, atol=1e-6)  # f is μ⁻¹
+
+
+def test_matplotlib_is_there_or_its_absence_is_said(monkeypatch):
+    assert report.can_plot()
+    monkeypatch.setattr(report, "find_spec", lambda name: None)
+    assert not report.can_plot()
+    assert "pip install 'onnx-analog[report]'" in report.NO_PLOTS
+
+
+# ----------------------------------------------------------------------------------------------------- widths
+
+
+def every_table(folder: Path) -> list[Table]:
+    """Return all tables that commands print, with long names and many numbers."""
+    long = "".join(f"block{place}.conv.weight_" for place in range(6))
+    net = f"net (float[4, 320] x) => (float[4, 60] y) <float[320, 60] {long} = random> {{ y = MatMul(x, {long}) }}"
+    manifest = oa.protect(model(net.replace(".", "_")), channel=QUIET, sparsity=0.5).manifest
+    evaluation = Evaluation(metric="top1", samples=10**9, clean=0.9, values=(0.5, 0.6), reference=0.95, sqnr_db=(10.0,))
+    points = [
+        replace(near(c, 0.123, strategy=name, preset=preset), ci95=(0.0, 0.9))
+        for preset in (DEFAULT, PAPER) for name in STRATEGIES for c in (1, 2, 3, 5, 10, 20, 30)
+    ]  # fmt: skip
+    found = fitted(folder)
+    rows = [{"key": long, "shape": (320, 60), "dtype": "FLOAT", "used_by": ["MatMul"], "weights": 10**9,
+             "largest": 1.2345e-30, "reason": reason} for reason in (None, "rank 1, below 2")]  # fmt: skip
+    return [
+        *report.points_tables(points), *filter(None, [report.differences_table(points)]),
+        *report.account_tables(manifest), *report.inspection_tables(rows, protected=False),
+        report.evaluation_table(evaluation), report.channel_list_table([("pcm", "word " * 40)]),
+        report.channel_table(pcm()), report.channel_table(QUIET), report.fit_table(found), report.levels_table(found),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_table_keeps_names_and_digits(width, tmp_path):
+    for table in every_table(tmp_path):
+        shown = table.that_fits(width)
+        shown.title = shown.caption = None
+        assert_whole(shown, width)
+
+
+def test_there_is_a_table_of_each_kind(tmp_path):
+    made_by = {name for name in vars(report) if name.endswith(("_table", "_tables")) and not name.startswith("_")}
+    assert made_by == {
+        "points_tables", "differences_table", "account_tables", "inspection_tables", "evaluation_table",
+        "channel_list_table", "channel_table", "fit_table", "levels_table",
+    }  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------ the helpers above
+
+
+def test_cells_reads_one_line():
+    shown = "  name   first  second \n  other    1,2     3 4 \n"
+    assert cells(shown, "other") == ["1,2", "3 4"]
+    with pytest.raises(ValueError, match="unpack"):
+        cells(shown, "first")
+
+
+def test_columns_rejects_what_stands_elsewhere():
+    shown = "  strategy   1 cell   3 cells \n  sign      10 [1]            \n  raw                  20 [3] \n"
+    assert columns(shown, "3 cells", "raw") == "20 [3]"
+    assert columns(shown, "3 cells", "sign") != "10 [1]"
+
+
+def test_size_of_rejects_what_is_no_plot(tmp_path):
+    Image.new("RGB", (20, 10), "white").save(tmp_path / "blank.png")
+    with pytest.raises(AssertionError):
+        size_of(tmp_path / "blank.png")
+    Image.new("RGB", (20, 10)).save(tmp_path / "other.gif")
+    with pytest.raises(AssertionError):
+        size_of(tmp_path / "other.gif")
+    (tmp_path / "none.png").write_bytes(b"none")
+    with pytest.raises(OSError, match="cannot identify"):
+        size_of(tmp_path / "none.png")
+
+
+def test_a_channel_whose_cells_share_a_device_is_shown_as_it_averages():
+    channel = Modifiers(cells_on="same").apply(channels.resolve("pcm"))
+    assert isinstance(channel, TableChannel)
+    level = inside(np.linspace(*channel.span, 3).astype(np.float32), channel.span)
+    shown = text(report.channel_table(channel, points=3))
+    for scale, std in zip(channel.scale(level, cells=500), channel.std(level), strict=True):
+        assert f"{float(scale):.4f}" in shown
+        assert f"{float(std / np.sqrt(500)):.4f}" not in shown

@@ -1,0 +1,766 @@
+import copy
+import hashlib
+import json
+import math
+import os
+import time
+from dataclasses import asdict, replace
+from decimal import Decimal, localcontext
+from functools import cache
+from importlib.resources import files as packaged
+from itertools import pairwise
+from typing import Any
+
+import hypothesis.strategies as st
+import jsonschema
+import numpy as np
+import onnx_ir as ir
+import pytest
+from hypothesis import given, settings
+
+from onnx_analog.channels import GaussianNoise, resolve
+from onnx_analog.channels.empirical import EmpiricalChannel
+from onnx_analog.channels.pcm import pcm
+from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.coding.strategies import SCOPES, STRATEGIES
+from onnx_analog.errors import ManifestError, ModelError
+from onnx_analog.graph.manifest import (
+    FORMAT,
+    MOST_BYTES,
+    ClassEntry,
+    Manifest,
+    TensorEntry,
+    _log_factorial,
+    account,
+    from_json,
+    mask_bits,
+    read,
+)
+from onnx_analog.graph.stored import stored_tensors
+from onnx_analog.graph.weights import Selection
+from onnx_analog.passes import ProtectPass, PrunePass
+from tests.models import QUIET, U, f32, holding, made, numbers, proto
+
+SCHEMA = json.loads((packaged("onnx_analog") / "manifest.schema.json").read_text(encoding="utf-8"))
+UNIT = GaussianNoise(low=0, high=1)
+SMALL = Selection(min_size=1)
+A = f32([[1, -2], [0, 4]])
+B = f32([[2, -6], [6, 2], [8, 12]])
+
+
+def protected(model: ir.Model, **options: Any) -> ir.Model:
+    ProtectPass(**{"channel": QUIET, "selection": SMALL, **options})(model)
+    return model
+
+
+@cache
+def by_hand(**options: Any) -> Manifest:
+    settings = {"channel": UNIT, "cells_small": 2, "cells_large": 5, "large_fraction": 1 / 3, "bits_per_cell": 4}
+    return account(protected(holding(a=A, b=B), **{**settings, **options}))
+
+
+# ---------------------------------------------------------------------------------------------------- by hand
+
+
+def test_classes_by_hand():
+    a, b = by_hand().tensors
+    # Of 1, 2, 4 one is large, and alone: 0 joins it. Of 2, 6, 6, 2, 8, 12 two are. α = 1/(high - low), β = α·low.
+    assert a.classes == (
+        ClassEntry(low=1, high=2, alpha=1, beta=1, count=2, cells=2),
+        ClassEntry(low=0, high=4, alpha=1 / 4, beta=0, count=1, cells=5),
+    )
+    assert b.classes == (
+        ClassEntry(low=2, high=6, alpha=1 / 4, beta=1 / 2, count=4, cells=2),
+        ClassEntry(low=8, high=12, alpha=1 / 4, beta=2, count=2, cells=5),
+    )
+
+
+def test_addresses_by_hand():
+    a, b = by_hand().tensors
+    # a: 2·2 + 1·5 levels; ⌈3·2 bits/4⌉; ⌈log2 C(4, 3)⌉ = 2 bits in one cell; 32·2·2 bits/4. b: 4·2 + 2·5; ⌈6·2/4⌉.
+    assert a.cells == {"level": (0, 9), "header": (9, 11), "mask": (11, 12), "codebook": (12, 44)}
+    assert b.cells == {"level": (44, 62), "header": (62, 65), "mask": (65, 65), "codebook": (65, 97)}
+    assert (a.mask_bitmap_bits, b.mask_bitmap_bits) == (4, 0)
+
+
+def test_totals_by_hand():
+    assert by_hand().totals.to_dict() == {
+        "original_weights": 4 + 6,
+        "stored_weights": 3 + 6,
+        "analog_cells": 9 + 18,
+        "header_cells": 2 + 3,
+        "mask_cells": 1,
+        "mask_bitmap_bits": 4,
+        "codebook_cells": 32 + 32,
+        "all_in_cells": 97,
+        "r_avg": 27 / 9,
+        "stored_cells_per_stored_weight": 32 / 9,
+        "all_in_cells_per_stored_weight": 97 / 9,
+        "all_in_cells_per_original_weight": 9.7,
+    }
+
+
+def test_yardsticks_by_hand():
+    found = {(y.bits_per_cell, y.pruned, y.name): y.cells for y in by_hand().yardsticks()}
+    names = ("float32", "float16", "int8", "int4")
+    assert [found[1, False, name] for name in names] == [320, 160, 80, 40]  # 10 weights
+    assert [found[1, True, name] for name in names] == [290, 146, 74, 38]  # 9 weights, and 2 bits of mask
+    assert [found[4, False, name] for name in names] == [80, 40, 20, 10]
+    assert [found[4, True, name] for name in names] == [73, 37, 19, 10]  # the mask takes a cell
+    assert len(found) == 16
+    assert {y.cells_per_original_weight * 10 for y in by_hand().yardsticks()} == set(found.values())
+
+
+def test_one_bit_in_a_cell_is_shown_once():
+    assert len(by_hand(bits_per_cell=1).yardsticks()) == 8
+
+
+@pytest.mark.parametrize(
+    ("strategy", "cells"),
+    [
+        # levels 2·3 and 2·6; ⌈3·h/4⌉ and ⌈6·h/4⌉ for h header bits; 32·2·K/4
+        ("raw", [(6, 0, 1, 16), (12, 0, 0, 16)]),
+        ("sign", [(6, 1, 1, 16), (12, 2, 0, 16)]),
+        ("mapping", [(6, 2, 1, 32), (12, 3, 0, 32)]),
+        ("redundancy", [(9, 2, 1, 32), (18, 3, 0, 32)]),
+    ],
+)
+def test_cells_of_each_strategy_by_hand(strategy, cells):
+    found = by_hand(strategy=strategy)
+    planes = ("level", "header", "mask", "codebook")
+    assert [tuple(entry.cells_for(plane) for plane in planes) for entry in found.tensors] == cells
+    assert found.strategy == strategy
+
+
+def test_scope_model_by_hand():
+    found = by_hand(scope="model")
+    # Of 1, 2, 4 and 2, 6, 6, 2, 8, 12 three are large: 12, 8 and the first 6.
+    counts = [tuple(c.count for c in entry.classes) for entry in found.tensors]
+    assert counts == [(3, 0), (3, 3)]
+    assert [entry.cells_for("level") for entry in found.tensors] == [3 * 2, 3 * 2 + 3 * 5]
+    assert [entry.cells_for("codebook") for entry in found.tensors] == [32, 0]  # one for all
+    bounds = [[(c.low, c.high) for c in entry.classes] for entry in found.tensors]
+    assert bounds[0] == bounds[1]
+    assert np.abs(np.array(bounds[0]) - [(1, 6), (6, 12)]).max() <= 5 * U * (12 + 6)  # as derived for any model, below
+
+
+def test_an_empty_class_has_bounds_0():
+    (small, large), _ = (entry.classes for entry in by_hand(large_fraction=0).tensors)
+    assert (large.low, large.high, large.count) == (0, 0, 0)
+    assert (small.low, small.high, small.count) == (1, 4, 3)
+
+
+def test_the_example_of_the_paper_takes_1_048_cells_a_weight():
+    small, large = 2_209_074, 5_615  # Isik et al. 2020, section 2
+    classes = tuple(
+        ClassEntry(low=0, high=1, alpha=1, beta=0, count=count, cells=cells)
+        for count, cells in ((small, 1), (large, 20))
+    )
+    entry = replace(
+        by_hand().tensors[0],
+        stored=small + large,
+        classes=classes,
+        cells=dict.fromkeys(("header", "mask", "codebook"), (0, 0)) | {"level": (0, small + 20 * large)},
+    )
+    totals = replace(by_hand(), tensors=(entry,)).totals
+    assert totals.analog_cells == 2_321_374
+    assert round(totals.ratios()["r_avg"], 3) == 1.048
+
+
+def test_a_pair_of_devices_is_two_cells():
+    pairs = resolve("pcm-drift:differential=true")
+    assert pairs.devices_per_cell == 2
+    (single,), (double,) = (account(protected(made("matmul"), channel=channel)).tensors for channel in (QUIET, pairs))
+    assert double.cells_for("level") == 2 * single.cells_for("level")
+    assert double.cells_for("header") == single.cells_for("header")
+
+
+def test_an_analog_header_takes_reads_times_copies():
+    options = {"header_channel": QUIET, "header_reads": 5, "header_copies": 3}
+    found = by_hand(**options)
+    assert [entry.cells_for("header") for entry in found.tensors] == [2 * 15, 3 * 15]
+    assert found.header == {"channel": QUIET.to_dict(), "reads": 5, "copies": 3}
+    assert by_hand().header is None
+
+
+# ------------------------------------------------------------------------------------------------- for any model
+
+MATRICES = """
+    net (float[1, 16] x, float[1, 8] z) => (float[1, 16] y, float[1, 40] v)
+    <float[16, 16] a = random, float[8, 40] b = 3 random> { y = MatMul(x, a) v = MatMul(z, b) }"""
+
+OPTIONS = st.fixed_dictionaries(
+    {
+        "strategy": st.sampled_from(list(STRATEGIES)),
+        "scope": st.sampled_from(SCOPES),
+        "cells_small": st.integers(1, 5),
+        "cells_large": st.integers(1, 50),
+        "large_fraction": st.sampled_from([0.0, 0.001, 0.05, 0.5, 1.0]),
+        "bits_per_cell": st.integers(1, 8),
+    }
+)
+SPARSITIES = st.sampled_from([0.0, 0.3, 0.8, 0.99])
+FEW = settings(max_examples=30)
+PLAIN = proto(MATRICES)
+
+
+def any_model(sparsity: float, **options: Any) -> ir.Model:
+    plain = ir.from_proto(PLAIN)
+    PrunePass(sparsity=sparsity, scope="tensor")(plain)
+    return protected(plain, **options)
+
+
+@FEW
+@given(SPARSITIES, OPTIONS)
+def test_every_cell_has_one_address(sparsity, options):
+    found = account(any_model(sparsity, **options))
+    ranges = [entry.cells[plane] for entry in found.tensors for plane in ("level", "header", "mask", "codebook")]
+    assert all(list(entry.cells) == ["level", "header", "mask", "codebook"] for entry in found.tensors)
+    assert [first for first, _ in ranges] == [0, *(end for _, end in ranges[:-1])]
+    assert all(first <= end for first, end in ranges)
+    assert found.totals.all_in_cells == ranges[-1][1]
+
+
+@FEW
+@given(SPARSITIES, OPTIONS)
+def test_cells_follow_the_formulas(sparsity, options):
+    model = any_model(sparsity, **options)
+    found, bits = account(model), options["bits_per_cell"]
+    header = {"raw": 0, "sign": 1}.get(options["strategy"], 2)
+    for place, (entry, tensor) in enumerate(zip(found.tensors, stored_tensors(model), strict=True)):
+        weight = tensor.decode()
+        n, stored = weight.size, int(np.count_nonzero(weight))
+        assert (entry.original, entry.stored) == (math.prod(entry.shape), stored) == (n, n - round(sparsity * n))
+        assert sum(c.count for c in entry.classes) == stored
+        assert entry.cells_for("level") == sum(c.count * c.cells for c in entry.classes)
+        assert entry.cells_for("header") == math.ceil(stored * header / bits)
+        assert entry.cells_for("mask") == math.ceil((math.comb(n, stored) - 1).bit_length() / bits)
+        assert entry.mask_bitmap_bits == (n if sparsity else 0)
+        shared = options["scope"] == "model" and place > 0
+        assert entry.cells_for("codebook") == (0 if shared else math.ceil(64 * len(entry.classes) / bits))
+
+
+@FEW
+@given(SPARSITIES, OPTIONS)
+def test_totals_are_sums_over_tensors(sparsity, options):
+    found = account(any_model(sparsity, **options))
+    totals, entries = found.totals, found.tensors
+    assert totals.original_weights == sum(entry.original for entry in entries)
+    assert totals.stored_weights == sum(c.count for entry in entries for c in entry.classes)
+    assert totals.analog_cells == sum(c.count * c.cells for entry in entries for c in entry.classes)
+    for plane in ("header", "mask", "codebook"):
+        assert getattr(totals, f"{plane}_cells") == sum(entry.cells_for(plane) for entry in entries)
+    assert totals.mask_bitmap_bits == sum(entry.mask_bitmap_bits for entry in entries)
+
+
+@FEW
+@given(SPARSITIES, OPTIONS)
+def test_bounds_are_the_extremes_of_a_class(sparsity, options):
+    tensors = stored_tensors(model := any_model(sparsity, **{**options, "scope": "tensor"}))
+    signed = options["strategy"] == "raw"
+    for entry, tensor in zip(account(model).tensors, tensors, strict=True):
+        plain = numbers(pruned(sparsity), entry.name).ravel()
+        stored = plain[plain != 0] if signed else np.abs(plain[plain != 0])
+        index = np.zeros(stored.size) if tensor.class_index is None else tensor.class_index
+        for place, found in enumerate(entry.classes):
+            size = stored[index == place].astype(np.float64)
+            assert found.count == size.size
+            if size.size > 1:
+                # α, β and the bound round once each: u·|high - low|, u·|β|/α and u·|w|, and |low| <= |w| + 2·S/α
+                reach = 5 * U * (np.abs([size.min(), size.max()]) + 0.75 / found.alpha)
+                assert (np.abs([found.low - size.min(), found.high - size.max()]) <= reach).all()
+
+
+def pruned(sparsity: float) -> ir.Model:
+    plain = ir.from_proto(PLAIN)
+    PrunePass(sparsity=sparsity, scope="tensor")(plain)
+    return plain
+
+
+def test_no_magnitude_is_negative():
+    found = account(protected(holding(w=f32([[1e-9, 1], [-0.3, 0.2]])), strategy="sign"))
+    assert 0 <= found.tensors[0].classes[0].low <= 2 * U  # α rounds, and β, which is below 1
+
+
+def test_entries_say_which_tensor_is_meant():
+    yes, no = account(protected(made("if"))).tensors
+    assert (yes.name, yes.key, yes.shape, yes.dtype, yes.uses) == ("w", "y.then_branch/w", (16, 16), "FLOAT", 1)
+    assert (no.name, no.key) == ("w", "y.else_branch/w")
+
+
+@pytest.mark.parametrize(("name", "uses"), [("tied", 2), ("weight that is an output", 2), ("matmul", 1)])
+def test_uses_are_counted(name, uses):
+    assert account(protected(made(name))).tensors[0].uses == uses
+
+
+def test_a_model_that_is_not_protected_has_no_manifest():
+    with pytest.raises(ModelError, match="not protected"):
+        account(made("matmul"))
+
+
+def test_a_model_whose_tensors_another_tool_decoded_has_no_manifest():
+    decoded, kept = made("matmul"), protected(made("matmul")).metadata_props
+    decoded.metadata_props.update(kept)  # as tools that fold constants leave it
+    with pytest.raises(ModelError, match="protect"):
+        account(decoded)
+
+
+# -------------------------------------------------------------------------------------------------------- mask
+
+
+@given(st.integers(1, 12_000).flatmap(lambda total: st.tuples(st.just(total), st.integers(0, total))))
+def test_mask_bits_number_all_choices(sides):
+    bits = mask_bits(*sides)
+    assert 2**bits >= math.comb(*sides)
+    assert bits == 0 or 2 ** (bits - 1) < math.comb(*sides)
+
+
+@pytest.mark.parametrize(
+    ("total", "stored"), [(1001, 101), (1001, 500), (20_000, 101), (20_000, 9_999), (300_000, 1_500), (10**6, 400)]
+)
+def test_mask_bits_are_exact_where_the_series_begins_and_beyond(total, stored):
+    assert mask_bits(total, stored) == (math.comb(total, stored) - 1).bit_length() == mask_bits(total, total - stored)
+
+
+@pytest.mark.parametrize("number", [100, 101, 1000, 5000])
+def test_the_series_is_as_exact_as_it_says(number):
+    exact = math.factorial(number)
+    with localcontext(prec=60):
+        error = abs(_log_factorial(number) - Decimal(exact).ln())
+    assert error < Decimal("1e-26")  # 1e-25 of the logarithm to base 2 of a quotient of three
+
+
+@given(st.integers(100_000, 2**40).flatmap(lambda total: st.tuples(st.just(total), st.integers(1, total - 1))))
+def test_mask_bits_of_many_weights_lie_between_the_bounds_of_the_entropy(sides):
+    total, stored = sides
+    with localcontext(prec=50):
+        n, k = Decimal(total), Decimal(stored)
+        entropy = n * n.ln() - k * k.ln() - (n - k) * (n - k).ln()
+        # √(n/(8k(n-k)))·2^(nH) <= C(n, k) <= √(n/(2πk(n-k)))·2^(nH), MacWilliams and Sloane 1977, chapter 10, lemma 7
+        low, high = (
+            (entropy + (n / (c * k * (n - k))).ln() / 2) / Decimal(2).ln() for c in (8, 2 * Decimal("3.14159265358979"))
+        )
+    assert math.ceil(low) <= mask_bits(total, stored) <= math.ceil(high)
+
+
+@pytest.mark.parametrize("power", [3, 13, 14, 20, 26, 30, 40])
+def test_one_weight_of_a_power_of_two_takes_its_exponent(power):
+    total = 2**power
+    assert [mask_bits(total, stored) for stored in (0, 1, total - 1, total)] == [0, power, power, 0]
+    assert mask_bits(total + 1, 1) == power + 1
+
+
+# --------------------------------------------------------------------------------------------------------- JSON
+
+
+@FEW
+@given(SPARSITIES, OPTIONS, st.sampled_from([None, 2]))
+def test_a_manifest_survives_json(sparsity, options, indent):
+    found = account(any_model(sparsity, **options))
+    text = found.to_json(indent)
+    assert from_json(text) == found
+    assert ("\n" in text) == (indent is not None)
+    jsonschema.validate(json.loads(text), SCHEMA, jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [
+        pcm(),
+        resolve("pcm-drift"),
+        resolve("rram-wan"),
+        LimitedPrecision(inner=QUIET, read_bits=4),
+        EmpiricalChannel(table=pcm()),
+    ],
+    ids=str,
+)
+def test_a_manifest_with_any_channel_survives_json_and_fits_the_schema(channel):
+    model = protected(made("matmul"), channel=channel, header_channel=channel)
+    found = replace(account(model), source_sha256="0" * 64, command="onnx-analog protect 'ä b.onnx'")
+    assert from_json(found.to_json()) == found
+    jsonschema.validate(json.loads(found.to_json()), SCHEMA, jsonschema.Draft202012Validator)
+    assert "residuals" not in found.to_json()
+
+
+def body() -> Any:
+    return json.loads(by_hand().to_json())
+
+
+def test_fields_that_are_not_known_are_ignored():
+    found = body()
+    for place in (found, found["tensors"][0], found["tensors"][0]["classes"][0], found["totals"]):
+        place["later"] = {"a": [1]}
+    assert from_json(json.dumps(found)) == by_hand()
+
+
+def every_field(found: Any) -> list[tuple[Any, str]]:
+    places = (found, found["tensors"][0], found["tensors"][0]["classes"][0])
+    return [(place, name) for place in places for name in place if name not in ("totals", "yardsticks")]
+
+
+@pytest.mark.parametrize("which", range(len(every_field(body()))))
+def test_a_field_that_is_not_there_is_damage(which):
+    found = body()
+    place, name = every_field(found)[which]
+    del place[name]
+    with pytest.raises(ManifestError, match=name):
+        from_json(json.dumps(found))
+
+
+@pytest.mark.parametrize("other", ["x", -1.5], ids=repr)
+@pytest.mark.parametrize("which", range(len(every_field(body()))))
+def test_a_field_of_another_type_is_damage_or_of_no_consequence(which, other):
+    found = body()
+    place, name = every_field(found)[which]
+    place[name] = other
+    try:
+        manifest = from_json(json.dumps(found))
+    except ManifestError:
+        return
+    assert manifest.totals.all_in_cells == 97
+    assert len(f"{manifest}{manifest.yardsticks()}") > 100
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "null", "3", "[]", "{}", '"text"', by_hand().to_json()[:-9], "[" * 10**6, '{"format": {}}'],
+    ids=lambda text: text[:9],
+)
+def test_text_that_is_no_manifest_is_refused(text):
+    with pytest.raises(ManifestError):
+        from_json(text)
+
+
+def test_another_format_is_refused_by_name():
+    with pytest.raises(ManifestError, match=f"'onnx-analog-manifest/9'.*{FORMAT!r}"):
+        from_json(json.dumps(body() | {"format": "onnx-analog-manifest/9"}))
+
+
+def test_a_file_is_read(tmp_path):
+    (tmp_path / "m.json").write_text(by_hand().to_json(), encoding="utf-8")
+    assert read(tmp_path / "m.json") == by_hand()
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "latin.json").write_bytes(b'"\xe4"')
+    with (tmp_path / "large.json").open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "missing.json", tmp_path, *sorted(tmp_path.iterdir())):
+        with pytest.raises(ManifestError, match=path.name):
+            read(path)
+
+
+# ------------------------------------------------------------------------------------------------------ agreement
+
+
+def in_path(*path: Any, to: Any = None, by: Any = None) -> Any:
+    """Return a change of what JSON has at `path`: to another value, or by so much."""
+
+    def change(found: Any) -> None:
+        for name in path[:-1]:
+            found = found[name]
+        found[path[-1]] = to if by is None else found[path[-1]] + by
+
+    return change
+
+
+FIRST = ("tensors", 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (in_path(*FIRST, "cells", "header", to=[8, 10]), "tensor 'a': its header is in cells 8 to 10 of the manifest"),
+        (in_path(*FIRST, "cells", "header", to=[10, 12]), "its header is in cells 10 to 12"),
+        (in_path(*FIRST, "cells", "level", to=[9, 0]), "its level is in cells 9 to 0"),
+        (in_path(*FIRST, "cells", "mask", to=[11, 11]), "its mask is in cells 11 to 11"),
+        (in_path(*FIRST, "cells", "codebook", to=[-12, 44]), "a range of cells is"),
+        (in_path(*FIRST, "cells", "codebook", to=[12]), "a range of cells is"),
+        (in_path(*FIRST, "cells", "codebook", to=[12, 44, 45]), "a range of cells is"),
+        (in_path(*FIRST, "cells", "codebook", to=[12, 44.0]), "a range of cells is"),
+        (in_path("tensors", 1, "cells", "level", to=[0, 18]), "tensor 'b': its level is in cells 0 to 18"),
+        (in_path(*FIRST, "stored", to=5), "5 of 4 weights are stored"),
+        (in_path(*FIRST, "stored", to=0), "0 of 4 weights are stored"),
+        (in_path(*FIRST, "original", by=1), r"shape \(2, 2\) is not of 5 weights"),
+        (in_path(*FIRST, "shape", to=[2**62, 4]), r"shape \(.*\) is not of 4 weights"),  # in int64 it is of none
+        (in_path(*FIRST, "shape", to=[-2, -2]), "a shape has up to 64 whole numbers"),
+        (in_path(*FIRST, "shape", to=[True, 4]), "a shape has"),
+        (in_path(*FIRST, "shape", to=[1] * 65), "a shape has"),
+        (in_path(*FIRST, "dtype", to="INT8"), "'INT8' is no float type"),
+        (in_path(*FIRST, "classes", 0, "count", by=1), "classes do not hold 3 weights"),
+        (in_path(*FIRST, "classes", 0, "alpha", to=0.0), "alpha 0.0, 1.0 to 2.0 in 2 cells is no class"),
+        (in_path(*FIRST, "classes", 0, "alpha", to=-1.0), "is no class"),
+        (in_path(*FIRST, "classes", 0, "alpha", to=float("nan")), "NaN is not finite"),
+        (in_path(*FIRST, "classes", 0, "low", to=3.0), "is no class"),
+        (in_path(*FIRST, "classes", 0, "cells", to=0), "is no class"),
+        (in_path(*FIRST, "classes", 0, "cells", by=1), "tensor 'b' has other cells per weight"),
+        (in_path(*FIRST, "classes", to=[]), "0 classes of 2"),
+        (in_path(*FIRST, "mask_bitmap_bits", to=0), "mask_bitmap_bits is 0"),
+        (in_path("tensors", 1, "mask_bitmap_bits", to=5), "mask_bitmap_bits is 5"),
+        (in_path(*FIRST, "sha256", "level", to="0" * 63), "a digest is no SHA-256"),
+        (in_path(*FIRST, "sha256", "other", to="0" * 64), "it has digests of"),
+        (in_path(*FIRST, "sha256", to={}), "it has digests of nothing"),
+        (in_path(*FIRST, "key", to="b"), "two tensors of one key"),
+        (in_path("tensors", to=[]), "lists no tensor"),
+        (in_path("strategy", to="raw"), "contradicts itself"),
+        (in_path("strategy", to="other"), "no strategy is called 'other'"),
+        (in_path("scope", to="layer"), 'scope is "layer" in the manifest, which is not a valid value'),
+        (in_path("scope", to="model"), "tensor 'b' has other classes in the manifest, though all share one scope"),
+        (in_path("bits_per_cell", to=9), "bits_per_cell is 9"),
+        (in_path("bits_per_cell", to=0), "bits_per_cell is 0"),
+        (in_path("bits_per_cell", to=3), "its codebook is in cells 12 to 44 of the manifest, and must be in 12 to 55"),
+        (in_path("devices_per_cell", to=0), "devices_per_cell is 0"),
+        (in_path("devices_per_cell", to=2), "its level is in cells 0 to 9 of the manifest, and must be in 0 to 18"),
+        (in_path("channel", to={}), "channel is {}"),
+        (in_path("header", to={"channel": {"family": "x"}, "reads": 1, "copies": 2}), "header is"),
+        (in_path("header", to={"channel": {"family": "x"}, "reads": 10**9, "copies": 1}), "header is"),
+        (in_path("header", to={"channel": {"family": "x"}, "reads": True, "copies": 1}), "header is"),
+        (in_path("header", to={"channel": {"family": "x"}, "reads": 2, "copies": 1}), "its header is in cells 9 to 11"),
+        (in_path("header", to={"channel": {}}), "is missing|header is"),
+        (in_path("source_sha256", to="abc"), "source_sha256 is"),
+        (in_path("totals", "analog_cells", by=1), "totals: analog_cells is 28, and 27 follows from the tensors"),
+        (in_path("totals", "all_in_cells", to=97.0), "totals: all_in_cells is 97.0"),
+        (in_path("totals", "r_avg", by=1e-6), "totals: r_avg"),
+        (in_path("totals", "r_avg", to=None), "totals: r_avg is null"),
+        (in_path("totals", to={}), "'original_weights' is missing"),
+        (in_path("totals", to=[]), r"totals is \[\] in the manifest"),
+        (in_path("tensors", to=None), "tensors is null in the manifest"),
+        (in_path("tensors", 0, to=3), "lists of objects"),
+        (in_path("header", to=[]), r"header is \[\] in the manifest"),
+        (in_path("header", to=3), "header is 3 in the manifest|this is not a manifest"),
+        (in_path("yardsticks", 3, "cells", by=-1), "yardsticks: int4: cells is"),
+        (in_path("yardsticks", 3, "name", to="int2"), "yardsticks: int4: name is"),
+        (lambda body: body["yardsticks"].reverse(), "yardsticks: float32: name is"),
+        (in_path("yardsticks", to=[]), "16 follow from the tensors"),
+        (in_path("yardsticks", to={}), r"yardsticks is \{\} in the manifest"),
+        (in_path("yardsticks", 0, to=0), "lists of objects"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_contradicts_itself_is_refused(change, what):
+    found = body()
+    change(found)
+    with pytest.raises(ManifestError, match=what):
+        from_json(json.dumps(found))
+
+
+def test_ratios_may_be_rounded_by_other_programs():
+    found = body()
+    found["totals"]["stored_cells_per_stored_weight"] = 3.5555555556
+    assert from_json(json.dumps(found)) == by_hand()
+
+
+@pytest.mark.parametrize("channel", [QUIET, resolve("pcm-drift:differential=true")], ids=str)
+def test_an_analog_header_is_counted_whatever_devices_its_cells_have(channel):
+    found = account(protected(holding(a=A, b=B), header_channel=channel, header_reads=2, header_copies=3))
+    assert from_json(found.to_json()) == found
+
+
+def tall(original: int, stored: int) -> str:
+    """Return a manifest of one tensor of so many weights, as true as it can be."""
+    first = by_hand(strategy="sign").tensors[0]
+    (only,) = first.classes
+    level, header, mask = 2 * stored, -(-stored // 4), -(-mask_bits(original, stored) // 4)
+    ends = [0, level, level + header, level + header + mask, level + header + mask + 16]
+    entry = replace(
+        first, shape=(original,), original=original, stored=stored, mask_bitmap_bits=original,
+        classes=(replace(only, count=stored),),
+        cells=dict(zip(("level", "header", "mask", "codebook"), pairwise(ends), strict=True)),
+    )  # fmt: skip
+    return replace(by_hand(strategy="sign"), tensors=(entry,)).to_json()
+
+
+def test_large_numbers_cost_nothing():
+    start = time.process_time()
+    assert from_json(tall(2**40, 2**39)).totals.original_weights == 2**40
+    with pytest.raises(ManifestError, match="weights are stored"):
+        from_json(tall(2**40 + 1, 2**39))
+    for huge in (2**62, 10**18, 10**4000):
+        found = json.dumps({**body(), "tensors": [{**body()["tensors"][0], "original": huge, "stored": huge // 2}]})
+        with pytest.raises(ManifestError):
+            from_json(found)
+    assert time.process_time() - start < 1
+
+
+JUNK: Any = st.sampled_from(
+    [None, True, 0, 1, 2, -1, 3, 10**12, 2**62, 0.5, 1e308, "", "x", "raw", [], {}, [1], [0, 9], {"a": 1}]
+)
+
+
+def every_place(value: Any) -> list[tuple[Any, Any]]:
+    names = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
+    return [pair for name in names for pair in [(value, name), *every_place(value[name])]]
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_junk_is_refused_or_changes_nothing_that_is_counted(data):
+    found = body()
+    container, name = data.draw(st.sampled_from(every_place(found)))
+    container[name] = data.draw(JUNK)
+    try:
+        other = from_json(json.dumps(found))
+    except ManifestError:
+        return
+    assert other.totals == by_hand().totals
+    assert other.yardsticks() == by_hand().yardsticks()
+    assert [entry.cells for entry in other.tensors] == [entry.cells for entry in by_hand().tensors]
+
+
+# ------------------------------------------------------------------------------------------------------- schema
+
+
+def test_the_schema_is_one():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert SCHEMA["properties"]["format"]["const"] == FORMAT
+
+
+def in_tensor(**fields: Any) -> Any:
+    return lambda found: found["tensors"][0].update(fields)
+
+
+def in_class(**fields: Any) -> Any:
+    return lambda found: found["tensors"][0]["classes"][0].update(fields)
+
+
+def in_cells(**fields: Any) -> Any:
+    return lambda found: found["tensors"][0]["cells"].update(fields)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda found: found.update(format="onnx-analog-manifest/2"),
+        lambda found: found.update(scope="layer"),
+        lambda found: found.update(bits_per_cell=0),
+        lambda found: found.update(bits_per_cell=2.5),
+        lambda found: found.update(source_sha256="abc"),
+        lambda found: found["channel"].pop("family"),
+        lambda found: found.update(header={"channel": {}}),
+        lambda found: found["tensors"].append({}),
+        in_tensor(shape=[-1, 2]),
+        in_tensor(stored="3"),
+        in_tensor(classes=[]),
+        in_tensor(sha256={"level": "XYZ"}),
+        in_class(count=-1),
+        in_class(cells=0),
+        in_class(alpha="1"),
+        in_cells(level=[0]),
+        in_cells(level=[0, 1, 2]),
+        in_cells(header=[0, 1.5]),
+        in_cells(mask=[-1, 0]),
+        lambda found: found["tensors"][0]["cells"].pop("codebook"),
+        lambda found: found["totals"].update(analog_cells=-1),
+        lambda found: found["yardsticks"][0].update(name="float64"),
+    ],
+    ids=range(22),
+)
+def test_the_schema_rejects_what_is_broken(change):
+    broken = body()
+    jsonschema.validate(broken, SCHEMA, jsonschema.Draft202012Validator)
+    change(broken)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, SCHEMA, jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("which", range(len(every_field(body()))))
+def test_the_schema_requires_every_field(which):
+    broken = body()
+    place, name = every_field(broken)[which]
+    del place[name]
+    with pytest.raises(jsonschema.ValidationError, match=name):
+        jsonschema.validate(broken, SCHEMA, jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("part", ["totals", "yardsticks"])
+def test_the_schema_requires_what_other_programs_rely_on(part):
+    first = body()[part] if part == "totals" else body()[part][0]
+    for name in first:
+        broken = copy.deepcopy(body())
+        del (broken[part] if part == "totals" else broken[part][0])[name]
+        with pytest.raises(jsonschema.ValidationError, match=name):
+            jsonschema.validate(broken, SCHEMA, jsonschema.Draft202012Validator)
+
+
+# ------------------------------------------------------------------------------------------------------ digests
+
+
+def with_other_byte(model: ir.Model, plane: str) -> ir.Model:
+    tensor = stored_tensors(model)[0]
+    changed = tensor.plane(plane).copy()
+    changed.view(np.uint8).flat[0] ^= 1
+    tensor.inputs[plane].const_value = ir.tensor(changed, name=tensor.inputs[plane].name)
+    return model
+
+
+def test_digests_are_those_of_the_bytes_in_the_file():
+    model = protected(holding(a=A, b=B))
+    a, b = account(model).tensors
+    bytes_of = {name: numbers(model, name).tobytes() for name in model.graph.initializers}
+    assert a.sha256 == {
+        plane: hashlib.sha256(bytes_of[f"a.{plane}"]).hexdigest() for plane in ("level", "mask", "sign", "class")
+    }
+    assert b.sha256.keys() == {"level", "sign", "class"}
+
+
+@pytest.mark.parametrize("plane", ["level", "mask", "sign", "class"])
+def test_a_digest_changes_with_one_bit_of_its_plane(plane):
+    (a, b), (other_a, other_b) = (
+        account(model).tensors
+        for model in (protected(holding(a=A, b=B)), with_other_byte(protected(holding(a=A, b=B)), plane))
+    )
+    assert {name for name in a.sha256 if a.sha256[name] != other_a.sha256[name]} == {plane}
+    assert b.sha256 == other_b.sha256
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_manifest_fits_its_model(scope):
+    model = protected(holding(a=A, b=B), scope=scope)
+    account(model).check(model)
+    from_json(account(model).to_json()).check(ir.from_proto(ir.to_proto(model)))
+
+
+@pytest.mark.parametrize(
+    ("plane", "what"), [("level", "sha256"), ("sign", "sha256"), ("alpha", "classes"), ("beta", "classes")]
+)
+def test_the_tensor_that_does_not_fit_is_named(plane, what):
+    found = account(protected(holding(a=A, b=B)))
+    with pytest.raises(ManifestError, match=f"tensor 'a' does not fit the manifest: its {what} is"):
+        found.check(with_other_byte(protected(holding(a=A, b=B)), plane))
+
+
+@pytest.mark.parametrize("name", ["source_sha256", "command"])
+def test_a_manifest_of_another_run_does_not_fit(name):
+    model = protected(holding(a=A, b=B))
+    with pytest.raises(ManifestError, match=f"the manifest is of another {name}"):
+        replace(account(model), **{name: "0" * 64}).check(model)
+
+
+@pytest.mark.parametrize(("named", "model", "where"), [("ab", "a", "model"), ("a", "ab", "manifest")])
+def test_a_tensor_that_is_missing_is_named(named, model, where):
+    matrices = {"a": A, "b": B}
+    found, other = (protected(holding(**{name: matrices[name] for name in names})) for names in (named, model))
+    with pytest.raises(ManifestError, match=f"tensor 'b' is not in the {where}"):
+        account(found).check(other)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"cells_large": 21}, {"bits_per_cell": 3}, {"channel": GaussianNoise(sigma=0.2)}, {"header_channel": QUIET}],
+    ids=lambda options: next(iter(options)),
+)
+def test_a_manifest_of_another_protection_does_not_fit(options):
+    found = account(protected(made("matmul")))
+    with pytest.raises(ManifestError):
+        found.check(protected(made("matmul"), **options))
+
+
+def test_a_manifest_prints_its_totals():
+    assert str(by_hand()) == (
+        "9 of 10 weights in 27 analog cells (r_avg 3.000); all-in 97 cells, 9.700 per original weight"
+    )
+
+
+def test_an_entry_is_plain_data():
+    (entry, _) = by_hand().tensors
+    assert TensorEntry(**{**asdict(entry), "classes": entry.classes}) == entry

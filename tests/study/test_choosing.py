@@ -1,0 +1,131 @@
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnx_analog.study.choosing import as_good_as_the_best, cheapest, marked
+from onnx_analog.study.sweeps import Point
+from tests.cli.test_report import point
+
+
+def planted(cost: int, ends: tuple[float, float] | None, mean: float | None = None) -> Point:
+    """Return a point of this cost, in hundreds of cells, whose interval ends there."""
+    middle = mean if mean is not None else sum(ends) / 2 if ends else 0.5
+    return replace(point(analog=100 * cost, values=(middle,)), ci95=ends)
+
+
+def places(found: Sequence[Point], points: Sequence[Point]) -> list[int]:
+    return [place for place, one in enumerate(points) if any(one is other for other in found)]
+
+
+def test_a_point_is_marked_if_it_is_above_all_that_is_cheaper():
+    points = [
+        planted(1, (0.05, 0.15)),  # at chance, and the cheapest
+        planted(2, (0.08, 0.20)),  # noise does not tell it from the first
+        planted(3, (0.60, 0.70)),
+        planted(4, (0.65, 0.80)),  # better on average, and perhaps not
+        planted(5, (0.85, 0.90)),
+        planted(6, (0.50, 0.60)),  # dearer and worse
+    ]
+    assert places(marked(points), points) == [2, 4]
+
+
+@pytest.mark.parametrize("mean", [0.1, 0.99])
+def test_the_cheapest_is_never_marked(mean):
+    points = [planted(1, (mean - 0.01, mean + 0.01)), planted(2, (0.4, 0.5))]
+    assert 0 not in places(marked(points), points)
+
+
+def test_where_noise_tells_nothing_nothing_is_marked():
+    assert marked([planted(cost, (0.97 - cost / 1000, 0.98)) for cost in range(1, 9)]) == []
+
+
+def test_of_the_same_cost_only_a_clearly_better_one_takes_the_mark():
+    points = [planted(1, (0.1, 0.2)), planted(2, (0.5, 0.6)), planted(2, (0.55, 0.65)), planted(2, (0.30, 0.45))]
+    assert places(marked(points), points) == [1, 2]
+
+
+def test_where_lower_is_better_the_lower_is_marked():
+    points = [planted(1, (40.0, 50.0)), planted(2, (20.0, 25.0)), planted(3, (60.0, 70.0))]
+    assert places(marked(points, higher_is_better=False), points) == [1]
+    assert places(marked(points), points) == [2]
+
+
+@pytest.mark.parametrize("ends", [None, (math.nan, math.nan), (-math.inf, math.inf)])
+def test_without_an_interval_nothing_is_told(ends):
+    points = [planted(1, (0.1, 0.2)), planted(2, ends, mean=0.9), planted(3, (0.95, 0.96))]
+    assert marked(points) == []
+
+
+def test_a_point_without_trials_takes_no_mark_from_others():
+    points = [point(analog=50, values=()), planted(1, (0.1, 0.2)), planted(2, (0.5, 0.6))]
+    assert places(marked(points), points) == [2]
+
+
+some = st.lists(
+    st.tuples(st.integers(1, 5), st.integers(0, 20), st.integers(0, 6)).map(
+        lambda drawn: planted(drawn[0], (drawn[1] / 20, (drawn[1] + drawn[2]) / 20))
+    ),
+    max_size=9,
+)
+
+
+@given(some)
+def test_marks_rise_with_cost_and_never_overlap(points):
+    found = sorted(marked(points), key=lambda one: one.cost)
+    for one in found:
+        assert any(other.cost < one.cost for other in points)
+        assert all(one.ci95[0] > other.ci95[1] for other in points if other.cost < one.cost)
+    assert all(a.cost == b.cost or a.ci95[1] < b.ci95[0] for a, b in pairwise(found))
+
+
+@given(some)
+def test_lower_is_better_is_higher_is_better_of_the_negative(points):
+    turned = [replace(one, ci95=(-one.ci95[1], -one.ci95[0])) for one in points]
+    assert places(marked(points), points) == places(marked(turned, higher_is_better=False), turned)
+
+
+def test_the_cheapest_of_those_as_good_as_the_best():
+    points = [planted(9, (0.98, 0.99)), planted(3, (0.97, 0.985)), planted(2, (0.90, 0.97)), planted(5, (0.96, 0.99))]
+    assert places(as_good_as_the_best(points), points) == [0, 1, 3]
+    assert cheapest(points) is points[1]
+
+
+def test_another_best_gives_another_choice():
+    points = [planted(9, (0.98, 0.99)), planted(3, (0.97, 0.979)), planted(2, (0.90, 0.96))]
+    assert cheapest(points) is points[0]
+    assert cheapest(points[1:]) is points[1]
+    assert cheapest(points, higher_is_better=False) is points[2]
+
+
+def alike(cost: int, mean: float, trials: int) -> Point:
+    """Return a point whose trials all have one value, which has no interval."""
+    return replace(point(analog=100 * cost, values=(mean,) * trials), ci95=None)
+
+
+@pytest.mark.parametrize(("trials", "expected"), [(5, []), (6, [1, 2])])
+def test_trials_that_are_all_alike_are_an_interval_of_no_width(trials, expected):
+    points = [alike(1, 0.1, trials), planted(2, (0.4, 0.5)), alike(3, 1.0, trials), alike(4, 1.0, trials)]
+    assert places(marked(points), points) == expected
+
+
+def test_a_best_without_an_interval_is_reached_only_by_what_reaches_its_mean():
+    points = [planted(1, (0.05, 0.15)), planted(2, (0.97, 1.0)), alike(3, 1.0, 2), alike(4, 1.0, 9)]
+    assert places(as_good_as_the_best(points), points) == [1, 2, 3]
+    assert cheapest(points) is points[1]
+    assert cheapest([points[0], *points[2:]]) is points[2]
+
+
+def test_of_single_trials_only_the_best_is_as_good_as_the_best():
+    points = [planted(1, None, mean=0.5), planted(2, None, mean=0.9), planted(3, None, mean=0.8)]
+    assert cheapest(points) is points[1]
+
+
+@pytest.mark.parametrize("points", [[], [point(values=())], [point(values=(math.nan,))]])
+def test_where_nothing_is_known_there_is_no_choice(points):
+    assert as_good_as_the_best(points) == []
+    assert cheapest(points) is None
