@@ -24,7 +24,7 @@ class ManifestPass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Write the account of `model` into its metadata."""
-        text = opened(model).account().to_json(indent=None)
+        text = opened(model).manifest.to_json(indent=None)
         modified = model.metadata_props.get(MANIFEST_KEY) != text
         model.metadata_props[MANIFEST_KEY] = text
         return ir.passes.PassResult(model, modified=modified)

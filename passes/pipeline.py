@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from onnx_analog.channels import Channel
 from onnx_analog.errors import AnalogError, ModelError
 from onnx_analog.graph.files import name_of, root_cause
 from onnx_analog.passes import DecodePass, ManifestPass, ProtectPass, PrunePass, ReadbackPass
@@ -21,9 +20,9 @@ def protecting(protect: ProtectPass, *, sparsity: float = 0.0, prune_scope: str 
     return [*([prune] if sparsity else []), protect, ManifestPass()]
 
 
-def reading(*, seed: int, trial: int, channel: Channel | None, decoded: bool) -> list[ir.passes.PassBase]:
+def reading(readback: ReadbackPass, *, decoded: bool) -> list[ir.passes.PassBase]:
     """Return the passes from a protected model to one that is read back."""
-    return [ReadbackPass(seed=seed, trial=trial, channel=channel), *([DecodePass()] if decoded else [])]
+    return [readback, *([DecodePass()] if decoded else [])]
 
 
 def run(passes: Sequence[ir.passes.PassBase], model: ir.Model) -> ir.Model:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from onnx_analog.coding.planes import Cut, cut_largest, mark_largest
-from onnx_analog.coding.strategies import SCOPES
+from onnx_analog.coding.partition import Cut, cut_largest, mark_largest
 from onnx_analog.errors import ModelError, NothingToStore, OptionError
 from onnx_analog.graph.files import name_of
 from onnx_analog.graph.stored import is_protected
@@ -51,8 +50,8 @@ class PrunePass(ir.passes.InPlacePass):
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity < 1:
             raise OptionError(f"sparsity is {self.sparsity}; it must be 0 or more and below 1")
-        if self.scope not in SCOPES:
-            raise OptionError(f"scope is {self.scope!r}; choose from {', '.join(SCOPES)}")
+        if self.scope not in ("model", "tensor"):
+            raise OptionError(f"scope is {self.scope!r}; choose from model, tensor")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Prune `model` in place."""

@@ -9,19 +9,13 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnx_analog.channels import Channel
-from onnx_analog.coding.planes import Bits, Bytes, Floats
+from onnx_analog.channels.modifiers import NONE, Modifiers
+from onnx_analog.coding.partition import Bits, Bytes, Floats
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError, whole
 from onnx_analog.graph.protected import opened
-from onnx_analog.graph.stored import (
-    READ_DIGESTS_KEY,
-    READBACK_KEY,
-    Protection,
-    Reader,
-    StoredTensor,
-    read_header,
-    readable,
-    with_channel,
-)
+from onnx_analog.graph.reader import Reader, read_side
+from onnx_analog.graph.stored import READ_DIGESTS_KEY, READBACK_KEY, StoredTensor, with_channel
 
 __all__ = ["ReadbackPass"]
 
@@ -32,15 +26,17 @@ _LARGEST = 2**63 - 1
 class ReadbackPass(ir.passes.FunctionalPass):
     """Return a model whose levels are read from noisy cells; it differs from the protected one in them only.
 
-    Where the header is analog too, signs and classes are read as well. The metadata entry `onnx_analog.readback` says
+    Where side information is analog too, signs and classes are read as well. The metadata entry `onnx_analog.readback` says
     seed, trial and channel, and `onnx_analog.readback_sha256` keeps the digests of what was read.
 
     Parameters
     ----------
     seed, trial : int, 0 to 2^63 - 1
         The noise depends on these and each tensor's storage key, and on nothing else.
-    channel : Channel, optional
-        Replaces the stored channel; its span must cover the stored one's.
+    channel : str or Channel, optional
+        Replaces the stored channels; its output range must cover theirs.
+    modifiers : Modifiers
+        Changes to that channel, or to the stored ones.
 
     Raises
     ------
@@ -54,7 +50,8 @@ class ReadbackPass(ir.passes.FunctionalPass):
 
     seed: int = 0
     trial: int = 0
-    channel: Channel | None = None
+    channel: str | Channel | None = None
+    modifiers: Modifiers = NONE
 
     def __post_init__(self) -> None:
         for name in ("seed", "trial"):
@@ -65,31 +62,30 @@ class ReadbackPass(ir.passes.FunctionalPass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Return a perturbed copy of `model`."""
-        protection = with_channel(readable(model), self.channel)
         perturbed = model.clone()
-        tensors = opened(perturbed).tensors
-        reads = [self._read(tensor, protection) for tensor in tensors]
-        for tensor, (level, header) in zip(tensors, reads, strict=True):
+        protected = opened(perturbed)
+        protected.check_readable()
+        schemes = [with_channel(scheme, self.channel, self.modifiers) for scheme in protected.schemes]
+        reads = [self._read(tensor, schemes[tensor.number]) for tensor in protected.tensors]
+        for tensor, (level, sign, class_index) in zip(protected.tensors, reads, strict=True):
             tensor.replace_level(level)
-            if protection.header is not None:
-                tensor.replace_header(*header)
-        perturbed.metadata_props[READBACK_KEY] = self._told(protection.channel)
-        perturbed.metadata_props[READ_DIGESTS_KEY] = _digests(tensors, header=protection.header is not None)
+            if tensor.scheme.side is not None:
+                tensor.replace_side(sign, class_index)
+        used = ", ".join(dict.fromkeys(str(schemes[tensor.number].channel) for tensor in protected.tensors))
+        perturbed.metadata_props[READBACK_KEY] = f"seed {self.seed}, trial {self.trial}, channel {used}"
+        perturbed.metadata_props[READ_DIGESTS_KEY] = _digests(protected.tensors)
         return ir.passes.PassResult(perturbed, modified=True)
 
-    def _told(self, channel: Channel) -> str:
-        """Return the metadata entry that tells this model from the protected one."""
-        return f"seed {self.seed}, trial {self.trial}, channel {channel}"
-
-    def _read(self, tensor: StoredTensor, protection: Protection) -> tuple[Floats, tuple[Bits | None, Bytes | None]]:
-        """Return levels, and signs and classes, of one tensor."""
-        level = Reader(tensor, protection).read(seed=self.seed, trial=self.trial)
-        return level, read_header(tensor, protection, seed=self.seed, trial=self.trial)
+    def _read(self, tensor: StoredTensor, scheme: Scheme) -> tuple[Floats, Bits | None, Bytes | None]:
+        """Return levels, signs and classes of one tensor."""
+        level = Reader(tensor, scheme).read(seed=self.seed, trial=self.trial)
+        return level, *read_side(tensor, seed=self.seed, trial=self.trial, scheme=scheme)
 
 
-def _digests(tensors: Sequence[StoredTensor], *, header: bool) -> str:
+def _digests(tensors: Sequence[StoredTensor]) -> str:
     """Return the digests of the planes that were read, as JSON: by key and plane."""
-    read = ("level", "sign", "class") if header else ("level",)
-    found = {tensor.key: tensor.digests() for tensor in tensors}
-    kept = {key: {name: digest for name, digest in planes.items() if name in read} for key, planes in found.items()}
+    kept = {}
+    for tensor in tensors:
+        read = ("level", "sign", "class") if tensor.scheme.side is not None else ("level",)
+        kept[tensor.key] = {name: digest for name, digest in tensor.digests().items() if name in read}
     return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))

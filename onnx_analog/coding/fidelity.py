@@ -23,24 +23,16 @@ that were tried. With sign protection alone and one scale for a whole model, sin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.coding.planes import (
-    Code,
-    Cut,
-    Encoded,
-    Floats,
-    Span,
-    WeightClass,
-    decode,
-    magnitude,
-    parts,
-    take_apart,
-)
+from onnx_analog.channels.base import Span
+from onnx_analog.coding.partition import Bits, Doubles, Floats, magnitude, parts
+from onnx_analog.coding.planes import Codebook, Encoded, Fitted, Part, analog_of, decode, join, planes_of
+from onnx_analog.coding.scheme import Scheme
 
 TOLERANCE = 2.0**-7  # half a step of bfloat16
 NEGLIGIBLE = 2.0**-20  # a millionth: activations are of order 1, and a float32 sum of them is off by about as much
@@ -70,29 +62,39 @@ class Deviation(NamedTuple):
 
 
 def excess(
-    weight: NDArray[Any], count: int, code: Code, classes: Sequence[WeightClass], cut: Cut | None, *, span: Span
+    weight: NDArray[Any], part: Callable[[], Part], fitted: Fitted, number: int, scheme: Scheme
 ) -> Deviation | None:
-    """Return how far one tensor of a scope would be off once decoded, or None if that is within what is allowed.
+    """Return how far one tensor would be off once decoded, or None if that is within what is allowed.
+
+    Weights of classes without cells do not count: they are read as their reconstruction point, as was asked.
 
     Parameters
     ----------
     weight : float array
-    count : int
-        How many of its weights are not 0.
-    code, classes, cut, span
-        As `onnx_analog.coding.planes.fit` has them for the tensor.
+    part : function
+        It returns what `onnx_analog.coding.planes.split` gives of the weight.
+    fitted, number, scheme
+        As `onnx_analog.coding.planes.planes_of` takes them.
     """
-    if _proven(weight, count, classes, span):
+    count = int(fitted.counts[number].sum())
+    if scheme.analog == "none" or _proven(weight, count, fitted.codebook, scheme):
         return None
-    planes = take_apart(weight, code, classes, cut, span=span)
-    found = deviation(weight, decode(Encoded(planes, tuple(classes))).reshape(weight.shape))
+    planes = planes_of(part(), fitted, number, scheme)
+    decoded = decode(Encoded(planes, fitted.codebook, scheme)).reshape(weight.shape)
+    exempt = None
+    if scheme.analog == "some":
+        analog = analog_of(planes.class_index, scheme.cells_of_class, count)
+        assert analog is not None
+        exempt = join((~analog).astype(np.float32), planes.mask).reshape(weight.shape) > 0
+    found = deviation(weight, decoded, exempt)
     return found if found.share > 1 else None
 
 
-def _proven(weight: NDArray[Any], count: int, classes: Sequence[WeightClass], span: Span) -> bool:
+def _proven(weight: NDArray[Any], count: int, codebook: Codebook, scheme: Scheme) -> bool:
     """Return whether the bound shows that all is well; that takes a look at the weights or two, and no planes."""
-    bounds = [(found.low, _bound(found, span)) for found in classes if found.low != found.high]
-    error = max((bound for low, bound in bounds if low < bound / TOLERANCE), default=0)
+    filled = (codebook.low != codebook.high) & (np.array(scheme.cells_of_class) > 0)
+    bounds = _bounds(codebook.alpha, scheme.channel.span)
+    error = float(np.where(filled & (codebook.low < bounds / TOLERANCE), bounds, 0).max())
     if not error:  # no class holds weights that may drown
         return True
     small = _below(weight, error / TOLERANCE) - (weight.size - count)  # those that may drown
@@ -115,8 +117,9 @@ def _scattered(weight: NDArray[Any], count: int, limit: float) -> bool:
     return True
 
 
-def _bound(found: WeightClass, span: Span) -> float:
-    return _SLACK * 5 * _U * max(abs(level) for level in span) / found.alpha + _LEAST
+def _bounds(alpha: Floats, span: Span) -> Doubles:
+    bounds: Doubles = _SLACK * 5 * _U * max(abs(level) for level in span) / alpha.astype(np.float64) + _LEAST
+    return bounds
 
 
 def _below(weight: NDArray[Any], limit: float) -> int:
@@ -130,9 +133,14 @@ def _is_below(part: NDArray[Any], limit: float) -> NDArray[np.bool_]:
     return (size < limit) & (size > 0)
 
 
-def deviation(weight: NDArray[Any], decoded: Floats) -> Deviation:
-    """Return how far `decoded` is from `weight`, an array of the same shape, as this module measures it."""
+def deviation(weight: NDArray[Any], decoded: Floats, exempt: Bits | None = None) -> Deviation:
+    """Return how far `decoded` is from `weight`, an array of the same shape, as this module measures it.
+
+    Weights that `exempt`, of that shape too, marks are not compared.
+    """
     size, error = magnitude(weight), _drowned(weight, decoded)
+    if exempt is not None:
+        error[exempt] = 0
     worst = float(error.max(initial=0))
     stored = size[size > 0]
     if not worst or not stored.size:

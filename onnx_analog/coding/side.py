@@ -18,17 +18,27 @@ from numpy.typing import NDArray
 from onnx_analog.channels import Channel, GaussianChannel
 from onnx_analog.channels.base import inside
 from onnx_analog.channels.cellwise import CellwiseChannel
-from onnx_analog.coding.planes import Bits
-from onnx_analog.errors import OptionError, whole
+from onnx_analog.coding.partition import Bits
+from onnx_analog.errors import ChannelError, OptionError, whole
 from onnx_analog.randomness import stream
 
 Doubles = NDArray[np.float64]
 
+MOST_CELLS_ONE_BY_ONE = 10_000  # of a weight, where each is a draw: of a `CellwiseChannel`
 MOST_READS = 1000
 MOST_COPIES = 999
 _TRAINING_READS = 20_000  # for each symbol, where a channel's law is not known in closed form
 _MOST_DRAWS = 2**28  # to learn such a law, where each cell is a draw: some ten seconds
 _CHUNK = 2**14  # symbols that are compared with all 2^b thresholds at once
+
+
+def check_cells(channel: Channel, cells: int) -> None:
+    """Raise `ChannelError` if a weight cannot have so many cells of a channel that is read cell by cell."""
+    if isinstance(channel, CellwiseChannel) and cells > MOST_CELLS_ONE_BY_ONE:
+        raise ChannelError(
+            f"{channel} is read cell by cell, so a weight can have at most {MOST_CELLS_ONE_BY_ONE:,} cells; here it "
+            f"has {cells:,}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,15 @@
 `account` derives it from a protected model. The JSON form is specified by manifest.schema.json beside this module and
 explained in docs/formats.md: a reader ignores fields that it does not know.
 
-Cells, with b digital bits in a cell of the digital planes, N stored of n weights, K classes:
+Cells, with b bits in a cell of side information, N stored of n weights, K classes, G groups:
 
-    analog      Σ over classes of N_class · r_class                         times 2 for differential pairs
-    header      ⌈N · (1 if the sign is in the header, + ⌈log2 K⌉) / b⌉      per tensor; analog: × reads, copies, devices
-    mask        ⌈⌈log2 C(n, N)⌉ / b⌉, the entropy-coded length              per tensor; 0 if all are stored
-    codebook    ⌈32 · 2·K / b⌉, α and β as float32                          once per scope
+    level       Σ over classes of N_class · r_class                        times 2 for differential pairs
+    side        ⌈N · (1 if a bit holds the sign, + ⌈log2 K⌉) / b⌉          per tensor; analog: × cells, copies, devices
+    mask        ⌈⌈log2 C(n, N)⌉ / b⌉, the entropy-coded length             per tensor; 0 if all are stored
+    codebook    ⌈32 · G · (2 per class with cells, 1 per other) / b⌉       once for the tensors that share one
 
-The paper's r_avg (Isik et al. 2020, section 2) counts the first line only.
+A codebook of equal steps without cells is one number for each group, the step. Tables of an estimator are part of the
+codebook. The paper's r_avg (Isik et al. 2020, section 2) counts the first line only.
 """
 
 from __future__ import annotations
@@ -31,31 +32,31 @@ import onnx_ir as ir
 
 from onnx_analog import serialise
 from onnx_analog.channels.building import build
-from onnx_analog.coding.side import MOST_COPIES, MOST_READS
-from onnx_analog.coding.strategies import MOST_CELLS, SCOPES, STRATEGIES, Strategy
+from onnx_analog.coding.estimators import estimator
+from onnx_analog.coding.scheme import Scheme, lean
 from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
-from onnx_analog.errors import ManifestError
-from onnx_analog.graph.stored import COMMAND_KEY, SOURCE_KEY, Protection, StoredTensor, lean, stored_tensors
+from onnx_analog.errors import AnalogError, ManifestError
+from onnx_analog.graph.stored import COMMAND_KEY, SOURCE_KEY, StoredTensor, schemes_of, stored_tensors
 from onnx_analog.graph.weights import FLOATS
 
-FORMAT = "onnx-analog-manifest/1"
-PLANES = ("level", "header", "mask", "codebook")  # in the order of their addresses
+FORMAT = "onnx-analog-manifest/2"
+PLANES = ("level", "side", "mask", "codebook")  # in the order of their addresses
 
 MOST_BYTES = 32 * MIB  # of a manifest's file: some 20,000 tensors
 MOST_WEIGHTS = 2**40  # of a tensor
 MOST_AXES = 64
-MOST_DEVICES = 1000  # in a cell
+MOST_GROUPS = 2**24  # of a tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassEntry:
-    """One class of one tensor. `low` and `high` are its scope's bounds, in the unit of the weights."""
+    """One class of one tensor. `low` and `high` are its codebook's bounds, in the unit of the weights."""
 
-    low: float
-    high: float
-    alpha: float
-    beta: float
+    low: float | None  # null where each output channel has its own, as are the next three
+    high: float | None
+    alpha: float | None
+    beta: float | None
     count: int  # weights
     cells: int  # per weight
 
@@ -69,11 +70,14 @@ class TensorEntry:
     shape: tuple[int, ...]
     dtype: str
     uses: int
+    scheme: int  # among those of the manifest
     original: int  # n, weights
     stored: int  # N, weights
+    groups: int  # of output channels that have α and β of their own; 1 if all share them
     classes: tuple[ClassEntry, ...]
     mask_bitmap_bits: int  # n if some weights are pruned, 0 otherwise
-    cells: Mapping[str, tuple[int, int]]  # plane -> address range: level, header, mask, codebook
+    bits: Mapping[str, int]  # plane -> its length before it is put into cells: side, mask, codebook
+    cells: Mapping[str, tuple[int, int]]  # plane -> address range: level, side, mask, codebook
     sha256: Mapping[str, str]  # plane -> digest of its bytes
 
     def cells_for(self, plane: str) -> int:
@@ -89,21 +93,21 @@ class Totals:
     original_weights: int
     stored_weights: int
     analog_cells: int
-    header_cells: int
+    side_cells: int
     mask_cells: int
     mask_bitmap_bits: int
     codebook_cells: int
 
     @property
     def all_in_cells(self) -> int:
-        """All cells: analog, header, mask and codebook."""
-        return self.analog_cells + self.header_cells + self.mask_cells + self.codebook_cells
+        """All cells: level, side information, mask and codebook."""
+        return self.analog_cells + self.side_cells + self.mask_cells + self.codebook_cells
 
     def ratios(self) -> dict[str, float]:
         """Return cells per weight: the paper's r_avg, and those that count more."""
         return {
             "r_avg": self.analog_cells / self.stored_weights,
-            "stored_cells_per_stored_weight": (self.analog_cells + self.header_cells) / self.stored_weights,
+            "stored_cells_per_stored_weight": (self.analog_cells + self.side_cells) / self.stored_weights,
             "all_in_cells_per_stored_weight": self.all_in_cells / self.stored_weights,
             "all_in_cells_per_original_weight": self.all_in_cells / self.original_weights,
         }
@@ -114,8 +118,8 @@ class Totals:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Yardstick:
-    """The same weights held digitally."""
+class Baseline:
+    """The same weights held digitally, free of error."""
 
     name: str  # float32, float16, int8 or int4
     pruned: bool  # only the stored weights, with the same mask; else all
@@ -128,44 +132,39 @@ class Yardstick:
 class Manifest:
     """What a protected model stores, where, and what it costs."""
 
-    strategy: str
-    scope: str
-    bits_per_cell: int
-    channel: Mapping[str, Any]  # with its table and its source, less its residuals
-    devices_per_cell: int  # 2 where a level is the difference of two memory elements
-    header: Mapping[str, Any] | None  # channel, reads and copies; None: free of error
+    schemes: tuple[Scheme, ...]
     source_sha256: str | None  # of the file that was protected
     command: str | None
     tensors: tuple[TensorEntry, ...]
 
     @cached_property
     def totals(self) -> Totals:
-        """Return sums over the tensors."""
+        """Sums over the tensors."""
         return Totals(
             original_weights=sum(entry.original for entry in self.tensors),
             stored_weights=sum(entry.stored for entry in self.tensors),
             analog_cells=sum(entry.cells_for("level") for entry in self.tensors),
-            header_cells=sum(entry.cells_for("header") for entry in self.tensors),
+            side_cells=sum(entry.cells_for("side") for entry in self.tensors),
             mask_cells=sum(entry.cells_for("mask") for entry in self.tensors),
             mask_bitmap_bits=sum(entry.mask_bitmap_bits for entry in self.tensors),
             codebook_cells=sum(entry.cells_for("codebook") for entry in self.tensors),
         )
 
-    def yardsticks(self) -> tuple[Yardstick, ...]:
-        """Return what the weights would take digitally, dense and pruned, at 1 and at `bits_per_cell` bits a cell."""
+    def baselines(self) -> tuple[Baseline, ...]:
+        """Return what the weights would take digitally, dense and pruned, at 1 and at the schemes' bits per cell."""
         return tuple(
-            self._yardstick(name, bits, pruned, per_cell)
-            for per_cell in sorted({1, self.bits_per_cell})
+            self._baseline(name, bits, pruned, per_cell)
+            for per_cell in sorted({1, *(scheme.side_bits_per_cell for scheme in self.schemes)})
             for pruned in (False, True)
             for name, bits in (("float32", 32), ("float16", 16), ("int8", 8), ("int4", 4))
         )
 
-    def _yardstick(self, name: str, bits: int, pruned: bool, per_cell: int) -> Yardstick:
+    def _baseline(self, name: str, bits: int, pruned: bool, per_cell: int) -> Baseline:
         weights = self.totals.stored_weights if pruned else self.totals.original_weights
         cells = -(-weights * bits // per_cell)
         if pruned:
             cells += sum(-(-mask_bits(entry.original, entry.stored) // per_cell) for entry in self.tensors)
-        return Yardstick(
+        return Baseline(
             name=name,
             pruned=pruned,
             bits_per_cell=per_cell,
@@ -175,8 +174,15 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest, ready for JSON."""
-        body = {"format": FORMAT, **asdict(self), "totals": self.totals.to_dict()}
-        return {**body, "yardsticks": [asdict(yardstick) for yardstick in self.yardsticks()]}
+        return {
+            "format": FORMAT,
+            "schemes": [scheme.to_dict() for scheme in self.schemes],
+            "source_sha256": self.source_sha256,
+            "command": self.command,
+            "tensors": [asdict(entry) for entry in self.tensors],
+            "totals": self.totals.to_dict(),
+            "baselines": [asdict(baseline) for baseline in self.baselines()],
+        }
 
     def to_json(self, indent: int | None = 2) -> str:
         """Return the manifest as JSON, on one line without `indent`."""
@@ -196,18 +202,18 @@ class Manifest:
         self.compare(account(model))
 
     def compare(self, actual: Manifest) -> None:
-        """Raise `ManifestError` naming the first thing in which this manifest is not `actual`, the model's account."""
-        self._compare(actual, "strategy", "scope", "bits_per_cell", "channel", "devices_per_cell", "header")
-        found = {entry.key: asdict(entry) for entry in actual.tensors}
+        """Raise `ManifestError` naming the first thing in which this manifest differs from `actual`, the model's."""
+        self._compare(actual, "schemes")
+        there = {entry.key: asdict(entry) for entry in actual.tensors}
         listed = {entry.key: asdict(entry) for entry in self.tensors}
-        for key in [*listed, *found]:
-            if key not in found or key not in listed:
+        for key in [*listed, *there]:
+            if key not in there or key not in listed:
                 where = "model" if key in listed else "manifest"
                 raise ManifestError(f"tensor {key!r} is not in the {where}: the two do not belong together")
-            for what, value in listed[key].items():
-                if found[key][what] != value:
+            for name, value in listed[key].items():
+                if there[key][name] != value:
                     raise ManifestError(
-                        f"tensor {key!r} does not fit the manifest: its {what} is {found[key][what]} in the model and "
+                        f"tensor {key!r} does not fit the manifest: its {name} is {there[key][name]} in the model and "
                         f"{value} in the manifest. Write the manifest again from the model."
                     )
         self._compare(actual, "source_sha256", "command")
@@ -216,7 +222,7 @@ class Manifest:
         for name in names:
             if getattr(self, name) != getattr(actual, name):
                 raise ManifestError(
-                    f"the manifest is of another {name} than the model was protected with: they do not belong together"
+                    f"the manifest has another {name} than the model was protected with: they do not belong together"
                 )
 
 
@@ -227,60 +233,80 @@ def account(model: ir.Model) -> Manifest:
     """Return the manifest of a protected model.
 
     Cells are addressed from 0 in the order of the tensors, with no gap and no overlap: level cells (in the order of the
-    flat index, the r cells of a weight side by side), header cells, mask cells, codebook cells.
+    flat index, the r cells of a weight side by side), side information, mask, codebook.
 
     Raises
     ------
     ModelError
         If the model is not protected.
     """
-    protection = Protection.of(model)
+    schemes = schemes_of(model)
+    return account_of(stored_tensors(model, schemes), schemes, model)
+
+
+def account_of(stored: Sequence[StoredTensor], schemes: Sequence[Scheme], model: ir.Model) -> Manifest:
+    """Return the manifest of a protected model whose tensors and schemes are known; see `account`."""
     calls: dict[str, list[StoredTensor]] = {}
-    for tensor in stored_tensors(model):  # of one key where another tool inlined a function that is called twice
+    for tensor in stored:  # of one key where another tool inlined a function that is called twice
         calls.setdefault(tensor.key, []).append(tensor)
     tensors = [group[0] for group in calls.values()]
-    counts, digests = zip(*((tensor.class_counts(), tensor.digests()) for tensor in tensors), strict=True)
-    shared = np.sum(counts, axis=0) if protection.scope == "model" and counts else None
-    entries, address = [], 0
-    for place, (tensor, count, sha256) in enumerate(zip(tensors, counts, digests, strict=True)):
-        owns_codebook = shared is None or place == 0
-        ranges, address = _addresses(_cells(tensor, count, protection, owns_codebook=owns_codebook), address)
+    shared = _shared_counts(tensors)
+    entries, address, owned = [], 0, set[int]()
+    for tensor in tensors:
+        owns = tensor.scheme.granularity != "model" or tensor.number not in owned
+        owned.add(tensor.number)
+        bits = _bits(tensor, owns_codebook=owns)
+        ranges, address = _addresses(_cells(tensor, bits), address)
         uses = sum(call.uses for call in calls[tensor.key])
-        entries.append(_entry(tensor, uses, count, count if shared is None else shared, ranges, protection, sha256))
+        entries.append(_entry(tensor, uses, shared.get(tensor.number, tensor.class_counts), bits, ranges))
     return Manifest(
-        strategy=protection.strategy,
-        scope=protection.scope,
-        bits_per_cell=protection.bits_per_cell,
-        channel=lean(protection.channel.to_dict(), samples=False),
-        devices_per_cell=protection.channel.devices_per_cell,
-        header=None if protection.header is None else lean(protection.header_dict(), samples=False),
+        schemes=tuple(schemes),
         source_sha256=model.metadata_props.get(SOURCE_KEY),
         command=model.metadata_props.get(COMMAND_KEY),
         tensors=tuple(entries),
     )
 
 
-def _cells(tensor: StoredTensor, count: Any, protection: Protection, *, owns_codebook: bool) -> dict[str, int]:
-    widths = _digital(
-        tensor.size, tensor.count, tensor.header_bits, tensor.alpha.size, protection.bits_per_cell, owns_codebook
+def _shared_counts(tensors: Sequence[StoredTensor]) -> dict[int, Any]:
+    """Return, by scheme, how many weights each class (K,) holds in all tensors that share a codebook."""
+    shared: dict[int, Any] = {}
+    for tensor in tensors:
+        if tensor.scheme.granularity == "model":
+            shared[tensor.number] = shared.get(tensor.number, 0) + tensor.class_counts
+    return shared
+
+
+def _bits(tensor: StoredTensor, *, owns_codebook: bool) -> dict[str, int]:
+    """Return the length in bits of each digital plane."""
+    table = estimator(tensor.scheme.estimator).table_bits(
+        tensor.level, tensor.class_index, cells=tensor.scheme.cells_of_class
     )
-    widths["header"] *= 1 if protection.header is None else protection.header.devices_per_symbol
-    return {"level": _analog(count, protection.cells, protection.channel.devices_per_cell), **widths}
-
-
-def _analog(counts: Sequence[Any], cells: Sequence[int], devices: int) -> int:
-    return devices * sum(int(count) * each for count, each in zip(counts, cells, strict=True))
-
-
-def _digital(
-    original: int, stored: int, header_bits: int, classes: int, bits: int, owns_codebook: bool
-) -> dict[str, int]:
-    """Return how many symbols of `bits` bits each digital plane of a tensor takes."""
     return {
-        "header": -(-stored * header_bits // bits),
-        "mask": -(-mask_bits(original, stored) // bits),
-        "codebook": -(-32 * 2 * classes // bits) if owns_codebook else 0,
+        "side": tensor.count * tensor.scheme.side_bits,
+        "mask": mask_bits(tensor.size, tensor.count),
+        "codebook": table + (codebook_bits(tensor.scheme, len(tensor.alpha)) if owns_codebook else 0),
     }
+
+
+def codebook_bits(scheme: Scheme, groups: int) -> int:
+    """Return the bits of a codebook: float32 numbers, for each group."""
+    if scheme.partition == "uniform" and scheme.analog == "none":
+        return 32 * groups  # the step
+    return 32 * groups * sum(2 if cells else 1 for cells in scheme.cells_of_class)
+
+
+def _cells(tensor: StoredTensor, bits: Mapping[str, int]) -> dict[str, int]:
+    scheme = tensor.scheme
+    return cells_of(scheme, tensor.class_counts, bits)
+
+
+def cells_of(scheme: Scheme, counts: Sequence[Any], bits: Mapping[str, int]) -> dict[str, int]:
+    """Return the cells of each plane, for the weights of each class (K,) and the bits of each digital plane."""
+    symbols = {name: -(-length // scheme.side_bits_per_cell) for name, length in bits.items()}
+    if scheme.side is not None:
+        symbols["side"] *= scheme.side.devices_per_symbol
+    analog = sum(int(count) * each for count, each in zip(counts, scheme.cells_of_class, strict=True))
+    return {"level": scheme.channel.devices_per_cell * analog, **symbols}
 
 
 _FEW = 100  # stored, or not stored
@@ -326,46 +352,47 @@ def _addresses(cells: Mapping[str, int], address: int) -> tuple[dict[str, tuple[
 
 
 def _entry(
-    tensor: StoredTensor,
-    uses: int,
-    count: Any,
-    scope_count: Any,
-    ranges: Mapping[str, tuple[int, int]],
-    protection: Protection,
-    sha256: dict[str, str],
+    tensor: StoredTensor, uses: int, shared: Any, bits: Mapping[str, int], ranges: Mapping[str, tuple[int, int]]
 ) -> TensorEntry:
-    span = protection.channel.span
     return TensorEntry(
         name=tensor.name,
         key=tensor.key,
         shape=tensor.shape,
         dtype=tensor.dtype.name,
         uses=uses,
+        scheme=tensor.number,
         original=tensor.size,
         stored=tensor.count,
-        classes=tuple(
-            ClassEntry(
-                low=_bound(alpha, beta, span[0], tensor) if in_scope else 0.0,
-                high=_bound(alpha, beta, span[1], tensor) if in_scope else 0.0,
-                alpha=float(alpha),
-                beta=float(beta),
-                count=int(weights),
-                cells=cells,
-            )
-            for alpha, beta, weights, in_scope, cells in zip(
-                tensor.alpha, tensor.beta, count, scope_count, protection.cells, strict=True
-            )
-        ),
+        groups=len(tensor.alpha),
+        classes=tuple(_class_entry(tensor, number, int(shared[number])) for number in range(tensor.scheme.classes)),
         mask_bitmap_bits=tensor.size if tensor.has("mask") else 0,
+        bits=dict(bits),
         cells=ranges,
-        sha256=sha256,
+        sha256=tensor.digests(),
+    )
+
+
+def _class_entry(tensor: StoredTensor, number: int, shared: int) -> ClassEntry:
+    """Return one class; its bounds are 0 where no weight of those that share the codebook is in it."""
+    count, cells = int(tensor.class_counts[number]), tensor.scheme.cells_of_class[number]
+    if len(tensor.alpha) > 1:
+        return ClassEntry(low=None, high=None, alpha=None, beta=None, count=count, cells=cells)
+    alpha, beta = tensor.alpha[0, number], tensor.beta[0, number]
+    low, high = tensor.scheme.channel.span if cells else (0.0, 0.0)
+    return ClassEntry(
+        low=_bound(alpha, beta, low, tensor) if shared else 0.0,
+        high=_bound(alpha, beta, high, tensor) if shared else 0.0,
+        alpha=float(alpha),
+        beta=float(beta),
+        count=count,
+        cells=cells,
     )
 
 
 def _bound(alpha: Any, beta: Any, level: float, tensor: StoredTensor) -> float:
-    """Return the magnitude that stands at one end of the span, as exactly as float32 α and β tell it."""
+    """Return the size that stands at one end of the output range, as exactly as float32 α and β tell it."""
     bound = float(np.float32((level + float(beta)) / float(alpha)))
-    return max(0.0, bound) if tensor.has("sign") else bound
+    return max(0.0, bound) if tensor.scheme.sign == "bit" else bound
 
 
 # ------------------------------------------------------------------------------------------------- reading
@@ -375,7 +402,7 @@ def from_json(text: str) -> Manifest:
     """Return the manifest in `text`.
 
     It must agree with itself: counts, bounds and digests can be so, every cell has one address and no other, and totals
-    and yardsticks follow from the tensors. A tensor has at most 2^40 weights and 64 axes.
+    and baselines follow from the tensors. A tensor has at most 2^40 weights and 64 axes.
 
     Raises
     ------
@@ -388,26 +415,30 @@ def from_json(text: str) -> Manifest:
             raise ManifestError("this is not a manifest: it is not a JSON object")
         if body["format"] != FORMAT:
             raise ManifestError(f"the manifest has format {body['format']!r}, and this version reads {FORMAT!r}")
-        for name, kind in (("tensors", list), ("yardsticks", list), ("totals", dict)):
+        for name, kind in (("schemes", list), ("tensors", list), ("baselines", list), ("totals", dict)):
             if not isinstance(body[name], kind):
                 raise ManifestError(
                     f"{name} is {json.dumps(body[name])[:40]} in the manifest, which is not a valid value"
                 )
-        if not all(isinstance(entry, dict) for entry in [*body["tensors"], *body["yardsticks"]]):
+        if not all(isinstance(entry, dict) for entry in [*body["tensors"], *body["baselines"]]):
             raise ManifestError(
-                "tensors and yardsticks are lists of objects in a manifest; here they hold something else"
+                "tensors and baselines are lists of objects in a manifest; here they hold something else"
             )
-        tensors = tuple(_entry_from(entry) for entry in body["tensors"])
-        found = Manifest(**{**_known(Manifest, body), "tensors": tensors})
-        _check(found)
-        _check_told(found.totals.to_dict(), body["totals"], "totals")
-        _check_yardsticks(found, body["yardsticks"])
+        manifest = Manifest(
+            schemes=tuple(map(_scheme, body["schemes"])),
+            source_sha256=body["source_sha256"],
+            command=body["command"],
+            tensors=tuple(_entry_from(entry) for entry in body["tensors"]),
+        )
+        _check(manifest)
+        _check_follows(manifest.totals.to_dict(), body["totals"], "totals")
+        _check_baselines(manifest, body["baselines"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ManifestError):
             raise
-        told = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise ManifestError(f"this is not a manifest: {told}") from error
-    return found
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ManifestError(f"this is not a manifest: {reason}") from error
+    return manifest
 
 
 def read(path: Path) -> Manifest:
@@ -418,6 +449,13 @@ def read(path: Path) -> Manifest:
         return from_json(text)
     except ManifestError as error:
         raise ManifestError(f"{str(path)!r}: {error}") from error
+
+
+def _scheme(body: Any) -> Scheme:
+    try:
+        return Scheme.from_dict(body)
+    except AnalogError as error:
+        raise ManifestError(f"a scheme of the manifest is not valid: {error}") from error
 
 
 def _entry_from(body: Mapping[str, Any]) -> TensorEntry:
@@ -447,6 +485,8 @@ def _is_of(value: Any, hint: Any) -> bool:
     """Return whether a JSON value may stand for a field of this type; counts are not negative."""
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if hint == float | None:
+        return value is None or _is_of(value, float)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint in (str, bool):
@@ -462,45 +502,25 @@ def _is_of(value: Any, hint: Any) -> bool:
 _HEX = re.compile("[0-9a-f]{64}")
 
 
-def _check(found: Manifest) -> None:
+def _check(manifest: Manifest) -> None:
     """Raise `ManifestError` unless what the manifest says can be so."""
-    chosen = STRATEGIES.get(found.strategy)
-    if chosen is None:
-        raise ManifestError(f"no strategy is called {found.strategy!r}: there are {', '.join(STRATEGIES)}")
-    if found.header is not None and not isinstance(found.header, Mapping):
-        raise ManifestError(f"header is {json.dumps(found.header)[:40]} in the manifest, which is not a valid value")
-    header = found.header or {"channel": found.channel, "reads": 1, "copies": 1}
-    wrong = [
-        ("scope", found.scope not in SCOPES),
-        ("bits_per_cell", not 1 <= found.bits_per_cell <= 8),
-        ("channel", not _is_channel(found.channel)),
-        ("devices_per_cell", not 1 <= found.devices_per_cell <= MOST_DEVICES),
-        ("header", not _is_channel(header["channel"])),
-        ("header", not (_is_of(header["reads"], int) and 1 <= header["reads"] <= MOST_READS)),
-        ("header", not (_is_of(header["copies"], int) and header["copies"] in range(1, MOST_COPIES + 1, 2))),
-        ("source_sha256", found.source_sha256 is not None and not _HEX.fullmatch(found.source_sha256)),
-    ]
-    for name, is_wrong in wrong:
-        if is_wrong:
-            raise ManifestError(
-                f"{name} is {json.dumps(getattr(found, name))[:40]} in the manifest, which is not a valid value"
-            )
-    if not found.tensors:
-        raise ManifestError("the manifest lists no tensor")
-    if len({entry.key for entry in found.tensors}) < len(found.tensors):
+    for name, text in (("source_sha256", manifest.source_sha256), ("command", manifest.command)):
+        if not _is_of(text, str | None) or (name == "source_sha256" and text and not _HEX.fullmatch(text)):
+            raise ManifestError(f"{name} is {json.dumps(text)[:40]} in the manifest, which is not a valid value")
+    if not manifest.schemes or not manifest.tensors:
+        raise ManifestError("the manifest lists no tensor, or no scheme")
+    if len({entry.key for entry in manifest.tensors}) < len(manifest.tensors):
         raise ManifestError("the manifest lists two tensors of one key")
-    for entry in found.tensors:
-        for what in _contradictions(entry, chosen):
-            raise ManifestError(f"tensor {entry.key!r} contradicts itself in the manifest: {what}")
-    _check_scope(found)
-    _check_addresses(found, chosen)
+    for entry in manifest.tensors:
+        if entry.scheme >= len(manifest.schemes):
+            raise ManifestError(f"tensor {entry.key!r} has scheme {entry.scheme}, which the manifest does not list")
+        for contradiction in _contradictions(entry, manifest.schemes[entry.scheme]):
+            raise ManifestError(f"tensor {entry.key!r} contradicts itself in the manifest: {contradiction}")
+    _check_codebooks(manifest)
+    _check_addresses(manifest)
 
 
-def _is_channel(body: Any) -> bool:
-    return isinstance(body, Mapping) and isinstance(body.get("family"), str)
-
-
-def _contradictions(entry: TensorEntry, chosen: Strategy) -> Iterator[str]:
+def _contradictions(entry: TensorEntry, scheme: Scheme) -> Iterator[str]:
     """Yield what of a tensor cannot be so."""
     if len(entry.shape) > MOST_AXES or not all(_is_of(side, int) for side in entry.shape):
         yield f"a shape has up to {MOST_AXES} whole numbers"
@@ -510,44 +530,64 @@ def _contradictions(entry: TensorEntry, chosen: Strategy) -> Iterator[str]:
         yield f"{entry.stored:,} of {entry.original:,} weights are stored"
     if entry.dtype not in {dtype.name for dtype in FLOATS}:
         yield f"{entry.dtype!r} is no float type"
-    if len(entry.classes) != chosen.classes:
-        yield f"{len(entry.classes)} classes of {chosen.classes}"
-    elif sum(found.count for found in entry.classes) != entry.stored:
+    if not 1 <= entry.groups <= MOST_GROUPS or (entry.groups > 1) > (scheme.granularity == "channel"):
+        yield f"it has {entry.groups:,} groups"
+    if len(entry.classes) != scheme.classes:
+        yield f"{len(entry.classes)} classes of {scheme.classes}"
+    elif sum(each.count for each in entry.classes) != entry.stored:
         yield f"classes do not hold {entry.stored:,} weights"
-    for found in entry.classes:
-        if not (found.alpha > 0 and found.low <= found.high and 1 <= found.cells <= MOST_CELLS):
-            yield f"alpha {found.alpha}, {found.low} to {found.high} in {found.cells:,} cells is no class"
+    elif tuple(each.cells for each in entry.classes) != scheme.cells_of_class:
+        yield f"its cells per weight are not those of its scheme, {scheme.cells}"
+    yield from _wrong_bounds(entry)
     if entry.mask_bitmap_bits != entry.original and (entry.mask_bitmap_bits or entry.stored < entry.original):
         yield f"mask_bitmap_bits is {entry.mask_bitmap_bits:,}"
-    planes = {"level": True, "mask": entry.mask_bitmap_bits > 0, "sign": chosen.sign_in_header}
-    planes["class"] = chosen.classes > 1
+    planes = {"level": scheme.analog != "none", "mask": entry.mask_bitmap_bits > 0, "sign": scheme.sign == "bit"}
+    planes |= {"class": scheme.classes > 1, "alpha": entry.groups > 1, "beta": entry.groups > 1}
     if {plane for plane, there in planes.items() if there} != set(entry.sha256):
         yield f"it has digests of {', '.join(entry.sha256) or 'nothing'}"
     if not all(isinstance(digest, str) and _HEX.fullmatch(digest) for digest in entry.sha256.values()):
         yield "a digest is no SHA-256"
 
 
-def _check_scope(found: Manifest) -> None:
-    first = found.tensors[0]
-    for entry in found.tensors:
-        if [c.cells for c in entry.classes] != [c.cells for c in first.classes]:
-            raise ManifestError(f"tensor {entry.key!r} has other cells per weight in the manifest than {first.key!r}")
-        shared = [[(c.low, c.high, c.alpha, c.beta) for c in each.classes] for each in (first, entry)]
-        if found.scope == "model" and shared[0] != shared[1]:
-            raise ManifestError(f"tensor {entry.key!r} has other classes in the manifest, though all share one scope")
+def _wrong_bounds(entry: TensorEntry) -> Iterator[str]:
+    for each in entry.classes:
+        numbers = (each.low, each.high, each.alpha, each.beta)
+        if entry.groups > 1:
+            if numbers != (None,) * 4:
+                yield "a class has one scale, though each output channel has its own"
+        elif None in numbers or not (each.alpha > 0 and each.low <= each.high):  # type: ignore[operator]
+            yield f"alpha {each.alpha}, {each.low} to {each.high} is no class"
 
 
-def _check_addresses(found: Manifest, chosen: Strategy) -> None:
-    header_bits = chosen.sign_in_header + (chosen.classes - 1).bit_length()
-    address, devices = 0, None
-    for place, entry in enumerate(found.tensors):
-        owns = found.scope == "tensor" or place == 0
-        counts, cells = zip(*((c.count, c.cells) for c in entry.classes), strict=True)
-        widths = {"level": _analog(counts, cells, found.devices_per_cell)}
-        widths |= _digital(entry.original, entry.stored, header_bits, chosen.classes, found.bits_per_cell, owns)
-        devices = devices or _devices(found, entry.cells_for("header"), widths["header"])
-        widths["header"] *= devices
-        expected, address = _addresses(widths, address)
+def _check_codebooks(manifest: Manifest) -> None:
+    first: dict[int, TensorEntry] = {}
+    for entry in manifest.tensors:
+        if manifest.schemes[entry.scheme].granularity == "model":
+            other = first.setdefault(entry.scheme, entry)
+            if [(c.low, c.high, c.alpha, c.beta) for c in entry.classes] != [
+                (c.low, c.high, c.alpha, c.beta) for c in other.classes
+            ]:
+                raise ManifestError(f"tensor {entry.key!r} has other classes in the manifest, though all share them")
+
+
+def _check_addresses(manifest: Manifest) -> None:
+    address, owned = 0, set[int]()
+    for entry in manifest.tensors:
+        scheme = manifest.schemes[entry.scheme]
+        owns = scheme.granularity != "model" or entry.scheme not in owned
+        owned.add(entry.scheme)
+        least = {
+            "side": entry.stored * scheme.side_bits,
+            "mask": mask_bits(entry.original, entry.stored),
+            "codebook": codebook_bits(scheme, entry.groups) if owns else 0,
+        }
+        bits = {name: entry.bits.get(name) for name in least}
+        if scheme.estimator != "affine" and _is_of(bits["codebook"], int):
+            least["codebook"] = max(least["codebook"], int(str(bits["codebook"])))  # with the estimator's tables
+        for name, length in least.items():
+            if bits[name] != length:
+                raise ManifestError(f"tensor {entry.key!r}: its {name} has {bits[name]} bits, and must have {length:,}")
+        expected, address = _addresses(cells_of(scheme, [c.count for c in entry.classes], least), address)
         for plane in PLANES:
             if entry.cells[plane] != expected[plane]:
                 raise ManifestError(
@@ -557,30 +597,22 @@ def _check_addresses(found: Manifest, chosen: Strategy) -> None:
                 )
 
 
-def _devices(found: Manifest, width: int, symbols: int) -> int:
-    """Return the memory elements of a header symbol; how many a cell of its channel has, the manifest does not say."""
-    if found.header is None or not symbols:
-        return 1
-    each = int(found.header["reads"] * found.header["copies"])
-    return each * min(max(1, width // (symbols * each)), MOST_DEVICES)
-
-
-def _check_told(expected: Mapping[str, Any], told: Mapping[str, Any], where: str) -> None:
-    """Raise `ManifestError` unless `told` has what follows from the tensors; ratios may be rounded."""
+def _check_follows(expected: Mapping[str, Any], given: Mapping[str, Any], where: str) -> None:
+    """Raise `ManifestError` unless `given` has what follows from the tensors; ratios may be rounded."""
     for name, value in expected.items():
-        found = told[name]
+        there = given[name]
         same = (
-            _is_of(found, float) and math.isclose(found, value, rel_tol=1e-9)
+            _is_of(there, float) and math.isclose(there, value, rel_tol=1e-9)
             if isinstance(value, float)
-            else (type(found) is type(value) and found == value)
+            else (type(there) is type(value) and there == value)
         )
         if not same:
-            raise ManifestError(f"{where}: {name} is {json.dumps(found)[:40]}, and {value} follows from the tensors")
+            raise ManifestError(f"{where}: {name} is {json.dumps(there)[:40]}, and {value} follows from the tensors")
 
 
-def _check_yardsticks(found: Manifest, told: Sequence[Mapping[str, Any]]) -> None:
-    expected = found.yardsticks()
-    if not isinstance(told, list) or len(told) != len(expected):
-        raise ManifestError(f"yardsticks: {len(expected)} follow from the tensors")
-    for yardstick, here in zip(expected, told, strict=True):
-        _check_told(asdict(yardstick), here, f"yardsticks: {yardstick.name}")
+def _check_baselines(manifest: Manifest, given: Sequence[Mapping[str, Any]]) -> None:
+    expected = manifest.baselines()
+    if len(given) != len(expected):
+        raise ManifestError(f"baselines: {len(expected)} follow from the tensors")
+    for baseline, here in zip(expected, given, strict=True):
+        _check_follows(asdict(baseline), here, f"baselines: {baseline.name}")

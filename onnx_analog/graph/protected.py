@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,20 +19,22 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog import serialise
-from onnx_analog.coding import planes
-from onnx_analog.coding.strategies import strategy
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.planes import index_width
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ManifestError, ModelError
 from onnx_analog.graph import decoder
-from onnx_analog.graph.manifest import Manifest, TensorEntry, account, from_json
+from onnx_analog.graph.manifest import Manifest, TensorEntry, account_of, from_json
+from onnx_analog.graph.reader import Reader, read_side
 from onnx_analog.graph.stored import (
     AGAIN,
     MANIFEST_KEY,
-    PROTECTION_KEY,
     READ_DIGESTS_KEY,
     READBACK_KEY,
-    Protection,
+    SCHEMES_KEY,
     StoredTensor,
     read_back,
+    schemes_of,
     stored_tensors,
 )
 
@@ -46,51 +49,85 @@ _MOST_UNASKED = 256 * 2**20  # bytes of weights, whatever the planes have
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ProtectedModel:
-    """What a protected model says, found to agree with itself.
+    """A protected model, scanned once and found to agree with itself.
 
     Attributes
     ----------
     model : ir.Model
-    protection : Protection
+    schemes : tuple of Scheme
     tensors : tuple of StoredTensor
         One for each call: two with one key where another tool inlined a function that is called twice.
-    manifest : Manifest or None
+    written : Manifest or None
         Of the levels that were written; None if another tool dropped it.
-    read : str or None
-        The mark of a model whose levels were read from noisy cells.
+    read_mark : str or None
+        Says what a model whose levels were read from noisy cells was read with.
     """
 
     model: ir.Model
-    protection: Protection
+    schemes: tuple[Scheme, ...]
     tensors: tuple[StoredTensor, ...]
-    manifest: Manifest | None
-    read: str | None
+    written: Manifest | None
+    read_mark: str | None
 
-    def account(self) -> Manifest:
-        """Return which cell holds what: of a model that was read from noisy cells, what was written to them.
+    @cached_property
+    def plan(self) -> Plan:
+        """The scheme of each tensor."""
+        return Plan(default=None, tensors={tensor.key: tensor.scheme for tensor in self.tensors})
+
+    @property
+    def has_analog_side(self) -> bool:
+        """Whether the side information of any tensor is read from noisy cells."""
+        return any(tensor.scheme.side is not None for tensor in self.tensors)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Which cell holds what: of a model that was read from noisy cells, what was written to them.
 
         Raises
         ------
         ModelError
             If classes were read from noisy cells, and no manifest says how many weights were written to each.
         """
-        if self.read is not None and self.manifest is not None:
-            return self.manifest
-        if self.read is not None and self.protection.header is not None:
+        if self.read_mark is not None and self.written is not None:
+            return self.written
+        if self.read_mark is not None and self.has_analog_side:
             raise ModelError(
-                f"the classes of this model were read from noisy cells ({self.read}), so its cells cannot be counted. "
-                "Name the protected model."
+                f"the classes of this model were read from noisy cells ({self.read_mark}), so its cells cannot be "
+                "counted. Name the protected model."
             )
-        return account(self.model)
+        return account_of(self.tensors, self.schemes, self.model)
+
+    def check_readable(self) -> None:
+        """Raise `ModelError` if the model was read from noisy cells already: read again, it would have noise twice."""
+        if self.read_mark is not None:
+            raise ModelError(
+                f"the model was read from noisy cells already ({self.read_mark}). Name the protected model, which has "
+                "every trial; readback --decoded makes a plain one of a single trial."
+            )
+
+    def read(self, *, seed: int = 0, trial: int = 0) -> dict[str, NDArray[Any]]:
+        """Return the weights, by storage key, as one programming and one read of the array give them."""
+        self.check_readable()
+        return {tensor.key: _read(tensor, seed, trial) for tensor in self.tensors}
+
+    def decode(self) -> dict[str, NDArray[Any]]:
+        """Return the weights, by storage key, that the stored levels stand for."""
+        return {tensor.key: tensor.decode() for tensor in self.tensors}
+
+
+def _read(tensor: StoredTensor, seed: int, trial: int) -> NDArray[Any]:
+    level = Reader(tensor).read(seed=seed, trial=trial)
+    sign, class_index = read_side(tensor, seed=seed, trial=trial)
+    return tensor.dense(tensor.unlevel(level, sign=sign, class_index=class_index))
 
 
 def opened(model: ir.Model) -> ProtectedModel:
     """Return what `model`, which is not changed, says of itself.
 
-    Checked are the planes: their types and sizes, that levels are within the span, that bits beyond the last weight are
-    0, that α is positive. Where the model has its manifest, keys, shapes, types, counts, α and β, the digest of every
-    plane and how the model was protected must be those in it. What was read from noisy cells is compared with the
-    digests of what was read. Names and the order of tensors may differ, for other tools change them.
+    Checked are the planes: their types and sizes, that levels are within the output range, that bits beyond the last
+    weight are 0, that α is positive. Where the model has its manifest, keys, shapes, types, counts, α and β, the digest
+    of every plane and the schemes must be those in it. What was read from noisy cells is compared with the digests of
+    what was read. Names and the order of tensors may differ, for other tools change them.
 
     Raises
     ------
@@ -99,23 +136,24 @@ def opened(model: ir.Model) -> ProtectedModel:
     ChannelError
         If the channel that it names is not installed, or not with these options.
     """
-    protection, read = Protection.of(model), read_back(model)
+    schemes, read = schemes_of(model), read_back(model)
     if read is None and READ_DIGESTS_KEY in model.metadata_props:
         raise ModelError(f"the model lost its metadata entry {READBACK_KEY!r}. {_READ_AGAIN}")
-    tensors = tuple(stored_tensors(model))
+    tensors = tuple(stored_tensors(model, schemes))
     _check_functions(model, tensors)
     for tensor in tensors:
-        _check_forms(tensor, protection)
+        _check_forms(tensor)
     _check_total(tensors)
     for tensor in {_planes(tensor): tensor for tensor in tensors}.values():
-        _check_bits(tensor, protection)
-        _check_numbers(tensor, protection, read=read is not None)
+        _check_bits(tensor)
+        _check_numbers(tensor, read=read is not None)
     _check_keys(tensors)
-    if protection.scope == "model":
-        _check_shared(tensors)
-    found = ProtectedModel(model=model, protection=protection, tensors=tensors, manifest=_manifest(model), read=read)
-    _check_digests(found)
-    return found
+    _check_shared(tensors)
+    protected = ProtectedModel(
+        model=model, schemes=schemes, tensors=tensors, written=_manifest(model), read_mark=read
+    )
+    _check_digests(protected)
+    return protected
 
 
 def warn_unless_guarded(model: ir.Model) -> None:
@@ -135,85 +173,103 @@ def _check_functions(model: ir.Model, tensors: Iterable[StoredTensor]) -> None:
 # ---------------------------------------------------------------------------------------------- one tensor's planes
 
 
-def _check_forms(tensor: StoredTensor, protection: Protection) -> None:
+def _check_forms(tensor: StoredTensor) -> None:
     """Check types, ranks and lengths, and with them how much memory the weight takes."""
     for name in tensor.inputs:
         held, wanted = tensor.held(name), _TYPES.get(name, ir.DataType.UINT8)
-        if held.dtype != wanted or len(held.shape) != 1:
+        axes = 2 if name in ("alpha", "beta") and tensor.layout.grouped else 1
+        if held.dtype != wanted or len(held.shape) != axes:
             raise tensor.damaged(
-                f"its {name} is {held.dtype.name} of {len(held.shape)} axes, and not {wanted.name} of one"
+                f"its {name} is {held.dtype.name} of {len(held.shape)} axes, and not {wanted.name} of {axes}"
             )
-    classes = strategy(protection.strategy).classes
-    for name in ("alpha", "beta"):
-        if tensor.held(name).size != classes:
-            raise tensor.damaged(f"its {name} has {tensor.held(name).size:,} values for {classes} classes")
     if tensor.held("shape").size > MOST_AXES:
         raise tensor.damaged(f"its shape has {tensor.held('shape').size:,} axes, more than {MOST_AXES}")
     if min(tensor.shape, default=0) < 0:
         raise tensor.damaged(f"its shape is {tensor.shape}")
+    _check_layout(tensor)
+    _check_groups(tensor)
+    if tensor.has("mask") and tensor.held("mask").size != -(-tensor.size // 8):
+        raise tensor.damaged(f"its mask has {tensor.held('mask').size:,} bytes for {tensor.size:,} bits")
     if not tensor.count:
-        raise tensor.damaged("it holds no level")
-    total = math.prod(tensor.shape)
-    if "mask" not in tensor.inputs and total != tensor.count:
-        raise tensor.damaged(f"its shape {tensor.shape} is of {total:,} weights, and it holds {tensor.count:,} levels")
-    for name, bits in _bits(tensor, protection).items():
+        raise tensor.damaged("it stores no weight")
+    for name, bits in _bits(tensor).items():
         if tensor.held(name).size != -(-bits // 8):
             raise tensor.damaged(f"its {name} has {tensor.held(name).size:,} bytes for {bits:,} bits")
 
 
-def _bits(tensor: StoredTensor, protection: Protection) -> dict[str, int]:
+def _check_layout(tensor: StoredTensor) -> None:
+    """Check that the function that is called decodes what the scheme writes."""
+    layout, scheme = tensor.layout, tensor.scheme
+    wanted = (scheme.sign == "bit", index_width(scheme.classes), scheme.analog)
+    if (layout.sign, layout.width, layout.analog) != wanted or layout.grouped > (scheme.granularity == "channel"):
+        raise tensor.damaged(f"it is decoded by {tensor.node.op_type!r}, which does not fit its scheme, {scheme}")
+
+
+def _check_groups(tensor: StoredTensor) -> None:
+    classes, groups = tensor.scheme.classes, 1
+    if tensor.layout.grouped:
+        axis = tensor.axis
+        if axis is None or axis.count < 1 or axis.stride < 1 or tensor.size % (axis.count * axis.stride):
+            raise tensor.damaged("the call that decodes it is damaged, for its groups do not fit its shape")
+        groups = axis.count
+    for name in ("alpha", "beta"):
+        if tensor.held(name).size != groups * classes:
+            raise tensor.damaged(
+                f"its {name} has {tensor.held(name).size:,} values for {classes} classes"
+                + f" in {groups:,} groups" * (groups > 1)
+            )
+
+
+def _bits(tensor: StoredTensor) -> dict[str, int]:
     """Return how many bits mask, sign and class must have."""
-    chosen = strategy(protection.strategy)
-    sizes = {"mask": tensor.size} if "mask" in tensor.inputs else {}
-    return {**sizes, "sign": tensor.count * chosen.sign_in_header, "class": tensor.count * (chosen.classes > 1)}
+    layout = tensor.layout
+    bits = {"mask": tensor.size * layout.masked, "sign": tensor.count * layout.sign, "class": tensor.count * layout.width}
+    return {name: length for name, length in bits.items() if name in tensor.inputs}
 
 
-def _check_bits(tensor: StoredTensor, protection: Protection) -> None:
-    """Check what is beyond the last bits of mask, sign and class, and how many weights the mask says are stored."""
-    for name, bits in _bits(tensor, protection).items():
+def _check_bits(tensor: StoredTensor) -> None:
+    """Check what is beyond the last bits, that classes exist, and that there are as many levels as weights with cells."""
+    for name, bits in _bits(tensor).items():
         packed = tensor.plane(name)
         if bits % 8 and packed[-1] >> bits % 8:
             raise tensor.damaged(f"its {name} has bits set beyond the last of {bits:,}")
-        if name == "mask" and (kept := int(np.bitwise_count(packed).sum(dtype=np.int64))) != tensor.count:
-            raise tensor.damaged(f"its mask marks {kept:,} weights, and it holds {tensor.count:,} levels")
+    if tensor.class_index is not None and int(tensor.class_index.max()) >= tensor.scheme.classes:
+        raise tensor.damaged(f"a weight is of class {int(tensor.class_index.max())}, of {tensor.scheme.classes} classes")
+    levels = int(tensor.class_counts[np.array(tensor.scheme.cells_of_class) > 0].sum())
+    if tensor.level.size != levels:
+        raise tensor.damaged(f"it holds {tensor.level.size:,} levels for {levels:,} weights with cells")
 
 
-def _check_numbers(tensor: StoredTensor, protection: Protection, *, read: bool) -> None:
-    """Check α, β, and each class's levels; levels that were read may be outside the span."""
-    alpha, beta, level = (tensor.plane(name) for name in ("alpha", "beta", "level"))
+def _check_numbers(tensor: StoredTensor, *, read: bool) -> None:
+    """Check α, β, and each class's levels; levels that were read may be outside the output range."""
+    alpha, beta, level = tensor.alpha, tensor.beta, tensor.level
     if not (np.isfinite(alpha) & (alpha >= _NORMAL)).all():
-        raise tensor.damaged(f"its alpha is {_told(alpha)}, where positive normal numbers must be")
+        raise tensor.damaged(f"its alpha is {_few(alpha)}, where positive normal numbers must be")
     if not np.isfinite(beta).all():
-        raise tensor.damaged(f"its beta is {_told(beta)}, where finite numbers must be")
-    low, high = float(level.min()), float(level.max())
-    span = protection.channel.span
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise tensor.damaged(f"its levels run from {low:.4g} to {high:.4g}")
-    if not read and not span[0] <= low <= high <= span[1]:
-        raise tensor.damaged(
-            f"its levels run from {low:.4g} to {high:.4g}, outside the {span[0]:.4g} to {span[1]:.4g} of its channel"
-        )
-    for place, levels in enumerate(_by_class(tensor, level)):
-        if levels.size and not read and not _fits(levels, alpha[place], beta[place], tensor.dtype):
-            raise tensor.damaged(f"its weights are beyond the range of {tensor.dtype.name}")
+        raise tensor.damaged(f"its beta is {_few(beta)}, where finite numbers must be")
+    if level.size:
+        low, high = float(level.min()), float(level.max())
+        span = tensor.scheme.channel.span
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise tensor.damaged(f"its levels run from {low:.4g} to {high:.4g}")
+        if not read and not span[0] <= low <= high <= span[1]:
+            raise tensor.damaged(
+                f"its levels run from {low:.4g} to {high:.4g}, outside the {span[0]:.4g} to {span[1]:.4g} of its channel"
+            )
+    if not read and not _fits(tensor):
+        raise tensor.damaged(f"its weights are beyond the range of {tensor.dtype.name}")
 
 
-def _told(values: NDArray[Any]) -> str:
-    return ", ".join(f"{value:.4g}" for value in values)
+def _few(values: NDArray[Any]) -> str:
+    shown = [f"{value:.4g}" for value in values.reshape(-1)[:8]]
+    return ", ".join([*shown, *(["..."] if values.size > 8 else [])])
 
 
-def _by_class(tensor: StoredTensor, level: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
-    packed = tensor.plane("class")
-    if not packed.size:
-        return [level]
-    large = planes.unpack(packed, level.size)
-    return level[~large], level[large]
-
-
-def _fits(level: NDArray[np.float32], alpha: Any, beta: Any, dtype: ir.DataType) -> bool:
+def _fits(tensor: StoredTensor) -> bool:
     with np.errstate(over="ignore"):
-        ends = (np.array([level.min(), level.max()]) + beta) / alpha
-        return bool(np.isfinite(ends.astype(dtype.numpy()).astype(np.float64)).all())
+        size = tensor.unlevel(tensor.level, sign=None, class_index=tensor.class_index)
+        ends = np.array([size.min(), size.max()]).astype(tensor.dtype.numpy()).astype(np.float64)
+        return bool(np.isfinite(ends).all())
 
 
 # ---------------------------------------------------------------------------------------------- tensors together
@@ -248,11 +304,14 @@ def _identity(tensor: StoredTensor) -> Any:
 
 
 def _check_shared(tensors: Sequence[StoredTensor]) -> None:
-    first = tensors[0]
+    first: dict[int, StoredTensor] = {}
     for tensor in tensors:
+        if tensor.scheme.granularity != "model":
+            continue
+        other = first.setdefault(tensor.number, tensor)
         for name in ("alpha", "beta"):
-            if tensor.plane(name).tobytes() != first.plane(name).tobytes():
-                raise tensor.damaged(f"its {name} is not that of {first.key!r}, though all tensors share one scope")
+            if tensor.plane(name).tobytes() != other.plane(name).tobytes():
+                raise tensor.damaged(f"its {name} is not that of {other.key!r}, though all tensors share one codebook")
 
 
 # ---------------------------------------------------------------------------------------------- the manifest inside
@@ -268,19 +327,20 @@ def _manifest(model: ir.Model) -> Manifest | None:
         raise ModelError(f"metadata entry {MANIFEST_KEY!r} is damaged: {error}. {AGAIN}") from error
 
 
-def _check_digests(found: ProtectedModel) -> None:
-    read = _read_digests(found.model) if found.read is not None else {}
-    if found.manifest is None and not read:
+def _check_digests(protected: ProtectedModel) -> None:
+    read = _read_digests(protected.model) if protected.read_mark is not None else {}
+    if protected.written is None and not read:
         return
-    actual = account(found.model)
-    if found.manifest is None:
+    actual = account_of(protected.tensors, protected.schemes, protected.model)
+    if protected.written is None:
         for entry in actual.tensors:
             _check_read(entry, read.get(entry.key, {}))
         return
-    _check_whole(found.manifest, actual)
-    for listed, entry in _paired(found.manifest, actual):
+    _check_whole(protected.written, actual)
+    for listed, entry in _paired(protected.written, actual):
         digests = {**listed.sha256, **read.get(listed.key, {})}
-        errs = found.read is not None and found.protection.header is not None  # classes were read, and may be others
+        scheme = protected.schemes[entry.scheme]
+        errs = protected.read_mark is not None and scheme.side is not None  # classes were read, and may be others
         _check_entry(_told_apart(replace(listed, sha256=digests), errs), _told_apart(entry, errs), listed.key)
 
 
@@ -308,11 +368,10 @@ def _check_read(entry: TensorEntry, digests: Mapping[str, str]) -> None:
 
 
 def _check_whole(listed: Manifest, actual: Manifest) -> None:
-    for name in ("strategy", "scope", "bits_per_cell", "channel", "devices_per_cell", "header"):
-        if getattr(listed, name) != getattr(actual, name):
-            raise ModelError(
-                f"metadata entries {PROTECTION_KEY!r} and {MANIFEST_KEY!r} tell another {name}: one is damaged. {AGAIN}"
-            )
+    if listed.schemes != actual.schemes:
+        raise ModelError(
+            f"metadata entries {SCHEMES_KEY!r} and {MANIFEST_KEY!r} list other schemes: one is damaged. {AGAIN}"
+        )
     for name in ("source_sha256", "command"):
         if getattr(actual, name) not in (None, getattr(listed, name)):
             raise ModelError(f"the model's metadata and its manifest tell another {name}: one is damaged. {AGAIN}")
@@ -331,7 +390,7 @@ def _paired(listed: Manifest, actual: Manifest) -> Iterable[tuple[TensorEntry, T
 def _told_apart(entry: TensorEntry, errs: bool) -> dict[str, Any]:
     """Return what of an entry other tools leave alone; without the bounds and counts of classes that `errs`."""
     classes = [(c.alpha, c.beta, c.cells) if errs else c for c in entry.classes]
-    names = ("shape", "dtype", "original", "stored", "mask_bitmap_bits")
+    names = ("shape", "dtype", "scheme", "original", "stored", "groups", "mask_bitmap_bits")
     planes = {f"{plane} (by its digest)": digest for plane, digest in entry.sha256.items()}
     return {**{name: getattr(entry, name) for name in names}, "classes": classes, **planes}
 

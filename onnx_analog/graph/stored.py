@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from typing import Any
@@ -20,147 +20,66 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnx_analog import channels, serialise
-from onnx_analog.channels import Channel, GaussianChannel
-from onnx_analog.channels.base import add_noise
-from onnx_analog.channels.cellwise import CellwiseChannel
+from onnx_analog import channels
+from onnx_analog import serialise as json_text
+from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding import planes
-from onnx_analog.coding.side import Header
-from onnx_analog.coding.strategies import MOST_CELLS, SCOPES, strategy
-from onnx_analog.errors import ChannelError, ModelError, OptionError, whole
-from onnx_analog.graph.decoder import DOMAIN, INPUTS
+from onnx_analog.coding.partition import Bits, Bytes, Floats
+from onnx_analog.coding.scheme import Scheme
+from onnx_analog.errors import ChannelError, ModelError
+from onnx_analog.graph.decoder import DOMAIN, Layout, inputs_of, layout_of
 from onnx_analog.graph.weights import FLOATS, scopes, taken_names
-from onnx_analog.randomness import blocks, stream
 
-FORMAT = "1"
+FORMAT = "2"
 FORMAT_KEY = "onnx_analog.format"
-PROTECTION_KEY = "onnx_analog.protection"
+SCHEMES_KEY = "onnx_analog.schemes"
 SOURCE_KEY = "onnx_analog.source_sha256"
 COMMAND_KEY = "onnx_analog.command"
 MANIFEST_KEY = "onnx_analog.manifest"
 NAME_KEY = "onnx_analog.name"  # of a decoded weight: what it was called, if a value outside had that name
 READBACK_KEY = "onnx_analog.readback"  # not among KEYS: plain weights tell it as well
 READ_DIGESTS_KEY = "onnx_analog.readback_sha256"  # of the planes as they were read
-KEYS = (FORMAT_KEY, PROTECTION_KEY, SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY, READ_DIGESTS_KEY)
+KEYS = (FORMAT_KEY, SCHEMES_KEY, SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY, READ_DIGESTS_KEY)
 
 AGAIN = "Protect the original again."
-MOST_CELLS_ONE_BY_ONE = 10_000  # of a weight, where each is a draw: of a `CellwiseChannel`
-
-Floats = NDArray[np.float32]
-
-# -------------------------------------------------------------------------------------- what all tensors share
 
 
-@dataclass(frozen=True, kw_only=True)
-class Protection:
-    """How a model was protected: what its metadata keep of it."""
-
-    strategy: str
-    scope: str
-    cells: tuple[int, ...]  # per class
-    bits_per_cell: int
-    channel: Channel
-    header: Header | None = None  # None: sign and class bits are free of error
-
-    def __post_init__(self) -> None:
-        if isinstance(self.channel, CellwiseChannel) and max(self.cells, default=0) > MOST_CELLS_ONE_BY_ONE:
-            raise ChannelError(
-                f"{self.channel} is read cell by cell, so a weight can have at most {MOST_CELLS_ONE_BY_ONE:,} cells; "
-                f"here it has {max(self.cells):,}"
-            )
-
-    def to_json(self) -> str:
-        """Return the metadata entry."""
-        body = {
-            "strategy": self.strategy,
-            "scope": self.scope,
-            "cells": self.cells,
-            "bits_per_cell": self.bits_per_cell,
-            "channel": lean(self.channel.to_dict()),
-            "header": None if self.header is None else self.header_dict(),
-        }
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-
-    def header_dict(self) -> dict[str, Any]:
-        """Return how the header is stored, ready for JSON."""
-        assert self.header is not None
-        return {
-            "channel": lean(self.header.channel.to_dict()),
-            "reads": self.header.reads,
-            "copies": self.header.copies,
-        }
-
-    @staticmethod
-    def of(model: ir.Model) -> Protection:
-        """Return how `model` was protected.
-
-        Raises
-        ------
-        ModelError
-            If it is not protected, or not in a way that this version can read.
-        """
-        found = model.metadata_props.get(FORMAT_KEY)
-        if found is None and is_protected(model):
-            raise ModelError(f"the model lost its metadata entry {FORMAT_KEY!r} to another tool. {AGAIN}")
-        if found is None:
-            raise ModelError("the model is not protected: run `onnx-analog protect` on it first")
-        if found != FORMAT:
-            raise ModelError(f"the model is protected in format {found}, and this version reads format {FORMAT}")
-        try:
-            return _protection(serialise.parse(model.metadata_props[PROTECTION_KEY]))
-        except ChannelError:
-            raise
-        except Exception as error:  # a channel of another package may raise anything
-            told = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
-            raise ModelError(f"metadata entry {PROTECTION_KEY!r} is damaged: {told}. {AGAIN}") from error
+# ----------------------------------------------------------------------------------------- the model's schemes
 
 
-def _protection(body: Any) -> Protection:
-    """Return what JSON says; raises `ChannelError`, or an error that is no `ModelError`, if it cannot be so."""
-    if not isinstance(body, Mapping):
-        raise TypeError("it is no object")
-    bits = whole("bits_per_cell", body["bits_per_cell"])
-    found = Protection(
-        strategy=_field(body, "strategy", str),
-        scope=_field(body, "scope", str),
-        cells=tuple(whole("cells", cells) for cells in _field(body, "cells", list)),
-        bits_per_cell=bits,
-        channel=channels.from_dict(_field(body, "channel", dict)),
-        header=None if body["header"] is None else _header(_field(body, "header", dict), bits),
-    )
-    if found.scope not in SCOPES:
-        raise OptionError(f"no scope is called {found.scope!r}")
-    if not 1 <= found.bits_per_cell <= 8:
-        raise OptionError(f"bits_per_cell is {found.bits_per_cell}; it must be from 1 to 8")
-    if not found.cells or found.cells != strategy(found.strategy).cells(found.cells[0], found.cells[-1]):
-        raise OptionError(f"cells are {found.cells}, which strategy {found.strategy!r} cannot have")
-    if not all(1 <= cells <= MOST_CELLS for cells in found.cells):
-        raise OptionError(f"cells are {found.cells}; they must be from 1 to {MOST_CELLS:,}")
-    return found
+def to_json(schemes: Sequence[Scheme]) -> str:
+    """Return the metadata entry that lists a model's schemes."""
+    return json.dumps([scheme.to_dict() for scheme in schemes], ensure_ascii=False, separators=(",", ":"))
 
 
-def _field(body: Mapping[str, Any], name: str, kind: type) -> Any:
-    if not isinstance(body[name], kind):
-        raise TypeError(f"{name} is {json.dumps(body[name])[:40]}, which is not a valid value")
-    return body[name]
-
-
-def readable(model: ir.Model) -> Protection:
-    """Return how `model` was protected, if what it holds are the levels that were written.
+def schemes_of(model: ir.Model) -> tuple[Scheme, ...]:
+    """Return the schemes that the tensors of `model` are stored with, in the order of its metadata.
 
     Raises
     ------
     ModelError
-        If it is not protected, or was read from noisy cells already: read again, it would have their noise twice.
+        If it is not protected, or not in a way that this version can read.
+    ChannelError
+        If a channel that it names is not installed.
     """
-    protection, read = Protection.of(model), read_back(model)
-    if read is not None:
-        raise ModelError(
-            f"the model was read from noisy cells already ({read}). Name the protected model, which has every trial; "
-            "readback --decoded makes a plain one of a single trial."
-        )
-    return protection
+    version = model.metadata_props.get(FORMAT_KEY)
+    if version is None and is_protected(model):
+        raise ModelError(f"the model lost its metadata entry {FORMAT_KEY!r} to another tool. {AGAIN}")
+    if version is None:
+        raise ModelError("the model is not protected: run `onnx-analog protect` on it first")
+    if version != FORMAT:
+        raise ModelError(f"the model is protected in format {version}, and this version reads format {FORMAT}. {AGAIN}")
+    try:
+        body = json_text.parse(model.metadata_props[SCHEMES_KEY])
+        if not isinstance(body, list) or not body:
+            raise TypeError("it is not a list of schemes")
+        return tuple(map(Scheme.from_dict, body))
+    except ChannelError:
+        raise
+    except Exception as error:  # a channel of another package may raise anything
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise ModelError(f"metadata entry {SCHEMES_KEY!r} is damaged: {reason}. {AGAIN}") from error
 
 
 def read_back(model: ir.Model) -> str | None:
@@ -168,25 +87,30 @@ def read_back(model: ir.Model) -> str | None:
     return model.metadata_props.get(READBACK_KEY)
 
 
-def lean(body: Mapping[str, Any], *, samples: bool = True) -> dict[str, Any]:
-    """Return a channel's fields without samples of noise that it does not draw from.
-
-    With `samples` False, without any: a manifest says where noise comes from, and has no use for it.
-    """
-    keep = samples and body.get("family") == "empirical"
-    left = {name: value for name, value in body.items() if name != "residuals"}
-    inner = {name: value for name, value in left.items() if isinstance(value, Mapping)}
-    return {**left, **{name: dict(value) if keep else lean(value, samples=samples) for name, value in inner.items()}}
-
-
-def _header(body: Mapping[str, Any], bits_per_cell: int) -> Header:
-    channel = channels.from_dict(_field(body, "channel", dict))
-    return Header(channel=channel, bits_per_cell=bits_per_cell, reads=body["reads"], copies=body["copies"])
-
-
 def is_protected(model: ir.Model) -> bool:
     """Return whether `model` holds protected tensors."""
     return FORMAT_KEY in model.metadata_props or any(True for _ in _calls(model))
+
+
+def with_channel(scheme: Scheme, channel: str | Channel | None, modifiers: Modifiers = NONE) -> Scheme:
+    """Return `scheme` with another channel in place of its own, or with its own changed.
+
+    Raises
+    ------
+    ChannelError
+        If the output range of the other does not cover the stored one.
+    """
+    if channel is None and modifiers == NONE:
+        return scheme
+    other = modifiers.apply(scheme.channel if channel is None else channels.resolve(channel))
+    (low, high), (other_low, other_high) = scheme.channel.span, other.span
+    if other_low > low or other_high < high:
+        raise ChannelError(
+            f"the model is protected for levels from {low:.4g} to {high:.4g}, but {other} holds {other_low:.4g} to "
+            f"{other_high:.4g}. Protect the original for this channel instead."
+        )
+    side = scheme.side_channel
+    return scheme.changed(channel=other, side_channel=None if side is None else modifiers.apply_where_possible(side))
 
 
 # ------------------------------------------------------------------------------------------------ one tensor
@@ -211,12 +135,15 @@ class _Names:
 
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
-    """One protected tensor: N weights of n are stored, in K classes.
+    """One protected tensor: N of n weights are stored, in K classes; M of the N have cells.
 
     What it says is what the model says: `onnx_analog.graph.protected.opened` checks that it can be so.
     """
 
     key: str
+    scheme: Scheme
+    number: int  # of the scheme among the model's
+    layout: Layout
     node: ir.Node  # the call that decodes it
     graph: ir.Graph
     in_function: bool
@@ -245,7 +172,7 @@ class StoredTensor:
         return tuple(int(side) for side in self.plane("shape"))
 
     def plane(self, name: str) -> NDArray[Any]:
-        """Return one input of the call; empty if the strategy has no such plane.
+        """Return one input of the call; empty if the scheme has no such plane.
 
         Raises
         ------
@@ -282,71 +209,93 @@ class StoredTensor:
 
     @cached_property
     def level(self) -> Floats:
-        """Levels (N,), float32."""
-        return self.plane("level")
+        """Levels (M,), float32."""
+        return self.plane("level").reshape(-1) if self.has("level") else np.zeros(0, np.float32)
 
     @cached_property
     def alpha(self) -> Floats:
-        """α of each class (K,), float32."""
-        return self.plane("alpha")
+        """α of each group and class (G, K), float32."""
+        return self.plane("alpha").reshape(-1, self.scheme.classes)
 
     @cached_property
     def beta(self) -> Floats:
-        """β of each class (K,), float32."""
-        return self.plane("beta")
+        """β of each group and class (G, K), float32."""
+        return self.plane("beta").reshape(-1, self.scheme.classes)
 
     @cached_property
-    def mask(self) -> planes.Bits | None:
+    def mask(self) -> Bits | None:
         """Which weights are stored (n,), or None if all are."""
-        packed = self.plane("mask")
-        return planes.unpack(packed, self.size) if packed.size else None
+        return planes.unpack(self.plane("mask"), self.size) if self.has("mask") else None
 
     @cached_property
-    def sign(self) -> planes.Bits | None:
+    def sign(self) -> Bits | None:
         """True where negative (N,), or None if the level carries the sign."""
-        packed = self.plane("sign")
-        return planes.unpack(packed, self.count) if packed.size else None
+        return planes.unpack(self.plane("sign"), self.count) if self.has("sign") else None
 
     @cached_property
-    def class_index(self) -> planes.Bytes | None:
+    def class_index(self) -> Bytes | None:
         """Class (N,), or None if there is one only."""
-        packed = self.plane("class")
-        return planes.unpack(packed, self.count).view(np.uint8) if packed.size else None
+        if not self.has("class"):
+            return None
+        return planes.unpack_index(self.plane("class"), self.layout.width, self.count)
+
+    @cached_property
+    def axis(self) -> planes.Axis | None:
+        """The output channels, where each has α and β of its own; else None."""
+        if not self.layout.grouped:
+            return None
+        return planes.Axis(*(self.node.attributes[name].as_int() for name in ("groups", "stride")))
+
+    @cached_property
+    def group(self) -> NDArray[np.int64] | None:
+        """Output channel (N,), where each has α and β of its own; else None."""
+        return None if self.axis is None else self.axis.groups(self.size, self.mask)
+
+    @cached_property
+    def analog(self) -> Bits | None:
+        """Which stored weights have cells (N,), or None if all have."""
+        return planes.analog_of(self.class_index, self.scheme.cells_of_class, self.count)
 
     @property
     def size(self) -> int:
         """n, the number of weights."""
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def count(self) -> int:
         """N, the number of weights that are stored."""
-        return int(self.held("level").size)
+        return int(np.bitwise_count(self.plane("mask")).sum(dtype=np.int64)) if self.has("mask") else self.size
 
     def has(self, name: str) -> bool:
-        """Return whether the strategy, or the tensor, has a plane; none is computed for that."""
-        return name in self.inputs and self.held(name).size > 0
+        """Return whether the scheme, or the tensor, has a plane."""
+        return name in self.inputs
 
+    @cached_property
     def class_counts(self) -> NDArray[np.int64]:
-        """Return how many weights each class holds (K,)."""
-        packed = self.plane("class")
-        if not packed.size:
+        """How many weights each class holds (K,)."""
+        if not self.has("class"):
             return np.array([self.count])
-        large = int(np.bitwise_count(packed).sum(dtype=np.int64))
-        return np.array([self.count - large, large])
+        if self.layout.width == 1:
+            large = int(np.bitwise_count(self.plane("class")).sum(dtype=np.int64))
+            return np.array([self.count - large, large])
+        assert self.class_index is not None
+        return np.bincount(self.class_index, minlength=self.scheme.classes)
 
-    @property
-    def header_bits(self) -> int:
-        """Bits of sign and class for each stored weight."""
-        return self.has("sign") + (self.alpha.size - 1).bit_length()
+    def unlevel(self, level: Floats, *, sign: Bits | None, class_index: Bytes | None) -> Floats:
+        """Return the stored weights (N,) that levels (M,), signs and classes (N,) stand for, as float32."""
+        return planes.unlevel(level, sign, class_index, self.alpha, self.beta, group=self.group, analog=self.analog)
+
+    def dense(self, stored: Floats) -> NDArray[Any]:
+        """Return the weight whose stored elements are `stored` (N,): in its own shape and type."""
+        dense: NDArray[Any] = (
+            planes.join(stored, self.mask).reshape(self.shape).astype(self.dtype.numpy(), copy=False)
+        )
+        return dense
 
     def decode(self, level: Floats | None = None) -> NDArray[Any]:
-        """Return the weight that `level` (N,), or the stored levels, stand for: in its own shape and type."""
-        stored = planes.unlevel(
-            self.level if level is None else level, self.sign, self.class_index, self.alpha, self.beta
-        )
-        dense: NDArray[Any] = planes.join(stored, self.mask).reshape(self.shape).astype(self.dtype.numpy(), copy=False)
-        return dense
+        """Return the weight that `level` (M,), or the stored levels, stand for: in its own shape and type."""
+        level = self.level if level is None else level
+        return self.dense(self.unlevel(level, sign=self.sign, class_index=self.class_index))
 
     def replace_level(self, level: Floats) -> None:
         """Put other levels (N,) in place of the stored ones."""
@@ -380,15 +329,15 @@ class StoredTensor:
         else:
             own = ir.Value(name=wanted, shape=shared.shape, type=shared.type, const_value=self.held(name))
             self.graph.register_initializer(own)
-        self.node.replace_input_with(INPUTS[self.node.op_type].index(name), own)
+        self.node.replace_input_with(inputs_of(self.layout).index(name), own)
         self.inputs[name] = own
         return own
 
     def digests(self) -> dict[str, str]:
-        """Return the SHA-256 of each plane's bytes, as hex."""
-        names = [name for name in ("level", "mask", "sign", "class") if name in self.inputs]
-        planes = {name: np.ascontiguousarray(self.plane(name)) for name in names}
-        return {name: hashlib.sha256(plane.data).hexdigest() for name, plane in planes.items() if plane.size}
+        """Return the SHA-256 of each plane's bytes, as hex; of α and β where each output channel has its own."""
+        wanted = ("level", "mask", "sign", "class", *(("alpha", "beta") if self.layout.grouped else ()))
+        planes_of = {name: np.ascontiguousarray(self.plane(name)) for name in wanted if name in self.inputs}
+        return {name: hashlib.sha256(plane.data).hexdigest() for name, plane in planes_of.items()}
 
 
 _TENSOR = ir.AttributeType.TENSOR
@@ -398,7 +347,7 @@ def _is_constant(node: ir.Node) -> bool:
     return node.op_type == "Constant" and node.domain in ("", "ai.onnx")
 
 
-def stored_tensors(model: ir.Model) -> list[StoredTensor]:
+def stored_tensors(model: ir.Model, schemes: Sequence[Scheme] | None = None) -> list[StoredTensor]:
     """Return the protected tensors of `model`, in the order in which they stand in it: one for each call.
 
     Raises
@@ -406,11 +355,11 @@ def stored_tensors(model: ir.Model) -> list[StoredTensor]:
     ModelError
         If there is none, or a call has not the inputs and attributes that it must have.
     """
-    names = _Names(model)
-    found = [_stored(*call, names) for call in _calls(model)]
-    if not found:
+    names, schemes = _Names(model), schemes_of(model) if schemes is None else schemes
+    stored = [_stored(*call, names, schemes) for call in _calls(model)]
+    if not stored:
         raise ModelError(f"the model holds no protected tensor: another tool decoded it. {AGAIN}")
-    return found
+    return stored
 
 
 def _calls(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph, bool]]:
@@ -421,101 +370,31 @@ def _calls(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph, bool]]:
             yield from ((node, graph, in_function) for node in graph if node.domain == DOMAIN)
 
 
-def _stored(node: ir.Node, graph: ir.Graph, in_function: bool, names: _Names) -> StoredTensor:
+def _stored(
+    node: ir.Node, graph: ir.Graph, in_function: bool, names: _Names, schemes: Sequence[Scheme]
+) -> StoredTensor:
     name = node.outputs[0].name if node.outputs else node.name
-    if node.op_type not in INPUTS or node.overload:
+    layout = None if node.overload else layout_of(node.op_type)
+    if layout is None:
         called = f"{node.op_type}:{node.overload}" if node.overload else node.op_type
         raise ModelError(f"another tool changed the call that decodes {name!r}: it calls {called!r} now. {AGAIN}")
-    key, dtype = node.attributes.get("key"), node.attributes.get("dtype")
-    if key is None or key.is_ref() or key.type != ir.AttributeType.STRING:
+    key = _attribute(node, "key", ir.AttributeType.STRING)
+    if key is None:
         raise ModelError(f"the call that decodes {name!r} is damaged: it has no storage key. {AGAIN}")
-    given = dict(zip(INPUTS[node.op_type], node.inputs, strict=False))
-    inputs = {plane: value for plane, value in given.items() if value is not None}
-    found = StoredTensor(key.as_string(), node, graph, in_function, inputs, names)
-    if len(inputs) != len(INPUTS[node.op_type]) or len(node.inputs) != len(inputs) or len(node.outputs) != 1:
-        raise found.damaged("the call that decodes it is damaged, for it lacks inputs or has too many")
-    if dtype is None or dtype.is_ref() or dtype.type != ir.AttributeType.INT or dtype.as_int() not in FLOATS:
-        raise found.damaged("the call that decodes it is damaged, for its dtype is no float type")
-    return found
+    damage = f"tensor {key!r}: the call that decodes it is damaged, for "
+    wanted = inputs_of(layout)
+    given = {plane: value for plane, value in zip(wanted, node.inputs, strict=False) if value is not None}
+    if len(given) != len(wanted) or len(node.inputs) != len(given) or len(node.outputs) != 1:
+        raise ModelError(f"{damage}it lacks inputs or has too many. {AGAIN}")
+    if _attribute(node, "dtype", ir.AttributeType.INT) not in FLOATS:
+        raise ModelError(f"{damage}its dtype is no float type. {AGAIN}")
+    number = _attribute(node, "scheme", ir.AttributeType.INT)
+    if not isinstance(number, int) or not 0 <= number < len(schemes):
+        raise ModelError(f"{damage}its scheme is {number}, and the model lists {len(schemes)}. {AGAIN}")
+    return StoredTensor(key, schemes[number], number, layout, node, graph, in_function, given, names)
 
 
-# --------------------------------------------------------------------------------------------------- reading
-
-
-def cells_of(tensor: StoredTensor, cells: tuple[int, ...]) -> int | NDArray[np.int64]:
-    """Return the cells of each stored weight: one number, or one for each (N,)."""
-    return cells[0] if tensor.class_index is None else np.array(cells)[tensor.class_index]
-
-
-class Reader:
-    """Reads one tensor's levels, as often as asked.
-
-    What does not depend on the trial, σ/√r of each level, is computed once for a Gaussian channel.
-    """
-
-    def __init__(self, tensor: StoredTensor, protection: Protection) -> None:
-        self._key = tensor.key
-        self._level = np.ascontiguousarray(tensor.level, np.float32)
-        self._channel = protection.channel
-        self._cells = cells_of(tensor, protection.cells)
-        self._scale: Floats | None = None
-        self._channel.check(self._level)
-        if isinstance(self._channel, GaussianChannel):
-            self._scale = self._channel.scale(self._level, cells=self._cells)
-
-    def read(self, *, seed: int, trial: int, out: Floats | None = None) -> Floats:
-        """Return levels (N,) as one programming and one read of the array give them, in `out` if given."""
-        read = np.empty_like(self._level) if out is None else out
-        for number, block in enumerate(blocks(self._level.size)):
-            self.read_block(number, block, seed=seed, trial=trial, out=read[block])
-        return read
-
-    def read_block(self, number: int, block: slice, *, seed: int, trial: int, out: Floats) -> None:
-        """Read one of the `blocks` of the levels into `out`; blocks may be read in any order, and by many threads."""
-        rng = stream(seed, trial, self._key, plane="level", block=number)
-        if self._scale is not None:
-            add_noise(self._level[block], self._scale[block], rng, out=out)
-        else:
-            cells = self._cells if isinstance(self._cells, int) else self._cells[block]
-            out[:] = self._channel.read(self._level[block], cells=cells, rng=rng)
-
-
-def read_header(
-    tensor: StoredTensor, protection: Protection, *, seed: int, trial: int
-) -> tuple[planes.Bits | None, planes.Bytes | None]:
-    """Return signs and classes (N,) as they are read: as stored, unless the header is analog too."""
-    if protection.header is None or not tensor.header_bits:
-        return tensor.sign, tensor.class_index
-    stored = np.stack([plane for plane in (tensor.sign, tensor.class_index) if plane is not None], axis=1)
-    bits, width = stored.astype(np.bool_).reshape(-1), protection.header.bits_per_cell
-    read = np.empty_like(bits)
-    for number, block in enumerate(blocks(-(-bits.size // width))):
-        part = slice(block.start * width, block.stop * width)
-        rng = stream(seed, trial, tensor.key, plane="header", block=number)
-        read[part] = protection.header.read(bits[part], rng)
-    columns = list(read.reshape(stored.shape).T)
-    sign = columns.pop(0) if tensor.sign is not None else None
-    return sign, np.ascontiguousarray(columns[0]).view(np.uint8) if columns else None
-
-
-def with_channel(protection: Protection, channel: str | Channel | None, modifiers: Modifiers = NONE) -> Protection:
-    """Return `protection` with another channel in place of its own, or with its own changed.
-
-    Raises
-    ------
-    ChannelError
-        If the span of the other does not cover the stored one.
-    """
-    if channel is None and modifiers == NONE:
-        return protection
-    other = modifiers.apply(protection.channel if channel is None else channels.resolve(channel))
-    (low, high), (other_low, other_high) = protection.channel.span, other.span
-    if other_low > low or other_high < high:
-        raise ChannelError(
-            f"the model is protected for levels from {low:.4g} to {high:.4g}, but {other} holds {other_low:.4g} to "
-            f"{other_high:.4g}. Protect the original for this channel instead."
-        )
-    header = protection.header
-    if header is not None:
-        header = replace(header, channel=modifiers.apply_where_possible(header.channel))
-    return replace(protection, channel=other, header=header)
+def _attribute(node: ir.Node, name: str, kind: ir.AttributeType) -> Any:
+    """Return an attribute's value; None if it is not there, or of another type."""
+    attribute = node.attributes.get(name)
+    return None if attribute is None or attribute.is_ref() or attribute.type != kind else attribute.value

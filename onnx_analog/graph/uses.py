@@ -161,6 +161,29 @@ def _kind(node: ir.Node) -> str:
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
 
 
+_OUTPUT_AXIS = {("Conv", 1): 0, ("ConvTranspose", 1): 1, ("MatMul", 1): -1, ("MatMul", 0): 0, ("Gather", 0): 0}
+_GATED = frozenset({"LSTM", "GRU", "RNN"})
+
+
+def output_axis(value: ir.Value) -> int:
+    """Return the axis of a weight along which output channels lie, by the operator that uses it.
+
+    Where operators differ, are unknown, or take the weight rearranged, it is the first axis: any axis gives scales that
+    fit, and this one those of most layouts.
+    """
+    axes = {_output_axis(use) for use in ends(value, frozenset({"Cast", "Identity"}))}
+    return axes.pop() if len(axes) == 1 else 0
+
+
+def _output_axis(use: Use) -> int:
+    if use.kind == "Gemm" and use.place == 1 and use.node is not None:
+        transposed = use.node.attributes.get("transB")
+        return 0 if transposed is not None and not transposed.is_ref() and transposed.as_int() else 1
+    if use.kind in _GATED and use.place in (1, 2):
+        return 1
+    return _OUTPUT_AXIS.get((use.kind, use.place), 0)
+
+
 def role(value: ir.Value) -> str | None:
     """Return what a tensor is if nothing uses it as numbers that were trained: indices, limits, scales; else None."""
     uses = ends(value, _ARRANGED)

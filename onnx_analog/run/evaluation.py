@@ -18,9 +18,12 @@ import scipy.stats
 from loky import cpu_count
 from numpy.typing import NDArray
 
-from onnx_analog.coding.planes import Bits, Bytes, of_each
+from onnx_analog.coding.partition import Bits, Bytes
+from onnx_analog.coding.planes import of_each
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, ModelError, OptionError, whole
-from onnx_analog.graph.stored import Protection, Reader, StoredTensor, read_header
+from onnx_analog.graph.reader import Reader, read_side
+from onnx_analog.graph.stored import StoredTensor
 from onnx_analog.randomness import blocks
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
@@ -38,29 +41,56 @@ class Decoder:
     What does not depend on the trial (σ/√r, β, signed α, positions) and the dense buffer are kept, so a trial costs
     one draw, four passes over the stored weights, and one scatter, all of it block by block, in the processor's cache.
     The array that is returned is used again by the next call.
+
+    Parameters
+    ----------
+    tensor : StoredTensor
+    scheme : Scheme, optional
+        The tensor's own, unless it is read through another channel.
     """
 
-    def __init__(self, tensor: StoredTensor, protection: Protection) -> None:
-        self._reader = Reader(tensor, protection)
-        self._tensor, self._protection = tensor, protection
+    def __init__(self, tensor: StoredTensor, scheme: Scheme | None = None) -> None:
+        self._scheme = scheme or tensor.scheme
+        self._reader = Reader(tensor, self._scheme)
+        self._tensor = tensor
         self._alpha: _Kept | _LookedUp
         self._beta: _Kept | _LookedUp
-        self._set_header(tensor.sign, tensor.class_index)
+        self._set_side(tensor.sign, tensor.class_index)
         self._dense = np.zeros(tensor.size, np.float32)
-        self._places = None if tensor.mask is None else np.flatnonzero(tensor.mask)
+        places = None if tensor.mask is None else np.flatnonzero(tensor.mask)
+        if tensor.analog is not None:
+            stored = np.arange(tensor.count) if places is None else places
+            self._set_points(stored)
+            places = stored[tensor.analog]
+        self._places = places
         self._shape, self._dtype = tensor.shape, tensor.dtype.numpy()
 
-    def _set_header(self, sign: Bits | None, class_index: Bytes | None) -> None:
-        alpha, beta = self._tensor.alpha, self._tensor.beta
-        if self._tensor.count > LOOKED_UP and not (sign is None and class_index is None):
-            none = np.zeros(self._tensor.count, np.uint8)
-            code = 2 * (none if class_index is None else class_index) + (none if sign is None else sign)
-            self._alpha = _LookedUp(np.stack([alpha, -alpha], axis=1).reshape(-1), code)
-            self._beta = _LookedUp(np.repeat(beta, 2), code)
+    def _set_side(self, sign: Bits | None, class_index: Bytes | None) -> None:
+        """Look α and β up for signs and classes (N,): for the weights that have cells, and for those that have none."""
+        tensor, analog = self._tensor, self._tensor.analog
+        self._sign, self._class_index = sign, class_index
+        group = tensor.group
+        if analog is not None:
+            sign, class_index, group = (None if plane is None else plane[analog] for plane in (sign, class_index, group))
+        if tensor.count > LOOKED_UP and group is None and not (sign is None and class_index is None):
+            none = np.zeros(self._reader.size, np.uint8)
+            code = (none if class_index is None else class_index).astype(np.uint16)
+            code = 2 * code + (none if sign is None else sign)
+            self._alpha = _LookedUp(np.stack([tensor.alpha[0], -tensor.alpha[0]], axis=1).reshape(-1), _narrow(code))
+            self._beta = _LookedUp(np.repeat(tensor.beta[0], 2), _narrow(code))
             return
-        alpha = of_each(alpha, class_index)
+        alpha = of_each(tensor.alpha, class_index, group)
         self._alpha = _Kept(alpha if sign is None else np.where(sign, -alpha, alpha))
-        self._beta = _Kept(of_each(beta, class_index))
+        self._beta = _Kept(of_each(tensor.beta, class_index, group))
+
+    def _set_points(self, stored: NDArray[np.int64]) -> None:
+        """Put the weights without cells in their places (N,): no read changes them, unless classes and signs are read."""
+        tensor = self._tensor
+        self._stored = stored
+        none = np.zeros(tensor.level.size, np.float32)
+        points = tensor.unlevel(none, sign=self._sign, class_index=self._class_index)
+        assert tensor.analog is not None
+        self._dense[stored[~tensor.analog]] = points[~tensor.analog]
 
     def weights(self, *, seed: int, trial: int) -> Array:
         """Return the weight of one trial, in its own shape and type."""
@@ -68,9 +98,11 @@ class Decoder:
 
     def begin(self, *, seed: int, trial: int) -> list[Callable[[], None]]:
         """Return the parts of the work of one trial, which may be done in any order, and by many threads."""
-        if self._protection.header is not None:
-            self._set_header(*read_header(self._tensor, self._protection, seed=seed, trial=trial))
-        parts = enumerate(blocks(self._tensor.count))
+        if self._scheme.side is not None:
+            self._set_side(*read_side(self._tensor, seed=seed, trial=trial, scheme=self._scheme))
+            if self._tensor.analog is not None:
+                self._set_points(self._stored)
+        parts = enumerate(blocks(self._reader.size))
         return [partial(self._read, number, block, seed, trial) for number, block in parts]
 
     def _read(self, number: int, block: slice, seed: int, trial: int) -> None:
@@ -88,6 +120,11 @@ class Decoder:
         return dense
 
 
+def _narrow(code: NDArray[np.uint16]) -> NDArray[Any]:
+    """Return codes in one byte each where they fit."""
+    return code.astype(np.uint8) if not code.size or code.max() < 256 else code
+
+
 class _Kept:
     """One value for all weights, or one for each (N,)."""
 
@@ -101,7 +138,7 @@ class _Kept:
 class _LookedUp:
     """The same, as a table and a byte for each weight: a little slower, and a quarter of the memory."""
 
-    def __init__(self, table: NDArray[np.float32], code: NDArray[np.uint8]) -> None:
+    def __init__(self, table: NDArray[np.float32], code: NDArray[Any]) -> None:
         self._table, self._code = table, code
 
     def __getitem__(self, block: slice) -> NDArray[np.float32]:
@@ -140,7 +177,8 @@ class Trials:
     network : Network
         Of the protected model.
     data : Dataset
-    protection : Protection
+    schemes : sequence of Scheme
+        How each tensor is read, by the number of its scheme in the model.
     metric : function
         See `onnx_analog.run.metrics`. What `metrics.choose` returns is given the outputs that it reads, and any other
         function all of them.
@@ -154,7 +192,7 @@ class Trials:
         self,
         network: Network,
         data: Dataset,
-        protection: Protection,
+        schemes: Sequence[Scheme],
         metric: metrics.Function,
         clean: list[Any],
         *,
@@ -162,7 +200,7 @@ class Trials:
     ) -> None:
         self._network, self._data, self._metric, self._clean, self._batch = network, data, metric, clean, batch
         self._places = metric.places if isinstance(metric, metrics.Chosen) else None
-        self._decoders = {name: Decoder(tensor, protection) for name, tensor in network.tensors.items()}
+        self._decoders = {name: Decoder(tensor, schemes[tensor.number]) for name, tensor in network.tensors.items()}
         count = network.threads or cpu_count()
         self._threads = ThreadPoolExecutor(count) if count > 1 else None
 
@@ -467,7 +505,7 @@ def measure(
 def evaluate(
     network: Network,
     data: Dataset,
-    protection: Protection | None,
+    schemes: Sequence[Scheme] | None,
     *,
     trials: int,
     seed: int = 0,
@@ -488,8 +526,8 @@ def evaluate(
     ----------
     network : Network
     data : Dataset
-    protection : Protection or None
-        How the model was protected, and with which channel; None for a plain model, which has no trials.
+    schemes : sequence of Scheme, or None
+        How each tensor is read, by the number of its scheme in the model; None for a plain model, which has no trials.
     trials : int, >= 0
     seed : int, >= 0
     metric : (name, function), optional
@@ -523,8 +561,8 @@ def evaluate(
     alone = clean_value(chosen, data, clean)
     original = None if reference is None else _original(reference, data, clean, chosen, batch)
     found: list[Trial] = []
-    if protection is not None and trials:
-        experiment = Trials(network, data, protection, chosen, clean, batch=batch)
+    if schemes is not None and trials:
+        experiment = Trials(network, data, schemes, chosen, clean, batch=batch)
         for trial in range(trials):
             found.append(experiment.run(seed=seed, trial=trial))
             progress()
@@ -547,7 +585,7 @@ def evaluate(
         preprocessing=data.preprocessing,
         warnings=tuple(doubts(chosen, len(data), clean, alone, original, values)),
         model=model,
-        channel=None if protection is None else str(protection.channel),
+        channel=None if schemes is None else ", ".join(dict.fromkeys(str(scheme.channel) for scheme in schemes)),
     )
 
 

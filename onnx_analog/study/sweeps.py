@@ -16,7 +16,7 @@ from uuid import uuid4
 import numpy as np
 import onnx_ir as ir
 
-from onnx_analog.coding.strategies import SCOPES, STRATEGIES
+from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES
 from onnx_analog.errors import EngineError, OptionError, OutputError, whole
 from onnx_analog.graph.manifest import Totals, account
 from onnx_analog.passes import pipeline
@@ -183,20 +183,23 @@ def _found(row: Mapping[str, str], *, share: bool) -> _Found:
 
 def _check_point(row: Mapping[str, str]) -> None:
     """Raise ValueError if a row is of a point that no grid can have."""
-    for name, known in (("strategy", tuple(STRATEGIES)), ("scope", SCOPES)):
-        if row[name] not in known:
-            raise ValueError(f"{name} is {row[name][:40]!r}; it must be one of {', '.join(known)}")
-    small, large = (_count(row, name, least=1) for name in ("cells", "cells_large"))
-    if large % small or (large != small and not STRATEGIES[row["strategy"]].adaptive):
+    if row["granularity"] not in GRANULARITIES:
+        raise ValueError(f"granularity is {row['granularity'][:40]!r}; it must be one of {', '.join(GRANULARITIES)}")
+    small, large = (_count(row, name) for name in ("cells", "cells_large"))
+    strategy = STRATEGIES.get(row["strategy"])
+    if strategy is not None and (not small or large % small or (large != small and not strategy.adaptive)):
         raise ValueError(f"cells_large is {large:,}, which strategy {row['strategy']} cannot have with cells {small:,}")
     fraction = _number(row, "large_fraction")
     if row["large_fraction"] not in (str(fraction), f"{fraction:g}"):
         raise ValueError(f"large_fraction is {row['large_fraction'][:40]!r}, which no sweep writes so")
-    if not _SHA256.fullmatch(row["channel_sha256"]):
-        raise ValueError(f"channel_sha256 is {row['channel_sha256'][:40]!r}, which is not a SHA-256")
+    for name in ("channel_sha256", "plan_sha256"):
+        if not _SHA256.fullmatch(row[name]):
+            raise ValueError(f"{name} is {row[name][:40]!r}, which is not a SHA-256")
 
 
 def _check_cells(row: Mapping[str, str], totals: Totals) -> None:
+    if row["strategy"] not in STRATEGIES:
+        return  # a plan may give each class and tensor cells of their own
     least, most = (_count(row, name) * totals.stored_weights for name in ("cells", "cells_large"))
     if not least <= totals.analog_cells <= most:
         raise ValueError(f"analog_cells is {totals.analog_cells:,}; it must be from {least:,} to {most:,}")
@@ -403,7 +406,7 @@ def prepare(
     if again or not names:
         raise OptionError(f"two models are called {again[0]!r}: rename one" if again else "there are no models")
     settings = tuple(grid.settings(len(cases)))
-    passes = {(one.model, one.channel, one.preset.scope): one.protect_pass() for one in settings}  # all are checked
+    passes = {(one.model, one.channel, one.preset.granularity): one.protect_pass() for one in settings}  # all are checked
     for (place, _, _), step in passes.items():
         pipeline.run([step], cases[place].model.clone())
     asked: dict[str, Any] = {"metric": metric, "output": output, "class_axis": class_axis, "batch": batch}

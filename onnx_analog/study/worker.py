@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from onnx_analog import named
 from onnx_analog.graph.files import from_proto, to_proto
 from onnx_analog.graph.manifest import Totals, account
-from onnx_analog.graph.stored import Protection
+from onnx_analog.graph.stored import schemes_of
 from onnx_analog.passes import pipeline
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
@@ -175,7 +175,7 @@ class Worker:
         trials = Trials(
             network,
             work.data[setting.model],
-            Protection.of(protected),
+            schemes_of(protected),
             work.metric,
             work.clean[setting.model],
             batch=work.batch,

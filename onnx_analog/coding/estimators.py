@@ -1,0 +1,93 @@
+"""Estimates levels from what was read, before they are decoded.
+
+An estimator sees what a read of a level returned and what was known when the level was written: the class, its number
+of cells and the channel. The decode that follows stays affine. An estimator of your own is a subclass of `Estimator`,
+named as `module:Class`, in a scheme.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_analog.errors import OptionError
+
+if TYPE_CHECKING:
+    from onnx_analog.channels import Channel
+
+Floats = NDArray[np.float32]
+Correction = Callable[[Floats, slice], None]
+
+
+class Estimator(ABC):
+    """Estimates the level that was written from the level that was read."""
+
+    @abstractmethod
+    def fitted(
+        self, level: Floats, class_index: NDArray[np.uint8] | None, *, cells: tuple[int, ...], channel: Channel
+    ) -> Correction | None:
+        """Return the function that corrects one tensor's reads; None where reads are used as they are.
+
+        Parameters
+        ----------
+        level : float32 array of shape (M,)
+            Levels as they were written.
+        class_index : uint8 array of shape (M,), or None
+            Class of each; None where there is one.
+        cells : tuple of int, (K,)
+            Cells per weight of each class.
+        channel : Channel
+
+        Returns
+        -------
+        function (read, block) -> None
+            It replaces what was read of the levels in the slice `block` by its estimates, in place.
+        """
+
+    @abstractmethod
+    def table_bits(self, level: Floats, class_index: NDArray[np.uint8] | None, *, cells: tuple[int, ...]) -> int:
+        """Return the bits of the tables that the reader of the memory needs for a tensor: they are counted."""
+
+
+class Affine(Estimator):
+    """Takes reads as they are, as the paper does."""
+
+    def fitted(self, level: Floats, class_index: Any, *, cells: tuple[int, ...], channel: Channel) -> None:
+        """Return None."""
+
+    def table_bits(self, level: Floats, class_index: Any, *, cells: tuple[int, ...]) -> int:  # noqa: ARG002
+        """Return 0."""
+        return 0
+
+
+_KNOWN: dict[str, Estimator] = {"affine": Affine()}
+
+
+def estimator(name: str) -> Estimator:
+    """Return the estimator called `name`, or the class that `module:Class` names.
+
+    Raises
+    ------
+    OptionError
+        If there is none.
+    """
+    if name not in _KNOWN:
+        if ":" not in name:
+            raise OptionError(f"no estimator is called {name!r}: choose from {', '.join(_KNOWN)}, or name module:Class")
+        from onnx_analog.named import named_function
+
+        kind = named_function(name)
+        if not (isinstance(kind, type) and issubclass(kind, Estimator)):
+            raise OptionError(f"{name!r} is not a subclass of onnx_analog.coding.estimators.Estimator")
+        _KNOWN[name] = kind()
+    return _KNOWN[name]
+
+
+def check_known(name: object) -> None:
+    """Raise `OptionError` if a file names an estimator that nobody asked for: reading a file imports no code."""
+    if isinstance(name, str) and ":" in name and name not in _KNOWN:
+        raise OptionError(f"the estimator {name[:60]!r} is not loaded: import it, and pass it to `estimator` first")

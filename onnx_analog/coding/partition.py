@@ -1,0 +1,321 @@
+"""Parts the weights of one group into classes: arrays only.
+
+A weight's size is its magnitude, or, where the level carries the sign, the signed weight. A group is what shares a
+codebook: a tensor, one output channel of it, or all tensors of a model. Class k of K holds the sizes above edge k - 1
+and not above edge k.
+
+| partition | edges                                                                                   |
+|-----------|-----------------------------------------------------------------------------------------|
+| share     | by magnitude, so that given shares of the weights, the largest, lie above (Isik et al. 2020) |
+| bounds    | given                                                                                   |
+| lloyd     | midway between the means of neighbouring classes (Lloyd 1982, Max 1960)                 |
+| uniform   | midway between multiples of a step                                                      |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_analog.errors import ModelError
+
+if TYPE_CHECKING:
+    from onnx_analog.coding.scheme import Scheme
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Bits = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+
+_CHUNK = 2**17  # elements that are looked at at once: few enough for a cache, and no second copy of a large tensor
+_FEW_EDGES = 8  # up to so many, comparing with each is faster than a binary search
+_MOST_ROUNDS = 200  # of Lloyd's method; it ends earlier once no edge moves
+
+# ---------------------------------------------------------------------------------- the largest of many arrays
+
+
+class Cut(NamedTuple):
+    """A magnitude that parts the largest from the rest: all above it, and the first `ties` equal to it."""
+
+    magnitude: float
+    ties: int
+
+
+def cut_largest(arrays: Iterable[NDArray[Any]], count: int) -> Cut:
+    """Return the cut that leaves exactly `count` elements of largest magnitude, over all `arrays`.
+
+    Magnitudes are compared as float32. The bits of non-negative floats order as the floats do, so two histograms, of
+    the upper and then of the lower 16 bits, find the cut exactly with no array copied or sorted.
+
+    Parameters
+    ----------
+    arrays : iterable of float arrays of any shapes
+        Finite numbers. It is iterated twice.
+    count : int
+        From 0 to the number of elements.
+
+    Examples
+    --------
+    >>> cut_largest([np.array([1.0, -3.0, 2.0, 2.0])], 2)
+    Cut(magnitude=2.0, ties=1)
+    """
+    if count == 0:
+        return Cut(np.inf, 0)
+    upper = sum((_histogram(bits >> 16) for bits in _chunks(arrays)), np.zeros(2**16, np.int64))
+    high, left = _bin_of(upper, count)
+    lower = sum((_histogram(bits[bits >> 16 == high] & 0xFFFF) for bits in _chunks(arrays)), np.zeros(2**16, np.int64))
+    low, ties = _bin_of(lower, left)
+    return Cut(float(np.uint32(high << 16 | low).view(np.float32)), ties)
+
+
+def _chunks(arrays: Iterable[NDArray[Any]]) -> Iterable[NDArray[np.uint32]]:
+    for array in arrays:
+        flat = array.reshape(-1)
+        for part in parts(flat.size):
+            yield magnitude(flat[part]).view(np.uint32)
+
+
+def parts(count: int, chunk: int = _CHUNK) -> Iterator[slice]:
+    """Return the slices of `count` elements that are processed at once."""
+    return (slice(start, start + chunk) for start in range(0, count, chunk))
+
+
+def _histogram(values: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    return np.bincount(values, minlength=2**16)
+
+
+def _bin_of(histogram: NDArray[np.int64], count: int) -> tuple[int, int]:
+    """Return the bin in which the `count`-th largest lies, and how many of that bin belong to the largest."""
+    from_top = np.cumsum(histogram[::-1])
+    index = int(np.searchsorted(from_top, count))
+    before = int(from_top[index - 1]) if index else 0
+    return histogram.size - 1 - index, count - before
+
+
+def magnitude(array: NDArray[Any]) -> Floats:
+    """Return absolute values as float32; what is not zero stays above zero."""
+    with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and refused where it matters
+        size: Floats = np.abs(array.astype(np.float32, copy=False))
+    if array.dtype == np.float64:
+        size[(size == 0) & (array != 0)] = np.finfo(np.float32).smallest_subnormal
+    return size
+
+
+def mark_largest(array: NDArray[Any], cut: Cut) -> tuple[Bits, Cut]:
+    """Mark the elements on the upper side of `cut`, ties in the order of the flat index.
+
+    Returns
+    -------
+    marks : bool array of the shape of `array`
+    cut : Cut
+        What is left of it for the arrays that follow.
+
+    Examples
+    --------
+    >>> mark_largest(np.array([1.0, -3.0, 2.0, 2.0]), Cut(2.0, 1))
+    (array([False,  True,  True, False]), Cut(magnitude=2.0, ties=0))
+    """
+    size = magnitude(array.reshape(-1))  # in the order of the flat index, whatever that of the memory
+    marks: Bits = size > cut.magnitude
+    ties = np.flatnonzero(size == cut.magnitude)[: cut.ties]
+    marks[ties] = True
+    return marks.reshape(array.shape), Cut(cut.magnitude, cut.ties - ties.size)
+
+
+# ---------------------------------------------------------------------------------------------------- edges
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The edges between the K classes of one group.
+
+    Attributes
+    ----------
+    values : tuple of float, (K - 1,)
+        Ascending.
+    ties : tuple of int, (K - 1,)
+        How many sizes equal to each edge, the first by flat index, lie above it.
+    signed : bool
+        Whether signed sizes are compared with the edges, or their magnitudes as float32.
+    points : tuple of float, (K,), optional
+        Where a class without cells is reconstructed; the mean of the class unless given.
+    """
+
+    values: tuple[float, ...] = ()
+    ties: tuple[int, ...] = ()
+    signed: bool = False
+    points: tuple[float, ...] | None = None
+
+    def index(self, size: NDArray[Any]) -> tuple[Bytes, Edges]:
+        """Return the class of each size (N,), and the edges for the arrays of the same group that follow."""
+        found = np.zeros(size.shape, np.uint8)
+        for part in parts(size.size):
+            keys = size[part] if self.signed else magnitude(size[part])
+            if len(self.values) <= _FEW_EDGES:
+                for edge in self.values:
+                    found[part] += keys > edge
+            else:
+                found[part] = np.searchsorted(self.values, keys, side="left")
+        left = list(self.ties)
+        for number in (number for number, ties in enumerate(self.ties) if ties):
+            keys = size if self.signed else magnitude(size)
+            equal = np.flatnonzero(keys == self.values[number])[: self.ties[number]]
+            found[equal] += 1
+            left[number] -= equal.size
+        return found, replace(self, ties=tuple(left))
+
+
+def edges_of(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
+    """Return the edges between the classes of one group.
+
+    Parameters
+    ----------
+    sizes : iterable of float arrays (N,)
+        Of the group's tensors; it is iterated several times.
+    scheme : Scheme
+    """
+    if scheme.classes == 1:
+        return Edges(signed=scheme.sign == "level")
+    return _PARTITIONS[scheme.partition](sizes, scheme)
+
+
+def _by_share(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
+    count = sum(size.size for size in sizes)
+    above = np.cumsum(scheme.shares[::-1])[::-1]  # share of the weights above each edge
+    cuts = [cut_largest(sizes, min(round(float(share) * count), count)) for share in above]
+    return Edges(tuple(cut.magnitude for cut in cuts), tuple(cut.ties for cut in cuts))
+
+
+def _by_bounds(_: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
+    signed = scheme.sign == "level"
+    values = scheme.bounds if signed else tuple(float(value) for value in magnitude(np.array(scheme.bounds)))
+    return Edges(values, (0,) * len(values), signed=signed)
+
+
+def _uniform(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
+    signed = scheme.sign == "level"
+    first = scheme.classes // 2 if signed else 0  # classes below the one around 0
+    largest = max((float(np.abs(size).max(initial=0)) for size in sizes), default=0.0)
+    step = scheme.step or largest / max(scheme.classes - 1 - first, 1) or 1.0
+    points = (np.arange(scheme.classes) - first) * step
+    edges = (points[:-1] + points[1:]) / 2
+    if not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
+        raise ModelError(f"weights up to {largest:.3g} cannot be parted into {scheme.classes} steps of {step:.3g}")
+    return Edges(tuple(edges.tolist()), (0,) * edges.size, signed=signed, points=tuple(points.tolist()))
+
+
+def _lloyd(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
+    """Return the edges of Lloyd's method on a histogram whose bins are 2^-11 wide relative to their numbers.
+
+    It starts from the classes that are best for very many of them, whose width goes with the cube root of the density
+    (Panter and Dite 1951), and ends when no bin changes class.
+    """
+    centre, count = _binned(sizes)
+    weight, total = np.cumsum(count), np.cumsum(count * centre)
+    classes = min(scheme.classes, centre.size)
+    least, most = np.arange(1, classes), centre.size - classes + np.arange(1, classes)  # no class is empty
+    spread = np.cumsum(np.cbrt(count) * np.gradient(centre) ** (2 / 3)) if centre.size > 1 else weight
+    ends = np.clip(np.searchsorted(spread, spread[-1] * np.arange(1, classes) / classes) + 1, least, most)
+    ends = np.maximum.accumulate(ends - least) + least
+    for _ in range(_MOST_ROUNDS):
+        means = _means(weight, total, ends)
+        moved = np.clip(np.searchsorted(centre, (means[:-1] + means[1:]) / 2, side="right"), least, most)
+        moved = np.minimum(np.maximum.accumulate(moved - least) + least, most)
+        if (moved == ends).all():
+            break
+        ends = moved
+    means = _means(weight, total, ends)
+    edges = ((means[:-1] + means[1:]) / 2).tolist()
+    edges += [np.inf] * (scheme.classes - 1 - len(edges))  # fewer numbers than classes: the last ones stay empty
+    return Edges(tuple(edges), (0,) * len(edges), signed=scheme.sign == "level")
+
+
+def _means(weight: Doubles, total: Doubles, ends: NDArray[np.integer[Any]]) -> Doubles:
+    """Return the mean of each run of bins, which ends before `ends` and with the last bin."""
+    last = np.append(ends, weight.size) - 1
+    weights, totals = np.diff(weight[last], prepend=0), np.diff(total[last], prepend=0)
+    means: Doubles = totals / weights
+    return means
+
+
+_KEPT_BITS = 20  # of a float32 number: sign, exponent and 11 bits of the mantissa
+
+
+def _binned(sizes: Iterable[NDArray[Any]]) -> tuple[Doubles, Doubles]:
+    """Return the mean and the count of each bin that holds a number, in ascending order.
+
+    A bin is all float32 numbers that share their upper `_KEPT_BITS` bits.
+    """
+    bins = 2**_KEPT_BITS
+    count, total = np.zeros(bins), np.zeros(bins)
+    for size in sizes:
+        for part in parts(size.size, bins):
+            value = size[part].astype(np.float32)
+            upper = (value.view(np.uint32) >> (32 - _KEPT_BITS)).astype(np.int64)
+            count += np.bincount(upper, minlength=bins)
+            total += np.bincount(upper, weights=value, minlength=bins)
+    order = np.concatenate([np.arange(bins - 1, bins // 2 - 1, -1), np.arange(bins // 2)])  # negative numbers first
+    order = order[count[order] > 0]
+    return total[order] / count[order], count[order]
+
+
+_PARTITIONS = {"share": _by_share, "bounds": _by_bounds, "lloyd": _lloyd, "uniform": _uniform}
+
+
+# ------------------------------------------------------------------------------------------- sums over classes
+
+
+@dataclass(eq=False)
+class ClassSums:
+    """Extremes, sum and count of the sizes of each class (K,), added up over arrays."""
+
+    low: Doubles
+    high: Doubles
+    total: Doubles
+    count: NDArray[np.int64]
+
+    @staticmethod
+    def empty(classes: int) -> ClassSums:
+        """Return the sums of nothing."""
+        return ClassSums(
+            np.full(classes, np.inf), np.full(classes, -np.inf), np.zeros(classes), np.zeros(classes, np.int64)
+        )
+
+    def add(self, size: NDArray[Any], index: Bytes | None) -> None:
+        """Add sizes (N,) whose classes are `index` (N,); None where there is one class."""
+        for part in parts(size.size):
+            values = size[part]
+            if index is None or self.count.size <= _FEW_EDGES:
+                for number in range(self.count.size):
+                    self._add(number, values if index is None else values[index[part] == number])
+                continue
+            order = np.argsort(index[part], kind="stable")
+            ends = np.cumsum(np.bincount(index[part], minlength=self.count.size))
+            for number, of_class in enumerate(np.split(values[order], ends[:-1])):
+                self._add(number, of_class)
+
+    def _add(self, number: int, values: NDArray[Any]) -> None:
+        if values.size:
+            self.low[number] = min(self.low[number], float(values.min()))
+            self.high[number] = max(self.high[number], float(values.max()))
+            self.total[number] += float(values.sum(dtype=np.float64))
+            self.count[number] += values.size
+
+
+def points_of(sums: ClassSums, edges: Edges) -> Doubles:
+    """Return where each class (K,) is reconstructed if it has no cells: the mean, unless the edges say otherwise."""
+    if edges.points is not None:
+        return np.array(edges.points)
+    means: Doubles = sums.total / np.maximum(sums.count, 1)
+    return means
+
+
+def regroup(size: NDArray[Any], group: NDArray[np.integer[Any]], groups: int) -> Sequence[NDArray[Any]]:
+    """Return the sizes (N,) of each group, in the order of the flat index, where `group` (N,) says which it is of."""
+    order = np.argsort(group, kind="stable")
+    ends = np.cumsum(np.bincount(group, minlength=groups))
+    return np.split(size[order], ends[:-1])

@@ -1,0 +1,458 @@
+"""Says how a tensor is stored.
+
+A weight w of a stored tensor becomes a level and side information. Weights are parted into K classes by size; each
+class has its own α and β, and r cells for each of its weights:
+
+    level = α·size - β     size = (level + β)/α     size = |w| where a bit holds the sign, w where the level does
+
+A class with r = 0 has no cells: each of its weights is read as the same number, its reconstruction point. A scheme all
+of whose classes have no cells is digital quantisation.
+
+The rows of Table 1 of Isik et al. 2020 are schemes of this family:
+
+| strategy   | row of Table 1         | sign in   | classes | cells            |
+|------------|------------------------|-----------|---------|------------------|
+| raw        | PCM + inverse channel  | the level | 1       | r                |
+| sign       | + sign protection      | a bit     | 1       | r                |
+| mapping    | + adaptive mapping     | a bit     | 2       | r for both       |
+| redundancy | + adaptive redundancy  | a bit     | 2       | r_small, r_large |
+
+Nothing heavy is imported here until a scheme is made, so that the command line can list its choices at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from onnx_analog.errors import OptionError
+from onnx_analog.settings import check_settings, setting, settings_of
+
+if TYPE_CHECKING:
+    from onnx_analog.channels import Channel
+
+SIGNS = ("bit", "level")
+PARTITIONS = ("share", "bounds", "lloyd", "uniform")
+GRANULARITIES = ("tensor", "channel", "model")
+MOST_CLASSES = 256
+MOST_CELLS = 10**12  # of a weight
+LARGE_SHARE = 0.05
+LARGE_FACTOR = 20  # cells per large weight for each cell per small one, where a sweep says "c cells"
+MOST_SIDE_CELLS = 1000
+MOST_COPIES = 999
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """How one tensor is stored.
+
+    Two schemes are equal if they store alike. The defaults are the paper's adaptive redundancy in each tensor.
+
+    Raises
+    ------
+    OptionError
+        If a setting is out of its range, or two contradict each other.
+
+    Examples
+    --------
+    >>> Scheme.paper("redundancy", cells_small=1, cells_large=20)
+    Scheme('redundancy', cells 1 and 20, share 0.05)
+    >>> Scheme.from_dict(Scheme.int8().to_dict()) == Scheme.int8()
+    True
+    """
+
+    sign: str = setting("bit", choices=SIGNS, help="Whether a bit or the level holds the sign.")
+    classes: int = setting(2, least=1, most=MOST_CLASSES, help="Classes that weights are parted into by size.")
+    partition: str = setting(
+        "share",
+        choices=PARTITIONS,
+        help="How classes are parted: by share of the weights, given bounds, Lloyd's method, or equal steps.",
+    )
+    shares: tuple[float, ...] = setting(
+        (LARGE_SHARE,), least=0, most=1, help="With partition share: shares of the classes above the first."
+    )
+    bounds: tuple[float, ...] = setting((), help="With partition bounds: ascending sizes between the classes.")
+    step: float | None = setting(
+        None, above=0, help="With partition uniform: the step, in the unit of the weights.  [default: fits the largest]"
+    )
+    cells: tuple[int, ...] = setting(
+        (1, 20),
+        least=0,
+        most=MOST_CELLS,
+        help="Cells per weight of each class, the smallest first; one number for all.",
+    )
+    granularity: str = setting(
+        "tensor", choices=GRANULARITIES, help="What shares α and β: a tensor, an output channel, or the model."
+    )
+    channel: Any = setting(None, help="Model of the cells: a name, name:key=value,..., or a JSON file.")
+    estimator: str = setting("affine", help="How a level is estimated from what was read.")
+    side_bits_per_cell: int = setting(2, least=1, most=8, help="Bits per cell of side information and mask.")
+    side_channel: Any = setting(
+        None, help="Channel of the side information (sign and class bits).  [default: free of error]"
+    )
+    side_cells: int = setting(
+        1, least=1, most=MOST_SIDE_CELLS, help="Cells to average for a symbol of side information."
+    )
+    side_copies: int = setting(
+        1, least=1, most=MOST_COPIES, odd=True, help="Copies of each such symbol, decided by majority; odd."
+    )
+
+    def __post_init__(self) -> None:
+        cells: object = self.cells
+        if isinstance(cells, int):
+            object.__setattr__(self, "cells", (cells,))
+        self._resolve_channels()
+        check_settings(self)
+        if len(set(self.cells)) == 1:
+            object.__setattr__(self, "cells", self.cells[:1])
+        self._check()
+
+    def _resolve_channels(self) -> None:
+        from onnx_analog import channels
+
+        given = {
+            "channel": channels.DEFAULT if self.channel is None else self.channel,
+            "side_channel": self.side_channel,
+        }
+        for name, channel in given.items():
+            if channel is not None:
+                object.__setattr__(self, name, _without_unused(channels.resolve(channel)))
+
+    def _check(self) -> None:
+        """Check what settings say together."""
+        if len(self.cells) not in (1, self.classes):
+            raise OptionError(
+                f"cells has {len(self.cells)} numbers for {self.classes} classes; give one number, or one for each"
+            )
+        if self.classes == 1 and self.analog == "none":
+            raise OptionError("cells is 0 with one class: every weight would be read as the same number")
+        wanted = {"shares": "share", "bounds": "bounds"}
+        for name, partition in wanted.items():
+            values, edges = getattr(self, name), self.classes - 1 if self.partition == partition else 0
+            if name == "shares" and not edges and values == (LARGE_SHARE,):
+                object.__setattr__(self, "shares", ())  # the default of a partition that is not used
+            elif len(values) != edges:
+                raise OptionError(
+                    f"{name} has {len(values)} numbers, and partition {self.partition!r} with {self.classes} classes "
+                    f"takes {edges}"
+                )
+        if sum(self.shares) > 1 + 1e-9:
+            raise OptionError(f"shares add up to {sum(self.shares):g}; they must add up to 1 or less")
+        if list(self.bounds) != sorted(set(self.bounds)) or (
+            self.sign == "bit" and self.bounds and self.bounds[0] <= 0
+        ):
+            raise OptionError(
+                f"bounds are {', '.join(map(str, self.bounds))}; they must ascend, and be above 0 where a bit holds "
+                "the sign"
+            )
+        if self.step is not None and self.partition != "uniform":
+            raise OptionError(f"step is {self.step:g}, and partition {self.partition!r} has no step")
+        if self.side_channel is None and (self.side_cells, self.side_copies) != (1, 1):
+            raise OptionError(
+                "side_cells and side_copies need a side_channel: without one, side information is free of error"
+            )
+        if self.side_channel is not None and self.analog == "some":
+            raise OptionError(
+                "side_channel cannot be given where some classes have cells and others none: a class that is read "
+                "wrongly would move the addresses of all cells after it"
+            )
+        self._check_channels()
+
+    def _check_channels(self) -> None:
+        from onnx_analog.coding import estimators, side
+
+        estimators.estimator(self.estimator)
+        side.check_cells(self.channel, max(self.cells))
+        _ = self.side
+
+    # -------------------------------------------------------------------------------------- what follows from it
+
+    @property
+    def cells_of_class(self) -> tuple[int, ...]:
+        """Cells per weight of each class (K,)."""
+        return self.cells * self.classes if len(self.cells) == 1 else self.cells
+
+    @property
+    def analog(self) -> str:
+        """Whether "all", "some" or "none" of the classes have cells."""
+        have = [cells > 0 for cells in self.cells]
+        return "all" if all(have) else "some" if any(have) else "none"
+
+    @property
+    def index_bits(self) -> int:
+        """Bits of a class index: ⌈log2 K⌉."""
+        return (self.classes - 1).bit_length()
+
+    @property
+    def side_bits(self) -> int:
+        """Bits of sign and class index for each stored weight."""
+        return (self.sign == "bit") + self.index_bits
+
+    @cached_property
+    def side(self) -> Any:
+        """How side information is stored (`onnx_analog.coding.side.Header`); None if it is free of error."""
+        if self.side_channel is None:
+            return None
+        from onnx_analog.coding.side import Header
+
+        return Header(
+            channel=self.side_channel,
+            bits_per_cell=self.side_bits_per_cell,
+            reads=self.side_cells,
+            copies=self.side_copies,
+        )
+
+    # ------------------------------------------------------------------------------------------------ constructors
+
+    @staticmethod
+    def paper(
+        strategy: str = "redundancy",
+        *,
+        cells_small: int = 1,
+        cells_large: int = 20,
+        preset: str = "default",
+        granularity: str | None = None,
+        large_fraction: float | None = None,
+        threshold: float | None = None,
+        **others: Any,
+    ) -> Scheme:
+        """Return a row of the paper's Table 1; see `Paper` for the parameters, and `Scheme` for `others`."""
+        asked = Paper(
+            strategy=strategy,
+            cells_small=cells_small,
+            cells_large=cells_large,
+            preset=preset,
+            granularity=granularity,
+            large_fraction=large_fraction,
+            threshold=threshold,
+        )
+        return asked.scheme(**others)
+
+    @staticmethod
+    def integers(bits: int, **others: Any) -> Scheme:
+        """Return digital quantisation to signed integers of `bits` bits, 2 to 8, with one scale for each group.
+
+        The scale fits the largest magnitude to 2^(bits - 1) - 1; the most negative integer is not used.
+        """
+        if not 2 <= bits <= 8:
+            raise OptionError(f"bits is {bits}; it must be from 2 to 8")
+        return Scheme(sign="level", classes=2**bits - 1, partition="uniform", cells=(0,), **others)
+
+    @staticmethod
+    def int8(**others: Any) -> Scheme:
+        """Return digital quantisation to 8-bit integers."""
+        return Scheme.integers(8, **others)
+
+    @staticmethod
+    def int4(**others: Any) -> Scheme:
+        """Return digital quantisation to 4-bit integers."""
+        return Scheme.integers(4, **others)
+
+    # ---------------------------------------------------------------------------------------------------- JSON
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings, ready for JSON; `from_dict` is the inverse."""
+        body = {name: getattr(self, name) for name in settings_of(Scheme)}
+        return {
+            name: list(value)
+            if isinstance(value, tuple)
+            else lean(value.to_dict())
+            if hasattr(value, "to_dict")
+            else value
+            for name, value in body.items()
+        }
+
+    @staticmethod
+    def from_dict(body: Any) -> Scheme:
+        """Return the scheme that `to_dict` describes.
+
+        Raises
+        ------
+        OptionError
+            If a setting is unknown, of another type, or out of its range.
+        ChannelError
+            If a channel is not installed, or not with these options.
+        """
+        from onnx_analog import channels
+        from onnx_analog.coding.estimators import check_known
+
+        if not isinstance(body, Mapping):
+            raise OptionError(f"a scheme is {json.dumps(body)[:40]}; it must be an object")
+        unknown = next((name for name in body if name not in settings_of(Scheme)), None)
+        if unknown is not None:
+            raise OptionError(f"a scheme has no setting {unknown!r}; it has {', '.join(settings_of(Scheme))}")
+        given = dict(body)
+        check_known(given.get("estimator"))
+        for name in ("channel", "side_channel"):
+            if isinstance(given.get(name), Mapping):
+                given[name] = channels.from_dict(given[name])
+            elif isinstance(given.get(name), str):
+                given[name] = channels.resolve(given[name])
+        return Scheme(**given)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all settings, as hex."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def changed(self, **changes: Any) -> Scheme:
+        """Return the scheme with other settings; where the number of classes changes, give what depends on it too."""
+        return replace(self, **changes)
+
+    def __str__(self) -> str:
+        paper = Paper.of(self)
+        cells = " and ".join(map(str, self.cells)) if len(self.cells) <= 4 else f"{self.cells[0]} to {self.cells[-1]}"
+        if paper is not None:
+            parting = (
+                f", share {self.shares[0]:g}" if self.shares else f", bound {self.bounds[0]:g}" if self.bounds else ""
+            )
+            return f"{paper.strategy}, cells {cells}{parting}{_suffix(self)}"
+        kind = "digital" if self.analog == "none" else f"cells {cells}"
+        return f"{self.partition}, {self.classes} classes, sign in the {self.sign}, {kind}{_suffix(self)}"
+
+    def __repr__(self) -> str:
+        name, _, rest = str(self).partition(", ")
+        return f"Scheme({name!r}, {rest})"
+
+
+def _suffix(scheme: Scheme) -> str:
+    return (
+        ""
+        if scheme.granularity == "tensor"
+        else f", one scale for {'the model' if scheme.granularity == 'model' else 'each output channel'}"
+    )
+
+
+def lean(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a channel's fields without samples of noise that it does not draw from."""
+    keep = body.get("family") == "empirical"
+    left = {name: value for name, value in body.items() if name != "residuals"}
+    inner = {name: value for name, value in left.items() if isinstance(value, Mapping)}
+    return {**left, **{name: dict(value) if keep else lean(value) for name, value in inner.items()}}
+
+
+@lru_cache(maxsize=64)
+def _without_unused(channel: Channel) -> Channel:
+    """Return the channel as a file keeps it: equal before and after it was written."""
+    from onnx_analog import channels
+
+    body = channel.to_dict()
+    kept = lean(body)
+    return channel if kept == body else channels.from_dict(kept)
+
+
+@lru_cache(maxsize=64)
+def channel_digest(channel: Channel) -> str:
+    """Return the SHA-256 of a channel's family and fields, as hex."""
+    return hashlib.sha256(json.dumps(channel.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------- the paper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """A row of the paper's Table 1."""
+
+    row: str  # its name there
+    sign: str
+    classes: int
+    adaptive: bool  # large weights get cells of their own number
+
+    def cells(self, small: int, large: int) -> tuple[int, ...]:
+        """Return cells per weight of each class."""
+        return (small,) if self.classes == 1 else (small, large if self.adaptive else small)
+
+
+STRATEGIES = MappingProxyType(
+    {
+        "raw": Strategy(row="PCM + inverse channel", sign="level", classes=1, adaptive=False),
+        "sign": Strategy(row="+ sign protection", sign="bit", classes=1, adaptive=False),
+        "mapping": Strategy(row="+ adaptive mapping", sign="bit", classes=2, adaptive=False),
+        "redundancy": Strategy(row="+ adaptive redundancy", sign="bit", classes=2, adaptive=True),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Granularity and share of large weights that belong together."""
+
+    granularity: str
+    large_fraction: float
+
+
+PRESETS = MappingProxyType(
+    {
+        "default": Preset(granularity="tensor", large_fraction=LARGE_SHARE),
+        "isik2020": Preset(granularity="model", large_fraction=0.0025),  # appendix D.1: 99.75 % are small
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """The settings in which the paper describes its schemes; `scheme` returns what they stand for."""
+
+    strategy: str = setting(
+        "redundancy", choices=tuple(STRATEGIES), help="How sign and magnitude are stored: a row of the paper's Table 1."
+    )
+    cells_small: int = setting(1, least=1, most=MOST_CELLS, help="Cells per small weight.")
+    cells_large: int = setting(20, least=1, most=MOST_CELLS, help="Cells per large weight.")
+    preset: str = setting("default", choices=tuple(PRESETS), help="Granularity and large fraction.")
+    granularity: str | None = setting(
+        None,
+        choices=GRANULARITIES,
+        help="What shares α and β: a tensor, an output channel, or the model.  [default: tensor]",
+    )
+    large_fraction: float | None = setting(
+        None, least=0, most=1, help="Share of stored weights that are large.  [default: 0.05]"
+    )
+    threshold: float | None = setting(None, above=0, help="Weights of larger magnitude are large, in all tensors.")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.threshold is not None and self.large_fraction is not None:
+            raise OptionError("threshold and large_fraction exclude each other: give one of them")
+
+    def scheme(self, **others: Any) -> Scheme:
+        """Return the scheme; `others` are further settings of it."""
+        row, preset = STRATEGIES[self.strategy], PRESETS[self.preset]
+        large = preset.large_fraction if self.large_fraction is None else self.large_fraction
+        two = row.classes == 2
+        bounded = two and self.threshold is not None
+        return Scheme(
+            sign=row.sign,
+            classes=row.classes,
+            partition="bounds" if bounded else "share",
+            shares=(large,) if two and not bounded else (),
+            bounds=(self.threshold,) if two and self.threshold is not None else (),
+            cells=row.cells(self.cells_small, self.cells_large),
+            granularity=preset.granularity if self.granularity is None else self.granularity,
+            **others,
+        )
+
+    @staticmethod
+    def of(scheme: Scheme) -> Paper | None:
+        """Return the paper's description of a scheme; None if it is not one of the paper's."""
+        small, large = scheme.cells[0], scheme.cells[-1]
+        if scheme.classes > 2 or not small or not large or scheme.partition not in ("share", "bounds"):
+            return None
+        if scheme.classes == 1:
+            name = "raw" if scheme.sign == "level" else "sign"
+        elif scheme.sign == "level":
+            return None
+        else:
+            name = "mapping" if small == large else "redundancy"
+        return Paper(
+            strategy=name,
+            cells_small=small,
+            cells_large=large,
+            granularity=scheme.granularity,
+            large_fraction=scheme.shares[0] if scheme.shares else None,
+            threshold=scheme.bounds[0] if scheme.bounds else None,
+        )

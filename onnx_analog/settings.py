@@ -1,0 +1,143 @@
+"""Declares each setting once: its type, default, range, choices and help.
+
+A setting is a field of a frozen dataclass, made by `setting`. From that one declaration follow the check of its value,
+the keyword in Python, the key in JSON and TOML, and the option on the command line.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from types import MappingProxyType, NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from onnx_analog.errors import OptionError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """The declaration of one setting.
+
+    Attributes
+    ----------
+    help : str
+        One line, for `--help` and the reference.
+    least, most : float, optional
+        Range, both ends included.
+    above, below : float, optional
+        Range, the end not included.
+    choices : tuple of str, optional
+    odd : bool
+        Only odd numbers.
+    """
+
+    help: str
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] | None = None
+    odd: bool = False
+
+    def check(self, name: str, value: Any, kind: Any) -> Any:
+        """Return `value` as the type `kind`, or raise `OptionError` naming the setting, the value and the range."""
+        if kind in (int, float, str, bool):
+            return self._single(name, value, kind)
+        arguments = get_args(kind)
+        if get_origin(kind) in (Union, UnionType):
+            if value is None and NoneType in arguments:
+                return None
+            return self.check(name, value, next(one for one in arguments if one is not NoneType))
+        if get_origin(kind) is tuple:
+            if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+                raise OptionError(f"{name} is {value!r}; it must be a list")
+            return tuple(self._single(name, entry, arguments[0]) for entry in value)
+        if kind is not Any and isinstance(kind, type) and not isinstance(value, kind):
+            raise OptionError(f"{name} is {value!r}; it must be a {kind.__name__}")
+        return value
+
+    def _single(self, name: str, value: Any, kind: type) -> Any:
+        if kind in (int, float):
+            return self._number(name, value, kind)
+        if not isinstance(value, kind):
+            raise OptionError(f"{name} is {value!r}; it must be {'true or false' if kind is bool else 'text'}")
+        if self.choices is not None and value not in self.choices:
+            raise OptionError(f"{name} is {value!r}; choose from {', '.join(self.choices)}")
+        return value
+
+    def _number(self, name: str, value: Any, kind: type) -> int | float:
+        number = _as_number(value, kind)
+        if number is None:
+            raise OptionError(f"{name} is {value!r}; it must be a {'whole ' if kind is int else ''}number")
+        inside = (
+            math.isfinite(number)
+            and (self.least is None or number >= self.least)
+            and (self.most is None or number <= self.most)
+            and (self.above is None or number > self.above)
+            and (self.below is None or number < self.below)
+        )
+        if not inside:
+            raise OptionError(f"{name} is {number}; it must be {self.range}")
+        if self.odd and number % 2 == 0:
+            raise OptionError(f"{name} is {number}; it must be odd")
+        return number
+
+    @property
+    def range(self) -> str:
+        """The range in words: "from 1 to 8", "above 0"."""
+        parts = []
+        if self.least is not None and self.most is not None:
+            parts.append(f"from {self.least:,} to {self.most:,}")
+        elif self.least is not None:
+            parts.append(f"{self.least:,} or more")
+        elif self.most is not None:
+            parts.append(f"at most {self.most:,}")
+        if self.above is not None:
+            parts.append(f"above {self.above:,}")
+        if self.below is not None:
+            parts.append(f"below {self.below:,}")
+        return " and ".join(parts or ["finite"])
+
+
+def _as_number(value: Any, kind: type) -> int | float | None:
+    """Return `value` as an int or a float; None if it is not one: text, True, and for int a fraction are not."""
+    if isinstance(value, bool | str | bytes):
+        return None
+    try:
+        return operator.index(value) if kind is int else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def setting(default: Any = MISSING, **declaration: Any) -> Any:
+    """Return a dataclass field with a `Setting`, whose attributes the keywords are."""
+    return field(default=default, metadata=MappingProxyType({"setting": Setting(**declaration)}))
+
+
+@cache
+def settings_of(cls: type) -> Mapping[str, tuple[Setting, Any, Any]]:
+    """Return the declaration, the type and the default of each setting of a dataclass, by name."""
+    hints = get_type_hints(cls)
+    return MappingProxyType(
+        {
+            entry.name: (entry.metadata["setting"], hints[entry.name], entry.default)
+            for entry in fields(cls)
+            if "setting" in entry.metadata
+        }
+    )
+
+
+def check_settings(instance: Any) -> None:
+    """Check each setting of a frozen dataclass and give it its type: call it in `__post_init__`.
+
+    Raises
+    ------
+    OptionError
+        If a value is of another type, out of its range, or none of the choices.
+    """
+    cls: type = type(instance)
+    for name, (declared, kind, _) in settings_of(cls).items():
+        object.__setattr__(instance, name, declared.check(name, getattr(instance, name), kind))
