@@ -85,7 +85,7 @@ class Layout:
     @property
     def name(self) -> str:
         """The name of the function."""
-        kind = {"all": "", "some": "Some", "none": "Points"}[self.analog]
+        kind = {"all": "Levels", "some": "Mixed", "none": "Points"}[self.analog]
         return "".join(
             (
                 "Decode",
@@ -101,7 +101,7 @@ class Layout:
 
 
 _NAME = re.compile(
-    r"Decode(Masked)?(Signed)?(?:Class([1248]))?(Some|Points)?(Grouped)?(?:Stage([1-9]))?(Split)?", re.ASCII
+    r"Decode(Masked)?(Signed)?(?:Class([1248]))?(Levels|Mixed|Points)(Grouped)?(?:Stage([1-9]))?(Split)?", re.ASCII
 )
 
 
@@ -111,7 +111,7 @@ def layout_of(name: str) -> Layout | None:
     if match is None:
         return None
     masked, sign, width, analog, grouped, stage, split = match.groups()
-    kinds: dict[str | None, Literal["all", "some", "none"]] = {None: "all", "Some": "some", "Points": "none"}
+    kinds: dict[str, Literal["all", "some", "none"]] = {"Levels": "all", "Mixed": "some", "Points": "none"}
     try:
         return Layout(
             masked=masked is not None,
