@@ -1,23 +1,29 @@
-"""The functions that stay in a protected model and put each weight together again.
+"""Functions, one for each layout of the planes, that put the weights of a protected model together again.
 
-They are model-local ONNX functions of the domain `onnx_analog`, written with onnxscript. onnxruntime inlines them and
-folds them away when it creates a session, so inference runs at plain speed; for that, every intermediate has a static
-shape (that of NonZero is known where the main graph's value_info states it, which says nothing of functions).
+They are model-local ONNX functions of the domain `onnx_analog`. onnxruntime inlines them and folds them away when it
+creates a session, so inference runs at plain speed; for that, the size of every intermediate can be inferred from
+constants. Every operator in them keeps its schema from opset 11 to the newest.
 
-Every operator in them keeps its schema from opset 11 to the newest, so they are written once and carry the opset of the
-model they go into. A plane that the strategy does not have is an empty tensor: its bits read as zeros.
+The decoded weight is `(level + beta) / alpha` in float32, rounded once by the sum and once by the quotient, and
+`0 - x` where the sign is negative, so that a zero is +0 whatever its sign.
 
-`Decode` (all weights stored) and `DecodeMasked` (some pruned) are called once a tensor; `UnpackBits` and `DecodeStored`
-are what the two share. Their attributes: `dtype`, the element type of the weight, and `key`, its storage key.
+**Stages.** onnxruntime keeps all that it folds in one pass until the end of that pass: many times the weights. It folds
+in up to ten passes, as long as each changes something, and infers the output shape of a node with a body between two
+passes only. So the functions hold a chain of `Scan` nodes over one number: each link is known one pass after the one
+before it, and what is computed from it is folded no earlier. A function of stage s starts in pass s; if it is split, it
+takes several passes. `stages` spreads the tensors of a model. Runtimes that fold otherwise compute the same weights.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
+import onnx
 import onnx_ir as ir
 import onnxscript
 from onnx import FunctionProto, TensorProto
@@ -26,10 +32,373 @@ from onnxscript import opset18 as op
 
 DOMAIN = "onnx_analog"
 VERSION = 1
-OLDEST_OPSET = 11  # BitShift and CumSum
+OLDEST_OPSET = 11  # BitShift, CumSum, ScatterElements, TopK
 IR_VERSION = 8  # local functions
 
-_LOCAL = onnxscript.values.Opset(DOMAIN, VERSION)
+WIDTHS = (0, 1, 2, 4, 8)
+LAST_STAGE = 6  # of the ten passes that there are; a split function takes up to nine by itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The planes that a tensor has, and when onnxruntime decodes it.
+
+    Parameters
+    ----------
+    masked : bool
+        Whether some weights are not stored, and are 0: `mask` marks those that are.
+    sign : bool
+        Whether signs are bits of their own.
+    width : {0, 1, 2, 4, 8}
+        Bits for the class of each stored weight; 0 if there is one class.
+    analog : {"all", "some", "none"}
+        Whether all classes hold levels. `some`: the input `analog` says which.
+    grouped : bool
+        Whether `alpha` and `beta` have a row for each group, (G, K); weight i belongs to group (i // stride) % G.
+    stage : int, 0 to LAST_STAGE
+        The pass of onnxruntime's constant folding in which decoding starts.
+    split : bool
+        Whether decoding takes several passes, for a tensor that holds much of the model; its stage is then 0.
+
+    Raises
+    ------
+    ValueError
+        If there can be no such layout.
+    """
+
+    masked: bool = False
+    sign: bool = False
+    width: int = 0
+    analog: Literal["all", "some", "none"] = "all"
+    grouped: bool = False
+    stage: int = 0
+    split: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width not in WIDTHS or self.analog not in ("all", "some", "none"):
+            raise ValueError(f"no layout has width {self.width!r} and analog {self.analog!r}")
+        if self.analog == "some" and not self.width:
+            raise ValueError("one class holds levels or does not: analog cannot be 'some' where width is 0")
+        if not 0 <= self.stage <= (0 if self.split else LAST_STAGE):
+            raise ValueError(f"stage is {self.stage}; it must be from 0 to {LAST_STAGE}, and 0 if split")
+
+    @property
+    def name(self) -> str:
+        """The name of the function."""
+        kind = {"all": "Levels", "some": "Mixed", "none": "Points"}[self.analog]
+        return "".join(
+            (
+                "Decode",
+                "Masked" * self.masked,
+                "Signed" * self.sign,
+                f"Class{self.width}" * (self.width > 0),
+                kind,
+                "Grouped" * self.grouped,
+                f"Stage{self.stage}" * (self.stage > 0),
+                "Split" * self.split,
+            )
+        )
+
+
+_NAME = re.compile(
+    r"Decode(Masked)?(Signed)?(?:Class([1248]))?(Levels|Mixed|Points)(Grouped)?(?:Stage([1-9]))?(Split)?", re.ASCII
+)
+
+
+def layout_of(name: str) -> Layout | None:
+    """Return the layout whose function has this name; None if there is none."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    masked, sign, width, analog, grouped, stage, split = match.groups()
+    kinds: dict[str, Literal["all", "some", "none"]] = {"Levels": "all", "Mixed": "some", "Points": "none"}
+    try:
+        return Layout(
+            masked=masked is not None,
+            sign=sign is not None,
+            width=int(width or 0),
+            analog=kinds[analog],
+            grouped=grouped is not None,
+            stage=int(stage or 0),
+            split=split is not None,
+        )
+    except ValueError:
+        return None
+
+
+def inputs_of(layout: Layout) -> tuple[str, ...]:
+    """Return the names of a call's inputs, in order.
+
+    `level` float32 (M,); `mask`, `sign` and `class` packed uint8; `analog` uint8 (K,), 1 where a class holds levels;
+    `alpha` and `beta` float32 (K,) or (G, K); `stride` int64 (1,); `shape` int64 (rank,).
+    """
+    there = {
+        "level": layout.analog != "none",
+        "mask": layout.masked,
+        "sign": layout.sign,
+        "class": layout.width > 0,
+        "analog": layout.analog == "some",
+        "alpha": True,
+        "beta": True,
+        "stride": layout.grouped,
+        "shape": True,
+    }
+    return tuple(name for name, used in there.items() if used)
+
+
+# ----------------------------------------------------------------------------------------------------- stages
+
+_FEW = 2**20  # weights of a model that needs no stages
+_LARGE = 4  # a tensor with more than a fourth of the weights is split
+
+
+def stages(sizes: Sequence[int]) -> list[tuple[int, bool]]:
+    """Return `stage` and `split` for each tensor of a model, in order.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Weights of each tensor, whether stored or not.
+
+    Examples
+    --------
+    >>> stages([10, 20])
+    [(0, False), (0, False)]
+    >>> stages([2**20] * 4 + [2**24])
+    [(0, False), (1, False), (3, False), (5, False), (0, True)]
+    """
+    total = sum(sizes)
+    if total < _FEW:
+        return [(0, False) for _ in sizes]
+    large = [size * _LARGE > total for size in sizes]
+    rest = sum(size for size, apart in zip(sizes, large, strict=True) if not apart)
+    result, before = list[tuple[int, bool]](), 0
+    for size, apart in zip(sizes, large, strict=True):
+        result.append((0, True) if apart else (before * (LAST_STAGE + 1) // rest, False))
+        before += 0 if apart else size
+    return result
+
+
+# ------------------------------------------------------------------------------------------------- the functions
+
+
+def function_of(layout: Layout, opset: int) -> ir.Function:
+    """Return the function of a layout, fresh, for a model of this opset."""
+    function = ir.serde.deserialize_function(onnx.FunctionProto.FromString(_serialized(layout)))
+    function.opset_imports[""] = opset
+    return function
+
+
+@cache
+def _serialized(layout: Layout) -> bytes:
+    serialized: bytes = onnx.parser.parse_function(_Text(layout).written()).SerializeToString()
+    return serialized
+
+
+_INT32, _INT64, _UINT8, _BOOL = (
+    f"<to = {int(t)}>" for t in (ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT8, ir.DataType.BOOL)
+)
+
+
+class _Text:
+    """The text of one function, in ONNX's syntax.
+
+    A method that adds nodes returns the name of what they compute. N weights of n are stored; in a grid they have the
+    shape (rows, G, stride), so that numbers of shape (G, 1) broadcast.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._grid = layout.grouped and not layout.masked
+        self._names: dict[str, str] = {}  # by the text of the node: none stands there twice
+        self._zero, self._one, self._minus_one = (self._constant(f"int64[1] {{{n}}}") for n in (0, 1, -1))
+        self._link = self._node("Neg", self._minus_one)  # a 1 that becomes known in the current pass
+        for _ in range(layout.stage):
+            self._add_link()
+
+    def written(self) -> str:
+        """Return the whole function."""
+        layout = self._layout
+        weights = self._scattered() if layout.masked else self._stored(None)
+        self._next()
+        weights = self._node("Reshape", weights, self._now("shape"))
+        weights = self._node("Cast", weights, attributes="<to : int = @dtype>")
+        nodes = "\n".join(f"{name} = {node}" for node, name in self._names.items())
+        header = f'<opset_import: ["" : {OLDEST_OPSET}], domain: "{DOMAIN}">'
+        return (
+            f"{header} {layout.name} <dtype, key, scheme> ({', '.join(inputs_of(layout))}) => ({weights}) {{{nodes}}}"
+        )
+
+    def _node(self, operator: str, *inputs: str, attributes: str = "") -> str:
+        node = f"{operator} {attributes} ({', '.join(inputs)})"
+        return self._names.setdefault(node, f"{operator}_{len(self._names)}")
+
+    def _constant(self, tensor: str) -> str:
+        return self._node("Constant", attributes=f"<value = {tensor}>")
+
+    # ------------------------------------------------------------------------------------------------- passes
+
+    def _add_link(self) -> None:
+        """Let the link become known one pass later: onnxruntime infers how long a Scan's output is between passes."""
+        item = self._node("Reshape", self._one, self._link)
+        body = "body = each (int64 item) => (int64 same) { same = Identity (item) }"
+        items = self._node("Scan", item, attributes=f"<num_scan_inputs = 1, {body}>")
+        self._link = self._node("Abs", self._node("Shape", items))
+
+    def _next(self) -> None:
+        """Fold what follows one pass later, if the function is split."""
+        if self._layout.split:
+            self._add_link()
+
+    def _now(self, value: str) -> str:
+        """Return `value` as a vector that becomes known in this pass, so that what needs it is folded no earlier."""
+        return self._node("Reshape", value, self._node("Neg", self._link))
+
+    def _again(self, code: str) -> str:
+        """Return the classes, so that what is computed from them does not stay from an earlier pass."""
+        return self._now(code) if self._layout.split else code
+
+    # ------------------------------------------------------------------------------------------------- planes
+
+    def _unpacked(self, plane: str, width: int, cast: str) -> str:
+        """Return all numbers of `width` bits in a plane: those of each byte are a row of a table."""
+        shifts = range(0, 8, width)
+        every_byte = self._constant(f"uint8[256, 1] {{{', '.join(map(str, range(256)))}}}")
+        shift = self._constant(f"uint8[{len(shifts)}] {{{', '.join(map(str, shifts))}}}")
+        shifted = self._node("BitShift", every_byte, shift, attributes='<direction = "RIGHT">')
+        numbers = self._node("Mod", shifted, self._constant(f"uint8[1] {{{2**width}}}"))
+        rows = self._node("Cast", numbers, attributes=cast)
+        index = self._node("Cast", self._now(plane), attributes=_INT32)
+        return self._node("Reshape", self._node("Gather", rows, index), self._minus_one)
+
+    def _unpacked_stored(self, plane: str, width: int, cast: str) -> str:
+        """Return one number for each stored weight."""
+        return self._node("Slice", self._unpacked(plane, width, cast), self._zero, self._count)
+
+    def _places(self) -> str:
+        """Return the flat index of each stored weight, int32."""
+        bits = self._node("Cast", self._unpacked("mask", 1, _BOOL), attributes=_INT32)
+        count = self._node("Cast", self._node("ReduceSum", bits), attributes=_INT64)
+        node = f"TopK <axis = 0> ({bits}, {count})"  # of equal numbers, those of lower index come first
+        self._names[node] = "Ones, Places"
+        places = self._node("Cast", "Places", attributes=_INT32)
+        self._next()
+        return places
+
+    def _scattered(self) -> str:
+        """Return all weights (n,)."""
+        places = self._places()
+        stored = self._stored(places)
+        self._next()
+        size = self._node("ReduceProd", self._now("shape"))
+        zeros = self._node("ConstantOfShape", size, attributes="<value = float[1] {0}>")
+        return self._node("ScatterElements", zeros, places, stored, attributes="<axis = 0>")
+
+    # ----------------------------------------------------------------------------------------- stored weights
+
+    def _stored(self, places: str | None) -> str:
+        """Return the stored weights: (N,), or in a grid."""
+        layout = self._layout
+        counted = "level" if layout.analog == "all" else places
+        self._count = self._node("Shape", counted) if counted else self._node("ReduceProd", "shape")
+        code = self._code() if layout.width else None
+        group = self._group(places) if places and layout.grouped else None
+        if layout.analog == "none":
+            weights = self._points(code, group)
+        else:
+            level = "level" if layout.analog == "all" else self._spread(str(code))
+            weights = self._node("Add", self._in_grid(level), self._chosen("beta", code, group))
+            self._next()
+            weights = self._node("Div", weights, self._chosen("alpha", code, group))
+        return self._signed(weights) if layout.sign else weights
+
+    def _code(self) -> str:
+        """Return the class of each stored weight, uint8 (N,)."""
+        if self._layout.width == 8:
+            return self._now("class")
+        code = self._unpacked_stored("class", self._layout.width, _UINT8)
+        self._next()
+        return code
+
+    def _group(self, places: str) -> str:
+        """Return the group of each stored weight, int32 (N,)."""
+        stride = self._node("Cast", self._now("stride"), attributes=_INT32)
+        return self._node("Mod", self._node("Div", places, stride), self._size_of_alpha(self._zero))
+
+    def _size_of_alpha(self, axis: str) -> str:
+        return self._node("Cast", self._node("Gather", self._node("Shape", "alpha"), axis), attributes=_INT32)
+
+    def _spread(self, code: str) -> str:
+        """Return the level of each stored weight, 0 where its class holds none."""
+        flags = self._node("Gather", "analog", self._node("Cast", self._again(code), attributes=_INT32))
+        flags = self._node("Cast", flags, attributes=_INT32)
+        rank = self._node("CumSum", flags, self._constant("int64 {0}"))
+        rank = self._node("Mul", rank, flags)  # 1 for the first level, 0 where there is none
+        self._next()
+        levels = self._node("Concat", self._constant("float[1] {0}"), self._now("level"), attributes="<axis = 0>")
+        spread = self._node("Gather", levels, rank)
+        self._next()
+        return spread
+
+    def _points(self, code: str | None, group: str | None) -> str:
+        """Return the weights where no class holds levels: those of level 0."""
+        zero = self._constant("float[1] {0}")
+        points = self._node("Div", self._node("Add", zero, self._now("beta")), self._now("alpha"))
+        if code or group:
+            return self._chosen(points, code, group)
+        level = self._node("ConstantOfShape", self._now(self._count), attributes="<value = float[1] {0}>")
+        return self._node("Add", self._in_grid(level), self._chosen(points, code, group))
+
+    def _signed(self, weights: str) -> str:
+        """Return 0 - x where the sign is negative, so that a zero stays +0."""
+        self._next()
+        negative = self._in_grid(self._unpacked_stored("sign", 1, _BOOL))
+        opposite = self._node("Sub", self._constant("float[1] {0}"), weights)
+        return self._node("Where", negative, opposite, weights)
+
+    # ------------------------------------------------------------------------------------- classes and groups
+
+    def _in_grid(self, value: str) -> str:
+        if not self._grid:
+            return value
+        groups = self._node("Gather", self._node("Shape", "alpha"), self._zero)
+        grid = self._node("Concat", self._minus_one, groups, self._now("stride"), attributes="<axis = 0>")
+        return self._node("Reshape", value, grid)
+
+    def _chosen(self, table: str, code: str | None, group: str | None) -> str:
+        """Return the number of each stored weight's class and group; one for all if there is one class and group."""
+        values = self._now(table)
+        if self._layout.width == 1 and group is None:  # one byte for each weight in place of an index of four
+            pairs = self._node("Reshape", values, self._constant("int64[2] {-1, 2}"))
+            first, second = (self._column(pairs, index) for index in (self._zero, self._one))
+            large = self._node("Cast", str(code), attributes=_BOOL)
+            return self._node("Where", self._in_grid(large), second, first)
+        if code is None:
+            column = self._node("Reshape", values, self._constant("int64[2] {-1, 1}")) if self._grid else values
+            return column if group is None else self._node("Gather", values, group)
+        index = self._node("Cast", self._in_grid(self._again(code)), attributes=_INT32)
+        return self._node("Gather", values, self._with_group(index, group))
+
+    def _column(self, pairs: str, index: str) -> str:
+        column = self._node("Gather", pairs, index, attributes="<axis = 1>")  # (G, 1)
+        return column if self._grid else self._node("Reshape", column, self._minus_one)
+
+    def _with_group(self, index: str, group: str | None) -> str:
+        """Return the place of a class in a table of shape (G·K,)."""
+        if not self._layout.grouped:
+            return index
+        classes = self._size_of_alpha(self._one)
+        if group is None:  # in a grid: a column of multiples of K
+            groups = self._node("Gather", self._node("Shape", "alpha"), self._zero)
+            each = self._node("Expand", classes, groups)
+            first = self._node("CumSum", each, self._constant("int64 {0}"), attributes="<exclusive = 1>")
+            return self._node("Add", index, self._node("Reshape", first, self._constant("int64[2] {-1, 1}")))
+        return self._node("Add", index, self._node("Mul", group, classes))
+
+
+# ------------------------------------------------------------------------------------------ of format 1
+
+_LOCAL = onnxscript.values.Opset(DOMAIN, 1)
 _SHIFTS = make_tensor("shifts", TensorProto.UINT8, [1, 8], list(range(8)))
 _TWO = make_tensor("two", TensorProto.UINT8, [], [2])
 _NO_BIT = make_tensor("no_bit", TensorProto.UINT8, [1], [0])
@@ -122,34 +491,44 @@ def altered(called: Iterable[str], there: Mapping[ir.OperatorIdentifier, ir.Func
             continue
         checked.add(name)
         function = there.get((DOMAIN, name, ""))
-        if function is None or _computed(function) != _ours()[name]:
+        if function is None or _computed(function) != _ours(name):
             return name
         waiting += [node.op_type for node in function if node.domain == DOMAIN]
     return None
 
 
 @cache
-def _ours() -> dict[str, Any]:
-    return {function.name: _computed(function) for function in functions(OLDEST_OPSET)}
+def _ours(name: str) -> Any:
+    layout = layout_of(name)
+    if layout is not None:
+        return _computed(function_of(layout, OLDEST_OPSET))
+    return {function.name: _computed(function) for function in functions(OLDEST_OPSET)}[name]
 
 
 def _computed(function: ir.Function) -> Any:
     """Return what a function computes: equal for functions that apply the same operators to the same inputs."""
-    known: dict[int, bytes] = {id(value): b"input %d" % place for place, value in enumerate(function.inputs)}
-    for node in function:
-        inputs = [None if value is None else known.get(id(value), b"unknown") for value in node.inputs]
-        attributes = sorted((name, *_told(attribute)) for name, attribute in node.attributes.items())
-        operator = (node.domain.removeprefix("ai.onnx"), node.op_type, node.overload)
-        for place, value in enumerate(node.outputs):
-            told = repr((operator, inputs, attributes, len(node.outputs), place))
-            known[id(value)] = hashlib.sha256(told.encode("utf-8", "surrogatepass")).digest()
     parameters = sorted((name, attribute.value is None) for name, attribute in function.attributes.items())
-    return len(function.inputs), parameters, [known.get(id(value)) for value in function.outputs]
+    return parameters, *_outputs(function, in_body=False)
 
 
-def _told(attribute: ir.Attr) -> tuple[str, str]:
+def _outputs(graph: ir.Function | ir.Graph, *, in_body: bool) -> tuple[int, list[bytes | None]]:
+    """Return the number of inputs of a function or body, and a digest of each output's computation."""
+    known: dict[int, bytes] = {id(value): b"input %d" % index for index, value in enumerate(graph.inputs)}
+    for node in graph:
+        inputs = [None if value is None else known.get(id(value), b"unknown") for value in node.inputs]
+        attributes = sorted((name, *_told(attribute, in_body=in_body)) for name, attribute in node.attributes.items())
+        operator = (node.domain.removeprefix("ai.onnx"), node.op_type, node.overload)
+        for index, value in enumerate(node.outputs):
+            told = repr((operator, inputs, attributes, len(node.outputs), index))
+            known[id(value)] = hashlib.sha256(told.encode("utf-8", "surrogatepass")).digest()
+    return len(graph.inputs), [known.get(id(value)) for value in graph.outputs]
+
+
+def _told(attribute: ir.Attr, *, in_body: bool) -> tuple[str, str]:
     if attribute.is_ref():
         return "of the call", str(attribute.ref_attr_name)
+    if attribute.type == ir.AttributeType.GRAPH:  # a body of ours holds no other, and uses no value from around it
+        return attribute.type.name, "nested" if in_body else repr(_outputs(attribute.as_graph(), in_body=True))
     if attribute.type != ir.AttributeType.TENSOR:
         return attribute.type.name, repr(attribute.value)[:_LONGEST]
     tensor = attribute.as_tensor()
@@ -158,4 +537,4 @@ def _told(attribute: ir.Attr) -> tuple[str, str]:
 
 
 _LONGEST = 200  # characters of an attribute; ours are shorter
-_LARGEST = 64  # numbers of a constant; ours have up to 8
+_LARGEST = 256  # numbers of a constant; ours have no more
