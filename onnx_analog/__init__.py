@@ -2,7 +2,7 @@
 
 >>> import onnx_analog as oa
 >>> oa.PRESETS["isik2020"]
-Preset(scope='model', large_fraction=0.0025)
+Preset(granularity='model', large_fraction=0.0025)
 
 `protect`, `readback` and `evaluate` are the steps; the same steps as graph passes are in `onnx_analog.passes`.
 Names are looked up when they are used, so that importing the package, and `onnx-analog --help`, take no time.
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from onnx_analog.api import readbacks as readbacks
     from onnx_analog.api import sweep as sweep
     from onnx_analog.channels import resolve as channel
-    from onnx_analog.coding.strategies import PRESETS as PRESETS
-    from onnx_analog.coding.strategies import STRATEGIES as STRATEGIES
+    from onnx_analog.coding.scheme import PRESETS as PRESETS
+    from onnx_analog.coding.scheme import STRATEGIES as STRATEGIES
     from onnx_analog.graph.weights import Selection as Selection
 
 # onnxruntime reads it once, when it is loaded: without it, it sends usage data. docs/security.md tells more.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
-    "PRESETS": "coding.strategies.PRESETS",
-    "STRATEGIES": "coding.strategies.STRATEGIES",
+    "PRESETS": "coding.scheme.PRESETS",
+    "STRATEGIES": "coding.scheme.STRATEGIES",
     "Selection": "graph.weights.Selection",
     "account": "api.account",
     "channel": "channels.resolve",

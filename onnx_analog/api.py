@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from onnx_analog import channels as _channels
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
-from onnx_analog.coding.strategies import LARGE_FACTOR, PRESETS, STRATEGIES, Preset
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import LARGE_FACTOR, PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.disk import writing
 from onnx_analog.errors import DataError, ModelError, OptionError, whole
 from onnx_analog.graph import files
+from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.files import ModelLike
 from onnx_analog.graph.manifest import Manifest, from_json
 from onnx_analog.graph.protected import opened, warn_unless_guarded
@@ -28,16 +30,13 @@ from onnx_analog.graph.stored import (
     COMMAND_KEY,
     MANIFEST_KEY,
     SOURCE_KEY,
-    Protection,
     is_protected,
     read_back,
-    readable,
     with_channel,
 )
 from onnx_analog.graph.uses import consumers
 from onnx_analog.graph.weights import Selection, Weight, all_tensors, find, referring, scopes
-from onnx_analog.passes import ProtectPass, PrunePass, pipeline
-from onnx_analog.passes.protect import opset_of, reason_against
+from onnx_analog.passes import ProtectPass, PrunePass, ReadbackPass, pipeline
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset, Input, Preprocessing, from_arrays, load, named_function
 from onnx_analog.run.evaluation import Evaluation, Progress
@@ -98,6 +97,14 @@ class Protected(Model):
 
     manifest: Manifest
 
+    @property
+    def plan(self) -> Plan:
+        """How each tensor is stored."""
+        return Plan(
+            default=None,
+            tensors={entry.key: self.manifest.schemes[entry.scheme] for entry in self.manifest.tensors},
+        )
+
     def __str__(self) -> str:
         return str(self.manifest)
 
@@ -155,14 +162,14 @@ class Inspection:
         }
 
 
-def inspect(model: ModelLike, *, selection: Selection | None = None) -> Inspection:
+def inspect(model: ModelLike | Model, *, selection: Selection | None = None) -> Inspection:
     """Return what `protect` would store of a model, and why not the rest.
 
     Whether a tensor's magnitudes lie too far apart is told for the default options, with which each tensor has scales
     of its own. Where all share one (scope "model"), or with one class of weights, more may stay digital; `protect`
     names them.
     """
-    loaded = files.load(model)
+    loaded = files.load(_bare(model))
     found = find(loaded, selection)
     protected = is_protected(loaded)
     kinds = [node.op_type for _, graph, _ in scopes(loaded) for node in graph]
@@ -220,9 +227,14 @@ def _stored_row(tensor: Any) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------- passes
 
 
-def prune(model: ModelLike, *, sparsity: float, scope: str = "model", selection: Selection | None = None) -> Pruned:
+def prune(
+    model: ModelLike | Model, *, sparsity: float, scope: str = "model", selection: Selection | None = None
+) -> Pruned:
     """Return a copy of `model` whose smallest weights are zero; see `onnx_analog.passes.PrunePass`."""
-    loaded, step = files.load(model), PrunePass(sparsity=sparsity, scope=scope, selection=selection or Selection())
+    loaded, step = (
+        files.load(_bare(model)),
+        PrunePass(sparsity=sparsity, scope=scope, selection=selection or Selection()),
+    )
     keys = {weight.key for weight in find(loaded, selection).weights}  # one that becomes all zero is selected no more
     pruned = pipeline.run([step], loaded)
     found = [weight for weight in all_tensors(pruned) if weight.key in keys]
@@ -231,47 +243,51 @@ def prune(model: ModelLike, *, sparsity: float, scope: str = "model", selection:
 
 
 def protect(
-    model: ModelLike,
+    model: ModelLike | Model,
+    plan: Plan | Scheme | None = None,
     *,
     cells_small: int = 1,
     cells_large: int = CELLS_LARGE,
     strategy: str = "redundancy",
     preset: str = "default",
-    scope: str | None = None,
+    granularity: str | None = None,
     large_fraction: float | None = None,
     threshold: float | None = None,
-    channel: str | Channel = _channels.DEFAULT,
+    channel: str | Channel | None = None,
     modifiers: Modifiers = NONE,
-    bits_per_cell: int = 2,
-    header_channel: str | Channel | None = None,
-    header_reads: int = 1,
-    header_copies: int = 1,
     sparsity: float = 0.0,
     prune_scope: str = "model",
     selection: Selection | None = None,
     command: str | None = None,
+    **settings: Any,
 ) -> Protected:
-    """Return a protected copy of `model`; it computes what the model did.
+    """Return a protected copy of `model`; without noise it computes what the model did.
 
     Parameters
     ----------
-    model : path, onnx.ModelProto or ir.Model
+    model : path, onnx.ModelProto, ir.Model, or what `prune` returned
         It is not changed.
-    preset : {"default", "isik2020"}
-        Scope and large fraction that belong together; `scope` and `large_fraction` override them one by one.
-    channel : str or Channel
-        What the cells do; see `onnx_analog.channels.resolve`.
+    plan : Plan or Scheme, optional
+        How each tensor is stored. The parameters from `cells_small` to `threshold`, which are those of
+        `onnx_analog.coding.scheme.Paper`, are then not used, and the others change its schemes.
+    channel : str or Channel, optional
+        The model of the cells; see `onnx_analog.channels.resolve`. The default is "pcm", or that of the plan.
     modifiers : Modifiers
-        Changes to the channel: residuals, shared devices, time of the read, precision. The header's channel takes those
-        that it has a side for.
+        Changes to the channel: residuals, shared devices, time of the read, precision. The channel of side information
+        takes those that it has a side for.
     sparsity : float, 0 <= sparsity < 1
         Share of weights that are pruned first; 0 prunes nothing.
     prune_scope : {"model", "tensor"}
         Whether magnitudes compete over all tensors.
     command : str, optional
         Kept in the manifest.
+    **settings
+        Further settings of `onnx_analog.coding.scheme.Scheme`.
 
-    The other parameters are those of `onnx_analog.passes.ProtectPass`, which says what is raised.
+    Raises
+    ------
+    AnalogError
+        As `onnx_analog.passes.ProtectPass` says, and if the parameters contradict each other.
 
     Examples
     --------
@@ -280,28 +296,25 @@ def protect(
     >>> print(oa.protect(MODEL, cells_small=1, cells_large=20))
     430,500 of 430,500 weights in 839,475 analog cells (r_avg 1.950); all-in 1,270,231 cells, 2.951 per original weight
     """
-    if preset not in PRESETS:
-        raise OptionError(f"no preset is called {preset!r}: choose from {', '.join(PRESETS)}")
-    if threshold is not None and large_fraction is not None:
-        raise OptionError("threshold and large_fraction exclude each other: give one of them")
-    chosen = PRESETS[preset]
-    step = ProtectPass(
-        strategy=strategy,
-        cells_small=cells_small,
-        cells_large=cells_large,
-        scope=chosen.scope if scope is None else scope,
-        large_fraction=chosen.large_fraction if large_fraction is None else large_fraction,
-        threshold=threshold,
-        channel=modifiers.apply(_channels.resolve(channel)),
-        bits_per_cell=bits_per_cell,
-        header_channel=_of_header(header_channel, modifiers),
-        header_reads=header_reads,
-        header_copies=header_copies,
-        selection=selection or Selection(),
-    )
+    if plan is None:
+        paper = Paper(
+            strategy=strategy,
+            cells_small=cells_small,
+            cells_large=cells_large,
+            preset=preset,
+            granularity=granularity,
+            large_fraction=large_fraction,
+            threshold=threshold,
+        )
+        _question_cells(paper)
+        plan = paper.scheme(channel=channel, **settings)
+    elif settings or channel is not None:
+        plan = Plan.of(plan).changed(**settings, **({} if channel is None else {"channel": channel}))
+    if modifiers != NONE:
+        plan = _modified(Plan.of(plan), modifiers)
+    step = ProtectPass(plan=Plan.of(plan), selection=selection or Selection())
     passes = pipeline.protecting(step, sparsity=sparsity, prune_scope=prune_scope)
-    _question_cells(step)
-    loaded = files.load(model)
+    loaded = files.load(_bare(model))
     for key, value in {SOURCE_KEY: _digest(model), COMMAND_KEY: command, MANIFEST_KEY: None}.items():
         loaded.metadata_props.pop(key, None)  # what it says is of another run
         if value is not None:
@@ -310,31 +323,42 @@ def protect(
     return Protected(protected, from_json(protected.metadata_props[MANIFEST_KEY]))
 
 
-def _question_cells(step: ProtectPass) -> None:
-    """Say where `cells_large` does nothing, or the opposite of what it is for."""
-    if not STRATEGIES[step.strategy].adaptive:
-        if step.cells_large != CELLS_LARGE:
-            logger.warning("strategy %s gives all weights cells_small cells: cells_large is not used", step.strategy)
-    elif step.cells_large < step.cells_small:
+def _modified(plan: Plan, modifiers: Modifiers) -> Plan:
+    """Return the plan with the channels of its schemes changed."""
+
+    def changed(scheme: Scheme | None) -> Scheme | None:
+        if scheme is None:
+            return None
+        side = scheme.side_channel
+        return scheme.changed(
+            channel=modifiers.apply(scheme.channel),
+            side_channel=None if side is None else modifiers.apply_where_possible(side),
+        )
+
+    return Plan(default=changed(plan.default), tensors={key: changed(scheme) for key, scheme in plan.tensors.items()})
+
+
+def _question_cells(paper: Paper) -> None:
+    """Warn where `cells_large` does nothing, or the opposite of what it is for."""
+    if not STRATEGIES[paper.strategy].adaptive:
+        if paper.cells_large != CELLS_LARGE:
+            logger.warning("strategy %s gives all weights cells_small cells: cells_large is not used", paper.strategy)
+    elif paper.cells_large < paper.cells_small:
         logger.warning(
             "cells_large is %d, below cells_small, %d: large weights get fewer cells than small ones",
-            step.cells_large,
-            step.cells_small,
+            paper.cells_large,
+            paper.cells_small,
         )
 
 
-def _of_header(channel: str | Channel | None, modifiers: Modifiers) -> Channel | None:
-    return None if channel is None else modifiers.apply_where_possible(_channels.resolve(channel))
-
-
-def _digest(model: ModelLike) -> str | None:
+def _digest(model: ModelLike | Model) -> str | None:
     if isinstance(model, str | os.PathLike) and Path(model).is_file():  # a pipe has been read, and is empty now
         return files.file_digest(model)
     return None
 
 
 def readback(
-    model: ModelLike,
+    model: ModelLike | Model,
     *,
     seed: int = 0,
     trial: int = 0,
@@ -366,24 +390,17 @@ def readback(
     OptionError
         If seed or trial is not from 0 to 2^63 - 1.
     """
-    loaded = files.load(model)
-    changed = _changed(loaded, channel, modifiers)
-    return _perturbed(loaded, None if channel is None and modifiers == NONE else changed.channel, seed, trial, decoded)
+    loaded = files.load(_bare(model))
+    warn_unless_guarded(loaded)
+    return _perturbed(loaded, ReadbackPass(seed=seed, trial=trial, channel=channel, modifiers=modifiers), decoded)
 
 
-def _changed(model: ir.Model, channel: str | Channel | None, modifiers: Modifiers) -> Protection:
-    protection = with_channel(readable(model), channel, modifiers)
-    warn_unless_guarded(model)
-    return protection
-
-
-def _perturbed(model: ir.Model, channel: Channel | None, seed: int, trial: int, decoded: bool) -> Perturbed:
-    passes = pipeline.reading(seed=seed, trial=trial, channel=channel, decoded=decoded)
-    return Perturbed(pipeline.run(passes, model), seed, trial, decoded)
+def _perturbed(model: ir.Model, step: ReadbackPass, decoded: bool) -> Perturbed:
+    return Perturbed(pipeline.run(pipeline.reading(step, decoded=decoded), model), step.seed, step.trial, decoded)
 
 
 def readbacks(
-    model: ModelLike,
+    model: ModelLike | Model,
     *,
     seed: int = 0,
     trials: int,
@@ -394,14 +411,21 @@ def readbacks(
     """Return the models of trials 0, 1, ..., each made when it is asked for; see `readback`."""
     if whole("trials", trials) < 0:
         raise OptionError(f"trials is {trials}; it must be 0 or more")
-    loaded = files.load(model)
-    changed = _changed(loaded, channel, modifiers)
-    opened(loaded)  # what cannot be read is refused here, and not at the first trial
-    other = None if channel is None and modifiers == NONE else changed.channel
-    return (_perturbed(loaded, other, seed, trial, decoded) for trial in range(trials))
+    loaded = files.load(_bare(model))
+    _read_with(loaded, channel, modifiers)  # what cannot be read is refused here, and not at the first trial
+    steps = (ReadbackPass(seed=seed, trial=trial, channel=channel, modifiers=modifiers) for trial in range(trials))
+    return (_perturbed(loaded, step, decoded) for step in steps)
 
 
-def account(model: ModelLike) -> Manifest:
+def _read_with(model: ir.Model, channel: str | Channel | None, modifiers: Modifiers) -> list[Scheme]:
+    """Return the schemes of a protected model, with the channel that it is to be read through."""
+    protected = opened(model)
+    protected.check_readable()
+    warn_unless_guarded(model)
+    return [with_channel(scheme, channel, modifiers) for scheme in protected.schemes]
+
+
+def account(model: ModelLike | Model) -> Manifest:
     """Return the manifest of a protected model: every cell, and what it all costs.
 
     Of a model that was read back, it is that of the levels that were written.
@@ -411,10 +435,10 @@ def account(model: ModelLike) -> Manifest:
     ModelError
         If the model is not protected, or is damaged.
     """
-    loaded = files.load(model)
-    found = opened(loaded).account()
+    loaded = files.load(_bare(model))
+    manifest = opened(loaded).manifest
     warn_unless_guarded(loaded)
-    return found
+    return manifest
 
 
 # ------------------------------------------------------------------------------------------------- evaluate
@@ -483,14 +507,14 @@ def evaluate(
     _check_samples(samples)
     named = _metric(metric)
     loaded = files.load(_bare(model))
-    protection = _protection(loaded, channel, modifiers)
+    schemes = _schemes(loaded, channel, modifiers)
     network = Network(loaded, providers=providers, threads=threads)
     preprocessing = _preprocessing(mean, std, preprocess)
     original = None if reference is None else files.load(_bare(reference))
     found = evaluate_network(
         network,
         _dataset(data, network.inputs, preprocessing, samples),
-        protection,
+        schemes,
         trials=trials,
         seed=seed,
         metric=named,
@@ -539,11 +563,11 @@ def _dataset(data: Data, inputs: Sequence[Input], preprocessing: Preprocessing, 
     return load(Path(data), inputs, preprocessing, samples=samples)
 
 
-def _protection(model: ir.Model, channel: str | Channel | None, modifiers: Modifiers) -> Protection | None:
+def _schemes(model: ir.Model, channel: str | Channel | None, modifiers: Modifiers) -> list[Scheme] | None:
     if is_protected(model):
-        return _changed(model, channel, modifiers)
+        return _read_with(model, channel, modifiers)
     if channel is not None or modifiers != NONE:
-        raise ModelError("the model is not protected, so no channel reads it: run `onnx-analog protect` on it first")
+        raise ModelError("the model is not protected, so no channel reads it: protect it first")
     return None
 
 
@@ -575,7 +599,7 @@ class Swept:
         lines = []
         for point in self.points:
             preset = point.setting.preset
-            where = f"{point.model}, {point.setting.channel}, scope {preset.scope}, {preset.large_fraction:.2%} large"
+            where = f"{point.model}, {point.setting.channel}, {preset.granularity}, {preset.large_fraction:.2%} large"
             what = f"{point.strategy} at {point.cells} cells ({point.cost:.2f} all-in for each weight)"
             lines.append(f"{where}, {what}: {point.evaluation.told(point.ci95)}")
         return "\n".join(lines)
@@ -589,9 +613,11 @@ def sweep(
     cells: int | Sequence[int] = (1, 2, 3, 5, 10, 20, 30),
     large_factor: int = LARGE_FACTOR,
     presets: str | Sequence[str] = ("default",),
-    scope: str | None = None,
+    granularity: str | None = None,
     large_fraction: float | None = None,
     channels: str | Channel | Sequence[str | Channel] = (_channels.DEFAULT,),
+    axes: Mapping[str, Sequence[Any]] | None = None,
+    plans: Mapping[str, Plan | Scheme] | None = None,
     modifiers: Modifiers = NONE,
     selection: Selection | None = None,
     sparsity: float = 0.0,
@@ -625,9 +651,13 @@ def sweep(
     cells : sequence of int, >= 1
         Of every weight; for `redundancy`, of a small one, and `large_factor` times as many of a large one.
     presets : sequence of {"default", "isik2020"}
-        `scope` and `large_fraction` replace theirs.
+        `granularity` and `large_fraction` replace theirs.
     channels : sequence of str or Channel
         `modifiers` change each of them.
+    axes : mapping of str to sequence, optional
+        Further settings of `onnx_analog.coding.scheme.Scheme` to vary, and their values.
+    plans : mapping of str to Plan or Scheme, optional
+        Further points, by name; each has its own channel.
     sparsity, prune_scope
         Pruned first; see `prune`.
     trials : int, >= 0
@@ -660,9 +690,11 @@ def sweep(
     grid = Grid(
         strategies=tuple(_listed(strategies, str)),
         cells=tuple(_listed(cells, int)),
-        presets=_presets(_listed(presets, str), scope, large_fraction),
+        presets=_presets(_listed(presets, str), granularity, large_fraction),
         channels=tuple(modifiers.apply(_channels.resolve(spec)) for spec in _listed(channels, str | Channel)),
         large_factor=large_factor,
+        axes=axes or {},
+        plans={name: Plan.of(plan) for name, plan in (plans or {}).items()},
         selection=selection,
         seed=seed,
     )
@@ -692,21 +724,20 @@ def _listed(given: Any, one: Any) -> list[Any]:
     return [given] if isinstance(given, one) else list(given)
 
 
-def _presets(names: Sequence[str], scope: str | None, large_fraction: float | None) -> tuple[Preset, ...]:
-    found = {name: _preset(name, scope, large_fraction) for name in names}
-    if len(found) > len(set(found.values())):
+def _presets(names: Sequence[str], granularity: str | None, large_fraction: float | None) -> tuple[Preset, ...]:
+    chosen = {name: _preset(name, granularity, large_fraction) for name in names}
+    if len(chosen) > len(set(chosen.values())):
         raise OptionError(
-            f"the presets {', '.join(found)} do not differ once scope and large_fraction are given: name one of them"
+            f"the presets {', '.join(chosen)} do not differ once granularity and large_fraction are given: name one"
         )
-    return tuple(found[name] for name in names)
+    return tuple(chosen[name] for name in names)
 
 
-def _preset(name: str, scope: str | None, large_fraction: float | None) -> Preset:
-    if name not in PRESETS:
-        raise OptionError(f"no preset is called {name!r}: choose from {', '.join(PRESETS)}")
-    preset = PRESETS[name]
+def _preset(name: str, granularity: str | None, large_fraction: float | None) -> Preset:
+    asked = Paper(preset=name, granularity=granularity, large_fraction=large_fraction)  # checks them
+    preset = PRESETS[asked.preset]
     return Preset(
-        scope=preset.scope if scope is None else scope,
+        granularity=preset.granularity if granularity is None else granularity,
         large_fraction=preset.large_fraction if large_fraction is None else large_fraction,
     )
 

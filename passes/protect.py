@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ from onnx_analog.coding.planes import (
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError, NothingToStore
 from onnx_analog.graph.build import Builder, Stored, Tensors, prepare, reason_against
-from onnx_analog.graph.decoder import Layout
+from onnx_analog.graph.decoder import Layout, stages
 from onnx_analog.graph.files import name_of
 from onnx_analog.graph.kept import forget_training, trained_names
 from onnx_analog.graph.uses import output_axis
@@ -118,7 +119,11 @@ class ProtectPass(ir.passes.InPlacePass):
         later = _Recent() if sum(weight.tensor.nbytes for weight in weights) > AT_ONCE else None
         order = {id(weight): number for number, weight in enumerate(weights)}
         coded = [pair for scheme, group in self._groups(weights) for pair in _Group(group, scheme, later).encoded()]
-        return sorted(coded, key=lambda pair: order[id(pair[0])])
+        coded.sort(key=lambda pair: order[id(pair[0])])
+        return [
+            (weight, stored._replace(layout=replace(stored.layout, stage=stage, split=split)))
+            for (weight, stored), (stage, split) in zip(coded, stages([w.size for w, _ in coded]), strict=True)
+        ]
 
 
 def _forget_training(model: ir.Model, weights: Sequence[Weight]) -> None:
@@ -240,7 +245,7 @@ class _Group:
         except ModelError as error:
             return None, str(error)
         for number, weight in enumerate(group):
-            deviation = excess(weight.array(), lambda w=weight: self.part(w), fitted, number, self._scheme)
+            deviation = excess(weight.array(), partial(self.part, weight), fitted, number, self._scheme)
             if deviation is not None:
                 return None, _too_far_apart(fitted.codebook, weight if len(group) > 1 else None, deviation)
         return fitted, None

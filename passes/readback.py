@@ -26,8 +26,8 @@ _LARGEST = 2**63 - 1
 class ReadbackPass(ir.passes.FunctionalPass):
     """Return a model whose levels are read from noisy cells; it differs from the protected one in them only.
 
-    Where side information is analog too, signs and classes are read as well. The metadata entry `onnx_analog.readback` says
-    seed, trial and channel, and `onnx_analog.readback_sha256` keeps the digests of what was read.
+    Where side information is analog too, signs and classes are read as well. The metadata entry `onnx_analog.readback`
+    says seed, trial and channel, and `onnx_analog.readback_sha256` keeps the digests of what was read.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ import pytest
 
 import onnx_analog as oa
 from onnx_analog import demo
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES
 from onnx_analog.graph.stored import stored_tensors
 from tests.models import numbers
 
@@ -43,7 +43,7 @@ def known(network: str, setting: tuple[Any, ...]) -> dict[str, Any]:
 def summary(path: Path, setting: tuple[Any, ...]) -> dict[str, Any]:
     """Return the totals of the manifest, a digest of all planes, and one of all weights in each of two trials."""
     strategy, preset, sparsity, channel, header = setting
-    made = oa.protect(path, strategy=strategy, preset=preset, sparsity=sparsity, channel=channel, header_channel=header)
+    made = oa.protect(path, strategy=strategy, preset=preset, sparsity=sparsity, channel=channel, side_channel=header)
     planes = {tensor.key: tensor.digests() for tensor in stored_tensors(made.model)}
     totals = made.manifest.totals.to_dict()
     trials = [oa.readback(made.model, seed=1, trial=trial, decoded=True).model for trial in (0, 1)]

@@ -35,9 +35,12 @@ from onnx_analog.cli.options import (
     modifiers_of,
     selection_of,
 )
+from onnx_analog.cli.settings import options_of
 from onnx_analog.cli.sweep import sweep
-from onnx_analog.coding import strategies
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.errors import ManifestError, printable
+from onnx_analog.settings import settings_of
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -179,50 +182,36 @@ def prune(model: Path, sparsity: float, prune_scope: str, output: Path | None, f
 
 @main.command()
 @click.argument("model", type=FILE)
-@click.option("--cells-small", type=Whole(1, strategies.MOST_CELLS), default=1, help="Cells per small weight.")
-@click.option("--cells-large", type=Whole(1, strategies.MOST_CELLS), default=20, help="Cells per large weight.")
-@click.option(
-    "--strategy",
-    type=click.Choice(list(strategies.STRATEGIES)),
-    default="redundancy",
-    help="How sign and magnitude are stored: a row of the paper's Table 1.",
-)
-@click.option(
-    "--preset", type=click.Choice(list(strategies.PRESETS)), default="default", help="Scope and large fraction."
-)
-@click.option(
-    "--scope", type=click.Choice(strategies.SCOPES), help="Scale each tensor, or the whole model.  [default: tensor]"
-)
-@click.option("--large-fraction", type=Fraction(), help="Share of stored weights that are large.  [default: 0.05]")
-@click.option(
-    "--threshold",
-    type=Finite(above=0),
-    help="Weights of larger magnitude are large, in all tensors.",
-)
+@options_of(Paper)
 @SPARSITY
 @PRUNE_SCOPE
 @click.option(
     "--channel",
-    default="pcm",
     shell_complete=channel_names,
-    help="Model of the cells: a name, name:key=value,..., or a JSON file.",
+    help="Model of the cells: a name, name:key=value,..., or a JSON file.  [default: pcm]",
 )
 @CHANGES
-@click.option("--header-channel", help="Channel of the header (sign and class bits).  [default: free of error]")
-@click.option("--header-reads", type=Whole(1), default=1, help="Cells to average for a header symbol.")
+@options_of(Scheme, without=(*settings_of(Paper), "channel"), unset=True, complete={"side_channel": channel_names})
 @click.option(
-    "--header-copies", type=Whole(1), default=1, help="Copies of each header symbol, decided by majority; odd."
+    "--digital", type=Whole(2, 8), metavar="BITS", help="Quantise to integers of this many bits, without analog cells."
 )
-@click.option("--bits-per-cell", type=Whole(1, 8), default=2, help="Bits per cell of header and mask.")
+@click.option("--plan", type=FILE, help="JSON file that says how each tensor is stored; see `onnx-analog plan`.")
+@click.option("--save-plan", type=OUT, help="Also write how each tensor is stored to a JSON file, for --plan.")
 @SELECTION
 @click.option("-o", "--output", type=OUT, help="[default: MODEL with the suffix .protected.onnx]")
 @click.option("--manifest", type=OUT, help="[default: the output with the suffix .manifest.json]")
 @FORCE
 @JSON
+@click.pass_context
 def protect(
+    ctx: click.Context,
+    /,
     model: Path,
     output: Path | None,
     manifest: Path | None,
+    plan: Path | None,
+    save_plan: Path | None,
+    digital: int | None,
     force: bool,
     as_json: bool,
     include: tuple[str, ...],
@@ -244,18 +233,48 @@ def protect(
 
     target = output or model.with_name(f"{model.name.removesuffix('.onnx')}.protected.onnx")
     account = manifest or target.parent / f"{_stem(target)}.manifest.json"
-    channels_ = [Path(one) for one in (choices["channel"], choices["header_channel"]) if one]  # each may be a file
-    read = chain(files.files_of(model), channels_)
-    writing.check_outputs([target, account], read, force=force, perhaps=[writing.data_beside(target)])
-    command = printable(shlex.join(["onnx-analog", *sys.argv[1:]]))  # a name may be no text
-    selection = selection_of(include, exclude, min_size)
-    protected = api.protect(model, selection=selection, command=command, modifiers=modifiers_of(choices), **choices)
+    outputs = [target, account, *([save_plan] if save_plan else [])]
+    named = [Path(name) for name in (choices["channel"], choices["side_channel"], plan) if name]  # each may be a file
+    writing.check_outputs(
+        outputs, chain(files.files_of(model), named), force=force, perhaps=[writing.data_beside(target)]
+    )
+    protected = api.protect(
+        model,
+        _plan(ctx, plan, digital),
+        selection=selection_of(include, exclude, min_size),
+        command=printable(shlex.join(["onnx-analog", *sys.argv[1:]])),  # a name may be no text
+        modifiers=modifiers_of(choices),
+        **{name: value for name, value in choices.items() if value is not None},
+    )
     writers = {target: protected.writer(), account: writing.write_text(protected.manifest.to_json() + "\n")}
+    if save_plan:
+        writers[save_plan] = writing.write_text(protected.plan.to_json())
     writing.write_all(writers, force=force)
     if as_json:
         return print_json(protected.manifest.to_dict())
     show(*report.account_tables(protected.manifest), f"model: {_shown(target)}", f"manifest: {_shown(account)}")
     return None
+
+
+def _plan(ctx: click.Context, path: Path | None, digital: int | None) -> Plan | Scheme | None:
+    """Return the plan that is read from a file, or the scheme of digital quantisation; None if neither is asked for.
+
+    What says the same in another way may then not be given.
+    """
+    if path is None and digital is None:
+        return None
+    option = "--plan" if path is not None else "--digital"
+    others = {*settings_of(Paper), "channel", *(["digital"] if path is not None else [])}
+    if digital is not None:
+        others |= {"sign", "classes", "partition", "cells", "shares", "bounds"}
+    if digital is not None and path is None:
+        others -= {"granularity", "channel"}
+    for name in others:
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option} and --{name.replace('_', '-')} exclude each other")
+    if path is not None:
+        return Plan.read(path)
+    return Scheme.integers(digital or 8)
 
 
 @main.command()

@@ -338,26 +338,30 @@ class Words(WordsType):
 
 
 class Integers(IntegersType):
-    """Whole numbers from 1 with commas between them, as 1,3,10."""
+    """Whole numbers, 1 or more unless `least` is given, with commas between them, as 1,3,10."""
 
     name = "integers"
+
+    def __init__(self, *, least: int = 1) -> None:
+        self._least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """Return the numbers, or fail as click does."""
         parts = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else value
         if not all(str(part).strip() for part in parts):
             self.fail(f"{value!r} has an empty entry", param, ctx)
-        least_one = Whole(1)
-        return tuple(least_one.convert(part, param, ctx) for part in parts)
+        entry = Whole(self._least)
+        return tuple(entry.convert(part, param, ctx) for part in parts)
 
 
 class Finite(NumberType):
-    """A number that is not NaN or infinite, and above `above` if that is given."""
+    """A number that is not NaN or infinite, above `above` and from `least` to `most` if those are given."""
 
     name = "number"
 
-    def __init__(self, *, above: float = -math.inf) -> None:
-        self._above = above
+    def __init__(self, *, above: float | None = None, least: float | None = None, most: float | None = None) -> None:
+        self._above = -math.inf if above is None else above
+        self._least, self._most = least, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number, or fail as click does."""
@@ -369,7 +373,7 @@ class Finite(NumberType):
             self.fail(f"{value!r} is not a finite number", param, ctx)
         if not number > self._above:
             self.fail(f"{value!r} is not above {self._above:g}", param, ctx)
-        return float(number)
+        return float(click.FloatRange(self._least, self._most).convert(number, param, ctx))
 
 
 class Seconds(NumberType):

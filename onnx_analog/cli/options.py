@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_analog.cli.console import Floats, Fraction, Seconds, Whole, Words, several
-from onnx_analog.coding import strategies
 
 if TYPE_CHECKING:
     from onnx_analog.channels.modifiers import Modifiers
@@ -59,7 +58,7 @@ SPARSITY = click.option(
 )
 PRUNE_SCOPE = click.option(
     "--prune-scope",
-    type=click.Choice(strategies.SCOPES),
+    type=click.Choice(("tensor", "model")),
     default="model",
     help="Prune the smallest of each tensor, or of the model.",
 )

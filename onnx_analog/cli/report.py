@@ -21,14 +21,14 @@ from onnx_analog.channels.capacity import best_of, of_channel
 from onnx_analog.channels.fitting import Fit
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.cli.tables import Table
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES
+from onnx_analog.coding.scheme import channel_digest as digest
 from onnx_analog.errors import OutputError
 from onnx_analog.graph.manifest import Manifest
 from onnx_analog.randomness import stream
 from onnx_analog.run.evaluation import Evaluation
 from onnx_analog.run.metrics import METRICS
 from onnx_analog.study import choosing
-from onnx_analog.study.grid import digest
 from onnx_analog.study.sweeps import Point, paired
 
 NO_PLOTS = "no plot: matplotlib is not installed (pip install 'onnx-analog[report]')"
@@ -39,7 +39,7 @@ _LEGEND_INCHES = 0.8  # under the panels
 _MOST_TICKS = 7
 _RING = "better than every cheaper point"
 _SHOWN = 0.01  # the last digit that is shown of a metric
-_PLANES = {"level": "levels", "header": "header", "mask": "mask", "codebook": "codebook"}
+_PLANES = {"level": "levels", "side": "side", "mask": "mask", "codebook": "codebook"}
 _COLOURS = {"raw": "#8c8c8c", "sign": "#d1495b", "mapping": "#edae49", "redundancy": "#00798c"}
 
 
@@ -81,21 +81,33 @@ def inspection_tables(rows: Sequence[dict[str, Any]], *, protected: bool) -> Ite
 
 
 def account_tables(manifest: Manifest) -> Iterator[Table]:
-    """Yield the account: tensors and their classes, all lines of the cost, and the digital yardsticks."""
+    """Yield the account: tensors and their classes, all lines of the cost, and the digital baselines."""
     yield _tensor_table(manifest)
     yield _address_table(manifest)
     yield _cost_table(manifest)
-    yield _yardstick_table(manifest)
+    yield _baseline_table(manifest)
 
 
 def _tensor_table(manifest: Manifest) -> Table:
-    made = table("tensor", "class", "weights", "cells each", "α", "magnitudes", left=2)
-    names = ("small", "large") if manifest.tensors and len(manifest.tensors[0].classes) == 2 else ("all",)
+    made = table("tensor", "class", "weights", "cells each", "α", "sizes", left=2)
     for entry in manifest.tensors:
-        for name, found in zip(names, entry.classes, strict=True):
-            span = f"{found.low:.3g} to {found.high:.3g}"
-            made.add_row(entry.key, name, f"{found.count:,}", str(found.cells), f"{found.alpha:.4g}", span)
+        if len(entry.classes) > _MOST_CLASSES:
+            cells = sorted({each.cells for each in entry.classes})
+            ends = f"{cells[0]} to {cells[-1]}" if len(cells) > 1 else str(cells[0])
+            made.add_row(entry.key, f"{len(entry.classes)} classes", f"{entry.stored:,}", ends, "", "")
+            continue
+        for name, each in zip(_class_names(len(entry.classes)), entry.classes, strict=True):
+            alpha = "per channel" if each.alpha is None else f"{each.alpha:.4g}" if each.cells else ""
+            sizes = "" if each.low is None else f"{each.low:.3g} to {each.high:.3g}"
+            made.add_row(entry.key, name, f"{each.count:,}", str(each.cells), alpha, sizes)
     return made
+
+
+_MOST_CLASSES = 8  # that have lines of their own
+
+
+def _class_names(count: int) -> Sequence[str]:
+    return ("all",) if count == 1 else ("small", "large") if count == 2 else [str(k + 1) for k in range(count)]
 
 
 def _address_table(manifest: Manifest) -> Table:
@@ -111,10 +123,10 @@ def _address_table(manifest: Manifest) -> Table:
 def _cost_table(manifest: Manifest) -> Table:
     totals, ratios = manifest.totals, manifest.totals.ratios()
     made = table("what it costs", "cells", "per stored weight", "per original weight")
-    bits = manifest.bits_per_cell
+    bits = ", ".join(str(scheme.side_bits_per_cell) for scheme in manifest.schemes)
     lines = {
         "analog levels (the paper's r_avg)": totals.analog_cells,
-        f"header: sign and class, {bits} bits a cell": totals.header_cells,
+        f"side information: sign and class, {bits} bits a cell": totals.side_cells,
         f"mask: which weights are stored (bitmap: {totals.mask_bitmap_bits:,} bits)": totals.mask_cells,
         "codebook: α and β": totals.codebook_cells,
         "all-in": totals.all_in_cells,
@@ -125,20 +137,20 @@ def _cost_table(manifest: Manifest) -> Table:
         )
     made.caption = (
         f"{totals.stored_weights:,} of {totals.original_weights:,} weights stored; "
-        f"levels and headers alone: {ratios['stored_cells_per_stored_weight']:.3f} cells per stored weight"
+        f"levels and side information alone: {ratios['stored_cells_per_stored_weight']:.3f} cells per stored weight"
     )
     return made
 
 
-def _yardstick_table(manifest: Manifest) -> Table:
-    per_cell = sorted({yardstick.bits_per_cell for yardstick in manifest.yardsticks()})
+def _baseline_table(manifest: Manifest) -> Table:
+    per_cell = sorted({baseline.bits_per_cell for baseline in manifest.baselines()})
     made = table("the same weights held digitally", *(f"cells at {bits} bit{'s' * (bits > 1)}" for bits in per_cell))
     made.add_column("against all-in", justify="right")
     rows: dict[str, list[int]] = {}
-    for yardstick in manifest.yardsticks():
-        if yardstick.pruned and not manifest.totals.mask_bitmap_bits:
+    for baseline in manifest.baselines():
+        if baseline.pruned and not manifest.totals.mask_bitmap_bits:
             continue  # nothing is pruned, so it would say the same again
-        rows.setdefault(f"{yardstick.name}, {'pruned' if yardstick.pruned else 'dense'}", []).append(yardstick.cells)
+        rows.setdefault(f"{baseline.name}, {'pruned' if baseline.pruned else 'dense'}", []).append(baseline.cells)
     for name, cells in rows.items():
         made.add_row(name, *(f"{count:,}" for count in cells), f"{cells[-1] / manifest.totals.all_in_cells:.2f}×")
     made.caption = _digital_note(
@@ -395,7 +407,7 @@ def preset_title(point: Point) -> str:
     preset = point.setting.preset
     name = next((name for name, known in PRESETS.items() if known == preset), "")
     label = {"isik2020": " (as in the paper)", "": ""}.get(name, f" ({name})")
-    return f"scope {preset.scope}, {preset.large_fraction:.2%} large{label}"
+    return f"granularity {preset.granularity}, {preset.large_fraction:.2%} large{label}"
 
 
 def channel_list_table(rows: Sequence[tuple[str, str]]) -> Table:

@@ -29,7 +29,7 @@ from onnx_analog.cli.options import (
     modifiers_of,
     selection_of,
 )
-from onnx_analog.coding import strategies
+from onnx_analog.coding import scheme as schemes
 from onnx_analog.disk import reading
 from onnx_analog.errors import AnalogError, OptionError, one_line, printable
 from onnx_analog.study.run_folder import CONFIG as CONFIG
@@ -107,18 +107,20 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
 )
 @click.argument("models", metavar="MODELS...", type=FILE, nargs=-1, required=True)
 @DATA
-@click.option("--strategy", type=Words(), default=",".join(strategies.STRATEGIES), help="Strategies, comma-separated.")
+@click.option("--strategy", type=Words(), default=",".join(schemes.STRATEGIES), help="Strategies, comma-separated.")
 @click.option(
     "--cells", type=Integers(), default="1,2,3,5,10,20,30", help="Cells per weight; per small weight for redundancy."
 )
 @click.option(
     "--large-factor",
     type=Whole(1),
-    default=strategies.LARGE_FACTOR,
+    default=schemes.LARGE_FACTOR,
     help="Cells of a large weight, in those of a small one.",
 )
 @click.option(
-    "--scope", type=click.Choice(strategies.SCOPES), help="Scale each tensor, or the whole model.  [default: tensor]"
+    "--scope",
+    type=click.Choice(schemes.GRANULARITIES),
+    help="Scale each tensor, or the whole model.  [default: tensor]",
 )
 @click.option("--large-fraction", type=Fraction(), help="Share of stored weights that are large.  [default: 0.05]")
 @click.option("--preset", type=Words(), default="default", help="Scope and large fraction; isik2020 is the paper's.")

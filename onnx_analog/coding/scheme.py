@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_analog.errors import OptionError
 from onnx_analog.settings import check_settings, setting, settings_of
@@ -178,7 +178,7 @@ class Scheme:
         return self.cells * self.classes if len(self.cells) == 1 else self.cells
 
     @property
-    def analog(self) -> str:
+    def analog(self) -> Literal["all", "some", "none"]:
         """Whether "all", "some" or "none" of the classes have cells."""
         have = [cells > 0 for cells in self.cells]
         return "all" if all(have) else "some" if any(have) else "none"
@@ -423,18 +423,19 @@ class Paper:
         """Return the scheme; `others` are further settings of it."""
         row, preset = STRATEGIES[self.strategy], PRESETS[self.preset]
         large = preset.large_fraction if self.large_fraction is None else self.large_fraction
-        two = row.classes == 2
-        bounded = two and self.threshold is not None
-        return Scheme(
-            sign=row.sign,
-            classes=row.classes,
-            partition="bounds" if bounded else "share",
-            shares=(large,) if two and not bounded else (),
-            bounds=(self.threshold,) if two and self.threshold is not None else (),
-            cells=row.cells(self.cells_small, self.cells_large),
-            granularity=preset.granularity if self.granularity is None else self.granularity,
-            **others,
-        )
+        two, bounded = row.classes == 2, row.classes == 2 and self.threshold is not None
+        settings: dict[str, Any] = {
+            "sign": row.sign,
+            "classes": row.classes,
+            "partition": "bounds" if bounded else "share",
+            "shares": (large,) if two and not bounded else (),
+            "bounds": (self.threshold,) if bounded else (),
+            "cells": row.cells(self.cells_small, self.cells_large),
+            "granularity": preset.granularity if self.granularity is None else self.granularity,
+        }
+        if not {"classes", "partition"}.isdisjoint(others):
+            settings |= {"shares": (), "bounds": ()}  # those of other classes
+        return Scheme(**{**settings, **others})
 
     @staticmethod
     def of(scheme: Scheme) -> Paper | None:

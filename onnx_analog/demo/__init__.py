@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from onnx_analog import api, channels
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES
 from onnx_analog.graph import files
 from onnx_analog.run.data import Dataset, Preprocessing, load
 from onnx_analog.run.session import Network
 from onnx_analog.study import choosing
 from onnx_analog.study.grid import Grid
 from onnx_analog.study.stopping import Stopping
-from onnx_analog.study.sweeps import Case, Plan, Point, prepare
+from onnx_analog.study.sweeps import Case, Point, Study, prepare
 
 FOLDER = Path(__file__).parent / "example"
 MODEL = FOLDER / "lenet-mnist.onnx"
@@ -72,7 +72,7 @@ def grid(*, seed: int) -> Grid:
     return Grid(presets=tuple(PRESETS.values()), channels=(channels.resolve(channels.DEFAULT),), seed=seed)
 
 
-def plan(story: Story, grid: Grid, *, trials: int) -> Plan:
+def plan(story: Story, grid: Grid, *, trials: int) -> Study:
     """Return the sweep over `grid`."""
     return prepare([Case(name="lenet", model=story.pruned.model, data=story.data)], grid, Stopping(trials=trials))
 

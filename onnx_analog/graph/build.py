@@ -21,9 +21,6 @@ from onnx_analog.graph.decoder import (
     inputs_of,
     layout_of,
 )
-from onnx_analog.graph.decoder import (
-    name_of as function_name,
-)
 from onnx_analog.graph.files import name_of
 from onnx_analog.graph.stored import FORMAT, FORMAT_KEY, NAME_KEY, READBACK_KEY, SCHEMES_KEY, to_json
 from onnx_analog.graph.weights import Weight, bodies_of, scopes, taken_names
@@ -95,10 +92,10 @@ class Builder:
 
     def replace(self, weight: Weight, stored: Stored) -> None:
         """Put the planes, and the call that decodes them, in the place of `weight`."""
-        tensors = {**stored.planes, **_codebook(stored.codebook, weight.shape)}
+        tensors = {**stored.planes, **_codebook(stored, weight.shape)}
         inputs = [self._constant(weight, f"{weight.name}.{name}", tensors[name]) for name in inputs_of(stored.layout)]
         self._layouts[stored.layout] = None
-        call = ir.node(function_name(stored.layout), inputs, self._attributes(weight, stored), domain=DOMAIN)
+        call = ir.node(stored.layout.name, inputs, self._attributes(weight, stored), domain=DOMAIN)
         call.name = f"{DOMAIN}/{weight.key}"
         if weight.node is not None:
             call.doc_string = weight.node.doc_string
@@ -110,11 +107,7 @@ class Builder:
 
     def _attributes(self, weight: Weight, stored: Stored) -> dict[str, int | str]:
         number = self._schemes.setdefault(stored.scheme, len(self._schemes))
-        attributes: dict[str, int | str] = {"dtype": int(weight.tensor.dtype), "key": weight.key, "scheme": number}
-        if stored.layout.grouped:
-            assert stored.axis is not None
-            attributes |= {"groups": stored.axis.count, "stride": stored.axis.stride}
-        return attributes
+        return {"dtype": int(weight.tensor.dtype), "key": weight.key, "scheme": number}
 
     def finish(self) -> None:
         """Add the functions that the calls need, and the metadata that says how the model was protected."""
@@ -165,11 +158,13 @@ class Builder:
         return name
 
 
-def _codebook(codebook: Codebook, shape: tuple[int, ...]) -> Tensors:
-    grouped = codebook.groups > 1
+def _codebook(stored: Stored, shape: tuple[int, ...]) -> Tensors:
+    codebook, grouped = stored.codebook, stored.layout.grouped
     return {
         "alpha": ir.Tensor(codebook.alpha if grouped else codebook.alpha[0]),
         "beta": ir.Tensor(codebook.beta if grouped else codebook.beta[0]),
+        "analog": ir.Tensor((np.array(stored.scheme.cells_of_class) > 0).astype(np.uint8)),
+        "stride": ir.Tensor(np.array([0 if stored.axis is None else stored.axis.stride], np.int64)),
         "shape": ir.Tensor(np.array(shape, np.int64)),
     }
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import ROUND_CEILING, Decimal, localcontext
 from functools import cached_property, lru_cache
@@ -33,7 +33,7 @@ import onnx_ir as ir
 from onnx_analog import serialise
 from onnx_analog.channels.building import build
 from onnx_analog.coding.estimators import estimator
-from onnx_analog.coding.scheme import Scheme, lean
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
 from onnx_analog.errors import AnalogError, ManifestError
@@ -300,7 +300,7 @@ def _cells(tensor: StoredTensor, bits: Mapping[str, int]) -> dict[str, int]:
     return cells_of(scheme, tensor.class_counts, bits)
 
 
-def cells_of(scheme: Scheme, counts: Sequence[Any], bits: Mapping[str, int]) -> dict[str, int]:
+def cells_of(scheme: Scheme, counts: Iterable[Any], bits: Mapping[str, int]) -> dict[str, int]:
     """Return the cells of each plane, for the weights of each class (K,) and the bits of each digital plane."""
     symbols = {name: -(-length // scheme.side_bits_per_cell) for name, length in bits.items()}
     if scheme.side is not None:

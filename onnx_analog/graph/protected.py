@@ -41,7 +41,10 @@ from onnx_analog.graph.stored import (
 logger = logging.getLogger(__name__)
 
 MOST_AXES = 64  # that numpy has
-_TYPES = {"level": ir.DataType.FLOAT, "alpha": ir.DataType.FLOAT, "beta": ir.DataType.FLOAT, "shape": ir.DataType.INT64}
+_TYPES = {
+    **dict.fromkeys(("level", "alpha", "beta"), ir.DataType.FLOAT),
+    **dict.fromkeys(("shape", "stride"), ir.DataType.INT64),
+}
 _NORMAL = float(np.finfo(np.float32).tiny)
 _MOST_EXPANDED = 1024  # bytes of weights for each byte of planes; 64 if no two tensors share one
 _MOST_UNASKED = 256 * 2**20  # bytes of weights, whatever the planes have
@@ -149,9 +152,7 @@ def opened(model: ir.Model) -> ProtectedModel:
         _check_numbers(tensor, read=read is not None)
     _check_keys(tensors)
     _check_shared(tensors)
-    protected = ProtectedModel(
-        model=model, schemes=schemes, tensors=tensors, written=_manifest(model), read_mark=read
-    )
+    protected = ProtectedModel(model=model, schemes=schemes, tensors=tensors, written=_manifest(model), read_mark=read)
     _check_digests(protected)
     return protected
 
@@ -206,35 +207,42 @@ def _check_layout(tensor: StoredTensor) -> None:
 
 
 def _check_groups(tensor: StoredTensor) -> None:
-    classes, groups = tensor.scheme.classes, 1
-    if tensor.layout.grouped:
-        axis = tensor.axis
-        if axis is None or axis.count < 1 or axis.stride < 1 or tensor.size % (axis.count * axis.stride):
-            raise tensor.damaged("the call that decodes it is damaged, for its groups do not fit its shape")
-        groups = axis.count
+    """Check that α and β have a value for each class, and that groups fit the shape."""
+    classes, grouped = tensor.scheme.classes, tensor.layout.grouped
+    rows = tensor.held("alpha").size // classes if grouped else 1
     for name in ("alpha", "beta"):
-        if tensor.held(name).size != groups * classes:
+        if tuple(tensor.held(name).shape.numpy()) != ((rows, classes) if grouped else (classes,)):
             raise tensor.damaged(
                 f"its {name} has {tensor.held(name).size:,} values for {classes} classes"
-                + f" in {groups:,} groups" * (groups > 1)
+                + f" in {rows:,} groups" * grouped
             )
+    if grouped:
+        stride = tensor.plane("stride")
+        if not rows or stride.size != 1 or stride[0] < 1 or tensor.size % (rows * int(stride[0])):
+            raise tensor.damaged(f"its {rows:,} groups do not fit its shape, {tensor.shape}")
+    if tensor.has("analog"):
+        wanted = (np.array(tensor.scheme.cells_of_class) > 0).astype(np.uint8)
+        if not np.array_equal(tensor.plane("analog"), wanted):
+            raise tensor.damaged("its plane of classes that have cells is not that of its scheme")
 
 
 def _bits(tensor: StoredTensor) -> dict[str, int]:
     """Return how many bits mask, sign and class must have."""
-    layout = tensor.layout
-    bits = {"mask": tensor.size * layout.masked, "sign": tensor.count * layout.sign, "class": tensor.count * layout.width}
+    layout, stored = tensor.layout, tensor.count
+    bits = {"mask": tensor.size * layout.masked, "sign": stored * layout.sign, "class": stored * layout.width}
     return {name: length for name, length in bits.items() if name in tensor.inputs}
 
 
 def _check_bits(tensor: StoredTensor) -> None:
-    """Check what is beyond the last bits, that classes exist, and that there are as many levels as weights with cells."""
+    """Check what is beyond the last bits, that all classes exist, and that each weight with cells has a level."""
     for name, bits in _bits(tensor).items():
         packed = tensor.plane(name)
         if bits % 8 and packed[-1] >> bits % 8:
             raise tensor.damaged(f"its {name} has bits set beyond the last of {bits:,}")
     if tensor.class_index is not None and int(tensor.class_index.max()) >= tensor.scheme.classes:
-        raise tensor.damaged(f"a weight is of class {int(tensor.class_index.max())}, of {tensor.scheme.classes} classes")
+        raise tensor.damaged(
+            f"a weight is of class {int(tensor.class_index.max())}, of {tensor.scheme.classes} classes"
+        )
     levels = int(tensor.class_counts[np.array(tensor.scheme.cells_of_class) > 0].sum())
     if tensor.level.size != levels:
         raise tensor.damaged(f"it holds {tensor.level.size:,} levels for {levels:,} weights with cells")
@@ -254,7 +262,8 @@ def _check_numbers(tensor: StoredTensor, *, read: bool) -> None:
             raise tensor.damaged(f"its levels run from {low:.4g} to {high:.4g}")
         if not read and not span[0] <= low <= high <= span[1]:
             raise tensor.damaged(
-                f"its levels run from {low:.4g} to {high:.4g}, outside the {span[0]:.4g} to {span[1]:.4g} of its channel"
+                f"its levels run from {low:.4g} to {high:.4g}, outside the {span[0]:.4g} to {span[1]:.4g} of its "
+                "channel"
             )
     if not read and not _fits(tensor):
         raise tensor.damaged(f"its weights are beyond the range of {tensor.dtype.name}")

@@ -242,9 +242,7 @@ class StoredTensor:
     @cached_property
     def axis(self) -> planes.Axis | None:
         """The output channels, where each has α and β of its own; else None."""
-        if not self.layout.grouped:
-            return None
-        return planes.Axis(*(self.node.attributes[name].as_int() for name in ("groups", "stride")))
+        return planes.Axis(len(self.alpha), int(self.plane("stride")[0])) if self.layout.grouped else None
 
     @cached_property
     def group(self) -> NDArray[np.int64] | None:
@@ -287,9 +285,7 @@ class StoredTensor:
 
     def dense(self, stored: Floats) -> NDArray[Any]:
         """Return the weight whose stored elements are `stored` (N,): in its own shape and type."""
-        dense: NDArray[Any] = (
-            planes.join(stored, self.mask).reshape(self.shape).astype(self.dtype.numpy(), copy=False)
-        )
+        dense: NDArray[Any] = planes.join(stored, self.mask).reshape(self.shape).astype(self.dtype.numpy(), copy=False)
         return dense
 
     def decode(self, level: Floats | None = None) -> NDArray[Any]:
@@ -298,14 +294,16 @@ class StoredTensor:
         return self.dense(self.unlevel(level, sign=self.sign, class_index=self.class_index))
 
     def replace_level(self, level: Floats) -> None:
-        """Put other levels (N,) in place of the stored ones."""
-        self._replace("level", level)
+        """Put other levels (M,) in place of the stored ones."""
+        if self.has("level"):
+            self._replace("level", level)
 
-    def replace_header(self, sign: planes.Bits | None, class_index: planes.Bytes | None) -> None:
+    def replace_side(self, sign: Bits | None, class_index: Bytes | None) -> None:
         """Put other signs and classes (N,) in place of the stored ones."""
-        for name, bits in (("sign", sign), ("class", class_index)):
-            if bits is not None:
-                self._replace(name, planes.pack(bits))
+        if sign is not None:
+            self._replace("sign", planes.pack(sign))
+        if class_index is not None:
+            self._replace("class", planes.pack_index(class_index, self.layout.width))
 
     def _replace(self, name: str, plane: NDArray[Any]) -> None:
         value = self.inputs[name]

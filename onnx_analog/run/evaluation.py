@@ -71,7 +71,9 @@ class Decoder:
         self._sign, self._class_index = sign, class_index
         group = tensor.group
         if analog is not None:
-            sign, class_index, group = (None if plane is None else plane[analog] for plane in (sign, class_index, group))
+            sign = None if sign is None else sign[analog]
+            class_index = None if class_index is None else class_index[analog]
+            group = None if group is None else group[analog]
         if tensor.count > LOOKED_UP and group is None and not (sign is None and class_index is None):
             none = np.zeros(self._reader.size, np.uint8)
             code = (none if class_index is None else class_index).astype(np.uint16)
@@ -84,7 +86,7 @@ class Decoder:
         self._beta = _Kept(of_each(tensor.beta, class_index, group))
 
     def _set_points(self, stored: NDArray[np.int64]) -> None:
-        """Put the weights without cells in their places (N,): no read changes them, unless classes and signs are read."""
+        """Put the weights without cells in their places (N,): no read of a level changes them."""
         tensor = self._tensor
         self._stored = stored
         none = np.zeros(tensor.level.size, np.float32)

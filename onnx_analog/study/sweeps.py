@@ -336,7 +336,7 @@ class _Queue:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Study:
     """A sweep that was checked, and can run.
 
     `prepare` makes it.
@@ -372,7 +372,7 @@ def prepare(
     batch: int = BATCH,
     providers: Sequence[str] = ("CPUExecutionProvider",),
     facts: Mapping[str, Any] | None = None,
-) -> Plan:
+) -> Study:
     """Return a sweep, after everything was checked that can be before the first trial.
 
     Parameters
@@ -406,7 +406,9 @@ def prepare(
     if again or not names:
         raise OptionError(f"two models are called {again[0]!r}: rename one" if again else "there are no models")
     settings = tuple(grid.settings(len(cases)))
-    passes = {(one.model, one.channel, one.preset.granularity): one.protect_pass() for one in settings}  # all are checked
+    passes = {
+        (one.model, one.channel, one.preset.granularity): one.protect_pass() for one in settings
+    }  # all are checked
     for (place, _, _), step in passes.items():
         pipeline.run([step], cases[place].model.clone())
     asked: dict[str, Any] = {"metric": metric, "output": output, "class_axis": class_axis, "batch": batch}
@@ -444,7 +446,7 @@ def prepare(
     )
     selection = {name: getattr(grid.selection, name) for name in ("include", "exclude", "min_size")}
     everything = {"samples": [len(case.data) for case in cases], **common, **selection, **(facts or {})}
-    return Plan(
+    return Study(
         cases=tuple(cases),
         grid=grid,
         stopping=stopping,
@@ -456,13 +458,13 @@ def prepare(
 
 
 def sweep(
-    plan: Plan, *, engine: Engine | None = None, out: Path | None = None, progress: Progress = lambda *_: None
+    plan: Study, *, engine: Engine | None = None, out: Path | None = None, progress: Progress = lambda *_: None
 ) -> Iterator[Point]:
     """Yield the points of `plan` in the order of its grid, each as soon as it and all before it have their trials.
 
     Parameters
     ----------
-    plan : Plan
+    plan : Study
     engine : Engine, optional
         Where trials are computed; in this process if none is given. It is stopped in the end.
     out : Path, optional
@@ -490,7 +492,7 @@ def sweep(
 class _Run:
     """One run of a plan."""
 
-    def __init__(self, plan: Plan, engine: Engine, progress: Progress) -> None:
+    def __init__(self, plan: Study, engine: Engine, progress: Progress) -> None:
         self._plan, self._engine, self._progress = plan, engine, progress
         self._tallies = [_Tally(plan.stopping) for _ in plan.settings]
         self._queue = _Queue()
@@ -657,12 +659,12 @@ def _typed(row: Mapping[str, str], like: Row) -> Row:
     return {name: None if like[name] is None else type(like[name])(row[name]) for name in like}
 
 
-def _totals(plan: Plan, setting: Setting) -> Totals:
+def _totals(plan: Study, setting: Setting) -> Totals:
     protected = pipeline.run([setting.protect_pass()], plan.cases[setting.model].model.clone())
     return account(protected).totals
 
 
-def _alone(plan: Plan, model: int) -> float | None:
+def _alone(plan: Study, model: int) -> float | None:
     """Return the metric without noise; None where it compares with that and so says nothing."""
     return clean_value(plan.metric, plan.cases[model].data, plan.work.clean[model])
 

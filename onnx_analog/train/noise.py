@@ -16,13 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from onnx_analog.channels import Channel
-from onnx_analog.channels.pcm import pcm
-from onnx_analog.coding.planes import Code, Encoded, decode, encode
-from onnx_analog.coding.strategies import SCOPES
+from onnx_analog.coding.estimators import estimator
+from onnx_analog.coding.planes import Encoded, analog_of, decode, encode, weights_count
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError
 from onnx_analog.randomness import stream
-from onnx_analog.study.grid import digest
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -67,43 +65,41 @@ class WeightNoise(Noise):
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelNoise(Noise):
-    """Weights as they come back from analog memory: written, read and decoded through a code and a channel.
+    """Weights as they come back from analog memory: written, read and decoded as a scheme says.
 
     Parameters
     ----------
-    code : Code
-    channel : Channel
-    scope : {"model", "tensor"}
-        Whether all tensors share α and β, as in the paper, or each has its own.
+    scheme : Scheme
+        The default is the paper's adaptive redundancy, with one codebook for all tensors.
     """
 
-    code: Code = field(default_factory=Code)
-    channel: Channel = field(default_factory=pcm)
-    scope: str = "model"
-
-    def __post_init__(self) -> None:
-        if self.scope not in SCOPES:
-            raise OptionError(f"scope is {self.scope!r}; choose from {', '.join(SCOPES)}")
+    scheme: Scheme = field(default_factory=lambda: Scheme.paper(granularity="model"))
 
     def perturbed(self, weights: Weights, *, seed: int, step: int) -> Weights:
         """Return the weights as they are read; see `Noise`."""
         names = [name for name, weight in weights.items() if weight.any()]
-        groups = [names] if self.scope == "model" else [[name] for name in names]
-        found = dict(weights)
+        groups = [names] if self.scheme.granularity == "model" else [[name] for name in names]
+        read = dict(weights)
         for group in (group for group in groups if group):
-            encoded = encode([weights[name] for name in group], self.code, span=self.channel.span)
+            encoded = encode([weights[name] for name in group], self.scheme)
             for name, stored in zip(group, encoded, strict=True):
-                found[name] = self._read(stored, _rng(seed, step, name)).reshape(weights[name].shape)
-        return found
+                read[name] = self._read(stored, _rng(seed, step, name)).reshape(weights[name].shape)
+        return read
 
     def identity(self) -> str:
         """Return a text that no other noise has; see `Noise`."""
-        return f"{self!r} {digest(self.channel)}"  # the table of a measured channel is not in its repr
+        return f"ChannelNoise({self.scheme.digest()})"
 
     def _read(self, stored: Encoded, rng: np.random.Generator) -> NDArray[np.float32]:
-        planes, cells = stored.planes, np.array([found.cells for found in stored.classes])
-        of_each = int(cells[0]) if planes.class_index is None else cells[planes.class_index]
-        return decode(stored, self.channel.read(planes.level, cells=of_each, rng=rng))
+        level, index, cells = stored.planes.level, stored.planes.class_index, self.scheme.cells_of_class
+        analog = analog_of(index, cells, weights_count(stored.planes))
+        index = index if index is None or analog is None else index[analog]
+        of_each = cells[0] if index is None else np.array(cells)[index]
+        read = self.scheme.channel.read(level, cells=of_each, rng=rng)
+        correct = estimator(self.scheme.estimator).fitted(level, index, cells=cells, channel=self.scheme.channel)
+        if correct is not None:
+            correct(read, slice(0, read.size))
+        return decode(stored, read)
 
 
 def _rng(seed: int, step: int, name: str) -> np.random.Generator:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from onnx_analog.coding.planes import cut_largest, mark_largest
+from onnx_analog.coding.partition import cut_largest, mark_largest
 from onnx_analog.errors import OptionError
 from onnx_analog.train.noise import stored_parameters
 
