@@ -55,6 +55,8 @@ class Layout:
         Whether all classes hold levels. `some`: the input `analog` says which.
     grouped : bool
         Whether `alpha` and `beta` have a row for each group, (G, K); weight i belongs to group (i // stride) % G.
+    aligned : bool
+        Whether N, the number of stored weights, is a multiple of 8; this saves memory, and False is always right.
     stage : int, 0 to LAST_STAGE
         The pass of onnxruntime's constant folding in which decoding starts.
     split : bool
@@ -71,6 +73,7 @@ class Layout:
     width: int = 0
     analog: Literal["all", "some", "none"] = "all"
     grouped: bool = False
+    aligned: bool = False
     stage: int = 0
     split: bool = False
 
@@ -94,6 +97,7 @@ class Layout:
                 f"Class{self.width}" * (self.width > 0),
                 kind,
                 "Grouped" * self.grouped,
+                "Aligned" * self.aligned,
                 f"Stage{self.stage}" * (self.stage > 0),
                 "Split" * self.split,
             )
@@ -101,7 +105,8 @@ class Layout:
 
 
 _NAME = re.compile(
-    r"Decode(Masked)?(Signed)?(?:Class([1248]))?(Levels|Mixed|Points)(Grouped)?(?:Stage([1-9]))?(Split)?", re.ASCII
+    r"Decode(Masked)?(Signed)?(?:Class([1248]))?(Levels|Mixed|Points)(Grouped)?(Aligned)?(?:Stage([1-9]))?(Split)?",
+    re.ASCII,
 )
 
 
@@ -110,7 +115,7 @@ def layout_of(name: str) -> Layout | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    masked, sign, width, analog, grouped, stage, split = match.groups()
+    masked, sign, width, analog, grouped, aligned, stage, split = match.groups()
     kinds: dict[str, Literal["all", "some", "none"]] = {"Levels": "all", "Mixed": "some", "Points": "none"}
     try:
         return Layout(
@@ -119,6 +124,7 @@ def layout_of(name: str) -> Layout | None:
             width=int(width or 0),
             analog=kinds[analog],
             grouped=grouped is not None,
+            aligned=aligned is not None,
             stage=int(stage or 0),
             split=split is not None,
         )
@@ -297,20 +303,119 @@ class _Text:
     # ----------------------------------------------------------------------------------------- stored weights
 
     def _stored(self, places: str | None) -> str:
-        """Return the stored weights: (N,), or in a grid."""
+        """Return the stored weights: (N,), or in a grid; where nothing is scattered, in any shape."""
         layout = self._layout
         counted = "level" if layout.analog == "all" else places
         self._count = self._node("Shape", counted) if counted else self._node("ReduceProd", "shape")
+        if layout.analog == "all" and not layout.grouped and layout.width <= 1 and (layout.width or layout.sign):
+            return self._flat(self._by_bytes())
         code = self._code() if layout.width else None
         group = self._group(places) if places and layout.grouped else None
         if layout.analog == "none":
             weights = self._points(code, group)
-        else:
-            level = "level" if layout.analog == "all" else self._spread(str(code))
-            weights = self._node("Add", self._in_grid(level), self._chosen("beta", code, group))
+            return self._with_sign(weights) if layout.sign else weights
+        level = "level" if layout.analog == "all" else self._spread(str(code))
+        weights = self._node("Add", self._in_grid(level), self._chosen("beta", code, group))
+        self._next()
+        weights = self._node("Div", weights, self._chosen("alpha", code, group))
+        return self._with_sign(weights) if layout.sign else weights
+
+    def _with_sign(self, weights: str) -> str:
+        """Return 0 - x where the sign is negative and 0 - (-x) elsewhere: a zero is +0 in either case."""
+        self._next()
+        negative = self._again(self._unpacked_stored("sign", 1, _UINT8))
+        index = self._node("Cast", self._in_grid(negative), attributes=_INT32)
+        factor = self._node("Gather", self._constant("float[2] {-1, 1}"), index)
+        self._next()
+        return self._node("Sub", self._constant("float[1] {0}"), self._node("Mul", weights, factor))
+
+    # -------------------------------------------------------------------------------- eight weights at a time
+
+    def _by_bytes(self) -> str:
+        """Return the stored weights (rows, 2, 4): a byte of `class` or `sign` is an index of eight α, β or signs.
+
+        The divisor has the opposite sign, and the quotient is taken from 0: a zero is then +0 in either case.
+        """
+        layout = self._layout
+        plane = "class" if layout.width else "sign"
+        rows = self._rows(plane)
+        self._next()
+        offsets = self._now("beta")
+        if layout.width:
+            index = self._node("Cast", self._now("class"), attributes=_INT32)
+            offsets = self._node("Gather", self._table("beta", 8, 0), index)
+        weights = self._node("Add", rows, offsets)
+        self._next()
+        weights = self._node("Div", weights, self._node("Gather", self._divisors(), self._divisor_index()))
+        if layout.sign:
             self._next()
-            weights = self._node("Div", weights, self._chosen("alpha", code, group))
-        return self._signed(weights) if layout.sign else weights
+            weights = self._node("Sub", self._constant("float[1] {0}"), weights)
+        return weights
+
+    def _rows(self, plane: str) -> str:
+        """Return the levels (rows, 2, 4), zeros behind them."""
+        rows = self._now(self._constant("int64[3] {-1, 2, 4}"))
+        if self._layout.aligned:
+            return self._node("Reshape", "level", rows)
+        padding = self._constant(f"float[7] {{{', '.join('0' * 7)}}}")
+        padded = self._node("Concat", self._now("level"), padding, attributes="<axis = 0>")
+        length = self._node("Mul", self._node("Shape", plane), self._constant("int64[1] {8}"))
+        return self._node("Reshape", self._node("Slice", padded, self._zero, length), rows)
+
+    def _flat(self, rows: str) -> str:
+        """Return what `_by_bytes` returns as (N,), unless it can stay as it is."""
+        layout = self._layout
+        if layout.aligned and not layout.masked:
+            return rows
+        self._next()
+        flat = self._node("Reshape", rows, self._minus_one)
+        return flat if layout.aligned else self._node("Slice", flat, self._zero, self._count)
+
+    def _bits(self, count: int, first: int) -> str:
+        """Return `count` bits of each byte from bit `first` on, bool (256, ..., 4): the weights that it stands for."""
+        every_byte = self._constant(f"uint8[256, 1] {{{', '.join(map(str, range(256)))}}}")
+        shift = self._constant(f"uint8[{count}] {{{', '.join(map(str, range(first, first + count)))}}}")
+        shifted = self._node("BitShift", every_byte, shift, attributes='<direction = "RIGHT">')
+        bits = self._node("Cast", self._node("Mod", shifted, self._constant("uint8[1] {2}")), attributes=_BOOL)
+        shape = "int64[3] {256, 2, 4}" if count == 8 else "int64[2] {256, 4}"
+        return self._node("Reshape", bits, self._constant(shape))
+
+    def _table(self, values: str, count: int, first: int) -> str:
+        """Return, for each byte, the numbers of the classes that `count` bits from bit `first` on stand for."""
+        small, large = (self._node("Gather", self._now(values), index) for index in (self._zero, self._one))
+        return self._node("Where", self._bits(count, first), large, small)
+
+    def _divisors(self) -> str:
+        layout = self._layout
+        if not layout.sign:
+            return self._table("alpha", 8, 0)
+        one, minus_one = self._constant("float[1] {1}"), self._constant("float[1] {-1}")
+        if not layout.width:
+            return self._node("Mul", self._node("Where", self._bits(8, 0), one, minus_one), self._now("alpha"))
+        return self._node("Mul", self._node("Where", self._bits(4, 4), one, minus_one), self._table("alpha", 4, 0))
+
+    def _divisor_index(self) -> str:
+        """Return bytes as indices: of classes or signs, or (rows, 2) with four classes and, above them, four signs."""
+        layout = self._layout
+        if not (layout.sign and layout.width):
+            return self._node("Cast", self._now("class" if layout.width else "sign"), attributes=_INT32)
+        four, sixteen = self._constant("uint8[1] {4}"), self._constant("uint8[1] {16}")
+        left, right = '<direction = "LEFT">', '<direction = "RIGHT">'
+        classes, signs = self._now("class"), self._now("sign")
+        high_signs = self._node(
+            "BitShift", self._node("BitShift", signs, four, attributes=right), four, attributes=left
+        )
+        low_signs = self._node("BitShift", signs, four, attributes=left)
+        low, high = self._node("Mod", classes, sixteen), self._node("BitShift", classes, four, attributes=right)
+        return self._node("Add", self._halves(low, high), self._halves(low_signs, high_signs))
+
+    def _halves(self, low: str, high: str) -> str:
+        """Return two numbers for each byte, int32 (rows, 2); uint8 cannot be added below opset 14."""
+        column = self._constant("int64[2] {-1, 1}")
+        columns = (self._node("Reshape", half, column) for half in (low, high))
+        return self._node("Cast", self._node("Concat", *columns, attributes="<axis = 1>"), attributes=_INT32)
+
+    # ------------------------------------------------------------------------------ one weight at a time
 
     def _code(self) -> str:
         """Return the class of each stored weight, uint8 (N,)."""
@@ -348,13 +453,6 @@ class _Text:
             return self._chosen(points, code, group)
         level = self._node("ConstantOfShape", self._now(self._count), attributes="<value = float[1] {0}>")
         return self._node("Add", self._in_grid(level), self._chosen(points, code, group))
-
-    def _signed(self, weights: str) -> str:
-        """Return 0 - x where the sign is negative, so that a zero stays +0."""
-        self._next()
-        negative = self._in_grid(self._unpacked_stored("sign", 1, _BOOL))
-        opposite = self._node("Sub", self._constant("float[1] {0}"), weights)
-        return self._node("Where", negative, opposite, weights)
 
     # ------------------------------------------------------------------------------------- classes and groups
 
