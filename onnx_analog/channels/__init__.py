@@ -17,7 +17,6 @@ from onnx_analog import serialise
 from onnx_analog.channels.base import Channel as Channel
 from onnx_analog.channels.base import GaussianChannel as GaussianChannel
 from onnx_analog.channels.base import Source as Source
-from onnx_analog.channels.building import build
 from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
 from onnx_analog.channels.measured import Scale as Scale
 from onnx_analog.channels.measured import TableChannel as TableChannel
@@ -90,6 +89,9 @@ def from_dict(body: Mapping[str, Any]) -> Channel:
     return _built(body, _DEPTH)
 
 
+serialise.add_hook(Channel, write=Channel.to_dict, read=from_dict)
+
+
 def _built(body: Mapping[str, Any], depth: int) -> Channel:
     if not isinstance(body, Mapping):
         raise ChannelError(f"a channel is a JSON object with a family and its fields, not {type(body).__name__}")
@@ -105,7 +107,7 @@ def _built(body: Mapping[str, Any], depth: int) -> Channel:
         raise ChannelError(f"{family!r} is not a family of channels, so none can be built from its fields")
     own = {name: value for name, value in body.items() if name != "family"}
     nested = {name: _built(value, depth - 1) if _is_channel(value) else value for name, value in own.items()}
-    return _call(lambda **fields: build(cls, fields), family, nested)
+    return _call(lambda **fields: serialise.from_json_dict(cls, fields), family, nested)
 
 
 def _is_channel(value: Any) -> bool:

@@ -10,16 +10,15 @@ That is the exact law of the average of r Gaussian reads, so one normal draw per
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.channels.building import conform
 from onnx_analog.errors import ChannelError, LevelError
+from onnx_analog.serialise import conform, to_json_dict
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -99,14 +98,7 @@ class Channel(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Return family and fields, ready for JSON; `onnx_analog.channels.from_dict` is the inverse."""
-        own = fields(self)  # type: ignore[arg-type]  # every channel is a dataclass, which an ABC cannot say
-        values = {field.name: getattr(self, field.name) for field in own}
-        body = {name: value.to_dict() if isinstance(value, Channel) else value for name, value in values.items()}
-        plain = {
-            name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-            for name, value in body.items()
-        }
-        return {"family": self.family, **json.loads(json.dumps(plain))}
+        return {"family": self.family, **to_json_dict(self)}
 
     @property
     def devices_per_cell(self) -> int:

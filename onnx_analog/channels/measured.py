@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Doubles, GaussianChannel, Source, Span
-from onnx_analog.channels.building import conform, whole
 from onnx_analog.channels.inverse import Inverse
 from onnx_analog.disk.reading import MIB, size_of
 from onnx_analog.errors import ChannelError
+from onnx_analog.serialise import conform, require_int
 
 KNOTS = 1024  # rows of a table at most
 _MOST = 1e6  # of what is scaled to -1 to 1; beyond it, slopes lose their digits
@@ -324,7 +324,7 @@ class Pairs(NamedTuple):
     def channel(self, neighbours: int, *, source: Source | None, residuals: int = RESIDUALS) -> TableChannel:
         """Return the channel that the pairs describe; see `from_pairs`."""
         try:
-            neighbours, residuals = whole(neighbours, "neighbours"), whole(residuals, "residuals")
+            neighbours, residuals = require_int(neighbours, "neighbours"), require_int(residuals, "residuals")
         except TypeError as error:
             raise ChannelError(f"channel {self.name!r}: {error}") from error
         if residuals < 1:

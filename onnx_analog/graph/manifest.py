@@ -30,7 +30,6 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_analog import serialise
-from onnx_analog.channels.building import build
 from onnx_analog.coding.side import MOST_COPIES, MOST_READS
 from onnx_analog.coding.strategies import MOST_CELLS, SCOPES, STRATEGIES, Strategy
 from onnx_analog.disk import transactions
@@ -422,7 +421,7 @@ def read(path: Path) -> Manifest:
 
 def _entry_from(body: Mapping[str, Any]) -> TensorEntry:
     known = _known(TensorEntry, body)
-    classes = tuple(build(ClassEntry, _known(ClassEntry, entry)) for entry in known["classes"])
+    classes = tuple(serialise.from_json_dict(ClassEntry, _known(ClassEntry, entry)) for entry in known["classes"])
     cells = {plane: _range(known["cells"][plane]) for plane in PLANES}
     return TensorEntry(**{**known, "classes": classes, "cells": cells, "shape": tuple(known["shape"])})
 
