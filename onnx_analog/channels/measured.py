@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv as csv_module
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.channels.base import Doubles, GaussianChannel, Source, Span
+from onnx_analog.channels.base import Channel, Doubles, Floats, GaussianChannel, Source, Span, State, common
 from onnx_analog.channels.inverse import Inverse
 from onnx_analog.disk.reading import MIB, size_of
 from onnx_analog.errors import ChannelError
@@ -173,7 +173,7 @@ class TableChannel(GaussianChannel):
             raise ChannelError(f"channel {self.name!r}: cells are on different or same devices, not {self.cells_on!r}")
         if self.cells_on == "same" and not self.between:
             raise ChannelError(
-                f"channel {self.name!r} does not know what one device's cells share: fit it with --group DEVICE"
+                f"channel {self.name!r} does not know what cells on one device share: fit it with a column of devices"
             )
         for name in ("between", "residuals"):
             if getattr(self, name) and len(getattr(self, name)) != len(self.inputs):
@@ -218,8 +218,48 @@ class TableChannel(GaussianChannel):
             return np.zeros(level.shape)
         return np.minimum(np.interp(self.inverse.input(level), self.inputs, self.between), self.std(level))
 
+    @property
+    def independent(self) -> bool:
+        """Whether the cells of one weight are on different devices."""
+        return self.cells_on == "different"
+
+    @property
+    def measurements(self) -> TableChannel:
+        """The channel itself."""
+        return self
+
+    def changed(self, *, residuals: str | None = None, cells_on: str | None = None, **others: Any) -> Channel:
+        """Return the channel with these changes; see `Channel.changed`."""
+        table = self if cells_on is None else replace(self, cells_on=cells_on)
+        if residuals != "empirical":
+            return Channel.changed(table, **others)
+        from onnx_analog.channels.empirical import EmpiricalChannel  # which is made from a table
+
+        return EmpiricalChannel(table=table).changed(**others)
+
+    def written(self, level: Floats, rng: np.random.Generator, *, bits: int = 0) -> State:
+        """Return mean and σ of each weight's cells; see `Channel.written`."""
+        inputs = self.nearest_inputs(level, bits)
+        mean, std = (np.interp(inputs, self.inputs, column) for column in (self.means, self.stds))
+        shared = np.zeros(inputs.shape) if self.independent else np.interp(inputs, self.inputs, self.between)
+        return common(mean, std, np.minimum(shared, std), rng)
+
+    def nearest_inputs(self, level: NDArray[np.floating[Any]], bits: int) -> Doubles:
+        """Return f(level), or the best of 2^bits equally spaced inputs: the one whose mean read is nearest to `level`.
+
+        Ties go to the smaller input; `bits` is 0 where all inputs can be written.
+        """
+        if not bits:
+            return self.inverse.input(level)
+        grid = np.linspace(self.inputs[0], self.inputs[-1], 2**bits)
+        means = np.interp(grid, self.inputs, self.means)
+        order = np.argsort(means, kind="stable")
+        middles = (means[order][1:] + means[order][:-1]) / 2
+        chosen: Doubles = grid[order][np.searchsorted(middles, level)]
+        return chosen
+
     def programmed(self, level: NDArray[np.floating[Any]]) -> Doubles:
-        """Return f(level) in the device's own unit: what is to be written to the cells."""
+        """Return f(level) in the device's own unit, `input_scale.unit`: what is to be written to the cells."""
         self.check(level)
         return self.input_scale.undo(self.inverse.input(level))
 

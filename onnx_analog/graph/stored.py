@@ -21,9 +21,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog import channels, serialise
-from onnx_analog.channels import Channel, GaussianChannel
-from onnx_analog.channels.base import add_noise
-from onnx_analog.channels.cellwise import CellwiseChannel
+from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding import planes
 from onnx_analog.coding.side import Header
@@ -45,7 +43,6 @@ READ_DIGESTS_KEY = "onnx_analog.readback_sha256"  # of the planes as they were r
 KEYS = (FORMAT_KEY, PROTECTION_KEY, SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY, READ_DIGESTS_KEY)
 
 AGAIN = "Protect the original again."
-MOST_CELLS_ONE_BY_ONE = 10_000  # of a weight, where each is a draw: of a `CellwiseChannel`
 
 Floats = NDArray[np.float32]
 
@@ -64,9 +61,10 @@ class Protection:
     header: Header | None = None  # None: sign and class bits are free of error
 
     def __post_init__(self) -> None:
-        if isinstance(self.channel, CellwiseChannel) and max(self.cells, default=0) > MOST_CELLS_ONE_BY_ONE:
+        most = self.channel.most_cells
+        if most is not None and max(self.cells, default=0) > most:
             raise ChannelError(
-                f"{self.channel} is read cell by cell, so a weight can have at most {MOST_CELLS_ONE_BY_ONE:,} cells; "
+                f"{self.channel} is read cell by cell, so a weight can have at most {most:,} cells; "
                 f"here it has {max(self.cells):,}"
             )
 
@@ -450,34 +448,26 @@ def cells_of(tensor: StoredTensor, cells: tuple[int, ...]) -> int | NDArray[np.i
 class Reader:
     """Reads one tensor's levels, as often as asked.
 
-    What does not depend on the trial, σ/√r of each level, is computed once for a Gaussian channel.
+    What does not depend on the trial, such as σ/√r of each level, is computed once.
     """
 
     def __init__(self, tensor: StoredTensor, protection: Protection) -> None:
         self._key = tensor.key
-        self._level = np.ascontiguousarray(tensor.level, np.float32)
-        self._channel = protection.channel
-        self._cells = cells_of(tensor, protection.cells)
-        self._scale: Floats | None = None
-        self._channel.check(self._level)
-        if isinstance(self._channel, GaussianChannel):
-            self._scale = self._channel.scale(self._level, cells=self._cells)
+        level = np.ascontiguousarray(tensor.level, np.float32)
+        self._size = level.size
+        self._prepared = protection.channel.prepared(level, cells_of(tensor, protection.cells))
 
     def read(self, *, seed: int, trial: int, out: Floats | None = None) -> Floats:
         """Return levels (N,) as one programming and one read of the array give them, in `out` if given."""
-        read = np.empty_like(self._level) if out is None else out
-        for number, block in enumerate(blocks(self._level.size)):
+        read = np.empty(self._size, np.float32) if out is None else out
+        for number, block in enumerate(blocks(self._size)):
             self.read_block(number, block, seed=seed, trial=trial, out=read[block])
         return read
 
     def read_block(self, number: int, block: slice, *, seed: int, trial: int, out: Floats) -> None:
         """Read one of the `blocks` of the levels into `out`; blocks may be read in any order, and by many threads."""
         rng = stream(seed, trial, self._key, plane="level", block=number)
-        if self._scale is not None:
-            add_noise(self._level[block], self._scale[block], rng, out=out)
-        else:
-            cells = self._cells if isinstance(self._cells, int) else self._cells[block]
-            out[:] = self._channel.read(self._level[block], cells=cells, rng=rng)
+        self._prepared.read(block, rng, out)
 
 
 def read_header(

@@ -330,7 +330,7 @@ def test_the_origin_is_kept():
         ({"stds": (0.1, -1e-9, 0.1)}, "standard deviations not be negative"),
         ({"means": (0.5, 0.5, 0.5)}, "'line' returns the same mean for every input: it can hold nothing"),
         ({"cells_on": "another"}, "'line': cells are on different or same devices, not 'another'"),
-        ({"cells_on": "same"}, "'line' does not know what one device's cells share"),
+        ({"cells_on": "same"}, "'line' does not know what cells on one device share"),
         ({"between": (0.1, 0.1)}, "'line': between has 2 entries, not one an input"),
         ({"residuals": ((0.0,), (0.0,))}, "'line': residuals has 2 entries, not one an input"),
     ],

@@ -50,7 +50,7 @@ def test_cells_on_the_same_device():
         (Modifiers(residuals="empirical"), DRIFT, "not measured pair by pair"),
         (Modifiers(cells_on="same"), DRIFT, "does not tell devices apart"),
         (Modifiers(read_after_s=1.0), PCM, "does not change with time"),
-        (Modifiers(cells_on="same"), channels.resolve("pcm-partial-reset"), "fit it with --group"),
+        (Modifiers(cells_on="same"), channels.resolve("pcm-partial-reset"), "fit it with a column of devices"),
         (Modifiers(residuals="empirical", cells_on="same"), PCM, "use gaussian residuals"),
     ],
 )
