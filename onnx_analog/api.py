@@ -372,6 +372,7 @@ def readback(
 
 
 def _changed(model: ir.Model, channel: str | Channel | None, modifiers: Modifiers) -> Protection:
+    channel = None if channel is None else _channels.resolve(channel)  # first: the model may be of its class
     protection = with_channel(readable(model), channel, modifiers)
     warn_unless_guarded(model)
     return protection

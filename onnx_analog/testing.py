@@ -71,7 +71,7 @@ def check_channel(
     Parameters
     ----------
     channel : Channel
-        Its family must be installed as an entry point, or it could not be kept in a model.
+        Installed, or of a class that this process has.
     biased : bool
         The channel says that its mean read is not the level (drift, few write levels): the mean is not checked.
     independent : bool
