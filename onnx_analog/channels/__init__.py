@@ -21,10 +21,10 @@ from onnx_analog import serialise
 from onnx_analog.channels.base import Channel as Channel
 from onnx_analog.channels.base import GaussianChannel as GaussianChannel
 from onnx_analog.channels.base import Source as Source
+from onnx_analog.channels.estimate import from_pairs as from_pairs
 from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
-from onnx_analog.channels.measured import Scale as Scale
-from onnx_analog.channels.measured import TableChannel as TableChannel
-from onnx_analog.channels.measured import from_pairs as from_pairs
+from onnx_analog.channels.table import Scale as Scale
+from onnx_analog.channels.table import TableChannel as TableChannel
 from onnx_analog.disk.reading import MIB, read_text
 from onnx_analog.errors import ChannelError, OptionError
 from onnx_analog.named import named_function

@@ -23,7 +23,7 @@ from onnx_analog.randomness import stream
 from onnx_analog.serialise import conform, to_json_dict
 
 if TYPE_CHECKING:
-    from onnx_analog.channels.measured import TableChannel
+    from onnx_analog.channels.table import TableChannel
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

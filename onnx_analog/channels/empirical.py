@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Channel, Doubles, Floats, Source, Span, State
 from onnx_analog.channels.cellwise import CellwiseChannel
-from onnx_analog.channels.measured import TableChannel
+from onnx_analog.channels.table import TableChannel
 from onnx_analog.errors import ChannelError
 
 

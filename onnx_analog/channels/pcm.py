@@ -6,7 +6,9 @@ import json
 from importlib.resources import as_file, files
 
 from onnx_analog.channels.base import Source
-from onnx_analog.channels.measured import TableChannel, from_pairs, read_columns
+from onnx_analog.channels.estimate import from_pairs
+from onnx_analog.channels.pairs_csv import read_columns
+from onnx_analog.channels.table import TableChannel
 from onnx_analog.serialise import from_json_dict
 
 _DATA = files("onnx_analog.channels") / "data"

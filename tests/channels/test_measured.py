@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_analog.channels import Scale, Source, TableChannel, from_dict, from_pairs
-from onnx_analog.channels.measured import knots_of, measured, read_columns, read_labels
+from onnx_analog.channels.estimate import knots_of
+from onnx_analog.channels.measured import measured
+from onnx_analog.channels.pairs_csv import read_columns, read_labels
 from onnx_analog.errors import ChannelError, LevelError
 from tests.models import f32
 

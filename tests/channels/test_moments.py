@@ -12,12 +12,13 @@ import scipy.stats
 from onnx_analog.channels import GaussianNoise, resolve
 from onnx_analog.channels.base import READS, Channel, inside
 from onnx_analog.channels.empirical import EmpiricalChannel
+from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.channels.statistical import StatisticalPcm
 from onnx_analog.errors import LevelError
 from onnx_analog.testing import FALSE_ALARM
 
-PCM = resolve("pcm")
+PCM = pcm()
 DRIFT = StatisticalPcm(read_after_s=3600.0)
 CHANNELS = {
     "gaussian": GaussianNoise(),
