@@ -14,7 +14,6 @@ import onnxruntime as ort
 from benchmarks.networks import SIDE, pictures, resnet
 from benchmarks.timing import PAIRS, ratio
 from onnx_analog import api, demo
-from onnx_analog.channels import GaussianChannel
 from onnx_analog.graph import files
 from onnx_analog.graph.stored import Protection, StoredTensor, cells_of, stored_tensors
 from onnx_analog.run.data import Dataset
@@ -70,8 +69,7 @@ def against_cells(model: ir.Model, cells: int) -> Row:
     """Return the same against drawing every cell: r draws for a weight, and their mean."""
     protected = api.protect(model, strategy="mapping", cells_small=cells).model
     tensors, channel = stored_tensors(protected), Protection.of(protected).channel
-    assert isinstance(channel, GaussianChannel)
-    scales = [channel.scale(tensor.level, cells=1) for tensor in tensors]
+    scales = [channel.moments(tensor.level)[1].astype(np.float32) for tensor in tensors]
     rng = np.random.Generator(np.random.SFC64(0))
 
     def every_cell() -> None:
@@ -174,10 +172,9 @@ def _torch_weights(net: Any, protected: ir.Model) -> list[tuple[Any, ...]]:
     protection = Protection.of(protected)
     found: list[tuple[Any, ...]] = []
     channel = protection.channel
-    assert isinstance(channel, GaussianChannel)
     parameters = dict(net.named_parameters())
     for tensor in stored_tensors(protected):
-        scale = channel.scale(tensor.level, cells=cells_of(tensor, protection.cells))
+        scale = channel.moments(tensor.level, cells=cells_of(tensor, protection.cells))[1].astype(np.float32)
         alpha, beta = _each(tensor)
         places = np.arange(tensor.size) if tensor.mask is None else np.flatnonzero(tensor.mask)
         arrays = [torch.from_numpy(np.array(array)) for array in (places, tensor.level, scale, alpha, beta)]

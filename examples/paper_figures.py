@@ -10,7 +10,6 @@ import numpy as np
 from paper_tables import SCOPES, TABLES, Entry, network_of, read_rows, values_of
 
 import onnx_analog as oa
-from onnx_analog.channels import TableChannel
 from onnx_analog.channels.base import inside
 from onnx_analog.graph.weights import find
 from onnx_analog.randomness import stream
@@ -23,9 +22,9 @@ COLOURS = ("#8c8c8c", "#d1495b", "#edae49", "#00798c")
 
 def figure1() -> Any:
     """Figure 1: mean and spread of a PCM cell's read against its input."""
-    channel = oa.channel("pcm")
-    assert isinstance(channel, TableChannel)
-    x, mean, std = (np.array(column) for column in (channel.inputs, channel.means, channel.stds))
+    table = oa.channel("pcm").measurements
+    assert table is not None
+    x, mean, std = (np.array(column) for column in (table.inputs, table.means, table.stds))
     figure, axis = pyplot.subplots(figsize=(5, 3.6), layout="constrained")
     rng = stream(0, 0, "figure1", plane="figure")
     some = np.repeat(np.arange(x.size), 12)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import click
 
+from onnx_analog.channels import from_pairs
 from onnx_analog.channels.base import Source
-from onnx_analog.channels.measured import from_pairs, read_columns
+from onnx_analog.channels.pairs_csv import read_columns
 from onnx_analog.cli.console import Command
 
 SOURCE = Source(

@@ -392,6 +392,7 @@ def readback(
     """
     loaded = files.load(_bare(model))
     warn_unless_guarded(loaded)
+    channel = None if channel is None else _channels.resolve(channel)
     return _perturbed(loaded, ReadbackPass(seed=seed, trial=trial, channel=channel, modifiers=modifiers), decoded)
 
 
@@ -419,6 +420,7 @@ def readbacks(
 
 def _read_with(model: ir.Model, channel: str | Channel | None, modifiers: Modifiers) -> list[Scheme]:
     """Return the schemes of a protected model, with the channel that it is to be read through."""
+    channel = None if channel is None else _channels.resolve(channel)  # first: the model may be of its class
     protected = opened(model)
     protected.check_readable()
     warn_unless_guarded(model)

@@ -83,8 +83,8 @@ def named_function(spec: str) -> Callable[..., Any]:
     return function
 
 
-def dumps(function: Callable[..., Any]) -> bytes:
-    """Return `function` as bytes for another process: with it goes the code of all that was found in a folder."""
+def dumps(function: Any) -> bytes:
+    """Return a function, or a value, as bytes for another process: with it goes all code that a folder gave."""
     modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in _FOLDER.found]
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
@@ -95,11 +95,10 @@ def dumps(function: Callable[..., Any]) -> bytes:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def loads(data: bytes) -> Callable[..., Any]:
-    """Return the function that `dumps` made into bytes, in another process of the same sweep."""
+def loads(data: bytes) -> Any:
+    """Return what `dumps` made into bytes, in another process of the same sweep."""
     folder, found, function = cloudpickle.loads(data)
     if found:  # for what the function imports only when it is called
         _look_in(folder)
         _FOLDER.found.update(found)
-    made: Callable[..., Any] = function
-    return made
+    return function

@@ -15,12 +15,13 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from onnx_analog.channels import Channel, GaussianChannel, from_dict
-from onnx_analog.channels.base import inside
+from onnx_analog.channels import Channel, from_dict
+from onnx_analog.channels.base import READS, inside
 from onnx_analog.errors import LevelError
 from onnx_analog.randomness import stream
 
 FALSE_ALARM = 1e-4  # per check
+_EVENTS = 100  # reads off the median, from which on their number is about normal
 
 
 def assert_law(samples: NDArray[Any], cdf: Callable[[Any], Any]) -> None:
@@ -62,15 +63,15 @@ def check_channel(
     """Fail unless `channel` keeps what every channel promises.
 
     Checked are span and source; the form of what is read; that levels outside the span are refused and arguments left
-    alone; that the same generator gives the same bytes; that a channel survives JSON and pickling; the mean and, of a
-    `GaussianChannel`, the whole law at seven levels; and that the average of r cells is distributed as the average of r
-    reads of one cell, which is what makes variances fall as 1/r; and that weights of different numbers of cells, read
-    together, are read as alone and share nothing.
+    alone; that the same generator gives the same bytes, also through `prepared`; that a channel survives JSON and
+    pickling; at seven levels the mean, the moments and, of a normal channel, the whole law; that the average of r cells
+    is distributed as the average of r reads of one cell, which is what makes variances fall as 1/r; and that weights of
+    different numbers of cells, read together, are read as alone and share nothing.
 
     Parameters
     ----------
     channel : Channel
-        Its family must be installed as an entry point, or it could not be kept in a model.
+        Installed, or of a class that this process has.
     biased : bool
         The channel says that its mean read is not the level (drift, few write levels): the mean is not checked.
     independent : bool
@@ -98,6 +99,7 @@ def check_channel(
         if independent:
             _check_average(channel, level, place, draws=draws, cells=cells)
         _check_each(channel, level, place, draws=draws, cells=cells)
+    _check_prepared(channel, levels)
 
 
 def _rng(purpose: str, place: int = 0) -> np.random.Generator:
@@ -113,6 +115,13 @@ def _check_form(channel: Channel, levels: Any) -> None:
     assert channel.read(levels[:0], cells=1, rng=_rng("form")).shape == (0,), "no levels should give no reads"
     alike = channel.read(levels, cells=np.full(levels.shape, 3), rng=_rng("form"))
     assert np.array_equal(alike, channel.read(levels, cells=3, rng=_rng("form"))), "cells as array and number differ"
+
+
+def _check_prepared(channel: Channel, levels: Any) -> None:
+    read, block = np.empty_like(levels[2:]), slice(2, None)
+    channel.prepared(levels, np.full(levels.shape, 3)).read(block, _rng("prepared"), read)
+    once = channel.read(levels[block], cells=3, rng=_rng("prepared"))
+    assert np.array_equal(read, once), "levels that were prepared are read in another way"
 
 
 def _check_range(channel: Channel) -> None:
@@ -147,13 +156,26 @@ def _check_law(channel: Channel, level: Any, place: int, *, biased: bool, draws:
         read = channel.read(held, cells=r, rng=rng).astype(np.float64)
         if not biased:
             assert_mean(read, float(level))
-        if isinstance(channel, GaussianChannel):
-            std = float(channel.scale(held[:1], cells=r)[0])
+        mean, std = (float(moment[0]) for moment in channel.moments(held[:1], cells=r))
+        if channel.normal:
             assert_std(read, std)
-            assert_law(read, scipy.stats.norm(float(level), std).cdf)
-    if isinstance(channel, GaussianChannel):
-        alone = float(channel.std(held[:1])[0])
-        assert math.isclose(float(channel.scale(held[:1], cells=1)[0]), alone, rel_tol=1e-6), "std and scale differ"
+            assert_law(read, scipy.stats.norm(mean, std).cdf)
+        else:
+            _assert_moments(read, mean, std)
+
+
+def _assert_moments(reads: NDArray[Any], mean: float, std: float) -> None:
+    """Fail unless independent `reads` have these moments up to chance, also of moments from 20,000 other reads."""
+    reach = float(scipy.stats.norm.isf(FALSE_ALARM / 2)) * math.sqrt(1 / reads.size + 1 / READS)
+    rounding = 1e-6 * (abs(mean) + std)
+    off = reads.mean() - mean
+    assert abs(off) <= reach * max(float(reads.std()), std) + rounding, f"mean {reads.mean():.6g} is not {mean:.6g}"
+    if np.count_nonzero(reads != np.median(reads)) < _EVENTS:  # a coarse converter: too few reads differ to tell
+        return
+    squares = (reads - reads.mean()) ** 2
+    assert abs(squares.mean() - std**2) <= reach * float(squares.std()) + rounding, (
+        f"standard deviation {reads.std():.6g} is not {std:.6g}"
+    )
 
 
 def _check_average(channel: Channel, level: Any, place: int, *, draws: int, cells: int) -> None:

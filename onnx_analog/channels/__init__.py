@@ -1,14 +1,18 @@
 """Channels: what a memory cell returns for what was written to it.
 
 Channels are found by the entry point group `onnx_analog.channels`, so that an installed package can bring its own. An
-entry is a channel class, or a function of keyword arguments that returns a channel.
+entry is a channel class, or a function of keyword arguments that returns a channel. A class that is not installed is
+named as "module:Class"; files are read with the classes that the process has, and never import one.
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -17,23 +21,29 @@ from onnx_analog import serialise
 from onnx_analog.channels.base import Channel as Channel
 from onnx_analog.channels.base import GaussianChannel as GaussianChannel
 from onnx_analog.channels.base import Source as Source
-from onnx_analog.channels.building import build
+from onnx_analog.channels.estimate import from_pairs as from_pairs
 from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
-from onnx_analog.channels.measured import Scale as Scale
-from onnx_analog.channels.measured import TableChannel as TableChannel
-from onnx_analog.channels.measured import from_pairs as from_pairs
+from onnx_analog.channels.table import Scale as Scale
+from onnx_analog.channels.table import TableChannel as TableChannel
 from onnx_analog.disk.reading import MIB, read_text
-from onnx_analog.errors import ChannelError
+from onnx_analog.errors import ChannelError, OptionError
+from onnx_analog.named import named_function
 
 GROUP = "onnx_analog.channels"
 DEFAULT = "pcm"
 _LIMIT = 16 * MIB  # of a file; the largest that `channel fit` writes is 10 MiB
 _DEPTH = 8  # of channels in each other
+_OF_MODULE = re.compile(r"([A-Za-z_][\w.]*:[A-Za-z_]\w*)(?::(.*))?", re.DOTALL)  # module:Class, perhaps with options
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def available() -> dict[str, EntryPoint]:
     """Return the entry points of all channels that are installed, by name."""
+    return dict(_entries(tuple(sys.path)))
+
+
+@lru_cache(maxsize=1)
+def _entries(path: tuple[str, ...]) -> dict[str, EntryPoint]:  # noqa: ARG001 - where Python looks for packages
     return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
 
 
@@ -49,14 +59,15 @@ def summary(name: str) -> str:
     return line[:1].upper() + line[1:]
 
 
-def resolve(spec: str | Channel) -> Channel:
+def resolve(spec: str | Channel | type[Channel]) -> Channel:
     """Return the channel that `spec` names.
 
     Parameters
     ----------
-    spec : str or Channel
-        A name (`pcm`), a name with options (`gaussian:sigma=0.1,low=0,high=1`), the path of a channel's JSON file, or
-        a channel, which is returned as it is.
+    spec : str, Channel or class of channels
+        A name (`pcm`), a name with options (`gaussian:sigma=0.1,low=0,high=1`), the path of a channel's JSON file, a
+        class or function as module:Class or module:Class:key=value,..., a class, or a channel, which is returned as it
+        is. The module is an installed one, or a file in the current folder, and is imported.
 
     Raises
     ------
@@ -67,16 +78,48 @@ def resolve(spec: str | Channel) -> Channel:
     --------
     >>> resolve("gaussian:sigma=0.2").sigma
     0.2
+    >>> resolve("onnx_analog.channels.gaussian:GaussianNoise:sigma=0.2").sigma
+    0.2
     """
     if isinstance(spec, Channel):
-        return spec
+        return _distinct(spec)
+    if isinstance(spec, type):
+        return _distinct(_call(spec, spec.__name__, {}))
     if spec.endswith(".json"):
         return _from_file(Path(spec))
     name, _, options = spec.partition(":")
-    maker = _load(name)
+    of_module = _OF_MODULE.fullmatch(spec)
+    if of_module and name not in available():
+        name, options = of_module[1], of_module[2] or ""
+        return _distinct(_make(_imported(name), name, options))
+    return _make(_load(name), name, options)
+
+
+def _make(maker: Any, name: str, options: str) -> Channel:
     if not callable(maker):
         raise ChannelError(f"channel {name!r} is of type {type(maker).__name__}; it must be a class or a function")
     return _call(maker, name, _options(maker, name, options))
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    """Return what "module:Class" names."""
+    try:
+        return named_function(name)
+    except OptionError as error:
+        module = name.partition(":")[0]
+        if difflib.get_close_matches(module, available(), n=1):  # a name that is spelt wrong
+            raise _unknown(module) from error
+        raise ChannelError(f"no channel is called {module[:60]!r}, and {error}") from error
+
+
+def _distinct(channel: Channel) -> Channel:
+    """Return `channel`, unless its family is the name of another class, which a file would build in its place."""
+    cls, family = type(channel), channel.family
+    if family in available() and _load(family) is not cls:
+        raise ChannelError(
+            f"class {cls.__name__} has the family {family!r}, the name of another channel: give it its own, or none"
+        )
+    return channel
 
 
 def from_dict(body: Mapping[str, Any]) -> Channel:
@@ -90,6 +133,9 @@ def from_dict(body: Mapping[str, Any]) -> Channel:
     return _built(body, _DEPTH)
 
 
+serialise.add_hook(Channel, write=Channel.to_dict, read=from_dict)
+
+
 def _built(body: Mapping[str, Any], depth: int) -> Channel:
     if not isinstance(body, Mapping):
         raise ChannelError(f"a channel is a JSON object with a family and its fields, not {type(body).__name__}")
@@ -100,12 +146,12 @@ def _built(body: Mapping[str, Any], depth: int) -> Channel:
     family = body["family"]
     if not isinstance(family, str):
         raise ChannelError(f"the channel's family is {str(family)[:60]}; it must be text")
-    cls = _load(family)
+    cls = _class_of(family)
     if not (isinstance(cls, type) and issubclass(cls, Channel)):
         raise ChannelError(f"{family!r} is not a family of channels, so none can be built from its fields")
     own = {name: value for name, value in body.items() if name != "family"}
     nested = {name: _built(value, depth - 1) if _is_channel(value) else value for name, value in own.items()}
-    return _call(lambda **fields: build(cls, fields), family, nested)
+    return _call(lambda **fields: serialise.from_json_dict(cls, fields), family, nested)
 
 
 def _is_channel(value: Any) -> bool:
@@ -120,17 +166,43 @@ def _from_file(path: Path) -> Channel:
         raise ChannelError(f"cannot read a channel from {str(path)!r}: {error}") from error
 
 
+def _class_of(family: str) -> Any:
+    """Return what builds a family: an installed entry point, or a class that this process has; nothing is imported."""
+    if family not in available():
+        for cls in _subclasses(Channel):
+            if cls.family == family:
+                return cls
+        if _OF_MODULE.fullmatch(family):
+            raise ChannelError(
+                f"the channel is of class {family!r}, and a file imports nothing: import its module first, or give the "
+                "channel by that name"
+            )
+    return _load(family)
+
+
+def _subclasses(cls: type[Any]) -> Iterator[type[Channel]]:
+    """Yield all classes below `cls`, the youngest of equal ones first: a module may have been loaded again."""
+    for below in reversed(cls.__subclasses__()):
+        yield from _subclasses(below)
+        yield below
+
+
 def _load(name: str) -> Callable[..., Any]:
-    found = available()
-    if not isinstance(name, str) or name not in found:
-        close = difflib.get_close_matches(str(name), found, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ChannelError(f"no channel is called {str(name)[:60]!r}.{hint} There are: {', '.join(found) or 'none'}.")
+    installed = available()
+    if not isinstance(name, str) or name not in installed:
+        raise _unknown(name)
     try:
-        maker: Callable[..., Any] = found[name].load()
+        maker: Callable[..., Any] = installed[name].load()
     except Exception as error:  # whatever a package that brings a channel raises when it is imported
         raise ChannelError(f"channel {name!r} is installed and cannot be imported: {error}") from error
     return maker
+
+
+def _unknown(name: str) -> ChannelError:
+    installed = available()
+    close = difflib.get_close_matches(str(name), installed, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return ChannelError(f"no channel is called {str(name)[:60]!r}.{hint} There are: {', '.join(installed) or 'none'}.")
 
 
 def _call(maker: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Channel:

@@ -16,18 +16,16 @@ import numpy as np
 import scipy.special
 import scipy.stats
 
-from onnx_analog.channels.base import Channel, Doubles, GaussianChannel, inside
-from onnx_analog.channels.empirical import EmpiricalChannel
-from onnx_analog.channels.measured import KNOTS, TableChannel
-from onnx_analog.channels.precision import LimitedPrecision, codes
-from onnx_analog.randomness import stream
+from onnx_analog.channels.base import Channel, Doubles, codes, inside
+from onnx_analog.channels.precision import LimitedPrecision
 
 _TOLERANCE_BITS = 1e-4  # between the bounds of the iteration
 _ROUNDS = 20_000
 _TRIES = 200  # of an exchange of inputs; ordinary channels take fewer
 _FINE = 400  # bins of an output that is read exactly
 _FINE_BITS = 8  # from which on precision takes nothing away
-_LEVELS, _READS = 65, 2_000
+_LEVELS = 65  # of a channel that is not a table
+_KNOTS = 1024  # of the integral over the span
 _UNUSED = 1e-4  # of the distribution over inputs
 _QUIET = 100.0  # standard deviations in the span; with more, so few levels and bins would hide what a cell holds
 
@@ -135,9 +133,9 @@ def of_channel(channel: Channel) -> Capacity:
 
     A table is taken at its rows, and at levels between them where it has few; a channel with limited precision with the
     equally spaced inputs and the codes that it has, or as without a limit where these are more than 8 bits, which leave
-    nothing out that its noise does not; any other at 65 levels across its span, with moments from 2,000 reads where its
-    law has no closed form. Where the span has more than 100 standard deviations, capacity is log2(1 + ∫dy/σ/√(2πe)):
-    the integral is over the span, and what is left out is below 0.005 bits.
+    nothing out that its noise does not; any other at 65 levels across its span, with the moments that it states. Where
+    the span has more than 100 standard deviations, capacity is log2(1 + ∫dy/σ/√(2πe)): the integral is over the span,
+    and what is left out is below 0.005 bits.
     """
     if not isinstance(channel, LimitedPrecision):
         return _unlimited(channel)
@@ -150,10 +148,10 @@ def of_channel(channel: Channel) -> Capacity:
 
 def _unlimited(channel: Channel) -> Capacity:
     means, stds = _moments(channel, fine=True)
-    normal = channel.table if isinstance(channel, EmpiricalChannel) else channel
-    if isinstance(normal, GaussianChannel):
-        level = inside(np.linspace(*normal.span, KNOTS).astype(np.float32), normal.span)
-        std = normal.std(level)
+    normal = channel.measurements or channel
+    if normal.normal:
+        level = inside(np.linspace(*normal.span, _KNOTS).astype(np.float32), normal.span)
+        _, std = normal.moments(level)
         density = 1 / np.maximum(std, np.finfo(np.float64).tiny)
         deviations = float(np.trapezoid(density, level.astype(np.float64)))
         if std.min() > 0 and deviations > _QUIET:
@@ -161,8 +159,13 @@ def _unlimited(channel: Channel) -> Capacity:
     return blahut_arimoto(transition(means, stds))
 
 
-def best_of(channel: LimitedPrecision) -> Capacity:
-    """Return what as few inputs and codes hold: inputs chosen well, codes that part the extreme means equally."""
+def best_of(channel: Channel) -> Capacity | None:
+    """Return what as few inputs and codes hold: inputs chosen well, codes that part the extreme means equally.
+
+    None for a channel without limited precision.
+    """
+    if not isinstance(channel, LimitedPrecision):
+        return None
     means, stds = _moments(channel.inner)
     written = 2**channel.write_bits if channel.write_bits else means.size
     coded = 0 < channel.read_bits <= _FINE_BITS
@@ -182,16 +185,11 @@ def _moments(channel: Channel, *, inputs: int | None = None, fine: bool = False)
 
     With `fine`, a table of few inputs is read between them too.
     """
-    table = channel.table if isinstance(channel, EmpiricalChannel) else channel
-    if isinstance(table, TableChannel):
+    table = channel.measurements
+    if table is not None:
         known = np.array(table.inputs)
         x = known if inputs is None else np.linspace(known[0], known[-1], inputs)
         if fine and known.size < _LEVELS:
             x = np.union1d(known, np.linspace(known[0], known[-1], _LEVELS))
         return np.interp(x, known, table.means), np.interp(x, known, table.stds)
-    level = inside(np.linspace(*channel.span, inputs or _LEVELS).astype(np.float32), channel.span)
-    if isinstance(channel, GaussianChannel):
-        return level.astype(np.float64), channel.std(level)
-    rng = stream(0, 0, "capacity", plane="reads")
-    reads = [channel.read(np.full(_READS, value, np.float32), cells=1, rng=rng) for value in level]
-    return np.mean(reads, axis=1, dtype=np.float64), np.std(reads, axis=1, dtype=np.float64)
+    return channel.moments(inside(np.linspace(*channel.span, inputs or _LEVELS).astype(np.float32), channel.span))

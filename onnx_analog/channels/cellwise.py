@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.channels.base import Cells, Channel, Floats
+from onnx_analog.channels.base import Cells, Channel, Doubles, Floats, State, estimated, inside
 
-State = tuple[NDArray[Any], ...]
+MOST_CELLS = 10_000  # of a weight, where each is a draw
 
 
 class CellwiseChannel(Channel):
@@ -27,6 +27,11 @@ class CellwiseChannel(Channel):
     def read_cell(self, state: State, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
         """Return one read (n,) of one cell of each weight, independent of other calls given the state."""
 
+    @property
+    def most_cells(self) -> int | None:
+        """10,000."""
+        return MOST_CELLS
+
     def read(self, level: Floats, *, cells: Cells, rng: np.random.Generator) -> Floats:
         """Return the average of `cells` reads; see `Channel.read`."""
         self.check(level)
@@ -40,3 +45,22 @@ class CellwiseChannel(Channel):
             total[active] += self.read_cell(tuple(part[active] for part in state), rng)
         average: Floats = (total / count).astype(np.float32)
         return average
+
+    def moments(self, level: NDArray[np.floating[Any]], *, cells: int = 1) -> tuple[Doubles, Doubles]:
+        """Return an estimate from 20,000 weights of two cells each, whatever `cells` is; see `Channel.moments`.
+
+        Two cells of a weight tell what they share: of their variance V and covariance C, C + (V - C)/cells is left. The
+        standard error of V is about V/100, and so is that of C, which is taken to be 0 where cells share nothing.
+        """
+        self.check(level)
+        mean, variance, shared = estimated(inside(level.astype(np.float32), self.span), self._two_cells)
+        left = np.zeros_like(shared) if self.independent else np.clip(shared, 0, variance)
+        return mean, np.sqrt(left + (variance - left) / cells)
+
+    def _two_cells(self, level: Floats, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
+        state = self.program(level, rng)
+        return np.stack([self.read_cell(state, rng), self.read_cell(state, rng)])
+
+    def written(self, level: Floats, rng: np.random.Generator, *, bits: int = 0) -> State:
+        """Return what the cells of each weight have in common; see `Channel.written`."""
+        return self.program(self._held(level, bits), rng)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.channels.base import Doubles, Floats, Source, Span
-from onnx_analog.channels.cellwise import CellwiseChannel, State
-from onnx_analog.channels.measured import TableChannel
+from onnx_analog.channels.base import Channel, Doubles, Floats, Source, Span, State
+from onnx_analog.channels.cellwise import CellwiseChannel
+from onnx_analog.channels.table import TableChannel
 from onnx_analog.errors import ChannelError
 
 
@@ -51,6 +51,36 @@ class EmpiricalChannel(CellwiseChannel):
         """Where the measurements come from."""
         return self.table.source
 
+    @property
+    def independent(self) -> bool:
+        """True: residuals mix all devices."""
+        return True
+
+    @property
+    def measurements(self) -> TableChannel:
+        """The table."""
+        return self.table
+
+    def changed(self, *, residuals: str | None = None, cells_on: str | None = None, **others: Any) -> Channel:
+        """Return the table's noise with these changes; see `Channel.changed`."""
+        table = self.table if cells_on is None else replace(self.table, cells_on=cells_on)
+        if residuals == "gaussian":
+            return table.changed(**others)
+        return Channel.changed(replace(self, table=table), **others)
+
+    def moments(self, level: NDArray[np.floating[Any]], *, cells: int = 1) -> tuple[Doubles, Doubles]:
+        """Return the moments of level + σ·z, z a residual at the nearest input, which are exact."""
+        self.check(level)
+        _, std, nearest = self.at(self.table.inverse.input(level))
+        mean, spread = self._residual_moments
+        return level + std * mean[nearest], std * spread[nearest] / np.sqrt(cells)
+
+    @cached_property
+    def _residual_moments(self) -> tuple[Doubles, Doubles]:
+        """Mean and standard deviation of the residuals at each input."""
+        rows = [np.array(row) for row in self.table.residuals]
+        return np.array([row.mean() for row in rows]), np.array([row.std() for row in rows])
+
     @cached_property
     def _residuals(self) -> tuple[Doubles, NDArray[np.intp], NDArray[np.intp]]:
         """All residuals, and where those of each input start and how many they are."""
@@ -61,6 +91,10 @@ class EmpiricalChannel(CellwiseChannel):
         """Return level, σ and the nearest measured input of each weight."""
         _, std, nearest = self.at(self.table.inverse.input(level))
         return level.astype(np.float64), std, nearest
+
+    def written(self, level: Floats, rng: np.random.Generator, *, bits: int = 0) -> State:  # noqa: ARG002 - likewise
+        """Return mean, σ and the nearest measured input of each weight; see `Channel.written`."""
+        return self.at(self.table.nearest_inputs(level, bits))
 
     def at(self, inputs: Doubles) -> tuple[Doubles, Doubles, NDArray[np.intp]]:
         """Return mean, σ and the nearest measured input of what is programmed to `inputs` (n,), scaled to -1 to 1."""

@@ -12,13 +12,15 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from onnx_analog.channels.base import Doubles, Source
-from onnx_analog.channels.measured import Pairs, Reads, TableChannel, knots_of, read_columns, read_labels
+from onnx_analog.channels.base import Doubles
+from onnx_analog.channels.estimate import Reads, knots_of
+from onnx_analog.channels.measured import read_pairs
+from onnx_analog.channels.table import TableChannel
 from onnx_analog.errors import ChannelError
 from onnx_analog.randomness import stream
 
 FOLDS = 5
-STEPS = 4  # of a fit: reading, sorting, choosing k, judging
+STEPS = 3  # of a fit: reading, choosing k, judging
 _MOMENTS = 20  # reads from which on the law of skew and kurtosis is known well enough
 _JUDGED = 512  # inputs at most
 _ENOUGH = 200_000  # pairs; more would not change the choice
@@ -117,7 +119,7 @@ class Goodness:
         return (
             f"reads are not normal at {self.rejected:.0%} of the inputs (worst at {self.inputs[worst]:.3f}, on the "
             f"scale of -1 to 1: skew {self.skew[worst]:.1f}, excess kurtosis {self.excess_kurtosis[worst]:.1f}). "
-            "Use --residuals empirical."
+            "Use empirical residuals."
         )
 
 
@@ -242,21 +244,17 @@ def fit(
     ChannelError
         If the file is not such a file, or its pairs describe no channel.
     """
-    columns = read_columns(path, (input, output))
-    devices = read_labels(path, group) if group else None
-    progress()
-    pairs = Pairs.of(columns[0], columns[1], devices=devices, name=path.stem, units=(input, output), log=log)
+    pairs, source = read_pairs(path, input=input, output=output, log=log, group=group)
     progress()
     choice = None
     if neighbours is None:
         choice = choose_neighbours(pairs.inputs, pairs.outputs)
         neighbours = choice.neighbours
     progress()
-    source = Source(citation=f"{path.name}: {output} against {input}, {pairs.inputs.size:,} pairs")
     channel = pairs.channel(neighbours, source=source)
     if not any(channel.stds):
         raise ChannelError(
-            f"{str(path)!r} shows no spread at any input: read each several times, or let --neighbours share reads"
+            f"{str(path)!r} shows no spread at any input: read each several times, or let neighbours share reads"
         )
     good = goodness(pairs.inputs, pairs.outputs, neighbours=neighbours)
     progress()

@@ -1,17 +1,13 @@
-"""What a user may ask of any channel on the command line, beside its name."""
+"""Changes that a user may ask of any channel, beside its name; `Channel.changed` makes them."""
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 
 from onnx_analog.channels.base import Channel
-from onnx_analog.channels.empirical import EmpiricalChannel
-from onnx_analog.channels.measured import TableChannel
-from onnx_analog.channels.precision import LimitedPrecision
-from onnx_analog.channels.rram import RramWan
-from onnx_analog.channels.statistical import LONGEST_S, StatisticalPcm
+from onnx_analog.channels.statistical import LONGEST_S
 from onnx_analog.errors import ChannelError, OptionError
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_557_600.0}
@@ -53,47 +49,14 @@ class Modifiers:
         ChannelError
             If the channel has no such side.
         """
-        if isinstance(channel, LimitedPrecision):
-            inner, write_bits, read_bits = channel.inner, channel.write_bits, channel.read_bits
-        else:
-            inner, write_bits, read_bits = channel, 0, 0
-        inner = self._timed(self._drawn(self._placed(inner)))
-        write_bits = write_bits if self.write_bits is None else self.write_bits
-        read_bits = read_bits if self.read_bits is None else self.read_bits
-        if not (write_bits or read_bits):
-            return inner
-        return LimitedPrecision(inner=inner, write_bits=write_bits, read_bits=read_bits)
+        return channel.changed(**asdict(self)) if self != NONE else channel
 
     def apply_where_possible(self, channel: Channel) -> Channel:
         """Return `channel` with those of these changes that it has a side for: a header beside the levels."""
-        for name in ("residuals", "cells_on", "read_after_s", "write_bits", "read_bits"):
+        for name, value in asdict(self).items():
             with suppress(ChannelError):
-                channel = Modifiers(**{name: getattr(self, name)}).apply(channel)
+                channel = Modifiers(**{name: value}).apply(channel)
         return channel
-
-    def _placed(self, channel: Channel) -> Channel:
-        if self.cells_on is None:
-            return channel
-        if isinstance(channel, EmpiricalChannel):
-            return replace(channel, table=replace(channel.table, cells_on=self.cells_on))
-        if isinstance(channel, TableChannel):
-            return replace(channel, cells_on=self.cells_on)
-        raise ChannelError(f"{channel} does not tell devices apart, so cells-on does not apply: use a measured channel")
-
-    def _drawn(self, channel: Channel) -> Channel:
-        table = channel.table if isinstance(channel, EmpiricalChannel) else channel
-        if self.residuals is None:
-            return channel
-        if not isinstance(table, TableChannel):
-            raise ChannelError(f"{channel} was not measured pair by pair, so it has no residuals to choose")
-        return table if self.residuals == "gaussian" else EmpiricalChannel(table=table)
-
-    def _timed(self, channel: Channel) -> Channel:
-        if self.read_after_s is None:
-            return channel
-        if isinstance(channel, StatisticalPcm | RramWan):
-            return replace(channel, read_after_s=self.read_after_s)
-        raise ChannelError(f"{channel} does not change with time: use pcm-drift or rram-wan for read-after")
 
 
 NONE = Modifiers()

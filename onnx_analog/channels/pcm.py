@@ -6,8 +6,10 @@ import json
 from importlib.resources import as_file, files
 
 from onnx_analog.channels.base import Source
-from onnx_analog.channels.building import build
-from onnx_analog.channels.measured import TableChannel, from_pairs, read_columns
+from onnx_analog.channels.estimate import from_pairs
+from onnx_analog.channels.pairs_csv import read_columns
+from onnx_analog.channels.table import TableChannel
+from onnx_analog.serialise import from_json_dict
 
 _DATA = files("onnx_analog.channels") / "data"
 
@@ -19,7 +21,7 @@ def pcm() -> TableChannel:
     the closest public measurement of the line of research that Isik et al. 2020 stand in. That it is the array of their
     Figure 1 is not known.
     """
-    return build(TableChannel, json.loads((_DATA / "pcm.json").read_text(encoding="utf-8")))
+    return from_json_dict(TableChannel, json.loads((_DATA / "pcm.json").read_text(encoding="utf-8")))
 
 
 def pcm_partial_reset() -> TableChannel:

@@ -9,14 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.channels.base import Channel, Doubles, Floats, GaussianChannel, Source, Span, inside
-from onnx_analog.channels.cellwise import CellwiseChannel, State
-from onnx_analog.channels.empirical import EmpiricalChannel
-from onnx_analog.channels.measured import TableChannel
+from onnx_analog.channels.base import Channel, Floats, Source, Span, State, inside, rounded
+from onnx_analog.channels.cellwise import CellwiseChannel
 from onnx_analog.errors import ChannelError
-from onnx_analog.randomness import stream
 
-_READS = 4_000  # that tell σ where no formula does
 _HEADROOM = 3  # standard deviations beyond the span that the converter takes in, where the device sets no range
 
 
@@ -66,72 +62,36 @@ class LimitedPrecision(CellwiseChannel):
         return self.inner.devices_per_cell
 
     @property
-    def range(self) -> Span:
-        """What the converter takes in: the measured outputs' range, or the span and some noise at either end."""
-        if isinstance(self.inner, TableChannel | EmpiricalChannel):
-            return -1.0, 1.0
-        low, high = self.inner.span
-        below, above = self._stds_at_ends
-        return low - _HEADROOM * below, high + _HEADROOM * above
+    def independent(self) -> bool:
+        """The inner channel's."""
+        return self.inner.independent
+
+    def changed(self, *, write_bits: int | None = None, read_bits: int | None = None, **others: Any) -> Channel:
+        """Return the channel with these changes, those but bits made to the inner channel; see `Channel.changed`."""
+        return self.inner.changed(
+            write_bits=self.write_bits if write_bits is None else write_bits,
+            read_bits=self.read_bits if read_bits is None else read_bits,
+            **others,
+        )
 
     @cached_property
-    def _stds_at_ends(self) -> tuple[float, float]:
-        """Return σ of one cell at both ends of the span: known, or that of some reads."""
-        ends = inside(np.array(self.inner.span, np.float32), self.inner.span)
-        if isinstance(self.inner, GaussianChannel):
-            below, above = self.inner.std(ends)
-            return float(below), float(above)
-        rng = stream(0, 0, "precision", plane="range")
-        reads = [self.inner.read(np.full(_READS, end, np.float32), cells=1, rng=rng) for end in ends]
-        return float(reads[0].std()), float(reads[1].std())
+    def range(self) -> Span:
+        """What the converter takes in: the measured outputs' range, or the span and three σ of a cell at either end."""
+        if self.inner.measurements is not None:
+            return -1.0, 1.0
+        low, high = self.inner.span
+        _, std = self.inner.moments(inside(np.array(self.inner.span, np.float32), self.inner.span))
+        below, above = std.tolist()
+        return low - _HEADROOM * below, high + _HEADROOM * above
 
     def program(self, level: Floats, rng: np.random.Generator) -> State:
         """Return what of the inner channel the cells of each weight have in common."""
-        if isinstance(self.inner, TableChannel):
-            mean, std, shared = _at(self.inner, self._inputs(self.inner, level))
-        elif isinstance(self.inner, GaussianChannel):
-            mean = self._written(level)
-            std, shared = self.inner.std(mean), self.inner.shared_std(mean)
-        elif isinstance(self.inner, EmpiricalChannel):
-            return self.inner.at(self._inputs(self.inner.table, level))
-        elif isinstance(self.inner, CellwiseChannel):
-            return self.inner.program(self._held(level), rng)
-        else:
-            return (self._held(level),)
-        if shared.any():
-            mean = mean + shared * rng.standard_normal(mean.size)
-        return mean, np.sqrt(np.maximum(std**2 - shared**2, 0))
+        return self.inner.written(level, rng, bits=self.write_bits)
 
     def read_cell(self, state: State, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
         """Return one read of one cell of each weight, as the converter gives it."""
-        if isinstance(self.inner, CellwiseChannel):
-            read: NDArray[np.floating[Any]] = self.inner.read_cell(state, rng)
-        elif isinstance(self.inner, GaussianChannel):
-            mean, std = state
-            read = mean + std * rng.standard_normal(mean.size)
-        else:
-            read = self.inner.read(state[0].astype(np.float32), cells=1, rng=rng)
+        read = self.inner.read_cell(state, rng)
         return rounded(read, self.range, self.read_bits) if self.read_bits else read
-
-    def _written(self, level: Floats) -> Doubles:
-        """Return the levels that can be written, nearest to `level`, where input and level are one."""
-        exact = level.astype(np.float64)
-        return rounded(exact, self.inner.span, self.write_bits) if self.write_bits else exact
-
-    def _held(self, level: Floats) -> Floats:
-        """Return the levels that are written, as the inner channel takes them."""
-        return inside(self._written(level).astype(np.float32), self.inner.span)
-
-    def _inputs(self, table: TableChannel, level: Floats) -> Doubles:
-        """Return the programmed inputs, on the scale of -1 to 1."""
-        if not self.write_bits:
-            return table.inverse.input(level)
-        grid = np.linspace(table.inputs[0], table.inputs[-1], 2**self.write_bits)
-        means = np.interp(grid, table.inputs, table.means)
-        order = np.argsort(means, kind="stable")
-        middles = (means[order][1:] + means[order][:-1]) / 2
-        chosen: Doubles = grid[order][np.searchsorted(middles, level)]
-        return chosen
 
     def __str__(self) -> str:
         limits = [
@@ -140,31 +100,3 @@ class LimitedPrecision(CellwiseChannel):
             if bits
         ]
         return f"{self.inner} ({', '.join(limits) or 'no limit'})"
-
-
-def codes(span: Span, bits: int) -> Doubles:
-    """Return the 2^bits equally spaced numbers of `span`, its ends included, of shape (2^bits,)."""
-    found: Doubles = np.linspace(*span, 2**bits)
-    return found
-
-
-def rounded(value: NDArray[np.floating[Any]], span: Span, bits: int) -> Doubles:
-    """Return `value` clipped to `span` and rounded to the nearest of 2^bits equally spaced numbers, its ends included.
-
-    Examples
-    --------
-    >>> rounded(np.array([-2.0, 0.1, 0.6]), (-1.0, 1.0), 1)
-    array([-1.,  1.,  1.])
-    """
-    low, high = span
-    step = (high - low) / (2**bits - 1)
-    found: Doubles = np.clip(low + np.round((np.clip(value, low, high) - low) / step) * step, low, high)
-    return found
-
-
-def _at(table: TableChannel, inputs: Doubles) -> tuple[Doubles, Doubles, Doubles]:
-    """Return mean, σ and shared σ of a read at these inputs."""
-    mean = np.interp(inputs, table.inputs, table.means)
-    std = np.interp(inputs, table.inputs, table.stds)
-    shared = np.interp(inputs, table.inputs, table.between) if table.cells_on == "same" else np.zeros(inputs.shape)
-    return mean, std, np.minimum(shared, std)

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
-from onnx_analog.channels.base import Floats, Source, Span
-from onnx_analog.channels.cellwise import CellwiseChannel, State
+from onnx_analog.channels.base import Floats, Source, Span, State
+from onnx_analog.channels.cellwise import CellwiseChannel
 from onnx_analog.errors import ChannelError
 
 Doubles = NDArray[np.float64]
@@ -162,6 +162,11 @@ class StatisticalPcm(CellwiseChannel):
     def source(self) -> Source:
         """Where the fit comes from."""
         return FITS[self.fit].source
+
+    @property
+    def independent(self) -> bool:
+        """True."""
+        return True
 
     def program(self, level: Floats, rng: np.random.Generator) -> State:  # noqa: ARG002 - cells share nothing
         """Return the level; every cell is programmed on its own."""

@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from onnx_analog.channels import Channel, GaussianChannel, TableChannel
+from onnx_analog.channels import Channel, TableChannel
 from onnx_analog.channels.base import inside
 from onnx_analog.channels.capacity import best_of, of_channel
 from onnx_analog.channels.fitting import Fit
-from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.cli.tables import Table
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES
 from onnx_analog.coding.scheme import channel_digest as digest
@@ -423,11 +422,12 @@ def channel_table(channel: Channel, *, points: int = 9) -> Table:
     made = table("level", "σ, 1 cell", "σ, 10 cells", "σ, 500 cells", left=0)
     low, high = channel.span
     level = np.linspace(low, high, points)
-    columns = [_std(channel, level, cells) for cells in (1, 10, 500)]
-    programmed = channel.programmed(level) if isinstance(channel, TableChannel) else None
-    if programmed is not None and isinstance(channel, TableChannel):
-        made.add_column(f"input, {channel.input_scale.unit}", justify="right")
-    means = None if isinstance(channel, GaussianChannel) else _mean(channel, level)
+    columns = [channel.moments(level, cells=cells)[1] for cells in (1, 10, 500)]
+    measurements = channel.measurements
+    programmed = None if measurements is None else measurements.programmed(level)
+    if measurements is not None:
+        made.add_column(f"input, {measurements.input_scale.unit}", justify="right")
+    means = None if channel.normal else channel.moments(level)[0]
     if means is not None:
         made.add_column("mean read", justify="right")
     for place, value in enumerate(level):
@@ -438,8 +438,9 @@ def channel_table(channel: Channel, *, points: int = 9) -> Table:
     made.caption = (
         f"span {low:.4f} to {high:.4f}; capacity {of_channel(channel).bits:.2f} bits per cell, reads as normal"
     )
-    if isinstance(channel, LimitedPrecision):
-        made.caption += f"; {best_of(channel).bits:.2f} with the best choice of as few inputs and codes"
+    best = best_of(channel)
+    if best is not None:
+        made.caption += f"; {best.bits:.2f} with the best choice of as few inputs and codes"
     return made
 
 
@@ -476,19 +477,6 @@ def levels_table(fit: Fit) -> Table:
         made.add_row(f"{row['input']:.6g}", *numbers, *shape, "no" if row["rejects"] else "yes")
     made.caption = f"{len(chosen)} of {len(rows)} inputs with 8 reads or more; all of them with --json"
     return made
-
-
-def _std(channel: Channel, level: Any, cells: int) -> Any:
-    """Return the standard deviation of φ: known for a Gaussian channel, otherwise that of 2,000 reads."""
-    held = inside(level.astype(np.float32), channel.span)
-    if isinstance(channel, GaussianChannel):
-        return channel.scale(held, cells=cells)
-    return np.array([_reads(channel, value, cells, 2000).std() for value in held])
-
-
-def _mean(channel: Channel, level: Any) -> Any:
-    held = inside(level.astype(np.float32), channel.span)
-    return np.array([_reads(channel, value, 1, 2000).mean() for value in held])
 
 
 def _reads(channel: Channel, level: Any, cells: int, count: int) -> Any:
@@ -701,12 +689,12 @@ def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Call
 
     `pairs`, inputs and outputs on the scale of -1 to 1, are drawn too; of very many, some.
     """
-    tabled = isinstance(channel, TableChannel)
-    figure, axes = _figure(5 if tabled else 3, height=3.8)
-    if isinstance(channel, TableChannel):
+    measurements = channel.measurements
+    figure, axes = _figure(3 if measurements is None else 5, height=3.8)
+    if measurements is not None:
         if pairs is not None:
             axes[0].plot(*_some(*pairs), ".", markersize=1, alpha=0.3, color="#8c8c8c", label="measured")
-        _plot_device(axes[:2], channel)
+        _plot_device(axes[:2], measurements)
     low, high = channel.span
     level = inside(np.linspace(low, high, 120).astype(np.float32), channel.span)
     for axis, cells in zip(axes[-3:], (1, 10, 500), strict=True):

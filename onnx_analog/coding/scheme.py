@@ -30,7 +30,7 @@ from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from onnx_analog.errors import OptionError
+from onnx_analog.errors import ChannelError, OptionError
 from onnx_analog.settings import check_settings, setting, settings_of
 
 if TYPE_CHECKING:
@@ -164,11 +164,16 @@ class Scheme:
         self._check_channels()
 
     def _check_channels(self) -> None:
-        from onnx_analog.coding import estimators, side
+        from onnx_analog.coding.estimators import estimator
 
-        estimators.estimator(self.estimator)
-        side.check_cells(self.channel, max(self.cells))
-        _ = self.side
+        estimator(self.estimator)
+        most = self.channel.most_cells
+        if most is not None and max(self.cells) > most:
+            raise ChannelError(
+                f"{self.channel} is read cell by cell, so a weight can have at most {most:,} cells; here it has "
+                f"{max(self.cells):,}"
+            )
+        _ = self.side  # it checks itself
 
     # -------------------------------------------------------------------------------------- what follows from it
 

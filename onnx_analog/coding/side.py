@@ -15,30 +15,19 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from onnx_analog.channels import Channel, GaussianChannel
-from onnx_analog.channels.base import inside
-from onnx_analog.channels.cellwise import CellwiseChannel
+from onnx_analog.channels import Channel
+from onnx_analog.channels.base import inside, sampled
 from onnx_analog.coding.partition import Bits
-from onnx_analog.errors import ChannelError, OptionError, whole
+from onnx_analog.errors import OptionError, whole
 from onnx_analog.randomness import stream
 
 Doubles = NDArray[np.float64]
 
-MOST_CELLS_ONE_BY_ONE = 10_000  # of a weight, where each is a draw: of a `CellwiseChannel`
 MOST_READS = 1000
 MOST_COPIES = 999
 _TRAINING_READS = 20_000  # for each symbol, where a channel's law is not known in closed form
 _MOST_DRAWS = 2**28  # to learn such a law, where each cell is a draw: some ten seconds
 _CHUNK = 2**14  # symbols that are compared with all 2^b thresholds at once
-
-
-def check_cells(channel: Channel, cells: int) -> None:
-    """Raise `ChannelError` if a weight cannot have so many cells of a channel that is read cell by cell."""
-    if isinstance(channel, CellwiseChannel) and cells > MOST_CELLS_ONE_BY_ONE:
-        raise ChannelError(
-            f"{channel} is read cell by cell, so a weight can have at most {MOST_CELLS_ONE_BY_ONE:,} cells; here it "
-            f"has {cells:,}"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +64,7 @@ class Header:
         if self.copies % 2 == 0:
             raise OptionError(f"header copies is {self.copies}; it must be odd, so that a majority decides")
         draws = 2**self.bits_per_cell * self.reads * _TRAINING_READS
-        if isinstance(self.channel, CellwiseChannel) and draws > _MOST_DRAWS:
+        if self.channel.most_cells is not None and draws > _MOST_DRAWS:
             raise OptionError(
                 f"header reads is {self.reads} with {self.bits_per_cell} bits in a cell; {self.channel} is read cell "
                 f"by cell, so at most {_MOST_DRAWS // _TRAINING_READS // 2**self.bits_per_cell:,} can be averaged"
@@ -100,24 +89,22 @@ class Header:
     @cached_property
     def confusion(self) -> Doubles:
         """Return P(symbol read | symbol stored), of shape (2^b, 2^b), for one copy."""
-        if isinstance(self.channel, GaussianChannel):
-            std = self.channel.scale(self.levels, cells=self.reads).astype(np.float64)
+        if self.channel.normal:
+            _, exact = self.channel.moments(self.levels, cells=self.reads)
+            std = exact.astype(np.float32).astype(np.float64)  # as levels are read
             return _normal_confusion(self.levels.astype(np.float64), np.maximum(std, 1e-12))
         return self._sampled_confusion()
 
     def _sampled_confusion(self) -> Doubles:
         """Return the same from reads, with thresholds as if they were normal."""
         rng = stream(0, 0, "header", plane="confusion")
-        reads = np.stack([self._reads(level, rng) for level in self.levels])
+        reads = sampled(self.channel, self.levels, rng, cells=self.reads, count=_TRAINING_READS)
         mean, std = reads.mean(axis=1), np.maximum(reads.std(axis=1), 1e-12)
         order = np.argsort(mean, kind="stable")
         found = np.searchsorted(_thresholds(mean[order], std[order]), reads)
         counts = np.stack([np.bincount(order[row], minlength=self.levels.size) for row in found])
         chances: Doubles = counts / _TRAINING_READS
         return chances
-
-    def _reads(self, level: Any, rng: np.random.Generator) -> NDArray[np.float32]:
-        return self.channel.read(np.full(_TRAINING_READS, level, np.float32), cells=self.reads, rng=rng)
 
     @property
     def bit_error(self) -> float:

@@ -31,7 +31,6 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_analog import serialise
-from onnx_analog.channels.building import build
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import transactions
@@ -460,7 +459,7 @@ def _scheme(body: Any) -> Scheme:
 
 def _entry_from(body: Mapping[str, Any]) -> TensorEntry:
     known = _known(TensorEntry, body)
-    classes = tuple(build(ClassEntry, _known(ClassEntry, entry)) for entry in known["classes"])
+    classes = tuple(serialise.from_json_dict(ClassEntry, _known(ClassEntry, entry)) for entry in known["classes"])
     cells = {plane: _range(known["cells"][plane]) for plane in PLANES}
     return TensorEntry(**{**known, "classes": classes, "cells": cells, "shape": tuple(known["shape"])})
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_analog.channels import GaussianChannel
-from onnx_analog.channels.base import add_noise
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
@@ -16,7 +14,7 @@ from onnx_analog.randomness import blocks, stream
 class Reader:
     """Reads one tensor's levels, as often as asked, through the channel of a scheme.
 
-    What does not depend on the trial, σ/√r of each level, is computed once for a Gaussian channel.
+    What does not depend on the trial, such as σ/√r of each level, is computed once.
 
     Parameters
     ----------
@@ -27,40 +25,25 @@ class Reader:
 
     def __init__(self, tensor: StoredTensor, scheme: Scheme | None = None) -> None:
         scheme = scheme or tensor.scheme
-        index = tensor.class_index
+        index, cells, channel = tensor.class_index, scheme.cells_of_class, scheme.channel
         if index is not None and tensor.analog is not None:
             index = index[tensor.analog]
-        self._key = tensor.key
-        self._level = np.ascontiguousarray(tensor.level, np.float32)
-        self._channel = scheme.channel
-        cells = scheme.cells_of_class
-        self._cells = cells[-1] if len(set(cells)) == 1 or index is None else np.array(cells)[index]
-        self._scale: Floats | None = None
-        self._channel.check(self._level)
-        if isinstance(self._channel, GaussianChannel):
-            self._scale = self._channel.scale(self._level, cells=self._cells)
-        self._correct = estimator(scheme.estimator).fitted(self._level, index, cells=cells, channel=self._channel)
-
-    @property
-    def size(self) -> int:
-        """M, the number of levels."""
-        return self._level.size
+        level = np.ascontiguousarray(tensor.level, np.float32)
+        self.size, self._key = level.size, tensor.key  # size: M, the number of levels
+        alike = len(set(cells)) == 1 or index is None
+        self._prepared = channel.prepared(level, cells[-1] if alike else np.array(cells)[index])
+        self._correct = estimator(scheme.estimator).fitted(level, index, cells=cells, channel=channel)
 
     def read(self, *, seed: int, trial: int, out: Floats | None = None) -> Floats:
         """Return levels (M,) as one programming and one read of the array give them, in `out` if given."""
-        read = np.empty_like(self._level) if out is None else out
-        for number, block in enumerate(blocks(self._level.size)):
+        read = np.empty(self.size, np.float32) if out is None else out
+        for number, block in enumerate(blocks(self.size)):
             self.read_block(number, block, seed=seed, trial=trial, out=read[block])
         return read
 
     def read_block(self, number: int, block: slice, *, seed: int, trial: int, out: Floats) -> None:
         """Read one of the `blocks` of the levels into `out`; blocks may be read in any order, and by many threads."""
-        rng = stream(seed, trial, self._key, plane="level", block=number)
-        if self._scale is not None:
-            add_noise(self._level[block], self._scale[block], rng, out=out)
-        else:
-            cells = self._cells if isinstance(self._cells, int) else self._cells[block]
-            out[:] = self._channel.read(self._level[block], cells=cells, rng=rng)
+        self._prepared.read(block, stream(seed, trial, self._key, plane="level", block=number), out)
         if self._correct is not None:
             self._correct(out, block)
 

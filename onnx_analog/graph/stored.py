@@ -20,8 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnx_analog import channels
-from onnx_analog import serialise as json_text
+from onnx_analog import channels, serialise
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding import planes
@@ -71,7 +70,7 @@ def schemes_of(model: ir.Model) -> tuple[Scheme, ...]:
     if version != FORMAT:
         raise ModelError(f"the model is protected in format {version}, and this version reads format {FORMAT}. {AGAIN}")
     try:
-        body = json_text.parse(model.metadata_props[SCHEMES_KEY])
+        body = serialise.parse(model.metadata_props[SCHEMES_KEY])
         if not isinstance(body, list) or not body:
             raise TypeError("it is not a list of schemes")
         return tuple(map(Scheme.from_dict, body))

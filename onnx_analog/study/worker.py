@@ -140,10 +140,10 @@ class Work:
     threads: int
 
     def __getstate__(self) -> dict[str, Any]:  # by pickle itself, a function would be but the name of a module
-        return {**self.__dict__, "metric": named.dumps(self.metric)}
+        return {**self.__dict__, **{name: named.dumps(getattr(self, name)) for name in ("metric", "settings")}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, metric=named.loads(state["metric"]))
+        self.__dict__.update(state, **{name: named.loads(state[name]) for name in ("metric", "settings")})
 
 
 # ---------------------------------------------------------------------------------------------- in a worker

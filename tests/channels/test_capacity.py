@@ -8,8 +8,8 @@ import pytest
 from onnx_analog import channels
 from onnx_analog.channels import GaussianNoise, from_pairs
 from onnx_analog.channels.capacity import best_of, blahut_arimoto, limited, of_channel, transition
-from onnx_analog.channels.measured import read_columns
 from onnx_analog.channels.modifiers import Modifiers
+from onnx_analog.channels.pairs_csv import read_columns
 from onnx_analog.channels.precision import LimitedPrecision
 from tests.conftest import data_folder, needed
 

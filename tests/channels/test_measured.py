@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_analog.channels import Scale, Source, TableChannel, from_dict, from_pairs
-from onnx_analog.channels.measured import knots_of, measured, read_columns, read_labels
+from onnx_analog.channels.estimate import knots_of
+from onnx_analog.channels.measured import measured
+from onnx_analog.channels.pairs_csv import read_columns, read_labels
 from onnx_analog.errors import ChannelError, LevelError
 from tests.models import f32
 
@@ -330,7 +332,7 @@ def test_the_origin_is_kept():
         ({"stds": (0.1, -1e-9, 0.1)}, "standard deviations not be negative"),
         ({"means": (0.5, 0.5, 0.5)}, "'line' returns the same mean for every input: it can hold nothing"),
         ({"cells_on": "another"}, "'line': cells are on different or same devices, not 'another'"),
-        ({"cells_on": "same"}, "'line' does not know what one device's cells share"),
+        ({"cells_on": "same"}, "'line' does not know what cells on one device share"),
         ({"between": (0.1, 0.1)}, "'line': between has 2 entries, not one an input"),
         ({"residuals": ((0.0,), (0.0,))}, "'line': residuals has 2 entries, not one an input"),
     ],

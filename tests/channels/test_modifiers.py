@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import pytest
 
 from onnx_analog import channels
-from onnx_analog.channels import TableChannel
+from onnx_analog.channels import GaussianNoise, TableChannel
 from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.modifiers import NONE, Modifiers, seconds
 from onnx_analog.channels.precision import LimitedPrecision
@@ -44,13 +47,64 @@ def test_cells_on_the_same_device():
     assert Modifiers(cells_on="different").apply(found) == PCM
 
 
+def test_residuals_are_chosen_before_devices_are():
+    """Residuals mix all devices, so the two together are refused, and giving one up for the other is not."""
+    measured = Modifiers(residuals="empirical").apply(PCM)
+    found = Modifiers(residuals="gaussian", cells_on="same").apply(measured)
+    assert found == Modifiers(cells_on="same").apply(PCM)
+
+
+def test_all_changes_at_once():
+    found = Modifiers(residuals="empirical", write_bits=5, read_bits=6).apply(PCM)
+    assert found == LimitedPrecision(inner=EmpiricalChannel(table=PCM), write_bits=5, read_bits=6)
+    assert Modifiers(residuals="gaussian", write_bits=0, read_bits=0).apply(found) == PCM
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugin(GaussianNoise):
+    """A channel of another package, with some sides of its own."""
+
+    read_after_s: float = 0.0
+    cells_on: Literal["different", "same"] = "different"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.read_after_s > 100:
+            raise RuntimeError("the device is gone")
+
+
+def test_a_field_of_the_same_name_is_changed():
+    assert Modifiers(read_after_s=60.0, cells_on="same").apply(Plugin()) == Plugin(read_after_s=60.0, cells_on="same")
+    limited = Modifiers(read_after_s=60.0, read_bits=3).apply(Plugin())
+    assert limited == LimitedPrecision(inner=Plugin(read_after_s=60.0), read_bits=3)
+    assert Modifiers(read_after_s=90.0).apply(limited) == LimitedPrecision(inner=Plugin(read_after_s=90.0), read_bits=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"read_after_s": 1e3}, "the device is gone"),
+        ({"cells_on": "apart"}, "cells_on is 'apart'; it must be different or same"),
+        ({"residuals": "empirical"}, "was not measured pair by pair"),
+    ],
+)
+def test_whatever_a_channel_raises_is_a_channel_error(changes, message):
+    with pytest.raises(ChannelError, match=message):
+        Modifiers(**changes).apply(Plugin())
+
+
+def test_where_possible_leaves_out_what_a_channel_does_not_have():
+    found = Modifiers(residuals="empirical", read_after_s=60.0, read_bits=3).apply_where_possible(DRIFT)
+    assert found == LimitedPrecision(inner=StatisticalPcm(read_after_s=60.0), read_bits=3)
+
+
 @pytest.mark.parametrize(
     ("changes", "channel", "message"),
     [
         (Modifiers(residuals="empirical"), DRIFT, "not measured pair by pair"),
         (Modifiers(cells_on="same"), DRIFT, "does not tell devices apart"),
         (Modifiers(read_after_s=1.0), PCM, "does not change with time"),
-        (Modifiers(cells_on="same"), channels.resolve("pcm-partial-reset"), "fit it with --group"),
+        (Modifiers(cells_on="same"), channels.resolve("pcm-partial-reset"), "fit it with a column of devices"),
         (Modifiers(residuals="empirical", cells_on="same"), PCM, "use gaussian residuals"),
     ],
 )

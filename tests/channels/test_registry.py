@@ -1,21 +1,30 @@
 # No `from __future__ import annotations` here: option types of other people's channels may be types or text.
 
 import json
+import subprocess
+import sys
+import textwrap
 import tomllib
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import onnx_analog as oa
 from onnx_analog import channels
 from onnx_analog.channels import Channel, GaussianNoise, TableChannel, available, from_dict, resolve, summary
 from onnx_analog.channels.empirical import EmpiricalChannel
+from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.channels.rram import RramWan
 from onnx_analog.channels.statistical import StatisticalPcm
+from onnx_analog.cli import main
+from onnx_analog.demo import MODEL
 from onnx_analog.errors import ChannelError
 from tests.conftest import ROOT
 
@@ -181,7 +190,7 @@ def test_close_names_are_suggested(name, close):
         resolve(name)
 
 
-@pytest.mark.parametrize("name", ["", "flash", ":sigma=1", "onnx_analog.channels.gaussian:GaussianNoise"])
+@pytest.mark.parametrize("name", ["", "flash", ":sigma=1"])
 def test_other_names_are_not(name):
     with pytest.raises(ChannelError, match="no channel is called") as caught:
         resolve(name)
@@ -420,3 +429,200 @@ def test_numbers_of_numpy_become_those_of_python():
     found = GaussianNoise(sigma=np.float32(0.5), low=np.int64(-1), high=1)
     assert found == from_dict(json.loads(json.dumps(found.to_dict())))
     assert [type(value) for value in (found.sigma, found.low, found.high)] == [float, float, float]
+
+
+# ------------------------------------------------------------------------------------- channels of a user's own script
+
+
+MODULE = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from onnx_analog.channels import GaussianChannel, GaussianNoise, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(GaussianChannel):
+    source: ClassVar[Source] = Source(citation="a script")
+    span: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    sigma: float = 0.1
+    read_after_s: float = 0.0
+
+    def std(self, level):
+        self.check(level)
+        return np.full(level.shape, self.sigma * (1 + self.read_after_s))
+
+
+def quiet(*, sigma: float = 0.01):
+    return Mine(sigma=sigma)
+
+
+class Below(GaussianNoise):
+    pass
+
+
+NUMBER = 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return a folder, now the current one, with a module of channels whose name no other test uses."""
+    monkeypatch.chdir(tmp_path)
+    name = f"mine_{abs(hash(tmp_path))}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    yield name
+    sys.modules.pop(name, None)
+
+
+def test_a_class_of_a_module_in_the_current_folder(folder):
+    channel = resolve(f"{folder}:Mine:sigma=0.25")
+    assert type(channel).__name__ == "Mine"
+    assert channel.std(np.array([0.5])) == 0.25
+    assert resolve(f"{folder}:Mine").sigma == 0.1
+    assert resolve(f"{folder}:Mine:") == resolve(f"{folder}:Mine") == resolve(type(channel))
+    assert resolve(f"{folder}:quiet:sigma=0.02") == resolve(f"{folder}:Mine:sigma=0.02")
+    assert channel.family == f"{folder}:Mine"
+    assert from_dict(json.loads(json.dumps(channel.to_dict()))) == channel
+
+
+def test_a_subclass_does_not_have_the_family_of_its_base(folder):
+    below = resolve(f"{folder}:Below:sigma=0.3")
+    assert below.to_dict()["family"] == f"{folder}:Below"
+    assert from_dict(below.to_dict()) == below
+    assert type(from_dict(below.to_dict())) is type(below)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("{}:Mine:sigma=loud", "'loud' is not a number"),
+        ("{}:Mine:colour=1", "has no option 'colour'; options are sigma, read_after_s"),
+        ("{}:None_", "no channel is called '{}', and '{}:None_' cannot be imported"),
+        ("{}:NUMBER", "is not a function"),
+        ("{}:dataclass", "gives .*, which is not a Channel"),
+        ("{}x:Mine", "cannot be imported: No module named"),
+        ("gausian:sigma", "no channel is called 'gausian'. Did you mean 'gaussian'"),
+    ],
+)
+def test_what_a_module_does_not_have_is_refused_in_one_line(folder, spec, message):
+    with pytest.raises(ChannelError, match=message.replace("{}", folder)) as caught:
+        resolve(spec.replace("{}", folder))
+    assert str(caught.value).isprintable()
+
+
+def test_a_class_that_takes_the_name_of_another_channel_is_refused():
+    @dataclass(frozen=True, kw_only=True)
+    class Impostor(GaussianNoise):
+        family: ClassVar[str] = "gaussian"
+
+    for spec in (Impostor, Impostor()):
+        with pytest.raises(ChannelError, match="class Impostor has the family 'gaussian', the name"):
+            resolve(spec)
+
+
+def run(folder: Path, code: str, *arguments: Any) -> str:
+    """Return what another process prints, in `folder`; as the command does, it does not look there for modules."""
+    command = [sys.executable, "-P", "-c", textwrap.dedent(code), *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+READ = """
+    import sys
+    import onnx_analog as oa
+    if len(sys.argv) > 2:
+        oa.channel(sys.argv[2])
+    try:
+        print(oa.readback(sys.argv[1], seed=0).model.graph.name, "read")
+    except oa.errors.AnalogError as error:
+        print(error)
+"""
+
+
+def test_a_model_of_a_class_is_read_where_the_user_gives_the_class_and_never_imports_it(folder, tmp_path):
+    options = f"--strategy mapping --channel {folder}:Mine -o protected.onnx"
+    done = CliRunner().invoke(main, ["protect", str(MODEL), *options.split()])
+    assert done.exit_code == 0, done.output
+    refused = run(tmp_path, "import onnx_analog.errors\n" + textwrap.dedent(READ), "protected.onnx")
+    assert f"the channel is of class '{folder}:Mine', and a file imports nothing" in refused
+    assert run(tmp_path, READ, "protected.onnx", f"{folder}:Mine").strip().endswith("read")
+
+
+def test_a_sweep_with_a_class_reaches_other_processes(folder, tmp_path):
+    code = f"""
+    import onnx_analog as oa
+    from onnx_analog import demo
+    from onnx_analog.study import engines
+
+    if __name__ == "__main__":
+        data = demo.begin().data
+        swept = oa.sweep(demo.MODEL, data, channels=["{folder}:Mine"], strategies=["mapping"], cells=[1], trials=2,
+                         engine=engines.build("local", workers=2))
+        print(len(swept.points), "points")
+    """
+    (tmp_path / "sweeping.py").write_text(textwrap.dedent(code))
+    printed = run(tmp_path, "import runpy; runpy.run_path('sweeping.py', run_name='__main__')")
+    assert printed.strip().endswith("1 points"), printed
+
+
+def test_loading_a_channel_runs_no_code_of_the_current_folder(folder, tmp_path):
+    (tmp_path / f"{folder}.py").write_text("raise SystemExit('it ran')")
+    (tmp_path / "mine.json").write_text(json.dumps({"family": f"{folder}:Mine"}))
+    code = "from onnx_analog.channels import resolve\nresolve('mine.json')"
+    printed = run(tmp_path, code)
+    assert "it ran" not in printed
+    assert "a file imports nothing" in printed
+
+
+PACKAGE = """
+[onnx_analog.channels]
+their-own = {name}:Mine
+"""
+
+
+def test_an_installed_channel_of_another_package_takes_all_changes(folder, tmp_path, monkeypatch):
+    """An installed package, as pip leaves it: a module and its entry points in a folder where Python looks."""
+    text = MODULE.replace(
+        "class Mine(GaussianChannel):", 'class Mine(GaussianChannel):\n    family: ClassVar[str] = "their-own"'
+    )
+    (tmp_path / f"{folder}.py").write_text(text)
+    (tmp_path / "theirs-1.0.dist-info").mkdir()
+    (tmp_path / "theirs-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (tmp_path / "theirs-1.0.dist-info" / "entry_points.txt").write_text(PACKAGE.format(name=folder))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    channel = resolve("their-own:sigma=0.05")
+    assert channel.to_dict()["family"] == "their-own"
+    assert Modifiers(read_after_s=2.0).apply(channel) == resolve("their-own:sigma=0.05,read_after_s=2")
+    limited = Modifiers(read_after_s=2.0, write_bits=3, read_bits=4).apply(channel)
+    assert limited == LimitedPrecision(inner=resolve("their-own:sigma=0.05,read_after_s=2"), write_bits=3, read_bits=4)
+    assert Modifiers(read_after_s=3.0, write_bits=0, read_bits=0).apply(limited).read_after_s == 3.0
+    with pytest.raises(ChannelError, match="was not measured pair by pair"):
+        Modifiers(residuals="empirical").apply(channel)
+    with pytest.raises(ChannelError, match="read_after_s is true; it must be a finite number"):
+        Modifiers(read_after_s=True).apply(channel)
+
+    arguments = [
+        "protect",
+        "--strategy",
+        "mapping",
+        "--channel",
+        "their-own",
+        "--read-after",
+        "9s",
+        "--write-bits",
+        "3",
+    ]
+    from click.testing import CliRunner
+
+    from onnx_analog.cli import main
+    from onnx_analog.demo import MODEL
+
+    done = CliRunner().invoke(main, [*arguments, str(MODEL), "-o", str(tmp_path / "protected.onnx")])
+    assert done.exit_code == 0, done.output
+    assert oa.readback("protected.onnx", seed=0)
+    body = json.loads(oa.account("protected.onnx").to_json())["channel"]
+    assert body["family"] == "precision"
+    assert body["inner"]["read_after_s"] == 9.0

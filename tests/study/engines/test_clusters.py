@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_analog.channels.measured import from_pairs
+from onnx_analog.channels import from_pairs
 from onnx_analog.errors import DataError, EngineError, OptionError
 from onnx_analog.study.engines import build, dask_cluster
 from onnx_analog.study.engines.base import DEATHS

@@ -1,0 +1,109 @@
+"""CSV files of measured pairs, read column by column: UTF-8, a header line, and # before a comment."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_analog.channels.base import Doubles
+from onnx_analog.disk.reading import MIB, size_of
+from onnx_analog.errors import ChannelError
+
+_CSV_LIMIT = 64 * MIB
+_MOST_ROWS = 1_000_000
+
+
+def read_columns(path: Path, names: Sequence[str]) -> list[Doubles]:
+    """Return columns of a CSV file as float arrays of shape (rows,).
+
+    Raises
+    ------
+    ChannelError
+        If the file or a column is missing, a line has another number of cells than the header, a cell is no finite
+        number, or there is more than 64 MiB, 1,000,000 rows, or 1 MiB in a line.
+    """
+    found = (
+        _number(cell, name, f"{str(path)!r}, line {line}")
+        for line, cells in _rows(path, names)
+        for name, cell in zip(names, cells, strict=True)
+    )
+    columns = np.fromiter(found, np.float64).reshape(-1, len(names)).T
+    if not columns.size:
+        raise ChannelError(f"{str(path)!r} has no rows")
+    return list(columns)
+
+
+def read_labels(path: Path, name: str) -> NDArray[np.intp]:
+    """Return one column of a CSV file, distinct texts numbered in their order (rows,); raises as `read_columns`."""
+    numbers: dict[str, int] = {}
+    found = []
+    for line, (label,) in _rows(path, [name]):
+        if not label:
+            raise ChannelError(f"{str(path)!r}, line {line}: column {name!r} is empty")
+        found.append(numbers.setdefault(label, len(numbers)))
+    ranks = {number: rank for rank, (_, number) in enumerate(sorted(numbers.items()))}
+    return np.array([ranks[number] for number in found], np.intp)  # the same, however the rows are ordered
+
+
+def _rows(path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of each line below the header of a CSV file, and its cells in the columns `names`."""
+    if len(set(names)) < len(names):
+        raise ChannelError(f"{str(path)!r}: input and output are both column {names[0]!r}")
+    lines = _lines(path)
+    _, header = next(lines, (0, []))
+    _check_header(path, header, names)
+    places = [header.index(name) for name in names]
+    for count, (line, cells) in enumerate(lines):
+        if count == _MOST_ROWS:
+            raise ChannelError(f"{str(path)!r} has more than {_MOST_ROWS:,} rows: fit a part of them, drawn at random")
+        if len(cells) != len(header):
+            raise ChannelError(f"{str(path)!r}, line {line} has {len(cells)} cells, and the header {len(header)}")
+        yield line, [cells[place] for place in places]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each line, but for those that are empty or start with #."""
+    size = size_of(path, error=ChannelError)
+    if size > _CSV_LIMIT:
+        raise ChannelError(f"{str(path)!r} has {size:,} bytes, more than the {_CSV_LIMIT:,} that are read")
+    line = 0
+    try:
+        with path.open(encoding="utf-8-sig") as file:  # a byte order mark is passed over
+            for line, text in enumerate(file, 1):
+                if len(text) > MIB:
+                    raise ChannelError(f"{str(path)!r}, line {line} has more than {MIB:,} characters")
+                if text.strip() and not text.startswith("#"):
+                    (cells,) = csv.reader([text], skipinitialspace=True, strict=True)
+                    yield line, [cell.strip() for cell in cells]
+    except csv.Error as error:
+        raise ChannelError(f"{str(path)!r}, line {line} is no CSV: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ChannelError(f"{str(path)!r} is not UTF-8 text: save it as UTF-8") from error
+    except OSError as error:
+        raise ChannelError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+
+
+def _check_header(path: Path, header: Sequence[str], names: Sequence[str]) -> None:
+    for name in names:
+        if header.count(name) != 1:
+            several = "more than one" if name in header else "no"
+            known = ", ".join(header) or "none"
+            hint = ". Part columns by commas." if ";" in known or "\t" in known else ""
+            raise ChannelError(f"{str(path)!r} has {several} column {name!r}; its columns are {known}{hint}")
+
+
+def _number(cell: str, name: str, where: str) -> float:
+    try:
+        plain = cell.isascii() and "_" not in cell  # Python takes 1_000 for a thousand, and digits of other scripts
+        found = float(cell if plain else "no number")
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        shown = f"holds {cell[:40]!r}, which is no finite number" if cell else "is empty"
+        raise ChannelError(f"{where}: column {name!r} {shown}")
+    return found
