@@ -362,14 +362,30 @@ def fit(given: Iterable[Part], scheme: Scheme, *, groups: int = 1) -> Fitted:
     """
     if groups > 1:
         (part,) = given
-        assert part.group is not None
-        books, edges, counts = zip(
-            *(_fit([size], scheme) for size in regroup(part.size, part.group, groups)), strict=True
-        )
-        columns = {name: np.concatenate([getattr(book, name) for book in books]) for name in Codebook.__annotations__}
-        return Fitted(Codebook(**columns), (tuple(each[0] for each in edges),), np.sum(counts, axis=0))
+        return _fit_groups(part, scheme, groups)
     book, before, counted = _fit(_Sizes(given), scheme)
     return Fitted(book, tuple((each,) for each in before), counted)
+
+
+def _fit_groups(part: Part, scheme: Scheme, groups: int) -> Fitted:
+    """Return the codebook of one tensor whose output channels have scales of their own.
+
+    A channel whose weights cannot be scaled alone, as one that training left dead, has the scale of the whole tensor.
+    """
+    assert part.group is not None
+    of_all: Any = None
+    fitted = []
+    for size in regroup(part.size, part.group, groups):
+        try:
+            fitted.append(_fit([size], scheme))
+        except ModelError:
+            of_all = of_all or _fit([part.size], scheme)
+            edges = of_all[1][0]
+            index = edges.index(size)[0] if scheme.classes > 1 else np.zeros(size.shape, np.uint8)
+            fitted.append((of_all[0], [edges], np.bincount(index, minlength=scheme.classes)[None]))
+    books, before, counts = zip(*fitted, strict=True)
+    columns = {name: np.concatenate([getattr(book, name) for book in books]) for name in Codebook.__annotations__}
+    return Fitted(Codebook(**columns), (tuple(each[0] for each in before),), np.sum(counts, axis=0))
 
 
 class _Sizes:

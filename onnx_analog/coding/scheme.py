@@ -310,7 +310,9 @@ class Scheme:
 
     def __str__(self) -> str:
         paper = Paper.of(self)
-        cells = " and ".join(map(str, self.cells)) if len(self.cells) <= 4 else f"{self.cells[0]} to {self.cells[-1]}"
+        cells = (
+            " and ".join(map(str, self.cells)) if len(self.cells) <= 4 else f"{min(self.cells)} to {max(self.cells)}"
+        )
         if paper is not None:
             parting = (
                 f", share {self.shares[0]:g}" if self.shares else f", bound {self.bounds[0]:g}" if self.bounds else ""
