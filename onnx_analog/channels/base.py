@@ -31,6 +31,7 @@ Cells = int | NDArray[np.integer[Any]]
 Span = tuple[float, float]
 State = tuple[NDArray[Any], ...]
 
+_CHUNK = 2**16  # levels
 READS = 20_000  # of each level, where a law has no closed form
 _NOT_OFFERED = {
     "residuals": "was not measured pair by pair, so it has no residuals to choose",
@@ -331,13 +332,18 @@ class GaussianChannel(Channel):
 
     def moments(self, level: NDArray[np.floating[Any]], *, cells: Cells = 1) -> tuple[Doubles, Doubles]:
         """Return level and √(shared² + (std² - shared²)/cells), which are exact; see `Channel.moments`."""
-        std, shared = self.std(level), self.shared_std(level)
-        alone = std if not shared.any() else np.sqrt(np.maximum(std**2 - shared**2, 0))
-        return level.astype(np.float64), np.hypot(shared, alone / np.sqrt(cells))
+        return level.astype(np.float64), self._spread(level, cells)
 
     def scale(self, level: Floats, *, cells: Cells) -> Floats:
         """Return the standard deviation in `moments` as float32: all that is needed once levels are known."""
-        return self.moments(level, cells=cells)[1].astype(np.float32)
+        return self._spread(level, cells).astype(np.float32)
+
+    def _spread(self, level: NDArray[np.floating[Any]], cells: Cells) -> Doubles:
+        std, shared = self.std(level), self.shared_std(level)
+        if not shared.any():
+            return np.asarray(std / np.sqrt(cells))
+        alone = np.where(shared > 0, np.sqrt(np.maximum(std**2 - shared**2, 0)), std)
+        return np.hypot(shared, alone / np.sqrt(cells))
 
     def read(self, level: Floats, *, cells: Cells, rng: np.random.Generator) -> Floats:
         """Return level + scale·ξ; see `Channel.read`. One draw per level, whatever `cells` is."""
@@ -345,7 +351,12 @@ class GaussianChannel(Channel):
 
     def prepared(self, level: Floats, cells: Cells) -> Prepared:
         """Return a reader that keeps the scale of each level; see `Channel.prepared`."""
-        return _Normal(level, self.scale(level, cells=cells))
+        self.check(level)
+        scale = np.empty(level.shape, np.float32)
+        for start in range(0, level.size, _CHUNK):  # float64 intermediates of all levels at once would be large
+            block = slice(start, start + _CHUNK)
+            scale[block] = self.scale(level[block], cells=cells_in(cells, block))
+        return _Normal(level, scale)
 
     def written(self, level: Floats, rng: np.random.Generator, *, bits: int = 0) -> State:
         """Return mean and σ of each weight's cells; see `Channel.written`."""
@@ -368,8 +379,7 @@ class _Direct:
     cells: Cells
 
     def read(self, block: slice, rng: np.random.Generator, out: Floats) -> None:
-        cells = self.cells if isinstance(self.cells, int) else self.cells[block]
-        out[:] = self.channel.read(self.level[block], cells=cells, rng=rng)
+        out[:] = self.channel.read(self.level[block], cells=cells_in(self.cells, block), rng=rng)
 
 
 @dataclass(frozen=True)
@@ -381,6 +391,11 @@ class _Normal:
 
     def read(self, block: slice, rng: np.random.Generator, out: Floats) -> None:
         add_noise(self.level[block], self.scale[block], rng, out=out)
+
+
+def cells_in(cells: Cells, block: slice) -> Cells:
+    """Return the cells of the weights in a block: a number, or an array of them, as `cells` is."""
+    return cells[block] if isinstance(cells, np.ndarray) else cells
 
 
 def _limited(channel: Channel, **bits: Any) -> Channel:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.channels.base import Cells, Channel, Doubles, Floats, State, estimated, inside
+from onnx_analog.channels.base import Cells, Channel, Doubles, Floats, Prepared, State, cells_in, estimated, inside
 
 MOST_CELLS = 10_000  # of a weight, where each is a draw
 
@@ -35,16 +36,28 @@ class CellwiseChannel(Channel):
     def read(self, level: Floats, *, cells: Cells, rng: np.random.Generator) -> Floats:
         """Return the average of `cells` reads; see `Channel.read`."""
         self.check(level)
-        state = self.program(level, rng)
-        count = np.broadcast_to(np.asarray(cells), level.shape)
-        total = np.zeros(level.shape)
+        return self.average(self.program(level, rng), cells, rng)
+
+    def average(self, state: State, cells: Cells, rng: np.random.Generator) -> Floats:
+        """Return the average read (n,) of `cells` cells of each weight that was programmed to `state`."""
+        first = self.read_cell(state, rng)
+        most, same = int(np.max(cells, initial=1)), np.ndim(cells) == 0
+        if most == 1:
+            return first.astype(np.float32)
+        total = first.astype(np.float64)
         active: Any = slice(None)
-        for cell in range(int(count.max(initial=0))):
-            if cell:
-                active = np.flatnonzero(count > cell)
+        for cell in range(1, most):
+            active = active if same else np.flatnonzero(np.asarray(cells) > cell)
             total[active] += self.read_cell(tuple(part[active] for part in state), rng)
-        average: Floats = (total / count).astype(np.float32)
+        average: Floats = (total / cells).astype(np.float32)
         return average
+
+    def prepared(self, level: Floats, cells: Cells) -> Prepared:
+        """Return a reader that keeps what `program` gives, where cells share nothing of the noise."""
+        if not self.independent:
+            return super().prepared(level, cells)
+        self.check(level)
+        return _Programmed(self, self.program(level, np.random.Generator(np.random.SFC64(0))), cells)
 
     def moments(self, level: NDArray[np.floating[Any]], *, cells: int = 1) -> tuple[Doubles, Doubles]:
         """Return an estimate from 20,000 weights of two cells each, whatever `cells` is; see `Channel.moments`.
@@ -64,3 +77,16 @@ class CellwiseChannel(Channel):
     def written(self, level: Floats, rng: np.random.Generator, *, bits: int = 0) -> State:
         """Return what the cells of each weight have in common; see `Channel.written`."""
         return self.program(self._held(level, bits), rng)
+
+
+@dataclass(frozen=True)
+class _Programmed:
+    """Reads cells that were programmed once, as nothing of that is random."""
+
+    channel: CellwiseChannel
+    state: State
+    cells: Cells
+
+    def read(self, block: slice, rng: np.random.Generator, out: Floats) -> None:
+        state = tuple(part[block] for part in self.state)
+        out[:] = self.channel.average(state, cells_in(self.cells, block), rng)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -193,7 +193,7 @@ class TableChannel(GaussianChannel):
     @cached_property
     def inverse(self) -> Inverse:
         """F = μ⁻¹: of several preimages the one of least σ, ties to the smaller input."""
-        return Inverse(np.array(self.inputs), np.array(self.means), np.array(self.stds))
+        return _inverse(self.inputs, self.means, self.stds)
 
     def std(self, level: NDArray[np.floating[Any]]) -> Doubles:
         """Return σ(f(level)); see `GaussianChannel.std`."""
@@ -253,3 +253,9 @@ class TableChannel(GaussianChannel):
 
     def __str__(self) -> str:
         return self.name if self.cells_on == "different" else f"{self.name} (cells of a weight on one device)"
+
+
+@lru_cache(maxsize=16)
+def _inverse(inputs: tuple[float, ...], means: tuple[float, ...], stds: tuple[float, ...]) -> Inverse:
+    """Return the inverse of a table: the same for all channels that are equal, as those of each point of a sweep."""
+    return Inverse(np.array(inputs), np.array(means), np.array(stds))
