@@ -22,7 +22,7 @@ class CellwiseChannel(Channel):
 
     @abstractmethod
     def program(self, level: Floats, rng: np.random.Generator) -> State:
-        """Return what the cells of each weight have in common: arrays whose first axis is that of `level` (n,)."""
+        """Return the state that the cells of each weight share: arrays whose first axis is that of `level` (n,)."""
 
     @abstractmethod
     def read_cell(self, state: State, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
@@ -53,7 +53,7 @@ class CellwiseChannel(Channel):
         return average
 
     def prepared(self, level: Floats, cells: Cells) -> Prepared:
-        """Return a reader that keeps what `program` gives, where cells share nothing of the noise."""
+        """Return a reader that keeps the state, where programming draws nothing at random; see `Channel.prepared`."""
         if not self.independent:
             return super().prepared(level, cells)
         self.check(level)
@@ -75,7 +75,7 @@ class CellwiseChannel(Channel):
         return np.stack([self.read_cell(state, rng), self.read_cell(state, rng)])
 
     def written(self, level: Floats, rng: np.random.Generator, *, bits: int = 0) -> State:
-        """Return what the cells of each weight have in common; see `Channel.written`."""
+        """Return the state of each weight; see `Channel.written`."""
         return self.program(self._held(level, bits), rng)
 
 

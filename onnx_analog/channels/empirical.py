@@ -107,8 +107,8 @@ class EmpiricalChannel(CellwiseChannel):
         """Return mean + σ·z, z drawn from the residuals at the nearest input."""
         mean, std, nearest = state
         residuals, first, count = self._residuals
-        place = first[nearest] + (rng.random(nearest.size) * count[nearest]).astype(np.intp)
-        read: Doubles = mean + std * residuals[place]
+        index = first[nearest] + (rng.random(nearest.size) * count[nearest]).astype(np.intp)
+        read: Doubles = mean + std * residuals[index]
         return read
 
     def __str__(self) -> str:

@@ -33,7 +33,7 @@ class _Lines(NamedTuple):
     x1: Doubles
 
     def at(self, level: float) -> tuple[Doubles, Doubles]:
-        """Return what the choice goes by: least σ, then the smaller input."""
+        """Return σ and input of each piece at `level`; the least σ is chosen, then the smaller input."""
         return self.s0 + self.s1 * (level - self.low), self.x0 + self.x1 * (level - self.low)
 
     def where(self, mask: NDArray[np.bool_]) -> _Lines:
@@ -63,9 +63,9 @@ class Inverse:
         starts: list[float] = []
         pieces: list[list[float]] = []
         for low, high in pairwise(np.unique(means).tolist()):
-            for start, place, spanning in _envelope(lines, low, high):
+            for start, lowest_line, spanning in _envelope(lines, low, high):
                 starts.append(start)
-                pieces.append([column[place] for column in spanning])
+                pieces.append([column[lowest_line] for column in spanning])
         self._knots = np.union1d(means, starts)  # where branches meet, ties count
         piece = np.searchsorted(np.array(starts), self._knots, side="right") - 1  # from each knot to the next
         self._low, _, *lines_of_pieces = np.array(pieces).T[:, piece]
@@ -123,18 +123,18 @@ def _lines(inputs: Doubles, means: Doubles, stds: Doubles) -> _Lines:
 
 
 def _envelope(lines: _Lines, low: float, high: float) -> Iterator[tuple[float, int, _Lines]]:
-    """Yield (start, place, spanning): along low..high, the lowest of the lines that span it, by its place in these."""
+    """Yield (start, index, lines): from `start` on, the line of that index is the lowest."""
     spanning = lines.where((lines.low <= low) & (lines.high >= high))
     start = low
     while start < high:
         std, x = spanning.at(start)
         lowest = np.flatnonzero(std <= std.min() + _ROUNDING)
-        place = int(lowest[np.lexsort((x[lowest], spanning.s1[lowest]))[0]])
-        yield start, place, spanning
+        lowest_line = int(lowest[np.lexsort((x[lowest], spanning.s1[lowest]))[0]])
+        yield start, lowest_line, spanning
         # A line that falls more steeply is met further right; the nearest meeting is where it takes over.
-        steeper = np.flatnonzero(spanning.s1 < spanning.s1[place])
-        gap = np.maximum(std[steeper] - std[place], 0)
-        meetings = start + gap / (spanning.s1[place] - spanning.s1[steeper])
+        steeper = np.flatnonzero(spanning.s1 < spanning.s1[lowest_line])
+        gap = np.maximum(std[steeper] - std[lowest_line], 0)
+        meetings = start + gap / (spanning.s1[lowest_line] - spanning.s1[steeper])
         start = float(np.min(meetings[meetings > start], initial=high))
 
 

@@ -186,7 +186,7 @@ class StatisticalPcm(CellwiseChannel):
 
     @property
     def _curves(self) -> list[Curve]:
-        """What a cell's noise needs of its target: nothing of drift, where cells are read at once."""
+        """The curves of the target that a read needs: those of drift only where time has passed."""
         fit = FITS[self.fit]
         return [fit.programming, fit.drift_mean, fit.drift_std] if self.read_after_s else [fit.programming]
 
