@@ -434,7 +434,7 @@ def sampled(channel: Channel, level: Floats, rng: np.random.Generator, *, cells:
 def estimated(
     level: Floats, draw: Callable[[Floats, np.random.Generator], NDArray[np.floating[Any]]]
 ) -> tuple[Doubles, Doubles, Doubles]:
-    """Return mean, variance and covariance (n,) of reads, each level with a random stream of its own.
+    """Return mean, variance and covariance (n,) of 20,000 or more reads, each level with a random stream of its own.
 
     Parameters
     ----------

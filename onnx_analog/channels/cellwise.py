@@ -54,25 +54,31 @@ class CellwiseChannel(Channel):
 
     def prepared(self, level: Floats, cells: Cells) -> Prepared:
         """Return a reader that keeps the state, where programming draws nothing at random; see `Channel.prepared`."""
-        if not self.independent:
-            return super().prepared(level, cells)
         self.check(level)
-        return _Programmed(self, self.program(level, np.random.Generator(np.random.SFC64(0))), cells)
+        state, random = self._programmed(level, np.random.Generator(np.random.SFC64(0)))
+        return super().prepared(level, cells) if random else _Programmed(self, state, cells)
 
     def moments(self, level: NDArray[np.floating[Any]], *, cells: int = 1) -> tuple[Doubles, Doubles]:
         """Return an estimate from 20,000 weights of two cells each, whatever `cells` is; see `Channel.moments`.
 
         Two cells of a weight tell what they share: of their variance V and covariance C, C + (V - C)/cells is left. The
-        standard error of V is about V/100, and so is that of C, which is taken to be 0 where cells share nothing.
+        standard error of V is about V/100, and so is that of C, which is 0 where programming draws nothing at random.
         """
         self.check(level)
         mean, variance, shared = estimated(inside(level.astype(np.float32), self.span), self._two_cells)
-        left = np.zeros_like(shared) if self.independent else np.clip(shared, 0, variance)
+        left = np.clip(shared, 0, variance)
         return mean, np.sqrt(left + (variance - left) / cells)
 
     def _two_cells(self, level: Floats, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
+        state, random = self._programmed(level, rng)
+        reads = np.stack([self.read_cell(state, rng), self.read_cell(state, rng)])
+        return reads if random else reads.reshape(1, -1)
+
+    def _programmed(self, level: Floats, rng: np.random.Generator) -> tuple[State, bool]:
+        """Return the state of each weight, and whether it is random."""
+        before = repr(rng.bit_generator.state)
         state = self.program(level, rng)
-        return np.stack([self.read_cell(state, rng), self.read_cell(state, rng)])
+        return state, repr(rng.bit_generator.state) != before
 
     def written(self, level: Floats, rng: np.random.Generator, *, bits: int = 0) -> State:
         """Return the state of each weight; see `Channel.written`."""
