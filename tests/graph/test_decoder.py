@@ -2,7 +2,7 @@ import itertools
 import re
 from collections import Counter
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -160,14 +160,15 @@ def test_another_runtime_decodes_the_same(name):
 # ------------------------------------------------------------------------------------------ functions by layout
 
 CLASSES = {0: (1,), 1: (2,), 2: (3, 4), 4: (5, 16), 8: (17, 256)}  # by width
+ANALOG: tuple[Literal["all", "some", "none"], ...] = ("all", "some", "none")
 LAYOUTS = [
     Layout(masked=masked, sign=sign, width=width, analog=analog, grouped=grouped)
     for masked, sign, width, analog, grouped in itertools.product(
-        (False, True), (False, True), CLASSES, ("all", "some", "none"), (False, True)
+        (False, True), (False, True), CLASSES, ANALOG, (False, True)
     )
     if width or analog != "some"
 ]
-TIMES = ({}, {"stage": LAST_STAGE}, {"split": True})  # when a layout is folded
+TIMES: tuple[dict[str, Any], ...] = ({}, {"stage": LAST_STAGE}, {"split": True})  # when a layout is folded
 OFF, ON = ort.GraphOptimizationLevel.ORT_DISABLE_ALL, ort.GraphOptimizationLevel.ORT_ENABLE_ALL
 
 
@@ -202,7 +203,7 @@ def planes_and_weight(layout, shape, *, classes, stride=1, groups=1, used=None, 
     every_level[cancelled] = -beta[group, code][cancelled]
     stored = (every_level + beta[group, code]) / alpha[group, code]
     if layout.sign:
-        stored[negative] = 0 - stored[negative]
+        stored = np.where(negative, 0 - stored, stored + 0)
     weight = np.zeros(size, np.float32)
     weight[mask] = stored
 
@@ -224,7 +225,7 @@ def planes_and_weight(layout, shape, *, classes, stride=1, groups=1, used=None, 
 def decoding(layout, planes, opset=18, dtype=ir.DataType.FLOAT) -> onnx.ModelProto:
     """Return a model that computes y = x·w."""
     inputs = [ir.Value(name=name, const_value=ir.Tensor(array, name=name)) for name, array in planes.items()]
-    attributes = {"dtype": int(dtype), "key": "w", "scheme": 0}
+    attributes: dict[str, Any] = {"dtype": int(dtype), "key": "w", "scheme": 0}
     call = ir.node(layout.name, inputs, attributes, domain=DOMAIN)
     shape, kind = ir.Shape(planes["shape"].tolist()), ir.TensorType(dtype)
     x = ir.Value(name="x", shape=shape, type=kind)
@@ -296,12 +297,18 @@ def test_the_reference_finds_a_wrong_weight():
     assert not same_bits([decoded(decoding(layout, planes), ON)[0]], [weight])
 
 
-def test_zeros_are_positive():
-    level = np.zeros(16, np.float32)
-    planes = {"level": level, "sign": np.full(2, 0xAA, np.uint8), "alpha": f32([2]), "beta": f32([0])}
-    planes["shape"] = np.array([16])
-    for layout in (Layout(sign=True, **time) for time in TIMES):
-        assert same_bits([decoded(decoding(layout, planes), ON)[0]], [level])
+@pytest.mark.parametrize("time", TIMES, ids=str)
+@pytest.mark.parametrize(
+    "layout", [each for each in LAYOUTS if each.sign and each.analog == "all"][::2], ids=lambda e: e.name
+)
+def test_zeros_with_a_sign_are_positive(layout, time):
+    """Those of a sum of 0, and those of a quotient that is too small, of either sign."""
+    timed, classes, groups = replace(layout, **time), CLASSES[layout.width][0], 4
+    planes, weight = planes_and_weight(timed, (4, 4), classes=classes, stride=4, groups=groups)
+    planes["alpha"], planes["beta"] = np.full_like(planes["alpha"], 2.0**100), np.zeros_like(planes["beta"])
+    planes["level"] = np.resize(f32([0, 2.0**-100, -(2.0**-100)]), planes["level"].shape)
+    for level in (ON, OFF):
+        assert same_bits([decoded(decoding(timed, planes), level)[0]], [np.zeros_like(weight)])
 
 
 def test_a_weight_of_another_type():
