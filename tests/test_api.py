@@ -7,7 +7,6 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
 
 import onnx_analog as oa
 from onnx_analog import channels
@@ -16,6 +15,7 @@ from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
 from onnx_analog.errors import ChannelError, ModelError, NothingToStore, OptionError, OutputError
 from onnx_analog.graph import files
 from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, stored_tensors

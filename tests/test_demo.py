@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES
 
 import onnx_analog as oa
 from onnx_analog import channels, demo
 from onnx_analog.cli import main
+from onnx_analog.coding.strategies import PRESETS, STRATEGIES
 from onnx_analog.graph.files import load as load_model
 from onnx_analog.graph.files import write_model
 from onnx_analog.run.session import Network

@@ -26,7 +26,6 @@ import pytest
 import scipy.stats
 from click.shell_completion import BashComplete
 from click.testing import CliRunner
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES
 
 import onnx_analog as oa
 from onnx_analog import api, channels, demo
@@ -34,6 +33,7 @@ from onnx_analog.channels import fitting
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.cli import main, report
 from onnx_analog.cli.console import Finite, Floats, Fraction, Integers, Seconds
+from onnx_analog.coding.strategies import PRESETS, STRATEGIES
 from onnx_analog.graph.files import load
 from onnx_analog.graph.manifest import read as read_manifest
 from onnx_analog.graph.stored import is_protected, stored_tensors

@@ -19,11 +19,11 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from onnx_analog.coding.strategies import STRATEGIES
 
 import onnx_analog as oa
 from onnx_analog import channels
 from onnx_analog.cli import main, report, sweep
+from onnx_analog.coding.strategies import STRATEGIES
 from onnx_analog.graph.weights import Selection
 from onnx_analog.study import run_folder
 from onnx_analog.study.engines import dask_cluster, ray_cluster

@@ -10,11 +10,11 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
 
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.coding.fidelity import FEWEST, NEGLIGIBLE, RARE, TOLERANCE, Deviation, deviation, excess
 from onnx_analog.coding.planes import Code, decode, encode, fit, split
+from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
 from onnx_analog.demo import MODEL
 from onnx_analog.graph import files
 from onnx_analog.graph.weights import find

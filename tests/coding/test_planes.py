@@ -9,7 +9,6 @@ import pytest
 import scipy.stats
 from hypothesis import assume, example, given
 from numpy.typing import NDArray
-from onnx_analog.coding.strategies import STRATEGIES
 
 from onnx_analog.channels import resolve
 from onnx_analog.coding import planes
@@ -31,6 +30,7 @@ from onnx_analog.coding.planes import (
     unlevel,
     unpack,
 )
+from onnx_analog.coding.strategies import STRATEGIES
 from onnx_analog.errors import ModelError, OptionError
 from onnx_analog.testing import assert_law, assert_std
 from tests.models import U, assert_within, f32, same_bits

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from onnx_analog.coding.strategies import LARGE_FACTOR, LARGE_FRACTION, PRESETS, SCOPES, STRATEGIES, Strategy, strategy
 
 from onnx_analog.coding import strategies
 from onnx_analog.coding.planes import Code, encode
+from onnx_analog.coding.strategies import LARGE_FACTOR, LARGE_FRACTION, PRESETS, SCOPES, STRATEGIES, Strategy, strategy
 from onnx_analog.errors import OptionError
 
 Rows = list[tuple[str, ...]]

@@ -17,12 +17,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
-from onnx_analog.coding.strategies import SCOPES, STRATEGIES
 
 from onnx_analog.channels import GaussianNoise, resolve
 from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.coding.strategies import SCOPES, STRATEGIES
 from onnx_analog.errors import ManifestError, ModelError
 from onnx_analog.graph.manifest import (
     FORMAT,

@@ -14,12 +14,12 @@ import onnxruntime as ort
 import pytest
 import scipy.stats
 from numpy.typing import NDArray
-from onnx_analog.coding.strategies import STRATEGIES
 
 import onnx_analog as oa
 from onnx_analog import randomness
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.coding.strategies import STRATEGIES
 from onnx_analog.errors import ChannelError, DataError, ModelError, OptionError
 from onnx_analog.graph.stored import Protection, stored_tensors
 from onnx_analog.graph.weights import find

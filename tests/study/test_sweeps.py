@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
 
 import onnx_analog as oa
 from onnx_analog.channels import GaussianNoise
+from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
 from onnx_analog.errors import DataError, EngineError, ModelError, NothingToStore, OptionError, OutputError
 from onnx_analog.graph.stored import Protection, stored_tensors
 from onnx_analog.graph.weights import Selection

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from onnx_analog.coding.strategies import PRESETS
 
 import onnx_analog as oa
 from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.coding.strategies import PRESETS
 from onnx_analog.graph import files
 from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import pipeline

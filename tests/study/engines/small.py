@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx_analog.coding.strategies import PRESETS
 
 from onnx_analog.channels import Channel
+from onnx_analog.coding.strategies import PRESETS
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.metrics import Function
 from onnx_analog.study.engines import Engine
