@@ -50,7 +50,7 @@ def test_noise_that_is_none_is_refused(sigma):
 def test_spans_that_are_none_are_refused(low, high):
     with pytest.raises(
         ChannelError,
-        match=r"gaussian( has span .* to .*; low must be below high|: (low|high) is .*; it must be (a finite|at most 1e))",
+        match=r"gaussian( has span .* to .*; low must be below high|: (low|high) is .*; it must be (a finite|at most))",
     ):
         GaussianNoise(low=low, high=high)
 
@@ -86,9 +86,7 @@ def noise_on_weights(
 
 
 def test_numbers_beyond_1e30_are_refused():
-    with pytest.raises(
-        ChannelError, match=r"channel gaussian: sigma is 2e\+30; it must be at most 1e\+30 in magnitude"
-    ):
+    with pytest.raises(ChannelError, match=r"gaussian: sigma is 2e\+30; it must be at most 1e\+30 in magnitude"):
         GaussianNoise(sigma=2e30)
 
 
