@@ -241,7 +241,8 @@ class _Group:
         """Return the codebook that the weights of `group` share, and why they cannot, or None."""
         axis = self._axis(group[0])
         try:
-            fitted = fit(_Parts(group, self.part), self._scheme, groups=1 if axis is None else axis.count)
+            groups = 1 if axis is None else axis.count
+            fitted = fit(_Parts(group, self.part), self._scheme, groups=groups, keep=self._later is None)
         except ModelError as error:
             return None, str(error)
         for number, weight in enumerate(group):
