@@ -14,7 +14,7 @@ and not above edge k.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -258,12 +258,19 @@ def _uniform(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
 def _lloyd(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     """Return the edges of Lloyd's method on a histogram whose bins are 2^-11 wide relative to their numbers.
 
-    It starts from the classes that are best for very many of them, whose width goes with the cube root of the density
-    (Panter and Dite 1951), and ends when no bin changes class.
+    It starts from the classes that are best for very many of them: their number per width goes with the cube root of
+    the density (Panter and Dite 1951). It ends when no bin changes class.
     """
-    centre, count = _binned(sizes)
+    centre, count = _binned(sizes, signed=scheme.sign == "level")
+    means = _lloyd_means(centre, count, min(scheme.classes, centre.size)) if centre.size else centre
+    edges = _below((means[:-1] + means[1:]) / 2).tolist()
+    edges += [np.inf] * (scheme.classes - 1 - len(edges))  # fewer numbers than classes: the last ones stay empty
+    return Edges(tuple(edges), (0,) * len(edges), signed=scheme.sign == "level")
+
+
+def _lloyd_means(centre: Doubles, count: Doubles, classes: int) -> Doubles:
+    """Return the means of the classes (K,) of bins with the means `centre` (m,) and `count` (m,) numbers, K <= m."""
     weight, total = np.cumsum(count), np.cumsum(count * centre)
-    classes = min(scheme.classes, centre.size)
     least, most = np.arange(1, classes), centre.size - classes + np.arange(1, classes)  # no class is empty
     spread = np.cumsum(np.cbrt(count) * np.gradient(centre) ** (2 / 3)) if centre.size > 1 else weight
     ends = np.clip(np.searchsorted(spread, spread[-1] * np.arange(1, classes) / classes) + 1, least, most)
@@ -275,10 +282,7 @@ def _lloyd(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
         if (moved == ends).all():
             break
         ends = moved
-    means = _means(weight, total, ends)
-    edges = _below((means[:-1] + means[1:]) / 2).tolist()
-    edges += [np.inf] * (scheme.classes - 1 - len(edges))  # fewer numbers than classes: the last ones stay empty
-    return Edges(tuple(edges), (0,) * len(edges), signed=scheme.sign == "level")
+    return _means(weight, total, ends)
 
 
 def _means(weight: Doubles, total: Doubles, ends: NDArray[np.integer[Any]]) -> Doubles:
@@ -289,25 +293,34 @@ def _means(weight: Doubles, total: Doubles, ends: NDArray[np.integer[Any]]) -> D
     return means
 
 
-_KEPT_BITS = 20  # of a float32 number: sign, exponent and 11 bits of the mantissa
+_DROPPED_BITS = 12  # of a float32 number; sign, exponent and 11 bits of the mantissa are left
 
 
-def _binned(sizes: Iterable[NDArray[Any]]) -> tuple[Doubles, Doubles]:
+def _binned(sizes: Iterable[NDArray[Any]], *, signed: bool) -> tuple[Doubles, Doubles]:
     """Return the mean and the count of each bin that holds a number, in ascending order.
 
-    A bin is all float32 numbers that share their upper `_KEPT_BITS` bits.
+    A bin is all float32 numbers that share their upper bits.
     """
-    bins = 2**_KEPT_BITS
+    if not signed:
+        return _binned_magnitudes(lambda: sizes)
+    upper, above = _binned_magnitudes(lambda: (size[size > 0] for size in sizes))
+    lower, below = _binned_magnitudes(lambda: (-size[size < 0] for size in sizes))
+    return np.concatenate([-lower[::-1], upper]), np.concatenate([below[::-1], above])
+
+
+def _binned_magnitudes(sizes: Callable[[], Iterable[NDArray[Any]]]) -> tuple[Doubles, Doubles]:
+    ends = np.array([end for size in sizes() if size.size for end in (size.min(), size.max())])
+    bits = magnitude(ends).view(np.uint32) >> _DROPPED_BITS
+    first, bins = int(bits.min(initial=2**20)), int(np.ptp(bits)) + 1 if bits.size else 0
     count, total = np.zeros(bins), np.zeros(bins)
-    for size in sizes:
-        for part in parts(size.size, bins):
-            value = size[part].astype(np.float32)
-            upper = (value.view(np.uint32) >> (32 - _KEPT_BITS)).astype(np.int64)
+    for size in sizes():
+        for part in parts(size.size):
+            value = magnitude(size[part])
+            upper = (value.view(np.uint32) >> _DROPPED_BITS).astype(np.int64) - first
             count += np.bincount(upper, minlength=bins)
             total += np.bincount(upper, weights=value, minlength=bins)
-    order = np.concatenate([np.arange(bins - 1, bins // 2 - 1, -1), np.arange(bins // 2)])  # negative numbers first
-    order = order[count[order] > 0]
-    return total[order] / count[order], count[order]
+    filled = np.flatnonzero(count)
+    return total[filled] / count[filled], count[filled]
 
 
 _PARTITIONS = {"share": _by_share, "bounds": _by_bounds, "lloyd": _lloyd, "uniform": _uniform}

@@ -35,6 +35,7 @@ from onnx_analog.settings import check_settings, setting, settings_of
 
 if TYPE_CHECKING:
     from onnx_analog.channels import Channel
+    from onnx_analog.coding.side import SideInformation
 
 SIGNS = ("bit", "level")
 PARTITIONS = ("share", "bounds", "lloyd", "uniform")
@@ -199,16 +200,16 @@ class Scheme:
         return (self.sign == "bit") + self.index_bits
 
     @cached_property
-    def side(self) -> Any:
-        """How side information is stored (`onnx_analog.coding.side.Header`); None if it is free of error."""
+    def side(self) -> SideInformation | None:
+        """How side information is stored; None if it is free of error."""
         if self.side_channel is None:
             return None
-        from onnx_analog.coding.side import Header
+        from onnx_analog.coding.side import SideInformation
 
-        return Header(
+        return SideInformation(
             channel=self.side_channel,
             bits_per_cell=self.side_bits_per_cell,
-            reads=self.side_cells,
+            cells=self.side_cells,
             copies=self.side_copies,
         )
 
