@@ -92,9 +92,9 @@ def _chunks(arrays: Iterable[NDArray[Any]]) -> Iterable[NDArray[np.uint32]]:
             yield magnitude(flat[part]).view(np.uint32)
 
 
-def parts(count: int, chunk: int = _CHUNK) -> Iterator[slice]:
+def parts(count: int) -> Iterator[slice]:
     """Return the slices of `count` elements that are processed at once."""
-    return (slice(start, start + chunk) for start in range(0, count, chunk))
+    return (slice(start, start + _CHUNK) for start in range(0, count, _CHUNK))
 
 
 def _histogram(values: NDArray[np.integer[Any]]) -> NDArray[np.int64]:

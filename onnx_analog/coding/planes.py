@@ -339,7 +339,7 @@ def encode(weights: Sequence[NDArray[Any]], scheme: Scheme, *, axis: int = 0) ->
 
     Examples
     --------
-    >>> (stored,) = encode([np.array([0.5, 0.0, -1.0])], Scheme.paper("sign", channel="gaussian:span_low=0"))
+    >>> (stored,) = encode([np.array([0.5, 0.0, -1.0])], Scheme.paper("sign", channel="gaussian:low=0,high=1"))
     >>> stored.planes.level, stored.planes.sign, stored.planes.mask
     (array([0., 1.], dtype=float32), array([False,  True]), array([ True, False,  True]))
     >>> decode(stored)

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 from onnx_analog.channels import Channel
 from onnx_analog.channels.base import inside, sampled
 from onnx_analog.coding.partition import Bits
+from onnx_analog.coding.scheme import MOST_COPIES, MOST_SIDE_CELLS
 from onnx_analog.errors import OptionError, whole
 from onnx_analog.randomness import stream
 
 Doubles = NDArray[np.float64]
 
-MOST_CELLS = 1000
-MOST_COPIES = 999
 _TRAINING_READS = 20_000  # for each symbol, where a channel's law is not known in closed form
 _MOST_DRAWS = 2**28  # to learn such a law, where each cell is a draw: some ten seconds
 _CHUNK = 2**14  # symbols that are compared with all 2^b thresholds at once
@@ -58,7 +57,7 @@ class SideInformation:
     copies: int = 1
 
     def __post_init__(self) -> None:
-        for name, most in (("bits_per_cell", 8), ("cells", MOST_CELLS), ("copies", MOST_COPIES)):
+        for name, most in (("bits_per_cell", 8), ("cells", MOST_SIDE_CELLS), ("copies", MOST_COPIES)):
             if not 1 <= whole(f"side_{name}", getattr(self, name)) <= most:
                 raise OptionError(f"side_{name} is {getattr(self, name)}; it must be from 1 to {most:,}")
         if self.copies % 2 == 0:
