@@ -89,9 +89,7 @@ def cells(classes: int) -> st.SearchStrategy[tuple[int, ...]]:
     alike = st.integers(0 if classes > 1 else 1, 9).map(lambda number: (number,))
     if classes == 1:
         return alike
-    each = st.integers(0, 2**32).map(
-        lambda seed: tuple(np.random.default_rng(seed).integers(0, 4, classes).tolist())
-    )
+    each = st.integers(0, 2**32).map(lambda seed: tuple(np.random.default_rng(seed).integers(0, 4, classes).tolist()))
     return alike | each
 
 
