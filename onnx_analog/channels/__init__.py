@@ -85,6 +85,8 @@ def resolve(spec: str | Channel | type[Channel]) -> Channel:
         return _distinct(spec)
     if isinstance(spec, type):
         return _distinct(_call(spec, spec.__name__, {}))
+    if not isinstance(spec, str):
+        raise ChannelError(f"channel is {spec!r}; it must be a channel, or the name of one")
     if spec.endswith(".json"):
         return _from_file(Path(spec))
     name, _, options = spec.partition(":")

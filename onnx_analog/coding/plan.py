@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -64,9 +65,12 @@ class Plan:
             )
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
 
-    @property
+    @cached_property
     def _patterns(self) -> list[str]:
         return [key for key in self.tensors if "*" in key]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _plan, (self.default, dict(self.tensors))
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:
@@ -83,7 +87,7 @@ class Plan:
 
     def unused(self, keys: Iterable[str]) -> list[str]:
         """Return the keys and patterns of the plan that no tensor with one of `keys` has."""
-        there = list(keys)
+        there = set(keys)
         return [name for name in self.tensors if name not in there and not any(_matches(key, name) for key in there)]
 
     def changed(self, **changes: Any) -> Plan:
@@ -169,6 +173,11 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"Plan(default={self.default!r}, {len(self.tensors):,} tensors named)"
+
+
+def _plan(default: Scheme | None, tensors: dict[str, Scheme | None]) -> Plan:
+    """Return the plan, in another process: a read-only mapping cannot be sent there."""
+    return Plan(default=default, tensors=tensors)
 
 
 def _matches(key: str, pattern: str) -> bool:

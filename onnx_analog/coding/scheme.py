@@ -282,7 +282,7 @@ class Scheme:
 
     @staticmethod
     def from_dict(body: Any) -> Scheme:
-        """Return the scheme that `to_dict` describes.
+        """Return the scheme that `to_dict` describes; a channel may be given by name too. No code is imported.
 
         Raises
         ------
@@ -304,8 +304,8 @@ class Scheme:
         for name in ("channel", "side_channel"):
             if isinstance(given.get(name), Mapping):
                 given[name] = channels.from_dict(given[name])
-            elif isinstance(given.get(name), str):
-                given[name] = channels.resolve(given[name])
+            elif isinstance(given.get(name), str) and given[name].partition(":")[0] not in channels.available():
+                raise ChannelError(f"{name} is {given[name][:60]!r}, which is not the name of an installed channel")
         return Scheme(**given)
 
     def digest(self) -> str:
