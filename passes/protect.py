@@ -120,10 +120,18 @@ class ProtectPass(ir.passes.InPlacePass):
         order = {id(weight): number for number, weight in enumerate(weights)}
         coded = [pair for scheme, group in self._groups(weights) for pair in _Group(group, scheme, later).encoded()]
         coded.sort(key=lambda pair: order[id(pair[0])])
-        return [
-            (weight, stored._replace(layout=replace(stored.layout, stage=stage, split=split)))
-            for (weight, stored), (stage, split) in zip(coded, stages([w.size for w, _ in coded]), strict=True)
-        ]
+        return _staged(coded)
+
+
+def _staged(coded: list[tuple[Weight, Stored]]) -> list[tuple[Weight, Stored]]:
+    """Return the weights with the stage in which each is decoded; in bodies and functions, stages are not known."""
+    main = [weight for weight, _ in coded if not weight.scope]
+    stage_of = dict(zip(map(id, main), stages([weight.size for weight in main]), strict=True))
+    staged = []
+    for weight, stored in coded:
+        stage, split = stage_of.get(id(weight), (0, False))
+        staged.append((weight, stored._replace(layout=replace(stored.layout, stage=stage, split=split))))
+    return staged
 
 
 def _forget_training(model: ir.Model, weights: Sequence[Weight]) -> None:
@@ -305,6 +313,7 @@ def _layout(weight: Weight, fitted: Fitted, number: int, scheme: Scheme) -> Layo
         width=index_width(scheme.classes),
         analog=scheme.analog,
         grouped=fitted.codebook.groups > 1,
+        aligned=int(fitted.counts[number].sum()) % 8 == 0,
     )
 
 

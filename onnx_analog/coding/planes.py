@@ -230,7 +230,8 @@ def unlevel(
         level = full
     size: Floats = (level + of_each(beta, class_index, group)) / of_each(alpha, class_index, group)
     if sign is not None:
-        np.subtract(0, size, out=size, where=sign)  # and not negative: a zero stays +0, as in onnxruntime
+        np.subtract(0, size, out=size, where=sign)  # not np.negative, which would make -0 of a zero
+        np.add(size, 0, out=size, where=~sign)  # -0, of a quotient that underflows, becomes +0, as in the graph
     return size
 
 

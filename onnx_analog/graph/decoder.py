@@ -4,10 +4,10 @@ They are model-local ONNX functions of the domain `onnx_analog`. onnxruntime inl
 creates a session, so inference runs at plain speed; for that, the size of every intermediate can be inferred from
 constants. Every operator in them keeps its schema from opset 11 to the newest.
 
-The decoded weight is `(level + beta) / alpha` in float32, rounded once by the sum and once by the quotient, and
-`0 - x` where the sign is negative, so that a zero is +0 whatever its sign.
+The decoded weight is x = `(level + beta) / alpha` in float32, rounded once by the sum and once by the quotient. Where
+signs are kept apart it is `0 - x` if the sign is negative and `x + 0` if not, so that no decoded weight is -0.
 
-**Stages.** onnxruntime keeps all that it folds in one pass until the end of that pass: many times the weights. It folds
+Stages: onnxruntime keeps all that it folds in one pass until the end of that pass: many times the weights. It folds
 in up to ten passes, as long as each changes something, and infers the output shape of a node with a body between two
 passes only. So the functions hold a chain of `Scan` nodes over one number: each link is known one pass after the one
 before it, and what is computed from it is folded no earlier. A function of stage s starts in pass s; if it is split, it
@@ -321,13 +321,19 @@ class _Text:
         return self._with_sign(weights) if layout.sign else weights
 
     def _with_sign(self, weights: str) -> str:
-        """Return 0 - x where the sign is negative and 0 - (-x) elsewhere: a zero is +0 in either case."""
+        """Return 0 - x where the sign is negative, and 0 - (0 - x), which is x, elsewhere: a zero is +0."""
         self._next()
-        negative = self._again(self._unpacked_stored("sign", 1, _UINT8))
-        index = self._node("Cast", self._in_grid(negative), attributes=_INT32)
+        zero = self._constant("float[1] {0}")
+        if not self._layout.split:
+            negative = self._in_grid(self._unpacked_stored("sign", 1, _BOOL))
+            opposite = self._node("Where", negative, weights, self._node("Sub", zero, weights))
+            return self._node("Sub", zero, opposite)
+        # While a Where is computed, it takes five times the weights.
+        index = self._again(self._unpacked_stored("sign", 1, _UINT8))
+        index = self._node("Cast", self._in_grid(index), attributes=_INT32)
         factor = self._node("Gather", self._constant("float[2] {-1, 1}"), index)
         self._next()
-        return self._node("Sub", self._constant("float[1] {0}"), self._node("Mul", weights, factor))
+        return self._node("Sub", zero, self._node("Mul", weights, factor))
 
     # -------------------------------------------------------------------------------- eight weights at a time
 
@@ -439,7 +445,6 @@ class _Text:
         flags = self._node("Cast", flags, attributes=_INT32)
         rank = self._node("CumSum", flags, self._constant("int64 {0}"))
         rank = self._node("Mul", rank, flags)  # 1 for the first level, 0 where there is none
-        self._next()
         levels = self._node("Concat", self._constant("float[1] {0}"), self._now("level"), attributes="<axis = 0>")
         spread = self._node("Gather", levels, rank)
         self._next()
