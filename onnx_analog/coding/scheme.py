@@ -297,7 +297,7 @@ class Scheme:
             if isinstance(given.get(name), Mapping):
                 given[name] = channels.from_dict(given[name])
             elif isinstance(given.get(name), str):
-                given[name] = channels.resolve(given[name])
+                given[name] = channels.installed(given[name])  # a file imports nothing, and names no other
         return Scheme(**given)
 
     def digest(self) -> str:

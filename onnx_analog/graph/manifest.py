@@ -36,7 +36,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
 from onnx_analog.errors import AnalogError, ManifestError
-from onnx_analog.graph.stored import AGAIN, COMMAND_KEY, SOURCE_KEY, StoredTensor, schemes_of, stored_tensors
+from onnx_analog.graph.stored import AGAIN, COMMAND_KEY, SOURCE_KEY, StoredTensor, scheme_of, schemes_of, stored_tensors
 from onnx_analog.graph.weights import FLOATS
 
 FORMAT = "onnx-analog-manifest/2"
@@ -448,7 +448,7 @@ def read(path: Path) -> Manifest:
 
 def _scheme(body: Any) -> Scheme:
     try:
-        return Scheme.from_dict(body)
+        return scheme_of(body)
     except AnalogError as error:
         raise ManifestError(f"a scheme of the manifest is not valid: {error}") from error
 
