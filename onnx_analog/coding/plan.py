@@ -11,7 +11,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from onnx_analog import serialise
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import reading
 from onnx_analog.errors import OptionError
@@ -160,6 +159,8 @@ class Plan:
     @staticmethod
     def read(path: Path) -> Plan:
         """Return the plan in a JSON file of at most 16 MiB; raises what `from_dict` raises."""
+        from onnx_analog import serialise  # numpy, which the command line does without until it is needed
+
         text = reading.read_text(path, limit=MOST_BYTES, error=OptionError)
         try:
             return Plan.from_dict(serialise.parse(text))

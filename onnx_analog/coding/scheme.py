@@ -304,8 +304,8 @@ class Scheme:
         for name in ("channel", "side_channel"):
             if isinstance(given.get(name), Mapping):
                 given[name] = channels.from_dict(given[name])
-            elif isinstance(given.get(name), str) and given[name].partition(":")[0] not in channels.available():
-                raise ChannelError(f"{name} is {given[name][:60]!r}, which is not the name of an installed channel")
+            elif isinstance(given.get(name), str):
+                given[name] = channels.installed(given[name])  # a file imports nothing, and names no other
         return Scheme(**given)
 
     def digest(self) -> str:
