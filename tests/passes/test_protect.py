@@ -13,19 +13,21 @@ from hypothesis import strategies as st
 
 from benchmarks.networks import write_chain
 from benchmarks.timing import memory
-from onnx_analog.channels import GaussianNoise
 from onnx_analog.coding.fidelity import deviation
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError, NothingToStore, OptionError
 from onnx_analog.graph import files
 from onnx_analog.graph.decoder import DOMAIN
-from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.graph.weights import Selection, all_tensors, find, scopes
 from onnx_analog.passes import DecodePass, ProtectPass, PrunePass
 from tests.models import (
+    CENTRED,
+    FAMILY,
     NEWEST_OPSET,
     QUIET,
+    SMALL,
     ZOO,
     Outputs,
     assert_same_top,
@@ -45,8 +47,7 @@ from tests.models import (
     serialized,
 )
 
-SMALL = Selection(min_size=1)
-UNIT = GaussianNoise(sigma=0.1, low=-0.5, high=0.5)
+QUIETLY = Scheme(channel=QUIET)
 LINEAR = [name for name, case in ZOO.items() if case.linear]
 SETTINGS = list(product(["raw", "sign", "mapping", "redundancy"], ["tensor", "model"], [0.0, 0.3]))
 
@@ -56,7 +57,9 @@ def protected(
 ) -> ir.Model:
     """Return a protected copy; `settings` are of the paper's schemes, whose channel is QUIET unless they say so."""
     copy = plain.clone()
-    ProtectPass(plan=Scheme.paper(**{"channel": QUIET, **settings}) if plan is None else plan, selection=selection)(copy)
+    ProtectPass(plan=Scheme.paper(**{"channel": QUIET, **settings}) if plan is None else plan, selection=selection)(
+        copy
+    )
     return copy
 
 
@@ -230,7 +233,7 @@ def planes(tensor) -> Outputs:
 
 
 def test_signs_and_zeros_are_kept_apart_from_levels():
-    tensor = only(protected(holding(w=f32([[1, -2], [0, 1.5]])), strategy="sign", channel=UNIT))
+    tensor = only(protected(holding(w=f32([[1, -2], [0, 1.5]])), strategy="sign", channel=CENTRED))
     assert same_bits(planes(tensor), [f32([-0.5, 0.5, 0]), f32([1]), f32([1.5])])
     assert tensor.plane("mask").tolist() == [0b1011]
     assert tensor.plane("sign").tolist() == [0b010]
@@ -238,7 +241,7 @@ def test_signs_and_zeros_are_kept_apart_from_levels():
 
 
 def test_raw_levels_carry_the_sign():
-    tensor = only(protected(holding(w=f32([[1, -1], [0.5, -0.25]])), strategy="raw", channel=UNIT))
+    tensor = only(protected(holding(w=f32([[1, -1], [0.5, -0.25]])), strategy="raw", channel=CENTRED))
     assert same_bits(planes(tensor), [f32([0.5, -0.5, 0.25, -0.125]), f32([0.5]), f32([0])])
     assert tensor.sign is None
     assert tensor.mask is None
@@ -246,14 +249,14 @@ def test_raw_levels_carry_the_sign():
 
 def test_each_class_fills_the_output_range():
     weight = f32([[1, -2], [1.5, 4], [-8, 6]])
-    tensor = only(protected(holding(w=weight), strategy="mapping", large_fraction=0.5, channel=UNIT))
+    tensor = only(protected(holding(w=weight), strategy="mapping", large_fraction=0.5, channel=CENTRED))
     assert tensor.plane("class").tolist() == [0b111000]
     assert same_bits(planes(tensor), [f32([-0.5, 0.5, 0, -0.5, 0.5, 0]), f32([1, 0.25]), f32([1.5, 1.5])])
 
 
 def test_granularity_model_shares_one_scale():
     tensors = stored_tensors(
-        protected(holding(a=f32([[1, 2]]), b=f32([[5, 3]])), strategy="sign", granularity="model", channel=UNIT)
+        protected(holding(a=f32([[1, 2]]), b=f32([[5, 3]])), strategy="sign", granularity="model", channel=CENTRED)
     )
     assert same_bits(planes(tensors[0]), [f32([-0.5, -0.25]), f32([0.25]), f32([0.75])])
     assert same_bits(planes(tensors[1]), [f32([0.5, 0]), f32([0.25]), f32([0.75])])
@@ -262,7 +265,9 @@ def test_granularity_model_shares_one_scale():
 def test_a_weight_at_the_threshold_is_small():
     above = np.nextafter(np.float32(1), np.float32(2))
     for granularity in ("tensor", "model"):
-        found = protected(holding(a=f32([[1, -1, 2]]), b=f32([[above, 0.5, 3]])), threshold=1.0, granularity=granularity)
+        found = protected(
+            holding(a=f32([[1, -1, 2]]), b=f32([[above, 0.5, 3]])), threshold=1.0, granularity=granularity
+        )
         assert [tensor.plane("class").tolist() for tensor in stored_tensors(found)] == [[0b100], [0b101]]
 
 
@@ -367,14 +372,19 @@ def test_the_type_of_a_weight_is_kept(dtype):
         (made("IR 3"), {"selection": Selection(include=("none",))}, NothingToStore, "no tensor of the model"),
         (holding(w=f32(np.zeros((16, 16)))), {}, NothingToStore, "no tensor of the model"),
         (holding(w=f32([[1e-40]])), {}, NothingToStore, "no tensor of the model"),
-        (holding(w=f32([[1e-40]]), v=f32([[2e-40]])), {"granularity": "model"}, NothingToStore, "can be stored"),
+        (
+            holding(w=f32([[1e-40]]), v=f32([[2e-40]])),
+            {"plan": QUIETLY.changed(granularity="model")},
+            NothingToStore,
+            "can be stored",
+        ),
     ],
     ids=["protected", "not included", "zero", "tiny", "tiny model"],
 )
 def test_a_refusal_leaves_the_model_alone(plain, options, error, said):
     before = serialized(plain)
     with pytest.raises(error, match=said):
-        ProtectPass(**{"selection": SMALL, "channel": QUIET, **options}).call(plain)
+        ProtectPass(**{"selection": SMALL, "plan": QUIETLY, **options}).call(plain)
     assert serialized(plain) == before
 
 
@@ -388,7 +398,7 @@ def test_a_protected_model_is_known_by_its_calls_too():
 def test_nothing_to_store_without_any_tensor():
     plain = model("net (float[2] x) => (float[2] y) { y = Relu(x) }")
     with pytest.raises(NothingToStore):
-        ProtectPass(granularity="model").call(plain)
+        ProtectPass(plan=Scheme(granularity="model")).call(plain)
 
 
 # ------------------------------------------------------------------------------------------------ names
@@ -440,14 +450,6 @@ def test_no_two_planes_of_a_model_have_one_name(name):
     assert len(planes) == len(set(planes)) == 12
 
 
-def test_one_empty_plane_stands_for_all_that_a_strategy_does_not_have():
-    found = protected(made("lstm through slice and concat"), strategy="raw", selection=Selection())
-    assert [name for name in found.graph.initializers if "none" in name] == ["onnx_analog.none"]
-    assert {str(tensor.inputs[plane].name) for tensor in stored_tensors(found) for plane in ("sign", "class")} == {
-        "onnx_analog.none"
-    }
-
-
 def test_a_name_with_slashes_has_a_key_of_its_own():
     plain = made("if")
     value = ir.Value(name="y.then_branch/w", const_value=ir.tensor(f32(np.eye(16)), name="y.then_branch/w"))
@@ -477,53 +479,34 @@ def test_only_what_is_selected_is_stored():
 
 def test_planes_stand_in_the_order_of_the_tensors():
     found = protected(made("lstm through slice and concat"), selection=Selection())
-    assert [node.op_type for node in found.graph][:3] == ["Decode"] * 3
+    assert [node.domain for node in found.graph][:4] == [DOMAIN] * 3 + [""]
     assert [tensor.key for tensor in stored_tensors(found)] == ["W", "R0", "R1"]
 
 
 # ------------------------------------------------------------------------------------------------ options
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"strategy": "none"}, "no strategy is called 'none': choose from raw, sign, mapping, redundancy"),
-        ({"cells_small": 0}, "cells_small is 0; it must be from 1 to 1,000,000,000,000"),
-        ({"cells_large": 0}, "cells_large is 0; it must be from 1 to 1,000,000,000,000"),
-        ({"granularity": "layer"}, "scope is 'layer'; choose from tensor, model"),
-        ({"large_fraction": -0.001}, "large_fraction is -0.001; it must be from 0 to 1"),
-        ({"large_fraction": 1.001}, "large_fraction is 1.001; it must be from 0 to 1"),
-        ({"threshold": 0.0}, "threshold is 0.0; it must be above 0 and finite"),
-        ({"threshold": float("inf")}, "threshold is inf; it must be above 0 and finite"),
-        ({"threshold": float("nan")}, "threshold is nan; it must be above 0 and finite"),
-        ({"bits_per_cell": 0}, "bits_per_cell is 0; it must be from 1 to 8"),
-        ({"bits_per_cell": 9}, "bits_per_cell is 9; it must be from 1 to 8"),
-    ],
-)
-def test_an_option_out_of_range_is_refused(wrong, said):
-    with pytest.raises(OptionError) as caught:
-        ProtectPass(**wrong)
-    assert str(caught.value) == said
+def test_a_pass_takes_a_scheme_or_a_plan():
+    assert ProtectPass() == ProtectPass(plan=Scheme()) == ProtectPass(plan=Plan(default=Scheme()))
+    for wrong in ("redundancy", None, {"default": Scheme()}):
+        with pytest.raises(OptionError, match=f"a plan is {type(wrong).__name__}; it must be a Plan or a Scheme"):
+            ProtectPass(plan=wrong)
 
 
-def test_options_at_the_ends_of_their_ranges_are_taken():
-    for bits, fraction in [(1, 0), (8, 1)]:
-        taken = ProtectPass(cells_small=1, cells_large=1, large_fraction=fraction, bits_per_cell=bits)
-        assert (taken.bits_per_cell, taken.large_fraction) == (bits, fraction)
-
-
-@pytest.mark.parametrize(
-    ("strategy", "cells"), [("raw", [3]), ("sign", [3]), ("mapping", [3, 3]), ("redundancy", [3, 7])]
-)
-def test_cells_of_each_strategy(strategy, cells):
-    found = protected(made("matmul"), strategy=strategy, cells_small=3, cells_large=7)
-    assert f'"cells":{cells},'.replace(" ", "") in found.metadata_props["onnx_analog.protection"]
-    assert only(found).alpha.size == len(cells)
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_tensor_is_stored_as_its_scheme_says(name):
+    scheme = FAMILY[name]
+    tensor = only(protected(made("matmul"), scheme))
+    assert tensor.scheme == scheme
+    assert (tensor.sign is None) == (scheme.sign == "level")
+    assert (tensor.class_index is None) == (scheme.classes == 1)
+    assert tensor.alpha.shape == tensor.beta.shape == (16 if scheme.granularity == "channel" else 1, scheme.classes)
+    assert tensor.level.size == tensor.class_counts[np.array(scheme.cells_of_class) > 0].sum()
 
 
 def test_nothing_is_said_where_nothing_is_odd(caplog):
     caplog.set_level(logging.INFO)
-    result = ProtectPass(channel=QUIET)(made("gemm"))
+    result = ProtectPass(plan=QUIETLY)(made("gemm"))
     assert result.modified
     assert caplog.messages == []
 
@@ -536,8 +519,9 @@ def test_decoding_makes_a_model_that_can_be_protected():
 
 def test_options_may_be_numbers_of_numpy():
     found, same = (made("matmul") for _ in range(2))
-    ProtectPass(cells_small=np.int64(2), cells_large=np.int32(9), bits_per_cell=np.uint8(2), channel=QUIET)(found)
-    ProtectPass(cells_small=2, cells_large=9, channel=QUIET)(same)
+    numbers_of = {"cells_small": np.int64(2), "cells_large": np.int32(9), "side_bits_per_cell": np.uint8(2)}
+    ProtectPass(plan=Scheme.paper(**numbers_of, channel=QUIET))(found)
+    ProtectPass(plan=Scheme.paper(cells_small=2, cells_large=9, channel=QUIET))(same)
     assert serialized(found) == serialized(same)
 
 
@@ -548,7 +532,7 @@ def test_a_pass_prints_as_one_line():
 
 def test_ir_3_is_no_reason_to_warn(caplog):
     protected = made("IR 3")
-    ProtectPass(channel=QUIET)(protected)
+    ProtectPass(plan=QUIETLY)(protected)
     assert caplog.messages == []
 
 
@@ -568,19 +552,7 @@ def later(plain: ir.Model, monkeypatch, *given: Plan | Scheme, **options) -> ir.
         return protected(plain, *given, **options)
 
 
-FAMILY = [
-    Scheme.int8(),
-    Scheme.int4(granularity="channel", channel=QUIET),
-    Scheme(classes=4, partition="lloyd", cells=(0, 1, 2, 3), channel=QUIET),
-    Scheme(classes=3, shares=(0.2, 0.05), cells=(1, 2, 20), granularity="channel", channel=QUIET),
-    Scheme(classes=3, partition="bounds", bounds=(-0.1, 0.1), sign="level", cells=(1, 0, 1), channel=QUIET),
-    Scheme(classes=16, partition="lloyd", cells=(0,), sign="level", granularity="model", channel=QUIET),
-    Scheme(classes=5, partition="uniform", cells=(0, 1, 2, 1, 0), sign="level", granularity="model", channel=QUIET),
-    Scheme(classes=1, cells=(4,), granularity="channel", channel=QUIET),
-]
-
-
-@pytest.mark.parametrize("scheme", FAMILY, ids=str)
+@pytest.mark.parametrize("scheme", FAMILY.values(), ids=list(FAMILY))
 @pytest.mark.parametrize("name", ["matmul", "conv", "two scales", "function with a body", "sparse"])
 def test_planes_of_the_family_that_are_computed_later_are_the_same(name, scheme, monkeypatch):
     plain = made(name)
@@ -705,7 +677,7 @@ def test_a_tensor_that_drowns_is_refused_where_there_is_no_other():
     plain = holding(v=APART["1e10"])
     before = serialized(plain)
     with pytest.raises(NothingToStore, match="no tensor of the model can be stored"):
-        ProtectPass(selection=SMALL, channel=QUIET).call(plain)
+        ProtectPass(plan=QUIETLY, selection=SMALL).call(plain)
     assert serialized(plain) == before
 
 
@@ -893,7 +865,7 @@ def training(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 def test_training_information_is_kept_where_it_holds(tmp_path, caplog):
     plain = training(made_proto("gemm"), "b")
     loaded = files.load(plain)
-    ProtectPass(channel=QUIET)(loaded)
+    ProtectPass(plan=QUIETLY)(loaded)
     files.write_model(loaded, tmp_path / "a.onnx")
     assert caplog.messages == []
     assert onnx.load(tmp_path / "a.onnx").training_info == plain.training_info
@@ -901,7 +873,7 @@ def test_training_information_is_kept_where_it_holds(tmp_path, caplog):
 
 def test_training_information_about_a_stored_weight_is_dropped_with_a_warning(tmp_path, caplog):
     loaded = files.load(training(made_proto("gemm"), "w"))
-    ProtectPass(channel=QUIET)(loaded)
+    ProtectPass(plan=QUIETLY)(loaded)
     files.write_model(loaded, tmp_path / "a.onnx")
     assert caplog.messages == ["the model's training information is dropped: it refers to w, which is stored"]
     assert not onnx.load(tmp_path / "a.onnx").training_info
