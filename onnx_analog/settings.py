@@ -50,13 +50,13 @@ class Setting:
         if get_origin(kind) in (Union, UnionType):
             if value is None and NoneType in arguments:
                 return None
-            return self.check(name, value, next(one for one in arguments if one is not NoneType))
+            return self.check(name, value, next(argument for argument in arguments if argument is not NoneType))
         if get_origin(kind) is tuple:
             if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
                 raise OptionError(f"{name} is {value!r}; it must be a list")
             return tuple(self._single(name, entry, arguments[0]) for entry in value)
         if kind is not Any and isinstance(kind, type) and not isinstance(value, kind):
-            raise OptionError(f"{name} is {value!r}; it must be a {kind.__name__}")
+            raise OptionError(f"{name} is {value!r}; it must be of type {kind.__name__}")
         return value
 
     def _single(self, name: str, value: Any, kind: type) -> Any:

@@ -26,7 +26,7 @@ from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding import planes
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.errors import ChannelError, ModelError
+from onnx_analog.errors import ChannelError, ModelError, OptionError
 from onnx_analog.graph.decoder import DOMAIN, Layout, inputs_of, layout_of
 from onnx_analog.graph.weights import FLOATS, scopes, taken_names
 
@@ -73,12 +73,30 @@ def schemes_of(model: ir.Model) -> tuple[Scheme, ...]:
         body = serialise.parse(model.metadata_props[SCHEMES_KEY])
         if not isinstance(body, list) or not body:
             raise TypeError("it is not a list of schemes")
-        return tuple(map(Scheme.from_dict, body))
+        return tuple(map(scheme_of, body))
     except ChannelError:
         raise
     except Exception as error:  # a channel of another package may raise anything
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise ModelError(f"metadata entry {SCHEMES_KEY!r} is damaged: {reason}. {AGAIN}") from error
+
+
+def scheme_of(body: Any) -> Scheme:
+    """Return a scheme as models and manifests hold it: its channels are spelled out, for names may change.
+
+    Raises
+    ------
+    OptionError
+        If it is not such a scheme.
+    ChannelError
+        If a channel is not installed.
+    """
+    for name in ("channel", "side_channel"):
+        if isinstance(body, dict) and isinstance(body.get(name), str):
+            raise OptionError(
+                f"{name} is {body[name][:60]!r}; it must be an object with all that the channel is made of"
+            )
+    return Scheme.from_dict(body)
 
 
 def read_back(model: ir.Model) -> str | None:
@@ -239,6 +257,12 @@ class StoredTensor:
         return planes.unpack_index(self.plane("class"), self.layout.width, self.count)
 
     @cached_property
+    def level_class(self) -> Bytes | None:
+        """Class of each level (M,), or None if there is one class only."""
+        index = self.class_index
+        return index if index is None or self.analog is None else index[self.analog]
+
+    @cached_property
     def axis(self) -> planes.Axis | None:
         """The output channels, where each has α and β of its own; else None."""
         return planes.Axis(len(self.alpha), int(self.plane("stride")[0])) if self.layout.grouped else None
@@ -314,6 +338,8 @@ class StoredTensor:
             producer.attributes["value"] = ir.AttrTensor("value", tensor)
         if producer is None or value.const_value is not None:
             value.const_value = tensor
+        for derived in ("level", "sign", "class_index", "class_counts", "level_class", "analog"):
+            self.__dict__.pop(derived, None)  # computed of the plane that was there
 
     def _own(self, name: str, shared: ir.Value) -> ir.Value:
         """Return a copy of a plane that this call alone uses, under a name that no graph of the model has."""
@@ -331,8 +357,8 @@ class StoredTensor:
         return own
 
     def digests(self) -> dict[str, str]:
-        """Return the SHA-256 of each plane's bytes, as hex; of α and β where each output channel has its own."""
-        wanted = ("level", "mask", "sign", "class", *(("alpha", "beta") if self.layout.grouped else ()))
+        """Return the SHA-256 of each plane's bytes, as hex; of α, β and stride where output channels have their own."""
+        wanted = ("level", "mask", "sign", "class", *(("alpha", "beta", "stride") if self.layout.grouped else ()))
         planes_of = {name: np.ascontiguousarray(self.plane(name)) for name in wanted if name in self.inputs}
         return {name: hashlib.sha256(plane.data).hexdigest() for name, plane in planes_of.items()}
 
