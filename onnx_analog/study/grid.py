@@ -62,7 +62,7 @@ class Setting:
     cells_large: int
     preset: Preset
     channel: Channel
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     selection: Selection = field(default_factory=Selection)
 
     @staticmethod
@@ -164,8 +164,8 @@ class Grid:
     presets: tuple[Preset, ...]
     channels: tuple[Channel, ...]
     large_factor: int = LARGE_FACTOR
-    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    plans: Mapping[str, Plan] = field(default_factory=dict)
+    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
+    plans: Mapping[str, Plan] = field(default_factory=dict, hash=False)
     selection: Selection = field(default_factory=Selection)
     seed: int = 0
 

@@ -14,13 +14,14 @@ from hypothesis.extra import numpy as hnp
 
 import onnx_analog as oa
 from onnx_analog.channels.precision import LimitedPrecision
-from onnx_analog.coding.strategies import PRESETS
+from onnx_analog import named
+from onnx_analog.coding.scheme import PRESETS
 from onnx_analog.graph import files
 from onnx_analog.graph.weights import Selection
-from onnx_analog.passes import pipeline
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
-from onnx_analog.run.evaluation import Evaluation, Trial
+from onnx_analog.run.evaluation import Evaluation
+from onnx_analog.run.experiment import Trial
 from onnx_analog.run.session import Network
 from onnx_analog.study import worker
 from onnx_analog.study.grid import Grid, Setting
@@ -53,7 +54,7 @@ def some_work(digest: str = "one", plain: ir.Model | None = None, **changes: Any
     plain, data = plain or model(TEXT), images()
     fields = {
         "digest": digest, "models": (Packed.of(plain),), "data": (data,), "clean": (Network(plain).run(data),),
-        "metric": metrics.top1, "settings": settings(), "seed": SEED, "batch": 64,
+        "metric": metrics.top1, "seed": SEED, "batch": 64,
         "providers": ("CPUExecutionProvider",), "threads": 1,
     }  # fmt: skip
     return Work(**{**fields, **changes})
@@ -63,7 +64,7 @@ def alone(setting: Setting, trials: int, data: Dataset | None = None, plain: ir.
     """Return what `oa.evaluate` finds of a point."""
     found = oa.protect(
         plain or model(TEXT), strategy=setting.strategy, cells_small=setting.cells, cells_large=setting.cells_large,
-        scope=setting.preset.scope, large_fraction=setting.preset.large_fraction, channel=setting.channel,
+        granularity=setting.preset.granularity, large_fraction=setting.preset.large_fraction, channel=setting.channel,
         selection=setting.selection,
     )  # fmt: skip
     return oa.evaluate(found.model, data or images(), trials=trials, seed=SEED, threads=1)
@@ -173,10 +174,10 @@ def test_models_that_differ_have_other_digests(other):
 
 
 def test_what_was_written_is_read(tmp_path):
-    before = some_work(settings=settings(presets=(DEFAULT, PAPER), selection=Selection(exclude=("c",))))
+    before = some_work()
     worker.write(before, tmp_path / "work")
     after = worker.read(tmp_path / "work")
-    for name in ("digest", "settings", "seed", "batch", "providers", "threads", "metric"):
+    for name in ("digest", "seed", "batch", "providers", "threads", "metric"):
         assert getattr(after, name) == getattr(before, name)
     assert same_bits(after.clean[0], before.clean[0])
     assert same_bits([after.data[0].inputs["x"], after.data[0].labels], [images().inputs["x"], images().labels])
@@ -221,7 +222,7 @@ def test_any_arrays_are_read_as_they_were_written(tmp_path_factory, given_, name
 
 def some_work_of(held: list[Any], names: list[str]) -> Work:
     return Work(
-        digest="", models=(), data=(), clean=(held,), metric=metrics.top1, settings=(), seed=0, batch=1,
+        digest="", models=(), data=(), clean=(held,), metric=metrics.top1, seed=0, batch=1,
         providers=tuple(names), threads=1,
     )  # fmt: skip
 
