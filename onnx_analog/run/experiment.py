@@ -269,6 +269,7 @@ class Experiment:
                 raise OptionError(f"{name} is {count}; it must be 0 or more")
         check_limits(self.chosen.metric, at_least, at_most)
         schemes = self._schemes(plan, channel, modifiers)
+        _ = self.warnings  # what is without noise comes first: where it cannot be compared, no trial is made
         run: list[Trial] = []
         if schemes and trials:
             memory = self.trials(plan, selection=selection, channel=channel, modifiers=modifiers)

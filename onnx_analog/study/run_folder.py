@@ -180,7 +180,7 @@ class Folder:
 
     def _lines(self) -> Iterator[tuple[int, bytes, _Parse]]:
         """Yield number and text of each line with a row, and what parses it; not half a row at the end."""
-        path, number, parse = self._path / TRIALS, 1, None
+        path, number, parse = self._path / TRIALS, 0, None
         if not path.exists():
             return
         try:
@@ -195,7 +195,7 @@ class Folder:
                 raise
             raise OutputError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
         except (ValueError, csv.Error) as error:
-            raise self._damaged(number, error) from error
+            raise self._damaged(number + (parse is not None or not number), error) from error
 
     def _damaged(self, line: int, error: Exception) -> OutputError:
         path = self._path / TRIALS
@@ -263,7 +263,7 @@ class _Written:
         self._checksum = Checksum(columns)
         own = len(columns) - len(constants)
         self._own, self._constants = list(columns[:own]), {name: _word(value) for name, value in constants.items()}
-        self._end = "," + _line(self._constants.values()) if constants else "\n"
+        self._end = _line(["", *self._constants.values()]) if constants else "\n"
         if list(columns[own:]) != list(constants):  # another order, as in a file that was changed by hand
             self._own, self._end = list(columns), "\n"
         self._text = io.StringIO()
@@ -274,8 +274,9 @@ class _Written:
         self._text.seek(0)
         self._text.truncate()
         named = row if len(self._own) == len(row) else {**row, **self._constants}
-        self._writer.writerow([_word(named[name]) for name in self._own])
-        line = self._text.getvalue() + self._end
+        words = [_word(named[name]) for name in self._own]
+        self._writer.writerow(words if self._end == "\n" else [*words, ""])  # a single empty word is written as ""
+        line = (self._text.getvalue() if self._end == "\n" else self._text.getvalue()[:-1]) + self._end
         return line, self._checksum.of_line(line.encode())
 
     def line(self, row: Row) -> str:

@@ -28,8 +28,8 @@ from onnx_analog.run import session as network_module
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.evaluation import Evaluation
 from onnx_analog.run.read import Decoder, read_all
-from onnx_analog.run.statistics import interval
 from onnx_analog.run.session import Network
+from onnx_analog.run.statistics import interval
 from onnx_analog.testing import assert_law, assert_std
 from tests.models import QUIET, ZOO, U, f32, feeds, made, model, run, same_bits
 

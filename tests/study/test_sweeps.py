@@ -19,18 +19,15 @@ from hypothesis import strategies as st
 
 import onnx_analog as oa
 from onnx_analog.channels import GaussianNoise
-from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset, Scheme
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset
 from onnx_analog.errors import DataError, EngineError, ModelError, NothingToStore, OptionError, OutputError
 from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.graph.weights import Selection
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
-from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.statistics import interval
 from onnx_analog.study.engines import Engine
-from onnx_analog.study.engines.local import LocalEngine, SerialEngine
-from onnx_analog.study.grid import Grid, Setting
+from onnx_analog.study.grid import Grid
 from onnx_analog.study.run_folder import CHECKSUM, CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, Checksum, Folder
 from onnx_analog.study.stopping import Stopping
 from onnx_analog.study.sweeps import Case, Point, Study, paired, prepare, sweep
