@@ -20,7 +20,7 @@ from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import LARGE_FACTOR, PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.disk import writing
-from onnx_analog.errors import DataError, ModelError, OptionError, whole
+from onnx_analog.errors import DataError, OptionError, whole
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.files import ModelLike
@@ -39,8 +39,8 @@ from onnx_analog.graph.weights import Selection, Weight, all_tensors, find, refe
 from onnx_analog.passes import ProtectPass, PrunePass, ReadbackPass, pipeline
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset, Input, Preprocessing, from_arrays, load, named_function
-from onnx_analog.run.evaluation import Evaluation, Progress
-from onnx_analog.run.evaluation import evaluate as evaluate_network
+from onnx_analog.run.evaluation import Evaluation, check_limits
+from onnx_analog.run.experiment import Experiment, Progress
 from onnx_analog.run.session import BATCH, Network
 from onnx_analog.study import sweeps
 from onnx_analog.study.engines import Engine
@@ -520,25 +520,29 @@ def evaluate(
     named = _metric(metric)
     loaded, channel = files.load(_bare(model)), _resolved(channel)
     protected = _opened(loaded) if is_protected(loaded) else None
-    schemes = _schemes(protected, channel, modifiers)
-    network = Network(protected or loaded, providers=providers, threads=threads)
+    if named is not None:  # before anything is computed
+        check_limits(metrics.described(named), at_least, at_most)
     preprocessing = _preprocessing(mean, std, preprocess)
-    original = None if reference is None else files.load(_bare(reference))
-    found = evaluate_network(
-        network,
-        _dataset(data, network.inputs, preprocessing, samples),
-        schemes,
-        trials=trials,
-        seed=seed,
-        metric=named,
+    experiment = Experiment(
+        protected or loaded,
+        lambda inputs: _dataset(data, inputs, preprocessing, samples),
+        named,
         output=output,
         class_axis=class_axis,
+        batch=batch,
+        providers=providers,
+        threads=threads,
+        clean=clean,
+        reference=None if reference is None else files.load(_bare(reference)),
+        name=Path(model).name if isinstance(model, str | os.PathLike) else None,
+    )
+    found = experiment.score(
+        trials=trials,
+        seed=seed,
+        channel=channel,
+        modifiers=modifiers,
         at_least=at_least,
         at_most=at_most,
-        batch=batch,
-        clean=clean,
-        reference=None if original is None else Network(original, providers=providers, threads=threads),
-        model=Path(model).name if isinstance(model, str | os.PathLike) else None,
         progress=progress,
     )
     for text in found.warnings:
@@ -574,14 +578,6 @@ def _dataset(data: Data, inputs: Sequence[Input], preprocessing: Preprocessing, 
     if not isinstance(data, str | os.PathLike):
         raise DataError(f"data are a path of an npz file, a mapping of names to arrays, or a Dataset, not {type(data)}")
     return load(Path(data), inputs, preprocessing, samples=samples)
-
-
-def _schemes(protected: ProtectedModel | None, channel: Channel | None, modifiers: Modifiers) -> list[Scheme] | None:
-    if protected is not None:
-        return _read_with(protected, channel, modifiers)
-    if channel is not None or modifiers != NONE:
-        raise ModelError("the model is not protected, so no channel reads it: protect it first")
-    return None
 
 
 def _metric(metric: str | metrics.Function | None) -> metrics.Named | None:
