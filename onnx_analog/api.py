@@ -43,7 +43,7 @@ from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.files import ModelLike
 from onnx_analog.graph.manifest import Manifest, from_json
-from onnx_analog.graph.protected import opened, warn_unless_guarded
+from onnx_analog.graph.protected import ProtectedModel, opened
 from onnx_analog.graph.stored import (
     COMMAND_KEY,
     MANIFEST_KEY,
@@ -90,11 +90,9 @@ def load(model: AnyModel) -> Protected:
     >>> protected.plan.schemes
     (Scheme('redundancy', cells 1 and 20, share 0.05),)
     """
-    loaded = load_model(model)
-    protected = opened(loaded)
+    protected = _opened(load_model(model))
     protected.check_readable()
-    warn_unless_guarded(loaded)
-    result = Protected(loaded, protected.manifest)
+    result = Protected(protected.model, protected.manifest)
     result.__dict__["opened"] = protected
     return result
 
@@ -111,15 +109,12 @@ def inspect(model: AnyModel, *, selection: Selection | None = None) -> Inspectio
     """
     selection = selection_of(selection)
     loaded = load_model(model)
-    found = find(loaded, selection)
     protected = is_protected(loaded)
     kinds = [node.op_type for _, graph, _ in scopes(loaded) for node in graph]
-    unfit = {} if protected else ProtectPass(selection=selection).unfit(found.weights)
-    rows = [_row(weight, unfit.get(weight.key)) for weight in found.weights]
-    rows += [_row(weight, why) for weight, why in found.skipped]
-    rows += [_referring_row(key, why) for key, why in referring(loaded)]
     if protected:
         rows = [{**_stored_row(tensor), "reason": None} for tensor in opened(loaded).tensors]
+    else:
+        rows = _plain_rows(loaded, selection)
     return Inspection(
         opset=opset_of(loaded),
         ir_version=loaded.ir_version or 0,
@@ -130,6 +125,14 @@ def inspect(model: AnyModel, *, selection: Selection | None = None) -> Inspectio
         convolutions=sum(kind in ("Conv", "ConvTranspose") for kind in kinds),
         rows=tuple(rows),
     )
+
+
+def _plain_rows(model: ir.Model, selection: Selection) -> list[dict[str, Any]]:
+    selected = find(model, selection)
+    unfit = ProtectPass(selection=selection).unfit(selected.weights)
+    rows = [_row(weight, unfit.get(weight.key)) for weight in selected.weights]
+    rows += [_row(weight, why) for weight, why in selected.skipped]
+    return [*rows, *(_referring_row(key, why) for key, why in referring(model))]
 
 
 def _row(weight: Weight, reason: str | None) -> dict[str, Any]:
@@ -356,14 +359,20 @@ def readback(
     asked = checked(seed=seed, trial=trial, decoded=decoded)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
-    loaded = load_model(model)
-    warn_unless_guarded(loaded)
+    protected = _opened(load_model(model))
     step = ReadbackPass(seed=asked["seed"], trial=asked["trial"], channel=resolved, modifiers=modifiers)
-    return _perturbed(loaded, step, decoded)
+    return _perturbed(protected, step, decoded)
 
 
-def _perturbed(model: ir.Model, step: ReadbackPass, decoded: bool) -> Perturbed:
-    return Perturbed(pipeline.run(pipeline.reading(step, decoded=decoded), model), step.seed, step.trial, decoded)
+def _opened(model: ir.Model) -> ProtectedModel:
+    """Return a protected model, opened; warn if nothing guards its planes."""
+    protected = opened(model)
+    protected.warn_unless_guarded()
+    return protected
+
+
+def _perturbed(protected: ProtectedModel, step: ReadbackPass, decoded: bool) -> Perturbed:
+    return Perturbed(pipeline.read_back(step, protected, decoded=decoded), step.seed, step.trial, decoded)
 
 
 def readbacks(
@@ -379,20 +388,18 @@ def readbacks(
     asked = checked(seed=seed, trials=trials, decoded=decoded)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
-    loaded = load_model(model)
-    _read_with(loaded, resolved, modifiers)  # refuses here, and not at the first trial
+    protected = _opened(load_model(model))
+    _read_with(protected, resolved, modifiers)  # refuses here, and not at the first trial
     steps = (
         ReadbackPass(seed=asked["seed"], trial=trial, channel=resolved, modifiers=modifiers)
         for trial in range(asked["trials"])
     )
-    return (_perturbed(loaded, step, decoded) for step in steps)
+    return (_perturbed(protected, step, decoded) for step in steps)
 
 
-def _read_with(model: ir.Model, channel: Channel | None, modifiers: Modifiers) -> list[Scheme]:
+def _read_with(protected: ProtectedModel, channel: Channel | None, modifiers: Modifiers) -> list[Scheme]:
     """Return the schemes of a protected model, with the channel that it is to be read through."""
-    protected = opened(model)
     protected.check_readable()
-    warn_unless_guarded(model)
     return [with_channel(scheme, channel, modifiers) for scheme in protected.schemes]
 
 
@@ -406,10 +413,7 @@ def account(model: AnyModel) -> Manifest:
     ModelError
         If the model is not protected, or is damaged.
     """
-    loaded = load_model(model)
-    manifest = opened(loaded).manifest
-    warn_unless_guarded(loaded)
-    return manifest
+    return _opened(load_model(model)).manifest
 
 
 # ------------------------------------------------------------------------------------------------- evaluate
@@ -524,9 +528,10 @@ def _evaluated(
     from onnx_analog.run.evaluation import evaluate as evaluate_network
     from onnx_analog.run.session import Network
 
-    schemes = _schemes(loaded, channel, modifiers)
+    protected = _opened(loaded) if is_protected(loaded) else None
+    schemes = _schemes(protected, channel, modifiers)
     running = {name: asked.pop(name) for name in ("providers", "threads")}
-    network = Network(loaded, **running)
+    network = Network(protected or loaded, **running)
     result = evaluate_network(
         network,
         dataset_of(data, network.inputs, preprocessing, asked.pop("samples")),
@@ -543,9 +548,9 @@ def _evaluated(
     return result
 
 
-def _schemes(model: ir.Model, channel: Channel | None, modifiers: Modifiers) -> list[Scheme] | None:
-    if is_protected(model):
-        return _read_with(model, channel, modifiers)
+def _schemes(protected: ProtectedModel | None, channel: Channel | None, modifiers: Modifiers) -> list[Scheme] | None:
+    if protected is not None:
+        return _read_with(protected, channel, modifiers)
     if channel is not None or modifiers != NONE:
         raise ModelError("the model is not protected, so no channel reads it: protect it first")
     return None
