@@ -33,12 +33,12 @@ from onnx_analog._inputs import (
     preprocessing_of,
     selection_of,
 )
-from onnx_analog.arguments import check_type, checked
+from onnx_analog.arguments import check_exclusive, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import LARGE_FACTOR, STRATEGIES, Paper, Scheme
-from onnx_analog.errors import ModelError, OptionError
+from onnx_analog.errors import ModelError
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.files import ModelLike
@@ -62,6 +62,7 @@ from onnx_analog.results import Perturbed as Perturbed
 from onnx_analog.results import Protected as Protected
 from onnx_analog.results import Pruned as Pruned
 from onnx_analog.results import Swept as Swept
+from onnx_analog.settings import settings_of
 
 if TYPE_CHECKING:  # what runs models is imported when a model is run
     from onnx_analog.run import metrics
@@ -213,6 +214,7 @@ def protect(
     granularity: str | None = None,
     large_fraction: float | None = None,
     threshold: float | None = None,
+    digital: int | None = None,
     channel: AnyChannel | None = None,
     modifiers: Modifiers = NONE,
     sparsity: float = 0.0,
@@ -229,10 +231,12 @@ def protect(
         It is not changed.
     plan : Plan, Scheme, path or "module:function", optional
         How each tensor is stored: a plan, a scheme for all tensors, a plan's JSON file, or a function without arguments
-        that returns a plan or a scheme. The parameters from `strategy` to `threshold` then cannot be given, except
-        `granularity`, which with the others changes all schemes of the plan.
+        that returns a plan or a scheme. `granularity`, `channel`, `modifiers` and `settings` change all its schemes;
+        the paper's other settings and `digital` cannot be given with it.
     strategy, cells_small, cells_large, preset, granularity, large_fraction, threshold
         The paper's settings; see `onnx_analog.coding.scheme.Paper`.
+    digital : int, 2 to 8, optional
+        Quantise to integers of this many bits, without analog cells, in place of the paper's settings.
     channel : channel, optional
         The model of the cells: a `Channel`, or what `onnx_analog.channels.resolve` takes. The default is "pcm", or the
         channel of the plan.
@@ -262,17 +266,19 @@ def protect(
     >>> print(oa.protect(MODEL, cells_small=1, cells_large=20))
     430,500 of 430,500 weights in 839,475 analog cells (r_avg 1.950); all-in 1,270,231 cells, 2.951 per original weight
     """
-    asked = checked(sparsity=sparsity, prune_scope=prune_scope, command=command)
+    asked = checked(sparsity=sparsity, prune_scope=prune_scope, command=command, digital=digital)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     source = bare(model)
-    paper = {
-        "strategy": strategy, "cells_small": cells_small, "cells_large": cells_large, "preset": preset,
-        "granularity": granularity, "large_fraction": large_fraction, "threshold": threshold,
-    }  # fmt: skip
-    if plan is None:
-        stored = _paper_plan(Paper(**paper), channel, settings)
-    else:
-        stored = _changed_plan(plan_of(plan), paper, channel, settings)
+    paper = Paper(
+        strategy=strategy,
+        cells_small=cells_small,
+        cells_large=cells_large,
+        preset=preset,
+        granularity=granularity,
+        large_fraction=large_fraction,
+        threshold=threshold,
+    )
+    stored = _stored(paper, plan, asked["digital"], {"channel": channel_of(channel), **settings})
     step = ProtectPass(plan=modified(stored, modifiers), selection=selection_of(selection))
     passes = pipeline.protecting(step, sparsity=asked["sparsity"], prune_scope=prune_scope)
     loaded = files.load(source)
@@ -284,24 +290,22 @@ def protect(
     return Protected(protected, from_json(protected.metadata_props[MANIFEST_KEY]))
 
 
-def _paper_plan(paper: Paper, channel: AnyChannel | None, settings: Mapping[str, Any]) -> Plan:
+def _stored(paper: Paper, plan: AnyPlan | None, digital: int | None, settings: Mapping[str, Any]) -> Plan:
+    """Return how each tensor is stored; contradictions are refused."""
     check_scheme_settings(settings)
-    _question_cells(paper)
-    return Plan(default=paper.scheme(channel=channel_of(channel), **settings))
-
-
-def _changed_plan(
-    plan: Plan, paper: Mapping[str, Any], channel: AnyChannel | None, settings: Mapping[str, Any]
-) -> Plan:
-    """Return the plan with settings of all its schemes changed; the paper's settings would contradict it."""
-    given = Paper(**paper)
+    changes = {name: value for name, value in settings.items() if value is not None}
     default = Paper()
-    for name in paper:
-        if name != "granularity" and getattr(given, name) != getattr(default, name):
-            raise OptionError(f"plan and {name} exclude each other: the plan already says how tensors are stored")
-    check_scheme_settings(settings)
-    changes = {"granularity": given.granularity, "channel": channel_of(channel)}
-    return plan.changed(**{name: value for name, value in changes.items() if value is not None}, **settings)
+    given = {name for name in settings_of(Paper) if getattr(paper, name) != getattr(default, name)}
+    given |= {name for name, value in {"plan": plan, "digital": digital}.items() if value is not None}
+    check_exclusive(given | set(changes))
+    if plan is None and digital is None:
+        _question_cells(paper)
+        return Plan(default=paper.scheme(**changes))
+    if paper.granularity is not None:
+        changes["granularity"] = paper.granularity
+    if plan is None:
+        return Plan(default=Scheme.integers(digital or 8, **changes))
+    return plan_of(plan).changed(**changes)
 
 
 def _question_cells(paper: Paper) -> None:

@@ -5,6 +5,7 @@ How a tensor is stored is declared in `onnx_analog.coding.scheme`; everything el
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,9 +55,12 @@ class Arguments:
         above=0,
         help="Add trials until the 95 % interval is this narrow, in percentage points or the metric's unit.",
     )
-    max_trials: int = setting(1000, least=2, help="Most trials per point with --precision.")
+    max_trials: int = setting(1000, least=2, help="Most trials per point where the interval decides on their number.")
     decoded: bool = setting(False, help="Write ordinary float weights, for other tools.")
     force: bool = setting(False, help="Replace existing files.")
+    digital: int | None = setting(
+        None, least=2, most=8, help="Quantise to integers of this many bits, without analog cells."
+    )
     command: str | None = setting(None, help="The command that made the model, for its manifest.")
 
 
@@ -92,3 +96,26 @@ def brief(value: Any) -> str:
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return repr(value)
     return f"of type {type(value).__name__}"
+
+
+# Arguments that say the same thing in two ways: the first of each entry, and those that it excludes.
+_PAPER = ("strategy", "cells_small", "cells_large", "preset", "large_fraction", "threshold")
+_PARTS = ("sign", "classes", "partition", "shares", "bounds", "cells")
+EXCLUSIVE = {
+    "plan": ("digital", *_PAPER),
+    "digital": (*_PAPER, *_PARTS),
+    "cells": ("cells_small", "cells_large"),
+    "shares": ("large_fraction", "threshold"),
+    "bounds": ("large_fraction", "threshold"),
+    "partition": ("large_fraction", "threshold"),
+    "sign": ("strategy",),
+    "classes": ("strategy",),
+}
+
+
+def check_exclusive(given: Collection[str]) -> None:
+    """Raise `OptionError` if two of the arguments with these names contradict each other."""
+    for name, others in EXCLUSIVE.items():
+        other = next((other for other in others if other in given), None) if name in given else None
+        if other is not None:
+            raise OptionError(f"{name} and {other} exclude each other: give one of them")

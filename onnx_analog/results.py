@@ -133,10 +133,7 @@ class Protected(Model):
     @property
     def plan(self) -> Plan:
         """How each tensor is stored."""
-        return Plan(
-            default=None,
-            tensors={entry.key: self.manifest.schemes[entry.scheme] for entry in self.manifest.tensors},
-        )
+        return self.manifest.plan
 
     def read(self, *, seed: int = 0, trial: int = 0) -> dict[str, NDArray[np.generic]]:
         """Return the weights, by storage key, as one programming and one read of the array give them.

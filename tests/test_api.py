@@ -15,7 +15,7 @@ from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset
 from onnx_analog.errors import ChannelError, ModelError, NothingToStore, OptionError, OutputError
 from onnx_analog.graph import files
 from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, stored_tensors
@@ -199,11 +199,11 @@ def test_a_model_that_cannot_be_written_whole_is_not_written(there, tmp_path, mo
         ({}, "tensor", 400),
         ({"preset": "default"}, "tensor", 400),
         ({"preset": "isik2020"}, "model", 20),
-        ({"preset": "isik2020", "scope": "tensor"}, "tensor", 20),
+        ({"preset": "isik2020", "granularity": "tensor"}, "tensor", 20),
         ({"preset": "isik2020", "large_fraction": 0.05}, "model", 400),
         ({"preset": "isik2020", "large_fraction": 0.0}, "model", 0),
-        ({"preset": "isik2020", "scope": "tensor", "large_fraction": 0.1}, "tensor", 800),
-        ({"scope": "model"}, "model", 400),
+        ({"preset": "isik2020", "granularity": "tensor", "large_fraction": 0.1}, "tensor", 800),
+        ({"granularity": "model"}, "model", 400),
         ({"large_fraction": 0.01}, "tensor", 80),
         ({"large_fraction": 1.0}, "tensor", 8000),
     ],
@@ -579,8 +579,8 @@ TWO = """
         h = MatMul(x, a)
         y = MatMul(h, b)
     }"""
-SMALL: dict[str, Any] = {"strategies": ("sign", "redundancy"), "cells": (1, 4), "channels": (QUIET,), "trials": 2}
-ONE: dict[str, Any] = {**SMALL, "strategies": ("sign",), "cells": (1,)}
+SMALL: dict[str, Any] = {"strategy": ("sign", "redundancy"), "cells": (1, 4), "channel": (QUIET,), "trials": 2}
+ONE: dict[str, Any] = {**SMALL, "strategy": ("sign",), "cells": (1,)}
 
 
 def images(count: int = 60) -> Dataset:
@@ -654,7 +654,7 @@ def test_only_what_is_selected_is_pruned():
 
 
 def test_grids_have_all_strategies_and_seven_numbers_of_cells_unless_told_otherwise():
-    found = oa.sweep(model(TWO), images(), channels=(QUIET,), trials=0)
+    found = oa.sweep(model(TWO), images(), channel=(QUIET,), trials=0)
     assert [(point.strategy, point.cells) for point in found.points] == [
         (strategy, cells) for strategy in STRATEGIES for cells in (1, 2, 3, 5, 10, 20, 30)
     ]
@@ -663,28 +663,28 @@ def test_grids_have_all_strategies_and_seven_numbers_of_cells_unless_told_otherw
 
 
 def test_the_default_channel_is_that_of_protect():
-    (point,) = oa.sweep(model(TWO), images(), strategies=("sign",), cells=(1,), trials=0).points
+    (point,) = oa.sweep(model(TWO), images(), strategy=("sign",), cells=(1,), trials=0).points
     assert point.setting.channel == channels.resolve(channels.DEFAULT)
 
 
 @pytest.mark.parametrize(
     ("options", "presets"),
     [
-        ({"presets": ("default", "isik2020")}, list(PRESETS.values())),
-        ({"presets": ("isik2020",)}, [PRESETS["isik2020"]]),
-        ({"scope": "model"}, [Preset(scope="model", large_fraction=0.05)]),
+        ({"preset": ("default", "isik2020")}, list(PRESETS.values())),
+        ({"preset": ("isik2020",)}, [PRESETS["isik2020"]]),
+        ({"granularity": "model"}, [Preset(scope="model", large_fraction=0.05)]),
         ({"large_fraction": 0.0}, [Preset(scope="tensor", large_fraction=0.0)]),
-        ({"presets": ("isik2020",), "scope": "tensor"}, [Preset(scope="tensor", large_fraction=0.0025)]),
+        ({"preset": ("isik2020",), "granularity": "tensor"}, [Preset(scope="tensor", large_fraction=0.0025)]),
     ],
 )
 def test_a_scope_and_a_fraction_replace_those_of_a_preset(options, presets):
-    found = oa.sweep(model(TWO), images(), **{**ONE, "strategies": ("redundancy",), "trials": 0, **options})
+    found = oa.sweep(model(TWO), images(), **{**ONE, "strategy": ("redundancy",), "trials": 0, **options})
     assert [point.setting.preset for point in found.points] == presets
 
 
 def test_channels_are_named_or_given_and_all_are_changed():
     found = oa.sweep(
-        model(TWO), images(), modifiers=FOUR_BITS, **{**ONE, "channels": ("gaussian:sigma=0.3", QUIET), "trials": 0}
+        model(TWO), images(), modifiers=FOUR_BITS, **{**ONE, "channel": ("gaussian:sigma=0.3", QUIET), "trials": 0}
     )
     inner = (channels.resolve("gaussian:sigma=0.3"), QUIET)
     assert [point.setting.channel for point in found.points] == [FOUR_BITS.apply(one) for one in inner]
@@ -692,7 +692,7 @@ def test_channels_are_named_or_given_and_all_are_changed():
 
 
 def test_a_large_factor_is_used():
-    (point,) = oa.sweep(model(TWO), images(), **{**ONE, "strategies": ("redundancy",)}, large_factor=7).points
+    (point,) = oa.sweep(model(TWO), images(), **{**ONE, "strategy": ("redundancy",)}, large_factor=7).points
     assert point.evaluation.values == alone(model(TWO), "redundancy", 1, 7)
     assert point.totals.analog_cells == 2 * (243 + 13 * 7)  # of each tensor's 256 weights 13 are large
 
@@ -757,15 +757,15 @@ def test_an_engine_and_progress_are_used():
 @pytest.mark.parametrize(
     ("wrong", "error", "said"),
     [
-        ({"presets": ("none",)}, OptionError, "no preset is called 'none': choose from default, isik2020"),
-        ({"strategies": ("none",)}, OptionError, "no strategy is called 'none'"),
-        ({"channels": ("none",)}, ChannelError, "no channel is called 'none'"),
+        ({"preset": ("none",)}, OptionError, "no preset is called 'none': choose from default, isik2020"),
+        ({"strategy": ("none",)}, OptionError, "no strategy is called 'none'"),
+        ({"channel": ("none",)}, ChannelError, "no channel is called 'none'"),
         ({"cells": (0,)}, OptionError, "cells are 0"),
         ({"trials": -1}, OptionError, "trials is -1"),
         ({"precision": 0.0}, OptionError, "precision is 0.0"),
         ({"sparsity": 1.5}, OptionError, "sparsity"),
         ({"sparsity": -0.5}, OptionError, "sparsity"),
-        ({"scope": "none"}, OptionError, "scope"),
+        ({"granularity": "none"}, OptionError, "scope"),
         ({"large_fraction": 2.0}, OptionError, "large_fraction"),
         ({"preprocess": "no_module:f"}, OptionError, "'no_module:f' cannot be imported"),
         ({"metric": "no_module:f"}, OptionError, "'no_module:f' cannot be imported"),
@@ -961,7 +961,7 @@ def test_inspect_says_that_protect_would_refuse():
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"scope": ""}, "scope is ''"), ({"prune_scope": "layer"}, "scope is 'layer'")],
+    [({"granularity": ""}, "scope is ''"), ({"prune_scope": "layer"}, "scope is 'layer'")],
 )
 def test_options_that_would_do_nothing_are_checked_all_the_same(options, said):
     with pytest.raises(OptionError, match=said):

@@ -10,7 +10,7 @@ import pytest
 import onnx_analog as oa
 from onnx_analog import channels, demo
 from onnx_analog.cli import main
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES
 from onnx_analog.graph.files import load as load_model
 from onnx_analog.graph.files import write_model
 from onnx_analog.run.session import Network

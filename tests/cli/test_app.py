@@ -33,7 +33,7 @@ from onnx_analog.channels import fitting
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.cli import main, report
 from onnx_analog.cli.console import Finite, Floats, Fraction, Integers, Seconds
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES
 from onnx_analog.graph.files import load
 from onnx_analog.graph.manifest import read as read_manifest
 from onnx_analog.graph.stored import is_protected, stored_tensors
@@ -381,7 +381,7 @@ def brief_demo(monkeypatch):
     grid, images = demo.grid, demo.images
 
     def brief(*, seed: int) -> Any:
-        return replace(grid(seed=seed), strategies=("redundancy",), cells=(1,), presets=(PRESETS["default"],))
+        return replace(grid(seed=seed), strategy=("redundancy",), cells=(1,), preset=(PRESETS["default"],))
 
     monkeypatch.setattr(demo, "grid", brief)
     monkeypatch.setattr(demo, "images", lambda network: images(network).head(20))
@@ -475,8 +475,8 @@ def test_protect_writes_a_model_and_its_manifest_beside_the_input(cli, tmp_path)
         ("--cells-small 2 --cells-large 7", {"cells_small": 2, "cells_large": 7}),
         ("--strategy mapping --cells-small 3", {"strategy": "mapping", "cells_small": 3}),
         ("--preset isik2020", {"preset": "isik2020"}),
-        ("--preset isik2020 --scope tensor", {"preset": "isik2020", "scope": "tensor"}),
-        ("--scope model --large-fraction 0.1", {"scope": "model", "large_fraction": 0.1}),
+        ("--preset isik2020 --scope tensor", {"preset": "isik2020", "granularity": "tensor"}),
+        ("--scope model --large-fraction 0.1", {"granularity": "model", "large_fraction": 0.1}),
         ("--threshold 0.2", {"threshold": 0.2}),
         ("--sparsity 0.8", {"sparsity": 0.8}),
         ("--sparsity 0.8 --prune-scope tensor", {"sparsity": 0.8, "prune_scope": "tensor"}),

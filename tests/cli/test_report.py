@@ -25,7 +25,7 @@ from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.cli import report
 from onnx_analog.cli.tables import Table
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.weights import Selection
 from onnx_analog.run.evaluation import Evaluation

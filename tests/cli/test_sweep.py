@@ -23,7 +23,7 @@ from click.testing import CliRunner
 import onnx_analog as oa
 from onnx_analog import channels
 from onnx_analog.cli import main, report, sweep
-from onnx_analog.coding.strategies import STRATEGIES
+from onnx_analog.coding.scheme import STRATEGIES
 from onnx_analog.graph.weights import Selection
 from onnx_analog.study import run_folder
 from onnx_analog.study.engines import dask_cluster, ray_cluster
@@ -128,13 +128,13 @@ def test_a_folder_has_every_trial_every_point_and_what_made_them(cli, tmp_path, 
 
 API: dict[str, dict[str, Any]] = {
     "": {},
-    "--strategy raw,redundancy --large-factor 5": {"strategies": ["raw", "redundancy"], "large_factor": 5},
+    "--strategy raw,redundancy --large-factor 5": {"strategy": ["raw", "redundancy"], "large_factor": 5},
     "--strategy redundancy --scope model --large-fraction 0.2": {
-        "strategies": ["redundancy"],
-        "scope": "model",
+        "strategy": ["redundancy"],
+        "granularity": "model",
         "large_fraction": 0.2,
     },
-    "--strategy mapping --preset default,isik2020": {"strategies": ["mapping"], "presets": ["default", "isik2020"]},
+    "--strategy mapping --preset default,isik2020": {"strategy": ["mapping"], "preset": ["default", "isik2020"]},
     "--seed 7 --trials 4": {"seed": 7, "trials": 4},
     "--samples 9 --batch 5": {"samples": 9, "batch": 5},
     "--sparsity 0.5 --prune-scope tensor": {"sparsity": 0.5, "prune_scope": "tensor"},
@@ -149,7 +149,7 @@ API: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("line", API)
 def test_the_command_is_the_function(cli, tmp_path, line):
     found = body(cli(f"{TO} {line} --json"))
-    options = {"strategies": ["sign"], "cells": [1, 4], "channels": [QUIET], "trials": 3, **API[line]}
+    options = {"strategy": ["sign"], "cells": [1, 4], "channel": [QUIET], "trials": 3, **API[line]}
     swept = oa.sweep("model.onnx", "test.npz", out=tmp_path / "other", **options)
     assert found == {"points": [json.loads(json.dumps(point.to_dict())) for point in swept.points]}
     assert (tmp_path / "out" / TRIALS).read_bytes() == (tmp_path / "other" / TRIALS).read_bytes()
