@@ -146,7 +146,7 @@ def test_the_demo_tells_what_evaluating_the_pruned_network_finds():
     for point in (points[0], points[3], points[7]):
         large = 20 * point.cells
         preset = point.setting.preset
-        choices = {"scope": preset.scope, "large_fraction": preset.large_fraction}
+        choices = {"granularity": preset.granularity, "large_fraction": preset.large_fraction}
         stored = oa.protect(
             story().pruned.model, strategy=point.strategy, cells_small=point.cells, cells_large=large, **choices
         )
