@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,7 +174,7 @@ def _arrays(data: Any) -> dict[str, Arrays]:
         strange = next((name for name in given if not isinstance(name, str)), None)
         if strange is not None:
             raise DataError(f"data names an array {brief(strange)}; names must be text")
-        return {name: _array(name, lambda name=name: data[name]) for name in given}
+        return {name: _array(name, partial(data.__getitem__, name)) for name in given}
     x, y = (data, None) if isinstance(data, np.ndarray) else data
     pair = {"x": _array("x", lambda: x)}
     return pair if y is None else {**pair, "y": _array("y", lambda: y)}

@@ -36,7 +36,7 @@ from onnx_analog.passes import PrunePass, pipeline
 from onnx_analog.results import Model, Paths, Swept
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.session import Network
-from onnx_analog.study import engines, sweeps
+from onnx_analog.study import axes, engines, sweeps
 from onnx_analog.study.config import config_text
 from onnx_analog.study.grid import Grid
 from onnx_analog.study.run_folder import CONFIG, PLOT
@@ -177,33 +177,16 @@ def _preset(name: str, granularity: str | None, large_fraction: float | None) ->
     )
 
 
-def _axes(given: Any) -> dict[str, Sequence[Any]]:
-    """Return the axes: a mapping as it is, and texts as "name=value,value" has it."""
+def _axes(given: Any) -> dict[str, tuple[Any, ...]]:
+    """Return the axes: values by name, or texts such as "name=value,value"."""
     if given is None:
         return {}
-    if isinstance(given, Mapping):
-        return {_axis_name(name): _axis_values(name, values) for name, values in given.items()}
-    from onnx_analog.study.grid import parse_axis
-
-    axes: dict[str, Sequence[Any]] = {}
-    for text in _texts("grid", given):
-        name, values = parse_axis(text)
-        if name in axes:
-            raise OptionError(f"grid names {name} twice: give all its values at once")
-        axes[name] = values
-    return axes
-
-
-def _axis_name(name: Any) -> str:
-    if not isinstance(name, str):
-        raise OptionError(f"grid names a setting {brief(name)}; it must be text")
-    return name
-
-
-def _axis_values(name: str, values: Any) -> Sequence[Any]:
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-        raise OptionError(f"grid has {name} {brief(values)}; it must be a list of values")
-    return list(values)
+    if not isinstance(given, Mapping):
+        return axes.parse(_texts("grid", given))
+    strange = next((name for name in given if not isinstance(name, str)), None)
+    if strange is not None or None in given:
+        raise OptionError(f"grid names a setting {brief(strange)}; it must be text")
+    return axes.checked(given)
 
 
 def _plans(given: Any) -> dict[str, Plan]:
@@ -267,7 +250,16 @@ def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "selection":
             options |= {field: getattr(selection, field) for field in ("include", "exclude", "min_size")}
         elif name == "grid" and isinstance(value, Mapping):
-            options[name] = [f"{axis}={','.join(map(str, values))}" for axis, values in value.items()]
+            options[name] = [_axis_text(axis, values) for axis, values in value.items()]
         elif name != "model":
             options[name] = value
     return options
+
+
+def _axis_text(name: str, values: Any) -> str:
+    words = values if isinstance(values, str) else ",".join(str(axes.word(_frozen(value))) for value in values)
+    return f"{name}={words}"
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

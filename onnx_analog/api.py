@@ -34,11 +34,9 @@ from onnx_analog._inputs import (
     selection_of,
 )
 from onnx_analog.arguments import check_exclusive, check_type, checked
-from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import LARGE_FACTOR, STRATEGIES, Paper, Scheme
-from onnx_analog.errors import ModelError
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.files import ModelLike
@@ -66,7 +64,6 @@ from onnx_analog.settings import settings_of
 
 if TYPE_CHECKING:  # what runs models is imported when a model is run
     from onnx_analog.run import metrics
-    from onnx_analog.run.data import Preprocessing
     from onnx_analog.run.evaluation import Evaluation
     from onnx_analog.study.engines import Engine
 
@@ -393,18 +390,14 @@ def readbacks(
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
     protected = _opened(load_model(model))
-    _read_with(protected, resolved, modifiers)  # refuses here, and not at the first trial
+    protected.check_readable()  # refuses here, and not at the first trial
+    for scheme in protected.schemes:
+        with_channel(scheme, resolved, modifiers)
     steps = (
         ReadbackPass(seed=asked["seed"], trial=trial, channel=resolved, modifiers=modifiers)
         for trial in range(asked["trials"])
     )
     return (_perturbed(protected, step, decoded) for step in steps)
-
-
-def _read_with(protected: ProtectedModel, channel: Channel | None, modifiers: Modifiers) -> list[Scheme]:
-    """Return the schemes of a protected model, with the channel that it is to be read through."""
-    protected.check_readable()
-    return [with_channel(scheme, channel, modifiers) for scheme in protected.schemes]
 
 
 def account(model: AnyModel) -> Manifest:
@@ -512,52 +505,29 @@ def evaluate(
     resolved = channel_of(channel)
     check_data(data)
     loaded = load_model(model)
-    original = None if reference is None else load_model(reference, "reference")
-    return _evaluated(model, loaded, data, asked, preprocessing, named, resolved, modifiers, original, clean, progress)
-
-
-def _evaluated(
-    model: AnyModel,
-    loaded: ir.Model,
-    data: Any,
-    asked: dict[str, Any],
-    preprocessing: Preprocessing,
-    named: metrics.Named | None,
-    channel: Channel | None,
-    modifiers: Modifiers,
-    original: ir.Model | None,
-    clean: list[Any] | None,
-    progress: Callable[[], None],
-) -> Evaluation:
-    from onnx_analog.run.evaluation import evaluate as evaluate_network
-    from onnx_analog.run.session import Network
-
     protected = _opened(loaded) if is_protected(loaded) else None
-    schemes = _schemes(protected, channel, modifiers)
-    running = {name: asked.pop(name) for name in ("providers", "threads")}
-    network = Network(protected or loaded, **running)
-    result = evaluate_network(
-        network,
-        dataset_of(data, network.inputs, preprocessing, asked.pop("samples")),
-        schemes,
-        metric=named,
+
+    from onnx_analog.run import metrics
+    from onnx_analog.run.evaluation import check_limits
+    from onnx_analog.run.experiment import Experiment
+
+    if named is not None:  # before anything is computed
+        check_limits(metrics.described(named), asked["at_least"], asked["at_most"])
+    wanted = asked.pop("samples")
+    scoring = {name: asked.pop(name) for name in ("trials", "seed", "at_least", "at_most")}
+    experiment = Experiment(
+        protected or loaded,
+        lambda inputs: dataset_of(data, inputs, preprocessing, wanted),
+        named,
         clean=clean,
-        reference=None if original is None else Network(original, **running),
-        model=Path(model).name if isinstance(model, str | os.PathLike) else None,
-        progress=progress,
+        reference=None if reference is None else load_model(reference, "reference"),
+        name=Path(model).name if isinstance(model, str | os.PathLike) else None,
         **asked,
     )
+    result = experiment.score(channel=resolved, modifiers=modifiers, progress=progress, **scoring)
     for text in result.warnings:
         logger.warning(text)
     return result
-
-
-def _schemes(protected: ProtectedModel | None, channel: Channel | None, modifiers: Modifiers) -> list[Scheme] | None:
-    if protected is not None:
-        return _read_with(protected, channel, modifiers)
-    if channel is not None or modifiers != NONE:
-        raise ModelError("the model is not protected, so no channel reads it: protect it first")
-    return None
 
 
 # ---------------------------------------------------------------------------------------------------- sweep

@@ -40,12 +40,26 @@ class Panel:
 
 def is_planned(point: Point) -> bool:
     """Return whether a point is a plan's, and not of the grid."""
-    return point.strategy not in STRATEGIES
+    plan = point.setting.plan
+    if plan.tensors or plan.default is None:
+        return True
+    return point.strategy not in {*STRATEGIES, f"{plan.default.partition}-{plan.default.classes}"}
+
+
+_IN_TITLE = {"granularity", "large_fraction"}  # settings that the title of a panel says
+_IN_NAME = {"partition", "classes"}  # settings that a scheme's name says where it is not one of the paper's
 
 
 def series(point: Point) -> str:
     """Return the name of the row or line that a point belongs to: its strategy and varied settings, or its plan."""
-    varied = (f"{name} {setting_text(value)}" for name, value in point.setting.changes.items())
+    if is_planned(point):
+        return point.strategy
+    said = _IN_TITLE if point.strategy in STRATEGIES else _IN_TITLE | _IN_NAME
+    varied = [
+        f"{name} {setting_text(value)}"
+        for name, value in point.setting.changes.items()
+        if value is not None and name not in said
+    ]
     return ", ".join([point.strategy, *varied])
 
 

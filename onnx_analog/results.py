@@ -298,7 +298,7 @@ def described(point: Point) -> str:
 def value_text(value: object) -> str:
     """Return the value of a setting as a user writes it."""
     if isinstance(value, list | tuple):
-        return ",".join(map(value_text, value))
+        return "/".join(map(value_text, value))
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -210,7 +210,10 @@ def test_a_model_that_cannot_be_written_whole_is_not_written(there, tmp_path, mo
 )
 def test_a_preset_is_overridden_one_by_one(options, granularity, large):
     found = oa.protect(model(WIDE), channel=QUIET, **options).manifest
-    assert (found.schemes[0].granularity, [entry.count for entry in found.tensors[0].classes]) == (granularity, [8000 - large, large])
+    assert (found.schemes[0].granularity, [entry.count for entry in found.tensors[0].classes]) == (
+        granularity,
+        [8000 - large, large],
+    )
 
 
 @pytest.mark.parametrize("preset", ["default", "isik2020"])

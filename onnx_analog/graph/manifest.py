@@ -258,11 +258,8 @@ def account_of(stored: Sequence[StoredTensor], schemes: Sequence[Scheme], model:
         calls.setdefault(tensor.key, []).append(tensor)
     tensors = [group[0] for group in calls.values()]
     shared = _shared_counts(tensors)
-    entries, address, owned = [], 0, set[int]()
-    for tensor in tensors:
-        owns = tensor.scheme.granularity != "model" or tensor.number not in owned
-        owned.add(tensor.number)
-        bits = _bits(tensor, owns_codebook=owns)
+    entries, address = [], 0
+    for tensor, bits in _with_bits(tensors):
         ranges, address = _addresses(cells_of(tensor.scheme, tensor.class_counts, bits), address)
         uses = sum(call.uses for call in calls[tensor.key])
         entries.append(_entry(tensor, uses, shared.get(tensor.number, tensor.class_counts), bits, ranges))
@@ -272,6 +269,30 @@ def account_of(stored: Sequence[StoredTensor], schemes: Sequence[Scheme], model:
         command=model.metadata_props.get(COMMAND_KEY),
         tensors=tuple(entries),
     )
+
+
+def totals_of(tensors: Iterable[StoredTensor]) -> Totals:
+    """Return the totals of `account_of` alone, without a digest of any plane; one tensor for each key."""
+    listed = list(_with_bits(tensors))
+    cells = [cells_of(tensor.scheme, tensor.class_counts, bits) for tensor, bits in listed]
+    return Totals(
+        original_weights=sum(tensor.size for tensor, _ in listed),
+        stored_weights=sum(tensor.count for tensor, _ in listed),
+        analog_cells=sum(each["level"] for each in cells),
+        side_cells=sum(each["side"] for each in cells),
+        mask_cells=sum(each["mask"] for each in cells),
+        mask_bitmap_bits=sum(tensor.size for tensor, _ in listed if tensor.has("mask")),
+        codebook_cells=sum(each["codebook"] for each in cells),
+    )
+
+
+def _with_bits(tensors: Iterable[StoredTensor]) -> Iterator[tuple[StoredTensor, dict[str, int]]]:
+    """Yield each tensor and the bits of its digital planes; a codebook that a model shares is the first tensor's."""
+    owned = set[int]()
+    for tensor in tensors:
+        owns = tensor.scheme.granularity != "model" or tensor.number not in owned
+        owned.add(tensor.number)
+        yield tensor, _bits(tensor, owns_codebook=owns)
 
 
 def _shared_counts(tensors: Sequence[StoredTensor]) -> dict[int, Any]:

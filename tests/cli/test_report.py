@@ -418,7 +418,9 @@ def test_the_account_shows_every_line_of_the_cost():
     }
     for name, count in lines.items():
         assert cells(cost, name) == [f"{count:,}", f"{count / 384:.3f}", f"{count / 768:.3f}"]
-    assert f"384 of 768 weights stored; levels and side information alone: {(totals.analog_cells + 384) / 384:.3f}" in cost
+    assert (
+        f"384 of 768 weights stored; levels and side information alone: {(totals.analog_cells + 384) / 384:.3f}" in cost
+    )
     for entry in manifest.tensors:
         for name, found in zip(("small", "large"), entry.classes, strict=True):
             numbers = (f"{found.count:,}", str(found.cells), f"{found.alpha:.4g}")
