@@ -582,7 +582,6 @@ TWO = """
     net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] a = random, float[16, 16] b = 2 random> {
         h = MatMul(x, a)
         y = MatMul(h, b)
-        y = Add(h, x)
     }"""
 SMALL: dict[str, Any] = {
     "strategy": ("sign", "redundancy"),
