@@ -18,12 +18,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog import channels as _channels
-from onnx_analog.arguments import brief, check_type, checked
+from onnx_analog.arguments import check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Paper, Scheme
-from onnx_analog.errors import DataError, OptionError
+from onnx_analog.errors import DataError, OptionError, brief
 from onnx_analog.graph import files
 from onnx_analog.graph.files import ModelLike
 from onnx_analog.graph.weights import Selection

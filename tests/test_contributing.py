@@ -19,6 +19,7 @@ NET = """
         h = MatMul(x, a)
         y = MatMul(h, b)
     }"""
+LOAD = ("--load", "my_channel:Rising", "--load", "my_estimator:Shrunk")
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SCRIPTS = dict(re.findall(r"```python\n# (my_\w+\.py)\n(.*?)```", PAGE, flags=re.DOTALL))
 
@@ -62,13 +63,13 @@ def test_channel_metric_and_estimator_of_ones_own_are_used_together(folder):
         "my_estimator:Shrunk", "-o", "c.onnx",
     )  # fmt: skip
     plain = run(folder, "protect", "model.onnx", "-o", "plain.onnx", "--json")
-    own = json.loads(run(folder, "manifest", "c.manifest.json", "--json"))
+    own = json.loads(run(folder, "manifest", "c.manifest.json", "--json", *LOAD))
     assert own["schemes"][0]["estimator"] == "my_estimator:Shrunk"
     extra = own["totals"]["codebook_cells"] - json.loads(plain)["totals"]["codebook_cells"]
     assert extra == 2 * 32 // 2  # two tensors, each with a table of 32 bits, 2 bits a cell
     text = run(
         folder, "evaluate", "c.onnx", "--data", "test.npz", "--metric", "my_metric:worst_class", "--channel",
-        "my_channel:Rising:sigma=0.05", "--trials", "3", "--json",
+        "my_channel:Rising:sigma=0.05", "--load", "my_estimator:Shrunk", "--trials", "3", "--json",
     )  # fmt: skip
     found = json.loads(text)
     assert (found["metric"], found["share"], found["higher_is_better"]) == ("my_metric:worst_class", True, True)
@@ -93,7 +94,7 @@ def test_a_setting_is_declared_once_and_everything_follows():
     assert names == set(oa.Scheme().to_dict())
     for name in names:
         with pytest.raises(oa.AnalogError):
-            oa.protect(model(NET), **{name: object()})
+            oa.protect(model(NET), **{name: {}})
 
 
 def test_the_declaration_in_contributing_is_that_of_the_code():
