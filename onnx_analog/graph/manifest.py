@@ -32,6 +32,7 @@ import onnx_ir as ir
 
 from onnx_analog import serialise
 from onnx_analog.coding.estimators import estimator
+from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
@@ -148,6 +149,11 @@ class Manifest:
             codebook_cells=sum(entry.cells_for("codebook") for entry in self.tensors),
         )
 
+    @property
+    def plan(self) -> Plan:
+        """How each tensor is stored."""
+        return Plan(default=None, tensors={entry.key: self.schemes[entry.scheme] for entry in self.tensors})
+
     def baselines(self) -> tuple[Baseline, ...]:
         """Return what the weights would take digitally, dense and pruned, at 1 and at the schemes' bits per cell."""
         return tuple(
@@ -186,6 +192,9 @@ class Manifest:
         """Return the manifest as JSON, on one line without `indent`."""
         compact = (",", ":") if indent is None else None
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, separators=compact)
+
+    def __repr__(self) -> str:
+        return f"<Manifest: {self}>"
 
     def __str__(self) -> str:
         totals = self.totals
