@@ -12,6 +12,7 @@ PUBLIC = [
     "Selection",
     "account",
     "channel",
+    "engines",
     "evaluate",
     "inspect",
     "protect",
@@ -22,6 +23,7 @@ PUBLIC = [
 ]
 PASSES = ["DecodePass", "ManifestPass", "ProtectPass", "PrunePass", "ReadbackPass"]
 DATA = {"PRESETS", "STRATEGIES"}
+MODULES = {"engines"}
 
 
 def test_the_public_names_are_these():
@@ -33,7 +35,7 @@ def test_the_public_names_are_these():
 @pytest.mark.parametrize("name", sorted({*PUBLIC, *PASSES} - DATA))
 def test_what_is_public_is_documented(name):
     found = getattr(oa, name, None) or getattr(passes, name)
-    assert callable(found)
+    assert callable(found) or name in MODULES
     first = (inspect.getdoc(found) or "").partition("\n")[0]
     assert first.endswith(".")
     assert len(first) > 20

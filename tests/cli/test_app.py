@@ -41,7 +41,7 @@ from onnx_analog.graph.weights import Selection, find
 from onnx_analog.run.evaluation import Evaluation
 from tests.models import proto, run, same_bits, serialized
 
-SCHEMA = json.loads((packaged("onnx_analog") / "manifest.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((packaged("onnx_analog.graph") / "manifest.schema.json").read_text(encoding="utf-8"))
 SCRIPT = Path(sys.executable).with_name("onnx-analog")
 
 NET = """

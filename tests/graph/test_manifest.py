@@ -41,7 +41,7 @@ from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import ProtectPass, PrunePass
 from tests.models import QUIET, U, f32, holding, made, numbers, proto
 
-SCHEMA = json.loads((packaged("onnx_analog") / "manifest.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((packaged("onnx_analog.graph") / "manifest.schema.json").read_text(encoding="utf-8"))
 UNIT = GaussianNoise(low=0, high=1)
 SMALL = Selection(min_size=1)
 A = f32([[1, -2], [0, 4]])
