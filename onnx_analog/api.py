@@ -25,7 +25,7 @@ from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.files import ModelLike
 from onnx_analog.graph.manifest import Manifest, from_json
-from onnx_analog.graph.protected import opened, warn_unless_guarded
+from onnx_analog.graph.protected import ProtectedModel, opened
 from onnx_analog.graph.stored import (
     COMMAND_KEY,
     MANIFEST_KEY,
@@ -170,15 +170,12 @@ def inspect(model: ModelLike | Model, *, selection: Selection | None = None) -> 
     names them.
     """
     loaded = files.load(_bare(model))
-    found = find(loaded, selection)
     protected = is_protected(loaded)
     kinds = [node.op_type for _, graph, _ in scopes(loaded) for node in graph]
-    unfit = {} if protected else ProtectPass(selection=selection or Selection()).unfit(found.weights)
-    rows = [_row(weight, unfit.get(weight.key)) for weight in found.weights]
-    rows += [_row(weight, why) for weight, why in found.skipped]
-    rows += [_referring_row(key, why) for key, why in referring(loaded)]
     if protected:
         rows = [{**_stored_row(tensor), "reason": None} for tensor in opened(loaded).tensors]
+    else:
+        rows = _plain_rows(loaded, selection or Selection())
     return Inspection(
         opset=opset_of(loaded),
         ir_version=loaded.ir_version or 0,
@@ -189,6 +186,14 @@ def inspect(model: ModelLike | Model, *, selection: Selection | None = None) -> 
         convolutions=sum(kind in ("Conv", "ConvTranspose") for kind in kinds),
         rows=tuple(rows),
     )
+
+
+def _plain_rows(model: ir.Model, selection: Selection) -> list[dict[str, Any]]:
+    found = find(model, selection)
+    unfit = ProtectPass(selection=selection).unfit(found.weights)
+    rows = [_row(weight, unfit.get(weight.key)) for weight in found.weights]
+    rows += [_row(weight, why) for weight, why in found.skipped]
+    return [*rows, *(_referring_row(key, why) for key, why in referring(model))]
 
 
 def _row(weight: Weight, reason: str | None) -> dict[str, Any]:
@@ -390,14 +395,24 @@ def readback(
     OptionError
         If seed or trial is not from 0 to 2^63 - 1.
     """
-    loaded = files.load(_bare(model))
-    warn_unless_guarded(loaded)
-    channel = None if channel is None else _channels.resolve(channel)
-    return _perturbed(loaded, ReadbackPass(seed=seed, trial=trial, channel=channel, modifiers=modifiers), decoded)
+    step = ReadbackPass(seed=seed, trial=trial, channel=_resolved(channel), modifiers=modifiers)
+    return _perturbed(_opened(files.load(_bare(model))), step, decoded)
 
 
-def _perturbed(model: ir.Model, step: ReadbackPass, decoded: bool) -> Perturbed:
-    return Perturbed(pipeline.run(pipeline.reading(step, decoded=decoded), model), step.seed, step.trial, decoded)
+def _resolved(channel: str | Channel | None) -> Channel | None:
+    """Return the channel; call it before the model is opened, which may be of the channel's class."""
+    return None if channel is None else _channels.resolve(channel)
+
+
+def _opened(model: ir.Model) -> ProtectedModel:
+    """Return a protected model, opened; warn if nothing guards its planes."""
+    protected = opened(model)
+    protected.warn_unless_guarded()
+    return protected
+
+
+def _perturbed(protected: ProtectedModel, step: ReadbackPass, decoded: bool) -> Perturbed:
+    return Perturbed(pipeline.read_back(step, protected, decoded=decoded), step.seed, step.trial, decoded)
 
 
 def readbacks(
@@ -412,18 +427,16 @@ def readbacks(
     """Return the models of trials 0, 1, ..., each made when it is asked for; see `readback`."""
     if whole("trials", trials) < 0:
         raise OptionError(f"trials is {trials}; it must be 0 or more")
-    loaded = files.load(_bare(model))
-    _read_with(loaded, channel, modifiers)  # what cannot be read is refused here, and not at the first trial
+    channel = _resolved(channel)
+    protected = _opened(files.load(_bare(model)))
+    _read_with(protected, channel, modifiers)  # what cannot be read is refused here, and not at the first trial
     steps = (ReadbackPass(seed=seed, trial=trial, channel=channel, modifiers=modifiers) for trial in range(trials))
-    return (_perturbed(loaded, step, decoded) for step in steps)
+    return (_perturbed(protected, step, decoded) for step in steps)
 
 
-def _read_with(model: ir.Model, channel: str | Channel | None, modifiers: Modifiers) -> list[Scheme]:
+def _read_with(protected: ProtectedModel, channel: Channel | None, modifiers: Modifiers) -> list[Scheme]:
     """Return the schemes of a protected model, with the channel that it is to be read through."""
-    channel = None if channel is None else _channels.resolve(channel)  # first: the model may be of its class
-    protected = opened(model)
     protected.check_readable()
-    warn_unless_guarded(model)
     return [with_channel(scheme, channel, modifiers) for scheme in protected.schemes]
 
 
@@ -437,10 +450,7 @@ def account(model: ModelLike | Model) -> Manifest:
     ModelError
         If the model is not protected, or is damaged.
     """
-    loaded = files.load(_bare(model))
-    manifest = opened(loaded).manifest
-    warn_unless_guarded(loaded)
-    return manifest
+    return _opened(files.load(_bare(model))).manifest
 
 
 # ------------------------------------------------------------------------------------------------- evaluate
@@ -508,9 +518,10 @@ def evaluate(
     """
     _check_samples(samples)
     named = _metric(metric)
-    loaded = files.load(_bare(model))
-    schemes = _schemes(loaded, channel, modifiers)
-    network = Network(loaded, providers=providers, threads=threads)
+    loaded, channel = files.load(_bare(model)), _resolved(channel)
+    protected = _opened(loaded) if is_protected(loaded) else None
+    schemes = _schemes(protected, channel, modifiers)
+    network = Network(protected or loaded, providers=providers, threads=threads)
     preprocessing = _preprocessing(mean, std, preprocess)
     original = None if reference is None else files.load(_bare(reference))
     found = evaluate_network(
@@ -565,9 +576,9 @@ def _dataset(data: Data, inputs: Sequence[Input], preprocessing: Preprocessing, 
     return load(Path(data), inputs, preprocessing, samples=samples)
 
 
-def _schemes(model: ir.Model, channel: str | Channel | None, modifiers: Modifiers) -> list[Scheme] | None:
-    if is_protected(model):
-        return _read_with(model, channel, modifiers)
+def _schemes(protected: ProtectedModel | None, channel: Channel | None, modifiers: Modifiers) -> list[Scheme] | None:
+    if protected is not None:
+        return _read_with(protected, channel, modifiers)
     if channel is not None or modifiers != NONE:
         raise ModelError("the model is not protected, so no channel reads it: protect it first")
     return None

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_analog.graph.decoder import DOMAIN
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import ProtectedModel, opened
 from onnx_analog.graph.stored import KEYS, NAME_KEY, StoredTensor
 
 __all__ = ["DecodePass"]
@@ -26,11 +26,17 @@ class DecodePass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Decode `model` in place."""
-        weights = [(tensor, tensor.decode()) for tensor in opened(model).tensors]
-        for tensor, weight in weights:
-            _fold(tensor, weight)
-        _clean(model)
+        decode_in_place(opened(model))
         return ir.passes.PassResult(model, modified=True)
+
+
+def decode_in_place(protected: ProtectedModel) -> ir.Model:
+    """Return the model that is open, with plain weights from now on."""
+    weights = [(tensor, tensor.decode()) for tensor in protected.tensors]
+    for tensor, weight in weights:
+        _fold(tensor, weight)
+    _clean(protected.model)
+    return protected.model
 
 
 def _fold(tensor: StoredTensor, weight: np.ndarray) -> None:

@@ -11,7 +11,9 @@ import onnx_ir as ir
 
 from onnx_analog.errors import AnalogError, ModelError
 from onnx_analog.graph.files import name_of, root_cause
+from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.passes import DecodePass, ManifestPass, ProtectPass, PrunePass, ReadbackPass
+from onnx_analog.passes.decode import decode_in_place
 
 
 def protecting(protect: ProtectPass, *, sparsity: float = 0.0, prune_scope: str = "model") -> list[ir.passes.PassBase]:
@@ -38,11 +40,31 @@ def run(passes: Sequence[ir.passes.PassBase], model: ir.Model) -> ir.Model:
     try:
         return ir.passes.Sequential(*passes)(model).model
     except ir.passes.PassError as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None and not isinstance(cause, AnalogError):
-            cause = cause.__cause__
-        if isinstance(cause, AnalogError):
-            raise cause from None
-        if isinstance(cause, MemoryError):
-            raise ModelError(f"{name_of(model)}: there is not enough memory to work on it") from error
-        raise ModelError(f"{name_of(model)}: {root_cause(cause)}") from error
+        raise _as_ours(error, model) from None
+
+
+def read_back(readback: ReadbackPass, protected: ProtectedModel, *, decoded: bool) -> ir.Model:
+    """Return what the passes of `reading` make of a model that is open: it is not scanned again for each trial."""
+    try:
+        read = readback.read(protected)
+        return decode_in_place(read) if decoded else read.model
+    except AnalogError:
+        raise
+    except Exception as error:
+        raise _as_ours(error, protected.model) from None
+
+
+def _as_ours(error: BaseException, model: ir.Model) -> AnalogError:
+    """Return the error of ours that lies beneath `error`, or one that says what lies at the bottom of it."""
+    cause = error
+    while cause.__cause__ is not None and not isinstance(cause, AnalogError):
+        cause = cause.__cause__
+    if isinstance(cause, AnalogError):
+        return cause
+    ours = ModelError(
+        f"{name_of(model)}: there is not enough memory to work on it"
+        if isinstance(cause, MemoryError)
+        else f"{name_of(model)}: {root_cause(cause)}"
+    )
+    ours.__cause__ = error
+    return ours

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -12,14 +12,11 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.errors import OptionError, whole
-from onnx_analog.graph.protected import opened
-from onnx_analog.graph.reader import Reader, read_side
+from onnx_analog.graph.protected import ProtectedModel, opened
+from onnx_analog.graph.reader import Reader, check_trial, read_side
 from onnx_analog.graph.stored import READ_DIGESTS_KEY, READBACK_KEY, StoredTensor, with_channel
 
 __all__ = ["ReadbackPass"]
-
-_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,27 +51,27 @@ class ReadbackPass(ir.passes.FunctionalPass):
     modifiers: Modifiers = NONE
 
     def __post_init__(self) -> None:
-        for name in ("seed", "trial"):
-            if whole(name, getattr(self, name)) < 0:
-                raise OptionError(f"{name} is {getattr(self, name)}; it must be 0 or more")
-            if getattr(self, name) > _LARGEST:
-                raise OptionError(f"{name} is {getattr(self, name)}; it must be at most 2^63 - 1")
+        check_trial(self.seed, self.trial)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Return a perturbed copy of `model`."""
-        perturbed = model.clone()
-        protected = opened(perturbed)
+        return ir.passes.PassResult(self.read(opened(model)).model, modified=True)
+
+    def read(self, protected: ProtectedModel) -> ProtectedModel:
+        """Return a perturbed copy of a model that is open."""
         protected.check_readable()
+        perturbed = protected.copy()
         schemes = [with_channel(scheme, self.channel, self.modifiers) for scheme in protected.schemes]
         reads = [self._read(tensor, schemes[tensor.number]) for tensor in protected.tensors]
-        for tensor, (level, sign, class_index) in zip(protected.tensors, reads, strict=True):
+        for tensor, (level, sign, class_index) in zip(perturbed.tensors, reads, strict=True):
             tensor.replace_level(level)
             if tensor.scheme.side is not None:
                 tensor.replace_side(sign, class_index)
         used = ", ".join(dict.fromkeys(str(schemes[tensor.number].channel) for tensor in protected.tensors))
-        perturbed.metadata_props[READBACK_KEY] = f"seed {self.seed}, trial {self.trial}, channel {used}"
-        perturbed.metadata_props[READ_DIGESTS_KEY] = _digests(protected.tensors)
-        return ir.passes.PassResult(perturbed, modified=True)
+        mark = f"seed {self.seed}, trial {self.trial}, channel {used}"
+        perturbed.model.metadata_props[READBACK_KEY] = mark
+        perturbed.model.metadata_props[READ_DIGESTS_KEY] = _digests(perturbed.tensors)
+        return replace(perturbed, read_mark=mark)
 
     def _read(self, tensor: StoredTensor, scheme: Scheme) -> tuple[Floats, Bits | None, Bytes | None]:
         """Return levels, signs and classes of one tensor."""

@@ -45,7 +45,6 @@ PLANES = ("level", "side", "mask", "codebook")  # in the order of their addresse
 MOST_BYTES = 32 * MIB  # of a manifest's file: some 20,000 tensors
 MOST_WEIGHTS = 2**40  # of a tensor
 MOST_AXES = 64
-MOST_GROUPS = 2**24  # of a tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +254,7 @@ def account_of(stored: Sequence[StoredTensor], schemes: Sequence[Scheme], model:
         owns = tensor.scheme.granularity != "model" or tensor.number not in owned
         owned.add(tensor.number)
         bits = _bits(tensor, owns_codebook=owns)
-        ranges, address = _addresses(_cells(tensor, bits), address)
+        ranges, address = _addresses(cells_of(tensor.scheme, tensor.class_counts, bits), address)
         uses = sum(call.uses for call in calls[tensor.key])
         entries.append(_entry(tensor, uses, shared.get(tensor.number, tensor.class_counts), bits, ranges))
     return Manifest(
@@ -278,7 +277,7 @@ def _shared_counts(tensors: Sequence[StoredTensor]) -> dict[int, Any]:
 def _bits(tensor: StoredTensor, *, owns_codebook: bool) -> dict[str, int]:
     """Return the length in bits of each digital plane."""
     table = estimator(tensor.scheme.estimator).table_bits(
-        tensor.level, tensor.class_index, cells=tensor.scheme.cells_of_class
+        tensor.level, tensor.level_class, cells=tensor.scheme.cells_of_class
     )
     return {
         "side": tensor.count * tensor.scheme.side_bits,
@@ -292,11 +291,6 @@ def codebook_bits(scheme: Scheme, groups: int) -> int:
     if scheme.partition == "uniform" and scheme.analog == "none":
         return 32 * groups  # the step
     return 32 * groups * sum(2 if cells else 1 for cells in scheme.cells_of_class)
-
-
-def _cells(tensor: StoredTensor, bits: Mapping[str, int]) -> dict[str, int]:
-    scheme = tensor.scheme
-    return cells_of(scheme, tensor.class_counts, bits)
 
 
 def cells_of(scheme: Scheme, counts: Iterable[Any], bits: Mapping[str, int]) -> dict[str, int]:
@@ -529,7 +523,7 @@ def _contradictions(entry: TensorEntry, scheme: Scheme) -> Iterator[str]:
         yield f"{entry.stored:,} of {entry.original:,} weights are stored"
     if entry.dtype not in {dtype.name for dtype in FLOATS}:
         yield f"{entry.dtype!r} is no float type"
-    if not 1 <= entry.groups <= MOST_GROUPS or (entry.groups > 1) > (scheme.granularity == "channel"):
+    if entry.groups != 1 and (scheme.granularity != "channel" or entry.groups not in entry.shape):
         yield f"it has {entry.groups:,} groups"
     if len(entry.classes) != scheme.classes:
         yield f"{len(entry.classes)} classes of {scheme.classes}"
@@ -541,7 +535,7 @@ def _contradictions(entry: TensorEntry, scheme: Scheme) -> Iterator[str]:
     if entry.mask_bitmap_bits != entry.original and (entry.mask_bitmap_bits or entry.stored < entry.original):
         yield f"mask_bitmap_bits is {entry.mask_bitmap_bits:,}"
     planes = {"level": scheme.analog != "none", "mask": entry.mask_bitmap_bits > 0, "sign": scheme.sign == "bit"}
-    planes |= {"class": scheme.classes > 1, "alpha": entry.groups > 1, "beta": entry.groups > 1}
+    planes |= {"class": scheme.classes > 1, **dict.fromkeys(("alpha", "beta", "stride"), entry.groups > 1)}
     if {plane for plane, there in planes.items() if there} != set(entry.sha256):
         yield f"it has digests of {', '.join(entry.sha256) or 'nothing'}"
     if not all(isinstance(digest, str) and _HEX.fullmatch(digest) for digest in entry.sha256.values()):

@@ -25,7 +25,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ManifestError, ModelError
 from onnx_analog.graph import decoder
 from onnx_analog.graph.manifest import Manifest, TensorEntry, account_of, from_json
-from onnx_analog.graph.reader import Reader, read_side
+from onnx_analog.graph.reader import Reader, check_trial, read_side
 from onnx_analog.graph.stored import (
     AGAIN,
     MANIFEST_KEY,
@@ -77,6 +77,11 @@ class ProtectedModel:
         """The scheme of each tensor."""
         return Plan(default=None, tensors={tensor.key: tensor.scheme for tensor in self.tensors})
 
+    @cached_property
+    def counted(self) -> Manifest:
+        """The manifest of the planes as they are in the model."""
+        return account_of(self.tensors, self.schemes, self.model)
+
     @property
     def has_analog_side(self) -> bool:
         """Whether the side information of any tensor is read from noisy cells."""
@@ -98,7 +103,12 @@ class ProtectedModel:
                 f"the classes of this model were read from noisy cells ({self.read_mark}), so its cells cannot be "
                 "counted. Name the protected model."
             )
-        return account_of(self.tensors, self.schemes, self.model)
+        return self.counted
+
+    def warn_unless_guarded(self) -> None:
+        """Log a warning if nothing tells whether the planes are those that were written."""
+        if self.written is None:
+            logger.warning("the model has no metadata entry %r, so damage to its planes may go unseen", MANIFEST_KEY)
 
     def check_readable(self) -> None:
         """Raise `ModelError` if the model was read from noisy cells already: read again, it would have noise twice."""
@@ -109,13 +119,27 @@ class ProtectedModel:
             )
 
     def read(self, *, seed: int = 0, trial: int = 0) -> dict[str, NDArray[Any]]:
-        """Return the weights, by storage key, as one programming and one read of the array give them."""
+        """Return the weights, by storage key, as one programming and one read of the array give them.
+
+        Raises
+        ------
+        OptionError
+            If seed or trial is not from 0 to 2^63 - 1.
+        ModelError
+            If the model was read from noisy cells already.
+        """
+        check_trial(seed, trial)
         self.check_readable()
         return {tensor.key: _read(tensor, seed, trial) for tensor in self.tensors}
 
     def decode(self) -> dict[str, NDArray[Any]]:
         """Return the weights, by storage key, that the stored levels stand for."""
         return {tensor.key: tensor.decode() for tensor in self.tensors}
+
+    def copy(self) -> ProtectedModel:
+        """Return a copy whose planes can be replaced; what was checked is not checked again."""
+        model = self.model.clone()
+        return replace(self, model=model, tensors=tuple(stored_tensors(model, self.schemes)))
 
 
 def _read(tensor: StoredTensor, seed: int, trial: int) -> NDArray[Any]:
@@ -157,12 +181,6 @@ def opened(model: ir.Model) -> ProtectedModel:
     return protected
 
 
-def warn_unless_guarded(model: ir.Model) -> None:
-    """Log a warning if nothing tells whether the planes of a protected model are those that were written."""
-    if MANIFEST_KEY not in model.metadata_props:
-        logger.warning("the model has no metadata entry %r, so damage to its planes may go unseen", MANIFEST_KEY)
-
-
 def _check_functions(model: ir.Model, tensors: Iterable[StoredTensor]) -> None:
     """Check that onnxruntime decodes as we do: by the functions in the file."""
     name = decoder.altered((tensor.node.op_type for tensor in tensors), model.functions)
@@ -202,7 +220,9 @@ def _check_layout(tensor: StoredTensor) -> None:
     """Check that the function that is called decodes what the scheme writes."""
     layout, scheme = tensor.layout, tensor.scheme
     wanted = (scheme.sign == "bit", index_width(scheme.classes), scheme.analog)
-    if (layout.sign, layout.width, layout.analog) != wanted or layout.grouped > (scheme.granularity == "channel"):
+    grouped = layout.grouped > (scheme.granularity == "channel")
+    aligned = layout.aligned and tensor.count % 8 > 0
+    if (layout.sign, layout.width, layout.analog) != wanted or grouped or aligned:
         raise tensor.damaged(f"it is decoded by {tensor.node.op_type!r}, which does not fit its scheme, {scheme}")
 
 
@@ -340,7 +360,7 @@ def _check_digests(protected: ProtectedModel) -> None:
     read = _read_digests(protected.model) if protected.read_mark is not None else {}
     if protected.written is None and not read:
         return
-    actual = account_of(protected.tensors, protected.schemes, protected.model)
+    actual = protected.counted
     if protected.written is None:
         for entry in actual.tensors:
             _check_read(entry, read.get(entry.key, {}))

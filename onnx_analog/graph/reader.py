@@ -7,8 +7,20 @@ import numpy as np
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.errors import OptionError, whole
 from onnx_analog.graph.stored import StoredTensor
 from onnx_analog.randomness import blocks, stream
+
+_LARGEST = 2**63 - 1
+
+
+def check_trial(seed: int, trial: int) -> None:
+    """Raise `OptionError` unless seed and trial are whole numbers from 0 to 2^63 - 1."""
+    for name, number in (("seed", seed), ("trial", trial)):
+        if whole(name, number) < 0:
+            raise OptionError(f"{name} is {number}; it must be 0 or more")
+        if number > _LARGEST:
+            raise OptionError(f"{name} is {number}; it must be at most 2^63 - 1")
 
 
 class Reader:
@@ -25,9 +37,7 @@ class Reader:
 
     def __init__(self, tensor: StoredTensor, scheme: Scheme | None = None) -> None:
         scheme = scheme or tensor.scheme
-        index, cells, channel = tensor.class_index, scheme.cells_of_class, scheme.channel
-        if index is not None and tensor.analog is not None:
-            index = index[tensor.analog]
+        index, cells, channel = tensor.level_class, scheme.cells_of_class, scheme.channel
         level = np.ascontiguousarray(tensor.level, np.float32)
         self.size, self._key = level.size, tensor.key  # size: M, the number of levels
         alike = len(set(cells)) == 1 or index is None

@@ -239,6 +239,12 @@ class StoredTensor:
         return planes.unpack_index(self.plane("class"), self.layout.width, self.count)
 
     @cached_property
+    def level_class(self) -> Bytes | None:
+        """Class of each level (M,), or None if there is one class only."""
+        index = self.class_index
+        return index if index is None or self.analog is None else index[self.analog]
+
+    @cached_property
     def axis(self) -> planes.Axis | None:
         """The output channels, where each has α and β of its own; else None."""
         return planes.Axis(len(self.alpha), int(self.plane("stride")[0])) if self.layout.grouped else None
@@ -314,6 +320,8 @@ class StoredTensor:
             producer.attributes["value"] = ir.AttrTensor("value", tensor)
         if producer is None or value.const_value is not None:
             value.const_value = tensor
+        for derived in ("level", "sign", "class_index", "class_counts", "level_class", "analog"):
+            self.__dict__.pop(derived, None)  # computed of the plane that was there
 
     def _own(self, name: str, shared: ir.Value) -> ir.Value:
         """Return a copy of a plane that this call alone uses, under a name that no graph of the model has."""
@@ -331,8 +339,8 @@ class StoredTensor:
         return own
 
     def digests(self) -> dict[str, str]:
-        """Return the SHA-256 of each plane's bytes, as hex; of α and β where each output channel has its own."""
-        wanted = ("level", "mask", "sign", "class", *(("alpha", "beta") if self.layout.grouped else ()))
+        """Return the SHA-256 of each plane's bytes, as hex; of α, β and stride where output channels have their own."""
+        wanted = ("level", "mask", "sign", "class", *(("alpha", "beta", "stride") if self.layout.grouped else ()))
         planes_of = {name: np.ascontiguousarray(self.plane(name)) for name in wanted if name in self.inputs}
         return {name: hashlib.sha256(plane.data).hexdigest() for name, plane in planes_of.items()}
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx_analog.errors import DataError, ModelError, OptionError, one_line
 from onnx_analog.graph.decoder import DOMAIN
 from onnx_analog.graph.files import root_cause, to_proto
-from onnx_analog.graph.protected import opened as open_protected
+from onnx_analog.graph.protected import ProtectedModel, opened
 from onnx_analog.graph.stored import StoredTensor, is_protected
 from onnx_analog.run.data import LARGEST, Dataset, Input
 from onnx_analog.run.metrics import Field, Output
@@ -53,8 +53,8 @@ class Network:
 
     Parameters
     ----------
-    model : ir.Model
-        It is not changed.
+    model : ir.Model or ProtectedModel
+        It is not changed. A protected model that is open is not scanned again.
     providers : sequence of str
         Execution providers of onnxruntime, in order of preference.
     threads : int
@@ -69,17 +69,23 @@ class Network:
     """
 
     def __init__(
-        self, model: ir.Model, *, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 0
+        self,
+        model: ir.Model | ProtectedModel,
+        *,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+        threads: int = 0,
     ) -> None:
         check_providers(providers)
         self._providers, self.threads = list(providers), threads
         self._device = _DEVICES.get(self._providers[0])
         self._held: tuple[Dataset, int, list[Batch]] | None = None
-        skeleton = model.clone()
-        opened = _open(skeleton) if is_protected(skeleton) else {}
+        if isinstance(model, ir.Model) and is_protected(model):
+            model = opened(model)
+        skeleton = (model.model if isinstance(model, ProtectedModel) else model).clone()
+        stored = _stand_ins(skeleton, model.tensors) if isinstance(model, ProtectedModel) else {}
         _drop_unused(skeleton)
         _widen_outputs(skeleton)
-        self.tensors = {name: tensor for name, tensor in opened.items() if name in skeleton.graph.initializers}
+        self.tensors = {name: tensor for name, tensor in stored.items() if name in skeleton.graph.initializers}
         self._constants = _hand_over(skeleton, set(self.tensors))
         self._skeleton = to_proto(skeleton).SerializeToString()
 
@@ -327,30 +333,30 @@ def _reason(error: BaseException) -> str:
     return one_line(text, longest=200)
 
 
-def _open(model: ir.Model) -> dict[str, StoredTensor]:
-    """Put a main-graph initializer in the place of every decode call; return the tensors by its name.
+def _stand_ins(model: ir.Model, tensors: Iterable[StoredTensor]) -> dict[str, StoredTensor]:
+    """Put a main-graph initializer in the place of every decode call of a copy; return the tensors by its name.
 
     A function owns no initializers, so it takes its weights as inputs, and whoever calls it hands them on. It is not
     inlined, for it may have an opset of its own.
     """
     # One, if a tool inlined what is called twice.
-    stored = {tensor.key: tensor for tensor in open_protected(model).tensors}
-    opened = {key: _opened(model, tensor) for key, tensor in stored.items()}
+    stored = {tensor.key: tensor for tensor in tensors}
+    values = {key: _initializer_of(model, tensor) for key, tensor in stored.items()}
     for identifier in [identifier for identifier in model.functions if identifier[0] == DOMAIN]:
         del model.functions[identifier]
     inputs = {
-        identifier: {key: _input(model.functions[identifier], opened[key]) for key in keys}
+        identifier: {key: _input(model.functions[identifier], values[key]) for key in keys}
         for identifier, keys in _keys_of_functions(model).items()
     }
-    owners: list[tuple[ir.Graph | ir.Function, Mapping[str, ir.Value]]] = [(model.graph, opened)]
+    owners: list[tuple[ir.Graph | ir.Function, Mapping[str, ir.Value]]] = [(model.graph, values)]
     owners += [(function, inputs[name]) for name, function in model.functions.items()]
-    for owner, values in owners:
+    for owner, known in owners:
         for node in list(owner.all_nodes()):
             if node.domain == DOMAIN:
-                _stand_in(node, values[node.attributes["key"].as_string()])
+                _stand_in(node, known[node.attributes["key"].as_string()])
             elif node.op_identifier() in inputs:
-                _hand_on(node, inputs[node.op_identifier()], values)
-    return {str(opened[key].name): tensor for key, tensor in stored.items()}
+                _hand_on(node, inputs[node.op_identifier()], known)
+    return {str(values[key].name): tensor for key, tensor in stored.items()}
 
 
 def _drop_unused(model: ir.Model) -> None:
@@ -372,7 +378,7 @@ def _widen_outputs(model: ir.Model) -> None:
             model.graph.outputs[place] = wide
 
 
-def _opened(model: ir.Model, tensor: StoredTensor) -> ir.Value:
+def _initializer_of(model: ir.Model, tensor: StoredTensor) -> ir.Value:
     name = f"{DOMAIN}:{tensor.key}"
     value = ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype))
     value.const_value = _absent(name, tensor.dtype, tensor.shape)

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from onnx_analog import named
 from onnx_analog.graph.files import from_proto, to_proto
-from onnx_analog.graph.manifest import Totals, account
-from onnx_analog.graph.stored import schemes_of
+from onnx_analog.graph.manifest import Totals
+from onnx_analog.graph.protected import opened
 from onnx_analog.passes import pipeline
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
@@ -170,17 +170,17 @@ class Worker:
 
     def _made(self, place: int) -> tuple[Trials, Totals]:
         work, setting = self._work, self._work.settings[place]
-        protected = pipeline.run([setting.protect_pass()], self._model(setting.model).clone())
+        protected = opened(pipeline.run([setting.protect_pass()], self._model(setting.model).clone()))
         network = Network(protected, providers=work.providers, threads=work.threads)
         trials = Trials(
             network,
             work.data[setting.model],
-            schemes_of(protected),
+            protected.schemes,
             work.metric,
             work.clean[setting.model],
             batch=work.batch,
         )
-        return trials, account(protected).totals
+        return trials, protected.manifest.totals
 
 
 _here = threading.local()  # a Dask worker may run tasks in several threads; buffers of one are not another's

@@ -16,9 +16,8 @@ from onnx_analog.disk.writing import write_all
 from onnx_analog.errors import ModelError, OutputError
 from onnx_analog.graph import files
 from onnx_analog.graph.files import write_model
-from onnx_analog.passes import ProtectPass
 from tests import models
-from tests.models import QUIET, ZOO, feeds, made, made_proto, model, numbers, run, same_bits, serialized
+from tests.models import QUIET, ZOO, feeds, made, made_proto, model, numbers, protected, run, same_bits, serialized
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -70,7 +69,7 @@ def test_the_callers_model_is_not_changed(name):
     given, other = made_proto(name), made(name)
     before, other_before = serialized(given), serialized(other)
     for loaded in (files.load(given), files.load(other)):
-        ProtectPass(channel=QUIET)(loaded)
+        protected(loaded)
     assert serialized(given) == before
     assert serialized(other) == other_before
 
@@ -198,10 +197,10 @@ def test_external_data_of_constants_are_written_too(name, tmp_path):
 
 def test_a_protected_model_with_external_data_computes_the_same(tmp_path):
     found, target = files.load(external(tmp_path / "a")), tmp_path / "n.onnx"
-    ProtectPass(channel=QUIET)(found)
+    protected(found)
     write_all({target: writer(found)})
     plain = made("matmul")
-    ProtectPass(channel=QUIET)(plain)
+    protected(plain)
     (given,) = feeds(made("matmul"))
     assert same_bits(outputs(target, given), run(plain, given))
 
