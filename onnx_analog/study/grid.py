@@ -137,7 +137,7 @@ class Grid:
             raise OptionError(f"{unknown!r} is not a setting that can be varied: choose from {', '.join(AXES)}")
         named = {name: getattr(self, name) for name in ("strategies", "cells", "presets", "channels")}
         for name, values in {**named, **self.axes}.items():
-            if not values:
+            if not values and not (name == "strategies" and self.plans):  # plans alone are a list of points
                 raise OptionError(f"{name} must not be empty")
             again = next((value for value, times in Counter(map(_hashable, values)).items() if times > 1), None)
             if again is not None:
