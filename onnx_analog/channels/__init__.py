@@ -1,4 +1,4 @@
-"""Channels: what a memory cell returns for what was written to it.
+"""Channels: models of the error between the level that is written to a memory cell and the level that is read.
 
 Channels are found by the entry point group `onnx_analog.channels`, so that an installed package can bring its own. An
 entry is a channel class, or a function of keyword arguments that returns a channel. A class that is not installed is
@@ -102,7 +102,7 @@ def _make(maker: Any, name: str, options: str) -> Channel:
 
 
 def _imported(name: str) -> Callable[..., Any]:
-    """Return what "module:Class" names."""
+    """Return the class or function that "module:Class" names."""
     try:
         return named_function(name)
     except OptionError as error:
@@ -167,7 +167,7 @@ def _from_file(path: Path) -> Channel:
 
 
 def _class_of(family: str) -> Any:
-    """Return what builds a family: an installed entry point, or a class that this process has; nothing is imported."""
+    """Return the class that builds a family: an entry point, or a class that this process already has."""
     if family not in available():
         for cls in _subclasses(Channel):
             if cls.family == family:
