@@ -61,6 +61,12 @@ def consistent(body: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("totals", "manifest", "counts of classes")
 
 
+_DEFAULTS = {  # of the settings of a scheme that a file leaves out
+    "sign": "bit", "classes": 2, "partition": "share", "shares": [0.05], "bounds": [], "cells": [1, 20],
+    "granularity": "tensor", "estimator": "affine", "side_bits_per_cell": 2, "side_cells": 1, "side_copies": 1,
+}  # fmt: skip
+
+
 def _passes(found: bytes, right: bytes) -> Iterator[Finding]:
     yield from differs(json.loads(found), json.loads(right))
 
@@ -72,7 +78,8 @@ def differs(found: Any, right: Any, path: str = "") -> Iterator[Finding]:
     """
     if isinstance(right, dict) and isinstance(found, dict):
         for name in right:
-            if name not in ("command", "source") and not (right[name] is None and name not in found):
+            default = name not in found and right[name] == (_DEFAULTS.get(name) if "schemes" in path else None)
+            if name not in ("command", "source") and not default:
                 yield from differs(found.get(name), right[name], f"{path}.{name}")
     elif isinstance(right, list) and isinstance(found, list) and len(found) == len(right):
         for place, (one, other) in enumerate(zip(found, right, strict=True)):
