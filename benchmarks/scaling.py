@@ -94,7 +94,7 @@ import sys
 from onnx_analog import api, demo, engines
 if __name__ == "__main__":
     api.sweep(
-        demo.MODEL, demo.IMAGES, mean=[0.1307], std=[0.3081], strategies=["redundancy"], cells=[1],
+        demo.MODEL, demo.IMAGES, mean=[0.1307], std=[0.3081], strategy="redundancy", cells=1,
         trials=int(sys.argv[2]), engine=engines.build("local", workers=int(sys.argv[1]), threads=1),
     )
 """
@@ -127,7 +127,7 @@ if __name__ == "__main__":
     path, count, trials, workers = sys.argv[1], *map(int, sys.argv[2:])
     x = np.random.default_rng(0).standard_normal((1, count), dtype=np.float32)
     api.sweep(
-        path, data.Dataset({"x": x}, None), strategies=["redundancy"], cells=[1], trials=trials,
+        path, data.Dataset({"x": x}, None), strategy="redundancy", cells=1, trials=trials,
         engine=engines.build("local", workers=workers, threads=1),
     )
 """

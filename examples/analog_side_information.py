@@ -48,7 +48,7 @@ def main(model: Path, npz: Path, mean: str, std: str, samples: int, trials: int,
     plans = {str(number): scheme(*row, cells) for number, row in enumerate(ROWS)}
     with watch(model.stem) as update:
         swept = oa.sweep(
-            model, npz, strategies=(), plans=plans, trials=trials, mean=numbers(mean), std=numbers(std),
+            model, npz, strategy=(), plan=plans, trials=trials, mean=numbers(mean), std=numbers(std),
             samples=samples, progress=update,
         )  # fmt: skip
     lines = [

@@ -19,8 +19,10 @@ from pathlib import Path
 import click
 
 import onnx_analog as oa
-from onnx_analog.cli import report
+from onnx_analog import plots
 from onnx_analog.cli.console import Command, watch
+from onnx_analog.cli.report import cell_text
+from onnx_analog.points import preset_title
 from onnx_analog.study.sweeps import Point
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -51,7 +53,7 @@ def main(
     running = out / f"{model.stem}.running"
     with watch(model.stem) as update:
         swept = oa.sweep(
-            model, npz, cells=[int(count) for count in cells.split(",")], presets=tuple(oa.PRESETS), channels=channel,
+            model, npz, cells=[int(count) for count in cells.split(",")], preset=tuple(oa.PRESETS), channel=channel,
             sparsity=sparsity, trials=trials, mean=numbers(mean), std=numbers(std), samples=samples, out=running,
             progress=update,
         )  # fmt: skip
@@ -59,10 +61,10 @@ def main(
     text = markdown(swept.points, command)
     (out / f"{model.stem}.md").write_text(text, encoding="utf-8")
     shutil.copyfile(running / "trials.csv", out / f"{model.stem}.csv")
-    if report.can_plot():
-        report.plot_points(swept.points)(out / f"{model.stem}.png")
+    if plots.can_plot():
+        plots.plot_points(swept.points)(out / f"{model.stem}.png")
     else:
-        click.echo(report.NO_PLOTS, err=True)
+        click.echo(plots.NO_PLOTS, err=True)
     shutil.rmtree(running)
     print(text)
 
@@ -83,12 +85,12 @@ def markdown(points: Sequence[Point], command: str) -> str:
     samples, clean = points[0].evaluation.samples, points[0].evaluation.clean or 0.0
     lines = [f"`{command}`", "", f"Without noise: {clean:.2%} on {samples:,} samples.", ""]
     cells = sorted({point.cells for point in points})
-    for title in dict.fromkeys(report.preset_title(point) for point in points):
+    for title in dict.fromkeys(preset_title(point) for point in points):
         lines += [f"**{title}**", "", "| strategy | " + " | ".join(f"{c} cell{'s' * (c > 1)}" for c in cells) + " |"]
         lines.append("|---" * (len(cells) + 1) + "|")
         for strategy in oa.STRATEGIES:
-            found = [p for p in points if p.strategy == strategy and report.preset_title(p) == title]
-            lines.append(f"| {strategy} | " + " | ".join(report.cell_text(point) for point in found) + " |")
+            found = [p for p in points if p.strategy == strategy and preset_title(p) == title]
+            lines.append(f"| {strategy} | " + " | ".join(cell_text(point) for point in found) + " |")
         lines.append("")
     lines.append("Accuracy in %, ± half of its 95 % interval over trials [all-in cells per original weight].")
     return "\n".join(lines) + "\n"

@@ -26,11 +26,11 @@ import numpy as np
 from paper_tables import CLEAN, FIGURES, GRANULARITIES, TABLES, Entry, Table, network_of, read_rows, values_of
 
 import onnx_analog as oa
-from onnx_analog.cli import report
+from onnx_analog import plots
 from onnx_analog.cli.console import Command, watch
 from onnx_analog.graph import files
 from onnx_analog.run.data import Preprocessing, read
-from onnx_analog.run.evaluation import interval
+from onnx_analog.run.statistics import interval
 from onnx_analog.study import engines
 
 # ------------------------------------------------------------------------------------------------ evaluating
@@ -64,10 +64,10 @@ class Run:
             model = files.load(path) if not sparsity else oa.prune(path, sparsity=sparsity).model
             schemes = {entry.name: entry.scheme(model) for entry in noisy or entries}  # one is swept for its `clean`
             folder = self.out / network
-            engine = engines.build("local", workers=self.workers) if self.workers > 1 else None
+            engine = engines.build("local", workers=self.workers) if self.workers > 1 else "serial"
             with watch(network) as update:
                 oa.sweep(
-                    path, self.data, strategies=(), plans=schemes, sparsity=sparsity,
+                    path, self.data, strategy=(), plan=schemes, sparsity=sparsity,
                     trials=self.trials if noisy else 1, seed=self.seed, mean=self.preprocessing.mean,
                     std=self.preprocessing.std, samples=self.samples, engine=engine, out=folder, progress=update,
                 )  # fmt: skip
@@ -164,7 +164,7 @@ def drawn(what: str, models: Path | None, out: Path) -> Path:
     if what == "figure3" and models is None:
         raise click.UsageError("figure3 needs --models")
     path = out / f"{what}.png"
-    report.check_plot(path)
+    plots.check_plot(path)
     from paper_figures import draw  # matplotlib is an extra that tables do without
 
     out.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnx_analog.run.evaluation import interval
+from onnx_analog.run.statistics import interval
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "docs" / "reproduction"

@@ -19,15 +19,17 @@ import onnx_analog as oa
 from onnx_analog import randomness
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.precision import LimitedPrecision
-from onnx_analog.coding.strategies import STRATEGIES
+from onnx_analog.coding.scheme import STRATEGIES
 from onnx_analog.errors import ChannelError, DataError, ModelError, OptionError
-from onnx_analog.graph.stored import Protection, stored_tensors
+from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.graph.weights import find
 from onnx_analog.run import metrics
 from onnx_analog.run import session as network_module
 from onnx_analog.run.data import Dataset
-from onnx_analog.run.evaluation import Decoder, Evaluation, interval, read_all
+from onnx_analog.run.evaluation import Evaluation
+from onnx_analog.run.read import Decoder, read_all
 from onnx_analog.run.session import Network
+from onnx_analog.run.statistics import interval
 from onnx_analog.testing import assert_law, assert_std
 from tests.models import QUIET, ZOO, U, f32, feeds, made, model, run, same_bits
 
@@ -69,8 +71,8 @@ def rows(count: int, labels: bool = False) -> Dataset:
     return Dataset({"x": drawn(count, 16)}, given)
 
 
-def weights(network: Network, found: ir.Model, **trial: int) -> Weights:
-    return {name: Decoder(tensor, Protection.of(found)).weights(**trial) for name, tensor in network.tensors.items()}
+def weights(network: Network, **trial: int) -> Weights:
+    return {name: Decoder(tensor).weights(**trial) for name, tensor in network.tensors.items()}
 
 
 # ------------------------------------------------------------------------------- evaluate and readback are one
@@ -80,7 +82,7 @@ def weights(network: Network, found: ir.Model, **trial: int) -> Weights:
 def test_a_trial_computes_what_the_model_read_back_computes(name):
     found = protected(made(name))
     network = Network(found)
-    session = network.session(weights(network, found, seed=3, trial=2))
+    session = network.session(weights(network, seed=3, trial=2))
     for given in feeds(made(name)):
         outputs = session.run(None, given)
         for decoded in (False, True):
@@ -99,7 +101,7 @@ def test_convolutions_that_onnxruntime_fuses_and_repacks_have_the_weights_of_the
     found, x = protected(model(BATCH_NORM)), drawn(2, 16, 8, 8)
     network = Network(found)
     for trial in range(2):
-        outputs = network.run(Dataset({"x": x}, None), weights(network, found, seed=0, trial=trial))
+        outputs = network.run(Dataset({"x": x}, None), weights(network, seed=0, trial=trial))
         assert same_bits(outputs, run(oa.readback(found, trial=trial, decoded=True).model, {"x": x}))
 
 
@@ -107,8 +109,8 @@ def test_convolutions_that_onnxruntime_fuses_and_repacks_have_the_weights_of_the
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("name", ["two scales", "float16", "bfloat16 behind a cast", "double", "if"])
 def test_a_trial_has_the_weights_of_the_model_read_back(name, strategy, sparsity):
-    found = protected(made(name), strategy=strategy, sparsity=sparsity, header_channel=GaussianNoise(sigma=0.5))
-    decoders = [Decoder(tensor, Protection.of(found)) for tensor in stored_tensors(found)]
+    found = protected(made(name), strategy=strategy, sparsity=sparsity, side_channel=GaussianNoise(sigma=0.5))
+    decoders = [Decoder(tensor) for tensor in stored_tensors(found)]
     for trial in (0, 1, 0):  # buffers are used again
         expected = [w.array() for w in find(oa.readback(found, seed=5, trial=trial, decoded=True).model).weights]
         assert same_bits([decoder.weights(seed=5, trial=trial) for decoder in decoders], expected)
@@ -120,7 +122,7 @@ def test_a_channel_that_reads_cell_by_cell_is_read_so(strategy):
     found = protected(made("matmul"), strategy=strategy, channel=channel, cells_small=3)
     (tensor,) = stored_tensors(found)
     (expected,) = find(oa.readback(found, trial=1, decoded=True).model).weights
-    assert same_bits([Decoder(tensor, Protection.of(found)).weights(seed=0, trial=1)], [expected.array()])
+    assert same_bits([Decoder(tensor).weights(seed=0, trial=1)], [expected.array()])
 
 
 def test_values_are_those_of_the_models_read_back():
@@ -183,7 +185,7 @@ def test_a_model_may_have_several_inputs():
     ]
     data = Dataset({"tokens": tokens, "z": z}, None)
     perturbed = oa.readback(found, trial=1).model
-    outputs = network.run(data, weights(network, found, seed=0, trial=1), batch=7)
+    outputs = network.run(data, weights(network, seed=0, trial=1), batch=7)
     assert same_bits(outputs, run(perturbed, data.inputs))
 
 
@@ -336,21 +338,21 @@ def test_a_provider_that_cannot_start_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("options", [{}, {"header_channel": QUIET, "header_reads": 100}, {"sparsity": 0.5}])
+@pytest.mark.parametrize("options", [{}, {"side_channel": QUIET, "side_cells": 100}, {"sparsity": 0.5}])
 def test_a_large_tensor_is_read_as_a_small_one(strategy, options, monkeypatch):
     """What is kept for each weight of a small tensor is looked up for a large one."""
     found = protected(model(LINEAR), strategy=strategy, **options)
     (tensor,) = stored_tensors(found)
-    small = Decoder(tensor, Protection.of(found)).weights(seed=0, trial=1)
-    monkeypatch.setattr("onnx_analog.run.evaluation.LOOKED_UP", 0)
-    assert same_bits([Decoder(tensor, Protection.of(found)).weights(seed=0, trial=1)], [small])
+    small = Decoder(tensor).weights(seed=0, trial=1)
+    monkeypatch.setattr("onnx_analog.run.read.LOOKED_UP", 0)
+    assert same_bits([Decoder(tensor).weights(seed=0, trial=1)], [small])
 
 
 def test_the_number_of_threads_changes_no_byte(monkeypatch):
     monkeypatch.setattr(randomness, "BLOCK", 100)
-    for options in ({}, {"header_channel": QUIET}, {"sparsity": 0.5}, {"strategy": "raw"}):
+    for options in ({}, {"side_channel": QUIET}, {"sparsity": 0.5}, {"strategy": "raw"}):
         found = protected(model(LINEAR), **options)
-        decoders = {name: Decoder(tensor, Protection.of(found)) for name, tensor in Network(found).tensors.items()}
+        decoders = {name: Decoder(tensor) for name, tensor in Network(found).tensors.items()}
         one = {name: array.copy() for name, array in read_all(decoders, seed=1, trial=2).items()}
         with ThreadPoolExecutor(4) as threads:
             many = read_all(decoders, seed=1, trial=2, threads=threads)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx_analog.coding.strategies import LARGE_FACTOR, MOST_CELLS, PRESETS, STRATEGIES
 
 from onnx_analog import channels
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.precision import LimitedPrecision
-from onnx_analog.coding.strategies import LARGE_FACTOR, MOST_CELLS, PRESETS, STRATEGIES
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.weights import Selection
 from onnx_analog.study.grid import Grid, Setting, digest

@@ -19,22 +19,22 @@ from hypothesis import strategies as st
 
 import onnx_analog as oa
 from onnx_analog.channels import GaussianNoise
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset
 from onnx_analog.errors import DataError, EngineError, ModelError, NothingToStore, OptionError, OutputError
-from onnx_analog.graph.stored import Protection, stored_tensors
+from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.graph.weights import Selection
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
-from onnx_analog.run.evaluation import interval
+from onnx_analog.run.statistics import interval
 from onnx_analog.study.engines import Engine
 from onnx_analog.study.grid import Grid
 from onnx_analog.study.run_folder import CHECKSUM, CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, Checksum, Folder
 from onnx_analog.study.stopping import Stopping
-from onnx_analog.study.sweeps import Case, Plan, Point, paired, prepare, sweep
+from onnx_analog.study.sweeps import Case, Point, Study, paired, prepare, sweep
 from onnx_analog.study.worker import Outcome, Task, Work, Worker
 from tests.models import QUIET, U, model, serialized
 
-# A tensor of each scale, so that scopes differ.
+# A tensor of each scale, so that granularities differ.
 TEXT = """
     net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] a = random, float[16, 16] b = 2 random> {
         h = MatMul(x, a)
@@ -70,7 +70,7 @@ def test_by_default_a_grid_has_all_strategies():
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("preset", [DEFAULT, PAPER, Preset(scope="model", large_fraction=0.3)])
+@pytest.mark.parametrize("preset", [DEFAULT, PAPER, Preset(granularity="model", large_fraction=0.3)])
 def test_a_point_is_a_plain_protect_and_evaluate(preset, strategy):
     grid = replace(GRID, strategies=(strategy,), presets=(preset,), cells=(3,), large_factor=5)
     (point,) = swept(grid)
@@ -79,7 +79,7 @@ def test_a_point_is_a_plain_protect_and_evaluate(preset, strategy):
         strategy=strategy,
         cells_small=3,
         cells_large=15,
-        scope=preset.scope,
+        granularity=preset.granularity,
         large_fraction=preset.large_fraction,
         channel=QUIET,
     )
@@ -128,9 +128,8 @@ def test_the_noise_of_a_tensor_is_one_for_all_points(strategy, cells):
 def drawn(found):
     """Return the normal draws behind the levels of trial 1."""
     read = oa.readback(found, seed=3, trial=1).model
-    cells = Protection.of(found).cells
     for before, after in zip(stored_tensors(found), stored_tensors(read), strict=True):
-        count = np.array(cells)[0 if before.class_index is None else before.class_index]
+        count = np.array(before.scheme.cells_of_class)[0 if before.class_index is None else before.class_index]
         noise = after.level.astype(np.float64) - before.level
         yield noise * np.sqrt(count) / QUIET.sigma
 
@@ -216,7 +215,7 @@ def case(name: str = "net", seed: int = 0, data: Dataset | None = None) -> Case:
 
 
 @cache
-def plan(stopping: Stopping = FOUR, grid: Grid = SMALL) -> Plan:
+def plan(stopping: Stopping = FOUR, grid: Grid = SMALL) -> Study:
     return prepare([case()], grid, stopping, metric=DECIBELS)
 
 
@@ -270,7 +269,7 @@ class Here(Engine):
     @property
     def done(self) -> list[tuple[int, int]]:
         """Point and number of each trial, in the order in which they were computed."""
-        return [(task.setting, trial) for task in self.tasks for trial in task.trials]
+        return [(task.number, trial) for task in self.tasks for trial in task.trials]
 
 
 FOUND: dict[tuple[str, int, int], Outcome] = {}  # by digest of the work, point and trial
@@ -281,12 +280,12 @@ class Known(Here):
 
     def outcome(self, task: Task) -> Outcome:
         assert self.work is not None
-        keys = [(self.work.digest, task.setting, trial) for trial in task.trials]
+        keys = [(self.work.digest, task.number, trial) for trial in task.trials]
         for key in keys:
             if key not in FOUND:
-                FOUND[key] = super().outcome(Task(task.setting, key[2:]))
+                FOUND[key] = super().outcome(task._replace(trials=key[2:]))
         found = [FOUND[key] for key in keys]
-        return found[0]._replace(task=task, found=tuple(trial for one in found for trial in one.found))
+        return found[0]._replace(trials=task.trials, found=tuple(trial for one in found for trial in one.found))
 
 
 def shuffled(seed: int) -> Pick:
@@ -297,7 +296,7 @@ def shuffled(seed: int) -> Pick:
 PICKS = {"first": lambda waiting: 0, "last": lambda waiting: -1, "random": shuffled(0), "also random": shuffled(1)}
 
 
-def swept_to(path: Path, made: Plan | None = None, **options: Any) -> tuple[list[Point], Known]:
+def swept_to(path: Path, made: Study | None = None, **options: Any) -> tuple[list[Point], Known]:
     """Return the points of a sweep into a folder, and the engine that did it."""
     engine = Known(**options)
     return list(sweep(made or plan(), engine=engine, out=path)), engine
@@ -553,8 +552,8 @@ def change_row(path: Path, number: int, *, unseen: bool = True, **change: str) -
         writer.writerows(rows)
 
 
-def shared() -> Plan:
-    """Return a plan whose metric is a share."""
+def shared() -> Study:
+    """Return a sweep whose metric is a share."""
     return prepare([case()], SMALL, TWO, metric=("agreement", metrics.agreement))
 
 
@@ -576,10 +575,10 @@ def shared() -> Plan:
         ({"clean": "0.5"}, "clean is 0.5, but in this sweep it is empty"),
         ({"seed": "4"}, "seed is '4', and in sweep.json '3'"),
         ({"numpy": "1.0"}, "numpy is '1.0', and in sweep.json"),
-        ({"cells": "0"}, "cells is '0'; it must be a whole number from 1"),
-        ({"cells": "01"}, "cells is '01'; it must be a whole number from 1"),
-        ({"strategy": "RAW"}, "strategy is 'RAW'; it must be one of raw, sign"),
-        ({"scope": "x"}, "scope is 'x'; it must be one of tensor, model"),
+        ({"cells": "0"}, "which strategy sign cannot have with cells 0"),
+        ({"cells": "01"}, "cells is '01'; it must be a whole number from 0"),
+        ({"granularity": "x"}, "granularity is 'x'; it must be one of tensor, channel, model"),
+        ({"plan_sha256": "0"}, "plan_sha256 is '0', which is not a SHA-256"),
         ({"cells_large": "5"}, "cells_large is 5, which strategy"),
         ({"model": "z"}, "model is 'z', which is not of this sweep"),
         ({"channel": "pcm"}, "channel is 'pcm', but its channel_sha256 is that of"),
@@ -911,7 +910,7 @@ def test_everything_is_checked_before_the_first_trial():
 
 
 @pytest.mark.parametrize(
-    "wrong", [Preset(scope="nothing", large_fraction=0.1), Preset(scope="model", large_fraction=2.0)]
+    "wrong", [Preset(granularity="nothing", large_fraction=0.1), Preset(granularity="model", large_fraction=2.0)]
 )
 def test_each_preset_is_checked_before_the_first_trial(wrong):
     refused(OptionError, "", [case()], replace(SMALL, presets=(wrong, DEFAULT)))
@@ -933,7 +932,7 @@ def test_a_worker_of_another_version_is_refused(tmp_path):
 # ---------------------------------------------------------------------------------------------------- digests of works
 
 
-def digests(*made: Plan) -> set[str]:
+def digests(*made: Study) -> set[str]:
     return {one.work.digest for one in made}
 
 
