@@ -6,6 +6,7 @@ import pytest
 
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.modifiers import Modifiers
+from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError, NothingToStore
 from onnx_analog.graph import files
@@ -17,7 +18,7 @@ from tests.models import QUIET, ZOO, feeds, made, numbers, run, same_bits, seria
 
 PASSES = [
     PrunePass(sparsity=0.5, scope="tensor"),
-    ProtectPass(plan=Scheme.paper("sign", cells_small=3, channel=QUIET), selection=Selection(min_size=5)),
+    ProtectPass(plan=Plan.of(Scheme.paper("sign", cells_small=3, channel=QUIET)), selection=Selection(min_size=5)),
     ManifestPass(),
     ReadbackPass(seed=5, trial=6, channel=QUIET),
     DecodePass(),
