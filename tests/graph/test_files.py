@@ -74,6 +74,20 @@ def test_the_callers_model_is_not_changed(name):
     assert serialized(other) == other_before
 
 
+def test_an_output_that_is_an_input_keeps_the_type_of_the_input():
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]>'
+        "net (float[n, 4] x) => (float[n, 4] y, float[2, 2, 9] x) { y = Relu(x) }"
+    )
+    before = model.SerializeToString()
+    written = files.to_proto(files.load(model))
+    assert [side.dim_param or side.dim_value for side in written.graph.input[0].type.tensor_type.shape.dim] == ["n", 4]
+    assert model.SerializeToString() == before
+    sessions = [ort.InferenceSession(each.SerializeToString()) for each in (model, written)]
+    found = [session.run(None, {"x": np.ones((3, 4), np.float32)}) for session in sessions]
+    assert [np.array_equal(*pair) for pair in zip(*found, strict=True)] == [True, True]
+
+
 @pytest.mark.parametrize("flat", [True, False])
 def test_a_sparse_tensor_becomes_dense(flat):
     indices = np.array([1, 5]) if flat else np.array([[0, 1], [1, 2]])

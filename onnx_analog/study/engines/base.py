@@ -86,6 +86,6 @@ def lost(task: Task, why: str) -> EngineError:
     """Return the error of a task that cannot be done."""
     trials = f"trial {task.trials[0]}" if len(task.trials) == 1 else f"trials {task.trials[0]} to {task.trials[-1]}"
     return EngineError(
-        f"{why} at point {task.setting}, {trials}. Completed trials are kept: run the same command again, with fewer "
+        f"{why} at point {task.number}, {trials}. Completed trials are kept: run the same command again, with fewer "
         "workers or a smaller batch if memory is short"
     )
