@@ -174,7 +174,7 @@ def test_each_step_of_the_paper_helps(resnet20, images):
 
 def recorded(strategy: str, cells: int) -> list[dict[str, str]]:
     with RESULTS.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["scope"] == "tensor"]
+        rows = [row for row in csv.DictReader(file) if row["granularity"] == "tensor"]
     return [row for row in rows if (row["strategy"], row["cells"]) == (strategy, str(cells))]
 
 
