@@ -22,9 +22,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from onnx_analog.channels import GaussianNoise
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.planes import of_each
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph import files
 from onnx_analog.graph.stored import StoredTensor, stored_tensors
-from onnx_analog.graph.weights import FLOATS, all_tensors
+from onnx_analog.graph.weights import FLOATS, Selection, all_tensors
+from onnx_analog.passes import ManifestPass, ProtectPass, PrunePass
 
 Feeds = Mapping[str, NDArray[Any]]
 Outputs = list[NDArray[Any]]
@@ -35,6 +39,48 @@ LEAST_HALF = 2.0**-25  # half the spacing of float16 below its normal numbers; b
 NEWEST_OPSET = 28  # that onnxruntime loads
 
 QUIET = GaussianNoise(sigma=0.1)  # a channel that is cheap to make
+LOUD = GaussianNoise(sigma=1.0)
+UNIT = GaussianNoise(sigma=0.1, low=0, high=1)  # output ranges of one unit, for numbers by hand
+CENTRED = GaussianNoise(sigma=0.1, low=-0.5, high=0.5)
+
+SMALL = Selection(min_size=1)  # tensors of any size
+HEAVY = frozenset(  # packages that take long to import, and that help and the version do without
+    {"numpy", "scipy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "rich", "matplotlib", "ml_dtypes"}
+)
+
+# ---------------------------------------------------------------------------------------------------- schemes
+
+# One of each kind of scheme: where the sign is, how classes are parted, which have cells, what shares scales, and
+# whether side information is analog. Class indices of 1, 2, 4 and 8 bits are among them.
+FAMILY: dict[str, Scheme] = {
+    "raw": Scheme.paper("raw", channel=QUIET),
+    "sign": Scheme.paper("sign", channel=QUIET, cells_small=3),
+    "mapping of the model": Scheme.paper("mapping", channel=QUIET, large_fraction=0.3, granularity="model"),
+    "redundancy": Scheme.paper("redundancy", channel=QUIET, large_fraction=0.3),
+    "redundancy by a bound": Scheme.paper("redundancy", channel=QUIET, threshold=0.4),
+    "redundancy of channels": Scheme.paper("redundancy", channel=QUIET, large_fraction=0.3, granularity="channel"),
+    "one class of channels": Scheme.paper("raw", channel=QUIET, granularity="channel"),
+    "three classes": Scheme(classes=3, shares=(0.3, 0.1), cells=(1, 2, 20), channel=QUIET),
+    "four classes, one without cells": Scheme(classes=4, partition="lloyd", cells=(0, 1, 2, 3), channel=QUIET),
+    "signed bounds": Scheme(
+        sign="level", classes=3, partition="bounds", bounds=(-0.2, 0.2), cells=(2, 0, 1), channel=QUIET
+    ),
+    "five classes of the model": Scheme(
+        sign="level", classes=5, partition="uniform", cells=(0, 1, 2, 1, 0), granularity="model", channel=QUIET
+    ),
+    "mixed cells of channels": Scheme(
+        classes=3, shares=(0.3, 0.1), cells=(0, 1, 2), granularity="channel", channel=QUIET, side_bits_per_cell=3
+    ),
+    "two points": Scheme(classes=2, partition="lloyd", cells=(0,), channel=QUIET),
+    "sixteen points": Scheme(classes=16, partition="lloyd", cells=(0,), channel=QUIET, side_bits_per_cell=8),
+    "int4 of channels": Scheme.int4(granularity="channel", channel=QUIET),
+    "int8": Scheme.int8(channel=QUIET, side_bits_per_cell=1),
+    "analog side": Scheme.paper(
+        "redundancy", channel=QUIET, large_fraction=0.3, side_channel=LOUD, side_cells=2, side_copies=3
+    ),
+    "analog side of 7 classes": Scheme(classes=7, partition="lloyd", cells=(2,), channel=QUIET, side_channel=LOUD),
+    "int4 in analog cells": Scheme.int4(channel=QUIET, side_channel=LOUD, side_bits_per_cell=3),
+}
 
 # ------------------------------------------------------------------------------------------------------- text
 
@@ -368,6 +414,29 @@ def made(name: str) -> ir.Model:
     return files.load(made_proto(name))
 
 
+def protected(
+    plain: ir.Model | str,
+    plan: Plan | Scheme | None = None,
+    *,
+    sparsity: float = 0.0,
+    selection: Selection = SMALL,
+    manifest: bool = False,
+    **settings: Any,
+) -> ir.Model:
+    """Return `plain`, or a fresh model of the zoo by its name, protected in place.
+
+    Without a plan, all tensors are stored as `Scheme.paper` says with these settings, for the channel `QUIET`.
+    """
+    found = made(plain) if isinstance(plain, str) else plain
+    assert plan is None or not settings, "a plan has its settings already"
+    if sparsity:
+        PrunePass(sparsity=sparsity, selection=selection)(found)
+    ProtectPass(plan=Plan.of(plan or Scheme.paper(**{"channel": QUIET, **settings})), selection=selection)(found)
+    if manifest:
+        ManifestPass()(found)
+    return found
+
+
 def numbers(model: ir.Model, name: str) -> NDArray[Any]:
     """Return an initializer of the main graph."""
     tensor = model.graph.initializers[name].const_value
@@ -489,7 +558,7 @@ def decode_bound(tensor: StoredTensor, weight: NDArray[Any], span: tuple[float, 
     """
     alpha = np.ones(tensor.size)
     stored = weight.ravel() != 0
-    alpha[stored] = tensor.alpha[0 if tensor.class_index is None else tensor.class_index]
+    alpha[stored] = of_each(tensor.alpha, tensor.class_index, tensor.group)
     size = np.abs(weight.astype(np.float64))
     scale = max(abs(level) for level in span) / alpha.reshape(weight.shape)
     bound = U * (4 * size + 5 * scale) * (1 + 8 * U)

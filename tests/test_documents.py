@@ -12,12 +12,12 @@ import click
 import numpy as np
 import pytest
 import scipy.stats
+from onnx_analog.coding.strategies import PRESETS, STRATEGIES
 
 import onnx_analog as oa
 from onnx_analog import demo
 from onnx_analog.channels import capacity
 from onnx_analog.cli import main
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES
 from tests.conftest import ROOT
 
 README = ROOT / "README.md"

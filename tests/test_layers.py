@@ -10,8 +10,8 @@ import pytest
 
 import onnx_analog
 from tests.conftest import ROOT
+from tests.models import HEAVY
 
-HEAVY = {"numpy", "scipy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "rich", "matplotlib"}
 TRAINING = "onnx_analog.train"
 MODULES = [module.name for module in pkgutil.walk_packages(onnx_analog.__path__, "onnx_analog.")]
 MODULES = [name for name in MODULES if name != TRAINING and not name.startswith(f"{TRAINING}.")]
@@ -19,8 +19,8 @@ WHOLE_STORY = """
 import onnx_analog as oa
 from onnx_analog.demo import IMAGES, MODEL
 protected = oa.protect(MODEL, sparsity=0.5)
-oa.evaluate(protected.model, IMAGES, trials=1, samples=2)
-oa.readback(protected.model, decoded=True)
+oa.evaluate(protected, IMAGES, trials=1, samples=2)
+oa.readback(protected, decoded=True)
 """
 
 

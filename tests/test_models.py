@@ -1,17 +1,11 @@
 """The helpers must find what is wrong, or they find nothing."""
 
-from typing import Any
-
 import ml_dtypes
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
-from numpy.typing import NDArray
 
 from onnx_analog.graph.stored import stored_tensors
-from onnx_analog.graph.weights import Selection
-from onnx_analog.passes import ProtectPass
 from tests.models import (
     QUIET,
     ZOO,
@@ -29,13 +23,12 @@ from tests.models import (
     numbers,
     operators,
     output_bound,
+    protected,
     proto,
     run,
     same_bits,
     with_floats,
 )
-
-SMALL = Selection(min_size=1)
 
 
 @pytest.mark.parametrize("kind", ["float", "double", "float16", "bfloat16"])
@@ -139,22 +132,16 @@ def test_operators_sees_into_bodies():
     assert operators(made("if")) == ["If", "MatMul", "MatMul"]
 
 
-def protected(weight: NDArray[Any]) -> ir.Model:
-    found = holding(w=weight)
-    ProtectPass(strategy="sign", channel=QUIET, selection=SMALL)(found)
-    return found
-
-
 def test_decode_bound_is_the_one_that_is_derived():
     weight = f32([[1, -2], [0, 1.7]])  # α = 1.4, S = 0.75
-    bound = decode_bound(stored_tensors(protected(weight))[0], weight, QUIET.span)
+    bound = decode_bound(stored_tensors(protected(holding(w=weight), strategy="sign"))[0], weight, QUIET.span)
     by_hand = U * (4 * np.abs(weight) + 5 * 0.75 / 1.4) * (weight != 0)
     np.testing.assert_allclose(bound, by_hand, rtol=9 * U)
 
 
 def test_a_half_precision_weight_may_be_off_by_one_rounding_more():
     weight = np.array([[1, -2], [0, 1.5]], np.float16)
-    (tensor,) = stored_tensors(protected(weight))
+    (tensor,) = stored_tensors(protected(holding(w=weight), strategy="sign"))
     more = decode_bound(tensor, weight, QUIET.span) - decode_bound(tensor, weight.astype(np.float32), QUIET.span)
     size = np.array([[1, 2], [0, 1.5]])
     np.testing.assert_allclose(more, (size * 2**-11 + 2**-25) * (weight != 0), rtol=8 * U)
@@ -163,7 +150,7 @@ def test_a_half_precision_weight_may_be_off_by_one_rounding_more():
 def test_output_bound_by_hand():
     weight = f32([[1, 2], [1.5, 1]])
     plain, x = holding(w=weight), f32([[1, -2], [0, 1]])
-    (bound,) = output_bound(plain, protected(weight), {"x_w": x}, QUIET.span)
+    (bound,) = output_bound(plain, protected(holding(w=weight), strategy="sign"), {"x_w": x}, QUIET.span)
     weights_off = np.abs(x) @ (U * (4 * weight + 5 * 0.75 / 1.4))
     sums_off = 2 * 2 * U * np.abs(x) @ weight
     np.testing.assert_allclose(bound, weights_off + sums_off, rtol=32 * U)

@@ -32,11 +32,12 @@ import onnx_ir as ir
 
 from onnx_analog import serialise
 from onnx_analog.coding.estimators import estimator
+from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
 from onnx_analog.errors import AnalogError, ManifestError
-from onnx_analog.graph.stored import COMMAND_KEY, SOURCE_KEY, StoredTensor, schemes_of, stored_tensors
+from onnx_analog.graph.stored import AGAIN, COMMAND_KEY, SOURCE_KEY, StoredTensor, scheme_of, schemes_of, stored_tensors
 from onnx_analog.graph.weights import FLOATS
 
 FORMAT = "onnx-analog-manifest/2"
@@ -148,6 +149,11 @@ class Manifest:
             codebook_cells=sum(entry.cells_for("codebook") for entry in self.tensors),
         )
 
+    @property
+    def plan(self) -> Plan:
+        """How each tensor is stored."""
+        return Plan(default=None, tensors={entry.key: self.schemes[entry.scheme] for entry in self.tensors})
+
     def baselines(self) -> tuple[Baseline, ...]:
         """Return what the weights would take digitally, dense and pruned, at 1 and at the schemes' bits per cell."""
         return tuple(
@@ -186,6 +192,9 @@ class Manifest:
         """Return the manifest as JSON, on one line without `indent`."""
         compact = (",", ":") if indent is None else None
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, separators=compact)
+
+    def __repr__(self) -> str:
+        return f"<Manifest: {self}>"
 
     def __str__(self) -> str:
         totals = self.totals
@@ -428,7 +437,9 @@ def from_json(text: str) -> Manifest:
         if not isinstance(body, dict):
             raise ManifestError("this is not a manifest: it is not a JSON object")
         if body["format"] != FORMAT:
-            raise ManifestError(f"the manifest has format {body['format']!r}, and this version reads {FORMAT!r}")
+            raise ManifestError(
+                f"the manifest has format {body['format']!r}, and this version reads {FORMAT!r}. {AGAIN}"
+            )
         for name, kind in (("schemes", list), ("tensors", list), ("baselines", list), ("totals", dict)):
             if not isinstance(body[name], kind):
                 raise ManifestError(
@@ -467,7 +478,7 @@ def read(path: Path) -> Manifest:
 
 def _scheme(body: Any) -> Scheme:
     try:
-        return Scheme.from_dict(body)
+        return scheme_of(body)
     except AnalogError as error:
         raise ManifestError(f"a scheme of the manifest is not valid: {error}") from error
 

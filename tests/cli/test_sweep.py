@@ -21,9 +21,10 @@ import pytest
 from click.testing import CliRunner
 
 import onnx_analog as oa
-from onnx_analog import channels
-from onnx_analog.cli import main, report, sweep
-from onnx_analog.coding.strategies import STRATEGIES
+from onnx_analog import channels, plots
+from onnx_analog.cli import main
+from onnx_analog.cli.commands import sweep
+from onnx_analog.coding.scheme import STRATEGIES
 from onnx_analog.graph.weights import Selection
 from onnx_analog.study import run_folder
 from onnx_analog.study.engines import dask_cluster, ray_cluster
@@ -97,7 +98,7 @@ def cli(shelf, tmp_path, monkeypatch):
     shutil.copytree(shelf, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])  # which other processes take from this one
-    monkeypatch.setattr(report, "can_plot", lambda: False)  # a plot takes longer than all else
+    monkeypatch.setattr(plots, "can_plot", lambda: False)  # a plot takes longer than all else
     monkeypatch.setenv("LOG", str(tmp_path / "log"))
     yield lambda line: CliRunner().invoke(main, shlex.split(line), prog_name="onnx-analog")
     sys.modules.pop("own_metrics", None)
@@ -128,13 +129,13 @@ def test_a_folder_has_every_trial_every_point_and_what_made_them(cli, tmp_path, 
 
 API: dict[str, dict[str, Any]] = {
     "": {},
-    "--strategy raw,redundancy --large-factor 5": {"strategies": ["raw", "redundancy"], "large_factor": 5},
+    "--strategy raw,redundancy --large-factor 5": {"strategy": ["raw", "redundancy"], "large_factor": 5},
     "--strategy redundancy --scope model --large-fraction 0.2": {
-        "strategies": ["redundancy"],
-        "scope": "model",
+        "strategy": ["redundancy"],
+        "granularity": "model",
         "large_fraction": 0.2,
     },
-    "--strategy mapping --preset default,isik2020": {"strategies": ["mapping"], "presets": ["default", "isik2020"]},
+    "--strategy mapping --preset default,isik2020": {"strategy": ["mapping"], "preset": ["default", "isik2020"]},
     "--seed 7 --trials 4": {"seed": 7, "trials": 4},
     "--samples 9 --batch 5": {"samples": 9, "batch": 5},
     "--sparsity 0.5 --prune-scope tensor": {"sparsity": 0.5, "prune_scope": "tensor"},
@@ -149,7 +150,7 @@ API: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("line", API)
 def test_the_command_is_the_function(cli, tmp_path, line):
     found = body(cli(f"{TO} {line} --json"))
-    options = {"strategies": ["sign"], "cells": [1, 4], "channels": [QUIET], "trials": 3, **API[line]}
+    options = {"strategy": ["sign"], "cells": [1, 4], "channel": [QUIET], "trials": 3, **API[line]}
     swept = oa.sweep("model.onnx", "test.npz", out=tmp_path / "other", **options)
     assert found == {"points": [json.loads(json.dumps(point.to_dict())) for point in swept.points]}
     assert (tmp_path / "out" / TRIALS).read_bytes() == (tmp_path / "other" / TRIALS).read_bytes()
@@ -221,7 +222,7 @@ def test_one_strategy_has_nothing_to_be_above(cli):
 @pytest.mark.parametrize(
     ("module", "function", "said", "missing"),
     [
-        (report, "can_plot", "pip install 'onnx-analog[report]'", sweep.PLOT),
+        (plots, "can_plot", "pip install 'onnx-analog[report]'", sweep.PLOT),
         (run_folder, "can_parquet", "pip install 'onnx-analog[parquet]'", PARQUET),
     ],
 )
@@ -233,7 +234,7 @@ def test_what_is_not_installed_is_told_and_left_out(cli, tmp_path, monkeypatch, 
 
 
 def test_without_trials_there_are_costs_and_no_plot(cli, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "can_plot", lambda: True)
+    monkeypatch.setattr(plots, "can_plot", lambda: True)
     text = done(cli(f"{TO} --trials 0 --engine dask"))  # which no trial needs
     assert "no trial" in text
     assert set(contents(tmp_path / "out")) - {LOCK} == {POINTS, CONSTANTS, sweep.CONFIG}
@@ -497,7 +498,7 @@ def test_a_saved_file_is_there_even_if_the_sweep_fails(cli, tmp_path):
         ("--save-config model.onnx --force", "'model.onnx' is an input"),
         ("--save-config test.npz --force", "'test.npz' is an input"),
         ("--save-config c.toml --config c.toml --force", "'c.toml' is an input"),
-        ("--save-config c.toml", "'c.toml' already exists. Use --force"),
+        ("--save-config c.toml", "'c.toml' already exists: replace it with --force"),
         ("--save-config none/c.toml", "cannot write in the folder 'none'"),
         ("--save-config pipe --force", "is a device, a pipe or a socket"),
         ("--channel mine.json --save-config mine.json --force", "'mine.json' is an input"),

@@ -7,10 +7,7 @@ import pytest
 from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.graph.uses import used_values
 from onnx_analog.graph.weights import Selection, find
-from onnx_analog.passes import ProtectPass
-from tests.models import QUIET, ZOO, f32, feeds, made, model, numbers, run, same_bits
-
-SMALL = Selection(min_size=1)
+from tests.models import SMALL, ZOO, f32, feeds, made, model, numbers, protected, run, same_bits
 
 
 def reasons(plain: ir.Model, selection: Selection = SMALL) -> dict[str, str | None]:
@@ -59,7 +56,7 @@ def test_what_nothing_uses_stays_digital(name):
     plain = model(text)
     assert reasons(plain) == {"w": None, key: "nothing uses it"}
     found = plain.clone()
-    ProtectPass(channel=QUIET, selection=SMALL)(found)
+    protected(found)
     assert [tensor.key for tensor in stored_tensors(found)] == ["w"]
     for given in feeds(plain):
         assert np.allclose(run(found, given)[0], run(plain, given)[0], atol=1e-5)
@@ -160,7 +157,7 @@ def test_what_an_attention_adds_is_a_mask_or_a_table(kind):
             y = {kind} <{heads} = 2> ({given}) }}""")
     assert reasons(plain) == {"m": None}
     found = plain.clone()
-    ProtectPass(channel=QUIET, selection=SMALL)(found)
+    protected(found)
     for one in feeds(plain):
         assert np.allclose(run(found, one)[0], run(plain, one)[0], atol=1e-5)
     for number in (-1e4, LOWEST, -100):
@@ -261,7 +258,7 @@ def test_unused_tensors_stay_digital_though_they_are_named():
 def test_a_mask_that_stays_digital_masks_as_before():
     plain = attention(CAUSAL * -1e9)
     found = plain.clone()
-    ProtectPass(channel=QUIET, selection=SMALL, scope="model")(found)
+    protected(found, granularity="model")
     given = feeds(plain)[0]
     given["c"] = np.ones((8, 8), bool)
     assert np.allclose(run(found, given)[0], run(plain, given)[0], atol=1e-5)

@@ -8,9 +8,7 @@ from onnx_analog.errors import OptionError
 from onnx_analog.graph import files
 from onnx_analog.graph.uses import ends
 from onnx_analog.graph.weights import Selection, _compiled, all_tensors, find, referring, scopes, taken_names
-from tests.models import ZOO, f32, feeds, holding, made, model, proto, run, same_bits
-
-SMALL = Selection(min_size=1)
+from tests.models import SMALL, ZOO, f32, feeds, holding, made, model, proto, run, same_bits
 
 
 @pytest.mark.parametrize("name", ZOO)
