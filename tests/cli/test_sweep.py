@@ -246,12 +246,12 @@ def test_without_trials_there_are_costs_and_no_plot(cli, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("--strategy none", "no strategy is called 'none'"),
+        ("--strategy none", "strategy is 'none'; choose from"),
         ("--strategy sign,sign", "sign twice"),
         ("--strategy sign,,raw", "Invalid value for '--strategy'"),
         ("--cells 1,1", "1 twice"),
-        ("--preset paper", "no preset is called 'paper': choose from default, isik2020"),
-        ("--scope layer", "Invalid value for '--scope'"),
+        ("--preset paper", "preset is 'paper'; choose from default, isik2020"),
+        ("--scope layer", "Invalid value for '--granularity' / '--scope'"),
         ("--channel ''", "Invalid value for '--channel'"),
         ("--channel gaussian:sigma=0.1,gaussian:sigma=0.1", "twice"),
         ("--preset default,isik2020 --scope model --large-fraction 0.1", "the presets default, isik2020 do not differ"),
@@ -377,7 +377,7 @@ def test_flags_win_over_the_file(cli):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("large-factor = 3\nlarge_factor = 4", "has the entry 'large-factor' twice, with - and with _"),
+        ("large-factor = 3\nlarge_factor = 4", "has the entry 'large_factor' twice, under two names"),
         ("cells = true", "the --config file has True; it must be a number or text, or a list of them"),
         ("trials = 1e3", "'1000.0' is not a whole number"),
         ("cell = 1", "c.toml has an entry 'cell', which cannot be set there. Did you mean 'cells'?"),

@@ -23,7 +23,7 @@ def command() -> None:
     Example:
 
     \b
-        onnx-analog plan show plan.json
+        onnx-analog plan show model.protected.onnx
     """
 
 
