@@ -41,7 +41,7 @@ def cli(tmp_path, monkeypatch):
     sys.modules.pop("my_plan", None)
 
 
-def done(result) -> str:
+def done(result):
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 

@@ -116,13 +116,13 @@ def test_a_folder_has_every_trial_every_point_and_what_made_them(cli, tmp_path, 
     monkeypatch.undo()  # so that it is drawn
     monkeypatch.chdir(tmp_path)
     text = done(cli(TO))
-    there = {PARQUET, TRIALS, POINTS, CONSTANTS, sweep.CONFIG, sweep.PLOT}
+    there = {PARQUET, TRIALS, POINTS, CONSTANTS, run_folder.CONFIG, run_folder.PLOT}
     assert set(contents(tmp_path / "out")) - {LOCK} == there
     assert [(row["cells"], row["trial"]) for row in table(tmp_path / "out" / TRIALS)] == [
         (cells, trial) for cells in "14" for trial in "012"
     ]
     assert [(row["cells"], row["trials"]) for row in table(tmp_path / "out" / POINTS)] == [("1", "3"), ("4", "3")]
-    assert (tmp_path / "out" / sweep.PLOT).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / run_folder.PLOT).read_bytes().startswith(b"\x89PNG")
     assert text.rstrip().endswith("trials, points and plot: out")
     assert "not installed" not in text
 
@@ -222,7 +222,7 @@ def test_one_strategy_has_nothing_to_be_above(cli):
 @pytest.mark.parametrize(
     ("module", "function", "said", "missing"),
     [
-        (plots, "can_plot", "pip install 'onnx-analog[report]'", sweep.PLOT),
+        (plots, "can_plot", "pip install 'onnx-analog[report]'", run_folder.PLOT),
         (run_folder, "can_parquet", "pip install 'onnx-analog[parquet]'", PARQUET),
     ],
 )
@@ -237,7 +237,7 @@ def test_without_trials_there_are_costs_and_no_plot(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "can_plot", lambda: True)
     text = done(cli(f"{TO} --trials 0 --engine dask"))  # which no trial needs
     assert "no trial" in text
-    assert set(contents(tmp_path / "out")) - {LOCK} == {POINTS, CONSTANTS, sweep.CONFIG}
+    assert set(contents(tmp_path / "out")) - {LOCK} == {POINTS, CONSTANTS, run_folder.CONFIG}
 
 
 # ------------------------------------------------------------------------------------------------- refusals
@@ -347,7 +347,7 @@ ENTRIES = [
 
 def asked(line: str) -> dict[str, Any]:
     """Return what the options of a command line are."""
-    found = dict(sweep.sweep.make_context("sweep", shlex.split(line)).params)
+    found = dict(sweep.command.make_context("sweep", shlex.split(line)).params)
     return {**found, "channel": [spec for specs in found["channel"] for spec in specs]}
 
 
@@ -471,8 +471,8 @@ ALL = (
 def test_what_is_saved_gives_the_same_sweep(cli, tmp_path):
     done(cli(f"sweep model.onnx other.onnx --data test.npz {ALL} --out one --save-config saved.toml"))
     saved = tomllib.loads((tmp_path / "saved.toml").read_text(encoding="utf-8"))
-    assert saved == tomllib.loads((tmp_path / "one" / sweep.CONFIG).read_text(encoding="utf-8"))
-    for place, path in enumerate(["saved.toml", f"one/{sweep.CONFIG}"]):
+    assert saved == tomllib.loads((tmp_path / "one" / run_folder.CONFIG).read_text(encoding="utf-8"))
+    for place, path in enumerate(["saved.toml", f"one/{run_folder.CONFIG}"]):
         done(cli(f"sweep --config {path} --out again{place}"))
         for name in (TRIALS, POINTS, CONSTANTS):
             assert (tmp_path / f"again{place}" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
@@ -482,8 +482,8 @@ def test_all_options_are_saved_but_those_of_saving(cli, tmp_path):
     line = f"model.onnx --data test.npz {ALL} --out out --read-after 1h --cells-on different --residuals gaussian "
     line += "--preprocess a:b --output y --class-axis 1 "
     line += "--save-config saved.toml --workers 2 --scheduler a --address b"  # which exclude each other
-    context = sweep.sweep.make_context("sweep", shlex.split(line))
-    names = {parameter.name for parameter in sweep.sweep.params} - {"config", "save_config", "force", "as_json"}
+    context = sweep.command.make_context("sweep", shlex.split(line))
+    names = {parameter.name for parameter in sweep.command.params} - {"config", "save_config", "force", "as_json"}
     assert set(tomllib.loads(sweep._toml(context))) == names - {"debug"}
 
 
