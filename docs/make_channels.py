@@ -14,20 +14,21 @@ from onnx_analog.channels.base import inside
 HEAD = """# Channels
 
 Written by `docs/make_channels.py` from what is installed. `onnx-analog channel show NAME` prints one, `--plot` draws
-it. A channel is named by `--channel NAME`, with options `NAME:key=value,...`, or by the file that `onnx-analog channel
-fit` writes. σ is that of one cell's read, in the channel's own unit; capacity is of one cell, its reads taken for
-normal (Blahut and Arimoto 1972).
+it. `--channel` takes a name, a name with options (`NAME:key=value,...`), the file that `onnx-analog channel fit`
+writes, or a class of your own as `module:Class` ([writing a channel](writing_a_channel.md)). σ is the standard
+deviation of one cell's read, in the unit of the level; where it has no closed form, it is from 20,000 reads of each
+level (standard error 0.5 %). Capacity is that of one cell, for normal reads (Blahut and Arimoto 1972).
 
-On any of them: `--write-bits` and `--read-bits` limit precision. On measured ones: `--residuals empirical` draws noise
-as it was measured, `--cells-on same` puts the cells of a weight on one device. On those that change with time:
-`--read-after`.
+`--write-bits` and `--read-bits` limit the precision of any channel. `--residuals empirical` draws the noise of a
+measured channel from its measured residuals; `--cells-on same` puts the cells of a weight on one device.
+`--read-after` sets the time of the read where a channel changes with time.
 
 """
 NEEDS_A_FILE = {
-    "measured": "Pairs of (input, output) in a CSV file: `measured:csv=pairs.csv,input=volts,output=ohms,log=true`.",
-    "table": "What `onnx-analog channel fit` writes; named by its file.",
-    "empirical": "What `--residuals empirical` makes of a measured channel.",
-    "precision": "What `--write-bits` and `--read-bits` make of any channel.",
+    "measured": "Pairs of (input, output) from a CSV file: `measured:csv=pairs.csv,input=volts,output=ohms,log=true`.",
+    "table": "The file that `onnx-analog channel fit` writes, named by its path.",
+    "empirical": "A measured channel with `--residuals empirical`.",
+    "precision": "Any channel with `--write-bits` or `--read-bits`.",
 }
 
 

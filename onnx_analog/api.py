@@ -135,9 +135,11 @@ def _plain_rows(model: ir.Model, selection: Selection) -> list[dict[str, Any]]:
 
 
 def _row(weight: Weight, reason: str | None) -> dict[str, Any]:
-    largest = None
+    largest, subnormal = None, 0
     if reason is None:
-        largest = float(np.abs(weight.array().astype(np.float32, copy=False)).max(initial=0))
+        magnitude = np.abs(weight.array().astype(np.float32, copy=False))
+        largest = float(magnitude.max(initial=0))
+        subnormal = int(np.count_nonzero((magnitude > 0) & (magnitude < np.finfo(np.float32).tiny)))
     return {
         "name": weight.name,
         "key": weight.key,
@@ -146,6 +148,7 @@ def _row(weight: Weight, reason: str | None) -> dict[str, Any]:
         "weights": weight.size,
         "used_by": list(weight.consumers()),
         "largest": largest,
+        "subnormal": subnormal,
         "reason": reason,
     }
 

@@ -163,6 +163,11 @@ class Inspection(Shown):
         return "none in the graph; it may have been folded into the convolutions, so keep granularity tensor or channel"
 
     @property
+    def subnormal(self) -> int:
+        """How many weights to be stored are subnormal float32 numbers, with which most processors are slow."""
+        return sum(row.get("subnormal", 0) for row in self.rows)
+
+    @property
     def stored(self) -> list[dict[str, Any]]:
         """The tensors that would be stored."""
         return [row for row in self.rows if row["reason"] is None]
@@ -181,6 +186,7 @@ class Inspection(Shown):
             "read_back": self.read_back,
             "refused": self.refused,
             "batch_norm": {"nodes": self.batch_norms, "convolutions": self.convolutions, "text": self.batch_norm},
+            "subnormal": self.subnormal,
             "stored": self.stored,
             "skipped": self.skipped,
         }

@@ -47,7 +47,7 @@ _LARGEST = 2**63  # of whole numbers, as in most languages that read JSON
 
 
 def parse(text: str) -> Any:
-    """Return what JSON `text` says.
+    """Return the value that JSON `text` holds.
 
     Refused are a name that an object has twice, NaN and infinity (also as 1e999), whole numbers beyond int64, halves of
     surrogate pairs, and arrays and objects that are nested more than 32 deep.

@@ -26,16 +26,16 @@ _EVENTS = 100  # reads off the median, from which on their number is about norma
 
 def assert_law(samples: NDArray[Any], cdf: Callable[[Any], Any]) -> None:
     """Fail unless independent `samples` may well have come from the distribution `cdf` (Kolmogorov-Smirnov)."""
-    found = scipy.stats.kstest(samples.ravel(), cdf)
-    assert found.pvalue > FALSE_ALARM, f"KS distance {found.statistic:.3g}, p = {found.pvalue:.2g}"
+    test = scipy.stats.kstest(samples.ravel(), cdf)
+    assert test.pvalue > FALSE_ALARM, f"KS distance {test.statistic:.3g}, p = {test.pvalue:.2g}"
 
 
 def assert_mean(samples: NDArray[Any], expected: float, *, systematic: float = 0.0) -> None:
     """Fail unless the mean of independent `samples` is `expected` up to chance, and up to `systematic`."""
     error = float(samples.std(ddof=1)) / math.sqrt(samples.size)
     reach = float(scipy.stats.norm.isf(FALSE_ALARM / 2)) * error + systematic
-    found = float(samples.mean())
-    assert abs(found - expected) <= reach, f"mean {found:.6g} is not {expected:.6g} ± {reach:.2g}"
+    mean = float(samples.mean())
+    assert abs(mean - expected) <= reach, f"mean {mean:.6g} is not {expected:.6g} ± {reach:.2g}"
 
 
 def assert_std(samples: NDArray[Any], expected: float) -> None:
@@ -43,15 +43,15 @@ def assert_std(samples: NDArray[Any], expected: float) -> None:
     freedom = samples.size - 1
     ratio = freedom * float(samples.var(ddof=1)) / expected**2
     low, high = (float(scipy.stats.chi2.ppf(share, freedom)) for share in (FALSE_ALARM / 2, 1 - FALSE_ALARM / 2))
-    found = float(samples.std(ddof=1))
-    assert low <= ratio <= high, f"standard deviation {found:.6g} is not {expected:.6g}"
+    std = float(samples.std(ddof=1))
+    assert low <= ratio <= high, f"standard deviation {std:.6g} is not {expected:.6g}"
 
 
 def assert_uncorrelated(one: NDArray[Any], other: NDArray[Any]) -> None:
     """Fail unless two samples of equal size are uncorrelated up to chance (Fisher's z)."""
-    found = float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+    correlation = float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
     reach = math.tanh(float(scipy.stats.norm.isf(FALSE_ALARM / 2)) / math.sqrt(one.size - 3))
-    assert abs(found) <= reach, f"correlation {found:.3g} is beyond ± {reach:.2g}"
+    assert abs(correlation) <= reach, f"correlation {correlation:.3g} is beyond ± {reach:.2g}"
 
 
 # -------------------------------------------------------------------------------------------------- channels
@@ -94,16 +94,16 @@ def check_channel(
     _check_form(channel, levels)
     _check_range(channel)
     _check_repeatable(channel, levels)
-    for place, level in enumerate(levels):
-        _check_law(channel, level, place, biased=biased, draws=draws, cells=cells)
+    for index, level in enumerate(levels):
+        _check_law(channel, level, index, biased=biased, draws=draws, cells=cells)
         if independent:
-            _check_average(channel, level, place, draws=draws, cells=cells)
-        _check_each(channel, level, place, draws=draws, cells=cells)
+            _check_average(channel, level, index, draws=draws, cells=cells)
+        _check_each(channel, level, index, draws=draws, cells=cells)
     _check_prepared(channel, levels)
 
 
-def _rng(purpose: str, place: int = 0) -> np.random.Generator:
-    return stream(0, place, "check_channel", plane=purpose)
+def _rng(purpose: str, index: int = 0) -> np.random.Generator:
+    return stream(0, index, "check_channel", plane=purpose)
 
 
 def _check_form(channel: Channel, levels: Any) -> None:
@@ -149,10 +149,10 @@ def _check_repeatable(channel: Channel, levels: Any) -> None:
         assert np.array_equal(one, copy.read(many, cells=2, rng=_rng("repeatable"))), f"{way} changes its reads"
 
 
-def _check_law(channel: Channel, level: Any, place: int, *, biased: bool, draws: int, cells: int) -> None:
+def _check_law(channel: Channel, level: Any, index: int, *, biased: bool, draws: int, cells: int) -> None:
     held = np.full(draws, level, np.float32)
     for r in (1, cells):
-        rng = _rng("law", place)
+        rng = _rng("law", index)
         read = channel.read(held, cells=r, rng=rng).astype(np.float64)
         if not biased:
             assert_mean(read, float(level))
@@ -178,29 +178,29 @@ def _assert_moments(reads: NDArray[Any], mean: float, std: float) -> None:
     )
 
 
-def _check_average(channel: Channel, level: Any, place: int, *, draws: int, cells: int) -> None:
+def _check_average(channel: Channel, level: Any, index: int, *, draws: int, cells: int) -> None:
     held = np.full(draws, level, np.float32)
-    together = channel.read(held, cells=cells, rng=_rng("together", place)).astype(np.float64)
-    rng = _rng("apart", place)
+    together = channel.read(held, cells=cells, rng=_rng("together", index)).astype(np.float64)
+    rng = _rng("apart", index)
     apart: Any = np.mean([channel.read(held, cells=1, rng=rng) for _ in range(cells)], axis=0, dtype=np.float64)
     # Where reads are quantised, equal averages must not differ by their rounding.
-    found = scipy.stats.ks_2samp(together.round(5), apart.round(5), method="asymp")
-    assert found.pvalue > FALSE_ALARM, (
+    test = scipy.stats.ks_2samp(together.round(5), apart.round(5), method="asymp")
+    assert test.pvalue > FALSE_ALARM, (
         f"at level {float(level):.4g}, {cells} cells are not read as the average of {cells} reads of one: "
-        f"KS distance {found.statistic:.3g}, p = {found.pvalue:.2g}"
+        f"KS distance {test.statistic:.3g}, p = {test.pvalue:.2g}"
     )
 
 
-def _check_each(channel: Channel, level: Any, place: int, *, draws: int, cells: int) -> None:
+def _check_each(channel: Channel, level: Any, index: int, *, draws: int, cells: int) -> None:
     """Fail unless weights with cells of different numbers are read as alone, and neighbours share nothing."""
     held, each = np.full(2 * draws, level, np.float32), np.tile([1, cells], draws)
-    mixed = channel.read(held, cells=each, rng=_rng("mixed", place)).astype(np.float64)
+    mixed = channel.read(held, cells=each, rng=_rng("mixed", index)).astype(np.float64)
     for r, part in ((1, mixed[::2]), (cells, mixed[1::2])):
-        alone = channel.read(held[:draws], cells=r, rng=_rng(f"alone {r}", place)).astype(np.float64)
-        found = scipy.stats.ks_2samp(part.round(5), alone.round(5), method="asymp")
-        assert found.pvalue > FALSE_ALARM, (
+        alone = channel.read(held[:draws], cells=r, rng=_rng(f"alone {r}", index)).astype(np.float64)
+        test = scipy.stats.ks_2samp(part.round(5), alone.round(5), method="asymp")
+        assert test.pvalue > FALSE_ALARM, (
             f"at level {float(level):.4g}, weights of {r} cells beside others are not read as alone: "
-            f"KS distance {found.statistic:.3g}, p = {found.pvalue:.2g}"
+            f"KS distance {test.statistic:.3g}, p = {test.pvalue:.2g}"
         )
     if mixed[::2].std() > 0 and mixed[1::2].std() > 0:
         assert_uncorrelated(mixed[::2], mixed[1::2])

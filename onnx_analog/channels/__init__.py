@@ -94,6 +94,18 @@ def resolve(spec: str | Channel | type[Channel]) -> Channel:
     if of_module and name not in available():
         name, options = of_module[1], of_module[2] or ""
         return _distinct(_make(_imported(name), name, options))
+    return installed(spec)
+
+
+def installed(spec: str) -> Channel:
+    """Return an installed channel from "name" or "name:key=value,...", as files name them: no module, no JSON file.
+
+    Raises
+    ------
+    ChannelError
+        If none has that name, or it has no such option.
+    """
+    name, _, options = spec.partition(":")
     return _make(_load(name), name, options)
 
 

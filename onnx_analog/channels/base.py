@@ -1,6 +1,6 @@
-"""The protocol of channels: all that others ask of one.
+"""The protocol that every channel follows.
 
-A channel C is what a device does to a programmed input x: read = μ(x) + σ(x)·ξ. With the inverse f = μ⁻¹, which finds
+A channel C models a device: an input x is programmed, and read = μ(x) + σ(x)·ξ. With the inverse f = μ⁻¹, which finds
 the input whose mean read is the level that is wanted, φ = C∘f is the identity plus noise (Isik et al. 2020, section 2):
 
     φ(level) = level + σ(f(level))·ξ/√r     for r independent cells that are averaged, ξ standard normal
@@ -11,8 +11,8 @@ That is the exact law of the average of r Gaussian reads, so one normal draw per
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -31,6 +31,7 @@ Cells = int | NDArray[np.integer[Any]]
 Span = tuple[float, float]
 State = tuple[NDArray[Any], ...]
 
+_CHUNK = 2**16  # levels
 READS = 20_000  # of each level, where a law has no closed form
 _NOT_OFFERED = {
     "residuals": "was not measured pair by pair, so it has no residuals to choose",
@@ -59,8 +60,23 @@ class Prepared(Protocol):
         """Read one block of the levels into `out`, as `Channel.read` reads that block alone."""
 
 
+_LARGEST = 1e30  # of a channel's numbers, so that their squares and sums are numbers too
+
+
+def _numbers_in(value: Any) -> Iterator[Doubles]:
+    """Yield the floats in a field: in tuples and dataclasses too, but in other channels, which check their own."""
+    if isinstance(value, float) or (isinstance(value, tuple) and all(isinstance(entry, float) for entry in value)):
+        yield np.atleast_1d(np.array(value, np.float64))
+    elif isinstance(value, tuple):
+        for entry in value:
+            yield from _numbers_in(entry)
+    elif is_dataclass(value) and not isinstance(value, Channel | type):
+        for field in fields(value):
+            yield from _numbers_in(getattr(value, field.name))
+
+
 class Channel(ABC):
-    """φ: levels in, noisy levels out.
+    """A model of memory cells: it takes levels and returns noisy levels (φ).
 
     Subclasses are frozen dataclasses: equal channels give equal laws, and a channel can be pickled to a worker, written
     into a model's metadata and printed as it stands. `family` is the name from which a file builds the channel again:
@@ -80,14 +96,22 @@ class Channel(ABC):
         Raises
         ------
         ChannelError
-            If a field is of another type, a number is not finite, or a whole number has a fraction.
+            If a field is of another type, a number is beyond 1e30 in magnitude, or a whole number has a fraction.
         """
         try:
             conform(self)
         except TypeError as error:
             raise ChannelError(f"channel {self.family}: {error}") from error
+        for field in fields(self):  # type: ignore[arg-type]  # every channel is a dataclass
+            for numbers in _numbers_in(getattr(self, field.name)):
+                wrong = numbers[~(np.abs(numbers) <= _LARGEST)]
+                if wrong.size:
+                    raise ChannelError(
+                        f"channel {self.family}: {field.name} is {wrong[0]:g}; it must be at most {_LARGEST:g} in "
+                        "magnitude"
+                    )
 
-    # ----------------------------------------------------------------------------- what a channel must say
+    # ----------------------------------------------------------------------------- every channel defines these
 
     @property
     @abstractmethod
@@ -123,7 +147,7 @@ class Channel(ABC):
             If a level lies outside `span`.
         """
 
-    # ------------------------------------------------------------------------- what a channel may know better
+    # ------------------------------------------------------------------- these have defaults that may be overridden
 
     @property
     def devices_per_cell(self) -> int:
@@ -181,7 +205,7 @@ class Channel(ABC):
         return mean, np.sqrt(variance / (cells / single))
 
     def prepared(self, level: Floats, cells: Cells) -> Prepared:
-        """Return a reader of these levels that has computed, once, all that does not depend on chance.
+        """Return a reader of these levels that computes once all that is the same in every trial.
 
         Parameters
         ----------
@@ -206,15 +230,15 @@ class Channel(ABC):
         write_bits: int | None = None,
         read_bits: int | None = None,
     ) -> Channel:
-        """Return this channel with some of its sides changed; None leaves a side as it is.
+        """Return this channel with some properties changed; None leaves a property as it is.
 
-        A field of the same name is replaced. Otherwise bits limit the channel's precision, and any other change is one
-        that the channel does not have. See `onnx_analog.channels.modifiers.Modifiers` for what they mean.
+        A change replaces the field of the same name. Without such a field, bits limit the channel's precision, and any
+        other change is refused. `onnx_analog.channels.modifiers.Modifiers` describes each change.
 
         Raises
         ------
         ChannelError
-            If the channel has no such side, or cannot be changed so.
+            If the channel does not have a property, or does not accept its value.
         """
         given = {
             "residuals": residuals,
@@ -241,12 +265,12 @@ class Channel(ABC):
             raise ChannelError(f"channel {self.family}: {str(error) or type(error).__name__}") from error
 
     def programmed(self, level: NDArray[np.floating[Any]]) -> Doubles | None:
-        """Return what is to be written to the cells for each level, in the device's own unit; None if not known."""
+        """Return the input that is programmed for each level, in the device's own unit; None if it is not known."""
         self.check(level)
         return None
 
     def written(self, level: Floats, rng: np.random.Generator, *, bits: int = 0) -> State:  # noqa: ARG002 - for others
-        """Return what the cells of each weight have in common: with `read_cell`, this reads a channel cell by cell.
+        """Return the state that the cells of each weight share once written; `read_cell` then reads cell by cell.
 
         Parameters
         ----------
@@ -265,7 +289,7 @@ class Channel(ABC):
         """Return one read (n,) of one cell of each weight, independent of other calls given the state."""
         return self.read(state[0], cells=1, rng=rng)
 
-    # ------------------------------------------------------------------------------- what all channels share
+    # ---------------------------------------------------------------------------------- the same for all channels
 
     def to_dict(self) -> dict[str, Any]:
         """Return family and fields, ready for JSON; `onnx_analog.channels.from_dict` is the inverse."""
@@ -289,7 +313,7 @@ class Channel(ABC):
         return rounded(exact, self.span, bits) if bits else exact
 
     def _held(self, level: Floats, bits: int) -> Floats:
-        """Return the same as `read` takes them."""
+        """Return the levels of `_nearest` as `read` takes them: float32, inside the span."""
         return inside(self._nearest(level, bits).astype(np.float32), self.span)
 
 
@@ -326,18 +350,23 @@ class GaussianChannel(Channel):
 
     @property
     def independent(self) -> bool:
-        """Whether `shared_std` is 0 all over the span."""
+        """Return whether `shared_std` is 0 all over the span."""
         return not self.shared_std(inside(np.linspace(*self.span, 65).astype(np.float32), self.span)).any()
 
     def moments(self, level: NDArray[np.floating[Any]], *, cells: Cells = 1) -> tuple[Doubles, Doubles]:
         """Return level and √(shared² + (std² - shared²)/cells), which are exact; see `Channel.moments`."""
-        std, shared = self.std(level), self.shared_std(level)
-        alone = std if not shared.any() else np.sqrt(np.maximum(std**2 - shared**2, 0))
-        return level.astype(np.float64), np.hypot(shared, alone / np.sqrt(cells))
+        return level.astype(np.float64), self._spread(level, cells)
 
     def scale(self, level: Floats, *, cells: Cells) -> Floats:
         """Return the standard deviation in `moments` as float32: all that is needed once levels are known."""
-        return self.moments(level, cells=cells)[1].astype(np.float32)
+        return self._spread(level, cells).astype(np.float32)
+
+    def _spread(self, level: NDArray[np.floating[Any]], cells: Cells) -> Doubles:
+        std, shared = self.std(level), self.shared_std(level)
+        if not shared.any():
+            return np.asarray(std / np.sqrt(cells))
+        alone = np.where(shared > 0, np.sqrt(np.maximum(std**2 - shared**2, 0)), std)
+        return np.hypot(shared, alone / np.sqrt(cells))
 
     def read(self, level: Floats, *, cells: Cells, rng: np.random.Generator) -> Floats:
         """Return level + scale·ξ; see `Channel.read`. One draw per level, whatever `cells` is."""
@@ -345,7 +374,12 @@ class GaussianChannel(Channel):
 
     def prepared(self, level: Floats, cells: Cells) -> Prepared:
         """Return a reader that keeps the scale of each level; see `Channel.prepared`."""
-        return _Normal(level, self.scale(level, cells=cells))
+        self.check(level)
+        scale = np.empty(level.shape, np.float32)
+        for start in range(0, level.size, _CHUNK):  # float64 intermediates of all levels at once would be large
+            block = slice(start, start + _CHUNK)
+            scale[block] = self.scale(level[block], cells=cells_in(cells, block))
+        return _Normal(level, scale)
 
     def written(self, level: Floats, rng: np.random.Generator, *, bits: int = 0) -> State:
         """Return mean and σ of each weight's cells; see `Channel.written`."""
@@ -368,8 +402,7 @@ class _Direct:
     cells: Cells
 
     def read(self, block: slice, rng: np.random.Generator, out: Floats) -> None:
-        cells = self.cells if isinstance(self.cells, int) else self.cells[block]
-        out[:] = self.channel.read(self.level[block], cells=cells, rng=rng)
+        out[:] = self.channel.read(self.level[block], cells=cells_in(self.cells, block), rng=rng)
 
 
 @dataclass(frozen=True)
@@ -381,6 +414,11 @@ class _Normal:
 
     def read(self, block: slice, rng: np.random.Generator, out: Floats) -> None:
         add_noise(self.level[block], self.scale[block], rng, out=out)
+
+
+def cells_in(cells: Cells, block: slice) -> Cells:
+    """Return the cells of the weights in a block: a number, or an array of them, as `cells` is."""
+    return cells[block] if isinstance(cells, np.ndarray) else cells
 
 
 def _limited(channel: Channel, **bits: Any) -> Channel:
@@ -419,7 +457,7 @@ def sampled(channel: Channel, level: Floats, rng: np.random.Generator, *, cells:
 def estimated(
     level: Floats, draw: Callable[[Floats, np.random.Generator], NDArray[np.floating[Any]]]
 ) -> tuple[Doubles, Doubles, Doubles]:
-    """Return mean, variance and covariance (n,) of reads, each level with a random stream of its own.
+    """Return mean, variance and covariance (n,) of 20,000 or more reads, each level with a random stream of its own.
 
     Parameters
     ----------
@@ -427,14 +465,14 @@ def estimated(
     draw : function of (float32 array of shape (m,), Generator)
         Returns reads of shape (1, m), which have no covariance, or those of two cells of each weight, of shape (2, m).
     """
-    distinct, place = np.unique(level, return_inverse=True)
+    distinct, index = np.unique(level, return_inverse=True)
     rows = []
     for value in distinct:
         rng = stream(0, 0, "moments", plane=f"{float(value):.9g}")
         reads = draw(np.full(READS, value, np.float32), rng).astype(np.float64)
         shared = np.cov(reads, ddof=0)[0, 1] if len(reads) > 1 else 0.0
         rows.append((reads.mean(), reads.var(axis=1).mean(), shared))
-    mean, variance, covariance = np.array(rows).reshape(-1, 3)[place].T
+    mean, variance, covariance = np.array(rows).reshape(-1, 3)[index].T
     return mean, variance, covariance
 
 

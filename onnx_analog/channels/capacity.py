@@ -1,4 +1,4 @@
-"""How many bits one cell holds: the capacity of a conditional Gaussian channel, free and with few levels.
+"""Capacity in bits per cell: of a conditional Gaussian channel, free and with limited precision.
 
     C = max over p(x) of I(X; Y)        (Shannon 1948; by the iteration of Blahut and of Arimoto, both 1972)
 
@@ -113,15 +113,15 @@ def limited(means: Doubles, stds: Doubles, *, write_levels: int, read_levels: in
     tries, improved = count(1), True
     while improved:
         improved = False
-        for place in range(len(chosen)):
-            others = chosen[:place] + chosen[place + 1 :]
+        for index in range(len(chosen)):
+            others = chosen[:index] + chosen[index + 1 :]
             for candidate in used.tolist():
                 if candidate in chosen or next(tries) > _TRIES:
                     continue
                 tried = sorted([*others, candidate])
-                found = blahut_arimoto(chances[tried], rounds=_ROUNDS // 10)
-                if found.bits > best.bits + 2 * _TOLERANCE_BITS:
-                    best, chosen, improved = found, tried, True
+                capacity = blahut_arimoto(chances[tried], rounds=_ROUNDS // 10)
+                if capacity.bits > best.bits + 2 * _TOLERANCE_BITS:
+                    best, chosen, improved = capacity, tried, True
                     break
     full = np.zeros(len(chances))
     full[chosen] = best.inputs
@@ -152,7 +152,7 @@ def _unlimited(channel: Channel) -> Capacity:
     if normal.normal:
         level = inside(np.linspace(*normal.span, _KNOTS).astype(np.float32), normal.span)
         _, std = normal.moments(level)
-        density = 1 / np.maximum(std, np.finfo(np.float64).tiny)
+        density = 1 / np.maximum(std, 1e-300)  # a sum of these is a number
         deviations = float(np.trapezoid(density, level.astype(np.float64)))
         if std.min() > 0 and deviations > _QUIET:
             return Capacity(math.log2(1 + deviations / math.sqrt(2 * math.pi * math.e)), density / density.sum())
@@ -160,7 +160,7 @@ def _unlimited(channel: Channel) -> Capacity:
 
 
 def best_of(channel: Channel) -> Capacity | None:
-    """Return what as few inputs and codes hold: inputs chosen well, codes that part the extreme means equally.
+    """Return the capacity at the same precision with well-chosen inputs, and codes equally spaced between the means.
 
     None for a channel without limited precision.
     """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.channels.base import Cells, Channel, Doubles, Floats, State, estimated, inside
+from onnx_analog.channels.base import Cells, Channel, Doubles, Floats, Prepared, State, cells_in, estimated, inside
 
 MOST_CELLS = 10_000  # of a weight, where each is a draw
 
@@ -21,7 +22,7 @@ class CellwiseChannel(Channel):
 
     @abstractmethod
     def program(self, level: Floats, rng: np.random.Generator) -> State:
-        """Return what the cells of each weight have in common: arrays whose first axis is that of `level` (n,)."""
+        """Return the state that the cells of each weight share: arrays whose first axis is that of `level` (n,)."""
 
     @abstractmethod
     def read_cell(self, state: State, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
@@ -35,32 +36,63 @@ class CellwiseChannel(Channel):
     def read(self, level: Floats, *, cells: Cells, rng: np.random.Generator) -> Floats:
         """Return the average of `cells` reads; see `Channel.read`."""
         self.check(level)
-        state = self.program(level, rng)
-        count = np.broadcast_to(np.asarray(cells), level.shape)
-        total = np.zeros(level.shape)
+        return self.average(self.program(level, rng), cells, rng)
+
+    def average(self, state: State, cells: Cells, rng: np.random.Generator) -> Floats:
+        """Return the average read (n,) of `cells` cells of each weight that was programmed to `state`."""
+        first = self.read_cell(state, rng)
+        most, same = int(np.max(cells, initial=1)), np.ndim(cells) == 0
+        if most == 1:
+            return first.astype(np.float32)
+        total = first.astype(np.float64)
         active: Any = slice(None)
-        for cell in range(int(count.max(initial=0))):
-            if cell:
-                active = np.flatnonzero(count > cell)
+        for cell in range(1, most):
+            active = active if same else np.flatnonzero(np.asarray(cells) > cell)
             total[active] += self.read_cell(tuple(part[active] for part in state), rng)
-        average: Floats = (total / count).astype(np.float32)
+        average: Floats = (total / cells).astype(np.float32)
         return average
+
+    def prepared(self, level: Floats, cells: Cells) -> Prepared:
+        """Return a reader that keeps the state, where programming draws nothing at random; see `Channel.prepared`."""
+        self.check(level)
+        state, random = self._programmed(level, np.random.Generator(np.random.SFC64(0)))
+        return super().prepared(level, cells) if random else _Programmed(self, state, cells)
 
     def moments(self, level: NDArray[np.floating[Any]], *, cells: int = 1) -> tuple[Doubles, Doubles]:
         """Return an estimate from 20,000 weights of two cells each, whatever `cells` is; see `Channel.moments`.
 
         Two cells of a weight tell what they share: of their variance V and covariance C, C + (V - C)/cells is left. The
-        standard error of V is about V/100, and so is that of C, which is taken to be 0 where cells share nothing.
+        standard error of V is about V/100, and so is that of C, which is 0 where programming draws nothing at random.
         """
         self.check(level)
         mean, variance, shared = estimated(inside(level.astype(np.float32), self.span), self._two_cells)
-        left = np.zeros_like(shared) if self.independent else np.clip(shared, 0, variance)
+        left = np.clip(shared, 0, variance)
         return mean, np.sqrt(left + (variance - left) / cells)
 
     def _two_cells(self, level: Floats, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
+        state, random = self._programmed(level, rng)
+        reads = np.stack([self.read_cell(state, rng), self.read_cell(state, rng)])
+        return reads if random else reads.reshape(1, -1)
+
+    def _programmed(self, level: Floats, rng: np.random.Generator) -> tuple[State, bool]:
+        """Return the state of each weight, and whether it is random."""
+        before = repr(rng.bit_generator.state)
         state = self.program(level, rng)
-        return np.stack([self.read_cell(state, rng), self.read_cell(state, rng)])
+        return state, repr(rng.bit_generator.state) != before
 
     def written(self, level: Floats, rng: np.random.Generator, *, bits: int = 0) -> State:
-        """Return what the cells of each weight have in common; see `Channel.written`."""
+        """Return the state of each weight; see `Channel.written`."""
         return self.program(self._held(level, bits), rng)
+
+
+@dataclass(frozen=True)
+class _Programmed:
+    """Reads cells that were programmed once, as nothing of that is random."""
+
+    channel: CellwiseChannel
+    state: State
+    cells: Cells
+
+    def read(self, block: slice, rng: np.random.Generator, out: Floats) -> None:
+        state = tuple(part[block] for part in self.state)
+        out[:] = self.channel.average(state, cells_in(self.cells, block), rng)

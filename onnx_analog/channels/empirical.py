@@ -90,7 +90,7 @@ class EmpiricalChannel(CellwiseChannel):
     def program(self, level: Floats, rng: np.random.Generator) -> State:  # noqa: ARG002 - cells share nothing
         """Return level, σ and the nearest measured input of each weight."""
         _, std, nearest = self.at(self.table.inverse.input(level))
-        return level.astype(np.float64), std, nearest
+        return level, std, nearest.astype(np.int16)  # below 1,024
 
     def written(self, level: Floats, rng: np.random.Generator, *, bits: int = 0) -> State:  # noqa: ARG002 - likewise
         """Return mean, σ and the nearest measured input of each weight; see `Channel.written`."""
@@ -107,8 +107,8 @@ class EmpiricalChannel(CellwiseChannel):
         """Return mean + σ·z, z drawn from the residuals at the nearest input."""
         mean, std, nearest = state
         residuals, first, count = self._residuals
-        place = first[nearest] + (rng.random(nearest.size) * count[nearest]).astype(np.intp)
-        read: Doubles = mean + std * residuals[place]
+        index = first[nearest] + (rng.random(nearest.size) * count[nearest]).astype(np.intp)
+        read: Doubles = mean + std * residuals[index]
         return read
 
     def __str__(self) -> str:

@@ -234,10 +234,10 @@ def _residuals(reads: Doubles, std: float, most: int) -> tuple[float, ...]:
 
 
 def _floats(column: Any, unit: str, name: str) -> Doubles:
-    found = np.asarray(column)
-    if found.dtype.kind not in "iuf":
-        raise ChannelError(f"channel {name!r}: column {unit!r} holds what is no number ({found.dtype})")
-    return found.astype(np.float64)
+    numbers = np.asarray(column)
+    if numbers.dtype.kind not in "iuf":
+        raise ChannelError(f"channel {name!r}: column {unit!r} holds what is no number ({numbers.dtype})")
+    return numbers.astype(np.float64)
 
 
 def _check_pairs(inputs: Doubles, outputs: Doubles, *, name: str, units: tuple[str, str], log: bool) -> None:

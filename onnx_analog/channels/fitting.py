@@ -1,4 +1,4 @@
-"""From measured pairs to a channel: how many neighbours, and how good the normal law is."""
+"""The fit of a channel to measured pairs: the number of neighbours, and a test of the normal law."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _score(inputs: Doubles, outputs: Doubles, fold: NDArray[np.intp], folds: int
 
 @dataclass(frozen=True, kw_only=True)
 class Goodness:
-    """How well the normal law fits the reads at each distinct input.
+    """Tests of the normal law on the reads at each distinct input.
 
     Attributes
     ----------
@@ -110,9 +110,9 @@ class Goodness:
 
     @property
     def warning(self) -> str | None:
-        """Say in plain words where the normal law fails; None where it does not."""
+        """A sentence that says where the normal law fails; None where it holds."""
         if not self.p.size:
-            return "no input has 8 reads or more, so whether they are normal is not known. Read each more often."
+            return "no input has 8 reads or more, too few to test whether they are normal. Read each input more often."
         if not self.rejected:
             return None
         worst = int(np.argmin(np.maximum(self.p, 1e-300) * np.maximum(self.moments_p, 1e-300)))
@@ -187,7 +187,7 @@ class Fit:
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was found, ready for JSON; the channel itself is in its own file."""
+        """Return the results of the fit, ready for JSON; the channel itself is in its own file."""
         return {
             "name": self.channel.name,
             "pairs": self.channel.pairs,

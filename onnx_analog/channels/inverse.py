@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
 
+_BUCKETS = 2**12  # equal parts of the levels, of which most hold one knot at most
+_TRIES = 4  # knots in a bucket at most; where there are more, knots are found by bisection
+_CHUNK = 2**14  # levels at once: their intermediates stay in cache
 _ROUNDING = 1e-12  # σ on the scale of -1 to 1 that differ by less are equal
 
 
@@ -30,7 +33,7 @@ class _Lines(NamedTuple):
     x1: Doubles
 
     def at(self, level: float) -> tuple[Doubles, Doubles]:
-        """Return what the choice goes by: least σ, then the smaller input."""
+        """Return σ and input of each piece at `level`; the least σ is chosen, then the smaller input."""
         return self.s0 + self.s1 * (level - self.low), self.x0 + self.x1 * (level - self.low)
 
     def where(self, mask: NDArray[np.bool_]) -> _Lines:
@@ -60,29 +63,52 @@ class Inverse:
         starts: list[float] = []
         pieces: list[list[float]] = []
         for low, high in pairwise(np.unique(means).tolist()):
-            for start, place, spanning in _envelope(lines, low, high):
+            for start, lowest_line, spanning in _envelope(lines, low, high):
                 starts.append(start)
-                pieces.append([column[place] for column in spanning])
-        self._starts = np.array(starts)
-        self._low, _, self._s0, self._s1, self._x0, self._x1 = np.array(pieces).T
-        self._knots = np.union1d(means, self._starts)  # where branches meet, ties count
+                pieces.append([column[lowest_line] for column in spanning])
+        self._knots = np.union1d(means, starts)  # where branches meet, ties count
+        piece = np.searchsorted(np.array(starts), self._knots, side="right") - 1  # from each knot to the next
+        self._low, _, *lines_of_pieces = np.array(pieces).T[:, piece]
+        self._std_line, self._input_line = lines_of_pieces[:2], lines_of_pieces[2:]
         at_knots = [_best_at(knot, lines, inputs, means, stds) for knot in self._knots]
         self._knot_std, self._knot_input = np.array(at_knots).T
+        self._scale = _BUCKETS / (self._knots[-1] - self._knots[0])
+        buckets = self._bucket(self._knots)
+        self._tries = int(np.bincount(buckets).max())
+        self._first = np.searchsorted(buckets, np.arange(_BUCKETS + 1)) - 1  # the last knot of the buckets before
+        self._next = np.append(self._knots[1:], np.inf)
 
     def std(self, level: NDArray[np.floating[Any]]) -> Doubles:
         """Return σ(f(level)), of the shape of `level`."""
-        return self._evaluate(level, self._s0, self._s1, self._knot_std)
+        return self._evaluate(level, self._std_line, self._knot_std)
 
     def input(self, level: NDArray[np.floating[Any]]) -> Doubles:
         """Return f(level), of the shape of `level`."""
-        return self._evaluate(level, self._x0, self._x1, self._knot_input)
+        return self._evaluate(level, self._input_line, self._knot_input)
 
-    def _evaluate(self, level: NDArray[np.floating[Any]], c0: Doubles, c1: Doubles, at_knots: Doubles) -> Doubles:
-        y = level.astype(np.float64)
-        place = np.searchsorted(self._starts, y, side="right") - 1
-        found: Doubles = c0[place] + c1[place] * (y - self._low[place])
-        knot = np.minimum(np.searchsorted(self._knots, y), self._knots.size - 1)
-        return np.where(self._knots[knot] == y, at_knots[knot], found)
+    def _evaluate(self, level: NDArray[np.floating[Any]], line: list[Doubles], at_knots: Doubles) -> Doubles:
+        values = np.empty(level.size)
+        flat = level.reshape(-1)
+        for start in range(0, flat.size, _CHUNK):
+            y = flat[start : start + _CHUNK].astype(np.float64)
+            knot = self._knot_below(y)
+            part = line[0][knot] + line[1][knot] * (y - self._low[knot])
+            values[start : start + _CHUNK] = np.where(self._knots[knot] == y, at_knots[knot], part)
+        return values.reshape(level.shape)
+
+    def _knot_below(self, y: Doubles) -> NDArray[np.intp]:
+        """Return the last knot that is not above each level; the first one for levels below it."""
+        if self._tries > _TRIES:
+            return np.maximum(np.searchsorted(self._knots, y, side="right") - 1, 0)
+        knot = np.maximum(self._first[self._bucket(y)], 0)
+        for _ in range(self._tries):  # past those knots of its own bucket that a level has reached
+            knot += self._next[knot] <= y
+        return knot
+
+    def _bucket(self, y: Doubles) -> NDArray[np.intp]:
+        """Return the bucket of each level. It never falls as the level rises, which is all that counts."""
+        bucket: NDArray[np.intp] = np.clip((y - self._knots[0]) * self._scale, 0, _BUCKETS).astype(np.intp)
+        return bucket
 
 
 def _lines(inputs: Doubles, means: Doubles, stds: Doubles) -> _Lines:
@@ -97,18 +123,18 @@ def _lines(inputs: Doubles, means: Doubles, stds: Doubles) -> _Lines:
 
 
 def _envelope(lines: _Lines, low: float, high: float) -> Iterator[tuple[float, int, _Lines]]:
-    """Yield (start, place, spanning): along low..high, the lowest of the lines that span it, by its place in these."""
+    """Yield (start, index, lines): from `start` on, the line of that index is the lowest."""
     spanning = lines.where((lines.low <= low) & (lines.high >= high))
     start = low
     while start < high:
         std, x = spanning.at(start)
         lowest = np.flatnonzero(std <= std.min() + _ROUNDING)
-        place = int(lowest[np.lexsort((x[lowest], spanning.s1[lowest]))[0]])
-        yield start, place, spanning
+        lowest_line = int(lowest[np.lexsort((x[lowest], spanning.s1[lowest]))[0]])
+        yield start, lowest_line, spanning
         # A line that falls more steeply is met further right; the nearest meeting is where it takes over.
-        steeper = np.flatnonzero(spanning.s1 < spanning.s1[place])
-        gap = np.maximum(std[steeper] - std[place], 0)
-        meetings = start + gap / (spanning.s1[place] - spanning.s1[steeper])
+        steeper = np.flatnonzero(spanning.s1 < spanning.s1[lowest_line])
+        gap = np.maximum(std[steeper] - std[lowest_line], 0)
+        meetings = start + gap / (spanning.s1[lowest_line] - spanning.s1[steeper])
         start = float(np.min(meetings[meetings > start], initial=high))
 
 

@@ -16,18 +16,18 @@ _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0, "y"
 
 @dataclass(frozen=True, kw_only=True)
 class Modifiers:
-    """Changes to a channel; None leaves a side as it is.
+    """Changes to a channel; None leaves a property as it is.
 
     Parameters
     ----------
     residuals : {"gaussian", "empirical"}, optional
-        Normal noise, or residuals as they were measured. For channels made from measurements.
+        Normal noise, or noise drawn from measured residuals. For channels made from measurements.
     cells_on : {"different", "same"}, optional
-        Whether the cells of a weight are on different devices. For channels whose devices were told apart.
+        Whether the cells of a weight are on different devices. For channels that were fitted with a column of devices.
     read_after_s : float, 0 to 1e12, optional
         Seconds between programming and read. For channels that drift.
     write_bits, read_bits : int, 0 to 16, optional
-        Finite precision; 0 takes a limit away.
+        Bits of precision; 0 removes a limit.
     """
 
     residuals: str | None = setting(None, choices=("gaussian", "empirical"), help="Normal noise, or as measured.")
@@ -45,12 +45,12 @@ class Modifiers:
         Raises
         ------
         ChannelError
-            If the channel has no such side.
+            If the channel does not have a property, or does not accept its value.
         """
         return channel.changed(**asdict(self)) if self != NONE else channel
 
     def apply_where_possible(self, channel: Channel) -> Channel:
-        """Return `channel` with those of these changes that it has a side for: a header beside the levels."""
+        """Return `channel` with those of these changes that it accepts; side information may have another channel."""
         for name, value in asdict(self).items():
             with suppress(ChannelError):
                 channel = Modifiers(**{name: value}).apply(channel)
@@ -73,14 +73,14 @@ def seconds(text: str) -> float:
     >>> seconds("1d")
     86400.0
     """
-    found = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([smhdwy]?)\s*", text)
+    parts = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([smhdwy]?)\s*", text)
     try:
-        number = float(found[1]) if found else None
+        number = float(parts[1]) if parts else None
     except ValueError:
         number = None
-    if found is None or number is None:
+    if parts is None or number is None:
         raise OptionError(f"{text!r} is not a time: write a number and s, m, h, d, w or y, as in 1d")
-    time_s = number * _UNITS_S[found[2] or "s"]
+    time_s = number * _UNITS_S[parts[2] or "s"]
     if time_s > LONGEST_S:
         raise OptionError(f"{text!r} is longer than {LONGEST_S:g} s, about {LONGEST_S / _UNITS_S['y']:,.0f} years")
     return time_s

@@ -27,12 +27,12 @@ def read_columns(path: Path, names: Sequence[str]) -> list[Doubles]:
         If the file or a column is missing, a line has another number of cells than the header, a cell is no finite
         number, or there is more than 64 MiB, 1,000,000 rows, or 1 MiB in a line.
     """
-    found = (
+    values = (
         _number(cell, name, f"{str(path)!r}, line {line}")
         for line, cells in _rows(path, names)
         for name, cell in zip(names, cells, strict=True)
     )
-    columns = np.fromiter(found, np.float64).reshape(-1, len(names)).T
+    columns = np.fromiter(values, np.float64).reshape(-1, len(names)).T
     if not columns.size:
         raise ChannelError(f"{str(path)!r} has no rows")
     return list(columns)
@@ -41,13 +41,13 @@ def read_columns(path: Path, names: Sequence[str]) -> list[Doubles]:
 def read_labels(path: Path, name: str) -> NDArray[np.intp]:
     """Return one column of a CSV file, distinct texts numbered in their order (rows,); raises as `read_columns`."""
     numbers: dict[str, int] = {}
-    found = []
+    labels = []
     for line, (label,) in _rows(path, [name]):
         if not label:
             raise ChannelError(f"{str(path)!r}, line {line}: column {name!r} is empty")
-        found.append(numbers.setdefault(label, len(numbers)))
+        labels.append(numbers.setdefault(label, len(numbers)))
     ranks = {number: rank for rank, (_, number) in enumerate(sorted(numbers.items()))}
-    return np.array([ranks[number] for number in found], np.intp)  # the same, however the rows are ordered
+    return np.array([ranks[number] for number in labels], np.intp)  # the same, however the rows are ordered
 
 
 def _rows(path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -57,13 +57,13 @@ def _rows(path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     lines = _lines(path)
     _, header = next(lines, (0, []))
     _check_header(path, header, names)
-    places = [header.index(name) for name in names]
+    columns = [header.index(name) for name in names]
     for count, (line, cells) in enumerate(lines):
         if count == _MOST_ROWS:
             raise ChannelError(f"{str(path)!r} has more than {_MOST_ROWS:,} rows: fit a part of them, drawn at random")
         if len(cells) != len(header):
             raise ChannelError(f"{str(path)!r}, line {line} has {len(cells)} cells, and the header {len(header)}")
-        yield line, [cells[place] for place in places]
+        yield line, [cells[column] for column in columns]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -100,10 +100,10 @@ def _check_header(path: Path, header: Sequence[str], names: Sequence[str]) -> No
 def _number(cell: str, name: str, where: str) -> float:
     try:
         plain = cell.isascii() and "_" not in cell  # Python takes 1_000 for a thousand, and digits of other scripts
-        found = float(cell if plain else "no number")
+        number = float(cell if plain else "no number")
     except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
+        number = math.nan
+    if not math.isfinite(number):
         shown = f"holds {cell[:40]!r}, which is no finite number" if cell else "is empty"
         raise ChannelError(f"{where}: column {name!r} {shown}")
-    return found
+    return number

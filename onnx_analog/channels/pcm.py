@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from importlib.resources import as_file, files
 
 from onnx_analog.channels.base import Source
@@ -14,6 +15,7 @@ from onnx_analog.serialise import from_json_dict
 _DATA = files("onnx_analog.channels") / "data"
 
 
+@cache
 def pcm() -> TableChannel:
     """Return the default channel: a real PCM array, seven devices pooled, 83,931 pairs.
 
@@ -24,6 +26,7 @@ def pcm() -> TableChannel:
     return from_json_dict(TableChannel, json.loads((_DATA / "pcm.json").read_text(encoding="utf-8")))
 
 
+@cache
 def pcm_partial_reset() -> TableChannel:
     """Return the channel of PCM cells under partial-reset pulses: 15,200 pairs, quieter than `pcm`.
 

@@ -76,7 +76,7 @@ class LimitedPrecision(CellwiseChannel):
 
     @cached_property
     def range(self) -> Span:
-        """What the converter takes in: the measured outputs' range, or the span and three σ of a cell at either end."""
+        """Input range of the converter: that of the measured outputs, or the span and three σ at either end."""
         if self.inner.measurements is not None:
             return -1.0, 1.0
         low, high = self.inner.span
@@ -85,7 +85,7 @@ class LimitedPrecision(CellwiseChannel):
         return low - _HEADROOM * below, high + _HEADROOM * above
 
     def program(self, level: Floats, rng: np.random.Generator) -> State:
-        """Return what of the inner channel the cells of each weight have in common."""
+        """Return the inner channel's state of each weight."""
         return self.inner.written(level, rng, bits=self.write_bits)
 
     def read_cell(self, state: State, rng: np.random.Generator) -> NDArray[np.floating[Any]]:

@@ -16,10 +16,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Floats, Source, Span, State
@@ -27,10 +26,11 @@ from onnx_analog.channels.cellwise import CellwiseChannel
 from onnx_analog.errors import ChannelError
 
 Doubles = NDArray[np.float64]
-Curve = Callable[[Doubles], Doubles]
+Curve = Callable[[Any], Any]  # of float arrays, whose type it keeps
 
 _REFERENCES, _NODES = 100, 40  # levels, and points of the law of ν
 LONGEST_S = 1e12  # between programming and read: 30,000 years
+_CHUNK = 2**14  # cells at once: their intermediates stay in cache
 _SMALLEST = 1e-7  # below it logarithms of u are taken of this
 
 
@@ -57,16 +57,26 @@ def _below(border: float, low: Curve, high: Curve) -> Curve:
     return lambda u: np.where(u < border, low(u), high(u))
 
 
+def _polynomial(*ascending: float) -> Curve:
+    def curve(u: Any) -> Any:
+        value = ascending[-1]
+        for coefficient in ascending[-2::-1]:
+            value = value * u + coefficient
+        return value
+
+    return curve
+
+
 def _scaled(ascending: tuple[float, ...], g_max_us: float) -> Curve:
     """Return a polynomial of u whose values are in microsiemens."""
-    polynomial = Polynomial(ascending)
+    polynomial = _polynomial(*ascending)
     return lambda u: np.maximum(polynomial(u), 0) / g_max_us
 
 
 _LEFT_OUT = "temperature, what cells of one weight share, and conductances that cannot be programmed"
 _AIHWKIT = "coefficients as distributed with IBM aihwkit, inference/noise/"
 
-_HERMES_DRIFT = _below(0.0945, _log_clipped(-0.0387, -0.0182, 0.0720, 0.13), Polynomial((0.0736, -0.0126, -0.0436)))
+_HERMES_DRIFT = _below(0.0945, _log_clipped(-0.0387, -0.0182, 0.0720, 0.13), _polynomial(0.0736, -0.0126, -0.0436))
 
 
 def _hermes(devices: str) -> Source:
@@ -85,7 +95,7 @@ FITS = {
         programming=_scaled((0.26348, 1.9650, -1.1731), 25.0),
         drift_mean=_log_clipped(-0.0155, 0.0244, 0.049, 0.1),
         drift_std=_log_clipped(-0.0125, -0.0059, 0.008, 0.045),
-        read=lambda g: np.minimum(0.2, 0.0088 / np.maximum(1e-3, np.maximum(g, 0) ** 0.65)),
+        read=lambda g: np.minimum(0.2, 0.0088 * np.exp(-0.65 * np.log(np.maximum(g, _SMALLEST)))),  # 0.0088/g^0.65
         source=Source(citation="Nandakumar et al., IEEE ICECS (2019)", figure=f"{_AIHWKIT}pcm.py", left_out=_LEFT_OUT),
     ),
     "hermes": _Fit(
@@ -94,8 +104,8 @@ FITS = {
         t_read_s=512e-9,
         programming=_scaled((0.15781817, 2.32443916, -2.16310839, 0.68841818), 10.35),
         drift_mean=_HERMES_DRIFT,
-        drift_std=_below(0.3039, _log_clipped(-0.0120, -0.0023, 0.0124, 0.04), Polynomial((0.0104, 0.0116, -0.0165))),
-        read=_below(0.1591, _log_clipped(-0.0078, 0.0038, 0.0179, 0.04), Polynomial((0.0088, 0.0768, -0.1352, 0.0664))),
+        drift_std=_below(0.3039, _log_clipped(-0.0120, -0.0023, 0.0124, 0.04), _polynomial(0.0104, 0.0116, -0.0165)),
+        read=_below(0.1591, _log_clipped(-0.0078, 0.0038, 0.0179, 0.04), _polynomial(0.0088, 0.0768, -0.1352, 0.0664)),
         source=_hermes("one device"),
     ),
     "hermes-2": _Fit(
@@ -104,8 +114,8 @@ FITS = {
         t_read_s=512e-9,
         programming=_scaled((0.16603222, 4.71806468, -8.48101252, 4.68961419), 20.7),
         drift_mean=_HERMES_DRIFT,
-        drift_std=_below(0.3055, _log_clipped(-0.0117, -0.0057, 0.0091, 0.04), Polynomial((0.0073, 0.0093, -0.0118))),
-        read=_below(0.16, _log_clipped(-0.0117, -0.0069, 0.015, 0.04), Polynomial((0.0123, 0.0211, -0.0280, 0.0069))),
+        drift_std=_below(0.3055, _log_clipped(-0.0117, -0.0057, 0.0091, 0.04), _polynomial(0.0073, 0.0093, -0.0118)),
+        read=_below(0.16, _log_clipped(-0.0117, -0.0069, 0.015, 0.04), _polynomial(0.0123, 0.0211, -0.0280, 0.0069)),
         source=_hermes("two devices side by side, a simplified model of theirs"),
         devices=2,
     ),
@@ -169,30 +179,63 @@ class StatisticalPcm(CellwiseChannel):
         return True
 
     def program(self, level: Floats, rng: np.random.Generator) -> State:  # noqa: ARG002 - cells share nothing
-        """Return the level; every cell is programmed on its own."""
-        return (level.astype(np.float64),)
+        """Return the level and the curves of the device that holds it; every cell is programmed on its own."""
+        target = np.abs(level)
+        curves = [curve(target).astype(np.float32) for curve in self._curves]
+        return (np.asarray(level, np.float32), *curves)
 
-    def read_cell(self, state: State, rng: np.random.Generator) -> Doubles:
-        """Return one device's conductance, or the difference of a pair's, as a fraction of g_max."""
-        (level,) = state
-        if self.differential:
-            read = self._device(np.maximum(level, 0), rng) - self._device(np.maximum(-level, 0), rng)
-        else:
-            read = self._device(level, rng)
-        return read / self.sunk if self.compensated else read
-
-    def _device(self, target: Doubles, rng: np.random.Generator) -> Doubles:
+    @property
+    def _curves(self) -> list[Curve]:
+        """The curves of the target that a read needs: those of drift only where time has passed."""
         fit = FITS[self.fit]
-        g = np.maximum(0, target + fit.programming(target) * rng.standard_normal(target.size))
-        time_s = self.read_after_s + fit.t_0_s
-        if self.read_after_s > 0:
-            nu = np.abs(fit.drift_mean(target) + fit.drift_std(target) * rng.standard_normal(target.size))
-            drifted = g * (time_s / fit.t_0_s) ** -nu
-        else:
-            drifted = g
-        growth = math.sqrt(math.log((time_s + fit.t_read_s) / (2 * fit.t_read_s)))
-        read: Doubles = np.maximum(0, drifted * (1 + fit.read(g) * growth * rng.standard_normal(target.size)))
+        return [fit.programming, fit.drift_mean, fit.drift_std] if self.read_after_s else [fit.programming]
+
+    def read_cell(self, state: State, rng: np.random.Generator) -> Floats:
+        """Return one device's conductance, or the difference of a pair's, as a fraction of g_max."""
+        read = np.empty(state[0].shape, np.float32)
+        for start in range(0, read.size, _CHUNK):
+            block = slice(start, start + _CHUNK)
+            read[block] = self._read(*(part[block] for part in state), rng=rng)
         return read
+
+    def _read(self, level: Floats, *curves: Floats, rng: np.random.Generator) -> Floats:
+        read = self._device(np.abs(level), curves, rng)
+        if self.differential:  # the other device of the pair was programmed to 0
+            read -= self._device(np.zeros_like(level), self._idle, rng)
+            read *= np.copysign(np.float32(1), level)
+        if self.compensated:
+            read /= np.float32(self.sunk)
+        return read
+
+    @cached_property
+    def _idle(self) -> tuple[Floats, ...]:
+        """The curves at 0."""
+        return tuple(curve(np.zeros(1, np.float32)).astype(np.float32) for curve in self._curves)
+
+    def _device(self, target: Floats, curves: tuple[Floats, ...], rng: np.random.Generator) -> Floats:
+        """Return the conductance of one device, in float32: its rounding is far below the noise."""
+        fit, programming = FITS[self.fit], curves[0]
+        time_s = self.read_after_s + fit.t_0_s
+        growth = math.sqrt(math.log((time_s + fit.t_read_s) / (2 * fit.t_read_s)))
+        g = rng.standard_normal(target.size, np.float32)
+        g *= programming
+        g += target
+        np.maximum(g, 0, out=g)
+        noise: Floats = fit.read(g)
+        noise *= np.float32(growth)
+        if self.read_after_s:
+            drift_mean, drift_std = curves[1:]
+            nu = rng.standard_normal(target.size, np.float32)
+            nu *= drift_std
+            nu += drift_mean
+            np.abs(nu, out=nu)
+            nu *= -math.log(time_s / fit.t_0_s)
+            g *= np.exp(nu, out=nu)
+        noise *= rng.standard_normal(target.size, np.float32)
+        noise += 1
+        noise *= g
+        np.maximum(noise, 0, out=noise)
+        return noise
 
     @cached_property
     def sunk(self) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,12 +28,12 @@ _UNKNOWN = Source(citation="a table whose origin is not said")
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How a device's own unit is scaled to [-1, 1]: linearly, or by the logarithm.
+    """A scale from a device's own unit to [-1, 1], linear or logarithmic.
 
     Parameters
     ----------
     low, high : float
-        What becomes -1 and 1, in `unit`.
+        The values that become -1 and 1, in `unit`.
     unit : str
         Name of the measured column, unit included.
     log : bool
@@ -91,7 +91,7 @@ class TableChannel(GaussianChannel):
     Parameters
     ----------
     name : str
-        What the channel is called.
+        Name of the channel.
     inputs : tuple of float, shape (n,), n from 2 to 1,024, increasing
         Programmed inputs, scaled to -1 to 1.
     means, stds : tuples of float, shape (n,)
@@ -149,6 +149,8 @@ class TableChannel(GaussianChannel):
             )
         if (np.diff(inputs) <= 0).any() or (stds < 0).any():
             raise ChannelError(f"channel {self.name!r}: inputs must increase and standard deviations not be negative")
+        if np.diff(inputs).min() < _NOTHING * np.ptp(inputs):
+            raise ChannelError(f"channel {self.name!r}: two inputs are too close to each other to tell them apart")
         if np.ptp(means) <= _NOTHING:
             raise ChannelError(f"channel {self.name!r} returns the same mean for every input: it can hold nothing")
 
@@ -173,10 +175,10 @@ class TableChannel(GaussianChannel):
         between, stds = np.array(self.between), np.array(self.stds)
         if between.size and not ((between >= 0) & (between <= stds * (1 + _ROUNDED) + _ROUNDED)).all():
             raise ChannelError(f"channel {self.name!r}: between must be from 0 to the standard deviation")
-        for place, row in enumerate(self.residuals):
+        for index, row in enumerate(self.residuals):
             if not row or max(map(abs, row)) > _MOST:
                 raise ChannelError(
-                    f"channel {self.name!r}: residuals[{place}] {'is empty' if not row else f'goes beyond {_MOST:g}'}; "
+                    f"channel {self.name!r}: residuals[{index}] {'is empty' if not row else f'goes beyond {_MOST:g}'}; "
                     "there must be one or more, standardised, at each input"
                 )
 
@@ -193,7 +195,7 @@ class TableChannel(GaussianChannel):
     @cached_property
     def inverse(self) -> Inverse:
         """F = μ⁻¹: of several preimages the one of least σ, ties to the smaller input."""
-        return Inverse(np.array(self.inputs), np.array(self.means), np.array(self.stds))
+        return _inverse(self.inputs, self.means, self.stds)
 
     def std(self, level: NDArray[np.floating[Any]]) -> Doubles:
         """Return σ(f(level)); see `GaussianChannel.std`."""
@@ -201,14 +203,14 @@ class TableChannel(GaussianChannel):
         return self.inverse.std(level)
 
     def shared_std(self, level: NDArray[np.floating[Any]]) -> Doubles:
-        """Return what cells on the same device share; see `GaussianChannel.shared_std`."""
+        """Return the σ that cells on the same device share; see `GaussianChannel.shared_std`."""
         if self.cells_on == "different":
             return np.zeros(level.shape)
         return np.minimum(np.interp(self.inverse.input(level), self.inputs, self.between), self.std(level))
 
     @property
     def independent(self) -> bool:
-        """Whether the cells of one weight are on different devices."""
+        """Return whether the cells of one weight are on different devices."""
         return self.cells_on == "different"
 
     @property
@@ -253,3 +255,9 @@ class TableChannel(GaussianChannel):
 
     def __str__(self) -> str:
         return self.name if self.cells_on == "different" else f"{self.name} (cells of a weight on one device)"
+
+
+@lru_cache(maxsize=16)
+def _inverse(inputs: tuple[float, ...], means: tuple[float, ...], stds: tuple[float, ...]) -> Inverse:
+    """Return the inverse of a table: the same for all channels that are equal, as those of each point of a sweep."""
+    return Inverse(np.array(inputs), np.array(means), np.array(stds))

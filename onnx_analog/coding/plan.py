@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from onnx_analog import serialise
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import reading
 from onnx_analog.errors import OptionError, brief
@@ -66,9 +66,12 @@ class Plan:
             )
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
 
-    @property
+    @cached_property
     def _patterns(self) -> list[str]:
         return [key for key in self.tensors if "*" in key]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _plan, (self.default, dict(self.tensors))
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:
@@ -85,7 +88,7 @@ class Plan:
 
     def unused(self, keys: Iterable[str]) -> list[str]:
         """Return the keys and patterns of the plan that no tensor with one of `keys` has."""
-        there = list(keys)
+        there = set(keys)
         return [name for name in self.tensors if name not in there and not any(_matches(key, name) for key in there)]
 
     def changed(self, **changes: Any) -> Plan:
@@ -158,6 +161,8 @@ class Plan:
     @staticmethod
     def read(path: Path) -> Plan:
         """Return the plan in a JSON file of at most 16 MiB; raises what `from_dict` raises."""
+        from onnx_analog import serialise  # numpy, which the command line does without until it is needed
+
         text = reading.read_text(path, limit=MOST_BYTES, error=OptionError)
         try:
             return Plan.from_dict(serialise.parse(text))
@@ -171,6 +176,11 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"Plan(default={self.default!r}, {len(self.tensors):,} tensors named)"
+
+
+def _plan(default: Scheme | None, tensors: dict[str, Scheme | None]) -> Plan:
+    """Return the plan, in another process: a read-only mapping cannot be sent there."""
+    return Plan(default=default, tensors=tensors)
 
 
 def _matches(key: str, pattern: str) -> bool:

@@ -387,12 +387,13 @@ class _Walk:
 
 
 def _check_returned(node: onnx.NodeProto, body: onnx.GraphProto) -> None:
-    """Check that the body of a Scan returns no value twice: onnxruntime would leave one of the two uncomputed."""
+    """Check that the body of a Scan returns no value twice, and no input: onnxruntime would leave it uncomputed."""
     count = Counter(output.name for output in body.output)
-    again = next((name for name, times in count.items() if times > 1), None)
-    if again is not None:
+    wrong = {name: "twice" for name, times in count.items() if times > 1}
+    wrong |= {given.name: "as it takes it" for given in body.input if given.name in count}
+    for name, how in wrong.items():
         raise Fault(
-            f"the body of node {_title(node)} returns {again!r} twice, which onnxruntime computes wrong: return a copy "
+            f"the body of node {_title(node)} returns {name!r} {how}, which onnxruntime computes wrong: return a copy "
             "of it, from Identity"
         )
 

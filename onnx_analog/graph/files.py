@@ -109,7 +109,8 @@ def _opened(proto: onnx.ModelProto, path: Path | None, what: str) -> ir.Model:
         logger.warning("%s has descriptions that are not UTF-8: what cannot be read of them is replaced", what)
         found = checking.check(proto, path)
     asked = _ask(proto, path, what, found)
-    if found.sparse or found.types:
+    disagreeing = any(True for graph in _graphs(proto) for _ in _disagreeing(graph))
+    if found.sparse or found.types or disagreeing:
         proto = _own(proto, path)
         found = checking.check(proto, path)
     model = _converted(proto, found, what)
@@ -164,6 +165,8 @@ def _converted(proto: onnx.ModelProto, found: checking.Findings, what: str) -> i
         del tensor.external_data[:]
         tensor.external_data.add(key="location", value=str(place))
     for graph in _graphs(proto):
+        for output, given in _disagreeing(graph):
+            output.type.CopyFrom(given.type)
         if found.sparse:
             _densify(graph)
         if found.types:
@@ -305,6 +308,21 @@ def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionP
             for attribute in node.attribute:
                 waiting += [attribute.g] if attribute.HasField("g") else []
                 waiting += attribute.graphs
+
+
+def _disagreeing(
+    graph: onnx.GraphProto | onnx.FunctionProto,
+) -> Iterator[tuple[onnx.ValueInfoProto, onnx.ValueInfoProto]]:
+    """Yield each output of a graph that is an input of it and declares another type, and that input.
+
+    onnxruntime goes by the input; `onnx_ir` has one value for both, and would go by the output.
+    """
+    if isinstance(graph, onnx.GraphProto):
+        inputs = {given.name: given for given in graph.input}
+        for output in graph.output:
+            given = inputs.get(output.name)
+            if given is not None and output.type != given.type:
+                yield output, given
 
 
 def _densify(graph: onnx.GraphProto | onnx.FunctionProto) -> None:

@@ -268,7 +268,9 @@ def _labelled_scores(output: Output, labels: Array | None, axis: int | None) -> 
             f"scores of shape {scores.shape} have {classes} classes, and labels of shape {labels.shape} do not fit "
             "them: give a label for each sample, or for each place"
         )
-    if labels.size and (labels.min() < 0 or labels.max() >= classes):
+    if not labels.size:
+        raise DataError(f"labels of shape {labels.shape} hold no label")
+    if labels.min() < 0 or labels.max() >= classes:
         raise DataError(
             f"labels run from {labels.min()} to {labels.max()}; for the model's {classes} classes they must be from 0 "
             f"to {classes - 1}"

@@ -184,7 +184,7 @@ class Grid:
                 )
         for name in _OWN.values():
             values = getattr(self, name)
-            if not values:
+            if not values and not (name == "strategies" and self.plans):  # plans alone are a list of points
                 raise OptionError(f"{name} must not be empty")
             again = next((value for value, times in Counter(values).items() if times > 1), None)
             if again is not None:

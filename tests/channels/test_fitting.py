@@ -211,7 +211,7 @@ def test_inputs_that_never_repeat_are_judged_with_their_neighbours(tmp_path):
 
 def test_too_few_reads_to_judge_are_said_to_be():
     x = np.repeat(np.linspace(0, 1, 5), 3)
-    assert "not known" in str(goodness(x, x + 0.1 * np.sin(np.arange(15))).warning)
+    assert "too few to test" in str(goodness(x, x + 0.1 * np.sin(np.arange(15))).warning)
 
 
 def test_neighbours_are_taken_evenly_on_both_sides(tmp_path):

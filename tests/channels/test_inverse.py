@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from onnx_analog.channels import resolve
+from onnx_analog.channels import from_dict, resolve
 from onnx_analog.channels.inverse import Inverse
 
 U64 = 2.0**-53
@@ -201,3 +201,35 @@ def test_shapes_are_kept_and_numbers_are_double(shape, dtype):
     found = inverse([0, 1], [0, 1], [0.25, 0.5])
     for values in (found.input(np.full(shape, 0.5, dtype)), found.std(np.full(shape, 0.5, dtype))):
         assert (values.shape, values.dtype) == (shape, np.float64)
+
+
+# --------------------------------------------------------------------------------------------------- knots by buckets
+
+
+@pytest.mark.parametrize("clustered", [0, 3, 30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_knot_below_a_level_is_that_of_a_bisection(dtype, clustered):
+    """Also where many knots share a bucket, at the knots themselves, beside them, and beyond both ends."""
+    rng = np.random.default_rng(clustered)
+    means = np.sort(np.concatenate([rng.uniform(-1, 1, 40), 0.25 + 1e-7 * rng.random(clustered), [-1.0, 0.5, 1.0]]))
+    found = inverse(np.arange(means.size), means, rng.random(means.size))
+    knots = found._knots
+    beside = np.concatenate([np.nextafter(knots, -2), np.nextafter(knots, 2)])
+    level = np.concatenate([knots, beside, rng.uniform(-1, 1, 50_000), [-1.5, 1.5]]).astype(dtype).astype(np.float64)
+    expected = np.maximum(np.searchsorted(knots, level, side="right") - 1, 0)
+    assert found._knot_below(level).tolist() == expected.tolist()
+
+
+def test_a_level_has_the_same_noise_wherever_it_stands_among_others():
+    table = resolve("pcm")
+    level = np.linspace(*table.span, 40_000)[1:-1]
+    together = table.inverse.std(level)
+    assert together[::997].tolist() == [
+        float(table.inverse.std(level[i : i + 1])[0]) for i in range(0, level.size, 997)
+    ]
+
+
+def test_equal_tables_have_one_inverse():
+    one, other = resolve("pcm"), from_dict(resolve("pcm").to_dict())
+    assert one is not other
+    assert one.inverse is other.inverse

@@ -158,6 +158,53 @@ def test_curves_of_two_hermes_devices_at_hand_computed_points():
     assert fit.read(small)[0] == pytest.approx(np.clip(-0.0117 * np.log(0.05) - 0.0069, 0.015, 0.04))
 
 
+# ------------------------------------------------------------------------------------------ float32 against float64
+
+
+def device(channel, target, normals):
+    """Return what the published law makes of these normal numbers in float64, and how large its terms are."""
+    fit, target = FITS[channel.fit], target.astype(np.float64)
+    programmed, drifting, reading = (row.astype(np.float64) for row in normals)
+    time_s = channel.read_after_s + fit.t_0_s
+    spread = fit.programming(target) * programmed
+    g = np.maximum(0, target + spread)
+    nu = np.abs(fit.drift_mean(target) + fit.drift_std(target) * drifting)
+    growth = np.sqrt(np.log((time_s + fit.t_read_s) / (2 * fit.t_read_s)))
+    noise = fit.read(g) * growth * reading
+    return np.maximum(0, g * (time_s / fit.t_0_s) ** -nu * (1 + noise)), (target + np.abs(spread)) * (1 + np.abs(noise))
+
+
+@pytest.mark.parametrize("differential", [False, True])
+@pytest.mark.parametrize("time_s", [1.0, 3600.0, 3e7])
+@pytest.mark.parametrize("fit", FITS)
+def test_rounding_is_far_below_the_noise(fit, time_s, differential):
+    """In float32 each of some 20 operations rounds by u; the exponent of drift, at most 2, and logarithms add 40 u."""
+    channel, count = StatisticalPcm(fit=fit, read_after_s=time_s, differential=differential), 1000  # one block in cache
+    level = np.linspace(*channel.span, count).astype(np.float32)
+    found = channel.read(level, cells=1, rng=np.random.default_rng(5))
+    rng = np.random.default_rng(5)
+    normals = rng.standard_normal((2, 3, count), np.float32)
+    expected, size = device(channel, np.abs(level), normals[0])
+    if differential:
+        idle, idle_size = device(channel, np.zeros(count), normals[1])
+        expected, size = np.copysign(1, level) * (expected - idle), size + idle_size
+    assert (np.abs(found - expected) <= 60 * 2**-24 * size).all()
+    assert found.dtype == np.float32
+
+
+def test_curves_keep_float32():
+    target = np.linspace(0, 1, 9, dtype=np.float32)
+    for fit in FITS.values():
+        curves = (fit.programming, fit.drift_mean, fit.drift_std, fit.read)
+        assert {curve(target).dtype for curve in curves} == {np.dtype(np.float32)}
+
+
+def test_noise_of_a_read_is_the_published_power_law():
+    g = np.geomspace(1e-9, 1, 500)
+    published = np.minimum(0.2, 0.0088 / np.maximum(1e-3, g**0.65))
+    np.testing.assert_allclose(FITS["nandakumar2019"].read(g), published, rtol=1e-13)
+
+
 @pytest.mark.parametrize("options", [{"fit": "nobody1999"}, {"read_after_s": -1.0}, {"read_after_s": np.inf}])
 def test_options_out_of_range(options):
     with pytest.raises(ChannelError, match="pcm-drift"):

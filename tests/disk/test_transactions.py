@@ -26,7 +26,7 @@ NAMES = ("a.onnx", "a.onnx.data", "there/a.json")
 CRASHES = """
 import json, os, shutil, signal, sys
 from pathlib import Path
-from onnx_analog import transactions
+from onnx_analog.disk import transactions
 from onnx_analog.errors import OutputError
 from onnx_analog.disk.writing import write_all, write_text
 

@@ -599,6 +599,11 @@ def test_a_function_cannot_say_that_both_ways_are_better():
 # ---------------------------------------------------------------------------------------------------- labels
 
 
+def test_labels_without_a_label_are_refused():
+    with pytest.raises(DataError, match=r"labels of shape \(1, 0\) hold no label"):
+        top1([np.ones((1, 2, 0), np.float32)], labels=np.ones((1, 0), np.int64), clean=[], class_axis=1)
+
+
 def test_labels_that_are_0_and_1_as_floats_may_be_classes():
     for labels in ([0.0, 1.0, 1.0, 0.0], [[0.0], [1.0], [1.0], [0.0]]):
         with pytest.raises(DataError, match="may be a score or a quantity"):

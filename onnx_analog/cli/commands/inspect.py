@@ -31,6 +31,8 @@ def command(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min
         return print_json(found.to_dict())
     show(*model_tables.inspection_tables(found.rows, protected=found.protected))
     show(f"opset {found.opset}, IR {found.ir_version}; BatchNorm: {found.batch_norm}")
+    if found.subnormal:
+        show(f"{found.subnormal:,} weights are subnormal (below 1.2e-38), which slows inference: set them to zero")
     if found.refused is not None:
         show(f"protect refuses it: {found.refused}")
     if found.read_back is not None:
