@@ -110,7 +110,18 @@ def test_words_are_those_of_the_command_line():
 
     same = {"protect": oa.protect, "sweep": oa.sweep, "evaluate": oa.evaluate, "readback": oa.readback}
     spread = {"residuals", "cells_on", "read_after", "write_bits", "read_bits", "include", "exclude", "min_size"}
-    of_files = {"models", "protected", "force", "as_json", "debug", "output", "manifest", "save_plan", "save_config"}
+    of_files = {
+        "models",
+        "protected",
+        "force",
+        "as_json",
+        "debug",
+        "output",
+        "manifest",
+        "save_plan",
+        "save_config",
+        "load",
+    }
     of_engines = {"workers", "threads", "scheduler", "address"}
     for name, function in same.items():
         options = (

@@ -934,8 +934,8 @@ def test_many_lines_never_look_alike():
 
 def test_other_axes_and_plans_are_drawn(tmp_path):
     plots.plot_points(PLANNED)(tmp_path / "plot.png")
-    figure = Image.open(tmp_path / "plot.png")
-    assert figure.size[0] > 300
+    with Image.open(tmp_path / "plot.png") as figure:
+        assert figure.size[0] > 300
 
 
 def test_differences_are_to_the_first_line_of_the_panel():
