@@ -256,10 +256,10 @@ def test_without_trials_there_are_costs_and_no_plot(cli, tmp_path, monkeypatch):
         ("--channel gaussian:sigma=0.1,gaussian:sigma=0.1", "twice"),
         ("--preset default,isik2020 --scope model --large-fraction 0.1", "the presets default, isik2020 do not differ"),
         ("--include '('", "'('"),
-        ("--trials 1 --precision 1", "with precision, trials must be from 2 to max_trials"),
+        ("--trials 1 --precision 1", "with precision, trials must be from 2 to --max-trials"),
         (
             "--trials 9 --precision 1 --max-trials 8",
-            "trials must be from 2 to max_trials; trials is 9, and max_trials 8",
+            "trials must be from 2 to --max-trials; trials is 9, and --max-trials 8",
         ),
         ("--engine spark", "Invalid value for '--engine'"),
         ("--workers 2", "workers is an option of the engine local, and the engine is serial"),
