@@ -589,7 +589,7 @@ def test_a_fraction_is_rounded_to_whole_weights(fraction, large):
 
 
 @pytest.mark.parametrize(
-    "scheme", [paper(), paper("raw"), Scheme.int8(), Scheme(classes=5, partition="lloyd", cells=1)], ids=str
+    "scheme", [paper(), paper("raw"), Scheme.int8(), Scheme(classes=5, partition="lloyd", cells=(1,))], ids=str
 )
 def test_a_dead_channel_has_the_scale_of_its_tensor(scheme):
     """Weights so small that α would be no float32 number; the other channels have scales of their own."""
