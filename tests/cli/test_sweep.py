@@ -382,7 +382,7 @@ def test_flags_win_over_the_file(cli):
         ("trials = 1e3", "'1000.0' is not a whole number"),
         ("cell = 1", "c.toml has an entry 'cell', which cannot be set there. Did you mean 'cells'?"),
         ("config = 'c.toml'", "'config'"),
-        ("save-config = 'd.toml'", "'save_config'"),
+        ("save-config = 'd.toml'", "'save-config'"),
         ("json = true", "'json'"),
         ("debug = true", "'debug'"),
         ("[sweep]\ncells = 1", "'sweep'"),
