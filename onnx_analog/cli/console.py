@@ -132,7 +132,7 @@ def _one_line(error: Exception, ctx: click.Context) -> click.ClickException:
     return click.ClickException(one_line(_told(_cause(error))))
 
 
-_STATES = r"(?= (is|are|has|have|contains|names|exclude|and \w+ exclude)\b)"
+_STATES = r"(?= (is|are|has|have|contains|names|exclude|and \S+ exclude)\b)"
 
 
 def with_options(message: str, command: click.Command) -> str:
@@ -144,7 +144,7 @@ def with_options(message: str, command: click.Command) -> str:
     flags = {str(param.name): param.opts[0] for param in command.params if isinstance(param, click.Option)}
     for name, flag in flags.items():
         if "_" in name and flag.startswith("--"):
-            message = re.sub(rf"(?<![\w./'\"-]){name}(?![\w.:'\"])", flag, message)
+            message = re.sub(rf"(?<![\w./'\"-]){name}(?!\w|['\"]|[.:]\w)", flag, message)
         elif flag.startswith("--"):
             message = re.sub(rf"^{name}{_STATES}", flag, message)
             message = re.sub(rf"(?<= and ){name}(?= exclude\b)", flag, message)

@@ -24,12 +24,12 @@ def command(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min
         onnx-analog inspect model.onnx
     """
     from onnx_analog import api
-    from onnx_analog.cli import report
+    from onnx_analog.cli import model_tables
 
     found = api.inspect(model, selection=selection_of(include, exclude, min_size))
     if as_json:
         return print_json(found.to_dict())
-    show(*report.inspection_tables(found.rows, protected=found.protected))
+    show(*model_tables.inspection_tables(found.rows, protected=found.protected))
     show(f"opset {found.opset}, IR {found.ir_version}; BatchNorm: {found.batch_norm}")
     if found.subnormal:
         show(f"{found.subnormal:,} weights are subnormal (below 1.2e-38), which slows inference: set them to zero")

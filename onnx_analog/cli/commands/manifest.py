@@ -25,7 +25,7 @@ def command(protected: Path, check: Path | None, as_json: bool) -> None:
         onnx-analog manifest model.protected.onnx
     """
     from onnx_analog import api
-    from onnx_analog.cli import report
+    from onnx_analog.cli import model_tables
     from onnx_analog.graph import manifest as manifests
 
     if protected.suffix == ".json":
@@ -38,7 +38,7 @@ def command(protected: Path, check: Path | None, as_json: bool) -> None:
         manifests.read(check).compare(found)
     if as_json:
         return print_json(found.to_dict())
-    show(*report.account_tables(found))
+    show(*model_tables.account_tables(found))
     if check is not None:
         show(f"{shown(check)} describes {shown(protected)}")
     return None
