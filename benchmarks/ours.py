@@ -10,8 +10,9 @@ import onnx_ir as ir
 
 from onnx_analog.graph.protected import opened
 from onnx_analog.run.data import Dataset
-from onnx_analog.run.evaluation import Decoder, Trials, read_all
+from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.metrics import top1
+from onnx_analog.run.read import Decoder, read_all
 from onnx_analog.run.session import Network
 
 THREADS = 1  # as in a worker of a sweep
@@ -29,7 +30,7 @@ class Measured(NamedTuple):
 def measured(protected: ir.Model, data: Dataset) -> Measured:
     """Return a trial and clean inference; what does not depend on the trial is done before."""
     network = Network(protected, threads=THREADS)
-    trials = Trials(network, data, opened(protected).schemes, top1, network.run(data))
+    trials = Experiment(protected, data, top1, threads=THREADS).trials()
     return Measured(lambda: trials.run(seed=0, trial=0), lambda: network.run(data))
 
 

@@ -1,6 +1,7 @@
 """Measures what it takes onnxruntime to create a session of a protected model: memory, time, and time of a run.
 
-    python benchmarks/session_memory.py [--weights 11.5 50] [--model FILE ...] > table.md
+    python benchmarks/session_memory.py [--weights 11.5 50] [--single 11.5] [--model FILE ...] > table.md
+    python benchmarks/session_memory.py --zeros > zeros.md
 
 Planes are random: what is measured depends on their sizes only. One thread; memory is the peak of anonymous memory that
 creating the session adds, divided by the size of the weights as float32; times are of the processor.
@@ -22,6 +23,8 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks is a package of the checkout
 
 from benchmarks.networks import chain
 from onnx_analog.graph import files
@@ -134,13 +137,17 @@ def random_planes(shape: Sequence[int], layout: Layout, *, classes: int, sparsit
     mask = np.zeros(size, np.uint8)
     mask[rng.permutation(size)[: round(size * (1 - sparsity))]] = 1
     count = int(mask.sum()) if layout.masked else size
+    analog = np.ones(classes, np.uint8)
+    analog[-1] = layout.analog == "all"  # else the last class is a point: 0 where the mask is 0
+    code = np.where(mask == 1, rng.integers(0, max(classes - 1, 1), size), classes - 1)
     groups, stride = (shape[-1], 1) if len(shape) == 2 else (shape[0], size // shape[0])
     rows = (groups,) if layout.grouped else ()
     every: dict[str, Callable[[], np.ndarray]] = {
-        "level": lambda: rng.random(count, dtype=np.float32),
+        "level": lambda: rng.random(int(mask.sum()) if layout.analog == "some" else count, dtype=np.float32),
         "mask": lambda: np.packbits(mask, bitorder="little"),
         "sign": lambda: _padded(rng, count, 1),
-        "class": lambda: _padded(rng, count, layout.width),
+        "class": lambda: _packed(code, layout.width) if layout.analog == "some" else _padded(rng, count, layout.width),
+        "analog": lambda: analog,
         "alpha": lambda: rng.uniform(5, 9, (*rows, classes)).astype(np.float32),
         "beta": lambda: rng.uniform(0, 1, (*rows, classes)).astype(np.float32),
         "stride": lambda: np.array([stride]),
@@ -151,6 +158,11 @@ def random_planes(shape: Sequence[int], layout: Layout, *, classes: int, sparsit
 
 def _padded(rng: np.random.Generator, count: int, width: int) -> np.ndarray:
     return rng.integers(0, 256, -(-count * width // 8), np.uint8)
+
+
+def _packed(numbers: np.ndarray, width: int) -> np.ndarray:
+    bits = (numbers[:, None] >> np.arange(width) & 1).astype(np.uint8)
+    return np.packbits(bits, bitorder="little")
 
 
 # ------------------------------------------------------------------------------------------------------ table
@@ -174,12 +186,34 @@ def rows(make: Callable[[], ir.Model], folder: Path) -> Iterator[tuple[str, floa
                 yield name, mib, cost(path)
 
 
+def zeros(folder: Path) -> Iterator[tuple[float, str, float, Cost]]:
+    """Yield share of zeros, how they are stored, MiB of the file and cost: 11.5 M weights with signs."""
+    path = folder / "model.onnx"
+    for share in (0.0, 0.001, 0.01, 0.03, 0.1, 0.2, 0.5):
+        layouts = {
+            "mask": Layout(masked=True, sign=True),
+            "a class without cells": Layout(sign=True, width=1, analog="some"),
+        }
+        for name, layout in layouts.items():
+            model = chain(SIDE, 11)
+            protect(model, layout, classes=1 if layout.masked else 2, sparsity=share)
+            files.write_model(model, path)
+            yield share, name, path.stat().st_size / 2**20, cost(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=float, nargs="*", default=[11.5, 50], help="millions, in square matrices")
     parser.add_argument("--single", type=float, nargs="*", default=[11.5], help="millions, in one matrix")
     parser.add_argument("--model", type=Path, nargs="*", default=[], help="ONNX files of float32 weights")
+    parser.add_argument("--zeros", action="store_true", help="compare the two ways to store zeros, and nothing else")
     options = parser.parse_args()
+    if options.zeros:
+        print("| zeros | stored as | file, MiB | peak / weights | create, ms |\n|---|---|---|---|---|")
+        with tempfile.TemporaryDirectory() as folder:
+            for share, name, mib, taken in zeros(Path(folder)):
+                print(f"| {share:.1%} | {name} | {mib:.1f} | {taken.peak_mib / 44:.2f} | {taken.create_ms:.0f} |")
+        return
     models: dict[str, Callable[[], ir.Model]] = {}
     for millions in options.weights:
         layers = round(millions * 1e6 / SIDE**2)

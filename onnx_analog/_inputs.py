@@ -6,7 +6,7 @@ Whatever has the wrong type is refused here, in one line.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog import channels as _channels
-from onnx_analog.arguments import brief, check_type, checked
+from onnx_analog.arguments import check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Paper, Scheme
-from onnx_analog.errors import DataError, OptionError
+from onnx_analog.errors import DataError, OptionError, brief
 from onnx_analog.graph import files
 from onnx_analog.graph.files import ModelLike
 from onnx_analog.graph.weights import Selection
@@ -108,20 +108,34 @@ def _plan_of_function(spec: str) -> Plan:
     return Plan.of(found)
 
 
-def modified(plan: Plan, modifiers: Modifiers) -> Plan:
-    """Return the plan with the channels of its schemes changed."""
-    if modifiers == NONE:
-        return plan
+def modified_channels(settings: Mapping[str, Any], modifiers: Modifiers) -> dict[str, Any]:
+    """Return settings without those that are None, their channels resolved and changed.
+
+    They are changed before a scheme holds them, which keeps no measured residuals that it does not use.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if "channel" in given:
+        given["channel"] = modifiers.apply(_channels.resolve(given["channel"]))
+    if "side_channel" in given:
+        given["side_channel"] = modifiers.apply_where_possible(_channels.resolve(given["side_channel"]))
+    return given
+
+
+def modified(plan: Plan, modifiers: Modifiers, *, without: Collection[str]) -> Plan:
+    """Return the plan with the channels of its schemes changed, but for those settings in `without`."""
 
     def changed(scheme: Scheme | None) -> Scheme | None:
         if scheme is None:
             return None
-        side = scheme.side_channel
-        return scheme.changed(
-            channel=modifiers.apply(scheme.channel),
-            side_channel=None if side is None else modifiers.apply_where_possible(side),
-        )
+        changes: dict[str, Any] = {}
+        if "channel" not in without:
+            changes["channel"] = modifiers.apply(scheme.channel)
+        if "side_channel" not in without and scheme.side_channel is not None:
+            changes["side_channel"] = modifiers.apply_where_possible(scheme.side_channel)
+        return scheme.changed(**changes)
 
+    if modifiers == NONE:
+        return plan
     return Plan(default=changed(plan.default), tensors={key: changed(scheme) for key, scheme in plan.tensors.items()})
 
 

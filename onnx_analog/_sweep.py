@@ -23,13 +23,13 @@ from onnx_analog._inputs import (
     preprocessing_of,
     selection_of,
 )
-from onnx_analog.arguments import brief, check_type, checked
+from onnx_analog.arguments import check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.disk import writing
-from onnx_analog.errors import OptionError
+from onnx_analog.errors import OptionError, brief
 from onnx_analog.graph import files
 from onnx_analog.graph.files import ModelLike
 from onnx_analog.passes import PrunePass, pipeline

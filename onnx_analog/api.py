@@ -29,6 +29,7 @@ from onnx_analog._inputs import (
     load_model,
     metric_of,
     modified,
+    modified_channels,
     plan_of,
     preprocessing_of,
     selection_of,
@@ -278,8 +279,13 @@ def protect(
         large_fraction=large_fraction,
         threshold=threshold,
     )
-    stored = _stored(paper, plan, asked["digital"], {"channel": channel_of(channel), **settings})
-    step = ProtectPass(plan=modified(stored, modifiers), selection=selection_of(selection))
+    check_scheme_settings(settings)
+    settings = {"channel": channel, **settings}
+    if plan is None and channel is None:
+        settings["channel"] = _channels.DEFAULT
+    changes = modified_channels(settings, modifiers)
+    stored = modified(_stored(paper, plan, asked["digital"], changes), modifiers, without=changes)
+    step = ProtectPass(plan=stored, selection=selection_of(selection))
     passes = pipeline.protecting(step, sparsity=asked["sparsity"], prune_scope=prune_scope)
     loaded = files.load(source)
     for key, value in {SOURCE_KEY: _digest(source), COMMAND_KEY: command, MANIFEST_KEY: None}.items():
@@ -292,8 +298,7 @@ def protect(
 
 def _stored(paper: Paper, plan: AnyPlan | None, digital: int | None, settings: Mapping[str, Any]) -> Plan:
     """Return how each tensor is stored; contradictions are refused."""
-    check_scheme_settings(settings)
-    changes = {name: value for name, value in settings.items() if value is not None}
+    changes = dict(settings)
     default = Paper()
     given = {name for name in settings_of(Paper) if getattr(paper, name) != getattr(default, name)}
     given |= {name for name, value in {"plan": plan, "digital": digital}.items() if value is not None}

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_analog.errors import OptionError
+from onnx_analog.errors import OptionError, brief
 from onnx_analog.settings import setting, settings_of
 
 LARGEST_SEED = 2**63 - 1
@@ -89,13 +89,6 @@ def check_type(name: str, value: Any, kind: Any, what: str) -> None:
     """Raise `OptionError` if an argument is of another type than `kind`, which `what` describes."""
     if not isinstance(value, kind):
         raise OptionError(f"{name} is {brief(value)}; it must be {what}")
-
-
-def brief(value: Any) -> str:
-    """Return a value for a message: itself if it is short and plain, or its type."""
-    if value is None or isinstance(value, bool | int | float | str | bytes):
-        return repr(value)
-    return f"of type {type(value).__name__}"
 
 
 # Arguments that say the same thing in two ways: the first of each entry, and those that it excludes.

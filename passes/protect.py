@@ -119,10 +119,18 @@ class ProtectPass(ir.passes.InPlacePass):
         order = {id(weight): number for number, weight in enumerate(weights)}
         coded = [pair for scheme, group in self._groups(weights) for pair in _Group(group, scheme, later).encoded()]
         coded.sort(key=lambda pair: order[id(pair[0])])
-        return [
-            (weight, stored._replace(layout=replace(stored.layout, stage=stage, split=split)))
-            for (weight, stored), (stage, split) in zip(coded, stages([w.size for w, _ in coded]), strict=True)
-        ]
+        return _staged(coded)
+
+
+def _staged(coded: list[tuple[Weight, Stored]]) -> list[tuple[Weight, Stored]]:
+    """Return the weights with the stage in which each is decoded; in bodies and functions, stages are not known."""
+    main = [weight for weight, _ in coded if not weight.scope]
+    stage_of = dict(zip(map(id, main), stages([weight.size for weight in main]), strict=True))
+    staged = []
+    for weight, stored in coded:
+        stage, split = stage_of.get(id(weight), (0, False))
+        staged.append((weight, stored._replace(layout=replace(stored.layout, stage=stage, split=split))))
+    return staged
 
 
 def replace_all(model: ir.Model, coded: Sequence[tuple[Weight, Stored]]) -> None:
@@ -174,6 +182,7 @@ class _Group:
     def __init__(self, weights: list[Weight], scheme: Scheme, later: _Recent | None = None) -> None:
         self._weights, self._scheme, self._later = weights, scheme, later
         self._kept: dict[int, Part] = {}
+        self._computed: dict[int, tuple[Fitted, Planes]] = {}
 
     def part(self, weight: Weight) -> Part:
         """Return what of one weight is stored."""
@@ -182,6 +191,15 @@ class _Group:
         if id(weight) not in self._kept:
             self._kept[id(weight)] = split(weight.array(), self._scheme, self._axis(weight))
         return self._kept[id(weight)]
+
+    def planes(self, weight: Weight, fitted: Fitted, number: int) -> Planes:
+        """Return one weight, tensor `number` of those that `fitted` is of, as it is stored."""
+        before, planes = self._computed.get(id(weight), (None, None))
+        if planes is None or before is not fitted:
+            planes = planes_of(self.part(weight), fitted, number, self._scheme)
+            if self._later is None:
+                self._computed[id(weight)] = fitted, planes
+        return planes
 
     def _axis(self, weight: Weight) -> Axis | None:
         return axis_of(weight, self._scheme)
@@ -199,7 +217,7 @@ class _Group:
             if self._later is not None:
                 planes = _Later(weight, fitted, number, self._scheme, self._later).planes(layout)
             else:
-                planes = packed(planes_of(self.part(weight), fitted, number, self._scheme), layout)
+                planes = packed(self.planes(weight, fitted, number), layout)
             yield weight, Stored(self._scheme, layout, self._axis(weight), fitted.codebook, planes)
 
     def _warn_of_empty_classes(self, key: str, fitted: Fitted) -> None:
@@ -250,11 +268,13 @@ class _Group:
         """Return the codebook that the weights of `group` share, and why they cannot, or None."""
         axis = self._axis(group[0])
         try:
-            fitted = fit(_Parts(group, self.part), self._scheme, groups=1 if axis is None else axis.count)
+            groups = 1 if axis is None else axis.count
+            fitted = fit(_Parts(group, self.part), self._scheme, groups=groups, keep=self._later is None)
         except ModelError as error:
             return None, str(error)
         for number, weight in enumerate(group):
-            deviation = excess(weight.array(), partial(self.part, weight), fitted, number, self._scheme)
+            planes = partial(self.planes, weight, fitted, number)
+            deviation = excess(weight.array(), planes, fitted, number, self._scheme)
             if deviation is not None:
                 return None, _too_far_apart(fitted.codebook, weight if len(group) > 1 else None, deviation)
         return fitted, None
@@ -302,6 +322,7 @@ def _layout(weight: Weight, fitted: Fitted, number: int, scheme: Scheme) -> Layo
         width=index_width(scheme.classes),
         analog=scheme.analog,
         grouped=fitted.codebook.groups > 1,
+        aligned=int(fitted.counts[number].sum()) % 8 == 0,
     )
 
 

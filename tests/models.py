@@ -431,7 +431,7 @@ def protected(
     assert plan is None or not settings, "a plan has its settings already"
     if sparsity:
         PrunePass(sparsity=sparsity, selection=selection)(found)
-    ProtectPass(plan=plan or Scheme.paper(**{"channel": QUIET, **settings}), selection=selection)(found)
+    ProtectPass(plan=Plan.of(plan or Scheme.paper(**{"channel": QUIET, **settings})), selection=selection)(found)
     if manifest:
         ManifestPass()(found)
     return found

@@ -271,7 +271,7 @@ def test_the_page_of_channels_is_what_its_script_writes():
 def section(page: Path, title: str) -> str:
     """Return what stands below a title of a page."""
     (below,) = re.findall(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", read(page), flags=re.MULTILINE | re.DOTALL)
-    return below
+    return str(below)
 
 
 def numbers_of(text: str) -> set[str]:

@@ -148,7 +148,7 @@ def test_a_trial_is_what_onnxruntime_alone_makes_of_the_decoded_model(resnet20, 
 def test_the_manifest_checks_and_another_s_does_not(resnet20):
     stored, other = protected(resnet20), protected(resnet20, "mapping")
     stored.manifest.check(stored.model)
-    with pytest.raises(ManifestError, match="of another strategy"):
+    with pytest.raises(ManifestError, match="the manifest has another schemes"):
         other.manifest.check(stored.model)
 
 

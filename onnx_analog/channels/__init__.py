@@ -1,4 +1,4 @@
-"""Channels: models of the error between the level that is written to a memory cell and the level that is read.
+"""Channels: what a memory cell returns for what was written to it.
 
 Channels are found by the entry point group `onnx_analog.channels`, so that an installed package can bring its own. An
 entry is a channel class, or a function of keyword arguments that returns a channel. A class that is not installed is
@@ -26,7 +26,7 @@ from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
 from onnx_analog.channels.table import Scale as Scale
 from onnx_analog.channels.table import TableChannel as TableChannel
 from onnx_analog.disk.reading import MIB, read_text
-from onnx_analog.errors import ChannelError, OptionError
+from onnx_analog.errors import ChannelError, OptionError, brief
 from onnx_analog.named import named_function
 
 GROUP = "onnx_analog.channels"
@@ -85,6 +85,8 @@ def resolve(spec: str | Channel | type[Channel]) -> Channel:
         return _distinct(spec)
     if isinstance(spec, type):
         return _distinct(_call(spec, spec.__name__, {}))
+    if not isinstance(spec, str):
+        raise ChannelError(f"channel is {brief(spec)}; it must be a name, a file, module:Class, a class or a Channel")
     if spec.endswith(".json"):
         return _from_file(Path(spec))
     name, _, options = spec.partition(":")
@@ -92,6 +94,18 @@ def resolve(spec: str | Channel | type[Channel]) -> Channel:
     if of_module and name not in available():
         name, options = of_module[1], of_module[2] or ""
         return _distinct(_make(_imported(name), name, options))
+    return installed(spec)
+
+
+def installed(spec: str) -> Channel:
+    """Return an installed channel from "name" or "name:key=value,...", as files name them: no module, no JSON file.
+
+    Raises
+    ------
+    ChannelError
+        If none has that name, or it has no such option.
+    """
+    name, _, options = spec.partition(":")
     return _make(_load(name), name, options)
 
 
@@ -102,7 +116,7 @@ def _make(maker: Any, name: str, options: str) -> Channel:
 
 
 def _imported(name: str) -> Callable[..., Any]:
-    """Return the class or function that "module:Class" names."""
+    """Return what "module:Class" names."""
     try:
         return named_function(name)
     except OptionError as error:
@@ -167,7 +181,7 @@ def _from_file(path: Path) -> Channel:
 
 
 def _class_of(family: str) -> Any:
-    """Return the class that builds a family: an entry point, or a class that this process already has."""
+    """Return what builds a family: an installed entry point, or a class that this process has; nothing is imported."""
     if family not in available():
         for cls in _subclasses(Channel):
             if cls.family == family:

@@ -11,8 +11,8 @@ That is the exact law of the average of r Gaussian reads, so one normal draw per
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -60,6 +60,21 @@ class Prepared(Protocol):
         """Read one block of the levels into `out`, as `Channel.read` reads that block alone."""
 
 
+_LARGEST = 1e30  # of a channel's numbers, so that their squares and sums are numbers too
+
+
+def _numbers_in(value: Any) -> Iterator[Doubles]:
+    """Yield the floats in a field: in tuples and dataclasses too, but in other channels, which check their own."""
+    if isinstance(value, float) or (isinstance(value, tuple) and all(isinstance(entry, float) for entry in value)):
+        yield np.atleast_1d(np.array(value, np.float64))
+    elif isinstance(value, tuple):
+        for entry in value:
+            yield from _numbers_in(entry)
+    elif is_dataclass(value) and not isinstance(value, Channel | type):
+        for field in fields(value):
+            yield from _numbers_in(getattr(value, field.name))
+
+
 class Channel(ABC):
     """A model of memory cells: it takes levels and returns noisy levels (φ).
 
@@ -81,12 +96,20 @@ class Channel(ABC):
         Raises
         ------
         ChannelError
-            If a field is of another type, a number is not finite, or a whole number has a fraction.
+            If a field is of another type, a number is beyond 1e30 in magnitude, or a whole number has a fraction.
         """
         try:
             conform(self)
         except TypeError as error:
             raise ChannelError(f"channel {self.family}: {error}") from error
+        for field in fields(self):  # type: ignore[arg-type]  # every channel is a dataclass
+            for numbers in _numbers_in(getattr(self, field.name)):
+                wrong = numbers[~(np.abs(numbers) <= _LARGEST)]
+                if wrong.size:
+                    raise ChannelError(
+                        f"channel {self.family}: {field.name} is {wrong[0]:g}; it must be at most {_LARGEST:g} in "
+                        "magnitude"
+                    )
 
     # ----------------------------------------------------------------------------- every channel defines these
 

@@ -152,7 +152,7 @@ def _unlimited(channel: Channel) -> Capacity:
     if normal.normal:
         level = inside(np.linspace(*normal.span, _KNOTS).astype(np.float32), normal.span)
         _, std = normal.moments(level)
-        density = 1 / np.maximum(std, np.finfo(np.float64).tiny)
+        density = 1 / np.maximum(std, 1e-300)  # a sum of these is a number
         deviations = float(np.trapezoid(density, level.astype(np.float64)))
         if std.min() > 0 and deviations > _QUIET:
             return Capacity(math.log2(1 + deviations / math.sqrt(2 * math.pi * math.e)), density / density.sum())

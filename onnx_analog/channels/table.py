@@ -149,6 +149,8 @@ class TableChannel(GaussianChannel):
             )
         if (np.diff(inputs) <= 0).any() or (stds < 0).any():
             raise ChannelError(f"channel {self.name!r}: inputs must increase and standard deviations not be negative")
+        if np.diff(inputs).min() < _NOTHING * np.ptp(inputs):
+            raise ChannelError(f"channel {self.name!r}: two inputs are too close to each other to tell them apart")
         if np.ptp(means) <= _NOTHING:
             raise ChannelError(f"channel {self.name!r} returns the same mean for every input: it can hold nothing")
 

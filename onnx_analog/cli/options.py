@@ -84,6 +84,27 @@ CHANNEL = click.option(
     shell_complete=lambda ctx, param, incomplete: channel_names(ctx, param, incomplete),
     help="Model of the cells: a name, name:key=value,..., a JSON file, or module:Class.  [default: pcm]",
 )
+
+
+def _load(_ctx: click.Context, _param: click.Parameter, specs: tuple[str, ...]) -> None:
+    """Import what a file may name: reading a file imports nothing."""
+    for spec in specs:
+        from onnx_analog.coding.estimators import Estimator, estimator
+        from onnx_analog.named import named_function
+
+        loaded = named_function(spec)
+        if isinstance(loaded, type) and issubclass(loaded, Estimator):
+            estimator(spec)
+
+
+LOAD = click.option(
+    "--load",
+    multiple=True,
+    metavar="MODULE:CLASS",
+    expose_value=False,
+    callback=_load,
+    help="Import a channel or an estimator of your own that the file names; repeatable.",
+)
 DATA = click.option(
     "--data", type=FILE, required=True, help="npz file: one array per input (or x), and optionally labels y."
 )

@@ -77,7 +77,8 @@ def estimator(name: str) -> Estimator:
     """
     if name not in _KNOWN:
         if ":" not in name:
-            raise OptionError(f"no estimator is called {name!r}: choose from {', '.join(_KNOWN)}, or name module:Class")
+            named = ", ".join(known for known in _KNOWN if ":" not in known)
+            raise OptionError(f"no estimator is called {name!r}: choose from {named}, or name module:Class")
         from onnx_analog.named import named_function
 
         kind = named_function(name)

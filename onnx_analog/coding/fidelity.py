@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Span
 from onnx_analog.coding.partition import Bits, Doubles, Floats, magnitude, parts
-from onnx_analog.coding.planes import Codebook, Encoded, Fitted, Part, analog_of, decode, join, planes_of
+from onnx_analog.coding.planes import Codebook, Encoded, Fitted, Planes, analog_of, decode, join
 from onnx_analog.coding.scheme import Scheme
 
 TOLERANCE = 2.0**-7  # half a step of bfloat16
@@ -62,7 +62,7 @@ class Deviation(NamedTuple):
 
 
 def excess(
-    weight: NDArray[Any], part: Callable[[], Part], fitted: Fitted, number: int, scheme: Scheme
+    weight: NDArray[Any], planes: Callable[[], Planes], fitted: Fitted, number: int, scheme: Scheme
 ) -> Deviation | None:
     """Return how far one tensor would be off once decoded, or None if that is within what is allowed.
 
@@ -71,21 +71,21 @@ def excess(
     Parameters
     ----------
     weight : float array
-    part : function
-        It returns what `onnx_analog.coding.planes.split` gives of the weight.
+    planes : function
+        It returns what `onnx_analog.coding.planes.planes_of` gives of the weight; called only if it is needed.
     fitted, number, scheme
-        As `onnx_analog.coding.planes.planes_of` takes them.
+        As `planes_of` takes them.
     """
     count = int(fitted.counts[number].sum())
     if scheme.analog == "none" or _proven(weight, count, fitted.codebook, scheme):
         return None
-    planes = planes_of(part(), fitted, number, scheme)
-    decoded = decode(Encoded(planes, fitted.codebook, scheme)).reshape(weight.shape)
+    stored = planes()
+    decoded = decode(Encoded(stored, fitted.codebook, scheme)).reshape(weight.shape)
     exempt = None
     if scheme.analog == "some":
-        analog = analog_of(planes.class_index, scheme.cells_of_class, count)
+        analog = analog_of(stored.class_index, scheme.cells_of_class, count)
         assert analog is not None
-        exempt = join((~analog).astype(np.float32), planes.mask).reshape(weight.shape) > 0
+        exempt = join((~analog).astype(np.float32), stored.mask).reshape(weight.shape) > 0
     found = deviation(weight, decoded, exempt)
     return found if found.share > 1 else None
 

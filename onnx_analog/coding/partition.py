@@ -14,7 +14,7 @@ and not above edge k.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,9 +48,6 @@ class Cut(NamedTuple):
 def cut_largest(arrays: Iterable[NDArray[Any]], count: int) -> Cut:
     """Return the cut that leaves exactly `count` elements of largest magnitude, over all `arrays`.
 
-    Magnitudes are compared as float32. The bits of non-negative floats order as the floats do, so two histograms, of
-    the upper and then of the lower 16 bits, find the cut exactly with no array copied or sorted.
-
     Parameters
     ----------
     arrays : iterable of float arrays of any shapes
@@ -63,13 +60,29 @@ def cut_largest(arrays: Iterable[NDArray[Any]], count: int) -> Cut:
     >>> cut_largest([np.array([1.0, -3.0, 2.0, 2.0])], 2)
     Cut(magnitude=2.0, ties=1)
     """
-    if count == 0:
-        return Cut(np.inf, 0)
+    return cuts_largest(arrays, [count])[0]
+
+
+def cuts_largest(arrays: Iterable[NDArray[Any]], counts: Sequence[int]) -> list[Cut]:
+    """Return the cut that leaves exactly that many elements of largest magnitude, for each of `counts`.
+
+    Magnitudes are compared as float32. The bits of non-negative floats order as the floats do, so two histograms, of
+    the upper and then of the lower 16 bits, find a cut exactly with no array copied or sorted.
+    """
+    if not any(counts):
+        return [Cut(np.inf, 0) for _ in counts]
     upper = sum((_histogram(bits >> 16) for bits in _chunks(arrays)), np.zeros(2**16, np.int64))
-    high, left = _bin_of(upper, count)
-    lower = sum((_histogram(bits[bits >> 16 == high] & 0xFFFF) for bits in _chunks(arrays)), np.zeros(2**16, np.int64))
-    low, ties = _bin_of(lower, left)
-    return Cut(float(np.uint32(high << 16 | low).view(np.float32)), ties)
+    bins = [_bin_of(upper, count) for count in counts]
+    lower = {high: np.zeros(2**16, np.int64) for high, _ in bins}
+    for bits in _chunks(arrays):
+        top = bits >> 16
+        for high, histogram in lower.items():
+            histogram += _histogram(bits[top == high] & 0xFFFF)
+    cuts = []
+    for count, (high, left) in zip(counts, bins, strict=True):
+        low, ties = _bin_of(lower[high], left)
+        cuts.append(Cut(float(np.uint32(high << 16 | low).view(np.float32)), ties) if count else Cut(np.inf, 0))
+    return cuts
 
 
 def _chunks(arrays: Iterable[NDArray[Any]]) -> Iterable[NDArray[np.uint32]]:
@@ -79,9 +92,9 @@ def _chunks(arrays: Iterable[NDArray[Any]]) -> Iterable[NDArray[np.uint32]]:
             yield magnitude(flat[part]).view(np.uint32)
 
 
-def parts(count: int, chunk: int = _CHUNK) -> Iterator[slice]:
+def parts(count: int) -> Iterator[slice]:
     """Return the slices of `count` elements that are processed at once."""
-    return (slice(start, start + chunk) for start in range(0, count, chunk))
+    return (slice(start, start + _CHUNK) for start in range(0, count, _CHUNK))
 
 
 def _histogram(values: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
@@ -136,13 +149,13 @@ class Edges:
     Attributes
     ----------
     values : tuple of float, (K - 1,)
-        Ascending.
+        Ascending float32 numbers.
     ties : tuple of int, (K - 1,)
         How many sizes equal to each edge, the first by flat index, lie above it.
     signed : bool
-        Whether signed sizes are compared with the edges, or their magnitudes as float32.
+        Whether signed sizes are compared with the edges, or their magnitudes; as float32 numbers.
     points : tuple of float, (K,), optional
-        Where a class without cells is reconstructed; the mean of the class unless given.
+        Where a class without cells is reconstructed, in equal steps; the mean of the class unless given.
     """
 
     values: tuple[float, ...] = ()
@@ -152,21 +165,55 @@ class Edges:
 
     def index(self, size: NDArray[Any]) -> tuple[Bytes, Edges]:
         """Return the class of each size (N,), and the edges for the arrays of the same group that follow."""
-        found = np.zeros(size.shape, np.uint8)
+        index, left = np.zeros(size.shape, np.uint8), list(self.ties)
         for part in parts(size.size):
-            keys = size[part] if self.signed else magnitude(size[part])
-            if len(self.values) <= _FEW_EDGES:
-                for edge in self.values:
-                    found[part] += keys > edge
-            else:
-                found[part] = np.searchsorted(self.values, keys, side="left")
-        left = list(self.ties)
-        for number in (number for number, ties in enumerate(self.ties) if ties):
-            keys = size if self.signed else magnitude(size)
-            equal = np.flatnonzero(keys == self.values[number])[: self.ties[number]]
-            found[equal] += 1
-            left[number] -= equal.size
-        return found, replace(self, ties=tuple(left))
+            keys = _keys(size[part], signed=self.signed)
+            self._count_below(keys, index[part])
+            for edge, ties in enumerate(left):
+                if ties:
+                    equal = np.flatnonzero(keys == np.float32(self.values[edge]))[:ties]
+                    index[part][equal] += 1
+                    left[edge] -= equal.size
+        return index, replace(self, ties=tuple(left))
+
+    def _count_below(self, keys: Floats, index: Bytes) -> None:
+        """Put into `index` (n,), which is 0, how many edges lie below each of `keys` (n,)."""
+        edges = np.array(self.values, np.float32)
+        if edges.size <= _FEW_EDGES:
+            for edge in edges:
+                index += keys > edge
+        elif self.points is not None and _STEPS[0] < self.points[1] - self.points[0] < _STEPS[1]:
+            index[:] = _nearest(keys, edges, self.points)
+        else:
+            index[:] = np.searchsorted(edges, keys, side="left")
+
+
+_STEPS = (2.0**-100, 2.0**100)  # between which a step and its inverse are far from the ends of float32
+
+
+def _keys(size: NDArray[Any], *, signed: bool) -> Floats:
+    if not signed:
+        return magnitude(size)
+    return size if size.dtype == np.float32 else np.copysign(magnitude(size), size).astype(np.float32, copy=False)
+
+
+def _nearest(keys: Floats, edges: Floats, points: Sequence[float]) -> NDArray[np.intp]:
+    """Return what a binary search in `edges` would: the step that is nearest in float32, moved by one if need be."""
+    first, step = np.float32(points[0]), points[1] - points[0]
+    with np.errstate(over="ignore"):
+        steps = (keys - first) * np.float32(1 / step)
+    index: NDArray[np.intp] = np.rint(np.clip(steps, 0, edges.size)).astype(np.intp)
+    index += keys > np.append(edges, np.float32(np.inf))[index]
+    index -= keys <= np.insert(edges, 0, np.float32(-np.inf))[index]
+    return index
+
+
+def _below(edges: Doubles) -> Doubles:
+    """Return the largest float32 number that is not above each edge: float32 keys lie on the same side of both."""
+    with np.errstate(over="ignore"):
+        narrow = edges.astype(np.float32)
+    lower: Doubles = np.where(narrow > edges, np.nextafter(narrow, np.float32(-np.inf)), narrow).astype(np.float64)
+    return lower
 
 
 def edges_of(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
@@ -186,14 +233,14 @@ def edges_of(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
 def _by_share(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     count = sum(size.size for size in sizes)
     above = np.cumsum(scheme.shares[::-1])[::-1]  # share of the weights above each edge
-    cuts = [cut_largest(sizes, min(round(float(share) * count), count)) for share in above]
+    cuts = cuts_largest(sizes, [min(round(float(share) * count), count) for share in above])
     return Edges(tuple(cut.magnitude for cut in cuts), tuple(cut.ties for cut in cuts))
 
 
 def _by_bounds(_: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     signed = scheme.sign == "level"
-    values = scheme.bounds if signed else tuple(float(value) for value in magnitude(np.array(scheme.bounds)))
-    return Edges(values, (0,) * len(values), signed=signed)
+    values = _keys(np.array(scheme.bounds, np.float64), signed=signed)
+    return Edges(tuple(values.tolist()), (0,) * len(values), signed=signed)
 
 
 def _uniform(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
@@ -202,7 +249,7 @@ def _uniform(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     largest = max((float(np.abs(size).max(initial=0)) for size in sizes), default=0.0)
     step = scheme.step or largest / max(scheme.classes - 1 - first, 1) or 1.0
     points = (np.arange(scheme.classes) - first) * step
-    edges = (points[:-1] + points[1:]) / 2
+    edges = _below((points[:-1] + points[1:]) / 2)
     if not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
         raise ModelError(f"weights up to {largest:.3g} cannot be parted into {scheme.classes} steps of {step:.3g}")
     return Edges(tuple(edges.tolist()), (0,) * edges.size, signed=signed, points=tuple(points.tolist()))
@@ -211,12 +258,19 @@ def _uniform(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
 def _lloyd(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     """Return the edges of Lloyd's method on a histogram whose bins are 2^-11 wide relative to their numbers.
 
-    It starts from the classes that are best for very many of them, whose width goes with the cube root of the density
-    (Panter and Dite 1951), and ends when no bin changes class.
+    It starts from the classes that are best for very many of them: their number per width goes with the cube root of
+    the density (Panter and Dite 1951). It ends when no bin changes class.
     """
-    centre, count = _binned(sizes)
+    centre, count = _binned(sizes, signed=scheme.sign == "level")
+    means = _lloyd_means(centre, count, min(scheme.classes, centre.size)) if centre.size else centre
+    edges = _below((means[:-1] + means[1:]) / 2).tolist()
+    edges += [np.inf] * (scheme.classes - 1 - len(edges))  # fewer numbers than classes: the last ones stay empty
+    return Edges(tuple(edges), (0,) * len(edges), signed=scheme.sign == "level")
+
+
+def _lloyd_means(centre: Doubles, count: Doubles, classes: int) -> Doubles:
+    """Return the means of the classes (K,) of bins with the means `centre` (m,) and `count` (m,) numbers, K <= m."""
     weight, total = np.cumsum(count), np.cumsum(count * centre)
-    classes = min(scheme.classes, centre.size)
     least, most = np.arange(1, classes), centre.size - classes + np.arange(1, classes)  # no class is empty
     spread = np.cumsum(np.cbrt(count) * np.gradient(centre) ** (2 / 3)) if centre.size > 1 else weight
     ends = np.clip(np.searchsorted(spread, spread[-1] * np.arange(1, classes) / classes) + 1, least, most)
@@ -228,10 +282,7 @@ def _lloyd(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
         if (moved == ends).all():
             break
         ends = moved
-    means = _means(weight, total, ends)
-    edges = ((means[:-1] + means[1:]) / 2).tolist()
-    edges += [np.inf] * (scheme.classes - 1 - len(edges))  # fewer numbers than classes: the last ones stay empty
-    return Edges(tuple(edges), (0,) * len(edges), signed=scheme.sign == "level")
+    return _means(weight, total, ends)
 
 
 def _means(weight: Doubles, total: Doubles, ends: NDArray[np.integer[Any]]) -> Doubles:
@@ -242,25 +293,34 @@ def _means(weight: Doubles, total: Doubles, ends: NDArray[np.integer[Any]]) -> D
     return means
 
 
-_KEPT_BITS = 20  # of a float32 number: sign, exponent and 11 bits of the mantissa
+_DROPPED_BITS = 12  # of a float32 number; sign, exponent and 11 bits of the mantissa are left
 
 
-def _binned(sizes: Iterable[NDArray[Any]]) -> tuple[Doubles, Doubles]:
+def _binned(sizes: Iterable[NDArray[Any]], *, signed: bool) -> tuple[Doubles, Doubles]:
     """Return the mean and the count of each bin that holds a number, in ascending order.
 
-    A bin is all float32 numbers that share their upper `_KEPT_BITS` bits.
+    A bin is all float32 numbers that share their upper bits.
     """
-    bins = 2**_KEPT_BITS
+    if not signed:
+        return _binned_magnitudes(lambda: sizes)
+    upper, above = _binned_magnitudes(lambda: (size[size > 0] for size in sizes))
+    lower, below = _binned_magnitudes(lambda: (-size[size < 0] for size in sizes))
+    return np.concatenate([-lower[::-1], upper]), np.concatenate([below[::-1], above])
+
+
+def _binned_magnitudes(sizes: Callable[[], Iterable[NDArray[Any]]]) -> tuple[Doubles, Doubles]:
+    ends = np.array([end for size in sizes() if size.size for end in (size.min(), size.max())])
+    bits = magnitude(ends).view(np.uint32) >> _DROPPED_BITS
+    first, bins = int(bits.min(initial=2**20)), int(np.ptp(bits)) + 1 if bits.size else 0
     count, total = np.zeros(bins), np.zeros(bins)
-    for size in sizes:
-        for part in parts(size.size, bins):
-            value = size[part].astype(np.float32)
-            upper = (value.view(np.uint32) >> (32 - _KEPT_BITS)).astype(np.int64)
+    for size in sizes():
+        for part in parts(size.size):
+            value = magnitude(size[part])
+            upper = (value.view(np.uint32) >> _DROPPED_BITS).astype(np.int64) - first
             count += np.bincount(upper, minlength=bins)
             total += np.bincount(upper, weights=value, minlength=bins)
-    order = np.concatenate([np.arange(bins - 1, bins // 2 - 1, -1), np.arange(bins // 2)])  # negative numbers first
-    order = order[count[order] > 0]
-    return total[order] / count[order], count[order]
+    filled = np.flatnonzero(count)
+    return total[filled] / count[filled], count[filled]
 
 
 _PARTITIONS = {"share": _by_share, "bounds": _by_bounds, "lloyd": _lloyd, "uniform": _uniform}
@@ -271,51 +331,70 @@ _PARTITIONS = {"share": _by_share, "bounds": _by_bounds, "lloyd": _lloyd, "unifo
 
 @dataclass(eq=False)
 class ClassSums:
-    """Extremes, sum and count of the sizes of each class (K,), added up over arrays."""
+    """Extremes, count and, if it is wanted, sum of the sizes of each class (K,), added up over arrays."""
 
     low: Doubles
     high: Doubles
-    total: Doubles
     count: NDArray[np.int64]
+    total: Doubles | None
 
     @staticmethod
-    def empty(classes: int) -> ClassSums:
+    def empty(classes: int, *, totals: bool) -> ClassSums:
         """Return the sums of nothing."""
-        return ClassSums(
-            np.full(classes, np.inf), np.full(classes, -np.inf), np.zeros(classes), np.zeros(classes, np.int64)
-        )
+        low, high = np.full(classes, np.inf), np.full(classes, -np.inf)
+        return ClassSums(low, high, np.zeros(classes, np.int64), np.zeros(classes) if totals else None)
 
     def add(self, size: NDArray[Any], index: Bytes | None) -> None:
         """Add sizes (N,) whose classes are `index` (N,); None where there is one class."""
         for part in parts(size.size):
             values = size[part]
-            if index is None or self.count.size <= _FEW_EDGES:
-                for number in range(self.count.size):
-                    self._add(number, values if index is None else values[index[part] == number])
-                continue
-            order = np.argsort(index[part], kind="stable")
-            ends = np.cumsum(np.bincount(index[part], minlength=self.count.size))
-            for number, of_class in enumerate(np.split(values[order], ends[:-1])):
-                self._add(number, of_class)
+            if index is None:
+                self._add(slice(None), values.min(), values.max(), values.size)
+            elif self.count.size <= 2:  # sorting takes longer
+                self._add_few(values, index[part])
+            else:
+                self._add_many(values, index[part])
+            if self.total is not None and index is not None:
+                self.total += np.bincount(index[part], weights=values, minlength=self.total.size)
 
-    def _add(self, number: int, values: NDArray[Any]) -> None:
-        if values.size:
-            self.low[number] = min(self.low[number], float(values.min()))
-            self.high[number] = max(self.high[number], float(values.max()))
-            self.total[number] += float(values.sum(dtype=np.float64))
-            self.count[number] += values.size
+    def _add_few(self, values: NDArray[Any], index: Bytes) -> None:
+        for number in range(self.count.size):
+            of_class = values[index == number]
+            if of_class.size:
+                self._add(number, of_class.min(), of_class.max(), of_class.size)
+
+    def _add_many(self, values: NDArray[Any], index: Bytes) -> None:
+        counts = np.bincount(index, minlength=self.count.size)
+        filled = np.flatnonzero(counts)
+        ordered, starts = values[np.argsort(index, kind="stable")], (np.cumsum(counts) - counts)[filled]
+        low, high = np.minimum.reduceat(ordered, starts), np.maximum.reduceat(ordered, starts)
+        self._add(filled, low, high, counts[filled])
+
+    def _add(self, where: Any, low: Any, high: Any, count: Any) -> None:
+        self.low[where] = np.minimum(self.low[where], low)
+        self.high[where] = np.maximum(self.high[where], high)
+        self.count[where] += count
 
 
 def points_of(sums: ClassSums, edges: Edges) -> Doubles:
     """Return where each class (K,) is reconstructed if it has no cells: the mean, unless the edges say otherwise."""
     if edges.points is not None:
         return np.array(edges.points)
+    if sums.total is None:
+        return np.zeros(sums.count.size)
     means: Doubles = sums.total / np.maximum(sums.count, 1)
     return means
 
 
-def regroup(size: NDArray[Any], group: NDArray[np.integer[Any]], groups: int) -> Sequence[NDArray[Any]]:
-    """Return the sizes (N,) of each group, in the order of the flat index, where `group` (N,) says which it is of."""
-    order = np.argsort(group, kind="stable")
-    ends = np.cumsum(np.bincount(group, minlength=groups))
-    return np.split(size[order], ends[:-1])
+def regroup(size: NDArray[Any], order: NDArray[np.intp] | None, counts: NDArray[np.int64]) -> list[NDArray[Any]]:
+    """Return the sizes (N,) of each group, in the order of the flat index; `order_of` gives `order` and `counts`."""
+    return np.split(size if order is None else size[order], np.cumsum(counts)[:-1])
+
+
+def order_of(group: NDArray[np.integer[Any]], groups: int) -> tuple[NDArray[np.intp] | None, NDArray[np.int64]]:
+    """Return the positions (N,) of the weights by group, None if they are in that order; and how many each has."""
+    counts = np.bincount(group, minlength=groups)
+    if (group[:-1] <= group[1:]).all():
+        return None, counts
+    narrow = group.astype(np.uint16) if groups <= 2**16 else group  # which are sorted in linear time
+    return np.argsort(narrow, kind="stable"), counts

@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from onnx_analog import serialise
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import reading
-from onnx_analog.errors import OptionError
+from onnx_analog.errors import OptionError, brief
 
 FORMAT = "onnx-analog-plan/1"
 MOST_BYTES = 16 * reading.MIB  # of a plan's file
@@ -51,12 +51,14 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not isinstance(self.tensors, Mapping):
-            raise OptionError(f"tensors is {self.tensors!r}; it must be a mapping from storage keys to schemes")
-        for key, scheme in {"default": self.default, **self.tensors}.items():
+            raise OptionError(f"tensors is {brief(self.tensors)}; it must be a mapping from storage keys to schemes")
+        for key, scheme in [("default", self.default), *self.tensors.items()]:
             if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY:
-                raise OptionError(f"a storage key is {key!r}; it must be text of at most {LONGEST_KEY:,} characters")
+                raise OptionError(
+                    f"a storage key is {brief(key)}; it must be text of at most {LONGEST_KEY:,} characters"
+                )
             if not isinstance(scheme, Scheme | None):
-                raise OptionError(f"the scheme of {key!r} is {scheme!r}; it must be a Scheme or None")
+                raise OptionError(f"the scheme of {key!r} is {brief(scheme)}; it must be a Scheme or None")
         if len(self.tensors) > MOST_TENSORS or len(self._patterns) > MOST_PATTERNS:
             raise OptionError(
                 f"a plan names {len(self.tensors):,} tensors, {len(self._patterns):,} of them by patterns; it may name "
@@ -64,9 +66,12 @@ class Plan:
             )
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
 
-    @property
+    @cached_property
     def _patterns(self) -> list[str]:
         return [key for key in self.tensors if "*" in key]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _plan, (self.default, dict(self.tensors))
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:
@@ -83,7 +88,7 @@ class Plan:
 
     def unused(self, keys: Iterable[str]) -> list[str]:
         """Return the keys and patterns of the plan that no tensor with one of `keys` has."""
-        there = list(keys)
+        there = set(keys)
         return [name for name in self.tensors if name not in there and not any(_matches(key, name) for key in there)]
 
     def changed(self, **changes: Any) -> Plan:
@@ -156,6 +161,8 @@ class Plan:
     @staticmethod
     def read(path: Path) -> Plan:
         """Return the plan in a JSON file of at most 16 MiB; raises what `from_dict` raises."""
+        from onnx_analog import serialise  # numpy, which the command line does without until it is needed
+
         text = reading.read_text(path, limit=MOST_BYTES, error=OptionError)
         try:
             return Plan.from_dict(serialise.parse(text))
@@ -169,6 +176,11 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"Plan(default={self.default!r}, {len(self.tensors):,} tensors named)"
+
+
+def _plan(default: Scheme | None, tensors: dict[str, Scheme | None]) -> Plan:
+    """Return the plan, in another process: a read-only mapping cannot be sent there."""
+    return Plan(default=default, tensors=tensors)
 
 
 def _matches(key: str, pattern: str) -> bool:

@@ -20,7 +20,7 @@ be off by 2**-150 more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -36,6 +36,7 @@ from onnx_analog.coding.partition import (
     Edges,
     Floats,
     edges_of,
+    order_of,
     parts,
     points_of,
     regroup,
@@ -143,8 +144,9 @@ class Axis:
 
     def groups(self, size: int, mask: Bits | None) -> NDArray[np.int64]:
         """Return the output channel of each stored weight (N,) of `size`."""
-        index = np.arange(size) if mask is None else np.flatnonzero(mask)
-        return index // self.stride % self.count
+        shape = (size // (self.count * self.stride), self.count, self.stride) if size else (0, 1, 1)
+        index = np.broadcast_to(np.arange(self.count)[:, None] if size else np.zeros((1, 1), int), shape).reshape(-1)
+        return index if mask is None else index[mask]
 
 
 def split(weight: NDArray[Any], scheme: Scheme, axis: Axis | None = None) -> Part:
@@ -171,39 +173,34 @@ def of_each(values: NDArray[Any], class_index: Bytes | None, group: NDArray[np.i
     """Return the value of each weight (N,), or one number where all are alike, from `values` (G, K)."""
     if group is None:
         return values[0, 0] if class_index is None else values[0][class_index]
-    return values[group, 0 if class_index is None else class_index]
+    return values[:, 0][group] if class_index is None else values.reshape(-1)[group * values.shape[1] + class_index]
 
 
 def levels(part: Part, class_index: Bytes | None, codebook: Codebook, scheme: Scheme, *, span: Span) -> Floats:
     """Return the levels (M,): α·size - β in float64, clipped to `span`, rounded once to float32."""
     if scheme.analog == "none":
         return np.zeros(0, np.float32)
-    found = np.empty(part.size.shape, np.float32)
+    level = np.empty(part.size.shape, np.float32)
+    alpha, beta = codebook.alpha.astype(np.float64), codebook.beta.astype(np.float64)
     for piece in parts(part.size.size):
-        given = part.size[piece].astype(np.float64)
+        size = part.size[piece].astype(np.float64)
         index = None if class_index is None else class_index[piece]
-        if part.group is not None:
-            group = part.group[piece]
-            exact = of_each(codebook.alpha.astype(np.float64), index, group) * given
-            exact -= of_each(codebook.beta.astype(np.float64), index, group)
-        else:
-            exact = _scaled(given, index, codebook)
-        found[piece] = inside(exact.astype(np.float32), span)
+        group = None if part.group is None else part.group[piece]
+        level[piece] = inside(_scaled(size, index, group, alpha, beta).astype(np.float32), span)
     analog = analog_of(class_index, scheme.cells_of_class, part.size.size)
-    return found if analog is None else found[analog]
+    return level if analog is None else level[analog]
 
 
-def _scaled(size: Doubles, class_index: Bytes | None, codebook: Codebook) -> Doubles:
-    alpha, beta = codebook.alpha[0].astype(np.float64), codebook.beta[0].astype(np.float64)
-    if alpha.size > 2:
-        assert class_index is not None
-        looked_up: Doubles = alpha[class_index] * size - beta[class_index]
+def _scaled(
+    size: Doubles, class_index: Bytes | None, group: NDArray[np.int64] | None, alpha: Doubles, beta: Doubles
+) -> Doubles:
+    if group is not None or alpha.shape[1] > 2:
+        looked_up: Doubles = of_each(alpha, class_index, group) * size - of_each(beta, class_index, group)
         return looked_up
-    exact: Doubles = alpha[0] * size - beta[0]
-    if alpha.size == 2:  # looking α and β up for each weight takes twice as long
-        assert class_index is not None
-        here = np.flatnonzero(class_index)
-        exact[here] = alpha[1] * size[here] - beta[1]
+    exact: Doubles = alpha[0, 0] * size - beta[0, 0]
+    if class_index is not None:  # of two classes: looking α and β up for each weight takes twice as long
+        upper = np.flatnonzero(class_index)
+        exact[upper] = alpha[0, 1] * size[upper] - beta[0, 1]
     return exact
 
 
@@ -233,7 +230,8 @@ def unlevel(
         level = full
     size: Floats = (level + of_each(beta, class_index, group)) / of_each(alpha, class_index, group)
     if sign is not None:
-        np.subtract(0, size, out=size, where=sign)  # and not negative: a zero stays +0, as in onnxruntime
+        np.subtract(0, size, out=size, where=sign)  # not np.negative, which would make -0 of a zero
+        np.add(size, 0, out=size, where=~sign)  # -0, of a quotient that underflows, becomes +0, as in the graph
     return size
 
 
@@ -305,11 +303,23 @@ class Encoded(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What tensors that share a codebook share, and what each of them needs to be encoded."""
+    """What tensors that share a codebook share, and what each of them needs to be encoded.
+
+    Attributes
+    ----------
+    codebook : Codebook
+    counts : int64 array of shape (tensors, K)
+        Stored weights of each tensor and class.
+    edges : sequence of sequence of Edges, (tensors, G)
+        Between the classes, with the ties that are left for the tensor.
+    class_index : sequence of (uint8 array of shape (N,), or None)
+        Class of each weight, of each tensor; None where there is one class. Empty unless `fit` was asked to keep it.
+    """
 
     codebook: Codebook
-    edges: tuple[tuple[Edges, ...], ...]  # for each tensor and group
-    counts: NDArray[np.int64]  # stored weights of each tensor and class (tensors, K)
+    counts: NDArray[np.int64]
+    edges: Sequence[Sequence[Edges]]
+    class_index: Sequence[Bytes | None] = ()
 
 
 def encode(weights: Sequence[NDArray[Any]], scheme: Scheme, *, axis: int = 0) -> list[Encoded]:
@@ -330,7 +340,7 @@ def encode(weights: Sequence[NDArray[Any]], scheme: Scheme, *, axis: int = 0) ->
 
     Examples
     --------
-    >>> (stored,) = encode([np.array([0.5, 0.0, -1.0])], Scheme.paper("sign", channel="gaussian:span_low=0"))
+    >>> (stored,) = encode([np.array([0.5, 0.0, -1.0])], Scheme.paper("sign", channel="gaussian:low=0,high=1"))
     >>> stored.planes.level, stored.planes.sign, stored.planes.mask
     (array([0., 1.], dtype=float32), array([False,  True]), array([ True, False,  True]))
     >>> decode(stored)
@@ -338,13 +348,13 @@ def encode(weights: Sequence[NDArray[Any]], scheme: Scheme, *, axis: int = 0) ->
     """
     axes = [Axis.of(weight.shape, axis) if scheme.granularity == "channel" else None for weight in weights]
     given = [split(weight, scheme, each) for weight, each in zip(weights, axes, strict=True)]
-    fitted = fit(given, scheme, groups=axes[0].count if axes and axes[0] else 1)
+    fitted = fit(given, scheme, groups=axes[0].count if axes and axes[0] else 1, keep=True)
     return [
         Encoded(planes_of(part, fitted, number, scheme), fitted.codebook, scheme) for number, part in enumerate(given)
     ]
 
 
-def fit(given: Iterable[Part], scheme: Scheme, *, groups: int = 1) -> Fitted:
+def fit(given: Iterable[Part], scheme: Scheme, *, groups: int = 1, keep: bool = False) -> Fitted:
     """Return the codebook that tensors share: with it, `planes_of` encodes them one at a time.
 
     Parameters
@@ -354,6 +364,8 @@ def fit(given: Iterable[Part], scheme: Scheme, *, groups: int = 1) -> Fitted:
     scheme : Scheme
     groups : int
         Output channels of the one tensor, where each has a scale of its own.
+    keep : bool
+        Keep the class of each weight, a byte for each, so that `planes_of` need not find it again.
 
     Raises
     ------
@@ -362,9 +374,10 @@ def fit(given: Iterable[Part], scheme: Scheme, *, groups: int = 1) -> Fitted:
     """
     if groups > 1:
         (part,) = given
-        return _fit_groups(part, scheme, groups)
-    book, before, counted = _fit(_Sizes(given), scheme)
-    return Fitted(book, tuple((each,) for each in before), counted)
+        fitted = _fit_groups(part, scheme, groups)
+    else:
+        fitted = _fit(_Sizes(given), scheme, keep=keep)
+    return fitted if keep else fitted._replace(class_index=())
 
 
 def _fit_groups(part: Part, scheme: Scheme, groups: int) -> Fitted:
@@ -373,19 +386,46 @@ def _fit_groups(part: Part, scheme: Scheme, groups: int) -> Fitted:
     A channel whose weights cannot be scaled alone, as one that training left dead, has the scale of the whole tensor.
     """
     assert part.group is not None
-    of_all: Any = None
-    fitted = []
-    for size in regroup(part.size, part.group, groups):
+    of_all: Fitted | None = None
+    of_each_group = []
+    order, sizes = order_of(part.group, groups)
+    for size in regroup(part.size, order, sizes):
         try:
-            fitted.append(_fit([size], scheme))
+            of_each_group.append(_fit([size], scheme, keep=True))
         except ModelError:
-            of_all = of_all or _fit([part.size], scheme)
-            edges = of_all[1][0]
-            index = edges.index(size)[0] if scheme.classes > 1 else np.zeros(size.shape, np.uint8)
-            fitted.append((of_all[0], [edges], np.bincount(index, minlength=scheme.classes)[None]))
-    books, before, counts = zip(*fitted, strict=True)
+            of_all = of_all or _fit([part.size], scheme, keep=False)
+            of_each_group.append(_refitted(size, of_all, scheme))
+    books = [fitted.codebook for fitted in of_each_group]
     columns = {name: np.concatenate([getattr(book, name) for book in books]) for name in Codebook.__annotations__}
-    return Fitted(Codebook(**columns), (tuple(each[0] for each in before),), np.sum(counts, axis=0))
+    indices = [fitted.class_index[0] for fitted in of_each_group]
+    return Fitted(
+        Codebook(**columns),
+        np.sum([fitted.counts for fitted in of_each_group], axis=0),
+        [[fitted.edges[0][0] for fitted in of_each_group]],
+        [_in_order(indices, order)],
+    )
+
+
+def _refitted(size: NDArray[Any], fitted: Fitted, scheme: Scheme) -> Fitted:
+    """Return what was fitted to a whole tensor for the sizes (N,) of one of its channels."""
+    edges, index = fitted.edges[0][0], None
+    if scheme.classes > 1:
+        index, _ = edges.index(size)
+    counts = np.array([size.size]) if index is None else np.bincount(index, minlength=scheme.classes)
+    return Fitted(fitted.codebook, counts[None], [[edges]], [index])
+
+
+def _in_order(indices: Sequence[Bytes | None], order: NDArray[np.intp] | None) -> Bytes | None:
+    """Return the classes (N,) of the weights of all groups, in the order of the flat index."""
+    filled = [index for index in indices if index is not None]
+    if not filled:
+        return None
+    joined = np.concatenate(filled)
+    if order is None:
+        return joined
+    index = np.empty_like(joined)
+    index[order] = joined
+    return index
 
 
 class _Sizes:
@@ -394,39 +434,43 @@ class _Sizes:
     def __init__(self, given: Iterable[Part]) -> None:
         self._given = given
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[NDArray[Any]]:
         return (part.size for part in self._given)
 
 
-def _fit(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> tuple[Codebook, list[Edges], NDArray[np.int64]]:
-    """Return the codebook (1, K) of one group, the edges for each of its arrays, and their counts (arrays, K)."""
+def _fit(sizes: Iterable[NDArray[Any]], scheme: Scheme, *, keep: bool) -> Fitted:
+    """Return what arrays of sizes share that are one group."""
     edges = first = edges_of(sizes, scheme)
-    sums, before, counts = ClassSums.empty(scheme.classes), [], []
+    sums = ClassSums.empty(scheme.classes, totals=scheme.analog != "all" and first.points is None)
+    before: list[list[Edges]] = []
+    counts, indices = [], list[Bytes | None]()
     for size in sizes:
-        before.append(edges)
+        before.append([edges])
         counted, index = sums.count.copy(), None
         if scheme.classes > 1:
             index, edges = edges.index(size)
         sums.add(size, index)
         counts.append(sums.count - counted)
-    return _codebook(sums, first, scheme, scheme.channel.span), before, np.array(counts)
+        if keep:
+            indices.append(index)
+    return Fitted(_codebook(sums, first, scheme, scheme.channel.span), np.array(counts), before, indices)
 
 
 def planes_of(part: Part, fitted: Fitted, number: int, scheme: Scheme) -> Planes:
     """Return tensor `number` of those that `fit` has seen, `part`, as it is stored."""
-    index = _index_of(part, fitted.edges[number]) if scheme.classes > 1 else None
+    index = fitted.class_index[number] if fitted.class_index else _index_of(part, fitted.edges[number], scheme)
     level = levels(part, index, fitted.codebook, scheme, span=scheme.channel.span)
     return Planes(level, part.mask, part.sign, index, part.group)
 
 
-def _index_of(part: Part, edges: Sequence[Edges]) -> Bytes:
-    if part.group is None:
+def _index_of(part: Part, edges: Sequence[Edges], scheme: Scheme) -> Bytes | None:
+    if scheme.classes == 1:
+        return None
+    if part.group is None or len(edges) == 1:
         return edges[0].index(part.size)[0]
-    found = np.empty(part.size.shape, np.uint8)
-    order = np.argsort(part.group, kind="stable")
-    sizes = regroup(part.size, part.group, len(edges))
-    found[order] = np.concatenate([one.index(size)[0] for one, size in zip(edges, sizes, strict=True)])
-    return found
+    order, counts = order_of(part.group, len(edges))
+    sizes = regroup(part.size, order, counts)
+    return _in_order([of_group.index(size)[0] for of_group, size in zip(edges, sizes, strict=True)], order)
 
 
 def decode(stored: Encoded, level: Floats | None = None) -> Floats:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from types import MappingProxyType
@@ -35,6 +35,7 @@ from onnx_analog.settings import check_settings, setting, settings_of
 
 if TYPE_CHECKING:
     from onnx_analog.channels import Channel
+    from onnx_analog.coding.side import SideInformation
 
 SIGNS = ("bit", "level")
 PARTITIONS = ("share", "bounds", "lloyd", "uniform")
@@ -104,13 +105,19 @@ class Scheme:
 
     def __post_init__(self) -> None:
         cells: object = self.cells
-        if isinstance(cells, int):
+        if not isinstance(cells, Iterable):
             object.__setattr__(self, "cells", (cells,))
         self._resolve_channels()
         check_settings(self)
+        self._check_cells()
+        self._check_partition()
+        self._check_side()
+        self._check_estimator()
+        # Schemes that store alike are equal.
         if len(set(self.cells)) == 1:
             object.__setattr__(self, "cells", self.cells[:1])
-        self._check()
+        if self.classes == 1:
+            object.__setattr__(self, "partition", "share")
 
     def _resolve_channels(self) -> None:
         from onnx_analog import channels
@@ -123,35 +130,43 @@ class Scheme:
             if channel is not None:
                 object.__setattr__(self, name, _without_unused(channels.resolve(channel)))
 
-    def _check(self) -> None:
-        """Check what settings say together."""
+    def _check_cells(self) -> None:
         if len(self.cells) not in (1, self.classes):
             raise OptionError(
-                f"cells has {len(self.cells)} numbers for {self.classes} classes; give one number, or one for each"
+                f"cells has {len(self.cells)} numbers, and classes is {self.classes}; give one number, or one for each "
+                "class"
             )
         if self.classes == 1 and self.analog == "none":
             raise OptionError("cells is 0 with one class: every weight would be read as the same number")
-        wanted = {"shares": "share", "bounds": "bounds"}
-        for name, partition in wanted.items():
-            values, edges = getattr(self, name), self.classes - 1 if self.partition == partition else 0
-            if name == "shares" and not edges and values == (LARGE_SHARE,):
-                object.__setattr__(self, "shares", ())  # the default of a partition that is not used
-            elif len(values) != edges:
+        most = self.channel.most_cells
+        if most is not None and max(self.cells) > most:
+            raise ChannelError(
+                f"{self.channel} is read cell by cell, so a weight can have at most {most:,} cells; here it has "
+                f"{max(self.cells):,}"
+            )
+
+    def _check_partition(self) -> None:
+        if self.shares == (LARGE_SHARE,) and (self.partition != "share" or self.classes == 1):
+            object.__setattr__(self, "shares", ())  # the default of a partition that is not used
+        for name, partition in (("shares", "share"), ("bounds", "bounds")):
+            given, wanted = len(getattr(self, name)), self.classes - 1 if self.partition == partition else 0
+            if given != wanted:
                 raise OptionError(
-                    f"{name} has {len(values)} numbers, and partition {self.partition!r} with {self.classes} classes "
-                    f"takes {edges}"
+                    f"{name} has {given} numbers; partition {self.partition!r} with classes {self.classes} takes "
+                    f"{wanted}"
                 )
         if sum(self.shares) > 1 + 1e-9:
             raise OptionError(f"shares add up to {sum(self.shares):g}; they must add up to 1 or less")
-        if list(self.bounds) != sorted(set(self.bounds)) or (
-            self.sign == "bit" and self.bounds and self.bounds[0] <= 0
-        ):
+        ascending = list(self.bounds) == sorted(set(self.bounds))
+        if not ascending or (self.sign == "bit" and min(self.bounds, default=1) <= 0):
+            listed = ", ".join(f"{bound:g}" for bound in self.bounds[:8]) + ", ..." * (len(self.bounds) > 8)
+            raise OptionError(f"bounds are {listed}; they must ascend, and be above 0 where a bit holds the sign")
+        if self.step is not None and (self.partition != "uniform" or self.classes == 1):
             raise OptionError(
-                f"bounds are {', '.join(map(str, self.bounds))}; they must ascend, and be above 0 where a bit holds "
-                "the sign"
+                f"step is {self.step:g}; partition {self.partition!r} with classes {self.classes} has no step"
             )
-        if self.step is not None and self.partition != "uniform":
-            raise OptionError(f"step is {self.step:g}, and partition {self.partition!r} has no step")
+
+    def _check_side(self) -> None:
         if self.side_channel is None and (self.side_cells, self.side_copies) != (1, 1):
             raise OptionError(
                 "side_cells and side_copies need a side_channel: without one, side information is free of error"
@@ -161,19 +176,12 @@ class Scheme:
                 "side_channel cannot be given where some classes have cells and others none: a class that is read "
                 "wrongly would move the addresses of all cells after it"
             )
-        self._check_channels()
+        _ = self.side  # it checks itself
 
-    def _check_channels(self) -> None:
+    def _check_estimator(self) -> None:
         from onnx_analog.coding.estimators import estimator
 
         estimator(self.estimator)
-        most = self.channel.most_cells
-        if most is not None and max(self.cells) > most:
-            raise ChannelError(
-                f"{self.channel} is read cell by cell, so a weight can have at most {most:,} cells; here it has "
-                f"{max(self.cells):,}"
-            )
-        _ = self.side  # it checks itself
 
     # -------------------------------------------------------------------------------------- what follows from it
 
@@ -199,16 +207,16 @@ class Scheme:
         return (self.sign == "bit") + self.index_bits
 
     @cached_property
-    def side(self) -> Any:
-        """How side information is stored (`onnx_analog.coding.side.Header`); None if it is free of error."""
+    def side(self) -> SideInformation | None:
+        """How side information is stored; None if it is free of error."""
         if self.side_channel is None:
             return None
-        from onnx_analog.coding.side import Header
+        from onnx_analog.coding.side import SideInformation
 
-        return Header(
+        return SideInformation(
             channel=self.side_channel,
             bits_per_cell=self.side_bits_per_cell,
-            reads=self.side_cells,
+            cells=self.side_cells,
             copies=self.side_copies,
         )
 
@@ -266,7 +274,7 @@ class Scheme:
         return {
             name: list(value)
             if isinstance(value, tuple)
-            else lean(value.to_dict())
+            else _without_residuals(value.to_dict())
             if hasattr(value, "to_dict")
             else value
             for name, value in body.items()
@@ -274,7 +282,7 @@ class Scheme:
 
     @staticmethod
     def from_dict(body: Any) -> Scheme:
-        """Return the scheme that `to_dict` describes.
+        """Return the scheme that `to_dict` describes; a channel may be given by name too. No code is imported.
 
         Raises
         ------
@@ -297,7 +305,7 @@ class Scheme:
             if isinstance(given.get(name), Mapping):
                 given[name] = channels.from_dict(given[name])
             elif isinstance(given.get(name), str):
-                given[name] = channels.resolve(given[name])
+                given[name] = channels.installed(given[name])  # a file imports nothing, and names no other
         return Scheme(**given)
 
     def digest(self) -> str:
@@ -334,12 +342,12 @@ def _suffix(scheme: Scheme) -> str:
     )
 
 
-def lean(body: Mapping[str, Any]) -> dict[str, Any]:
+def _without_residuals(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return a channel's fields without samples of noise that it does not draw from."""
-    keep = body.get("family") == "empirical"
-    left = {name: value for name, value in body.items() if name != "residuals"}
-    inner = {name: value for name, value in left.items() if isinstance(value, Mapping)}
-    return {**left, **{name: dict(value) if keep else lean(value) for name, value in inner.items()}}
+    draws = body.get("family") == "empirical"
+    kept = {name: value for name, value in body.items() if name != "residuals"}
+    inner = {name: value for name, value in kept.items() if isinstance(value, Mapping)}
+    return {**kept, **{name: dict(value) if draws else _without_residuals(value) for name, value in inner.items()}}
 
 
 @lru_cache(maxsize=64)
@@ -348,7 +356,7 @@ def _without_unused(channel: Channel) -> Channel:
     from onnx_analog import channels
 
     body = channel.to_dict()
-    kept = lean(body)
+    kept = _without_residuals(body)
     return channel if kept == body else channels.from_dict(kept)
 
 

@@ -1,8 +1,9 @@
-"""A header that is analog too: sign and class bits as levels of the same cells, and the errors of reading them.
+"""Side information that is analog too: sign and class bits as levels of cells, and the errors of reading them.
 
 b bits are one of 2^b symbols, in the order of a Gray code, so that the likeliest errors flip one bit. Symbols are
-equally spaced levels of the span, and a read is taken for the symbol that makes it most likely: the thresholds are
-where the likelihoods of neighbours cross. The paper takes these bits to be free of error; here that is one case of two.
+equally spaced levels of the output range, and a read is taken for the symbol that makes it most likely: the thresholds
+are where the likelihoods of neighbours cross. The paper takes these bits to be free of error; here that is one case of
+two.
 """
 
 from __future__ import annotations
@@ -18,28 +19,27 @@ from numpy.typing import NDArray
 from onnx_analog.channels import Channel
 from onnx_analog.channels.base import inside, sampled
 from onnx_analog.coding.partition import Bits
+from onnx_analog.coding.scheme import MOST_COPIES, MOST_SIDE_CELLS
 from onnx_analog.errors import OptionError, whole
 from onnx_analog.randomness import stream
 
 Doubles = NDArray[np.float64]
 
-MOST_READS = 1000
-MOST_COPIES = 999
 _TRAINING_READS = 20_000  # for each symbol, where a channel's law is not known in closed form
 _MOST_DRAWS = 2**28  # to learn such a law, where each cell is a draw: some ten seconds
 _CHUNK = 2**14  # symbols that are compared with all 2^b thresholds at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class Header:
-    """How header bits are stored.
+class SideInformation:
+    """How sign and class bits are stored in cells.
 
     Parameters
     ----------
     channel : Channel
-        What the header's cells do.
+        Of these cells.
     bits_per_cell : int, 1 to 8
-    reads : int, 1 to 1,000
+    cells : int, 1 to 1,000
         Cells that are averaged for each symbol.
     copies : int, 1 to 999, odd
         Copies of each symbol, read on their own; bits are decided by majority.
@@ -48,32 +48,31 @@ class Header:
     ------
     OptionError
         If one of them is out of its range, or the channel is read cell by cell and learning its errors would take more
-        than 2^28 reads: 2^bits_per_cell · reads may be up to 13,421 there.
+        than 2^28 reads: 2^bits_per_cell · cells may be up to 13,421 there.
     """
 
     channel: Channel
     bits_per_cell: int
-    reads: int = 1
+    cells: int = 1
     copies: int = 1
 
     def __post_init__(self) -> None:
-        for name, most in (("bits_per_cell", 8), ("reads", MOST_READS), ("copies", MOST_COPIES)):
-            told = name if name == "bits_per_cell" else f"header {name}"
-            if not 1 <= whole(told, getattr(self, name)) <= most:
-                raise OptionError(f"{told} is {getattr(self, name)}; it must be from 1 to {most:,}")
+        for name, most in (("bits_per_cell", 8), ("cells", MOST_SIDE_CELLS), ("copies", MOST_COPIES)):
+            if not 1 <= whole(f"side_{name}", getattr(self, name)) <= most:
+                raise OptionError(f"side_{name} is {getattr(self, name)}; it must be from 1 to {most:,}")
         if self.copies % 2 == 0:
-            raise OptionError(f"header copies is {self.copies}; it must be odd, so that a majority decides")
-        draws = 2**self.bits_per_cell * self.reads * _TRAINING_READS
+            raise OptionError(f"side_copies is {self.copies}; it must be odd, so that a majority decides")
+        draws = 2**self.bits_per_cell * self.cells * _TRAINING_READS
         if self.channel.most_cells is not None and draws > _MOST_DRAWS:
             raise OptionError(
-                f"header reads is {self.reads} with {self.bits_per_cell} bits in a cell; {self.channel} is read cell "
+                f"side_cells is {self.cells} with {self.bits_per_cell} bits in a cell; {self.channel} is read cell "
                 f"by cell, so at most {_MOST_DRAWS // _TRAINING_READS // 2**self.bits_per_cell:,} can be averaged"
             )
 
     @property
     def cells_per_symbol(self) -> int:
         """Cells that one symbol takes."""
-        return self.reads * self.copies
+        return self.cells * self.copies
 
     @property
     def devices_per_symbol(self) -> int:
@@ -90,7 +89,7 @@ class Header:
     def confusion(self) -> Doubles:
         """Return P(symbol read | symbol stored), of shape (2^b, 2^b), for one copy."""
         if self.channel.normal:
-            _, exact = self.channel.moments(self.levels, cells=self.reads)
+            _, exact = self.channel.moments(self.levels, cells=self.cells)
             std = exact.astype(np.float32).astype(np.float64)  # as levels are read
             return _normal_confusion(self.levels.astype(np.float64), np.maximum(std, 1e-12))
         return self._sampled_confusion()
@@ -98,11 +97,11 @@ class Header:
     def _sampled_confusion(self) -> Doubles:
         """Return the same from reads, with thresholds as if they were normal."""
         rng = stream(0, 0, "header", plane="confusion")
-        reads = sampled(self.channel, self.levels, rng, cells=self.reads, count=_TRAINING_READS)
+        reads = sampled(self.channel, self.levels, rng, cells=self.cells, count=_TRAINING_READS)
         mean, std = reads.mean(axis=1), np.maximum(reads.std(axis=1), 1e-12)
         order = np.argsort(mean, kind="stable")
-        found = np.searchsorted(_thresholds(mean[order], std[order]), reads)
-        counts = np.stack([np.bincount(order[row], minlength=self.levels.size) for row in found])
+        symbols = order[np.searchsorted(_thresholds(mean[order], std[order]), reads)]
+        counts = np.stack([np.bincount(row, minlength=self.levels.size) for row in symbols])
         chances: Doubles = counts / _TRAINING_READS
         return chances
 
@@ -113,7 +112,7 @@ class Header:
         return float((self.confusion * flipped).sum() / (2**self.bits_per_cell * self.bits_per_cell))
 
     def read(self, bits: Bits, rng: np.random.Generator) -> Bits:
-        """Return header bits as they are read.
+        """Return bits as they are read.
 
         Parameters
         ----------

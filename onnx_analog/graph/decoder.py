@@ -4,10 +4,10 @@ They are model-local ONNX functions of the domain `onnx_analog`. onnxruntime inl
 creates a session, so inference runs at plain speed; for that, the size of every intermediate can be inferred from
 constants. Every operator in them keeps its schema from opset 11 to the newest.
 
-The decoded weight is `(level + beta) / alpha` in float32, rounded once by the sum and once by the quotient, and
-`0 - x` where the sign is negative, so that a zero is +0 whatever its sign.
+The decoded weight is x = `(level + beta) / alpha` in float32, rounded once by the sum and once by the quotient. Where
+signs are kept apart it is `0 - x` if the sign is negative and `x + 0` if not, so that no decoded weight is -0.
 
-**Stages.** onnxruntime keeps all that it folds in one pass until the end of that pass: many times the weights. It folds
+Stages: onnxruntime keeps all that it folds in one pass until the end of that pass: many times the weights. It folds
 in up to ten passes, as long as each changes something, and infers the output shape of a node with a body between two
 passes only. So the functions hold a chain of `Scan` nodes over one number: each link is known one pass after the one
 before it, and what is computed from it is folded no earlier. A function of stage s starts in pass s; if it is split, it
@@ -25,10 +25,6 @@ from typing import Any, Literal
 
 import onnx
 import onnx_ir as ir
-import onnxscript
-from onnx import FunctionProto, TensorProto
-from onnx.helper import make_tensor
-from onnxscript import opset18 as op
 
 DOMAIN = "onnx_analog"
 VERSION = 1
@@ -321,13 +317,19 @@ class _Text:
         return self._with_sign(weights) if layout.sign else weights
 
     def _with_sign(self, weights: str) -> str:
-        """Return 0 - x where the sign is negative and 0 - (-x) elsewhere: a zero is +0 in either case."""
+        """Return 0 - x where the sign is negative, and 0 - (0 - x), which is x, elsewhere: a zero is +0."""
         self._next()
-        negative = self._again(self._unpacked_stored("sign", 1, _UINT8))
-        index = self._node("Cast", self._in_grid(negative), attributes=_INT32)
+        zero = self._constant("float[1] {0}")
+        if not self._layout.split:
+            negative = self._in_grid(self._unpacked_stored("sign", 1, _BOOL))
+            opposite = self._node("Where", negative, weights, self._node("Sub", zero, weights))
+            return self._node("Sub", zero, opposite)
+        # While a Where is computed, it takes five times the weights.
+        index = self._again(self._unpacked_stored("sign", 1, _UINT8))
+        index = self._node("Cast", self._in_grid(index), attributes=_INT32)
         factor = self._node("Gather", self._constant("float[2] {-1, 1}"), index)
         self._next()
-        return self._node("Sub", self._constant("float[1] {0}"), self._node("Mul", weights, factor))
+        return self._node("Sub", zero, self._node("Mul", weights, factor))
 
     # -------------------------------------------------------------------------------- eight weights at a time
 
@@ -439,7 +441,6 @@ class _Text:
         flags = self._node("Cast", flags, attributes=_INT32)
         rank = self._node("CumSum", flags, self._constant("int64 {0}"))
         rank = self._node("Mul", rank, flags)  # 1 for the first level, 0 where there is none
-        self._next()
         levels = self._node("Concat", self._constant("float[1] {0}"), self._now("level"), attributes="<axis = 0>")
         spread = self._node("Gather", levels, rank)
         self._next()
@@ -494,79 +495,6 @@ class _Text:
         return self._node("Add", index, self._node("Mul", group, classes))
 
 
-# ------------------------------------------------------------------------------------------ of format 1
-
-_LOCAL = onnxscript.values.Opset(DOMAIN, 1)
-_SHIFTS = make_tensor("shifts", TensorProto.UINT8, [1, 8], list(range(8)))
-_TWO = make_tensor("two", TensorProto.UINT8, [], [2])
-_NO_BIT = make_tensor("no_bit", TensorProto.UINT8, [1], [0])
-_COLUMN = make_tensor("column", TensorProto.INT64, [2], [-1, 1])
-_FLAT = make_tensor("flat", TensorProto.INT64, [1], [-1])
-_START = make_tensor("start", TensorProto.INT64, [1], [0])
-_AXIS = make_tensor("axis", TensorProto.INT64, [], [0])
-_PRUNED = make_tensor("pruned", TensorProto.FLOAT, [1], [0.0])
-
-
-@onnxscript.script(_LOCAL, default_opset=op)
-def UnpackBits(packed, count):
-    """Bytes (b,), lowest bit first, to `count` bits as uint8; those beyond the bytes are 0."""
-    column = op.Reshape(packed, op.Constant(value=_COLUMN))
-    shifted = op.BitShift(column, op.Constant(value=_SHIFTS), direction="RIGHT")
-    bits = op.Reshape(op.Mod(shifted, op.Constant(value=_TWO)), op.Constant(value=_FLAT))
-    padded = op.Concat(bits, op.ConstantOfShape(count, value=_NO_BIT), axis=0)
-    return op.Slice(padded, op.Constant(value=_START), count)
-
-
-@onnxscript.script(_LOCAL, default_opset=op)
-def DecodeStored(level, sign, index, alpha, beta):
-    """Levels (N,), packed signs and classes, α and β (K,) to stored weights (N,)."""
-    count = op.Shape(level)
-    place = op.Cast(UnpackBits(index, count), to=TensorProto.INT32)
-    size = op.Div(op.Add(level, op.Gather(beta, place)), op.Gather(alpha, place))
-    negative = op.Cast(UnpackBits(sign, count), to=TensorProto.BOOL)
-    return op.Where(negative, op.Neg(size), size)
-
-
-@onnxscript.script(_LOCAL, default_opset=op)
-def Decode(level, sign, index, alpha, beta, shape, dtype: int, key: str):
-    """A weight of which every element is stored."""
-    stored = DecodeStored(level, sign, index, alpha, beta)
-    return op.Cast(op.Reshape(stored, shape), to=dtype)
-
-
-@onnxscript.script(_LOCAL, default_opset=op)
-def DecodeMasked(level, mask, sign, index, alpha, beta, shape, dtype: int, key: str):
-    """A weight of which only those elements are stored that `mask` marks; the others are 0."""
-    stored = DecodeStored(level, sign, index, alpha, beta)
-    kept = op.Cast(UnpackBits(mask, op.ReduceProd(shape)), to=TensorProto.INT32)
-    place = op.Mul(op.CumSum(kept, op.Constant(value=_AXIS)), kept)  # 0 where pruned, else 1 for the first stored one
-    padded = op.Concat(op.Constant(value=_PRUNED), stored, axis=0)
-    return op.Cast(op.Reshape(op.Gather(padded, place), shape), to=dtype)
-
-
-# Inputs of the two calls, in order.
-DENSE_INPUTS = ("level", "sign", "class", "alpha", "beta", "shape")
-MASKED_INPUTS = ("level", "mask", "sign", "class", "alpha", "beta", "shape")
-INPUTS = {"Decode": DENSE_INPUTS, "DecodeMasked": MASKED_INPUTS}
-
-
-def functions(opset: int) -> list[ir.Function]:
-    """Return the functions, fresh, for a model of this opset."""
-    return [_with_opset(proto, opset) for proto in _protos()]
-
-
-@cache
-def _protos() -> tuple[bytes, ...]:
-    scripts = (UnpackBits, DecodeStored, Decode, DecodeMasked)
-    return tuple(script.to_function_proto().SerializeToString() for script in scripts)
-
-
-def _with_opset(serialized: bytes, opset: int) -> ir.Function:
-    function = ir.serde.deserialize_function(FunctionProto.FromString(serialized))
-    function.opset_imports[""] = opset
-    return function
-
-
 # -------------------------------------------------------------------------------- what a file says that they compute
 
 
@@ -578,7 +506,7 @@ def altered(called: Iterable[str], there: Mapping[ir.OperatorIdentifier, ir.Func
     Parameters
     ----------
     called : iterable of str
-        Names of the functions that the model calls: `Decode`, `DecodeMasked`.
+        Names of the functions that the model calls.
     there : mapping of ir.Function
         The model's functions.
     """
@@ -600,7 +528,7 @@ def _ours(name: str) -> Any:
     layout = layout_of(name)
     if layout is not None:
         return _computed(function_of(layout, OLDEST_OPSET))
-    return {function.name: _computed(function) for function in functions(OLDEST_OPSET)}[name]
+    return None
 
 
 def _computed(function: ir.Function) -> Any:
@@ -609,8 +537,11 @@ def _computed(function: ir.Function) -> Any:
     return parameters, *_outputs(function, in_body=False)
 
 
-def _outputs(graph: ir.Function | ir.Graph, *, in_body: bool) -> tuple[int, list[bytes | None]]:
-    """Return the number of inputs of a function or body, and a digest of each output's computation."""
+def _outputs(graph: ir.Function | ir.Graph, *, in_body: bool) -> tuple[int, list[bytes | None], list[bytes]]:
+    """Return the number of inputs of a function or body, and digests of what each output and each node computes.
+
+    A node that no output needs counts too: onnxruntime computes it when it folds constants, and may fail.
+    """
     known: dict[int, bytes] = {id(value): b"input %d" % index for index, value in enumerate(graph.inputs)}
     for node in graph:
         inputs = [None if value is None else known.get(id(value), b"unknown") for value in node.inputs]
@@ -619,7 +550,7 @@ def _outputs(graph: ir.Function | ir.Graph, *, in_body: bool) -> tuple[int, list
         for index, value in enumerate(node.outputs):
             told = repr((operator, inputs, attributes, len(node.outputs), index))
             known[id(value)] = hashlib.sha256(told.encode("utf-8", "surrogatepass")).digest()
-    return len(graph.inputs), [known.get(id(value)) for value in graph.outputs]
+    return len(graph.inputs), [known.get(id(value)) for value in graph.outputs], sorted(set(known.values()))
 
 
 def _told(attribute: ir.Attr, *, in_body: bool) -> tuple[str, str]:

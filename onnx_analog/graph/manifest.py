@@ -37,7 +37,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
 from onnx_analog.errors import AnalogError, ManifestError
-from onnx_analog.graph.stored import COMMAND_KEY, SOURCE_KEY, StoredTensor, schemes_of, stored_tensors
+from onnx_analog.graph.stored import AGAIN, COMMAND_KEY, SOURCE_KEY, StoredTensor, scheme_of, schemes_of, stored_tensors
 from onnx_analog.graph.weights import FLOATS
 
 FORMAT = "onnx-analog-manifest/2"
@@ -437,7 +437,9 @@ def from_json(text: str) -> Manifest:
         if not isinstance(body, dict):
             raise ManifestError("this is not a manifest: it is not a JSON object")
         if body["format"] != FORMAT:
-            raise ManifestError(f"the manifest has format {body['format']!r}, and this version reads {FORMAT!r}")
+            raise ManifestError(
+                f"the manifest has format {body['format']!r}, and this version reads {FORMAT!r}. {AGAIN}"
+            )
         for name, kind in (("schemes", list), ("tensors", list), ("baselines", list), ("totals", dict)):
             if not isinstance(body[name], kind):
                 raise ManifestError(
@@ -476,7 +478,7 @@ def read(path: Path) -> Manifest:
 
 def _scheme(body: Any) -> Scheme:
     try:
-        return Scheme.from_dict(body)
+        return scheme_of(body)
     except AnalogError as error:
         raise ManifestError(f"a scheme of the manifest is not valid: {error}") from error
 

@@ -19,8 +19,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog import serialise
+from onnx_analog.coding import planes
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.planes import index_width
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ManifestError, ModelError
 from onnx_analog.graph import decoder
@@ -219,7 +219,7 @@ def _check_forms(tensor: StoredTensor) -> None:
 def _check_layout(tensor: StoredTensor) -> None:
     """Check that the function that is called decodes what the scheme writes."""
     layout, scheme = tensor.layout, tensor.scheme
-    wanted = (scheme.sign == "bit", index_width(scheme.classes), scheme.analog)
+    wanted = (scheme.sign == "bit", planes.index_width(scheme.classes), scheme.analog)
     grouped = layout.grouped > (scheme.granularity == "channel")
     aligned = layout.aligned and tensor.count % 8 > 0
     if (layout.sign, layout.width, layout.analog) != wanted or grouped or aligned:
@@ -237,8 +237,8 @@ def _check_groups(tensor: StoredTensor) -> None:
                 + f" in {rows:,} groups" * grouped
             )
     if grouped:
-        stride = tensor.plane("stride")
-        if not rows or stride.size != 1 or stride[0] < 1 or tensor.size % (rows * int(stride[0])):
+        axes = {planes.Axis.of(tensor.shape, number) for number in range(len(tensor.shape))}
+        if rows < 2 or tensor.held("stride").size != 1 or tensor.axis not in axes:
             raise tensor.damaged(f"its {rows:,} groups do not fit its shape, {tensor.shape}")
     if tensor.has("analog"):
         wanted = (np.array(tensor.scheme.cells_of_class) > 0).astype(np.uint8)

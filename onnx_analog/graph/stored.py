@@ -27,7 +27,7 @@ from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding import planes
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.errors import ChannelError, ModelError
+from onnx_analog.errors import ChannelError, ModelError, OptionError
 from onnx_analog.graph.decoder import DOMAIN, Layout, inputs_of, layout_of
 from onnx_analog.graph.weights import FLOATS, scopes, taken_names
 
@@ -74,12 +74,30 @@ def schemes_of(model: ir.Model) -> tuple[Scheme, ...]:
         body = serialise.parse(model.metadata_props[SCHEMES_KEY])
         if not isinstance(body, list) or not body:
             raise TypeError("it is not a list of schemes")
-        return tuple(map(Scheme.from_dict, body))
+        return tuple(map(scheme_of, body))
     except ChannelError:
         raise
     except Exception as error:  # a channel of another package may raise anything
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise ModelError(f"metadata entry {SCHEMES_KEY!r} is damaged: {reason}. {AGAIN}") from error
+
+
+def scheme_of(body: Any) -> Scheme:
+    """Return a scheme as models and manifests hold it: its channels are spelled out, for names may change.
+
+    Raises
+    ------
+    OptionError
+        If it is not such a scheme.
+    ChannelError
+        If a channel is not installed.
+    """
+    for name in ("channel", "side_channel"):
+        if isinstance(body, dict) and isinstance(body.get(name), str):
+            raise OptionError(
+                f"{name} is {body[name][:60]!r}; it must be an object with all that the channel is made of"
+            )
+    return Scheme.from_dict(body)
 
 
 def read_back(model: ir.Model) -> str | None:

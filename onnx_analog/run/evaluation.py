@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from onnx_analog.display import Shown, data_frame
 from onnx_analog.errors import OptionError
 from onnx_analog.run import metrics
 from onnx_analog.run.statistics import interval
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Evaluation(Shown):
     """A metric without noise and in each trial.
 
     Attributes
@@ -183,6 +184,19 @@ class Evaluation:
             "verdict": self.verdict,
             "warnings": list(self.warnings),
         }
+
+    def to_dataframe(self) -> Any:
+        """Return the trials as a pandas DataFrame, one row each."""
+        pairs = zip(self.values, self.sqnr_db, strict=True)
+        return data_frame(
+            {"trial": trial, "value": value, "sqnr_db": sqnr_db} for trial, (value, sqnr_db) in enumerate(pairs)
+        )
+
+    def _lines(self) -> list[tuple[str, str]]:
+        numbers = {"original model": self.reference, "without noise": self.clean, "with noise, mean": self.mean}
+        rows = [("metric", self.title)]
+        rows += [(name, f"{value:.4f}") for name, value in numbers.items() if value is not None]
+        return [*rows, ("trials", self.spread(self.ci95))]
 
     def __str__(self) -> str:
         return self.told(self.ci95)

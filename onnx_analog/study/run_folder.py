@@ -45,6 +45,7 @@ _HEX_DIGITS = 16  # of a checksum: 64 bits tell damage, and are not meant to sto
 LONGEST = 2**20  # characters of a line of trials.csv
 _LARGEST = 16 * reading.MIB  # bytes of sweep.json
 _PIECE = 2**16  # bytes that are looked at at once for the end of a line
+_PLAIN = frozenset((int, float, bool, type(None)))  # types whose values stand in a CSV as they are
 _GROUP = 2**16  # rows that Parquet keeps together
 NO_PARQUET = "no Parquet: pyarrow is not installed (pip install 'onnx-analog[parquet]')"
 
@@ -238,16 +239,31 @@ class Folder:
                 "space, then run the same command again"
             ) from error
 
-    def finish(self, rows: Iterable[Row], points: Sequence[Row]) -> None:
+    def _has(self, count: int) -> bool:
+        """Return whether a sweep ended here with so many rows."""
+        parquet = self._path / PARQUET
+        if not (self._path / POINTS).exists() or parquet.exists() != can_parquet():
+            return False
+        return not can_parquet() or _rows_of(parquet) == count
+
+    def finish(self, rows: Iterable[Row], points: Sequence[Row], *, known: int | None = None) -> None:
         """Write all rows in their order, in place of those that came as they ended, and the points.
 
-        `rows` is gone through once for each file; it may make them anew each time.
+        Parameters
+        ----------
+        rows : iterable
+            It is gone through once for each file, and may make the rows anew each time.
+        points : sequence
+        known : int, optional
+            How many rows there are, if they are in the file already, in this order: they are not written again.
         """
         writers: dict[Path, writing.Writer] = {}
-        if any(True for _ in rows):
+        if known and self._has(known):
+            _cut(self._path / TRIALS)
+        elif any(True for _ in rows):
             writers[self._path / TRIALS] = _trials_writer(rows, self._constants)
             if can_parquet():
-                writers[self._path / PARQUET] = _parquet_writer(_Whole(rows, self._constants))
+                writers[self._path / PARQUET] = _parquet_writer(rows, self._constants)
             else:
                 (self._path / PARQUET).unlink(missing_ok=True)  # it is of fewer rows
         if points:
@@ -283,19 +299,6 @@ class _Written:
         """Return the line of a row."""
         line, checksum = self.parts(row)
         return f"{line[:-1]},{checksum}\n"
-
-
-class _Whole:
-    """Rows with their constants and checksums."""
-
-    def __init__(self, rows: Iterable[Row], constants: Row) -> None:
-        self._rows, self._constants = rows, constants
-
-    def __iter__(self) -> Iterator[Row]:
-        written = None
-        for row in self._rows:
-            written = written or _Written([*row, *self._constants], self._constants)
-            yield {**row, **self._constants, CHECKSUM: written.parts(row)[1]}
 
 
 class _Parse:
@@ -468,6 +471,8 @@ def _line(words: Iterable[Any]) -> str:
 
 def _word(value: Any) -> Any:
     """Return what stands in a CSV: lists as JSON, text as one line, for a line is how half a row is told."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, str):
         return " ".join(value.splitlines())
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
@@ -526,18 +531,31 @@ def _csv_writer(rows: Iterable[Row]) -> writing.Writer:
     return write
 
 
-def _parquet_writer(rows: Iterable[Row]) -> writing.Writer:
+def _rows_of(path: Path) -> int | None:
+    """Return how many rows a Parquet file has; None if it is damaged."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return int(parquet.read_metadata(path).num_rows)
+    except (OSError, ArrowException):
+        return None
+
+
+def _parquet_writer(rows: Iterable[Row], constants: Row) -> writing.Writer:
     def write(path: Path) -> None:
         import pyarrow
         from pyarrow import parquet
 
-        made, left = None, iter(rows)
+        writer, written, left = None, None, iter(rows)
         while part := list(islice(left, _GROUP)):
-            columns = {name: [_word(row[name]) for row in part] for name in part[0]}
-            table = pyarrow.table(columns, schema=None if made is None else made.schema)
-            made = made or parquet.ParquetWriter(path, table.schema)
-            made.write_table(table)
-        if made is not None:
-            made.close()
+            written = written or _Written([*part[0], *constants], constants)
+            columns = {name: pyarrow.array([_word(row[name]) for row in part]) for name in part[0]}
+            same = {name: pyarrow.repeat(pyarrow.scalar(_word(value)), len(part)) for name, value in constants.items()}
+            checksums = {CHECKSUM: pyarrow.array([written.parts(row)[1] for row in part])}
+            table = pyarrow.table({**columns, **same, **checksums}, schema=None if writer is None else writer.schema)
+            writer = writer or parquet.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
 
     return write

@@ -538,7 +538,7 @@ def sweep(
             run.resume()
         yield from run.points(stack)
         if folder is not None:
-            folder.finish(_Rows(run), [point.row() for point in run.ended])
+            folder.finish(_Rows(run), [point.row() for point in run.ended], known=run.rows_in_order)
 
 
 class _Run:
@@ -562,6 +562,8 @@ class _Run:
         self._key_columns = tuple(self._entries[0].columns)
         self._expected = {*self._key_columns, *_VARYING, "clean", *counts}
         self._others: dict[tuple[str, ...], _Tally] = {}  # of points that are not in the grid
+        self.rows_in_order: int | None = 0  # how many rows there are, if all are where the end of a sweep puts them
+        self._last = (0, -1)  # point and trial of the last row
         self._done = self._wanted = 0
         self._running: Engine | None = None
         self.ended: list[Point] = []
@@ -614,9 +616,9 @@ class _Run:
         if entry is not None:
             _check_cells(entry.setting, said.totals)
         tally = self._others.setdefault(key, _Tally(self._study.stopping)) if entry is None else entry.tally
-        return partial(self._take_trial, tally, said.totals)
+        return partial(self._take_trial, tally, len(self._entries) if entry is None else entry.number, said.totals)
 
-    def _take_trial(self, tally: _Tally, totals: Totals, words: Sequence[str]) -> None:
+    def _take_trial(self, tally: _Tally, point: int, totals: Totals, words: Sequence[str]) -> None:
         number, trial = _trial(words, share=self._share)
         if number in tally:
             raise ValueError(f"trial {number} of this point appears twice")
@@ -624,6 +626,10 @@ class _Run:
             raise ValueError("its counts of weights and cells differ from those of other rows of its point")
         tally.add(number, trial)
         tally.totals = totals
+        if self.rows_in_order is not None:
+            in_order = point == len(self._entries) or (point, number) > self._last
+            self.rows_in_order = self.rows_in_order + 1 if in_order else None
+        self._last = (point, number)
 
     # ---------------------------------------------------------------------------------------------- computing
 
@@ -672,6 +678,7 @@ class _Run:
                 f"a worker has {name} {outcome.versions.get(name)}, and this process {mine[name]}: results "
                 "would depend on where they are computed. Install the same versions everywhere"
             )
+        self.rows_in_order = None
         entry = self._entries[outcome.number]
         tally, setting = entry.tally, entry.setting
         if tally.totals not in (None, outcome.totals):
@@ -702,7 +709,7 @@ class _Run:
 
     def _add(self, setting: Setting) -> None:
         """Take a further point, and what an earlier sweep computed of it."""
-        entry = self._enter(setting)
+        entry, self.rows_in_order = self._enter(setting), None
         known = self._others.pop(_key(entry.columns), None)
         if known is not None:
             entry.tally = known

@@ -443,7 +443,7 @@ def test_classes_are_called_by_their_names(strategy, names):
 
 
 def test_where_nothing_is_pruned_no_yardstick_is():
-    *_, yardsticks = report.account_tables(oa.protect(made("matmul"), channel=QUIET, bits_per_cell=1).manifest)
+    *_, yardsticks = report.account_tables(oa.protect(made("matmul"), channel=QUIET, side_bits_per_cell=1).manifest)
     shown = text(yardsticks)
     assert "pruned" not in shown
     assert cells(shown, "int8, dense")[0] == "2,048"
@@ -830,7 +830,7 @@ def test_there_is_a_table_of_each_kind(tmp_path):
     made_by = {name for name in vars(report) if name.endswith(("_table", "_tables")) and not name.startswith("_")}
     assert made_by == {
         "points_tables", "differences_table", "account_tables", "inspection_tables", "evaluation_table",
-        "channel_list_table", "channel_table", "fit_table", "levels_table",
+        "channel_list_table", "channel_table", "fit_table", "levels_table", "plan_table",
     }  # fmt: skip
 
 

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.coding.fidelity import FEWEST, NEGLIGIBLE, RARE, TOLERANCE, Deviation, deviation, excess
-from onnx_analog.coding.planes import Code, decode, encode, fit, split
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
+from onnx_analog.coding.planes import decode, encode, fit, planes_of, split
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset, Scheme
 from onnx_analog.demo import MODEL
 from onnx_analog.graph import files
 from onnx_analog.graph.weights import find
 from onnx_analog.passes import PrunePass
+from tests.coding.families import over, schemes
 from tests.models import f32
 
 SPAN = (-0.6, 0.65)  # about that of the channel pcm
@@ -29,16 +30,20 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def judged(weight: np.ndarray, code: Code, span: tuple[float, float] = SPAN) -> Deviation | None:
+def paper(strategy: str = "redundancy", **settings: Any) -> Scheme:
+    return Scheme.paper(strategy, channel=over(SPAN), **settings)
+
+
+def judged(weight: np.ndarray, scheme: Scheme) -> Deviation | None:
     """Return what `excess` makes of a tensor with classes of its own."""
-    size = split(weight, sign_in_header=code.sign_in_header).size
-    fitted = fit([size], code, span=span)
-    return excess(weight, size.size, code, fitted.classes, fitted.cuts[0], span=span)
+    part = split(weight, scheme)
+    fitted = fit([part], scheme)
+    return excess(weight, lambda: planes_of(part, fitted, 0, scheme), fitted, 0, scheme)
 
 
-def measured(weight: np.ndarray, code: Code, span: tuple[float, float] = SPAN) -> Deviation:
-    (stored,) = encode([weight], code, span=span)
-    return deviation(weight, decode(stored).reshape(weight.shape))
+def decoded_of(weight: np.ndarray, scheme: Scheme) -> np.ndarray:
+    (stored,) = encode([weight], scheme)
+    return decode(stored).reshape(weight.shape)
 
 
 def by_hand(weight: np.ndarray, decoded: np.ndarray) -> bool:
@@ -76,25 +81,29 @@ def tensors(draw: st.DrawFn) -> np.ndarray:
     return np.clip(weight, -3e37, 3e37).astype(draw(st.sampled_from([np.float32, np.float64])))
 
 
-CODES = st.builds(
-    Code,
-    strategy=st.sampled_from(list(STRATEGIES)),
-    large_fraction=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
-    threshold=st.sampled_from([None, None, 1e-3, 10.0]),
-)
+@st.composite
+def paper_schemes(draw: st.DrawFn) -> Scheme:
+    threshold = draw(st.sampled_from([None, None, 1e-3, 10.0]))
+    large = draw(st.sampled_from([0.0, 0.05, 0.5, 1.0]))
+    return paper(
+        draw(st.sampled_from(list(STRATEGIES))), threshold=threshold, large_fraction=None if threshold else large
+    )
 
 
-@given(tensors(), CODES)
-def test_what_is_let_through_is_what_the_documentation_allows(weight, code):
-    (stored,) = encode([weight], code, span=SPAN)
-    decoded = decode(stored).reshape(weight.shape)
-    assert (judged(weight, code) is None) == by_hand(weight, decoded)
+@given(tensors(), paper_schemes())
+def test_what_is_let_through_is_what_the_documentation_allows(weight, scheme):
+    assert (judged(weight, scheme) is None) == by_hand(weight, decoded_of(weight, scheme))
 
 
-@given(tensors(), CODES)
-def test_the_proof_lets_nothing_through_that_the_measurement_would_not(weight, code):
-    if judged(weight, code) is None:
-        assert measured(weight, code).share <= 1
+@given(tensors(), schemes(granularity="tensor"))
+def test_the_proof_lets_nothing_through_that_the_measurement_would_not(weight, scheme):
+    """Weights without cells are as they were asked to be, and do not count."""
+    (stored,) = encode([weight], scheme)
+    index = stored.planes.class_index
+    analog = np.zeros(weight.shape, bool)
+    analog[weight != 0] = (np.array(scheme.cells_of_class) > 0)[0 if index is None else index]
+    if judged(weight, scheme) is None:
+        assert deviation(weight, decode(stored).reshape(weight.shape), ~analog).share <= 1
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
@@ -104,7 +113,7 @@ def test_weights_of_one_scale_pass(strategy, dtype):
         with np.errstate(over="ignore"):
             weight = (rng().normal(size=(64, 32)) * scale).astype(dtype)
         if np.count_nonzero(weight) and np.isfinite(weight.astype(float)).all():
-            assert judged(weight, Code(strategy=strategy)) is None
+            assert judged(weight, paper(strategy)) is None
 
 
 def spoiled(value: float) -> np.ndarray:
@@ -144,32 +153,30 @@ WIDE: dict[str, Any] = {
 @pytest.mark.parametrize("name", WIDE)
 @pytest.mark.parametrize("strategy", ["raw", "sign"])
 def test_weights_that_drown_are_found(name, strategy):
-    found = judged(WIDE[name], Code(strategy=strategy))
+    found = judged(WIDE[name], paper(strategy))
     assert found is not None
     assert found.found > found.allowed
-    assert not by_hand(
-        WIDE[name], decode(encode([WIDE[name]], Code(strategy=strategy), span=SPAN)[0]).reshape(WIDE[name].shape)
-    )
+    assert not by_hand(WIDE[name], decoded_of(WIDE[name], paper(strategy)))
 
 
 def test_two_values_are_stored_whatever_they_are():
     """Two classes of one value each, or one class at the ends of its interval, decode without loss."""
     weight = f32(np.where(rng().random((32, 32)) < 0.5, -1e9, 1e-3))
-    assert judged(weight, Code(strategy="mapping", threshold=1.0)) is None
-    assert judged(np.where(weight > 0, 0, weight), Code(strategy="sign")) is None
+    assert judged(weight, paper("mapping", threshold=1.0)) is None
+    assert judged(np.where(weight > 0, 0, weight), paper("sign")) is None
 
 
 def test_few_huge_weights_have_a_class_of_their_own():
     weight = spoiled(1e10)
-    assert judged(weight, Code(threshold=1.0)) is None
-    assert judged(weight, Code(threshold=1e-3)) is not None
+    assert judged(weight, paper(threshold=1.0)) is None
+    assert judged(weight, paper(threshold=1e-3)) is not None
 
 
 def test_dead_channels_are_no_reason():
     weight = f32(rng().normal(size=(64, 64)) * 0.1)
     weight[::4] *= np.float32(1e-12)
-    assert judged(weight, Code(strategy="sign")) is None
-    assert judged(weight * np.float32(1e3), Code(strategy="sign")) is not None  # off by more than is negligible
+    assert judged(weight, paper("sign")) is None
+    assert judged(weight * np.float32(1e3), paper("sign")) is not None  # off by more than is negligible
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 0.0, -1.0])
@@ -200,19 +207,35 @@ def test_one_channel_that_is_lost_is_rejected():
     assert found.allowed == pytest.approx(TOLERANCE * np.sort(np.abs(weight[9]))[31])
 
 
+def test_classes_without_cells_are_no_reason():
+    """They are off by as much as was asked for; the classes beside them still count."""
+    for weight in (WIDE["one of 1e10"], WIDE["output channels"]):
+        assert judged(weight, Scheme.int4()) is None
+        assert judged(weight, Scheme(classes=16, partition="lloyd", cells=0)) is None
+    bounds = {"classes": 2, "partition": "bounds", "bounds": (1e9,), "channel": over(SPAN)}
+    assert judged(WIDE["one of 1e10"], Scheme(**bounds, cells=(1, 0))) is None
+    wide = f32(
+        np.where(rng(1).random((64, 32)) < 0.5, 1e12 * (1 + rng(2).random((64, 32))), rng().normal(size=(64, 32)))
+    )
+    assert judged(wide, Scheme(**bounds, cells=(1, 0))) is None
+    assert judged(wide, Scheme(**{**bounds, "bounds": (1e20,)}, cells=(1, 0))) is not None
+
+
 def shares(
     model: ir.Model, presets: Iterable[Preset] = PRESETS.values(), names: Iterable[str] = STRATEGIES
 ) -> list[float]:
     """Return what each tensor needs of what is allowed, with each strategy and preset."""
-    found = []
+    needed = []
     for preset, strategy in product(presets, names):
         weights = [weight.array() for weight in find(model).weights]
-        groups = [weights] if preset.scope == "model" else [[weight] for weight in weights]
+        groups = [weights] if preset.granularity == "model" else [[weight] for weight in weights]
+        scheme = Scheme.paper(
+            strategy, large_fraction=preset.large_fraction, granularity=preset.granularity, channel=pcm()
+        )
         for group in groups:
-            code = Code(strategy=strategy, large_fraction=preset.large_fraction)
-            for weight, stored in zip(group, encode(group, code, span=pcm().span), strict=True):
-                found.append(deviation(weight, decode(stored).reshape(weight.shape)).share)
-    return found
+            for weight, stored in zip(group, encode(group, scheme), strict=True):
+                needed.append(deviation(weight, decode(stored).reshape(weight.shape)).share)
+    return needed
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.8])

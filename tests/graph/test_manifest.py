@@ -22,11 +22,13 @@ from onnx_analog.channels import GaussianNoise, resolve
 from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
-from onnx_analog.coding.strategies import SCOPES, STRATEGIES
-from onnx_analog.errors import ManifestError, ModelError
+from onnx_analog.coding import estimators
+from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES, Scheme
+from onnx_analog.errors import LONGEST, ManifestError, ModelError
 from onnx_analog.graph.manifest import (
     FORMAT,
     MOST_BYTES,
+    PLANES,
     ClassEntry,
     Manifest,
     TensorEntry,
@@ -37,26 +39,19 @@ from onnx_analog.graph.manifest import (
     read,
 )
 from onnx_analog.graph.stored import stored_tensors
-from onnx_analog.graph.weights import Selection
-from onnx_analog.passes import ProtectPass, PrunePass
-from tests.models import QUIET, U, f32, holding, made, numbers, proto
+from onnx_analog.passes import PrunePass
+from tests.models import FAMILY, QUIET, UNIT, U, f32, holding, made, numbers, protected, proto
 
 SCHEMA = json.loads((packaged("onnx_analog.graph") / "manifest.schema.json").read_text(encoding="utf-8"))
-UNIT = GaussianNoise(low=0, high=1)
-SMALL = Selection(min_size=1)
 A = f32([[1, -2], [0, 4]])
 B = f32([[2, -6], [6, 2], [8, 12]])
 
 
-def protected(model: ir.Model, **options: Any) -> ir.Model:
-    ProtectPass(**{"channel": QUIET, "selection": SMALL, **options})(model)
-    return model
-
-
 @cache
 def by_hand(**options: Any) -> Manifest:
-    settings = {"channel": UNIT, "cells_small": 2, "cells_large": 5, "large_fraction": 1 / 3, "bits_per_cell": 4}
-    return account(protected(holding(a=A, b=B), **{**settings, **options}))
+    settings = {"channel": UNIT, "cells_small": 2, "cells_large": 5, "side_bits_per_cell": 4}
+    large = {} if "threshold" in options else {"large_fraction": 1 / 3}
+    return account(protected(holding(a=A, b=B), **{**settings, **large, **options}))
 
 
 # ---------------------------------------------------------------------------------------------------- by hand
@@ -78,8 +73,8 @@ def test_classes_by_hand():
 def test_addresses_by_hand():
     a, b = by_hand().tensors
     # a: 2·2 + 1·5 levels; ⌈3·2 bits/4⌉; ⌈log2 C(4, 3)⌉ = 2 bits in one cell; 32·2·2 bits/4. b: 4·2 + 2·5; ⌈6·2/4⌉.
-    assert a.cells == {"level": (0, 9), "header": (9, 11), "mask": (11, 12), "codebook": (12, 44)}
-    assert b.cells == {"level": (44, 62), "header": (62, 65), "mask": (65, 65), "codebook": (65, 97)}
+    assert a.cells == {"level": (0, 9), "side": (9, 11), "mask": (11, 12), "codebook": (12, 44)}
+    assert b.cells == {"level": (44, 62), "side": (62, 65), "mask": (65, 65), "codebook": (65, 97)}
     assert (a.mask_bitmap_bits, b.mask_bitmap_bits) == (4, 0)
 
 
@@ -88,7 +83,7 @@ def test_totals_by_hand():
         "original_weights": 4 + 6,
         "stored_weights": 3 + 6,
         "analog_cells": 9 + 18,
-        "header_cells": 2 + 3,
+        "side_cells": 2 + 3,
         "mask_cells": 1,
         "mask_bitmap_bits": 4,
         "codebook_cells": 32 + 32,
@@ -100,25 +95,25 @@ def test_totals_by_hand():
     }
 
 
-def test_yardsticks_by_hand():
-    found = {(y.bits_per_cell, y.pruned, y.name): y.cells for y in by_hand().yardsticks()}
+def test_baselines_by_hand():
+    found = {(b.bits_per_cell, b.pruned, b.name): b.cells for b in by_hand().baselines()}
     names = ("float32", "float16", "int8", "int4")
     assert [found[1, False, name] for name in names] == [320, 160, 80, 40]  # 10 weights
     assert [found[1, True, name] for name in names] == [290, 146, 74, 38]  # 9 weights, and 2 bits of mask
     assert [found[4, False, name] for name in names] == [80, 40, 20, 10]
     assert [found[4, True, name] for name in names] == [73, 37, 19, 10]  # the mask takes a cell
     assert len(found) == 16
-    assert {y.cells_per_original_weight * 10 for y in by_hand().yardsticks()} == set(found.values())
+    assert {b.cells_per_original_weight * 10 for b in by_hand().baselines()} == set(found.values())
 
 
 def test_one_bit_in_a_cell_is_shown_once():
-    assert len(by_hand(bits_per_cell=1).yardsticks()) == 8
+    assert len(by_hand(side_bits_per_cell=1).baselines()) == 8
 
 
 @pytest.mark.parametrize(
     ("strategy", "cells"),
     [
-        # levels 2·3 and 2·6; ⌈3·h/4⌉ and ⌈6·h/4⌉ for h header bits; 32·2·K/4
+        # levels 2·3 and 2·6; ⌈3·h/4⌉ and ⌈6·h/4⌉ for h bits of side information; 32·2·K/4
         ("raw", [(6, 0, 1, 16), (12, 0, 0, 16)]),
         ("sign", [(6, 1, 1, 16), (12, 2, 0, 16)]),
         ("mapping", [(6, 2, 1, 32), (12, 3, 0, 32)]),
@@ -127,13 +122,11 @@ def test_one_bit_in_a_cell_is_shown_once():
 )
 def test_cells_of_each_strategy_by_hand(strategy, cells):
     found = by_hand(strategy=strategy)
-    planes = ("level", "header", "mask", "codebook")
-    assert [tuple(entry.cells_for(plane) for plane in planes) for entry in found.tensors] == cells
-    assert found.strategy == strategy
+    assert [tuple(entry.cells_for(plane) for plane in PLANES) for entry in found.tensors] == cells
 
 
-def test_scope_model_by_hand():
-    found = by_hand(scope="model")
+def test_one_codebook_for_the_model_by_hand():
+    found = by_hand(granularity="model")
     # Of 1, 2, 4 and 2, 6, 6, 2, 8, 12 three are large: 12, 8 and the first 6.
     counts = [tuple(c.count for c in entry.classes) for entry in found.tensors]
     assert counts == [(3, 0), (3, 3)]
@@ -160,7 +153,7 @@ def test_the_example_of_the_paper_takes_1_048_cells_a_weight():
         by_hand().tensors[0],
         stored=small + large,
         classes=classes,
-        cells=dict.fromkeys(("header", "mask", "codebook"), (0, 0)) | {"level": (0, small + 20 * large)},
+        cells=dict.fromkeys(("side", "mask", "codebook"), (0, 0)) | {"level": (0, small + 20 * large)},
     )
     totals = replace(by_hand(), tensors=(entry,)).totals
     assert totals.analog_cells == 2_321_374
@@ -170,17 +163,15 @@ def test_the_example_of_the_paper_takes_1_048_cells_a_weight():
 def test_a_pair_of_devices_is_two_cells():
     pairs = resolve("pcm-drift:differential=true")
     assert pairs.devices_per_cell == 2
-    (single,), (double,) = (account(protected(made("matmul"), channel=channel)).tensors for channel in (QUIET, pairs))
+    (single,), (double,) = (account(protected("matmul", channel=channel)).tensors for channel in (QUIET, pairs))
     assert double.cells_for("level") == 2 * single.cells_for("level")
-    assert double.cells_for("header") == single.cells_for("header")
+    assert double.cells_for("side") == single.cells_for("side")
 
 
-def test_an_analog_header_takes_reads_times_copies():
-    options = {"header_channel": QUIET, "header_reads": 5, "header_copies": 3}
+def test_analog_side_information_takes_cells_times_copies():
+    options = {"side_channel": QUIET, "side_cells": 5, "side_copies": 3}
     found = by_hand(**options)
-    assert [entry.cells_for("header") for entry in found.tensors] == [2 * 15, 3 * 15]
-    assert found.header == {"channel": QUIET.to_dict(), "reads": 5, "copies": 3}
-    assert by_hand().header is None
+    assert [entry.cells_for("side") for entry in found.tensors] == [2 * 15, 3 * 15]
 
 
 # ------------------------------------------------------------------------------------------------- for any model
@@ -192,11 +183,11 @@ MATRICES = """
 OPTIONS = st.fixed_dictionaries(
     {
         "strategy": st.sampled_from(list(STRATEGIES)),
-        "scope": st.sampled_from(SCOPES),
+        "granularity": st.sampled_from(GRANULARITIES),
         "cells_small": st.integers(1, 5),
         "cells_large": st.integers(1, 50),
         "large_fraction": st.sampled_from([0.0, 0.001, 0.05, 0.5, 1.0]),
-        "bits_per_cell": st.integers(1, 8),
+        "side_bits_per_cell": st.integers(1, 8),
     }
 )
 SPARSITIES = st.sampled_from([0.0, 0.3, 0.8, 0.99])
@@ -204,40 +195,106 @@ FEW = settings(max_examples=30)
 PLAIN = proto(MATRICES)
 
 
-def any_model(sparsity: float, **options: Any) -> ir.Model:
-    plain = ir.from_proto(PLAIN)
-    PrunePass(sparsity=sparsity, scope="tensor")(plain)
-    return protected(plain, **options)
+def any_model(sparsity: float, plan: Scheme | None = None, **options: Any) -> ir.Model:
+    return protected(pruned(sparsity), plan, **options)
 
 
 @FEW
 @given(SPARSITIES, OPTIONS)
 def test_every_cell_has_one_address(sparsity, options):
     found = account(any_model(sparsity, **options))
-    ranges = [entry.cells[plane] for entry in found.tensors for plane in ("level", "header", "mask", "codebook")]
-    assert all(list(entry.cells) == ["level", "header", "mask", "codebook"] for entry in found.tensors)
+    ranges = [entry.cells[plane] for entry in found.tensors for plane in PLANES]
+    assert all(list(entry.cells) == list(PLANES) for entry in found.tensors)
     assert [first for first, _ in ranges] == [0, *(end for _, end in ranges[:-1])]
     assert all(first <= end for first, end in ranges)
     assert found.totals.all_in_cells == ranges[-1][1]
 
 
-@FEW
-@given(SPARSITIES, OPTIONS)
-def test_cells_follow_the_formulas(sparsity, options):
-    model = any_model(sparsity, **options)
-    found, bits = account(model), options["bits_per_cell"]
-    header = {"raw": 0, "sign": 1}.get(options["strategy"], 2)
+# Of each member of the family: bits of sign and class for a stored weight, float32 numbers of a codebook for each
+# group, and cells of a symbol of side information.
+COUNTS = {
+    "raw": (0, 2, 1),
+    "sign": (1, 2, 1),
+    "mapping of the model": (2, 4, 1),
+    "redundancy": (2, 4, 1),
+    "redundancy by a bound": (2, 4, 1),
+    "redundancy of channels": (2, 4, 1),
+    "one class of channels": (0, 2, 1),
+    "three classes": (1 + 2, 6, 1),
+    "four classes, one without cells": (1 + 2, 1 + 3 * 2, 1),
+    "signed bounds": (2, 2 + 1 + 2, 1),
+    "five classes of the model": (3, 1 + 2 + 2 + 2 + 1, 1),
+    "mixed cells of channels": (1 + 2, 1 + 2 * 2, 1),
+    "two points": (1 + 1, 2, 1),
+    "sixteen points": (1 + 4, 16, 1),
+    "int4 of channels": (4, 1, 1),  # the step
+    "int8": (8, 1, 1),
+    "analog side": (2, 4, 2 * 3),
+    "analog side of 7 classes": (1 + 3, 14, 1),
+    "int4 in analog cells": (4, 1, 1),
+}
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.97])
+@pytest.mark.parametrize("name", FAMILY)
+def test_cells_of_each_member_of_the_family(name, sparsity):
+    """Counted from the decoded weights, the levels of each class and the table above, in the order of addresses."""
+    scheme, (bits, codebook_numbers, symbol_cells) = FAMILY[name], COUNTS[name]
+    model = any_model(sparsity, scheme)
+    found, per_cell, address = account(model), scheme.side_bits_per_cell, 0
+    cells = scheme.cells if len(scheme.cells) > 1 else scheme.cells * scheme.classes
     for place, (entry, tensor) in enumerate(zip(found.tensors, stored_tensors(model), strict=True)):
-        weight = tensor.decode()
-        n, stored = weight.size, int(np.count_nonzero(weight))
-        assert (entry.original, entry.stored) == (math.prod(entry.shape), stored) == (n, n - round(sparsity * n))
-        assert sum(c.count for c in entry.classes) == stored
-        assert entry.cells_for("level") == sum(c.count * c.cells for c in entry.classes)
-        assert entry.cells_for("header") == math.ceil(stored * header / bits)
-        assert entry.cells_for("mask") == math.ceil((math.comb(n, stored) - 1).bit_length() / bits)
+        n = math.prod(entry.shape)
+        stored = n - round(sparsity * n)
+        index = np.zeros(stored, int) if tensor.class_index is None else tensor.class_index
+        counts = [int((index == number).sum()) for number in range(scheme.classes)]
+        groups = entry.shape[1] if scheme.granularity == "channel" else 1  # columns of x·w
+        lengths = {
+            "side": stored * bits,
+            "mask": (math.comb(n, stored) - 1).bit_length(),
+            "codebook": 32 * groups * codebook_numbers if place == 0 or scheme.granularity != "model" else 0,
+        }
+        assert (entry.original, entry.stored, entry.groups) == (n, stored, groups)
+        assert [(each.count, each.cells) for each in entry.classes] == list(zip(counts, cells, strict=True))
+        assert dict(entry.bits) == lengths
         assert entry.mask_bitmap_bits == (n if sparsity else 0)
-        shared = options["scope"] == "model" and place > 0
-        assert entry.cells_for("codebook") == (0 if shared else math.ceil(64 * len(entry.classes) / bits))
+        symbols = {name: math.ceil(length / per_cell) for name, length in lengths.items()}
+        symbols["side"] *= symbol_cells
+        for plane, length in {"level": sum(map(math.prod, zip(counts, cells, strict=True))), **symbols}.items():
+            assert entry.cells[plane] == (address, address + length), plane
+            address += length
+    assert found.totals.all_in_cells == address
+
+
+class Tabled(estimators.Estimator):
+    """An estimator whose reader needs a number for each class that has levels."""
+
+    def fitted(self, level, class_index, *, cells, channel):
+        return None
+
+    def table_bits(self, level, class_index, *, cells):
+        assert class_index is None or class_index.shape == level.shape
+        return 16 * (1 if class_index is None else len(np.unique(class_index)))
+
+
+def test_tables_of_an_estimator_are_part_of_the_codebook(monkeypatch):
+    monkeypatch.setitem(estimators._KNOWN, "tests:Tabled", Tabled())
+    for name in ("raw", "redundancy", "four classes, one without cells", "mapping of the model"):
+        plain, tabled = (any_model(0, FAMILY[name].changed(estimator=e)) for e in ("affine", "tests:Tabled"))
+        more = [len(np.unique(t.level_class)) if t.has("class") else 1 for t in stored_tensors(tabled)]
+        bits = [[entry.bits["codebook"] for entry in account(model).tensors] for model in (plain, tabled)]
+        assert [after - before for before, after in zip(*bits, strict=True)] == [16 * count for count in more]
+        assert from_json(account(tabled).to_json()) == account(tabled)
+        less = json.loads(account(tabled).to_json())
+        less["tensors"][0]["bits"]["codebook"] = bits[0][0] - 1
+        with pytest.raises(ManifestError, match="its codebook has"):
+            from_json(json.dumps(less))
+
+
+def test_the_counts_tell_members_of_the_family_apart():
+    assert COUNTS.keys() == FAMILY.keys()
+    with pytest.raises(AssertionError):
+        assert dict(account(any_model(0, FAMILY["int8"])).tensors[0].bits)["codebook"] == 32 * 255
 
 
 @FEW
@@ -248,7 +305,7 @@ def test_totals_are_sums_over_tensors(sparsity, options):
     assert totals.original_weights == sum(entry.original for entry in entries)
     assert totals.stored_weights == sum(c.count for entry in entries for c in entry.classes)
     assert totals.analog_cells == sum(c.count * c.cells for entry in entries for c in entry.classes)
-    for plane in ("header", "mask", "codebook"):
+    for plane in ("side", "mask", "codebook"):
         assert getattr(totals, f"{plane}_cells") == sum(entry.cells_for(plane) for entry in entries)
     assert totals.mask_bitmap_bits == sum(entry.mask_bitmap_bits for entry in entries)
 
@@ -256,7 +313,7 @@ def test_totals_are_sums_over_tensors(sparsity, options):
 @FEW
 @given(SPARSITIES, OPTIONS)
 def test_bounds_are_the_extremes_of_a_class(sparsity, options):
-    tensors = stored_tensors(model := any_model(sparsity, **{**options, "scope": "tensor"}))
+    tensors = stored_tensors(model := any_model(sparsity, **{**options, "granularity": "tensor"}))
     signed = options["strategy"] == "raw"
     for entry, tensor in zip(account(model).tensors, tensors, strict=True):
         plain = numbers(pruned(sparsity), entry.name).ravel()
@@ -283,14 +340,14 @@ def test_no_magnitude_is_negative():
 
 
 def test_entries_say_which_tensor_is_meant():
-    yes, no = account(protected(made("if"))).tensors
+    yes, no = account(protected("if")).tensors
     assert (yes.name, yes.key, yes.shape, yes.dtype, yes.uses) == ("w", "y.then_branch/w", (16, 16), "FLOAT", 1)
     assert (no.name, no.key) == ("w", "y.else_branch/w")
 
 
 @pytest.mark.parametrize(("name", "uses"), [("tied", 2), ("weight that is an output", 2), ("matmul", 1)])
 def test_uses_are_counted(name, uses):
-    assert account(protected(made(name))).tensors[0].uses == uses
+    assert account(protected(name)).tensors[0].uses == uses
 
 
 def test_a_model_that_is_not_protected_has_no_manifest():
@@ -299,7 +356,7 @@ def test_a_model_that_is_not_protected_has_no_manifest():
 
 
 def test_a_model_whose_tensors_another_tool_decoded_has_no_manifest():
-    decoded, kept = made("matmul"), protected(made("matmul")).metadata_props
+    decoded, kept = made("matmul"), protected("matmul").metadata_props
     decoded.metadata_props.update(kept)  # as tools that fold constants leave it
     with pytest.raises(ModelError, match="protect"):
         account(decoded)
@@ -375,11 +432,11 @@ def test_a_manifest_survives_json(sparsity, options, indent):
     ids=str,
 )
 def test_a_manifest_with_any_channel_survives_json_and_fits_the_schema(channel):
-    model = protected(made("matmul"), channel=channel, header_channel=channel)
+    model = protected("matmul", channel=channel, side_channel=channel)
     found = replace(account(model), source_sha256="0" * 64, command="onnx-analog protect 'ä b.onnx'")
     assert from_json(found.to_json()) == found
     jsonschema.validate(json.loads(found.to_json()), SCHEMA, jsonschema.Draft202012Validator)
-    assert "residuals" not in found.to_json()
+    assert ('"residuals"' in found.to_json()) == isinstance(channel, EmpiricalChannel)  # which draws from them
 
 
 def body() -> Any:
@@ -395,7 +452,7 @@ def test_fields_that_are_not_known_are_ignored():
 
 def every_field(found: Any) -> list[tuple[Any, str]]:
     places = (found, found["tensors"][0], found["tensors"][0]["classes"][0])
-    return [(place, name) for place in places for name in place if name not in ("totals", "yardsticks")]
+    return [(place, name) for place in places for name in place if name not in ("totals", "baselines")]
 
 
 @pytest.mark.parametrize("which", range(len(every_field(body()))))
@@ -418,7 +475,7 @@ def test_a_field_of_another_type_is_damage_or_of_no_consequence(which, other):
     except ManifestError:
         return
     assert manifest.totals.all_in_cells == 97
-    assert len(f"{manifest}{manifest.yardsticks()}") > 100
+    assert len(f"{manifest}{manifest.baselines()}") > 100
 
 
 @pytest.mark.parametrize(
@@ -434,6 +491,17 @@ def test_text_that_is_no_manifest_is_refused(text):
 def test_another_format_is_refused_by_name():
     with pytest.raises(ManifestError, match=f"'onnx-analog-manifest/9'.*{FORMAT!r}"):
         from_json(json.dumps(body() | {"format": "onnx-analog-manifest/9"}))
+
+
+def test_format_1_is_refused_in_one_line():
+    first = {"format": "onnx-analog-manifest/1", "strategy": "raw", "scope": "tensor", "tensors": [], "yardsticks": []}
+    with pytest.raises(ManifestError) as refused:
+        from_json(json.dumps(first))
+    assert str(refused.value) == (
+        "the manifest has format 'onnx-analog-manifest/1', and this version reads 'onnx-analog-manifest/2'. "
+        "Protect the original again."
+    )
+    assert len(str(refused.value)) <= LONGEST
 
 
 def test_a_file_is_read(tmp_path):
@@ -471,8 +539,8 @@ FIRST = ("tensors", 0)
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (in_path(*FIRST, "cells", "header", to=[8, 10]), "tensor 'a': its header is in cells 8 to 10 of the manifest"),
-        (in_path(*FIRST, "cells", "header", to=[10, 12]), "its header is in cells 10 to 12"),
+        (in_path(*FIRST, "cells", "side", to=[8, 10]), "tensor 'a': its side is in cells 8 to 10 of the manifest"),
+        (in_path(*FIRST, "cells", "side", to=[10, 12]), "its side is in cells 10 to 12"),
         (in_path(*FIRST, "cells", "level", to=[9, 0]), "its level is in cells 9 to 0"),
         (in_path(*FIRST, "cells", "mask", to=[11, 11]), "its mask is in cells 11 to 11"),
         (in_path(*FIRST, "cells", "codebook", to=[-12, 44]), "a range of cells is"),
@@ -489,12 +557,22 @@ FIRST = ("tensors", 0)
         (in_path(*FIRST, "shape", to=[1] * 65), "a shape has"),
         (in_path(*FIRST, "dtype", to="INT8"), "'INT8' is no float type"),
         (in_path(*FIRST, "classes", 0, "count", by=1), "classes do not hold 3 weights"),
-        (in_path(*FIRST, "classes", 0, "alpha", to=0.0), "alpha 0.0, 1.0 to 2.0 in 2 cells is no class"),
+        (in_path(*FIRST, "classes", 0, "alpha", to=0.0), "alpha 0.0, 1.0 to 2.0 is no class"),
         (in_path(*FIRST, "classes", 0, "alpha", to=-1.0), "is no class"),
         (in_path(*FIRST, "classes", 0, "alpha", to=float("nan")), "NaN is not finite"),
         (in_path(*FIRST, "classes", 0, "low", to=3.0), "is no class"),
-        (in_path(*FIRST, "classes", 0, "cells", to=0), "is no class"),
-        (in_path(*FIRST, "classes", 0, "cells", by=1), "tensor 'b' has other cells per weight"),
+        (in_path(*FIRST, "classes", 0, "alpha", to=None), "alpha None, 1.0 to 2.0 is no class"),
+        (in_path(*FIRST, "classes", 0, "cells", to=0), r"its cells per weight are not those of its scheme, \(2, 5\)"),
+        (in_path(*FIRST, "classes", 0, "cells", by=1), "its cells per weight are not those of its scheme"),
+        (in_path(*FIRST, "groups", to=2), "it has 2 groups"),
+        (in_path(*FIRST, "groups", to=0), "it has 0 groups"),
+        (in_path(*FIRST, "scheme", to=1), "tensor 'a' has scheme 1, which the manifest does not list"),
+        (in_path(*FIRST, "scheme", to=-1), "scheme is -1"),
+        (in_path(*FIRST, "bits", "side", by=1), "tensor 'a': its side has 7 bits, and must have 6"),
+        (in_path(*FIRST, "bits", "mask", to=0), "its mask has 0 bits, and must have 2"),
+        (in_path(*FIRST, "bits", "codebook", to=1024), "its codebook has 1024 bits, and must have 128"),
+        (in_path(*FIRST, "bits", "codebook", to="x"), "its codebook has x bits"),
+        (in_path(*FIRST, "bits", to={}), "its side has None bits"),
         (in_path(*FIRST, "classes", to=[]), "0 classes of 2"),
         (in_path(*FIRST, "mask_bitmap_bits", to=0), "mask_bitmap_bits is 0"),
         (in_path("tensors", 1, "mask_bitmap_bits", to=5), "mask_bitmap_bits is 5"),
@@ -503,21 +581,27 @@ FIRST = ("tensors", 0)
         (in_path(*FIRST, "sha256", to={}), "it has digests of nothing"),
         (in_path(*FIRST, "key", to="b"), "two tensors of one key"),
         (in_path("tensors", to=[]), "lists no tensor"),
-        (in_path("strategy", to="raw"), "contradicts itself"),
-        (in_path("strategy", to="other"), "no strategy is called 'other'"),
-        (in_path("scope", to="layer"), 'scope is "layer" in the manifest, which is not a valid value'),
-        (in_path("scope", to="model"), "tensor 'b' has other classes in the manifest, though all share one scope"),
-        (in_path("bits_per_cell", to=9), "bits_per_cell is 9"),
-        (in_path("bits_per_cell", to=0), "bits_per_cell is 0"),
-        (in_path("bits_per_cell", to=3), "its codebook is in cells 12 to 44 of the manifest, and must be in 12 to 55"),
-        (in_path("devices_per_cell", to=0), "devices_per_cell is 0"),
-        (in_path("devices_per_cell", to=2), "its level is in cells 0 to 9 of the manifest, and must be in 0 to 18"),
-        (in_path("channel", to={}), "channel is {}"),
-        (in_path("header", to={"channel": {"family": "x"}, "reads": 1, "copies": 2}), "header is"),
-        (in_path("header", to={"channel": {"family": "x"}, "reads": 10**9, "copies": 1}), "header is"),
-        (in_path("header", to={"channel": {"family": "x"}, "reads": True, "copies": 1}), "header is"),
-        (in_path("header", to={"channel": {"family": "x"}, "reads": 2, "copies": 1}), "its header is in cells 9 to 11"),
-        (in_path("header", to={"channel": {}}), "is missing|header is"),
+        (in_path("schemes", to=[]), "lists no tensor, or no scheme"),
+        (in_path("schemes", to={}), r"schemes is \{\} in the manifest"),
+        (in_path("schemes", 0, to=3), "a scheme of the manifest is not valid: a scheme is 3"),
+        (in_path("schemes", 0, "sign", to="level"), "it has digests of level, mask, sign, class"),
+        (in_path("schemes", 0, "sign", to="other"), "sign is 'other'; choose from bit, level"),
+        (in_path("schemes", 0, "strategy", to="raw"), "a scheme has no setting 'strategy'"),
+        (in_path("schemes", 0, "classes", to=3), "cells has 2 numbers"),
+        (in_path("schemes", 0, "granularity", to="layer"), "granularity is 'layer'"),
+        (in_path("schemes", 0, "granularity", to="model"), "tensor 'b' has other classes .* though all share them"),
+        (in_path("schemes", 0, "side_bits_per_cell", to=9), "side_bits_per_cell is 9"),
+        (in_path("schemes", 0, "side_bits_per_cell", to=3), "its codebook is in cells 12 to 44 .* must be in 12 to 55"),
+        (in_path("schemes", 0, "cells", to=[2, 6]), r"its cells per weight are not those of its scheme, \(2, 6\)"),
+        (in_path("schemes", 0, "channel", to={}), "channel"),
+        (in_path("schemes", 0, "channel", to="pcm"), "channel is 'pcm'; it must be an object"),
+        (in_path("schemes", 0, "channel", to={"family": "x"}), "no channel is called 'x'"),
+        (in_path("schemes", 0, "channel", to=resolve("pcm-drift:differential=true").to_dict()),
+         "its level is in cells 0 to 9 of the manifest, and must be in 0 to 18"),
+        (in_path("schemes", 0, "side_copies", to=3), "side_cells and side_copies need a side_channel"),
+        (in_path("schemes", 0, "side_channel", to=resolve("pcm-drift:differential=true").to_dict()),
+         "its side is in cells 9 to 11"),
+        (in_path("schemes", 0, "estimator", to="os:system"), "the estimator 'os:system' is not loaded"),
         (in_path("source_sha256", to="abc"), "source_sha256 is"),
         (in_path("totals", "analog_cells", by=1), "totals: analog_cells is 28, and 27 follows from the tensors"),
         (in_path("totals", "all_in_cells", to=97.0), "totals: all_in_cells is 97.0"),
@@ -527,14 +611,12 @@ FIRST = ("tensors", 0)
         (in_path("totals", to=[]), r"totals is \[\] in the manifest"),
         (in_path("tensors", to=None), "tensors is null in the manifest"),
         (in_path("tensors", 0, to=3), "lists of objects"),
-        (in_path("header", to=[]), r"header is \[\] in the manifest"),
-        (in_path("header", to=3), "header is 3 in the manifest|this is not a manifest"),
-        (in_path("yardsticks", 3, "cells", by=-1), "yardsticks: int4: cells is"),
-        (in_path("yardsticks", 3, "name", to="int2"), "yardsticks: int4: name is"),
-        (lambda body: body["yardsticks"].reverse(), "yardsticks: float32: name is"),
-        (in_path("yardsticks", to=[]), "16 follow from the tensors"),
-        (in_path("yardsticks", to={}), r"yardsticks is \{\} in the manifest"),
-        (in_path("yardsticks", 0, to=0), "lists of objects"),
+        (in_path("baselines", 3, "cells", by=-1), "baselines: int4: cells is"),
+        (in_path("baselines", 3, "name", to="int2"), "baselines: int4: name is"),
+        (lambda body: body["baselines"].reverse(), "baselines: float32: name is"),
+        (in_path("baselines", to=[]), "16 follow from the tensors"),
+        (in_path("baselines", to={}), r"baselines is \{\} in the manifest"),
+        (in_path("baselines", 0, to=0), "lists of objects"),
     ],
 )  # fmt: skip
 def test_a_manifest_that_contradicts_itself_is_refused(change, what):
@@ -551,8 +633,8 @@ def test_ratios_may_be_rounded_by_other_programs():
 
 
 @pytest.mark.parametrize("channel", [QUIET, resolve("pcm-drift:differential=true")], ids=str)
-def test_an_analog_header_is_counted_whatever_devices_its_cells_have(channel):
-    found = account(protected(holding(a=A, b=B), header_channel=channel, header_reads=2, header_copies=3))
+def test_analog_side_information_is_counted_whatever_devices_its_cells_have(channel):
+    found = account(protected(holding(a=A, b=B), side_channel=channel, side_cells=2, side_copies=3))
     assert from_json(found.to_json()) == found
 
 
@@ -560,12 +642,13 @@ def tall(original: int, stored: int) -> str:
     """Return a manifest of one tensor of so many weights, as true as it can be."""
     first = by_hand(strategy="sign").tensors[0]
     (only,) = first.classes
-    level, header, mask = 2 * stored, -(-stored // 4), -(-mask_bits(original, stored) // 4)
-    ends = [0, level, level + header, level + header + mask, level + header + mask + 16]
+    level, side, mask = 2 * stored, -(-stored // 4), -(-mask_bits(original, stored) // 4)
+    ends = [0, level, level + side, level + side + mask, level + side + mask + 16]
     entry = replace(
         first, shape=(original,), original=original, stored=stored, mask_bitmap_bits=original,
         classes=(replace(only, count=stored),),
-        cells=dict(zip(("level", "header", "mask", "codebook"), pairwise(ends), strict=True)),
+        bits={"side": stored, "mask": mask_bits(original, stored), "codebook": 64},
+        cells=dict(zip(PLANES, pairwise(ends), strict=True)),
     )  # fmt: skip
     return replace(by_hand(strategy="sign"), tensors=(entry,)).to_json()
 
@@ -603,7 +686,7 @@ def test_junk_is_refused_or_changes_nothing_that_is_counted(data):
     except ManifestError:
         return
     assert other.totals == by_hand().totals
-    assert other.yardsticks() == by_hand().yardsticks()
+    assert other.baselines() == by_hand().baselines()
     assert [entry.cells for entry in other.tensors] == [entry.cells for entry in by_hand().tensors]
 
 
@@ -613,6 +696,10 @@ def test_junk_is_refused_or_changes_nothing_that_is_counted(data):
 def test_the_schema_is_one():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["properties"]["format"]["const"] == FORMAT
+
+
+def in_scheme(**settings: Any) -> Any:
+    return lambda found: found["schemes"][0].update(settings)
 
 
 def in_tensor(**fields: Any) -> Any:
@@ -630,30 +717,37 @@ def in_cells(**fields: Any) -> Any:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda found: found.update(format="onnx-analog-manifest/2"),
-        lambda found: found.update(scope="layer"),
-        lambda found: found.update(bits_per_cell=0),
-        lambda found: found.update(bits_per_cell=2.5),
+        lambda found: found.update(format="onnx-analog-manifest/1"),
+        lambda found: found.update(schemes=[]),
+        in_scheme(granularity="layer"),
+        in_scheme(side_bits_per_cell=0),
+        in_scheme(side_bits_per_cell=2.5),
+        in_scheme(cells=[-1]),
+        in_scheme(cells=[]),
+        in_scheme(side_copies=2),
+        in_scheme(strategy="raw"),
+        in_scheme(channel="pcm"),
+        in_scheme(side_channel={}),
+        lambda found: found["schemes"][0].pop("sign"),
         lambda found: found.update(source_sha256="abc"),
-        lambda found: found["channel"].pop("family"),
-        lambda found: found.update(header={"channel": {}}),
+        lambda found: found["schemes"][0]["channel"].pop("family"),
         lambda found: found["tensors"].append({}),
         in_tensor(shape=[-1, 2]),
         in_tensor(stored="3"),
         in_tensor(classes=[]),
         in_tensor(sha256={"level": "XYZ"}),
         in_class(count=-1),
-        in_class(cells=0),
+        in_class(cells=-1),
+        in_class(alpha=0),
         in_class(alpha="1"),
         in_cells(level=[0]),
         in_cells(level=[0, 1, 2]),
-        in_cells(header=[0, 1.5]),
+        in_cells(side=[0, 1.5]),
         in_cells(mask=[-1, 0]),
         lambda found: found["tensors"][0]["cells"].pop("codebook"),
         lambda found: found["totals"].update(analog_cells=-1),
-        lambda found: found["yardsticks"][0].update(name="float64"),
+        lambda found: found["baselines"][0].update(name="float64"),
     ],
-    ids=range(22),
 )
 def test_the_schema_rejects_what_is_broken(change):
     broken = body()
@@ -672,7 +766,7 @@ def test_the_schema_requires_every_field(which):
         jsonschema.validate(broken, SCHEMA, jsonschema.Draft202012Validator)
 
 
-@pytest.mark.parametrize("part", ["totals", "yardsticks"])
+@pytest.mark.parametrize("part", ["totals", "baselines"])
 def test_the_schema_requires_what_other_programs_rely_on(part):
     first = body()[part] if part == "totals" else body()[part][0]
     for name in first:
@@ -713,9 +807,9 @@ def test_a_digest_changes_with_one_bit_of_its_plane(plane):
     assert b.sha256 == other_b.sha256
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-def test_a_manifest_fits_its_model(scope):
-    model = protected(holding(a=A, b=B), scope=scope)
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_a_manifest_fits_its_model(granularity):
+    model = protected(holding(a=A, b=B), granularity=granularity)
     account(model).check(model)
     from_json(account(model).to_json()).check(ir.from_proto(ir.to_proto(model)))
 
@@ -732,7 +826,7 @@ def test_the_tensor_that_does_not_fit_is_named(plane, what):
 @pytest.mark.parametrize("name", ["source_sha256", "command"])
 def test_a_manifest_of_another_run_does_not_fit(name):
     model = protected(holding(a=A, b=B))
-    with pytest.raises(ManifestError, match=f"the manifest is of another {name}"):
+    with pytest.raises(ManifestError, match=f"the manifest has another {name}"):
         replace(account(model), **{name: "0" * 64}).check(model)
 
 
@@ -746,13 +840,13 @@ def test_a_tensor_that_is_missing_is_named(named, model, where):
 
 @pytest.mark.parametrize(
     "options",
-    [{"cells_large": 21}, {"bits_per_cell": 3}, {"channel": GaussianNoise(sigma=0.2)}, {"header_channel": QUIET}],
+    [{"cells_large": 21}, {"side_bits_per_cell": 3}, {"channel": GaussianNoise(sigma=0.2)}, {"side_channel": QUIET}],
     ids=lambda options: next(iter(options)),
 )
 def test_a_manifest_of_another_protection_does_not_fit(options):
-    found = account(protected(made("matmul")))
+    found = account(protected("matmul"))
     with pytest.raises(ManifestError):
-        found.check(protected(made("matmul"), **options))
+        found.check(protected("matmul", **options))
 
 
 def test_a_manifest_prints_its_totals():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,41 +14,83 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as others
+import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 
 import onnx_analog as oa
-from onnx_analog.channels import GaussianNoise
-from onnx_analog.errors import LONGEST, AnalogError, ManifestError, ModelError
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import Scheme
+from onnx_analog.errors import LONGEST, AnalogError, ManifestError, ModelError, OptionError
 from onnx_analog.graph import files, protected
-from onnx_analog.graph.decoder import DOMAIN, INPUTS
+from onnx_analog.graph.decoder import DOMAIN, function_of
 from onnx_analog.graph.manifest import account
-from onnx_analog.graph.protected import opened, warn_unless_guarded
+from onnx_analog.graph.protected import opened
 from onnx_analog.graph.stored import (
     COMMAND_KEY,
     FORMAT_KEY,
     KEYS,
     MANIFEST_KEY,
-    PROTECTION_KEY,
     READ_DIGESTS_KEY,
     READBACK_KEY,
+    SCHEMES_KEY,
     SOURCE_KEY,
     stored_tensors,
 )
-from onnx_analog.graph.weights import Selection
-from onnx_analog.passes import DecodePass, ManifestPass, ProtectPass, ReadbackPass
+from onnx_analog.passes import DecodePass, ManifestPass, ReadbackPass
+from onnx_analog.run.data import Dataset
 from onnx_analog.run.session import Network
-from tests.models import QUIET, ZOO, f32, feeds, holding, made, model, run, same_bits, serialized
+from tests.models import (
+    FAMILY,
+    QUIET,
+    SMALL,
+    ZOO,
+    f32,
+    feeds,
+    holding,
+    made,
+    model,
+    numbers,
+    run,
+    same_bits,
+    serialized,
+)
+from tests.models import protected as protect
 
-LOUD = GaussianNoise(sigma=1.0)
-KINDS: dict[str, dict[str, Any]] = {
-    "redundancy": {},
-    "raw": {"strategy": "raw"},
-    "scope model": {"scope": "model", "strategy": "mapping"},
-    "analog header": {"header_channel": LOUD},
-    "read": {},
-    "read, with its header": {"header_channel": LOUD},
+KINDS: dict[str, Plan | Scheme] = {
+    **{
+        name: FAMILY[name]
+        for name in (
+            "redundancy",
+            "raw",
+            "mapping of the model",
+            "redundancy of channels",
+            "four classes, one without cells",
+            "mixed cells of channels",
+            "signed bounds",
+            "sixteen points",
+            "int4 of channels",
+            "analog side",
+        )
+    },
+    "two schemes": Plan(
+        default=FAMILY["redundancy"], tensors={"b": FAMILY["redundancy"].changed(cells=(2, 30), shares=(0.2,))}
+    ),
+    "read": FAMILY["redundancy of channels"],
+    "read, with its side information": FAMILY["analog side"],
 }
+
+
+MUTATED = (
+    "redundancy",
+    "raw",
+    "mixed cells of channels",
+    "sixteen points",
+    "analog side",
+    "two schemes",
+    "read",
+    "read, with its side information",
+)
 
 
 @cache
@@ -57,8 +100,7 @@ def whole(kind: str) -> bytes:
     a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((13, 1), (5, 7)))
     b[np.abs(b) < 0.5] = 0
     plain = ir.to_proto(holding(a=a, b=b))
-    options = {"channel": QUIET, "selection": Selection(min_size=1), **KINDS[kind]}
-    found = oa.protect(plain, large_fraction=0.3, command="onnx-analog protect", **options).model
+    found = oa.protect(plain, KINDS[kind], command="onnx-analog protect", selection=SMALL).model
     found.metadata_props[SOURCE_KEY] = "0" * 64
     del found.metadata_props[MANIFEST_KEY]
     ManifestPass()(found)
@@ -67,30 +109,49 @@ def whole(kind: str) -> bytes:
     return serialized(found)
 
 
-def told(found: ir.Model) -> Any:
-    """Return what a model decodes to, and how it is read."""
-    open_ = opened(found)
-    weights = {t.key: (t.dtype, t.shape, t.decode().tobytes()) for t in open_.tensors}
-    return weights, open_.protection
+def calls(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [node for node in proto.graph.node if node.domain == DOMAIN]
+
+
+def decoded(proto: onnx.ModelProto) -> dict[str, Any]:
+    """Return the weights, by storage key, that onnxruntime alone decodes."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    nodes = {next(a.s.decode() for a in node.attribute if a.name == "key"): node for node in calls(copy)}
+    del copy.graph.output[:]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=node.output[0]) for node in nodes.values())
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    given = {value.name: np.zeros(value.shape, np.float32) for value in session.get_inputs()}
+    return dict(zip(nodes, session.run(None, given), strict=True))
+
+
+def summary(found: ir.Model) -> Any:
+    """Return what each tensor decodes to, and how it is read."""
+    return {t.key: (t.dtype, t.shape, t.decode().tobytes(), t.scheme) for t in opened(found).tensors}
 
 
 @cache
-def told_of_whole(kind: str) -> Any:
-    return told(files.load(onnx.ModelProto.FromString(whole(kind))))
+def summary_of_whole(kind: str) -> Any:
+    return summary(files.load(onnx.ModelProto.FromString(whole(kind))))
 
 
 def check_law(kind: str, damaged: onnx.ModelProto) -> bool:
-    """Return whether `damaged` is refused; fail unless it is, or is told as the whole model is."""
+    """Return whether `damaged` is refused; fail unless it is, or means what the whole model means, in every runtime."""
     found, refusal = None, None
     try:
-        found = told(files.load(damaged))
+        found = summary(files.load(damaged))
     except AnalogError as error:
         refusal = str(error)
     if refusal is not None:
         assert 10 < len(refusal) <= LONGEST
         assert refusal.isprintable()
         return True
-    assert found == told_of_whole(kind), "damage went unseen"
+    assert found == summary_of_whole(kind), "damage went unseen"
+    assert {key: weight.tobytes() for key, weight in decoded(damaged).items()} == {
+        key: bits for key, (_, _, bits, _) in found.items()
+    }, "onnxruntime decodes something else"
     return False
 
 
@@ -98,7 +159,8 @@ def check_law(kind: str, damaged: onnx.ModelProto) -> bool:
 
 JUNK: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, False, 0, 1, 2, 3, -1, 8, 9, 20, 10**12, 10**30, 0.5, -0.5, 1e308, float("nan"), float("inf"), "", "x",
-     "raw", "sign", "model", "tensor", "FLOAT", "FLOAT16", [], {}, [1], [1, 20], [[0, 1]], {"a": 1}, {"family": "pcm"}]
+     "bit", "level", "model", "tensor", "channel", "share", "lloyd", "FLOAT", "FLOAT16", [], {}, [1], [1, 20], [[0, 1]],
+     {"a": 1}, {"family": "pcm"}]
 )  # fmt: skip
 
 
@@ -110,7 +172,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 def in_json(draw: Any, proto: onnx.ModelProto) -> None:
     """Replace, remove or repeat something in the JSON of an entry."""
-    entry = draw(st.sampled_from([e for e in proto.metadata_props if e.value.startswith("{")]))
+    entry = draw(st.sampled_from([e for e in proto.metadata_props if e.value[:1] in "{["]))
     body = json.loads(entry.value)
     container, name = draw(st.sampled_from(places(body)))
     action = draw(st.sampled_from(["replace", "shift", "remove", "repeat"]))
@@ -159,17 +221,17 @@ def in_bytes(draw: Any, proto: onnx.ModelProto) -> None:
     tensor.raw_data = bytes(data)
 
 
-def calls(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
-    return [node for node in proto.graph.node if node.domain == DOMAIN]
+OPERATORS = sorted({node.op_type for kind in KINDS for node in calls(onnx.ModelProto.FromString(whole(kind)))})
 
 
 def in_call(draw: Any, proto: onnx.ModelProto) -> None:
-    """Swap, drop or add inputs of calls; change or drop attributes; call twice; name other functions."""
+    """Swap, drop or add inputs of calls; change or drop attributes; call twice; name other functions or schemes."""
     nodes = calls(proto)
     node = draw(st.sampled_from(nodes))
     one, two = draw(st.integers(0, len(node.input) - 1)), draw(st.integers(0, len(node.input) - 1))
     attribute = draw(st.sampled_from(list(node.attribute)))
-    action = draw(st.sampled_from(["swap", "other", "drop", "empty", "more", "copy", "op", "key", "dtype", "lose"]))
+    actions = ["swap", "other", "drop", "empty", "more", "copy", "op", "key", "dtype", "scheme", "lose"]
+    action = draw(st.sampled_from(actions))
     if action == "swap":
         node.input[one], node.input[two] = node.input[two], node.input[one]
     elif action == "other":
@@ -187,11 +249,13 @@ def in_call(draw: Any, proto: onnx.ModelProto) -> None:
         if draw(st.booleans()):
             copied.input[one] = node.input[two]
     elif action == "op":
-        node.op_type = draw(st.sampled_from([*INPUTS, "DecodeStored", "UnpackBits", "Other"]))
+        node.op_type = draw(st.sampled_from([*OPERATORS, "Decode", "Other", f"{node.op_type}Aligned"]))
     elif action == "key":
         next(a for a in node.attribute if a.name == "key").s = draw(st.sampled_from([b"", b"a", b"b", b"c"]))
     elif action == "dtype":
         next(a for a in node.attribute if a.name == "dtype").i = draw(st.sampled_from([0, 1, 7, 10, 11, 16, 99, -1]))
+    elif action == "scheme":
+        next(a for a in node.attribute if a.name == "scheme").i = draw(st.sampled_from([0, 1, 2, -1, 2**62]))
     else:
         node.attribute.remove(attribute)
 
@@ -211,8 +275,8 @@ MUTATIONS = (in_json, in_metadata, in_bytes, in_call, between_planes)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
-@pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40)
+@pytest.mark.parametrize("kind", MUTATED)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_damage_is_refused_or_of_no_consequence(kind, mutation, data):
     proto = onnx.ModelProto.FromString(whole(kind))
@@ -226,13 +290,14 @@ def plane(proto: onnx.ModelProto, name: str) -> onnx.TensorProto:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["b.level", "b.mask", "b.sign", "b.class", "b.alpha", "b.beta", "b.shape"])
+@pytest.mark.parametrize("name", ["level", "mask", "sign", "class", "alpha", "beta", "shape", "stride", "analog"])
 def test_every_byte_of_every_plane_is_guarded(kind, name):
-    proto = onnx.ModelProto.FromString(whole(kind))
+    """Every fifth byte of long planes: each byte of a number is among them."""
+    name, proto = f"b.{name}", onnx.ModelProto.FromString(whole(kind))
     if name not in {tensor.name for tensor in proto.graph.initializer}:
         return
     before = plane(proto, name).raw_data
-    for place in range(len(before)):
+    for place in range(0, len(before), 1 if len(before) < 16 else 5):
         changed = bytearray(before)
         changed[place] ^= 1
         plane(proto, name).raw_data = bytes(changed)
@@ -252,7 +317,8 @@ def test_the_law_itself_rejects_a_checker_that_is_too_weak(monkeypatch):
 
 def test_the_law_itself_rejects_other_noise(monkeypatch):
     proto = onnx.ModelProto.FromString(whole("redundancy"))
-    entry = next(e for e in proto.metadata_props if e.key == PROTECTION_KEY)
+    entry = next(e for e in proto.metadata_props if e.key == SCHEMES_KEY)
+    assert '"cells":[1,20]' in entry.value
     entry.value = entry.value.replace('"cells":[1,20]', '"cells":[1,21]')
     assert check_law("redundancy", proto)
     monkeypatch.setattr(protected, "_check_digests", lambda found: None)
@@ -293,10 +359,10 @@ def changed(name: str, place: int, value: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "array", "what"),
     [
-        ("b.level", of("b.level").astype(np.float64), "its level is DOUBLE of 1 axes, and not FLOAT of one"),
+        ("b.level", of("b.level").astype(np.float64), "its level is DOUBLE of 1 axes, and not FLOAT of 1"),
         ("b.level", of("b.level")[None], "its level is FLOAT of 2 axes"),
-        ("b.level", f32([]), "holds no level"),
-        ("b.level", of("b.level")[1:], "its mask marks 20 weights, and it holds 19 levels"),
+        ("b.level", f32([]), "it holds 0 levels for 20 weights with cells"),
+        ("b.level", of("b.level")[1:], "it holds 19 levels for 20 weights with cells"),
         ("b.level", changed("b.level", 3, np.nan), "its levels run from nan to nan"),
         ("b.level", changed("b.level", 3, np.inf), "its levels run from .* to inf"),
         ("b.level", changed("b.level", 3, 0.7501), "outside the -0.65 to 0.75 of its channel"),
@@ -317,11 +383,12 @@ def changed(name: str, place: int, value: Any) -> Any:
         ("b.shape", np.array([2**32, 2**32, 1]), "its mask has 5 bytes for"),
         ("b.shape", np.ones(65, np.int64), "its shape has 65 axes, more than 64"),
         ("b.shape", np.array([5, 7], np.int32), "its shape is INT32 of 1 axes, and not INT64"),
-        ("a.shape", np.array([13, 2]), r"its shape \(13, 2\) is of 26 weights, and it holds 13 levels"),
+        ("a.shape", np.array([13, 2]), "its sign has 2 bytes for 26 bits"),
         ("b.mask", of("b.mask")[:-1], "its mask has 4 bytes for 35 bits"),
         ("b.mask", np.append(of("b.mask"), np.uint8(0)), "its mask has 6 bytes for 35 bits"),
         ("b.mask", changed("b.mask", -1, 8 | of("b.mask")[-1]), "its mask has bits set beyond the last of 35"),
-        ("b.mask", changed("b.mask", 0, of("b.mask")[0] ^ 1), "its mask marks"),
+        ("b.mask", changed("b.mask", 0, of("b.mask")[0] ^ 1), "it holds 20 levels for|bits set beyond the last"),
+        ("b.mask", 0 * of("b.mask"), "it stores no weight"),
         ("b.sign", of("b.sign")[:-1], "its sign has"),
         ("b.sign", of("b.sign")[:0], "its sign has 0 bytes"),
         ("b.class", np.append(of("b.class"), np.uint8(0)), "its class has"),
@@ -335,27 +402,102 @@ def test_a_plane_that_cannot_be_is_named(name, array, what):
 
 
 def test_weights_beyond_their_type_are_refused():
-    found = made("float16")
-    ProtectPass(channel=QUIET, selection=Selection(min_size=1))(found)
+    found = protect("float16")
     stored_tensors(found)[0].inputs["alpha"].const_value = ir.tensor(f32([1e-6, 1]))
     with pytest.raises(ModelError, match="its weights are beyond the range of FLOAT16"):
         opened(found)
 
 
-def test_a_strategy_without_signs_has_none():
-    proto = bare("raw")
-    call = next(node for node in calls(proto) if "b.level" in node.input)
-    call.input[list(INPUTS[call.op_type]).index("sign")] = "b.mask"
-    with pytest.raises(ModelError, match="tensor 'b': its sign has 5 bytes for 0 bits"):
-        opened(files.load(proto))
+GROUPED = "mixed cells of channels"
+POINTS = "four classes, one without cells"
 
 
-def test_one_scope_has_one_codebook():
-    array = onnx.numpy_helper.to_array(plane(bare("scope model"), "b.alpha")) * f32([1, 2])
+def of_kind(kind: str, name: str) -> Any:
+    return onnx.numpy_helper.to_array(plane(bare(kind), name)).copy()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "array", "what"),
+    [
+        (GROUPED, "b.stride", np.array([0]), r"its 7 groups do not fit its shape, \(5, 7\)"),
+        (GROUPED, "b.stride", np.array([-1]), "its 7 groups do not fit"),
+        (GROUPED, "b.stride", np.array([2]), "its 7 groups do not fit"),
+        (GROUPED, "b.stride", np.array([5]), "its 7 groups do not fit"),  # 35 is a multiple, but of no axis of 7
+        (GROUPED, "b.stride", np.array([2**62]), "its 7 groups do not fit"),
+        (GROUPED, "b.stride", np.array([1, 1]), "its 7 groups do not fit"),
+        (GROUPED, "b.stride", np.array([1], np.int32), "its stride is INT32"),
+        (GROUPED, "b.alpha", f32([[1, 1, 1]] * 5), "its beta has 21 values for 3 classes in 5 groups"),
+        (GROUPED, "b.alpha", f32([[1] * 7] * 3), "its alpha has 21 values for 3 classes in 7 groups"),
+        (GROUPED, "b.alpha", np.ones(21, np.float32), "its alpha is FLOAT of 1 axes, and not FLOAT of 2"),
+        (GROUPED, "b.alpha", np.ones((0, 3), np.float32), "its beta has 21 values for 3 classes in 0 groups"),
+        (GROUPED, "b.beta", np.full((7, 3), np.nan, np.float32), "its beta is nan, .*, ..., where finite"),
+        (GROUPED, "b.analog", np.array([1, 1, 1], np.uint8), "its plane of classes that have cells is not that of"),
+        (GROUPED, "b.analog", np.array([0, 1], np.uint8), "its plane of classes that have cells"),
+        (GROUPED, "b.class", 0 * of_kind(GROUPED, "b.class") + 255, "a weight is of class 3, of 3 classes"),
+        (GROUPED, "b.class", 0 * of_kind(GROUPED, "b.class"), r"it holds \d+ levels for 0 weights with cells"),
+        (POINTS, "b.level", of_kind(POINTS, "b.level")[1:], r"it holds \d+ levels for \d+ weights with cells"),
+        (POINTS, "b.level", np.append(of_kind(POINTS, "b.level"), f32([0])), "levels for"),
+        (POINTS, "b.alpha", np.ones(3, np.float32), "its alpha has 3 values for 4 classes"),
+        ("sixteen points", "b.class", of_kind("sixteen points", "b.class")[:-1], "its class has 9 bytes for 80 bits"),
+        ("sixteen points", "b.beta", np.full(16, np.inf, np.float32), "its beta is inf"),
+        ("int4 of channels", "b.class", 0 * of_kind("int4 of channels", "b.class") + 255, "of class 15, of 15 classes"),
+    ],
+)  # fmt: skip
+def test_planes_of_other_members_of_the_family_are_checked_too(kind, name, array, what):
+    with pytest.raises(ModelError, match=f"^tensor '{name[0]}': .*({what}).*Protect the original again.$"):
+        opened(ir.from_proto(put(bare(kind), name, array)))
+
+
+def attribute(proto: onnx.ModelProto, name: str) -> onnx.AttributeProto:
+    found: onnx.AttributeProto = next(a for a in calls(proto)[1].attribute if a.name == name)
+    return found
+
+
+@pytest.mark.parametrize("number", [-1, 1, 2**62])
+def test_a_scheme_that_the_model_does_not_list_is_refused(number):
+    proto = bare()
+    attribute(proto, "scheme").i = number
+    with pytest.raises(ModelError, match=f"tensor 'b': .*damaged, for its scheme is {number}, and the model lists 1"):
+        opened(ir.from_proto(proto))
+
+
+def test_a_scheme_of_another_tensor_is_not_that_of_the_manifest():
+    proto = onnx.ModelProto.FromString(whole("two schemes"))
+    attribute(proto, "scheme").i = 0
+    with pytest.raises(ModelError, match="tensor 'b': its scheme is not that of the model's manifest"):
+        opened(ir.from_proto(proto))
+
+
+@pytest.mark.parametrize("kind", ["raw", "sixteen points", GROUPED])
+def test_a_function_that_does_not_fit_the_scheme_is_refused(kind):
+    proto = bare(kind)
+    body = json.loads(next(e for e in proto.metadata_props if e.key == SCHEMES_KEY).value)
+    other = {**body[0], "classes": 2, "cells": [1, 20], "partition": "share", "shares": [0.1], "sign": "bit"}
+    next(e for e in proto.metadata_props if e.key == SCHEMES_KEY).value = json.dumps([other])
     with pytest.raises(
-        ModelError, match="tensor 'b': its alpha is not that of 'a', though all tensors share one scope"
+        ModelError, match=r"tensor 'a': it is decoded by 'Decode\w+', which does not fit its scheme, red"
     ):
-        opened(files.load(put(bare("scope model"), "b.alpha", array)))
+        opened(ir.from_proto(proto))
+
+
+def test_a_function_for_whole_bytes_is_refused_where_bytes_are_not_whole():
+    found = ir.from_proto(bare())
+    (tensor, _) = stored_tensors(found)
+    layout = replace(tensor.layout, aligned=True)
+    function = function_of(layout, 18)
+    found.functions[function.identifier()] = function
+    tensor.node.op_type = layout.name
+    with pytest.raises(
+        ModelError, match="tensor 'a': it is decoded by 'DecodeSignedClass1LevelsAligned', which does not"
+    ):
+        opened(found)
+
+
+def test_tensors_that_share_a_codebook_have_one():
+    kind = "mapping of the model"
+    array = of_kind(kind, "b.alpha") * f32([1, 2])
+    with pytest.raises(ModelError, match="tensor 'b': its alpha is not that of 'a', though all tensors share one code"):
+        opened(files.load(put(bare(kind), "b.alpha", array)))
 
 
 def test_what_is_asked_for_is_not_allocated():
@@ -374,7 +516,7 @@ def test_what_is_asked_for_is_not_allocated():
 def test_planes_that_many_calls_share_are_not_multiplied_without_end():
     n = 2**18
     plain = holding(w=np.eye(1, n, dtype=np.float32))
-    found = oa.protect(plain, strategy="raw", channel=QUIET, selection=Selection(min_size=1)).model
+    found = oa.protect(plain, strategy="raw", channel=QUIET, selection=SMALL).model
     del found.metadata_props[MANIFEST_KEY]
     (call,) = (tensor.node for tensor in stored_tensors(found))
 
@@ -395,35 +537,46 @@ def test_planes_that_many_calls_share_are_not_multiplied_without_end():
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"strategy": "other"}, "no strategy is called 'other'"),
-        ({"strategy": ["raw"]}, r'strategy is \["raw"\], which is not a valid value'),
-        ({"scope": "layer"}, "no scope is called 'layer'"),
-        ({"bits_per_cell": 0}, "bits_per_cell is 0; it must be from 1 to 8"),
-        ({"bits_per_cell": 9}, "bits_per_cell is 9"),
-        ({"bits_per_cell": True}, "bits_per_cell is True"),
-        ({"bits_per_cell": 2.5}, "bits_per_cell is 2.5"),
-        ({"cells": [1]}, r"cells are \(1,\), which strategy 'redundancy' cannot have"),
-        ({"cells": [1, 2, 3]}, "cells are"),
-        ({"cells": []}, "cells are"),
-        ({"cells": 3}, "cells is 3, which is not a valid value"),
-        ({"cells": [0, 20]}, "must be from 1 to 1,000,000,000,000"),
-        ({"cells": [1, 10**12 + 1]}, "must be from 1 to 1,000,000,000,000"),
-        ({"cells": [1.0, 20]}, "cells is 1.0; it must be a whole number"),
-        ({"strategy": "mapping"}, r"cells are \(1, 20\), which strategy 'mapping' cannot have"),
-        ({"channel": None}, "channel is null, which is not a valid value"),
-        ({"channel": []}, "channel is"),
+        ({"strategy": "raw"}, "a scheme has no setting 'strategy'"),
+        ({"sign": "both"}, "sign is 'both'; choose from bit, level"),
+        ({"granularity": "layer"}, "granularity is 'layer'; choose from tensor, channel, model"),
+        ({"partition": ["share"]}, "partition is"),
+        ({"classes": 257}, "classes is 257; it must be from 1 to 256"),
+        ({"classes": True}, "classes is True"),
+        ({"classes": 3}, "cells has 2 numbers"),
+        ({"shares": [0.6, 0.6], "classes": 3, "cells": [1]}, "shares add up to 1.2"),
+        ({"shares": "x"}, "shares is 'x'; it must be a list"),
+        ({"side_bits_per_cell": 0}, "side_bits_per_cell is 0; it must be from 1 to 8"),
+        ({"side_bits_per_cell": 9}, "side_bits_per_cell is 9"),
+        ({"side_bits_per_cell": 2.5}, "side_bits_per_cell is 2.5"),
+        ({"cells": [1, 2, 3]}, "cells has 3 numbers"),
+        ({"cells": []}, "cells has 0 numbers"),
+        ({"cells": [-1, 20]}, "must be from 0 to 1,000,000,000,000"),
+        ({"cells": [1, 10**12 + 1]}, "must be from 0 to 1,000,000,000,000"),
+        ({"cells": [1.5, 20]}, "cells is 1.5; it must be a whole number"),
+        ({"cells": [0, 20]}, "which does not fit its scheme"),
+        ({"channel": []}, "a channel is \\[\\]; it must be"),
+        ({"channel": 3}, "a channel is 3; it must be a Channel, or text"),
+        ({"channel": "pcm"}, "channel is 'pcm'; it must be an object"),
+        ({"channel": "os:abort"}, "channel is 'os:abort'; it must be an object"),
+        ({"channel": {"family": "os:abort"}}, "is of class 'os:abort', and a file imports nothing"),
+        ({"side_channel": "measured:csv=/etc/passwd"}, "side_channel is 'measured:csv=/etc/passwd'; it must be an obj"),
         ({"channel": {"family": "gaussian", "sigma": -1}}, "sigma"),
-        ({"header": {"channel": {"family": "gaussian"}, "reads": 10**9, "copies": 1}}, "header reads is 1000000000"),
-        ({"header": {"channel": {"family": "gaussian"}, "reads": 1, "copies": 10**9}}, "header copies is 1000000000"),
-        ({"header": {"channel": {"family": "gaussian"}, "reads": 1}}, "'copies' is missing"),
-        ({"header": 3}, "header is 3, which is not a valid value"),
+        ({"estimator": "os:system"}, "the estimator 'os:system' is not loaded"),
+        ({"estimator": 3}, "estimator is 3"),
+        ({"side_cells": 2}, "side_cells and side_copies need a side_channel"),
+        ({"side_channel": {"family": "gaussian"}, "side_cells": 10**9}, "side_cells is 1000000000"),
+        ({"side_channel": {"family": "gaussian"}, "side_copies": 10**9}, "side_copies is 1000000000"),
+        ({"side_channel": {"family": "gaussian"}, "side_copies": 2}, "side_copies is 2; it must be odd"),
+        ({"side_channel": {"family": "gaussian"}, "cells": [0, 1]}, "side_channel cannot be given where some classes"),
+        ({"side_channel": 3}, "a channel is 3"),
     ],
     ids=str,
 )
-def test_a_protection_that_cannot_be_is_refused(change, what):
+def test_a_scheme_that_cannot_be_is_refused(change, what):
     proto = bare()
-    entry = next(e for e in proto.metadata_props if e.key == PROTECTION_KEY)
-    entry.value = json.dumps({**json.loads(entry.value), **change})
+    entry = next(e for e in proto.metadata_props if e.key == SCHEMES_KEY)
+    entry.value = json.dumps([{**json.loads(entry.value)[0], **change}])
     with pytest.raises(AnalogError, match=what):
         opened(files.load(proto))
 
@@ -435,62 +588,71 @@ def test_metadata_that_another_tool_dropped_are_named():
         opened(files.load(proto))
 
 
-def test_a_call_that_another_tool_took_apart_is_refused():
+@pytest.mark.parametrize("name", ["Decode", "DecodeStored", "UnpackBits", "DecodeLevelsStage9"])
+def test_a_call_of_another_function_is_refused(name):
     proto = onnx.ModelProto.FromString(whole("redundancy"))
-    calls(proto)[0].op_type = "DecodeStored"
-    with pytest.raises(ModelError, match="changed the call that decodes 'a': it calls 'DecodeStored' now"):
+    calls(proto)[0].op_type = name
+    with pytest.raises(ModelError, match=f"changed the call that decodes 'a': it calls '{name}' now"):
         opened(ir.from_proto(proto))
 
 
-def decoding_function(proto: onnx.ModelProto, name: str) -> onnx.FunctionProto:
+MASKED = "DecodeMaskedSignedClass1Levels"
+
+
+def decoding_function(proto: onnx.ModelProto, name: str = MASKED) -> onnx.FunctionProto:
     found: onnx.FunctionProto = next(function for function in proto.functions if function.name == name)
     return found
 
 
-def no_sign(proto: onnx.ModelProto) -> None:
-    next(n for n in decoding_function(proto, "DecodeStored").node if n.op_type == "Neg").op_type = "Identity"
+def node_of(proto: onnx.ModelProto, operator: str) -> onnx.NodeProto:
+    found: onnx.NodeProto = next(n for n in decoding_function(proto).node if n.op_type == operator)
+    return found
+
+
+def other_operator(proto: onnx.ModelProto) -> None:
+    node_of(proto, "Add").op_type = "Sub"
 
 
 def swapped(proto: onnx.ModelProto) -> None:
-    division = next(n for n in decoding_function(proto, "DecodeStored").node if n.op_type == "Div")
+    division = node_of(proto, "Div")
     division.input[:] = [division.input[1], division.input[0]]
 
 
-def other_shift(proto: onnx.ModelProto) -> None:
-    constants = [n for n in decoding_function(proto, "UnpackBits").node if n.op_type == "Constant"]
-    shifts = next(n.attribute[0].t for n in constants if list(n.attribute[0].t.dims) == [1, 8])
-    shifts.CopyFrom(onnx.numpy_helper.from_array(np.arange(8, dtype=np.uint8)[::-1].reshape(1, 8), shifts.name))
+def other_constant(proto: onnx.ModelProto) -> None:
+    node = next(n for n in decoding_function(proto).node if n.op_type == "Constant" and len(n.attribute[0].t.dims))
+    array = onnx.numpy_helper.to_array(node.attribute[0].t)
+    node.attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(array + 1 if array.dtype != bool else ~array))
 
 
 def other_type(proto: onnx.ModelProto) -> None:
-    cast = next(n for n in decoding_function(proto, "Decode").node if n.op_type == "Cast")
+    cast = next(n for n in decoding_function(proto).node if n.op_type == "Cast" and n.attribute[0].ref_attr_name)
     cast.attribute[0].CopyFrom(onnx.helper.make_attribute("to", onnx.TensorProto.FLOAT))
 
 
 def other_output(proto: onnx.ModelProto) -> None:
-    function = decoding_function(proto, "DecodeStored")
-    function.output[0] = next(n for n in function.node if n.op_type == "Div").output[0]
+    decoding_function(proto).output[0] = node_of(proto, "Div").output[0]
 
 
 def other_direction(proto: onnx.ModelProto) -> None:
-    shift = next(n for n in decoding_function(proto, "UnpackBits").node if n.op_type == "BitShift")
-    shift.attribute[0].s = b"LEFT"
+    shift = node_of(proto, "BitShift")
+    shift.attribute[0].s = b"LEFT" if shift.attribute[0].s == b"RIGHT" else b"RIGHT"
 
 
-@pytest.mark.parametrize("change", [no_sign, swapped, other_shift, other_type, other_output, other_direction])
+@pytest.mark.parametrize("change", [other_operator, swapped, other_constant, other_type, other_output, other_direction])
 def test_a_function_that_decodes_to_something_else_is_refused(change):
     proto = onnx.ModelProto.FromString(whole("redundancy"))
     change(proto)
-    with pytest.raises(ModelError, match=r"another tool changed the model's function '(Unpack|Decode).*original again"):
+    with pytest.raises(ModelError, match=f"another tool changed the model's function '{MASKED}'.*original again"):
         opened(ir.from_proto(proto))
 
 
-@pytest.mark.parametrize("name", ["UnpackBits", "DecodeStored", "Decode", "DecodeMasked"])
-def test_a_function_that_is_not_there_is_missed(name):
-    proto = onnx.ModelProto.FromString(whole("redundancy"))
-    proto.functions.remove(decoding_function(proto, name))
-    with pytest.raises(ModelError, match=f"another tool removed the model's function '{name}'"):
-        opened(ir.from_proto(proto))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_function_that_is_not_there_is_missed(kind):
+    for name in {node.op_type for node in calls(onnx.ModelProto.FromString(whole(kind)))}:
+        proto = onnx.ModelProto.FromString(whole(kind))
+        proto.functions.remove(decoding_function(proto, name))
+        with pytest.raises(ModelError, match=f"another tool removed the model's function '{name}'"):
+            opened(ir.from_proto(proto))
 
 
 def test_functions_may_have_other_names_inside_and_be_of_another_opset():
@@ -503,7 +665,7 @@ def test_functions_may_have_other_names_inside_and_be_of_another_opset():
         for part in [function, *function.node]:
             for names in (part.input, part.output):
                 names[:] = [f"{name}_renamed" for name in names]
-    assert told(files.load(proto)) == told_of_whole("redundancy")
+    assert summary(files.load(proto)) == summary_of_whole("redundancy")
 
 
 def test_what_was_read_is_not_taken_for_what_was_written_once_its_mark_is_gone():
@@ -521,7 +683,7 @@ def test_what_metadata_and_manifest_tell_twice_is_the_same(key):
     with pytest.raises(ModelError, match="the model's metadata and its manifest tell another"):
         opened(found)
     del found.metadata_props[key]
-    assert opened(found).manifest is not None
+    assert opened(found).written is not None
 
 
 def test_a_tensor_that_another_tool_decoded_is_missed():
@@ -540,7 +702,7 @@ def test_a_tensor_that_another_tool_decoded_is_missed():
 def test_every_kind_of_model_is_opened(name):
     found = oa.protect(made(name), channel=QUIET).model
     assert [tensor.key for tensor in opened(found).tensors] == list(ZOO[name].keys)
-    assert opened(ReadbackPass()(found).model).account() == opened(found).account()
+    assert opened(ReadbackPass()(found).model).manifest == opened(found).manifest
 
 
 TWICE = """
@@ -559,7 +721,7 @@ def test_a_function_that_is_called_twice_and_inlined_keeps_one_tensor():
     one, two = opened(found).tensors
     assert one.key == two.key == before.tensors[0].key
     assert all(same_bits(run(found, given), outputs) for given, outputs in zip(feeds(found), expected, strict=True))
-    assert [entry.cells for entry in account(found).tensors] == [entry.cells for entry in before.account().tensors]
+    assert [entry.cells for entry in account(found).tensors] == [entry.cells for entry in before.manifest.tensors]
     read = opened(ReadbackPass(seed=3)(found).model).tensors
     assert same_bits([read[0].level], [read[1].level])
     assert list(Network(found).tensors) == [f"{DOMAIN}:{one.key}"]
@@ -577,13 +739,13 @@ def test_one_key_on_two_calls_of_other_planes_is_refused_by_all():
 
 def test_a_model_without_manifest_is_opened_with_a_warning(caplog):
     found = files.load(bare())
-    assert opened(found).manifest is None
+    assert opened(found).written is None
     oa.readback(found)
     assert caplog.messages == [
         "the model has no metadata entry 'onnx_analog.manifest', so damage to its planes may go unseen"
     ]
     caplog.clear()
-    warn_unless_guarded(files.load(onnx.ModelProto.FromString(whole("raw"))))
+    oa.readback(files.load(onnx.ModelProto.FromString(whole("raw"))))
     assert caplog.messages == []
 
 
@@ -602,3 +764,116 @@ def test_a_manifest_error_is_a_model_error_here():
     next(e for e in proto.metadata_props if e.key == MANIFEST_KEY).value = "{}"
     with pytest.raises(ModelError, match=r"metadata entry 'onnx_analog\.manifest' is damaged"):
         opened(files.load(proto))
+
+
+# --------------------------------------------------------------------------------------------- a model that is open
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_onnxruntime_decodes_what_the_open_model_says(kind):
+    proto = onnx.ModelProto.FromString(whole(kind))
+    expected, found = decoded(proto), opened(files.load(proto)).decode()
+    assert list(found) == ["a", "b"]
+    assert same_bits([*found.values()], [expected[key] for key in found])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("read")])
+def test_the_open_model_reads_what_readback_and_onnxruntime_read(kind):
+    found = files.load(onnx.ModelProto.FromString(whole(kind)))
+    before = serialized(found)
+    open_ = opened(found)
+    weights = open_.read(seed=3, trial=7)
+    perturbed = ReadbackPass(seed=3, trial=7)(found).model
+    assert same_bits([*weights.values()], [*opened(perturbed).decode().values()])
+    assert same_bits([*weights.values()], [decoded(ir.to_proto(perturbed))[key] for key in weights])
+    plain = DecodePass()(perturbed).model
+    assert same_bits([*weights.values()], [numbers(plain, key) for key in weights])
+    assert same_bits([*open_.read(seed=3, trial=7).values()], [*weights.values()])
+    other = open_.read(seed=3, trial=8)
+    analog = any(tensor.scheme.analog != "none" or tensor.scheme.side for tensor in open_.tensors)
+    assert same_bits([*other.values()], [*weights.values()]) == (not analog)
+    assert serialized(found) == before
+
+
+def test_the_open_model_has_its_plan():
+    open_ = opened(files.load(onnx.ModelProto.FromString(whole("two schemes"))))
+    plan = KINDS["two schemes"]
+    assert isinstance(plan, Plan)
+    assert open_.schemes == plan.schemes
+    assert open_.plan == Plan(default=None, tensors={"a": plan.schemes[0], "b": plan.schemes[1]})
+    again = oa.protect(holding(a=f32([[1, 2]] * 9), b=f32([[1, 3]] * 9)), open_.plan, selection=SMALL)
+    assert again.plan == open_.plan
+    assert [tensor.scheme for tensor in open_.tensors] == list(plan.schemes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_manifest_is_that_of_what_was_written(kind):
+    open_ = opened(files.load(onnx.ModelProto.FromString(whole(kind))))
+    assert open_.manifest == open_.written
+
+
+def test_what_was_read_is_counted_without_a_manifest_unless_its_classes_were_read_too():
+    written = opened(files.load(onnx.ModelProto.FromString(whole("read")))).manifest
+    assert opened(files.load(bare("read"))).manifest.totals == written.totals
+    kind = "read, with its side information"
+    with pytest.raises(ModelError, match=r"classes of this model were read from noisy cells \(seed 5, .*Name the prot"):
+        _ = opened(files.load(bare(kind))).manifest
+    assert opened(files.load(onnx.ModelProto.FromString(whole(kind)))).manifest.totals.all_in_cells > 0
+
+
+@pytest.mark.parametrize("given", [{"seed": -1}, {"trial": -1}, {"trial": 2**63}, {"seed": 1.5}, {"trial": True}])
+def test_a_trial_that_cannot_be_is_refused(given):
+    open_ = opened(protect("matmul"))
+    with pytest.raises(OptionError, match=f"{next(iter(given))} is .*; it must be"):
+        open_.read(**given)
+
+
+def test_what_was_read_is_not_read_again():
+    open_ = opened(files.load(onnx.ModelProto.FromString(whole("read"))))
+    with pytest.raises(ModelError, match="was read from noisy cells already"):
+        open_.read()
+    assert set(open_.decode()) == {"a", "b"}
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_copy_can_be_changed_and_is_not_checked_again(name, monkeypatch):
+    open_ = opened(protect(name, manifest=True))
+    expected = [*open_.decode().values()]
+    monkeypatch.setattr(protected, "_check_forms", lambda tensor: pytest.fail("checked again"))
+    copy = open_.copy()
+    for tensor in copy.tensors:
+        tensor.replace_level(np.zeros_like(tensor.level))
+    assert same_bits([*open_.decode().values()], expected)
+    assert not same_bits([*copy.decode().values()], expected)
+    monkeypatch.undo()
+    assert same_bits([*opened(open_.model).decode().values()], expected)
+    with pytest.raises(ModelError, match=r"its level \(by its digest\) is not that of the model's manifest"):
+        opened(copy.model)
+
+
+@pytest.fixture
+def scans(monkeypatch):
+    """Return a list that grows whenever a protected model is scanned."""
+    seen: list[ir.Model] = []
+    check = protected._check_functions
+    monkeypatch.setattr(protected, "_check_functions", lambda model, t: (seen.append(model), check(model, t))[1])
+    return seen
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda path, data: oa.evaluate(path, data, trials=2),
+        lambda path, data: oa.account(path),
+        lambda path, data: oa.inspect(path),
+        lambda path, data: oa.readback(path, decoded=True),
+        lambda path, data: [*oa.readbacks(path, trials=3, decoded=True)],
+        lambda path, data: Network(opened(files.load(path))).run(Dataset(data, None)),
+    ],
+    ids=["evaluate", "account", "inspect", "readback", "readbacks", "network"],
+)
+def test_each_command_scans_a_protected_model_once(use, scans, tmp_path):
+    oa.protect(made("matmul"), channel=QUIET).save(tmp_path / "p.onnx")
+    scans.clear()
+    use(tmp_path / "p.onnx", {"x": np.ones((4, 16), np.float32)})
+    assert len(scans) == 1

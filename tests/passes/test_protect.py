@@ -12,19 +12,22 @@ import pytest
 from hypothesis import strategies as st
 
 from benchmarks.networks import write_chain
-from benchmarks.scaling import PROTECT
 from benchmarks.timing import memory
-from onnx_analog.channels import GaussianNoise
 from onnx_analog.coding.fidelity import deviation
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError, NothingToStore, OptionError
 from onnx_analog.graph import files
 from onnx_analog.graph.decoder import DOMAIN
-from onnx_analog.graph.stored import Protection, stored_tensors
+from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.graph.weights import Selection, all_tensors, find, scopes
 from onnx_analog.passes import DecodePass, ProtectPass, PrunePass
 from tests.models import (
+    CENTRED,
+    FAMILY,
     NEWEST_OPSET,
     QUIET,
+    SMALL,
     ZOO,
     Outputs,
     assert_same_top,
@@ -44,16 +47,19 @@ from tests.models import (
     serialized,
 )
 
-SMALL = Selection(min_size=1)
-UNIT = GaussianNoise(sigma=0.1, low=-0.5, high=0.5)
+QUIETLY = Scheme(channel=QUIET)
 LINEAR = [name for name, case in ZOO.items() if case.linear]
 SETTINGS = list(product(["raw", "sign", "mapping", "redundancy"], ["tensor", "model"], [0.0, 0.3]))
 
 
-def protected(plain: ir.Model, **options) -> ir.Model:
-    """Return a protected copy; tests of numbers use all sizes and the channel QUIET unless they say so."""
+def protected(
+    plain: ir.Model, plan: Plan | Scheme | None = None, *, selection: Selection = SMALL, **settings: Any
+) -> ir.Model:
+    """Return a protected copy; `settings` are of the paper's schemes, whose channel is QUIET unless they say so."""
     copy = plain.clone()
-    ProtectPass(**{"channel": QUIET, "selection": SMALL, **options})(copy)
+    ProtectPass(plan=Scheme.paper(**{"channel": QUIET, **settings}) if plan is None else plan, selection=selection)(
+        copy
+    )
     return copy
 
 
@@ -65,16 +71,16 @@ def only(found: ir.Model) -> Any:
 # ------------------------------------------------------------------------------------------ what is computed
 
 
-def zoo_pair(name: str, strategy: str, scope: str, sparsity: float) -> tuple[ir.Model, ir.Model]:
+def zoo_pair(name: str, strategy: str, granularity: str, sparsity: float) -> tuple[ir.Model, ir.Model]:
     plain = made(name)
     PrunePass(sparsity=sparsity)(plain)
-    return plain, protected(plain, strategy=strategy, scope=scope, selection=Selection())
+    return plain, protected(plain, strategy=strategy, granularity=granularity, selection=Selection())
 
 
-@pytest.mark.parametrize(("strategy", "scope", "sparsity"), SETTINGS)
+@pytest.mark.parametrize(("strategy", "granularity", "sparsity"), SETTINGS)
 @pytest.mark.parametrize("name", LINEAR)
-def test_outputs_are_within_the_derived_bound(name, strategy, scope, sparsity):
-    plain, found = zoo_pair(name, strategy, scope, sparsity)
+def test_outputs_are_within_the_derived_bound(name, strategy, granularity, sparsity):
+    plain, found = zoo_pair(name, strategy, granularity, sparsity)
     for given in feeds(plain):
         clean, bound = run(plain, given), output_bound(plain, found, given, QUIET.span)
         outputs = run(found, given)
@@ -223,11 +229,11 @@ def test_all_else_is_kept():
 
 
 def planes(tensor) -> Outputs:
-    return [tensor.level, tensor.alpha, tensor.beta]
+    return [tensor.level, tensor.alpha[0], tensor.beta[0]]
 
 
 def test_signs_and_zeros_are_kept_apart_from_levels():
-    tensor = only(protected(holding(w=f32([[1, -2], [0, 1.5]])), strategy="sign", channel=UNIT))
+    tensor = only(protected(holding(w=f32([[1, -2], [0, 1.5]])), strategy="sign", channel=CENTRED))
     assert same_bits(planes(tensor), [f32([-0.5, 0.5, 0]), f32([1]), f32([1.5])])
     assert tensor.plane("mask").tolist() == [0b1011]
     assert tensor.plane("sign").tolist() == [0b010]
@@ -235,22 +241,22 @@ def test_signs_and_zeros_are_kept_apart_from_levels():
 
 
 def test_raw_levels_carry_the_sign():
-    tensor = only(protected(holding(w=f32([[1, -1], [0.5, -0.25]])), strategy="raw", channel=UNIT))
+    tensor = only(protected(holding(w=f32([[1, -1], [0.5, -0.25]])), strategy="raw", channel=CENTRED))
     assert same_bits(planes(tensor), [f32([0.5, -0.5, 0.25, -0.125]), f32([0.5]), f32([0])])
     assert tensor.sign is None
     assert tensor.mask is None
 
 
-def test_each_class_fills_the_span():
+def test_each_class_fills_the_output_range():
     weight = f32([[1, -2], [1.5, 4], [-8, 6]])
-    tensor = only(protected(holding(w=weight), strategy="mapping", large_fraction=0.5, channel=UNIT))
+    tensor = only(protected(holding(w=weight), strategy="mapping", large_fraction=0.5, channel=CENTRED))
     assert tensor.plane("class").tolist() == [0b111000]
     assert same_bits(planes(tensor), [f32([-0.5, 0.5, 0, -0.5, 0.5, 0]), f32([1, 0.25]), f32([1.5, 1.5])])
 
 
-def test_scope_model_shares_one_scale():
+def test_granularity_model_shares_one_scale():
     tensors = stored_tensors(
-        protected(holding(a=f32([[1, 2]]), b=f32([[5, 3]])), strategy="sign", scope="model", channel=UNIT)
+        protected(holding(a=f32([[1, 2]]), b=f32([[5, 3]])), strategy="sign", granularity="model", channel=CENTRED)
     )
     assert same_bits(planes(tensors[0]), [f32([-0.5, -0.25]), f32([0.25]), f32([0.75])])
     assert same_bits(planes(tensors[1]), [f32([0.5, 0]), f32([0.25]), f32([0.75])])
@@ -258,25 +264,27 @@ def test_scope_model_shares_one_scale():
 
 def test_a_weight_at_the_threshold_is_small():
     above = np.nextafter(np.float32(1), np.float32(2))
-    for scope in ("tensor", "model"):
-        found = protected(holding(a=f32([[1, -1, 2]]), b=f32([[above, 0.5, 3]])), threshold=1.0, scope=scope)
+    for granularity in ("tensor", "model"):
+        found = protected(
+            holding(a=f32([[1, -1, 2]]), b=f32([[above, 0.5, 3]])), threshold=1.0, granularity=granularity
+        )
         assert [tensor.plane("class").tolist() for tensor in stored_tensors(found)] == [[0b100], [0b101]]
 
 
 @pytest.mark.parametrize(
-    ("scope", "large"),
+    ("granularity", "large"),
     [("tensor", [0b0001, 0b0001, 0b0010]), ("model", [0b0011, 0b0000, 0b0010])],
 )
-def test_ties_are_large_in_the_order_of_the_flat_index(scope, large):
+def test_ties_are_large_in_the_order_of_the_flat_index(granularity, large):
     found = holding(a=f32([[1, -1], [1, 1]]), b=f32([[-1, 1], [1, 1]]), c=f32([[1, 2], [1, 1]]))
-    tensors = stored_tensors(protected(found, large_fraction=0.25, scope=scope))
+    tensors = stored_tensors(protected(found, large_fraction=0.25, granularity=granularity))
     assert [tensor.plane("class").item() for tensor in tensors] == large
 
 
 @pytest.mark.parametrize(("fraction", "large"), [(0, 0), (0.04, 10), (0.05, 13), (1, 256)])
 def test_the_large_fraction_is_of_the_stored_weights(fraction, large):
     tensor = only(protected(made("matmul"), large_fraction=fraction))
-    assert tensor.class_counts().tolist() == [256 - large, large]
+    assert tensor.class_counts.tolist() == [256 - large, large]
     size = np.abs(tensor.decode().ravel())
     assert size[tensor.class_index == 1].min(initial=9) > size[tensor.class_index == 0].max(initial=0)
 
@@ -285,11 +293,11 @@ def test_the_large_fraction_is_of_the_stored_weights(fraction, large):
 def test_an_empty_class_is_a_warning(caplog, fraction, name):
     tensor = only(protected(made("matmul"), large_fraction=fraction))
     assert caplog.messages == [f"w: no weight is {name}, so that class is empty"]
-    assert (tensor.alpha[int(name == "large")], tensor.beta[int(name == "large")]) == (1, 0)
+    assert (tensor.alpha[0, int(name == "large")], tensor.beta[0, int(name == "large")]) == (1, 0)
 
 
 def test_an_empty_class_of_the_model_is_one_warning(caplog):
-    protected(made("two scales"), threshold=1e6, scope="model")
+    protected(made("two scales"), threshold=1e6, granularity="model")
     assert caplog.messages == ["the model: no weight is large, so that class is empty"]
 
 
@@ -364,14 +372,19 @@ def test_the_type_of_a_weight_is_kept(dtype):
         (made("IR 3"), {"selection": Selection(include=("none",))}, NothingToStore, "no tensor of the model"),
         (holding(w=f32(np.zeros((16, 16)))), {}, NothingToStore, "no tensor of the model"),
         (holding(w=f32([[1e-40]])), {}, NothingToStore, "no tensor of the model"),
-        (holding(w=f32([[1e-40]]), v=f32([[2e-40]])), {"scope": "model"}, NothingToStore, "can be stored"),
+        (
+            holding(w=f32([[1e-40]]), v=f32([[2e-40]])),
+            {"plan": QUIETLY.changed(granularity="model")},
+            NothingToStore,
+            "can be stored",
+        ),
     ],
     ids=["protected", "not included", "zero", "tiny", "tiny model"],
 )
 def test_a_refusal_leaves_the_model_alone(plain, options, error, said):
     before = serialized(plain)
     with pytest.raises(error, match=said):
-        ProtectPass(**{"selection": SMALL, "channel": QUIET, **options}).call(plain)
+        ProtectPass(**{"selection": SMALL, "plan": QUIETLY, **options}).call(plain)
     assert serialized(plain) == before
 
 
@@ -385,7 +398,7 @@ def test_a_protected_model_is_known_by_its_calls_too():
 def test_nothing_to_store_without_any_tensor():
     plain = model("net (float[2] x) => (float[2] y) { y = Relu(x) }")
     with pytest.raises(NothingToStore):
-        ProtectPass(scope="model").call(plain)
+        ProtectPass(plan=Scheme(granularity="model")).call(plain)
 
 
 # ------------------------------------------------------------------------------------------------ names
@@ -437,14 +450,6 @@ def test_no_two_planes_of_a_model_have_one_name(name):
     assert len(planes) == len(set(planes)) == 12
 
 
-def test_one_empty_plane_stands_for_all_that_a_strategy_does_not_have():
-    found = protected(made("lstm through slice and concat"), strategy="raw", selection=Selection())
-    assert [name for name in found.graph.initializers if "none" in name] == ["onnx_analog.none"]
-    assert {str(tensor.inputs[plane].name) for tensor in stored_tensors(found) for plane in ("sign", "class")} == {
-        "onnx_analog.none"
-    }
-
-
 def test_a_name_with_slashes_has_a_key_of_its_own():
     plain = made("if")
     value = ir.Value(name="y.then_branch/w", const_value=ir.tensor(f32(np.eye(16)), name="y.then_branch/w"))
@@ -474,53 +479,34 @@ def test_only_what_is_selected_is_stored():
 
 def test_planes_stand_in_the_order_of_the_tensors():
     found = protected(made("lstm through slice and concat"), selection=Selection())
-    assert [node.op_type for node in found.graph][:3] == ["Decode"] * 3
+    assert [node.domain for node in found.graph][:4] == [DOMAIN] * 3 + [""]
     assert [tensor.key for tensor in stored_tensors(found)] == ["W", "R0", "R1"]
 
 
 # ------------------------------------------------------------------------------------------------ options
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"strategy": "none"}, "no strategy is called 'none': choose from raw, sign, mapping, redundancy"),
-        ({"cells_small": 0}, "cells_small is 0; it must be from 1 to 1,000,000,000,000"),
-        ({"cells_large": 0}, "cells_large is 0; it must be from 1 to 1,000,000,000,000"),
-        ({"scope": "layer"}, "scope is 'layer'; choose from tensor, model"),
-        ({"large_fraction": -0.001}, "large_fraction is -0.001; it must be from 0 to 1"),
-        ({"large_fraction": 1.001}, "large_fraction is 1.001; it must be from 0 to 1"),
-        ({"threshold": 0.0}, "threshold is 0.0; it must be above 0 and finite"),
-        ({"threshold": float("inf")}, "threshold is inf; it must be above 0 and finite"),
-        ({"threshold": float("nan")}, "threshold is nan; it must be above 0 and finite"),
-        ({"bits_per_cell": 0}, "bits_per_cell is 0; it must be from 1 to 8"),
-        ({"bits_per_cell": 9}, "bits_per_cell is 9; it must be from 1 to 8"),
-    ],
-)
-def test_an_option_out_of_range_is_refused(wrong, said):
-    with pytest.raises(OptionError) as caught:
-        ProtectPass(**wrong)
-    assert str(caught.value) == said
+def test_a_pass_takes_a_scheme_or_a_plan():
+    assert ProtectPass() == ProtectPass(plan=Scheme()) == ProtectPass(plan=Plan(default=Scheme()))
+    for wrong in ("redundancy", None, {"default": Scheme()}):
+        with pytest.raises(OptionError, match=f"a plan is {type(wrong).__name__}; it must be a Plan or a Scheme"):
+            ProtectPass(plan=wrong)
 
 
-def test_options_at_the_ends_of_their_ranges_are_taken():
-    for bits, fraction in [(1, 0), (8, 1)]:
-        taken = ProtectPass(cells_small=1, cells_large=1, large_fraction=fraction, bits_per_cell=bits)
-        assert (taken.bits_per_cell, taken.large_fraction) == (bits, fraction)
-
-
-@pytest.mark.parametrize(
-    ("strategy", "cells"), [("raw", [3]), ("sign", [3]), ("mapping", [3, 3]), ("redundancy", [3, 7])]
-)
-def test_cells_of_each_strategy(strategy, cells):
-    found = protected(made("matmul"), strategy=strategy, cells_small=3, cells_large=7)
-    assert f'"cells":{cells},'.replace(" ", "") in found.metadata_props["onnx_analog.protection"]
-    assert only(found).alpha.size == len(cells)
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_tensor_is_stored_as_its_scheme_says(name):
+    scheme = FAMILY[name]
+    tensor = only(protected(made("matmul"), scheme))
+    assert tensor.scheme == scheme
+    assert (tensor.sign is None) == (scheme.sign == "level")
+    assert (tensor.class_index is None) == (scheme.classes == 1)
+    assert tensor.alpha.shape == tensor.beta.shape == (16 if scheme.granularity == "channel" else 1, scheme.classes)
+    assert tensor.level.size == tensor.class_counts[np.array(scheme.cells_of_class) > 0].sum()
 
 
 def test_nothing_is_said_where_nothing_is_odd(caplog):
     caplog.set_level(logging.INFO)
-    result = ProtectPass(channel=QUIET)(made("gemm"))
+    result = ProtectPass(plan=QUIETLY)(made("gemm"))
     assert result.modified
     assert caplog.messages == []
 
@@ -533,8 +519,9 @@ def test_decoding_makes_a_model_that_can_be_protected():
 
 def test_options_may_be_numbers_of_numpy():
     found, same = (made("matmul") for _ in range(2))
-    ProtectPass(cells_small=np.int64(2), cells_large=np.int32(9), bits_per_cell=np.uint8(2), channel=QUIET)(found)
-    ProtectPass(cells_small=2, cells_large=9, channel=QUIET)(same)
+    numbers_of = {"cells_small": np.int64(2), "cells_large": np.int32(9), "side_bits_per_cell": np.uint8(2)}
+    ProtectPass(plan=Scheme.paper(**numbers_of, channel=QUIET))(found)
+    ProtectPass(plan=Scheme.paper(cells_small=2, cells_large=9, channel=QUIET))(same)
     assert serialized(found) == serialized(same)
 
 
@@ -545,18 +532,32 @@ def test_a_pass_prints_as_one_line():
 
 def test_ir_3_is_no_reason_to_warn(caplog):
     protected = made("IR 3")
-    ProtectPass(channel=QUIET)(protected)
+    ProtectPass(plan=QUIETLY)(protected)
     assert caplog.messages == []
 
 
 # ------------------------------------------------------------------------------------------------- large models
 
+PROTECT = """
+import sys
+from onnx_analog import api
+api.protect(sys.argv[2]).save(sys.argv[3], force=True)
+"""
 
-def later(plain: ir.Model, monkeypatch, **options) -> ir.Model:
+
+def later(plain: ir.Model, monkeypatch, *given: Plan | Scheme, **options) -> ir.Model:
     """Return a protected copy whose planes are computed when they are asked for, as of a large model."""
     with monkeypatch.context() as patch:
         patch.setattr("onnx_analog.passes.protect.AT_ONCE", -1)
-        return protected(plain, **options)
+        return protected(plain, *given, **options)
+
+
+@pytest.mark.parametrize("scheme", FAMILY.values(), ids=list(FAMILY))
+@pytest.mark.parametrize("name", ["matmul", "conv", "two scales", "function with a body", "sparse"])
+def test_planes_of_the_family_that_are_computed_later_are_the_same(name, scheme, monkeypatch):
+    plain = made(name)
+    PrunePass(sparsity=0.3, selection=SMALL)(plain)
+    assert serialized(later(plain, monkeypatch, scheme)) == serialized(protected(plain, scheme))
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -564,9 +565,9 @@ def later(plain: ir.Model, monkeypatch, **options) -> ir.Model:
     "options",
     [
         *(
-            {"strategy": strategy, "scope": scope}
+            {"strategy": strategy, "granularity": granularity}
             for strategy in ("raw", "redundancy")
-            for scope in ("tensor", "model")
+            for granularity in ("tensor", "model")
         ),
         {"threshold": 0.5},
         {"strategy": "sign", "large_fraction": 0.0},
@@ -574,7 +575,7 @@ def later(plain: ir.Model, monkeypatch, **options) -> ir.Model:
 )
 def test_planes_that_are_computed_later_are_the_same(name, options, monkeypatch):
     plain = made(name)
-    if "scope" in options:
+    if "granularity" in options:
         PrunePass(sparsity=0.3, selection=SMALL)(plain)
     found = later(plain, monkeypatch, **options)
     assert serialized(found) == serialized(protected(plain, **options))
@@ -610,7 +611,7 @@ def test_what_cannot_be_scaled_is_found_before_anything_is_changed(monkeypatch):
     tiny.const_value = ir.Tensor(np.full((16, 16), 1e-44, np.float32), name="w")
     before = serialized(plain)
     with pytest.raises(NothingToStore, match="no tensor of the model can be stored"):
-        later(plain, monkeypatch, scope="model")
+        later(plain, monkeypatch, granularity="model")
     assert serialized(plain) == before
 
 
@@ -627,7 +628,7 @@ def test_four_gigabytes_are_protected_in_eight(tmp_path):
     assert len(stored) == 64
     for tensor in stored[::9]:
         weight = plain.graph.initializers[tensor.key].const_value.numpy()
-        largest = max(map(abs, Protection.of(found).channel.span)) / tensor.alpha.min()
+        largest = max(map(abs, tensor.scheme.channel.span)) / tensor.alpha.min()
         assert (np.abs(tensor.decode() - weight) <= 2.0**-24 * (4 * np.abs(weight) + 5 * largest)).all()
     for file in tmp_path.iterdir():
         file.unlink()
@@ -676,7 +677,7 @@ def test_a_tensor_that_drowns_is_refused_where_there_is_no_other():
     plain = holding(v=APART["1e10"])
     before = serialized(plain)
     with pytest.raises(NothingToStore, match="no tensor of the model can be stored"):
-        ProtectPass(selection=SMALL, channel=QUIET).call(plain)
+        ProtectPass(plan=QUIETLY, selection=SMALL).call(plain)
     assert serialized(plain) == before
 
 
@@ -698,7 +699,7 @@ LEAVES = {  # one of the tensors v, which leaves, and why
 def test_what_has_no_place_in_the_scope_leaves_and_the_others_share_theirs(name, strategy, how, monkeypatch, caplog):
     others = {f"w{place}": normal(16, 16, seed=place) for place in range(3)}
     plain = holding(w0=others["w0"], v=LEAVES[name][0], w1=others["w1"], w2=others["w2"])
-    options = {"strategy": strategy, "scope": "model"}
+    options = {"strategy": strategy, "granularity": "model"}
     found = protected(plain, **options) if how is protected else later(plain, monkeypatch, **options)
     assert planes_of(found) == planes_of(protected(holding(**others), **options))
     assert same_bits([numbers(found, "v")], [LEAVES[name][0]])
@@ -709,13 +710,13 @@ def test_what_has_no_place_in_the_scope_leaves_and_the_others_share_theirs(name,
 def test_as_few_leave_the_scope_as_will_do(caplog):
     sizes = {"a": 1e-8, "b": 1, "c": 2, "d": 1e8, "e": 3, "f": 1e-7, "g": 1}
     plain = holding(**{name: normal(16, 16, seed=3) * np.float32(size) for name, size in sizes.items()})
-    found = protected(plain, scope="model")
+    found = protected(plain, granularity="model")
     assert [tensor.key for tensor in stored_tensors(found)] == ["b", "c", "e", "g"]
     assert sorted(message[0] for message in caplog.messages) == ["a", "d", "f"]
 
 
 def test_of_two_that_cannot_share_a_scale_the_larger_leaves(caplog):
-    found = protected(holding(a=normal(8, 8), b=normal(8, 8) * np.float32(1e9)), scope="model")
+    found = protected(holding(a=normal(8, 8), b=normal(8, 8) * np.float32(1e9)), granularity="model")
     assert only(found).key == "a"
     assert caplog.messages[0].startswith("b stays digital: one scale for all tensors, up to 2")
 
@@ -724,10 +725,10 @@ def test_of_two_that_cannot_share_a_scale_the_larger_leaves(caplog):
     seed=st.integers(0, 999),
     scales=st.lists(st.sampled_from([1e-30, 1e-7, 1e-3, 1.0, 1e3, 1e9]), min_size=1, max_size=4),
     strategy=st.sampled_from(["raw", "sign", "mapping", "redundancy"]),
-    scope=st.sampled_from(["tensor", "model"]),
+    granularity=st.sampled_from(["tensor", "model"]),
     large_fraction=st.sampled_from([0.0, 0.05, 1.0]),
 )
-def test_what_is_stored_is_decoded_within_what_is_allowed(seed, scales, strategy, scope, large_fraction):
+def test_what_is_stored_is_decoded_within_what_is_allowed(seed, scales, strategy, granularity, large_fraction):
     """By onnxruntime, as by numpy: the product with the unit matrix is the weight."""
     rng = np.random.default_rng(seed)
     weights = {f"w{k}": f32(rng.normal(size=(6, 7)) * rng.choice(scales, size=(6, 1))) for k in range(3)}
@@ -737,7 +738,7 @@ def test_what_is_stored_is_decoded_within_what_is_allowed(seed, scales, strategy
     for value in plain.graph.outputs:
         value.shape = ir.Shape([6, 7])
     try:
-        found = protected(plain, strategy=strategy, scope=scope, large_fraction=large_fraction)
+        found = protected(plain, strategy=strategy, granularity=granularity, large_fraction=large_fraction)
     except NothingToStore:
         return
     outputs = run(found, {f"x_{name}": np.eye(6, dtype=np.float32) for name in weights})
@@ -864,7 +865,7 @@ def training(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 def test_training_information_is_kept_where_it_holds(tmp_path, caplog):
     plain = training(made_proto("gemm"), "b")
     loaded = files.load(plain)
-    ProtectPass(channel=QUIET)(loaded)
+    ProtectPass(plan=QUIETLY)(loaded)
     files.write_model(loaded, tmp_path / "a.onnx")
     assert caplog.messages == []
     assert onnx.load(tmp_path / "a.onnx").training_info == plain.training_info
@@ -872,7 +873,7 @@ def test_training_information_is_kept_where_it_holds(tmp_path, caplog):
 
 def test_training_information_about_a_stored_weight_is_dropped_with_a_warning(tmp_path, caplog):
     loaded = files.load(training(made_proto("gemm"), "w"))
-    ProtectPass(channel=QUIET)(loaded)
+    ProtectPass(plan=QUIETLY)(loaded)
     files.write_model(loaded, tmp_path / "a.onnx")
     assert caplog.messages == ["the model's training information is dropped: it refers to w, which is stored"]
     assert not onnx.load(tmp_path / "a.onnx").training_info

@@ -19,15 +19,19 @@ from hypothesis import strategies as st
 
 import onnx_analog as oa
 from onnx_analog.channels import GaussianNoise
-from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset, Scheme
 from onnx_analog.errors import DataError, EngineError, ModelError, NothingToStore, OptionError, OutputError
 from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.graph.weights import Selection
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
+from onnx_analog.run.experiment import Experiment
+from onnx_analog.run.session import Network
 from onnx_analog.run.statistics import interval
 from onnx_analog.study.engines import Engine
-from onnx_analog.study.grid import Grid
+from onnx_analog.study.engines.local import LocalEngine, SerialEngine
+from onnx_analog.study.grid import Grid, Setting
 from onnx_analog.study.run_folder import CHECKSUM, CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, Checksum, Folder
 from onnx_analog.study.stopping import Stopping
 from onnx_analog.study.sweeps import Case, Point, Study, paired, prepare, sweep
@@ -43,6 +47,7 @@ TEXT = """
 DEFAULT, PAPER = PRESETS.values()
 GRID = Grid(cells=(1, 4), presets=(DEFAULT, PAPER), channels=(QUIET,), seed=3)
 TWO = Stopping(trials=2)
+DECIBELS = ("sqnr_db", metrics.sqnr_db)
 
 
 def images() -> Dataset:
@@ -103,6 +108,53 @@ def test_what_a_point_costs_by_hand(factor, large):
         assert rows["r_avg"] == analog[name] / 512
         assert rows["stored_cells_per_stored_weight"] == (analog[name] + header[name]) / 512
         assert rows["all_in_cells_per_original_weight"] == (analog[name] + header[name] + codebook[name]) / 512
+
+
+FAMILY = {
+    "int8": Scheme.int8(channel=QUIET),
+    "granularity channel": Scheme(channel=QUIET, granularity="channel"),
+    "granularity model": Scheme(channel=QUIET, granularity="model"),
+    "four classes, one of them without cells": Scheme(
+        channel=QUIET, classes=4, partition="lloyd", cells=(0, 1, 2, 3), granularity="channel"
+    ),
+    "side channel": Scheme(channel=QUIET, side_channel=GaussianNoise(sigma=0.5), cells=(1, 5)),
+    "int4 with a side channel": Scheme.int4(channel=QUIET, side_channel=GaussianNoise(sigma=0.5)),
+    "a plan": Plan(default=Scheme.int8(channel=QUIET), tensors={"a": Scheme(channel=QUIET, cells=(2, 3))}),
+    "a tensor that stays digital": Plan(default=None, tensors={"b": Scheme(channel=QUIET)}),
+}
+
+
+@pytest.mark.parametrize("metric", [None, DECIBELS], ids=["top1", "sqnr_db"])
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_score_an_evaluation_and_a_point_are_one_to_the_bit(name, metric):
+    plain, data, scheme = model(TEXT), images(), FAMILY[name]
+    experiment = Experiment(plain, data, metric)
+    score = experiment.score(scheme, seed=3, trials=3)
+    protected = oa.protect(plain, scheme)
+    named = None if metric is None else metric[0]
+    alone = oa.evaluate(protected, data, trials=3, seed=3, metric=named, clean=Network(plain).run(data))
+    assert (score.values, score.sqnr_db, score.clean) == (alone.values, alone.sqnr_db, alone.clean)
+    decoded = [oa.readback(protected, seed=3, trial=trial, decoded=True).model for trial in range(3)]
+    outputs = [Network(each).run(data) for each in decoded]
+    assert score.sqnr_db == tuple(metrics.output_sqnr_db(each, experiment.clean) for each in outputs)
+
+    grid = replace(GRID, strategies=("sign",), presets=(DEFAULT,), cells=(1,), plans={"mine": scheme})
+    case = Case(name="net", model=plain, data=data)
+    *_, point = sweep(prepare([case], grid, Stopping(trials=3), metric=metric))
+    assert point.evaluation == score
+    assert point.totals == experiment.totals(scheme) == protected.manifest.totals
+
+
+def test_an_experiment_scores_plans_in_any_order_as_a_new_one_does():
+    """Plans share planes, buffers and a skeleton."""
+    experiment = Experiment(model(TEXT), images(), DECIBELS)
+    order = [*FAMILY.values(), *reversed(FAMILY.values()), Scheme(channel=QUIET, cells=(1, 5)), *FAMILY.values()]
+    alone = {number: Experiment(model(TEXT), images(), DECIBELS).score(s, trials=1) for number, s in enumerate(order)}
+    assert {number: experiment.score(scheme, trials=1) for number, scheme in enumerate(order)} == alone
+    trials = [experiment.trials(scheme) for scheme in (FAMILY["side channel"], Scheme(channel=QUIET, cells=(1, 5)))]
+    taken = [[each.run(seed=0, trial=trial).sqnr_db for each in trials] for trial in (0, 1, 0)]
+    assert taken[0] == taken[2]
+    assert taken[0][1] == Experiment(model(TEXT), images(), DECIBELS).score(order[-9], trials=1).sqnr_db[0]
 
 
 def test_strategies_with_the_same_planes_and_cells_see_the_same_trials():
@@ -207,7 +259,6 @@ Pick = Callable[[int], int]  # from how many tasks wait to the one that ends nex
 SMALL = Grid(strategies=("sign", "redundancy"), cells=(1, 4), presets=(DEFAULT,), channels=(QUIET,), seed=3)
 FOUR = Stopping(trials=4)
 LOOKS = Stopping(trials=2, precision=1.7, max_trials=7)  # in dB: points stop at all of 2, 4 and 7
-DECIBELS = ("sqnr_db", metrics.sqnr_db)
 
 
 def case(name: str = "net", seed: int = 0, data: Dataset | None = None) -> Case:
@@ -396,6 +447,87 @@ def test_progress_never_goes_back_and_ends_with_all(stopping):
     total = sum(len(point.evaluation.values) for point in points)
     assert told[0] == (0, 4 * stopping.trials)
     assert told[-1] == (total, total)
+
+
+# ----------------------------------------------------------------------------------------------- points that are added
+
+
+def refined(point: Point) -> list[Setting]:
+    """Return one further point for each of the grid's `sign` points: of one cell more, and digital."""
+    if point.strategy != "sign":
+        return []
+    scheme = point.setting.plan.schemes[0].changed(cells=(point.cells + 1,), granularity="channel")
+    return [Setting.of(scheme, name="finer"), Setting.of(Scheme.int4(), name=f"int4 after {point.cells}")]
+
+
+@cache
+def with_added() -> tuple[list[Point], dict[str, bytes]]:
+    with tempfile.TemporaryDirectory() as name:
+        points = list(sweep(plan(), engine=SerialEngine(threads=1), out=Path(name), further=refined))
+        return points, files_in(Path(name))
+
+
+def test_points_may_be_added_after_the_first_results():
+    points, _ = with_added()
+    assert points[:4] == whole()[0]
+    names = [(point.strategy, point.cells) for point in points[4:]]
+    assert names == [("finer", 2), ("int4 after 1", 0), ("finer", 5), ("int4 after 4", 0)]
+    for point in points[4:]:
+        alone = Experiment(model(TEXT), images(), DECIBELS).score(point.setting.plan, seed=3, trials=4)
+        assert (point.evaluation.values, point.evaluation.clean) == (alone.values, alone.clean)
+
+
+@pytest.mark.parametrize("engine", [LocalEngine(workers=2), Here(pick=shuffled(0)), Here(slots=5, pick=lambda _: -1)])
+def test_added_points_do_not_depend_on_who_computes_them(engine, tmp_path):
+    """The local engine's workers have never heard of them when they start."""
+    points = list(sweep(plan(), engine=engine, out=tmp_path, further=refined))
+    assert (points, files_in(tmp_path)) == with_added()
+
+
+@pytest.mark.parametrize("kept", [0, 5, 16, 23, 32])
+def test_added_points_are_resumed(kept, tmp_path):
+    _, there = with_added()
+    (tmp_path / CONSTANTS).write_bytes(there[CONSTANTS])
+    (tmp_path / TRIALS).write_bytes(b"".join(there[TRIALS].splitlines(keepends=True)[: kept + 1]))
+    engine = Here()
+    points = list(sweep(plan(), engine=engine, out=tmp_path, further=refined))
+    assert (points, files_in(tmp_path)) == with_added()
+    assert len(engine.done) == 32 - kept
+
+
+def test_rows_of_added_points_are_kept_where_nobody_adds_them(tmp_path):
+    list(sweep(plan(), out=tmp_path, further=refined))
+    assert swept_to(tmp_path)[0] == whole()[0]
+    assert files_in(tmp_path)[TRIALS] == with_added()[1][TRIALS]
+
+
+def test_a_generator_may_add_points_one_after_the_other():
+    def next_one(point: Point) -> list[Setting]:
+        return [Setting.of(Scheme.paper("sign", cells_small=2 * point.cells), name="twice")] if point.cells < 64 else []
+
+    study = plan(TWO, replace(SMALL, strategies=("sign",), cells=(4,)))
+    assert [point.cells for point in sweep(study, further=next_one)] == [4, 8, 16, 32, 64]
+
+
+@pytest.mark.parametrize(
+    ("further", "said"),
+    [
+        (lambda point: [point.setting], "the point 'sign' with 1 cells appears twice"),
+        (lambda point: [Setting.of(Scheme(), name="new", model=1)], "a point is of model 1, and there are 1"),
+        (lambda point: [Setting.of(Scheme(), name="new", varied=("step",))], "does not say what its grid varies"),
+    ],
+)
+def test_a_point_that_cannot_be_added_is_refused(further, said):
+    with pytest.raises(OptionError, match=said):
+        list(sweep(plan(), engine=Known(), further=further))
+
+
+def test_with_axes_an_added_point_says_what_they_are_for_it(tmp_path):
+    study = plan(TWO, replace(SMALL, strategies=("sign",), cells=(1,), axes={"side_bits_per_cell": (1, 2)}))
+    more = iter([Setting.of(Scheme.int8(side_bits_per_cell=4), name="int8", varied=("side_bits_per_cell",))])
+    points = list(sweep(study, out=tmp_path, further=lambda _: [next(more)] if more.__length_hint__() else []))
+    assert [row["side_bits_per_cell"] for row in rows_in(tmp_path / POINTS)] == ["1", "2", "4"]
+    assert [point.totals.side_cells for point in points] == [512, 256, 1024]
 
 
 # --------------------------------------------------------------------------------------------------------- resuming

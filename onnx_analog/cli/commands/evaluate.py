@@ -13,6 +13,7 @@ from onnx_analog.cli.options import (
     DATA,
     FILE,
     JSON,
+    LOAD,
     OTHER_CHANNEL,
     PREPROCESSING,
     RUNNING,
@@ -35,6 +36,7 @@ from onnx_analog.cli.settings import argument
 @argument("threads")
 @argument("at_least")
 @argument("at_most")
+@LOAD
 @JSON
 def command(protected: Path, data: Path, trials: int, as_json: bool, **choices: Any) -> None:
     """Evaluate PROTECTED as read from noisy cells, or a plain model as it is.

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from onnx_analog.cli.console import Command, print_json, show
-from onnx_analog.cli.options import FILE, JSON, SELECTION, selection_of
+from onnx_analog.cli.options import FILE, JSON, LOAD, SELECTION, selection_of
 
 
 @click.command(cls=Command)
 @click.argument("model", type=FILE)
 @SELECTION
+@LOAD
 @JSON
 def command(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min_size: int, as_json: bool) -> None:
     """Show which weights of MODEL would be stored, which would not, and why.

@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from onnx_analog.cli.console import Command, print_json, show
-from onnx_analog.cli.options import FILE, JSON, shown
+from onnx_analog.cli.options import FILE, JSON, LOAD, shown
 from onnx_analog.errors import ManifestError
 
 
 @click.command(cls=Command)
 @click.argument("protected", type=FILE)
 @click.option("--check", type=FILE, metavar="MANIFEST", help="Exit 1 unless this manifest describes PROTECTED.")
+@LOAD
 @JSON
 def command(protected: Path, check: Path | None, as_json: bool) -> None:
     """Show the cells of PROTECTED, a model or its manifest, and their cost compared with digital memory.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from onnx_analog.cli.console import Group, print_json, show
-from onnx_analog.cli.options import FILE, JSON
+from onnx_analog.cli.options import FILE, JSON, LOAD
 
 if TYPE_CHECKING:
     from onnx_analog.coding.plan import Plan
@@ -29,6 +29,7 @@ def command() -> None:
 
 @command.command(name="show")
 @click.argument("plan", type=FILE, metavar="FILE")
+@LOAD
 @JSON
 def plan_show(plan: Path, as_json: bool) -> None:
     """Show how each tensor is stored: in a plan's JSON FILE, in a manifest, or in a protected model.

@@ -9,7 +9,18 @@ from typing import Any
 import click
 
 from onnx_analog.cli.console import Command, Whole, progress, show
-from onnx_analog.cli.options import CHANGES, FILE, FORCE, OTHER_CHANNEL, OUT_OR_FOLDER, SEED, modifiers_of, shown, stem
+from onnx_analog.cli.options import (
+    CHANGES,
+    FILE,
+    FORCE,
+    LOAD,
+    OTHER_CHANNEL,
+    OUT_OR_FOLDER,
+    SEED,
+    modifiers_of,
+    shown,
+    stem,
+)
 from onnx_analog.cli.settings import argument
 
 
@@ -25,6 +36,7 @@ from onnx_analog.cli.settings import argument
 @OTHER_CHANNEL
 @CHANGES
 @click.option("-o", "--output", type=OUT_OR_FOLDER, help="File, or folder with --trials.  [default: beside PROTECTED]")
+@LOAD
 @FORCE
 def command(
     protected: Path,

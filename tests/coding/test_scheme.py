@@ -1,0 +1,376 @@
+"""Schemes as values, and the paper's among them; the table of the module's docstring is compared with the settings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from onnx_analog import channels
+from onnx_analog.channels.modifiers import Modifiers
+from onnx_analog.channels.pcm import pcm
+from onnx_analog.coding import scheme as module
+from onnx_analog.coding.planes import encode
+from onnx_analog.coding.scheme import GRANULARITIES, LARGE_SHARE, PRESETS, STRATEGIES, Paper, Scheme, Strategy
+from onnx_analog.errors import ChannelError, OptionError
+from tests.coding.families import over, schemes
+from tests.models import QUIET
+
+Rows = list[tuple[str, ...]]
+
+# ------------------------------------------------------------------------------------------------------- as JSON
+
+CHANNELS = st.sampled_from(["pcm", "rram-wan", "gaussian:sigma=0.2", "pcm-drift", "pcm-partial-reset"])
+
+
+@st.composite
+def stored(draw: st.DrawFn) -> Scheme:
+    """Draw a scheme with any channels."""
+    scheme = draw(schemes(channel=draw(CHANNELS | st.none())))
+    if scheme.analog == "some" or draw(st.booleans()):
+        return scheme.changed(side_bits_per_cell=draw(st.integers(1, 8)))
+    return scheme.changed(
+        side_channel=draw(CHANNELS),
+        side_bits_per_cell=draw(st.integers(1, 4)),
+        side_cells=draw(st.integers(1, 5)),
+        side_copies=draw(st.sampled_from([1, 3, 999])),
+    )
+
+
+@given(stored())
+def test_a_scheme_comes_back_from_json(scheme):
+    again = Scheme.from_dict(json.loads(json.dumps(scheme.to_dict())))
+    assert again == scheme
+    assert hash(again) == hash(scheme)
+    assert again.to_dict() == scheme.to_dict()
+    assert again.digest() == scheme.digest()
+
+
+@given(stored(), stored())
+def test_digests_tell_schemes_apart(one, other):
+    assert (one.digest() == other.digest()) == (one == other)
+    assert one.changed() == one
+
+
+def test_channels_by_name_object_and_dictionary_are_the_same():
+    given = ["pcm", channels.resolve("pcm"), channels.resolve("pcm").to_dict()]
+    assert len({Scheme.from_dict({"channel": channel}).digest() for channel in (given[0], given[2])}) == 1
+    assert Scheme(channel=given[0]) == Scheme(channel=given[1])
+    assert Scheme() == Scheme(channel=channels.DEFAULT) == Scheme.from_dict({})
+
+
+def test_channels_of_a_scheme_keep_only_what_they_draw_from():
+    assert pcm().to_dict().get("residuals")
+    assert not Scheme(channel=pcm()).channel.to_dict().get("residuals")
+    drawn = Modifiers(residuals="empirical").apply(pcm())
+    kept = Scheme(channel=drawn)
+    assert "residuals" in json.dumps(kept.to_dict())
+    assert Scheme.from_dict(kept.to_dict()) == kept
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ([1], r"a scheme is \[1\]; it must be an object"),
+        (None, "a scheme is null; it must be an object"),
+        ({"cell": [1]}, "a scheme has no setting 'cell'; it has sign, classes,"),
+        ({"cells": "12"}, "cells is '12'; it must be a list"),
+        ({"cells": [1.5]}, r"cells is 1\.5; it must be a whole number"),
+        ({"classes": "2"}, "classes is '2'; it must be a whole number"),
+        ({"classes": True}, "classes is True; it must be a whole number"),
+        ({"sign": 1}, "sign is 1; it must be text"),
+        ({"sign": None}, "sign is None; it must be text"),
+        ({"step": "small", "partition": "uniform"}, "step is 'small'; it must be a number"),
+    ],
+)
+def test_what_is_no_scheme_is_refused(body, said):
+    with pytest.raises(OptionError, match=said) as caught:
+        Scheme.from_dict(body)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"channel": {"family": "none"}},
+        {"channel": "none"},
+        {"side_channel": {"a": 1}},
+        {"channel": "channel_of_nobody:Channel"},
+        {"side_channel": "channel.json"},
+    ],
+)
+def test_a_channel_that_is_not_installed_is_refused_and_nothing_imported(body, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "channel_of_nobody.py").write_text("raise SystemExit('imported')", encoding="utf-8")
+    (tmp_path / "channel.json").write_text(json.dumps(QUIET.to_dict()), encoding="utf-8")
+    with pytest.raises(ChannelError):
+        Scheme.from_dict(body)
+    assert "channel_of_nobody" not in sys.modules
+
+
+# --------------------------------------------------------------------------------------- what contradicts itself
+
+LLOYD: dict[str, Any] = {"classes": 4, "partition": "lloyd", "cells": 1}
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"sign": "header"}, "sign is 'header'; choose from bit, level"),
+    ({"classes": 0}, "classes is 0; it must be from 1 to 256"),
+    ({"classes": 257}, "classes is 257; it must be from 1 to 256"),
+    ({"partition": "k-means"}, "partition is 'k-means'; choose from share, bounds, lloyd, uniform"),
+    ({"granularity": "layer"}, "granularity is 'layer'; choose from tensor, channel, model"),
+    ({"cells": -1}, "cells is -1; it must be from 0 to"),
+    ({"cells": 10**13}, "cells is 10000000000000; it must be from 0 to"),
+    ({"cells": ()}, "cells has 0 numbers, and classes is 2; give one number, or one for each class"),
+    ({"cells": (1, 2, 3)}, "cells has 3 numbers, and classes is 2"),
+    ({"classes": 1}, "cells has 2 numbers, and classes is 1"),
+    ({"classes": 1, "cells": 0}, "cells is 0 with one class: every weight would be read as the same number"),
+    ({"classes": 3, "cells": 1}, "shares has 1 numbers; partition 'share' with classes 3 takes 2"),
+    ({"classes": 3, "cells": 1, "shares": (0.9, 0.2)}, "shares add up to 1.1; they must add up to 1 or less"),
+    ({"shares": (1.5,)}, "shares is 1.5; it must be from 0 to 1"),
+    ({"shares": (float("nan"),)}, "shares is nan; it must be from 0 to 1"),
+    ({**LLOYD, "shares": (0.5, 0.1, 0.1)}, "shares has 3 numbers; partition 'lloyd' with classes 4 takes 0"),
+    ({**LLOYD, "bounds": (0.5,)}, "bounds has 1 numbers; partition 'lloyd' with classes 4 takes 0"),
+    ({"bounds": (0.5,)}, "bounds has 1 numbers; partition 'share' with classes 2 takes 0"),
+    ({"partition": "bounds"}, "bounds has 0 numbers; partition 'bounds' with classes 2 takes 1"),
+    ({"partition": "bounds", "bounds": (0.0,)}, "bounds are 0; they must ascend, and be above 0 where a bit holds"),
+    ({"partition": "bounds", "bounds": (float("inf"),)}, "bounds is inf; it must be finite"),
+    ({**LLOYD, "partition": "bounds", "bounds": (3, 2, 1), "sign": "level"}, "bounds are 3, 2, 1; they must ascend"),
+    ({**LLOYD, "partition": "bounds", "bounds": (1, 1, 2)}, "bounds are 1, 1, 2; they must ascend"),
+    ({"step": 0.1}, "step is 0.1; partition 'share' with classes 2 has no step"),
+    ({**LLOYD, "partition": "uniform", "step": 0}, "step is 0.0; it must be above 0"),
+    ({**LLOYD, "partition": "uniform", "step": float("inf")}, "step is inf; it must be above 0"),
+    (
+        {"classes": 1, "cells": 1, "partition": "uniform", "step": 1},
+        "step is 1; partition 'uniform' with classes 1",
+    ),
+    ({"side_cells": 2}, "side_cells and side_copies need a side_channel"),
+    ({"side_copies": 3}, "side_cells and side_copies need a side_channel"),
+    ({"side_copies": 2, "side_channel": QUIET}, "side_copies is 2; it must be odd"),
+    ({"side_bits_per_cell": 9}, "side_bits_per_cell is 9; it must be from 1 to 8"),
+    ({"cells": (0, 1), "side_channel": QUIET}, "side_channel cannot be given where some classes have cells and others"),
+    ({"estimator": "best"}, "no estimator is called 'best': choose from affine, or name module:Class"),
+    ({"channel": 3}, "a channel is 3; it must be a Channel"),
+]
+
+
+@pytest.mark.parametrize(("settings", "said"), REFUSED, ids=lambda value: value if isinstance(value, str) else "")
+def test_settings_that_contradict_each_other_are_refused_in_one_line(settings, said):
+    with pytest.raises((OptionError, ChannelError)) as caught:
+        Scheme(**settings)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) <= 300
+    assert "\n" not in str(caught.value)
+
+
+def test_cells_that_are_read_one_by_one_are_limited():
+    slow = Modifiers(read_bits=8).apply(QUIET)
+    with pytest.raises(ChannelError, match=r"is read cell by cell, so a weight can have at most .* cells; here it has"):
+        Scheme(channel=slow, cells=(1, 10**11))
+
+
+def test_schemes_that_store_alike_are_equal():
+    assert Scheme(cells=3) == Scheme(cells=(3,)) == Scheme(cells=(3, 3)) == Scheme(cells=np.int64(3))
+    assert Scheme(shares=[0.05]) == Scheme()
+    assert len({Scheme(classes=1, cells=1, partition=name) for name in ("share", "lloyd", "uniform")}) == 1
+    assert Scheme(cells=3).cells_of_class == (3, 3)
+
+
+@pytest.mark.parametrize("classes", range(1, 257))
+def test_side_bits_are_sign_and_class(classes):
+    if classes == 1:
+        assert Scheme(classes=1, cells=1).side_bits == 1
+        return
+    scheme = Scheme(classes=classes, partition="lloyd", cells=1)
+    assert scheme.index_bits == int(np.ceil(np.log2(classes)))
+    assert scheme.side_bits == 1 + scheme.index_bits
+    assert scheme.changed(sign="level").side_bits == scheme.index_bits
+
+
+@pytest.mark.parametrize(("cells", "analog"), [((1, 2), "all"), ((0, 2), "some"), ((0, 0), "none"), ((0,), "none")])
+def test_analog_says_which_classes_have_cells(cells, analog):
+    assert Scheme(cells=cells).analog == analog
+
+
+# ----------------------------------------------------------------------------------------------------- integers
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_integers_are_uniform_classes_without_cells(bits):
+    scheme = Scheme.integers(bits)
+    assert (scheme.sign, scheme.classes, scheme.partition, scheme.analog) == ("level", 2**bits - 1, "uniform", "none")
+    assert scheme.side_bits == bits
+
+
+def test_integers_by_name_and_with_other_settings():
+    assert (Scheme.int8(), Scheme.int4()) == (Scheme.integers(8), Scheme.integers(4))
+    assert Scheme.int8(granularity="channel").granularity == "channel"
+    for bits in (1, 9):
+        with pytest.raises(OptionError, match=f"bits is {bits}; it must be from 2 to 8"):
+            Scheme.integers(bits)
+
+
+# ---------------------------------------------------------------------------------------------------- in words
+
+
+@pytest.mark.parametrize(
+    ("scheme", "words"),
+    [
+        (Scheme(), "redundancy, cells 1 and 20, share 0.05"),
+        (Scheme.paper("raw", granularity="model"), "raw, cells 1, one scale for the model"),
+        (Scheme.paper(threshold=0.5), "redundancy, cells 1 and 20, bound 0.5"),
+        (Scheme.int4(granularity="channel"), "uniform, 15 classes, sign in the level, digital, one scale for each"),
+        (
+            Scheme(classes=6, partition="lloyd", cells=(0, 1, 2, 3, 4, 5)),
+            "lloyd, 6 classes, sign in the bit, cells 0",
+        ),
+    ],
+)
+def test_a_scheme_is_printed_in_one_line(scheme, words):
+    assert str(scheme).startswith(words)
+    assert repr(scheme).startswith("Scheme('")
+    assert len(repr(scheme)) < 120
+
+
+def test_settings_are_listed_without_loading_numpy():
+    code = "import sys, onnx_analog.coding.scheme; print('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+# ------------------------------------------------------------------------------------------------------ the paper
+
+
+def table(text: str) -> Rows:
+    """Return the rows below the head of the one table in `text`."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines[2:]]
+
+
+def row(name: str, setting: Strategy) -> tuple[str, ...]:
+    """Return the row of one setting."""
+    symbols = {(1,): "r", (1, 1): "r for both", (1, 2): "r_small, r_large"}
+    sign = "a bit" if setting.sign == "bit" else "the level"
+    return (name, setting.row, sign, str(setting.classes), symbols[setting.cells(1, 2)])
+
+
+def test_the_table_is_the_settings():
+    assert table(str(module.__doc__)) == [row(name, setting) for name, setting in STRATEGIES.items()]
+    assert len(STRATEGIES) == 4
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("| the level |", "| a bit |"), ("| 2       | r for both", "| 1       | r for both")]
+)
+def test_a_wrong_table_is_noticed(right, wrong):
+    text = str(module.__doc__)
+    assert right in text
+    assert table(text.replace(right, wrong)) != [row(name, setting) for name, setting in STRATEGIES.items()]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_what_is_stored_is_what_a_strategy_says(name):
+    strategy = STRATEGIES[name]
+    scheme = Scheme.paper(name, cells_small=3, cells_large=7, large_fraction=0.5, channel=over((0.0, 1.0)))
+    ((planes, codebook, _),) = encode([np.array([1.0, -2.0, 3.0, -4.0])], scheme)
+    assert (planes.sign is not None) == (strategy.sign == "bit")
+    assert (planes.class_index is not None) == (strategy.classes > 1)
+    assert codebook.alpha.shape == (1, strategy.classes)
+    assert scheme.cells_of_class == strategy.cells(3, 7)
+
+
+def test_each_row_adds_one_thing_to_the_one_above():
+    settings = [(s.sign == "bit", s.classes > 1, s.adaptive) for s in STRATEGIES.values()]
+    assert list(STRATEGIES) == ["raw", "sign", "mapping", "redundancy"]
+    assert settings == [(True,) * added + (False,) * (3 - added) for added in range(4)]
+
+
+papers = st.builds(
+    lambda threshold, large, **settings: Paper(
+        threshold=threshold, large_fraction=large if threshold is None else None, **settings
+    ),
+    strategy=st.sampled_from(list(STRATEGIES)),
+    cells_small=st.integers(1, 50),
+    cells_large=st.integers(1, 50),
+    preset=st.sampled_from(list(PRESETS)),
+    granularity=st.none() | st.sampled_from(GRANULARITIES),
+    threshold=st.none() | st.floats(1e-9, 1e9),
+    large=st.none() | st.floats(0, 1),
+)
+
+
+@given(papers)
+def test_a_scheme_of_the_paper_is_described_as_one(paper):
+    scheme = paper.scheme()
+    described = Paper.of(scheme)
+    assert described is not None
+    assert described.scheme() == scheme
+    alike = paper.strategy == "redundancy" and paper.cells_small == paper.cells_large  # which is mapping
+    assert described.strategy == ("mapping" if alike else paper.strategy)
+    assert described.cells_small == paper.cells_small
+    assert described.preset == "default"
+    if paper.strategy == "redundancy":
+        assert described.cells_large == paper.cells_large
+    if paper.threshold is not None and paper.strategy in ("mapping", "redundancy"):
+        assert described.threshold == paper.threshold
+
+
+@given(schemes())
+def test_only_schemes_of_the_paper_are_described_as_such(scheme):
+    paper = Paper.of(scheme)
+    if paper is None:
+        digital = 0 in scheme.cells
+        other = scheme.classes > 2 or scheme.partition in ("lloyd", "uniform")
+        assert digital or other or (scheme.classes == 2 and scheme.sign == "level")
+    else:
+        assert paper.scheme(channel=scheme.channel) == scheme
+
+
+def test_presets_are_the_default_and_the_papers():
+    chosen = {name: (preset.granularity, preset.large_fraction) for name, preset in PRESETS.items()}
+    assert chosen == {"default": ("tensor", 0.05), "isik2020": ("model", 0.0025)}
+    assert Scheme() == Scheme.paper() == Paper().scheme()
+    assert Scheme().shares == (LARGE_SHARE,) == (PRESETS["default"].large_fraction,)
+    assert Scheme.paper(preset="isik2020") == Scheme.paper(granularity="model", large_fraction=0.0025)
+
+
+def test_other_settings_of_a_paper_scheme():
+    assert Scheme.paper("sign", side_channel="pcm").side_channel == Scheme(side_channel="pcm").side_channel
+    four = Scheme.paper(classes=4, partition="lloyd", cells=(0, 1, 2, 3), granularity="channel")
+    assert four == Scheme(classes=4, partition="lloyd", cells=(0, 1, 2, 3), granularity="channel")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"strategy": "plain"}, "strategy is 'plain'; choose from raw, sign, mapping, redundancy"),
+        ({"strategy": "Raw"}, "strategy is 'Raw'; choose from"),
+        ({"preset": "isik"}, "preset is 'isik'; choose from default, isik2020"),
+        ({"cells_small": 0}, "cells_small is 0; it must be from 1 to"),
+        ({"cells_large": -1}, "cells_large is -1"),
+        ({"large_fraction": -1e-9}, "large_fraction is -1e-09; it must be from 0 to 1"),
+        ({"large_fraction": 1.000001}, r"large_fraction is 1\.000001"),
+        ({"large_fraction": float("nan")}, "large_fraction is nan"),
+        ({"threshold": 0}, r"threshold is 0\.0; it must be above 0"),
+        ({"threshold": float("inf")}, "threshold is inf"),
+        ({"threshold": 1, "large_fraction": 0.5}, "threshold and large_fraction exclude each other"),
+        ({"granularity": ""}, "granularity is ''; choose from"),
+    ],
+)
+def test_a_paper_setting_out_of_range_is_refused(wrong, said):
+    with pytest.raises(OptionError, match=said):
+        Scheme.paper(**wrong)
+
+
+@pytest.mark.parametrize("choices", [STRATEGIES, PRESETS])
+def test_choices_cannot_be_changed(choices):
+    (name, *_), before = choices, dict(choices)
+    with pytest.raises(TypeError):
+        choices["mine"] = choices[name]
+    for field in vars(choices[name]):
+        with pytest.raises(AttributeError):
+            setattr(choices[name], field, None)
+    assert choices == before
