@@ -11,12 +11,11 @@ import numpy as np
 import onnx_ir as ir
 
 from benchmarks.networks import chain, write_chain
+from benchmarks.ours import reading
 from benchmarks.timing import memory, ratio, run, seconds
 from onnx_analog import api
 from onnx_analog.disk import writing
 from onnx_analog.graph import files
-from onnx_analog.graph.stored import Protection, stored_tensors
-from onnx_analog.run.evaluation import Decoder, read_all
 
 Row = dict[str, float]
 LARGEST = 2**25  # weights of a tensor; larger models are that many tensors, measured one after another
@@ -41,10 +40,10 @@ def weights(count: int) -> Row:
     start = time.perf_counter()
     protected = api.protect(model).model
     protecting = time.perf_counter() - start
-    decoders = {t.key: Decoder(t, Protection.of(protected)) for t in stored_tensors(protected)}
-    read_all(decoders, seed=0, trial=0)
-    reading = min(seconds(lambda: read_all(decoders, seed=0, trial=0)) for _ in range(3))
-    return {"weights": whole * side**2, "protect_s": whole * protecting, "trial_s": whole * reading}
+    read = reading(protected)
+    read()
+    least = min(seconds(read) for _ in range(3))
+    return {"weights": whole * side**2, "protect_s": whole * protecting, "trial_s": whole * least}
 
 
 def slope(rows: list[Row], name: str) -> float:
@@ -95,7 +94,7 @@ import sys
 from onnx_analog import api, demo, engines
 if __name__ == "__main__":
     api.sweep(
-        demo.MODEL, demo.IMAGES, mean=[0.1307], std=[0.3081], strategies=["redundancy"], cells=[1],
+        demo.MODEL, demo.IMAGES, mean=[0.1307], std=[0.3081], strategy="redundancy", cells=1,
         trials=int(sys.argv[2]), engine=engines.build("local", workers=int(sys.argv[1]), threads=1),
     )
 """
@@ -128,7 +127,7 @@ if __name__ == "__main__":
     path, count, trials, workers = sys.argv[1], *map(int, sys.argv[2:])
     x = np.random.default_rng(0).standard_normal((1, count), dtype=np.float32)
     api.sweep(
-        path, data.Dataset({"x": x}, None), strategies=["redundancy"], cells=[1], trials=trials,
+        path, data.Dataset({"x": x}, None), strategy="redundancy", cells=1, trials=trials,
         engine=engines.build("local", workers=workers, threads=1),
     )
 """
@@ -163,7 +162,7 @@ def protect_profile(folder: Path) -> dict[str, float]:
     stats = found.stats  # type: ignore[attr-defined]  # what the standard library does not type
     rows = {(Path(file).name, name): numbers[3] for (file, _, name), numbers in stats.items()}
     parts = {
-        "load": ("files.py", "load"), "encode": ("protect.py", "_encode"),
+        "load": ("files.py", "load"), "encode": ("protect.py", "_encoded"), "check": ("protected.py", "opened"),
         "digests of planes": ("stored.py", "digests"),
         "digest of the file": ("files.py", "file_digest"), "save": ("writing.py", "write_all"),
     }  # fmt: skip

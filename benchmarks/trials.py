@@ -11,26 +11,21 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from benchmarks.networks import SIDE, pictures, resnet
+from benchmarks.ours import THREADS, measured, reading, with_weights
 from benchmarks.timing import PAIRS, ratio
 from onnx_analog import api, demo
 from onnx_analog.graph import files
-from onnx_analog.graph.stored import Protection, StoredTensor, cells_of, stored_tensors
+from onnx_analog.graph.protected import opened
+from onnx_analog.graph.stored import StoredTensor
 from onnx_analog.run.data import Dataset
-from onnx_analog.run.evaluation import Decoder, Trials, read_all
-from onnx_analog.run.metrics import top1
-from onnx_analog.run.session import Network
 
-THREADS = 1  # as in a worker of a sweep
 Row = dict[str, float]
 
 
 def against_inference(model: ir.Model, data: Dataset, pairs: int = PAIRS) -> Row:
     """Return a trial against clean inference of the same images."""
-    protected = api.protect(model, sparsity=0.8).model
-    network = Network(protected, threads=THREADS)
-    clean = network.run(data)
-    trials = Trials(network, data, Protection.of(protected), top1, clean)
-    return ratio(lambda: trials.run(seed=0, trial=0), lambda: network.run(data), pairs)
+    ours = measured(api.protect(model, sparsity=0.8).model, data)
+    return ratio(ours.trial, ours.inference, pairs)
 
 
 def lenet() -> Row:
@@ -47,28 +42,19 @@ def of_resnet(name: str, folder: Path, count: int = 500) -> Row:
 # -------------------------------------------------------------------------------------- sampling and decoding
 
 
-def _decoders(protected: ir.Model) -> dict[str, Decoder]:
-    protection = Protection.of(protected)
-    return {tensor.key: Decoder(tensor, protection) for tensor in stored_tensors(protected)}
-
-
 def against_normals(model: ir.Model, *, cells: int = 1, sparsity: float = 0.0) -> Row:
     """Return reading and decoding all weights against one standard_normal over the stored ones."""
     protected = api.protect(model, cells_small=cells, cells_large=20 * cells, sparsity=sparsity).model
-    decoders = _decoders(protected)
-    noise = [np.empty(tensor.count, np.float32) for tensor in stored_tensors(protected)]
+    noise = [np.empty(tensor.count, np.float32) for tensor in opened(protected).tensors]
     rng = np.random.Generator(np.random.SFC64(0))
-    return ratio(
-        lambda: read_all(decoders, seed=0, trial=0),
-        lambda: [rng.standard_normal(dtype=np.float32, out=out) for out in noise],
-    )
+    return ratio(reading(protected), lambda: [rng.standard_normal(dtype=np.float32, out=out) for out in noise])
 
 
 def against_cells(model: ir.Model, cells: int) -> Row:
     """Return the same against drawing every cell: r draws for a weight, and their mean."""
     protected = api.protect(model, strategy="mapping", cells_small=cells).model
-    tensors, channel = stored_tensors(protected), Protection.of(protected).channel
-    scales = [channel.moments(tensor.level)[1].astype(np.float32) for tensor in tensors]
+    tensors = opened(protected).tensors
+    scales = [tensor.scheme.channel.moments(tensor.level)[1].astype(np.float32) for tensor in tensors]
     rng = np.random.Generator(np.random.SFC64(0))
 
     def every_cell() -> None:
@@ -78,28 +64,23 @@ def against_cells(model: ir.Model, cells: int) -> Row:
                 total += rng.standard_normal(tensor.count, dtype=np.float32)
             tensor.decode(tensor.level + scale * total / np.float32(cells))
 
-    decoders = _decoders(protected)
-    return ratio(lambda: read_all(decoders, seed=0, trial=0), every_cell, pairs=3)
+    return ratio(reading(protected), every_cell, pairs=3)
 
 
 def threads_against_one(model: ir.Model) -> Row:
     """Return sampling and decoding in two threads against one."""
     from concurrent.futures import ThreadPoolExecutor
 
-    decoders = _decoders(api.protect(model).model)
+    protected = api.protect(model).model
     with ThreadPoolExecutor(2) as two:
-        return ratio(
-            lambda: read_all(decoders, seed=0, trial=0, threads=two), lambda: read_all(decoders, seed=0, trial=0)
-        )
+        return ratio(reading(protected, two), reading(protected))
 
 
 def against_rebuilding(model: ir.Model) -> Row:
     """Return a session with other weights against one of a model with other weights, serialized."""
-    protected = api.protect(model).model
-    network = Network(protected, threads=THREADS)
-    weights = read_all(_by_name(network, protected), seed=0, trial=0)
-    named = dict(zip(sorted(weights), (v for v in model.graph.initializers.values()), strict=True))
     one = Dataset({"x": np.zeros((1, SIDE), np.float32)}, None)
+    ours, weights = with_weights(api.protect(model).model, one)
+    named = dict(zip(sorted(weights), (v for v in model.graph.initializers.values()), strict=True))
 
     def rebuild() -> None:
         changed = model.clone()
@@ -110,12 +91,7 @@ def against_rebuilding(model: ir.Model) -> Row:
         body = ir.to_proto(changed).SerializeToString()
         ort.InferenceSession(body, options, providers=["CPUExecutionProvider"]).run(None, dict(one.inputs))
 
-    return ratio(lambda: network.run(one, weights), rebuild)
-
-
-def _by_name(network: Network, protected: ir.Model) -> dict[str, Decoder]:
-    protection = Protection.of(protected)
-    return {name: Decoder(tensor, protection) for name, tensor in network.tensors.items()}
+    return ratio(ours, rebuild)
 
 
 # ------------------------------------------------------------------------------------------------------ peers
@@ -132,8 +108,6 @@ def against_torch(name: str, count: int) -> Row:
     net = networks.NETWORKS[name]().eval()
     model, data = _exported(net, name, count)
     protected = api.protect(model, sparsity=0.8).model
-    network = Network(protected, threads=THREADS)
-    trials = Trials(network, data, Protection.of(protected), top1, network.run(data))
     stored = _torch_weights(net, protected)
     x = torch.from_numpy(data.inputs["input"])
 
@@ -145,7 +119,7 @@ def against_torch(name: str, count: int) -> Row:
         for part in torch.split(x, 64):
             net(part).argmax(1)
 
-    return ratio(lambda: trials.run(seed=0, trial=0), trial, pairs=3 if count > 100 else PAIRS)
+    return ratio(measured(protected, data).trial, trial, pairs=3 if count > 100 else PAIRS)
 
 
 def _exported(net: Any, name: str, count: int) -> tuple[ir.Model, Dataset]:
@@ -168,12 +142,11 @@ def _torch_weights(net: Any, protected: ir.Model) -> list[tuple[Any, ...]]:
     """Return, for each stored weight, all that its formula needs, as tensors: so torch computes no more than we do."""
     import torch
 
-    protection = Protection.of(protected)
     found: list[tuple[Any, ...]] = []
-    channel = protection.channel
     parameters = dict(net.named_parameters())
-    for tensor in stored_tensors(protected):
-        scale = channel.moments(tensor.level, cells=cells_of(tensor, protection.cells))[1].astype(np.float32)
+    for tensor in opened(protected).tensors:
+        cells = np.array(tensor.scheme.cells_of_class)[_classes(tensor)]
+        scale = tensor.scheme.channel.moments(tensor.level, cells=cells)[1].astype(np.float32)
         alpha, beta = _each(tensor)
         places = np.arange(tensor.size) if tensor.mask is None else np.flatnonzero(tensor.mask)
         arrays = [torch.from_numpy(np.array(array)) for array in (places, tensor.level, scale, alpha, beta)]
@@ -182,9 +155,13 @@ def _torch_weights(net: Any, protected: ir.Model) -> list[tuple[Any, ...]]:
 
 
 def _each(tensor: StoredTensor) -> tuple[np.ndarray, np.ndarray]:
-    index = np.zeros(tensor.count, np.uint8) if tensor.class_index is None else tensor.class_index
-    alpha = tensor.alpha[index]
-    return (alpha if tensor.sign is None else np.where(tensor.sign, -alpha, alpha)), tensor.beta[index]
+    index = _classes(tensor)
+    alpha = tensor.alpha[0, index]
+    return (alpha if tensor.sign is None else np.where(tensor.sign, -alpha, alpha)), tensor.beta[0, index]
+
+
+def _classes(tensor: StoredTensor) -> np.ndarray:
+    return np.zeros(tensor.count, np.uint8) if tensor.class_index is None else tensor.class_index
 
 
 def against_aihwkit() -> Row | None:
@@ -217,9 +194,7 @@ def against_aihwkit() -> Row | None:
             analog(part).argmax(1)
 
     protected = api.protect(story.pruned.model).model
-    network = Network(protected, threads=THREADS)
-    trials = Trials(network, story.data, Protection.of(protected), top1, network.run(story.data))
-    return ratio(lambda: trials.run(seed=0, trial=0), trial)
+    return ratio(measured(protected, story.data).trial, trial)
 
 
 def inference_against_plain(protected: ir.Model, plain: ir.Model) -> Row:

@@ -4,9 +4,10 @@
     python examples/paper.py table1 --models DIR --data cifar10-test.npz --trials 5
     python examples/paper.py figure4
 
-Tables are 1, 2, 7, 8 and 9, figures 1 to 4. Every evaluation is appended to OUT/TABLE.csv as it ends, one line for
-each trial, and one that is there already is not made again: a run that is killed goes on. OUT/TABLE.md is the table.
-Figures 1 and 2 need the channel only, figure 3 the two ResNet-18, figure 4 the lines of tables 1 and 7.
+Tables are 1, 2, 7, 8 and 9, figures 1 to 4. A table is a list of points (`paper_tables.py`); those of one network are a
+sweep. OUT/TABLE.csv has a row for each trial, and OUT/TABLE.md is the table. Numbers that the CSV has are not computed
+again, and a run that is killed is resumed by the same command, from OUT/TABLE.running.
+Figures 1 and 2 need the channel only, figure 3 the two ResNet-18, figure 4 the trials of tables 1 and 7.
 
 Each network is DIR/NAME.onnx or DIR/NAME.onnx.xz: resnet18-cifar10, resnet18-cifar10-pruned, resnet20, resnet20-kd,
 resnet20-kd-gaussian, lenet, mlp, mlp-kd, mlp-kd-gaussian, mlp-kd-channel.
@@ -15,50 +16,37 @@ resnet20-kd-gaussian, lenet, mlp, mlp-kd, mlp-kd-gaussian, mlp-kd-channel.
 from __future__ import annotations
 
 import csv
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
-import onnx_ir as ir
-from numpy.typing import NDArray
-from paper_tables import CLEAN, FIGURES, SCOPES, TABLES, Entry, Table, network_of, read_rows, values_of
-from rich.console import Console
-from rich.progress import track
+from paper_tables import CLEAN, FIGURES, GRANULARITIES, TABLES, Entry, Table, network_of, read_rows, values_of
 
 import onnx_analog as oa
-from onnx_analog.cli import report
-from onnx_analog.cli.console import Command
-from onnx_analog.graph.weights import find
-from onnx_analog.run.data import Dataset, Preprocessing, load, read
-from onnx_analog.run.evaluation import interval
-from onnx_analog.run.session import Network
+from onnx_analog import plots
+from onnx_analog.cli.console import Command, watch
+from onnx_analog.graph import files
+from onnx_analog.run.data import Preprocessing, read
+from onnx_analog.run.statistics import interval
+from onnx_analog.study import engines
 
 # ------------------------------------------------------------------------------------------------ evaluating
 
-
-def protected(model: ir.Model, options: dict[str, Any]) -> Any:
-    """Return the model as an entry has it stored.
-
-    `gaussian` adds N(0, std²) to the weights themselves: with a span from the least to the largest, α is 1 and β 0.
-    """
-    options = dict(options)
-    std = options.pop("gaussian", None)
-    if std is not None:
-        arrays = [weight.array() for weight in find(model).weights]
-        low, high = min(a.min() for a in arrays), max(a.max() for a in arrays)
-        options |= {"scope": "model", "channel": f"gaussian:sigma={std},low={float(low)},high={float(high)}"}
-    return oa.protect(model, **options)
+OF_SWEEP = (  # columns that a table's CSV has from the sweep
+    "channel", "channel_sha256", "plan_sha256", "r_avg", "all_in_cells_per_original_weight", "sparsity",
+    "models_sha256", "weights_sha256", "data_sha256", "samples", "seed", "trial", "value", "sqnr_db", "clean",
+    "python", "onnx-analog", "onnxruntime", "numpy", "onnx-ir",
+)  # fmt: skip
+COLUMNS = ("row", "column", "granularity", "network", *OF_SWEEP)
+OF_NOISE = ("channel", "channel_sha256", "plan_sha256", "r_avg", "all_in_cells_per_original_weight", "sqnr_db")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """How entries of one table are evaluated."""
+class Run:
+    """How the points of one table are evaluated."""
 
     models: Path
     data: Path
@@ -66,75 +54,64 @@ class Job:
     samples: int | None
     trials: int
     seed: int
-    threads: int
+    workers: int
+    out: Path
 
-    def rows(self, entry: Entry) -> list[dict[str, Any]]:
-        """Return one line for each trial."""
-        model, images, clean = self._start(entry.network, entry.sparsity)
-        cost = {"r_avg": "", "all_in_cells_per_original_weight": ""}
+    def rows(self, network: str, sparsity: float, entries: Sequence[Entry]) -> list[dict[str, str]]:
+        """Return a row for each trial of the entries of one network."""
+        noisy = [entry for entry in entries if entry.options is not None]
+        with network_of(self.models, network) as path:
+            model = files.load(path) if not sparsity else oa.prune(path, sparsity=sparsity).model
+            schemes = {entry.name: entry.scheme(model) for entry in noisy or entries}  # one is swept for its `clean`
+            folder = self.out / network
+            engine = engines.build("local", workers=self.workers) if self.workers > 1 else "serial"
+            with watch(network) as update:
+                oa.sweep(
+                    path, self.data, strategy=(), plan=schemes, sparsity=sparsity,
+                    trials=self.trials if noisy else 1, seed=self.seed, mean=self.preprocessing.mean,
+                    std=self.preprocessing.std, samples=self.samples, engine=engine, out=folder, progress=update,
+                )  # fmt: skip
+        trials: dict[str, list[dict[str, str]]] = {}
+        for row in read_rows(folder / "trials.csv"):
+            trials.setdefault(row["strategy"], []).append({name: row[name].strip('[]"') for name in OF_SWEEP})
+        return [row for entry in entries for row in self._of(entry, trials)]
+
+    def _of(self, entry: Entry, trials: dict[str, list[dict[str, str]]]) -> list[dict[str, str]]:
+        told = {"row": entry.row, "column": entry.column, "granularity": entry.granularity, "network": entry.network}
         if entry.options is not None:
-            kept = protected(model, entry.options)
-            ratios = kept.manifest.totals.ratios()
-            cost = {name: f"{ratios[name]:.6g}" for name in cost}
-            model = kept.model
-        found = oa.evaluate(model, images, trials=self.trials, seed=self.seed, threads=self.threads, clean=clean)
-        values = [found.clean] if entry.options is None else found.values
-        return [
-            {
-                "row": entry.row, "column": entry.column, "scope": entry.scope, "network": entry.network, **cost,
-                "samples": len(images), "seed": self.seed, "trial": trial, "value": value,
-            }
-            for trial, value in enumerate(values)
-        ]  # fmt: skip
-
-    @lru_cache(maxsize=1)  # noqa: B019 - one job a process; it holds the last network
-    def _start(self, name: str, sparsity: float) -> tuple[ir.Model, Dataset, list[NDArray[Any]]]:
-        model = network_of(self.models, name)
-        if sparsity:
-            model = oa.prune(model, sparsity=sparsity).model
-        network = Network(model, threads=self.threads)
-        images = load(self.data, network.inputs, self.preprocessing)
-        images = images if self.samples is None else images.head(self.samples)
-        return model, images, network.run(images)
-
-
-def evaluated(job: Job, entries: list[Entry], workers: int) -> Iterator[list[dict[str, Any]]]:
-    """Yield the lines of each entry as it ends, from as many processes as `workers`."""
-    if workers == 1:
-        yield from map(job.rows, entries)
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield from (ended.result() for ended in as_completed([pool.submit(job.rows, entry) for entry in entries]))
+            return [{**told, **row} for row in trials[entry.name]]
+        first = next(iter(trials.values()))[0]
+        return [{**told, **first, **dict.fromkeys(OF_NOISE, ""), "value": first["clean"]}]
 
 
 # --------------------------------------------------------------------------------------------------- writing
 
 
-def append(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Add lines to a CSV; all of one evaluation at once."""
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
+def write(path: Path, table: Table, rows: Sequence[dict[str, str]]) -> None:
+    """Write the trials of a table, in the order of its entries."""
+    order = {entry.key: place for place, entry in enumerate(table.entries)}
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: order[row["row"], row["column"], row["granularity"]]))
 
 
 def markdown(table: Table, rows: list[dict[str, str]], command: str) -> str:
-    """Return the table: in each place ours ± half of its 95 % interval, then the paper's."""
+    """Return the table: ours ± half of its 95 % interval, and the paper's in brackets."""
     values = values_of(rows)
     samples = {row["samples"] for row in rows}
     lines = [f"### {table.title}", "", f"`{command}`", ""]
     for entry in table.entries:
         if entry.row == CLEAN and entry.column == "" and entry.key in values:
             lines += [f"Without noise: {values[entry.key][0]:.2f} (paper {entry.paper:.2f}).", ""]
-    for scope in SCOPES:
-        entries = [e for e in table.entries if e.scope in ("", scope) and e.column]
+    for granularity in GRANULARITIES:
+        entries = [e for e in table.entries if e.granularity in ("", granularity) and e.column]
         columns = list(dict.fromkeys(entry.column for entry in entries))
-        lines += [f"**scope {scope}**", "", "| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+        lines += [f"**granularity {granularity}**", "", "| | " + " | ".join(columns) + " |"]
+        lines.append("|---" * (len(columns) + 1) + "|")
         for row in dict.fromkeys(entry.row for entry in entries):
             found = {entry.column: entry for entry in entries if entry.row == row}
-            lines.append(f"| {row} | " + " | ".join(_place(found.get(c), values) for c in columns) + " |")
+            lines.append(f"| {row} | " + " | ".join(_cell(found.get(c), values) for c in columns) + " |")
         lines.append("")
     counts = sorted({len(values[e.key]) for e in table.entries if e.options is not None and e.key in values})
     trials = " or ".join(map(str, counts)) or "no"
@@ -145,7 +122,7 @@ def markdown(table: Table, rows: list[dict[str, str]], command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _place(entry: Entry | None, values: dict[tuple[str, str, str], list[float]]) -> str:
+def _cell(entry: Entry | None, values: dict[tuple[str, str, str], list[float]]) -> str:
     if entry is None:
         return ""
     found = values.get(entry.key)
@@ -187,7 +164,7 @@ def drawn(what: str, models: Path | None, out: Path) -> Path:
     if what == "figure3" and models is None:
         raise click.UsageError("figure3 needs --models")
     path = out / f"{what}.png"
-    report.check_plot(path)
+    plots.check_plot(path)
     from paper_figures import draw  # matplotlib is an extra that tables do without
 
     out.mkdir(parents=True, exist_ok=True)
@@ -202,10 +179,10 @@ def drawn(what: str, models: Path | None, out: Path) -> Path:
 @click.option("--trials", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--samples", type=click.IntRange(1), help="Only the first so many.  [default: all]")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes, of one thread each.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option("--network", help="Only entries of this one now.  [default: all]")
-@click.option("--row", help="Likewise.")
-@click.option("--scope", type=click.Choice([*SCOPES]), help="Only this one now.  [default: both]")
+@click.option("--row", help="Only entries of this row now.  [default: all]")
+@click.option("--granularity", type=click.Choice([*GRANULARITIES]), help="Only this one now.  [default: both]")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("docs/reproduction"))
 def main(
     what: str,
@@ -217,7 +194,7 @@ def main(
     workers: int,
     network: str | None,
     row: str | None,
-    scope: str | None,
+    granularity: str | None,
     out: Path,
 ) -> None:
     """Make WHAT, a table or a figure of the paper, again."""
@@ -229,16 +206,17 @@ def main(
     table, path = TABLES[what], out / f"{what}.csv"
     done = read_rows(path)
     refuse_other_runs(path, done, data, seed=seed, samples=samples)
-    job = Job(
-        models=models, data=data, preprocessing=table.preprocessing, samples=samples, trials=trials, seed=seed,
-        threads=workers > 1,
-    )  # fmt: skip
     entries = asked(what, network, row)
-    left = [e for e in entries if e.key not in values_of(done) and scope in (None, e.scope or scope)]
-    rows = evaluated(job, left, workers)
+    left = [e for e in entries if e.key not in values_of(done) and granularity in (None, e.granularity or granularity)]
     out.mkdir(parents=True, exist_ok=True)
-    for found in track(rows, total=len(left), description=what, console=Console(stderr=True)):
-        append(path, found)
+    run = Run(
+        models=models, data=data, preprocessing=table.preprocessing, samples=samples, trials=trials, seed=seed,
+        workers=workers, out=out / f"{what}.running",
+    )  # fmt: skip
+    for name in dict.fromkeys((e.network, e.sparsity) for e in left):
+        rows = run.rows(*name, [e for e in left if (e.network, e.sparsity) == name])
+        write(path, table, [*read_rows(path), *rows])
+    shutil.rmtree(run.out, ignore_errors=True)
     command = f"python examples/paper.py {what} --models DIR --data {data.name} --trials {trials} --seed {seed}"
     (out / f"{what}.md").write_text(markdown(table, read_rows(path), command), encoding="utf-8")
     print(markdown(table, read_rows(path), command))

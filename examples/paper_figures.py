@@ -7,10 +7,11 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from paper_tables import SCOPES, TABLES, Entry, network_of, read_rows, values_of
+from paper_tables import GRANULARITIES, TABLES, Entry, network_of, read_rows, values_of
 
 import onnx_analog as oa
 from onnx_analog.channels.base import inside
+from onnx_analog.graph import files
 from onnx_analog.graph.weights import find
 from onnx_analog.randomness import stream
 
@@ -56,7 +57,8 @@ def figure3(models: Path | None) -> Any:
     assert models is not None, "figure3 needs --models"
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for axis, name in zip(axes, ("resnet18-cifar10", "resnet18-cifar10-pruned"), strict=True):
-        weights = np.concatenate([weight.array().ravel() for weight in find(network_of(models, name)).weights])
+        with network_of(models, name) as path:
+            weights = np.concatenate([weight.array().ravel() for weight in find(files.load(path)).weights])
         kept = weights[weights != 0]
         small = np.mean(np.abs(kept) <= 0.05)
         axis.hist(kept, bins=np.linspace(-0.1, 0.1, 201), color=COLOURS[3])
@@ -69,15 +71,15 @@ def figure3(models: Path | None) -> Any:
 def figure4(out: Path) -> Any:
     """Figure 4: what protection does against PCM noise and against Gaussian noise; from the lines of tables 1 and 7."""
     figure, axes = pyplot.subplots(2, 2, figsize=(11, 7.6), layout="constrained", sharey=True)
-    panels = [(table, scope) for table in ("table1", "table7") for scope in SCOPES]
-    for axis, (table, scope) in zip(axes.flat, panels, strict=True):
+    panels = [(table, granularity) for table in ("table1", "table7") for granularity in GRANULARITIES]
+    for axis, (table, granularity) in zip(axes.flat, panels, strict=True):
         values = values_of(read_rows(out / f"{table}.csv"))
-        entries = [e for e in TABLES[table].entries if e.scope in ("", scope) and e.column]
+        entries = [e for e in TABLES[table].entries if e.granularity in ("", granularity) and e.column]
         for row, colour in zip(dict.fromkeys(e.row for e in entries), COLOURS, strict=False):
             _lines(axis, [entry for entry in entries if entry.row == row], values, colour)
         noise = "PCM noise: cells for each (small) weight" if table == "table1" else "Gaussian noise: std"
         x = sorted({_number(entry) for entry in entries})
-        axis.set(xscale="log", title=f"{TABLES[table].title.split(':')[0]}, scope {scope}", xlabel=noise)
+        axis.set(xscale="log", title=f"{TABLES[table].title.split(':')[0]}, granularity {granularity}", xlabel=noise)
         axis.set_xticks(x, [f"{value:g}" for value in x])
         axis.minorticks_off()
         axis.grid(alpha=0.3)

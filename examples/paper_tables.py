@@ -1,7 +1,6 @@
-"""The tables of Isik et al. 2020, entry by entry: what is to be evaluated, and what the paper has.
+"""The tables of Isik et al. 2020 as lists of points: how each number is made, and what the paper has.
 
-Where the paper's networks and lines are, and how they are read, is here too: `paper.py` evaluates, `paper_figures.py`
-draws.
+Networks and trials are read here too: `paper.py` evaluates, `paper_figures.py` draws.
 """
 
 from __future__ import annotations
@@ -9,18 +8,21 @@ from __future__ import annotations
 import csv
 import lzma
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from onnx_analog.graph import files
+from onnx_analog.coding.scheme import Scheme
+from onnx_analog.graph.weights import find
 from onnx_analog.run.data import Preprocessing
 
 MNIST = Preprocessing(mean=(0.1307,), std=(0.3081,))
 CIFAR10 = Preprocessing(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
-SCOPES = {"model": "isik2020", "tensor": "default"}  # the paper's scope first; presets
+GRANULARITIES = {"model": "isik2020", "tensor": "default"}  # the paper's first; presets
 LARGE_FACTOR = 20  # cells per large weight for each per small one: the paper does not state it
 ROWS = {
     "raw": "PCM noise + inverse channel",
@@ -39,20 +41,21 @@ class Entry:
     Attributes
     ----------
     row, column : str
-    scope : str
+    granularity : str
         "model" or "tensor"; "" where it makes no difference.
     network : str
     sparsity : float
         Pruned first, over all layers.
     options : mapping, or None
-        Of `onnx_analog.protect`; None for the network without noise.
+        Of `Scheme.paper`, or `gaussian`: the standard deviation of noise on the weights themselves. None for the
+        network without noise.
     paper : float or None
         Accuracy in %.
     """
 
     row: str
     column: str
-    scope: str
+    granularity: str
     network: str
     sparsity: float = 0.0
     options: dict[str, Any] | None
@@ -61,7 +64,27 @@ class Entry:
     @property
     def key(self) -> tuple[str, str, str]:
         """What tells the entry from the others of its table."""
-        return self.row, self.column, self.scope
+        return self.row, self.column, self.granularity
+
+    @property
+    def name(self) -> str:
+        """The name of the point in a sweep."""
+        return ", ".join(part for part in self.key if part)
+
+    def scheme(self, model: ir.Model) -> Scheme:
+        """Return how the weights of `model` are stored.
+
+        Gaussian noise of the weights themselves: with an output range from the least weight to the largest, α is 1 and
+        β is 0.
+        """
+        options = dict(self.options or {})
+        std = options.pop("gaussian", None)
+        if std is None:
+            return Scheme.paper(**options)
+        arrays = [weight.array() for weight in find(model).weights]
+        low, high = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
+        channel = f"gaussian:sigma={std},low={low},high={high}"
+        return Scheme.paper("raw", granularity="model", channel=channel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,61 +96,68 @@ class Table:
     entries: tuple[Entry, ...]
 
 
+def entry(
+    row: str,
+    column: str,
+    network: str,
+    paper: float | None,
+    options: dict[str, Any] | None = None,
+    granularity: str = "",
+    sparsity: float = 0.0,
+) -> Entry:
+    """Return an entry."""
+    return Entry(
+        row=row, column=column, granularity=granularity, network=network, sparsity=sparsity, options=options,
+        paper=paper,
+    )  # fmt: skip
+
+
 def numbers(text: str) -> list[float | None]:
+    """Return the numbers of a row; None for "-"."""
     return [None if part == "-" else float(part) for part in text.split()]
 
 
 def by_cells(network: str, cells: list[int], clean: float, paper: dict[str, str], sparsity: float) -> list[Entry]:
     """Return strategies × cells, as in Tables 1 and 8."""
-    entries = [Entry(row=CLEAN, column="", scope="", network=network, sparsity=sparsity, options=None, paper=clean)]
-    for scope, preset in SCOPES.items():
+    entries = [entry(CLEAN, "", network, clean, sparsity=sparsity)]
+    for granularity, preset in GRANULARITIES.items():
         for strategy, row in ROWS.items():
-            for count, found in zip(cells, numbers(paper[strategy]), strict=True):
+            for count, theirs in zip(cells, numbers(paper[strategy]), strict=True):
                 options = {
                     "strategy": strategy, "preset": preset, "cells_small": count, "cells_large": LARGE_FACTOR * count,
                 }  # fmt: skip
-                entries.append(
-                    Entry(row=row, column=f"{count} cell{'s' * (count > 1)}", scope=scope, network=network,
-                          sparsity=sparsity, options=options, paper=found)
-                )  # fmt: skip
+                column = f"{count} cell{'s' * (count > 1)}"
+                entries.append(entry(row, column, network, theirs, options, granularity, sparsity))
     return entries
 
 
 def by_network(networks: dict[str, str], stds: dict[str, float], paper: dict[str, str]) -> list[Entry]:
     """Return kinds of noise × networks, as in Tables 2 and 9: 4 cells, or 3 and 20 (3 to 4 on average)."""
     entries = []
-    for column, (title, network) in enumerate(networks.items()):
-        found = {row: numbers(text)[column] for row, text in paper.items()}
-        entries.append(Entry(row=CLEAN, column=title, scope="", network=network, options=None, paper=found[CLEAN]))
-        for row, std in stds.items():
-            options = {"strategy": "raw", "gaussian": std}
-            entries.append(Entry(row=row, column=title, scope="", network=network, options=options, paper=found[row]))
-        for scope, preset in SCOPES.items():
+    for place, (column, network) in enumerate(networks.items()):
+        theirs = {row: numbers(text)[place] for row, text in paper.items()}
+        entries.append(entry(CLEAN, column, network, theirs[CLEAN]))
+        entries += [entry(row, column, network, theirs[row], {"gaussian": std}) for row, std in stds.items()]
+        for granularity, preset in GRANULARITIES.items():
             for strategy, row in ROWS.items():
-                options = {"strategy": strategy, "preset": preset, "cells_small": 4}
-                if strategy == "redundancy":
-                    options |= {"cells_small": 3, "cells_large": 20}
-                entries.append(
-                    Entry(row=row, column=title, scope=scope, network=network, options=options, paper=found[strategy])
-                )
+                small, large = (3, 20) if strategy == "redundancy" else (4, 4)
+                options = {"strategy": strategy, "preset": preset, "cells_small": small, "cells_large": large}
+                entries.append(entry(row, column, network, theirs[strategy], options, granularity))
     return entries
 
 
 def by_std(network: str, stds: list[float], clean: float, plain: str, protected: str) -> list[Entry]:
     """Return Gaussian noise of many sizes without and with protection, as in Table 7."""
-    entries = [Entry(row=CLEAN, column="", scope="", network=network, options=None, paper=clean)]
+    entries = [entry(CLEAN, "", network, clean)]
     for std, bare, kept in zip(stds, numbers(plain), numbers(protected), strict=True):
         column = f"std={std:g}"
-        options: dict[str, Any] = {"strategy": "raw", "gaussian": std}
-        row = "without protection"
-        entries.append(Entry(row=row, column=column, scope="", network=network, options=options, paper=bare))
-        for scope, preset in SCOPES.items():
+        entries.append(entry("without protection", column, network, bare, {"gaussian": std}))
+        for granularity, preset in GRANULARITIES.items():
             options = {
                 "strategy": "redundancy", "preset": preset, "cells_large": LARGE_FACTOR,
                 "channel": f"gaussian:sigma={std}",
             }  # fmt: skip
-            row = "with adaptive protection"
-            entries.append(Entry(row=row, column=column, scope=scope, network=network, options=options, paper=kept))
+            entries.append(entry("with adaptive protection", column, network, kept, options, granularity))
     return entries
 
 
@@ -243,15 +273,17 @@ TABLES = {
 # ------------------------------------------------------------------------------------------------------ files
 
 
-def network_of(folder: Path, name: str) -> ir.Model:
-    """Return a model of the folder, unpacked if it is packed."""
+@contextmanager
+def network_of(folder: Path, name: str) -> Iterator[Path]:
+    """Yield the path of a model of the folder; while it lasts, unpacked if it is packed."""
     packed = folder / f"{name}.onnx.xz"
     if not packed.exists():
-        return files.load(folder / f"{name}.onnx")
+        yield folder / f"{name}.onnx"
+        return
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / f"{name}.onnx"
         path.write_bytes(lzma.decompress(packed.read_bytes()))
-        return files.load(path)
+        yield path
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -263,8 +295,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def values_of(rows: list[dict[str, str]]) -> dict[tuple[str, str, str], list[float]]:
-    """Return accuracies in % by (row, column, scope)."""
+    """Return accuracies in % by (row, column, granularity)."""
     found: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
-        found.setdefault((row["row"], row["column"], row["scope"]), []).append(100 * float(row["value"]))
+        found.setdefault((row["row"], row["column"], row["granularity"]), []).append(100 * float(row["value"]))
     return found

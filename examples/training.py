@@ -16,8 +16,7 @@ import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from onnx_analog import channels
-from onnx_analog.coding.planes import Code
+from onnx_analog.coding.scheme import Scheme
 
 try:
     import torch
@@ -93,7 +92,8 @@ def _noise(text: str | None, channel: str, strategy: str, cells: int) -> noise.N
     if text is None:
         return None
     if text == "channel":
-        return noise.ChannelNoise(code=Code(strategy=strategy, cells_small=cells), channel=channels.resolve(channel))
+        scheme = Scheme.paper(strategy, cells_small=cells, granularity="model", channel=channel)
+        return noise.ChannelNoise(scheme=scheme)
     return noise.WeightNoise(std=float(text))
 
 
@@ -179,7 +179,7 @@ def _facts(job: Job, net: torch.nn.Module, rows: list[dict[str, float]], accurac
 
 def _described(made: noise.Noise) -> str:
     if isinstance(made, noise.ChannelNoise):
-        return f"{made.code.strategy}, {made.code.cells_small} cells, scope {made.scope}, channel {made.channel}"
+        return f"{made.scheme}, channel {made.scheme.channel}"
     return str(made)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -13,27 +15,42 @@ from onnx import helper, numpy_helper
 Array = np.ndarray[Any, Any]
 U = 2.0**-24  # half a unit in the last place of a float32 number
 _HALF = {1: 0.0, 11: U, 10: 2.0**-11, 16: 2.0**-8}  # by element type: rounding to it, or from it
-_INPUTS = {
-    "Decode": ("level", "sign", "class", "alpha", "beta", "shape"),
-    "DecodeMasked": ("level", "mask", "sign", "class", "alpha", "beta", "shape"),
-}
+_FUNCTION = re.compile(
+    r"Decode(?P<mask>Masked)?(?P<sign>Signed)?(Class(?P<width>[1248]))?(?P<kind>Levels|Mixed|Points)(?P<grouped>Grouped)?"
+    r"(Aligned)?(Stage[1-9])?(Split)?"
+)
 
 
 class Held(NamedTuple):
     """One stored tensor: its weights, how far each may be from the original, and what it costs."""
 
+    scheme: dict[str, Any]  # as the model's metadata has it
+    number: int  # of the scheme
     weights: Array
     bound: Array  # 0 where nothing is stored
+    per_level: Array  # by how much a weight moves with its level: 1/α, and 0 where it has no cells
+    class_index: Array  # class of each weight, -1 where nothing is stored
     counts: tuple[int, ...]  # weights of each class
-    header_bits: int  # of a weight
+    groups: int
 
 
 def stored(model: onnx.ModelProto, *, largest: float = 0.75) -> dict[str, Held]:
     """Return the stored tensors by key; `largest` is the channel's largest level."""
-    return {key: _held(planes, dtype, largest) for key, planes, dtype in _calls(model)}
+    schemes = json.loads(next((p.value for p in model.metadata_props if p.key == "onnx_analog.schemes"), "[]"))
+    return {key: _held(planes, dtype, (schemes[n], n), largest) for key, planes, dtype, n in _calls(model)}
 
 
-def _calls(model: onnx.ModelProto) -> Iterator[tuple[str, dict[str, Array], int]]:
+def _inputs(function: re.Match[str]) -> tuple[str, ...]:
+    """Return the names of a call's inputs, in order."""
+    there = {
+        "level": function["kind"] != "Points", "mask": function["mask"], "sign": function["sign"],
+        "class": function["width"], "analog": function["kind"] == "Mixed", "alpha": True, "beta": True,
+        "stride": function["grouped"], "shape": True,
+    }  # fmt: skip
+    return tuple(name for name, used in there.items() if used)
+
+
+def _calls(model: onnx.ModelProto) -> Iterator[tuple[str, dict[str, Array], int, int]]:
     scopes: list[tuple[Any, dict[str, onnx.TensorProto]]] = [(model.graph, {})]
     scopes += [(function, {}) for function in model.functions if function.domain != "onnx_analog"]
     while scopes:
@@ -42,64 +59,94 @@ def _calls(model: onnx.ModelProto) -> Iterator[tuple[str, dict[str, Array], int]
         if isinstance(graph, onnx.GraphProto):
             known.update({tensor.name: tensor for tensor in graph.initializer})
         for node in graph.node:
-            attributes = {one.name: one for one in node.attribute}
+            attributes = {attribute.name: attribute for attribute in node.attribute}
             if node.op_type == "Constant" and "value" in attributes:
                 known[node.output[0]] = attributes["value"].t
-            if node.domain == "onnx_analog" and node.op_type in _INPUTS:
-                names = zip(_INPUTS[node.op_type], node.input, strict=True)
+            function = _FUNCTION.fullmatch(node.op_type) if node.domain == "onnx_analog" else None
+            if function is not None:
+                names = zip(_inputs(function), node.input, strict=True)
                 planes = {name: numpy_helper.to_array(known[value]) for name, value in names}
-                yield attributes["key"].s.decode(), planes, attributes["dtype"].i
-            for one in node.attribute:
-                scopes += [(body, known) for body in [*([one.g] if one.HasField("g") else []), *one.graphs]]
+                planes["width"] = np.array(int(function["width"] or 0))
+                yield attributes["key"].s.decode(), planes, attributes["dtype"].i, attributes["scheme"].i
+            for attribute in node.attribute:
+                bodies = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+                scopes += [(body, known) for body in bodies]
 
 
-def _held(planes: Mapping[str, Array], dtype: int, largest: float) -> Held:
-    level, alpha, beta = planes["level"], planes["alpha"], planes["beta"]
+def _bits(plane: Array, count: int, width: int = 1) -> Array:
+    """Return `count` numbers of `width` bits, the first in the lowest bits."""
+    bits = np.unpackbits(plane, bitorder="little").reshape(-1, width)[:count]
+    return bits @ (1 << np.arange(width))
+
+
+def _held(planes: Mapping[str, Array], dtype: int, scheme: tuple[dict[str, Any], int], largest: float) -> Held:
+    body, number = scheme
     shape = tuple(planes["shape"].tolist())
-    size, count = math.prod(shape), level.size
-    lengths = {"sign": count, "class": count, "mask": size}
-    there = {name: name in planes and planes[name].size > 0 for name in lengths}
-    bits = {
-        name: np.unpackbits(planes[name], count=length, bitorder="little") if there[name] else None
-        for name, length in lengths.items()
-    }
-    index = np.zeros(count, int) if bits["class"] is None else bits["class"]
-    weights = (level + beta[index]) / alpha[index]
-    if bits["sign"] is not None:
-        weights = np.where(bits["sign"] == 1, np.float32(0) - weights, weights)
+    size = math.prod(shape)
+    where = np.flatnonzero(_bits(planes["mask"], size)) if "mask" in planes else np.arange(size)
+    width = int(planes["width"])
+    index = _bits(planes["class"], where.size, width) if width else np.zeros(where.size, int)
+    alpha, beta = (planes[name].reshape(-1, body["classes"]) for name in ("alpha", "beta"))
+    group = where // int(planes["stride"][0]) % len(alpha) if "stride" in planes else np.zeros(where.size, int)
+    analog = np.array([cells > 0 for cells in cells_of_class(body)])[index]
+    level = np.zeros(where.size, np.float32)
+    if "level" in planes:
+        level[analog] = planes["level"]
+    a, b = alpha[group, index], beta[group, index]
+    weights = (level + b) / a
+    if "sign" in planes:
+        weights = np.where(_bits(planes["sign"], where.size) == 1, np.float32(0) - weights, weights)
     magnitude = np.abs(weights.astype(np.float64))
     bound = (
-        U * (4 * magnitude + 5 * largest / alpha[index].astype(np.float64)) * 1.001
+        U * (4 * magnitude + 5 * largest / a.astype(np.float64) * analog) * 1.001
         + magnitude * _HALF[dtype]
         + 2.0**-25 * (dtype == 10)
         + 2.0**-140
     )
-    dense, bounds = np.zeros(size, np.float32), np.zeros(size)
-    where = slice(None) if bits["mask"] is None else bits["mask"] == 1
-    dense[where], bounds[where] = weights, bound
-    counts = np.bincount(index, minlength=alpha.size)
-    header = (bits["sign"] is not None) + math.ceil(math.log2(alpha.size))
     to = helper.tensor_dtype_to_np_dtype(dtype)
-    return Held(dense.reshape(shape).astype(to), bounds.reshape(shape), tuple(counts.tolist()), header)
+
+    def dense(values: Array, kind: Any, rest: int = 0) -> Array:
+        full = np.full(size, rest, kind)
+        full[where] = values
+        return full.reshape(shape)
+
+    return Held(
+        scheme=body,
+        number=number,
+        weights=dense(weights, np.float32).astype(to),
+        bound=dense(bound, np.float64),
+        per_level=dense(analog / a.astype(np.float64), np.float64),
+        class_index=dense(index, np.int64, -1),
+        counts=tuple(np.bincount(index, minlength=body["classes"]).tolist()),
+        groups=len(alpha),
+    )
 
 
-def cells(found: Mapping[str, Held], per_class: tuple[int, ...], bits: int, scope: str) -> dict[str, int]:
+def cells_of_class(scheme: Mapping[str, Any]) -> list[int]:
+    """Return the cells per weight of each class."""
+    cells: list[int] = scheme["cells"]
+    return cells * scheme["classes"] if len(cells) == 1 else cells
+
+
+def cells(tensors: Mapping[str, Held]) -> dict[str, int]:
     """Return the totals of a manifest: cells of each kind, and weights."""
-    analog = header = mask = 0
-    for one in found.values():
-        n, count = one.weights.size, sum(one.counts)
-        analog += sum(number * cells for number, cells in zip(one.counts, per_class, strict=True))
-        header += -(-count * one.header_bits // bits)
-        mask += -(-(math.comb(n, count) - 1).bit_length() // bits)
-    books = 1 if scope == "model" else len(found)
-    return {
-        "original_weights": sum(one.weights.size for one in found.values()),
-        "stored_weights": sum(sum(one.counts) for one in found.values()),
-        "analog_cells": analog,
-        "header_cells": header,
-        "mask_cells": mask,
-        "codebook_cells": books * -(-64 * len(per_class) // bits),
-    }
+    totals = dict.fromkeys(("original_weights", "stored_weights", "analog_cells", "side_cells", "mask_cells"), 0)
+    totals["codebook_cells"], shared = 0, set[int]()
+    for held in tensors.values():
+        scheme, count, per_class = held.scheme, sum(held.counts), cells_of_class(held.scheme)
+        bits = scheme["side_bits_per_cell"]
+        repeats = scheme["side_cells"] * scheme["side_copies"]
+        numbers = 1 if scheme["partition"] == "uniform" and not any(per_class) else sum(1 + (c > 0) for c in per_class)
+        side_bits = (scheme["sign"] == "bit") + math.ceil(math.log2(scheme["classes"]))
+        totals["original_weights"] += held.weights.size
+        totals["stored_weights"] += count
+        totals["analog_cells"] += sum(n * each for n, each in zip(held.counts, per_class, strict=True))
+        totals["side_cells"] += -(-count * side_bits // bits) * repeats
+        totals["mask_cells"] += -(-(math.comb(held.weights.size, count) - 1).bit_length() // bits)
+        if scheme["granularity"] != "model" or held.number not in shared:
+            totals["codebook_cells"] += -(-32 * held.groups * numbers // bits)
+        shared.add(held.number)
+    return totals
 
 
 # ------------------------------------------------------------------------------------------ a plain model's tensors

@@ -154,26 +154,74 @@ def protected(original: Path, made: Path, reference: Reference, *, largest: floa
         return
     plain, held = loaded(original), account.stored(loaded(made), largest=largest)
     places = account.tensors(plain)
-    for key, one in held.items():
-        if key not in places:
-            yield Finding("unknown key", "protect", key[:100])
-            return
-        right = account.value_of(places[key])
-        with np.errstate(all="ignore"):
-            apart = np.abs(one.weights.astype(np.float64) - right.astype(np.float64))
-        if one.weights.shape != right.shape or one.weights.dtype != right.dtype or not (apart <= one.bound).all():
-            yield Finding("weights", "protect", f"{key[:60]}: off by {apart.max(initial=0):.3g}")
-            return
-        near: Array = np.abs(right.astype(np.float64))
-        if 2 * int(np.greater(apart, near / 1000).sum()) > max(1, int(np.count_nonzero(near))):
-            yield Finding("weights lost", "protect", f"{key[:60]}: most are off by more than 0.1 %")
+    if unknown := [key for key in held if key not in places]:
+        yield Finding("unknown key", "protect", unknown[0][:100])
+        return
+    right = {key: account.value_of(places[key]) for key in held}
+    differ = (finding for key, tensor in held.items() for finding in _weights_differ(key, tensor, right[key]))
+    wrong = next(differ, None) or next(_points_differ(held, right), None)
+    if wrong is not None:
+        yield wrong
+        return
     if reference.outputs is None or reference.feeds is None:
         return
-    for key, one in held.items():
-        account.put(places[key], one.weights)
+    for key, tensor in held.items():
+        account.put(places[key], tensor.weights)
     text = outputs_differ(made, plain.SerializeToString(), reference.feeds)
     if text:
         yield Finding("outputs", "protect", text)
+
+
+def _weights_differ(key: str, tensor: account.Held, right: Array) -> Iterator[Finding]:
+    """Weights that have cells, and those that are not stored, are within the bound of the encoding."""
+    if tensor.weights.shape != right.shape or tensor.weights.dtype != right.dtype:
+        yield Finding("weights", "protect", f"{key[:60]}: another shape or type")
+        return
+    exact = (tensor.per_level > 0) | (tensor.class_index < 0)
+    with np.errstate(all="ignore"):
+        apart = np.abs(tensor.weights.astype(np.float64) - right.astype(np.float64))
+    if not (apart <= tensor.bound)[exact].all():
+        yield Finding("weights", "protect", f"{key[:60]}: off by {apart[exact].max(initial=0):.3g}")
+        return
+    near: Array = np.abs(right.astype(np.float64))
+    far = exact & np.greater(apart, near / 1000)
+    if 2 * int(far.sum()) > max(1, int(np.count_nonzero(near))):
+        yield Finding("weights lost", "protect", f"{key[:60]}: most are off by more than 0.1 %")
+
+
+def _points_differ(held: Mapping[str, account.Held], right: Mapping[str, Array]) -> Iterator[Finding]:
+    """Weights without cells are read as a number within their class; with equal steps, half a step away at most."""
+    classes: dict[tuple[Any, int], list[list[Array]]] = {}
+    for key, tensor in held.items():
+        shared = tensor.number if tensor.scheme["granularity"] == "model" else key
+        signed = tensor.scheme["sign"] == "level"
+        for number, count in enumerate(account.cells_of_class(tensor.scheme)):
+            there = tensor.class_index == number
+            if count or not there.any():
+                continue
+            numbers = [array[there].astype(np.float64) for array in (right[key], tensor.weights)]
+            sizes = numbers if signed else [np.abs(array) for array in numbers]
+            classes.setdefault((shared, number), []).append([*sizes, tensor.bound[there]])
+    for (shared, number), arrays in classes.items():
+        original, point, slack = (np.concatenate(parts) for parts in zip(*arrays, strict=True))
+        tensor = held[shared] if isinstance(shared, str) else next(t for t in held.values() if t.number == shared)
+        if tensor.scheme["partition"] == "uniform":
+            near = np.abs(original - point) <= _half_a_step(tensor) + slack
+        else:
+            slack = slack + 1e-6 * np.abs(original).max()
+            near = (point >= original.min() - slack) & (point <= original.max() + slack)
+        if not near.all():
+            yield Finding("points", "protect", f"{str(shared)[:60]}, class {number}")
+
+
+def _half_a_step(tensor: account.Held) -> float:
+    """Return half of the step between points, and 1 %; infinite where it does not follow from the tensor alone."""
+    classes = tensor.scheme["classes"]
+    points = classes - 1 - classes // 2 if tensor.scheme["sign"] == "level" else classes - 1
+    if tensor.scheme["step"] is not None or tensor.scheme["granularity"] != "tensor" or not points:
+        return np.inf
+    largest = float(np.abs(tensor.weights.astype(np.float64)).max(initial=0))
+    return 0.505 * largest / float(points)
 
 
 def outputs_differ(made: Path | bytes, right: Path | bytes, feeds: Mapping[str, Array]) -> str | None:
@@ -222,8 +270,7 @@ def read_back(made: Path, read: Path, sigma: float) -> Iterator[Finding]:
             yield Finding("unknown key", "readback", key[:100])
             return
         found = account.value_of(places[key]).astype(np.float64)
-        # 5·S·u/α is in the bound, so σ/α is that over 5·S·u; 8 σ for all weights of a small model
-        noise = one.bound / (5 * 0.75 * account.U) * 8 * sigma
+        noise = one.per_level * 8 * sigma  # 8 σ, for all weights of a small model
         if not (np.abs(found - one.weights.astype(np.float64)) <= one.bound + noise).all():
             yield Finding("weights", "readback", key[:60])
 
@@ -254,9 +301,7 @@ def same_weights(made: Path, unmutated: Mapping[str, account.Held], command: str
 
 def totals(made: Path, body: Mapping[str, Any], command: str = "protect") -> Iterator[Finding]:
     """The totals of a manifest are those of an independent account."""
-    held = account.stored(loaded(made))
-    per_class = tuple(one["cells"] for one in body["tensors"][0]["classes"])
-    right = account.cells(held, per_class, body["bits_per_cell"], body["scope"])
+    right = account.cells(account.stored(loaded(made)))
     right["all_in_cells"] = sum(number for name, number in right.items() if name.endswith("_cells"))
     for name, number in right.items():
         if body["totals"].get(name) != number:

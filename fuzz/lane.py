@@ -15,8 +15,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fuzz.judge import Main, Verdict, judge, long_on_request
-from fuzz.kinds import Case, make
+from fuzz.judge import Case, Main, Verdict
+from fuzz.kinds import judge, make
+from fuzz.of_texts import long_on_request
 from fuzz.oracles import CPU_S, Finding
 
 ADDRESSES = 4 * 2**30  # bytes that a child may have beyond what it starts with

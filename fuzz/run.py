@@ -15,8 +15,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from fuzz.corpus import rows
 from fuzz.judge import Verdict
-from fuzz.kinds import make, rows
+from fuzz.kinds import make
 from fuzz.lane import Lane, Task, prepare
 from fuzz.oracles import Finding
 

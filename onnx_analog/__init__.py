@@ -1,8 +1,8 @@
 """Store the weights of any ONNX model in noisy analog memory.
 
 >>> import onnx_analog as oa
->>> oa.PRESETS["isik2020"]
-Preset(granularity='model', large_fraction=0.0025)
+>>> oa.Scheme.paper("redundancy", cells_small=1, cells_large=20)
+Scheme('redundancy', cells 1 and 20, share 0.05)
 
 `protect`, `readback` and `evaluate` are the steps; the same steps as graph passes are in `onnx_analog.passes`.
 Names are looked up when they are used, so that importing the package, and `onnx-analog --help`, take no time.
@@ -15,49 +15,161 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnx_analog import channels as channels
+    from onnx_analog import errors as errors
+    from onnx_analog import passes as passes
     from onnx_analog.api import account as account
     from onnx_analog.api import evaluate as evaluate
     from onnx_analog.api import inspect as inspect
+    from onnx_analog.api import load as load
     from onnx_analog.api import protect as protect
     from onnx_analog.api import prune as prune
     from onnx_analog.api import readback as readback
     from onnx_analog.api import readbacks as readbacks
     from onnx_analog.api import sweep as sweep
+    from onnx_analog.channels import Channel as Channel
+    from onnx_analog.channels import Source as Source
+    from onnx_analog.channels import from_pairs as from_pairs
     from onnx_analog.channels import resolve as channel
+    from onnx_analog.channels.fitting import Fit as Fit
+    from onnx_analog.channels.fitting import fit as fit_channel
+    from onnx_analog.channels.modifiers import Modifiers as Modifiers
+    from onnx_analog.coding.estimators import Estimator as Estimator
+    from onnx_analog.coding.plan import Plan as Plan
     from onnx_analog.coding.scheme import PRESETS as PRESETS
     from onnx_analog.coding.scheme import STRATEGIES as STRATEGIES
+    from onnx_analog.coding.scheme import Paper as Paper
+    from onnx_analog.coding.scheme import Scheme as Scheme
+    from onnx_analog.errors import AnalogError as AnalogError
+    from onnx_analog.errors import ChannelError as ChannelError
+    from onnx_analog.errors import DataError as DataError
+    from onnx_analog.errors import EngineError as EngineError
+    from onnx_analog.errors import LevelError as LevelError
+    from onnx_analog.errors import ManifestError as ManifestError
+    from onnx_analog.errors import ModelError as ModelError
+    from onnx_analog.errors import NothingToStore as NothingToStore
+    from onnx_analog.errors import OptionError as OptionError
+    from onnx_analog.errors import OutputError as OutputError
+    from onnx_analog.graph.manifest import Manifest as Manifest
     from onnx_analog.graph.weights import Selection as Selection
+    from onnx_analog.results import Inspection as Inspection
+    from onnx_analog.results import Model as Model
+    from onnx_analog.results import Perturbed as Perturbed
+    from onnx_analog.results import Protected as Protected
+    from onnx_analog.results import Pruned as Pruned
+    from onnx_analog.results import Swept as Swept
+    from onnx_analog.run.data import Dataset as Dataset
+    from onnx_analog.run.evaluation import Evaluation as Evaluation
+    from onnx_analog.run.experiment import Experiment as Experiment
+    from onnx_analog.study import engines as engines
+    from onnx_analog.study.engines import Engine as Engine
+    from onnx_analog.study.sweeps import Point as Point
+
+    __version__: str
 
 # onnxruntime reads it once, when it is loaded: without it, it sends usage data. docs/security.md tells more.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
+    "AnalogError": "errors.AnalogError",
+    "Channel": "channels.Channel",
+    "ChannelError": "errors.ChannelError",
+    "DataError": "errors.DataError",
+    "Dataset": "run.data.Dataset",
+    "Engine": "study.engines.Engine",
+    "EngineError": "errors.EngineError",
+    "Estimator": "coding.estimators.Estimator",
+    "Evaluation": "run.evaluation.Evaluation",
+    "Experiment": "run.experiment.Experiment",
+    "Fit": "channels.fitting.Fit",
+    "Inspection": "results.Inspection",
+    "LevelError": "errors.LevelError",
+    "Manifest": "graph.manifest.Manifest",
+    "ManifestError": "errors.ManifestError",
+    "Model": "results.Model",
+    "ModelError": "errors.ModelError",
+    "Modifiers": "channels.modifiers.Modifiers",
+    "NothingToStore": "errors.NothingToStore",
+    "OptionError": "errors.OptionError",
+    "OutputError": "errors.OutputError",
     "PRESETS": "coding.scheme.PRESETS",
+    "Paper": "coding.scheme.Paper",
+    "Perturbed": "results.Perturbed",
+    "Plan": "coding.plan.Plan",
+    "Point": "study.sweeps.Point",
+    "Protected": "results.Protected",
+    "Pruned": "results.Pruned",
     "STRATEGIES": "coding.scheme.STRATEGIES",
+    "Scheme": "coding.scheme.Scheme",
     "Selection": "graph.weights.Selection",
+    "Source": "channels.Source",
+    "Swept": "results.Swept",
     "account": "api.account",
     "channel": "channels.resolve",
-    "engines": "study.engines",
     "evaluate": "api.evaluate",
+    "fit_channel": "channels.fitting.fit",
+    "from_pairs": "channels.from_pairs",
     "inspect": "api.inspect",
+    "load": "api.load",
     "protect": "api.protect",
     "prune": "api.prune",
     "readback": "api.readback",
     "readbacks": "api.readbacks",
     "sweep": "api.sweep",
 }
-
-_MODULES = ("engines",)
+_MODULES = {
+    "channels": "channels",
+    "engines": "study.engines",
+    "errors": "errors",
+    "passes": "passes",
+}
 
 __all__ = [
     "PRESETS",
     "STRATEGIES",
+    "AnalogError",
+    "Channel",
+    "ChannelError",
+    "DataError",
+    "Dataset",
+    "Engine",
+    "EngineError",
+    "Estimator",
+    "Evaluation",
+    "Experiment",
+    "Fit",
+    "Inspection",
+    "LevelError",
+    "Manifest",
+    "ManifestError",
+    "Model",
+    "ModelError",
+    "Modifiers",
+    "NothingToStore",
+    "OptionError",
+    "OutputError",
+    "Paper",
+    "Perturbed",
+    "Plan",
+    "Point",
+    "Protected",
+    "Pruned",
+    "Scheme",
     "Selection",
+    "Source",
+    "Swept",
+    "__version__",
     "account",
     "channel",
+    "channels",
     "engines",
+    "errors",
     "evaluate",
+    "fit_channel",
+    "from_pairs",
     "inspect",
+    "load",
+    "passes",
     "protect",
     "prune",
     "readback",
@@ -67,12 +179,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("onnx-analog")
+    if name in _MODULES:
+        return import_module(f"onnx_analog.{_MODULES[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    package, _, attribute = _HOMES[name].rpartition(".")
-    if name == attribute and name in _MODULES:
-        return import_module(f"onnx_analog.{package}.{attribute}")
-    return getattr(import_module(f"onnx_analog.{package}"), attribute)
+    module, _, attribute = _HOMES[name].rpartition(".")
+    return getattr(import_module(f"onnx_analog.{module}"), attribute)
 
 
 def __dir__() -> list[str]:

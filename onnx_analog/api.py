@@ -1,26 +1,43 @@
-"""The library: each step takes a path, an `onnx.ModelProto` or an `ir.Model`, and returns a value that prints well."""
+"""The library: each step takes a model and returns a result, which can be used wherever a model can.
+
+A model is a path, an `onnx.ModelProto`, an `ir.Model`, or a result of another step.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from onnx_analog import channels as _channels
-from onnx_analog.channels import Channel
+from onnx_analog._inputs import (
+    AnyChannel,
+    AnyModel,
+    AnyPlan,
+    Data,
+    bare,
+    channel_of,
+    check_data,
+    check_function,
+    check_scheme_settings,
+    dataset_of,
+    load_model,
+    metric_of,
+    modified,
+    modified_channels,
+    plan_of,
+    preprocessing_of,
+    selection_of,
+)
+from onnx_analog.arguments import check_exclusive, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import LARGE_FACTOR, PRESETS, STRATEGIES, Paper, Preset, Scheme
-from onnx_analog.disk import writing
-from onnx_analog.errors import DataError, ModelError, OptionError, whole
+from onnx_analog.coding.scheme import LARGE_FACTOR, STRATEGIES, Paper, Scheme
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.files import ModelLike
@@ -37,145 +54,66 @@ from onnx_analog.graph.stored import (
 from onnx_analog.graph.uses import consumers
 from onnx_analog.graph.weights import Selection, Weight, all_tensors, find, referring, scopes
 from onnx_analog.passes import ProtectPass, PrunePass, ReadbackPass, pipeline
-from onnx_analog.run import metrics
-from onnx_analog.run.data import Dataset, Input, Preprocessing, from_arrays, load, named_function
-from onnx_analog.run.evaluation import Evaluation, Progress
-from onnx_analog.run.evaluation import evaluate as evaluate_network
-from onnx_analog.run.session import BATCH, Network
-from onnx_analog.study import sweeps
-from onnx_analog.study.engines import Engine
-from onnx_analog.study.grid import Grid
-from onnx_analog.study.stopping import Stopping
-from onnx_analog.study.sweeps import Point
-from onnx_analog.study.worker import Packed
+from onnx_analog.results import Inspection as Inspection
+from onnx_analog.results import Model as Model
+from onnx_analog.results import Paths as Paths
+from onnx_analog.results import Perturbed as Perturbed
+from onnx_analog.results import Protected as Protected
+from onnx_analog.results import Pruned as Pruned
+from onnx_analog.results import Swept as Swept
+from onnx_analog.settings import settings_of
+
+if TYPE_CHECKING:  # what runs models is imported when a model is run
+    from onnx_analog.run import metrics
+    from onnx_analog.run.evaluation import Evaluation
+    from onnx_analog.study.engines import Engine
 
 logger = logging.getLogger(__name__)
 
-Paths = str | os.PathLike[str]
-Data = Paths | Dataset | Mapping[str, NDArray[Any]]
-CELLS_LARGE = 20  # of a large weight, unless one says otherwise
+CELLS_LARGE = 20  # of a large weight, unless the user says otherwise
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model, as a pass returned it."""
+def load(model: AnyModel) -> Protected:
+    """Return a protected model, opened and checked once: its manifest, plan, weights and reads.
 
-    model: ir.Model
+    Raises
+    ------
+    ModelError
+        If the model is not protected, was read back already, or is damaged.
 
-    def save(self, path: Paths, *, force: bool = False) -> None:
-        """Write the model: whole or not at all, over nothing that is there unless `force`, and never over its source.
-
-        Raises
-        ------
-        OutputError
-            If a file is there and `force` is not given, the model was read from it, or it cannot be written.
-        """
-        target = Path(path)
-        read, perhaps = files.source_files(self.model), [writing.data_beside(target)]
-        writing.check_outputs([target], read, force=force, perhaps=perhaps)
-        writing.write_all({target: self.writer()}, force=force)
-
-    def writer(self) -> writing.Writer:
-        """Return the function that writes the model to a path."""
-        return lambda path: files.write_model(self.model, path)
-
-
-@dataclass(frozen=True)
-class Pruned(Model):
-    """A pruned model."""
-
-    zeros: int
-    weights: int
-
-    def __str__(self) -> str:
-        return f"{self.zeros:,} of {self.weights:,} weights are zero ({self.zeros / self.weights:.1%})"
-
-
-@dataclass(frozen=True)
-class Protected(Model):
-    """A protected model and its manifest."""
-
-    manifest: Manifest
-
-    @property
-    def plan(self) -> Plan:
-        """How each tensor is stored."""
-        return Plan(
-            default=None,
-            tensors={entry.key: self.manifest.schemes[entry.scheme] for entry in self.manifest.tensors},
-        )
-
-    def __str__(self) -> str:
-        return str(self.manifest)
-
-
-@dataclass(frozen=True)
-class Perturbed(Model):
-    """A model whose levels were read from noisy cells."""
-
-    seed: int
-    trial: int
-    decoded: bool
-
-    def __str__(self) -> str:
-        kind = "plain weights" if self.decoded else "levels"
-        return f"{kind} as read from noisy cells: seed {self.seed}, trial {self.trial}"
+    Examples
+    --------
+    >>> import onnx_analog as oa
+    >>> from onnx_analog.demo import MODEL
+    >>> protected = oa.load(oa.protect(MODEL))
+    >>> protected.plan.schemes
+    (Scheme('redundancy', cells 1 and 20, share 0.05),)
+    """
+    protected = _opened(load_model(model))
+    protected.check_readable()
+    result = Protected(protected.model, protected.manifest)
+    result.__dict__["opened"] = protected
+    return result
 
 
 # -------------------------------------------------------------------------------------------------- inspect
 
 
-@dataclass(frozen=True)
-class Inspection:
-    """What of a model would be stored, and what not."""
+def inspect(model: AnyModel, *, selection: Selection | None = None) -> Inspection:
+    """Return which tensors of a model `protect` would store, and why not the others.
 
-    opset: int | None
-    ir_version: int
-    protected: bool
-    read_back: str | None
-    batch_norms: int
-    convolutions: int
-    refused: str | None  # why `protect` would not take it as it is
-    rows: tuple[dict[str, Any], ...]
-
-    @property
-    def batch_norm(self) -> str:
-        """Say whether BatchNorm is folded into the convolutions, and what follows."""
-        if self.batch_norms:
-            nodes = f"{self.batch_norms} node{'s' * (self.batch_norms > 1)}"
-            return f"apart ({nodes}): its scales stay digital, so tensors have similar magnitudes"
-        if not self.convolutions:
-            return "none, and no convolution that it could be folded into"
-        return "none in the graph; it may have been folded into the convolutions, so keep --scope tensor"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the inspection, ready for JSON."""
-        return {
-            "opset": self.opset,
-            "ir_version": self.ir_version,
-            "protected": self.protected,
-            "read_back": self.read_back,
-            "refused": self.refused,
-            "batch_norm": {"nodes": self.batch_norms, "convolutions": self.convolutions, "text": self.batch_norm},
-            "stored": [row for row in self.rows if row["reason"] is None],
-            "skipped": [row for row in self.rows if row["reason"] is not None],
-        }
-
-
-def inspect(model: ModelLike | Model, *, selection: Selection | None = None) -> Inspection:
-    """Return what `protect` would store of a model, and why not the rest.
-
-    Whether a tensor's magnitudes lie too far apart is told for the default options, with which each tensor has scales
-    of its own. Where all share one (scope "model"), or with one class of weights, more may stay digital; `protect`
-    names them.
+    Whether a tensor's magnitudes lie too far apart is judged for the default scheme, in which each tensor has a scale
+    of its own. With one scale for the model, or one class of weights, more tensors may stay digital; `protect` names
+    them.
     """
-    loaded = files.load(_bare(model))
+    selection = selection_of(selection)
+    loaded = load_model(model)
     protected = is_protected(loaded)
     kinds = [node.op_type for _, graph, _ in scopes(loaded) for node in graph]
     if protected:
         rows = [{**_stored_row(tensor), "reason": None} for tensor in opened(loaded).tensors]
     else:
-        rows = _plain_rows(loaded, selection or Selection())
+        rows = _plain_rows(loaded, selection)
     return Inspection(
         opset=opset_of(loaded),
         ir_version=loaded.ir_version or 0,
@@ -189,17 +127,19 @@ def inspect(model: ModelLike | Model, *, selection: Selection | None = None) -> 
 
 
 def _plain_rows(model: ir.Model, selection: Selection) -> list[dict[str, Any]]:
-    found = find(model, selection)
-    unfit = ProtectPass(selection=selection).unfit(found.weights)
-    rows = [_row(weight, unfit.get(weight.key)) for weight in found.weights]
-    rows += [_row(weight, why) for weight, why in found.skipped]
+    selected = find(model, selection)
+    unfit = ProtectPass(selection=selection).unfit(selected.weights)
+    rows = [_row(weight, unfit.get(weight.key)) for weight in selected.weights]
+    rows += [_row(weight, why) for weight, why in selected.skipped]
     return [*rows, *(_referring_row(key, why) for key, why in referring(model))]
 
 
 def _row(weight: Weight, reason: str | None) -> dict[str, Any]:
-    largest = None
+    largest, subnormal = None, 0
     if reason is None:
-        largest = float(np.abs(weight.array().astype(np.float32, copy=False)).max(initial=0))
+        magnitude = np.abs(weight.array().astype(np.float32, copy=False))
+        largest = float(magnitude.max(initial=0))
+        subnormal = int(np.count_nonzero((magnitude > 0) & (magnitude < np.finfo(np.float32).tiny)))
     return {
         "name": weight.name,
         "key": weight.key,
@@ -208,6 +148,7 @@ def _row(weight: Weight, reason: str | None) -> dict[str, Any]:
         "weights": weight.size,
         "used_by": list(weight.consumers()),
         "largest": largest,
+        "subnormal": subnormal,
         "reason": reason,
     }
 
@@ -233,32 +174,49 @@ def _stored_row(tensor: Any) -> dict[str, Any]:
 
 
 def prune(
-    model: ModelLike | Model, *, sparsity: float, scope: str = "model", selection: Selection | None = None
+    model: AnyModel, *, sparsity: float, prune_scope: str = "model", selection: Selection | None = None
 ) -> Pruned:
-    """Return a copy of `model` whose smallest weights are zero; see `onnx_analog.passes.PrunePass`."""
-    loaded, step = (
-        files.load(_bare(model)),
-        PrunePass(sparsity=sparsity, scope=scope, selection=selection or Selection()),
-    )
-    keys = {weight.key for weight in find(loaded, selection).weights}  # one that becomes all zero is selected no more
+    """Return a copy of a model whose smallest weights are zero; see `onnx_analog.passes.PrunePass`.
+
+    Parameters
+    ----------
+    model : model
+    sparsity : float, 0 <= sparsity < 1
+        Share of weights that become zero.
+    prune_scope : {"model", "tensor"}
+        Whether magnitudes compete over all tensors or within each.
+    selection : Selection, optional
+        Which tensors.
+
+    Raises
+    ------
+    AnalogError
+        If an argument is out of its range, the model is protected already, or nothing of it is selected.
+    """
+    asked = checked(sparsity=sparsity, prune_scope=prune_scope)
+    selection = selection_of(selection)
+    loaded = load_model(model)
+    step = PrunePass(sparsity=asked["sparsity"], scope=prune_scope, selection=selection)
+    keys = {weight.key for weight in find(loaded, selection).weights}  # a weight that becomes all zero is not selected
     pruned = pipeline.run([step], loaded)
-    found = [weight for weight in all_tensors(pruned) if weight.key in keys]
-    zeros = sum(int((weight.array() == 0).sum()) for weight in found)
-    return Pruned(pruned, zeros, sum(weight.tensor.size for weight in found))
+    kept = [weight for weight in all_tensors(pruned) if weight.key in keys]
+    zeros = sum(int((weight.array() == 0).sum()) for weight in kept)
+    return Pruned(pruned, zeros, sum(weight.tensor.size for weight in kept))
 
 
 def protect(
-    model: ModelLike | Model,
-    plan: Plan | Scheme | None = None,
+    model: AnyModel,
+    plan: AnyPlan | None = None,
     *,
+    strategy: str = "redundancy",
     cells_small: int = 1,
     cells_large: int = CELLS_LARGE,
-    strategy: str = "redundancy",
     preset: str = "default",
     granularity: str | None = None,
     large_fraction: float | None = None,
     threshold: float | None = None,
-    channel: str | Channel | None = None,
+    digital: int | None = None,
+    channel: AnyChannel | None = None,
     modifiers: Modifiers = NONE,
     sparsity: float = 0.0,
     prune_scope: str = "model",
@@ -266,24 +224,32 @@ def protect(
     command: str | None = None,
     **settings: Any,
 ) -> Protected:
-    """Return a protected copy of `model`; without noise it computes what the model did.
+    """Return a protected copy of a model; without noise it computes what the model did.
 
     Parameters
     ----------
-    model : path, onnx.ModelProto, ir.Model, or what `prune` returned
+    model : model
         It is not changed.
-    plan : Plan or Scheme, optional
-        How each tensor is stored. The parameters from `cells_small` to `threshold`, which are those of
-        `onnx_analog.coding.scheme.Paper`, are then not used, and the others change its schemes.
-    channel : str or Channel, optional
-        The model of the cells; see `onnx_analog.channels.resolve`. The default is "pcm", or that of the plan.
+    plan : Plan, Scheme, path or "module:function", optional
+        How each tensor is stored: a plan, a scheme for all tensors, a plan's JSON file, or a function without arguments
+        that returns a plan or a scheme. `granularity`, `channel`, `modifiers` and `settings` change all its schemes;
+        the paper's other settings and `digital` cannot be given with it.
+    strategy, cells_small, cells_large, preset, granularity, large_fraction, threshold
+        The paper's settings; see `onnx_analog.coding.scheme.Paper`.
+    digital : int, 2 to 8, optional
+        Quantise to integers of this many bits, without analog cells, in place of the paper's settings.
+    channel : channel, optional
+        The model of the cells: a `Channel`, or what `onnx_analog.channels.resolve` takes. The default is "pcm", or the
+        channel of the plan.
     modifiers : Modifiers
         Changes to the channel: residuals, shared devices, time of the read, precision. The channel of side information
-        takes those that it has a side for.
+        gets those that apply to it.
     sparsity : float, 0 <= sparsity < 1
         Share of weights that are pruned first; 0 prunes nothing.
     prune_scope : {"model", "tensor"}
-        Whether magnitudes compete over all tensors.
+        Whether magnitudes compete over all tensors or within each.
+    selection : Selection, optional
+        Which tensors.
     command : str, optional
         Kept in the manifest.
     **settings
@@ -301,46 +267,50 @@ def protect(
     >>> print(oa.protect(MODEL, cells_small=1, cells_large=20))
     430,500 of 430,500 weights in 839,475 analog cells (r_avg 1.950); all-in 1,270,231 cells, 2.951 per original weight
     """
-    if plan is None:
-        paper = Paper(
-            strategy=strategy,
-            cells_small=cells_small,
-            cells_large=cells_large,
-            preset=preset,
-            granularity=granularity,
-            large_fraction=large_fraction,
-            threshold=threshold,
-        )
-        _question_cells(paper)
-        plan = paper.scheme(channel=channel, **settings)
-    elif settings or channel is not None:
-        plan = Plan.of(plan).changed(**settings, **({} if channel is None else {"channel": channel}))
-    if modifiers != NONE:
-        plan = _modified(Plan.of(plan), modifiers)
-    step = ProtectPass(plan=Plan.of(plan), selection=selection or Selection())
-    passes = pipeline.protecting(step, sparsity=sparsity, prune_scope=prune_scope)
-    loaded = files.load(_bare(model))
-    for key, value in {SOURCE_KEY: _digest(model), COMMAND_KEY: command, MANIFEST_KEY: None}.items():
-        loaded.metadata_props.pop(key, None)  # what it says is of another run
+    asked = checked(sparsity=sparsity, prune_scope=prune_scope, command=command, digital=digital)
+    check_type("modifiers", modifiers, Modifiers, "Modifiers")
+    source = bare(model)
+    paper = Paper(
+        strategy=strategy,
+        cells_small=cells_small,
+        cells_large=cells_large,
+        preset=preset,
+        granularity=granularity,
+        large_fraction=large_fraction,
+        threshold=threshold,
+    )
+    check_scheme_settings(settings)
+    settings = {"channel": channel, **settings}
+    if plan is None and channel is None:
+        settings["channel"] = _channels.DEFAULT
+    changes = modified_channels(settings, modifiers)
+    stored = modified(_stored(paper, plan, asked["digital"], changes), modifiers, without=changes)
+    step = ProtectPass(plan=stored, selection=selection_of(selection))
+    passes = pipeline.protecting(step, sparsity=asked["sparsity"], prune_scope=prune_scope)
+    loaded = files.load(source)
+    for key, value in {SOURCE_KEY: _digest(source), COMMAND_KEY: command, MANIFEST_KEY: None}.items():
+        loaded.metadata_props.pop(key, None)  # an earlier run may have left it
         if value is not None:
             loaded.metadata_props[key] = value
     protected = pipeline.run(passes, loaded)
     return Protected(protected, from_json(protected.metadata_props[MANIFEST_KEY]))
 
 
-def _modified(plan: Plan, modifiers: Modifiers) -> Plan:
-    """Return the plan with the channels of its schemes changed."""
-
-    def changed(scheme: Scheme | None) -> Scheme | None:
-        if scheme is None:
-            return None
-        side = scheme.side_channel
-        return scheme.changed(
-            channel=modifiers.apply(scheme.channel),
-            side_channel=None if side is None else modifiers.apply_where_possible(side),
-        )
-
-    return Plan(default=changed(plan.default), tensors={key: changed(scheme) for key, scheme in plan.tensors.items()})
+def _stored(paper: Paper, plan: AnyPlan | None, digital: int | None, settings: Mapping[str, Any]) -> Plan:
+    """Return how each tensor is stored; contradictions are refused."""
+    changes = dict(settings)
+    default = Paper()
+    given = {name for name in settings_of(Paper) if getattr(paper, name) != getattr(default, name)}
+    given |= {name for name, value in {"plan": plan, "digital": digital}.items() if value is not None}
+    check_exclusive(given | set(changes))
+    if plan is None and digital is None:
+        _question_cells(paper)
+        return Plan(default=paper.scheme(**changes))
+    if paper.granularity is not None:
+        changes["granularity"] = paper.granularity
+    if plan is None:
+        return Plan(default=Scheme.integers(digital or 8, **changes))
+    return plan_of(plan).changed(**changes)
 
 
 def _question_cells(paper: Paper) -> None:
@@ -356,18 +326,18 @@ def _question_cells(paper: Paper) -> None:
         )
 
 
-def _digest(model: ModelLike | Model) -> str | None:
+def _digest(model: ModelLike) -> str | None:
     if isinstance(model, str | os.PathLike) and Path(model).is_file():  # a pipe has been read, and is empty now
         return files.file_digest(model)
     return None
 
 
 def readback(
-    model: ModelLike | Model,
+    model: AnyModel,
     *,
     seed: int = 0,
     trial: int = 0,
-    channel: str | Channel | None = None,
+    channel: AnyChannel | None = None,
     modifiers: Modifiers = NONE,
     decoded: bool = False,
 ) -> Perturbed:
@@ -375,16 +345,16 @@ def readback(
 
     Parameters
     ----------
-    model : path, onnx.ModelProto or ir.Model
-        A protected model; it is not changed. One that was read back already is refused.
+    model : model
+        A protected model; it is not changed. A model that was read back already is refused.
     seed, trial : int, >= 0
-        `evaluate` with this seed used exactly these weights in this trial.
-    channel : str or Channel, optional
-        Replaces the stored channel, if its span covers the stored one's.
+        `evaluate` with this seed uses exactly these weights in this trial.
+    channel : channel, optional
+        Replaces the stored channel, if its output range covers that of the stored one.
     modifiers : Modifiers
         Changes to that channel, or to the stored one.
     decoded : bool
-        Return plain float weights, for any other tool, in place of levels and the functions that decode them.
+        Return plain float weights, for any other tool, instead of levels and the functions that decode them.
 
     Raises
     ------
@@ -395,13 +365,12 @@ def readback(
     OptionError
         If seed or trial is not from 0 to 2^63 - 1.
     """
-    step = ReadbackPass(seed=seed, trial=trial, channel=_resolved(channel), modifiers=modifiers)
-    return _perturbed(_opened(files.load(_bare(model))), step, decoded)
-
-
-def _resolved(channel: str | Channel | None) -> Channel | None:
-    """Return the channel; call it before the model is opened, which may be of the channel's class."""
-    return None if channel is None else _channels.resolve(channel)
+    asked = checked(seed=seed, trial=trial, decoded=decoded)
+    check_type("modifiers", modifiers, Modifiers, "Modifiers")
+    resolved = channel_of(channel)
+    protected = _opened(load_model(model))
+    step = ReadbackPass(seed=asked["seed"], trial=asked["trial"], channel=resolved, modifiers=modifiers)
+    return _perturbed(protected, step, decoded)
 
 
 def _opened(model: ir.Model) -> ProtectedModel:
@@ -416,57 +385,60 @@ def _perturbed(protected: ProtectedModel, step: ReadbackPass, decoded: bool) -> 
 
 
 def readbacks(
-    model: ModelLike | Model,
+    model: AnyModel,
     *,
     seed: int = 0,
     trials: int,
-    channel: str | Channel | None = None,
+    channel: AnyChannel | None = None,
     modifiers: Modifiers = NONE,
     decoded: bool = False,
 ) -> Iterator[Perturbed]:
     """Return the models of trials 0, 1, ..., each made when it is asked for; see `readback`."""
-    if whole("trials", trials) < 0:
-        raise OptionError(f"trials is {trials}; it must be 0 or more")
-    channel = _resolved(channel)
-    protected = _opened(files.load(_bare(model)))
-    _read_with(protected, channel, modifiers)  # what cannot be read is refused here, and not at the first trial
-    steps = (ReadbackPass(seed=seed, trial=trial, channel=channel, modifiers=modifiers) for trial in range(trials))
+    asked = checked(seed=seed, trials=trials, decoded=decoded)
+    check_type("modifiers", modifiers, Modifiers, "Modifiers")
+    resolved = channel_of(channel)
+    protected = _opened(load_model(model))
+    protected.check_readable()  # refuses here, and not at the first trial
+    for scheme in protected.schemes:
+        with_channel(scheme, resolved, modifiers)
+    steps = (
+        ReadbackPass(seed=asked["seed"], trial=trial, channel=resolved, modifiers=modifiers)
+        for trial in range(asked["trials"])
+    )
     return (_perturbed(protected, step, decoded) for step in steps)
 
 
-def _read_with(protected: ProtectedModel, channel: Channel | None, modifiers: Modifiers) -> list[Scheme]:
-    """Return the schemes of a protected model, with the channel that it is to be read through."""
-    protected.check_readable()
-    return [with_channel(scheme, channel, modifiers) for scheme in protected.schemes]
+def account(model: AnyModel) -> Manifest:
+    """Return the manifest of a protected model: which cell holds what, and the cost report.
 
-
-def account(model: ModelLike | Model) -> Manifest:
-    """Return the manifest of a protected model: every cell, and what it all costs.
-
-    Of a model that was read back, it is that of the levels that were written.
+    For a model that was read back, it is the manifest of the levels that were written.
 
     Raises
     ------
     ModelError
         If the model is not protected, or is damaged.
     """
-    return _opened(files.load(_bare(model))).manifest
+    return _opened(load_model(model)).manifest
 
 
 # ------------------------------------------------------------------------------------------------- evaluate
 
 
+def _no_progress(*_: int) -> None:
+    """Report nothing."""
+
+
 def evaluate(
-    model: ModelLike | Model,
+    model: AnyModel,
     data: Data,
     *,
     trials: int = 25,
     seed: int = 0,
-    channel: str | Channel | None = None,
+    channel: AnyChannel | None = None,
     modifiers: Modifiers = NONE,
-    reference: ModelLike | Model | None = None,
-    mean: Iterable[float] = (0.0,),
-    std: Iterable[float] = (1.0,),
+    reference: AnyModel | None = None,
+    mean: float | Iterable[float] = (0.0,),
+    std: float | Iterable[float] = (1.0,),
     preprocess: str | None = None,
     metric: str | metrics.Function | None = None,
     output: str | None = None,
@@ -474,163 +446,114 @@ def evaluate(
     at_least: float | None = None,
     at_most: float | None = None,
     samples: int | None = None,
-    batch: int = BATCH,
-    providers: Sequence[str] = ("CPUExecutionProvider",),
+    batch: int = 64,
+    providers: str | Sequence[str] = ("CPUExecutionProvider",),
     threads: int = 0,
     clean: list[Any] | None = None,
-    progress: Progress = lambda: None,
+    progress: Callable[[], None] = _no_progress,
 ) -> Evaluation:
-    """Return what a model is worth: without noise and, if it is protected, in `trials` trials of its memory.
+    """Return the accuracy of a model, or another metric: without noise and, if it is protected, in `trials` trials.
 
     Parameters
     ----------
-    model : path, onnx.ModelProto, ir.Model, or what `protect`, `prune` or `readback` returned
+    model : model
         A plain model is evaluated as it is, with no trials.
-    data : path of an npz file, mapping of name to array, or Dataset
-        See `onnx_analog.data.load`.
-    channel : str or Channel, optional
-        Replaces the stored channel, if its span covers the stored one's.
+    data : path of an npz file, mapping of name to array, (x, y), x, or Dataset
+        One array per input, or x if the model has one input; and labels y, which may be missing. See
+        `onnx_analog.run.data.load`.
+    trials : int, >= 0
+        Times that the array is programmed and read.
+    seed : int, >= 0
+    channel : channel, optional
+        Replaces the stored channel, if its output range covers that of the stored one.
     modifiers : Modifiers
         Changes to that channel, or to the stored one.
     reference : model, optional
-        The original, so that what pruning cost and what noise cost are told apart.
+        The original model, so that the loss due to pruning and the loss due to noise are reported separately.
     mean, std, preprocess
-        How uint8 images become inputs; see `onnx_analog.data.Preprocessing`.
+        How uint8 images become inputs; see `onnx_analog.run.data.Preprocessing`.
     metric : name, "module:function" or function, optional
-        A name of `onnx_analog.run.metrics.METRICS`; by default the one that fits, see `onnx_analog.run.metrics.choose`.
+        A name of `onnx_analog.run.metrics.METRICS`; the default depends on data and outputs, see
+        `onnx_analog.run.metrics.choose`.
     output : str, optional
-        Name of the output that is measured; by default the first that fits.
+        Name of the output that is measured; the default is the first that fits.
     class_axis : int, optional
-        Axis of that output which holds the classes, where shapes leave it open.
+        Axis of that output that holds the classes, where shapes leave it open.
     at_least, at_most : float, optional
-        What the value is to reach: `holds` and `verdict` of what is returned say whether it does.
+        Limits of the value: `holds` and `verdict` of the result say whether they are kept.
     samples : int, >= 1, optional
-        Only the first so many.
+        Use only the first samples, this many.
+    batch : int, >= 1
+        Samples per call of the model.
+    providers : sequence of str
+        Execution providers of onnxruntime.
+    threads : int, >= 0
+        Threads per operator; 0: chosen by onnxruntime.
     clean : list of outputs, optional
         All outputs of the model without noise, where they are known already.
+    progress : function
+        Called without arguments after each trial.
 
     Raises
     ------
     OptionError
-        If an option is out of its range, or does not go with the metric.
+        If an argument is of another type, out of its range, or does not go with the metric.
     DataError
-        If the data do not fit the model, or they do not tell what is to be measured.
+        If the data do not fit the model, or do not say what is to be measured.
     """
-    _check_samples(samples)
-    named = _metric(metric)
-    loaded, channel = files.load(_bare(model)), _resolved(channel)
+    asked = checked(
+        trials=trials, seed=seed, output=output, class_axis=class_axis, at_least=at_least, at_most=at_most,
+        samples=samples, batch=batch, providers=providers, threads=threads,
+    )  # fmt: skip
+    check_type("modifiers", modifiers, Modifiers, "Modifiers")
+    check_function("progress", progress)
+    check_type("clean", clean, list | None, "a list of outputs or None")
+    preprocessing = preprocessing_of(mean, std, preprocess)
+    named = metric_of(metric)
+    resolved = channel_of(channel)
+    check_data(data)
+    loaded = load_model(model)
     protected = _opened(loaded) if is_protected(loaded) else None
-    schemes = _schemes(protected, channel, modifiers)
-    network = Network(protected or loaded, providers=providers, threads=threads)
-    preprocessing = _preprocessing(mean, std, preprocess)
-    original = None if reference is None else files.load(_bare(reference))
-    found = evaluate_network(
-        network,
-        _dataset(data, network.inputs, preprocessing, samples),
-        schemes,
-        trials=trials,
-        seed=seed,
-        metric=named,
-        output=output,
-        class_axis=class_axis,
-        at_least=at_least,
-        at_most=at_most,
-        batch=batch,
+
+    from onnx_analog.run import metrics
+    from onnx_analog.run.evaluation import check_limits
+    from onnx_analog.run.experiment import Experiment
+
+    if named is not None:  # before anything is computed
+        check_limits(metrics.described(named), asked["at_least"], asked["at_most"])
+    wanted = asked.pop("samples")
+    scoring = {name: asked.pop(name) for name in ("trials", "seed", "at_least", "at_most")}
+    experiment = Experiment(
+        protected or loaded,
+        lambda inputs: dataset_of(data, inputs, preprocessing, wanted),
+        named,
         clean=clean,
-        reference=None if original is None else Network(original, providers=providers, threads=threads),
-        model=Path(model).name if isinstance(model, str | os.PathLike) else None,
-        progress=progress,
+        reference=None if reference is None else load_model(reference, "reference"),
+        name=Path(model).name if isinstance(model, str | os.PathLike) else None,
+        **asked,
     )
-    for text in found.warnings:
+    result = experiment.score(channel=resolved, modifiers=modifiers, progress=progress, **scoring)
+    for text in result.warnings:
         logger.warning(text)
-    return found
-
-
-def _check_samples(samples: int | None) -> None:
-    if samples is not None and whole("samples", samples) < 1:
-        raise OptionError(f"samples is {samples}; it must be 1 or more")
-
-
-def _preprocessing(mean: Iterable[float], std: Iterable[float], function: str | None) -> Preprocessing:
-    return Preprocessing(mean=_numbers("mean", mean), std=_numbers("std", std), function=function)
-
-
-def _numbers(name: str, given: Iterable[float]) -> tuple[float, ...]:
-    try:
-        return tuple(given)
-    except TypeError:
-        raise OptionError(f"{name} is {given!r}; it must be a list with one number, or one for each channel") from None
-
-
-def _bare(model: ModelLike | Model) -> ModelLike:
-    return model.model if isinstance(model, Model) else model
-
-
-def _dataset(data: Data, inputs: Sequence[Input], preprocessing: Preprocessing, samples: int | None) -> Dataset:
-    if isinstance(data, Dataset):
-        return data if samples is None else data.head(samples)
-    if isinstance(data, Mapping):
-        return from_arrays(data, inputs, preprocessing, samples=samples)
-    if not isinstance(data, str | os.PathLike):
-        raise DataError(f"data are a path of an npz file, a mapping of names to arrays, or a Dataset, not {type(data)}")
-    return load(Path(data), inputs, preprocessing, samples=samples)
-
-
-def _schemes(protected: ProtectedModel | None, channel: Channel | None, modifiers: Modifiers) -> list[Scheme] | None:
-    if protected is not None:
-        return _read_with(protected, channel, modifiers)
-    if channel is not None or modifiers != NONE:
-        raise ModelError("the model is not protected, so no channel reads it: protect it first")
-    return None
-
-
-def _metric(metric: str | metrics.Function | None) -> metrics.Named | None:
-    if metric is None:
-        return None
-    if isinstance(metric, str):
-        if ":" not in metric:
-            if metric not in metrics.METRICS:
-                raise OptionError(f"{metric!r} is not a module:function, and not one of {', '.join(metrics.NAMES)}")
-            return metric, metrics.METRICS[metric].function
-        return metric, named_function(metric)
-    if not callable(metric):
-        raise OptionError(f"metric is {metric!r}; it must be a name, module:function or a function")
-    return getattr(metric, "__name__", "metric"), metric
+    return result
 
 
 # ---------------------------------------------------------------------------------------------------- sweep
 
 
-@dataclass(frozen=True, kw_only=True)
-class Swept:
-    """What came of a grid: its points in their order."""
-
-    points: tuple[Point, ...]
-    folder: Path | None = None
-
-    def __str__(self) -> str:
-        lines = []
-        for point in self.points:
-            preset = point.setting.preset
-            where = f"{point.model}, {point.setting.channel}, {preset.granularity}, {preset.large_fraction:.2%} large"
-            what = f"{point.strategy} at {point.cells} cells ({point.cost:.2f} all-in for each weight)"
-            lines.append(f"{where}, {what}: {point.evaluation.told(point.ci95)}")
-        return "\n".join(lines)
-
-
 def sweep(
-    models: ModelLike | Model | Sequence[ModelLike | Model],
+    model: AnyModel | Sequence[AnyModel],
     data: Data,
     *,
-    strategies: str | Sequence[str] = tuple(STRATEGIES),
+    strategy: str | Sequence[str] = tuple(STRATEGIES),
     cells: int | Sequence[int] = (1, 2, 3, 5, 10, 20, 30),
     large_factor: int = LARGE_FACTOR,
-    presets: str | Sequence[str] = ("default",),
+    preset: str | Sequence[str] = ("default",),
     granularity: str | None = None,
     large_fraction: float | None = None,
-    channels: str | Channel | Sequence[str | Channel] = (_channels.DEFAULT,),
-    axes: Mapping[str, Sequence[Any]] | None = None,
-    plans: Mapping[str, Plan | Scheme] | None = None,
+    channel: AnyChannel | Sequence[AnyChannel] = (_channels.DEFAULT,),
+    grid: Mapping[str, Sequence[Any]] | str | Sequence[str] | None = None,
+    plan: Mapping[str, AnyPlan] | AnyPlan | Sequence[AnyPlan] | None = None,
     modifiers: Modifiers = NONE,
     selection: Selection | None = None,
     sparsity: float = 0.0,
@@ -639,139 +562,69 @@ def sweep(
     precision: float | None = None,
     max_trials: int = 1000,
     seed: int = 0,
-    mean: Iterable[float] = (0.0,),
-    std: Iterable[float] = (1.0,),
+    mean: float | Iterable[float] = (0.0,),
+    std: float | Iterable[float] = (1.0,),
     preprocess: str | None = None,
     metric: str | metrics.Function | None = None,
     output: str | None = None,
     class_axis: int | None = None,
     samples: int | None = None,
-    batch: int = BATCH,
-    providers: Sequence[str] = ("CPUExecutionProvider",),
-    engine: Engine | None = None,
+    batch: int = 64,
+    providers: str | Sequence[str] = ("CPUExecutionProvider",),
+    engine: str | Engine = "local",
     out: Paths | None = None,
-    progress: sweeps.Progress = lambda *_: None,
+    config: str | None = None,
+    progress: Callable[[int, int], None] = _no_progress,
 ) -> Swept:
-    """Return what strategies × cells × presets × channels × models leave of a network, in many trials each.
+    """Return the accuracy, or another metric, of strategies × cells × presets × channels × models in many trials each.
 
-    Numbers do not depend on the engine, on how many workers it has, or on how often the sweep was stopped.
+    The numbers do not depend on the engine, on its number of workers, or on how often the sweep was stopped.
 
     Parameters
     ----------
-    models : model or sequence of them
-        Paths, onnx.ModelProto or ir.Model; not protected.
-    data : path of an npz file, or Dataset
-    cells : sequence of int, >= 1
-        Of every weight; for `redundancy`, of a small one, and `large_factor` times as many of a large one.
-    presets : sequence of {"default", "isik2020"}
-        `granularity` and `large_fraction` replace theirs.
-    channels : sequence of str or Channel
+    model : model or sequence of models
+        Not protected.
+    data : path of an npz file, mapping of name to array, (x, y), x, or Dataset
+    strategy : str or sequence of str
+    cells : int or sequence of int, >= 1
+        Cells per weight; with the strategy `redundancy`, cells per small weight, and `large_factor` times as many per
+        large weight.
+    preset : str or sequence of {"default", "isik2020"}
+        `granularity` and `large_fraction` replace those of the preset.
+    channel : channel or sequence of channels
         `modifiers` change each of them.
-    axes : mapping of str to sequence, optional
+    grid : mapping of str to sequence, or "name=value,value", optional
         Further settings of `onnx_analog.coding.scheme.Scheme` to vary, and their values.
-    plans : mapping of str to Plan or Scheme, optional
-        Further points, by name; each has its own channel.
+    plan : plan, sequence of plans, or mapping of name to plan, optional
+        Further points; each has its own channel. See `protect` for the forms of a plan. A file is named by its stem.
     sparsity, prune_scope
-        Pruned first; see `prune`.
+        Pruning before protection; see `prune`.
     trials : int, >= 0
-        Of each point; with `precision`, those before the first look.
+        Trials of each point; with `precision`, the trials before the first look.
     precision : float, > 0, optional
-        Width of the 95 % interval at which a point has trials enough: in percentage points where the metric is a share,
-        else in the metric's unit. See `onnx_analog.study.stopping` for what the interval promises.
-    max_trials : int
-        With `precision`, no more than these.
+        Width of the 95 % interval at which a point has enough trials: in percentage points if the metric is a share,
+        else in the metric's unit. See `onnx_analog.study.stopping`.
+    max_trials : int, >= 2
+        Most trials of a point with `precision`.
     mean, std, preprocess, metric, output, class_axis, samples, batch, providers
         As in `evaluate`.
-    engine : Engine, optional
-        Of `onnx_analog.study.engines.build`; by default one task after another in this process.
+    engine : str or Engine
+        Where trials are computed: "local" (processes of this machine), "serial" (this process), "dask", "ray", or an
+        engine of `onnx_analog.engines.build`.
     out : path, optional
-        Folder for the results; see `onnx_analog.study.run_folder`. What is there already is not computed again.
+        Folder for the results: every trial, the points, a plot if matplotlib is installed, and `sweep.toml`, which
+        `onnx-analog sweep --config` reads. Trials that are there already are not computed again.
+    config : str, optional
+        Text for `sweep.toml`; the default describes these arguments.
     progress : function
-        Called with how many trials are done, and how many are planned.
+        Called with the number of trials that are done and the number that are planned.
 
     Raises
     ------
     AnalogError
-        If anything is out of its range or does not fit, before the first trial; or if workers die again and again.
+        If an argument is out of its range or does not fit, before the first trial; or if workers fail repeatedly.
     """
-    _check_samples(samples)
-    named = _metric(metric)
-    selection = selection or Selection()
-    listed = _listed(models, str | os.PathLike | onnx.ModelProto | ir.Model | Model)
-    several: Sequence[ModelLike] = [_bare(model) for model in listed]
-    stopping = Stopping(trials=trials, precision=precision, max_trials=max_trials)
-    grid = Grid(
-        strategies=tuple(_listed(strategies, str)),
-        cells=tuple(_listed(cells, int)),
-        presets=_presets(_listed(presets, str), granularity, large_fraction),
-        channels=tuple(modifiers.apply(_channels.resolve(spec)) for spec in _listed(channels, str | Channel)),
-        large_factor=large_factor,
-        axes=axes or {},
-        plans={name: Plan.of(plan) for name, plan in (plans or {}).items()},
-        selection=selection,
-        seed=seed,
-    )
-    preprocessing = _preprocessing(mean, std, preprocess)
-    cases = []
-    for place, model in enumerate(several):
-        loaded = files.load(model)
-        if sparsity:
-            loaded = prune(loaded, sparsity=sparsity, scope=prune_scope, selection=selection).model
-        dataset = _dataset(data, Network(loaded).inputs, preprocessing, samples)
-        cases.append(sweeps.Case(name=_model_name(model, place), model=loaded, data=dataset))
-    facts = {
-        "input_mean": list(preprocessing.mean), "input_std": list(preprocessing.std), "preprocess": preprocess,
-        "sparsity": sparsity, "prune_scope": prune_scope, **_data_facts(data),
-        "inputs_sha256": [case.data.digest() for case in cases], **_model_facts(several, cases),
-    }  # fmt: skip
-    asked: dict[str, Any] = {"metric": named, "output": output, "class_axis": class_axis, "batch": batch}
-    plan = sweeps.prepare(cases, grid, stopping, **asked, providers=providers, facts=facts)
-    if precision is not None and plan.metric.metric.share:
-        plan = replace(plan, stopping=replace(stopping, precision=precision / 100))
-    where = None if out is None else Path(out)
-    return Swept(points=tuple(sweeps.sweep(plan, engine=engine, out=where, progress=progress)), folder=where)
+    arguments = {name: value for name, value in locals().items() if name not in ("out", "config", "progress")}
+    from onnx_analog._sweep import run_sweep
 
-
-def _listed(given: Any, one: Any) -> list[Any]:
-    """Return several as a list, and one as a list of one."""
-    return [given] if isinstance(given, one) else list(given)
-
-
-def _presets(names: Sequence[str], granularity: str | None, large_fraction: float | None) -> tuple[Preset, ...]:
-    chosen = {name: _preset(name, granularity, large_fraction) for name in names}
-    if len(chosen) > len(set(chosen.values())):
-        raise OptionError(
-            f"the presets {', '.join(chosen)} do not differ once granularity and large_fraction are given: name one"
-        )
-    return tuple(chosen[name] for name in names)
-
-
-def _preset(name: str, granularity: str | None, large_fraction: float | None) -> Preset:
-    asked = Paper(preset=name, granularity=granularity, large_fraction=large_fraction)  # checks them
-    preset = PRESETS[asked.preset]
-    return Preset(
-        granularity=preset.granularity if granularity is None else granularity,
-        large_fraction=preset.large_fraction if large_fraction is None else large_fraction,
-    )
-
-
-def _model_name(model: ModelLike, place: int) -> str:
-    return Path(model).stem if isinstance(model, str | os.PathLike) else f"model{place}"
-
-
-def _model_facts(models: Sequence[ModelLike], cases: Sequence[sweeps.Case]) -> dict[str, Any]:
-    """Return the digests of the files, and of all that each model is evaluated with, its weights too."""
-    digests = [files.file_digest(m) if isinstance(m, str | os.PathLike) else None for m in models]
-    return {
-        "models": [case.name for case in cases],
-        "models_sha256": digests,
-        "weights_sha256": [Packed.of(case.model).digest() for case in cases],
-    }
-
-
-def _data_facts(data: Data) -> dict[str, Any]:
-    if isinstance(data, Dataset):
-        return {"data": None, "data_sha256": data.digest()}
-    if isinstance(data, Mapping):
-        return {"data": None, "data_sha256": None}  # inputs_sha256 says what they are
-    return {"data": Path(data).name, "data_sha256": files.file_digest(data)}
+    return run_sweep(arguments, out=out, config=config, progress=progress)

@@ -79,7 +79,24 @@ def whole(name: str, value: object) -> int:
     try:
         return operator.index(value)  # type: ignore[arg-type]  # what is none raises
     except TypeError:
-        raise OptionError(f"{name} is {value!r}; it must be a whole number") from None
+        raise OptionError(f"{name} is {brief(value)}; it must be a whole number") from None
+
+
+def brief(value: object) -> str:
+    """Return a value for a message: itself if it is plain, its type if it is not.
+
+    Examples
+    --------
+    >>> brief("0.5"), brief((1, None)), brief(object())
+    ("'0.5'", '(1, None)', 'of type object')
+    """
+    if value is None or isinstance(value, bool | int | float | str | bytes):
+        return repr(value)
+    if isinstance(value, list | tuple) and all(
+        entry is None or isinstance(entry, int | float | str) for entry in value
+    ):
+        return repr(value)
+    return f"of type {type(value).__name__}"
 
 
 def printable(text: str) -> str:

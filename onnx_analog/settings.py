@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from onnx_analog.errors import OptionError
+from onnx_analog.errors import OptionError, brief
+
+MOST_ENTRIES = 2**16  # of a list: each is checked by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,25 +55,27 @@ class Setting:
             return self.check(name, value, next(argument for argument in arguments if argument is not NoneType))
         if get_origin(kind) is tuple:
             if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-                raise OptionError(f"{name} is {value!r}; it must be a list")
+                raise OptionError(f"{name} is {brief(value)}; it must be a list")
+            if isinstance(value, Sized) and len(value) > MOST_ENTRIES:
+                raise OptionError(f"{name} has {len(value):,} numbers; a list has at most {MOST_ENTRIES:,}")
             return tuple(self._single(name, entry, arguments[0]) for entry in value)
         if kind is not Any and isinstance(kind, type) and not isinstance(value, kind):
-            raise OptionError(f"{name} is {value!r}; it must be of type {kind.__name__}")
+            raise OptionError(f"{name} is {brief(value)}; it must be of type {kind.__name__}")
         return value
 
     def _single(self, name: str, value: Any, kind: type) -> Any:
         if kind in (int, float):
             return self._number(name, value, kind)
         if not isinstance(value, kind):
-            raise OptionError(f"{name} is {value!r}; it must be {'true or false' if kind is bool else 'text'}")
+            raise OptionError(f"{name} is {brief(value)}; it must be {'true or false' if kind is bool else 'text'}")
         if self.choices is not None and value not in self.choices:
-            raise OptionError(f"{name} is {value!r}; choose from {', '.join(self.choices)}")
+            raise OptionError(f"{name} is {brief(value)}; choose from {', '.join(self.choices)}")
         return value
 
     def _number(self, name: str, value: Any, kind: type) -> int | float:
         number = _as_number(value, kind)
         if number is None:
-            raise OptionError(f"{name} is {value!r}; it must be a {'whole ' if kind is int else ''}number")
+            raise OptionError(f"{name} is {brief(value)}; it must be a {'whole ' if kind is int else ''}number")
         inside = (
             math.isfinite(number)
             and (self.least is None or number >= self.least)

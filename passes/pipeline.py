@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from onnx_analog.errors import AnalogError, ModelError
+from onnx_analog.graph.build import Stored
 from onnx_analog.graph.files import name_of, root_cause
 from onnx_analog.graph.protected import ProtectedModel
+from onnx_analog.graph.weights import Weight
 from onnx_analog.passes import DecodePass, ManifestPass, ProtectPass, PrunePass, ReadbackPass
 from onnx_analog.passes.decode import decode_in_place
 
@@ -40,6 +42,16 @@ def run(passes: Sequence[ir.passes.PassBase], model: ir.Model) -> ir.Model:
     try:
         return ir.passes.Sequential(*passes)(model).model
     except ir.passes.PassError as error:
+        raise _as_ours(error, model) from None
+
+
+def stored(protect: ProtectPass, model: ir.Model) -> list[tuple[Weight, Stored]]:
+    """Return what `protect` would store of `model`, which is not changed; raises what `run` raises."""
+    try:
+        return protect.stored(model)
+    except AnalogError:
+        raise
+    except Exception as error:
         raise _as_ours(error, model) from None
 
 

@@ -79,6 +79,11 @@ class ProtectPass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Protect `model` in place; nothing is changed unless all can be."""
+        replace_all(model, self.stored(model))
+        return ir.passes.PassResult(model, modified=True)
+
+    def stored(self, model: ir.Model) -> list[tuple[Weight, Stored]]:
+        """Return the weights of `model`, which is not changed, that can be stored, and how they are."""
         against = reason_against(model)
         if against is not None:
             raise ModelError(against)
@@ -91,13 +96,7 @@ class ProtectPass(ir.passes.InPlacePass):
         coded = self._encoded(selected.weights)
         if not coded:
             raise NothingToStore(_nothing(selected, name_of(model)))
-        _forget_training(model, [weight for weight, _ in coded])
-        prepare(model)
-        builder = Builder(model)
-        for weight, stored in coded:
-            builder.replace(weight, stored)
-        builder.finish()
-        return ir.passes.PassResult(model, modified=True)
+        return coded
 
     def unfit(self, weights: Sequence[Weight]) -> dict[str, str]:
         """Return why some of the selected `weights`, by key, would stay digital, as their magnitudes are."""
@@ -132,6 +131,16 @@ def _staged(coded: list[tuple[Weight, Stored]]) -> list[tuple[Weight, Stored]]:
         stage, split = stage_of.get(id(weight), (0, False))
         staged.append((weight, stored._replace(layout=replace(stored.layout, stage=stage, split=split))))
     return staged
+
+
+def replace_all(model: ir.Model, coded: Sequence[tuple[Weight, Stored]]) -> None:
+    """Put the planes, and the calls that decode them, in the place of weights of `model`, in place."""
+    _forget_training(model, [weight for weight, _ in coded])
+    prepare(model)
+    builder = Builder(model)
+    for weight, stored in coded:
+        builder.replace(weight, stored)
+    builder.finish()
 
 
 def _forget_training(model: ir.Model, weights: Sequence[Weight]) -> None:

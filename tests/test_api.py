@@ -15,7 +15,7 @@ from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset
 from onnx_analog.errors import ChannelError, ModelError, NothingToStore, OptionError, OutputError
 from onnx_analog.graph import files
 from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, stored_tensors
@@ -167,7 +167,7 @@ def test_what_is_there_is_replaced_only_by_force(tmp_path):
     path = tmp_path / "out.onnx"
     path.write_text("mine")
     pruned = oa.prune(made("gemm"), sparsity=0.5)
-    with pytest.raises(OutputError, match=r"already exists\. Use --force"):
+    with pytest.raises(OutputError, match="already exists: replace it with force=True"):
         pruned.save(path)
     assert path.read_text() == "mine"
     pruned.save(path, force=True)
@@ -193,24 +193,27 @@ def test_a_model_that_cannot_be_written_whole_is_not_written(there, tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    ("options", "scope", "large"),
+    ("options", "granularity", "large"),
     [
         # of 8,000 weights 0.05 is 400 and 0.0025 is 20
         ({}, "tensor", 400),
         ({"preset": "default"}, "tensor", 400),
         ({"preset": "isik2020"}, "model", 20),
-        ({"preset": "isik2020", "scope": "tensor"}, "tensor", 20),
+        ({"preset": "isik2020", "granularity": "tensor"}, "tensor", 20),
         ({"preset": "isik2020", "large_fraction": 0.05}, "model", 400),
         ({"preset": "isik2020", "large_fraction": 0.0}, "model", 0),
-        ({"preset": "isik2020", "scope": "tensor", "large_fraction": 0.1}, "tensor", 800),
-        ({"scope": "model"}, "model", 400),
+        ({"preset": "isik2020", "granularity": "tensor", "large_fraction": 0.1}, "tensor", 800),
+        ({"granularity": "model"}, "model", 400),
         ({"large_fraction": 0.01}, "tensor", 80),
         ({"large_fraction": 1.0}, "tensor", 8000),
     ],
 )
-def test_a_preset_is_overridden_one_by_one(options, scope, large):
+def test_a_preset_is_overridden_one_by_one(options, granularity, large):
     found = oa.protect(model(WIDE), channel=QUIET, **options).manifest
-    assert (found.scope, [entry.count for entry in found.tensors[0].classes]) == (scope, [8000 - large, large])
+    assert (found.schemes[0].granularity, [entry.count for entry in found.tensors[0].classes]) == (
+        granularity,
+        [8000 - large, large],
+    )
 
 
 @pytest.mark.parametrize("preset", ["default", "isik2020"])
@@ -231,17 +234,18 @@ def test_threshold_and_large_fraction_exclude_each_other(fraction):
 def test_a_preset_that_is_not_there_is_refused_by_name():
     with pytest.raises(OptionError) as caught:
         oa.protect(made("matmul"), preset="isik")
-    assert str(caught.value) == "no preset is called 'isik': choose from default, isik2020"
+    assert str(caught.value) == "preset is 'isik'; choose from default, isik2020"
 
 
 def test_the_options_of_protect_reach_the_model():
-    given = {"cells_small": 2, "cells_large": 7, "bits_per_cell": 4, "strategy": "redundancy"}
-    header = {"header_channel": "gaussian:sigma=0.01", "header_reads": 3, "header_copies": 5}
-    found = oa.protect(made("two scales"), channel="gaussian:sigma=0.2", **given, **header).manifest
-    assert (found.strategy, found.bits_per_cell, found.channel["sigma"]) == ("redundancy", 4, 0.2)
+    given = {"cells_small": 2, "cells_large": 7, "side_bits_per_cell": 4, "strategy": "redundancy"}
+    side = {"side_channel": "gaussian:sigma=0.01", "side_cells": 3, "side_copies": 5}
+    found = oa.protect(made("two scales"), channel="gaussian:sigma=0.2", **given, **side).manifest
+    (scheme,) = found.schemes
+    assert scheme == oa.Scheme.paper(**given, channel="gaussian:sigma=0.2", **side)
+    assert (scheme.side_bits_per_cell, scheme.channel.sigma) == (4, 0.2)
     assert [[entry.cells for entry in tensor.classes] for tensor in found.tensors] == [[2, 7]] * 2
-    assert found.header is not None
-    assert (found.header["channel"]["sigma"], found.header["reads"], found.header["copies"]) == (0.01, 3, 5)
+    assert (scheme.side_channel.sigma, scheme.side_cells, scheme.side_copies) == (0.01, 3, 5)
 
 
 def test_only_what_is_selected_is_pruned_and_stored():
@@ -259,7 +263,7 @@ def test_only_what_is_selected_is_pruned_and_stored():
 @pytest.mark.parametrize("scope", ["tensor", "model"])
 def test_protecting_prunes_first_if_asked(scope):
     found = protected(made("two scales"), sparsity=0.5, prune_scope=scope)
-    pruned = oa.prune(made("two scales"), sparsity=0.5, scope=scope).model
+    pruned = oa.prune(made("two scales"), sparsity=0.5, prune_scope=scope).model
     assert bare(found) == bare(protected(pruned))
     kept = [tensor.count for tensor in stored_tensors(found)]
     assert sum(kept) == (256 + 512) // 2
@@ -276,7 +280,7 @@ def test_nothing_is_pruned_unless_asked():
 
 def test_modifiers_change_the_channel_that_is_kept():
     found = oa.protect(made("matmul"), channel=QUIET, modifiers=FOUR_BITS)
-    assert found.manifest.channel["family"] == "precision"
+    assert found.manifest.schemes[0].channel.family == "precision"
     expected = oa.protect(made("matmul"), channel=LimitedPrecision(inner=QUIET, read_bits=4))
     assert serialized(found.model) == serialized(expected.model)
 
@@ -433,7 +437,7 @@ IN_FUNCTION = """
     [
         (NORMALISED, (1, 1), "apart (1 node)"),
         (IN_FUNCTION, (1, 1), "apart (1 node)"),
-        (CONV, (0, 1), "it may have been folded into the convolutions, so keep --scope tensor"),
+        (CONV, (0, 1), "it may have been folded into the convolutions, so keep granularity tensor or channel"),
         (WIDE, (0, 0), "none, and no convolution"),
     ],
     ids=["apart", "apart in a function", "folded", "no convolution"],
@@ -579,8 +583,14 @@ TWO = """
         h = MatMul(x, a)
         y = MatMul(h, b)
     }"""
-SMALL: dict[str, Any] = {"strategies": ("sign", "redundancy"), "cells": (1, 4), "channels": (QUIET,), "trials": 2}
-ONE: dict[str, Any] = {**SMALL, "strategies": ("sign",), "cells": (1,)}
+SMALL: dict[str, Any] = {
+    "strategy": ("sign", "redundancy"),
+    "cells": (1, 4),
+    "channel": (QUIET,),
+    "trials": 2,
+    "engine": "serial",  # processes take seconds to start
+}
+ONE: dict[str, Any] = {**SMALL, "strategy": ("sign",), "cells": (1,)}
 
 
 def images(count: int = 60) -> Dataset:
@@ -636,7 +646,7 @@ def test_a_sweep_changes_no_model():
 @pytest.mark.parametrize("prune_scope", ["tensor", "model"])
 def test_a_sweep_of_a_sparsity_is_that_of_the_pruned_model(prune_scope):
     found = oa.sweep(model(TWO), images(), sparsity=0.6, prune_scope=prune_scope, **SMALL)
-    pruned = oa.prune(model(TWO), sparsity=0.6, scope=prune_scope).model
+    pruned = oa.prune(model(TWO), sparsity=0.6, prune_scope=prune_scope).model
     assert found.points == oa.sweep(pruned, images(), **SMALL).points
     assert {point.totals.original_weights for point in found.points} == {512}
     assert all(point.totals.stored_weights < 300 for point in found.points)
@@ -654,37 +664,39 @@ def test_only_what_is_selected_is_pruned():
 
 
 def test_grids_have_all_strategies_and_seven_numbers_of_cells_unless_told_otherwise():
-    found = oa.sweep(model(TWO), images(), channels=(QUIET,), trials=0)
+    found = oa.sweep(model(TWO), images(), channel=(QUIET,), trials=0, engine="serial")
     assert [(point.strategy, point.cells) for point in found.points] == [
         (strategy, cells) for strategy in STRATEGIES for cells in (1, 2, 3, 5, 10, 20, 30)
     ]
     assert {point.setting.preset for point in found.points} == {PRESETS["default"]}
-    assert {point.setting.large_factor for point in found.points} == {20}
+    factors = {(point.strategy, point.setting.cells_large // point.cells) for point in found.points}
+    assert factors == {("raw", 1), ("sign", 1), ("mapping", 1), ("redundancy", 20)}
 
 
 def test_the_default_channel_is_that_of_protect():
-    (point,) = oa.sweep(model(TWO), images(), strategies=("sign",), cells=(1,), trials=0).points
-    assert point.setting.channel == channels.resolve(channels.DEFAULT)
+    (point,) = oa.sweep(model(TWO), images(), strategy=("sign",), cells=(1,), trials=0).points
+    assert point.setting.plan.schemes[0].channel == oa.protect(model(TWO)).plan.schemes[0].channel
+    assert str(point.setting.channel) == channels.DEFAULT
 
 
 @pytest.mark.parametrize(
     ("options", "presets"),
     [
-        ({"presets": ("default", "isik2020")}, list(PRESETS.values())),
-        ({"presets": ("isik2020",)}, [PRESETS["isik2020"]]),
-        ({"scope": "model"}, [Preset(scope="model", large_fraction=0.05)]),
-        ({"large_fraction": 0.0}, [Preset(scope="tensor", large_fraction=0.0)]),
-        ({"presets": ("isik2020",), "scope": "tensor"}, [Preset(scope="tensor", large_fraction=0.0025)]),
+        ({"preset": ("default", "isik2020")}, list(PRESETS.values())),
+        ({"preset": ("isik2020",)}, [PRESETS["isik2020"]]),
+        ({"granularity": "model"}, [Preset(granularity="model", large_fraction=0.05)]),
+        ({"large_fraction": 0.0}, [Preset(granularity="tensor", large_fraction=0.0)]),
+        ({"preset": ("isik2020",), "granularity": "tensor"}, [Preset(granularity="tensor", large_fraction=0.0025)]),
     ],
 )
 def test_a_scope_and_a_fraction_replace_those_of_a_preset(options, presets):
-    found = oa.sweep(model(TWO), images(), **{**ONE, "strategies": ("redundancy",), "trials": 0, **options})
+    found = oa.sweep(model(TWO), images(), **{**ONE, "strategy": ("redundancy",), "trials": 0, **options})
     assert [point.setting.preset for point in found.points] == presets
 
 
 def test_channels_are_named_or_given_and_all_are_changed():
     found = oa.sweep(
-        model(TWO), images(), modifiers=FOUR_BITS, **{**ONE, "channels": ("gaussian:sigma=0.3", QUIET), "trials": 0}
+        model(TWO), images(), modifiers=FOUR_BITS, **{**ONE, "channel": ("gaussian:sigma=0.3", QUIET), "trials": 0}
     )
     inner = (channels.resolve("gaussian:sigma=0.3"), QUIET)
     assert [point.setting.channel for point in found.points] == [FOUR_BITS.apply(one) for one in inner]
@@ -692,7 +704,7 @@ def test_channels_are_named_or_given_and_all_are_changed():
 
 
 def test_a_large_factor_is_used():
-    (point,) = oa.sweep(model(TWO), images(), **{**ONE, "strategies": ("redundancy",)}, large_factor=7).points
+    (point,) = oa.sweep(model(TWO), images(), **{**ONE, "strategy": ("redundancy",)}, large_factor=7).points
     assert point.evaluation.values == alone(model(TWO), "redundancy", 1, 7)
     assert point.totals.analog_cells == 2 * (243 + 13 * 7)  # of each tensor's 256 weights 13 are large
 
@@ -748,8 +760,8 @@ def flat(images: Any) -> Any:
 def test_an_engine_and_progress_are_used():
     engine, told, tasks = SerialEngine(threads=1), [], []
     engine.submit = lambda task, submit=engine.submit: tasks.append(task) or submit(task)
-    found = oa.sweep(model(TWO), images(), engine=engine, progress=lambda *now: told.append(now), **SMALL)
-    assert {task.setting for task in tasks} == {0, 1, 2, 3}
+    found = oa.sweep(model(TWO), images(), progress=lambda *now: told.append(now), **{**SMALL, "engine": engine})
+    assert {task.number for task in tasks} == {0, 1, 2, 3}
     assert (told[0], told[-1]) == ((0, 8), (8, 8))
     assert found.points == oa.sweep(model(TWO), images(), **SMALL).points
 
@@ -757,15 +769,15 @@ def test_an_engine_and_progress_are_used():
 @pytest.mark.parametrize(
     ("wrong", "error", "said"),
     [
-        ({"presets": ("none",)}, OptionError, "no preset is called 'none': choose from default, isik2020"),
-        ({"strategies": ("none",)}, OptionError, "no strategy is called 'none'"),
-        ({"channels": ("none",)}, ChannelError, "no channel is called 'none'"),
+        ({"preset": ("none",)}, OptionError, "preset is 'none'; choose from default, isik2020"),
+        ({"strategy": ("none",)}, OptionError, "strategy is 'none'"),
+        ({"channel": ("none",)}, ChannelError, "no channel is called 'none'"),
         ({"cells": (0,)}, OptionError, "cells are 0"),
         ({"trials": -1}, OptionError, "trials is -1"),
         ({"precision": 0.0}, OptionError, "precision is 0.0"),
         ({"sparsity": 1.5}, OptionError, "sparsity"),
         ({"sparsity": -0.5}, OptionError, "sparsity"),
-        ({"scope": "none"}, OptionError, "scope"),
+        ({"granularity": "none"}, OptionError, "granularity is 'none'"),
         ({"large_fraction": 2.0}, OptionError, "large_fraction"),
         ({"preprocess": "no_module:f"}, OptionError, "'no_module:f' cannot be imported"),
         ({"metric": "no_module:f"}, OptionError, "'no_module:f' cannot be imported"),
@@ -910,7 +922,7 @@ def test_a_sweep_prints_one_line_for_each_point():
     assert len(lines) == len(found.points) == 4
     for line, point in zip(lines, found.points, strict=True):
         assert line == (
-            f"model0, {QUIET}, scope tensor, 5.00% large, {point.strategy} at {point.cells} cells "
+            f"model0, {QUIET}, tensor, 5.00% large, {point.strategy} at {point.cells} cells "
             f"({point.cost:.2f} all-in for each weight): {point.evaluation}"
         )
 
@@ -961,7 +973,7 @@ def test_inspect_says_that_protect_would_refuse():
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"scope": ""}, "scope is ''"), ({"prune_scope": "layer"}, "scope is 'layer'")],
+    [({"granularity": ""}, "granularity is ''"), ({"prune_scope": "layer"}, "prune_scope is 'layer'")],
 )
 def test_options_that_would_do_nothing_are_checked_all_the_same(options, said):
     with pytest.raises(OptionError, match=said):

@@ -223,12 +223,78 @@ def test_a_manifest_is_read_within_its_bounds(protected, number):
 
 @pytest.mark.parametrize(
     "line",
-    ["protect m.onnx --header-copies 999999999 --header-channel pcm", "protect m.onnx --header-reads 999999999"],
+    [
+        "protect m.onnx --side-copies 999999999 --side-channel pcm",
+        "protect m.onnx --side-cells 999999999 --side-channel pcm",
+        "protect m.onnx --classes 999999999 --cells 1 --partition lloyd",
+        "protect m.onnx --cells 99999999999999",
+    ],
 )
-def test_a_header_is_bounded(protected, line):
+def test_settings_of_a_scheme_are_bounded(protected, line):
     found = bounded(protected, f"{line} -o q.onnx", memory=512 * MIB, seconds=5)
-    assert found.returncode in (0, 1, 2)
-    assert "memory" not in found.stderr
+    assert_refused(found, "--" if "--cells 9" not in line else "it must be from 0 to")
+
+
+def test_the_largest_scheme_is_stored_within_its_bounds(protected):
+    line = "protect m.onnx --classes 256 --partition lloyd --cells 1000000000000 --side-channel pcm -o q.onnx"
+    found = bounded(protected, f"{line} --side-cells 1000 --side-copies 999 --side-bits-per-cell 8", memory=768 * MIB,
+                    seconds=15)  # fmt: skip
+    assert found.returncode == 0, found.stderr
+
+
+# ---------------------------------------------------------------------------------------------------- plans
+
+
+def plan(**entries: object) -> str:
+    return json.dumps({"format": "onnx-analog-plan/1", "schemes": {}, **entries})
+
+
+PLANS: dict[str, tuple[Callable[[], str], str]] = {
+    "no plan": (lambda: "[]", "this is not a plan"),
+    "deep lists": (lambda: "[" * (15 * MIB), "nested more than 32 deep"),
+    "too large": (lambda: " " * (17 * MIB), "more than the 16,777,216 that are read"),
+    "many tensors": (lambda: plan(tensors=dict.fromkeys(map(str, range(100_001)))), "a plan names 100,001 tensors"),
+    "many patterns": (
+        lambda: plan(tensors=dict.fromkeys(f"{i}*" for i in range(1001))),
+        "1,001 of them by patterns",
+    ),
+    "a long key": (lambda: plan(tensors={"k" * (10 * MIB): None}), "text of at most 4,096 characters"),
+    "many shares": (lambda: plan(schemes={"a": {"shares": [0] * MIB}}), "shares has"),
+    "many bounds": (
+        lambda: plan(schemes={"a": {"partition": "bounds", "bounds": [*range(1, MIB)]}}),
+        "bounds has",
+    ),
+    "many cells": (lambda: plan(schemes={"a": {"cells": [0, 1] * MIB}}), "cells has"),
+    "many classes": (lambda: plan(schemes={"a": {"classes": 10**18}}), "classes is 1000000000000000000"),
+    "a large number": (lambda: plan(schemes={"a": {"cells": 10**18}}), "cells is 1000000000000000000"),
+    "many schemes": (
+        lambda: plan(schemes={str(i): {"classes": 1, "cells": 1, "channel": "gaussian"} for i in range(2000)}
+                     | {"last": {"sign": "x"}}),
+        "scheme 'last': sign is 'x'",
+    ),
+    "deep channels": (
+        lambda: plan(schemes={"a": {"channel": json.loads('{"family": "precision", "inner": ' * 25 + "1" + "}" * 25)}}),
+        "channels are in each other more than",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_is_refused_within_its_bounds(protected, name):
+    made, said = PLANS[name]
+    (protected / "plan.json").write_text(made())
+    found = bounded(protected, "protect m.onnx --plan plan.json -o q.onnx", memory=768 * MIB, seconds=10)
+    assert_refused(found, said)
+    assert not (protected / "q.onnx").exists()
+
+
+def test_patterns_take_time_in_proportion_to_the_key(protected):
+    patterns = {f"{'a*' * 2000}b{i}": None for i in range(1000)}  # each tries 2,000 places in a key of 40 characters
+    (protected / "plan.json").write_text(plan(tensors=patterns))
+    model = proto(NET.replace("w", "a" * 4000))
+    (protected / "long.onnx").write_bytes(model.SerializeToString())
+    found = bounded(protected, "protect long.onnx --plan plan.json -o q.onnx", memory=512 * MIB, seconds=10)
+    assert found.returncode == 3, found.stderr  # nothing to store: the default is null
 
 
 def test_arrays_that_no_input_takes_are_not_read(protected):
@@ -278,6 +344,7 @@ def test_a_thousand_million_trials_are_refused(protected, command):
         "inspect {}",
         "evaluate m.onnx --data {}",
         "manifest {}.json",
+        "protect m.onnx --plan {}.json",
     ],
 )
 def test_a_pipe_or_a_device_is_not_read(tmp_path, line):

@@ -10,7 +10,7 @@ import pytest
 import onnx_analog as oa
 from onnx_analog import channels, demo
 from onnx_analog.cli import main
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES
 from onnx_analog.graph.files import load as load_model
 from onnx_analog.graph.files import write_model
 from onnx_analog.run.session import Network
@@ -146,7 +146,7 @@ def test_the_demo_tells_what_evaluating_the_pruned_network_finds():
     for point in (points[0], points[3], points[7]):
         large = 20 * point.cells
         preset = point.setting.preset
-        choices = {"scope": preset.scope, "large_fraction": preset.large_fraction}
+        choices = {"granularity": preset.granularity, "large_fraction": preset.large_fraction}
         stored = oa.protect(
             story().pruned.model, strategy=point.strategy, cells_small=point.cells, cells_large=large, **choices
         )

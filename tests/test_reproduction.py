@@ -1,6 +1,7 @@
 """What docs/reproduction says of the paper's tables is in the trials beside it."""
 
 import csv
+import hashlib
 import importlib
 import itertools
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnx_analog.run.evaluation import interval
+from onnx_analog.run.statistics import interval
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "docs" / "reproduction"
@@ -20,9 +21,21 @@ def read(page: Path) -> str:
     return page.read_text(encoding="utf-8")
 
 
-def sentences() -> str:
-    """Return the page on one line."""
-    return " ".join(read(FOLDER.with_suffix(".md")).split())
+def section(title: str) -> str:
+    """Return what stands below a title of the page, without Markdown's tables."""
+    (below,) = re.findall(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", read(FOLDER.with_suffix(".md")), re.M | re.S)
+    return " ".join(below.split())
+
+
+def numbers_of(text: str) -> set[str]:
+    """Return the numbers of a text as they are written, and those with an error as "1.2 ± 0.3"."""
+    return set(re.findall(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?: ± \d+(?:\.\d+)?)?", text)) | set(
+        re.findall(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?", text)
+    )
+
+
+def test_numbers_are_read_with_their_errors():
+    assert numbers_of("89.7 ± 2.5 % (of 1,000), -0.4; r_avg1 x.5") == {"89.7 ± 2.5", "89.7", "2.5", "1,000", "-0.4"}
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("table*.csv")), ids=lambda path: path.stem)
@@ -35,15 +48,16 @@ def test_tables_of_the_paper_are_those_of_their_trials(path, monkeypatch):
     assert paper.markdown(tables.TABLES[path.stem], tables.read_rows(path), command[1]) == page
 
 
-def values_of(table, row, column, scope):
+def values_of(table, row, column, granularity):
     with (FOLDER / f"{table}.csv").open(newline="", encoding="utf-8") as file:
-        rows = [r for r in csv.DictReader(file) if (r["row"], r["column"], r["scope"]) == (row, column, scope)]
+        key = row, column, granularity
+        rows = [r for r in csv.DictReader(file) if (r["row"], r["column"], r["granularity"]) == key]
     assert [int(r["trial"]) for r in rows] == list(range(len(rows)))  # so that trials are paired
     return np.array([100 * float(r["value"]) for r in rows])
 
 
-def mean_of(table, row, column, scope):
-    return round(values_of(table, row, column, scope).mean(), 2)
+def mean_of(table, row, column, granularity):
+    return values_of(table, row, column, granularity).mean()
 
 
 def with_error(values):
@@ -51,92 +65,86 @@ def with_error(values):
     return f"{values.mean():.1f} ± {(high - low) / 2:.1f}"
 
 
-def test_what_is_said_of_students_that_were_trained_with_noise_is_in_their_trials():
-    page = sentences()
-    plain, noisy, alone = (values_of("table2-decay", "+ diff noise", n, "") for n in ("KD", "KD + noise", "Student"))
-    assert f"{with_error(noisy)} % with noise in training, {with_error(plain)} with plain distillation" in page
-    assert f"and {with_error(alone)} without a teacher" in page
-    assert f"differences of {with_error(noisy - plain)} and {with_error(noisy - alone)} in {len(noisy)} paired" in page
-    for scope, step in itertools.product(("model", "tensor"), ("mapping", "redundancy")):
-        for table in ("table2", "table2-decay"):
-            of = {n: mean_of(table, f"+ adaptive {step}", n, scope) for n in ("KD", "KD + noise")}
-            assert 0.45 < of["KD"] - of["KD + noise"] < 2.25
-    for table in ("table2", "table2-decay"):
-        assert all(mean_of(table, "+ sign protection", n, "model") < 14 for n in ("KD", "KD + noise", "Student"))
+RAW, SIGN, MAPPING, REDUNDANCY = ROWS = (
+    "PCM noise + inverse channel", "+ sign protection", "+ adaptive mapping", "+ adaptive redundancy",
+)  # fmt: skip
 
 
-def test_what_is_said_of_the_paper_s_tables_is_in_them():
-    page = sentences()
-    raw = "PCM noise + inverse channel"
-    assert f"we find {mean_of('table8', raw, '30 cells', 'model')} % at 30 and " in page
-    assert f"{mean_of('table8', raw, '3 cells', 'model')} % at 3." in page
-    clean = {column: mean_of("table9", "no noise", column, "") for column in ("Student", "KD + Gaussian noise")}
-    assert f"({clean['KD + Gaussian noise']} against {clean['Student']} %)" in page
-    for column in ("Teacher", "Student", "KD", "KD + channel noise"):
-        assert mean_of("table9", "+ diff noise", column, "") < 21
-    for column in ("Teacher", *clean, "KD", "KD + channel noise"):
-        for scope in ("model", "tensor"):
-            kept = mean_of("table9", "+ adaptive redundancy", column, scope)
-            assert mean_of("table9", "no noise", column, "") - kept < 0.5
+def test_table_1_is_summed_up_by_its_numbers():
+    said = numbers_of(section("Table 1: ResNet-18 in PCM"))
+    shown = [
+        (RAW, "30 cells", "tensor"), (RAW, "5 cells", "tensor"), (RAW, "1 cell", "tensor"), (RAW, "30 cells", "model"),
+        (SIGN, "30 cells", "model"), (SIGN, "10 cells", "model"), (SIGN, "5 cells", "model"),
+        (SIGN, "1 cell", "tensor"), (MAPPING, "3 cells", "model"), (MAPPING, "1 cell", "model"),
+    ]  # fmt: skip
+    assert {f"{mean_of('table1', *key):.1f}" for key in shown} <= said
+    clean = values_of("table1", "no noise", "", "")[0]
+    assert f"{clean:.2f}" in said
+
+    def lost(row, count, granularity):
+        return clean - mean_of("table1", row, f"{count} cell{'s' * (count > 1)}", granularity)
+
+    assert {f"{lost(REDUNDANCY, n, 'model'):.2f}" for n in (20, 5, 3, 2, 1)} <= said
+    assert {f"{lost(REDUNDANCY, n, 'tensor'):.2f}" for n in (1, 2, 3)} <= said
+    assert {f"{lost(MAPPING, n, 'tensor'):.2f}" for n in (2, 3, 5)} <= said
+    assert {f"{lost(MAPPING, n, 'model'):.1f}" for n in (1, 2)} | {f"{lost(MAPPING, 1, 'tensor'):.1f}"} <= said
+    assert all(mean_of("table1", RAW, f"{n} cells", "model") < 12 for n in (20, 10, 5, 3, 2))  # near chance
+    assert mean_of("table1", SIGN, "1 cell", "model") < 11
+    assert lost(MAPPING, 1, "tensor") < lost(REDUNDANCY, 1, "model")
 
 
-def test_what_is_said_of_the_teacher_is_in_table_2():
-    page = sentences()
-    clean = mean_of("table2", "no noise", "Teacher", "")
-    kept = clean - mean_of("table2", "+ adaptive redundancy", "Teacher", "model")
-    assert f"keeps all but {kept:.1f} points with adaptive redundancy" in page
-    assert f"{with_error(values_of('table2', '+ diff noise', 'Teacher', ''))} % against 10.5" in page
-    assert mean_of("table2", "+ sign protection", "Teacher", "model") < 11
-    raw, sign = (
-        mean_of("table2", r, "Teacher", "tensor") for r in ("PCM noise + inverse channel", "+ sign protection")
-    )
-    assert f"it has {raw:.1f} % raw, {sign:.1f} with sign protection, and all but 0.2 points" in page
-    for step in ("mapping", "redundancy"):
-        assert round(clean - mean_of("table2", f"+ adaptive {step}", "Teacher", "tensor"), 1) == 0.2
-
-
-def lost(row, cells, scope):
-    """Return how many points a row of table 1 loses, and how many cells each weight has."""
-    with (FOLDER / "table1.csv").open(newline="", encoding="utf-8") as file:
-        found = [r for r in csv.DictReader(file) if (r["row"], r["column"], r["scope"]) == (row, cells, scope)]
-    accuracy = np.mean([100 * float(r["value"]) for r in found])
-    return values_of("table1", "no noise", "", "")[0] - accuracy, float(found[0]["r_avg"])
-
-
-def test_what_is_said_of_table_1_in_scope_tensor_is_in_it():
-    page = sentences()
-    raw, sign, mapping, redundancy = (
-        "PCM noise + inverse channel", "+ sign protection", "+ adaptive mapping", "+ adaptive redundancy",
-    )  # fmt: skip
-    many, some, one = (mean_of("table1", raw, c, "tensor") for c in ("30 cells", "5 cells", "1 cell"))
-    assert f"raw has {many:.1f} % at 30 cells, {some:.1f} at 5 and {one:.1f} at one, where" in page
-    assert f"has {mean_of('table1', raw, '30 cells', 'model'):.1f} at 30 (9.5 in the paper)" in page
-    assert all(mean_of("table1", raw, f"{count} cells", "model") < 12 for count in (20, 10, 5, 3, 2))
-    assert f"sign protection has {mean_of('table1', sign, '1 cell', 'tensor'):.1f} % with a single cell" in page
-    assert mean_of("table1", sign, "1 cell", "model") < 11
-    alone, cells = lost(mapping, "1 cell", "tensor")
-    assert (f"adaptive mapping loses {alone:.1f} points with exactly one cell" in page, cells) == (True, 1)
-    assert alone < lost(redundancy, "1 cell", "model")[0]
-    (a, r_a), (b, r_b), (c, r_c) = (lost(redundancy, n, "tensor") for n in ("1 cell", "2 cells", "3 cells"))
-    assert f"it loses {a:.2f} points with {r_a:.2f} cells for each weight, {b:.2f} with {r_b:.1f}" in page
-    assert f"and {c:.2f} with {r_c:.1f}, mapping" in page
-    even = {n: lost(mapping, f"{n} cells", "tensor")[0] for n in (2, 3, 5)}
-    assert f"mapping {even[2]:.2f} with 2, {even[3]:.2f} with 3 and {even[5]:.2f} with 5." in page
-    one, two = (lost(mapping, n, "model")[0] for n in ("1 cell", "2 cells"))
-    assert f"mapping loses {one:.1f} points with one cell and {two:.1f} with two" in page
-
-
-def test_what_is_said_of_the_border_of_the_paper_was_measured():
-    page = sentences()
+def test_the_threshold_of_the_paper_is_summed_up_by_its_numbers():
     found = json.loads(read(FOLDER / "threshold-0.05.json"))
     totals, evaluation = found["totals"], found["evaluation"]
-    r_avg = totals["analog_cells"] / totals["stored_weights"]
     low, high = (100 * end for end in interval(evaluation["values"]))
     mean = 100 * np.mean(evaluation["values"])
-    assert f"[{r_avg:.2f} cells for each weight](reproduction/threshold-0.05.json) are left with" in page
-    below = 100 * evaluation["clean"] - mean
-    assert f"{mean:.2f} ± {(high - low) / 2:.2f} %, {below:.1f} points below" in page
+    assert {
+        f"{totals['analog_cells'] / totals['stored_weights']:.2f}",
+        f"{mean:.2f} ± {(high - low) / 2:.2f}",
+        f"{100 * evaluation['clean'] - mean:.1f}",
+    } <= numbers_of(section("Table 1: ResNet-18 in PCM"))
     assert (evaluation["samples"], len(evaluation["values"])) == (10_000, 5)
+
+
+def test_table_2_is_summed_up_by_its_numbers():
+    said = numbers_of(section("Table 2: distillation on CIFAR-10"))
+    plain, noisy, alone = (values_of("table2-decay", "+ diff noise", n, "") for n in ("KD", "KD + noise", "Student"))
+    differences = {with_error(noisy - plain), with_error(noisy - alone), str(len(noisy))}
+    assert {with_error(noisy), with_error(plain), with_error(alone), *differences} <= said
+    assert {with_error(values_of("table2", "+ diff noise", n, "")) for n in ("KD", "KD + noise", "Student")} <= said
+    clean = mean_of("table2", "no noise", "Teacher", "")
+    assert f"{clean - mean_of('table2', REDUNDANCY, 'Teacher', 'model'):.1f}" in said
+    assert with_error(values_of("table2", "+ diff noise", "Teacher", "")) in said
+    assert {f"{mean_of('table2', row, 'Teacher', 'tensor'):.1f}" for row in (RAW, SIGN)} <= said
+    kept = {f"{clean - mean_of('table2', row, 'Teacher', 'tensor'):.1f}" for row in (MAPPING, REDUNDANCY)}
+    assert kept <= said
+    assert mean_of("table2", SIGN, "Teacher", "model") < 11  # chance
+    for table in ("table2", "table2-decay"):
+        assert all(mean_of(table, SIGN, n, "model") < 14 for n in ("KD", "KD + noise", "Student"))
+        for granularity, row in itertools.product(("model", "tensor"), (MAPPING, REDUNDANCY)):
+            lost = mean_of(table, row, "KD", granularity) - mean_of(table, row, "KD + noise", granularity)
+            assert 0.45 < lost < 2.25
+
+
+def test_tables_8_and_9_are_summed_up_by_their_numbers():
+    said = numbers_of(section("Table 8: LeNet"))
+    assert {f"{mean_of('table8', RAW, f'{n} cells', 'model'):.2f}" for n in (30, 3)} <= said
+    said = numbers_of(section("Table 9: distillation on MNIST"))
+    assert {f"{mean_of('table9', 'no noise', n, ''):.2f}" for n in ("Student", "KD + Gaussian noise")} <= said
+    columns = ("Teacher", "Student", "KD", "KD + Gaussian noise", "KD + channel noise")
+    for column in columns:
+        for granularity in ("model", "tensor"):
+            kept = mean_of("table9", REDUNDANCY, column, granularity)
+            assert mean_of("table9", "no noise", column, "") - kept < 0.5
+    assert all(mean_of("table9", "+ diff noise", n, "") < 21 for n in columns if n != "KD + Gaussian noise")
+
+
+def test_table_7_is_summed_up_by_its_numbers():
+    said = numbers_of(section("Table 7: ResNet-18 and Gaussian noise"))
+    protected = "with adaptive protection"
+    assert f"{mean_of('table7', 'without protection', 'std=0.01', ''):.1f}" in said
+    assert {f"{mean_of('table7', protected, f'std={std}', 'model'):.1f}" for std in (0.05, 0.1, 0.5, 1)} <= said
+    assert {f"{mean_of('table7', protected, f'std={std}', 'tensor'):.1f}" for std in (0.5, 1)} <= said
 
 
 def table_below(title):
@@ -150,21 +158,32 @@ def test_what_folding_batch_norm_changes_is_in_the_trials():
     with (FOLDER / "folded.csv").open(newline="", encoding="utf-8") as file:
         trials = list(csv.DictReader(file))
     shown = table_below("BatchNorm folded")
-    assert [row[0] for row in shown] == ["+ sign protection", "+ adaptive mapping"]
+    assert [row[0] for row in shown] == [SIGN, MAPPING]
     for row, strategy in zip(shown, ("sign", "mapping"), strict=True):
-        for place, scope in enumerate(("model", "tensor")):
-            apart = values_of("table2", row[0], "Student", scope)
-            folded = [100 * float(t["value"]) for t in trials if (t["strategy"], t["scope"]) == (strategy, scope)]
+        for place, granularity in enumerate(("model", "tensor")):
+            apart = values_of("table2", row[0], "Student", granularity)
+            key = strategy, granularity
+            folded = [100 * float(t["value"]) for t in trials if (t["strategy"], t["granularity"]) == key]
             assert (len(apart), len(folded)) == (10, 10)
             for cell, values in zip(row[1 + 2 * place :], (apart, folded), strict=False):
                 low, high = interval(values)
                 assert cell == f"{np.mean(values):.2f} ± {(high - low) / 2:.2f}"
 
 
-def test_what_is_said_of_a_resnet18_in_training_is_in_its_facts():
-    page = sentences()
+def test_a_resnet18_in_training_is_summed_up_by_its_numbers():
     facts = json.loads(read(FOLDER / "resnet18-3epochs.json"))
-    metrics = read(FOLDER / "resnet18-3epochs.jsonl").splitlines()
-    one, two, three = (f"{100 * json.loads(line)['held_out']:.1f}" for line in metrics)
-    assert f"{one}, {two} and {three} % on held-out images after each, {100 * facts['test_accuracy']:.1f} % on" in page
-    assert f"{facts['seconds'] / 3600:.1f} hours of one core" in page
+    held_out = [json.loads(line)["held_out"] for line in read(FOLDER / "resnet18-3epochs.jsonl").splitlines()]
+    expected = {f"{100 * share:.1f}" for share in (*held_out, facts["test_accuracy"])}
+    assert {*expected, f"{facts['seconds'] / 3600:.1f}"} <= numbers_of(read(FOLDER.with_suffix(".md")))
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("table*.csv")), ids=lambda path: path.stem)
+def test_trials_name_the_network_and_the_channel(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            assert re.fullmatch("[0-9a-f]{64}", row["models_sha256"])
+            assert bool(row["channel"]) == bool(re.fullmatch("[0-9a-f]{64}", row["channel_sha256"]))
+            assert bool(row["channel"]) == (row["row"] != "no noise")
+    network = ROOT / "examples" / "models" / f"{row['network']}.onnx"
+    if network.exists():
+        assert hashlib.sha256(network.read_bytes()).hexdigest() == row["models_sha256"]

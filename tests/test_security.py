@@ -1,5 +1,6 @@
 """What docs/security.md promises of the current folder and of the network."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ import onnxruntime as ort
 import pytest
 
 import onnx_analog as oa
+from tests.conftest import faults, printed_errors
 from tests.models import proto
 
 SCRIPT = Path(sys.executable).with_name("onnx-analog")
@@ -100,6 +102,46 @@ SWEEP = "sweep model.onnx --data test.npz --cells 1 --strategy sign --trials 2 -
 )
 def test_no_code_of_the_current_folder_is_run_but_what_is_named(folder, line):
     assert run(folder, line) == ""
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"channel": "own:Channel"},
+        {"channel": {"family": "own:Channel"}},
+        {"side_channel": "own:Channel"},
+        {"estimator": "own:Estimator"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["plan", "model", "manifest"])
+def test_no_file_names_code_that_is_run(folder, tmp_path, kind, setting):
+    """The module `own` would be found here, and would say that it was run."""
+    (tmp_path / "own.py").write_text(CAUGHT)
+    if kind == "plan":
+        body = {"format": "onnx-analog-plan/1", "schemes": {"a": setting}, "default": "a"}
+        (tmp_path / "plan.json").write_text(json.dumps(body))
+        line = f"protect {folder / 'model.onnx'} --plan plan.json -o q.onnx"
+    else:
+        stored = onnx.load(folder / "model.protected.onnx")
+        entries = {entry.key: entry for entry in stored.metadata_props}
+        schemes = json.dumps([{**json.loads(entries["onnx_analog.schemes"].value)[0], **setting}])
+        manifest = {**json.loads(entries["onnx_analog.manifest"].value), "schemes": json.loads(schemes)}
+        entries["onnx_analog.schemes"].value = schemes
+        entries["onnx_analog.manifest"].value = json.dumps(manifest)
+        onnx.save(stored, tmp_path / "q.onnx")
+        (tmp_path / "q.json").write_text(json.dumps(manifest))
+        line = f"manifest q.{'onnx' if kind == 'model' else 'json'}"
+    caught = tmp_path / "caught.txt"
+    done = subprocess.run(
+        [str(SCRIPT), *shlex.split(line)], cwd=tmp_path, env={**os.environ, "CAUGHT": str(caught)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode in (1, 2), done.stderr
+    (message,) = printed_errors(done.stderr)
+    assert faults(message) == []
+    assert "own:" in message or "'own'" in message
+    assert not caught.exists()
 
 
 def test_nor_by_python_with_the_module(folder):

@@ -26,7 +26,7 @@ from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
 from onnx_analog.channels.table import Scale as Scale
 from onnx_analog.channels.table import TableChannel as TableChannel
 from onnx_analog.disk.reading import MIB, read_text
-from onnx_analog.errors import ChannelError, OptionError
+from onnx_analog.errors import ChannelError, OptionError, brief
 from onnx_analog.named import named_function
 
 GROUP = "onnx_analog.channels"
@@ -86,7 +86,7 @@ def resolve(spec: str | Channel | type[Channel]) -> Channel:
     if isinstance(spec, type):
         return _distinct(_call(spec, spec.__name__, {}))
     if not isinstance(spec, str):
-        raise ChannelError(f"a channel is {spec!r}; it must be a Channel, or text that names one")
+        raise ChannelError(f"channel is {brief(spec)}; it must be a name, a file, module:Class, a class or a Channel")
     if spec.endswith(".json"):
         return _from_file(Path(spec))
     name, _, options = spec.partition(":")

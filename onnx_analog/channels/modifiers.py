@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from onnx_analog.channels.base import Channel
 from onnx_analog.channels.statistical import LONGEST_S
 from onnx_analog.errors import ChannelError, OptionError
+from onnx_analog.settings import check_settings, setting
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_557_600.0}
 
@@ -29,17 +30,14 @@ class Modifiers:
         Bits of precision; 0 removes a limit.
     """
 
-    residuals: str | None = None
-    cells_on: str | None = None
-    read_after_s: float | None = None
-    write_bits: int | None = None
-    read_bits: int | None = None
+    residuals: str | None = setting(None, choices=("gaussian", "empirical"), help="Normal noise, or as measured.")
+    cells_on: str | None = setting(None, choices=("different", "same"), help="Devices of the cells of a weight.")
+    read_after_s: float | None = setting(None, least=0, most=LONGEST_S, help="Seconds from programming to read.")
+    write_bits: int | None = setting(None, least=0, most=16, help="Precision of each write; 0: no limit.")
+    read_bits: int | None = setting(None, least=0, most=16, help="Precision of each read; 0: no limit.")
 
     def __post_init__(self) -> None:
-        if self.read_after_s is not None and not 0 <= self.read_after_s <= LONGEST_S:
-            raise OptionError(f"read-after is {self.read_after_s:g} s; it must be from 0 to {LONGEST_S:g} s")
-        if self.residuals not in (None, "gaussian", "empirical"):
-            raise OptionError(f"residuals are gaussian or empirical, not {self.residuals!r}")
+        check_settings(self)
 
     def apply(self, channel: Channel) -> Channel:
         """Return `channel` with these changes.

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -33,7 +34,22 @@ else:  # before click 8.4 it takes no type
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_PRACTICAL = 10**9  # no help mentions a larger limit
 PIPED_WIDTH = 100_000  # columns of what is not printed on a terminal: no limit that a table meets
+
+
+class Option(click.Option):
+    """An option that stands under a heading of its own in the help.
+
+    Parameters
+    ----------
+    section : str
+        The heading; empty for the list of all other options.
+    """
+
+    def __init__(self, *args: Any, section: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
 
 
 class Command(click.Command):
@@ -49,6 +65,18 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self._stopped = stopped
         self.params.append(click.Option(["--debug"], is_flag=True, help="Show tracebacks and log messages."))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options into the help, by section, in the order in which sections first appear."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if record is not None:
+                heading = getattr(param, "section", "") or "Options"
+                sections.setdefault(heading, []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command; whatever goes wrong becomes a `click.ClickException`."""
@@ -70,7 +98,7 @@ class Command(click.Command):
         except Exception as error:
             if debug:
                 traceback.print_exc()
-            raise _one_line(error) from error
+            raise _one_line(error, ctx) from error
 
 
 def _log(*, debug: bool) -> None:
@@ -98,10 +126,31 @@ class _Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click declares it for the class, and reads it of the instance
 
 
-def _one_line(error: Exception) -> click.ClickException:
+def _one_line(error: Exception, ctx: click.Context) -> click.ClickException:
     if isinstance(error, AnalogError):
-        return _Failure(str(error), error.exit_code)
+        return _Failure(with_options(str(error), ctx.command), error.exit_code)
     return click.ClickException(one_line(_told(_cause(error))))
+
+
+_STATES = r"(?= (is|are|has|have|contains|names|exclude|and \S+ exclude)\b)"
+
+
+def with_options(message: str, command: click.Command) -> str:
+    """Return a message of the library with the names of arguments replaced by those of a command's options.
+
+    A name of several words can stand anywhere; a plain word, such as `samples`, is the argument's name only where the
+    message begins with it and says what it is.
+    """
+    flags = {str(param.name): param.opts[0] for param in command.params if isinstance(param, click.Option)}
+    for name, flag in flags.items():
+        if "_" in name and flag.startswith("--"):
+            message = re.sub(rf"(?<![\w./'\"-]){name}(?!\w|['\"]|[.:]\w)", flag, message)
+        elif flag.startswith("--"):
+            message = re.sub(rf"^{name}{_STATES}", flag, message)
+            message = re.sub(rf"(?<= and ){name}(?= exclude\b)", flag, message)
+    if "--force" in flags.values():
+        message = message.replace("force=True", "--force")
+    return one_line(message)
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -286,8 +335,11 @@ class Whole(click.IntRange):
         return int(super().convert(number, param, ctx))
 
     def _describe_range(self) -> str:
-        """Return what help says of the range: nothing where there is none."""
-        return "" if self.min is None and self.max is None else super()._describe_range()
+        """Return the range for the help: nothing where there is none, or where it ends beyond all practical values."""
+        least, most = self.min, None if self.max is None or self.max > _PRACTICAL else self.max
+        if least is None or most is not None:
+            return "" if least is None and most is None else super()._describe_range()
+        return f"x>={least}"
 
 
 class Fraction(NumberType):
@@ -355,13 +407,20 @@ class Integers(IntegersType):
 
 
 class Finite(NumberType):
-    """A number that is not NaN or infinite, above `above` and from `least` to `most` if those are given."""
+    """A finite number, above `above`, below `below`, and from `least` to `most`, as far as those are given."""
 
     name = "number"
 
-    def __init__(self, *, above: float | None = None, least: float | None = None, most: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        above: float | None = None,
+        least: float | None = None,
+        most: float | None = None,
+        below: float | None = None,
+    ) -> None:
         self._above = -math.inf if above is None else above
-        self._least, self._most = least, most
+        self._least, self._most, self._open = least, most if below is None else below, below is not None
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number, or fail as click does."""
@@ -373,7 +432,7 @@ class Finite(NumberType):
             self.fail(f"{value!r} is not a finite number", param, ctx)
         if not number > self._above:
             self.fail(f"{value!r} is not above {self._above:g}", param, ctx)
-        return float(click.FloatRange(self._least, self._most).convert(number, param, ctx))
+        return float(click.FloatRange(self._least, self._most, max_open=self._open).convert(number, param, ctx))
 
 
 class Seconds(NumberType):

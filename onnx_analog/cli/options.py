@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnx_analog.cli.console import Floats, Fraction, Seconds, Whole, Words, several
+from onnx_analog.cli.console import Seconds, Whole, several
+from onnx_analog.cli.settings import argument
+from onnx_analog.errors import printable
 
 if TYPE_CHECKING:
     from onnx_analog.channels.modifiers import Modifiers
@@ -49,69 +51,71 @@ FILE = _Path(exists=True, dir_okay=False, path_type=Path)
 OUT = _Out(folder=False)
 OUT_OR_FOLDER = _Out(folder=True)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
-FORCE = click.option("--force", is_flag=True, help="Replace existing files.")
-SEED = click.option(
-    "--seed", type=Whole(0, 2**63 - 1), default=0, help="Of the noise; the same seed gives the same results."
-)
-SPARSITY = click.option(
-    "--sparsity", type=Fraction(open_end=True), default=0.0, help="Share of weights to prune first."
-)
-PRUNE_SCOPE = click.option(
-    "--prune-scope",
-    type=click.Choice(("tensor", "model")),
-    default="model",
-    help="Prune the smallest of each tensor, or of the model.",
-)
+FORCE = argument("force")
+SEED = argument("seed")
+SPARSITY = argument("sparsity")
+PRUNE_SCOPE = argument("prune_scope")
 SELECTION = several(
     click.option(
-        "--include", multiple=True, metavar="REGEX", help="Store only tensors whose name matches; repeatable."
+        "--include", multiple=True, metavar="REGEX", help="Select only tensors whose key matches; repeatable."
     ),
     click.option(
-        "--exclude", multiple=True, metavar="REGEX", help="Keep tensors whose name matches digital; repeatable."
+        "--exclude", multiple=True, metavar="REGEX", help="Leave tensors whose key matches as they are; repeatable."
     ),
-    click.option("--min-size", type=Whole(1), default=256, help="Tensors with fewer weights stay digital."),
+    click.option("--min-size", type=Whole(1), default=256, help="Leave tensors with fewer weights as they are."),
 )
 CHANGES = several(
     click.option(
         "--residuals",
         type=click.Choice(["gaussian", "empirical"]),
-        help="Noise: normal, or drawn from the measurements.",
+        help="Draw noise from a normal distribution, or from the measurements.",
     ),
     click.option(
         "--cells-on",
         type=click.Choice(["different", "same"]),
-        help="Whether the cells of a weight are different devices.",
+        help="Whether the cells of a weight are on different devices, or on the same device.",
     ),
     click.option("--read-after", type=Seconds(), help="Time from programming to read: 20s, 1h, 1d."),
     click.option("--write-bits", type=Whole(0, 16), help="Precision of each write; 0: no limit."),
     click.option("--read-bits", type=Whole(0, 16), help="Precision of each read of a cell; 0: no limit."),
 )
+CHANNEL = click.option(
+    "--channel",
+    shell_complete=lambda ctx, param, incomplete: channel_names(ctx, param, incomplete),
+    help="Model of the cells: a name, name:key=value,..., a JSON file, or module:Class.  [default: pcm]",
+)
+
+
+def _load(_ctx: click.Context, _param: click.Parameter, specs: tuple[str, ...]) -> None:
+    """Import what a file may name: reading a file imports nothing."""
+    for spec in specs:
+        from onnx_analog.coding.estimators import Estimator, estimator
+        from onnx_analog.named import named_function
+
+        loaded = named_function(spec)
+        if isinstance(loaded, type) and issubclass(loaded, Estimator):
+            estimator(spec)
+
+
+LOAD = click.option(
+    "--load",
+    multiple=True,
+    metavar="MODULE:CLASS",
+    expose_value=False,
+    callback=_load,
+    help="Import a channel or an estimator of your own that the file names; repeatable.",
+)
 DATA = click.option(
     "--data", type=FILE, required=True, help="npz file: one array per input (or x), and optionally labels y."
 )
-PREPROCESSING = several(
-    click.option(
-        "--mean", type=Floats(), default="0", help="Subtracted from uint8 images scaled to 0 to 1: m or r,g,b."
-    ),
-    click.option("--std", type=Floats(), default="1", help="What they are divided by then: s or r,g,b."),
-    click.option("--preprocess", metavar="MODULE:FUNCTION", help="Function that prepares the array of each input."),
-)
+PREPROCESSING = several(argument("mean"), argument("std"), argument("preprocess", metavar="MODULE:FUNCTION"))
 RUNNING = several(
-    click.option(
-        "--metric",
-        metavar="NAME",
-        help="top1, top5, agreement, exact_match, relative_error, sqnr_db, mse, r2; or module:function, "
-        "f(outputs, labels=, clean=) -> number.  [default: chosen by the data and outputs]",
-    ),
-    click.option("--output", metavar="NAME", help="Output to measure.  [default: the first suitable one]"),
-    click.option(
-        "--class-axis", type=Whole(), help="Axis of the classes in that output.  [default: the only possible one]"
-    ),
-    click.option("--samples", type=Whole(1), help="Use only this many samples, from the first.  [default: all]"),
-    click.option("--batch", type=Whole(1), default=64, help="Samples per call of the model."),
-    click.option(
-        "--providers", type=Words(), default="CPUExecutionProvider", help="Providers of onnxruntime, comma-separated."
-    ),
+    argument("metric", metavar="NAME", type=str),
+    argument("output", metavar="NAME"),
+    argument("class_axis"),
+    argument("samples"),
+    argument("batch"),
+    argument("providers"),
 )
 
 
@@ -127,12 +131,12 @@ def channel_names(_ctx: click.Context, _param: click.Parameter, incomplete: str)
 OTHER_CHANNEL = click.option(
     "--channel",
     shell_complete=channel_names,
-    help="Use this channel instead; its span must cover the stored one's.",
+    help="Read through this channel; its output range must cover that of the stored channel.",
 )
 
 
 def modifiers_of(choices: dict[str, Any]) -> Modifiers:
-    """Take what the user asks of the channel out of `choices`."""
+    """Take the changes to the channel out of `choices`."""
     from onnx_analog.channels.modifiers import Modifiers
 
     names = ("residuals", "cells_on", "write_bits", "read_bits")
@@ -141,7 +145,17 @@ def modifiers_of(choices: dict[str, Any]) -> Modifiers:
 
 
 def selection_of(include: Sequence[str], exclude: Sequence[str], min_size: int) -> Selection:
-    """Return which tensors the user asks for."""
+    """Return the selection that the options describe."""
     from onnx_analog.graph.weights import Selection
 
     return Selection(include=tuple(include), exclude=tuple(exclude), min_size=min_size)
+
+
+def stem(path: Path) -> str:
+    """Return the name of a model without .onnx, and without .protected before it."""
+    return path.name.removesuffix(".onnx").removesuffix(".protected")
+
+
+def shown(path: Path) -> str:
+    """Return a path on one line: its name may hold the ends of lines."""
+    return printable(str(path))

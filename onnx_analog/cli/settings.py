@@ -8,7 +8,8 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import click
 
-from onnx_analog.cli.console import Finite, Floats, Integers, Whole, several
+from onnx_analog.arguments import Arguments
+from onnx_analog.cli.console import Finite, Floats, Integers, Option, Whole, Words, several
 from onnx_analog.settings import Setting, settings_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -17,7 +18,12 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {"granularity": ("--scope",), "side_bi
 
 
 def options_of(
-    cls: type, *, without: Sequence[str] = (), unset: bool = False, complete: Mapping[str, Any] | None = None
+    cls: type,
+    *,
+    without: Sequence[str] = (),
+    section: str = "",
+    depends: Mapping[str, str] | None = None,
+    complete: Mapping[str, Any] | None = None,
 ) -> Callable[[F], F]:
     """Return a decorator that adds an option for each setting of a dataclass.
 
@@ -26,25 +32,51 @@ def options_of(
     cls : type
     without : sequence of str
         Settings that get no option.
-    unset : bool
-        Whether options have no default, so that only what the user gives is passed on.
+    section : str
+        Heading in the help under which the options stand.
+    depends : mapping of str to str, optional
+        If given, options have no default, so that only what the user gives is passed on. Help shows these defaults in
+        words, and those of the declarations for all others.
     complete : mapping of str to function
         Shell completion, by setting.
     """
-    return several(
-        *(
-            _option(name, declared, kind, None if unset else default, (complete or {}).get(name))
-            for name, (declared, kind, default) in settings_of(cls).items()
-            if name not in without
-        )
-    )
+    made = []
+    for name, (declared, kind, default) in settings_of(cls).items():
+        if name not in without:
+            words = None if depends is None else depends.get(name, _text(default))
+            more = {"section": section, "shell_complete": (complete or {}).get(name)}
+            made.append(_option(name, declared, kind, default if depends is None else None, words, **more))
+    return several(*made)
 
 
-def _option(name: str, declared: Setting, kind: Any, default: Any, complete: Any) -> Any:
-    names = (f"--{name.replace('_', '-')}", *SYNONYMS.get(name, ()))
-    return click.option(
-        *names, name, type=_type(declared, kind), default=default, help=declared.help, shell_complete=complete
-    )
+def argument(name: str, **changes: Any) -> Callable[[F], F]:
+    """Return a decorator that adds the option of one of the `Arguments`; `changes` are those of `click.option`."""
+    declared, kind, default = settings_of(Arguments)[name]
+    option: Callable[[F], F] = _option(name, declared, kind, default, None, **changes)
+    return option
+
+
+def _option(name: str, declared: Setting, kind: Any, default: Any, words: str | None, **more: Any) -> Any:
+    """Return the option of a setting; `words` are shown as its default."""
+    names = (f"--{name.replace('_', '-')}", *SYNONYMS.get(name, ()), name)
+    shown = f"  [default: {words}]" if words and "[default:" not in declared.help else ""
+    if kind is bool:
+        return click.option(*names, is_flag=True, cls=Option, help=declared.help, **more)
+    given: dict[str, Any] = {"type": _type(declared, kind), "help": declared.help + shown, **more}
+    if not given.get("required"):
+        given["default"] = _default(default)
+    return click.option(*names, cls=Option, **given)
+
+
+def _default(value: Any) -> Any:
+    """Return a default as a user would type it."""
+    return _text(value) if isinstance(value, tuple) else value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _type(declared: Setting, kind: Any) -> Any:
@@ -52,10 +84,11 @@ def _type(declared: Setting, kind: Any) -> Any:
         return click.Choice(declared.choices)
     plain = next((argument for argument in get_args(kind) if argument is not NoneType), kind)
     if get_origin(kind) is tuple:
-        return Integers(least=int(declared.least or 0)) if plain is int else Floats()
+        least = None if declared.least is None else int(declared.least)
+        return {int: Integers(least=least or 0), float: Floats(), str: Words()}[plain]
     if plain is int:
         least, most = (None if end is None else int(end) for end in (declared.least, declared.most))
         return Whole(least, most)
     if plain is float:
-        return Finite(above=declared.above, least=declared.least, most=declared.most)
+        return Finite(above=declared.above, least=declared.least, most=declared.most, below=declared.below)
     return str

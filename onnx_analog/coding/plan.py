@@ -13,7 +13,7 @@ from typing import Any
 
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import reading
-from onnx_analog.errors import OptionError
+from onnx_analog.errors import OptionError, brief
 
 FORMAT = "onnx-analog-plan/1"
 MOST_BYTES = 16 * reading.MIB  # of a plan's file
@@ -51,12 +51,14 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not isinstance(self.tensors, Mapping):
-            raise OptionError(f"tensors is {self.tensors!r}; it must be a mapping from storage keys to schemes")
-        for key, scheme in {"default": self.default, **self.tensors}.items():
+            raise OptionError(f"tensors is {brief(self.tensors)}; it must be a mapping from storage keys to schemes")
+        for key, scheme in [("default", self.default), *self.tensors.items()]:
             if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY:
-                raise OptionError(f"a storage key is {key!r}; it must be text of at most {LONGEST_KEY:,} characters")
+                raise OptionError(
+                    f"a storage key is {brief(key)}; it must be text of at most {LONGEST_KEY:,} characters"
+                )
             if not isinstance(scheme, Scheme | None):
-                raise OptionError(f"the scheme of {key!r} is {scheme!r}; it must be a Scheme or None")
+                raise OptionError(f"the scheme of {key!r} is {brief(scheme)}; it must be a Scheme or None")
         if len(self.tensors) > MOST_TENSORS or len(self._patterns) > MOST_PATTERNS:
             raise OptionError(
                 f"a plan names {len(self.tensors):,} tensors, {len(self._patterns):,} of them by patterns; it may name "

@@ -165,7 +165,7 @@ class Transaction:
 
 def already(path: Path) -> OutputError:
     """Return the error of a file that is there, and must not be replaced."""
-    return OutputError(f"{str(path)!r} already exists. Use --force to replace it, or choose another name.")
+    return OutputError(f"{str(path)!r} already exists: replace it with force=True, or choose another name")
 
 
 def _move(scratch: Path, file: Path) -> _Move:

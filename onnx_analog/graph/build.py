@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,16 @@ from onnx_analog.graph.decoder import (
     layout_of,
 )
 from onnx_analog.graph.files import name_of
-from onnx_analog.graph.stored import FORMAT, FORMAT_KEY, NAME_KEY, READBACK_KEY, SCHEMES_KEY, to_json
+from onnx_analog.graph.stored import (
+    FORMAT,
+    FORMAT_KEY,
+    NAME_KEY,
+    READBACK_KEY,
+    SCHEMES_KEY,
+    Names,
+    StoredTensor,
+    to_json,
+)
 from onnx_analog.graph.weights import Weight, bodies_of, scopes, taken_names
 
 logger = logging.getLogger(__name__)
@@ -73,9 +82,9 @@ def prepare(model: ir.Model) -> None:
 
 
 def _remove_input(graph: ir.Graph, value: ir.Value) -> None:
-    for place, found in enumerate(graph.inputs):
-        if found is value:
-            graph.inputs.pop(place)  # not del, after which onnx_ir still takes it for an input
+    for index, given in enumerate(graph.inputs):
+        if given is value:
+            graph.inputs.pop(index)  # not del, after which onnx_ir still takes it for an input
             return
 
 
@@ -95,7 +104,8 @@ class Builder:
         tensors = {**stored.planes, **_codebook(stored, weight.shape)}
         inputs = [self._constant(weight, f"{weight.name}.{name}", tensors[name]) for name in inputs_of(stored.layout)]
         self._layouts[stored.layout] = None
-        call = ir.node(stored.layout.name, inputs, self._attributes(weight, stored), domain=DOMAIN)
+        number = self._schemes.setdefault(stored.scheme, len(self._schemes))
+        call = ir.node(stored.layout.name, inputs, _attributes(weight, number), domain=DOMAIN)
         call.name = f"{DOMAIN}/{weight.key}"
         if weight.node is not None:
             call.doc_string = weight.node.doc_string
@@ -104,10 +114,6 @@ class Builder:
         call.metadata_props.update(weight.tensor.metadata_props)
         self._insert(weight.graph, call)
         _take_over(weight, call.outputs[0], self._name(weight))
-
-    def _attributes(self, weight: Weight, stored: Stored) -> dict[str, int | str]:
-        number = self._schemes.setdefault(stored.scheme, len(self._schemes))
-        return {"dtype": int(weight.tensor.dtype), "key": weight.key, "scheme": number}
 
     def finish(self) -> None:
         """Add the functions that the calls need, and the metadata that says how the model was protected."""
@@ -158,6 +164,35 @@ class Builder:
         return name
 
 
+def detached(model: ir.Model, coded: Sequence[tuple[Weight, Stored]]) -> list[StoredTensor]:
+    """Return the tensors that `Builder` would put into `model`, in no graph: to read them, and no more."""
+    schemes: dict[Scheme, int] = {}
+    names, tensors = Names(model), []
+    for weight, stored in coded:
+        number = schemes.setdefault(stored.scheme, len(schemes))
+        planes = {**stored.planes, **_codebook(stored, weight.shape)}
+        inputs = {name: ir.Value(name=name, const_value=planes[name]) for name in inputs_of(stored.layout)}
+        node = ir.node(stored.layout.name, list(inputs.values()), _attributes(weight, number), domain=DOMAIN)
+        tensors.append(
+            StoredTensor(
+                key=weight.key,
+                scheme=stored.scheme,
+                number=number,
+                layout=stored.layout,
+                node=node,
+                graph=weight.graph,
+                in_function=weight.in_function,
+                inputs=inputs,
+                names=names,
+            )
+        )
+    return tensors
+
+
+def _attributes(weight: Weight, number: int) -> dict[str, int | str]:
+    return {"dtype": int(weight.tensor.dtype), "key": weight.key, "scheme": number}
+
+
 def _codebook(stored: Stored, shape: tuple[int, ...]) -> Tensors:
     codebook, grouped = stored.codebook, stored.layout.grouped
     return {
@@ -182,7 +217,7 @@ def _outer_names(model: ir.Model) -> Iterator[tuple[int, frozenset[str]]]:
 
 
 def _take_over(weight: Weight, output: ir.Value, name: str) -> None:
-    """Give the decoded weight its `name`, and the uses of the one that it stands for."""
+    """Give the decoded weight its `name`, and the uses of the weight that it stands for."""
     old = weight.value
     output.type = ir.TensorType(weight.tensor.dtype)
     output.shape = ir.Shape(weight.shape)

@@ -32,6 +32,7 @@ import onnx_ir as ir
 
 from onnx_analog import serialise
 from onnx_analog.coding.estimators import estimator
+from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
@@ -148,6 +149,11 @@ class Manifest:
             codebook_cells=sum(entry.cells_for("codebook") for entry in self.tensors),
         )
 
+    @property
+    def plan(self) -> Plan:
+        """How each tensor is stored."""
+        return Plan(default=None, tensors={entry.key: self.schemes[entry.scheme] for entry in self.tensors})
+
     def baselines(self) -> tuple[Baseline, ...]:
         """Return what the weights would take digitally, dense and pruned, at 1 and at the schemes' bits per cell."""
         return tuple(
@@ -187,6 +193,9 @@ class Manifest:
         compact = (",", ":") if indent is None else None
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, separators=compact)
 
+    def __repr__(self) -> str:
+        return f"<Manifest: {self}>"
+
     def __str__(self) -> str:
         totals = self.totals
         return (
@@ -219,8 +228,9 @@ class Manifest:
     def _compare(self, actual: Manifest, *names: str) -> None:
         for name in names:
             if getattr(self, name) != getattr(actual, name):
+                other = "other schemes" if name == "schemes" else f"another {name}"
                 raise ManifestError(
-                    f"the manifest has another {name} than the model was protected with: they do not belong together"
+                    f"the manifest has {other} than the model was protected with: the two do not belong together"
                 )
 
 
@@ -249,11 +259,8 @@ def account_of(stored: Sequence[StoredTensor], schemes: Sequence[Scheme], model:
         calls.setdefault(tensor.key, []).append(tensor)
     tensors = [group[0] for group in calls.values()]
     shared = _shared_counts(tensors)
-    entries, address, owned = [], 0, set[int]()
-    for tensor in tensors:
-        owns = tensor.scheme.granularity != "model" or tensor.number not in owned
-        owned.add(tensor.number)
-        bits = _bits(tensor, owns_codebook=owns)
+    entries, address = [], 0
+    for tensor, bits in _with_bits(tensors):
         ranges, address = _addresses(cells_of(tensor.scheme, tensor.class_counts, bits), address)
         uses = sum(call.uses for call in calls[tensor.key])
         entries.append(_entry(tensor, uses, shared.get(tensor.number, tensor.class_counts), bits, ranges))
@@ -263,6 +270,30 @@ def account_of(stored: Sequence[StoredTensor], schemes: Sequence[Scheme], model:
         command=model.metadata_props.get(COMMAND_KEY),
         tensors=tuple(entries),
     )
+
+
+def totals_of(tensors: Iterable[StoredTensor]) -> Totals:
+    """Return the totals of `account_of` alone, without a digest of any plane; one tensor for each key."""
+    listed = list(_with_bits(tensors))
+    cells = [cells_of(tensor.scheme, tensor.class_counts, bits) for tensor, bits in listed]
+    return Totals(
+        original_weights=sum(tensor.size for tensor, _ in listed),
+        stored_weights=sum(tensor.count for tensor, _ in listed),
+        analog_cells=sum(each["level"] for each in cells),
+        side_cells=sum(each["side"] for each in cells),
+        mask_cells=sum(each["mask"] for each in cells),
+        mask_bitmap_bits=sum(tensor.size for tensor, _ in listed if tensor.has("mask")),
+        codebook_cells=sum(each["codebook"] for each in cells),
+    )
+
+
+def _with_bits(tensors: Iterable[StoredTensor]) -> Iterator[tuple[StoredTensor, dict[str, int]]]:
+    """Yield each tensor and the bits of its digital planes; a codebook that a model shares is the first tensor's."""
+    owned = set[int]()
+    for tensor in tensors:
+        owns = tensor.scheme.granularity != "model" or tensor.number not in owned
+        owned.add(tensor.number)
+        yield tensor, _bits(tensor, owns_codebook=owns)
 
 
 def _shared_counts(tensors: Sequence[StoredTensor]) -> dict[int, Any]:

@@ -1,4 +1,4 @@
-"""Protected tensors, found again in a protected model.
+"""Protected tensors, as a protected model holds them.
 
 A protected tensor is one call of a decode function. Its planes are what the call is given, its storage key is an
 attribute of the call, and what all tensors share is in the model's metadata: so other tools may rename values or lift
@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -133,7 +134,7 @@ def with_channel(scheme: Scheme, channel: str | Channel | None, modifiers: Modif
 # ------------------------------------------------------------------------------------------------ one tensor
 
 
-class _Names:
+class Names:
     """The names of all values of a model, looked up once, when one is asked for."""
 
     def __init__(self, model: ir.Model) -> None:
@@ -145,9 +146,9 @@ class _Names:
 
     def free(self, name: str) -> str:
         """Return `name` with a number that makes it new in every graph: in a body it could shadow an outer one."""
-        found = next(f"{name}_{number}" for number in count(1) if f"{name}_{number}" not in self._taken)
-        self._taken.add(found)
-        return found
+        free = next(f"{name}_{number}" for number in count(1) if f"{name}_{number}" not in self._taken)
+        self._taken.add(free)
+        return free
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +166,7 @@ class StoredTensor:
     graph: ir.Graph
     in_function: bool
     inputs: dict[str, ir.Value]
-    names: _Names
+    names: Names
 
     @property
     def name(self) -> str:
@@ -316,6 +317,12 @@ class StoredTensor:
         level = self.level if level is None else level
         return self.dense(self.unlevel(level, sign=self.sign, class_index=self.class_index))
 
+    def read_as(self, scheme: Scheme) -> StoredTensor:
+        """Return the tensor with a scheme that writes the same planes, and differs in cells, channel or side only."""
+        other = copy(self)  # with what is computed already
+        object.__setattr__(other, "scheme", scheme)
+        return other
+
     def replace_level(self, level: Floats) -> None:
         """Put other levels (M,) in place of the stored ones."""
         if self.has("level"):
@@ -378,7 +385,7 @@ def stored_tensors(model: ir.Model, schemes: Sequence[Scheme] | None = None) -> 
     ModelError
         If there is none, or a call has not the inputs and attributes that it must have.
     """
-    names, schemes = _Names(model), schemes_of(model) if schemes is None else schemes
+    names, schemes = Names(model), schemes_of(model) if schemes is None else schemes
     stored = [_stored(*call, names, schemes) for call in _calls(model)]
     if not stored:
         raise ModelError(f"the model holds no protected tensor: another tool decoded it. {AGAIN}")
@@ -393,9 +400,7 @@ def _calls(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Graph, bool]]:
             yield from ((node, graph, in_function) for node in graph if node.domain == DOMAIN)
 
 
-def _stored(
-    node: ir.Node, graph: ir.Graph, in_function: bool, names: _Names, schemes: Sequence[Scheme]
-) -> StoredTensor:
+def _stored(node: ir.Node, graph: ir.Graph, in_function: bool, names: Names, schemes: Sequence[Scheme]) -> StoredTensor:
     name = node.outputs[0].name if node.outputs else node.name
     layout = None if node.overload else layout_of(node.op_type)
     if layout is None:

@@ -18,7 +18,7 @@ import onnx_ir as ir
 import re2
 from numpy.typing import NDArray
 
-from onnx_analog.errors import OptionError, whole
+from onnx_analog.errors import OptionError, brief, whole
 from onnx_analog.graph import uses
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
@@ -109,10 +109,10 @@ class Selection:
         for name in ("include", "exclude"):
             given: object = getattr(self, name)
             if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-                raise OptionError(f"{name} is {given!r}; it must be a tuple of expressions")
+                raise OptionError(f"{name} is {brief(given)}; it must be a tuple of expressions")
         for pattern in (*self.include, *self.exclude):
             if not _is_text(pattern):
-                raise OptionError(f"{pattern!r} is not a regular expression: it must be UTF-8 text")
+                raise OptionError(f"a regular expression is {brief(pattern)}; it must be UTF-8 text")
             _compiled(pattern)
         if whole("min_size", self.min_size) < 1:
             raise OptionError(f"min_size is {self.min_size}; it must be 1 or more")

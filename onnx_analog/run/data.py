@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.disk.reading import size_of
-from onnx_analog.errors import DataError, OptionError
+from onnx_analog.errors import DataError, OptionError, brief
 from onnx_analog.named import named_function as named_function
 
 Array = NDArray[Any]
@@ -72,8 +72,12 @@ class Dataset:
     preprocessing: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.inputs, Mapping) or not self.inputs:
+            raise DataError(f"inputs is {brief(self.inputs)}; it must be a mapping of names to arrays")
         arrays = {**self.inputs, **({} if self.labels is None else {"y": self.labels})}
         for name, array in arrays.items():
+            if not isinstance(name, str) or not isinstance(array, np.ndarray):
+                raise DataError(f"{brief(name)} of the data is {brief(array)}; it must be an array")
             if np.ndim(array) == 0:
                 raise DataError(f"{name!r} of the data is a single number, not one entry a sample")
         lengths = {name: len(array) for name, array in arrays.items()}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from onnx_analog.channels import Channel
@@ -13,6 +14,7 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import (
     LARGE_FACTOR,
     MOST_CELLS,
+    PRESETS,
     STRATEGIES,
     Paper,
     Preset,
@@ -21,17 +23,19 @@ from onnx_analog.coding.scheme import (
 )
 from onnx_analog.errors import OptionError, whole
 from onnx_analog.graph.weights import Selection
-from onnx_analog.passes import ProtectPass
 from onnx_analog.settings import settings_of
+from onnx_analog.study import axes
 
 MOST_POINTS = 100_000  # of a model
-PAPER_AXES = ("strategy", "cells_small", "cells_large", "preset", "granularity", "large_fraction")
-AXES = tuple(name for name in settings_of(Scheme) if name not in ("channel",))
+_OWN = {"strategy": "strategies", "cells_small": "cells", "preset": "presets", "channel": "channels"}  # fields for axes
+_OF_PAPER = frozenset(settings_of(Paper))
+_FREE = frozenset(("sign", "classes", "partition", "cells"))  # with one of these, strategies say nothing
+_OF_TWO = frozenset(("cells_large", "threshold", "shares", "bounds"))  # which strategies of one class do not have
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One point of a grid: everything that a trial depends on, but for its seed and its number.
+    """One point of a sweep: everything that a trial depends on, but for its seed and its number.
 
     Attributes
     ----------
@@ -42,12 +46,12 @@ class Setting:
     name : str
         Of the strategy, or of the plan.
     cells, cells_large : int
-        Of a small and of a large weight; of the first and the last class.
+        Cells of a small and of a large weight: of the first and of the last class of the plan's default.
     preset : Preset
         Granularity and share of large weights.
     channel : Channel
     changes : mapping of str to value
-        Settings of the scheme that the grid varies beside these.
+        Settings that the grid varies beside these, and their values here.
     selection : Selection
     """
 
@@ -58,21 +62,63 @@ class Setting:
     cells_large: int
     preset: Preset
     channel: Channel
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    selection: Selection
+    changes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    selection: Selection = field(default_factory=Selection)
+
+    @staticmethod
+    def of(
+        plan: Plan | Scheme,
+        *,
+        name: str,
+        model: int = 0,
+        selection: Selection | None = None,
+        varied: Sequence[str] = (),
+        preset: Preset | None = None,
+    ) -> Setting:
+        """Return the point at which a plan stores a model.
+
+        Parameters
+        ----------
+        plan : Plan or Scheme
+        name : str
+            Of the point; with the plan, it tells the point from others.
+        model : int
+            Which of the sweep's models.
+        selection : Selection, optional
+        varied : sequence of str
+            Axes of the grid that the point is added to.
+        preset : Preset, optional
+            The plan's own granularity and large fraction if it is not given.
+
+        Raises
+        ------
+        OptionError
+            If the plan stores nothing.
+        """
+        plan = Plan.of(plan)
+        if not plan.schemes:
+            raise OptionError(f"the plan {name!r} stores no tensor")
+        first = plan.schemes[0]
+        return Setting(
+            model=model,
+            plan=plan,
+            name=name,
+            cells=first.cells[0],
+            cells_large=first.cells[-1],
+            preset=preset or Preset(granularity=first.granularity, large_fraction=math.fsum(first.shares)),
+            channel=first.channel,
+            changes={axis: _of_all(plan, axis) for axis in varied},
+            selection=selection or Selection(),
+        )
 
     @property
     def strategy(self) -> str:
         """The name of the strategy, or of the plan."""
         return self.name
 
-    def protect_pass(self) -> ProtectPass:
-        """Return the pass that stores a model so."""
-        return ProtectPass(plan=self.plan, selection=self.selection)
-
     def columns(self) -> dict[str, Any]:
         """Return what tells this point from all others, but for its model."""
-        return {
+        fixed = {
             "strategy": self.name,
             "cells": self.cells,
             "cells_large": self.cells_large,
@@ -80,14 +126,15 @@ class Setting:
             "large_fraction": self.preset.large_fraction,
             "channel": str(self.channel),
             "channel_sha256": channel_digest(self.channel),
-            **{name: _plain(value) for name, value in self.changes.items()},
-            "plan_sha256": self.plan.digest(),
         }
+        varied = {"cells_of_class" if name == "cells" else name: axes.word(v) for name, v in self.changes.items()}
+        return {**fixed, **{n: v for n, v in varied.items() if n not in fixed}, "plan_sha256": self.plan.digest()}
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as a table holds it."""
-    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Channel) else value
+def _of_all(plan: Plan, axis: str) -> Any:
+    """Return the value of a setting where all schemes of a plan agree in it, or have it; else None."""
+    values = {getattr(scheme, axis, None) for scheme in plan.schemes}
+    return values.pop() if len(values) == 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +147,9 @@ class Grid:
     Attributes
     ----------
     axes : mapping of str to sequence
-        Values of further settings of `onnx_analog.coding.scheme.Scheme`, by name.
+        Values of any setting of `onnx_analog.coding.scheme.Scheme` or `Paper`, by name; see `onnx_analog.study.axes`.
+        `strategy`, `cells_small`, `preset` and `channel` take the place of the fields above. With `sign`, `classes`,
+        `partition` or `cells` as an axis, the settings say all, and strategies are not varied.
     plans : mapping of str to Plan or Scheme
         Further points, by name: each is evaluated with its own channel.
 
@@ -115,12 +164,13 @@ class Grid:
     presets: tuple[Preset, ...]
     channels: tuple[Channel, ...]
     large_factor: int = LARGE_FACTOR
-    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    plans: Mapping[str, Plan] = field(default_factory=dict)
+    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
+    plans: Mapping[str, Plan] = field(default_factory=dict, hash=False)
     selection: Selection = field(default_factory=Selection)
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._take_axes()
         for strategy in self.strategies:
             Paper(strategy=strategy)
         for name, least, most in (("seed", 0, 2**63 - 1), ("large_factor", 1, MOST_CELLS)):
@@ -132,79 +182,81 @@ class Grid:
                     f"cells are {cells}; they must be from 1 to {MOST_CELLS // self.large_factor:,}, as a large weight "
                     f"has {self.large_factor} times as many"
                 )
-        unknown = next((name for name in self.axes if name not in AXES), None)
-        if unknown is not None:
-            raise OptionError(f"{unknown!r} is not a setting that can be varied: choose from {', '.join(AXES)}")
-        named = {name: getattr(self, name) for name in ("strategies", "cells", "presets", "channels")}
-        for name, values in {**named, **self.axes}.items():
-            if not values:
+        for name in _OWN.values():
+            values = getattr(self, name)
+            if not values and not (name == "strategies" and self.plans):  # plans alone are a list of points
                 raise OptionError(f"{name} must not be empty")
-            again = next((value for value, times in Counter(map(_hashable, values)).items() if times > 1), None)
+            again = next((value for value, times in Counter(values).items() if times > 1), None)
             if again is not None:
                 raise OptionError(f"{name} contain {again} twice")
-        if len(self) > MOST_POINTS:
-            raise OptionError(
-                f"the grid has {len(self):,} points, more than {MOST_POINTS:,}: split it into several sweeps"
-            )
+        sizes = [len(values) for values in (*(getattr(self, name) for name in _OWN.values()), *self.axes.values())]
+        most = math.prod(sizes) + len(self.plans)
+        if most > MOST_POINTS:
+            raise OptionError(f"the grid has {most:,} points, more than {MOST_POINTS:,}: split it into several sweeps")
+
+    def _take_axes(self) -> None:
+        """Give axes the types of their settings, and put those that have a field of their own there."""
+        varied = axes.checked(self.axes)
+        for axis, name in _OWN.items():
+            if axis in varied:
+                values = varied.pop(axis)
+                values = tuple(PRESETS[value] for value in values) if axis == "preset" else values
+                object.__setattr__(self, name, values)
+        object.__setattr__(self, "axes", varied)
+        object.__setattr__(self, "plans", {name: Plan.of(plan) for name, plan in self.plans.items()})
 
     def __len__(self) -> int:
-        sizes = [len(values) for values in (self.channels, self.presets, self.strategies, self.cells)]
-        count = len(self.plans)
-        product = 1
-        for size in [*sizes, *map(len, self.axes.values())]:
-            product *= size
-        return count + product
+        return sum(1 for _ in self._choices()) + len(self.plans)
 
     def settings(self, models: int = 1) -> Iterator[Setting]:
         """Yield the points for as many models, those that are protected alike beside each other."""
         for model in range(models):
-            for channel, preset, strategy, cells in itertools.product(
-                self.channels, self.presets, self.strategies, self.cells
-            ):
-                for values in itertools.product(*self.axes.values()):
-                    yield self._setting(
-                        model, channel, preset, strategy, cells, dict(zip(self.axes, values, strict=True))
-                    )
+            for choice in self._choices():
+                yield self._setting(model, *choice)
             for name, plan in self.plans.items():
-                yield self._planned(model, name, Plan.of(plan))
+                yield Setting.of(plan, name=name, model=model, selection=self.selection, varied=tuple(self.axes))
+
+    def _choices(self) -> Iterator[tuple[Channel, Preset, str, int, dict[str, Any]]]:
+        """Yield channel, preset, strategy, cells and the values of the axes of each point."""
+        strategies = self.strategies if _FREE.isdisjoint(self.axes) else ("redundancy",)
+        cells = self.cells if "cells" not in self.axes else self.cells[:1]
+        for channel, preset, strategy, each in itertools.product(self.channels, self.presets, strategies, cells):
+            unused = _OF_TWO if STRATEGIES[strategy].classes == 1 else frozenset[str]()
+            if not STRATEGIES[strategy].adaptive:
+                unused |= {"cells_large"}
+            values = [(None,) if name in unused else values for name, values in self.axes.items()]
+            for chosen in itertools.product(*values):
+                yield channel, preset, strategy, each, dict(zip(self.axes, chosen, strict=True))
 
     def _setting(
         self, model: int, channel: Channel, preset: Preset, strategy: str, cells: int, changes: Mapping[str, Any]
     ) -> Setting:
-        large = cells * (self.large_factor if STRATEGIES[strategy].adaptive else 1)
-        paper = Paper(
-            strategy=strategy,
-            cells_small=cells,
-            cells_large=large,
-            granularity=preset.granularity,
-            large_fraction=preset.large_fraction,
+        given = {name: value for name, value in changes.items() if value is not None}
+        paper = {name: value for name, value in given.items() if name in _OF_PAPER}
+        others = {name: value for name, value in given.items() if name not in _OF_PAPER}
+        preset = Preset(**{name: paper.pop(name, getattr(preset, name)) for name in ("granularity", "large_fraction")})
+        if "shares" in others:
+            preset = Preset(granularity=preset.granularity, large_fraction=math.fsum(others["shares"]))
+        if not {"classes", "partition"}.isdisjoint(others):
+            others.setdefault("cells", (cells,))
+        if "threshold" not in paper and "shares" not in others:
+            paper["large_fraction"] = preset.large_fraction
+        described = Paper(
+            **{
+                "strategy": strategy,
+                "cells_small": cells,
+                "cells_large": cells * (self.large_factor if STRATEGIES[strategy].adaptive else 1),
+                "granularity": preset.granularity,
+                **paper,
+            }
         )
-        scheme = paper.scheme(channel=channel).changed(**changes)
-        return Setting(
-            model=model,
-            plan=Plan(default=scheme),
-            name=strategy,
-            cells=cells,
-            cells_large=large,
-            preset=preset,
-            channel=channel,
-            changes=changes,
-            selection=self.selection,
-        )
-
-    def _planned(self, model: int, name: str, plan: Plan) -> Setting:
-        scheme = plan.schemes[0]
-        return Setting(
-            model=model,
-            plan=plan,
-            name=name,
-            cells=scheme.cells[0],
-            cells_large=scheme.cells[-1],
-            preset=Preset(granularity=scheme.granularity, large_fraction=sum(scheme.shares)),
-            channel=scheme.channel,
-            selection=self.selection,
-        )
+        scheme = described.scheme(channel=channel, **others)
+        name = strategy if _FREE.isdisjoint(self.axes) else _name(scheme)
+        setting = Setting.of(scheme, name=name, model=model, selection=self.selection, preset=preset)
+        return replace(setting, changes=changes)
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _name(scheme: Scheme) -> str:
+    """Return the name of a scheme in tables: that of its strategy, or its partition and number of classes."""
+    paper = Paper.of(scheme)
+    return f"{scheme.partition}-{scheme.classes}" if paper is None else paper.strategy

@@ -27,7 +27,7 @@ from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, BinaryIO, Self
 
 import filelock
 
@@ -35,6 +35,8 @@ from onnx_analog.disk import reading, transactions, writing
 from onnx_analog.errors import OutputError
 
 Row = dict[str, Any]
+AddTrial = Callable[[Sequence[str]], None]
+Take = Callable[[Row], AddTrial]
 
 TRIALS, PARQUET, POINTS, CONSTANTS, LOCK = "trials.csv", "trials.parquet", "points.csv", "sweep.json", ".lock"
 CONFIG, PLOT = "sweep.toml", "points.png"  # which the command line adds
@@ -43,6 +45,7 @@ _HEX_DIGITS = 16  # of a checksum: 64 bits tell damage, and are not meant to sto
 LONGEST = 2**20  # characters of a line of trials.csv
 _LARGEST = 16 * reading.MIB  # bytes of sweep.json
 _PIECE = 2**16  # bytes that are looked at at once for the end of a line
+_PLAIN = frozenset((int, float, bool, type(None)))  # types whose values stand in a CSV as they are
 _GROUP = 2**16  # rows that Parquet keeps together
 NO_PARQUET = "no Parquet: pyarrow is not installed (pip install 'onnx-analog[parquet]')"
 
@@ -66,6 +69,7 @@ class Folder:
     def __init__(self, path: Path, constants: Mapping[str, Any]) -> None:
         self._path, self._constants = path, dict(constants)
         self._columns: list[str] = []
+        self._written: _Written | None = None
         self._cut = False  # whether half a row at the end was cut off: not before there is another to add
 
     def __enter__(self) -> Self:
@@ -137,42 +141,62 @@ class Folder:
 
     def stream(self) -> Iterator[Row]:
         """Yield the rows that are there, as text, without their constants and checksums."""
-        yield from (row for _, row in self._numbered())
+        yield from self._rows()
 
-    def each(self, take: Callable[[Row], None]) -> None:
-        """Call a function with each row; where it raises ValueError, the row is damaged.
+    def each(self, take: Take, *, varying: Sequence[str]) -> None:
+        """Take all rows, those that differ in the columns `varying` only together.
+
+        Parameters
+        ----------
+        take : function
+            Called with a row; returns the function that takes the words of `varying` of that row, and of all that are
+            like it otherwise. Where either raises ValueError, the row is damaged.
+        varying : sequence of str
+            Names of columns.
 
         Raises
         ------
         OutputError
             If a row is damaged: it says which, and why.
         """
-        for line, row in self._numbered():
+        groups: _Groups | None = None
+        for line, text, parse in self._lines():
+            groups = groups or _Groups(parse.columns, varying)
             try:
-                take(row)
-            except ValueError as error:
+                if not groups.took(text):
+                    words = parse.words(text)
+                    row = parse.row(words)
+                    words_taken = take(row)
+                    groups.add(text, words, words_taken)
+                    words_taken([row[name] for name in varying])
+            except (ValueError, csv.Error) as error:
                 raise self._damaged(line, error) from error
 
-    def _numbered(self) -> Iterator[tuple[int, Row]]:
-        path = self._path / TRIALS
+    def _rows(self) -> Iterator[Row]:
+        for line, text, parse in self._lines():
+            try:
+                yield parse.row(parse.words(text))
+            except (ValueError, csv.Error) as error:
+                raise self._damaged(line, error) from error
+
+    def _lines(self) -> Iterator[tuple[int, bytes, _Parse]]:
+        """Yield number and text of each line with a row, and what parses it; not half a row at the end."""
+        path, number, parse = self._path / TRIALS, 0, None
         if not path.exists():
             return
-        same = dict(zip(self._constants, next(csv.reader([_line(map(_word, self._constants.values()))])), strict=True))
-        lines = _Lines()
         try:
-            with open(_descriptor(path, os.O_RDONLY), newline="", encoding="utf-8") as file:
-                reader = csv.reader(lines.of(file), strict=True)
-                columns = next(reader, [])
-                _check_columns(columns, same)
-                checksum = Checksum(columns[:-1])
-                for words in reader:
-                    yield lines.number, _row(columns, words, same, checksum)
+            with open(_descriptor(path, os.O_RDONLY), "rb") as file:
+                for number, text in enumerate(_bounded(file), start=1):
+                    if parse is None:
+                        parse = _Parse(text, self._constants)
+                    else:
+                        yield number, text, parse
         except OSError as error:
             if isinstance(error, OutputError):
                 raise
             raise OutputError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
         except (ValueError, csv.Error) as error:
-            raise self._damaged(lines.number, error) from error
+            raise self._damaged(number + (parse is not None or not number), error) from error
 
     def _damaged(self, line: int, error: Exception) -> OutputError:
         path = self._path / TRIALS
@@ -198,8 +222,8 @@ class Folder:
             text = _line(self._columns)
         if set(self._columns) != {*rows[0], *self._constants, CHECKSUM} or self._columns[-1] != CHECKSUM:
             raise OutputError(f"{str(path)!r} has other columns than this sweep: choose another folder with --out")
-        checksum = Checksum(self._columns[:-1])
-        text += "".join(_line(checksum.with_it(self._words(row))) for row in rows)
+        self._written = self._written or _Written(self._columns[:-1], self._constants)
+        text += "".join(map(self._written.line, rows))
         try:
             if not self._cut and path.exists():
                 _cut(path)
@@ -215,21 +239,31 @@ class Folder:
                 "space, then run the same command again"
             ) from error
 
-    def _words(self, row: Row) -> list[Any]:
-        whole = {**row, **self._constants}
-        return [_word(whole[name]) for name in self._columns[:-1]]
+    def _has(self, count: int) -> bool:
+        """Return whether a sweep ended here with so many rows."""
+        parquet = self._path / PARQUET
+        if not (self._path / POINTS).exists() or parquet.exists() != can_parquet():
+            return False
+        return not can_parquet() or _rows_of(parquet) == count
 
-    def finish(self, rows: Iterable[Row], points: Sequence[Row]) -> None:
+    def finish(self, rows: Iterable[Row], points: Sequence[Row], *, known: int | None = None) -> None:
         """Write all rows in their order, in place of those that came as they ended, and the points.
 
-        `rows` is gone through once for each file; it may make them anew each time.
+        Parameters
+        ----------
+        rows : iterable
+            It is gone through once for each file, and may make the rows anew each time.
+        points : sequence
+        known : int, optional
+            How many rows there are, if they are in the file already, in this order: they are not written again.
         """
         writers: dict[Path, writing.Writer] = {}
-        if any(True for _ in rows):
-            whole = _Whole(rows, self._constants)
-            writers[self._path / TRIALS] = _csv_writer(whole)
+        if known and self._has(known):
+            _cut(self._path / TRIALS)
+        elif any(True for _ in rows):
+            writers[self._path / TRIALS] = _trials_writer(rows, self._constants)
             if can_parquet():
-                writers[self._path / PARQUET] = _parquet_writer(whole)
+                writers[self._path / PARQUET] = _parquet_writer(rows, self._constants)
             else:
                 (self._path / PARQUET).unlink(missing_ok=True)  # it is of fewer rows
         if points:
@@ -238,18 +272,102 @@ class Folder:
         writing.write_all(writers, force=True)
 
 
-class _Whole:
-    """Rows with their constants and checksums."""
+class _Written:
+    """Writes rows as lines of trials.csv: with their constants, whose text is made once, and their checksums."""
 
-    def __init__(self, rows: Iterable[Row], constants: Row) -> None:
-        self._rows, self._constants = rows, constants
+    def __init__(self, columns: Sequence[str], constants: Row) -> None:
+        self._checksum = Checksum(columns)
+        own = len(columns) - len(constants)
+        self._own, self._constants = list(columns[:own]), {name: _word(value) for name, value in constants.items()}
+        self._end = _line(["", *self._constants.values()]) if constants else "\n"
+        if list(columns[own:]) != list(constants):  # another order, as in a file that was changed by hand
+            self._own, self._end = list(columns), "\n"
+        self._text = io.StringIO()
+        self._writer = csv.writer(self._text, lineterminator="")
 
-    def __iter__(self) -> Iterator[Row]:
-        checksum = None
-        for row in self._rows:
-            whole = {**row, **self._constants}
-            checksum = checksum or Checksum(list(whole))
-            yield {**whole, CHECKSUM: checksum.of([_word(value) for value in whole.values()])}
+    def parts(self, row: Row) -> tuple[str, str]:
+        """Return the line of a row without its checksum, and the checksum."""
+        self._text.seek(0)
+        self._text.truncate()
+        named = row if len(self._own) == len(row) else {**row, **self._constants}
+        words = [_word(named[name]) for name in self._own]
+        self._writer.writerow(words if self._end == "\n" else [*words, ""])  # a single empty word is written as ""
+        line = (self._text.getvalue() if self._end == "\n" else self._text.getvalue()[:-1]) + self._end
+        return line, self._checksum.of_line(line.encode())
+
+    def line(self, row: Row) -> str:
+        """Return the line of a row."""
+        line, checksum = self.parts(row)
+        return f"{line[:-1]},{checksum}\n"
+
+
+class _Parse:
+    """Parses the lines of trials.csv, and checks what all rows share and their checksums.
+
+    Raises
+    ------
+    ValueError
+        If the first line does not name the columns of a sweep with these constants.
+    """
+
+    def __init__(self, header: bytes, constants: Row) -> None:
+        (words,) = csv.reader([_line(map(_word, constants.values()))])
+        self._same = dict(zip(constants, words, strict=True))
+        self.columns = self.words(header)
+        _check_columns(self.columns, self._same)
+        self._checksum = Checksum(self.columns[:-1])
+
+    def words(self, line: bytes) -> list[str]:
+        """Return what stands in a line."""
+        return next(csv.reader([line.decode("utf-8")], strict=True), [])
+
+    def row(self, words: Sequence[str]) -> Row:
+        """Return a row without what all share and its checksum, which are checked."""
+        return _row(self.columns, words, self._same, self._checksum)
+
+
+class _Groups:
+    """Rows that differ in a few words only, told by the text around these: they need not be parsed."""
+
+    def __init__(self, columns: Sequence[str], varying: Sequence[str]) -> None:
+        self._checksum = Checksum(columns[:-1])
+        self._first = next((i for i, name in enumerate(columns) if name == varying[0]), 0)
+        self._last = self._first + len(varying)
+        self._usable = list(columns[self._first : self._last]) == list(varying)
+        self._known: dict[bytes, tuple[bytes, AddTrial]] = {}  # by the text before: that after, and what takes words
+        self._lengths: list[int] = []  # of the texts before
+
+    def add(self, line: bytes, words: Sequence[str], take: AddTrial) -> None:
+        """Keep what is around the varying words of a row that was parsed and checked, if it is as `_line` has it."""
+        before = _line([*words[: self._first], ""])[:-1].encode()
+        after = _line(["", *words[self._last : -1]]).encode()
+        middle = ",".join(words[self._first : self._last])
+        if self._usable and self._first and before + middle.encode() + after == _body(line):
+            self._known[before] = after, take
+            self._lengths = [len(before), *(length for length in self._lengths if length != len(before))]
+
+    def took(self, line: bytes) -> bool:
+        """Take a row that is like one that was kept; return whether it is."""
+        body = _body(line)
+        for length in self._lengths:
+            after, take = self._known.get(body[:length], (b"", None))
+            if take is not None and body.endswith(after):
+                break
+        else:
+            return False
+        words = body[length : -len(after)].decode().split(",")
+        if len(words) != self._last - self._first or self._checksum.of_line(body) != line[len(body) : -1].decode():
+            return False
+        if length != self._lengths[0]:  # the next row is likely of the same point
+            self._lengths.remove(length)
+            self._lengths.insert(0, length)
+        take(words)
+        return True
+
+
+def _body(line: bytes) -> bytes:
+    """Return the line of a row without its checksum, as the checksum is of it."""
+    return line[: -_HEX_DIGITS - 2] + b"\n"
 
 
 class Checksum:
@@ -260,8 +378,12 @@ class Checksum:
 
     def of(self, words: Iterable[Any]) -> str:
         """Return the checksum of a row."""
+        return self.of_line(_line(words).encode())
+
+    def of_line(self, line: bytes) -> str:
+        """Return the checksum of a row from its line, which ends where its checksum follows."""
         digest = self._names.copy()
-        digest.update(_line(words).encode())
+        digest.update(line)
         return digest.hexdigest()[:_HEX_DIGITS]
 
     def with_it(self, words: Sequence[Any]) -> list[Any]:
@@ -297,19 +419,13 @@ def _descriptor(path: Path, flags: int) -> int:
     return file
 
 
-class _Lines:
-    """The lines of a file, and the number of the last one that was read."""
-
-    number = 0
-
-    def of(self, file: TextIO) -> Iterator[str]:
-        """Yield the lines but for half a row at the end; one that is too long is a ValueError."""
-        while line := file.readline(LONGEST + 1):
-            self.number += 1
-            if len(line) > LONGEST:
-                raise ValueError(f"it is longer than {LONGEST:,} characters")
-            if line.endswith("\n"):
-                yield line
+def _bounded(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a file but for half a row at the end; one that is too long is a ValueError."""
+    while line := file.readline(4 * LONGEST + 1):
+        if len(line) > LONGEST and len(line.decode("utf-8", "replace")) > LONGEST:
+            raise ValueError(f"it is longer than {LONGEST:,} characters")
+        if line.endswith(b"\n"):
+            yield line
 
 
 def _check_columns(columns: Sequence[str], same: Mapping[str, str]) -> None:
@@ -355,6 +471,8 @@ def _line(words: Iterable[Any]) -> str:
 
 def _word(value: Any) -> Any:
     """Return what stands in a CSV: lists as JSON, text as one line, for a line is how half a row is told."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, str):
         return " ".join(value.splitlines())
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
@@ -365,8 +483,9 @@ def _columns(path: Path) -> list[str]:
     if not path.exists():
         return []
     try:
-        with open(_descriptor(path, os.O_RDONLY), newline="", encoding="utf-8") as file:
-            return next(csv.reader(_Lines().of(file), strict=True), [])
+        with open(_descriptor(path, os.O_RDONLY), "rb") as file:
+            header = next(_bounded(file), b"")
+        return next(csv.reader([header.decode("utf-8")], strict=True), [])
     except (OSError, csv.Error, ValueError) as error:
         raise OutputError(f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from error
 
@@ -387,6 +506,20 @@ def _cut(path: Path) -> None:
             file.truncate(place)
 
 
+def _trials_writer(rows: Iterable[Row], constants: Row) -> writing.Writer:
+    def write(path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            written = None
+            for row in rows:
+                if written is None:
+                    columns = [*row, *constants]
+                    written = _Written(columns, constants)
+                    file.write(_line([*columns, CHECKSUM]))
+                file.write(written.line(row))
+
+    return write
+
+
 def _csv_writer(rows: Iterable[Row]) -> writing.Writer:
     def write(path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -398,18 +531,31 @@ def _csv_writer(rows: Iterable[Row]) -> writing.Writer:
     return write
 
 
-def _parquet_writer(rows: Iterable[Row]) -> writing.Writer:
+def _rows_of(path: Path) -> int | None:
+    """Return how many rows a Parquet file has; None if it is damaged."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return int(parquet.read_metadata(path).num_rows)
+    except (OSError, ArrowException):
+        return None
+
+
+def _parquet_writer(rows: Iterable[Row], constants: Row) -> writing.Writer:
     def write(path: Path) -> None:
         import pyarrow
         from pyarrow import parquet
 
-        made, left = None, iter(rows)
+        writer, written, left = None, None, iter(rows)
         while part := list(islice(left, _GROUP)):
-            columns = {name: [_word(row[name]) for row in part] for name in part[0]}
-            table = pyarrow.table(columns, schema=None if made is None else made.schema)
-            made = made or parquet.ParquetWriter(path, table.schema)
-            made.write_table(table)
-        if made is not None:
-            made.close()
+            written = written or _Written([*part[0], *constants], constants)
+            columns = {name: pyarrow.array([_word(row[name]) for row in part]) for name in part[0]}
+            same = {name: pyarrow.repeat(pyarrow.scalar(_word(value)), len(part)) for name, value in constants.items()}
+            checksums = {CHECKSUM: pyarrow.array([written.parts(row)[1] for row in part])}
+            table = pyarrow.table({**columns, **same, **checksums}, schema=None if writer is None else writer.schema)
+            writer = writer or parquet.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
 
     return write

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnx_analog.errors import OptionError, whole
-from onnx_analog.run.evaluation import interval
+from onnx_analog.run.statistics import interval
 
 ERROR = 0.05  # chance that an interval misses
 MOST_TRIALS = 10**9
@@ -76,7 +76,7 @@ class Stopping:
     def interval(
         self, values: Sequence[float], *, bounds: tuple[float, float] | None = None
     ) -> tuple[float, float] | None:
-        """Return the interval of the mean at a look, as `onnx_analog.run.evaluation.interval` does."""
+        """Return the interval of the mean at a look, as `onnx_analog.run.statistics.interval` does."""
         return interval(values, self.confidence, bounds=bounds)
 
     def wanted(self, values: Sequence[float]) -> int:

@@ -6,9 +6,10 @@ import logging
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -16,14 +17,16 @@ from uuid import uuid4
 import numpy as np
 import onnx_ir as ir
 
+from onnx_analog import named
 from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES
 from onnx_analog.errors import EngineError, OptionError, OutputError, whole
-from onnx_analog.graph.manifest import Totals, account
-from onnx_analog.passes import pipeline
+from onnx_analog.graph.manifest import Totals
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
-from onnx_analog.run.evaluation import Evaluation, Trial, clean_value, doubts, interval, measure
-from onnx_analog.run.session import BATCH, Network
+from onnx_analog.run.evaluation import Evaluation
+from onnx_analog.run.experiment import Experiment, Trial
+from onnx_analog.run.session import BATCH
+from onnx_analog.run.statistics import interval
 from onnx_analog.study import worker
 from onnx_analog.study.engines import Engine
 from onnx_analog.study.engines.local import SerialEngine
@@ -35,6 +38,7 @@ from onnx_analog.study.worker import Outcome, Packed, Task, Work
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]  # trials that are done, and all that are planned
+Further = Callable[["Point"], Iterable[Setting]]
 
 _CHUNK_S = 0.5  # short trials travel together, for about so long
 _AHEAD = 2  # tasks under way for each slot: one is computed, one waits
@@ -130,6 +134,7 @@ def _one_line(value: Any) -> Any:
 _RATIOS = ("r_avg", "stored_cells_per_stored_weight", "all_in_cells_per_original_weight")
 
 
+@lru_cache(maxsize=4096)
 def _costs(totals: Totals) -> Row:
     ratios = totals.ratios()
     return {**{name: ratios[name] for name in _RATIOS}, **asdict(totals)}
@@ -148,17 +153,18 @@ _NUMBER = re.compile(r"-?([0-9]+(\.[0-9]*)?(e[-+]?[0-9]+)?|inf)|nan")  # as Pyth
 _MOST_DB = 6400.0  # no two float64 numbers are further apart
 
 
-class _Found(NamedTuple):
-    """What a row says."""
+_VARYING = ("trial", "value", "sqnr_db")  # columns that differ between rows of one point
 
-    trial: int
-    found: Trial
+
+class _Said(NamedTuple):
+    """What a row says of its point."""
+
     clean: float | None
     totals: Totals
 
 
-def _found(row: Mapping[str, str], *, share: bool) -> _Found:
-    """Return what a row of an earlier sweep says.
+def _said(row: Mapping[str, str]) -> _Said:
+    """Return what a row of an earlier sweep says of its point.
 
     Raises
     ------
@@ -166,30 +172,35 @@ def _found(row: Mapping[str, str], *, share: bool) -> _Found:
         If it says what no sweep writes.
     """
     _check_point(row)
-    for name in ("large_fraction", *(("value",) if share else ())):
-        if not (0 <= _number(row, name) <= 1 or (name == "value" and row[name] == "nan")):
-            raise ValueError(f"{name} is {row[name]}; it must be from 0 to 1")
-    sqnr_db = _number(row, "sqnr_db")
+    totals = Totals(**{name: _count(name, row[name]) for name in Totals.__dataclass_fields__})
+    _check_costs(row, totals)
+    return _Said(_number("clean", row["clean"]) if row["clean"] else None, totals)
+
+
+def _trial(words: Sequence[str], *, share: bool) -> tuple[int, Trial]:
+    """Return number and result of the trial of a row, from the words of `_VARYING`; raises ValueError likewise."""
+    trial, value = _count("trial", words[0]), _number("value", words[1])
+    if share and not (0 <= value <= 1 or words[1] == "nan"):
+        raise ValueError(f"value is {words[1]}; it must be from 0 to 1")
+    sqnr_db = _number("sqnr_db", words[2])
     if math.isfinite(sqnr_db) and abs(sqnr_db) > _MOST_DB:
-        raise ValueError(f"sqnr_db is {row['sqnr_db']}; it must be within ±{_MOST_DB:g} dB")
-    trial = _count(row, "trial")
+        raise ValueError(f"sqnr_db is {words[2]}; it must be within ±{_MOST_DB:g} dB")
     if trial >= MOST_TRIALS:
         raise ValueError(f"trial is {trial:,}; it must be below {MOST_TRIALS:,}")
-    totals = Totals(**{name: _count(row, name) for name in Totals.__dataclass_fields__})
-    _check_costs(row, totals)
-    _check_cells(row, totals)
-    return _Found(trial, Trial(_number(row, "value"), sqnr_db), _number(row, "clean") if row["clean"] else None, totals)
+    return trial, Trial(value, sqnr_db)
 
 
 def _check_point(row: Mapping[str, str]) -> None:
     """Raise ValueError if a row is of a point that no grid can have."""
     if row["granularity"] not in GRANULARITIES:
         raise ValueError(f"granularity is {row['granularity'][:40]!r}; it must be one of {', '.join(GRANULARITIES)}")
-    small, large = (_count(row, name) for name in ("cells", "cells_large"))
+    small, large = (_count(name, row[name]) for name in ("cells", "cells_large"))
     strategy = STRATEGIES.get(row["strategy"])
-    if strategy is not None and (not small or large % small or (large != small and not strategy.adaptive)):
+    if strategy is not None and (not small or not large or (large != small and not strategy.adaptive)):
         raise ValueError(f"cells_large is {large:,}, which strategy {row['strategy']} cannot have with cells {small:,}")
-    fraction = _number(row, "large_fraction")
+    fraction = _number("large_fraction", row["large_fraction"])
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"large_fraction is {row['large_fraction']}; it must be from 0 to 1")
     if row["large_fraction"] not in (str(fraction), f"{fraction:g}"):
         raise ValueError(f"large_fraction is {row['large_fraction'][:40]!r}, which no sweep writes so")
     for name in ("channel_sha256", "plan_sha256"):
@@ -197,12 +208,14 @@ def _check_point(row: Mapping[str, str]) -> None:
             raise ValueError(f"{name} is {row[name][:40]!r}, which is not a SHA-256")
 
 
-def _check_cells(row: Mapping[str, str], totals: Totals) -> None:
-    if row["strategy"] not in STRATEGIES:
+def _check_cells(setting: Setting, totals: Totals) -> None:
+    """Raise ValueError if the cells of a point's weights cannot be so many."""
+    if setting.name not in STRATEGIES:
         return  # a plan may give each class and tensor cells of their own
-    least, most = (_count(row, name) * totals.stored_weights for name in ("cells", "cells_large"))
-    if not least <= totals.analog_cells <= most:
-        raise ValueError(f"analog_cells is {totals.analog_cells:,}; it must be from {least:,} to {most:,}")
+    weights = totals.stored_weights * setting.channel.devices_per_cell
+    ends = [each * weights for each in (setting.cells, setting.cells_large)]
+    if not min(ends) <= totals.analog_cells <= max(ends):
+        raise ValueError(f"analog_cells is {totals.analog_cells:,}; it must be from {min(ends):,} to {max(ends):,}")
 
 
 def _check_costs(row: Mapping[str, str], totals: Totals) -> None:
@@ -216,18 +229,18 @@ def _check_costs(row: Mapping[str, str], totals: Totals) -> None:
             raise ValueError(f"{name} is {row[name]!r}, but the counts of cells give {value}")
 
 
-def _count(row: Mapping[str, str], name: str, *, least: int = 0) -> int:
-    if not _COUNT.fullmatch(row[name]) or int(row[name]) < least:
-        raise ValueError(f"{name} is {row[name][:40]!r}; it must be a whole number from {least}")
-    return int(row[name])
+def _count(name: str, text: str) -> int:
+    if not _COUNT.fullmatch(text):
+        raise ValueError(f"{name} is {text[:40]!r}; it must be a whole number from 0")
+    return int(text)
 
 
-def _number(row: Mapping[str, str], name: str) -> float:
-    if not _NUMBER.fullmatch(row[name]):
-        raise ValueError(f"{name} is {row[name][:40]!r}, which is not a number")
-    number = float(row[name])
-    if math.isinf(number) and not row[name].endswith("inf"):
-        raise ValueError(f"{name} is {row[name][:40]!r}, which is beyond the range of numbers")
+def _number(name: str, text: str) -> float:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{name} is {text[:40]!r}, which is not a number")
+    number = float(text)
+    if math.isinf(number) and not text.endswith("inf"):
+        raise ValueError(f"{name} is {text[:40]!r}, which is beyond the range of numbers")
     return number
 
 
@@ -293,6 +306,21 @@ class _Tally:
         yield from sorted(self._others.items())
 
 
+@dataclass(eq=False)
+class _Entry:
+    """A point of a run, and what is done of it."""
+
+    number: int
+    setting: Setting
+    columns: Row
+    tally: _Tally
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The point as it travels to workers."""
+        return named.dumps(self.setting)
+
+
 class _Queue:
     """Tasks that wait: runs of trials, cut into tasks of a sensible length."""
 
@@ -314,10 +342,10 @@ class _Queue:
         """Remember how long a trial of a model takes."""
         self._seconds[model] = seconds
 
-    def take(self, settings: Sequence[Setting], slots: int) -> Task:
-        """Return the next task: of one trial until it is known how long one takes."""
+    def take(self, slots: int, model_of: Callable[[int], int]) -> tuple[int, tuple[int, ...]]:
+        """Return a point and its next trials: one until it is known how long one takes."""
         place, trials = self._runs[0]
-        seconds = self._seconds.get(settings[place].model, _CHUNK_S)
+        seconds = self._seconds.get(model_of(place), _CHUNK_S)
         share = -(-self._count // (_AHEAD * slots))  # towards the end, something for all
         count = max(min(int(_CHUNK_S / max(seconds, 1e-6)), share), 1)
         taken: list[int] = []
@@ -329,7 +357,7 @@ class _Queue:
         self._count -= len(taken)
         if not trials:
             self._runs.popleft()
-        return Task(place, tuple(taken))
+        return place, tuple(taken)
 
 
 # ------------------------------------------------------------------------------------------------------ sweep
@@ -337,18 +365,32 @@ class _Queue:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A sweep that was checked, and can run.
+    """A sweep that was checked, and can run; `prepare` returns one.
 
-    `prepare` makes it.
+    Attributes
+    ----------
+    cases : tuple of Case
+    experiments : tuple of Experiment
+        One for each case.
+    grid : Grid
+    stopping : Stopping
+    work : Work
+        What travels to workers.
+    facts : mapping
+        What all rows say.
     """
 
     cases: tuple[Case, ...]
+    experiments: tuple[Experiment, ...]
     grid: Grid
     stopping: Stopping
-    metric: metrics.Chosen
-    outputs: tuple[str | None, ...]
     work: Work
     facts: Mapping[str, Any]
+
+    @property
+    def metric(self) -> metrics.Chosen:
+        """The metric, and what it measures."""
+        return self.experiments[0].chosen
 
     @property
     def metric_name(self) -> str:
@@ -357,8 +399,8 @@ class Study:
 
     @property
     def settings(self) -> tuple[Setting, ...]:
-        """The points."""
-        return self.work.settings
+        """The points of the grid."""
+        return tuple(self.grid.settings(len(self.cases)))
 
 
 def prepare(
@@ -405,15 +447,10 @@ def prepare(
     again = [name for place, name in enumerate(names) if name in names[:place]]
     if again or not names:
         raise OptionError(f"two models are called {again[0]!r}: rename one" if again else "there are no models")
-    settings = tuple(grid.settings(len(cases)))
-    passes = {
-        (one.model, one.channel, one.preset.granularity): one.protect_pass() for one in settings
-    }  # all are checked
-    for (place, _, _), step in passes.items():
-        pipeline.run([step], cases[place].model.clone())
-    asked: dict[str, Any] = {"metric": metric, "output": output, "class_axis": class_axis, "batch": batch}
-    measured = [measure(Network(case.model, providers=providers), case.data, **asked) for case in cases]
-    chosen, clean = [one for one, _ in measured], [outputs for _, outputs in measured]
+    asked: dict[str, Any] = {"output": output, "class_axis": class_axis, "batch": batch, "providers": providers}
+    experiments = [Experiment(case.model, case.data, metric, name=case.name, **asked) for case in cases]
+    _check_storing(experiments, grid)
+    chosen = [experiment.chosen for experiment in experiments]
     first = chosen[0]
     for one in chosen:
         if one.metric != first.metric or one.labelled != first.labelled:
@@ -422,10 +459,9 @@ def prepare(
             raise OptionError(
                 "the models differ in the output that is measured, or its axis of classes: run a sweep for each"
             )
-    for one, outputs, case in zip(chosen, clean, cases, strict=True):
-        alone = clean_value(one, case.data, outputs)
-        for text in doubts(one, len(case.data), outputs, alone, None, ()):
-            logger.warning("%s: %s", case.name, text)
+    for experiment in experiments:
+        for text in experiment.warnings:
+            logger.warning("%s: %s", experiment.name, text)
     common = {
         "metric": first.metric.name, "metric_sha256": metrics.source_digest(first),
         "output": [one.output for one in chosen],
@@ -436,9 +472,8 @@ def prepare(
         digest=uuid4().hex,
         models=tuple(Packed.of(case.model) for case in cases),
         data=tuple(case.data for case in cases),
-        clean=tuple(clean),
+        clean=tuple(experiment.clean for experiment in experiments),
         metric=first,
-        settings=settings,
         seed=grid.seed,
         batch=batch,
         providers=tuple(providers),
@@ -448,131 +483,194 @@ def prepare(
     everything = {"samples": [len(case.data) for case in cases], **common, **selection, **(facts or {})}
     return Study(
         cases=tuple(cases),
+        experiments=tuple(experiments),
         grid=grid,
         stopping=stopping,
-        metric=first,
-        outputs=tuple(one.output for one in chosen),
         work=made,
         facts=everything,
     )
 
 
+def _check_storing(experiments: Sequence[Experiment], grid: Grid) -> None:
+    """Store each model once for each channel, granularity and plan, so that what cannot be stored is refused now."""
+    alike = {(one.model, one.channel, one.preset.granularity, one.name in grid.plans and one.name): one
+             for one in grid.settings(len(experiments))}  # fmt: skip
+    for setting in alike.values():
+        experiments[setting.model].totals(setting.plan, selection=setting.selection)
+
+
 def sweep(
-    plan: Study, *, engine: Engine | None = None, out: Path | None = None, progress: Progress = lambda *_: None
+    study: Study,
+    *,
+    engine: Engine | None = None,
+    out: Path | None = None,
+    progress: Progress = lambda *_: None,
+    further: Further = lambda _: (),
 ) -> Iterator[Point]:
-    """Yield the points of `plan` in the order of its grid, each as soon as it and all before it have their trials.
+    """Yield the points of `study` in the order of its grid, each as soon as it and all before it have their trials.
 
     Parameters
     ----------
-    plan : Study
+    study : Study
     engine : Engine, optional
         Where trials are computed; in this process if none is given. It is stopped in the end.
     out : Path, optional
         Folder for the results. What an earlier sweep left there is not computed again.
     progress : function
         Called with the number of trials that are done and of all that are planned so far.
+    further : function
+        Called with each point before it is yielded; returns points to add, of `Setting.of`, which come last. As points
+        come in their order, what it adds does not depend on the workers.
 
     Raises
     ------
+    OptionError
+        If a point is added twice, or of a model that there is not.
     OutputError
         If `out` is another sweep's, or cannot be written.
     EngineError
         If workers die again and again. What ended is in `out`.
     """
-    run = _Run(plan, engine or SerialEngine(), progress)
     with ExitStack() as stack:
-        folder = None if out is None else stack.enter_context(Folder(out, plan.facts))
+        folder = None if out is None else stack.enter_context(Folder(out, study.facts))
+        run = _Run(study, engine or SerialEngine(), folder, progress, further)
         if folder is not None:
-            run.resume(folder)
-        yield from run.points(folder, stack)
+            run.resume()
+        yield from run.points(stack)
         if folder is not None:
-            folder.finish(_Rows(run), [point.row() for point in run.ended])
+            folder.finish(_Rows(run), [point.row() for point in run.ended], known=run.rows_in_order)
 
 
 class _Run:
-    """One run of a plan."""
+    """One run of a study."""
 
-    def __init__(self, plan: Study, engine: Engine, progress: Progress) -> None:
-        self._plan, self._engine, self._progress = plan, engine, progress
-        self._tallies = [_Tally(plan.stopping) for _ in plan.settings]
+    def __init__(
+        self, study: Study, engine: Engine, folder: Folder | None, progress: Progress, further: Further
+    ) -> None:
+        self._study, self._engine, self._folder = study, engine, folder
+        self._progress, self._further = progress, further
         self._queue = _Queue()
-        self._names = [plan.cases[setting.model].name for setting in plan.settings]
-        self._columns = [_columns(name, one) for name, one in zip(self._names, plan.settings, strict=True)]
-        self._clean = [_alone(plan, model) for model in range(len(plan.cases))]
-        self._share = plan.metric.metric.share
-        self._folder: Folder | None = None
-        self._places = {_key(columns): place for place, columns in enumerate(self._columns)}
-        pairs = zip(self._columns, plan.settings, strict=True)
-        self._clean_of = {columns["model"]: self._clean[setting.model] for columns, setting in pairs}
-        self._channels = {columns["channel_sha256"]: columns["channel"] for columns in self._columns}
+        self._share = study.metric.metric.share
+        self._names = [str(_one_line(case.name)) for case in study.cases]
+        self._clean = [experiment.clean_value for experiment in study.experiments]
+        self._entries: list[_Entry] = []  # in the order of the points
+        self._by_key: dict[tuple[str, ...], _Entry] = {}
+        for setting in study.settings:
+            self._enter(setting)
+        self._channels = {entry.columns["channel_sha256"]: entry.columns["channel"] for entry in self._entries}
         counts = (*_RATIOS, *Totals.__dataclass_fields__)
-        self._expected = {*self._columns[0], "trial", "value", "sqnr_db", "clean", *counts}
-        self._others: dict[tuple[str, ...], tuple[Totals, set[int]]] = {}  # of points that are not in the grid
+        self._key_columns = tuple(self._entries[0].columns)
+        self._expected = {*self._key_columns, *_VARYING, "clean", *counts}
+        self._others: dict[tuple[str, ...], _Tally] = {}  # of points that are not in the grid
+        self.rows_in_order: int | None = 0  # how many rows there are, if all are where the end of a sweep puts them
+        self._last = (0, -1)  # point and trial of the last row
         self._done = self._wanted = 0
+        self._running: Engine | None = None
         self.ended: list[Point] = []
 
-    def resume(self, folder: Folder) -> None:
-        """Take over what an earlier sweep computed."""
-        self._folder = folder
-        folder.each(self._take)
+    def _enter(self, setting: Setting) -> _Entry:
+        """Take a point."""
+        if not 0 <= setting.model < len(self._names):
+            raise OptionError(f"a point is of model {setting.model}, and there are {len(self._names)}")
+        columns = _columns(self._names[setting.model], setting)
+        if self._entries and list(columns) != list(self._entries[0].columns):
+            raise OptionError(f"the point {setting.name!r} does not say what its grid varies: name it with Setting.of")
+        key = _key(columns)
+        if key in self._by_key:
+            raise OptionError(f"the point {setting.name!r} with {setting.cells} cells appears twice")
+        entry = _Entry(len(self._entries), setting, columns, _Tally(self._study.stopping))
+        self._entries.append(entry)
+        self._by_key[key] = entry
+        return entry
 
-    def _take(self, row: Row) -> None:
+    # ---------------------------------------------------------------------------------------------- resuming
+
+    def resume(self) -> None:
+        """Take over what an earlier sweep computed."""
+        assert self._folder is not None
+        self._folder.each(self._take, varying=_VARYING)
+
+    def _take(self, row: Row) -> Callable[[Sequence[str]], None]:
+        """Return the function that takes the trials of all rows that are like this one, and agree with it.
+
+        Raises
+        ------
+        ValueError
+            If it says what no sweep writes.
+        """
         if set(row) != self._expected:
             odd = min(set(row) ^ self._expected)
             raise ValueError(f"the column {odd!r} is {'missing' if odd in self._expected else 'unknown'}")
-        said, key = _found(row, share=self._share), _key({name: row[name] for name in self._columns[0]})
-        if row["model"] not in self._clean_of:
+        said, key = _said(row), _key({name: row[name] for name in self._key_columns})
+        if row["model"] not in self._names:
             raise ValueError(f"model is {row['model'][:60]!r}, which is not of this sweep")
         known = self._channels.get(row["channel_sha256"])
         if known not in (None, row["channel"]):
             raise ValueError(f"channel is {row['channel'][:60]!r}, but its channel_sha256 is that of {known!r}")
-        clean = self._clean_of[row["model"]]
+        clean = self._clean[self._names.index(row["model"])]
         if not _alike(said.clean, clean):
             raise ValueError(
                 f"clean is {row['clean'] or 'empty'}, but in this sweep it is {'empty' if clean is None else clean}"
             )
-        if key in self._places:
-            tally = self._tallies[self._places[key]]
-            self._check_new(said, tally.totals or said.totals, tally)
-            tally.add(said.trial, said.found)
-            tally.totals = said.totals
-        else:
-            totals, trials = self._others.setdefault(key, (said.totals, set()))
-            self._check_new(said, totals, trials)
-            trials.add(said.trial)
+        entry = self._by_key.get(key)
+        if entry is not None:
+            _check_cells(entry.setting, said.totals)
+        tally = self._others.setdefault(key, _Tally(self._study.stopping)) if entry is None else entry.tally
+        return partial(self._take_trial, tally, len(self._entries) if entry is None else entry.number, said.totals)
 
-    def _check_new(self, said: _Found, totals: Totals, known: _Tally | set[int]) -> None:
-        if said.trial in known:
-            raise ValueError(f"trial {said.trial} of this point appears twice")
-        if said.totals != totals:
+    def _take_trial(self, tally: _Tally, point: int, totals: Totals, words: Sequence[str]) -> None:
+        number, trial = _trial(words, share=self._share)
+        if number in tally:
+            raise ValueError(f"trial {number} of this point appears twice")
+        if tally.totals not in (None, totals):
             raise ValueError("its counts of weights and cells differ from those of other rows of its point")
+        tally.add(number, trial)
+        tally.totals = totals
+        if self.rows_in_order is not None:
+            in_order = point == len(self._entries) or (point, number) > self._last
+            self.rows_in_order = self.rows_in_order + 1 if in_order else None
+        self._last = (point, number)
 
-    def points(self, folder: Folder | None, stack: ExitStack) -> Iterator[Point]:
+    # ---------------------------------------------------------------------------------------------- computing
+
+    def points(self, stack: ExitStack) -> Iterator[Point]:
         """Compute what is missing; yield points as they are complete."""
-        for place, tally in enumerate(self._tallies):
-            self._queue.add(place, tally.more(), first=False)
-        self._done, self._wanted = (sum(getattr(one, name) for one in self._tallies) for name in ("done", "wanted"))
+        for entry in self._entries:
+            self._want(entry, first=False)
         self._progress(self._done, self._wanted)
-        if self._queue:
+        yield from self._complete()
+        while self._queue:
+            for outcome in self._outcomes(stack):
+                self._record(outcome)
+                yield from self._complete()
+
+    def _want(self, entry: _Entry, *, first: bool) -> None:
+        """Put the trials that a point lacks into the queue."""
+        self._done, self._wanted = self._done - entry.tally.done, self._wanted - entry.tally.wanted
+        self._queue.add(entry.number, entry.tally.more(), first=first)
+        self._done, self._wanted = self._done + entry.tally.done, self._wanted + entry.tally.wanted
+
+    def _started(self, stack: ExitStack) -> Engine:
+        """Return the engine, which is started when there is something to do for it."""
+        if self._running is None:
             engine = stack.enter_context(self._engine)
             threads = engine.plan(len(self._queue))
-            engine.start(replace(self._plan.work, threads=threads))
-            for outcome in self._outcomes(engine):
-                self._record(outcome, folder)
-                yield from self._complete()
-        yield from self._complete()
+            engine.start(replace(self._study.work, threads=threads))
+            self._running = engine
+        return self._running
 
-    def _outcomes(self, engine: Engine) -> Iterator[Outcome]:
-        under_way = 0
+    def _outcomes(self, stack: ExitStack) -> Iterator[Outcome]:
+        engine, under_way = self._started(stack), 0
         while self._queue or under_way:
             while self._queue and under_way < _AHEAD * engine.slots:
-                engine.submit(self._queue.take(self._plan.settings, engine.slots))
+                number, trials = self._queue.take(engine.slots, lambda number: self._entries[number].setting.model)
+                engine.submit(Task(number, trials, self._entries[number].packed))
                 under_way += 1
             outcome = engine.next()
             under_way -= 1
             yield outcome
 
-    def _record(self, outcome: Outcome, folder: Folder | None) -> None:
+    def _record(self, outcome: Outcome) -> None:
         mine = worker.versions()
         if outcome.versions != mine:
             name = next(name for name in mine if outcome.versions.get(name) != mine[name])
@@ -580,67 +678,67 @@ class _Run:
                 f"a worker has {name} {outcome.versions.get(name)}, and this process {mine[name]}: results "
                 "would depend on where they are computed. Install the same versions everywhere"
             )
-        place = outcome.task.setting
-        setting = self._plan.settings[place]
-        tally = self._tallies[place]
+        self.rows_in_order = None
+        entry = self._entries[outcome.number]
+        tally, setting = entry.tally, entry.setting
         if tally.totals not in (None, outcome.totals):
             raise OutputError(
-                f"the rows of {setting} in {TRIALS} have other counts of weights and cells than this sweep finds: "
-                "choose another folder with --out"
+                f"the rows of {setting.name} with {setting.cells} cells in {TRIALS} have other counts of weights and "
+                "cells than this sweep finds: choose another folder with --out"
             )
-        if folder is not None:
+        trials = list(zip(outcome.trials, outcome.found, strict=True))
+        if self._folder is not None:
             clean = self._clean[setting.model]
-            pairs = zip(outcome.task.trials, outcome.found, strict=True)
-            folder.append([_row(self._columns[place], clean, *pair, outcome.totals) for pair in pairs])
-        done, wanted, tally.totals = tally.done, tally.wanted, outcome.totals
-        for trial, found in zip(outcome.task.trials, outcome.found, strict=True):
-            tally.add(trial, found)
+            self._folder.append([_row(entry.columns, clean, *pair, outcome.totals) for pair in trials])
+        self._done -= tally.done
+        tally.totals = outcome.totals
+        for number, trial in trials:
+            tally.add(number, trial)
+        self._done += tally.done
+        self._want(entry, first=True)
         self._queue.learn(setting.model, outcome.seconds)
-        self._queue.add(place, tally.more(), first=True)
-        self._done, self._wanted = self._done + tally.done - done, self._wanted + tally.wanted - wanted
         self._progress(self._done, self._wanted)
 
     def _complete(self) -> Iterator[Point]:
-        while len(self.ended) < len(self._names) and self._tallies[len(self.ended)].enough:
-            self.ended.append(self._point(len(self.ended)))
-            yield self.ended[-1]
+        while len(self.ended) < len(self._entries) and self._entries[len(self.ended)].tally.enough:
+            point = self._point(self._entries[len(self.ended)])
+            self.ended.append(point)
+            for setting in self._further(point):
+                self._add(setting)
+            yield point
 
-    def _point(self, place: int) -> Point:
-        setting, stopping = self._plan.settings[place], self._plan.stopping
-        taken = self._tallies[place].taken()
-        values = tuple(trial.value for trial in taken)
-        evaluation = Evaluation(
-            metric=self._plan.metric_name,
-            output=self._plan.outputs[setting.model],
-            class_axis=self._plan.metric.class_axis,
-            share=self._plan.metric.metric.share,
-            higher_is_better=self._plan.metric.metric.higher_is_better,
-            compares=self._plan.metric.compares,
-            preprocessing=self._plan.cases[setting.model].data.preprocessing,
-            samples=len(self._plan.cases[setting.model].data),
-            clean=self._clean[setting.model],
-            values=values,
-            sqnr_db=tuple(trial.sqnr_db for trial in taken),
-            seed=self._plan.grid.seed,
-        )
+    def _add(self, setting: Setting) -> None:
+        """Take a further point, and what an earlier sweep computed of it."""
+        entry, self.rows_in_order = self._enter(setting), None
+        known = self._others.pop(_key(entry.columns), None)
+        if known is not None:
+            entry.tally = known
+        self._want(entry, first=False)
+        self._progress(self._done, self._wanted)
+
+    def _point(self, entry: _Entry) -> Point:
+        setting, stopping = entry.setting, self._study.stopping
+        experiment, taken = self._study.experiments[setting.model], entry.tally.taken()
+        evaluation = experiment.evaluation(taken, seed=self._study.grid.seed, channel=str(setting.channel))
         return Point(
-            model=self._names[place],
+            model=self._study.cases[setting.model].name,
             setting=setting,
-            totals=self._tallies[place].totals or _totals(self._plan, setting),
+            totals=entry.tally.totals or experiment.totals(setting.plan, selection=setting.selection),
             evaluation=evaluation,
-            ci95=stopping.interval(values, bounds=evaluation.bounds),
+            ci95=stopping.interval(evaluation.values, bounds=evaluation.bounds),
         )
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of all trials that are known, in their order; last, those of points that are in no grid."""
         row: Row = {}
-        for tally, columns, setting in zip(self._tallies, self._columns, self._plan.settings, strict=True):
-            if tally.totals is not None:
-                for trial, found in tally.known():
-                    row = _row(columns, self._clean[setting.model], trial, found, tally.totals)
+        for entry in self._entries:
+            totals = entry.tally.totals
+            if totals is not None:
+                for trial, found in entry.tally.known():
+                    row = _row(entry.columns, self._clean[entry.setting.model], trial, found, totals)
                     yield row
         for other in self._folder.stream() if self._others and self._folder and row else ():
-            if _key({name: other[name] for name in self._columns[0]}) in self._others:
+            if _key({name: other[name] for name in self._key_columns}) in self._others:
                 yield _typed(other, row)
 
 
@@ -657,16 +755,6 @@ class _Rows:
 def _typed(row: Mapping[str, str], like: Row) -> Row:
     """Return a row that was read, with values of the types that `like` has."""
     return {name: None if like[name] is None else type(like[name])(row[name]) for name in like}
-
-
-def _totals(plan: Study, setting: Setting) -> Totals:
-    protected = pipeline.run([setting.protect_pass()], plan.cases[setting.model].model.clone())
-    return account(protected).totals
-
-
-def _alone(plan: Study, model: int) -> float | None:
-    """Return the metric without noise; None where it compares with that and so says nothing."""
-    return clean_value(plan.metric, plan.cases[model].data, plan.work.clean[model])
 
 
 def _key(columns: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-"""What travels to a worker, and what it does there: a few trials of one point of a grid.
+"""What travels to a worker, and what it does there: a few trials of one point.
 
-`Work` is sent once: models, data and all points. Tasks are small. A worker keeps what it made of the last points
-(the protected model, its decoders), so that trials that follow cost nothing but themselves.
+`Work` is sent once: models, data and metric. Tasks are small, and each carries its point, so that a sweep may add
+points while it runs. A worker keeps the planes and decoders of the last points, so that trials that follow cost nothing
+but themselves.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from pickle import PickleBuffer
@@ -26,36 +27,45 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog import named
+from onnx_analog.errors import EngineError
 from onnx_analog.graph.files import from_proto, to_proto
 from onnx_analog.graph.manifest import Totals
-from onnx_analog.graph.protected import opened
-from onnx_analog.passes import pipeline
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
-from onnx_analog.run.evaluation import Trial, Trials
-from onnx_analog.run.session import Network
+from onnx_analog.run.experiment import Experiment, Trial, Trials
 from onnx_analog.study.grid import Setting
 
 Array = NDArray[Any]
 
 _APART = 1024  # bytes; larger tensors travel beside the model, which protobuf limits to 2 GiB
-_KEPT = 2  # points whose decoders a worker keeps
+_KEPT = 2  # points whose trials a worker keeps ready
 _ALIGNED = 64  # bytes
 
 # ---------------------------------------------------------------------------------------------- what travels
 
 
 class Task(NamedTuple):
-    """Some trials of one point."""
+    """Some trials of one point.
 
-    setting: int
+    Attributes
+    ----------
+    number : int
+        Of the point in its sweep.
+    trials : tuple of int
+    point : bytes
+        The `Setting`, as `named.dumps` has it: channels of the user's own travel by value.
+    """
+
+    number: int
     trials: tuple[int, ...]
+    point: bytes
 
 
 class Outcome(NamedTuple):
-    """What came of a task."""
+    """What came of a task: its point and trials, and the result of each trial."""
 
-    task: Task
+    number: int
+    trials: tuple[int, ...]
     found: tuple[Trial, ...]
     totals: Totals
     seconds: float  # for each trial
@@ -108,7 +118,7 @@ def _large(model: ir.Model) -> list[tuple[ir.Value, ir.TensorProtocol]]:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Work:
-    """Everything that a trial needs but its number; the same for all workers.
+    """Everything that a trial needs but its point and number; the same for all workers.
 
     Attributes
     ----------
@@ -120,7 +130,6 @@ class Work:
         Each model's outputs without noise.
     metric : function
         See `onnx_analog.run.metrics`.
-    settings : tuple of Setting
     seed : int
     batch : int
     providers : tuple of str
@@ -133,17 +142,16 @@ class Work:
     data: tuple[Dataset, ...]
     clean: tuple[list[Array], ...]
     metric: metrics.Function
-    settings: tuple[Setting, ...]
     seed: int
     batch: int
     providers: tuple[str, ...]
     threads: int
 
     def __getstate__(self) -> dict[str, Any]:  # by pickle itself, a function would be but the name of a module
-        return {**self.__dict__, **{name: named.dumps(getattr(self, name)) for name in ("metric", "settings")}}
+        return {**self.__dict__, "metric": named.dumps(self.metric)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, **{name: named.loads(state[name]) for name in ("metric", "settings")})
+        self.__dict__.update(state, metric=named.loads(state["metric"]))
 
 
 # ---------------------------------------------------------------------------------------------- in a worker
@@ -154,8 +162,8 @@ class Worker:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._model = lru_cache(maxsize=1)(lambda place: work.models[place].model())
-        self._point = lru_cache(maxsize=_KEPT)(self._made)
+        self._experiment = lru_cache(maxsize=1)(self._opened)
+        self._point = lru_cache(maxsize=_KEPT)(self._ready)
 
     @cached_property
     def _versions(self) -> dict[str, str]:
@@ -163,24 +171,38 @@ class Worker:
 
     def do(self, task: Task) -> Outcome:
         """Return what comes of a task."""
-        trials, totals = self._point(task.setting)
+        trials = self._point(task.point)
         start = time.perf_counter()
         found = tuple(trials.run(seed=self._work.seed, trial=trial) for trial in task.trials)
-        return Outcome(task, found, totals, (time.perf_counter() - start) / len(found), self._versions)
+        seconds = (time.perf_counter() - start) / len(found)
+        return Outcome(task.number, task.trials, found, trials.totals, seconds, self._versions)
 
-    def _made(self, place: int) -> tuple[Trials, Totals]:
-        work, setting = self._work, self._work.settings[place]
-        protected = opened(pipeline.run([setting.protect_pass()], self._model(setting.model).clone()))
-        network = Network(protected, providers=work.providers, threads=work.threads)
-        trials = Trials(
-            network,
-            work.data[setting.model],
-            protected.schemes,
+    def _ready(self, point: bytes) -> Trials:
+        try:
+            setting: Setting = named.loads(point)
+        except (ImportError, AttributeError) as error:  # of a channel's class
+            raise cannot_load(f"{type(error).__name__}: {error}") from error
+        return self._experiment(setting.model).trials(setting.plan, selection=setting.selection)
+
+    def _opened(self, number: int) -> Experiment:
+        work = self._work
+        return Experiment(
+            work.models[number].model(),
+            work.data[number],
             work.metric,
-            work.clean[setting.model],
             batch=work.batch,
+            providers=work.providers,
+            threads=work.threads,
+            clean=work.clean[number],
         )
-        return trials, protected.manifest.totals
+
+
+def cannot_load(why: str) -> EngineError:
+    """Return the error of a worker that lacks what a task is made of."""
+    return EngineError(
+        f"a worker cannot load its task ({why}): install the same packages on all workers, and your own channels and "
+        "metrics"
+    )
 
 
 _here = threading.local()  # a Dask worker may run tasks in several threads; buffers of one are not another's
@@ -207,6 +229,7 @@ def _can_be_sent(error: Exception) -> bool:
     return True
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions of what a trial's numbers depend on."""
     names = ("onnx-analog", "onnxruntime", "numpy", "onnx-ir")

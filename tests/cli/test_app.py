@@ -28,12 +28,12 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 import onnx_analog as oa
-from onnx_analog import api, channels, demo
+from onnx_analog import api, channels, demo, plots
 from onnx_analog.channels import fitting
 from onnx_analog.channels.modifiers import Modifiers
-from onnx_analog.cli import main, report
+from onnx_analog.cli import main
 from onnx_analog.cli.console import Finite, Floats, Fraction, Integers, Seconds
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES
 from onnx_analog.graph.files import load
 from onnx_analog.graph.manifest import read as read_manifest
 from onnx_analog.graph.stored import is_protected, stored_tensors
@@ -273,9 +273,9 @@ OPTIONS = [(name, flag) for name in COMMANDS for flag in options_of(name)]
 
 
 def test_the_commands_are_these():
-    groups = {"", "channel"}
+    groups = {"", "channel", "plan"}
     leaves = {"demo", "inspect", "prune", "protect", "readback", "evaluate", "manifest"}
-    assert {*groups, *leaves, "channel list", "channel show", "channel fit"} <= set(COMMANDS)
+    assert {*groups, *leaves, "sweep", "channel list", "channel show", "channel fit", "plan show"} <= set(COMMANDS)
     assert {name for name in COMMANDS if name not in LEAVES} == groups
 
 
@@ -300,22 +300,23 @@ def test_text_that_shows_no_example_has_none():
 def test_every_argument_is_in_the_help(name):
     described = " ".join((COMMANDS[name].help or "").split())
     for argument in [p for p in COMMANDS[name].params if isinstance(p, click.Argument)]:
-        assert str(argument.name).upper() in described
-        assert str(argument.name).upper() in help_of(name).splitlines()[0]
+        shown = (argument.metavar or str(argument.name).upper()).removesuffix("...")
+        assert shown in described
+        assert shown in help_of(name).splitlines()[0]
 
 
 @pytest.mark.parametrize(("name", "flag"), OPTIONS)
 def test_every_option_says_what_it_is_for(name, flag):
     text = options_of(name)[flag].help
     assert text
-    assert " ".join(text.split()) in described(name)[flag]
+    assert "".join(text.split()) in "".join(described(name)[flag].split())  # a line may end at a hyphen
 
 
 # What these ask for is not asked for without them; all others say what they are by default.
 NOT_BY_DEFAULT = {
     "--threshold", "--residuals", "--cells-on", "--read-after", "--write-bits", "--read-bits", "--reference",
     "--preprocess", "--at-least", "--at-most", "--check", "--plot", "--log", "--group", "--precision", "--config",
-    "--save-config",
+    "--save-config", "--save-plan", "--plan", "--digital", "--grid",
 }  # fmt: skip
 
 
@@ -324,7 +325,7 @@ def test_every_default_is_shown(name, flag):
     option, text = options_of(name)[flag], described(name)[flag]
     if option.required:
         assert text.endswith("[required]")
-    elif option.is_flag or option.multiple:
+    elif option.is_flag or (option.multiple and flag != "--channel"):
         assert "[default" not in text
     elif isinstance(option.default, str | int | float | Path):
         assert re.search(rf"\[default: {re.escape(str(option.default))}[\];]", text)
@@ -335,7 +336,7 @@ def test_every_default_is_shown(name, flag):
 def test_defaults_that_are_written_by_hand_are_true():
     shown = described("protect")
     assert f"[default: {PRESETS['default'].large_fraction}]" in shown["--large-fraction"]
-    assert f"[default: {PRESETS['default'].scope}]" in shown["--scope"]
+    assert f"[default: {PRESETS['default'].granularity}]" in shown["--granularity"]
 
 
 @pytest.mark.parametrize(("name", "function"), [("protect", api.protect), ("evaluate", api.evaluate)])
@@ -475,12 +476,12 @@ def test_protect_writes_a_model_and_its_manifest_beside_the_input(cli, tmp_path)
         ("--cells-small 2 --cells-large 7", {"cells_small": 2, "cells_large": 7}),
         ("--strategy mapping --cells-small 3", {"strategy": "mapping", "cells_small": 3}),
         ("--preset isik2020", {"preset": "isik2020"}),
-        ("--preset isik2020 --scope tensor", {"preset": "isik2020", "scope": "tensor"}),
-        ("--scope model --large-fraction 0.1", {"scope": "model", "large_fraction": 0.1}),
+        ("--preset isik2020 --scope tensor", {"preset": "isik2020", "granularity": "tensor"}),
+        ("--scope model --large-fraction 0.1", {"granularity": "model", "large_fraction": 0.1}),
         ("--threshold 0.2", {"threshold": 0.2}),
         ("--sparsity 0.8", {"sparsity": 0.8}),
         ("--sparsity 0.8 --prune-scope tensor", {"sparsity": 0.8, "prune_scope": "tensor"}),
-        ("--bits-per-cell 3", {"bits_per_cell": 3}),
+        ("--bits-per-cell 3", {"side_bits_per_cell": 3}),
         ("--channel gaussian:sigma=0.2", {"channel": "gaussian:sigma=0.2"}),
         ("--channel pcm-drift --read-after 1h", {"channel": "pcm-drift", "modifiers": Modifiers(read_after_s=3600.0)}),
         ("--residuals empirical", {"modifiers": Modifiers(residuals="empirical")}),
@@ -489,8 +490,8 @@ def test_protect_writes_a_model_and_its_manifest_beside_the_input(cli, tmp_path)
             {"modifiers": Modifiers(cells_on="same", write_bits=5, read_bits=6)},
         ),
         (
-            "--header-channel gaussian --header-reads 2 --header-copies 3",
-            {"header_channel": "gaussian", "header_reads": 2, "header_copies": 3},
+            "--side-channel gaussian --side-cells 2 --side-copies 3",
+            {"side_channel": "gaussian", "side_cells": 2, "side_copies": 3},
         ),
         ("--include ^a --include ^b --exclude b", {"selection": Selection(include=("^a", "^b"), exclude=("b",))}),
         ("--min-size 513", {"selection": Selection(min_size=513)}),
@@ -507,7 +508,7 @@ def test_protect_gives_what_the_library_gives(cli, line, options):
 def test_the_settings_of_the_library_are_told_apart(shelf):
     """The test above compares bytes, so each option must change some."""
     plain = oa.protect(shelf / "model.onnx")
-    assert serialized(plain.model) != serialized(oa.protect(shelf / "model.onnx", header_channel="gaussian").model)
+    assert serialized(plain.model) != serialized(oa.protect(shelf / "model.onnx", side_channel="gaussian").model)
     assert serialized(plain.model) != serialized(
         oa.protect(shelf / "model.onnx", modifiers=Modifiers(write_bits=5)).model
     )
@@ -562,7 +563,7 @@ MANIFEST = {"format", "tensors", "totals"}
 TENSOR = {"name", "shape", "stored", "classes"}
 CLASS = {"low", "high", "alpha", "beta", "count", "cells"}
 TOTALS = {
-    "original_weights", "stored_weights", "analog_cells", "r_avg", "header_cells", "mask_cells", "mask_bitmap_bits",
+    "original_weights", "stored_weights", "analog_cells", "r_avg", "side_cells", "mask_cells", "mask_bitmap_bits",
     "codebook_cells", "all_in_cells", "stored_cells_per_stored_weight", "all_in_cells_per_stored_weight",
     "all_in_cells_per_original_weight",
 }  # fmt: skip
@@ -585,7 +586,7 @@ TARGETS = [(line, target) for line, targets in WRITES.items() for target in targ
 def test_nothing_is_overwritten_without_force(cli, tmp_path, line, target):
     Path(target).parent.mkdir(exist_ok=True)
     Path(target).write_text("mine", encoding="utf-8")
-    assert_refused(cli(line), 1, f"{target!r} already exists. Use --force")
+    assert_refused(cli(line), 1, f"{target!r} already exists: replace it with --force")
     assert Path(target).read_text(encoding="utf-8") == "mine"
     assert {*contents(tmp_path)} <= {target, str(Path(target).parent), *line.split()}
     done(cli(f"{line} --force"))
@@ -601,7 +602,7 @@ OVER_INPUTS = [
     "protect apart.onnx --manifest out.onnx.data",
     "protect model.onnx --manifest model.onnx",
     "protect model.onnx -o mine.json --channel mine.json",
-    "protect model.onnx --manifest mine.json --header-channel mine.json",
+    "protect model.onnx --manifest mine.json --side-channel mine.json",
     "readback model.protected.onnx -o model.protected.onnx",
     "readback folder/trial-0001.onnx --trials 2 -o folder",
     "readback model.protected.onnx -o mine.json --channel mine.json",
@@ -1082,7 +1083,7 @@ def test_a_fitted_channel_is_a_channel_anywhere(cli):
     assert "400, 20" in text
     assert text.endswith("channel: mine.json\n")
     done(cli("protect model.onnx --channel mine.json"))
-    assert read_manifest(Path("model.manifest.json")).channel["name"] == "pairs"
+    assert read_manifest(Path("model.manifest.json")).schemes[0].channel.name == "pairs"
     assert done(cli("channel show mine.json")).startswith("pairs\n")
 
 
@@ -1124,7 +1125,7 @@ def test_a_plot_and_a_channel_are_two_files(cli, tmp_path):
 
 @pytest.mark.parametrize("line", ["channel show pcm --plot c.png", f"{FIT} --plot c.png"])
 def test_without_matplotlib_a_plot_is_refused_in_clear_words(cli, tmp_path, monkeypatch, line):
-    monkeypatch.setattr(report, "can_plot", lambda: False)
+    monkeypatch.setattr(plots, "can_plot", lambda: False)
     assert_refused(cli(line), 1, "matplotlib is not installed (pip install 'onnx-analog[report]')")
     assert set(contents(tmp_path)) <= {"pairs.csv"}
 
@@ -1133,7 +1134,7 @@ def test_without_matplotlib_a_plot_is_refused_in_clear_words(cli, tmp_path, monk
 def test_a_plot_that_is_there_is_refused_without_an_option_that_is_not(cli, line):
     Path("there.png").touch()
     found = cli(line)
-    assert_refused(found, 1, "'there.png' already exists. Use --force to replace it, or choose another")
+    assert_refused(found, 1, "'there.png' already exists: replace it with --force, or choose another")
     assert " -o" not in found.stderr
 
 
@@ -1183,8 +1184,8 @@ def test_the_demo_tells_the_whole_story(cli, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("brief_demo")
 def test_the_demo_without_matplotlib_says_how_to_get_its_plot(cli, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "can_plot", lambda: False)
-    assert done(cli("demo")).startswith(f"{report.NO_PLOTS}\nLeNet classifies ")  # before the wait
+    monkeypatch.setattr(plots, "can_plot", lambda: False)
+    assert done(cli("demo")).startswith(f"{plots.NO_PLOTS}\nLeNet classifies ")  # before the wait
     assert contents(tmp_path) == {}
 
 
@@ -1221,9 +1222,15 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "--large-fraction": (["0", "1"], ["-0.001", "1.001"]),
         "--threshold": (["1e-9", "1e9"], ["0", "-1"]),
         "--sparsity": SHARE,
-        "--header-reads": COUNT,
-        "--header-copies": COUNT,
-        "--bits-per-cell": (["1", "8"], ["0", "9"]),
+        "--side-cells": COUNT,
+        "--side-copies": COUNT,
+        "--side-bits-per-cell": (["1", "8"], ["0", "9"]),
+        "--classes": (["2", "2"], ["0", "257", "1.5"]),
+        "--shares": (["0", "0.5"], ["", "a", "0,,1"]),
+        "--bounds": ([], ["", "a", "0,,1"]),
+        "--step": ([], ["0", "-1", "nan"]),
+        "--cells": (["1", "1,30"], ["-1", "1.5", "one", "1,,2"]),
+        "--digital": (["2", "8"], ["1", "9"]),
         "--min-size": COUNT,
         **CHANGES,
     },
@@ -1279,6 +1286,10 @@ TAKEN = [(name, flag, value) for name, rows in RANGES.items() for flag, (taken, 
 OUTSIDE = [(name, flag, value) for name, rows in RANGES.items() for flag, (_, out) in rows.items() for value in out]
 
 
+# options of protect that need another, or that lose something without noise, as quantisation does
+NOT_ALONE = {"--read-after", "--side-cells", "--side-copies", "--classes", "--shares", "--digital"}
+
+
 def test_every_option_that_is_a_number_has_a_range():
     numeric = {(name, flag) for name, flag in OPTIONS if isinstance(options_of(name)[flag].type, NUMERIC)}
     assert numeric == {(name, flag) for name, rows in RANGES.items() for flag in rows}
@@ -1300,12 +1311,8 @@ def test_a_number_outside_its_range_is_refused(cli, tmp_path, name, flag, value)
 
 @pytest.mark.parametrize(
     "line",
-    [
-        f"{flag} {value}"
-        for name, flag, value in TAKEN
-        if name == "protect" and flag not in {"--read-after", "--header-reads", "--header-copies"}
-    ]
-    + ["--header-channel gaussian --header-reads 1 --header-copies 1", "--channel pcm-drift --read-after 0"],
+    [f"{flag} {value}" for name, flag, value in TAKEN if name == "protect" and flag not in NOT_ALONE]
+    + ["--side-channel gaussian --side-cells 1 --side-copies 1", "--channel pcm-drift --read-after 0"],
 )
 def test_protect_works_at_the_ends_of_its_ranges(cli, line):
     done(cli(f"protect model.onnx {line}"))
@@ -1353,7 +1360,7 @@ USAGE: list[tuple[str, str]] = [
     ("evaluate model.onnx --data folder", "'folder' is a directory"),
     ("protect model.onnx --strategy none", "'none' is not one of 'raw', 'sign', 'mapping', 'redundancy'"),
     ("protect model.onnx --preset none", "'none' is not one of 'default', 'isik2020'"),
-    ("protect model.onnx --scope layer", "'layer' is not one of 'tensor', 'model'"),
+    ("protect model.onnx --scope layer", "'layer' is not one of 'tensor', 'channel', 'model'"),
     ("protect model.onnx --prune-scope layer", "'layer' is not one of 'tensor', 'model'"),
     ("protect model.onnx --residuals odd", "'odd' is not one of 'gaussian', 'empirical'"),
     ("protect model.onnx --cells-on some", "'some' is not one of 'different', 'same'"),
@@ -1367,16 +1374,16 @@ USAGE: list[tuple[str, str]] = [
     ("protect model.onnx -o one --manifest folder/../one", "'one' and 'folder/../one' would be the same file"),
     ("protect model.onnx -o one --manifest one.data", "two outputs would be the same file, 'one.data'"),
     # these are found by the library
-    ("protect model.onnx --threshold 0.1 --large-fraction 0.1", "threshold and large_fraction exclude each other"),
-    ("protect model.onnx --header-reads 2", "need a header_channel"),
-    ("protect model.onnx --header-copies 3", "need a header_channel"),
-    ("protect model.onnx --header-channel pcm --header-copies 2", "must be odd"),
+    ("protect model.onnx --threshold 0.1 --large-fraction 0.1", "--threshold and --large-fraction exclude each other"),
+    ("protect model.onnx --side-cells 2", "need a --side-channel"),
+    ("protect model.onnx --side-copies 3", "need a --side-channel"),
+    ("protect model.onnx --side-channel pcm --side-copies 2", "must be odd"),
     ("protect model.onnx --large-fraction nan", "'nan' is not a finite number"),
     ("protect model.onnx --threshold nan", "'nan' is not a finite number"),
     ("protect model.onnx --threshold inf", "'inf' is not a finite number"),
     ("protect model.onnx --sparsity nan", "'nan' is not a finite number"),
     ("prune model.onnx --sparsity nan", "'nan' is not a finite number"),
-    ("evaluate model.onnx --data test.npz --mean nan", "all of it must be finite"),
+    ("evaluate model.onnx --data test.npz --mean nan", "it must be finite"),
     ("evaluate model.onnx --data test.npz --std 0", "all of it must be above 0 and finite"),
     ("evaluate model.onnx --data test.npz --std -1", "all of it must be above 0 and finite"),
     ("protect model.onnx --include (", "'(' is not a regular expression"),
@@ -1427,7 +1434,7 @@ FAILED: list[tuple[str, str]] = [
     ("protect model.onnx --channel word.json", "cannot read a channel from 'word.json'"),
     ("protect model.onnx --channel list.json", "cannot read a channel from 'list.json'"),
     ("protect model.onnx --channel missing.json", "there is no file 'missing.json'"),
-    ("protect model.onnx --header-channel none", "no channel is called 'none'"),
+    ("protect model.onnx --side-channel none", "no channel is called 'none'"),
     ("protect model.onnx --read-after 1d", "does not change with time"),
     ("protect model.onnx --channel gaussian --residuals empirical", "has no residuals to choose"),
     ("protect model.onnx --channel gaussian --cells-on same", "does not tell devices apart"),

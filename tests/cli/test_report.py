@@ -15,7 +15,8 @@ from PIL import Image
 from rich.console import Console
 
 import onnx_analog as oa
-from onnx_analog import channels
+from onnx_analog import channels, plots
+from onnx_analog import points as grouping
 from onnx_analog.channels import Channel, GaussianNoise, TableChannel
 from onnx_analog.channels.base import inside
 from onnx_analog.channels.capacity import of_channel
@@ -23,9 +24,10 @@ from onnx_analog.channels.fitting import Fit, fit
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
-from onnx_analog.cli import report
+from onnx_analog.cli import model_tables, report
 from onnx_analog.cli.tables import Table
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.weights import Selection
 from onnx_analog.run.evaluation import Evaluation
@@ -62,25 +64,28 @@ def columns(shown: str, heading: str, row: str) -> str:
 
 def point(
     strategy="sign", cells=1, preset=DEFAULT, values=(0.5, 0.7), analog=1000, model="net", clean=0.75, channel=QUIET,
-    metric="top1",
+    metric="top1", changes=None,
 ) -> Point:  # fmt: skip
     totals = Totals(
         original_weights=1000,
         stored_weights=800,
         analog_cells=analog * cells,
-        header_cells=200,
+        side_cells=200,
         mask_cells=40,
         mask_bitmap_bits=1000,
         codebook_cells=10,
     )
     evaluation = Evaluation(metric=metric, samples=50, clean=clean, values=values)
+    large = cells * (20 if strategy == "redundancy" else 1)
     setting = Setting(
         model=0,
-        channel=channel,
-        preset=preset,
-        strategy=strategy,
+        plan=Plan(default=Paper(strategy=strategy, cells_small=cells, cells_large=large).scheme(channel=channel)),
+        name=strategy,
         cells=cells,
-        large_factor=20,
+        cells_large=large,
+        preset=preset,
+        channel=channel,
+        changes=changes or {},
         selection=Selection(),
     )
     return Point(model=model, setting=setting, totals=totals, evaluation=evaluation, ci95=evaluation.ci95)
@@ -127,17 +132,17 @@ def test_one_trial_has_no_interval():
 @pytest.mark.parametrize(
     ("preset", "title"),
     [
-        (DEFAULT, "scope tensor, 5.00% large (default)"),
-        (PAPER, "scope model, 0.25% large (as in the paper)"),
+        (DEFAULT, "granularity tensor, 5.00% large (default)"),
+        (PAPER, "granularity model, 0.25% large (as in the paper)"),
     ],
 )
 def test_a_preset_is_called_by_what_it_is(preset, title):
-    assert report.preset_title(point(preset=preset)) == title
+    assert grouping.preset_title(point(preset=preset)) == title
 
 
 def test_a_preset_of_one_s_own_has_no_name():
-    title = report.preset_title(point(preset=Preset(scope="model", large_fraction=0.1)))
-    assert title.startswith("scope model, 10.00% large")
+    title = grouping.preset_title(point(preset=Preset(granularity="model", large_fraction=0.1)))
+    assert title.startswith("granularity model, 10.00% large")
     assert "()" not in title
 
 
@@ -148,7 +153,7 @@ def test_points_stand_by_strategy_and_cells():
     points = [point(name, c, values=(0.1 * c + place / 100,)) for place, name in enumerate(STRATEGIES) for c in (3, 1)]
     (table,) = report.points_tables(points)
     shown = text(table)
-    assert "scope tensor, 5.00% large (default)" in shown
+    assert "granularity tensor, 5.00% large (default)" in shown
     assert shown.index("1 cell ") < shown.index("3 cells")
     for place, name in enumerate(STRATEGIES):
         assert cells(shown, name) == [f"{10 + place}.00 [1.25]", f"{30 + place}.00 [3.25]"]
@@ -213,10 +218,10 @@ def test_models_and_channels_are_named_and_stand_apart_only_where_there_are_seve
         for strategy in ("raw", "sign")
     ]
     expected = [
-        f"{title}{report.preset_title(point(preset=preset))}" for title in titles for preset in (DEFAULT, PAPER)
+        f"{title}{grouping.preset_title(point(preset=preset))}" for title in titles for preset in (DEFAULT, PAPER)
     ]
     assert [table.title for table in report.points_tables(points)] == expected
-    report.plot_points(points)
+    plots.plot_points(points)
     assert [" ".join(axis.get_title().split()) for axis in pyplot.gcf().axes] == [
         f"{title} without noise 75.00" for title in expected
     ]
@@ -257,14 +262,15 @@ def test_what_is_better_than_all_that_is_cheaper_is_marked_in_its_panel():
 
 @pytest.mark.parametrize("known", [True, False, None])
 def test_marks_go_by_what_the_metric_says_is_better(monkeypatch, known):
-    monkeypatch.setattr(report, "_higher_is_better", lambda points: known)
+    for module in (grouping, report):
+        monkeypatch.setattr(module, "higher_is_better", lambda points: known)
     points = [near(1, 0.5, metric="mine"), near(3, 0.9, metric="mine"), near(9, 0.1, metric="mine")]
     points = [replace(one, ci95=(one.evaluation.mean - 0.1, one.evaluation.mean + 0.1)) for one in points]
     (table,) = report.points_tables(points)
     shown = " ".join(text(table).split())
     assert re.findall(r"◆ (\d\.\d+)", shown) == {True: ["0.90"], False: ["0.10"], None: []}[known]
     assert ("the metric does not say which values are better" in shown) is (known is None)
-    report.plot_points(points)
+    plots.plot_points(points)
     assert [y for _, y in rings(pyplot.gcf().axes[0])] == {True: [0.9], False: [0.1], None: []}[known]
 
 
@@ -303,7 +309,7 @@ def test_each_strategy_is_compared_at_its_cells_and_in_its_panel():
     assert count == ["1", "3"] * 4
     assert above == ["+20.00", "+20.00", "+40.00", "+40.00"] * 2
     assert between == [""] * 8  # one trial has no interval
-    assert name == [report.preset_title(points[0])] * 4 + [report.preset_title(points[-1])] * 4
+    assert name == [grouping.preset_title(points[0])] * 4 + [grouping.preset_title(points[-1])] * 4
 
 
 def test_differences_of_what_is_no_share_are_in_its_own_unit():
@@ -383,7 +389,7 @@ def test_an_inspection_shows_what_would_be_stored_and_why_the_rest_is_not():
             y = Gemm(x, w, b)
         }""")
     ).rows
-    stored, skipped = (text(table) for table in report.inspection_tables(rows, protected=False))
+    stored, skipped = (text(table) for table in model_tables.inspection_tables(rows, protected=False))
     assert "to be stored" in stored
     assert cells(stored, "w") == ["20×60", "FLOAT", "Gemm", "1,200", f"{rows[0]['largest']:.4g}"]
     assert cells(stored, "total") == ["1,200"]
@@ -391,7 +397,7 @@ def test_an_inspection_shows_what_would_be_stored_and_why_the_rest_is_not():
 
 
 def test_where_nothing_is_skipped_there_is_one_table():
-    (shown,) = report.inspection_tables(oa.inspect(made("two scales")).rows, protected=True)
+    (shown,) = model_tables.inspection_tables(oa.inspect(made("two scales")).rows, protected=True)
     assert cells(text(shown), "total") == ["768"]
     assert "to be stored" not in text(shown)
 
@@ -401,24 +407,26 @@ def test_where_nothing_is_skipped_there_is_one_table():
 
 def test_the_account_shows_every_line_of_the_cost():
     manifest = oa.protect(made("two scales"), channel=QUIET, sparsity=0.5, prune_scope="tensor").manifest
-    tensors, addresses, cost, yardsticks = (text(table) for table in report.account_tables(manifest))
+    tensors, addresses, cost, yardsticks = (text(table) for table in model_tables.account_tables(manifest))
     totals = manifest.totals
     lines = {
         "analog levels (the paper's r_avg)": totals.analog_cells,
-        "header: sign and class, 2 bits a cell": totals.header_cells,
+        "side information: sign and class, 2 bits a cell": totals.side_cells,
         "mask: which weights are stored (bitmap: 768 bits)": totals.mask_cells,
         "codebook: α and β": totals.codebook_cells,
         "all-in": totals.all_in_cells,
     }
     for name, count in lines.items():
         assert cells(cost, name) == [f"{count:,}", f"{count / 384:.3f}", f"{count / 768:.3f}"]
-    assert f"384 of 768 weights stored; levels and headers alone: {(totals.analog_cells + 384) / 384:.3f}" in cost
+    assert (
+        f"384 of 768 weights stored; levels and side information alone: {(totals.analog_cells + 384) / 384:.3f}" in cost
+    )
     for entry in manifest.tensors:
         for name, found in zip(("small", "large"), entry.classes, strict=True):
             numbers = (f"{found.count:,}", str(found.cells), f"{found.alpha:.4g}")
             row = [entry.key, name, *numbers, f"{found.low:.3g} to {found.high:.3g}"]
             assert row in [re.split(r"\s{2,}", line.strip()) for line in tensors.splitlines()]
-        firsts = [f"{entry.cells[plane][0]:,}" for plane in ("level", "header", "mask", "codebook")]
+        firsts = [f"{entry.cells[plane][0]:,}" for plane in ("level", "side", "mask", "codebook")]
         assert cells(addresses, entry.key) == [*firsts, f"{entry.cells['codebook'][1] - 1:,}"]
     for name, bits in (("float32", 32), ("float16", 16), ("int8", 8), ("int4", 4)):
         dense = 768 * bits
@@ -430,12 +438,14 @@ def test_the_account_shows_every_line_of_the_cost():
 @pytest.mark.parametrize(("strategy", "names"), [("sign", ["all"]), ("mapping", ["small", "large"])])
 def test_classes_are_called_by_their_names(strategy, names):
     manifest = oa.protect(made("matmul"), channel=QUIET, strategy=strategy).manifest
-    shown = text(next(iter(report.account_tables(manifest))))
+    shown = text(next(iter(model_tables.account_tables(manifest))))
     assert [name for name in ("all", "small", "large") if re.search(rf"\b{name} +\d", shown)] == names
 
 
-def test_where_nothing_is_pruned_no_yardstick_is():
-    *_, yardsticks = report.account_tables(oa.protect(made("matmul"), channel=QUIET, bits_per_cell=1).manifest)
+def test_where_nothing_is_pruned_no_baseline_is():
+    *_, yardsticks = model_tables.account_tables(
+        oa.protect(made("matmul"), channel=QUIET, side_bits_per_cell=1).manifest
+    )
     shown = text(yardsticks)
     assert "pruned" not in shown
     assert cells(shown, "int8, dense")[0] == "2,048"
@@ -547,21 +557,21 @@ POINTS = [
 @pytest.mark.parametrize("name", ["plot.png", "plot"])
 def test_points_are_drawn_as_png(points, panels, name, tmp_path):
     path = tmp_path / name
-    report.plot_points(points)(path)
+    plots.plot_points(points)(path)
     assert size_of(path) == (round(4.8 * DPI) * panels, round(5 * DPI))
     assert pyplot.get_fignums() == []
 
 
 def test_points_are_drawn_as_svg(tmp_path):
     path = tmp_path / "plot.svg"
-    report.plot_points(POINTS)(path)
+    plots.plot_points(POINTS)(path)
     assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert len(path.read_text()) < 500_000
 
 
 @pytest.mark.parametrize(("count", "across", "down"), [(3, 3, 1), (4, 2, 2), (7, 3, 3), (12, 4, 3)])
 def test_many_panels_are_a_grid(count, across, down, tmp_path):
-    report.plot_points([point(model=f"model {n}") for n in range(count)])(tmp_path / "plot.png")
+    plots.plot_points([point(model=f"model {n}") for n in range(count)])(tmp_path / "plot.png")
     assert size_of(tmp_path / "plot.png") == (round(4.8 * DPI) * across, round((4.2 * down + 0.8) * DPI))
 
 
@@ -584,7 +594,7 @@ def assert_apart(found: Sequence[Any]) -> None:
 @pytest.mark.parametrize("counts", [(1,), (1, 3, 10, 30), (1, 10, 1000, 10**6)])
 def test_nothing_that_is_written_touches_anything_else(counts):
     noises = [channels.resolve("rram-wan"), LOUD]
-    report.plot_points(
+    plots.plot_points(
         [
             point("sign", c, p, channel=n)
             for n in noises for p in (DEFAULT, PAPER) for c in counts
@@ -599,7 +609,7 @@ def test_nothing_that_is_written_touches_anything_else(counts):
 
 
 def test_assert_apart_rejects_what_touches():
-    report.plot_points(POINTS)
+    plots.plot_points(POINTS)
     for axis in pyplot.gcf().axes:
         axis.set_title("scope tensor " * 20)
     with pytest.raises(AssertionError):
@@ -618,9 +628,9 @@ def curves(axis: Any) -> dict[str, tuple[list[float], list[float], list[tuple[fl
 
 def test_the_plot_shows_what_is_lost_against_what_it_costs():
     points = [replace(one, ci95=(one.evaluation.mean - 0.02, one.evaluation.mean + 0.04)) for one in POINTS]
-    report.plot_points(points)
+    plots.plot_points(points)
     axes = pyplot.gcf().axes
-    titles = [f"{report.preset_title(one)} without noise 75.00" for one in (POINTS[0], POINTS[-1])]
+    titles = [f"{grouping.preset_title(one)} without noise 75.00" for one in (POINTS[0], POINTS[-1])]
     assert [" ".join(axis.get_title().split()) for axis in axes] == titles
     for axis in axes:
         found = curves(axis)
@@ -642,7 +652,7 @@ def triangles(axis: Any) -> list[tuple[float, float]]:
 def test_what_loses_nothing_lies_on_the_lower_edge_and_says_so():
     values = {1: 0.70, 3: 0.75, 9: 0.80}  # 0.75 without noise, on 50 samples
     points = [replace(near(c, value), ci95=(value - 0.03, value + 0.03)) for c, value in values.items()]
-    report.plot_points(points)
+    plots.plot_points(points)
     (axis,) = pyplot.gcf().axes
     ((x, y, ends),) = curves(axis).values()
     np.testing.assert_allclose(y, [5, 0.1, 0.1])  # a twentieth of one of 50 samples
@@ -653,19 +663,19 @@ def test_what_loses_nothing_lies_on_the_lower_edge_and_says_so():
 
 
 def test_one_trial_has_no_error_bar():
-    report.plot_points([point(values=(0.5,))])
+    plots.plot_points([point(values=(0.5,))])
     (found,) = curves(pyplot.gcf().axes[0]).values()
     assert found == ([1.25], [25.0], [(25.0, 25.0)])
 
 
 def test_what_is_not_known_is_not_drawn():
-    report.plot_points([point("raw", values=()), point("sign", values=(math.nan,)), point("mapping", values=(0.5,))])
+    plots.plot_points([point("raw", values=()), point("sign", values=(math.nan,)), point("mapping", values=(0.5,))])
     assert list(curves(pyplot.gcf().axes[0])) == ["mapping"]
 
 
 def test_nothing_is_drawn_of_a_strategy_without_points():
     points = [point("raw", 1, DEFAULT), point("raw", 1, PAPER), point("sign", 1, PAPER)]
-    report.plot_points(points)
+    plots.plot_points(points)
     default, paper = pyplot.gcf().axes
     assert list(curves(default)) == ["raw"]
     assert list(curves(paper)) == ["raw", "sign"]
@@ -684,7 +694,7 @@ def test_rings_lie_where_the_table_has_marks():
         for preset, base in ((DEFAULT, 1.0), (PAPER, 0.5))
         for name, c, value in (("raw", 1, 0.3), ("raw", 3, 0.4), ("sign", 3, 0.3), ("sign", 9, 0.6))
     ]
-    report.plot_points(points)
+    plots.plot_points(points)
     axes = pyplot.gcf().axes
     np.testing.assert_allclose(rings(axes[0]), [(3.25, 35), (9.25, 15)])
     np.testing.assert_allclose(rings(axes[1]), [(3.25, 55), (9.25, 45)])
@@ -695,20 +705,20 @@ def test_rings_lie_where_the_table_has_marks():
 
 
 def test_without_marks_no_ring_is_explained():
-    report.plot_points([point()])
+    plots.plot_points([point()])
     assert rings(pyplot.gcf().axes[0]) == []
     (legend,) = pyplot.gcf().legends
     assert "better than every cheaper point" not in [one.get_text() for one in legend.get_texts()]
 
 
 def test_bars_are_the_intervals_that_the_looks_leave():
-    report.plot_points([replace(point(values=(0.5, 0.6, 0.7)), ci95=(0.35, 0.70))])
+    plots.plot_points([replace(point(values=(0.5, 0.6, 0.7)), ci95=(0.35, 0.70))])
     ((_, _, ends),) = curves(pyplot.gcf().axes[0]).values()
     np.testing.assert_allclose(ends, [(5, 40)])
 
 
 def test_what_is_no_share_is_drawn_in_its_own_unit():
-    report.plot_points([point(values=(111.0, 112.0), metric="sqnr_db", clean=None)])
+    plots.plot_points([point(values=(111.0, 112.0), metric="sqnr_db", clean=None)])
     (axis,) = pyplot.gcf().axes
     ((_, y, ends),) = curves(axis).values()
     assert y == [111.5]
@@ -718,13 +728,13 @@ def test_what_is_no_share_is_drawn_in_its_own_unit():
 
 
 def test_a_metric_of_one_s_own_is_drawn_beside_its_value_without_noise():
-    report.plot_points([point(values=(3.0, 4.0), metric="mine", clean=2.5)])
+    plots.plot_points([point(values=(3.0, 4.0), metric="mine", clean=2.5)])
     (axis,) = pyplot.gcf().axes
     assert [list(line.get_ydata()) for line in axis.get_lines() if line.get_linestyle() == ":"] == [[2.5, 2.5]]
 
 
 def test_points_are_joined_in_the_order_of_what_they_cost():
-    report.plot_points([point("sign", c, values=(c / 20,)) for c in (3, 1, 9)])
+    plots.plot_points([point("sign", c, values=(c / 20,)) for c in (3, 1, 9)])
     ((x, y, _),) = curves(pyplot.gcf().axes[0]).values()
     assert x == [1.25, 3.25, 9.25]
     np.testing.assert_allclose(y, [70, 60, 30])
@@ -733,12 +743,12 @@ def test_points_are_joined_in_the_order_of_what_they_cost():
 @pytest.mark.parametrize(("name", "panels"), [("gaussian", 3), ("pcm", 5), ("rram-milo", 3)])
 def test_a_channel_is_drawn(name, panels, tmp_path):
     path = tmp_path / "channel.png"
-    report.plot_channel(channels.resolve(name))(path)
+    plots.plot_channel(channels.resolve(name))(path)
     assert size_of(path) == (round(4.8 * DPI) * 3, round(3.8 * DPI) * math.ceil(panels / 3))
 
 
 def test_a_channel_is_drawn_as_it_reads():
-    report.plot_channel(QUIET)
+    plots.plot_channel(QUIET)
     for axis, cells_each in zip(pyplot.gcf().axes, (1, 10, 500), strict=True):
         reads, line = axis.get_lines()
         x, y = (np.asarray(column, np.float64) for column in reads.get_data())
@@ -751,7 +761,7 @@ def test_a_channel_is_drawn_as_it_reads():
 
 def test_measured_pairs_are_drawn(tmp_path):
     found = fitted(tmp_path)
-    save = report.plot_channel(found.channel, (found.inputs, found.outputs))
+    save = plots.plot_channel(found.channel, (found.inputs, found.outputs))
     pairs = next(line for line in pyplot.gcf().axes[0].get_lines() if line.get_label() == "measured")
     assert sorted(zip(*pairs.get_data(), strict=True)) == sorted(zip(found.inputs, found.outputs, strict=True))
     path = tmp_path / "plot.png"
@@ -762,7 +772,7 @@ def test_measured_pairs_are_drawn(tmp_path):
 def test_of_very_many_pairs_some_of_all_inputs_are_drawn():
     channel = pcm()
     inputs = np.repeat(np.linspace(-1, 1, 10), 4000)
-    report.plot_channel(channel, (inputs, np.zeros(40_000)))
+    plots.plot_channel(channel, (inputs, np.zeros(40_000)))
     pairs = next(line for line in pyplot.gcf().axes[0].get_lines() if line.get_label() == "measured")
     assert 0 < len(pairs.get_xdata()) <= 5000
     assert len(set(pairs.get_xdata())) == 10
@@ -770,7 +780,7 @@ def test_of_very_many_pairs_some_of_all_inputs_are_drawn():
 
 def test_the_device_is_drawn_with_its_mean_and_inverse():
     channel = pcm()
-    report.plot_channel(channel)
+    plots.plot_channel(channel)
     device, inverse = pyplot.gcf().axes[:2]
     (mean,) = device.get_lines()
     assert [tuple(column) for column in mean.get_data()] == [channel.inputs, channel.means]
@@ -780,10 +790,10 @@ def test_the_device_is_drawn_with_its_mean_and_inverse():
 
 
 def test_matplotlib_is_there_or_its_absence_is_said(monkeypatch):
-    assert report.can_plot()
-    monkeypatch.setattr(report, "find_spec", lambda name: None)
-    assert not report.can_plot()
-    assert "pip install 'onnx-analog[report]'" in report.NO_PLOTS
+    assert plots.can_plot()
+    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    assert not plots.can_plot()
+    assert "pip install 'onnx-analog[report]'" in plots.NO_PLOTS
 
 
 # ----------------------------------------------------------------------------------------------------- widths
@@ -804,8 +814,9 @@ def every_table(folder: Path) -> list[Table]:
              "largest": 1.2345e-30, "reason": reason} for reason in (None, "rank 1, below 2")]  # fmt: skip
     return [
         *report.points_tables(points), *filter(None, [report.differences_table(points)]),
-        *report.account_tables(manifest), *report.inspection_tables(rows, protected=False),
+        *model_tables.account_tables(manifest), *model_tables.inspection_tables(rows, protected=False),
         report.evaluation_table(evaluation), report.channel_list_table([("pcm", "word " * 40)]),
+        model_tables.plan_table(Plan(tensors={long: None})),
         report.channel_table(pcm()), report.channel_table(QUIET), report.fit_table(found), report.levels_table(found),
     ]  # fmt: skip
 
@@ -819,10 +830,11 @@ def test_every_table_keeps_names_and_digits(width, tmp_path):
 
 
 def test_there_is_a_table_of_each_kind(tmp_path):
-    made_by = {name for name in vars(report) if name.endswith(("_table", "_tables")) and not name.startswith("_")}
+    names = {**vars(report), **vars(model_tables)}
+    made_by = {name for name in names if name.endswith(("_table", "_tables")) and not name.startswith("_")}
     assert made_by == {
         "points_tables", "differences_table", "account_tables", "inspection_tables", "evaluation_table",
-        "channel_list_table", "channel_table", "fit_table", "levels_table",
+        "channel_list_table", "channel_table", "fit_table", "levels_table", "plan_table",
     }  # fmt: skip
 
 
@@ -862,3 +874,74 @@ def test_a_channel_whose_cells_share_a_device_is_shown_as_it_averages():
     for scale, std in zip(channel.scale(level, cells=500), channel.std(level), strict=True):
         assert f"{float(scale):.4f}" in shown
         assert f"{float(std / np.sqrt(500)):.4f}" not in shown
+
+
+# ------------------------------------------------------------------------------------------- other axes, and plans
+
+
+def planned(name: str, scheme: Scheme, cost: int) -> Point:
+    """Return the point of a plan."""
+    base = point(analog=cost)
+    setting = Setting.of(Plan(default=scheme, tensors={"w": scheme}), name=name)
+    return replace(base, setting=setting)
+
+
+VARIED = [
+    point(name, c, changes={"side_bits_per_cell": bits}, values=(0.4 + bits / 10, 0.5))
+    for name in ("sign", "redundancy") for bits in (1, 2) for c in (1, 3)
+]  # fmt: skip
+PLANNED = [*VARIED, planned("mixed", Scheme.int4(channel=QUIET), 300)]
+
+
+def test_each_value_of_an_axis_has_a_row_of_its_own():
+    (table,) = report.points_tables(VARIED)
+    (rows, *_) = [list(column.cells) for column in table.columns]
+    assert rows == [f"{name}, side_bits_per_cell {bits}" for name in ("sign", "redundancy") for bits in (1, 2)]
+
+
+def test_plans_have_a_table_in_their_panel():
+    grid, plans = report.points_tables(PLANNED)
+    assert grid.title == plans.title
+    assert [str(column.header) for column in plans.columns][:2] == ["plan", "stored as"]
+    assert list(plans.columns[0].cells) == ["mixed"]
+    (alone,) = report.points_tables(PLANNED[-1:])
+    assert alone.title == "plans"
+
+
+def test_where_presets_differ_plans_have_a_panel_of_their_own():
+    points = [point(), point(preset=PAPER), planned("mixed", Scheme.int4(channel=QUIET), 300)]
+    assert [table.title for table in report.points_tables(points)] == [
+        *(grouping.preset_title(one) for one in points[:2]), "plans",
+    ]  # fmt: skip
+
+
+def test_strategies_keep_their_colours_and_further_lines_have_others():
+    alone = plots.styles([point("sign"), point("redundancy")])
+    assert {name: style["color"] for name, style in alone.items()} == {
+        name: plots._COLOURS[name] for name in ("sign", "redundancy")
+    }
+    several = plots.styles(PLANNED)
+    assert len(several) == 5
+    looks = [(style["color"], style["marker"]) for style in several.values()]
+    assert len(set(looks)) == 5
+    assert several["mixed"]["marker"] == "*"
+
+
+def test_many_lines_never_look_alike():
+    many = [point("sign", changes={"side_bits_per_cell": n}) for n in range(90)]
+    assert len({tuple(style.values()) for style in plots.styles(many).values()}) == 90
+
+
+def test_other_axes_and_plans_are_drawn(tmp_path):
+    plots.plot_points(PLANNED)(tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as figure:
+        assert figure.size[0] > 300
+
+
+def test_differences_are_to_the_first_line_of_the_panel():
+    table = report.differences_table(PLANNED)
+    assert [str(cell) for cell in table.columns[0].cells] == [
+        f"{name}, side_bits_per_cell {bits}" for name, bits in (("sign", 2), ("redundancy", 1), ("redundancy", 2))
+        for _ in range(2)
+    ]  # fmt: skip
+    assert str(table.columns[2].header) == "above sign, side_bits_per_cell 1"

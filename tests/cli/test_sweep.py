@@ -21,9 +21,10 @@ import pytest
 from click.testing import CliRunner
 
 import onnx_analog as oa
-from onnx_analog import channels
-from onnx_analog.cli import main, report, sweep
-from onnx_analog.coding.strategies import STRATEGIES
+from onnx_analog import channels, plots
+from onnx_analog.cli import main
+from onnx_analog.cli.commands import sweep
+from onnx_analog.coding.scheme import STRATEGIES
 from onnx_analog.graph.weights import Selection
 from onnx_analog.study import run_folder
 from onnx_analog.study.engines import dask_cluster, ray_cluster
@@ -97,7 +98,7 @@ def cli(shelf, tmp_path, monkeypatch):
     shutil.copytree(shelf, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])  # which other processes take from this one
-    monkeypatch.setattr(report, "can_plot", lambda: False)  # a plot takes longer than all else
+    monkeypatch.setattr(plots, "can_plot", lambda: False)  # a plot takes longer than all else
     monkeypatch.setenv("LOG", str(tmp_path / "log"))
     yield lambda line: CliRunner().invoke(main, shlex.split(line), prog_name="onnx-analog")
     sys.modules.pop("own_metrics", None)
@@ -115,26 +116,26 @@ def test_a_folder_has_every_trial_every_point_and_what_made_them(cli, tmp_path, 
     monkeypatch.undo()  # so that it is drawn
     monkeypatch.chdir(tmp_path)
     text = done(cli(TO))
-    there = {PARQUET, TRIALS, POINTS, CONSTANTS, sweep.CONFIG, sweep.PLOT}
+    there = {PARQUET, TRIALS, POINTS, CONSTANTS, run_folder.CONFIG, run_folder.PLOT}
     assert set(contents(tmp_path / "out")) - {LOCK} == there
     assert [(row["cells"], row["trial"]) for row in table(tmp_path / "out" / TRIALS)] == [
         (cells, trial) for cells in "14" for trial in "012"
     ]
     assert [(row["cells"], row["trials"]) for row in table(tmp_path / "out" / POINTS)] == [("1", "3"), ("4", "3")]
-    assert (tmp_path / "out" / sweep.PLOT).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / run_folder.PLOT).read_bytes().startswith(b"\x89PNG")
     assert text.rstrip().endswith("trials, points and plot: out")
     assert "not installed" not in text
 
 
 API: dict[str, dict[str, Any]] = {
     "": {},
-    "--strategy raw,redundancy --large-factor 5": {"strategies": ["raw", "redundancy"], "large_factor": 5},
+    "--strategy raw,redundancy --large-factor 5": {"strategy": ["raw", "redundancy"], "large_factor": 5},
     "--strategy redundancy --scope model --large-fraction 0.2": {
-        "strategies": ["redundancy"],
-        "scope": "model",
+        "strategy": ["redundancy"],
+        "granularity": "model",
         "large_fraction": 0.2,
     },
-    "--strategy mapping --preset default,isik2020": {"strategies": ["mapping"], "presets": ["default", "isik2020"]},
+    "--strategy mapping --preset default,isik2020": {"strategy": ["mapping"], "preset": ["default", "isik2020"]},
     "--seed 7 --trials 4": {"seed": 7, "trials": 4},
     "--samples 9 --batch 5": {"samples": 9, "batch": 5},
     "--sparsity 0.5 --prune-scope tensor": {"sparsity": 0.5, "prune_scope": "tensor"},
@@ -149,7 +150,7 @@ API: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("line", API)
 def test_the_command_is_the_function(cli, tmp_path, line):
     found = body(cli(f"{TO} {line} --json"))
-    options = {"strategies": ["sign"], "cells": [1, 4], "channels": [QUIET], "trials": 3, **API[line]}
+    options = {"strategy": ["sign"], "cells": [1, 4], "channel": [QUIET], "trials": 3, **API[line]}
     swept = oa.sweep("model.onnx", "test.npz", out=tmp_path / "other", **options)
     assert found == {"points": [json.loads(json.dumps(point.to_dict())) for point in swept.points]}
     assert (tmp_path / "out" / TRIALS).read_bytes() == (tmp_path / "other" / TRIALS).read_bytes()
@@ -221,7 +222,7 @@ def test_one_strategy_has_nothing_to_be_above(cli):
 @pytest.mark.parametrize(
     ("module", "function", "said", "missing"),
     [
-        (report, "can_plot", "pip install 'onnx-analog[report]'", sweep.PLOT),
+        (plots, "can_plot", "pip install 'onnx-analog[report]'", run_folder.PLOT),
         (run_folder, "can_parquet", "pip install 'onnx-analog[parquet]'", PARQUET),
     ],
 )
@@ -233,10 +234,10 @@ def test_what_is_not_installed_is_told_and_left_out(cli, tmp_path, monkeypatch, 
 
 
 def test_without_trials_there_are_costs_and_no_plot(cli, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "can_plot", lambda: True)
+    monkeypatch.setattr(plots, "can_plot", lambda: True)
     text = done(cli(f"{TO} --trials 0 --engine dask"))  # which no trial needs
     assert "no trial" in text
-    assert set(contents(tmp_path / "out")) - {LOCK} == {POINTS, CONSTANTS, sweep.CONFIG}
+    assert set(contents(tmp_path / "out")) - {LOCK} == {POINTS, CONSTANTS, run_folder.CONFIG}
 
 
 # ------------------------------------------------------------------------------------------------- refusals
@@ -245,20 +246,20 @@ def test_without_trials_there_are_costs_and_no_plot(cli, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("--strategy none", "no strategy is called 'none'"),
+        ("--strategy none", "strategy is 'none'; choose from"),
         ("--strategy sign,sign", "sign twice"),
         ("--strategy sign,,raw", "Invalid value for '--strategy'"),
         ("--cells 1,1", "1 twice"),
-        ("--preset paper", "no preset is called 'paper': choose from default, isik2020"),
-        ("--scope layer", "Invalid value for '--scope'"),
+        ("--preset paper", "preset is 'paper'; choose from default, isik2020"),
+        ("--scope layer", "Invalid value for '--granularity' / '--scope'"),
         ("--channel ''", "Invalid value for '--channel'"),
         ("--channel gaussian:sigma=0.1,gaussian:sigma=0.1", "twice"),
         ("--preset default,isik2020 --scope model --large-fraction 0.1", "the presets default, isik2020 do not differ"),
         ("--include '('", "'('"),
-        ("--trials 1 --precision 1", "with precision, trials must be from 2 to max_trials"),
+        ("--trials 1 --precision 1", "with precision, trials must be from 2 to --max-trials"),
         (
             "--trials 9 --precision 1 --max-trials 8",
-            "trials must be from 2 to max_trials; trials is 9, and max_trials 8",
+            "trials must be from 2 to --max-trials; trials is 9, and --max-trials 8",
         ),
         ("--engine spark", "Invalid value for '--engine'"),
         ("--workers 2", "workers is an option of the engine local, and the engine is serial"),
@@ -346,7 +347,7 @@ ENTRIES = [
 
 def asked(line: str) -> dict[str, Any]:
     """Return what the options of a command line are."""
-    found = dict(sweep.sweep.make_context("sweep", shlex.split(line)).params)
+    found = dict(sweep.command.make_context("sweep", shlex.split(line)).params)
     return {**found, "channel": [spec for specs in found["channel"] for spec in specs]}
 
 
@@ -376,12 +377,12 @@ def test_flags_win_over_the_file(cli):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("large-factor = 3\nlarge_factor = 4", "has the entry 'large-factor' twice, with - and with _"),
+        ("large-factor = 3\nlarge_factor = 4", "has the entry 'large_factor' twice, under two names"),
         ("cells = true", "the --config file has True; it must be a number or text, or a list of them"),
         ("trials = 1e3", "'1000.0' is not a whole number"),
         ("cell = 1", "c.toml has an entry 'cell', which cannot be set there. Did you mean 'cells'?"),
         ("config = 'c.toml'", "'config'"),
-        ("save-config = 'd.toml'", "'save_config'"),
+        ("save-config = 'd.toml'", "'save-config'"),
         ("json = true", "'json'"),
         ("debug = true", "'debug'"),
         ("[sweep]\ncells = 1", "'sweep'"),
@@ -470,8 +471,8 @@ ALL = (
 def test_what_is_saved_gives_the_same_sweep(cli, tmp_path):
     done(cli(f"sweep model.onnx other.onnx --data test.npz {ALL} --out one --save-config saved.toml"))
     saved = tomllib.loads((tmp_path / "saved.toml").read_text(encoding="utf-8"))
-    assert saved == tomllib.loads((tmp_path / "one" / sweep.CONFIG).read_text(encoding="utf-8"))
-    for place, path in enumerate(["saved.toml", f"one/{sweep.CONFIG}"]):
+    assert saved == tomllib.loads((tmp_path / "one" / run_folder.CONFIG).read_text(encoding="utf-8"))
+    for place, path in enumerate(["saved.toml", f"one/{run_folder.CONFIG}"]):
         done(cli(f"sweep --config {path} --out again{place}"))
         for name in (TRIALS, POINTS, CONSTANTS):
             assert (tmp_path / f"again{place}" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
@@ -481,8 +482,8 @@ def test_all_options_are_saved_but_those_of_saving(cli, tmp_path):
     line = f"model.onnx --data test.npz {ALL} --out out --read-after 1h --cells-on different --residuals gaussian "
     line += "--preprocess a:b --output y --class-axis 1 "
     line += "--save-config saved.toml --workers 2 --scheduler a --address b"  # which exclude each other
-    context = sweep.sweep.make_context("sweep", shlex.split(line))
-    names = {parameter.name for parameter in sweep.sweep.params} - {"config", "save_config", "force", "as_json"}
+    context = sweep.command.make_context("sweep", shlex.split(line))
+    names = {parameter.name for parameter in sweep.command.params} - {"config", "save_config", "force", "as_json"}
     assert set(tomllib.loads(sweep._toml(context))) == names - {"debug"}
 
 
@@ -497,7 +498,7 @@ def test_a_saved_file_is_there_even_if_the_sweep_fails(cli, tmp_path):
         ("--save-config model.onnx --force", "'model.onnx' is an input"),
         ("--save-config test.npz --force", "'test.npz' is an input"),
         ("--save-config c.toml --config c.toml --force", "'c.toml' is an input"),
-        ("--save-config c.toml", "'c.toml' already exists. Use --force"),
+        ("--save-config c.toml", "'c.toml' already exists: replace it with --force"),
         ("--save-config none/c.toml", "cannot write in the folder 'none'"),
         ("--save-config pipe --force", "is a device, a pipe or a socket"),
         ("--channel mine.json --save-config mine.json --force", "'mine.json' is an input"),

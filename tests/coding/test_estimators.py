@@ -20,7 +20,7 @@ from onnx_analog.graph.protected import opened
 from onnx_analog.graph.stored import SCHEMES_KEY, stored_tensors
 from onnx_analog.passes import DecodePass, ProtectPass, ReadbackPass
 from onnx_analog.randomness import stream
-from onnx_analog.run.evaluation import Decoder
+from onnx_analog.run.read import Decoder
 from tests.models import QUIET, f32, holding
 
 NAME = f"{__name__}:Shrink"

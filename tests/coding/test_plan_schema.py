@@ -23,7 +23,7 @@ CHANNELS = (QUIET, resolve("pcm"), resolve("pcm-drift:differential=true"), resol
 
 
 def accepts(body: Any) -> bool:
-    return jsonschema.Draft202012Validator(SCHEMA).is_valid(body)
+    return bool(jsonschema.Draft202012Validator(SCHEMA).is_valid(body))
 
 
 # ------------------------------------------------------------------------------------------------- what is written

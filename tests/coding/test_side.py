@@ -193,7 +193,7 @@ SCHEMES = {
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_evaluation_reads_the_same_side_information_as_the_pass(name):
-    from onnx_analog.run.evaluation import Decoder
+    from onnx_analog.run.read import Decoder
 
     protected = oa.protect(model(), SCHEMES[name].changed(side_channel=NOISY, side_bits_per_cell=3)).model
     decoder = Decoder(stored_tensors(protected)[0])

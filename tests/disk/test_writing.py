@@ -67,7 +67,7 @@ def test_a_file_that_is_there_is_replaced_only_by_force(force, tmp_path):
         write_all(writers, force=True)
         assert contents(tmp_path) == {"a": b"new", "b": b"new"}
         return
-    with pytest.raises(OutputError, match=r"b' already exists\. Use --force to replace it"):
+    with pytest.raises(OutputError, match=r"b' already exists: replace it with force=True"):
         write_all(writers)
     assert contents(tmp_path) == {"b": b"old"}
 

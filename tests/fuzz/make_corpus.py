@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from fuzz import kinds, seeds
+from fuzz import of_models, of_texts, seeds
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
 PROTECT = "protect {} --min-size 16 --channel gaussian:sigma=0.01 -o out.onnx --manifest out.json"
@@ -158,38 +158,61 @@ def models() -> None:
     expect(save("sparse-external.onnx", elsewhere) + f" {x}", "inspect {}", EITHER)
 
 
+Change = Callable[[dict[str, Any], onnx.ModelProto], None]
+
+
+def plane(name: str, change: Callable[[Any], Any]) -> Change:
+    """Return what puts another array in the place of a plane."""
+
+    def apply(_: dict[str, Any], model: onnx.ModelProto) -> None:
+        tensor = next(one for one in model.graph.initializer if one.name == name)
+        array = change(numpy_helper.to_array(tensor).copy())
+        tensor.CopyFrom(numpy_helper.from_array(array, name))
+
+    return apply
+
+
+def first(value: float) -> Callable[[Any], Any]:
+    """Return what puts another number in the first place of an array."""
+
+    def change(array: Any) -> Any:
+        array.reshape(-1)[0] = value
+        return array
+
+    return change
+
+
+def call(name: str, value: Any) -> Change:
+    """Return what gives an attribute of all decode calls another value."""
+
+    def apply(_: dict[str, Any], model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            if node.domain == "onnx_analog":
+                attribute = next(one for one in node.attribute if one.name == name)
+                attribute.CopyFrom(helper.make_attribute(name, value))
+
+    return apply
+
+
+def damaged(base: str, data: str, name: str, change: Change) -> None:
+    """Save a protected model with one thing changed; `change` gets its scheme too. All commands refuse it."""
+    model = onnx.ModelProto.FromString((CORPUS / base).read_bytes())
+    entry = next(one for one in model.metadata_props if one.key == "onnx_analog.schemes")
+    schemes = json.loads(entry.value)
+    change(schemes[0], model)
+    entry.value = json.dumps(schemes)
+    save(name, model)
+    for command in ("evaluate {} --data p.npz --trials 1 --json", "manifest {}", "readback {} --decoded -o out.onnx"):
+        expect(f"{name} {data}", command, REFUSED, outputs=["out.onnx"])
+
+
 def protected_models() -> None:
-    files = kinds.protected("mlp", 0)
+    files = of_models.protected("mlp", 0)
     x = save("p.npz", files["d.npz"])
+    save("p.onnx", files["p.onnx"])
 
-    def changed(name: str, change: Callable[[dict[str, Any], onnx.ModelProto], None]) -> None:
-        model = onnx.ModelProto.FromString(files["p.onnx"])
-        entry = next(one for one in model.metadata_props if one.key == "onnx_analog.protection")
-        body = json.loads(entry.value)
-        change(body, model)
-        entry.value = json.dumps(body)
-        save(name, model)
-        for command in (
-            "evaluate {} --data p.npz --trials 1 --json",
-            "manifest {}",
-            "readback {} --decoded -o out.onnx",
-        ):
-            expect(f"{name} {x}", command, REFUSED, outputs=["out.onnx"])
-
-    def plane(name: str, change: Callable[[Any], Any]) -> Callable[[dict[str, Any], onnx.ModelProto], None]:
-        def apply(_: dict[str, Any], model: onnx.ModelProto) -> None:
-            tensor = next(one for one in model.graph.initializer if one.name == name)
-            array = change(numpy_helper.to_array(tensor).copy())
-            tensor.CopyFrom(numpy_helper.from_array(array, name))
-
-        return apply
-
-    def first(value: float) -> Callable[[Any], Any]:
-        def change(array: Any) -> Any:
-            array[0] = value
-            return array
-
-        return change
+    def changed(name: str, change: Change) -> None:
+        damaged("p.onnx", x, name, change)
 
     for value in (0.0, float("nan"), float("inf"), -1.0):
         changed(f"alpha-{value:g}.onnx", plane("w.alpha", first(value)))
@@ -199,23 +222,48 @@ def protected_models() -> None:
     changed("sign-short.onnx", plane("w.sign", lambda array: array[:-1]))
     changed("class-padded.onnx", plane("v.class", lambda array: np.append(array, np.uint8(255))))
     changed("shape-large.onnx", plane("w.shape", lambda array: array * 2**14))
-    changed("cells-0.onnx", lambda body, _: body.update(cells=[0, 3]))
-    changed("cells-many.onnx", lambda body, _: body.update(cells=[1, 10**12]))
-    changed("bits-negative.onnx", lambda body, _: body.update(bits_per_cell=-2))
-    changed("strategy-unknown.onnx", lambda body, _: body.update(strategy="magic"))
-    changed("scope-unknown.onnx", lambda body, _: body.update(scope="layer"))
-    header = {"channel": {"family": "gaussian", "sigma": 0.1}, "reads": 10**9, "copies": 10**9 + 1}
-    changed("header-copies.onnx", lambda body, _: body.update(header=header))
+    changed("cells-0.onnx", lambda scheme, _: scheme.update(cells=[0, 3]))
+    changed("cells-many.onnx", lambda scheme, _: scheme.update(cells=[1, 10**12]))
+    changed("bits-negative.onnx", lambda scheme, _: scheme.update(side_bits_per_cell=-2))
+    changed("partition-unknown.onnx", lambda scheme, _: scheme.update(partition="magic"))
+    changed("granularity-unknown.onnx", lambda scheme, _: scheme.update(granularity="layer"))
+    side = {"side_channel": {"family": "gaussian", "sigma": 0.1}, "side_cells": 10**9, "side_copies": 10**9 + 1}
+    changed("side-copies.onnx", lambda scheme, _: scheme.update(side))
+    changed("estimator-unknown.onnx", lambda scheme, _: scheme.update(estimator="magic"))
+    changed("scheme-beyond.onnx", call("scheme", 1))
+    changed("scheme-negative.onnx", call("scheme", -1))
+    changed("one-key-twice.onnx", call("key", "w"))
 
-    def one_key(_: dict[str, Any], model: onnx.ModelProto) -> None:
-        calls = [node for node in model.graph.node if node.domain == "onnx_analog"]
-        for node in calls:
-            next(one for one in node.attribute if one.name == "key").s = b"w"
+    save("four-classes.onnx", of_models.protected("mlp", 5)["p.onnx"])
+    expect(f"four-classes.onnx {x}", "evaluate {} --data p.npz --trials 1 --json", DONE, '"clean"')
+    damaged("four-classes.onnx", x, "analog-other.onnx", plane("w.analog", first(1)))
+    damaged("four-classes.onnx", x, "class-other.onnx", plane("w.class", lambda array: array ^ np.uint8(1)))
+    damaged(
+        "four-classes.onnx", x, "classes-more.onnx", lambda scheme, _: scheme.update(classes=5, cells=[0, 1, 2, 3, 4])
+    )
+    damaged("four-classes.onnx", x, "levels-more.onnx", plane("w.level", lambda array: np.append(array, array[:1])))
+    save("channels.onnx", of_models.protected("mlp", 6)["p.onnx"])
+    expect(f"channels.onnx {x}", "evaluate {} --data p.npz --trials 1 --json", DONE, '"clean"')
+    damaged("channels.onnx", x, "class-beyond.onnx", plane("w.class", first(255)))  # class 3 of 3
+    damaged("channels.onnx", x, "stride-0.onnx", plane("w.stride", first(0)))
+    damaged("channels.onnx", x, "stride-other.onnx", plane("w.stride", first(16)))
+    damaged("channels.onnx", x, "groups-fewer.onnx", plane("w.alpha", lambda array: array[:-1]))
+    save("int4.onnx", of_models.protected("mlp", 10)["p.onnx"])
+    expect(f"int4.onnx {x}", "evaluate {} --data p.npz --trials 1 --json", DONE, '"clean"')
+    damaged("int4.onnx", x, "point-nan.onnx", plane("w.beta", first(float("nan"))))
+    damaged("int4.onnx", x, "point-other.onnx", plane("w.beta", first(0.5)))
 
-    changed("one-key-twice.onnx", one_key)
+    for command in (
+        "manifest {}",
+        "inspect {}",
+        "readback {} --decoded -o out.onnx",
+        "evaluate {} --data p.npz --json",
+    ):
+        expect(f"format-1.onnx {x}", command, [1], "format 1", outputs=["out.onnx"])  # as an earlier version wrote it
+    expect("format-1.json", "manifest {}", [1], "onnx-analog-manifest/1")
+    expect("p.onnx format-1.json", "manifest {} --check format-1.json", [1], "onnx-analog-manifest/1")
 
     body = json.loads(files["p.json"])
-    save("p.onnx", files["p.onnx"])
 
     def manifest(name: str, change: Callable[[Any], None], *, alone: bool = True) -> None:
         other = json.loads(files["p.json"])
@@ -230,24 +278,51 @@ def protected_models() -> None:
     manifest("address-negative.json", lambda one: one["tensors"][0]["cells"].update(level=[-5, 10]))
     manifest("stored-more.json", lambda one: one["tensors"][0].update(stored=1000))
     manifest("totals-other.json", lambda one: one["totals"].update(analog_cells=1))
-    manifest("yardstick-other.json", lambda one: one["yardsticks"][0].update(cells=1), alone=False)
+    manifest("baseline-other.json", lambda one: one["baselines"][0].update(cells=1), alone=False)
+    manifest("scheme-other.json", lambda one: one["schemes"][0].update(cells=[2, 3]), alone=False)
     manifest("source-other.json", lambda one: one.update(source_sha256="0" * 64), alone=False)
     manifest("count-true.json", lambda one: one["tensors"][0].update(uses=True))
 
 
+def plans() -> None:
+    """Write plans that are right, and plans that are not."""
+    mlp = save("mlp.onnx", seeds.MODELS["mlp"]())
+    protect = "protect {} --min-size 16 --plan PLAN -o out.onnx --manifest out.json"
+    scheme = {"channel": {"family": "gaussian", "sigma": 0.01}, **of_models.SCHEMES["four"]}
+    right = {"format": "onnx-analog-plan/1", "schemes": {"a": scheme}, "default": "a", "tensors": {"v": None}}
+    expect(f"{mlp} {save('plan.json', right)}", protect.replace("PLAN", "plan.json"), DONE, "out.onnx", outputs=OUT)
+    changes: dict[str, dict[str, Any]] = {
+        "format": {"format": "onnx-analog-plan/9"},
+        "no-scheme": {"default": "b"},
+        "entry": {"extra": 1},
+        "cells": {"schemes": {"a": {**scheme, "cells": [1, 2]}}},
+        "setting": {"schemes": {"a": {**scheme, "magic": 1}}},
+        "key": {"tensors": {"": "a"}},
+        "list": {"tensors": ["v"]},
+        "unused": {"tensors": {"no such tensor": "a"}},
+    }
+    for name, change in changes.items():
+        file = save(f"plan-{name}.json", {**right, **change})
+        exits = EITHER if name == "unused" else REFUSED
+        expect(f"{mlp} {file}", protect.replace("PLAN", file), exits, outputs=OUT)
+    deep = save("plan-deep.json", b'{"format": ' + b"[" * 5000 + b"]" * 5000 + b"}")
+    expect(f"{mlp} {deep}", protect.replace("PLAN", deep), REFUSED, outputs=OUT)
+    expect(f"{mlp} right.json", protect.replace("PLAN", "right.json"), REFUSED, "plan", outputs=OUT)
+
+
 def texts() -> None:
     def channel(name: str, base: str, **fields: Any) -> None:
-        save(name, {**kinds.CHANNELS[base], **fields})
+        save(name, {**of_texts.CHANNELS[base], **fields})
         expect(name, "channel show {}", [1, 2])
 
-    expect(save("table.json", kinds.CHANNELS["table"]), "channel show {}", DONE, "made")
-    points = len(kinds.CHANNELS["table"]["inputs"])
+    expect(save("table.json", of_texts.CHANNELS["table"]), "channel show {}", DONE, "made")
+    points = len(of_texts.CHANNELS["table"]["inputs"])
     channel("sigma-true.json", "gaussian", sigma=True)
     channel("sigma-nan.json", "gaussian", sigma=float("nan"))
     channel("span-empty.json", "gaussian", low=1.0, high=1.0)
     channel("between-nan.json", "table", between=[float("nan")] * points)
     channel("between-negative.json", "table", between=[-0.1] * points)
-    channel("residuals-empty-row.json", "table", residuals=[[], *kinds.CHANNELS["table"]["residuals"][1:]])
+    channel("residuals-empty-row.json", "table", residuals=[[], *of_texts.CHANNELS["table"]["residuals"][1:]])
     channel("stds-negative.json", "table", stds=[-0.1] * points)
     channel("inputs-not-sorted.json", "table", inputs=[0.0] * points)
     expect(save("deep.json", b"[" * 5000 + b"]" * 5000), "channel show {}", [1, 2], "deep.json")
@@ -289,7 +364,7 @@ def texts() -> None:
 def main() -> None:
     """Write the corpus."""
     CORPUS.mkdir(exist_ok=True)
-    for part in (models, protected_models, texts):
+    for part in (models, protected_models, plans, texts):
         part()
     lines = ["# Written by make_corpus.py: of each input what must come of it. `says`: words in what is printed.", ""]
     for row in rows:

@@ -13,11 +13,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from fuzz import account, agreement, kinds, oracles, seeds
+from fuzz import account, agreement, kinds, of_models, of_texts, oracles, seeds
 from fuzz.agreement import Reference
 from fuzz.invoke import invoke
-from fuzz.judge import Judge, consistent, differs, wrong_types
-from fuzz.kinds import Case
+from fuzz.judge import Case, Judge
+from fuzz.of_texts import consistent, differs, wrong_types
 from tests.conftest import ROOT
 
 
@@ -107,7 +107,7 @@ def test_json_that_is_none_is_caught(ran):
 @pytest.fixture(scope="module")
 def made():
     """Return the files of a protected model."""
-    return kinds.protected("types", 0)
+    return of_models.protected("types", 0)
 
 
 @pytest.fixture
@@ -152,6 +152,41 @@ def test_a_sign_that_is_off_is_caught(folder):
     assert protected_by(folder) == {"weights"}
 
 
+VARIANTS = dict(enumerate(of_models.VARIANTS))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_member_of_the_family_agrees(tmp_path, variant):
+    for name, data in of_models.protected("types", variant).items():
+        (tmp_path / name).write_bytes(data)
+    if "--sparsity" not in VARIANTS[variant]:
+        assert not protected_by(tmp_path)
+    assert not list(agreement.totals(tmp_path / "p.onnx", json.loads((tmp_path / "p.json").read_text())))
+
+
+def family(tmp_path, variant, plane, index, change_of):
+    """Return what is found of a model whose class, α, point or stride is another."""
+    for name, data in of_models.protected("mlp", variant).items():
+        (tmp_path / name).write_bytes(data)
+    assert not protected_by(tmp_path)
+    change(tmp_path / "p.onnx", plane, index, change_of)
+    return protected_by(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variant", "plane", "index", "change_of", "oracle"),
+    [
+        (6, "w.alpha", (3, 0), lambda alpha: alpha * 2, "weights"),  # of one output channel
+        (6, "w.stride", 0, lambda _: 16, "weights"),
+        (11, "w.beta", 140, lambda point: point + np.float32(0.1), "points"),  # int8
+        (11, "w.class", 5, lambda index: index ^ 8, "points"),
+        (7, "w.beta", 1, lambda point: point + np.float32(0.2), "points"),  # the mean of a class without cells
+    ],
+)
+def test_another_codebook_is_caught(tmp_path, variant, plane, index, change_of, oracle):
+    assert family(tmp_path, variant, plane, index, change_of) == {oracle}
+
+
 def test_a_lost_node_is_caught(folder):
     model = onnx.load(folder / "p.onnx")
     node = next(one for one in model.graph.node if one.op_type == "MatMul" and one.output[0] == "a")
@@ -173,7 +208,16 @@ def test_weights_that_all_decode_to_nothing_are_caught(tmp_path):
     array[0, 0] = 1e9
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(array, "w"))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    lost = account.Held(np.where(array > 1e8, array, 0), np.full(array.shape, 1e3), (256,), 1)
+    lost = account.Held(
+        {},
+        0,
+        np.where(array > 1e8, array, 0),
+        np.full(array.shape, 1e3),
+        np.ones(array.shape),
+        np.zeros(array.shape),
+        (256,),
+        1,
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(account, "stored", lambda *_, **__: {"w": lost})
         findings = agreement.protected(tmp_path / "m.onnx", tmp_path / "m.onnx", Reference())
@@ -213,7 +257,7 @@ def test_another_number_of_cells_is_caught(folder):
     assert not list(agreement.totals(folder / "p.onnx", body))
     for name in (
         "analog_cells",
-        "header_cells",
+        "side_cells",
         "mask_cells",
         "codebook_cells",
         "original_weights",
@@ -251,14 +295,14 @@ def test_a_manifest_that_differs_or_does_not_add_up_is_caught(folder):
     body = json.loads(text)
     assert not [*differs(body, json.loads(text)), *consistent(body)]
     assert not list(differs({**body, "a field that readers do not know": 1}, json.loads(text)))
-    assert found_by(differs({**body, "bits_per_cell": True}, {**body, "bits_per_cell": 1})) == {"--check passes"}
+    assert found_by(differs({**body, "bits": True}, {**body, "bits": 1})) == {"--check passes"}
     body["tensors"][1]["cells"]["level"][0] -= 1
     assert found_by(consistent(body)) == {"addresses"}
     assert found_by(differs(body, json.loads(text))) == {"--check passes"}
 
 
 def test_junk_in_a_channel_that_is_accepted_is_caught():
-    right = kinds.CHANNELS["table"]
+    right = of_texts.CHANNELS["table"]
     assert not list(wrong_types(right, right))
     for junk in (float("nan"), True, "0.1", [], 1e308, -0.1):
         assert found_by(wrong_types({**right, "between": [junk, *right["between"][1:]]}, right)) == {"junk accepted"}

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from fuzz.kinds import KINDS, rows
+from fuzz.corpus import rows
+from fuzz.kinds import KINDS
 from tests.conftest import ROOT
 
 
@@ -22,7 +23,9 @@ def faults(found) -> list[str]:
     return [f"{' | '.join(one['fault'])}: {one['examples']}" for one in found["findings"]]
 
 
-@pytest.mark.parametrize(("kinds", "count"), [("plain,protected", 60), ("manifest,channel,npz,csv,toml,run", 120)])
+@pytest.mark.parametrize(
+    ("kinds", "count"), [("plain,protected", 60), ("plan", 30), ("manifest,channel,npz,csv,toml,run", 120)]
+)
 def test_mutated_inputs_show_no_fault(tmp_path, kinds, count):
     found = fuzz("fuzz", "--json", "--seed", "1", "--kinds", kinds, "--count", str(count), "--out", str(tmp_path))
     assert sum(found["inputs"].values()) == count
@@ -43,7 +46,7 @@ def test_a_sample_of_the_backend_tests_of_onnx_shows_no_fault(tmp_path):
 
 
 def test_every_kind_of_input_is_in_a_short_run():
-    tested = "plain,protected,manifest,channel,npz,csv,toml,run"
+    tested = "plain,protected,plan,manifest,channel,npz,csv,toml,run"
     assert tested.split(",") == list(KINDS)
 
 
@@ -58,9 +61,8 @@ def main(**_):
     if "odd" in Path("c.json").read_text():
         raise ValueError("odd")
 
-import fuzz.kinds as kinds
-from fuzz.mutate_text import mutate_json
-kinds.CHANNELS = {{"odd": {{"family": "odd", "sigma": 0.5}}}}
+import fuzz.of_texts as of_texts
+of_texts.CHANNELS = {{"odd": {{"family": "odd", "sigma": 0.5}}}}
 run.prepare = lambda: None
 sys.modules["onnx_analog.cli"] = type(sys)("cli")
 sys.modules["onnx_analog.cli"].main = main

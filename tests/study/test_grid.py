@@ -11,10 +11,18 @@ from hypothesis import strategies as st
 from onnx_analog import channels
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.precision import LimitedPrecision
-from onnx_analog.coding.strategies import LARGE_FACTOR, MOST_CELLS, PRESETS, STRATEGIES
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import (
+    LARGE_FACTOR,
+    MOST_CELLS,
+    PRESETS,
+    STRATEGIES,
+    Scheme,
+    channel_digest,
+)
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.weights import Selection
-from onnx_analog.study.grid import Grid, Setting, digest
+from onnx_analog.study.grid import Grid, Setting
 from tests.models import QUIET
 
 DEFAULT, PAPER = PRESETS.values()
@@ -25,12 +33,11 @@ some = st.lists(st.sampled_from(list(STRATEGIES)), min_size=1, unique=True)
 numbers = st.lists(st.integers(1, 1000), min_size=1, max_size=4, unique=True)
 
 
-def setting(**changes) -> Setting:
-    fields = {
-        "model": 0, "channel": QUIET, "preset": DEFAULT, "strategy": "redundancy", "cells": 3, "large_factor": 20,
-        "selection": Selection(),
-    }  # fmt: skip
-    return Setting(**{**fields, **changes})
+def only(**changes) -> Setting:
+    """Return the point of a grid that has one."""
+    one = {"strategies": ("redundancy",), "cells": (3,), "presets": (DEFAULT,), "channels": (QUIET,)}
+    (point,) = Grid(**{**one, **changes}).settings()
+    return point
 
 
 # --------------------------------------------------------------------------------------------------- the points
@@ -53,14 +60,15 @@ def test_points_that_are_protected_alike_are_beside_each_other():
 def test_what_all_points_share_reaches_each():
     selection = Selection(exclude=("b",))
     for one in replace(GRID, large_factor=7, selection=selection).settings():
-        assert (one.large_factor, one.selection) == (7, selection)
+        assert one.selection == selection
+        assert one.cells_large == one.cells * (7 if one.strategy == "redundancy" else 1)
 
 
 def test_by_default_a_grid_has_one_model_all_strategies_and_the_paper_s_factor():
     found = list(Grid(presets=(DEFAULT,), channels=(QUIET,)).settings())
     assert {one.model for one in found} == {0}
     assert {one.strategy for one in found} == set(STRATEGIES)
-    assert {one.large_factor for one in found} == {LARGE_FACTOR}
+    assert {one.cells_large / one.cells for one in found if one.strategy == "redundancy"} == {LARGE_FACTOR}
 
 
 # --------------------------------------------------------------------------------------------------- one point
@@ -68,16 +76,16 @@ def test_by_default_a_grid_has_one_model_all_strategies_and_the_paper_s_factor()
 
 @pytest.mark.parametrize(("strategy", "large"), [("raw", 3), ("sign", 3), ("mapping", 3), ("redundancy", 60)])
 def test_only_redundancy_has_more_cells_for_a_large_weight(strategy, large):
-    one = setting(strategy=strategy)
-    assert one.cells_large == one.columns()["cells_large"] == large
+    point = only(strategies=(strategy,))
+    assert point.cells_large == point.columns()["cells_large"] == large
 
 
-def test_a_point_is_stored_by_the_pass_of_its_choices():
-    selection = Selection(exclude=("b",))
-    made = setting(preset=PAPER, channel=LOUD, large_factor=5, selection=selection).protect_pass()
-    assert (made.strategy, made.cells_small, made.cells_large) == ("redundancy", 3, 15)
-    assert (made.scope, made.large_fraction) == (PAPER.scope, PAPER.large_fraction)
-    assert (made.channel, made.selection) == (LOUD, selection)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_point_is_stored_by_the_scheme_of_its_choices(strategy):
+    point = only(strategies=(strategy,), presets=(PAPER,), channels=(LOUD,), large_factor=5)
+    scheme = Scheme.paper(strategy, cells_small=3, cells_large=15, preset="isik2020", channel=LOUD)
+    assert point.plan == Plan(default=scheme)
+    assert (point.preset, point.channel, point.changes) == (PAPER, LOUD, {})
 
 
 def test_the_columns_tell_each_point_from_all_others_of_its_model():
@@ -88,17 +96,119 @@ def test_the_columns_tell_each_point_from_all_others_of_its_model():
     assert len(set(rows)) == len(rows) == len(grid)
 
 
-def test_the_columns_say_all_that_the_pass_is_told():
-    columns = setting(preset=PAPER).columns()
-    assert columns == {
+def test_the_columns_say_what_a_point_is():
+    assert only(presets=(PAPER,)).columns() == {
         "strategy": "redundancy",
         "cells": 3,
         "cells_large": 60,
-        "scope": "model",
+        "granularity": "model",
         "large_fraction": 0.0025,
         "channel": str(QUIET),
-        "channel_sha256": digest(QUIET),
+        "channel_sha256": channel_digest(QUIET),
+        "plan_sha256": Plan(
+            default=Scheme.paper(cells_small=3, cells_large=60, preset="isik2020", channel=QUIET)
+        ).digest(),
     }
+
+
+# ------------------------------------------------------------------------------------------------------- axes
+
+
+def points(**changes) -> list[Setting]:
+    grid = Grid(
+        **{"strategies": ("redundancy",), "cells": (3,), "presets": (DEFAULT,), "channels": (QUIET,), **changes}
+    )
+    found = list(grid.settings())
+    assert len(grid) == len(found)
+    assert len({tuple(point.columns().values()) for point in found}) == len(found)
+    assert len({tuple(point.columns()) for point in found}) == 1
+    return found
+
+
+def schemes(**changes) -> list[Scheme]:
+    return [point.plan.schemes[0] for point in points(**changes)]
+
+
+@pytest.mark.parametrize(
+    ("axes", "fields"),
+    [
+        ({"strategy": ["raw", "sign"]}, {"strategies": ("raw", "sign")}),
+        ({"cells_small": [1, 2]}, {"cells": (1, 2)}),
+        ({"preset": ["isik2020"]}, {"presets": (PAPER,)}),
+        ({"channel": ["rram-wan"]}, {"channels": (channels.resolve("rram-wan"),)}),
+    ],
+)
+def test_an_axis_that_has_a_field_takes_its_place(axes, fields):
+    assert points(axes=axes) == points(**fields)
+
+
+def test_settings_of_the_paper_are_axes():
+    axes = {"cells_large": (4, 9), "granularity": ("tensor", "channel"), "large_fraction": (0.1, 0.2)}
+    expected = [
+        Scheme.paper(cells_small=3, cells_large=large, granularity=granularity, large_fraction=fraction, channel=QUIET)
+        for large, granularity, fraction in product(*axes.values())
+    ]
+    assert schemes(axes=axes) == expected
+    said = [(p.cells_large, p.preset.granularity, p.preset.large_fraction) for p in points(axes=axes)]
+    assert said == list(product(*axes.values()))
+    assert schemes(axes={"threshold": "0.5"}) == [
+        Scheme.paper(cells_small=3, cells_large=60, threshold=0.5, channel=QUIET)
+    ]
+
+
+def test_settings_of_a_scheme_are_axes():
+    axes = {"bits_per_cell": (1, 2), "side_channel": (None, LOUD), "side_copies": (1,)}
+    base = only().plan.schemes[0]
+    expected = [
+        base.changed(side_bits_per_cell=bits, side_channel=side) for bits, side in product((1, 2), (None, LOUD))
+    ]
+    assert schemes(axes=axes) == expected
+    columns = [point.columns() for point in points(axes=axes)]
+    assert [(row["side_bits_per_cell"], row["side_channel"]) for row in columns] == [
+        (1, None), (1, str(LOUD)), (2, None), (2, str(LOUD)),
+    ]  # fmt: skip
+
+
+def test_shares_take_the_place_of_the_large_fraction():
+    found = points(axes={"shares": "0.05,0.01"})
+    assert [point.plan.schemes[0].shares for point in found] == [(0.05,), (0.01,)]
+    assert [point.preset.large_fraction for point in found] == [0.05, 0.01]
+
+
+def test_cells_of_each_class_take_the_place_of_cells():
+    found = points(axes={"cells": "1/20,2/20,4"}, cells=(1, 2, 3), strategies=tuple(STRATEGIES))
+    assert [point.plan.schemes[0].cells for point in found] == [(1, 20), (2, 20), (4,)]
+    assert [(p.strategy, p.cells, p.cells_large) for p in found] == [
+        ("redundancy", 1, 20), ("redundancy", 2, 20), ("mapping", 4, 4),
+    ]  # fmt: skip
+    assert [point.columns()["cells_of_class"] for point in found] == ["1/20", "2/20", "4"]
+
+
+def test_a_setting_that_a_strategy_does_not_have_does_not_repeat_its_points():
+    axes = {"cells_large": (5, 6), "threshold": (0.1, 0.2)}
+    found = points(strategies=("raw", "mapping", "redundancy"), axes=axes)
+    assert [point.strategy for point in found] == ["raw", "mapping", "mapping", *["redundancy"] * 4]
+
+
+def test_a_grid_of_the_whole_family():
+    axes = {"sign": ("bit", "level"), "classes": (2, 16), "partition": ("lloyd", "uniform"), "cells": ("0", "2")}
+    found = points(axes=axes, strategies=tuple(STRATEGIES))
+    assert len(found) == 16
+    assert {point.strategy for point in found} == {"lloyd-2", "lloyd-16", "uniform-2", "uniform-16"}
+    assert [s.cells for s in schemes(axes={"classes": (4,), "partition": ("lloyd",)}, cells=(1, 2))] == [(1,), (2,)]
+
+
+def test_plans_are_further_points():
+    mixed = Plan(default=Scheme.int8(), tensors={"a": Scheme(channel=LOUD, cells=(2,))})
+    axes = {"side_bits_per_cell": (1, 2), "cells_large": (7,)}
+    found = points(axes=axes, plans={"digital": Scheme.int4(side_bits_per_cell=3), "mixed": mixed})
+    digital, last = found[2:]
+    assert (digital.strategy, digital.plan) == ("digital", Plan(default=Scheme.int4(side_bits_per_cell=3)))
+    assert (digital.columns()["side_bits_per_cell"], digital.cells) == (3, 0)
+    assert (last.strategy, last.plan, last.columns()["side_bits_per_cell"]) == ("mixed", mixed, 2)
+    assert Setting.of(mixed, name="mixed", varied=("classes",)).changes == {"classes": None}  # they differ in it
+    with pytest.raises(OptionError, match="the plan 'empty' stores no tensor"):
+        points(plans={"empty": Plan(default=None)})
 
 
 # ------------------------------------------------------------------------------------------- digests of channels
@@ -109,15 +219,15 @@ def test_the_columns_say_all_that_the_pass_is_told():
     [QUIET, channels.resolve("pcm"), channels.resolve("rram-milo"), LimitedPrecision(inner=QUIET, read_bits=4)],
     ids=["gaussian", "pcm", "rram-milo", "precision"],
 )
-def test_a_channel_that_went_through_json_has_the_same_digest(channel):
+def test_a_channel_that_went_through_json_has_the_same_channel_digest(channel):
     again = channels.from_dict(json.loads(json.dumps(channel.to_dict())))
-    assert digest(again) == digest(channel)
-    assert re.fullmatch(r"[0-9a-f]{64}", digest(channel))
+    assert channel_digest(again) == channel_digest(channel)
+    assert re.fullmatch(r"[0-9a-f]{64}", channel_digest(channel))
 
 
 def test_other_channels_have_other_digests():
     found = [QUIET, LOUD, GaussianNoise(sigma=np.nextafter(0.1, 1)), channels.resolve("rram-milo")]
-    assert len({digest(channel) for channel in found}) == len(found)
+    assert len({channel_digest(channel) for channel in found}) == len(found)
 
 
 # ------------------------------------------------------------------------------------------------- what is refused
@@ -126,7 +236,7 @@ def test_other_channels_have_other_digests():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"strategies": ("sign", "none")}, "no strategy is called 'none'"),
+        ({"strategies": ("sign", "none")}, "strategy is 'none'; choose from raw, sign, mapping, redundancy"),
         ({"strategies": ()}, "strategies must not be empty"),
         ({"cells": ()}, "cells must not be empty"),
         ({"presets": ()}, "presets must not be empty"),
@@ -145,6 +255,10 @@ def test_other_channels_have_other_digests():
             "the grid has 639,984 points, more than 100,000: split it into several sweeps",
         ),
         ({"cells": (*range(1, 40_000), 7)}, "cells contain 7 twice"),
+        ({"axes": {"nothing": (1,)}}, "'nothing' is not a setting that can be varied: choose from sign"),
+        ({"axes": {"step": (0.0,)}}, "step is 0.0; it must be above 0"),
+        ({"axes": {"side_cells": tuple(range(1, 1000)), "classes": tuple(range(2, 200))}}, "points, more than 100,000"),
+        ({"plans": {"x": 3}}, "a plan is int; it must be a Plan or a Scheme"),
         ({"cells": (2.5,)}, "cells is 2.5; it must be a whole number"),
         ({"cells": (MOST_CELLS // LARGE_FACTOR + 1,)}, "they must be from 1 to"),
     ],
@@ -160,4 +274,4 @@ def test_the_most_cells_that_a_grid_takes_can_be_stored():
     (one,) = replace(
         GRID, strategies=("redundancy",), cells=(MOST_CELLS // 3,), large_factor=3, presets=(DEFAULT,), channels=(LOUD,)
     ).settings()
-    assert one.protect_pass().cells_large == one.cells * 3
+    assert one.plan.schemes[0].cells[-1] == one.cells * 3

@@ -19,22 +19,26 @@ from hypothesis import strategies as st
 
 import onnx_analog as oa
 from onnx_analog.channels import GaussianNoise
-from onnx_analog.coding.strategies import PRESETS, STRATEGIES, Preset
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset, Scheme
 from onnx_analog.errors import DataError, EngineError, ModelError, NothingToStore, OptionError, OutputError
-from onnx_analog.graph.stored import Protection, stored_tensors
+from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.graph.weights import Selection
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
-from onnx_analog.run.evaluation import interval
+from onnx_analog.run.experiment import Experiment
+from onnx_analog.run.session import Network
+from onnx_analog.run.statistics import interval
 from onnx_analog.study.engines import Engine
-from onnx_analog.study.grid import Grid
+from onnx_analog.study.engines.local import LocalEngine, SerialEngine
+from onnx_analog.study.grid import Grid, Setting
 from onnx_analog.study.run_folder import CHECKSUM, CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, Checksum, Folder
 from onnx_analog.study.stopping import Stopping
-from onnx_analog.study.sweeps import Case, Plan, Point, paired, prepare, sweep
+from onnx_analog.study.sweeps import Case, Point, Study, paired, prepare, sweep
 from onnx_analog.study.worker import Outcome, Task, Work, Worker
 from tests.models import QUIET, U, model, serialized
 
-# A tensor of each scale, so that scopes differ.
+# A tensor of each scale, so that granularities differ.
 TEXT = """
     net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] a = random, float[16, 16] b = 2 random> {
         h = MatMul(x, a)
@@ -43,6 +47,7 @@ TEXT = """
 DEFAULT, PAPER = PRESETS.values()
 GRID = Grid(cells=(1, 4), presets=(DEFAULT, PAPER), channels=(QUIET,), seed=3)
 TWO = Stopping(trials=2)
+DECIBELS = ("sqnr_db", metrics.sqnr_db)
 
 
 def images() -> Dataset:
@@ -70,7 +75,7 @@ def test_by_default_a_grid_has_all_strategies():
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("preset", [DEFAULT, PAPER, Preset(scope="model", large_fraction=0.3)])
+@pytest.mark.parametrize("preset", [DEFAULT, PAPER, Preset(granularity="model", large_fraction=0.3)])
 def test_a_point_is_a_plain_protect_and_evaluate(preset, strategy):
     grid = replace(GRID, strategies=(strategy,), presets=(preset,), cells=(3,), large_factor=5)
     (point,) = swept(grid)
@@ -79,7 +84,7 @@ def test_a_point_is_a_plain_protect_and_evaluate(preset, strategy):
         strategy=strategy,
         cells_small=3,
         cells_large=15,
-        scope=preset.scope,
+        granularity=preset.granularity,
         large_fraction=preset.large_fraction,
         channel=QUIET,
     )
@@ -105,6 +110,53 @@ def test_what_a_point_costs_by_hand(factor, large):
         assert rows["all_in_cells_per_original_weight"] == (analog[name] + header[name] + codebook[name]) / 512
 
 
+FAMILY = {
+    "int8": Scheme.int8(channel=QUIET),
+    "granularity channel": Scheme(channel=QUIET, granularity="channel"),
+    "granularity model": Scheme(channel=QUIET, granularity="model"),
+    "four classes, one of them without cells": Scheme(
+        channel=QUIET, classes=4, partition="lloyd", cells=(0, 1, 2, 3), granularity="channel"
+    ),
+    "side channel": Scheme(channel=QUIET, side_channel=GaussianNoise(sigma=0.5), cells=(1, 5)),
+    "int4 with a side channel": Scheme.int4(channel=QUIET, side_channel=GaussianNoise(sigma=0.5)),
+    "a plan": Plan(default=Scheme.int8(channel=QUIET), tensors={"a": Scheme(channel=QUIET, cells=(2, 3))}),
+    "a tensor that stays digital": Plan(default=None, tensors={"b": Scheme(channel=QUIET)}),
+}
+
+
+@pytest.mark.parametrize("metric", [None, DECIBELS], ids=["top1", "sqnr_db"])
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_score_an_evaluation_and_a_point_are_one_to_the_bit(name, metric):
+    plain, data, scheme = model(TEXT), images(), FAMILY[name]
+    experiment = Experiment(plain, data, metric)
+    score = experiment.score(scheme, seed=3, trials=3)
+    protected = oa.protect(plain, scheme)
+    named = None if metric is None else metric[0]
+    alone = oa.evaluate(protected, data, trials=3, seed=3, metric=named, clean=Network(plain).run(data))
+    assert (score.values, score.sqnr_db, score.clean) == (alone.values, alone.sqnr_db, alone.clean)
+    decoded = [oa.readback(protected, seed=3, trial=trial, decoded=True).model for trial in range(3)]
+    outputs = [Network(each).run(data) for each in decoded]
+    assert score.sqnr_db == tuple(metrics.output_sqnr_db(each, experiment.clean) for each in outputs)
+
+    grid = replace(GRID, strategies=("sign",), presets=(DEFAULT,), cells=(1,), plans={"mine": scheme})
+    case = Case(name="net", model=plain, data=data)
+    *_, point = sweep(prepare([case], grid, Stopping(trials=3), metric=metric))
+    assert point.evaluation == score
+    assert point.totals == experiment.totals(scheme) == protected.manifest.totals
+
+
+def test_an_experiment_scores_plans_in_any_order_as_a_new_one_does():
+    """Plans share planes, buffers and a skeleton."""
+    experiment = Experiment(model(TEXT), images(), DECIBELS)
+    order = [*FAMILY.values(), *reversed(FAMILY.values()), Scheme(channel=QUIET, cells=(1, 5)), *FAMILY.values()]
+    alone = {number: Experiment(model(TEXT), images(), DECIBELS).score(s, trials=1) for number, s in enumerate(order)}
+    assert {number: experiment.score(scheme, trials=1) for number, scheme in enumerate(order)} == alone
+    trials = [experiment.trials(scheme) for scheme in (FAMILY["side channel"], Scheme(channel=QUIET, cells=(1, 5)))]
+    taken = [[each.run(seed=0, trial=trial).sqnr_db for each in trials] for trial in (0, 1, 0)]
+    assert taken[0] == taken[2]
+    assert taken[0][1] == Experiment(model(TEXT), images(), DECIBELS).score(order[-9], trials=1).sqnr_db[0]
+
+
 def test_strategies_with_the_same_planes_and_cells_see_the_same_trials():
     grid = replace(GRID, strategies=("mapping", "redundancy"), presets=(DEFAULT,), cells=(2,), large_factor=1)
     mapping, redundancy = swept(grid, Stopping(trials=5))
@@ -128,9 +180,8 @@ def test_the_noise_of_a_tensor_is_one_for_all_points(strategy, cells):
 def drawn(found):
     """Return the normal draws behind the levels of trial 1."""
     read = oa.readback(found, seed=3, trial=1).model
-    cells = Protection.of(found).cells
     for before, after in zip(stored_tensors(found), stored_tensors(read), strict=True):
-        count = np.array(cells)[0 if before.class_index is None else before.class_index]
+        count = np.array(before.scheme.cells_of_class)[0 if before.class_index is None else before.class_index]
         noise = after.level.astype(np.float64) - before.level
         yield noise * np.sqrt(count) / QUIET.sigma
 
@@ -208,7 +259,6 @@ Pick = Callable[[int], int]  # from how many tasks wait to the one that ends nex
 SMALL = Grid(strategies=("sign", "redundancy"), cells=(1, 4), presets=(DEFAULT,), channels=(QUIET,), seed=3)
 FOUR = Stopping(trials=4)
 LOOKS = Stopping(trials=2, precision=1.7, max_trials=7)  # in dB: points stop at all of 2, 4 and 7
-DECIBELS = ("sqnr_db", metrics.sqnr_db)
 
 
 def case(name: str = "net", seed: int = 0, data: Dataset | None = None) -> Case:
@@ -216,7 +266,7 @@ def case(name: str = "net", seed: int = 0, data: Dataset | None = None) -> Case:
 
 
 @cache
-def plan(stopping: Stopping = FOUR, grid: Grid = SMALL) -> Plan:
+def plan(stopping: Stopping = FOUR, grid: Grid = SMALL) -> Study:
     return prepare([case()], grid, stopping, metric=DECIBELS)
 
 
@@ -270,7 +320,7 @@ class Here(Engine):
     @property
     def done(self) -> list[tuple[int, int]]:
         """Point and number of each trial, in the order in which they were computed."""
-        return [(task.setting, trial) for task in self.tasks for trial in task.trials]
+        return [(task.number, trial) for task in self.tasks for trial in task.trials]
 
 
 FOUND: dict[tuple[str, int, int], Outcome] = {}  # by digest of the work, point and trial
@@ -281,12 +331,12 @@ class Known(Here):
 
     def outcome(self, task: Task) -> Outcome:
         assert self.work is not None
-        keys = [(self.work.digest, task.setting, trial) for trial in task.trials]
+        keys = [(self.work.digest, task.number, trial) for trial in task.trials]
         for key in keys:
             if key not in FOUND:
-                FOUND[key] = super().outcome(Task(task.setting, key[2:]))
+                FOUND[key] = super().outcome(task._replace(trials=key[2:]))
         found = [FOUND[key] for key in keys]
-        return found[0]._replace(task=task, found=tuple(trial for one in found for trial in one.found))
+        return found[0]._replace(trials=task.trials, found=tuple(trial for one in found for trial in one.found))
 
 
 def shuffled(seed: int) -> Pick:
@@ -297,7 +347,7 @@ def shuffled(seed: int) -> Pick:
 PICKS = {"first": lambda waiting: 0, "last": lambda waiting: -1, "random": shuffled(0), "also random": shuffled(1)}
 
 
-def swept_to(path: Path, made: Plan | None = None, **options: Any) -> tuple[list[Point], Known]:
+def swept_to(path: Path, made: Study | None = None, **options: Any) -> tuple[list[Point], Known]:
     """Return the points of a sweep into a folder, and the engine that did it."""
     engine = Known(**options)
     return list(sweep(made or plan(), engine=engine, out=path)), engine
@@ -397,6 +447,87 @@ def test_progress_never_goes_back_and_ends_with_all(stopping):
     total = sum(len(point.evaluation.values) for point in points)
     assert told[0] == (0, 4 * stopping.trials)
     assert told[-1] == (total, total)
+
+
+# ----------------------------------------------------------------------------------------------- points that are added
+
+
+def refined(point: Point) -> list[Setting]:
+    """Return one further point for each of the grid's `sign` points: of one cell more, and digital."""
+    if point.strategy != "sign":
+        return []
+    scheme = point.setting.plan.schemes[0].changed(cells=(point.cells + 1,), granularity="channel")
+    return [Setting.of(scheme, name="finer"), Setting.of(Scheme.int4(), name=f"int4 after {point.cells}")]
+
+
+@cache
+def with_added() -> tuple[list[Point], dict[str, bytes]]:
+    with tempfile.TemporaryDirectory() as name:
+        points = list(sweep(plan(), engine=SerialEngine(threads=1), out=Path(name), further=refined))
+        return points, files_in(Path(name))
+
+
+def test_points_may_be_added_after_the_first_results():
+    points, _ = with_added()
+    assert points[:4] == whole()[0]
+    names = [(point.strategy, point.cells) for point in points[4:]]
+    assert names == [("finer", 2), ("int4 after 1", 0), ("finer", 5), ("int4 after 4", 0)]
+    for point in points[4:]:
+        alone = Experiment(model(TEXT), images(), DECIBELS).score(point.setting.plan, seed=3, trials=4)
+        assert (point.evaluation.values, point.evaluation.clean) == (alone.values, alone.clean)
+
+
+@pytest.mark.parametrize("engine", [LocalEngine(workers=2), Here(pick=shuffled(0)), Here(slots=5, pick=lambda _: -1)])
+def test_added_points_do_not_depend_on_who_computes_them(engine, tmp_path):
+    """The local engine's workers have never heard of them when they start."""
+    points = list(sweep(plan(), engine=engine, out=tmp_path, further=refined))
+    assert (points, files_in(tmp_path)) == with_added()
+
+
+@pytest.mark.parametrize("kept", [0, 5, 16, 23, 32])
+def test_added_points_are_resumed(kept, tmp_path):
+    _, there = with_added()
+    (tmp_path / CONSTANTS).write_bytes(there[CONSTANTS])
+    (tmp_path / TRIALS).write_bytes(b"".join(there[TRIALS].splitlines(keepends=True)[: kept + 1]))
+    engine = Here()
+    points = list(sweep(plan(), engine=engine, out=tmp_path, further=refined))
+    assert (points, files_in(tmp_path)) == with_added()
+    assert len(engine.done) == 32 - kept
+
+
+def test_rows_of_added_points_are_kept_where_nobody_adds_them(tmp_path):
+    list(sweep(plan(), out=tmp_path, further=refined))
+    assert swept_to(tmp_path)[0] == whole()[0]
+    assert files_in(tmp_path)[TRIALS] == with_added()[1][TRIALS]
+
+
+def test_a_generator_may_add_points_one_after_the_other():
+    def next_one(point: Point) -> list[Setting]:
+        return [Setting.of(Scheme.paper("sign", cells_small=2 * point.cells), name="twice")] if point.cells < 64 else []
+
+    study = plan(TWO, replace(SMALL, strategies=("sign",), cells=(4,)))
+    assert [point.cells for point in sweep(study, further=next_one)] == [4, 8, 16, 32, 64]
+
+
+@pytest.mark.parametrize(
+    ("further", "said"),
+    [
+        (lambda point: [point.setting], "the point 'sign' with 1 cells appears twice"),
+        (lambda point: [Setting.of(Scheme(), name="new", model=1)], "a point is of model 1, and there are 1"),
+        (lambda point: [Setting.of(Scheme(), name="new", varied=("step",))], "does not say what its grid varies"),
+    ],
+)
+def test_a_point_that_cannot_be_added_is_refused(further, said):
+    with pytest.raises(OptionError, match=said):
+        list(sweep(plan(), engine=Known(), further=further))
+
+
+def test_with_axes_an_added_point_says_what_they_are_for_it(tmp_path):
+    study = plan(TWO, replace(SMALL, strategies=("sign",), cells=(1,), axes={"side_bits_per_cell": (1, 2)}))
+    more = iter([Setting.of(Scheme.int8(side_bits_per_cell=4), name="int8", varied=("side_bits_per_cell",))])
+    points = list(sweep(study, out=tmp_path, further=lambda _: [next(more)] if more.__length_hint__() else []))
+    assert [row["side_bits_per_cell"] for row in rows_in(tmp_path / POINTS)] == ["1", "2", "4"]
+    assert [point.totals.side_cells for point in points] == [512, 256, 1024]
 
 
 # --------------------------------------------------------------------------------------------------------- resuming
@@ -553,8 +684,8 @@ def change_row(path: Path, number: int, *, unseen: bool = True, **change: str) -
         writer.writerows(rows)
 
 
-def shared() -> Plan:
-    """Return a plan whose metric is a share."""
+def shared() -> Study:
+    """Return a sweep whose metric is a share."""
     return prepare([case()], SMALL, TWO, metric=("agreement", metrics.agreement))
 
 
@@ -576,10 +707,10 @@ def shared() -> Plan:
         ({"clean": "0.5"}, "clean is 0.5, but in this sweep it is empty"),
         ({"seed": "4"}, "seed is '4', and in sweep.json '3'"),
         ({"numpy": "1.0"}, "numpy is '1.0', and in sweep.json"),
-        ({"cells": "0"}, "cells is '0'; it must be a whole number from 1"),
-        ({"cells": "01"}, "cells is '01'; it must be a whole number from 1"),
-        ({"strategy": "RAW"}, "strategy is 'RAW'; it must be one of raw, sign"),
-        ({"scope": "x"}, "scope is 'x'; it must be one of tensor, model"),
+        ({"cells": "0"}, "which strategy sign cannot have with cells 0"),
+        ({"cells": "01"}, "cells is '01'; it must be a whole number from 0"),
+        ({"granularity": "x"}, "granularity is 'x'; it must be one of tensor, channel, model"),
+        ({"plan_sha256": "0"}, "plan_sha256 is '0', which is not a SHA-256"),
         ({"cells_large": "5"}, "cells_large is 5, which strategy"),
         ({"model": "z"}, "model is 'z', which is not of this sweep"),
         ({"channel": "pcm"}, "channel is 'pcm', but its channel_sha256 is that of"),
@@ -911,7 +1042,7 @@ def test_everything_is_checked_before_the_first_trial():
 
 
 @pytest.mark.parametrize(
-    "wrong", [Preset(scope="nothing", large_fraction=0.1), Preset(scope="model", large_fraction=2.0)]
+    "wrong", [Preset(granularity="nothing", large_fraction=0.1), Preset(granularity="model", large_fraction=2.0)]
 )
 def test_each_preset_is_checked_before_the_first_trial(wrong):
     refused(OptionError, "", [case()], replace(SMALL, presets=(wrong, DEFAULT)))
@@ -933,7 +1064,7 @@ def test_a_worker_of_another_version_is_refused(tmp_path):
 # ---------------------------------------------------------------------------------------------------- digests of works
 
 
-def digests(*made: Plan) -> set[str]:
+def digests(*made: Study) -> set[str]:
     return {one.work.digest for one in made}
 
 

@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import onnx_analog as oa
+from onnx_analog import named
 from onnx_analog.channels.precision import LimitedPrecision
-from onnx_analog.coding.strategies import PRESETS
+from onnx_analog.coding.scheme import PRESETS
 from onnx_analog.graph import files
 from onnx_analog.graph.weights import Selection
-from onnx_analog.passes import pipeline
+from onnx_analog.passes import ProtectPass
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
-from onnx_analog.run.evaluation import Evaluation, Trial
+from onnx_analog.run.evaluation import Evaluation
+from onnx_analog.run.experiment import Trial
 from onnx_analog.run.session import Network
 from onnx_analog.study import worker
 from onnx_analog.study.grid import Grid, Setting
@@ -49,11 +51,16 @@ def settings(**changes: Any) -> tuple[Setting, ...]:
     return tuple(Grid(**{"cells": (1, 4), "presets": (DEFAULT,), "channels": (QUIET,), **changes}).settings())
 
 
+def task_of(place: int, trials: tuple[int, ...], points: tuple[Setting, ...] | None = None) -> Task:
+    points = settings() if points is None else points
+    return Task(place, trials, named.dumps(points[place]))
+
+
 def some_work(digest: str = "one", plain: ir.Model | None = None, **changes: Any) -> Work:
     plain, data = plain or model(TEXT), images()
     fields = {
         "digest": digest, "models": (Packed.of(plain),), "data": (data,), "clean": (Network(plain).run(data),),
-        "metric": metrics.top1, "settings": settings(), "seed": SEED, "batch": 64,
+        "metric": metrics.top1, "seed": SEED, "batch": 64,
         "providers": ("CPUExecutionProvider",), "threads": 1,
     }  # fmt: skip
     return Work(**{**fields, **changes})
@@ -63,7 +70,7 @@ def alone(setting: Setting, trials: int, data: Dataset | None = None, plain: ir.
     """Return what `oa.evaluate` finds of a point."""
     found = oa.protect(
         plain or model(TEXT), strategy=setting.strategy, cells_small=setting.cells, cells_large=setting.cells_large,
-        scope=setting.preset.scope, large_fraction=setting.preset.large_fraction, channel=setting.channel,
+        granularity=setting.preset.granularity, large_fraction=setting.preset.large_fraction, channel=setting.channel,
         selection=setting.selection,
     )  # fmt: skip
     return oa.evaluate(found.model, data or images(), trials=trials, seed=SEED, threads=1)
@@ -173,10 +180,10 @@ def test_models_that_differ_have_other_digests(other):
 
 
 def test_what_was_written_is_read(tmp_path):
-    before = some_work(settings=settings(presets=(DEFAULT, PAPER), selection=Selection(exclude=("c",))))
+    before = some_work()
     worker.write(before, tmp_path / "work")
     after = worker.read(tmp_path / "work")
-    for name in ("digest", "settings", "seed", "batch", "providers", "threads", "metric"):
+    for name in ("digest", "seed", "batch", "providers", "threads", "metric"):
         assert getattr(after, name) == getattr(before, name)
     assert same_bits(after.clean[0], before.clean[0])
     assert same_bits([after.data[0].inputs["x"], after.data[0].labels], [images().inputs["x"], images().labels])
@@ -221,7 +228,7 @@ def test_any_arrays_are_read_as_they_were_written(tmp_path_factory, given_, name
 
 def some_work_of(held: list[Any], names: list[str]) -> Work:
     return Work(
-        digest="", models=(), data=(), clean=(held,), metric=metrics.top1, settings=(), seed=0, batch=1,
+        digest="", models=(), data=(), clean=(held,), metric=metrics.top1, seed=0, batch=1,
         providers=tuple(names), threads=1,
     )  # fmt: skip
 
@@ -234,7 +241,7 @@ def test_a_metric_of_one_s_own_is_sent_by_value(tmp_path):
 
 def test_a_worker_does_the_same_from_a_file(tmp_path):
     worker.write(some_work(), tmp_path / "work")
-    task = Task(1, (0, 4))
+    task = task_of(1, (0, 4))
     assert Worker(worker.read(tmp_path / "work")).do(task).found == Worker(some_work()).do(task).found
 
 
@@ -253,11 +260,11 @@ def test_a_worker_does_the_same_from_a_file(tmp_path):
 )
 def test_what_a_worker_does_is_a_plain_protect_and_evaluate(changes):
     points = settings(**changes)
-    worker = Worker(some_work(settings=points))
+    worker = Worker(some_work())
     for place, setting in enumerate(points):
         expected = alone(setting, 4)
-        outcome = worker.do(Task(place, (0, 1, 2, 3)))
-        assert outcome.task == Task(place, (0, 1, 2, 3))
+        outcome = worker.do(task_of(place, (0, 1, 2, 3), points))
+        assert (outcome.number, outcome.trials) == (place, (0, 1, 2, 3))
         assert tuple(trial.value for trial in outcome.found) == expected.values
         # noise is above 1e-3 of the outputs, and what two ways to compute them without it differ by below 1e-5 of them
         found = [trial.sqnr_db for trial in outcome.found]
@@ -268,8 +275,8 @@ def test_a_trial_does_not_depend_on_what_was_done_before():
     order = [(0, 3), (2, 0), (1, 1), (0, 0), (3, 2), (2, 1), (0, 1)]  # more points than a worker keeps
     worker = Worker(some_work())
     for place, trial in order:
-        assert worker.do(Task(place, (trial,))).found == Worker(some_work()).do(Task(place, (trial,))).found
-    assert worker.do(Task(0, (3, 0, 1))).found == Worker(some_work()).do(Task(0, (3, 0, 1))).found
+        assert worker.do(task_of(place, (trial,))).found == Worker(some_work()).do(task_of(place, (trial,))).found
+    assert worker.do(task_of(0, (3, 0, 1))).found == Worker(some_work()).do(task_of(0, (3, 0, 1))).found
 
 
 def test_the_cost_of_a_point_is_that_of_its_manifest():
@@ -278,7 +285,7 @@ def test_the_cost_of_a_point_is_that_of_its_manifest():
             model(TEXT), strategy=setting.strategy, cells_small=setting.cells, cells_large=setting.cells_large,
             channel=QUIET,
         )  # fmt: skip
-        assert Worker(some_work()).do(Task(place, (0,))).totals == found.manifest.totals
+        assert Worker(some_work()).do(task_of(place, (0,))).totals == found.manifest.totals
 
 
 def test_each_model_has_its_own_data_and_outputs():
@@ -287,16 +294,16 @@ def test_each_model_has_its_own_data_and_outputs():
         models=(Packed.of(model(TEXT)), Packed.of(other)),
         data=(images(), data),
         clean=(Network(model(TEXT)).run(images()), Network(other).run(data)),
-        settings=tuple(replace(settings()[0], model=place) for place in (0, 1, 0)),
     )
+    points = tuple(replace(settings()[0], model=place) for place in (0, 1, 0))
     worker = Worker(both)
-    found = [worker.do(Task(place, (0, 1))).found for place in (0, 1, 2)]
+    found = [worker.do(task_of(place, (0, 1), points)).found for place in (0, 1, 2)]
     assert tuple(trial.value for trial in found[1]) == alone(settings()[0], 2, data, other).values
     assert found[0] == found[2] != found[1]
 
 
 def test_an_outcome_says_who_computed_it():
-    outcome = Worker(some_work()).do(Task(0, (0, 1)))
+    outcome = Worker(some_work()).do(task_of(0, (0, 1)))
     assert outcome.versions == worker.versions()
     assert set(outcome.versions) == {"python", "onnx-analog", "onnxruntime", "numpy", "onnx-ir"}
     assert outcome.versions["numpy"] == np.__version__
@@ -305,7 +312,7 @@ def test_an_outcome_says_who_computed_it():
 def test_an_outcome_says_how_long_a_trial_took(monkeypatch):
     times = iter([10.0, 14.0])
     monkeypatch.setattr(worker.time, "perf_counter", lambda: next(times))
-    assert Worker(some_work()).do(Task(0, (0, 1, 5, 7, 8))).seconds == 0.8
+    assert Worker(some_work()).do(task_of(0, (0, 1, 5, 7, 8))).seconds == 0.8
 
 
 def test_the_metric_and_the_batch_of_the_work_are_used(monkeypatch):
@@ -317,7 +324,7 @@ def test_the_metric_and_the_batch_of_the_work_are_used(monkeypatch):
 
     wanted = some_work(metric=lambda outputs, *, labels, clean: len(outputs[0]) + len(labels), batch=7)
     monkeypatch.setattr(Dataset, "batches", counted)
-    outcome = Worker(wanted).do(Task(0, (0,)))
+    outcome = Worker(wanted).do(task_of(0, (0,)))
     assert [trial.value for trial in outcome.found] == [80.0]
     assert sizes == [7]
 
@@ -327,22 +334,23 @@ def test_a_worker_opens_a_model_once(monkeypatch):
     monkeypatch.setattr(Packed, "model", lambda self, held=Packed.model: opened.append(self) or held(self))
     worker = Worker(some_work())
     for place in (0, 1, 2, 0):
-        worker.do(Task(place, (0,)))
+        worker.do(task_of(place, (0,)))
     assert len(opened) == 1
 
 
-def test_a_point_that_was_just_done_is_not_protected_again(monkeypatch):
-    protected = []
+def test_points_that_differ_in_cells_only_share_their_planes(monkeypatch):
+    written = []
 
-    def counted(passes, plain, run_=pipeline.run):
-        protected.append(passes)
-        return run_(passes, plain)
+    def counted(self, plain, stored=ProtectPass.stored):
+        written.append(self.plan)
+        return stored(self, plain)
 
-    monkeypatch.setattr(pipeline, "run", counted)
+    monkeypatch.setattr(ProtectPass, "stored", counted)
+    points = settings(strategies=("mapping", "redundancy", "sign"), cells=(1, 4))
     worker = Worker(some_work())
-    for place in (0, 0, 1, 0, 1):
-        worker.do(Task(place, (0,)))
-    assert len(protected) == 2
+    for place in (0, 0, 1, 2, 3, 1, 4, 5, 4):
+        worker.do(task_of(place, (0,), points))
+    assert len(written) == 2  # two classes, and one
 
 
 # ------------------------------------------------------------------------------------------ one state for each thread
@@ -367,12 +375,13 @@ def test_a_thread_fetches_a_work_once():
     log = []
 
     def several() -> list[Outcome]:
-        tasks = [Task(0, (0,)), Task(1, (0,)), Task(0, (1,))]
+        tasks = [task_of(0, (0,)), task_of(1, (0,)), task_of(0, (1,))]
         return [worker.do(fetcher(log, "one"), "one", task) for task in tasks]
 
     found = in_new_thread(several)
     assert log == ["one"]
-    assert [one.found for one in found] == [Worker(some_work()).do(one.task).found for one in found]
+    again = [Worker(some_work()).do(task_of(one.number, one.trials)).found for one in found]
+    assert [one.found for one in found] == again
 
 
 def test_a_thread_that_is_given_another_work_fetches_it_and_lets_the_first_go():
@@ -380,7 +389,7 @@ def test_a_thread_that_is_given_another_work_fetches_it_and_lets_the_first_go():
 
     def several() -> None:
         for name in ("one", "two", "two", "one"):
-            worker.do(fetcher(log, name), name, Task(0, (0,)))
+            worker.do(fetcher(log, name), name, task_of(0, (0,)))
 
     in_new_thread(several)
     assert log == ["one", "two", "one"]
@@ -393,14 +402,14 @@ def test_threads_share_no_state():
 
     def several(trials: range) -> list[Trial]:
         meet.wait()
-        found = [worker.do(fetcher(log, "one"), "one", Task(2, (trial,))).found[0] for trial in trials]
+        found = [worker.do(fetcher(log, "one"), "one", task_of(2, (trial,))).found[0] for trial in trials]
         meet.wait()
         return found
 
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.map(several, [range(0, 40, 2), range(1, 40, 2)])
     assert log == ["one", "one"]
-    expected = Worker(some_work()).do(Task(2, tuple(range(40)))).found
+    expected = Worker(some_work()).do(task_of(2, tuple(range(40)))).found
     assert (first, second) == (list(expected[::2]), list(expected[1::2]))
 
 
@@ -415,13 +424,13 @@ def test_a_fetch_that_fails_leaves_nothing_behind():
 
     def several() -> Outcome:
         with pytest.raises(ConnectionError):
-            worker.do(lost, "one", Task(0, (0,)))
-        return worker.do(fetcher(log, "one"), "one", Task(0, (0,)))
+            worker.do(lost, "one", task_of(0, (0,)))
+        return worker.do(fetcher(log, "one"), "one", task_of(0, (0,)))
 
     def lost() -> Work:
         raise ConnectionError
 
-    assert in_new_thread(several).task == Task(0, (0,))
+    assert in_new_thread(several).trials == (0,)
     assert log == ["one"]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
 from onnx_analog.errors import EngineError, OptionError, whole
-from onnx_analog.study.worker import Outcome, Task, Work
+from onnx_analog.study.worker import Outcome, Task, Work, cannot_load
 
+_REPR = re.compile(r"""(\w+(?:Error|Exception))\((["'])(.*)\2\)""")  # as Dask has errors
 DEATHS = 3  # of workers, one after another with nothing done between them, that end a sweep
 
 
@@ -76,16 +78,13 @@ def unknown(error: BaseException) -> EngineError:
     why = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else type(error).__name__)
     if error.__cause__ is not None:
         why = f"{type(error.__cause__).__name__}: {error.__cause__}"
-    return EngineError(
-        f"a worker cannot load its task ({why}): install the same packages on all workers, and your own channels and "
-        "metrics"
-    )
+    return cannot_load(_REPR.sub(r"\1: \3", why))
 
 
 def lost(task: Task, why: str) -> EngineError:
     """Return the error of a task that cannot be done."""
     trials = f"trial {task.trials[0]}" if len(task.trials) == 1 else f"trials {task.trials[0]} to {task.trials[-1]}"
     return EngineError(
-        f"{why} at point {task.setting}, {trials}. Completed trials are kept: run the same command again, with fewer "
+        f"{why} at point {task.number}, {trials}. Completed trials are kept: run the same command again, with fewer "
         "workers or a smaller batch if memory is short"
     )

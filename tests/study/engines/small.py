@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from onnx_analog.channels import Channel
-from onnx_analog.coding.strategies import PRESETS
+from onnx_analog.coding.scheme import PRESETS
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.metrics import Function
 from onnx_analog.study.engines import Engine
 from onnx_analog.study.grid import Grid
 from onnx_analog.study.run_folder import TRIALS
 from onnx_analog.study.stopping import Stopping
-from onnx_analog.study.sweeps import Case, Plan, prepare, sweep
+from onnx_analog.study.sweeps import Case, Study, prepare, sweep
 from tests.models import QUIET, model
 
 TEXT = """
@@ -44,7 +44,7 @@ def planned(
     opened: Path | None = None,
     channel: Channel = QUIET,
     seed: int = 3,
-) -> Plan:
+) -> Study:
     """Return a sweep that does `then` in each trial.
 
     Workers write the number of their process: to `log` when a trial begins, to `opened` when models and data arrive.
@@ -81,9 +81,9 @@ def _metric(then: Then, log: Path | None, opened: Path | None) -> Function:
     return Total()
 
 
-def swept(plan: Plan, engine: Engine | None, out: Path) -> bytes:
+def swept(study: Study, engine: Engine | None, out: Path) -> bytes:
     """Return the file of all trials."""
-    assert len(list(sweep(plan, engine=engine, out=out))) == 4
+    assert len(list(sweep(study, engine=engine, out=out))) == 4
     return (out / TRIALS).read_bytes()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnx_analog import named
 from onnx_analog.errors import ChannelError, DataError, EngineError, OptionError
 from onnx_analog.study import worker
 from onnx_analog.study.engines import build, local
@@ -98,14 +99,16 @@ def test_a_worker_that_dies_between_two_tasks_is_replaced(tmp_path):
     log = tmp_path / "log"
     with LocalEngine(workers=1) as engine:
         engine.plan(2)
-        engine.start(planned(log=log).work)
-        engine.submit(Task(0, (0,)))
+        study = planned(log=log)
+        engine.start(study.work)
+        point = named.dumps(study.settings[0])
+        engine.submit(Task(0, (0,), point))
         engine.next()
         (worker,) = processes(log)
         os.kill(worker, signal.SIGKILL)
         until(lambda: not alive(worker))
-        engine.submit(Task(0, (1,)))
-        assert engine.next().task == Task(0, (1,))
+        engine.submit(Task(0, (1,), point))
+        assert engine.next().trials == (1,)
     assert len(processes(log)) == 2
 
 

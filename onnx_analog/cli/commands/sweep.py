@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnx_analog.cli.console import Command, Finite, Floats, Fraction, Integers, Whole, Words, print_json, show, watch
+from onnx_analog.cli.console import (
+    Command,
+    Floats,
+    Fraction,
+    Integers,
+    Option,
+    Whole,
+    Words,
+    print_json,
+    show,
+    watch,
+)
 from onnx_analog.cli.options import (
     CHANGES,
     DATA,
@@ -29,17 +40,17 @@ from onnx_analog.cli.options import (
     modifiers_of,
     selection_of,
 )
+from onnx_analog.cli.settings import argument
 from onnx_analog.coding import scheme as schemes
 from onnx_analog.disk import reading
 from onnx_analog.errors import AnalogError, OptionError, one_line, printable
-from onnx_analog.study.run_folder import CONFIG as CONFIG
-from onnx_analog.study.run_folder import CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, is_text
-from onnx_analog.study.run_folder import PLOT as PLOT
+from onnx_analog.study.run_folder import CONFIG, CONSTANTS, LOCK, PARQUET, PLOT, POINTS, TRIALS
 
 if TYPE_CHECKING:
     from onnx_analog.study.sweeps import Point
 
 ENGINES = ("local", "serial", "dask", "ray")  # as in onnx_analog.study.engines, which imports much
+FAMILY = "Further points"
 _LIMIT, _DOTS = 2**17, 1000  # bytes of a TOML file, and dots in a line
 _NOT_SAVED = ("config", "save_config", "force", "as_json", "debug")
 _CONFIG_READ = "onnx_analog.config"  # where the context keeps its path
@@ -60,23 +71,33 @@ def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) ->
         why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(str(error), 150)
         raise click.BadParameter(f"{path} is not valid TOML: {why}", ctx=ctx, param=param) from error
     ctx.meta[_CONFIG_READ] = path
-    known = {str(one.name): one for one in ctx.command.params if one.name not in _NOT_SAVED}
-    entries = {name.replace("-", "_"): value for name, value in found.items()}
-    if len(entries) < len(found):
-        again = next(name for name in found if name.replace("-", "_") in found and "-" in name)
-        raise click.BadParameter(f"{path} has the entry {again!r} twice, with - and with _", ctx=ctx, param=param)
-    unknown = sorted(set(entries) - set(known))
-    if unknown:
-        like = get_close_matches(unknown[0], known, 1)
-        raise click.BadParameter(
-            f"{path} has an entry {one_line(repr(unknown[0]), 60)}, which cannot be set there. "
-            + (f"Did you mean {like[0]!r}?" if like else "Entries are the options of sweep --help."),
-            ctx=ctx,
-            param=param,
-        )
-    texts = {name: _as_typed(known[name], value, ctx) for name, value in entries.items()}
-    ctx.default_map = {**(ctx.default_map or {}), **texts}
+    known = _entries(ctx.command)
+    entries: dict[str, Any] = {}
+    for name, value in found.items():
+        option = known.get(name.replace("-", "_"))
+        if option is None:
+            like = get_close_matches(name, known, 1)
+            raise click.BadParameter(
+                f"{path} has an entry {one_line(repr(name), 60)}, which cannot be set there. "
+                + (f"Did you mean {like[0]!r}?" if like else "Entries are the options of sweep --help."),
+                ctx=ctx,
+                param=param,
+            )
+        if option.name in entries:
+            raise click.BadParameter(f"{path} has the entry {name!r} twice, under two names", ctx=ctx, param=param)
+        entries[str(option.name)] = _as_typed(option, value, ctx)
+    ctx.default_map = {**(ctx.default_map or {}), **entries}
     return path
+
+
+def _entries(command: click.Command) -> dict[str, click.Parameter]:
+    """Return the options that a file can set, by each of their names."""
+    known: dict[str, click.Parameter] = {}
+    for param in command.params:
+        if param.name not in _NOT_SAVED:
+            flags = [flag for flag in param.opts if flag.startswith("--")]
+            known |= {str(param.name): param, **{flag[2:].replace("-", "_"): param for flag in flags}}
+    return known
 
 
 def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
@@ -107,23 +128,30 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
 )
 @click.argument("models", metavar="MODELS...", type=FILE, nargs=-1, required=True)
 @DATA
-@click.option("--strategy", type=Words(), default=",".join(schemes.STRATEGIES), help="Strategies, comma-separated.")
+@click.option("--strategy", type=Words(), default=",".join(schemes.STRATEGIES), help="Comma-separated strategies.")
 @click.option(
-    "--cells", type=Integers(), default="1,2,3,5,10,20,30", help="Cells per weight; per small weight for redundancy."
+    "--cells", type=Integers(), default="1,2,3,5,10,20,30", help="Cells per weight; for redundancy, per small weight."
 )
 @click.option(
     "--large-factor",
     type=Whole(1),
     default=schemes.LARGE_FACTOR,
-    help="Cells of a large weight, in those of a small one.",
+    help="Ratio of cells per large weight to cells per small weight.",
 )
 @click.option(
+    "--granularity",
     "--scope",
+    "granularity",
     type=click.Choice(schemes.GRANULARITIES),
-    help="Scale each tensor, or the whole model.  [default: tensor]",
+    help="What shares α and β: a tensor, an output channel, or the model.  [default: tensor]",
 )
 @click.option("--large-fraction", type=Fraction(), help="Share of stored weights that are large.  [default: 0.05]")
-@click.option("--preset", type=Words(), default="default", help="Scope and large fraction; isik2020 is the paper's.")
+@click.option(
+    "--preset",
+    type=Words(),
+    default="default",
+    help="Comma-separated presets of granularity and large fraction; isik2020 is the paper's.",
+)
 @click.option(
     "--channel",
     type=Words(),
@@ -131,31 +159,31 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     default=("pcm",),
     shell_complete=channel_names,
     show_default=False,
-    help="Models of the cells: names, name:key=value,..., or JSON files; with commas, or repeated. If none: pcm.",
+    help="Models of the cells, comma-separated or repeated: names, name:key=value,..., or JSON files.  [default: pcm]",
 )
 @CHANGES
 @SELECTION
 @SPARSITY
 @PRUNE_SCOPE
-@click.option("--trials", type=Whole(0), default=25, help="Trials per point; with --precision, the first ones.")
-@click.option(
-    "--precision",
-    type=Finite(above=0),
-    help="Add trials until the 95 % interval is this narrow, in points (%) or the metric's unit.",
-)
-@click.option("--max-trials", type=Whole(2), default=1000, help="Most trials per point with --precision.")
+@argument("trials", help="Trials per point; with --precision, the first ones.")
+@argument("precision")
+@argument("max_trials", help="Most trials per point with --precision.")
 @SEED
 @PREPROCESSING
 @RUNNING
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where trials are computed.")
-@click.option("--workers", type=Whole(1), help="Processes of the engine local.  [default: the number of cores]")
+@click.option("--workers", type=Whole(1), help="Processes of the local engine.  [default: the number of cores]")
 @click.option("--threads", type=Whole(1, 1024), help="Threads per worker.  [default: cores divided by workers]")
 @click.option(
-    "--scheduler", metavar="ADDRESS", help="Of Dask, as tcp://host:8786.  [default: a new one on this machine]"
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Address of a Dask scheduler, e.g. tcp://host:8786.  [default: a new one on this machine]",
 )
-@click.option("--address", help="Of Ray: auto or ray://host:10001.  [default: a new cluster on this machine]")
 @click.option(
-    "-o", "--out", type=OUT_OR_FOLDER, required=True, help="Folder for the results; a sweep there is resumed."
+    "--address", help="Address of a Ray cluster: auto or ray://host:10001.  [default: a new one on this machine]"
+)
+@click.option(
+    "-o", "--out", type=OUT_OR_FOLDER, required=True, help="Folder for the results. An existing sweep is resumed."
 )
 @click.option(
     "--config",
@@ -168,8 +196,24 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
 @click.option("--save-config", type=OUT, help="Also write these options to a TOML file.")
 @FORCE
 @JSON
+@click.option(
+    "--grid",
+    cls=Option,
+    section=FAMILY,
+    multiple=True,
+    metavar="NAME=V1,V2",
+    help="Also vary this setting of the scheme, e.g. side_bits_per_cell=1,2; repeatable.",
+)
+@click.option(
+    "--plan",
+    cls=Option,
+    section=FAMILY,
+    multiple=True,
+    metavar="FILE",
+    help="Add a point: a plan's JSON file, named by the file, or module:function; repeatable.",
+)
 @click.pass_context
-def sweep(
+def command(
     ctx: click.Context, /, out: Path, save_config: Path | None, force: bool, as_json: bool, **choices: Any
 ) -> None:
     """Compare strategies × cells × channels × MODELS in many trials, and write every trial to a folder.
@@ -183,7 +227,6 @@ def sweep(
         onnx-analog sweep model.onnx --data test.npz --cells 1,3,10 --trials 25 --out results
     """
     from onnx_analog import api
-    from onnx_analog.cli import report
     from onnx_analog.disk import writing
     from onnx_analog.study import engines
 
@@ -193,19 +236,14 @@ def sweep(
     )
     choices["modifiers"] = modifiers_of(choices)
     choices["selection"] = selection_of(*(choices.pop(name) for name in ("include", "exclude", "min_size")))
-    choices["strategies"], choices["presets"] = choices.pop("strategy"), choices.pop("preset")
-    choices["channels"] = [spec for specs in choices.pop("channel") for spec in specs]
+    choices["channel"] = [spec for specs in choices.pop("channel") for spec in specs]
     _check_outputs(ctx, out, save_config, choices, force=force)
     if save_config is not None:
         writing.write_all({save_config: writing.write_text(text)}, force=force)
     with watch("trials") as update:
-        found = api.sweep(choices.pop("models"), engine=engine, out=out, progress=update, **choices)
-    writers = {out / CONFIG: writing.write_text(text)}
-    if report.can_plot() and choices["trials"]:
-        writers[out / PLOT] = report.plot_points(found.points)
-    writing.write_all(writers, force=True)
+        found = api.sweep(choices.pop("models"), engine=engine, out=out, config=text, progress=update, **choices)
     if as_json:
-        print_json({"points": [point.to_dict() for point in found.points]})
+        print_json(found.to_dict())
     else:
         _tell(found.points, out)
 
@@ -218,7 +256,7 @@ def _check_outputs(
     from onnx_analog.graph import files
 
     own = [out / name for name in (TRIALS, PARQUET, POINTS, CONSTANTS, LOCK, PLOT, CONFIG)]
-    read = [choices["data"], *map(Path, choices["channels"])]
+    read = [choices["data"], *map(Path, choices["channel"]), *map(Path, choices["plan"])]
     read += [file for model in choices["models"] for file in files.files_of(model)]
     writing.check_outputs(own, read, force=True, new_folder=True)
     if save_config is not None:
@@ -228,25 +266,16 @@ def _check_outputs(
 
 def _toml(ctx: click.Context) -> str:
     """Return all options as TOML, ready for --config."""
-    import tomli_w
+    from onnx_analog.study.config import config_text
 
     names = [str(option.name) for option in ctx.command.params]  # in the order of the help, and not of the line
     values = {name: ctx.params.get(name) for name in names if name not in _NOT_SAVED}
-    plain = {name: _plain(value) for name, value in values.items() if value is not None}
-    plain["channel"] = [spec for specs in plain["channel"] for spec in specs]
-    text = tomli_w.dumps(plain)
-    if not is_text(text):
-        raise OptionError(f"a name is not UTF-8, and {CONFIG} cannot hold it: rename the file or folder")
-    return text
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
+    values["channel"] = [spec for specs in ctx.params["channel"] for spec in specs]
+    return config_text(values)
 
 
 def _tell(points: Sequence[Point], out: Path) -> None:
+    from onnx_analog import plots
     from onnx_analog.cli import report
     from onnx_analog.study import run_folder
 
@@ -254,7 +283,7 @@ def _tell(points: Sequence[Point], out: Path) -> None:
     differences = report.differences_table(points)
     if differences is not None:
         show(differences)
-    for there, text in ((report.can_plot(), report.NO_PLOTS), (run_folder.can_parquet(), run_folder.NO_PARQUET)):
+    for there, text in ((plots.can_plot(), plots.NO_PLOTS), (run_folder.can_parquet(), run_folder.NO_PARQUET)):
         if not there:
             show(text)
     show(f"trials, points and plot: {printable(str(out))}")

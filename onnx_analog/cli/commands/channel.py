@@ -15,7 +15,7 @@ from onnx_analog.errors import printable
 
 
 @click.group(cls=Group)
-def channel() -> None:
+def command() -> None:
     """List, show and fit channels: models of the noise of memory cells.
 
     Example:
@@ -25,7 +25,7 @@ def channel() -> None:
     """
 
 
-@channel.command(name="list")
+@command.command(name="list")
 @JSON
 def channel_list(as_json: bool) -> None:
     """List the channels that are installed.
@@ -45,7 +45,7 @@ def channel_list(as_json: bool) -> None:
     return None
 
 
-@channel.command(name="show")
+@command.command(name="show")
 @click.argument("name", shell_complete=channel_names)
 @CHANGES
 @click.option("--plot", type=OUT, help="File for a plot of mean, σ, inverse and φ (needs matplotlib).")
@@ -59,16 +59,16 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
     \b
         onnx-analog channel show pcm --plot pcm.png
     """
-    from onnx_analog import channels
+    from onnx_analog import channels, plots
     from onnx_analog.channels import capacity
     from onnx_analog.cli import report
     from onnx_analog.disk import writing
 
     found = modifiers_of(changes).apply(channels.resolve(name))
     if plot is not None:
-        report.check_plot(plot)
+        plots.check_plot(plot)
         writing.check_outputs([plot], [Path(name)], force=force)  # a channel may be a file
-        writing.write_all({plot: report.plot_channel(found)}, force=force)
+        writing.write_all({plot: plots.plot_channel(found)}, force=force)
     if as_json:
         bits = capacity.of_channel(found).bits
         return print_json({**found.to_dict(), "span": list(found.span), "capacity_bits_per_cell": bits})
@@ -78,7 +78,7 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
     return None
 
 
-@channel.command(name="fit")
+@command.command(name="fit")
 @click.argument("pairs", type=FILE)
 @click.option("--input", "input_", required=True, metavar="COLUMN", help="Column of the programmed values.")
 @click.option("--output", "output_", required=True, metavar="COLUMN", help="Column of the read values.")
@@ -110,6 +110,7 @@ def channel_fit(
     \b
         onnx-analog channel fit pairs.csv --input volts --output ohms --log output -o mine.json
     """
+    from onnx_analog import plots
     from onnx_analog.channels import fitting
     from onnx_analog.cli import report
     from onnx_analog.disk import writing
@@ -117,13 +118,13 @@ def channel_fit(
     target = out or pairs.with_name(f"{pairs.stem}.channel.json")
     writing.check_outputs([path for path in (target, plot) if path], [pairs], force=force)
     if plot is not None:
-        report.check_plot(plot)
+        plots.check_plot(plot)
     asked: dict[str, Any] = {"input": input_, "output": output_, "group": group, "neighbours": neighbours}
     with progress("fitting", fitting.STEPS) as advance:
         found = fitting.fit(pairs, log=log == "output", progress=advance, **asked)
     writers = {target: writing.write_text(json.dumps(found.channel.to_dict(), ensure_ascii=False) + "\n")}
     if plot is not None:
-        writers[plot] = report.plot_channel(found.channel, (found.inputs, found.outputs))
+        writers[plot] = plots.plot_channel(found.channel, (found.inputs, found.outputs))
     writing.write_all(writers, force=force)
     if found.goodness.warning:
         logging.getLogger("onnx_analog").warning(found.goodness.warning)

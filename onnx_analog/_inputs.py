@@ -1,0 +1,221 @@
+"""Turns what users pass to the library into models, plans, channels, data and metrics.
+
+Whatever has the wrong type is refused here, in one line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from onnx_analog import channels as _channels
+from onnx_analog.arguments import check_type, checked
+from onnx_analog.channels import Channel
+from onnx_analog.channels.modifiers import NONE, Modifiers
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import Paper, Scheme
+from onnx_analog.errors import DataError, OptionError, brief
+from onnx_analog.graph import files
+from onnx_analog.graph.files import ModelLike
+from onnx_analog.graph.weights import Selection
+from onnx_analog.named import named_function
+from onnx_analog.results import Model, Paths
+from onnx_analog.settings import settings_of
+
+if TYPE_CHECKING:  # what runs models is imported when a model is run
+    from onnx_analog.run import metrics
+    from onnx_analog.run.data import Dataset, Input, Preprocessing
+
+AnyModel = ModelLike | Model
+Arrays = NDArray[Any]
+Data = Any  # the path of an npz file, a mapping of names to arrays, (x, y), x, or a Dataset
+AnyChannel = str | Channel | type[Channel]
+AnyPlan = Plan | Scheme | Paths
+
+
+def load_model(model: AnyModel, name: str = "model") -> ir.Model:
+    """Return a model as `files.load` does."""
+    return files.load(bare(model, name))
+
+
+def bare(model: AnyModel, name: str = "model") -> ModelLike:
+    """Return what `files.load` takes; anything but a model is an `OptionError`."""
+    if isinstance(model, Model):
+        return model.model
+    if not isinstance(model, str | os.PathLike | onnx.ModelProto | ir.Model):
+        raise OptionError(
+            f"{name} is {brief(model)}; it must be a path, an onnx.ModelProto, an ir.Model or a result of this library"
+        )
+    if isinstance(model, str) and not model:
+        raise OptionError(f"{name} is an empty path")
+    return model
+
+
+def selection_of(selection: Selection | None) -> Selection:
+    """Return the selection; without one, the default."""
+    check_type("selection", selection, Selection | None, "a Selection or None")
+    return selection or Selection()
+
+
+def channel_of(channel: AnyChannel | None) -> Channel | None:
+    """Return the channel that a user names; None for none."""
+    return None if channel is None else _channels.resolve(channel)
+
+
+# ---------------------------------------------------------------------------------------------------- plans
+
+
+def check_scheme_settings(settings: Mapping[str, Any]) -> None:
+    """Raise `OptionError` if a scheme has no such setting."""
+    known = settings_of(Scheme)
+    unknown = next((name for name in settings if name not in known), None)
+    if unknown is not None:
+        everything = [*known, *settings_of(Paper)]
+        close = get_close_matches(unknown, everything, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"the settings are {', '.join(known)}"
+        raise OptionError(f"there is no setting {unknown!r}: {hint}")
+
+
+def plan_of(plan: Any) -> Plan:
+    """Return a plan from a plan, a scheme, a file, or a function that returns one."""
+    if isinstance(plan, Plan | Scheme):
+        return Plan.of(plan)
+    if isinstance(plan, str) and ":" in plan and not Path(plan).exists():
+        return _plan_of_function(plan)
+    if isinstance(plan, str | os.PathLike):
+        return Plan.read(Path(plan))
+    raise OptionError(f"plan is {brief(plan)}; it must be a Plan, a Scheme, a path or module:function")
+
+
+def _plan_of_function(spec: str) -> Plan:
+    try:
+        found = named_function(spec)()
+    except OptionError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the user's function raises
+        raise OptionError(f"{spec!r} failed with {type(error).__name__}: {error}") from error
+    if not isinstance(found, Plan | Scheme):
+        raise OptionError(f"{spec!r} returned {brief(found)}; it must return a Plan or a Scheme")
+    return Plan.of(found)
+
+
+def modified_channels(settings: Mapping[str, Any], modifiers: Modifiers) -> dict[str, Any]:
+    """Return settings without those that are None, their channels resolved and changed.
+
+    They are changed before a scheme holds them, which keeps no measured residuals that it does not use.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if "channel" in given:
+        given["channel"] = modifiers.apply(_channels.resolve(given["channel"]))
+    if "side_channel" in given:
+        given["side_channel"] = modifiers.apply_where_possible(_channels.resolve(given["side_channel"]))
+    return given
+
+
+def modified(plan: Plan, modifiers: Modifiers, *, without: Collection[str]) -> Plan:
+    """Return the plan with the channels of its schemes changed, but for those settings in `without`."""
+
+    def changed(scheme: Scheme | None) -> Scheme | None:
+        if scheme is None:
+            return None
+        changes: dict[str, Any] = {}
+        if "channel" not in without:
+            changes["channel"] = modifiers.apply(scheme.channel)
+        if "side_channel" not in without and scheme.side_channel is not None:
+            changes["side_channel"] = modifiers.apply_where_possible(scheme.side_channel)
+        return scheme.changed(**changes)
+
+    if modifiers == NONE:
+        return plan
+    return Plan(default=changed(plan.default), tensors={key: changed(scheme) for key, scheme in plan.tensors.items()})
+
+
+# ----------------------------------------------------------------------------------------------------- data
+
+
+def check_function(name: str, value: object) -> None:
+    """Raise `OptionError` unless a function was given."""
+    if not callable(value):
+        raise OptionError(f"{name} is {brief(value)}; it must be a function")
+
+
+def preprocessing_of(mean: Any, std: Any, function: str | None) -> Preprocessing:
+    """Return how images become inputs."""
+    from onnx_analog.run.data import Preprocessing
+
+    asked = checked(mean=mean, std=std, preprocess=function)
+    return Preprocessing(mean=asked["mean"], std=asked["std"], function=asked["preprocess"])
+
+
+def check_data(data: Any) -> None:
+    """Raise `DataError` if data are of a type that cannot be used."""
+    from onnx_analog.run.data import Dataset
+
+    pair = isinstance(data, tuple | list) and len(data) == 2
+    if not (pair or isinstance(data, Dataset | Mapping | np.ndarray | str | os.PathLike)):
+        raise DataError(
+            f"data is {brief(data)}; it must be the path of an npz file, a mapping of names to arrays, (x, y), x, or a "
+            "Dataset"
+        )
+
+
+def dataset_of(data: Any, inputs: Sequence[Input], preprocessing: Preprocessing, samples: int | None) -> Dataset:
+    """Return data as a model with these inputs takes them."""
+    from onnx_analog.run.data import Dataset, from_arrays
+    from onnx_analog.run.data import load as load_data
+
+    check_data(data)
+    if isinstance(data, Dataset):
+        return data if samples is None else data.head(samples)
+    if isinstance(data, str | os.PathLike):
+        return load_data(Path(data), inputs, preprocessing, samples=samples)
+    return from_arrays(_arrays(data), inputs, preprocessing, samples=samples)
+
+
+def _arrays(data: Any) -> dict[str, Arrays]:
+    """Return a mapping, a pair (x, y) or a single array as arrays by name."""
+    if isinstance(data, Mapping):
+        given = dict.fromkeys(data)  # an npz file reads an array each time that it is asked for it
+        strange = next((name for name in given if not isinstance(name, str)), None)
+        if strange is not None:
+            raise DataError(f"data names an array {brief(strange)}; names must be text")
+        return {name: _array(name, partial(data.__getitem__, name)) for name in given}
+    x, y = (data, None) if isinstance(data, np.ndarray) else data
+    pair = {"x": _array("x", lambda: x)}
+    return pair if y is None else {**pair, "y": _array("y", lambda: y)}
+
+
+def _array(name: str, get: Callable[[], Any]) -> Arrays:
+    try:
+        array = np.asarray(get())
+    except (ValueError, TypeError, OSError) as error:
+        raise DataError(f"{name!r} of the data is not an array: {error}") from error
+    if array.dtype == object:
+        raise DataError(f"{name!r} of the data is not an array of numbers or text")
+    return array
+
+
+def metric_of(metric: Any) -> metrics.Named | None:
+    """Return the name and the function of a metric; None for none."""
+    if metric is None:
+        return None
+    from onnx_analog.run import metrics
+
+    if isinstance(metric, str):
+        if ":" not in metric:
+            if metric not in metrics.METRICS:
+                raise OptionError(f"{metric!r} is not a module:function, and not one of {', '.join(metrics.NAMES)}")
+            return metric, metrics.METRICS[metric].function
+        return metric, named_function(metric)
+    if not callable(metric):
+        raise OptionError(f"metric is {brief(metric)}; it must be a name, module:function or a function")
+    return getattr(metric, "__name__", "metric"), metric

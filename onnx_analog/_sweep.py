@@ -1,0 +1,267 @@
+"""Runs the sweep that a user asks for: models and data are loaded, the grid is built, and results are written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from onnx_analog import plots
+from onnx_analog._inputs import (
+    bare,
+    channel_of,
+    check_data,
+    check_function,
+    dataset_of,
+    metric_of,
+    plan_of,
+    preprocessing_of,
+    selection_of,
+)
+from onnx_analog.arguments import check_type, checked
+from onnx_analog.channels import Channel
+from onnx_analog.channels.modifiers import Modifiers
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
+from onnx_analog.disk import writing
+from onnx_analog.errors import OptionError, brief
+from onnx_analog.graph import files
+from onnx_analog.graph.files import ModelLike
+from onnx_analog.passes import PrunePass, pipeline
+from onnx_analog.results import Model, Paths, Swept
+from onnx_analog.run.data import Dataset
+from onnx_analog.run.session import Network
+from onnx_analog.study import axes, engines, sweeps
+from onnx_analog.study.config import config_text
+from onnx_analog.study.grid import Grid
+from onnx_analog.study.run_folder import CONFIG, PLOT
+from onnx_analog.study.stopping import Stopping
+from onnx_analog.study.worker import Packed
+
+CHECKED = (
+    "sparsity", "prune_scope", "trials", "precision", "max_trials", "seed", "output", "class_axis", "samples", "batch",
+    "providers",
+)  # fmt: skip
+
+
+def run_sweep(
+    arguments: dict[str, Any], *, out: Paths | None, config: str | None, progress: Callable[[int, int], None]
+) -> Swept:
+    """Return what `onnx_analog.api.sweep` returns for its arguments."""
+    given = {**arguments, **checked(**{name: arguments[name] for name in CHECKED})}
+    folder = _folder(out)
+    check_function("progress", progress)
+    check_type("config", config, str | None, "text or None")
+    engine = _engine(given["engine"])
+    study = _study(given)
+    points = tuple(sweeps.sweep(study, engine=engine, out=folder, progress=progress))
+    if folder is not None:
+        writers = {folder / CONFIG: writing.write_text(config_text(_options(arguments)) if config is None else config)}
+        if plots.can_plot() and given["trials"]:
+            writers[folder / PLOT] = plots.plot_points(points)
+        writing.write_all(writers, force=True)
+    return Swept(points=points, folder=folder)
+
+
+def _folder(out: Any) -> Path | None:
+    check_type("out", out, str | os.PathLike | None, "a path or None")
+    if out is not None and not os.fspath(out):
+        raise OptionError("out is an empty path")
+    return None if out is None else Path(out)
+
+
+def _engine(engine: Any) -> engines.Engine:
+    if isinstance(engine, str):
+        return engines.build(engine)
+    if not isinstance(engine, engines.Engine):
+        raise OptionError(f"engine is {brief(engine)}; it must be an Engine or one of {', '.join(engines.ENGINES)}")
+    return engine
+
+
+def _study(given: Mapping[str, Any]) -> sweeps.Study:
+    """Return the study, after everything was checked that can be checked before the first trial."""
+    named = metric_of(given["metric"])
+    check_data(given["data"])
+    preprocessing = preprocessing_of(given["mean"], given["std"], given["preprocess"])
+    stopping = Stopping(trials=given["trials"], precision=given["precision"], max_trials=given["max_trials"])
+    grid = _grid(given)
+    models: list[ModelLike] = [bare(model) for model in _listed(given["model"], _MODELS, "model")]
+    cases = [_case(number, model, given, preprocessing, grid) for number, model in enumerate(models)]
+    facts = {
+        "input_mean": list(preprocessing.mean), "input_std": list(preprocessing.std),
+        "preprocess": preprocessing.function, "sparsity": given["sparsity"], "prune_scope": given["prune_scope"],
+        **_data_facts(given["data"]), "inputs_sha256": [case.data.digest() for case in cases],
+        **_model_facts(models, cases),
+    }  # fmt: skip
+    asked = {name: given[name] for name in ("output", "class_axis", "batch", "providers")}
+    study = sweeps.prepare(cases, grid, stopping, metric=named, **asked, facts=facts)
+    if stopping.precision is not None and study.metric.metric.share:
+        study = replace(study, stopping=replace(stopping, precision=stopping.precision / 100))
+    return study
+
+
+_MODELS = (str, os.PathLike, onnx.ModelProto, ir.Model, Model)
+
+
+def _listed(given: Any, single: tuple[type, ...], name: str) -> list[Any]:
+    """Return several values as a list, and a single one as a list of one."""
+    if isinstance(given, single):
+        return [given]
+    if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
+        raise OptionError(f"{name} is {brief(given)}; give a value or a list of values of its kind")
+    return list(given)
+
+
+def _case(number: int, model: ModelLike, given: Mapping[str, Any], preprocessing: Any, grid: Grid) -> sweeps.Case:
+    loaded = files.load(model)
+    if given["sparsity"]:
+        step = PrunePass(sparsity=given["sparsity"], scope=given["prune_scope"], selection=grid.selection)
+        loaded = pipeline.run([step], loaded)
+    data = dataset_of(given["data"], Network(loaded).inputs, preprocessing, given["samples"])
+    return sweeps.Case(name=_model_name(model, number), model=loaded, data=data)
+
+
+def _model_name(model: ModelLike, number: int) -> str:
+    return Path(model).stem if isinstance(model, str | os.PathLike) else f"model{number}"
+
+
+# ------------------------------------------------------------------------------------------------------ grid
+
+
+def _grid(given: Mapping[str, Any]) -> Grid:
+    modifiers = given["modifiers"]
+    check_type("modifiers", modifiers, Modifiers, "Modifiers")
+    strategies = _texts("strategy", given["strategy"])
+    varied = _axes(given["grid"])
+    listed = varied.pop("channel", None) or _listed(given["channel"], (str, Channel, type), "channel")
+    channels = [channel_of(spec) for spec in listed]
+    return Grid(
+        strategies=tuple(strategies),
+        cells=tuple(_listed(given["cells"], (int,), "cells")),
+        presets=_presets(_texts("preset", given["preset"]), given["granularity"], given["large_fraction"]),
+        channels=tuple(modifiers.apply(channel) for channel in channels if channel is not None),
+        large_factor=given["large_factor"],
+        axes=varied,
+        plans=_plans(given["plan"]),
+        selection=selection_of(given["selection"]),
+        seed=given["seed"],
+    )
+
+
+def _texts(name: str, given: Any) -> list[str]:
+    values = _listed(given, (str,), name)
+    strange = next((value for value in values if not isinstance(value, str)), None)
+    if strange is not None or None in values:
+        raise OptionError(f"{name} contains {brief(strange)}; it must be text")
+    return values
+
+
+def _presets(names: Sequence[str], granularity: str | None, large_fraction: float | None) -> tuple[Preset, ...]:
+    chosen = {name: _preset(name, granularity, large_fraction) for name in names}
+    if len(chosen) > len(set(chosen.values())):
+        raise OptionError(
+            f"the presets {', '.join(chosen)} do not differ once granularity and large_fraction are given: name one"
+        )
+    return tuple(chosen[name] for name in names)
+
+
+def _preset(name: str, granularity: str | None, large_fraction: float | None) -> Preset:
+    asked = Paper(preset=name, granularity=granularity, large_fraction=large_fraction)  # checks them
+    preset = PRESETS[asked.preset]
+    return Preset(
+        granularity=asked.granularity or preset.granularity,
+        large_fraction=preset.large_fraction if asked.large_fraction is None else asked.large_fraction,
+    )
+
+
+def _axes(given: Any) -> dict[str, tuple[Any, ...]]:
+    """Return the axes: values by name, or texts such as "name=value,value"."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        return axes.parse(_texts("grid", given))
+    strange = next((name for name in given if not isinstance(name, str)), None)
+    if strange is not None or None in given:
+        raise OptionError(f"grid names a setting {brief(strange)}; it must be text")
+    return axes.checked(given)
+
+
+def _plans(given: Any) -> dict[str, Plan]:
+    """Return further points by name: a file has the name of its stem, a function its own."""
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        named = list(given.items())
+    else:
+        several = _listed(given, (str, os.PathLike, Plan, Scheme), "plan")
+        named = [(_plan_name(plan, number, len(several)), plan) for number, plan in enumerate(several)]
+    plans: dict[str, Plan] = {}
+    for name, plan in named:
+        if not isinstance(name, str) or not name:
+            raise OptionError(f"a plan is called {brief(name)}; its name must be text")
+        if name in plans or name in STRATEGIES:
+            what = "another plan" if name in plans else "a strategy"
+            raise OptionError(f"a plan is called {name!r}, as {what} is: rename it")
+        plans[name] = plan_of(plan)
+    return plans
+
+
+def _plan_name(plan: Any, number: int, count: int) -> str:
+    if isinstance(plan, str) and ":" in plan and not Path(plan).exists():
+        return plan.rpartition(":")[2]
+    if isinstance(plan, str | os.PathLike):
+        return Path(plan).stem
+    return "plan" if count == 1 else f"plan{number + 1}"
+
+
+# ----------------------------------------------------------------------------------------------------- facts
+
+
+def _model_facts(models: Sequence[ModelLike], cases: Sequence[sweeps.Case]) -> dict[str, Any]:
+    """Return the digests of the files, and of all that each model is evaluated with, its weights too."""
+    digests = [files.file_digest(m) if isinstance(m, str | os.PathLike) else None for m in models]
+    return {
+        "models": [case.name for case in cases],
+        "models_sha256": digests,
+        "weights_sha256": [Packed.of(case.model).digest() for case in cases],
+    }
+
+
+def _data_facts(data: Any) -> dict[str, Any]:
+    if isinstance(data, Dataset):
+        return {"data": None, "data_sha256": data.digest()}
+    if not isinstance(data, str | os.PathLike):
+        return {"data": None, "data_sha256": None}  # inputs_sha256 says what they are
+    return {"data": Path(data).name, "data_sha256": files.file_digest(data)}
+
+
+def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments by the names of the command line's options, in their order."""
+    modifiers, selection = arguments["modifiers"], selection_of(arguments["selection"])
+    options: dict[str, Any] = {"models": arguments["model"]}
+    for name, value in arguments.items():
+        if name == "modifiers":
+            options |= {field: getattr(modifiers, field) for field in ("residuals", "cells_on")}
+            options |= {"read_after": modifiers.read_after_s}
+            options |= {field: getattr(modifiers, field) for field in ("write_bits", "read_bits")}
+        elif name == "selection":
+            options |= {field: getattr(selection, field) for field in ("include", "exclude", "min_size")}
+        elif name == "grid" and isinstance(value, Mapping):
+            options[name] = [_axis_text(axis, values) for axis, values in value.items()]
+        elif name != "model":
+            options[name] = value
+    return options
+
+
+def _axis_text(name: str, values: Any) -> str:
+    words = values if isinstance(values, str) else ",".join(str(axes.word(_frozen(value))) for value in values)
+    return f"{name}={words}"
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,69 @@
+"""The command `demo`: the whole story on a packaged network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from onnx_analog.cli.console import Command, Whole, show, watch
+from onnx_analog.cli.options import FORCE, OUT, SEED, shown
+
+PLOT = Path("onnx-analog-demo.png")
+
+
+@click.command(cls=Command)
+@click.option("--trials", type=Whole(1, 1000), default=10, help="Trials per point.")
+@SEED
+@click.option("--plot", type=OUT, default=PLOT, help="File for the plot.")
+@FORCE
+def command(trials: int, seed: int, plot: Path, force: bool) -> None:
+    """Show every step on a packaged network (LeNet on MNIST) and 1,000 packaged test images.
+
+    Prunes it by 80 %, stores it in PCM cells with each strategy at 1, 3 and 10 cells per weight, reads it back, and
+    reports accuracy and cost.
+
+    Example:
+
+    \b
+        onnx-analog demo
+    """
+    from onnx_analog import demo as story_of
+    from onnx_analog import plots
+    from onnx_analog.cli import model_tables, report
+    from onnx_analog.disk import writing
+    from onnx_analog.study.sweeps import sweep as sweep_of
+
+    if not plots.can_plot():
+        show(plots.NO_PLOTS)
+    if plots.can_plot():
+        plots.check_plot(plot)
+        force = force or plot == PLOT  # what an earlier demo left
+        writing.check_outputs([plot], [story_of.MODEL], force=force)
+    story = story_of.begin()
+    show(
+        f"LeNet classifies {story.accuracy:.1%} of {len(story.data):,} MNIST test images correctly, and "
+        f"{story.accuracy_pruned:.1%} after {story_of.SPARSITY:.0%} of its weights are pruned. The others are now "
+        "stored in PCM cells, and every read of a cell is noisy.\n"
+    )
+    plan = story_of.plan(story, story_of.grid(seed=seed), trials=trials)
+    with watch("reading noisy cells") as update:
+        points = list(sweep_of(plan, progress=update))
+    show(f"Each strategy adds a step to the one before it. {story_of.steps()}.\n", *report.points_tables(points))
+    chosen = story_of.choice(points)
+    why = (
+        "The cheapest point that is as good as the best, within the noise"
+        if trials > 1
+        else "The best point in its one trial, which says little"
+    )
+    show(
+        f"{why}: {report.choice_text(chosen)}. It costs:\n",
+        *model_tables.account_tables(story_of.protect(story, chosen).manifest),
+    )
+    (channel_,) = plan.grid.channels
+    show(f"channel {channel_}: {channel_.source}")
+    if plots.can_plot():
+        writing.write_all({plot: plots.plot_points(points)}, force=force)
+        show(f"plot: {shown(plot)}")
+    show("Now the same on a model of your own:")
+    click.echo(story_of.command(chosen))  # on one line, however narrow the terminal, to be copied

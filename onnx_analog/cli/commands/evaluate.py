@@ -1,0 +1,63 @@
+"""The command `evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_analog.cli.console import Command, print_json, progress, show
+from onnx_analog.cli.options import (
+    CHANGES,
+    DATA,
+    FILE,
+    JSON,
+    LOAD,
+    OTHER_CHANNEL,
+    PREPROCESSING,
+    RUNNING,
+    SEED,
+    modifiers_of,
+)
+from onnx_analog.cli.settings import argument
+
+
+@click.command(cls=Command)
+@click.argument("protected", type=FILE)
+@DATA
+@argument("trials")
+@SEED
+@click.option("--reference", type=FILE, help="The original model, to report the loss due to pruning.")
+@OTHER_CHANNEL
+@CHANGES
+@PREPROCESSING
+@RUNNING
+@argument("threads")
+@argument("at_least")
+@argument("at_most")
+@LOAD
+@JSON
+def command(protected: Path, data: Path, trials: int, as_json: bool, **choices: Any) -> None:
+    """Evaluate PROTECTED as read from noisy cells, or a plain model as it is.
+
+    With labels, and class scores as the first output, the metric is top-1 accuracy. Otherwise outputs are compared with
+    those of the model without noise, by class, by value or by SQNR in dB. The first line names the metric.
+
+    Example:
+
+    \b
+        onnx-analog evaluate model.protected.onnx --data test.npz --trials 25
+    """
+    from onnx_analog import api
+    from onnx_analog.cli import report
+
+    choices["modifiers"] = modifiers_of(choices)
+    with progress("reading noisy cells", trials) as advance:
+        found = api.evaluate(protected, data, trials=trials, progress=advance, **choices)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        show(report.evaluation_table(found))
+    if found.holds is False:
+        raise click.ClickException(str(found.verdict))

@@ -1,0 +1,64 @@
+"""The commands `onnx-analog plan ...`: files that say how each tensor is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from onnx_analog.cli.console import Group, print_json, show
+from onnx_analog.cli.options import FILE, JSON, LOAD
+
+if TYPE_CHECKING:
+    from onnx_analog.coding.plan import Plan
+
+
+@click.group(cls=Group)
+def command() -> None:
+    """Show plans: files that say how each tensor is stored.
+
+    `protect --save-plan` writes a plan; `protect --plan` and `sweep --plan` use it. docs/formats.md describes the file.
+
+    Example:
+
+    \b
+        onnx-analog plan show model.protected.onnx
+    """
+
+
+@command.command(name="show")
+@click.argument("plan", type=FILE, metavar="FILE")
+@LOAD
+@JSON
+def plan_show(plan: Path, as_json: bool) -> None:
+    """Show how each tensor is stored: in a plan's JSON FILE, in a manifest, or in a protected model.
+
+    Example:
+
+    \b
+        onnx-analog plan show model.protected.onnx
+    """
+    from onnx_analog.cli import model_tables
+
+    found = _read(plan)
+    if as_json:
+        return print_json(found.to_dict())
+    show(model_tables.plan_table(found))
+    return None
+
+
+def _read(path: Path) -> Plan:
+    """Return the plan of a file: JSON is a plan or a manifest, all else a protected model."""
+    from onnx_analog import api
+    from onnx_analog.coding.plan import Plan
+    from onnx_analog.errors import ManifestError
+    from onnx_analog.graph import manifest
+
+    if path.suffix != ".json":
+        return api.load(path).plan
+    try:
+        known = manifest.read(path)
+    except ManifestError:
+        return Plan.read(path)
+    return known.plan

@@ -1,0 +1,135 @@
+"""The command `protect`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_analog.arguments import check_exclusive
+from onnx_analog.cli.console import Command, Option, print_json, show
+from onnx_analog.cli.options import (
+    CHANGES,
+    CHANNEL,
+    FILE,
+    FORCE,
+    JSON,
+    OUT,
+    PRUNE_SCOPE,
+    SELECTION,
+    SPARSITY,
+    channel_names,
+    modifiers_of,
+    selection_of,
+    shown,
+    stem,
+)
+from onnx_analog.cli.settings import argument, options_of
+from onnx_analog.coding.scheme import Paper, Scheme
+from onnx_analog.errors import printable
+from onnx_analog.settings import settings_of
+
+FAMILY = "Settings of the family of schemes"
+_BY_STRATEGY = "set by --strategy"
+DEPENDS = {
+    "sign": _BY_STRATEGY,
+    "classes": _BY_STRATEGY,
+    "shares": "--large-fraction",
+    "bounds": "--threshold",
+    "cells": "--cells-small and --cells-large",
+}
+
+
+@click.command(cls=Command)
+@click.argument("model", type=FILE)
+@options_of(Paper)
+@SPARSITY
+@PRUNE_SCOPE
+@CHANNEL
+@CHANGES
+@SELECTION
+@click.option("-o", "--output", type=OUT, help="[default: MODEL with the suffix .protected.onnx]")
+@click.option("--manifest", type=OUT, help="[default: the output with the suffix .manifest.json]")
+@FORCE
+@JSON
+@click.option(
+    "--plan",
+    cls=Option,
+    section=FAMILY,
+    metavar="FILE",
+    help="JSON file of how each tensor is stored, or module:function; see `onnx-analog plan`.",
+)
+@click.option(
+    "--save-plan", cls=Option, section=FAMILY, type=OUT, help="Also write how each tensor is stored, for --plan."
+)
+@argument("digital", metavar="BITS", section=FAMILY)
+@options_of(
+    Scheme,
+    without=(*settings_of(Paper), "channel"),
+    section=FAMILY,
+    depends=DEPENDS,
+    complete={"side_channel": channel_names},
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    model: Path,
+    output: Path | None,
+    manifest: Path | None,
+    save_plan: Path | None,
+    force: bool,
+    as_json: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    min_size: int,
+    **choices: Any,
+) -> None:
+    """Store MODEL's weights in noisy analog cells; without noise the new model computes the same.
+
+    The paper's four strategies come first. The settings at the end describe the whole family of schemes that they
+    belong to: any number of classes, digital quantisation, and a scheme for each tensor.
+
+    Example:
+
+    \b
+        onnx-analog protect model.onnx --cells-small 1 --cells-large 20
+    """
+    from onnx_analog import api
+    from onnx_analog.cli import model_tables
+    from onnx_analog.disk import writing
+    from onnx_analog.graph import files
+
+    check_exclusive({str(param.name) for param in ctx.command.params if _is_given(ctx, param)})
+    target = output or model.with_name(f"{model.name.removesuffix('.onnx')}.protected.onnx")
+    account = manifest or target.parent / f"{stem(target)}.manifest.json"
+    outputs = [target, account, *([save_plan] if save_plan else [])]
+    named = [Path(choices[name]) for name in ("channel", "side_channel", "plan") if choices[name]]  # each may be a file
+    writing.check_outputs(
+        outputs, chain(files.files_of(model), named), force=force, perhaps=[writing.data_beside(target)]
+    )
+    protected = api.protect(
+        model,
+        selection=selection_of(include, exclude, min_size),
+        command=printable(shlex.join(["onnx-analog", *sys.argv[1:]])),  # a name may be no text
+        modifiers=modifiers_of(choices),
+        **{name: value for name, value in choices.items() if value is not None},
+    )
+    writers = {target: protected.writer(), account: writing.write_text(protected.manifest.to_json() + "\n")}
+    if save_plan:
+        writers[save_plan] = writing.write_text(protected.plan.to_json())
+    writing.write_all(writers, force=force)
+    if as_json:
+        return print_json(protected.manifest.to_dict())
+    show(*model_tables.account_tables(protected.manifest), f"model: {shown(target)}", f"manifest: {shown(account)}")
+    if save_plan:
+        show(f"plan: {shown(save_plan)}")
+    return None
+
+
+def _is_given(ctx: click.Context, param: click.Parameter) -> bool:
+    return ctx.get_parameter_source(str(param.name)) is click.core.ParameterSource.COMMANDLINE

@@ -1,0 +1,86 @@
+"""The command `readback`."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_analog.cli.console import Command, Whole, progress, show
+from onnx_analog.cli.options import (
+    CHANGES,
+    FILE,
+    FORCE,
+    LOAD,
+    OTHER_CHANNEL,
+    OUT_OR_FOLDER,
+    SEED,
+    modifiers_of,
+    shown,
+    stem,
+)
+from onnx_analog.cli.settings import argument
+
+
+@click.command(cls=Command)
+@click.argument("protected", type=FILE)
+@SEED
+@click.option(
+    "--trials",
+    type=Whole(1, 10_000),
+    help="Write this many trials into a folder.  [default: one file, of trial 0]",
+)
+@argument("decoded")
+@OTHER_CHANNEL
+@CHANGES
+@click.option("-o", "--output", type=OUT_OR_FOLDER, help="File, or folder with --trials.  [default: beside PROTECTED]")
+@LOAD
+@FORCE
+def command(
+    protected: Path,
+    seed: int,
+    trials: int | None,
+    decoded: bool,
+    channel: str | None,
+    output: Path | None,
+    force: bool,
+    **changes: Any,
+) -> None:
+    """Write PROTECTED as read from noisy cells, with exactly the weights that `evaluate` uses in those trials.
+
+    Example:
+
+    \b
+        onnx-analog readback model.protected.onnx --seed 0 --decoded
+    """
+    from onnx_analog import api
+    from onnx_analog.disk import transactions, writing
+    from onnx_analog.graph import files
+
+    if trials is None:
+        targets = [output or protected.with_name(f"{stem(protected)}.readback.onnx")]
+    else:
+        folder = output or protected.with_name(f"{stem(protected)}.readback")
+        targets = [folder / f"trial-{trial:04}.onnx" for trial in range(trials)]
+    read = chain(files.files_of(protected), [Path(channel)] if channel else [])
+    perhaps = map(writing.data_beside, targets)
+    writing.check_outputs(targets, read, force=force, perhaps=perhaps, new_folder=trials is not None)
+    modifiers = modifiers_of(changes)
+    models = api.readbacks(
+        protected, seed=seed, trials=len(targets), channel=channel, modifiers=modifiers, decoded=decoded
+    )
+    with progress("reading noisy cells", len(targets)) as advance:
+
+        def writer(path: Path) -> None:
+            next(models).writer()(path)
+            advance()
+
+        if trials is None:
+            writing.write_all(dict.fromkeys(targets, writer), force=force)
+        else:
+            with transactions.tidy_ends(), writing.new_folder(targets[0].parent):
+                writing.write_all(dict.fromkeys(targets, writer), force=force)
+    where = targets[0] if trials is None else targets[0].parent
+    show(f"{len(targets)} model{'s' * (len(targets) > 1)}, seed {seed}: {shown(where)}")

@@ -1,0 +1,50 @@
+"""Shows results: one line in a console, a table in a notebook, a pandas DataFrame on request."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import Any
+
+from onnx_analog.errors import AnalogError, one_line
+
+NO_PANDAS = "pandas is not installed (pip install pandas)"
+
+
+class Shown:
+    """A result that is one line in a console and a table in a notebook."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {one_line(str(self), 200)}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(type(self).__name__, ("", ""), self._lines())
+
+    def _lines(self) -> Iterable[Sequence[object]]:
+        """Return the rows of the table."""
+        return [("", str(self))]
+
+
+def html_table(title: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table for a notebook, all its text escaped."""
+    lines = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
+    heading = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in head)
+    top = f"<thead><tr>{heading}</tr></thead>" if any(head) else ""
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><caption>{html.escape(title)}</caption>{top}<tbody>{body}</tbody></table>"
+
+
+def data_frame(rows: Iterable[dict[str, Any]]) -> Any:
+    """Return rows as a pandas DataFrame.
+
+    Raises
+    ------
+    AnalogError
+        If pandas is not installed.
+    """
+    try:
+        pandas = import_module("pandas")
+    except ImportError as error:
+        raise AnalogError(NO_PANDAS) from error
+    return pandas.DataFrame(list(rows))

@@ -1,0 +1,160 @@
+"""Groups the points of a sweep for tables and plots, and says in words what they are and what they are worth."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, channel_digest
+from onnx_analog.results import value_text as setting_text
+from onnx_analog.run.metrics import METRICS
+from onnx_analog.study import choosing
+from onnx_analog.study.sweeps import Point
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """The points that are compared in one table or plot: of one model, channel and preset.
+
+    Attributes
+    ----------
+    title : str
+        What its points have in common, as far as panels differ.
+    gridded : tuple of Point
+        Points of the grid.
+    planned : tuple of Point
+        Points of plans.
+    """
+
+    title: str
+    gridded: tuple[Point, ...]
+    planned: tuple[Point, ...] = ()
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """All points."""
+        return self.gridded + self.planned
+
+
+def is_planned(point: Point) -> bool:
+    """Return whether a point is a plan's, and not of the grid."""
+    plan = point.setting.plan
+    if plan.tensors or plan.default is None:
+        return True
+    return point.strategy not in {*STRATEGIES, f"{plan.default.partition}-{plan.default.classes}"}
+
+
+_IN_TITLE = {"granularity", "large_fraction"}  # settings that the title of a panel says
+_IN_NAME = {"partition", "classes"}  # settings that a scheme's name says where it is not one of the paper's
+
+
+def series(point: Point) -> str:
+    """Return the name of the row or line that a point belongs to: its strategy and varied settings, or its plan."""
+    if is_planned(point):
+        return point.strategy
+    said = _IN_TITLE if point.strategy in STRATEGIES else _IN_TITLE | _IN_NAME
+    varied = [
+        f"{name} {setting_text(value)}"
+        for name, value in point.setting.changes.items()
+        if value is not None and name not in said
+    ]
+    return ", ".join([point.strategy, *varied])
+
+
+def panels(points: Sequence[Point]) -> list[Panel]:
+    """Return the panels of a sweep, in the order of its points.
+
+    A plan joins the panel of its model and channel if there is just one, for it has no preset; otherwise the plans of a
+    model and channel have a panel of their own.
+    """
+    titles = _Titles(points)
+    grid: dict[tuple[str, str], list[Point]] = {}
+    plans: dict[str, list[Point]] = {}
+    for point in points:
+        if is_planned(point):
+            plans.setdefault(titles.where(point), []).append(point)
+        else:
+            grid.setdefault((titles.where(point), preset_title(point)), []).append(point)
+    found = []
+    for (where, preset), gridded in grid.items():
+        alone = sum(other == where for other, _ in grid) == 1
+        planned = plans.pop(where, []) if alone else []
+        found.append(Panel(title=_joined(where, preset), gridded=tuple(gridded), planned=tuple(planned)))
+    found += [Panel(title=_joined(where, "plans"), gridded=(), planned=tuple(here)) for where, here in plans.items()]
+    return found
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
+
+
+class _Titles:
+    """Says which model and channel a point has, as far as the points of a sweep differ in them."""
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        channels = {channel_digest(point.setting.channel): str(point.setting.channel) for point in points}
+        alike = Counter(channels.values())
+        self._names = {
+            digest: f"{name} ({digest[:8]})" if alike[name] > 1 else name for digest, name in channels.items()
+        }
+        self._models = len({point.model for point in points}) > 1
+
+    def where(self, point: Point) -> str:
+        """Return the model and the channel."""
+        channel = f"channel {self._names[channel_digest(point.setting.channel)]}"
+        return _joined(point.model * self._models, channel * (len(self._names) > 1))
+
+
+def preset_title(point: Point) -> str:
+    """Return the granularity and share of large weights of a point, and the preset that has both."""
+    preset = point.setting.preset
+    name = next((name for name, known in PRESETS.items() if known == preset), "")
+    label = {"isik2020": " (as in the paper)", "": ""}.get(name, f" ({name})")
+    return f"granularity {preset.granularity}, {preset.large_fraction:.2%} large{label}"
+
+
+# --------------------------------------------------------------------------------------------- values and units
+
+
+def mean_of(point: Point) -> float:
+    """Return the mean over trials; NaN without trials."""
+    return math.nan if point.evaluation.mean is None else point.evaluation.mean
+
+
+def factor(point: Point) -> float:
+    """Return the factor with which a metric is shown: shares are shown in %."""
+    return 100.0 if point.evaluation.share else 1.0
+
+
+def unit(points: Sequence[Point]) -> str:
+    """Return the name of a metric and its unit."""
+    if not points:
+        return ""
+    known = METRICS.get(points[0].evaluation.metric)
+    symbol = "%" if points[0].evaluation.share else known.unit if known else ""
+    return f"{label(points)}{f' in {symbol}' * bool(symbol)}"
+
+
+def label(points: Sequence[Point]) -> str:
+    """Return the name of a metric."""
+    metric = points[0].evaluation.metric
+    return METRICS[metric].label if metric in METRICS else metric
+
+
+def clean_text(points: Sequence[Point]) -> str:
+    """Return the value without noise, after a comma; empty where it is not known."""
+    clean = points[0].evaluation.clean if points else None
+    return "" if clean is None else f", without noise {factor(points[0]) * clean:.2f}"
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """Return the points that are marked: none where it is not known which values of a metric are better."""
+    higher = higher_is_better(points)
+    return [] if higher is None else choosing.marked(points, higher_is_better=higher)
+
+
+def higher_is_better(points: Sequence[Point]) -> bool | None:
+    """Return whether higher values of the metric are better; None where it is not known."""
+    return points[0].evaluation.higher_is_better if points else None
