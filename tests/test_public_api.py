@@ -28,7 +28,8 @@ RESULTS = [
     "Evaluation", "Fit", "Inspection", "Manifest", "Model", "Perturbed", "Point", "Protected", "Pruned", "Swept",
 ]  # fmt: skip
 VALUES = [
-    "Channel", "Dataset", "Engine", "Estimator", "Experiment", "Modifiers", "Paper", "Plan", "Scheme", "Selection", "Source",
+    "Channel", "Dataset", "Engine", "Estimator", "Experiment", "Modifiers", "Paper", "Plan", "Scheme",
+    "Selection", "Source",
 ]  # fmt: skip
 DATA = ["PRESETS", "STRATEGIES", "__version__"]
 MODULES = ["channels", "engines", "errors", "passes"]

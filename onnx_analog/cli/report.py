@@ -36,12 +36,12 @@ _SHOWN = 0.01  # the last digit that is shown of a metric
 
 
 def evaluation_table(found: Evaluation) -> Table:
-    """Return one evaluation."""
-    made = table(found.heading, "value")
+    """Return the table of an evaluation."""
+    result = table(found.heading, "value")
     if found.output is not None:
-        made.add_row("output", found.output)
+        result.add_row("output", found.output)
     if found.class_axis is not None:
-        made.add_row("class axis", str(found.class_axis))
+        result.add_row("class axis", str(found.class_axis))
     rows: list[tuple[str, float | None]] = [
         ("original model", found.reference),
         ("without noise", found.clean),
@@ -50,19 +50,19 @@ def evaluation_table(found: Evaluation) -> Table:
     ]
     for name, value in rows:
         if value is not None:
-            made.add_row(name, f"{value:.4f}")
+            result.add_row(name, f"{value:.4f}")
     if found.values:
-        made.add_row("95 % interval of the mean", _between(found, found.ci95))
+        result.add_row("95 % interval of the mean", _between(found, found.ci95))
     if found.drop is not None:
-        made.add_row("decrease due to noise", f"{found.drop:+.4f}")
-        made.add_row("95 % interval of the decrease", _between(found, found.drop_ci95, "+.4f"))
+        result.add_row("decrease due to noise", f"{found.drop:+.4f}")
+        result.add_row("95 % interval of the decrease", _between(found, found.drop_ci95, "+.4f"))
     if found.test_set_error is not None:
-        made.add_row(f"standard error of a test set of {found.samples:,}", f"{found.test_set_error:.4f}")
+        result.add_row(f"standard error of a test set of {found.samples:,}", f"{found.test_set_error:.4f}")
     ratios = [value for value in found.sqnr_db if not math.isnan(value)]
     if ratios:
-        made.add_row("output SQNR, mean of all trials", f"{np.mean(ratios):.1f} dB")
-    made.caption = " ".join(_remarks(found)) or None
-    return made
+        result.add_row("output SQNR, mean of all trials", f"{np.mean(ratios):.1f} dB")
+    result.caption = " ".join(_remarks(found)) or None
+    return result
 
 
 def _between(found: Evaluation, ends: tuple[float, float] | None, form: str = ".4f") -> str:
@@ -76,7 +76,7 @@ def _between(found: Evaluation, ends: tuple[float, float] | None, form: str = ".
 
 
 def _remarks(found: Evaluation) -> Iterator[str]:
-    """Yield what the numbers rest on."""
+    """Yield the remarks under the table."""
     if found.ci95 is not None:
         yield "Intervals are Student's t over trials; they leave out the error of a finite test set."
     if found.higher_is_better is False:
@@ -102,24 +102,24 @@ def points_tables(points: Sequence[Point]) -> Iterator[Table]:
 
 def _grid_table(panel: Panel, marks: dict[int, str]) -> Table:
     cells = sorted({point.cells for point in panel.gridded})
-    made = table("strategy", *(f"{count} cell{'s' * (count > 1)}" for count in cells), title=panel.title)
+    result = table("strategy", *(f"{count} cell{'s' * (count > 1)}" for count in cells), title=panel.title)
     for name in dict.fromkeys(map(series, panel.gridded)):
         found = {point.cells: point for point in panel.gridded if series(point) == name}
-        made.add_row(name, *(marks[id(found[c])] + cell_text(found[c]) if c in found else "" for c in cells))
-    made.caption = _note(panel.points, "; in brackets, all-in cells per original weight")
-    return made
+        result.add_row(name, *(marks[id(found[c])] + cell_text(found[c]) if c in found else "" for c in cells))
+    result.caption = _note(panel.points, "; in brackets, all-in cells per original weight")
+    return result
 
 
 def _list_table(points: Sequence[Point], panel: Panel, marks: dict[int, str]) -> Table:
     """Return a table with a row for each point; a plan has no number of cells."""
     planned = is_planned(points[0])
     columns = ["plan", "stored as"] if planned else ["strategy", "cells"]
-    made = table(*columns, "mean", "all-in cells per original weight", title=panel.title, left=1 + planned)
+    result = table(*columns, "mean", "all-in cells per original weight", title=panel.title, left=1 + planned)
     for point in points:
         how = _plan_text(point.setting.plan) if planned else str(point.cells)
-        made.add_row(series(point), how, marks[id(point)] + value_text(point), f"{point.cost:.2f}")
-    made.caption = _note(panel.points)
-    return made
+        result.add_row(series(point), how, marks[id(point)] + value_text(point), f"{point.cost:.2f}")
+    result.caption = _note(panel.points)
+    return result
 
 
 def _plan_text(plan: Plan) -> str:
@@ -134,7 +134,7 @@ def _marks(points: Sequence[Point]) -> dict[int, str]:
 
 
 def _note(points: Sequence[Point], more: str = "") -> str:
-    """Return what stands under a table of points."""
+    """Return the caption of a table of points."""
     parts = [f"{unit(points)}{clean_text(points)}"]
     if any(point.ci95 is not None for point in points):
         parts[0] += f"; {_interval_note(points)}"
@@ -178,11 +178,11 @@ def differences_table(points: Sequence[Point]) -> Table | None:
         return None
     where = ["where"] * (len(parts) > 1)
     above = f"above {firsts[0]}" if len(firsts) == 1 else "above the first"
-    made = table(*where, "strategy", "cells", above, "95 % interval", left=len(where) + 1)
+    result = table(*where, "strategy", "cells", above, "95 % interval", left=len(where) + 1)
     for title, *cells in rows:
-        made.add_row(*[title] * len(where), *cells)
-    made.caption = f"{unit(points)}; in pairs, for trials of the same number have the same noise"
-    return made
+        result.add_row(*[title] * len(where), *cells)
+    result.caption = f"{unit(points)}; in pairs, for trials of the same number have the same noise"
+    return result
 
 
 def _differences(panel: Panel) -> Iterator[list[str]]:
@@ -197,12 +197,12 @@ def _differences(panel: Panel) -> Iterator[list[str]]:
 
 
 def cell_text(point: Point) -> str:
-    """Return the mean (a share in %), its interval, and what it costs."""
+    """Return the mean (a share in %), its interval, and the cost."""
     return f"{value_text(point)} [{point.cost:.2f}]"
 
 
 def value_text(point: Point) -> str:
-    """Return the mean (a share in %) and its interval: ± half where its ends are as far from the mean, or both ends."""
+    """Return the mean (a share in %) and its interval: ± half of it if it is symmetric, otherwise both ends."""
     mean, scale = point.evaluation.mean, factor(point)
     if mean is None:
         return "no trial"
@@ -217,7 +217,7 @@ def value_text(point: Point) -> str:
 
 
 def choice_text(point: Point) -> str:
-    """Return a point in words: how it stores weights, what that is worth, and what it costs."""
+    """Return a point in words: how it stores weights, the metric, and the cost."""
     if is_planned(point):
         return f"plan {point.strategy}: {value_text(point)} at {point.cost:.2f} all-in cells per weight"
     kind = f"{series(point)} with {point.cells} cell{'s' * (point.cells > 1)}"
@@ -227,70 +227,70 @@ def choice_text(point: Point) -> str:
 
 
 def channel_list_table(rows: Sequence[tuple[str, str]]) -> Table:
-    """Return the channels that are installed, and what they are."""
-    made = table("channel", "what it is", left=2)
+    """Return the table of installed channels and their descriptions."""
+    result = table("channel", "description", left=2)
     for name, text in rows:
-        made.add_row(name, text)
-    return made
+        result.add_row(name, text)
+    return result
 
 
 def channel_table(channel: Channel, *, points: int = 9) -> Table:
-    """Return what φ does at a few levels."""
-    made = table("level", "σ, 1 cell", "σ, 10 cells", "σ, 500 cells", left=0)
+    """Return the table of the noise at a few levels."""
+    result = table("level", "σ, 1 cell", "σ, 10 cells", "σ, 500 cells", left=0)
     low, high = channel.span
     level = np.linspace(low, high, points)
     columns = [channel.moments(level, cells=cells)[1] for cells in (1, 10, 500)]
     measurements = channel.measurements
     programmed = None if measurements is None else measurements.programmed(level)
     if measurements is not None:
-        made.add_column(f"input, {measurements.input_scale.unit}", justify="right")
+        result.add_column(f"input, {measurements.input_scale.unit}", justify="right")
     means = None if channel.normal else channel.moments(level)[0]
     if means is not None:
-        made.add_column("mean read", justify="right")
-    for place, value in enumerate(level):
-        row = [f"{value:.4f}", *(f"{column[place]:.4f}" for column in columns)]
-        row += [] if programmed is None else [f"{programmed[place]:.4g}"]
-        row += [] if means is None else [f"{means[place]:.4f}"]
-        made.add_row(*row)
-    made.caption = (
+        result.add_column("mean read", justify="right")
+    for number, value in enumerate(level):
+        row = [f"{value:.4f}", *(f"{column[number]:.4f}" for column in columns)]
+        row += [] if programmed is None else [f"{programmed[number]:.4g}"]
+        row += [] if means is None else [f"{means[number]:.4f}"]
+        result.add_row(*row)
+    result.caption = (
         f"span {low:.4f} to {high:.4f}; capacity {of_channel(channel).bits:.2f} bits per cell, reads as normal"
     )
     best = best_of(channel)
     if best is not None:
-        made.caption += f"; {best.bits:.2f} with the best choice of as few inputs and codes"
-    return made
+        result.caption += f"; {best.bits:.2f} with the best choice of as few inputs and codes"
+    return result
 
 
 def fit_table(fit: Fit) -> Table:
-    """Return what a fit found."""
+    """Return the summary of a fit."""
     channel, good = fit.channel, fit.goodness
-    made = table(f"channel {channel.name}", "value")
+    result = table(f"channel {channel.name}", "value")
     how = "given" if fit.choice is None else "by cross-validation"
-    made.add_row("pairs, distinct inputs", f"{channel.pairs:,}, {np.unique(fit.inputs).size:,}")
-    made.add_row(f"neighbours k, {how}", str(channel.neighbours))
-    made.add_row("span", f"{channel.span[0]:.4f} to {channel.span[1]:.4f}")
-    made.add_row("standard deviation", f"{min(channel.stds):.4f} to {max(channel.stds):.4f}")
-    made.add_row("capacity, bits per cell", f"{of_channel(channel).bits:.2f}")
+    result.add_row("pairs, distinct inputs", f"{channel.pairs:,}, {np.unique(fit.inputs).size:,}")
+    result.add_row(f"neighbours k, {how}", str(channel.neighbours))
+    result.add_row("span", f"{channel.span[0]:.4f} to {channel.span[1]:.4f}")
+    result.add_row("standard deviation", f"{min(channel.stds):.4f} to {max(channel.stds):.4f}")
+    result.add_row("capacity, bits per cell", f"{of_channel(channel).bits:.2f}")
     if fit.between_share is not None:
-        made.add_row("variance between devices", f"{fit.between_share:.0%}")
+        result.add_row("variance between devices", f"{fit.between_share:.0%}")
     if good.p.size:
-        made.add_row("skew of the reads at an input", f"{good.skew.min():.1f} to {good.skew.max():.1f}")
-        made.add_row("excess kurtosis", f"{good.excess_kurtosis.min():.1f} to {good.excess_kurtosis.max():.1f}")
-        made.add_row("inputs where reads are not normal (at 1 %)", f"{good.rejected:.0%}")
-    return made
+        result.add_row("skew of the reads at an input", f"{good.skew.min():.1f} to {good.skew.max():.1f}")
+        result.add_row("excess kurtosis", f"{good.excess_kurtosis.min():.1f} to {good.excess_kurtosis.max():.1f}")
+        result.add_row("inputs where reads are not normal (at 1 %)", f"{good.rejected:.0%}")
+    return result
 
 
 def levels_table(fit: Fit) -> Table:
-    """Return what the reads at each input are like; of very many inputs, some at equal steps."""
+    """Return the statistics of the reads at each input, or at equally spaced inputs if there are very many."""
     rows = [{**row, "rejects": bool(no)} for row, no in zip(fit.levels(), fit.goodness.rejects, strict=True)]
     count = min(len(rows), _ROWS)
     chosen = np.linspace(0, len(rows) - 1, count).round().astype(int).tolist()
-    made = table(
+    result = table(
         f"{fit.channel.input_scale.unit}", "mean read", "σ", "skew", "excess kurtosis", "KS distance", "normal?", left=0
     )
-    for row in (rows[place] for place in chosen):
+    for row in (rows[number] for number in chosen):
         numbers = [f"{row[name]:.4f}" for name in ("mean", "std")]
         shape = [f"{row[name]:.2f}" for name in ("skew", "excess_kurtosis", "ks_distance")]
-        made.add_row(f"{row['input']:.6g}", *numbers, *shape, "no" if row["rejects"] else "yes")
-    made.caption = f"{len(chosen)} of {len(rows)} inputs with 8 reads or more; all of them with --json"
-    return made
+        result.add_row(f"{row['input']:.6g}", *numbers, *shape, "no" if row["rejects"] else "yes")
+    result.caption = f"{len(chosen)} of {len(rows)} inputs with 8 reads or more; all of them with --json"
+    return result

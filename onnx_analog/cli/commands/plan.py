@@ -41,10 +41,10 @@ def plan_show(plan: Path, as_json: bool) -> None:
     """
     from onnx_analog.cli import model_tables
 
-    found = _read(plan)
+    shown = _read(plan)
     if as_json:
-        return print_json(found.to_dict())
-    show(model_tables.plan_table(found))
+        return print_json(shown.to_dict())
+    show(model_tables.plan_table(shown))
     return None
 
 

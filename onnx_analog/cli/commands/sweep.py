@@ -241,11 +241,11 @@ def command(
     if save_config is not None:
         writing.write_all({save_config: writing.write_text(text)}, force=force)
     with watch("trials") as update:
-        found = api.sweep(choices.pop("models"), engine=engine, out=out, config=text, progress=update, **choices)
+        swept = api.sweep(choices.pop("models"), engine=engine, out=out, config=text, progress=update, **choices)
     if as_json:
-        print_json(found.to_dict())
+        print_json(swept.to_dict())
     else:
-        _tell(found.points, out)
+        _tell(swept.points, out)
 
 
 def _check_outputs(
