@@ -340,3 +340,13 @@ def test_groups_keep_the_order_of_the_flat_index(size, groups, seed, ascending):
     assert (order is None) == bool((np.diff(group) >= 0).all())
     for number, positions in enumerate(regroup(np.arange(size), order, counts)):
         assert positions.tolist() == np.flatnonzero(group == number).tolist()
+
+
+@given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=9))
+def test_a_float32_number_lies_on_the_same_side_of_an_edge_and_of_its_rounding(edges):
+    """Of no edge, rounded down to a float32 number, a size can come to lie on the other side."""
+    exact = np.array(edges)
+    lower = partition._below(exact)
+    assert (lower.astype(np.float32) == lower).all()
+    assert (lower <= exact).all()
+    assert (np.nextafter(f32(lower), f32(np.inf)).astype(np.float64) > exact).all()
