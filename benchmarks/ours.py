@@ -10,8 +10,9 @@ import onnx_ir as ir
 
 from onnx_analog.graph.protected import opened
 from onnx_analog.run.data import Dataset
-from onnx_analog.run.evaluation import Decoder, Trials, read_all
+from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.metrics import top1
+from onnx_analog.run.read import Decoder, read_all
 from onnx_analog.run.session import Network
 
 THREADS = 1  # as in a worker of a sweep
@@ -28,8 +29,8 @@ class Measured(NamedTuple):
 
 def measured(protected: ir.Model, data: Dataset) -> Measured:
     """Return a trial and clean inference; what does not depend on the trial is done before."""
-    network = Network(protected, threads=THREADS)
-    trials = Trials(network, data, opened(protected).schemes, top1, network.run(data))
+    network = Network(opened(protected), threads=THREADS)
+    trials = Experiment(protected, data, top1, threads=THREADS).trials()
     return Measured(lambda: trials.run(seed=0, trial=0), lambda: network.run(data))
 
 
@@ -41,7 +42,7 @@ def reading(protected: ir.Model, threads: Executor | None = None) -> Action:
 
 def with_weights(protected: ir.Model, data: Dataset) -> tuple[Action, dict[str, Any]]:
     """Return what runs the network with the weights of a trial, and these weights by name."""
-    network = Network(protected, threads=THREADS)
+    network = Network(opened(protected), threads=THREADS)
     decoders = {name: Decoder(tensor) for name, tensor in network.tensors.items()}
     weights = read_all(decoders, seed=0, trial=0)
     return lambda: network.run(data, weights), weights
