@@ -111,6 +111,8 @@ class _Planes:
     def totals(self, schemes: Mapping[Scheme, Scheme]) -> Totals:
         """Return what the planes cost with other schemes in place of those that wrote them."""
         by_key = {tensor.key: tensor for tensor in self.tensors}  # one, if a tool inlined what is called twice
+        for tensor in by_key.values():
+            _ = tensor.class_counts, tensor.level_class  # which are kept, and are the same for all plans
         return totals_of([tensor.read_as(schemes[tensor.scheme]) for tensor in by_key.values()])
 
 

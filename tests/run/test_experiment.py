@@ -536,7 +536,7 @@ def test_sequences_that_are_fed_one_by_one_agree_place_by_place():
 
 def test_a_sweep_questions_an_accuracy_of_chance_too(caplog):
     with caplog.at_level(logging.WARNING, logger="onnx_analog"):
-        oa.sweep(model(LINEAR), rows(200, labels=True), strategies="raw", cells=1, trials=0, channels=QUIET)
+        oa.sweep(model(LINEAR), rows(200, labels=True), strategy="raw", cells=1, trials=0, channel=QUIET)
     assert "model0: top1 without noise is" in caplog.text
 
 
@@ -609,8 +609,10 @@ def test_what_protect_returned_and_arrays_are_taken_as_they_are(tmp_path):
         for given in (data, arrays, opened, tmp_path / "data.npz"):
             assert oa.evaluate(stored, given, trials=2, reference=None) == expected
     assert oa.evaluate(stored, arrays, trials=2, samples=4) == oa.evaluate(stored, data.head(4), trials=2)
-    with pytest.raises(DataError, match="a mapping of names to arrays, or a Dataset"):
-        oa.evaluate(stored, data.inputs["x"])
+    unlabelled = oa.evaluate(stored, data.inputs["x"], trials=2)
+    assert unlabelled == oa.evaluate(stored, Dataset(data.inputs, None), trials=2)
+    with pytest.raises(DataError, match=r"data is 3; it must be the path of an npz file, a mapping .* or a Dataset"):
+        oa.evaluate(stored, 3)
 
 
 # ------------------------------------------------------------------------------------------ what cannot be run

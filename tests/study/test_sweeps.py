@@ -247,7 +247,7 @@ def test_a_grid_out_of_range_is_refused(wrong):
 
 
 def test_a_pruned_model_is_swept_as_it_is():
-    pruned = oa.prune(model(TEXT), sparsity=0.75, scope="tensor").model
+    pruned = oa.prune(model(TEXT), sparsity=0.75, prune_scope="tensor").model
     for point in swept(GRID, Stopping(trials=0), pruned):
         assert (point.totals.stored_weights, point.totals.original_weights) == (128, 512)
 

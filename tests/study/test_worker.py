@@ -398,7 +398,7 @@ def test_a_thread_that_is_given_another_work_fetches_it_and_lets_the_first_go():
 def test_threads_share_no_state():
     """They would write into each other's buffers. Each waits for the other, so that both are alive at once."""
     log = []
-    meet = threading.Barrier(2, timeout=30)
+    meet = threading.Barrier(2, timeout=120)
 
     def several(trials: range) -> list[Trial]:
         meet.wait()
