@@ -29,7 +29,7 @@ class Measured(NamedTuple):
 
 def measured(protected: ir.Model, data: Dataset) -> Measured:
     """Return a trial and clean inference; what does not depend on the trial is done before."""
-    network = Network(protected, threads=THREADS)
+    network = Network(opened(protected), threads=THREADS)
     trials = Experiment(protected, data, top1, threads=THREADS).trials()
     return Measured(lambda: trials.run(seed=0, trial=0), lambda: network.run(data))
 
@@ -42,7 +42,7 @@ def reading(protected: ir.Model, threads: Executor | None = None) -> Action:
 
 def with_weights(protected: ir.Model, data: Dataset) -> tuple[Action, dict[str, Any]]:
     """Return what runs the network with the weights of a trial, and these weights by name."""
-    network = Network(protected, threads=THREADS)
+    network = Network(opened(protected), threads=THREADS)
     decoders = {name: Decoder(tensor) for name, tensor in network.tensors.items()}
     weights = read_all(decoders, seed=0, trial=0)
     return lambda: network.run(data, weights), weights

@@ -217,7 +217,31 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "bounds": {"classes": 3, "partition": "bounds", "shares": [], "bounds": [0.1, 0.2], "cells": [2]},
     "side": {"side_channel": CHANNEL, "side_cells": 2, "side_copies": 3, "granularity": "model"},
 }  # fmt: skip
+SETTINGS: dict[str, tuple[Any, ...]] = {  # values that are right for some schemes
+    "sign": ("bit", "level"), "granularity": ("tensor", "channel", "model"), "side_bits_per_cell": (1, 3, 8),
+    "side_cells": (1, 2), "side_copies": (1, 3), "cells": ([0], [1], [2], [1, 2], [0, 1, 2, 3]),
+    "classes": (1, 2, 4, 17), "partition": ("lloyd", "uniform", "share"), "shares": ([0.3], [0.0], [1.0], []),
+    "step": (0.05, 1e-3, 1e9, None),
+    "bounds": ([0.01, 0.5], [0.1, 1e9], []), "side_channel": (CHANNEL, None), "channel": ("pcm", CHANNEL),
+}  # fmt: skip
 KEYS = ("w", "v", "k", "g", "bias", "h", "*", "t*", "no such tensor")
+
+
+def mutate_plan(text: bytes, rng: random.Random) -> tuple[bytes, str]:
+    """Return a plan with another setting, or another scheme of a tensor; now and then with any change of its JSON."""
+    try:
+        body = json.loads(text)
+        scheme, name = pick(rng, list(body["schemes"])), pick(rng, list(SETTINGS))
+        if rng.random() < 0.4:
+            key = pick(rng, KEYS)
+            body["tensors"][key] = pick(rng, (scheme, None))
+            return json.dumps(body).encode(), f"scheme of {key!r}"
+        if rng.random() < 0.75:
+            body["schemes"][scheme][name] = pick(rng, SETTINGS[name])
+            return json.dumps(body).encode(), f"{name} of {scheme}"
+    except Exception:  # noqa: S110 - what an earlier step left is no plan
+        pass
+    return mutate_text.mutate_json(text, rng)
 
 
 def plan(case: Case, rng: random.Random, steps: list[random.Random]) -> Case:
@@ -228,7 +252,7 @@ def plan(case: Case, rng: random.Random, steps: list[random.Random]) -> Case:
     tensors = {key: pick(rng, (*chosen, None)) for key in rng.sample(KEYS, 3)}
     body = {"format": "onnx-analog-plan/1", "schemes": schemes, "default": pick(rng, chosen), "tensors": tensors}
     text = json.dumps(body).encode()
-    changed, done = applied(text, mutate_text.mutate_json, steps)
+    changed, done = applied(text, mutate_plan, steps)
     files = {"m.onnx": made.model, "plan.json": changed}
     return Case(case.kind, case.seed, case.number, files, done, name, (), {"plan.json": text})
 

@@ -12,6 +12,7 @@ from benchmarks import run as benchmarks
 from benchmarks.networks import LAYERS, SIDE, chain, write_chain
 from onnx_analog.graph import files
 from tests.models import run
+from tests.packages import needs
 
 
 def test_a_ratio_is_the_median_of_pairs(monkeypatch):
@@ -116,6 +117,7 @@ def test_what_is_asked_for_is_measured(line, names, monkeypatch, capsys):
     assert "0.500  quick / bound: 1.0 ms / 2.0 ms, goal ≤ 1" in told.err
 
 
+@needs("matplotlib")
 @pytest.mark.usefixtures("one_row")
 def test_the_table_and_the_plot_go_to_files(monkeypatch, tmp_path):
     monkeypatch.setattr(scaling, "thousandth", lambda folder: {"seconds": 1.0})
@@ -152,6 +154,7 @@ def test_each_line_has_a_name_of_its_own():
     assert len(set(names)) == len(names) > 15
 
 
+@needs("torch")
 @pytest.mark.parametrize("name", ["resnet18", "resnet20"])
 def test_the_residual_networks_are_the_paper_s(name, tmp_path):
     found = networks.resnet(name, tmp_path)

@@ -20,8 +20,9 @@ from click.testing import CliRunner
 import onnx_analog as oa
 from onnx_analog import demo
 from onnx_analog.channels import GaussianNoise
-from onnx_analog.graph.stored import stored_tensors
+from onnx_analog.graph.protected import opened
 from tests.conftest import ROOT
+from tests.packages import needs
 
 EXAMPLES = ROOT / "examples"
 
@@ -67,6 +68,7 @@ def facts(name):
     return json.loads(Path(f"models/{name}.json").read_text(encoding="utf-8"))
 
 
+@needs("torch")
 @pytest.mark.parametrize(
     ("options", "name"),
     [([], "mlp"), (["--noise", "0.1"], "mlp-gaussian"), (["--noise", "channel"], "mlp-channel"),
@@ -81,6 +83,7 @@ def test_mnist_networks_are_trained_and_exported(mnist, options, name):
     assert facts(name)["command"].startswith("python ")
 
 
+@needs("torch")
 def test_options_change_the_recipe(mnist):
     main("train_mnist", "mlp", *mnist, *FEW, "--weight-decay", "0.01", "--patience", "3", "--seed", "7")
     recipe = facts("mlp")["recipe"]
@@ -89,6 +92,7 @@ def test_options_change_the_recipe(mnist):
     }  # fmt: skip
 
 
+@needs("torch")
 def test_a_student_has_a_teacher_and_a_killed_run_goes_on(mnist):
     main("train_mnist", "lenet", *mnist, *FEW)
     teacher = ["--teacher", "models/lenet.onnx", "--checkpoints", "run"]
@@ -99,12 +103,14 @@ def test_a_student_has_a_teacher_and_a_killed_run_goes_on(mnist):
     assert sorted(path.name for path in Path("run").iterdir()) == ["checkpoint.pt", "metrics.jsonl", "teacher.npz"]
 
 
+@needs("torch")
 @pytest.mark.parametrize(("folded", "batch_norms"), [([], 21), (["--folded"], 0)], ids=["apart", "folded"])
 def test_cifar10_networks_keep_batch_norm_apart_or_fold_it(cifar10, folded, batch_norms):
     main("train_cifar10", "resnet20", *cifar10, *FEW, *folded)
     assert oa.inspect("models/resnet20.onnx").batch_norms == batch_norms
 
 
+@needs("torch")
 def test_pruning_starts_from_a_checkpoint_and_holds(cifar10):
     main("train_cifar10", "resnet20", *cifar10, *FEW, "--checkpoints", "run")
     main("train_cifar10", "resnet20", *cifar10, *FEW, "--start", "run/checkpoint.pt", "--sparsity", "0.8")
@@ -129,6 +135,7 @@ def test_the_demo_s_network_is_packaged(data_set):
 IMAGES = ["--data", demo.IMAGES, "--mean", "0.1307", "--std", "0.3081", "--samples", "20", "--trials", "2"]
 
 
+@needs("matplotlib")
 def test_strategies_are_compared():
     main("compare", demo.MODEL, *IMAGES, "--cells", "1", "--out", "out")
     with Path("out/lenet-mnist.csv").open(newline="", encoding="utf-8") as file:
@@ -138,10 +145,10 @@ def test_strategies_are_compared():
     assert "| redundancy |" in Path("out/lenet-mnist.md").read_text(encoding="utf-8")
 
 
-def test_headers_are_compared():
-    main("analog_header", demo.MODEL, *IMAGES, "--out", "header.md")
-    rows = [line for line in Path("header.md").read_text(encoding="utf-8").splitlines() if line.startswith("| pcm")]
-    assert len(rows) == len(importlib.import_module("analog_header").ROWS)
+def test_side_information_is_compared():
+    main("analog_side_information", demo.MODEL, *IMAGES, "--out", "side.md")
+    rows = [line for line in Path("side.md").read_text(encoding="utf-8").splitlines() if line.startswith("| pcm")]
+    assert len(rows) == len(importlib.import_module("analog_side_information").ROWS)
 
 
 # ----------------------------------------------------------------------------------------- the paper's tables
@@ -171,7 +178,7 @@ def test_a_table_is_made_and_a_run_that_is_killed_goes_on(models):
     assert len(whole) == 1 + 2 * 4 * 5 * 2  # no noise; scopes, strategies, cells, trials
     assert "98.70" in text
     lines = Path("out/table8.csv").read_text(encoding="utf-8").splitlines(keepends=True)
-    Path("out/table8.csv").write_text("".join(lines[:6]), encoding="utf-8")  # the header, no noise, two entries
+    Path("out/table8.csv").write_text("".join(lines[:6]), encoding="utf-8")  # column names, no noise, two entries
     assert table8(models) == text
     assert rows("table8") == whole
 
@@ -199,8 +206,8 @@ def test_data_that_are_no_npz_file_are_refused_in_one_line(models):
 
 
 def test_one_row_of_a_table_is_made_alone(models):
-    table8(models, "--row", "+ sign protection", "--scope", "model")
-    assert {(row["row"], row["scope"]) for row in rows("table8")} == {("+ sign protection", "model")}
+    table8(models, "--row", "+ sign protection", "--granularity", "model")
+    assert {(row["row"], row["granularity"]) for row in rows("table8")} == {("+ sign protection", "model")}
 
 
 @pytest.mark.parametrize("option", ["--row", "--network"])
@@ -220,12 +227,12 @@ def test_a_network_that_is_not_there_is_one_line(tmp_path):
     assert not list(Path("out").iterdir())
 
 
-def test_a_table_has_the_same_numbers_from_many_processes_and_one_scope_at_a_time(models):
+def test_a_table_has_the_same_numbers_from_many_processes_and_one_granularity_at_a_time(models):
     text = table8(models)
     whole = rows("table8")
     Path("out/table8.csv").unlink()
-    table8(models, "--scope", "tensor")
-    assert {row["scope"] for row in rows("table8")} == {"", "tensor"}
+    table8(models, "--granularity", "tensor")
+    assert {row["granularity"] for row in rows("table8")} == {"", "tensor"}
     assert table8(models, "--workers", "2") == text
     assert sorted(rows("table8"), key=str) == sorted(whole, key=str)
 
@@ -236,19 +243,18 @@ def test_a_number_of_a_table_can_be_had_again_from_the_library(models):
     kept = oa.protect(pruned, strategy="redundancy", preset="isik2020", cells_small=3, cells_large=60).model
     found = oa.evaluate(kept, demo.IMAGES, mean=[0.1307], std=[0.3081], samples=20, trials=2)
     key = ("+ adaptive redundancy", "3 cells", "model")
-    mine = [float(row["value"]) for row in rows("table8") if (row["row"], row["column"], row["scope"]) == key]
+    mine = [float(row["value"]) for row in rows("table8") if (row["row"], row["column"], row["granularity"]) == key]
     assert mine == list(found.values)
 
 
 def test_gaussian_noise_without_protection_is_added_to_the_weights():
-    paper = importlib.import_module("paper")
+    tables = importlib.import_module("paper_tables")
     model = oa.prune(demo.MODEL, sparsity=0.5).model
-    kept = paper.protected(model, {"strategy": "raw", "gaussian": 0.1}).model
-    for tensor in stored_tensors(kept):
-        assert (tensor.alpha.tolist(), tensor.beta.tolist()) == ([1.0], [0.0])
-    channel = importlib.import_module("onnx_analog.graph.stored").Protection.of(kept).channel
-    assert isinstance(channel, GaussianNoise)
-    assert channel.sigma == 0.1
+    scheme = tables.entry("+ noise", "KD", "lenet", None, {"gaussian": 0.1}).scheme(model)
+    for tensor in opened(oa.protect(model, scheme).model).tensors:
+        assert (tensor.alpha.tolist(), tensor.beta.tolist()) == ([[1.0]], [[0.0]])
+    assert isinstance(scheme.channel, GaussianNoise)
+    assert scheme.channel.sigma == 0.1
 
 
 @pytest.mark.parametrize("table", ["table1", "table2", "table2-decay", "table7", "table8", "table9"])
@@ -259,12 +265,14 @@ def test_no_number_of_a_table_is_there_twice(table):
         assert entry.paper is None or 8 < entry.paper <= 100
 
 
+@needs("matplotlib")
 @pytest.mark.parametrize("figure", ["figure1", "figure2"])
 def test_figures_of_the_channel_are_drawn(figure):
     main("paper", figure, "--out", "out")
     assert Path(f"out/{figure}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@needs("matplotlib")
 def test_figure3_shows_the_weights_that_a_network_holds():
     paper_figures = importlib.import_module("paper_figures")
     for name in ("resnet18-cifar10", "resnet18-cifar10-pruned"):
@@ -273,20 +281,23 @@ def test_figure3_shows_the_weights_that_a_network_holds():
     assert Path("figure3.png").read_bytes().startswith(b"\x89PNG")
 
 
+@needs("matplotlib")
 def test_figure4_is_drawn_from_what_is_there():
     main("paper", "figure4", "--out", "out")
     assert Path("out/figure4.png").read_bytes().startswith(b"\x89PNG")
 
 
+@needs("matplotlib")
 def test_figure4_has_a_line_for_each_row_and_the_papers_beside_it():
-    keys = ["row", "column", "scope", "value"]
+    keys = ["row", "column", "granularity", "value"]
     rows = [
         ("+ adaptive mapping", "20 cells", "model", 0.875),
         ("+ adaptive mapping", "20 cells", "model", 0.625),
         ("+ adaptive mapping", "1 cell", "model", 0.25),
         ("+ sign protection", "3 cells", "tensor", 0.5),
     ]
-    importlib.import_module("paper").append(Path("table1.csv"), [dict(zip(keys, row, strict=True)) for row in rows])
+    paper, tables = (importlib.import_module(name) for name in ("paper", "paper_tables"))
+    paper.write(Path("table1.csv"), tables.TABLES["table1"], [dict(zip(keys, row, strict=True)) for row in rows])
     first, second, *_ = importlib.import_module("paper_figures").figure4(Path()).axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in first.lines}
     assert lines["+ adaptive mapping"] == [[20, 75], [1, 25]]

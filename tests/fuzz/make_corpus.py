@@ -291,7 +291,7 @@ def plans() -> None:
     scheme = {"channel": {"family": "gaussian", "sigma": 0.01}, **of_models.SCHEMES["four"]}
     right = {"format": "onnx-analog-plan/1", "schemes": {"a": scheme}, "default": "a", "tensors": {"v": None}}
     expect(f"{mlp} {save('plan.json', right)}", protect.replace("PLAN", "plan.json"), DONE, "out.onnx", outputs=OUT)
-    for name, change in {
+    changes: dict[str, dict[str, Any]] = {
         "format": {"format": "onnx-analog-plan/9"},
         "no-scheme": {"default": "b"},
         "entry": {"extra": 1},
@@ -300,7 +300,8 @@ def plans() -> None:
         "key": {"tensors": {"": "a"}},
         "list": {"tensors": ["v"]},
         "unused": {"tensors": {"no such tensor": "a"}},
-    }.items():
+    }
+    for name, change in changes.items():
         file = save(f"plan-{name}.json", {**right, **change})
         exits = EITHER if name == "unused" else REFUSED
         expect(f"{mlp} {file}", protect.replace("PLAN", file), exits, outputs=OUT)

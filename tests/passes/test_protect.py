@@ -59,9 +59,8 @@ def protected(
 ) -> ir.Model:
     """Return a protected copy; `settings` are of the paper's schemes, whose channel is QUIET unless they say so."""
     copy = plain.clone()
-    ProtectPass(plan=Scheme.paper(**{"channel": QUIET, **settings}) if plan is None else plan, selection=selection)(
-        copy
-    )
+    plan = Scheme.paper(**{"channel": QUIET, **settings}) if plan is None else plan
+    ProtectPass(plan=Plan.of(plan), selection=selection)(copy)
     return copy
 
 

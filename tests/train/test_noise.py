@@ -126,6 +126,11 @@ def test_options_out_of_range():
             WeightNoise(std=wrong)
 
 
+def test_side_information_is_free_of_error_in_training():
+    with pytest.raises(OptionError, match="give a scheme without side_channel"):
+        ChannelNoise(scheme=Scheme(side_channel="pcm"))
+
+
 def test_noise_is_told_apart_by_its_scheme():
     assert QUIETLY.identity() == ChannelNoise(scheme=Scheme(channel=QUIET, granularity="model")).identity()
     assert QUIETLY.identity() != ChannelNoise().identity()
