@@ -83,9 +83,7 @@ class ChannelNoise(Noise):
 
     def __post_init__(self) -> None:
         if self.scheme.side is not None:
-            raise OptionError(
-                "training reads signs and classes without error: give a scheme without side_channel"
-            )
+            raise OptionError("training reads signs and classes without error: give a scheme without side_channel")
 
     def perturbed(self, weights: Weights, *, seed: int, step: int) -> Weights:
         """Return the weights as they are read; see `Noise`."""
