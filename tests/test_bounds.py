@@ -268,10 +268,11 @@ PLANS: dict[str, tuple[Callable[[], str], str]] = {
     "many classes": (lambda: plan(schemes={"a": {"classes": 10**18}}), "classes is 1000000000000000000"),
     "a large number": (lambda: plan(schemes={"a": {"cells": 10**18}}), "cells is 1000000000000000000"),
     "many schemes": (
-        lambda: plan(schemes={str(i): {"classes": 1, "cells": 1, "channel": "gaussian"} for i in range(2000)}
+        lambda: plan(schemes={str(i): {"classes": 1, "cells": 1, "channel": "gaussian"} for i in range(9999)}
                      | {"last": {"sign": "x"}}),
         "scheme 'last': sign is 'x'",
     ),
+    "too many schemes": (lambda: plan(schemes={str(i): {} for i in range(1_000_000)}), "a plan has 1,000,000 schemes"),
     "deep channels": (
         lambda: plan(schemes={"a": {"channel": json.loads('{"family": "precision", "inner": ' * 25 + "1" + "}" * 25)}}),
         "channels are in each other more than",

@@ -19,6 +19,7 @@ FORMAT = "onnx-analog-plan/1"
 MOST_BYTES = 16 * reading.MIB  # of a plan's file
 MOST_TENSORS = 100_000
 MOST_PATTERNS = 1000
+MOST_SCHEMES = 10_000
 LONGEST_KEY = 4096  # characters
 
 
@@ -65,6 +66,7 @@ class Plan:
                 f"{MOST_TENSORS:,} and {MOST_PATTERNS:,}"
             )
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
+        _check_count(len(self.schemes))
 
     @cached_property
     def _patterns(self) -> list[str]:
@@ -148,6 +150,7 @@ class Plan:
         schemes, tensors = body.get("schemes"), body.get("tensors", {})
         if not isinstance(schemes, Mapping) or not isinstance(tensors, Mapping):
             raise OptionError("schemes and tensors of a plan must be objects")
+        _check_count(len(schemes))
         named = {name: _scheme(name, scheme) for name, scheme in schemes.items()}
         default = body.get("default")
         for name in [default, *tensors.values()]:
@@ -197,6 +200,11 @@ def _matches(key: str, pattern: str) -> bool:
             return False
         rest = rest[start + len(part) :]
     return True
+
+
+def _check_count(schemes: int) -> None:
+    if schemes > MOST_SCHEMES:
+        raise OptionError(f"a plan has {schemes:,} schemes; it may have {MOST_SCHEMES:,}")
 
 
 def _scheme(name: str, body: Any) -> Scheme:

@@ -450,6 +450,8 @@ def from_json(text: str) -> Manifest:
             raise ManifestError(
                 "tensors and baselines are lists of objects in a manifest; here they hold something else"
             )
+        if len(body["schemes"]) > max(1, len(body["tensors"])):
+            raise ManifestError("the manifest lists more schemes than tensors")
         manifest = Manifest(
             schemes=tuple(map(_scheme, body["schemes"])),
             source_sha256=body["source_sha256"],

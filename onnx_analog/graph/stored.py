@@ -74,6 +74,8 @@ def schemes_of(model: ir.Model) -> tuple[Scheme, ...]:
         body = serialise.parse(model.metadata_props[SCHEMES_KEY])
         if not isinstance(body, list) or not body:
             raise TypeError("it is not a list of schemes")
+        if len(body) > max(1, sum(1 for _ in _calls(model))):
+            raise TypeError(f"it lists {len(body):,} schemes, more than there are tensors")
         return tuple(map(scheme_of, body))
     except ChannelError:
         raise

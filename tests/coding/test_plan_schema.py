@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from onnx_analog.channels import resolve
-from onnx_analog.coding.plan import FORMAT, LONGEST_KEY, MOST_TENSORS, Plan
+from onnx_analog.coding.plan import FORMAT, LONGEST_KEY, MOST_SCHEMES, MOST_TENSORS, Plan
 from onnx_analog.coding.scheme import GRANULARITIES, MOST_CLASSES, PARTITIONS, SIGNS, STRATEGIES, Scheme
 from onnx_analog.errors import AnalogError
 from onnx_analog.settings import Setting, settings_of
@@ -120,6 +120,9 @@ WRONG = {
     "no schemes": lambda body: body.pop("schemes"),
     "a list of schemes": lambda body: body.update(schemes=[]),
     "an entry too many": lambda body: body.update(scheme={}),
+    "schemes too many": lambda body: body.update(
+        schemes={f"{i}": {} for i in range(MOST_SCHEMES + 1)}, default=None, tensors={}
+    ),
     "a scheme that is text": lambda body: body["schemes"].update(scheme0="raw"),
     "a default that is a scheme": lambda body: body.update(default={}),
     "a tensor that has a number": lambda body: body["tensors"].update(a=1),
@@ -212,6 +215,7 @@ def test_the_schema_says_what_the_settings_declare(schema):
 
 def test_the_bounds_of_a_plan_are_those_of_the_reader():
     assert SCHEMA["properties"]["format"]["const"] == FORMAT
+    assert SCHEMA["properties"]["schemes"]["maxProperties"] == MOST_SCHEMES
     assert SCHEMA["properties"]["tensors"]["maxProperties"] == MOST_TENSORS
     assert SCHEMA["properties"]["tensors"]["propertyNames"]["maxLength"] == LONGEST_KEY
 

@@ -600,7 +600,7 @@ def test_onnxruntime_is_not_asked_about_what_it_could_not_be_asked_about_before(
 @pytest.mark.parametrize(("calls", "initializers", "asked"), [(1, 6, 1), (0, 6, 0), (1, 5, 0)])
 def test_onnxruntime_is_asked_only_about_what_it_soon_loads(calls, initializers, asked, tmp_path, monkeypatch):
     found = oa.protect(made_proto("matmul")).model
-    assert [node.op_type for node in found.graph if node.domain] == ["DecodeSignedClass1Levels"]
+    assert [node.op_type for node in found.graph if node.domain] == ["DecodeSignedClass1LevelsAligned"]
     assert len(found.graph.initializers) == 6
     seen: list[Any] = []
     monkeypatch.setattr(files.runtime, "refusal", lambda *args, **_: seen.append(args))

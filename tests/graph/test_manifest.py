@@ -582,6 +582,7 @@ FIRST = ("tensors", 0)
         (in_path(*FIRST, "key", to="b"), "two tensors of one key"),
         (in_path("tensors", to=[]), "lists no tensor"),
         (in_path("schemes", to=[]), "lists no tensor, or no scheme"),
+        (lambda body: body["schemes"].extend([{}, 3]), "lists more schemes than tensors"),
         (in_path("schemes", to={}), r"schemes is \{\} in the manifest"),
         (in_path("schemes", 0, to=3), "a scheme of the manifest is not valid: a scheme is 3"),
         (in_path("schemes", 0, "sign", to="level"), "it has digests of level, mask, sign, class"),

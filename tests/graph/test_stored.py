@@ -232,6 +232,16 @@ def test_an_entry_that_is_not_there_or_no_list_of_schemes_is_refused(text):
         schemes_of(found)
 
 
+def test_more_schemes_than_tensors_are_refused_before_one_is_made():
+    found = protected("two scales")
+    (body,) = json.loads(found.metadata_props[SCHEMES_KEY])
+    found.metadata_props[SCHEMES_KEY] = json.dumps([body] * 2)
+    assert len(schemes_of(found)) == 2
+    found.metadata_props[SCHEMES_KEY] = json.dumps([body, body, {"not": "a scheme"}])
+    with pytest.raises(ModelError, match=r"it lists 3 schemes, more than there are tensors\. Protect the original"):
+        schemes_of(found)
+
+
 def test_a_channel_that_is_not_installed_is_named():
     found = protected("matmul")
     body = found.metadata_props[SCHEMES_KEY].replace('"gaussian"', '"of another package"')
