@@ -135,11 +135,7 @@ def _plain_rows(model: ir.Model, selection: Selection) -> list[dict[str, Any]]:
 
 
 def _row(weight: Weight, reason: str | None) -> dict[str, Any]:
-    largest, subnormal = None, 0
-    if reason is None:
-        magnitude = np.abs(weight.array().astype(np.float32, copy=False))
-        largest = float(magnitude.max(initial=0))
-        subnormal = int(np.count_nonzero((magnitude > 0) & (magnitude < np.finfo(np.float32).tiny)))
+    magnitudes = {"largest": None, "subnormal": 0} if reason is not None else _magnitudes(weight.array())
     return {
         "name": weight.name,
         "key": weight.key,
@@ -147,15 +143,21 @@ def _row(weight: Weight, reason: str | None) -> dict[str, Any]:
         "dtype": weight.tensor.dtype.name,
         "weights": weight.size,
         "used_by": list(weight.consumers()),
-        "largest": largest,
-        "subnormal": subnormal,
+        **magnitudes,
         "reason": reason,
     }
 
 
+def _magnitudes(array: Any) -> dict[str, Any]:
+    """Return the largest magnitude of an array, and the number of its subnormal values."""
+    magnitude = np.abs(array.astype(np.float32, copy=False))
+    subnormal = np.count_nonzero((magnitude > 0) & (magnitude < np.finfo(np.float32).tiny))
+    return {"largest": float(magnitude.max(initial=0)), "subnormal": int(subnormal)}
+
+
 def _referring_row(key: str, reason: str) -> dict[str, Any]:
-    said = {"name": key.rpartition("/")[2], "key": key, "shape": [], "dtype": "UNDEFINED", "weights": 0}
-    return {**said, "used_by": [], "largest": None, "reason": reason}
+    row = {"name": key.rpartition("/")[2], "key": key, "shape": [], "dtype": "UNDEFINED", "weights": 0}
+    return {**row, "used_by": [], "largest": None, "subnormal": 0, "reason": reason}
 
 
 def _stored_row(tensor: Any) -> dict[str, Any]:
@@ -166,7 +168,7 @@ def _stored_row(tensor: Any) -> dict[str, Any]:
         "dtype": tensor.dtype.name,
         "weights": tensor.size,
         "used_by": sorted(consumers(tensor.node.outputs[0])),
-        "largest": float(np.abs(tensor.decode().astype(np.float32, copy=False)).max(initial=0)),
+        **_magnitudes(tensor.decode()),
     }
 
 

@@ -164,8 +164,8 @@ class Inspection(Shown):
 
     @property
     def subnormal(self) -> int:
-        """How many weights to be stored are subnormal float32 numbers, with which most processors are slow."""
-        return sum(row.get("subnormal", 0) for row in self.rows)
+        """Number of weights to be stored that are subnormal float32 numbers, which most processors compute slowly."""
+        return sum(row["subnormal"] for row in self.rows)
 
     @property
     def stored(self) -> list[dict[str, Any]]:

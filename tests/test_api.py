@@ -547,6 +547,7 @@ def test_a_weight_is_described():
         "weights": 512,
         "used_by": ["MatMul", "MatMul"],
         "largest": float(np.abs(numbers(plain, "w")).max()),
+        "subnormal": 0,
         "reason": None,
     }
 

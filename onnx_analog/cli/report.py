@@ -253,11 +253,11 @@ def channel_table(channel: Channel, *, points: int = 9) -> Table:
         row += [] if means is None else [f"{means[number]:.4f}"]
         result.add_row(*row)
     result.caption = (
-        f"span {low:.4f} to {high:.4f}; capacity {of_channel(channel).bits:.2f} bits per cell, reads as normal"
+        f"output range {low:.4f} to {high:.4f}; capacity {of_channel(channel).bits:.2f} bits per cell for normal reads"
     )
     best = best_of(channel)
     if best is not None:
-        result.caption += f"; {best.bits:.2f} with the best choice of as few inputs and codes"
+        result.caption += f"; {best.bits:.2f} with the best choice of inputs"
     return result
 
 
@@ -268,7 +268,7 @@ def fit_table(fit: Fit) -> Table:
     how = "given" if fit.choice is None else "by cross-validation"
     result.add_row("pairs, distinct inputs", f"{channel.pairs:,}, {np.unique(fit.inputs).size:,}")
     result.add_row(f"neighbours k, {how}", str(channel.neighbours))
-    result.add_row("span", f"{channel.span[0]:.4f} to {channel.span[1]:.4f}")
+    result.add_row("output range", f"{channel.span[0]:.4f} to {channel.span[1]:.4f}")
     result.add_row("standard deviation", f"{min(channel.stds):.4f} to {max(channel.stds):.4f}")
     result.add_row("capacity, bits per cell", f"{of_channel(channel).bits:.2f}")
     if fit.between_share is not None:

@@ -1037,7 +1037,7 @@ def test_a_channel_is_shown_with_its_source(cli, name):
     channel = channels.resolve(name)
     text = " ".join(done(cli(f"channel show {name}")).split())
     assert " ".join(str(channel.source).split()) in text
-    assert f"span {channel.span[0]:.4f} to {channel.span[1]:.4f}" in text
+    assert f"output range {channel.span[0]:.4f} to {channel.span[1]:.4f}" in text
     assert text.endswith("use --plot FILE for a plot")
 
 

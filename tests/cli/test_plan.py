@@ -100,7 +100,7 @@ def test_a_plan_takes_another_channel_and_granularity(cli):
         ("--cells 1,2 --cells-large 3", "--cells and --cells-large exclude each other"),
         ("--shares 0.1 --large-fraction 0.1", "--shares and --large-fraction exclude each other"),
         ("--classes 3 --strategy raw", "--classes and --strategy exclude each other"),
-        ("--classes 3 --shares 0.1,0.1 --cells 1,2", "cells has 2 numbers for 3 classes"),
+        ("--classes 3 --shares 0.1,0.1 --cells 1,2", "--cells has 2 numbers, and classes is 3"),
         ("--plan none.json", "none.json"),
         ("--plan model.onnx", "model.onnx"),
         ("--side-copies 3", "--side-copies need a --side-channel"),

@@ -471,7 +471,7 @@ def test_a_channel_shows_what_it_does_to_levels(name):
     std = channel.std(levels)
     expected = np.column_stack([levels, std, std / math.sqrt(10), std / math.sqrt(500)])
     np.testing.assert_allclose(rows[:, :4], expected, atol=0.5001e-4)
-    assert "span {:.4f} to {:.4f}".format(*channel.span) in shown
+    assert "output range {:.4f} to {:.4f}".format(*channel.span) in shown
     assert f"capacity {of_channel(channel).bits:.2f} bits per cell" in shown
     assert rows.shape[1] == (5 if name == "pcm" else 4)
 
@@ -518,7 +518,7 @@ def test_a_fit_shows_what_it_found(group, tmp_path):
     shown = text(report.fit_table(found))
     assert cells(shown, "pairs, distinct inputs") == ["840, 21"]
     assert cells(shown, "neighbours k, by cross-validation") == [str(found.channel.neighbours)]
-    assert cells(shown, "span") == ["{:.4f} to {:.4f}".format(*found.channel.span)]
+    assert cells(shown, "output range") == ["{:.4f} to {:.4f}".format(*found.channel.span)]
     stds = found.channel.stds
     assert cells(shown, "standard deviation") == [f"{min(stds):.4f} to {max(stds):.4f}"]
     assert cells(shown, "capacity, bits per cell") == [f"{of_channel(found.channel).bits:.2f}"]

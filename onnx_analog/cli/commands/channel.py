@@ -1,4 +1,4 @@
-"""The commands `onnx-analog channel ...`: what memory cells do to what is written to them."""
+"""The commands `onnx-analog channel ...`: models of the noise of memory cells."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def channel_list(as_json: bool) -> None:
 @FORCE
 @JSON
 def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **changes: Any) -> None:
-    """Show the span, noise and source of channel NAME (or name:key=value,..., or a JSON file).
+    """Show the output range, noise and source of channel NAME (or name:key=value,..., or a JSON file).
 
     Example:
 
@@ -73,7 +73,7 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
         bits = capacity.of_channel(found).bits
         return print_json({**found.to_dict(), "span": list(found.span), "capacity_bits_per_cell": bits})
     show(f"{found}", report.channel_table(found), f"source: {found.source}")
-    show(f"left out: {found.source.left_out or 'not said'}")
+    show(f"left out: {found.source.left_out or 'not stated'}")
     show(f"plot: {printable(str(plot))}" if plot else "use --plot FILE for a plot")
     return None
 
