@@ -54,7 +54,7 @@ def main(
     with watch(model.stem) as update:
         swept = oa.sweep(
             model, npz, cells=[int(count) for count in cells.split(",")], preset=tuple(oa.PRESETS), channel=channel,
-            sparsity=sparsity, trials=trials, mean=numbers(mean), std=numbers(std), samples=samples, out=running,
+            sparsity=sparsity, trials=trials, mean=numbers(mean), std=numbers(std), samples=samples, out=running, engine="serial",
             progress=update,
         )  # fmt: skip
     command = shlex.join(["python", "examples/compare.py", model.name, "--data", npz.name, *options(sys.argv)])
