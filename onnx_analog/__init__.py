@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from onnx_analog.results import Swept as Swept
     from onnx_analog.run.data import Dataset as Dataset
     from onnx_analog.run.evaluation import Evaluation as Evaluation
+    from onnx_analog.run.experiment import Experiment as Experiment
     from onnx_analog.study import engines as engines
     from onnx_analog.study.engines import Engine as Engine
     from onnx_analog.study.sweeps import Point as Point
@@ -79,6 +80,7 @@ _HOMES = {
     "EngineError": "errors.EngineError",
     "Estimator": "coding.estimators.Estimator",
     "Evaluation": "run.evaluation.Evaluation",
+    "Experiment": "run.experiment.Experiment",
     "Fit": "channels.fitting.Fit",
     "Inspection": "results.Inspection",
     "LevelError": "errors.LevelError",
@@ -134,6 +136,7 @@ __all__ = [
     "EngineError",
     "Estimator",
     "Evaluation",
+    "Experiment",
     "Fit",
     "Inspection",
     "LevelError",

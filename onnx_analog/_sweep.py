@@ -137,14 +137,16 @@ def _grid(given: Mapping[str, Any]) -> Grid:
     modifiers = given["modifiers"]
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     strategies = _texts("strategy", given["strategy"])
-    channels = [channel_of(spec) for spec in _listed(given["channel"], (str, Channel, type), "channel")]
+    varied = _axes(given["grid"])
+    listed = varied.pop("channel", None) or _listed(given["channel"], (str, Channel, type), "channel")
+    channels = [channel_of(spec) for spec in listed]
     return Grid(
         strategies=tuple(strategies),
         cells=tuple(_listed(given["cells"], (int,), "cells")),
         presets=_presets(_texts("preset", given["preset"]), given["granularity"], given["large_fraction"]),
         channels=tuple(modifiers.apply(channel) for channel in channels if channel is not None),
         large_factor=given["large_factor"],
-        axes=_axes(given["grid"]),
+        axes=varied,
         plans=_plans(given["plan"]),
         selection=selection_of(given["selection"]),
         seed=given["seed"],

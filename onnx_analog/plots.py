@@ -42,7 +42,7 @@ def can_plot() -> bool:
 
 
 def _figure(panels: int, *, height: float, below: float = 0.0, shared: bool = False) -> tuple[Any, list[Any]]:
-    """Return a figure and its panels, each `height` inches high, in a grid with space `below`, about square."""
+    """Return a figure and its panels, each `height` inches high, in a roughly square grid with space `below`."""
     _matplotlib().use("Agg")
     from matplotlib import pyplot
 
@@ -63,7 +63,7 @@ def _figure(panels: int, *, height: float, below: float = 0.0, shared: bool = Fa
 
 
 def _matplotlib() -> Any:
-    """Import matplotlib, an extra and slow, and not what a `matplotlibrc` in the current folder says."""
+    """Import matplotlib (slow) from another folder, so that a `matplotlibrc` in the current folder has no effect."""
     if "matplotlib" not in sys.modules:
         with contextlib.chdir(os.sep):
             import matplotlib as mpl  # noqa: F401 - it looks for that file while it is imported
@@ -83,7 +83,7 @@ def _saver(figure: Any) -> Callable[[Path], None]:
 
 
 def check_plot(path: Path) -> None:
-    """Raise `OutputError` if no plot can be written to `path`: matplotlib, or the kind of file, is not there."""
+    """Raise `OutputError` if matplotlib is not installed or cannot write this kind of file."""
     if not can_plot():
         raise OutputError(NO_PLOTS)
     _matplotlib()
@@ -96,11 +96,12 @@ def check_plot(path: Path) -> None:
 
 
 def plot_points(points: Sequence[Point]) -> Callable[[Path], None]:
-    """Return a writer of the plot: what is lost against what it costs, a panel for each model, channel and preset.
+    """Return a writer of the plot: loss against cost, with a panel for each model, channel and preset.
 
-    Of a metric that is a share, the points (of 100) that are lost to noise, on a logarithmic axis; points that lost
-    less than it shows, or gained, lie as triangles on its lower edge. Of any other metric, or where its value without
-    noise is not known, the metric itself. Bars are 95 % intervals; rings mark what `choosing.marked` returns.
+    For a metric that is a share, the vertical axis is the loss due to noise in percentage points, on a logarithmic
+    scale; losses below its lower edge, and gains, are triangles on that edge. For any other metric, or if the value
+    without noise is not known, it is the metric itself. Bars are 95 % intervals; rings mark the points that
+    `choosing.marked` returns.
     """
     parts = panels(points) or [Panel(title="", gridded=())]
     looks = styles(points)
@@ -146,7 +147,7 @@ def _lost_unit(points: Sequence[Point]) -> str:
 
 
 def _floor(points: Sequence[Point]) -> float | None:
-    """Return the smallest loss that is shown, in points: 1/20 of what one sample counts; None to show the metric."""
+    """Return the smallest loss shown, in percentage points: 1/20 of one sample; None to show the metric itself."""
     found = [point.evaluation for point in points]
     lossy = all(one.share and one.higher_is_better is True and one.clean is not None for one in found)
     if not points or not lossy:
@@ -155,7 +156,7 @@ def _floor(points: Sequence[Point]) -> float | None:
 
 
 def _shown_value(point: Point, value: float, floor: float | None) -> float:
-    """Return where a value of the metric is drawn."""
+    """Return the vertical position of a value of the metric."""
     if floor is None:
         return factor(point) * value
     lost = 100 * ((point.evaluation.clean or 0.0) - value)
@@ -178,7 +179,7 @@ def _curve(axis: Any, points: Sequence[Point], floor: float | None, style: dict[
 
 
 def _ends(point: Point, floor: float | None) -> tuple[float, float]:
-    """Return where the bar of a point begins and ends, from below; without an interval, at its mean."""
+    """Return the lower and the upper end of a point's bar; both are the mean if there is no interval."""
     known = point.ci95 is not None and all(map(math.isfinite, point.ci95))
     ends = point.ci95 if known and point.ci95 is not None else (mean_of(point),) * 2
     low, high = sorted(_shown_value(point, end, floor) for end in ends)
@@ -203,7 +204,7 @@ def _dress(axis: Any, points: Sequence[Point], title: str, floor: float | None) 
 
 
 def _loss_axis(axes: Sequence[Any], points: Sequence[Point], floor: float) -> None:
-    """Make what is lost logarithmic, and set the edge apart on which all lies that it does not show."""
+    """Make the axis of the loss logarithmic, and shade its lower edge, where smaller losses lie."""
     from matplotlib.ticker import FuncFormatter
 
     ends = [low for low, _ in (_ends(point, floor) for point in points) if math.isfinite(low)]
@@ -224,7 +225,7 @@ def _clean_line(axis: Any, points: Sequence[Point]) -> None:
 
 
 def _ticks(axes: Sequence[Any]) -> None:
-    """Label costs at 1, 2 and 5 times powers of ten; where that is too many, at these; too few, at equal steps."""
+    """Label costs at 1, 2 and 5 times powers of ten; if too many, at powers of ten; if too few, at equal steps."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
     low, high = axes[0].get_xlim()
@@ -244,7 +245,7 @@ def _ticks(axes: Sequence[Any]) -> None:
 
 
 def _name_axes(axes: Sequence[Any], x: str, y: str) -> None:
-    """Name what the lowest panel of each column shows along x, and the first of each row along y."""
+    """Label the horizontal axis of the lowest panel of each column, and the vertical axis of the first of each row."""
     lowest = {axis.get_subplotspec().colspan.start: axis for axis in axes}
     for axis in lowest.values():
         axis.set_xlabel(x)
@@ -255,7 +256,7 @@ def _name_axes(axes: Sequence[Any], x: str, y: str) -> None:
 
 
 def _legend(figure: Any, axes: Sequence[Any]) -> None:
-    """Put one legend of all panels under them, off the data."""
+    """Put one legend for all panels below them."""
     found: dict[str, Any] = {}
     for axis in axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -290,7 +291,7 @@ def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Call
 
 
 def _some(x: Any, y: Any) -> tuple[Any, Any]:
-    """Return at most `_DRAWN` of the pairs, taken at random: of those in step with a sweep, whole inputs would miss."""
+    """Return at most `_DRAWN` of the pairs, taken at random, so that no input is missed systematically."""
     if x.size <= _DRAWN:
         return x, y
     chosen = stream(0, 0, "report", plane="pairs").choice(x.size, _DRAWN, replace=False)

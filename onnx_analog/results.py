@@ -70,7 +70,7 @@ class Model(Shown):
 
 @dataclass(frozen=True, repr=False)
 class Pruned(Model):
-    """A pruned model."""
+    """A model whose smallest weights are zero."""
 
     zeros: int
     weights: int

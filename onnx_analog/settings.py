@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from onnx_analog.errors import OptionError, brief
+
+MOST_ENTRIES = 2**16  # of a list: each is checked by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ class Setting:
         if get_origin(kind) is tuple:
             if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
                 raise OptionError(f"{name} is {brief(value)}; it must be a list")
+            if isinstance(value, Sized) and len(value) > MOST_ENTRIES:
+                raise OptionError(f"{name} has {len(value):,} numbers; a list has at most {MOST_ENTRIES:,}")
             return tuple(self._single(name, entry, arguments[0]) for entry in value)
         if kind is not Any and isinstance(kind, type) and not isinstance(value, kind):
             raise OptionError(f"{name} is {brief(value)}; it must be of type {kind.__name__}")

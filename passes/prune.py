@@ -50,8 +50,8 @@ class PrunePass(ir.passes.InPlacePass):
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity < 1:
             raise OptionError(f"sparsity is {self.sparsity}; it must be 0 or more and below 1")
-        if self.scope not in ("model", "tensor"):
-            raise OptionError(f"scope is {self.scope!r}; choose from model, tensor")
+        if self.scope not in ("tensor", "model"):
+            raise OptionError(f"scope is {self.scope!r}; choose from tensor, model")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Prune `model` in place."""

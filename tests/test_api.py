@@ -762,7 +762,7 @@ def test_an_engine_and_progress_are_used():
     engine, told, tasks = SerialEngine(threads=1), [], []
     engine.submit = lambda task, submit=engine.submit: tasks.append(task) or submit(task)
     found = oa.sweep(model(TWO), images(), progress=lambda *now: told.append(now), **{**SMALL, "engine": engine})
-    assert {task.setting for task in tasks} == {0, 1, 2, 3}
+    assert {task.number for task in tasks} == {0, 1, 2, 3}
     assert (told[0], told[-1]) == ((0, 8), (8, 8))
     assert found.points == oa.sweep(model(TWO), images(), **SMALL).points
 

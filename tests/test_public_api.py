@@ -28,7 +28,8 @@ RESULTS = [
     "Evaluation", "Fit", "Inspection", "Manifest", "Model", "Perturbed", "Point", "Protected", "Pruned", "Swept",
 ]  # fmt: skip
 VALUES = [
-    "Channel", "Dataset", "Engine", "Estimator", "Modifiers", "Paper", "Plan", "Scheme", "Selection", "Source",
+    "Channel", "Dataset", "Engine", "Estimator", "Experiment", "Modifiers", "Paper", "Plan", "Scheme",
+    "Selection", "Source",
 ]  # fmt: skip
 DATA = ["PRESETS", "STRATEGIES", "__version__"]
 MODULES = ["channels", "engines", "errors", "passes"]
@@ -40,6 +41,7 @@ NET = """
         h = MatMul(x, a)
         y = MatMul(h, b)
     }"""
+API: Any = oa  # for calls that a type checker refuses
 X = np.random.default_rng(0).normal(size=(30, 16)).astype(np.float32)
 Y = np.random.default_rng(1).integers(16, size=30)
 
@@ -109,7 +111,18 @@ def test_words_are_those_of_the_command_line():
 
     same = {"protect": oa.protect, "sweep": oa.sweep, "evaluate": oa.evaluate, "readback": oa.readback}
     spread = {"residuals", "cells_on", "read_after", "write_bits", "read_bits", "include", "exclude", "min_size"}
-    of_files = {"models", "protected", "force", "as_json", "debug", "output", "manifest", "save_plan", "save_config"}
+    of_files = {
+        "models",
+        "protected",
+        "force",
+        "as_json",
+        "debug",
+        "output",
+        "manifest",
+        "save_plan",
+        "save_config",
+        "load",
+    }
     of_engines = {"workers", "threads", "scheduler", "address"}
     for name, function in same.items():
         options = (
@@ -318,12 +331,12 @@ def test_a_wrong_value_is_refused_in_one_line_or_taken(function, parameter, prot
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: oa.inspect(None), "model is None; it must be a path"),
-        (lambda: oa.prune(model(NET), sparsity="0.5"), "sparsity is '0.5'; it must be a number"),
-        (lambda: oa.protect(model(NET), channel=3), "3"),
-        (lambda: oa.evaluate(model(NET), (X, Y), trials=1.5), "trials is 1.5; it must be a whole number"),
-        (lambda: oa.evaluate(model(NET), (X, Y), samples="all"), "samples is 'all'; it must be a whole number"),
-        (lambda: oa.evaluate(model(NET), (X, Y), metric=3), "metric is 3; it must be a name"),
+        (lambda: API.inspect(None), "model is None; it must be a path"),
+        (lambda: API.prune(model(NET), sparsity="0.5"), "sparsity is '0.5'; it must be a number"),
+        (lambda: API.protect(model(NET), channel=3), "3"),
+        (lambda: API.evaluate(model(NET), (X, Y), trials=1.5), "trials is 1.5; it must be a whole number"),
+        (lambda: API.evaluate(model(NET), (X, Y), samples="all"), "samples is 'all'; it must be a whole number"),
+        (lambda: API.evaluate(model(NET), (X, Y), metric=3), "metric is 3; it must be a name"),
         (lambda: oa.protect(model(NET), cell_small=3), "there is no setting 'cell_small': did you mean 'cells_small'?"),
         (lambda: oa.protect(model(NET), oa.Scheme(), cells_small=3), "plan and cells_small exclude each other"),
         (lambda: oa.protect(model(NET), digital=4, cells=(1,)), "digital and cells exclude each other"),

@@ -10,12 +10,15 @@ from hypothesis import given
 
 from onnx_analog.channels import GaussianChannel, GaussianNoise, resolve
 from onnx_analog.channels.modifiers import Modifiers
-from onnx_analog.graph.stored import Protection, Reader, StoredTensor, stored_tensors
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import Scheme
+from onnx_analog.graph.reader import Reader
+from onnx_analog.graph.stored import StoredTensor, stored_tensors
 from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import ProtectPass, ReadbackPass
 from onnx_analog.randomness import BLOCK, blocks, stream
 from onnx_analog.testing import assert_law, assert_uncorrelated
-from tests.models import QUIET, f32, holding, made, same_bits
+from tests.models import QUIET, f32, holding, same_bits
 
 N = 20_000
 
@@ -178,47 +181,52 @@ def test_blocks_by_hand():
 SAMPLED = Modifiers(residuals="empirical").apply(resolve("pcm"))  # no Gaussian channel: it draws in a way of its own
 
 
-def protected(plain: ir.Model, **options: Any) -> ir.Model:
-    ProtectPass(**{"channel": QUIET, "selection": Selection(min_size=1), **options})(plain)
+def protected(plain: ir.Model, *, channel: Any = QUIET, strategy: str = "redundancy", **options: Any) -> ir.Model:
+    scheme = Scheme.paper(strategy, channel=channel, **options)
+    ProtectPass(plan=Plan.of(scheme), selection=Selection(min_size=1))(plain)
     return plain
 
 
-def large(size: int, channel: Any, *, cells: tuple[int, int] = (1, 4)) -> tuple[StoredTensor, Protection]:
-    """Return a tensor of `size` levels, which begin alike for all sizes, in two classes."""
-    found = protected(made("matmul"), channel=channel, cells_small=cells[0], cells_large=cells[1])
-    rng = np.random.default_rng(0)
-    whole = rng.uniform(-0.5, 0.5, BLOCK + 1000).astype(np.float32), rng.random(BLOCK + 1000) < 0.3
+def large(size: int, channel: Any, *, cells: tuple[int, int] = (1, 4)) -> StoredTensor:
+    """Return a tensor of `size` levels, which begin alike for all sizes, in two classes.
+
+    The first four weights are the extremes of the classes, so that these do not depend on the others.
+    """
+    weight = f32(np.random.default_rng(0).uniform(0.002, 0.49, BLOCK + 1000))
+    weight[:4] = 0.001, 0.3, 0.3002, 0.5
+    weight[4:][(weight[4:] >= 0.3) & (weight[4:] <= 0.3002)] = 0.2
+    small, big = cells
+    found = protected(
+        holding(w=weight[:size].reshape(1, -1)), channel=channel, cells_small=small, cells_large=big, threshold=0.3001
+    )
     (tensor,) = stored_tensors(found)
-    tensor.replace_level(whole[0][:size])
-    tensor.replace_header(whole[1][:size], whole[1][:size].view(np.uint8))
-    (again,) = stored_tensors(found)
-    assert (again.count, again.class_counts().sum()) == (size, size)
-    return again, Protection.of(found)
+    assert (tensor.count, tensor.class_counts.sum()) == (size, size)
+    return tensor
 
 
 @pytest.mark.parametrize("channel", [QUIET, SAMPLED], ids=["gaussian", "empirical"])
 def test_each_block_is_read_from_its_own_stream(channel):
-    tensor, protection = large(BLOCK + 1000, channel)
-    read = Reader(tensor, protection).read(seed=5, trial=6)
+    tensor = large(BLOCK + 1000, channel)
+    read = Reader(tensor).read(seed=5, trial=6)
     assert tensor.class_index is not None
     cells = np.array([1, 4])[tensor.class_index]
     for number, block in enumerate([slice(0, BLOCK), slice(BLOCK, BLOCK + 1000)]):
         rng = stream(5, 6, tensor.key, plane="level", block=number)
-        expected = protection.channel.read(tensor.level[block], cells=cells[block], rng=rng)
+        expected = channel.read(tensor.level[block], cells=cells[block], rng=rng)
         assert same_bits([read[block]], [expected])
 
 
 def test_a_larger_tensor_begins_with_the_same_reads():
     sizes = (BLOCK - 1, BLOCK, BLOCK + 1, BLOCK + 1000)
-    reads = [Reader(*large(size, QUIET)).read(seed=0, trial=0) for size in sizes]
+    reads = [Reader(large(size, QUIET)).read(seed=0, trial=0) for size in sizes]
     for read in reads[1:]:
         assert same_bits([read[: BLOCK - 1]], [reads[0]])
     assert same_bits([reads[2][BLOCK:]], [reads[3][BLOCK : BLOCK + 1]])
 
 
 def test_the_second_block_is_no_copy_of_the_first():
-    tensor, protection = large(BLOCK + 1000, QUIET, cells=(1, 1))
-    noise = (Reader(tensor, protection).read(seed=0, trial=0) - tensor.level) / QUIET.sigma
+    tensor = large(BLOCK + 1000, QUIET, cells=(1, 1))
+    noise = (Reader(tensor).read(seed=0, trial=0) - tensor.level) / QUIET.sigma
     assert_uncorrelated(noise[BLOCK:], noise[:1000])
     assert_law(noise[BLOCK:], scipy.stats.norm.cdf)
 
@@ -227,11 +235,11 @@ def test_the_second_block_is_no_copy_of_the_first():
 def test_reads_do_not_depend_on_the_order_of_reading(channel):
     rng = np.random.default_rng(0)
     found = protected(holding(**{name: f32(rng.normal(size=(8, 9))) for name in "abc"}), channel=channel)
-    tensors, protection = stored_tensors(found), Protection.of(found)
+    tensors = stored_tensors(found)
     wanted = list(itertools.product(range(3), range(3)))  # tensor and trial
 
     def read_in(order):
-        readers = [Reader(tensor, protection) for tensor in tensors]
+        readers = [Reader(tensor) for tensor in tensors]
         return {(place, trial): readers[place].read(seed=1, trial=trial).tobytes() for place, trial in order}
 
     once = read_in(wanted)
@@ -255,7 +263,7 @@ def test_the_noise_of_different_tensors_and_trials_is_uncorrelated():
     weight = f32(np.linspace(-1, 1, 2500).reshape(50, 50))
     found = protected(holding(a=weight, b=weight), strategy="raw")
     noise = [
-        Reader(tensor, Protection.of(found)).read(seed=seed, trial=trial) - tensor.level
+        Reader(tensor).read(seed=seed, trial=trial) - tensor.level
         for tensor, seed, trial in itertools.product(stored_tensors(found), (0, 1), (0, 1))
     ]
     assert len(noise) == 8

@@ -148,7 +148,7 @@ def test_a_trial_is_what_onnxruntime_alone_makes_of_the_decoded_model(resnet20, 
 def test_the_manifest_checks_and_another_s_does_not(resnet20):
     stored, other = protected(resnet20), protected(resnet20, "mapping")
     stored.manifest.check(stored.model)
-    with pytest.raises(ManifestError, match="the manifest has another schemes"):
+    with pytest.raises(ManifestError, match="the manifest has other schemes"):
         other.manifest.check(stored.model)
 
 
@@ -174,7 +174,7 @@ def test_each_step_of_the_paper_helps(resnet20, images):
 
 def recorded(strategy: str, cells: int) -> list[dict[str, str]]:
     with RESULTS.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["scope"] == "tensor"]
+        rows = [row for row in csv.DictReader(file) if row["granularity"] == "tensor"]
     return [row for row in rows if (row["strategy"], row["cells"]) == (strategy, str(cells))]
 
 

@@ -1,4 +1,4 @@
-"""What the commands of the command line share: errors as one line, option types, printing, progress.
+"""Shared by all commands: errors as one line, option types, printing, progress.
 
 Imports nothing heavy, and rich only when something is printed.
 """
@@ -39,7 +39,7 @@ PIPED_WIDTH = 100_000  # columns of what is not printed on a terminal: no limit 
 
 
 class Option(click.Option):
-    """An option that stands under a heading of its own in the help.
+    """An option that the help lists under a heading.
 
     Parameters
     ----------
@@ -112,10 +112,10 @@ def _log(*, debug: bool) -> None:
 
 
 class _Printable(logging.Formatter):
-    """Log messages quote names, which may hold anything and be of any length."""
+    """Formats log messages as printable lines: they quote names of any content and length."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the message as one line that a terminal may show; a traceback keeps its lines."""
+        """Return the message as one printable line; a traceback keeps its lines."""
         text = super().format(record)
         return printable_lines(text) if record.exc_info else one_line(text)
 
@@ -132,7 +132,7 @@ def _one_line(error: Exception, ctx: click.Context) -> click.ClickException:
     return click.ClickException(one_line(_told(_cause(error))))
 
 
-_STATES = r"(?= (is|are|has|have|contains|names|exclude|and \w+ exclude)\b)"
+_STATES = r"(?= (is|are|has|have|contains|names|exclude|and \S+ exclude)\b)"
 
 
 def with_options(message: str, command: click.Command) -> str:
@@ -144,7 +144,7 @@ def with_options(message: str, command: click.Command) -> str:
     flags = {str(param.name): param.opts[0] for param in command.params if isinstance(param, click.Option)}
     for name, flag in flags.items():
         if "_" in name and flag.startswith("--"):
-            message = re.sub(rf"(?<![\w./'\"-]){name}(?![\w.:'\"])", flag, message)
+            message = re.sub(rf"(?<![\w./'\"-]){name}(?!\w|['\"]|[.:]\w)", flag, message)
         elif flag.startswith("--"):
             message = re.sub(rf"^{name}{_STATES}", flag, message)
             message = re.sub(rf"(?<= and ){name}(?= exclude\b)", flag, message)
@@ -154,7 +154,7 @@ def with_options(message: str, command: click.Command) -> str:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return the error that `error` was raised for, one of ours if there is one: what a wrapper says of it is less."""
+    """Return the original cause of an error, or the first error of this package on the way to it."""
     seen = []
     while not isinstance(error, AnalogError) and error.__cause__ is not None and error.__cause__ not in seen:
         error = error.__cause__
@@ -163,7 +163,7 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _told(error: BaseException) -> str:
-    """Return in plain words what an error says that is none of this package's."""
+    """Return the message of an error in plain words, also if the error is not one of this package."""
     text = str(error)
     if isinstance(error, AnalogError):
         return text
@@ -185,7 +185,7 @@ class Group(click.Group):
     group_class = type
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line; an error is one line, after the usage where that is what is wrong."""
+        """Run the command line; an error is one line, after the usage if it is a usage error."""
         standalone_mode = kwargs.get("standalone_mode", True)
         os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers, too, import nothing from the current folder
         _open_streams()
@@ -210,7 +210,7 @@ class Group(click.Group):
 
 
 def _show(error: click.ClickException | AnalogError) -> None:
-    """Print an error on stderr, its own part in one line."""
+    """Print an error on stderr; its message is one line."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):  # its message is the help
         pass
     elif isinstance(error, click.ClickException):
@@ -223,7 +223,7 @@ def _show(error: click.ClickException | AnalogError) -> None:
 
 
 def _open_streams() -> None:
-    """Give a stream that is closed, as by `>&-`, somewhere to go: the next file that is opened would take its place."""
+    """Reopen a closed stream (`>&-`) on the null device, so that the next opened file does not take its number."""
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -239,7 +239,7 @@ def _drop_stdout() -> None:
 
 @contextmanager
 def _writing() -> Iterator[None]:
-    """Turn what goes wrong with stdout into an error; a reader that has gone away is none."""
+    """Turn a failure of stdout into an `OutputError`; a reader that has closed the pipe is not a failure."""
     try:
         yield
     except BrokenPipeError:
@@ -256,7 +256,7 @@ def _console(stderr: bool = False) -> Console:
     from rich.text import Text
 
     class Printing(Console):
-        """Shows whatever text it is given, also that of tables, without what would change a terminal."""
+        """Prints text and tables with control characters escaped."""
 
         def render_str(self, text: str, **options: Any) -> Text:
             """Return `text` for a terminal."""
@@ -285,13 +285,13 @@ def print_json(body: Any) -> None:
 
 
 def _escaped(character: str) -> str:
-    """Return a character as JSON text has it where a terminal may not show it: inside of strings, where it stands."""
+    """Return a character, escaped as JSON does if it is not printable: such characters occur in strings only."""
     return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 @contextmanager
 def watch(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on stderr where it is a terminal; what is yielded takes how much is done, and of how much."""
+    """Show a progress bar on stderr if it is a terminal; the yielded function takes what is done and the total."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -303,7 +303,7 @@ def watch(what: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on stderr where it is a terminal."""
+    """Show a progress bar on stderr if it is a terminal; the yielded function counts one step."""
     done = count(1)
     with watch(what) as update:
         update(0, total)
@@ -311,7 +311,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 def several(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Return a decorator that adds several options, as they stand."""
+    """Return a decorator that adds several options in this order."""
 
     def add(function: F) -> F:
         for option in reversed(options):
@@ -335,7 +335,7 @@ class Whole(click.IntRange):
         return int(super().convert(number, param, ctx))
 
     def _describe_range(self) -> str:
-        """Return the range for the help: nothing where there is none, or where it ends beyond all practical values."""
+        """Return the range for the help, without limits beyond all practical values."""
         least, most = self.min, None if self.max is None or self.max > _PRACTICAL else self.max
         if least is None or most is not None:
             return "" if least is None and most is None else super()._describe_range()
@@ -357,7 +357,7 @@ class Fraction(NumberType):
 
 
 class Floats(NumbersType):
-    """Numbers with commas between them, as 0.485,0.456,0.406."""
+    """Comma-separated numbers, such as 0.485,0.456,0.406."""
 
     name = "numbers"
 
@@ -371,7 +371,7 @@ class Floats(NumbersType):
 
 
 class Words(WordsType):
-    """Words with commas between them; one that has options keeps its own commas, as gaussian:sigma=0.1,low=0."""
+    """Comma-separated words; a word with options keeps its own commas, as gaussian:sigma=0.1,low=0."""
 
     name = "words"
 
@@ -390,7 +390,7 @@ class Words(WordsType):
 
 
 class Integers(IntegersType):
-    """Whole numbers, 1 or more unless `least` is given, with commas between them, as 1,3,10."""
+    """Comma-separated whole numbers, at least `least`, such as 1,3,10."""
 
     name = "integers"
 
@@ -407,7 +407,7 @@ class Integers(IntegersType):
 
 
 class Finite(NumberType):
-    """A finite number, above `above`, below `below`, and from `least` to `most`, as far as those are given."""
+    """A finite number within the given limits: above `above`, below `below`, from `least` to `most`."""
 
     name = "number"
 
@@ -436,7 +436,7 @@ class Finite(NumberType):
 
 
 class Seconds(NumberType):
-    """A time, as 20s, 90m, 1h, 1d, 2w or 1y; a bare number is in seconds."""
+    """A time, such as 20s, 90m, 1h, 1d, 2w or 1y; a bare number is in seconds."""
 
     name = "time"
 

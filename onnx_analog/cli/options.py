@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Path(click.Path):
-    """A path; a file of options may hold one that no file can have."""
+    """A path; refuses a zero byte, which a file of options may hold."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, or fail as click does."""
@@ -29,7 +29,7 @@ class _Path(click.Path):
 
 
 class _Out(_Path):
-    """A path to be written. "-" is refused: elsewhere it is stdout."""
+    """A path to be written. Refuses "-", which means stdout in other programs."""
 
     def __init__(self, *, folder: bool) -> None:
         super().__init__(path_type=Path)
@@ -87,7 +87,7 @@ CHANNEL = click.option(
 
 
 def _load(_ctx: click.Context, _param: click.Parameter, specs: tuple[str, ...]) -> None:
-    """Import what a file may name: reading a file imports nothing."""
+    """Import the channels and estimators that a file may name."""
     for spec in specs:
         from onnx_analog.coding.estimators import Estimator, estimator
         from onnx_analog.named import named_function
@@ -120,7 +120,7 @@ RUNNING = several(
 
 
 def channel_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of channels that a shell may offer for what was typed; of a list, for its last word."""
+    """Return the names of channels that complete the typed word; in a list, its last word."""
     from importlib.metadata import entry_points
 
     before, comma, last = incomplete.rpartition(",")
@@ -152,10 +152,10 @@ def selection_of(include: Sequence[str], exclude: Sequence[str], min_size: int) 
 
 
 def stem(path: Path) -> str:
-    """Return the name of a model without .onnx, and without .protected before it."""
+    """Return the file name of a model without the suffixes .protected and .onnx."""
     return path.name.removesuffix(".onnx").removesuffix(".protected")
 
 
 def shown(path: Path) -> str:
-    """Return a path on one line: its name may hold the ends of lines."""
+    """Return a path as one printable line."""
     return printable(str(path))

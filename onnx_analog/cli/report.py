@@ -1,21 +1,18 @@
-"""Tables for people."""
+"""Tables of evaluations, sweeps and channels."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from onnx_analog.channels import Channel
 from onnx_analog.channels.capacity import best_of, of_channel
 from onnx_analog.channels.fitting import Fit
+from onnx_analog.cli.model_tables import table
 from onnx_analog.cli.tables import Table
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import Scheme
-from onnx_analog.graph.manifest import Manifest
 from onnx_analog.points import (
     Panel,
     clean_text,
@@ -33,156 +30,18 @@ from onnx_analog.study.sweeps import Point, paired
 
 _ROWS = 20  # of a table of inputs at most
 _SHOWN = 0.01  # the last digit that is shown of a metric
-_PLANES = {"level": "levels", "side": "side", "mask": "mask", "codebook": "codebook"}
-
-
-def table(*columns: str, title: str = "", left: int = 1) -> Table:
-    """Return an empty table, its first `left` columns of names, which may fold, the others of numbers, which do not."""
-    made = Table(title=title or None)
-    for place, column in enumerate(columns):
-        made.add_column(column, justify="left" if place < left else "right")
-    return made
 
 
 # --------------------------------------------------------------------------------------------------- tables
 
 
-def plan_table(plan: Plan) -> Table:
-    """Return the scheme of each tensor or pattern of a plan."""
-    made = table("tensor or pattern", "scheme", "cells per weight", "channel", left=2)
-    made.columns[3].justify = "left"
-    for key, scheme in [*plan.tensors.items(), ("all others", plan.default)]:
-        if scheme is None:
-            made.add_row(key, "stays digital, as in the model")
-        else:
-            made.add_row(key, str(scheme), _cells_text(scheme), str(scheme.channel) if max(scheme.cells) else "")
-    return made
-
-
-def _cells_text(scheme: Scheme) -> str:
-    """Return the cells per weight: of each class, or from the least to the most."""
-    cells = scheme.cells
-    return ", ".join(map(str, cells)) if len(cells) <= 4 else f"{min(cells)} to {max(cells)}"
-
-
-def inspection_tables(rows: Sequence[dict[str, Any]], *, protected: bool) -> Iterator[Table]:
-    """Yield what would be stored, and what is skipped, by reason."""
-    stored = table("stored" if protected else "to be stored", "shape", "type", "used by", "weights", "largest", left=4)
-    for row in rows:
-        if row["reason"] is None:
-            numbers = (f"{row['weights']:,}", f"{row['largest']:.4g}")
-            shape = "×".join(map(str, row["shape"]))
-            stored.add_row(row["key"], shape, row["dtype"], ", ".join(sorted(set(row["used_by"]))), *numbers)
-    total = sum(row["weights"] for row in rows if row["reason"] is None)
-    stored.add_section()
-    stored.add_row("total", "", "", "", f"{total:,}", "")
-    yield stored
-    skipped = Counter(row["reason"] for row in rows if row["reason"] is not None)
-    if skipped:
-        made = table("stays digital because", "tensors", "for example")
-        made.columns[2].justify = "left"
-        for reason, count in skipped.most_common():
-            made.add_row(reason, f"{count:,}", next(row["key"] for row in rows if row["reason"] == reason))
-        yield made
-
-
-def account_tables(manifest: Manifest) -> Iterator[Table]:
-    """Yield the account: tensors and their classes, all lines of the cost, and the digital baselines."""
-    yield _tensor_table(manifest)
-    yield _address_table(manifest)
-    yield _cost_table(manifest)
-    yield _baseline_table(manifest)
-
-
-def _tensor_table(manifest: Manifest) -> Table:
-    made = table("tensor", "class", "weights", "cells each", "α", "sizes", left=2)
-    for entry in manifest.tensors:
-        if len(entry.classes) > _MOST_CLASSES:
-            cells = sorted({each.cells for each in entry.classes})
-            ends = f"{cells[0]} to {cells[-1]}" if len(cells) > 1 else str(cells[0])
-            made.add_row(entry.key, f"{len(entry.classes)} classes", f"{entry.stored:,}", ends, "", "")
-            continue
-        for name, each in zip(_class_names(len(entry.classes)), entry.classes, strict=True):
-            alpha = "per channel" if each.alpha is None else f"{each.alpha:.4g}" if each.cells else ""
-            sizes = "" if each.low is None else f"{each.low:.3g} to {each.high:.3g}"
-            made.add_row(entry.key, name, f"{each.count:,}", str(each.cells), alpha, sizes)
-    return made
-
-
-_MOST_CLASSES = 8  # that have lines of their own
-
-
-def _class_names(count: int) -> Sequence[str]:
-    return ("all",) if count == 1 else ("small", "large") if count == 2 else [str(k + 1) for k in range(count)]
-
-
-def _address_table(manifest: Manifest) -> Table:
-    planes = [plane for plane in _PLANES if any(entry.cells_for(plane) for entry in manifest.tensors)]
-    made = table("addresses of its cells", *(f"{_PLANES[plane]} from" for plane in planes), "last")
-    for entry in manifest.tensors:
-        spans = [entry.cells[plane] for plane in planes]
-        firsts = ["" if first == end else f"{first:,}" for first, end in spans]
-        made.add_row(entry.key, *firsts, f"{max(end for _, end in spans) - 1:,}")
-    return made
-
-
-def _cost_table(manifest: Manifest) -> Table:
-    totals, ratios = manifest.totals, manifest.totals.ratios()
-    made = table("what it costs", "cells", "per stored weight", "per original weight")
-    bits = " or ".join(map(str, sorted({scheme.side_bits_per_cell for scheme in manifest.schemes})))
-    lines = {
-        "analog levels (the paper's r_avg)": totals.analog_cells,
-        f"side information: sign and class, {bits} bits a cell": totals.side_cells,
-        f"mask: which weights are stored (bitmap: {totals.mask_bitmap_bits:,} bits)": totals.mask_cells,
-        "codebook: α and β": totals.codebook_cells,
-        "all-in": totals.all_in_cells,
-    }
-    for name, cells in lines.items():
-        made.add_row(
-            name, f"{cells:,}", f"{cells / totals.stored_weights:.3f}", f"{cells / totals.original_weights:.3f}"
-        )
-    made.caption = (
-        f"{totals.stored_weights:,} of {totals.original_weights:,} weights stored; "
-        f"levels and side information alone: {ratios['stored_cells_per_stored_weight']:.3f} cells per stored weight"
-    )
-    return made
-
-
-def _baseline_table(manifest: Manifest) -> Table:
-    per_cell = sorted({baseline.bits_per_cell for baseline in manifest.baselines()})
-    made = table("the same weights held digitally", *(f"cells at {bits} bit{'s' * (bits > 1)}" for bits in per_cell))
-    made.add_column("against all-in", justify="right")
-    rows: dict[str, list[int]] = {}
-    for baseline in manifest.baselines():
-        if baseline.pruned and not manifest.totals.mask_bitmap_bits:
-            continue  # nothing is pruned, so it would say the same again
-        rows.setdefault(f"{baseline.name}, {'pruned' if baseline.pruned else 'dense'}", []).append(baseline.cells)
-    for name, cells in rows.items():
-        made.add_row(name, *(f"{count:,}" for count in cells), f"{cells[-1] / manifest.totals.all_in_cells:.2f}×")
-    made.caption = _digital_note(
-        [name for name, cells in rows.items() if round(cells[-1] / manifest.totals.all_in_cells, 2) < 1]
-    )
-    return made
-
-
-def _digital_note(cheaper: Sequence[str]) -> str:
-    """Return what a ratio below 1 means, if there is one."""
-    if not cheaper:
-        return ""
-    names = "; ".join(cheaper)
-    return (
-        f"below 1×, the digital form needs fewer cells than the analog form, all-in. Here: {names}. "
-        "What rounding to so few bits costs in accuracy is not counted"
-    )
-
-
 def evaluation_table(found: Evaluation) -> Table:
-    """Return one evaluation."""
-    made = table(found.heading, "value")
+    """Return the table of an evaluation."""
+    result = table(found.heading, "value")
     if found.output is not None:
-        made.add_row("output", found.output)
+        result.add_row("output", found.output)
     if found.class_axis is not None:
-        made.add_row("class axis", str(found.class_axis))
+        result.add_row("class axis", str(found.class_axis))
     rows: list[tuple[str, float | None]] = [
         ("original model", found.reference),
         ("without noise", found.clean),
@@ -191,19 +50,19 @@ def evaluation_table(found: Evaluation) -> Table:
     ]
     for name, value in rows:
         if value is not None:
-            made.add_row(name, f"{value:.4f}")
+            result.add_row(name, f"{value:.4f}")
     if found.values:
-        made.add_row("95 % interval of the mean", _between(found, found.ci95))
+        result.add_row("95 % interval of the mean", _between(found, found.ci95))
     if found.drop is not None:
-        made.add_row("decrease due to noise", f"{found.drop:+.4f}")
-        made.add_row("95 % interval of the decrease", _between(found, found.drop_ci95, "+.4f"))
+        result.add_row("decrease due to noise", f"{found.drop:+.4f}")
+        result.add_row("95 % interval of the decrease", _between(found, found.drop_ci95, "+.4f"))
     if found.test_set_error is not None:
-        made.add_row(f"standard error of a test set of {found.samples:,}", f"{found.test_set_error:.4f}")
+        result.add_row(f"standard error of a test set of {found.samples:,}", f"{found.test_set_error:.4f}")
     ratios = [value for value in found.sqnr_db if not math.isnan(value)]
     if ratios:
-        made.add_row("output SQNR, mean of all trials", f"{np.mean(ratios):.1f} dB")
-    made.caption = " ".join(_remarks(found)) or None
-    return made
+        result.add_row("output SQNR, mean of all trials", f"{np.mean(ratios):.1f} dB")
+    result.caption = " ".join(_remarks(found)) or None
+    return result
 
 
 def _between(found: Evaluation, ends: tuple[float, float] | None, form: str = ".4f") -> str:
@@ -217,7 +76,7 @@ def _between(found: Evaluation, ends: tuple[float, float] | None, form: str = ".
 
 
 def _remarks(found: Evaluation) -> Iterator[str]:
-    """Yield what the numbers rest on."""
+    """Yield the remarks under the table."""
     if found.ci95 is not None:
         yield "Intervals are Student's t over trials; they leave out the error of a finite test set."
     if found.higher_is_better is False:
@@ -243,24 +102,24 @@ def points_tables(points: Sequence[Point]) -> Iterator[Table]:
 
 def _grid_table(panel: Panel, marks: dict[int, str]) -> Table:
     cells = sorted({point.cells for point in panel.gridded})
-    made = table("strategy", *(f"{count} cell{'s' * (count > 1)}" for count in cells), title=panel.title)
+    result = table("strategy", *(f"{count} cell{'s' * (count > 1)}" for count in cells), title=panel.title)
     for name in dict.fromkeys(map(series, panel.gridded)):
         found = {point.cells: point for point in panel.gridded if series(point) == name}
-        made.add_row(name, *(marks[id(found[c])] + cell_text(found[c]) if c in found else "" for c in cells))
-    made.caption = _note(panel.points, "; in brackets, all-in cells per original weight")
-    return made
+        result.add_row(name, *(marks[id(found[c])] + cell_text(found[c]) if c in found else "" for c in cells))
+    result.caption = _note(panel.points, "; in brackets, all-in cells per original weight")
+    return result
 
 
 def _list_table(points: Sequence[Point], panel: Panel, marks: dict[int, str]) -> Table:
     """Return a table with a row for each point; a plan has no number of cells."""
     planned = is_planned(points[0])
     columns = ["plan", "stored as"] if planned else ["strategy", "cells"]
-    made = table(*columns, "mean", "all-in cells per original weight", title=panel.title, left=1 + planned)
+    result = table(*columns, "mean", "all-in cells per original weight", title=panel.title, left=1 + planned)
     for point in points:
         how = _plan_text(point.setting.plan) if planned else str(point.cells)
-        made.add_row(series(point), how, marks[id(point)] + value_text(point), f"{point.cost:.2f}")
-    made.caption = _note(panel.points)
-    return made
+        result.add_row(series(point), how, marks[id(point)] + value_text(point), f"{point.cost:.2f}")
+    result.caption = _note(panel.points)
+    return result
 
 
 def _plan_text(plan: Plan) -> str:
@@ -275,7 +134,7 @@ def _marks(points: Sequence[Point]) -> dict[int, str]:
 
 
 def _note(points: Sequence[Point], more: str = "") -> str:
-    """Return what stands under a table of points."""
+    """Return the caption of a table of points."""
     parts = [f"{unit(points)}{clean_text(points)}"]
     if any(point.ci95 is not None for point in points):
         parts[0] += f"; {_interval_note(points)}"
@@ -319,11 +178,11 @@ def differences_table(points: Sequence[Point]) -> Table | None:
         return None
     where = ["where"] * (len(parts) > 1)
     above = f"above {firsts[0]}" if len(firsts) == 1 else "above the first"
-    made = table(*where, "strategy", "cells", above, "95 % interval", left=len(where) + 1)
+    result = table(*where, "strategy", "cells", above, "95 % interval", left=len(where) + 1)
     for title, *cells in rows:
-        made.add_row(*[title] * len(where), *cells)
-    made.caption = f"{unit(points)}; in pairs, for trials of the same number have the same noise"
-    return made
+        result.add_row(*[title] * len(where), *cells)
+    result.caption = f"{unit(points)}; in pairs, for trials of the same number have the same noise"
+    return result
 
 
 def _differences(panel: Panel) -> Iterator[list[str]]:
@@ -338,12 +197,12 @@ def _differences(panel: Panel) -> Iterator[list[str]]:
 
 
 def cell_text(point: Point) -> str:
-    """Return the mean (a share in %), its interval, and what it costs."""
+    """Return the mean (a share in %), its interval, and the cost."""
     return f"{value_text(point)} [{point.cost:.2f}]"
 
 
 def value_text(point: Point) -> str:
-    """Return the mean (a share in %) and its interval: ± half where its ends are as far from the mean, or both ends."""
+    """Return the mean (a share in %) and its interval: ± half of it if it is symmetric, otherwise both ends."""
     mean, scale = point.evaluation.mean, factor(point)
     if mean is None:
         return "no trial"
@@ -358,7 +217,7 @@ def value_text(point: Point) -> str:
 
 
 def choice_text(point: Point) -> str:
-    """Return a point in words: how it stores weights, what that is worth, and what it costs."""
+    """Return a point in words: how it stores weights, the metric, and the cost."""
     if is_planned(point):
         return f"plan {point.strategy}: {value_text(point)} at {point.cost:.2f} all-in cells per weight"
     kind = f"{series(point)} with {point.cells} cell{'s' * (point.cells > 1)}"
@@ -368,70 +227,70 @@ def choice_text(point: Point) -> str:
 
 
 def channel_list_table(rows: Sequence[tuple[str, str]]) -> Table:
-    """Return the channels that are installed, and what they are."""
-    made = table("channel", "what it is", left=2)
+    """Return the table of installed channels and their descriptions."""
+    result = table("channel", "description", left=2)
     for name, text in rows:
-        made.add_row(name, text)
-    return made
+        result.add_row(name, text)
+    return result
 
 
 def channel_table(channel: Channel, *, points: int = 9) -> Table:
-    """Return what φ does at a few levels."""
-    made = table("level", "σ, 1 cell", "σ, 10 cells", "σ, 500 cells", left=0)
+    """Return the table of the noise at a few levels."""
+    result = table("level", "σ, 1 cell", "σ, 10 cells", "σ, 500 cells", left=0)
     low, high = channel.span
     level = np.linspace(low, high, points)
     columns = [channel.moments(level, cells=cells)[1] for cells in (1, 10, 500)]
     measurements = channel.measurements
     programmed = None if measurements is None else measurements.programmed(level)
     if measurements is not None:
-        made.add_column(f"input, {measurements.input_scale.unit}", justify="right")
+        result.add_column(f"input, {measurements.input_scale.unit}", justify="right")
     means = None if channel.normal else channel.moments(level)[0]
     if means is not None:
-        made.add_column("mean read", justify="right")
-    for place, value in enumerate(level):
-        row = [f"{value:.4f}", *(f"{column[place]:.4f}" for column in columns)]
-        row += [] if programmed is None else [f"{programmed[place]:.4g}"]
-        row += [] if means is None else [f"{means[place]:.4f}"]
-        made.add_row(*row)
-    made.caption = (
+        result.add_column("mean read", justify="right")
+    for number, value in enumerate(level):
+        row = [f"{value:.4f}", *(f"{column[number]:.4f}" for column in columns)]
+        row += [] if programmed is None else [f"{programmed[number]:.4g}"]
+        row += [] if means is None else [f"{means[number]:.4f}"]
+        result.add_row(*row)
+    result.caption = (
         f"span {low:.4f} to {high:.4f}; capacity {of_channel(channel).bits:.2f} bits per cell, reads as normal"
     )
     best = best_of(channel)
     if best is not None:
-        made.caption += f"; {best.bits:.2f} with the best choice of as few inputs and codes"
-    return made
+        result.caption += f"; {best.bits:.2f} with the best choice of as few inputs and codes"
+    return result
 
 
 def fit_table(fit: Fit) -> Table:
-    """Return what a fit found."""
+    """Return the summary of a fit."""
     channel, good = fit.channel, fit.goodness
-    made = table(f"channel {channel.name}", "value")
+    result = table(f"channel {channel.name}", "value")
     how = "given" if fit.choice is None else "by cross-validation"
-    made.add_row("pairs, distinct inputs", f"{channel.pairs:,}, {np.unique(fit.inputs).size:,}")
-    made.add_row(f"neighbours k, {how}", str(channel.neighbours))
-    made.add_row("span", f"{channel.span[0]:.4f} to {channel.span[1]:.4f}")
-    made.add_row("standard deviation", f"{min(channel.stds):.4f} to {max(channel.stds):.4f}")
-    made.add_row("capacity, bits per cell", f"{of_channel(channel).bits:.2f}")
+    result.add_row("pairs, distinct inputs", f"{channel.pairs:,}, {np.unique(fit.inputs).size:,}")
+    result.add_row(f"neighbours k, {how}", str(channel.neighbours))
+    result.add_row("span", f"{channel.span[0]:.4f} to {channel.span[1]:.4f}")
+    result.add_row("standard deviation", f"{min(channel.stds):.4f} to {max(channel.stds):.4f}")
+    result.add_row("capacity, bits per cell", f"{of_channel(channel).bits:.2f}")
     if fit.between_share is not None:
-        made.add_row("variance between devices", f"{fit.between_share:.0%}")
+        result.add_row("variance between devices", f"{fit.between_share:.0%}")
     if good.p.size:
-        made.add_row("skew of the reads at an input", f"{good.skew.min():.1f} to {good.skew.max():.1f}")
-        made.add_row("excess kurtosis", f"{good.excess_kurtosis.min():.1f} to {good.excess_kurtosis.max():.1f}")
-        made.add_row("inputs where reads are not normal (at 1 %)", f"{good.rejected:.0%}")
-    return made
+        result.add_row("skew of the reads at an input", f"{good.skew.min():.1f} to {good.skew.max():.1f}")
+        result.add_row("excess kurtosis", f"{good.excess_kurtosis.min():.1f} to {good.excess_kurtosis.max():.1f}")
+        result.add_row("inputs where reads are not normal (at 1 %)", f"{good.rejected:.0%}")
+    return result
 
 
 def levels_table(fit: Fit) -> Table:
-    """Return what the reads at each input are like; of very many inputs, some at equal steps."""
+    """Return the statistics of the reads at each input, or at equally spaced inputs if there are very many."""
     rows = [{**row, "rejects": bool(no)} for row, no in zip(fit.levels(), fit.goodness.rejects, strict=True)]
     count = min(len(rows), _ROWS)
     chosen = np.linspace(0, len(rows) - 1, count).round().astype(int).tolist()
-    made = table(
+    result = table(
         f"{fit.channel.input_scale.unit}", "mean read", "σ", "skew", "excess kurtosis", "KS distance", "normal?", left=0
     )
-    for row in (rows[place] for place in chosen):
+    for row in (rows[number] for number in chosen):
         numbers = [f"{row[name]:.4f}" for name in ("mean", "std")]
         shape = [f"{row[name]:.2f}" for name in ("skew", "excess_kurtosis", "ks_distance")]
-        made.add_row(f"{row['input']:.6g}", *numbers, *shape, "no" if row["rejects"] else "yes")
-    made.caption = f"{len(chosen)} of {len(rows)} inputs with 8 reads or more; all of them with --json"
-    return made
+        result.add_row(f"{row['input']:.6g}", *numbers, *shape, "no" if row["rejects"] else "yes")
+    result.caption = f"{len(chosen)} of {len(rows)} inputs with 8 reads or more; all of them with --json"
+    return result

@@ -52,7 +52,7 @@ def options_of(
 def argument(name: str, **changes: Any) -> Callable[[F], F]:
     """Return a decorator that adds the option of one of the `Arguments`; `changes` are those of `click.option`."""
     declared, kind, default = settings_of(Arguments)[name]
-    option: Callable[[F], F] = _option(name, declared, kind, changes.pop("default", default), None, **changes)
+    option: Callable[[F], F] = _option(name, declared, kind, default, None, **changes)
     return option
 
 
@@ -62,11 +62,10 @@ def _option(name: str, declared: Setting, kind: Any, default: Any, words: str | 
     shown = f"  [default: {words}]" if words and "[default:" not in declared.help else ""
     if kind is bool:
         return click.option(*names, is_flag=True, cls=Option, help=declared.help, **more)
-    return click.option(
-        *names,
-        cls=Option,
-        **{"type": _type(declared, kind), "default": _default(default), "help": declared.help + shown, **more},
-    )
+    given: dict[str, Any] = {"type": _type(declared, kind), "help": declared.help + shown, **more}
+    if not given.get("required"):
+        given["default"] = _default(default)
+    return click.option(*names, cls=Option, **given)
 
 
 def _default(value: Any) -> Any:

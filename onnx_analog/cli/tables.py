@@ -20,7 +20,7 @@ _READABLE = 100  # columns of a caption
 
 
 class Table(Base):
-    """A table of names, which are aligned to the left and may fold, and of numbers, aligned to the right and never cut.
+    """A table of names, aligned to the left and folded if needed, and numbers, aligned to the right and never cut.
 
     It takes the widest layout that the console has room for: itself; `narrower`, another table of the same; or
     one line for each cell.
@@ -29,11 +29,11 @@ class Table(Base):
     narrower: Table | None = None
 
     def add_row(self, *cells: str | None, **options: Any) -> None:  # type: ignore[override]  # cells are texts
-        """Add a row; what a terminal would not print as it stands is escaped."""
+        """Add a row; characters that are not printable are escaped."""
         super().add_row(*(printable(cell or "") for cell in cells), **options)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """Return the width that is taken."""
+        """Return the range of widths that the table can take."""
         return Measurement(1, options.max_width)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -50,7 +50,7 @@ class Table(Base):
         yield Text("")
 
     def that_fits(self, width: int) -> Table:
-        """Return the table that a console of `width` columns shows: this one, or one that is narrower."""
+        """Return the table that a console of `width` columns shows: this table or a narrower version."""
         if self.narrower is None or self._fits(width):
             return self
         return self.narrower.that_fits(width)
@@ -109,7 +109,7 @@ def _is_name(column: Column) -> bool:
 
 
 def _widths(column: Column) -> tuple[int, int]:
-    """Return how many columns of the console it needs at least, and how many it can use."""
+    """Return the least and the largest useful width of a column, in characters."""
     header = str(column.header)
     longest = max((cell_len(str(cell)) for cell in column.cells), default=0)
     word = max(map(cell_len, header.split()), default=0)
@@ -124,7 +124,7 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _shared(widths: Sequence[tuple[int, int]], names: Sequence[bool], width: int) -> list[int]:
-    """Return the widths of columns: what is left beside the least is given to names, then to headings."""
+    """Return the widths of columns: the space beyond the least widths goes to names first, then to headings."""
     given = [least for least, _ in widths]
     left = width - _total(given)
     for kind in (True, False):
@@ -138,7 +138,7 @@ def _shared(widths: Sequence[tuple[int, int]], names: Sequence[bool], width: int
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """Return a text as lines, broken between words, or within one that is wider than the column."""
+    """Return a text as lines, broken between words, or within a word that is wider than the column."""
     if cell_len(text) <= width:  # most are, and need no more
         return [text]
     lines = Text(text).wrap(_PLAIN, width, overflow="fold")
@@ -158,7 +158,7 @@ def _whole(line: str, style: str = "") -> Text:
 
 
 def _reading_width(width: int) -> int:
-    """Return how wide a sentence is: on a terminal no wider than one reads, in a pipe one line."""
+    """Return the width of a caption: limited on a terminal for reading, one line in a pipe."""
     return min(width, _READABLE) if width < 1000 else width
 
 

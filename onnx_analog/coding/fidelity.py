@@ -45,20 +45,20 @@ _LEAST = 2.0**-149  # float32 numbers are no closer than this
 
 
 class Deviation(NamedTuple):
-    """How far decoded weights are off, at the place where that is most beside what is allowed there."""
+    """How far decoded weights are off, where that is the most in proportion to what is allowed."""
 
-    found: float
+    error: float
     allowed: float
 
     @property
     def share(self) -> float:
-        """What is found, over what is allowed; more than 1 is too much."""
-        if not self.found:
+        """The error over what is allowed; more than 1 is too much."""
+        if not self.error:
             return 0.0
-        return self.found / self.allowed if self.allowed else np.inf
+        return self.error / self.allowed if self.allowed else np.inf
 
     def __str__(self) -> str:
-        return f"off by up to {self.found:.2g}, and {self.allowed:.2g} is allowed"
+        return f"off by up to {self.error:.2g}, and {self.allowed:.2g} is allowed"
 
 
 def excess(
@@ -86,8 +86,8 @@ def excess(
         analog = analog_of(stored.class_index, scheme.cells_of_class, count)
         assert analog is not None
         exempt = join((~analog).astype(np.float32), stored.mask).reshape(weight.shape) > 0
-    found = deviation(weight, decoded, exempt)
-    return found if found.share > 1 else None
+    measured = deviation(weight, decoded, exempt)
+    return measured if measured.share > 1 else None
 
 
 def _proven(weight: NDArray[Any], count: int, codebook: Codebook, scheme: Scheme) -> bool:
@@ -107,12 +107,12 @@ def _scattered(weight: NDArray[Any], count: int, limit: float) -> bool:
     """Return whether fewer than half of the weights of each slice are below `limit`."""
     flat = weight.reshape(-1)
     below = [part.start + np.flatnonzero(_is_below(flat[part], limit)) for part in parts(flat.size)]
-    places = np.unravel_index(np.concatenate(below), weight.shape)
+    positions = np.unravel_index(np.concatenate(below), weight.shape)
     for axis, side in enumerate(weight.shape):
         others = tuple(other for other in range(weight.ndim) if other != axis)
         stored = np.count_nonzero(weight, axis=others) if count < weight.size else np.array(weight.size // side)
-        found = np.bincount(places[axis], minlength=side)
-        if ((2 * found >= stored) & (found > 0) & (stored >= FEWEST) & (side > 1)).any():
+        small = np.bincount(positions[axis], minlength=side)
+        if ((2 * small >= stored) & (small > 0) & (stored >= FEWEST) & (side > 1)).any():
             return False
     return True
 
@@ -145,17 +145,17 @@ def deviation(weight: NDArray[Any], decoded: Floats, exempt: Bits | None = None)
     stored = size[size > 0]
     if not worst or not stored.size:
         return Deviation(worst, 0.0)
-    places = ((stored.size - 1) // 2, stored.size // RARE)
-    median, low = (TOLERANCE * float(found) for found in np.partition(stored, places)[list(places)])
-    found = [Deviation(worst, median), Deviation(worst, max(low, NEGLIGIBLE))]
-    return max([*found, *_of_slices(size, error)], key=lambda one: one.share)
+    ranks = [(stored.size - 1) // 2, stored.size // RARE]
+    median, low = (TOLERANCE * float(quantile) for quantile in np.partition(stored, ranks)[ranks])
+    of_all = [Deviation(worst, median), Deviation(worst, max(low, NEGLIGIBLE))]
+    return max([*of_all, *_of_slices(size, error)], key=lambda deviation: deviation.share)
 
 
 def _drowned(weight: NDArray[Any], decoded: Floats) -> Floats:
     """Return how far each weight that drowns is off, and 0 for the others."""
-    given, read, error = weight.reshape(-1), decoded.reshape(-1), np.empty(weight.size, np.float32)
+    stored, read, error = weight.reshape(-1), decoded.reshape(-1), np.empty(weight.size, np.float32)
     for part in parts(weight.size):
-        exact = given[part].astype(np.float64)
+        exact = stored[part].astype(np.float64)
         off = np.abs(read[part] - exact)
         error[part] = np.where(off <= TOLERANCE * np.abs(exact), 0, np.nan_to_num(off, nan=np.inf, posinf=np.inf))
     return error.reshape(weight.shape)

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.channels.base import Span, inside
+from onnx_analog.channels.base import inside
 from onnx_analog.coding.partition import (
     Bits,
     Bytes,
@@ -73,11 +73,12 @@ class Codebook:
         return len(self.alpha)
 
 
-def _codebook(sums: ClassSums, edges: Edges, scheme: Scheme, span: Span) -> Codebook:
+def _codebook(sums: ClassSums, edges: Edges, scheme: Scheme) -> Codebook:
     """Return the codebook of one group, (1, K).
 
     A class of one value has no width: 0 is then included in it, so that α stays finite.
     """
+    span = scheme.channel.span
     empty, analog = sums.count == 0, np.array(scheme.cells_of_class) > 0
     low, high = np.where(empty, 0.0, sums.low), np.where(empty, 0.0, sums.high)
     single = (low == high) & analog
@@ -97,7 +98,7 @@ def _codebook(sums: ClassSums, edges: Edges, scheme: Scheme, span: Span) -> Code
 
 
 class Planes(NamedTuple):
-    """One weight tensor, taken apart. N weights of n are stored, in the order of the flat index; M of them have cells.
+    """The planes of one weight tensor: N of n weights are stored, in the order of the flat index; M of N have cells.
 
     Attributes
     ----------
@@ -138,7 +139,7 @@ class Axis:
 
     @staticmethod
     def of(shape: Sequence[int], axis: int) -> Axis:
-        """Return that of one axis of a shape; negative ones count from the last."""
+        """Return the output channels that lie along an axis of a shape; a negative axis counts from the last."""
         axis %= len(shape)
         return Axis(int(shape[axis]), int(np.prod(shape[axis + 1 :], dtype=np.int64)))
 
@@ -176,8 +177,8 @@ def of_each(values: NDArray[Any], class_index: Bytes | None, group: NDArray[np.i
     return values[:, 0][group] if class_index is None else values.reshape(-1)[group * values.shape[1] + class_index]
 
 
-def levels(part: Part, class_index: Bytes | None, codebook: Codebook, scheme: Scheme, *, span: Span) -> Floats:
-    """Return the levels (M,): α·size - β in float64, clipped to `span`, rounded once to float32."""
+def levels(part: Part, class_index: Bytes | None, codebook: Codebook, scheme: Scheme) -> Floats:
+    """Return the levels (M,): α·size - β in float64, clipped to the output range, rounded once to float32."""
     if scheme.analog == "none":
         return np.zeros(0, np.float32)
     level = np.empty(part.size.shape, np.float32)
@@ -186,7 +187,7 @@ def levels(part: Part, class_index: Bytes | None, codebook: Codebook, scheme: Sc
         size = part.size[piece].astype(np.float64)
         index = None if class_index is None else class_index[piece]
         group = None if part.group is None else part.group[piece]
-        level[piece] = inside(_scaled(size, index, group, alpha, beta).astype(np.float32), span)
+        level[piece] = inside(_scaled(size, index, group, alpha, beta).astype(np.float32), scheme.channel.span)
     analog = analog_of(class_index, scheme.cells_of_class, part.size.size)
     return level if analog is None else level[analog]
 
@@ -453,13 +454,13 @@ def _fit(sizes: Iterable[NDArray[Any]], scheme: Scheme, *, keep: bool) -> Fitted
         counts.append(sums.count - counted)
         if keep:
             indices.append(index)
-    return Fitted(_codebook(sums, first, scheme, scheme.channel.span), np.array(counts), before, indices)
+    return Fitted(_codebook(sums, first, scheme), np.array(counts), before, indices)
 
 
 def planes_of(part: Part, fitted: Fitted, number: int, scheme: Scheme) -> Planes:
     """Return tensor `number` of those that `fit` has seen, `part`, as it is stored."""
     index = fitted.class_index[number] if fitted.class_index else _index_of(part, fitted.edges[number], scheme)
-    level = levels(part, index, fitted.codebook, scheme, span=scheme.channel.span)
+    level = levels(part, index, fitted.codebook, scheme)
     return Planes(level, part.mask, part.sign, index, part.group)
 
 
@@ -483,12 +484,12 @@ def decode(stored: Encoded, level: Floats | None = None) -> Floats:
         codebook.alpha,
         codebook.beta,
         group=planes.group,
-        analog=analog_of(planes.class_index, scheme.cells_of_class, weights_count(planes)),
+        analog=analog_of(planes.class_index, scheme.cells_of_class, stored_count(planes)),
     )
     return join(weights, planes.mask)
 
 
-def weights_count(planes: Planes) -> int:
+def stored_count(planes: Planes) -> int:
     """Return N, the number of stored weights."""
     for plane in (planes.class_index, planes.sign, planes.group):
         if plane is not None:

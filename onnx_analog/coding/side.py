@@ -194,6 +194,6 @@ def _thresholds(mean: Doubles, std: Doubles) -> Doubles:
     inside_both = (candidates >= m1) & (candidates <= m2)
     inside_both[2] &= np.abs(a) < 1e-9 * s1 * s2
     inside_both[:2] &= np.abs(a) >= 1e-9 * s1 * s2
-    found = np.where(inside_both, candidates, np.nan)
-    chosen = np.where(inside_both.any(axis=0), np.nanmax(np.where(inside_both, found, -np.inf), axis=0), middle)
+    crossing = np.where(inside_both, candidates, -np.inf).max(axis=0)
+    chosen = np.where(inside_both.any(axis=0), crossing, middle)
     return np.maximum.accumulate(chosen)

@@ -29,7 +29,7 @@ SPARSITY = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """What the demo starts from: the network, pruned, and what it is worth before any noise."""
+    """The start of the demo: the pruned network, and the accuracy before any noise."""
 
     pruned: api.Pruned
     data: Dataset
@@ -38,13 +38,13 @@ class Story:
 
 
 def facts() -> dict[str, Any]:
-    """Return what was measured when the network was trained."""
+    """Return the measurements made when the network was trained."""
     body: dict[str, Any] = json.loads((FOLDER / "lenet-mnist.json").read_text(encoding="utf-8"))
     return body
 
 
 def images(network: Network) -> Dataset:
-    """Return the packaged test images as the network takes them."""
+    """Return the packaged test images, prepared for the network."""
     preprocessing = Preprocessing(mean=(facts()["mean"],), std=(facts()["std"],))
     return load(IMAGES, network.inputs, preprocessing)
 
@@ -68,7 +68,7 @@ def _accuracy(model: files.ModelLike, data: Dataset) -> float:
 
 
 def grid(*, seed: int) -> Grid:
-    """Return what the demo compares: the four strategies at 1, 3 and 10 cells, by default and as the paper has it."""
+    """Return the grid of the demo: the four strategies at 1, 3 and 10 cells, with both presets."""
     return Grid(presets=tuple(PRESETS.values()), channels=(channels.resolve(channels.DEFAULT),), seed=seed)
 
 
@@ -78,7 +78,7 @@ def plan(story: Story, grid: Grid, *, trials: int) -> Study:
 
 
 def steps() -> str:
-    """Return what the strategies are: each adds a step of the paper's code to the one before it."""
+    """Return the strategies in words: each adds a step of the paper to the strategy before it."""
     return "; ".join(f"{name}: {strategy.row}" for name, strategy in STRATEGIES.items())
 
 
@@ -90,7 +90,7 @@ def choice(points: Sequence[Point]) -> Point:
 
 
 def options(point: Point) -> dict[str, Any]:
-    """Return the choices of `onnx-analog protect`, by their names in Python, that store a model as `point` does."""
+    """Return the arguments of `onnx_analog.protect` that store a model as `point` does."""
     preset = next(name for name, known in PRESETS.items() if known == point.setting.preset)
     found: dict[str, Any] = {"strategy": point.strategy, "cells_small": point.cells}
     if STRATEGIES[point.strategy].adaptive:
@@ -104,6 +104,6 @@ def protect(story: Story, point: Point) -> api.Protected:
 
 
 def command(point: Point) -> str:
-    """Return the command that prunes a model of one's own as the demo does and stores it as `point`."""
+    """Return the command that prunes and stores a model of the user's as the demo does at `point`."""
     words = [f"--{name.replace('_', '-')} {value}" for name, value in options(point).items()]
     return " ".join(["onnx-analog protect model.onnx", f"--sparsity {SPARSITY}", *words])

@@ -82,9 +82,9 @@ def prepare(model: ir.Model) -> None:
 
 
 def _remove_input(graph: ir.Graph, value: ir.Value) -> None:
-    for place, found in enumerate(graph.inputs):
-        if found is value:
-            graph.inputs.pop(place)  # not del, after which onnx_ir still takes it for an input
+    for index, given in enumerate(graph.inputs):
+        if given is value:
+            graph.inputs.pop(index)  # not del, after which onnx_ir still takes it for an input
             return
 
 
@@ -217,7 +217,7 @@ def _outer_names(model: ir.Model) -> Iterator[tuple[int, frozenset[str]]]:
 
 
 def _take_over(weight: Weight, output: ir.Value, name: str) -> None:
-    """Give the decoded weight its `name`, and the uses of the one that it stands for."""
+    """Give the decoded weight its `name`, and the uses of the weight that it stands for."""
     old = weight.value
     output.type = ir.TensorType(weight.tensor.dtype)
     output.shape = ir.Shape(weight.shape)

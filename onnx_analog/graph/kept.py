@@ -35,12 +35,12 @@ def add_to(model: ir.Model, path: Path) -> None:
 
 def trained_names(model: ir.Model) -> set[str]:
     """Return the names of values that the training information refers to."""
-    found: set[str] = set()
+    names: set[str] = set()
     for info in onnx.ModelProto.FromString(model.graph.meta.get(_TRAINING, b"")).training_info:
-        found.update(binding.key for binding in (*info.initialization_binding, *info.update_binding))
+        names.update(binding.key for binding in (*info.initialization_binding, *info.update_binding))
         nodes = [*info.initialization.node, *info.algorithm.node]
-        found.update(name for node in nodes for name in node.input)
-    return found
+        names.update(name for node in nodes for name in node.input)
+    return names
 
 
 def forget_training(model: ir.Model) -> None:

@@ -228,8 +228,9 @@ class Manifest:
     def _compare(self, actual: Manifest, *names: str) -> None:
         for name in names:
             if getattr(self, name) != getattr(actual, name):
+                other = "other schemes" if name == "schemes" else f"another {name}"
                 raise ManifestError(
-                    f"the manifest has another {name} than the model was protected with: they do not belong together"
+                    f"the manifest has {other} than the model was protected with: the two do not belong together"
                 )
 
 

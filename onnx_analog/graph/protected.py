@@ -52,7 +52,7 @@ _MOST_UNASKED = 256 * 2**20  # bytes of weights, whatever the planes have
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ProtectedModel:
-    """A protected model, scanned once and found to agree with itself.
+    """A protected model that was scanned once, and agrees with itself.
 
     Attributes
     ----------
@@ -272,9 +272,9 @@ def _check_numbers(tensor: StoredTensor, *, read: bool) -> None:
     """Check α, β, and each class's levels; levels that were read may be outside the output range."""
     alpha, beta, level = tensor.alpha, tensor.beta, tensor.level
     if not (np.isfinite(alpha) & (alpha >= _NORMAL)).all():
-        raise tensor.damaged(f"its alpha is {_few(alpha)}, where positive normal numbers must be")
+        raise tensor.damaged(f"its alpha is {_listed(alpha)}, where positive normal numbers must be")
     if not np.isfinite(beta).all():
-        raise tensor.damaged(f"its beta is {_few(beta)}, where finite numbers must be")
+        raise tensor.damaged(f"its beta is {_listed(beta)}, where finite numbers must be")
     if level.size:
         low, high = float(level.min()), float(level.max())
         span = tensor.scheme.channel.span
@@ -289,7 +289,7 @@ def _check_numbers(tensor: StoredTensor, *, read: bool) -> None:
         raise tensor.damaged(f"its weights are beyond the range of {tensor.dtype.name}")
 
 
-def _few(values: NDArray[Any]) -> str:
+def _listed(values: NDArray[Any]) -> str:
     shown = [f"{value:.4g}" for value in values.reshape(-1)[:8]]
     return ", ".join([*shown, *(["..."] if values.size > 8 else [])])
 
@@ -365,12 +365,12 @@ def _check_digests(protected: ProtectedModel) -> None:
         for entry in actual.tensors:
             _check_read(entry, read.get(entry.key, {}))
         return
-    _check_whole(protected.written, actual)
+    _check_run(protected.written, actual)
     for listed, entry in _paired(protected.written, actual):
         digests = {**listed.sha256, **read.get(listed.key, {})}
         scheme = protected.schemes[entry.scheme]
         errs = protected.read_mark is not None and scheme.side is not None  # classes were read, and may be others
-        _check_entry(_told_apart(replace(listed, sha256=digests), errs), _told_apart(entry, errs), listed.key)
+        _check_entry(_compared(replace(listed, sha256=digests), errs), _compared(entry, errs), listed.key)
 
 
 def _read_digests(model: ir.Model) -> Mapping[str, Mapping[str, str]]:
@@ -379,12 +379,12 @@ def _read_digests(model: ir.Model) -> Mapping[str, Mapping[str, str]]:
     if text is None:
         return {}
     try:
-        found = serialise.parse(text)
+        digests = serialise.parse(text)
     except ValueError as error:
         raise ModelError(f"metadata entry {READ_DIGESTS_KEY!r} is damaged: {error}. {_READ_AGAIN}") from error
-    if not isinstance(found, dict) or not all(isinstance(planes, dict) for planes in found.values()):
+    if not isinstance(digests, dict) or not all(isinstance(of_one, dict) for of_one in digests.values()):
         raise ModelError(f"metadata entry {READ_DIGESTS_KEY!r} is damaged: it is no object of objects. {_READ_AGAIN}")
-    return found
+    return digests
 
 
 _READ_AGAIN = "Read the protected model back again."
@@ -396,7 +396,7 @@ def _check_read(entry: TensorEntry, digests: Mapping[str, str]) -> None:
             raise ModelError(f"tensor {entry.key!r}: its {plane} is not what was read. {_READ_AGAIN}")
 
 
-def _check_whole(listed: Manifest, actual: Manifest) -> None:
+def _check_run(listed: Manifest, actual: Manifest) -> None:
     if listed.schemes != actual.schemes:
         raise ModelError(
             f"metadata entries {SCHEMES_KEY!r} and {MANIFEST_KEY!r} list other schemes: one is damaged. {AGAIN}"
@@ -416,7 +416,7 @@ def _paired(listed: Manifest, actual: Manifest) -> Iterable[tuple[TensorEntry, T
         raise ModelError(f"tensor {key!r} is not in the model's manifest: the two do not belong together. {AGAIN}")
 
 
-def _told_apart(entry: TensorEntry, errs: bool) -> dict[str, Any]:
+def _compared(entry: TensorEntry, errs: bool) -> dict[str, Any]:
     """Return what of an entry other tools leave alone; without the bounds and counts of classes that `errs`."""
     classes = [(c.alpha, c.beta, c.cells) if errs else c for c in entry.classes]
     names = ("shape", "dtype", "scheme", "original", "stored", "groups", "mask_bitmap_bits")

@@ -80,10 +80,10 @@ def read_side(
     sign = np.ascontiguousarray(columns.pop(0)) if tensor.sign is not None else None
     if index is None:
         return sign, None
-    found = np.zeros(tensor.count, np.uint8)
+    class_read = np.zeros(tensor.count, np.uint8)
     for column in columns:
-        found = found << 1 | column
-    return sign, np.minimum(found, scheme.classes - 1)
+        class_read = class_read << 1 | column
+    return sign, np.minimum(class_read, scheme.classes - 1)
 
 
 def _bits(tensor: StoredTensor, scheme: Scheme) -> Bits:

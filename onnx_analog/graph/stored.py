@@ -1,4 +1,4 @@
-"""Protected tensors, found again in a protected model.
+"""Protected tensors, as a protected model holds them.
 
 A protected tensor is one call of a decode function. Its planes are what the call is given, its storage key is an
 attribute of the call, and what all tensors share is in the model's metadata: so other tools may rename values or lift
@@ -146,9 +146,9 @@ class Names:
 
     def free(self, name: str) -> str:
         """Return `name` with a number that makes it new in every graph: in a body it could shadow an outer one."""
-        found = next(f"{name}_{number}" for number in count(1) if f"{name}_{number}" not in self._taken)
-        self._taken.add(found)
-        return found
+        free = next(f"{name}_{number}" for number in count(1) if f"{name}_{number}" not in self._taken)
+        self._taken.add(free)
+        return free
 
 
 @dataclass(frozen=True, eq=False)

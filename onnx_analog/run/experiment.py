@@ -161,9 +161,11 @@ class Experiment:
     --------
     >>> from onnx_analog import demo
     >>> from onnx_analog.graph import files
-    >>> experiment = Experiment(files.load(demo.MODEL), lambda inputs: demo.images(inputs).head(50))
-    >>> experiment.score(Scheme.paper("redundancy", cells_small=1, cells_large=20), trials=0).metric
-    'top1'
+    >>> from onnx_analog.run.data import load
+    >>> experiment = Experiment(files.load(demo.MODEL), lambda inputs: load(demo.IMAGES, inputs).head(100))
+    >>> score = experiment.score(Scheme.int8(), trials=1)
+    >>> score.metric, score.clean - score.values[0]
+    ('top1', 0.0)
     """
 
     def __init__(

@@ -139,9 +139,23 @@ def _per_weight(tensor: StoredTensor, sign: Bits | None, class_index: Bytes | No
         group = None if group is None else group[analog]
     if tensor.count > LOOKED_UP and group is None and not (sign is None and class_index is None):
         return _looked_up(tensor, sign, class_index)
-    alpha = of_each(tensor.alpha, class_index, group)
-    signed = alpha if sign is None else np.where(sign, -alpha, alpha)
-    return _Kept(signed), _Kept(of_each(tensor.beta, class_index, group))
+    alpha, beta = (_of_each(values, class_index, group) for values in (tensor.alpha, tensor.beta))
+    return _Kept(alpha if sign is None else _signed(alpha, sign)), _Kept(beta)
+
+
+def _of_each(values: NDArray[np.float32], class_index: Bytes | None, group: NDArray[np.int64] | None) -> Any:
+    """Return what `of_each` does, faster for two classes."""
+    if group is None and class_index is not None and values.shape[1] == 2:
+        return np.where(class_index.view(np.bool_), values[0, 1], values[0, 0])
+    return of_each(values, class_index, group)
+
+
+def _signed(alpha: Any, sign: Bits) -> NDArray[np.float32]:
+    """Return α, of one weight or each (N,), with the sign bit of each."""
+    signed = np.full(sign.size, alpha, np.float32) if np.ndim(alpha) == 0 else alpha
+    bits = signed.view(np.uint32)
+    bits ^= sign.view(np.uint8).astype(np.uint32) << np.uint32(31)
+    return signed
 
 
 def _looked_up(tensor: StoredTensor, sign: Bits | None, class_index: Bytes | None) -> tuple[_Values, _Values]:

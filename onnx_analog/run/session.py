@@ -424,9 +424,23 @@ def _stand_in(decode: ir.Node, value: ir.Value) -> None:
         graph.insert_before(decode, copy)
         value = copy.outputs[0]
     output.replace_all_uses_with(value, replace_graph_outputs=True)
+    planes = [plane for plane in decode.inputs if plane is not None]
     graph.remove(decode, safe=True)
+    for plane in planes:
+        _take_out(plane)
     if value.producer() is not None:
         value.name = name
+
+
+def _take_out(plane: ir.Value) -> None:
+    """Take a plane that nothing uses any more out of its graph: it is not read there, and takes memory."""
+    producer, graph = plane.producer(), plane.graph
+    if tuple(plane.uses()) or plane.is_graph_output() or graph is None:
+        return
+    if producer is not None and producer.op_type == "Constant":
+        graph.remove(producer, safe=True)
+    elif plane.is_initializer():
+        del graph.initializers[str(plane.name)]
 
 
 def _absent(name: str, dtype: ir.DataType, shape: Sequence[int]) -> ir.ExternalTensor:

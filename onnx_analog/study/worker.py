@@ -27,6 +27,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog import named
+from onnx_analog.errors import EngineError
 from onnx_analog.graph.files import from_proto, to_proto
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.run import metrics
@@ -177,7 +178,10 @@ class Worker:
         return Outcome(task.number, task.trials, found, trials.totals, seconds, self._versions)
 
     def _ready(self, point: bytes) -> Trials:
-        setting: Setting = named.loads(point)
+        try:
+            setting: Setting = named.loads(point)
+        except (ImportError, AttributeError) as error:  # of a channel's class
+            raise cannot_load(f"{type(error).__name__}: {error}") from error
         return self._experiment(setting.model).trials(setting.plan, selection=setting.selection)
 
     def _opened(self, number: int) -> Experiment:
@@ -191,6 +195,14 @@ class Worker:
             threads=work.threads,
             clean=work.clean[number],
         )
+
+
+def cannot_load(why: str) -> EngineError:
+    """Return the error of a worker that lacks what a task is made of."""
+    return EngineError(
+        f"a worker cannot load its task ({why}): install the same packages on all workers, and your own channels and "
+        "metrics"
+    )
 
 
 _here = threading.local()  # a Dask worker may run tasks in several threads; buffers of one are not another's

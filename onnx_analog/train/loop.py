@@ -103,8 +103,8 @@ CIFAR10 = Recipe(optimizer="sgd", rate=0.1, schedule="cosine", batch=128, epochs
 
 def has_bf16() -> bool:
     """Return whether this CPU multiplies in bfloat16; where PyTorch cannot tell, it does not."""
-    found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # new in PyTorch 2.9
-    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # new in PyTorch 2.9
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 @dataclass(eq=False, kw_only=True)
@@ -241,10 +241,10 @@ def _identity(
 
 
 def _digest(*tensors: Tensor) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for tensor in tensors:
-        found.update(np.ascontiguousarray(tensor.numpy()).data)
-    return found.hexdigest()
+        digest.update(np.ascontiguousarray(tensor.numpy()).data)
+    return digest.hexdigest()
 
 
 def _keep(folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, run: dict[str, str], state: _State) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onnx_analog.coding.estimators import estimator
-from onnx_analog.coding.planes import Encoded, analog_of, decode, encode, weights_count
+from onnx_analog.coding.planes import Encoded, analog_of, decode, encode, stored_count
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError
 from onnx_analog.randomness import stream
@@ -70,10 +70,22 @@ class ChannelNoise(Noise):
     Parameters
     ----------
     scheme : Scheme
-        The default is the paper's adaptive redundancy, with one codebook for all tensors.
+        The default is the paper's adaptive redundancy, with one codebook for all tensors. Output channels lie along
+        the first axis of a parameter.
+
+    Raises
+    ------
+    OptionError
+        If the side information of the scheme is read from noisy cells: in training, it is free of error.
     """
 
     scheme: Scheme = field(default_factory=lambda: Scheme.paper(granularity="model"))
+
+    def __post_init__(self) -> None:
+        if self.scheme.side is not None:
+            raise OptionError(
+                "training reads signs and classes without error: give a scheme without side_channel"
+            )
 
     def perturbed(self, weights: Weights, *, seed: int, step: int) -> Weights:
         """Return the weights as they are read; see `Noise`."""
@@ -92,7 +104,7 @@ class ChannelNoise(Noise):
 
     def _read(self, stored: Encoded, rng: np.random.Generator) -> NDArray[np.float32]:
         level, index, cells = stored.planes.level, stored.planes.class_index, self.scheme.cells_of_class
-        analog = analog_of(index, cells, weights_count(stored.planes))
+        analog = analog_of(index, cells, stored_count(stored.planes))
         index = index if index is None or analog is None else index[analog]
         of_each = cells[0] if index is None else np.array(cells)[index]
         read = self.scheme.channel.read(level, cells=of_each, rng=rng)

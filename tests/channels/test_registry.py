@@ -559,7 +559,7 @@ def test_a_sweep_with_a_class_reaches_other_processes(folder, tmp_path):
 
     if __name__ == "__main__":
         data = demo.begin().data
-        swept = oa.sweep(demo.MODEL, data, channels=["{folder}:Mine"], strategies=["mapping"], cells=[1], trials=2,
+        swept = oa.sweep(demo.MODEL, data, channel="{folder}:Mine", strategy="mapping", cells=[1], trials=2,
                          engine=engines.build("local", workers=2))
         print(len(swept.points), "points")
     """

@@ -24,10 +24,10 @@ from onnx_analog.channels.fitting import Fit, fit
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
-from onnx_analog.cli import report
+from onnx_analog.cli import model_tables, report
 from onnx_analog.cli.tables import Table
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.weights import Selection
 from onnx_analog.run.evaluation import Evaluation
@@ -389,7 +389,7 @@ def test_an_inspection_shows_what_would_be_stored_and_why_the_rest_is_not():
             y = Gemm(x, w, b)
         }""")
     ).rows
-    stored, skipped = (text(table) for table in report.inspection_tables(rows, protected=False))
+    stored, skipped = (text(table) for table in model_tables.inspection_tables(rows, protected=False))
     assert "to be stored" in stored
     assert cells(stored, "w") == ["20×60", "FLOAT", "Gemm", "1,200", f"{rows[0]['largest']:.4g}"]
     assert cells(stored, "total") == ["1,200"]
@@ -397,7 +397,7 @@ def test_an_inspection_shows_what_would_be_stored_and_why_the_rest_is_not():
 
 
 def test_where_nothing_is_skipped_there_is_one_table():
-    (shown,) = report.inspection_tables(oa.inspect(made("two scales")).rows, protected=True)
+    (shown,) = model_tables.inspection_tables(oa.inspect(made("two scales")).rows, protected=True)
     assert cells(text(shown), "total") == ["768"]
     assert "to be stored" not in text(shown)
 
@@ -407,7 +407,7 @@ def test_where_nothing_is_skipped_there_is_one_table():
 
 def test_the_account_shows_every_line_of_the_cost():
     manifest = oa.protect(made("two scales"), channel=QUIET, sparsity=0.5, prune_scope="tensor").manifest
-    tensors, addresses, cost, yardsticks = (text(table) for table in report.account_tables(manifest))
+    tensors, addresses, cost, yardsticks = (text(table) for table in model_tables.account_tables(manifest))
     totals = manifest.totals
     lines = {
         "analog levels (the paper's r_avg)": totals.analog_cells,
@@ -438,12 +438,14 @@ def test_the_account_shows_every_line_of_the_cost():
 @pytest.mark.parametrize(("strategy", "names"), [("sign", ["all"]), ("mapping", ["small", "large"])])
 def test_classes_are_called_by_their_names(strategy, names):
     manifest = oa.protect(made("matmul"), channel=QUIET, strategy=strategy).manifest
-    shown = text(next(iter(report.account_tables(manifest))))
+    shown = text(next(iter(model_tables.account_tables(manifest))))
     assert [name for name in ("all", "small", "large") if re.search(rf"\b{name} +\d", shown)] == names
 
 
-def test_where_nothing_is_pruned_no_yardstick_is():
-    *_, yardsticks = report.account_tables(oa.protect(made("matmul"), channel=QUIET, side_bits_per_cell=1).manifest)
+def test_where_nothing_is_pruned_no_baseline_is():
+    *_, yardsticks = model_tables.account_tables(
+        oa.protect(made("matmul"), channel=QUIET, side_bits_per_cell=1).manifest
+    )
     shown = text(yardsticks)
     assert "pruned" not in shown
     assert cells(shown, "int8, dense")[0] == "2,048"
@@ -812,8 +814,9 @@ def every_table(folder: Path) -> list[Table]:
              "largest": 1.2345e-30, "reason": reason} for reason in (None, "rank 1, below 2")]  # fmt: skip
     return [
         *report.points_tables(points), *filter(None, [report.differences_table(points)]),
-        *report.account_tables(manifest), *report.inspection_tables(rows, protected=False),
+        *model_tables.account_tables(manifest), *model_tables.inspection_tables(rows, protected=False),
         report.evaluation_table(evaluation), report.channel_list_table([("pcm", "word " * 40)]),
+        model_tables.plan_table(Plan(tensors={long: None})),
         report.channel_table(pcm()), report.channel_table(QUIET), report.fit_table(found), report.levels_table(found),
     ]  # fmt: skip
 
@@ -827,7 +830,8 @@ def test_every_table_keeps_names_and_digits(width, tmp_path):
 
 
 def test_there_is_a_table_of_each_kind(tmp_path):
-    made_by = {name for name in vars(report) if name.endswith(("_table", "_tables")) and not name.startswith("_")}
+    names = {**vars(report), **vars(model_tables)}
+    made_by = {name for name in names if name.endswith(("_table", "_tables")) and not name.startswith("_")}
     assert made_by == {
         "points_tables", "differences_table", "account_tables", "inspection_tables", "evaluation_table",
         "channel_list_table", "channel_table", "fit_table", "levels_table", "plan_table",
@@ -870,3 +874,74 @@ def test_a_channel_whose_cells_share_a_device_is_shown_as_it_averages():
     for scale, std in zip(channel.scale(level, cells=500), channel.std(level), strict=True):
         assert f"{float(scale):.4f}" in shown
         assert f"{float(std / np.sqrt(500)):.4f}" not in shown
+
+
+# ------------------------------------------------------------------------------------------- other axes, and plans
+
+
+def planned(name: str, scheme: Scheme, cost: int) -> Point:
+    """Return the point of a plan."""
+    base = point(analog=cost)
+    setting = Setting.of(Plan(default=scheme, tensors={"w": scheme}), name=name)
+    return replace(base, setting=setting)
+
+
+VARIED = [
+    point(name, c, changes={"side_bits_per_cell": bits}, values=(0.4 + bits / 10, 0.5))
+    for name in ("sign", "redundancy") for bits in (1, 2) for c in (1, 3)
+]  # fmt: skip
+PLANNED = [*VARIED, planned("mixed", Scheme.int4(channel=QUIET), 300)]
+
+
+def test_each_value_of_an_axis_has_a_row_of_its_own():
+    (table,) = report.points_tables(VARIED)
+    (rows, *_) = [list(column.cells) for column in table.columns]
+    assert rows == [f"{name}, side_bits_per_cell {bits}" for name in ("sign", "redundancy") for bits in (1, 2)]
+
+
+def test_plans_have_a_table_in_their_panel():
+    grid, plans = report.points_tables(PLANNED)
+    assert grid.title == plans.title
+    assert [str(column.header) for column in plans.columns][:2] == ["plan", "stored as"]
+    assert list(plans.columns[0].cells) == ["mixed"]
+    (alone,) = report.points_tables(PLANNED[-1:])
+    assert alone.title == "plans"
+
+
+def test_where_presets_differ_plans_have_a_panel_of_their_own():
+    points = [point(), point(preset=PAPER), planned("mixed", Scheme.int4(channel=QUIET), 300)]
+    assert [table.title for table in report.points_tables(points)] == [
+        *(grouping.preset_title(one) for one in points[:2]), "plans",
+    ]  # fmt: skip
+
+
+def test_strategies_keep_their_colours_and_further_lines_have_others():
+    alone = plots.styles([point("sign"), point("redundancy")])
+    assert {name: style["color"] for name, style in alone.items()} == {
+        name: plots._COLOURS[name] for name in ("sign", "redundancy")
+    }
+    several = plots.styles(PLANNED)
+    assert len(several) == 5
+    looks = [(style["color"], style["marker"]) for style in several.values()]
+    assert len(set(looks)) == 5
+    assert several["mixed"]["marker"] == "*"
+
+
+def test_many_lines_never_look_alike():
+    many = [point("sign", changes={"side_bits_per_cell": n}) for n in range(90)]
+    assert len({tuple(style.values()) for style in plots.styles(many).values()}) == 90
+
+
+def test_other_axes_and_plans_are_drawn(tmp_path):
+    plots.plot_points(PLANNED)(tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as figure:
+        assert figure.size[0] > 300
+
+
+def test_differences_are_to_the_first_line_of_the_panel():
+    table = report.differences_table(PLANNED)
+    assert [str(cell) for cell in table.columns[0].cells] == [
+        f"{name}, side_bits_per_cell {bits}" for name, bits in (("sign", 2), ("redundancy", 1), ("redundancy", 2))
+        for _ in range(2)
+    ]  # fmt: skip
+    assert str(table.columns[2].header) == "above sign, side_bits_per_cell 1"

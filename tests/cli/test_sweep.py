@@ -116,13 +116,13 @@ def test_a_folder_has_every_trial_every_point_and_what_made_them(cli, tmp_path, 
     monkeypatch.undo()  # so that it is drawn
     monkeypatch.chdir(tmp_path)
     text = done(cli(TO))
-    there = {PARQUET, TRIALS, POINTS, CONSTANTS, sweep.CONFIG, sweep.PLOT}
+    there = {PARQUET, TRIALS, POINTS, CONSTANTS, run_folder.CONFIG, run_folder.PLOT}
     assert set(contents(tmp_path / "out")) - {LOCK} == there
     assert [(row["cells"], row["trial"]) for row in table(tmp_path / "out" / TRIALS)] == [
         (cells, trial) for cells in "14" for trial in "012"
     ]
     assert [(row["cells"], row["trials"]) for row in table(tmp_path / "out" / POINTS)] == [("1", "3"), ("4", "3")]
-    assert (tmp_path / "out" / sweep.PLOT).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / run_folder.PLOT).read_bytes().startswith(b"\x89PNG")
     assert text.rstrip().endswith("trials, points and plot: out")
     assert "not installed" not in text
 
@@ -222,7 +222,7 @@ def test_one_strategy_has_nothing_to_be_above(cli):
 @pytest.mark.parametrize(
     ("module", "function", "said", "missing"),
     [
-        (plots, "can_plot", "pip install 'onnx-analog[report]'", sweep.PLOT),
+        (plots, "can_plot", "pip install 'onnx-analog[report]'", run_folder.PLOT),
         (run_folder, "can_parquet", "pip install 'onnx-analog[parquet]'", PARQUET),
     ],
 )
@@ -237,7 +237,7 @@ def test_without_trials_there_are_costs_and_no_plot(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "can_plot", lambda: True)
     text = done(cli(f"{TO} --trials 0 --engine dask"))  # which no trial needs
     assert "no trial" in text
-    assert set(contents(tmp_path / "out")) - {LOCK} == {POINTS, CONSTANTS, sweep.CONFIG}
+    assert set(contents(tmp_path / "out")) - {LOCK} == {POINTS, CONSTANTS, run_folder.CONFIG}
 
 
 # ------------------------------------------------------------------------------------------------- refusals
@@ -246,20 +246,20 @@ def test_without_trials_there_are_costs_and_no_plot(cli, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("--strategy none", "no strategy is called 'none'"),
+        ("--strategy none", "strategy is 'none'; choose from"),
         ("--strategy sign,sign", "sign twice"),
         ("--strategy sign,,raw", "Invalid value for '--strategy'"),
         ("--cells 1,1", "1 twice"),
-        ("--preset paper", "no preset is called 'paper': choose from default, isik2020"),
-        ("--scope layer", "Invalid value for '--scope'"),
+        ("--preset paper", "preset is 'paper'; choose from default, isik2020"),
+        ("--scope layer", "Invalid value for '--granularity' / '--scope'"),
         ("--channel ''", "Invalid value for '--channel'"),
         ("--channel gaussian:sigma=0.1,gaussian:sigma=0.1", "twice"),
         ("--preset default,isik2020 --scope model --large-fraction 0.1", "the presets default, isik2020 do not differ"),
         ("--include '('", "'('"),
-        ("--trials 1 --precision 1", "with precision, trials must be from 2 to max_trials"),
+        ("--trials 1 --precision 1", "with precision, trials must be from 2 to --max-trials"),
         (
             "--trials 9 --precision 1 --max-trials 8",
-            "trials must be from 2 to max_trials; trials is 9, and max_trials 8",
+            "trials must be from 2 to --max-trials; trials is 9, and --max-trials 8",
         ),
         ("--engine spark", "Invalid value for '--engine'"),
         ("--workers 2", "workers is an option of the engine local, and the engine is serial"),
@@ -347,7 +347,7 @@ ENTRIES = [
 
 def asked(line: str) -> dict[str, Any]:
     """Return what the options of a command line are."""
-    found = dict(sweep.sweep.make_context("sweep", shlex.split(line)).params)
+    found = dict(sweep.command.make_context("sweep", shlex.split(line)).params)
     return {**found, "channel": [spec for specs in found["channel"] for spec in specs]}
 
 
@@ -377,12 +377,12 @@ def test_flags_win_over_the_file(cli):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("large-factor = 3\nlarge_factor = 4", "has the entry 'large-factor' twice, with - and with _"),
+        ("large-factor = 3\nlarge_factor = 4", "has the entry 'large_factor' twice, under two names"),
         ("cells = true", "the --config file has True; it must be a number or text, or a list of them"),
         ("trials = 1e3", "'1000.0' is not a whole number"),
         ("cell = 1", "c.toml has an entry 'cell', which cannot be set there. Did you mean 'cells'?"),
         ("config = 'c.toml'", "'config'"),
-        ("save-config = 'd.toml'", "'save_config'"),
+        ("save-config = 'd.toml'", "'save-config'"),
         ("json = true", "'json'"),
         ("debug = true", "'debug'"),
         ("[sweep]\ncells = 1", "'sweep'"),
@@ -471,8 +471,8 @@ ALL = (
 def test_what_is_saved_gives_the_same_sweep(cli, tmp_path):
     done(cli(f"sweep model.onnx other.onnx --data test.npz {ALL} --out one --save-config saved.toml"))
     saved = tomllib.loads((tmp_path / "saved.toml").read_text(encoding="utf-8"))
-    assert saved == tomllib.loads((tmp_path / "one" / sweep.CONFIG).read_text(encoding="utf-8"))
-    for place, path in enumerate(["saved.toml", f"one/{sweep.CONFIG}"]):
+    assert saved == tomllib.loads((tmp_path / "one" / run_folder.CONFIG).read_text(encoding="utf-8"))
+    for place, path in enumerate(["saved.toml", f"one/{run_folder.CONFIG}"]):
         done(cli(f"sweep --config {path} --out again{place}"))
         for name in (TRIALS, POINTS, CONSTANTS):
             assert (tmp_path / f"again{place}" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
@@ -482,8 +482,8 @@ def test_all_options_are_saved_but_those_of_saving(cli, tmp_path):
     line = f"model.onnx --data test.npz {ALL} --out out --read-after 1h --cells-on different --residuals gaussian "
     line += "--preprocess a:b --output y --class-axis 1 "
     line += "--save-config saved.toml --workers 2 --scheduler a --address b"  # which exclude each other
-    context = sweep.sweep.make_context("sweep", shlex.split(line))
-    names = {parameter.name for parameter in sweep.sweep.params} - {"config", "save_config", "force", "as_json"}
+    context = sweep.command.make_context("sweep", shlex.split(line))
+    names = {parameter.name for parameter in sweep.command.params} - {"config", "save_config", "force", "as_json"}
     assert set(tomllib.loads(sweep._toml(context))) == names - {"debug"}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.channels import Channel, GaussianNoise, resolve
+from onnx_analog.coding.partition import Bits
 from onnx_analog.coding.planes import Encoded, of_each
 from onnx_analog.coding.scheme import GRANULARITIES, PARTITIONS, SIGNS, Scheme
 from tests.models import U
@@ -61,7 +62,7 @@ def ordinary(draw: st.DrawFn) -> NDArray[Any]:
 
 
 @st.composite
-def schemes(draw: st.DrawFn, **fixed: Any) -> Scheme:
+def schemes(draw: st.DrawFn, /, **fixed: Any) -> Scheme:
     """Return a scheme of the family; settings in `fixed` are as given."""
     settings: dict[str, Any] = {
         "sign": draw(st.sampled_from(SIGNS)),
@@ -131,9 +132,10 @@ def bound(stored: Encoded, weight: NDArray[Any]) -> NDArray[np.float64]:
     return np.where(size == 0, 0.0, first * (1 + 8 * U) + LEAST / 2)
 
 
-def has_cells(stored: Encoded, weight: NDArray[Any]) -> NDArray[np.bool_]:
+def has_cells(stored: Encoded, weight: NDArray[Any]) -> Bits:
     """Return which weights (n,) have cells; of those that are not stored, none."""
     analog = np.array(stored.scheme.cells_of_class) > 0
-    index, marks = stored.planes.class_index, wide(weight) != 0
+    index = stored.planes.class_index
+    marks: Bits = weight.ravel() != 0
     marks[marks] = analog[0 if index is None else index]
     return marks

@@ -20,7 +20,7 @@ from onnx_analog.graph.protected import opened
 from onnx_analog.graph.stored import SCHEMES_KEY, stored_tensors
 from onnx_analog.passes import DecodePass, ProtectPass, ReadbackPass
 from onnx_analog.randomness import stream
-from onnx_analog.run.evaluation import Decoder
+from onnx_analog.run.read import Decoder
 from tests.models import QUIET, f32, holding
 
 NAME = f"{__name__}:Shrink"
@@ -66,12 +66,14 @@ SCHEMES = {
 }
 
 
-def expected(scheme: Scheme, **where: int) -> np.ndarray:
+def expected(scheme: Scheme, *, seed: int, trial: int) -> np.ndarray:
     """Return what the estimator makes of levels that are read without one, in one piece."""
     plain = oa.protect(holding(w=WEIGHT), scheme.changed(estimator="affine")).model
-    (before,), (after,) = stored_tensors(plain), stored_tensors(ReadbackPass(**where)(plain).model)
+    (before,), (after,) = stored_tensors(plain), stored_tensors(ReadbackPass(seed=seed, trial=trial)(plain).model)
     level = after.level.copy()
-    index = before.class_index if before.analog is None else before.class_index[before.analog]
+    index = before.class_index
+    if index is not None and before.analog is not None:
+        index = index[before.analog]
     correct = Shrink().fitted(before.level, index, cells=scheme.cells_of_class, channel=scheme.channel)
     correct(level, slice(None))
     return before.decode(level)

@@ -155,7 +155,7 @@ WIDE: dict[str, Any] = {
 def test_weights_that_drown_are_found(name, strategy):
     found = judged(WIDE[name], paper(strategy))
     assert found is not None
-    assert found.found > found.allowed
+    assert found.error > found.allowed
     assert not by_hand(WIDE[name], decoded_of(WIDE[name], paper(strategy)))
 
 

@@ -416,8 +416,10 @@ def test_levels_are_computed_in_float64_and_rounded_once(dtype):
     size = np.random.default_rng(0).uniform(0.2, 1.2, 1000).astype(dtype)
     fitted = fit([Part(size, None, None)], scheme).codebook
     alpha, beta = Fraction(float(fitted.alpha[0, 0])), Fraction(float(fitted.beta[0, 0]))
-    found = levels(Part(size, None, None), None, fitted, scheme, span=(-10, 10))
+    found = levels(Part(size, None, None), None, fitted, scheme)
     for level, weight in zip(found.tolist(), size.tolist(), strict=True):
+        if level in (found.min(), found.max()):
+            continue  # clipped
         exact = alpha * Fraction(weight) - beta
         # In float64, the product is below 2 and the difference below 1; each rounds by 2**-53 of that at most.
         assert abs(Fraction(level) - exact) <= Fraction(U) * abs(exact) + Fraction(2.0**-51)
@@ -589,7 +591,7 @@ def test_a_fraction_is_rounded_to_whole_weights(fraction, large):
 
 
 @pytest.mark.parametrize(
-    "scheme", [paper(), paper("raw"), Scheme.int8(), Scheme(classes=5, partition="lloyd", cells=1)], ids=str
+    "scheme", [paper(), paper("raw"), Scheme.int8(), Scheme(classes=5, partition="lloyd", cells=(1,))], ids=str
 )
 def test_a_dead_channel_has_the_scale_of_its_tensor(scheme):
     """Weights so small that α would be no float32 number; the other channels have scales of their own."""

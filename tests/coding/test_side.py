@@ -162,7 +162,9 @@ def test_an_index_beyond_the_last_class_is_read_as_the_last(classes):
     """One cell for each bit, so that all bits err alike, and independently."""
     noisy = GaussianNoise(sigma=1.5, low=-1.0, high=1.0)
     weight = np.random.default_rng(0).standard_normal((300, 300)).astype(np.float32)
-    scheme = Scheme(classes=classes, partition="lloyd", cells=1, sign="level", side_channel=noisy, side_bits_per_cell=1)
+    scheme = Scheme(
+        classes=classes, partition="lloyd", cells=(1,), sign="level", side_channel=noisy, side_bits_per_cell=1
+    )
     before, after = kept_and_read(scheme, weight)
     assert after.class_index.max() == classes - 1
     error, width = scheme.side.bit_error, scheme.index_bits
@@ -176,7 +178,7 @@ def test_an_index_beyond_the_last_class_is_read_as_the_last(classes):
 
 
 def test_without_a_side_channel_signs_and_classes_are_kept():
-    before, after = kept_and_read(Scheme(classes=5, partition="lloyd", cells=1))
+    before, after = kept_and_read(Scheme(classes=5, partition="lloyd", cells=(1,)))
     assert np.array_equal(before.sign, after.sign)
     assert np.array_equal(before.class_index, after.class_index)
 
@@ -185,13 +187,13 @@ SCHEMES = {
     **{name: Scheme.paper(name) for name in ("sign", "mapping", "raw")},
     "five classes": Scheme(classes=5, partition="lloyd", cells=(1, 2, 3, 4, 5)),
     "digital": Scheme.int4(),
-    "channel": Scheme(classes=3, partition="uniform", cells=1, granularity="channel"),
+    "channel": Scheme(classes=3, partition="uniform", cells=(1,), granularity="channel"),
 }
 
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_evaluation_reads_the_same_side_information_as_the_pass(name):
-    from onnx_analog.run.evaluation import Decoder
+    from onnx_analog.run.read import Decoder
 
     protected = oa.protect(model(), SCHEMES[name].changed(side_channel=NOISY, side_bits_per_cell=3)).model
     decoder = Decoder(stored_tensors(protected)[0])

@@ -217,7 +217,7 @@ def test_a_damaged_scheme_is_refused(change):
     (body,) = json.loads(found.metadata_props[SCHEMES_KEY])
     found.metadata_props[SCHEMES_KEY] = json.dumps([{**body, **change}])
     with pytest.raises(
-        AnalogError, match=r"'onnx_analog\.schemes' is damaged.*Protect the original again|a channel is 1"
+        AnalogError, match=r"'onnx_analog\.schemes' is damaged.*Protect the original again|channel is 1"
     ):
         schemes_of(found)
 

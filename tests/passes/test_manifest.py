@@ -4,24 +4,29 @@ import onnx_ir as ir
 import pytest
 
 from onnx_analog.errors import ModelError
-from onnx_analog.graph.manifest import account, from_json
+from onnx_analog.graph.manifest import from_json
+from onnx_analog.graph.protected import opened
 from onnx_analog.graph.stored import MANIFEST_KEY, stored_tensors
-from onnx_analog.passes import ManifestPass, ProtectPass, ReadbackPass
-from tests.models import QUIET, ZOO, differences, made, serialized
-
-
-def protected(name: str) -> ir.Model:
-    found = made(name)
-    ProtectPass(channel=QUIET)(found)
-    return found
+from onnx_analog.graph.weights import Selection
+from onnx_analog.passes import ManifestPass, ReadbackPass
+from tests.models import FAMILY, ZOO, differences, made, protected, serialized
 
 
 @pytest.mark.parametrize("name", ZOO)
 def test_the_entry_is_the_account_of_the_model(name):
-    found = protected(name)
+    found = protected(name, selection=Selection())
     assert ManifestPass()(found).modified
-    assert from_json(found.metadata_props[MANIFEST_KEY]) == account(found)
+    assert from_json(found.metadata_props[MANIFEST_KEY]) == opened(found).manifest
     assert [entry["key"] for entry in json.loads(found.metadata_props[MANIFEST_KEY])["tensors"]] == list(ZOO[name].keys)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_entry_of_each_kind_of_scheme(name):
+    found = protected("conv", FAMILY[name])
+    ManifestPass()(found)
+    written = from_json(found.metadata_props[MANIFEST_KEY])
+    assert written == opened(found).manifest
+    assert written.schemes == (FAMILY[name],)
 
 
 def test_nothing_but_one_entry_is_added():

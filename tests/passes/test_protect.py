@@ -45,9 +45,11 @@ from tests.models import (
     run,
     same_bits,
     serialized,
+    with_floats,
 )
 
 QUIETLY = Scheme(channel=QUIET)
+TOGETHER = QUIETLY.changed(granularity="model")
 LINEAR = [name for name, case in ZOO.items() if case.linear]
 SETTINGS = list(product(["raw", "sign", "mapping", "redundancy"], ["tensor", "model"], [0.0, 0.3]))
 
@@ -57,9 +59,8 @@ def protected(
 ) -> ir.Model:
     """Return a protected copy; `settings` are of the paper's schemes, whose channel is QUIET unless they say so."""
     copy = plain.clone()
-    ProtectPass(plan=Scheme.paper(**{"channel": QUIET, **settings}) if plan is None else plan, selection=selection)(
-        copy
-    )
+    plan = Scheme.paper(**{"channel": QUIET, **settings}) if plan is None else plan
+    ProtectPass(plan=Plan.of(plan), selection=selection)(copy)
     return copy
 
 
@@ -130,7 +131,7 @@ def test_runtime_folds_the_planes_away(name, sparsity):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_the_checker_accepts_it(name):
-    for setting in SETTINGS[::3]:  # each strategy and scope, pruned and not
+    for setting in SETTINGS[::3]:  # each strategy and granularity, pruned and not
         onnx.checker.check_model(ir.to_proto(zoo_pair(name, *setting)[1]), full_check=True)
 
 
@@ -696,7 +697,7 @@ LEAVES = {  # one of the tensors v, which leaves, and why
 @pytest.mark.parametrize("how", [protected, "later"])
 @pytest.mark.parametrize("strategy", ["raw", "redundancy"])
 @pytest.mark.parametrize("name", LEAVES)
-def test_what_has_no_place_in_the_scope_leaves_and_the_others_share_theirs(name, strategy, how, monkeypatch, caplog):
+def test_what_has_no_place_in_the_group_leaves_and_the_others_share_theirs(name, strategy, how, monkeypatch, caplog):
     others = {f"w{place}": normal(16, 16, seed=place) for place in range(3)}
     plain = holding(w0=others["w0"], v=LEAVES[name][0], w1=others["w1"], w2=others["w2"])
     options = {"strategy": strategy, "granularity": "model"}
@@ -707,7 +708,7 @@ def test_what_has_no_place_in_the_scope_leaves_and_the_others_share_theirs(name,
     assert message.startswith(f"v stays digital: {LEAVES[name][1]}")
 
 
-def test_as_few_leave_the_scope_as_will_do(caplog):
+def test_as_few_leave_the_group_as_will_do(caplog):
     sizes = {"a": 1e-8, "b": 1, "c": 2, "d": 1e8, "e": 3, "f": 1e-7, "g": 1}
     plain = holding(**{name: normal(16, 16, seed=3) * np.float32(size) for name, size in sizes.items()})
     found = protected(plain, granularity="model")
@@ -891,3 +892,134 @@ def test_a_model_with_the_domain_of_the_decode_is_refused():
     with pytest.raises(ModelError, match="operators of the domain 'onnx_analog'"):
         ProtectPass(selection=SMALL).call(plain)
     assert serialized(plain) == before
+
+
+# ------------------------------------------------------------------------------------------ a scheme for each tensor
+
+THREE = """
+    net (float[4, 16] x) => (float[4, 16] y, float[4, 16] z, float[4, 16] v)
+    <float[16, 16] a = random, float[16, 16] b = random, float[16, 16] c = random> {
+        y = MatMul(x, a) z = MatMul(x, b) v = MatMul(x, c)
+    }"""
+PLANS = {
+    "different": Plan(default=QUIETLY, tensors={"a": FAMILY["sixteen points"], "b": FAMILY["three classes"]}),
+    "one digital": Plan(default=QUIETLY, tensors={"b": None}),
+    "all but one digital": Plan(default=None, tensors={"b": FAMILY["redundancy of channels"]}),
+    "patterns": Plan(default=None, tensors={"a*": FAMILY["signed bounds"], "*": FAMILY["int8"], "c": QUIETLY}),
+    "two codebooks": Plan(
+        default=FAMILY["mapping of the model"], tensors={"b": FAMILY["five classes of the model"], "a": None}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_each_tensor_is_stored_with_the_scheme_of_its_plan(name):
+    plan, plain = PLANS[name], model(THREE)
+    found = protected(plain, plan)
+    onnx.checker.check_model(ir.to_proto(found), full_check=True)
+    stored = {tensor.key: tensor for tensor in stored_tensors(found)}
+    assert {key: tensor.scheme for key, tensor in stored.items()} == {
+        key: scheme for key in "abc" if (scheme := plan.scheme_of(key)) is not None
+    }
+    given = feeds(plain)[0]
+    outputs = run(found, given)
+    for key, output, exact in zip("abc", outputs, run(plain, given), strict=True):
+        if key in stored:
+            decoded = with_floats(plain, lambda at, array, key=key: stored[at].decode() if at == key else array)
+            assert same_bits([output], [run(decoded, given)["abc".index(key)]])
+        else:
+            assert same_bits([output], [exact])
+            assert same_bits([numbers(found, key)], [numbers(plain, key)])
+
+
+def test_a_plan_stores_each_tensor_as_it_is_stored_alone():
+    plain, plan = model(THREE), PLANS["different"]
+    for tensor in stored_tensors(protected(plain, plan)):
+        selection = Selection(include=(f"^{tensor.key}$",), min_size=1)
+        alone = protected(plain, plan.scheme_of(tensor.key), selection=selection)
+        assert only(alone).digests() == tensor.digests()
+        assert same_bits(planes(only(alone)), planes(tensor))
+
+
+def test_only_tensors_of_one_scheme_share_a_codebook():
+    plain = model(THREE)
+    found = {tensor.key: tensor for tensor in stored_tensors(protected(plain, PLANS["two codebooks"]))}
+    assert found["b"].alpha.shape == (1, 5)
+    alone = protected(plain, FAMILY["mapping of the model"], selection=Selection(include=("^c$",), min_size=1))
+    assert same_bits(planes(only(alone)), planes(found["c"]))
+
+
+def test_what_a_plan_names_and_the_model_lacks_is_a_warning(caplog):
+    plan = Plan(default=QUIETLY, tensors={"v": None, "fc.*": QUIETLY, "w": QUIETLY, "*": QUIETLY})
+    protected(made("matmul"), plan)
+    assert caplog.messages == [
+        "the plan names v, which is no tensor that is selected",
+        "the plan names fc.*, which is no tensor that is selected",
+    ]
+
+
+def test_a_plan_that_leaves_all_tensors_digital_stores_nothing():
+    with pytest.raises(NothingToStore, match="nothing to store"):
+        protected(model(THREE), Plan(default=None))
+
+
+# ------------------------------------------------------------------------------------------------- output channels
+
+AXES = {
+    "conv": {"w": 0},
+    "conv transpose": {"w": 1},
+    "gemm": {"w": 1},
+    "gemm, transposed": {"w": 0},
+    "matmul": {"w": 1},
+    "lstm": {"W": 1, "R": 1},
+    "gather": {"w": 0},
+}
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_each_output_channel_has_scales_of_its_own(name):
+    """Channels whose scales are a million apart are stored with one scale for each, and not with one for all."""
+    plain = made(name)
+    for weight in find(plain).weights:
+        axis, array = AXES[name][weight.key], weight.array()
+        sides = [side if number == axis else 1 for number, side in enumerate(array.shape)]
+        weight.replace(array * f32(np.where(np.arange(array.shape[axis]) % 2, 1e2, 1e-4)).reshape(sides))
+    scheme = Scheme(classes=1, cells=(1,), granularity="channel", channel=QUIET)
+    found = protected(plain, scheme)
+    for tensor in stored_tensors(found):
+        axis = AXES[name][tensor.key]
+        assert len(tensor.alpha) == tensor.shape[axis]
+        weight = numbers(plain, tensor.key)
+        widths = np.ptp(np.abs(np.moveaxis(weight, axis, 0)).reshape(tensor.shape[axis], -1), axis=1)
+        np.testing.assert_allclose(tensor.alpha[:, 0], (QUIET.high - QUIET.low) / widths, rtol=1e-5)
+        assert_within([tensor.decode()], [weight], [decode_bound(tensor, weight, QUIET.span)])
+    for given in feeds(plain):
+        if ZOO[name].linear:
+            assert_within(run(found, given), run(plain, given), output_bound(plain, found, given, QUIET.span))
+        decoded = found.clone()
+        DecodePass()(decoded)
+        assert same_bits(run(found, given), run(decoded, given))
+    with pytest.raises(NothingToStore):
+        protected(plain, scheme.changed(granularity="tensor"))
+
+
+@pytest.mark.parametrize("scheme", [QUIETLY, FAMILY["int4 of channels"], FAMILY["mixed cells of channels"]], ids=str)
+def test_a_channel_that_training_left_dead_is_stored_beside_the_others(scheme):
+    weight = normal(8, 16)
+    weight[:, 3] *= f32(1e-43)
+    weight[:, 5] = 0
+    plain = holding(w=weight)
+    found = protected(plain, scheme.changed(granularity="channel"))
+    tensor = only(found)
+    assert tensor.alpha.shape[0] == 16
+    assert not tensor.decode()[:, 5].any()
+    alive = np.setdiff1d(np.arange(16), [3, 5])
+    without = only(protected(holding(w=np.ascontiguousarray(weight[:, alive])), scheme.changed(granularity="channel")))
+    assert same_bits([tensor.alpha[alive], tensor.decode()[:, alive]], [without.alpha, without.decode()])
+    if scheme.analog == "all":
+        reach = max(map(abs, QUIET.span)) / tensor.alpha[3].min()
+        assert np.abs(tensor.decode()[:, 3] - weight[:, 3]).max() <= 5.1 * 2.0**-24 * reach
+    (given,) = feeds(plain)
+    decoded = found.clone()
+    DecodePass()(decoded)
+    assert same_bits(run(found, given), run(decoded, given))

@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given
 
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError, NothingToStore, OptionError
 from onnx_analog.graph.weights import Selection, find
 from onnx_analog.passes import ProtectPass, PrunePass
@@ -160,7 +161,7 @@ def test_an_option_out_of_range_is_refused(wrong, said):
 
 def test_a_protected_model_is_refused():
     plain = made("matmul")
-    ProtectPass(channel=QUIET)(plain)
+    ProtectPass(plan=Scheme(channel=QUIET))(plain)
     before = serialized(plain)
     with pytest.raises(ModelError, match=r"weights are levels.*DecodePass"):
         PrunePass(sparsity=0.5).call(plain)

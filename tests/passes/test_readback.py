@@ -16,21 +16,31 @@ from onnx_analog.errors import ChannelError, ModelError, OptionError
 from onnx_analog.graph.protected import opened
 from onnx_analog.graph.stored import MANIFEST_KEY, READ_DIGESTS_KEY, READBACK_KEY, StoredTensor, stored_tensors
 from onnx_analog.graph.weights import Selection, find, scopes
-from onnx_analog.passes import DecodePass, ManifestPass, ProtectPass, ReadbackPass
+from onnx_analog.passes import DecodePass, ManifestPass, ReadbackPass
 from onnx_analog.randomness import stream
 from onnx_analog.testing import assert_law, assert_mean, assert_std, assert_uncorrelated
-from tests.models import QUIET, ZOO, differences, f32, feeds, holding, made, model, run, same_bits, serialized
+from tests.models import (
+    FAMILY,
+    LOUD,
+    QUIET,
+    ZOO,
+    differences,
+    f32,
+    feeds,
+    holding,
+    made,
+    model,
+    protected,
+    run,
+    same_bits,
+    serialized,
+)
 
 LARGE = """
     net (float[1, 128] x) => (float[1, 128] y) <float[128, 128] a = random, float[128, 128] b = random> {
         t = MatMul(x, a)
         y = MatMul(t, b)
     }"""
-
-
-def protected(plain: ir.Model, **options) -> ir.Model:
-    ProtectPass(**{"channel": QUIET, **options})(plain)
-    return plain
 
 
 def read(found: ir.Model, **options) -> dict[str, NDArray[np.float32]]:
@@ -73,18 +83,43 @@ def _paired(one: ir.Model, other: ir.Model) -> list[tuple[StoredTensor, StoredTe
 
 @pytest.mark.parametrize("name", ["matmul", "if", "loop", "function with a body", "float16"])
 def test_the_graph_computes_with_what_was_read(name):
-    perturbed = ReadbackPass(seed=1)(protected(made(name))).model
+    perturbed = ReadbackPass(seed=1)(protected(made(name), selection=Selection())).model
     decoded = made(name)
     for weight, tensor in zip(find(decoded).weights, stored_tensors(perturbed), strict=True):
         weight.replace(tensor.decode())
     assert all(same_bits(run(perturbed, given), run(decoded, given)) for given in feeds(decoded))
 
 
-def test_a_header_that_is_analog_is_read_too():
-    loud = GaussianNoise(sigma=1.0)
-    found = protected(made("matmul"), header_channel=loud)
+def test_side_information_that_is_analog_is_read_too():
+    found = protected("matmul", side_channel=LOUD)
     perturbed = ReadbackPass()(found).model
     assert differences(ir.to_proto(found), unmarked(perturbed)) == {"w.level", "w.sign", "w.class"}
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_what_is_read_of_each_kind_of_scheme(name):
+    """Levels, if any weight has cells; signs and classes, if they are read from noisy cells; and nothing else."""
+    scheme = FAMILY[name]
+    found = protected("conv", scheme, manifest=True)
+    perturbed = ReadbackPass(seed=2)(found).model
+    names = [f"w.{plane}" for plane in ("level",) if scheme.analog != "none"]
+    if scheme.side is not None:
+        names += [f"w.{plane}" for plane in ("sign", "class") if f"w.{plane}" in found.graph.initializers]
+    assert differences(ir.to_proto(found), unmarked(perturbed)) == set(names)
+    (tensor,), (before,) = stored_tensors(perturbed), stored_tensors(found)
+    assert opened(perturbed).manifest == opened(found).manifest
+    decoded = made("conv")
+    find(decoded).weights[0].replace(tensor.decode())
+    for given in feeds(decoded):
+        assert same_bits(run(perturbed, given), run(decoded, given))
+    if scheme.analog == "some":
+        points = ~(np.array(scheme.cells_of_class) > 0)[before.class_index]
+        kept, read_back = (each.decode().ravel()[unpacked(each)][points] for each in (before, tensor))
+        assert same_bits([kept], [read_back])
+
+
+def unpacked(tensor: StoredTensor) -> NDArray[np.bool_]:
+    return np.ones(tensor.size, bool) if tensor.mask is None else tensor.mask
 
 
 # --------------------------------------------------------------------------------------------- the same bytes
@@ -298,14 +333,14 @@ def test_seed_and_trial_are_at_most_those_of_int64(name):
 
 
 def test_what_was_read_is_guarded_by_digests_of_its_own():
-    found = protected(made("matmul"), header_channel=GaussianNoise(sigma=1.0))
+    found = protected(made("matmul"), side_channel=LOUD)
     ManifestPass()(found)
     perturbed = ReadbackPass()(found).model
     digests = json.loads(perturbed.metadata_props[READ_DIGESTS_KEY])
     (tensor,) = stored_tensors(perturbed)
     assert digests == {"w": {name: tensor.digests()[name] for name in ("level", "sign", "class")}}
     assert perturbed.metadata_props[MANIFEST_KEY] == found.metadata_props[MANIFEST_KEY]
-    assert opened(perturbed).account() == opened(found).account()
+    assert opened(perturbed).manifest == opened(found).manifest
     tensor.replace_level(tensor.level + f32(1e-6))
     with pytest.raises(ModelError, match=r"tensor 'w': its level \(by its digest\) is not that of the model's"):
         DecodePass().call(perturbed)
@@ -329,9 +364,9 @@ def test_a_model_that_lost_half_of_its_mark_is_refused(key):
 
 
 def test_classes_that_were_read_are_not_counted_as_those_that_were_written():
-    perturbed = ReadbackPass()(protected(made("matmul"), header_channel=GaussianNoise(sigma=1.0))).model
+    perturbed = ReadbackPass()(protected(made("matmul"), side_channel=LOUD)).model
     with pytest.raises(ModelError, match=r"cells cannot be counted\. Name the protected model"):
-        opened(perturbed).account()
+        _ = opened(perturbed).manifest
 
 
 SHADOWING = """

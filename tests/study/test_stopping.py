@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_analog.errors import OptionError
-from onnx_analog.run.evaluation import interval
+from onnx_analog.run.statistics import interval
 from onnx_analog.study.stopping import Stopping
 
 POINTS = 1000

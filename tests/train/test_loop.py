@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from onnx_analog.channels import TableChannel
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError
 from onnx_analog.train import pruning
 from onnx_analog.train.distillation import Teacher
@@ -73,11 +74,15 @@ def test_the_same_seed_gives_the_same_network():
     assert not same(runs[0], runs[2])
 
 
+def written(channel):
+    return ChannelNoise(scheme=Scheme(channel=channel, granularity="model"))
+
+
 class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("noise", [None, WeightNoise(std=0.05), ChannelNoise(channel=QUIET)], ids=str)
+@pytest.mark.parametrize("noise", [None, WeightNoise(std=0.05), written(QUIET)], ids=str)
 @pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, optimizer="sgd", schedule="cosine")], ids=["adam", "sgd"])
 def test_a_run_that_is_killed_ends_with_the_weights_of_one_that_is_not(tmp_path, noise, recipe):
     whole = net()
@@ -124,7 +129,7 @@ OTHERS = {
     "rate": {"recipe": replace(RECIPE, schedule="cosine", rate=0.02)},
     "seed": {"recipe": replace(RECIPE, schedule="cosine", seed=1)},
     "epochs": {"recipe": replace(RECIPE, schedule="cosine", epochs=5)},
-    "noise": {"noise": ChannelNoise(channel=replace(TABLE, stds=(0.1, 0.2)))},
+    "noise": {"noise": written(replace(TABLE, stds=(0.1, 0.2)))},
     "teacher": {"teacher": Teacher(LOGITS, temperature=2.0)},
     "masks": {"masks": {"1.weight": torch.zeros(20, 80, dtype=torch.bool)}},
     "images": {"images": images(seed=1)},
@@ -134,7 +139,7 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, name):
     recipe = replace(RECIPE, schedule="cosine")
-    mine = {"images": images(), "recipe": recipe, "noise": ChannelNoise(channel=TABLE), "teacher": Teacher(LOGITS)}
+    mine = {"images": images(), "recipe": recipe, "noise": written(TABLE), "teacher": Teacher(LOGITS)}
     train(net(), **mine, folder=tmp_path)
     with pytest.raises(OptionError, match=f"is of a run with {name} "):
         train(net(), **{**mine, **OTHERS[name]}, folder=tmp_path)

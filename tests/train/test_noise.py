@@ -1,4 +1,5 @@
 import numpy as np
+import onnx_ir as ir
 import pytest
 import scipy.stats
 import torch
@@ -6,7 +7,7 @@ from torch import nn
 
 import onnx_analog as oa
 from onnx_analog.channels import GaussianNoise
-from onnx_analog.coding.planes import Code
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.weights import find
 from onnx_analog.testing import assert_law, assert_std, assert_uncorrelated
@@ -30,30 +31,54 @@ def test_weight_noise_has_the_law_that_it_says():
     assert_std(errors, 0.1)
 
 
-def test_channel_noise_is_what_protect_and_readback_make_of_the_same_weights():
-    """No noise to speak of, so that the streams, which differ, make no difference: the code is the same."""
-    still = GaussianNoise(sigma=1e-12)
-    code = Code(strategy="mapping", cells_small=4, large_fraction=0.1)
-    for scope in ("tensor", "model"):
-        read = ChannelNoise(code=code, channel=still, scope=scope).perturbed(WEIGHTS, seed=0, step=0)
-        model = oa.protect(
-            holding(**WEIGHTS), strategy="mapping", cells_small=4, large_fraction=0.1, channel=still, scope=scope
-        ).model
-        decoded = {weight.name: weight.array() for weight in find(oa.readback(model, decoded=True).model).weights}
-        for name in WEIGHTS:
-            np.testing.assert_array_equal(read[name], decoded[name])
+STILL = GaussianNoise(sigma=1e-12)
+SCHEMES = {
+    "tensor": Scheme.paper("mapping", cells_small=4, large_fraction=0.1, channel=STILL),
+    "model": Scheme.paper("mapping", cells_small=4, large_fraction=0.1, channel=STILL, granularity="model"),
+    "channel": Scheme(classes=3, partition="lloyd", cells=(1,), channel=STILL, granularity="channel"),
+    "digital": Scheme.int4(granularity="channel"),
+    "some without cells": Scheme(classes=4, partition="uniform", cells=(0, 1, 0, 2), sign="level", channel=STILL),
+}
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_channel_noise_is_what_protect_and_readback_make_of_the_same_weights(name):
+    """No noise to speak of, so that the streams, which differ, make no difference: the code is the same.
+
+    Output channels of a torch weight lie along its first axis, and so they do of what MatMul takes on its left.
+    """
+    read = ChannelNoise(scheme=SCHEMES[name]).perturbed(WEIGHTS, seed=0, step=0)
+    model = oa.protect(transposed(**WEIGHTS), SCHEMES[name]).model
+    decoded = {weight.name: weight.array() for weight in find(oa.readback(model, decoded=True).model).weights}
+    for key in WEIGHTS:
+        np.testing.assert_array_equal(read[key], decoded[key])
+
+
+def transposed(**weights):
+    """Return y_w = x_w·wᵀ for each of the matrices given by name, as torch exports a linear layer."""
+    found = holding(**{name: np.ascontiguousarray(weight.T) for name, weight in weights.items()})
+    for name, weight in weights.items():
+        found.graph.initializers[name].const_value = ir.tensor(weight, name=name)
+        found.graph.initializers[name].shape = ir.Shape(weight.shape)
+    for node in found.graph:
+        node.op_type = "Gemm"
+        node.attributes["transB"] = ir.AttrInt64("transB", 1)
+    return found
 
 
 @pytest.mark.parametrize("cells", [1, 25])
 def test_channel_noise_shrinks_with_the_root_of_the_cells(cells):
-    noise = ChannelNoise(code=Code(strategy="sign", cells_small=cells), channel=QUIET, scope="tensor")
+    noise = ChannelNoise(scheme=Scheme.paper("sign", cells_small=cells, channel=QUIET))
     for name, error in off(noise).items():
         size = np.abs(WEIGHTS[name])
         alpha = (QUIET.high - QUIET.low) / (size.max() - size.min())
         assert_std(error * np.sign(WEIGHTS[name]), QUIET.sigma / alpha / np.sqrt(cells))
 
 
-@pytest.mark.parametrize("noise", [WeightNoise(std=0.1), ChannelNoise(channel=QUIET)], ids=["weights", "channel"])
+QUIETLY = ChannelNoise(scheme=Scheme(channel=QUIET, granularity="model"))
+
+
+@pytest.mark.parametrize("noise", [WeightNoise(std=0.1), QUIETLY], ids=["weights", "channel"])
 def test_noise_depends_on_seed_step_and_name_only(noise):
     one, same = off(noise), off(noise)
     assert all(np.array_equal(one[name], same[name]) for name in WEIGHTS)
@@ -99,5 +124,14 @@ def test_options_out_of_range():
     for wrong in (-0.1, np.nan, np.inf):
         with pytest.raises(OptionError, match="std"):
             WeightNoise(std=wrong)
-    with pytest.raises(OptionError, match="scope"):
-        ChannelNoise(scope="layer")
+
+
+def test_side_information_is_free_of_error_in_training():
+    with pytest.raises(OptionError, match="give a scheme without side_channel"):
+        ChannelNoise(scheme=Scheme(side_channel="pcm"))
+
+
+def test_noise_is_told_apart_by_its_scheme():
+    assert QUIETLY.identity() == ChannelNoise(scheme=Scheme(channel=QUIET, granularity="model")).identity()
+    assert QUIETLY.identity() != ChannelNoise().identity()
+    assert WeightNoise(std=0.1).identity() != WeightNoise(std=0.2).identity()

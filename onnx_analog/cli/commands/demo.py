@@ -30,7 +30,7 @@ def command(trials: int, seed: int, plot: Path, force: bool) -> None:
     """
     from onnx_analog import demo as story_of
     from onnx_analog import plots
-    from onnx_analog.cli import report
+    from onnx_analog.cli import model_tables, report
     from onnx_analog.disk import writing
     from onnx_analog.study.sweeps import sweep as sweep_of
 
@@ -58,7 +58,7 @@ def command(trials: int, seed: int, plot: Path, force: bool) -> None:
     )
     show(
         f"{why}: {report.choice_text(chosen)}. It costs:\n",
-        *report.account_tables(story_of.protect(story, chosen).manifest),
+        *model_tables.account_tables(story_of.protect(story, chosen).manifest),
     )
     (channel_,) = plan.grid.channels
     show(f"channel {channel_}: {channel_.source}")

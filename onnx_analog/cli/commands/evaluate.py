@@ -54,10 +54,10 @@ def command(protected: Path, data: Path, trials: int, as_json: bool, **choices: 
 
     choices["modifiers"] = modifiers_of(choices)
     with progress("reading noisy cells", trials) as advance:
-        found = api.evaluate(protected, data, trials=trials, progress=advance, **choices)
+        evaluation = api.evaluate(protected, data, trials=trials, progress=advance, **choices)
     if as_json:
-        print_json(found.to_dict())
+        print_json(evaluation.to_dict())
     else:
-        show(report.evaluation_table(found))
-    if found.holds is False:
-        raise click.ClickException(str(found.verdict))
+        show(report.evaluation_table(evaluation))
+    if evaluation.holds is False:
+        raise click.ClickException(str(evaluation.verdict))

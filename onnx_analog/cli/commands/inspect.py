@@ -24,17 +24,17 @@ def command(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min
         onnx-analog inspect model.onnx
     """
     from onnx_analog import api
-    from onnx_analog.cli import report
+    from onnx_analog.cli import model_tables
 
-    found = api.inspect(model, selection=selection_of(include, exclude, min_size))
+    inspection = api.inspect(model, selection=selection_of(include, exclude, min_size))
     if as_json:
-        return print_json(found.to_dict())
-    show(*report.inspection_tables(found.rows, protected=found.protected))
-    show(f"opset {found.opset}, IR {found.ir_version}; BatchNorm: {found.batch_norm}")
-    if found.subnormal:
-        show(f"{found.subnormal:,} weights are subnormal (below 1.2e-38), which slows inference: set them to zero")
-    if found.refused is not None:
-        show(f"protect refuses it: {found.refused}")
-    if found.read_back is not None:
-        show(f"read from noisy cells: {found.read_back}")
+        return print_json(inspection.to_dict())
+    show(*model_tables.inspection_tables(inspection.rows, protected=inspection.protected))
+    show(f"opset {inspection.opset}, IR {inspection.ir_version}; BatchNorm: {inspection.batch_norm}")
+    if inspection.subnormal:
+        show(f"{inspection.subnormal:,} weights are subnormal (below 1.2e-38), which slows inference: set them to zero")
+    if inspection.refused is not None:
+        show(f"protect refuses it: {inspection.refused}")
+    if inspection.read_back is not None:
+        show(f"read from noisy cells: {inspection.read_back}")
     return None

@@ -25,20 +25,20 @@ def command(protected: Path, check: Path | None, as_json: bool) -> None:
         onnx-analog manifest model.protected.onnx
     """
     from onnx_analog import api
-    from onnx_analog.cli import report
+    from onnx_analog.cli import model_tables
     from onnx_analog.graph import manifest as manifests
 
     if protected.suffix == ".json":
-        found = manifests.read(protected)
+        account = manifests.read(protected)
         if check is not None:
             raise ManifestError(f"{str(protected)!r} is a manifest, and --check needs the model as PROTECTED")
     else:
-        found = api.account(protected)
+        account = api.account(protected)
     if check is not None:
-        manifests.read(check).compare(found)
+        manifests.read(check).compare(account)
     if as_json:
-        return print_json(found.to_dict())
-    show(*report.account_tables(found))
+        return print_json(account.to_dict())
+    show(*model_tables.account_tables(account))
     if check is not None:
         show(f"{shown(check)} describes {shown(protected)}")
     return None

@@ -23,7 +23,7 @@ def command() -> None:
     Example:
 
     \b
-        onnx-analog plan show plan.json
+        onnx-analog plan show model.protected.onnx
     """
 
 
@@ -39,12 +39,12 @@ def plan_show(plan: Path, as_json: bool) -> None:
     \b
         onnx-analog plan show model.protected.onnx
     """
-    from onnx_analog.cli import report
+    from onnx_analog.cli import model_tables
 
-    found = _read(plan)
+    shown = _read(plan)
     if as_json:
-        return print_json(found.to_dict())
-    show(report.plan_table(found))
+        return print_json(shown.to_dict())
+    show(model_tables.plan_table(shown))
     return None
 
 

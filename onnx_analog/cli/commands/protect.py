@@ -100,7 +100,7 @@ def command(
         onnx-analog protect model.onnx --cells-small 1 --cells-large 20
     """
     from onnx_analog import api
-    from onnx_analog.cli import report
+    from onnx_analog.cli import model_tables
     from onnx_analog.disk import writing
     from onnx_analog.graph import files
 
@@ -125,7 +125,7 @@ def command(
     writing.write_all(writers, force=force)
     if as_json:
         return print_json(protected.manifest.to_dict())
-    show(*report.account_tables(protected.manifest), f"model: {shown(target)}", f"manifest: {shown(account)}")
+    show(*model_tables.account_tables(protected.manifest), f"model: {shown(target)}", f"manifest: {shown(account)}")
     if save_plan:
         show(f"plan: {shown(save_plan)}")
     return None

@@ -14,7 +14,7 @@ from onnx_analog.cli.settings import argument
 
 @click.command(cls=Command)
 @click.argument("model", type=FILE)
-@argument("sparsity", default=None, required=True, help="Share of the weights to set to zero.")
+@argument("sparsity", required=True, help="Share of the weights to set to zero.")
 @PRUNE_SCOPE
 @SELECTION
 @click.option("-o", "--output", type=OUT, help="[default: MODEL with the suffix .pruned.onnx]")

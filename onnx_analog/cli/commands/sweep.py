@@ -71,23 +71,33 @@ def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) ->
         why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(str(error), 150)
         raise click.BadParameter(f"{path} is not valid TOML: {why}", ctx=ctx, param=param) from error
     ctx.meta[_CONFIG_READ] = path
-    known = {str(one.name): one for one in ctx.command.params if one.name not in _NOT_SAVED}
-    entries = {name.replace("-", "_"): value for name, value in found.items()}
-    if len(entries) < len(found):
-        again = next(name for name in found if name.replace("-", "_") in found and "-" in name)
-        raise click.BadParameter(f"{path} has the entry {again!r} twice, with - and with _", ctx=ctx, param=param)
-    unknown = sorted(set(entries) - set(known))
-    if unknown:
-        like = get_close_matches(unknown[0], known, 1)
-        raise click.BadParameter(
-            f"{path} has an entry {one_line(repr(unknown[0]), 60)}, which cannot be set there. "
-            + (f"Did you mean {like[0]!r}?" if like else "Entries are the options of sweep --help."),
-            ctx=ctx,
-            param=param,
-        )
-    texts = {name: _as_typed(known[name], value, ctx) for name, value in entries.items()}
-    ctx.default_map = {**(ctx.default_map or {}), **texts}
+    known = _entries(ctx.command)
+    entries: dict[str, Any] = {}
+    for name, value in found.items():
+        option = known.get(name.replace("-", "_"))
+        if option is None:
+            like = get_close_matches(name, known, 1)
+            raise click.BadParameter(
+                f"{path} has an entry {one_line(repr(name), 60)}, which cannot be set there. "
+                + (f"Did you mean {like[0]!r}?" if like else "Entries are the options of sweep --help."),
+                ctx=ctx,
+                param=param,
+            )
+        if option.name in entries:
+            raise click.BadParameter(f"{path} has the entry {name!r} twice, under two names", ctx=ctx, param=param)
+        entries[str(option.name)] = _as_typed(option, value, ctx)
+    ctx.default_map = {**(ctx.default_map or {}), **entries}
     return path
+
+
+def _entries(command: click.Command) -> dict[str, click.Parameter]:
+    """Return the options that a file can set, by each of their names."""
+    known: dict[str, click.Parameter] = {}
+    for param in command.params:
+        if param.name not in _NOT_SAVED:
+            flags = [flag for flag in param.opts if flag.startswith("--")]
+            known |= {str(param.name): param, **{flag[2:].replace("-", "_"): param for flag in flags}}
+    return known
 
 
 def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
@@ -231,11 +241,11 @@ def command(
     if save_config is not None:
         writing.write_all({save_config: writing.write_text(text)}, force=force)
     with watch("trials") as update:
-        found = api.sweep(choices.pop("models"), engine=engine, out=out, config=text, progress=update, **choices)
+        swept = api.sweep(choices.pop("models"), engine=engine, out=out, config=text, progress=update, **choices)
     if as_json:
-        print_json(found.to_dict())
+        print_json(swept.to_dict())
     else:
-        _tell(found.points, out)
+        _tell(swept.points, out)
 
 
 def _check_outputs(

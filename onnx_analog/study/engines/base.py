@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
 from onnx_analog.errors import EngineError, OptionError, whole
-from onnx_analog.study.worker import Outcome, Task, Work
+from onnx_analog.study.worker import Outcome, Task, Work, cannot_load
 
+_REPR = re.compile(r"""(\w+(?:Error|Exception))\((["'])(.*)\2\)""")  # as Dask has errors
 DEATHS = 3  # of workers, one after another with nothing done between them, that end a sweep
 
 
@@ -76,10 +78,7 @@ def unknown(error: BaseException) -> EngineError:
     why = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else type(error).__name__)
     if error.__cause__ is not None:
         why = f"{type(error.__cause__).__name__}: {error.__cause__}"
-    return EngineError(
-        f"a worker cannot load its task ({why}): install the same packages on all workers, and your own channels and "
-        "metrics"
-    )
+    return cannot_load(_REPR.sub(r"\1: \3", why))
 
 
 def lost(task: Task, why: str) -> EngineError:

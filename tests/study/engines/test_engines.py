@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from onnx_analog.cli import sweep
+from onnx_analog.cli.commands import sweep
 from onnx_analog.errors import EngineError, OptionError
 from onnx_analog.study import engines
 from onnx_analog.study.engines import base, dask_cluster, local, ray_cluster

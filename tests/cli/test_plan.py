@@ -1,0 +1,189 @@
+"""Plans and the family of schemes on the command line."""
+
+import csv
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import onnx_analog as oa
+from onnx_analog import plots
+from onnx_analog.cli import main
+from onnx_analog.cli.console import with_options
+from onnx_analog.settings import settings_of
+from tests.models import model
+
+NET = """
+    net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] a = random, float[16, 16] b = 2 random> {
+        h = MatMul(x, a)
+        y = MatMul(h, b)
+    }"""
+PROTECT = "protect model.onnx --channel gaussian:sigma=0.1"
+SWEEP = "sweep model.onnx --data test.npz --channel gaussian:sigma=0.1 --trials 2 --engine serial --out out --json"
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    """Return a function that calls the command line in a folder with a model, data and a plan."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plots, "can_plot", lambda: False)
+    oa.Model(model(NET)).save("model.onnx")
+    rng = np.random.default_rng(0)
+    np.savez("test.npz", x=rng.normal(size=(40, 16)).astype(np.float32), y=rng.integers(16, size=40))
+    plan = oa.Plan(default=oa.Scheme.int4(), tensors={"a": oa.Scheme(channel="gaussian:sigma=0.1")})
+    Path("plan.json").write_text(plan.to_json(), encoding="utf-8")
+    yield lambda line: CliRunner().invoke(main, shlex.split(line), prog_name="onnx-analog")
+    sys.modules.pop("my_plan", None)
+
+
+def done(result):
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "scheme"),
+    [
+        ("--digital 4", oa.Scheme.int4(channel="gaussian:sigma=0.1")),
+        ("--digital 8 --granularity channel", oa.Scheme.int8(channel="gaussian:sigma=0.1", granularity="channel")),
+        (
+            "--classes 3 --shares 0.2,0.05 --cells 1,5,20",
+            oa.Scheme(classes=3, shares=(0.2, 0.05), cells=(1, 5, 20), channel="gaussian:sigma=0.1"),
+        ),
+        (
+            "--classes 4 --partition lloyd --cells 0,1,2,3 --sign level",
+            oa.Scheme(classes=4, partition="lloyd", cells=(0, 1, 2, 3), sign="level", channel="gaussian:sigma=0.1"),
+        ),
+        ("--side-bits-per-cell 3 --scope channel", oa.Scheme(
+            side_bits_per_cell=3, granularity="channel", channel="gaussian:sigma=0.1")),
+    ],
+)  # fmt: skip
+def test_the_whole_family_can_be_asked_for(cli, line, scheme):
+    done(cli(f"{PROTECT} {line} --save-plan saved.json"))
+    assert oa.load("model.protected.onnx").plan.schemes == (scheme,)
+    assert oa.Plan.read(Path("saved.json")) == oa.load("model.protected.onnx").plan
+
+
+def test_a_plan_that_was_saved_protects_alike(cli):
+    done(cli("protect model.onnx --plan plan.json --save-plan saved.json -o one.onnx"))
+    done(cli("protect model.onnx --plan saved.json -o two.onnx"))
+    one, two = (oa.load(name) for name in ("one.onnx", "two.onnx"))
+    assert one.manifest.tensors == two.manifest.tensors
+    assert one.plan.scheme_of("a") == oa.Scheme(channel="gaussian:sigma=0.1")
+    assert one.plan == oa.protect("model.onnx", "plan.json").plan
+
+
+def test_a_plan_can_be_a_function(cli):
+    Path("my_plan.py").write_text("import onnx_analog as oa\n\ndef four():\n    return oa.Scheme.int4()\n")
+    done(cli("protect model.onnx --plan my_plan:four"))
+    assert oa.load("model.protected.onnx").plan.schemes == (oa.Scheme.int4(),)
+
+
+def test_a_plan_takes_another_channel_and_granularity(cli):
+    done(cli(f"{PROTECT} --plan plan.json --granularity channel"))
+    assert {scheme.granularity for scheme in oa.load("model.protected.onnx").plan.schemes} == {"channel"}
+    assert {scheme.channel.family for scheme in oa.load("model.protected.onnx").plan.schemes} == {"gaussian"}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--plan plan.json --strategy raw", "--plan and --strategy exclude each other"),
+        ("--plan plan.json --cells-small 1", "--plan and --cells-small exclude each other"),  # though it is the default
+        ("--plan plan.json --digital 4", "--plan and --digital exclude each other"),
+        ("--digital 4 --cells 1", "--digital and --cells exclude each other"),
+        ("--cells 1,2 --cells-large 3", "--cells and --cells-large exclude each other"),
+        ("--shares 0.1 --large-fraction 0.1", "--shares and --large-fraction exclude each other"),
+        ("--classes 3 --strategy raw", "--classes and --strategy exclude each other"),
+        ("--classes 3 --shares 0.1,0.1 --cells 1,2", "cells has 2 numbers for 3 classes"),
+        ("--plan none.json", "none.json"),
+        ("--plan model.onnx", "model.onnx"),
+        ("--side-copies 3", "--side-copies need a --side-channel"),
+    ],
+)
+def test_contradictions_are_refused_in_one_line_and_nothing_is_written(cli, tmp_path, line, said):
+    before = sorted(path.name for path in tmp_path.iterdir())
+    found = cli(f"{PROTECT} {line}")
+    assert found.exit_code == 2, found.output
+    assert said in found.stderr.splitlines()[-1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_plan_is_shown_with_its_schemes_in_words_and_their_cells(cli):
+    done(cli("protect model.onnx --plan plan.json"))
+    shown = [done(cli(f"plan show {name}")) for name in ("plan.json", "model.protected.onnx", "model.manifest.json")]
+    for text in shown:
+        (line,) = [line for line in text.splitlines() if line.strip().startswith("a ")]
+        assert "redundancy" in line
+        assert "1, 20" in line
+    assert shown[1] == shown[2]
+    assert "stays digital" in shown[1]  # all other tensors
+    body = json.loads(done(cli("plan show plan.json --json")))
+    assert body == oa.Plan.read(Path("plan.json")).to_dict()
+    found = cli("plan show test.npz")
+    assert (found.exit_code, len(found.stderr.splitlines())) == (1, 1)
+
+
+def test_a_grid_varies_any_setting_and_a_plan_is_a_point(cli):
+    text = done(cli(f"{SWEEP} --strategy redundancy --cells 1 --grid side_bits_per_cell=1,2 --plan plan.json"))
+    points = json.loads(text)["points"]
+    assert [(point["strategy"], point.get("side_bits_per_cell")) for point in points[:2]] == [
+        ("redundancy", 1), ("redundancy", 2),
+    ]  # fmt: skip
+    assert points[2]["strategy"] == "plan"
+    with Path("out", "points.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["strategy"] for row in csv.DictReader(file)] == ["redundancy", "redundancy", "plan"]
+
+
+def test_grid_and_plan_can_stand_in_toml(cli):
+    Path("c.toml").write_text('grid = ["side_bits_per_cell=1,2"]\nplan = ["plan.json"]\nstrategy = "sign"\ncells = 1\n')
+    first = done(cli(f"{SWEEP} --config c.toml"))
+    assert len(json.loads(first)["points"]) == 3
+    again = done(cli("sweep --config out/sweep.toml --out again --json"))
+    assert again == first
+
+
+def test_tables_of_other_axes_and_plans_name_each_line(cli):
+    line = SWEEP.removesuffix(" --json")
+    text = done(cli(f"{line} --strategy sign,redundancy --cells 1,3 --grid side_bits_per_cell=1,2 --plan plan.json"))
+    for name in ("sign, side_bits_per_cell 1", "sign, side_bits_per_cell 2", "redundancy, side_bits_per_cell 2"):
+        assert any(row.strip().startswith(name) for row in text.splitlines())
+    (row,) = [row for row in text.splitlines() if row.strip().startswith("plan  ")][-1:]
+    assert "scheme" in row or "2 schemes" in text
+
+
+@pytest.mark.parametrize("axis", ["nothing=1", "cells_small", "side_bits_per_cell=9", "side_bits_per_cell=1,1"])
+def test_a_wrong_axis_is_one_line(cli, axis):
+    found = cli(f"{SWEEP} --grid {axis}")
+    assert (found.exit_code, found.stderr.count("\n")) == (2, 1)
+    assert not Path("out").exists()
+
+
+def test_the_paper_s_settings_stand_first_in_the_help(cli):
+    text = done(cli("protect --help"))
+    paper, family = text.split("Settings of the family of schemes:")
+    for name in settings_of(oa.Paper):
+        assert f"--{name.replace('_', '-')}" in paper
+    for name in set(settings_of(oa.Scheme)) - set(settings_of(oa.Paper)) - {"channel"}:
+        assert f"--{name.replace('_', '-')}" in family
+
+
+def test_messages_name_options_only_for_arguments():
+    command = click.Command(
+        "c", params=[click.Option(["--class-axis"]), click.Option(["--samples"]), click.Option(["--force"])]
+    )
+    said = {
+        "samples is 0; it must be 1": "--samples is 0; it must be 1",
+        "the samples are few": "the samples are few",
+        "give class_axis": "give --class-axis",
+        "'class_axis' is a tensor": "'class_axis' is a tensor",
+        "my.class_axis is a tensor": "my.class_axis is a tensor",
+        "replace it with force=True": "replace it with --force",
+    }
+    for message, shown in said.items():
+        assert with_options(message, command) == shown
