@@ -49,7 +49,7 @@ def main(model: Path, npz: Path, mean: str, std: str, samples: int, trials: int,
     with watch(model.stem) as update:
         swept = oa.sweep(
             model, npz, strategy=(), plan=plans, trials=trials, mean=numbers(mean), std=numbers(std),
-            samples=samples, progress=update,
+            samples=samples, engine="serial", progress=update,
         )  # fmt: skip
     lines = [
         f"{model.name}, {samples:,} images, {trials} trials, strategy mapping with {cells} cells per weight.",

@@ -55,7 +55,7 @@ def main(
         swept = oa.sweep(
             model, npz, cells=[int(count) for count in cells.split(",")], preset=tuple(oa.PRESETS), channel=channel,
             sparsity=sparsity, trials=trials, mean=numbers(mean), std=numbers(std), samples=samples, out=running,
-            progress=update,
+            engine="serial", progress=update,
         )  # fmt: skip
     command = shlex.join(["python", "examples/compare.py", model.name, "--data", npz.name, *options(sys.argv)])
     text = markdown(swept.points, command)

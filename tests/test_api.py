@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
@@ -979,3 +980,15 @@ def test_inspect_says_that_protect_would_refuse():
 def test_options_that_would_do_nothing_are_checked_all_the_same(options, said):
     with pytest.raises(OptionError, match=said):
         oa.protect(made("matmul"), **options)
+
+
+def test_inspect_counts_subnormal_weights():
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]> g (float[n, 16] x) => (float[n, 16] y) { y = MatMul(x, w) }'
+    )
+    array = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
+    array.reshape(-1)[:3] = 1e-40, -1e-45, 0
+    array.reshape(-1)[3] = np.finfo(np.float32).tiny
+    model.graph.initializer.append(onnx.numpy_helper.from_array(array, "w"))
+    found = oa.inspect(model)
+    assert found.subnormal == found.to_dict()["subnormal"] == 2

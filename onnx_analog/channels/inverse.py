@@ -19,6 +19,7 @@ Doubles = NDArray[np.float64]
 _BUCKETS = 2**12  # equal parts of the levels, of which most hold one knot at most
 _TRIES = 4  # knots in a bucket at most; where there are more, knots are found by bisection
 _CHUNK = 2**14  # levels at once: their intermediates stay in cache
+_LEAST = 2.0**-149  # float32 levels are no closer to 0 than this
 _ROUNDING = 1e-12  # σ on the scale of -1 to 1 that differ by less are equal
 
 
@@ -59,6 +60,7 @@ class Inverse:
     """
 
     def __init__(self, inputs: Doubles, means: Doubles, stds: Doubles) -> None:
+        means = np.where(np.abs(means) < _LEAST, 0.0, means)  # a slope between two of those is beyond float64
         lines = _lines(inputs, means, stds)
         starts: list[float] = []
         pieces: list[list[float]] = []

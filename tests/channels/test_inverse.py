@@ -233,3 +233,10 @@ def test_equal_tables_have_one_inverse():
     one, other = resolve("pcm"), from_dict(resolve("pcm").to_dict())
     assert one is not other
     assert one.inverse is other.inverse
+
+
+def test_a_rise_that_no_level_can_tell_is_a_plateau():
+    inputs, means, stds = np.arange(4.0), np.array([-1.0, 0.0, 1e-320, 1.0]), np.array([0.2, 0.1, 0.05, 0.1])
+    inverse = Inverse(inputs, means, stds)
+    np.testing.assert_array_equal(inverse.input(np.array([-0.5, 0.0, 0.5])), [0.5, 2.0, 2.5])
+    np.testing.assert_allclose(inverse.std(np.array([-0.5, 0.0, 0.5])), [0.15, 0.05, 0.075])
