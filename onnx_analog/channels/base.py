@@ -60,7 +60,7 @@ class Prepared(Protocol):
         """Read one block of the levels into `out`, as `Channel.read` reads that block alone."""
 
 
-_LARGEST = 1e30  # of a channel's numbers, so that their squares and sums are numbers too
+_LARGEST = 1e150  # of a channel's numbers, so that their squares and sums are numbers too
 
 
 def _numbers_in(value: Any) -> Iterator[Doubles]:
@@ -96,7 +96,7 @@ class Channel(ABC):
         Raises
         ------
         ChannelError
-            If a field is of another type, a number is beyond 1e30 in magnitude, or a whole number has a fraction.
+            If a field is of another type, a number is beyond 1e150 in magnitude, or a whole number has a fraction.
         """
         try:
             conform(self)

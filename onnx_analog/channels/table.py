@@ -21,6 +21,7 @@ from onnx_analog.serialise import conform
 KNOTS = 1024  # rows of a table at most
 _MOST = 1e6  # of what is scaled to -1 to 1; beyond it, slopes lose their digits
 _ROUNDED = 1e-9
+_CLOSEST = 1e-100  # inputs that are closer have no slope between them that is a number
 _NOTHING = 1e-9  # means that differ by less are equal
 
 _UNKNOWN = Source(citation="a table whose origin is not said")
@@ -149,7 +150,7 @@ class TableChannel(GaussianChannel):
             )
         if (np.diff(inputs) <= 0).any() or (stds < 0).any():
             raise ChannelError(f"channel {self.name!r}: inputs must increase and standard deviations not be negative")
-        if np.diff(inputs).min() < _NOTHING * np.ptp(inputs):
+        if np.diff(inputs).min() < _CLOSEST:
             raise ChannelError(f"channel {self.name!r}: two inputs are too close to each other to tell them apart")
         if np.ptp(means) <= _NOTHING:
             raise ChannelError(f"channel {self.name!r} returns the same mean for every input: it can hold nothing")

@@ -84,7 +84,6 @@ def test_a_field_of_the_same_name_is_changed():
     ("changes", "message"),
     [
         ({"read_after_s": 1e3}, "the device is gone"),
-        ({"cells_on": "apart"}, "cells_on is 'apart'; it must be different or same"),
         ({"residuals": "empirical"}, "was not measured pair by pair"),
     ],
 )
@@ -127,6 +126,11 @@ def test_what_is_no_time(text):
         seconds(text)
 
 
+def test_cells_are_on_different_devices_or_on_one():
+    with pytest.raises(OptionError, match="cells_on is 'apart'; choose from different, same"):
+        Modifiers(cells_on="apart")
+
+
 def test_residuals_have_two_laws():
-    with pytest.raises(OptionError, match="gaussian or empirical"):
+    with pytest.raises(OptionError, match="residuals is 'normal'; choose from gaussian, empirical"):
         Modifiers(residuals="normal")
