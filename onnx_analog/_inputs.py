@@ -128,7 +128,7 @@ def modified(plan: Plan, modifiers: Modifiers, *, without: Collection[str]) -> P
         if scheme is None:
             return None
         changes: dict[str, Any] = {}
-        if "channel" not in without:
+        if "channel" not in without and scheme.analog != "none":  # without cells, it has no channel to change
             changes["channel"] = modifiers.apply(scheme.channel)
         if "side_channel" not in without and scheme.side_channel is not None:
             changes["side_channel"] = modifiers.apply_where_possible(scheme.side_channel)

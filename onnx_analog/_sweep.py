@@ -19,6 +19,7 @@ from onnx_analog._inputs import (
     check_function,
     dataset_of,
     metric_of,
+    modified,
     plan_of,
     preprocessing_of,
     selection_of,
@@ -140,6 +141,9 @@ def _grid(given: Mapping[str, Any]) -> Grid:
     varied = _axes(given["grid"])
     listed = varied.pop("channel", None) or _listed(given["channel"], (str, Channel, type), "channel")
     channels = [channel_of(spec) for spec in listed]
+    if "side_channel" in varied:
+        sides = varied["side_channel"]
+        varied["side_channel"] = tuple(side and modifiers.apply_where_possible(side) for side in sides)
     return Grid(
         strategies=tuple(strategies),
         cells=tuple(_listed(given["cells"], (int,), "cells")),
@@ -147,7 +151,7 @@ def _grid(given: Mapping[str, Any]) -> Grid:
         channels=tuple(modifiers.apply(channel) for channel in channels if channel is not None),
         large_factor=given["large_factor"],
         axes=varied,
-        plans=_plans(given["plan"]),
+        plans={name: modified(plan, modifiers, without=()) for name, plan in _plans(given["plan"]).items()},
         selection=selection_of(given["selection"]),
         seed=given["seed"],
     )

@@ -95,7 +95,7 @@ class ProtectPass(ir.passes.InPlacePass):
             logger.warning("the plan names %s, which is no tensor that is selected", name)
         coded = self._encoded(selected.weights)
         if not coded:
-            raise NothingToStore(_nothing(selected, name_of(model)))
+            raise NothingToStore(_nothing(selected, name_of(model), self.plan))
         return coded
 
     def unfit(self, weights: Sequence[Weight]) -> dict[str, str]:
@@ -151,8 +151,10 @@ def _forget_training(model: ir.Model, weights: Sequence[Weight]) -> None:
         forget_training(model)
 
 
-def _nothing(selected: Found, name: str) -> str:
+def _nothing(selected: Found, name: str, plan: Plan) -> str:
     """Say that nothing is stored, and why not the largest tensor."""
+    if selected.weights and not any(plan.scheme_of(weight.key) for weight in selected.weights):
+        return f"the plan leaves all tensors of {name} digital, so there is nothing to store"
     if selected.weights:
         return f"no tensor of {name} can be stored, so there is nothing to store"
     message = f"no tensor of {name} is selected, so there is nothing to store"

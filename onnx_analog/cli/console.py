@@ -94,6 +94,9 @@ class Command(click.Command):
                 click.echo(err=True)  # where ^C stands
             raise click.ClickException(self._stopped) from None
         except SystemExit as error:  # of a function of the user's: an exit code of 0 would say that all is well
+            if isinstance(error.__context__, BrokenPipeError):  # which rich met first
+                _drop_stdout()
+                ctx.exit(1)
             raise click.ClickException(f"a function of your own called sys.exit({error})") from error
         except Exception as error:
             if debug:

@@ -9,7 +9,7 @@ and not above edge k.
 | share     | by magnitude, so that given shares of the weights, the largest, lie above (Isik et al. 2020) |
 | bounds    | given                                                                                   |
 | lloyd     | midway between the means of neighbouring classes (Lloyd 1982, Max 1960)                 |
-| uniform   | midway between multiples of a step                                                      |
+| uniform   | midway between multiples of a step; signed and even in number, odd halves of it          |
 """
 
 from __future__ import annotations
@@ -244,11 +244,12 @@ def _by_bounds(_: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
 
 
 def _uniform(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
+    """Return the edges between multiples of a step; of an even number of signed classes, between odd halves of it."""
     signed = scheme.sign == "level"
-    first = scheme.classes // 2 if signed else 0  # classes below the one around 0
+    middle = (scheme.classes - 1) / 2 if signed else 0.0  # the class around 0
     largest = max((float(np.abs(size).max(initial=0)) for size in sizes), default=0.0)
-    step = scheme.step or largest / max(scheme.classes - 1 - first, 1) or 1.0
-    points = (np.arange(scheme.classes) - first) * step
+    step = scheme.step or largest / (scheme.classes - 1 - middle) or 1.0
+    points = (np.arange(scheme.classes) - middle) * step
     edges = _below((points[:-1] + points[1:]) / 2)
     if not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
         raise ModelError(f"weights up to {largest:.3g} cannot be parted into {scheme.classes} steps of {step:.3g}")

@@ -68,6 +68,9 @@ class Plan:
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
         _check_count(len(self.schemes))
 
+    def __hash__(self) -> int:
+        return hash((self.default, tuple(self.tensors.items())))
+
     @cached_property
     def _patterns(self) -> list[str]:
         return [key for key in self.tensors if "*" in key]
@@ -91,7 +94,11 @@ class Plan:
     def unused(self, keys: Iterable[str]) -> list[str]:
         """Return the keys and patterns of the plan that no tensor with one of `keys` has."""
         there = set(keys)
-        return [name for name in self.tensors if name not in there and not any(_matches(key, name) for key in there)]
+        return [
+            name
+            for name in self.tensors
+            if name not in there and not ("*" in name and any(_matches(key, name) for key in there))
+        ]
 
     def changed(self, **changes: Any) -> Plan:
         """Return the plan with settings of all its schemes changed."""

@@ -320,7 +320,7 @@ def _bits(tensor: StoredTensor, *, owns_codebook: bool) -> dict[str, int]:
 def codebook_bits(scheme: Scheme, groups: int) -> int:
     """Return the bits of a codebook: float32 numbers, for each group."""
     if scheme.partition == "uniform" and scheme.analog == "none":
-        return 32 * groups  # the step
+        return 32 * (groups if scheme.step is None else 1)  # the step
     return 32 * groups * sum(2 if cells else 1 for cells in scheme.cells_of_class)
 
 

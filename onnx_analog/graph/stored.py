@@ -115,11 +115,15 @@ def is_protected(model: ir.Model) -> bool:
 def with_channel(scheme: Scheme, channel: str | Channel | None, modifiers: Modifiers = NONE) -> Scheme:
     """Return `scheme` with another channel in place of its own, or with its own changed.
 
+    A scheme without cells is read through no channel but that of its side information.
+
     Raises
     ------
     ChannelError
         If the output range of the other does not cover the stored one.
     """
+    if scheme.analog == "none":
+        return scheme if scheme.side_channel is None else _with_side(scheme, modifiers)
     if channel is None and modifiers == NONE:
         return scheme
     other = modifiers.apply(scheme.channel if channel is None else channels.resolve(channel))
@@ -129,8 +133,13 @@ def with_channel(scheme: Scheme, channel: str | Channel | None, modifiers: Modif
             f"the model is protected for levels from {low:.4g} to {high:.4g}, but {other} holds {other_low:.4g} to "
             f"{other_high:.4g}. Protect the original for this channel instead."
         )
+    return _with_side(scheme.changed(channel=other), modifiers)
+
+
+def _with_side(scheme: Scheme, modifiers: Modifiers) -> Scheme:
+    """Return the scheme with the channel of its side information changed where that is possible."""
     side = scheme.side_channel
-    return scheme.changed(channel=other, side_channel=None if side is None else modifiers.apply_where_possible(side))
+    return scheme if side is None else scheme.changed(side_channel=modifiers.apply_where_possible(side))
 
 
 # ------------------------------------------------------------------------------------------------ one tensor

@@ -197,6 +197,8 @@ class Grid:
     def _take_axes(self) -> None:
         """Give axes the types of their settings, and put those that have a field of their own there."""
         varied = axes.checked(self.axes)
+        if "cells" in varied and not {"cells_small", "cells_large"}.isdisjoint(varied):
+            raise OptionError("the axes cells and cells_small or cells_large exclude each other: give one of them")
         for axis, name in _OWN.items():
             if axis in varied:
                 values = varied.pop(axis)

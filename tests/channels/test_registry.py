@@ -25,7 +25,7 @@ from onnx_analog.channels.rram import RramWan
 from onnx_analog.channels.statistical import StatisticalPcm
 from onnx_analog.cli import main
 from onnx_analog.demo import MODEL
-from onnx_analog.errors import ChannelError
+from onnx_analog.errors import ChannelError, OptionError
 from tests.conftest import ROOT
 
 PCM = pcm()
@@ -623,6 +623,6 @@ def test_an_installed_channel_of_another_package_takes_all_changes(folder, tmp_p
     done = CliRunner().invoke(main, [*arguments, str(MODEL), "-o", str(tmp_path / "protected.onnx")])
     assert done.exit_code == 0, done.output
     assert oa.readback("protected.onnx", seed=0)
-    body = json.loads(oa.account("protected.onnx").to_json())["channel"]
+    body = json.loads(oa.account("protected.onnx").to_json())["schemes"][0]["channel"]
     assert body["family"] == "precision"
     assert body["inner"]["read_after_s"] == 9.0

@@ -202,6 +202,28 @@ def test_a_log_message_is_one_line_of_limited_length():
     assert len(line) <= LONGEST
 
 
+def test_a_reader_that_leaves_ends_the_command_without_a_word():
+    """Rich meets the broken pipe first, and raises SystemExit."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", '"$0" -c "$1" | head -c 1; exit 0', sys.executable, _MANY_LINES],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+
+
+_MANY_LINES = """
+import click
+from onnx_analog.cli.console import Group, show
+main = Group("main")
+@main.command()
+def act():
+    for _ in range(20_000):
+        show("a line that nobody reads")
+main(["act"])
+"""
+
+
 def test_a_command_without_a_name_shows_its_help():
     found = CliRunner().invoke(Group("main"), [])
     assert (found.exit_code, found.stderr.split()[0]) == (2, "Usage:")

@@ -147,7 +147,9 @@ def indices(arrays, edges):
 
 
 def keys_of(sizes, scheme):
-    return sizes.astype(np.float32) if scheme.sign == "level" and scheme.partition != "share" else magnitude(sizes)
+    """Return what is compared with edges: float32 numbers, where a float64 number that is not 0 does not become 0."""
+    signed = scheme.sign == "level" and scheme.partition != "share"
+    return np.copysign(magnitude(sizes), sizes).astype(np.float32) if signed else magnitude(sizes)
 
 
 @given(ordinary(), schemes(), st.integers(0, 400))

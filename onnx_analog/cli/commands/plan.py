@@ -52,6 +52,7 @@ def _read(path: Path) -> Plan:
     """Return the plan of a file: JSON is a plan or a manifest, all else a protected model."""
     from onnx_analog import api
     from onnx_analog.coding.plan import Plan
+    from onnx_analog.disk import reading
     from onnx_analog.errors import ManifestError
     from onnx_analog.graph import manifest
 
@@ -59,6 +60,8 @@ def _read(path: Path) -> Plan:
         return api.load(path).plan
     try:
         known = manifest.read(path)
-    except ManifestError:
+    except ManifestError as error:
+        if "onnx-analog-manifest" in reading.read_text(path, limit=manifest.MOST_BYTES, error=ManifestError)[:200]:
+            raise error
         return Plan.read(path)
     return known.plan

@@ -18,6 +18,7 @@ from onnx_analog.cli.options import (
     FILE,
     FORCE,
     JSON,
+    LOAD,
     OUT,
     PRUNE_SCOPE,
     SELECTION,
@@ -51,6 +52,7 @@ DEPENDS = {
 @PRUNE_SCOPE
 @CHANNEL
 @CHANGES
+@LOAD
 @SELECTION
 @click.option("-o", "--output", type=OUT, help="[default: MODEL with the suffix .protected.onnx]")
 @click.option("--manifest", type=OUT, help="[default: the output with the suffix .manifest.json]")

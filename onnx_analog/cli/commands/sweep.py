@@ -28,6 +28,7 @@ from onnx_analog.cli.options import (
     FILE,
     FORCE,
     JSON,
+    LOAD,
     OUT,
     OUT_OR_FOLDER,
     PREPROCESSING,
@@ -162,6 +163,7 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     help="Models of the cells, comma-separated or repeated: names, name:key=value,..., or JSON files.  [default: pcm]",
 )
 @CHANGES
+@LOAD
 @SELECTION
 @SPARSITY
 @PRUNE_SCOPE
