@@ -7,6 +7,7 @@ named as `module:Class`, in a scheme.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,16 @@ def estimator(name: str) -> Estimator:
     return _KNOWN[name]
 
 
+class NotLoaded(OptionError):  # noqa: N818 - the name says what happened; the file is not at fault
+    """A file names an estimator whose module was not imported."""
+
+
 def check_known(name: object) -> None:
-    """Raise `OptionError` if a file names an estimator that nobody asked for: reading a file imports no code."""
-    if isinstance(name, str) and ":" in name and name not in _KNOWN:
-        raise OptionError(f"the estimator {name[:60]!r} is not loaded: import it, and pass it to `estimator` first")
+    """Raise `NotLoaded` if a file names an estimator whose module was not imported: reading a file imports none."""
+    if not isinstance(name, str) or ":" not in name or name in _KNOWN:
+        return
+    module, _, kind = name.partition(":")
+    loaded = getattr(sys.modules.get(module), kind, None)
+    if not (isinstance(loaded, type) and issubclass(loaded, Estimator)):
+        raise NotLoaded(f"the estimator {name[:60]!r} is not loaded: import its module first")
+    _KNOWN[name] = loaded()

@@ -25,6 +25,7 @@ from onnx_analog import channels, serialise
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding import planes
+from onnx_analog.coding.estimators import NotLoaded
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ChannelError, ModelError, OptionError
@@ -79,6 +80,8 @@ def schemes_of(model: ir.Model) -> tuple[Scheme, ...]:
         return tuple(map(scheme_of, body))
     except ChannelError:
         raise
+    except NotLoaded as error:
+        raise ModelError(str(error)) from error
     except Exception as error:  # a channel of another package may raise anything
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise ModelError(f"metadata entry {SCHEMES_KEY!r} is damaged: {reason}. {AGAIN}") from error

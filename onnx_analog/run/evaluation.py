@@ -111,9 +111,12 @@ class Evaluation(Shown):
 
     @property
     def test_set_error(self) -> float | None:
-        """Standard error √(p·(1 - p)/n) of a share p from the choice of the n samples; None for 0, 1 and no share."""
+        """Standard error √(p·(1 - p)/n) of a share p from the choice of the n samples; None for 0, 1 and no share.
+
+        None also for a metric of the user's: it may be a share of something else than samples.
+        """
         value = self.clean if self.mean is None else self.mean
-        if not self.share or value is None or not 0 < value < 1:
+        if self.metric not in metrics.METRICS or not self.share or value is None or not 0 < value < 1:
             return None
         return math.sqrt(value * (1 - value) / self.samples)
 

@@ -197,6 +197,12 @@ class Grid:
     def _take_axes(self) -> None:
         """Give axes the types of their settings, and put those that have a field of their own there."""
         varied = axes.checked(self.axes)
+        dropped = [name for name in _FREE if name in varied]
+        if dropped and self.strategies not in (tuple(STRATEGIES), ("redundancy",), ()):
+            raise OptionError(
+                f"the axis {min(dropped)} replaces strategies, and {', '.join(self.strategies)} is asked for: leave "
+                "out one of the two"
+            )
         if "cells" in varied and not {"cells_small", "cells_large"}.isdisjoint(varied):
             raise OptionError("the axes cells and cells_small or cells_large exclude each other: give one of them")
         for axis, name in _OWN.items():

@@ -190,6 +190,11 @@ def test_a_setting_that_a_strategy_does_not_have_does_not_repeat_its_points():
     assert [point.strategy for point in found] == ["raw", "mapping", "mapping", *["redundancy"] * 4]
 
 
+def test_strategies_that_an_axis_replaces_are_not_dropped_silently():
+    with pytest.raises(OptionError, match="the axis sign replaces strategies, and raw, sign is asked for"):
+        points(strategies=("raw", "sign"), axes={"sign": ("bit",)})
+
+
 def test_a_grid_of_the_whole_family():
     axes = {"sign": ("bit", "level"), "classes": (2, 16), "partition": ("lloyd", "uniform"), "cells": ("0", "2")}
     found = points(axes=axes, strategies=tuple(STRATEGIES))
