@@ -230,6 +230,8 @@ def agreement(outputs: Outputs, *, labels: Array | None, clean: Outputs, class_a
     axis = _only_axis(found.shape) if class_axis is None else class_axis
     if found.shape[axis] < 2:
         raise DataError(f"axis {axis} of scores of shape {found.shape} has {found.shape[axis]} entry: no classes")
+    if not found.size:
+        raise DataError(f"the output has shape {found.shape}, which holds no scores")
     winners, others = (array == array.max(axis=axis, keepdims=True) for array in (found, before))
     same = (winners == others).all(axis=axis) & ~_has_nan(found, axis) & ~_has_nan(before, axis)
     value = float(np.mean(same))

@@ -599,6 +599,12 @@ def test_a_function_cannot_say_that_both_ways_are_better():
 # ---------------------------------------------------------------------------------------------------- labels
 
 
+def test_scores_of_no_place_are_refused():
+    empty = np.ones((2, 0, 4), np.float32)
+    with pytest.raises(DataError, match=r"the output has shape \(2, 0, 4\), which holds no scores"):
+        agreement([empty], labels=None, clean=[empty])
+
+
 def test_labels_without_a_label_are_refused():
     with pytest.raises(DataError, match=r"labels of shape \(1, 0\) hold no label"):
         top1([np.ones((1, 2, 0), np.float32)], labels=np.ones((1, 0), np.int64), clean=[], class_axis=1)
