@@ -77,7 +77,7 @@ def whole(name: str, value: object) -> int:
     if isinstance(value, bool):
         raise OptionError(f"{name} is {value}; it must be a whole number")
     try:
-        return operator.index(value)  # type: ignore[arg-type]  # what is none raises
+        return operator.index(value)  # type: ignore[arg-type]  # other types raise
     except TypeError:
         raise OptionError(f"{name} is {brief(value)}; it must be a whole number") from None
 

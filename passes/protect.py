@@ -1,4 +1,4 @@
-"""Protect: a weight becomes side information and levels, and a call that puts it together again.
+"""Protect: a weight becomes side information and levels, and a call that reconstructs it.
 
     W  =  Decode(W.level, W.sign, W.class, W.alpha, W.beta, W.shape)
 

@@ -110,7 +110,7 @@ def _bin_of(histogram: NDArray[np.int64], count: int) -> tuple[int, int]:
 
 
 def magnitude(array: NDArray[Any]) -> Floats:
-    """Return absolute values as float32; what is not zero stays above zero."""
+    """Return absolute values as float32; nonzero values stay positive."""
     with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and refused where it matters
         size: Floats = np.abs(array.astype(np.float32, copy=False))
     if array.dtype == np.float64:

@@ -122,7 +122,7 @@ class Planes(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What of a weight tensor is stored: sizes (N,), mask (n,), sign (N,) and group (N,), where there are such."""
+    """The stored part of a weight tensor: sizes (N,), mask (n,), sign (N,) and group (N,), where there are such."""
 
     size: NDArray[Any]
     mask: Bits | None
@@ -304,7 +304,7 @@ class Encoded(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What tensors that share a codebook share, and what each of them needs to be encoded.
+    """A shared codebook, and what each of its tensors needs to be encoded.
 
     Attributes
     ----------

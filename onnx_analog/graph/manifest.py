@@ -431,7 +431,7 @@ def from_json(text: str) -> Manifest:
     Raises
     ------
     ManifestError
-        If it is none, does not agree with itself, or is of a format that this version cannot read.
+        If it is not a manifest, does not agree with itself, or is of a format that this version cannot read.
     """
     try:
         body = serialise.parse(text)
@@ -549,7 +549,7 @@ def _check(manifest: Manifest) -> None:
 
 
 def _contradictions(entry: TensorEntry, scheme: Scheme) -> Iterator[str]:
-    """Yield what of a tensor cannot be so."""
+    """Yield each contradiction in the entry of a tensor."""
     if len(entry.shape) > MOST_AXES or not all(_is_of(side, int) for side in entry.shape):
         yield f"a shape has up to {MOST_AXES} whole numbers"
     elif math.prod(entry.shape) != entry.original:

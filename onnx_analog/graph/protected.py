@@ -106,7 +106,7 @@ class ProtectedModel:
         return self.counted
 
     def warn_unless_guarded(self) -> None:
-        """Log a warning if nothing tells whether the planes are those that were written."""
+        """Log a warning if the model has no digests to check its planes against."""
         if self.written is None:
             logger.warning("the model has no metadata entry %r, so damage to its planes may go unseen", MANIFEST_KEY)
 
@@ -149,7 +149,7 @@ def _read(tensor: StoredTensor, seed: int, trial: int) -> NDArray[Any]:
 
 
 def opened(model: ir.Model) -> ProtectedModel:
-    """Return what `model`, which is not changed, says of itself.
+    """Open and check a protected model, which is not changed.
 
     Checked are the planes: their types and sizes, that levels are within the output range, that bits beyond the last
     weight are 0, that α is positive. Where the model has its manifest, keys, shapes, types, counts, α and β, the digest

@@ -63,7 +63,7 @@ def read_side(
 ) -> tuple[Bits | None, Bytes | None]:
     """Return signs and classes (N,) as they are read: as stored, unless side information is analog too.
 
-    An index that is read as a class that there is not is taken for the last class.
+    An index that is read as a nonexistent class counts as the last class.
     """
     scheme = scheme or tensor.scheme
     side, index = scheme.side, tensor.class_index

@@ -332,7 +332,7 @@ class StoredTensor:
         return self.dense(self.unlevel(level, sign=self.sign, class_index=self.class_index))
 
     def read_as(self, scheme: Scheme) -> StoredTensor:
-        """Return the tensor with a scheme that writes the same planes, and differs in cells, channel or side only."""
+        """Return the tensor under a scheme that writes the same planes: cells, channel and side may differ."""
         other = copy(self)  # with what is computed already
         object.__setattr__(other, "scheme", scheme)
         return other
@@ -397,7 +397,7 @@ def stored_tensors(model: ir.Model, schemes: Sequence[Scheme] | None = None) -> 
     Raises
     ------
     ModelError
-        If there is none, or a call has not the inputs and attributes that it must have.
+        If there is none, or a call lacks required inputs or attributes.
     """
     names, schemes = Names(model), schemes_of(model) if schemes is None else schemes
     stored = [_stored(*call, names, schemes) for call in _calls(model)]

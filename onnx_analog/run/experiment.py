@@ -1,4 +1,4 @@
-"""What is left of a network: a model, data and a metric, and the plans that are scored with them."""
+"""Scores of a network: a model, data and a metric, and the plans that are scored with them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _OF_READING = ("channel", "estimator", "side_bits_per_cell", "side_channel", "si
 
 
 class Trial(NamedTuple):
-    """What one trial gave: the metric, and the signal-to-noise ratio of the outputs that it reads, in dB.
+    """The result of one trial: the metric, and the signal-to-noise ratio of the outputs that it reads, in dB.
 
     Either may be NaN: where there is no such number, as no ratio of whole numbers.
     """
@@ -124,7 +124,7 @@ class _Skeleton(NamedTuple):
 
 
 class Experiment:
-    """A model, data and a metric, opened once: `score` says what a plan leaves of the model.
+    """A model, data and a metric, opened once: `score` says how well the model works under a plan.
 
     The outputs without noise are computed once. Plans that differ in cells, channel or side information only share
     their planes, and all plans that store the same tensors share a session's skeleton. One thread may use it at a time.
@@ -242,7 +242,7 @@ class Experiment:
         at_most: float | None = None,
         progress: Progress = lambda: None,
     ) -> Evaluation:
-        """Return what `plan` leaves of the model: the metric without noise, and in `trials` trials of its memory.
+        """Return how well the model works under `plan`: without noise, and in `trials` trials of its memory.
 
         Parameters
         ----------
@@ -351,7 +351,7 @@ class Experiment:
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What to doubt of the model without noise."""
+        """Warnings about the model without noise."""
         return tuple(doubts(self.chosen, len(self.data), self.clean, self.clean_value, self.reference_value))
 
     # ------------------------------------------------------------------------------------------------- storing

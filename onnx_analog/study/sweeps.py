@@ -127,7 +127,7 @@ def _columns(model: str, setting: Setting) -> Row:
 
 
 def _one_line(value: Any) -> Any:
-    """Return a value as a CSV of one line a row holds it."""
+    """Return a value without line breaks, for a row of a CSV."""
     return " ".join(value.splitlines()) if isinstance(value, str) else value
 
 
