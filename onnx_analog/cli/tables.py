@@ -12,7 +12,7 @@ from rich.table import Column
 from rich.table import Table as Base
 from rich.text import Text
 
-from onnx_analog.errors import printable
+from onnx_analog.errors import printable, printable_lines
 
 NAME_WIDTH = 16  # columns that a name may claim beside numbers; a longer one is folded
 _GAP = "  "  # between columns, and before the first
@@ -28,6 +28,10 @@ class Table(Base):
 
     narrower: Table | None = None
 
+    def add_column(self, header: Any = "", **options: Any) -> None:  # type: ignore[override]  # headers are texts
+        """Add a column; characters of its heading that are not printable are escaped."""
+        super().add_column(printable(str(header)), **options)
+
     def add_row(self, *cells: str | None, **options: Any) -> None:  # type: ignore[override]  # cells are texts
         """Add a row; characters that are not printable are escaped."""
         super().add_row(*(printable(cell or "") for cell in cells), **options)
@@ -42,11 +46,11 @@ class Table(Base):
         shown = self.that_fits(width)
         rule = "-" if options.ascii_only else "─"
         if shown.title:
-            yield from _lines(str(shown.title), width, "bold")
+            yield from _lines(printable_lines(str(shown.title)), width, "bold")
             yield Text("")
         yield from shown._wide(width, rule) if shown._fits(width) else shown._tall(width)
         if shown.caption:
-            yield from _lines(str(shown.caption), _reading_width(width), "italic", _GAP)
+            yield from _lines(printable_lines(str(shown.caption)), _reading_width(width), "italic", _GAP)
         yield Text("")
 
     def that_fits(self, width: int) -> Table:

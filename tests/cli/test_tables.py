@@ -111,6 +111,16 @@ def test_what_a_terminal_would_obey_is_escaped():
     assert "\x1b" not in shown
 
 
+def test_headings_titles_and_captions_are_escaped_too():
+    table = Table(title="of \x1b[31m", caption="below \x07")
+    table.add_column("input, \x1b[31m")
+    table.add_row("1")
+    text = printed(table, 80)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert r"input, \x1b[31m" in text
+
+
 def test_wide_characters_keep_columns_in_line():
     assert_whole(made((("name", "name"), ("n", "number")), [("重み" * 20, "12,345"), ("b", "1")]), 40)
 
