@@ -144,7 +144,8 @@ def cells(tensors: Mapping[str, Held]) -> dict[str, int]:
         totals["side_cells"] += -(-count * side_bits // bits) * repeats
         totals["mask_cells"] += -(-(math.comb(held.weights.size, count) - 1).bit_length() // bits)
         if scheme["granularity"] != "model" or held.number not in shared:
-            totals["codebook_cells"] += -(-32 * held.groups * numbers // bits)
+            groups = 1 if numbers == 1 and scheme.get("step") is not None else held.groups  # a given step is one number
+            totals["codebook_cells"] += -(-32 * groups * numbers // bits)
         shared.add(held.number)
     return totals
 

@@ -10,8 +10,8 @@ Cells, with b bits in a cell of side information, N stored of n weights, K class
     mask        ⌈⌈log2 C(n, N)⌉ / b⌉, the entropy-coded length             per tensor; 0 if all are stored
     codebook    ⌈32 · G · (2 per class with cells, 1 per other) / b⌉       once for the tensors that share one
 
-A codebook of equal steps without cells is one number for each group, the step. Tables of an estimator are part of the
-codebook. The paper's r_avg (Isik et al. 2020, section 2) counts the first line only.
+A codebook of equal steps without cells is one number, the step: for each group, or one if the scheme gives it. Tables
+of an estimator are part of the codebook. The paper's r_avg (Isik et al. 2020, section 2) counts the first line only.
 """
 
 from __future__ import annotations
