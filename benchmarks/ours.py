@@ -1,4 +1,4 @@
-"""What is measured of onnx-analog: trials, and reading and decoding by themselves."""
+"""Measures onnx-analog: whole trials, and reading and decoding alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Action = Callable[[], Any]
 
 
 class Measured(NamedTuple):
-    """What can be repeated of a protected model and data."""
+    """Actions to time, on one protected model and its data."""
 
     trial: Action
     inference: Action  # without noise
@@ -35,13 +35,13 @@ def measured(protected: ir.Model, data: Dataset) -> Measured:
 
 
 def reading(protected: ir.Model, threads: Executor | None = None) -> Action:
-    """Return what reads and decodes all weights, by storage key."""
+    """Return an action that reads and decodes all weights, by storage key."""
     decoders = {tensor.key: Decoder(tensor) for tensor in opened(protected).tensors}
     return lambda: read_all(decoders, seed=0, trial=0, threads=threads)
 
 
 def with_weights(protected: ir.Model, data: Dataset) -> tuple[Action, dict[str, Any]]:
-    """Return what runs the network with the weights of a trial, and these weights by name."""
+    """Return an action that runs the network with one trial's weights, and those weights by name."""
     network = Network(opened(protected), threads=THREADS)
     decoders = {name: Decoder(tensor) for name, tensor in network.tensors.items()}
     weights = read_all(decoders, seed=0, trial=0)

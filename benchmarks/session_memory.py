@@ -56,7 +56,7 @@ print(json.dumps({"create_ms": 1e3 * created, "run_ms": 1e3 * min(runs)}), flush
 
 
 class Cost(NamedTuple):
-    """What a session takes."""
+    """Memory and time of one session."""
 
     peak_mib: float
     create_ms: float

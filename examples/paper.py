@@ -46,7 +46,7 @@ OF_NOISE = ("channel", "channel_sha256", "plan_sha256", "r_avg", "all_in_cells_p
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """How the points of one table are evaluated."""
+    """Settings for evaluating the points of one table."""
 
     models: Path
     data: Path

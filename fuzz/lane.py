@@ -120,13 +120,13 @@ def _name_of(code: int) -> str:
 def prepare() -> None:
     """Import what the commands import, once for all children; no plots and no Parquet, which take most of the time."""
     for name in ("matplotlib", "pyarrow"):
-        sys.modules[name] = None  # type: ignore[assignment]
+        sys.modules[name] = None  # type: ignore[assignment]  # which makes importing it fail
     import onnx_analog.api
     import onnx_analog.channels.fitting
     import onnx_analog.cli
     import onnx_analog.cli.report
     import onnx_analog.study.engines
-    import onnx_analog.study.sweeps  # noqa: F401
+    import onnx_analog.study.sweeps  # noqa: F401 - imported before the fork, for all children
 
 
 def _serve(connection: Connection, main: Main | None) -> None:

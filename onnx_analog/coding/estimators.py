@@ -60,7 +60,7 @@ class Affine(Estimator):
     def fitted(self, level: Floats, class_index: Any, *, cells: tuple[int, ...], channel: Channel) -> None:
         """Return None."""
 
-    def table_bits(self, level: Floats, class_index: Any, *, cells: tuple[int, ...]) -> int:  # noqa: ARG002
+    def table_bits(self, level: Floats, class_index: Any, *, cells: tuple[int, ...]) -> int:  # noqa: ARG002 - no table
         """Return 0."""
         return 0
 

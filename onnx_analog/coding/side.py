@@ -4,6 +4,9 @@ b bits are one of 2^b symbols, in the order of a Gray code, so that the likelies
 equally spaced levels of the output range, and a read is taken for the symbol that makes it most likely: the thresholds
 are where the likelihoods of neighbours cross. The paper takes these bits to be free of error; here that is one case of
 two.
+
+What is left out: where classes have different numbers of cells, a class that is read wrongly would also move the
+addresses of the levels after it. Levels are read here as if their addresses were known, so the result is optimistic.
 """
 
 from __future__ import annotations

@@ -583,7 +583,7 @@ def _wrong_bounds(entry: TensorEntry) -> Iterator[str]:
         if entry.groups > 1:
             if numbers != (None,) * 4:
                 yield "a class has one scale, though each output channel has its own"
-        elif None in numbers or not (each.alpha > 0 and each.low <= each.high):  # type: ignore[operator]
+        elif None in numbers or not (each.alpha > 0 and each.low <= each.high):  # type: ignore[operator]  # not None
             yield f"alpha {each.alpha}, {each.low} to {each.high} is no class"
 
 
