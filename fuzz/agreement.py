@@ -9,6 +9,7 @@ order, or else to the bit with onnxruntime's optimisations off, when both run th
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,9 +139,16 @@ def _fill(tensor: onnx.TensorProto, folder: Path) -> None:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     data = (folder / entries["location"]).read_bytes()
     start = int(entries.get("offset", 0))
-    tensor.raw_data = data[start : start + int(entries["length"])] if "length" in entries else data[start:]
+    tensor.raw_data = data[start : start + int(entries.get("length", _bytes_of(tensor)))]
     tensor.ClearField("external_data")
     tensor.ClearField("data_location")
+
+
+def _bytes_of(tensor: onnx.TensorProto) -> int:
+    """Return how many bytes the data of a tensor take: what onnxruntime reads where no length is given."""
+    bits = {onnx.TensorProto.INT4: 4, onnx.TensorProto.UINT4: 4, onnx.TensorProto.FLOAT4E2M1: 4}
+    width = bits.get(tensor.data_type) or 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return (math.prod(tensor.dims) * width + 7) // 8
 
 
 def protected(original: Path, made: Path, reference: Reference, *, largest: float = 0.75) -> Iterator[Finding]:

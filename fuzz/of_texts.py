@@ -61,7 +61,8 @@ def consistent(body: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("totals", "manifest", "counts of classes")
 
 
-_DEFAULTS = {  # of the settings of a scheme that a file leaves out
+_DEFAULTS = {  # of the settings of a scheme, and of its channel, that a file leaves out
+    "low": -0.65, "high": 0.75,
     "sign": "bit", "classes": 2, "partition": "share", "shares": [0.05], "bounds": [], "cells": [1, 20],
     "granularity": "tensor", "estimator": "affine", "side_bits_per_cell": 2, "side_cells": 1, "side_copies": 1,
 }  # fmt: skip

@@ -296,6 +296,11 @@ def test_a_manifest_that_differs_or_does_not_add_up_is_caught(folder):
     assert not [*differs(body, json.loads(text)), *consistent(body)]
     assert not list(differs({**body, "a field that readers do not know": 1}, json.loads(text)))
     assert found_by(differs({**body, "bits": True}, {**body, "bits": 1})) == {"--check passes"}
+    channel = body["schemes"][0]["channel"]
+    missing = {**body, "schemes": [{**body["schemes"][0], "channel": {k: v for k, v in channel.items() if k != "low"}}]}
+    assert not list(differs(missing, json.loads(text)))  # the family's default
+    other = {**body, "schemes": [{**body["schemes"][0], "channel": {**channel, "low": -0.5}}]}
+    assert found_by(differs(missing, other)) == {"--check passes"}
     body["tensors"][1]["cells"]["level"][0] -= 1
     assert found_by(consistent(body)) == {"addresses"}
     assert found_by(differs(body, json.loads(text))) == {"--check passes"}
@@ -306,6 +311,20 @@ def test_junk_in_a_channel_that_is_accepted_is_caught():
     assert not list(wrong_types(right, right))
     for junk in (float("nan"), True, "0.1", [], 1e308, -0.1):
         assert found_by(wrong_types({**right, "between": [junk, *right["between"][1:]]}, right)) == {"junk accepted"}
+
+
+@pytest.mark.parametrize("kind", [onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT4])
+def test_data_whose_file_is_longer_are_as_long_as_onnxruntime_reads_them(tmp_path, kind):
+    tensor = onnx.helper.make_tensor("w", kind, [3], [1, 2, 3])
+    data = tensor.raw_data or numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
+    (tmp_path / "w.data").write_bytes(data + b"more")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="w.data")
+    held = onnx.TensorProto()
+    held.CopyFrom(tensor)
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [held]))
+    onnx.save(model, tmp_path / "m.onnx")
+    assert agreement.loaded(tmp_path / "m.onnx").graph.initializer[0].raw_data == data
 
 
 def test_a_model_that_onnxruntime_refuses_must_be_refused(tmp_path):
