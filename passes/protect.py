@@ -296,7 +296,7 @@ def axis_of(weight: Weight, scheme: Scheme) -> Axis | None:
     """Return the output channels of a weight, where each has α and β of its own."""
     if scheme.granularity != "channel":
         return None
-    axis = Axis.of(weight.shape, output_axis(weight.value))
+    axis = Axis.of(weight.shape, output_axis(weight.value, weight.shape))
     return axis if axis.count > 1 else None
 
 
