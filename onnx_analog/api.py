@@ -376,6 +376,13 @@ def readback(
 
 
 def _opened(model: ir.Model) -> ProtectedModel:
+    """Return a protected model, opened; warn if nothing guards its planes, or its reads are optimistic."""
+    protected = _guarded(model)
+    protected.warn_of_assumptions()
+    return protected
+
+
+def _guarded(model: ir.Model) -> ProtectedModel:
     """Return a protected model, opened; warn if nothing guards its planes."""
     protected = opened(model)
     protected.warn_unless_guarded()
@@ -515,7 +522,7 @@ def evaluate(
     resolved = channel_of(channel)
     check_data(data)
     loaded = load_model(model)
-    protected = _opened(loaded) if is_protected(loaded) else None
+    protected = _guarded(loaded) if is_protected(loaded) else None
 
     from onnx_analog.run import metrics
     from onnx_analog.run.evaluation import check_limits

@@ -35,6 +35,7 @@ from onnx_analog.coding.planes import (
     split,
 )
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.side import OPTIMISTIC, assumptions
 from onnx_analog.errors import ModelError, NothingToStore
 from onnx_analog.graph.build import Builder, Stored, Tensors, prepare, reason_against
 from onnx_analog.graph.decoder import Layout, stages
@@ -96,6 +97,8 @@ class ProtectPass(ir.passes.InPlacePass):
         coded = self._encoded(selected.weights)
         if not coded:
             raise NothingToStore(_nothing(selected, name_of(model), self.plan))
+        if assumptions(stored.scheme for _, stored in coded):
+            logger.warning(OPTIMISTIC)
         return coded
 
     def unfit(self, weights: Sequence[Weight]) -> dict[str, str]:

@@ -34,6 +34,7 @@ from onnx_analog import serialise
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.side import assumptions
 from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
 from onnx_analog.errors import AnalogError, ManifestError
@@ -154,6 +155,11 @@ class Manifest:
         """How each tensor is stored."""
         return Plan(default=None, tensors={entry.key: self.schemes[entry.scheme] for entry in self.tensors})
 
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What reads of the tensors assume in favour of the memory; see `onnx_analog.coding.side.assumptions`."""
+        return assumptions(self.schemes)
+
     def baselines(self) -> tuple[Baseline, ...]:
         """Return what the weights would take digitally, dense and pruned, at 1 and at the schemes' bits per cell."""
         return tuple(
@@ -181,6 +187,7 @@ class Manifest:
         return {
             "format": FORMAT,
             "schemes": [scheme.to_dict() for scheme in self.schemes],
+            "assumptions": list(self.assumptions),
             "source_sha256": self.source_sha256,
             "command": self.command,
             "tensors": [asdict(entry) for entry in self.tensors],
@@ -459,6 +466,7 @@ def from_json(text: str) -> Manifest:
             tensors=tuple(_entry_from(entry) for entry in body["tensors"]),
         )
         _check(manifest)
+        _check_assumptions(manifest, body.get("assumptions", []))
         _check_follows(manifest.totals.to_dict(), body["totals"], "totals")
         _check_baselines(manifest, body["baselines"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -636,6 +644,15 @@ def _check_follows(expected: Mapping[str, Any], given: Mapping[str, Any], where:
         )
         if not same:
             raise ManifestError(f"{where}: {name} is {json.dumps(there)[:40]}, and {value} follows from the tensors")
+
+
+def _check_assumptions(manifest: Manifest, given: Any) -> None:
+    expected = list(manifest.assumptions)
+    if given != expected:
+        raise ManifestError(
+            f"assumptions is {json.dumps(given)[:60]} in the manifest, and {json.dumps(expected)} follows from its "
+            f"schemes. {AGAIN}"
+        )
 
 
 def _check_baselines(manifest: Manifest, given: Sequence[Mapping[str, Any]]) -> None:

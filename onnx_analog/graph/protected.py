@@ -22,6 +22,7 @@ from onnx_analog import serialise
 from onnx_analog.coding import planes
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.side import OPTIMISTIC, assumptions
 from onnx_analog.errors import ManifestError, ModelError
 from onnx_analog.graph import decoder
 from onnx_analog.graph.manifest import Manifest, TensorEntry, account_of, from_json
@@ -109,6 +110,11 @@ class ProtectedModel:
         """Log a warning if the model has no digests to check its planes against."""
         if self.written is None:
             logger.warning("the model has no metadata entry %r, so damage to its planes may go unseen", MANIFEST_KEY)
+
+    def warn_of_assumptions(self) -> None:
+        """Log a warning if reads of the model assume something in favour of the memory."""
+        if assumptions(self.schemes):
+            logger.warning(OPTIMISTIC)
 
     def check_readable(self) -> None:
         """Raise `ModelError` if the model was read from noisy cells already: read again, it would have noise twice."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +17,7 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.side import OPTIMISTIC, assumptions
 from onnx_analog.errors import DataError, ModelError, OptionError, whole
 from onnx_analog.graph.build import Stored, detached
 from onnx_analog.graph.manifest import Totals, totals_of
@@ -281,7 +282,9 @@ class Experiment:
                 run.append(memory.run(seed=seed, trial=trial))
                 progress()
         used = ", ".join(dict.fromkeys(str(scheme.channel) for scheme in schemes.values()))
-        return self.evaluation(run, seed=seed, channel=used or None, at_least=at_least, at_most=at_most)
+        return self.evaluation(
+            run, seed=seed, channel=used or None, schemes=schemes.values(), at_least=at_least, at_most=at_most
+        )
 
     def trials(
         self,
@@ -323,10 +326,11 @@ class Experiment:
         *,
         seed: int = 0,
         channel: str | None = None,
+        schemes: Iterable[Scheme] = (),
         at_least: float | None = None,
         at_most: float | None = None,
     ) -> Evaluation:
-        """Return the evaluation that trials of this experiment, made anywhere, amount to."""
+        """Return the evaluation that trials of this experiment, made anywhere and read as `schemes`, amount to."""
         chosen, values = self.chosen, tuple(trial.value for trial in trials)
         return Evaluation(
             metric=chosen.metric.name,
@@ -344,7 +348,7 @@ class Experiment:
             at_least=at_least,
             at_most=at_most,
             preprocessing=self.data.preprocessing,
-            warnings=(*self.warnings, *_of_nan(chosen, values)),
+            warnings=(*self.warnings, *_of_nan(chosen, values), *(OPTIMISTIC for _ in assumptions(schemes) if values)),
             model=self.name,
             channel=channel,
         )

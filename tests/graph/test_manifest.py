@@ -24,6 +24,7 @@ from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.coding import estimators
 from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES, Scheme
+from onnx_analog.coding.side import ADDRESSES_KNOWN
 from onnx_analog.errors import LONGEST, ManifestError, ModelError
 from onnx_analog.graph.manifest import (
     FORMAT,
@@ -452,7 +453,7 @@ def test_fields_that_are_not_known_are_ignored():
 
 def every_field(found: Any) -> list[tuple[Any, str]]:
     places = (found, found["tensors"][0], found["tensors"][0]["classes"][0])
-    return [(place, name) for place in places for name in place if name not in ("totals", "baselines")]
+    return [(place, name) for place in places for name in place if name not in ("totals", "baselines", "assumptions")]
 
 
 @pytest.mark.parametrize("which", range(len(every_field(body()))))
@@ -602,6 +603,8 @@ FIRST = ("tensors", 0)
         (in_path("schemes", 0, "side_copies", to=3), "side_cells and side_copies need a side_channel"),
         (in_path("schemes", 0, "side_channel", to=resolve("pcm-drift:differential=true").to_dict()),
          "its side is in cells 9 to 11"),
+        (in_path("assumptions", to=["none"]), r'assumptions is \["none"\] in the manifest, and \[\] follows'),
+        (in_path("assumptions", to=None), "assumptions is null in the manifest"),
         (in_path("schemes", 0, "estimator", to="os:system"), "the estimator 'os:system' is not loaded"),
         (in_path("source_sha256", to="abc"), "source_sha256 is"),
         (in_path("totals", "analog_cells", by=1), "totals: analog_cells is 28, and 27 follows from the tensors"),
@@ -859,3 +862,28 @@ def test_a_manifest_prints_its_totals():
 def test_an_entry_is_plain_data():
     (entry, _) = by_hand().tensors
     assert TensorEntry(**{**asdict(entry), "classes": entry.classes}) == entry
+
+
+# ---------------------------------------------------------------------------------------------- its assumptions
+
+
+def test_a_manifest_states_what_reads_assume():
+    valid = jsonschema.Draft202012Validator(SCHEMA).is_valid
+    found = json.loads(account(protected(holding(a=A, b=B), side_channel=QUIET)).to_json())
+    assert found["assumptions"] == [ADDRESSES_KNOWN]
+    assert valid(found)
+    assert by_hand().to_dict()["assumptions"] == []
+    assert not valid({**found, "assumptions": ["something else"]})
+
+
+def test_a_manifest_without_its_assumption_is_refused():
+    found = account(protected(holding(a=A, b=B), side_channel=QUIET)).to_dict()
+    del found["assumptions"]
+    with pytest.raises(ManifestError, match=r"^assumptions is \[\] in the manifest, and .* Protect the original"):
+        from_json(json.dumps(found))
+
+
+def test_a_manifest_that_assumes_nothing_need_not_say_so():
+    found = by_hand().to_dict()
+    del found["assumptions"]
+    assert from_json(json.dumps(found)) == by_hand()
