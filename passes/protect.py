@@ -19,28 +19,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_ir as ir
 
+from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.coding.fidelity import Deviation, excess
+from onnx_analog.coding.packing import index_width, pack, pack_index
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.planes import (
-    Axis,
-    Codebook,
-    Fitted,
-    Part,
-    Planes,
-    fit,
-    index_width,
-    pack,
-    pack_index,
-    planes_of,
-    split,
-)
+from onnx_analog.coding.planes import Axis, Codebook, Fitted, Part, Planes, fit, planes_of, split
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.side import OPTIMISTIC, assumptions
 from onnx_analog.errors import ModelError, NothingToStore
 from onnx_analog.graph.build import Builder, Stored, Tensors, prepare, reason_against
-from onnx_analog.graph.decoder import Layout, stages
 from onnx_analog.graph.files import name_of
 from onnx_analog.graph.kept import forget_training, trained_names
+from onnx_analog.graph.layout import Layout, stages
 from onnx_analog.graph.uses import output_axis
 from onnx_analog.graph.weights import UNFIT, Found, Selection, Weight, find
 

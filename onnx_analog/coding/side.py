@@ -5,15 +5,12 @@ equally spaced levels of the output range, and a read is taken for the symbol th
 are where the likelihoods of neighbours cross. The paper takes these bits to be free of error; here that is one case of
 two.
 
-Where classes have different numbers of cells, a class that is read wrongly would also move the addresses of the levels
-after it: to a memory without a second, faultless record of the classes, all levels behind the first wrong class are
-lost. Levels are read here as if their addresses were known. `assumptions` says so, manifests keep it, and what is read
-under it is reported with the warning `OPTIMISTIC`.
+Where classes have different numbers of cells, levels are read as if their addresses were known: see
+`onnx_analog.coding.assumptions`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,34 +20,18 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from onnx_analog.channels import Channel
-from onnx_analog.channels.base import inside, sampled
+from onnx_analog.channels.base import sampled
+from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding.partition import Bits
-from onnx_analog.coding.scheme import MOST_COPIES, MOST_SIDE_CELLS, Scheme
-from onnx_analog.errors import OptionError, whole
+from onnx_analog.coding.scheme import MOST_COPIES, MOST_SIDE_CELLS
+from onnx_analog.errors import OptionError, require_int
 from onnx_analog.randomness import stream
 
 Doubles = NDArray[np.float64]
 
-ADDRESSES_KNOWN = "levels are read at the addresses that the written classes give, whatever classes are read"
-OPTIMISTIC = (
-    "results are optimistic: a class that is read wrongly would move the addresses of all levels after it, because "
-    "classes differ in cells per weight, but levels are read here where they were written. Give all classes the same "
-    "number of cells for results without this assumption"
-)
-
 _TRAINING_READS = 20_000  # for each symbol, where a channel's law is not known in closed form
 _MOST_DRAWS = 2**28  # to learn such a law, where each cell is a draw: some ten seconds
 _CHUNK = 2**14  # symbols that are compared with all 2^b thresholds at once
-
-
-def assumptions(schemes: Iterable[Scheme]) -> tuple[str, ...]:
-    """Return what reads of these schemes assume in favour of the memory: `ADDRESSES_KNOWN`, or nothing."""
-    return (ADDRESSES_KNOWN,) if any(map(_assumes_addresses, schemes)) else ()
-
-
-def _assumes_addresses(scheme: Scheme) -> bool:
-    """Return whether the addresses of levels depend on classes that may be read wrongly."""
-    return scheme.side_channel is not None and len(set(scheme.cells_of_class)) > 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +62,7 @@ class SideInformation:
 
     def __post_init__(self) -> None:
         for name, most in (("bits_per_cell", 8), ("cells", MOST_SIDE_CELLS), ("copies", MOST_COPIES)):
-            if not 1 <= whole(f"side_{name}", getattr(self, name)) <= most:
+            if not 1 <= require_int(f"side_{name}", getattr(self, name)) <= most:
                 raise OptionError(f"side_{name} is {getattr(self, name)}; it must be from 1 to {most:,}")
         if self.copies % 2 == 0:
             raise OptionError(f"side_copies is {self.copies}; it must be odd, so that a majority decides")
@@ -106,7 +87,7 @@ class SideInformation:
     def levels(self) -> NDArray[np.float32]:
         """Return the level of each symbol (2^b,)."""
         levels = np.linspace(*self.channel.span, 2**self.bits_per_cell).astype(np.float32)
-        return inside(levels, self.channel.span)
+        return clip_to_range(levels, self.channel.span)
 
     @cached_property
     def confusion(self) -> Doubles:

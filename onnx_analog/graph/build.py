@@ -11,17 +11,10 @@ import onnx_ir as ir
 
 from onnx_analog.coding.planes import Axis, Codebook
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.graph.decoder import (
-    DOMAIN,
-    IR_VERSION,
-    OLDEST_OPSET,
-    VERSION,
-    Layout,
-    function_of,
-    inputs_of,
-    layout_of,
-)
+from onnx_analog.graph.decoder import function_of
 from onnx_analog.graph.files import name_of
+from onnx_analog.graph.layout import DOMAIN, IR_VERSION, OLDEST_OPSET, VERSION, Layout, inputs_of, layout_of
+from onnx_analog.graph.skeleton import vouch
 from onnx_analog.graph.stored import (
     FORMAT,
     FORMAT_KEY,
@@ -127,6 +120,7 @@ class Builder:
             graph.opset_imports[DOMAIN] = VERSION
         model.metadata_props.pop(READBACK_KEY, None)  # of weights that were read from other cells, before
         model.metadata_props[FORMAT_KEY] = FORMAT
+        vouch(model)
         model.metadata_props[SCHEMES_KEY] = to_json(tuple(self._schemes))
 
     def _name(self, weight: Weight) -> str:

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from google.protobuf.message import EncodeError
 
 from onnx_analog.disk import reading, transactions
-from onnx_analog.errors import ModelError, OutputError
+from onnx_analog.errors import ModelError, OutputError, require_path
 from onnx_analog.graph import checking, kept, runtime
 
 ModelLike = str | os.PathLike[str] | onnx.ModelProto | ir.Model
@@ -59,7 +59,7 @@ def load(model: ModelLike) -> ir.Model:
     """
     if isinstance(model, ir.Model):
         return _of_memory(model)
-    path = None if isinstance(model, onnx.ModelProto) else Path(model)
+    path = None if isinstance(model, onnx.ModelProto) else require_path("model", model)
     what = "the model" if path is None else repr(str(path))
     proto = model if isinstance(model, onnx.ModelProto) else _read(Path(model))
     try:
@@ -209,6 +209,11 @@ def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
             yield held.as_graph()
         elif not held.is_ref() and held.type == ir.AttributeType.GRAPHS:
             yield from held.as_graphs()
+
+
+def was_asked(model: ir.Model) -> bool:
+    """Return whether onnxruntime was asked about the model when it was opened."""
+    return bool(model.graph.meta.get(_ASKED))
 
 
 def name_of(model: ir.Model) -> str:

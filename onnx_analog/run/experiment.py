@@ -15,12 +15,13 @@ from loky import cpu_count
 
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
+from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.side import OPTIMISTIC, assumptions
-from onnx_analog.errors import DataError, ModelError, OptionError, whole
+from onnx_analog.errors import DataError, ModelError, OptionError, require_int
+from onnx_analog.graph.accounting import totals_of
 from onnx_analog.graph.build import Stored, detached
-from onnx_analog.graph.manifest import Totals, totals_of
+from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.protected import ProtectedModel, opened
 from onnx_analog.graph.stored import StoredTensor, is_protected, with_channel
 from onnx_analog.graph.weights import Selection, Weight, find
@@ -186,7 +187,7 @@ class Experiment:
         reference: ir.Model | None = None,
         name: str | None = None,
     ) -> None:
-        if whole("batch", batch) < 1:
+        if require_int("batch", batch) < 1:
             raise OptionError(f"batch is {batch}; it must be 1 or more")
         self._batch = batch
         self._running: dict[str, Any] = {"providers": providers, "threads": threads}
@@ -270,7 +271,7 @@ class Experiment:
             If the model cannot be stored so.
         """
         for name, count in (("trials", trials), ("seed", seed)):
-            if whole(name, count) < 0:
+            if require_int(name, count) < 0:
                 raise OptionError(f"{name} is {count}; it must be 0 or more")
         check_limits(self.chosen.metric, at_least, at_most)
         schemes = self._schemes(plan, channel, modifiers)

@@ -18,9 +18,9 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_analog import named
+from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES
-from onnx_analog.coding.side import OPTIMISTIC, assumptions
-from onnx_analog.errors import EngineError, OptionError, OutputError, whole
+from onnx_analog.errors import EngineError, OptionError, OutputError, require_int
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
@@ -442,7 +442,7 @@ def prepare(
     AnalogError
         If a model cannot be run or stored, the data do not fit it, or an option is out of its range.
     """
-    if whole("batch", batch) < 1:
+    if require_int("batch", batch) < 1:
         raise OptionError(f"batch is {batch}; it must be 1 or more")
     names = [case.name for case in cases]
     again = [name for place, name in enumerate(names) if name in names[:place]]

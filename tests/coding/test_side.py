@@ -14,9 +14,10 @@ from onnx_analog import channels
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.statistical import StatisticalPcm
+from onnx_analog.coding.assumptions import ADDRESSES_KNOWN, OPTIMISTIC, assumptions
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.side import ADDRESSES_KNOWN, OPTIMISTIC, SideInformation, assumptions, from_gray, to_gray
+from onnx_analog.coding.side import SideInformation, from_gray, to_gray
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.protected import opened
 from onnx_analog.graph.stored import stored_tensors, with_channel
