@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks is a 
 
 from benchmarks.networks import chain
 from onnx_analog.graph import files
-from onnx_analog.graph.decoder import DOMAIN, IR_VERSION, Layout, function_of, inputs_of, stages
+from onnx_analog.graph.decoder import function_of
+from onnx_analog.graph.layout import DOMAIN, IR_VERSION, Layout, inputs_of, stages
 
 SIDE = 1024  # of the matrices that a model is made of
 WIDTHS = {1: 0, 2: 1, 4: 2, 16: 4, 256: 8}

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_analog import channels
 from onnx_analog.channels import Channel, capacity
-from onnx_analog.channels.base import inside
+from onnx_analog.channels.ranges import clip_to_range
 
 HEAD = """# Channels
 
@@ -64,7 +64,7 @@ def section(name: str) -> str:
 
 def spread(channel: Channel) -> tuple[float, float]:
     """Return the smallest and the largest σ of one cell over the span."""
-    level = inside(np.linspace(*channel.span, 101).astype(np.float32), channel.span)
+    level = clip_to_range(np.linspace(*channel.span, 101).astype(np.float32), channel.span)
     _, std = channel.moments(level)
     return float(std.min()), float(std.max())
 

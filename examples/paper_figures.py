@@ -10,7 +10,7 @@ import numpy as np
 from paper_tables import GRANULARITIES, TABLES, Entry, network_of, read_rows, values_of
 
 import onnx_analog as oa
-from onnx_analog.channels.base import inside
+from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.graph import files
 from onnx_analog.graph.weights import find
 from onnx_analog.randomness import stream
@@ -40,7 +40,7 @@ def figure1() -> Any:
 def figure2() -> Any:
     """Figure 2: φ = C∘f, an average over 1, 10 and 500 cells."""
     channel = oa.channel("pcm")
-    level = inside(np.linspace(*channel.span, 200).astype(np.float32), channel.span)
+    level = clip_to_range(np.linspace(*channel.span, 200).astype(np.float32), channel.span)
     figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.4), layout="constrained", sharey=True)
     for axis, cells in zip(axes, (1, 10, 500), strict=True):
         many = np.repeat(level, 20)

@@ -51,11 +51,11 @@ if TYPE_CHECKING:
     from onnx_analog.errors import OptionError as OptionError
     from onnx_analog.errors import OutputError as OutputError
     from onnx_analog.graph.manifest import Manifest as Manifest
+    from onnx_analog.graph.model import Model as Model
+    from onnx_analog.graph.protected import ProtectedModel as ProtectedModel
     from onnx_analog.graph.weights import Selection as Selection
     from onnx_analog.results import Inspection as Inspection
-    from onnx_analog.results import Model as Model
     from onnx_analog.results import Perturbed as Perturbed
-    from onnx_analog.results import Protected as Protected
     from onnx_analog.results import Pruned as Pruned
     from onnx_analog.results import Swept as Swept
     from onnx_analog.run.data import Dataset as Dataset
@@ -86,7 +86,7 @@ _HOMES = {
     "LevelError": "errors.LevelError",
     "Manifest": "graph.manifest.Manifest",
     "ManifestError": "errors.ManifestError",
-    "Model": "results.Model",
+    "Model": "graph.model.Model",
     "ModelError": "errors.ModelError",
     "Modifiers": "channels.modifiers.Modifiers",
     "NothingToStore": "errors.NothingToStore",
@@ -97,7 +97,7 @@ _HOMES = {
     "Perturbed": "results.Perturbed",
     "Plan": "coding.plan.Plan",
     "Point": "study.sweeps.Point",
-    "Protected": "results.Protected",
+    "ProtectedModel": "graph.protected.ProtectedModel",
     "Pruned": "results.Pruned",
     "STRATEGIES": "coding.scheme.STRATEGIES",
     "Scheme": "coding.scheme.Scheme",
@@ -152,7 +152,7 @@ __all__ = [
     "Perturbed",
     "Plan",
     "Point",
-    "Protected",
+    "ProtectedModel",
     "Pruned",
     "Scheme",
     "Selection",

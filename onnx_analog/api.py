@@ -41,8 +41,8 @@ from onnx_analog.coding.scheme import LARGE_FACTOR, STRATEGIES, Paper, Scheme
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.files import ModelLike
-from onnx_analog.graph.manifest import Manifest, from_json
-from onnx_analog.graph.protected import ProtectedModel, opened
+from onnx_analog.graph.manifest import Manifest
+from onnx_analog.graph.protected import ProtectedModel, just_protected, opened
 from onnx_analog.graph.stored import (
     COMMAND_KEY,
     MANIFEST_KEY,
@@ -58,7 +58,6 @@ from onnx_analog.results import Inspection as Inspection
 from onnx_analog.results import Model as Model
 from onnx_analog.results import Paths as Paths
 from onnx_analog.results import Perturbed as Perturbed
-from onnx_analog.results import Protected as Protected
 from onnx_analog.results import Pruned as Pruned
 from onnx_analog.results import Swept as Swept
 from onnx_analog.settings import settings_of
@@ -73,7 +72,7 @@ logger = logging.getLogger(__name__)
 CELLS_LARGE = 20  # of a large weight, unless the user says otherwise
 
 
-def load(model: AnyModel) -> Protected:
+def load(model: AnyModel) -> ProtectedModel:
     """Return a protected model, opened and checked once: its manifest, plan, weights and reads.
 
     Raises
@@ -91,9 +90,7 @@ def load(model: AnyModel) -> Protected:
     """
     protected = _opened(load_model(model))
     protected.check_readable()
-    result = Protected(protected.model, protected.manifest)
-    result.__dict__["opened"] = protected
-    return result
+    return protected
 
 
 # -------------------------------------------------------------------------------------------------- inspect
@@ -225,7 +222,7 @@ def protect(
     selection: Selection | None = None,
     command: str | None = None,
     **settings: Any,
-) -> Protected:
+) -> ProtectedModel:
     """Return a protected copy of a model; without noise it computes what the model did.
 
     Parameters
@@ -294,8 +291,7 @@ def protect(
         loaded.metadata_props.pop(key, None)  # an earlier run may have left it
         if value is not None:
             loaded.metadata_props[key] = value
-    protected = pipeline.run(passes, loaded)
-    return Protected(protected, from_json(protected.metadata_props[MANIFEST_KEY]))
+    return just_protected(pipeline.run(passes, loaded))
 
 
 def _stored(paper: Paper, plan: AnyPlan | None, digital: int | None, settings: Mapping[str, Any]) -> Plan:
@@ -376,6 +372,13 @@ def readback(
 
 
 def _opened(model: ir.Model) -> ProtectedModel:
+    """Return a protected model, opened; warn if nothing guards its planes, or its reads are optimistic."""
+    protected = _guarded(model)
+    protected.warn_of_assumptions()
+    return protected
+
+
+def _guarded(model: ir.Model) -> ProtectedModel:
     """Return a protected model, opened; warn if nothing guards its planes."""
     protected = opened(model)
     protected.warn_unless_guarded()
@@ -515,7 +518,7 @@ def evaluate(
     resolved = channel_of(channel)
     check_data(data)
     loaded = load_model(model)
-    protected = _opened(loaded) if is_protected(loaded) else None
+    protected = _guarded(loaded) if is_protected(loaded) else None
 
     from onnx_analog.run import metrics
     from onnx_analog.run.evaluation import check_limits

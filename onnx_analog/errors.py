@@ -18,6 +18,8 @@ the line: what a message quotes (names, paths, other programs' messages) may hol
 from __future__ import annotations
 
 import operator
+import os
+from pathlib import Path
 from typing import ClassVar
 
 LONGEST = 300  # characters of a message
@@ -72,7 +74,7 @@ class OutputError(AnalogError, OSError):
     """A file cannot be written, or is there already."""
 
 
-def whole(name: str, value: object) -> int:
+def require_int(name: str, value: object) -> int:
     """Return `value` as an int, or raise `OptionError` if it is no whole number: 1.5 and True are none."""
     if isinstance(value, bool):
         raise OptionError(f"{name} is {value}; it must be a whole number")
@@ -80,6 +82,16 @@ def whole(name: str, value: object) -> int:
         return operator.index(value)  # type: ignore[arg-type]  # other types raise
     except TypeError:
         raise OptionError(f"{name} is {brief(value)}; it must be a whole number") from None
+
+
+def require_path(name: str, value: object) -> Path:
+    """Return `value` as a Path, or raise `OptionError` if it is no path, or an empty one."""
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise OptionError(f"{name} is {brief(value)}; it must be a path")
+    if not text:
+        raise OptionError(f"{name} is an empty path")
+    return Path(text)
 
 
 def brief(value: object) -> str:

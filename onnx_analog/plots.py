@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from onnx_analog.channels import Channel, TableChannel
-from onnx_analog.channels.base import inside
+from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding.scheme import STRATEGIES
 from onnx_analog.errors import OutputError
 from onnx_analog.points import Panel, clean_text, factor, front, is_planned, label, mean_of, panels, series, unit
@@ -278,7 +278,7 @@ def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Call
             axes[0].plot(*_some(*pairs), ".", markersize=1, alpha=0.3, color="#8c8c8c", label="measured")
         _plot_device(axes[:2], measurements)
     low, high = channel.span
-    level = inside(np.linspace(low, high, 120).astype(np.float32), channel.span)
+    level = clip_to_range(np.linspace(low, high, 120).astype(np.float32), channel.span)
     for axis, cells in zip(axes[-3:], (1, 10, 500), strict=True):
         reads = np.stack([_reads(channel, value, cells, 25) for value in level])
         axis.plot(np.repeat(level, 25), reads.ravel(), ".", markersize=1.5, alpha=0.4, color=_COLOURS["redundancy"])

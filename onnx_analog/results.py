@@ -2,70 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import onnx
-import onnx_ir as ir
-
-from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import STRATEGIES
-from onnx_analog.disk import writing
 from onnx_analog.display import Shown, data_frame
 from onnx_analog.display import html_table as html_table
-from onnx_analog.graph import files
-from onnx_analog.graph.manifest import Manifest
-from onnx_analog.graph.protected import ProtectedModel, opened
+from onnx_analog.graph.model import Model as Model
+from onnx_analog.graph.model import Paths as Paths
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from onnx_analog.study.sweeps import Point
-
-Paths = str | os.PathLike[str]
-
-
-@dataclass(frozen=True, repr=False)
-class Model(Shown):
-    """A model, as a pass returned it."""
-
-    model: ir.Model
-
-    def save(self, path: Paths, *, force: bool = False) -> None:
-        """Write the model to a file, whole or not at all.
-
-        Parameters
-        ----------
-        path : path
-            Not the file that the model was read from.
-        force : bool
-            Replace a file that is there.
-
-        Raises
-        ------
-        OutputError
-            If a file is there and `force` is not given, the model was read from it, or it cannot be written.
-        """
-        target = Path(path)
-        read, perhaps = files.source_files(self.model), [writing.data_beside(target)]
-        writing.check_outputs([target], read, force=force, perhaps=perhaps)
-        writing.write_all({target: self.writer()}, force=force)
-
-    def writer(self) -> writing.Writer:
-        """Return the function that writes the model to a path."""
-        return lambda path: files.write_model(self.model, path)
-
-    def to_proto(self) -> onnx.ModelProto:
-        """Return the model as an `onnx.ModelProto`."""
-        return files.to_proto(self.model)
-
-    def __str__(self) -> str:
-        return f"model {self.model.graph.name or 'without a name'}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,53 +26,6 @@ class Pruned(Model):
 
     def __str__(self) -> str:
         return f"{self.zeros:,} of {self.weights:,} weights are zero ({self.zeros / self.weights:.1%})"
-
-
-@dataclass(frozen=True, repr=False)
-class Protected(Model):
-    """A protected model and its manifest: which cell holds what, and what the cells cost."""
-
-    manifest: Manifest
-
-    @cached_property
-    def opened(self) -> ProtectedModel:
-        """The model's tensors, schemes and plan, scanned and checked once."""
-        return opened(self.model)
-
-    @property
-    def plan(self) -> Plan:
-        """How each tensor is stored."""
-        return self.manifest.plan
-
-    def read(self, *, seed: int = 0, trial: int = 0) -> dict[str, NDArray[np.generic]]:
-        """Return the weights, by storage key, as one programming and one read of the array give them.
-
-        They are the weights that `evaluate` uses in that trial.
-        """
-        from onnx_analog.arguments import checked
-
-        return self.opened.read(**checked(seed=seed, trial=trial))
-
-    def decode(self) -> dict[str, NDArray[np.generic]]:
-        """Return the weights, by storage key, that the stored levels stand for, without noise."""
-        return self.opened.decode()
-
-    def __str__(self) -> str:
-        return str(self.manifest)
-
-    def _lines(self) -> Iterator[Sequence[object]]:
-        totals = self.manifest.totals
-        ratios = totals.ratios()
-        yield "stored weights", f"{totals.stored_weights:,} of {totals.original_weights:,}"
-        yield "analog cells", f"{totals.analog_cells:,} ({ratios['r_avg']:.3f} per stored weight)"
-        yield "side information, cells", f"{totals.side_cells:,}"
-        yield "mask, cells", f"{totals.mask_cells:,}"
-        yield "codebook, cells", f"{totals.codebook_cells:,}"
-        per_weight = ratios["all_in_cells_per_original_weight"]
-        yield "all-in, cells", f"{totals.all_in_cells:,} ({per_weight:.3f} per original weight)"
-        yield "tensors", f"{len(self.manifest.tensors):,}"
-        for scheme in self.manifest.schemes:
-            yield "scheme", scheme
 
 
 @dataclass(frozen=True, repr=False)

@@ -159,13 +159,13 @@ def _written(value: Any, name: str) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return to_json_dict(value)
     if isinstance(value, Mapping):
-        return {require_text(key, f"a key of {name}"): _written(part, f"{name}.{key}") for key, part in value.items()}
+        return {as_text(key, f"a key of {name}"): _written(part, f"{name}.{key}") for key, part in value.items()}
     if isinstance(value, tuple | list):
         if set(map(type, value)) == {float} and all(map(math.isfinite, value)):
             return list(value)
         return [_written(part, f"{name}[{index}]") for index, part in enumerate(value)]
     if isinstance(value, float | np.floating):
-        return require_number(value, name)
+        return as_number(value, name)
     if value is None or isinstance(value, bool | str | int):
         return value
     if isinstance(value, np.integer | np.bool_):
@@ -281,7 +281,7 @@ def _mapping(hints: tuple[Any, ...], value: Any, name: str) -> dict[str, Any]:
         raise TypeError(f"{name} is {_shown(value)}; it must be an object")
     if len(value) > _MOST:
         raise TypeError(f"{name} has {len(value):,} entries, more than {_MOST:,}")
-    keys = [require_text(key, f"a key of {name}") for key in value]
+    keys = [as_text(key, f"a key of {name}") for key in value]
     return {key: _read(hints[1], value[key], f"{name}.{key[:40]}") for key in keys}
 
 
@@ -312,7 +312,7 @@ _GENERIC: dict[Any, Callable[[tuple[Any, ...], Any, str], Any]] = {
 }
 
 
-def require_number(value: Any, name: str) -> float:
+def as_number(value: Any, name: str) -> float:
     """Return a finite number as a float, or raise `TypeError`."""
     if isinstance(value, float | int | np.floating | np.integer) and not isinstance(value, bool):
         try:
@@ -324,21 +324,21 @@ def require_number(value: Any, name: str) -> float:
     raise TypeError(f"{name} is {_shown(value)}; it must be a finite number")
 
 
-def require_int(value: Any, name: str) -> int:
+def as_int(value: Any, name: str) -> int:
     """Return a whole number as an int, or raise `TypeError`."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and -_LARGEST <= value < _LARGEST:
         return operator.index(value)
     raise TypeError(f"{name} is {_shown(value)}; it must be a whole number")
 
 
-def require_bool(value: Any, name: str) -> bool:
+def as_bool(value: Any, name: str) -> bool:
     """Return a truth value as a bool, or raise `TypeError`."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
     raise TypeError(f"{name} is {_shown(value)}; it must be true or false")
 
 
-def require_text(value: Any, name: str) -> str:
+def as_text(value: Any, name: str) -> str:
     """Return text as a str, or raise `TypeError`."""
     if isinstance(value, str):
         return str(value)
@@ -346,10 +346,10 @@ def require_text(value: Any, name: str) -> str:
 
 
 _PLAIN: dict[Any, Callable[[Any, str], Any]] = {
-    float: require_number,
-    int: require_int,
-    bool: require_bool,
-    str: require_text,
+    float: as_number,
+    int: as_int,
+    bool: as_bool,
+    str: as_text,
 }
 
 

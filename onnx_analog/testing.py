@@ -16,7 +16,8 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from onnx_analog.channels import Channel, from_dict
-from onnx_analog.channels.base import READS, inside
+from onnx_analog.channels.base import READS
+from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.errors import LevelError
 from onnx_analog.randomness import stream
 
@@ -90,7 +91,7 @@ def check_channel(
     assert -math.inf < low < high < math.inf, f"span {channel.span} is no interval"
     assert channel.source.citation, "the source has no citation"
     assert channel.devices_per_cell >= 1, f"a cell of {channel.devices_per_cell} devices is none"
-    levels = inside(np.linspace(low, high, 7).astype(np.float32), channel.span)
+    levels = clip_to_range(np.linspace(low, high, 7).astype(np.float32), channel.span)
     _check_form(channel, levels)
     _check_range(channel)
     _check_repeatable(channel, levels)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnx_analog.graph.decoder import DOMAIN
+from onnx_analog.graph.layout import DOMAIN
 from onnx_analog.graph.protected import ProtectedModel, opened
 from onnx_analog.graph.stored import KEYS, NAME_KEY, StoredTensor
 

@@ -14,7 +14,7 @@ from onnx_analog.graph.build import Stored
 from onnx_analog.graph.files import name_of, root_cause
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.weights import Weight
-from onnx_analog.passes import DecodePass, ManifestPass, ProtectPass, PrunePass, ReadbackPass
+from onnx_analog.passes import ManifestPass, ProtectPass, PrunePass, ReadbackPass
 from onnx_analog.passes.decode import decode_in_place
 
 
@@ -22,11 +22,6 @@ def protecting(protect: ProtectPass, *, sparsity: float = 0.0, prune_scope: str 
     """Return the passes from a plain model to a protected one; sparsity 0 prunes nothing."""
     prune = PrunePass(sparsity=sparsity, scope=prune_scope, selection=protect.selection)
     return [*([prune] if sparsity else []), protect, ManifestPass()]
-
-
-def reading(readback: ReadbackPass, *, decoded: bool) -> list[ir.passes.PassBase]:
-    """Return the passes from a protected model to one that is read back."""
-    return [readback, *([DecodePass()] if decoded else [])]
 
 
 def run(passes: Sequence[ir.passes.PassBase], model: ir.Model) -> ir.Model:
@@ -56,7 +51,7 @@ def stored(protect: ProtectPass, model: ir.Model) -> list[tuple[Weight, Stored]]
 
 
 def read_back(readback: ReadbackPass, protected: ProtectedModel, *, decoded: bool) -> ir.Model:
-    """Return what the passes of `reading` make of a model that is open: it is not scanned again for each trial."""
+    """Return what `readback`, and `DecodePass` if `decoded`, make of a model that is open: it is not scanned again."""
     try:
         read = readback.read(protected)
         return decode_in_place(read) if decoded else read.model

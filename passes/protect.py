@@ -19,27 +19,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_ir as ir
 
+from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.coding.fidelity import Deviation, excess
+from onnx_analog.coding.packing import index_width, pack, pack_index
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.planes import (
-    Axis,
-    Codebook,
-    Fitted,
-    Part,
-    Planes,
-    fit,
-    index_width,
-    pack,
-    pack_index,
-    planes_of,
-    split,
-)
+from onnx_analog.coding.planes import Axis, Codebook, Fitted, Part, Planes, fit, planes_of, split
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError, NothingToStore
 from onnx_analog.graph.build import Builder, Stored, Tensors, prepare, reason_against
-from onnx_analog.graph.decoder import Layout, stages
 from onnx_analog.graph.files import name_of
 from onnx_analog.graph.kept import forget_training, trained_names
+from onnx_analog.graph.layout import Layout, stages
 from onnx_analog.graph.uses import output_axis
 from onnx_analog.graph.weights import UNFIT, Found, Selection, Weight, find
 
@@ -96,6 +86,8 @@ class ProtectPass(ir.passes.InPlacePass):
         coded = self._encoded(selected.weights)
         if not coded:
             raise NothingToStore(_nothing(selected, name_of(model), self.plan))
+        if assumptions(stored.scheme for _, stored in coded):
+            logger.warning(OPTIMISTIC)
         return coded
 
     def unfit(self, weights: Sequence[Weight]) -> dict[str, str]:
@@ -296,7 +288,7 @@ def axis_of(weight: Weight, scheme: Scheme) -> Axis | None:
     """Return the output channels of a weight, where each has α and β of its own."""
     if scheme.granularity != "channel":
         return None
-    axis = Axis.of(weight.shape, output_axis(weight.value))
+    axis = Axis.of(weight.shape, output_axis(weight.value, weight.shape))
     return axis if axis.count > 1 else None
 
 

@@ -2,12 +2,13 @@
 
 import pickle
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from onnx_analog import errors
-from onnx_analog.errors import AnalogError, OptionError, whole
+from onnx_analog.errors import AnalogError, OptionError, require_int, require_path
 
 Tree = dict[str, tuple[str, int | None]]  # name to parent and exit code
 CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AnalogError)]
@@ -107,10 +108,30 @@ def test_an_error_comes_back_from_a_worker(kind):
 @pytest.mark.parametrize("value", [1.5, True, "2", None, np.float64(2)])
 def test_what_is_no_whole_number_is_refused(value):
     with pytest.raises(OptionError, match=r"cells is .*; it must be a whole number"):
-        whole("cells", value)
+        require_int("cells", value)
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
 def test_whole_numbers_of_any_type_are_taken(value):
-    assert whole("cells", value) == 3
-    assert type(whole("cells", value)) is int
+    assert require_int("cells", value) == 3
+    assert type(require_int("cells", value)) is int
+
+
+@pytest.mark.parametrize("path", ["a/b", Path("a")])
+def test_paths_are_paths(path):
+    assert require_path("out", path) == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (None, "out is None; it must be a path"),
+        (3, "out is 3; it must be a path"),
+        (b"a", "out is b'a'; it must be a path"),
+        (["a"], r"out is \['a'\]; it must be a path"),
+        ("", "out is an empty path"),
+    ],
+)
+def test_what_is_no_path_is_refused_in_one_line(wrong, message):
+    with pytest.raises(OptionError, match=f"^{message}$"):
+        require_path("out", wrong)

@@ -16,6 +16,7 @@ import onnx_analog as oa
 from onnx_analog import passes, results
 from onnx_analog.channels.gaussian import GaussianNoise
 from onnx_analog.errors import AnalogError, DataError, OptionError
+from onnx_analog.graph import manifest_json
 from tests.models import QUIET, model, run
 
 PASSES = ["DecodePass", "ManifestPass", "ProtectPass", "PrunePass", "ReadbackPass"]
@@ -25,7 +26,7 @@ ERRORS = [
     "NothingToStore", "OptionError", "OutputError",
 ]  # fmt: skip
 RESULTS = [
-    "Evaluation", "Fit", "Inspection", "Manifest", "Model", "Perturbed", "Point", "Protected", "Pruned", "Swept",
+    "Evaluation", "Fit", "Inspection", "Manifest", "Model", "Perturbed", "Point", "ProtectedModel", "Pruned", "Swept",
 ]  # fmt: skip
 VALUES = [
     "Channel", "Dataset", "Engine", "Estimator", "Experiment", "Modifiers", "Paper", "Plan", "Scheme",
@@ -237,7 +238,7 @@ def test_results_are_tables_in_a_notebook():
             assert text.startswith("<table>")
             assert text.count("<tr>") == text.count("</tr>") > 0
     shown_types = {type(result).__name__ for result in shown() if hasattr(result, "_repr_html_")}
-    assert {"Protected", "Pruned", "Perturbed", "Swept", "Inspection", "Evaluation"} <= shown_types
+    assert {"ProtectedModel", "Pruned", "Perturbed", "Swept", "Inspection", "Evaluation"} <= shown_types
 
 
 def test_a_name_is_no_markup_in_a_notebook():
@@ -349,6 +350,33 @@ def test_a_wrong_value_is_named_with_what_it_must_be(call, said):
     with pytest.raises(AnalogError) as caught:
         call()
     assert said in str(caught.value)
+
+
+READERS = {  # functions and methods that take a path, beside those of ARGUMENTS
+    "save": lambda path: oa.protect(model(NET), channel=QUIET).save(path),
+    "save of a pruned model": lambda path: oa.prune(model(NET), sparsity=0.5).save(path),
+    "plan": oa.Plan.read,
+    "manifest": manifest_json.read,
+    "fit": lambda path: oa.fit_channel(path, input="x", output="y"),
+    "measured": lambda path: oa.channels.from_dict({"family": "measured", "csv": path, "input": "x", "output": "y"}),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("path", [None, 3, 1.5, b"x", [], object()], ids=repr)
+def test_what_is_no_path_is_refused_by_all_that_take_one(name, path):
+    with pytest.raises(AnalogError, match=r"is .*; it must be |measured"):
+        READERS[name](path)
+
+
+@pytest.mark.parametrize("name", ["plan", "manifest", "fit"])
+def test_a_path_may_be_text(name, tmp_path):
+    (tmp_path / "file").write_text("{")
+    with pytest.raises(AnalogError) as of_text:
+        READERS[name](str(tmp_path / "file"))
+    with pytest.raises(AnalogError) as of_path:
+        READERS[name](tmp_path / "file")
+    assert str(of_text.value) == str(of_path.value)
 
 
 @pytest.mark.any_message  # it names the error of the user's function

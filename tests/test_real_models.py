@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 import onnx_analog as oa
 from onnx_analog import demo
-from onnx_analog.api import Protected
 from onnx_analog.errors import ManifestError
 from onnx_analog.graph import files
+from onnx_analog.graph.accounting import account
+from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.graph.weights import find
 from onnx_analog.run.data import Dataset, Preprocessing, load
@@ -37,7 +38,7 @@ def dataset(path: Path, images: Path) -> Dataset:
 
 
 @cache
-def protected(path: Path, strategy: str = "redundancy") -> Protected:
+def protected(path: Path, strategy: str = "redundancy") -> ProtectedModel:
     return oa.protect(path, strategy=strategy, cells_small=1, cells_large=20)
 
 
@@ -147,9 +148,9 @@ def test_a_trial_is_what_onnxruntime_alone_makes_of_the_decoded_model(resnet20, 
 
 def test_the_manifest_checks_and_another_s_does_not(resnet20):
     stored, other = protected(resnet20), protected(resnet20, "mapping")
-    stored.manifest.check(stored.model)
+    stored.manifest.compare(account(stored.model))
     with pytest.raises(ManifestError, match="the manifest has other schemes"):
-        other.manifest.check(stored.model)
+        other.manifest.compare(account(stored.model))
 
 
 def test_resnet20_costs_what_the_table_says(resnet20):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
 from onnx_analog.channels.table import Scale as Scale
 from onnx_analog.channels.table import TableChannel as TableChannel
 from onnx_analog.disk.reading import MIB, read_text
-from onnx_analog.errors import ChannelError, OptionError, brief
+from onnx_analog.errors import ChannelError, OptionError, brief, require_path
 from onnx_analog.named import named_function
 
 GROUP = "onnx_analog.channels"
@@ -59,12 +60,12 @@ def summary(name: str) -> str:
     return line[:1].upper() + line[1:]
 
 
-def resolve(spec: str | Channel | type[Channel]) -> Channel:
+def resolve(spec: str | os.PathLike[str] | Channel | type[Channel]) -> Channel:
     """Return the channel that `spec` names.
 
     Parameters
     ----------
-    spec : str, Channel or class of channels
+    spec : str, path, Channel or class of channels
         A name (`pcm`), a name with options (`gaussian:sigma=0.1,low=0,high=1`), the path of a channel's JSON file, a
         class or function as module:Class or module:Class:key=value,..., a class, or a channel, which is returned as it
         is. The module is an installed one, or a file in the current folder, and is imported.
@@ -85,6 +86,8 @@ def resolve(spec: str | Channel | type[Channel]) -> Channel:
         return _distinct(spec)
     if isinstance(spec, type):
         return _distinct(_call(spec, spec.__name__, {}))
+    if isinstance(spec, os.PathLike):
+        return _from_file(require_path("channel", spec))
     if not isinstance(spec, str):
         raise ChannelError(f"channel is {brief(spec)}; it must be a name, a file, module:Class, a class or a Channel")
     if spec.endswith(".json"):

@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_analog.channels.ranges import Doubles as Doubles
+from onnx_analog.channels.ranges import Floats as Floats
+from onnx_analog.channels.ranges import Span as Span
+from onnx_analog.channels.ranges import clip_to_range, rounded
 from onnx_analog.errors import ChannelError, LevelError
 from onnx_analog.randomness import stream
 from onnx_analog.serialise import conform, to_json_dict
@@ -25,10 +29,7 @@ from onnx_analog.serialise import conform, to_json_dict
 if TYPE_CHECKING:
     from onnx_analog.channels.table import TableChannel
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 Cells = int | NDArray[np.integer[Any]]
-Span = tuple[float, float]
 State = tuple[NDArray[Any], ...]
 
 _CHUNK = 2**16  # levels
@@ -199,7 +200,7 @@ class Channel(ABC):
         self.check(level)
         single = 1 if self.independent else cells
         mean, variance, _ = estimated(
-            inside(level.astype(np.float32), self.span),
+            clip_to_range(level.astype(np.float32), self.span),
             lambda held, rng: self.read(held, cells=single, rng=rng)[None],
         )
         return mean, np.sqrt(variance / (cells / single))
@@ -314,7 +315,7 @@ class Channel(ABC):
 
     def _held(self, level: Floats, bits: int) -> Floats:
         """Return the levels of `_nearest` as `read` takes them: float32, inside the span."""
-        return inside(self._nearest(level, bits).astype(np.float32), self.span)
+        return clip_to_range(self._nearest(level, bits).astype(np.float32), self.span)
 
 
 class GaussianChannel(Channel):
@@ -351,7 +352,7 @@ class GaussianChannel(Channel):
     @property
     def independent(self) -> bool:
         """Return whether `shared_std` is 0 all over the span."""
-        return not self.shared_std(inside(np.linspace(*self.span, 65).astype(np.float32), self.span)).any()
+        return not self.shared_std(clip_to_range(np.linspace(*self.span, 65).astype(np.float32), self.span)).any()
 
     def moments(self, level: NDArray[np.floating[Any]], *, cells: Cells = 1) -> tuple[Doubles, Doubles]:
         """Return level and √(shared² + (std² - shared²)/cells), which are exact; see `Channel.moments`."""
@@ -474,33 +475,3 @@ def estimated(
         rows.append((reads.mean(), reads.var(axis=1).mean(), shared))
     mean, variance, covariance = np.array(rows).reshape(-1, 3)[index].T
     return mean, variance, covariance
-
-
-def codes(span: Span, bits: int) -> Doubles:
-    """Return the 2^bits equally spaced numbers of `span`, its ends included, of shape (2^bits,)."""
-    numbers: Doubles = np.linspace(*span, 2**bits)
-    return numbers
-
-
-def rounded(value: NDArray[np.floating[Any]], span: Span, bits: int) -> Doubles:
-    """Return `value` clipped to `span` and rounded to the nearest of 2^bits equally spaced numbers, its ends included.
-
-    Examples
-    --------
-    >>> rounded(np.array([-2.0, 0.1, 0.6]), (-1.0, 1.0), 1)
-    array([-1.,  1.,  1.])
-    """
-    low, high = span
-    step = (high - low) / (2**bits - 1)
-    nearest: Doubles = np.clip(low + np.round((np.clip(value, low, high) - low) / step) * step, low, high)
-    return nearest
-
-
-def inside(level: Floats, span: Span) -> Floats:
-    """Return `level` clipped to the float32 numbers inside `span`."""
-    low, high = np.float32(span[0]), np.float32(span[1])
-    # As Python floats, or numpy would compare in float32, where the two are always equal.
-    low = low if float(low) >= span[0] else np.nextafter(low, np.float32(np.inf))
-    high = high if float(high) <= span[1] else np.nextafter(high, np.float32(-np.inf))
-    clipped: Floats = np.clip(level, low, high)
-    return clipped

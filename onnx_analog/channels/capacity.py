@@ -16,8 +16,9 @@ import numpy as np
 import scipy.special
 import scipy.stats
 
-from onnx_analog.channels.base import Channel, Doubles, codes, inside
+from onnx_analog.channels.base import Channel, Doubles
 from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.channels.ranges import clip_to_range, codes
 
 _TOLERANCE_BITS = 1e-4  # between the bounds of the iteration
 _ROUNDS = 20_000
@@ -150,7 +151,7 @@ def _unlimited(channel: Channel) -> Capacity:
     means, stds = _moments(channel, fine=True)
     normal = channel.measurements or channel
     if normal.normal:
-        level = inside(np.linspace(*normal.span, _KNOTS).astype(np.float32), normal.span)
+        level = clip_to_range(np.linspace(*normal.span, _KNOTS).astype(np.float32), normal.span)
         _, std = normal.moments(level)
         density = 1 / np.maximum(std, 1e-300)  # a sum of these is a number
         deviations = float(np.trapezoid(density, level.astype(np.float64)))
@@ -192,4 +193,6 @@ def _moments(channel: Channel, *, inputs: int | None = None, fine: bool = False)
         if fine and known.size < _LEVELS:
             x = np.union1d(known, np.linspace(known[0], known[-1], _LEVELS))
         return np.interp(x, known, table.means), np.interp(x, known, table.stds)
-    return channel.moments(inside(np.linspace(*channel.span, inputs or _LEVELS).astype(np.float32), channel.span))
+    return channel.moments(
+        clip_to_range(np.linspace(*channel.span, inputs or _LEVELS).astype(np.float32), channel.span)
+    )

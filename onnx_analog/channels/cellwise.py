@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.channels.base import Cells, Channel, Doubles, Floats, Prepared, State, cells_in, estimated, inside
+from onnx_analog.channels.base import Cells, Channel, Doubles, Floats, Prepared, State, cells_in, estimated
+from onnx_analog.channels.ranges import clip_to_range
 
 MOST_CELLS = 10_000  # of a weight, where each is a draw
 
@@ -65,7 +66,7 @@ class CellwiseChannel(Channel):
         standard error of V is about V/100, and so is that of C, which is 0 where programming draws nothing at random.
         """
         self.check(level)
-        mean, variance, shared = estimated(inside(level.astype(np.float32), self.span), self._two_cells)
+        mean, variance, shared = estimated(clip_to_range(level.astype(np.float32), self.span), self._two_cells)
         left = np.clip(shared, 0, variance)
         return mean, np.sqrt(left + (variance - left) / cells)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx_analog.channels.base import Doubles, Source
 from onnx_analog.channels.table import KNOTS, Scale, TableChannel
 from onnx_analog.errors import ChannelError
-from onnx_analog.serialise import require_int
+from onnx_analog.serialise import as_int
 
 RESIDUALS = 1024  # kept at each input at most
 _TIE = 1e-9  # distances on the scale of -1 to 1 that differ by less are equal
@@ -121,7 +121,7 @@ class Pairs(NamedTuple):
     def channel(self, neighbours: int, *, source: Source | None, residuals: int = RESIDUALS) -> TableChannel:
         """Return the channel that the pairs describe; see `from_pairs`."""
         try:
-            neighbours, residuals = require_int(neighbours, "neighbours"), require_int(residuals, "residuals")
+            neighbours, residuals = as_int(neighbours, "neighbours"), as_int(residuals, "residuals")
         except TypeError as error:
             raise ChannelError(f"channel {self.name!r}: {error}") from error
         if residuals < 1:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -214,7 +214,7 @@ def _finite(scores: dict[int, float]) -> dict[str, float | None]:
 
 
 def fit(
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     input: str,  # noqa: A002 - what the command line calls it
     output: str,
@@ -227,7 +227,7 @@ def fit(
 
     Parameters
     ----------
-    path : Path
+    path : path
         A file with a header line; lines that start with # are passed over.
     input, output : str
         Names of the two columns.
@@ -241,6 +241,8 @@ def fit(
 
     Raises
     ------
+    OptionError
+        If `path` is no path.
     ChannelError
         If the file is not such a file, or its pairs describe no channel.
     """

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from onnx_analog.channels.base import Source
 from onnx_analog.channels.estimate import Pairs
 from onnx_analog.channels.pairs_csv import read_columns, read_labels
 from onnx_analog.channels.table import TableChannel
+from onnx_analog.errors import require_path
 
 
 def measured(
@@ -34,12 +35,12 @@ def measured(
     group : str, optional
         Name of the column that says which device a pair was measured on.
     """
-    pairs, source = read_pairs(Path(csv), input=input, output=output, log=log, group=group or None)
+    pairs, source = read_pairs(require_path("csv", csv), input=input, output=output, log=log, group=group or None)
     return pairs.channel(neighbours, source=source)
 
 
 def read_pairs(
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     input: str,  # noqa: A002 - likewise
     output: str,
@@ -50,9 +51,12 @@ def read_pairs(
 
     Raises
     ------
+    OptionError
+        If `path` is no path.
     ChannelError
         If the file is not such a file, or its pairs describe no channel.
     """
+    path = require_path("path", path)
     inputs, outputs = read_columns(path, (input, output))
     devices = read_labels(path, group) if group else None
     pairs = Pairs.of(inputs, outputs, devices=devices, name=path.stem, units=(input, output), log=log)

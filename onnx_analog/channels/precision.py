@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.channels.base import Channel, Floats, Source, Span, State, inside, rounded
+from onnx_analog.channels.base import Channel, Floats, Source, Span, State
 from onnx_analog.channels.cellwise import CellwiseChannel
+from onnx_analog.channels.ranges import clip_to_range, rounded
 from onnx_analog.errors import ChannelError
 
 _HEADROOM = 3  # standard deviations beyond the span that the converter takes in, where the device sets no range
@@ -80,7 +81,7 @@ class LimitedPrecision(CellwiseChannel):
         if self.inner.measurements is not None:
             return -1.0, 1.0
         low, high = self.inner.span
-        _, std = self.inner.moments(inside(np.array(self.inner.span, np.float32), self.inner.span))
+        _, std = self.inner.moments(clip_to_range(np.array(self.inner.span, np.float32), self.inner.span))
         below, above = std.tolist()
         return low - _HEADROOM * below, high + _HEADROOM * above
 

@@ -30,7 +30,7 @@ from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from onnx_analog.errors import ChannelError, OptionError, whole
+from onnx_analog.errors import ChannelError, OptionError, require_int
 from onnx_analog.settings import check_settings, setting, settings_of
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ class Scheme:
 
         The scale fits the largest magnitude to 2^(bits - 1) - 1; the most negative integer is not used.
         """
-        if not 2 <= whole("bits", bits) <= 8:
+        if not 2 <= require_int("bits", bits) <= 8:
             raise OptionError(f"bits is {bits}; it must be from 2 to 8")
         return Scheme(sign="level", classes=2**bits - 1, partition="uniform", cells=(0,), **others)
 

@@ -5,8 +5,8 @@ equally spaced levels of the output range, and a read is taken for the symbol th
 are where the likelihoods of neighbours cross. The paper takes these bits to be free of error; here that is one case of
 two.
 
-What is left out: where classes have different numbers of cells, a class that is read wrongly would also move the
-addresses of the levels after it. Levels are read here as if their addresses were known, so the result is optimistic.
+Where classes have different numbers of cells, levels are read as if their addresses were known: see
+`onnx_analog.coding.assumptions`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from onnx_analog.channels import Channel
-from onnx_analog.channels.base import inside, sampled
+from onnx_analog.channels.base import sampled
+from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding.partition import Bits
 from onnx_analog.coding.scheme import MOST_COPIES, MOST_SIDE_CELLS
-from onnx_analog.errors import OptionError, whole
+from onnx_analog.errors import OptionError, require_int
 from onnx_analog.randomness import stream
 
 Doubles = NDArray[np.float64]
@@ -61,7 +62,7 @@ class SideInformation:
 
     def __post_init__(self) -> None:
         for name, most in (("bits_per_cell", 8), ("cells", MOST_SIDE_CELLS), ("copies", MOST_COPIES)):
-            if not 1 <= whole(f"side_{name}", getattr(self, name)) <= most:
+            if not 1 <= require_int(f"side_{name}", getattr(self, name)) <= most:
                 raise OptionError(f"side_{name} is {getattr(self, name)}; it must be from 1 to {most:,}")
         if self.copies % 2 == 0:
             raise OptionError(f"side_copies is {self.copies}; it must be odd, so that a majority decides")
@@ -86,7 +87,7 @@ class SideInformation:
     def levels(self) -> NDArray[np.float32]:
         """Return the level of each symbol (2^b,)."""
         levels = np.linspace(*self.channel.span, 2**self.bits_per_cell).astype(np.float32)
-        return inside(levels, self.channel.span)
+        return clip_to_range(levels, self.channel.span)
 
     @cached_property
     def confusion(self) -> Doubles:

@@ -14,6 +14,7 @@ from typing import Any
 from onnx_analog import api, channels
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES
 from onnx_analog.graph import files
+from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.run.data import Dataset, Preprocessing, load
 from onnx_analog.run.session import Network
 from onnx_analog.study import choosing
@@ -98,7 +99,7 @@ def options(point: Point) -> dict[str, Any]:
     return found if preset == "default" else {**found, "preset": preset}
 
 
-def protect(story: Story, point: Point) -> api.Protected:
+def protect(story: Story, point: Point) -> ProtectedModel:
     """Return the pruned network, stored as in `point`."""
     return api.protect(story.pruned.model, **options(point))
 

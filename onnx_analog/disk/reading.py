@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from onnx_analog.errors import AnalogError
+from onnx_analog.errors import AnalogError, require_path
 
 MIB = 2**20
 
@@ -20,10 +20,12 @@ def size_of(path: str | os.PathLike[str], *, error: type[AnalogError]) -> int:
 
     Raises
     ------
+    OptionError
+        If `path` is no path.
     error
         If there is no such file, it cannot be looked at, or it is a folder, a pipe, a socket or a device.
     """
-    text = os.fspath(path)
+    text = str(require_path("path", path))
     try:
         found = Path(path).stat()
     except FileNotFoundError:

@@ -11,17 +11,9 @@ import onnx_ir as ir
 
 from onnx_analog.coding.planes import Axis, Codebook
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.graph.decoder import (
-    DOMAIN,
-    IR_VERSION,
-    OLDEST_OPSET,
-    VERSION,
-    Layout,
-    function_of,
-    inputs_of,
-    layout_of,
-)
+from onnx_analog.graph.decoder import function_of
 from onnx_analog.graph.files import name_of, vouch
+from onnx_analog.graph.layout import DOMAIN, IR_VERSION, OLDEST_OPSET, VERSION, Layout, inputs_of, layout_of
 from onnx_analog.graph.stored import (
     FORMAT,
     FORMAT_KEY,

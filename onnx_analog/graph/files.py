@@ -17,7 +17,7 @@ import onnx_ir as ir
 from google.protobuf.message import EncodeError
 
 from onnx_analog.disk import reading, transactions
-from onnx_analog.errors import ModelError, OutputError
+from onnx_analog.errors import ModelError, OutputError, require_path
 from onnx_analog.graph import checking, kept, runtime, skeleton
 
 ModelLike = str | os.PathLike[str] | onnx.ModelProto | ir.Model
@@ -61,7 +61,7 @@ def load(model: ModelLike) -> ir.Model:
     """
     if isinstance(model, ir.Model):
         return _of_memory(model)
-    path = None if isinstance(model, onnx.ModelProto) else Path(model)
+    path = None if isinstance(model, onnx.ModelProto) else require_path("model", model)
     what = "the model" if path is None else repr(str(path))
     proto = model if isinstance(model, onnx.ModelProto) else _read(Path(model))
     try:

@@ -14,17 +14,23 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog import serialise
-from onnx_analog.coding import planes
+from onnx_analog.coding import packing, planes
+from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.errors import ManifestError, ModelError
+from onnx_analog.errors import ManifestError, ModelError, one_line
 from onnx_analog.graph import decoder, files, skeleton
-from onnx_analog.graph.manifest import Manifest, TensorEntry, account_of, from_json
+from onnx_analog.graph.accounting import account_of
+from onnx_analog.graph.layout import DOMAIN
+from onnx_analog.graph.manifest import Manifest, TensorEntry
+from onnx_analog.graph.manifest_json import from_json
+from onnx_analog.graph.model import Model
 from onnx_analog.graph.reader import Reader, check_trial, read_side
 from onnx_analog.graph.stored import (
     AGAIN,
@@ -50,8 +56,8 @@ _MOST_EXPANDED = 1024  # bytes of weights for each byte of planes; 64 if no two 
 _MOST_UNASKED = 256 * 2**20  # bytes of weights, whatever the planes have
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ProtectedModel:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class ProtectedModel(Model):
     """A protected model that was scanned once, and agrees with itself.
 
     Attributes
@@ -105,10 +111,22 @@ class ProtectedModel:
             )
         return self.counted
 
+    def __str__(self) -> str:
+        mark = "" if self.read_mark is None else f"; read from noisy cells: {self.read_mark}"
+        return f"{self.counted}{mark}"
+
+    def _lines(self) -> Iterable[Sequence[object]]:
+        return self.counted.lines()
+
     def warn_unless_guarded(self) -> None:
         """Log a warning if the model has no digests to check its planes against."""
         if self.written is None:
             logger.warning("the model has no metadata entry %r, so damage to its planes may go unseen", MANIFEST_KEY)
+
+    def warn_of_assumptions(self) -> None:
+        """Log a warning if reads of the model assume something in favour of the memory."""
+        if assumptions(self.schemes):
+            logger.warning(OPTIMISTIC)
 
     def check_readable(self) -> None:
         """Raise `ModelError` if the model was read from noisy cells already: read again, it would have noise twice."""
@@ -145,7 +163,7 @@ class ProtectedModel:
 def _read(tensor: StoredTensor, seed: int, trial: int) -> NDArray[Any]:
     level = Reader(tensor).read(seed=seed, trial=trial)
     sign, class_index = read_side(tensor, seed=seed, trial=trial)
-    return tensor.dense(tensor.unlevel(level, sign=sign, class_index=class_index))
+    return tensor.dense(tensor.decode_levels(level, sign=sign, class_index=class_index))
 
 
 def opened(model: ir.Model) -> ProtectedModel:
@@ -186,8 +204,22 @@ def _check_functions(model: ir.Model, tensors: Iterable[StoredTensor]) -> None:
     """Check that onnxruntime decodes as we do: by the functions in the file."""
     name = decoder.altered((tensor.node.op_type for tensor in tensors), model.functions)
     if name is not None:
-        state = "changed" if (decoder.DOMAIN, name, "") in model.functions else "removed"
+        state = "changed" if (DOMAIN, name, "") in model.functions else "removed"
         raise ModelError(f"another tool {state} the model's function {name!r}, which decodes weights. {AGAIN}")
+
+
+def just_protected(model: ir.Model) -> ProtectedModel:
+    """Open a model that passes of this process have protected and given its manifest: it is not checked again."""
+    schemes = schemes_of(model)
+    protected = ProtectedModel(
+        model=model,
+        schemes=schemes,
+        tensors=tuple(stored_tensors(model, schemes)),
+        written=_manifest(model),
+        read_mark=read_back(model),
+    )
+    protected.__dict__["counted"] = protected.written  # by the pass, of these planes
+    return protected
 
 
 # ---------------------------------------------------------------------------------------------- one tensor's planes
@@ -205,13 +237,13 @@ def _check_forms(tensor: StoredTensor) -> None:
     if tensor.held("shape").size > MOST_AXES:
         raise tensor.damaged(f"its shape has {tensor.held('shape').size:,} axes, more than {MOST_AXES}")
     if min(tensor.shape, default=0) < 0:
-        raise tensor.damaged(f"its shape is {tensor.shape}")
+        raise tensor.damaged(f"its shape is {tensor.shape}, and no side may be negative")
     _check_layout(tensor)
     _check_groups(tensor)
     if tensor.has("mask") and tensor.held("mask").size != -(-tensor.size // 8):
         raise tensor.damaged(f"its mask has {tensor.held('mask').size:,} bytes for {tensor.size:,} bits")
     if not tensor.count:
-        raise tensor.damaged("it stores no weight")
+        raise tensor.damaged(f"it stores none of its {tensor.size:,} weights")
     for name, bits in _bits(tensor).items():
         if tensor.held(name).size != -(-bits // 8):
             raise tensor.damaged(f"its {name} has {tensor.held(name).size:,} bytes for {bits:,} bits")
@@ -220,7 +252,7 @@ def _check_forms(tensor: StoredTensor) -> None:
 def _check_layout(tensor: StoredTensor) -> None:
     """Check that the function that is called decodes what the scheme writes."""
     layout, scheme = tensor.layout, tensor.scheme
-    wanted = (scheme.sign == "bit", planes.index_width(scheme.classes), scheme.analog)
+    wanted = (scheme.sign == "bit", packing.index_width(scheme.classes), scheme.analog)
     grouped = layout.grouped > (scheme.granularity == "channel")
     aligned = layout.aligned and tensor.count % 8 > 0
     if (layout.sign, layout.width, layout.analog) != wanted or grouped or aligned:
@@ -242,9 +274,12 @@ def _check_groups(tensor: StoredTensor) -> None:
         if rows < 2 or tensor.held("stride").size != 1 or tensor.axis not in axes:
             raise tensor.damaged(f"its {rows:,} groups do not fit its shape, {tensor.shape}")
     if tensor.has("analog"):
-        wanted = (np.array(tensor.scheme.cells_of_class) > 0).astype(np.uint8)
-        if not np.array_equal(tensor.plane("analog"), wanted):
-            raise tensor.damaged("its plane of classes that have cells is not that of its scheme")
+        marks, expected = tensor.plane("analog"), (np.array(tensor.scheme.cells_of_class) > 0).astype(np.uint8)
+        if not np.array_equal(marks, expected):
+            raise tensor.damaged(
+                f"its plane of classes that have cells is {_listed(marks)}, and {_listed(expected)} follows from its "
+                "scheme"
+            )
 
 
 def _bits(tensor: StoredTensor) -> dict[str, int]:
@@ -280,7 +315,7 @@ def _check_numbers(tensor: StoredTensor, *, read: bool) -> None:
         low, high = float(level.min()), float(level.max())
         span = tensor.scheme.channel.span
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise tensor.damaged(f"its levels run from {low:.4g} to {high:.4g}")
+            raise tensor.damaged(f"its levels run from {low:.4g} to {high:.4g}, and must be finite")
         if not read and not span[0] <= low <= high <= span[1]:
             raise tensor.damaged(
                 f"its levels run from {low:.4g} to {high:.4g}, outside the {span[0]:.4g} to {span[1]:.4g} of its "
@@ -296,10 +331,22 @@ def _listed(values: NDArray[Any]) -> str:
 
 
 def _fits(tensor: StoredTensor) -> bool:
+    """Return whether all weights are finite in their type; they are decoded only if the ends of the levels are not."""
+    if _ends_fit(tensor):
+        return True
     with np.errstate(over="ignore"):
-        size = tensor.unlevel(tensor.level, sign=None, class_index=tensor.class_index)
+        size = tensor.decode_levels(tensor.level, sign=None, class_index=tensor.class_index)
         ends = np.array([size.min(), size.max()]).astype(tensor.dtype.numpy()).astype(np.float64)
         return bool(np.isfinite(ends).all())
+
+
+def _ends_fit(tensor: StoredTensor) -> bool:
+    """Return whether the lowest and the highest level would be finite weights in every class, with some room."""
+    level, most = tensor.level, float(ml_dtypes.finfo(tensor.dtype.numpy()).max)  # type: ignore[no-untyped-call]
+    ends = np.array([level.min(initial=0), level.max(initial=0)], np.float64)[:, None, None]  # 0 is a class's without
+    with np.errstate(over="ignore"):
+        weights = (ends + tensor.beta.astype(np.float64)) / tensor.alpha.astype(np.float64)
+    return bool((np.abs(weights) < 0.99 * most).all())
 
 
 # ---------------------------------------------------------------------------------------------- tensors together
@@ -422,7 +469,10 @@ _READ_AGAIN = "Read the protected model back again."
 def _check_read(entry: TensorEntry, digests: Mapping[str, str]) -> None:
     for plane, digest in digests.items():
         if entry.sha256.get(plane) != digest:
-            raise ModelError(f"tensor {entry.key!r}: its {plane} is not what was read. {_READ_AGAIN}")
+            raise ModelError(
+                f"tensor {entry.key!r}: its {plane} is not what was read: its SHA-256 is "
+                f"{_short(entry.sha256.get(plane))}, and was {_short(digest)}. {_READ_AGAIN}"
+            )
 
 
 def _check_run(listed: Manifest, actual: Manifest) -> None:
@@ -431,8 +481,12 @@ def _check_run(listed: Manifest, actual: Manifest) -> None:
             f"metadata entries {SCHEMES_KEY!r} and {MANIFEST_KEY!r} list other schemes: one is damaged. {AGAIN}"
         )
     for name in ("source_sha256", "command"):
-        if getattr(actual, name) not in (None, getattr(listed, name)):
-            raise ModelError(f"the model's metadata and its manifest tell another {name}: one is damaged. {AGAIN}")
+        of_model, of_manifest = getattr(actual, name), getattr(listed, name)
+        if of_model not in (None, of_manifest):
+            raise ModelError(
+                f"{name} is {_short(of_model)} in the model's metadata and {_short(of_manifest)} in its manifest: one "
+                f"is damaged. {AGAIN}"
+            )
 
 
 def _paired(listed: Manifest, actual: Manifest) -> Iterable[tuple[TensorEntry, TensorEntry]]:
@@ -449,11 +503,20 @@ def _compared(entry: TensorEntry, errs: bool) -> dict[str, Any]:
     """Return what of an entry other tools leave alone; without the bounds and counts of classes that `errs`."""
     classes = [(c.alpha, c.beta, c.cells) if errs else c for c in entry.classes]
     names = ("shape", "dtype", "scheme", "original", "stored", "groups", "mask_bitmap_bits")
-    planes = {f"{plane} (by its digest)": digest for plane, digest in entry.sha256.items()}
+    planes = {f"{plane}, by its SHA-256,": digest for plane, digest in entry.sha256.items()}
     return {**{name: getattr(entry, name) for name in names}, "classes": classes, **planes}
 
 
 def _check_entry(listed: Mapping[str, Any], actual: Mapping[str, Any], key: str) -> None:
     for name in [*listed, *actual]:
-        if listed.get(name) != actual.get(name):
-            raise ModelError(f"tensor {key!r}: its {name} is not that of the model's manifest. {AGAIN}")
+        of_manifest, of_model = listed.get(name), actual.get(name)
+        if of_manifest != of_model:
+            raise ModelError(
+                f"tensor {key!r}: its {name} is {_short(of_model)}, and {_short(of_manifest)} in the model's manifest. "
+                f"{AGAIN}"
+            )
+
+
+def _short(value: object) -> str:
+    """Return a value as a message shows it: the first digits of a digest, or a few words of a text."""
+    return "none" if value is None else one_line(str(value), 40)

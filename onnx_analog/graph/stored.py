@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from onnx_analog import channels, serialise
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
-from onnx_analog.coding import planes
+from onnx_analog.coding import packing, planes
 from onnx_analog.coding.estimators import NotLoaded
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ChannelError, ModelError, OptionError
-from onnx_analog.graph.decoder import DOMAIN, Layout, inputs_of, layout_of
+from onnx_analog.graph.layout import DOMAIN, Layout, inputs_of, layout_of
 from onnx_analog.graph.weights import FLOATS, scopes, taken_names
 
 FORMAT = "2"
@@ -257,19 +257,19 @@ class StoredTensor:
     @cached_property
     def mask(self) -> Bits | None:
         """Which weights are stored (n,), or None if all are."""
-        return planes.unpack(self.plane("mask"), self.size) if self.has("mask") else None
+        return packing.unpack(self.plane("mask"), self.size) if self.has("mask") else None
 
     @cached_property
     def sign(self) -> Bits | None:
         """True where negative (N,), or None if the level carries the sign."""
-        return planes.unpack(self.plane("sign"), self.count) if self.has("sign") else None
+        return packing.unpack(self.plane("sign"), self.count) if self.has("sign") else None
 
     @cached_property
     def class_index(self) -> Bytes | None:
         """Class (N,), or None if there is one only."""
         if not self.has("class"):
             return None
-        return planes.unpack_index(self.plane("class"), self.layout.width, self.count)
+        return packing.unpack_index(self.plane("class"), self.layout.width, self.count)
 
     @cached_property
     def level_class(self) -> Bytes | None:
@@ -317,9 +317,11 @@ class StoredTensor:
         assert self.class_index is not None
         return np.bincount(self.class_index, minlength=self.scheme.classes)
 
-    def unlevel(self, level: Floats, *, sign: Bits | None, class_index: Bytes | None) -> Floats:
+    def decode_levels(self, level: Floats, *, sign: Bits | None, class_index: Bytes | None) -> Floats:
         """Return the stored weights (N,) that levels (M,), signs and classes (N,) stand for, as float32."""
-        return planes.unlevel(level, sign, class_index, self.alpha, self.beta, group=self.group, analog=self.analog)
+        return planes.decode_levels(
+            level, sign, class_index, self.alpha, self.beta, group=self.group, analog=self.analog
+        )
 
     def dense(self, stored: Floats) -> NDArray[Any]:
         """Return the weight whose stored elements are `stored` (N,): in its own shape and type."""
@@ -329,7 +331,7 @@ class StoredTensor:
     def decode(self, level: Floats | None = None) -> NDArray[Any]:
         """Return the weight that `level` (M,), or the stored levels, stand for: in its own shape and type."""
         level = self.level if level is None else level
-        return self.dense(self.unlevel(level, sign=self.sign, class_index=self.class_index))
+        return self.dense(self.decode_levels(level, sign=self.sign, class_index=self.class_index))
 
     def read_as(self, scheme: Scheme) -> StoredTensor:
         """Return the tensor under a scheme that writes the same planes: cells, channel and side may differ."""
@@ -345,9 +347,9 @@ class StoredTensor:
     def replace_side(self, sign: Bits | None, class_index: Bytes | None) -> None:
         """Put other signs and classes (N,) in place of the stored ones."""
         if sign is not None:
-            self._replace("sign", planes.pack(sign))
+            self._replace("sign", packing.pack(sign))
         if class_index is not None:
-            self._replace("class", planes.pack_index(class_index, self.layout.width))
+            self._replace("class", packing.pack_index(class_index, self.layout.width))
 
     def _replace(self, name: str, plane: NDArray[Any]) -> None:
         value = self.inputs[name]
@@ -427,9 +429,13 @@ def _stored(node: ir.Node, graph: ir.Graph, in_function: bool, names: Names, sch
     wanted = inputs_of(layout)
     given = {plane: value for plane, value in zip(wanted, node.inputs, strict=False) if value is not None}
     if len(given) != len(wanted) or len(node.inputs) != len(given) or len(node.outputs) != 1:
-        raise ModelError(f"{damage}it lacks inputs or has too many. {AGAIN}")
-    if _attribute(node, "dtype", ir.AttributeType.INT) not in FLOATS:
-        raise ModelError(f"{damage}its dtype is no float type. {AGAIN}")
+        raise ModelError(
+            f"{damage}it has {len(node.inputs)} inputs and {len(node.outputs)} outputs, and {node.op_type!r} has "
+            f"{len(wanted)} and 1. {AGAIN}"
+        )
+    dtype = _attribute(node, "dtype", ir.AttributeType.INT)
+    if dtype not in FLOATS:
+        raise ModelError(f"{damage}its dtype is {dtype}, and that of no float type. {AGAIN}")
     number = _attribute(node, "scheme", ir.AttributeType.INT)
     if not isinstance(number, int) or not 0 <= number < len(schemes):
         raise ModelError(f"{damage}its scheme is {number}, and the model lists {len(schemes)}. {AGAIN}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import onnx_ir as ir
@@ -161,27 +161,64 @@ def _kind(node: ir.Node) -> str:
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
 
 
-_OUTPUT_AXIS = {("Conv", 1): 0, ("ConvTranspose", 1): 1, ("MatMul", 1): -1, ("MatMul", 0): 0, ("Gather", 0): 0}
-_GATED = frozenset({"LSTM", "GRU", "RNN"})
+_OUTPUT_AXIS = {  # by operator and input
+    ("Conv", 1): 0,
+    ("DeformConv", 1): 0,
+    ("com.microsoft.FusedConv", 1): 0,
+    ("com.microsoft.Attention", 1): -1,
+    ("com.microsoft.GemmFastGelu", 1): -1,
+    **{(kind, place): 1 for kind in ("LSTM", "GRU", "RNN") for place in (1, 2)},
+}
+_PRODUCTS_OF_TWO = frozenset(  # of rows and columns, either of which may be given transposed
+    {"MatMul", "Gemm", "com.microsoft.FusedMatMul", "com.microsoft.TransposeMatMul", "com.microsoft.FusedGemm"}
+)
 
 
-def output_axis(value: ir.Value) -> int:
-    """Return the axis of a weight along which output channels lie, by the operator that uses it.
+def output_axis(value: ir.Value, shape: Sequence[int]) -> int:
+    """Return the axis of a weight of this shape along which output channels lie, by the operator that uses it.
 
     Where operators differ, are unknown, or take the weight rearranged, it is the first axis: any axis gives scales that
-    fit, and this one those of most layouts.
+    fit, and this one those of most layouts. Where several axes hold output channels, as in Einsum, it is the longest.
+    Of a ConvTranspose in groups, channels of the same place in each group share a scale, unless groups have one each:
+    then each input channel has its own.
     """
-    axes = {_output_axis(use) for use in ends(value, frozenset({"Cast", "Identity"}))}
+    axes = {_output_axis(use, shape) % len(shape) for use in ends(value, frozenset({"Cast", "Identity"}))}
     return axes.pop() if len(axes) == 1 else 0
 
 
-def _output_axis(use: Use) -> int:
-    if use.kind == "Gemm" and use.place == 1 and use.node is not None:
-        transposed = use.node.attributes.get("transB")
-        return 0 if transposed is not None and not transposed.is_ref() and transposed.as_int() else 1
-    if use.kind in _GATED and use.place in (1, 2):
-        return 1
-    return _OUTPUT_AXIS.get((use.kind, use.place), 0)
+def _output_axis(use: Use, shape: Sequence[int]) -> int:
+    node, kind = use.node, use.kind
+    if node is None:
+        return 0
+    if kind in _PRODUCTS_OF_TWO and use.place in (0, 1):
+        transposed = bool(_number(node, "transB" if use.place else "transA"))
+        return -1 if transposed != bool(use.place) else -2
+    if (kind, use.place) == ("ConvTranspose", 1):
+        return 1 if shape[1] > 1 else 0
+    if (kind, use.place) == ("Gather", 0):
+        return _number(node, "axis")
+    if kind == "Einsum":
+        return _einsum_axis(node, use.place, shape)
+    return _OUTPUT_AXIS.get((kind, use.place), 0)
+
+
+def _number(node: ir.Node, name: str) -> int:
+    """Return an attribute that is a whole number; 0 if it is not there, or is that of a function."""
+    attribute = node.attributes.get(name)
+    return 0 if attribute is None or attribute.is_ref() else attribute.as_int()
+
+
+def _einsum_axis(node: ir.Node, place: int, shape: Sequence[int]) -> int:
+    """Return the longest axis of an operand that is one of the output, and of no other operand; else the first."""
+    attribute = node.attributes.get("equation")
+    equation = "" if attribute is None or attribute.is_ref() else attribute.as_string().replace(" ", "")
+    given, arrow, output = equation.partition("->")
+    terms = given.split(",")
+    if place >= len(terms) or len(terms[place]) != len(shape) or "." in terms[place]:
+        return 0
+    others = "".join(terms[:place] + terms[place + 1 :])
+    axes = [axis for axis, label in enumerate(terms[place]) if label not in others and (label in output or not arrow)]
+    return max(axes, key=lambda axis: shape[axis], default=0)
 
 
 def role(value: ir.Value) -> str | None:

@@ -18,7 +18,7 @@ import onnx_ir as ir
 import re2
 from numpy.typing import NDArray
 
-from onnx_analog.errors import OptionError, brief, whole
+from onnx_analog.errors import OptionError, brief, require_int
 from onnx_analog.graph import uses
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
@@ -114,7 +114,7 @@ class Selection:
             if not _is_text(pattern):
                 raise OptionError(f"a regular expression is {brief(pattern)}; it must be UTF-8 text")
             _compiled(pattern)
-        if whole("min_size", self.min_size) < 1:
+        if require_int("min_size", self.min_size) < 1:
             raise OptionError(f"min_size is {self.min_size}; it must be 1 or more")
 
     def reason_against(self, weight: Weight) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,11 +15,13 @@ from loky import cpu_count
 
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
+from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.errors import DataError, ModelError, OptionError, whole
+from onnx_analog.errors import DataError, ModelError, OptionError, require_int
+from onnx_analog.graph.accounting import totals_of
 from onnx_analog.graph.build import Stored, detached
-from onnx_analog.graph.manifest import Totals, totals_of
+from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.protected import ProtectedModel, opened
 from onnx_analog.graph.stored import StoredTensor, is_protected, with_channel
 from onnx_analog.graph.weights import Selection, Weight, find
@@ -185,7 +187,7 @@ class Experiment:
         reference: ir.Model | None = None,
         name: str | None = None,
     ) -> None:
-        if whole("batch", batch) < 1:
+        if require_int("batch", batch) < 1:
             raise OptionError(f"batch is {batch}; it must be 1 or more")
         self._batch = batch
         self._running: dict[str, Any] = {"providers": providers, "threads": threads}
@@ -269,7 +271,7 @@ class Experiment:
             If the model cannot be stored so.
         """
         for name, count in (("trials", trials), ("seed", seed)):
-            if whole(name, count) < 0:
+            if require_int(name, count) < 0:
                 raise OptionError(f"{name} is {count}; it must be 0 or more")
         check_limits(self.chosen.metric, at_least, at_most)
         schemes = self._schemes(plan, channel, modifiers)
@@ -281,7 +283,9 @@ class Experiment:
                 run.append(memory.run(seed=seed, trial=trial))
                 progress()
         used = ", ".join(dict.fromkeys(str(scheme.channel) for scheme in schemes.values()))
-        return self.evaluation(run, seed=seed, channel=used or None, at_least=at_least, at_most=at_most)
+        return self.evaluation(
+            run, seed=seed, channel=used or None, schemes=schemes.values(), at_least=at_least, at_most=at_most
+        )
 
     def trials(
         self,
@@ -323,10 +327,11 @@ class Experiment:
         *,
         seed: int = 0,
         channel: str | None = None,
+        schemes: Iterable[Scheme] = (),
         at_least: float | None = None,
         at_most: float | None = None,
     ) -> Evaluation:
-        """Return the evaluation that trials of this experiment, made anywhere, amount to."""
+        """Return the evaluation that trials of this experiment, made anywhere and read as `schemes`, amount to."""
         chosen, values = self.chosen, tuple(trial.value for trial in trials)
         return Evaluation(
             metric=chosen.metric.name,
@@ -344,7 +349,7 @@ class Experiment:
             at_least=at_least,
             at_most=at_most,
             preprocessing=self.data.preprocessing,
-            warnings=(*self.warnings, *_of_nan(chosen, values)),
+            warnings=(*self.warnings, *_of_nan(chosen, values), *(OPTIMISTIC for _ in assumptions(schemes) if values)),
             model=self.name,
             channel=channel,
         )

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.errors import AnalogError, DataError, OptionError, one_line, whole
+from onnx_analog.errors import AnalogError, DataError, OptionError, one_line, require_int
 
 Array = NDArray[Any]
 Output = Any  # an array; of a map, a sequence or what has other shapes in each call, a list
@@ -613,7 +613,7 @@ def choose(
     names = [field.name for field in fields]
     if output is not None and output not in names:
         raise OptionError(f"the model has no output {output!r}: it has {', '.join(map(repr, names))}")
-    class_axis = None if class_axis is None else whole("class_axis", class_axis)
+    class_axis = None if class_axis is None else require_int("class_axis", class_axis)
     metric = None if named is None else described(named)
     if metric is not None and not _is_own(metric):
         if class_axis is not None:

@@ -48,7 +48,7 @@ class Unpacked:
         tensor = self.tensor
         assert tensor.analog is not None
         assert self.stored is not None
-        points = tensor.unlevel(np.zeros(tensor.level.size, np.float32), sign=sign, class_index=class_index)
+        points = tensor.decode_levels(np.zeros(tensor.level.size, np.float32), sign=sign, class_index=class_index)
         dense[self.stored[~tensor.analog]] = points[~tensor.analog]
 
 
@@ -139,15 +139,8 @@ def _per_weight(tensor: StoredTensor, sign: Bits | None, class_index: Bytes | No
         group = None if group is None else group[analog]
     if tensor.count > LOOKED_UP and group is None and not (sign is None and class_index is None):
         return _looked_up(tensor, sign, class_index)
-    alpha, beta = (_of_each(values, class_index, group) for values in (tensor.alpha, tensor.beta))
+    alpha, beta = (of_each(values, class_index, group) for values in (tensor.alpha, tensor.beta))
     return _Kept(alpha if sign is None else _signed(alpha, sign)), _Kept(beta)
-
-
-def _of_each(values: NDArray[np.float32], class_index: Bytes | None, group: NDArray[np.int64] | None) -> Any:
-    """Return what `of_each` does, faster for two classes."""
-    if group is None and class_index is not None and values.shape[1] == 2:
-        return np.where(class_index.view(np.bool_), values[0, 1], values[0, 0])
-    return of_each(values, class_index, group)
 
 
 def _signed(alpha: Any, sign: Bits) -> NDArray[np.float32]:

@@ -20,8 +20,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from onnx_analog.errors import DataError, ModelError, OptionError, one_line
-from onnx_analog.graph.decoder import DOMAIN
 from onnx_analog.graph.files import root_cause, to_proto
+from onnx_analog.graph.layout import DOMAIN
 from onnx_analog.graph.protected import ProtectedModel, opened
 from onnx_analog.graph.stored import StoredTensor, is_protected
 from onnx_analog.run.data import LARGEST, Dataset, Input

@@ -21,7 +21,7 @@ from onnx_analog.coding.scheme import (
     Scheme,
     channel_digest,
 )
-from onnx_analog.errors import OptionError, whole
+from onnx_analog.errors import OptionError, require_int
 from onnx_analog.graph.weights import Selection
 from onnx_analog.settings import settings_of
 from onnx_analog.study import axes
@@ -174,10 +174,10 @@ class Grid:
         for strategy in self.strategies:
             Paper(strategy=strategy)
         for name, least, most in (("seed", 0, 2**63 - 1), ("large_factor", 1, MOST_CELLS)):
-            if not least <= whole(name, getattr(self, name)) <= most:
+            if not least <= require_int(name, getattr(self, name)) <= most:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be from {least} to {most:,}")
         for cells in self.cells:
-            if not 1 <= whole("cells", cells) <= MOST_CELLS // self.large_factor:
+            if not 1 <= require_int("cells", cells) <= MOST_CELLS // self.large_factor:
                 raise OptionError(
                     f"cells are {cells}; they must be from 1 to {MOST_CELLS // self.large_factor:,}, as a large weight "
                     f"has {self.large_factor} times as many"

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnx_analog.errors import OptionError, whole
+from onnx_analog.errors import OptionError, require_int
 from onnx_analog.run.statistics import interval
 
 ERROR = 0.05  # chance that an interval misses
@@ -41,7 +41,7 @@ class Stopping:
 
     def __post_init__(self) -> None:
         for name in ("trials", "max_trials"):
-            if not 0 <= whole(name, getattr(self, name)) <= MOST_TRIALS:
+            if not 0 <= require_int(name, getattr(self, name)) <= MOST_TRIALS:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be from 0 to {MOST_TRIALS:,}")
         if self.precision is None:
             return

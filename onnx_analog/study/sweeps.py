@@ -18,8 +18,9 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_analog import named
+from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES
-from onnx_analog.errors import EngineError, OptionError, OutputError, whole
+from onnx_analog.errors import EngineError, OptionError, OutputError, require_int
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
@@ -441,7 +442,7 @@ def prepare(
     AnalogError
         If a model cannot be run or stored, the data do not fit it, or an option is out of its range.
     """
-    if whole("batch", batch) < 1:
+    if require_int("batch", batch) < 1:
         raise OptionError(f"batch is {batch}; it must be 1 or more")
     names = [case.name for case in cases]
     again = [name for place, name in enumerate(names) if name in names[:place]]
@@ -557,6 +558,8 @@ class _Run:
         self._by_key: dict[tuple[str, ...], _Entry] = {}
         for setting in study.settings:
             self._enter(setting)
+        if assumptions(scheme for setting in study.settings for scheme in setting.plan.schemes):
+            logger.warning(OPTIMISTIC)
         self._channels = {entry.columns["channel_sha256"]: entry.columns["channel"] for entry in self._entries}
         counts = (*_RATIOS, *Totals.__dataclass_fields__)
         self._key_columns = tuple(self._entries[0].columns)
@@ -719,7 +722,9 @@ class _Run:
     def _point(self, entry: _Entry) -> Point:
         setting, stopping = entry.setting, self._study.stopping
         experiment, taken = self._study.experiments[setting.model], entry.tally.taken()
-        evaluation = experiment.evaluation(taken, seed=self._study.grid.seed, channel=str(setting.channel))
+        evaluation = experiment.evaluation(
+            taken, seed=self._study.grid.seed, channel=str(setting.channel), schemes=setting.plan.schemes
+        )
         return Point(
             model=self._study.cases[setting.model].name,
             setting=setting,

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_analog.channels import Channel, GaussianChannel, GaussianNoise, Source, TableChannel
-from onnx_analog.channels.base import add_noise, inside
+from onnx_analog.channels.base import add_noise
 from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.errors import ChannelError, LevelError
 from onnx_analog.testing import assert_law, assert_mean, assert_std
 from tests.models import U, f32, same_bits
@@ -29,7 +30,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 def at(channel: Channel, level: float, cells: Any = 1, count: int = N, seed: int = 0) -> np.ndarray:
     """Return `count` reads of `level`, which float32 may have put a hair outside the span."""
-    held = inside(np.full(count, level, np.float32), channel.span)
+    held = clip_to_range(np.full(count, level, np.float32), channel.span)
     return channel.read(held, cells=cells, rng=rng(seed)).astype(np.float64)
 
 
@@ -197,14 +198,14 @@ def test_nothing_is_shared_unless_it_is_said():
 
 def just_outside(span: tuple[float, float]) -> list[np.float32]:
     """Return the float32 numbers next to the span, below and above."""
-    ends = inside(f32([-9, 9]), span)
+    ends = clip_to_range(f32([-9, 9]), span)
     return [np.nextafter(ends[0], np.float32(-np.inf)), np.nextafter(ends[1], np.float32(np.inf))]
 
 
 @pytest.mark.parametrize("channel", [BENT, GaussianNoise(), GaussianNoise(low=-0.5, high=1.0)], ids=str)
 def test_levels_just_outside_the_span_are_refused_and_its_ends_are_not(channel):
     middle = np.float32(np.mean(channel.span))
-    assert channel.read(inside(f32([-9, 9]), channel.span), cells=1, rng=rng()).shape == (2,)
+    assert channel.read(clip_to_range(f32([-9, 9]), channel.span), cells=1, rng=rng()).shape == (2,)
     for level in just_outside(channel.span):
         for method in (channel.std, channel.check, lambda held: channel.read(held, cells=1, rng=rng())):
             with pytest.raises(LevelError, match=r"but .* holds .*\. Protect the model for this channel"):
@@ -239,7 +240,7 @@ def test_no_levels_are_in_every_span():
 
 @given(low=st.floats(-10, 10), width=st.floats(1e-3, 10), level=st.floats(-30, 30, width=32))
 def test_inside_keeps_what_is_inside_and_moves_the_rest_to_the_last_number_that_is(low, width, level):
-    (found,) = inside(f32([level]), (low, low + width))
+    (found,) = clip_to_range(f32([level]), (low, low + width))
     assert found.dtype == np.float32
     assert low <= float(found) <= low + width
     if low <= level <= low + width:

@@ -10,10 +10,11 @@ import pytest
 import scipy.stats
 
 from onnx_analog.channels import GaussianNoise, resolve
-from onnx_analog.channels.base import READS, Channel, inside
+from onnx_analog.channels.base import READS, Channel
 from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.channels.statistical import StatisticalPcm
 from onnx_analog.errors import LevelError
 from onnx_analog.testing import FALSE_ALARM
@@ -38,7 +39,7 @@ Z = float(scipy.stats.norm.isf(FALSE_ALARM / 2))
 
 
 def levels(channel: Channel, count: int = 5) -> np.ndarray:
-    return inside(np.linspace(*channel.span, count).astype(np.float32), channel.span)
+    return clip_to_range(np.linspace(*channel.span, count).astype(np.float32), channel.span)
 
 
 @pytest.mark.parametrize("cells", [1, 7])

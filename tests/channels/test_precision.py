@@ -7,10 +7,10 @@ import pytest
 
 from onnx_analog import channels
 from onnx_analog.channels import GaussianNoise, TableChannel
-from onnx_analog.channels.base import rounded
 from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.pcm import pcm_partial_reset
 from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.channels.ranges import rounded
 from onnx_analog.channels.statistical import StatisticalPcm
 from onnx_analog.errors import ChannelError
 from onnx_analog.testing import assert_mean

@@ -34,8 +34,9 @@ from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.cli import main
 from onnx_analog.cli.console import Finite, Floats, Fraction, Integers, Seconds
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES
+from onnx_analog.graph.accounting import account
 from onnx_analog.graph.files import load
-from onnx_analog.graph.manifest import read as read_manifest
+from onnx_analog.graph.manifest_json import read as read_manifest
 from onnx_analog.graph.stored import is_protected, stored_tensors
 from onnx_analog.graph.weights import Selection, find
 from onnx_analog.run.evaluation import Evaluation
@@ -537,7 +538,7 @@ def test_outputs_go_where_they_are_asked_to(cli, tmp_path, line, model, manifest
     Path("sub").mkdir()
     assert f"model: {model}\nmanifest: {manifest}\n" in done(cli(line))
     assert set(contents(tmp_path)) == {"sub", "model.onnx", model, manifest}
-    assert read_manifest(Path(manifest)).check(load(model)) is None
+    read_manifest(Path(manifest)).compare(account(load(model)))
 
 
 def test_the_output_of_a_model_elsewhere_lies_beside_it(cli, shelf, tmp_path):

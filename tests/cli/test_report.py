@@ -18,12 +18,12 @@ import onnx_analog as oa
 from onnx_analog import channels, plots
 from onnx_analog import points as grouping
 from onnx_analog.channels import Channel, GaussianNoise, TableChannel
-from onnx_analog.channels.base import inside
 from onnx_analog.channels.capacity import of_channel
 from onnx_analog.channels.fitting import Fit, fit
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.cli import model_tables, report
 from onnx_analog.cli.tables import Table
 from onnx_analog.coding.plan import Plan
@@ -869,7 +869,7 @@ def test_size_of_rejects_what_is_no_plot(tmp_path):
 def test_a_channel_whose_cells_share_a_device_is_shown_as_it_averages():
     channel = Modifiers(cells_on="same").apply(channels.resolve("pcm"))
     assert isinstance(channel, TableChannel)
-    level = inside(np.linspace(*channel.span, 3).astype(np.float32), channel.span)
+    level = clip_to_range(np.linspace(*channel.span, 3).astype(np.float32), channel.span)
     shown = text(report.channel_table(channel, points=3))
     for scale, std in zip(channel.scale(level, cells=500), channel.std(level), strict=True):
         assert f"{float(scale):.4f}" in shown

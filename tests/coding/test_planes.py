@@ -10,6 +10,7 @@ import scipy.stats
 from hypothesis import assume, given
 from numpy.typing import NDArray
 
+from onnx_analog.coding.packing import index_width, pack, pack_index, unpack, unpack_index
 from onnx_analog.coding.partition import magnitude
 from onnx_analog.coding.planes import (
     Axis,
@@ -17,18 +18,13 @@ from onnx_analog.coding.planes import (
     Encoded,
     Part,
     decode,
+    decode_levels,
     encode,
     fit,
-    index_width,
     join,
     levels,
-    pack,
-    pack_index,
     planes_of,
     split,
-    unlevel,
-    unpack,
-    unpack_index,
 )
 from onnx_analog.coding.scheme import STRATEGIES, Scheme
 from onnx_analog.errors import ModelError
@@ -669,18 +665,18 @@ def test_sizes_are_of_float32_or_wider(dtype, wider):
 
 
 def test_a_size_of_zero_has_no_sign():
-    found = unlevel(f32([0.5, 0.5, 0.75]), np.array([True, False, True]), None, f32([[2]]), f32([[-0.5]]))
+    found = decode_levels(f32([0.5, 0.5, 0.75]), np.array([True, False, True]), None, f32([[2]]), f32([[-0.5]]))
     assert same_bits([found], [f32([0.0, 0.0, -0.125])])
 
 
 def test_sizes_are_of_the_scale_of_their_class_and_group():
     index, group = np.array([0, 1, 1, 0], np.uint8), np.array([0, 0, 1, 1])
-    found = unlevel(f32([1, 1, 2, 2]), None, index, f32([[1, 4]]), f32([[0, 2]]))
+    found = decode_levels(f32([1, 1, 2, 2]), None, index, f32([[1, 4]]), f32([[0, 2]]))
     assert same_bits([found], [f32([1, 0.75, 1, 2])])
     alpha, beta = f32([[1, 4], [2, 8]]), f32([[0, 2], [4, 6]])
-    assert same_bits([unlevel(f32([1, 1, 2, 2]), None, index, alpha, beta, group=group)], [f32([1, 0.75, 1, 3])])
+    assert same_bits([decode_levels(f32([1, 1, 2, 2]), None, index, alpha, beta, group=group)], [f32([1, 0.75, 1, 3])])
     assert same_bits(
-        [unlevel(f32([1, 1, 2, 2]), None, None, alpha[:, :1], beta[:, :1], group=group)], [f32([1, 1, 3, 3])]
+        [decode_levels(f32([1, 1, 2, 2]), None, None, alpha[:, :1], beta[:, :1], group=group)], [f32([1, 1, 3, 3])]
     )
 
 

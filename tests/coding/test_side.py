@@ -14,6 +14,8 @@ from onnx_analog import channels
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.statistical import StatisticalPcm
+from onnx_analog.coding.assumptions import ADDRESSES_KNOWN, OPTIMISTIC, assumptions
+from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.side import SideInformation, from_gray, to_gray
 from onnx_analog.errors import OptionError
@@ -21,7 +23,7 @@ from onnx_analog.graph.protected import opened
 from onnx_analog.graph.stored import stored_tensors, with_channel
 from onnx_analog.passes import DecodePass, ReadbackPass
 from onnx_analog.testing import FALSE_ALARM, assert_mean
-from tests.models import holding, made
+from tests.models import SMALL, feeds, holding, made, protected
 
 NOISY = GaussianNoise(sigma=0.2, low=-1.0, high=1.0)
 
@@ -249,3 +251,65 @@ def test_the_manifest_counts_every_device_of_a_cell(fit, differential):
     single = oa.protect(made("matmul"), Scheme(side_channel=GaussianNoise())).manifest.totals
     several = oa.protect(made("matmul"), Scheme(side_channel=channel)).manifest.totals
     assert several.side_cells == channel.devices_per_cell * single.side_cells
+
+
+# --------------------------------------------------------------------------------------------- what is assumed
+
+UNEQUAL, EQUAL = Scheme(cells=(1, 3), side_channel=NOISY), Scheme(cells=(2,), side_channel=NOISY)
+
+
+@pytest.mark.parametrize(
+    ("schemes", "expected"),
+    [
+        ([UNEQUAL], (ADDRESSES_KNOWN,)),
+        ([EQUAL, UNEQUAL, UNEQUAL], (ADDRESSES_KNOWN,)),
+        ([EQUAL], ()),
+        ([Scheme(cells=(1, 3))], ()),  # side information without errors
+        ([Scheme.paper("sign", side_channel=NOISY)], ()),  # one class
+        ([Scheme.int4(side_channel=NOISY)], ()),  # no cells whose addresses could move
+        ([], ()),
+    ],
+)
+def test_addresses_are_assumed_where_classes_that_may_be_wrong_differ_in_cells(schemes, expected):
+    assert assumptions(schemes) == expected
+    plan = Plan(default=None, tensors={str(number): scheme for number, scheme in enumerate(schemes)})
+    assert assumptions(plan.schemes) == expected
+
+
+def in_the_log(caplog, work) -> int:
+    """Return how often `work` warns that its results are optimistic."""
+    caplog.clear()
+    work()
+    return sum(record.message == OPTIMISTIC for record in caplog.records)
+
+
+@pytest.mark.parametrize(("scheme", "times"), [(UNEQUAL, 1), (EQUAL, 0), (Scheme(cells=(1, 3)), 0)], ids=str)
+def test_everything_that_rests_on_the_assumption_says_so_once(scheme, times, caplog):
+    plain, stored = made("matmul"), protected("matmul", scheme)
+    data = {"x": feeds(plain)[0]["x"]}
+    for name, work in {
+        "protect": lambda: oa.protect(made("matmul"), plan=scheme, selection=SMALL),
+        "load": lambda: oa.load(stored),
+        "account": lambda: oa.account(stored),
+        "readback": lambda: oa.readback(stored),
+        "evaluate": lambda: oa.evaluate(stored, data, trials=1),
+        "sweep": lambda: oa.sweep(made("matmul"), data, plan=scheme, trials=1, engine="serial", selection=SMALL),
+    }.items():
+        assert (name, in_the_log(caplog, work)) == (name, times)
+
+
+@pytest.mark.parametrize(("scheme", "times"), [(UNEQUAL, 1), (EQUAL, 0)], ids=str)
+def test_results_keep_the_warning(scheme, times):
+    plain = made("matmul")
+    data = {"x": feeds(plain)[0]["x"]}
+    evaluation = oa.evaluate(protected("matmul", scheme), data, trials=1)
+    assert evaluation.to_dict()["warnings"].count(OPTIMISTIC) == times
+    swept = oa.sweep(plain, data, plan=scheme, trials=1, engine="serial", selection=SMALL)
+    points = {point["strategy"]: point["warnings"].count(OPTIMISTIC) for point in swept.to_dict()["points"]}
+    assert sum(points.values()) == times  # the other points are the paper's strategies
+
+
+def test_a_result_without_trials_assumes_nothing():
+    plain = made("matmul")
+    stored = protected("matmul", UNEQUAL)
+    assert OPTIMISTIC not in oa.evaluate(stored, {"x": feeds(plain)[0]["x"]}, trials=0).warnings

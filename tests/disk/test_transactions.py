@@ -16,7 +16,7 @@ from onnx_analog.disk import transactions
 from onnx_analog.disk.transactions import PREFIX, Transaction
 from onnx_analog.disk.writing import write_all, write_text
 from onnx_analog.errors import ManifestError, ModelError, OutputError
-from onnx_analog.graph import files, manifest
+from onnx_analog.graph import files, manifest_json
 from tests.conftest import ROOT
 
 NAMES = ("a.onnx", "a.onnx.data", "there/a.json")
@@ -284,7 +284,7 @@ def test_models_and_manifests_are_read_so(tmp_path):
     assert texts(tmp_path) == ["new", "new"]
     left(tmp_path)
     with pytest.raises(ManifestError):
-        manifest.read(tmp_path / "a")
+        manifest_json.read(tmp_path / "a")
     assert texts(tmp_path) == ["new", "new"]
 
 

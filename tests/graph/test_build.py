@@ -4,9 +4,9 @@ import pytest
 
 from onnx_analog.coding.plan import Plan
 from onnx_analog.errors import ModelError
+from onnx_analog.graph.accounting import account, totals_of
 from onnx_analog.graph.build import detached, opset_of, reason_against
-from onnx_analog.graph.decoder import DOMAIN
-from onnx_analog.graph.manifest import account, totals_of
+from onnx_analog.graph.layout import DOMAIN
 from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.passes import ProtectPass, PrunePass
 from tests.models import FAMILY, SMALL, ZOO, made, model, protected, same_bits, serialized

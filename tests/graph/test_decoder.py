@@ -14,17 +14,8 @@ from hypothesis import given, settings
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from onnx_analog.graph.decoder import (
-    DOMAIN,
-    LAST_STAGE,
-    OLDEST_OPSET,
-    Layout,
-    altered,
-    function_of,
-    inputs_of,
-    layout_of,
-    stages,
-)
+from onnx_analog.graph.decoder import altered, function_of
+from onnx_analog.graph.layout import DOMAIN, LAST_STAGE, OLDEST_OPSET, Layout, inputs_of, layout_of, stages
 from tests.models import NEWEST_OPSET, f32, model, run, same_bits
 
 OPSETS = range(OLDEST_OPSET, NEWEST_OPSET + 1)

@@ -13,7 +13,7 @@ import pytest
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph import manifest, stored
-from onnx_analog.graph.decoder import inputs_of, layout_of
+from onnx_analog.graph.layout import inputs_of, layout_of
 from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.settings import settings_of
 from tests.conftest import ROOT

@@ -23,21 +23,13 @@ from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.coding import estimators
+from onnx_analog.coding.assumptions import ADDRESSES_KNOWN
 from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES, Scheme
 from onnx_analog.errors import LONGEST, ManifestError, ModelError
-from onnx_analog.graph.manifest import (
-    FORMAT,
-    MOST_BYTES,
-    PLANES,
-    ClassEntry,
-    Manifest,
-    TensorEntry,
-    _log_factorial,
-    account,
-    from_json,
-    mask_bits,
-    read,
-)
+from onnx_analog.graph._cells import _log_factorial, mask_bits
+from onnx_analog.graph.accounting import account
+from onnx_analog.graph.manifest import FORMAT, PLANES, ClassEntry, Manifest, TensorEntry
+from onnx_analog.graph.manifest_json import MOST_BYTES, from_json, read
 from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.passes import PrunePass
 from tests.models import FAMILY, QUIET, UNIT, U, f32, holding, made, numbers, protected, proto
@@ -452,7 +444,7 @@ def test_fields_that_are_not_known_are_ignored():
 
 def every_field(found: Any) -> list[tuple[Any, str]]:
     places = (found, found["tensors"][0], found["tensors"][0]["classes"][0])
-    return [(place, name) for place in places for name in place if name not in ("totals", "baselines")]
+    return [(place, name) for place in places for name in place if name not in ("totals", "baselines", "assumptions")]
 
 
 @pytest.mark.parametrize("which", range(len(every_field(body()))))
@@ -579,12 +571,12 @@ FIRST = ("tensors", 0)
         (in_path(*FIRST, "sha256", "level", to="0" * 63), "a digest is no SHA-256"),
         (in_path(*FIRST, "sha256", "other", to="0" * 64), "it has digests of"),
         (in_path(*FIRST, "sha256", to={}), "it has digests of nothing"),
-        (in_path(*FIRST, "key", to="b"), "two tensors of one key"),
+        (in_path(*FIRST, "key", to="b"), "lists 2 tensors of the key 'b'"),
         (in_path("tensors", to=[]), "lists no tensor"),
         (in_path("schemes", to=[]), "lists no tensor, or no scheme"),
-        (lambda body: body["schemes"].extend([{}, 3]), "lists more schemes than tensors"),
+        (lambda body: body["schemes"].extend([{}, 3]), "schemes, more than its 2 tensors"),
         (in_path("schemes", to={}), r"schemes is \{\} in the manifest"),
-        (in_path("schemes", 0, to=3), "a scheme of the manifest is not valid: a scheme is 3"),
+        (in_path("schemes", 0, to=3), "scheme 0 of the manifest is not valid: a scheme is 3"),
         (in_path("schemes", 0, "sign", to="level"), "it has digests of level, mask, sign, class"),
         (in_path("schemes", 0, "sign", to="other"), "sign is 'other'; choose from bit, level"),
         (in_path("schemes", 0, "strategy", to="raw"), "a scheme has no setting 'strategy'"),
@@ -602,6 +594,8 @@ FIRST = ("tensors", 0)
         (in_path("schemes", 0, "side_copies", to=3), "side_cells and side_copies need a side_channel"),
         (in_path("schemes", 0, "side_channel", to=resolve("pcm-drift:differential=true").to_dict()),
          "its side is in cells 9 to 11"),
+        (in_path("assumptions", to=["none"]), r'assumptions is \["none"\] in the manifest, and \[\] follows'),
+        (in_path("assumptions", to=None), "assumptions is null in the manifest"),
         (in_path("schemes", 0, "estimator", to="os:system"), "the estimator 'os:system' is not loaded"),
         (in_path("source_sha256", to="abc"), "source_sha256 is"),
         (in_path("totals", "analog_cells", by=1), "totals: analog_cells is 28, and 27 follows from the tensors"),
@@ -615,7 +609,7 @@ FIRST = ("tensors", 0)
         (in_path("baselines", 3, "cells", by=-1), "baselines: int4: cells is"),
         (in_path("baselines", 3, "name", to="int2"), "baselines: int4: name is"),
         (lambda body: body["baselines"].reverse(), "baselines: float32: name is"),
-        (in_path("baselines", to=[]), "16 follow from the tensors"),
+        (in_path("baselines", to=[]), "lists 0 baselines, and 16 follow from the tensors"),
         (in_path("baselines", to={}), r"baselines is \{\} in the manifest"),
         (in_path("baselines", 0, to=0), "lists of objects"),
     ],
@@ -811,8 +805,8 @@ def test_a_digest_changes_with_one_bit_of_its_plane(plane):
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_a_manifest_fits_its_model(granularity):
     model = protected(holding(a=A, b=B), granularity=granularity)
-    account(model).check(model)
-    from_json(account(model).to_json()).check(ir.from_proto(ir.to_proto(model)))
+    account(model).compare(account(model))
+    from_json(account(model).to_json()).compare(account(ir.from_proto(ir.to_proto(model))))
 
 
 @pytest.mark.parametrize(
@@ -821,14 +815,14 @@ def test_a_manifest_fits_its_model(granularity):
 def test_the_tensor_that_does_not_fit_is_named(plane, what):
     found = account(protected(holding(a=A, b=B)))
     with pytest.raises(ManifestError, match=f"tensor 'a' does not fit the manifest: its {what} is"):
-        found.check(with_other_byte(protected(holding(a=A, b=B)), plane))
+        found.compare(account(with_other_byte(protected(holding(a=A, b=B)), plane)))
 
 
 @pytest.mark.parametrize("name", ["source_sha256", "command"])
 def test_a_manifest_of_another_run_does_not_fit(name):
     model = protected(holding(a=A, b=B))
     with pytest.raises(ManifestError, match=f"the manifest has another {name}"):
-        replace(account(model), **{name: "0" * 64}).check(model)
+        replace(account(model), **{name: "0" * 64}).compare(account(model))
 
 
 @pytest.mark.parametrize(("named", "model", "where"), [("ab", "a", "model"), ("a", "ab", "manifest")])
@@ -836,7 +830,7 @@ def test_a_tensor_that_is_missing_is_named(named, model, where):
     matrices = {"a": A, "b": B}
     found, other = (protected(holding(**{name: matrices[name] for name in names})) for names in (named, model))
     with pytest.raises(ManifestError, match=f"tensor 'b' is not in the {where}"):
-        account(found).check(other)
+        account(found).compare(account(other))
 
 
 @pytest.mark.parametrize(
@@ -847,7 +841,7 @@ def test_a_tensor_that_is_missing_is_named(named, model, where):
 def test_a_manifest_of_another_protection_does_not_fit(options):
     found = account(protected("matmul"))
     with pytest.raises(ManifestError):
-        found.check(protected("matmul", **options))
+        found.compare(account(protected("matmul", **options)))
 
 
 def test_a_manifest_prints_its_totals():
@@ -859,3 +853,28 @@ def test_a_manifest_prints_its_totals():
 def test_an_entry_is_plain_data():
     (entry, _) = by_hand().tensors
     assert TensorEntry(**{**asdict(entry), "classes": entry.classes}) == entry
+
+
+# ---------------------------------------------------------------------------------------------- its assumptions
+
+
+def test_a_manifest_states_what_reads_assume():
+    valid = jsonschema.Draft202012Validator(SCHEMA).is_valid
+    found = json.loads(account(protected(holding(a=A, b=B), side_channel=QUIET)).to_json())
+    assert found["assumptions"] == [ADDRESSES_KNOWN]
+    assert valid(found)
+    assert by_hand().to_dict()["assumptions"] == []
+    assert not valid({**found, "assumptions": ["something else"]})
+
+
+def test_a_manifest_without_its_assumption_is_refused():
+    found = account(protected(holding(a=A, b=B), side_channel=QUIET)).to_dict()
+    del found["assumptions"]
+    with pytest.raises(ManifestError, match=r"^assumptions is \[\] in the manifest, and .* follows from its schemes$"):
+        from_json(json.dumps(found))
+
+
+def test_a_manifest_that_assumes_nothing_need_not_say_so():
+    found = by_hand().to_dict()
+    del found["assumptions"]
+    assert from_json(json.dumps(found)) == by_hand()

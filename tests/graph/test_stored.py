@@ -13,7 +13,7 @@ from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import AnalogError, ChannelError, ModelError
-from onnx_analog.graph.decoder import DOMAIN
+from onnx_analog.graph.layout import DOMAIN
 from onnx_analog.graph.protected import opened
 from onnx_analog.graph.reader import Reader, read_side
 from onnx_analog.graph.stored import (

@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from onnx_analog.graph.stored import stored_tensors
-from onnx_analog.graph.uses import used_values
+from onnx_analog.graph.uses import output_axis, used_values
 from onnx_analog.graph.weights import Selection, find
 from tests.models import SMALL, ZOO, f32, feeds, made, model, numbers, protected, run, same_bits
 
@@ -263,3 +263,115 @@ def test_a_mask_that_stays_digital_masks_as_before():
     given["c"] = np.ones((8, 8), bool)
     assert np.allclose(run(found, given)[0], run(plain, given)[0], atol=1e-5)
     assert same_bits([numbers(found, "m")], [numbers(plain, "m")])
+
+
+# ------------------------------------------------------------------------------------------------ output channels
+
+CHANNELS = {  # a model whose weight is w, and the axis of its output channels
+    "matmul, right": ("net (float[2, 4] x) => (float[2, 6] y) <float[4, 6] w = random> { y = MatMul(x, w) }", 1),
+    "matmul, left": ("net (float[4, 2] x) => (float[6, 2] y) <float[6, 4] w = random> { y = MatMul(w, x) }", 0),
+    "matmul, right, batches": (
+        "net (float[3, 2, 4] x) => (float[3, 2, 6] y) <float[3, 4, 6] w = random> { y = MatMul(x, w) }", 2),
+    "matmul, left, batches": (
+        "net (float[3, 4, 2] x) => (float[3, 6, 2] y) <float[3, 6, 4] w = random> { y = MatMul(w, x) }", 1),
+    "gemm, right": ("net (float[2, 4] x) => (float[2, 6] y) <float[4, 6] w = random> { y = Gemm(x, w) }", 1),
+    "gemm, right, transposed": (
+        "net (float[2, 4] x) => (float[2, 6] y) <float[6, 4] w = random> { y = Gemm <transB = 1> (x, w) }", 0),
+    "gemm, left": ("net (float[4, 2] x) => (float[6, 2] y) <float[6, 4] w = random> { y = Gemm(w, x) }", 0),
+    "gemm, left, transposed": (
+        "net (float[4, 2] x) => (float[6, 2] y) <float[4, 6] w = random> { y = Gemm <transA = 1> (w, x) }", 1),
+    "fused matmul": (
+        """<ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
+        net (float[2, 4] x) => (float[2, 6] y) <float[6, 4] w = random>
+        { y = com.microsoft.FusedMatMul <transB = 1> (x, w) }""", 0),
+    "conv": ("net (float[1, 4, 5] x) => (float[1, 6, 3] y) <float[6, 4, 3] w = random> { y = Conv(x, w) }", 0),
+    "conv in groups": (
+        "net (float[1, 4, 5] x) => (float[1, 6, 3] y) <float[6, 2, 3] w = random> { y = Conv <group = 2> (x, w) }", 0),
+    "convtranspose": (
+        "net (float[1, 4, 5] x) => (float[1, 6, 7] y) <float[4, 6, 3] w = random> { y = ConvTranspose(x, w) }", 1),
+    "convtranspose, a group for each channel": (
+        """net (float[1, 4, 5] x) => (float[1, 4, 7] y) <float[4, 1, 3] w = random>
+        { y = ConvTranspose <group = 4> (x, w) }""", 0),
+    "convtranspose, one channel for each group": (
+        """net (float[1, 4, 5] x) => (float[1, 2, 7] y) <float[4, 1, 3] w = random>
+        { y = ConvTranspose <group = 2> (x, w) }""", 0),
+    "gather": (
+        """net (float[6, 1] x) => (float[1, 4] y) <float[6, 4] w = random>
+        { i = ArgMax <axis = 0, keepdims = 0> (x) y = Gather(w, i) }""", 0),
+    "gather, by columns": (
+        """net (float[6, 1] x) => (float[4, 1] y) <float[4, 6] w = random>
+        { i = ArgMax <axis = 0, keepdims = 0> (x) y = Gather <axis = 1> (w, i) }""", 1),
+    "einsum": (
+        """net (float[2, 4] x) => (float[2, 3, 6] y) <float[4, 3, 6] w = random>
+        { y = Einsum <equation = "bd, dhk -> bhk"> (x, w) }""", 2),
+    "einsum, left": (
+        """net (float[2, 4] x) => (float[2, 6] y) <float[6, 4] w = random>
+        { y = Einsum <equation = "od,bd->bo"> (w, x) }""", 0),
+    "einsum without an output": (
+        """net (float[2, 4] x) => (float[2, 6] y) <float[4, 6] w = random>
+        { y = Einsum <equation = "bd,do"> (x, w) }""", 1),
+    "lstm": (
+        """net (float[1, 2, 4] x) => (float[1, 2, 2, 3] y) <float[2, 12, 4] w = random, float[2, 12, 3] r = random>
+        { y = LSTM <hidden_size = 3, direction = "bidirectional"> (x, w, r) }""", 1),
+    "gru": (
+        """net (float[1, 2, 4] x) => (float[1, 1, 2, 3] y) <float[1, 9, 4] w = random, float[1, 9, 3] r = random>
+        { y = GRU <hidden_size = 3> (x, w, r) }""", 1),
+    "rnn, recurrent": (
+        """net (float[1, 2, 4] x, float[1, 2, 3] h) => (float[1, 1, 2, 3] y)
+        <float[1, 3, 4] v = random, float[1, 3, 3] w = random> { y = RNN <hidden_size = 3> (x, v, w, , , h) }""", 1),
+    "two of a kind": (
+        """net (float[2, 4] x) => (float[2, 6] y) <float[4, 6] w = random>
+        { a = MatMul(x, w) b = Gemm(x, w) y = Add(a, b) }""", 1),
+}  # fmt: skip
+
+
+def axis_of_outputs(plain: ir.Model) -> int:
+    return output_axis(plain.graph.initializers["w"], numbers(plain, "w").shape)
+
+
+def is_of_output_channels(plain: ir.Model, axis: int) -> bool:
+    """Return whether a slice of w along `axis` changes one channel of the output only, along an axis of it."""
+    given, weight = feeds(plain)[0], numbers(plain, "w")
+    before = run(plain, given)[0]
+    for channel in range(weight.shape[axis]):
+        changed = weight.copy()
+        np.moveaxis(changed, axis, 0)[channel] += 1
+        plain.graph.initializers["w"].const_value = ir.tensor(changed, name="w")
+        differs = np.nonzero(run(plain, given)[0] != before)
+        if not any(len(set(index.tolist())) <= 1 for index in differs):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_a_slice_along_the_output_axis_is_of_one_channel(name):
+    text, axis = CHANNELS[name]
+    assert axis_of_outputs(model(text)) == axis
+    assert is_of_output_channels(model(text), axis)
+
+
+def test_a_slice_along_another_axis_is_of_all_channels():
+    assert not is_of_output_channels(model(CHANNELS["matmul, right"][0]), 0)
+    assert not is_of_output_channels(model(CHANNELS["matmul, left, batches"][0]), 2)
+
+
+def test_where_operators_differ_it_is_the_first_axis():
+    plain = model("""net (float[4, 4] x) => (float[4, 4] y) <float[4, 4] w = random>
+                  { a = MatMul(x, w) b = Gemm <transB = 1> (x, w) y = Add(a, b) }""")
+    assert axis_of_outputs(plain) == 0
+    plain = model("""net (float[2, 4] x) => (float[6, 2] y) <float[4, 6] w = random>
+                  { z = MatMul(x, w) y = Transpose(z) }""")
+    assert axis_of_outputs(plain) == 1
+
+
+def test_channels_of_the_same_place_in_groups_share_a_scale():
+    plain = model("""net (float[1, 4, 5] x) => (float[1, 6, 7] y) <float[4, 3, 3] w = random>
+                  { y = ConvTranspose <group = 2> (x, w) }""")
+    assert axis_of_outputs(plain) == 1
+
+
+def test_a_channel_of_a_matrix_on_the_left_has_its_own_scale():
+    plain = model("net (float[3, 4, 2] x) => (float[3, 6, 2] y) <float[3, 6, 4] w = random> { y = MatMul(w, x) }")
+    protected(plain, granularity="channel", strategy="sign")
+    (tensor,) = stored_tensors(plain)
+    assert (tensor.alpha.shape, tensor.plane("stride").tolist()) == ((6, 1), [4])

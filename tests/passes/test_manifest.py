@@ -4,7 +4,7 @@ import onnx_ir as ir
 import pytest
 
 from onnx_analog.errors import ModelError
-from onnx_analog.graph.manifest import from_json
+from onnx_analog.graph.manifest_json import from_json
 from onnx_analog.graph.protected import opened
 from onnx_analog.graph.stored import MANIFEST_KEY, stored_tensors
 from onnx_analog.graph.weights import Selection

@@ -10,11 +10,12 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError, NothingToStore
 from onnx_analog.graph import files
-from onnx_analog.graph.decoder import DOMAIN
+from onnx_analog.graph.layout import DOMAIN
+from onnx_analog.graph.protected import opened
 from onnx_analog.graph.stored import MANIFEST_KEY, stored_tensors
 from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import DecodePass, ManifestPass, ProtectPass, PrunePass, ReadbackPass, pipeline
-from tests.models import QUIET, ZOO, feeds, made, numbers, run, same_bits, serialized
+from tests.models import QUIET, ZOO, feeds, made, numbers, protected, run, same_bits, serialized
 
 PASSES = [
     PrunePass(sparsity=0.5, scope="tensor"),
@@ -32,10 +33,12 @@ def test_passes_come_in_the_order_of_the_data():
     assert pipeline.protecting(protect, sparsity=0.25, prune_scope="tensor") == [prune, protect, ManifestPass()]
 
 
-def test_reading_decodes_last_if_asked():
-    read = ReadbackPass(seed=1, trial=2, channel=QUIET)
-    assert pipeline.reading(read, decoded=False) == [read]
-    assert pipeline.reading(read, decoded=True) == [read, DecodePass()]
+@pytest.mark.parametrize("decoded", [False, True])
+def test_a_model_that_is_open_is_read_as_by_the_passes(decoded):
+    stored = protected("matmul")
+    step = ReadbackPass(seed=1, trial=2, channel=QUIET)
+    read = pipeline.read_back(step, opened(stored), decoded=decoded)
+    assert serialized(read) == serialized(pipeline.run([step, *[DecodePass()] * decoded], stored))
 
 
 @pytest.mark.parametrize("step", PASSES, ids=lambda step: type(step).__name__)
@@ -76,7 +79,7 @@ def test_all_passes_work_in_one_sequence_with_those_of_others(name):
     found = ir.passes.Sequential(*steps)(plain).model
     protecting = pipeline.protecting(ProtectPass(plan=Scheme(channel=QUIET)), sparsity=0.3)
     by_hand = pipeline.run([others.IdentityEliminationPass(), *protecting], made(name))
-    by_hand = pipeline.run(pipeline.reading(ReadbackPass(seed=1), decoded=True), by_hand)
+    by_hand = pipeline.run([ReadbackPass(seed=1), DecodePass()], by_hand)
     assert all(same_bits(run(found, given), run(by_hand, given)) for given in feeds(by_hand))
 
 
@@ -95,7 +98,7 @@ def test_passes_work_after_others_made_every_weight_an_initializer():
 def test_the_whole_way_gives_a_plain_model_again():
     found = pipeline.run(pipeline.protecting(ProtectPass(plan=Scheme(channel=QUIET)), sparsity=0.5), made("matmul"))
     assert MANIFEST_KEY in found.metadata_props
-    read = pipeline.run(pipeline.reading(ReadbackPass(), decoded=True), found)
+    read = pipeline.run([ReadbackPass(), DecodePass()], found)
     assert (numbers(read, "w") == 0).sum() == 128
     assert DOMAIN not in read.opset_imports
     assert MANIFEST_KEY in found.metadata_props
@@ -104,7 +107,7 @@ def test_the_whole_way_gives_a_plain_model_again():
 def test_reading_leaves_the_protected_model_alone():
     found = pipeline.run(pipeline.protecting(ProtectPass(plan=Scheme(channel=QUIET))), made("function"))
     before = serialized(found)
-    pipeline.run(pipeline.reading(ReadbackPass(), decoded=True), found)
+    pipeline.run([ReadbackPass(), DecodePass()], found)
     assert serialized(found) == before
 
 
@@ -155,9 +158,7 @@ def test_of_an_error_of_another_the_cause_is_said(error, said, tmp_path):
 def test_another_channel_reads_through_the_pipeline():
     found = pipeline.run(pipeline.protecting(ProtectPass(plan=Scheme(channel=QUIET))), made("matmul"))
     loud = GaussianNoise(sigma=0.2)
-    one, other = (
-        pipeline.run(pipeline.reading(ReadbackPass(channel=channel), decoded=False), found) for channel in (None, loud)
-    )
+    one, other = (pipeline.run([ReadbackPass(channel=channel)], found) for channel in (None, loud))
     level, a, b = (stored_tensors(m)[0].level.astype(float) for m in (found, one, other))
     # The same draw, twice as large; each level is rounded once when it is read.
     assert abs((b - level) - 2 * (a - level)).max() <= 3 * 2.0**-24

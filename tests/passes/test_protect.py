@@ -18,7 +18,7 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError, NothingToStore, OptionError
 from onnx_analog.graph import files
-from onnx_analog.graph.decoder import DOMAIN
+from onnx_analog.graph.layout import DOMAIN
 from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.graph.weights import Selection, all_tensors, find, scopes
 from onnx_analog.passes import DecodePass, ProtectPass, PrunePass

@@ -26,7 +26,7 @@ def command(protected: Path, check: Path | None, as_json: bool) -> None:
     """
     from onnx_analog import api
     from onnx_analog.cli import model_tables
-    from onnx_analog.graph import manifest as manifests
+    from onnx_analog.graph import manifest_json as manifests
 
     if protected.suffix == ".json":
         account = manifests.read(protected)

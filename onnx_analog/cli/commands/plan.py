@@ -54,14 +54,14 @@ def _read(path: Path) -> Plan:
     from onnx_analog.coding.plan import Plan
     from onnx_analog.disk import reading
     from onnx_analog.errors import ManifestError
-    from onnx_analog.graph import manifest
+    from onnx_analog.graph import manifest_json
 
     if path.suffix != ".json":
         return api.load(path).plan
     try:
-        known = manifest.read(path)
+        known = manifest_json.read(path)
     except ManifestError as error:
-        if "onnx-analog-manifest" in reading.read_text(path, limit=manifest.MOST_BYTES, error=ManifestError)[:200]:
+        if "onnx-analog-manifest" in reading.read_text(path, limit=manifest_json.MOST_BYTES, error=ManifestError)[:200]:
             raise error
         return Plan.read(path)
     return known.plan

@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
-from onnx_analog.errors import EngineError, OptionError, whole
+from onnx_analog.errors import EngineError, OptionError, require_int
 from onnx_analog.study.worker import Outcome, Task, Work, cannot_load
 
 _REPR = re.compile(r"""(\w+(?:Error|Exception))\((["'])(.*)\2\)""")  # as Dask has errors
@@ -67,7 +67,7 @@ def least_one(name: str, value: int | None) -> int | None:
     OptionError
         If it is below 1 or no whole number.
     """
-    if value is not None and whole(name, value) < 1:
+    if value is not None and require_int(name, value) < 1:
         raise OptionError(f"{name} is {value}; it must be 1 or more")
     return value
 

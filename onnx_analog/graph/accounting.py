@@ -1,0 +1,139 @@
+"""Derives the manifest of a protected model: the entry of each tensor, and the address of each cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_analog.coding.estimators import estimator
+from onnx_analog.coding.scheme import Scheme
+from onnx_analog.graph._cells import addresses, cells_of, codebook_bits, mask_bits
+from onnx_analog.graph.manifest import ClassEntry, Manifest, TensorEntry, Totals
+from onnx_analog.graph.stored import COMMAND_KEY, SOURCE_KEY, StoredTensor, schemes_of, stored_tensors
+
+
+def account(model: ir.Model) -> Manifest:
+    """Return the manifest of a protected model.
+
+    Cells are addressed from 0 in the order of the tensors, with no gap and no overlap: level cells (in the order of the
+    flat index, the r cells of a weight side by side), side information, mask, codebook.
+
+    Raises
+    ------
+    ModelError
+        If the model is not protected.
+    """
+    schemes = schemes_of(model)
+    return account_of(stored_tensors(model, schemes), schemes, model)
+
+
+def account_of(stored: Sequence[StoredTensor], schemes: Sequence[Scheme], model: ir.Model) -> Manifest:
+    """Return the manifest of a protected model whose tensors and schemes are known; see `account`."""
+    calls: dict[str, list[StoredTensor]] = {}
+    for tensor in stored:  # of one key where another tool inlined a function that is called twice
+        calls.setdefault(tensor.key, []).append(tensor)
+    tensors = [group[0] for group in calls.values()]
+    shared = _shared_counts(tensors)
+    entries, address = [], 0
+    for tensor, bits in _with_bits(tensors):
+        ranges, address = addresses(cells_of(tensor.scheme, tensor.class_counts, bits), address)
+        uses = sum(call.uses for call in calls[tensor.key])
+        entries.append(_entry(tensor, uses, shared.get(tensor.number, tensor.class_counts), bits, ranges))
+    return Manifest(
+        schemes=tuple(schemes),
+        source_sha256=model.metadata_props.get(SOURCE_KEY),
+        command=model.metadata_props.get(COMMAND_KEY),
+        tensors=tuple(entries),
+    )
+
+
+def totals_of(tensors: Iterable[StoredTensor]) -> Totals:
+    """Return the totals of `account_of` alone, without a digest of any plane; one tensor for each key."""
+    listed = list(_with_bits(tensors))
+    cells = [cells_of(tensor.scheme, tensor.class_counts, bits) for tensor, bits in listed]
+    return Totals(
+        original_weights=sum(tensor.size for tensor, _ in listed),
+        stored_weights=sum(tensor.count for tensor, _ in listed),
+        analog_cells=sum(each["level"] for each in cells),
+        side_cells=sum(each["side"] for each in cells),
+        mask_cells=sum(each["mask"] for each in cells),
+        mask_bitmap_bits=sum(tensor.size for tensor, _ in listed if tensor.has("mask")),
+        codebook_cells=sum(each["codebook"] for each in cells),
+    )
+
+
+def _with_bits(tensors: Iterable[StoredTensor]) -> Iterator[tuple[StoredTensor, dict[str, int]]]:
+    """Yield each tensor and the bits of its digital planes; a codebook that a model shares is the first tensor's."""
+    owned = set[int]()
+    for tensor in tensors:
+        owns = tensor.scheme.granularity != "model" or tensor.number not in owned
+        owned.add(tensor.number)
+        yield tensor, _bits(tensor, owns_codebook=owns)
+
+
+def _shared_counts(tensors: Sequence[StoredTensor]) -> dict[int, Any]:
+    """Return, by scheme, how many weights each class (K,) holds in all tensors that share a codebook."""
+    shared: dict[int, Any] = {}
+    for tensor in tensors:
+        if tensor.scheme.granularity == "model":
+            shared[tensor.number] = shared.get(tensor.number, 0) + tensor.class_counts
+    return shared
+
+
+def _bits(tensor: StoredTensor, *, owns_codebook: bool) -> dict[str, int]:
+    """Return the length in bits of each digital plane."""
+    table = estimator(tensor.scheme.estimator).table_bits(
+        tensor.level, tensor.level_class, cells=tensor.scheme.cells_of_class
+    )
+    return {
+        "side": tensor.count * tensor.scheme.side_bits,
+        "mask": mask_bits(tensor.size, tensor.count),
+        "codebook": table + (codebook_bits(tensor.scheme, len(tensor.alpha)) if owns_codebook else 0),
+    }
+
+
+def _entry(
+    tensor: StoredTensor, uses: int, shared: Any, bits: Mapping[str, int], ranges: Mapping[str, tuple[int, int]]
+) -> TensorEntry:
+    return TensorEntry(
+        name=tensor.name,
+        key=tensor.key,
+        shape=tensor.shape,
+        dtype=tensor.dtype.name,
+        uses=uses,
+        scheme=tensor.number,
+        original=tensor.size,
+        stored=tensor.count,
+        groups=len(tensor.alpha),
+        classes=tuple(_class_entry(tensor, number, int(shared[number])) for number in range(tensor.scheme.classes)),
+        mask_bitmap_bits=tensor.size if tensor.has("mask") else 0,
+        bits=dict(bits),
+        cells=ranges,
+        sha256=tensor.digests(),
+    )
+
+
+def _class_entry(tensor: StoredTensor, number: int, shared: int) -> ClassEntry:
+    """Return one class; its bounds are 0 where no weight of those that share the codebook is in it."""
+    count, cells = int(tensor.class_counts[number]), tensor.scheme.cells_of_class[number]
+    if len(tensor.alpha) > 1:
+        return ClassEntry(low=None, high=None, alpha=None, beta=None, count=count, cells=cells)
+    alpha, beta = tensor.alpha[0, number], tensor.beta[0, number]
+    low, high = tensor.scheme.channel.span if cells else (0.0, 0.0)
+    return ClassEntry(
+        low=_bound(alpha, beta, low, tensor) if shared else 0.0,
+        high=_bound(alpha, beta, high, tensor) if shared else 0.0,
+        alpha=float(alpha),
+        beta=float(beta),
+        count=count,
+        cells=cells,
+    )
+
+
+def _bound(alpha: Any, beta: Any, level: float, tensor: StoredTensor) -> float:
+    """Return the size that stands at one end of the output range, as exactly as float32 α and β tell it."""
+    bound = float(np.float32((level + float(beta)) / float(alpha)))
+    return max(0.0, bound) if tensor.scheme.sign == "bit" else bound
