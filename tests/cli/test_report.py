@@ -223,7 +223,7 @@ def test_models_and_channels_are_named_and_stand_apart_only_where_there_are_seve
     assert [table.title for table in report.points_tables(points)] == expected
     plots.plot_points(points)
     assert [" ".join(axis.get_title().split()) for axis in pyplot.gcf().axes] == [
-        f"{title} without noise 75.00" for title in expected
+        f"{title} without noise 75.00 %" for title in expected
     ]
     differences = report.differences_table(points)
     assert differences is not None
@@ -558,7 +558,9 @@ POINTS = [
 def test_points_are_drawn_as_png(points, panels, name, tmp_path):
     path = tmp_path / name
     plots.plot_points(points)(path)
-    assert size_of(path) == (round(4.8 * DPI) * panels, round(5 * DPI))
+    width, height = size_of(path)
+    assert width == round(4.8 * DPI) * panels
+    assert 4.4 * DPI < height < 5.2 * DPI  # the legend has a line or two
     assert pyplot.get_fignums() == []
 
 
@@ -572,7 +574,9 @@ def test_points_are_drawn_as_svg(tmp_path):
 @pytest.mark.parametrize(("count", "across", "down"), [(3, 3, 1), (4, 2, 2), (7, 3, 3), (12, 4, 3)])
 def test_many_panels_are_a_grid(count, across, down, tmp_path):
     plots.plot_points([point(model=f"model {n}") for n in range(count)])(tmp_path / "plot.png")
-    assert size_of(tmp_path / "plot.png") == (round(4.8 * DPI) * across, round((4.2 * down + 0.8) * DPI))
+    width, height = size_of(tmp_path / "plot.png")
+    assert width == round(4.8 * DPI) * across
+    assert (4.3 * down + 0.1) * DPI < height < (4.3 * down + 0.9) * DPI
 
 
 def boxes(figure: Any) -> list[Any]:
@@ -630,7 +634,7 @@ def test_the_plot_shows_what_is_lost_against_what_it_costs():
     points = [replace(one, ci95=(one.evaluation.mean - 0.02, one.evaluation.mean + 0.04)) for one in POINTS]
     plots.plot_points(points)
     axes = pyplot.gcf().axes
-    titles = [f"{grouping.preset_title(one)} without noise 75.00" for one in (POINTS[0], POINTS[-1])]
+    titles = [f"{grouping.preset_title(one)} without noise 75.00 %" for one in (POINTS[0], POINTS[-1])]
     assert [" ".join(axis.get_title().split()) for axis in axes] == titles
     for axis in axes:
         found = curves(axis)
@@ -639,27 +643,95 @@ def test_the_plot_shows_what_is_lost_against_what_it_costs():
             assert x == [1.25, 3.25]
             np.testing.assert_allclose(y, [60, 40])  # 75 without noise, less 15 and 35
             np.testing.assert_allclose(ends, [(56, 62), (36, 42)])
-        assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
+        assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
     assert axes[0].get_ylabel() == "accuracy lost, in percentage points"
     assert axes[0].get_ylim() == axes[1].get_ylim()
     assert axes[0].get_xlim() == axes[1].get_xlim()
 
 
-def triangles(axis: Any) -> list[tuple[float, float]]:
-    return [at for line in axis.get_lines() if line.get_marker() == "v" for at in zip(*line.get_data(), strict=True)]
+def losses(*values: float, clean: float = 0.987, samples: int = 1000) -> list[Point]:
+    """Return points with these mean losses, in percentage points."""
+    points = [near(count, clean - loss / 100) for count, loss in enumerate(values, start=1)]
+    return [replace(one, evaluation=replace(one.evaluation, clean=clean, samples=samples)) for one in points]
 
 
-def test_what_loses_nothing_lies_on_the_lower_edge_and_says_so():
-    values = {1: 0.70, 3: 0.75, 9: 0.80}  # 0.75 without noise, on 50 samples
-    points = [replace(near(c, value), ci95=(value - 0.03, value + 0.03)) for c, value in values.items()]
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ((88, 87, 85), "linear"),  # at chance
+        ((0.5, 0.3, 0.1), "linear"),
+        ((40, 4, 0.3), "symlog"),
+        ((40, 4, -0.2), "symlog"),
+        ((0.5, 0.02, -0.01), "linear"),  # within ten times the loss of one of 1,000 samples
+        ((3.0,), "linear"),
+    ],
+)
+def test_the_axis_of_the_loss_has_the_range_of_the_data_and_a_line_without_noise(values, scale):
+    points = losses(*values)
     plots.plot_points(points)
     (axis,) = pyplot.gcf().axes
-    ((x, y, ends),) = curves(axis).values()
-    np.testing.assert_allclose(y, [5, 0.1, 0.1])  # a twentieth of one of 50 samples
-    np.testing.assert_allclose(ends, [(2, 8), (0.1, 3), (0.1, 0.1)])
-    assert triangles(axis) == [(x[1], 0.1), (x[2], 0.1)]
+    assert axis.get_yscale() == scale
+    assert [list(line.get_ydata()) for line in axis.get_lines() if line.get_linestyle() == ":"] == [[0.0, 0.0]]
+    ends = [100 * (0.987 - end) for one in points for end in one.ci95]
+    shown = axis.transData.transform([(1, y) for y in (0.0, *ends)])[:, 1]
+    box = axis.get_window_extent()
+    assert box.ymin <= shown.min()
+    assert shown.max() <= box.ymax
+    assert shown.max() - shown.min() > 0.85 * box.height  # no space without data
+    lost, (_, y, _) = sorted(values), *curves(axis).values()
+    np.testing.assert_allclose(sorted(y), lost)
+
+
+def test_labels_of_a_logarithmic_loss_are_few_and_name_zero():
+    for values, labels in {
+        (40, 4, 0.3): [0, 0.1, 1, 10],
+        (4, 0.3, 0.2): [0, 0.1, 0.2, 0.5, 1, 2, 5],
+        (40, 4, -0.3): [-0.1, 0, 0.1, 1, 10],
+    }.items():
+        plots.plot_points([replace(one, ci95=None) for one in losses(*values)])
+        (axis,) = pyplot.gcf().axes
+        assert sorted(axis.get_yticks()) == pytest.approx(labels)
+
+
+def assert_legend_fits(figure: Any) -> None:
+    """Check that the legend lies within the picture and apart from all else."""
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box, picture = legend.get_window_extent(), figure.bbox
+    assert box.xmin >= picture.xmin
+    assert box.xmax <= picture.xmax
+    assert box.ymin >= picture.ymin
+    assert not any(box.overlaps(axis.get_tightbbox()) for axis in figure.axes)
+    assert all(axis.get_window_extent().height > 2.8 * figure.dpi for axis in figure.axes)
+
+
+LONG = {"side_channel": "gaussian:sigma=0.123456,low=-1,high=1", "estimator": "my_estimators:ShrunkTowardsTheMean"}
+
+
+@pytest.mark.parametrize("presets", [(DEFAULT,), (DEFAULT, PAPER)])
+@pytest.mark.parametrize("changes", [{}, LONG, {"estimator": "x" * 300}])
+@pytest.mark.parametrize("lines", [1, 3, 12])
+def test_the_legend_is_whole(lines, changes, presets):
+    plots.plot_points(
+        [
+            near(c, 0.7 - n / 100, preset=preset, changes={**changes, "side_bits_per_cell": n})
+            for preset in presets for n in range(lines) for c in (1, 3)
+        ]
+    )  # fmt: skip
+    assert_legend_fits(pyplot.gcf())
     (legend,) = pyplot.gcf().legends
-    assert "loss below 0.1, or a gain" in [text.get_text() for text in legend.get_texts()]
+    names = ["".join(text.get_text().split()) for text in legend.get_texts()]
+    assert len([name for name in names if name.startswith("sign")]) == lines
+    assert all("".join(map(str, changes.values())) in name.replace(",estimator", "") for name in names[:lines])
+
+
+def test_assert_legend_fits_rejects_what_is_cut_off():
+    plots.plot_points(POINTS)
+    figure = pyplot.gcf()
+    (legend,) = figure.legends
+    legend.get_texts()[0].set_text("raw " * 100)
+    with pytest.raises(AssertionError):
+        assert_legend_fits(figure)
 
 
 def test_one_trial_has_no_error_bar():
