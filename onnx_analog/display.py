@@ -26,6 +26,15 @@ class Shown:
         return [("", str(self))]
 
 
+def counted(count: int, noun: str, nouns: str | None = None) -> str:
+    """Return a number and what it counts: "1 cell", "2,000 cells"; `nouns` is the plural if it is not noun + s.
+
+    >>> counted(1, "class", "classes"), counted(0, "cell")
+    ('1 class', '0 cells')
+    """
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
 def html_table(title: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """Return a table for a notebook, all its text escaped."""
     lines = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]

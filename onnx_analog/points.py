@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnx_analog.coding.scheme import PRESETS, STRATEGIES, channel_digest
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset, channel_digest
+from onnx_analog.results import large_text
 from onnx_analog.results import value_text as setting_text
 from onnx_analog.run.metrics import METRICS
 from onnx_analog.study import choosing
@@ -70,20 +71,21 @@ def panels(points: Sequence[Point]) -> list[Panel]:
     model and channel have a panel of their own.
     """
     titles = _Titles(points)
-    grid: dict[tuple[str, str], list[Point]] = {}
+    grid: dict[tuple[str, Preset], list[Point]] = {}
     plans: dict[str, list[Point]] = {}
     for point in points:
         if is_planned(point):
             plans.setdefault(titles.where(point), []).append(point)
         else:
-            grid.setdefault((titles.where(point), preset_title(point)), []).append(point)
-    found = []
-    for (where, preset), gridded in grid.items():
+            grid.setdefault((titles.where(point), point.setting.preset), []).append(point)
+    result = []
+    for (where, _), gridded in grid.items():
         alone = sum(other == where for other, _ in grid) == 1
         planned = plans.pop(where, []) if alone else []
-        found.append(Panel(title=_joined(where, preset), gridded=tuple(gridded), planned=tuple(planned)))
-    found += [Panel(title=_joined(where, "plans"), gridded=(), planned=tuple(here)) for where, here in plans.items()]
-    return found
+        title = _joined(where, preset_title(*gridded))
+        result.append(Panel(title=title, gridded=tuple(gridded), planned=tuple(planned)))
+    result += [Panel(title=_joined(where, "plans"), gridded=(), planned=tuple(group)) for where, group in plans.items()]
+    return result
 
 
 def _joined(*parts: str) -> str:
@@ -107,12 +109,12 @@ class _Titles:
         return _joined(point.model * self._models, channel * (len(self._names) > 1))
 
 
-def preset_title(point: Point) -> str:
-    """Return the granularity and share of large weights of a point, and the preset that has both."""
-    preset = point.setting.preset
+def preset_title(*points: Point) -> str:
+    """Return the preset of points: its granularity, the share of large weights if a point has some, and its name."""
+    preset = points[0].setting.preset
     name = next((name for name, known in PRESETS.items() if known == preset), "")
     label = {"isik2020": " (as in the paper)", "": ""}.get(name, f" ({name})")
-    return f"granularity {preset.granularity}, {preset.large_fraction:.2%} large{label}"
+    return f"granularity {preset.granularity}{large_text(*points)}{label}"
 
 
 # --------------------------------------------------------------------------------------------- values and units

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import STRATEGIES
 from onnx_analog.disk import writing
-from onnx_analog.display import Shown, data_frame
+from onnx_analog.display import Shown, counted, data_frame
 from onnx_analog.display import html_table as html_table
 from onnx_analog.graph import files
 from onnx_analog.graph.manifest import Manifest
@@ -156,8 +156,8 @@ class Inspection(Shown):
     def batch_norm(self) -> str:
         """Whether BatchNorm is folded into the convolutions, and what follows from that."""
         if self.batch_norms:
-            nodes = f"{self.batch_norms} node{'s' * (self.batch_norms > 1)}"
-            return f"apart ({nodes}): its scales stay digital, so tensors have similar magnitudes"
+            nodes = counted(self.batch_norms, "node")
+            return f"separate ({nodes}): its scales stay digital, so tensors have similar magnitudes"
         if not self.convolutions:
             return "none, and no convolution that it could be folded into"
         return "none in the graph; it may have been folded into the convolutions, so keep granularity tensor or channel"
@@ -197,10 +197,10 @@ class Inspection(Shown):
 
     def __str__(self) -> str:
         weights = sum(row["weights"] for row in self.stored)
-        tensors = f"{len(self.stored):,} tensor{'s' * (len(self.stored) != 1)}"
+        tensors = counted(len(self.stored), "tensor")
         state = "stored" if self.protected else "to be stored"
         refused = "" if self.refused is None else f"; protect refuses the model: {self.refused}"
-        return f"{weights:,} weights in {tensors} {state}, {len(self.skipped):,} stay digital{refused}"
+        return f"{counted(weights, 'weight')} in {tensors} {state}, {len(self.skipped):,} stay digital{refused}"
 
     def _repr_html_(self) -> str:
         rows = (
@@ -245,7 +245,7 @@ class Swept(Shown):
 
     def __repr__(self) -> str:
         where = "" if self.folder is None else f" in {str(self.folder)!r}"
-        return f"<Swept: {len(self.points):,} point{'s' * (len(self.points) != 1)}{where}>"
+        return f"<Swept: {counted(len(self.points), 'point')}{where}>"
 
     def _repr_html_(self) -> str:
         head = ("model", "channel", "stored as", "mean", "95 % interval", "without noise", "all-in cells per weight")
@@ -254,11 +254,22 @@ class Swept(Shown):
 
 def described(point: Point) -> str:
     """Return a point in words: its model, channel, granularity, classes, strategy or plan, cells and cost."""
-    setting = point.setting
-    where = f"{point.model}, {setting.channel}, {setting.preset.granularity}, {setting.preset.large_fraction:.2%} large"
-    varied = "".join(f", {name} {value_text(value)}" for name, value in setting.changes.items())
-    what = f"{point.strategy} at {point.cells} cells" if point.strategy in STRATEGIES else f"plan {point.strategy}"
-    return f"{where}{varied}, {what} ({point.cost:.2f} all-in for each weight)"
+    where = f"{point.model}, {point.setting.channel}, granularity {point.setting.preset.granularity}"
+    return f"{where}{large_text(point)}, {_stored_as(point)} ({point.cost:.2f} all-in cells per weight)"
+
+
+def _stored_as(point: Point) -> str:
+    """Return the strategy with its cells, or the plan, and the settings that are varied."""
+    named = point.strategy in STRATEGIES
+    kind = f"{point.strategy}, {counted(point.cells, 'cell')}" if named else f"plan {point.strategy}"
+    varied = (f"{name} {value_text(value)}" for name, value in point.setting.changes.items() if value is not None)
+    return ", ".join([kind, *varied])
+
+
+def large_text(*points: Point) -> str:
+    """Return the share of large weights, after a comma; empty if no point parts weights by a share."""
+    shares = [point.setting.large_fraction for point in points if point.setting.large_fraction is not None]
+    return f", {shares[0]:.2%} large" if shares else ""
 
 
 def value_text(value: object) -> str:
@@ -272,8 +283,4 @@ def _html_row(point: Point) -> Sequence[object]:
     found, setting = point.evaluation, point.setting
     ends = "" if point.ci95 is None else f"{point.ci95[0]:.4f} to {point.ci95[1]:.4f}"
     mean, clean = ("" if value is None else f"{value:.4f}" for value in (found.mean, found.clean))
-    varied = "".join(f", {name} {value_text(value)}" for name, value in setting.changes.items())
-    stored = (
-        f"{point.strategy}, {point.cells} cells{varied}" if point.strategy in STRATEGIES else f"plan {point.strategy}"
-    )
-    return point.model, setting.channel, stored, mean, ends, clean, f"{point.cost:.3f}"
+    return point.model, setting.channel, _stored_as(point), mean, ends, clean, f"{point.cost:.3f}"

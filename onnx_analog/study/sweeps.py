@@ -198,10 +198,10 @@ def _check_point(row: Mapping[str, str]) -> None:
     strategy = STRATEGIES.get(row["strategy"])
     if strategy is not None and (not small or not large or (large != small and not strategy.adaptive)):
         raise ValueError(f"cells_large is {large:,}, which strategy {row['strategy']} cannot have with cells {small:,}")
-    fraction = _number("large_fraction", row["large_fraction"])
+    fraction = _number("large_fraction", row["large_fraction"] or "0")  # empty: no share parts the weights
     if not 0 <= fraction <= 1:
         raise ValueError(f"large_fraction is {row['large_fraction']}; it must be from 0 to 1")
-    if row["large_fraction"] not in (str(fraction), f"{fraction:g}"):
+    if row["large_fraction"] not in ("", str(fraction), f"{fraction:g}"):
         raise ValueError(f"large_fraction is {row['large_fraction'][:40]!r}, which no sweep writes so")
     for name in ("channel_sha256", "plan_sha256"):
         if not _SHA256.fullmatch(row[name]):
@@ -754,8 +754,17 @@ class _Rows:
 
 def _typed(row: Mapping[str, str], like: Row) -> Row:
     """Return a row that was read, with values of the types that `like` has."""
-    return {name: None if like[name] is None else type(like[name])(row[name]) for name in like}
+    return {name: _value(row[name], like[name]) for name in like}
+
+
+def _value(text: str, like: Any) -> Any:
+    """Return the value of a word of a row: None if it is empty, and a number where only the other value is unknown."""
+    if not text and not isinstance(like, str):
+        return None
+    if like is None:
+        return float(text) if _NUMBER.fullmatch(text) else text
+    return type(like)(text)
 
 
 def _key(columns: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(value) for value in columns.values())
+    return tuple("" if value is None else str(value) for value in columns.values())  # as in the CSV

@@ -30,6 +30,7 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.weights import Selection
+from onnx_analog.results import described
 from onnx_analog.run.evaluation import Evaluation
 from onnx_analog.study.grid import Setting
 from onnx_analog.study.sweeps import Point
@@ -77,9 +78,13 @@ def point(
     )
     evaluation = Evaluation(metric=metric, samples=50, clean=clean, values=values)
     large = cells * (20 if strategy == "redundancy" else 1)
+    paper = Paper(
+        strategy=strategy, cells_small=cells, cells_large=large, granularity=preset.granularity,
+        large_fraction=preset.large_fraction,
+    )  # fmt: skip
     setting = Setting(
         model=0,
-        plan=Plan(default=Paper(strategy=strategy, cells_small=cells, cells_large=large).scheme(channel=channel)),
+        plan=Plan(default=paper.scheme(channel=channel)),
         name=strategy,
         cells=cells,
         cells_large=large,
@@ -137,11 +142,27 @@ def test_one_trial_has_no_interval():
     ],
 )
 def test_a_preset_is_called_by_what_it_is(preset, title):
-    assert grouping.preset_title(point(preset=preset)) == title
+    assert grouping.preset_title(point("mapping", preset=preset)) == title
+    assert grouping.preset_title(point("sign", preset=preset), point("redundancy", preset=preset)) == title
+
+
+@pytest.mark.parametrize("strategy", ["raw", "sign"])
+def test_where_no_weights_are_large_no_share_is_shown(strategy):
+    small = point(strategy)
+    assert grouping.preset_title(small) == "granularity tensor (default)"
+    assert "large" not in report.choice_text(small)
+    assert "large" not in described(small)
+    assert ", 5.00% large, " in described(point("mapping"))
+    assert small.row()["large_fraction"] is None
+    assert point("mapping").row()["large_fraction"] == 0.05
+    by_bounds = replace(small, setting=replace(small.setting, plan=Plan(default=Paper(threshold=0.5).scheme())))
+    assert by_bounds.row()["large_fraction"] is None
+    by_value = replace(small, setting=replace(small.setting, plan=Plan(default=Scheme.int4())))
+    assert by_value.row()["large_fraction"] is None
 
 
 def test_a_preset_of_one_s_own_has_no_name():
-    title = grouping.preset_title(point(preset=Preset(granularity="model", large_fraction=0.1)))
+    title = grouping.preset_title(point("mapping", preset=Preset(granularity="model", large_fraction=0.1)))
     assert title.startswith("granularity model, 10.00% large")
     assert "()" not in title
 
@@ -225,9 +246,8 @@ def test_models_and_channels_are_named_and_stand_apart_only_where_there_are_seve
     assert [" ".join(axis.get_title().split()) for axis in pyplot.gcf().axes] == [
         f"{title} without noise 75.00 %" for title in expected
     ]
-    differences = report.differences_table(points)
-    assert differences is not None
-    assert list(differences.columns[0].cells) == expected
+    differences = [f"difference from raw: {title}" for title in expected]
+    assert [table.title for table in report.differences_tables(points)] == differences
 
 
 def test_tables_of_models_hold_their_own_points():
@@ -284,15 +304,14 @@ def test_differences_from_the_first_strategy_by_hand():
         point("sign", 1, values=(0.15, 0.30, 0.45)),
         point("sign", 3, values=(0.50, 0.40, 0.30)),
     ]
-    table = report.differences_table(points)
-    assert table is not None
+    (table,) = report.differences_tables(points)
     strategy, count, above, between = (list(column.cells) for column in table.columns)
-    assert table.columns[2].header == "above raw"
+    assert table.title == "difference from raw: granularity tensor (default)"
     assert (strategy, count) == (["sign"] * 2, ["1", "3"])
     # 5, 10 and 15 points: 10 ± 4.302653·5/√3; and 0, -10 and -20: -10 ± 4.302653·10/√3
     assert above == ["+10.00", "-10.00"]
     assert between == ["-2.42 to +22.42", "-34.84 to +14.84"]
-    assert "in pairs, for trials of the same number have the same noise" in " ".join(text(table).split())
+    assert "accuracy in percentage points; paired" in " ".join(text(table).split())
 
 
 def test_each_strategy_is_compared_at_its_cells_and_in_its_panel():
@@ -302,30 +321,31 @@ def test_each_strategy_is_compared_at_its_cells_and_in_its_panel():
         for name, more in (("sign", 0.0), ("mapping", 0.2), ("redundancy", 0.4))
         for c in (1, 3)
     ]
-    table = report.differences_table(points)
-    assert table is not None
-    name, strategy, count, above, between = (list(column.cells) for column in table.columns)
-    assert strategy == ["mapping", "mapping", "redundancy", "redundancy"] * 2
-    assert count == ["1", "3"] * 4
-    assert above == ["+20.00", "+20.00", "+40.00", "+40.00"] * 2
-    assert between == [""] * 8  # one trial has no interval
-    assert name == [grouping.preset_title(points[0])] * 4 + [grouping.preset_title(points[-1])] * 4
+    tables = list(report.differences_tables(points))
+    assert [table.title for table in tables] == [
+        f"difference from sign: {grouping.preset_title(points[at])}" for at in (2, -1)
+    ]
+    for table in tables:
+        strategy, count, above, between = (list(column.cells) for column in table.columns)
+        assert strategy == ["mapping", "mapping", "redundancy", "redundancy"]
+        assert count == ["1", "3"] * 2
+        assert above == ["+20.00", "+20.00", "+40.00", "+40.00"]
+        assert between == [""] * 4  # one trial has no interval
 
 
 def test_differences_of_what_is_no_share_are_in_its_own_unit():
     points = [point(name, values=(value,), metric="sqnr_db") for name, value in (("raw", 10.0), ("sign", 12.5))]
-    shown = text(report.differences_table(points))
+    shown = text(*report.differences_tables(points))
     assert "+2.50" in shown
     assert "output SQNR in dB" in shown
 
 
 def test_one_strategy_has_nothing_to_be_compared_with():
-    assert report.differences_table([point("sign", 1), point("sign", 3)]) is None
+    assert list(report.differences_tables([point("sign", 1), point("sign", 3)])) == []
 
 
 def test_without_trials_no_difference_is_told():
-    table = report.differences_table([point("raw", values=()), point("sign", values=())])
-    assert table is None or "nan" not in text(table)
+    assert list(report.differences_tables([point("raw", values=()), point("sign", values=())])) == []
 
 
 # -------------------------------------------------------------------------------------------------- evaluation
@@ -411,7 +431,7 @@ def test_the_account_shows_every_line_of_the_cost():
     totals = manifest.totals
     lines = {
         "analog levels (the paper's r_avg)": totals.analog_cells,
-        "side information: sign and class, 2 bits a cell": totals.side_cells,
+        "side information: sign and class, 2 bits per cell": totals.side_cells,
         "mask: which weights are stored (bitmap: 768 bits)": totals.mask_cells,
         "codebook: α and β": totals.codebook_cells,
         "all-in": totals.all_in_cells,
@@ -634,7 +654,7 @@ def test_the_plot_shows_what_is_lost_against_what_it_costs():
     points = [replace(one, ci95=(one.evaluation.mean - 0.02, one.evaluation.mean + 0.04)) for one in POINTS]
     plots.plot_points(points)
     axes = pyplot.gcf().axes
-    titles = [f"{grouping.preset_title(one)} without noise 75.00 %" for one in (POINTS[0], POINTS[-1])]
+    titles = [f"{grouping.preset_title(one)} without noise 75.00 %" for one in (POINTS[7], POINTS[-1])]
     assert [" ".join(axis.get_title().split()) for axis in axes] == titles
     for axis in axes:
         found = curves(axis)
@@ -891,7 +911,7 @@ def every_table(folder: Path) -> list[Table]:
     rows = [{"key": long, "shape": (320, 60), "dtype": "FLOAT", "used_by": ["MatMul"], "weights": 10**9,
              "largest": 1.2345e-30, "reason": reason} for reason in (None, "rank 1, below 2")]  # fmt: skip
     return [
-        *report.points_tables(points), *filter(None, [report.differences_table(points)]),
+        *report.points_tables(points), *report.differences_tables(points),
         *model_tables.account_tables(manifest), *model_tables.inspection_tables(rows, protected=False),
         report.evaluation_table(evaluation), report.channel_list_table([("pcm", "word " * 40)]),
         model_tables.plan_table(Plan(tensors={long: None})),
@@ -911,7 +931,7 @@ def test_there_is_a_table_of_each_kind(tmp_path):
     names = {**vars(report), **vars(model_tables)}
     made_by = {name for name in names if name.endswith(("_table", "_tables")) and not name.startswith("_")}
     assert made_by == {
-        "points_tables", "differences_table", "account_tables", "inspection_tables", "evaluation_table",
+        "points_tables", "differences_tables", "account_tables", "inspection_tables", "evaluation_table",
         "channel_list_table", "channel_table", "fit_table", "levels_table", "plan_table",
     }  # fmt: skip
 
@@ -989,7 +1009,7 @@ def test_plans_have_a_table_in_their_panel():
 def test_where_presets_differ_plans_have_a_panel_of_their_own():
     points = [point(), point(preset=PAPER), planned("mixed", Scheme.int4(channel=QUIET), 300)]
     assert [table.title for table in report.points_tables(points)] == [
-        *(grouping.preset_title(one) for one in points[:2]), "plans",
+        *map(grouping.preset_title, points[:2]), "plans",
     ]  # fmt: skip
 
 
@@ -1017,9 +1037,9 @@ def test_other_axes_and_plans_are_drawn(tmp_path):
 
 
 def test_differences_are_to_the_first_line_of_the_panel():
-    table = report.differences_table(PLANNED)
+    (table,) = report.differences_tables(PLANNED)
     assert [str(cell) for cell in table.columns[0].cells] == [
         f"{name}, side_bits_per_cell {bits}" for name, bits in (("sign", 2), ("redundancy", 1), ("redundancy", 2))
         for _ in range(2)
     ]  # fmt: skip
-    assert str(table.columns[2].header) == "above sign, side_bits_per_cell 1"
+    assert str(table.title).startswith("difference from sign, side_bits_per_cell 1: ")

@@ -281,10 +281,7 @@ def _tell(points: Sequence[Point], out: Path) -> None:
     from onnx_analog.cli import report
     from onnx_analog.study import run_folder
 
-    show(*report.points_tables(points))
-    differences = report.differences_table(points)
-    if differences is not None:
-        show(differences)
+    show(*report.points_tables(points), *report.differences_tables(points))
     for there, text in ((plots.can_plot(), plots.NO_PLOTS), (run_folder.can_parquet(), run_folder.NO_PARQUET)):
         if not there:
             show(text)
