@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset, channel_digest
-from onnx_analog.results import large_text
-from onnx_analog.results import value_text as setting_text
 from onnx_analog.run.metrics import METRICS
 from onnx_analog.study import choosing
+from onnx_analog.study.axes import value_text as setting_text
 from onnx_analog.study.sweeps import Point
 
 
@@ -114,7 +113,8 @@ def preset_title(*points: Point) -> str:
     preset = points[0].setting.preset
     name = next((name for name, known in PRESETS.items() if known == preset), "")
     label = {"isik2020": " (as in the paper)", "": ""}.get(name, f" ({name})")
-    return f"granularity {preset.granularity}{large_text(*points)}{label}"
+    parted = next((point for point in points if point.setting.large_fraction is not None), points[0])
+    return f"granularity {preset.granularity}{parted.setting.large_text}{label}"
 
 
 # --------------------------------------------------------------------------------------------- values and units

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,6 @@ import onnx
 import onnx_ir as ir
 
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import STRATEGIES
 from onnx_analog.disk import writing
 from onnx_analog.display import Shown, counted, data_frame
 from onnx_analog.display import html_table as html_table
@@ -111,19 +110,8 @@ class Protected(Model):
     def __str__(self) -> str:
         return str(self.manifest)
 
-    def _lines(self) -> Iterator[Sequence[object]]:
-        totals = self.manifest.totals
-        ratios = totals.ratios()
-        yield "stored weights", f"{totals.stored_weights:,} of {totals.original_weights:,}"
-        yield "analog cells", f"{totals.analog_cells:,} ({ratios['r_avg']:.3f} per stored weight)"
-        yield "side information, cells", f"{totals.side_cells:,}"
-        yield "mask, cells", f"{totals.mask_cells:,}"
-        yield "codebook, cells", f"{totals.codebook_cells:,}"
-        per_weight = ratios["all_in_cells_per_original_weight"]
-        yield "all-in, cells", f"{totals.all_in_cells:,} ({per_weight:.3f} per original weight)"
-        yield "tensors", f"{len(self.manifest.tensors):,}"
-        for scheme in self.manifest.schemes:
-            yield "scheme", scheme
+    def _lines(self) -> Iterable[Sequence[object]]:
+        return self.manifest.lines()
 
 
 @dataclass(frozen=True, repr=False)
@@ -241,7 +229,7 @@ class Swept(Shown):
         return data_frame(point.row() for point in self.points)
 
     def __str__(self) -> str:
-        return "\n".join(f"{described(point)}: {point.evaluation.told(point.ci95)}" for point in self.points)
+        return "\n".join(map(str, self.points))
 
     def __repr__(self) -> str:
         where = "" if self.folder is None else f" in {str(self.folder)!r}"
@@ -252,35 +240,8 @@ class Swept(Shown):
         return html_table("Sweep", head, map(_html_row, self.points))
 
 
-def described(point: Point) -> str:
-    """Return a point in words: its model, channel, granularity, classes, strategy or plan, cells and cost."""
-    where = f"{point.model}, {point.setting.channel}, granularity {point.setting.preset.granularity}"
-    return f"{where}{large_text(point)}, {_stored_as(point)} ({point.cost:.2f} all-in cells per weight)"
-
-
-def _stored_as(point: Point) -> str:
-    """Return the strategy with its cells, or the plan, and the settings that are varied."""
-    named = point.strategy in STRATEGIES
-    kind = f"{point.strategy}, {counted(point.cells, 'cell')}" if named else f"plan {point.strategy}"
-    varied = (f"{name} {value_text(value)}" for name, value in point.setting.changes.items() if value is not None)
-    return ", ".join([kind, *varied])
-
-
-def large_text(*points: Point) -> str:
-    """Return the share of large weights, after a comma; empty if no point parts weights by a share."""
-    shares = [point.setting.large_fraction for point in points if point.setting.large_fraction is not None]
-    return f", {shares[0]:.2%} large" if shares else ""
-
-
-def value_text(value: object) -> str:
-    """Return the value of a setting as a user writes it."""
-    if isinstance(value, list | tuple):
-        return "/".join(map(value_text, value))
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _html_row(point: Point) -> Sequence[object]:
-    found, setting = point.evaluation, point.setting
     ends = "" if point.ci95 is None else f"{point.ci95[0]:.4f} to {point.ci95[1]:.4f}"
-    mean, clean = ("" if value is None else f"{value:.4f}" for value in (found.mean, found.clean))
-    return point.model, setting.channel, _stored_as(point), mean, ends, clean, f"{point.cost:.3f}"
+    mean, clean = ("" if value is None else f"{value:.4f}" for value in (point.evaluation.mean, point.evaluation.clean))
+    setting = point.setting
+    return point.model, setting.channel, setting.stored_as, mean, ends, clean, f"{point.cost:.3f}"

@@ -36,6 +36,7 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
+from onnx_analog.display import Shown, counted
 from onnx_analog.errors import AnalogError, ManifestError
 from onnx_analog.graph.stored import AGAIN, COMMAND_KEY, SOURCE_KEY, StoredTensor, scheme_of, schemes_of, stored_tensors
 from onnx_analog.graph.weights import FLOATS
@@ -127,9 +128,9 @@ class Baseline:
     cells_per_original_weight: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What a protected model stores, where, and what it costs."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Manifest(Shown):
+    """The tensors that a protected model stores, the addresses of their cells, and their cost."""
 
     schemes: tuple[Scheme, ...]
     source_sha256: str | None  # of the file that was protected
@@ -193,14 +194,29 @@ class Manifest:
         compact = (",", ":") if indent is None else None
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, separators=compact)
 
-    def __repr__(self) -> str:
-        return f"<Manifest: {self}>"
+    def lines(self) -> Iterator[tuple[str, object]]:
+        """Yield the names and values that a notebook shows."""
+        totals, ratios = self.totals, self.totals.ratios()
+        yield "stored weights", f"{totals.stored_weights:,} of {totals.original_weights:,}"
+        yield "analog cells", f"{totals.analog_cells:,} ({ratios['r_avg']:.3f} per stored weight)"
+        yield "side information, cells", f"{totals.side_cells:,}"
+        yield "mask, cells", f"{totals.mask_cells:,}"
+        yield "codebook, cells", f"{totals.codebook_cells:,}"
+        per_weight = ratios["all_in_cells_per_original_weight"]
+        yield "all-in, cells", f"{totals.all_in_cells:,} ({per_weight:.3f} per original weight)"
+        yield "tensors", f"{len(self.tensors):,}"
+        for scheme in self.schemes:
+            yield "scheme", scheme
+
+    def _lines(self) -> Iterator[tuple[str, object]]:
+        return self.lines()
 
     def __str__(self) -> str:
         totals = self.totals
         return (
-            f"{totals.stored_weights:,} of {totals.original_weights:,} weights in {totals.analog_cells:,} analog cells "
-            f"(r_avg {totals.ratios()['r_avg']:.3f}); all-in {totals.all_in_cells:,} cells, "
+            f"{totals.stored_weights:,} of {counted(totals.original_weights, 'weight')} in "
+            f"{counted(totals.analog_cells, 'analog cell')} (r_avg {totals.ratios()['r_avg']:.3f}); "
+            f"all-in {counted(totals.all_in_cells, 'cell')}, "
             f"{totals.ratios()['all_in_cells_per_original_weight']:.3f} per original weight"
         )
 

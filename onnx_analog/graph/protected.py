@@ -22,6 +22,7 @@ from onnx_analog import serialise
 from onnx_analog.coding import planes
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.display import Shown, counted
 from onnx_analog.errors import ManifestError, ModelError
 from onnx_analog.graph import decoder
 from onnx_analog.graph.manifest import Manifest, TensorEntry, account_of, from_json
@@ -50,8 +51,8 @@ _MOST_EXPANDED = 1024  # bytes of weights for each byte of planes; 64 if no two 
 _MOST_UNASKED = 256 * 2**20  # bytes of weights, whatever the planes have
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ProtectedModel:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class ProtectedModel(Shown):
     """A protected model that was scanned once, and agrees with itself.
 
     Attributes
@@ -104,6 +105,11 @@ class ProtectedModel:
                 "counted. Name the protected model."
             )
         return self.counted
+
+    def __str__(self) -> str:
+        mark = "" if self.read_mark is None else f", read from noisy cells: {self.read_mark}"
+        weights = sum(tensor.size for tensor in self.tensors)
+        return f"{counted(len(self.tensors), 'tensor')} of {counted(weights, 'weight')}{mark}"
 
     def warn_unless_guarded(self) -> None:
         """Log a warning if the model has no digests to check its planes against."""

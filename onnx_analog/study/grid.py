@@ -21,7 +21,8 @@ from onnx_analog.coding.scheme import (
     Scheme,
     channel_digest,
 )
-from onnx_analog.errors import OptionError, whole
+from onnx_analog.display import counted
+from onnx_analog.errors import OptionError, one_line, whole
 from onnx_analog.graph.weights import Selection
 from onnx_analog.settings import settings_of
 from onnx_analog.study import axes
@@ -34,7 +35,7 @@ _OF_TWO = frozenset(("cells_large", "large_fraction", "threshold", "shares", "bo
 _IN_PLACE_OF_SHARE = ("classes", "partition", "threshold", "shares", "bounds")  # with these, a preset's share is unused
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Setting:
     """One point of a sweep: everything that a trial depends on, but for its seed and its number.
 
@@ -122,6 +123,24 @@ class Setting:
         """Share of the weights above the first class; None if no share parts the classes of the plan's first scheme."""
         shares = self.plan.schemes[0].shares
         return math.fsum(shares) if shares else None
+
+    @property
+    def large_text(self) -> str:
+        """The share of large weights, after a comma; empty without one."""
+        return "" if self.large_fraction is None else f", {self.large_fraction:.2%} large"
+
+    @property
+    def stored_as(self) -> str:
+        """The strategy with its cells, or the plan, and the settings that are varied."""
+        kind = f"{self.name}, {counted(self.cells, 'cell')}" if self.name in STRATEGIES else f"plan {self.name}"
+        varied = (f"{name} {axes.value_text(value)}" for name, value in self.changes.items() if value is not None)
+        return ", ".join([kind, *varied])
+
+    def __str__(self) -> str:
+        return f"{self.channel}, granularity {self.preset.granularity}{self.large_text}, {self.stored_as}"
+
+    def __repr__(self) -> str:
+        return f"<Setting: {one_line(str(self), 200)}>"
 
     def columns(self) -> dict[str, Any]:
         """Return what tells this point from all others, but for its model."""

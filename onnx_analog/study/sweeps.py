@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from onnx_analog import named
 from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES
+from onnx_analog.display import Shown, counted
 from onnx_analog.errors import EngineError, OptionError, OutputError, whole
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.run import metrics
@@ -61,8 +62,8 @@ class Case:
     data: Dataset
 
 
-@dataclass(frozen=True, kw_only=True)
-class Point:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Point(Shown):
     """One point of a grid, and what came of it.
 
     `evaluation.clean` is the model without noise, before it is protected; it differs from the protected one's by
@@ -77,18 +78,32 @@ class Point:
 
     @property
     def strategy(self) -> str:
-        """How its weights are split into header and level."""
+        """The name of its strategy, or of its plan."""
         return self.setting.strategy
 
     @property
     def cells(self) -> int:
-        """Cells of every weight; for `redundancy`, of a small one."""
+        """Cells per weight; for `redundancy`, per small weight."""
         return self.setting.cells
 
     @property
     def cost(self) -> float:
         """All-in cells for each original weight."""
         return self.totals.ratios()["all_in_cells_per_original_weight"]
+
+    def __str__(self) -> str:
+        cost = f"{self.cost:.2f} all-in cells per weight"
+        return f"{self.model}, {self.setting} ({cost}): {self.evaluation.told(self.ci95)}"
+
+    def _lines(self) -> Iterator[tuple[str, object]]:
+        yield "model", self.model
+        yield "channel", self.setting.channel
+        yield "granularity", self.setting.preset.granularity
+        if self.setting.large_fraction is not None:
+            yield "share of large weights", f"{self.setting.large_fraction:.2%}"
+        yield "stored as", self.setting.stored_as
+        yield "all-in cells per weight", f"{self.cost:.3f}"
+        yield self.evaluation.metric, self.evaluation.told(self.ci95)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the point with its trials, ready for JSON; numbers that JSON does not have are null."""
@@ -577,7 +592,7 @@ class _Run:
             raise OptionError(f"the point {setting.name!r} does not say what its grid varies: name it with Setting.of")
         key = _key(columns)
         if key in self._by_key:
-            raise OptionError(f"the point {setting.name!r} with {setting.cells} cells appears twice")
+            raise OptionError(f"the point {setting.name!r} with {counted(setting.cells, 'cell')} appears twice")
         entry = _Entry(len(self._entries), setting, columns, _Tally(self._study.stopping))
         self._entries.append(entry)
         self._by_key[key] = entry
@@ -683,8 +698,8 @@ class _Run:
         tally, setting = entry.tally, entry.setting
         if tally.totals not in (None, outcome.totals):
             raise OutputError(
-                f"the rows of {setting.name} with {setting.cells} cells in {TRIALS} have other counts of weights and "
-                "cells than this sweep finds: choose another folder with --out"
+                f"the rows of {setting.name} with {counted(setting.cells, 'cell')} in {TRIALS} have other counts of "
+                "weights and cells than this sweep finds: choose another folder with --out"
             )
         trials = list(zip(outcome.trials, outcome.found, strict=True))
         if self._folder is not None:

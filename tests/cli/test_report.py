@@ -30,7 +30,6 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.weights import Selection
-from onnx_analog.results import described
 from onnx_analog.run.evaluation import Evaluation
 from onnx_analog.study.grid import Setting
 from onnx_analog.study.sweeps import Point
@@ -151,8 +150,8 @@ def test_where_no_weights_are_large_no_share_is_shown(strategy):
     small = point(strategy)
     assert grouping.preset_title(small) == "granularity tensor (default)"
     assert "large" not in report.choice_text(small)
-    assert "large" not in described(small)
-    assert ", 5.00% large, " in described(point("mapping"))
+    assert "large" not in str(small)
+    assert ", 5.00% large, " in str(point("mapping"))
     assert small.row()["large_fraction"] is None
     assert point("mapping").row()["large_fraction"] == 0.05
     by_bounds = replace(small, setting=replace(small.setting, plan=Plan(default=Paper(threshold=0.5).scheme())))
