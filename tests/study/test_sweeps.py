@@ -512,7 +512,7 @@ def test_a_generator_may_add_points_one_after_the_other():
 @pytest.mark.parametrize(
     ("further", "said"),
     [
-        (lambda point: [point.setting], "the point 'sign' with 1 cells appears twice"),
+        (lambda point: [point.setting], "the point 'sign' with 1 cell appears twice"),
         (lambda point: [Setting.of(Scheme(), name="new", model=1)], "a point is of model 1, and there are 1"),
         (lambda point: [Setting.of(Scheme(), name="new", varied=("step",))], "does not say what its grid varies"),
     ],

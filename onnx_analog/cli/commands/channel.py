@@ -1,4 +1,4 @@
-"""The commands `onnx-analog channel ...`: models of the noise of memory cells."""
+"""The commands `onnx-analog channel ...`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onnx_analog.errors import printable
 
 @click.group(cls=Group)
 def command() -> None:
-    """List, show and fit channels: models of the noise of memory cells.
+    """List, show and fit channels, the models of noisy memory cells.
 
     Example:
 
@@ -28,7 +28,7 @@ def command() -> None:
 @command.command(name="list")
 @JSON
 def channel_list(as_json: bool) -> None:
-    """List the channels that are installed.
+    """List the installed channels.
 
     Example:
 
@@ -52,7 +52,9 @@ def channel_list(as_json: bool) -> None:
 @FORCE
 @JSON
 def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **changes: Any) -> None:
-    """Show the output range, noise and source of channel NAME (or name:key=value,..., or a JSON file).
+    """Show the output range, noise and source of the channel NAME.
+
+    NAME is the name of a channel, name:key=value,..., module:Class, or a JSON file.
 
     Example:
 
@@ -74,7 +76,7 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
         return print_json({**found.to_dict(), "span": list(found.span), "capacity_bits_per_cell": bits})
     show(f"{found}", report.channel_table(found), f"source: {found.source}")
     show(f"left out: {found.source.left_out or 'not stated'}")
-    show(f"plot: {printable(str(plot))}" if plot else "use --plot FILE for a plot")
+    show(f"plot: {printable(str(plot))}" if plot else "for a plot, add --plot FILE")
     return None
 
 
@@ -83,8 +85,10 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
 @click.option("--input", "input_", required=True, metavar="COLUMN", help="Column of the programmed values.")
 @click.option("--output", "output_", required=True, metavar="COLUMN", help="Column of the read values.")
 @click.option("--log", type=click.Choice(["output"]), help="Fit log10 of the output, as for a resistance.")
-@click.option("--group", metavar="COLUMN", help="Column of the device; needed for --cells-on same.")
-@click.option("--neighbours", type=Whole(1), help="Neighbours used.  [default: by cross-validation]")
+@click.option("--group", metavar="COLUMN", help="Column that names the device; needed for --cells-on same.")
+@click.option(
+    "--neighbours", type=Whole(1), help="Neighbouring inputs that share reads.  [default: by cross-validation]"
+)
 @click.option(
     "-o", "--output-file", "out", type=OUT, help="Channel file.  [default: PAIRS with the suffix .channel.json]"
 )
@@ -103,7 +107,9 @@ def channel_fit(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Fit a channel to PAIRS, a CSV file of measurements; use its file with --channel mine.json.
+    """Fit a channel to PAIRS, a CSV file of measurements.
+
+    Other commands use the file that it writes: --channel mine.json.
 
     Example:
 

@@ -218,7 +218,9 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
 def command(
     ctx: click.Context, /, out: Path, save_config: Path | None, force: bool, as_json: bool, **choices: Any
 ) -> None:
-    """Compare strategies × cells × channels × MODELS in many trials, and write every trial to a folder.
+    """Compare strategies × cells × channels × MODELS in many trials.
+
+    Every trial is written to a folder.
 
     To resume a sweep that was stopped, run the same command again: completed trials are kept, and the results are those
     of a sweep that was never stopped. They do not depend on the engine or its workers.
