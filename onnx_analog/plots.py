@@ -107,7 +107,7 @@ def plot_points(points: Sequence[Point]) -> Callable[[Path], None]:
     For a metric that is a share, the vertical axis is the loss due to noise in percentage points. If losses differ by
     a factor of ten, the axis is logarithmic above the loss of one sample, and linear below it and for gains. For any
     other metric, or if the value without noise is not known, the axis is the metric itself. A dotted line marks the
-    value without noise. Bars are 95 % intervals; rings mark the points that `choosing.marked` returns.
+    original: the model without noise. Bars are 95 % intervals; rings mark the points that `choosing.marked` returns.
     """
     parts = panels(points) or [Panel(title="", gridded=())]
     looks = styles(points)
@@ -204,7 +204,7 @@ def _dress(axis: Any, panel: Panel, value: Value) -> None:
     clean = panel.points[0].evaluation.clean if panel.points else None
     if clean is not None and math.isfinite(clean):
         y = value(panel.points[0], clean)
-        axis.axhline(y, color="black", linewidth=1, linestyle=":", label="without noise")
+        axis.axhline(y, color="black", linewidth=1, linestyle=":", label="original")
 
 
 def _loss_axis(axes: Sequence[Any], points: Sequence[Point]) -> None:
