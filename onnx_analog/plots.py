@@ -25,8 +25,8 @@ from onnx_analog.study.sweeps import Point
 
 NO_PLOTS = "no plot: matplotlib is not installed (pip install 'onnx-analog[report]')"
 _DRAWN = 5000  # measured pairs at most
-_TITLE_WIDTH = 46  # characters of a line of a panel's title
-_LEGEND_CHARACTER = 0.075  # inches, on average
+_TITLE_WIDTH = 52  # characters of a line of a panel's title
+_CHARACTER = 0.075  # inches, on average, in a legend
 _LEGEND_HANDLE = 8  # characters that the line before a name takes
 _MOST_COLUMNS = 7  # of the legend
 _POINTS_INCHES = 4.3  # height of a panel
@@ -105,7 +105,7 @@ def plot_points(points: Sequence[Point]) -> Callable[[Path], None]:
     """Return a writer of the plot: loss against cost, with a panel for each model, channel and preset.
 
     For a metric that is a share, the vertical axis is the loss due to noise in percentage points. If losses differ by
-    a factor of ten, the axis is logarithmic above the loss of one sample, and linear below it and for gains. For any
+    a factor of ten, the axis is logarithmic, except near zero. For any
     other metric, or if the value without noise is not known, the axis is the metric itself. A dotted line marks the
     original: the model without noise. Bars are 95 % intervals; rings mark the points that `choosing.marked` returns.
     """
@@ -208,28 +208,31 @@ def _dress(axis: Any, panel: Panel, value: Value) -> None:
 
 
 def _loss_axis(axes: Sequence[Any], points: Sequence[Point]) -> None:
-    """Make the axis of the loss logarithmic above the loss of one sample, if losses differ by a factor of ten."""
+    """Make the axis of the loss logarithmic, except near zero, if losses differ by a factor of ten."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     losses = [_loss(point, mean_of(point)) for point in points if math.isfinite(mean_of(point))]
     sample = max(100 / max(point.evaluation.samples for point in points), _LEAST_LOSS)
     if not losses or max(losses) < 10 * max(sample, min(losses)):
         return
+    threshold = max(sample, min(losses) / 3)
     for axis in axes:
-        axis.set_yscale("symlog", linthresh=sample, linscale=0.6)
+        axis.set_yscale("symlog", linthresh=threshold, linscale=0.6)
         axis.autoscale_view(scalex=False)  # margins in the new scale
-    steps = _loss_steps(sample, *axes[0].get_ylim())
+    steps = _loss_steps(threshold, *axes[0].get_ylim())
     for axis in axes:
         axis.yaxis.set_major_locator(FixedLocator(steps))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_minor_locator(NullLocator())
 
 
-def _loss_steps(sample: float, low: float, high: float) -> list[float]:
+def _loss_steps(threshold: float, low: float, high: float) -> list[float]:
     """Return 0 and the labelled losses: 1, 2 and 5 times powers of ten, or only powers of ten if those are too many."""
-    powers = range(math.floor(math.log10(sample)), math.ceil(math.log10(max(high, -low))) + 1)
+    powers = range(math.floor(math.log10(threshold)), math.ceil(math.log10(max(high, -low))) + 1)
     for digits in ((1, 2, 5), (1,)):
-        sizes = [digit * 10.0**power for power in powers for digit in digits if digit * 10.0**power >= sample * 0.999]
+        sizes = [
+            digit * 10.0**power for power in powers for digit in digits if digit * 10.0**power >= threshold * 0.999
+        ]
         steps = [0.0, *(sign * size for sign in (1, -1) for size in sizes if low <= sign * size <= high)]
         if len(steps) <= _MOST_TICKS:
             break
@@ -276,7 +279,7 @@ def _legend(figure: Any, axes: Sequence[Any]) -> None:
     names = sorted(handles, key=lambda name: name.partition(", ")[0] not in STRATEGIES)
     if not names:
         return
-    width = math.floor(figure.get_figwidth() / _LEGEND_CHARACTER) - _LEGEND_HANDLE
+    width = math.floor(figure.get_figwidth() / _CHARACTER) - _LEGEND_HANDLE
     texts = ["\n".join(textwrap.wrap(name, width)) for name in names]
     for columns in range(min(len(names), _MOST_COLUMNS), 0, -1):
         legend = figure.legend(
@@ -309,8 +312,8 @@ def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Call
         axis.plot([low, high], [low, high], color="black", linewidth=0.8)
         axis.set(title=f"φ, {cells} cell{'s' * (cells > 1)}", xlabel="level", ylabel="read", ylim=axes[-3].get_ylim())
         axis.grid(alpha=0.3)
-    line = round(_TITLE_WIDTH * figure.get_figwidth() / 3.6)
-    figure.suptitle(textwrap.fill(f"{channel}: {channel.source}", line), fontsize="small")
+    width = math.floor(figure.get_figwidth() / _CHARACTER) - 4
+    figure.suptitle(textwrap.fill(f"{channel}: {channel.source}", width), fontsize="small")
     return _saver(figure)
 
 
