@@ -1,4 +1,4 @@
-"""Results: what the functions of the library return. A result that has a model can be used wherever a model can."""
+"""The results of the library's functions. A result that holds a model can be used wherever a model can."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Model(Shown):
         path : path
             Not the file that the model was read from.
         force : bool
-            Replace a file that is there.
+            Replace an existing file.
 
         Raises
         ------
         OutputError
-            If a file is there and `force` is not given, the model was read from it, or it cannot be written.
+            If the file exists and `force` is False, if the model was read from it, or if it cannot be written.
         """
         target = Path(path)
         read, perhaps = files.source_files(self.model), [writing.data_beside(target)]
@@ -80,7 +80,7 @@ class Pruned(Model):
 
 @dataclass(frozen=True, repr=False)
 class Protected(Model):
-    """A protected model and its manifest: which cell holds what, and what the cells cost."""
+    """A protected model and its manifest, which lists the contents and the cost of its cells."""
 
     manifest: Manifest
 
@@ -95,7 +95,7 @@ class Protected(Model):
         return self.manifest.plan
 
     def read(self, *, seed: int = 0, trial: int = 0) -> dict[str, NDArray[np.generic]]:
-        """Return the weights, by storage key, as one programming and one read of the array give them.
+        """Return the weights, by storage key, after one programming and one read of the array.
 
         They are the weights that `evaluate` uses in that trial.
         """
@@ -129,7 +129,7 @@ class Perturbed(Model):
 
 @dataclass(frozen=True, repr=False)
 class Inspection(Shown):
-    """Which tensors of a model would be stored, and why the others would not."""
+    """The tensors of a model that would be stored, and the others with reasons."""
 
     opset: int | None
     ir_version: int
@@ -137,12 +137,12 @@ class Inspection(Shown):
     read_back: str | None
     batch_norms: int
     convolutions: int
-    refused: str | None  # why `protect` would not take it as it is
+    refused: str | None  # the reason for which `protect` would refuse the model
     rows: tuple[dict[str, Any], ...]
 
     @property
     def batch_norm(self) -> str:
-        """Whether BatchNorm is folded into the convolutions, and what follows from that."""
+        """Whether BatchNorm is folded into the convolutions, and the consequence."""
         if self.batch_norms:
             nodes = counted(self.batch_norms, "node")
             return f"separate ({nodes}): its scales stay digital, so tensors have similar magnitudes"

@@ -106,8 +106,8 @@ def _grid_table(panel: Panel, marks: dict[int, str]) -> Table:
     cells = sorted({point.cells for point in panel.gridded})
     result = table("strategy", *(counted(count, "cell") for count in cells), title=panel.title)
     for name in dict.fromkeys(map(series, panel.gridded)):
-        found = {point.cells: point for point in panel.gridded if series(point) == name}
-        result.add_row(name, *(marks[id(found[c])] + cell_text(found[c]) if c in found else "" for c in cells))
+        row = {p.cells: marks[id(p)] + cell_text(p) for p in panel.gridded if series(p) == name}
+        result.add_row(name, *(row.get(count, "") for count in cells))
     result.caption = _note(panel.points, "; in brackets, all-in cells per original weight")
     return result
 
@@ -164,8 +164,8 @@ def _missing_note(points: Sequence[Point]) -> Iterator[str]:
 
 def _interval_note(points: Sequence[Point]) -> str:
     texts = [value_text(point) for point in points]
-    ways = {"± half of the 95 % interval": "±", "(ends of the 95 % interval)": "("}
-    return " or ".join(way for way, sign in ways.items() if any(sign in text for text in texts))
+    signs = {"± half of the 95 % interval": "±", "(ends of the 95 % interval)": "("}
+    return " or ".join(meaning for meaning, sign in signs.items() if any(sign in text for text in texts))
 
 
 def differences_tables(points: Sequence[Point]) -> Iterator[Table]:
@@ -285,7 +285,8 @@ def fit_table(fit: Fit) -> Table:
 
 def levels_table(fit: Fit) -> Table:
     """Return the statistics of the reads at each input, or at equally spaced inputs if there are very many."""
-    rows = [{**row, "rejects": bool(no)} for row, no in zip(fit.levels(), fit.goodness.rejects, strict=True)]
+    rejects = fit.goodness.rejects.tolist()
+    rows = [{**row, "rejects": rejected} for row, rejected in zip(fit.levels(), rejects, strict=True)]
     count = min(len(rows), _ROWS)
     chosen = np.linspace(0, len(rows) - 1, count).round().astype(int).tolist()
     result = table(
