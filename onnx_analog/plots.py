@@ -25,8 +25,12 @@ from onnx_analog.study.sweeps import Point
 
 NO_PLOTS = "no plot: matplotlib is not installed (pip install 'onnx-analog[report]')"
 _DRAWN = 5000  # measured pairs at most
-_TITLE_WIDTH = 46  # characters of a line of a panel's title
-_LEGEND_INCHES = 0.8  # under the panels
+_TITLE_WIDTH = 52  # characters of a line of a panel's title
+_CHARACTER = 0.075  # inches, on average, in a legend
+_LEGEND_HANDLE = 8  # characters that the line before a name takes
+_MOST_COLUMNS = 7  # of the legend
+_POINTS_INCHES = 4.3  # height of a panel
+_LEAST_LOSS = 0.01  # percentage points: a logarithmic axis is linear below
 _MOST_TICKS = 7
 _RING = "better than every cheaper point"
 _COLOURS = {"raw": "#8c8c8c", "sign": "#d1495b", "mapping": "#edae49", "redundancy": "#00798c"}
@@ -35,14 +39,16 @@ _FURTHER = (  # colours of plans, and of strategies that have several lines
 )  # fmt: skip
 _MARKERS = "osD^v<>pPX"
 
+Value = Callable[[Point, float], float]  # of a point and a value of its metric: the vertical position
+
 
 def can_plot() -> bool:
     """Return whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
-def _figure(panels: int, *, height: float, below: float = 0.0, shared: bool = False) -> tuple[Any, list[Any]]:
-    """Return a figure and its panels, each `height` inches high, in a roughly square grid with space `below`."""
+def _figure(panels: int, *, height: float, shared: bool = False) -> tuple[Any, list[Any]]:
+    """Return a figure and its panels, each `height` inches high, in a roughly square grid."""
     _matplotlib().use("Agg")
     from matplotlib import pyplot
 
@@ -51,7 +57,7 @@ def _figure(panels: int, *, height: float, below: float = 0.0, shared: bool = Fa
     figure, axes = pyplot.subplots(
         down,
         across,
-        figsize=(4.8 * across, height * down + below),
+        figsize=(4.8 * across, height * down),
         layout="constrained",
         squeeze=False,
         sharex=shared,
@@ -98,24 +104,24 @@ def check_plot(path: Path) -> None:
 def plot_points(points: Sequence[Point]) -> Callable[[Path], None]:
     """Return a writer of the plot: loss against cost, with a panel for each model, channel and preset.
 
-    For a metric that is a share, the vertical axis is the loss due to noise in percentage points, on a logarithmic
-    scale; losses below its lower edge, and gains, are triangles on that edge. For any other metric, or if the value
-    without noise is not known, it is the metric itself. Bars are 95 % intervals; rings mark the points that
-    `choosing.marked` returns.
+    For a metric that is a share, the vertical axis is the loss due to noise in percentage points. If losses differ by
+    a factor of ten, the axis is logarithmic, except near zero. For any
+    other metric, or if the value without noise is not known, the axis is the metric itself. A dotted line marks the
+    original: the model without noise. Bars are 95 % intervals; rings mark the points that `choosing.marked` returns.
     """
     parts = panels(points) or [Panel(title="", gridded=())]
     looks = styles(points)
-    figure, axes = _figure(len(parts), height=4.2, below=_legend_inches(len(looks)), shared=True)
-    floor = _floor(points)
+    figure, axes = _figure(len(parts), height=_POINTS_INCHES, shared=True)
+    value = _loss if shows_loss(points) else _metric
     for axis, panel in zip(axes, parts, strict=True):
         for name in dict.fromkeys(map(series, panel.points)):
-            _curve(axis, [point for point in panel.points if series(point) == name], floor, looks[name])
-        _rings(axis, front(panel.points), floor)
-        _dress(axis, panel.points, panel.title, floor)
-    if floor is not None:
-        _loss_axis(axes, points, floor)
+            _curve(axis, [point for point in panel.points if series(point) == name], value, looks[name])
+        _rings(axis, front(panel.points), value)
+        _dress(axis, panel, value)
+    if value is _loss:
+        _loss_axis(axes, points)
     _ticks(axes)
-    _name_axes(axes, "all-in cells per original weight", _lost_unit(points) if floor else unit(points))
+    _name_axes(axes, "all-in cells per original weight", _lost_unit(points) if value is _loss else unit(points))
     _legend(figure, axes)
     return _saver(figure)
 
@@ -129,99 +135,108 @@ def styles(points: Sequence[Point]) -> dict[str, dict[str, Any]]:
     names = {series(point): point for point in points}
     lines = {strategy: sum(point.strategy == strategy for point in names.values()) for strategy in STRATEGIES}
     further = cycle((colour, marker) for marker in _MARKERS for colour in _FURTHER)
-    found = {}
+    looks = {}
     for name, point in names.items():
         own = lines.get(point.strategy) == 1
         colour, marker = (_COLOURS.get(point.strategy, "black"), "o") if own else next(further)
-        found[name] = {"color": colour, "marker": "*" if is_planned(point) else marker}
-    return found
+        looks[name] = {"color": colour, "marker": "*" if is_planned(point) else marker}
+    return looks
 
 
-def _legend_inches(lines: int) -> float:
-    """Return the height of the legend under the panels."""
-    return _LEGEND_INCHES + 0.2 * max(0, lines - len(STRATEGIES)) / 2
+def shows_loss(points: Sequence[Point]) -> bool:
+    """Return whether the plot shows the loss due to noise: for shares of which more is better."""
+    evaluations = [point.evaluation for point in points]
+    return bool(points) and all(
+        evaluation.share and evaluation.higher_is_better is True and evaluation.clean is not None
+        for evaluation in evaluations
+    )
 
 
 def _lost_unit(points: Sequence[Point]) -> str:
     return f"{label(points)} lost, in percentage points"
 
 
-def _floor(points: Sequence[Point]) -> float | None:
-    """Return the smallest loss shown, in percentage points: 1/20 of one sample; None to show the metric itself."""
-    found = [point.evaluation for point in points]
-    lossy = all(one.share and one.higher_is_better is True and one.clean is not None for one in found)
-    if not points or not lossy:
-        return None
-    return float(np.clip(5 / max(point.evaluation.samples for point in points), 0.005, 1))
+def _loss(point: Point, value: float) -> float:
+    """Return the loss due to noise, in percentage points."""
+    return 100 * ((point.evaluation.clean or 0.0) - value)
 
 
-def _shown_value(point: Point, value: float, floor: float | None) -> float:
-    """Return the vertical position of a value of the metric."""
-    if floor is None:
-        return factor(point) * value
-    lost = 100 * ((point.evaluation.clean or 0.0) - value)
-    return lost if math.isnan(lost) else max(lost, floor)
+def _metric(point: Point, value: float) -> float:
+    """Return a value of the metric in the unit in which it is shown."""
+    return factor(point) * value
 
 
-def _curve(axis: Any, points: Sequence[Point], floor: float | None, style: dict[str, Any]) -> None:
+def _curve(axis: Any, points: Sequence[Point], value: Value, style: dict[str, Any]) -> None:
     ordered = sorted((p for p in points if math.isfinite(mean_of(p))), key=lambda point: point.cost)
     if not ordered:
         return
-    x, y = [p.cost for p in ordered], [_shown_value(p, mean_of(p), floor) for p in ordered]
-    ends = [_ends(p, floor) for p in ordered]
-    bars = [[max(at - low, 0.0) for at, (low, _) in zip(y, ends, strict=True)],
-            [max(high - at, 0.0) for at, (_, high) in zip(y, ends, strict=True)]]  # fmt: skip
+    x, y = [p.cost for p in ordered], [value(p, mean_of(p)) for p in ordered]
+    ends = [_ends(p, value) for p in ordered]
+    bars = [[max(middle - low, 0.0) for middle, (low, _) in zip(y, ends, strict=True)],
+            [max(high - middle, 0.0) for middle, (_, high) in zip(y, ends, strict=True)]]  # fmt: skip
     size = 10 if is_planned(ordered[0]) else 5
     axis.errorbar(x, y, yerr=bars, markersize=size, capsize=3, label=series(ordered[0]), **style)
-    none = [place for place, at in enumerate(y) if floor is not None and at <= floor]
-    if none:
-        axis.plot([x[place] for place in none], [y[place] for place in none], "v", markersize=9, color=style["color"])
 
 
-def _ends(point: Point, floor: float | None) -> tuple[float, float]:
+def _ends(point: Point, value: Value) -> tuple[float, float]:
     """Return the lower and the upper end of a point's bar; both are the mean if there is no interval."""
     known = point.ci95 is not None and all(map(math.isfinite, point.ci95))
     ends = point.ci95 if known and point.ci95 is not None else (mean_of(point),) * 2
-    low, high = sorted(_shown_value(point, end, floor) for end in ends)
+    low, high = sorted(value(point, end) for end in ends)
     return low, high
 
 
-def _rings(axis: Any, front: Sequence[Point], floor: float | None) -> None:
+def _rings(axis: Any, marked: Sequence[Point], value: Value) -> None:
     ring = {"s": 130, "facecolors": "none", "edgecolors": "black", "linewidths": 0.9, "zorder": 3}
-    at = [_shown_value(point, mean_of(point), floor) for point in front]
-    axis.scatter([point.cost for point in front], at, label=_RING if front else None, **ring)
+    y = [value(point, mean_of(point)) for point in marked]
+    axis.scatter([point.cost for point in marked], y, label=_RING if marked else None, **ring)
 
 
-def _dress(axis: Any, points: Sequence[Point], title: str, floor: float | None) -> None:
-    lines = textwrap.wrap(title, _TITLE_WIDTH)
-    if floor is not None:
-        lines.append(clean_text(points).removeprefix(", "))
+def _dress(axis: Any, panel: Panel, value: Value) -> None:
+    """Give a panel its title, its grid, and a line at the value without noise."""
+    lines = textwrap.wrap(panel.title, _TITLE_WIDTH)
+    clean_value = clean_text(panel.points).removeprefix(", ")
+    if clean_value:
+        lines.append(clean_value + " %" * bool(panel.points[0].evaluation.share))
     axis.set_title("\n".join(lines), fontsize="medium")
     axis.set_xscale("log")
     axis.grid(alpha=0.3, which="both")
-    if floor is None:
-        _clean_line(axis, points)
-
-
-def _loss_axis(axes: Sequence[Any], points: Sequence[Point], floor: float) -> None:
-    """Make the axis of the loss logarithmic, and shade its lower edge, where smaller losses lie."""
-    from matplotlib.ticker import FuncFormatter
-
-    ends = [low for low, _ in (_ends(point, floor) for point in points) if math.isfinite(low)]
-    least = min(ends, default=floor)
-    for axis in axes:
-        axis.set_yscale("log")
-        axis.set_ylim(least / 1.3, 130)
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        if least <= floor:
-            axis.axhspan(floor / 1.3, floor * 1.3, color="black", alpha=0.06)
-            axis.plot([], [], "v", color="black", label=f"loss below {floor:g}, or a gain")
-
-
-def _clean_line(axis: Any, points: Sequence[Point]) -> None:
-    clean = points[0].evaluation.clean if points else None
+    clean = panel.points[0].evaluation.clean if panel.points else None
     if clean is not None and math.isfinite(clean):
-        axis.axhline(factor(points[0]) * clean, color="black", linewidth=0.8, linestyle=":", label="without noise")
+        y = value(panel.points[0], clean)
+        axis.axhline(y, color="black", linewidth=1, linestyle=":", label="original")
+
+
+def _loss_axis(axes: Sequence[Any], points: Sequence[Point]) -> None:
+    """Make the axis of the loss logarithmic, except near zero, if losses differ by a factor of ten."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    losses = [_loss(point, mean_of(point)) for point in points if math.isfinite(mean_of(point))]
+    sample = max(100 / max(point.evaluation.samples for point in points), _LEAST_LOSS)
+    if not losses or max(losses) < 10 * max(sample, min(losses)):
+        return
+    threshold = max(sample, min(losses) / 3)
+    for axis in axes:
+        axis.set_yscale("symlog", linthresh=threshold, linscale=0.6)
+        axis.autoscale_view(scalex=False)  # margins in the new scale
+    steps = _loss_steps(threshold, *axes[0].get_ylim())
+    for axis in axes:
+        axis.yaxis.set_major_locator(FixedLocator(steps))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_locator(NullLocator())
+
+
+def _loss_steps(threshold: float, low: float, high: float) -> list[float]:
+    """Return 0 and the labelled losses: 1, 2 and 5 times powers of ten, or only powers of ten if those are too many."""
+    powers = range(math.floor(math.log10(threshold)), math.ceil(math.log10(max(high, -low))) + 1)
+    for digits in ((1, 2, 5), (1,)):
+        sizes = [
+            digit * 10.0**power for power in powers for digit in digits if digit * 10.0**power >= threshold * 0.999
+        ]
+        steps = [0.0, *(sign * size for sign in (1, -1) for size in sizes if low <= sign * size <= high)]
+        if len(steps) <= _MOST_TICKS:
+            break
+    return steps
 
 
 def _ticks(axes: Sequence[Any]) -> None:
@@ -230,10 +245,10 @@ def _ticks(axes: Sequence[Any]) -> None:
 
     low, high = axes[0].get_xlim()
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    all_of = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
-    steps = [at for at in all_of if low <= at <= high]
+    costs = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    steps = [cost for cost in costs if low <= cost <= high]
     if len(steps) > _MOST_TICKS:
-        steps = [at for at in steps if f"{at:e}".startswith("1.")]
+        steps = [cost for cost in steps if f"{cost:e}".startswith("1.")]
         steps = steps[:: math.ceil(len(steps) / _MOST_TICKS)]
     if len(steps) < 2:
         steps = list(MaxNLocator(5).tick_values(low, high))
@@ -256,14 +271,26 @@ def _name_axes(axes: Sequence[Any], x: str, y: str) -> None:
 
 
 def _legend(figure: Any, axes: Sequence[Any]) -> None:
-    """Put one legend for all panels below them."""
-    found: dict[str, Any] = {}
+    """Put one legend for all panels below them, in as many columns as fit, and make the figure higher by its height."""
+    handles: dict[str, Any] = {}
     for axis in axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
-            found.setdefault(name, handle)
-    found = {name: found[name] for name in sorted(found, key=lambda name: name.partition(", ")[0] not in STRATEGIES)}
-    across = 2 if figure.get_figwidth() < 8 else 7
-    figure.legend(found.values(), found, loc="outside lower center", ncols=across, fontsize="small", frameon=False)
+            handles.setdefault(name, handle)
+    names = sorted(handles, key=lambda name: name.partition(", ")[0] not in STRATEGIES)
+    if not names:
+        return
+    width = math.floor(figure.get_figwidth() / _CHARACTER) - _LEGEND_HANDLE
+    texts = ["\n".join(textwrap.wrap(name, width)) for name in names]
+    for columns in range(min(len(names), _MOST_COLUMNS), 0, -1):
+        legend = figure.legend(
+            [handles[name] for name in names], texts, loc="outside lower center", ncols=columns, fontsize="small",
+            frameon=False,
+        )  # fmt: skip
+        box = legend.get_window_extent(figure.canvas.get_renderer())
+        if box.width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + box.height / figure.dpi)
 
 
 def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Callable[[Path], None]:
@@ -285,8 +312,8 @@ def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Call
         axis.plot([low, high], [low, high], color="black", linewidth=0.8)
         axis.set(title=f"φ, {cells} cell{'s' * (cells > 1)}", xlabel="level", ylabel="read", ylim=axes[-3].get_ylim())
         axis.grid(alpha=0.3)
-    line = round(_TITLE_WIDTH * figure.get_figwidth() / 3.6)
-    figure.suptitle(textwrap.fill(f"{channel}: {channel.source}", line), fontsize="small")
+    width = math.floor(figure.get_figwidth() / _CHARACTER) - 4
+    figure.suptitle(textwrap.fill(f"{channel}: {channel.source}", width), fontsize="small")
     return _saver(figure)
 
 

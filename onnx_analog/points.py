@@ -1,4 +1,4 @@
-"""Groups the points of a sweep for tables and plots, and says in words what they are and what they are worth."""
+"""Groups the points of a sweep for tables and plots, and describes them in words."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnx_analog.coding.scheme import PRESETS, STRATEGIES, channel_digest
-from onnx_analog.results import value_text as setting_text
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset, channel_digest
 from onnx_analog.run.metrics import METRICS
 from onnx_analog.study import choosing
+from onnx_analog.study.axes import value_text as setting_text
 from onnx_analog.study.sweeps import Point
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """The points that are compared in one table or plot: of one model, channel and preset.
+    """The points that one table or plot compares: those of one model, channel and preset.
 
     Attributes
     ----------
     title : str
-        What its points have in common, as far as panels differ.
+        The model, channel and preset of its points, as far as panels differ in them.
     gridded : tuple of Point
         Points of the grid.
     planned : tuple of Point
@@ -39,26 +39,26 @@ class Panel:
 
 
 def is_planned(point: Point) -> bool:
-    """Return whether a point is a plan's, and not of the grid."""
+    """Return whether a point was added as a plan, and not by the grid."""
     plan = point.setting.plan
     if plan.tensors or plan.default is None:
         return True
     return point.strategy not in {*STRATEGIES, f"{plan.default.partition}-{plan.default.classes}"}
 
 
-_IN_TITLE = {"granularity", "large_fraction"}  # settings that the title of a panel says
-_IN_NAME = {"partition", "classes"}  # settings that a scheme's name says where it is not one of the paper's
+_IN_TITLE = {"granularity", "large_fraction"}  # settings in the title of a panel
+_IN_NAME = {"partition", "classes"}  # settings in the name of a scheme that is not one of the paper's
 
 
 def series(point: Point) -> str:
     """Return the name of the row or line that a point belongs to: its strategy and varied settings, or its plan."""
     if is_planned(point):
         return point.strategy
-    said = _IN_TITLE if point.strategy in STRATEGIES else _IN_TITLE | _IN_NAME
+    shown = _IN_TITLE if point.strategy in STRATEGIES else _IN_TITLE | _IN_NAME
     varied = [
         f"{name} {setting_text(value)}"
         for name, value in point.setting.changes.items()
-        if value is not None and name not in said
+        if value is not None and name not in shown
     ]
     return ", ".join([point.strategy, *varied])
 
@@ -66,24 +66,25 @@ def series(point: Point) -> str:
 def panels(points: Sequence[Point]) -> list[Panel]:
     """Return the panels of a sweep, in the order of its points.
 
-    A plan joins the panel of its model and channel if there is just one, for it has no preset; otherwise the plans of a
+    A plan has no preset. If its model and channel have a single panel, it joins that panel; otherwise the plans of a
     model and channel have a panel of their own.
     """
     titles = _Titles(points)
-    grid: dict[tuple[str, str], list[Point]] = {}
+    grid: dict[tuple[str, Preset], list[Point]] = {}
     plans: dict[str, list[Point]] = {}
     for point in points:
         if is_planned(point):
             plans.setdefault(titles.where(point), []).append(point)
         else:
-            grid.setdefault((titles.where(point), preset_title(point)), []).append(point)
-    found = []
-    for (where, preset), gridded in grid.items():
+            grid.setdefault((titles.where(point), point.setting.preset), []).append(point)
+    result = []
+    for (where, _), gridded in grid.items():
         alone = sum(other == where for other, _ in grid) == 1
         planned = plans.pop(where, []) if alone else []
-        found.append(Panel(title=_joined(where, preset), gridded=tuple(gridded), planned=tuple(planned)))
-    found += [Panel(title=_joined(where, "plans"), gridded=(), planned=tuple(here)) for where, here in plans.items()]
-    return found
+        title = _joined(where, preset_title(*gridded))
+        result.append(Panel(title=title, gridded=tuple(gridded), planned=tuple(planned)))
+    result += [Panel(title=_joined(where, "plans"), gridded=(), planned=tuple(group)) for where, group in plans.items()]
+    return result
 
 
 def _joined(*parts: str) -> str:
@@ -91,7 +92,7 @@ def _joined(*parts: str) -> str:
 
 
 class _Titles:
-    """Says which model and channel a point has, as far as the points of a sweep differ in them."""
+    """Names the model and the channel of a point, as far as the points of a sweep differ in them."""
 
     def __init__(self, points: Sequence[Point]) -> None:
         channels = {channel_digest(point.setting.channel): str(point.setting.channel) for point in points}
@@ -107,12 +108,13 @@ class _Titles:
         return _joined(point.model * self._models, channel * (len(self._names) > 1))
 
 
-def preset_title(point: Point) -> str:
-    """Return the granularity and share of large weights of a point, and the preset that has both."""
-    preset = point.setting.preset
+def preset_title(*points: Point) -> str:
+    """Return the preset of points: its granularity, the share of large weights if a point has some, and its name."""
+    preset = points[0].setting.preset
     name = next((name for name, known in PRESETS.items() if known == preset), "")
     label = {"isik2020": " (as in the paper)", "": ""}.get(name, f" ({name})")
-    return f"granularity {preset.granularity}, {preset.large_fraction:.2%} large{label}"
+    parted = next((point for point in points if point.setting.large_fraction is not None), points[0])
+    return f"granularity {preset.granularity}{parted.setting.large_text}{label}"
 
 
 # --------------------------------------------------------------------------------------------- values and units

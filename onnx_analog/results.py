@@ -1,4 +1,4 @@
-"""Results: what the functions of the library return. A result that has a model can be used wherever a model can."""
+"""The results of the library's functions. A result that holds a model can be used wherever a model can."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx_analog.coding.scheme import STRATEGIES
-from onnx_analog.display import Shown, data_frame
+from onnx_analog.display import Shown, counted, data_frame
 from onnx_analog.display import html_table as html_table
 from onnx_analog.graph.model import Model as Model
 from onnx_analog.graph.model import Paths as Paths
@@ -43,7 +42,7 @@ class Perturbed(Model):
 
 @dataclass(frozen=True, repr=False)
 class Inspection(Shown):
-    """Which tensors of a model would be stored, and why the others would not."""
+    """The tensors of a model that would be stored, and the others with reasons."""
 
     opset: int | None
     ir_version: int
@@ -51,15 +50,15 @@ class Inspection(Shown):
     read_back: str | None
     batch_norms: int
     convolutions: int
-    refused: str | None  # why `protect` would not take it as it is
+    refused: str | None  # the reason for which `protect` would refuse the model
     rows: tuple[dict[str, Any], ...]
 
     @property
     def batch_norm(self) -> str:
-        """Whether BatchNorm is folded into the convolutions, and what follows from that."""
+        """Whether BatchNorm is folded into the convolutions, and the consequence."""
         if self.batch_norms:
-            nodes = f"{self.batch_norms} node{'s' * (self.batch_norms > 1)}"
-            return f"apart ({nodes}): its scales stay digital, so tensors have similar magnitudes"
+            nodes = counted(self.batch_norms, "node")
+            return f"separate ({nodes}): its scales stay digital, so tensors have similar magnitudes"
         if not self.convolutions:
             return "none, and no convolution that it could be folded into"
         return "none in the graph; it may have been folded into the convolutions, so keep granularity tensor or channel"
@@ -99,10 +98,10 @@ class Inspection(Shown):
 
     def __str__(self) -> str:
         weights = sum(row["weights"] for row in self.stored)
-        tensors = f"{len(self.stored):,} tensor{'s' * (len(self.stored) != 1)}"
+        tensors = counted(len(self.stored), "tensor")
         state = "stored" if self.protected else "to be stored"
         refused = "" if self.refused is None else f"; protect refuses the model: {self.refused}"
-        return f"{weights:,} weights in {tensors} {state}, {len(self.skipped):,} stay digital{refused}"
+        return f"{counted(weights, 'weight')} in {tensors} {state}, {len(self.skipped):,} stay digital{refused}"
 
     def _repr_html_(self) -> str:
         rows = (
@@ -143,39 +142,19 @@ class Swept(Shown):
         return data_frame(point.row() for point in self.points)
 
     def __str__(self) -> str:
-        return "\n".join(f"{described(point)}: {point.evaluation.told(point.ci95)}" for point in self.points)
+        return "\n".join(map(str, self.points))
 
     def __repr__(self) -> str:
         where = "" if self.folder is None else f" in {str(self.folder)!r}"
-        return f"<Swept: {len(self.points):,} point{'s' * (len(self.points) != 1)}{where}>"
+        return f"<Swept: {counted(len(self.points), 'point')}{where}>"
 
     def _repr_html_(self) -> str:
         head = ("model", "channel", "stored as", "mean", "95 % interval", "without noise", "all-in cells per weight")
         return html_table("Sweep", head, map(_html_row, self.points))
 
 
-def described(point: Point) -> str:
-    """Return a point in words: its model, channel, granularity, classes, strategy or plan, cells and cost."""
-    setting = point.setting
-    where = f"{point.model}, {setting.channel}, {setting.preset.granularity}, {setting.preset.large_fraction:.2%} large"
-    varied = "".join(f", {name} {value_text(value)}" for name, value in setting.changes.items())
-    what = f"{point.strategy} at {point.cells} cells" if point.strategy in STRATEGIES else f"plan {point.strategy}"
-    return f"{where}{varied}, {what} ({point.cost:.2f} all-in for each weight)"
-
-
-def value_text(value: object) -> str:
-    """Return the value of a setting as a user writes it."""
-    if isinstance(value, list | tuple):
-        return "/".join(map(value_text, value))
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _html_row(point: Point) -> Sequence[object]:
-    found, setting = point.evaluation, point.setting
     ends = "" if point.ci95 is None else f"{point.ci95[0]:.4f} to {point.ci95[1]:.4f}"
-    mean, clean = ("" if value is None else f"{value:.4f}" for value in (found.mean, found.clean))
-    varied = "".join(f", {name} {value_text(value)}" for name, value in setting.changes.items())
-    stored = (
-        f"{point.strategy}, {point.cells} cells{varied}" if point.strategy in STRATEGIES else f"plan {point.strategy}"
-    )
-    return point.model, setting.channel, stored, mean, ends, clean, f"{point.cost:.3f}"
+    mean, clean = ("" if value is None else f"{value:.4f}" for value in (point.evaluation.mean, point.evaluation.clean))
+    setting = point.setting
+    return point.model, setting.channel, setting.stored_as, mean, ends, clean, f"{point.cost:.3f}"

@@ -436,8 +436,8 @@ IN_FUNCTION = """
 @pytest.mark.parametrize(
     ("text", "nodes", "said"),
     [
-        (NORMALISED, (1, 1), "apart (1 node)"),
-        (IN_FUNCTION, (1, 1), "apart (1 node)"),
+        (NORMALISED, (1, 1), "separate (1 node)"),
+        (IN_FUNCTION, (1, 1), "separate (1 node)"),
         (CONV, (0, 1), "it may have been folded into the convolutions, so keep granularity tensor or channel"),
         (WIDE, (0, 0), "none, and no convolution"),
     ],

@@ -286,7 +286,7 @@ def test_sections_and_their_numbers_are_read(tmp_path):
 
 RESNET, SIDE, LENET = (
     section(ROOT / "docs" / "results.md", title)
-    for title in ("ResNet-20 on CIFAR-10", "When sign and class bits have errors too", "LeNet on MNIST")
+    for title in ("ResNet-20 on CIFAR-10", "Errors in sign and class bits", "LeNet on MNIST")
 )
 
 

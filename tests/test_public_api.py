@@ -2,6 +2,7 @@ import contextlib
 import copy
 import importlib.util
 import inspect
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -220,6 +221,10 @@ def shown() -> list[Any]:
         oa.inspect(stored),
         stored.plan,
         *stored.plan.schemes,
+        *swept.points,
+        swept.points[0].setting,
+        oa.Plan(default=None, tensors={"<w>": oa.Scheme.int4()}),
+        oa.Dataset({"x": X}, Y),
     ]
 
 
@@ -238,7 +243,31 @@ def test_results_are_tables_in_a_notebook():
             assert text.startswith("<table>")
             assert text.count("<tr>") == text.count("</tr>") > 0
     shown_types = {type(result).__name__ for result in shown() if hasattr(result, "_repr_html_")}
-    assert {"ProtectedModel", "Pruned", "Perturbed", "Swept", "Inspection", "Evaluation"} <= shown_types
+    assert shown_types == {
+        "ProtectedModel", "Manifest", "Pruned", "Perturbed", "Swept", "Point", "Inspection", "Evaluation",
+        "Plan", "Scheme",
+    }  # fmt: skip
+
+
+def test_a_plan_and_a_scheme_name_their_settings_in_a_notebook():
+    plan = oa.Plan(default=oa.Scheme(), tensors={"<w>": oa.Scheme.int4(), "b": None})
+    text = plan._repr_html_()
+    assert "<td>&lt;w&gt;</td><td>uniform, 15 classes, sign in the level, digital</td>" in text
+    assert "<td>b</td><td>stays digital</td><td></td>" in text
+    assert text.index("&lt;w&gt;") < text.index("all others")
+    scheme = oa.Scheme(side_channel=None)._repr_html_()
+    assert "<td>cells</td><td>(1, 20)</td>" in scheme
+    assert "<td>side_channel</td><td>none</td>" in scheme
+
+
+def test_an_evaluation_without_sqnr_is_a_table_of_pandas(monkeypatch):
+    class Pandas:
+        DataFrame = list
+
+    monkeypatch.setitem(sys.modules, "pandas", Pandas)
+    (first, second) = oa.Evaluation(metric="mine", samples=5, clean=1.0, values=(0.5, 0.6)).to_dataframe()
+    assert (first["value"], second["value"]) == (0.5, 0.6)
+    assert math.isnan(first["sqnr_db"])
 
 
 def test_a_name_is_no_markup_in_a_notebook():

@@ -200,7 +200,7 @@ def resnet18(trained_model: Any) -> onnx.ModelProto:
 def test_resnet18_has_batch_norm_apart(resnet18, resnet20):
     found = oa.inspect(resnet18)
     assert (found.batch_norms, found.convolutions) == (20, 20)
-    assert found.batch_norm.startswith("apart (20 nodes)")
+    assert found.batch_norm.startswith("separate (20 nodes)")
     stored = [row for row in found.rows if row["reason"] is None]
     assert sum(row["weights"] for row in stored) == 11_164_352
     assert len(stored) == 21  # 20 convolutions and one matrix

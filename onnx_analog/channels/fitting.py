@@ -16,6 +16,7 @@ from onnx_analog.channels.base import Doubles
 from onnx_analog.channels.estimate import Reads, knots_of
 from onnx_analog.channels.measured import read_pairs
 from onnx_analog.channels.table import TableChannel
+from onnx_analog.display import Shown, counted
 from onnx_analog.errors import ChannelError
 from onnx_analog.randomness import stream
 
@@ -148,8 +149,8 @@ def _row(x: float, reads: Doubles) -> list[float]:
 # ------------------------------------------------------------------------------------------------- a CSV file
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fit:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Fit(Shown):
     """A channel from a CSV file, the pairs that it is made from, and how good it is.
 
     Attributes
@@ -167,6 +168,11 @@ class Fit:
     outputs: Doubles
     choice: Choice | None
     goodness: Goodness
+
+    def __str__(self) -> str:
+        ends = "{:.4f} to {:.4f}".format(*self.channel.span)
+        pairs = counted(self.inputs.size, "pair")
+        return f"channel {self.channel.name} from {pairs}, k = {self.channel.neighbours}, output range {ends}"
 
     def levels(self) -> list[dict[str, float]]:
         """Return, for each input that was read often enough, what its reads are like: one row each."""

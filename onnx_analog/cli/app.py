@@ -1,9 +1,9 @@
-"""The command line: parse, call the library, print.
+"""The command line: parses options, calls the library, prints results.
 
-Tables, or with --json nothing but JSON, go to stdout; progress, warnings and errors to stderr. Exit codes: 0 done, 1
-failed or a check did not hold, 2 usage, 3 nothing to store. Heavy imports wait until a command needs them.
+Tables, or with --json only JSON, go to stdout; progress, warnings and errors go to stderr. Exit codes: 0 success, 1
+failure or a check that does not hold, 2 usage error, 3 nothing to store. Heavy imports wait until a command needs them.
 
-Each module of `onnx_analog.cli.commands` is a command: a file that is added there adds its command.
+Each module in `onnx_analog.cli.commands` is a command, so adding a file adds a command.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class _Failure(click.ClickException):
 def _one_line(error: Exception, ctx: click.Context) -> click.ClickException:
     if isinstance(error, AnalogError):
         return _Failure(with_options(str(error), ctx.command), error.exit_code)
-    return click.ClickException(one_line(_told(_cause(error))))
+    return click.ClickException(one_line(_message_of(_cause(error))))
 
 
 _STATES = r"(?= (is|are|has|have|contains|names|exclude|and \S+ exclude)\b)"
@@ -165,7 +165,7 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def _told(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     """Return the message of an error in plain words, also if the error is not one of this package."""
     text = str(error)
     if isinstance(error, AnalogError):
@@ -381,15 +381,15 @@ class Words(WordsType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         """Return the words, or fail as click does."""
         parts = [part.strip() for part in (value.split(",") if isinstance(value, str) else map(str, value))]
-        found: list[str] = []
+        words: list[str] = []
         for part in parts:
             if not part:
                 self.fail(f"{value!r} has an empty entry", param, ctx)
-            if found and "=" in part and ":" in found[-1] and ":" not in part:
-                found[-1] += f",{part}"
+            if words and "=" in part and ":" in words[-1] and ":" not in part:
+                words[-1] += f",{part}"
             else:
-                found.append(part)
-        return tuple(found)
+                words.append(part)
+        return tuple(words)
 
 
 class Integers(IntegersType):

@@ -10,6 +10,7 @@ from onnx_analog.cli.tables import Table
 from onnx_analog.coding.assumptions import OPTIMISTIC
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.display import counted
 from onnx_analog.graph.manifest import Manifest
 
 _PLANES = {"level": "levels", "side": "side", "mask": "mask", "codebook": "codebook"}
@@ -76,7 +77,9 @@ def _tensor_table(manifest: Manifest) -> Table:
         if len(entry.classes) > _MOST_CLASSES:
             cells = sorted({each.cells for each in entry.classes})
             ends = f"{cells[0]} to {cells[-1]}" if len(cells) > 1 else str(cells[0])
-            result.add_row(entry.key, f"{len(entry.classes)} classes", f"{entry.stored:,}", ends, "", "")
+            result.add_row(
+                entry.key, counted(len(entry.classes), "class", "classes"), f"{entry.stored:,}", ends, "", ""
+            )
             continue
         for name, each in zip(_class_names(len(entry.classes)), entry.classes, strict=True):
             alpha = "per channel" if each.alpha is None else f"{each.alpha:.4g}" if each.cells else ""
@@ -105,11 +108,12 @@ def _address_table(manifest: Manifest) -> Table:
 def _cost_table(manifest: Manifest) -> Table:
     totals, ratios = manifest.totals, manifest.totals.ratios()
     result = table("what it costs", "cells", "per stored weight", "per original weight")
-    bits = " or ".join(map(str, sorted({scheme.side_bits_per_cell for scheme in manifest.schemes})))
+    bits = sorted({scheme.side_bits_per_cell for scheme in manifest.schemes})
+    per_cell = f"{' or '.join(map(str, bits))} bit{'s' * (bits[-1] != 1)}"
     lines = {
         "analog levels (the paper's r_avg)": totals.analog_cells,
-        f"side information: sign and class, {bits} bits a cell": totals.side_cells,
-        f"mask: which weights are stored (bitmap: {totals.mask_bitmap_bits:,} bits)": totals.mask_cells,
+        f"side information: sign and class, {per_cell} per cell": totals.side_cells,
+        f"mask: which weights are stored (bitmap: {counted(totals.mask_bitmap_bits, 'bit')})": totals.mask_cells,
         "codebook: α and β": totals.codebook_cells,
         "all-in": totals.all_in_cells,
     }
@@ -118,7 +122,7 @@ def _cost_table(manifest: Manifest) -> Table:
             name, f"{cells:,}", f"{cells / totals.stored_weights:.3f}", f"{cells / totals.original_weights:.3f}"
         )
     result.caption = (
-        f"{totals.stored_weights:,} of {totals.original_weights:,} weights stored; "
+        f"{totals.stored_weights:,} of {counted(totals.original_weights, 'weight')} stored; "
         f"levels and side information alone: {ratios['stored_cells_per_stored_weight']:.3f} cells per stored weight"
     )
     if manifest.assumptions:
@@ -128,7 +132,7 @@ def _cost_table(manifest: Manifest) -> Table:
 
 def _baseline_table(manifest: Manifest) -> Table:
     per_cell = sorted({baseline.bits_per_cell for baseline in manifest.baselines()})
-    result = table("the same weights held digitally", *(f"cells at {bits} bit{'s' * (bits > 1)}" for bits in per_cell))
+    result = table("the same weights held digitally", *(f"cells at {counted(bits, 'bit')}" for bits in per_cell))
     result.add_column("against all-in", justify="right")
     rows: dict[str, list[int]] = {}
     for baseline in manifest.baselines():

@@ -13,6 +13,7 @@ from onnx_analog.channels.fitting import Fit
 from onnx_analog.cli.model_tables import table
 from onnx_analog.cli.tables import Table
 from onnx_analog.coding.plan import Plan
+from onnx_analog.display import counted
 from onnx_analog.points import (
     Panel,
     clean_text,
@@ -20,6 +21,7 @@ from onnx_analog.points import (
     front,
     higher_is_better,
     is_planned,
+    label,
     panels,
     preset_title,
     series,
@@ -45,7 +47,7 @@ def evaluation_table(found: Evaluation) -> Table:
     rows: list[tuple[str, float | None]] = [
         ("original model", found.reference),
         ("without noise", found.clean),
-        (f"with noise, mean of {len(found.values)} trial{'s' * (len(found.values) > 1)}", found.mean),
+        (f"with noise, mean of {counted(len(found.values), 'trial')}", found.mean),
         ("standard deviation over trials", found.std),
     ]
     for name, value in rows:
@@ -102,10 +104,10 @@ def points_tables(points: Sequence[Point]) -> Iterator[Table]:
 
 def _grid_table(panel: Panel, marks: dict[int, str]) -> Table:
     cells = sorted({point.cells for point in panel.gridded})
-    result = table("strategy", *(f"{count} cell{'s' * (count > 1)}" for count in cells), title=panel.title)
+    result = table("strategy", *(counted(count, "cell") for count in cells), title=panel.title)
     for name in dict.fromkeys(map(series, panel.gridded)):
-        found = {point.cells: point for point in panel.gridded if series(point) == name}
-        result.add_row(name, *(marks[id(found[c])] + cell_text(found[c]) if c in found else "" for c in cells))
+        row = {p.cells: marks[id(p)] + cell_text(p) for p in panel.gridded if series(p) == name}
+        result.add_row(name, *(row.get(count, "") for count in cells))
     result.caption = _note(panel.points, "; in brackets, all-in cells per original weight")
     return result
 
@@ -124,7 +126,7 @@ def _list_table(points: Sequence[Point], panel: Panel, marks: dict[int, str]) ->
 
 def _plan_text(plan: Plan) -> str:
     schemes = plan.schemes
-    return str(schemes[0]) if len(schemes) == 1 else f"{len(schemes)} schemes"
+    return str(schemes[0]) if len(schemes) == 1 else counted(len(schemes), "scheme")
 
 
 def _marks(points: Sequence[Point]) -> dict[int, str]:
@@ -162,38 +164,39 @@ def _missing_note(points: Sequence[Point]) -> Iterator[str]:
 
 def _interval_note(points: Sequence[Point]) -> str:
     texts = [value_text(point) for point in points]
-    ways = {"± half of the 95 % interval": "±", "(ends of the 95 % interval)": "("}
-    return " or ".join(way for way, sign in ways.items() if any(sign in text for text in texts))
+    signs = {"± half of the 95 % interval": "±", "(ends of the 95 % interval)": "("}
+    return " or ".join(meaning for meaning, sign in signs.items() if any(sign in text for text in texts))
 
 
-def differences_table(points: Sequence[Point]) -> Table | None:
-    """Return the difference of each line to the first of its panel, at the same cells and under the same noise.
+def differences_tables(points: Sequence[Point]) -> Iterator[Table]:
+    """Yield, for each panel, the difference of each line from its first, at the same cells and under the same noise.
 
-    None if there is nothing to compare. The interval is Student's t over differences of trials of one number.
+    A panel without such a pair has no table. The interval is Student's t over the differences between trials with the
+    same number.
     """
-    parts = [panel for panel in panels(points) if panel.gridded]
-    firsts = list(dict.fromkeys(series(panel.gridded[0]) for panel in parts))
-    rows = [row for panel in parts for row in _differences(panel)]
-    if not rows:
-        return None
-    where = ["where"] * (len(parts) > 1)
-    above = f"above {firsts[0]}" if len(firsts) == 1 else "above the first"
-    result = table(*where, "strategy", "cells", above, "95 % interval", left=len(where) + 1)
-    for title, *cells in rows:
-        result.add_row(*[title] * len(where), *cells)
-    result.caption = f"{unit(points)}; in pairs, for trials of the same number have the same noise"
-    return result
+    for panel in panels(points):
+        rows = list(_differences(panel))
+        if not rows:
+            continue
+        title = f"difference from {series(panel.gridded[0])}: {panel.title}"
+        result = table("strategy", "cells", "difference", "95 % interval", title=title)
+        for row in rows:
+            result.add_row(*row)
+        shown_in = f"{label(points)} in percentage points" if factor(points[0]) == 100 else unit(points)
+        result.caption = f"{shown_in}; paired: trials with the same number have the same noise"
+        yield result
 
 
 def _differences(panel: Panel) -> Iterator[list[str]]:
-    first = series(panel.gridded[0])
+    """Yield strategy, cells, difference and interval of each point that the first line has at the same cells."""
+    first = series(panel.gridded[0]) if panel.gridded else ""
     base = {point.cells: point for point in panel.gridded if series(point) == first}
     for point in panel.gridded:
         if series(point) != first and point.evaluation.values and point.cells in base:
             mean, ends = paired(point, base[point.cells])
             scale = factor(point)
             between = "" if ends is None else f"{scale * ends[0]:+.2f} to {scale * ends[1]:+.2f}"
-            yield [panel.title, series(point), str(point.cells), f"{scale * mean:+.2f}", between]
+            yield [series(point), str(point.cells), f"{scale * mean:+.2f}", between]
 
 
 def cell_text(point: Point) -> str:
@@ -220,7 +223,7 @@ def choice_text(point: Point) -> str:
     """Return a point in words: how it stores weights, the metric, and the cost."""
     if is_planned(point):
         return f"plan {point.strategy}: {value_text(point)} at {point.cost:.2f} all-in cells per weight"
-    kind = f"{series(point)} with {point.cells} cell{'s' * (point.cells > 1)}"
+    kind = f"{series(point)} with {counted(point.cells, 'cell')}"
     if point.setting.cells_large != point.cells:
         kind += f", {point.setting.cells_large} for a large weight"
     return f"{kind}, {preset_title(point)}: {value_text(point)} at {point.cost:.2f} all-in cells per weight"
@@ -282,7 +285,8 @@ def fit_table(fit: Fit) -> Table:
 
 def levels_table(fit: Fit) -> Table:
     """Return the statistics of the reads at each input, or at equally spaced inputs if there are very many."""
-    rows = [{**row, "rejects": bool(no)} for row, no in zip(fit.levels(), fit.goodness.rejects, strict=True)]
+    rejects = fit.goodness.rejects.tolist()
+    rows = [{**row, "rejects": rejected} for row, rejected in zip(fit.levels(), rejects, strict=True)]
     count = min(len(rows), _ROWS)
     chosen = np.linspace(0, len(rows) - 1, count).round().astype(int).tolist()
     result = table(

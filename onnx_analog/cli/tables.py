@@ -79,15 +79,15 @@ class Table(Base):
         height = max(map(len, parts), default=0)
         filled = [_heightened(part, height, bottom=bottom) for part in parts]
         for line in zip(*filled, strict=True):
-            cells = [_aligned(*one) for one in zip(self.columns, line, widths, strict=True)]
-            yield _whole((_GAP + _GAP.join(cells)).rstrip(), style)
+            cells = [_aligned(*cell) for cell in zip(self.columns, line, widths, strict=True)]
+            yield _unwrapped((_GAP + _GAP.join(cells)).rstrip(), style)
 
     def _tall(self, width: int) -> Iterator[Text]:
         headings = [str(column.header) for column in self.columns]
         key = max(1, min(max(map(cell_len, headings), default=1), width // 2 - len(_GAP)))
         value = max(1, width - key - 2 * len(_GAP))
-        for place, cells in enumerate(self._cells()):
-            if place:
+        for number, cells in enumerate(self._cells()):
+            if number:
                 yield Text("")
             for heading, cell in zip(headings, cells, strict=True):
                 if cell:
@@ -98,9 +98,9 @@ class Table(Base):
 
 
 def _pair(left: list[str], right: list[str], width: int) -> Iterator[Text]:
-    for place in range(max(len(left), len(right))):
-        heading, cell = (part[place] if place < len(part) else "" for part in (left, right))
-        yield _whole(f"{_GAP}{heading}{' ' * (width - cell_len(heading))}{_GAP}{cell}".rstrip())
+    for number in range(max(len(left), len(right))):
+        heading, cell = (part[number] if number < len(part) else "" for part in (left, right))
+        yield _unwrapped(f"{_GAP}{heading}{' ' * (width - cell_len(heading))}{_GAP}{cell}".rstrip())
 
 
 def _heightened(lines: list[str], height: int, *, bottom: bool) -> list[str]:
@@ -129,16 +129,16 @@ def _total(widths: Sequence[int]) -> int:
 
 def _shared(widths: Sequence[tuple[int, int]], names: Sequence[bool], width: int) -> list[int]:
     """Return the widths of columns: the space beyond the least widths goes to names first, then to headings."""
-    given = [least for least, _ in widths]
-    left = width - _total(given)
-    for kind in (True, False):
-        wanting = [place for place, name in enumerate(names) if name is kind]
-        while left > 0 and (wanting := [place for place in wanting if given[place] < widths[place][1]]):
-            place = min(wanting, key=given.__getitem__)
-            step = min(left, max(1, left // (2 * len(wanting))), widths[place][1] - given[place])
-            given[place] += step
+    shared = [least for least, _ in widths]
+    left = width - _total(shared)
+    for is_name in (True, False):
+        narrow = [column for column, name in enumerate(names) if name is is_name]
+        while left > 0 and (narrow := [column for column in narrow if shared[column] < widths[column][1]]):
+            column = min(narrow, key=shared.__getitem__)
+            step = min(left, max(1, left // (2 * len(narrow))), widths[column][1] - shared[column])
+            shared[column] += step
             left -= step
-    return given
+    return shared
 
 
 def _folded(text: str, width: int) -> list[str]:
@@ -157,7 +157,7 @@ def _aligned(column: Column, text: str, width: int) -> str:
     return text + space if _is_name(column) else space + text
 
 
-def _whole(line: str, style: str = "") -> Text:
+def _unwrapped(line: str, style: str = "") -> Text:
     return Text(line, style=style, no_wrap=True, overflow="ignore")
 
 
@@ -168,4 +168,4 @@ def _reading_width(width: int) -> int:
 
 def _lines(text: str, width: int, style: str, indent: str = "") -> Iterator[Text]:
     for line in _folded(printable(text), max(1, width - len(indent))):
-        yield _whole(indent + line, style)
+        yield _unwrapped(indent + line, style)

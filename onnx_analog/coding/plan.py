@@ -13,6 +13,7 @@ from typing import Any
 
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import reading
+from onnx_analog.display import counted, html_table
 from onnx_analog.errors import OptionError, brief
 
 FORMAT = "onnx-analog-plan/1"
@@ -185,7 +186,14 @@ class Plan:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"Plan(default={self.default!r}, {len(self.tensors):,} tensors named)"
+        return f"Plan(default={self.default!r}, {counted(len(self.tensors), 'tensor')} named)"
+
+    def _repr_html_(self) -> str:
+        schemes = [*self.tensors.items(), ("all others", self.default)]
+        rows = [
+            (key, "stays digital", "") if scheme is None else (key, scheme, scheme.channel) for key, scheme in schemes
+        ]
+        return html_table("Plan", ("tensor or pattern", "scheme", "channel"), rows)
 
 
 def _plan(default: Scheme | None, tensors: dict[str, Scheme | None]) -> Plan:

@@ -30,6 +30,7 @@ from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from onnx_analog.display import counted, html_table
 from onnx_analog.errors import ChannelError, OptionError, require_int
 from onnx_analog.settings import check_settings, setting, settings_of
 
@@ -327,11 +328,17 @@ class Scheme:
             )
             return f"{paper.strategy}, cells {cells}{parting}{_suffix(self)}"
         kind = "digital" if self.analog == "none" else f"cells {cells}"
-        return f"{self.partition}, {self.classes} classes, sign in the {self.sign}, {kind}{_suffix(self)}"
+        classes = counted(self.classes, "class", "classes")
+        return f"{self.partition}, {classes}, sign in the {self.sign}, {kind}{_suffix(self)}"
 
     def __repr__(self) -> str:
         name, _, rest = str(self).partition(", ")
         return f"Scheme({name!r}, {rest})"
+
+    def _repr_html_(self) -> str:
+        values = {name: getattr(self, name) for name in settings_of(Scheme)}
+        rows = [(name, "none" if value is None else value) for name, value in values.items()]
+        return html_table("Scheme", ("setting", "value"), rows)
 
 
 def _suffix(scheme: Scheme) -> str:

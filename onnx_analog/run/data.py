@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.disk.reading import size_of
-from onnx_analog.errors import DataError, OptionError, brief
+from onnx_analog.errors import DataError, OptionError, brief, one_line
 from onnx_analog.named import named_function as named_function
 
 Array = NDArray[Any]
@@ -47,7 +47,7 @@ def _agree(wanted: Sequence[int | str | None], sides: Sequence[int]) -> bool:
     return len(wanted) == len(sides) and all(not isinstance(side, int) or side == found for side, found in pairs)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Samples as a model takes them, and their labels if there are any.
 
@@ -70,6 +70,11 @@ class Dataset:
     labels: Array | None
     one_by_one: bool = False
     preprocessing: str = ""
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in self.inputs.items())
+        labels = "" if self.labels is None else f"; labels {self.labels.dtype} {self.labels.shape}"
+        return f"<Dataset: {one_line(inputs, 200)}{labels}>"
 
     def __post_init__(self) -> None:
         if not isinstance(self.inputs, Mapping) or not self.inputs:

@@ -190,7 +190,8 @@ class Evaluation(Shown):
 
     def to_dataframe(self) -> Any:
         """Return the trials as a pandas DataFrame, one row each."""
-        pairs = zip(self.values, self.sqnr_db, strict=True)
+        ratios = self.sqnr_db or (math.nan,) * len(self.values)  # not measured
+        pairs = zip(self.values, ratios, strict=True)
         return data_frame(
             {"trial": trial, "value": value, "sqnr_db": sqnr_db} for trial, (value, sqnr_db) in enumerate(pairs)
         )

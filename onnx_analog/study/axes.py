@@ -80,6 +80,13 @@ def word(value: Any) -> Any:
     return value if isinstance(value, int | float | str | NoneType) else str(value)
 
 
+def value_text(value: object) -> str:
+    """Return the value of a setting as a user writes it."""
+    if isinstance(value, list | tuple):
+        return "/".join(map(value_text, value))
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _known(name: str) -> str:
     name = SYNONYMS.get(name.replace("-", "_"), name.replace("-", "_"))
     if name not in SETTINGS:

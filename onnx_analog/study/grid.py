@@ -21,7 +21,8 @@ from onnx_analog.coding.scheme import (
     Scheme,
     channel_digest,
 )
-from onnx_analog.errors import OptionError, require_int
+from onnx_analog.display import counted
+from onnx_analog.errors import OptionError, one_line, require_int
 from onnx_analog.graph.weights import Selection
 from onnx_analog.settings import settings_of
 from onnx_analog.study import axes
@@ -30,10 +31,11 @@ MOST_POINTS = 100_000  # of a model
 _OWN = {"strategy": "strategies", "cells_small": "cells", "preset": "presets", "channel": "channels"}  # fields for axes
 _OF_PAPER = frozenset(settings_of(Paper))
 _FREE = frozenset(("sign", "classes", "partition", "cells"))  # with one of these, strategies say nothing
-_OF_TWO = frozenset(("cells_large", "threshold", "shares", "bounds"))  # which strategies of one class do not have
+_OF_TWO = frozenset(("cells_large", "large_fraction", "threshold", "shares", "bounds"))  # not of one class
+_IN_PLACE_OF_SHARE = ("classes", "partition", "threshold", "shares", "bounds")  # with these, a preset's share is unused
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Setting:
     """One point of a sweep: everything that a trial depends on, but for its seed and its number.
 
@@ -116,6 +118,30 @@ class Setting:
         """The name of the strategy, or of the plan."""
         return self.name
 
+    @property
+    def large_fraction(self) -> float | None:
+        """Share of the weights above the first class; None if no share parts the classes of the plan's first scheme."""
+        shares = self.plan.schemes[0].shares
+        return math.fsum(shares) if shares else None
+
+    @property
+    def large_text(self) -> str:
+        """The share of large weights, after a comma; empty without one."""
+        return "" if self.large_fraction is None else f", {self.large_fraction:.2%} large"
+
+    @property
+    def stored_as(self) -> str:
+        """The strategy with its cells, or the plan, and the settings that are varied."""
+        kind = f"{self.name}, {counted(self.cells, 'cell')}" if self.name in STRATEGIES else f"plan {self.name}"
+        varied = (f"{name} {axes.value_text(value)}" for name, value in self.changes.items() if value is not None)
+        return ", ".join([kind, *varied])
+
+    def __str__(self) -> str:
+        return f"{self.channel}, granularity {self.preset.granularity}{self.large_text}, {self.stored_as}"
+
+    def __repr__(self) -> str:
+        return f"<Setting: {one_line(str(self), 200)}>"
+
     def columns(self) -> dict[str, Any]:
         """Return what tells this point from all others, but for its model."""
         fixed = {
@@ -123,7 +149,7 @@ class Setting:
             "cells": self.cells,
             "cells_large": self.cells_large,
             "granularity": self.preset.granularity,
-            "large_fraction": self.preset.large_fraction,
+            "large_fraction": self.large_fraction,
             "channel": str(self.channel),
             "channel_sha256": channel_digest(self.channel),
         }
@@ -226,6 +252,7 @@ class Grid:
 
     def _choices(self) -> Iterator[tuple[Channel, Preset, str, int, dict[str, Any]]]:
         """Yield channel, preset, strategy, cells and the values of the axes of each point."""
+        seen = set()
         strategies = self.strategies if _FREE.isdisjoint(self.axes) else ("redundancy",)
         cells = self.cells if "cells" not in self.axes else self.cells[:1]
         for channel, preset, strategy, each in itertools.product(self.channels, self.presets, strategies, cells):
@@ -234,7 +261,14 @@ class Grid:
                 unused |= {"cells_large"}
             values = [(None,) if name in unused else values for name, values in self.axes.items()]
             for chosen in itertools.product(*values):
-                yield channel, preset, strategy, each, dict(zip(self.axes, chosen, strict=True))
+                changes = dict(zip(self.axes, chosen, strict=True))
+                if not _takes_share(strategy, changes):  # presets that differ in their share only are the same point
+                    granularity = changes.get("granularity") or preset.granularity
+                    point = (id(channel), granularity, strategy, each, chosen)
+                    if point in seen:
+                        continue
+                    seen.add(point)
+                yield channel, preset, strategy, each, changes
 
     def _setting(
         self, model: int, channel: Channel, preset: Preset, strategy: str, cells: int, changes: Mapping[str, Any]
@@ -262,6 +296,11 @@ class Grid:
         name = strategy if _FREE.isdisjoint(self.axes) else _name(scheme)
         setting = Setting.of(scheme, name=name, model=model, selection=self.selection, preset=preset)
         return replace(setting, changes=changes)
+
+
+def _takes_share(strategy: str, changes: Mapping[str, Any]) -> bool:
+    """Return whether a preset's share of large weights has an effect."""
+    return STRATEGIES[strategy].classes == 2 and all(changes.get(name) is None for name in _IN_PLACE_OF_SHARE)
 
 
 def _name(scheme: Scheme) -> str:

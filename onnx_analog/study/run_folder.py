@@ -549,7 +549,8 @@ def _parquet_writer(rows: Iterable[Row], constants: Row) -> writing.Writer:
         writer, written, left = None, None, iter(rows)
         while part := list(islice(left, _GROUP)):
             written = written or _Written([*part[0], *constants], constants)
-            columns = {name: pyarrow.array([_word(row[name]) for row in part]) for name in part[0]}
+            types = {"large_fraction": pyarrow.float64()}  # a whole part of the rows may have none
+            columns = {name: pyarrow.array([_word(row[name]) for row in part], types.get(name)) for name in part[0]}
             same = {name: pyarrow.repeat(pyarrow.scalar(_word(value)), len(part)) for name, value in constants.items()}
             checksums = {CHECKSUM: pyarrow.array([written.parts(row)[1] for row in part])}
             table = pyarrow.table({**columns, **same, **checksums}, schema=None if writer is None else writer.schema)

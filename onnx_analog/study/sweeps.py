@@ -20,6 +20,7 @@ import onnx_ir as ir
 from onnx_analog import named
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES
+from onnx_analog.display import Shown, counted
 from onnx_analog.errors import EngineError, OptionError, OutputError, require_int
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.run import metrics
@@ -62,8 +63,8 @@ class Case:
     data: Dataset
 
 
-@dataclass(frozen=True, kw_only=True)
-class Point:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Point(Shown):
     """One point of a grid, and what came of it.
 
     `evaluation.clean` is the model without noise, before it is protected; it differs from the protected one's by
@@ -78,18 +79,32 @@ class Point:
 
     @property
     def strategy(self) -> str:
-        """How its weights are split into header and level."""
+        """The name of its strategy, or of its plan."""
         return self.setting.strategy
 
     @property
     def cells(self) -> int:
-        """Cells of every weight; for `redundancy`, of a small one."""
+        """Cells per weight; for `redundancy`, per small weight."""
         return self.setting.cells
 
     @property
     def cost(self) -> float:
         """All-in cells for each original weight."""
         return self.totals.ratios()["all_in_cells_per_original_weight"]
+
+    def __str__(self) -> str:
+        cost = f"{self.cost:.2f} all-in cells per weight"
+        return f"{self.model}, {self.setting} ({cost}): {self.evaluation.told(self.ci95)}"
+
+    def _lines(self) -> Iterator[tuple[str, object]]:
+        yield "model", self.model
+        yield "channel", self.setting.channel
+        yield "granularity", self.setting.preset.granularity
+        if self.setting.large_fraction is not None:
+            yield "share of large weights", f"{self.setting.large_fraction:.2%}"
+        yield "stored as", self.setting.stored_as
+        yield "all-in cells per weight", f"{self.cost:.3f}"
+        yield self.evaluation.metric, self.evaluation.told(self.ci95)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the point with its trials, ready for JSON; numbers that JSON does not have are null."""
@@ -199,10 +214,10 @@ def _check_point(row: Mapping[str, str]) -> None:
     strategy = STRATEGIES.get(row["strategy"])
     if strategy is not None and (not small or not large or (large != small and not strategy.adaptive)):
         raise ValueError(f"cells_large is {large:,}, which strategy {row['strategy']} cannot have with cells {small:,}")
-    fraction = _number("large_fraction", row["large_fraction"])
+    fraction = _number("large_fraction", row["large_fraction"] or "0")  # empty: no share parts the weights
     if not 0 <= fraction <= 1:
         raise ValueError(f"large_fraction is {row['large_fraction']}; it must be from 0 to 1")
-    if row["large_fraction"] not in (str(fraction), f"{fraction:g}"):
+    if row["large_fraction"] not in ("", str(fraction), f"{fraction:g}"):
         raise ValueError(f"large_fraction is {row['large_fraction'][:40]!r}, which no sweep writes so")
     for name in ("channel_sha256", "plan_sha256"):
         if not _SHA256.fullmatch(row[name]):
@@ -580,7 +595,7 @@ class _Run:
             raise OptionError(f"the point {setting.name!r} does not say what its grid varies: name it with Setting.of")
         key = _key(columns)
         if key in self._by_key:
-            raise OptionError(f"the point {setting.name!r} with {setting.cells} cells appears twice")
+            raise OptionError(f"the point {setting.name!r} with {counted(setting.cells, 'cell')} appears twice")
         entry = _Entry(len(self._entries), setting, columns, _Tally(self._study.stopping))
         self._entries.append(entry)
         self._by_key[key] = entry
@@ -686,8 +701,8 @@ class _Run:
         tally, setting = entry.tally, entry.setting
         if tally.totals not in (None, outcome.totals):
             raise OutputError(
-                f"the rows of {setting.name} with {setting.cells} cells in {TRIALS} have other counts of weights and "
-                "cells than this sweep finds: choose another folder with --out"
+                f"the rows of {setting.name} with {counted(setting.cells, 'cell')} in {TRIALS} have other counts of "
+                "weights and cells than this sweep finds: choose another folder with --out"
             )
         trials = list(zip(outcome.trials, outcome.found, strict=True))
         if self._folder is not None:
@@ -759,8 +774,17 @@ class _Rows:
 
 def _typed(row: Mapping[str, str], like: Row) -> Row:
     """Return a row that was read, with values of the types that `like` has."""
-    return {name: None if like[name] is None else type(like[name])(row[name]) for name in like}
+    return {name: _value(row[name], like[name]) for name in like}
+
+
+def _value(text: str, like: Any) -> Any:
+    """Return the value of a word of a row: None if it is empty, and a number where only the other value is unknown."""
+    if not text and not isinstance(like, str):
+        return None
+    if like is None:
+        return float(text) if _NUMBER.fullmatch(text) else text
+    return type(like)(text)
 
 
 def _key(columns: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(value) for value in columns.values())
+    return tuple("" if value is None else str(value) for value in columns.values())  # as in the CSV

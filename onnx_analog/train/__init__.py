@@ -1,6 +1,6 @@
-"""Train and distill example networks with PyTorch, and export them: the only part of the package that needs it.
+"""Trains, distils and exports example networks. Only this part of the package needs PyTorch.
 
-Nothing else imports this, and nothing here is needed to store a network: any ONNX model will do.
+Storing a network needs nothing of it: any ONNX model will do.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Knowledge distillation (Hinton et al. 2015): a student learns from labels and from what a teacher says.
+"""Knowledge distillation (Hinton et al. 2015): a student learns from labels and from the outputs of a teacher.
 
     loss = (1 - weight)·CE(student, y) + weight·T²·KL(softmax(teacher/T) ‖ softmax(student/T))
 
-The paper has T = 1.5 and equal weights. Whether it scales the second part by T² it does not say; Hinton et al. do.
+The paper has T = 1.5 and equal weights. It does not state whether it scales the second term by T², as Hinton et al. do.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _BATCH = 100
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """What a teacher says of every training image.
+    """The outputs of a teacher for every training image, and their share in the loss.
 
     Attributes
     ----------
     logits : float32 tensor of shape (n, 2, classes)
-        As it is, and flipped.
+        Of the image as it is, and flipped.
     temperature : float, > 0
     weight : float, from 0 to 1
         Share of the teacher in the loss.
@@ -49,8 +49,8 @@ class Teacher:
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the mean loss of student `outputs` (n, classes)."""
-        said = self.logits[batch.rows, batch.flipped.long()]
-        return distillation_loss(outputs, said, batch.y, temperature=self.temperature, weight=self.weight)
+        teacher = self.logits[batch.rows, batch.flipped.long()]
+        return distillation_loss(outputs, teacher, batch.y, temperature=self.temperature, weight=self.weight)
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, y: Tensor, *, temperature: float, weight: float) -> Tensor:
@@ -65,25 +65,25 @@ def distillation_loss(student: Tensor, teacher: Tensor, y: Tensor, *, temperatur
 
 
 def teacher_logits(model: Path, images: Images, *, flips: bool, cache: Path | None = None) -> Tensor:
-    """Return what an ONNX model says of every image, as it is and, if `flips`, flipped: (n, 2, classes).
+    """Return the logits of an ONNX model for every image, as it is and, if `flips`, flipped: (n, 2, classes).
 
-    `cache` is an npz file that holds it from one run to the next. What it holds of another teacher, or of other images,
-    is made anew.
+    `cache` is an npz file that keeps the logits for later runs. If it holds those of another teacher or of other
+    images, they are computed anew.
     """
     pixels = hashlib.sha256(np.ascontiguousarray(images.x.numpy()).data).hexdigest()
-    wanted = f"{files.file_digest(model)} {pixels} {images.normalisation} flips {flips}"
+    origin = f"{files.file_digest(model)} {pixels} {images.normalisation} flips {flips}"
     if cache is not None and cache.exists():
-        with np.load(cache) as held:
-            if held["of"] == wanted:
-                return torch.from_numpy(held["logits"])
+        with np.load(cache) as stored:
+            if stored["of"] == origin:
+                return torch.from_numpy(stored["logits"])
     session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    ways = []
+    passes = []
     for flipped in (False, True) if flips else (False,):
         parts = (images.inputs(rows) for rows in torch.split(torch.arange(len(images)), _BATCH))
-        said = [session.run(None, {name: (x.flip(3) if flipped else x).numpy()})[0] for x in parts]
-        ways.append(np.concatenate(said))
-    logits = np.stack([ways[0], ways[-1]], axis=1)
+        outputs = [session.run(None, {name: (x.flip(3) if flipped else x).numpy()})[0] for x in parts]
+        passes.append(np.concatenate(outputs))
+    logits = np.stack([passes[0], passes[-1]], axis=1)
     if cache is not None:
-        writing.write_all({cache: lambda path: np.savez(path, logits=logits, of=wanted)}, force=True)
+        writing.write_all({cache: lambda path: np.savez(path, logits=logits, of=origin)}, force=True)
     return torch.from_numpy(logits)

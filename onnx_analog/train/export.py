@@ -1,4 +1,4 @@
-"""A trained network as ONNX, with BatchNorm apart, as in the paper, or folded, as exporters do by default."""
+"""Exports trained networks to ONNX, with BatchNorm separate, as in the paper, or folded, as exporters do by default."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def export(net: nn.Module, images: Images, path: Path, *, fold_batch_norm: bool 
     ----------
     net : nn.Module
     images : Images
-        Give the size of the input.
+        Their size is that of the input.
     path : Path
-        Replaced if it is there; written whole or not at all.
+        An existing file is replaced.
     fold_batch_norm : bool
-        Multiply each BatchNorm into the convolution before it: what a convolution holds then differs in scale from
-        channel to channel and from layer to layer.
+        Multiply each BatchNorm into the convolution before it. The weights then differ in scale between channels and
+        between layers.
     opset : int
     """
     model = _exported(net, images, optimize=fold_batch_norm, opset=opset)
@@ -57,7 +57,7 @@ def _exported(net: nn.Module, images: Images, *, optimize: bool, opset: int) -> 
 
 
 def _forget_origin(model: ir.Model) -> None:
-    """Take out the exporter's notes, which name folders of the machine that it ran on."""
+    """Remove the exporter's metadata, which names folders of the machine that it ran on."""
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
     values = [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]

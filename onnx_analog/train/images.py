@@ -1,4 +1,4 @@
-"""Images to train on: an npz file, split, shuffled and flipped, every choice from (seed, epoch)."""
+"""Loads, splits, shuffles and flips training images; every random choice depends only on (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class Images:
         return len(self.y)
 
     def split(self, held_out: int) -> tuple[Images, Images]:
-        """Return all but the last `held_out` images, and those."""
+        """Return the images before the last `held_out`, and the last `held_out`."""
         if not 0 < held_out < len(self):
-            raise DataError(f"{held_out} of {len(self)} images cannot be held out: some must be left to train on")
+            raise DataError(f"{held_out} of {len(self)} images cannot be held out: leave some for training")
         cut = len(self) - held_out
         return Images(self.x[:cut], self.y[:cut], self.normalisation), Images(
             self.x[cut:], self.y[cut:], self.normalisation
@@ -69,7 +69,7 @@ class Images:
         return (self.x[rows].float() / 255 - mean) / std
 
     def epoch(self, size: int, *, seed: int, epoch: int, flips: bool) -> Iterator[Batch]:
-        """Yield batches of `size` (the last may be smaller) in an order, and with flips, that (seed, epoch) decide."""
+        """Yield batches of `size` (the last may be smaller), shuffled and flipped as (seed, epoch) determine."""
         order = torch.from_numpy(stream(seed, epoch, "order", plane="train").permutation(len(self)))
         coins = torch.from_numpy(stream(seed, epoch, "flips", plane="train").random(len(self)) < 0.5)
         for rows in torch.split(order, size):
@@ -85,8 +85,8 @@ def load(path: Path, normalisation: Normalisation) -> Images:
     DataError
         If the file does not hold them.
     """
-    held = data.read(path, "x", "y")
-    x, y = held["x"], held["y"]
+    arrays = data.read(path, "x", "y")
+    x, y = arrays["x"], arrays["y"]
     x = x[..., None] if x.ndim == 3 else x
     if x.dtype != np.uint8 or x.ndim != 4 or len(x) != len(y) or x.shape[3] != len(normalisation.mean):
         raise DataError(f"{str(path)!r} has x {x.dtype} {x.shape} and y {y.shape}: not images of one size with labels")

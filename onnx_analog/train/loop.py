@@ -1,7 +1,7 @@
-"""The training loop: epochs, early stopping on held-out images, checkpoints that resume, a metrics file.
+"""Trains networks: epochs, early stopping on held-out images, checkpoints, a file of metrics.
 
-A run that is killed and started again ends with the weights of one that was not: order, flips and noise come from
-(seed, epoch) and (seed, step), and everything else is in the checkpoint, which is written after each epoch.
+A run that is killed and resumed ends with the weights of a run that was not interrupted. Order, flips and noise come
+from (seed, epoch) and (seed, step), and the checkpoint, which is written after each epoch, holds everything else.
 """
 
 from __future__ import annotations
@@ -33,20 +33,21 @@ _EVALUATED = 500  # images a call
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained; the defaults of a family are `MNIST` and `CIFAR10`.
+    """The settings of a training run; `MNIST` and `CIFAR10` are those of the paper's networks.
 
     Parameters
     ----------
     optimizer : {"adam", "sgd"}
         Adam with β 0.9 and 0.999, or SGD with momentum 0.9.
     rate : float, > 0
-        Learning rate, at its highest.
+        Largest learning rate.
     schedule : {"constant", "cosine"}
         `cosine` rises over the first tenth of all steps and falls to 0 at the last.
     weight_decay : float, >= 0
     batch : int, >= 1
     epochs : int, >= 1
-        At most; training ends when `patience` epochs in a row brought nothing better on the held-out images.
+        Largest number of epochs. Training ends earlier if `patience` epochs in a row do not improve the accuracy on
+        the held-out images.
     patience : int, >= 1
     held_out : int, >= 1
         The last images of the training set: they choose the epoch whose weights are kept.
@@ -109,7 +110,7 @@ def has_bf16() -> bool:
 
 @dataclass(eq=False, kw_only=True)
 class _State:
-    """All that a run needs to go on."""
+    """The state from which a run resumes."""
 
     epoch: int  # the last that ended
     best: float
@@ -129,22 +130,22 @@ def train(
     folder: Path | None = None,
     progress: Progress = lambda _: None,
 ) -> list[dict[str, float]]:
-    """Train `net` in place, leave in it the weights of its best epoch, and return one row of figures for each.
+    """Train `net` in place, load the weights of its best epoch, and return one row of metrics per epoch.
 
     Parameters
     ----------
     net : nn.Module
     images : Images
-        `recipe.held_out` of them are not trained on.
+        The last `recipe.held_out` of them are held out.
     recipe : Recipe
     noise : Noise, optional
-        On the weights, at every forward pass; held-out images are then judged with noise too.
+        On the weights, at every forward pass; accuracy on held-out images is then measured with noise too.
     teacher : Teacher, optional
-        Of `images`, in their order.
+        The teacher's outputs for `images`, in their order.
     masks : mapping of name to bool tensor, optional
-        Weights that are not marked stay 0.
+        Weights whose entry is False stay 0.
     folder : Path, optional
-        Holds checkpoint.pt, from which a killed run goes on, and metrics.jsonl.
+        For checkpoint.pt, from which a killed run resumes, and metrics.jsonl.
     progress : function
         Called with each epoch's row.
 
@@ -153,7 +154,7 @@ def train(
     OptionError
         If `folder` holds the checkpoint of another run: other images, recipe, noise, teacher or masks.
     """
-    ours, held = images.split(recipe.held_out)
+    training, validation = images.split(recipe.held_out)
     optimizer = recipe.optimizer_of(net)
     pruning.apply(net, masks or {})
     state = _State(epoch=0, best=-1.0, best_epoch=0, best_weights={}, rows=[])
@@ -163,11 +164,11 @@ def train(
         state = _resumed(folder / "checkpoint.pt", net, optimizer, run, state)
     while state.epoch < recipe.epochs and state.epoch - state.best_epoch < recipe.patience:
         began, epoch = time.monotonic(), state.epoch + 1
-        loss = _epoch(net, optimizer, ours, recipe, epoch, noise=noise, teacher=teacher, masks=masks or {})
-        found = accuracy(net, held, noise, seed=recipe.seed)
-        row = {"epoch": epoch, "loss": loss, "held_out": found, "seconds": round(time.monotonic() - began, 1)}
-        if found > state.best:
-            state = replace(state, best=found, best_epoch=epoch, best_weights=copy.deepcopy(net.state_dict()))
+        loss = _epoch(net, optimizer, training, recipe, epoch, noise=noise, teacher=teacher, masks=masks or {})
+        score = accuracy(net, validation, noise, seed=recipe.seed)
+        row = {"epoch": epoch, "loss": loss, "held_out": score, "seconds": round(time.monotonic() - began, 1)}
+        if score > state.best:
+            state = replace(state, best=score, best_epoch=epoch, best_weights=copy.deepcopy(net.state_dict()))
         state = replace(state, epoch=epoch, rows=[*state.rows, row])
         if folder is not None:
             _keep(folder, net, optimizer, run, state)
@@ -192,8 +193,8 @@ def _epoch(
     net.train()
     per_epoch = -(-len(images) // recipe.batch)
     total = 0.0
-    for place, batch in enumerate(images.epoch(recipe.batch, seed=recipe.seed, epoch=epoch, flips=recipe.flips)):
-        step = (epoch - 1) * per_epoch + place
+    for number, batch in enumerate(images.epoch(recipe.batch, seed=recipe.seed, epoch=epoch, flips=recipe.flips)):
+        step = (epoch - 1) * per_epoch + number
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate_at(step, recipe.epochs * per_epoch)
         optimizer.zero_grad()
@@ -213,13 +214,13 @@ def _loss(outputs: Tensor, batch: Batch, teacher: Teacher | None) -> Tensor:
 
 @torch.no_grad()
 def accuracy(net: nn.Module, images: Images, noise: Noise | None = None, *, seed: int = 0) -> float:
-    """Return top-1 accuracy as a fraction; with noise, each part of the images sees weights that are read anew."""
+    """Return the top-1 accuracy as a fraction; with noise, the weights are read anew for each batch of images."""
     net.eval()
-    right = 0
+    correct = 0
     for step, rows in enumerate(torch.split(torch.arange(len(images)), _EVALUATED)):
         outputs = forward(net, images.inputs(rows), noise, seed=seed + 1, step=step)  # not the seed of training
-        right += int((outputs.argmax(1) == images.y[rows]).sum())
-    return right / len(images)
+        correct += int((outputs.argmax(1) == images.y[rows]).sum())
+    return correct / len(images)
 
 
 # ----------------------------------------------------------------------------------------------- checkpoints
@@ -228,14 +229,14 @@ def accuracy(net: nn.Module, images: Images, noise: Noise | None = None, *, seed
 def _identity(
     images: Images, recipe: Recipe, noise: Noise | None, teacher: Teacher | None, masks: pruning.Masks
 ) -> dict[str, str]:
-    """Return what a run must share with the one that it goes on from; at a constant rate it may be longer."""
+    """Return the settings that a run shares with the run that it resumes; at a constant rate it may be longer."""
     free = ("patience", "epochs") if recipe.schedule == "constant" else ("patience",)
-    said = () if teacher is None else (teacher.logits, torch.tensor([teacher.temperature, teacher.weight]))
+    teacher_tensors = () if teacher is None else (teacher.logits, torch.tensor([teacher.temperature, teacher.weight]))
     return {
         **{name: str(value) for name, value in asdict(recipe).items() if name not in free},
         "noise": "none" if noise is None else noise.identity(),
         "images": f"{images.normalisation} {_digest(images.x, images.y)}",
-        "teacher": _digest(*said),
+        "teacher": _digest(*teacher_tensors),
         "masks": _digest(*masks.values()),
     }
 
@@ -262,19 +263,19 @@ def _resumed(
     if not path.exists():
         return fresh
     body = torch.load(path, weights_only=True)
-    there = body.get("run", {})
+    earlier = body.get("run", {})
     for name, value in run.items():
-        if there.get(name) != value:
+        if earlier.get(name) != value:
             raise OptionError(
-                f"{str(path)!r} is of a run with {name} {there.get(name)}, and this one has {value}: name another "
-                "folder"
+                f"{str(path)!r} belongs to a run with {name} {earlier.get(name)}, and this run has {value}: choose "
+                "another folder"
             )
     try:
         net.load_state_dict(body["net"])
         optimizer.load_state_dict(body["optimizer"])
         return _State(**body["state"])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise OptionError(f"{str(path)!r} is of another network: name another folder") from error
+        raise OptionError(f"{str(path)!r} belongs to another network: choose another folder") from error
 
 
 def epochs(folder: Path) -> Iterator[dict[str, float]]:

@@ -41,8 +41,8 @@ def resnet18() -> nn.Module:
 def resnet20() -> nn.Module:
     """Return the slim ResNet-20 for CIFAR-10: 272,474 parameters (the paper: 0.27 M).
 
-    Table 6 prints two blocks a stage; that would be a ResNet-14 of 0.18 M parameters. With three it is what it is
-    called, and has as many parameters as the paper says.
+    Table 6 prints two blocks per stage, which would be a ResNet-14 of 0.18 M parameters. Three blocks per stage make a
+    ResNet-20, and give the number of parameters in the paper.
     """
     net = ResNet((16, 32, 64), blocks=3)
     # With channels last a step takes half the time on a CPU.
@@ -63,7 +63,7 @@ class ResNet(nn.Module):
     widths : tuple of int
         Channels of each stage; every stage but the first halves height and width.
     blocks : int
-        Blocks a stage.
+        Blocks per stage.
     classes : int
     """
 

@@ -2,7 +2,7 @@
 
     forward:  w + δ, δ drawn anew at every step     backward: as if δ were not there
 
-The draw depends on (seed, step, parameter name) only, so a run that is killed goes on with the noise it would have had.
+The draw depends on (seed, step, parameter name) only, so a killed run resumes with the noise that it would have had.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MIN_SIZE = 256  # as `onnx_analog.graph.weights.Selection`: smaller tensors stay
 
 
 class Noise(ABC):
-    """What the weights of a network are in one forward pass."""
+    """Noise on the weights of a network in a forward pass."""
 
     @abstractmethod
     def perturbed(self, weights: Weights, *, seed: int, step: int) -> Weights:
@@ -65,7 +65,7 @@ class WeightNoise(Noise):
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelNoise(Noise):
-    """Weights as they come back from analog memory: written, read and decoded as a scheme says.
+    """Noise of analog memory: weights are written, read and decoded as a scheme describes.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class ChannelNoise(Noise):
 
     def __post_init__(self) -> None:
         if self.scheme.side is not None:
-            raise OptionError("training reads signs and classes without error: give a scheme without side_channel")
+            raise OptionError("training reads signs and classes free of error: choose a scheme without side_channel")
 
     def perturbed(self, weights: Weights, *, seed: int, step: int) -> Weights:
         """Return the weights as they are read; see `Noise`."""
@@ -117,7 +117,7 @@ def _rng(seed: int, step: int, name: str) -> np.random.Generator:
 
 
 def stored_parameters(net: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that analog memory would hold: rank 2 or more, and not too small."""
+    """Return the parameters that analog memory would hold: of rank 2 or more, with at least MIN_SIZE weights."""
     return {name: p for name, p in net.named_parameters() if p.dim() >= 2 and p.numel() >= MIN_SIZE}
 
 

@@ -1,4 +1,4 @@
-"""Magnitude pruning of a network in training, and masks that hold through fine-tuning."""
+"""Prunes the smallest weights of a network, and keeps them at zero during fine-tuning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Masks = Mapping[str, Tensor]
 
 
 def masks_of(net: nn.Module, sparsity: float) -> Masks:
-    """Return which weights stay when the smallest are pruned over all layers, exactly as `PrunePass` chooses them."""
+    """Return the mask of the weights that stay: the smallest of all layers are pruned, as `PrunePass` does."""
     if not 0 <= sparsity < 1:
         raise OptionError(f"sparsity is {sparsity}; it must be 0 or more and below 1")
     weights = {name: parameter.detach().numpy() for name, parameter in stored_parameters(net).items()}

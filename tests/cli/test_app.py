@@ -1039,7 +1039,7 @@ def test_a_channel_is_shown_with_its_source(cli, name):
     text = " ".join(done(cli(f"channel show {name}")).split())
     assert " ".join(str(channel.source).split()) in text
     assert f"output range {channel.span[0]:.4f} to {channel.span[1]:.4f}" in text
-    assert text.endswith("use --plot FILE for a plot")
+    assert text.endswith("for a plot, add --plot FILE")
 
 
 def test_the_json_of_a_channel_makes_the_channel(cli):
@@ -1466,7 +1466,7 @@ FAILED: list[tuple[str, str]] = [
     ("manifest model.protected.onnx --check model.onnx", "'model.onnx' is not UTF-8 text"),
     ("manifest model.protected.onnx --check other.manifest.json", "tensor 'a' does not fit the manifest"),
     ("manifest model.protected.onnx --check other.manifest.json --json", "tensor 'a' does not fit the manifest"),
-    ("manifest model.manifest.json --check model.manifest.json", "is a manifest, and --check needs the model"),
+    ("manifest model.manifest.json --check model.manifest.json", "is a manifest; --check needs the protected model"),
     ("channel fit pairs.csv --input amps --output ohms", "has no column 'amps'; its columns are volts, ohms, device"),
     ("channel fit pairs.csv --input volts --output amps", "has no column 'amps'"),
     (f"{FIT} --group amps", "has no column 'amps'"),

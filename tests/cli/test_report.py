@@ -77,9 +77,13 @@ def point(
     )
     evaluation = Evaluation(metric=metric, samples=50, clean=clean, values=values)
     large = cells * (20 if strategy == "redundancy" else 1)
+    paper = Paper(
+        strategy=strategy, cells_small=cells, cells_large=large, granularity=preset.granularity,
+        large_fraction=preset.large_fraction,
+    )  # fmt: skip
     setting = Setting(
         model=0,
-        plan=Plan(default=Paper(strategy=strategy, cells_small=cells, cells_large=large).scheme(channel=channel)),
+        plan=Plan(default=paper.scheme(channel=channel)),
         name=strategy,
         cells=cells,
         cells_large=large,
@@ -137,11 +141,27 @@ def test_one_trial_has_no_interval():
     ],
 )
 def test_a_preset_is_called_by_what_it_is(preset, title):
-    assert grouping.preset_title(point(preset=preset)) == title
+    assert grouping.preset_title(point("mapping", preset=preset)) == title
+    assert grouping.preset_title(point("sign", preset=preset), point("redundancy", preset=preset)) == title
+
+
+@pytest.mark.parametrize("strategy", ["raw", "sign"])
+def test_where_no_weights_are_large_no_share_is_shown(strategy):
+    small = point(strategy)
+    assert grouping.preset_title(small) == "granularity tensor (default)"
+    assert "large" not in report.choice_text(small)
+    assert "large" not in str(small)
+    assert ", 5.00% large, " in str(point("mapping"))
+    assert small.row()["large_fraction"] is None
+    assert point("mapping").row()["large_fraction"] == 0.05
+    by_bounds = replace(small, setting=replace(small.setting, plan=Plan(default=Paper(threshold=0.5).scheme())))
+    assert by_bounds.row()["large_fraction"] is None
+    by_value = replace(small, setting=replace(small.setting, plan=Plan(default=Scheme.int4())))
+    assert by_value.row()["large_fraction"] is None
 
 
 def test_a_preset_of_one_s_own_has_no_name():
-    title = grouping.preset_title(point(preset=Preset(granularity="model", large_fraction=0.1)))
+    title = grouping.preset_title(point("mapping", preset=Preset(granularity="model", large_fraction=0.1)))
     assert title.startswith("granularity model, 10.00% large")
     assert "()" not in title
 
@@ -223,11 +243,10 @@ def test_models_and_channels_are_named_and_stand_apart_only_where_there_are_seve
     assert [table.title for table in report.points_tables(points)] == expected
     plots.plot_points(points)
     assert [" ".join(axis.get_title().split()) for axis in pyplot.gcf().axes] == [
-        f"{title} without noise 75.00" for title in expected
+        f"{title} without noise 75.00 %" for title in expected
     ]
-    differences = report.differences_table(points)
-    assert differences is not None
-    assert list(differences.columns[0].cells) == expected
+    differences = [f"difference from raw: {title}" for title in expected]
+    assert [table.title for table in report.differences_tables(points)] == differences
 
 
 def test_tables_of_models_hold_their_own_points():
@@ -284,15 +303,14 @@ def test_differences_from_the_first_strategy_by_hand():
         point("sign", 1, values=(0.15, 0.30, 0.45)),
         point("sign", 3, values=(0.50, 0.40, 0.30)),
     ]
-    table = report.differences_table(points)
-    assert table is not None
+    (table,) = report.differences_tables(points)
     strategy, count, above, between = (list(column.cells) for column in table.columns)
-    assert table.columns[2].header == "above raw"
+    assert table.title == "difference from raw: granularity tensor (default)"
     assert (strategy, count) == (["sign"] * 2, ["1", "3"])
     # 5, 10 and 15 points: 10 ± 4.302653·5/√3; and 0, -10 and -20: -10 ± 4.302653·10/√3
     assert above == ["+10.00", "-10.00"]
     assert between == ["-2.42 to +22.42", "-34.84 to +14.84"]
-    assert "in pairs, for trials of the same number have the same noise" in " ".join(text(table).split())
+    assert "accuracy in percentage points; paired" in " ".join(text(table).split())
 
 
 def test_each_strategy_is_compared_at_its_cells_and_in_its_panel():
@@ -302,30 +320,31 @@ def test_each_strategy_is_compared_at_its_cells_and_in_its_panel():
         for name, more in (("sign", 0.0), ("mapping", 0.2), ("redundancy", 0.4))
         for c in (1, 3)
     ]
-    table = report.differences_table(points)
-    assert table is not None
-    name, strategy, count, above, between = (list(column.cells) for column in table.columns)
-    assert strategy == ["mapping", "mapping", "redundancy", "redundancy"] * 2
-    assert count == ["1", "3"] * 4
-    assert above == ["+20.00", "+20.00", "+40.00", "+40.00"] * 2
-    assert between == [""] * 8  # one trial has no interval
-    assert name == [grouping.preset_title(points[0])] * 4 + [grouping.preset_title(points[-1])] * 4
+    tables = list(report.differences_tables(points))
+    assert [table.title for table in tables] == [
+        f"difference from sign: {grouping.preset_title(points[at])}" for at in (2, -1)
+    ]
+    for table in tables:
+        strategy, count, above, between = (list(column.cells) for column in table.columns)
+        assert strategy == ["mapping", "mapping", "redundancy", "redundancy"]
+        assert count == ["1", "3"] * 2
+        assert above == ["+20.00", "+20.00", "+40.00", "+40.00"]
+        assert between == [""] * 4  # one trial has no interval
 
 
 def test_differences_of_what_is_no_share_are_in_its_own_unit():
     points = [point(name, values=(value,), metric="sqnr_db") for name, value in (("raw", 10.0), ("sign", 12.5))]
-    shown = text(report.differences_table(points))
+    shown = text(*report.differences_tables(points))
     assert "+2.50" in shown
     assert "output SQNR in dB" in shown
 
 
 def test_one_strategy_has_nothing_to_be_compared_with():
-    assert report.differences_table([point("sign", 1), point("sign", 3)]) is None
+    assert list(report.differences_tables([point("sign", 1), point("sign", 3)])) == []
 
 
 def test_without_trials_no_difference_is_told():
-    table = report.differences_table([point("raw", values=()), point("sign", values=())])
-    assert table is None or "nan" not in text(table)
+    assert list(report.differences_tables([point("raw", values=()), point("sign", values=())])) == []
 
 
 # -------------------------------------------------------------------------------------------------- evaluation
@@ -411,7 +430,7 @@ def test_the_account_shows_every_line_of_the_cost():
     totals = manifest.totals
     lines = {
         "analog levels (the paper's r_avg)": totals.analog_cells,
-        "side information: sign and class, 2 bits a cell": totals.side_cells,
+        "side information: sign and class, 2 bits per cell": totals.side_cells,
         "mask: which weights are stored (bitmap: 768 bits)": totals.mask_cells,
         "codebook: α and β": totals.codebook_cells,
         "all-in": totals.all_in_cells,
@@ -558,7 +577,9 @@ POINTS = [
 def test_points_are_drawn_as_png(points, panels, name, tmp_path):
     path = tmp_path / name
     plots.plot_points(points)(path)
-    assert size_of(path) == (round(4.8 * DPI) * panels, round(5 * DPI))
+    width, height = size_of(path)
+    assert width == round(4.8 * DPI) * panels
+    assert 4.4 * DPI < height < 5.2 * DPI  # the legend has a line or two
     assert pyplot.get_fignums() == []
 
 
@@ -572,7 +593,9 @@ def test_points_are_drawn_as_svg(tmp_path):
 @pytest.mark.parametrize(("count", "across", "down"), [(3, 3, 1), (4, 2, 2), (7, 3, 3), (12, 4, 3)])
 def test_many_panels_are_a_grid(count, across, down, tmp_path):
     plots.plot_points([point(model=f"model {n}") for n in range(count)])(tmp_path / "plot.png")
-    assert size_of(tmp_path / "plot.png") == (round(4.8 * DPI) * across, round((4.2 * down + 0.8) * DPI))
+    width, height = size_of(tmp_path / "plot.png")
+    assert width == round(4.8 * DPI) * across
+    assert (4.3 * down + 0.1) * DPI < height < (4.3 * down + 0.9) * DPI
 
 
 def boxes(figure: Any) -> list[Any]:
@@ -630,7 +653,7 @@ def test_the_plot_shows_what_is_lost_against_what_it_costs():
     points = [replace(one, ci95=(one.evaluation.mean - 0.02, one.evaluation.mean + 0.04)) for one in POINTS]
     plots.plot_points(points)
     axes = pyplot.gcf().axes
-    titles = [f"{grouping.preset_title(one)} without noise 75.00" for one in (POINTS[0], POINTS[-1])]
+    titles = [f"{grouping.preset_title(one)} without noise 75.00 %" for one in (POINTS[7], POINTS[-1])]
     assert [" ".join(axis.get_title().split()) for axis in axes] == titles
     for axis in axes:
         found = curves(axis)
@@ -639,27 +662,101 @@ def test_the_plot_shows_what_is_lost_against_what_it_costs():
             assert x == [1.25, 3.25]
             np.testing.assert_allclose(y, [60, 40])  # 75 without noise, less 15 and 35
             np.testing.assert_allclose(ends, [(56, 62), (36, 42)])
-        assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
+        assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
     assert axes[0].get_ylabel() == "accuracy lost, in percentage points"
     assert axes[0].get_ylim() == axes[1].get_ylim()
     assert axes[0].get_xlim() == axes[1].get_xlim()
 
 
-def triangles(axis: Any) -> list[tuple[float, float]]:
-    return [at for line in axis.get_lines() if line.get_marker() == "v" for at in zip(*line.get_data(), strict=True)]
+def losses(*values: float, clean: float = 0.987, samples: int = 1000) -> list[Point]:
+    """Return points with these mean losses, in percentage points."""
+    points = [near(count, clean - loss / 100) for count, loss in enumerate(values, start=1)]
+    return [replace(one, evaluation=replace(one.evaluation, clean=clean, samples=samples)) for one in points]
 
 
-def test_what_loses_nothing_lies_on_the_lower_edge_and_says_so():
-    values = {1: 0.70, 3: 0.75, 9: 0.80}  # 0.75 without noise, on 50 samples
-    points = [replace(near(c, value), ci95=(value - 0.03, value + 0.03)) for c, value in values.items()]
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ((88, 87, 85), "linear"),  # at chance
+        ((0.5, 0.3, 0.1), "linear"),
+        ((40, 4, 0.3), "symlog"),
+        ((40, 4, -0.2), "symlog"),
+        ((0.5, 0.02, -0.01), "linear"),  # within ten times the loss of one of 1,000 samples
+        ((3.0,), "linear"),
+    ],
+)
+def test_the_axis_of_the_loss_has_the_range_of_the_data_and_a_line_without_noise(values, scale):
+    points = losses(*values)
     plots.plot_points(points)
     (axis,) = pyplot.gcf().axes
-    ((x, y, ends),) = curves(axis).values()
-    np.testing.assert_allclose(y, [5, 0.1, 0.1])  # a twentieth of one of 50 samples
-    np.testing.assert_allclose(ends, [(2, 8), (0.1, 3), (0.1, 0.1)])
-    assert triangles(axis) == [(x[1], 0.1), (x[2], 0.1)]
+    assert axis.get_yscale() == scale
+    assert [list(line.get_ydata()) for line in axis.get_lines() if line.get_linestyle() == ":"] == [[0.0, 0.0]]
+    ends = [100 * (0.987 - end) for one in points for end in one.ci95]
+    shown = axis.transData.transform([(1, y) for y in (0.0, *ends)])[:, 1]
+    box = axis.get_window_extent()
+    assert box.ymin <= shown.min()
+    assert shown.max() <= box.ymax
+    assert shown.max() - shown.min() > 0.85 * box.height  # no space without data
+    ((_, y, _),) = curves(axis).values()
+    np.testing.assert_allclose(y, values, atol=1e-9)
+
+
+def test_labels_of_a_logarithmic_loss_are_few_and_name_zero():
+    for values, labels in {
+        (40, 4, 0.3): [0, 0.1, 1, 10],
+        (4, 0.3, 0.2): [0, 0.1, 0.2, 0.5, 1, 2, 5],
+        (40, 4, -0.3): [-0.1, 0, 0.1, 1, 10],
+    }.items():
+        plots.plot_points([replace(one, ci95=None) for one in losses(*values)])
+        (axis,) = pyplot.gcf().axes
+        assert sorted(axis.get_yticks()) == pytest.approx(labels)
+
+
+def assert_legend_fits(figure: Any) -> None:
+    """Check that the legend lies within the picture and apart from all else."""
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box, picture = legend.get_window_extent(), figure.bbox
+    assert box.xmin >= picture.xmin
+    assert box.xmax <= picture.xmax
+    assert box.ymin >= picture.ymin
+    assert not any(box.overlaps(axis.get_tightbbox()) for axis in figure.axes)
+    assert all(axis.get_window_extent().height > 2.8 * figure.dpi for axis in figure.axes)
+
+
+LONG = {"side_channel": "gaussian:sigma=0.123456,low=-1,high=1", "estimator": "my_estimators:ShrunkTowardsTheMean"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "changes", "presets"),
+    [
+        (1, {"estimator": "x" * 300}, (DEFAULT,)),
+        (3, {}, (DEFAULT,)),
+        (3, LONG, (DEFAULT,)),
+        (12, LONG, (DEFAULT, PAPER)),
+    ],
+)
+def test_the_legend_is_whole(lines, changes, presets):
+    plots.plot_points(
+        [
+            near(c, 0.7 - n / 100, preset=preset, changes={**changes, "side_bits_per_cell": n})
+            for preset in presets for n in range(lines) for c in (1, 3)
+        ]
+    )  # fmt: skip
+    assert_legend_fits(pyplot.gcf())
     (legend,) = pyplot.gcf().legends
-    assert "loss below 0.1, or a gain" in [text.get_text() for text in legend.get_texts()]
+    names = ["".join(text.get_text().split()) for text in legend.get_texts()]
+    assert len([name for name in names if name.startswith("sign")]) == lines
+    assert all("".join(map(str, changes.values())) in name.replace(",estimator", "") for name in names[:lines])
+
+
+def test_assert_legend_fits_rejects_what_is_cut_off():
+    plots.plot_points(POINTS)
+    figure = pyplot.gcf()
+    (legend,) = figure.legends
+    legend.get_texts()[0].set_text("raw " * 100)
+    with pytest.raises(AssertionError):
+        assert_legend_fits(figure)
 
 
 def test_one_trial_has_no_error_bar():
@@ -813,7 +910,7 @@ def every_table(folder: Path) -> list[Table]:
     rows = [{"key": long, "shape": (320, 60), "dtype": "FLOAT", "used_by": ["MatMul"], "weights": 10**9,
              "largest": 1.2345e-30, "reason": reason} for reason in (None, "rank 1, below 2")]  # fmt: skip
     return [
-        *report.points_tables(points), *filter(None, [report.differences_table(points)]),
+        *report.points_tables(points), *report.differences_tables(points),
         *model_tables.account_tables(manifest), *model_tables.inspection_tables(rows, protected=False),
         report.evaluation_table(evaluation), report.channel_list_table([("pcm", "word " * 40)]),
         model_tables.plan_table(Plan(tensors={long: None})),
@@ -833,7 +930,7 @@ def test_there_is_a_table_of_each_kind(tmp_path):
     names = {**vars(report), **vars(model_tables)}
     made_by = {name for name in names if name.endswith(("_table", "_tables")) and not name.startswith("_")}
     assert made_by == {
-        "points_tables", "differences_table", "account_tables", "inspection_tables", "evaluation_table",
+        "points_tables", "differences_tables", "account_tables", "inspection_tables", "evaluation_table",
         "channel_list_table", "channel_table", "fit_table", "levels_table", "plan_table",
     }  # fmt: skip
 
@@ -911,7 +1008,7 @@ def test_plans_have_a_table_in_their_panel():
 def test_where_presets_differ_plans_have_a_panel_of_their_own():
     points = [point(), point(preset=PAPER), planned("mixed", Scheme.int4(channel=QUIET), 300)]
     assert [table.title for table in report.points_tables(points)] == [
-        *(grouping.preset_title(one) for one in points[:2]), "plans",
+        *map(grouping.preset_title, points[:2]), "plans",
     ]  # fmt: skip
 
 
@@ -939,9 +1036,9 @@ def test_other_axes_and_plans_are_drawn(tmp_path):
 
 
 def test_differences_are_to_the_first_line_of_the_panel():
-    table = report.differences_table(PLANNED)
+    (table,) = report.differences_tables(PLANNED)
     assert [str(cell) for cell in table.columns[0].cells] == [
         f"{name}, side_bits_per_cell {bits}" for name, bits in (("sign", 2), ("redundancy", 1), ("redundancy", 2))
         for _ in range(2)
     ]  # fmt: skip
-    assert str(table.columns[2].header) == "above sign, side_bits_per_cell 1"
+    assert str(table.title).startswith("difference from sign, side_bits_per_cell 1: ")

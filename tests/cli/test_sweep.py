@@ -207,7 +207,7 @@ def test_only_json_is_printed(cli, tmp_path):
 
 def test_tables_show_all_strategies_and_what_each_is_above_the_first(cli):
     text = done(cli(f"{TO} --strategy {','.join(STRATEGIES)}"))
-    points, between, differences = text.partition(f"above {next(iter(STRATEGIES))}")
+    points, between, differences = text.partition(f"difference from {next(iter(STRATEGIES))}")
     assert between
     assert "1 cell" in points
     assert "4 cells" in points

@@ -112,7 +112,7 @@ def test_a_plan_is_a_value():
         plan.default = OTHER
     assert plan == Plan(default=ONE, tensors={"a": OTHER})
     assert plan != Plan(default=ONE, tensors={"a": None})
-    assert repr(plan) == f"Plan(default={ONE!r}, 1 tensors named)"
+    assert repr(plan) == f"Plan(default={ONE!r}, 1 tensor named)"
     assert str(Plan(default=None, tensors={"a": OTHER, "b": None})).splitlines() == [
         "default: stays digital",
         f"a: {OTHER}",

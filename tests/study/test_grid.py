@@ -17,6 +17,7 @@ from onnx_analog.coding.scheme import (
     MOST_CELLS,
     PRESETS,
     STRATEGIES,
+    Preset,
     Scheme,
     channel_digest,
 )
@@ -280,3 +281,31 @@ def test_the_most_cells_that_a_grid_takes_can_be_stored():
         GRID, strategies=("redundancy",), cells=(MOST_CELLS // 3,), large_factor=3, presets=(DEFAULT,), channels=(LOUD,)
     ).settings()
     assert one.plan.schemes[0].cells[-1] == one.cells * 3
+
+
+# --------------------------------------------------------------------------------- shares that have no effect
+
+
+@pytest.mark.parametrize(
+    ("changes", "shares"),
+    [
+        # presets of one granularity are one point of a strategy without large weights
+        ({"strategies": ("raw", "mapping")}, [("raw", None), ("mapping", 0.05), ("mapping", 0.1)]),
+        ({"strategies": ("sign",), "axes": {"large_fraction": (0.2, 0.3)}}, [("sign", None)]),
+        ({"strategies": ("mapping",), "axes": {"threshold": (0.5,)}}, [("mapping", None)]),
+        ({"axes": {"partition": ("lloyd",), "classes": (4,)}}, [("lloyd-4", None)]),
+        ({"axes": {"classes": (3,), "shares": ((0.2, 0.1),)}}, [("share-3", pytest.approx(0.3))]),
+    ],
+)
+def test_points_that_differ_only_in_an_unused_share_are_one(changes, shares):
+    presets = (Preset(granularity="tensor", large_fraction=0.05), Preset(granularity="tensor", large_fraction=0.1))
+    grid = Grid(**{"presets": presets, "channels": (QUIET,), "cells": (1,), **changes})
+    points = list(grid.settings())
+    assert sorted(((each.name, each.large_fraction) for each in points), key=str) == sorted(shares, key=str)
+    assert len(grid) == len(points) == len({each.plan for each in points})
+
+
+def test_presets_of_other_granularity_are_other_points():
+    presets = (Preset(granularity="tensor", large_fraction=0.05), Preset(granularity="model", large_fraction=0.05))
+    points = Grid(presets=presets, channels=(QUIET,), cells=(1,), strategies=("raw",)).settings()
+    assert [each.preset.granularity for each in points] == ["tensor", "model"]

@@ -512,7 +512,7 @@ def test_a_generator_may_add_points_one_after_the_other():
 @pytest.mark.parametrize(
     ("further", "said"),
     [
-        (lambda point: [point.setting], "the point 'sign' with 1 cells appears twice"),
+        (lambda point: [point.setting], "the point 'sign' with 1 cell appears twice"),
         (lambda point: [Setting.of(Scheme(), name="new", model=1)], "a point is of model 1, and there are 1"),
         (lambda point: [Setting.of(Scheme(), name="new", varied=("step",))], "does not say what its grid varies"),
     ],
@@ -642,6 +642,30 @@ def test_rows_of_points_that_are_in_the_grid_no_more_are_kept(tmp_path):
     assert points == [point for point in whole()[0] if point.cells == 4]
     assert sorted(trials_in(tmp_path)) == sorted((s, c, n) for s in SMALL.strategies for c in "14" for n in range(4))
     assert (swept_to(tmp_path)[0], files_in(tmp_path)) == whole()
+
+
+def test_points_without_a_setting_are_resumed_and_kept(tmp_path):
+    """`raw` has neither a share nor a threshold: its columns are empty."""
+    both = plan(FOUR, replace(SMALL, strategies=("raw", "mapping"), axes={"threshold": (0.01, 0.02)}))
+    points, engine = swept_to(tmp_path, both)
+    assert [point.setting.large_fraction for point in points] == [None] * len(points)
+    there = files_in(tmp_path)
+    again, engine = swept_to(tmp_path, both)
+    assert (engine.done, again, files_in(tmp_path)) == ([], points, there)
+    swept_to(tmp_path, plan(FOUR, replace(both.grid, strategies=("raw",))))
+    _, engine = swept_to(tmp_path, both)
+    assert (engine.done, files_in(tmp_path)) == ([], there)
+
+
+def test_rows_keep_the_values_of_other_points(tmp_path):
+    """Rows of `mapping`, which has a share, are kept beside those of `raw`, which has none."""
+    both = plan(FOUR, replace(SMALL, strategies=("raw", "mapping")))
+    swept_to(tmp_path, both)
+    there = files_in(tmp_path)
+    swept_to(tmp_path, plan(FOUR, replace(both.grid, strategies=("raw",))))
+    assert {row["large_fraction"] for row in rows_in(tmp_path / TRIALS)} == {"", "0.05"}
+    _, engine = swept_to(tmp_path, both)
+    assert (engine.done, files_in(tmp_path)) == ([], there)
 
 
 @pytest.mark.parametrize(
@@ -889,7 +913,7 @@ def test_each_trial_is_a_row():
         assert row["clean"] == ""  # nothing is off without noise
         assert (row["model"], row["seed"], row["trial"]) == ("net", "3", str(trial))
         assert {name: row[name] for name in point.setting.columns()} == {
-            name: str(value) for name, value in point.setting.columns().items()
+            name: "" if value is None else str(value) for name, value in point.setting.columns().items()
         }
         assert int(row["analog_cells"]) == point.totals.analog_cells
         assert float(row["all_in_cells_per_original_weight"]) == point.cost

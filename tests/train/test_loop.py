@@ -141,7 +141,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, name):
     recipe = replace(RECIPE, schedule="cosine")
     mine = {"images": images(), "recipe": recipe, "noise": written(TABLE), "teacher": Teacher(LOGITS)}
     train(net(), **mine, folder=tmp_path)
-    with pytest.raises(OptionError, match=f"is of a run with {name} "):
+    with pytest.raises(OptionError, match=f"belongs to a run with {name} "):
         train(net(), **{**mine, **OTHERS[name]}, folder=tmp_path)
     train(net(), **mine, folder=tmp_path, progress=lambda _: pytest.fail("trained"))  # its own is as it was
 

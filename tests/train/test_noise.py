@@ -127,7 +127,7 @@ def test_options_out_of_range():
 
 
 def test_side_information_is_free_of_error_in_training():
-    with pytest.raises(OptionError, match="give a scheme without side_channel"):
+    with pytest.raises(OptionError, match="choose a scheme without side_channel"):
         ChannelNoise(scheme=Scheme(side_channel="pcm"))
 
 

@@ -1,4 +1,4 @@
-"""The commands `onnx-analog channel ...`: models of the noise of memory cells."""
+"""The commands `onnx-analog channel ...`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onnx_analog.errors import printable
 
 @click.group(cls=Group)
 def command() -> None:
-    """List, show and fit channels: models of the noise of memory cells.
+    """List, show and fit channels, the models of noisy memory cells.
 
     Example:
 
@@ -28,7 +28,7 @@ def command() -> None:
 @command.command(name="list")
 @JSON
 def channel_list(as_json: bool) -> None:
-    """List the channels that are installed.
+    """List the installed channels.
 
     Example:
 
@@ -52,7 +52,9 @@ def channel_list(as_json: bool) -> None:
 @FORCE
 @JSON
 def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **changes: Any) -> None:
-    """Show the output range, noise and source of channel NAME (or name:key=value,..., or a JSON file).
+    """Show the output range, noise and source of the channel NAME.
+
+    NAME is the name of a channel, name:key=value,..., module:Class, or a JSON file.
 
     Example:
 
@@ -64,17 +66,17 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
     from onnx_analog.cli import report
     from onnx_analog.disk import writing
 
-    found = modifiers_of(changes).apply(channels.resolve(name))
+    channel = modifiers_of(changes).apply(channels.resolve(name))
     if plot is not None:
         plots.check_plot(plot)
         writing.check_outputs([plot], [Path(name)], force=force)  # a channel may be a file
-        writing.write_all({plot: plots.plot_channel(found)}, force=force)
+        writing.write_all({plot: plots.plot_channel(channel)}, force=force)
     if as_json:
-        bits = capacity.of_channel(found).bits
-        return print_json({**found.to_dict(), "span": list(found.span), "capacity_bits_per_cell": bits})
-    show(f"{found}", report.channel_table(found), f"source: {found.source}")
-    show(f"left out: {found.source.left_out or 'not stated'}")
-    show(f"plot: {printable(str(plot))}" if plot else "use --plot FILE for a plot")
+        bits = capacity.of_channel(channel).bits
+        return print_json({**channel.to_dict(), "span": list(channel.span), "capacity_bits_per_cell": bits})
+    show(f"{channel}", report.channel_table(channel), f"source: {channel.source}")
+    show(f"left out: {channel.source.left_out or 'not stated'}")
+    show(f"plot: {printable(str(plot))}" if plot else "for a plot, add --plot FILE")
     return None
 
 
@@ -83,8 +85,10 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
 @click.option("--input", "input_", required=True, metavar="COLUMN", help="Column of the programmed values.")
 @click.option("--output", "output_", required=True, metavar="COLUMN", help="Column of the read values.")
 @click.option("--log", type=click.Choice(["output"]), help="Fit log10 of the output, as for a resistance.")
-@click.option("--group", metavar="COLUMN", help="Column of the device; needed for --cells-on same.")
-@click.option("--neighbours", type=Whole(1), help="Neighbours used.  [default: by cross-validation]")
+@click.option("--group", metavar="COLUMN", help="Column that names the device; needed for --cells-on same.")
+@click.option(
+    "--neighbours", type=Whole(1), help="Neighbouring inputs that share reads.  [default: by cross-validation]"
+)
 @click.option(
     "-o", "--output-file", "out", type=OUT, help="Channel file.  [default: PAIRS with the suffix .channel.json]"
 )
@@ -103,7 +107,9 @@ def channel_fit(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Fit a channel to PAIRS, a CSV file of measurements; use its file with --channel mine.json.
+    """Fit a channel to PAIRS, a CSV file of measurements.
+
+    Other commands use the file that it writes: --channel mine.json.
 
     Example:
 
@@ -119,17 +125,17 @@ def channel_fit(
     writing.check_outputs([path for path in (target, plot) if path], [pairs], force=force)
     if plot is not None:
         plots.check_plot(plot)
-    asked: dict[str, Any] = {"input": input_, "output": output_, "group": group, "neighbours": neighbours}
+    settings: dict[str, Any] = {"input": input_, "output": output_, "group": group, "neighbours": neighbours}
     with progress("fitting", fitting.STEPS) as advance:
-        found = fitting.fit(pairs, log=log == "output", progress=advance, **asked)
-    writers = {target: writing.write_text(json.dumps(found.channel.to_dict(), ensure_ascii=False) + "\n")}
+        fit = fitting.fit(pairs, log=log == "output", progress=advance, **settings)
+    writers = {target: writing.write_text(json.dumps(fit.channel.to_dict(), ensure_ascii=False) + "\n")}
     if plot is not None:
-        writers[plot] = plots.plot_channel(found.channel, (found.inputs, found.outputs))
+        writers[plot] = plots.plot_channel(fit.channel, (fit.inputs, fit.outputs))
     writing.write_all(writers, force=force)
-    if found.goodness.warning:
-        logging.getLogger("onnx_analog").warning(found.goodness.warning)
+    if fit.goodness.warning:
+        logging.getLogger("onnx_analog").warning(fit.goodness.warning)
     if as_json:
-        return print_json(found.to_dict())
+        return print_json(fit.to_dict())
     plotted = [f"plot: {printable(str(plot))}"] if plot else []
-    show(report.fit_table(found), report.levels_table(found), f"channel: {printable(str(target))}", *plotted)
+    show(report.fit_table(fit), report.levels_table(fit), f"channel: {printable(str(target))}", *plotted)
     return None

@@ -1,4 +1,4 @@
-"""The command `demo`: the whole story on a packaged network."""
+"""The command `demo`: every step on a packaged network."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PLOT = Path("onnx-analog-demo.png")
 @click.option("--plot", type=OUT, default=PLOT, help="File for the plot.")
 @FORCE
 def command(trials: int, seed: int, plot: Path, force: bool) -> None:
-    """Show every step on a packaged network (LeNet on MNIST) and 1,000 packaged test images.
+    """Run every step on a packaged network (LeNet on MNIST).
 
-    Prunes it by 80 %, stores it in PCM cells with each strategy at 1, 3 and 10 cells per weight, reads it back, and
-    reports accuracy and cost.
+    The demo prunes the network by 80 %, stores it in PCM cells with each strategy at 1, 3 and 10 cells per weight, and
+    reads it back. It reports accuracy on 1,000 packaged test images, and cost.
 
     Example:
 
@@ -43,8 +43,8 @@ def command(trials: int, seed: int, plot: Path, force: bool) -> None:
     story = story_of.begin()
     show(
         f"LeNet classifies {story.accuracy:.1%} of {len(story.data):,} MNIST test images correctly, and "
-        f"{story.accuracy_pruned:.1%} after {story_of.SPARSITY:.0%} of its weights are pruned. The others are now "
-        "stored in PCM cells, and every read of a cell is noisy.\n"
+        f"{story.accuracy_pruned:.1%} after {story_of.SPARSITY:.0%} of its weights are pruned. The remaining weights "
+        "are now stored in PCM cells, and every read of a cell is noisy.\n"
     )
     plan = story_of.plan(story, story_of.grid(seed=seed), trials=trials)
     with watch("reading noisy cells") as update:
@@ -54,7 +54,7 @@ def command(trials: int, seed: int, plot: Path, force: bool) -> None:
     why = (
         "The cheapest point that is as good as the best, within the noise"
         if trials > 1
-        else "The best point in its one trial, which says little"
+        else "The best point; with a single trial, its lead may be chance"
     )
     show(
         f"{why}: {report.choice_text(chosen)}. It costs:\n",
@@ -65,5 +65,5 @@ def command(trials: int, seed: int, plot: Path, force: bool) -> None:
     if plots.can_plot():
         writing.write_all({plot: plots.plot_points(points)}, force=force)
         show(f"plot: {shown(plot)}")
-    show("Now the same on a model of your own:")
+    show("To store a model of your own in the same way:")
     click.echo(story_of.command(chosen))  # on one line, however narrow the terminal, to be copied

@@ -39,7 +39,9 @@ from onnx_analog.cli.settings import argument
 @LOAD
 @JSON
 def command(protected: Path, data: Path, trials: int, as_json: bool, **choices: Any) -> None:
-    """Evaluate PROTECTED as read from noisy cells, or a plain model as it is.
+    """Measure the accuracy of PROTECTED under the noise of its cells.
+
+    A model that is not protected is evaluated as it is.
 
     With labels, and class scores as the first output, the metric is top-1 accuracy. Otherwise outputs are compared with
     those of the model without noise, by class, by value or by SQNR in dB. The first line names the metric.

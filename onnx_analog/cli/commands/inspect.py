@@ -8,6 +8,7 @@ import click
 
 from onnx_analog.cli.console import Command, print_json, show
 from onnx_analog.cli.options import FILE, JSON, LOAD, SELECTION, selection_of
+from onnx_analog.display import counted
 
 
 @click.command(cls=Command)
@@ -16,7 +17,9 @@ from onnx_analog.cli.options import FILE, JSON, LOAD, SELECTION, selection_of
 @LOAD
 @JSON
 def command(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min_size: int, as_json: bool) -> None:
-    """Show which weights of MODEL would be stored, which would not, and why.
+    """List the weights of MODEL that would be stored, and the others.
+
+    For each weight that stays digital, the list gives the reason.
 
     Example:
 
@@ -32,9 +35,10 @@ def command(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min
     show(*model_tables.inspection_tables(inspection.rows, protected=inspection.protected))
     show(f"opset {inspection.opset}, IR {inspection.ir_version}; BatchNorm: {inspection.batch_norm}")
     if inspection.subnormal:
-        show(f"{inspection.subnormal:,} weights are subnormal (below 1.2e-38), which slows inference: set them to zero")
+        weights = counted(inspection.subnormal, "subnormal weight")
+        show(f"{weights} (below 1.2e-38 in magnitude), which most processors compute slowly: set to zero")
     if inspection.refused is not None:
-        show(f"protect refuses it: {inspection.refused}")
+        show(f"protect refuses this model: {inspection.refused}")
     if inspection.read_back is not None:
         show(f"read from noisy cells: {inspection.read_back}")
     return None

@@ -17,7 +17,9 @@ from onnx_analog.errors import ManifestError
 @LOAD
 @JSON
 def command(protected: Path, check: Path | None, as_json: bool) -> None:
-    """Show the cells of PROTECTED, a model or its manifest, and their cost compared with digital memory.
+    """Show the contents and the cost of the cells of PROTECTED.
+
+    PROTECTED is a protected model or its manifest. The cost is compared with that of digital memory.
 
     Example:
 
@@ -29,16 +31,16 @@ def command(protected: Path, check: Path | None, as_json: bool) -> None:
     from onnx_analog.graph import manifest_json as manifests
 
     if protected.suffix == ".json":
-        account = manifests.read(protected)
+        manifest = manifests.read(protected)
         if check is not None:
-            raise ManifestError(f"{str(protected)!r} is a manifest, and --check needs the model as PROTECTED")
+            raise ManifestError(f"{str(protected)!r} is a manifest; --check needs the protected model")
     else:
-        account = api.account(protected)
+        manifest = api.account(protected)
     if check is not None:
-        manifests.read(check).compare(account)
+        manifests.read(check).compare(manifest)
     if as_json:
-        return print_json(account.to_dict())
-    show(*model_tables.account_tables(account))
+        return print_json(manifest.to_dict())
+    show(*model_tables.account_tables(manifest))
     if check is not None:
         show(f"{shown(check)} describes {shown(protected)}")
     return None

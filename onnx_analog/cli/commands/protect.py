@@ -91,7 +91,9 @@ def command(
     min_size: int,
     **choices: Any,
 ) -> None:
-    """Store MODEL's weights in noisy analog cells; without noise the new model computes the same.
+    """Store the weights of MODEL in noisy analog cells.
+
+    Without noise, the protected model computes what MODEL computes.
 
     The paper's four strategies come first. The settings at the end describe the whole family of schemes that they
     belong to: any number of classes, digital quantisation, and a scheme for each tensor.

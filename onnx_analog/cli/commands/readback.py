@@ -48,7 +48,9 @@ def command(
     force: bool,
     **changes: Any,
 ) -> None:
-    """Write PROTECTED as read from noisy cells, with exactly the weights that `evaluate` uses in those trials.
+    """Write PROTECTED with its weights as read from noisy cells.
+
+    They are exactly the weights that `evaluate` uses in the same trials.
 
     Example:
 

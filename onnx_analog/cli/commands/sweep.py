@@ -218,7 +218,9 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
 def command(
     ctx: click.Context, /, out: Path, save_config: Path | None, force: bool, as_json: bool, **choices: Any
 ) -> None:
-    """Compare strategies × cells × channels × MODELS in many trials, and write every trial to a folder.
+    """Compare strategies × cells × channels × MODELS in many trials.
+
+    Every trial is written to a folder.
 
     To resume a sweep that was stopped, run the same command again: completed trials are kept, and the results are those
     of a sweep that was never stopped. They do not depend on the engine or its workers.
@@ -281,10 +283,7 @@ def _tell(points: Sequence[Point], out: Path) -> None:
     from onnx_analog.cli import report
     from onnx_analog.study import run_folder
 
-    show(*report.points_tables(points))
-    differences = report.differences_table(points)
-    if differences is not None:
-        show(differences)
+    show(*report.points_tables(points), *report.differences_tables(points))
     for there, text in ((plots.can_plot(), plots.NO_PLOTS), (run_folder.can_parquet(), run_folder.NO_PARQUET)):
         if not there:
             show(text)
