@@ -124,9 +124,7 @@ def modified_channels(settings: Mapping[str, Any], modifiers: Modifiers) -> dict
 def modified(plan: Plan, modifiers: Modifiers, *, without: Collection[str]) -> Plan:
     """Return the plan with the channels of its schemes changed, but for those settings in `without`."""
 
-    def changed(scheme: Scheme | None) -> Scheme | None:
-        if scheme is None:
-            return None
+    def changed(scheme: Scheme) -> Scheme:
         changes: dict[str, Any] = {}
         if "channel" not in without and scheme.analog != "none":  # without cells, it has no channel to change
             changes["channel"] = modifiers.apply(scheme.channel)
@@ -136,7 +134,7 @@ def modified(plan: Plan, modifiers: Modifiers, *, without: Collection[str]) -> P
 
     if modifiers == NONE:
         return plan
-    return Plan(default=changed(plan.default), tensors={key: changed(scheme) for key, scheme in plan.tensors.items()})
+    return plan.mapped(changed)
 
 
 # ----------------------------------------------------------------------------------------------------- data

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnx_analog.coding.scheme import PRESETS, STRATEGIES, channel_digest
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES
+from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.results import value_text as setting_text
 from onnx_analog.run.metrics import METRICS
 from onnx_analog.study import choosing
@@ -41,7 +42,7 @@ class Panel:
 def is_planned(point: Point) -> bool:
     """Return whether a point is a plan's, and not of the grid."""
     plan = point.setting.plan
-    if plan.tensors or plan.default is None:
+    if plan.tensors or plan.patterns or plan.default is None:
         return True
     return point.strategy not in {*STRATEGIES, f"{plan.default.partition}-{plan.default.classes}"}
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Collection, Iterable, Mapping, Sized
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cache
+from difflib import get_close_matches
+from functools import cache, wraps
 from types import MappingProxyType, NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from onnx_analog.errors import OptionError, brief
+
+T = TypeVar("T")
 
 MOST_ENTRIES = 2**16  # of a list: each is checked by itself
 
@@ -145,3 +148,41 @@ def check_settings(instance: Any) -> None:
     cls: type = type(instance)
     for name, (declared, kind, _) in settings_of(cls).items():
         object.__setattr__(instance, name, declared.check(name, getattr(instance, name), kind))
+
+
+# --------------------------------------------------------------------------------------------------------- names
+
+
+def named(cls: type[T]) -> type[T]:
+    """Decorate a dataclass whose constructor refuses an unknown keyword with an `OptionError` and a suggestion."""
+    construct = cls.__init__
+    known = [entry.name for entry in fields(cls) if entry.init]  # type: ignore[arg-type]  # a dataclass
+
+    @wraps(construct)
+    def checked(self: Any, /, **keywords: Any) -> None:
+        check_names(f"a {cls.__name__} has no setting", keywords, known)
+        construct(self, **keywords)
+
+    cls.__init__ = checked  # type: ignore[assignment]
+    return cls
+
+
+def check_names(problem: str, names: Iterable[Any], known: Collection[str]) -> None:
+    """Raise `OptionError` for the first of `names` that is not known, with a suggestion.
+
+    Examples
+    --------
+    >>> check_names("a plan has no entry", ["defualt"], ("default", "schemes"))
+    Traceback (most recent call last):
+    ...
+    onnx_analog.errors.OptionError: a plan has no entry 'defualt': did you mean 'default'?
+    """
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        raise OptionError(f"{problem} {brief(unknown)}: {suggestion(unknown, known)}")
+
+
+def suggestion(name: Any, known: Collection[str]) -> str:
+    """Return the known name that is most like an unknown one, as a question; all of them if none is alike."""
+    similar = get_close_matches(str(name).replace("-", "_"), known, 1)
+    return f"did you mean {similar[0]!r}?" if similar else f"choose from {', '.join(known)}"

@@ -131,7 +131,8 @@ class _Failure(click.ClickException):
 
 def _one_line(error: Exception, ctx: click.Context) -> click.ClickException:
     if isinstance(error, AnalogError):
-        return _Failure(with_options(str(error), ctx.command), error.exit_code)
+        text = str(error) if error.names_fields else with_options(str(error), ctx.command)
+        return _Failure(text, error.exit_code)
     return click.ClickException(one_line(_told(_cause(error))))
 
 

@@ -26,12 +26,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from onnx_analog.coding.stored_channels import by_name, from_file, without_residuals, without_unused
 from onnx_analog.errors import ChannelError, OptionError, whole
-from onnx_analog.settings import check_settings, setting, settings_of
+from onnx_analog.settings import check_names, check_settings, named, setting, settings_of
 
 if TYPE_CHECKING:
     from onnx_analog.channels import Channel
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 SIGNS = ("bit", "level")
 PARTITIONS = ("share", "bounds", "lloyd", "uniform")
+CHANNELS = ("channel", "side_channel")  # settings that are channels
 GRANULARITIES = ("tensor", "channel", "model")
 MOST_CLASSES = 256
 MOST_CELLS = 10**12  # of a weight
@@ -48,6 +50,7 @@ MOST_SIDE_CELLS = 1000
 MOST_COPIES = 999
 
 
+@named
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
     """How one tensor is stored.
@@ -128,7 +131,7 @@ class Scheme:
         }
         for name, channel in given.items():
             if channel is not None:
-                object.__setattr__(self, name, _without_unused(channels.resolve(channel)))
+                object.__setattr__(self, name, without_unused(channels.resolve(channel)))
 
     def _check_cells(self) -> None:
         if len(self.cells) not in (1, self.classes):
@@ -268,13 +271,18 @@ class Scheme:
 
     # ---------------------------------------------------------------------------------------------------- JSON
 
+    def to_file(self) -> dict[str, Any]:
+        """Return the settings as a plan's file has them: installed channels by name; `from_dict` reads them too."""
+        body = self.to_dict()
+        return {**body, **{name: by_name(body[name]) for name in CHANNELS if body[name] is not None}}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings, ready for JSON; `from_dict` is the inverse."""
         body = {name: getattr(self, name) for name in settings_of(Scheme)}
         return {
             name: list(value)
             if isinstance(value, tuple)
-            else _without_residuals(value.to_dict())
+            else without_residuals(value.to_dict())
             if hasattr(value, "to_dict")
             else value
             for name, value in body.items()
@@ -291,22 +299,14 @@ class Scheme:
         ChannelError
             If a channel is not installed, or not with these options.
         """
-        from onnx_analog import channels
         from onnx_analog.coding.estimators import check_known
 
         if not isinstance(body, Mapping):
             raise OptionError(f"a scheme is {json.dumps(body)[:40]}; it must be an object")
-        unknown = next((name for name in body if name not in settings_of(Scheme)), None)
-        if unknown is not None:
-            raise OptionError(f"a scheme has no setting {unknown!r}; it has {', '.join(settings_of(Scheme))}")
-        given = dict(body)
-        check_known(given.get("estimator"))
-        for name in ("channel", "side_channel"):
-            if isinstance(given.get(name), Mapping):
-                given[name] = channels.from_dict(given[name])
-            elif isinstance(given.get(name), str):
-                given[name] = channels.installed(given[name])  # a file imports nothing, and names no other
-        return Scheme(**given)
+        check_names("a scheme has no setting", body, settings_of(Scheme))
+        check_known(body.get("estimator"))
+        channels = {name: from_file(body[name], name) for name in CHANNELS if name in body}
+        return Scheme(**{**body, **channels})
 
     def digest(self) -> str:
         """Return the SHA-256 of all settings, as hex."""
@@ -316,54 +316,63 @@ class Scheme:
         """Return the scheme with other settings; where the number of classes changes, give what depends on it too."""
         return replace(self, **changes)
 
-    def __str__(self) -> str:
+    def summary(self, *, channel: bool = True) -> str:
+        """Return in words what differs from the defaults; without the channel where a table has a column for it."""
+        return ", ".join([*self._kind(), *self._scale(), *self._reading(channel=channel)])
+
+    def _kind(self) -> list[str]:
         paper = Paper.of(self)
-        cells = (
-            " and ".join(map(str, self.cells)) if len(self.cells) <= 4 else f"{min(self.cells)} to {max(self.cells)}"
-        )
+        cells = f"cells {_numbers(self.cells, ' and ')}" if self.analog != "none" else "no cells"
+        parted = [f"{name} {_numbers(getattr(self, name), ' and ')}" for name in ("shares", "bounds")]
+        parted = [text for name, text in zip(("shares", "bounds"), parted, strict=True) if getattr(self, name)]
         if paper is not None:
-            parting = (
-                f", share {self.shares[0]:g}" if self.shares else f", bound {self.bounds[0]:g}" if self.bounds else ""
-            )
-            return f"{paper.strategy}, cells {cells}{parting}{_suffix(self)}"
-        kind = "digital" if self.analog == "none" else f"cells {cells}"
-        return f"{self.partition}, {self.classes} classes, sign in the {self.sign}, {kind}{_suffix(self)}"
+            return [paper.strategy, cells, *(text.replace("s ", " ", 1) for text in parted)]
+        sign = ["sign in the level"] if self.sign == "level" else []
+        return [self.partition, f"{self.classes} classes", *sign, *parted, cells]
+
+    def _scale(self) -> list[str]:
+        step = [] if self.step is None else [f"step {self.step:g}"]
+        shared = {"model": "the model", "channel": "each output channel"}.get(self.granularity)
+        return step + ([f"one scale for {shared}"] if shared else [])
+
+    def _reading(self, *, channel: bool) -> list[str]:
+        default, words = settings_of(Scheme), []
+        if channel and self.analog != "none" and self.channel != _default_channel():
+            words.append(f"channel {self.channel}")
+        if self.estimator != default["estimator"][2]:
+            words.append(f"estimator {self.estimator}")
+        if self.side_bits_per_cell != default["side_bits_per_cell"][2]:
+            words.append(f"{_counted(self.side_bits_per_cell, 'bit')} per cell of side information")
+        if self.side_channel is not None:
+            counts = {"cell": self.side_cells, "copy": self.side_copies}
+            more = ", ".join(_counted(count, noun) for noun, count in counts.items() if count > 1)
+            words.append(f"side information in {self.side_channel}{f' ({more})' * bool(more)}")
+        return words
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def __repr__(self) -> str:
         name, _, rest = str(self).partition(", ")
         return f"Scheme({name!r}, {rest})"
 
 
-def _suffix(scheme: Scheme) -> str:
-    return (
-        ""
-        if scheme.granularity == "tensor"
-        else f", one scale for {'the model' if scheme.granularity == 'model' else 'each output channel'}"
-    )
+def _numbers(numbers: tuple[float, ...], between: str) -> str:
+    """Return up to four numbers, or the range of more."""
+    if len(numbers) > 4:
+        return f"{min(numbers):g} to {max(numbers):g}"
+    return between.join(f"{number:g}" if isinstance(number, float) else str(number) for number in numbers)
 
 
-def _without_residuals(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a channel's fields without samples of noise that it does not draw from."""
-    draws = body.get("family") == "empirical"
-    kept = {name: value for name, value in body.items() if name != "residuals"}
-    inner = {name: value for name, value in kept.items() if isinstance(value, Mapping)}
-    return {**kept, **{name: dict(value) if draws else _without_residuals(value) for name, value in inner.items()}}
+def _counted(count: int, noun: str) -> str:
+    plural = f"{noun.removesuffix('y')}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count} {noun if count == 1 else plural}"
 
 
-@lru_cache(maxsize=64)
-def _without_unused(channel: Channel) -> Channel:
-    """Return the channel as a file keeps it: equal before and after it was written."""
+def _default_channel() -> Channel:
     from onnx_analog import channels
 
-    body = channel.to_dict()
-    kept = _without_residuals(body)
-    return channel if kept == body else channels.from_dict(kept)
-
-
-@lru_cache(maxsize=64)
-def channel_digest(channel: Channel) -> str:
-    """Return the SHA-256 of a channel's family and fields, as hex."""
-    return hashlib.sha256(json.dumps(channel.to_dict(), sort_keys=True).encode()).hexdigest()
+    return without_unused(channels.resolve(channels.DEFAULT))
 
 
 # ------------------------------------------------------------------------------------------------- the paper
@@ -409,6 +418,7 @@ PRESETS = MappingProxyType(
 )
 
 
+@named
 @dataclass(frozen=True, kw_only=True)
 class Paper:
     """The settings in which the paper describes its schemes; `scheme` returns what they stand for."""

@@ -19,8 +19,8 @@ from onnx_analog.coding.scheme import (
     Paper,
     Preset,
     Scheme,
-    channel_digest,
 )
+from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.errors import OptionError, whole
 from onnx_analog.graph.weights import Selection
 from onnx_analog.settings import settings_of

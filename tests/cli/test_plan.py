@@ -124,7 +124,7 @@ def test_a_plan_is_shown_with_its_schemes_in_words_and_their_cells(cli):
     assert shown[1] == shown[2]
     assert "stays digital" in shown[1]  # all other tensors
     body = json.loads(done(cli("plan show plan.json --json")))
-    assert body == oa.Plan.read(Path("plan.json")).to_dict()
+    assert body == oa.Plan.read(Path("plan.json")).to_file()
     found = cli("plan show test.npz")
     assert (found.exit_code, len(found.stderr.splitlines())) == (1, 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -79,7 +80,7 @@ def test_channels_of_a_scheme_keep_only_what_they_draw_from():
     [
         ([1], r"a scheme is \[1\]; it must be an object"),
         (None, "a scheme is null; it must be an object"),
-        ({"cell": [1]}, "a scheme has no setting 'cell'; it has sign, classes,"),
+        ({"cell": [1]}, "a scheme has no setting 'cell': did you mean 'cells'?"),
         ({"cells": "12"}, "cells is '12'; it must be a list"),
         ({"cells": [1.5]}, r"cells is 1\.5; it must be a whole number"),
         ({"classes": "2"}, "classes is '2'; it must be a whole number"),
@@ -223,17 +224,37 @@ def test_integers_by_name_and_with_other_settings():
         (Scheme(), "redundancy, cells 1 and 20, share 0.05"),
         (Scheme.paper("raw", granularity="model"), "raw, cells 1, one scale for the model"),
         (Scheme.paper(threshold=0.5), "redundancy, cells 1 and 20, bound 0.5"),
-        (Scheme.int4(granularity="channel"), "uniform, 15 classes, sign in the level, digital, one scale for each"),
+        (Scheme.int4(granularity="channel"), "uniform, 15 classes, sign in the level, no cells, one scale for each"),
         (
             Scheme(classes=6, partition="lloyd", cells=(0, 1, 2, 3, 4, 5)),
-            "lloyd, 6 classes, sign in the bit, cells 0",
+            "lloyd, 6 classes, cells 0 to 5",
+        ),
+        (
+            Scheme(classes=3, shares=(0.2, 0.1), cells=(1, 2, 3)),
+            "share, 3 classes, shares 0.2 and 0.1, cells 1 and 2 and 3",
+        ),
+        (Scheme(classes=4, partition="uniform", step=0.5, cells=(2,)), "uniform, 4 classes, cells 2, step 0.5"),
+        (
+            Scheme(channel="rram-milo", side_channel="rram-milo", side_copies=3, side_bits_per_cell=1),
+            "redundancy, cells 1 and 20, share 0.05, channel rram-milo, 1 bit per cell of side information, side",
+        ),
+        (
+            Scheme(estimator="tests.coding.test_estimators:Shrink"),
+            "redundancy, cells 1 and 20, share 0.05, estimator tests",
         ),
     ],
 )
-def test_a_scheme_is_printed_in_one_line(scheme, words):
+def test_a_scheme_is_printed_in_one_line_that_says_what_differs_from_the_default(scheme, words):
     assert str(scheme).startswith(words)
     assert repr(scheme).startswith("Scheme('")
-    assert len(repr(scheme)) < 120
+    assert len(repr(scheme)) < 180
+
+
+@pytest.mark.parametrize(("kind", "said"), [(Scheme, "a Scheme has no setting 'clases': did you mean 'classes'?"),
+                                            (Paper, "a Paper has no setting 'clases': choose from")])  # fmt: skip
+def test_an_unknown_setting_is_refused_with_a_suggestion(kind, said):
+    with pytest.raises(OptionError, match=re.escape(said)):
+        kind(clases=3)
 
 
 def test_settings_are_listed_without_loading_numpy():

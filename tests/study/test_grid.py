@@ -18,8 +18,8 @@ from onnx_analog.coding.scheme import (
     PRESETS,
     STRATEGIES,
     Scheme,
-    channel_digest,
 )
+from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.weights import Selection
 from onnx_analog.study.grid import Grid, Setting
