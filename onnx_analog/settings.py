@@ -6,9 +6,10 @@ the keyword in Python, the key in JSON and TOML, and the option on the command l
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
-from collections.abc import Collection, Iterable, Mapping, Sized
+from collections.abc import Callable, Collection, Iterable, Mapping, Sized
 from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache, wraps
@@ -18,6 +19,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from onnx_analog.errors import OptionError, brief
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 MOST_ENTRIES = 2**16  # of a list: each is checked by itself
 
@@ -37,6 +39,13 @@ class Setting:
     choices : tuple of str, optional
     odd : bool
         Only odd numbers.
+    unit : str
+        Unit of a number that the name ends with, as "s" in read_after_s. An option takes other units too, and its name
+        does without: --read-after 1h.
+    repeatable : bool
+        Each entry of a list is an option of its own.
+    metavar : str, optional
+        Stands for the value in `--help`.
     """
 
     help: str
@@ -46,6 +55,9 @@ class Setting:
     below: float | None = None
     choices: tuple[str, ...] | None = None
     odd: bool = False
+    unit: str = ""
+    repeatable: bool = False
+    metavar: str | None = None
 
     def check(self, name: str, value: Any, kind: Any) -> Any:
         """Return `value` as the type `kind`, or raise `OptionError` naming the setting, the value and the range."""
@@ -124,6 +136,12 @@ def setting(default: Any = MISSING, **declaration: Any) -> Any:
     return field(default=default, metadata=MappingProxyType({"setting": Setting(**declaration)}))
 
 
+def same(cls: type, name: str) -> Any:
+    """Return a dataclass field with the declaration and the default of another class's setting."""
+    declared, _, default = settings_of(cls)[name]
+    return field(default=default, metadata=MappingProxyType({"setting": declared}))
+
+
 @cache
 def settings_of(cls: type) -> Mapping[str, tuple[Setting, Any, Any]]:
     """Return the declaration, the type and the default of each setting of a dataclass, by name."""
@@ -150,6 +168,23 @@ def check_settings(instance: Any) -> None:
         object.__setattr__(instance, name, declared.check(name, getattr(instance, name), kind))
 
 
+def check_values(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by setting, each with the type that the class declares; one number or text stands for a list of it.
+
+    Raises
+    ------
+    OptionError
+        If a value is of another type or out of its range.
+    """
+    checked = {}
+    for name, value in values.items():
+        declared, kind, _ = settings_of(cls)[name]
+        entry = get_args(kind)[0] if get_origin(kind) is tuple else None
+        single = entry is not None and isinstance(value, (int, float) if entry in (int, float) else str)
+        checked[name] = declared.check(name, [value] if single and not isinstance(value, bool) else value, kind)
+    return checked
+
+
 # --------------------------------------------------------------------------------------------------------- names
 
 
@@ -163,8 +198,38 @@ def named(cls: type[T]) -> type[T]:
         check_names(f"a {cls.__name__} has no setting", keywords, known)
         construct(self, **keywords)
 
+    cls.__doc__ = _documented(cls)
     cls.__init__ = checked  # type: ignore[assignment]
     return cls
+
+
+def _documented(cls: type) -> str:
+    """Return the docstring of a dataclass with each of its settings, its default and its help."""
+    lines = [
+        f"{name}{'' if default is None else f' : default {default!r}'}\n    {declared.help}"
+        for name, (declared, _, default) in settings_of(cls).items()
+    ]
+    return "\n".join([inspect.cleandoc(cls.__doc__ or ""), *(["", "Settings", "--------"] if lines else []), *lines])
+
+
+def takes(*classes: type) -> Callable[[F], F]:
+    """Return a decorator that puts the settings of dataclasses into the signature of a function, for **settings."""
+
+    def describe(function: F) -> F:
+        parameters = inspect.signature(function).parameters.values()
+        own = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+        names = {parameter.name for parameter in own}
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        more = {
+            name: inspect.Parameter(name, keyword, default=None, annotation=kind)
+            for cls in classes
+            for name, (_, kind, _) in settings_of(cls).items()
+            if name not in names
+        }
+        function.__signature__ = inspect.Signature([*own, *more.values()])  # type: ignore[attr-defined]
+        return function
+
+    return describe
 
 
 def check_names(problem: str, names: Iterable[Any], known: Collection[str]) -> None:

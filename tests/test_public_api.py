@@ -16,6 +16,7 @@ import onnx_analog as oa
 from onnx_analog import passes, results
 from onnx_analog.channels.gaussian import GaussianNoise
 from onnx_analog.errors import AnalogError, DataError, OptionError
+from onnx_analog.settings import settings_of
 from tests.models import QUIET, model, run
 
 PASSES = ["DecodePass", "ManifestPass", "ProtectPass", "PrunePass", "ReadbackPass"]
@@ -110,7 +111,7 @@ def test_words_are_those_of_the_command_line():
     from onnx_analog.cli import main
 
     same = {"protect": oa.protect, "sweep": oa.sweep, "evaluate": oa.evaluate, "readback": oa.readback}
-    spread = {"residuals", "cells_on", "read_after", "write_bits", "read_bits", "include", "exclude", "min_size"}
+    spread = {*settings_of(oa.Modifiers), *settings_of(oa.Selection)}
     of_files = {
         "models",
         "protected",
@@ -339,7 +340,7 @@ def test_a_wrong_value_is_refused_in_one_line_or_taken(function, parameter, prot
         (lambda: API.evaluate(model(NET), (X, Y), metric=3), "metric is 3; it must be a name"),
         (lambda: oa.protect(model(NET), cell_small=3), "there is no setting 'cell_small': did you mean 'cells_small'?"),
         (lambda: oa.protect(model(NET), oa.Scheme(), cells_small=3), "plan and cells_small exclude each other"),
-        (lambda: oa.protect(model(NET), digital=4, cells=(1,)), "digital and cells exclude each other"),
+        (lambda: oa.protect(model(NET), integers=4, cells=(1,)), "integers and cells exclude each other"),
         (lambda: oa.sweep(model(NET), (X, Y), engine="fast"), "no engine is called 'fast'"),
         (lambda: oa.sweep(model(NET), (X, Y), grid=["nothing=1"]), "'nothing' is not a setting"),
         (lambda: oa.sweep(model(NET), (X, Y), plan={"raw": oa.Scheme()}), "a plan is called 'raw', as a strategy is"),
@@ -385,7 +386,7 @@ def test_a_plan_is_an_object_a_file_or_a_function(tmp_path, monkeypatch):
     Path("my_plan.py").write_text("import onnx_analog as oa\n\ndef small():\n    return oa.Scheme.int4()\n")
     assert oa.protect(model(NET), "p.json").plan == oa.protect(model(NET), plan).plan
     assert oa.protect(model(NET), Path("p.json")).plan.schemes == (oa.Scheme(channel=QUIET), oa.Scheme.int4())
-    assert oa.protect(model(NET), "my_plan:small").plan == oa.protect(model(NET), digital=4).plan
+    assert oa.protect(model(NET), "my_plan:small").plan == oa.protect(model(NET), integers=4).plan
     sys.modules.pop("my_plan")
     with pytest.raises(OptionError, match="'my_plan:none' cannot be imported"):
         oa.protect(model(NET), "my_plan:none")

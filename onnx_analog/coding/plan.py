@@ -126,8 +126,9 @@ class Plan:
         )
 
     def changed(self, **changes: Any) -> Plan:
-        """Return the plan with settings of all its schemes changed."""
-        return self.mapped(lambda scheme: scheme.changed(**changes))
+        """Return the plan with settings of all its schemes changed; those without cells keep channel and estimator."""
+        unread = {name: value for name, value in changes.items() if name not in ("channel", "estimator")}
+        return self.mapped(lambda scheme: scheme.changed(**(unread if scheme.analog == "none" else changes)))
 
     @staticmethod
     def of(value: Any) -> Plan:

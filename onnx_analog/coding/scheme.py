@@ -6,7 +6,7 @@ class has its own α and β, and r cells for each of its weights:
     level = α·size - β     size = (level + β)/α     size = |w| where a bit holds the sign, w where the level does
 
 A class with r = 0 has no cells: each of its weights is read as the same number, its reconstruction point. A scheme all
-of whose classes have no cells is digital quantisation.
+of whose classes have no cells quantises weights, without analog cells.
 
 The rows of Table 1 of Isik et al. 2020 are schemes of this family:
 
@@ -24,14 +24,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from onnx_analog.arguments import Arguments
 from onnx_analog.coding.stored_channels import by_name, from_file, without_residuals, without_unused
-from onnx_analog.errors import ChannelError, OptionError, whole
+from onnx_analog.errors import ChannelError, OptionError
 from onnx_analog.settings import check_names, check_settings, named, setting, settings_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ GRANULARITIES = ("tensor", "channel", "model")
 MOST_CLASSES = 256
 MOST_CELLS = 10**12  # of a weight
 LARGE_SHARE = 0.05
+CELLS_LARGE = 20  # per large weight, where a strategy gives large weights cells of their own number
 LARGE_FACTOR = 20  # cells per large weight for each cell per small one, where a sweep says "c cells"
 MOST_SIDE_CELLS = 1000
 MOST_COPIES = 999
@@ -78,7 +80,10 @@ class Scheme:
         help="How classes are parted: by share of the weights, given bounds, Lloyd's method, or equal steps.",
     )
     shares: tuple[float, ...] = setting(
-        (LARGE_SHARE,), least=0, most=1, help="With partition share: shares of the classes above the first."
+        None,
+        least=0,
+        most=1,
+        help="With partition share: shares of the classes above the first.  [default: 0.05 with two classes]",
     )
     bounds: tuple[float, ...] = setting((), help="With partition bounds: ascending sizes between the classes.")
     step: float | None = setting(
@@ -110,8 +115,13 @@ class Scheme:
         cells: object = self.cells
         if not isinstance(cells, Iterable):
             object.__setattr__(self, "cells", (cells,))
+        shares: object = self.shares
+        if shares is None:
+            object.__setattr__(self, "shares", ())
         self._resolve_channels()
         check_settings(self)
+        if shares is None and (self.partition, self.classes) == ("share", 2):
+            object.__setattr__(self, "shares", (LARGE_SHARE,))
         self._check_cells()
         self._check_partition()
         self._check_side()
@@ -149,14 +159,12 @@ class Scheme:
             )
 
     def _check_partition(self) -> None:
-        if self.shares == (LARGE_SHARE,) and (self.partition != "share" or self.classes == 1):
-            object.__setattr__(self, "shares", ())  # the default of a partition that is not used
         for name, partition in (("shares", "share"), ("bounds", "bounds")):
-            given, wanted = len(getattr(self, name)), self.classes - 1 if self.partition == partition else 0
-            if given != wanted:
+            count, needed = len(getattr(self, name)), self.classes - 1 if self.partition == partition else 0
+            if count != needed:
                 raise OptionError(
-                    f"{name} has {given} numbers; partition {self.partition!r} with classes {self.classes} takes "
-                    f"{wanted}"
+                    f"{name} has {count} numbers, and {needed} are needed, as partition is {self.partition!r} and "
+                    f"classes is {self.classes}"
                 )
         if sum(self.shares) > 1 + 1e-9:
             raise OptionError(f"shares add up to {sum(self.shares):g}; they must add up to 1 or less")
@@ -226,47 +234,27 @@ class Scheme:
     # ------------------------------------------------------------------------------------------------ constructors
 
     @staticmethod
-    def paper(
-        strategy: str = "redundancy",
-        *,
-        cells_small: int = 1,
-        cells_large: int = 20,
-        preset: str = "default",
-        granularity: str | None = None,
-        large_fraction: float | None = None,
-        threshold: float | None = None,
-        **others: Any,
-    ) -> Scheme:
-        """Return a row of the paper's Table 1; see `Paper` for the parameters, and `Scheme` for `others`."""
-        asked = Paper(
-            strategy=strategy,
-            cells_small=cells_small,
-            cells_large=cells_large,
-            preset=preset,
-            granularity=granularity,
-            large_fraction=large_fraction,
-            threshold=threshold,
-        )
-        return asked.scheme(**others)
+    def paper(strategy: str | None = None, **settings: Any) -> Scheme:
+        """Return a row of the paper's Table 1, from settings of `Paper`, and further settings of `Scheme`."""
+        return Paper.scheme_of({"strategy": strategy, **settings})
 
     @staticmethod
     def integers(bits: int, **others: Any) -> Scheme:
-        """Return digital quantisation to signed integers of `bits` bits, 2 to 8, with one scale for each group.
+        """Return quantisation to signed integers of `bits` bits, 2 to 8, with one scale for each group.
 
         The scale fits the largest magnitude to 2^(bits - 1) - 1; the most negative integer is not used.
         """
-        if not 2 <= whole("bits", bits) <= 8:
-            raise OptionError(f"bits is {bits}; it must be from 2 to 8")
+        bits = settings_of(Arguments)["integers"][0].check("bits", bits, int)
         return Scheme(sign="level", classes=2**bits - 1, partition="uniform", cells=(0,), **others)
 
     @staticmethod
     def int8(**others: Any) -> Scheme:
-        """Return digital quantisation to 8-bit integers."""
+        """Return quantisation to 8-bit integers."""
         return Scheme.integers(8, **others)
 
     @staticmethod
     def int4(**others: Any) -> Scheme:
-        """Return digital quantisation to 4-bit integers."""
+        """Return quantisation to 4-bit integers."""
         return Scheme.integers(4, **others)
 
     # ---------------------------------------------------------------------------------------------------- JSON
@@ -378,8 +366,36 @@ def _default_channel() -> Channel:
 # ------------------------------------------------------------------------------------------------- the paper
 
 
+# Settings that say the same thing in two ways, or that another leaves without a meaning.
+PAPER_CELLS = ("cells_small", "cells_large")
+EXCLUSIVE = MappingProxyType(
+    {
+        "cells": PAPER_CELLS,
+        "shares": ("large_fraction", "threshold", "bounds"),
+        "bounds": ("large_fraction", "threshold"),
+        "partition": ("large_fraction", "threshold"),
+        "classes": ("strategy", "large_fraction", "threshold"),
+        "sign": ("strategy",),
+        "threshold": ("large_fraction",),
+    }
+)
+
+
+_OF_PAPER = ("strategy", *PAPER_CELLS, "preset", "large_fraction", "threshold")
+_CLASSES = ("sign", "classes", "partition", "shares", "bounds", "cells")
+WHOLE = MappingProxyType({"plan": ("integers", *_OF_PAPER), "integers": (*_OF_PAPER, *_CLASSES)})  # and what they say
+
+
+def check_exclusive(given: Collection[str], exclusive: Mapping[str, Iterable[str]] = EXCLUSIVE) -> None:
+    """Raise `OptionError` if two of the settings with these names exclude each other."""
+    for name, others in exclusive.items():
+        other = next((other for other in others if other in given), None) if name in given else None
+        if other is not None:
+            raise OptionError(f"{name} and {other} exclude each other: give one of them")
+
+
 @dataclass(frozen=True, kw_only=True)
-class Strategy:
+class Row:
     """A row of the paper's Table 1."""
 
     row: str  # its name there
@@ -394,10 +410,10 @@ class Strategy:
 
 STRATEGIES = MappingProxyType(
     {
-        "raw": Strategy(row="PCM + inverse channel", sign="level", classes=1, adaptive=False),
-        "sign": Strategy(row="+ sign protection", sign="bit", classes=1, adaptive=False),
-        "mapping": Strategy(row="+ adaptive mapping", sign="bit", classes=2, adaptive=False),
-        "redundancy": Strategy(row="+ adaptive redundancy", sign="bit", classes=2, adaptive=True),
+        "raw": Row(row="PCM + inverse channel", sign="level", classes=1, adaptive=False),
+        "sign": Row(row="+ sign protection", sign="bit", classes=1, adaptive=False),
+        "mapping": Row(row="+ adaptive mapping", sign="bit", classes=2, adaptive=False),
+        "redundancy": Row(row="+ adaptive redundancy", sign="bit", classes=2, adaptive=True),
     }
 )
 
@@ -427,7 +443,9 @@ class Paper:
         "redundancy", choices=tuple(STRATEGIES), help="How sign and magnitude are stored: a row of the paper's Table 1."
     )
     cells_small: int = setting(1, least=1, most=MOST_CELLS, help="Cells per small weight.")
-    cells_large: int = setting(20, least=1, most=MOST_CELLS, help="Cells per large weight.")
+    cells_large: int | None = setting(
+        None, least=1, most=MOST_CELLS, help="Cells per large weight.  [default: 20, or cells per small weight]"
+    )
     preset: str = setting("default", choices=tuple(PRESETS), help="Granularity and large fraction.")
     granularity: str | None = setting(
         None,
@@ -443,6 +461,40 @@ class Paper:
         check_settings(self)
         if self.threshold is not None and self.large_fraction is not None:
             raise OptionError("threshold and large_fraction exclude each other: give one of them")
+        row = STRATEGIES[self.strategy]
+        for name in ("large_fraction", "threshold") if row.classes == 1 else ():
+            if getattr(self, name) is not None:
+                raise OptionError(
+                    f"{name} is {getattr(self, name)}, and strategy is {self.strategy!r}, which has no large weights: "
+                    "leave one of them out"
+                )
+        if not row.adaptive and self.cells_large not in (None, self.cells_small):
+            raise OptionError(
+                f"cells_large is {self.cells_large}, and strategy is {self.strategy!r}, which gives all weights "
+                "cells_small cells: leave one of them out"
+            )
+
+    @property
+    def cells_of_large(self) -> int:
+        """Cells per large weight."""
+        if self.cells_large is not None:
+            return self.cells_large
+        return CELLS_LARGE if STRATEGIES[self.strategy].adaptive else self.cells_small
+
+    @staticmethod
+    def scheme_of(settings: Mapping[str, Any]) -> Scheme:
+        """Return the scheme that settings of `Paper` and of `Scheme` describe; those that are None count as left out.
+
+        Raises
+        ------
+        OptionError
+            If there is no such setting, a value is out of its range, or two exclude each other.
+        """
+        given = {name: value for name, value in settings.items() if value is not None}
+        check_names("there is no setting", given, [*settings_of(Scheme), *settings_of(Paper)])
+        check_exclusive(given)
+        paper = Paper(**{name: given.pop(name) for name in settings_of(Paper) if name in given})
+        return paper.scheme(**given)
 
     def scheme(self, **others: Any) -> Scheme:
         """Return the scheme; `others` are further settings of it."""
@@ -455,11 +507,11 @@ class Paper:
             "partition": "bounds" if bounded else "share",
             "shares": (large,) if two and not bounded else (),
             "bounds": (self.threshold,) if bounded else (),
-            "cells": row.cells(self.cells_small, self.cells_large),
+            "cells": row.cells(self.cells_small, self.cells_of_large),
             "granularity": preset.granularity if self.granularity is None else self.granularity,
         }
         if not {"classes", "partition"}.isdisjoint(others):
-            settings |= {"shares": (), "bounds": ()}  # those of other classes
+            settings |= {"shares": None, "bounds": ()}  # those of other classes
         return Scheme(**{**settings, **others})
 
     @staticmethod

@@ -12,6 +12,7 @@ from typing import Any
 from onnx_analog.channels import Channel
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import (
+    EXCLUSIVE,
     LARGE_FACTOR,
     MOST_CELLS,
     PRESETS,
@@ -19,6 +20,7 @@ from onnx_analog.coding.scheme import (
     Paper,
     Preset,
     Scheme,
+    check_exclusive,
 )
 from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.errors import OptionError, whole
@@ -30,11 +32,12 @@ MOST_POINTS = 100_000  # of a model
 _OWN = {"strategy": "strategies", "cells_small": "cells", "preset": "presets", "channel": "channels"}  # fields for axes
 _OF_PAPER = frozenset(settings_of(Paper))
 _FREE = frozenset(("sign", "classes", "partition", "cells"))  # with one of these, strategies say nothing
+AXES = {**EXCLUSIVE, "classes": (), "sign": ()}  # that exclude each other; these two take the place of strategies
 _OF_TWO = frozenset(("cells_large", "threshold", "shares", "bounds"))  # which strategies of one class do not have
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class GridPoint:
     """One point of a sweep: everything that a trial depends on, but for its seed and its number.
 
     Attributes
@@ -74,7 +77,7 @@ class Setting:
         selection: Selection | None = None,
         varied: Sequence[str] = (),
         preset: Preset | None = None,
-    ) -> Setting:
+    ) -> GridPoint:
         """Return the point at which a plan stores a model.
 
         Parameters
@@ -99,7 +102,7 @@ class Setting:
         if not plan.schemes:
             raise OptionError(f"the plan {name!r} stores no tensor")
         first = plan.schemes[0]
-        return Setting(
+        return GridPoint(
             model=model,
             plan=plan,
             name=name,
@@ -203,8 +206,7 @@ class Grid:
                 f"the axis {min(dropped)} replaces strategies, and {', '.join(self.strategies)} is asked for: leave "
                 "out one of the two"
             )
-        if "cells" in varied and not {"cells_small", "cells_large"}.isdisjoint(varied):
-            raise OptionError("the axes cells and cells_small or cells_large exclude each other: give one of them")
+        check_exclusive(varied, AXES)
         for axis, name in _OWN.items():
             if axis in varied:
                 values = varied.pop(axis)
@@ -216,13 +218,13 @@ class Grid:
     def __len__(self) -> int:
         return sum(1 for _ in self._choices()) + len(self.plans)
 
-    def settings(self, models: int = 1) -> Iterator[Setting]:
+    def points(self, models: int = 1) -> Iterator[GridPoint]:
         """Yield the points for as many models, those that are protected alike beside each other."""
         for model in range(models):
             for choice in self._choices():
-                yield self._setting(model, *choice)
+                yield self._point(model, *choice)
             for name, plan in self.plans.items():
-                yield Setting.of(plan, name=name, model=model, selection=self.selection, varied=tuple(self.axes))
+                yield GridPoint.of(plan, name=name, model=model, selection=self.selection, varied=tuple(self.axes))
 
     def _choices(self) -> Iterator[tuple[Channel, Preset, str, int, dict[str, Any]]]:
         """Yield channel, preset, strategy, cells and the values of the axes of each point."""
@@ -236,32 +238,27 @@ class Grid:
             for chosen in itertools.product(*values):
                 yield channel, preset, strategy, each, dict(zip(self.axes, chosen, strict=True))
 
-    def _setting(
+    def _point(
         self, model: int, channel: Channel, preset: Preset, strategy: str, cells: int, changes: Mapping[str, Any]
-    ) -> Setting:
-        given = {name: value for name, value in changes.items() if value is not None}
-        paper = {name: value for name, value in given.items() if name in _OF_PAPER}
-        others = {name: value for name, value in given.items() if name not in _OF_PAPER}
+    ) -> GridPoint:
+        row = STRATEGIES[strategy]
+        chosen = {name: value for name, value in changes.items() if value is not None}
+        paper = {name: value for name, value in chosen.items() if name in _OF_PAPER}
+        others = {name: value for name, value in chosen.items() if name not in _OF_PAPER}
         preset = Preset(**{name: paper.pop(name, getattr(preset, name)) for name in ("granularity", "large_fraction")})
         if "shares" in others:
             preset = Preset(granularity=preset.granularity, large_fraction=math.fsum(others["shares"]))
         if not {"classes", "partition"}.isdisjoint(others):
             others.setdefault("cells", (cells,))
-        if "threshold" not in paper and "shares" not in others:
+        if row.classes == 2 and "threshold" not in paper and "shares" not in others:
             paper["large_fraction"] = preset.large_fraction
-        described = Paper(
-            **{
-                "strategy": strategy,
-                "cells_small": cells,
-                "cells_large": cells * (self.large_factor if STRATEGIES[strategy].adaptive else 1),
-                "granularity": preset.granularity,
-                **paper,
-            }
-        )
+        if row.adaptive:
+            paper.setdefault("cells_large", cells * self.large_factor)
+        described = Paper(**{"strategy": strategy, "cells_small": cells, "granularity": preset.granularity, **paper})
         scheme = described.scheme(channel=channel, **others)
         name = strategy if _FREE.isdisjoint(self.axes) else _name(scheme)
-        setting = Setting.of(scheme, name=name, model=model, selection=self.selection, preset=preset)
-        return replace(setting, changes=changes)
+        point = GridPoint.of(scheme, name=name, model=model, selection=self.selection, preset=preset)
+        return replace(point, changes=changes)
 
 
 def _name(scheme: Scheme) -> str:

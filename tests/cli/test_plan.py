@@ -49,8 +49,7 @@ def done(result):
 @pytest.mark.parametrize(
     ("line", "scheme"),
     [
-        ("--digital 4", oa.Scheme.int4(channel="gaussian:sigma=0.1")),
-        ("--digital 8 --granularity channel", oa.Scheme.int8(channel="gaussian:sigma=0.1", granularity="channel")),
+        ("--classes 2", oa.Scheme(channel="gaussian:sigma=0.1")),
         (
             "--classes 3 --shares 0.2,0.05 --cells 1,5,20",
             oa.Scheme(classes=3, shares=(0.2, 0.05), cells=(1, 5, 20), channel="gaussian:sigma=0.1"),
@@ -65,6 +64,20 @@ def done(result):
 )  # fmt: skip
 def test_the_whole_family_can_be_asked_for(cli, line, scheme):
     done(cli(f"{PROTECT} {line} --save-plan saved.json"))
+    assert oa.load("model.protected.onnx").plan.schemes == (scheme,)
+    assert oa.Plan.read(Path("saved.json")) == oa.load("model.protected.onnx").plan
+
+
+@pytest.mark.parametrize(
+    ("line", "scheme"),
+    [
+        ("--integers 4", oa.Scheme.int4()),
+        ("--integers 8 --granularity channel", oa.Scheme.int8(granularity="channel")),
+        ("--classes 16 --partition lloyd --cells 0", oa.Scheme(classes=16, partition="lloyd", cells=(0,))),
+    ],
+)
+def test_weights_can_be_quantised_without_cells(cli, line, scheme):
+    done(cli(f"protect model.onnx {line} --save-plan saved.json"))
     assert oa.load("model.protected.onnx").plan.schemes == (scheme,)
     assert oa.Plan.read(Path("saved.json")) == oa.load("model.protected.onnx").plan
 
@@ -87,7 +100,8 @@ def test_a_plan_can_be_a_function(cli):
 def test_a_plan_takes_another_channel_and_granularity(cli):
     done(cli(f"{PROTECT} --plan plan.json --granularity channel"))
     assert {scheme.granularity for scheme in oa.load("model.protected.onnx").plan.schemes} == {"channel"}
-    assert {scheme.channel.family for scheme in oa.load("model.protected.onnx").plan.schemes} == {"gaussian"}
+    families = {scheme.analog: scheme.channel.family for scheme in oa.load("model.protected.onnx").plan.schemes}
+    assert families["all"] == "gaussian"
 
 
 @pytest.mark.parametrize(
@@ -95,12 +109,27 @@ def test_a_plan_takes_another_channel_and_granularity(cli):
     [
         ("--plan plan.json --strategy raw", "--plan and --strategy exclude each other"),
         ("--plan plan.json --cells-small 1", "--plan and --cells-small exclude each other"),  # though it is the default
-        ("--plan plan.json --digital 4", "--plan and --digital exclude each other"),
-        ("--digital 4 --cells 1", "--digital and --cells exclude each other"),
+        ("--plan plan.json --integers 4", "--plan and --integers exclude each other"),
+        ("--integers 4 --cells 1", "--integers and --cells exclude each other"),
+        ("--integers 4", "--channel is given, and no weight has cells that it is about: leave it out"),
+        ("--cells 0 --classes 2", "--channel is given, and no weight has cells"),
+        ("--strategy raw --threshold 0.5", "--threshold is 0.5, and --strategy is 'raw', which has no large weights"),
+        ("--strategy raw --cells-large 3", "--cells-large is 3, and --strategy is 'raw', which gives all weights"),
+        ("--classes 2 --threshold 0.5", "--classes and --threshold exclude each other"),
+        ("--classes 3", "--cells has 2 numbers, and --classes is 3; give one number, or one for each class"),
+        (
+            "--classes 3 --cells 1",
+            "--shares has 0 numbers, and 2 are needed, as --partition is 'share' and --classes is 3",
+        ),
+        ("--shares 0.1 --bounds 0.5", "--shares and --bounds exclude each other"),
+        (
+            "--prune-scope tensor",
+            "--prune-scope is 'tensor', and --sparsity is 0, so nothing is pruned: give a sparsity",
+        ),
         ("--cells 1,2 --cells-large 3", "--cells and --cells-large exclude each other"),
         ("--shares 0.1 --large-fraction 0.1", "--shares and --large-fraction exclude each other"),
         ("--classes 3 --strategy raw", "--classes and --strategy exclude each other"),
-        ("--classes 3 --shares 0.1,0.1 --cells 1,2", "--cells has 2 numbers, and classes is 3"),
+        ("--classes 3 --shares 0.1,0.1 --cells 1,2", "--cells has 2 numbers, and --classes is 3"),
         ("--plan none.json", "none.json"),
         ("--plan model.onnx", "model.onnx"),
         ("--side-copies 3", "--side-copies need a --side-channel"),

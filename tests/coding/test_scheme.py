@@ -18,7 +18,7 @@ from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.coding import scheme as module
 from onnx_analog.coding.planes import encode
-from onnx_analog.coding.scheme import GRANULARITIES, LARGE_SHARE, PRESETS, STRATEGIES, Paper, Scheme, Strategy
+from onnx_analog.coding.scheme import GRANULARITIES, LARGE_SHARE, PRESETS, STRATEGIES, Paper, Row, Scheme
 from onnx_analog.errors import ChannelError, OptionError
 from tests.coding.families import over, schemes
 from tests.models import QUIET
@@ -130,14 +130,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"cells": (1, 2, 3)}, "cells has 3 numbers, and classes is 2"),
     ({"classes": 1}, "cells has 2 numbers, and classes is 1"),
     ({"classes": 1, "cells": 0}, "cells is 0 with one class: every weight would be read as the same number"),
-    ({"classes": 3, "cells": 1}, "shares has 1 numbers; partition 'share' with classes 3 takes 2"),
+    ({"classes": 3, "cells": 1}, "shares has 0 numbers, and 2 are needed, as partition is 'share' and classes is 3"),
     ({"classes": 3, "cells": 1, "shares": (0.9, 0.2)}, "shares add up to 1.1; they must add up to 1 or less"),
     ({"shares": (1.5,)}, "shares is 1.5; it must be from 0 to 1"),
     ({"shares": (float("nan"),)}, "shares is nan; it must be from 0 to 1"),
-    ({**LLOYD, "shares": (0.5, 0.1, 0.1)}, "shares has 3 numbers; partition 'lloyd' with classes 4 takes 0"),
-    ({**LLOYD, "bounds": (0.5,)}, "bounds has 1 numbers; partition 'lloyd' with classes 4 takes 0"),
-    ({"bounds": (0.5,)}, "bounds has 1 numbers; partition 'share' with classes 2 takes 0"),
-    ({"partition": "bounds"}, "bounds has 0 numbers; partition 'bounds' with classes 2 takes 1"),
+    ({**LLOYD, "shares": (0.5, 0.1, 0.1)}, "shares has 3 numbers, and 0 are needed, as partition is 'lloyd'"),
+    ({**LLOYD, "bounds": (0.5,)}, "bounds has 1 numbers, and 0 are needed, as partition is 'lloyd'"),
+    ({"bounds": (0.5,)}, "bounds has 1 numbers, and 0 are needed, as partition is 'share'"),
+    ({"partition": "bounds"}, "bounds has 0 numbers, and 1 are needed, as partition is 'bounds'"),
     ({"partition": "bounds", "bounds": (0.0,)}, "bounds are 0; they must ascend, and be above 0 where a bit holds"),
     ({"partition": "bounds", "bounds": (float("inf"),)}, "bounds is inf; it must be finite"),
     ({**LLOYD, "partition": "bounds", "bounds": (3, 2, 1), "sign": "level"}, "bounds are 3, 2, 1; they must ascend"),
@@ -271,7 +271,7 @@ def table(text: str) -> Rows:
     return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines[2:]]
 
 
-def row(name: str, setting: Strategy) -> tuple[str, ...]:
+def row(name: str, setting: Row) -> tuple[str, ...]:
     """Return the row of one setting."""
     symbols = {(1,): "r", (1, 1): "r for both", (1, 2): "r_small, r_large"}
     sign = "a bit" if setting.sign == "bit" else "the level"
@@ -295,7 +295,9 @@ def test_a_wrong_table_is_noticed(right, wrong):
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_what_is_stored_is_what_a_strategy_says(name):
     strategy = STRATEGIES[name]
-    scheme = Scheme.paper(name, cells_small=3, cells_large=7, large_fraction=0.5, channel=over((0.0, 1.0)))
+    large: dict[str, Any] = {"large_fraction": 0.5} if strategy.classes == 2 else {}
+    large |= {"cells_large": 7} if strategy.adaptive else {}
+    scheme = Scheme.paper(name, cells_small=3, **large, channel=over((0.0, 1.0)))
     ((planes, codebook, _),) = encode([np.array([1.0, -2.0, 3.0, -4.0])], scheme)
     assert (planes.sign is not None) == (strategy.sign == "bit")
     assert (planes.class_index is not None) == (strategy.classes > 1)
@@ -310,12 +312,16 @@ def test_each_row_adds_one_thing_to_the_one_above():
 
 
 papers = st.builds(
-    lambda threshold, large, **settings: Paper(
-        threshold=threshold, large_fraction=large if threshold is None else None, **settings
+    lambda strategy, cells_large, threshold, large, **settings: Paper(
+        strategy=strategy,
+        cells_large=cells_large if STRATEGIES[strategy].adaptive else None,
+        threshold=threshold if STRATEGIES[strategy].classes == 2 else None,
+        large_fraction=large if threshold is None and STRATEGIES[strategy].classes == 2 else None,
+        **settings,
     ),
     strategy=st.sampled_from(list(STRATEGIES)),
     cells_small=st.integers(1, 50),
-    cells_large=st.integers(1, 50),
+    cells_large=st.none() | st.integers(1, 50),
     preset=st.sampled_from(list(PRESETS)),
     granularity=st.none() | st.sampled_from(GRANULARITIES),
     threshold=st.none() | st.floats(1e-9, 1e9),
@@ -329,14 +335,54 @@ def test_a_scheme_of_the_paper_is_described_as_one(paper):
     described = Paper.of(scheme)
     assert described is not None
     assert described.scheme() == scheme
-    alike = paper.strategy == "redundancy" and paper.cells_small == paper.cells_large  # which is mapping
+    alike = paper.strategy == "redundancy" and paper.cells_small == paper.cells_of_large  # which is mapping
     assert described.strategy == ("mapping" if alike else paper.strategy)
     assert described.cells_small == paper.cells_small
     assert described.preset == "default"
     if paper.strategy == "redundancy":
-        assert described.cells_large == paper.cells_large
+        assert described.cells_of_large == paper.cells_of_large
     if paper.threshold is not None and paper.strategy in ("mapping", "redundancy"):
         assert described.threshold == paper.threshold
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"strategy": "raw", "threshold": 0.5},
+            "threshold is 0.5, and strategy is 'raw', which has no large weights: leave",
+        ),
+        (
+            {"strategy": "sign", "large_fraction": 0.5},
+            "large_fraction is 0.5, and strategy is 'sign', which has no large",
+        ),
+        (
+            {"strategy": "mapping", "cells_large": 2},
+            "cells_large is 2, and strategy is 'mapping', which gives all weights",
+        ),
+        ({"strategy": "raw", "cells_large": 2}, "cells_large is 2, and strategy is 'raw', which gives all weights"),
+        (
+            {"threshold": 0.5, "large_fraction": 0.5},
+            "threshold and large_fraction exclude each other: give one of them",
+        ),
+        ({"classes": 2, "strategy": "mapping"}, "classes and strategy exclude each other: give one of them"),
+        ({"classes": 2, "threshold": 0.5}, "classes and threshold exclude each other: give one of them"),
+        ({"shares": (0.5,), "bounds": (0.5,)}, "shares and bounds exclude each other: give one of them"),
+        ({"cells": 2, "cells_small": 1}, "cells and cells_small exclude each other: give one of them"),
+        ({"clases": 2}, "there is no setting 'clases': did you mean 'classes'?"),
+    ],
+)
+def test_settings_that_another_makes_meaningless_are_refused_with_both_names(settings, said):
+    with pytest.raises(OptionError) as caught:
+        Scheme.paper(**settings)
+    assert str(caught.value).startswith(said)
+
+
+def test_two_classes_have_the_default_share_and_one_class_has_none():
+    assert Scheme(classes=2).shares == Scheme.paper(classes=2).shares == (0.05,)
+    assert Scheme.paper(classes=2, partition="lloyd").shares == Scheme(classes=1, cells=(1,)).shares == ()
+    with pytest.raises(OptionError, match="shares has 1 numbers, and 0 are needed"):
+        Scheme(classes=1, cells=(1,), shares=(0.05,))
 
 
 @given(schemes())
