@@ -29,6 +29,7 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
+from onnx_analog.coding.stored_channels import by_name
 from onnx_analog.disk import writing
 from onnx_analog.errors import OptionError, brief
 from onnx_analog.graph import files
@@ -266,12 +267,26 @@ def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "selection":
             options |= {field: getattr(selection_of(value), field) for field in settings_of(Selection)}
         elif name == "grid" and isinstance(value, Mapping):
-            options[name] = [_axis_text(axis, values) for axis, values in value.items()]
+            options[name] = value if _has_objects(value) else [_axis_text(axis, v) for axis, v in value.items()]
         elif name == "channel" and value is None:
             options[name] = None if "channel" in varied else [_channels.DEFAULT]
+        elif name == "channel":
+            options[name] = [_named(channel) for channel in _listed(value, (str, Channel, type), name)]
         elif name != "model":
             options[name] = value
     return options
+
+
+def _named(channel: Any) -> Any:
+    """Return the name of a channel that is an installed one; else what was given."""
+    name = by_name(channel.to_dict()) if isinstance(channel, Channel) else channel
+    return name if isinstance(name, str) else channel
+
+
+def _has_objects(grid: Mapping[str, Any]) -> bool:
+    """Return whether an axis has a value that text cannot stand for, such as a channel."""
+    values = [value for values in grid.values() if not isinstance(values, str) for value in values]
+    return not all(isinstance(value, str | int | float | list | tuple | None) for value in values)
 
 
 def _axis_text(name: str, values: Any) -> str:

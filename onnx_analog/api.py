@@ -56,7 +56,7 @@ from onnx_analog.results import Perturbed as Perturbed
 from onnx_analog.results import Protected as Protected
 from onnx_analog.results import Pruned as Pruned
 from onnx_analog.results import Swept as Swept
-from onnx_analog.settings import takes
+from onnx_analog.settings import keywords, takes
 
 if TYPE_CHECKING:  # what runs models is imported when a model is run
     from onnx_analog.run import metrics
@@ -92,6 +92,7 @@ def load(model: AnyModel) -> Protected:
 # -------------------------------------------------------------------------------------------------- inspect
 
 
+@keywords
 def inspect(model: AnyModel, *, selection: Selection | None = None) -> Inspection:
     """Return which tensors of a model `protect` would store, and why not the others.
 
@@ -168,6 +169,7 @@ def _stored_row(tensor: Any) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------- passes
 
 
+@keywords
 def prune(
     model: AnyModel, *, sparsity: float, prune_scope: str = DEFAULTS.prune_scope, selection: Selection | None = None
 ) -> Pruned:
@@ -285,6 +287,7 @@ def _digest(model: ModelLike) -> str | None:
     return None
 
 
+@keywords
 def readback(
     model: AnyModel,
     *,
@@ -337,6 +340,7 @@ def _perturbed(protected: ProtectedModel, step: ReadbackPass, decoded: bool) -> 
     return Perturbed(pipeline.read_back(step, protected, decoded=decoded), step.seed, step.trial, decoded)
 
 
+@keywords
 def readbacks(
     model: AnyModel,
     *,
@@ -381,6 +385,7 @@ def _no_progress(*_: int) -> None:
     """Report nothing."""
 
 
+@keywords
 def evaluate(
     model: AnyModel,
     data: Data,
@@ -494,6 +499,7 @@ def evaluate(
 # ---------------------------------------------------------------------------------------------------- sweep
 
 
+@keywords
 def sweep(
     model: AnyModel | Sequence[AnyModel],
     data: Data,

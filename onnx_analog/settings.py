@@ -14,7 +14,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache, wraps
 from types import MappingProxyType, NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from onnx_analog.errors import OptionError, brief
 
@@ -230,6 +230,18 @@ def takes(*classes: type) -> Callable[[F], F]:
         return function
 
     return describe
+
+
+def keywords(function: F) -> F:
+    """Decorate a function that refuses an unknown keyword with an `OptionError` and a suggestion."""
+    known = inspect.signature(function).parameters
+
+    @wraps(function)
+    def checked(*arguments: Any, **named: Any) -> Any:
+        check_names(f"{function.__name__} has no argument", named, known)
+        return function(*arguments, **named)
+
+    return cast(F, checked)
 
 
 def check_names(problem: str, names: Iterable[Any], known: Collection[str]) -> None:

@@ -37,6 +37,7 @@ from onnx_analog.settings import check_names, check_settings, named, setting, se
 
 if TYPE_CHECKING:
     from onnx_analog.channels import Channel
+    from onnx_analog.coding.estimators import Estimator
     from onnx_analog.coding.side import SideInformation
 
 SIGNS = ("bit", "level")
@@ -194,6 +195,12 @@ class Scheme:
 
         estimator(self.estimator)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        from onnx_analog.coding.estimators import estimator
+
+        kind = type(estimator(self.estimator)) if ":" in self.estimator else None
+        return _restored, (dict(self.__dict__), kind)
+
     # -------------------------------------------------------------------------------------- what follows from it
 
     @property
@@ -343,6 +350,17 @@ class Scheme:
     def __repr__(self) -> str:
         name, _, rest = str(self).partition(", ")
         return f"Scheme({name!r}, {rest})"
+
+
+def _restored(settings: dict[str, Any], kind: type[Estimator] | None) -> Scheme:
+    """Return the scheme in another process, which gets the class of its estimator with it."""
+    from onnx_analog.coding.estimators import remember
+
+    scheme = object.__new__(Scheme)
+    scheme.__dict__.update(settings)
+    if kind is not None:
+        remember(scheme.estimator, kind)
+    return scheme
 
 
 def _numbers(numbers: tuple[float, ...], between: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,6 +55,7 @@ class GridPoint:
     preset : Preset
         Granularity and share of large weights.
     channel : Channel
+        Of the plan's first scheme; `channels` are all that it is read through.
     changes : mapping of str to value
         Settings that the grid varies beside these, and their values here.
     selection : Selection
@@ -119,6 +122,12 @@ class GridPoint:
         """The name of the strategy, or of the plan."""
         return self.name
 
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The channels through which it is read: those of all schemes with cells, or of the first scheme."""
+        read = dict.fromkeys(scheme.channel for scheme in self.plan.schemes if scheme.analog != "none")
+        return tuple(read) or (self.channel,)
+
     def columns(self) -> dict[str, Any]:
         """Return what tells this point from all others, but for its model."""
         fixed = {
@@ -127,11 +136,17 @@ class GridPoint:
             "cells_large": self.cells_large,
             "granularity": self.preset.granularity,
             "large_fraction": self.preset.large_fraction,
-            "channel": str(self.channel),
-            "channel_sha256": channel_digest(self.channel),
+            "channel": " and ".join(map(str, self.channels)),
+            "channel_sha256": _digest_of(self.channels),
         }
         varied = {"cells_of_class" if name == "cells" else name: axes.word(v) for name, v in self.changes.items()}
         return {**fixed, **{n: v for n, v in varied.items() if n not in fixed}, "plan_sha256": self.plan.digest()}
+
+
+def _digest_of(channels: Sequence[Channel]) -> str:
+    """Return the digest of a channel; of several, that of their digests."""
+    digests = [channel_digest(channel) for channel in channels]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 def _of_all(plan: Plan, axis: str) -> Any:

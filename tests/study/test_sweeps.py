@@ -36,7 +36,7 @@ from onnx_analog.study.run_folder import CHECKSUM, CONSTANTS, LOCK, PARQUET, POI
 from onnx_analog.study.stopping import Stopping
 from onnx_analog.study.sweeps import Case, Point, Study, paired, prepare, sweep
 from onnx_analog.study.worker import Outcome, Task, Work, Worker
-from tests.models import QUIET, U, model, serialized
+from tests.models import QUIET, U, model, of_strategy, serialized
 
 # A tensor of each scale, so that granularities differ.
 TEXT = """
@@ -81,11 +81,8 @@ def test_a_point_is_a_plain_protect_and_evaluate(preset, strategy):
     (point,) = swept(grid)
     found = oa.protect(
         model(TEXT),
-        strategy=strategy,
-        cells_small=3,
-        cells_large=15,
+        **of_strategy(strategy, cells_small=3, cells_large=15, large_fraction=preset.large_fraction),
         granularity=preset.granularity,
-        large_fraction=preset.large_fraction,
         channel=QUIET,
     )
     alone = oa.evaluate(found.model, images(), trials=2, seed=3)
@@ -167,7 +164,8 @@ def test_strategies_with_the_same_planes_and_cells_see_the_same_trials():
 @pytest.mark.parametrize(("strategy", "cells"), [("raw", 1), ("sign", 1), ("mapping", 9), ("redundancy", 9)])
 def test_the_noise_of_a_tensor_is_one_for_all_points(strategy, cells):
     """What a level is off by, over σ/√r, is the same normal draw whatever the strategy and its cells."""
-    found = oa.protect(model(TEXT), strategy=strategy, cells_small=cells, cells_large=4, channel=QUIET).model
+    settings = of_strategy(strategy, cells_small=cells, cells_large=4)
+    found = oa.protect(model(TEXT), **settings, channel=QUIET).model
     other = oa.protect(model(TEXT), strategy="sign", cells_small=4, channel=QUIET).model
     for one, two in zip(drawn(found), drawn(other), strict=True):
         # A read is rounded twice, and so off by u·(|read| + |noise|), and u for σ/√r, which is rounded too; a read is

@@ -27,7 +27,7 @@ from onnx_analog.run.session import Network
 from onnx_analog.study import worker
 from onnx_analog.study.grid import Grid, GridPoint
 from onnx_analog.study.worker import Outcome, Packed, Task, Work, Worker
-from tests.models import QUIET, cases, feeds, holding, made, model, run, same_bits, serialized, with_floats
+from tests.models import QUIET, cases, feeds, holding, made, model, of_strategy, run, same_bits, serialized, with_floats
 
 DEFAULT, PAPER = PRESETS.values()
 SEED = 3
@@ -69,10 +69,17 @@ def some_work(digest: str = "one", plain: ir.Model | None = None, **changes: Any
 def alone(setting: GridPoint, trials: int, data: Dataset | None = None, plain: ir.Model | None = None) -> Evaluation:
     """Return what `oa.evaluate` finds of a point."""
     found = oa.protect(
-        plain or model(TEXT), strategy=setting.strategy, cells_small=setting.cells, cells_large=setting.cells_large,
-        granularity=setting.preset.granularity, large_fraction=setting.preset.large_fraction, channel=setting.channel,
+        plain or model(TEXT),
+        **of_strategy(
+            setting.strategy,
+            cells_small=setting.cells,
+            cells_large=setting.cells_large,
+            large_fraction=setting.preset.large_fraction,
+        ),
+        granularity=setting.preset.granularity,
+        channel=setting.channel,
         selection=setting.selection,
-    )  # fmt: skip
+    )
     return oa.evaluate(found.model, data or images(), trials=trials, seed=SEED, threads=1)
 
 

@@ -44,6 +44,7 @@ from onnx_analog.cli.settings import argument, options_of
 from onnx_analog.disk import reading
 from onnx_analog.errors import AnalogError, OptionError, one_line, printable
 from onnx_analog.study.arguments import GridArguments, filled
+from onnx_analog.study.config import IN_PYTHON
 from onnx_analog.study.run_folder import CONFIG, CONSTANTS, LOCK, PARQUET, PLOT, POINTS, TRIALS
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ FAMILY = "Further points"
 _LIMIT, _DOTS = 2**17, 1000  # bytes of a TOML file, and dots in a line
 _NOT_SAVED = ("config", "save_config", "force", "as_json", "debug")
 _CONFIG_READ = "onnx_analog.config"  # where the context keeps its path
+_IN_PYTHON = "onnx_analog.in_python"  # and the options that it cannot hold
 
 
 def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -71,6 +73,7 @@ def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) ->
         why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(str(error), 150)
         raise click.BadParameter(f"{path} is not valid TOML: {why}", ctx=ctx, param=param) from error
     ctx.meta[_CONFIG_READ] = path
+    ctx.meta[_IN_PYTHON] = found.pop(IN_PYTHON, [])
     known = _entries(ctx.command)
     entries: dict[str, Any] = {}
     for name, value in found.items():
@@ -206,6 +209,7 @@ def command(
     from onnx_analog.disk import writing
     from onnx_analog.study import engines
 
+    _check_objects(ctx)
     text = _toml(ctx)
     engine = engines.build(
         choices.pop("engine"), **{name: choices.pop(name) for name in ("workers", "threads", "scheduler", "address")}
@@ -222,6 +226,17 @@ def command(
         print_json(swept.to_dict())
     else:
         _tell(swept.points, out)
+
+
+def _check_objects(ctx: click.Context) -> None:
+    """Refuse a file of a sweep in Python whose objects it cannot hold, unless the command line replaces them."""
+    flags = {str(param.name): param.opts[0] for param in ctx.command.params}
+    for name in ctx.meta.get(_IN_PYTHON, []):
+        if ctx.get_parameter_source(str(name)) is not click.core.ParameterSource.COMMANDLINE:
+            raise OptionError(
+                f"{str(ctx.meta[_CONFIG_READ])!r} is of a sweep in Python, whose {name} is an object: give "
+                f"{flags.get(name, name)}, or sweep in Python"
+            )
 
 
 def _check_outputs(
