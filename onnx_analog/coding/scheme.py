@@ -404,12 +404,15 @@ _CLASSES = ("sign", "classes", "partition", "shares", "bounds", "cells")
 WHOLE = MappingProxyType({"plan": ("integers", *_OF_PAPER), "integers": (*_OF_PAPER, *_CLASSES)})  # and what they say
 
 
-def check_exclusive(given: Collection[str], exclusive: Mapping[str, Iterable[str]] = EXCLUSIVE) -> None:
-    """Raise `OptionError` if two of the settings with these names exclude each other."""
+def check_exclusive(
+    given: Collection[str], exclusive: Mapping[str, Iterable[str]] = EXCLUSIVE, *, axes: bool = False
+) -> None:
+    """Raise `OptionError` if two of the settings with these names, or two axes of a grid, exclude each other."""
     for name, others in exclusive.items():
         other = next((other for other in others if other in given), None) if name in given else None
         if other is not None:
-            raise OptionError(f"{name} and {other} exclude each other: give one of them")
+            names = f"the axes {name!r} and {other!r}" if axes else f"{name} and {other}"
+            raise OptionError(f"{names} exclude each other: give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)

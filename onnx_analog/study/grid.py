@@ -221,7 +221,7 @@ class Grid:
                 f"the axis {min(dropped)} replaces strategies, and {', '.join(self.strategies)} is asked for: leave "
                 "out one of the two"
             )
-        check_exclusive(varied, AXES)
+        check_exclusive(varied, AXES, axes=True)
         for axis, name in _OWN.items():
             if axis in varied:
                 values = varied.pop(axis)

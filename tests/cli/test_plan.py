@@ -4,6 +4,7 @@ import csv
 import json
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -141,6 +142,90 @@ def test_contradictions_are_refused_in_one_line_and_nothing_is_written(cli, tmp_
     assert found.exit_code == 2, found.output
     assert said in found.stderr.splitlines()[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("scheme", "said"),
+    [
+        ({"side_bits_per_cell": 12}, "side_bits_per_cell is 12; it must be from 1 to 8"),
+        ({"cell": 1}, "a scheme has no setting 'cell': did you mean 'cells'?"),
+        ({"shares": [0.1, 0.1]}, "shares has 2 numbers, and 1 are needed, as partition is 'share' and classes is 2"),
+        ({"channel": "pcmm"}, "channel: no channel is called 'pcmm'. Did you mean 'pcm'?"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command", ["protect model.onnx --plan wrong.json", "plan show wrong.json", f"{SWEEP} --plan wrong.json"]
+)
+def test_an_error_in_a_plan_names_file_scheme_and_field(cli, command, scheme, said):
+    body = {"format": "onnx-analog-plan/1", "schemes": {"mine": scheme}, "default": "mine"}
+    Path("wrong.json").write_text(json.dumps(body))
+    found = cli(command)
+    assert found.stderr.startswith(f"Error: 'wrong.json': scheme 'mine': {said}")
+    assert found.exit_code == (1 if "channel" in scheme else 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "--strategy sign --grid strategy=raw",
+            "--strategy is given, and the grid varies 'strategy': leave one of them",
+        ),
+        ("--grid channel=pcm", "--channel is given, and the grid varies 'channel': leave one of them out"),
+        ("--cells 1 --grid cells_small=1,2", "--cells is given, and the grid varies 'cells_small'"),
+        ("--cells 1 --grid cells=1/20", "--cells is given, and the grid varies 'cells'"),
+        ("--large-factor 3 --grid cells_large=5", "--large-factor is given, and the grid varies 'cells_large'"),
+        ("--preset isik2020 --grid preset=default", "--preset is given, and the grid varies 'preset'"),
+        ("--granularity model --grid granularity=model", "--granularity is given, and the grid varies 'granularity'"),
+        ("--large-fraction 0.1 --grid shares=0.1", "--large-fraction is given, and the grid varies 'shares'"),
+        ("--large-fraction 0.1 --grid threshold=0.1", "--large-fraction is given, and the grid varies 'threshold'"),
+        ("--grid shares=0.1 --grid large_fraction=0.1", "the axes 'shares' and 'large_fraction' exclude each other"),
+        ("--grid cells=1/2 --grid cells_large=2", "the axes 'cells' and 'cells_large' exclude each other"),
+        (
+            "--strategy raw,sign --large-fraction 0.1",
+            "--large-fraction is given, and --strategy is raw, sign, which has no",
+        ),
+        (
+            "--strategy sign --large-factor 3",
+            "--large-factor is given, and --strategy is sign, which gives all weights the",
+        ),
+        ("--max-trials 50", "--max-trials is 50, and --precision is not given, so no trials are added"),
+        ("--prune-scope tensor", "--prune-scope is 'tensor', and --sparsity is 0, so nothing is pruned"),
+        ("--grid cell_small=1", "'cell_small' is not a setting that can be varied: did you mean 'cells_small'?"),
+    ],
+)
+def test_contradictions_of_a_sweep_are_refused_before_anything_runs(cli, line, said):
+    found = cli(f"{SWEEP} {line}")
+    assert (found.exit_code, found.stderr.count("\n")) == (2, 1)
+    assert said in found.stderr
+    assert not Path("out").exists()
+
+
+def test_a_file_of_options_contradicts_the_grid_as_the_command_line_does(cli):
+    Path("c.toml").write_text('grid = ["cells_small=1,2"]\ncells = 1\n')
+    assert "--cells is given, and the grid varies 'cells_small'" in cli(f"{SWEEP} --config c.toml").stderr
+
+
+def test_a_sweep_in_python_with_objects_is_not_repeated_without_them(cli):
+    grid = {"side_channel": [None, oa.channels.resolve("rram-milo")]}
+    data = {"x": np.ones((4, 16), np.float32)}
+    channel = oa.channels.GaussianNoise(sigma=0.3)
+    arguments = {"strategy": "sign", "cells": 1, "trials": 1, "engine": "serial", "out": "out"}
+    oa.sweep("model.onnx", data, channel=channel, grid=grid, **arguments)
+    text = Path("out", "sweep.toml").read_text()
+    assert tomllib.loads(text)["given_in_python"] == ["data", "channel", "grid"]
+    line = "sweep --config out/sweep.toml --data test.npz --out again"
+    found = cli(line)
+    assert found.exit_code == 2
+    assert "'out/sweep.toml' is of a sweep in Python, whose channel is an object: give --channel, or" in found.stderr
+    assert "whose grid is an object: give --grid, or" in cli(f"{line} --channel pcm").stderr
+    done(cli(f"{line} --channel pcm --grid side_channel=none,rram-milo --trials 0"))
+
+
+def test_a_channel_of_the_package_is_named_in_the_options_of_a_sweep_in_python(cli):
+    arguments = {"strategy": "sign", "cells": 1, "trials": 0, "engine": "serial", "out": "out"}
+    oa.sweep("model.onnx", "test.npz", channel=oa.channels.resolve("pcm"), **arguments)
+    assert tomllib.loads(Path("out", "sweep.toml").read_text())["channel"] == ["pcm"]
 
 
 def test_a_plan_is_shown_with_its_schemes_in_words_and_their_cells(cli):

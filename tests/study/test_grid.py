@@ -217,6 +217,18 @@ def test_plans_are_further_points():
         points(plans={"empty": Plan(default=None)})
 
 
+def test_a_plan_names_all_channels_that_it_is_read_through():
+    quiet, loud = Scheme(channel=QUIET), Scheme(channel=LOUD)
+    without = Scheme.int8()
+    several = GridPoint.of(Plan(default=without, tensors={"a": quiet, "b": loud, "c": quiet}), name="several")
+    one = GridPoint.of(Plan(default=without, tensors={"a": loud}), name="one")
+    none = GridPoint.of(without, name="none")
+    assert (several.channels, one.channels, none.channels) == ((QUIET, LOUD), (LOUD,), (without.channel,))
+    assert several.columns()["channel"] == f"{QUIET} and {LOUD}"
+    assert one.columns()["channel_sha256"] == channel_digest(LOUD)
+    assert len({point.columns()["channel_sha256"] for point in (several, one, none)}) == 3
+
+
 # ------------------------------------------------------------------------------------------- digests of channels
 
 
