@@ -340,14 +340,14 @@ def test_a_wrong_value_is_refused_in_one_line_or_taken(function, parameter, prot
         (lambda: API.evaluate(model(NET), (X, Y), metric=3), "metric is 3; it must be a name"),
         (lambda: oa.protect(model(NET), cell_small=3), "there is no setting 'cell_small': did you mean 'cells_small'?"),
         (
-            lambda: oa.evaluate(model(NET), (X, Y), trails=3),
+            lambda: API.evaluate(model(NET), (X, Y), trails=3),
             "evaluate has no argument 'trails': did you mean 'trials'?",
         ),
         (
-            lambda: oa.sweep(model(NET), (X, Y), strategies=3),
+            lambda: API.sweep(model(NET), (X, Y), strategies=3),
             "sweep has no argument 'strategies': did you mean 'strategy'?",
         ),
-        (lambda: oa.Modifiers(read_after=3), "a Modifiers has no setting 'read_after': did you mean 'read_after_s'?"),
+        (lambda: API.Modifiers(read_after=3), "a Modifiers has no setting 'read_after': did you mean 'read_after_s'?"),
         (
             lambda: oa.protect(model(NET), include="fc"),
             "include is a setting of Selection: give selection=onnx_analog.Selection(include=...)",
@@ -370,7 +370,7 @@ def test_a_wrong_value_is_refused_in_one_line_or_taken(function, parameter, prot
             lambda: oa.protect(model(NET), strategy="raw", threshold=0.5),
             "threshold is 0.5, and strategy is 'raw', which",
         ),
-        (lambda: oa.prune(model(NET), sparsity=0.5, scope="model"), "prune has no argument 'scope'"),
+        (lambda: API.prune(model(NET), sparsity=0.5, scope="model"), "prune has no argument 'scope'"),
         (lambda: oa.sweep(model(NET), (X, Y), cells=1, grid={"cells": [1]}), "cells is given, and the grid varies"),
         (lambda: oa.sweep(model(NET), (X, Y), max_trials=9), "max_trials is 9, and precision is not given"),
         (lambda: oa.protect(model(NET), oa.Scheme(), cells_small=3), "plan and cells_small exclude each other"),

@@ -1,6 +1,7 @@
 """plan.schema.json says what a plan's file may hold, and follows from the declarations of a scheme's settings."""
 
 import copy
+import runpy
 import json
 from importlib.resources import files as packaged
 from typing import Any, get_args, get_origin
@@ -229,6 +230,17 @@ def test_the_schema_says_what_the_settings_declare(schema):
         for entry in [each["items"] for each in many] if get_origin(kind) is tuple else [single]:
             assert entry == declared(setting, given), name
         assert bool(many) == (get_origin(kind) is tuple), name
+
+
+@pytest.mark.parametrize("name", ["PLAN", "MANIFEST"])
+def test_the_settings_in_a_schema_are_what_the_script_writes(name):
+    script = runpy.run_path(str(ROOT / "docs" / "make_schemas.py"))
+    assert script["schema"](script[name]) == script[name].read_text(encoding="utf-8")
+    more = {**settings_of(Scheme), "rounding": (Setting(help="How it is rounded.", least=1, odd=True), int, 3)}
+    body = json.loads(script["schema"](script[name], more))
+    assert body["$defs"]["scheme"]["properties"]["rounding"] == {
+        "type": "integer", "minimum": 1, "not": {"multipleOf": 2}, "description": "How it is rounded.",
+    }  # fmt: skip
 
 
 def test_the_bounds_of_a_plan_are_those_of_the_reader():
