@@ -331,13 +331,12 @@ class Scheme:
         return step + ([f"one scale for {shared}"] if shared else [])
 
     def _reading(self, *, channel: bool) -> list[str]:
-        default, words = settings_of(Scheme), []
+        words = []
         if channel and self.analog != "none" and self.channel != _default_channel():
             words.append(f"channel {self.channel}")
-        if self.estimator != default["estimator"][2]:
-            words.append(f"estimator {self.estimator}")
-        if self.side_bits_per_cell != default["side_bits_per_cell"][2]:
-            words.append(f"{_counted(self.side_bits_per_cell, 'bit')} per cell of side information")
+        for name, (_, _, default) in settings_of(Scheme).items():
+            if name not in _DESCRIBED and getattr(self, name) != default:
+                words.append(f"{name} {getattr(self, name)}")
         if self.side_channel is not None:
             counts = {"cell": self.side_cells, "copy": self.side_copies}
             more = ", ".join(_counted(count, noun) for noun, count in counts.items() if count > 1)
@@ -350,6 +349,12 @@ class Scheme:
     def __repr__(self) -> str:
         name, _, rest = str(self).partition(", ")
         return f"Scheme({name!r}, {rest})"
+
+
+_DESCRIBED = {  # settings that `summary` has words of its own for
+    "sign", "classes", "partition", "shares", "bounds", "step", "cells", "granularity", *CHANNELS, "side_cells",
+    "side_copies",
+}  # fmt: skip
 
 
 def _restored(settings: dict[str, Any], kind: type[Estimator] | None) -> Scheme:

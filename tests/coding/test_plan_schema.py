@@ -1,8 +1,8 @@
 """plan.schema.json says what a plan's file may hold, and follows from the declarations of a scheme's settings."""
 
 import copy
-import runpy
 import json
+import runpy
 from importlib.resources import files as packaged
 from typing import Any, get_args, get_origin
 
@@ -16,6 +16,7 @@ from onnx_analog.coding.plan import FORMAT, LONGEST_KEY, MOST_PATTERNS, MOST_SCH
 from onnx_analog.coding.scheme import GRANULARITIES, MOST_CLASSES, PARTITIONS, SIGNS, STRATEGIES, Scheme
 from onnx_analog.errors import AnalogError
 from onnx_analog.settings import Setting, settings_of
+from tests.conftest import ROOT
 from tests.models import FAMILY, LOUD, QUIET
 
 SCHEMA = json.loads((packaged("onnx_analog.coding") / "plan.schema.json").read_text(encoding="utf-8"))

@@ -236,7 +236,7 @@ def test_integers_by_name_and_with_other_settings():
         (Scheme(classes=4, partition="uniform", step=0.5, cells=(2,)), "uniform, 4 classes, cells 2, step 0.5"),
         (
             Scheme(channel="rram-milo", side_channel="rram-milo", side_copies=3, side_bits_per_cell=1),
-            "redundancy, cells 1 and 20, share 0.05, channel rram-milo, 1 bit per cell of side information, side",
+            "redundancy, cells 1 and 20, share 0.05, channel rram-milo, side_bits_per_cell 1, side information",
         ),
         (
             Scheme(estimator="tests.coding.test_estimators:Shrink"),
