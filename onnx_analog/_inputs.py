@@ -20,8 +20,9 @@ from onnx_analog import channels as _channels
 from onnx_analog.arguments import check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
+from onnx_analog.coding.exclusive import WHOLE, check_exclusive
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import WHOLE, Paper, Scheme, check_exclusive
+from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.errors import DataError, OptionError, brief
 from onnx_analog.graph import files
 from onnx_analog.graph.files import ModelLike
@@ -133,14 +134,14 @@ def plan_of(plan: Any) -> Plan:
 
 def _plan_of_function(spec: str) -> Plan:
     try:
-        found = named_function(spec)()
+        plan = named_function(spec)()
     except OptionError:
         raise
     except (Exception, SystemExit) as error:  # whatever the user's function raises
         raise OptionError(f"{spec!r} failed with {type(error).__name__}: {error}") from error
-    if not isinstance(found, Plan | Scheme):
-        raise OptionError(f"{spec!r} returned {brief(found)}; it must return a Plan or a Scheme")
-    return Plan.of(found)
+    if not isinstance(plan, Plan | Scheme):
+        raise OptionError(f"{spec!r} returned {brief(plan)}; it must return a Plan or a Scheme")
+    return Plan.of(plan)
 
 
 def modified_channels(settings: Mapping[str, Any], modifiers: Modifiers) -> dict[str, Any]:
@@ -185,8 +186,8 @@ def preprocessing_of(mean: Any, std: Any, function: str | None) -> Preprocessing
     """Return how images become inputs."""
     from onnx_analog.run.data import Preprocessing
 
-    asked = checked(mean=mean, std=std, preprocess=function)
-    return Preprocessing(mean=asked["mean"], std=asked["std"], function=asked["preprocess"])
+    arguments = checked(mean=mean, std=std, preprocess=function)
+    return Preprocessing(mean=arguments["mean"], std=arguments["std"], function=arguments["preprocess"])
 
 
 def check_data(data: Any) -> None:

@@ -110,8 +110,8 @@ def _study(given: Mapping[str, Any]) -> sweeps.Study:
         **_data_facts(given["data"]), "inputs_sha256": [case.data.digest() for case in cases],
         **_model_facts(models, cases),
     }  # fmt: skip
-    asked = {name: given[name] for name in ("output", "class_axis", "batch", "providers")}
-    study = sweeps.prepare(cases, grid, stopping, metric=named, **asked, facts=facts)
+    running = {name: given[name] for name in ("output", "class_axis", "batch", "providers")}
+    study = sweeps.prepare(cases, grid, stopping, metric=named, **running, facts=facts)
     if stopping.precision is not None and study.metric.metric.share:
         study = replace(study, stopping=replace(stopping, precision=stopping.precision / 100))
     return study
@@ -188,11 +188,11 @@ def _presets(names: Sequence[str], granularity: str | None, large_fraction: floa
 
 
 def _preset(name: str, granularity: str | None, large_fraction: float | None) -> Preset:
-    asked = Paper(preset=name, granularity=granularity, large_fraction=large_fraction)  # checks them
-    preset = PRESETS[asked.preset]
+    paper = Paper(preset=name, granularity=granularity, large_fraction=large_fraction)  # checks them
+    preset = PRESETS[paper.preset]
     return Preset(
-        granularity=asked.granularity or preset.granularity,
-        large_fraction=preset.large_fraction if asked.large_fraction is None else asked.large_fraction,
+        granularity=paper.granularity or preset.granularity,
+        large_fraction=preset.large_fraction if paper.large_fraction is None else paper.large_fraction,
     )
 
 

@@ -32,7 +32,8 @@ from onnx_analog._inputs import (
 )
 from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
-from onnx_analog.coding.scheme import PAPER_CELLS, STRATEGIES, Paper, Scheme
+from onnx_analog.coding.exclusive import PAPER_CELLS
+from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.files import ModelLike
@@ -190,10 +191,10 @@ def prune(
     AnalogError
         If an argument is out of its range, the model is protected already, or nothing of it is selected.
     """
-    asked = checked(sparsity=sparsity, prune_scope=prune_scope)
+    arguments = checked(sparsity=sparsity, prune_scope=prune_scope)
     selection = selection_of(selection)
     loaded = load_model(model)
-    step = PrunePass(sparsity=asked["sparsity"], scope=prune_scope, selection=selection)
+    step = PrunePass(sparsity=arguments["sparsity"], scope=prune_scope, selection=selection)
     keys = {weight.key for weight in find(loaded, selection).weights}  # a weight that becomes all zero is not selected
     pruned = pipeline.run([step], loaded)
     kept = [weight for weight in all_tensors(pruned) if weight.key in keys]
@@ -321,11 +322,11 @@ def readback(
     OptionError
         If seed or trial is not from 0 to 2^63 - 1.
     """
-    asked = checked(seed=seed, trial=trial, decoded=decoded)
+    arguments = checked(seed=seed, trial=trial, decoded=decoded)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
     protected = _opened(load_model(model))
-    step = ReadbackPass(seed=asked["seed"], trial=asked["trial"], channel=resolved, modifiers=modifiers)
+    step = ReadbackPass(seed=arguments["seed"], trial=arguments["trial"], channel=resolved, modifiers=modifiers)
     return _perturbed(protected, step, decoded)
 
 
@@ -350,8 +351,8 @@ def readbacks(
     modifiers: Modifiers = NONE,
     decoded: bool = DEFAULTS.decoded,
 ) -> Iterator[Perturbed]:
-    """Return the models of trials 0, 1, ..., each made when it is asked for; see `readback`."""
-    asked = checked(seed=seed, trials=trials, decoded=decoded)
+    """Return the models of trials 0, 1, ..., each made when it is arguments for; see `readback`."""
+    arguments = checked(seed=seed, trials=trials, decoded=decoded)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
     protected = _opened(load_model(model))
@@ -359,8 +360,8 @@ def readbacks(
     for scheme in protected.schemes:
         with_channel(scheme, resolved, modifiers)
     steps = (
-        ReadbackPass(seed=asked["seed"], trial=trial, channel=resolved, modifiers=modifiers)
-        for trial in range(asked["trials"])
+        ReadbackPass(seed=arguments["seed"], trial=trial, channel=resolved, modifiers=modifiers)
+        for trial in range(arguments["trials"])
     )
     return (_perturbed(protected, step, decoded) for step in steps)
 
@@ -459,7 +460,7 @@ def evaluate(
     DataError
         If the data do not fit the model, or do not say what is to be measured.
     """
-    asked = checked(
+    arguments = checked(
         trials=trials, seed=seed, output=output, class_axis=class_axis, at_least=at_least, at_most=at_most,
         samples=samples, batch=batch, providers=providers, threads=threads,
     )  # fmt: skip
@@ -478,17 +479,17 @@ def evaluate(
     from onnx_analog.run.experiment import Experiment
 
     if named is not None:  # before anything is computed
-        check_limits(metrics.described(named), asked["at_least"], asked["at_most"])
-    wanted = asked.pop("samples")
-    scoring = {name: asked.pop(name) for name in ("trials", "seed", "at_least", "at_most")}
+        check_limits(metrics.described(named), arguments["at_least"], arguments["at_most"])
+    samples = arguments.pop("samples")
+    scoring = {name: arguments.pop(name) for name in ("trials", "seed", "at_least", "at_most")}
     experiment = Experiment(
         protected or loaded,
-        lambda inputs: dataset_of(data, inputs, preprocessing, wanted),
+        lambda inputs: dataset_of(data, inputs, preprocessing, samples),
         named,
         clean=clean,
         reference=None if reference is None else load_model(reference, "reference"),
         name=Path(model).name if isinstance(model, str | os.PathLike) else None,
-        **asked,
+        **arguments,
     )
     result = experiment.score(channel=resolved, modifiers=modifiers, progress=progress, **scoring)
     for text in result.warnings:

@@ -24,19 +24,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_analog.arguments import Arguments
+from onnx_analog.coding.exclusive import check_exclusive
 from onnx_analog.coding.stored_channels import by_name, from_file, without_residuals, without_unused
 from onnx_analog.errors import ChannelError, OptionError
 from onnx_analog.settings import check_names, check_settings, named, setting, settings_of
 
 if TYPE_CHECKING:
-    from onnx_analog.channels import Channel
     from onnx_analog.coding.estimators import Estimator
     from onnx_analog.coding.side import SideInformation
 
@@ -313,35 +313,9 @@ class Scheme:
 
     def summary(self, *, channel: bool = True) -> str:
         """Return in words what differs from the defaults; without the channel where a table has a column for it."""
-        return ", ".join([*self._kind(), *self._scale(), *self._reading(channel=channel)])
+        from onnx_analog.coding.words import summary
 
-    def _kind(self) -> list[str]:
-        paper = Paper.of(self)
-        cells = f"cells {_numbers(self.cells, ' and ')}" if self.analog != "none" else "no cells"
-        parted = [f"{name} {_numbers(getattr(self, name), ' and ')}" for name in ("shares", "bounds")]
-        parted = [text for name, text in zip(("shares", "bounds"), parted, strict=True) if getattr(self, name)]
-        if paper is not None:
-            return [paper.strategy, cells, *(text.replace("s ", " ", 1) for text in parted)]
-        sign = ["sign in the level"] if self.sign == "level" else []
-        return [self.partition, f"{self.classes} classes", *sign, *parted, cells]
-
-    def _scale(self) -> list[str]:
-        step = [] if self.step is None else [f"step {self.step:g}"]
-        shared = {"model": "the model", "channel": "each output channel"}.get(self.granularity)
-        return step + ([f"one scale for {shared}"] if shared else [])
-
-    def _reading(self, *, channel: bool) -> list[str]:
-        words = []
-        if channel and self.analog != "none" and self.channel != _default_channel():
-            words.append(f"channel {self.channel}")
-        for name, (_, _, default) in settings_of(Scheme).items():
-            if name not in _DESCRIBED and getattr(self, name) != default:
-                words.append(f"{name} {getattr(self, name)}")
-        if self.side_channel is not None:
-            counts = {"cell": self.side_cells, "copy": self.side_copies}
-            more = ", ".join(_counted(count, noun) for noun, count in counts.items() if count > 1)
-            words.append(f"side information in {self.side_channel}{f' ({more})' * bool(more)}")
-        return words
+        return summary(self, channel=channel)
 
     def __str__(self) -> str:
         return self.summary()
@@ -349,12 +323,6 @@ class Scheme:
     def __repr__(self) -> str:
         name, _, rest = str(self).partition(", ")
         return f"Scheme({name!r}, {rest})"
-
-
-_DESCRIBED = {  # settings that `summary` has words of its own for
-    "sign", "classes", "partition", "shares", "bounds", "step", "cells", "granularity", *CHANNELS, "side_cells",
-    "side_copies",
-}  # fmt: skip
 
 
 def _restored(settings: dict[str, Any], kind: type[Estimator] | None) -> Scheme:
@@ -368,56 +336,7 @@ def _restored(settings: dict[str, Any], kind: type[Estimator] | None) -> Scheme:
     return scheme
 
 
-def _numbers(numbers: tuple[float, ...], between: str) -> str:
-    """Return up to four numbers, or the range of more."""
-    if len(numbers) > 4:
-        return f"{min(numbers):g} to {max(numbers):g}"
-    return between.join(f"{number:g}" if isinstance(number, float) else str(number) for number in numbers)
-
-
-def _counted(count: int, noun: str) -> str:
-    plural = f"{noun.removesuffix('y')}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{count} {noun if count == 1 else plural}"
-
-
-def _default_channel() -> Channel:
-    from onnx_analog import channels
-
-    return without_unused(channels.resolve(channels.DEFAULT))
-
-
 # ------------------------------------------------------------------------------------------------- the paper
-
-
-# Settings that say the same thing in two ways, or that another leaves without a meaning.
-PAPER_CELLS = ("cells_small", "cells_large")
-EXCLUSIVE = MappingProxyType(
-    {
-        "cells": PAPER_CELLS,
-        "shares": ("large_fraction", "threshold", "bounds"),
-        "bounds": ("large_fraction", "threshold"),
-        "partition": ("large_fraction", "threshold"),
-        "classes": ("strategy", "large_fraction", "threshold"),
-        "sign": ("strategy",),
-        "threshold": ("large_fraction",),
-    }
-)
-
-
-_OF_PAPER = ("strategy", *PAPER_CELLS, "preset", "large_fraction", "threshold")
-_CLASSES = ("sign", "classes", "partition", "shares", "bounds", "cells")
-WHOLE = MappingProxyType({"plan": ("integers", *_OF_PAPER), "integers": (*_OF_PAPER, *_CLASSES)})  # and what they say
-
-
-def check_exclusive(
-    given: Collection[str], exclusive: Mapping[str, Iterable[str]] = EXCLUSIVE, *, axes: bool = False
-) -> None:
-    """Raise `OptionError` if two of the settings with these names, or two axes of a grid, exclude each other."""
-    for name, others in exclusive.items():
-        other = next((other for other in others if other in given), None) if name in given else None
-        if other is not None:
-            names = f"the axes {name!r} and {other!r}" if axes else f"{name} and {other}"
-            raise OptionError(f"{names} exclude each other: give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,18 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from onnx_analog.channels import Channel
+from onnx_analog.coding.exclusive import EXCLUSIVE, check_exclusive
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import (
-    EXCLUSIVE,
-    LARGE_FACTOR,
-    MOST_CELLS,
-    PRESETS,
-    STRATEGIES,
-    Paper,
-    Preset,
-    Scheme,
-    check_exclusive,
-)
+from onnx_analog.coding.scheme import LARGE_FACTOR, MOST_CELLS, PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.errors import OptionError, whole
 from onnx_analog.graph.weights import Selection

@@ -66,17 +66,17 @@ def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) ->
         text = reading.read_text(path, limit=_LIMIT, error=OptionError)
         if any(line.count(".") > _DOTS for line in text.splitlines()):  # a key of as many parts takes minutes
             raise OptionError(f"{str(path)!r} has more than {_DOTS:,} dots in a line: write one entry in each")
-        found = tomllib.loads(text)
+        body = tomllib.loads(text)
     except AnalogError as error:
         raise click.BadParameter(str(error), ctx=ctx, param=param) from error
     except (ValueError, RecursionError) as error:  # of which that of TOML is one
         why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(str(error), 150)
         raise click.BadParameter(f"{path} is not valid TOML: {why}", ctx=ctx, param=param) from error
     ctx.meta[_CONFIG_READ] = path
-    ctx.meta[_IN_PYTHON] = found.pop(IN_PYTHON, [])
+    ctx.meta[_IN_PYTHON] = body.pop(IN_PYTHON, [])
     known = _entries(ctx.command)
     entries: dict[str, Any] = {}
-    for name, value in found.items():
+    for name, value in body.items():
         option = known.get(name.replace("-", "_"))
         if option is None:
             like = get_close_matches(name, known, 1)
