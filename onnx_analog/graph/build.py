@@ -21,8 +21,7 @@ from onnx_analog.graph.decoder import (
     inputs_of,
     layout_of,
 )
-from onnx_analog.graph.files import name_of
-from onnx_analog.graph.skeleton import vouch
+from onnx_analog.graph.files import name_of, vouch
 from onnx_analog.graph.stored import (
     FORMAT,
     FORMAT_KEY,

@@ -1,109 +1,86 @@
-"""Asks onnxruntime whether the graph around decoded weights agrees with their shapes.
+"""A model without its weights, for asking onnxruntime whether the graph agrees with itself.
 
-onnxruntime learns the shape of a decoded weight only when it folds the decode function, which its default settings do
-and the quick look at a file does not. Zeros of the same shapes in place of the weights tell it at once, for a few
-milliseconds whatever the weights take.
+With its default settings onnxruntime folds constants, and then infers all shapes a second time, more strictly than when
+it looks at a file first. What it refuses only then is found here on a copy in which weights are inputs: for a few
+milliseconds, whatever the weights take.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 
 import numpy as np
 import onnx_ir as ir
 
-from onnx_analog.coding.scheme import Scheme
-from onnx_analog.errors import ModelError
-from onnx_analog.graph import files, runtime
-from onnx_analog.graph.stored import Names, StoredTensor, stored_tensors
+_SMALL = 1024  # elements; a larger constant holds weights, and not a shape or axes
 
-_AGREES = "onnx_analog.shapes_agree"  # in the graph's meta: no need to ask
-_SMALL = 1024  # elements; larger constants hold weights, not shapes or axes
+Names = Callable[[str], str]
 
 
-def check_shapes(model: ir.Model, schemes: Sequence[Scheme], tensors: Iterable[StoredTensor]) -> None:
-    """Check that declared shapes, and the graph around the weights, agree with the shapes of protected tensors.
+def free_names(model: ir.Model) -> Names:
+    """Return a function that makes names which no value of `model` has."""
+    taken = {value.name for graph in model.graphs() for value in _values(graph)}
 
-    Raises
-    ------
-    ModelError
-        If a shape that the model declares is another, or onnxruntime refuses the graph.
-    """
-    for tensor in tensors:
-        declared = tensor.node.outputs[0].shape
-        if declared is not None and not _agree(declared, tensor.shape):
-            raise tensor.damaged(f"the model declares its shape as {declared}, and it is {list(tensor.shape)}")
-    if files.was_asked(model) and _AGREES not in model.graph.meta:
-        refused = runtime.refusal(skeleton_of(model, schemes), warn=False)
-        if refused is not None:
-            raise ModelError(f"{files.name_of(model)}: onnxruntime refuses it: {refused}")
-    vouch(model)
+    def free(name: str) -> str:
+        new = next(f"{name}_{number}" for number in count(1) if f"{name}_{number}" not in taken)
+        taken.add(new)
+        return new
+
+    return free
 
 
-def vouch(model: ir.Model) -> None:
-    """Note that the shapes agree: those of a model that was plain when onnxruntime took it."""
-    model.graph.meta[_AGREES] = True
+def _values(graph: ir.Graph | ir.Function) -> Iterable[ir.Value]:
+    yield from graph.inputs
+    if isinstance(graph, ir.Graph):
+        yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs
 
 
-def _agree(declared: ir.Shape, shape: tuple[int, ...]) -> bool:
-    return len(declared) == len(shape) and all(
-        not isinstance(side, int) or side == length for side, length in zip(declared, shape, strict=True)
-    )
+def weights_to_inputs(model: ir.Model) -> None:
+    """Make inputs of all large float initializers of `model`, in place, and drop those that nothing uses."""
+    free = free_names(model)
+    for graph in list(model.graphs()):
+        for name, value in list(graph.initializers.items()):
+            if value.is_graph_input() or value.const_value is None or value.is_graph_output():
+                continue
+            tensor = value.const_value
+            if not tuple(value.uses()):
+                del graph.initializers[name]
+            elif tensor.size > _SMALL and tensor.dtype.is_floating_point():
+                value.replace_all_uses_with(_input(model, tensor.shape.numpy(), tensor.dtype, free))
+                del graph.initializers[name]
 
 
-def skeleton_of(model: ir.Model, schemes: Sequence[Scheme]) -> bytes:
-    """Return a protected model, as ONNX bytes, with zeros in place of its weights; `model` is not changed."""
-    skeleton = model.clone()
-    skeleton.graph.meta.update(model.graph.meta)
-    for tensor in stored_tensors(skeleton, schemes):
-        _replace_call(tensor)
-    names = Names(skeleton)
-    for graph in skeleton.graphs():
-        _drop_data(graph, names)
-    proto: bytes = files.to_proto(skeleton).SerializeToString()
-    return proto
+def _input(model: ir.Model, shape: Sequence[int], dtype: ir.DataType, free: Names) -> ir.Value:
+    """Return a new input of the model, which its bodies see too."""
+    value = ir.Value(name=free("weight"), shape=ir.Shape([int(side) for side in shape]), type=ir.TensorType(dtype))
+    model.graph.inputs.append(value)
+    return value
 
 
-def _replace_call(tensor: StoredTensor) -> None:
-    call, output = tensor.node, tensor.node.outputs[0]
-    zeros = _zeros(tensor.shape, tensor.dtype, tensor.names)
-    tensor.graph.insert_before(call, zeros)
-    output.replace_all_uses_with(zeros[-1].outputs[0], replace_graph_outputs=True)
-    name = output.name
-    tensor.graph.remove(call, safe=True)
-    zeros[-1].outputs[0].name = name
+def call_to_input(
+    model: ir.Model, call: ir.Node, shape: Sequence[int], dtype: ir.DataType, *, in_function: bool, free: Names
+) -> None:
+    """Put an input in place of a node with one output, or zeros where a function sees no input of the model."""
+    output, graph, name = call.outputs[0], call.graph, call.outputs[0].name
+    assert graph is not None
+    if in_function or output.is_graph_output():
+        nodes = _zeros(shape, dtype, free)
+        graph.insert_before(call, nodes)
+        output.replace_all_uses_with(nodes[-1].outputs[0], replace_graph_outputs=True)
+        graph.remove(call, safe=True)
+        nodes[-1].outputs[0].name = name
+    else:
+        output.replace_all_uses_with(_input(model, shape, dtype, free))
+        graph.remove(call, safe=True)
 
 
-def _zeros(shape: Sequence[int], dtype: ir.DataType, names: Names) -> list[ir.Node]:
-    """Return the nodes that make zeros of a shape; the value of the last is to be named."""
+def _zeros(shape: Sequence[int], dtype: ir.DataType, free: Names) -> list[ir.Node]:
     axes = ir.Node("", "Constant", [], [ir.AttrTensor("value", ir.tensor(np.array(shape, np.int64)))])
-    axes.outputs[0].name = names.free("shape")
+    axes.outputs[0].name = free("shape")
     zero = ir.Tensor(np.zeros(1, dtype.numpy()), dtype=dtype)
     zeros = ir.Node("", "ConstantOfShape", [axes.outputs[0]], [ir.AttrTensor("value", zero)])
-    zeros.outputs[0].name = names.free("zeros")
+    zeros.outputs[0].name = free("zeros")
     return [axes, zeros]
-
-
-def _drop_data(graph: ir.Graph, names: Names) -> None:
-    """Drop initializers that nothing uses, and put zeros in place of those that hold many numbers."""
-    for name, value in list(graph.initializers.items()):
-        tensor = value.const_value
-        unused = not tuple(value.uses()) and not value.is_graph_output()
-        if value.is_graph_input() or tensor is None or (value.is_graph_output() and not unused):
-            continue
-        if unused:
-            del graph.initializers[name]
-        elif tensor.size > _SMALL and tensor.dtype.is_floating_point():
-            zeros = _zeros(tuple(map(int, tensor.shape.numpy())), tensor.dtype, names)
-            value.replace_all_uses_with(zeros[-1].outputs[0])
-            del graph.initializers[name]
-            for node in reversed(zeros):
-                _insert_first(graph, node)
-
-
-def _insert_first(graph: ir.Graph, node: ir.Node) -> None:
-    first = next(iter(graph), None)
-    if first is None:
-        graph.append(node)
-    else:
-        graph.insert_before(first, node)

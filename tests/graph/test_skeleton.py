@@ -9,9 +9,9 @@ import pytest
 
 import onnx_analog as oa
 from onnx_analog.errors import ModelError
-from onnx_analog.graph import files, skeleton
+from onnx_analog.graph import files, runtime
 from onnx_analog.graph.protected import opened
-from onnx_analog.graph.stored import schemes_of
+from onnx_analog.passes import ProtectPass
 
 BODIES = """<ir_version: 8, opset_import: ["": 17, "loc": 1]>
 g (float[N,16] x, bool c) => (float[N,16] y) <float[16,16] w = W> {
@@ -48,15 +48,32 @@ def changed(path, change):
     onnx.save(model, path)
 
 
-def test_a_model_that_fits_is_accepted_and_its_skeleton_has_no_data(path):
+def test_a_model_that_fits_is_accepted(path):
+    assert opened(files.load(path)).tensors
+    assert opened(files.load(path)).tensors
+
+
+def skeleton_of(model):
+    """Return what onnxruntime is asked about, as it loads it."""
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files.runtime, "refusal", lambda source, **_: asked.append(source))
+        opened(model)
+    (proto,) = map(onnx.ModelProto.FromString, asked)
+    return proto
+
+
+def test_onnxruntime_is_asked_about_a_copy_without_weights_that_computes_the_same(path):
     model = files.load(path)
-    opened(model)
-    small = skeleton.skeleton_of(model, schemes_of(model))
-    graph = onnx.ModelProto.FromString(small).graph
-    assert not graph.initializer
-    made = ort.InferenceSession(small)  # it computes zeros
+    weights = opened(model).decode()
+    proto = skeleton_of(files.load(path))
+    assert not proto.graph.initializer
+    session = ort.InferenceSession(proto.SerializeToString())
     feeds = {"x": np.ones((2, 16), np.float32), "c": np.array(True)}
-    np.testing.assert_array_equal(made.run(None, feeds)[0], np.zeros((2, 16)))
+    inputs = [value.name for value in session.get_inputs() if value.name not in feeds]
+    expected = ort.InferenceSession(str(path)).run(None, feeds)
+    found = session.run(None, {**feeds, **dict(zip(inputs, weights.values(), strict=True))})
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-5)
 
 
 def test_an_input_that_does_not_fit_is_refused_as_onnxruntime_does_when_it_folds(path):
@@ -75,11 +92,51 @@ def test_another_declared_shape_is_refused(path):
     assert "tensor 'w': the model declares its shape as [16], and it is [16, 16]" in refusal(path)
 
 
+def test_a_weight_in_a_function_is_checked_too(tmp_path):
+    text = """<ir_version: 8, opset_import: ["": 17, "loc": 1]>
+    g (float[N,16] x) => (float[N,8] y) { y = loc.dense(x) }
+    <domain: "loc", opset_import: ["": 17]>
+    dense (x) => (y) { w = Constant <value = float[16,8] W> ()  y = MatMul(x, w) }
+    """
+    numbers = ", ".join(f"{number:.3f}" for number in np.linspace(-1, 1, 128))
+    onnx.save(onnx.parser.parse_model(text.replace("W", "{" + numbers + "}")), tmp_path / "m.onnx")
+    oa.protect(tmp_path / "m.onnx", selection=oa.Selection(min_size=16)).save(tmp_path / "p.onnx")
+    assert opened(files.load(tmp_path / "p.onnx")).tensors
+    changed(tmp_path / "p.onnx", lambda graph: setattr(graph.input[0].type.tensor_type.shape.dim[1], "dim_value", 15))
+    assert "onnxruntime refuses it: " in refusal(tmp_path / "p.onnx")
+
+
 def test_a_model_that_was_just_protected_is_not_asked_again(path, monkeypatch):
     def asked(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr(skeleton, "skeleton_of", asked)
-    assert oa.protect(path.parent / "m.onnx", selection=oa.Selection(min_size=16)).manifest
+    plain, written = files.load(path.parent / "m.onnx"), files.load(path)
+    monkeypatch.setattr(files, "strict_refusal", asked)
+    assert opened(ProtectPass(selection=oa.Selection(min_size=16))(plain).model).tensors
     with pytest.raises(AssertionError):
-        opened(files.load(path))
+        opened(written)
+
+
+SCAN = """<ir_version: 10, opset_import: ["": 18]>
+g (float[SIDES] x) => (float[16] last, float[T,16] y) <int64[1] n = {16}> {
+  start = ConstantOfShape (n)
+  last, y = Scan <num_scan_inputs = 1, body = b (float[16] h, float[BODY] t) => (float[16] u, float[16] v) {
+    u = Add(h, t)
+    v = Relu(u)
+  }> (start, x)
+}
+"""
+
+
+def test_a_plain_model_that_onnxruntime_refuses_by_default_is_refused_when_it_is_opened(tmp_path):
+    for sides, body, fits in (("T,16", "16", True), ("", "T,16", False)):
+        onnx.save(onnx.parser.parse_model(SCAN.replace("SIDES", sides).replace("BODY", body)), tmp_path / "m.onnx")
+        assert runtime.refusal(tmp_path / "m.onnx") is None  # the quick look does not see it
+        if fits:
+            assert ort.InferenceSession(str(tmp_path / "m.onnx"))
+            assert files.load(tmp_path / "m.onnx")
+            continue
+        with pytest.raises(Exception, match="dimensions"):
+            ort.InferenceSession(str(tmp_path / "m.onnx"))
+        with pytest.raises(ModelError, match="onnxruntime refuses it: "):
+            files.load(tmp_path / "m.onnx")
