@@ -123,9 +123,8 @@ def by_cells(network: str, cells: list[int], clean: float, paper: dict[str, str]
     for granularity, preset in GRANULARITIES.items():
         for strategy, row in ROWS.items():
             for count, theirs in zip(cells, numbers(paper[strategy]), strict=True):
-                options = {
-                    "strategy": strategy, "preset": preset, "cells_small": count, "cells_large": LARGE_FACTOR * count,
-                }  # fmt: skip
+                large = (LARGE_FACTOR if strategy == "redundancy" else 1) * count
+                options = {"strategy": strategy, "preset": preset, "cells_small": count, "cells_large": large}
                 column = f"{count} cell{'s' * (count > 1)}"
                 entries.append(entry(row, column, network, theirs, options, granularity, sparsity))
     return entries

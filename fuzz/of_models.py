@@ -7,6 +7,7 @@ import json
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,16 @@ VARIANTS: tuple[tuple[str, ...], ...] = (
     ("--classes", "3", "--partition", "bounds", "--bounds", "-0.1,0.1", "--sign", "level", "--cells", "1,0,1"),
     ("--classes", "5", "--partition", "uniform", "--sign", "level", "--cells", "0,1,2,1,0", "--granularity", "model"),
     ("--classes", "20", "--partition", "lloyd", "--cells", "0", "--granularity", "channel", "--sparsity", "0.3"),
-    ("--digital", "4", "--granularity", "channel"),
-    ("--digital", "8"),
+    ("--integers", "4", "--granularity", "channel"),
+    ("--integers", "8"),
     ("--side-channel", CHANNEL, "--side-cells", "2", "--side-copies", "3"),
 )
-PROTECT = ("--min-size", "16", "--channel", CHANNEL)
+
+
+def protecting(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the options of `protect` with the channel, unless they leave no cells that it is about."""
+    without_cells = "--integers" in options or ("--cells", "0") in pairwise(options)
+    return ("--min-size", "16", *(() if without_cells else ("--channel", CHANNEL)), *options)
 
 
 def mutate_model(data: bytes, rng: random.Random) -> tuple[bytes, str]:
@@ -90,7 +96,7 @@ def judge_plain(judge: Judge) -> None:
         judge.add(of(agreement.evaluated, folder / "m.onnx", folder / "d.npz", evaluated))
     outputs = ("p.onnx", "p.onnx.data", "p.json")
     made = judge.run(
-        "protect", "m.onnx", *PROTECT, *options, "-o", "p.onnx", "--manifest", "p.json", "--json", outputs=outputs
+        "protect", "m.onnx", *protecting(options), "-o", "p.onnx", "--manifest", "p.json", "--json", outputs=outputs
     )
     judge.accepted(made, reference)
     if made.code != 0:
@@ -146,7 +152,7 @@ def protected(name: str, variant: int) -> dict[str, bytes]:
         folder = Path(text)
         for file, data in {"m.onnx": made.model, "d.npz": made.data, **made.files}.items():
             (folder / file).write_bytes(data)
-        arguments = ["protect", "m.onnx", *PROTECT, "-o", "p.onnx", *VARIANTS[variant]]
+        arguments = ["protect", "m.onnx", "-o", "p.onnx", *protecting(VARIANTS[variant])]
         if invoke([*arguments, "--manifest", "p.json"], folder, main).code:
             assert name != "mlp"
             return protected("mlp", variant)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from onnx_analog import channels as _channels
 from onnx_analog.arguments import check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
+from onnx_analog.coding.exclusive import WHOLE, check_exclusive
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.errors import DataError, OptionError, brief
@@ -29,7 +29,7 @@ from onnx_analog.graph.files import ModelLike
 from onnx_analog.graph.weights import Selection
 from onnx_analog.named import named_function
 from onnx_analog.results import Model, Paths
-from onnx_analog.settings import settings_of
+from onnx_analog.settings import check_names, settings_of
 
 if TYPE_CHECKING:  # what runs models is imported when a model is run
     from onnx_analog.run import metrics
@@ -74,15 +74,51 @@ def channel_of(channel: AnyChannel | None) -> Channel | None:
 # ---------------------------------------------------------------------------------------------------- plans
 
 
+_NESTED = {"selection": Selection, "modifiers": Modifiers}  # arguments that hold settings, and the classes of them
+
+
 def check_scheme_settings(settings: Mapping[str, Any]) -> None:
     """Raise `OptionError` if a scheme has no such setting."""
-    known = settings_of(Scheme)
-    unknown = next((name for name in settings if name not in known), None)
-    if unknown is not None:
-        everything = [*known, *settings_of(Paper)]
-        close = get_close_matches(unknown, everything, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"the settings are {', '.join(known)}"
-        raise OptionError(f"there is no setting {unknown!r}: {hint}")
+    for argument, cls in _NESTED.items():
+        of_class = [*settings_of(cls), *(name.removesuffix("_s") for name in settings_of(cls))]
+        for name in settings:
+            if name in of_class:
+                known = name if name in settings_of(cls) else f"{name}_s"
+                raise OptionError(
+                    f"{name} is a setting of {cls.__name__}: give {argument}=onnx_analog.{cls.__name__}({known}=...)"
+                )
+    check_names("there is no setting", settings, [*settings_of(Scheme), *settings_of(Paper)])
+
+
+def stored_plan(plan: AnyPlan | None, integers: int | None, settings: Mapping[str, Any], modifiers: Modifiers) -> Plan:
+    """Return how each tensor is stored, from what `onnx_analog.protect` takes; contradictions are refused."""
+    check_scheme_settings(settings)
+    changes = modified_channels(settings, modifiers)
+    whole = {"plan": plan, "integers": integers}
+    check_exclusive({*changes, *(name for name, value in whole.items() if value is not None)}, WHOLE)
+    if plan is not None:
+        stored = plan_of(plan).changed(**changes)
+    elif integers is not None:
+        check_exclusive(changes)
+        stored = Plan(default=Scheme.integers(integers, **changes))
+    else:
+        default = {} if "channel" in changes else modified_channels({"channel": _channels.DEFAULT}, modifiers)
+        stored, changes = Plan(default=Paper.scheme_of({**default, **changes})), {**default, **changes}
+    _check_read(stored, {name for name, value in settings.items() if value is not None}, modifiers)
+    return modified(stored, modifiers, without=changes)
+
+
+def _check_read(plan: Plan, given: Collection[str], modifiers: Modifiers) -> None:
+    """Raise `OptionError` if settings of reads are given, and no tensor has cells to be read."""
+    if any(scheme.analog != "none" for scheme in plan.schemes):
+        return
+    changes = [name for name in settings_of(Modifiers) if getattr(modifiers, name) is not None]
+    side = any(scheme.side_channel is not None for scheme in plan.schemes)
+    name = next(
+        (name for name in ("channel", "estimator", *([] if side else changes)) if name in {*given, *changes}), None
+    )
+    if name is not None:
+        raise OptionError(f"{name} is given, and no weight has cells that it is about: leave it out")
 
 
 def plan_of(plan: Any) -> Plan:
@@ -98,14 +134,14 @@ def plan_of(plan: Any) -> Plan:
 
 def _plan_of_function(spec: str) -> Plan:
     try:
-        found = named_function(spec)()
+        plan = named_function(spec)()
     except OptionError:
         raise
     except (Exception, SystemExit) as error:  # whatever the user's function raises
         raise OptionError(f"{spec!r} failed with {type(error).__name__}: {error}") from error
-    if not isinstance(found, Plan | Scheme):
-        raise OptionError(f"{spec!r} returned {brief(found)}; it must return a Plan or a Scheme")
-    return Plan.of(found)
+    if not isinstance(plan, Plan | Scheme):
+        raise OptionError(f"{spec!r} returned {brief(plan)}; it must return a Plan or a Scheme")
+    return Plan.of(plan)
 
 
 def modified_channels(settings: Mapping[str, Any], modifiers: Modifiers) -> dict[str, Any]:
@@ -124,9 +160,7 @@ def modified_channels(settings: Mapping[str, Any], modifiers: Modifiers) -> dict
 def modified(plan: Plan, modifiers: Modifiers, *, without: Collection[str]) -> Plan:
     """Return the plan with the channels of its schemes changed, but for those settings in `without`."""
 
-    def changed(scheme: Scheme | None) -> Scheme | None:
-        if scheme is None:
-            return None
+    def changed(scheme: Scheme) -> Scheme:
         changes: dict[str, Any] = {}
         if "channel" not in without and scheme.analog != "none":  # without cells, it has no channel to change
             changes["channel"] = modifiers.apply(scheme.channel)
@@ -136,7 +170,7 @@ def modified(plan: Plan, modifiers: Modifiers, *, without: Collection[str]) -> P
 
     if modifiers == NONE:
         return plan
-    return Plan(default=changed(plan.default), tensors={key: changed(scheme) for key, scheme in plan.tensors.items()})
+    return plan.mapped(changed)
 
 
 # ----------------------------------------------------------------------------------------------------- data
@@ -152,8 +186,8 @@ def preprocessing_of(mean: Any, std: Any, function: str | None) -> Preprocessing
     """Return how images become inputs."""
     from onnx_analog.run.data import Preprocessing
 
-    asked = checked(mean=mean, std=std, preprocess=function)
-    return Preprocessing(mean=asked["mean"], std=asked["std"], function=asked["preprocess"])
+    arguments = checked(mean=mean, std=std, preprocess=function)
+    return Preprocessing(mean=arguments["mean"], std=arguments["std"], function=arguments["preprocess"])
 
 
 def check_data(data: Any) -> None:

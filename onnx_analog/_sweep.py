@@ -11,10 +11,10 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from onnx_analog import channels as _channels
 from onnx_analog import plots
 from onnx_analog._inputs import (
     bare,
-    channel_of,
     check_data,
     check_function,
     dataset_of,
@@ -24,20 +24,25 @@ from onnx_analog._inputs import (
     preprocessing_of,
     selection_of,
 )
-from onnx_analog.arguments import check_type, checked
+from onnx_analog.arguments import check_pruning, check_stopping, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
+from onnx_analog.coding.stored_channels import by_name
 from onnx_analog.disk import writing
 from onnx_analog.errors import OptionError, brief
 from onnx_analog.graph import files
 from onnx_analog.graph.files import ModelLike
+from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import PrunePass, pipeline
 from onnx_analog.results import Model, Paths, Swept
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.session import Network
+from onnx_analog.settings import settings_of
 from onnx_analog.study import axes, engines, sweeps
+from onnx_analog.study.arguments import GridArguments, check_axes, check_used, filled
+from onnx_analog.study.arguments import checked as checked_grid
 from onnx_analog.study.config import config_text
 from onnx_analog.study.grid import Grid
 from onnx_analog.study.run_folder import CONFIG, PLOT
@@ -54,7 +59,13 @@ def run_sweep(
     arguments: dict[str, Any], *, out: Paths | None, config: str | None, progress: Callable[[int, int], None]
 ) -> Swept:
     """Return what `onnx_analog.api.sweep` returns for its arguments."""
-    given = {**arguments, **checked(**{name: arguments[name] for name in CHECKED})}
+    given = {
+        **arguments,
+        **checked(**{name: arguments[name] for name in CHECKED}),
+        **checked_grid(arguments),
+    }
+    check_pruning(given)
+    check_stopping(given)
     folder = _folder(out)
     check_function("progress", progress)
     check_type("config", config, str | None, "text or None")
@@ -99,8 +110,8 @@ def _study(given: Mapping[str, Any]) -> sweeps.Study:
         **_data_facts(given["data"]), "inputs_sha256": [case.data.digest() for case in cases],
         **_model_facts(models, cases),
     }  # fmt: skip
-    asked = {name: given[name] for name in ("output", "class_axis", "batch", "providers")}
-    study = sweeps.prepare(cases, grid, stopping, metric=named, **asked, facts=facts)
+    running = {name: given[name] for name in ("output", "class_axis", "batch", "providers")}
+    study = sweeps.prepare(cases, grid, stopping, metric=named, **running, facts=facts)
     if stopping.precision is not None and study.metric.metric.share:
         study = replace(study, stopping=replace(stopping, precision=stopping.precision / 100))
     return study
@@ -137,24 +148,26 @@ def _model_name(model: ModelLike, number: int) -> str:
 def _grid(given: Mapping[str, Any]) -> Grid:
     modifiers = given["modifiers"]
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
-    strategies = _texts("strategy", given["strategy"])
     varied = _axes(given["grid"])
-    listed = varied.pop("channel", None) or _listed(given["channel"], (str, Channel, type), "channel")
-    channels = [channel_of(spec) for spec in listed]
+    check_axes(given, varied)
+    chosen = filled({name: given[name] for name in settings_of(GridArguments)}, varied)
+    specs = given["channel"] if given["channel"] is not None else _channels.DEFAULT
+    listed = varied.pop("channel", None) or _listed(specs, (str, Channel, type), "channel")
     if "side_channel" in varied:
         sides = varied["side_channel"]
         varied["side_channel"] = tuple(side and modifiers.apply_where_possible(side) for side in sides)
-    return Grid(
-        strategies=tuple(strategies),
-        cells=tuple(_listed(given["cells"], (int,), "cells")),
-        presets=_presets(_texts("preset", given["preset"]), given["granularity"], given["large_fraction"]),
-        channels=tuple(modifiers.apply(channel) for channel in channels if channel is not None),
-        large_factor=given["large_factor"],
+    fields = {"strategy": "strategies", "cells": "cells", "large_factor": "large_factor"}
+    grid = Grid(
+        **{field: chosen[name] for name, field in fields.items() if chosen[name] is not None},
+        presets=_presets(chosen["preset"] or ("default",), chosen["granularity"], chosen["large_fraction"]),
+        channels=tuple(modifiers.apply(_channels.resolve(spec)) for spec in listed),
         axes=varied,
         plans={name: modified(plan, modifiers, without=()) for name, plan in _plans(given["plan"]).items()},
         selection=selection_of(given["selection"]),
         seed=given["seed"],
     )
+    check_used(given, grid.strategies)
+    return grid
 
 
 def _texts(name: str, given: Any) -> list[str]:
@@ -175,11 +188,11 @@ def _presets(names: Sequence[str], granularity: str | None, large_fraction: floa
 
 
 def _preset(name: str, granularity: str | None, large_fraction: float | None) -> Preset:
-    asked = Paper(preset=name, granularity=granularity, large_fraction=large_fraction)  # checks them
-    preset = PRESETS[asked.preset]
+    paper = Paper(preset=name, granularity=granularity, large_fraction=large_fraction)  # checks them
+    preset = PRESETS[paper.preset]
     return Preset(
-        granularity=asked.granularity or preset.granularity,
-        large_fraction=preset.large_fraction if asked.large_fraction is None else asked.large_fraction,
+        granularity=paper.granularity or preset.granularity,
+        large_fraction=preset.large_fraction if paper.large_fraction is None else paper.large_fraction,
     )
 
 
@@ -246,20 +259,34 @@ def _data_facts(data: Any) -> dict[str, Any]:
 
 def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments by the names of the command line's options, in their order."""
-    modifiers, selection = arguments["modifiers"], selection_of(arguments["selection"])
+    varied = _axes(arguments["grid"])
     options: dict[str, Any] = {"models": arguments["model"]}
-    for name, value in arguments.items():
+    for name, value in filled(arguments, varied).items():
         if name == "modifiers":
-            options |= {field: getattr(modifiers, field) for field in ("residuals", "cells_on")}
-            options |= {"read_after": modifiers.read_after_s}
-            options |= {field: getattr(modifiers, field) for field in ("write_bits", "read_bits")}
+            options |= {field: getattr(value, field) for field in settings_of(Modifiers)}
         elif name == "selection":
-            options |= {field: getattr(selection, field) for field in ("include", "exclude", "min_size")}
+            options |= {field: getattr(selection_of(value), field) for field in settings_of(Selection)}
         elif name == "grid" and isinstance(value, Mapping):
-            options[name] = [_axis_text(axis, values) for axis, values in value.items()]
+            options[name] = value if _has_objects(value) else [_axis_text(axis, v) for axis, v in value.items()]
+        elif name == "channel" and value is None:
+            options[name] = None if "channel" in varied else [_channels.DEFAULT]
+        elif name == "channel":
+            options[name] = [_named(channel) for channel in _listed(value, (str, Channel, type), name)]
         elif name != "model":
             options[name] = value
     return options
+
+
+def _named(channel: Any) -> Any:
+    """Return the name of a channel that is an installed one; else what was given."""
+    name = by_name(channel.to_dict()) if isinstance(channel, Channel) else channel
+    return name if isinstance(name, str) else channel
+
+
+def _has_objects(grid: Mapping[str, Any]) -> bool:
+    """Return whether an axis has a value that text cannot stand for, such as a channel."""
+    values = [value for values in grid.values() if not isinstance(values, str) for value in values]
+    return not all(isinstance(value, str | int | float | list | tuple | None) for value in values)
 
 
 def _axis_text(name: str, values: Any) -> str:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from onnx_analog import channels as _channels
 from onnx_analog._inputs import (
     AnyChannel,
     AnyModel,
@@ -24,20 +23,17 @@ from onnx_analog._inputs import (
     channel_of,
     check_data,
     check_function,
-    check_scheme_settings,
     dataset_of,
     load_model,
     metric_of,
-    modified,
-    modified_channels,
-    plan_of,
     preprocessing_of,
     selection_of,
+    stored_plan,
 )
-from onnx_analog.arguments import check_exclusive, check_type, checked
+from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
-from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import LARGE_FACTOR, STRATEGIES, Paper, Scheme
+from onnx_analog.coding.exclusive import PAPER_CELLS
+from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.files import ModelLike
@@ -60,7 +56,7 @@ from onnx_analog.results import Paths as Paths
 from onnx_analog.results import Perturbed as Perturbed
 from onnx_analog.results import Pruned as Pruned
 from onnx_analog.results import Swept as Swept
-from onnx_analog.settings import settings_of
+from onnx_analog.settings import keywords, takes
 
 if TYPE_CHECKING:  # what runs models is imported when a model is run
     from onnx_analog.run import metrics
@@ -68,8 +64,6 @@ if TYPE_CHECKING:  # what runs models is imported when a model is run
     from onnx_analog.study.engines import Engine
 
 logger = logging.getLogger(__name__)
-
-CELLS_LARGE = 20  # of a large weight, unless the user says otherwise
 
 
 def load(model: AnyModel) -> ProtectedModel:
@@ -96,6 +90,7 @@ def load(model: AnyModel) -> ProtectedModel:
 # -------------------------------------------------------------------------------------------------- inspect
 
 
+@keywords
 def inspect(model: AnyModel, *, selection: Selection | None = None) -> Inspection:
     """Return which tensors of a model `protect` would store, and why not the others.
 
@@ -172,8 +167,9 @@ def _stored_row(tensor: Any) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------- passes
 
 
+@keywords
 def prune(
-    model: AnyModel, *, sparsity: float, prune_scope: str = "model", selection: Selection | None = None
+    model: AnyModel, *, sparsity: float, prune_scope: str = DEFAULTS.prune_scope, selection: Selection | None = None
 ) -> Pruned:
     """Return a copy of a model whose smallest weights are zero; see `onnx_analog.passes.PrunePass`.
 
@@ -192,10 +188,10 @@ def prune(
     AnalogError
         If an argument is out of its range, the model is protected already, or nothing of it is selected.
     """
-    asked = checked(sparsity=sparsity, prune_scope=prune_scope)
+    arguments = checked(sparsity=sparsity, prune_scope=prune_scope)
     selection = selection_of(selection)
     loaded = load_model(model)
-    step = PrunePass(sparsity=asked["sparsity"], scope=prune_scope, selection=selection)
+    step = PrunePass(sparsity=arguments["sparsity"], scope=prune_scope, selection=selection)
     keys = {weight.key for weight in find(loaded, selection).weights}  # a weight that becomes all zero is not selected
     pruned = pipeline.run([step], loaded)
     kept = [weight for weight in all_tensors(pruned) if weight.key in keys]
@@ -203,22 +199,15 @@ def prune(
     return Pruned(pruned, zeros, sum(weight.tensor.size for weight in kept))
 
 
+@takes(Paper, Scheme)
 def protect(
     model: AnyModel,
     plan: AnyPlan | None = None,
     *,
-    strategy: str = "redundancy",
-    cells_small: int = 1,
-    cells_large: int = CELLS_LARGE,
-    preset: str = "default",
-    granularity: str | None = None,
-    large_fraction: float | None = None,
-    threshold: float | None = None,
-    digital: int | None = None,
-    channel: AnyChannel | None = None,
+    integers: int | None = None,
     modifiers: Modifiers = NONE,
-    sparsity: float = 0.0,
-    prune_scope: str = "model",
+    sparsity: float = DEFAULTS.sparsity,
+    prune_scope: str = DEFAULTS.prune_scope,
     selection: Selection | None = None,
     command: str | None = None,
     **settings: Any,
@@ -231,15 +220,10 @@ def protect(
         It is not changed.
     plan : Plan, Scheme, path or "module:function", optional
         How each tensor is stored: a plan, a scheme for all tensors, a plan's JSON file, or a function without arguments
-        that returns a plan or a scheme. `granularity`, `channel`, `modifiers` and `settings` change all its schemes;
-        the paper's other settings and `digital` cannot be given with it.
-    strategy, cells_small, cells_large, preset, granularity, large_fraction, threshold
-        The paper's settings; see `onnx_analog.coding.scheme.Paper`.
-    digital : int, 2 to 8, optional
+        that returns a plan or a scheme. `modifiers` and `settings` change all its schemes; the paper's settings, but
+        for `granularity`, and `integers` cannot be given with it.
+    integers : int, 2 to 8, optional
         Quantise to integers of this many bits, without analog cells, in place of the paper's settings.
-    channel : channel, optional
-        The model of the cells: a `Channel`, or what `onnx_analog.channels.resolve` takes. The default is "pcm", or the
-        channel of the plan.
     modifiers : Modifiers
         Changes to the channel: residuals, shared devices, time of the read, precision. The channel of side information
         gets those that apply to it.
@@ -252,7 +236,8 @@ def protect(
     command : str, optional
         Kept in the manifest.
     **settings
-        Further settings of `onnx_analog.coding.scheme.Scheme`.
+        Settings of `onnx_analog.Paper` and of `onnx_analog.Scheme`, which list them: `strategy`, `cells_small`,
+        `cells_large`, `channel` and others. Those that are None count as left out.
 
     Raises
     ------
@@ -266,26 +251,14 @@ def protect(
     >>> print(oa.protect(MODEL, cells_small=1, cells_large=20))
     430,500 of 430,500 weights in 839,475 analog cells (r_avg 1.950); all-in 1,270,231 cells, 2.951 per original weight
     """
-    asked = checked(sparsity=sparsity, prune_scope=prune_scope, command=command, digital=digital)
+    arguments = checked(sparsity=sparsity, prune_scope=prune_scope, command=command, integers=integers)
+    check_pruning(arguments)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     source = bare(model)
-    paper = Paper(
-        strategy=strategy,
-        cells_small=cells_small,
-        cells_large=cells_large,
-        preset=preset,
-        granularity=granularity,
-        large_fraction=large_fraction,
-        threshold=threshold,
-    )
-    check_scheme_settings(settings)
-    settings = {"channel": channel, **settings}
-    if plan is None and channel is None:
-        settings["channel"] = _channels.DEFAULT
-    changes = modified_channels(settings, modifiers)
-    stored = modified(_stored(paper, plan, asked["digital"], changes), modifiers, without=changes)
+    stored = stored_plan(plan, arguments["integers"], settings, modifiers)
+    _question_cells(settings)
     step = ProtectPass(plan=stored, selection=selection_of(selection))
-    passes = pipeline.protecting(step, sparsity=asked["sparsity"], prune_scope=prune_scope)
+    passes = pipeline.protecting(step, sparsity=arguments["sparsity"], prune_scope=prune_scope)
     loaded = files.load(source)
     for key, value in {SOURCE_KEY: _digest(source), COMMAND_KEY: command, MANIFEST_KEY: None}.items():
         loaded.metadata_props.pop(key, None)  # an earlier run may have left it
@@ -294,32 +267,13 @@ def protect(
     return just_protected(pipeline.run(passes, loaded))
 
 
-def _stored(paper: Paper, plan: AnyPlan | None, digital: int | None, settings: Mapping[str, Any]) -> Plan:
-    """Return how each tensor is stored; contradictions are refused."""
-    changes = dict(settings)
-    default = Paper()
-    given = {name for name in settings_of(Paper) if getattr(paper, name) != getattr(default, name)}
-    given |= {name for name, value in {"plan": plan, "digital": digital}.items() if value is not None}
-    check_exclusive(given | set(changes))
-    if plan is None and digital is None:
-        _question_cells(paper)
-        return Plan(default=paper.scheme(**changes))
-    if paper.granularity is not None:
-        changes["granularity"] = paper.granularity
-    if plan is None:
-        return Plan(default=Scheme.integers(digital or 8, **changes))
-    return plan_of(plan).changed(**changes)
-
-
-def _question_cells(paper: Paper) -> None:
-    """Warn where `cells_large` does nothing, or the opposite of what it is for."""
-    if not STRATEGIES[paper.strategy].adaptive:
-        if paper.cells_large != CELLS_LARGE:
-            logger.warning("strategy %s gives all weights cells_small cells: cells_large is not used", paper.strategy)
-    elif paper.cells_large < paper.cells_small:
+def _question_cells(settings: Mapping[str, Any]) -> None:
+    """Warn where `cells_large` does the opposite of what it is for."""
+    paper = Paper(**{name: settings[name] for name in PAPER_CELLS if settings.get(name) is not None})
+    if STRATEGIES[settings.get("strategy") or paper.strategy].adaptive and paper.cells_of_large < paper.cells_small:
         logger.warning(
             "cells_large is %d, below cells_small, %d: large weights get fewer cells than small ones",
-            paper.cells_large,
+            paper.cells_of_large,
             paper.cells_small,
         )
 
@@ -330,14 +284,15 @@ def _digest(model: ModelLike) -> str | None:
     return None
 
 
+@keywords
 def readback(
     model: AnyModel,
     *,
-    seed: int = 0,
-    trial: int = 0,
+    seed: int = DEFAULTS.seed,
+    trial: int = DEFAULTS.trial,
     channel: AnyChannel | None = None,
     modifiers: Modifiers = NONE,
-    decoded: bool = False,
+    decoded: bool = DEFAULTS.decoded,
 ) -> Perturbed:
     """Return a protected model as it reads from one programmed array.
 
@@ -363,11 +318,11 @@ def readback(
     OptionError
         If seed or trial is not from 0 to 2^63 - 1.
     """
-    asked = checked(seed=seed, trial=trial, decoded=decoded)
+    arguments = checked(seed=seed, trial=trial, decoded=decoded)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
     protected = _opened(load_model(model))
-    step = ReadbackPass(seed=asked["seed"], trial=asked["trial"], channel=resolved, modifiers=modifiers)
+    step = ReadbackPass(seed=arguments["seed"], trial=arguments["trial"], channel=resolved, modifiers=modifiers)
     return _perturbed(protected, step, decoded)
 
 
@@ -389,17 +344,18 @@ def _perturbed(protected: ProtectedModel, step: ReadbackPass, decoded: bool) -> 
     return Perturbed(pipeline.read_back(step, protected, decoded=decoded), step.seed, step.trial, decoded)
 
 
+@keywords
 def readbacks(
     model: AnyModel,
     *,
-    seed: int = 0,
+    seed: int = DEFAULTS.seed,
     trials: int,
     channel: AnyChannel | None = None,
     modifiers: Modifiers = NONE,
-    decoded: bool = False,
+    decoded: bool = DEFAULTS.decoded,
 ) -> Iterator[Perturbed]:
-    """Return the models of trials 0, 1, ..., each made when it is asked for; see `readback`."""
-    asked = checked(seed=seed, trials=trials, decoded=decoded)
+    """Return the models of trials 0, 1, ..., each made when it is arguments for; see `readback`."""
+    arguments = checked(seed=seed, trials=trials, decoded=decoded)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
     protected = _opened(load_model(model))
@@ -407,8 +363,8 @@ def readbacks(
     for scheme in protected.schemes:
         with_channel(scheme, resolved, modifiers)
     steps = (
-        ReadbackPass(seed=asked["seed"], trial=trial, channel=resolved, modifiers=modifiers)
-        for trial in range(asked["trials"])
+        ReadbackPass(seed=arguments["seed"], trial=trial, channel=resolved, modifiers=modifiers)
+        for trial in range(arguments["trials"])
     )
     return (_perturbed(protected, step, decoded) for step in steps)
 
@@ -433,17 +389,18 @@ def _no_progress(*_: int) -> None:
     """Report nothing."""
 
 
+@keywords
 def evaluate(
     model: AnyModel,
     data: Data,
     *,
-    trials: int = 25,
-    seed: int = 0,
+    trials: int = DEFAULTS.trials,
+    seed: int = DEFAULTS.seed,
     channel: AnyChannel | None = None,
     modifiers: Modifiers = NONE,
     reference: AnyModel | None = None,
-    mean: float | Iterable[float] = (0.0,),
-    std: float | Iterable[float] = (1.0,),
+    mean: float | Iterable[float] = DEFAULTS.mean,
+    std: float | Iterable[float] = DEFAULTS.std,
     preprocess: str | None = None,
     metric: str | metrics.Function | None = None,
     output: str | None = None,
@@ -451,9 +408,9 @@ def evaluate(
     at_least: float | None = None,
     at_most: float | None = None,
     samples: int | None = None,
-    batch: int = 64,
-    providers: str | Sequence[str] = ("CPUExecutionProvider",),
-    threads: int = 0,
+    batch: int = DEFAULTS.batch,
+    providers: str | Sequence[str] = DEFAULTS.providers,
+    threads: int = DEFAULTS.threads,
     clean: list[Any] | None = None,
     progress: Callable[[], None] = _no_progress,
 ) -> Evaluation:
@@ -506,7 +463,7 @@ def evaluate(
     DataError
         If the data do not fit the model, or do not say what is to be measured.
     """
-    asked = checked(
+    arguments = checked(
         trials=trials, seed=seed, output=output, class_axis=class_axis, at_least=at_least, at_most=at_most,
         samples=samples, batch=batch, providers=providers, threads=threads,
     )  # fmt: skip
@@ -525,17 +482,17 @@ def evaluate(
     from onnx_analog.run.experiment import Experiment
 
     if named is not None:  # before anything is computed
-        check_limits(metrics.described(named), asked["at_least"], asked["at_most"])
-    wanted = asked.pop("samples")
-    scoring = {name: asked.pop(name) for name in ("trials", "seed", "at_least", "at_most")}
+        check_limits(metrics.described(named), arguments["at_least"], arguments["at_most"])
+    samples = arguments.pop("samples")
+    scoring = {name: arguments.pop(name) for name in ("trials", "seed", "at_least", "at_most")}
     experiment = Experiment(
         protected or loaded,
-        lambda inputs: dataset_of(data, inputs, preprocessing, wanted),
+        lambda inputs: dataset_of(data, inputs, preprocessing, samples),
         named,
         clean=clean,
         reference=None if reference is None else load_model(reference, "reference"),
         name=Path(model).name if isinstance(model, str | os.PathLike) else None,
-        **asked,
+        **arguments,
     )
     result = experiment.score(channel=resolved, modifiers=modifiers, progress=progress, **scoring)
     for text in result.warnings:
@@ -546,36 +503,37 @@ def evaluate(
 # ---------------------------------------------------------------------------------------------------- sweep
 
 
+@keywords
 def sweep(
     model: AnyModel | Sequence[AnyModel],
     data: Data,
     *,
-    strategy: str | Sequence[str] = tuple(STRATEGIES),
-    cells: int | Sequence[int] = (1, 2, 3, 5, 10, 20, 30),
-    large_factor: int = LARGE_FACTOR,
-    preset: str | Sequence[str] = ("default",),
+    strategy: str | Sequence[str] | None = None,
+    cells: int | Sequence[int] | None = None,
+    large_factor: int | None = None,
+    preset: str | Sequence[str] | None = None,
     granularity: str | None = None,
     large_fraction: float | None = None,
-    channel: AnyChannel | Sequence[AnyChannel] = (_channels.DEFAULT,),
+    channel: AnyChannel | Sequence[AnyChannel] | None = None,
     grid: Mapping[str, Sequence[Any]] | str | Sequence[str] | None = None,
     plan: Mapping[str, AnyPlan] | AnyPlan | Sequence[AnyPlan] | None = None,
     modifiers: Modifiers = NONE,
     selection: Selection | None = None,
-    sparsity: float = 0.0,
-    prune_scope: str = "model",
-    trials: int = 25,
+    sparsity: float = DEFAULTS.sparsity,
+    prune_scope: str = DEFAULTS.prune_scope,
+    trials: int = DEFAULTS.trials,
     precision: float | None = None,
-    max_trials: int = 1000,
-    seed: int = 0,
-    mean: float | Iterable[float] = (0.0,),
-    std: float | Iterable[float] = (1.0,),
+    max_trials: int = DEFAULTS.max_trials,
+    seed: int = DEFAULTS.seed,
+    mean: float | Iterable[float] = DEFAULTS.mean,
+    std: float | Iterable[float] = DEFAULTS.std,
     preprocess: str | None = None,
     metric: str | metrics.Function | None = None,
     output: str | None = None,
     class_axis: int | None = None,
     samples: int | None = None,
-    batch: int = 64,
-    providers: str | Sequence[str] = ("CPUExecutionProvider",),
+    batch: int = DEFAULTS.batch,
+    providers: str | Sequence[str] = DEFAULTS.providers,
     engine: str | Engine = "local",
     out: Paths | None = None,
     config: str | None = None,
@@ -590,14 +548,16 @@ def sweep(
     model : model or sequence of models
         Not protected.
     data : path of an npz file, mapping of name to array, (x, y), x, or Dataset
-    strategy : str or sequence of str
-    cells : int or sequence of int, >= 1
+    strategy : str or sequence of str, optional
+        The default is all four. Arguments of the grid that are None have the defaults of
+        `onnx_analog.study.arguments.GridArguments`; one that `grid` varies too is refused.
+    cells : int or sequence of int, >= 1, optional
         Cells per weight; with the strategy `redundancy`, cells per small weight, and `large_factor` times as many per
         large weight.
-    preset : str or sequence of {"default", "isik2020"}
+    preset : str or sequence of {"default", "isik2020"}, optional
         `granularity` and `large_fraction` replace those of the preset.
-    channel : channel or sequence of channels
-        `modifiers` change each of them.
+    channel : channel or sequence of channels, optional
+        The default is "pcm". `modifiers` change each of them.
     grid : mapping of str to sequence, or "name=value,value", optional
         Further settings of `onnx_analog.coding.scheme.Scheme` to vary, and their values.
     plan : plan, sequence of plans, or mapping of name to plan, optional

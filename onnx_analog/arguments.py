@@ -5,14 +5,15 @@ How a tensor is stored is declared in `onnx_analog.coding.scheme`; everything el
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from onnx_analog.errors import OptionError, brief
-from onnx_analog.settings import setting, settings_of
+from onnx_analog.settings import check_values, setting
 
 LARGEST_SEED = 2**63 - 1
+LONGEST_S = 1e12  # from programming to read: 30,000 years
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +59,51 @@ class Arguments:
     max_trials: int = setting(1000, least=2, help="Most trials per point where the interval decides on their number.")
     decoded: bool = setting(False, help="Write ordinary float weights, for other tools.")
     force: bool = setting(False, help="Replace existing files.")
-    digital: int | None = setting(
-        None, least=2, most=8, help="Quantise to integers of this many bits, without analog cells."
+    integers: int | None = setting(
+        None,
+        least=2,
+        most=8,
+        metavar="BITS",
+        help="Quantise to integers of this many bits, without analog cells.",
     )
     command: str | None = setting(None, help="The command that made the model, for its manifest.")
+
+
+DEFAULTS = Arguments()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModifierSettings:
+    """The settings of `onnx_analog.channels.modifiers.Modifiers`; here they import nothing heavy."""
+
+    residuals: str | None = setting(
+        None,
+        choices=("gaussian", "empirical"),
+        help="Draw noise from a normal distribution, or from the measurements.",
+    )
+    cells_on: str | None = setting(
+        None,
+        choices=("different", "same"),
+        help="Whether the cells of a weight are on different devices, or on the same device.",
+    )
+    read_after_s: float | None = setting(
+        None, least=0, most=LONGEST_S, unit="s", help="Time from programming to read: 20s, 1h, 1d."
+    )
+    write_bits: int | None = setting(None, least=0, most=16, help="Precision of each write; 0: no limit.")
+    read_bits: int | None = setting(None, least=0, most=16, help="Precision of each read of a cell; 0: no limit.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionSettings:
+    """The settings of `onnx_analog.graph.weights.Selection`; here they import nothing heavy."""
+
+    include: tuple[str, ...] = setting(
+        (), repeatable=True, metavar="REGEX", help="Select only tensors whose key matches; repeatable."
+    )
+    exclude: tuple[str, ...] = setting(
+        (), repeatable=True, metavar="REGEX", help="Leave tensors whose key matches as they are; repeatable."
+    )
+    min_size: int = setting(256, least=1, help="Leave tensors with fewer weights as they are.")
 
 
 def checked(**given: Any) -> dict[str, Any]:
@@ -74,41 +116,24 @@ def checked(**given: Any) -> dict[str, Any]:
     OptionError
         If a value is of another type or out of its range.
     """
-    declared = settings_of(Arguments)
-    return {name: declared[name][0].check(name, _listed(value, declared[name][1]), declared[name][1])
-            for name, value in given.items()}  # fmt: skip
+    return check_values(Arguments, given)
 
 
-def _listed(value: Any, kind: Any) -> Any:
-    """Return a single number or text as a list of one where a list is wanted."""
-    single = {tuple[float, ...]: int | float, tuple[str, ...]: str}.get(kind)
-    return [value] if single is not None and isinstance(value, single) and not isinstance(value, bool) else value
+def check_pruning(arguments: Mapping[str, Any]) -> None:
+    """Raise `OptionError` if the scope of pruning is chosen, and nothing is pruned."""
+    scope = arguments["prune_scope"]
+    if scope != DEFAULTS.prune_scope and not arguments["sparsity"]:
+        raise OptionError(f"prune_scope is {scope!r}, and sparsity is 0, so nothing is pruned: give a sparsity")
+
+
+def check_stopping(arguments: Mapping[str, Any]) -> None:
+    """Raise `OptionError` if the most trials are chosen, and nothing adds any."""
+    most = arguments["max_trials"]
+    if most != DEFAULTS.max_trials and arguments["precision"] is None:
+        raise OptionError(f"max_trials is {most}, and precision is not given, so no trials are added: give a precision")
 
 
 def check_type(name: str, value: Any, kind: Any, what: str) -> None:
     """Raise `OptionError` if an argument is of another type than `kind`, which `what` describes."""
     if not isinstance(value, kind):
         raise OptionError(f"{name} is {brief(value)}; it must be {what}")
-
-
-# Arguments that say the same thing in two ways: the first of each entry, and those that it excludes.
-_PAPER = ("strategy", "cells_small", "cells_large", "preset", "large_fraction", "threshold")
-_PARTS = ("sign", "classes", "partition", "shares", "bounds", "cells")
-EXCLUSIVE = {
-    "plan": ("digital", *_PAPER),
-    "digital": (*_PAPER, *_PARTS),
-    "cells": ("cells_small", "cells_large"),
-    "shares": ("large_fraction", "threshold"),
-    "bounds": ("large_fraction", "threshold"),
-    "partition": ("large_fraction", "threshold"),
-    "sign": ("strategy",),
-    "classes": ("strategy",),
-}
-
-
-def check_exclusive(given: Collection[str]) -> None:
-    """Raise `OptionError` if two of the arguments with these names contradict each other."""
-    for name, others in EXCLUSIVE.items():
-        other = next((other for other in others if other in given), None) if name in given else None
-        if other is not None:
-            raise OptionError(f"{name} and {other} exclude each other: give one of them")

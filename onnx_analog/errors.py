@@ -20,7 +20,7 @@ from __future__ import annotations
 import operator
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 LONGEST = 300  # characters of a message
 
@@ -29,6 +29,7 @@ class AnalogError(Exception):
     """Base class: catch this to catch them all."""
 
     exit_code: ClassVar[int] = 1
+    names_fields = False  # whether the message names fields of a file, and not arguments
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
@@ -72,6 +73,16 @@ class ManifestError(AnalogError, ValueError):
 
 class OutputError(AnalogError, OSError):
     """A file cannot be written, or is there already."""
+
+
+Located = TypeVar("Located", bound=AnalogError)
+
+
+def located(error: Located, place: str) -> Located:
+    """Return an error about the content of a file with the place before it; it names fields, and not arguments."""
+    again = type(error)(f"{place}: {error}")
+    again.names_fields = True
+    return again
 
 
 def require_int(name: str, value: object) -> int:

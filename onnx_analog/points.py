@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset, channel_digest
+from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset
+from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.run.metrics import METRICS
 from onnx_analog.study import choosing
 from onnx_analog.study.axes import value_text as setting_text
@@ -41,7 +42,7 @@ class Panel:
 def is_planned(point: Point) -> bool:
     """Return whether a point was added as a plan, and not by the grid."""
     plan = point.setting.plan
-    if plan.tensors or plan.default is None:
+    if plan.tensors or plan.patterns or plan.default is None:
         return True
     return point.strategy not in {*STRATEGIES, f"{plan.default.partition}-{plan.default.classes}"}
 

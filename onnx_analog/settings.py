@@ -6,15 +6,20 @@ the keyword in Python, the key in JSON and TOML, and the option on the command l
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Callable, Collection, Iterable, Mapping, Sized
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cache
+from difflib import get_close_matches
+from functools import cache, wraps
 from types import MappingProxyType, NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from onnx_analog.errors import OptionError, brief
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 MOST_ENTRIES = 2**16  # of a list: each is checked by itself
 
@@ -34,6 +39,13 @@ class Setting:
     choices : tuple of str, optional
     odd : bool
         Only odd numbers.
+    unit : str
+        Unit of a number that the name ends with, as "s" in read_after_s. An option takes other units too, and its name
+        does without: --read-after 1h.
+    repeatable : bool
+        Each entry of a list is an option of its own.
+    metavar : str, optional
+        Stands for the value in `--help`.
     """
 
     help: str
@@ -43,6 +55,9 @@ class Setting:
     below: float | None = None
     choices: tuple[str, ...] | None = None
     odd: bool = False
+    unit: str = ""
+    repeatable: bool = False
+    metavar: str | None = None
 
     def check(self, name: str, value: Any, kind: Any) -> Any:
         """Return `value` as the type `kind`, or raise `OptionError` naming the setting, the value and the range."""
@@ -121,6 +136,12 @@ def setting(default: Any = MISSING, **declaration: Any) -> Any:
     return field(default=default, metadata=MappingProxyType({"setting": Setting(**declaration)}))
 
 
+def same(cls: type, name: str) -> Any:
+    """Return a dataclass field with the declaration and the default of another class's setting."""
+    declared, _, default = settings_of(cls)[name]
+    return field(default=default, metadata=MappingProxyType({"setting": declared}))
+
+
 @cache
 def settings_of(cls: type) -> Mapping[str, tuple[Setting, Any, Any]]:
     """Return the declaration, the type and the default of each setting of a dataclass, by name."""
@@ -145,3 +166,100 @@ def check_settings(instance: Any) -> None:
     cls: type = type(instance)
     for name, (declared, kind, _) in settings_of(cls).items():
         object.__setattr__(instance, name, declared.check(name, getattr(instance, name), kind))
+
+
+def check_values(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by setting, each with the type that the class declares; one number or text stands for a list of it.
+
+    Raises
+    ------
+    OptionError
+        If a value is of another type or out of its range.
+    """
+    checked = {}
+    for name, value in values.items():
+        declared, kind, _ = settings_of(cls)[name]
+        entry = get_args(kind)[0] if get_origin(kind) is tuple else None
+        single = entry is not None and isinstance(value, (int, float) if entry in (int, float) else str)
+        checked[name] = declared.check(name, [value] if single and not isinstance(value, bool) else value, kind)
+    return checked
+
+
+# --------------------------------------------------------------------------------------------------------- names
+
+
+def named(cls: type[T]) -> type[T]:
+    """Decorate a dataclass whose constructor refuses an unknown keyword with an `OptionError` and a suggestion."""
+    construct = cls.__init__
+    known = [entry.name for entry in fields(cls) if entry.init]  # type: ignore[arg-type]  # a dataclass
+
+    @wraps(construct)
+    def checked(self: Any, /, **keywords: Any) -> None:
+        check_names(f"a {cls.__name__} has no setting", keywords, known)
+        construct(self, **keywords)
+
+    cls.__doc__ = _documented(cls)
+    cls.__init__ = checked  # type: ignore[assignment]
+    return cls
+
+
+def _documented(cls: type) -> str:
+    """Return the docstring of a dataclass with each of its settings, its default and its help."""
+    lines = [
+        f"{name}{'' if default is None else f' : default {default!r}'}\n    {declared.help}"
+        for name, (declared, _, default) in settings_of(cls).items()
+    ]
+    return "\n".join([inspect.cleandoc(cls.__doc__ or ""), *(["", "Settings", "--------"] if lines else []), *lines])
+
+
+def takes(*classes: type) -> Callable[[F], F]:
+    """Return a decorator that puts the settings of dataclasses into the signature of a function, for **settings."""
+
+    def describe(function: F) -> F:
+        parameters = inspect.signature(function).parameters.values()
+        own = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+        names = {parameter.name for parameter in own}
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        more = {
+            name: inspect.Parameter(name, keyword, default=None, annotation=kind)
+            for cls in classes
+            for name, (_, kind, _) in settings_of(cls).items()
+            if name not in names
+        }
+        function.__signature__ = inspect.Signature([*own, *more.values()])  # type: ignore[attr-defined]
+        return function
+
+    return describe
+
+
+def keywords(function: F) -> F:
+    """Decorate a function that refuses an unknown keyword with an `OptionError` and a suggestion."""
+    known = inspect.signature(function).parameters
+
+    @wraps(function)
+    def checked(*arguments: Any, **named: Any) -> Any:
+        check_names(f"{function.__name__} has no argument", named, known)
+        return function(*arguments, **named)
+
+    return cast(F, checked)
+
+
+def check_names(problem: str, names: Iterable[Any], known: Collection[str]) -> None:
+    """Raise `OptionError` for the first of `names` that is not known, with a suggestion.
+
+    Examples
+    --------
+    >>> check_names("a plan has no entry", ["defualt"], ("default", "schemes"))
+    Traceback (most recent call last):
+    ...
+    onnx_analog.errors.OptionError: a plan has no entry 'defualt': did you mean 'default'?
+    """
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        raise OptionError(f"{problem} {brief(unknown)}: {suggestion(unknown, known)}")
+
+
+def suggestion(name: Any, known: Collection[str]) -> str:
+    """Return the known name that is most like an unknown one, as a question; all of them if none is alike."""
+    similar = get_close_matches(str(name).replace("-", "_"), known, 1)
+    return f"did you mean {similar[0]!r}?" if similar else f"choose from {', '.join(known)}"

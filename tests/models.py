@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.planes import of_each
-from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.scheme import STRATEGIES, Scheme
 from onnx_analog.graph import files
 from onnx_analog.graph.stored import StoredTensor, stored_tensors
 from onnx_analog.graph.weights import FLOATS, Selection, all_tensors
@@ -414,6 +414,14 @@ def made(name: str) -> ir.Model:
     return files.load(made_proto(name))
 
 
+def of_strategy(strategy: str = "redundancy", **settings: Any) -> dict[str, Any]:
+    """Return settings of `Scheme.paper` without those that the strategy does not have, for tests of all strategies."""
+    row = STRATEGIES[strategy]
+    absent = set() if row.adaptive else {"cells_large"}
+    absent |= set() if row.classes == 2 else {"large_fraction", "threshold"}
+    return {"strategy": strategy, **{name: value for name, value in settings.items() if name not in absent}}
+
+
 def protected(
     plain: ir.Model | str,
     plan: Plan | Scheme | None = None,
@@ -431,7 +439,9 @@ def protected(
     assert plan is None or not settings, "a plan has its settings already"
     if sparsity:
         PrunePass(sparsity=sparsity, selection=selection)(found)
-    ProtectPass(plan=Plan.of(plan or Scheme.paper(**{"channel": QUIET, **settings})), selection=selection)(found)
+    ProtectPass(
+        plan=Plan.of(plan or Scheme.paper(**of_strategy(**{"channel": QUIET, **settings}))), selection=selection
+    )(found)
     if manifest:
         ManifestPass()(found)
     return found

@@ -16,7 +16,7 @@ from onnx_analog.graph.files import write_model
 from onnx_analog.run.session import Network
 from onnx_analog.study.sweeps import Point, sweep
 from tests.cli.test_report import point as made_point
-from tests.models import same_bits, serialized
+from tests.models import of_strategy, same_bits, serialized
 
 ON_ALL = "test_accuracy"
 ON_ALL_PRUNED = "test_accuracy_pruned_80%"
@@ -148,7 +148,7 @@ def test_the_demo_tells_what_evaluating_the_pruned_network_finds():
         preset = point.setting.preset
         choices = {"granularity": preset.granularity, "large_fraction": preset.large_fraction}
         stored = oa.protect(
-            story().pruned.model, strategy=point.strategy, cells_small=point.cells, cells_large=large, **choices
+            story().pruned.model, **of_strategy(point.strategy, cells_small=point.cells, cells_large=large, **choices)
         )
         assert point.evaluation.values == oa.evaluate(stored.model, data, trials=1, seed=2).values
 

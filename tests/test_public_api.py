@@ -18,6 +18,7 @@ from onnx_analog import passes, results
 from onnx_analog.channels.gaussian import GaussianNoise
 from onnx_analog.errors import AnalogError, DataError, OptionError
 from onnx_analog.graph import manifest_json
+from onnx_analog.settings import settings_of
 from tests.models import QUIET, model, run
 
 PASSES = ["DecodePass", "ManifestPass", "ProtectPass", "PrunePass", "ReadbackPass"]
@@ -112,7 +113,7 @@ def test_words_are_those_of_the_command_line():
     from onnx_analog.cli import main
 
     same = {"protect": oa.protect, "sweep": oa.sweep, "evaluate": oa.evaluate, "readback": oa.readback}
-    spread = {"residuals", "cells_on", "read_after", "write_bits", "read_bits", "include", "exclude", "min_size"}
+    spread = {*settings_of(oa.Modifiers), *settings_of(oa.Selection)}
     of_files = {
         "models",
         "protected",
@@ -368,8 +369,42 @@ def test_a_wrong_value_is_refused_in_one_line_or_taken(function, parameter, prot
         (lambda: API.evaluate(model(NET), (X, Y), samples="all"), "samples is 'all'; it must be a whole number"),
         (lambda: API.evaluate(model(NET), (X, Y), metric=3), "metric is 3; it must be a name"),
         (lambda: oa.protect(model(NET), cell_small=3), "there is no setting 'cell_small': did you mean 'cells_small'?"),
+        (
+            lambda: API.evaluate(model(NET), (X, Y), trails=3),
+            "evaluate has no argument 'trails': did you mean 'trials'?",
+        ),
+        (
+            lambda: API.sweep(model(NET), (X, Y), strategies=3),
+            "sweep has no argument 'strategies': did you mean 'strategy'?",
+        ),
+        (lambda: API.Modifiers(read_after=3), "a Modifiers has no setting 'read_after': did you mean 'read_after_s'?"),
+        (
+            lambda: oa.protect(model(NET), include="fc"),
+            "include is a setting of Selection: give selection=onnx_analog.Selection(include=...)",
+        ),
+        (
+            lambda: oa.protect(model(NET), read_after=3),
+            "read_after is a setting of Modifiers: give modifiers=onnx_analog.Modifiers(read_after_s=...)",
+        ),
+        (
+            lambda: oa.protect(model(NET), integers=4, channel="pcm"),
+            "channel is given, and no weight has cells that it is about: leave it out",
+        ),
+        (
+            lambda: oa.protect(model(NET), integers=4, modifiers=oa.Modifiers(write_bits=4)),
+            "write_bits is given, and no weight has cells",
+        ),
+        (lambda: oa.protect(model(NET), oa.Scheme.int4(), estimator="affine"), "estimator is given, and no weight has"),
+        (lambda: oa.protect(model(NET), oa.Scheme(), strategy="redundancy"), "plan and strategy exclude each other"),
+        (
+            lambda: oa.protect(model(NET), strategy="raw", threshold=0.5),
+            "threshold is 0.5, and strategy is 'raw', which",
+        ),
+        (lambda: API.prune(model(NET), sparsity=0.5, scope="model"), "prune has no argument 'scope'"),
+        (lambda: oa.sweep(model(NET), (X, Y), cells=1, grid={"cells": [1]}), "cells is given, and the grid varies"),
+        (lambda: oa.sweep(model(NET), (X, Y), max_trials=9), "max_trials is 9, and precision is not given"),
         (lambda: oa.protect(model(NET), oa.Scheme(), cells_small=3), "plan and cells_small exclude each other"),
-        (lambda: oa.protect(model(NET), digital=4, cells=(1,)), "digital and cells exclude each other"),
+        (lambda: oa.protect(model(NET), integers=4, cells=(1,)), "integers and cells exclude each other"),
         (lambda: oa.sweep(model(NET), (X, Y), engine="fast"), "no engine is called 'fast'"),
         (lambda: oa.sweep(model(NET), (X, Y), grid=["nothing=1"]), "'nothing' is not a setting"),
         (lambda: oa.sweep(model(NET), (X, Y), plan={"raw": oa.Scheme()}), "a plan is called 'raw', as a strategy is"),
@@ -442,7 +477,7 @@ def test_a_plan_is_an_object_a_file_or_a_function(tmp_path, monkeypatch):
     Path("my_plan.py").write_text("import onnx_analog as oa\n\ndef small():\n    return oa.Scheme.int4()\n")
     assert oa.protect(model(NET), "p.json").plan == oa.protect(model(NET), plan).plan
     assert oa.protect(model(NET), Path("p.json")).plan.schemes == (oa.Scheme(channel=QUIET), oa.Scheme.int4())
-    assert oa.protect(model(NET), "my_plan:small").plan == oa.protect(model(NET), digital=4).plan
+    assert oa.protect(model(NET), "my_plan:small").plan == oa.protect(model(NET), integers=4).plan
     sys.modules.pop("my_plan")
     with pytest.raises(OptionError, match="'my_plan:none' cannot be imported"):
         oa.protect(model(NET), "my_plan:none")

@@ -39,7 +39,7 @@ def dataset(path: Path, images: Path) -> Dataset:
 
 @cache
 def protected(path: Path, strategy: str = "redundancy") -> ProtectedModel:
-    return oa.protect(path, strategy=strategy, cells_small=1, cells_large=20)
+    return oa.protect(path, strategy=strategy, cells_small=1)
 
 
 @pytest.fixture

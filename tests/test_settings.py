@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +13,18 @@ import pytest
 from hypothesis import given
 
 from onnx_analog.errors import OptionError
-from onnx_analog.settings import MOST_ENTRIES, Setting, check_settings, setting, settings_of
+from onnx_analog.settings import (
+    MOST_ENTRIES,
+    Setting,
+    check_settings,
+    check_values,
+    keywords,
+    named,
+    same,
+    setting,
+    settings_of,
+    takes,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,3 +157,65 @@ def test_another_class_is_refused():
     assert rule.check("x", Example(), Example) == Example()
     with pytest.raises(OptionError, match="x is 3; it must be of type Example"):
         rule.check("x", 3, Example)
+
+
+# ---------------------------------------------------------------------------------------------------- names
+
+
+@named
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """Some settings."""
+
+    wide: bool = setting(False, help="Whether it is wide.")
+    sizes: tuple[int, ...] = setting((1, 2), least=0, help="Sizes.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Other:
+    sizes: tuple[int, ...] = same(Named, "sizes")
+
+
+def test_an_unknown_keyword_is_refused_and_known_ones_are_not():
+    assert Named(wide=True).wide
+    assert list(inspect.signature(Named).parameters) == ["wide", "sizes"]
+    for keyword, said in (("size", "did you mean 'sizes'?"), ("xyz", "choose from wide, sizes")):
+        with pytest.raises(OptionError, match=re.escape(f"a Named has no setting {keyword!r}: {said}")):
+            Named(**{keyword: 1})
+
+
+def test_the_documentation_of_a_class_lists_its_settings():
+    assert inspect.getdoc(Named) == (
+        "Some settings.\n\nSettings\n--------\nwide : default False\n    Whether it is wide.\n"
+        "sizes : default (1, 2)\n    Sizes."
+    )
+
+
+def test_a_declaration_can_be_used_again():
+    assert settings_of(Other)["sizes"] == settings_of(Named)["sizes"]
+
+
+def test_values_are_checked_by_name_and_one_value_stands_for_a_list():
+    assert check_values(Named, {"sizes": 3, "wide": True}) == {"sizes": (3,), "wide": True}
+    for wrong in ({"sizes": -1}, {"sizes": True}, {"wide": 1}):
+        with pytest.raises(OptionError, match=next(iter(wrong))):
+            check_values(Named, wrong)
+
+
+def test_a_function_takes_the_settings_of_classes_and_says_so():
+    @takes(Named)
+    def function(first, *, wide=None, **settings):
+        return settings
+
+    assert list(inspect.signature(function).parameters) == ["first", "wide", "sizes"]
+    assert function(1, sizes=2) == {"sizes": 2}
+
+
+def test_an_unknown_argument_of_a_function_is_refused():
+    @keywords
+    def function(first, *, second=0):
+        return first + second
+
+    assert function(1, second=2) == 3
+    with pytest.raises(OptionError, match="function has no argument 'secnod': did you mean 'second'"):
+        function(1, secnod=2)

@@ -6,16 +6,17 @@ import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
+from onnx_analog.arguments import LONGEST_S, ModifierSettings
 from onnx_analog.channels.base import Channel
-from onnx_analog.channels.statistical import LONGEST_S
 from onnx_analog.errors import ChannelError, OptionError
-from onnx_analog.settings import check_settings, setting
+from onnx_analog.settings import check_settings, named
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_557_600.0}
 
 
+@named
 @dataclass(frozen=True, kw_only=True)
-class Modifiers:
+class Modifiers(ModifierSettings):
     """Changes to a channel; None leaves a property as it is.
 
     Parameters
@@ -29,12 +30,6 @@ class Modifiers:
     write_bits, read_bits : int, 0 to 16, optional
         Bits of precision; 0 removes a limit.
     """
-
-    residuals: str | None = setting(None, choices=("gaussian", "empirical"), help="Normal noise, or as measured.")
-    cells_on: str | None = setting(None, choices=("different", "same"), help="Devices of the cells of a weight.")
-    read_after_s: float | None = setting(None, least=0, most=LONGEST_S, help="Seconds from programming to read.")
-    write_bits: int | None = setting(None, least=0, most=16, help="Precision of each write; 0: no limit.")
-    read_bits: int | None = setting(None, least=0, most=16, help="Precision of each read; 0: no limit.")
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_analog.arguments import LONGEST_S
 from onnx_analog.channels.base import Floats, Source, Span, State
 from onnx_analog.channels.cellwise import CellwiseChannel
 from onnx_analog.errors import ChannelError
@@ -29,7 +30,6 @@ Doubles = NDArray[np.float64]
 Curve = Callable[[Any], Any]  # of float arrays, whose type it keeps
 
 _REFERENCES, _NODES = 100, 40  # levels, and points of the law of ν
-LONGEST_S = 1e12  # between programming and read: 30,000 years
 _CHUNK = 2**14  # cells at once: their intermediates stay in cache
 _SMALLEST = 1e-7  # below it logarithms of u are taken of this
 

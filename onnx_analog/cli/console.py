@@ -131,11 +131,13 @@ class _Failure(click.ClickException):
 
 def _one_line(error: Exception, ctx: click.Context) -> click.ClickException:
     if isinstance(error, AnalogError):
-        return _Failure(with_options(str(error), ctx.command), error.exit_code)
+        text = str(error) if error.names_fields else with_options(str(error), ctx.command)
+        return _Failure(text, error.exit_code)
     return click.ClickException(one_line(_message_of(_cause(error))))
 
 
 _STATES = r"(?= (is|are|has|have|contains|names|exclude|and \S+ exclude)\b)"
+_SECOND = r"(?:(?<= and )|(?<= as ))"  # before the second argument that a message names
 
 
 def with_options(message: str, command: click.Command) -> str:
@@ -150,7 +152,7 @@ def with_options(message: str, command: click.Command) -> str:
             message = re.sub(rf"(?<![\w./'\"-]){name}(?!\w|['\"]|[.:]\w)", flag, message)
         elif flag.startswith("--"):
             message = re.sub(rf"^{name}{_STATES}", flag, message)
-            message = re.sub(rf"(?<= and ){name}(?= exclude\b)", flag, message)
+            message = re.sub(rf"{_SECOND}{name}(?= (is|exclude)\b)", flag, message)
     if "--force" in flags.values():
         message = message.replace("force=True", "--force")
     return one_line(message)

@@ -28,11 +28,16 @@ def plan_table(plan: Plan) -> Table:
     """Return the scheme of each tensor or pattern of a plan."""
     result = table("tensor or pattern", "scheme", "cells per weight", "channel", left=2)
     result.columns[3].justify = "left"
-    for key, scheme in [*plan.tensors.items(), ("all others", plan.default)]:
+    for key, scheme in plan.entries():
         if scheme is None:
             result.add_row(key, "stays digital, as in the model")
         else:
-            result.add_row(key, str(scheme), _cells_text(scheme), str(scheme.channel) if max(scheme.cells) else "")
+            result.add_row(
+                key,
+                scheme.summary(channel=False),
+                _cells_text(scheme),
+                str(scheme.channel) if max(scheme.cells) else "",
+            )
     return result
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnx_analog.cli.console import Seconds, Whole, several
-from onnx_analog.cli.settings import argument
+from onnx_analog.arguments import ModifierSettings, SelectionSettings
+from onnx_analog.cli.console import several
+from onnx_analog.cli.settings import argument, options_of
 from onnx_analog.errors import printable
+from onnx_analog.settings import settings_of
 
 if TYPE_CHECKING:
     from onnx_analog.channels.modifiers import Modifiers
@@ -55,30 +56,8 @@ FORCE = argument("force")
 SEED = argument("seed")
 SPARSITY = argument("sparsity")
 PRUNE_SCOPE = argument("prune_scope")
-SELECTION = several(
-    click.option(
-        "--include", multiple=True, metavar="REGEX", help="Select only tensors whose key matches; repeatable."
-    ),
-    click.option(
-        "--exclude", multiple=True, metavar="REGEX", help="Leave tensors whose key matches as they are; repeatable."
-    ),
-    click.option("--min-size", type=Whole(1), default=256, help="Leave tensors with fewer weights as they are."),
-)
-CHANGES = several(
-    click.option(
-        "--residuals",
-        type=click.Choice(["gaussian", "empirical"]),
-        help="Draw noise from a normal distribution, or from the measurements.",
-    ),
-    click.option(
-        "--cells-on",
-        type=click.Choice(["different", "same"]),
-        help="Whether the cells of a weight are on different devices, or on the same device.",
-    ),
-    click.option("--read-after", type=Seconds(), help="Time from programming to read: 20s, 1h, 1d."),
-    click.option("--write-bits", type=Whole(0, 16), help="Precision of each write; 0: no limit."),
-    click.option("--read-bits", type=Whole(0, 16), help="Precision of each read of a cell; 0: no limit."),
-)
+SELECTION = options_of(SelectionSettings)
+CHANGES = options_of(ModifierSettings)
 CHANNEL = click.option(
     "--channel",
     shell_complete=lambda ctx, param, incomplete: channel_names(ctx, param, incomplete),
@@ -139,16 +118,14 @@ def modifiers_of(choices: dict[str, Any]) -> Modifiers:
     """Take the changes to the channel out of `choices`."""
     from onnx_analog.channels.modifiers import Modifiers
 
-    names = ("residuals", "cells_on", "write_bits", "read_bits")
-    asked = {name: choices.pop(name) for name in names}
-    return Modifiers(read_after_s=choices.pop("read_after"), **asked)
+    return Modifiers(**{name: choices.pop(name) for name in settings_of(ModifierSettings)})
 
 
-def selection_of(include: Sequence[str], exclude: Sequence[str], min_size: int) -> Selection:
-    """Return the selection that the options describe."""
+def selection_of(choices: dict[str, Any]) -> Selection:
+    """Take the selection of tensors out of `choices`."""
     from onnx_analog.graph.weights import Selection
 
-    return Selection(include=tuple(include), exclude=tuple(exclude), min_size=min_size)
+    return Selection(**{name: choices.pop(name) for name in settings_of(SelectionSettings)})
 
 
 def stem(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import click
 
 from onnx_analog.arguments import Arguments
-from onnx_analog.cli.console import Finite, Floats, Integers, Option, Whole, Words, several
+from onnx_analog.cli.console import Finite, Floats, Integers, Option, Seconds, Whole, Words, several
 from onnx_analog.settings import Setting, settings_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,13 +40,13 @@ def options_of(
     complete : mapping of str to function
         Shell completion, by setting.
     """
-    made = []
+    options = []
     for name, (declared, kind, default) in settings_of(cls).items():
         if name not in without:
             words = None if depends is None else depends.get(name, _text(default))
             more = {"section": section, "shell_complete": (complete or {}).get(name)}
-            made.append(_option(name, declared, kind, default if depends is None else None, words, **more))
-    return several(*made)
+            options.append(_option(name, declared, kind, default if depends is None else None, words, **more))
+    return several(*options)
 
 
 def argument(name: str, **changes: Any) -> Callable[[F], F]:
@@ -58,14 +58,19 @@ def argument(name: str, **changes: Any) -> Callable[[F], F]:
 
 def _option(name: str, declared: Setting, kind: Any, default: Any, words: str | None, **more: Any) -> Any:
     """Return the option of a setting; `words` are shown as its default."""
-    names = (f"--{name.replace('_', '-')}", *SYNONYMS.get(name, ()), name)
+    flag = name.removesuffix(f"_{declared.unit}") if declared.unit else name
+    names = (f"--{flag.replace('_', '-')}", *SYNONYMS.get(name, ()), name)
+    if declared.metavar is not None:
+        more = {"metavar": declared.metavar, **more}
     shown = f"  [default: {words}]" if words and "[default:" not in declared.help else ""
     if kind is bool:
         return click.option(*names, is_flag=True, cls=Option, help=declared.help, **more)
-    given: dict[str, Any] = {"type": _type(declared, kind), "help": declared.help + shown, **more}
-    if not given.get("required"):
-        given["default"] = _default(default)
-    return click.option(*names, cls=Option, **given)
+    if declared.repeatable:
+        return click.option(*names, multiple=True, cls=Option, help=declared.help, **more)
+    attributes: dict[str, Any] = {"type": _type(declared, kind), "help": declared.help + shown, **more}
+    if not attributes.get("required"):
+        attributes["default"] = _default(default)
+    return click.option(*names, cls=Option, **attributes)
 
 
 def _default(value: Any) -> Any:
@@ -80,9 +85,11 @@ def _text(value: Any) -> str:
 
 
 def _type(declared: Setting, kind: Any) -> Any:
-    if declared.choices is not None:
-        return click.Choice(declared.choices)
     plain = next((argument for argument in get_args(kind) if argument is not NoneType), kind)
+    if declared.unit:
+        return Seconds()
+    if declared.choices is not None and get_origin(kind) is not tuple:
+        return click.Choice(declared.choices)
     if get_origin(kind) is tuple:
         least = None if declared.least is None else int(declared.least)
         return {int: Integers(least=least or 0), float: Floats(), str: Words()}[plain]

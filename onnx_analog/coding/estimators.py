@@ -89,6 +89,11 @@ def estimator(name: str) -> Estimator:
     return _KNOWN[name]
 
 
+def remember(name: str, kind: type[Estimator]) -> None:
+    """Let a name stand for a class of estimators, in a process to which it was sent."""
+    _KNOWN.setdefault(name, kind())
+
+
 class NotLoaded(OptionError):  # noqa: N818 - the name says what happened; the file is not at fault
     """A file names an estimator whose module was not imported."""
 

@@ -1,12 +1,16 @@
-"""Says how each tensor of a model is stored: a scheme for each storage key or pattern, and a default."""
+"""Says how each tensor of a model is stored: a scheme for each storage key, for patterns, and for all other tensors.
+
+A storage key may hold any characters, * too. Keys and patterns are therefore given apart: in `tensors` every character
+stands for itself, and in `patterns` * stands for any characters. A key wins over patterns, and of patterns the first
+that matches.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +18,8 @@ from typing import Any
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import reading
 from onnx_analog.display import counted, html_table
-from onnx_analog.errors import OptionError, brief
+from onnx_analog.errors import AnalogError, OptionError, brief, located
+from onnx_analog.settings import check_names, named
 
 FORMAT = "onnx-analog-plan/1"
 MOST_BYTES = 16 * reading.MIB  # of a plan's file
@@ -22,19 +27,23 @@ MOST_TENSORS = 100_000
 MOST_PATTERNS = 1000
 MOST_SCHEMES = 10_000
 LONGEST_KEY = 4096  # characters
+_ENTRIES = ("format", "schemes", "default", "tensors", "patterns")
 
 
-@dataclass(frozen=True, kw_only=True)
+@named
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
     """A scheme for each tensor.
 
     Parameters
     ----------
     default : Scheme or None
-        For tensors that nothing else names; None leaves them digital.
+        For tensors that nothing else names; None leaves them digital, as in the model.
     tensors : mapping of str to Scheme or None
-        By storage key, or by a pattern in which * stands for any characters. A key that is spelled out wins over
-        patterns, and of patterns the first that matches. None leaves a tensor digital.
+        By storage key. None leaves a tensor digital.
+    patterns : mapping of str to Scheme or None
+        By pattern, in which * stands for any characters. A key in `tensors` wins over patterns, and of patterns the
+        first that matches.
 
     Raises
     ------
@@ -43,71 +52,84 @@ class Plan:
 
     Examples
     --------
-    >>> plan = Plan(default=Scheme(), tensors={"fc.*": Scheme.int8(), "fc.bias": None})
+    >>> plan = Plan(default=Scheme(), patterns={"fc.*": Scheme.int8()}, tensors={"fc.bias": None})
     >>> plan.scheme_of("fc.weight") == Scheme.int8(), plan.scheme_of("fc.bias"), plan.scheme_of("conv") == Scheme()
     (True, None, True)
     """
 
     default: Scheme | None = field(default_factory=Scheme)
     tensors: Mapping[str, Scheme | None] = field(default_factory=dict)
+    patterns: Mapping[str, Scheme | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.tensors, Mapping):
-            raise OptionError(f"tensors is {brief(self.tensors)}; it must be a mapping from storage keys to schemes")
-        for key, scheme in [("default", self.default), *self.tensors.items()]:
-            if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY:
-                raise OptionError(
-                    f"a storage key is {brief(key)}; it must be text of at most {LONGEST_KEY:,} characters"
-                )
-            if not isinstance(scheme, Scheme | None):
-                raise OptionError(f"the scheme of {key!r} is {brief(scheme)}; it must be a Scheme or None")
-        if len(self.tensors) > MOST_TENSORS or len(self._patterns) > MOST_PATTERNS:
-            raise OptionError(
-                f"a plan names {len(self.tensors):,} tensors, {len(self._patterns):,} of them by patterns; it may name "
-                f"{MOST_TENSORS:,} and {MOST_PATTERNS:,}"
-            )
-        object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
+        _check_schemes("default", [self.default])
+        for name, noun, most in (("tensors", "storage key", MOST_TENSORS), ("patterns", "pattern", MOST_PATTERNS)):
+            schemes = getattr(self, name)
+            if not isinstance(schemes, Mapping):
+                raise OptionError(f"{name} is {brief(schemes)}; it must be a mapping from {noun}s to schemes")
+            if len(schemes) > most:
+                raise OptionError(f"{name} has {len(schemes):,} entries; it may have {most:,}")
+            for key, scheme in schemes.items():
+                if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY:
+                    raise OptionError(
+                        f"a {noun} is {brief(key)}; it must be text of at most {LONGEST_KEY:,} characters"
+                    )
+                _check_schemes(repr(key), [scheme])
+            object.__setattr__(self, name, MappingProxyType(dict(schemes)))
         _check_count(len(self.schemes))
 
-    def __hash__(self) -> int:
-        return hash((self.default, tuple(self.tensors.items())))
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        return self._values() == other._values()
 
-    @cached_property
-    def _patterns(self) -> list[str]:
-        return [key for key in self.tensors if "*" in key]
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def _values(self) -> tuple[Any, ...]:
+        """Return what two equal plans have in common: the order of patterns, and not that of keys."""
+        return self.default, frozenset(self.tensors.items()), tuple(self.patterns.items())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _plan, (self.default, dict(self.tensors))
+        return _plan, (self.default, dict(self.tensors), dict(self.patterns))
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:
         """The different schemes, the default first."""
-        given = (self.default, *self.tensors.values())
-        return tuple(dict.fromkeys(scheme for scheme in given if scheme is not None))
+        every = (self.default, *self.tensors.values(), *self.patterns.values())
+        return tuple(dict.fromkeys(scheme for scheme in every if scheme is not None))
 
     def scheme_of(self, key: str) -> Scheme | None:
         """Return the scheme of the tensor with a storage key; None if it stays digital."""
         if key in self.tensors:
             return self.tensors[key]
-        pattern = next((pattern for pattern in self._patterns if _matches(key, pattern)), None)
-        return self.default if pattern is None else self.tensors[pattern]
+        return next((scheme for pattern, scheme in self.patterns.items() if _matches(key, pattern)), self.default)
 
     def unused(self, keys: Iterable[str]) -> list[str]:
         """Return the keys and patterns of the plan that no tensor with one of `keys` has."""
-        there = set(keys)
-        return [
-            name
-            for name in self.tensors
-            if name not in there and not ("*" in name and any(_matches(key, name) for key in there))
-        ]
+        present = set(keys)
+        patterns = [name for name in self.patterns if not any(_matches(key, name) for key in present)]
+        return [*(key for key in self.tensors if key not in present), *patterns]
+
+    def entries(self) -> Iterator[tuple[str, Scheme | None]]:
+        """Yield the keys and patterns in words, and their schemes; the default comes last."""
+        yield from self.tensors.items()
+        yield from ((f"{pattern} (pattern)", scheme) for pattern, scheme in self.patterns.items())
+        yield "all others", self.default
+
+    def mapped(self, change: Callable[[Scheme], Scheme]) -> Plan:
+        """Return the plan with each of its schemes replaced by what a function returns for it."""
+        new: dict[Scheme | None, Scheme | None] = {scheme: change(scheme) for scheme in self.schemes} | {None: None}
+        return Plan(
+            default=new[self.default],
+            tensors={key: new[scheme] for key, scheme in self.tensors.items()},
+            patterns={pattern: new[scheme] for pattern, scheme in self.patterns.items()},
+        )
 
     def changed(self, **changes: Any) -> Plan:
-        """Return the plan with settings of all its schemes changed."""
-        new = {scheme: scheme.changed(**changes) for scheme in self.schemes}
-        return Plan(
-            default=None if self.default is None else new[self.default],
-            tensors={key: None if scheme is None else new[scheme] for key, scheme in self.tensors.items()},
-        )
+        """Return the plan with settings of all its schemes changed; those without cells keep channel and estimator."""
+        unread = {name: value for name, value in changes.items() if name not in ("channel", "estimator")}
+        return self.mapped(lambda scheme: scheme.changed(**(unread if scheme.analog == "none" else changes)))
 
     @staticmethod
     def of(value: Any) -> Plan:
@@ -121,13 +143,23 @@ class Plan:
     # ---------------------------------------------------------------------------------------------------- JSON
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan, ready for JSON; `from_dict` is the inverse."""
-        names = {scheme: f"scheme{number}" for number, scheme in enumerate(self.schemes)}
+        """Return the plan with all fields of its channels, ready for JSON; `from_dict` is the inverse."""
+        return self._body(Scheme.to_dict)
+
+    def to_file(self) -> dict[str, Any]:
+        """Return the plan as its file has it: installed channels by name; `from_dict` is the inverse."""
+        return self._body(Scheme.to_file)
+
+    def _body(self, written: Callable[[Scheme], dict[str, Any]]) -> dict[str, Any]:
+        names: dict[Scheme | None, str | None] = {None: None}
+        names |= {scheme: f"scheme{number}" for number, scheme in enumerate(self.schemes)}
+        patterns = [{"pattern": text, "scheme": names[scheme]} for text, scheme in self.patterns.items()]
         return {
             "format": FORMAT,
-            "schemes": {name: scheme.to_dict() for scheme, name in names.items()},
-            "default": None if self.default is None else names[self.default],
-            "tensors": {key: None if scheme is None else names[scheme] for key, scheme in self.tensors.items()},
+            "schemes": {names[scheme]: written(scheme) for scheme in self.schemes},
+            "default": names[self.default],
+            "tensors": {key: names[scheme] for key, scheme in self.tensors.items()},
+            **({"patterns": patterns} if patterns else {}),
         }
 
     def digest(self) -> str:
@@ -136,7 +168,7 @@ class Plan:
 
     def to_json(self) -> str:
         """Return the plan as the text of a file."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(self.to_file(), indent=2, ensure_ascii=False) + "\n"
 
     @staticmethod
     def from_dict(body: Any) -> Plan:
@@ -152,21 +184,21 @@ class Plan:
         if not isinstance(body, Mapping) or body.get("format") != FORMAT:
             version = body.get("format") if isinstance(body, Mapping) else None
             raise OptionError(f"this is not a plan: its format is {json.dumps(version)[:40]}, not {FORMAT!r}")
-        unknown = next((name for name in body if name not in ("format", "schemes", "default", "tensors")), None)
-        if unknown is not None:
-            raise OptionError(f"a plan has no entry {unknown!r}")
+        check_names("a plan has no entry", body, _ENTRIES)
         schemes, tensors = body.get("schemes"), body.get("tensors", {})
         if not isinstance(schemes, Mapping) or not isinstance(tensors, Mapping):
             raise OptionError("schemes and tensors of a plan must be objects")
+        patterns = _patterns(body.get("patterns", []))
         _check_count(len(schemes))
-        named = {name: _scheme(name, scheme) for name, scheme in schemes.items()}
+        by_name = {name: _scheme(name, scheme) for name, scheme in schemes.items()} | {None: None}
         default = body.get("default")
-        for name in [default, *tensors.values()]:
-            if name is not None and (not isinstance(name, str) or name not in named):
+        for name in [default, *tensors.values(), *patterns.values()]:
+            if not isinstance(name, str | None) or name not in by_name:
                 raise OptionError(f"a plan refers to the scheme {json.dumps(name)[:40]}, which it does not have")
         return Plan(
-            default=None if default is None else named[default],
-            tensors={key: None if name is None else named[name] for key, name in tensors.items()},
+            default=by_name[default],
+            tensors={key: by_name[name] for key, name in tensors.items()},
+            patterns={pattern: by_name[name] for pattern, name in patterns.items()},
         )
 
     @staticmethod
@@ -176,35 +208,60 @@ class Plan:
 
         text = reading.read_text(path, limit=MOST_BYTES, error=OptionError)
         try:
-            return Plan.from_dict(serialise.parse(text))
+            body = serialise.parse(text)
         except ValueError as error:
             raise OptionError(f"{str(path)!r}: {error}") from error
+        try:
+            return Plan.from_dict(body)
+        except AnalogError as error:
+            raise located(error, repr(str(path))) from error
 
     def __str__(self) -> str:
-        lines = [f"default: {'stays digital' if self.default is None else self.default}"]
-        lines += [f"{key}: {'stays digital' if scheme is None else scheme}" for key, scheme in self.tensors.items()]
-        return "\n".join(lines)
+        return "\n".join(f"{name}: {'stays digital' if scheme is None else scheme}" for name, scheme in self.entries())
 
     def __repr__(self) -> str:
-        return f"Plan(default={self.default!r}, {counted(len(self.tensors), 'tensor')} named)"
+        patterns = f", {counted(len(self.patterns), 'pattern')}" if self.patterns else ""
+        return f"Plan(default={self.default!r}, {counted(len(self.tensors), 'tensor')} named{patterns})"
 
     def _repr_html_(self) -> str:
-        schemes = [*self.tensors.items(), ("all others", self.default)]
         rows = [
-            (key, "stays digital", "") if scheme is None else (key, scheme, scheme.channel) for key, scheme in schemes
+            (key, "stays digital", "") if scheme is None else (key, scheme, scheme.channel)
+            for key, scheme in self.entries()
         ]
         return html_table("Plan", ("tensor or pattern", "scheme", "channel"), rows)
 
 
-def _plan(default: Scheme | None, tensors: dict[str, Scheme | None]) -> Plan:
+def _plan(default: Scheme | None, tensors: dict[str, Scheme | None], patterns: dict[str, Scheme | None]) -> Plan:
     """Return the plan, in another process: a read-only mapping cannot be sent there."""
-    return Plan(default=default, tensors=tensors)
+    return Plan(default=default, tensors=tensors, patterns=patterns)
+
+
+def _check_schemes(name: str, schemes: Iterable[Any]) -> None:
+    for scheme in schemes:
+        if not isinstance(scheme, Scheme | None):
+            raise OptionError(f"the scheme of {name} is {brief(scheme)}; it must be a Scheme or None")
+
+
+def _patterns(body: Any) -> dict[str, Any]:
+    """Return the names of schemes by pattern, from a list of objects: JSON objects have no order."""
+    if not isinstance(body, list):
+        raise OptionError('patterns of a plan must be a list of objects, as {"pattern": "fc.*", "scheme": "a"}')
+    patterns: dict[str, Any] = {}
+    for entry in body:
+        if not isinstance(entry, Mapping) or set(entry) != {"pattern", "scheme"}:
+            raise OptionError("an entry of patterns must be an object with pattern and scheme, and no others")
+        pattern = entry["pattern"]
+        if not isinstance(pattern, str) or pattern in patterns:
+            what = "appears twice" if isinstance(pattern, str) else "must be text"
+            raise OptionError(f"the pattern {json.dumps(pattern)[:40]} {what}")
+        patterns[pattern] = entry["scheme"]
+    return patterns
 
 
 def _matches(key: str, pattern: str) -> bool:
     """Return whether a key matches a pattern, in which * stands for any characters; takes linear time."""
     if "*" not in pattern:
-        return False
+        return key == pattern
     first, *middle, last = pattern.split("*")
     if not (key.startswith(first) and key[len(first) :].endswith(last)):
         return False
@@ -225,5 +282,5 @@ def _check_count(schemes: int) -> None:
 def _scheme(name: str, body: Any) -> Scheme:
     try:
         return Scheme.from_dict(body)
-    except OptionError as error:
-        raise OptionError(f"scheme {name!r}: {error}") from error
+    except AnalogError as error:
+        raise located(error, f"scheme {name!r}") from error

@@ -6,7 +6,7 @@ class has its own α and β, and r cells for each of its weights:
     level = α·size - β     size = (level + β)/α     size = |w| where a bit holds the sign, w where the level does
 
 A class with r = 0 has no cells: each of its weights is read as the same number, its reconstruction point. A scheme all
-of whose classes have no cells is digital quantisation.
+of whose classes have no cells quantises weights, without analog cells.
 
 The rows of Table 1 of Isik et al. 2020 are schemes of this family:
 
@@ -26,29 +26,35 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from onnx_analog.display import counted, html_table
-from onnx_analog.errors import ChannelError, OptionError, require_int
-from onnx_analog.settings import check_settings, setting, settings_of
+from onnx_analog.arguments import Arguments
+from onnx_analog.coding.exclusive import check_exclusive
+from onnx_analog.coding.stored_channels import by_name, from_file, without_residuals, without_unused
+from onnx_analog.display import html_table
+from onnx_analog.errors import ChannelError, OptionError
+from onnx_analog.settings import check_names, check_settings, named, setting, settings_of
 
 if TYPE_CHECKING:
-    from onnx_analog.channels import Channel
+    from onnx_analog.coding.estimators import Estimator
     from onnx_analog.coding.side import SideInformation
 
 SIGNS = ("bit", "level")
 PARTITIONS = ("share", "bounds", "lloyd", "uniform")
+CHANNELS = ("channel", "side_channel")  # settings that are channels
 GRANULARITIES = ("tensor", "channel", "model")
 MOST_CLASSES = 256
 MOST_CELLS = 10**12  # of a weight
 LARGE_SHARE = 0.05
+CELLS_LARGE = 20  # per large weight, where a strategy gives large weights cells of their own number
 LARGE_FACTOR = 20  # cells per large weight for each cell per small one, where a sweep says "c cells"
 MOST_SIDE_CELLS = 1000
 MOST_COPIES = 999
 
 
+@named
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
     """How one tensor is stored.
@@ -76,7 +82,10 @@ class Scheme:
         help="How classes are parted: by share of the weights, given bounds, Lloyd's method, or equal steps.",
     )
     shares: tuple[float, ...] = setting(
-        (LARGE_SHARE,), least=0, most=1, help="With partition share: shares of the classes above the first."
+        None,
+        least=0,
+        most=1,
+        help="With partition share: shares of the classes above the first.  [default: 0.05 with two classes]",
     )
     bounds: tuple[float, ...] = setting((), help="With partition bounds: ascending sizes between the classes.")
     step: float | None = setting(
@@ -108,8 +117,13 @@ class Scheme:
         cells: object = self.cells
         if not isinstance(cells, Iterable):
             object.__setattr__(self, "cells", (cells,))
+        shares: object = self.shares
+        if shares is None:
+            object.__setattr__(self, "shares", ())
         self._resolve_channels()
         check_settings(self)
+        if shares is None and (self.partition, self.classes) == ("share", 2):
+            object.__setattr__(self, "shares", (LARGE_SHARE,))
         self._check_cells()
         self._check_partition()
         self._check_side()
@@ -129,7 +143,7 @@ class Scheme:
         }
         for name, channel in given.items():
             if channel is not None:
-                object.__setattr__(self, name, _without_unused(channels.resolve(channel)))
+                object.__setattr__(self, name, without_unused(channels.resolve(channel)))
 
     def _check_cells(self) -> None:
         if len(self.cells) not in (1, self.classes):
@@ -147,14 +161,12 @@ class Scheme:
             )
 
     def _check_partition(self) -> None:
-        if self.shares == (LARGE_SHARE,) and (self.partition != "share" or self.classes == 1):
-            object.__setattr__(self, "shares", ())  # the default of a partition that is not used
         for name, partition in (("shares", "share"), ("bounds", "bounds")):
-            given, wanted = len(getattr(self, name)), self.classes - 1 if self.partition == partition else 0
-            if given != wanted:
+            count, needed = len(getattr(self, name)), self.classes - 1 if self.partition == partition else 0
+            if count != needed:
                 raise OptionError(
-                    f"{name} has {given} numbers; partition {self.partition!r} with classes {self.classes} takes "
-                    f"{wanted}"
+                    f"{name} has {count} numbers, and {needed} are needed, as partition is {self.partition!r} and "
+                    f"classes is {self.classes}"
                 )
         if sum(self.shares) > 1 + 1e-9:
             raise OptionError(f"shares add up to {sum(self.shares):g}; they must add up to 1 or less")
@@ -183,6 +195,12 @@ class Scheme:
         from onnx_analog.coding.estimators import estimator
 
         estimator(self.estimator)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from onnx_analog.coding.estimators import estimator
+
+        kind = type(estimator(self.estimator)) if ":" in self.estimator else None
+        return _restored, (dict(self.__dict__), kind)
 
     # -------------------------------------------------------------------------------------- what follows from it
 
@@ -224,50 +242,35 @@ class Scheme:
     # ------------------------------------------------------------------------------------------------ constructors
 
     @staticmethod
-    def paper(
-        strategy: str = "redundancy",
-        *,
-        cells_small: int = 1,
-        cells_large: int = 20,
-        preset: str = "default",
-        granularity: str | None = None,
-        large_fraction: float | None = None,
-        threshold: float | None = None,
-        **others: Any,
-    ) -> Scheme:
-        """Return a row of the paper's Table 1; see `Paper` for the parameters, and `Scheme` for `others`."""
-        asked = Paper(
-            strategy=strategy,
-            cells_small=cells_small,
-            cells_large=cells_large,
-            preset=preset,
-            granularity=granularity,
-            large_fraction=large_fraction,
-            threshold=threshold,
-        )
-        return asked.scheme(**others)
+    def paper(strategy: str | None = None, **settings: Any) -> Scheme:
+        """Return a row of the paper's Table 1, from settings of `Paper`, and further settings of `Scheme`."""
+        return Paper.scheme_of({"strategy": strategy, **settings})
 
     @staticmethod
     def integers(bits: int, **others: Any) -> Scheme:
-        """Return digital quantisation to signed integers of `bits` bits, 2 to 8, with one scale for each group.
+        """Return quantisation to signed integers of `bits` bits, 2 to 8, with one scale for each group.
 
         The scale fits the largest magnitude to 2^(bits - 1) - 1; the most negative integer is not used.
         """
-        if not 2 <= require_int("bits", bits) <= 8:
-            raise OptionError(f"bits is {bits}; it must be from 2 to 8")
+        bits = settings_of(Arguments)["integers"][0].check("bits", bits, int)
         return Scheme(sign="level", classes=2**bits - 1, partition="uniform", cells=(0,), **others)
 
     @staticmethod
     def int8(**others: Any) -> Scheme:
-        """Return digital quantisation to 8-bit integers."""
+        """Return quantisation to 8-bit integers."""
         return Scheme.integers(8, **others)
 
     @staticmethod
     def int4(**others: Any) -> Scheme:
-        """Return digital quantisation to 4-bit integers."""
+        """Return quantisation to 4-bit integers."""
         return Scheme.integers(4, **others)
 
     # ---------------------------------------------------------------------------------------------------- JSON
+
+    def to_file(self) -> dict[str, Any]:
+        """Return the settings as a plan's file has them: installed channels by name; `from_dict` reads them too."""
+        body = self.to_dict()
+        return {**body, **{name: by_name(body[name]) for name in CHANNELS if body[name] is not None}}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings, ready for JSON; `from_dict` is the inverse."""
@@ -275,7 +278,7 @@ class Scheme:
         return {
             name: list(value)
             if isinstance(value, tuple)
-            else _without_residuals(value.to_dict())
+            else without_residuals(value.to_dict())
             if hasattr(value, "to_dict")
             else value
             for name, value in body.items()
@@ -292,22 +295,14 @@ class Scheme:
         ChannelError
             If a channel is not installed, or not with these options.
         """
-        from onnx_analog import channels
         from onnx_analog.coding.estimators import check_known
 
         if not isinstance(body, Mapping):
             raise OptionError(f"a scheme is {json.dumps(body)[:40]}; it must be an object")
-        unknown = next((name for name in body if name not in settings_of(Scheme)), None)
-        if unknown is not None:
-            raise OptionError(f"a scheme has no setting {unknown!r}; it has {', '.join(settings_of(Scheme))}")
-        given = dict(body)
-        check_known(given.get("estimator"))
-        for name in ("channel", "side_channel"):
-            if isinstance(given.get(name), Mapping):
-                given[name] = channels.from_dict(given[name])
-            elif isinstance(given.get(name), str):
-                given[name] = channels.installed(given[name])  # a file imports nothing, and names no other
-        return Scheme(**given)
+        check_names("a scheme has no setting", body, settings_of(Scheme))
+        check_known(body.get("estimator"))
+        channels = {name: from_file(body[name], name) for name in CHANNELS if name in body}
+        return Scheme(**{**body, **channels})
 
     def digest(self) -> str:
         """Return the SHA-256 of all settings, as hex."""
@@ -317,19 +312,14 @@ class Scheme:
         """Return the scheme with other settings; where the number of classes changes, give what depends on it too."""
         return replace(self, **changes)
 
+    def summary(self, *, channel: bool = True) -> str:
+        """Return in words what differs from the defaults; without the channel where a table has a column for it."""
+        from onnx_analog.coding.words import summary
+
+        return summary(self, channel=channel)
+
     def __str__(self) -> str:
-        paper = Paper.of(self)
-        cells = (
-            " and ".join(map(str, self.cells)) if len(self.cells) <= 4 else f"{min(self.cells)} to {max(self.cells)}"
-        )
-        if paper is not None:
-            parting = (
-                f", share {self.shares[0]:g}" if self.shares else f", bound {self.bounds[0]:g}" if self.bounds else ""
-            )
-            return f"{paper.strategy}, cells {cells}{parting}{_suffix(self)}"
-        kind = "digital" if self.analog == "none" else f"cells {cells}"
-        classes = counted(self.classes, "class", "classes")
-        return f"{self.partition}, {classes}, sign in the {self.sign}, {kind}{_suffix(self)}"
+        return self.summary()
 
     def __repr__(self) -> str:
         name, _, rest = str(self).partition(", ")
@@ -341,43 +331,22 @@ class Scheme:
         return html_table("Scheme", ("setting", "value"), rows)
 
 
-def _suffix(scheme: Scheme) -> str:
-    return (
-        ""
-        if scheme.granularity == "tensor"
-        else f", one scale for {'the model' if scheme.granularity == 'model' else 'each output channel'}"
-    )
+def _restored(settings: dict[str, Any], kind: type[Estimator] | None) -> Scheme:
+    """Return the scheme in another process, which gets the class of its estimator with it."""
+    from onnx_analog.coding.estimators import remember
 
-
-def _without_residuals(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a channel's fields without samples of noise that it does not draw from."""
-    draws = body.get("family") == "empirical"
-    kept = {name: value for name, value in body.items() if name != "residuals"}
-    inner = {name: value for name, value in kept.items() if isinstance(value, Mapping)}
-    return {**kept, **{name: dict(value) if draws else _without_residuals(value) for name, value in inner.items()}}
-
-
-@lru_cache(maxsize=64)
-def _without_unused(channel: Channel) -> Channel:
-    """Return the channel as a file keeps it: equal before and after it was written."""
-    from onnx_analog import channels
-
-    body = channel.to_dict()
-    kept = _without_residuals(body)
-    return channel if kept == body else channels.from_dict(kept)
-
-
-@lru_cache(maxsize=64)
-def channel_digest(channel: Channel) -> str:
-    """Return the SHA-256 of a channel's family and fields, as hex."""
-    return hashlib.sha256(json.dumps(channel.to_dict(), sort_keys=True).encode()).hexdigest()
+    scheme = object.__new__(Scheme)
+    scheme.__dict__.update(settings)
+    if kind is not None:
+        remember(scheme.estimator, kind)
+    return scheme
 
 
 # ------------------------------------------------------------------------------------------------- the paper
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strategy:
+class Row:
     """A row of the paper's Table 1."""
 
     row: str  # its name there
@@ -392,10 +361,10 @@ class Strategy:
 
 STRATEGIES = MappingProxyType(
     {
-        "raw": Strategy(row="PCM + inverse channel", sign="level", classes=1, adaptive=False),
-        "sign": Strategy(row="+ sign protection", sign="bit", classes=1, adaptive=False),
-        "mapping": Strategy(row="+ adaptive mapping", sign="bit", classes=2, adaptive=False),
-        "redundancy": Strategy(row="+ adaptive redundancy", sign="bit", classes=2, adaptive=True),
+        "raw": Row(row="PCM + inverse channel", sign="level", classes=1, adaptive=False),
+        "sign": Row(row="+ sign protection", sign="bit", classes=1, adaptive=False),
+        "mapping": Row(row="+ adaptive mapping", sign="bit", classes=2, adaptive=False),
+        "redundancy": Row(row="+ adaptive redundancy", sign="bit", classes=2, adaptive=True),
     }
 )
 
@@ -416,6 +385,7 @@ PRESETS = MappingProxyType(
 )
 
 
+@named
 @dataclass(frozen=True, kw_only=True)
 class Paper:
     """The settings in which the paper describes its schemes; `scheme` returns what they stand for."""
@@ -424,7 +394,9 @@ class Paper:
         "redundancy", choices=tuple(STRATEGIES), help="How sign and magnitude are stored: a row of the paper's Table 1."
     )
     cells_small: int = setting(1, least=1, most=MOST_CELLS, help="Cells per small weight.")
-    cells_large: int = setting(20, least=1, most=MOST_CELLS, help="Cells per large weight.")
+    cells_large: int | None = setting(
+        None, least=1, most=MOST_CELLS, help="Cells per large weight.  [default: 20, or cells per small weight]"
+    )
     preset: str = setting("default", choices=tuple(PRESETS), help="Granularity and large fraction.")
     granularity: str | None = setting(
         None,
@@ -440,6 +412,40 @@ class Paper:
         check_settings(self)
         if self.threshold is not None and self.large_fraction is not None:
             raise OptionError("threshold and large_fraction exclude each other: give one of them")
+        row = STRATEGIES[self.strategy]
+        for name in ("large_fraction", "threshold") if row.classes == 1 else ():
+            if getattr(self, name) is not None:
+                raise OptionError(
+                    f"{name} is {getattr(self, name)}, and strategy is {self.strategy!r}, which has no large weights: "
+                    "leave one of them out"
+                )
+        if not row.adaptive and self.cells_large not in (None, self.cells_small):
+            raise OptionError(
+                f"cells_large is {self.cells_large}, and strategy is {self.strategy!r}, which gives all weights "
+                "cells_small cells: leave one of them out"
+            )
+
+    @property
+    def cells_of_large(self) -> int:
+        """Cells per large weight."""
+        if self.cells_large is not None:
+            return self.cells_large
+        return CELLS_LARGE if STRATEGIES[self.strategy].adaptive else self.cells_small
+
+    @staticmethod
+    def scheme_of(settings: Mapping[str, Any]) -> Scheme:
+        """Return the scheme that settings of `Paper` and of `Scheme` describe; those that are None count as left out.
+
+        Raises
+        ------
+        OptionError
+            If there is no such setting, a value is out of its range, or two exclude each other.
+        """
+        given = {name: value for name, value in settings.items() if value is not None}
+        check_names("there is no setting", given, [*settings_of(Scheme), *settings_of(Paper)])
+        check_exclusive(given)
+        paper = Paper(**{name: given.pop(name) for name in settings_of(Paper) if name in given})
+        return paper.scheme(**given)
 
     def scheme(self, **others: Any) -> Scheme:
         """Return the scheme; `others` are further settings of it."""
@@ -452,11 +458,11 @@ class Paper:
             "partition": "bounds" if bounded else "share",
             "shares": (large,) if two and not bounded else (),
             "bounds": (self.threshold,) if bounded else (),
-            "cells": row.cells(self.cells_small, self.cells_large),
+            "cells": row.cells(self.cells_small, self.cells_of_large),
             "granularity": preset.granularity if self.granularity is None else self.granularity,
         }
         if not {"classes", "partition"}.isdisjoint(others):
-            settings |= {"shares": (), "bounds": ()}  # those of other classes
+            settings |= {"shares": None, "bounds": ()}  # those of other classes
         return Scheme(**{**settings, **others})
 
     @staticmethod

@@ -18,8 +18,10 @@ import onnx_ir as ir
 import re2
 from numpy.typing import NDArray
 
-from onnx_analog.errors import OptionError, brief, require_int
+from onnx_analog.arguments import SelectionSettings
+from onnx_analog.errors import OptionError, brief
 from onnx_analog.graph import uses
+from onnx_analog.settings import check_settings, named
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 _NOT_FINITE, _TOO_LARGE, _ALL_ZERO = "holds NaN or infinity", "beyond the range of float32", "all zero"
@@ -83,8 +85,9 @@ class Weight:
         return tuple(sorted(uses.consumers(self.value)))
 
 
+@named
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class Selection(SelectionSettings):
     """Which tensors are to be stored.
 
     Parameters
@@ -101,10 +104,6 @@ class Selection:
         If an expression cannot be compiled or `min_size` is below 1.
     """
 
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    min_size: int = 256
-
     def __post_init__(self) -> None:
         for name in ("include", "exclude"):
             given: object = getattr(self, name)
@@ -114,8 +113,7 @@ class Selection:
             if not _is_text(pattern):
                 raise OptionError(f"a regular expression is {brief(pattern)}; it must be UTF-8 text")
             _compiled(pattern)
-        if require_int("min_size", self.min_size) < 1:
-            raise OptionError(f"min_size is {self.min_size}; it must be 1 or more")
+        check_settings(self)
 
     def reason_against(self, weight: Weight) -> str | None:
         """Return why `weight` stays digital, or None if it is to be stored."""

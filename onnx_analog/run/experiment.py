@@ -421,10 +421,10 @@ class Experiment:
 def _what_is_written(plan: Plan) -> Any:
     """Return what is equal for two plans that write the same planes, whatever reads them."""
     numbers = {scheme: number for number, scheme in enumerate(plan.schemes)}
-    which = {"": plan.default, **plan.tensors}
+    which = (("", plan.default), *plan.tensors.items(), *plan.patterns.items())
     return (
         tuple(map(_of_writing, plan.schemes)),
-        tuple((key, None if scheme is None else numbers[scheme]) for key, scheme in which.items()),
+        tuple((key, None if scheme is None else numbers[scheme]) for key, scheme in which),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin
 
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.errors import OptionError
-from onnx_analog.settings import settings_of
+from onnx_analog.settings import settings_of, suggestion
 
 SYNONYMS = {"bits_per_cell": "side_bits_per_cell"}
 CHANNELS = ("channel", "side_channel")
@@ -90,7 +90,7 @@ def value_text(value: object) -> str:
 def _known(name: str) -> str:
     name = SYNONYMS.get(name.replace("-", "_"), name.replace("-", "_"))
     if name not in SETTINGS:
-        raise OptionError(f"{name[:40]!r} is not a setting that can be varied: choose from {', '.join(SETTINGS)}")
+        raise OptionError(f"{name[:40]!r} is not a setting that can be varied: {suggestion(name, SETTINGS)}")
     return name
 
 
@@ -124,8 +124,8 @@ def _typed(name: str, value: Any) -> Any:
         if not isinstance(parts, Iterable):
             raise OptionError(f"{name} is {value!r}; it must be numbers, as 1/20")
         return declared.check(name, [_number(part, entry) for part in parts], kind)
-    bare = next((one for one in get_args(kind) if one is not NoneType), kind)
-    return declared.check(name, _number(value, bare), kind)
+    plain = next((argument for argument in get_args(kind) if argument is not NoneType), kind)
+    return declared.check(name, _number(value, plain), kind)
 
 
 def _number(value: Any, kind: type) -> Any:

@@ -9,9 +9,11 @@ from typing import Any
 from onnx_analog.errors import OptionError
 from onnx_analog.study.run_folder import CONFIG, is_text
 
+IN_PYTHON = "given_in_python"  # the entry that names options whose values are objects of Python
+
 
 def config_text(options: Mapping[str, Any]) -> str:
-    """Return options as TOML; an object that text cannot stand for becomes a comment.
+    """Return options as TOML; those that text cannot stand for are listed under `IN_PYTHON`.
 
     Raises
     ------
@@ -21,15 +23,15 @@ def config_text(options: Mapping[str, Any]) -> str:
     import tomli_w
 
     plain: dict[str, Any] = {}
-    objects = []
+    objects: list[str] = []
     for name, value in options.items():
         if value is None:
             continue
         try:
             plain[name] = _plain(value)
-        except TypeError as error:
-            objects.append(f"# {name}: given in Python, {error}\n")
-    text = "".join(objects) + tomli_w.dumps(plain)
+        except TypeError:
+            objects.append(name)
+    text = tomli_w.dumps({**({IN_PYTHON: objects} if objects else {}), **plain})
     if not is_text(text):
         raise OptionError(f"a name is not UTF-8, and {CONFIG} cannot hold it: rename the file or folder")
     return text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,17 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from onnx_analog.channels import Channel
+from onnx_analog.coding.exclusive import EXCLUSIVE, check_exclusive
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import (
-    LARGE_FACTOR,
-    MOST_CELLS,
-    PRESETS,
-    STRATEGIES,
-    Paper,
-    Preset,
-    Scheme,
-    channel_digest,
-)
+from onnx_analog.coding.scheme import LARGE_FACTOR, MOST_CELLS, PRESETS, STRATEGIES, Paper, Preset, Scheme
+from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.display import counted
 from onnx_analog.errors import OptionError, one_line, require_int
 from onnx_analog.graph.weights import Selection
@@ -31,12 +26,13 @@ MOST_POINTS = 100_000  # of a model
 _OWN = {"strategy": "strategies", "cells_small": "cells", "preset": "presets", "channel": "channels"}  # fields for axes
 _OF_PAPER = frozenset(settings_of(Paper))
 _FREE = frozenset(("sign", "classes", "partition", "cells"))  # with one of these, strategies say nothing
-_OF_TWO = frozenset(("cells_large", "large_fraction", "threshold", "shares", "bounds"))  # not of one class
+AXES = {**EXCLUSIVE, "classes": (), "sign": ()}  # that exclude each other; these two take the place of strategies
+_OF_TWO = frozenset(("cells_large", "threshold", "shares", "bounds"))  # which strategies of one class do not have
 _IN_PLACE_OF_SHARE = ("classes", "partition", "threshold", "shares", "bounds")  # with these, a preset's share is unused
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Setting:
+class GridPoint:
     """One point of a sweep: everything that a trial depends on, but for its seed and its number.
 
     Attributes
@@ -52,6 +48,7 @@ class Setting:
     preset : Preset
         Granularity and share of large weights.
     channel : Channel
+        Of the plan's first scheme; `channels` are all that it is read through.
     changes : mapping of str to value
         Settings that the grid varies beside these, and their values here.
     selection : Selection
@@ -76,7 +73,7 @@ class Setting:
         selection: Selection | None = None,
         varied: Sequence[str] = (),
         preset: Preset | None = None,
-    ) -> Setting:
+    ) -> GridPoint:
         """Return the point at which a plan stores a model.
 
         Parameters
@@ -101,7 +98,7 @@ class Setting:
         if not plan.schemes:
             raise OptionError(f"the plan {name!r} stores no tensor")
         first = plan.schemes[0]
-        return Setting(
+        return GridPoint(
             model=model,
             plan=plan,
             name=name,
@@ -117,6 +114,12 @@ class Setting:
     def strategy(self) -> str:
         """The name of the strategy, or of the plan."""
         return self.name
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The channels through which it is read: those of all schemes with cells, or of the first scheme."""
+        read = dict.fromkeys(scheme.channel for scheme in self.plan.schemes if scheme.analog != "none")
+        return tuple(read) or (self.channel,)
 
     @property
     def large_fraction(self) -> float | None:
@@ -140,7 +143,7 @@ class Setting:
         return f"{self.channel}, granularity {self.preset.granularity}{self.large_text}, {self.stored_as}"
 
     def __repr__(self) -> str:
-        return f"<Setting: {one_line(str(self), 200)}>"
+        return f"<GridPoint: {one_line(str(self), 200)}>"
 
     def columns(self) -> dict[str, Any]:
         """Return what tells this point from all others, but for its model."""
@@ -150,11 +153,17 @@ class Setting:
             "cells_large": self.cells_large,
             "granularity": self.preset.granularity,
             "large_fraction": self.large_fraction,
-            "channel": str(self.channel),
-            "channel_sha256": channel_digest(self.channel),
+            "channel": " and ".join(map(str, self.channels)),
+            "channel_sha256": _digest_of(self.channels),
         }
         varied = {"cells_of_class" if name == "cells" else name: axes.word(v) for name, v in self.changes.items()}
         return {**fixed, **{n: v for n, v in varied.items() if n not in fixed}, "plan_sha256": self.plan.digest()}
+
+
+def _digest_of(channels: Sequence[Channel]) -> str:
+    """Return the digest of a channel; of several, that of their digests."""
+    digests = [channel_digest(channel) for channel in channels]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 def _of_all(plan: Plan, axis: str) -> Any:
@@ -229,8 +238,7 @@ class Grid:
                 f"the axis {min(dropped)} replaces strategies, and {', '.join(self.strategies)} is asked for: leave "
                 "out one of the two"
             )
-        if "cells" in varied and not {"cells_small", "cells_large"}.isdisjoint(varied):
-            raise OptionError("the axes cells and cells_small or cells_large exclude each other: give one of them")
+        check_exclusive(varied, AXES, axes=True)
         for axis, name in _OWN.items():
             if axis in varied:
                 values = varied.pop(axis)
@@ -242,13 +250,13 @@ class Grid:
     def __len__(self) -> int:
         return sum(1 for _ in self._choices()) + len(self.plans)
 
-    def settings(self, models: int = 1) -> Iterator[Setting]:
+    def points(self, models: int = 1) -> Iterator[GridPoint]:
         """Yield the points for as many models, those that are protected alike beside each other."""
         for model in range(models):
             for choice in self._choices():
-                yield self._setting(model, *choice)
+                yield self._point(model, *choice)
             for name, plan in self.plans.items():
-                yield Setting.of(plan, name=name, model=model, selection=self.selection, varied=tuple(self.axes))
+                yield GridPoint.of(plan, name=name, model=model, selection=self.selection, varied=tuple(self.axes))
 
     def _choices(self) -> Iterator[tuple[Channel, Preset, str, int, dict[str, Any]]]:
         """Yield channel, preset, strategy, cells and the values of the axes of each point."""
@@ -270,32 +278,27 @@ class Grid:
                     seen.add(point)
                 yield channel, preset, strategy, each, changes
 
-    def _setting(
+    def _point(
         self, model: int, channel: Channel, preset: Preset, strategy: str, cells: int, changes: Mapping[str, Any]
-    ) -> Setting:
-        given = {name: value for name, value in changes.items() if value is not None}
-        paper = {name: value for name, value in given.items() if name in _OF_PAPER}
-        others = {name: value for name, value in given.items() if name not in _OF_PAPER}
+    ) -> GridPoint:
+        row = STRATEGIES[strategy]
+        chosen = {name: value for name, value in changes.items() if value is not None}
+        paper = {name: value for name, value in chosen.items() if name in _OF_PAPER}
+        others = {name: value for name, value in chosen.items() if name not in _OF_PAPER}
         preset = Preset(**{name: paper.pop(name, getattr(preset, name)) for name in ("granularity", "large_fraction")})
         if "shares" in others:
             preset = Preset(granularity=preset.granularity, large_fraction=math.fsum(others["shares"]))
         if not {"classes", "partition"}.isdisjoint(others):
             others.setdefault("cells", (cells,))
-        if "threshold" not in paper and "shares" not in others:
+        if row.classes == 2 and "threshold" not in paper and "shares" not in others:
             paper["large_fraction"] = preset.large_fraction
-        described = Paper(
-            **{
-                "strategy": strategy,
-                "cells_small": cells,
-                "cells_large": cells * (self.large_factor if STRATEGIES[strategy].adaptive else 1),
-                "granularity": preset.granularity,
-                **paper,
-            }
-        )
+        if row.adaptive:
+            paper.setdefault("cells_large", cells * self.large_factor)
+        described = Paper(**{"strategy": strategy, "cells_small": cells, "granularity": preset.granularity, **paper})
         scheme = described.scheme(channel=channel, **others)
         name = strategy if _FREE.isdisjoint(self.axes) else _name(scheme)
-        setting = Setting.of(scheme, name=name, model=model, selection=self.selection, preset=preset)
-        return replace(setting, changes=changes)
+        point = GridPoint.of(scheme, name=name, model=model, selection=self.selection, preset=preset)
+        return replace(point, changes=changes)
 
 
 def _takes_share(strategy: str, changes: Mapping[str, Any]) -> bool:

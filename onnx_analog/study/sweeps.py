@@ -32,7 +32,7 @@ from onnx_analog.run.statistics import interval
 from onnx_analog.study import worker
 from onnx_analog.study.engines import Engine
 from onnx_analog.study.engines.local import SerialEngine
-from onnx_analog.study.grid import Grid, Setting
+from onnx_analog.study.grid import Grid, GridPoint
 from onnx_analog.study.run_folder import TRIALS, Folder, Row
 from onnx_analog.study.stopping import MOST_TRIALS, Stopping
 from onnx_analog.study.worker import Outcome, Packed, Task, Work
@@ -40,7 +40,7 @@ from onnx_analog.study.worker import Outcome, Packed, Task, Work
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]  # trials that are done, and all that are planned
-Further = Callable[["Point"], Iterable[Setting]]
+Further = Callable[["Point"], Iterable[GridPoint]]
 
 _CHUNK_S = 0.5  # short trials travel together, for about so long
 _AHEAD = 2  # tasks under way for each slot: one is computed, one waits
@@ -72,7 +72,7 @@ class Point(Shown):
     """
 
     model: str
-    setting: Setting
+    setting: GridPoint
     totals: Totals
     evaluation: Evaluation
     ci95: tuple[float, float] | None
@@ -138,7 +138,7 @@ def paired(one: Point, other: Point) -> tuple[float, tuple[float, float] | None]
 # ------------------------------------------------------------------------------------------------------- rows
 
 
-def _columns(model: str, setting: Setting) -> Row:
+def _columns(model: str, setting: GridPoint) -> Row:
     return {name: _one_line(value) for name, value in {"model": model, **setting.columns()}.items()}
 
 
@@ -224,7 +224,7 @@ def _check_point(row: Mapping[str, str]) -> None:
             raise ValueError(f"{name} is {row[name][:40]!r}, which is not a SHA-256")
 
 
-def _check_cells(setting: Setting, totals: Totals) -> None:
+def _check_cells(setting: GridPoint, totals: Totals) -> None:
     """Raise ValueError if the cells of a point's weights cannot be so many."""
     if setting.name not in STRATEGIES:
         return  # a plan may give each class and tensor cells of their own
@@ -327,7 +327,7 @@ class _Entry:
     """A point of a run, and what is done of it."""
 
     number: int
-    setting: Setting
+    setting: GridPoint
     columns: Row
     tally: _Tally
 
@@ -414,9 +414,9 @@ class Study:
         return self.metric.metric.name
 
     @property
-    def settings(self) -> tuple[Setting, ...]:
+    def settings(self) -> tuple[GridPoint, ...]:
         """The points of the grid."""
-        return tuple(self.grid.settings(len(self.cases)))
+        return tuple(self.grid.points(len(self.cases)))
 
 
 def prepare(
@@ -510,7 +510,7 @@ def prepare(
 def _check_storing(experiments: Sequence[Experiment], grid: Grid) -> None:
     """Store each model once for each channel, granularity and plan, so that what cannot be stored is refused now."""
     alike = {(one.model, one.channel, one.preset.granularity, one.name in grid.plans and one.name): one
-             for one in grid.settings(len(experiments))}  # fmt: skip
+             for one in grid.points(len(experiments))}  # fmt: skip
     for setting in alike.values():
         experiments[setting.model].totals(setting.plan, selection=setting.selection)
 
@@ -535,8 +535,8 @@ def sweep(
     progress : function
         Called with the number of trials that are done and of all that are planned so far.
     further : function
-        Called with each point before it is yielded; returns points to add, of `Setting.of`, which come last. As points
-        come in their order, what it adds does not depend on the workers.
+        Called with each point before it is yielded; returns points to add, of `GridPoint.of`, which come last. As
+        points come in their order, what it adds does not depend on the workers.
 
     Raises
     ------
@@ -586,13 +586,15 @@ class _Run:
         self._running: Engine | None = None
         self.ended: list[Point] = []
 
-    def _enter(self, setting: Setting) -> _Entry:
+    def _enter(self, setting: GridPoint) -> _Entry:
         """Take a point."""
         if not 0 <= setting.model < len(self._names):
             raise OptionError(f"a point is of model {setting.model}, and there are {len(self._names)}")
         columns = _columns(self._names[setting.model], setting)
         if self._entries and list(columns) != list(self._entries[0].columns):
-            raise OptionError(f"the point {setting.name!r} does not say what its grid varies: name it with Setting.of")
+            raise OptionError(
+                f"the point {setting.name!r} does not say what its grid varies: name it with GridPoint.of"
+            )
         key = _key(columns)
         if key in self._by_key:
             raise OptionError(f"the point {setting.name!r} with {counted(setting.cells, 'cell')} appears twice")
@@ -725,7 +727,7 @@ class _Run:
                 self._add(setting)
             yield point
 
-    def _add(self, setting: Setting) -> None:
+    def _add(self, setting: GridPoint) -> None:
         """Take a further point, and what an earlier sweep computed of it."""
         entry, self.rows_in_order = self._enter(setting), None
         known = self._others.pop(_key(entry.columns), None)

@@ -33,7 +33,7 @@ from onnx_analog.graph.manifest import Totals
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment, Trial, Trials
-from onnx_analog.study.grid import Setting
+from onnx_analog.study.grid import GridPoint
 
 Array = NDArray[Any]
 
@@ -53,7 +53,7 @@ class Task(NamedTuple):
         Of the point in its sweep.
     trials : tuple of int
     point : bytes
-        The `Setting`, as `named.dumps` has it: channels of the user's own travel by value.
+        The `GridPoint`, as `named.dumps` has it: channels of the user's own travel by value.
     """
 
     number: int
@@ -179,7 +179,7 @@ class Worker:
 
     def _ready(self, point: bytes) -> Trials:
         try:
-            setting: Setting = named.loads(point)
+            setting: GridPoint = named.loads(point)
         except (ImportError, AttributeError) as error:  # of a channel's class
             raise cannot_load(f"{type(error).__name__}: {error}") from error
         return self._experiment(setting.model).trials(setting.plan, selection=setting.selection)

@@ -317,7 +317,7 @@ def test_every_option_says_what_it_is_for(name, flag):
 NOT_BY_DEFAULT = {
     "--threshold", "--residuals", "--cells-on", "--read-after", "--write-bits", "--read-bits", "--reference",
     "--preprocess", "--at-least", "--at-most", "--check", "--plot", "--log", "--group", "--precision", "--config",
-    "--save-config", "--save-plan", "--plan", "--digital", "--grid",
+    "--save-config", "--save-plan", "--plan", "--integers", "--grid",
 }  # fmt: skip
 
 
@@ -1231,7 +1231,7 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "--bounds": ([], ["", "a", "0,,1"]),
         "--step": ([], ["0", "-1", "nan"]),
         "--cells": (["1", "1,30"], ["-1", "1.5", "one", "1,,2"]),
-        "--digital": (["2", "8"], ["1", "9"]),
+        "--integers": (["2", "8"], ["1", "9"]),
         "--min-size": COUNT,
         **CHANGES,
     },
@@ -1288,7 +1288,7 @@ OUTSIDE = [(name, flag, value) for name, rows in RANGES.items() for flag, (_, ou
 
 
 # options of protect that need another, or that lose something without noise, as quantisation does
-NOT_ALONE = {"--read-after", "--side-cells", "--side-copies", "--classes", "--shares", "--digital"}
+NOT_ALONE = {"--read-after", "--side-cells", "--side-copies", "--classes", "--shares", "--integers"}
 
 
 def test_every_option_that_is_a_number_has_a_range():

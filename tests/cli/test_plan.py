@@ -4,6 +4,7 @@ import csv
 import json
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -49,8 +50,7 @@ def done(result):
 @pytest.mark.parametrize(
     ("line", "scheme"),
     [
-        ("--digital 4", oa.Scheme.int4(channel="gaussian:sigma=0.1")),
-        ("--digital 8 --granularity channel", oa.Scheme.int8(channel="gaussian:sigma=0.1", granularity="channel")),
+        ("--classes 2", oa.Scheme(channel="gaussian:sigma=0.1")),
         (
             "--classes 3 --shares 0.2,0.05 --cells 1,5,20",
             oa.Scheme(classes=3, shares=(0.2, 0.05), cells=(1, 5, 20), channel="gaussian:sigma=0.1"),
@@ -65,6 +65,20 @@ def done(result):
 )  # fmt: skip
 def test_the_whole_family_can_be_asked_for(cli, line, scheme):
     done(cli(f"{PROTECT} {line} --save-plan saved.json"))
+    assert oa.load("model.protected.onnx").plan.schemes == (scheme,)
+    assert oa.Plan.read(Path("saved.json")) == oa.load("model.protected.onnx").plan
+
+
+@pytest.mark.parametrize(
+    ("line", "scheme"),
+    [
+        ("--integers 4", oa.Scheme.int4()),
+        ("--integers 8 --granularity channel", oa.Scheme.int8(granularity="channel")),
+        ("--classes 16 --partition lloyd --cells 0", oa.Scheme(classes=16, partition="lloyd", cells=(0,))),
+    ],
+)
+def test_weights_can_be_quantised_without_cells(cli, line, scheme):
+    done(cli(f"protect model.onnx {line} --save-plan saved.json"))
     assert oa.load("model.protected.onnx").plan.schemes == (scheme,)
     assert oa.Plan.read(Path("saved.json")) == oa.load("model.protected.onnx").plan
 
@@ -87,7 +101,8 @@ def test_a_plan_can_be_a_function(cli):
 def test_a_plan_takes_another_channel_and_granularity(cli):
     done(cli(f"{PROTECT} --plan plan.json --granularity channel"))
     assert {scheme.granularity for scheme in oa.load("model.protected.onnx").plan.schemes} == {"channel"}
-    assert {scheme.channel.family for scheme in oa.load("model.protected.onnx").plan.schemes} == {"gaussian"}
+    families = {scheme.analog: scheme.channel.family for scheme in oa.load("model.protected.onnx").plan.schemes}
+    assert families["all"] == "gaussian"
 
 
 @pytest.mark.parametrize(
@@ -95,12 +110,27 @@ def test_a_plan_takes_another_channel_and_granularity(cli):
     [
         ("--plan plan.json --strategy raw", "--plan and --strategy exclude each other"),
         ("--plan plan.json --cells-small 1", "--plan and --cells-small exclude each other"),  # though it is the default
-        ("--plan plan.json --digital 4", "--plan and --digital exclude each other"),
-        ("--digital 4 --cells 1", "--digital and --cells exclude each other"),
+        ("--plan plan.json --integers 4", "--plan and --integers exclude each other"),
+        ("--integers 4 --cells 1", "--integers and --cells exclude each other"),
+        ("--integers 4", "--channel is given, and no weight has cells that it is about: leave it out"),
+        ("--cells 0 --classes 2", "--channel is given, and no weight has cells"),
+        ("--strategy raw --threshold 0.5", "--threshold is 0.5, and --strategy is 'raw', which has no large weights"),
+        ("--strategy raw --cells-large 3", "--cells-large is 3, and --strategy is 'raw', which gives all weights"),
+        ("--classes 2 --threshold 0.5", "--classes and --threshold exclude each other"),
+        ("--classes 3", "--cells has 2 numbers, and --classes is 3; give one number, or one for each class"),
+        (
+            "--classes 3 --cells 1",
+            "--shares has 0 numbers, and 2 are needed, as --partition is 'share' and --classes is 3",
+        ),
+        ("--shares 0.1 --bounds 0.5", "--shares and --bounds exclude each other"),
+        (
+            "--prune-scope tensor",
+            "--prune-scope is 'tensor', and --sparsity is 0, so nothing is pruned: give a sparsity",
+        ),
         ("--cells 1,2 --cells-large 3", "--cells and --cells-large exclude each other"),
         ("--shares 0.1 --large-fraction 0.1", "--shares and --large-fraction exclude each other"),
         ("--classes 3 --strategy raw", "--classes and --strategy exclude each other"),
-        ("--classes 3 --shares 0.1,0.1 --cells 1,2", "--cells has 2 numbers, and classes is 3"),
+        ("--classes 3 --shares 0.1,0.1 --cells 1,2", "--cells has 2 numbers, and --classes is 3"),
         ("--plan none.json", "none.json"),
         ("--plan model.onnx", "model.onnx"),
         ("--side-copies 3", "--side-copies need a --side-channel"),
@@ -114,6 +144,90 @@ def test_contradictions_are_refused_in_one_line_and_nothing_is_written(cli, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("scheme", "said"),
+    [
+        ({"side_bits_per_cell": 12}, "side_bits_per_cell is 12; it must be from 1 to 8"),
+        ({"cell": 1}, "a scheme has no setting 'cell': did you mean 'cells'?"),
+        ({"shares": [0.1, 0.1]}, "shares has 2 numbers, and 1 are needed, as partition is 'share' and classes is 2"),
+        ({"channel": "pcmm"}, "channel: no channel is called 'pcmm'. Did you mean 'pcm'?"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command", ["protect model.onnx --plan wrong.json", "plan show wrong.json", f"{SWEEP} --plan wrong.json"]
+)
+def test_an_error_in_a_plan_names_file_scheme_and_field(cli, command, scheme, said):
+    body = {"format": "onnx-analog-plan/1", "schemes": {"mine": scheme}, "default": "mine"}
+    Path("wrong.json").write_text(json.dumps(body))
+    found = cli(command)
+    assert found.stderr.startswith(f"Error: 'wrong.json': scheme 'mine': {said}")
+    assert found.exit_code == (1 if "channel" in scheme else 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "--strategy sign --grid strategy=raw",
+            "--strategy is given, and the grid varies 'strategy': leave one of them",
+        ),
+        ("--grid channel=pcm", "--channel is given, and the grid varies 'channel': leave one of them out"),
+        ("--cells 1 --grid cells_small=1,2", "--cells is given, and the grid varies 'cells_small'"),
+        ("--cells 1 --grid cells=1/20", "--cells is given, and the grid varies 'cells'"),
+        ("--large-factor 3 --grid cells_large=5", "--large-factor is given, and the grid varies 'cells_large'"),
+        ("--preset isik2020 --grid preset=default", "--preset is given, and the grid varies 'preset'"),
+        ("--granularity model --grid granularity=model", "--granularity is given, and the grid varies 'granularity'"),
+        ("--large-fraction 0.1 --grid shares=0.1", "--large-fraction is given, and the grid varies 'shares'"),
+        ("--large-fraction 0.1 --grid threshold=0.1", "--large-fraction is given, and the grid varies 'threshold'"),
+        ("--grid shares=0.1 --grid large_fraction=0.1", "the axes 'shares' and 'large_fraction' exclude each other"),
+        ("--grid cells=1/2 --grid cells_large=2", "the axes 'cells' and 'cells_large' exclude each other"),
+        (
+            "--strategy raw,sign --large-fraction 0.1",
+            "--large-fraction is given, and --strategy is raw, sign, which has no",
+        ),
+        (
+            "--strategy sign --large-factor 3",
+            "--large-factor is given, and --strategy is sign, which gives all weights the",
+        ),
+        ("--max-trials 50", "--max-trials is 50, and --precision is not given, so no trials are added"),
+        ("--prune-scope tensor", "--prune-scope is 'tensor', and --sparsity is 0, so nothing is pruned"),
+        ("--grid cell_small=1", "'cell_small' is not a setting that can be varied: did you mean 'cells_small'?"),
+    ],
+)
+def test_contradictions_of_a_sweep_are_refused_before_anything_runs(cli, line, said):
+    found = cli(f"{SWEEP} {line}")
+    assert (found.exit_code, found.stderr.count("\n")) == (2, 1)
+    assert said in found.stderr
+    assert not Path("out").exists()
+
+
+def test_a_file_of_options_contradicts_the_grid_as_the_command_line_does(cli):
+    Path("c.toml").write_text('grid = ["cells_small=1,2"]\ncells = 1\n')
+    assert "--cells is given, and the grid varies 'cells_small'" in cli(f"{SWEEP} --config c.toml").stderr
+
+
+def test_a_sweep_in_python_with_objects_is_not_repeated_without_them(cli):
+    grid = {"side_channel": [None, oa.channels.resolve("rram-milo")]}
+    data = {"x": np.ones((4, 16), np.float32)}
+    channel = oa.channels.GaussianNoise(sigma=0.3)
+    arguments = {"strategy": "sign", "cells": 1, "trials": 1, "engine": "serial", "out": "out"}
+    oa.sweep("model.onnx", data, channel=channel, grid=grid, **arguments)
+    text = Path("out", "sweep.toml").read_text()
+    assert tomllib.loads(text)["given_in_python"] == ["data", "channel", "grid"]
+    line = "sweep --config out/sweep.toml --data test.npz --out again"
+    found = cli(line)
+    assert found.exit_code == 2
+    assert "'out/sweep.toml' is of a sweep in Python, whose channel is an object: give --channel, or" in found.stderr
+    assert "whose grid is an object: give --grid, or" in cli(f"{line} --channel pcm").stderr
+    done(cli(f"{line} --channel pcm --grid side_channel=none,rram-milo --trials 0"))
+
+
+def test_a_channel_of_the_package_is_named_in_the_options_of_a_sweep_in_python(cli):
+    arguments = {"strategy": "sign", "cells": 1, "trials": 0, "engine": "serial", "out": "out"}
+    oa.sweep("model.onnx", "test.npz", channel=oa.channels.resolve("pcm"), **arguments)
+    assert tomllib.loads(Path("out", "sweep.toml").read_text())["channel"] == ["pcm"]
+
+
 def test_a_plan_is_shown_with_its_schemes_in_words_and_their_cells(cli):
     done(cli("protect model.onnx --plan plan.json"))
     shown = [done(cli(f"plan show {name}")) for name in ("plan.json", "model.protected.onnx", "model.manifest.json")]
@@ -124,7 +238,7 @@ def test_a_plan_is_shown_with_its_schemes_in_words_and_their_cells(cli):
     assert shown[1] == shown[2]
     assert "stays digital" in shown[1]  # all other tensors
     body = json.loads(done(cli("plan show plan.json --json")))
-    assert body == oa.Plan.read(Path("plan.json")).to_dict()
+    assert body == oa.Plan.read(Path("plan.json")).to_file()
     found = cli("plan show test.npz")
     assert (found.exit_code, len(found.stderr.splitlines())) == (1, 1)
 

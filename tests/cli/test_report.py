@@ -31,7 +31,7 @@ from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.weights import Selection
 from onnx_analog.run.evaluation import Evaluation
-from onnx_analog.study.grid import Setting
+from onnx_analog.study.grid import GridPoint
 from onnx_analog.study.sweeps import Point
 from tests.models import QUIET, made, model
 from tests.printing import WIDTHS, assert_whole
@@ -81,7 +81,7 @@ def point(
         strategy=strategy, cells_small=cells, cells_large=large, granularity=preset.granularity,
         large_fraction=preset.large_fraction,
     )  # fmt: skip
-    setting = Setting(
+    setting = GridPoint(
         model=0,
         plan=Plan(default=paper.scheme(channel=channel)),
         name=strategy,
@@ -979,7 +979,7 @@ def test_a_channel_whose_cells_share_a_device_is_shown_as_it_averages():
 def planned(name: str, scheme: Scheme, cost: int) -> Point:
     """Return the point of a plan."""
     base = point(analog=cost)
-    setting = Setting.of(Plan(default=scheme, tensors={"w": scheme}), name=name)
+    setting = GridPoint.of(Plan(default=scheme, tensors={"w": scheme}), name=name)
     return replace(base, setting=setting)
 
 

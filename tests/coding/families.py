@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx_analog.channels import Channel, GaussianNoise, resolve
 from onnx_analog.coding.partition import Bits
 from onnx_analog.coding.planes import Encoded, of_each
-from onnx_analog.coding.scheme import GRANULARITIES, PARTITIONS, SIGNS, Scheme
+from onnx_analog.coding.scheme import GRANULARITIES, PARTITIONS, SIGNS, STRATEGIES, Scheme
 from tests.models import U
 
 Span = tuple[float, float]
@@ -97,8 +97,13 @@ def cells(classes: int) -> st.SearchStrategy[tuple[int, ...]]:
 def papers(**fixed: Any) -> st.SearchStrategy[Scheme]:
     """Draw the paper's schemes, with a codebook for each tensor."""
     return st.builds(
-        lambda threshold, large, **settings: Scheme.paper(
-            threshold=threshold, large_fraction=None if threshold else large, **settings, **fixed
+        lambda strategy, cells_large, threshold, large, **settings: Scheme.paper(
+            strategy,
+            cells_large=cells_large if STRATEGIES[strategy].adaptive else None,
+            threshold=threshold if STRATEGIES[strategy].classes == 2 else None,
+            large_fraction=None if threshold or STRATEGIES[strategy].classes == 1 else large,
+            **settings,
+            **fixed,
         ),
         strategy=st.sampled_from(["raw", "sign", "mapping", "redundancy"]),
         cells_small=st.integers(1, 9),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import onnx_analog as oa
+from onnx_analog import named
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.coding import estimators
 from onnx_analog.coding.estimators import Affine, Estimator, estimator
@@ -203,3 +205,30 @@ def test_a_file_may_name_an_estimator_that_was_asked_for():
 
 def test_estimators_are_made_once():
     assert estimator(NAME) is estimator(NAME)
+
+
+def test_the_class_of_an_estimator_goes_with_a_scheme_to_a_process_that_does_not_know_it(tmp_path, monkeypatch):
+    (tmp_path / "own_estimator.py").write_text(
+        "import onnx_analog as oa\n\nclass Own(oa.Estimator):\n"
+        "    def fitted(self, level, class_index, *, cells, channel): return None\n"
+        "    def table_bits(self, level, class_index, *, cells): return 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    scheme = Scheme(estimator="own_estimator:Own", cells=(2,))
+    (tmp_path / "scheme").write_bytes(named.dumps(scheme))
+    code = (
+        "import pathlib, sys; from onnx_analog import named; from onnx_analog.coding import estimators; "
+        "scheme = named.loads(pathlib.Path(sys.argv[1]).read_bytes()); estimators.check_known(scheme.estimator); "
+        "print(estimators.estimator(scheme.estimator).table_bits(None, None, cells=()), scheme.cells)"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "scheme")],
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == "3 (2,)"
+    sys.modules.pop("own_estimator", None)

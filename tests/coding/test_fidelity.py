@@ -20,7 +20,7 @@ from onnx_analog.graph import files
 from onnx_analog.graph.weights import find
 from onnx_analog.passes import PrunePass
 from tests.coding.families import over, schemes
-from tests.models import f32
+from tests.models import f32, of_strategy
 
 SPAN = (-0.6, 0.65)  # about that of the channel pcm
 STEPS = st.sampled_from([1e-30, 1e-10, 1e-7, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e9])
@@ -31,7 +31,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def paper(strategy: str = "redundancy", **settings: Any) -> Scheme:
-    return Scheme.paper(strategy, channel=over(SPAN), **settings)
+    return Scheme.paper(**of_strategy(strategy, **settings), channel=over(SPAN))
 
 
 def judged(weight: np.ndarray, scheme: Scheme) -> Deviation | None:
@@ -230,7 +230,9 @@ def shares(
         weights = [weight.array() for weight in find(model).weights]
         groups = [weights] if preset.granularity == "model" else [[weight] for weight in weights]
         scheme = Scheme.paper(
-            strategy, large_fraction=preset.large_fraction, granularity=preset.granularity, channel=pcm()
+            **of_strategy(strategy, large_fraction=preset.large_fraction),
+            granularity=preset.granularity,
+            channel=pcm(),
         )
         for group in groups:
             for weight, stored in zip(group, encode(group, scheme), strict=True):

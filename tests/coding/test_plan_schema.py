@@ -2,6 +2,7 @@
 
 import copy
 import json
+import runpy
 from importlib.resources import files as packaged
 from typing import Any, get_args, get_origin
 
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import given
 
 from onnx_analog.channels import resolve
-from onnx_analog.coding.plan import FORMAT, LONGEST_KEY, MOST_SCHEMES, MOST_TENSORS, Plan
+from onnx_analog.coding.plan import FORMAT, LONGEST_KEY, MOST_PATTERNS, MOST_SCHEMES, MOST_TENSORS, Plan
 from onnx_analog.coding.scheme import GRANULARITIES, MOST_CLASSES, PARTITIONS, SIGNS, STRATEGIES, Scheme
 from onnx_analog.errors import AnalogError
 from onnx_analog.settings import Setting, settings_of
+from tests.conftest import ROOT
 from tests.models import FAMILY, LOUD, QUIET
 
 SCHEMA = json.loads((packaged("onnx_analog.coding") / "plan.schema.json").read_text(encoding="utf-8"))
@@ -95,18 +97,28 @@ def test_each_member_of_the_family_fits_the_schema(name):
         {"channel": "pcm"},
         {"channel": "pcm-drift:differential=true", "side_channel": "rram-wan", "side_copies": 3},
         {"channel": {"family": "gaussian", "sigma": 0.2}},
+        {"channel": {"name": "pcm", "cells_on": "same"}},
+        {"channel": {"family": "precision", "inner": {"name": "pcm"}, "read_bits": 4}},
         {"classes": 3, "shares": [0.2, 0.1], "cells": [0, 1, 20]},
     ],
     ids=str,
 )
 def test_settings_may_be_left_out_and_channels_named(scheme):
-    body = {"format": FORMAT, "schemes": {"a": scheme}, "default": "a", "tensors": {"fc.*": None, "b": "a"}}
+    body = {
+        "format": FORMAT,
+        "schemes": {"a": scheme},
+        "default": "a",
+        "tensors": {"fc.*": None, "b": "a"},
+        "patterns": [{"pattern": "c*", "scheme": "a"}],
+    }
     assert accepts(body)
     assert Plan.from_dict(body).scheme_of("b") == Plan.from_dict(body).default
 
 
 def written() -> dict[str, Any]:
-    plan = Plan(default=FAMILY["redundancy"], tensors={"fc.*": FAMILY["int8"], "b": None})
+    plan = Plan(
+        default=FAMILY["redundancy"], tensors={"fc.*": FAMILY["int8"], "b": None}, patterns={"c*": FAMILY["int8"]}
+    )
     return copy.deepcopy(plan.to_dict())
 
 
@@ -128,6 +140,14 @@ WRONG = {
     "a tensor that has a number": lambda body: body["tensors"].update(a=1),
     "a key without characters": lambda body: body["tensors"].update({"": None}),
     "a key that is too long": lambda body: body["tensors"].update({"a" * (LONGEST_KEY + 1): None}),
+    "patterns that are an object": lambda body: body.update(patterns={"a*": None}),
+    "a pattern without a scheme": lambda body: body["patterns"].append({"pattern": "a*"}),
+    "a pattern with an entry too many": lambda body: body["patterns"].append({"pattern": "a", "scheme": None, "a": 1}),
+    "a pattern without characters": lambda body: body["patterns"].append({"pattern": "", "scheme": None}),
+    "a pattern that has a number": lambda body: body["patterns"].append({"pattern": "a*", "scheme": 1}),
+    "patterns too many": lambda body: body.update(
+        patterns=[{"pattern": f"{i}", "scheme": None} for i in range(MOST_PATTERNS + 1)]
+    ),
     "an unknown setting": in_scheme(strategy="raw"),
     "an unknown sign": in_scheme(sign="both"),
     "no class": in_scheme(classes=0),
@@ -213,11 +233,24 @@ def test_the_schema_says_what_the_settings_declare(schema):
         assert bool(many) == (get_origin(kind) is tuple), name
 
 
+@pytest.mark.parametrize("name", ["PLAN", "MANIFEST"])
+def test_the_settings_in_a_schema_are_what_the_script_writes(name):
+    script = runpy.run_path(str(ROOT / "docs" / "make_schemas.py"))
+    assert script["schema"](script[name]) == script[name].read_text(encoding="utf-8")
+    more = {**settings_of(Scheme), "rounding": (Setting(help="How it is rounded.", least=1, odd=True), int, 3)}
+    body = json.loads(script["schema"](script[name], more))
+    assert body["$defs"]["scheme"]["properties"]["rounding"] == {
+        "type": "integer", "minimum": 1, "not": {"multipleOf": 2}, "description": "How it is rounded.",
+    }  # fmt: skip
+
+
 def test_the_bounds_of_a_plan_are_those_of_the_reader():
     assert SCHEMA["properties"]["format"]["const"] == FORMAT
     assert SCHEMA["properties"]["schemes"]["maxProperties"] == MOST_SCHEMES
     assert SCHEMA["properties"]["tensors"]["maxProperties"] == MOST_TENSORS
     assert SCHEMA["properties"]["tensors"]["propertyNames"]["maxLength"] == LONGEST_KEY
+    assert SCHEMA["properties"]["patterns"]["maxItems"] == MOST_PATTERNS
+    assert SCHEMA["properties"]["patterns"]["items"]["properties"]["pattern"]["maxLength"] == LONGEST_KEY
 
 
 def test_a_scheme_is_the_same_in_plans_and_manifests_but_for_what_people_may_leave_out():

@@ -47,13 +47,13 @@ from tests.coding.families import (
     weights,
     wide,
 )
-from tests.models import U, assert_within, f32, same_bits
+from tests.models import U, assert_within, f32, of_strategy, same_bits
 
 RANGE = (-0.65, 0.75)
 
 
 def paper(strategy: str = "redundancy", span: Span = RANGE, **settings: Any) -> Scheme:
-    return Scheme.paper(strategy, channel=over(span), **settings)
+    return Scheme.paper(**of_strategy(strategy, **settings), channel=over(span))
 
 
 def encoded(weight: NDArray[Any], scheme: Scheme, axis: int = 0) -> Encoded:

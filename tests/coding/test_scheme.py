@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -17,7 +18,7 @@ from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.coding import scheme as module
 from onnx_analog.coding.planes import encode
-from onnx_analog.coding.scheme import GRANULARITIES, LARGE_SHARE, PRESETS, STRATEGIES, Paper, Scheme, Strategy
+from onnx_analog.coding.scheme import GRANULARITIES, LARGE_SHARE, PRESETS, STRATEGIES, Paper, Row, Scheme
 from onnx_analog.errors import ChannelError, OptionError
 from tests.coding.families import over, schemes
 from tests.models import QUIET
@@ -79,7 +80,7 @@ def test_channels_of_a_scheme_keep_only_what_they_draw_from():
     [
         ([1], r"a scheme is \[1\]; it must be an object"),
         (None, "a scheme is null; it must be an object"),
-        ({"cell": [1]}, "a scheme has no setting 'cell'; it has sign, classes,"),
+        ({"cell": [1]}, "a scheme has no setting 'cell': did you mean 'cells'?"),
         ({"cells": "12"}, "cells is '12'; it must be a list"),
         ({"cells": [1.5]}, r"cells is 1\.5; it must be a whole number"),
         ({"classes": "2"}, "classes is '2'; it must be a whole number"),
@@ -129,14 +130,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"cells": (1, 2, 3)}, "cells has 3 numbers, and classes is 2"),
     ({"classes": 1}, "cells has 2 numbers, and classes is 1"),
     ({"classes": 1, "cells": 0}, "cells is 0 with one class: every weight would be read as the same number"),
-    ({"classes": 3, "cells": 1}, "shares has 1 numbers; partition 'share' with classes 3 takes 2"),
+    ({"classes": 3, "cells": 1}, "shares has 0 numbers, and 2 are needed, as partition is 'share' and classes is 3"),
     ({"classes": 3, "cells": 1, "shares": (0.9, 0.2)}, "shares add up to 1.1; they must add up to 1 or less"),
     ({"shares": (1.5,)}, "shares is 1.5; it must be from 0 to 1"),
     ({"shares": (float("nan"),)}, "shares is nan; it must be from 0 to 1"),
-    ({**LLOYD, "shares": (0.5, 0.1, 0.1)}, "shares has 3 numbers; partition 'lloyd' with classes 4 takes 0"),
-    ({**LLOYD, "bounds": (0.5,)}, "bounds has 1 numbers; partition 'lloyd' with classes 4 takes 0"),
-    ({"bounds": (0.5,)}, "bounds has 1 numbers; partition 'share' with classes 2 takes 0"),
-    ({"partition": "bounds"}, "bounds has 0 numbers; partition 'bounds' with classes 2 takes 1"),
+    ({**LLOYD, "shares": (0.5, 0.1, 0.1)}, "shares has 3 numbers, and 0 are needed, as partition is 'lloyd'"),
+    ({**LLOYD, "bounds": (0.5,)}, "bounds has 1 numbers, and 0 are needed, as partition is 'lloyd'"),
+    ({"bounds": (0.5,)}, "bounds has 1 numbers, and 0 are needed, as partition is 'share'"),
+    ({"partition": "bounds"}, "bounds has 0 numbers, and 1 are needed, as partition is 'bounds'"),
     ({"partition": "bounds", "bounds": (0.0,)}, "bounds are 0; they must ascend, and be above 0 where a bit holds"),
     ({"partition": "bounds", "bounds": (float("inf"),)}, "bounds is inf; it must be finite"),
     ({**LLOYD, "partition": "bounds", "bounds": (3, 2, 1), "sign": "level"}, "bounds are 3, 2, 1; they must ascend"),
@@ -223,17 +224,37 @@ def test_integers_by_name_and_with_other_settings():
         (Scheme(), "redundancy, cells 1 and 20, share 0.05"),
         (Scheme.paper("raw", granularity="model"), "raw, cells 1, one scale for the model"),
         (Scheme.paper(threshold=0.5), "redundancy, cells 1 and 20, bound 0.5"),
-        (Scheme.int4(granularity="channel"), "uniform, 15 classes, sign in the level, digital, one scale for each"),
+        (Scheme.int4(granularity="channel"), "uniform, 15 classes, sign in the level, no cells, one scale for each"),
         (
             Scheme(classes=6, partition="lloyd", cells=(0, 1, 2, 3, 4, 5)),
-            "lloyd, 6 classes, sign in the bit, cells 0",
+            "lloyd, 6 classes, cells 0 to 5",
+        ),
+        (
+            Scheme(classes=3, shares=(0.2, 0.1), cells=(1, 2, 3)),
+            "share, 3 classes, shares 0.2 and 0.1, cells 1 and 2 and 3",
+        ),
+        (Scheme(classes=4, partition="uniform", step=0.5, cells=(2,)), "uniform, 4 classes, cells 2, step 0.5"),
+        (
+            Scheme(channel="rram-milo", side_channel="rram-milo", side_copies=3, side_bits_per_cell=1),
+            "redundancy, cells 1 and 20, share 0.05, channel rram-milo, side_bits_per_cell 1, side information",
+        ),
+        (
+            Scheme(estimator="tests.coding.test_estimators:Shrink"),
+            "redundancy, cells 1 and 20, share 0.05, estimator tests",
         ),
     ],
 )
-def test_a_scheme_is_printed_in_one_line(scheme, words):
+def test_a_scheme_is_printed_in_one_line_that_says_what_differs_from_the_default(scheme, words):
     assert str(scheme).startswith(words)
     assert repr(scheme).startswith("Scheme('")
-    assert len(repr(scheme)) < 120
+    assert len(repr(scheme)) < 180
+
+
+@pytest.mark.parametrize(("kind", "said"), [(Scheme, "a Scheme has no setting 'clases': did you mean 'classes'?"),
+                                            (Paper, "a Paper has no setting 'clases': choose from")])  # fmt: skip
+def test_an_unknown_setting_is_refused_with_a_suggestion(kind, said):
+    with pytest.raises(OptionError, match=re.escape(said)):
+        kind(clases=3)
 
 
 def test_settings_are_listed_without_loading_numpy():
@@ -250,7 +271,7 @@ def table(text: str) -> Rows:
     return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines[2:]]
 
 
-def row(name: str, setting: Strategy) -> tuple[str, ...]:
+def row(name: str, setting: Row) -> tuple[str, ...]:
     """Return the row of one setting."""
     symbols = {(1,): "r", (1, 1): "r for both", (1, 2): "r_small, r_large"}
     sign = "a bit" if setting.sign == "bit" else "the level"
@@ -274,7 +295,9 @@ def test_a_wrong_table_is_noticed(right, wrong):
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_what_is_stored_is_what_a_strategy_says(name):
     strategy = STRATEGIES[name]
-    scheme = Scheme.paper(name, cells_small=3, cells_large=7, large_fraction=0.5, channel=over((0.0, 1.0)))
+    large: dict[str, Any] = {"large_fraction": 0.5} if strategy.classes == 2 else {}
+    large |= {"cells_large": 7} if strategy.adaptive else {}
+    scheme = Scheme.paper(name, cells_small=3, **large, channel=over((0.0, 1.0)))
     ((planes, codebook, _),) = encode([np.array([1.0, -2.0, 3.0, -4.0])], scheme)
     assert (planes.sign is not None) == (strategy.sign == "bit")
     assert (planes.class_index is not None) == (strategy.classes > 1)
@@ -289,12 +312,16 @@ def test_each_row_adds_one_thing_to_the_one_above():
 
 
 papers = st.builds(
-    lambda threshold, large, **settings: Paper(
-        threshold=threshold, large_fraction=large if threshold is None else None, **settings
+    lambda strategy, cells_large, threshold, large, **settings: Paper(
+        strategy=strategy,
+        cells_large=cells_large if STRATEGIES[strategy].adaptive else None,
+        threshold=threshold if STRATEGIES[strategy].classes == 2 else None,
+        large_fraction=large if threshold is None and STRATEGIES[strategy].classes == 2 else None,
+        **settings,
     ),
     strategy=st.sampled_from(list(STRATEGIES)),
     cells_small=st.integers(1, 50),
-    cells_large=st.integers(1, 50),
+    cells_large=st.none() | st.integers(1, 50),
     preset=st.sampled_from(list(PRESETS)),
     granularity=st.none() | st.sampled_from(GRANULARITIES),
     threshold=st.none() | st.floats(1e-9, 1e9),
@@ -308,14 +335,54 @@ def test_a_scheme_of_the_paper_is_described_as_one(paper):
     described = Paper.of(scheme)
     assert described is not None
     assert described.scheme() == scheme
-    alike = paper.strategy == "redundancy" and paper.cells_small == paper.cells_large  # which is mapping
+    alike = paper.strategy == "redundancy" and paper.cells_small == paper.cells_of_large  # which is mapping
     assert described.strategy == ("mapping" if alike else paper.strategy)
     assert described.cells_small == paper.cells_small
     assert described.preset == "default"
     if paper.strategy == "redundancy":
-        assert described.cells_large == paper.cells_large
+        assert described.cells_of_large == paper.cells_of_large
     if paper.threshold is not None and paper.strategy in ("mapping", "redundancy"):
         assert described.threshold == paper.threshold
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"strategy": "raw", "threshold": 0.5},
+            "threshold is 0.5, and strategy is 'raw', which has no large weights: leave",
+        ),
+        (
+            {"strategy": "sign", "large_fraction": 0.5},
+            "large_fraction is 0.5, and strategy is 'sign', which has no large",
+        ),
+        (
+            {"strategy": "mapping", "cells_large": 2},
+            "cells_large is 2, and strategy is 'mapping', which gives all weights",
+        ),
+        ({"strategy": "raw", "cells_large": 2}, "cells_large is 2, and strategy is 'raw', which gives all weights"),
+        (
+            {"threshold": 0.5, "large_fraction": 0.5},
+            "threshold and large_fraction exclude each other: give one of them",
+        ),
+        ({"classes": 2, "strategy": "mapping"}, "classes and strategy exclude each other: give one of them"),
+        ({"classes": 2, "threshold": 0.5}, "classes and threshold exclude each other: give one of them"),
+        ({"shares": (0.5,), "bounds": (0.5,)}, "shares and bounds exclude each other: give one of them"),
+        ({"cells": 2, "cells_small": 1}, "cells and cells_small exclude each other: give one of them"),
+        ({"clases": 2}, "there is no setting 'clases': did you mean 'classes'?"),
+    ],
+)
+def test_settings_that_another_makes_meaningless_are_refused_with_both_names(settings, said):
+    with pytest.raises(OptionError) as caught:
+        Scheme.paper(**settings)
+    assert str(caught.value).startswith(said)
+
+
+def test_two_classes_have_the_default_share_and_one_class_has_none():
+    assert Scheme(classes=2).shares == Scheme.paper(classes=2).shares == (0.05,)
+    assert Scheme.paper(classes=2, partition="lloyd").shares == Scheme(classes=1, cells=(1,)).shares == ()
+    with pytest.raises(OptionError, match="shares has 1 numbers, and 0 are needed"):
+        Scheme(classes=1, cells=(1,), shares=(0.05,))
 
 
 @given(schemes())

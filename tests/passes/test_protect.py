@@ -905,7 +905,9 @@ PLANS = {
     "different": Plan(default=QUIETLY, tensors={"a": FAMILY["sixteen points"], "b": FAMILY["three classes"]}),
     "one digital": Plan(default=QUIETLY, tensors={"b": None}),
     "all but one digital": Plan(default=None, tensors={"b": FAMILY["redundancy of channels"]}),
-    "patterns": Plan(default=None, tensors={"a*": FAMILY["signed bounds"], "*": FAMILY["int8"], "c": QUIETLY}),
+    "patterns": Plan(
+        default=None, patterns={"a*": FAMILY["signed bounds"], "*": FAMILY["int8"]}, tensors={"c": QUIETLY}
+    ),
     "two codebooks": Plan(
         default=FAMILY["mapping of the model"], tensors={"b": FAMILY["five classes of the model"], "a": None}
     ),
@@ -950,7 +952,8 @@ def test_only_tensors_of_one_scheme_share_a_codebook():
 
 
 def test_what_a_plan_names_and_the_model_lacks_is_a_warning(caplog):
-    plan = Plan(default=QUIETLY, tensors={"v": None, "fc.*": QUIETLY, "w": QUIETLY, "*": QUIETLY})
+    patterns = {"fc.*": QUIETLY, "*": QUIETLY}
+    plan = Plan(default=QUIETLY, tensors={"v": None, "w": QUIETLY}, patterns=patterns)
     protected(made("matmul"), plan)
     assert caplog.messages == [
         "the plan names v, which is no tensor that is selected",

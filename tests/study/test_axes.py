@@ -66,6 +66,7 @@ def test_a_list_that_is_written_as_a_word_is_read_again(values):
     [
         (["cells_small"], "'cells_small' is not an axis; write NAME=VALUE,VALUE,..."),
         (["weights=1"], "'weights' is not a setting that can be varied: choose from sign, classes"),
+        (["cell_small=1"], "'cell_small' is not a setting that can be varied: did you mean 'cells_small'?"),
         (["cells_small=1,,2"], "the axis cells_small is '1,,2', which has an empty entry"),
         (["cells_small="], "has an empty entry"),
         (["cells_small=1,x"], "cells_small is 'x'; it must be a whole number"),

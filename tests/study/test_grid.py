@@ -19,11 +19,11 @@ from onnx_analog.coding.scheme import (
     STRATEGIES,
     Preset,
     Scheme,
-    channel_digest,
 )
+from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.weights import Selection
-from onnx_analog.study.grid import Grid, Setting
+from onnx_analog.study.grid import Grid, GridPoint
 from tests.models import QUIET
 
 DEFAULT, PAPER = PRESETS.values()
@@ -34,10 +34,10 @@ some = st.lists(st.sampled_from(list(STRATEGIES)), min_size=1, unique=True)
 numbers = st.lists(st.integers(1, 1000), min_size=1, max_size=4, unique=True)
 
 
-def only(**changes) -> Setting:
+def only(**changes) -> GridPoint:
     """Return the point of a grid that has one."""
     one = {"strategies": ("redundancy",), "cells": (3,), "presets": (DEFAULT,), "channels": (QUIET,)}
-    (point,) = Grid(**{**one, **changes}).settings()
+    (point,) = Grid(**{**one, **changes}).points()
     return point
 
 
@@ -47,26 +47,26 @@ def only(**changes) -> Setting:
 @given(some, numbers, st.integers(1, 3))
 def test_the_points_are_the_product_of_all_choices_in_their_order(names, cells, models):
     grid = replace(GRID, strategies=tuple(names), cells=tuple(cells))
-    found = [(one.model, one.channel, one.preset, one.strategy, one.cells) for one in grid.settings(models)]
+    found = [(one.model, one.channel, one.preset, one.strategy, one.cells) for one in grid.points(models)]
     assert found == list(product(range(models), (QUIET, LOUD), (DEFAULT, PAPER), names, cells))
     assert len(found) == models * len(grid)
 
 
 def test_points_that_are_protected_alike_are_beside_each_other():
-    found = list(GRID.settings(2))
+    found = list(GRID.points(2))
     kinds = [(one.model, one.channel, one.preset, one.strategy) for one in found]
     assert len(set(kinds)) == 1 + sum(one != other for one, other in pairwise(kinds))
 
 
 def test_what_all_points_share_reaches_each():
     selection = Selection(exclude=("b",))
-    for one in replace(GRID, large_factor=7, selection=selection).settings():
+    for one in replace(GRID, large_factor=7, selection=selection).points():
         assert one.selection == selection
         assert one.cells_large == one.cells * (7 if one.strategy == "redundancy" else 1)
 
 
 def test_by_default_a_grid_has_one_model_all_strategies_and_the_paper_s_factor():
-    found = list(Grid(presets=(DEFAULT,), channels=(QUIET,)).settings())
+    found = list(Grid(presets=(DEFAULT,), channels=(QUIET,)).points())
     assert {one.model for one in found} == {0}
     assert {one.strategy for one in found} == set(STRATEGIES)
     assert {one.cells_large / one.cells for one in found if one.strategy == "redundancy"} == {LARGE_FACTOR}
@@ -84,7 +84,8 @@ def test_only_redundancy_has_more_cells_for_a_large_weight(strategy, large):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_point_is_stored_by_the_scheme_of_its_choices(strategy):
     point = only(strategies=(strategy,), presets=(PAPER,), channels=(LOUD,), large_factor=5)
-    scheme = Scheme.paper(strategy, cells_small=3, cells_large=15, preset="isik2020", channel=LOUD)
+    large = {"cells_large": 15} if strategy == "redundancy" else {}
+    scheme = Scheme.paper(strategy, cells_small=3, **large, preset="isik2020", channel=LOUD)
     assert point.plan == Plan(default=scheme)
     assert (point.preset, point.channel, point.changes) == (PAPER, LOUD, {})
 
@@ -93,7 +94,7 @@ def test_the_columns_tell_each_point_from_all_others_of_its_model():
     near = GaussianNoise(sigma=0.1000001)  # it is called as QUIET is
     assert str(near) == str(QUIET)
     grid = replace(GRID, channels=(QUIET, near, LOUD))
-    rows = [tuple(one.columns().values()) for one in grid.settings()]
+    rows = [tuple(one.columns().values()) for one in grid.points()]
     assert len(set(rows)) == len(rows) == len(grid)
 
 
@@ -115,11 +116,11 @@ def test_the_columns_say_what_a_point_is():
 # ------------------------------------------------------------------------------------------------------- axes
 
 
-def points(**changes) -> list[Setting]:
+def points(**changes) -> list[GridPoint]:
     grid = Grid(
         **{"strategies": ("redundancy",), "cells": (3,), "presets": (DEFAULT,), "channels": (QUIET,), **changes}
     )
-    found = list(grid.settings())
+    found = list(grid.points())
     assert len(grid) == len(found)
     assert len({tuple(point.columns().values()) for point in found}) == len(found)
     assert len({tuple(point.columns()) for point in found}) == 1
@@ -212,9 +213,21 @@ def test_plans_are_further_points():
     assert (digital.strategy, digital.plan) == ("digital", Plan(default=Scheme.int4(side_bits_per_cell=3)))
     assert (digital.columns()["side_bits_per_cell"], digital.cells) == (3, 0)
     assert (last.strategy, last.plan, last.columns()["side_bits_per_cell"]) == ("mixed", mixed, 2)
-    assert Setting.of(mixed, name="mixed", varied=("classes",)).changes == {"classes": None}  # they differ in it
+    assert GridPoint.of(mixed, name="mixed", varied=("classes",)).changes == {"classes": None}  # they differ in it
     with pytest.raises(OptionError, match="the plan 'empty' stores no tensor"):
         points(plans={"empty": Plan(default=None)})
+
+
+def test_a_plan_names_all_channels_that_it_is_read_through():
+    quiet, loud = Scheme(channel=QUIET), Scheme(channel=LOUD)
+    without = Scheme.int8()
+    several = GridPoint.of(Plan(default=without, tensors={"a": quiet, "b": loud, "c": quiet}), name="several")
+    one = GridPoint.of(Plan(default=without, tensors={"a": loud}), name="one")
+    none = GridPoint.of(without, name="none")
+    assert (several.channels, one.channels, none.channels) == ((QUIET, LOUD), (LOUD,), (without.channel,))
+    assert several.columns()["channel"] == f"{QUIET} and {LOUD}"
+    assert one.columns()["channel_sha256"] == channel_digest(LOUD)
+    assert len({point.columns()["channel_sha256"] for point in (several, one, none)}) == 3
 
 
 # ------------------------------------------------------------------------------------------- digests of channels
@@ -279,7 +292,7 @@ def test_a_grid_that_makes_no_sense_is_refused(wrong, said):
 def test_the_most_cells_that_a_grid_takes_can_be_stored():
     (one,) = replace(
         GRID, strategies=("redundancy",), cells=(MOST_CELLS // 3,), large_factor=3, presets=(DEFAULT,), channels=(LOUD,)
-    ).settings()
+    ).points()
     assert one.plan.schemes[0].cells[-1] == one.cells * 3
 
 

@@ -31,12 +31,12 @@ from onnx_analog.run.session import Network
 from onnx_analog.run.statistics import interval
 from onnx_analog.study.engines import Engine
 from onnx_analog.study.engines.local import LocalEngine, SerialEngine
-from onnx_analog.study.grid import Grid, Setting
+from onnx_analog.study.grid import Grid, GridPoint
 from onnx_analog.study.run_folder import CHECKSUM, CONSTANTS, LOCK, PARQUET, POINTS, TRIALS, Checksum, Folder
 from onnx_analog.study.stopping import Stopping
 from onnx_analog.study.sweeps import Case, Point, Study, paired, prepare, sweep
 from onnx_analog.study.worker import Outcome, Task, Work, Worker
-from tests.models import QUIET, U, model, serialized
+from tests.models import QUIET, U, model, of_strategy, serialized
 
 # A tensor of each scale, so that granularities differ.
 TEXT = """
@@ -62,7 +62,7 @@ def swept(grid: Grid, stopping: Stopping = TWO, plain=None, **options) -> list[P
 
 def test_every_point_of_the_grid_is_evaluated_in_order():
     points = swept(GRID)
-    assert [point.setting for point in points] == list(GRID.settings())
+    assert [point.setting for point in points] == list(GRID.points())
     found = [(point.setting.preset, point.strategy, point.cells) for point in points]
     assert found == list(product((DEFAULT, PAPER), STRATEGIES, (1, 4)))
     assert len(found) == len(GRID) == 16
@@ -71,7 +71,7 @@ def test_every_point_of_the_grid_is_evaluated_in_order():
 def test_by_default_a_grid_has_all_strategies():
     found = Grid(presets=(DEFAULT,), channels=(QUIET,))
     assert found.strategies == tuple(STRATEGIES)
-    assert len(found) == len(list(found.settings())) == 4 * 3
+    assert len(found) == len(list(found.points())) == 4 * 3
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -81,11 +81,8 @@ def test_a_point_is_a_plain_protect_and_evaluate(preset, strategy):
     (point,) = swept(grid)
     found = oa.protect(
         model(TEXT),
-        strategy=strategy,
-        cells_small=3,
-        cells_large=15,
+        **of_strategy(strategy, cells_small=3, cells_large=15, large_fraction=preset.large_fraction),
         granularity=preset.granularity,
-        large_fraction=preset.large_fraction,
         channel=QUIET,
     )
     alone = oa.evaluate(found.model, images(), trials=2, seed=3)
@@ -167,7 +164,8 @@ def test_strategies_with_the_same_planes_and_cells_see_the_same_trials():
 @pytest.mark.parametrize(("strategy", "cells"), [("raw", 1), ("sign", 1), ("mapping", 9), ("redundancy", 9)])
 def test_the_noise_of_a_tensor_is_one_for_all_points(strategy, cells):
     """What a level is off by, over σ/√r, is the same normal draw whatever the strategy and its cells."""
-    found = oa.protect(model(TEXT), strategy=strategy, cells_small=cells, cells_large=4, channel=QUIET).model
+    settings = of_strategy(strategy, cells_small=cells, cells_large=4)
+    found = oa.protect(model(TEXT), **settings, channel=QUIET).model
     other = oa.protect(model(TEXT), strategy="sign", cells_small=4, channel=QUIET).model
     for one, two in zip(drawn(found), drawn(other), strict=True):
         # A read is rounded twice, and so off by u·(|read| + |noise|), and u for σ/√r, which is rounded too; a read is
@@ -452,12 +450,12 @@ def test_progress_never_goes_back_and_ends_with_all(stopping):
 # ----------------------------------------------------------------------------------------------- points that are added
 
 
-def refined(point: Point) -> list[Setting]:
+def refined(point: Point) -> list[GridPoint]:
     """Return one further point for each of the grid's `sign` points: of one cell more, and digital."""
     if point.strategy != "sign":
         return []
     scheme = point.setting.plan.schemes[0].changed(cells=(point.cells + 1,), granularity="channel")
-    return [Setting.of(scheme, name="finer"), Setting.of(Scheme.int4(), name=f"int4 after {point.cells}")]
+    return [GridPoint.of(scheme, name="finer"), GridPoint.of(Scheme.int4(), name=f"int4 after {point.cells}")]
 
 
 @cache
@@ -502,8 +500,10 @@ def test_rows_of_added_points_are_kept_where_nobody_adds_them(tmp_path):
 
 
 def test_a_generator_may_add_points_one_after_the_other():
-    def next_one(point: Point) -> list[Setting]:
-        return [Setting.of(Scheme.paper("sign", cells_small=2 * point.cells), name="twice")] if point.cells < 64 else []
+    def next_one(point: Point) -> list[GridPoint]:
+        return (
+            [GridPoint.of(Scheme.paper("sign", cells_small=2 * point.cells), name="twice")] if point.cells < 64 else []
+        )
 
     study = plan(TWO, replace(SMALL, strategies=("sign",), cells=(4,)))
     assert [point.cells for point in sweep(study, further=next_one)] == [4, 8, 16, 32, 64]
@@ -513,8 +513,8 @@ def test_a_generator_may_add_points_one_after_the_other():
     ("further", "said"),
     [
         (lambda point: [point.setting], "the point 'sign' with 1 cell appears twice"),
-        (lambda point: [Setting.of(Scheme(), name="new", model=1)], "a point is of model 1, and there are 1"),
-        (lambda point: [Setting.of(Scheme(), name="new", varied=("step",))], "does not say what its grid varies"),
+        (lambda point: [GridPoint.of(Scheme(), name="new", model=1)], "a point is of model 1, and there are 1"),
+        (lambda point: [GridPoint.of(Scheme(), name="new", varied=("step",))], "does not say what its grid varies"),
     ],
 )
 def test_a_point_that_cannot_be_added_is_refused(further, said):
@@ -524,7 +524,7 @@ def test_a_point_that_cannot_be_added_is_refused(further, said):
 
 def test_with_axes_an_added_point_says_what_they_are_for_it(tmp_path):
     study = plan(TWO, replace(SMALL, strategies=("sign",), cells=(1,), axes={"side_bits_per_cell": (1, 2)}))
-    more = iter([Setting.of(Scheme.int8(side_bits_per_cell=4), name="int8", varied=("side_bits_per_cell",))])
+    more = iter([GridPoint.of(Scheme.int8(side_bits_per_cell=4), name="int8", varied=("side_bits_per_cell",))])
     points = list(sweep(study, out=tmp_path, further=lambda _: [next(more)] if more.__length_hint__() else []))
     assert [row["side_bits_per_cell"] for row in rows_in(tmp_path / POINTS)] == ["1", "2", "4"]
     assert [point.totals.side_cells for point in points] == [512, 256, 1024]

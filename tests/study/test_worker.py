@@ -25,9 +25,9 @@ from onnx_analog.run.evaluation import Evaluation
 from onnx_analog.run.experiment import Trial
 from onnx_analog.run.session import Network
 from onnx_analog.study import worker
-from onnx_analog.study.grid import Grid, Setting
+from onnx_analog.study.grid import Grid, GridPoint
 from onnx_analog.study.worker import Outcome, Packed, Task, Work, Worker
-from tests.models import QUIET, cases, feeds, holding, made, model, run, same_bits, serialized, with_floats
+from tests.models import QUIET, cases, feeds, holding, made, model, of_strategy, run, same_bits, serialized, with_floats
 
 DEFAULT, PAPER = PRESETS.values()
 SEED = 3
@@ -47,11 +47,11 @@ def images(count: int = 40) -> Dataset:
     return Dataset({"x": rng.normal(size=(count, 16)).astype(np.float32)}, rng.integers(16, size=count))
 
 
-def settings(**changes: Any) -> tuple[Setting, ...]:
-    return tuple(Grid(**{"cells": (1, 4), "presets": (DEFAULT,), "channels": (QUIET,), **changes}).settings())
+def settings(**changes: Any) -> tuple[GridPoint, ...]:
+    return tuple(Grid(**{"cells": (1, 4), "presets": (DEFAULT,), "channels": (QUIET,), **changes}).points())
 
 
-def task_of(place: int, trials: tuple[int, ...], points: tuple[Setting, ...] | None = None) -> Task:
+def task_of(place: int, trials: tuple[int, ...], points: tuple[GridPoint, ...] | None = None) -> Task:
     points = settings() if points is None else points
     return Task(place, trials, named.dumps(points[place]))
 
@@ -66,13 +66,20 @@ def some_work(digest: str = "one", plain: ir.Model | None = None, **changes: Any
     return Work(**{**fields, **changes})
 
 
-def alone(setting: Setting, trials: int, data: Dataset | None = None, plain: ir.Model | None = None) -> Evaluation:
+def alone(setting: GridPoint, trials: int, data: Dataset | None = None, plain: ir.Model | None = None) -> Evaluation:
     """Return what `oa.evaluate` finds of a point."""
     found = oa.protect(
-        plain or model(TEXT), strategy=setting.strategy, cells_small=setting.cells, cells_large=setting.cells_large,
-        granularity=setting.preset.granularity, large_fraction=setting.preset.large_fraction, channel=setting.channel,
+        plain or model(TEXT),
+        **of_strategy(
+            setting.strategy,
+            cells_small=setting.cells,
+            cells_large=setting.cells_large,
+            large_fraction=setting.preset.large_fraction,
+        ),
+        granularity=setting.preset.granularity,
+        channel=setting.channel,
         selection=setting.selection,
-    )  # fmt: skip
+    )
     return oa.evaluate(found.model, data or images(), trials=trials, seed=SEED, threads=1)
 
 

@@ -28,7 +28,12 @@ from onnx_analog.cli.settings import argument
 @DATA
 @argument("trials")
 @SEED
-@click.option("--reference", type=FILE, help="The original model, to report the loss due to pruning.")
+@click.option(
+    "--reference",
+    type=FILE,
+    help="Compare with this model, the original: its metric on the same data, less that of PROTECTED without noise, is "
+    "the loss due to pruning.",
+)
 @OTHER_CHANNEL
 @CHANGES
 @PREPROCESSING

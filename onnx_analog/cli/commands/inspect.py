@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,7 +17,7 @@ from onnx_analog.display import counted
 @SELECTION
 @LOAD
 @JSON
-def command(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min_size: int, as_json: bool) -> None:
+def command(model: Path, as_json: bool, **selection: Any) -> None:
     """List the weights of MODEL that would be stored, and the others.
 
     For each weight that stays digital, the list gives the reason.
@@ -29,7 +30,7 @@ def command(model: Path, include: tuple[str, ...], exclude: tuple[str, ...], min
     from onnx_analog import api
     from onnx_analog.cli import model_tables
 
-    inspection = api.inspect(model, selection=selection_of(include, exclude, min_size))
+    inspection = api.inspect(model, selection=selection_of(selection))
     if as_json:
         return print_json(inspection.to_dict())
     show(*model_tables.inspection_tables(inspection.rows, protected=inspection.protected))

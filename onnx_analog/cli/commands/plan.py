@@ -43,7 +43,7 @@ def plan_show(plan: Path, as_json: bool) -> None:
 
     shown = _read(plan)
     if as_json:
-        return print_json(shown.to_dict())
+        return print_json(shown.to_file())
     show(model_tables.plan_table(shown))
     return None
 

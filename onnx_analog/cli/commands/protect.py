@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from onnx_analog.arguments import check_exclusive
 from onnx_analog.cli.console import Command, Option, print_json, show
 from onnx_analog.cli.options import (
     CHANGES,
@@ -47,7 +46,7 @@ DEPENDS = {
 
 @click.command(cls=Command)
 @click.argument("model", type=FILE)
-@options_of(Paper)
+@options_of(Paper, depends={})
 @SPARSITY
 @PRUNE_SCOPE
 @CHANNEL
@@ -68,7 +67,7 @@ DEPENDS = {
 @click.option(
     "--save-plan", cls=Option, section=FAMILY, type=OUT, help="Also write how each tensor is stored, for --plan."
 )
-@argument("digital", metavar="BITS", section=FAMILY)
+@argument("integers", section=FAMILY)
 @options_of(
     Scheme,
     without=(*settings_of(Paper), "channel"),
@@ -76,19 +75,13 @@ DEPENDS = {
     depends=DEPENDS,
     complete={"side_channel": channel_names},
 )
-@click.pass_context
 def command(
-    ctx: click.Context,
-    /,
     model: Path,
     output: Path | None,
     manifest: Path | None,
     save_plan: Path | None,
     force: bool,
     as_json: bool,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    min_size: int,
     **choices: Any,
 ) -> None:
     """Store the weights of MODEL in noisy analog cells.
@@ -96,7 +89,7 @@ def command(
     Without noise, the protected model computes what MODEL computes.
 
     The paper's four strategies come first. The settings at the end describe the whole family of schemes that they
-    belong to: any number of classes, digital quantisation, and a scheme for each tensor.
+    belong to: any number of classes, quantisation to integers, and a scheme for each tensor.
 
     Example:
 
@@ -108,7 +101,6 @@ def command(
     from onnx_analog.disk import writing
     from onnx_analog.graph import files
 
-    check_exclusive({str(param.name) for param in ctx.command.params if _is_given(ctx, param)})
     target = output or model.with_name(f"{model.name.removesuffix('.onnx')}.protected.onnx")
     account = manifest or target.parent / f"{stem(target)}.manifest.json"
     outputs = [target, account, *([save_plan] if save_plan else [])]
@@ -118,10 +110,10 @@ def command(
     )
     protected = api.protect(
         model,
-        selection=selection_of(include, exclude, min_size),
+        selection=selection_of(choices),
         command=printable(shlex.join(["onnx-analog", *sys.argv[1:]])),  # a name may be no text
         modifiers=modifiers_of(choices),
-        **{name: value for name, value in choices.items() if value is not None},
+        **choices,
     )
     writers = {target: protected.writer(), account: writing.write_text(protected.manifest.to_json() + "\n")}
     if save_plan:
@@ -133,7 +125,3 @@ def command(
     if save_plan:
         show(f"plan: {shown(save_plan)}")
     return None
-
-
-def _is_given(ctx: click.Context, param: click.Parameter) -> bool:
-    return ctx.get_parameter_source(str(param.name)) is click.core.ParameterSource.COMMANDLINE

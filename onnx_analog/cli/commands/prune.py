@@ -34,6 +34,6 @@ def command(model: Path, sparsity: float, prune_scope: str, output: Path | None,
     target = output or model.with_name(f"{stem(model)}.pruned.onnx")
     perhaps = [writing.data_beside(target)]
     writing.check_outputs([target], files.files_of(model), force=force, perhaps=perhaps)
-    pruned = api.prune(model, sparsity=sparsity, prune_scope=prune_scope, selection=selection_of(**selection))
+    pruned = api.prune(model, sparsity=sparsity, prune_scope=prune_scope, selection=selection_of(selection))
     pruned.save(target, force=force)
     show(f"{pruned}: {shown(target)}")

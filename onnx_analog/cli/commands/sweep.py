@@ -13,7 +13,6 @@ import click
 from onnx_analog.cli.console import (
     Command,
     Floats,
-    Fraction,
     Integers,
     Option,
     Whole,
@@ -41,10 +40,11 @@ from onnx_analog.cli.options import (
     modifiers_of,
     selection_of,
 )
-from onnx_analog.cli.settings import argument
-from onnx_analog.coding import scheme as schemes
+from onnx_analog.cli.settings import argument, options_of
 from onnx_analog.disk import reading
 from onnx_analog.errors import AnalogError, OptionError, one_line, printable
+from onnx_analog.study.arguments import GridArguments, filled
+from onnx_analog.study.config import IN_PYTHON
 from onnx_analog.study.run_folder import CONFIG, CONSTANTS, LOCK, PARQUET, PLOT, POINTS, TRIALS
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ FAMILY = "Further points"
 _LIMIT, _DOTS = 2**17, 1000  # bytes of a TOML file, and dots in a line
 _NOT_SAVED = ("config", "save_config", "force", "as_json", "debug")
 _CONFIG_READ = "onnx_analog.config"  # where the context keeps its path
+_IN_PYTHON = "onnx_analog.in_python"  # and the options that it cannot hold
 
 
 def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -65,16 +66,17 @@ def _configure(ctx: click.Context, param: click.Parameter, path: Path | None) ->
         text = reading.read_text(path, limit=_LIMIT, error=OptionError)
         if any(line.count(".") > _DOTS for line in text.splitlines()):  # a key of as many parts takes minutes
             raise OptionError(f"{str(path)!r} has more than {_DOTS:,} dots in a line: write one entry in each")
-        found = tomllib.loads(text)
+        body = tomllib.loads(text)
     except AnalogError as error:
         raise click.BadParameter(str(error), ctx=ctx, param=param) from error
     except (ValueError, RecursionError) as error:  # of which that of TOML is one
         why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(str(error), 150)
         raise click.BadParameter(f"{path} is not valid TOML: {why}", ctx=ctx, param=param) from error
     ctx.meta[_CONFIG_READ] = path
+    ctx.meta[_IN_PYTHON] = body.pop(IN_PYTHON, [])
     known = _entries(ctx.command)
     entries: dict[str, Any] = {}
-    for name, value in found.items():
+    for name, value in body.items():
         option = known.get(name.replace("-", "_"))
         if option is None:
             like = get_close_matches(name, known, 1)
@@ -129,37 +131,12 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
 )
 @click.argument("models", metavar="MODELS...", type=FILE, nargs=-1, required=True)
 @DATA
-@click.option("--strategy", type=Words(), default=",".join(schemes.STRATEGIES), help="Comma-separated strategies.")
-@click.option(
-    "--cells", type=Integers(), default="1,2,3,5,10,20,30", help="Cells per weight; for redundancy, per small weight."
-)
-@click.option(
-    "--large-factor",
-    type=Whole(1),
-    default=schemes.LARGE_FACTOR,
-    help="Ratio of cells per large weight to cells per small weight.",
-)
-@click.option(
-    "--granularity",
-    "--scope",
-    "granularity",
-    type=click.Choice(schemes.GRANULARITIES),
-    help="What shares α and β: a tensor, an output channel, or the model.  [default: tensor]",
-)
-@click.option("--large-fraction", type=Fraction(), help="Share of stored weights that are large.  [default: 0.05]")
-@click.option(
-    "--preset",
-    type=Words(),
-    default="default",
-    help="Comma-separated presets of granularity and large fraction; isik2020 is the paper's.",
-)
+@options_of(GridArguments, depends={})
 @click.option(
     "--channel",
     type=Words(),
     multiple=True,
-    default=("pcm",),
     shell_complete=channel_names,
-    show_default=False,
     help="Models of the cells, comma-separated or repeated: names, name:key=value,..., or JSON files.  [default: pcm]",
 )
 @CHANGES
@@ -234,13 +211,14 @@ def command(
     from onnx_analog.disk import writing
     from onnx_analog.study import engines
 
+    _check_objects(ctx)
     text = _toml(ctx)
     engine = engines.build(
         choices.pop("engine"), **{name: choices.pop(name) for name in ("workers", "threads", "scheduler", "address")}
     )
     choices["modifiers"] = modifiers_of(choices)
-    choices["selection"] = selection_of(*(choices.pop(name) for name in ("include", "exclude", "min_size")))
-    choices["channel"] = [spec for specs in choices.pop("channel") for spec in specs]
+    choices["selection"] = selection_of(choices)
+    choices["channel"] = _channels(ctx)
     _check_outputs(ctx, out, save_config, choices, force=force)
     if save_config is not None:
         writing.write_all({save_config: writing.write_text(text)}, force=force)
@@ -252,6 +230,17 @@ def command(
         _tell(swept.points, out)
 
 
+def _check_objects(ctx: click.Context) -> None:
+    """Refuse a file of a sweep in Python whose objects it cannot hold, unless the command line replaces them."""
+    flags = {str(param.name): param.opts[0] for param in ctx.command.params}
+    for name in ctx.meta.get(_IN_PYTHON, []):
+        if ctx.get_parameter_source(str(name)) is not click.core.ParameterSource.COMMANDLINE:
+            raise OptionError(
+                f"{str(ctx.meta[_CONFIG_READ])!r} is of a sweep in Python, whose {name} is an object: give "
+                f"{flags.get(name, name)}, or sweep in Python"
+            )
+
+
 def _check_outputs(
     ctx: click.Context, out: Path, save_config: Path | None, choices: dict[str, Any], *, force: bool
 ) -> None:
@@ -260,7 +249,7 @@ def _check_outputs(
     from onnx_analog.graph import files
 
     own = [out / name for name in (TRIALS, PARQUET, POINTS, CONSTANTS, LOCK, PLOT, CONFIG)]
-    read = [choices["data"], *map(Path, choices["channel"]), *map(Path, choices["plan"])]
+    read = [choices["data"], *map(Path, choices["channel"] or ()), *map(Path, choices["plan"])]
     read += [file for model in choices["models"] for file in files.files_of(model)]
     writing.check_outputs(own, read, force=True, new_folder=True)
     if save_config is not None:
@@ -270,12 +259,20 @@ def _check_outputs(
 
 def _toml(ctx: click.Context) -> str:
     """Return all options as TOML, ready for --config."""
+    from onnx_analog.channels import DEFAULT as DEFAULT_CHANNEL
+    from onnx_analog.study import axes
     from onnx_analog.study.config import config_text
 
     names = [str(option.name) for option in ctx.command.params]  # in the order of the help, and not of the line
     values = {name: ctx.params.get(name) for name in names if name not in _NOT_SAVED}
-    values["channel"] = [spec for specs in ctx.params["channel"] for spec in specs]
-    return config_text(values)
+    varied = axes.parse(ctx.params["grid"])
+    channels = _channels(ctx) or (None if "channel" in varied else [DEFAULT_CHANNEL])
+    return config_text(filled({**values, "channel": channels}, varied))
+
+
+def _channels(ctx: click.Context) -> list[str] | None:
+    """Return the channels that are given; None for none."""
+    return [spec for specs in ctx.params["channel"] for spec in specs] or None
 
 
 def _tell(points: Sequence[Point], out: Path) -> None:

@@ -27,7 +27,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, EngineError, OptionError
 from onnx_analog.study.engines import build, dask_cluster
 from onnx_analog.study.engines.base import DEATHS
-from onnx_analog.study.grid import Setting
+from onnx_analog.study.grid import GridPoint
 from onnx_analog.study.run_folder import TRIALS
 from onnx_analog.study.sweeps import sweep
 from tests.conftest import ROOT
@@ -206,7 +206,7 @@ def test_a_cluster_stays_and_takes_another_sweep(cluster, tmp_path):
 @cluster_only
 def test_points_may_be_added_while_a_cluster_computes(cluster, tmp_path):
     def digital(point):
-        return [Setting.of(Scheme.int4(), name=f"int4 after {point.cells}")] if point.strategy == "sign" else []
+        return [GridPoint.of(Scheme.int4(), name=f"int4 after {point.cells}")] if point.strategy == "sign" else []
 
     for name, engine in {"here": None, "cluster": cluster()}.items():
         points = list(sweep(planned(), engine=engine, out=tmp_path / name, further=digital))

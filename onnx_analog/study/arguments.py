@@ -1,0 +1,92 @@
+"""Declares the arguments of a sweep that say what is compared, each once. Importing them takes no time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onnx_analog.coding.scheme import LARGE_FACTOR, MOST_CELLS, PRESETS, STRATEGIES, Paper
+from onnx_analog.errors import OptionError
+from onnx_analog.settings import check_values, same, setting, settings_of
+
+_FRACTION, _STRATEGY = ("large_fraction",), ("strategy", "large_fraction", "large_factor")
+# Settings that a grid may vary, and the arguments that would then say nothing.
+REPLACED: Mapping[str, tuple[str, ...]] = {
+    "strategy": ("strategy",), "preset": ("preset",), "channel": ("channel",), "granularity": ("granularity",),
+    "cells_small": ("cells",), "cells_large": ("large_factor",), "cells": ("cells", "large_factor"),
+    "large_fraction": _FRACTION, "threshold": _FRACTION, "shares": _FRACTION, "bounds": _FRACTION,
+    "classes": ("large_fraction", "large_factor"), "partition": ("large_fraction", "large_factor"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridArguments:
+    """The arguments, with their defaults."""
+
+    strategy: tuple[str, ...] = setting(
+        tuple(STRATEGIES), choices=tuple(STRATEGIES), help="Comma-separated strategies."
+    )
+    cells: tuple[int, ...] = setting(
+        (1, 2, 3, 5, 10, 20, 30),
+        least=1,
+        most=MOST_CELLS,
+        help="Cells per weight; for redundancy, per small weight.",
+    )
+    large_factor: int = setting(
+        LARGE_FACTOR, least=1, most=MOST_CELLS, help="Ratio of cells per large weight to cells per small weight."
+    )
+    granularity: str | None = same(Paper, "granularity")
+    large_fraction: float | None = same(Paper, "large_fraction")
+    preset: tuple[str, ...] = setting(
+        ("default",),
+        choices=tuple(PRESETS),
+        help="Comma-separated presets of granularity and large fraction; isik2020 is the paper's.",
+    )
+
+
+def checked(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the grid that are given, each with the type that it is declared with.
+
+    Raises
+    ------
+    OptionError
+        If a value is of another type or out of its range.
+    """
+    given = {name: arguments[name] for name in settings_of(GridArguments) if arguments.get(name) is not None}
+    return check_values(GridArguments, given)
+
+
+def check_axes(arguments: Mapping[str, Any], axes: Collection[str]) -> None:
+    """Raise `OptionError` if an argument is given whose place an axis of the grid takes."""
+    for axis in axes:
+        name = next((name for name in REPLACED.get(axis, ()) if arguments.get(name) is not None), None)
+        if name is not None:
+            raise OptionError(f"{name} is given, and the grid varies {axis!r}: leave one of them out")
+
+
+def check_used(arguments: Mapping[str, Any], strategies: Collection[str]) -> None:
+    """Raise `OptionError` if an argument is given that none of the strategies has."""
+    for name, why in _unused(strategies).items():
+        if arguments[name] is not None:
+            raise OptionError(
+                f"{name} is given, and strategy is {', '.join(strategies)}, which {why}: leave one of them out"
+            )
+
+
+def _unused(strategies: Collection[str]) -> dict[str, str]:
+    """Return the arguments that none of the strategies has, and why."""
+    rows = [STRATEGIES[strategy] for strategy in strategies]
+    same_cells = {} if any(row.adaptive for row in rows) else {"large_factor": "gives all weights the same cells"}
+    one_class = {} if any(row.classes > 1 for row in rows) else {"large_fraction": "has no large weights"}
+    return same_cells | one_class
+
+
+def filled(arguments: Mapping[str, Any], axes: Collection[str]) -> dict[str, Any]:
+    """Return arguments, those that are None with their defaults, unless an axis or a strategy leaves them unused."""
+    arguments = {**arguments, **checked(arguments)}
+    unused = {name for axis in axes for name in REPLACED.get(axis, ())}
+    if "strategy" not in axes:
+        unused |= _unused(arguments["strategy"] or STRATEGIES).keys()
+    defaults = {name: default for name, (_, _, default) in settings_of(GridArguments).items() if name not in unused}
+    return {name: defaults.get(name) if value is None else value for name, value in arguments.items()}
