@@ -208,7 +208,7 @@ def test_weights_that_all_decode_to_nothing_are_caught(tmp_path):
     array[0, 0] = 1e9
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(array, "w"))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    lost = account.Held(
+    lost = account.StoredTensor(
         {},
         0,
         np.where(array > 1e8, array, 0),
@@ -320,10 +320,8 @@ def test_data_whose_file_is_longer_are_as_long_as_onnxruntime_reads_them(tmp_pat
     (tmp_path / "w.data").write_bytes(data + b"more")
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="w.data")
-    held = onnx.TensorProto()
-    held.CopyFrom(tensor)
-    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [held]))
-    onnx.save(model, tmp_path / "m.onnx")
+    model = onnx.ModelProto(graph=onnx.GraphProto(name="g", initializer=[tensor]))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     assert agreement.loaded(tmp_path / "m.onnx").graph.initializer[0].raw_data == data
 
 
