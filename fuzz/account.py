@@ -60,7 +60,7 @@ def _calls(model: onnx.ModelProto) -> Iterator[tuple[str, dict[str, Array], int,
             known.update({tensor.name: tensor for tensor in graph.initializer})
         for node in graph.node:
             attributes = {attribute.name: attribute for attribute in node.attribute}
-            if node.op_type == "Constant" and "value" in attributes:
+            if node.op_type == "Constant" and "value" in attributes and node.output:
                 known[node.output[0]] = attributes["value"].t
             function = _FUNCTION.fullmatch(node.op_type) if node.domain == "onnx_analog" else None
             if function is not None:
@@ -179,7 +179,7 @@ def tensors(model: onnx.ModelProto) -> dict[str, Location]:
         for node in graph.node:
             output = next((name for name in node.output if name), node.name)
             for attribute in node.attribute:
-                if node.op_type == "Constant" and attribute.name in ("value", "sparse_value"):
+                if node.op_type == "Constant" and attribute.name in ("value", "sparse_value") and node.output:
                     tensor = attribute.t if attribute.HasField("t") else attribute.sparse_tensor
                     locations[path + node.output[0]] = Location(tensor, graph, attribute)
                 scopes += [(f"{path}{output}.{attribute.name}/", attribute.g)] if attribute.HasField("g") else []

@@ -16,6 +16,8 @@ def missing_extra(error: BaseException | None) -> str | None:
     """Return the extra for lack of which `error` was raised, itself or by way of others; None if there is none."""
     while error is not None:
         package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        engine = re.match(r"the engine (ray|dask) needs ", str(error))  # it looks for its package without importing it
+        package = engine[1] if engine else package
         if package in EXTRAS:
             return package
         error = error.__cause__ or error.__context__

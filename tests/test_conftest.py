@@ -71,7 +71,13 @@ WITHIN = f"try:\n    {MISSING}\nexcept ImportError as error:\n    raise ValueErr
 
 @pytest.mark.parametrize(
     ("code", "package"),
-    [(MISSING, "torch"), (WITHIN, "torch"), ("import no_such_module_at_all", None), ("assert 0", None)],
+    [
+        (MISSING, "torch"),
+        (WITHIN, "torch"),
+        ("raise ValueError('the engine ray needs Ray')", "ray"),
+        ("import no_such_module_at_all", None),
+        ("assert 0", None),
+    ],
 )
 def test_an_extra_that_is_missing_is_seen(code, package):
     assert missing_extra(error_of(code)) == package

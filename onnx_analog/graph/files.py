@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from google.protobuf.message import EncodeError
 
 from onnx_analog.disk import reading, transactions
 from onnx_analog.errors import ModelError, OutputError
-from onnx_analog.graph import checking, kept, runtime
+from onnx_analog.graph import checking, kept, runtime, skeleton
 
 ModelLike = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 
@@ -33,6 +33,8 @@ _EXTERNAL = "onnx_analog.external"  # whether a model came with its tensors in a
 _PATH = "onnx_analog.path"  # of the file that a model came from
 _ASKED = "onnx_analog.asked"  # whether onnxruntime took it, so that it must take what becomes of it
 _OPENED = "onnx_analog.opened"  # the name under which it was checked
+_PROTECTED = "onnx_analog"  # domain of the functions that decode weights; such a model is asked about when it is opened
+_AGREES = "onnx_analog.shapes_agree"  # whether its shapes do so, with those of decoded weights
 _TYPES = "onnx_analog.types"  # whether values have types that `onnx_ir` cannot hold
 _TYPE = "onnx_analog.type"  # such a type, among the metadata of its value
 
@@ -115,6 +117,8 @@ def _opened(proto: onnx.ModelProto, path: Path | None, what: str) -> ir.Model:
         found = checking.check(proto, path)
     model = _converted(proto, found, what)
     model.meta[_EXTERNAL] = bool(found.initializers)
+    if asked and _PROTECTED not in model.graph.opset_imports:
+        _ask_strictly(model, proto, path, what)
     model.graph.meta[_OPENED], model.graph.meta[_ASKED] = what, asked
     if path is not None:
         model.graph.meta[_PATH] = str(path.absolute())
@@ -149,8 +153,32 @@ def _ask(proto: onnx.ModelProto, path: Path | None, what: str, found: checking.F
     return True
 
 
+def _ask_strictly(model: ir.Model, proto: onnx.ModelProto, path: Path | None, what: str) -> None:
+    """Refuse a model that onnxruntime refuses when it infers shapes again; without weights, asking costs little."""
+    said = strict_refusal(model)
+    if said is not None and (_is_named(path) or not model.meta[_EXTERNAL]):  # the file itself has the last word
+        source = path if path is not None and _is_named(path) else proto.SerializeToString()
+        said = runtime.refusal(source, warn=False, strict=True)
+    if said is not None:
+        raise ModelError(f"{what}: onnxruntime refuses it: {said}")
+
+
+def strict_refusal(model: ir.Model, change: Callable[[ir.Model], None] = lambda _: None) -> str | None:
+    """Return why onnxruntime refuses the graph of `model` once `change` was made to a copy without its weights."""
+    copy = model.clone()
+    copy.graph.meta.update(model.graph.meta)
+    change(copy)
+    skeleton.weights_to_inputs(copy)
+    return runtime.refusal(to_proto(copy).SerializeToString(), warn=False, strict=True)
+
+
+def _is_named(path: Path | None) -> bool:
+    """Return whether onnxruntime opens the file itself, by its name."""
+    return path is not None and path.suffix == ".onnx" and str(path).isprintable()
+
+
 def _refusal(proto: onnx.ModelProto, path: Path | None, what: str, *, external: bool) -> str | None:
-    if path is not None and path.suffix == ".onnx" and str(path).isprintable():
+    if path is not None and _is_named(path):
         return runtime.refusal(path)  # from bytes it would take two copies, and from a file it takes one
     try:
         return runtime.refusal(proto.SerializeToString(), path.parent if external and path is not None else None)
@@ -209,6 +237,16 @@ def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
             yield held.as_graph()
         elif not held.is_ref() and held.type == ir.AttributeType.GRAPHS:
             yield from held.as_graphs()
+
+
+def vouch(model: ir.Model) -> None:
+    """Note that onnxruntime need not be asked whether shapes agree: it took the plain model."""
+    model.graph.meta[_AGREES] = True
+
+
+def is_to_be_asked(model: ir.Model) -> bool:
+    """Return whether onnxruntime, which knows the operators, was not asked yet whether shapes agree."""
+    return bool(model.graph.meta.get(_ASKED)) and _AGREES not in model.graph.meta
 
 
 def name_of(model: ir.Model) -> str:

@@ -23,7 +23,7 @@ from onnx_analog.coding import planes
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ManifestError, ModelError
-from onnx_analog.graph import decoder
+from onnx_analog.graph import decoder, files, skeleton
 from onnx_analog.graph.manifest import Manifest, TensorEntry, account_of, from_json
 from onnx_analog.graph.reader import Reader, check_trial, read_side
 from onnx_analog.graph.stored import (
@@ -176,6 +176,7 @@ def opened(model: ir.Model) -> ProtectedModel:
         _check_numbers(tensor, read=read is not None)
     _check_keys(tensors)
     _check_shared(tensors)
+    _check_shapes(model, schemes, tensors)
     protected = ProtectedModel(model=model, schemes=schemes, tensors=tensors, written=_manifest(model), read_mark=read)
     _check_digests(protected)
     return protected
@@ -341,6 +342,34 @@ def _check_shared(tensors: Sequence[StoredTensor]) -> None:
         for name in ("alpha", "beta"):
             if tensor.plane(name).tobytes() != other.plane(name).tobytes():
                 raise tensor.damaged(f"its {name} is not that of {other.key!r}, though all tensors share one codebook")
+
+
+def _check_shapes(model: ir.Model, schemes: Sequence[Scheme], tensors: Sequence[StoredTensor]) -> None:
+    """Check that declared shapes, and the graph around the weights, fit the shapes of the tensors."""
+    for tensor in tensors:
+        declared = tensor.node.outputs[0].shape
+        if declared is not None and not _agree(declared, tensor.shape):
+            raise tensor.damaged(f"the model declares its shape as {declared}, and it is {list(tensor.shape)}")
+    if not files.is_to_be_asked(model):
+        return
+    refusal = files.strict_refusal(model, lambda copy: _weights_to_inputs(copy, schemes))
+    if refusal is not None:
+        raise ModelError(f"{files.name_of(model)}: onnxruntime refuses it: {refusal}")
+    files.vouch(model)
+
+
+def _agree(declared: ir.Shape, shape: tuple[int, ...]) -> bool:
+    return len(declared) == len(shape) and all(
+        not isinstance(side, int) or side == length for side, length in zip(declared, shape, strict=True)
+    )
+
+
+def _weights_to_inputs(model: ir.Model, schemes: Sequence[Scheme]) -> None:
+    free = skeleton.free_names(model)
+    for tensor in stored_tensors(model, schemes):
+        skeleton.call_to_input(
+            model, tensor.node, tensor.shape, tensor.dtype, in_function=tensor.in_function, free=free
+        )
 
 
 # ---------------------------------------------------------------------------------------------- the manifest inside

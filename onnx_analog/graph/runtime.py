@@ -30,11 +30,11 @@ _NOISE = re.compile(
 )
 
 
-def refusal(source: Path | bytes, folder: Path | None = None, *, warn: bool = True) -> str | None:
+def refusal(source: Path | bytes, folder: Path | None = None, *, warn: bool = True, strict: bool = False) -> str | None:
     """Return why onnxruntime refuses a model, as one line without its C++; None if it takes it.
 
-    Nothing is optimised, folded or repacked, so this costs about what reading the file does: 6 ms for 0.3 million
-    weights, 50 ms and 60 MiB for 11 million; and nothing for weights that lie in another file.
+    Unless `strict`, nothing is optimised, folded or repacked, so this costs about what reading the file does: 6 ms
+    for 0.3 million weights, 50 ms and 60 MiB for 11 million; and nothing for weights that lie in another file.
 
     Parameters
     ----------
@@ -44,11 +44,15 @@ def refusal(source: Path | bytes, folder: Path | None = None, *, warn: bool = Tr
         That of external data, where `source` is bytes.
     warn : bool
         Say so where it takes the model, but has no kernel for it on a CPU.
+    strict : bool
+        Fold constants, after which onnxruntime infers all shapes again, as it does with its default settings: then it
+        refuses more, and takes as much memory as folding does.
     """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_BASIC if strict else levels.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.fspath(folder))

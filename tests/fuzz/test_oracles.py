@@ -320,7 +320,9 @@ def test_data_whose_file_is_longer_are_as_long_as_onnxruntime_reads_them(tmp_pat
     (tmp_path / "w.data").write_bytes(data + b"more")
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="w.data")
-    model = onnx.ModelProto(graph=onnx.GraphProto(name="g", initializer=[tensor]))
+    held = onnx.TensorProto()
+    held.CopyFrom(tensor)
+    model = onnx.ModelProto(graph=onnx.GraphProto(initializer=[held]))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     assert agreement.loaded(tmp_path / "m.onnx").graph.initializer[0].raw_data == data
 
