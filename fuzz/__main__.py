@@ -26,25 +26,25 @@ def main() -> int:
     parser.add_argument("--replay", type=Path, metavar="FILE", help="case.json of a failing input")
     parser.add_argument("--corpus", action="store_true", help="try the inputs in tests/fuzz/corpus instead")
     parser.add_argument("--json", action="store_true", help="print JSON only")
-    asked = parser.parse_args()
-    if asked.replay is not None:
-        findings = replay(asked.replay).findings
+    options = parser.parse_args()
+    if options.replay is not None:
+        findings = replay(options.replay).findings
         print(*(" | ".join(finding) for finding in findings), sep="\n")
         return bool(findings)
-    if asked.corpus:
+    if options.corpus:
         judged = corpus()
-        found = {name: findings for name, findings in judged if findings}
-        print(json.dumps({"rows": len(judged), "findings": found}, indent=2))
-        return bool(found)
-    kinds = asked.kinds.split(",")
+        faulty = {name: findings for name, findings in judged if findings}
+        print(json.dumps({"rows": len(judged), "findings": faulty}, indent=2))
+        return bool(faulty)
+    kinds = options.kinds.split(",")
     if unknown := set(kinds) - set(KINDS):
         parser.error(f"no such kind: {', '.join(sorted(unknown))}")
-    minutes = 5.0 if asked.minutes is None and asked.count is None else asked.minutes
-    tasks = mutations(asked.seed, kinds, asked.start)
-    summary = run(tasks, count=asked.count, minutes=minutes, workers=asked.workers, out=asked.out)
-    done = asked.start + sum(summary.inputs.values())
-    print(f"seed {asked.seed}; to go on where this run ended: --start {done}", file=sys.stderr)
-    print(json.dumps(summary.to_dict(), indent=2) if asked.json else "\n".join(summary.lines()))
+    minutes = 5.0 if options.minutes is None and options.count is None else options.minutes
+    tasks = mutations(options.seed, kinds, options.start)
+    summary = run(tasks, count=options.count, minutes=minutes, workers=options.workers, out=options.out)
+    done = options.start + sum(summary.inputs.values())
+    print(f"seed {options.seed}; to go on where this run ended: --start {done}", file=sys.stderr)
+    print(json.dumps(summary.to_dict(), indent=2) if options.json else "\n".join(summary.lines()))
     return bool(summary.findings)
 
 

@@ -21,7 +21,7 @@ _FUNCTION = re.compile(
 )
 
 
-class Held(NamedTuple):
+class StoredTensor(NamedTuple):
     """One stored tensor: its weights, how far each may be from the original, and what it costs."""
 
     scheme: dict[str, Any]  # as the model's metadata has it
@@ -34,20 +34,20 @@ class Held(NamedTuple):
     groups: int
 
 
-def stored(model: onnx.ModelProto, *, largest: float = 0.75) -> dict[str, Held]:
+def stored(model: onnx.ModelProto, *, largest: float = 0.75) -> dict[str, StoredTensor]:
     """Return the stored tensors by key; `largest` is the channel's largest level."""
     schemes = json.loads(next((p.value for p in model.metadata_props if p.key == "onnx_analog.schemes"), "[]"))
-    return {key: _held(planes, dtype, (schemes[n], n), largest) for key, planes, dtype, n in _calls(model)}
+    return {key: _tensor(planes, dtype, (schemes[n], n), largest) for key, planes, dtype, n in _calls(model)}
 
 
 def _inputs(function: re.Match[str]) -> tuple[str, ...]:
     """Return the names of a call's inputs, in order."""
-    there = {
+    present = {
         "level": function["kind"] != "Points", "mask": function["mask"], "sign": function["sign"],
         "class": function["width"], "analog": function["kind"] == "Mixed", "alpha": True, "beta": True,
         "stride": function["grouped"], "shape": True,
     }  # fmt: skip
-    return tuple(name for name, used in there.items() if used)
+    return tuple(name for name, used in present.items() if used)
 
 
 def _calls(model: onnx.ModelProto) -> Iterator[tuple[str, dict[str, Array], int, int]]:
@@ -79,7 +79,9 @@ def _bits(plane: Array, count: int, width: int = 1) -> Array:
     return bits @ (1 << np.arange(width))
 
 
-def _held(planes: Mapping[str, Array], dtype: int, scheme: tuple[dict[str, Any], int], largest: float) -> Held:
+def _tensor(
+    planes: Mapping[str, Array], dtype: int, scheme: tuple[dict[str, Any], int], largest: float
+) -> StoredTensor:
     body, number = scheme
     shape = tuple(planes["shape"].tolist())
     size = math.prod(shape)
@@ -110,7 +112,7 @@ def _held(planes: Mapping[str, Array], dtype: int, scheme: tuple[dict[str, Any],
         full[where] = values
         return full.reshape(shape)
 
-    return Held(
+    return StoredTensor(
         scheme=body,
         number=number,
         weights=dense(weights, np.float32).astype(to),
@@ -128,32 +130,33 @@ def cells_of_class(scheme: Mapping[str, Any]) -> list[int]:
     return cells * scheme["classes"] if len(cells) == 1 else cells
 
 
-def cells(tensors: Mapping[str, Held]) -> dict[str, int]:
+def cells(tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
     """Return the totals of a manifest: cells of each kind, and weights."""
     totals = dict.fromkeys(("original_weights", "stored_weights", "analog_cells", "side_cells", "mask_cells"), 0)
     totals["codebook_cells"], shared = 0, set[int]()
-    for held in tensors.values():
-        scheme, count, per_class = held.scheme, sum(held.counts), cells_of_class(held.scheme)
+    for tensor in tensors.values():
+        scheme, count, per_class = tensor.scheme, sum(tensor.counts), cells_of_class(tensor.scheme)
         bits = scheme["side_bits_per_cell"]
         repeats = scheme["side_cells"] * scheme["side_copies"]
         numbers = 1 if scheme["partition"] == "uniform" and not any(per_class) else sum(1 + (c > 0) for c in per_class)
         side_bits = (scheme["sign"] == "bit") + math.ceil(math.log2(scheme["classes"]))
-        totals["original_weights"] += held.weights.size
+        totals["original_weights"] += tensor.weights.size
         totals["stored_weights"] += count
-        totals["analog_cells"] += sum(n * each for n, each in zip(held.counts, per_class, strict=True))
+        totals["analog_cells"] += sum(n * each for n, each in zip(tensor.counts, per_class, strict=True))
         totals["side_cells"] += -(-count * side_bits // bits) * repeats
-        totals["mask_cells"] += -(-(math.comb(held.weights.size, count) - 1).bit_length() // bits)
-        if scheme["granularity"] != "model" or held.number not in shared:
-            groups = 1 if numbers == 1 and scheme.get("step") is not None else held.groups  # a given step is one number
+        totals["mask_cells"] += -(-(math.comb(tensor.weights.size, count) - 1).bit_length() // bits)
+        if scheme["granularity"] != "model" or tensor.number not in shared:
+            one_step = numbers == 1 and scheme.get("step") is not None  # the scheme's, for all groups
+            groups = 1 if one_step else tensor.groups
             totals["codebook_cells"] += -(-32 * groups * numbers // bits)
-        shared.add(held.number)
+        shared.add(tensor.number)
     return totals
 
 
 # ------------------------------------------------------------------------------------------ a plain model's tensors
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """One tensor of a plain model, where it stands: in `held` at `index` (an initializer), or in an attribute."""
 
     tensor: onnx.TensorProto | onnx.SparseTensorProto
@@ -161,45 +164,47 @@ class Place(NamedTuple):
     attribute: onnx.AttributeProto | None
 
 
-def tensors(model: onnx.ModelProto) -> dict[str, Place]:
+def tensors(model: onnx.ModelProto) -> dict[str, Location]:
     """Return the tensors of all graphs and functions by the key that `protect` gives them."""
-    found: dict[str, Place] = {}
+    locations: dict[str, Location] = {}
     scopes: list[tuple[str, Any]] = [("", model.graph)]
     scopes += [(f"{f.domain}.{f.name}{'.' * bool(f.overload)}{f.overload}()/", f) for f in model.functions]
     while scopes:
         path, graph = scopes.pop()
         if isinstance(graph, onnx.GraphProto):
-            found.update({path + tensor.name: Place(tensor, graph, None) for tensor in graph.initializer})
-            found.update({path + one.values.name: Place(one, graph, None) for one in graph.sparse_initializer})
+            locations.update({path + tensor.name: Location(tensor, graph, None) for tensor in graph.initializer})
+            locations.update(
+                {path + sparse.values.name: Location(sparse, graph, None) for sparse in graph.sparse_initializer}
+            )
         for node in graph.node:
             output = next((name for name in node.output if name), node.name)
-            for one in node.attribute:
-                if node.op_type == "Constant" and one.name in ("value", "sparse_value") and node.output:
-                    held = one.t if one.HasField("t") else one.sparse_tensor
-                    found[path + node.output[0]] = Place(held, graph, one)
-                scopes += [(f"{path}{output}.{one.name}/", one.g)] if one.HasField("g") else []
-                scopes += [(f"{path}{output}.{one.name}[{i}]/", body) for i, body in enumerate(one.graphs)]
-    return found
+            for attribute in node.attribute:
+                if node.op_type == "Constant" and attribute.name in ("value", "sparse_value") and node.output:
+                    tensor = attribute.t if attribute.HasField("t") else attribute.sparse_tensor
+                    locations[path + node.output[0]] = Location(tensor, graph, attribute)
+                scopes += [(f"{path}{output}.{attribute.name}/", attribute.g)] if attribute.HasField("g") else []
+                scopes += [(f"{path}{output}.{attribute.name}[{i}]/", body) for i, body in enumerate(attribute.graphs)]
+    return locations
 
 
-def value_of(place: Place) -> Array:
+def value_of(location: Location) -> Array:
     """Return a tensor's numbers, those of a sparse one as well."""
-    if isinstance(place.tensor, onnx.TensorProto):
-        return numpy_helper.to_array(place.tensor)
-    values, indices = (numpy_helper.to_array(one) for one in (place.tensor.values, place.tensor.indices))
-    dense = np.zeros(tuple(place.tensor.dims), values.dtype)
+    if isinstance(location.tensor, onnx.TensorProto):
+        return numpy_helper.to_array(location.tensor)
+    values, indices = (numpy_helper.to_array(tensor) for tensor in (location.tensor.values, location.tensor.indices))
+    dense = np.zeros(tuple(location.tensor.dims), values.dtype)
     dense[tuple(indices.T) if indices.ndim == 2 else np.unravel_index(indices, dense.shape)] = values
     return dense
 
 
-def put(place: Place, array: Array) -> None:
+def put(location: Location, array: Array) -> None:
     """Put other numbers in the place of a tensor's."""
-    name = place.tensor.name if isinstance(place.tensor, onnx.TensorProto) else place.tensor.values.name
+    name = location.tensor.name if isinstance(location.tensor, onnx.TensorProto) else location.tensor.values.name
     new = numpy_helper.from_array(array, name)
-    if place.attribute is not None:
-        place.attribute.CopyFrom(helper.make_attribute("value", new))
-    elif isinstance(place.tensor, onnx.TensorProto):
-        place.tensor.CopyFrom(new)
+    if location.attribute is not None:
+        location.attribute.CopyFrom(helper.make_attribute("value", new))
+    elif isinstance(location.tensor, onnx.TensorProto):
+        location.tensor.CopyFrom(new)
     else:
-        place.graph.sparse_initializer.remove(place.tensor)
-        place.graph.initializer.append(new)
+        location.graph.sparse_initializer.remove(location.tensor)
+        location.graph.initializer.append(new)

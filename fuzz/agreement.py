@@ -54,25 +54,27 @@ class Reference:
     def of(path: Path) -> Reference:
         """Load and run a model."""
         try:
-            made = session(path)
+            running = session(path)
         except Exception as error:
             return Reference(refused=str(error)[:300])
         try:
-            feeds = feeds_for(made)
-            return Reference(feeds, made.run(None, feeds))
+            feeds = feeds_for(running)
+            return Reference(feeds, running.run(None, feeds))
         except Exception as error:
             return Reference(failed=str(error)[:300])
 
 
-def feeds_for(made: ort.InferenceSession, seed: int = 1, side: int = 2, scalar: int | None = None) -> dict[str, Array]:
+def feeds_for(
+    running: ort.InferenceSession, seed: int = 1, side: int = 2, scalar: int | None = None
+) -> dict[str, Array]:
     """Return random inputs, `side` where a side is open and `scalar` for single integers.
 
     Raises ValueError where an input is no tensor, or is very large.
     """
     rng = np.random.default_rng(seed)
     feeds = {}
-    for value in made.get_inputs():
-        shape = [one if isinstance(one, int) and one >= 0 else side for one in value.shape]
+    for value in running.get_inputs():
+        shape = [length if isinstance(length, int) and length >= 0 else side for length in value.shape]
         if not value.type.startswith("tensor(") or np.prod(shape, dtype=float) > _MOST:
             raise ValueError(f"input {value.name} of type {value.type} and shape {shape}")
         feeds[value.name] = drawn(_TYPES[value.type[7:-1]], shape, rng)
@@ -87,28 +89,29 @@ _TYPES = {
 }  # fmt: skip
 
 
-def difference(found: Any, right: Any, close: float = CLOSE) -> str | None:
+def difference(actual: Any, expected: Any, close: float = CLOSE) -> str | None:
     """Return how outputs differ, or None: types, shapes, NaN and infinity alike, and numbers within `close`."""
-    if isinstance(right, list | dict):
-        if type(found) is not type(right) or len(found) != len(right):
-            return f"{type(found).__name__} in place of {type(right).__name__}"
-        keys: Any = range(len(right)) if isinstance(right, list) else right
-        if not isinstance(right, list) and set(found) != set(right):
+    if isinstance(expected, list | dict):
+        if type(actual) is not type(expected) or len(actual) != len(expected):
+            return f"{type(actual).__name__} in place of {type(expected).__name__}"
+        keys: Any = range(len(expected)) if isinstance(expected, list) else expected
+        if not isinstance(expected, list) and set(actual) != set(expected):
             return "other keys"
-        return next((text for key in keys if (text := difference(found[key], right[key], close))), None)
-    if right is None or found is None:
-        return None if found is right else "one is missing"
-    found, right = np.asarray(found), np.asarray(right)
-    if (found.shape, found.dtype) != (right.shape, right.dtype):
-        return f"{found.dtype}{found.shape} in place of {right.dtype}{right.shape}"
-    if right.dtype.kind not in "fV" or found.tobytes() == right.tobytes():
-        return None if np.array_equal(found, right) or found.tobytes() == right.tobytes() else f"other {right.dtype}"
-    a, b = found.astype(np.float64), right.astype(np.float64)
+        return next((text for key in keys if (text := difference(actual[key], expected[key], close))), None)
+    if expected is None or actual is None:
+        return None if actual is expected else "one is missing"
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    if (actual.shape, actual.dtype) != (expected.shape, expected.dtype):
+        return f"{actual.dtype}{actual.shape} in place of {expected.dtype}{expected.shape}"
+    if expected.dtype.kind not in "fV" or actual.tobytes() == expected.tobytes():
+        same = np.array_equal(actual, expected) or actual.tobytes() == expected.tobytes()
+        return None if same else f"other {expected.dtype}"
+    a, b = actual.astype(np.float64), expected.astype(np.float64)
     finite = np.isfinite(b)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
         return "NaN or infinity elsewhere"
     apart = np.abs(a[finite] - b[finite]).max(initial=0)
-    unit = {2: 2.0**-8}.get(right.dtype.itemsize, 0.0)  # half precision rounds each output
+    unit = {2: 2.0**-8}.get(expected.dtype.itemsize, 0.0)  # half precision rounds each output
     bound = max(close, unit) * np.abs(b[finite]).max(initial=0)
     return None if apart <= bound else f"apart by {apart:.3g}, of {np.abs(b[finite]).max():.3g} at most"
 
@@ -122,15 +125,15 @@ def loaded(path: Path) -> onnx.ModelProto:
     waiting: list[Any] = [model.graph, *model.functions]
     while waiting:
         graph = waiting.pop()
-        held = [one.t for node in graph.node for one in node.attribute if one.HasField("t")]
-        for tensor in [*(graph.initializer if isinstance(graph, onnx.GraphProto) else ()), *held]:
+        constants = [attribute.t for node in graph.node for attribute in node.attribute if attribute.HasField("t")]
+        for tensor in [*(graph.initializer if isinstance(graph, onnx.GraphProto) else ()), *constants]:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 _fill(tensor, path.parent)
         waiting += [
             body
             for node in graph.node
-            for one in node.attribute
-            for body in [*([one.g] if one.HasField("g") else []), *one.graphs]
+            for attribute in node.attribute
+            for body in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
         ]
     return model
 
@@ -151,68 +154,70 @@ def _bytes_of(tensor: onnx.TensorProto) -> int:
     return (int(math.prod(tensor.dims)) * width + 7) // 8
 
 
-def protected(original: Path, made: Path, reference: Reference, *, largest: float = 0.75) -> Iterator[Finding]:
+def protected(
+    original: Path, protected_file: Path, reference: Reference, *, largest: float = 0.75
+) -> Iterator[Finding]:
     """The protected file loads, its weights are within the bound, and it computes what the original does with them."""
     if reference.refused is not None:
         return
     try:
-        session(made)
+        session(protected_file)
     except Exception as error:
         yield Finding("protected file does not load", "protect", str(error)[:200])
         return
-    plain, held = loaded(original), account.stored(loaded(made), largest=largest)
-    places = account.tensors(plain)
-    if unknown := [key for key in held if key not in places]:
+    plain, tensors = loaded(original), account.stored(loaded(protected_file), largest=largest)
+    locations = account.tensors(plain)
+    if unknown := [key for key in tensors if key not in locations]:
         yield Finding("unknown key", "protect", unknown[0][:100])
         return
-    right = {key: account.value_of(places[key]) for key in held}
-    differ = (finding for key, tensor in held.items() for finding in _weights_differ(key, tensor, right[key]))
-    wrong = next(differ, None) or next(_points_differ(held, right), None)
-    if wrong is not None:
-        yield wrong
+    originals = {key: account.value_of(locations[key]) for key in tensors}
+    differ = (finding for key, tensor in tensors.items() for finding in _weights_differ(key, tensor, originals[key]))
+    finding = next(differ, None) or next(_points_differ(tensors, originals), None)
+    if finding is not None:
+        yield finding
         return
     if reference.outputs is None or reference.feeds is None:
         return
-    for key, tensor in held.items():
-        account.put(places[key], tensor.weights)
-    text = outputs_differ(made, plain.SerializeToString(), reference.feeds)
+    for key, tensor in tensors.items():
+        account.put(locations[key], tensor.weights)
+    text = outputs_differ(protected_file, plain.SerializeToString(), reference.feeds)
     if text:
         yield Finding("outputs", "protect", text)
 
 
-def _weights_differ(key: str, tensor: account.Held, right: Array) -> Iterator[Finding]:
+def _weights_differ(key: str, tensor: account.StoredTensor, original: Array) -> Iterator[Finding]:
     """Weights that have cells, and those that are not stored, are within the bound of the encoding."""
-    if tensor.weights.shape != right.shape or tensor.weights.dtype != right.dtype:
+    if tensor.weights.shape != original.shape or tensor.weights.dtype != original.dtype:
         yield Finding("weights", "protect", f"{key[:60]}: another shape or type")
         return
     exact = (tensor.per_level > 0) | (tensor.class_index < 0)
     with np.errstate(all="ignore"):
-        apart = np.abs(tensor.weights.astype(np.float64) - right.astype(np.float64))
+        apart = np.abs(tensor.weights.astype(np.float64) - original.astype(np.float64))
     if not (apart <= tensor.bound)[exact].all():
         yield Finding("weights", "protect", f"{key[:60]}: off by {apart[exact].max(initial=0):.3g}")
         return
-    near: Array = np.abs(right.astype(np.float64))
+    near: Array = np.abs(original.astype(np.float64))
     far = exact & np.greater(apart, near / 1000)
     if 2 * int(far.sum()) > max(1, int(np.count_nonzero(near))):
         yield Finding("weights lost", "protect", f"{key[:60]}: most are off by more than 0.1 %")
 
 
-def _points_differ(held: Mapping[str, account.Held], right: Mapping[str, Array]) -> Iterator[Finding]:
+def _points_differ(tensors: Mapping[str, account.StoredTensor], originals: Mapping[str, Array]) -> Iterator[Finding]:
     """Weights without cells are read as a number within their class; with equal steps, half a step away at most."""
     classes: dict[tuple[Any, int], list[list[Array]]] = {}
-    for key, tensor in held.items():
+    for key, tensor in tensors.items():
         shared = tensor.number if tensor.scheme["granularity"] == "model" else key
         signed = tensor.scheme["sign"] == "level"
         for number, count in enumerate(account.cells_of_class(tensor.scheme)):
-            there = tensor.class_index == number
-            if count or not there.any():
+            of_class = tensor.class_index == number
+            if count or not of_class.any():
                 continue
-            numbers = [array[there].astype(np.float64) for array in (right[key], tensor.weights)]
+            numbers = [array[of_class].astype(np.float64) for array in (originals[key], tensor.weights)]
             sizes = numbers if signed else [np.abs(array) for array in numbers]
-            classes.setdefault((shared, number), []).append([*sizes, tensor.bound[there]])
+            classes.setdefault((shared, number), []).append([*sizes, tensor.bound[of_class]])
     for (shared, number), arrays in classes.items():
         original, point, slack = (np.concatenate(parts) for parts in zip(*arrays, strict=True))
-        tensor = held[shared] if isinstance(shared, str) else next(t for t in held.values() if t.number == shared)
+        tensor = tensors[shared] if isinstance(shared, str) else next(t for t in tensors.values() if t.number == shared)
         if tensor.scheme["partition"] == "uniform":
             near = np.abs(original - point) <= _half_a_step(tensor) + slack
         else:
@@ -222,7 +227,7 @@ def _points_differ(held: Mapping[str, account.Held], right: Mapping[str, Array])
             yield Finding("points", "protect", f"{str(shared)[:60]}, class {number}")
 
 
-def _half_a_step(tensor: account.Held) -> float:
+def _half_a_step(tensor: account.StoredTensor) -> float:
     """Return half of the step between points, and 1 %; infinite where it does not follow from the tensor alone."""
     classes = tensor.scheme["classes"]
     points = classes - 1 - classes // 2 if tensor.scheme["sign"] == "level" else classes - 1
@@ -232,128 +237,128 @@ def _half_a_step(tensor: account.Held) -> float:
     return 0.505 * largest / float(points)
 
 
-def outputs_differ(made: Path | bytes, right: Path | bytes, feeds: Mapping[str, Array]) -> str | None:
+def outputs_differ(actual: Path | bytes, expected: Path | bytes, feeds: Mapping[str, Array]) -> str | None:
     """Return how the outputs of two models differ, beyond the order in which fusions round."""
-    text = difference(_outputs(session(made), feeds), _outputs(session(right), feeds))
+    text = difference(_outputs(session(actual), feeds), _outputs(session(expected), feeds))
     if text is None:
         return None
-    plain = (_outputs(session(one, optimised=False), feeds) for one in (made, right))
+    plain = (_outputs(session(model, optimised=False), feeds) for model in (actual, expected))
     return difference(next(plain), next(plain), close=0) and text
 
 
-def _outputs(made: ort.InferenceSession, feeds: Mapping[str, Array]) -> list[Any]:
-    found: list[Any] = made.run(None, _taken(made, feeds))
-    return found
+def _outputs(running: ort.InferenceSession, feeds: Mapping[str, Array]) -> list[Any]:
+    outputs: list[Any] = running.run(None, _taken(running, feeds))
+    return outputs
 
 
-def _taken(made: ort.InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
+def _taken(running: ort.InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Return those inputs that a model takes: a default that was stored is an input no longer."""
-    return {value.name: feeds[value.name] for value in made.get_inputs()}
+    return {value.name: feeds[value.name] for value in running.get_inputs()}
 
 
-def same_outputs(made: Path, reference: Reference, command: str) -> Iterator[Finding]:
+def same_outputs(path: Path, reference: Reference, command: str) -> Iterator[Finding]:
     """A model computes to the bit what the original does."""
     if reference.outputs is None or reference.feeds is None:
         return
     try:
-        found = session(made).run(None, _taken(session(made), reference.feeds))
+        outputs = session(path).run(None, _taken(session(path), reference.feeds))
     except Exception as error:
         yield Finding("output does not run", command, str(error)[:200])
         return
-    text = difference(found, reference.outputs, close=0)
+    text = difference(outputs, reference.outputs, close=0)
     if text:
         yield Finding("outputs", command, text)
 
 
-def read_back(made: Path, read: Path, sigma: float) -> Iterator[Finding]:
+def read_back(protected_file: Path, read: Path, sigma: float) -> Iterator[Finding]:
     """The weights that were read with little noise are near those that the protected model decodes to."""
     try:
         session(read)
     except Exception as error:
         yield Finding("read model does not load", "readback", str(error)[:200])
         return
-    places = account.tensors(loaded(read))
-    for key, one in account.stored(loaded(made)).items():
-        if key not in places:
+    locations = account.tensors(loaded(read))
+    for key, tensor in account.stored(loaded(protected_file)).items():
+        if key not in locations:
             yield Finding("unknown key", "readback", key[:100])
             return
-        found = account.value_of(places[key]).astype(np.float64)
-        noise = one.per_level * 8 * sigma  # 8 σ, for all weights of a small model
-        if not (np.abs(found - one.weights.astype(np.float64)) <= one.bound + noise).all():
+        weights = account.value_of(locations[key]).astype(np.float64)
+        noise = tensor.per_level * 8 * sigma  # 8 σ, for all weights of a small model
+        if not (np.abs(weights - tensor.weights.astype(np.float64)) <= tensor.bound + noise).all():
             yield Finding("weights", "readback", key[:60])
 
 
-def same_weights(made: Path, unmutated: Mapping[str, account.Held], command: str) -> Iterator[Finding]:
+def same_weights(path: Path, unmutated: Mapping[str, account.StoredTensor], command: str) -> Iterator[Finding]:
     """A protected model that is accepted decodes to the weights it was given, to the bit.
 
     Without its manifest there is nothing to compare planes with, and a warning says so.
     """
     try:
-        model = loaded(made)
+        model = loaded(path)
         if not any(entry.key == "onnx_analog.manifest" for entry in model.metadata_props):
             return
-        found = account.stored(model)
+        tensors = account.stored(model)
     except Exception as error:
         yield Finding("damaged planes accepted", command, f"{type(error).__name__}: {error}"[:200])
         return
-    if set(found) != set(unmutated):
-        yield Finding("other tensors accepted", command, f"{sorted(found)} for {sorted(unmutated)}"[:200])
+    if set(tensors) != set(unmutated):
+        yield Finding("other tensors accepted", command, f"{sorted(tensors)} for {sorted(unmutated)}"[:200])
         return
-    for key, right in unmutated.items():
-        if found[key].weights.tobytes() != right.weights.tobytes() or found[key].counts != right.counts:
+    for key, expected in unmutated.items():
+        if tensors[key].weights.tobytes() != expected.weights.tobytes() or tensors[key].counts != expected.counts:
             yield Finding("other weights accepted", command, key[:60])
 
 
 # ------------------------------------------------------------------------------------------------ the numbers
 
 
-def totals(made: Path, body: Mapping[str, Any], command: str = "protect") -> Iterator[Finding]:
+def totals(path: Path, body: Mapping[str, Any], command: str = "protect") -> Iterator[Finding]:
     """The totals of a manifest are those of an independent account."""
-    right = account.cells(account.stored(loaded(made)))
-    right["all_in_cells"] = sum(number for name, number in right.items() if name.endswith("_cells"))
-    for name, number in right.items():
+    expected = account.cells(account.stored(loaded(path)))
+    expected["all_in_cells"] = sum(number for name, number in expected.items() if name.endswith("_cells"))
+    for name, number in expected.items():
         if body["totals"].get(name) != number:
             yield Finding("totals", command, f"{name} is {body['totals'].get(name)}, not {number}")
 
 
-def feeds_of(npz: bytes, made: ort.InferenceSession) -> tuple[list[dict[str, Array]], Array | None] | None:
+def feeds_of(npz: bytes, running: ort.InferenceSession) -> tuple[list[dict[str, Array]], Array | None] | None:
     """Return the calls that an npz file asks for, and its labels; None where this reader cannot tell."""
     arrays = dict(np.load(io.BytesIO(npz), allow_pickle=False))
-    wanted = made.get_inputs()
-    found = {one.name: arrays.get(one.name, arrays.get("x") if len(wanted) == 1 else None) for one in wanted}
-    labels = None if "y" in {one.name for one in wanted} else arrays.get("y")
-    if any(array is None or array.dtype.kind not in "biuf" for array in found.values()):
+    inputs = running.get_inputs()
+    by_name = {value.name: arrays.get(value.name, arrays.get("x") if len(inputs) == 1 else None) for value in inputs}
+    labels = None if "y" in {value.name for value in inputs} else arrays.get("y")
+    if any(array is None or array.dtype.kind not in "biuf" for array in by_name.values()):
         return None
     cast: dict[str, Array] = {}
-    for one in wanted:
-        given: Any = found[one.name]
-        kind = _TYPES.get(one.type.removeprefix("tensor(").removesuffix(")"))
-        if kind is None or (given.dtype == np.uint8 and "float" in one.type):
+    for value in inputs:
+        array: Any = by_name[value.name]
+        kind = _TYPES.get(value.type.removeprefix("tensor(").removesuffix(")"))
+        if kind is None or (array.dtype == np.uint8 and "float" in value.type):
             return None
         with np.errstate(all="ignore"):
-            cast[one.name] = given.astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
-    ranks = {array.ndim - len(one.shape) for one, array in zip(wanted, cast.values(), strict=True)}
+            cast[value.name] = array.astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
+    ranks = {array.ndim - len(value.shape) for value, array in zip(inputs, cast.values(), strict=True)}
     if ranks == {0}:
         return [cast], labels
     count = {len(array) for array in cast.values()}
     if ranks != {1} or len(count) != 1:
         return None
-    return [{name: array[place, ...] for name, array in cast.items()} for place in range(count.pop())], labels
+    return [{name: array[sample, ...] for name, array in cast.items()} for sample in range(count.pop())], labels
 
 
 def evaluated(model: Path, npz: Path, body: Mapping[str, Any]) -> Iterator[Finding]:
     """Top-1 without noise is what a few lines of onnxruntime and numpy give."""
     try:
-        made = session(model)
+        running = session(model)
     except Exception as error:
         yield Finding("accepts what onnxruntime refuses", "evaluate", str(error)[:200])
         return
     try:
-        asked = feeds_of(npz.read_bytes(), made)
-        if asked is None or body["metric"] != "top1":
+        samples = feeds_of(npz.read_bytes(), running)
+        if samples is None or body["metric"] != "top1":
             return
-        calls, labels = asked
-        each = [_measured(made, feeds, body)[0] for feeds in calls]
+        calls, labels = samples
+        each = [_measured(running, feeds, body)[0] for feeds in calls]
         first = each[0] if len(each) == 1 else np.stack(each)  # where each sample is a call, in front of its outputs
     except Exception:
         return
@@ -361,33 +366,33 @@ def evaluated(model: Path, npz: Path, body: Mapping[str, Any]) -> Iterator[Findi
     if labels is None or len(labels) != len(scores):
         yield Finding("labels", "evaluate", f"{None if labels is None else len(labels)} for {len(scores)} samples")
         return
-    right = float(np.mean((scores.argmax(1) == labels) & ~np.isnan(scores.astype(np.float64)).any(1)))
-    if abs(body["clean"] - right) > 1e-12 or body["samples"] != len(scores):
-        yield Finding("top-1", "evaluate", f"{body['clean']}, not {right}")
+    expected = float(np.mean((scores.argmax(1) == labels) & ~np.isnan(scores.astype(np.float64)).any(1)))
+    if abs(body["clean"] - expected) > 1e-12 or body["samples"] != len(scores):
+        yield Finding("top-1", "evaluate", f"{body['clean']}, not {expected}")
 
 
-def _measured(made: ort.InferenceSession, feeds: Mapping[str, Array], body: Mapping[str, Any]) -> list[Any]:
+def _measured(running: ort.InferenceSession, feeds: Mapping[str, Array], body: Mapping[str, Any]) -> list[Any]:
     """Return the output that an evaluation says it measured; all where it names none."""
     names = [body["output"]] if body.get("output") else None
-    found: list[Any] = made.run(names, feeds)
-    return found
+    outputs: list[Any] = running.run(names, feeds)
+    return outputs
 
 
 def noisy(clean: Path, read: Path, npz: Path, body: Mapping[str, Any]) -> Iterator[Finding]:
     """The SQNR of trial 0 is that of the model that `readback --decoded` writes of it."""
-    found = (body.get("sqnr_db") or [None])[0]
+    reported = (body.get("sqnr_db") or [None])[0]
     try:
         outputs = []
         for path in (clean, read):
-            made = session(path)
-            asked = feeds_of(npz.read_bytes(), made)
-            if asked is None:
+            running = session(path)
+            samples = feeds_of(npz.read_bytes(), running)
+            if samples is None:
                 return
-            outputs.append([_measured(made, feeds, body) for feeds in asked[0]])
+            outputs.append([_measured(running, feeds, body) for feeds in samples[0]])
         pairs = [
             (np.asarray(a, np.float64), np.asarray(b, np.float64))
-            for one, other in zip(*outputs, strict=True)
-            for a, b in zip(one, other, strict=True)
+            for quiet_outputs, read_outputs in zip(*outputs, strict=True)
+            for a, b in zip(quiet_outputs, read_outputs, strict=True)
             if isinstance(a, np.ndarray) and a.dtype.kind == "f"
         ]
         whole = all(isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in outputs[0][0])
@@ -396,8 +401,8 @@ def noisy(clean: Path, read: Path, npz: Path, body: Mapping[str, Any]) -> Iterat
     signal, noise = (
         sum(float(np.square(x).sum()) for x in parts) for parts in ([a for a, _ in pairs], [a - b for a, b in pairs])
     )
-    if not whole or found is None or not np.isfinite([signal, noise]).all() or min(signal, noise) <= 0:
+    if not whole or reported is None or not np.isfinite([signal, noise]).all() or min(signal, noise) <= 0:
         return
-    right = 10 * np.log10(signal / noise)
-    if right < 70 and abs(found - right) > 0.05:
-        yield Finding("SQNR", "evaluate", f"{found:.3f} dB, not {right:.3f}")
+    expected = 10 * np.log10(signal / noise)
+    if expected < 70 and abs(reported - expected) > 0.05:
+        yield Finding("SQNR", "evaluate", f"{reported:.3f} dB, not {expected:.3f}")

@@ -21,13 +21,13 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("fuzz-failures"), help="folder for variants that fail")
     parser.add_argument("--json", action="store_true", help="print JSON only")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     total = 2 * len(tests())
-    count = min(asked.sample or total, total)
+    count = min(options.sample or total, total)
     numbers = [i * total // count for i in range(count)]
     tasks = (Task("backend", 0, number if count == total else number | 1) for number in numbers)
-    summary = run(tasks, count=count, minutes=None, workers=asked.workers, out=asked.out)
-    print(json.dumps(summary.to_dict(), indent=2) if asked.json else "\n".join(summary.lines()))
+    summary = run(tasks, count=count, minutes=None, workers=options.workers, out=options.out)
+    print(json.dumps(summary.to_dict(), indent=2) if options.json else "\n".join(summary.lines()))
     return bool(summary.findings)
 
 

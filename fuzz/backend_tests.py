@@ -56,16 +56,18 @@ def tests() -> list[Test]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         generated = collect_testcases(None)
-    found = [
-        Test(one.name, one.model.SerializeToString(), *(one.data_sets or [((), ())])[0])
-        for one in generated
-        if one.model is not None
+    tests = [
+        Test(case.name, case.model.SerializeToString(), *(case.data_sets or [((), ())])[0])
+        for case in generated
+        if case.model is not None
     ]
     for kind in ("simple", "pytorch-converted", "pytorch-operator"):
-        found += [_from_folder(one.name, Path(one.model_dir)) for one in load_model_tests(kind=kind) if one.model_dir]
+        tests += [
+            _from_folder(case.name, Path(case.model_dir)) for case in load_model_tests(kind=kind) if case.model_dir
+        ]
     light = Path(onnx.backend.test.__file__).parent / "data" / "light"
-    found += [Test(path.stem, path.read_bytes(), (), ()) for path in sorted(light.glob("*.onnx"))]
-    return found
+    tests += [Test(path.stem, path.read_bytes(), (), ()) for path in sorted(light.glob("*.onnx"))]
+    return tests
 
 
 def _from_folder(name: str, folder: Path) -> Test:
@@ -91,16 +93,16 @@ def case(number: int) -> Case:
     """Return variant `number` as an input."""
     test, fixed = tests()[number // 2], number % 2 == 1
     model = onnx.ModelProto.FromString(test.model)
-    given = {tensor.name for tensor in model.graph.initializer}
+    initializers = {tensor.name for tensor in model.graph.initializer}
     names = [value.name for value in model.graph.input]
     if len(test.inputs) < len(names):
-        names = [name for name in names if name not in given]
+        names = [name for name in names if name not in initializers]
     feeds = dict(zip(names, test.inputs, strict=False))
     if fixed:
         feeds = _made_initializers(model, feeds)
-    held = {"feeds": pickle.dumps(feeds), "expected": pickle.dumps(list(test.outputs))}
+    unmutated = {"feeds": pickle.dumps(feeds), "expected": pickle.dumps(list(test.outputs))}
     files = {"m.onnx": model.SerializeToString(), **_npz(feeds)}
-    return Case("backend", 0, number, files, ("initializers" if fixed else "as it is",), test.name, (), held)
+    return Case("backend", 0, number, files, ("initializers" if fixed else "as it is",), test.name, (), unmutated)
 
 
 def _made_initializers(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]:
@@ -111,9 +113,9 @@ def _made_initializers(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[st
             left[name] = value
             continue
         model.graph.initializer.append(numpy_helper.from_array(value, name))
-        for place, one in enumerate(model.graph.input):
-            if one.name == name:
-                del model.graph.input[place]
+        for index, value in enumerate(model.graph.input):
+            if value.name == name:
+                del model.graph.input[index]
                 break
     return left
 
@@ -139,19 +141,21 @@ def judge(judge: Judge) -> None:
     reference = _reference(judge)
     judge.accepted(judge.run("inspect", "m.onnx", "--min-size", "1", "--json"), reference)
     outputs = ("p.onnx", "p.json")
-    made = judge.run("protect", "m.onnx", *OPTIONS, "-o", "p.onnx", "--manifest", "p.json", "--json", outputs=outputs)
-    judge.accepted(made, reference)
-    if made.code == 0:
+    protect = judge.run(
+        "protect", "m.onnx", *OPTIONS, "-o", "p.onnx", "--manifest", "p.json", "--json", outputs=outputs
+    )
+    judge.accepted(protect, reference)
+    if protect.code == 0:
         judge.add(agreement.protected(folder / "m.onnx", folder / "p.onnx", reference))
-        body = json.loads(made.out)
+        body = json.loads(protect.out)
         judge.add(agreement.totals(folder / "p.onnx", body, command="protect"))
-    model = "p.onnx" if made.code == 0 else "m.onnx"
+    model = "p.onnx" if protect.code == 0 else "m.onnx"
     if "d.npz" not in case.files:
         return
-    trials = "1" if made.code == 0 else "0"
+    trials = "1" if protect.code == 0 else "0"
     evaluated = judge.run("evaluate", model, "--data", "d.npz", "--trials", trials, "--threads", "1", "--json")
     judge.accepted(evaluated, reference)
-    if made.code or evaluated.code or case.number % 6 != 1:
+    if protect.code or evaluated.code or case.number % 6 != 1:
         return
     if judge.run("readback", "p.onnx", "--decoded", "-o", "r.onnx", outputs=("r.onnx",)).code == 0:
         paths = folder / "p.onnx", folder / "r.onnx", folder / "d.npz"
@@ -169,14 +173,14 @@ def _reference(judge: Judge) -> Reference:
     judge._stage("onnxruntime")
     case, path = judge.case, judge.folder / "m.onnx"
     try:
-        made = agreement.session(path)
+        session = agreement.session(path)
     except Exception as error:
         return Reference(refused=str(error)[:300])
     feeds, expected = (pickle.loads(case.unmutated[name]) for name in ("feeds", "expected"))
     try:
         if not feeds and not expected:
-            feeds = agreement.feeds_for(made)
-        outputs = made.run(None, feeds)
+            feeds = agreement.feeds_for(session)
+        outputs = session.run(None, feeds)
     except Exception as error:
         return Reference(failed=str(error)[:300])
     operators = {node.op_type for node in of_type(onnx.ModelProto.FromString(case.files["m.onnx"]), "NodeProto")}

@@ -17,8 +17,8 @@ CORPUS = Path(__file__).resolve().parent.parent / "tests" / "fuzz" / "corpus"
 @functools.cache
 def rows() -> list[dict[str, Any]]:
     """Return the table of the corpus: files, a command, and what must come of it."""
-    found: list[dict[str, Any]] = tomllib.loads((CORPUS / "table.toml").read_text(encoding="utf-8"))["case"]
-    return found
+    table: list[dict[str, Any]] = tomllib.loads((CORPUS / "table.toml").read_text(encoding="utf-8"))["case"]
+    return table
 
 
 def case(number: int) -> Case:
@@ -34,10 +34,10 @@ def judge_row(judge: Judge) -> None:
     ran = judge.run(*shlex.split(row["command"]), outputs=tuple(row.get("outputs", ())))
     if ran.code not in row["exit"]:
         judge.add([Finding("outcome", ran.command, f"exit {ran.code}: {(ran.err or ran.out).strip()[-200:]}")])
-    said = ran.err + ran.out
+    printed = ran.err + ran.out
     for word in row.get("says", ()):
-        if word not in said:
-            judge.add([Finding("words", ran.command, f"no {word!r} in {said.strip()[-200:]!r}")])
+        if word not in printed:
+            judge.add([Finding("words", ran.command, f"no {word!r} in {printed.strip()[-200:]!r}")])
     for word in row.get("never", ()):
-        if word in said:
-            judge.add([Finding("words", ran.command, f"{word!r} in {said.strip()[-200:]!r}")])
+        if word in printed:
+            judge.add([Finding("words", ran.command, f"{word!r} in {printed.strip()[-200:]!r}")])

@@ -49,12 +49,12 @@ class Ran:
 
 def invoke(arguments: Sequence[str], folder: Path, main: Callable[..., Any]) -> Ran:
     """Run `main` as the command line `onnx-analog` with these arguments, in `folder`."""
-    before, start = held(folder), time.process_time()
+    before, start = contents(folder), time.process_time()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         with chdir(folder), _redirected(out.fileno(), err.fileno()), _argv(arguments):
             code = _code(main, arguments)
-        printed, told = _text(out), _text(err)
-    return Ran(tuple(arguments), code, printed, told, before, held(folder), time.process_time() - start)
+        printed, errors = _text(out), _text(err)
+    return Ran(tuple(arguments), code, printed, errors, before, contents(folder), time.process_time() - start)
 
 
 def _code(main: Callable[..., Any], arguments: Sequence[str]) -> int:
@@ -73,8 +73,8 @@ def _code(main: Callable[..., Any], arguments: Sequence[str]) -> int:
 
 def _text(file: Any) -> str:
     file.seek(0)
-    found: bytes = file.read(10 * 2**20)
-    return found.decode("utf-8", "backslashreplace")
+    text: bytes = file.read(10 * 2**20)
+    return text.decode("utf-8", "backslashreplace")
 
 
 @contextmanager
@@ -109,18 +109,18 @@ def _argv(arguments: Sequence[str]) -> Iterator[None]:
         sys.argv, sys.path[:], logging.root.handlers[:] = argv, path, handlers
 
 
-def held(folder: Path) -> dict[str, str]:
+def contents(folder: Path) -> dict[str, str]:
     """Return what lies under `folder`: of each file the digest of its bytes, of others what they are."""
-    found: dict[str, str] = {}
+    entries: dict[str, str] = {}
     for path in folder.rglob("*"):  # it follows no links
         key = str(path.relative_to(folder))
         if path.is_symlink():
-            found[key] = f"link to {path.readlink()}"
+            entries[key] = f"link to {path.readlink()}"
         elif path.is_dir():
-            found[key] = "folder"
+            entries[key] = "folder"
         elif path.is_file():
             with path.open("rb") as file:
-                found[key] = hashlib.file_digest(file, "sha256").hexdigest()
+                entries[key] = hashlib.file_digest(file, "sha256").hexdigest()
         else:
-            found[key] = "special"
-    return found
+            entries[key] = "special"
+    return entries

@@ -85,8 +85,8 @@ class Judge:
         """
         warned = any(line.startswith("WARNING: ") and "onnxruntime" in line for line in ran.err.splitlines())
         commands = ("inspect", "protect", *(["evaluate"] if self.case.kind == "plain" else []))
-        asked = ran.command in commands and not (warned and ran.command != "evaluate")
-        if ran.code == 0 and reference.refused is not None and asked:
+        must_load = ran.command in commands and not (warned and ran.command != "evaluate")
+        if ran.code == 0 and reference.refused is not None and must_load:
             self.add([Finding("accepts what onnxruntime refuses", ran.command, short(reference.refused))])
         if ran.code != 0 and reference.outputs is not None:
             self.verdict.over_refused.append((ran.command, reason(ran.err)))
@@ -110,4 +110,4 @@ def reason(text: str) -> str:
 
 def of(oracle: Callable[..., Iterator[Finding]], *arguments: Any) -> Iterator[Finding]:
     """Call an oracle when its findings are added, where a failure of its own becomes a finding."""
-    yield from oracle(*(oracles.json_of(one) if isinstance(one, Ran) else one for one in arguments))
+    yield from oracle(*(oracles.json_of(argument) if isinstance(argument, Ran) else argument for argument in arguments))

@@ -78,10 +78,10 @@ class Lane:
         assert self.task is not None
         try:
             while self.connection.poll():
-                what, body = self.connection.recv()
-                if what == "done":
-                    found: Verdict = body
-                    return found
+                message, body = self.connection.recv()
+                if message == "done":
+                    verdict: Verdict = body
+                    return verdict
                 self._enter(body)
         except (EOFError, OSError):
             self._process.join(timeout=5)

@@ -28,13 +28,13 @@ def messages(message: Message) -> Iterator[Message]:
     yield message
     for field, value in message.ListFields():
         if field.type == Field.TYPE_MESSAGE:
-            for one in value if _repeated(field) else [value]:
-                yield from messages(one)
+            for inner in value if _repeated(field) else [value]:
+                yield from messages(inner)
 
 
 def of_type(model: onnx.ModelProto, *names: str) -> list[Message]:
     """Return all messages of some types in a model."""
-    return [one for one in messages(model) if one.DESCRIPTOR.name in names]
+    return [message for message in messages(model) if message.DESCRIPTOR.name in names]
 
 
 def mutate(model: onnx.ModelProto, rng: random.Random) -> str:
@@ -43,13 +43,13 @@ def mutate(model: onnx.ModelProto, rng: random.Random) -> str:
         special = pick(rng, _SPECIAL)
         return f"{special.__name__.strip('_')}: {special(model, rng)}"
     by_type: dict[str, list[Message]] = {}
-    for one in messages(model):
-        by_type.setdefault(one.DESCRIPTOR.name, []).append(one)
+    for inner in messages(model):
+        by_type.setdefault(inner.DESCRIPTOR.name, []).append(inner)
     message = pick(rng, by_type[pick(rng, sorted(by_type))])
     filled = [field for field, _ in message.ListFields()]
     field = pick(rng, filled if filled and rng.random() < 0.85 else message.DESCRIPTOR.fields)
-    done = _repeat(message, field, rng, model) if _repeated(field) else _single(message, field, rng, model)
-    return f"{message.DESCRIPTOR.name}.{field.name}: {done}"
+    change = _repeat(message, field, rng, model) if _repeated(field) else _single(message, field, rng, model)
+    return f"{message.DESCRIPTOR.name}.{field.name}: {change}"
 
 
 def _repeated(field: Any) -> bool:
@@ -75,33 +75,33 @@ def _single(message: Message, field: Any, rng: random.Random, model: onnx.ModelP
 
 
 def _repeat(message: Message, field: Any, rng: random.Random, model: onnx.ModelProto) -> str:
-    held = getattr(message, field.name)
+    items = getattr(message, field.name)
     kind = pick(rng, ("drop", "double", "swap", "clear", "add", "change"), (3, 3, 3, 1, 2, 4))
-    place = rng.randrange(len(held)) if held else -1
-    if kind == "drop" and held:
-        del held[place]
+    index = rng.randrange(len(items)) if items else -1
+    if kind == "drop" and items:
+        del items[index]
     elif kind == "clear":
         message.ClearField(field.name)
-    elif kind == "swap" and len(held) > 1:
-        values = list(held)
+    elif kind == "swap" and len(items) > 1:
+        values = list(items)
         other = rng.randrange(len(values))
-        values[place], values[other] = values[other], values[place]
+        values[index], values[other] = values[other], values[index]
         _refill(message, field.name, values)
-    elif kind == "double" and held:
-        _refill(message, field.name, [*held[: place + 1], *held[place:]])
+    elif kind == "double" and items:
+        _refill(message, field.name, [*items[: index + 1], *items[index:]])
     elif field.type == Field.TYPE_MESSAGE:
         others = of_type(model, field.message_type.name)
         if others:
             copied = type(others[0])()  # first: what is added may be inside what is copied
             copied.CopyFrom(pick(rng, others))
-            held.add().CopyFrom(copied)
+            items.add().CopyFrom(copied)
         kind = "add"
-    elif held and kind == "change":
-        held[place] = _value(field, held[place], rng, model)
+    elif items and kind == "change":
+        items[index] = _value(field, items[index], rng, model)
     else:
-        held.append(_value(field, None, rng, model))
+        items.append(_value(field, None, rng, model))
         kind = "add"
-    return f"{kind} at {place}"
+    return f"{kind} at {index}"
 
 
 def _refill(message: Message, name: str, values: list[Any]) -> None:
@@ -127,24 +127,24 @@ def _value(field: Any, old: Any, rng: random.Random, model: onnx.ModelProto) -> 
 
 def _bytes(old: bytes, rng: random.Random) -> bytes:
     kind = pick(rng, ("flip", "cut", "longer", "empty", "junk"))
-    place = rng.randrange(len(old)) if old else 0
+    position = rng.randrange(len(old)) if old else 0
     if kind == "flip" and old:
-        return old[:place] + bytes([old[place] ^ 1 << rng.randrange(8)]) + old[place + 1 :]
+        return old[:position] + bytes([old[position] ^ 1 << rng.randrange(8)]) + old[position + 1 :]
     if kind == "cut":
-        return old[:place]
+        return old[:position]
     if kind == "longer":
         return old + bytes(pick(rng, (1, 4, 4096)))
     if kind == "junk" and len(old) >= 4:
         new: bytes = pick(rng, BYTES)[:4].ljust(4, b"\x7f")
-        return old[: place // 4 * 4] + new + old[place // 4 * 4 + 4 :]
+        return old[: position // 4 * 4] + new + old[position // 4 * 4 + 4 :]
     return b""
 
 
 def names_of(model: onnx.ModelProto) -> list[str]:
     """Return the names of all values of a model."""
-    found = {name for node in of_type(model, "NodeProto") for name in [*node.input, *node.output]}
-    found |= {tensor.name for tensor in of_type(model, "TensorProto")}
-    return sorted(name for name in found if name and isinstance(name, str))  # protobuf gives bytes that are no text
+    names = {name for node in of_type(model, "NodeProto") for name in [*node.input, *node.output]}
+    names |= {tensor.name for tensor in of_type(model, "TensorProto")}
+    return sorted(name for name in names if name and isinstance(name, str))  # protobuf gives bytes that are no text
 
 
 # -------------------------------------------------------------------------------- what only a model has
@@ -153,19 +153,23 @@ def names_of(model: onnx.ModelProto) -> list[str]:
 def _rename(model: onnx.ModelProto, rng: random.Random) -> str:
     """Rename a value everywhere, so that the model stays what it was."""
     old, new = pick(rng, names_of(model) or ["w"]), pick(rng, NAMES)
-    for one in messages(model):
-        kind = one.DESCRIPTOR.name
-        if kind in ("TensorProto", "ValueInfoProto") and one.name == old:
-            one.name = new
+    for message in messages(model):
+        kind = message.DESCRIPTOR.name
+        if kind in ("TensorProto", "ValueInfoProto") and message.name == old:
+            message.name = new
         for name in ("input", "output") if kind in ("NodeProto", "FunctionProto") else ():
-            values = [new if value == old else value for value in getattr(one, name)]
-            one.ClearField(name)
-            getattr(one, name).extend(values)
+            values = [new if value == old else value for value in getattr(message, name)]
+            message.ClearField(name)
+            getattr(message, name).extend(values)
     return f"{old!r:.20} to {new!r:.20}"
 
 
 def _weights(model: onnx.ModelProto) -> list[Message]:
-    return [one for one in of_type(model, "TensorProto") if one.data_type in (1, 10, 11, 16) and len(one.dims) > 1]
+    return [
+        tensor
+        for tensor in of_type(model, "TensorProto")
+        if tensor.data_type in (1, 10, 11, 16) and len(tensor.dims) > 1
+    ]
 
 
 def _weight(model: onnx.ModelProto, rng: random.Random) -> tuple[Message, np.ndarray[Any, Any]] | None:
@@ -178,10 +182,10 @@ def _weight(model: onnx.ModelProto, rng: random.Random) -> tuple[Message, np.nda
 
 def _number(model: onnx.ModelProto, rng: random.Random) -> str:
     """Put a number that is far from the others into a weight."""
-    found = _weight(model, rng)
-    if found is None or not found[1].size:
+    weight = _weight(model, rng)
+    if weight is None or not weight[1].size:
         return "no weight"
-    tensor, array = found
+    tensor, array = weight
     numbers = (np.nan, np.inf, -np.inf, 1e10, -1e9, 3.4e38, 1e-40, 6e4, 0.0, -1e4)
     with np.errstate(all="ignore"):
         array.reshape(-1)[rng.randrange(array.size)] = value = pick(rng, numbers)
@@ -190,10 +194,10 @@ def _number(model: onnx.ModelProto, rng: random.Random) -> str:
 
 
 def _scale(model: onnx.ModelProto, rng: random.Random) -> str:
-    found = _weight(model, rng)
-    if found is None:
+    weight = _weight(model, rng)
+    if weight is None:
         return "no weight"
-    tensor, array = found
+    tensor, array = weight
     factor = pick(rng, (0.0, 1e-30, 1e-20, 1e20, 1e35, -1.0))
     with np.errstate(all="ignore"):
         changed = (array * array.dtype.type(factor)).astype(array.dtype)
@@ -203,20 +207,20 @@ def _scale(model: onnx.ModelProto, rng: random.Random) -> str:
 
 def _sparse(model: onnx.ModelProto, rng: random.Random) -> str:
     """Make an initializer of the main graph sparse."""
-    found = _weight(model, rng)
+    weight = _weight(model, rng)
     inside = [tensor.name for tensor in model.graph.initializer]
-    if found is None or found[0].name not in inside or found[1].ndim != 2:
+    if weight is None or weight[0].name not in inside or weight[1].ndim != 2:
         return "no weight"
-    tensor, array = found
+    tensor, array = weight
     array[rng.randrange(len(array)) :] = 0
-    place = inside.index(tensor.name)
+    index = inside.index(tensor.name)
     sparse = model.graph.sparse_initializer.add()
     flat = np.flatnonzero(array)
     sparse.values.CopyFrom(numpy_helper.from_array(array.reshape(-1)[flat], tensor.name))
     sparse.indices.CopyFrom(numpy_helper.from_array(flat.astype(np.int64), f"{tensor.name}.indices"))
     sparse.dims.extend(array.shape)
-    del model.graph.initializer[place]
-    return str(inside[place][:20])
+    del model.graph.initializer[index]
+    return str(inside[index][:20])
 
 
 def _external(model: onnx.ModelProto, rng: random.Random) -> str:
@@ -227,7 +231,7 @@ def _external(model: onnx.ModelProto, rng: random.Random) -> str:
     tensor = pick(rng, tensors)
     del tensor.external_data[:]
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    places = (
+    locations = (
         "m.onnx.data",
         "m.onnx",
         "../m.onnx.data",
@@ -240,7 +244,7 @@ def _external(model: onnx.ModelProto, rng: random.Random) -> str:
         "/dev/zero",
     )
     entries = {
-        "location": pick(rng, places),
+        "location": pick(rng, locations),
         "offset": str(pick(rng, (0, 4, 4096, -1, 2**70))),
         "length": str(pick(rng, (0, 4, 1024, -1, 2**40, "x"))),
     }
@@ -263,10 +267,10 @@ def _unused(model: onnx.ModelProto, rng: random.Random) -> str:
 
 def _twice(model: onnx.ModelProto, rng: random.Random) -> str:
     """Add an initializer with a name that is there already, and other numbers."""
-    found = _weight(model, rng)
-    if found is None:
+    weight = _weight(model, rng)
+    if weight is None:
         return "no weight"
-    tensor, array = found
+    tensor, array = weight
     model.graph.initializer.append(
         numpy_helper.from_array((array * array.dtype.type(-1)).astype(array.dtype), tensor.name)
     )
@@ -277,10 +281,10 @@ def _to_constant(model: onnx.ModelProto, rng: random.Random) -> str:
     """Turn an initializer into the output of a Constant node, or the other way round."""
     if not model.graph.initializer:
         return "none"
-    place = rng.randrange(len(model.graph.initializer))
-    tensor = model.graph.initializer[place]
+    index = rng.randrange(len(model.graph.initializer))
+    tensor = model.graph.initializer[index]
     node = onnx.helper.make_node("Constant", [], [tensor.name], value=tensor)
-    del model.graph.initializer[place]
+    del model.graph.initializer[index]
     model.graph.node.insert(0, node)
     return str(node.output[0][:20])
 
@@ -312,9 +316,9 @@ def _metadata(model: onnx.ModelProto, rng: random.Random) -> str:
         entry.value = pick(rng, ("1", "2", "{}", "[]", ""))
         return str(entry.key)
     entry = pick(rng, model.metadata_props)
-    changed, what = mutate_json(entry.value.encode(), rng)
+    changed, change = mutate_json(entry.value.encode(), rng)
     entry.value = changed.decode("utf-8", "replace")
-    return f"{entry.key}: {what}"
+    return f"{entry.key}: {change}"
 
 
 _SPECIAL: tuple[Callable[[onnx.ModelProto, random.Random], str], ...] = (

@@ -16,46 +16,46 @@ import numpy as np
 from fuzz import mutate_bytes
 from fuzz.draws import JUNK, NAMES, pick
 
-Place = tuple[Any, Any]  # a dict or list, and the key or index in it
+Slot = tuple[Any, Any]  # a dict or list, and the key or index in it
 
 
-def places(body: Any) -> Iterator[Place]:
+def slots(body: Any) -> Iterator[Slot]:
     """Yield every place in a JSON document that holds a value; of a long list only some."""
     keys = list(body) if isinstance(body, dict) else list(range(len(body))) if isinstance(body, list) else []
     if isinstance(body, list) and len(keys) > 12:
         keys = [*keys[:5], len(keys) // 2, *keys[-5:]]
     for key in keys:
         yield body, key
-        yield from places(body[key])
+        yield from slots(body[key])
 
 
 def mutate_values(body: Any, rng: random.Random) -> str:
     """Change one value of a JSON document in place; return what was done."""
-    found = list(places(body))
-    if not found:
+    candidates = list(slots(body))
+    if not candidates:
         return "nothing to change"
-    held, key = pick(rng, found)
+    container, key = pick(rng, candidates)
     kinds = ("junk", "near", "drop", "double", "swap", "rename", "deep", "long")
     kind = pick(rng, kinds, (8, 4, 3, 2, 2, 1, 1, 1))
-    old = held[key]
+    old = container[key]
     if kind == "drop":
-        del held[key]
-    elif kind == "double" and isinstance(held, list):
-        held.insert(key, copy.deepcopy(old))
-    elif kind == "swap" and len(held) > 1:
-        other = pick(rng, list(held) if isinstance(held, dict) else range(len(held)))
-        held[key], held[other] = held[other], held[key]
-    elif kind == "rename" and isinstance(held, dict):
-        held[pick(rng, NAMES)] = held.pop(key)
+        del container[key]
+    elif kind == "double" and isinstance(container, list):
+        container.insert(key, copy.deepcopy(old))
+    elif kind == "swap" and len(container) > 1:
+        other = pick(rng, list(container) if isinstance(container, dict) else range(len(container)))
+        container[key], container[other] = container[other], container[key]
+    elif kind == "rename" and isinstance(container, dict):
+        container[pick(rng, NAMES)] = container.pop(key)
     elif kind == "deep":
-        held[key] = _nested(pick(rng, (3, 100, 3000)))
+        container[key] = _nested(pick(rng, (3, 100, 3000)))
     elif kind == "long":
-        held[key] = [old] * pick(rng, (0, 3, 1000))
+        container[key] = [old] * pick(rng, (0, 3, 1000))
     elif kind == "near" and isinstance(old, int | float) and not isinstance(old, bool):
-        held[key] = pick(rng, (-old, old + 1, old - 1, old * 2, old / 2, old * 1e6, str(old), bool(old)))
+        container[key] = pick(rng, (-old, old + 1, old - 1, old * 2, old / 2, old * 1e6, str(old), bool(old)))
     else:
         kind = "junk"
-        held[key] = copy.deepcopy(pick(rng, JUNK))
+        container[key] = copy.deepcopy(pick(rng, JUNK))
     return f"{kind} at {key!r:.40}"
 
 
@@ -81,8 +81,8 @@ def mutate_json(text: bytes, rng: random.Random) -> tuple[bytes, str]:
             body = json.loads(text)
         except (ValueError, RecursionError):
             return mutate_bytes.mutate(text, rng)
-        what = mutate_values(body, rng)
-        return dumped(body), what
+        change = mutate_values(body, rng)
+        return dumped(body), change
     return mutate_bytes.mutate(text, rng)
 
 
@@ -91,20 +91,20 @@ def mutate_toml(text: bytes, rng: random.Random) -> tuple[bytes, str]:
     lines = text.decode("utf-8", "replace").splitlines()
     if not lines or rng.random() < 0.2:
         return mutate_bytes.mutate(text, rng)
-    place = rng.randrange(len(lines))
-    name, _, value = lines[place].partition(" = ")
+    number = rng.randrange(len(lines))
+    name, _, value = lines[number].partition(" = ")
     kind = pick(rng, ("junk", "list", "drop", "double", "rename", "deep"), (8, 3, 1, 1, 1, 1))
     if kind in ("junk", "list"):
         junk = [toml_value(pick(rng, JUNK)) for _ in range(1 if kind == "junk" else rng.randrange(4))]
-        lines[place] = f"{name} = {junk[0] if kind == 'junk' else '[' + ', '.join(junk) + ']'}"
+        lines[number] = f"{name} = {junk[0] if kind == 'junk' else '[' + ', '.join(junk) + ']'}"
     elif kind == "drop":
-        del lines[place]
+        del lines[number]
     elif kind == "double":
-        lines.insert(place, lines[place])
+        lines.insert(number, lines[number])
     elif kind == "rename":
-        lines[place] = f"{json.dumps(pick(rng, NAMES))} = {value}"
+        lines[number] = f"{json.dumps(pick(rng, NAMES))} = {value}"
     else:
-        lines[place] = f"{name} = {'[' * 3000}{']' * 3000}"
+        lines[number] = f"{name} = {'[' * 3000}{']' * 3000}"
     return "\n".join(lines).encode("utf-8", "replace"), f"{kind} of {name:.30}"
 
 
@@ -119,7 +119,7 @@ def toml_value(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(toml_value, value)) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name} = {toml_value(one)}" for name, one in value.items()) + "}"
+        return "{" + ", ".join(f"{name} = {toml_value(item)}" for name, item in value.items()) + "}"
     return json.dumps(value)
 
 
@@ -129,26 +129,26 @@ def mutate_csv(text: bytes, rng: random.Random) -> tuple[bytes, str]:
     if not rows or rng.random() < 0.2:
         return mutate_bytes.mutate(text, rng)
     kind = pick(rng, ("junk", "drop", "double", "swap", "short", "long", "column"), (8, 2, 2, 2, 1, 1, 1))
-    place = rng.randrange(len(rows))
-    row = rows[place]
+    number = rng.randrange(len(rows))
+    row = rows[number]
     if kind == "junk":
         row[rng.randrange(len(row))] = str(pick(rng, (*JUNK, *NAMES)))
     elif kind == "drop":
-        del rows[place : place + pick(rng, (1, 1, 10, len(rows)))]
+        del rows[number : number + pick(rng, (1, 1, 10, len(rows)))]
     elif kind == "double":
-        rows[place:place] = [list(row) for _ in range(pick(rng, (1, 1, 5)))]
+        rows[number:number] = [list(row) for _ in range(pick(rng, (1, 1, 5)))]
     elif kind == "swap":
         other = rng.randrange(len(rows))
-        rows[place], rows[other] = rows[other], row
+        rows[number], rows[other] = rows[other], row
     elif kind == "short":
         row.pop()
     elif kind == "long":
         row.append(str(pick(rng, JUNK)))
     else:
         column, value = rng.randrange(max(1, len(row))), str(pick(rng, JUNK))
-        for one in rows[1:]:
-            one[column : column + 1] = [value]
-    return ("\n".join(map(",".join, rows)) + "\n").encode("utf-8", "replace"), f"{kind} in row {place}"
+        for other_row in rows[1:]:
+            other_row[column : column + 1] = [value]
+    return ("\n".join(map(",".join, rows)) + "\n").encode("utf-8", "replace"), f"{kind} in row {number}"
 
 
 # ------------------------------------------------------------------------------------------------------- npz
@@ -159,8 +159,8 @@ def mutate_npz(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     if rng.random() < 0.25:
         return mutate_bytes.mutate(data, rng)
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as held:
-            members = {name: held.read(name) for name in held.namelist()}
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
     except Exception:
         return mutate_bytes.mutate(data, rng)
     if not members:
@@ -234,7 +234,7 @@ def _saved(array: Any) -> bytes:
 
 def _zipped(members: dict[str, bytes], *, compressed: bool) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as held:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as archive:
         for name, data in members.items():
-            held.writestr(zipfile.ZipInfo(name), data)  # of a fixed date, so that the bytes are always the same
+            archive.writestr(zipfile.ZipInfo(name), data)  # of a fixed date, so that the bytes are always the same
     return file.getvalue()

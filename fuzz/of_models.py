@@ -49,8 +49,8 @@ def mutate_model(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     if rng.random() < 0.85:
         try:
             model = onnx.ModelProto.FromString(data)
-            what = mutate_proto.mutate(model, rng)
-            return model.SerializeToString(deterministic=True), what
+            change = mutate_proto.mutate(model, rng)
+            return model.SerializeToString(deterministic=True), change
         except Exception:  # noqa: S110 - what an earlier step left is no model, or holds texts that are none
             pass
     return mutate_bytes.mutate(data, rng)
@@ -60,11 +60,11 @@ def applied(
     data: bytes, change: Callable[[bytes, random.Random], tuple[bytes, str]], steps: list[random.Random]
 ) -> tuple[bytes, tuple[str, ...]]:
     """Return `data` after one change for each of `steps`, and what they were."""
-    done = []
+    changes = []
     for rng in steps:
-        data, what = change(data, rng)
-        done.append(what)
-    return data, tuple(done)
+        data, description = change(data, rng)
+        changes.append(description)
+    return data, tuple(changes)
 
 
 # ---------------------------------------------------------------------------------------------------- plain
@@ -73,11 +73,11 @@ def applied(
 def plain(case: Case, rng: random.Random, steps: list[random.Random]) -> Case:
     """Return a plain model and its data, one of them changed."""
     name, options = pick(rng, list(seeds.MODELS)), pick(rng, VARIANTS)
-    made = seeds.seed(name)
-    files = {"m.onnx": made.model, "d.npz": made.data, **made.files}
-    target = "m.onnx.data" if made.files and rng.random() < 0.3 else "m.onnx"
-    files[target], done = applied(files[target], mutate_bytes.mutate if target != "m.onnx" else mutate_model, steps)
-    return Case(case.kind, case.seed, case.number, files, done, name, options)
+    seed_model = seeds.seed(name)
+    files = {"m.onnx": seed_model.model, "d.npz": seed_model.data, **seed_model.files}
+    target = "m.onnx.data" if seed_model.files and rng.random() < 0.3 else "m.onnx"
+    files[target], changes = applied(files[target], mutate_bytes.mutate if target != "m.onnx" else mutate_model, steps)
+    return Case(case.kind, case.seed, case.number, files, changes, name, options)
 
 
 def judge_plain(judge: Judge) -> None:
@@ -95,15 +95,15 @@ def judge_plain(judge: Judge) -> None:
     if evaluated.code == 0:
         judge.add(of(agreement.evaluated, folder / "m.onnx", folder / "d.npz", evaluated))
     outputs = ("p.onnx", "p.onnx.data", "p.json")
-    made = judge.run(
+    protect = judge.run(
         "protect", "m.onnx", *protecting(options), "-o", "p.onnx", "--manifest", "p.json", "--json", outputs=outputs
     )
-    judge.accepted(made, reference)
-    if made.code != 0:
+    judge.accepted(protect, reference)
+    if protect.code != 0:
         return
     if "--sparsity" not in options:
         judge.add(agreement.protected(folder / "m.onnx", folder / "p.onnx", reference))
-    judge.add(of(agreement.totals, folder / "p.onnx", made))
+    judge.add(of(agreement.totals, folder / "p.onnx", protect))
     if reference.refused is None:
         _read(judge, full=judge.case.number % 4 == 0)
 
@@ -111,16 +111,16 @@ def judge_plain(judge: Judge) -> None:
 def _read(judge: Judge, *, full: bool) -> None:
     """Run what takes the protected model p.onnx, made from this input: all of it must succeed."""
     folder = judge.folder
-    known = {
+    commands = {
         "--check": ("manifest", "p.onnx", "--check", "p.json"),
         "readback": ("readback", "p.onnx", "--decoded", "-o", "r.onnx"),
     }
     quiet = ("readback", "p.onnx", "--decoded", "--channel", "gaussian:sigma=1e-7", "-o", "s.onnx")
     noisy = ("evaluate", "p.onnx", "--data", "d.npz", "--trials", "1", "--threads", "1", "--json")
-    ran = {name: judge.run(*command, outputs=("r.onnx", "r.onnx.data")) for name, command in known.items()}
-    for name, one in ran.items():
-        if one.code != 0:
-            judge.add([Finding("own output refused", name, one.err.strip()[:200])])
+    ran = {name: judge.run(*command, outputs=("r.onnx", "r.onnx.data")) for name, command in commands.items()}
+    for name, result in ran.items():
+        if result.code != 0:
+            judge.add([Finding("own output refused", name, result.err.strip()[:200])])
     evaluated = judge.run(*noisy)
     if evaluated.code == 0 and ran["readback"].code == 0:
         paths = folder / "p.onnx", folder / "r.onnx", folder / "d.npz"
@@ -147,10 +147,10 @@ def protected(name: str, variant: int) -> dict[str, bytes]:
     """Return the files of a model that the program protected; of another model where it refuses this one."""
     from onnx_analog.cli import main
 
-    made = seeds.seed(name)
+    seed_model = seeds.seed(name)
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        for file, data in {"m.onnx": made.model, "d.npz": made.data, **made.files}.items():
+        for file, data in {"m.onnx": seed_model.model, "d.npz": seed_model.data, **seed_model.files}.items():
             (folder / file).write_bytes(data)
         arguments = ["protect", "m.onnx", "-o", "p.onnx", *protecting(VARIANTS[variant])]
         if invoke([*arguments, "--manifest", "p.json"], folder, main).code:
@@ -164,8 +164,8 @@ def protected_case(case: Case, rng: random.Random, steps: list[random.Random]) -
     name, variant = pick(rng, list(seeds.MODELS)), rng.randrange(len(VARIANTS))
     whole = protected(name, variant)
     files = {file: data for file, data in whole.items() if not file.startswith("m.")}
-    files["p.onnx"], done = applied(files["p.onnx"], mutate_model, steps)
-    return Case(case.kind, case.seed, case.number, files, done, name, VARIANTS[variant], whole)
+    files["p.onnx"], changes = applied(files["p.onnx"], mutate_model, steps)
+    return Case(case.kind, case.seed, case.number, files, changes, name, VARIANTS[variant], whole)
 
 
 def judge_protected(judge: Judge) -> None:
@@ -194,24 +194,24 @@ def judge_protected(judge: Judge) -> None:
             judge.add(of(agreement.evaluated, folder / "p.onnx", folder / "d.npz", ran))
 
 
-def _account(files: Mapping[str, bytes], folder: Path) -> dict[str, account.Held]:
+def _account(files: Mapping[str, bytes], folder: Path) -> dict[str, account.StoredTensor]:
     """Return the stored tensors of the model before it was changed."""
-    place = folder / "unmutated"
-    place.mkdir()
+    inner = folder / "unmutated"
+    inner.mkdir()
     for name, data in files.items():
-        (place / name).write_bytes(data)
+        (inner / name).write_bytes(data)
     try:
-        return account.stored(agreement.loaded(place / "p.onnx"))
+        return account.stored(agreement.loaded(inner / "p.onnx"))
     finally:
-        for path in place.iterdir():
+        for path in inner.iterdir():
             path.unlink()
-        place.rmdir()
+        inner.rmdir()
 
 
-def _same_totals(found: Mapping[str, Any], right: Mapping[str, Any]) -> Iterator[Finding]:
-    other = [name for name in right if found["totals"].get(name) != right[name]]
+def _same_totals(changed: Mapping[str, Any], original: Mapping[str, Any]) -> Iterator[Finding]:
+    other = [name for name in original if changed["totals"].get(name) != original[name]]
     if other:
-        yield Finding("other totals accepted", "manifest", f"{other[0]}: {found['totals'].get(other[0])}")
+        yield Finding("other totals accepted", "manifest", f"{other[0]}: {changed['totals'].get(other[0])}")
 
 
 # ---------------------------------------------------------------------------------------------------- plans
@@ -253,14 +253,14 @@ def mutate_plan(text: bytes, rng: random.Random) -> tuple[bytes, str]:
 def plan(case: Case, rng: random.Random, steps: list[random.Random]) -> Case:
     """Return a model and a plan of it that was changed."""
     name = pick(rng, ("mlp", "conv", "types", "if", "tied"))
-    made, chosen = seeds.seed(name), rng.sample(list(SCHEMES), 3)
+    seed_model, chosen = seeds.seed(name), rng.sample(list(SCHEMES), 3)
     schemes = {scheme: {"channel": {"family": "gaussian", "sigma": SIGMA}, **SCHEMES[scheme]} for scheme in chosen}
     tensors = {key: pick(rng, (*chosen, None)) for key in rng.sample(KEYS, 3)}
     body = {"format": "onnx-analog-plan/1", "schemes": schemes, "default": pick(rng, chosen), "tensors": tensors}
     text = json.dumps(body).encode()
-    changed, done = applied(text, mutate_plan, steps)
-    files = {"m.onnx": made.model, "plan.json": changed}
-    return Case(case.kind, case.seed, case.number, files, done, name, (), {"plan.json": text})
+    changed, changes = applied(text, mutate_plan, steps)
+    files = {"m.onnx": seed_model.model, "plan.json": changed}
+    return Case(case.kind, case.seed, case.number, files, changes, name, (), {"plan.json": text})
 
 
 def judge_plan(judge: Judge) -> None:
@@ -269,22 +269,22 @@ def judge_plan(judge: Judge) -> None:
     shown = judge.run("plan", "show", "plan.json", "--json")
     outputs = ("p.onnx", "p.json", "saved.json")
     arguments = ("--min-size", "16", "-o", "p.onnx", "--manifest", "p.json", "--save-plan", "saved.json", "--json")
-    made = judge.run("protect", "m.onnx", "--plan", "plan.json", *arguments, outputs=outputs)
-    if made.code == 0 and shown.code != 0:
+    protect = judge.run("protect", "m.onnx", "--plan", "plan.json", *arguments, outputs=outputs)
+    if protect.code == 0 and shown.code != 0:
         judge.add([Finding("own plan refused", "plan show", shown.err.strip()[:200])])
-    if made.code != 0:
+    if protect.code != 0:
         return
     judge.add(agreement.protected(folder / "m.onnx", folder / "p.onnx", reference, largest=1e3))
-    judge.add(of(agreement.totals, folder / "p.onnx", made))
+    judge.add(of(agreement.totals, folder / "p.onnx", protect))
     again = ("--min-size", "16", "-o", "again.onnx", "--manifest", "again.json", "--json")
     repeated = judge.run("protect", "m.onnx", "--plan", "saved.json", *again, outputs=("again.onnx", "again.json"))
     if repeated.code != 0:
         judge.add([Finding("own output refused", "protect --plan", repeated.err.strip()[:200])])
     else:
-        judge.add(of(_same_storage, repeated, made))
+        judge.add(of(_same_storage, repeated, protect))
 
 
-def _same_storage(found: Mapping[str, Any], right: Mapping[str, Any]) -> Iterator[Finding]:
+def _same_storage(repeated: Mapping[str, Any], first: Mapping[str, Any]) -> Iterator[Finding]:
     for name in ("schemes", "tensors", "totals"):
-        if found[name] != right[name]:
+        if repeated[name] != first[name]:
             yield Finding("other storage", "protect --plan", name)

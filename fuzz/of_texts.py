@@ -27,9 +27,9 @@ def manifest(case: Case, rng: random.Random, steps: list[random.Random]) -> Case
     """Return a protected model and its manifest, which was changed."""
     name, variant = pick(rng, ("mlp", "types", "function", "if")), rng.randrange(len(VARIANTS))
     whole = protected(name, variant)
-    text, done = applied(whole["p.json"], mutate_text.mutate_json, steps)
+    text, changes = applied(whole["p.json"], mutate_text.mutate_json, steps)
     files = {"p.onnx": whole["p.onnx"], "p.json": text}
-    return Case(case.kind, case.seed, case.number, files, done, name, VARIANTS[variant], whole)
+    return Case(case.kind, case.seed, case.number, files, changes, name, VARIANTS[variant], whole)
 
 
 def judge_manifest(judge: Judge) -> None:
@@ -57,38 +57,42 @@ def consistent(body: Mapping[str, Any]) -> Iterator[Finding]:
     for name, part in (("original_weights", "original"), ("stored_weights", "stored")):
         if body["totals"][name] != sum(tensor[part] for tensor in body["tensors"]):
             yield Finding("totals", "manifest", name)
-    if any(tensor["stored"] != sum(one["count"] for one in tensor["classes"]) for tensor in body["tensors"]):
+    if any(tensor["stored"] != sum(entry["count"] for entry in tensor["classes"]) for tensor in body["tensors"]):
         yield Finding("totals", "manifest", "counts of classes")
 
 
-_DEFAULTS = {  # of the settings of a scheme, and of its channel, that a file leaves out
-    "low": -0.65, "high": 0.75,
-    "sign": "bit", "classes": 2, "partition": "share", "shares": [0.05], "bounds": [], "cells": [1, 20],
-    "granularity": "tensor", "estimator": "affine", "side_bits_per_cell": 2, "side_cells": 1, "side_copies": 1,
+_DEFAULTS: dict[str, tuple[Any, ...]] = {  # of the settings of a scheme, and of its channel, that a file leaves out
+    "low": (-0.65,), "high": (0.75,),
+    "sign": ("bit",), "classes": (2,), "partition": ("share",), "shares": ([0.05], []), "bounds": ([],),
+    "cells": ([1, 20],), "granularity": ("tensor",), "estimator": ("affine",), "side_bits_per_cell": (2,),
+    "side_cells": (1,), "side_copies": (1,),
 }  # fmt: skip
 
 
-def _passes(found: bytes, right: bytes) -> Iterator[Finding]:
-    yield from differs(json.loads(found), json.loads(right))
+def _passes(changed: bytes, original: bytes) -> Iterator[Finding]:
+    yield from differs(json.loads(changed), json.loads(original))
 
 
-def differs(found: Any, right: Any, path: str = "") -> Iterator[Finding]:
+def differs(changed: Any, original: Any, path: str = "") -> Iterator[Finding]:
     """A manifest that passes --check says what the right one says, beside fields that readers do not know.
 
     Where a channel family's numbers come from is known by the family, so readers do not take that from a file.
     """
-    if isinstance(right, dict) and isinstance(found, dict):
-        for name in right:
-            default = name not in found and right[name] == (_DEFAULTS.get(name) if "schemes" in path else None)
+    if isinstance(original, dict) and isinstance(changed, dict):
+        for name in original:
+            default = name not in changed and "schemes" in path and original[name] in _DEFAULTS.get(name, (None,))
+            default = default or (name not in changed and original[name] is None)
             if name not in ("command", "source") and not default:
-                yield from differs(found.get(name), right[name], f"{path}.{name}")
-    elif isinstance(right, list) and isinstance(found, list) and len(found) == len(right):
-        for place, (one, other) in enumerate(zip(found, right, strict=True)):
-            yield from differs(one, other, f"{path}.{place}")
-    elif isinstance(found, float) and isinstance(right, float) and math.isclose(found, right, rel_tol=1e-9):
+                yield from differs(changed.get(name), original[name], f"{path}.{name}")
+    elif isinstance(original, list) and isinstance(changed, list) and len(changed) == len(original):
+        for index, (item, original_item) in enumerate(zip(changed, original, strict=True)):
+            yield from differs(item, original_item, f"{path}.{index}")
+    elif isinstance(changed, float) and isinstance(original, float) and math.isclose(changed, original, rel_tol=1e-9):
         return  # other programs may round ratios
-    elif found != right or isinstance(found, bool) != isinstance(right, bool):
-        yield Finding("--check passes", "manifest", re.sub(r"\d+", "0", path) + f": {found!r:.30} for {right!r:.30}")
+    elif changed != original or isinstance(changed, bool) != isinstance(original, bool):
+        yield Finding(
+            "--check passes", "manifest", re.sub(r"\d+", "0", path) + f": {changed!r:.30} for {original!r:.30}"
+        )
 
 
 # -------------------------------------------------------------------------------------------------- channels
@@ -130,29 +134,36 @@ def channel(case: Case, rng: random.Random, steps: list[random.Random]) -> Case:
     """Return a channel that was changed, and a model to store in it."""
     name = pick(rng, list(CHANNELS))
     text = json.dumps(CHANNELS[name]).encode()
-    changed, done = applied(text, mutate_text.mutate_json, steps)
-    made = seeds.seed("mlp")
+    changed, changes = applied(text, mutate_text.mutate_json, steps)
+    seed_model = seeds.seed("mlp")
     return Case(
-        case.kind, case.seed, case.number, {"m.onnx": made.model, "c.json": changed}, done, name, (), {"c.json": text}
+        case.kind,
+        case.seed,
+        case.number,
+        {"m.onnx": seed_model.model, "c.json": changed},
+        changes,
+        name,
+        (),
+        {"c.json": text},
     )
 
 
-def _junk(found: bytes, right: bytes) -> Iterator[Finding]:
-    yield from wrong_types(json.loads(found), json.loads(right))
+def _junk(changed: bytes, original: bytes) -> Iterator[Finding]:
+    yield from wrong_types(json.loads(changed), json.loads(original))
 
 
-def wrong_types(found: Any, right: Any, path: str = "") -> Iterator[Finding]:
+def wrong_types(changed: Any, original: Any, path: str = "") -> Iterator[Finding]:
     """No number of an accepted channel is now NaN, infinite, true, a text, a list or an object."""
-    if isinstance(right, dict) and isinstance(found, dict):
-        for name in right.keys() & found.keys():
-            yield from wrong_types(found[name], right[name], f"{path}.{name}")
-    elif isinstance(right, list) and isinstance(found, list) and len(right) == len(found):
-        for one, other in zip(found, right, strict=True):
-            yield from wrong_types(one, other, f"{path}.0")
-    elif isinstance(right, int | float) and not isinstance(right, bool) and found is not None:
-        number = isinstance(found, int | float) and not isinstance(found, bool)
-        if not number or not abs(found) <= 1e300 or (path.endswith(("sigma", "stds.0", "between.0")) and found < 0):
-            yield Finding("junk accepted", "channel show", f"{path}: {found!r:.40}")
+    if isinstance(original, dict) and isinstance(changed, dict):
+        for name in original.keys() & changed.keys():
+            yield from wrong_types(changed[name], original[name], f"{path}.{name}")
+    elif isinstance(original, list) and isinstance(changed, list) and len(original) == len(changed):
+        for item, original_item in zip(changed, original, strict=True):
+            yield from wrong_types(item, original_item, f"{path}.0")
+    elif isinstance(original, int | float) and not isinstance(original, bool) and changed is not None:
+        number = isinstance(changed, int | float) and not isinstance(changed, bool)
+        if not number or not abs(changed) <= 1e300 or (path.endswith(("sigma", "stds.0", "between.0")) and changed < 0):
+            yield Finding("junk accepted", "channel show", f"{path}: {changed!r:.40}")
 
 
 def judge_channel(judge: Judge) -> None:
@@ -160,7 +171,7 @@ def judge_channel(judge: Judge) -> None:
     shown = judge.run("channel", "show", "c.json", "--json")
     judge.run("channel", "show", "c.json")
     outputs = ("p.onnx", "p.json")
-    made = judge.run(
+    protect = judge.run(
         "protect",
         "m.onnx",
         "--min-size",
@@ -176,7 +187,7 @@ def judge_channel(judge: Judge) -> None:
     if shown.code == 0:
         judge.add(of(_junk, judge.case.files["c.json"], judge.case.unmutated["c.json"]))
         judge.add(of(_span, shown))
-    if made.code == 0:
+    if protect.code == 0:
         if shown.code != 0:
             judge.add([Finding("own channel refused", "channel show", shown.err.strip()[:200])])
         read = judge.run("readback", "p.onnx", "--decoded", "-o", "r.onnx", outputs=("r.onnx",))
@@ -196,9 +207,9 @@ def _span(body: Mapping[str, Any]) -> Iterator[Finding]:
 def npz(case: Case, rng: random.Random, steps: list[random.Random]) -> Case:
     """Return evaluation data that were changed."""
     name = pick(rng, ("mlp", "conv", "if", "types", "map", "lstm", "tied"))
-    made = seeds.seed(name)
-    data, done = applied(made.data, mutate_text.mutate_npz, steps)
-    return Case(case.kind, case.seed, case.number, {"m.onnx": made.model, "d.npz": data}, done, name)
+    seed_model = seeds.seed(name)
+    data, changes = applied(seed_model.data, mutate_text.mutate_npz, steps)
+    return Case(case.kind, case.seed, case.number, {"m.onnx": seed_model.model, "d.npz": data}, changes, name)
 
 
 def judge_npz(judge: Judge) -> None:
@@ -220,9 +231,9 @@ def _pairs(rows: int) -> bytes:
 
 def csv(case: Case, rng: random.Random, steps: list[random.Random]) -> Case:
     """Return measured pairs that were changed."""
-    data, done = applied(_pairs(60), mutate_text.mutate_csv, steps)
+    data, changes = applied(_pairs(60), mutate_text.mutate_csv, steps)
     options = pick(rng, ((), ("--log", "output"), ("--group", "device"), ("--neighbours", "5")))
-    return Case(case.kind, case.seed, case.number, {"pairs.csv": data}, done, "pairs", options)
+    return Case(case.kind, case.seed, case.number, {"pairs.csv": data}, changes, "pairs", options)
 
 
 def judge_csv(judge: Judge) -> None:
@@ -274,10 +285,15 @@ threads = 1
 
 def toml(case: Case, rng: random.Random, steps: list[random.Random]) -> Case:  # noqa: ARG001 - as the others
     """Return the configuration of a sweep, which was changed."""
-    made = seeds.seed("mlp")
-    text, done = applied(SWEEP.encode(), mutate_text.mutate_toml, steps)
+    seed_model = seeds.seed("mlp")
+    text, changes = applied(SWEEP.encode(), mutate_text.mutate_toml, steps)
     return Case(
-        case.kind, case.seed, case.number, {"m.onnx": made.model, "d.npz": made.data, "c.toml": text}, done, "sweep"
+        case.kind,
+        case.seed,
+        case.number,
+        {"m.onnx": seed_model.model, "d.npz": seed_model.data, "c.toml": text},
+        changes,
+        "sweep",
     )
 
 
@@ -319,10 +335,10 @@ def run_folder(seed: int) -> tuple[dict[str, bytes], str]:
     """Return the files of a finished sweep, and what it printed."""
     from onnx_analog.cli import main
 
-    made = seeds.seed("mlp")
+    seed_model = seeds.seed("mlp")
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        for file, data in {"m.onnx": made.model, "d.npz": made.data}.items():
+        for file, data in {"m.onnx": seed_model.model, "d.npz": seed_model.data}.items():
             (folder / file).write_bytes(data)
         ran = invoke([*RUN, "--seed", str(seed)], folder, main)
         assert ran.code == 0, ran.err
@@ -334,35 +350,35 @@ def run(case: Case, rng: random.Random, steps: list[random.Random]) -> Case:
     """Return the folder of a sweep, one file of which was changed."""
     files = dict(run_folder(0)[0])
     target = pick(rng, ("run/trials.csv", "run/sweep.json", "run/points.csv"), (6, 3, 1))
-    done = []
+    changes = []
     for step in steps:
         if target == "run/sweep.json":
-            files[target], what = mutate_text.mutate_json(files[target], step)
+            files[target], change = mutate_text.mutate_json(files[target], step)
         elif target == "run/trials.csv" and step.random() < 0.25:
-            files[target], what = _other_rows(files[target], step)
+            files[target], change = _other_rows(files[target], step)
         else:
-            files[target], what = mutate_text.mutate_csv(files[target], step)
-        done.append(f"{target}: {what}")
-    return Case(case.kind, case.seed, case.number, files, tuple(done), "run")
+            files[target], change = mutate_text.mutate_csv(files[target], step)
+        changes.append(f"{target}: {change}")
+    return Case(case.kind, case.seed, case.number, files, tuple(changes), "run")
 
 
 def _other_rows(text: bytes, rng: random.Random) -> tuple[bytes, str]:
     """Put rows of another seed, or rows with another number, into trials.csv."""
     lines = text.decode("utf-8", "replace").splitlines()
     other = run_folder(5)[0]["run/trials.csv"].decode().splitlines()
-    place = rng.randrange(1, max(2, len(lines)))
-    lines[place : place + rng.randrange(2)] = [other[rng.randrange(1, len(other))]]
-    return ("\n".join(lines) + "\n").encode(), f"another seed's row at {place}"
+    row = rng.randrange(1, max(2, len(lines)))
+    lines[row : row + rng.randrange(2)] = [other[rng.randrange(1, len(other))]]
+    return ("\n".join(lines) + "\n").encode(), f"another seed's row at {row}"
 
 
 def judge_run(judge: Judge) -> None:
     """Go on with the sweep: it refuses, or ends as one that was never stopped."""
-    right = json.loads(run_folder(0)[1])
+    expected = json.loads(run_folder(0)[1])
     ran = judge.run(*RUN, "--seed", "0", outputs=("run",))
     if ran.code == 0:
-        judge.add(of(_same_points, ran, right))
+        judge.add(of(_same_points, ran, expected))
 
 
-def _same_points(found: Any, right: Any) -> Iterator[Finding]:
-    if found != right:
+def _same_points(points: Any, expected: Any) -> Iterator[Finding]:
+    if points != expected:
         yield Finding("other numbers", "sweep", "a sweep that goes on differs from one that was never stopped")

@@ -41,12 +41,12 @@ def ended(ran: Ran) -> Iterator[Finding]:
 def raised_by(text: str) -> str:
     """Return the innermost file of a traceback, and the error's beginning."""
     frames = re.findall(r'File "([^"]*)", line (\d+)', text)
-    places = [f"{Path(name).name}:{line} " for name, line in frames if "onnx_analog" in name]
+    frames_of_ours = [f"{Path(name).name}:{line} " for name, line in frames if "onnx_analog" in name]
     errors = re.findall(r"^(?:Error: )?([A-Za-z_.]*(?:Error|Exception|Interrupt|Exit)\b.{0,60})", text, re.MULTILINE)
-    return (places[-1] if places else "") + (errors[-1] if errors else text.strip()[-60:])
+    return (frames_of_ours[-1] if frames_of_ours else "") + (errors[-1] if errors else text.strip()[-60:])
 
 
-def said(ran: Ran) -> Iterator[Finding]:
+def printed(ran: Ran) -> Iterator[Finding]:
     """A refusal is one line; nothing else is on stderr but warnings, and nothing can move a cursor."""
     odd = sorted({f"U+{ord(char):04X}" for char in ran.out + ran.err if _moves(char)})
     if odd:
@@ -78,7 +78,7 @@ def _of_click(line: str) -> bool:
 def left(ran: Ran, outputs: Collection[str]) -> Iterator[Finding]:
     """Nothing is new, gone or changed but `outputs` (files or folders), and those after success only."""
     for name in sorted(ran.before.keys() | ran.after.keys()):
-        if ran.code == 0 and any(name == one or name.startswith(f"{one}/") for one in outputs):
+        if ran.code == 0 and any(name == output or name.startswith(f"{output}/") for output in outputs):
             continue
         if name not in ran.after:
             yield Finding("file gone", ran.command, Path(name).name)
@@ -109,4 +109,4 @@ def prints_json(ran: Ran) -> Iterator[Finding]:
 
 def all_of(ran: Ran, outputs: Collection[str]) -> list[Finding]:
     """Return what all oracles of this module find."""
-    return [*ended(ran), *said(ran), *left(ran, outputs), *prints_json(ran)]
+    return [*ended(ran), *printed(ran), *left(ran, outputs), *prints_json(ran)]

@@ -48,8 +48,8 @@ def tried(path: Path, name: str, main: Any) -> Line:
         for file in path.parent.iterdir():
             if file == path or (file.is_file() and file.suffix != ".onnx" and file.stem.startswith(path.stem)):
                 shutil.copy(file, folder / ("m.onnx" if file == path else file.name))
-        asked = _asked(folder / "m.onnx")
-        reference = _reference(folder / "m.onnx", asked)
+        sizes = _sizes(folder / "m.onnx")
+        reference = _reference(folder / "m.onnx", sizes)
         if reference.refused or reference.failed:
             return Line(name, size, "", f"onnxruntime: {reference.refused or reference.failed}"[:120], "", "")
 
@@ -65,32 +65,33 @@ def tried(path: Path, name: str, main: Any) -> Line:
                 return Line(name, size, "", f"{command[0]} refuses: {reason(ran.err)}", "", "")
         stored = f"{json.loads(ran.out)['totals']['stored_weights']:,}"
         findings = [*agreement.protected(folder / "m.onnx", folder / "p.onnx", reference)]
-        outcome = "; ".join(f"{one.oracle}: {one.detail}" for one in findings) or "agrees"
-        return _evaluated(Line(name, size, stored, outcome, "", ""), folder, asked, run)
+        outcome = "; ".join(f"{finding.oracle}: {finding.detail}" for finding in findings) or "agrees"
+        return _evaluated(Line(name, size, stored, outcome, "", ""), folder, sizes, run)
 
 
-def _asked(path: Path) -> dict[str, int]:
+def _sizes(path: Path) -> dict[str, int]:
     """Return the first sizes of open sides, and sampling rate, with which a model runs."""
     tries: list[dict[str, int]] = [{"side": side, "scalar": 16000} for side in (2, 1, 32, 64, 512)]
-    return next((one for one in tries if _reference(path, one).outputs is not None), tries[0])
+    return next((choice for choice in tries if _reference(path, choice).outputs is not None), tries[0])
 
 
-def _reference(path: Path, asked: dict[str, int]) -> Reference:
+def _reference(path: Path, sizes: dict[str, int]) -> Reference:
     try:
-        made = agreement.session(path)
+        session = agreement.session(path)
     except Exception as error:
         return Reference(refused=str(error)[:300])
     try:
-        feeds = agreement.feeds_for(made, **asked)
-        return Reference(feeds, made.run(None, feeds))
+        feeds = agreement.feeds_for(session, **sizes)
+        return Reference(feeds, session.run(None, feeds))
     except Exception as error:
         return Reference(failed=str(error)[:300])
 
 
-def _evaluated(line: Line, folder: Path, asked: dict[str, int], run: Any) -> Line:
+def _evaluated(line: Line, folder: Path, sizes: dict[str, int], run: Any) -> Line:
     """Return the line with what evaluate and numpy say of trial 0."""
-    samples = [agreement.feeds_for(agreement.session(folder / "m.onnx"), seed, **asked) for seed in range(SAMPLES)]
-    arrays = {name: np.stack([one[name] for one in samples]) for name in samples[0]}  # each sample a call of its own
+    samples = [agreement.feeds_for(agreement.session(folder / "m.onnx"), seed, **sizes) for seed in range(SAMPLES)]
+    # Each sample is a call of its own.
+    arrays = {name: np.stack([feeds[name] for feeds in samples]) for name in samples[0]}
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **arrays)
     (folder / "d.npz").write_bytes(file.getvalue())

@@ -161,7 +161,7 @@ def _minimised(lane: Lane, task: Task, verdict: Verdict, fault: tuple[str, str, 
     """Return the input with as few steps as show the same fault."""
     keep = list(range(len(verdict.steps)))
     for step in list(keep) if len(keep) > 1 else ():
-        fewer = [one for one in keep if one != step]
+        fewer = [other for other in keep if other != step]
         if fault in {fault_of(finding) for finding in judge_alone(lane, task._replace(keep=fewer)).findings}:
             keep = fewer
     return task._replace(keep=keep or None)
@@ -180,10 +180,10 @@ def corpus() -> list[tuple[str, list[Finding]]]:
     """Judge every row of the corpus; return its files and command, and what is found."""
     prepare()
     lane = Lane()
-    found = [judge_alone(lane, Task("corpus", 0, number)).findings for number in range(len(rows()))]
+    findings = [judge_alone(lane, Task("corpus", 0, number)).findings for number in range(len(rows()))]
     lane.stop()
     names = [f"{row['files'][-1]}: {row['command']}" for row in rows()]
-    return list(zip(names, found, strict=True))
+    return list(zip(names, findings, strict=True))
 
 
 def save(task: Task, fault: tuple[str, str, str], out: Path) -> Path:
@@ -197,8 +197,14 @@ def save(task: Task, fault: tuple[str, str, str], out: Path) -> Path:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    told = {**task._asdict(), "fault": fault, "origin": case.origin, "steps": case.steps, "options": case.options}
-    (folder / "case.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    description = {
+        **task._asdict(),
+        "fault": fault,
+        "origin": case.origin,
+        "steps": case.steps,
+        "options": case.options,
+    }
+    (folder / "case.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return folder / "case.json"
 
 
@@ -212,9 +218,9 @@ def replay(path: Path) -> Verdict:
     body = json.loads(path.read_text(encoding="utf-8"))
     case = make(body["kind"], body["seed"], body["number"], body["keep"])
     files = {
-        str(one.relative_to(path.parent)): one.read_bytes()
-        for one in path.parent.rglob("*")
-        if one.is_file() and one != path
+        str(file.relative_to(path.parent)): file.read_bytes()
+        for file in path.parent.rglob("*")
+        if file.is_file() and file != path
     }
     from onnx_analog.cli import main
 

@@ -142,10 +142,10 @@ def _sparse() -> onnx.ModelProto:
         "sparse (float[N, 16] x) => (float[N, 16] y) { a = MatMul(x, s) y = MatMul(a, w) }", _weight("w", 16, 16)
     )
     dense = numpy_helper.to_array(_weight("s", 16, 16)).reshape(-1)
-    places = np.arange(0, 256, 5)
+    positions = np.arange(0, 256, 5)
     sparse = model.graph.sparse_initializer.add(dims=[16, 16])
-    sparse.values.CopyFrom(numpy_helper.from_array(dense[places], "s"))
-    sparse.indices.CopyFrom(numpy_helper.from_array(places, "s.indices"))
+    sparse.values.CopyFrom(numpy_helper.from_array(dense[positions], "s"))
+    sparse.indices.CopyFrom(numpy_helper.from_array(positions, "s.indices"))
     return model
 
 
@@ -264,18 +264,18 @@ def seed(name: str) -> Seed:
 def data_for(model: onnx.ModelProto) -> bytes:
     """Return an npz file with an array for each input of a model that has no default, and labels."""
     rng = np.random.default_rng(7)
-    given = {tensor.name for tensor in model.graph.initializer}
-    asked: dict[str, tuple[int, list[int]]] = {}
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs: dict[str, tuple[int, list[int]]] = {}
     arrays: dict[str, Array] = {}
     takes_samples = True
     for value in model.graph.input:
-        if value.name in given:
+        if value.name in initializers:
             continue
         kind, sides = value.type.tensor_type.elem_type, value.type.tensor_type.shape.dim
         shape = [side.dim_value or SAMPLES for side in sides]
         takes_samples &= bool(sides) and sides[0].dim_param == "N"
-        asked[value.name] = kind, shape
-    for name, (kind, shape) in asked.items():  # where an input has no axis for samples, each is a call of its own
+        inputs[value.name] = kind, shape
+    for name, (kind, shape) in inputs.items():  # where an input has no axis for samples, each is a call of its own
         arrays[name] = drawn(kind, shape if takes_samples else [SAMPLES, *shape], rng)
     first = model.graph.output[0].type.tensor_type.shape.dim
     labels = {"y": np.arange(SAMPLES)} if takes_samples and len(first) == 2 else {}

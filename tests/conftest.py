@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from hypothesis import settings
 
 from onnx_analog.errors import LONGEST, AnalogError
+from tests.extras import skip_without_extra
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "data"
@@ -85,7 +86,11 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AnalogError, "__init__", init)
         patch.setattr(CliRunner, "invoke", invoke)
-        yield
+        try:
+            yield
+        except Exception as error:
+            skip_without_extra(error)
+            raise
     assert item.get_closest_marker("any_message") or met == []
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from onnx_analog.errors import LONGEST, ModelError
 from tests.conftest import faults, printed_errors
+from tests.extras import missing_extra, skip_without_extra
 
 GOOD = "'model.onnx': the tensor 'w' holds NaN in row 3. Leave it digital with --exclude '^w$'."
 
@@ -54,3 +55,38 @@ def test_a_test_that_meets_such_a_message_fails():
 def test_a_test_may_say_that_it_does_so_on_purpose():
     with pytest.raises(ModelError):
         raise ModelError("PassError: an error occurred")
+
+
+def error_of(code: str) -> Exception:
+    try:
+        exec(code, {})
+    except Exception as error:
+        return error
+    raise AssertionError("no error")
+
+
+MISSING = "raise ModuleNotFoundError('no torch', name='torch.nn')"
+WITHIN = f"try:\n    {MISSING}\nexcept ImportError as error:\n    raise ValueError('needs torch') from error"
+
+
+@pytest.mark.parametrize(
+    ("code", "package"),
+    [
+        (MISSING, "torch"),
+        (WITHIN, "torch"),
+        ("raise ValueError('the engine ray needs Ray')", "ray"),
+        ("import no_such_module_at_all", None),
+        ("assert 0", None),
+    ],
+)
+def test_an_extra_that_is_missing_is_seen(code, package):
+    assert missing_extra(error_of(code)) == package
+
+
+def test_without_an_extra_tests_skip_and_fail_where_ci_is_set(monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="torch is not installed"):
+        skip_without_extra(error_of(WITHIN))
+    skip_without_extra(error_of("assert 0"))
+    monkeypatch.setenv("CI", "1")
+    skip_without_extra(error_of(WITHIN))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from onnx_analog import serialise
 from onnx_analog.coding.scheme import Scheme
@@ -132,6 +132,8 @@ def _is_of(value: Any, hint: Any) -> bool:
     if hint == str | None:
         return value is None or isinstance(value, str)
     kind = get_origin(hint)
+    if kind is Mapping and get_args(hint)[1] in (int, str):
+        return isinstance(value, Mapping) and all(_is_of(entry, get_args(hint)[1]) for entry in value.values())
     return kind is None or kind in (UnionType, Union) or isinstance(value, Mapping if kind is Mapping else list)
 
 

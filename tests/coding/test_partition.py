@@ -344,6 +344,14 @@ def test_groups_keep_the_order_of_the_flat_index(size, groups, seed, ascending):
         assert positions.tolist() == np.flatnonzero(group == number).tolist()
 
 
+@pytest.mark.parametrize("groups", [2**16, 2**16 + 3])
+def test_groups_that_16_bits_cannot_count_are_ordered_too(groups):
+    group = np.arange(groups)[::-1]
+    order, counts = partition.order_of(group, groups)
+    assert order.tolist() == list(range(groups))[::-1]
+    assert (counts == 1).all()
+
+
 @given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=9))
 def test_a_float32_number_lies_on_the_same_side_of_an_edge_and_of_its_rounding(edges):
     """Of no edge, rounded down to a float32 number, a size can come to lie on the other side."""

@@ -711,3 +711,9 @@ def test_an_index_takes_the_least_width_that_holds_all_classes():
         width = index_width(classes)
         assert classes <= 2**width
         assert all(classes > 2**narrower for narrower in (0, 1, 2, 4) if narrower < width)
+
+
+def test_a_class_of_one_value_has_it_as_both_extremes_unless_it_has_cells():
+    scheme = Scheme(classes=2, partition="bounds", bounds=(0.5,), cells=(1, 0), channel=over(RANGE))
+    codebook = fit([split(f32([0.25, 0.25, 0.75, 0.75]), scheme)], scheme).codebook
+    assert (codebook.low.tolist(), codebook.high.tolist()) == ([[0.0, 0.75]], [[0.25, 0.75]])

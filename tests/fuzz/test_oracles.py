@@ -208,7 +208,7 @@ def test_weights_that_all_decode_to_nothing_are_caught(tmp_path):
     array[0, 0] = 1e9
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(array, "w"))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    lost = account.Held(
+    lost = account.StoredTensor(
         {},
         0,
         np.where(array > 1e8, array, 0),

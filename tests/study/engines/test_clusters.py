@@ -147,7 +147,8 @@ def test_the_command_line_says_nothing_but_its_own_words(name, tmp_path):
 
 @pytest.fixture(scope="module")
 def dask_address():
-    distributed = pytest.importorskip("distributed")
+    import distributed
+
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     ) as cluster:
@@ -156,7 +157,8 @@ def dask_address():
 
 @pytest.fixture(scope="module")
 def ray_of_two():
-    ray = pytest.importorskip("ray")
+    import ray
+
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=50)
     yield
     ray.shutdown()
@@ -238,7 +240,9 @@ def test_all_workers_may_die_at_once(cluster, plain, tmp_path):
 @cluster_only
 def test_a_task_that_dask_gives_up_is_named(tmp_path):
     """One worker lives on with what was sent, so that nothing is lost but the task: more often than Dask bears."""
-    dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
+    import dask
+    import distributed
+
     log, out = tmp_path / "log", tmp_path / "out"
     plan = planned(both(others(log, 2), first(1, tmp_path / "deaths", die())), log=log)
     with (
@@ -318,7 +322,8 @@ def test_more_threads_than_any_node_has_cores_are_refused(ray_of_two):
 @cluster_only
 def test_a_scheduler_without_workers_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(dask_cluster, "_WAIT_S", 0.5)
-    distributed = pytest.importorskip("distributed")
+    import distributed
+
     with distributed.LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as cluster:
         address = cluster.scheduler_address
         with pytest.raises(EngineError) as found:
@@ -340,7 +345,8 @@ class Site(NamedTuple):
 @pytest.fixture
 def ray_from_outside(tmp_path, monkeypatch):
     """Yield the address of a Ray cluster of this machine as another machine would see it; it asks for a token."""
-    pytest.importorskip("ray")
+    import ray  # noqa: F401 - the test needs it
+
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of-the-tests-" + "0" * 32)
     ports = list(islice(filter(_free, range(20_000, 30_000)), 2))  # below those that Ray gives its processes
