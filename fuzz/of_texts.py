@@ -80,8 +80,8 @@ def differs(changed: Any, original: Any, path: str = "") -> Iterator[Finding]:
     """
     if isinstance(original, dict) and isinstance(changed, dict):
         for name in original:
-            default = name not in changed and "schemes" in path and original[name] in _DEFAULTS.get(name, (None,))
-            default = default or (name not in changed and original[name] is None)
+            settings = _DEFAULTS if "schemes" in path else {"assumptions": ([],)}
+            default = name not in changed and original[name] in settings.get(name, (None,) if "schemes" in path else ())
             if name not in ("command", "source") and not default:
                 yield from differs(changed.get(name), original[name], f"{path}.{name}")
     elif isinstance(original, list) and isinstance(changed, list) and len(changed) == len(original):
