@@ -19,7 +19,7 @@ from onnx_analog.channels import Channel, TableChannel
 from onnx_analog.channels.base import inside
 from onnx_analog.coding.scheme import STRATEGIES
 from onnx_analog.errors import OutputError
-from onnx_analog.points import Panel, clean_text, factor, front, is_planned, label, mean_of, panels, series, unit
+from onnx_analog.points import Panel, factor, front, is_planned, label, mean_of, noise_free_text, panels, series, unit
 from onnx_analog.randomness import stream
 from onnx_analog.study.sweeps import Point
 
@@ -149,7 +149,7 @@ def _lost_unit(points: Sequence[Point]) -> str:
 def _floor(points: Sequence[Point]) -> float | None:
     """Return the smallest loss shown, in percentage points: 1/20 of one sample; None to show the metric itself."""
     found = [point.evaluation for point in points]
-    lossy = all(one.share and one.higher_is_better is True and one.clean is not None for one in found)
+    lossy = all(one.share and one.higher_is_better is True and one.original is not None for one in found)
     if not points or not lossy:
         return None
     return float(np.clip(5 / max(point.evaluation.samples for point in points), 0.005, 1))
@@ -159,7 +159,7 @@ def _shown_value(point: Point, value: float, floor: float | None) -> float:
     """Return the vertical position of a value of the metric."""
     if floor is None:
         return factor(point) * value
-    lost = 100 * ((point.evaluation.clean or 0.0) - value)
+    lost = 100 * ((point.evaluation.original or 0.0) - value)
     return lost if math.isnan(lost) else max(lost, floor)
 
 
@@ -195,12 +195,12 @@ def _rings(axis: Any, front: Sequence[Point], floor: float | None) -> None:
 def _dress(axis: Any, points: Sequence[Point], title: str, floor: float | None) -> None:
     lines = textwrap.wrap(title, _TITLE_WIDTH)
     if floor is not None:
-        lines.append(clean_text(points).removeprefix(", "))
+        lines.append(noise_free_text(points).removeprefix(", "))
     axis.set_title("\n".join(lines), fontsize="medium")
     axis.set_xscale("log")
     axis.grid(alpha=0.3, which="both")
     if floor is None:
-        _clean_line(axis, points)
+        _original_line(axis, points)
 
 
 def _loss_axis(axes: Sequence[Any], points: Sequence[Point], floor: float) -> None:
@@ -218,10 +218,10 @@ def _loss_axis(axes: Sequence[Any], points: Sequence[Point], floor: float) -> No
             axis.plot([], [], "v", color="black", label=f"loss below {floor:g}, or a gain")
 
 
-def _clean_line(axis: Any, points: Sequence[Point]) -> None:
-    clean = points[0].evaluation.clean if points else None
-    if clean is not None and math.isfinite(clean):
-        axis.axhline(factor(points[0]) * clean, color="black", linewidth=0.8, linestyle=":", label="without noise")
+def _original_line(axis: Any, points: Sequence[Point]) -> None:
+    original = points[0].evaluation.original if points else None
+    if original is not None and math.isfinite(original):
+        axis.axhline(factor(points[0]) * original, color="black", linewidth=0.8, linestyle=":", label="original")
 
 
 def _ticks(axes: Sequence[Any]) -> None:

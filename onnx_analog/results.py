@@ -248,7 +248,16 @@ class Swept(Shown):
         return f"<Swept: {len(self.points):,} point{'s' * (len(self.points) != 1)}{where}>"
 
     def _repr_html_(self) -> str:
-        head = ("model", "channel", "stored as", "mean", "95 % interval", "without noise", "all-in cells per weight")
+        head = (
+            "model",
+            "channel",
+            "stored as",
+            "mean",
+            "95 % interval",
+            "original",
+            "stored",
+            "all-in cells per weight",
+        )
         return html_table("Sweep", head, map(_html_row, self.points))
 
 
@@ -271,9 +280,8 @@ def value_text(value: object) -> str:
 def _html_row(point: Point) -> Sequence[object]:
     found, setting = point.evaluation, point.setting
     ends = "" if point.ci95 is None else f"{point.ci95[0]:.4f} to {point.ci95[1]:.4f}"
-    mean, clean = ("" if value is None else f"{value:.4f}" for value in (found.mean, found.clean))
+    numbers = ("" if value is None else f"{value:.4f}" for value in (found.mean, found.original, found.stored))
+    mean, original, stored = numbers
     varied = "".join(f", {name} {value_text(value)}" for name, value in setting.changes.items())
-    stored = (
-        f"{point.strategy}, {point.cells} cells{varied}" if point.strategy in STRATEGIES else f"plan {point.strategy}"
-    )
-    return point.model, setting.channel, stored, mean, ends, clean, f"{point.cost:.3f}"
+    how = f"{point.strategy}, {point.cells} cells{varied}" if point.strategy in STRATEGIES else f"plan {point.strategy}"
+    return point.model, setting.channel, how, mean, ends, original, stored, f"{point.cost:.3f}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,6 +87,16 @@ def estimator(name: str) -> Estimator:
             raise OptionError(f"{name!r} is not a subclass of onnx_analog.coding.estimators.Estimator")
         _KNOWN[name] = kind()
     return _KNOWN[name]
+
+
+def own(names: Iterable[str]) -> dict[str, Estimator]:
+    """Return the estimators of the user's own among `names`, by name, so that they can be sent to other processes."""
+    return {name: estimator(name) for name in names if ":" in name}
+
+
+def register(estimators: Mapping[str, Estimator]) -> None:
+    """Make estimators known by name that another process has sent, in place of those of an earlier sweep."""
+    _KNOWN.update(estimators)
 
 
 class NotLoaded(OptionError):  # noqa: N818 - the name says what happened; the file is not at fault

@@ -1,4 +1,4 @@
-"""The result of an evaluation: a metric without noise and in each trial, and what follows from them."""
+"""The result of an evaluation: a metric of the original model, of the stored one, and in each trial."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from onnx_analog.run.statistics import interval
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Evaluation(Shown):
-    """A metric without noise and in each trial.
+    """A metric of the original model, of the stored one without noise, and in each trial.
 
     Attributes
     ----------
     metric : str
     samples : int
-    clean : float or None
-        The model without noise; None where the metric compares with it and so says nothing.
+    original : float or None
+        The original model, before pruning and protection; None where it is not known, and where the metric compares
+        the original's outputs with themselves and so says nothing.
+    stored : float or None
+        The model as it is stored, read without noise; of a plain model with a reference, the model as it was given.
+        None where nothing is stored, and where the metric compares its outputs with themselves.
     values : tuple of float
         One for each trial.
-    reference : float or None
-        The original model, before pruning and protection.
     sqnr_db : tuple of float
         Signal-to-noise ratio in each trial, in dB, of what the outputs that are measured have of floats; NaN for none.
     seed : int
@@ -41,9 +43,10 @@ class Evaluation(Shown):
     higher_is_better : bool or None
         None where it is not known.
     compares : bool
-        The metric compares with the outputs without noise.
+        The metric compares with the outputs of the original model or, where it is not known, of the stored one.
     at_least, at_most : float or None
-        What the lower, or upper, end of the interval is to reach; without an interval, the mean or the clean value.
+        What the lower, or upper, end of the interval is to reach; without an interval, the mean; without trials, the
+        value without noise.
     preprocessing : str
         How the inputs were made, in words.
     warnings : tuple of str
@@ -54,9 +57,9 @@ class Evaluation(Shown):
 
     metric: str
     samples: int
-    clean: float | None
     values: tuple[float, ...]
-    reference: float | None = None
+    original: float | None = None
+    stored: float | None = None
     sqnr_db: tuple[float, ...] = ()
     seed: int = 0
     output: str | None = None
@@ -99,15 +102,39 @@ class Evaluation(Shown):
         return interval(self.values, bounds=self.bounds)
 
     @property
+    def baseline(self) -> float | None:
+        """The value that loss is counted from: the original's or, where it is not known, the stored model's.
+
+        None where the metric compares with one of the two, and is no share.
+        """
+        if self.compares and not self.share:
+            return None
+        return self.stored if self.original is None else self.original
+
+    @property
+    def knows_original(self) -> bool:
+        """Whether the original is known, so that outputs and loss are compared with it."""
+        if self.compares and not self.share:
+            return self.stored is not None or not self.values
+        return self.original is not None
+
+    @property
+    def noise_free(self) -> float | None:
+        """The value of the model that was evaluated, read without noise; None where it compares with itself."""
+        if self.compares and (self.stored is None or (self.share and self.original is None)):
+            return None
+        return self.original if self.stored is None else self.stored
+
+    @property
     def drop(self) -> float | None:
-        """Value without noise minus mean with noise, on the same samples; None without either."""
-        return None if self.clean is None or self.mean is None else self.clean - self.mean
+        """The baseline minus the mean with noise, on the same samples; None without either."""
+        return None if self.baseline is None or self.mean is None else self.baseline - self.mean
 
     @property
     def drop_ci95(self) -> tuple[float, float] | None:
         """95 % interval of the drop over trials."""
-        ends = self.ci95
-        return None if ends is None or self.clean is None else (self.clean - ends[1], self.clean - ends[0])
+        ends, baseline = self.ci95, self.baseline
+        return None if ends is None or baseline is None else (baseline - ends[1], baseline - ends[0])
 
     @property
     def test_set_error(self) -> float | None:
@@ -115,7 +142,7 @@ class Evaluation(Shown):
 
         None also for a metric of the user's: it may be a share of something else than samples.
         """
-        value = self.clean if self.mean is None else self.mean
+        value = self.noise_free if self.mean is None else self.mean
         if self.metric not in metrics.METRICS or not self.share or value is None or not 0 < value < 1:
             return None
         return math.sqrt(value * (1 - value) / self.samples)
@@ -142,7 +169,7 @@ class Evaluation(Shown):
                 continue
             reached, what = self._reached(end, name)
             if reached is None:
-                found.append(f"{self.metric} compares with the model without noise: without trials there is no value")
+                found.append(f"{self.metric} compares the outputs with themselves: without trials there is no value")
             elif math.isnan(reached):
                 found.append(f"{what} is not a number, so it cannot be compared with {asked}")
             elif not (reached >= asked if end == 0 else reached <= asked):
@@ -154,7 +181,7 @@ class Evaluation(Shown):
             return self.ci95[end], f"the {name} end of the 95 % interval of {self.metric}"
         if self.mean is not None:
             return self.mean, f"{self.metric}, mean of {len(self.values)} trial{'s' * (len(self.values) > 1)},"
-        return (None if self.compares else self.clean), self.metric
+        return self.noise_free, self.metric
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation, ready for JSON; numbers that JSON does not have are null."""
@@ -165,16 +192,16 @@ class Evaluation(Shown):
             "share": bool(self.share),
             "higher_is_better": self.higher_is_better,
             "samples": self.samples,
-            "clean": _finite(self.clean),
+            "original": _finite(self.original),
+            "stored": _finite(self.stored),
             "trials": len(self.values),
             "mean": _finite(self.mean),
             "std": _finite(self.std),
-            "ci95": _ends(self.ci95),
+            "ci95": ends_of(self.ci95),
             "drop": _finite(self.drop),
-            "drop_ci95": _ends(self.drop_ci95),
+            "drop_ci95": ends_of(self.drop_ci95),
             "test_set_error": self.test_set_error,
             "values": [_finite(value) for value in self.values],
-            "reference": _finite(self.reference),
             "sqnr_db": [_finite(value) for value in self.sqnr_db],
             "seed": self.seed,
             "model": self.model,
@@ -196,7 +223,7 @@ class Evaluation(Shown):
         )
 
     def _lines(self) -> list[tuple[str, str]]:
-        numbers = {"original model": self.reference, "without noise": self.clean, "with noise, mean": self.mean}
+        numbers = {"original model": self.original, "stored model": self.stored, "with noise, mean": self.mean}
         rows = [("metric", self.title)]
         rows += [(name, f"{value:.4f}") for name, value in numbers.items() if value is not None]
         return [*rows, ("trials", self.spread(self.ci95))]
@@ -218,8 +245,8 @@ class Evaluation(Shown):
 
     def told(self, ci95: tuple[float, float] | None) -> str:
         """Return the evaluation as one line, with this 95 % interval."""
-        parts = [] if self.reference is None else [f"original {self.reference:.4f}"]
-        parts += [] if self.clean is None else [f"without noise {self.clean:.4f}"]
+        parts = [] if self.original is None else [f"original {self.original:.4f}"]
+        parts += [] if self.stored is None else [f"stored {self.stored:.4f}"]
         if self.mean is not None:
             parts.append(f"with noise {self.mean:.4f} ({self.spread(ci95)})")
         return f"{self.title}: {', '.join(parts)}"
@@ -233,7 +260,8 @@ class Evaluation(Shown):
         return f"{count}{alike}: no interval"
 
 
-def _ends(ends: tuple[float, float] | None) -> list[float] | None:
+def ends_of(ends: tuple[float, float] | None) -> list[float] | None:
+    """Return the ends of an interval, ready for JSON; None if there is none, or an end is no number."""
     return list(ends) if ends is not None and all(map(math.isfinite, ends)) else None
 
 

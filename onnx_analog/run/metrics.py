@@ -130,6 +130,11 @@ class Chosen:
         return not self.labelled
 
 
+def places_of(metric: Function) -> tuple[int, ...] | None:
+    """Return the numbers of the outputs that a metric reads; None if it reads all."""
+    return metric.places if isinstance(metric, Chosen) else None
+
+
 def _is_own(metric: Metric) -> bool:
     return METRICS.get(metric.name) is metric
 

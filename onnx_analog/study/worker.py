@@ -27,12 +27,14 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog import named
+from onnx_analog.coding import estimators
 from onnx_analog.errors import EngineError
 from onnx_analog.graph.files import from_proto, to_proto
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
-from onnx_analog.run.experiment import Experiment, Trial, Trials
+from onnx_analog.run.experiment import Experiment
+from onnx_analog.run.trials import Trial, Trials
 from onnx_analog.study.grid import Setting
 
 Array = NDArray[Any]
@@ -53,7 +55,7 @@ class Task(NamedTuple):
         Of the point in its sweep.
     trials : tuple of int
     point : bytes
-        The `Setting`, as `named.dumps` has it: channels of the user's own travel by value.
+        The `Setting`, as `pack` has it.
     """
 
     number: int
@@ -61,13 +63,27 @@ class Task(NamedTuple):
     point: bytes
 
 
+def pack(setting: Setting) -> bytes:
+    """Return a point, ready to be sent: channels and estimators of the user's own travel by value."""
+    return named.dumps((setting, estimators.own(scheme.estimator for scheme in setting.plan.schemes)))
+
+
+def unpack(point: bytes) -> Setting:
+    """Return the point that `pack` made ready; its estimators are known from now on."""
+    setting: Setting
+    setting, sent = named.loads(point)
+    estimators.register(sent)
+    return setting
+
+
 class Outcome(NamedTuple):
-    """What came of a task: its point and trials, and the result of each trial."""
+    """What came of a task: its point and trials, the result of each trial, and the value of the stored model."""
 
     number: int
     trials: tuple[int, ...]
-    found: tuple[Trial, ...]
+    results: tuple[Trial, ...]
     totals: Totals
+    stored: float | None
     seconds: float  # for each trial
     versions: dict[str, str]
 
@@ -127,7 +143,7 @@ class Work:
     models : tuple of Packed
     data : tuple of Dataset, one for each model
     clean : tuple of lists of arrays
-        Each model's outputs without noise.
+        The outputs of each original, which the metric compares with.
     metric : function
         See `onnx_analog.run.metrics`.
     seed : int
@@ -172,15 +188,15 @@ class Worker:
     def do(self, task: Task) -> Outcome:
         """Return what comes of a task."""
         trials = self._point(task.point)
-        start = time.perf_counter()
-        found = tuple(trials.run(seed=self._work.seed, trial=trial) for trial in task.trials)
-        seconds = (time.perf_counter() - start) / len(found)
-        return Outcome(task.number, task.trials, found, trials.totals, seconds, self._versions)
+        stored, start = trials.stored, time.perf_counter()
+        results = tuple(trials.run(seed=self._work.seed, trial=trial) for trial in task.trials)
+        seconds = (time.perf_counter() - start) / len(results)
+        return Outcome(task.number, task.trials, results, trials.totals, stored, seconds, self._versions)
 
     def _ready(self, point: bytes) -> Trials:
         try:
-            setting: Setting = named.loads(point)
-        except (ImportError, AttributeError) as error:  # of a channel's class
+            setting = unpack(point)
+        except (ImportError, AttributeError) as error:  # of a class of the user's
             raise cannot_load(f"{type(error).__name__}: {error}") from error
         return self._experiment(setting.model).trials(setting.plan, selection=setting.selection)
 
@@ -200,8 +216,8 @@ class Worker:
 def cannot_load(why: str) -> EngineError:
     """Return the error of a worker that lacks what a task is made of."""
     return EngineError(
-        f"a worker cannot load its task ({why}): install the same packages on all workers, and your own channels and "
-        "metrics"
+        f"a worker cannot load its task ({why}): install the same packages on all workers, and your own channels, "
+        "estimators and metrics"
     )
 
 

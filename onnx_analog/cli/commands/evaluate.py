@@ -28,7 +28,7 @@ from onnx_analog.cli.settings import argument
 @DATA
 @argument("trials")
 @SEED
-@click.option("--reference", type=FILE, help="The original model, to report the loss due to pruning.")
+@click.option("--reference", type=FILE, help="The original model, from which loss is counted.")
 @OTHER_CHANNEL
 @CHANGES
 @PREPROCESSING
@@ -42,7 +42,8 @@ def command(protected: Path, data: Path, trials: int, as_json: bool, **choices: 
     """Evaluate PROTECTED as read from noisy cells, or a plain model as it is.
 
     With labels, and class scores as the first output, the metric is top-1 accuracy. Otherwise outputs are compared with
-    those of the model without noise, by class, by value or by SQNR in dB. The first line names the metric.
+    those of the original or, without --reference, of PROTECTED without noise: by class, by value or by SQNR in dB. The
+    first line names the metric.
 
     Example:
 

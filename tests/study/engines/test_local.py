@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_analog import named
 from onnx_analog.errors import ChannelError, DataError, EngineError, OptionError
 from onnx_analog.study import worker
 from onnx_analog.study.engines import build, local
@@ -101,7 +100,7 @@ def test_a_worker_that_dies_between_two_tasks_is_replaced(tmp_path):
         engine.plan(2)
         study = planned(log=log)
         engine.start(study.work)
-        point = named.dumps(study.settings[0])
+        point = worker.pack(study.settings[0])
         engine.submit(Task(0, (0,), point))
         engine.next()
         (worker,) = processes(log)
