@@ -479,7 +479,7 @@ def evaluate(
         How uint8 images become inputs; see `onnx_analog.run.data.Preprocessing`.
     metric : name, "module:function" or function, optional
         A name of `onnx_analog.run.metrics.METRICS`; the default depends on data and outputs, see
-        `onnx_analog.run.metrics.choose`.
+        `onnx_analog.run.choice.choose`.
     output : str, optional
         Name of the output that is measured; the default is the first that fits.
     class_axis : int, optional

@@ -17,7 +17,7 @@ _ENOUGH = 30  # samples, of which an accuracy can be told from chance
 def doubts(chosen: metrics.Chosen, samples: int, clean: list[Any], alone: float | None) -> Iterator[str]:
     """Yield the doubts about outputs without noise, and about the value `alone` that they have, each as a sentence."""
     if chosen.output is not None and not _has_axis_of(clean[0], samples):
-        yield f"output {chosen.output!r} has no axis of samples, so its values may depend on --batch"
+        yield f"output {chosen.output!r} has no axis of samples, so its values may depend on the batch size"
     nan = metrics.nan_share(clean)
     if nan:
         yield f"{nan:.1%} of the outputs without noise are NaN"
@@ -26,7 +26,7 @@ def doubts(chosen: metrics.Chosen, samples: int, clean: list[Any], alone: float 
         if alone <= chance + 2 * math.sqrt(chance * (1 - chance) / samples):
             yield (
                 f"top1 without noise is {alone:.4f}, no better than chance ({chance:.4f} of {chosen.classes} classes): "
-                "check --mean, --std, --preprocess and the labels"
+                "check mean, std, preprocess and the labels"
             )
 
 
@@ -45,7 +45,7 @@ def doubts_of_values(chosen: metrics.Chosen, values: Sequence[float]) -> Iterato
     if count and chosen.metric.name == "agreement":
         yield (
             "agreement says nothing here: all largest scores stayed the same although noise changed the scores by more "
-            "than themselves. Name sqnr_db with --metric, or give labels"
+            "than themselves. Choose the metric sqnr_db, or give labels"
         )
     elif count:
         why = ": outputs are NaN, or noise changed their shape" if chosen.metric.name in metrics.METRICS else ""

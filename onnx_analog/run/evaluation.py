@@ -271,15 +271,15 @@ def _finite(value: float | None) -> float | None:
 
 def check_limits(metric: metrics.Metric, at_least: float | None, at_most: float | None) -> None:
     """Raise `OptionError` unless `at_least` and `at_most` can be asked of a metric."""
-    for name, asked in (("at-least", at_least), ("at-most", at_most)):
+    for name, asked in (("at_least", at_least), ("at_most", at_most)):
         if asked is not None and not (_is_number(asked) and math.isfinite(asked)):
-            raise OptionError(f"--{name} is {asked!r}; it must be a finite number")
+            raise OptionError(f"{name} is {asked!r}; it must be a finite number")
         if asked is not None and metric.share and not 0 <= asked <= 1:
-            raise OptionError(f"--{name} is {asked:g}, and {metric.name} is a share from 0 to 1: 0.9 is 90 %")
+            raise OptionError(f"{name} is {asked:g}, and {metric.name} is a share from 0 to 1: 0.9 is 90 %")
     if at_least is not None and metric.higher_is_better is False:
-        raise OptionError(f"lower is better for {metric.name}: ask for --at-most")
+        raise OptionError(f"lower is better for {metric.name}: ask for at_most")
     if at_most is not None and metric.higher_is_better is True:
-        raise OptionError(f"higher is better for {metric.name}: ask for --at-least")
+        raise OptionError(f"higher is better for {metric.name}: ask for at_least")
 
 
 def _is_number(value: object) -> bool:

@@ -24,6 +24,7 @@ from onnx_analog.passes.protect import replace_all
 from onnx_analog.run import metrics
 from onnx_analog.run._doubts import doubts, doubts_of_stored, doubts_of_values
 from onnx_analog.run._planes import Planes, what_is_written
+from onnx_analog.run.choice import choose
 from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
 from onnx_analog.run.read import Decoder
@@ -84,7 +85,8 @@ class Experiment:
     --------
     >>> from onnx_analog import demo
     >>> from onnx_analog.graph import files
-    >>> from onnx_analog.run.data import load
+    >>> from onnx_analog.run.choice import choose
+    from onnx_analog.run.data import load
     >>> experiment = Experiment(files.load(demo.MODEL), lambda inputs: load(demo.IMAGES, inputs).head(100))
     >>> score = experiment.score(Scheme.int8(), trials=1)
     >>> score.metric, score.stored - score.values[0]
@@ -146,7 +148,7 @@ class Experiment:
                 (known[number],) = self._source.run(self.data, batch=self._batch, places=[number])
             return known[number]
 
-        chosen = metrics.choose(
+        chosen = choose(
             fields,
             fetch,
             self.data.labels,

@@ -95,7 +95,7 @@ class Folder:
             lock.acquire()
         except filelock.Timeout:
             raise OutputError(
-                f"another sweep writes to {str(self._path)!r}: wait until it ends, or choose another folder with --out"
+                f"another sweep writes to {str(self._path)!r}: wait until it ends, or choose another folder"
             ) from None
         except OSError as error:
             raise OutputError(f"cannot write to {str(self._path)!r}: {error.strerror or error}") from error
@@ -112,20 +112,20 @@ class Folder:
         if not path.exists():
             for mine in (self._path / name for name in (TRIALS, PARQUET, POINTS, CONFIG, PLOT)):
                 if mine.exists():
-                    raise OutputError(f"{str(mine)!r} was not written by a sweep: choose another folder with --out")
+                    raise OutputError(f"{str(mine)!r} was not written by a sweep: choose another folder")
             return
         text = reading.read_text(path, limit=_LARGEST, error=OutputError)
         try:
             there = dict(json.loads(text))
         except (ValueError, TypeError, RecursionError) as error:
             why = "it is nested too deeply" if isinstance(error, RecursionError) else error
-            raise OutputError(f"cannot read {str(path)!r}: {why}. Choose another folder with --out") from error
+            raise OutputError(f"cannot read {str(path)!r}: {why}. Choose another folder") from error
         mine = json.loads(json.dumps(self._constants))
         for name in {**mine, **there}:
             if json.dumps(mine.get(name)) != json.dumps(there.get(name)):  # false is not 0
                 raise OutputError(
                     f"{str(self._path)!r} holds a sweep with {name} {there.get(name)!r}, and this one has "
-                    f"{mine.get(name)!r}: choose another folder with --out"
+                    f"{mine.get(name)!r}: choose another folder"
                 )
 
     def _write_constants(self) -> None:
@@ -202,8 +202,7 @@ class Folder:
         path = self._path / TRIALS
         remedy = "Delete the line" if line > 1 else "Restore it"  # the first has the names of all columns
         return OutputError(
-            f"line {line:,} of {str(path)!r} is not a row of this sweep: {error}. {remedy}, or choose another "
-            "folder with --out"
+            f"line {line:,} of {str(path)!r} is not a row of this sweep: {error}. {remedy}, or choose another folder"
         )
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -221,7 +220,7 @@ class Folder:
             self._columns = [*{**rows[0], **self._constants}, CHECKSUM]
             text = _line(self._columns)
         if set(self._columns) != {*rows[0], *self._constants, CHECKSUM} or self._columns[-1] != CHECKSUM:
-            raise OutputError(f"{str(path)!r} has other columns than this sweep: choose another folder with --out")
+            raise OutputError(f"{str(path)!r} has other columns than this sweep: choose another folder")
         self._written = self._written or _Written(self._columns[:-1], self._constants)
         text += "".join(map(self._written.line, rows))
         try:
@@ -406,7 +405,7 @@ def _check_regular(path: Path) -> None:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise OutputError(
                 f"{str(path)!r} is a link, a folder or a device, and a sweep writes to regular files only: choose "
-                "another folder with --out"
+                "another folder"
             )
 
 
@@ -415,7 +414,7 @@ def _descriptor(path: Path, flags: int) -> int:
     file = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise OutputError(f"{str(path)!r} is not a regular file: choose another folder with --out")
+        raise OutputError(f"{str(path)!r} is not a regular file: choose another folder")
     return file
 
 

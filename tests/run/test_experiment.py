@@ -576,7 +576,7 @@ def test_agreement_that_says_nothing_is_no_number_and_a_warning(caplog):
 def test_an_accuracy_that_is_that_of_chance_is_questioned(caplog):
     with caplog.at_level(logging.WARNING, logger="onnx_analog"):
         found = oa.evaluate(model(LINEAR), rows(200, labels=True))
-    assert "no better than chance (0.0312 of 32 classes): check --mean" in found.warnings[0]
+    assert "no better than chance (0.0312 of 32 classes): check mean, std," in found.warnings[0]
     assert found.warnings[0] in caplog.text
     data = rows(200)
     right = Dataset(data.inputs, run(model(LINEAR), data.inputs)[0].argmax(axis=1))
@@ -601,7 +601,9 @@ def test_nan_in_the_outputs_is_told():
 @pytest.mark.parametrize("batch", [4, 64])
 def test_an_output_that_depends_on_the_batch_is_questioned(batch):
     found = oa.evaluate(model(WHOLE), rows(10), batch=batch, output="total")
-    assert any("'total' has no axis of samples, so its values may depend on --batch" in one for one in found.warnings)
+    assert any(
+        "'total' has no axis of samples, so its values may depend on the batch size" in one for one in found.warnings
+    )
     assert oa.evaluate(model(WHOLE), rows(10), batch=batch, output="y").warnings == ()
 
 

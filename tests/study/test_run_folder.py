@@ -258,7 +258,7 @@ def test_a_folder_of_another_sweep_is_refused_and_what_differs_is_named(change, 
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(OutputError) as raised, Folder(tmp_path, {**SAME, **change}):
         pass
-    assert all(word in str(raised.value) for word in [*named, "choose another folder with --out"])
+    assert all(word in str(raised.value) for word in [*named, "choose another folder"])
     assert "\n" not in str(raised.value)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -277,7 +277,7 @@ def test_tuples_are_lists_in_a_file(tmp_path):
 
 def test_rows_that_no_sweep_wrote_are_refused_and_kept(tmp_path):
     (tmp_path / TRIALS).write_text("mine\n")
-    with pytest.raises(OutputError, match=r"trials\.csv' was not written by a sweep: choose another folder with --out"):
+    with pytest.raises(OutputError, match=r"trials\.csv' was not written by a sweep: choose another folder"):
         Folder(tmp_path, SAME).__enter__()
     assert (tmp_path / TRIALS).read_text() == "mine\n"
     assert not (tmp_path / CONSTANTS).exists()
@@ -369,7 +369,7 @@ def test_a_row_of_another_sweep_is_named_by_its_line(place, change, said, tmp_pa
         OutputError, match=rf"^line {place + 1} of '.*trials\.csv' is not a row of this sweep: ({said})"
     ) as found:
         read(tmp_path)
-    assert "Delete the line, or choose another folder with --out" in str(found.value)
+    assert "Delete the line, or choose another folder" in str(found.value)
     assert len(str(found.value)) <= 300 + len(str(tmp_path))
 
 
