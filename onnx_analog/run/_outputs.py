@@ -18,16 +18,16 @@ WHOLE = "biuOUS"  # kinds of numpy types that are the same or not: whole numbers
 
 
 def has_nan(scores: Array, axis: int = 1) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = np.any(scores != scores, axis=axis)
-    return found
+    nan: NDArray[np.bool_] = np.any(scores != scores, axis=axis)
+    return nan
 
 
 def only_axis(shape: Sequence[int]) -> int:
     """Return the only axis with more than one entry, the first not counted."""
-    found = [axis for axis, side in enumerate(shape) if axis and side > 1]
-    if len(found) != 1:
+    axes = [axis for axis, side in enumerate(shape) if axis and side > 1]
+    if len(axes) != 1:
         raise DataError(f"which axis of scores of shape {tuple(shape)} holds the classes? Give class_axis")
-    return found[0]
+    return axes[0]
 
 
 def labelled_scores(output: Output, labels: Array | None, axis: int | None) -> tuple[Array, Array]:
@@ -36,7 +36,7 @@ def labelled_scores(output: Output, labels: Array | None, axis: int | None) -> t
         raise DataError("the metric needs a label for each sample: an array y in the data")
     if are_maps(output):
         names = list(output[0])
-        scores, labels, axis = array_of(output), _places(labels, names), 1
+        scores, labels, axis = array_of(output), _indices(labels, names), 1
     else:
         scores, labels = array_of(output), whole_labels(labels)
         if labels.shape == scores.shape and is_one_hot(labels, 1 if axis is None else axis):
@@ -74,19 +74,19 @@ def labelled_axis(shape: Sequence[int], labels: Array) -> int:
     >>> labelled_axis((8, 21, 5, 7), np.zeros((8, 5, 7), int))
     1
     """
-    axes = range(1, len(shape))
-    found = [axis for axis in axes if shape[axis] > 1 and sides_of(shape, axis) == sides_of(labels.shape)]
-    if len(found) > 1:
+    candidates = range(1, len(shape))
+    axes = [axis for axis in candidates if shape[axis] > 1 and sides_of(shape, axis) == sides_of(labels.shape)]
+    if len(axes) > 1:
         raise DataError(
             f"scores of shape {tuple(shape)} and labels of shape {labels.shape} leave open which axis holds the "
-            f"classes, {' or '.join(map(str, found))}: give class_axis"
+            f"classes, {' or '.join(map(str, axes))}: give class_axis"
         )
-    if not found:
+    if not axes:
         raise DataError(
             f"labels of shape {labels.shape} do not fit scores of shape {tuple(shape)}: a label for each sample, or "
             "each place, is needed. Choose another output, or another metric."
         )
-    return found[0]
+    return axes[0]
 
 
 def sides_of(shape: Sequence[int], without: int | None = None) -> list[int]:
@@ -113,19 +113,19 @@ def is_one_hot(labels: Array, axis: int = 1) -> bool:
 
 
 def are_maps(output: Output) -> bool:
-    return isinstance(output, list) and bool(output) and all(isinstance(one, dict) for one in output)
+    return isinstance(output, list) and bool(output) and all(isinstance(part, dict) for part in output)
 
 
-def _places(labels: Array, names: Sequence[Any]) -> NDArray[np.int64]:
+def _indices(labels: Array, names: Sequence[Any]) -> NDArray[np.int64]:
     """Return which of the keys of a map each label is."""
     if labels.dtype.kind not in "biuOUS" or not (labels.ndim == 1 or sides_of(labels.shape)[1:] == []):
         raise DataError(f"the model's maps take a label for each sample, not {labels.dtype} of shape {labels.shape}")
-    places = {name: place for place, name in enumerate(names)}
-    given = [text_of(label) for label in labels.reshape(-1).tolist()]
-    unknown = [label for label in given if label not in places]
+    index_of = {name: index for index, name in enumerate(names)}
+    keys = [text_of(label) for label in labels.reshape(-1).tolist()]
+    unknown = [label for label in keys if label not in index_of]
     if unknown:
         raise DataError(f"label {unknown[0]!r} is no class of the model: it has {', '.join(map(repr, names))}")
-    return np.array([places[label] for label in given], np.int64)
+    return np.array([index_of[label] for label in keys], np.int64)
 
 
 def text_of(label: Any) -> Any:
@@ -140,9 +140,9 @@ def array_of(output: Output) -> Array:
         return output
     if are_maps(output):
         names = list(output[0])
-        if any(set(one) != set(names) for one in output):
+        if any(set(scores) != set(names) for scores in output):
             raise DataError("the model's maps have other keys from sample to sample: give a metric of your own")
-        return np.array([[one[name] for name in names] for one in output])
+        return np.array([[scores[name] for name in names] for scores in output])
     raise DataError('the output is a sequence, or has no axis of samples: choose another, or give metric="sqnr_db"')
 
 
@@ -160,7 +160,7 @@ def parts_of(output: Output) -> Iterator[Array]:
         if output and not isinstance(output[0], np.ndarray | dict | list | tuple) and output[0] is not None:
             yield np.array(output, object if isinstance(output[0], str | bytes) else None)
         else:
-            for one in output:
-                yield from parts_of(one)
+            for part in output:
+                yield from parts_of(part)
     elif output is not None:
         yield np.asarray(output)

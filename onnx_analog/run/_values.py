@@ -78,20 +78,20 @@ def agreement(outputs: Outputs, *, labels: Array | None, clean: Outputs, class_a
     DataError
         If the axis of classes is not known or has one entry, or noise changes the shape of the output.
     """
-    found, before = array_of(outputs[0]), array_of(clean[0])
-    if found.shape != before.shape:
+    noisy, expected = array_of(outputs[0]), array_of(clean[0])
+    if noisy.shape != expected.shape:
         raise DataError(
-            f"noise changed the output's shape from {before.shape} to {found.shape}: give a metric of your own"
+            f"noise changed the output's shape from {expected.shape} to {noisy.shape}: give a metric of your own"
         )
-    axis = only_axis(found.shape) if class_axis is None else class_axis
-    if found.shape[axis] < 2:
-        raise DataError(f"axis {axis} of scores of shape {found.shape} has {found.shape[axis]} entry: no classes")
-    if not found.size:
-        raise DataError(f"the output has shape {found.shape}, which holds no scores")
-    winners, others = (array == array.max(axis=axis, keepdims=True) for array in (found, before))
-    same = (winners == others).all(axis=axis) & ~has_nan(found, axis) & ~has_nan(before, axis)
+    axis = only_axis(noisy.shape) if class_axis is None else class_axis
+    if noisy.shape[axis] < 2:
+        raise DataError(f"axis {axis} of scores of shape {noisy.shape} has {noisy.shape[axis]} entry: no classes")
+    if not noisy.size:
+        raise DataError(f"the output has shape {noisy.shape}, which holds no scores")
+    winners, others = (array == array.max(axis=axis, keepdims=True) for array in (noisy, expected))
+    same = (winners == others).all(axis=axis) & ~has_nan(noisy, axis) & ~has_nan(expected, axis)
     value = float(np.mean(same))
-    return math.nan if value == 1 and sqnr_db([found], clean=[before]) < 0 else value
+    return math.nan if value == 1 and sqnr_db([noisy], clean=[expected]) < 0 else value
 
 
 # ------------------------------------------------------------------------------------------------ value by value
@@ -107,28 +107,30 @@ def exact_match(outputs: Outputs, *, labels: Array | None, clean: Outputs) -> fl
     DataError
         If labels or the outputs without noise have another shape.
     """
-    found = list(parts_of(outputs[0]))
+    arrays = list(parts_of(outputs[0]))
     if labels is not None:
-        if len(found) != 1 or sides_of(found[0].shape) != sides_of(labels.shape):
-            shapes = ", ".join(str(one.shape) for one in found[:3])
+        if len(arrays) != 1 or sides_of(arrays[0].shape) != sides_of(labels.shape):
+            shapes = ", ".join(str(array.shape) for array in arrays[:3])
             raise DataError(f"labels of shape {labels.shape} do not fit the output of shape {shapes}")
-        expected = [labels.reshape(found[0].shape)]
+        expected = [labels.reshape(arrays[0].shape)]
     else:
         expected = list(parts_of(clean[0]))
-    if [one.shape for one in found] != [one.shape for one in expected]:
+    if [array.shape for array in arrays] != [array.shape for array in expected]:
         raise DataError("noise changed the output's shape: give a metric of your own")
-    same = [_equal(one, other) for one, other in zip(found, expected, strict=True)]
-    total = sum(one.size for one in same)
-    return sum(int(one.sum()) for one in same) / total if total else math.nan
+    same = [_equal(array, other) for array, other in zip(arrays, expected, strict=True)]
+    total = sum(array.size for array in same)
+    return sum(int(array.sum()) for array in same) / total if total else math.nan
 
 
-def _equal(one: Array, other: Array) -> Array:
-    if (one.dtype.kind in "OUS") != (other.dtype.kind in "OUS"):
-        raise DataError(f"values of type {one.dtype} are compared with {other.dtype}: text and numbers are never equal")
-    if one.dtype.kind in "OUS":
-        pairs = zip(one.reshape(-1).tolist(), other.reshape(-1).tolist(), strict=True)
+def _equal(array: Array, other: Array) -> Array:
+    if (array.dtype.kind in "OUS") != (other.dtype.kind in "OUS"):
+        raise DataError(
+            f"values of type {array.dtype} are compared with {other.dtype}: text and numbers are never equal"
+        )
+    if array.dtype.kind in "OUS":
+        pairs = zip(array.reshape(-1).tolist(), other.reshape(-1).tolist(), strict=True)
         return np.array([text_of(a) == text_of(b) for a, b in pairs], np.bool_)
-    return np.asarray(one == other)
+    return np.asarray(array == other)
 
 
 def sqnr_db(outputs: Outputs, *, labels: Array | None = None, clean: Outputs) -> float:  # noqa: ARG001 - likewise
@@ -149,16 +151,18 @@ def sqnr_db(outputs: Outputs, *, labels: Array | None = None, clean: Outputs) ->
 
 def output_sqnr_db(outputs: Outputs, clean: Outputs) -> float:
     """Return the SQNR in dB of what outputs have of floats, as `sqnr_db` does; NaN where they have none."""
-    found, before = ([part for part in parts_of(list(one)) if part.dtype.kind not in WHOLE] for one in (outputs, clean))
-    ratio = sqnr_db(found, clean=before)
-    return math.nan if math.isnan(ratio) else ratio  # one NaN for all, so that equal evaluations are equal
+    noisy, expected = (
+        [part for part in parts_of(list(values)) if part.dtype.kind not in WHOLE] for values in (outputs, clean)
+    )
+    ratio = sqnr_db(noisy, clean=expected)
+    return math.nan if math.isnan(ratio) else ratio  # a NaN of one kind, so that equal evaluations are equal
 
 
 def nan_share(outputs: Outputs) -> float:
     """Return the share of the floats in outputs that are NaN."""
-    found = [part.astype(np.float64) for part in parts_of(list(outputs)) if part.dtype.kind not in WHOLE]
-    total = sum(part.size for part in found)
-    return sum(int(np.isnan(part).sum()) for part in found) / total if total else 0.0
+    floats = [part.astype(np.float64) for part in parts_of(list(outputs)) if part.dtype.kind not in WHOLE]
+    total = sum(part.size for part in floats)
+    return sum(int(np.isnan(part).sum()) for part in floats) / total if total else 0.0
 
 
 def relative_error(outputs: Outputs, *, labels: Array | None = None, clean: Outputs) -> float:  # noqa: ARG001 - likewise
@@ -177,17 +181,19 @@ def relative_error(outputs: Outputs, *, labels: Array | None = None, clean: Outp
 def _powers(outputs: Outputs, clean: Outputs) -> tuple[float, float]:
     """Return the sums of squares of signal and noise; NaN where the outputs cannot be compared."""
     pairs = list(zip(parts_of(list(outputs)), parts_of(list(clean)), strict=False))
-    same = [one.shape for one in parts_of(list(outputs))] == [one.shape for one in parts_of(list(clean))]
-    numbers = [(one, other) for one, other in pairs if one.dtype.kind not in "OUS" and other.dtype.kind not in "OUS"]
+    same = [array.shape for array in parts_of(list(outputs))] == [array.shape for array in parts_of(list(clean))]
+    numbers = [
+        (array, other) for array, other in pairs if array.dtype.kind not in "OUS" and other.dtype.kind not in "OUS"
+    ]
     if not same or not numbers:
         return math.nan, math.nan
     signal = noise = 0.0
-    for one, other in numbers:
-        found, before = one.astype(np.float64), other.astype(np.float64)
+    for array, other in numbers:
+        noisy, expected = array.astype(np.float64), other.astype(np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
-            off = np.where((found == before) | (np.isnan(found) & np.isnan(before)), 0, found - before)
+            off = np.where((noisy == expected) | (np.isnan(noisy) & np.isnan(expected)), 0, noisy - expected)
             noise += float(np.square(np.where(np.isnan(off), np.inf, off)).sum())
-            signal += float(np.square(before[np.isfinite(before)]).sum())
+            signal += float(np.square(expected[np.isfinite(expected)]).sum())
     return signal, noise
 
 
@@ -199,8 +205,8 @@ def mse(outputs: Outputs, *, labels: Array | None, clean: Outputs) -> float:  # 
     >>> mse([np.array([1.0, 3.0])], labels=np.array([1.0, 1.0]), clean=[])
     2.0
     """
-    found, truth = _with_numbers(outputs[0], labels)
-    return float(np.square(found - truth).mean())
+    values, truth = _with_numbers(outputs[0], labels)
+    return float(np.square(values - truth).mean())
 
 
 def r2(outputs: Outputs, *, labels: Array | None, clean: Outputs) -> float:  # noqa: ARG001 - likewise
@@ -211,23 +217,23 @@ def r2(outputs: Outputs, *, labels: Array | None, clean: Outputs) -> float:  # n
     DataError
         If the labels of a column are all the same: it is not defined then.
     """
-    found, truth = _with_numbers(outputs[0], labels)
+    values, truth = _with_numbers(outputs[0], labels)
     total = np.square(truth - truth.mean(axis=0)).sum(axis=0)
     if not (total > 0).all():
         raise DataError('r2 is not defined for labels that are all the same: give metric="mse"')
-    return float(np.mean(1 - np.square(found - truth).sum(axis=0) / total))
+    return float(np.mean(1 - np.square(values - truth).sum(axis=0) / total))
 
 
 def _with_numbers(output: Output, labels: Array | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return outputs and labels (n, columns) as numbers."""
-    found = array_of(output)
+    values = array_of(output)
     if labels is None:
         raise DataError("the metric needs a label for each value: an array y in the data")
     if labels.dtype.kind not in "biuf":
         raise DataError(f"labels are numbers, not {labels.dtype}")
     if not np.isfinite(labels).all():
         raise DataError("labels hold NaN or infinity, and the metric takes finite numbers")
-    if sides_of(found.shape) != sides_of(labels.shape):
-        raise DataError(f"labels of shape {labels.shape} do not fit outputs of shape {found.shape}")
-    rows = len(found)
-    return found.reshape(rows, -1).astype(np.float64), labels.reshape(rows, -1).astype(np.float64)
+    if sides_of(values.shape) != sides_of(labels.shape):
+        raise DataError(f"labels of shape {labels.shape} do not fit outputs of shape {values.shape}")
+    rows = len(values)
+    return values.reshape(rows, -1).astype(np.float64), labels.reshape(rows, -1).astype(np.float64)

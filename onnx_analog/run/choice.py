@@ -79,12 +79,12 @@ def choose(
     if metric is not None and class_axis is not None and not metric.by_class:
         raise OptionError(f"class_axis is of no use to {metric.name}, which compares value by value")
     refusals: list[AnalogError] = []
-    for place, field in _in_order(fields, metric):
+    for index, field in _in_order(fields, metric):
         if output in (None, field.name):
             try:
-                value = fetch(place)
-                asked = _Asked(field, value, labels, samples, class_axis, int(one_by_one), dynamic)
-                return asked.fitting(metric, place)
+                value = fetch(index)
+                candidate = _Candidate(field, value, labels, samples, class_axis, int(one_by_one), dynamic)
+                return candidate.fitting(metric, index)
             except (DataError, OptionError) as error:
                 refusals.append(error)
     raise refusals[0] if refusals else DataError("the model has no outputs")
@@ -94,12 +94,12 @@ def _in_order(fields: Sequence[Field], metric: Metric | None) -> list[tuple[int,
     """Return outputs in the order in which they are tried: for `exact_match` floats come last."""
     places = list(enumerate(fields))
     if metric is METRICS["exact_match"]:
-        places.sort(key=lambda one: "float" in one[1].type or "double" in one[1].type)
+        places.sort(key=lambda pair: "float" in pair[1].type or "double" in pair[1].type)
     return places
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Candidate:
     """One output, and what is known of it."""
 
     field: Field
@@ -110,18 +110,18 @@ class _Asked:
     lead: int
     dynamic: frozenset[str]
 
-    def fitting(self, metric: Metric | None, place: int) -> Chosen:
+    def fitting(self, metric: Metric | None, index: int) -> Chosen:
         metric = metric or self._default()
         labelled = self.labels is not None if metric.labelled is None else metric.labelled
         axis = self._axis(metric) if metric.by_class and isinstance(self.value, np.ndarray) else None
         classes = self._classes(metric, axis)
         shown = None if axis is None else axis - self.lead
-        chosen = Chosen(metric, self.field.name, (place,), shown, axis, classes, labelled)
+        chosen = Chosen(metric, self.field.name, (index,), shown, axis, classes, labelled)
         chosen([self.value], labels=self.labels, clean=[self.value])  # raises what does not fit
         return chosen
 
     def _default(self) -> Metric:
-        kinds = {one.dtype.kind for one in parts_of(self.value)}
+        kinds = {part.dtype.kind for part in parts_of(self.value)}
         whole = bool(kinds) and kinds <= set(WHOLE)
         if self.labels is not None:
             return METRICS[self._with_labels(self.labels, whole=whole)]
@@ -174,13 +174,13 @@ class _Asked:
                 raise DataError(f"{metric.name} needs a label for each sample: an array y in the data")
             labels = whole_labels(self.labels)
             return 1 if is_one_hot_of(labels, self.value) else labelled_axis(shape, labels)
-        found = self._scores_axis()
-        if found is None:
+        only = self._scores_axis()
+        if only is None:
             raise DataError(
                 f"which axis of output {self.field.name!r}, of shape {shape[self.lead :]}, holds the classes? Give "
                 "class_axis, or choose another metric (sqnr_db, relative_error)"
             )
-        return found
+        return only
 
     def _scores_axis(self) -> int | None:
         """Return the axis of classes where shapes leave one: the number of classes is fixed, lengths often are not."""

@@ -158,23 +158,23 @@ class Evaluation(Shown):
         if self.at_least is None and self.at_most is None:
             return None
         failures = self._failures()
-        asked = [f"at least {self.at_least:g}"] if self.at_least is not None else []
-        asked += [f"at most {self.at_most:g}"] if self.at_most is not None else []
-        return "; ".join(failures) if failures else f"{self.metric} is {' and '.join(asked)}"
+        goals = [f"at least {self.at_least:g}"] if self.at_least is not None else []
+        goals += [f"at most {self.at_most:g}"] if self.at_most is not None else []
+        return "; ".join(failures) if failures else f"{self.metric} is {' and '.join(goals)}"
 
     def _failures(self) -> list[str]:
-        found = []
-        for asked, end, name in ((self.at_least, 0, "lower"), (self.at_most, 1, "upper")):
-            if asked is None:
+        failures = []
+        for limit, end, name in ((self.at_least, 0, "lower"), (self.at_most, 1, "upper")):
+            if limit is None:
                 continue
             reached, what = self._reached(end, name)
             if reached is None:
-                found.append(f"{self.metric} compares the outputs with themselves: without trials there is no value")
+                failures.append(f"{self.metric} compares the outputs with themselves: without trials there is no value")
             elif math.isnan(reached):
-                found.append(f"{what} is not a number, so it cannot be compared with {asked}")
-            elif not (reached >= asked if end == 0 else reached <= asked):
-                found.append(f"{what} is {round(reached, 6)}, {'below' if end == 0 else 'above'} {asked}")
-        return found
+                failures.append(f"{what} is not a number, so it cannot be compared with {limit}")
+            elif not (reached >= limit if end == 0 else reached <= limit):
+                failures.append(f"{what} is {round(reached, 6)}, {'below' if end == 0 else 'above'} {limit}")
+        return failures
 
     def _reached(self, end: int, name: str) -> tuple[float | None, str]:
         if self.ci95 is not None:
@@ -271,11 +271,11 @@ def _finite(value: float | None) -> float | None:
 
 def check_limits(metric: metrics.Metric, at_least: float | None, at_most: float | None) -> None:
     """Raise `OptionError` unless `at_least` and `at_most` can be asked of a metric."""
-    for name, asked in (("at_least", at_least), ("at_most", at_most)):
-        if asked is not None and not (_is_number(asked) and math.isfinite(asked)):
-            raise OptionError(f"{name} is {asked!r}; it must be a finite number")
-        if asked is not None and metric.share and not 0 <= asked <= 1:
-            raise OptionError(f"{name} is {asked:g}, and {metric.name} is a share from 0 to 1: 0.9 is 90 %")
+    for name, limit in (("at_least", at_least), ("at_most", at_most)):
+        if limit is not None and not (_is_number(limit) and math.isfinite(limit)):
+            raise OptionError(f"{name} is {limit!r}; it must be a finite number")
+        if limit is not None and metric.share and not 0 <= limit <= 1:
+            raise OptionError(f"{name} is {limit:g}, and {metric.name} is a share from 0 to 1: 0.9 is 90 %")
     if at_least is not None and metric.higher_is_better is False:
         raise OptionError(f"lower is better for {metric.name}: ask for at_most")
     if at_most is not None and metric.higher_is_better is True:

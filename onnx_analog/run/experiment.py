@@ -143,9 +143,7 @@ class Experiment:
 
         def fetch(number: int) -> Any:
             if number not in known:
-                if number >= len(self._source.outputs):
-                    raise ModelError("the reference has fewer outputs than the model: it is not its original")
-                (known[number],) = self._source.run(self.data, batch=self._batch, places=[number])
+                (known[number],) = self._network.run(self.data, batch=self._batch, places=[number])
             return known[number]
 
         chosen = choose(
@@ -159,9 +157,27 @@ class Experiment:
             one_by_one=self.data.one_by_one,
             dynamic=frozenset(side for node in self._network.inputs for side in node.shape if isinstance(side, str)),
         )
-        if chosen.places is None:
-            return chosen, self._source.run(self.data, batch=self._batch) if clean is None else clean
-        return chosen, [fetch(number) for number in chosen.places]
+        if chosen.places is not None:
+            outputs = [fetch(number) for number in chosen.places]
+        else:
+            outputs = self._network.run(self.data, batch=self._batch) if clean is None else clean
+        own = clean is not None or self._source is self._network
+        return chosen, outputs if own else self._original(chosen, outputs)
+
+    def _original(self, chosen: metrics.Chosen, outputs: list[Any]) -> list[Any]:
+        """Return the outputs of the reference, in place of those of the model, which are kept."""
+        if chosen.places is not None and max(chosen.places) >= len(self._source.outputs):
+            raise ModelError("the reference has fewer outputs than the model: it is not its original")
+        originals = self._source.run(self.data, batch=self._batch, places=chosen.places)
+        if list(map(_shape, originals)) != list(map(_shape, outputs)):
+            raise ModelError("the reference has outputs of other shapes than the model: it is not its original")
+        self._given_outputs = outputs
+        return originals
+
+    @cached_property
+    def _given_outputs(self) -> list[Any]:
+        """The outputs of the model as it was given, where they are not those that the metric compares with."""
+        return self._network.run(self.data, batch=self._batch, places=self._places)
 
     @property
     def chosen(self) -> metrics.Chosen:
@@ -202,10 +218,7 @@ class Experiment:
             return self._value_against_itself
         if self._protected is None and self._source is self._network:
             return None
-        outputs = self._network.run(self.data, batch=self._batch, places=self._places)
-        if [_shape(output) for output in self.clean] != [_shape(output) for output in outputs]:
-            raise ModelError("the reference has outputs of other shapes than the model: it is not its original")
-        return self._value(outputs)
+        return self._value(self._given_outputs)
 
     def _decoded(self, planes: Planes) -> list[Any]:
         """Return the outputs of the model whose weights are those that planes stand for."""

@@ -30,9 +30,9 @@ class Tally:
         self.enough = False
         self.facts: PointFacts | None = None
 
-    def add(self, trial: int, found: Trial) -> None:
+    def add(self, number: int, trial: Trial) -> None:
         """Take a trial that was made, here or in an earlier sweep."""
-        self._others[trial] = found
+        self._others[number] = trial
         while len(self._ordered) in self._others:
             self._ordered.append(self._others.pop(len(self._ordered)))
             self._values.append(self._ordered[-1].value)
@@ -104,10 +104,10 @@ class Queue:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, place: int, trials: Sequence[range], *, first: bool) -> None:
+    def add(self, point: int, trials: Sequence[range], *, first: bool) -> None:
         """Put trials of a point at the end, or before all others."""
         if trials:
-            (self._runs.appendleft if first else self._runs.append)((place, deque(trials)))
+            (self._runs.appendleft if first else self._runs.append)((point, deque(trials)))
             self._count += sum(map(len, trials))
 
     def learn(self, model: int, seconds: float) -> None:
@@ -116,8 +116,8 @@ class Queue:
 
     def take(self, slots: int, model_of: Callable[[int], int]) -> tuple[int, tuple[int, ...]]:
         """Return a point and its next trials: one until it is known how long one takes."""
-        place, trials = self._runs[0]
-        seconds = self._seconds.get(model_of(place), _CHUNK_S)
+        point, trials = self._runs[0]
+        seconds = self._seconds.get(model_of(point), _CHUNK_S)
         share = -(-self._count // (AHEAD * slots))  # towards the end, something for all
         count = max(min(int(_CHUNK_S / max(seconds, 1e-6)), share), 1)
         taken: list[int] = []
@@ -129,4 +129,4 @@ class Queue:
         self._count -= len(taken)
         if not trials:
             self._runs.popleft()
-        return place, tuple(taken)
+        return point, tuple(taken)

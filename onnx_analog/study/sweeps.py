@@ -129,16 +129,8 @@ def prepare(
         Their names differ.
     grid : Grid
     stopping : Stopping
-    metric : (name, function), optional
-        The default is the one that fits the data; see `onnx_analog.run.metrics`.
-    output : str, optional
-        Name of the output that is measured.
-    class_axis : int, optional
-        Axis of that output which holds the classes.
-    batch : int, >= 1
-        Samples a call, unless the model fixes it.
-    providers : sequence of str
-        Of onnxruntime.
+    metric, output, class_axis, batch, providers
+        As in `onnx_analog.run.experiment.Experiment`.
     facts : mapping, optional
         What else all rows are to say, ready for JSON.
 

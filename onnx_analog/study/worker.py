@@ -100,9 +100,9 @@ class Packed:
         """Return `model`, which is not changed, ready to be sent."""
         bare, arrays = model.clone(), []
         for value in (value for graph in bare.graphs() for value in graph.initializers.values()):
-            held = value.const_value
-            if isinstance(held, ir.ExternalTensor):  # the file that it names is not where the worker is
-                value.const_value = ir.Tensor(held.numpy(), dtype=held.dtype, name=value.name)
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):  # the file that it names is not where the worker is
+                value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
         for value, tensor in _large(bare):
             arrays.append(np.ascontiguousarray(tensor.numpy()))
             value.const_value = ir.ExternalTensor(
@@ -112,10 +112,10 @@ class Packed:
 
     def digest(self) -> str:
         """Return the SHA-256 of graph and tensors, as hex."""
-        found = hashlib.sha256(self.graph)
+        digest = hashlib.sha256(self.graph)
         for array in self.arrays:
-            found.update(np.ascontiguousarray(array).view(np.uint8).data)
-        return found.hexdigest()
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return digest.hexdigest()
 
     def model(self) -> ir.Model:
         """Return the model; its tensors are those that were sent, not copies."""
@@ -128,8 +128,8 @@ class Packed:
 def _large(model: ir.Model) -> list[tuple[ir.Value, ir.TensorProtocol]]:
     """Return the large initializers of all graphs, in one order."""
     values = [value for graph in model.graphs() for value in graph.initializers.values()]
-    held = [(value, value.const_value) for value in values if value.const_value is not None]
-    return [(v, t) for v, t in held if t.nbytes >= _APART and t.dtype != ir.DataType.STRING]
+    tensors = [(value, value.const_value) for value in values if value.const_value is not None]
+    return [(v, t) for v, t in tensors if t.nbytes >= _APART and t.dtype != ir.DataType.STRING]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -226,11 +226,11 @@ _here = threading.local()  # a Dask worker may run tasks in several threads; buf
 
 def do(fetch: Callable[[], Work], digest: str, task: Task) -> Outcome:
     """Do a task in this thread; `fetch` is called where the work of `digest` has not come here yet."""
-    held: tuple[str, Worker] | None = getattr(_here, "held", None)
-    if held is None or held[0] != digest:
-        _here.held = held = (digest, Worker(fetch()))
+    current: tuple[str, Worker] | None = getattr(_here, "current", None)
+    if current is None or current[0] != digest:
+        _here.current = current = (digest, Worker(fetch()))
     try:
-        return held[1].do(task)
+        return current[1].do(task)
     except Exception as error:
         if _can_be_sent(error):
             raise
@@ -275,8 +275,8 @@ def _write_part(file: Any, part: Any) -> tuple[int, int]:
 def read(path: Path) -> Work:
     """Return what `write` wrote."""
     with path.open("rb") as file:
-        held = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    index = len(held) - 8 - int.from_bytes(held[-8:], "little")
-    places, (start, end) = cloudpickle.loads(held[index:-8])
-    found: Work = cloudpickle.loads(held[start:end], buffers=[held[a:b] for a, b in places])
-    return found
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    index = len(content) - 8 - int.from_bytes(content[-8:], "little")
+    places, (start, end) = cloudpickle.loads(content[index:-8])
+    work: Work = cloudpickle.loads(content[start:end], buffers=[content[a:b] for a, b in places])
+    return work

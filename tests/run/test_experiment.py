@@ -474,11 +474,11 @@ def test_a_function_makes_the_inputs(functions, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"at_least": 90}, "--at-least is 90, and top1 is a share from 0 to 1: 0.9 is 90 %"),
-        ({"at_least": -0.1}, "--at-least is -0.1, and top1 is a share"),
-        ({"at_most": 0.5}, "higher is better for top1: ask for --at-least"),
-        ({"at_least": 0.5, "metric": "relative_error"}, "lower is better for relative_error: ask for --at-most"),
-        ({"at_most": 10.0, "metric": "sqnr_db"}, "higher is better for sqnr_db: ask for --at-least"),
+        ({"at_least": 90}, "at_least is 90, and top1 is a share from 0 to 1: 0.9 is 90 %"),
+        ({"at_least": -0.1}, "at_least is -0.1, and top1 is a share"),
+        ({"at_most": 0.5}, "higher is better for top1: ask for at_least"),
+        ({"at_least": 0.5, "metric": "relative_error"}, "lower is better for relative_error: ask for at_most"),
+        ({"at_most": 10.0, "metric": "sqnr_db"}, "higher is better for sqnr_db: ask for at_least"),
         ({"metric": "accuracy"}, "'accuracy' is not a module:function, and not one of top1, .*, r2"),
     ],
 )
