@@ -60,7 +60,7 @@ def _calls(model: onnx.ModelProto) -> Iterator[tuple[str, dict[str, Array], int,
             known.update({tensor.name: tensor for tensor in graph.initializer})
         for node in graph.node:
             attributes = {attribute.name: attribute for attribute in node.attribute}
-            if node.op_type == "Constant" and "value" in attributes:
+            if node.op_type == "Constant" and "value" in attributes and node.output:
                 known[node.output[0]] = attributes["value"].t
             function = _FUNCTION.fullmatch(node.op_type) if node.domain == "onnx_analog" else None
             if function is not None:
@@ -174,7 +174,7 @@ def tensors(model: onnx.ModelProto) -> dict[str, Place]:
         for node in graph.node:
             output = next((name for name in node.output if name), node.name)
             for one in node.attribute:
-                if node.op_type == "Constant" and one.name in ("value", "sparse_value"):
+                if node.op_type == "Constant" and one.name in ("value", "sparse_value") and node.output:
                     held = one.t if one.HasField("t") else one.sparse_tensor
                     found[path + node.output[0]] = Place(held, graph, one)
                 scopes += [(f"{path}{output}.{one.name}/", one.g)] if one.HasField("g") else []

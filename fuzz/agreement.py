@@ -146,9 +146,9 @@ def _fill(tensor: onnx.TensorProto, folder: Path) -> None:
 
 def _bytes_of(tensor: onnx.TensorProto) -> int:
     """Return how many bytes the data of a tensor take: what onnxruntime reads where no length is given."""
-    bits = {onnx.TensorProto.INT4: 4, onnx.TensorProto.UINT4: 4, onnx.TensorProto.FLOAT4E2M1: 4}
-    width = bits.get(tensor.data_type) or 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return (math.prod(tensor.dims) * width + 7) // 8
+    half = tensor.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4, onnx.TensorProto.FLOAT4E2M1)
+    width = 4 if half else 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    return (int(math.prod(tensor.dims)) * width + 7) // 8
 
 
 def protected(original: Path, made: Path, reference: Reference, *, largest: float = 0.75) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ from onnx_analog.graph.decoder import (
     layout_of,
 )
 from onnx_analog.graph.files import name_of
+from onnx_analog.graph.skeleton import vouch
 from onnx_analog.graph.stored import (
     FORMAT,
     FORMAT_KEY,
@@ -127,6 +128,7 @@ class Builder:
             graph.opset_imports[DOMAIN] = VERSION
         model.metadata_props.pop(READBACK_KEY, None)  # of weights that were read from other cells, before
         model.metadata_props[FORMAT_KEY] = FORMAT
+        vouch(model)
         model.metadata_props[SCHEMES_KEY] = to_json(tuple(self._schemes))
 
     def _name(self, weight: Weight) -> str:

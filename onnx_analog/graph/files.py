@@ -211,6 +211,11 @@ def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
             yield from held.as_graphs()
 
 
+def was_asked(model: ir.Model) -> bool:
+    """Return whether onnxruntime was asked about the model when it was opened."""
+    return bool(model.graph.meta.get(_ASKED))
+
+
 def name_of(model: ir.Model) -> str:
     """Return what messages call `model`: its path, quoted, or "the model"."""
     return str(model.graph.meta.get(_OPENED, "the model"))

@@ -26,6 +26,7 @@ from onnx_analog.errors import ManifestError, ModelError
 from onnx_analog.graph import decoder
 from onnx_analog.graph.manifest import Manifest, TensorEntry, account_of, from_json
 from onnx_analog.graph.reader import Reader, check_trial, read_side
+from onnx_analog.graph.skeleton import check_shapes
 from onnx_analog.graph.stored import (
     AGAIN,
     MANIFEST_KEY,
@@ -176,6 +177,7 @@ def opened(model: ir.Model) -> ProtectedModel:
         _check_numbers(tensor, read=read is not None)
     _check_keys(tensors)
     _check_shared(tensors)
+    check_shapes(model, schemes, tensors)
     protected = ProtectedModel(model=model, schemes=schemes, tensors=tensors, written=_manifest(model), read_mark=read)
     _check_digests(protected)
     return protected
