@@ -112,7 +112,7 @@ def test_the_errors_are_these():
 
 def test_an_error_of_a_function_of_the_users_says_where_to_look():
     found = tool(errors.FunctionError("the metric failed"))
-    assert "the metric failed. --debug shows where" in str(found)
+    assert "the metric failed. --debug shows where" in found.stderr
 
 
 @pytest.mark.parametrize("name", CODES)
