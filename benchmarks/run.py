@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import re
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +33,9 @@ from onnx_analog.study.worker import versions
 
 MIB = LAYERS * SIDE**2 * 4 / 2**20
 SIZES = tuple(round(10 ** (4 + half / 2)) for half in range(11))  # 10^4 to 10^9
+
+
+Numbers = dict[str, Any]
 
 
 class Row(NamedTuple):
@@ -48,6 +53,13 @@ def rows() -> Iterator[Row]:
     yield Row("trial / clean inference, ResNet-20 × 500", "", False, lambda f: trials.of_resnet("resnet20", f))
     yield Row(
         "trial / clean inference, ResNet-18 × 500", "≤ 1.05", True, lambda f: trials.of_resnet("resnet18", f, 500)
+    )
+    yield Row("set-up of trials / reading all weights once, 11.5 M stored", "≤ 2", False, lambda _: _set_up())
+    yield Row(
+        "point of a grid without trials / trial, LeNet × 1,000",
+        "≤ 0.1",
+        False,
+        lambda _: trials.next_point_against_trial(),
     )
     for cells in (1, 1000):
         yield Row(
@@ -85,6 +97,10 @@ def _normals(cells: int, sparsity: float, _: Path) -> dict[str, float]:
     return trials.against_normals(chain(), cells=cells, sparsity=sparsity)
 
 
+def _set_up() -> dict[str, float]:
+    return trials.set_up_against_reading(chain())
+
+
 def _session(sparsity: float | None, folder: Path) -> dict[str, float]:
     model = chain() if sparsity is None else api.protect(chain(), sparsity=sparsity).model
     return scaling.session(model, MIB, folder / "model.onnx")
@@ -95,35 +111,47 @@ def _inference() -> dict[str, float]:
     return trials.inference_against_plain(api.protect(plain).model, plain)
 
 
-def measure(row: Row) -> dict[str, float] | None:
-    """Return one line's numbers; they are told on stderr, too."""
+def measure(row: Row) -> Numbers | None:
+    """Return one line's numbers, and at which commit and load they were measured; they are printed on stderr, too."""
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        found = row.measure(Path(folder))
-    print(line(row, found), file=sys.stderr, flush=True)
-    return found
+        numbers = row.measure(Path(folder))
+    print(line(row, numbers), file=sys.stderr, flush=True)
+    return None if numbers is None else {**numbers, "commit": commit(), "load": round(load, 1)}
 
 
-def line(row: Row, found: dict[str, float] | None) -> str:
+def commit() -> str:
+    """Return the commit of the checkout; empty outside one."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    described = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    return described.stdout.strip()
+
+
+def line(row: Row, numbers: Mapping[str, Any] | None) -> str:
     """Return one line of the table."""
-    if found is None:
+    if numbers is None:
         return f"{row.name}: not installed here"
-    unit = "ms" if "ms" in found else "MiB"
-    ours, bound = found[unit.lower()], found[f"bound_{unit.lower()}"]
+    unit = "ms" if "ms" in numbers else "MiB"
+    ours, bound = numbers[unit.lower()], numbers[f"bound_{unit.lower()}"]
     goal = f", goal {row.goal}" if row.goal else ""
-    return f"{found['ratio']:8.3f}  {row.name}: {ours:,.1f} {unit} / {bound:,.1f} {unit}{goal}"
+    return f"{numbers['ratio']:8.3f}  {row.name}: {ours:,.1f} {unit} / {bound:,.1f} {unit}{goal}"
 
 
-def markdown(found: dict[str, dict[str, float] | None]) -> str:
+def markdown(measured: Mapping[str, Mapping[str, Any] | None]) -> str:
     """Return the table of the documentation."""
     goals = {row.name: row.goal for row in rows()}
-    lines = ["| what / against what | ratio | goal | measured |", "|---|---|---|---|"]
-    for name, numbers in found.items():
+    lines = ["| what / against what | ratio | goal | measured | commit | load |", "|---|---|---|---|---|---|"]
+    for name, numbers in measured.items():
         if numbers is None:
-            lines.append(f"| {name} | not installed here | {goals[name]} | |")
+            lines.append(f"| {name} | not installed here | {goals[name]} | | | |")
             continue
         unit = "ms" if "ms" in numbers else "MiB"
         ours, bound = numbers[unit.lower()], numbers[f"bound_{unit.lower()}"]
-        lines.append(f"| {name} | {numbers['ratio']:.3g} | {goals[name]} | {ours:,.1f} / {bound:,.1f} {unit} |")
+        where = f"{numbers.get('commit') or 'not recorded'} | {numbers.get('load', 'not recorded')}"
+        ratio, times = f"{numbers['ratio']:.3g}", f"{ours:,.1f} / {bound:,.1f} {unit}"
+        lines.append(f"| {name} | {ratio} | {goals[name]} | {times} | {where} |")
+    lines += ["", "Load: the mean number of processes that ran or waited in the minute before. Rows of another commit"]
+    lines.append("were not measured again since.")
     return "\n".join(lines) + "\n"
 
 

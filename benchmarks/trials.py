@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from benchmarks.networks import SIDE, pictures, resnet
 from benchmarks.ours import THREADS, measured, reading, with_weights
 from benchmarks.timing import PAIRS, ratio
 from onnx_analog import api, demo
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph import files
 from onnx_analog.graph.protected import opened
 from onnx_analog.graph.stored import StoredTensor
 from onnx_analog.run.data import Dataset
+from onnx_analog.run.experiment import Experiment
+from onnx_analog.run.metrics import top1
 
 Row = dict[str, float]
 
@@ -37,6 +41,30 @@ def lenet() -> Row:
 def of_resnet(name: str, folder: Path, count: int = 500) -> Row:
     """On ResNet-18 or ResNet-20 × `count` images."""
     return against_inference(resnet(name, folder), pictures(count), pairs=3)
+
+
+def set_up_against_reading(model: ir.Model, side: int = SIDE) -> Row:
+    """Return what is done once for the trials of a protected model against reading and decoding its weights once."""
+    protected = opened(api.protect(model).model)
+    clean = [np.zeros((1, side), np.float32)]
+    data = Dataset({"x": clean[0]}, np.zeros(1, int))
+
+    def set_up() -> None:
+        Experiment(protected, data, top1, threads=THREADS, clean=clean).trials()
+
+    return ratio(set_up, reading(protected.model), pairs=3)
+
+
+def next_point_against_trial() -> Row:
+    """Return what a point of a grid takes beside its trials against one trial, on LeNet × 1,000 images.
+
+    Points differ in cells, so they share their planes.
+    """
+    story = demo.begin()
+    experiment = Experiment(story.pruned.model, story.data, top1, threads=THREADS)
+    trial = experiment.trials(Scheme(cells=(1, 20)))
+    cells = itertools.count(2)
+    return ratio(lambda: experiment.trials(Scheme(cells=(next(cells), 20))), lambda: trial.run(seed=0, trial=0))
 
 
 # -------------------------------------------------------------------------------------- sampling and decoding

@@ -82,8 +82,8 @@ def options(argv: Sequence[str]) -> list[str]:
 
 def markdown(points: Sequence[Point], command: str) -> str:
     """Return the tables, one for each preset."""
-    samples, clean = points[0].evaluation.samples, points[0].evaluation.clean or 0.0
-    lines = [f"`{command}`", "", f"Without noise: {clean:.2%} on {samples:,} samples.", ""]
+    samples, original = points[0].evaluation.samples, points[0].evaluation.original or 0.0
+    lines = [f"`{command}`", "", f"Original: {original:.2%} on {samples:,} samples.", ""]
     cells = sorted({point.cells for point in points})
     for title in dict.fromkeys(preset_title(point) for point in points):
         lines += [f"**{title}**", "", "| strategy | " + " | ".join(f"{c} cell{'s' * (c > 1)}" for c in cells) + " |"]

@@ -37,8 +37,8 @@ from onnx_analog.study import engines
 
 OF_SWEEP = (  # columns that a table's CSV has from the sweep
     "channel", "channel_sha256", "plan_sha256", "r_avg", "all_in_cells_per_original_weight", "sparsity",
-    "models_sha256", "weights_sha256", "data_sha256", "samples", "seed", "trial", "value", "sqnr_db", "clean",
-    "python", "onnx-analog", "onnxruntime", "numpy", "onnx-ir",
+    "models_sha256", "weights_sha256", "data_sha256", "samples", "seed", "trial", "value", "sqnr_db", "original",
+    "stored", "python", "onnx-analog", "onnxruntime", "numpy", "onnx-ir",
 )  # fmt: skip
 COLUMNS = ("row", "column", "granularity", "network", *OF_SWEEP)
 OF_NOISE = ("channel", "channel_sha256", "plan_sha256", "r_avg", "all_in_cells_per_original_weight", "sqnr_db")
@@ -62,7 +62,7 @@ class Run:
         noisy = [entry for entry in entries if entry.options is not None]
         with network_of(self.models, network) as path:
             model = files.load(path) if not sparsity else oa.prune(path, sparsity=sparsity).model
-            schemes = {entry.name: entry.scheme(model) for entry in noisy or entries}  # one is swept for its `clean`
+            schemes = {entry.name: entry.scheme(model) for entry in noisy or entries}  # one is swept for its `stored`
             folder = self.out / network
             engine = engines.build("local", workers=self.workers) if self.workers > 1 else "serial"
             with watch(network) as update:
@@ -81,7 +81,7 @@ class Run:
         if entry.options is not None:
             return [{**told, **row} for row in trials[entry.name]]
         first = next(iter(trials.values()))[0]
-        return [{**told, **first, **dict.fromkeys(OF_NOISE, ""), "value": first["clean"]}]
+        return [{**told, **first, **dict.fromkeys(OF_NOISE, ""), "value": first["stored"]}]
 
 
 # --------------------------------------------------------------------------------------------------- writing

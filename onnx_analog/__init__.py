@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from onnx_analog.errors import ChannelError as ChannelError
     from onnx_analog.errors import DataError as DataError
     from onnx_analog.errors import EngineError as EngineError
+    from onnx_analog.errors import FunctionError as FunctionError
     from onnx_analog.errors import LevelError as LevelError
     from onnx_analog.errors import ManifestError as ManifestError
     from onnx_analog.errors import ModelError as ModelError
@@ -78,6 +79,7 @@ _HOMES = {
     "Dataset": "run.data.Dataset",
     "Engine": "study.engines.Engine",
     "EngineError": "errors.EngineError",
+    "FunctionError": "errors.FunctionError",
     "Estimator": "coding.estimators.Estimator",
     "Evaluation": "run.evaluation.Evaluation",
     "Experiment": "run.experiment.Experiment",
@@ -138,6 +140,7 @@ __all__ = [
     "Evaluation",
     "Experiment",
     "Fit",
+    "FunctionError",
     "Inspection",
     "LevelError",
     "Manifest",

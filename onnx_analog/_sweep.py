@@ -130,12 +130,13 @@ def _listed(given: Any, single: tuple[type, ...], name: str) -> list[Any]:
 
 
 def _case(number: int, model: ModelLike, given: Mapping[str, Any], preprocessing: Any, grid: Grid) -> sweeps.Case:
-    loaded = files.load(model)
+    loaded, original = files.load(model), None
     if given["sparsity"]:
+        original = loaded.clone()
         step = PrunePass(sparsity=given["sparsity"], scope=given["prune_scope"], selection=grid.selection)
         loaded = pipeline.run([step], loaded)
     data = dataset_of(given["data"], Network(loaded).inputs, preprocessing, given["samples"])
-    return sweeps.Case(name=_model_name(model, number), model=loaded, data=data)
+    return sweeps.Case(name=_model_name(model, number), model=loaded, data=data, original=original)
 
 
 def _model_name(model: ModelLike, number: int) -> str:

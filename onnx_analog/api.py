@@ -416,6 +416,9 @@ def evaluate(
 ) -> Evaluation:
     """Return the accuracy of a model, or another metric: without noise and, if it is protected, in `trials` trials.
 
+    Loss is counted from the original where it is known, and otherwise from the protected model, read without noise.
+    Metrics that compare outputs compare with those of the same model.
+
     Parameters
     ----------
     model : model
@@ -431,12 +434,12 @@ def evaluate(
     modifiers : Modifiers
         Changes to that channel, or to the stored one.
     reference : model, optional
-        The original model, so that the loss due to pruning and the loss due to noise are reported separately.
+        The original model, before pruning and protection. A plain model without a reference is the original itself.
     mean, std, preprocess
         How uint8 images become inputs; see `onnx_analog.run.data.Preprocessing`.
     metric : name, "module:function" or function, optional
         A name of `onnx_analog.run.metrics.METRICS`; the default depends on data and outputs, see
-        `onnx_analog.run.metrics.choose`.
+        `onnx_analog.run.choice.choose`.
     output : str, optional
         Name of the output that is measured; the default is the first that fits.
     class_axis : int, optional
@@ -452,7 +455,7 @@ def evaluate(
     threads : int, >= 0
         Threads per operator; 0: chosen by onnxruntime.
     clean : list of outputs, optional
-        All outputs of the model without noise, where they are known already.
+        All outputs of the original model, where they are known already.
     progress : function
         Called without arguments after each trial.
 

@@ -7,6 +7,7 @@ AnalogError               exit code
 ├── ChannelError          1   no such channel, or not with these options
 │   └── LevelError        1   a level lies outside what a channel can hold
 ├── DataError             1   the evaluation data do not fit the model
+│   └── FunctionError     1   a function of the user's raised an error
 ├── EngineError           1   workers cannot be reached, or die again and again
 ├── ManifestError         1   a manifest does not describe its model
 └── OutputError           1   a file cannot be written, or is there already
@@ -61,6 +62,10 @@ class LevelError(ChannelError, ValueError):
 
 class DataError(AnalogError):
     """The evaluation data do not fit the model."""
+
+
+class FunctionError(DataError):
+    """A function of the user's raised an error."""
 
 
 class EngineError(AnalogError):

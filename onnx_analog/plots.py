@@ -19,7 +19,7 @@ from onnx_analog.channels import Channel, TableChannel
 from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding.scheme import STRATEGIES
 from onnx_analog.errors import OutputError
-from onnx_analog.points import Panel, clean_text, factor, front, is_planned, label, mean_of, panels, series, unit
+from onnx_analog.points import Panel, factor, front, is_planned, label, mean_of, noise_free_text, panels, series, unit
 from onnx_analog.randomness import stream
 from onnx_analog.study.sweeps import Point
 
@@ -147,7 +147,7 @@ def shows_loss(points: Sequence[Point]) -> bool:
     """Return whether the plot shows the loss due to noise: for shares of which more is better."""
     evaluations = [point.evaluation for point in points]
     return bool(points) and all(
-        evaluation.share and evaluation.higher_is_better is True and evaluation.clean is not None
+        evaluation.share and evaluation.higher_is_better is True and evaluation.original is not None
         for evaluation in evaluations
     )
 
@@ -158,7 +158,7 @@ def _lost_unit(points: Sequence[Point]) -> str:
 
 def _loss(point: Point, value: float) -> float:
     """Return the loss due to noise, in percentage points."""
-    return 100 * ((point.evaluation.clean or 0.0) - value)
+    return 100 * ((point.evaluation.original or 0.0) - value)
 
 
 def _metric(point: Point, value: float) -> float:
@@ -195,13 +195,13 @@ def _rings(axis: Any, marked: Sequence[Point], value: Value) -> None:
 def _dress(axis: Any, panel: Panel, value: Value) -> None:
     """Give a panel its title, its grid, and a line at the value without noise."""
     lines = textwrap.wrap(panel.title, _TITLE_WIDTH)
-    clean_value = clean_text(panel.points).removeprefix(", ")
+    clean_value = noise_free_text(panel.points).removeprefix(", ")
     if clean_value:
         lines.append(clean_value + " %" * bool(panel.points[0].evaluation.share))
     axis.set_title("\n".join(lines), fontsize="medium")
     axis.set_xscale("log")
     axis.grid(alpha=0.3, which="both")
-    clean = panel.points[0].evaluation.clean if panel.points else None
+    clean = panel.points[0].evaluation.original if panel.points else None
     if clean is not None and math.isfinite(clean):
         y = value(panel.points[0], clean)
         axis.axhline(y, color="black", linewidth=1, linestyle=":", label="original")

@@ -146,10 +146,16 @@ def label(points: Sequence[Point]) -> str:
     return METRICS[metric].label if metric in METRICS else metric
 
 
-def clean_text(points: Sequence[Point]) -> str:
-    """Return the value without noise, after a comma; empty where it is not known."""
-    clean = points[0].evaluation.clean if points else None
-    return "" if clean is None else f", without noise {factor(points[0]) * clean:.2f}"
+def noise_free_text(points: Sequence[Point]) -> str:
+    """Return the values of the original and of the stored models, after commas; empty where none is known."""
+    texts = [_range_text(name, points) for name in ("original", "stored")]
+    return "".join(f", {text}" for text in texts if text)
+
+
+def _range_text(name: str, points: Sequence[Point]) -> str:
+    values = [factor(point) * value for point in points if (value := getattr(point.evaluation, name)) is not None]
+    ends = dict.fromkeys(f"{end:.2f}" for end in (min(values), max(values))) if values else {}
+    return f"{name} {' to '.join(ends)}" if ends else ""
 
 
 def front(points: Sequence[Point]) -> list[Point]:

@@ -149,12 +149,22 @@ class Swept(Shown):
         return f"<Swept: {counted(len(self.points), 'point')}{where}>"
 
     def _repr_html_(self) -> str:
-        head = ("model", "channel", "stored as", "mean", "95 % interval", "without noise", "all-in cells per weight")
+        head = (
+            "model",
+            "channel",
+            "stored as",
+            "mean",
+            "95 % interval",
+            "original",
+            "stored",
+            "all-in cells per weight",
+        )
         return html_table("Sweep", head, map(_html_row, self.points))
 
 
 def _html_row(point: Point) -> Sequence[object]:
     ends = "" if point.ci95 is None else f"{point.ci95[0]:.4f} to {point.ci95[1]:.4f}"
-    mean, clean = ("" if value is None else f"{value:.4f}" for value in (point.evaluation.mean, point.evaluation.clean))
+    numbers = (point.evaluation.mean, point.evaluation.original, point.evaluation.stored)
+    mean, original, stored = ("" if value is None else f"{value:.4f}" for value in numbers)
     setting = point.setting
-    return point.model, setting.channel, setting.stored_as, mean, ends, clean, f"{point.cost:.3f}"
+    return point.model, setting.channel, setting.stored_as, mean, ends, original, stored, f"{point.cost:.3f}"

@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from benchmarks import networks, scaling, timing
+from benchmarks import networks, scaling, timing, trials
 from benchmarks import run as benchmarks
 from benchmarks.networks import LAYERS, SIDE, chain, write_chain
 from onnx_analog.graph import files
@@ -125,8 +125,8 @@ def test_the_table_and_the_plot_go_to_files(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.argv", ["run.py", "--all", "--out", str(tmp_path / "out")])
     benchmarks.main()
     table = Path(tmp_path / "out/benchmark.md").read_text(encoding="utf-8")
-    assert "| quick / bound | 0.5 | ≤ 1 | 1.0 / 2.0 ms |" in table
-    assert "| peer / bound | not installed here | | |" in table.replace("  ", " ")
+    assert f"| quick / bound | 0.5 | ≤ 1 | 1.0 / 2.0 ms | {benchmarks.commit()} | " in table
+    assert "| peer / bound | not installed here | | | | |" in table.replace("  ", " ")
     body = json.loads(Path(tmp_path / "out/benchmark.json").read_text(encoding="utf-8"))
     assert [row["weights"] for row in body["growth"]["sizes"]] == [400, 1024, 10_000, 19_881]  # squares
     assert Path(tmp_path / "out/growth.png").read_bytes().startswith(b"\x89PNG")
@@ -141,6 +141,17 @@ def test_what_is_measured_again_takes_its_place_among_the_rest(monkeypatch, tmp_
     body = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
     assert list(body["rows"]) == ["quick / bound", "slow / bound", "peer / bound"]
     assert (body["rows"]["slow / bound"]["ratio"], body["growth"]) == (9.0, 7)
+    assert body["rows"]["quick / bound"]["load"] >= 0
+    table = (tmp_path / "benchmark.md").read_text(encoding="utf-8")
+    assert "| slow / bound | 9 | | 9.0 / 1.0 ms | not recorded | not recorded |" in table.replace("  ", " ")
+
+
+def test_what_is_done_once_and_what_a_point_takes_are_measured():
+    for numbers in (
+        trials.set_up_against_reading(chain(64, 2), 64),
+        trials.next_point_against_trial(),
+    ):
+        assert min(numbers.values()) > 0
 
 
 def test_a_profile_adds_up(tmp_path):

@@ -154,7 +154,7 @@ def test_the_demo_tells_what_evaluating_the_pruned_network_finds():
 
 
 def test_the_packaged_files_are_evaluated_as_any_others():
-    assert oa.evaluate(demo.MODEL, demo.IMAGES, mean=[0.1307], std=[0.3081]).clean == story().accuracy
+    assert oa.evaluate(demo.MODEL, demo.IMAGES, mean=[0.1307], std=[0.3081]).original == story().accuracy
 
 
 # ------------------------------------------------------------------------------------------- what it ends with

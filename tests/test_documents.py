@@ -199,7 +199,7 @@ def test_the_readme_can_be_typed_from_its_first_line_to_its_last(tmp_path, monke
     assert account == str(oa.account("model.protected.onnx"))
     choices = {"mean": [demo.facts()["mean"]], "std": [demo.facts()["std"]]}
     assert evaluation == str(oa.evaluate("model.protected.onnx", "test.npz", trials=25, **choices))
-    assert oa.evaluate("model.onnx", "test.npz", **choices).clean > 0.9
+    assert oa.evaluate("model.onnx", "test.npz", **choices).original > 0.9
 
 
 @pytest.mark.parametrize("page", [ROOT / "docs" / "writing_a_channel.md"], ids=name)
@@ -358,9 +358,9 @@ def test_written_by_hand():
 
 def test_the_table_is_summed_up_by_its_numbers():
     found = {key: 100 * np.mean(values) for key, (values, _) in trials().items()}
-    clean = float(re.search(r"Without noise: ([\d.]+)%", read(RESULTS / "resnet20-cifar10.md"))[1])
+    original = float(re.search(r"Original: ([\d.]+)%", read(RESULTS / "resnet20-cifar10.md"))[1])
     assert f"{found['tensor', 'redundancy', 1]:.0f}" in numbers_of(RESNET)
-    assert clean - 1 < found["tensor", "redundancy", 10] < clean  # within a point
+    assert original - 1 < found["tensor", "redundancy", 10] < original  # within a point
     for count in (1, 3):  # at chance
         values, _ = trials()["tensor", "raw", count]
         assert abs(np.mean(values) - 0.1) < 5 * np.std(values, ddof=1) / math.sqrt(len(values))

@@ -1,6 +1,8 @@
+import csv
+
 import pytest
 
-from tests.packages import needs
+from tests.packages import imported, needs
 
 
 @pytest.mark.parametrize(
@@ -10,3 +12,13 @@ def test_a_test_is_skipped_for_what_is_missing_but_not_in_ci(package, ci, skippe
     monkeypatch.setenv("CI", ci)
     mark = needs(package).mark
     assert (mark.args, mark.kwargs["reason"]) == ((skipped,), f"{package} is not installed")
+
+
+def test_a_package_that_is_missing_skips_a_test_and_fails_it_in_ci(monkeypatch):
+    monkeypatch.setenv("CI", "")
+    assert imported("csv") is csv
+    with pytest.raises(pytest.skip.Exception, match="no_such is not installed"):
+        imported("no_such")
+    monkeypatch.setenv("CI", "1")
+    with pytest.raises(ModuleNotFoundError, match="no_such"):
+        imported("no_such")

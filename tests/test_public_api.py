@@ -24,8 +24,8 @@ from tests.models import QUIET, model, run
 PASSES = ["DecodePass", "ManifestPass", "ProtectPass", "PrunePass", "ReadbackPass"]
 FUNCTIONS = ["account", "evaluate", "inspect", "load", "protect", "prune", "readback", "readbacks", "sweep"]
 ERRORS = [
-    "AnalogError", "ChannelError", "DataError", "EngineError", "LevelError", "ManifestError", "ModelError",
-    "NothingToStore", "OptionError", "OutputError",
+    "AnalogError", "ChannelError", "DataError", "EngineError", "FunctionError", "LevelError", "ManifestError",
+    "ModelError", "NothingToStore", "OptionError", "OutputError",
 ]  # fmt: skip
 RESULTS = [
     "Evaluation", "Fit", "Inspection", "Manifest", "Model", "Perturbed", "Point", "ProtectedModel", "Pruned", "Swept",

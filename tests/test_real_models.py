@@ -170,7 +170,7 @@ def test_each_step_of_the_paper_helps(resnet20, images):
     )
     assert (mapping - sign > 0.3).all()
     assert (redundancy - mapping).mean() > 0
-    assert redundancy.mean() < oa.evaluate(resnet20, images, samples=400).clean
+    assert redundancy.mean() < oa.evaluate(resnet20, images, samples=400).original
 
 
 def recorded(strategy: str, cells: int) -> list[dict[str, str]]:
@@ -186,7 +186,7 @@ def test_a_trial_of_the_table_can_be_had_again(resnet20, images):
     # Another machine may round otherwise: a few images whose two best classes are equal to float32 rounding may differ.
     assert found.values[0] == pytest.approx(float(first["value"]), abs=3.5 / COMPARED)
     assert found.samples == COMPARED
-    assert f"{found.clean:.2%}" == "91.55%"
+    assert f"{found.original:.2%}" == "91.55%"
 
 
 # ----------------------------------------------------------------------------------------- BatchNorm apart, pruned

@@ -101,7 +101,7 @@ def test_the_threshold_of_the_paper_is_summed_up_by_its_numbers():
     assert {
         f"{totals['analog_cells'] / totals['stored_weights']:.2f}",
         f"{mean:.2f} ± {(high - low) / 2:.2f}",
-        f"{100 * evaluation['clean'] - mean:.1f}",
+        f"{100 * evaluation['stored'] - mean:.1f}",
     } <= numbers_of(section("Table 1: ResNet-18 in PCM"))
     assert (evaluation["samples"], len(evaluation["values"])) == (10_000, 5)
 

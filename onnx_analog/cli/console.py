@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from onnx_analog.errors import AnalogError, OptionError, OutputError, one_line, printable_lines
+from onnx_analog.errors import AnalogError, FunctionError, OptionError, OutputError, one_line, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -131,8 +131,9 @@ class _Failure(click.ClickException):
 
 def _one_line(error: Exception, ctx: click.Context) -> click.ClickException:
     if isinstance(error, AnalogError):
-        text = str(error) if error.names_fields else with_options(str(error), ctx.command)
-        return _Failure(text, error.exit_code)
+        where = ". --debug shows where" * isinstance(error, FunctionError)
+        text = f"{error}{where}"
+        return _Failure(text if error.names_fields else with_options(text, ctx.command), error.exit_code)
     return click.ClickException(one_line(_message_of(_cause(error))))
 
 
@@ -143,11 +144,12 @@ _SECOND = r"(?:(?<= and )|(?<= as ))"  # before the second argument that a messa
 def with_options(message: str, command: click.Command) -> str:
     """Return a message of the library with the names of arguments replaced by those of a command's options.
 
-    A name of several words can stand anywhere; a plain word, such as `samples`, is the argument's name only where the
-    message begins with it and says what it is.
+    `name="value"` becomes `--name value`. A name of several words can stand anywhere; a plain word, such as `samples`,
+    is the argument's name only where the message begins with it and says what it is.
     """
     flags = {str(param.name): param.opts[0] for param in command.params if isinstance(param, click.Option)}
     for name, flag in flags.items():
+        message = re.sub(rf'(?<![\w.]){name}="([^"]*)"', rf"{flag} \1", message)
         if "_" in name and flag.startswith("--"):
             message = re.sub(rf"(?<![\w./'\"-]){name}(?!\w|['\"]|[.:]\w)", flag, message)
         elif flag.startswith("--"):

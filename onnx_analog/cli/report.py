@@ -16,12 +16,12 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.display import counted
 from onnx_analog.points import (
     Panel,
-    clean_text,
     factor,
     front,
     higher_is_better,
     is_planned,
     label,
+    noise_free_text,
     panels,
     preset_title,
     series,
@@ -45,8 +45,8 @@ def evaluation_table(found: Evaluation) -> Table:
     if found.class_axis is not None:
         result.add_row("class axis", str(found.class_axis))
     rows: list[tuple[str, float | None]] = [
-        ("original model", found.reference),
-        ("without noise", found.clean),
+        ("original model", found.original),
+        ("stored model, without noise", found.stored),
         (f"with noise, mean of {counted(len(found.values), 'trial')}", found.mean),
         ("standard deviation over trials", found.std),
     ]
@@ -56,7 +56,8 @@ def evaluation_table(found: Evaluation) -> Table:
     if found.values:
         result.add_row("95 % interval of the mean", _between(found, found.ci95))
     if found.drop is not None:
-        result.add_row("decrease due to noise", f"{found.drop:+.4f}")
+        baseline = "stored model" if found.original is None else "original"
+        result.add_row(f"decrease from the {baseline}", f"{found.drop:+.4f}")
         result.add_row("95 % interval of the decrease", _between(found, found.drop_ci95, "+.4f"))
     if found.test_set_error is not None:
         result.add_row(f"standard error of a test set of {found.samples:,}", f"{found.test_set_error:.4f}")
@@ -81,6 +82,8 @@ def _remarks(found: Evaluation) -> Iterator[str]:
     """Yield the remarks under the table."""
     if found.ci95 is not None:
         yield "Intervals are Student's t over trials; they leave out the error of a finite test set."
+    if not found.knows_original:
+        yield "The original is not known: name it with --reference."
     if found.higher_is_better is False:
         yield "Lower values are better."
     if found.preprocessing:
@@ -137,7 +140,7 @@ def _marks(points: Sequence[Point]) -> dict[int, str]:
 
 def _note(points: Sequence[Point], more: str = "") -> str:
     """Return the caption of a table of points."""
-    parts = [f"{unit(points)}{clean_text(points)}"]
+    parts = [f"{unit(points)}{noise_free_text(points)}"]
     if any(point.ci95 is not None for point in points):
         parts[0] += f"; {_interval_note(points)}"
     if any(point.evaluation.values for point in points):

@@ -90,8 +90,8 @@ def estimator(name: str) -> Estimator:
 
 
 def remember(name: str, kind: type[Estimator]) -> None:
-    """Let a name stand for a class of estimators, in a process to which it was sent."""
-    _KNOWN.setdefault(name, kind())
+    """Let a name stand for a class of estimators that another process has sent, in place of an earlier one."""
+    _KNOWN[name] = kind()
 
 
 class NotLoaded(OptionError):  # noqa: N818 - the name says what happened; the file is not at fault

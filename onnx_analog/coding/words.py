@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from onnx_analog.channels import DEFAULT, Channel, resolve
-from onnx_analog.coding.scheme import CHANNELS, Paper, Scheme
+from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.coding.stored_channels import without_unused
 from onnx_analog.display import counted
 from onnx_analog.settings import settings_of
 
 _DESCRIBED = {  # settings that `summary` has words of its own for
-    "sign", "classes", "partition", "shares", "bounds", "step", "cells", "granularity", *CHANNELS, "side_cells",
-    "side_copies",
+    "sign", "classes", "partition", "shares", "bounds", "step", "cells", "granularity", "channel", "side_channel",
+    "side_cells", "side_copies",
 }  # fmt: skip
 
 

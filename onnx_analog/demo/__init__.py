@@ -63,9 +63,9 @@ def begin() -> Story:
 
 
 def _accuracy(model: files.ModelLike, data: Dataset) -> float:
-    found = api.evaluate(model, data).clean
-    assert found is not None
-    return found
+    accuracy = api.evaluate(model, data).original
+    assert accuracy is not None
+    return accuracy
 
 
 def grid(*, seed: int) -> Grid:
@@ -75,7 +75,8 @@ def grid(*, seed: int) -> Grid:
 
 def plan(story: Story, grid: Grid, *, trials: int) -> Study:
     """Return the sweep over `grid`."""
-    return prepare([Case(name="lenet", model=story.pruned.model, data=story.data)], grid, Stopping(trials=trials))
+    case = Case(name="lenet", model=story.pruned.model, data=story.data, original=files.load(MODEL))
+    return prepare([case], grid, Stopping(trials=trials))
 
 
 def steps() -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.disk.reading import size_of
-from onnx_analog.errors import DataError, OptionError, brief, one_line
+from onnx_analog.errors import DataError, FunctionError, OptionError, brief, one_line
 from onnx_analog.named import named_function as named_function
 
 Array = NDArray[Any]
@@ -179,7 +179,7 @@ class Preprocessing:
         if not (wanted.fits(found.shape) or wanted.fits_one(found.shape)):
             raise DataError(
                 f"input {wanted.name!r} takes shape {_text(wanted.shape)}, and the data give {_text(found.shape)}. "
-                "Reshape them, or name a function with --preprocess."
+                'Reshape them, or give preprocess="module:function".'
             )
         return np.ascontiguousarray(found.astype(wanted.dtype, copy=False))
 
@@ -202,9 +202,7 @@ def _called(spec: str, array: Array) -> Array:
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:  # whatever a function of the user's raises
-        raise DataError(
-            f"--preprocess {spec} failed with {type(error).__name__}: {error}. --debug shows where"
-        ) from error
+        raise FunctionError(f'preprocess="{spec}" failed with {type(error).__name__}: {error}') from error
 
 
 def _laid_out(images: NDArray[np.float32], wanted: Input) -> NDArray[np.float32]:
@@ -349,7 +347,7 @@ class _Archive:
         if total > max(LARGEST, self._size):
             raise DataError(
                 f"the arrays of {str(self._path)!r} take {total:,} bytes when unpacked, more than {LARGEST:,}: take "
-                "fewer samples with --samples, or save them with numpy.savez, which does not compress"
+                "fewer samples, or save them with numpy.savez, which does not compress"
             )
         return {name: self._of(name, samples, header)[1] for name, (header, _) in wanted.items()}
 

@@ -1,4 +1,4 @@
-"""The result of an evaluation: a metric without noise and in each trial, and what follows from them."""
+"""The result of an evaluation: a metric of the original model, of the stored one, and in each trial."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from onnx_analog.run.statistics import interval
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Evaluation(Shown):
-    """A metric without noise and in each trial.
+    """A metric of the original model, of the stored one without noise, and in each trial.
 
     Attributes
     ----------
     metric : str
     samples : int
-    clean : float or None
-        The model without noise; None where the metric compares with it and so says nothing.
+    original : float or None
+        The original model, before pruning and protection; None where it is not known, and where the metric compares
+        the original's outputs with themselves and so says nothing.
+    stored : float or None
+        The model as it is stored, read without noise; of a plain model with a reference, the model as it was given.
+        None where nothing is stored, and where the metric compares its outputs with themselves.
     values : tuple of float
         One for each trial.
-    reference : float or None
-        The original model, before pruning and protection.
     sqnr_db : tuple of float
         Signal-to-noise ratio in each trial, in dB, of what the outputs that are measured have of floats; NaN for none.
     seed : int
@@ -41,9 +43,10 @@ class Evaluation(Shown):
     higher_is_better : bool or None
         None where it is not known.
     compares : bool
-        The metric compares with the outputs without noise.
+        The metric compares with the outputs of the original model or, where it is not known, of the stored one.
     at_least, at_most : float or None
-        What the lower, or upper, end of the interval is to reach; without an interval, the mean or the clean value.
+        What the lower, or upper, end of the interval is to reach; without an interval, the mean; without trials, the
+        value without noise.
     preprocessing : str
         How the inputs were made, in words.
     warnings : tuple of str
@@ -54,9 +57,9 @@ class Evaluation(Shown):
 
     metric: str
     samples: int
-    clean: float | None
     values: tuple[float, ...]
-    reference: float | None = None
+    original: float | None = None
+    stored: float | None = None
     sqnr_db: tuple[float, ...] = ()
     seed: int = 0
     output: str | None = None
@@ -99,15 +102,39 @@ class Evaluation(Shown):
         return interval(self.values, bounds=self.bounds)
 
     @property
+    def baseline(self) -> float | None:
+        """The value that loss is counted from: the original's or, where it is not known, the stored model's.
+
+        None where the metric compares with one of the two, and is no share.
+        """
+        if self.compares and not self.share:
+            return None
+        return self.stored if self.original is None else self.original
+
+    @property
+    def knows_original(self) -> bool:
+        """Whether the original is known, so that outputs and loss are compared with it."""
+        if self.compares and not self.share:
+            return self.stored is not None or not self.values
+        return self.original is not None
+
+    @property
+    def noise_free(self) -> float | None:
+        """The value of the model that was evaluated, read without noise; None where it compares with itself."""
+        if self.compares and (self.stored is None or (self.share and self.original is None)):
+            return None
+        return self.original if self.stored is None else self.stored
+
+    @property
     def drop(self) -> float | None:
-        """Value without noise minus mean with noise, on the same samples; None without either."""
-        return None if self.clean is None or self.mean is None else self.clean - self.mean
+        """The baseline minus the mean with noise, on the same samples; None without either."""
+        return None if self.baseline is None or self.mean is None else self.baseline - self.mean
 
     @property
     def drop_ci95(self) -> tuple[float, float] | None:
         """95 % interval of the drop over trials."""
-        ends = self.ci95
-        return None if ends is None or self.clean is None else (self.clean - ends[1], self.clean - ends[0])
+        ends, baseline = self.ci95, self.baseline
+        return None if ends is None or baseline is None else (baseline - ends[1], baseline - ends[0])
 
     @property
     def test_set_error(self) -> float | None:
@@ -115,7 +142,7 @@ class Evaluation(Shown):
 
         None also for a metric of the user's: it may be a share of something else than samples.
         """
-        value = self.clean if self.mean is None else self.mean
+        value = self.noise_free if self.mean is None else self.mean
         if self.metric not in metrics.METRICS or not self.share or value is None or not 0 < value < 1:
             return None
         return math.sqrt(value * (1 - value) / self.samples)
@@ -131,30 +158,30 @@ class Evaluation(Shown):
         if self.at_least is None and self.at_most is None:
             return None
         failures = self._failures()
-        asked = [f"at least {self.at_least:g}"] if self.at_least is not None else []
-        asked += [f"at most {self.at_most:g}"] if self.at_most is not None else []
-        return "; ".join(failures) if failures else f"{self.metric} is {' and '.join(asked)}"
+        goals = [f"at least {self.at_least:g}"] if self.at_least is not None else []
+        goals += [f"at most {self.at_most:g}"] if self.at_most is not None else []
+        return "; ".join(failures) if failures else f"{self.metric} is {' and '.join(goals)}"
 
     def _failures(self) -> list[str]:
-        found = []
-        for asked, end, name in ((self.at_least, 0, "lower"), (self.at_most, 1, "upper")):
-            if asked is None:
+        failures = []
+        for limit, end, name in ((self.at_least, 0, "lower"), (self.at_most, 1, "upper")):
+            if limit is None:
                 continue
             reached, what = self._reached(end, name)
             if reached is None:
-                found.append(f"{self.metric} compares with the model without noise: without trials there is no value")
+                failures.append(f"{self.metric} compares the outputs with themselves: without trials there is no value")
             elif math.isnan(reached):
-                found.append(f"{what} is not a number, so it cannot be compared with {asked}")
-            elif not (reached >= asked if end == 0 else reached <= asked):
-                found.append(f"{what} is {round(reached, 6)}, {'below' if end == 0 else 'above'} {asked}")
-        return found
+                failures.append(f"{what} is not a number, so it cannot be compared with {limit}")
+            elif not (reached >= limit if end == 0 else reached <= limit):
+                failures.append(f"{what} is {round(reached, 6)}, {'below' if end == 0 else 'above'} {limit}")
+        return failures
 
     def _reached(self, end: int, name: str) -> tuple[float | None, str]:
         if self.ci95 is not None:
             return self.ci95[end], f"the {name} end of the 95 % interval of {self.metric}"
         if self.mean is not None:
             return self.mean, f"{self.metric}, mean of {len(self.values)} trial{'s' * (len(self.values) > 1)},"
-        return (None if self.compares else self.clean), self.metric
+        return self.noise_free, self.metric
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation, ready for JSON; numbers that JSON does not have are null."""
@@ -165,16 +192,16 @@ class Evaluation(Shown):
             "share": bool(self.share),
             "higher_is_better": self.higher_is_better,
             "samples": self.samples,
-            "clean": _finite(self.clean),
+            "original": _finite(self.original),
+            "stored": _finite(self.stored),
             "trials": len(self.values),
             "mean": _finite(self.mean),
             "std": _finite(self.std),
-            "ci95": _ends(self.ci95),
+            "ci95": ends_of(self.ci95),
             "drop": _finite(self.drop),
-            "drop_ci95": _ends(self.drop_ci95),
+            "drop_ci95": ends_of(self.drop_ci95),
             "test_set_error": self.test_set_error,
             "values": [_finite(value) for value in self.values],
-            "reference": _finite(self.reference),
             "sqnr_db": [_finite(value) for value in self.sqnr_db],
             "seed": self.seed,
             "model": self.model,
@@ -197,7 +224,7 @@ class Evaluation(Shown):
         )
 
     def _lines(self) -> list[tuple[str, str]]:
-        numbers = {"original model": self.reference, "without noise": self.clean, "with noise, mean": self.mean}
+        numbers = {"original model": self.original, "stored model": self.stored, "with noise, mean": self.mean}
         rows = [("metric", self.title)]
         rows += [(name, f"{value:.4f}") for name, value in numbers.items() if value is not None]
         return [*rows, ("trials", self.spread(self.ci95))]
@@ -219,8 +246,8 @@ class Evaluation(Shown):
 
     def told(self, ci95: tuple[float, float] | None) -> str:
         """Return the evaluation as one line, with this 95 % interval."""
-        parts = [] if self.reference is None else [f"original {self.reference:.4f}"]
-        parts += [] if self.clean is None else [f"without noise {self.clean:.4f}"]
+        parts = [] if self.original is None else [f"original {self.original:.4f}"]
+        parts += [] if self.stored is None else [f"stored {self.stored:.4f}"]
         if self.mean is not None:
             parts.append(f"with noise {self.mean:.4f} ({self.spread(ci95)})")
         return f"{self.title}: {', '.join(parts)}"
@@ -234,7 +261,8 @@ class Evaluation(Shown):
         return f"{count}{alike}: no interval"
 
 
-def _ends(ends: tuple[float, float] | None) -> list[float] | None:
+def ends_of(ends: tuple[float, float] | None) -> list[float] | None:
+    """Return the ends of an interval, ready for JSON; None if there is none, or an end is no number."""
     return list(ends) if ends is not None and all(map(math.isfinite, ends)) else None
 
 
@@ -244,15 +272,15 @@ def _finite(value: float | None) -> float | None:
 
 def check_limits(metric: metrics.Metric, at_least: float | None, at_most: float | None) -> None:
     """Raise `OptionError` unless `at_least` and `at_most` can be asked of a metric."""
-    for name, asked in (("at-least", at_least), ("at-most", at_most)):
-        if asked is not None and not (_is_number(asked) and math.isfinite(asked)):
-            raise OptionError(f"--{name} is {asked!r}; it must be a finite number")
-        if asked is not None and metric.share and not 0 <= asked <= 1:
-            raise OptionError(f"--{name} is {asked:g}, and {metric.name} is a share from 0 to 1: 0.9 is 90 %")
+    for name, limit in (("at_least", at_least), ("at_most", at_most)):
+        if limit is not None and not (_is_number(limit) and math.isfinite(limit)):
+            raise OptionError(f"{name} is {limit!r}; it must be a finite number")
+        if limit is not None and metric.share and not 0 <= limit <= 1:
+            raise OptionError(f"{name} is {limit:g}, and {metric.name} is a share from 0 to 1: 0.9 is 90 %")
     if at_least is not None and metric.higher_is_better is False:
-        raise OptionError(f"lower is better for {metric.name}: ask for --at-most")
+        raise OptionError(f"lower is better for {metric.name}: ask for at_most")
     if at_most is not None and metric.higher_is_better is True:
-        raise OptionError(f"higher is better for {metric.name}: ask for --at-least")
+        raise OptionError(f"higher is better for {metric.name}: ask for at_least")
 
 
 def _is_number(value: object) -> bool:

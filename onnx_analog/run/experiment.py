@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
-from loky import cpu_count
 
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
@@ -19,103 +15,26 @@ from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, ModelError, OptionError, require_int
-from onnx_analog.graph.accounting import totals_of
-from onnx_analog.graph.build import Stored, detached
+from onnx_analog.graph.build import detached, reason_against
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.protected import ProtectedModel, opened
-from onnx_analog.graph.stored import StoredTensor, is_protected, with_channel
-from onnx_analog.graph.weights import Selection, Weight, find
+from onnx_analog.graph.stored import is_protected, with_channel
+from onnx_analog.graph.weights import Selection, find
 from onnx_analog.passes import ProtectPass, pipeline
 from onnx_analog.passes.protect import replace_all
 from onnx_analog.run import metrics
+from onnx_analog.run._doubts import doubts, doubts_of_stored, doubts_of_values
+from onnx_analog.run._planes import Planes, what_is_written
+from onnx_analog.run.choice import choose
 from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
-from onnx_analog.run.read import Decoder, Unpacked, read_all
+from onnx_analog.run.read import Decoder
 from onnx_analog.run.session import BATCH, Network
-from onnx_analog.settings import settings_of
+from onnx_analog.run.trials import Trial, Trials
 
 Progress = Callable[[], None]
 
 _KEPT = 2  # sets of planes that are kept: those of points that differ in cells or channel are the same
-# What a level is read with; every other setting of a scheme decides what is written.
-_OF_READING = ("channel", "estimator", "side_bits_per_cell", "side_channel", "side_cells", "side_copies")
-
-
-class Trial(NamedTuple):
-    """The result of one trial: the metric, and the signal-to-noise ratio of the outputs that it reads, in dB.
-
-    Either may be NaN: where there is no such number, as no ratio of whole numbers.
-    """
-
-    value: float
-    sqnr_db: float
-
-
-class Trials:
-    """Trials of one protected model on one data set; what does not depend on the trial is computed once.
-
-    Parameters
-    ----------
-    network : Network
-        Of the protected model.
-    data : Dataset
-    decoders : mapping of str to Decoder
-        Of each weight that trials exchange, by its name in the network.
-    metric : function
-        See `onnx_analog.run.metrics`.
-    clean : list of outputs
-        Those without noise that the metric reads.
-    batch : int, >= 1
-        Samples a call.
-    totals : Totals
-        What the protected model costs.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        data: Dataset,
-        decoders: Mapping[str, Decoder],
-        metric: metrics.Function,
-        clean: list[Any],
-        *,
-        batch: int = BATCH,
-        totals: Totals,
-    ) -> None:
-        self._network, self._data, self._decoders, self._metric = network, data, decoders, metric
-        self._clean, self._batch, self.totals = clean, batch, totals
-        self._places = metric.places if isinstance(metric, metrics.Chosen) else None
-        count = network.threads or cpu_count()
-        self._threads = ThreadPoolExecutor(count) if count > 1 else None
-
-    def run(self, *, seed: int, trial: int) -> Trial:
-        """Return what is left of the network in one programming and one read of its memory."""
-        weights = read_all(self._decoders, seed=seed, trial=trial, threads=self._threads)
-        outputs = self._network.run(self._data, weights, batch=self._batch, places=self._places)
-        value = float(self._metric(outputs, labels=self._data.labels, clean=self._clean))
-        return Trial(value, metrics.output_sqnr_db(outputs, self._clean))
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Planes:
-    """A model's planes in memory, for all plans that write the same ones."""
-
-    schemes: tuple[Scheme, ...]  # that wrote them; those of other plans are in the same order
-    tensors: tuple[StoredTensor, ...]
-    coded: Sequence[tuple[Weight, Stored]] = ()  # of a plan
-    selection: Selection = field(default_factory=Selection)
-
-    @cached_property
-    def weights(self) -> Mapping[str, Unpacked]:
-        """The tensors by storage key, ready to be decoded."""
-        return {tensor.key: Unpacked(tensor) for tensor in self.tensors}
-
-    def totals(self, schemes: Mapping[Scheme, Scheme]) -> Totals:
-        """Return what the planes cost with other schemes in place of those that wrote them."""
-        by_key = {tensor.key: tensor for tensor in self.tensors}  # one, if a tool inlined what is called twice
-        for tensor in by_key.values():
-            _ = tensor.class_counts, tensor.level_class  # which are kept, and are the same for all plans
-        return totals_of([tensor.read_as(schemes[tensor.scheme]) for tensor in by_key.values()])
 
 
 class _Skeleton(NamedTuple):
@@ -128,8 +47,10 @@ class _Skeleton(NamedTuple):
 class Experiment:
     """A model, data and a metric, opened once: `score` says how well the model works under a plan.
 
-    The outputs without noise are computed once. Plans that differ in cells, channel or side information only share
-    their planes, and all plans that store the same tensors share a session's skeleton. One thread may use it at a time.
+    Metrics compare with the outputs of the original: of the reference or, without one, of the model if it is plain.
+    Those of a protected model without a reference are compared with its own, read without noise. They are computed
+    once. Plans that differ in cells, channel or side information only share their planes, and all plans that store the
+    same tensors share a session's skeleton. One thread may use it at a time.
 
     Parameters
     ----------
@@ -150,9 +71,9 @@ class Experiment:
     threads : int
         Threads within an operator; 0 leaves it to onnxruntime.
     clean : list of outputs, optional
-        All outputs without noise, where they are known; with a Chosen metric, those that it reads.
+        All outputs of the original, where they are known; with a Chosen metric, those that it reads.
     reference : ir.Model, optional
-        The original model, before pruning and protection.
+        The original model, before pruning and protection. A plain model without a reference is the original itself.
     name : str, optional
         Of the model.
 
@@ -165,10 +86,11 @@ class Experiment:
     --------
     >>> from onnx_analog import demo
     >>> from onnx_analog.graph import files
-    >>> from onnx_analog.run.data import load
+    >>> from onnx_analog.run.choice import choose
+    from onnx_analog.run.data import load
     >>> experiment = Experiment(files.load(demo.MODEL), lambda inputs: load(demo.IMAGES, inputs).head(100))
     >>> score = experiment.score(Scheme.int8(), trials=1)
-    >>> score.metric, score.clean - score.values[0]
+    >>> score.metric, score.stored - score.values[0]
     ('top1', 0.0)
     """
 
@@ -196,18 +118,67 @@ class Experiment:
             model = opened(model)
         self._protected = model if isinstance(model, ProtectedModel) else None
         self._model = model.model if isinstance(model, ProtectedModel) else model
-        self._reference = reference
+        self._source = self._network if reference is None else Network(reference, **self._running)  # of the original
+        self._original_known = self._protected is None or reference is not None or clean is not None
         self.data = data if isinstance(data, Dataset) else data(self._network.inputs)
         self._skeletons: dict[Any, _Skeleton] = {}
-        self._planes: dict[Any, _Planes] = {}  # the last that was used is at the end
+        self._planes: dict[Any, Planes] = {}  # the last that was used is at the end
+        self._stored_values: dict[Any, float | None] = {}
+        self._storable: set[Any] = set()  # of what plans write
         self.metric: metrics.Function
         if metric is None or isinstance(metric, tuple):
-            self.metric, self.clean = _measure(
-                self._network, self.data, metric=metric, output=output, class_axis=class_axis, batch=batch, clean=clean
-            )
+            self.metric, self.clean = self._measured(metric, output, class_axis, clean)
         else:
             self.metric = metric
-            self.clean = self._network.run(self.data, batch=batch) if clean is None else clean
+            self.clean = self._source.run(self.data, batch=batch) if clean is None else clean
+        self._places = metrics.places_of(self.metric)
+
+    def _measured(
+        self, metric: metrics.Named | None, output: str | None, class_axis: int | None, clean: list[Any] | None
+    ) -> tuple[metrics.Chosen, list[Any]]:
+        """Return the metric that fits model and data, and the outputs that it compares with."""
+        fields = self._network.outputs
+        if clean is not None and len(clean) != len(fields):
+            raise DataError(f"there are {len(clean)} outputs without noise, and the model has {len(fields)}")
+        known: dict[int, Any] = dict(enumerate(clean or ()))
+
+        def fetch(number: int) -> Any:
+            if number not in known:
+                (known[number],) = self._network.run(self.data, batch=self._batch, places=[number])
+            return known[number]
+
+        chosen = choose(
+            fields,
+            fetch,
+            self.data.labels,
+            samples=len(self.data),
+            named=metric,
+            output=output,
+            class_axis=class_axis,
+            one_by_one=self.data.one_by_one,
+            dynamic=frozenset(side for node in self._network.inputs for side in node.shape if isinstance(side, str)),
+        )
+        if chosen.places is not None:
+            outputs = [fetch(number) for number in chosen.places]
+        else:
+            outputs = self._network.run(self.data, batch=self._batch) if clean is None else clean
+        own = clean is not None or self._source is self._network
+        return chosen, outputs if own else self._original(chosen, outputs)
+
+    def _original(self, chosen: metrics.Chosen, outputs: list[Any]) -> list[Any]:
+        """Return the outputs of the reference, in place of those of the model, which are kept."""
+        if chosen.places is not None and max(chosen.places) >= len(self._source.outputs):
+            raise ModelError("the reference has fewer outputs than the model: it is not its original")
+        originals = self._source.run(self.data, batch=self._batch, places=chosen.places)
+        if list(map(_shape, originals)) != list(map(_shape, outputs)):
+            raise ModelError("the reference has outputs of other shapes than the model: it is not its original")
+        self._given_outputs = outputs
+        return originals
+
+    @cached_property
+    def _given_outputs(self) -> list[Any]:
+        """The outputs of the model as it was given, where they are not those that the metric compares with."""
+        return self._network.run(self.data, batch=self._batch, places=self._places)
 
     @property
     def chosen(self) -> metrics.Chosen:
@@ -216,18 +187,46 @@ class Experiment:
         return self.metric
 
     @cached_property
-    def clean_value(self) -> float | None:
-        """The metric without noise; None where it compares with that, and is no share."""
-        if self.chosen.compares and not self.chosen.metric.share:
-            return None
-        return float(self.metric(self.clean, labels=self.data.labels, clean=self.clean))
+    def original_value(self) -> float | None:
+        """The metric of the original model; None where it is not known, or compares with itself and is no share."""
+        return self._value_against_itself if self._original_known else None
 
     @cached_property
-    def reference_value(self) -> float | None:
-        """The metric of the original model; None if there is none."""
-        if self._reference is None:
+    def _value_against_itself(self) -> float | None:
+        if self.chosen.compares and not self.chosen.metric.share:
             return None
-        return _original(Network(self._reference, **self._running), self.data, self.clean, self.chosen, self._batch)
+        return self._value(self.clean)
+
+    def _value(self, outputs: list[Any]) -> float:
+        return float(self.metric(outputs, labels=self.data.labels, clean=self.clean))
+
+    def stored_value(self, plan: Plan | Scheme | None = None, *, selection: Selection | None = None) -> float | None:
+        """Return the metric of the model as a plan stores it, read without noise; see `score` for the parameters.
+
+        Without a plan, it is that of the model as it was given: None if that is the original.
+        """
+        if plan is None:
+            return self._given_value
+        plan, selection = Plan.of(plan), selection or Selection()
+        key = (what_is_written(plan), selection)
+        if key not in self._stored_values:
+            self._stored_values[key] = self._value(self._decoded(self._written(plan, selection)))
+        return self._stored_values[key]
+
+    @cached_property
+    def _given_value(self) -> float | None:
+        if not self._original_known:
+            return self._value_against_itself
+        if self._protected is None and self._source is self._network:
+            return None
+        return self._value(self._given_outputs)
+
+    def _decoded(self, planes: Planes) -> list[Any]:
+        """Return the outputs of the model whose weights are those that planes stand for."""
+        network, keys = self._skeleton(planes)
+        tensors = {tensor.key: tensor for tensor in planes.tensors}
+        weights = {name: tensors[key].decode() for name, key in keys.items()}
+        return network.run(self.data, weights, batch=self._batch, places=self._places)
 
     # ------------------------------------------------------------------------------------------------- scoring
 
@@ -244,7 +243,7 @@ class Experiment:
         at_most: float | None = None,
         progress: Progress = lambda: None,
     ) -> Evaluation:
-        """Return how well the model works under `plan`: without noise, and in `trials` trials of its memory.
+        """Return how well the model works under `plan`: the original, as it is stored, and in trials of its memory.
 
         Parameters
         ----------
@@ -275,6 +274,7 @@ class Experiment:
                 raise OptionError(f"{name} is {count}; it must be 0 or more")
         check_limits(self.chosen.metric, at_least, at_most)
         schemes = self._schemes(plan, channel, modifiers)
+        stored = self.stored_value(plan, selection=selection)
         _ = self.warnings  # what is without noise comes first: where it cannot be compared, no trial is made
         run: list[Trial] = []
         if schemes and trials:
@@ -284,7 +284,13 @@ class Experiment:
                 progress()
         used = ", ".join(dict.fromkeys(str(scheme.channel) for scheme in schemes.values()))
         return self.evaluation(
-            run, seed=seed, channel=used or None, schemes=schemes.values(), at_least=at_least, at_most=at_most
+            run,
+            stored=stored,
+            seed=seed,
+            channel=used or None,
+            schemes=schemes.values(),
+            at_least=at_least,
+            at_most=at_most,
         )
 
     def trials(
@@ -314,6 +320,7 @@ class Experiment:
             self.clean,
             batch=self._batch,
             totals=planes.totals(dict(zip(planes.schemes, schemes, strict=True))),
+            stored=partial(self.stored_value, plan, selection=selection),
         )
 
     def totals(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> Totals:
@@ -321,24 +328,44 @@ class Experiment:
         planes = self._written(Plan.of(plan), selection or Selection())
         return planes.totals(dict(zip(planes.schemes, Plan.of(plan).schemes, strict=True)))
 
+    def check_storable(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> None:
+        """Raise what `trials` would raise of a plan that stores nothing; few tensors are encoded."""
+        plan, selection = Plan.of(plan), selection or Selection()
+        key = (what_is_written(plan), selection)
+        if key not in self._storable and not self._stores_one(plan, selection):
+            self._written(plan, selection)
+        self._storable.add(key)
+
+    def _stores_one(self, plan: Plan, selection: Selection) -> bool:
+        if reason_against(self._model) is not None:
+            return False
+        step = ProtectPass(plan=plan, selection=selection)
+        weights = sorted(find(self._model, selection).weights, key=lambda weight: weight.size)
+        return any(plan.scheme_of(weight.key) is not None and not step.unfit([weight]) for weight in weights)
+
     def evaluation(
         self,
         trials: Sequence[Trial],
         *,
+        stored: float | None = None,
         seed: int = 0,
         channel: str | None = None,
         schemes: Iterable[Scheme] = (),
         at_least: float | None = None,
         at_most: float | None = None,
     ) -> Evaluation:
-        """Return the evaluation that trials of this experiment, made anywhere and read as `schemes`, amount to."""
+        """Return the evaluation that trials of this experiment, made anywhere and read as `schemes`, amount to.
+
+        `stored` is the value of the model that is stored, as `stored_value` returns it.
+        """
         chosen, values = self.chosen, tuple(trial.value for trial in trials)
+        of_trials = [*doubts_of_values(chosen, values), *(OPTIMISTIC for _ in assumptions(schemes) if values)]
         return Evaluation(
             metric=chosen.metric.name,
             samples=len(self.data),
-            clean=self.clean_value,
+            original=self.original_value,
+            stored=stored,
             values=values,
-            reference=self.reference_value,
             sqnr_db=tuple(trial.sqnr_db for trial in trials),
             seed=seed,
             output=chosen.output,
@@ -349,15 +376,19 @@ class Experiment:
             at_least=at_least,
             at_most=at_most,
             preprocessing=self.data.preprocessing,
-            warnings=(*self.warnings, *_of_nan(chosen, values), *(OPTIMISTIC for _ in assumptions(schemes) if values)),
+            warnings=tuple(dict.fromkeys((*self.warnings, *self._doubts_of(stored), *of_trials))),
             model=self.name,
             channel=channel,
         )
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings about the model without noise."""
-        return tuple(doubts(self.chosen, len(self.data), self.clean, self.clean_value, self.reference_value))
+        """Warnings about the outputs that the metric compares with, and about the model as it was given."""
+        alone = self._value_against_itself
+        return (*doubts(self.chosen, len(self.data), self.clean, alone), *self._doubts_of(self._given_value))
+
+    def _doubts_of(self, stored: float | None) -> Iterator[str]:
+        return doubts_of_stored(self.chosen, stored, self.original_value)
 
     # ------------------------------------------------------------------------------------------------- storing
 
@@ -381,26 +412,26 @@ class Experiment:
         return Network(self._protected or self._model, **self._running)
 
     @cached_property
-    def _stored(self) -> _Planes:
+    def _stored(self) -> Planes:
         """The planes of a model that is protected."""
         assert self._protected is not None
-        return _Planes(schemes=tuple(dict.fromkeys(self._protected.schemes)), tensors=self._protected.tensors)
+        return Planes(schemes=tuple(dict.fromkeys(self._protected.schemes)), tensors=self._protected.tensors)
 
-    def _written(self, plan: Plan, selection: Selection) -> _Planes:
+    def _written(self, plan: Plan, selection: Selection) -> Planes:
         """Return the planes that a plan writes; those of the last plans are kept."""
-        key = (_what_is_written(plan), selection)
+        key = (what_is_written(plan), selection)
         planes = self._planes.pop(key, None)
         while planes is None and len(self._planes) >= _KEPT:
             del self._planes[next(iter(self._planes))]  # before the next ones take its place in memory
         self._planes[key] = planes = planes or self._write(plan, selection)
         return planes
 
-    def _write(self, plan: Plan, selection: Selection) -> _Planes:
+    def _write(self, plan: Plan, selection: Selection) -> Planes:
         coded = pipeline.stored(ProtectPass(plan=plan, selection=selection), self._model)
         tensors = tuple(detached(self._model, coded))
-        return _Planes(schemes=plan.schemes, tensors=tensors, coded=coded, selection=selection)
+        return Planes(schemes=plan.schemes, tensors=tensors, coded=coded, selection=selection)
 
-    def _skeleton(self, planes: _Planes) -> _Skeleton:
+    def _skeleton(self, planes: Planes) -> _Skeleton:
         """Return the network with what is stored taken out; the last one is kept."""
         key = tuple((tensor.key, tensor.shape, tensor.dtype) for tensor in planes.tensors)
         if key not in self._skeletons:
@@ -411,127 +442,12 @@ class Experiment:
             self._skeletons = {key: _Skeleton(network, keys)}
         return self._skeletons[key]
 
-    def _protected_network(self, planes: _Planes) -> Network:
+    def _protected_network(self, planes: Planes) -> Network:
         model = self._model.clone()
         weights = {weight.key: weight for weight in find(model, planes.selection).weights}
         replace_all(model, [(weights[weight.key], stored) for weight, stored in planes.coded])
         return Network(model, **self._running)
 
 
-def _what_is_written(plan: Plan) -> Any:
-    """Return what is equal for two plans that write the same planes, whatever reads them."""
-    numbers = {scheme: number for number, scheme in enumerate(plan.schemes)}
-    which = (("", plan.default), *plan.tensors.items(), *plan.patterns.items())
-    return (
-        tuple(map(_of_writing, plan.schemes)),
-        tuple((key, None if scheme is None else numbers[scheme]) for key, scheme in which),
-    )
-
-
-def _of_writing(scheme: Scheme) -> Any:
-    settings = {name: getattr(scheme, name) for name in settings_of(Scheme) if name not in _OF_READING}
-    settings["cells"] = tuple(cells > 0 for cells in scheme.cells_of_class)
-    return scheme.channel.span, tuple(settings.items())
-
-
-# ---------------------------------------------------------------------------------------------- without noise
-
-
-def _measure(
-    network: Network,
-    data: Dataset,
-    *,
-    metric: metrics.Named | None,
-    output: str | None,
-    class_axis: int | None,
-    batch: int,
-    clean: list[Any] | None,
-) -> tuple[metrics.Chosen, list[Any]]:
-    """Return the metric that fits network and data, and the outputs without noise that it reads."""
-    fields = network.outputs
-    if clean is not None and len(clean) != len(fields):
-        raise DataError(f"there are {len(clean)} outputs without noise, and the model has {len(fields)}")
-    held: dict[int, Any] = dict(enumerate(clean or ()))
-
-    def fetch(number: int) -> Any:
-        if number not in held:
-            (held[number],) = network.run(data, batch=batch, places=[number])
-        return held[number]
-
-    chosen = metrics.choose(
-        fields,
-        fetch,
-        data.labels,
-        samples=len(data),
-        named=metric,
-        output=output,
-        class_axis=class_axis,
-        one_by_one=data.one_by_one,
-        dynamic=frozenset(side for wanted in network.inputs for side in wanted.shape if isinstance(side, str)),
-    )
-    if chosen.places is None:
-        return chosen, network.run(data, batch=batch) if clean is None else clean
-    return chosen, [fetch(number) for number in chosen.places]
-
-
-def _original(reference: Network, data: Dataset, clean: list[Any], metric: metrics.Chosen, batch: int) -> float:
-    if metric.places is not None and max(metric.places) >= len(reference.outputs):
-        raise ModelError("the reference has fewer outputs than the model: it is not its original")
-    outputs = reference.run(data, batch=batch, places=metric.places)
-    if [_shape(output) for output in clean] != [_shape(output) for output in outputs]:
-        raise ModelError("the reference has outputs of other shapes than the model: it is not its original")
-    return float(metric(outputs, labels=data.labels, clean=clean))
-
-
 def _shape(output: Any) -> Any:
     return output.shape if isinstance(output, np.ndarray) else len(output)
-
-
-# ---------------------------------------------------------------------------------------------- doubts
-
-_FAR = 0.1  # by which a share without noise is far below the original's
-_ENOUGH = 30  # samples, of which an accuracy can be told from chance
-
-
-def doubts(
-    chosen: metrics.Chosen, samples: int, clean: list[Any], alone: float | None, original: float | None
-) -> Iterator[str]:
-    """Yield what to doubt of a model without noise, each as a sentence."""
-    if chosen.output is not None and not _has_axis_of(clean[0], samples):
-        yield f"output {chosen.output!r} has no axis of samples, so its values may depend on --batch"
-    nan = metrics.nan_share(clean)
-    if nan:
-        yield f"{nan:.1%} of the outputs without noise are NaN"
-    if chosen.metric.name == "top1" and chosen.classes and samples >= _ENOUGH and alone is not None:
-        chance = 1 / chosen.classes
-        if alone <= chance + 2 * math.sqrt(chance * (1 - chance) / samples):
-            yield (
-                f"top1 without noise is {alone:.4f}, no better than chance ({chance:.4f} of {chosen.classes} classes): "
-                "check --mean, --std, --preprocess and the labels"
-            )
-    if chosen.metric.share and alone is not None and original is not None and alone < original - _FAR:
-        yield (
-            f"{chosen.metric.name} without noise is {alone:.4f}, far below the original's {original:.4f}: what is lost "
-            "is not lost to noise"
-        )
-
-
-def _of_nan(chosen: metrics.Chosen, values: Sequence[float]) -> Iterator[str]:
-    count = sum(map(math.isnan, values))
-    if count and chosen.metric.name == "agreement":
-        yield (
-            "agreement says nothing here: all largest scores stayed the same although noise changed the scores by more "
-            "than themselves. Name sqnr_db with --metric, or give labels"
-        )
-    elif count:
-        why = ": outputs are NaN, or noise changed their shape" if chosen.metric.name in metrics.METRICS else ""
-        yield f"{chosen.metric.name} has no value (NaN) in {count:,} of {len(values):,} trials{why}"
-
-
-def _has_axis_of(output: Any, samples: int) -> bool:
-    """Return whether an output, or each part of a sequence, has an entry for each sample."""
-    if isinstance(output, np.ndarray):
-        return samples in output.shape
-    if not isinstance(output, list) or len(output) == samples:
-        return isinstance(output, list)
-    return all(isinstance(part, np.ndarray) and samples in part.shape for part in output)

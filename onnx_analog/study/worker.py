@@ -32,7 +32,8 @@ from onnx_analog.graph.files import from_proto, to_proto
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
-from onnx_analog.run.experiment import Experiment, Trial, Trials
+from onnx_analog.run.experiment import Experiment
+from onnx_analog.run.trials import Trial, Trials
 from onnx_analog.study.grid import GridPoint
 
 Array = NDArray[Any]
@@ -53,7 +54,7 @@ class Task(NamedTuple):
         Of the point in its sweep.
     trials : tuple of int
     point : bytes
-        The `GridPoint`, as `named.dumps` has it: channels of the user's own travel by value.
+        The `GridPoint`, as `pack` has it.
     """
 
     number: int
@@ -61,13 +62,25 @@ class Task(NamedTuple):
     point: bytes
 
 
+def pack(setting: GridPoint) -> bytes:
+    """Return a point, ready to be sent: channels and estimators of the user's own travel by value."""
+    return named.dumps(setting)
+
+
+def unpack(point: bytes) -> GridPoint:
+    """Return the point that `pack` made ready; its estimators are known from now on."""
+    setting: GridPoint = named.loads(point)
+    return setting
+
+
 class Outcome(NamedTuple):
-    """What came of a task: its point and trials, and the result of each trial."""
+    """What came of a task: its point and trials, the result of each trial, and the value of the stored model."""
 
     number: int
     trials: tuple[int, ...]
-    found: tuple[Trial, ...]
+    results: tuple[Trial, ...]
     totals: Totals
+    stored: float | None
     seconds: float  # for each trial
     versions: dict[str, str]
 
@@ -84,9 +97,9 @@ class Packed:
         """Return `model`, which is not changed, ready to be sent."""
         bare, arrays = model.clone(), []
         for value in (value for graph in bare.graphs() for value in graph.initializers.values()):
-            held = value.const_value
-            if isinstance(held, ir.ExternalTensor):  # the file that it names is not where the worker is
-                value.const_value = ir.Tensor(held.numpy(), dtype=held.dtype, name=value.name)
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):  # the file that it names is not where the worker is
+                value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
         for value, tensor in _large(bare):
             arrays.append(np.ascontiguousarray(tensor.numpy()))
             value.const_value = ir.ExternalTensor(
@@ -96,10 +109,10 @@ class Packed:
 
     def digest(self) -> str:
         """Return the SHA-256 of graph and tensors, as hex."""
-        found = hashlib.sha256(self.graph)
+        digest = hashlib.sha256(self.graph)
         for array in self.arrays:
-            found.update(np.ascontiguousarray(array).view(np.uint8).data)
-        return found.hexdigest()
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return digest.hexdigest()
 
     def model(self) -> ir.Model:
         """Return the model; its tensors are those that were sent, not copies."""
@@ -112,8 +125,8 @@ class Packed:
 def _large(model: ir.Model) -> list[tuple[ir.Value, ir.TensorProtocol]]:
     """Return the large initializers of all graphs, in one order."""
     values = [value for graph in model.graphs() for value in graph.initializers.values()]
-    held = [(value, value.const_value) for value in values if value.const_value is not None]
-    return [(v, t) for v, t in held if t.nbytes >= _APART and t.dtype != ir.DataType.STRING]
+    tensors = [(value, value.const_value) for value in values if value.const_value is not None]
+    return [(v, t) for v, t in tensors if t.nbytes >= _APART and t.dtype != ir.DataType.STRING]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -127,7 +140,7 @@ class Work:
     models : tuple of Packed
     data : tuple of Dataset, one for each model
     clean : tuple of lists of arrays
-        Each model's outputs without noise.
+        The outputs of each original, which the metric compares with.
     metric : function
         See `onnx_analog.run.metrics`.
     seed : int
@@ -172,15 +185,15 @@ class Worker:
     def do(self, task: Task) -> Outcome:
         """Return what comes of a task."""
         trials = self._point(task.point)
-        start = time.perf_counter()
-        found = tuple(trials.run(seed=self._work.seed, trial=trial) for trial in task.trials)
-        seconds = (time.perf_counter() - start) / len(found)
-        return Outcome(task.number, task.trials, found, trials.totals, seconds, self._versions)
+        stored, start = trials.stored, time.perf_counter()
+        results = tuple(trials.run(seed=self._work.seed, trial=trial) for trial in task.trials)
+        seconds = (time.perf_counter() - start) / len(results)
+        return Outcome(task.number, task.trials, results, trials.totals, stored, seconds, self._versions)
 
     def _ready(self, point: bytes) -> Trials:
         try:
-            setting: GridPoint = named.loads(point)
-        except (ImportError, AttributeError) as error:  # of a channel's class
+            setting = unpack(point)
+        except (ImportError, AttributeError) as error:  # of a class of the user's
             raise cannot_load(f"{type(error).__name__}: {error}") from error
         return self._experiment(setting.model).trials(setting.plan, selection=setting.selection)
 
@@ -200,8 +213,8 @@ class Worker:
 def cannot_load(why: str) -> EngineError:
     """Return the error of a worker that lacks what a task is made of."""
     return EngineError(
-        f"a worker cannot load its task ({why}): install the same packages on all workers, and your own channels and "
-        "metrics"
+        f"a worker cannot load its task ({why}): install the same packages on all workers, and your own channels, "
+        "estimators and metrics"
     )
 
 
@@ -210,11 +223,11 @@ _here = threading.local()  # a Dask worker may run tasks in several threads; buf
 
 def do(fetch: Callable[[], Work], digest: str, task: Task) -> Outcome:
     """Do a task in this thread; `fetch` is called where the work of `digest` has not come here yet."""
-    held: tuple[str, Worker] | None = getattr(_here, "held", None)
-    if held is None or held[0] != digest:
-        _here.held = held = (digest, Worker(fetch()))
+    current: tuple[str, Worker] | None = getattr(_here, "current", None)
+    if current is None or current[0] != digest:
+        _here.current = current = (digest, Worker(fetch()))
     try:
-        return held[1].do(task)
+        return current[1].do(task)
     except Exception as error:
         if _can_be_sent(error):
             raise
@@ -259,8 +272,8 @@ def _write_part(file: Any, part: Any) -> tuple[int, int]:
 def read(path: Path) -> Work:
     """Return what `write` wrote."""
     with path.open("rb") as file:
-        held = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    index = len(held) - 8 - int.from_bytes(held[-8:], "little")
-    places, (start, end) = cloudpickle.loads(held[index:-8])
-    found: Work = cloudpickle.loads(held[start:end], buffers=[held[a:b] for a, b in places])
-    return found
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    index = len(content) - 8 - int.from_bytes(content[-8:], "little")
+    places, (start, end) = cloudpickle.loads(content[index:-8])
+    work: Work = cloudpickle.loads(content[start:end], buffers=[content[a:b] for a, b in places])
+    return work

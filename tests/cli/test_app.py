@@ -794,8 +794,8 @@ def test_the_weights_that_readback_writes_are_those_that_evaluate_used(cli, opti
     paths = [f"trials/trial-{trial:04}.onnx" for trial in range(3)]
     assert sorted(contents(Path("trials"))) == [Path(path).name for path in paths]
     lines = [f"evaluate {path} --data test.npz --metric own_functions:total --json" for path in paths]
-    assert [body(cli(line))["clean"] for line in lines] == evaluated["values"]
-    assert len({*evaluated["values"], evaluated["clean"]}) == 4
+    assert [body(cli(line))["original"] for line in lines] == evaluated["values"]
+    assert len({*evaluated["values"], evaluated["stored"]}) == 4
 
 
 def test_another_channel_replaces_the_stored_one_if_its_span_covers_it(cli):
@@ -812,14 +812,14 @@ def test_trials_go_into_a_folder_that_is_there(cli, tmp_path):
     assert set(contents(tmp_path / "model.readback")) == {"notes", "trial-0000.onnx"}
 
 
-EVALUATION = {"metric", "clean", "trials", "mean", "std", "ci95", "values", "reference"}
+EVALUATION = {"metric", "original", "stored", "trials", "mean", "std", "ci95", "values"}
 
 
 def test_evaluate_prints_what_it_found(cli):
     found = body(cli("evaluate model.protected.onnx --data test.npz --trials 5 --json"))
     assert set(found) >= EVALUATION
     assert found == oa.evaluate("model.protected.onnx", "test.npz", trials=5).to_dict()
-    assert (found["metric"], found["clean"], found["trials"], found["reference"]) == ("top1", 1.0, 5, None)
+    assert (found["metric"], found["stored"], found["trials"], found["original"]) == ("top1", 1.0, 5, None)
     values = np.array(found["values"])
     assert ((values >= 0) & (values < 1)).all()
     assert np.isclose(found["mean"], values.mean(), rtol=1e-12)
@@ -839,12 +839,12 @@ def test_one_trial_has_no_spread(cli):
 
 def test_no_trials_leave_the_clean_model(cli):
     found = body(cli("evaluate model.protected.onnx --data test.npz --trials 0 --json"))
-    assert (found["clean"], found["trials"], found["mean"], found["values"]) == (1.0, 0, None, [])
+    assert (found["stored"], found["trials"], found["mean"], found["values"]) == (1.0, 0, None, [])
 
 
 def test_a_plain_model_is_evaluated_as_it_is(cli):
     found = body(cli("evaluate model.onnx --data test.npz --json"))
-    assert (found["clean"], found["trials"], found["mean"], found["ci95"]) == (1.0, 0, None, None)
+    assert (found["original"], found["trials"], found["mean"], found["ci95"]) == (1.0, 0, None, None)
 
 
 def test_without_labels_outputs_are_compared_with_the_clean_ones(cli):
@@ -856,7 +856,7 @@ def test_without_labels_outputs_are_compared_with_the_clean_ones(cli):
 def test_the_reference_is_another_model_on_the_same_data(cli):
     line = "evaluate model.protected.onnx --data test.npz --trials 1 --json --reference other.onnx"
     found = body(cli(line))
-    assert found["reference"] == body(cli("evaluate other.onnx --data test.npz --json"))["clean"] < 1
+    assert found["original"] == body(cli("evaluate other.onnx --data test.npz --json"))["original"] < 1
     assert "original model" in done(cli(line.replace("--json", "")))
 
 
@@ -904,7 +904,7 @@ def test_how_it_is_run_reaches_the_library(cli, monkeypatch, line, keyword, valu
 
     def evaluate(*arguments: Any, **options: Any) -> Any:
         taken.update(options)
-        return Evaluation(metric="m", samples=1, clean=1.0, values=())
+        return Evaluation(metric="m", samples=1, stored=1.0, values=())
 
     monkeypatch.setattr(api, "evaluate", evaluate)
     done(cli(f"evaluate model.onnx --data test.npz {line}"))
@@ -916,7 +916,7 @@ def test_images_are_normalised(cli):
         f"evaluate model.onnx --json --metric own_functions:total --data {data}"
         for data in ("images.npz --mean 0.5 --std 0.25", "scaled.npz", "images.npz")
     ]
-    images, scaled, plain = [body(cli(line))["clean"] for line in lines]
+    images, scaled, plain = [body(cli(line))["original"] for line in lines]
     # Inputs below 2 in magnitude, rounded in another order: a few u of each, in sums of 20·32 outputs below 50 made of
     # 512 terms; 20·32·50·512·2^-22 would be the worst case in one direction, and √ of the terms is what comes.
     assert abs(images - scaled) < 0.5 < abs(images - plain)
@@ -930,7 +930,8 @@ def test_the_value_of_a_model_without_trials_is_checked(cli, line):
     assert_refused(cli(f"{line} --at-least 90"), 2, "--at-least is 90, and top1 is a share from 0 to 1")
     assert_refused(cli(f"{line} --at-most 0.5"), 2, "higher is better for top1: ask for --at-least")
     found = cli(f"{line} --metric own_functions:total --at-least 1e9 --json")
-    value = json.loads(found.stdout)["clean"]
+    shown = json.loads(found.stdout)
+    value = shown["original"] if shown["stored"] is None else shown["stored"]
     assert_refused(
         Said(found.exit_code, found.stderr), 1, f"own_functions:total is {round(value, 6)}, below 1000000000"
     )
@@ -1318,7 +1319,7 @@ def test_a_number_outside_its_range_is_refused(cli, tmp_path, name, flag, value)
 def test_protect_works_at_the_ends_of_its_ranges(cli, line):
     done(cli(f"protect model.onnx {line}"))
     found = body(cli("evaluate model.protected.onnx --data test.npz --trials 1 --json"))
-    assert (found["clean"] == 1) == ("--sparsity 0.999" not in line)
+    assert (found["stored"] == 1) == ("--sparsity 0.999" not in line)
     assert 0 <= found["values"][0] <= 1
 
 
@@ -1327,7 +1328,7 @@ def test_a_number_of_cells_that_protect_takes_can_be_read(cli):
     if found.exit_code:
         assert_refused(found, 2, "--cells-small")
     else:
-        assert body(cli("evaluate many.onnx --data test.npz --trials 1 --json"))["clean"] == 1
+        assert body(cli("evaluate many.onnx --data test.npz --trials 1 --json"))["stored"] == 1
 
 
 # ------------------------------------------------------------------------------------------------------ refusals

@@ -106,7 +106,13 @@ CODES = {
 
 
 def test_the_errors_are_these():
-    assert {family.__name__ for family in families() if family.__module__ == errors.__name__} == set(CODES)
+    names = {family.__name__ for family in families() if family.__module__ == errors.__name__}
+    assert names == {*CODES, "FunctionError"}  # the command line adds to the latter where to look
+
+
+def test_an_error_of_a_function_of_the_users_says_where_to_look():
+    found = tool(errors.FunctionError("the metric failed"))
+    assert "the metric failed. --debug shows where" in found.stderr
 
 
 @pytest.mark.parametrize("name", CODES)

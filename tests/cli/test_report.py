@@ -63,7 +63,7 @@ def columns(shown: str, heading: str, row: str) -> str:
 
 
 def point(
-    strategy="sign", cells=1, preset=DEFAULT, values=(0.5, 0.7), analog=1000, model="net", clean=0.75, channel=QUIET,
+    strategy="sign", cells=1, preset=DEFAULT, values=(0.5, 0.7), analog=1000, model="net", original=0.75, channel=QUIET,
     metric="top1", changes=None,
 ) -> Point:  # fmt: skip
     totals = Totals(
@@ -75,7 +75,7 @@ def point(
         mask_bitmap_bits=1000,
         codebook_cells=10,
     )
-    evaluation = Evaluation(metric=metric, samples=50, clean=clean, values=values)
+    evaluation = Evaluation(metric=metric, samples=50, original=original, values=values)
     large = cells * (20 if strategy == "redundancy" else 1)
     paper = Paper(
         strategy=strategy, cells_small=cells, cells_large=large, granularity=preset.granularity,
@@ -112,10 +112,14 @@ def test_an_interval_that_ends_at_a_bound_is_told_by_its_ends():
 
 
 def test_a_table_tells_the_value_without_noise():
-    (table,) = report.points_tables([point(clean=0.982)])
-    assert "accuracy in %, without noise 98.20" in " ".join(text(table).split())
-    (table,) = report.points_tables([point(clean=None, metric="sqnr_db")])
-    assert "without noise" not in text(table)
+    (table,) = report.points_tables([point(original=0.982)])
+    assert "accuracy in %, original 98.20" in " ".join(text(table).split())
+    stored = [replace(point(), evaluation=replace(point().evaluation, stored=value)) for value in (0.7, 0.72)]
+    (table,) = report.points_tables([stored[0], replace(stored[1], setting=point(cells=2).setting)])
+    assert "original 75.00, stored 70.00 to 72.00" in " ".join(text(table).split())
+    (table,) = report.points_tables([point(original=None, metric="sqnr_db")])
+    assert "accuracy" not in text(table)
+    assert ", original" not in text(table)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +198,7 @@ def test_a_point_says_the_interval_that_its_looks_leave():
 
 
 def test_what_is_no_share_is_shown_in_its_own_unit():
-    decibels = point(values=(11.5, 12.5), metric="sqnr_db", clean=None)
+    decibels = point(values=(11.5, 12.5), metric="sqnr_db", original=None)
     assert report.cell_text(decibels) == "12.00 ± 6.35 [1.25]"  # t(0.975, 1)·s/√2 = 12.7062·0.5
     (table,) = report.points_tables([decibels])
     assert "output SQNR in dB" in text(table)
@@ -243,7 +247,7 @@ def test_models_and_channels_are_named_and_stand_apart_only_where_there_are_seve
     assert [table.title for table in report.points_tables(points)] == expected
     plots.plot_points(points)
     assert [" ".join(axis.get_title().split()) for axis in pyplot.gcf().axes] == [
-        f"{title} without noise 75.00 %" for title in expected
+        f"{title} original 75.00 %" for title in expected
     ]
     differences = [f"difference from raw: {title}" for title in expected]
     assert [table.title for table in report.differences_tables(points)] == differences
@@ -352,19 +356,19 @@ def test_without_trials_no_difference_is_told():
 
 def test_an_evaluation_shows_all_its_numbers():
     found = Evaluation(
-        metric="top1", samples=1234, clean=0.9, values=(0.5, 0.6, 0.7), reference=0.95, sqnr_db=(10.0, 11.0, 15.0)
+        metric="top1", samples=1234, original=0.95, stored=0.9, values=(0.5, 0.6, 0.7), sqnr_db=(10.0, 11.0, 15.0)
     )
     shown = text(report.evaluation_table(found))
     assert "top1 on 1,234 samples" in shown
     assert cells(shown, "original model") == ["0.9500"]
-    assert cells(shown, "without noise") == ["0.9000"]
+    assert cells(shown, "stored model, without noise") == ["0.9000"]
     assert cells(shown, "with noise, mean of 3 trials") == ["0.6000"]
     assert cells(shown, "standard deviation over trials") == ["0.1000"]
     # 0.6 ± 4.30265 · 0.1/√3
     assert cells(shown, "95 % interval of the mean") == ["0.3516 to 0.8484"]
-    # 0.9 - 0.6, and the ends of the interval likewise
-    assert cells(shown, "decrease due to noise") == ["+0.3000"]
-    assert cells(shown, "95 % interval of the decrease") == ["+0.0516 to +0.5484"]
+    # 0.95 - 0.6, and the ends of the interval likewise
+    assert cells(shown, "decrease from the original") == ["+0.3500"]
+    assert cells(shown, "95 % interval of the decrease") == ["+0.1016 to +0.5984"]
     assert cells(shown, "standard error of a test set of 1,234") == ["0.0139"]  # √(0.6 · 0.4/1234)
     assert cells(shown, "output SQNR, mean of all trials") == ["12.0 dB"]
     assert "they leave out the error of a finite test set" in " ".join(shown.split())
@@ -379,7 +383,7 @@ def test_an_evaluation_shows_all_its_numbers():
     ],
 )
 def test_an_evaluation_says_why_it_has_no_interval(values, said):
-    shown = text(report.evaluation_table(Evaluation(metric="top1", samples=5, clean=0.9, values=values)))
+    shown = text(report.evaluation_table(Evaluation(metric="top1", samples=5, stored=0.9, values=values)))
     assert cells(shown, "95 % interval of the mean") == cells(shown, "95 % interval of the decrease") == [said]
     assert f"mean of {len(values)} trial{'s' if len(values) > 1 else ''} " in shown
 
@@ -393,9 +397,10 @@ def test_a_share_of_the_users_is_shown_in_per_cent():
 
 
 def test_an_evaluation_without_trials_says_so_by_saying_less():
-    shown = text(report.evaluation_table(Evaluation(metric="top1", samples=5, clean=0.9, values=())))
-    assert cells(shown, "without noise") == ["0.9000"]
-    assert not any(word in shown for word in ("original", "with noise", "interval", "SQNR", "deviation", "None"))
+    shown = text(report.evaluation_table(Evaluation(metric="top1", samples=5, stored=0.9, values=())))
+    assert cells(shown, "stored model, without noise") == ["0.9000"]
+    assert "The original is not known: name it with --reference." in " ".join(shown.split())
+    assert not any(word in shown for word in ("original model", "with noise", "interval", "SQNR", "deviation", "None"))
 
 
 # --------------------------------------------------------------------------------------------------- inspect
@@ -653,7 +658,7 @@ def test_the_plot_shows_what_is_lost_against_what_it_costs():
     points = [replace(one, ci95=(one.evaluation.mean - 0.02, one.evaluation.mean + 0.04)) for one in POINTS]
     plots.plot_points(points)
     axes = pyplot.gcf().axes
-    titles = [f"{grouping.preset_title(one)} without noise 75.00 %" for one in (POINTS[7], POINTS[-1])]
+    titles = [f"{grouping.preset_title(one)} original 75.00 %" for one in (POINTS[7], POINTS[-1])]
     assert [" ".join(axis.get_title().split()) for axis in axes] == titles
     for axis in axes:
         found = curves(axis)
@@ -668,10 +673,10 @@ def test_the_plot_shows_what_is_lost_against_what_it_costs():
     assert axes[0].get_xlim() == axes[1].get_xlim()
 
 
-def losses(*values: float, clean: float = 0.987, samples: int = 1000) -> list[Point]:
+def losses(*values: float, original: float = 0.987, samples: int = 1000) -> list[Point]:
     """Return points with these mean losses, in percentage points."""
-    points = [near(count, clean - loss / 100) for count, loss in enumerate(values, start=1)]
-    return [replace(one, evaluation=replace(one.evaluation, clean=clean, samples=samples)) for one in points]
+    points = [near(count, original - loss / 100) for count, loss in enumerate(values, start=1)]
+    return [replace(one, evaluation=replace(one.evaluation, original=original, samples=samples)) for one in points]
 
 
 @pytest.mark.parametrize(
@@ -815,7 +820,7 @@ def test_bars_are_the_intervals_that_the_looks_leave():
 
 
 def test_what_is_no_share_is_drawn_in_its_own_unit():
-    plots.plot_points([point(values=(111.0, 112.0), metric="sqnr_db", clean=None)])
+    plots.plot_points([point(values=(111.0, 112.0), metric="sqnr_db", original=None)])
     (axis,) = pyplot.gcf().axes
     ((_, y, ends),) = curves(axis).values()
     assert y == [111.5]
@@ -825,7 +830,7 @@ def test_what_is_no_share_is_drawn_in_its_own_unit():
 
 
 def test_a_metric_of_one_s_own_is_drawn_beside_its_value_without_noise():
-    plots.plot_points([point(values=(3.0, 4.0), metric="mine", clean=2.5)])
+    plots.plot_points([point(values=(3.0, 4.0), metric="mine", original=2.5)])
     (axis,) = pyplot.gcf().axes
     assert [list(line.get_ydata()) for line in axis.get_lines() if line.get_linestyle() == ":"] == [[2.5, 2.5]]
 
@@ -901,7 +906,7 @@ def every_table(folder: Path) -> list[Table]:
     long = "".join(f"block{place}.conv.weight_" for place in range(6))
     net = f"net (float[4, 320] x) => (float[4, 60] y) <float[320, 60] {long} = random> {{ y = MatMul(x, {long}) }}"
     manifest = oa.protect(model(net.replace(".", "_")), channel=QUIET, sparsity=0.5).manifest
-    evaluation = Evaluation(metric="top1", samples=10**9, clean=0.9, values=(0.5, 0.6), reference=0.95, sqnr_db=(10.0,))
+    evaluation = Evaluation(metric="top1", samples=10**9, stored=0.9, values=(0.5, 0.6), original=0.95, sqnr_db=(10.0,))
     points = [
         replace(near(c, 0.123, strategy=name, preset=preset), ci95=(0.0, 0.9))
         for preset in (DEFAULT, PAPER) for name in STRATEGIES for c in (1, 2, 3, 5, 10, 20, 30)

@@ -50,7 +50,7 @@ from onnx_analog.errors import NothingToStore
 
 
 def watched(outputs, *, labels, clean):
-    if outputs is not clean:  # they are the same where the sweep looks at the network without noise
+    if abs(outputs[0] - clean[0]).max() > 1e-4:  # without noise, they are the same but for rounding
         log = Path(os.environ["LOG"])
         with log.open("a") as file:
             file.write(f"{os.getpid()}\\n")

@@ -92,7 +92,7 @@ def models() -> None:
     wide = dense(16, 16)
     wide[0, 0] = 1e10
     expect(save("wide-range.onnx", product(named("w", wide))), PROTECT, [0, 3], "w", never=("ModelError",), outputs=OUT)
-    expect(save("unused.onnx", product(w, named("old", dense(16, 16)))) + f" {x}", evaluate, DONE, '"clean"')
+    expect(save("unused.onnx", product(w, named("old", dense(16, 16)))) + f" {x}", evaluate, DONE, '"original"')
     expect(f"unused.onnx {x}", "evaluate {} --data x.npz --trials 0", DONE)
 
     shadowed = net(
@@ -235,7 +235,7 @@ def protected_models() -> None:
     changed("one-key-twice.onnx", call("key", "w"))
 
     save("four-classes.onnx", of_models.protected("mlp", 5)["p.onnx"])
-    expect(f"four-classes.onnx {x}", "evaluate {} --data p.npz --trials 1 --json", DONE, '"clean"')
+    expect(f"four-classes.onnx {x}", "evaluate {} --data p.npz --trials 1 --json", DONE, '"original"')
     damaged("four-classes.onnx", x, "analog-other.onnx", plane("w.analog", first(1)))
     damaged("four-classes.onnx", x, "class-other.onnx", plane("w.class", lambda array: array ^ np.uint8(1)))
     damaged(
@@ -243,13 +243,13 @@ def protected_models() -> None:
     )
     damaged("four-classes.onnx", x, "levels-more.onnx", plane("w.level", lambda array: np.append(array, array[:1])))
     save("channels.onnx", of_models.protected("mlp", 6)["p.onnx"])
-    expect(f"channels.onnx {x}", "evaluate {} --data p.npz --trials 1 --json", DONE, '"clean"')
+    expect(f"channels.onnx {x}", "evaluate {} --data p.npz --trials 1 --json", DONE, '"original"')
     damaged("channels.onnx", x, "class-beyond.onnx", plane("w.class", first(255)))  # class 3 of 3
     damaged("channels.onnx", x, "stride-0.onnx", plane("w.stride", first(0)))
     damaged("channels.onnx", x, "stride-other.onnx", plane("w.stride", first(16)))
     damaged("channels.onnx", x, "groups-fewer.onnx", plane("w.alpha", lambda array: array[:-1]))
     save("int4.onnx", of_models.protected("mlp", 10)["p.onnx"])
-    expect(f"int4.onnx {x}", "evaluate {} --data p.npz --trials 1 --json", DONE, '"clean"')
+    expect(f"int4.onnx {x}", "evaluate {} --data p.npz --trials 1 --json", DONE, '"original"')
     damaged("int4.onnx", x, "point-nan.onnx", plane("w.beta", first(float("nan"))))
     damaged("int4.onnx", x, "point-other.onnx", plane("w.beta", first(0.5)))
 

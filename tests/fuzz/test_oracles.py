@@ -271,10 +271,10 @@ def test_another_number_of_cells_is_caught(folder):
 def test_another_accuracy_is_caught(folder):
     made, arrays = agreement.session(folder / "m.onnx"), np.load(folder / "d.npz")
     right = float((made.run(None, {"x": arrays["x"]})[0].argmax(1) == arrays["y"]).mean())
-    body = {"metric": "top1", "clean": right, "samples": 3}
+    body = {"metric": "top1", "original": None, "stored": right, "samples": 3}
     asked = folder / "m.onnx", folder / "d.npz"
     assert not list(agreement.evaluated(*asked, body))
-    assert found_by(agreement.evaluated(*asked, {**body, "clean": right + 1 / 3})) == {"top-1"}
+    assert found_by(agreement.evaluated(*asked, {**body, "stored": right + 1 / 3})) == {"top-1"}
     assert found_by(agreement.evaluated(*asked, {**body, "samples": 2})) == {"top-1"}
 
 

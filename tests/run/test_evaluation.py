@@ -12,7 +12,7 @@ from onnx_analog.run.statistics import interval
 
 
 def evaluation(*values: float, **fields: Any) -> Evaluation:
-    return Evaluation(**{"metric": "top1", "samples": 10, "clean": 0.9, "values": values, **fields})
+    return Evaluation(**{"metric": "top1", "samples": 10, "stored": 0.9, "values": values, **fields})
 
 
 def test_mean_standard_deviation_and_interval_by_hand():
@@ -28,9 +28,9 @@ def test_drop_and_error_of_the_test_set_by_hand():
     assert found.drop_ci95 == pytest.approx((0.3 - half, 0.3 + half), abs=1e-6)
     assert found.test_set_error == pytest.approx(math.sqrt(0.6 * 0.4 / 100))
     assert evaluation(samples=100).test_set_error == pytest.approx(math.sqrt(0.9 * 0.1 / 100))
-    for other in (evaluation(clean=1.0), evaluation(0.5, metric="r2"), evaluation(clean=None)):
+    for other in (evaluation(stored=1.0), evaluation(0.5, metric="r2"), evaluation(stored=None)):
         assert other.test_set_error is None
-    assert (evaluation().drop, evaluation(0.5, clean=None).drop, evaluation(0.5).drop_ci95) == (None, None, None)
+    assert (evaluation().drop, evaluation(0.5, stored=None).drop, evaluation(0.5).drop_ci95) == (None, None, None)
 
 
 @hypothesis.given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
@@ -60,7 +60,7 @@ def test_one_trial_has_no_spread_and_none_no_mean():
 
 
 def test_json_has_the_promised_keys():
-    found = evaluation(0.5, 0.75, reference=0.95, sqnr_db=(20.0, 21.0), output="y", class_axis=1, at_least=0.7)
+    found = evaluation(0.5, 0.75, original=0.95, sqnr_db=(20.0, 21.0), output="y", class_axis=1, at_least=0.7)
     assert json.loads(json.dumps(found.to_dict())) == {
         "metric": "top1",
         "output": "y",
@@ -68,16 +68,16 @@ def test_json_has_the_promised_keys():
         "share": True,
         "higher_is_better": True,
         "samples": 10,
-        "clean": 0.9,
+        "stored": 0.9,
         "trials": 2,
         "mean": 0.625,
         "std": math.sqrt(2 * 0.125**2),
         "ci95": [0.0, 1.0],  # 0.625 ± 12.7 · 0.125, cut off at 0 and 1
-        "drop": 0.9 - 0.625,
-        "drop_ci95": [0.9 - 1.0, 0.9],
+        "drop": 0.95 - 0.625,
+        "drop_ci95": [0.95 - 1.0, 0.95],
         "test_set_error": math.sqrt(0.625 * 0.375 / 10),
         "values": [0.5, 0.75],
-        "reference": 0.95,
+        "original": 0.95,
         "sqnr_db": [20.0, 21.0],
         "seed": 0,
         "model": None,
@@ -93,23 +93,23 @@ def test_json_has_the_promised_keys():
 
 
 def test_numbers_that_json_does_not_have_are_null():
-    found = evaluation(math.inf, math.nan, clean=None, sqnr_db=(-math.inf, 1.0))
+    found = evaluation(math.inf, math.nan, stored=None, sqnr_db=(-math.inf, 1.0))
     body = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert body["values"] == [None, None]
     assert body["sqnr_db"] == [None, 1.0]
-    assert [body[name] for name in ("clean", "mean", "std", "reference")] == [None] * 4
+    assert [body[name] for name in ("stored", "mean", "std", "original")] == [None] * 4
     assert body["ci95"] in (None, [None, None])
 
 
 def test_an_evaluation_prints_as_a_line():
-    assert str(evaluation(0.5, 0.75, reference=0.95, output="y", class_axis=1)) == (
-        "top1 on 10 samples (output 'y', class axis 1): original 0.9500, without noise 0.9000, with noise 0.6250 "
+    assert str(evaluation(0.5, 0.75, original=0.95, output="y", class_axis=1)) == (
+        "top1 on 10 samples (output 'y', class axis 1): original 0.9500, stored 0.9000, with noise 0.6250 "
         "(95 % interval 0.0000 to 1.0000, 2 trials)"
     )
     assert str(evaluation(0.5, samples=1)) == (
-        "top1 on 1 sample: without noise 0.9000, with noise 0.5000 (1 trial: no interval)"
+        "top1 on 1 sample: stored 0.9000, with noise 0.5000 (1 trial: no interval)"
     )
-    assert str(evaluation()) == "top1 on 10 samples: without noise 0.9000"
+    assert str(evaluation()) == "top1 on 10 samples: stored 0.9000"
 
 
 @pytest.mark.parametrize(
@@ -125,12 +125,12 @@ def test_an_evaluation_prints_as_a_line():
         ({"values": (1.0, 1.1, 1.2), "metric": "mse", "at_most": 2.0}, True, "mse is at most 2"),
         ({"values": (math.nan,), "at_least": 0.1}, False, "is not a number, so it cannot"),
         ({"values": (math.nan,), "metric": "mse", "at_most": 0.1}, False, "is not a number, so it cannot"),
-        ({"metric": "agreement", "compares": True, "clean": 1.0, "at_least": 0.1}, False, "no value"),
-        ({"clean": 0.5, "metric": "own", "at_least": 0.4, "at_most": 0.6}, True, "own is at least 0.4 and at most 0.6"),
+        ({"metric": "agreement", "compares": True, "stored": 1.0, "at_least": 0.1}, False, "no value"),
+        ({"stored": 0.5, "metric": "m", "at_least": 0.4, "at_most": 0.6}, True, "m is at least 0.4 and at most 0.6"),
     ],
 )  # fmt: skip
 def test_what_is_asked_is_checked(fields, holds, said):
-    found = Evaluation(**{"metric": "top1", "samples": 10, "clean": 0.9, "values": (), **fields})
+    found = Evaluation(**{"metric": "top1", "samples": 10, "stored": 0.9, "values": (), **fields})
     assert found.holds is holds
     assert said in str(found.verdict)
 
@@ -140,6 +140,6 @@ def test_nothing_asked_nothing_checked():
 
 
 def test_an_interval_that_is_no_number_is_null():
-    found = Evaluation(metric="mine", samples=1, clean=1.0, values=(1.0, math.nan))
+    found = Evaluation(metric="mine", samples=1, stored=1.0, values=(1.0, math.nan))
     assert found.to_dict()["ci95"] is None
-    assert Evaluation(metric="mine", samples=1, clean=1.0, values=(1.0, 2.0)).to_dict()["ci95"] is not None
+    assert Evaluation(metric="mine", samples=1, stored=1.0, values=(1.0, 2.0)).to_dict()["ci95"] is not None

@@ -1,6 +1,7 @@
 import importlib.metadata
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def test_values_are_those_of_the_models_read_back():
     evaluated = oa.evaluate(found, data, trials=3, seed=7)
     scores = [run(part.model, data.inputs)[0] for part in oa.readbacks(found, seed=7, trials=3)]
     assert evaluated.values == tuple((score.argmax(axis=1) == data.labels).mean() for score in scores)
-    assert evaluated.clean == (run(found, data.inputs)[0].argmax(axis=1) == data.labels).mean()
+    assert evaluated.original is None
+    assert evaluated.stored == (run(found, data.inputs)[0].argmax(axis=1) == data.labels).mean()
     assert (evaluated.metric, evaluated.samples, evaluated.seed) == ("top1", 200, 7)
 
 
@@ -228,9 +230,12 @@ def test_outputs_without_noise_that_are_known_are_not_made_again():
     found, data = protected(model(LINEAR)), rows(50, labels=True)
     network = Network(found)
     known = network.run(data)
-    assert oa.evaluate(found, data, trials=2, clean=known) == oa.evaluate(found, data, trials=2)
+    alone = oa.evaluate(found, data, trials=2)
+    assert oa.evaluate(found, data, trials=2, clean=known) == replace(alone, original=alone.stored)
     wrong = [known[0][:, ::-1]]
-    assert oa.evaluate(found, data, trials=2, clean=wrong).clean == float((wrong[0].argmax(1) == data.labels).mean())
+    other = oa.evaluate(found, data, trials=2, clean=wrong)
+    assert other.original == float((wrong[0].argmax(1) == data.labels).mean())
+    assert (other.stored, other.values) == (alone.stored, alone.values)
 
 
 @pytest.mark.parametrize("text", [LINEAR, FIXED, TWO_INPUTS])
@@ -264,7 +269,8 @@ def test_seeds_are_apart():
 def test_a_plain_model_has_no_trials():
     found = oa.evaluate(model(LINEAR), rows(20, labels=True), trials=25)
     assert (found.values, found.mean, found.std, found.ci95, found.sqnr_db) == ((), None, None, None, ())
-    assert found.clean == oa.evaluate(protected(model(LINEAR)), rows(20, labels=True), trials=0).clean
+    assert found.stored is None
+    assert found.original == oa.evaluate(protected(model(LINEAR)), rows(20, labels=True), trials=0).stored
 
 
 def test_only_the_first_samples_count():
@@ -280,8 +286,8 @@ def test_labels_make_it_top1_and_many_scores_agreement_and_one_sqnr():
     kinds = [(found, rows(9, labels=True)), (found, rows(9)), (single, rows(9))]
     evaluated = [oa.evaluate(network, data, trials=1) for network, data in kinds]
     assert [e.metric for e in evaluated] == ["top1", "agreement", "sqnr_db"]
-    assert evaluated[1].clean == 1
-    assert (evaluated[2].clean, evaluated[2].values) == (None, evaluated[2].sqnr_db)
+    assert (evaluated[1].stored, evaluated[2].stored) == (1, None)
+    assert evaluated[2].values == evaluated[2].sqnr_db
 
 
 def test_progress_is_called_after_each_trial():
@@ -311,7 +317,9 @@ def test_a_plain_model_is_scored_by_a_plan_and_a_protected_one_as_it_is():
     by_plan, as_it_is = experiment().score(scheme, seed=2, trials=3), Experiment(stored, data).score(seed=2, trials=3)
     assert by_plan.values == as_it_is.values
     assert as_it_is == oa.evaluate(stored, data, seed=2, trials=3)
-    assert by_plan.clean == oa.evaluate(model(LINEAR), data).clean
+    assert by_plan.original == oa.evaluate(model(LINEAR), data).original
+    assert by_plan.stored == as_it_is.stored
+    assert by_plan == oa.evaluate(stored, data, seed=2, trials=3, reference=model(LINEAR))
     assert by_plan.channel == as_it_is.channel == str(QUIET)
     assert Experiment(opened(stored), data).score(seed=2, trials=3) == as_it_is
     with pytest.raises(ModelError, match="protected already"):
@@ -348,7 +356,11 @@ def test_outputs_without_noise_are_computed_once(monkeypatch):
     tried = experiment(reference=model(LINEAR))
     for scheme in (Scheme(channel=QUIET), Scheme(channel=QUIET, cells=(2, 5)), Scheme.int8(), Scheme.int4()):
         tried.score(scheme, trials=2)
-    assert sorted(calls) == [False, False, *[True] * 8]  # the model and its reference, and two trials for each
+    assert sorted(calls) == [
+        False,
+        False,
+        *[True] * 11,
+    ]  # model and reference, three ways to store it, and two trials for each
 
 
 def test_plans_that_store_the_same_tensors_share_a_skeleton():
@@ -382,8 +394,8 @@ def test_every_model_is_scored_as_it_is_when_it_is_protected(name):
     seen.clear()
     expected.score(trials=2)
     tried.score(scheme, trials=2)
-    assert same_bits(seen[-2], seen[-4])
-    assert same_bits(seen[-1], seen[-3])
+    assert len(seen) == 6  # without noise and in two trials, each
+    assert all(same_bits(protected, by_plan) for protected, by_plan in zip(seen[:3], seen[3:], strict=True))
 
 
 # -------------------------------------------------------------------------------------------------- reference
@@ -394,16 +406,25 @@ def test_the_reference_is_the_original():
     data = Dataset(inputs, run(plain, inputs)[0].argmax(axis=1))  # the original is always right
     pruned = oa.prune(plain, sparsity=0.9).model
     found = oa.evaluate(protected(pruned), data, trials=2, reference=plain)
-    assert found.reference == oa.evaluate(plain, data).clean == 1
-    assert found.clean == oa.evaluate(pruned, data).clean != found.reference
+    assert found.original == oa.evaluate(plain, data).original == 1
+    assert found.stored == oa.evaluate(pruned, data).original != found.original
+    assert found.drop == 1 - np.mean(found.values)
+    given = oa.evaluate(pruned, data, reference=plain)
+    assert (given.original, given.stored, given.values) == (1, found.stored, ())
 
 
-def test_without_labels_the_reference_is_compared_with_the_clean_outputs():
+def test_without_labels_outputs_are_compared_with_those_of_the_reference():
     plain, data = model(LINEAR), rows(100)
     pruned = oa.prune(plain, sparsity=0.9).model
     tops = [run(part, data.inputs)[0].argmax(axis=1) for part in (plain, pruned)]
     found = oa.evaluate(protected(pruned), data, trials=1, reference=plain)
-    assert found.reference == (tops[0] == tops[1]).mean()
+    assert (found.original, found.stored) == (1, (tops[0] == tops[1]).mean())
+    (read,) = oa.readbacks(protected(pruned), trials=1)
+    assert found.values == ((run(read.model, data.inputs)[0].argmax(axis=1) == tops[0]).mean(),)
+    ratio = oa.evaluate(protected(pruned), data, trials=1, reference=plain, metric="sqnr_db")
+    outputs = [run(part, data.inputs) for part in (plain, pruned)]
+    assert (ratio.original, ratio.drop) == (None, None)
+    assert ratio.stored == pytest.approx(metrics.sqnr_db(outputs[1], clean=outputs[0]))
 
 
 def test_a_reference_with_other_outputs_is_refused_before_the_first_trial():
@@ -434,7 +455,7 @@ def test_a_metric_is_given_outputs_labels_and_clean_outputs(functions):
     evaluated = oa.evaluate(found, data, trials=2, metric="users_functions:worst")
     errors = outputs_off(found, data, trials=2)
     assert evaluated.values == tuple(float(np.float32(np.abs(e).max())) + data.labels.sum() for e in errors)
-    assert (evaluated.metric, evaluated.clean) == ("users_functions:worst", data.labels.sum())
+    assert (evaluated.metric, evaluated.stored) == ("users_functions:worst", data.labels.sum())
 
 
 def test_a_function_makes_the_inputs(functions, tmp_path):
@@ -453,11 +474,11 @@ def test_a_function_makes_the_inputs(functions, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"at_least": 90}, "--at-least is 90, and top1 is a share from 0 to 1: 0.9 is 90 %"),
-        ({"at_least": -0.1}, "--at-least is -0.1, and top1 is a share"),
-        ({"at_most": 0.5}, "higher is better for top1: ask for --at-least"),
-        ({"at_least": 0.5, "metric": "relative_error"}, "lower is better for relative_error: ask for --at-most"),
-        ({"at_most": 10.0, "metric": "sqnr_db"}, "higher is better for sqnr_db: ask for --at-least"),
+        ({"at_least": 90}, "at_least is 90, and top1 is a share from 0 to 1: 0.9 is 90 %"),
+        ({"at_least": -0.1}, "at_least is -0.1, and top1 is a share"),
+        ({"at_most": 0.5}, "higher is better for top1: ask for at_least"),
+        ({"at_least": 0.5, "metric": "relative_error"}, "lower is better for relative_error: ask for at_most"),
+        ({"at_most": 10.0, "metric": "sqnr_db"}, "higher is better for sqnr_db: ask for at_least"),
         ({"metric": "accuracy"}, "'accuracy' is not a module:function, and not one of top1, .*, r2"),
     ],
 )
@@ -471,7 +492,7 @@ def test_what_cannot_be_asked_is_refused_before_the_first_trial(options, said):
 @pytest.mark.parametrize(("options", "holds"), [({"at_most": 10.0}, True), ({"at_most": 1e-9}, False)])
 def test_a_metric_of_which_less_is_better_is_at_most(options, holds):
     found = oa.evaluate(protected(model(LINEAR)), rows(9), trials=3, metric="relative_error", **options)
-    assert (found.metric, found.clean, found.higher_is_better, found.holds) == ("relative_error", None, False, holds)
+    assert (found.metric, found.stored, found.higher_is_better, found.holds) == ("relative_error", None, False, holds)
     assert 20 * np.log10(found.values) == pytest.approx(-np.array(found.sqnr_db))
 
 
@@ -497,9 +518,9 @@ def test_outputs_are_measured_by_name_and_each_by_what_it_is():
     map_ = oa.evaluate(found, data, trials=2, output="map")
     assert (map_.metric, map_.values) == ("sqnr_db", map_.sqnr_db)
     right = run(found, data.inputs)[0]
-    assert oa.evaluate(found, Dataset(data.inputs, right), trials=0, output="scores").clean == 1
+    assert oa.evaluate(found, Dataset(data.inputs, right), trials=0, output="scores").stored == 1
     named = oa.evaluate(found, Dataset(data.inputs, right), trials=2)
-    assert (named.metric, named.compares, named.clean, named.values) == ("exact_match", False, 1, label.values)
+    assert (named.metric, named.compares, named.stored, named.values) == ("exact_match", False, 1, label.values)
 
 
 def test_maps_of_one_channel_do_not_agree_by_themselves():
@@ -555,7 +576,7 @@ def test_agreement_that_says_nothing_is_no_number_and_a_warning(caplog):
 def test_an_accuracy_that_is_that_of_chance_is_questioned(caplog):
     with caplog.at_level(logging.WARNING, logger="onnx_analog"):
         found = oa.evaluate(model(LINEAR), rows(200, labels=True))
-    assert "no better than chance (0.0312 of 32 classes): check --mean" in found.warnings[0]
+    assert "no better than chance (0.0312 of 32 classes): check mean, std," in found.warnings[0]
     assert found.warnings[0] in caplog.text
     data = rows(200)
     right = Dataset(data.inputs, run(model(LINEAR), data.inputs)[0].argmax(axis=1))
@@ -580,7 +601,9 @@ def test_nan_in_the_outputs_is_told():
 @pytest.mark.parametrize("batch", [4, 64])
 def test_an_output_that_depends_on_the_batch_is_questioned(batch):
     found = oa.evaluate(model(WHOLE), rows(10), batch=batch, output="total")
-    assert any("'total' has no axis of samples, so its values may depend on --batch" in one for one in found.warnings)
+    assert any(
+        "'total' has no axis of samples, so its values may depend on the batch size" in one for one in found.warnings
+    )
     assert oa.evaluate(model(WHOLE), rows(10), batch=batch, output="y").warnings == ()
 
 
@@ -663,9 +686,9 @@ def test_resnet20_keeps_its_accuracy_and_loses_some_in_noise(trained_model, data
     expected = (session.run(None, {"input": normal})[0].argmax(axis=1) == y).mean()
 
     plain = oa.evaluate(path, images, samples=500, **IMAGENET)
-    assert plain.clean == expected
+    assert plain.original == expected
     stored = oa.protect(path).model
-    assert oa.evaluate(stored, images, samples=500, trials=0, **IMAGENET).clean == expected
+    assert oa.evaluate(stored, images, samples=500, trials=0, **IMAGENET).stored == expected
     noisy = oa.evaluate(stored, images, samples=100, trials=2, **IMAGENET)
     chance = scipy.stats.binom.isf(1e-4, 100, 0.1) / 100
-    assert chance < min(noisy.values) < plain.clean
+    assert chance < min(noisy.values) < plain.original

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 
 from onnx_analog.errors import DataError, OptionError
+from onnx_analog.run._outputs import labelled_axis
+from onnx_analog.run.choice import choose
 from onnx_analog.run.metrics import (
     METRICS,
     NAMES,
     Chosen,
     Field,
     agreement,
-    choose,
     described,
     exact_match,
-    labelled_axis,
     mse,
     nan_share,
     output_sqnr_db,
@@ -81,7 +81,7 @@ def test_top1_wants_one_label_a_sample(labels):
 
 @pytest.mark.parametrize("scores", [SCORES[:, 0], SCORES[:, :1], np.zeros((4, 3, 2))], ids=["flat", "one", "map"])
 def test_top1_wants_a_row_of_scores_a_sample(scores):
-    with pytest.raises(DataError, match="--metric"):
+    with pytest.raises(DataError, match="another metric"):
         top1([scores], labels=LABELS, clean=[])
 
 
@@ -107,7 +107,7 @@ def test_classes_are_found_wherever_they_are(seed, order):
 
 def test_where_two_axes_fit_the_labels_one_is_asked_for():
     scores, labels = np.random.default_rng(0).normal(size=(6, 4, 4)), np.zeros((6, 4), int)
-    with pytest.raises(DataError, match="1 or 2: name it with --class-axis"):
+    with pytest.raises(DataError, match="1 or 2: give class_axis"):
         top1([scores], labels=labels, clean=[])
     for axis in (1, 2):
         assert top1([scores], labels=labels, clean=[], class_axis=axis) == np.mean(scores.argmax(axis=axis) == 0)
@@ -204,7 +204,7 @@ def test_one_score_is_no_choice(shape):
     clean = [np.random.default_rng(0).normal(size=shape)]
     with pytest.raises((DataError, IndexError)):
         agreement(clean, labels=None, clean=clean, class_axis=1)
-    with pytest.raises(DataError, match="--class-axis"):
+    with pytest.raises(DataError, match="class_axis"):
         agreement(clean, labels=None, clean=clean)
 
 
@@ -418,23 +418,23 @@ def test_an_axis_may_be_named(axis):
 @pytest.mark.parametrize(
     ("value", "options", "error", "message"),
     [
-        (FLOATS, {"class_axis": 4}, OptionError, "'y' has 4 axes, and --class-axis is 4"),
-        (FLOATS, {"class_axis": -5}, OptionError, "'y' has 4 axes, and --class-axis is -5"),
+        (FLOATS, {"class_axis": 4}, OptionError, "'y' has 4 axes, and class_axis is 4"),
+        (FLOATS, {"class_axis": -5}, OptionError, "'y' has 4 axes, and class_axis is -5"),
         (FLOATS, {"class_axis": 0}, DataError, "axis 0 of output 'y' holds samples or places"),
         (FLOATS[:, :1], {"class_axis": 1}, DataError, "axis 1 of output 'y' holds one entry"),
         (FLOATS, {"class_axis": 1, "named": ("sqnr_db", sqnr_db)}, OptionError, "of no use to sqnr_db"),
         (FLOATS, {"class_axis": 1, "named": ("own", max)}, OptionError, "of no use to own"),
-        (FLOATS, {"named": ("agreement", agreement)}, DataError, "which axis of output 'y'.*--class-axis"),
+        (FLOATS, {"named": ("agreement", agreement)}, DataError, "which axis of output 'y'.*class_axis"),
         (FLOATS, {"named": ("top1", top1)}, DataError, "needs a label"),
         (np.array([[3, 1], [4, 1]]), {"class_axis": 1}, DataError, "'y' holds int64, and no scores.*exact_match"),
         (SCORES > 0, {"class_axis": 1}, DataError, "'y' holds bool, and no scores"),
         (np.array(["a", "b"], object), {"named": ("top1", top1), "labels": [0, 1]}, DataError, "no scores"),
         (FLOATS, {"output": "z"}, OptionError, "no output 'z': it has 'y'"),
-        (NUMBERS, {"labels": [0, 1, 1, 0]}, DataError, "one number for each label.*--metric"),
+        (NUMBERS, {"labels": [0, 1, 1, 0]}, DataError, "one number for each label.*name the metric"),
         (NUMBERS, {"labels": ["a"] * 4}, DataError, "labels"),
         (FLOATS, {"labels": [0, 1, 1, 0]}, DataError, "do not fit"),
         (SCORES, {"labels": [0, 1, 1, 2]}, DataError, "2 classes they must be from 0 to 1"),
-        (np.zeros((4, 3, 3)), {"labels": np.zeros((4, 3), int)}, DataError, "1 or 2: name it with --class-axis"),
+        (np.zeros((4, 3, 3)), {"labels": np.zeros((4, 3), int)}, DataError, "1 or 2: give class_axis"),
     ],
 )
 def test_where_nobody_can_know_it_asks(value, options, error, message):
@@ -503,7 +503,7 @@ def source(text: str, tmp_path, monkeypatch) -> str | None:
 
 def test_what_changes_its_shape_with_noise_is_not_compared():
     found, clean = [f32(np.ones((3, 7)))], [f32(np.ones((5, 7)))]
-    with pytest.raises(DataError, match=r"from \(5, 7\) to \(3, 7\).*--metric"):
+    with pytest.raises(DataError, match=r"from \(5, 7\) to \(3, 7\).*give a metric of your own"):
         agreement(found, labels=None, clean=clean)
     assert np.isnan(sqnr_db(found, clean=clean))
 

@@ -74,14 +74,14 @@ def test_what_cannot_be_joined_is_a_list_of_what_each_call_gave():
 def test_what_cannot_be_joined_troubles_no_metric_that_does_not_read_it():
     labels = (-x(3).inputs["x"]).argmax(axis=1)
     data = Dataset(x(3).inputs, labels)
-    assert oa.evaluate(model(GROWS), data, batch=2, output="z").clean == 1
+    assert oa.evaluate(model(GROWS), data, batch=2, output="z").original == 1
     assert oa.evaluate(model(GROWS), data, batch=2).output == "z"  # labels fit no other
 
     def own(outputs, *, labels, clean):
         return float((outputs[1].argmax(1) == labels).mean())
 
-    assert oa.evaluate(model(GROWS), data, batch=2, metric=own).clean == 1
-    with pytest.raises(DataError, match=r"has no axis of samples.*--output"):
+    assert oa.evaluate(model(GROWS), data, batch=2, metric=own).original == 1
+    with pytest.raises(DataError, match=r"has no axis of samples: choose another"):
         oa.evaluate(model(GROWS), data, batch=2, output="y", metric="top1")
 
 
@@ -132,7 +132,7 @@ def test_text_is_joined_and_matched():
     assert label.tolist() == expected.tolist()
     data = Dataset(x(10).inputs, expected)
     found = oa.evaluate(oa.protect(text_model(), selection=SMALL), data, trials=2, batch=4)
-    assert (found.metric, found.output, found.clean) == ("exact_match", "label", 1)
+    assert (found.metric, found.output, found.stored) == ("exact_match", "label", 1)
     other = oa.evaluate(oa.protect(text_model(), selection=SMALL), Dataset(data.inputs, z.argmax(axis=1)), trials=2)
     assert (other.metric, other.output, other.values) == ("top1", "z", found.values)
     alone = oa.evaluate(oa.protect(text_model(), selection=SMALL), x(10), trials=2)

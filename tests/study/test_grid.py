@@ -313,7 +313,7 @@ def test_the_most_cells_that_a_grid_takes_can_be_stored():
 def test_points_that_differ_only_in_an_unused_share_are_one(changes, shares):
     presets = (Preset(granularity="tensor", large_fraction=0.05), Preset(granularity="tensor", large_fraction=0.1))
     grid = Grid(**{"presets": presets, "channels": (QUIET,), "cells": (1,), **changes})
-    points = list(grid.settings())
+    points = list(grid.points())
     assert sorted(((each.name, each.large_fraction) for each in points), key=str) == sorted(shares, key=str)
     assert len(grid) == len(points) == len({each.plan for each in points})
 

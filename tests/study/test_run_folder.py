@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from onnx_analog.errors import OutputError
-from onnx_analog.study import run_folder
+from onnx_analog.study import _writers, run_folder
 from onnx_analog.study.run_folder import CHECKSUM, CONFIG, CONSTANTS, LOCK, PARQUET, PLOT, POINTS, TRIALS, Folder, Row
 from tests.conftest import ROOT
 
@@ -258,7 +258,7 @@ def test_a_folder_of_another_sweep_is_refused_and_what_differs_is_named(change, 
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(OutputError) as raised, Folder(tmp_path, {**SAME, **change}):
         pass
-    assert all(word in str(raised.value) for word in [*named, "choose another folder with --out"])
+    assert all(word in str(raised.value) for word in [*named, "choose another folder"])
     assert "\n" not in str(raised.value)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -277,7 +277,7 @@ def test_tuples_are_lists_in_a_file(tmp_path):
 
 def test_rows_that_no_sweep_wrote_are_refused_and_kept(tmp_path):
     (tmp_path / TRIALS).write_text("mine\n")
-    with pytest.raises(OutputError, match=r"trials\.csv' was not written by a sweep: choose another folder with --out"):
+    with pytest.raises(OutputError, match=r"trials\.csv' was not written by a sweep: choose another folder"):
         Folder(tmp_path, SAME).__enter__()
     assert (tmp_path / TRIALS).read_text() == "mine\n"
     assert not (tmp_path / CONSTANTS).exists()
@@ -369,7 +369,7 @@ def test_a_row_of_another_sweep_is_named_by_its_line(place, change, said, tmp_pa
         OutputError, match=rf"^line {place + 1} of '.*trials\.csv' is not a row of this sweep: ({said})"
     ) as found:
         read(tmp_path)
-    assert "Delete the line, or choose another folder with --out" in str(found.value)
+    assert "Delete the line, or choose another folder" in str(found.value)
     assert len(str(found.value)) <= 300 + len(str(tmp_path))
 
 
@@ -491,7 +491,7 @@ def test_parquet_holds_what_the_csv_does(tmp_path):
 
 @pytest.mark.parametrize("group", [1, 2, 6])
 def test_parquet_is_written_in_groups_of_rows(group, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_folder, "_GROUP", group)
+    monkeypatch.setattr(_writers, "_GROUP", group)
     finished(tmp_path)
     found = parquet.ParquetFile(tmp_path / PARQUET)
     assert found.num_row_groups == 6 // group
@@ -500,7 +500,7 @@ def test_parquet_is_written_in_groups_of_rows(group, tmp_path, monkeypatch):
 
 def test_without_pyarrow_there_is_no_parquet_and_all_else(tmp_path, monkeypatch):
     assert run_folder.can_parquet()
-    monkeypatch.setattr(run_folder, "find_spec", lambda name: None)
+    monkeypatch.setattr(_writers, "find_spec", lambda name: None)
     assert not run_folder.can_parquet()
     assert "pip install 'onnx-analog[parquet]'" in run_folder.NO_PARQUET
     assert set(finished(tmp_path)) == {TRIALS, POINTS, CONSTANTS}
@@ -508,7 +508,7 @@ def test_without_pyarrow_there_is_no_parquet_and_all_else(tmp_path, monkeypatch)
 
 def test_without_pyarrow_no_parquet_of_other_rows_is_left(tmp_path, monkeypatch):
     finished(tmp_path, ROWS[:2])
-    monkeypatch.setattr(run_folder, "find_spec", lambda name: None)
+    monkeypatch.setattr(_writers, "find_spec", lambda name: None)
     finished(tmp_path)
     assert not (tmp_path / PARQUET).exists()
 
@@ -529,7 +529,7 @@ def test_an_end_that_fails_leaves_the_rows(tmp_path, monkeypatch):
         return write
 
     with monkeypatch.context() as patched, Folder(tmp_path, SAME) as folder:
-        patched.setattr(run_folder, "_csv_writer", fail)
+        patched.setattr(run_folder, "csv_writer", fail)
         with pytest.raises(OutputError, match="No space left on device"):
             folder.finish(ROWS, POINT_ROWS)
     assert (tmp_path / TRIALS).read_bytes() == before

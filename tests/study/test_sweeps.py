@@ -129,8 +129,9 @@ def test_a_score_an_evaluation_and_a_point_are_one_to_the_bit(name, metric):
     score = experiment.score(scheme, seed=3, trials=3)
     protected = oa.protect(plain, scheme)
     named = None if metric is None else metric[0]
-    alone = oa.evaluate(protected, data, trials=3, seed=3, metric=named, clean=Network(plain).run(data))
-    assert (score.values, score.sqnr_db, score.clean) == (alone.values, alone.sqnr_db, alone.clean)
+    alone = oa.evaluate(protected, data, trials=3, seed=3, metric=named, reference=plain)
+    assert score == alone
+    assert oa.evaluate(protected, data, trials=3, seed=3, metric=named, clean=Network(plain).run(data)) == alone
     decoded = [oa.readback(protected, seed=3, trial=trial, decoded=True).model for trial in range(3)]
     outputs = [Network(each).run(data) for each in decoded]
     assert score.sqnr_db == tuple(metrics.output_sqnr_db(each, experiment.clean) for each in outputs)
@@ -221,7 +222,7 @@ def test_the_model_is_not_changed():
 def test_without_trials_there_are_costs():
     for point in swept(GRID, Stopping(trials=0)):
         assert point.evaluation.values == ()
-        assert point.evaluation.clean is not None
+        assert point.evaluation.original is not None
         assert point.totals.all_in_cells > 0
 
 
@@ -334,7 +335,7 @@ class Known(Here):
             if key not in FOUND:
                 FOUND[key] = super().outcome(task._replace(trials=key[2:]))
         found = [FOUND[key] for key in keys]
-        return found[0]._replace(trials=task.trials, found=tuple(trial for one in found for trial in one.found))
+        return found[0]._replace(trials=task.trials, results=tuple(each.results[0] for each in found))
 
 
 def shuffled(seed: int) -> Pick:
@@ -472,7 +473,7 @@ def test_points_may_be_added_after_the_first_results():
     assert names == [("finer", 2), ("int4 after 1", 0), ("finer", 5), ("int4 after 4", 0)]
     for point in points[4:]:
         alone = Experiment(model(TEXT), images(), DECIBELS).score(point.setting.plan, seed=3, trials=4)
-        assert (point.evaluation.values, point.evaluation.clean) == (alone.values, alone.clean)
+        assert (point.evaluation.values, point.evaluation.original) == (alone.values, alone.original)
 
 
 @pytest.mark.parametrize("engine", [LocalEngine(workers=2), Here(pick=shuffled(0)), Here(slots=5, pick=lambda _: -1)])
@@ -728,7 +729,7 @@ def shared() -> Study:
         ({"value": "1_0.5"}, "value is '1_0.5', which is not a number"),
         ({"sqnr_db": "1e9"}, "sqnr_db is 1e9; it must be within ±6400 dB"),
         ({"sqnr_db": "x"}, "sqnr_db is 'x', which is not a number"),
-        ({"clean": "0.5"}, "clean is 0.5, but in this sweep it is empty"),
+        ({"original": "0.5"}, "original is 0.5, but in this sweep it is empty"),
         ({"seed": "4"}, "seed is '4', and in sweep.json '3'"),
         ({"numpy": "1.0"}, "numpy is '1.0', and in sweep.json"),
         ({"cells": "0"}, "which strategy sign cannot have with cells 0"),
@@ -746,7 +747,7 @@ def shared() -> Study:
         ({"analog_cells": "-1"}, "analog_cells is '-1'"),
         ({"stored_weights": "0"}, "stored_weights is 0; it must be from 1 to 512"),
         ({"r_avg": "1.5"}, "r_avg is '1.5', but the counts of cells give 1.0"),
-        ({"mask_bitmap_bits": "7"}, "its counts of weights and cells differ from those of other rows of its point"),
+        ({"mask_bitmap_bits": "7"}, "the counts of weights and cells differ from those of other rows of its point"),
     ],
 )
 @pytest.mark.parametrize("grid", [SMALL, replace(SMALL, cells=(4,))], ids=["of the grid", "of another"])
@@ -810,11 +811,19 @@ def test_rows_whose_counts_are_of_another_model_are_refused_when_a_worker_says_s
     swept_to(tmp_path, plan(TWO))
     for number in (0, 1):
         change_row(tmp_path, number, mask_bitmap_bits="7")
-    with pytest.raises(
-        OutputError, match=r"in trials\.csv have other counts of weights and cells than this sweep finds"
-    ):
+    with pytest.raises(OutputError, match=r"^the counts of weights and cells in the rows of sign with 1 cells in tr"):
         list(sweep(plan(), engine=Known(), out=tmp_path))
     assert len(trials_in(tmp_path)) < 16
+
+
+def test_rows_with_another_value_of_the_stored_model_are_refused(tmp_path):
+    swept_to(tmp_path, plan(TWO))
+    change_row(tmp_path, 0, stored="7")
+    with pytest.raises(OutputError, match=r"line 3 .*the values of the stored model differ from those of other rows"):
+        list(sweep(plan(), engine=Known(), out=tmp_path))
+    change_row(tmp_path, 1, stored="7")
+    with pytest.raises(OutputError, match=r"^the values of the stored model in the rows of sign with 1 cells in "):
+        list(sweep(plan(), engine=Known(), out=tmp_path))
 
 
 def test_a_thousand_million_trials_take_no_memory_before_they_are_made():
@@ -910,7 +919,7 @@ def test_each_trial_is_a_row():
     for row, (point, trial) in zip(rows, product(points, range(4)), strict=True):
         assert float(row["value"]) == point.evaluation.values[trial]
         assert float(row["sqnr_db"]) == point.evaluation.sqnr_db[trial]
-        assert row["clean"] == ""  # nothing is off without noise
+        assert row["original"] == ""  # nothing is off without noise
         assert (row["model"], row["seed"], row["trial"]) == ("net", "3", str(trial))
         assert {name: row[name] for name in point.setting.columns()} == {
             name: "" if value is None else str(value) for name, value in point.setting.columns().items()
@@ -928,7 +937,7 @@ def test_each_point_is_a_row(tmp_path):
         assert float(row["mean"]) == np.mean(values)
         assert float(row["std"]) == np.std(values, ddof=1)
         assert (float(row["ci95_low"]), float(row["ci95_high"])) == interval(values)
-        assert (row["trials"], row["clean"], row["strategy"], row["cells"]) == (
+        assert (row["trials"], row["original"], row["strategy"], row["cells"]) == (
             "4",
             "",
             point.strategy,
@@ -941,8 +950,8 @@ def test_the_metric_without_noise_is_that_of_the_model_before_it_is_protected(tm
     top1 = prepare([case()], SMALL, TWO)
     points, _ = swept_to(tmp_path, top1)
     alone = oa.evaluate(model(TEXT), images())
-    assert {point.evaluation.clean for point in points} == {alone.clean}
-    assert {float(row["clean"]) for row in rows_in(tmp_path / TRIALS)} == {alone.clean}
+    assert {point.evaluation.original for point in points} == {alone.original}
+    assert {float(row["original"]) for row in rows_in(tmp_path / TRIALS)} == {alone.original}
 
 
 def test_a_point_is_ready_for_json_whatever_its_values():
@@ -1051,7 +1060,7 @@ def test_no_model_is_refused():
 
 def test_models_that_take_different_metrics_are_refused_unless_one_is_named():
     cases = [case("one"), case("two", data=Dataset(images().inputs, None))]
-    refused(OptionError, "the models take different metrics: name one with --metric", cases)
+    refused(OptionError, "the models take different metrics: name one metric for all", cases)
     assert prepare(cases, SMALL, FOUR, metric=DECIBELS).metric_name == "sqnr_db"
 
 
@@ -1070,6 +1079,48 @@ def test_everything_is_checked_before_the_first_trial():
 )
 def test_each_preset_is_checked_before_the_first_trial(wrong):
     refused(OptionError, "", [case()], replace(SMALL, presets=(wrong, DEFAULT)))
+
+
+def test_a_point_that_stores_nothing_is_refused_before_the_first_trial_whatever_axis_it_is_on():
+    axes = {"classes": (16,), "partition": ("uniform",), "step": (0.5, 1e-50)}
+    grid = Grid(cells=(1,), presets=(DEFAULT,), channels=(QUIET,), axes={**axes, "step": (0.5,)})
+    prepare([case()], grid, FOUR)
+    said = "uniform-16 with classes=16, partition=uniform, step=1e-50: no tensor of the model can be stored"
+    refused(NothingToStore, said, [case()], replace(grid, axes=axes))
+
+
+def test_a_point_that_is_added_and_stores_nothing_is_refused_before_it_is_computed():
+    finer = GridPoint.of(Scheme(classes=16, partition="uniform", step=1e-50, channel=QUIET, cells=1), name="finer")
+    engine = Known()
+    with pytest.raises(NothingToStore, match="no tensor of the model can be stored"):
+        list(sweep(prepare([case()], SMALL, TWO), engine=engine, further=lambda _: [finer]))
+
+
+def test_a_model_that_was_pruned_is_compared_with_the_original():
+    plain, data = model(TEXT), Dataset(images().inputs, None)
+    pruned = oa.prune(plain, sparsity=0.5).model
+    pair = Case(name="net", model=pruned, data=data, original=plain)
+    points = list(sweep(prepare([pair], SMALL, TWO)))
+    for point, own in zip(
+        points,
+        oa.sweep(
+            plain,
+            data,
+            strategy=SMALL.strategies,
+            cells=SMALL.cells,
+            channel=QUIET,
+            sparsity=0.5,
+            trials=2,
+            seed=SMALL.seed,
+            engine="serial",
+        ),
+        strict=True,
+    ):
+        plan_ = point.setting.plan
+        alone = oa.evaluate(oa.protect(pruned, plan_), data, trials=2, seed=SMALL.seed, reference=plain)
+        assert point.evaluation == alone == own.evaluation
+        assert (alone.metric, alone.original) == ("agreement", 1)
+        assert max(alone.stored, *alone.values) < 1
 
 
 def test_a_worker_of_another_version_is_refused(tmp_path):

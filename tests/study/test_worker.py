@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import onnx_analog as oa
-from onnx_analog import named
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.coding.scheme import PRESETS
 from onnx_analog.graph import files
@@ -22,8 +21,8 @@ from onnx_analog.passes import ProtectPass
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.evaluation import Evaluation
-from onnx_analog.run.experiment import Trial
 from onnx_analog.run.session import Network
+from onnx_analog.run.trials import Trial
 from onnx_analog.study import worker
 from onnx_analog.study.grid import Grid, GridPoint
 from onnx_analog.study.worker import Outcome, Packed, Task, Work, Worker
@@ -53,7 +52,7 @@ def settings(**changes: Any) -> tuple[GridPoint, ...]:
 
 def task_of(place: int, trials: tuple[int, ...], points: tuple[GridPoint, ...] | None = None) -> Task:
     points = settings() if points is None else points
-    return Task(place, trials, named.dumps(points[place]))
+    return Task(place, trials, worker.pack(points[place]))
 
 
 def some_work(digest: str = "one", plain: ir.Model | None = None, **changes: Any) -> Work:
@@ -249,7 +248,7 @@ def test_a_metric_of_one_s_own_is_sent_by_value(tmp_path):
 def test_a_worker_does_the_same_from_a_file(tmp_path):
     worker.write(some_work(), tmp_path / "work")
     task = task_of(1, (0, 4))
-    assert Worker(worker.read(tmp_path / "work")).do(task).found == Worker(some_work()).do(task).found
+    assert Worker(worker.read(tmp_path / "work")).do(task).results == Worker(some_work()).do(task).results
 
 
 # ---------------------------------------------------------------------------------------------------- in a worker
@@ -272,9 +271,9 @@ def test_what_a_worker_does_is_a_plain_protect_and_evaluate(changes):
         expected = alone(setting, 4)
         outcome = worker.do(task_of(place, (0, 1, 2, 3), points))
         assert (outcome.number, outcome.trials) == (place, (0, 1, 2, 3))
-        assert tuple(trial.value for trial in outcome.found) == expected.values
+        assert tuple(trial.value for trial in outcome.results) == expected.values
         # noise is above 1e-3 of the outputs, and what two ways to compute them without it differ by below 1e-5 of them
-        found = [trial.sqnr_db for trial in outcome.found]
+        found = [trial.sqnr_db for trial in outcome.results]
         np.testing.assert_allclose(found, expected.sqnr_db, atol=20 * np.log10(1.01))
 
 
@@ -282,8 +281,8 @@ def test_a_trial_does_not_depend_on_what_was_done_before():
     order = [(0, 3), (2, 0), (1, 1), (0, 0), (3, 2), (2, 1), (0, 1)]  # more points than a worker keeps
     worker = Worker(some_work())
     for place, trial in order:
-        assert worker.do(task_of(place, (trial,))).found == Worker(some_work()).do(task_of(place, (trial,))).found
-    assert worker.do(task_of(0, (3, 0, 1))).found == Worker(some_work()).do(task_of(0, (3, 0, 1))).found
+        assert worker.do(task_of(place, (trial,))).results == Worker(some_work()).do(task_of(place, (trial,))).results
+    assert worker.do(task_of(0, (3, 0, 1))).results == Worker(some_work()).do(task_of(0, (3, 0, 1))).results
 
 
 def test_the_cost_of_a_point_is_that_of_its_manifest():
@@ -304,7 +303,7 @@ def test_each_model_has_its_own_data_and_outputs():
     )
     points = tuple(replace(settings()[0], model=place) for place in (0, 1, 0))
     worker = Worker(both)
-    found = [worker.do(task_of(place, (0, 1), points)).found for place in (0, 1, 2)]
+    found = [worker.do(task_of(place, (0, 1), points)).results for place in (0, 1, 2)]
     assert tuple(trial.value for trial in found[1]) == alone(settings()[0], 2, data, other).values
     assert found[0] == found[2] != found[1]
 
@@ -332,8 +331,8 @@ def test_the_metric_and_the_batch_of_the_work_are_used(monkeypatch):
     wanted = some_work(metric=lambda outputs, *, labels, clean: len(outputs[0]) + len(labels), batch=7)
     monkeypatch.setattr(Dataset, "batches", counted)
     outcome = Worker(wanted).do(task_of(0, (0,)))
-    assert [trial.value for trial in outcome.found] == [80.0]
-    assert sizes == [7]
+    assert [trial.value for trial in outcome.results] == [80.0]
+    assert sizes == [7, 7]  # without noise, and in the trial
 
 
 def test_a_worker_opens_a_model_once(monkeypatch):
@@ -387,8 +386,8 @@ def test_a_thread_fetches_a_work_once():
 
     found = in_new_thread(several)
     assert log == ["one"]
-    again = [Worker(some_work()).do(task_of(one.number, one.trials)).found for one in found]
-    assert [one.found for one in found] == again
+    again = [Worker(some_work()).do(task_of(one.number, one.trials)).results for one in found]
+    assert [one.results for one in found] == again
 
 
 def test_a_thread_that_is_given_another_work_fetches_it_and_lets_the_first_go():
@@ -409,14 +408,14 @@ def test_threads_share_no_state():
 
     def several(trials: range) -> list[Trial]:
         meet.wait()
-        found = [worker.do(fetcher(log, "one"), "one", task_of(2, (trial,))).found[0] for trial in trials]
+        found = [worker.do(fetcher(log, "one"), "one", task_of(2, (trial,))).results[0] for trial in trials]
         meet.wait()
         return found
 
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.map(several, [range(0, 40, 2), range(1, 40, 2)])
     assert log == ["one", "one"]
-    expected = Worker(some_work()).do(task_of(2, tuple(range(40)))).found
+    expected = Worker(some_work()).do(task_of(2, tuple(range(40)))).results
     assert (first, second) == (list(expected[::2]), list(expected[1::2]))
 
 

@@ -31,8 +31,7 @@ from onnx_analog.cli.settings import argument
 @click.option(
     "--reference",
     type=FILE,
-    help="Compare with this model, the original: its metric on the same data, less that of PROTECTED without noise, is "
-    "the loss due to pruning.",
+    help="The original model: losses are counted from its value on the same data, with those of pruning and storing.",
 )
 @OTHER_CHANNEL
 @CHANGES
@@ -49,7 +48,8 @@ def command(protected: Path, data: Path, trials: int, as_json: bool, **choices: 
     A model that is not protected is evaluated as it is.
 
     With labels, and class scores as the first output, the metric is top-1 accuracy. Otherwise outputs are compared with
-    those of the model without noise, by class, by value or by SQNR in dB. The first line names the metric.
+    those of the original or, without --reference, of PROTECTED without noise: by class, by value or by SQNR in dB. The
+    first line names the metric.
 
     Example:
 

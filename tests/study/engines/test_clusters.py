@@ -32,6 +32,7 @@ from onnx_analog.study.run_folder import TRIALS
 from onnx_analog.study.sweeps import sweep
 from tests.conftest import ROOT
 from tests.models import proto
+from tests.packages import imported, needs
 from tests.study.engines.small import (
     EVERY,
     TEXT,
@@ -50,7 +51,8 @@ from tests.study.engines.small import (
 )
 from tests.study.engines.test_engines import assert_one_line
 
-NAMES = ("dask", "ray")
+PACKAGES = {"dask": "distributed", "ray": "ray"}
+NAMES = [pytest.param(name, marks=needs(package)) for name, package in PACKAGES.items()]
 cluster_only = pytest.mark.cluster
 
 
@@ -76,8 +78,10 @@ def test_a_cluster_of_this_machine_gives_the_same_file_and_leaves_nothing(name, 
 
 @pytest.mark.parametrize(
     "options",
-    [{"name": "dask", "scheduler": "tcp://127.0.0.1:1"}, {"name": "ray", "address": "nowhere"}],
-    ids=str,
+    [
+        pytest.param({"name": "dask", "scheduler": "tcp://127.0.0.1:1"}, marks=needs("distributed"), id="dask"),
+        pytest.param({"name": "ray", "address": "nowhere"}, marks=needs("ray"), id="ray"),
+    ],
 )
 def test_a_cluster_that_is_not_there_is_told(options, tmp_path, monkeypatch):
     monkeypatch.setattr(dask_cluster, "_WAIT_S", 1)
@@ -147,8 +151,7 @@ def test_the_command_line_says_nothing_but_its_own_words(name, tmp_path):
 
 @pytest.fixture(scope="module")
 def dask_address():
-    import distributed
-
+    distributed = imported("distributed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     ) as cluster:
@@ -157,8 +160,7 @@ def dask_address():
 
 @pytest.fixture(scope="module")
 def ray_of_two():
-    import ray
-
+    ray = imported("ray")
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=50)
     yield
     ray.shutdown()
@@ -240,9 +242,7 @@ def test_all_workers_may_die_at_once(cluster, plain, tmp_path):
 @cluster_only
 def test_a_task_that_dask_gives_up_is_named(tmp_path):
     """One worker lives on with what was sent, so that nothing is lost but the task: more often than Dask bears."""
-    import dask
-    import distributed
-
+    dask, distributed = imported("dask"), imported("distributed")
     log, out = tmp_path / "log", tmp_path / "out"
     plan = planned(both(others(log, 2), first(1, tmp_path / "deaths", die())), log=log)
     with (
@@ -322,8 +322,7 @@ def test_more_threads_than_any_node_has_cores_are_refused(ray_of_two):
 @cluster_only
 def test_a_scheduler_without_workers_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(dask_cluster, "_WAIT_S", 0.5)
-    import distributed
-
+    distributed = imported("distributed")
     with distributed.LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as cluster:
         address = cluster.scheduler_address
         with pytest.raises(EngineError) as found:
@@ -345,8 +344,7 @@ class Site(NamedTuple):
 @pytest.fixture
 def ray_from_outside(tmp_path, monkeypatch):
     """Yield the address of a Ray cluster of this machine as another machine would see it; it asks for a token."""
-    import ray  # noqa: F401 - the test needs it
-
+    imported("ray")
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of-the-tests-" + "0" * 32)
     ports = list(islice(filter(_free, range(20_000, 30_000)), 2))  # below those that Ray gives its processes

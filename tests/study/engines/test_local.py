@@ -5,21 +5,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from onnx_analog import named
+from onnx_analog.coding.scheme import PRESETS, Scheme
 from onnx_analog.errors import ChannelError, DataError, EngineError, OptionError
+from onnx_analog.run import metrics
+from onnx_analog.run.data import Dataset
 from onnx_analog.study import worker
 from onnx_analog.study.engines import build, local
 from onnx_analog.study.engines.local import LocalEngine, SerialEngine
-from onnx_analog.study.sweeps import sweep
+from onnx_analog.study.grid import Grid
+from onnx_analog.study.stopping import Stopping
+from onnx_analog.study.sweeps import Case, Study, prepare, sweep
 from onnx_analog.study.worker import Task
 from tests.conftest import ROOT
+from tests.models import model
 from tests.study.engines.small import (
     EVERY,
+    TEXT,
     alive,
     both,
     die,
@@ -101,15 +108,54 @@ def test_a_worker_that_dies_between_two_tasks_is_replaced(tmp_path):
         engine.plan(2)
         study = planned(log=log)
         engine.start(study.work)
-        point = named.dumps(study.settings[0])
+        point = worker.pack(study.settings[0])
         engine.submit(Task(0, (0,), point))
         engine.next()
-        (worker,) = processes(log)
-        os.kill(worker, signal.SIGKILL)
-        until(lambda: not alive(worker))
+        (process,) = processes(log)
+        os.kill(process, signal.SIGKILL)
+        until(lambda: not alive(process))
         engine.submit(Task(0, (1,), point))
         assert engine.next().trials == (1,)
     assert len(processes(log)) == 2
+
+
+ESTIMATOR = """
+from onnx_analog import Estimator
+
+
+class Half(Estimator):
+    def fitted(self, level, class_index, *, cells, channel):
+        def correct(read, block):
+            read *= 0.5
+
+        return correct
+
+    def table_bits(self, level, class_index, *, cells):
+        return 32
+"""
+
+
+def test_an_estimator_travels_by_value(tmp_path, monkeypatch):
+    """Workers start in a folder that does not have its module."""
+    (tmp_path / "estimator_that_travels.py").write_text(ESTIMATOR)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    scheme = Scheme(channel="gaussian:sigma=0.1", estimator="estimator_that_travels:Half")
+    monkeypatch.chdir("elsewhere")
+    data = Dataset({"x": np.ones((4, 16), np.float32)}, None)
+    grid = Grid(strategies=(), presets=(PRESETS["default"],), channels=(scheme.channel,), plans={"half": scheme})
+    metric = ("sqnr_db", metrics.sqnr_db)
+    study = prepare([Case(name="net", model=model(TEXT), data=data)], grid, Stopping(trials=4), metric=metric)
+    here, there = (list(sweep(study, engine=engine)) for engine in (SerialEngine(), LocalEngine(workers=2)))
+    assert there == here
+    assert max(here[0].evaluation.values) < 10  # half of each weight is gone
+    assert min(next(sweep(replace_estimator(study))).evaluation.values) > max(here[0].evaluation.values)
+
+
+def replace_estimator(study: Study) -> Study:
+    """Return the sweep with reads taken as they are."""
+    plain = {name: plan.changed(estimator="affine") for name, plan in study.grid.plans.items()}
+    return replace(study, grid=replace(study.grid, plans=plain))
 
 
 def test_so_many_deaths_in_a_row_end_a_sweep(tmp_path, monkeypatch):

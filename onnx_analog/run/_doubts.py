@@ -1,0 +1,61 @@
+"""Reasons to doubt an evaluation, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnx_analog.run import metrics
+
+_FAR = 0.1  # by which a share without noise is far below the original's
+_ENOUGH = 30  # samples, of which an accuracy can be told from chance
+
+
+def doubts(chosen: metrics.Chosen, samples: int, clean: list[Any], alone: float | None) -> Iterator[str]:
+    """Yield the doubts about outputs without noise, and about the value `alone` that they have, each as a sentence."""
+    if chosen.output is not None and not _has_axis_of(clean[0], samples):
+        yield f"output {chosen.output!r} has no axis of samples, so its values may depend on the batch size"
+    nan = metrics.nan_share(clean)
+    if nan:
+        yield f"{nan:.1%} of the outputs without noise are NaN"
+    if chosen.metric.name == "top1" and chosen.classes and samples >= _ENOUGH and alone is not None:
+        chance = 1 / chosen.classes
+        if alone <= chance + 2 * math.sqrt(chance * (1 - chance) / samples):
+            yield (
+                f"top1 without noise is {alone:.4f}, no better than chance ({chance:.4f} of {chosen.classes} classes): "
+                "check mean, std, preprocess and the labels"
+            )
+
+
+def doubts_of_stored(chosen: metrics.Chosen, stored: float | None, original: float | None) -> Iterator[str]:
+    """Yield the doubts about a model that is stored, as against the original."""
+    if chosen.metric.share and stored is not None and original is not None and stored < original - _FAR:
+        yield (
+            f"{chosen.metric.name} of the stored model is {stored:.4f} without noise, far below the original's "
+            f"{original:.4f}: what is lost is not lost to noise"
+        )
+
+
+def doubts_of_values(chosen: metrics.Chosen, values: Sequence[float]) -> Iterator[str]:
+    """Yield the doubts about the values of trials."""
+    count = sum(map(math.isnan, values))
+    if count and chosen.metric.name == "agreement":
+        yield (
+            "agreement says nothing here: all largest scores stayed the same although noise changed the scores by more "
+            "than themselves. Choose the metric sqnr_db, or give labels"
+        )
+    elif count:
+        why = ": outputs are NaN, or noise changed their shape" if chosen.metric.name in metrics.METRICS else ""
+        yield f"{chosen.metric.name} has no value (NaN) in {count:,} of {len(values):,} trials{why}"
+
+
+def _has_axis_of(output: Any, samples: int) -> bool:
+    """Return whether an output, or each part of a sequence, has an entry for each sample."""
+    if isinstance(output, np.ndarray):
+        return samples in output.shape
+    if not isinstance(output, list) or len(output) == samples:
+        return isinstance(output, list)
+    return all(isinstance(part, np.ndarray) and samples in part.shape for part in output)

@@ -1,0 +1,79 @@
+"""Trials of a protected model: one programming and one read of its memory, and what the network is worth then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from loky import cpu_count
+
+from onnx_analog.graph.manifest import Totals
+from onnx_analog.run import metrics
+from onnx_analog.run.data import Dataset
+from onnx_analog.run.read import Decoder, read_all
+from onnx_analog.run.session import BATCH, Network
+
+
+class Trial(NamedTuple):
+    """The result of one trial: the metric, and the signal-to-noise ratio of the outputs that it reads, in dB.
+
+    Either may be NaN: where there is no such number, as no ratio of whole numbers.
+    """
+
+    value: float
+    sqnr_db: float
+
+
+class Trials:
+    """Trials of one protected model on one data set; what does not depend on the trial is computed once.
+
+    Parameters
+    ----------
+    network : Network
+        Of the protected model.
+    data : Dataset
+    decoders : mapping of str to Decoder
+        Of each weight that trials exchange, by its name in the network.
+    metric : function
+        See `onnx_analog.run.metrics`.
+    clean : list of outputs
+        Those that the metric compares with.
+    batch : int, >= 1
+        Samples a call.
+    totals : Totals
+        What the protected model costs.
+    stored : function
+        Returns the metric of the protected model, read without noise; called once, if at all.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        data: Dataset,
+        decoders: Mapping[str, Decoder],
+        metric: metrics.Function,
+        clean: list[Any],
+        *,
+        batch: int = BATCH,
+        totals: Totals,
+        stored: Callable[[], float | None],
+    ) -> None:
+        self._network, self._data, self._decoders, self._metric = network, data, decoders, metric
+        self._clean, self._batch, self.totals, self._stored = clean, batch, totals, stored
+        self._places = metrics.places_of(metric)
+        count = network.threads or cpu_count()
+        self._threads = ThreadPoolExecutor(count) if count > 1 else None
+
+    @cached_property
+    def stored(self) -> float | None:
+        """The metric of the protected model, read without noise; None where there is no such number."""
+        return self._stored()
+
+    def run(self, *, seed: int, trial: int) -> Trial:
+        """Return the metric of the network in one programming and one read of its memory."""
+        weights = read_all(self._decoders, seed=seed, trial=trial, threads=self._threads)
+        outputs = self._network.run(self._data, weights, batch=self._batch, places=self._places)
+        value = float(self._metric(outputs, labels=self._data.labels, clean=self._clean))
+        return Trial(value, metrics.output_sqnr_db(outputs, self._clean))

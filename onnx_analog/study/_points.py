@@ -1,0 +1,87 @@
+"""Points of a sweep with their results, and the comparison of two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnx_analog.display import Shown
+from onnx_analog.graph.manifest import Totals
+from onnx_analog.run.evaluation import Evaluation, ends_of
+from onnx_analog.run.statistics import interval
+from onnx_analog.study._rows import columns_of, costs
+from onnx_analog.study.grid import GridPoint
+from onnx_analog.study.run_folder import Row
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Point(Shown):
+    """One point of a grid, and what came of it.
+
+    `ci95` holds the mean in at least 95 % of cases, however many looks at it decided on the number of trials.
+    """
+
+    model: str
+    setting: GridPoint
+    totals: Totals
+    evaluation: Evaluation
+    ci95: tuple[float, float] | None
+
+    @property
+    def strategy(self) -> str:
+        """The name of its strategy, or of its plan."""
+        return self.setting.strategy
+
+    @property
+    def cells(self) -> int:
+        """Cells per weight; for `redundancy`, per small weight."""
+        return self.setting.cells
+
+    @property
+    def cost(self) -> float:
+        """All-in cells for each original weight."""
+        return self.totals.ratios()["all_in_cells_per_original_weight"]
+
+    def __str__(self) -> str:
+        cost = f"{self.cost:.2f} all-in cells per weight"
+        return f"{self.model}, {self.setting} ({cost}): {self.evaluation.told(self.ci95)}"
+
+    def _lines(self) -> Iterator[tuple[str, object]]:
+        yield "model", self.model
+        yield "channel", self.setting.channel
+        yield "granularity", self.setting.preset.granularity
+        if self.setting.large_fraction is not None:
+            yield "share of large weights", f"{self.setting.large_fraction:.2%}"
+        yield "stored as", self.setting.stored_as
+        yield "all-in cells per weight", f"{self.cost:.3f}"
+        yield self.evaluation.metric, self.evaluation.told(self.ci95)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the point with its trials, ready for JSON; numbers that JSON does not have are null."""
+        evaluation = {**self.evaluation.to_dict(), "ci95": ends_of(self.ci95)}
+        return {**columns_of(self.model, self.setting), **evaluation, **costs(self.totals)}
+
+    def row(self) -> Row:
+        """Return the point as one row."""
+        evaluation = self.evaluation
+        low, high = self.ci95 or (None, None)
+        numbers = {
+            "trials": len(evaluation.values), "mean": evaluation.mean, "std": evaluation.std, "ci95_low": low,
+            "ci95_high": high, "original": evaluation.original, "stored": evaluation.stored,
+        }  # fmt: skip
+        return {**columns_of(self.model, self.setting), **numbers, **costs(self.totals)}
+
+
+def paired(point: Point, other: Point) -> tuple[float, tuple[float, float] | None]:
+    """Return the mean of `point` - `other` over the trials that both have, and its 95 % interval.
+
+    Trials of one number share their noise, wherever two points store the same planes, so the difference is known
+    better than either. The number of trials must not have been chosen by looking at it.
+    """
+    pairs = list(zip(point.evaluation.values, other.evaluation.values, strict=False))
+    differences = [a - b for a, b in pairs]
+    bounds = (-1.0, 1.0) if point.evaluation.share else None
+    return (float(np.mean(differences)) if differences else float("nan")), interval(differences, bounds=bounds)
