@@ -77,10 +77,9 @@ def point(
     )
     evaluation = Evaluation(metric=metric, samples=50, original=original, values=values)
     large = cells * (20 if strategy == "redundancy" else 1)
-    paper = Paper(
-        strategy=strategy, cells_small=cells, cells_large=large, granularity=preset.granularity,
-        large_fraction=preset.large_fraction,
-    )  # fmt: skip
+    of_two = {"large_fraction": preset.large_fraction} if strategy in ("mapping", "redundancy") else {}
+    of_two |= {"cells_large": large} if strategy == "redundancy" else {}
+    paper = Paper(strategy=strategy, cells_small=cells, granularity=preset.granularity, **of_two)
     setting = GridPoint(
         model=0,
         plan=Plan(default=paper.scheme(channel=channel)),
