@@ -181,7 +181,7 @@ class Preprocessing:
                 f"input {wanted.name!r} takes shape {_text(wanted.shape)}, and the data give {_text(found.shape)}. "
                 'Reshape them, or give preprocess="module:function".'
             )
-        return np.ascontiguousarray(found.astype(wanted.dtype, copy=False))
+        return np.ascontiguousarray(_cast(found, wanted))
 
     def _normalised(self, images: Array) -> NDArray[np.float32]:
         """Return float32 images of shape (n, h, w, channels)."""
@@ -193,6 +193,24 @@ class Preprocessing:
         scaled -= np.array(self.mean, np.float32)
         scaled /= np.array(self.std, np.float32)
         return scaled
+
+
+def _cast(array: Array, wanted: Input) -> Array:
+    """Return numbers in the type of an input, which must be able to hold them."""
+    if array.dtype == wanted.dtype:
+        return array
+    with np.errstate(all="ignore"):
+        cast: Array = array.astype(wanted.dtype)
+        if wanted.dtype.kind in "biu":
+            lost = (cast.astype(array.dtype) != array) | ((cast < 0) != (array < 0))
+        else:
+            lost = np.isfinite(array.astype(np.float64)) & ~np.isfinite(cast.astype(np.float64))
+    if lost.any():
+        raise DataError(
+            f"the data for input {wanted.name!r} hold {array[lost][0]}, which the model's type {wanted.dtype} cannot "
+            "represent"
+        )
+    return cast
 
 
 def _called(spec: str, array: Array) -> Array:

@@ -1,7 +1,9 @@
 import json
 import os
+import re
 import sys
 import tracemalloc
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -164,6 +166,33 @@ def test_what_does_not_fit_is_refused_with_both_shapes(array, shape):
 def test_what_is_no_number_is_refused(array):
     with pytest.raises(DataError, match="'x'"):
         Preprocessing().apply(array, Input("x", np.dtype(np.float32), ("n", 1)))
+
+
+@pytest.mark.parametrize(
+    ("array", "kind", "lost"),
+    [
+        (np.array([[1e300]]), np.float32, "1e+300"),
+        (np.array([[7e4]], np.float32), np.float16, "70000.0"),
+        (np.array([[0.0, 1.5]]), np.int64, "1.5"),
+        (np.array([[300]]), np.uint8, "300"),
+        (np.array([[-1]]), np.uint64, "-1"),
+        (np.array([[2**63 + 1]], np.uint64), np.int64, "9223372036854775809"),
+        (np.array([[np.nan]]), np.int32, "nan"),
+        (np.array([[0, 2]]), np.bool_, "2"),
+    ],
+)
+def test_numbers_that_the_input_s_type_cannot_hold_are_refused(array, kind, lost):
+    wanted = Input("x", np.dtype(kind), (None, None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match=f"hold {re.escape(lost)}, which the model's type {np.dtype(kind)} cannot"):
+            Preprocessing().apply(array, wanted)
+
+
+def test_numbers_that_are_rounded_or_infinite_are_cast():
+    wanted = Input("x", np.dtype(np.float32), (None, None))
+    cast = Preprocessing().apply(np.array([[0.1, np.inf, np.nan]]), wanted)
+    np.testing.assert_array_equal(cast, np.array([[0.1, np.inf, np.nan]], np.float32))
 
 
 @pytest.mark.parametrize(
