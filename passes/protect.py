@@ -69,7 +69,10 @@ class ProtectPass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Protect `model` in place; nothing is changed unless all can be."""
-        replace_all(model, self.stored(model))
+        coded = self.stored(model)
+        if assumptions(stored.scheme for _, stored in coded):
+            logger.warning(OPTIMISTIC)
+        replace_all(model, coded)
         return ir.passes.PassResult(model, modified=True)
 
     def stored(self, model: ir.Model) -> list[tuple[Weight, Stored]]:
@@ -86,8 +89,6 @@ class ProtectPass(ir.passes.InPlacePass):
         coded = self._encoded(selected.weights)
         if not coded:
             raise NothingToStore(_nothing(selected, name_of(model), self.plan))
-        if assumptions(stored.scheme for _, stored in coded):
-            logger.warning(OPTIMISTIC)
         return coded
 
     def unfit(self, weights: Sequence[Weight]) -> dict[str, str]:

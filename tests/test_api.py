@@ -925,8 +925,8 @@ def test_a_sweep_prints_one_line_for_each_point():
     assert len(lines) == len(found.points) == 4
     for line, point in zip(lines, found.points, strict=True):
         assert line == (
-            f"model0, {QUIET}, tensor, 5.00% large, {point.strategy} at {point.cells} cells "
-            f"({point.cost:.2f} all-in for each weight): {point.evaluation}"
+            f"model0, {QUIET}, granularity tensor{point.setting.large_text}, {point.setting.stored_as} "
+            f"({point.cost:.2f} all-in cells per weight): {point.evaluation}"
         )
 
 

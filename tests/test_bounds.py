@@ -293,10 +293,10 @@ PLANS: dict[str, tuple[Callable[[], str], str]] = {
     "no plan": (lambda: "[]", "this is not a plan"),
     "deep lists": (lambda: "[" * (15 * MIB), "nested more than 32 deep"),
     "too large": (lambda: " " * (17 * MIB), "more than the 16,777,216 that are read"),
-    "many tensors": (lambda: plan(tensors=dict.fromkeys(map(str, range(100_001)))), "a plan names 100,001 tensors"),
+    "many tensors": (lambda: plan(tensors=dict.fromkeys(map(str, range(100_001)))), "tensors has 100,001 entries"),
     "many patterns": (
-        lambda: plan(tensors=dict.fromkeys(f"{i}*" for i in range(1001))),
-        "1,001 of them by patterns",
+        lambda: plan(patterns=[{"pattern": f"{i}*", "scheme": None} for i in range(1001)]),
+        "patterns has 1,001 entries",
     ),
     "a long key": (lambda: plan(tensors={"k" * (10 * MIB): None}), "text of at most 4,096 characters"),
     "many shares": (lambda: plan(schemes={"a": {"shares": [0] * MIB}}), "shares has"),

@@ -42,7 +42,7 @@ def meanings(text: str) -> dict[str, str]:
 
 def test_the_drawn_tree_is_the_real_one():
     assert drawn(str(errors.__doc__)) == real()
-    assert len(real()) == 10
+    assert len(real()) == 11
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,15 @@ def test_who_does_not_know_this_package_can_catch_them_too(kind, builtin):
 
 def test_an_error_that_is_only_ours_is_no_other():
     ours = {kind.__name__ for kind in CLASSES if not issubclass(kind, ValueError | OSError)}
-    assert ours == {"AnalogError", "ModelError", "NothingToStore", "ChannelError", "DataError", "EngineError"}
+    assert ours == {
+        "AnalogError",
+        "ModelError",
+        "NothingToStore",
+        "ChannelError",
+        "DataError",
+        "FunctionError",
+        "EngineError",
+    }
 
 
 @pytest.mark.parametrize("kind", CLASSES)

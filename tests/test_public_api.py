@@ -253,7 +253,7 @@ def test_results_are_tables_in_a_notebook():
 def test_a_plan_and_a_scheme_name_their_settings_in_a_notebook():
     plan = oa.Plan(default=oa.Scheme(), tensors={"<w>": oa.Scheme.int4(), "b": None})
     text = plan._repr_html_()
-    assert "<td>&lt;w&gt;</td><td>uniform, 15 classes, sign in the level, digital</td>" in text
+    assert "<td>&lt;w&gt;</td><td>uniform, 15 classes, sign in the level, no cells</td>" in text
     assert "<td>b</td><td>stays digital</td><td></td>" in text
     assert text.index("&lt;w&gt;") < text.index("all others")
     scheme = oa.Scheme(side_channel=None)._repr_html_()
@@ -266,7 +266,7 @@ def test_an_evaluation_without_sqnr_is_a_table_of_pandas(monkeypatch):
         DataFrame = list
 
     monkeypatch.setitem(sys.modules, "pandas", Pandas)
-    (first, second) = oa.Evaluation(metric="mine", samples=5, clean=1.0, values=(0.5, 0.6)).to_dataframe()
+    (first, second) = oa.Evaluation(metric="mine", samples=5, original=1.0, values=(0.5, 0.6)).to_dataframe()
     assert (first["value"], second["value"]) == (0.5, 0.6)
     assert math.isnan(first["sqnr_db"])
 

@@ -186,7 +186,7 @@ def test_a_trial_of_the_table_can_be_had_again(resnet20, images):
     # Another machine may round otherwise: a few images whose two best classes are equal to float32 rounding may differ.
     assert found.values[0] == pytest.approx(float(first["value"]), abs=3.5 / COMPARED)
     assert found.samples == COMPARED
-    assert f"{found.original:.2%}" == "91.55%"
+    assert f"{found.stored:.2%}" == "91.55%"
 
 
 # ----------------------------------------------------------------------------------------- BatchNorm apart, pruned

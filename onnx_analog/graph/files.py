@@ -169,7 +169,11 @@ def strict_refusal(model: ir.Model, change: Callable[[ir.Model], None] = lambda 
     copy.graph.meta.update(model.graph.meta)
     change(copy)
     skeleton.weights_to_inputs(copy)
-    return runtime.refusal(to_proto(copy).SerializeToString(), warn=False, strict=True)
+    try:
+        proto = to_proto(copy)
+    except ir.serde.SerdeError:
+        return None  # it holds what `onnx_ir` cannot write: onnxruntime took it as it is
+    return runtime.refusal(proto.SerializeToString(), warn=False, strict=True)
 
 
 def _is_named(path: Path | None) -> bool:

@@ -51,6 +51,8 @@ def weights_to_inputs(model: ir.Model) -> None:
             elif tensor.size > _SMALL and tensor.dtype.is_floating_point():
                 value.replace_all_uses_with(_input(model, tensor.shape.numpy(), tensor.dtype, free))
                 del graph.initializers[name]
+            elif isinstance(tensor, ir.ExternalTensor):  # onnxruntime would look for its file
+                value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
 
 
 def _input(model: ir.Model, shape: Sequence[int], dtype: ir.DataType, free: Names) -> ir.Value:

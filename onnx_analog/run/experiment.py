@@ -86,8 +86,7 @@ class Experiment:
     --------
     >>> from onnx_analog import demo
     >>> from onnx_analog.graph import files
-    >>> from onnx_analog.run.choice import choose
-    from onnx_analog.run.data import load
+    >>> from onnx_analog.run.data import load
     >>> experiment = Experiment(files.load(demo.MODEL), lambda inputs: load(demo.IMAGES, inputs).head(100))
     >>> score = experiment.score(Scheme.int8(), trials=1)
     >>> score.metric, score.stored - score.values[0]

@@ -27,7 +27,9 @@ _OWN = {"strategy": "strategies", "cells_small": "cells", "preset": "presets", "
 _OF_PAPER = frozenset(settings_of(Paper))
 _FREE = frozenset(("sign", "classes", "partition", "cells"))  # with one of these, strategies say nothing
 AXES = {**EXCLUSIVE, "classes": (), "sign": ()}  # that exclude each other; these two take the place of strategies
-_OF_TWO = frozenset(("cells_large", "threshold", "shares", "bounds"))  # which strategies of one class do not have
+_OF_TWO = frozenset(
+    ("cells_large", "large_fraction", "threshold", "shares", "bounds")
+)  # which strategies of one class do not have
 _IN_PLACE_OF_SHARE = ("classes", "partition", "threshold", "shares", "bounds")  # with these, a preset's share is unused
 
 

@@ -571,7 +571,7 @@ def test_planes_of_the_family_that_are_computed_later_are_the_same(name, scheme,
             for granularity in ("tensor", "model")
         ),
         {"threshold": 0.5},
-        {"strategy": "sign", "large_fraction": 0.0},
+        {"strategy": "sign"},
     ],
 )
 def test_planes_that_are_computed_later_are_the_same(name, options, monkeypatch):
@@ -664,7 +664,7 @@ APART = {
 @pytest.mark.parametrize("name", APART)
 def test_a_tensor_whose_small_weights_would_drown_stays_digital(name, strategy, how, monkeypatch, caplog):
     plain = holding(v=APART[name], w=normal(16, 16))
-    options = {"strategy": strategy, "large_fraction": 0.1}
+    options = {"strategy": strategy} | ({} if strategy in ("raw", "sign") else {"large_fraction": 0.1})
     found = protected(plain, **options) if how is protected else later(plain, monkeypatch, **options)
     assert [tensor.key for tensor in stored_tensors(found)] == ["w"]
     assert same_bits([numbers(found, "v")], [APART[name]])
@@ -739,7 +739,8 @@ def test_what_is_stored_is_decoded_within_what_is_allowed(seed, scales, strategy
     for value in plain.graph.outputs:
         value.shape = ir.Shape([6, 7])
     try:
-        found = protected(plain, strategy=strategy, granularity=granularity, large_fraction=large_fraction)
+        share = {} if strategy in ("raw", "sign") else {"large_fraction": large_fraction}
+        found = protected(plain, strategy=strategy, granularity=granularity, **share)
     except NothingToStore:
         return
     outputs = run(found, {f"x_{name}": np.eye(6, dtype=np.float32) for name in weights})

@@ -320,5 +320,5 @@ def test_points_that_differ_only_in_an_unused_share_are_one(changes, shares):
 
 def test_presets_of_other_granularity_are_other_points():
     presets = (Preset(granularity="tensor", large_fraction=0.05), Preset(granularity="model", large_fraction=0.05))
-    points = Grid(presets=presets, channels=(QUIET,), cells=(1,), strategies=("raw",)).settings()
+    points = Grid(presets=presets, channels=(QUIET,), cells=(1,), strategies=("raw",)).points()
     assert [each.preset.granularity for each in points] == ["tensor", "model"]

@@ -811,7 +811,7 @@ def test_rows_whose_counts_are_of_another_model_are_refused_when_a_worker_says_s
     swept_to(tmp_path, plan(TWO))
     for number in (0, 1):
         change_row(tmp_path, number, mask_bitmap_bits="7")
-    with pytest.raises(OutputError, match=r"^the counts of weights and cells in the rows of sign with 1 cells in tr"):
+    with pytest.raises(OutputError, match=r"^the counts of weights and cells in the rows of sign with 1 cell in tr"):
         list(sweep(plan(), engine=Known(), out=tmp_path))
     assert len(trials_in(tmp_path)) < 16
 
@@ -822,7 +822,7 @@ def test_rows_with_another_value_of_the_stored_model_are_refused(tmp_path):
     with pytest.raises(OutputError, match=r"line 3 .*the values of the stored model differ from those of other rows"):
         list(sweep(plan(), engine=Known(), out=tmp_path))
     change_row(tmp_path, 1, stored="7")
-    with pytest.raises(OutputError, match=r"^the values of the stored model in the rows of sign with 1 cells in "):
+    with pytest.raises(OutputError, match=r"^the values of the stored model in the rows of sign with 1 cell in "):
         list(sweep(plan(), engine=Known(), out=tmp_path))
 
 
