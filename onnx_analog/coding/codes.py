@@ -1,0 +1,210 @@
+"""Error-correcting codes for digital streams: what a bit costs in cells, and how often a block cannot be decoded.
+
+Binary BCH codes (Bose and Ray-Chaudhuri 1960; Hocquenghem 1959): a code of length n = 2^m - 1 that corrects t errors is
+the multiples of the least common multiple of the minimal polynomials of α, α², ..., α^2t. It has as many parity bits as
+that polynomial has roots: the number of exponents in the cyclotomic cosets {i, 2i, 4i, ... mod n} of i = 1, ..., 2t.
+Shortened by s, it has n - s bits, of which as many are parity. A decoder that knows no probabilities corrects up to t
+errors in a block and fails with more; with a raw bit error rate p and interleaved bits, so that errors are independent,
+
+    P(failure) = P(Binomial(n, p) > t)
+
+A code with soft decisions is not built here. It is an assumption: a stated share of the mutual information of symbol
+and read, at a failure rate that is neglected. Whatever rests on it is labelled so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+
+from onnx_analog.channels.base import Channel
+from onnx_analog.channels.symbols import MOST_SYMBOLS, Packing, symbols_of
+from onnx_analog.errors import OptionError
+
+CODES = ("none", "bch", "soft")
+BLOCK_BITS = 4096  # of data
+BLOCK_FAILURE = 1e-9
+SOFT_SHARE = 0.95  # of the soft-decision bound: an assumption
+_MOST_DEGREE = 16  # m; 2^16 bits in a block
+_CANDIDATES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64)  # symbols per cell that are tried
+assert _CANDIDATES[-1] == MOST_SYMBOLS
+
+
+@lru_cache(maxsize=64)
+def parity_bits(degree: int) -> tuple[int, ...]:
+    """Return the parity bits of the BCH codes of length 2^degree - 1 that correct t = 0, 1, 2, ... errors.
+
+    Parameters
+    ----------
+    degree : int, 2 to 16
+
+    Examples
+    --------
+    >>> parity_bits(4)[:4]  # (15, 11), (15, 7) and (15, 5) correct 1, 2 and 3 errors
+    (0, 4, 8, 10)
+    """
+    length = 2**degree - 1
+    covered, parity = np.zeros(length, np.bool_), [0]
+    count = 0
+    for odd in range(1, length, 2):  # the coset of an even exponent is that of its half
+        exponent = odd
+        while not covered[exponent]:
+            covered[exponent] = True
+            count += 1
+            exponent = 2 * exponent % length
+        parity.append(count)
+    return tuple(parity)
+
+
+class Block(NamedTuple):
+    """A code's block: data bits, all bits, the errors that it corrects, and the chance that it fails."""
+
+    data: int
+    length: int
+    corrects: int
+    failure: float
+
+    @property
+    def rate(self) -> float:
+        """Data bits for each stored bit."""
+        return self.data / self.length
+
+
+def bch(data: int, bit_error: float, failure: float) -> Block | None:
+    """Return the shortest BCH block of `data` bits that fails with at most `failure`; None if no code does.
+
+    Parameters
+    ----------
+    data : int, >= 1
+        Data bits of a block.
+    bit_error : float, 0 to 1
+        Of a stored bit, independent of the others.
+    failure : float, 0 to 1
+        That a block may fail with.
+    """
+    first = max(2, (data + 1).bit_length())
+    found = (_shortest(data, degree, bit_error, failure) for degree in range(first, _MOST_DEGREE + 1))
+    return min((block for block in found if block is not None), key=lambda block: block.length, default=None)
+
+
+def _shortest(data: int, degree: int, bit_error: float, failure: float) -> Block | None:
+    """Return the block of the code of one length, shortened to `data` bits."""
+    parity = np.array(parity_bits(degree))
+    parity = parity[parity + data <= 2**degree - 1]
+    corrects = np.arange(len(parity))
+    failures = scipy.stats.binom.sf(corrects, data + parity, bit_error)
+    enough = np.flatnonzero(failures <= failure)
+    if not enough.size:
+        return None
+    t = int(enough[0])
+    return Block(data, data + int(parity[t]), t, float(failures[t]))
+
+
+@dataclass(frozen=True)
+class CellCode:
+    """How bits of a stream are held in the cells of a channel.
+
+    Attributes
+    ----------
+    name : str
+        Of `CODES`.
+    symbols : int
+        Symbols per cell.
+    packing : Packing or None
+        Bits in groups of cells; None with soft decisions, where a code maps to symbols itself.
+    block : Block or None
+        None without a code whose blocks are counted.
+    bits_per_cell : float
+        Data bits per cell.
+    bit_error : float
+        Of a stored bit, before decoding.
+    """
+
+    name: str
+    symbols: int
+    packing: Packing | None
+    block: Block | None
+    bits_per_cell: float
+    bit_error: float
+
+    @property
+    def assumed(self) -> bool:
+        """Whether the code is an assumption, and not one that is simulated."""
+        return self.name == "soft"
+
+    @cached_property
+    def effort(self) -> str:
+        """What decoding takes: "none" (thresholds), "hard" or "soft" (a decoder with such decisions)."""
+        return {"none": "none", "bch": "hard", "soft": "soft"}[self.name]
+
+    def cells(self, bits: int) -> int:
+        """Return the cells that a stream of `bits` takes, whole blocks and groups of cells; 0 for an empty stream."""
+        if not bits:
+            return 0
+        if self.packing is None:
+            return math.ceil(bits / self.bits_per_cell)
+        stored = bits
+        if self.block is not None:
+            whole, rest = divmod(bits, self.block.data)  # the last block is shortened
+            parity = self.block.length - self.block.data
+            stored = whole * self.block.length + (rest + parity if rest else 0)
+        return self.packing.cells * -(-stored // self.packing.bits)
+
+
+def best_code(
+    channel: Channel,
+    name: str,
+    *,
+    block_bits: int = BLOCK_BITS,
+    block_failure: float = BLOCK_FAILURE,
+    share: float = SOFT_SHARE,
+) -> CellCode:
+    """Return the code of a kind that holds the most data bits in each cell of `channel`.
+
+    Parameters
+    ----------
+    channel : Channel
+    name : str
+        "bch"; "soft", which is an assumption; or "none", which stores two symbols per cell as they are.
+    block_bits : int, >= 1
+    block_failure : float, above 0
+        Chance that a block may fail with.
+    share : float, 0 to 1
+        Of the soft-decision bound.
+
+    Raises
+    ------
+    OptionError
+        If there is no such kind of code, or none with so few failures.
+    """
+    if name not in CODES:
+        raise OptionError(f"code is {name!r}; it must be one of {', '.join(CODES)}")
+    codes = [code for m in _CANDIDATES for code in _codes(channel, m, name, block_bits, block_failure, share)]
+    if not codes:
+        raise OptionError(
+            f"no BCH code of {block_bits:,} data bits fails with at most {block_failure:g} in {channel}: allow a "
+            "larger block_failure, or use another channel"
+        )
+    return max(codes, key=lambda code: code.bits_per_cell)
+
+
+def _codes(
+    channel: Channel, count: int, name: str, block_bits: int, block_failure: float, share: float
+) -> list[CellCode]:
+    symbols = symbols_of(channel, count)
+    if name == "soft":
+        return [CellCode(name, count, None, None, share * symbols.soft_bits, symbols.error)]
+    packings = [(packing, packing.bit_error(symbols.confusion)) for packing in Packing.of(count)]
+    if name == "none":
+        return [CellCode(name, 2, packing, None, 1.0, error) for packing, error in packings if count == 2]
+    blocks = [(packing, error, bch(block_bits, error, block_failure)) for packing, error in packings]
+    return [
+        CellCode(name, count, packing, block, packing.bits_per_cell * block.rate, error)
+        for packing, error, block in blocks
+        if block is not None
+    ]
