@@ -136,9 +136,8 @@ def test_the_bit_error_of_a_group_is_what_is_counted():
     group, rng, count = Packing(3, 2, 3), stream(0, 0, "test"), 200_000
     number = {tuple(word): index for index, word in enumerate(group.words.tolist())}
     (missing,) = {(a, b) for a in range(3) for b in range(3)} - set(number)
-    number[missing] = min(
-        number, key=lambda word: (abs(word[0] - missing[0]) + abs(word[1] - missing[1]), number[word])
-    )
+    steps = {word: abs(word[0] - missing[0]) + abs(word[1] - missing[1]) for word in number}
+    number[missing] = min((distance, number[word]) for word, distance in steps.items())[1]
     stored = rng.integers(8, size=count)
     cells = group.words[stored]
     read = (rng.random((count, 2, 1)) >= np.cumsum(confusion, axis=1)[cells][..., :-1]).sum(axis=-1)
