@@ -1,8 +1,19 @@
 """Estimates levels from what was read, before they are decoded.
 
 An estimator sees what a read of a level returned and what was known when the level was written: the class, its number
-of cells and the channel. The decode that follows stays affine. An estimator of your own is a subclass of `Estimator`,
-named as `module:Class`, in a scheme.
+of cells, α and β, and the channel. The decode that follows stays affine. An estimator of your own is a subclass of
+`Estimator`, named as `module:Class`, in a scheme.
+
+| estimator | estimate of a level x from a read y | tables |
+|---|---|---|
+| affine | y, as the paper does | none |
+| clipped | y, clipped to the output range | none |
+| posterior | E[x given y]: the least squared error that any estimate has | one for each class |
+| unbiased | the same, scaled so that weights keep their gain | one for each class, and the factor |
+
+The posterior mean shrinks: E[ŵ·w] < E[w²], so that every layer that is decoded with it loses gain. `unbiased`
+multiplies the decoded weights of a tensor by c = Σw² / Σw·E[ŵ], which is known when the tensor is written; then
+Σw·E[c·ŵ] = Σw².
 """
 
 from __future__ import annotations
@@ -10,38 +21,79 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
+from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.errors import OptionError
 
 if TYPE_CHECKING:
     from onnx_analog.channels import Channel
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Correction = Callable[[Floats, slice], None]
+
+KNOTS = 64  # of a table, between which estimates are interpolated
+KNOT_BITS = 16  # of an entry: a float16 number
+FACTOR_BITS = 32
+_BINS = 512  # of a class's histogram of levels
+_NODES = 65  # of the mean over reads of one level
+_OUTSIDE = 4.0  # standard deviations of reads beyond the output range that a table covers
+_MOST_OUTSIDE = 24  # knots on each side
+_LEAST_STD = 1e-9
+_LEAST_CHANCE = 1e-250
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Written:
+    """One tensor's levels as they were written, and what is known of them.
+
+    Attributes
+    ----------
+    level : float32 array of shape (M,)
+    class_index : uint8 array of shape (M,), or None
+        Class of each; None where there is one.
+    cells : tuple of int, (K,)
+        Cells per weight of each class.
+    channel : Channel
+    beta : float32 array of shape (G, K)
+        β of each group and class.
+    alpha : float32 array of shape (G, K)
+        α of each group and class.
+    group : int array of shape (M,), or None
+        Group of each; None where there is one.
+    """
+
+    level: Floats
+    class_index: NDArray[np.uint8] | None
+    cells: tuple[int, ...]
+    channel: Channel
+    alpha: Floats
+    beta: Floats
+    group: NDArray[np.int64] | None = None
+
+    @property
+    def index(self) -> NDArray[np.uint8]:
+        """Class of each level (M,)."""
+        return np.zeros(self.level.size, np.uint8) if self.class_index is None else self.class_index
+
+    def of_each(self, values: Floats) -> Floats:
+        """Return `values` (G, K) for each level (M,)."""
+        spread: Floats = values[0 if self.group is None else self.group, self.index]
+        return spread
 
 
 class Estimator(ABC):
     """Estimates the level that was written from the level that was read."""
 
     @abstractmethod
-    def fitted(
-        self, level: Floats, class_index: NDArray[np.uint8] | None, *, cells: tuple[int, ...], channel: Channel
-    ) -> Correction | None:
+    def fitted(self, written: Written) -> Correction | None:
         """Return the function that corrects one tensor's reads; None where reads are used as they are.
-
-        Parameters
-        ----------
-        level : float32 array of shape (M,)
-            Levels as they were written.
-        class_index : uint8 array of shape (M,), or None
-            Class of each; None where there is one.
-        cells : tuple of int, (K,)
-            Cells per weight of each class.
-        channel : Channel
 
         Returns
         -------
@@ -50,22 +102,209 @@ class Estimator(ABC):
         """
 
     @abstractmethod
-    def table_bits(self, level: Floats, class_index: NDArray[np.uint8] | None, *, cells: tuple[int, ...]) -> int:
-        """Return the bits of the tables that the reader of the memory needs for a tensor: they are counted."""
+    def table_bits(self, cells: tuple[int, ...]) -> int:
+        """Return the bits of the tables that the reader of the memory needs for a tensor: they are counted.
+
+        Parameters
+        ----------
+        cells : tuple of int, (K,)
+            Cells per weight of each class.
+        """
 
 
 class Affine(Estimator):
     """Takes reads as they are, as the paper does."""
 
-    def fitted(self, level: Floats, class_index: Any, *, cells: tuple[int, ...], channel: Channel) -> None:
+    def fitted(self, written: Written) -> None:
         """Return None."""
 
-    def table_bits(self, level: Floats, class_index: Any, *, cells: tuple[int, ...]) -> int:  # noqa: ARG002 - no table
+    def table_bits(self, cells: tuple[int, ...]) -> int:  # noqa: ARG002 - no table
         """Return 0."""
         return 0
 
 
-_KNOWN: dict[str, Estimator] = {"affine": Affine()}
+class Clipped(Estimator):
+    """Clips reads to the output range."""
+
+    def fitted(self, written: Written) -> Correction:
+        """Return the function that clips."""
+        low, high = written.channel.span
+
+        def correct(read: Floats, block: slice) -> None:  # noqa: ARG001 - all levels alike
+            np.clip(read, np.float32(low), np.float32(high), out=read)
+
+        return correct
+
+    def table_bits(self, cells: tuple[int, ...]) -> int:  # noqa: ARG002 - the range is the channel's
+        """Return 0."""
+        return 0
+
+
+class Posterior(Estimator):
+    """Estimates a level by its mean given the read, from the levels of its class and the law of the channel.
+
+    Reads are taken for normal, with the moments of the average of a weight's cells. The table of a class has 64
+    float16 corrections, for reads at equal distances from 4 standard deviations below the output range to 4 above;
+    those of reads between are interpolated, and reads beyond the ends are taken for the ends.
+    """
+
+    def fitted(self, written: Written) -> Correction:
+        """Return the function that looks reads up in the tables of their classes."""
+        tables = [table_of(written, number) for number in range(len(written.cells))]
+        low, step = np.float32(tables[0].low), np.float32(tables[0].step)
+        high = low + step * np.float32(KNOTS - 1)
+        flat = np.concatenate([table.corrections for table in tables])
+        offset = written.index.astype(np.int32) * KNOTS
+
+        def correct(read: Floats, block: slice) -> None:
+            np.clip(read, low, high, out=read)
+            between = (read - low) / step
+            knot = np.minimum(between.astype(np.int32), KNOTS - 2)
+            between -= knot
+            knot += offset[block]
+            below = flat[knot]
+            between *= flat[knot + 1] - below
+            read += below
+            read += between
+
+        return correct
+
+    def table_bits(self, cells: tuple[int, ...]) -> int:
+        """Return 16 bits for each entry of the classes that have cells."""
+        return sum(each > 0 for each in cells) * KNOTS * KNOT_BITS
+
+
+class Unbiased(Posterior):
+    """Estimates as `Posterior` does, and scales the weights of a tensor so that they keep their gain."""
+
+    def fitted(self, written: Written) -> Correction:
+        """Return the function that looks reads up, and scales."""
+        look_up, factor = super().fitted(written), np.float32(gain_of(written))
+        beta = written.of_each(written.beta) if written.group is not None else written.beta[0]
+
+        def correct(read: Floats, block: slice) -> None:
+            look_up(read, block)
+            shift = beta[block] if written.group is not None else beta[written.index[block]]
+            read += shift  # size·α; c·size·α - β is the level of the size c·size
+            read *= factor
+            read -= shift
+
+        return correct
+
+    def table_bits(self, cells: tuple[int, ...]) -> int:
+        """Return the bits of the tables, and of the factor."""
+        return super().table_bits(cells) + FACTOR_BITS
+
+
+# ----------------------------------------------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Corrections E[x given y] - y of one class, (64,), at the reads y = low, low + step, ..."""
+
+    low: float
+    step: float
+    corrections: Floats
+
+    def at(self, read: Doubles) -> Doubles:
+        """Return the estimates at reads of any shape."""
+        knots = self.low + self.step * np.arange(KNOTS)
+        inside = np.clip(read, knots[0], knots[-1])
+        estimates: Doubles = inside + np.interp(inside, knots, self.corrections)
+        return estimates
+
+
+def _grid(written: Written) -> tuple[float, float]:
+    """Return the first read of the tables, and the step: one for all classes.
+
+    Both ends of the output range are knots: beyond them, estimates stop abruptly where there is little noise.
+    """
+    low, high = written.channel.span
+    _, std = written.channel.moments(_levels(written, np.array([low, high])))
+    margin = _OUTSIDE * float(std.max()) / (high - low)
+    outside = next(
+        (knots for knots in range(1, _MOST_OUTSIDE) if knots / (KNOTS - 1 - 2 * knots) >= margin), _MOST_OUTSIDE
+    )
+    step = (high - low) / (KNOTS - 1 - 2 * outside)
+    return low - outside * step, step
+
+
+def _levels(written: Written, level: Doubles) -> Floats:
+    return clip_to_range(level.astype(np.float32), written.channel.span)
+
+
+def _moments(written: Written, level: Doubles, cells: int) -> tuple[Doubles, Doubles]:
+    mean, std = written.channel.moments(_levels(written, level), cells=cells)
+    return mean, np.maximum(std, _LEAST_STD)
+
+
+def table_of(written: Written, number: int) -> Table:
+    """Return the table of one class, as float16 numbers.
+
+    The density of the levels x is constant in each of 512 bins (a, b) of the output range, with c levels in each, and a
+    read is normal about x + bias with the standard deviation s, both taken at the middle of the bin. Then, with
+    u = (a + bias - y)/s and v = (b + bias - y)/s, the correction is the mean of x - y over truncated normal laws:
+
+        E[x given y] - y = Σ c·(s·(φ(u) - φ(v)) - bias·(Φ(v) - Φ(u))) / Σ c·(Φ(v) - Φ(u))
+
+    Without noise it is 0, whatever the bins.
+    """
+    low, step = _grid(written)
+    read = low + step * np.arange(KNOTS)
+    span = written.channel.span
+    edges = np.linspace(*span, _BINS + 1)
+    count, _ = np.histogram(np.clip(written.level[written.index == number], *span), edges)
+    there = count > 0
+    if not there.any() or not written.cells[number]:
+        return Table(low, step, np.zeros(KNOTS, np.float32))
+    first, last, count = edges[:-1][there], edges[1:][there], count[there]
+    middle = (first + last) / 2
+    mean, std = _moments(written, middle, written.cells[number])
+    bias = mean - middle
+    u, v = ((edge + bias - read[:, None]) / std for edge in (first, last))
+    chance = np.where(u > 0, ndtr(-u) - ndtr(-v), ndtr(v) - ndtr(u))
+    moved = std * (np.exp(-np.square(u) / 2) - np.exp(-np.square(v) / 2)) / np.sqrt(2 * np.pi) - bias * chance
+    total = chance @ count
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correction = (moved @ count) / total
+    # So far outside that every level is equally unlikely: the nearest level of the class.
+    nearest = np.clip(read, first[0], last[-1]) - read
+    correction = np.where(total > _LEAST_CHANCE, correction, nearest)
+    return Table(low, step, correction.astype(np.float16).astype(np.float32))
+
+
+def gain_of(written: Written) -> float:
+    """Return Σw² / Σw·E[ŵ] of a tensor, ŵ by the posterior mean; 1 where that is no positive number.
+
+    The mean over reads is taken by Gauss-Hermite quadrature, at 512 levels, and interpolated between.
+    """
+    expected = np.zeros(written.level.size)
+    node, share = np.polynomial.hermite_e.hermegauss(_NODES)
+    share = share / share.sum()
+    for number, cells in enumerate(written.cells):
+        chosen = written.index == number
+        if not cells or not chosen.any():
+            continue
+        level = np.linspace(*written.channel.span, _BINS)
+        mean, std = _moments(written, level, cells)
+        estimate = table_of(written, number).at(mean[:, None] + std[:, None] * node) @ share
+        expected[chosen] = np.interp(written.level[chosen], level, estimate)
+    alpha, beta = (written.of_each(values).astype(np.float64) for values in (written.alpha, written.beta))
+    size = (written.level + beta) / alpha
+    both = float(size @ ((expected + beta) / alpha))
+    gain = float(size @ size) / both if both > 0 else 1.0
+    return gain if np.isfinite(gain) and gain > 0 else 1.0
+
+
+# ------------------------------------------------------------------------------------------------------ names
+
+_KNOWN: dict[str, Estimator] = {
+    "affine": Affine(),
+    "clipped": Clipped(),
+    "posterior": Posterior(),
+    "unbiased": Unbiased(),
+}
 
 
 def estimator(name: str) -> Estimator:

@@ -85,9 +85,7 @@ def _shared_counts(tensors: Sequence[StoredTensor]) -> dict[int, Any]:
 
 def _bits(tensor: StoredTensor, *, owns_codebook: bool) -> dict[str, int]:
     """Return the length in bits of each digital plane."""
-    table = estimator(tensor.scheme.estimator).table_bits(
-        tensor.level, tensor.level_class, cells=tensor.scheme.cells_of_class
-    )
+    table = estimator(tensor.scheme.estimator).table_bits(tensor.scheme.cells_of_class)
     return {
         "side": tensor.count * tensor.scheme.side_bits,
         "mask": mask_bits(tensor.size, tensor.count),

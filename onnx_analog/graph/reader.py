@@ -42,7 +42,7 @@ class Reader:
         self.size, self._key = level.size, tensor.key  # size: M, the number of levels
         alike = len(set(cells)) == 1 or index is None
         self._prepared = channel.prepared(level, cells[-1] if alike else np.array(cells)[index])
-        self._correct = estimator(scheme.estimator).fitted(level, index, cells=cells, channel=channel)
+        self._correct = estimator(scheme.estimator).fitted(tensor.written(scheme))
 
     def read(self, *, seed: int, trial: int, out: Floats | None = None) -> Floats:
         """Return levels (M,) as one programming and one read of the array give them, in `out` if given."""

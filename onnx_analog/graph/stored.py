@@ -25,7 +25,7 @@ from onnx_analog import channels, serialise
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding import packing, planes
-from onnx_analog.coding.estimators import NotLoaded
+from onnx_analog.coding.estimators import NotLoaded, Written
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ChannelError, ModelError, OptionError
@@ -276,6 +276,19 @@ class StoredTensor:
         """Class of each level (M,), or None if there is one class only."""
         index = self.class_index
         return index if index is None or self.analog is None else index[self.analog]
+
+    def written(self, scheme: Scheme) -> Written:
+        """Return the levels, and what is known of them by who reads them as `scheme` says."""
+        group = self.group
+        return Written(
+            level=np.ascontiguousarray(self.level, np.float32),
+            class_index=self.level_class,
+            cells=scheme.cells_of_class,
+            channel=scheme.channel,
+            alpha=self.alpha,
+            beta=self.beta,
+            group=group if group is None or self.analog is None else group[self.analog],
+        )
 
     @cached_property
     def axis(self) -> planes.Axis | None:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from onnx_analog.coding.estimators import estimator
+from onnx_analog.coding.estimators import Written, estimator
 from onnx_analog.coding.planes import Encoded, analog_of, decode, encode, stored_count
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError
@@ -106,7 +106,17 @@ class ChannelNoise(Noise):
         index = index if index is None or analog is None else index[analog]
         of_each = cells[0] if index is None else np.array(cells)[index]
         read = self.scheme.channel.read(level, cells=of_each, rng=rng)
-        correct = estimator(self.scheme.estimator).fitted(level, index, cells=cells, channel=self.scheme.channel)
+        group = stored.planes.group
+        written = Written(
+            level=level,
+            class_index=index,
+            cells=cells,
+            channel=self.scheme.channel,
+            alpha=stored.codebook.alpha,
+            beta=stored.codebook.beta,
+            group=group if group is None or analog is None else group[analog],
+        )
+        correct = estimator(self.scheme.estimator).fitted(written)
         if correct is not None:
             correct(read, slice(0, read.size))
         return decode(stored, read)

@@ -9,12 +9,14 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import scipy.stats
 
 import onnx_analog as oa
-from onnx_analog import named
+from onnx_analog import channels, named
 from onnx_analog.channels import GaussianNoise
+from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding import estimators
-from onnx_analog.coding.estimators import Affine, Estimator, estimator
+from onnx_analog.coding.estimators import Affine, Estimator, Written, estimator, gain_of, table_of
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError, OptionError
@@ -33,7 +35,8 @@ class Shrink(Estimator):
 
     seen: ClassVar[list[tuple[int, tuple[int, ...]]]] = []
 
-    def fitted(self, level, class_index, *, cells, channel):
+    def fitted(self, written):
+        level, class_index, cells = written.level, written.class_index, written.cells
         self.seen.append((level.size, cells))
         index = np.zeros(level.size, np.uint8) if class_index is None else class_index
         present = [level[index == number] for number in range(len(cells))]
@@ -49,12 +52,21 @@ class Shrink(Estimator):
 
         return correct
 
-    def table_bits(self, level, class_index, *, cells):
+    def table_bits(self, cells):
         return 64 * len(cells)
 
 
 class NotOne:
     """No estimator."""
+
+
+def written(level, *, index=None, cells=(1,), channel=QUIET, alpha=None, beta=None, group=None):
+    """Return levels of one tensor; with α = 1 and β = 0, sizes are levels."""
+    ones = np.ones((1, len(cells)), np.float32)
+    return Written(
+        level=f32(level), class_index=index, cells=cells, channel=channel,
+        alpha=ones if alpha is None else alpha, beta=0 * ones if beta is None else beta, group=group,
+    )  # fmt: skip
 
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(40, 30)))
@@ -73,10 +85,7 @@ def expected(scheme: Scheme, *, seed: int, trial: int) -> np.ndarray:
     plain = oa.protect(holding(w=WEIGHT), scheme.changed(estimator="affine")).model
     (before,), (after,) = stored_tensors(plain), stored_tensors(ReadbackPass(seed=seed, trial=trial)(plain).model)
     level = after.level.copy()
-    index = before.class_index
-    if index is not None and before.analog is not None:
-        index = index[before.analog]
-    correct = Shrink().fitted(before.level, index, cells=scheme.cells_of_class, channel=scheme.channel)
+    correct = Shrink().fitted(before.written(scheme))
     correct(level, slice(None))
     return before.decode(level)
 
@@ -120,7 +129,7 @@ def test_training_noise_is_estimated_too():
     cells = np.array(scheme.cells_of_class)[tensor.class_index]
     drawn = scheme.channel.read(level, cells=cells, rng=stream(1, 2, "w", plane="training"))
     assert np.array_equal(tensor.decode(drawn), plain)
-    Shrink().fitted(level, tensor.class_index, cells=scheme.cells_of_class, channel=QUIET)(drawn, slice(None))
+    Shrink().fitted(tensor.written(scheme))(drawn, slice(None))
     assert np.array_equal(tensor.decode(drawn), read)
 
 
@@ -139,9 +148,8 @@ def test_an_estimator_is_told_cells_and_classes():
 
 def test_affine_takes_reads_as_they_are():
     assert isinstance(estimator("affine"), Affine)
-    given = {"cells": (1, 20)}
-    assert estimator("affine").fitted(f32([1]), None, channel=QUIET, **given) is None
-    assert estimator("affine").table_bits(f32([1]), None, **given) == 0
+    assert estimator("affine").fitted(written(f32([0.1]))) is None
+    assert estimator("affine").table_bits((1, 20)) == 0
 
 
 @pytest.mark.parametrize(
@@ -211,8 +219,8 @@ def test_estimators_are_made_once():
 def test_the_class_of_an_estimator_goes_with_a_scheme_to_a_process_that_does_not_know_it(tmp_path, monkeypatch):
     (tmp_path / "own_estimator.py").write_text(
         "import onnx_analog as oa\n\nclass Own(oa.Estimator):\n"
-        "    def fitted(self, level, class_index, *, cells, channel): return None\n"
-        "    def table_bits(self, level, class_index, *, cells): return 3\n"
+        "    def fitted(self, written): return None\n"
+        "    def table_bits(self, cells): return 3\n"
     )
     monkeypatch.chdir(tmp_path)
     scheme = Scheme(estimator="own_estimator:Own", cells=(2,))
@@ -220,7 +228,7 @@ def test_the_class_of_an_estimator_goes_with_a_scheme_to_a_process_that_does_not
     code = (
         "import pathlib, sys; from onnx_analog import named; from onnx_analog.coding import estimators; "
         "scheme = named.loads(pathlib.Path(sys.argv[1]).read_bytes()); estimators.check_known(scheme.estimator); "
-        "print(estimators.estimator(scheme.estimator).table_bits(None, None, cells=()), scheme.cells)"
+        "print(estimators.estimator(scheme.estimator).table_bits(()), scheme.cells)"
     )
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -233,3 +241,108 @@ def test_the_class_of_an_estimator_goes_with_a_scheme_to_a_process_that_does_not
     )
     assert found.stdout.strip() == "3 (2,)"
     sys.modules.pop("own_estimator", None)
+
+
+# ---------------------------------------------------------------------------------------- those of the package
+
+NAMES = ("affine", "clipped", "posterior", "unbiased")
+LEVELS = f32(np.clip(np.random.default_rng(1).normal(scale=0.2, size=40_000), -0.6, 0.7))
+
+
+def estimated(name, tensor, read):
+    """Return the estimates of reads (M,) of a tensor."""
+    result = read.copy()
+    correct = estimator(name).fitted(tensor)
+    if correct is not None:
+        for start in range(0, result.size, 7000):
+            block = slice(start, min(start + 7000, result.size))
+            correct(result[block], block)
+    return result
+
+
+def test_the_posterior_of_a_normal_level_in_normal_noise_is_the_closed_form():
+    """A level of variance v in noise of variance s² is estimated as y·v/(v + s²)."""
+    channel, v, s = GaussianNoise(sigma=0.1, low=-1.0, high=1.0), 0.2**2, 0.1
+    # Quantiles, so that the histogram has no noise of its own.
+    level = scipy.stats.norm.ppf((np.arange(200_000) + 0.5) / 200_000, scale=0.2)
+    table = table_of(written(level, channel=channel), 0)
+    read = np.linspace(-0.5, 0.5, 41)
+    # Bins of 2/512 are wide as 0.02 σ, float16 corrections of 0.1 round by 2^-5·2^-10, and the table is interpolated
+    # exactly, as the closed form is linear; the density of the levels is constant in a bin, whose second-order error is
+    # (width²/12)·(d log p/dx)' = (0.0039²/12)/v·|y|, far below 1e-4.
+    np.testing.assert_allclose(table.at(read), read * v / (v + s**2), atol=2e-4)
+
+
+@pytest.mark.parametrize("sigma", [1e-6, 1e-4, 1e-2])
+@pytest.mark.parametrize("name", NAMES)
+def test_with_little_noise_every_estimate_is_the_level(name, sigma):
+    channel = GaussianNoise(sigma=sigma)
+    level = f32(np.random.default_rng(2).uniform(*channel.span, size=40_000))  # a class fills the output range
+    level = clip_to_range(level, channel.span)
+    tensor = written(level, channel=channel)
+    read = channel.read(level, cells=1, rng=stream(0, 0, "test"))
+    off = np.sqrt(np.square(estimated(name, tensor, read).astype(np.float64) - level).mean())
+    # float32 levels round by 2^-24, and the gain is within the quadrature of 1.
+    assert off <= 1.05 * sigma + 2e-7
+
+
+@pytest.mark.parametrize("name", ["pcm", "pcm-partial-reset", "rram-wan"])
+@pytest.mark.parametrize("cells", [1, 4])
+def test_no_estimate_is_nearer_than_the_posterior_mean(name, cells):
+    channel = channels.resolve(name)
+    level = clip_to_range(LEVELS, channel.span)
+    tensor = written(level, channel=channel, cells=(cells,))
+    read = channel.read(level, cells=cells, rng=stream(0, 0, "test"))
+    off = {each: np.square(estimated(each, tensor, read) - level).astype(np.float64) for each in NAMES}
+    for other in NAMES:
+        # The difference of two paired means of squares, at 4 standard errors.
+        difference = off["posterior"] - off[other]
+        assert difference.mean() <= 4 * difference.std() / np.sqrt(level.size)
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+@pytest.mark.parametrize("scheme", [Scheme.paper("mapping"), Scheme.paper("raw"), Scheme(cells=(1, 4))], ids=str)
+def test_unbiased_weights_keep_their_gain_and_posterior_means_do_not(scheme, granularity):
+    """Σw·ŵ = Σw² on average: within 5 standard errors over trials, and the tables' own error of 1e-3."""
+    scheme = scheme.changed(granularity=granularity, channel="pcm")
+    weight = WEIGHT.astype(np.float64).reshape(-1)
+    gains = {}
+    for name in ("posterior", "unbiased"):
+        model = opened(oa.protect(holding(w=WEIGHT), scheme.changed(estimator=name)).model)
+        read = [model.read(trial=trial)["w"].reshape(-1) @ weight / (weight @ weight) for trial in range(60)]
+        gains[name] = np.mean(read), np.std(read) / np.sqrt(60)
+    mean, error = gains["unbiased"]
+    assert mean == pytest.approx(1, abs=5 * error + 1e-3)
+    mean, error = gains["posterior"]
+    assert mean < 1 - 5 * error
+
+
+def test_the_variance_of_a_read_falls_with_the_number_of_cells_and_the_gain_goes_to_1():
+    tensors = [written(LEVELS, cells=(cells,), channel=GaussianNoise(sigma=0.3)) for cells in (1, 4, 16, 256)]
+    gains = [gain_of(tensor) for tensor in tensors]
+    assert gains == sorted(gains, reverse=True)
+    assert gains[-1] == pytest.approx(1, abs=(0.3**2 / 256) / float(LEVELS.var()) + 1e-3)
+
+
+def test_a_class_that_is_empty_or_has_no_cells_is_left_alone():
+    index = np.zeros(LEVELS.size, np.uint8)
+    tensor = written(LEVELS, index=index, cells=(1, 3, 0))
+    assert not table_of(tensor, 1).corrections.any()
+    assert not table_of(tensor, 2).corrections.any()
+    assert np.isfinite(estimated("unbiased", tensor, LEVELS)).all()
+
+
+def test_reads_far_outside_are_finite_and_inside_the_table():
+    tensor = written(LEVELS, channel=GaussianNoise(sigma=0.05))
+    far = f32([-1e30, -5, 5, 1e30])
+    low, high = LEVELS.min(), LEVELS.max()
+    for name in ("clipped", "posterior"):
+        found = estimated(name, tensor, far)
+        assert np.isfinite(found).all()
+        assert (found >= min(low, QUIET.span[0]) - 0.01).all()
+        assert (found <= max(high, QUIET.span[1]) + 0.01).all()
+
+
+def test_tables_are_counted_for_each_class_with_cells():
+    bits = {name: estimator(name).table_bits((1, 0, 3)) for name in NAMES}
+    assert bits == {"affine": 0, "clipped": 0, "posterior": 2 * 64 * 16, "unbiased": 2 * 64 * 16 + 32}

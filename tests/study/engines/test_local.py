@@ -124,13 +124,13 @@ from onnx_analog import Estimator
 
 
 class Half(Estimator):
-    def fitted(self, level, class_index, *, cells, channel):
+    def fitted(self, written):
         def correct(read, block):
             read *= 0.5
 
         return correct
 
-    def table_bits(self, level, class_index, *, cells):
+    def table_bits(self, cells):
         return 32
 """
 
