@@ -42,6 +42,7 @@ def account_of(stored: Sequence[StoredTensor], schemes: Sequence[Scheme], model:
         ranges, address = addresses(cells_of(tensor.scheme, tensor.class_counts, bits), address)
         uses = sum(call.uses for call in calls[tensor.key])
         entries.append(_entry(tensor, uses, shared.get(tensor.number, tensor.class_counts), bits, ranges))
+        tensor.release()
     return Manifest(
         schemes=tuple(schemes),
         source_sha256=model.metadata_props.get(SOURCE_KEY),
@@ -80,6 +81,7 @@ def _shared_counts(tensors: Sequence[StoredTensor]) -> dict[int, Any]:
     for tensor in tensors:
         if tensor.scheme.granularity == "model":
             shared[tensor.number] = shared.get(tensor.number, 0) + tensor.class_counts
+            tensor.release()
     return shared
 
 

@@ -192,6 +192,7 @@ def opened(model: ir.Model) -> ProtectedModel:
     for tensor in {_planes(tensor): tensor for tensor in tensors}.values():
         _check_bits(tensor)
         _check_numbers(tensor, read=read is not None)
+        tensor.release()
     _check_keys(tensors)
     _check_shared(tensors)
     _check_shapes(model, schemes, tensors)

@@ -203,6 +203,11 @@ class StoredTensor:
         """The weight's shape."""
         return tuple(int(side) for side in self.plane("shape"))
 
+    def release(self) -> None:
+        """Forget arrays of the tensor's size that were kept: a model may be larger than memory."""
+        for name in ("level", "mask", "sign", "class_index", "level_class", "group", "analog"):
+            self.__dict__.pop(name, None)
+
     def plane(self, name: str) -> NDArray[Any]:
         """Return one input of the call; empty if the scheme has no such plane.
 

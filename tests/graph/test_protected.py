@@ -909,3 +909,13 @@ def test_each_command_scans_a_protected_model_once(use, scans, tmp_path):
     scans.clear()
     use(tmp_path / "p.onnx", {"x": np.ones((4, 16), np.float32)})
     assert len(scans) == 1
+
+
+def test_opening_and_counting_keep_no_array_of_a_tensor_s_size():
+    """A model may be larger than memory: what was unpacked for the checks is forgotten, tensor by tensor."""
+    for scheme in FAMILY.values():
+        protected = opened(protect("matmul", scheme))
+        assert protected.counted.tensors
+        for tensor in protected.tensors:
+            kept = [name for name, value in vars(tensor).items() if getattr(value, "nbytes", 0) >= tensor.size // 8]
+            assert set(kept) <= {"alpha", "beta", "class_counts"}
