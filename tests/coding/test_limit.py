@@ -1,0 +1,88 @@
+"""The rate-distortion function against closed forms, and as a bound of quantisers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from onnx_analog.coding import limit
+from onnx_analog.errors import OptionError
+
+QUANTILES = (np.arange(100_000) + 0.5) / 100_000
+NORMAL = scipy.stats.norm.ppf(QUANTILES)
+
+
+@pytest.mark.parametrize("db", [3, 6, 12, 18])
+def test_a_gaussian_source_needs_half_a_bit_for_3_db(db):
+    mse = 10 ** (-db / 10)
+    # The histogram's bins are range/256 = 0.033 σ wide: its variance is less by up to width²/12 = 1e-4.
+    assert limit.rate(NORMAL, mse) == pytest.approx(0.5 * math.log2(1 / mse), abs=0.01)
+
+
+def test_a_fair_coin_needs_one_bit_and_less_where_errors_are_allowed():
+    """±1 with squared error: a flip costs 4, and reproductions between cost less; by symmetry R(D) <= 1 - H(D/4)."""
+    coin = np.array([-1.0, 1.0] * 500)
+    assert limit.rate(coin, 1e-3) == pytest.approx(1, abs=0.01)
+    for mse in (0.1, 0.4):
+        p = mse / 4
+        assert limit.rate(coin, mse) <= 1 + p * math.log2(p) + (1 - p) * math.log2(1 - p) + 1e-3
+
+
+@pytest.mark.parametrize("source", ["normal", "laplace", "uniform"])
+def test_no_quantiser_with_an_entropy_coder_is_below_the_limit(source):
+    weights = {"normal": NORMAL, "laplace": scipy.stats.laplace.ppf(QUANTILES), "uniform": 2 * QUANTILES - 1}[source]
+    for step in (0.5, 1.0, 2.0):
+        step = step * weights.std()
+        index = np.round(weights / step)
+        _, count = np.unique(index, return_counts=True)
+        share = count / count.sum()
+        bits = -(share * np.log2(share)).sum()
+        mse = np.square(weights - step * index).mean()
+        if mse < weights.var():
+            assert limit.rate(weights, mse) <= bits + 1e-3
+
+
+def test_at_high_rate_uniform_steps_are_a_quarter_of_a_bit_above_the_limit():
+    """½·log2(2πe/12) = 0.2546 bits (Gish and Pierce 1968)."""
+    step = 0.25
+    index = np.round(NORMAL / step)
+    _, count = np.unique(index, return_counts=True)
+    share = count / count.sum()
+    bits = -(share * np.log2(share)).sum()
+    above = bits - limit.rate(NORMAL, np.square(NORMAL - step * index).mean())
+    assert above == pytest.approx(0.5 * math.log2(2 * math.pi * math.e / 12), abs=0.015)
+
+
+def test_the_curve_falls_and_is_convex():
+    values, shares = limit.histogram(scipy.stats.laplace.ppf(QUANTILES))
+    points = [limit.point(values, shares, slope) for slope in (1, 2, 4, 8, 16, 32)]
+    mse, bits = np.array([p.mse for p in points]), np.array([p.bits for p in points])
+    assert (np.diff(mse) < 0).all()
+    assert (np.diff(bits) > 0).all()
+    slopes = np.diff(bits) / np.diff(mse)
+    assert (np.diff(slopes) < 1e-3).all()
+    # dR/dD = -λ/ln 2 at each point, between those of its neighbours.
+    for (below, above), slope in zip([(1, 2), (2, 4), (4, 8), (8, 16), (16, 32)], -slopes * math.log(2), strict=True):
+        assert below - 0.05 <= slope <= above + 0.05
+
+
+def test_the_rate_does_not_depend_on_scale_and_offset():
+    assert limit.rate(NORMAL * 1e-3 + 5, 1e-6 / 16) == pytest.approx(limit.rate(NORMAL, 1 / 16), abs=2e-3)
+
+
+def test_cells_are_bits_over_capacity():
+    assert limit.cells(NORMAL, 1 / 16, 1.6) == pytest.approx(2 / 1.6, abs=0.01)
+    assert limit.rate(NORMAL, 1.5) == 0
+    assert limit.rate(np.full(9, 0.3), 1e-9) == 0
+
+
+def test_what_cannot_be_told_is_refused():
+    with pytest.raises(OptionError, match="mse is 0"):
+        limit.rate(NORMAL, 0)
+    with pytest.raises(OptionError, match="a histogram of 256 bins tells the rate from"):
+        limit.rate(NORMAL, 1e-9)
+    with pytest.raises(OptionError, match="capacity_bits is 0"):
+        limit.cells(NORMAL, 0.1, 0)
