@@ -101,7 +101,9 @@ class Scheme:
         "tensor", choices=GRANULARITIES, help="What shares α and β: a tensor, an output channel, or the model."
     )
     channel: Any = setting(None, help="Model of the cells: a name, name:key=value,..., or a JSON file.")
-    estimator: str = setting("affine", help="How a level is estimated from what was read.")
+    estimator: str = setting(
+        "affine", help="How a level is estimated from a read: affine, clipped, posterior, unbiased, or module:Class."
+    )
     side_bits_per_cell: int = setting(2, least=1, most=8, help="Bits per cell of side information and mask.")
     side_channel: Any = setting(
         None, help="Channel of the side information (sign and class bits).  [default: free of error]"

@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from onnx_analog import serialise
+from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
@@ -224,9 +225,8 @@ def _check_addresses(manifest: Manifest) -> None:
             "mask": mask_bits(entry.original, entry.stored),
             "codebook": codebook_bits(scheme, entry.groups) if owns else 0,
         }
+        least["codebook"] += estimator(scheme.estimator).table_bits(scheme.cells_of_class)
         bits = {name: entry.bits.get(name) for name in least}
-        if scheme.estimator != "affine" and _is_of(bits["codebook"], int):
-            least["codebook"] = max(least["codebook"], int(str(bits["codebook"])))  # with the estimator's tables
         for name, length in least.items():
             if bits[name] != length:
                 raise ManifestError(f"tensor {entry.key!r}: its {name} has {bits[name]} bits, and must have {length:,}")
