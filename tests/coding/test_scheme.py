@@ -154,7 +154,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"side_copies": 2, "side_channel": QUIET}, "side_copies is 2; it must be odd"),
     ({"side_bits_per_cell": 9}, "side_bits_per_cell is 9; it must be from 1 to 8"),
     ({"cells": (0, 1), "side_channel": QUIET}, "side_channel cannot be given where some classes have cells and others"),
-    ({"estimator": "best"}, "no estimator is called 'best': choose from affine, clipped, posterior, unbiased, or name module:Class"),
+    ({"estimator": "best"}, "no estimator is called 'best': choose from affine, clipped, posterior"),
     ({"channel": 3}, "channel is 3; it must be a name"),
 ]
 
