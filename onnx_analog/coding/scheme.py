@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from onnx_analog.arguments import Arguments
 from onnx_analog.coding.exclusive import check_exclusive
 from onnx_analog.coding.stored_channels import by_name, from_file, without_residuals, without_unused
-from onnx_analog.display import html_table
+from onnx_analog.display import counted, html_table
 from onnx_analog.errors import ChannelError, OptionError
-from onnx_analog.settings import check_names, check_settings, named, setting, settings_of
+from onnx_analog.settings import check_names, check_settings, check_values, named, setting, settings_of
 
 if TYPE_CHECKING:
     from onnx_analog.coding.estimators import Estimator
@@ -165,8 +165,8 @@ class Scheme:
             count, needed = len(getattr(self, name)), self.classes - 1 if self.partition == partition else 0
             if count != needed:
                 raise OptionError(
-                    f"{name} has {count} numbers, and {needed} are needed, as partition is {self.partition!r} and "
-                    f"classes is {self.classes}"
+                    f"{name} has {counted(count, 'number')}; as partition is {self.partition!r} and classes is "
+                    f"{self.classes}, it must have {needed}"
                 )
         if sum(self.shares) > 1 + 1e-9:
             raise OptionError(f"shares add up to {sum(self.shares):g}; they must add up to 1 or less")
@@ -309,7 +309,17 @@ class Scheme:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def changed(self, **changes: Any) -> Scheme:
-        """Return the scheme with other settings; where the number of classes changes, give what depends on it too."""
+        """Return the scheme with other settings.
+
+        With another partition or number of classes, `shares` and `bounds` have their defaults unless they are given;
+        with another partition or one class, `step` too.
+        """
+        changes = _with_checked_classes(changes)
+        classes, partition = changes.get("classes", self.classes), changes.get("partition", self.partition)
+        if (classes, partition) != (self.classes, self.partition):
+            changes = {"shares": None, "bounds": (), **changes}
+        if classes == 1 or partition != self.partition:
+            changes = {"step": None, **changes}
         return replace(self, **changes)
 
     def summary(self, *, channel: bool = True) -> str:
@@ -329,6 +339,12 @@ class Scheme:
         values = {name: getattr(self, name) for name in settings_of(Scheme)}
         rows = [(name, "none" if value is None else value) for name, value in values.items()]
         return html_table("Scheme", ("setting", "value"), rows)
+
+
+def _with_checked_classes(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings; the number of classes and the partition, on which others depend, are checked."""
+    chosen = {name: settings[name] for name in ("classes", "partition") if name in settings}
+    return {**settings, **check_values(Scheme, chosen)}
 
 
 def _restored(settings: dict[str, Any], kind: type[Estimator] | None) -> Scheme:
@@ -449,20 +465,22 @@ class Paper:
 
     def scheme(self, **others: Any) -> Scheme:
         """Return the scheme; `others` are further settings of it."""
+        others = _with_checked_classes(others)
         row, preset = STRATEGIES[self.strategy], PRESETS[self.preset]
         large = preset.large_fraction if self.large_fraction is None else self.large_fraction
-        two, bounded = row.classes == 2, row.classes == 2 and self.threshold is not None
+        classes = others.get("classes", row.classes)
+        own = row.cells(self.cells_small, self.cells_of_large)
+        bounded = row.classes == 2 and self.threshold is not None and {"classes", "partition"}.isdisjoint(others)
+        shared = not bounded and (classes, others.get("partition", "share")) == (2, "share")
         settings: dict[str, Any] = {
             "sign": row.sign,
-            "classes": row.classes,
+            "classes": classes,
             "partition": "bounds" if bounded else "share",
-            "shares": (large,) if two and not bounded else (),
+            "shares": (large,) if shared else None,
             "bounds": (self.threshold,) if bounded else (),
-            "cells": row.cells(self.cells_small, self.cells_of_large),
+            "cells": own if classes == row.classes or self.cells_large is not None else self.cells_small,
             "granularity": preset.granularity if self.granularity is None else self.granularity,
         }
-        if not {"classes", "partition"}.isdisjoint(others):
-            settings |= {"shares": None, "bounds": ()}  # those of other classes
         return Scheme(**{**settings, **others})
 
     @staticmethod

@@ -48,6 +48,16 @@ def parse(texts: Iterable[str]) -> dict[str, tuple[Any, ...]]:
     return checked(given)
 
 
+def channel_texts(texts: Iterable[str]) -> list[str]:
+    """Return the values of the axes that are channels, as they are written; each may be a file.
+
+    >>> channel_texts(["channel=pcm,mine.json", "classes=2,3"])
+    ['pcm', 'mine.json']
+    """
+    named = [(_known(name.strip()), values) for name, _, values in (text.partition("=") for text in texts)]
+    return [value for name, values in named if name in CHANNELS for value in _split(name, values)]
+
+
 def checked(axes: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """Return axes with each value in the type of its setting, and text parsed; raises what `parse` raises.
 
