@@ -29,7 +29,7 @@ from onnx_analog.graph.files import ModelLike
 from onnx_analog.graph.weights import Selection
 from onnx_analog.named import named_function
 from onnx_analog.results import Model, Paths
-from onnx_analog.settings import check_names, settings_of
+from onnx_analog.settings import check_names, settings_of, synonyms_of
 
 if TYPE_CHECKING:  # what runs models is imported when a model is run
     from onnx_analog.run import metrics
@@ -87,7 +87,7 @@ def check_scheme_settings(settings: Mapping[str, Any]) -> None:
                 raise OptionError(
                     f"{name} is a setting of {cls.__name__}: give {argument}=onnx_analog.{cls.__name__}({known}=...)"
                 )
-    check_names("there is no setting", settings, [*settings_of(Scheme), *settings_of(Paper)])
+    check_names("there is no setting", settings, [*settings_of(Scheme), *settings_of(Paper)], synonyms_of(Scheme))
 
 
 def stored_plan(plan: AnyPlan | None, integers: int | None, settings: Mapping[str, Any], modifiers: Modifiers) -> Plan:

@@ -381,7 +381,7 @@ ALONE = partial(oa.sweep, model(NET), (X, Y), strategy=[], plan=oa.Scheme())
             lambda: API.sweep(model(NET), (X, Y), strategies=3),
             "sweep has no argument 'strategies': did you mean 'strategy'?",
         ),
-        (lambda: API.Modifiers(read_after=3), "a Modifiers has no setting 'read_after': did you mean 'read_after_s'?"),
+        (lambda: API.Modifiers(read_after=3), "Modifiers has no setting 'read_after': did you mean 'read_after_s'?"),
         (
             lambda: oa.protect(model(NET), include="fc"),
             "include is a setting of Selection: give selection=onnx_analog.Selection(include=...)",
@@ -406,6 +406,11 @@ ALONE = partial(oa.sweep, model(NET), (X, Y), strategy=[], plan=oa.Scheme())
         ),
         (lambda: API.prune(model(NET), sparsity=0.5, scope="model"), "prune has no argument 'scope'"),
         (lambda: oa.sweep(model(NET), (X, Y), cells=1, grid={"cells": [1]}), "cells is given, and the grid varies"),
+        (lambda: API.protect(model(NET), scope="model"), "there is no setting 'scope': did you mean 'granularity'?"),
+        (
+            lambda: API.Scheme(bits_per_cell=1),
+            "Scheme has no setting 'bits_per_cell': did you mean 'side_bits_per_cell'?",
+        ),
         (lambda: ALONE(cells=1), "cells is given, and only plans are compared, which have their own: leave it out"),
         (lambda: ALONE(channel="pcm"), "channel is given, and only plans are compared"),
         (lambda: ALONE(preset="isik2020"), "preset is given, and only plans are compared"),

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -35,7 +35,16 @@ from onnx_analog.coding.exclusive import check_exclusive
 from onnx_analog.coding.stored_channels import by_name, from_file, without_residuals, without_unused
 from onnx_analog.display import counted, html_table
 from onnx_analog.errors import ChannelError, OptionError
-from onnx_analog.settings import check_names, check_settings, check_values, named, setting, settings_of
+from onnx_analog.settings import (
+    check_names,
+    check_settings,
+    check_values,
+    is_number,
+    named,
+    setting,
+    settings_of,
+    synonyms_of,
+)
 
 if TYPE_CHECKING:
     from onnx_analog.coding.estimators import Estimator
@@ -59,7 +68,8 @@ MOST_COPIES = 999
 class Scheme:
     """How one tensor is stored.
 
-    Two schemes are equal if all their settings are. The defaults are the paper's adaptive redundancy in each tensor.
+    Two schemes are equal if all their settings are. The defaults are the paper's adaptive redundancy in each tensor;
+    with two classes, `shares` is 0.05 by default.
 
     Raises
     ------
@@ -85,7 +95,7 @@ class Scheme:
         None,
         least=0,
         most=1,
-        help="With partition share: shares of the classes above the first.  [default: 0.05 with two classes]",
+        help="With partition share: shares of the classes above the first.",
     )
     bounds: tuple[float, ...] = setting((), help="With partition bounds: ascending sizes between the classes.")
     step: float | None = setting(
@@ -98,11 +108,16 @@ class Scheme:
         help="Cells per weight of each class, the smallest first; one number for all.",
     )
     granularity: str = setting(
-        "tensor", choices=GRANULARITIES, help="What shares α and β: a tensor, an output channel, or the model."
+        "tensor",
+        choices=GRANULARITIES,
+        synonyms=("scope",),
+        help="What shares α and β: a tensor, an output channel, or the model.",
     )
     channel: Any = setting(None, help="Model of the cells: a name, name:key=value,..., or a JSON file.")
     estimator: str = setting("affine", help="How a level is estimated from what was read.")
-    side_bits_per_cell: int = setting(2, least=1, most=8, help="Bits per cell of side information and mask.")
+    side_bits_per_cell: int = setting(
+        2, least=1, most=8, synonyms=("bits_per_cell",), help="Bits per cell of side information and mask."
+    )
     side_channel: Any = setting(
         None, help="Channel of the side information (sign and class bits).  [default: free of error]"
     )
@@ -114,9 +129,6 @@ class Scheme:
     )
 
     def __post_init__(self) -> None:
-        cells: object = self.cells
-        if not isinstance(cells, Iterable):
-            object.__setattr__(self, "cells", (cells,))
         shares: object = self.shares
         if shares is None:
             object.__setattr__(self, "shares", ())
@@ -301,6 +313,9 @@ class Scheme:
             raise OptionError(f"a scheme is {json.dumps(body)[:40]}; it must be an object")
         check_names("a scheme has no setting", body, settings_of(Scheme))
         check_known(body.get("estimator"))
+        number = next((name for name in ("shares", "bounds") if is_number(body.get(name))), None)
+        if number is not None:  # one number stands for a list in Python only
+            raise OptionError(f"{number} is {body[number]}; it must be a list")
         channels = {name: from_file(body[name], name) for name in CHANNELS if name in body}
         return Scheme(**{**body, **channels})
 
@@ -399,6 +414,9 @@ PRESETS = MappingProxyType(
         "isik2020": Preset(granularity="model", large_fraction=0.0025),  # appendix D.1: 99.75 % are small
     }
 )
+PRESETS_IN_WORDS = "; ".join(
+    f"{name} has {each.granularity} and {each.large_fraction:g}" for name, each in PRESETS.items()
+)
 
 
 @named
@@ -413,14 +431,17 @@ class Paper:
     cells_large: int | None = setting(
         None, least=1, most=MOST_CELLS, help="Cells per large weight.  [default: 20, or cells per small weight]"
     )
-    preset: str = setting("default", choices=tuple(PRESETS), help="Granularity and large fraction.")
+    preset: str = setting(
+        "default", choices=tuple(PRESETS), help=f"Granularity and large fraction: {PRESETS_IN_WORDS}."
+    )
     granularity: str | None = setting(
         None,
         choices=GRANULARITIES,
-        help="What shares α and β: a tensor, an output channel, or the model.  [default: tensor]",
+        synonyms=("scope",),
+        help="What shares α and β: a tensor, an output channel, or the model.  [default: set by the preset]",
     )
     large_fraction: float | None = setting(
-        None, least=0, most=1, help="Share of stored weights that are large.  [default: 0.05]"
+        None, least=0, most=1, help="Share of stored weights that are large.  [default: set by the preset]"
     )
     threshold: float | None = setting(None, above=0, help="Weights of larger magnitude are large, in all tensors.")
 
@@ -458,7 +479,7 @@ class Paper:
             If there is no such setting, a value is out of its range, or two exclude each other.
         """
         given = {name: value for name, value in settings.items() if value is not None}
-        check_names("there is no setting", given, [*settings_of(Scheme), *settings_of(Paper)])
+        check_names("there is no setting", given, [*settings_of(Scheme), *settings_of(Paper)], synonyms_of(Scheme))
         check_exclusive(given)
         paper = Paper(**{name: given.pop(name) for name in settings_of(Paper) if name in given})
         return paper.scheme(**given)

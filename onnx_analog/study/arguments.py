@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_analog.coding.scheme import LARGE_FACTOR, MOST_CELLS, PRESETS, STRATEGIES, Paper
+from onnx_analog.coding.scheme import LARGE_FACTOR, MOST_CELLS, PRESETS, PRESETS_IN_WORDS, STRATEGIES, Paper
 from onnx_analog.errors import OptionError
 from onnx_analog.settings import check_values, same, setting, settings_of
 
@@ -43,7 +43,7 @@ class GridArguments:
     preset: tuple[str, ...] = setting(
         ("default",),
         choices=tuple(PRESETS),
-        help="Comma-separated presets of granularity and large fraction; isik2020 is the paper's.",
+        help=f"Comma-separated presets of granularity and large fraction: {PRESETS_IN_WORDS}.",
     )
 
 

@@ -287,6 +287,17 @@ def test_the_paper_s_settings_stand_first_in_the_help(cli):
         assert f"--{name.replace('_', '-')}" in family
 
 
+def test_no_default_in_the_help_is_false_with_another_preset(cli):
+    for command in ("protect", "sweep"):
+        text = " ".join(done(cli(f"{command} --help")).split())
+        assert "default has tensor and 0.05; isik2020 has model and 0.0025" in text
+        assert "or the model. [default: set by the preset]" in text
+        assert "that are large. [default: set by the preset]" in text
+    text = " ".join(done(cli("protect --help")).split())
+    assert "sizes between the classes. --step" in text
+    assert "above the first. [default: with two classes, that of --large-fraction]" in text
+
+
 def test_messages_name_options_only_for_arguments():
     command = click.Command(
         "c", params=[click.Option(["--class-axis"]), click.Option(["--samples"]), click.Option(["--force"])]
@@ -298,6 +309,9 @@ def test_messages_name_options_only_for_arguments():
         "'class_axis' is a tensor": "'class_axis' is a tensor",
         "my.class_axis is a tensor": "my.class_axis is a tensor",
         "replace it with force=True": "replace it with --force",
+        "samples is 0, and class_axis no setting: choose from samples, class_axis": (
+            "--samples is 0, and --class-axis no setting: choose from samples, class_axis"
+        ),
     }
     for message, shown in said.items():
         assert with_options(message, command) == shown

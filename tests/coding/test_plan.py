@@ -174,7 +174,7 @@ def test_a_plan_is_a_value():
         ({"tensors": {"a" * (LONGEST_KEY + 1): ONE}}, "a storage key is 'aaa"),
         ({"tensors": {"a": "int8"}}, "the scheme of 'a' is 'int8'; it must be a Scheme or None"),
         ({"default": "int8"}, "the scheme of default is 'int8'; it must be a Scheme or None"),
-        ({"tensor": {}}, "a Plan has no setting 'tensor': did you mean 'tensors'?"),
+        ({"tensor": {}}, "Plan has no setting 'tensor': did you mean 'tensors'?"),
         ({"patterns": ["a*"]}, "patterns is ['a*']; it must be a mapping from patterns to schemes"),
         ({"patterns": {"": ONE}}, "a pattern is ''; it must be text"),
         (

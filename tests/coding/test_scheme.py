@@ -250,8 +250,8 @@ def test_a_scheme_is_printed_in_one_line_that_says_what_differs_from_the_default
     assert len(repr(scheme)) < 180
 
 
-@pytest.mark.parametrize(("kind", "said"), [(Scheme, "a Scheme has no setting 'clases': did you mean 'classes'?"),
-                                            (Paper, "a Paper has no setting 'clases': choose from")])  # fmt: skip
+@pytest.mark.parametrize(("kind", "said"), [(Scheme, "Scheme has no setting 'clases': did you mean 'classes'?"),
+                                            (Paper, "Paper has no setting 'clases': choose from")])  # fmt: skip
 def test_an_unknown_setting_is_refused_with_a_suggestion(kind, said):
     with pytest.raises(OptionError, match=re.escape(said)):
         kind(clases=3)
@@ -408,6 +408,11 @@ def test_presets_are_the_default_and_the_papers():
 def test_two_classes_by_share_keep_the_share_of_the_preset(settings):
     assert Scheme.paper(preset="isik2020", **settings).shares == (0.0025,)
     assert Scheme.paper(preset="isik2020", **{**settings, "partition": "lloyd"}).shares == ()
+
+
+def test_one_number_stands_for_a_list():
+    assert Scheme(shares=0.01, cells=np.int64(3)) == Scheme(shares=(0.01,), cells=(3,))
+    assert Scheme(partition="bounds", bounds=np.float32(0.5)).bounds == (0.5,)
 
 
 def test_another_number_of_classes_has_cells_of_its_own_number():
