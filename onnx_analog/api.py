@@ -570,6 +570,7 @@ def sweep(
         Further settings of `onnx_analog.coding.scheme.Scheme` to vary, and their values.
     plan : plan, sequence of plans, or mapping of name to plan, optional
         Further points; each has its own channel. See `protect` for the forms of a plan. A file is named by its stem.
+        With an empty `strategy`, plans alone are compared, and the other arguments of the grid are refused.
     sparsity, prune_scope
         Pruning before protection; see `prune`.
     trials : int, >= 0
