@@ -17,7 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog import channels as _channels
-from onnx_analog.arguments import check_type, checked
+from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.exclusive import WHOLE, check_exclusive
@@ -29,7 +29,7 @@ from onnx_analog.graph.files import ModelLike
 from onnx_analog.graph.weights import Selection
 from onnx_analog.named import named_function
 from onnx_analog.results import Model, Paths
-from onnx_analog.settings import check_names, settings_of
+from onnx_analog.settings import check_names, settings_of, synonyms_of
 
 if TYPE_CHECKING:  # what runs models is imported when a model is run
     from onnx_analog.run import metrics
@@ -87,7 +87,7 @@ def check_scheme_settings(settings: Mapping[str, Any]) -> None:
                 raise OptionError(
                     f"{name} is a setting of {cls.__name__}: give {argument}=onnx_analog.{cls.__name__}({known}=...)"
                 )
-    check_names("there is no setting", settings, [*settings_of(Scheme), *settings_of(Paper)])
+    check_names("there is no setting", settings, [*settings_of(Scheme), *settings_of(Paper)], synonyms_of(Scheme))
 
 
 def stored_plan(plan: AnyPlan | None, integers: int | None, settings: Mapping[str, Any], modifiers: Modifiers) -> Plan:
@@ -118,7 +118,7 @@ def _check_read(plan: Plan, given: Collection[str], modifiers: Modifiers) -> Non
         (name for name in ("channel", "estimator", *([] if side else changes)) if name in {*given, *changes}), None
     )
     if name is not None:
-        raise OptionError(f"{name} is given, and no weight has cells that it is about: leave it out")
+        raise OptionError(f"{name} is given, and no weight is stored in cells: leave it out")
 
 
 def plan_of(plan: Any) -> Plan:
@@ -187,6 +187,9 @@ def preprocessing_of(mean: Any, std: Any, function: str | None) -> Preprocessing
     from onnx_analog.run.data import Preprocessing
 
     arguments = checked(mean=mean, std=std, preprocess=function)
+    given = next((name for name in ("mean", "std") if arguments[name] != getattr(DEFAULTS, name)), None)
+    if function is not None and given is not None:
+        raise OptionError(f"{given} and preprocess exclude each other: give one of them")
     return Preprocessing(mean=arguments["mean"], std=arguments["std"], function=arguments["preprocess"])
 
 

@@ -41,7 +41,7 @@ from onnx_analog.run.data import Dataset
 from onnx_analog.run.session import Network
 from onnx_analog.settings import settings_of
 from onnx_analog.study import axes, engines, sweeps
-from onnx_analog.study.arguments import GridArguments, check_axes, check_used, filled
+from onnx_analog.study.arguments import GridArguments, check_axes, check_used, filled, takes_channels
 from onnx_analog.study.arguments import checked as checked_grid
 from onnx_analog.study.config import config_text
 from onnx_analog.study.grid import Grid
@@ -151,6 +151,7 @@ def _grid(given: Mapping[str, Any]) -> Grid:
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     varied = _axes(given["grid"])
     check_axes(given, varied)
+    check_used(given, varied)
     chosen = filled({name: given[name] for name in settings_of(GridArguments)}, varied)
     specs = given["channel"] if given["channel"] is not None else _channels.DEFAULT
     listed = varied.pop("channel", None) or _listed(specs, (str, Channel, type), "channel")
@@ -158,7 +159,7 @@ def _grid(given: Mapping[str, Any]) -> Grid:
         sides = varied["side_channel"]
         varied["side_channel"] = tuple(side and modifiers.apply_where_possible(side) for side in sides)
     fields = {"strategy": "strategies", "cells": "cells", "large_factor": "large_factor"}
-    grid = Grid(
+    return Grid(
         **{field: chosen[name] for name, field in fields.items() if chosen[name] is not None},
         presets=_presets(chosen["preset"] or ("default",), chosen["granularity"], chosen["large_fraction"]),
         channels=tuple(modifiers.apply(_channels.resolve(spec)) for spec in listed),
@@ -167,8 +168,6 @@ def _grid(given: Mapping[str, Any]) -> Grid:
         selection=selection_of(given["selection"]),
         seed=given["seed"],
     )
-    check_used(given, grid.strategies)
-    return grid
 
 
 def _texts(name: str, given: Any) -> list[str]:
@@ -270,7 +269,7 @@ def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "grid" and isinstance(value, Mapping):
             options[name] = value if _has_objects(value) else [_axis_text(axis, v) for axis, v in value.items()]
         elif name == "channel" and value is None:
-            options[name] = None if "channel" in varied else [_channels.DEFAULT]
+            options[name] = [_channels.DEFAULT] if takes_channels(arguments["strategy"], varied) else None
         elif name == "channel":
             options[name] = [_named(channel) for channel in _listed(value, (str, Channel, type), name)]
         elif name != "model":

@@ -34,6 +34,7 @@ from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.exclusive import PAPER_CELLS
 from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
+from onnx_analog.errors import OptionError
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.files import ModelLike
@@ -354,7 +355,7 @@ def readbacks(
     modifiers: Modifiers = NONE,
     decoded: bool = DEFAULTS.decoded,
 ) -> Iterator[Perturbed]:
-    """Return the models of trials 0, 1, ..., each made when it is arguments for; see `readback`."""
+    """Return the models of trials 0, 1, ..., each made when it is asked for; see `readback`."""
     arguments = checked(seed=seed, trials=trials, decoded=decoded)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
@@ -427,7 +428,7 @@ def evaluate(
         One array per input, or x if the model has one input; and labels y, which may be missing. See
         `onnx_analog.run.data.load`.
     trials : int, >= 0
-        Times that the array is programmed and read.
+        Times that the array is programmed and read; a plain model has no trials.
     seed : int, >= 0
     channel : channel, optional
         Replaces the stored channel, if its output range covers that of the stored one.
@@ -447,7 +448,7 @@ def evaluate(
     at_least, at_most : float, optional
         Limits of the value: `holds` and `verdict` of the result say whether they are kept.
     samples : int, >= 1, optional
-        Use only the first samples, this many.
+        Number of samples to use, from the first on; all by default.
     batch : int, >= 1
         Samples per call of the model.
     providers : sequence of str
@@ -479,6 +480,10 @@ def evaluate(
     check_data(data)
     loaded = load_model(model)
     protected = _guarded(loaded) if is_protected(loaded) else None
+    if protected is None and arguments["trials"] not in (0, DEFAULTS.trials):
+        raise OptionError(
+            f"trials is {arguments['trials']}, and the model is not protected, so it has none: leave it out"
+        )
 
     from onnx_analog.run import metrics
     from onnx_analog.run.evaluation import check_limits
@@ -565,6 +570,7 @@ def sweep(
         Further settings of `onnx_analog.coding.scheme.Scheme` to vary, and their values.
     plan : plan, sequence of plans, or mapping of name to plan, optional
         Further points; each has its own channel. See `protect` for the forms of a plan. A file is named by its stem.
+        With an empty `strategy`, plans alone are compared, and the other arguments of the grid are refused.
     sparsity, prune_scope
         Pruning before protection; see `prune`.
     trials : int, >= 0

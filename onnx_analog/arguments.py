@@ -39,7 +39,7 @@ class Arguments:
     )
     output: str | None = setting(None, help="Output to measure.  [default: the first suitable one]")
     class_axis: int | None = setting(None, help="Axis of the classes in that output.  [default: the only possible one]")
-    samples: int | None = setting(None, least=1, help="Use only the first samples, this many.  [default: all]")
+    samples: int | None = setting(None, least=1, help="Number of samples to use, from the first on.  [default: all]")
     batch: int = setting(64, least=1, help="Samples per call of the model.")
     providers: tuple[str, ...] = setting(
         ("CPUExecutionProvider",), help="Execution providers of onnxruntime, comma-separated."

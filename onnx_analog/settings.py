@@ -46,6 +46,8 @@ class Setting:
         Each entry of a list is an option of its own.
     metavar : str, optional
         Stands for the value in `--help`.
+    synonyms : tuple of str
+        Further names, which options and the axes of a grid have too.
     """
 
     help: str
@@ -58,9 +60,16 @@ class Setting:
     unit: str = ""
     repeatable: bool = False
     metavar: str | None = None
+    synonyms: tuple[str, ...] = ()
 
     def check(self, name: str, value: Any, kind: Any) -> Any:
-        """Return `value` as the type `kind`, or raise `OptionError` naming the setting, the value and the range."""
+        """Return `value` as the type `kind`, where one number stands for a list of it.
+
+        Raises
+        ------
+        OptionError
+            If it is of another type or out of its range; the message names the setting, the value and the range.
+        """
         if kind in (int, float, str, bool):
             return self._single(name, value, kind)
         arguments = get_args(kind)
@@ -69,6 +78,8 @@ class Setting:
                 return None
             return self.check(name, value, next(argument for argument in arguments if argument is not NoneType))
         if get_origin(kind) is tuple:
+            if arguments[0] in (int, float) and is_number(value):
+                value = (value,)
             if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
                 raise OptionError(f"{name} is {brief(value)}; it must be a list")
             if isinstance(value, Sized) and len(value) > MOST_ENTRIES:
@@ -121,6 +132,11 @@ class Setting:
         return " and ".join(parts or ["finite"])
 
 
+def is_number(value: Any) -> bool:
+    """Return whether a value is one number, of Python or of NumPy; text and True are none."""
+    return getattr(value, "ndim", 0) == 0 and _as_number(value, float) is not None
+
+
 def _as_number(value: Any, kind: type) -> int | float | None:
     """Return `value` as an int or a float; None if it is not one: text, True, and for int a fraction are not."""
     if isinstance(value, bool | str | bytes):
@@ -155,6 +171,16 @@ def settings_of(cls: type) -> Mapping[str, tuple[Setting, Any, Any]]:
     )
 
 
+def synonyms_of(*classes: type) -> dict[str, str]:
+    """Return the names of settings of dataclasses by their synonyms."""
+    return {
+        synonym: name
+        for cls in classes
+        for name, (declared, *_) in settings_of(cls).items()
+        for synonym in declared.synonyms
+    }
+
+
 def check_settings(instance: Any) -> None:
     """Check each setting of a frozen dataclass and give it its type: call it in `__post_init__`.
 
@@ -169,7 +195,7 @@ def check_settings(instance: Any) -> None:
 
 
 def check_values(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by setting, each with the type that the class declares; one number or text stands for a list of it.
+    """Return values by setting, each with the type that the class declares; one text, too, stands for a list of it.
 
     Raises
     ------
@@ -179,9 +205,8 @@ def check_values(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     checked = {}
     for name, value in values.items():
         declared, kind, _ = settings_of(cls)[name]
-        entry = get_args(kind)[0] if get_origin(kind) is tuple else None
-        single = entry is not None and isinstance(value, (int, float) if entry in (int, float) else str)
-        checked[name] = declared.check(name, [value] if single and not isinstance(value, bool) else value, kind)
+        single = isinstance(value, str) and get_origin(kind) is tuple and get_args(kind)[0] is str
+        checked[name] = declared.check(name, [value] if single else value, kind)
     return checked
 
 
@@ -195,7 +220,7 @@ def named(cls: type[T]) -> type[T]:
 
     @wraps(construct)
     def checked(self: Any, /, **keywords: Any) -> None:
-        check_names(f"a {cls.__name__} has no setting", keywords, known)
+        check_names(f"{cls.__name__} has no setting", keywords, known, synonyms_of(cls))
         construct(self, **keywords)
 
     cls.__doc__ = _documented(cls)
@@ -244,7 +269,9 @@ def keywords(function: F) -> F:
     return cast(F, checked)
 
 
-def check_names(problem: str, names: Iterable[Any], known: Collection[str]) -> None:
+def check_names(
+    problem: str, names: Iterable[Any], known: Collection[str], synonyms: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Raise `OptionError` for the first of `names` that is not known, with a suggestion.
 
     Examples
@@ -256,10 +283,11 @@ def check_names(problem: str, names: Iterable[Any], known: Collection[str]) -> N
     """
     unknown = next((name for name in names if name not in known), None)
     if unknown is not None:
-        raise OptionError(f"{problem} {brief(unknown)}: {suggestion(unknown, known)}")
+        raise OptionError(f"{problem} {brief(unknown)}: {suggestion(unknown, known, synonyms)}")
 
 
-def suggestion(name: Any, known: Collection[str]) -> str:
+def suggestion(name: Any, known: Collection[str], synonyms: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return the known name that is most like an unknown one, as a question; all of them if none is alike."""
-    similar = get_close_matches(str(name).replace("-", "_"), known, 1)
+    text = str(name).replace("-", "_")
+    similar = [synonyms[text]] if text in synonyms else get_close_matches(text, known, 1)
     return f"did you mean {similar[0]!r}?" if similar else f"choose from {', '.join(known)}"

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +360,9 @@ def test_a_wrong_value_is_refused_in_one_line_or_taken(function, parameter, prot
                 next(iter(found), None)
 
 
+ALONE = partial(oa.sweep, model(NET), (X, Y), strategy=[], plan=oa.Scheme())
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -377,7 +381,7 @@ def test_a_wrong_value_is_refused_in_one_line_or_taken(function, parameter, prot
             lambda: API.sweep(model(NET), (X, Y), strategies=3),
             "sweep has no argument 'strategies': did you mean 'strategy'?",
         ),
-        (lambda: API.Modifiers(read_after=3), "a Modifiers has no setting 'read_after': did you mean 'read_after_s'?"),
+        (lambda: API.Modifiers(read_after=3), "Modifiers has no setting 'read_after': did you mean 'read_after_s'?"),
         (
             lambda: oa.protect(model(NET), include="fc"),
             "include is a setting of Selection: give selection=onnx_analog.Selection(include=...)",
@@ -388,13 +392,13 @@ def test_a_wrong_value_is_refused_in_one_line_or_taken(function, parameter, prot
         ),
         (
             lambda: oa.protect(model(NET), integers=4, channel="pcm"),
-            "channel is given, and no weight has cells that it is about: leave it out",
+            "channel is given, and no weight is stored in cells: leave it out",
         ),
         (
             lambda: oa.protect(model(NET), integers=4, modifiers=oa.Modifiers(write_bits=4)),
-            "write_bits is given, and no weight has cells",
+            "write_bits is given, and no weight is stored in cells",
         ),
-        (lambda: oa.protect(model(NET), oa.Scheme.int4(), estimator="affine"), "estimator is given, and no weight has"),
+        (lambda: oa.protect(model(NET), oa.Scheme.int4(), estimator="affine"), "estimator is given, and no weight is"),
         (lambda: oa.protect(model(NET), oa.Scheme(), strategy="redundancy"), "plan and strategy exclude each other"),
         (
             lambda: oa.protect(model(NET), strategy="raw", threshold=0.5),
@@ -402,6 +406,20 @@ def test_a_wrong_value_is_refused_in_one_line_or_taken(function, parameter, prot
         ),
         (lambda: API.prune(model(NET), sparsity=0.5, scope="model"), "prune has no argument 'scope'"),
         (lambda: oa.sweep(model(NET), (X, Y), cells=1, grid={"cells": [1]}), "cells is given, and the grid varies"),
+        (lambda: API.protect(model(NET), scope="model"), "there is no setting 'scope': did you mean 'granularity'?"),
+        (
+            lambda: API.Scheme(bits_per_cell=1),
+            "Scheme has no setting 'bits_per_cell': did you mean 'side_bits_per_cell'?",
+        ),
+        (lambda: ALONE(cells=1), "cells is given, and only plans are compared, which have their own: leave it out"),
+        (lambda: ALONE(channel="pcm"), "channel is given, and only plans are compared"),
+        (lambda: ALONE(preset="isik2020"), "preset is given, and only plans are compared"),
+        (lambda: ALONE(granularity="model"), "granularity is given, and only plans are compared"),
+        (lambda: ALONE(large_factor=3), "large_factor is given, and only plans are compared"),
+        (lambda: ALONE(grid={"cells_small": [1, 2]}), "the grid varies 'cells_small', and only plans are compared"),
+        (lambda: oa.evaluate(model(NET), (X, Y), mean=0.5, preprocess="a:b"), "mean and preprocess exclude each other"),
+        (lambda: oa.sweep(model(NET), (X, Y), std=[2.0], preprocess="a:b"), "std and preprocess exclude each other"),
+        (lambda: oa.evaluate(model(NET), (X, Y), trials=7), "trials is 7, and the model is not protected"),
         (lambda: oa.sweep(model(NET), (X, Y), max_trials=9), "max_trials is 9, and precision is not given"),
         (lambda: oa.protect(model(NET), oa.Scheme(), cells_small=3), "plan and cells_small exclude each other"),
         (lambda: oa.protect(model(NET), integers=4, cells=(1,)), "integers and cells exclude each other"),

@@ -23,6 +23,7 @@ from onnx_analog.settings import (
     same,
     setting,
     settings_of,
+    synonyms_of,
     takes,
 )
 
@@ -65,6 +66,9 @@ def test_a_setting_is_declared_once():
         ({"sizes": dict.fromkeys((4, 0)).keys()}, (4, 0)),
         ({"sizes": np.array([1, 2])}, (1, 2)),
         ({"sizes": ()}, ()),
+        ({"sizes": 3}, (3,)),
+        ({"sizes": np.int64(3)}, (3,)),
+        ({"sizes": np.array(3)}, (3,)),
         ({"flag": True}, True),
         ({"name": "b"}, "b"),
         ({"anything": [1]}, [1]),
@@ -104,7 +108,9 @@ def test_values_become_the_declared_type(given, value):
         ({"name": None}, "name is None; it must be text"),
         ({"flag": 1}, "flag is 1; it must be true or false"),
         ({"flag": "yes"}, "flag is 'yes'; it must be true or false"),
-        ({"sizes": 3}, "sizes is 3; it must be a list"),
+        ({"sizes": True}, "sizes is True; it must be a list"),
+        ({"sizes": None}, "sizes is None; it must be a list"),
+        ({"sizes": 1.5}, "sizes is 1.5; it must be a whole number"),
         ({"sizes": "12"}, "sizes is '12'; it must be a list"),
         ({"sizes": b"12"}, "sizes is b'12'; it must be a list"),
         ({"sizes": {1: 2}}, "sizes is of type dict; it must be a list"),
@@ -180,7 +186,7 @@ def test_an_unknown_keyword_is_refused_and_known_ones_are_not():
     assert Named(wide=True).wide
     assert list(inspect.signature(Named).parameters) == ["wide", "sizes"]
     for keyword, said in (("size", "did you mean 'sizes'?"), ("xyz", "choose from wide, sizes")):
-        with pytest.raises(OptionError, match=re.escape(f"a Named has no setting {keyword!r}: {said}")):
+        with pytest.raises(OptionError, match=re.escape(f"Named has no setting {keyword!r}: {said}")):
             Named(**{keyword: 1})
 
 
@@ -193,6 +199,17 @@ def test_the_documentation_of_a_class_lists_its_settings():
 
 def test_a_declaration_can_be_used_again():
     assert settings_of(Other)["sizes"] == settings_of(Named)["sizes"]
+
+
+def test_a_synonym_is_another_name_of_a_setting():
+    @named
+    @dataclass(frozen=True, kw_only=True)
+    class Synonymous:
+        wide: int = setting(1, synonyms=("broad",), help="")
+
+    assert synonyms_of(Synonymous, Named) == {"broad": "wide"}
+    with pytest.raises(OptionError, match="Synonymous has no setting 'broad': did you mean 'wide'"):
+        Synonymous(broad=1)
 
 
 def test_values_are_checked_by_name_and_one_value_stands_for_a_list():

@@ -145,8 +145,10 @@ def with_options(message: str, command: click.Command) -> str:
     """Return a message of the library with the names of arguments replaced by those of a command's options.
 
     `name="value"` becomes `--name value`. A name of several words can stand anywhere; a plain word, such as `samples`,
-    is the argument's name only where the message begins with it and says what it is.
+    is the argument's name only where the message begins with it and says what it is. A list of names to choose from
+    stays as it is.
     """
+    message, choose, names = message.partition(": choose from ")  # of which some have no option
     flags = {str(param.name): param.opts[0] for param in command.params if isinstance(param, click.Option)}
     for name, flag in flags.items():
         message = re.sub(rf'(?<![\w.]){name}="([^"]*)"', rf"{flag} \1", message)
@@ -157,7 +159,7 @@ def with_options(message: str, command: click.Command) -> str:
             message = re.sub(rf"{_SECOND}{name}(?= (is|exclude)\b)", flag, message)
     if "--force" in flags.values():
         message = message.replace("force=True", "--force")
-    return one_line(message)
+    return one_line(message + choose + names)
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -347,20 +349,6 @@ class Whole(click.IntRange):
         if least is None or most is not None:
             return "" if least is None and most is None else super()._describe_range()
         return f"x>={least}"
-
-
-class Fraction(NumberType):
-    """A number from 0 to 1, below 1 where `open_end`."""
-
-    name = "fraction"
-
-    def __init__(self, *, open_end: bool = False) -> None:
-        self._open = open_end
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number, or fail as click does."""
-        number = Finite().convert(value, param, ctx)
-        return float(click.FloatRange(0, 1, max_open=self._open).convert(number, param, ctx))
 
 
 class Floats(NumbersType):

@@ -14,8 +14,6 @@ from onnx_analog.settings import Setting, settings_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SYNONYMS: Mapping[str, tuple[str, ...]] = {"granularity": ("--scope",), "side_bits_per_cell": ("--bits-per-cell",)}
-
 
 def options_of(
     cls: type,
@@ -59,7 +57,7 @@ def argument(name: str, **changes: Any) -> Callable[[F], F]:
 def _option(name: str, declared: Setting, kind: Any, default: Any, words: str | None, **more: Any) -> Any:
     """Return the option of a setting; `words` are shown as its default."""
     flag = name.removesuffix(f"_{declared.unit}") if declared.unit else name
-    names = (f"--{flag.replace('_', '-')}", *SYNONYMS.get(name, ()), name)
+    names = (*(f"--{word.replace('_', '-')}" for word in (flag, *declared.synonyms)), name)
     if declared.metavar is not None:
         more = {"metavar": declared.metavar, **more}
     shown = f"  [default: {words}]" if words and "[default:" not in declared.help else ""

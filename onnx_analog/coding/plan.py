@@ -127,9 +127,17 @@ class Plan:
         )
 
     def changed(self, **changes: Any) -> Plan:
-        """Return the plan with settings of all its schemes changed; those without cells keep channel and estimator."""
+        """Return the plan with settings of all its schemes changed.
+
+        Schemes that have no cells after the change keep channel and estimator.
+        """
         unread = {name: value for name, value in changes.items() if name not in ("channel", "estimator")}
-        return self.mapped(lambda scheme: scheme.changed(**(unread if scheme.analog == "none" else changes)))
+
+        def change(scheme: Scheme) -> Scheme:
+            changed = scheme.changed(**changes)
+            return scheme.changed(**unread) if changed.analog == "none" else changed
+
+        return self.mapped(change)
 
     @staticmethod
     def of(value: Any) -> Plan:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -33,9 +33,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from onnx_analog.arguments import Arguments
 from onnx_analog.coding.exclusive import check_exclusive
 from onnx_analog.coding.stored_channels import by_name, from_file, without_residuals, without_unused
-from onnx_analog.display import html_table
+from onnx_analog.display import counted, html_table
 from onnx_analog.errors import ChannelError, OptionError
-from onnx_analog.settings import check_names, check_settings, named, setting, settings_of
+from onnx_analog.settings import (
+    check_names,
+    check_settings,
+    check_values,
+    is_number,
+    named,
+    setting,
+    settings_of,
+    synonyms_of,
+)
 
 if TYPE_CHECKING:
     from onnx_analog.coding.estimators import Estimator
@@ -59,7 +68,8 @@ MOST_COPIES = 999
 class Scheme:
     """How one tensor is stored.
 
-    Two schemes are equal if all their settings are. The defaults are the paper's adaptive redundancy in each tensor.
+    Two schemes are equal if all their settings are. The defaults are the paper's adaptive redundancy in each tensor;
+    with two classes, `shares` is 0.05 by default.
 
     Raises
     ------
@@ -85,7 +95,7 @@ class Scheme:
         None,
         least=0,
         most=1,
-        help="With partition share: shares of the classes above the first.  [default: 0.05 with two classes]",
+        help="With partition share: shares of the classes above the first.",
     )
     bounds: tuple[float, ...] = setting((), help="With partition bounds: ascending sizes between the classes.")
     step: float | None = setting(
@@ -98,13 +108,18 @@ class Scheme:
         help="Cells per weight of each class, the smallest first; one number for all.",
     )
     granularity: str = setting(
-        "tensor", choices=GRANULARITIES, help="What shares α and β: a tensor, an output channel, or the model."
+        "tensor",
+        choices=GRANULARITIES,
+        synonyms=("scope",),
+        help="What shares α and β: a tensor, an output channel, or the model.",
     )
     channel: Any = setting(None, help="Model of the cells: a name, name:key=value,..., or a JSON file.")
     estimator: str = setting(
         "affine", help="How a level is estimated from a read: affine, clipped, posterior, unbiased, or module:Class."
     )
-    side_bits_per_cell: int = setting(2, least=1, most=8, help="Bits per cell of side information and mask.")
+    side_bits_per_cell: int = setting(
+        2, least=1, most=8, synonyms=("bits_per_cell",), help="Bits per cell of side information and mask."
+    )
     side_channel: Any = setting(
         None, help="Channel of the side information (sign and class bits).  [default: free of error]"
     )
@@ -116,9 +131,6 @@ class Scheme:
     )
 
     def __post_init__(self) -> None:
-        cells: object = self.cells
-        if not isinstance(cells, Iterable):
-            object.__setattr__(self, "cells", (cells,))
         shares: object = self.shares
         if shares is None:
             object.__setattr__(self, "shares", ())
@@ -167,8 +179,8 @@ class Scheme:
             count, needed = len(getattr(self, name)), self.classes - 1 if self.partition == partition else 0
             if count != needed:
                 raise OptionError(
-                    f"{name} has {count} numbers, and {needed} are needed, as partition is {self.partition!r} and "
-                    f"classes is {self.classes}"
+                    f"{name} has {counted(count, 'number')}; as partition is {self.partition!r} and classes is "
+                    f"{self.classes}, it must have {needed}"
                 )
         if sum(self.shares) > 1 + 1e-9:
             raise OptionError(f"shares add up to {sum(self.shares):g}; they must add up to 1 or less")
@@ -303,6 +315,9 @@ class Scheme:
             raise OptionError(f"a scheme is {json.dumps(body)[:40]}; it must be an object")
         check_names("a scheme has no setting", body, settings_of(Scheme))
         check_known(body.get("estimator"))
+        number = next((name for name in ("shares", "bounds") if is_number(body.get(name))), None)
+        if number is not None:  # one number stands for a list in Python only
+            raise OptionError(f"{number} is {body[number]}; it must be a list")
         channels = {name: from_file(body[name], name) for name in CHANNELS if name in body}
         return Scheme(**{**body, **channels})
 
@@ -311,7 +326,17 @@ class Scheme:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def changed(self, **changes: Any) -> Scheme:
-        """Return the scheme with other settings; where the number of classes changes, give what depends on it too."""
+        """Return the scheme with other settings.
+
+        With another partition or number of classes, `shares` and `bounds` have their defaults unless they are given;
+        with another partition or one class, `step` too.
+        """
+        changes = _with_checked_classes(changes)
+        classes, partition = changes.get("classes", self.classes), changes.get("partition", self.partition)
+        if (classes, partition) != (self.classes, self.partition):
+            changes = {"shares": None, "bounds": (), **changes}
+        if classes == 1 or partition != self.partition:
+            changes = {"step": None, **changes}
         return replace(self, **changes)
 
     def summary(self, *, channel: bool = True) -> str:
@@ -331,6 +356,12 @@ class Scheme:
         values = {name: getattr(self, name) for name in settings_of(Scheme)}
         rows = [(name, "none" if value is None else value) for name, value in values.items()]
         return html_table("Scheme", ("setting", "value"), rows)
+
+
+def _with_checked_classes(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings; the number of classes and the partition, on which others depend, are checked."""
+    chosen = {name: settings[name] for name in ("classes", "partition") if name in settings}
+    return {**settings, **check_values(Scheme, chosen)}
 
 
 def _restored(settings: dict[str, Any], kind: type[Estimator] | None) -> Scheme:
@@ -385,6 +416,9 @@ PRESETS = MappingProxyType(
         "isik2020": Preset(granularity="model", large_fraction=0.0025),  # appendix D.1: 99.75 % are small
     }
 )
+PRESETS_IN_WORDS = "; ".join(
+    f"{name} has {each.granularity} and {each.large_fraction:g}" for name, each in PRESETS.items()
+)
 
 
 @named
@@ -399,14 +433,17 @@ class Paper:
     cells_large: int | None = setting(
         None, least=1, most=MOST_CELLS, help="Cells per large weight.  [default: 20, or cells per small weight]"
     )
-    preset: str = setting("default", choices=tuple(PRESETS), help="Granularity and large fraction.")
+    preset: str = setting(
+        "default", choices=tuple(PRESETS), help=f"Granularity and large fraction: {PRESETS_IN_WORDS}."
+    )
     granularity: str | None = setting(
         None,
         choices=GRANULARITIES,
-        help="What shares α and β: a tensor, an output channel, or the model.  [default: tensor]",
+        synonyms=("scope",),
+        help="What shares α and β: a tensor, an output channel, or the model.  [default: set by the preset]",
     )
     large_fraction: float | None = setting(
-        None, least=0, most=1, help="Share of stored weights that are large.  [default: 0.05]"
+        None, least=0, most=1, help="Share of stored weights that are large.  [default: set by the preset]"
     )
     threshold: float | None = setting(None, above=0, help="Weights of larger magnitude are large, in all tensors.")
 
@@ -444,27 +481,29 @@ class Paper:
             If there is no such setting, a value is out of its range, or two exclude each other.
         """
         given = {name: value for name, value in settings.items() if value is not None}
-        check_names("there is no setting", given, [*settings_of(Scheme), *settings_of(Paper)])
+        check_names("there is no setting", given, [*settings_of(Scheme), *settings_of(Paper)], synonyms_of(Scheme))
         check_exclusive(given)
         paper = Paper(**{name: given.pop(name) for name in settings_of(Paper) if name in given})
         return paper.scheme(**given)
 
     def scheme(self, **others: Any) -> Scheme:
         """Return the scheme; `others` are further settings of it."""
+        others = _with_checked_classes(others)
         row, preset = STRATEGIES[self.strategy], PRESETS[self.preset]
         large = preset.large_fraction if self.large_fraction is None else self.large_fraction
-        two, bounded = row.classes == 2, row.classes == 2 and self.threshold is not None
+        classes = others.get("classes", row.classes)
+        own = row.cells(self.cells_small, self.cells_of_large)
+        bounded = row.classes == 2 and self.threshold is not None and {"classes", "partition"}.isdisjoint(others)
+        shared = not bounded and (classes, others.get("partition", "share")) == (2, "share")
         settings: dict[str, Any] = {
             "sign": row.sign,
-            "classes": row.classes,
+            "classes": classes,
             "partition": "bounds" if bounded else "share",
-            "shares": (large,) if two and not bounded else (),
+            "shares": (large,) if shared else None,
             "bounds": (self.threshold,) if bounded else (),
-            "cells": row.cells(self.cells_small, self.cells_of_large),
+            "cells": own if classes == row.classes or self.cells_large is not None else self.cells_small,
             "granularity": preset.granularity if self.granularity is None else self.granularity,
         }
-        if not {"classes", "partition"}.isdisjoint(others):
-            settings |= {"shares": None, "bounds": ()}  # those of other classes
         return Scheme(**{**settings, **others})
 
     @staticmethod

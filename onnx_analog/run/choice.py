@@ -74,10 +74,10 @@ def choose(
     metric = None if named is None else described(named)
     if metric is not None and not is_own(metric):
         if class_axis is not None:
-            raise OptionError(f"class_axis is of no use to {metric.name}, which reads the outputs as they are")
+            raise OptionError(f"class_axis is given, and {metric.name} reads the outputs as they are: leave it out")
         return Chosen(metric, output, None if output is None else (names.index(output),))
     if metric is not None and class_axis is not None and not metric.by_class:
-        raise OptionError(f"class_axis is of no use to {metric.name}, which compares value by value")
+        raise OptionError(f"class_axis is given, and {metric.name} compares value by value: leave it out")
     refusals: list[AnalogError] = []
     for index, field in _in_order(fields, metric):
         if output in (None, field.name):

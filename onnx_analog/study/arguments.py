@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_analog.coding.scheme import LARGE_FACTOR, MOST_CELLS, PRESETS, STRATEGIES, Paper
+from onnx_analog.coding.scheme import LARGE_FACTOR, MOST_CELLS, PRESETS, PRESETS_IN_WORDS, STRATEGIES, Paper
 from onnx_analog.errors import OptionError
 from onnx_analog.settings import check_values, same, setting, settings_of
 
@@ -18,6 +18,8 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
     "large_fraction": _FRACTION, "threshold": _FRACTION, "shares": _FRACTION, "bounds": _FRACTION,
     "classes": ("large_fraction", "large_factor"), "partition": ("large_fraction", "large_factor"),
 }  # fmt: skip
+FREE = frozenset(("sign", "classes", "partition", "cells"))  # axes that say all, so that strategies are not varied
+_OF_POINTS = ("cells", "large_factor", "preset", "granularity", "large_fraction", "channel")  # which plans do not take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class GridArguments:
     preset: tuple[str, ...] = setting(
         ("default",),
         choices=tuple(PRESETS),
-        help="Comma-separated presets of granularity and large fraction; isik2020 is the paper's.",
+        help=f"Comma-separated presets of granularity and large fraction: {PRESETS_IN_WORDS}.",
     )
 
 
@@ -65,28 +67,50 @@ def check_axes(arguments: Mapping[str, Any], axes: Collection[str]) -> None:
             raise OptionError(f"{name} is given, and the grid varies {axis!r}: leave one of them out")
 
 
-def check_used(arguments: Mapping[str, Any], strategies: Collection[str]) -> None:
-    """Raise `OptionError` if an argument is given that none of the strategies has."""
+def compared(strategies: Sequence[str] | None, axes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return the strategies of a grid: those of its axis, or the given ones, where None stands for all.
+
+    Where other axes take their place, it is the one whose settings those change; with plans alone, there are none.
+    """
+    if not FREE.isdisjoint(axes):
+        return ("redundancy",)
+    return tuple(axes.get("strategy", STRATEGIES if strategies is None else strategies))
+
+
+def takes_channels(strategies: Sequence[str] | None, axes: Mapping[str, Sequence[Any]]) -> bool:
+    """Return whether the argument `channel` has an effect: no axis replaces it, and not only plans are compared."""
+    return "channel" not in axes and bool(compared(strategies, axes))
+
+
+def check_used(arguments: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> None:
+    """Raise `OptionError` if an argument or an axis is given that none of the strategies has."""
+    strategies = compared(arguments["strategy"], axes)
+    if axes and not strategies:
+        raise OptionError(f"the grid varies {next(iter(axes))!r}, and only plans are compared: leave it out")
     for name, why in _unused(strategies).items():
         if arguments[name] is not None:
             raise OptionError(
                 f"{name} is given, and strategy is {', '.join(strategies)}, which {why}: leave one of them out"
+                if strategies
+                else f"{name} is given, and only plans are compared, which have their own: leave it out"
             )
 
 
 def _unused(strategies: Collection[str]) -> dict[str, str]:
     """Return the arguments that none of the strategies has, and why."""
+    if not strategies:
+        return dict.fromkeys(_OF_POINTS, "has no points")
     rows = [STRATEGIES[strategy] for strategy in strategies]
     same_cells = {} if any(row.adaptive for row in rows) else {"large_factor": "gives all weights the same cells"}
     one_class = {} if any(row.classes > 1 for row in rows) else {"large_fraction": "has no large weights"}
     return same_cells | one_class
 
 
-def filled(arguments: Mapping[str, Any], axes: Collection[str]) -> dict[str, Any]:
+def filled(arguments: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """Return arguments, those that are None with their defaults, unless an axis or a strategy leaves them unused."""
     arguments = {**arguments, **checked(arguments)}
     unused = {name for axis in axes for name in REPLACED.get(axis, ())}
-    if "strategy" not in axes:
-        unused |= _unused(arguments["strategy"] or STRATEGIES).keys()
-    defaults = {name: default for name, (_, _, default) in settings_of(GridArguments).items() if name not in unused}
+    unused |= _unused(compared(arguments["strategy"], axes)).keys()
+    declared = {name: default for name, (_, _, default) in settings_of(GridArguments).items()}
+    defaults = {name: default for name, default in declared.items() if name not in unused}
     return {name: defaults.get(name) if value is None else value for name, value in arguments.items()}

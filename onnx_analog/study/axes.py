@@ -16,11 +16,11 @@ from typing import Any, get_args, get_origin
 
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.errors import OptionError
-from onnx_analog.settings import settings_of, suggestion
+from onnx_analog.settings import is_number, settings_of, suggestion, synonyms_of
 
-SYNONYMS = {"bits_per_cell": "side_bits_per_cell"}
 CHANNELS = ("channel", "side_channel")
 SETTINGS = {**settings_of(Scheme), **settings_of(Paper)}  # that can be axes, by name
+_SYNONYMS = synonyms_of(Scheme, Paper)
 
 
 def parse(texts: Iterable[str]) -> dict[str, tuple[Any, ...]]:
@@ -46,6 +46,16 @@ def parse(texts: Iterable[str]) -> dict[str, tuple[Any, ...]]:
             raise OptionError(f"{name} is an axis twice: give all its values together")
         given[name] = values
     return checked(given)
+
+
+def channel_texts(texts: Iterable[str]) -> list[str]:
+    """Return the values of the axes that are channels, as they are written; each may be a file.
+
+    >>> channel_texts(["channel=pcm,mine.json", "classes=2,3"])
+    ['pcm', 'mine.json']
+    """
+    named = [(_known(name.strip()), values) for name, _, values in (text.partition("=") for text in texts)]
+    return [value for name, values in named if name in CHANNELS for value in _split(name, values)]
 
 
 def checked(axes: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
@@ -88,7 +98,7 @@ def value_text(value: object) -> str:
 
 
 def _known(name: str) -> str:
-    name = SYNONYMS.get(name.replace("-", "_"), name.replace("-", "_"))
+    name = _SYNONYMS.get(name.replace("-", "_"), name.replace("-", "_"))
     if name not in SETTINGS:
         raise OptionError(f"{name[:40]!r} is not a setting that can be varied: {suggestion(name, SETTINGS)}")
     return name
@@ -119,7 +129,7 @@ def _typed(name: str, value: Any) -> Any:
     if get_origin(kind) is tuple:
         parts = value.split("/") if isinstance(value, str) else value
         entry = get_args(kind)[0]
-        if isinstance(parts, int | float) and not isinstance(parts, bool):
+        if is_number(parts):
             parts = (parts,)
         if not isinstance(parts, Iterable):
             raise OptionError(f"{name} is {value!r}; it must be numbers, as 1/20")

@@ -21,16 +21,16 @@ from onnx_analog.errors import OptionError, one_line, require_int
 from onnx_analog.graph.weights import Selection
 from onnx_analog.settings import settings_of
 from onnx_analog.study import axes
+from onnx_analog.study.arguments import FREE
 
 MOST_POINTS = 100_000  # of a model
 _OWN = {"strategy": "strategies", "cells_small": "cells", "preset": "presets", "channel": "channels"}  # fields for axes
 _OF_PAPER = frozenset(settings_of(Paper))
-_FREE = frozenset(("sign", "classes", "partition", "cells"))  # with one of these, strategies say nothing
 AXES = {**EXCLUSIVE, "classes": (), "sign": ()}  # that exclude each other; these two take the place of strategies
 _OF_TWO = frozenset(
     ("cells_large", "large_fraction", "threshold", "shares", "bounds")
 )  # which strategies of one class do not have
-_IN_PLACE_OF_SHARE = ("classes", "partition", "threshold", "shares", "bounds")  # with these, a preset's share is unused
+_IN_PLACE_OF_SHARE = ("large_fraction", "threshold", "shares", "bounds")  # with these, a preset's share is unused
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -234,7 +234,7 @@ class Grid:
     def _take_axes(self) -> None:
         """Give axes the types of their settings, and put those that have a field of their own there."""
         varied = axes.checked(self.axes)
-        dropped = [name for name in _FREE if name in varied]
+        dropped = [name for name in FREE if name in varied]
         if dropped and self.strategies not in (tuple(STRATEGIES), ("redundancy",), ()):
             raise OptionError(
                 f"the axis {min(dropped)} replaces strategies, and {', '.join(self.strategies)} is asked for: leave "
@@ -263,7 +263,7 @@ class Grid:
     def _choices(self) -> Iterator[tuple[Channel, Preset, str, int, dict[str, Any]]]:
         """Yield channel, preset, strategy, cells and the values of the axes of each point."""
         seen = set()
-        strategies = self.strategies if _FREE.isdisjoint(self.axes) else ("redundancy",)
+        strategies = self.strategies if FREE.isdisjoint(self.axes) else ("redundancy",)
         cells = self.cells if "cells" not in self.axes else self.cells[:1]
         for channel, preset, strategy, each in itertools.product(self.channels, self.presets, strategies, cells):
             unused = _OF_TWO if STRATEGIES[strategy].classes == 1 else frozenset[str]()
@@ -272,13 +272,15 @@ class Grid:
             values = [(None,) if name in unused else values for name, values in self.axes.items()]
             for chosen in itertools.product(*values):
                 changes = dict(zip(self.axes, chosen, strict=True))
-                if not _takes_share(strategy, changes):  # presets that differ in their share only are the same point
-                    granularity = changes.get("granularity") or preset.granularity
-                    point = (id(channel), granularity, strategy, each, chosen)
-                    if point in seen:
-                        continue
+                point = (
+                    id(channel) if any(changes.get("cells") or (1,)) else None,  # without cells, none is read
+                    changes.get("granularity") or preset.granularity,
+                    preset.large_fraction if _takes_share(strategy, changes) else None,
+                    *(strategy, each, chosen),
+                )
+                if point not in seen:  # choices that differ in what they do not use are the same point
                     seen.add(point)
-                yield channel, preset, strategy, each, changes
+                    yield channel, preset, strategy, each, changes
 
     def _point(
         self, model: int, channel: Channel, preset: Preset, strategy: str, cells: int, changes: Mapping[str, Any]
@@ -298,14 +300,17 @@ class Grid:
             paper.setdefault("cells_large", cells * self.large_factor)
         described = Paper(**{"strategy": strategy, "cells_small": cells, "granularity": preset.granularity, **paper})
         scheme = described.scheme(channel=channel, **others)
-        name = strategy if _FREE.isdisjoint(self.axes) else _name(scheme)
+        name = strategy if FREE.isdisjoint(self.axes) else _name(scheme)
         point = GridPoint.of(scheme, name=name, model=model, selection=self.selection, preset=preset)
         return replace(point, changes=changes)
 
 
 def _takes_share(strategy: str, changes: Mapping[str, Any]) -> bool:
     """Return whether a preset's share of large weights has an effect."""
-    return STRATEGIES[strategy].classes == 2 and all(changes.get(name) is None for name in _IN_PLACE_OF_SHARE)
+    shared = changes.get("classes") in (None, 2) and changes.get("partition") in (None, "share")
+    return (
+        shared and STRATEGIES[strategy].classes == 2 and all(changes.get(name) is None for name in _IN_PLACE_OF_SHARE)
+    )
 
 
 def _name(scheme: Scheme) -> str:

@@ -101,11 +101,6 @@ class Study:
         return self.experiments[0].chosen
 
     @property
-    def metric_name(self) -> str:
-        """What the metric is called."""
-        return self.metric.metric.name
-
-    @property
     def settings(self) -> tuple[GridPoint, ...]:
         """The points of the grid."""
         return tuple(self.grid.points(len(self.cases)))

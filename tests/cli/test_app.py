@@ -32,7 +32,7 @@ from onnx_analog import api, channels, demo, plots
 from onnx_analog.channels import fitting
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.cli import main
-from onnx_analog.cli.console import Finite, Floats, Fraction, Integers, Seconds
+from onnx_analog.cli.console import Finite, Floats, Integers, Seconds
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES
 from onnx_analog.graph.accounting import account
 from onnx_analog.graph.files import load
@@ -1283,7 +1283,7 @@ FULL = {
     "channel show": "pcm",
     "channel fit": "pairs.csv --input volts --output ohms",
 }
-NUMERIC = (click.types.IntParamType, click.types.FloatParamType, Finite, Fraction, Floats, Integers, Seconds)
+NUMERIC = (click.types.IntParamType, click.types.FloatParamType, Finite, Floats, Integers, Seconds)
 TAKEN = [(name, flag, value) for name, rows in RANGES.items() for flag, (taken, _) in rows.items() for value in taken]
 OUTSIDE = [(name, flag, value) for name, rows in RANGES.items() for flag, (_, out) in rows.items() for value in out]
 

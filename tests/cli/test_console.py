@@ -17,8 +17,8 @@ from rich.table import Table
 from onnx_analog import errors
 from onnx_analog.cli.console import (
     Command,
+    Finite,
     Floats,
-    Fraction,
     Group,
     Seconds,
     Whole,
@@ -269,11 +269,11 @@ def test_options_are_added_in_the_order_in_which_they_stand() -> None:
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
     [
-        (Fraction(), "0", 0.0),
-        (Fraction(), "1", 1.0),
-        (Fraction(), "0.25", 0.25),
-        (Fraction(open_end=True), "0", 0.0),
-        (Fraction(open_end=True), "0.9999", 0.9999),
+        (Finite(least=0, most=1), "0", 0.0),
+        (Finite(least=0, most=1), "1", 1.0),
+        (Finite(least=0, most=1), "0.25", 0.25),
+        (Finite(least=0, below=1), "0", 0.0),
+        (Finite(least=0, below=1), "0.9999", 0.9999),
         (Floats(), "0.5", (0.5,)),
         (Floats(), "0.485,0.456, 0.406", (0.485, 0.456, 0.406)),
         (Floats(), "-1,1e3", (-1.0, 1000.0)),
@@ -298,11 +298,11 @@ def test_a_value_is_converted(kind, text, value):
 @pytest.mark.parametrize(
     ("kind", "text", "said"),
     [
-        (Fraction(), "-0.0001", "0<=x<=1"),
-        (Fraction(), "1.0001", "0<=x<=1"),
-        (Fraction(), "half", "is not a number"),
-        (Fraction(open_end=True), "-0.0001", "0<=x<1"),
-        (Fraction(open_end=True), "1", "0<=x<1"),
+        (Finite(least=0, most=1), "-0.0001", "0<=x<=1"),
+        (Finite(least=0, most=1), "1.0001", "0<=x<=1"),
+        (Finite(least=0, most=1), "half", "is not a number"),
+        (Finite(least=0, below=1), "-0.0001", "0<=x<1"),
+        (Finite(least=0, below=1), "1", "0<=x<1"),
         (Floats(), "", "comma-separated list of numbers"),
         (Floats(), "1,,2", "comma-separated list of numbers"),
         (Floats(), "1;2", "comma-separated list of numbers"),

@@ -112,15 +112,15 @@ def test_a_plan_takes_another_channel_and_granularity(cli):
         ("--plan plan.json --cells-small 1", "--plan and --cells-small exclude each other"),  # though it is the default
         ("--plan plan.json --integers 4", "--plan and --integers exclude each other"),
         ("--integers 4 --cells 1", "--integers and --cells exclude each other"),
-        ("--integers 4", "--channel is given, and no weight has cells that it is about: leave it out"),
-        ("--cells 0 --classes 2", "--channel is given, and no weight has cells"),
+        ("--integers 4", "--channel is given, and no weight is stored in cells: leave it out"),
+        ("--cells 0 --classes 2", "--channel is given, and no weight is stored in cells"),
         ("--strategy raw --threshold 0.5", "--threshold is 0.5, and --strategy is 'raw', which has no large weights"),
         ("--strategy raw --cells-large 3", "--cells-large is 3, and --strategy is 'raw', which gives all weights"),
         ("--classes 2 --threshold 0.5", "--classes and --threshold exclude each other"),
-        ("--classes 3", "--cells has 2 numbers, and --classes is 3; give one number, or one for each class"),
+        ("--classes 3 --cells-large 9", "--cells has 2 numbers, and --classes is 3; give one number, or one for each"),
         (
             "--classes 3 --cells 1",
-            "--shares has 0 numbers, and 2 are needed, as --partition is 'share' and --classes is 3",
+            "--shares has 0 numbers; as --partition is 'share' and --classes is 3, it must have 2",
         ),
         ("--shares 0.1 --bounds 0.5", "--shares and --bounds exclude each other"),
         (
@@ -149,7 +149,7 @@ def test_contradictions_are_refused_in_one_line_and_nothing_is_written(cli, tmp_
     [
         ({"side_bits_per_cell": 12}, "side_bits_per_cell is 12; it must be from 1 to 8"),
         ({"cell": 1}, "a scheme has no setting 'cell': did you mean 'cells'?"),
-        ({"shares": [0.1, 0.1]}, "shares has 2 numbers, and 1 are needed, as partition is 'share' and classes is 2"),
+        ({"shares": [0.1, 0.1]}, "shares has 2 numbers; as partition is 'share' and classes is 2, it must have 1"),
         ({"channel": "pcmm"}, "channel: no channel is called 'pcmm'. Did you mean 'pcm'?"),
     ],
 )
@@ -287,6 +287,17 @@ def test_the_paper_s_settings_stand_first_in_the_help(cli):
         assert f"--{name.replace('_', '-')}" in family
 
 
+def test_no_default_in_the_help_is_false_with_another_preset(cli):
+    for command in ("protect", "sweep"):
+        text = " ".join(done(cli(f"{command} --help")).split())
+        assert "default has tensor and 0.05; isik2020 has model and 0.0025" in text
+        assert "or the model. [default: set by the preset]" in text
+        assert "that are large. [default: set by the preset]" in text
+    text = " ".join(done(cli("protect --help")).split())
+    assert "sizes between the classes. --step" in text
+    assert "above the first. [default: with two classes, that of --large-fraction]" in text
+
+
 def test_messages_name_options_only_for_arguments():
     command = click.Command(
         "c", params=[click.Option(["--class-axis"]), click.Option(["--samples"]), click.Option(["--force"])]
@@ -298,6 +309,9 @@ def test_messages_name_options_only_for_arguments():
         "'class_axis' is a tensor": "'class_axis' is a tensor",
         "my.class_axis is a tensor": "my.class_axis is a tensor",
         "replace it with force=True": "replace it with --force",
+        "samples is 0, and class_axis no setting: choose from samples, class_axis": (
+            "--samples is 0, and --class-axis no setting: choose from samples, class_axis"
+        ),
     }
     for message, shown in said.items():
         assert with_options(message, command) == shown

@@ -478,6 +478,16 @@ def test_what_is_saved_gives_the_same_sweep(cli, tmp_path):
             assert (tmp_path / f"again{place}" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
 
+def test_defaults_that_do_nothing_are_not_saved(cli, tmp_path):
+    (tmp_path / "i8.json").write_text(oa.Plan.of(oa.Scheme.int8()).to_json(), encoding="utf-8")
+    model, data = str(tmp_path / "model.onnx"), str(tmp_path / "test.npz")
+    done(cli("sweep model.onnx --data test.npz --cells 1 --grid strategy=raw,sign --trials 0 --out varied"))
+    oa.sweep(model, data, strategy=[], plan=str(tmp_path / "i8.json"), trials=0, out=tmp_path / "plans")
+    for name in ("varied", "plans"):
+        done(cli(f"sweep --config {name}/{run_folder.CONFIG} --out again-{name}"))
+        assert (tmp_path / f"again-{name}" / POINTS).read_bytes() == (tmp_path / name / POINTS).read_bytes()
+
+
 def test_all_options_are_saved_but_those_of_saving(cli, tmp_path):
     line = f"model.onnx --data test.npz {ALL} --out out --read-after 1h --cells-on different --residuals gaussian "
     line += "--preprocess a:b --output y --class-axis 1 "
@@ -502,6 +512,8 @@ def test_a_saved_file_is_there_even_if_the_sweep_fails(cli, tmp_path):
         ("--save-config none/c.toml", "cannot write in the folder 'none'"),
         ("--save-config pipe --force", "is a device, a pipe or a socket"),
         ("--channel mine.json --save-config mine.json --force", "'mine.json' is an input"),
+        ("--grid channel=pcm,mine.json --save-config mine.json --force", "'mine.json' is an input"),
+        ("--grid side-channel=none,mine.json --save-config mine.json --force", "'mine.json' is an input"),
     ],
 )
 def test_options_are_not_saved_over_what_is_read_or_there(cli, tmp_path, line, said):

@@ -139,6 +139,15 @@ def test_a_change_is_one_of_all_schemes(plan):
         assert before is None or after == before.changed(side_bits_per_cell=7)
 
 
+def test_a_scheme_that_gets_cells_gets_the_channel_too():
+    mixed = Plan(default=Scheme(), tensors={"a": Scheme.int8()})
+    changed = mixed.changed(cells=1, channel="rram-wan")
+    assert {scheme.channel for scheme in changed.schemes} == {Scheme(channel="rram-wan").channel}
+    assert mixed.changed(channel="rram-wan").scheme_of("a") == Scheme.int8()
+    with pytest.raises(OptionError, match="'nonsense'"):
+        Plan.of(Scheme.int8()).changed(cells=1, estimator="nonsense")
+
+
 def test_a_plan_is_a_value():
     plan = Plan(default=ONE, tensors={"a": OTHER})
     with pytest.raises(TypeError):
@@ -165,7 +174,7 @@ def test_a_plan_is_a_value():
         ({"tensors": {"a" * (LONGEST_KEY + 1): ONE}}, "a storage key is 'aaa"),
         ({"tensors": {"a": "int8"}}, "the scheme of 'a' is 'int8'; it must be a Scheme or None"),
         ({"default": "int8"}, "the scheme of default is 'int8'; it must be a Scheme or None"),
-        ({"tensor": {}}, "a Plan has no setting 'tensor': did you mean 'tensors'?"),
+        ({"tensor": {}}, "Plan has no setting 'tensor': did you mean 'tensors'?"),
         ({"patterns": ["a*"]}, "patterns is ['a*']; it must be a mapping from patterns to schemes"),
         ({"patterns": {"": ONE}}, "a pattern is ''; it must be text"),
         (

@@ -130,14 +130,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"cells": (1, 2, 3)}, "cells has 3 numbers, and classes is 2"),
     ({"classes": 1}, "cells has 2 numbers, and classes is 1"),
     ({"classes": 1, "cells": 0}, "cells is 0 with one class: every weight would be read as the same number"),
-    ({"classes": 3, "cells": 1}, "shares has 0 numbers, and 2 are needed, as partition is 'share' and classes is 3"),
+    ({"classes": 3, "cells": 1}, "shares has 0 numbers; as partition is 'share' and classes is 3, it must have 2"),
     ({"classes": 3, "cells": 1, "shares": (0.9, 0.2)}, "shares add up to 1.1; they must add up to 1 or less"),
     ({"shares": (1.5,)}, "shares is 1.5; it must be from 0 to 1"),
     ({"shares": (float("nan"),)}, "shares is nan; it must be from 0 to 1"),
-    ({**LLOYD, "shares": (0.5, 0.1, 0.1)}, "shares has 3 numbers, and 0 are needed, as partition is 'lloyd'"),
-    ({**LLOYD, "bounds": (0.5,)}, "bounds has 1 numbers, and 0 are needed, as partition is 'lloyd'"),
-    ({"bounds": (0.5,)}, "bounds has 1 numbers, and 0 are needed, as partition is 'share'"),
-    ({"partition": "bounds"}, "bounds has 0 numbers, and 1 are needed, as partition is 'bounds'"),
+    ({**LLOYD, "shares": (0.5, 0.1, 0.1)}, "shares has 3 numbers; as partition is 'lloyd' and classes is"),
+    ({**LLOYD, "bounds": (0.5,)}, "bounds has 1 number; as partition is 'lloyd' and classes is"),
+    ({"bounds": (0.5,)}, "bounds has 1 number; as partition is 'share' and classes is"),
+    ({"partition": "bounds"}, "bounds has 0 numbers; as partition is 'bounds' and classes is"),
     ({"partition": "bounds", "bounds": (0.0,)}, "bounds are 0; they must ascend, and be above 0 where a bit holds"),
     ({"partition": "bounds", "bounds": (float("inf"),)}, "bounds is inf; it must be finite"),
     ({**LLOYD, "partition": "bounds", "bounds": (3, 2, 1), "sign": "level"}, "bounds are 3, 2, 1; they must ascend"),
@@ -250,8 +250,8 @@ def test_a_scheme_is_printed_in_one_line_that_says_what_differs_from_the_default
     assert len(repr(scheme)) < 180
 
 
-@pytest.mark.parametrize(("kind", "said"), [(Scheme, "a Scheme has no setting 'clases': did you mean 'classes'?"),
-                                            (Paper, "a Paper has no setting 'clases': choose from")])  # fmt: skip
+@pytest.mark.parametrize(("kind", "said"), [(Scheme, "Scheme has no setting 'clases': did you mean 'classes'?"),
+                                            (Paper, "Paper has no setting 'clases': choose from")])  # fmt: skip
 def test_an_unknown_setting_is_refused_with_a_suggestion(kind, said):
     with pytest.raises(OptionError, match=re.escape(said)):
         kind(clases=3)
@@ -381,7 +381,7 @@ def test_settings_that_another_makes_meaningless_are_refused_with_both_names(set
 def test_two_classes_have_the_default_share_and_one_class_has_none():
     assert Scheme(classes=2).shares == Scheme.paper(classes=2).shares == (0.05,)
     assert Scheme.paper(classes=2, partition="lloyd").shares == Scheme(classes=1, cells=(1,)).shares == ()
-    with pytest.raises(OptionError, match="shares has 1 numbers, and 0 are needed"):
+    with pytest.raises(OptionError, match="shares has 1 number; as partition"):
         Scheme(classes=1, cells=(1,), shares=(0.05,))
 
 
@@ -402,6 +402,34 @@ def test_presets_are_the_default_and_the_papers():
     assert Scheme() == Scheme.paper() == Paper().scheme()
     assert Scheme().shares == (LARGE_SHARE,) == (PRESETS["default"].large_fraction,)
     assert Scheme.paper(preset="isik2020") == Scheme.paper(granularity="model", large_fraction=0.0025)
+
+
+@pytest.mark.parametrize("settings", [{"classes": 2}, {"partition": "share"}, {"classes": 2, "partition": "share"}])
+def test_two_classes_by_share_keep_the_share_of_the_preset(settings):
+    assert Scheme.paper(preset="isik2020", **settings).shares == (0.0025,)
+    assert Scheme.paper(preset="isik2020", **{**settings, "partition": "lloyd"}).shares == ()
+
+
+def test_one_number_stands_for_a_list():
+    assert Scheme(shares=0.01, cells=np.int64(3)) == Scheme(shares=(0.01,), cells=(3,))
+    assert Scheme(partition="bounds", bounds=np.float32(0.5)).bounds == (0.5,)
+
+
+def test_another_number_of_classes_has_cells_of_its_own_number():
+    assert Scheme.paper(classes=1).cells_of_class == (1,)
+    assert Scheme.paper(classes=3, partition="lloyd", cells_small=4).cells_of_class == (4, 4, 4)
+    assert Scheme.paper(classes=2).cells_of_class == (1, 20)
+
+
+def test_another_partition_leaves_out_what_only_the_old_one_has():
+    lloyd, uniform = Scheme(partition="lloyd"), Scheme(partition="uniform", step=0.5)
+    assert Scheme().changed(partition="lloyd") == lloyd
+    assert lloyd.changed(partition="share") == uniform.changed(partition="share") == Scheme()
+    assert Scheme().changed(partition="bounds", bounds=(0.5,)).changed(partition="lloyd") == lloyd
+    assert Scheme(cells=2).changed(classes=1) == Scheme(classes=1, cells=2)
+    assert uniform.changed(classes=4, cells=1).step == 0.5
+    with pytest.raises(OptionError, match=r"step is 0\.5; partition 'lloyd' with classes 2 has no step"):
+        uniform.changed(partition="lloyd", step=0.5)
 
 
 def test_other_settings_of_a_paper_scheme():

@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +44,19 @@ def test_text_says_what_python_does(text, expected):
 def test_toml_may_have_lists_of_numbers_or_of_text():
     typed = {"cells": ((1, 20), (2, 20)), "side_bits_per_cell": (1, 2), "large_fraction": (0.5,)}
     assert axes.checked({"cells": [[1, 20], "2/20"], "bits_per_cell": ["1", 2], "large_fraction": [0.5]}) == typed
+
+
+def test_numbers_may_be_those_of_numpy():
+    expected = {"cells": ((1,), (2,)), "shares": ((0.25,),), "cells_small": (3,)}
+    assert (
+        axes.checked({"cells": np.array([1, 2]), "shares": [np.float32(0.25)], "cells_small": np.array([3])})
+        == expected
+    )
+
+
+def test_a_synonym_is_the_setting():
+    assert axes.parse(["scope=tensor,model"]) == axes.parse(["granularity=tensor,model"])
+    assert axes.parse(["bits-per-cell=1,2"]) == axes.parse(["side_bits_per_cell=1,2"])
 
 
 def test_every_setting_can_be_an_axis():

@@ -308,6 +308,8 @@ def test_the_most_cells_that_a_grid_takes_can_be_stored():
         ({"strategies": ("mapping",), "axes": {"threshold": (0.5,)}}, [("mapping", None)]),
         ({"axes": {"partition": ("lloyd",), "classes": (4,)}}, [("lloyd-4", None)]),
         ({"axes": {"classes": (3,), "shares": ((0.2, 0.1),)}}, [("share-3", pytest.approx(0.3))]),
+        ({"axes": {"partition": ("share",)}}, [("mapping", 0.05), ("mapping", 0.1)]),
+        ({"strategies": ("mapping",), "axes": {"large_fraction": (0.3,)}}, [("mapping", 0.3)]),
     ],
 )
 def test_points_that_differ_only_in_an_unused_share_are_one(changes, shares):
@@ -316,6 +318,16 @@ def test_points_that_differ_only_in_an_unused_share_are_one(changes, shares):
     points = list(grid.points())
     assert sorted(((each.name, each.large_fraction) for each in points), key=str) == sorted(shares, key=str)
     assert len(grid) == len(points) == len({each.plan for each in points})
+
+
+def test_points_without_cells_are_the_same_through_each_channel():
+    axes = {"cells": (0, 1), "partition": ("lloyd",), "classes": (4,)}
+    points = list(Grid(presets=(DEFAULT,), channels=(QUIET, LOUD), axes=axes).points())
+    assert [(each.plan.schemes[0].analog, each.channel) for each in points] == [
+        ("none", QUIET),
+        ("all", QUIET),
+        ("all", LOUD),
+    ]
 
 
 def test_presets_of_other_granularity_are_other_points():

@@ -1061,7 +1061,7 @@ def test_no_model_is_refused():
 def test_models_that_take_different_metrics_are_refused_unless_one_is_named():
     cases = [case("one"), case("two", data=Dataset(images().inputs, None))]
     refused(OptionError, "the models take different metrics: name one metric for all", cases)
-    assert prepare(cases, SMALL, FOUR, metric=DECIBELS).metric_name == "sqnr_db"
+    assert prepare(cases, SMALL, FOUR, metric=DECIBELS).metric.metric.name == "sqnr_db"
 
 
 def test_everything_is_checked_before_the_first_trial():

@@ -38,8 +38,8 @@ _BY_STRATEGY = "set by --strategy"
 DEPENDS = {
     "sign": _BY_STRATEGY,
     "classes": _BY_STRATEGY,
-    "shares": "--large-fraction",
-    "bounds": "--threshold",
+    "shares": "with two classes, that of --large-fraction",
+    "bounds": "",  # without partition bounds, there are none
     "cells": "--cells-small and --cells-large",
 }
 

@@ -43,7 +43,7 @@ from onnx_analog.cli.options import (
 from onnx_analog.cli.settings import argument, options_of
 from onnx_analog.disk import reading
 from onnx_analog.errors import AnalogError, OptionError, one_line, printable
-from onnx_analog.study.arguments import GridArguments, filled
+from onnx_analog.study.arguments import GridArguments, filled, takes_channels
 from onnx_analog.study.config import IN_PYTHON
 from onnx_analog.study.run_folder import CONFIG, CONSTANTS, LOCK, PARQUET, PLOT, POINTS, TRIALS
 
@@ -247,9 +247,11 @@ def _check_outputs(
     """Refuse what would be written over an input; an earlier sweep's own options may be both."""
     from onnx_analog.disk import writing
     from onnx_analog.graph import files
+    from onnx_analog.study import axes
 
     own = [out / name for name in (TRIALS, PARQUET, POINTS, CONSTANTS, LOCK, PLOT, CONFIG)]
     read = [choices["data"], *map(Path, choices["channel"] or ()), *map(Path, choices["plan"])]
+    read += map(Path, axes.channel_texts(choices["grid"]))
     read += [file for model in choices["models"] for file in files.files_of(model)]
     writing.check_outputs(own, read, force=True, new_folder=True)
     if save_config is not None:
@@ -266,7 +268,7 @@ def _toml(ctx: click.Context) -> str:
     names = [str(option.name) for option in ctx.command.params]  # in the order of the help, and not of the line
     values = {name: ctx.params.get(name) for name in names if name not in _NOT_SAVED}
     varied = axes.parse(ctx.params["grid"])
-    channels = _channels(ctx) or (None if "channel" in varied else [DEFAULT_CHANNEL])
+    channels = _channels(ctx) or ([DEFAULT_CHANNEL] if takes_channels(values["strategy"], varied) else None)
     return config_text(filled({**values, "channel": channels}, varied))
 
 
