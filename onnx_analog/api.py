@@ -21,12 +21,9 @@ from onnx_analog._inputs import (
     Data,
     bare,
     channel_of,
-    check_data,
     check_function,
-    dataset_of,
     load_model,
     metric_of,
-    preprocessing_of,
     selection_of,
     stored_plan,
 )
@@ -328,15 +325,9 @@ def readback(
 
 def _opened(model: ir.Model) -> ProtectedModel:
     """Return a protected model, opened; warn if nothing guards its planes, or its reads are optimistic."""
-    protected = _guarded(model)
-    protected.warn_of_assumptions()
-    return protected
-
-
-def _guarded(model: ir.Model) -> ProtectedModel:
-    """Return a protected model, opened; warn if nothing guards its planes."""
     protected = opened(model)
     protected.warn_unless_guarded()
+    protected.warn_of_assumptions()
     return protected
 
 
@@ -354,7 +345,7 @@ def readbacks(
     modifiers: Modifiers = NONE,
     decoded: bool = DEFAULTS.decoded,
 ) -> Iterator[Perturbed]:
-    """Return the models of trials 0, 1, ..., each made when it is arguments for; see `readback`."""
+    """Return the models of trials 0, 1, ..., each made when it is asked for; see `readback`."""
     arguments = checked(seed=seed, trials=trials, decoded=decoded)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
@@ -466,37 +457,21 @@ def evaluate(
     DataError
         If the data do not fit the model, or do not say what is to be measured.
     """
-    arguments = checked(
-        trials=trials, seed=seed, output=output, class_axis=class_axis, at_least=at_least, at_most=at_most,
-        samples=samples, batch=batch, providers=providers, threads=threads,
-    )  # fmt: skip
+    scoring = checked(trials=trials, seed=seed, at_least=at_least, at_most=at_most)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     check_function("progress", progress)
-    check_type("clean", clean, list | None, "a list of outputs or None")
-    preprocessing = preprocessing_of(mean, std, preprocess)
-    named = metric_of(metric)
-    resolved = channel_of(channel)
-    check_data(data)
-    loaded = load_model(model)
-    protected = _guarded(loaded) if is_protected(loaded) else None
+    named, resolved = metric_of(metric), channel_of(channel)
 
+    from onnx_analog.experiment import Experiment
     from onnx_analog.run import metrics
     from onnx_analog.run.evaluation import check_limits
-    from onnx_analog.run.experiment import Experiment
 
     if named is not None:  # before anything is computed
-        check_limits(metrics.described(named), arguments["at_least"], arguments["at_most"])
-    samples = arguments.pop("samples")
-    scoring = {name: arguments.pop(name) for name in ("trials", "seed", "at_least", "at_most")}
+        check_limits(metrics.described(named), scoring["at_least"], scoring["at_most"])
     experiment = Experiment(
-        protected or loaded,
-        lambda inputs: dataset_of(data, inputs, preprocessing, samples),
-        named,
-        clean=clean,
-        reference=None if reference is None else load_model(reference, "reference"),
-        name=Path(model).name if isinstance(model, str | os.PathLike) else None,
-        **arguments,
-    )
+        model, data, metric, reference=reference, mean=mean, std=std, preprocess=preprocess, output=output,
+        class_axis=class_axis, samples=samples, batch=batch, providers=providers, threads=threads, clean=clean,
+    )  # fmt: skip
     result = experiment.score(channel=resolved, modifiers=modifiers, progress=progress, **scoring)
     for text in result.warnings:
         logger.warning(text)
