@@ -27,10 +27,11 @@ from onnx_analog._inputs import (
     selection_of,
     stored_plan,
 )
-from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
+from onnx_analog.arguments import DEFAULTS, MOST_READBACKS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.exclusive import PAPER_CELLS
 from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
+from onnx_analog.errors import OptionError
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.files import ModelLike
@@ -42,7 +43,7 @@ from onnx_analog.graph.stored import (
     SOURCE_KEY,
     is_protected,
     read_back,
-    with_channel,
+    read_with,
 )
 from onnx_analog.graph.uses import consumers
 from onnx_analog.graph.weights import Selection, Weight, all_tensors, find, referring, scopes
@@ -313,7 +314,7 @@ def readback(
     ChannelError
         If the channel cannot hold the levels.
     OptionError
-        If seed or trial is not from 0 to 2^63 - 1.
+        If seed or trial is not from 0 to 2^63 - 1, or a channel or modifiers are given and nothing is stored in cells.
     """
     arguments = checked(seed=seed, trial=trial, decoded=decoded)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
@@ -347,12 +348,13 @@ def readbacks(
 ) -> Iterator[Perturbed]:
     """Return the models of trials 0, 1, ..., each made when it is asked for; see `readback`."""
     arguments = checked(seed=seed, trials=trials, decoded=decoded)
+    if arguments["trials"] > MOST_READBACKS:
+        raise OptionError(f"trials is {trials}; it must be from 0 to {MOST_READBACKS:,}")
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
     protected = _opened(load_model(model))
     protected.check_readable()  # refuses here, and not at the first trial
-    for scheme in protected.schemes:
-        with_channel(scheme, resolved, modifiers)
+    read_with(protected.schemes, resolved, modifiers)
     steps = (
         ReadbackPass(seed=arguments["seed"], trial=trial, channel=resolved, modifiers=modifiers)
         for trial in range(arguments["trials"])

@@ -19,7 +19,7 @@ from onnx_analog.errors import DataError, ModelError, OptionError, require_int
 from onnx_analog.graph.build import detached, reason_against
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.protected import ProtectedModel, opened
-from onnx_analog.graph.stored import is_protected, with_channel
+from onnx_analog.graph.stored import channels_of, is_protected, read_with
 from onnx_analog.graph.weights import Selection, find
 from onnx_analog.passes import ProtectPass, pipeline
 from onnx_analog.passes.protect import replace_all
@@ -260,7 +260,8 @@ class Experiment:
         Raises
         ------
         OptionError
-            If an option is out of its range, or does not go with the metric.
+            If an option is out of its range or does not go with the metric, or a channel or modifiers are given and
+            nothing is stored in cells.
         ModelError
             If the model cannot be stored so.
         """
@@ -276,12 +277,11 @@ class Experiment:
             for trial in range(trials):
                 run.append(memory.run(seed=seed, trial=trial))
                 progress()
-        used = ", ".join(dict.fromkeys(str(scheme.channel) for scheme in schemes.values()))
         return self.evaluation(
             run,
             stored=stored,
             seed=seed,
-            channel=used or None,
+            channel=channels_of(schemes.values()),
             schemes=schemes.values(),
             at_least=at_least,
             at_most=at_most,
@@ -400,7 +400,7 @@ class Experiment:
             return {}
         else:
             raise ModelError("the model is not protected, so no channel reads it: protect it first")
-        return {scheme: with_channel(scheme, channel, modifiers) for scheme in schemes}
+        return read_with(schemes, channel, modifiers)
 
     @cached_property
     def _network(self) -> Network:
