@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from onnx_analog.errors import NothingToStore as NothingToStore
     from onnx_analog.errors import OptionError as OptionError
     from onnx_analog.errors import OutputError as OutputError
+    from onnx_analog.experiment import Experiment as Experiment
     from onnx_analog.graph.manifest import Manifest as Manifest
     from onnx_analog.graph.model import Model as Model
     from onnx_analog.graph.protected import ProtectedModel as ProtectedModel
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
     from onnx_analog.results import Swept as Swept
     from onnx_analog.run.data import Dataset as Dataset
     from onnx_analog.run.evaluation import Evaluation as Evaluation
-    from onnx_analog.run.experiment import Experiment as Experiment
     from onnx_analog.study import engines as engines
     from onnx_analog.study.engines import Engine as Engine
     from onnx_analog.study.sweeps import Point as Point
@@ -82,7 +82,7 @@ _HOMES = {
     "FunctionError": "errors.FunctionError",
     "Estimator": "coding.estimators.Estimator",
     "Evaluation": "run.evaluation.Evaluation",
-    "Experiment": "run.experiment.Experiment",
+    "Experiment": "experiment.Experiment",
     "Fit": "channels.fitting.Fit",
     "Inspection": "results.Inspection",
     "LevelError": "errors.LevelError",

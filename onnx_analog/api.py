@@ -21,16 +21,13 @@ from onnx_analog._inputs import (
     Data,
     bare,
     channel_of,
-    check_data,
     check_function,
-    dataset_of,
     load_model,
     metric_of,
-    preprocessing_of,
     selection_of,
     stored_plan,
 )
-from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
+from onnx_analog.arguments import DEFAULTS, MOST_READBACKS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.exclusive import PAPER_CELLS
 from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
@@ -46,7 +43,7 @@ from onnx_analog.graph.stored import (
     SOURCE_KEY,
     is_protected,
     read_back,
-    with_channel,
+    read_with,
 )
 from onnx_analog.graph.uses import consumers
 from onnx_analog.graph.weights import Selection, Weight, all_tensors, find, referring, scopes
@@ -317,7 +314,7 @@ def readback(
     ChannelError
         If the channel cannot hold the levels.
     OptionError
-        If seed or trial is not from 0 to 2^63 - 1.
+        If seed or trial is not from 0 to 2^63 - 1, or a channel or modifiers are given and nothing is stored in cells.
     """
     arguments = checked(seed=seed, trial=trial, decoded=decoded)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
@@ -329,15 +326,9 @@ def readback(
 
 def _opened(model: ir.Model) -> ProtectedModel:
     """Return a protected model, opened; warn if nothing guards its planes, or its reads are optimistic."""
-    protected = _guarded(model)
-    protected.warn_of_assumptions()
-    return protected
-
-
-def _guarded(model: ir.Model) -> ProtectedModel:
-    """Return a protected model, opened; warn if nothing guards its planes."""
     protected = opened(model)
     protected.warn_unless_guarded()
+    protected.warn_of_assumptions()
     return protected
 
 
@@ -357,12 +348,13 @@ def readbacks(
 ) -> Iterator[Perturbed]:
     """Return the models of trials 0, 1, ..., each made when it is asked for; see `readback`."""
     arguments = checked(seed=seed, trials=trials, decoded=decoded)
+    if arguments["trials"] > MOST_READBACKS:
+        raise OptionError(f"trials is {trials}; it must be from 0 to {MOST_READBACKS:,}")
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
     protected = _opened(load_model(model))
     protected.check_readable()  # refuses here, and not at the first trial
-    for scheme in protected.schemes:
-        with_channel(scheme, resolved, modifiers)
+    read_with(protected.schemes, resolved, modifiers)
     steps = (
         ReadbackPass(seed=arguments["seed"], trial=trial, channel=resolved, modifiers=modifiers)
         for trial in range(arguments["trials"])
@@ -467,41 +459,23 @@ def evaluate(
     DataError
         If the data do not fit the model, or do not say what is to be measured.
     """
-    arguments = checked(
-        trials=trials, seed=seed, output=output, class_axis=class_axis, at_least=at_least, at_most=at_most,
-        samples=samples, batch=batch, providers=providers, threads=threads,
-    )  # fmt: skip
+    scoring = checked(trials=trials, seed=seed, at_least=at_least, at_most=at_most)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     check_function("progress", progress)
-    check_type("clean", clean, list | None, "a list of outputs or None")
-    preprocessing = preprocessing_of(mean, std, preprocess)
-    named = metric_of(metric)
-    resolved = channel_of(channel)
-    check_data(data)
-    loaded = load_model(model)
-    protected = _guarded(loaded) if is_protected(loaded) else None
-    if protected is None and arguments["trials"] not in (0, DEFAULTS.trials):
-        raise OptionError(
-            f"trials is {arguments['trials']}, and the model is not protected, so it has none: leave it out"
-        )
+    named, resolved = metric_of(metric), channel_of(channel)
 
+    from onnx_analog.experiment import Experiment
     from onnx_analog.run import metrics
     from onnx_analog.run.evaluation import check_limits
-    from onnx_analog.run.experiment import Experiment
 
     if named is not None:  # before anything is computed
-        check_limits(metrics.described(named), arguments["at_least"], arguments["at_most"])
-    samples = arguments.pop("samples")
-    scoring = {name: arguments.pop(name) for name in ("trials", "seed", "at_least", "at_most")}
+        check_limits(metrics.described(named), scoring["at_least"], scoring["at_most"])
     experiment = Experiment(
-        protected or loaded,
-        lambda inputs: dataset_of(data, inputs, preprocessing, samples),
-        named,
-        clean=clean,
-        reference=None if reference is None else load_model(reference, "reference"),
-        name=Path(model).name if isinstance(model, str | os.PathLike) else None,
-        **arguments,
-    )
+        model, data, metric, reference=reference, mean=mean, std=std, preprocess=preprocess, output=output,
+        class_axis=class_axis, samples=samples, batch=batch, providers=providers, threads=threads, clean=clean,
+    )  # fmt: skip
+    if experiment.is_plain and scoring["trials"] not in (0, DEFAULTS.trials):
+        raise OptionError(f"trials is {trials}, and the model is not protected, so it has none: leave it out")
     result = experiment.score(channel=resolved, modifiers=modifiers, progress=progress, **scoring)
     for text in result.warnings:
         logger.warning(text)

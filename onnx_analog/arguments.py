@@ -13,6 +13,7 @@ from onnx_analog.errors import OptionError, brief
 from onnx_analog.settings import check_values, setting
 
 LARGEST_SEED = 2**63 - 1
+MOST_READBACKS = 10_000  # models that are read back at once: files of them have numbers of four digits
 LONGEST_S = 1e12  # from programming to read: 30,000 years
 
 

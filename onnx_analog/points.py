@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset
-from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.run.metrics import METRICS
 from onnx_analog.study import choosing
 from onnx_analog.study.axes import value_text as setting_text
@@ -96,7 +95,7 @@ class _Titles:
     """Names the model and the channel of a point, as far as the points of a sweep differ in them."""
 
     def __init__(self, points: Sequence[Point]) -> None:
-        channels = {channel_digest(point.setting.channel): str(point.setting.channel) for point in points}
+        channels = {point.setting.channels_digest: point.setting.channels_text for point in points}
         alike = Counter(channels.values())
         self._names = {
             digest: f"{name} ({digest[:8]})" if alike[name] > 1 else name for digest, name in channels.items()
@@ -105,7 +104,7 @@ class _Titles:
 
     def where(self, point: Point) -> str:
         """Return the model and the channel."""
-        channel = f"channel {self._names[channel_digest(point.setting.channel)]}"
+        channel = f"channel {self._names[point.setting.channels_digest]}"
         return _joined(point.model * self._models, channel * (len(self._names) > 1))
 
 

@@ -260,10 +260,11 @@ def takes(*classes: type) -> Callable[[F], F]:
 def keywords(function: F) -> F:
     """Decorate a function that refuses an unknown keyword with an `OptionError` and a suggestion."""
     known = inspect.signature(function).parameters
+    name = function.__qualname__.rpartition(".__init__")[0] or function.__name__  # a class is called by its own
 
     @wraps(function)
     def checked(*arguments: Any, **named: Any) -> Any:
-        check_names(f"{function.__name__} has no argument", named, known)
+        check_names(f"{name} has no argument", named, known)
         return function(*arguments, **named)
 
     return cast(F, checked)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_ir as ir
 
+from onnx_analog.arguments import check_type
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.coding.fidelity import Deviation, excess
 from onnx_analog.coding.packing import index_width, pack, pack_index
@@ -66,6 +67,7 @@ class ProtectPass(ir.passes.InPlacePass):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plan", Plan.of(self.plan))
+        check_type("selection", self.selection, Selection, "a Selection")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Protect `model` in place; nothing is changed unless all can be."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from onnx_analog.arguments import Arguments, check_type
 from onnx_analog.coding.partition import Cut, cut_largest, mark_largest
-from onnx_analog.errors import ModelError, NothingToStore, OptionError
+from onnx_analog.errors import ModelError, NothingToStore
 from onnx_analog.graph.files import name_of
 from onnx_analog.graph.stored import is_protected
 from onnx_analog.graph.weights import Selection, Weight, find
+from onnx_analog.settings import settings_of
 
 __all__ = ["PrunePass"]
 
@@ -38,7 +40,7 @@ class PrunePass(ir.passes.InPlacePass):
     Raises
     ------
     OptionError
-        If an option is out of its range.
+        If an option is of another type or out of its range.
     ModelError
         If the model is protected already, or nothing of it is selected.
     """
@@ -48,10 +50,10 @@ class PrunePass(ir.passes.InPlacePass):
     selection: Selection = field(default_factory=Selection)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sparsity < 1:
-            raise OptionError(f"sparsity is {self.sparsity}; it must be 0 or more and below 1")
-        if self.scope not in ("tensor", "model"):
-            raise OptionError(f"scope is {self.scope!r}; choose from tensor, model")
+        declared = settings_of(Arguments)
+        object.__setattr__(self, "sparsity", declared["sparsity"][0].check("sparsity", self.sparsity, float))
+        declared["prune_scope"][0].check("scope", self.scope, str)
+        check_type("selection", self.selection, Selection, "a Selection")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Prune `model` in place."""

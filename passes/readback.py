@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from onnx_analog.channels import Channel
+from onnx_analog.arguments import check_type
+from onnx_analog.channels import Channel, resolve
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph.protected import ProtectedModel, opened
 from onnx_analog.graph.reader import Reader, check_trial, read_side
-from onnx_analog.graph.stored import READ_DIGESTS_KEY, READBACK_KEY, StoredTensor, with_channel
+from onnx_analog.graph.stored import READ_DIGESTS_KEY, READBACK_KEY, StoredTensor, channels_of, read_with
 
 __all__ = ["ReadbackPass"]
 
@@ -38,11 +39,11 @@ class ReadbackPass(ir.passes.FunctionalPass):
     Raises
     ------
     OptionError
-        If seed or trial is out of its range.
+        If seed or trial is out of its range, or `channel` or `modifiers` are given and nothing is stored in cells.
     ModelError
         If the model is not protected, is damaged, or was read back already.
     ChannelError
-        If `channel` cannot hold the levels.
+        If there is no such channel, or it cannot hold the levels.
     """
 
     seed: int = 0
@@ -52,6 +53,9 @@ class ReadbackPass(ir.passes.FunctionalPass):
 
     def __post_init__(self) -> None:
         check_trial(self.seed, self.trial)
+        check_type("modifiers", self.modifiers, Modifiers, "Modifiers")
+        if self.channel is not None:
+            object.__setattr__(self, "channel", resolve(self.channel))
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Return a perturbed copy of `model`."""
@@ -61,14 +65,14 @@ class ReadbackPass(ir.passes.FunctionalPass):
         """Return a perturbed copy of a model that is open."""
         protected.check_readable()
         perturbed = protected.copy()
-        schemes = [with_channel(scheme, self.channel, self.modifiers) for scheme in protected.schemes]
-        reads = [self._read(tensor, schemes[tensor.number]) for tensor in protected.tensors]
+        schemes = read_with(protected.schemes, self.channel, self.modifiers)
+        reads = [self._read(tensor, schemes[tensor.scheme]) for tensor in protected.tensors]
         for tensor, (level, sign, class_index) in zip(perturbed.tensors, reads, strict=True):
             tensor.replace_level(level)
             if tensor.scheme.side is not None:
                 tensor.replace_side(sign, class_index)
-        used = ", ".join(dict.fromkeys(str(schemes[tensor.number].channel) for tensor in protected.tensors))
-        mark = f"seed {self.seed}, trial {self.trial}, channel {used}"
+        channels = channels_of(schemes[tensor.scheme] for tensor in protected.tensors)
+        mark = f"seed {self.seed}, trial {self.trial}{f', channel {channels}' if channels else ''}"
         perturbed.model.metadata_props[READBACK_KEY] = mark
         perturbed.model.metadata_props[READ_DIGESTS_KEY] = _digests(perturbed.tensors)
         return replace(perturbed, read_mark=mark)

@@ -11,6 +11,7 @@ import pytest
 
 import onnx_analog as oa
 from onnx_analog import channels
+from onnx_analog.arguments import MOST_READBACKS
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.modifiers import Modifiers
@@ -150,6 +151,13 @@ def test_readbacks_are_the_trials_from_0_on(options):
 
 def test_no_trials_give_no_models():
     assert list(oa.readbacks(protected(made("matmul")), trials=0)) == []
+
+
+def test_readbacks_are_as_many_as_the_command_line_writes():
+    found = protected(made("matmul"))
+    assert len(list(zip(range(2), oa.readbacks(found, trials=MOST_READBACKS), strict=False))) == 2
+    with pytest.raises(OptionError, match="trials is 10001; it must be from 0 to 10,000"):
+        oa.readbacks(found, trials=MOST_READBACKS + 1)
 
 
 # ------------------------------------------------------------------------------------------------------ files
@@ -336,7 +344,7 @@ def test_one_sample_is_enough():
 
 @pytest.mark.parametrize("call", [oa.account, oa.readback, lambda given: list(oa.readbacks(given, trials=1))])
 def test_a_plain_model_is_not_read_back(call):
-    with pytest.raises(ModelError, match="the model is not protected: run `onnx-analog protect` on it first"):
+    with pytest.raises(ModelError, match=r"^the model is not protected: protect it first$"):
         call(made("matmul"))
 
 

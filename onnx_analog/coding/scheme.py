@@ -267,7 +267,10 @@ class Scheme:
         The scale fits the largest magnitude to 2^(bits - 1) - 1; the most negative integer is not used.
         """
         bits = settings_of(Arguments)["integers"][0].check("bits", bits, int)
-        return Scheme(sign="level", classes=2**bits - 1, partition="uniform", cells=(0,), **others)
+        fixed: dict[str, Any] = {"sign": "level", "classes": 2**bits - 1, "partition": "uniform", "cells": (0,)}
+        for name in sorted(fixed.keys() & others.keys()):
+            raise OptionError(f"{name} is given, and integers of {bits} bits fix it: leave it out")
+        return Scheme(**fixed, **others)
 
     @staticmethod
     def int8(**others: Any) -> Scheme:

@@ -15,8 +15,8 @@ from onnx_analog.graph._model_text import Fault, check_text
 
 MOST_DENSE = 2**30  # bytes of all sparse tensors together, once dense: 119 bytes of file can ask for any number
 MOST_LOADED = 1536 * 2**20  # bytes of constants that lie in other files: they are read, and written into the model
+MOST_AXES = 64  # numpy's
 _MOST_ELEMENTS = 2**48  # of a tensor, zeros among its sides left out: numpy and onnxruntime count in 64 bits
-_MOST_AXES = 64  # numpy's
 
 TYPE_NAMES: dict[int, str] = {kind.value: kind.name for kind in ir.DataType if kind != ir.DataType.UNDEFINED}
 _BITS: dict[int, int] = {kind.value: kind.bitwidth for kind in ir.DataType if kind.name not in ("UNDEFINED", "STRING")}
@@ -148,7 +148,7 @@ class Tensors:
 def _elements(dims: Sequence[int], what: str) -> int:
     if any(side < 0 for side in dims):
         raise Fault(f"{what} has a negative side: {list(dims)[:8]}")
-    if math.prod(side or 1 for side in dims) > _MOST_ELEMENTS or len(dims) > _MOST_AXES:
+    if math.prod(side or 1 for side in dims) > _MOST_ELEMENTS or len(dims) > MOST_AXES:
         raise Fault(f"{what} has a shape beyond all bounds: {list(dims)[:8]}")
     return math.prod(dims)
 

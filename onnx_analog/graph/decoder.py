@@ -393,8 +393,8 @@ def _outputs(graph: ir.Function | ir.Graph, *, in_body: bool) -> tuple[int, list
         attributes = sorted((name, *_told(attribute, in_body=in_body)) for name, attribute in node.attributes.items())
         operator = (node.domain.removeprefix("ai.onnx"), node.op_type, node.overload)
         for index, value in enumerate(node.outputs):
-            told = repr((operator, inputs, attributes, len(node.outputs), index))
-            known[id(value)] = hashlib.sha256(told.encode("utf-8", "surrogatepass")).digest()
+            text = repr((operator, inputs, attributes, len(node.outputs), index))
+            known[id(value)] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return len(graph.inputs), [known.get(id(value)) for value in graph.outputs], sorted(set(known.values()))
 
 

@@ -104,19 +104,19 @@ def _opened(proto: onnx.ModelProto, path: Path | None, what: str) -> ir.Model:
     if not proto.HasField("graph") or not proto.ir_version:
         raise ModelError(f"{what} is not an ONNX model: it has no graph. Export or download it again.")
     try:
-        found = checking.check(proto, path)
+        findings = checking.check(proto, path)
     except checking.NotText:
         proto = _own(proto, path)
         checking.repair_text(proto)
         logger.warning("%s has descriptions that are not UTF-8: what cannot be read of them is replaced", what)
-        found = checking.check(proto, path)
-    asked = _ask(proto, path, what, found)
+        findings = checking.check(proto, path)
+    asked = _ask(proto, path, what, findings)
     disagreeing = any(True for graph in _graphs(proto) for _ in _disagreeing(graph))
-    if found.sparse or found.types or disagreeing:
+    if findings.sparse or findings.types or disagreeing:
         proto = _own(proto, path)
-        found = checking.check(proto, path)
-    model = _converted(proto, found, what)
-    model.meta[_EXTERNAL] = bool(found.initializers)
+        findings = checking.check(proto, path)
+    model = _converted(proto, findings, what)
+    model.meta[_EXTERNAL] = bool(findings.initializers)
     if asked and _PROTECTED not in model.graph.opset_imports:
         _ask_strictly(model, proto, path, what)
     model.graph.meta[_OPENED], model.graph.meta[_ASKED] = what, asked
@@ -134,33 +134,33 @@ def _own(proto: onnx.ModelProto, path: Path | None) -> onnx.ModelProto:
     return copy
 
 
-def _ask(proto: onnx.ModelProto, path: Path | None, what: str, found: checking.Findings) -> bool:
+def _ask(proto: onnx.ModelProto, path: Path | None, what: str, findings: checking.Findings) -> bool:
     """Ask onnxruntime whether it takes the model; return False where it cannot be asked."""
-    unknown = sorted(found.domains - runtime.DOMAINS)
+    unknown = sorted(findings.domains - runtime.DOMAINS)
     if unknown:
         named = ", ".join(map(repr, unknown[:3]))
         logger.warning("%s has operators of %s, which onnxruntime does not know: it was not asked", what, named)
         return False
-    if found.most_initializers > runtime.MOST_ASKED:
-        logger.debug("%s has %d initializers in a graph: onnxruntime was not asked", what, found.most_initializers)
+    if findings.most_initializers > runtime.MOST_ASKED:
+        logger.debug("%s has %d initializers in a graph: onnxruntime was not asked", what, findings.most_initializers)
         return False
-    if (found.initializers or found.others) and path is not None and not str(path).isprintable():
+    if (findings.initializers or findings.others) and path is not None and not str(path).isprintable():
         logger.debug("%s has a name that onnxruntime cannot be told: it was not asked", what)
         return False
-    said = _refusal(proto, path, what, external=bool(found.initializers or found.others))
-    if said is not None:
-        raise ModelError(f"{what}: onnxruntime refuses it: {said}")
+    refusal = _refusal(proto, path, what, external=bool(findings.initializers or findings.others))
+    if refusal is not None:
+        raise ModelError(f"{what}: onnxruntime refuses it: {refusal}")
     return True
 
 
 def _ask_strictly(model: ir.Model, proto: onnx.ModelProto, path: Path | None, what: str) -> None:
     """Refuse a model that onnxruntime refuses when it infers shapes again; without weights, asking costs little."""
-    said = strict_refusal(model)
-    if said is not None and (_is_named(path) or not model.meta[_EXTERNAL]):  # the file itself has the last word
+    refusal = strict_refusal(model)
+    if refusal is not None and (_is_named(path) or not model.meta[_EXTERNAL]):  # the file itself has the last word
         source = path if path is not None and _is_named(path) else proto.SerializeToString()
-        said = runtime.refusal(source, warn=False, strict=True)
-    if said is not None:
-        raise ModelError(f"{what}: onnxruntime refuses it: {said}")
+        refusal = runtime.refusal(source, warn=False, strict=True)
+    if refusal is not None:
+        raise ModelError(f"{what}: onnxruntime refuses it: {refusal}")
 
 
 def strict_refusal(model: ir.Model, change: Callable[[ir.Model], None] = lambda _: None) -> str | None:
@@ -190,18 +190,18 @@ def _refusal(proto: onnx.ModelProto, path: Path | None, what: str, *, external: 
         raise ModelError(f"{what} is larger than the 2 GiB of one ONNX file: give its path") from error
 
 
-def _converted(proto: onnx.ModelProto, found: checking.Findings, what: str) -> ir.Model:
-    for tensor, external in found.others:
+def _converted(proto: onnx.ModelProto, findings: checking.Findings, what: str) -> ir.Model:
+    for tensor, external in findings.others:
         _read_external(tensor, external)
-    for place, (tensor, _) in enumerate(found.initializers):
+    for number, (tensor, _) in enumerate(findings.initializers):
         del tensor.external_data[:]
-        tensor.external_data.add(key="location", value=str(place))
+        tensor.external_data.add(key="location", value=str(number))
     for graph in _graphs(proto):
         for output, given in _disagreeing(graph):
             output.type.CopyFrom(given.type)
-        if found.sparse:
+        if findings.sparse:
             _densify(graph)
-        if found.types:
+        if findings.types:
             _set_types_aside(graph)
     try:
         model = ir.from_proto(proto)
@@ -209,9 +209,9 @@ def _converted(proto: onnx.ModelProto, found: checking.Findings, what: str) -> i
         checking.repair_text(proto)  # says where it is, if it is this
         raise ModelError(f"{what} is not a valid ONNX model: {root_cause(error)}") from error
     _sort(model)
-    if found.initializers:
-        _map(model, [external for _, external in found.initializers])
-    if found.types:
+    if findings.initializers:
+        _map(model, [external for _, external in findings.initializers])
+    if findings.types:
         model.graph.meta[_TYPES] = True
     return kept.remember(proto, model)
 
@@ -271,8 +271,8 @@ def files_of(path: str | os.PathLike[str]) -> Iterator[Path]:
         proto = _read(Path(path))
     except ModelError:  # whoever loads it says so
         return
-    places = dict.fromkeys(entry.value for entry in _external_entries(proto) if entry.key == "location")
-    yield from (Path(path).parent / place for place in places)
+    locations = dict.fromkeys(entry.value for entry in _external_entries(proto) if entry.key == "location")
+    yield from (Path(path).parent / location for location in locations)
 
 
 def source_files(model: ir.Model) -> Iterator[Path]:
@@ -418,8 +418,8 @@ def to_proto(model: ir.Model) -> onnx.ModelProto:
 
 def from_proto(proto: onnx.ModelProto) -> ir.Model:
     """Return what `to_proto` was given: for models that are on their way, and checked; `proto` is changed."""
-    found = checking.Findings(types=any(not checking.is_plain(v.type) for g in _graphs(proto) for v in _values(g)))
-    return _converted(proto, found, "the model")
+    findings = checking.Findings(types=any(not checking.is_plain(v.type) for g in _graphs(proto) for v in _values(g)))
+    return _converted(proto, findings, "the model")
 
 
 def _values(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.ValueInfoProto]:
@@ -437,17 +437,17 @@ def _set_types_aside(graph: onnx.GraphProto | onnx.FunctionProto) -> None:
 
 
 def _pop_type(value: onnx.ValueInfoProto) -> str | None:
-    for place, entry in enumerate(value.metadata_props):
+    for index, entry in enumerate(value.metadata_props):
         if entry.key == _TYPE:
-            return str(value.metadata_props.pop(place).value)
+            return str(value.metadata_props.pop(index).value)
     return None
 
 
 def _put_types_back(proto: onnx.ModelProto) -> None:
     for value in (value for graph in _graphs(proto) for value in _values(graph)):
-        told = _pop_type(value)
-        if told is not None:
-            value.type.ParseFromString(base64.b64decode(told))
+        encoded = _pop_type(value)
+        if encoded is not None:
+            value.type.ParseFromString(base64.b64decode(encoded))
 
 
 # ---------------------------------------------------------------------------------------------------- writing
@@ -476,10 +476,12 @@ def _ask_again(model: ir.Model, path: Path) -> None:
     if not model.graph.meta.get(_ASKED) or not _is_soon_told(model):
         return
     named = path.suffix == ".onnx" and str(path).isprintable()
-    said = runtime.refusal(path, warn=False) if named else runtime.refusal(path.read_bytes(), path.parent, warn=False)
-    if said is not None:
+    refusal = (
+        runtime.refusal(path, warn=False) if named else runtime.refusal(path.read_bytes(), path.parent, warn=False)
+    )
+    if refusal is not None:
         raise ModelError(
-            f"{path.name!r} is not written, as onnxruntime would refuse it: {said}. Export the model again."
+            f"{path.name!r} is not written, as onnxruntime would refuse it: {refusal}. Export the model again."
         )
 
 

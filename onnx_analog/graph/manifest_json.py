@@ -19,13 +19,13 @@ from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
 from onnx_analog.errors import AnalogError, ManifestError, require_path
 from onnx_analog.graph._cells import addresses, cells_of, codebook_bits, mask_bits
+from onnx_analog.graph._model_tensors import MOST_AXES
 from onnx_analog.graph.manifest import FORMAT, PLANES, ClassEntry, Manifest, TensorEntry
 from onnx_analog.graph.stored import AGAIN, scheme_of
 from onnx_analog.graph.weights import FLOATS
 
 MOST_BYTES = 32 * MIB  # of a manifest's file: some 20,000 tensors
 MOST_WEIGHTS = 2**40  # of a tensor
-MOST_AXES = 64
 
 
 def from_json(text: str) -> Manifest:

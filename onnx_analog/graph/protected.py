@@ -26,6 +26,7 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ManifestError, ModelError, one_line
 from onnx_analog.graph import decoder, files, skeleton
+from onnx_analog.graph._model_tensors import MOST_AXES
 from onnx_analog.graph.accounting import account_of
 from onnx_analog.graph.layout import DOMAIN
 from onnx_analog.graph.manifest import Manifest, TensorEntry
@@ -46,7 +47,6 @@ from onnx_analog.graph.stored import (
 
 logger = logging.getLogger(__name__)
 
-MOST_AXES = 64  # that numpy has
 _TYPES = {
     **dict.fromkeys(("level", "alpha", "beta"), ir.DataType.FLOAT),
     **dict.fromkeys(("shape", "stride"), ir.DataType.INT64),
@@ -133,7 +133,7 @@ class ProtectedModel(Model):
         if self.read_mark is not None:
             raise ModelError(
                 f"the model was read from noisy cells already ({self.read_mark}). Name the protected model, which has "
-                "every trial; readback --decoded makes a plain one of a single trial."
+                "every trial; read with decoded weights, it is a plain one of a single trial."
             )
 
     def read(self, *, seed: int = 0, trial: int = 0) -> dict[str, NDArray[Any]]:

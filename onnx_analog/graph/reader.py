@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnx_analog.arguments import checked
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.errors import OptionError, require_int
 from onnx_analog.graph.stored import StoredTensor
 from onnx_analog.randomness import blocks, stream
-
-_LARGEST = 2**63 - 1
 
 
 def check_trial(seed: int, trial: int) -> None:
     """Raise `OptionError` unless seed and trial are whole numbers from 0 to 2^63 - 1."""
-    for name, number in (("seed", seed), ("trial", trial)):
-        if require_int(name, number) < 0:
-            raise OptionError(f"{name} is {number}; it must be 0 or more")
-        if number > _LARGEST:
-            raise OptionError(f"{name} is {number}; it must be at most 2^63 - 1")
+    checked(seed=seed, trial=trial)
 
 
 class Reader:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import count
 from typing import Any
@@ -68,7 +68,7 @@ def schemes_of(model: ir.Model) -> tuple[Scheme, ...]:
     if version is None and is_protected(model):
         raise ModelError(f"the model lost its metadata entry {FORMAT_KEY!r} to another tool. {AGAIN}")
     if version is None:
-        raise ModelError("the model is not protected: run `onnx-analog protect` on it first")
+        raise ModelError("the model is not protected: protect it first")
     if version != FORMAT:
         raise ModelError(f"the model is protected in format {version}, and this version reads format {FORMAT}. {AGAIN}")
     try:
@@ -137,6 +137,34 @@ def with_channel(scheme: Scheme, channel: str | Channel | None, modifiers: Modif
             f"{other_high:.4g}. Protect the original for this channel instead."
         )
     return _with_side(scheme.changed(channel=other), modifiers)
+
+
+def read_with(
+    schemes: Iterable[Scheme], channel: str | Channel | None, modifiers: Modifiers = NONE
+) -> dict[Scheme, Scheme]:
+    """Return schemes, each with the one that its tensors are read with; see `with_channel`.
+
+    Raises
+    ------
+    OptionError
+        If no scheme reads anything that the channel, or the modifiers, could change.
+    ChannelError
+        If the output range of the channel does not cover that of a scheme.
+    """
+    schemes = tuple(schemes)
+    if all(scheme.analog == "none" for scheme in schemes):
+        changes = [] if channel is None else ["channel"]
+        if all(scheme.side_channel is None for scheme in schemes):
+            changes += [name for name, value in asdict(modifiers).items() if value is not None]
+        if changes:
+            raise OptionError(f"{changes[0]} is given, and no weight is stored in cells: leave it out")
+    return {scheme: with_channel(scheme, channel, modifiers) for scheme in schemes}
+
+
+def channels_of(schemes: Iterable[Scheme]) -> str | None:
+    """Return the channels that cells are read through, in words: "pcm and rram-milo"; None without cells."""
+    names = {str(scheme.channel) for scheme in schemes if scheme.analog != "none"}
+    return " and ".join(sorted(names)) or None
 
 
 def _with_side(scheme: Scheme, modifiers: Modifiers) -> Scheme:

@@ -44,7 +44,7 @@ class Input(NamedTuple):
 
 def _agree(wanted: Sequence[int | str | None], sides: Sequence[int]) -> bool:
     pairs = zip(wanted, sides, strict=False)
-    return len(wanted) == len(sides) and all(not isinstance(side, int) or side == found for side, found in pairs)
+    return len(wanted) == len(sides) and all(not isinstance(side, int) or side == length for side, length in pairs)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -100,17 +100,17 @@ class Dataset:
     def digest(self) -> str:
         """Return the SHA-256 of all arrays, their names, types and shapes, as hex."""
         arrays = {**self.inputs, **({} if self.labels is None else {"labels of the data": self.labels})}
-        found = hashlib.sha256()
+        sha256 = hashlib.sha256()
         for name, array in arrays.items():
-            found.update(f"{name} {array.dtype} {array.shape}".encode())
-            found.update(np.ascontiguousarray(array).tobytes())
-        return found.hexdigest()
+            sha256.update(f"{name} {array.dtype} {array.shape}".encode())
+            sha256.update(np.ascontiguousarray(array).tobytes())
+        return sha256.hexdigest()
 
     def batches(self, size: int, *, fixed: bool) -> Iterator[tuple[dict[str, Array], int]]:
         """Yield (inputs, samples) of at most `size` samples; if the size is fixed, the last is filled by repetition."""
         if self.one_by_one:
             yield from (
-                ({name: array[place, ...] for name, array in self.inputs.items()}, 1) for place in range(len(self))
+                ({name: array[index, ...] for name, array in self.inputs.items()}, 1) for index in range(len(self))
             )
             return
         for start in range(0, len(self), size):
@@ -149,7 +149,7 @@ class Preprocessing:
         if not all(value > 0 and math.isfinite(value) for value in self.std):
             raise OptionError(f"std is {self.std}; all of it must be above 0 and finite")
 
-    def told(self, array: Array, wanted: Input) -> str:
+    def description(self, array: Array, wanted: Input) -> str:
         """Return what `apply` does, in words."""
         if self.function is not None:
             return f"{wanted.name!r} made by {self.function}"
@@ -167,21 +167,21 @@ class Preprocessing:
             If the shapes do not fit.
         """
         if self.function is not None:
-            found = _called(self.function, array)
+            prepared = _called(self.function, array)
         elif array.dtype == np.uint8 and wanted.dtype.kind == "f":
-            found = _laid_out(self._normalised(array), wanted)
+            prepared = _laid_out(self._normalised(array), wanted)
         else:
-            found = array
-        if found.dtype.kind not in "biufV":  # V is what numpy makes of bfloat16 and its like
+            prepared = array
+        if prepared.dtype.kind not in "biufV":  # V is what numpy makes of bfloat16 and its like
             raise DataError(
-                f"the data for input {wanted.name!r} are of type {found.dtype}, and the model takes numbers"
+                f"the data for input {wanted.name!r} are of type {prepared.dtype}, and the model takes numbers"
             )
-        if not (wanted.fits(found.shape) or wanted.fits_one(found.shape)):
+        if not (wanted.fits(prepared.shape) or wanted.fits_one(prepared.shape)):
             raise DataError(
-                f"input {wanted.name!r} takes shape {_text(wanted.shape)}, and the data give {_text(found.shape)}. "
+                f"input {wanted.name!r} takes shape {_text(wanted.shape)}, and the data give {_text(prepared.shape)}. "
                 'Reshape them, or give preprocess="module:function".'
             )
-        return np.ascontiguousarray(_cast(found, wanted))
+        return np.ascontiguousarray(_cast(prepared, wanted))
 
     def _normalised(self, images: Array) -> NDArray[np.float32]:
         """Return float32 images of shape (n, h, w, channels)."""
@@ -270,12 +270,12 @@ def from_arrays(
     """Return the samples of arrays that are named as those of an npz file; see `load`."""
     names = _names(inputs, list(arrays), "the data")
     wanted = [*names.values(), *(["y"] if "y" in arrays else [])]
-    found = {name: np.asarray(arrays[name]) for name in wanted}
-    scalars = [name for name, array in found.items() if array.ndim == 0]
+    read = {name: np.asarray(arrays[name]) for name in wanted}
+    scalars = [name for name, array in read.items() if array.ndim == 0]
     if scalars:
         raise DataError(f"the data: {scalars[0]!r} is a single number, not one entry a sample")
-    made = {name: array[:samples] for name, array in found.items()}
-    return _dataset(made, names, inputs, preprocessing or Preprocessing(), "the data")
+    first = {name: array[:samples] for name, array in read.items()}
+    return _dataset(first, names, inputs, preprocessing or Preprocessing(), "the data")
 
 
 def _dataset(
@@ -289,19 +289,19 @@ def _dataset(
     lengths = {name: len(arrays[name]) for name in names.values()} | ({} if labels is None else {"y": len(labels)})
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise DataError(f"the arrays of {source} differ in their number of samples, or have none: {lengths}")
-    made = {wanted.name: preprocessing.apply(arrays[names[wanted.name]], wanted) for wanted in inputs}
-    told = "; ".join(preprocessing.told(arrays[names[wanted.name]], wanted) for wanted in inputs)
-    return Dataset(made, labels, one_by_one=_one_by_one(made, inputs), preprocessing=told)
+    prepared = {wanted.name: preprocessing.apply(arrays[names[wanted.name]], wanted) for wanted in inputs}
+    description = "; ".join(preprocessing.description(arrays[names[wanted.name]], wanted) for wanted in inputs)
+    return Dataset(prepared, labels, one_by_one=_one_by_one(prepared, inputs), preprocessing=description)
 
 
-def _one_by_one(made: Mapping[str, Array], inputs: Sequence[Input]) -> bool:
+def _one_by_one(prepared: Mapping[str, Array], inputs: Sequence[Input]) -> bool:
     """Return whether the samples are to be fed one by one: all inputs, or none."""
-    alone = {wanted.name: not wanted.fits(made[wanted.name].shape) for wanted in inputs}
+    alone = {wanted.name: not wanted.fits(prepared[wanted.name].shape) for wanted in inputs}
     if len(set(alone.values())) > 1:
         single, batched = (next(name for name in alone if alone[name] is kind) for kind in (True, False))
         raise DataError(
             f"input {single!r} takes no axis for samples, so each is a call of its own: give {batched!r} one more axis "
-            f"in front too, ({len(made[batched])}, {', '.join(['1', *map(str, made[batched].shape[1:])])})"
+            f"in front too, ({len(prepared[batched])}, {', '.join(['1', *map(str, prepared[batched].shape[1:])])})"
         )
     return any(alone.values())
 
@@ -411,20 +411,20 @@ def _entries(file: IO[bytes], header: _Header, whole: _Header) -> Array:
     """Return the first entries of an array: all of it is unpacked only where it lies in Fortran's order."""
     taken = whole if header.fortran else header
     data = bytearray(taken.nbytes)
-    view, place = memoryview(data), 0
-    while place < len(data):
-        part = file.read(min(_PIECE, len(data) - place))
+    view, offset = memoryview(data), 0
+    while offset < len(data):
+        part = file.read(min(_PIECE, len(data) - offset))
         if not part:
             raise EOFError("the array ends early")
-        view[place : place + len(part)] = part
-        place += len(part)
+        view[offset : offset + len(part)] = part
+        offset += len(part)
     if taken.shape == whole.shape:
         file.read(1)  # at the end zipfile compares the checksum
     if not data:
         return np.zeros(header.shape, header.dtype)
     order = "F" if header.fortran else "C"
-    found: Array = np.frombuffer(data, taken.dtype).reshape(taken.shape, order=order)  # type: ignore[call-overload]
-    return found[: header.shape[0]]
+    array: Array = np.frombuffer(data, taken.dtype).reshape(taken.shape, order=order)  # type: ignore[call-overload]
+    return array[: header.shape[0]]
 
 
 def _names(inputs: Sequence[Input], arrays: Sequence[str], source: str) -> dict[str, str]:

@@ -230,7 +230,7 @@ class Evaluation(Shown):
         return [*rows, ("trials", self.spread(self.ci95))]
 
     def __str__(self) -> str:
-        return self.told(self.ci95)
+        return self.summary(self.ci95)
 
     @property
     def title(self) -> str:
@@ -244,7 +244,7 @@ class Evaluation(Shown):
         """Say what is measured: metric and number of samples."""
         return f"{self.metric} on {self.samples:,} sample{'s' * (self.samples > 1)}"
 
-    def told(self, ci95: tuple[float, float] | None) -> str:
+    def summary(self, ci95: tuple[float, float] | None) -> str:
         """Return the evaluation as one line, with this 95 % interval."""
         parts = [] if self.original is None else [f"original {self.original:.4f}"]
         parts += [] if self.stored is None else [f"stored {self.stored:.4f}"]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_ir as ir
 
+from onnx_analog.arguments import check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
@@ -18,7 +19,7 @@ from onnx_analog.errors import DataError, ModelError, OptionError, require_int
 from onnx_analog.graph.build import detached, reason_against
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.protected import ProtectedModel, opened
-from onnx_analog.graph.stored import is_protected, with_channel
+from onnx_analog.graph.stored import channels_of, is_protected, read_with
 from onnx_analog.graph.weights import Selection, find
 from onnx_analog.passes import ProtectPass, pipeline
 from onnx_analog.passes.protect import replace_all
@@ -82,15 +83,9 @@ class Experiment:
     AnalogError
         If the model cannot be run, the data do not fit it, or the metric does not fit both.
 
-    Examples
+    See Also
     --------
-    >>> from onnx_analog import demo
-    >>> from onnx_analog.graph import files
-    >>> from onnx_analog.run.data import load
-    >>> experiment = Experiment(files.load(demo.MODEL), lambda inputs: load(demo.IMAGES, inputs).head(100))
-    >>> score = experiment.score(Scheme.int8(), trials=1)
-    >>> score.metric, score.stored - score.values[0]
-    ('top1', 0.0)
+    onnx_analog.experiment.Experiment : the same for paths and arrays, and whatever else names models and data.
     """
 
     def __init__(
@@ -206,7 +201,7 @@ class Experiment:
         """
         if plan is None:
             return self._given_value
-        plan, selection = Plan.of(plan), selection or Selection()
+        plan, selection = Plan.of(plan), _selection(selection)
         key = (what_is_written(plan), selection)
         if key not in self._stored_values:
             self._stored_values[key] = self._value(self._decoded(self._written(plan, selection)))
@@ -229,6 +224,11 @@ class Experiment:
 
     # ------------------------------------------------------------------------------------------------- scoring
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the model is not protected, so that only plans have trials."""
+        return self._protected is None
+
     def score(
         self,
         plan: Plan | Scheme | None = None,
@@ -248,7 +248,8 @@ class Experiment:
         ----------
         plan : Plan or Scheme, optional
             How a plain model is stored. Without one, the model is evaluated as it is: a plain model has no trials.
-        seed, trials : int, >= 0
+        seed, trials : int
+            From 0 to 2^63 - 1, and from 0 to 1,000,000.
         selection : Selection, optional
             Which tensors the plan is for.
         channel : str or Channel, optional
@@ -264,13 +265,13 @@ class Experiment:
         Raises
         ------
         OptionError
-            If an option is out of its range, or does not go with the metric.
+            If an option is out of its range or does not go with the metric, or a channel or modifiers are given and
+            nothing is stored in cells.
         ModelError
             If the model cannot be stored so.
         """
-        for name, count in (("trials", trials), ("seed", seed)):
-            if require_int(name, count) < 0:
-                raise OptionError(f"{name} is {count}; it must be 0 or more")
+        checked(seed=seed, trials=trials)
+        check_type("progress", progress, Callable, "a function")
         check_limits(self.chosen.metric, at_least, at_most)
         schemes = self._schemes(plan, channel, modifiers)
         stored = self.stored_value(plan, selection=selection)
@@ -281,12 +282,11 @@ class Experiment:
             for trial in range(trials):
                 run.append(memory.run(seed=seed, trial=trial))
                 progress()
-        used = ", ".join(dict.fromkeys(str(scheme.channel) for scheme in schemes.values()))
         return self.evaluation(
             run,
             stored=stored,
             seed=seed,
-            channel=used or None,
+            channel=channels_of(schemes.values()),
             schemes=schemes.values(),
             at_least=at_least,
             at_most=at_most,
@@ -307,7 +307,7 @@ class Experiment:
         schemes = self._schemes(plan, channel, modifiers)
         if not schemes:
             raise ModelError("the model is not protected, so it has no trials: give a plan, or protect it first")
-        planes = self._stored if plan is None else self._written(Plan.of(plan), selection or Selection())
+        planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
         skeleton = self._skeleton(planes)
         read = dict(zip(planes.schemes, schemes.values(), strict=True))
         weights = {name: planes.weights[key] for name, key in skeleton.keys.items()}
@@ -324,12 +324,12 @@ class Experiment:
 
     def totals(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> Totals:
         """Return what a plan stores, and what it costs."""
-        planes = self._written(Plan.of(plan), selection or Selection())
+        planes = self._written(Plan.of(plan), _selection(selection))
         return planes.totals(dict(zip(planes.schemes, Plan.of(plan).schemes, strict=True)))
 
     def check_storable(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> None:
         """Raise what `trials` would raise of a plan that stores nothing; few tensors are encoded."""
-        plan, selection = Plan.of(plan), selection or Selection()
+        plan, selection = Plan.of(plan), _selection(selection)
         key = (what_is_written(plan), selection)
         if key not in self._storable and not self._stores_one(plan, selection):
             self._written(plan, selection)
@@ -395,6 +395,7 @@ class Experiment:
         self, plan: Plan | Scheme | None, channel: str | Channel | None, modifiers: Modifiers
     ) -> dict[Scheme, Scheme]:
         """Return the schemes that write, each with the one that it is read with; none for a plain model."""
+        check_type("modifiers", modifiers, Modifiers, "Modifiers")
         if plan is not None:
             schemes = Plan.of(plan).schemes
         elif self._protected is not None:
@@ -404,7 +405,7 @@ class Experiment:
             return {}
         else:
             raise ModelError("the model is not protected, so no channel reads it: protect it first")
-        return {scheme: with_channel(scheme, channel, modifiers) for scheme in schemes}
+        return read_with(schemes, channel, modifiers)
 
     @cached_property
     def _network(self) -> Network:
@@ -446,6 +447,12 @@ class Experiment:
         weights = {weight.key: weight for weight in find(model, planes.selection).weights}
         replace_all(model, [(weights[weight.key], stored) for weight, stored in planes.coded])
         return Network(model, **self._running)
+
+
+def _selection(selection: Selection | None) -> Selection:
+    """Return a selection; without one, the default."""
+    check_type("selection", selection, Selection | None, "a Selection or None")
+    return selection or Selection()
 
 
 def _shape(output: Any) -> Any:

@@ -155,7 +155,7 @@ class Network:
         session = self._clean if weights is None else self.session(weights)
         fixed = _fixed_batch(session)
         fields = _fields(session)
-        fields = fields if places is None else [fields[place] for place in places]
+        fields = fields if places is None else [fields[number] for number in places]
         parts: list[list[Any]] = []
         counts: list[int] = []
         for inputs, count in self._batches(data, fixed, batch):
@@ -164,8 +164,8 @@ class Network:
         if data.one_by_one:
             return [_stacked(list(outputs)) for outputs in zip(*parts, strict=True)]
         axes = [_sample_axis(field, _inputs(session)) for field in fields]
-        found = zip(zip(*parts, strict=True), fields, axes, strict=True)
-        return [_joined(list(outputs), counts, fixed, axis, field.shape) for outputs, field, axis in found]
+        joined = zip(zip(*parts, strict=True), fields, axes, strict=True)
+        return [_joined(list(outputs), counts, fixed, axis, field.shape) for outputs, field, axis in joined]
 
     def _call(self, session: ort.InferenceSession, names: Sequence[str], inputs: Mapping[str, Any]) -> list[Any]:
         try:
@@ -208,8 +208,8 @@ def _fixed_batch(session: ort.InferenceSession) -> int | None:
 def _sample_axis(field: Field, inputs: Sequence[Input]) -> int | None:
     """Return the axis of an output that has the name of the inputs' axis of samples; None where names do not tell."""
     names = {wanted.shape[0] for wanted in inputs if wanted.shape and isinstance(wanted.shape[0], str)}
-    found = [axis for axis, side in enumerate(field.shape or ()) if isinstance(side, str) and side in names]
-    return found[0] if len(found) == 1 else None
+    sample_axes = [axis for axis, side in enumerate(field.shape or ()) if isinstance(side, str) and side in names]
+    return sample_axes[0] if len(sample_axes) == 1 else None
 
 
 def _stacked(values: list[Any]) -> Output:
@@ -321,8 +321,8 @@ def _run_bound(session: ort.InferenceSession, names: Sequence[str], inputs: Mapp
     for name in names:
         binding.bind_output(name, "cpu")
     session.run_with_iobinding(binding)
-    found: list[Array] = binding.copy_outputs_to_cpu()
-    return found
+    outputs: list[Array] = binding.copy_outputs_to_cpu()
+    return outputs
 
 
 def _reason(error: BaseException) -> str:
@@ -368,14 +368,14 @@ def _drop_unused(model: ir.Model) -> None:
 
 def _widen_outputs(model: ir.Model) -> None:
     """Return outputs of bfloat16 as float32, which holds the same numbers: numpy has no bfloat16 in onnxruntime."""
-    for place, value in enumerate(model.graph.outputs):
+    for number, value in enumerate(model.graph.outputs):
         if value.dtype is ir.DataType.BFLOAT16 and value.producer() is not None:
             cast = ir.node("Cast", [value], attributes={"to": ir.DataType.FLOAT.value})
             model.graph.append(cast)
             (wide,) = cast.outputs
             wide.name, value.name = value.name, f"{DOMAIN}:bfloat16:{value.name}"
             wide.dtype, wide.shape = ir.DataType.FLOAT, value.shape
-            model.graph.outputs[place] = wide
+            model.graph.outputs[number] = wide
 
 
 def _initializer_of(model: ir.Model, tensor: StoredTensor) -> ir.Value:
@@ -396,7 +396,7 @@ def _keys_of_functions(model: ir.Model) -> dict[ir.OperatorIdentifier, list[str]
             for node in function.all_nodes():
                 own = {node.attributes["key"].as_string()} if node.domain == DOMAIN else set()
                 keys[identifier] |= own | keys.get(node.op_identifier(), set())
-    return {identifier: sorted(found) for identifier, found in keys.items()}
+    return {identifier: sorted(uses) for identifier, uses in keys.items()}
 
 
 def _input(function: ir.Function, weight: ir.Value) -> ir.Value:
@@ -409,9 +409,9 @@ def _input(function: ir.Function, weight: ir.Value) -> ir.Value:
 def _hand_on(call: ir.Node, inputs: Mapping[str, ir.Value], values: Mapping[str, ir.Value]) -> None:
     """Give a function the weights that it takes as inputs."""
     for key, wanted in inputs.items():
-        place = wanted.meta[_PLACE]
-        call.resize_inputs(place + 1)
-        call.replace_input_with(place, values[key])
+        position = wanted.meta[_PLACE]
+        call.resize_inputs(position + 1)
+        call.replace_input_with(position, values[key])
 
 
 def _stand_in(decode: ir.Node, value: ir.Value) -> None:

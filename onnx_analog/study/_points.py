@@ -47,17 +47,17 @@ class Point(Shown):
 
     def __str__(self) -> str:
         cost = f"{self.cost:.2f} all-in cells per weight"
-        return f"{self.model}, {self.setting} ({cost}): {self.evaluation.told(self.ci95)}"
+        return f"{self.model}, {self.setting} ({cost}): {self.evaluation.summary(self.ci95)}"
 
     def _lines(self) -> Iterator[tuple[str, object]]:
         yield "model", self.model
-        yield "channel", self.setting.channel
+        yield "channel", self.setting.channels_text
         yield "granularity", self.setting.preset.granularity
         if self.setting.large_fraction is not None:
             yield "share of large weights", f"{self.setting.large_fraction:.2%}"
         yield "stored as", self.setting.stored_as
         yield "all-in cells per weight", f"{self.cost:.3f}"
-        yield self.evaluation.metric, self.evaluation.told(self.ci95)
+        yield self.evaluation.metric, self.evaluation.summary(self.ci95)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the point with its trials, ready for JSON; numbers that JSON does not have are null."""

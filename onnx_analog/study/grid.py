@@ -18,6 +18,7 @@ from onnx_analog.coding.scheme import LARGE_FACTOR, MOST_CELLS, PRESETS, STRATEG
 from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.display import counted
 from onnx_analog.errors import OptionError, one_line, require_int
+from onnx_analog.graph.stored import channels_of
 from onnx_analog.graph.weights import Selection
 from onnx_analog.settings import settings_of
 from onnx_analog.study import axes
@@ -124,6 +125,17 @@ class GridPoint:
         return tuple(read) or (self.channel,)
 
     @property
+    def channels_text(self) -> str:
+        """Those channels in words: "pcm and rram-milo"."""
+        return channels_of(self.plan.schemes) or str(self.channel)
+
+    @property
+    def channels_digest(self) -> str:
+        """The digest of that channel; of several, that of their digests."""
+        digests = [channel_digest(channel) for channel in self.channels]
+        return digests[0] if len(digests) == 1 else hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+    @property
     def large_fraction(self) -> float | None:
         """Share of the weights above the first class; None if no share parts the classes of the plan's first scheme."""
         shares = self.plan.schemes[0].shares
@@ -142,7 +154,7 @@ class GridPoint:
         return ", ".join([kind, *varied])
 
     def __str__(self) -> str:
-        return f"{self.channel}, granularity {self.preset.granularity}{self.large_text}, {self.stored_as}"
+        return f"{self.channels_text}, granularity {self.preset.granularity}{self.large_text}, {self.stored_as}"
 
     def __repr__(self) -> str:
         return f"<GridPoint: {one_line(str(self), 200)}>"
@@ -155,17 +167,11 @@ class GridPoint:
             "cells_large": self.cells_large,
             "granularity": self.preset.granularity,
             "large_fraction": self.large_fraction,
-            "channel": " and ".join(map(str, self.channels)),
-            "channel_sha256": _digest_of(self.channels),
+            "channel": self.channels_text,
+            "channel_sha256": self.channels_digest,
         }
         varied = {"cells_of_class" if name == "cells" else name: axes.word(v) for name, v in self.changes.items()}
         return {**fixed, **{n: v for n, v in varied.items() if n not in fixed}, "plan_sha256": self.plan.digest()}
-
-
-def _digest_of(channels: Sequence[Channel]) -> str:
-    """Return the digest of a channel; of several, that of their digests."""
-    digests = [channel_digest(channel) for channel in channels]
-    return digests[0] if len(digests) == 1 else hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 def _of_all(plan: Plan, axis: str) -> Any:

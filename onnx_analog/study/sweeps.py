@@ -450,7 +450,7 @@ class _Run:
             entry.tally.taken(),
             stored=facts.stored,
             seed=self._study.grid.seed,
-            channel=str(setting.channel),
+            channel=setting.channels_text,
             schemes=setting.plan.schemes,
         )
         return Point(

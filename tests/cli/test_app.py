@@ -1333,7 +1333,7 @@ def test_a_number_of_cells_that_protect_takes_can_be_read(cli):
 
 # ------------------------------------------------------------------------------------------------------ refusals
 
-NOT_PROTECTED = "the model is not protected: run `onnx-analog protect` on it first"
+NOT_PROTECTED = "the model is not protected: protect it first"
 NO_MODEL = "is not an ONNX model"
 USAGE: list[tuple[str, str]] = [
     ("nothing", "No such command 'nothing'"),

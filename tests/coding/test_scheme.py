@@ -207,6 +207,13 @@ def test_integers_are_uniform_classes_without_cells(bits):
     assert scheme.side_bits == bits
 
 
+@pytest.mark.parametrize("name", ["sign", "classes", "partition", "cells"])
+def test_settings_that_integers_fix_are_refused(name):
+    value = getattr(Scheme.int8(), name)
+    with pytest.raises(OptionError, match=f"{name} is given, and integers of 8 bits fix it: leave it out"):
+        Scheme.int8(**{name: value})
+
+
 def test_integers_by_name_and_with_other_settings():
     assert (Scheme.int8(), Scheme.int4()) == (Scheme.integers(8), Scheme.integers(4))
     assert Scheme.int8(granularity="channel").granularity == "channel"

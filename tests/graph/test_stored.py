@@ -12,7 +12,7 @@ from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.errors import AnalogError, ChannelError, ModelError
+from onnx_analog.errors import AnalogError, ChannelError, ModelError, OptionError
 from onnx_analog.graph.layout import DOMAIN
 from onnx_analog.graph.protected import opened
 from onnx_analog.graph.reader import Reader, read_side
@@ -20,7 +20,9 @@ from onnx_analog.graph.stored import (
     FORMAT_KEY,
     SCHEMES_KEY,
     StoredTensor,
+    channels_of,
     is_protected,
+    read_with,
     schemes_of,
     stored_tensors,
     with_channel,
@@ -185,7 +187,7 @@ def test_a_channel_is_the_same_before_and_after_it_was_kept(channel):
 
 def test_a_plain_model_has_none():
     assert not is_protected(made("matmul"))
-    with pytest.raises(ModelError, match="not protected: run `onnx-analog protect`"):
+    with pytest.raises(ModelError, match=r"^the model is not protected: protect it first$"):
         schemes_of(made("matmul"))
 
 
@@ -414,3 +416,43 @@ def test_modifiers_change_the_channel_and_that_of_side_information_where_they_ca
 def test_a_channel_that_does_not_cover_the_output_range_is_refused(low, high):
     with pytest.raises(ChannelError, match=r"levels from -0\.65 to 0\.75, but gaussian"):
         with_channel(scheme(), GaussianNoise(low=low, high=high))
+
+
+# ---------------------------------------------------------------------------------------------- nothing in cells
+
+
+ANALOG_SIDE = Scheme.int8(side_channel=GaussianNoise(sigma=0.3))
+
+
+def test_schemes_are_read_with_the_channel_where_they_have_cells():
+    other, digital = GaussianNoise(sigma=0.3), Scheme.int8()
+    assert read_with([digital, scheme()], other) == {digital: digital, scheme(): scheme().changed(channel=other)}
+    assert read_with([digital], None) == {digital: digital}
+    assert read_with([], None) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"channel": "rram-milo"}, "channel"),
+        ({"channel": None, "modifiers": Modifiers(read_bits=3)}, "read_bits"),
+        ({"channel": None, "modifiers": Modifiers(read_after_s=0)}, "read_after_s"),
+    ],
+)
+def test_a_channel_or_a_modifier_that_nothing_is_read_with_is_refused(options, name):
+    with pytest.raises(OptionError, match=f"^{name} is given, and no weight is stored in cells: leave it out$"):
+        read_with([Scheme.int8(), Scheme.int4()], **options)
+
+
+def test_modifiers_change_side_information_without_other_cells_but_a_channel_does_not():
+    modifiers = Modifiers(read_bits=4)
+    changed = read_with([ANALOG_SIDE], None, modifiers)[ANALOG_SIDE]
+    assert changed.side_channel == modifiers.apply(ANALOG_SIDE.side_channel)
+    with pytest.raises(OptionError, match=r"^channel is given"):
+        read_with([ANALOG_SIDE], "pcm")
+
+
+def test_channels_are_named_once_and_only_those_that_cells_are_read_through():
+    schemes = [Scheme(channel="rram-milo"), Scheme(channel="pcm"), Scheme(channel="pcm", cells=(2,))]
+    assert channels_of([Scheme.int8(channel="rram-wan"), *schemes]) == "pcm and rram-milo"
+    assert channels_of([Scheme.int8()]) is None

@@ -494,6 +494,12 @@ def test_a_pass_takes_a_scheme_or_a_plan():
             ProtectPass(plan=wrong)
 
 
+def test_a_selection_of_another_type_is_refused():
+    wrong: Any = 3
+    with pytest.raises(OptionError, match="selection is 3; it must be a Selection"):
+        ProtectPass(selection=wrong)
+
+
 @pytest.mark.parametrize("name", FAMILY)
 def test_a_tensor_is_stored_as_its_scheme_says(name):
     scheme = FAMILY[name]

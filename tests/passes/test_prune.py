@@ -151,6 +151,10 @@ def test_what_was_kept_is_said_in_the_log(caplog):
         ({"sparsity": 1.0}, "sparsity is 1.0; it must be 0 or more and below 1"),
         ({"sparsity": float("nan")}, "sparsity is nan; it must be 0 or more and below 1"),
         ({"sparsity": 0.5, "scope": "layer"}, "scope is 'layer'; choose from tensor, model"),
+        ({"sparsity": "a"}, "sparsity is 'a'; it must be a number"),
+        ({"sparsity": True}, "sparsity is True; it must be a number"),
+        ({"sparsity": 0.5, "scope": 3}, "scope is 3; it must be text"),
+        ({"sparsity": 0.5, "selection": 3}, "selection is 3; it must be a Selection"),
     ],
 )
 def test_an_option_out_of_range_is_refused(wrong, said):

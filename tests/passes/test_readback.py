@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_analog.channels import Channel, GaussianNoise, Source
 from onnx_analog.channels.pcm import pcm
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ChannelError, ModelError, OptionError
 from onnx_analog.graph.protected import opened
 from onnx_analog.graph.stored import MANIFEST_KEY, READ_DIGESTS_KEY, READBACK_KEY, StoredTensor, stored_tensors
@@ -318,9 +319,9 @@ def test_plain_weights_are_marked_until_they_are_protected_again():
 
 
 def test_a_negative_seed_or_trial_is_refused():
-    with pytest.raises(OptionError, match="seed is -1; it must be 0 or more"):
+    with pytest.raises(OptionError, match="seed is -1; it must be from 0 to"):
         ReadbackPass(seed=-1)
-    with pytest.raises(OptionError, match="trial is -1; it must be 0 or more"):
+    with pytest.raises(OptionError, match="trial is -1; it must be from 0 to"):
         ReadbackPass(trial=-1)
 
 
@@ -328,8 +329,29 @@ def test_a_negative_seed_or_trial_is_refused():
 def test_seed_and_trial_are_at_most_those_of_int64(name):
     assert getattr(ReadbackPass(**{name: 2**63 - 1}), name) == 2**63 - 1
     for large in (2**63, 10**30):
-        with pytest.raises(OptionError, match=rf"{name} is {large}; it must be at most 2\^63 - 1"):
+        with pytest.raises(OptionError, match=f"{name} is {large}; it must be from 0 to 9,223,372,036,854,775,807"):
             ReadbackPass(**{name: large})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"channel": 3}, ChannelError, "3"),
+        ({"channel": "no such"}, ChannelError, "no such"),
+        ({"modifiers": 3}, OptionError, "modifiers is 3; it must be Modifiers"),
+        ({"seed": "a"}, OptionError, "seed is 'a'; it must be a whole number"),
+    ],
+)
+def test_options_of_another_type_are_refused_before_a_model_is_read(wrong, error, message):
+    with pytest.raises(error, match=message):
+        ReadbackPass(**wrong)
+
+
+def test_without_cells_no_channel_is_named_and_none_is_taken():
+    stored = protected(made("matmul"), Scheme.int8())
+    assert ReadbackPass(trial=1)(stored).model.metadata_props[READBACK_KEY] == "seed 0, trial 1"
+    with pytest.raises(OptionError, match=r"^channel is given, and no weight is stored in cells: leave it out$"):
+        ReadbackPass(channel="rram-milo").read(opened(stored))
 
 
 def test_what_was_read_is_guarded_by_digests_of_its_own():

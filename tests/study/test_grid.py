@@ -334,3 +334,35 @@ def test_presets_of_other_granularity_are_other_points():
     presets = (Preset(granularity="tensor", large_fraction=0.05), Preset(granularity="model", large_fraction=0.05))
     points = Grid(presets=presets, channels=(QUIET,), cells=(1,), strategies=("raw",)).points()
     assert [each.preset.granularity for each in points] == ["tensor", "model"]
+
+
+# ------------------------------------------------------------------------------------------------ several channels
+
+
+@pytest.mark.parametrize(
+    "varied", [{}, {"classes": (2, 3), "partition": ("lloyd",)}, {"partition": ("share", "lloyd")}]
+)
+def test_points_without_cells_are_not_repeated_for_each_channel(varied):
+    grid = Grid(presets=(DEFAULT,), channels=(QUIET, LOUD), axes={"cells": (0, 1), **varied})
+    found = list(grid.points())
+    digital = [one for one in found if set(one.plan.schemes[0].cells) == {0}]
+    kinds = len(list(product(*varied.values())))
+    assert len(digital) == kinds
+    assert {one.channel for one in digital} == {QUIET}
+    assert len(found) == 3 * kinds == len(grid)
+
+
+def test_points_without_cells_are_repeated_for_each_preset_that_stores_them_otherwise():
+    grid = Grid(presets=(DEFAULT, PAPER), channels=(QUIET, LOUD), axes={"cells": (0, (0, 1))})
+    plans = [point.plan for point in grid.points()]
+    assert sum(plan.schemes[0].analog == "none" for plan in plans) == 2
+    assert sum(plan.schemes[0].analog == "some" for plan in plans) == 4
+    assert len(set(plans)) == len(plans) == len(grid)
+
+
+def test_a_point_of_two_channels_names_both_everywhere():
+    plan = Plan(default=Scheme(channel=QUIET), tensors={"a": Scheme(channel=LOUD), "b": Scheme.int8()})
+    point = GridPoint.of(plan, name="mixed")
+    both = f"{QUIET} and {LOUD}"
+    assert point.channels_text == point.columns()["channel"] == both
+    assert str(point).startswith(f"{both}, granularity")

@@ -143,6 +143,20 @@ def test_a_score_an_evaluation_and_a_point_are_one_to_the_bit(name, metric):
     assert point.totals == experiment.totals(scheme) == protected.manifest.totals
 
 
+def test_a_point_of_two_channels_names_both_everywhere():
+    loud = GaussianNoise(sigma=0.2)
+    mixed = Plan(default=Scheme(channel=QUIET), tensors={"a": Scheme(channel=loud)})
+    plain, both = model(TEXT), f"{QUIET} and {loud}"
+    grid = replace(GRID, strategies=(), plans={"mixed": mixed})
+    (point,) = sweep(prepare([Case(name="net", model=plain, data=images())], grid, Stopping(trials=1)))
+    assert {both} == {
+        point.to_dict()["channel"], point.row()["channel"], point.evaluation.channel, dict(point._lines())["channel"],
+        Experiment(plain, images()).score(mixed, trials=1).channel,
+        oa.evaluate(oa.protect(plain, mixed), images(), trials=1).channel,
+    }  # fmt: skip
+    assert str(point).startswith(f"net, {both}, granularity")
+
+
 def test_an_experiment_scores_plans_in_any_order_as_a_new_one_does():
     """Plans share planes, buffers and a skeleton."""
     experiment = Experiment(model(TEXT), images(), DECIBELS)

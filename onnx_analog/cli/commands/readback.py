@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from onnx_analog.arguments import MOST_READBACKS
 from onnx_analog.cli.console import Command, Whole, progress, show
 from onnx_analog.cli.options import (
     CHANGES,
@@ -29,7 +30,7 @@ from onnx_analog.cli.settings import argument
 @SEED
 @click.option(
     "--trials",
-    type=Whole(1, 10_000),
+    type=Whole(1, MOST_READBACKS),
     help="Write this many trials into a folder.  [default: one file, of trial 0]",
 )
 @argument("decoded")

@@ -1,0 +1,107 @@
+"""An experiment of a user: whatever names a model, data and a metric becomes what `run.experiment` takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from onnx_analog._inputs import AnyModel, Data, check_data, dataset_of, load_model, metric_of, preprocessing_of
+from onnx_analog.arguments import DEFAULTS, check_type, checked
+from onnx_analog.display import counted
+from onnx_analog.errors import one_line
+from onnx_analog.graph.protected import ProtectedModel, opened
+from onnx_analog.graph.stored import is_protected
+from onnx_analog.run import experiment, metrics
+from onnx_analog.settings import keywords
+
+
+class Experiment(experiment.Experiment):
+    """A model, data and a metric, opened once: `score` returns how well the model works under a plan.
+
+    Metrics compare with the outputs of the original: of the reference or, without one, of the model if it is plain.
+    Those of a protected model without a reference are compared with its own, read without noise. They are computed
+    once. Plans that differ in cells, channel or side information only share what they write. One thread may use it at a
+    time.
+
+    Parameters
+    ----------
+    model : model
+        A plain model, which plans protect, or a protected one. It is not changed.
+    data, reference, mean, std, preprocess, metric, output, class_axis, samples, batch, providers, threads, clean
+        As in `onnx_analog.evaluate`.
+
+    Raises
+    ------
+    OptionError
+        If an argument is of another type or out of its range.
+    ModelError
+        If the model cannot be run.
+    DataError
+        If the data do not fit the model, or do not say what is to be measured.
+
+    Examples
+    --------
+    >>> import onnx_analog as oa
+    >>> from onnx_analog import demo
+    >>> experiment = oa.Experiment(demo.MODEL, demo.IMAGES, samples=100)
+    >>> score = experiment.score(oa.Scheme.int8(), trials=1)
+    >>> score.metric, score.stored - score.values[0]
+    ('top1', 0.0)
+    """
+
+    @keywords
+    def __init__(
+        self,
+        model: AnyModel,
+        data: Data,
+        metric: str | metrics.Function | None = None,
+        *,
+        reference: AnyModel | None = None,
+        mean: float | Iterable[float] = DEFAULTS.mean,
+        std: float | Iterable[float] = DEFAULTS.std,
+        preprocess: str | None = None,
+        output: str | None = None,
+        class_axis: int | None = None,
+        samples: int | None = None,
+        batch: int = DEFAULTS.batch,
+        providers: str | Sequence[str] = DEFAULTS.providers,
+        threads: int = DEFAULTS.threads,
+        clean: list[Any] | None = None,
+    ) -> None:
+        arguments = checked(
+            output=output, class_axis=class_axis, samples=samples, batch=batch, providers=providers, threads=threads
+        )
+        check_type("clean", clean, list | None, "a list of outputs or None")
+        preprocessing = preprocessing_of(mean, std, preprocess)
+        named = metric_of(metric)
+        check_data(data)
+        samples = arguments.pop("samples")
+        super().__init__(
+            _loaded(model),
+            lambda inputs: dataset_of(data, inputs, preprocessing, samples),
+            named,
+            clean=clean,
+            reference=None if reference is None else load_model(reference, "reference"),
+            name=Path(model).name if isinstance(model, str | os.PathLike) else None,
+            **arguments,
+        )
+
+    def __repr__(self) -> str:
+        kind = "plain" if self._protected is None else "protected"
+        model = self.name or self._model.graph.name or "a model without a name"
+        text = f"{model}, {kind}, {self.chosen.metric.name} on {counted(len(self.data), 'sample')}"
+        return f"<Experiment: {one_line(text, 200)}>"
+
+
+def _loaded(model: AnyModel) -> ir.Model | ProtectedModel:
+    """Return a plain model, or a protected one, opened; warn if nothing guards its planes."""
+    loaded = load_model(model)
+    if not is_protected(loaded):
+        return loaded
+    protected = opened(loaded)
+    protected.warn_unless_guarded()
+    return protected
