@@ -34,9 +34,10 @@ from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.exclusive import PAPER_CELLS
 from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
+from onnx_analog.errors import ModelError
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
-from onnx_analog.graph.files import ModelLike
+from onnx_analog.graph.files import ModelLike, name_of
 from onnx_analog.graph.manifest import Manifest
 from onnx_analog.graph.protected import ProtectedModel, just_protected, opened
 from onnx_analog.graph.stored import (
@@ -493,7 +494,7 @@ def evaluate(
         lambda inputs: dataset_of(data, inputs, preprocessing, samples),
         named,
         clean=clean,
-        reference=None if reference is None else load_model(reference, "reference"),
+        reference=None if reference is None else _original(reference),
         name=Path(model).name if isinstance(model, str | os.PathLike) else None,
         **arguments,
     )
@@ -501,6 +502,19 @@ def evaluate(
     for text in result.warnings:
         logger.warning(text)
     return result
+
+
+def _original(reference: AnyModel) -> ir.Model:
+    """Return the reference; raise `ModelError` if it cannot be the original, as it is protected or was read back."""
+    model = load_model(reference, "reference")
+    mark = read_back(model)
+    if mark is not None:
+        raise ModelError(
+            f"the reference, {name_of(model)}, was read from noisy cells ({mark}): name the plain original instead"
+        )
+    if is_protected(model):
+        raise ModelError(f"the reference, {name_of(model)}, is protected: name the plain original instead")
+    return model
 
 
 # ---------------------------------------------------------------------------------------------------- sweep

@@ -27,7 +27,7 @@ from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
 from onnx_analog.channels.table import Scale as Scale
 from onnx_analog.channels.table import TableChannel as TableChannel
 from onnx_analog.disk.reading import MIB, read_text
-from onnx_analog.errors import ChannelError, OptionError, brief, require_path
+from onnx_analog.errors import IMPORT_FIRST, ChannelError, OptionError, brief, require_path
 from onnx_analog.named import named_function
 
 GROUP = "onnx_analog.channels"
@@ -191,8 +191,8 @@ def _class_of(family: str) -> Any:
                 return cls
         if _OF_MODULE.fullmatch(family):
             raise ChannelError(
-                f"the channel is of class {family!r}, and a file imports nothing: import its module first, or give the "
-                "channel by that name"
+                f"the channel is of class {family!r}, and a file imports nothing: {IMPORT_FIRST}, or give the channel "
+                "by that name"
             )
     return _load(family)
 

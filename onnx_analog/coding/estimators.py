@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.errors import OptionError
+from onnx_analog.errors import IMPORT_FIRST, OptionError
 
 if TYPE_CHECKING:
     from onnx_analog.channels import Channel
@@ -105,5 +105,5 @@ def check_known(name: object) -> None:
     module, _, kind = name.partition(":")
     loaded = getattr(sys.modules.get(module), kind, None)
     if not (isinstance(loaded, type) and issubclass(loaded, Estimator)):
-        raise NotLoaded(f"the estimator {name[:60]!r} is not loaded: import its module first")
+        raise NotLoaded(f"the estimator {name[:60]!r} is not loaded: {IMPORT_FIRST}")
     _KNOWN[name] = loaded()

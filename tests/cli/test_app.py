@@ -861,6 +861,30 @@ def test_the_reference_is_another_model_on_the_same_data(cli):
 
 
 @pytest.mark.parametrize(
+    ("before", "reference", "why"),
+    [
+        (
+            "readback model.protected.onnx --decoded -o noisy.onnx",
+            "noisy.onnx",
+            "was read from noisy cells (seed 0, trial",
+        ),
+        ("readback model.protected.onnx -o noisy.onnx", "noisy.onnx", "was read from noisy cells (seed 0, trial"),
+        ("manifest model.protected.onnx", "model.protected.onnx", "is protected: name the plain original"),
+    ],
+)
+def test_a_reference_that_cannot_be_the_original_is_refused(cli, before, reference, why):
+    done(cli(before))
+    found = cli(f"evaluate model.protected.onnx --data test.npz --trials 1 --reference {reference}")
+    assert_refused(found, 1, why)
+    assert f"the reference, {reference!r}, " in found.stderr
+
+
+@pytest.mark.parametrize("flag", ["--cells-small", "--cells-large"])
+def test_both_ends_of_the_numbers_of_cells_are_in_the_help(flag):
+    assert "[1<=x<=1,000,000,000,000]" in " ".join(help_of("protect").split(flag)[1].split())[:300]
+
+
+@pytest.mark.parametrize(
     ("line", "options"),
     [
         ("--seed 7", {"seed": 7}),
@@ -1370,7 +1394,9 @@ USAGE: list[tuple[str, str]] = [
     ("protect model.onnx -o .", "'.' is a folder; a file is needed"),
     ("protect model.onnx -o new/", "'new/' is a folder; a file is needed"),
     ("protect model.onnx --manifest /", "'/' is a folder; a file is needed"),
-    ("readback model.protected.onnx --seed 9223372036854775808", "is not in the range"),
+    ("readback model.protected.onnx --seed 9223372036854775808", "range 0<=x<=9,223,372,036,854,775,807."),
+    ("protect model.onnx --cells-small 1000000000001", "is not in the range 1<=x<=1,000,000,000,000."),
+    ("protect model.onnx --cells-large 0", "is not in the range 1<=x<=1,000,000,000,000."),
     ("protect model.onnx -o one --manifest one", "two outputs would be the same file, 'one'"),
     ("protect model.onnx -o one --manifest ./one", "two outputs would be the same file, 'one'"),
     ("protect model.onnx -o one --manifest folder/../one", "'one' and 'folder/../one' would be the same file"),
@@ -1465,8 +1491,8 @@ FAILED: list[tuple[str, str]] = [
     ("manifest list.json", "this is not a manifest"),
     ("manifest model.protected.onnx --check word.json", "this is not a manifest"),
     ("manifest model.protected.onnx --check model.onnx", "'model.onnx' is not UTF-8 text"),
-    ("manifest model.protected.onnx --check other.manifest.json", "tensor 'a' does not fit the manifest"),
-    ("manifest model.protected.onnx --check other.manifest.json --json", "tensor 'a' does not fit the manifest"),
+    ("manifest model.protected.onnx --check other.manifest.json", "tensor 'a': α of class small is "),
+    ("manifest model.protected.onnx --check other.manifest.json --json", " in other.manifest.json. W"),
     ("manifest model.manifest.json --check model.manifest.json", "is a manifest; --check needs the protected model"),
     ("channel fit pairs.csv --input amps --output ohms", "has no column 'amps'; its columns are volts, ohms, device"),
     ("channel fit pairs.csv --input volts --output amps", "has no column 'amps'"),

@@ -143,7 +143,10 @@ def test_the_command_line_says_nothing_but_its_own_words(name, tmp_path):
         assert list(json.loads(out)) == ["points"]
         code, out, error = line(tmp_path, f"--engine {name} --out failed --metric own:wrong")
         assert (code, out) == (1, "")
-        assert error == "Error: the metric 'own:wrong' failed with ZeroDivisionError: division by zero. --debug shows where\n"
+        assert (
+            error
+            == "Error: the metric 'own:wrong' failed with ZeroDivisionError: division by zero. --debug shows where\n"
+        )
 
 
 # ------------------------------------------------------------------------------------------ one that is there already
