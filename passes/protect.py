@@ -86,7 +86,10 @@ class ProtectPass(ir.passes.InPlacePass):
             if reason in UNFIT:  # it was asked for
                 logger.warning("%s stays digital: %s", weight.key, reason)
         for name in self.plan.unused(weight.key for weight in selected.weights):
-            logger.warning("the plan names %s, which is no tensor that is selected", name)
+            if name in self.plan.patterns:
+                logger.warning("the plan's pattern %s matches no selected tensor", name)
+            else:
+                logger.warning("the plan names %s, which is not among the selected tensors", name)
         coded = self._encoded(selected.weights)
         if not coded:
             raise NothingToStore(_nothing(selected, name_of(model), self.plan))

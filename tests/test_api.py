@@ -336,7 +336,7 @@ def test_one_sample_is_enough():
 
 @pytest.mark.parametrize("call", [oa.account, oa.readback, lambda given: list(oa.readbacks(given, trials=1))])
 def test_a_plain_model_is_not_read_back(call):
-    with pytest.raises(ModelError, match="the model is not protected: run `onnx-analog protect` on it first"):
+    with pytest.raises(ModelError, match="the model is not protected: protect it first"):
         call(made("matmul"))
 
 

@@ -22,6 +22,7 @@ import click
 
 from onnx_analog.errors import (
     IMPORT_FIRST,
+    OR_DECODE,
     AnalogError,
     FunctionError,
     OptionError,
@@ -140,14 +141,14 @@ class _Failure(click.ClickException):
 def _one_line(error: Exception, ctx: click.Context) -> click.ClickException:
     if isinstance(error, AnalogError):
         where = ". --debug shows where" * isinstance(error, FunctionError)
-        text = f"{error}{where}"
+        text = f"{error}{where}".replace(OR_DECODE, "")
         if any("--load" in param.opts for param in ctx.command.params):
             text = text.replace(IMPORT_FIRST, "name it with --load")
         return _Failure(text if error.names_fields else with_options(text, ctx.command), error.exit_code)
     return click.ClickException(one_line(_message_of(_cause(error))))
 
 
-_STATES = r"(?= (is|are|has|have|contains|names|exclude|and \S+ exclude)\b)"
+_STATES = r"(?= (is|are|add|has|have|contains|names|exclude|and \S+ exclude)\b)"
 _SECOND = r"(?:(?<= and )|(?<= as ))"  # before the second argument that a message names
 
 

@@ -68,7 +68,7 @@ def schemes_of(model: ir.Model) -> tuple[Scheme, ...]:
     if version is None and is_protected(model):
         raise ModelError(f"the model lost its metadata entry {FORMAT_KEY!r} to another tool. {AGAIN}")
     if version is None:
-        raise ModelError("the model is not protected: run `onnx-analog protect` on it first")
+        raise ModelError("the model is not protected: protect it first")
     if version != FORMAT:
         raise ModelError(f"the model is protected in format {version}, and this version reads format {FORMAT}. {AGAIN}")
     try:

@@ -982,8 +982,8 @@ def test_what_a_plan_names_and_the_model_lacks_is_a_warning(caplog):
     plan = Plan(default=QUIETLY, tensors={"v": None, "w": QUIETLY}, patterns=patterns)
     protected(made("matmul"), plan)
     assert caplog.messages == [
-        "the plan names v, which is no tensor that is selected",
-        "the plan names fc.*, which is no tensor that is selected",
+        "the plan names v, which is not among the selected tensors",
+        "the plan's pattern fc.* matches no selected tensor",
     ]
 
 
