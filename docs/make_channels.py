@@ -16,8 +16,10 @@ HEAD = """# Channels
 Written by `docs/make_channels.py` from what is installed. `onnx-analog channel show NAME` prints one, `--plot` draws
 it. `--channel` takes a name, a name with options (`NAME:key=value,...`), the file that `onnx-analog channel fit`
 writes, or a class of your own as `module:Class` ([writing a channel](writing_a_channel.md)). σ is the standard
-deviation of one cell's read, in the unit of the level; where it has no closed form, it is from 20,000 reads of each
-level (standard error 0.5 %). Capacity is that of one cell, for normal reads (Blahut and Arimoto 1972).
+deviation of one cell's read, in the unit of the level, here at 101 levels over the
+whole span; `onnx-analog channel fit` prints σ at the inputs that were measured, which differs.
+Where it has no closed form, it is from 20,000 reads of each level (standard error 0.5 %). Capacity is that of one cell,
+for normal reads (Blahut and Arimoto 1972).
 
 `--write-bits` and `--read-bits` limit the precision of any channel. `--residuals empirical` draws the noise of a
 measured channel from its measured residuals; `--cells-on same` puts the cells of a weight on one device.
@@ -51,7 +53,7 @@ def section(name: str) -> str:
     channel = channels.resolve(name)
     rows = {
         "span": "{:.3f} to {:.3f}".format(*channel.span),
-        "σ": "{:.3f} to {:.3f}".format(*spread(channel)),
+        "σ at levels": "{:.3f} to {:.3f}".format(*spread(channel)),
         "capacity": f"{capacity.of_channel(channel).bits:.2f} bits per cell",
         "options": options(name),
         "source": str(channel.source),

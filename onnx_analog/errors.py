@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 LONGEST = 300  # characters of a message
+OR_DECODE = ", or run DecodePass on this one first"  # a remedy that the command line does not have
+IMPORT_FIRST = "import its module first"  # the remedy where a file names a class of the user's
 
 
 class AnalogError(Exception):

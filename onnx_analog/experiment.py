@@ -12,9 +12,10 @@ import onnx_ir as ir
 from onnx_analog._inputs import AnyModel, Data, check_data, dataset_of, load_model, metric_of, preprocessing_of
 from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.display import counted
-from onnx_analog.errors import one_line
+from onnx_analog.errors import ModelError, one_line
+from onnx_analog.graph.files import name_of
 from onnx_analog.graph.protected import ProtectedModel, opened
-from onnx_analog.graph.stored import is_protected
+from onnx_analog.graph.stored import is_protected, read_back
 from onnx_analog.run import experiment, metrics
 from onnx_analog.settings import keywords
 
@@ -85,7 +86,7 @@ class Experiment(experiment.Experiment):
             lambda inputs: dataset_of(data, inputs, preprocessing, samples),
             named,
             clean=clean,
-            reference=None if reference is None else load_model(reference, "reference"),
+            reference=None if reference is None else _original(reference),
             name=Path(model).name if isinstance(model, str | os.PathLike) else None,
             **arguments,
         )
@@ -105,3 +106,16 @@ def _loaded(model: AnyModel) -> ir.Model | ProtectedModel:
     protected = opened(loaded)
     protected.warn_unless_guarded()
     return protected
+
+
+def _original(reference: AnyModel) -> ir.Model:
+    """Return the reference; raise `ModelError` if it cannot be the original, as it is protected or was read back."""
+    model = load_model(reference, "reference")
+    mark = read_back(model)
+    if mark is not None:
+        raise ModelError(
+            f"the reference, {name_of(model)}, was read from noisy cells ({mark}): name the plain original instead"
+        )
+    if is_protected(model):
+        raise ModelError(f"the reference, {name_of(model)}, is protected: name the plain original instead")
+    return model

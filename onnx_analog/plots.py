@@ -109,7 +109,7 @@ def plot_points(points: Sequence[Point]) -> Callable[[Path], None]:
     other metric, or if the value without noise is not known, the axis is the metric itself. A dotted line marks the
     original: the model without noise. Bars are 95 % intervals; rings mark the points that `choosing.marked` returns.
     """
-    parts = panels(points) or [Panel(title="", gridded=())]
+    parts = panels(points) or [Panel(title="", planned_title="plans", gridded=())]
     looks = styles(points)
     figure, axes = _figure(len(parts), height=_POINTS_INCHES, shared=True)
     value = _loss if shows_loss(points) else _metric

@@ -21,7 +21,9 @@ class Panel:
     Attributes
     ----------
     title : str
-        The model, channel and preset of its points, as far as panels differ in them.
+        The model, channel and preset of the points of the grid, as far as panels differ in them.
+    planned_title : str
+        The same of plans, which have no preset.
     gridded : tuple of Point
         Points of the grid.
     planned : tuple of Point
@@ -29,6 +31,7 @@ class Panel:
     """
 
     title: str
+    planned_title: str
     gridded: tuple[Point, ...]
     planned: tuple[Point, ...] = ()
 
@@ -82,8 +85,11 @@ def panels(points: Sequence[Point]) -> list[Panel]:
         alone = sum(other == where for other, _ in grid) == 1
         planned = plans.pop(where, []) if alone else []
         title = _joined(where, preset_title(*gridded))
-        result.append(Panel(title=title, gridded=tuple(gridded), planned=tuple(planned)))
-    result += [Panel(title=_joined(where, "plans"), gridded=(), planned=tuple(group)) for where, group in plans.items()]
+        plan_title = _joined(where, "plans")
+        result.append(Panel(title=title, planned_title=plan_title, gridded=tuple(gridded), planned=tuple(planned)))
+    for where, group in plans.items():
+        title = _joined(where, "plans")
+        result.append(Panel(title=title, planned_title=title, gridded=(), planned=tuple(group)))
     return result
 
 

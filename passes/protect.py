@@ -23,6 +23,7 @@ from onnx_analog.arguments import check_type
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.coding.fidelity import Deviation, excess
 from onnx_analog.coding.packing import index_width, pack, pack_index
+from onnx_analog.coding.partition import reach_of
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.planes import Axis, Codebook, Fitted, Part, Planes, fit, planes_of, split
 from onnx_analog.coding.scheme import Scheme
@@ -87,7 +88,10 @@ class ProtectPass(ir.passes.InPlacePass):
             if reason in UNFIT:  # it was asked for
                 logger.warning("%s stays digital: %s", weight.key, reason)
         for name in self.plan.unused(weight.key for weight in selected.weights):
-            logger.warning("the plan names %s, which is no tensor that is selected", name)
+            if name in self.plan.patterns:
+                logger.warning("the plan's pattern %s matches no selected tensor", name)
+            else:
+                logger.warning("the plan names %s, which is not among the selected tensors", name)
         coded = self._encoded(selected.weights)
         if not coded:
             raise NothingToStore(_nothing(selected, name_of(model), self.plan))
@@ -210,6 +214,7 @@ class _Group:
             return
         self._warn_of_empty_classes(weights[0].key, fitted)
         for number, weight in enumerate(weights):
+            self._warn_of_clipping(weight)
             layout = _layout(weight, fitted, number, self._scheme)
             if self._later is not None:
                 planes = _Later(weight, fitted, number, self._scheme, self._later).planes(layout)
@@ -224,6 +229,25 @@ class _Group:
         for number in np.flatnonzero(fitted.counts.sum(axis=0) == 0):
             name = ("small", "large")[number] if self._scheme.classes == 2 else f"of class {number + 1}"
             logger.warning("%s: no weight is %s, so that class is empty", where, name)
+
+    def _warn_of_clipping(self, weight: Weight) -> None:
+        """Log a warning if weights beyond the steps of the scheme are clipped to the last step, as it has no cells."""
+        reach, step, cells = reach_of(self._scheme), self._scheme.step, self._scheme.cells_of_class
+        if reach is None or step is None:
+            return
+        array = weight.array().astype(np.float32)
+        above, below = float(array.max(initial=0)), -float(array.min(initial=0))
+        ends = [(above, cells[-1]), (below, cells[0] if self._scheme.sign == "level" else cells[-1])]
+        largest = max((size for size, count in ends if not count), default=0.0)
+        if largest > reach + step / 2:
+            logger.warning(
+                "%s: the steps reach %.3g, and weights of up to %.3g in magnitude are clipped to that. Give a step of "
+                "%.3g or more, or none.",
+                weight.key,
+                reach,
+                largest,
+                largest * step / reach,
+            )
 
     def settled(self) -> _Settled:
         """Return the weights that can share a codebook, that codebook, and why the others stay digital.

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from onnx_analog.arguments import Arguments, check_type
 from onnx_analog.coding.partition import Cut, cut_largest, mark_largest
-from onnx_analog.errors import ModelError, NothingToStore
+from onnx_analog.errors import OR_DECODE, ModelError, NothingToStore
 from onnx_analog.graph.files import name_of
 from onnx_analog.graph.stored import is_protected
 from onnx_analog.graph.weights import Selection, Weight, find
@@ -59,7 +59,7 @@ class PrunePass(ir.passes.InPlacePass):
         """Prune `model` in place."""
         if is_protected(model):
             raise ModelError(
-                f"{name_of(model)} is protected, so its weights are levels. Prune the original, or run DecodePass."
+                f"{name_of(model)} is protected, so its weights are levels. Prune the original{OR_DECODE}."
             )
         weights = find(model, self.selection).weights
         if not weights:

@@ -180,6 +180,13 @@ def test_the_readme_is_one_screen_that_says_how_to_begin():
         assert re.search(rf"^{target}:", read(ROOT / "Makefile"), flags=re.MULTILINE)
 
 
+def shorten(data: Path) -> None:
+    """Keep the first 50 samples of a file, for speed."""
+    with np.load(data) as file:
+        arrays = {name: file[name][:50] for name in file.files}
+    np.savez(data, **arrays)
+
+
 def test_the_readme_can_be_typed_from_its_first_line_to_its_last(tmp_path, monkeypatch, capsys):
     (block,) = re.findall(r"```python\n(.*?)```", read(README), flags=re.DOTALL)
     typed = read(README).partition("```python")[0].splitlines()
@@ -188,8 +195,7 @@ def test_the_readme_can_be_typed_from_its_first_line_to_its_last(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     for _, source, target in (words for words in lines if words[0] == "cp"):
         shutil.copy(ROOT / source, target)
-    with np.load("test.npz") as file:
-        np.savez("test.npz", **{name: file[name][:50] for name in file.files})  # fewer: for speed
+    shorten(Path("test.npz"))
     for words in (words for words in lines if words[0] == "onnx-analog"):
         fewer = {"sweep": ["--trials", "2", "--engine", "serial"]}.get(words[1], [])
         main([*words[1:], *fewer], standalone_mode=False)
@@ -200,6 +206,56 @@ def test_the_readme_can_be_typed_from_its_first_line_to_its_last(tmp_path, monke
     choices = {"mean": [demo.facts()["mean"]], "std": [demo.facts()["std"]]}
     assert evaluation == str(oa.evaluate("model.protected.onnx", "test.npz", trials=25, **choices))
     assert oa.evaluate("model.onnx", "test.npz", **choices).original > 0.9
+
+
+def steps(page: Path) -> Iterator[tuple[str, str]]:
+    """Yield the kind of each step of a page, and its text: lines of a shell, and blocks of Python."""
+    for code, kind, block in re.findall(
+        r"^((?:    [^\n]+\n)+)|^```(sh|python)\n(.*?)^```", read(page), re.MULTILINE | re.DOTALL
+    ):
+        if kind == "python":
+            yield kind, block
+        else:
+            for line in (code or block).replace("\\\n", " ").splitlines():
+                yield "sh", line.strip()
+
+
+def run_page(page: Path) -> None:
+    """Run the steps of a page in the current folder, with few trials in one process."""
+    fewer = {"sweep": ["--trials", "2", "--engine", "serial"], "evaluate": ["--trials", "2"]}
+    for kind, step in steps(page):
+        words = shlex.split(step, comments=True) if kind == "sh" else []
+        if kind == "python":
+            few = step.replace("trials=25", "trials=2").replace(
+                'engines.build("local", workers=2)', 'engines.build("serial")'
+            )
+            exec(compile(few, page.name, "exec"), {})
+        elif words[:1] == ["cp"]:
+            shutil.copy(ROOT / words[1], words[2])
+            if words[2] == "test.npz":
+                shorten(Path("test.npz"))
+        elif words[:1] == ["onnx-analog"]:
+            main([*words[1:], *fewer.get(words[1], [])], standalone_mode=False)
+
+
+def test_pages_run_one_after_the_other_in_one_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for page in (README, ROOT / "docs" / "sweeps.md", ROOT / "docs" / "own_measurements.md"):
+        run_page(page)
+    for folder in ("results", "strategies", "from-python"):
+        with (tmp_path / folder / "points.csv").open(newline="") as file:
+            assert {round(float(row["original"]), 3) for row in csv.DictReader(file)} == {1.0}  # normalised
+
+
+def test_pages_that_use_one_folder_twice_fail(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_page(README)
+    page = tmp_path / "again.md"
+    page.write_text(
+        "```sh\nonnx-analog sweep model.onnx --data test.npz --cells 1,3 --out results\n```\n", encoding="utf-8"
+    )
+    with pytest.raises(click.ClickException, match="results"):
+        run_page(page)
 
 
 @pytest.mark.parametrize("page", [ROOT / "docs" / "writing_a_channel.md"], ids=name)

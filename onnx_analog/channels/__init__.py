@@ -27,10 +27,16 @@ from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
 from onnx_analog.channels.table import Scale as Scale
 from onnx_analog.channels.table import TableChannel as TableChannel
 from onnx_analog.disk.reading import MIB, read_text
-from onnx_analog.errors import ChannelError, OptionError, brief, require_path
+from onnx_analog.errors import IMPORT_FIRST, ChannelError, OptionError, brief, require_path
 from onnx_analog.named import named_function
 
 GROUP = "onnx_analog.channels"
+_FORMS = {  # of channels that need a file, or another channel
+    "measured": "measured:csv=pairs.csv,input=volts,output=ohms,log=true",
+    "table": "the file that a fit wrote, such as mine.channel.json",
+    "empirical": "a measured channel, with residuals empirical",
+    "precision": "any channel, with write bits or read bits",
+}
 DEFAULT = "pcm"
 _LIMIT = 16 * MIB  # of a file; the largest that `channel fit` writes is 10 MiB
 _DEPTH = 8  # of channels in each other
@@ -56,6 +62,8 @@ def summary(name: str) -> str:
         if name not in available():
             raise
         line = str(error)
+    if name in _FORMS:
+        line = f"{line} Name {_FORMS[name]}."
     line = line.removeprefix("Return ")
     return line[:1].upper() + line[1:]
 
@@ -191,8 +199,8 @@ def _class_of(family: str) -> Any:
                 return cls
         if _OF_MODULE.fullmatch(family):
             raise ChannelError(
-                f"the channel is of class {family!r}, and a file imports nothing: import its module first, or give the "
-                "channel by that name"
+                f"the channel is of class {family!r}, and a file imports nothing: {IMPORT_FIRST}, or give the channel "
+                "by that name"
             )
     return _load(family)
 
@@ -224,7 +232,7 @@ def _unknown(name: str) -> ChannelError:
 
 def _call(maker: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Channel:
     try:
-        inspect.signature(maker).bind(**options)
+        _check_required(maker, name, options)
         channel = maker(**options)
     except ChannelError:
         raise
@@ -233,6 +241,23 @@ def _call(maker: Callable[..., Any], name: str, options: Mapping[str, Any]) -> C
     if not isinstance(channel, Channel):
         raise ChannelError(f"entry point {name!r} gives {type(channel).__name__}, which is not a Channel")
     return channel
+
+
+def _check_required(maker: Callable[..., Any], name: str, options: Mapping[str, Any]) -> None:
+    """Raise `ChannelError` with an example if an option without a default is missing."""
+    signature = inspect.signature(maker)
+    required = [
+        parameter.name
+        for parameter in signature.parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    missing = [option for option in required if option not in options]
+    if missing:
+        example = ",".join(f"{option}=..." for option in required)
+        form = _FORMS.get(name, f"{name}:{example}")
+        raise ChannelError(f"channel {name!r} needs {', '.join(missing)}: name {form}")
+    signature.bind(**options)
 
 
 def _options(maker: Callable[..., Any], name: str, text: str) -> dict[str, Any]:

@@ -129,7 +129,8 @@ class Pairs(NamedTuple):
         reads = Reads.of(self.inputs, self.outputs)
         if not 1 <= neighbours <= reads.distinct.size:
             raise ChannelError(
-                f"channel {self.name!r} has {reads.distinct.size} distinct inputs: neighbours is {neighbours}"
+                f"neighbours is {neighbours}, and channel {self.name!r} has {reads.distinct.size} distinct inputs: "
+                f"give 1 to {reads.distinct.size}"
             )
         knots = knots_of(reads.distinct)
         means, stds = reads.moments(knots, neighbours)

@@ -57,7 +57,7 @@ def read_pairs(
         If the file is not such a file, or its pairs describe no channel.
     """
     path = require_path("path", path)
-    inputs, outputs = read_columns(path, (input, output))
+    inputs, outputs = read_columns(path, (input, output), positive=output if log else None)
     devices = read_labels(path, group) if group else None
     pairs = Pairs.of(inputs, outputs, devices=devices, name=path.stem, units=(input, output), log=log)
     return pairs, Source(citation=f"{path.name}: {output} against {input}, {inputs.size:,} pairs")

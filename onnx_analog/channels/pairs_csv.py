@@ -18,17 +18,17 @@ _CSV_LIMIT = 64 * MIB
 _MOST_ROWS = 1_000_000
 
 
-def read_columns(path: Path, names: Sequence[str]) -> list[Doubles]:
-    """Return columns of a CSV file as float arrays of shape (rows,).
+def read_columns(path: Path, names: Sequence[str], *, positive: str | None = None) -> list[Doubles]:
+    """Return columns of a CSV file as float arrays of shape (rows,); that called `positive` must be above 0.
 
     Raises
     ------
     ChannelError
         If the file or a column is missing, a line has another number of cells than the header, a cell is no finite
-        number, or there is more than 64 MiB, 1,000,000 rows, or 1 MiB in a line.
+        number or not positive, or there is more than 64 MiB, 1,000,000 rows, or 1 MiB in a line.
     """
     values = (
-        _number(cell, name, f"{str(path)!r}, line {line}")
+        _number(cell, name, f"{str(path)!r}, line {line}", positive=name == positive)
         for line, cells in _rows(path, names)
         for name, cell in zip(names, cells, strict=True)
     )
@@ -97,7 +97,7 @@ def _check_header(path: Path, header: Sequence[str], names: Sequence[str]) -> No
             raise ChannelError(f"{str(path)!r} has {several} column {name!r}; its columns are {known}{hint}")
 
 
-def _number(cell: str, name: str, where: str) -> float:
+def _number(cell: str, name: str, where: str, *, positive: bool) -> float:
     try:
         plain = cell.isascii() and "_" not in cell  # Python takes 1_000 for a thousand, and digits of other scripts
         number = float(cell if plain else "no number")
@@ -106,4 +106,6 @@ def _number(cell: str, name: str, where: str) -> float:
     if not math.isfinite(number):
         shown = f"holds {cell[:40]!r}, which is no finite number" if cell else "is empty"
         raise ChannelError(f"{where}: column {name!r} {shown}")
+    if positive and number <= 0:
+        raise ChannelError(f"{where}: column {name!r} holds {cell[:40]}, which has no logarithm")
     return number

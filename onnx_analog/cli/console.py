@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from onnx_analog.errors import AnalogError, FunctionError, OptionError, OutputError, one_line, printable_lines
+from onnx_analog.errors import (
+    IMPORT_FIRST,
+    OR_DECODE,
+    AnalogError,
+    FunctionError,
+    OptionError,
+    OutputError,
+    one_line,
+    printable_lines,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +43,7 @@ else:  # before click 8.4 it takes no type
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PRACTICAL = 10**9  # no help mentions a larger limit
+_PRACTICAL = 10**12  # no help mentions a larger limit
 PIPED_WIDTH = 100_000  # columns of what is not printed on a terminal: no limit that a table meets
 
 
@@ -132,12 +141,14 @@ class _Failure(click.ClickException):
 def _one_line(error: Exception, ctx: click.Context) -> click.ClickException:
     if isinstance(error, AnalogError):
         where = ". --debug shows where" * isinstance(error, FunctionError)
-        text = f"{error}{where}"
+        text = f"{error}{where}".replace(OR_DECODE, "")
+        if any("--load" in param.opts for param in ctx.command.params):
+            text = text.replace(IMPORT_FIRST, "name it with --load")
         return _Failure(text if error.names_fields else with_options(text, ctx.command), error.exit_code)
     return click.ClickException(one_line(_message_of(_cause(error))))
 
 
-_STATES = r"(?= (is|are|has|have|contains|names|exclude|and \S+ exclude)\b)"
+_STATES = r"(?= (is|are|add|has|have|contains|names|exclude|and \S+ exclude)\b)"
 _SECOND = r"(?:(?<= and )|(?<= as ))"  # before the second argument that a message names
 
 
@@ -341,14 +352,18 @@ class Whole(click.IntRange):
             number = int(value)
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is not a whole number", param, ctx)
-        return int(super().convert(number, param, ctx))
+        if (self.min is not None and number < self.min) or (self.max is not None and number > self.max):
+            self.fail(f"{number} is not in the range {self._range(self.max)}.", param, ctx)
+        return number
 
     def _describe_range(self) -> str:
         """Return the range for the help, without limits beyond all practical values."""
-        least, most = self.min, None if self.max is None or self.max > _PRACTICAL else self.max
-        if least is None or most is not None:
-            return "" if least is None and most is None else super()._describe_range()
-        return f"x>={least}"
+        most = None if self.max is None or self.max > _PRACTICAL else self.max
+        return "" if self.min is None and most is None else self._range(most)
+
+    def _range(self, most: float | None) -> str:
+        left = "" if self.min is None else f"{self.min}<=x" if most is not None else f"x>={self.min}"
+        return left if most is None else f"{left or 'x'}<={int(most):,}"
 
 
 class Floats(NumbersType):

@@ -118,8 +118,9 @@ def _grid_table(panel: Panel, marks: dict[int, str]) -> Table:
 def _list_table(points: Sequence[Point], panel: Panel, marks: dict[int, str]) -> Table:
     """Return a table with a row for each point; a plan has no number of cells."""
     planned = is_planned(points[0])
+    title = panel.planned_title if planned else panel.title
     columns = ["plan", "stored as"] if planned else ["strategy", "cells"]
-    result = table(*columns, "mean", "all-in cells per original weight", title=panel.title, left=1 + planned)
+    result = table(*columns, "mean", "all-in cells per original weight", title=title, left=1 + planned)
     for point in points:
         how = _plan_text(point.setting.plan) if planned else str(point.cells)
         result.add_row(series(point), how, marks[id(point)] + value_text(point), f"{point.cost:.2f}")
@@ -275,7 +276,7 @@ def fit_table(fit: Fit) -> Table:
     result.add_row("pairs, distinct inputs", f"{channel.pairs:,}, {np.unique(fit.inputs).size:,}")
     result.add_row(f"neighbours k, {how}", str(channel.neighbours))
     result.add_row("output range", f"{channel.span[0]:.4f} to {channel.span[1]:.4f}")
-    result.add_row("standard deviation", f"{min(channel.stds):.4f} to {max(channel.stds):.4f}")
+    result.add_row("standard deviation at the inputs", f"{min(channel.stds):.4f} to {max(channel.stds):.4f}")
     result.add_row("capacity, bits per cell", f"{of_channel(channel).bits:.2f}")
     if fit.between_share is not None:
         result.add_row("variance between devices", f"{fit.between_share:.0%}")

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from onnx_analog.channels.ranges import clip_to_range
-from onnx_analog.errors import OptionError
+from onnx_analog.errors import IMPORT_FIRST, OptionError
 
 if TYPE_CHECKING:
     from onnx_analog.channels import Channel
@@ -344,5 +344,5 @@ def check_known(name: object) -> None:
     module, _, kind = name.partition(":")
     loaded = getattr(sys.modules.get(module), kind, None)
     if not (isinstance(loaded, type) and issubclass(loaded, Estimator)):
-        raise NotLoaded(f"the estimator {name[:60]!r} is not loaded: import its module first")
+        raise NotLoaded(f"the estimator {name[:60]!r} is not loaded: {IMPORT_FIRST}")
     _KNOWN[name] = loaded()

@@ -256,6 +256,13 @@ def _uniform(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     return Edges(tuple(edges.tolist()), (0,) * edges.size, signed=signed, points=tuple(points.tolist()))
 
 
+def reach_of(scheme: Scheme) -> float | None:
+    """Return the largest number of the steps that a scheme gives, in the unit of the weights; None if it gives none."""
+    if scheme.step is None:
+        return None
+    return scheme.step * (scheme.classes - 1) / (2 if scheme.sign == "level" else 1)
+
+
 def _lloyd(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     """Return the edges of Lloyd's method on a histogram whose bins are 2^-11 wide relative to their numbers.
 

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from onnx_analog.coding.planes import Axis, Codebook
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.errors import OR_DECODE
 from onnx_analog.graph.decoder import function_of
 from onnx_analog.graph.files import name_of, vouch
 from onnx_analog.graph.layout import DOMAIN, IR_VERSION, OLDEST_OPSET, VERSION, Layout, inputs_of, layout_of
@@ -46,7 +47,7 @@ def reason_against(model: ir.Model) -> str | None:
     name = name_of(model)
     ours = {node.op_type for _, graph, _ in scopes(model) for node in graph if node.domain == DOMAIN}
     if FORMAT_KEY in model.metadata_props or any(map(layout_of, ours)):
-        return f"{name} is protected already. Protect the original, or run DecodePass on this one first."
+        return f"{name} is protected already. Protect the original{OR_DECODE}."
     if ours or any(domain == DOMAIN for domain, _, _ in model.functions):
         return f"{name} has operators of the domain {DOMAIN!r}, which protected models need: rename it"
     opset = opset_of(model)

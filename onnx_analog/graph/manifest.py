@@ -211,27 +211,73 @@ class Manifest(Shown):
             f"{totals.ratios()['all_in_cells_per_original_weight']:.3f} per original weight"
         )
 
-    def compare(self, actual: Manifest) -> None:
-        """Raise `ManifestError` naming the first thing in which this manifest differs from `actual`, the model's."""
-        self._compare(actual, "schemes")
-        there = {entry.key: asdict(entry) for entry in actual.tensors}
+    def compare(self, actual: Manifest, name: str = "the manifest") -> None:
+        """Raise `ManifestError` with the first value of this manifest, called `name`, that is not the model's."""
+        if self.schemes != actual.schemes:
+            raise ManifestError(
+                f"{name} has other schemes than the model was protected with: the two do not belong together. {_REMEDY}"
+            )
+        stored = {entry.key: asdict(entry) for entry in actual.tensors}
         listed = {entry.key: asdict(entry) for entry in self.tensors}
-        for key in [*listed, *there]:
-            if key not in there or key not in listed:
-                where = "model" if key in listed else "manifest"
-                raise ManifestError(f"tensor {key!r} is not in the {where}: the two do not belong together")
-            for name, value in listed[key].items():
-                if there[key][name] != value:
-                    raise ManifestError(
-                        f"tensor {key!r} does not fit the manifest: its {name} is {there[key][name]} in the model and "
-                        f"{value} in the manifest. Write the manifest again from the model."
-                    )
-        self._compare(actual, "source_sha256", "command")
-
-    def _compare(self, actual: Manifest, *names: str) -> None:
-        for name in names:
-            if getattr(self, name) != getattr(actual, name):
-                other = "other schemes" if name == "schemes" else f"another {name}"
+        for key in [*listed, *stored]:
+            if key not in stored or key not in listed:
+                where = "the model" if key in listed else name
+                raise ManifestError(f"tensor {key!r} is not in {where}: the two do not belong together. {_REMEDY}")
+            for place, here, there in _differences(stored[key], listed[key]):
+                values = _apart(here, there)
                 raise ManifestError(
-                    f"the manifest has {other} than the model was protected with: the two do not belong together"
+                    f"tensor {key!r}: {_field(place)} is {values[0]} in the model, {values[1]} in {name}. {_REMEDY}"
                 )
+        self._compare_origin(actual, name)
+
+    def _compare_origin(self, actual: Manifest, name: str) -> None:
+        """Raise `ManifestError` if the manifest is of the same planes, but not of the same run of `protect`."""
+        if self.source_sha256 != actual.source_sha256:
+            raise ManifestError(f"{name} has another source_sha256 than the model: the two do not belong together")
+        if self.command != actual.command:
+            raise ManifestError(
+                f"{name} and the model hold the same tensors, and differ in the command only, "
+                f"{_brief(self.command)} and {_brief(actual.command)}. {_REMEDY}"
+            )
+
+
+_REMEDY = "Write the manifest again from the model."
+_SYMBOLS = {"alpha": "α", "beta": "β"}
+_Place = tuple[str | int, ...]  # the keys that lead to a value
+
+
+def _differences(here: Any, there: Any, place: _Place = ()) -> Iterator[tuple[_Place, Any, Any]]:
+    """Yield where two values of `asdict` differ, and both values there; lists of plain values are one value."""
+    if isinstance(here, Mapping) and isinstance(there, Mapping):
+        for name in dict.fromkeys((*here, *there)):
+            yield from _differences(here.get(name), there.get(name), (*place, name))
+    elif place == ("classes",) and len(here) == len(there):
+        for number, entries in enumerate(zip(here, there, strict=True)):
+            yield from _differences(*entries, (*place, number, len(here)))
+    elif here != there:
+        yield place, here, there
+
+
+def _field(place: _Place) -> str:
+    """Return the name of a field of a tensor's entry: "α of class small", "cells of level"."""
+    if len(place) == 1:
+        return str(place[0])
+    if place[0] != "classes":
+        return f"{place[0]} of {place[1]}"
+    _, number, count, name = place
+    of_class = ("small", "large")[int(number)] if count == 2 else str(int(number) + 1)
+    return f"{_SYMBOLS.get(str(name), name)} of class {of_class}"
+
+
+def _apart(here: Any, there: Any) -> tuple[str, str]:
+    """Return two different values as texts that differ: of numbers 4 digits, of digests the beginning."""
+    if isinstance(here, float) and isinstance(there, float):
+        short = f"{here:.4}", f"{there:.4}"
+    else:
+        short = _brief(here), _brief(there)
+    return short if short[0] != short[1] else (str(here), str(there))
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -17,7 +17,7 @@ from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
-from onnx_analog.errors import AnalogError, ManifestError, require_path
+from onnx_analog.errors import IMPORT_FIRST, AnalogError, ManifestError, require_path
 from onnx_analog.graph._cells import addresses, cells_of, codebook_bits, mask_bits
 from onnx_analog.graph._model_tensors import MOST_AXES
 from onnx_analog.graph.manifest import FORMAT, PLANES, ClassEntry, Manifest, TensorEntry
@@ -86,7 +86,11 @@ def read(path: Path) -> Manifest:
     try:
         return from_json(text)
     except ManifestError as error:
-        remedy = "" if str(error).endswith(AGAIN) else ". Write it again from the protected model."
+        remedy = (
+            ""
+            if str(error).endswith(AGAIN) or IMPORT_FIRST in str(error)
+            else ". Write it again from the protected model."
+        )
         raise ManifestError(f"{str(path)!r}: {error}{remedy}") from error
 
 

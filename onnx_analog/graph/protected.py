@@ -133,7 +133,7 @@ class ProtectedModel(Model):
         if self.read_mark is not None:
             raise ModelError(
                 f"the model was read from noisy cells already ({self.read_mark}). Name the protected model, which has "
-                "every trial; read with decoded weights, it is a plain one of a single trial."
+                "every trial."
             )
 
     def read(self, *, seed: int = 0, trial: int = 0) -> dict[str, NDArray[Any]]:

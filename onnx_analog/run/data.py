@@ -121,6 +121,10 @@ class Dataset:
             yield batch, count
 
 
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """How images become inputs.
@@ -145,9 +149,9 @@ class Preprocessing:
             if not getattr(self, name) or not all(isinstance(v, int | float | np.number) for v in getattr(self, name)):
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be one number, or one for each channel")
         if not all(math.isfinite(value) for value in self.mean):
-            raise OptionError(f"mean is {self.mean}; all of it must be finite")
+            raise OptionError(f"mean is {_listed(self.mean)}; each number must be finite")
         if not all(value > 0 and math.isfinite(value) for value in self.std):
-            raise OptionError(f"std is {self.std}; all of it must be above 0 and finite")
+            raise OptionError(f"std is {_listed(self.std)}; each number must be above 0 and finite")
 
     def description(self, array: Array, wanted: Input) -> str:
         """Return what `apply` does, in words."""

@@ -112,7 +112,7 @@ class Experiment:
             model = opened(model)
         self._protected = model if isinstance(model, ProtectedModel) else None
         self._model = model.model if isinstance(model, ProtectedModel) else model
-        self._source = self._network if reference is None else Network(reference, **self._running)  # of the original
+        self._source = self._network if reference is None else Network(reference, role="the reference", **self._running)
         self._original_known = self._protected is None or reference is not None or clean is not None
         self.data = data if isinstance(data, Dataset) else data(self._network.inputs)
         self._skeletons: dict[Any, _Skeleton] = {}

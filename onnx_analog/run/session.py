@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -59,6 +60,8 @@ class Network:
         Execution providers of onnxruntime, in order of preference.
     threads : int
         Threads within an operator; 0 leaves it to onnxruntime.
+    role : str, optional
+        What errors of a run call the model, where there are two: "the reference".
 
     Raises
     ------
@@ -74,8 +77,10 @@ class Network:
         *,
         providers: Sequence[str] = ("CPUExecutionProvider",),
         threads: int = 0,
+        role: str | None = None,
     ) -> None:
         check_providers(providers)
+        self._role = role
         self._providers, self.threads = list(providers), threads
         self._device = _DEVICES.get(self._providers[0])
         self._held: tuple[Dataset, int, list[Batch]] | None = None
@@ -152,7 +157,22 @@ class Network:
         DataError
             If onnxruntime fails on the data.
         """
-        session = self._clean if weights is None else self.session(weights)
+        with self._named():
+            return self._outputs(self._clean if weights is None else self.session(weights), data, batch, places)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Put the role of the model before errors."""
+        try:
+            yield
+        except (ModelError, DataError) as error:
+            if self._role is None:
+                raise
+            raise type(error)(f"{self._role}: {error}") from error
+
+    def _outputs(
+        self, session: ort.InferenceSession, data: Dataset, batch: int, places: Sequence[int] | None
+    ) -> list[Output]:
         fixed = _fixed_batch(session)
         fields = _fields(session)
         fields = fields if places is None else [fields[number] for number in places]

@@ -161,7 +161,7 @@ def test_bad_files(tmp_path, text, message):
 
 def test_a_negative_resistance_has_no_logarithm(tmp_path):
     path = write(tmp_path / "negative.csv", {"v": [1, 2, 3], "r": [5, -3, 4]})
-    with pytest.raises(ChannelError, match="'r' holds -3 in data row 2, so has no logarithm"):
+    with pytest.raises(ChannelError, match="line 3: column 'r' holds -3, which has no logarithm"):
         fit(path, input="v", output="r", log=True)
 
 

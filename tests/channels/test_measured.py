@@ -133,7 +133,7 @@ def test_files_that_hold_no_pairs_are_refused_in_one_line_that_names_them(tmp_pa
 
 def test_a_negative_read_has_no_logarithm_and_is_one_all_the_same(tmp_path):
     path = written(tmp_path, "v,r\n1,5\n2,-3\n3,4\n")
-    with pytest.raises(ChannelError, match="channel 'mine': column 'r' holds -3 in data row 2, so has no logarithm"):
+    with pytest.raises(ChannelError, match="line 3: column 'r' holds -3, which has no logarithm"):
         measured(csv=str(path), input="v", output="r", log=True)
     assert measured(csv=str(path), input="v", output="r").pairs == 3
 

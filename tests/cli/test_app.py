@@ -715,6 +715,11 @@ def test_inspect_selects_as_it_is_told(cli, line, names):
     assert [row["name"] for row in body(cli(f"inspect model.onnx --json {line}"))["stored"]] == names
 
 
+def test_inspect_says_what_can_be_done_about_subnormal_weights(cli):
+    text = done(cli(f"inspect {demo.MODEL}"))
+    assert "To set the smallest weights to zero: onnx-analog prune MODEL --sparsity SHARE" in " ".join(text.split())
+
+
 def test_inspect_of_a_protected_model_shows_what_is_stored(cli):
     found = body(cli("inspect model.protected.onnx --json"))
     assert found["protected"] is True
@@ -858,6 +863,34 @@ def test_the_reference_is_another_model_on_the_same_data(cli):
     found = body(cli(line))
     assert found["original"] == body(cli("evaluate other.onnx --data test.npz --json"))["original"] < 1
     assert "original model" in done(cli(line.replace("--json", "")))
+
+
+@pytest.mark.parametrize(
+    ("before", "reference", "why"),
+    [
+        (
+            "readback model.protected.onnx --decoded -o noisy.onnx",
+            "noisy.onnx",
+            "was read from noisy cells (seed 0, trial",
+        ),
+        ("readback model.protected.onnx -o noisy.onnx", "noisy.onnx", "was read from noisy cells (seed 0, trial"),
+        ("manifest model.protected.onnx", "model.protected.onnx", "is protected: name the plain original"),
+    ],
+)
+def test_a_reference_that_cannot_be_the_original_is_refused(cli, before, reference, why):
+    done(cli(before))
+    found = cli(f"evaluate model.protected.onnx --data test.npz --trials 1 --reference {reference}")
+    assert_refused(found, 1, why)
+    assert f"the reference, {reference!r}, " in found.stderr
+
+
+@pytest.mark.parametrize("flag", ["--cells-small", "--cells-large"])
+def test_the_help_says_where_the_manifest_goes(cli):
+    assert "the output with .manifest.json in place of .protected.onnx" in " ".join(help_of("protect").split())
+
+
+def test_both_ends_of_the_numbers_of_cells_are_in_the_help(flag):
+    assert "[1<=x<=1,000,000,000,000]" in " ".join(help_of("protect").split(f"\n  {flag} ")[1].split())[:300]
 
 
 @pytest.mark.parametrize(
@@ -1023,6 +1056,12 @@ def test_a_manifest_describes_what_was_written_whatever_was_read(cli):
 
 
 # ---------------------------------------------------------------------------------------------------- channels
+
+
+def test_the_list_says_how_channels_of_files_are_named(cli):
+    text = done(cli("channel list"))
+    assert "Name measured:csv=pairs.csv,input=volts,output=ohms,log=true." in text
+    assert "Name any channel, with write bits or read bits." in text
 
 
 def test_all_channels_are_listed(cli):
@@ -1370,13 +1409,16 @@ USAGE: list[tuple[str, str]] = [
     ("protect model.onnx -o .", "'.' is a folder; a file is needed"),
     ("protect model.onnx -o new/", "'new/' is a folder; a file is needed"),
     ("protect model.onnx --manifest /", "'/' is a folder; a file is needed"),
-    ("readback model.protected.onnx --seed 9223372036854775808", "is not in the range"),
+    ("readback model.protected.onnx --seed 9223372036854775808", "range 0<=x<=9,223,372,036,854,775,807."),
+    ("protect model.onnx --cells-small 1000000000001", "is not in the range 1<=x<=1,000,000,000,000."),
+    ("protect model.onnx --cells-large 0", "is not in the range 1<=x<=1,000,000,000,000."),
     ("protect model.onnx -o one --manifest one", "two outputs would be the same file, 'one'"),
     ("protect model.onnx -o one --manifest ./one", "two outputs would be the same file, 'one'"),
     ("protect model.onnx -o one --manifest folder/../one", "'one' and 'folder/../one' would be the same file"),
     ("protect model.onnx -o one --manifest one.data", "two outputs would be the same file, 'one.data'"),
     # these are found by the library
     ("protect model.onnx --threshold 0.1 --large-fraction 0.1", "--threshold and --large-fraction exclude each other"),
+    ("protect model.onnx --classes 3 --shares 0.6,0.5", "Error: --shares add up to 1.1; they must add up to 1 or less"),
     ("protect model.onnx --side-cells 2", "need a --side-channel"),
     ("protect model.onnx --side-copies 3", "need a --side-channel"),
     ("protect model.onnx --side-channel pcm --side-copies 2", "must be odd"),
@@ -1386,8 +1428,8 @@ USAGE: list[tuple[str, str]] = [
     ("protect model.onnx --sparsity nan", "'nan' is not a finite number"),
     ("prune model.onnx --sparsity nan", "'nan' is not a finite number"),
     ("evaluate model.onnx --data test.npz --mean nan", "it must be finite"),
-    ("evaluate model.onnx --data test.npz --std 0", "all of it must be above 0 and finite"),
-    ("evaluate model.onnx --data test.npz --std -1", "all of it must be above 0 and finite"),
+    ("evaluate model.onnx --data test.npz --std 0", "--std is 0; each number must be above 0 and finite"),
+    ("evaluate model.onnx --data test.npz --std 0.5,-1", "--std is 0.5, -1; each number must be above 0 and finite"),
     ("protect model.onnx --include (", "'(' is not a regular expression"),
     ("prune model.onnx --sparsity 0.5 --exclude [", "'[' is not a regular expression"),
     ("inspect model.onnx --include *", "'*' is not a regular expression"),
@@ -1411,8 +1453,8 @@ FAILED: list[tuple[str, str]] = [
     ("manifest text.onnx", NO_MODEL),
     ("evaluate text.onnx --data test.npz", NO_MODEL),
     ("evaluate model.onnx --data test.npz --reference text.onnx", NO_MODEL),
-    ("protect model.protected.onnx", "protected already"),
-    ("prune model.protected.onnx --sparsity 0.5", "Prune the original"),
+    ("protect model.protected.onnx", "is protected already. Protect the original.\n"),
+    ("prune model.protected.onnx --sparsity 0.5", "Prune the original.\n"),
     ("protect old.onnx", "below opset 11"),
     ("readback model.onnx", NOT_PROTECTED),
     ("readback model.onnx --trials 2", NOT_PROTECTED),
@@ -1441,7 +1483,10 @@ FAILED: list[tuple[str, str]] = [
     ("protect model.onnx --channel gaussian --residuals empirical", "has no residuals to choose"),
     ("protect model.onnx --channel gaussian --cells-on same", "does not tell devices apart"),
     ("channel show none", "no channel is called 'none'"),
-    ("channel show measured", "missing a required argument"),
+    ("channel show measured", "needs csv, input, output: name measured:csv=pairs.csv,input=volts,output=ohms,log=true"),
+    ("channel show measured:csv=pairs.csv", "needs input, output: name measured:csv=pairs.csv,"),
+    ("channel show table", "name the file that a fit wrote, such as mine.channel.json"),
+    ("channel show precision", "needs inner: name any channel, with write bits or read bits"),
     ("channel show pcm --plot c.text", "text"),
     ("channel show pcm --plot folder", "'folder' is a folder"),
     ("channel show pcm --plot nowhere/c.png", "cannot write in the folder 'nowhere'"),
@@ -1465,13 +1510,13 @@ FAILED: list[tuple[str, str]] = [
     ("manifest list.json", "this is not a manifest"),
     ("manifest model.protected.onnx --check word.json", "this is not a manifest"),
     ("manifest model.protected.onnx --check model.onnx", "'model.onnx' is not UTF-8 text"),
-    ("manifest model.protected.onnx --check other.manifest.json", "tensor 'a' does not fit the manifest"),
-    ("manifest model.protected.onnx --check other.manifest.json --json", "tensor 'a' does not fit the manifest"),
+    ("manifest model.protected.onnx --check other.manifest.json", "tensor 'a': low of class small is "),
+    ("manifest model.protected.onnx --check other.manifest.json --json", " in other.manifest.json. W"),
     ("manifest model.manifest.json --check model.manifest.json", "is a manifest; --check needs the protected model"),
     ("channel fit pairs.csv --input amps --output ohms", "has no column 'amps'; its columns are volts, ohms, device"),
     ("channel fit pairs.csv --input volts --output amps", "has no column 'amps'"),
     (f"{FIT} --group amps", "has no column 'amps'"),
-    (f"{FIT} --neighbours 21", "20 distinct inputs: neighbours is 21"),
+    (f"{FIT} --neighbours 21", "--neighbours is 21, and channel 'pairs' has 20 distinct inputs: give 1 to 20"),
     ("channel fit model.onnx --input volts --output ohms", "'model.onnx' is not UTF-8 text"),
     (FIT.replace("pairs", "text"), "line 2: column 'ohms' holds 'two', which is no finite number"),
     (FIT.replace("pairs", "short"), "line 3 has 1 cells, and the header 2"),
@@ -1479,8 +1524,8 @@ FAILED: list[tuple[str, str]] = [
     (FIT.replace("pairs", "infinite"), "line 3: column 'ohms' holds 'inf', which is no finite number"),
     (FIT.replace("pairs", "level"), "column 'volts' holds fewer than two distinct values"),
     (FIT.replace("pairs", "output"), "column 'ohms' holds fewer than two distinct values"),
-    (FIT.replace("pairs", "negative") + " --log output", "column 'ohms' holds -1 in data row 1, so has no logarithm"),
-    (FIT.replace("pairs", "zero") + " --log output", "column 'ohms' holds 0 in data row 1, so has no logarithm"),
+    (FIT.replace("pairs", "negative") + " --log output", "column 'ohms' holds -1, which has no logarithm"),
+    (FIT.replace("pairs", "zero") + " --log output", "column 'ohms' holds 0, which has no logarithm"),
     (FIT.replace("pairs", "no_rows"), "has no rows"),
     ("channel fit empty.onnx --input volts --output ohms", "its columns are none"),
 ]

@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 import onnx_analog as oa
-from onnx_analog import plots
+from onnx_analog import channels, plots
 from onnx_analog.cli import main
 from onnx_analog.cli.console import with_options
+from onnx_analog.coding import estimators
 from onnx_analog.settings import settings_of
 from tests.models import model
 
@@ -315,3 +316,64 @@ def test_messages_name_options_only_for_arguments():
     }
     for message, shown in said.items():
         assert with_options(message, command) == shown
+
+
+# --------------------------------------------------------------------------------- classes that a file does not import
+
+OWN = """
+import onnx_analog as oa
+from onnx_analog.channels.gaussian import GaussianNoise
+from onnx_analog.coding.estimators import Affine
+
+class Mine(Affine):
+    pass
+
+class Cell(GaussianNoise):
+    pass
+"""
+
+
+@pytest.fixture
+def own_classes(cli, monkeypatch):
+    """Write files that name classes of a module that is not imported any more; return what calls the command line."""
+    Path("own_classes.py").write_text(OWN, encoding="utf-8")
+    for name, options in {"e": "--estimator own_classes:Mine", "c": "--channel own_classes:Cell:sigma=0.1"}.items():
+        done(cli(f"protect model.onnx {options} -o {name}.onnx --save-plan {name}.plan.json"))
+    yield cli
+    _forget(monkeypatch)
+
+
+def _forget(monkeypatch):
+    monkeypatch.delitem(sys.modules, "own_classes", raising=False)
+    estimators._KNOWN.pop("own_classes:Mine", None)
+    for cls in channels.base.Channel.__subclasses__():
+        for below in [
+            *cls.__subclasses__(),
+            *(last for each in cls.__subclasses__() for last in each.__subclasses__()),
+        ]:
+            if below.__module__ == "own_classes":
+                monkeypatch.setattr(below, "family", "forgotten")
+
+
+@pytest.mark.parametrize("name", ["e", "c"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "manifest {}.onnx",
+        "manifest {}.manifest.json",
+        "inspect {}.onnx",
+        "plan show {}.plan.json",
+        "plan show {}.onnx",
+        "evaluate {}.onnx --data test.npz --trials 1",
+        "sweep model.onnx --data test.npz --plan {}.plan.json --trials 1 --engine serial --out out",
+    ],
+)
+def test_a_class_that_is_not_loaded_is_to_be_named_with_load(own_classes, monkeypatch, name, line):
+    _forget(monkeypatch)
+    refused = own_classes(line.format(name))
+    assert refused.exit_code in (1, 2)
+    assert "name it with --load" in refused.stderr
+    assert "import its module" not in refused.stderr
+    assert "Write it again" not in refused.stderr
+    loaded = own_classes(f"{line.format(name)} --load own_classes:{'Mine' if name == 'e' else 'Cell'}")
+    assert (loaded.exit_code, loaded.stderr) == (0, "")

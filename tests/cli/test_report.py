@@ -543,7 +543,7 @@ def test_a_fit_shows_what_it_found(group, tmp_path):
     assert cells(shown, "neighbours k, by cross-validation") == [str(found.channel.neighbours)]
     assert cells(shown, "output range") == ["{:.4f} to {:.4f}".format(*found.channel.span)]
     stds = found.channel.stds
-    assert cells(shown, "standard deviation") == [f"{min(stds):.4f} to {max(stds):.4f}"]
+    assert cells(shown, "standard deviation at the inputs") == [f"{min(stds):.4f} to {max(stds):.4f}"]
     assert cells(shown, "capacity, bits per cell") == [f"{of_channel(found.channel).bits:.2f}"]
     assert ("variance between devices" in shown) is group
     if found.between_share is not None:
@@ -1002,7 +1002,8 @@ def test_each_value_of_an_axis_has_a_row_of_its_own():
 
 def test_plans_have_a_table_in_their_panel():
     grid, plans = report.points_tables(PLANNED)
-    assert grid.title == plans.title
+    assert grid.title == grouping.preset_title(*PLANNED[:-1])
+    assert plans.title == "plans"  # whose shares may be others
     assert [str(column.header) for column in plans.columns][:2] == ["plan", "stored as"]
     assert list(plans.columns[0].cells) == ["mixed"]
     (alone,) = report.points_tables(PLANNED[-1:])

@@ -810,19 +810,59 @@ def test_a_manifest_fits_its_model(granularity):
 
 
 @pytest.mark.parametrize(
-    ("plane", "what"), [("level", "sha256"), ("sign", "sha256"), ("alpha", "classes"), ("beta", "classes")]
+    ("plane", "what"),
+    [
+        ("level", "sha256 of level"),
+        ("sign", "sha256 of sign"),
+        ("alpha", "low of class small"),
+        ("beta", "low of class small"),
+    ],
 )
 def test_the_tensor_that_does_not_fit_is_named(plane, what):
     found = account(protected(holding(a=A, b=B)))
-    with pytest.raises(ManifestError, match=f"tensor 'a' does not fit the manifest: its {what} is"):
+    with pytest.raises(ManifestError, match=f"tensor 'a': {what} is .* in the model, .* in the manifest. Write"):
         found.compare(account(with_other_byte(protected(holding(a=A, b=B)), plane)))
 
 
-@pytest.mark.parametrize("name", ["source_sha256", "command"])
-def test_a_manifest_of_another_run_does_not_fit(name):
+def with_class(manifest, number, **changes):
+    """Return a manifest whose first tensor has other values in one class."""
+    entry, *others = manifest.tensors
+    classes = list(entry.classes)
+    classes[number] = replace(classes[number], **changes)
+    return replace(manifest, tensors=(replace(entry, classes=tuple(classes)), *others))
+
+
+@pytest.mark.parametrize(
+    ("alpha", "other", "values"),
+    [
+        (4.1861234, 1.0, "4.186 in the model, 1.0 in other.json"),
+        (4.1861234, 4.1861239, "4.1861234 in the model, 4.1861239 in other.json"),
+    ],
+)
+def test_the_first_difference_is_told_with_both_values(alpha, other, values):
+    model, listed = (
+        with_class(account(protected(holding(a=A, b=B))), 1, alpha=value, cells=cells)
+        for value, cells in ((alpha, 20), (other, 21))
+    )
+    with pytest.raises(ManifestError) as refusal:
+        listed.compare(model, "other.json")
+    assert str(refusal.value) == f"tensor 'a': α of class large is {values}. Write the manifest again from the model."
+
+
+def test_a_manifest_of_another_source_does_not_fit():
     model = protected(holding(a=A, b=B))
-    with pytest.raises(ManifestError, match=f"the manifest has another {name}"):
-        replace(account(model), **{name: "0" * 64}).compare(account(model))
+    with pytest.raises(ManifestError, match="the manifest has another source_sha256 than the model"):
+        replace(account(model), source_sha256="0" * 64).compare(account(model))
+
+
+def test_a_manifest_of_another_command_says_that_nothing_else_differs():
+    manifest = account(protected(holding(a=A, b=B)))
+    with pytest.raises(ManifestError) as refusal:
+        replace(manifest, command="onnx-analog protect a.onnx").compare(replace(manifest, command=None), "a.json")
+    assert str(refusal.value) == (
+        "a.json and the model hold the same tensors, and differ in the command only, onnx-analog protect a.onnx and "
+        "None. Write the manifest again from the model."
+    )
 
 
 @pytest.mark.parametrize(("named", "model", "where"), [("ab", "a", "model"), ("a", "ab", "manifest")])

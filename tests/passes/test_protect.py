@@ -302,6 +302,31 @@ def test_an_empty_class_of_the_model_is_one_warning(caplog):
     assert caplog.messages == ["the model: no weight is large, so that class is empty"]
 
 
+SIGNED: dict[str, Any] = {"sign": "level", "partition": "uniform", "step": 0.1, "channel": QUIET}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "largest", "clipped"),
+    [
+        (Scheme(**SIGNED, classes=15, cells=(0,)), 0.75, False),
+        (Scheme(**SIGNED, classes=15, cells=(0,)), 0.76, True),
+        (Scheme(**SIGNED, classes=15, cells=(0,)), -0.76, True),
+        (Scheme(**SIGNED, classes=15, cells=(0,) * 14 + (1,)), 0.76, False),
+        (Scheme(**SIGNED, classes=15, cells=(0,) * 14 + (1,)), -0.76, True),
+        (Scheme(**{**SIGNED, "sign": "bit"}, classes=8, cells=(0,)), 0.75, False),
+        (Scheme(**{**SIGNED, "sign": "bit"}, classes=8, cells=(0,)), -0.76, True),
+        (Scheme(**{**SIGNED, "step": None}, classes=15, cells=(0,)), 0.76, False),
+    ],
+)
+def test_weights_beyond_the_steps_are_a_warning(caplog, scheme, largest, clipped):
+    weights = f32(np.linspace(-0.3, 0.3, 16).reshape(4, 4))
+    weights[0, 0] = largest
+    tensor = only(protected(holding(w=weights), scheme))
+    text = "w: the steps reach 0.7, and weights of up to 0.76 in magnitude are clipped to that."
+    assert caplog.messages == ([f"{text} Give a step of 0.109 or more, or none."] if clipped else [])
+    assert (abs(tensor.decode()[0, 0] - largest) > 0.05 + 1e-6) == clipped
+
+
 # ------------------------------------------------------------------------------------------------- the edges
 
 
@@ -963,8 +988,8 @@ def test_what_a_plan_names_and_the_model_lacks_is_a_warning(caplog):
     plan = Plan(default=QUIETLY, tensors={"v": None, "w": QUIETLY}, patterns=patterns)
     protected(made("matmul"), plan)
     assert caplog.messages == [
-        "the plan names v, which is no tensor that is selected",
-        "the plan names fc.*, which is no tensor that is selected",
+        "the plan names v, which is not among the selected tensors",
+        "the plan's pattern fc.* matches no selected tensor",
     ]
 
 

@@ -446,6 +446,12 @@ def test_without_labels_outputs_are_compared_with_those_of_the_reference():
     assert ratio.stored == pytest.approx(metrics.sqnr_db(outputs[1], clean=outputs[0]))
 
 
+def test_an_error_of_the_reference_says_so():
+    other = model("net (float[n, 3] q) => (float[n, 3] y) { y = Relu(q) }")
+    with pytest.raises(DataError, match=r"^the reference: onnxruntime cannot compute the outputs from the data: "):
+        oa.evaluate(protected(model(LINEAR)), rows(2), trials=1, reference=other)
+
+
 def test_a_reference_with_other_outputs_is_refused_before_the_first_trial():
     other, made = model(LINEAR.replace("32", "31")), []
     with pytest.raises(ModelError, match="not its original"):

@@ -37,7 +37,10 @@ def command(model: Path, as_json: bool, **selection: Any) -> None:
     show(f"opset {inspection.opset}, IR {inspection.ir_version}; BatchNorm: {inspection.batch_norm}")
     if inspection.subnormal:
         weights = counted(inspection.subnormal, "subnormal weight")
-        show(f"{weights} (below 1.2e-38 in magnitude), which most processors compute slowly: set to zero")
+        show(
+            f"{weights} (below 1.2e-38 in magnitude), which most processors compute slowly. "
+            "To set the smallest weights to zero: onnx-analog prune MODEL --sparsity SHARE"
+        )
     if inspection.refused is not None:
         show(f"protect refuses this model: {inspection.refused}")
     if inspection.read_back is not None:

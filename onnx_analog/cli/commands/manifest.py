@@ -37,7 +37,7 @@ def command(protected: Path, check: Path | None, as_json: bool) -> None:
     else:
         manifest = api.account(protected)
     if check is not None:
-        manifests.read(check).compare(manifest)
+        manifests.read(check).compare(manifest, shown(check))
     if as_json:
         return print_json(manifest.to_dict())
     show(*model_tables.account_tables(manifest))

@@ -54,7 +54,7 @@ DEPENDS = {
 @LOAD
 @SELECTION
 @click.option("-o", "--output", type=OUT, help="[default: MODEL with the suffix .protected.onnx]")
-@click.option("--manifest", type=OUT, help="[default: the output with the suffix .manifest.json]")
+@click.option("--manifest", type=OUT, help="[default: the output with .manifest.json in place of .protected.onnx]")
 @FORCE
 @JSON
 @click.option(
