@@ -884,11 +884,11 @@ def test_a_reference_that_cannot_be_the_original_is_refused(cli, before, referen
     assert f"the reference, {reference!r}, " in found.stderr
 
 
-@pytest.mark.parametrize("flag", ["--cells-small", "--cells-large"])
-def test_the_help_says_where_the_manifest_goes(cli):
+def test_the_help_says_where_the_manifest_goes():
     assert "the output with .manifest.json in place of .protected.onnx" in " ".join(help_of("protect").split())
 
 
+@pytest.mark.parametrize("flag", ["--cells-small", "--cells-large"])
 def test_both_ends_of_the_numbers_of_cells_are_in_the_help(flag):
     assert "[1<=x<=1,000,000,000,000]" in " ".join(help_of("protect").split(f"\n  {flag} ")[1].split())[:300]
 
@@ -1418,7 +1418,10 @@ USAGE: list[tuple[str, str]] = [
     ("protect model.onnx -o one --manifest one.data", "two outputs would be the same file, 'one.data'"),
     # these are found by the library
     ("protect model.onnx --threshold 0.1 --large-fraction 0.1", "--threshold and --large-fraction exclude each other"),
-    ("protect model.onnx --classes 3 --shares 0.6,0.5", "Error: --shares add up to 1.1; they must add up to 1 or less"),
+    (
+        "protect model.onnx --classes 3 --cells 1 --shares 0.6,0.5",
+        "Error: --shares add up to 1.1; they must add up to 1 or less",
+    ),
     ("protect model.onnx --side-cells 2", "need a --side-channel"),
     ("protect model.onnx --side-copies 3", "need a --side-channel"),
     ("protect model.onnx --side-channel pcm --side-copies 2", "must be odd"),
@@ -1453,8 +1456,8 @@ FAILED: list[tuple[str, str]] = [
     ("manifest text.onnx", NO_MODEL),
     ("evaluate text.onnx --data test.npz", NO_MODEL),
     ("evaluate model.onnx --data test.npz --reference text.onnx", NO_MODEL),
-    ("protect model.protected.onnx", "is protected already. Protect the original.\n"),
-    ("prune model.protected.onnx --sparsity 0.5", "Prune the original.\n"),
+    ("protect model.protected.onnx", "is protected already. Protect the original."),
+    ("prune model.protected.onnx --sparsity 0.5", "are levels. Prune the original."),
     ("protect old.onnx", "below opset 11"),
     ("readback model.onnx", NOT_PROTECTED),
     ("readback model.onnx --trials 2", NOT_PROTECTED),
@@ -1537,6 +1540,13 @@ NOTHING: list[tuple[str, str]] = [
     ("prune model.onnx --sparsity 0.5 --include none", "nothing to prune"),
 ]
 REFUSALS = [(line, code, said) for code, rows in ((2, USAGE), (1, FAILED), (3, NOTHING)) for line, said in rows]
+
+
+@pytest.mark.parametrize("line", ["protect model.protected.onnx", "prune model.protected.onnx --sparsity 0.5"])
+def test_a_remedy_that_only_the_library_has_is_not_told(cli, line):
+    found = cli(line)
+    assert_refused(found, 1, " the original.")
+    assert found.stderr.endswith(" the original.\n")
 
 
 @pytest.mark.parametrize(("line", "code", "said"), REFUSALS)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 
@@ -377,3 +378,14 @@ def test_a_class_that_is_not_loaded_is_to_be_named_with_load(own_classes, monkey
     assert "Write it again" not in refused.stderr
     loaded = own_classes(f"{line.format(name)} --load own_classes:{'Mine' if name == 'e' else 'Cell'}")
     assert (loaded.exit_code, loaded.stderr) == (0, "")
+
+
+def test_a_model_without_its_functions_is_one_error(cli):
+    done(cli(PROTECT))
+    damaged = onnx.load("model.protected.onnx")
+    del damaged.functions[:]
+    onnx.save(damaged, "damaged.onnx")
+    refused = cli("manifest damaged.onnx")
+    assert refused.exit_code == 1
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("Error: ")
