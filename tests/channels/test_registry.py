@@ -221,7 +221,7 @@ def test_without_any_channel_that_is_said(monkeypatch):
         ("measured:csv=a.csv,input=v,output=r,neighbours=1.5", "'1.5' is not a"),
         ("measured:csv=a.csv,input=v", "'measured' needs output: name measured:csv="),
         ("measured", "'measured' needs csv, input, output: name measured:csv="),
-        ("precision", "'precision': missing a required argument: 'inner'"),
+        ("precision", "'precision' needs inner: name any channel, with write bits"),
         ("precision:inner=pcm", "precision"),
         ("empirical:table=pcm", "empirical"),
         ("rram-wan:read_after_s=60", "measured 1, 86400, 172800 s after programming, not 60 s"),
