@@ -17,7 +17,7 @@ from onnx_analog.errors import ChannelError
 
 @dataclass(frozen=True, kw_only=True)
 class EmpiricalChannel(CellwiseChannel):
-    """A measured channel whose residuals are drawn from those that were measured, in place of a normal law.
+    """A measured channel that draws its measured residuals.
 
     A read is μ + σ·z, with z one of the standardised residuals at the measured input nearest to f(level). Reads of r
     cells are r draws: skew and kurtosis of their average fade with r as they do in the array.

@@ -87,7 +87,7 @@ class Scale:
 
 @dataclass(frozen=True, kw_only=True)
 class TableChannel(GaussianChannel):
-    """A conditional Gaussian channel whose mean and standard deviation are tables over the input.
+    """A Gaussian channel, its mean and σ tables over the input.
 
     Parameters
     ----------
