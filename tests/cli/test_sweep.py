@@ -254,7 +254,10 @@ def test_without_trials_there_are_costs_and_no_plot(cli, tmp_path, monkeypatch):
         ("--scope layer", "Invalid value for '--granularity' / '--scope'"),
         ("--channel ''", "Invalid value for '--channel'"),
         ("--channel gaussian:sigma=0.1,gaussian:sigma=0.1", "twice"),
-        ("--preset default,isik2020 --scope model --large-fraction 0.1", "the presets default, isik2020 do not differ"),
+        (
+            "--strategy mapping --preset default,isik2020 --scope model --large-fraction 0.1",
+            "the presets default, isik2020 do not differ",
+        ),
         ("--include '('", "'('"),
         ("--trials 1 --precision 1", "with precision, trials must be from 2 to --max-trials"),
         (
