@@ -1,3 +1,3 @@
-"""What the tests in tests/ and the examples in docstrings share."""
+"""Pytest plugins for the tests and for the examples in docstrings."""
 
 pytest_plugins = ["tests.extras"]

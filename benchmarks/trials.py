@@ -44,7 +44,7 @@ def of_resnet(name: str, folder: Path, count: int = 500) -> Row:
 
 
 def set_up_against_reading(model: ir.Model, side: int = SIDE) -> Row:
-    """Return what is done once for the trials of a protected model against reading and decoding its weights once."""
+    """Return the time to set up trials of a protected model, over the time to read and decode its weights once."""
     protected = opened(api.protect(model).model)
     clean = [np.zeros((1, side), np.float32)]
     data = Dataset({"x": clean[0]}, np.zeros(1, int))
@@ -56,7 +56,7 @@ def set_up_against_reading(model: ir.Model, side: int = SIDE) -> Row:
 
 
 def next_point_against_trial() -> Row:
-    """Return what a point of a grid takes beside its trials against one trial, on LeNet × 1,000 images.
+    """Return the time that a grid point takes besides its trials, over the time of a trial, on LeNet × 1,000 images.
 
     Points differ in cells, so they share their planes.
     """

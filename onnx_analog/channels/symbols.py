@@ -1,4 +1,4 @@
-"""Digital symbols in noisy cells: where they are placed, how often they are misread, and how many bits a cell holds.
+"""Digital symbols in noisy cells: their levels, their error rates, and the bits that a cell holds.
 
 A cell holds one of m symbols. Neighbouring symbols are placed at equal distance in standard deviations,
 
@@ -172,7 +172,7 @@ def information(chances: Doubles) -> float:
 
 @dataclass(frozen=True)
 class Packing:
-    """How bits are put into symbols: `bits` of them in a group of `cells` cells with `symbols` symbols each.
+    """A mapping of groups of `bits` bits to groups of `cells` cells that hold one of `symbols` symbols each.
 
     Words of a group are numbered by a reflected Gray code of base m, in which neighbouring numbers differ by one step
     in one cell, and bits are the binary Gray code of the number. So the likeliest errors flip few bits.
@@ -218,8 +218,8 @@ class Packing:
         number[tuple(self.words.T)] = np.arange(len(self.words))
         every = np.array(list(itertools.product(range(self.symbols), repeat=self.cells)))
         flat = number.reshape(-1)
-        for place in np.flatnonzero(flat < 0):
-            flat[place] = int(np.abs(self.words - every[place]).sum(axis=1).argmin())
+        for word in np.flatnonzero(flat < 0):
+            flat[word] = int(np.abs(self.words - every[word]).sum(axis=1).argmin())
         gray = flat ^ (flat >> 1)
         stored = np.arange(len(self.words))
         flipped = np.bitwise_count((stored ^ (stored >> 1))[:, None] ^ gray[None, :])

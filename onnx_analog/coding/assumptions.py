@@ -20,7 +20,7 @@ OPTIMISTIC = (
 
 
 def assumptions(schemes: Iterable[Scheme]) -> tuple[str, ...]:
-    """Return what reads of these schemes assume in favour of the memory: `ADDRESSES_KNOWN`, or nothing."""
+    """Return the optimistic assumptions under which these schemes are read: `ADDRESSES_KNOWN`, or none."""
     return (ADDRESSES_KNOWN,) if any(map(_assumes_addresses, schemes)) else ()
 
 

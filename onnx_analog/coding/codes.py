@@ -1,4 +1,4 @@
-"""Error-correcting codes for digital streams: what a bit costs in cells, and how often a block cannot be decoded.
+"""Error-correcting codes for digital streams: their cost in cells, and their rate of failure.
 
 Binary BCH codes (Bose and Ray-Chaudhuri 1960; Hocquenghem 1959): a code of length n = 2^m - 1 that corrects t errors is
 the multiples of the least common multiple of the minimal polynomials of α, α², ..., α^2t. It has as many parity bits as
@@ -49,8 +49,7 @@ def parity_bits(degree: int) -> tuple[int, ...]:
     (0, 4, 8, 10)
     """
     length = 2**degree - 1
-    covered, parity = np.zeros(length, np.bool_), [0]
-    count = 0
+    covered, parity, count = np.zeros(length, np.bool_), [0], 0
     for odd in range(1, length, 2):  # the coset of an even exponent is that of its half
         exponent = odd
         while not covered[exponent]:
@@ -88,8 +87,8 @@ def bch(data: int, bit_error: float, failure: float) -> Block | None:
         That a block may fail with.
     """
     first = max(2, (data + 1).bit_length())
-    found = (_shortest(data, degree, bit_error, failure) for degree in range(first, _MOST_DEGREE + 1))
-    return min((block for block in found if block is not None), key=lambda block: block.length, default=None)
+    blocks = (_shortest(data, degree, bit_error, failure) for degree in range(first, _MOST_DEGREE + 1))
+    return min((block for block in blocks if block is not None), key=lambda block: block.length, default=None)
 
 
 def _shortest(data: int, degree: int, bit_error: float, failure: float) -> Block | None:
@@ -107,7 +106,7 @@ def _shortest(data: int, degree: int, bit_error: float, failure: float) -> Block
 
 @dataclass(frozen=True)
 class CellCode:
-    """How bits of a stream are held in the cells of a channel.
+    """A way to store the bits of a stream in cells of a channel.
 
     Attributes
     ----------
@@ -134,12 +133,12 @@ class CellCode:
 
     @property
     def assumed(self) -> bool:
-        """Whether the code is an assumption, and not one that is simulated."""
+        """Whether the code is assumed to exist: its failures are not simulated."""
         return self.name == "soft"
 
     @cached_property
     def effort(self) -> str:
-        """What decoding takes: "none" (thresholds), "hard" or "soft" (a decoder with such decisions)."""
+        """The decoder that is needed: "none" (thresholds only), or one of "hard" or "soft" decisions."""
         return {"none": "none", "bch": "hard", "soft": "soft"}[self.name]
 
     def cells(self, bits: int) -> int:

@@ -180,11 +180,11 @@ class Unbiased(Posterior):
     def fitted(self, written: Written) -> Correction:
         """Return the function that looks reads up, and scales."""
         look_up, factor = super().fitted(written), np.float32(gain_of(written))
-        beta = written.of_each(written.beta) if written.group is not None else written.beta[0]
+        beta = written.of_each(written.beta)
 
         def correct(read: Floats, block: slice) -> None:
             look_up(read, block)
-            shift = beta[block] if written.group is not None else beta[written.index[block]]
+            shift = beta[block]
             read += shift  # size·α; c·size·α - β is the level of the size c·size
             read *= factor
             read -= shift

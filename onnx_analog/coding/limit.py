@@ -40,9 +40,9 @@ def histogram(weights: NDArray[np.floating], bins: int = _BINS) -> tuple[Doubles
     low, high = flat.min(), flat.max()
     if low == high:
         return flat[:1], np.ones(1)
-    place = np.minimum(((flat - low) * (bins / (high - low))).astype(np.int64), bins - 1)
-    count = np.bincount(place, minlength=bins)
-    total = np.bincount(place, weights=flat, minlength=bins)
+    bin_index = np.minimum(((flat - low) * (bins / (high - low))).astype(np.int64), bins - 1)
+    count = np.bincount(bin_index, minlength=bins)
+    total = np.bincount(bin_index, weights=flat, minlength=bins)
     there = count > 0
     return total[there] / count[there], count[there] / flat.size
 
@@ -86,8 +86,8 @@ def rate(weights: NDArray[np.floating], mse: float) -> float:
     weights : float array of any shape
         At least one.
     mse : float, > 0
-        In the square of the weights' unit. Below the square of a thirtieth of a bin's width, which is that of the
-        range/256, the histogram does not tell.
+        In the square of the weights' unit; at least width²/12, where width is the range of the weights over 256: the
+        histogram does not resolve less.
 
     Raises
     ------
@@ -112,11 +112,11 @@ def rate(weights: NDArray[np.floating], mse: float) -> float:
     low, high = math.log(0.5 / variance) - 3, math.log(0.5 / mse) + 3  # of λ: 1/(2D) for a Gaussian source
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        found = point(values, shares, math.exp(middle))
-        low, high = (middle, high) if found.mse > mse else (low, middle)
-        if abs(found.mse / mse - 1) < 1e-3:
+        reached = point(values, shares, math.exp(middle))
+        low, high = (middle, high) if reached.mse > mse else (low, middle)
+        if abs(reached.mse / mse - 1) < 1e-3:
             break
-    return found.bits
+    return reached.bits
 
 
 def cells(weights: NDArray[np.floating], mse: float, capacity_bits: float) -> float:

@@ -87,7 +87,7 @@ class Plan:
         return hash(self._values())
 
     def _values(self) -> tuple[Any, ...]:
-        """Return what two equal plans have in common: the order of patterns, and not that of keys."""
+        """Return the values that decide equality: patterns in their order, keys in any order."""
         return self.default, frozenset(self.tensors.items()), tuple(self.patterns.items())
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -78,6 +78,11 @@ SCHEMES = {
     ),
     "channel": Scheme(channel=QUIET, estimator=NAME, granularity="channel"),
 }
+OURS = {
+    f"{name}, {estimator}": scheme.changed(estimator=estimator)
+    for name, scheme in SCHEMES.items()
+    for estimator in ("clipped", "posterior", "unbiased")
+}
 
 
 def expected(scheme: Scheme, *, seed: int, trial: int) -> np.ndarray:
@@ -85,16 +90,17 @@ def expected(scheme: Scheme, *, seed: int, trial: int) -> np.ndarray:
     plain = oa.protect(holding(w=WEIGHT), scheme.changed(estimator="affine")).model
     (before,), (after,) = stored_tensors(plain), stored_tensors(ReadbackPass(seed=seed, trial=trial)(plain).model)
     level = after.level.copy()
-    correct = Shrink().fitted(before.written(scheme))
+    correct = estimator(scheme.estimator).fitted(before.written(scheme))
+    assert correct is not None
     correct(level, slice(None))
     return before.decode(level)
 
 
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", [*SCHEMES, *OURS])
 def test_a_level_is_estimated_alike_wherever_it_is_read(name, monkeypatch):
     """By ReadbackPass, by ProtectedModel.read, and by evaluate's Decoder, in blocks: the same bytes."""
     monkeypatch.setattr("onnx_analog.randomness.BLOCK", 500)
-    scheme = SCHEMES[name]
+    scheme = {**SCHEMES, **OURS}[name]
     protected = oa.protect(holding(w=WEIGHT), scheme).model
     decoder = Decoder(stored_tensors(protected)[0])
     for trial in (0, 1):
