@@ -279,6 +279,22 @@ def test_the_posterior_of_a_normal_level_in_normal_noise_is_the_closed_form():
     np.testing.assert_allclose(table.at(read), read * v / (v + s**2), atol=2e-4)
 
 
+class Shifted(GaussianNoise):
+    """Reads are 0.05 above the level on average, as those of cells that drift."""
+
+    def moments(self, level, *, cells=1):
+        mean, std = super().moments(level, cells=cells)
+        return mean + 0.05, std
+
+
+def test_a_mean_that_moved_is_moved_back():
+    """As above, with y - 0.05 in the place of y."""
+    level = scipy.stats.norm.ppf((np.arange(200_000) + 0.5) / 200_000, scale=0.2)
+    table = table_of(written(level, channel=Shifted(sigma=0.1, low=-1.0, high=1.0)), 0)
+    read = np.linspace(-0.45, 0.55, 41)
+    np.testing.assert_allclose(table.at(read), (read - 0.05) * 0.8, atol=2e-4)
+
+
 @pytest.mark.parametrize("sigma", [1e-6, 1e-4, 1e-2])
 @pytest.mark.parametrize("name", NAMES)
 def test_with_little_noise_every_estimate_is_the_level(name, sigma):
