@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from onnx_analog.display import Shown, data_frame
 from onnx_analog.errors import OptionError
+from onnx_analog.graph.correction import Cost
 from onnx_analog.run import metrics
 from onnx_analog.run.statistics import interval
 
@@ -53,6 +54,12 @@ class Evaluation(Shown):
         What to doubt.
     model, channel : str or None
         Name of the model, and of the channel that its cells are read with.
+    corrected_by : str or None
+        What the trials were corrected with, in words; None without a correction.
+    correction : Cost or None
+        What the correction costs: `layers`, `numbers` (of 16 bits each, that the reader keeps) and `bits`.
+    uncorrected_values, uncorrected_sqnr_db : tuple of float
+        `values` and `sqnr_db` of the same reads without the correction; empty where there is none.
     """
 
     metric: str
@@ -73,6 +80,10 @@ class Evaluation(Shown):
     warnings: tuple[str, ...] = field(default=(), compare=False)
     model: str | None = field(default=None, compare=False)
     channel: str | None = field(default=None, compare=False)
+    corrected_by: str | None = field(default=None, compare=False)
+    correction: Cost | None = field(default=None, compare=False)
+    uncorrected_values: tuple[float, ...] = ()
+    uncorrected_sqnr_db: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         known = metrics.METRICS.get(self.metric)
@@ -148,6 +159,31 @@ class Evaluation(Shown):
         return math.sqrt(value * (1 - value) / self.samples)
 
     @property
+    def uncorrected(self) -> Evaluation | None:
+        """The evaluation of the same reads without the correction; None where there is none."""
+        if not self.uncorrected_values:
+            return None
+        return replace(
+            self, values=self.uncorrected_values, sqnr_db=self.uncorrected_sqnr_db, corrected_by=None, correction=None,
+            uncorrected_values=(), uncorrected_sqnr_db=(),
+        )  # fmt: skip
+
+    @property
+    def change(self) -> float | None:
+        """The mean with correction minus that without, over the same reads; None where there is none."""
+        changes = self._changes
+        return float(np.mean(changes)) if changes else None
+
+    @property
+    def change_ci95(self) -> tuple[float, float] | None:
+        """95 % interval of the change: of the differences between values of one read."""
+        return interval(self._changes, bounds=(-1.0, 1.0) if self.share else None)
+
+    @property
+    def _changes(self) -> list[float]:
+        return [value - without for value, without in zip(self.values, self.uncorrected_values, strict=False)]
+
+    @property
     def holds(self) -> bool | None:
         """Whether the value is as high or as low as was asked; None if nothing was."""
         return None if self.at_least is None and self.at_most is None else not self._failures()
@@ -213,20 +249,43 @@ class Evaluation(Shown):
             "holds": self.holds,
             "verdict": self.verdict,
             "warnings": list(self.warnings),
+            **self._correction(),
         }
+
+    def _correction(self) -> dict[str, Any]:
+        """Return what a correction changed, ready for JSON; nothing without one."""
+        without = self.uncorrected
+        if without is None:
+            return {}
+        numbers = {
+            "mean": _finite(without.mean),
+            "std": _finite(without.std),
+            "ci95": ends_of(without.ci95),
+            "drop": _finite(without.drop),
+            "drop_ci95": ends_of(without.drop_ci95),
+            "values": [_finite(value) for value in without.values],
+            "sqnr_db": [_finite(value) for value in without.sqnr_db],
+        }
+        cost = {} if self.correction is None else self.correction.to_dict()
+        change = {"change": _finite(self.change), "change_ci95": ends_of(self.change_ci95)}
+        return {"correction": {"by": self.corrected_by, **cost, **change}, "uncorrected": numbers}
 
     def to_dataframe(self) -> Any:
         """Return the trials as a pandas DataFrame, one row each."""
         ratios = self.sqnr_db or (math.nan,) * len(self.values)  # not measured
-        pairs = zip(self.values, ratios, strict=True)
-        return data_frame(
-            {"trial": trial, "value": value, "sqnr_db": sqnr_db} for trial, (value, sqnr_db) in enumerate(pairs)
-        )
+        columns = {"value": self.values, "sqnr_db": ratios}
+        if self.uncorrected_values:
+            columns |= {"uncorrected": self.uncorrected_values, "uncorrected_sqnr_db": self.uncorrected_sqnr_db}
+        rows = zip(*columns.values(), strict=True)
+        return data_frame({"trial": trial, **dict(zip(columns, row, strict=True))} for trial, row in enumerate(rows))
 
     def _lines(self) -> list[tuple[str, str]]:
         numbers = {"original model": self.original, "stored model": self.stored, "with noise, mean": self.mean}
         rows = [("metric", self.title)]
         rows += [(name, f"{value:.4f}") for name, value in numbers.items() if value is not None]
+        without = self.uncorrected
+        if without is not None:
+            rows += [("without correction, mean", f"{without.mean:.4f}"), ("corrected by", str(self.corrected_by))]
         return [*rows, ("trials", self.spread(self.ci95))]
 
     def __str__(self) -> str:
@@ -249,7 +308,11 @@ class Evaluation(Shown):
         parts = [] if self.original is None else [f"original {self.original:.4f}"]
         parts += [] if self.stored is None else [f"stored {self.stored:.4f}"]
         if self.mean is not None:
-            parts.append(f"with noise {self.mean:.4f} ({self.spread(ci95)})")
+            noise = "with noise" if self.corrected_by is None else "with noise and correction"
+            parts.append(f"{noise} {self.mean:.4f} ({self.spread(ci95)})")
+        without = self.uncorrected
+        if without is not None:
+            parts.append(f"without correction {without.mean:.4f} ({without.spread(without.ci95)})")
         return f"{self.title}: {', '.join(parts)}"
 
     def spread(self, ci95: tuple[float, float] | None) -> str:

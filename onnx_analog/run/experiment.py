@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -17,9 +18,10 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, ModelError, OptionError, require_int
 from onnx_analog.graph.build import detached, reason_against
+from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.protected import ProtectedModel, opened
-from onnx_analog.graph.stored import channels_of, is_protected, read_with
+from onnx_analog.graph.stored import StoredTensor, channels_of, is_protected, read_with
 from onnx_analog.graph.weights import Selection, find
 from onnx_analog.passes import ProtectPass, pipeline
 from onnx_analog.passes.protect import replace_all
@@ -27,6 +29,16 @@ from onnx_analog.run import metrics
 from onnx_analog.run._doubts import doubts, doubts_of_stored, doubts_of_values
 from onnx_analog.run._planes import Planes, what_is_written
 from onnx_analog.run.choice import choose
+from onnx_analog.run.correction import (
+    Corrector,
+    LayerCorrector,
+    LayerNetworks,
+    TensorCorrector,
+    described,
+    factor_of_tensor,
+    one_call,
+    seen_samples,
+)
 from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
 from onnx_analog.run.read import Decoder
@@ -43,6 +55,7 @@ class _Skeleton(NamedTuple):
 
     network: Network
     keys: Mapping[str, str]  # storage keys of those weights, by name in the network
+    layers: LayerNetworks | None  # where samples correct them
 
 
 class Experiment:
@@ -77,6 +90,9 @@ class Experiment:
         The original model, before pruning and protection. A plain model without a reference is the original itself.
     name : str, optional
         Of the model.
+    correct : Dataset, or function, or "gain", optional
+        What each trial is corrected with after it was read; see `onnx_analog.run.correction`. The function is as that
+        of `data`.
 
     Raises
     ------
@@ -102,6 +118,7 @@ class Experiment:
         clean: list[Any] | None = None,
         reference: ir.Model | None = None,
         name: str | None = None,
+        correct: Dataset | Callable[[Sequence[Input]], Dataset] | str | None = None,
     ) -> None:
         if require_int("batch", batch) < 1:
             raise OptionError(f"batch is {batch}; it must be 1 or more")
@@ -115,6 +132,7 @@ class Experiment:
         self._source = self._network if reference is None else Network(reference, role="the reference", **self._running)
         self._original_known = self._protected is None or reference is not None or clean is not None
         self.data = data if isinstance(data, Dataset) else data(self._network.inputs)
+        self.correct = correct if correct is None or isinstance(correct, str) else self._samples(correct)
         self._skeletons: dict[Any, _Skeleton] = {}
         self._planes: dict[Any, Planes] = {}  # the last that was used is at the end
         self._stored_values: dict[Any, float | None] = {}
@@ -126,6 +144,10 @@ class Experiment:
             self.metric = metric
             self.clean = self._source.run(self.data, batch=batch) if clean is None else clean
         self._places = metrics.places_of(self.metric)
+
+    def _samples(self, correct: Dataset | Callable[[Sequence[Input]], Dataset]) -> Dataset:
+        samples = correct if isinstance(correct, Dataset) else correct(self._network.inputs)
+        return one_call(self._model, samples)
 
     def _measured(
         self, metric: metrics.Named | None, output: str | None, class_axis: int | None, clean: list[Any] | None
@@ -217,7 +239,7 @@ class Experiment:
 
     def _decoded(self, planes: Planes) -> list[Any]:
         """Return the outputs of the model whose weights are those that planes stand for."""
-        network, keys = self._skeleton(planes)
+        network, keys, _ = self._skeleton(planes)
         tensors = {tensor.key: tensor for tensor in planes.tensors}
         weights = {name: tensors[key].decode() for name, key in keys.items()}
         return network.run(self.data, weights, batch=self._batch, places=self._places)
@@ -277,8 +299,12 @@ class Experiment:
         stored = self.stored_value(plan, selection=selection)
         _ = self.warnings  # what is without noise comes first: where it cannot be compared, no trial is made
         run: list[Trial] = []
+        correction = None
+        if self.correct is not None and not schemes:
+            raise OptionError("the model is not protected, so nothing of it is read and corrected: leave correct out")
         if schemes and trials:
             memory = self.trials(plan, selection=selection, channel=channel, modifiers=modifiers)
+            correction = None if memory.corrector is None else memory.corrector.cost
             for trial in range(trials):
                 run.append(memory.run(seed=seed, trial=trial))
                 progress()
@@ -290,6 +316,8 @@ class Experiment:
             schemes=schemes.values(),
             at_least=at_least,
             at_most=at_most,
+            correction=correction,
+            more=self.left(plan, selection=selection) if correction is not None else (),
         )
 
     def trials(
@@ -311,6 +339,7 @@ class Experiment:
         skeleton = self._skeleton(planes)
         read = dict(zip(planes.schemes, schemes.values(), strict=True))
         weights = {name: planes.weights[key] for name, key in skeleton.keys.items()}
+        tensors = {name: weight.tensor for name, weight in weights.items()}
         return Trials(
             skeleton.network,
             self.data,
@@ -320,7 +349,29 @@ class Experiment:
             batch=self._batch,
             totals=planes.totals(dict(zip(planes.schemes, schemes, strict=True))),
             stored=partial(self.stored_value, plan, selection=selection),
+            corrector=self._corrector(skeleton, {name: (each, read[each.scheme]) for name, each in tensors.items()}),
         )
+
+    def _corrector(self, skeleton: _Skeleton, tensors: Mapping[str, tuple[StoredTensor, Scheme]]) -> Corrector | None:
+        """Return what corrects tensors, given by name with the schemes that read them."""
+        if self.correct is None:
+            return None
+        if skeleton.layers is None:
+            return TensorCorrector({name: factor_of_tensor(*each) for name, each in tensors.items()})
+        return LayerCorrector(skeleton.layers, {name: tensor.decode() for name, (tensor, _) in tensors.items()})
+
+    def left(self, plan: Plan | Scheme | None = None, *, selection: Selection | None = None) -> tuple[str, ...]:
+        """Return warnings about what a correction leaves as it was read, and about its samples."""
+        if not isinstance(self.correct, Dataset):
+            return ()
+        planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
+        layers = self._skeleton(planes).layers
+        return (*self._seen_samples, *(() if layers is None else layers.warnings))
+
+    @cached_property
+    def _seen_samples(self) -> tuple[str, ...]:
+        assert isinstance(self.correct, Dataset)
+        return tuple(seen_samples(self.correct, self.data))
 
     def totals(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> Totals:
         """Return what a plan stores, and what it costs."""
@@ -352,12 +403,16 @@ class Experiment:
         schemes: Iterable[Scheme] = (),
         at_least: float | None = None,
         at_most: float | None = None,
+        correction: Cost | None = None,
+        more: Iterable[str] = (),
     ) -> Evaluation:
         """Return the evaluation that trials of this experiment, made anywhere and read as `schemes`, amount to.
 
-        `stored` is the value of the model that is stored, as `stored_value` returns it.
+        `stored` is the value of the model that is stored, as `stored_value` returns it; `correction` is what the
+        corrections of the trials cost, and `more` are further warnings.
         """
         chosen, values = self.chosen, tuple(trial.value for trial in trials)
+        pairs = [(trial.uncorrected, trial.uncorrected_sqnr_db) for trial in trials if trial.uncorrected is not None]
         of_trials = [*doubts_of_values(chosen, values), *(OPTIMISTIC for _ in assumptions(schemes) if values)]
         return Evaluation(
             metric=chosen.metric.name,
@@ -375,9 +430,13 @@ class Experiment:
             at_least=at_least,
             at_most=at_most,
             preprocessing=self.data.preprocessing,
-            warnings=tuple(dict.fromkeys((*self.warnings, *self._doubts_of(stored), *of_trials))),
+            warnings=tuple(dict.fromkeys((*self.warnings, *self._doubts_of(stored), *of_trials, *more))),
             model=self.name,
             channel=channel,
+            corrected_by=None if self.correct is None else described(self.correct),
+            correction=correction,
+            uncorrected_values=tuple(value for value, _ in pairs),
+            uncorrected_sqnr_db=tuple(math.nan if ratio is None else ratio for _, ratio in pairs),
         )
 
     @cached_property
@@ -435,18 +494,21 @@ class Experiment:
         """Return the network with what is stored taken out; the last one is kept."""
         key = tuple((tensor.key, tensor.shape, tensor.dtype) for tensor in planes.tensors)
         if key not in self._skeletons:
-            network = self._network if planes.coded == () else self._protected_network(planes)
+            model = self._protected if planes.coded == () else self._protected_as(planes)
+            assert model is not None
+            network = self._network if planes.coded == () else Network(model, **self._running)
             keys = {name: tensor.key for name, tensor in network.tensors.items()}
             if network is not self._network:
                 network.tensors = {}  # or they would stay in memory
-            self._skeletons = {key: _Skeleton(network, keys)}
+            layers = LayerNetworks(model, self.correct, self._running) if isinstance(self.correct, Dataset) else None
+            self._skeletons = {key: _Skeleton(network, keys, layers)}
         return self._skeletons[key]
 
-    def _protected_network(self, planes: Planes) -> Network:
+    def _protected_as(self, planes: Planes) -> ProtectedModel:
         model = self._model.clone()
         weights = {weight.key: weight for weight in find(model, planes.selection).weights}
         replace_all(model, [(weights[weight.key], stored) for weight, stored in planes.coded])
-        return Network(model, **self._running)
+        return opened(model)
 
 
 def _selection(selection: Selection | None) -> Selection:

@@ -62,6 +62,8 @@ class Network:
         Threads within an operator; 0 leaves it to onnxruntime.
     role : str, optional
         What errors of a run call the model, where there are two: "the reference".
+    exchanged : sequence of str
+        Further initializers of the main graph that each session is given, as it is given weights.
 
     Raises
     ------
@@ -78,6 +80,7 @@ class Network:
         providers: Sequence[str] = ("CPUExecutionProvider",),
         threads: int = 0,
         role: str | None = None,
+        exchanged: Sequence[str] = (),
     ) -> None:
         check_providers(providers)
         self._role = role
@@ -91,7 +94,12 @@ class Network:
         _drop_unused(skeleton)
         _widen_outputs(skeleton)
         self.tensors = {name: tensor for name, tensor in stored.items() if name in skeleton.graph.initializers}
-        self._constants = _hand_over(skeleton, set(self.tensors))
+        for name in exchanged:
+            value = skeleton.graph.initializers[name]
+            assert value.const_value is not None
+            value.const_value = _absent(name, value.const_value.dtype, value.const_value.shape.numpy())
+        self._exchanged = frozenset({*self.tensors, *exchanged})
+        self._constants = _hand_over(skeleton, set(self._exchanged))
         self._skeleton = to_proto(skeleton).SerializeToString()
 
     @cached_property
@@ -160,6 +168,17 @@ class Network:
         with self._named():
             return self._outputs(self._clean if weights is None else self.session(weights), data, batch, places)
 
+    def call(self, data: Dataset, weights: Mapping[str, Array]) -> list[Array]:
+        """Return all outputs for the samples of `data` in one call; weights that the model does not use are left out.
+
+        Raises
+        ------
+        DataError
+            If onnxruntime fails on the data.
+        """
+        session = self.session({name: array for name, array in weights.items() if name in self._exchanged})
+        return self._call(session, [output.name for output in session.get_outputs()], data.inputs)
+
     @contextmanager
     def _named(self) -> Iterator[None]:
         """Put the role of the model before errors."""
@@ -189,7 +208,7 @@ class Network:
 
     def _call(self, session: ort.InferenceSession, names: Sequence[str], inputs: Mapping[str, Any]) -> list[Any]:
         try:
-            if self._device is None:
+            if self._device is None or not all(isinstance(value, ort.OrtValue) for value in inputs.values()):
                 return list(session.run(names, inputs))
             return _run_bound(session, names, inputs)
         except Exception as error:  # as in `session`

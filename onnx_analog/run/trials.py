@@ -11,6 +11,7 @@ from loky import cpu_count
 
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.run import metrics
+from onnx_analog.run.correction import Corrector
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.read import Decoder, read_all
 from onnx_analog.run.session import BATCH, Network
@@ -19,11 +20,14 @@ from onnx_analog.run.session import BATCH, Network
 class Trial(NamedTuple):
     """The result of one trial: the metric, and the signal-to-noise ratio of the outputs that it reads, in dB.
 
-    Either may be NaN: where there is no such number, as no ratio of whole numbers.
+    Either may be NaN: where there is no such number, as no ratio of whole numbers. Where what was read is corrected,
+    there are both also without the correction, of the same read.
     """
 
     value: float
     sqnr_db: float
+    uncorrected: float | None = None
+    uncorrected_sqnr_db: float | None = None
 
 
 class Trials:
@@ -46,6 +50,8 @@ class Trials:
         What the protected model costs.
     stored : function
         Returns the metric of the protected model, read without noise; called once, if at all.
+    corrector : Corrector, optional
+        Corrects what was read.
     """
 
     def __init__(
@@ -59,9 +65,11 @@ class Trials:
         batch: int = BATCH,
         totals: Totals,
         stored: Callable[[], float | None],
+        corrector: Corrector | None = None,
     ) -> None:
         self._network, self._data, self._decoders, self._metric = network, data, decoders, metric
         self._clean, self._batch, self.totals, self._stored = clean, batch, totals, stored
+        self.corrector = corrector
         self._places = metrics.places_of(metric)
         count = network.threads or cpu_count()
         self._threads = ThreadPoolExecutor(count) if count > 1 else None
@@ -74,6 +82,13 @@ class Trials:
     def run(self, *, seed: int, trial: int) -> Trial:
         """Return the metric of the network in one programming and one read of its memory."""
         weights = read_all(self._decoders, seed=seed, trial=trial, threads=self._threads)
-        outputs = self._network.run(self._data, weights, batch=self._batch, places=self._places)
+        uncorrected = self._scored(self._network, weights)
+        if self.corrector is None:
+            return uncorrected
+        corrected = self._scored(*self.corrector.apply(self._network, weights))
+        return Trial(*corrected[:2], *uncorrected[:2])
+
+    def _scored(self, network: Network, weights: Mapping[str, Any]) -> Trial:
+        outputs = network.run(self._data, weights, batch=self._batch, places=self._places)
         value = float(self._metric(outputs, labels=self._data.labels, clean=self._clean))
         return Trial(value, metrics.output_sqnr_db(outputs, self._clean))
