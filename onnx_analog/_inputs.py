@@ -25,6 +25,7 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.errors import DataError, OptionError, brief
 from onnx_analog.graph import files
+from onnx_analog.graph.correction import GAIN
 from onnx_analog.graph.files import ModelLike
 from onnx_analog.graph.weights import Selection
 from onnx_analog.named import named_function
@@ -216,6 +217,39 @@ def dataset_of(data: Any, inputs: Sequence[Input], preprocessing: Preprocessing,
     if isinstance(data, str | os.PathLike):
         return load_data(Path(data), inputs, preprocessing, samples=samples)
     return from_arrays(_arrays(data), inputs, preprocessing, samples=samples)
+
+
+def check_correct(correct: Any, correct_samples: int) -> None:
+    """Raise an error if a model cannot be corrected with data of a type, or too few are asked for."""
+    samples = checked(correct_samples=correct_samples)["correct_samples"]
+    if correct is None or (isinstance(correct, str) and correct == GAIN):
+        if samples != DEFAULTS.correct_samples:
+            what = "no samples are given" if correct is None else f"correct is {GAIN!r}, which takes none"
+            raise OptionError(f"correct_samples is {samples}, and {what}: leave it out")
+        return
+    try:
+        check_data(correct)
+    except DataError as error:
+        raise DataError(f"correct: {error}, or the word {GAIN!r}") from error
+    if isinstance(correct, str) and not Path(correct).exists():
+        raise DataError(f"correct is {correct!r}, which is no file, and not the word {GAIN!r}")
+
+
+def correcting(
+    correct: Any, correct_samples: int, preprocessing: Preprocessing
+) -> str | Callable[[Sequence[Input]], Dataset] | None:
+    """Return what corrects a model: a word, a function that returns the samples for its inputs, or None."""
+    check_correct(correct, correct_samples)
+    if correct is None or (isinstance(correct, str) and correct == GAIN):
+        return None if correct is None else GAIN
+
+    def samples(inputs: Sequence[Input]) -> Dataset:
+        try:
+            return dataset_of(correct, inputs, preprocessing, correct_samples)
+        except DataError as error:
+            raise DataError(f"correct: {error}") from error
+
+    return samples
 
 
 def _arrays(data: Any) -> dict[str, Arrays]:

@@ -22,8 +22,10 @@ from onnx_analog._inputs import (
     bare,
     channel_of,
     check_function,
+    correcting,
     load_model,
     metric_of,
+    preprocessing_of,
     selection_of,
     stored_plan,
 )
@@ -57,7 +59,9 @@ from onnx_analog.results import Swept as Swept
 from onnx_analog.settings import keywords, takes
 
 if TYPE_CHECKING:  # what runs models is imported when a model is run
+    from onnx_analog.channels import Channel
     from onnx_analog.run import metrics
+    from onnx_analog.run.correction import Corrections
     from onnx_analog.run.evaluation import Evaluation
     from onnx_analog.study.engines import Engine
 
@@ -290,9 +294,14 @@ def readback(
     trial: int = DEFAULTS.trial,
     channel: AnyChannel | None = None,
     modifiers: Modifiers = NONE,
+    correct: Data | None = None,
+    correct_samples: int = DEFAULTS.correct_samples,
+    mean: float | Iterable[float] = DEFAULTS.mean,
+    std: float | Iterable[float] = DEFAULTS.std,
+    preprocess: str | None = None,
     decoded: bool = DEFAULTS.decoded,
 ) -> Perturbed:
-    """Return a protected model as it reads from one programmed array.
+    """Return a protected model as it reads from one programmed array; with `correct`, corrected after the read.
 
     Parameters
     ----------
@@ -304,6 +313,10 @@ def readback(
         Replaces the stored channel, if its output range covers that of the stored one.
     modifiers : Modifiers
         Changes to that channel, or to the stored one.
+    correct, correct_samples
+        As in `evaluate`: the model then holds the corrections, as plain nodes.
+    mean, std, preprocess
+        How uint8 images of `correct` become inputs.
     decoded : bool
         Return plain float weights, for any other tool, instead of levels and the functions that decode them.
 
@@ -319,9 +332,10 @@ def readback(
     arguments = checked(seed=seed, trial=trial, decoded=decoded)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
+    how = _correcting(correct, correct_samples, mean, std, preprocess)
     protected = _opened(load_model(model))
     step = ReadbackPass(seed=arguments["seed"], trial=arguments["trial"], channel=resolved, modifiers=modifiers)
-    return _perturbed(protected, step, decoded)
+    return _perturbed(protected, step, decoded, _reader(protected, how, resolved, modifiers))
 
 
 def _opened(model: ir.Model) -> ProtectedModel:
@@ -332,8 +346,42 @@ def _opened(model: ir.Model) -> ProtectedModel:
     return protected
 
 
-def _perturbed(protected: ProtectedModel, step: ReadbackPass, decoded: bool) -> Perturbed:
-    return Perturbed(pipeline.read_back(step, protected, decoded=decoded), step.seed, step.trial, decoded)
+def _perturbed(
+    protected: ProtectedModel, step: ReadbackPass, decoded: bool, corrections: Corrections | None
+) -> Perturbed:
+    correct = None if corrections is None else corrections.of
+    model = pipeline.read_back(step, protected, decoded=decoded, correct=correct)
+    cost = None if corrections is None else corrections.cost
+    return Perturbed(model, step.seed, step.trial, decoded, cost)
+
+
+def _correcting(
+    correct: Data | None, correct_samples: int, mean: Any, std: Any, preprocess: str | None
+) -> str | Callable[[Any], Any] | None:
+    """Return what corrects a model that is read back; its arguments are checked."""
+    given = checked(mean=mean, std=std, preprocess=preprocess)
+    name = next((name for name, value in given.items() if value != getattr(DEFAULTS, name)), None)
+    if correct is None and name is not None:
+        raise OptionError(f"{name} is given, and correct is not, so no images are read: leave it out")
+    return correcting(correct, correct_samples, preprocessing_of(mean, std, preprocess))
+
+
+def _reader(
+    protected: ProtectedModel,
+    correct: str | Callable[[Any], Any] | None,
+    channel: Channel | None,
+    modifiers: Modifiers,
+) -> Corrections | None:
+    """Return what corrects the reads of a model; None for nothing."""
+    if correct is None:
+        return None
+    from onnx_analog.run.correction import Corrections
+
+    protected.check_readable()
+    corrections = Corrections(protected, correct, read_with(protected.schemes, channel, modifiers))
+    for text in corrections.warnings:
+        logger.warning(text)
+    return corrections
 
 
 @keywords
@@ -344,6 +392,11 @@ def readbacks(
     trials: int,
     channel: AnyChannel | None = None,
     modifiers: Modifiers = NONE,
+    correct: Data | None = None,
+    correct_samples: int = DEFAULTS.correct_samples,
+    mean: float | Iterable[float] = DEFAULTS.mean,
+    std: float | Iterable[float] = DEFAULTS.std,
+    preprocess: str | None = None,
     decoded: bool = DEFAULTS.decoded,
 ) -> Iterator[Perturbed]:
     """Return the models of trials 0, 1, ..., each made when it is asked for; see `readback`."""
@@ -352,14 +405,16 @@ def readbacks(
         raise OptionError(f"trials is {trials}; it must be from 0 to {MOST_READBACKS:,}")
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
+    how = _correcting(correct, correct_samples, mean, std, preprocess)
     protected = _opened(load_model(model))
     protected.check_readable()  # refuses here, and not at the first trial
     read_with(protected.schemes, resolved, modifiers)
+    corrections = _reader(protected, how, resolved, modifiers)
     steps = (
         ReadbackPass(seed=arguments["seed"], trial=trial, channel=resolved, modifiers=modifiers)
         for trial in range(arguments["trials"])
     )
-    return (_perturbed(protected, step, decoded) for step in steps)
+    return (_perturbed(protected, step, decoded, corrections) for step in steps)
 
 
 def account(model: AnyModel) -> Manifest:
@@ -392,6 +447,8 @@ def evaluate(
     channel: AnyChannel | None = None,
     modifiers: Modifiers = NONE,
     reference: AnyModel | None = None,
+    correct: Data | None = None,
+    correct_samples: int = DEFAULTS.correct_samples,
     mean: float | Iterable[float] = DEFAULTS.mean,
     std: float | Iterable[float] = DEFAULTS.std,
     preprocess: str | None = None,
@@ -428,6 +485,12 @@ def evaluate(
         Changes to that channel, or to the stored one.
     reference : model, optional
         The original model, before pruning and protection. A plain model without a reference is the original itself.
+    correct : data, or "gain", optional
+        Each trial is corrected after it was read, and scored with and without. Samples without labels (or with labels,
+        which are ignored) give each output channel of each layer the mean and standard deviation of the noise-free
+        model; "gain" gives each tensor the gain that its channel takes, on average, which needs no data.
+    correct_samples : int, >= 2
+        Number of those samples to use, from the first on.
     mean, std, preprocess
         How uint8 images become inputs; see `onnx_analog.run.data.Preprocessing`.
     metric : name, "module:function" or function, optional
@@ -471,7 +534,8 @@ def evaluate(
     if named is not None:  # before anything is computed
         check_limits(metrics.described(named), scoring["at_least"], scoring["at_most"])
     experiment = Experiment(
-        model, data, metric, reference=reference, mean=mean, std=std, preprocess=preprocess, output=output,
+        model, data, metric, reference=reference, correct=correct, correct_samples=correct_samples, mean=mean,
+        std=std, preprocess=preprocess, output=output,
         class_axis=class_axis, samples=samples, batch=batch, providers=providers, threads=threads, clean=clean,
     )  # fmt: skip
     if experiment.is_plain and scoring["trials"] not in (0, DEFAULTS.trials):
@@ -507,6 +571,8 @@ def sweep(
     precision: float | None = None,
     max_trials: int = DEFAULTS.max_trials,
     seed: int = DEFAULTS.seed,
+    correct: Data | None = None,
+    correct_samples: int = DEFAULTS.correct_samples,
     mean: float | Iterable[float] = DEFAULTS.mean,
     std: float | Iterable[float] = DEFAULTS.std,
     preprocess: str | None = None,
@@ -554,7 +620,7 @@ def sweep(
         else in the metric's unit. See `onnx_analog.study.stopping`.
     max_trials : int, >= 2
         Most trials of a point with `precision`.
-    mean, std, preprocess, metric, output, class_axis, samples, batch, providers
+    correct, correct_samples, mean, std, preprocess, metric, output, class_axis, samples, batch, providers
         As in `evaluate`.
     engine : str or Engine
         Where trials are computed: "local" (processes of this machine), "serial" (this process), "dask", "ray", or an

@@ -46,6 +46,15 @@ class Arguments:
         ("CPUExecutionProvider",), help="Execution providers of onnxruntime, comma-separated."
     )
     threads: int = setting(0, least=0, most=1024, help="Threads per operator; 0: chosen by onnxruntime.")
+    correct: Any = setting(
+        None,
+        metavar="FILE",
+        help="Correct each read array: npz file of a few unlabelled samples; or the word gain, for the factor of each "
+        "tensor that follows from the law of the channel.",
+    )
+    correct_samples: int = setting(
+        256, least=2, most=1_000_000, help="Samples that correct, from the first on; one call takes all of them."
+    )
     at_least: float | None = setting(
         None, help="Fail unless the lower end of the 95 % interval (or the value) is this high."
     )

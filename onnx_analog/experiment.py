@@ -9,7 +9,16 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnx_analog._inputs import AnyModel, Data, check_data, dataset_of, load_model, metric_of, preprocessing_of
+from onnx_analog._inputs import (
+    AnyModel,
+    Data,
+    check_data,
+    correcting,
+    dataset_of,
+    load_model,
+    metric_of,
+    preprocessing_of,
+)
 from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.display import counted
 from onnx_analog.errors import ModelError, one_line
@@ -32,7 +41,8 @@ class Experiment(experiment.Experiment):
     ----------
     model : model
         A plain model, which plans protect, or a protected one. It is not changed.
-    data, reference, mean, std, preprocess, metric, output, class_axis, samples, batch, providers, threads, clean
+    data, reference, correct, correct_samples, mean, std, preprocess, metric, output, class_axis, samples, batch
+    providers, threads, clean
         As in `onnx_analog.evaluate`.
 
     Raises
@@ -62,6 +72,8 @@ class Experiment(experiment.Experiment):
         metric: str | metrics.Function | None = None,
         *,
         reference: AnyModel | None = None,
+        correct: Data | None = None,
+        correct_samples: int = DEFAULTS.correct_samples,
         mean: float | Iterable[float] = DEFAULTS.mean,
         std: float | Iterable[float] = DEFAULTS.std,
         preprocess: str | None = None,
@@ -87,6 +99,7 @@ class Experiment(experiment.Experiment):
             named,
             clean=clean,
             reference=None if reference is None else _original(reference),
+            correct=correcting(correct, correct_samples, preprocessing),
             name=Path(model).name if isinstance(model, str | os.PathLike) else None,
             **arguments,
         )

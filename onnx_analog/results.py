@@ -13,6 +13,7 @@ from onnx_analog.graph.model import Model as Model
 from onnx_analog.graph.model import Paths as Paths
 
 if TYPE_CHECKING:
+    from onnx_analog.graph.correction import Cost
     from onnx_analog.study.sweeps import Point
 
 
@@ -34,10 +35,12 @@ class Perturbed(Model):
     seed: int
     trial: int
     decoded: bool
+    correction: Cost | None = None  # what its correction after the read costs
 
     def __str__(self) -> str:
         kind = "plain weights" if self.decoded else "levels"
-        return f"{kind} as read from noisy cells: seed {self.seed}, trial {self.trial}"
+        corrected = "" if self.correction is None else f"; corrected, {counted(self.correction.numbers, 'number')} kept"
+        return f"{kind} as read from noisy cells: seed {self.seed}, trial {self.trial}{corrected}"
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,11 +1,11 @@
 """The order of the passes.
 
-model -> PrunePass -> ProtectPass -> ManifestPass -> (ReadbackPass) -> (DecodePass)
+model -> PrunePass -> ProtectPass -> ManifestPass -> (ReadbackPass) -> (CorrectPass) -> (DecodePass)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
@@ -14,7 +14,7 @@ from onnx_analog.graph.build import Stored
 from onnx_analog.graph.files import name_of, root_cause
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.weights import Weight
-from onnx_analog.passes import ManifestPass, ProtectPass, PrunePass, ReadbackPass
+from onnx_analog.passes import CorrectPass, ManifestPass, ProtectPass, PrunePass, ReadbackPass
 from onnx_analog.passes.decode import decode_in_place
 
 
@@ -50,10 +50,21 @@ def stored(protect: ProtectPass, model: ir.Model) -> list[tuple[Weight, Stored]]
         raise _as_ours(error, model) from None
 
 
-def read_back(readback: ReadbackPass, protected: ProtectedModel, *, decoded: bool) -> ir.Model:
-    """Return what `readback`, and `DecodePass` if `decoded`, make of a model that is open: it is not scanned again."""
+def read_back(
+    readback: ReadbackPass,
+    protected: ProtectedModel,
+    *,
+    decoded: bool,
+    correct: Callable[[ProtectedModel], CorrectPass] | None = None,
+) -> ir.Model:
+    """Return what `readback`, and `DecodePass` if `decoded`, make of a model that is open: it is not scanned again.
+
+    `correct` returns the pass that corrects a model as it was read, which stands between the two.
+    """
     try:
         read = readback.read(protected)
+        if correct is not None:
+            correct(read).correct(read)
         return decode_in_place(read) if decoded else read.model
     except AnalogError:
         raise

@@ -88,6 +88,7 @@ DATA = click.option(
     "--data", type=FILE, required=True, help="npz file: one array per input (or x), and optionally labels y."
 )
 PREPROCESSING = several(argument("mean"), argument("std"), argument("preprocess", metavar="MODULE:FUNCTION"))
+CORRECT = several(argument("correct", metavar="FILE", type=str), argument("correct_samples"))
 RUNNING = several(
     argument("metric", metavar="NAME", type=str),
     argument("output", metavar="NAME"),

@@ -26,6 +26,8 @@ from onnx_analog.graph.stored import Names, StoredTensor
 Array = NDArray[Any]
 Halves = NDArray[np.float16]
 
+GAIN = "gain"  # stands for the law of the channel, in place of samples
+CORRECTED_KEY = "onnx_analog.correction"  # metadata entry of a model that was corrected
 MOST_GAIN = 4.0  # of a channel; the least is its reciprocal
 NUMBER_BITS = 16  # of a gain or a shift: a float16 number
 _LARGEST = float(np.finfo(np.float16).max)
@@ -458,8 +460,11 @@ def _drop_unused(model: ir.Model) -> None:
     RemoveUnusedNodesPass()(model)
 
 
-def check_layers(correction: Correction, layers: Layers) -> None:
-    """Raise `ModelError` if a correction is of a layer that a model does not have, or of other channels."""
+def check_correction(correction: Correction, layers: Layers, tensors: Sequence[StoredTensor]) -> None:
+    """Raise `ModelError` if a correction is of a layer or tensor that a model does not have, or of other channels."""
+    strange = next((key for key in correction.factors if key not in {tensor.key for tensor in tensors}), None)
+    if strange is not None:
+        raise ModelError(f"the correction is of a tensor {strange!r}, which the model does not store")
     known = {layer.name: layer for layer in layers.corrected}
     for name, pair in correction.layers.items():
         if name not in known:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,13 +34,13 @@ from onnx_analog.graph.correction import (
 )
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.stored import StoredTensor
-from onnx_analog.run.data import Dataset
-from onnx_analog.run.session import Network
+from onnx_analog.passes import CorrectPass
+from onnx_analog.run.data import Dataset, Input
+from onnx_analog.run.session import Network, weight_name
 
 Array = NDArray[Any]
 Weights = Mapping[str, Array]
 
-GAIN = "gain"  # the word for the law of the channel, in place of samples
 LEAST_SAMPLES = 2
 _NAMED = 3  # tensors that are named in a warning
 
@@ -231,6 +231,58 @@ def factor_of_tensor(tensor: StoredTensor, scheme: Scheme) -> float:
     factor = factor_of(written, estimator(scheme.estimator), max(float(whole - analog), 0.0))
     rounded = float(np.float16(factor))
     return rounded if np.isfinite(rounded) and rounded > 0 else 1.0
+
+
+# ------------------------------------------------------------------------------------------- models read back
+
+
+class Corrections:
+    """Corrects models that are read back from one protected model.
+
+    Parameters
+    ----------
+    protected : ProtectedModel
+    correct : "gain", or function
+        The function is given the model's inputs, and returns the samples.
+    schemes : mapping of Scheme to Scheme
+        The schemes of the model, each with the one that reads it.
+
+    Attributes
+    ----------
+    cost : Cost
+    warnings : tuple of str
+        What is left as it was read.
+    """
+
+    def __init__(
+        self,
+        protected: ProtectedModel,
+        correct: str | Callable[[Sequence[Input]], Dataset],
+        schemes: Mapping[Scheme, Scheme],
+    ) -> None:
+        self._factors: dict[str, float] = {}
+        self._corrector: LayerCorrector | None = None
+        self.warnings: tuple[str, ...] = ()
+        if isinstance(correct, str):
+            factors = {tensor.key: factor_of_tensor(tensor, schemes[tensor.scheme]) for tensor in protected.tensors}
+            self._factors = {key: factor for key, factor in factors.items() if factor != 1.0}
+            self.cost = TensorCorrector(factors).cost
+        else:
+            network = Network(protected)
+            samples = one_call(protected.model, correct(network.inputs))
+            self._corrector = LayerCorrector(LayerNetworks(protected, samples, {}), _by_name(protected))
+            self.cost, self.warnings = self._corrector.cost, self._corrector.warnings
+
+    def of(self, read: ProtectedModel) -> CorrectPass:
+        """Return the pass that corrects a model as it was read."""
+        if self._corrector is None:
+            return CorrectPass(factors=self._factors)
+        return CorrectPass(layers=self._corrector.correction(_by_name(read)).layers)
+
+
+def _by_name(protected: ProtectedModel) -> dict[str, Array]:
+    """Return the weights of a model by the names that they have in its network."""
+    return {weight_name(tensor.key): tensor.decode() for tensor in protected.tensors}
 
 
 # ---------------------------------------------------------------------------------------------------- samples

@@ -398,6 +398,11 @@ def _stand_ins(model: ir.Model, tensors: Iterable[StoredTensor]) -> dict[str, St
     return {str(values[key].name): tensor for key, tensor in stored.items()}
 
 
+def weight_name(key: str) -> str:
+    """Return the name of a stored weight in a network, by its storage key."""
+    return f"{DOMAIN}:{key}"
+
+
 def _drop_unused(model: ir.Model) -> None:
     """Take out the initializers that nothing uses: onnxruntime drops them, and fails when they are handed over."""
     for value in list(model.graph.initializers.values()):
@@ -418,7 +423,7 @@ def _widen_outputs(model: ir.Model) -> None:
 
 
 def _initializer_of(model: ir.Model, tensor: StoredTensor) -> ir.Value:
-    name = f"{DOMAIN}:{tensor.key}"
+    name = weight_name(tensor.key)
     value = ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype))
     value.const_value = _absent(name, tensor.dtype, tensor.shape)
     model.graph.register_initializer(value)

@@ -10,6 +10,7 @@ import click
 from onnx_analog.cli.console import Command, print_json, progress, show
 from onnx_analog.cli.options import (
     CHANGES,
+    CORRECT,
     DATA,
     FILE,
     JSON,
@@ -35,6 +36,7 @@ from onnx_analog.cli.settings import argument
 )
 @OTHER_CHANNEL
 @CHANGES
+@CORRECT
 @PREPROCESSING
 @RUNNING
 @argument("threads")

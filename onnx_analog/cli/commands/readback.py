@@ -12,11 +12,13 @@ from onnx_analog.arguments import MOST_READBACKS
 from onnx_analog.cli.console import Command, Whole, progress, show
 from onnx_analog.cli.options import (
     CHANGES,
+    CORRECT,
     FILE,
     FORCE,
     LOAD,
     OTHER_CHANNEL,
     OUT_OR_FOLDER,
+    PREPROCESSING,
     SEED,
     modifiers_of,
     shown,
@@ -36,6 +38,8 @@ from onnx_analog.cli.settings import argument
 @argument("decoded")
 @OTHER_CHANNEL
 @CHANGES
+@CORRECT
+@PREPROCESSING
 @click.option("-o", "--output", type=OUT_OR_FOLDER, help="File, or folder with --trials.  [default: beside PROTECTED]")
 @LOAD
 @FORCE
@@ -47,7 +51,7 @@ def command(
     channel: str | None,
     output: Path | None,
     force: bool,
-    **changes: Any,
+    **choices: Any,
 ) -> None:
     """Write PROTECTED with its weights as read from noisy cells.
 
@@ -67,12 +71,13 @@ def command(
     else:
         folder = output or protected.with_name(f"{stem(protected)}.readback")
         targets = [folder / f"trial-{trial:04}.onnx" for trial in range(trials)]
-    read = chain(files.files_of(protected), [Path(channel)] if channel else [])
+    named = [Path(text) for text in (channel, choices["correct"]) if text]
+    read = chain(files.files_of(protected), named)
     perhaps = map(writing.data_beside, targets)
     writing.check_outputs(targets, read, force=force, perhaps=perhaps, new_folder=trials is not None)
-    modifiers = modifiers_of(changes)
+    modifiers = modifiers_of(choices)
     models = api.readbacks(
-        protected, seed=seed, trials=len(targets), channel=channel, modifiers=modifiers, decoded=decoded
+        protected, seed=seed, trials=len(targets), channel=channel, modifiers=modifiers, decoded=decoded, **choices
     )
     with progress("reading noisy cells", len(targets)) as advance:
 

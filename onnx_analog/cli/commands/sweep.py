@@ -23,6 +23,7 @@ from onnx_analog.cli.console import (
 )
 from onnx_analog.cli.options import (
     CHANGES,
+    CORRECT,
     DATA,
     FILE,
     FORCE,
@@ -148,6 +149,7 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
 @argument("precision")
 @argument("max_trials", help="Most trials per point with --precision.")
 @SEED
+@CORRECT
 @PREPROCESSING
 @RUNNING
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where trials are computed.")
