@@ -17,6 +17,7 @@ from onnx_analog._inputs import (
     bare,
     check_data,
     check_function,
+    correcting,
     dataset_of,
     metric_of,
     modified,
@@ -108,6 +109,7 @@ def _study(given: Mapping[str, Any]) -> sweeps.Study:
         "input_mean": list(preprocessing.mean), "input_std": list(preprocessing.std),
         "preprocess": preprocessing.function, "sparsity": given["sparsity"], "prune_scope": given["prune_scope"],
         **_data_facts(given["data"]), "inputs_sha256": [case.data.digest() for case in cases],
+        **_correct_facts(given["correct"], cases),
         **_model_facts(models, cases),
     }  # fmt: skip
     running = {name: given[name] for name in ("output", "class_axis", "batch", "providers")}
@@ -136,7 +138,14 @@ def _case(number: int, model: ModelLike, given: Mapping[str, Any], preprocessing
         step = PrunePass(sparsity=given["sparsity"], scope=given["prune_scope"], selection=grid.selection)
         loaded = pipeline.run([step], loaded)
     data = dataset_of(given["data"], Network(loaded).inputs, preprocessing, given["samples"])
-    return sweeps.Case(name=_model_name(model, number), model=loaded, data=data, original=original)
+    correct = _correct(given, loaded, preprocessing)
+    return sweeps.Case(name=_model_name(model, number), model=loaded, data=data, original=original, correct=correct)
+
+
+def _correct(given: Mapping[str, Any], model: ir.Model, preprocessing: Any) -> Dataset | str | None:
+    """Return what corrects the trials of a model."""
+    how = correcting(given["correct"], given["correct_samples"], preprocessing)
+    return how if how is None or isinstance(how, str) else how(Network(model).inputs)
 
 
 def _model_name(model: ModelLike, number: int) -> str:
@@ -255,6 +264,19 @@ def _data_facts(data: Any) -> dict[str, Any]:
     if not isinstance(data, str | os.PathLike):
         return {"data": None, "data_sha256": None}  # inputs_sha256 says what they are
     return {"data": Path(data).name, "data_sha256": files.file_digest(data)}
+
+
+def _correct_facts(correct: Any, cases: Sequence[sweeps.Case]) -> dict[str, Any]:
+    """Return what corrects the trials; nothing where nothing does."""
+    if correct is None:
+        return {}
+    samples = [case.correct for case in cases if isinstance(case.correct, Dataset)]
+    name = Path(correct).name if isinstance(correct, str | os.PathLike) else None
+    return {
+        "correct": name,
+        "correct_samples": [len(each) for each in samples],
+        "correct_sha256": [each.digest() for each in samples],
+    }
 
 
 def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:

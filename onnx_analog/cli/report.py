@@ -47,7 +47,7 @@ def evaluation_table(found: Evaluation) -> Table:
     rows: list[tuple[str, float | None]] = [
         ("original model", found.original),
         ("stored model, without noise", found.stored),
-        (f"with noise, mean of {counted(len(found.values), 'trial')}", found.mean),
+        (f"with noise{_and_correction(found)}, mean of {counted(len(found.values), 'trial')}", found.mean),
         ("standard deviation over trials", found.std),
     ]
     for name, value in rows:
@@ -55,6 +55,7 @@ def evaluation_table(found: Evaluation) -> Table:
             result.add_row(name, f"{value:.4f}")
     if found.values:
         result.add_row("95 % interval of the mean", _between(found, found.ci95))
+    _add_uncorrected(result, found)
     if found.drop is not None:
         baseline = "stored model" if found.original is None else "original"
         result.add_row(f"decrease from the {baseline}", f"{found.drop:+.4f}")
@@ -66,6 +67,23 @@ def evaluation_table(found: Evaluation) -> Table:
         result.add_row("output SQNR, mean of all trials", f"{np.mean(ratios):.1f} dB")
     result.caption = " ".join(_remarks(found)) or None
     return result
+
+
+def _and_correction(found: Evaluation) -> str:
+    return "" if found.corrected_by is None else " and correction"
+
+
+def _add_uncorrected(result: Table, found: Evaluation) -> None:
+    """Add what the same reads are worth without correction, and what it changes and costs."""
+    without = found.uncorrected
+    if without is None:
+        return
+    result.add_row("without correction, the same trials", f"{without.mean:.4f}")
+    result.add_row("95 % interval without correction", _between(without, without.ci95))
+    result.add_row("change by the correction", f"{found.change:+.4f}")
+    result.add_row("95 % interval of the change", _between(found, found.change_ci95, "+.4f"))
+    if found.correction is not None:
+        result.add_row("numbers kept for the correction, 16 bits each", f"{found.correction.numbers:,}")
 
 
 def _between(found: Evaluation, ends: tuple[float, float] | None, form: str = ".4f") -> str:
@@ -84,6 +102,8 @@ def _remarks(found: Evaluation) -> Iterator[str]:
         yield "Intervals are Student's t over trials; they leave out the error of a finite test set."
     if not found.knows_original:
         yield "The original is not known: name it with --reference."
+    if found.uncorrected is not None:
+        yield f"Corrected by {found.corrected_by}."
     if found.higher_is_better is False:
         yield "Lower values are better."
     if found.preprocessing:
@@ -170,6 +190,34 @@ def _interval_note(points: Sequence[Point]) -> str:
     texts = [value_text(point) for point in points]
     signs = {"± half of the 95 % interval": "±", "(ends of the 95 % interval)": "("}
     return " or ".join(meaning for meaning, sign in signs.items() if any(sign in text for text in texts))
+
+
+def corrections_tables(points: Sequence[Point]) -> Iterator[Table]:
+    """Yield, for each panel whose trials were corrected, each point with and without the correction."""
+    for panel in panels(points):
+        corrected = [point for point in panel.points if point.evaluation.uncorrected is not None]
+        if not corrected:
+            continue
+        title = f"correction by {corrected[0].evaluation.corrected_by}: {panel.title or panel.planned_title}"
+        result = table("strategy", "cells", "without", "with", "change", "95 % interval", "numbers", title=title)
+        for point in corrected:
+            result.add_row(*_corrected_row(point))
+        shown_in = f"{label(points)} in percentage points" if factor(points[0]) == 100 else unit(points)
+        result.caption = f"{shown_in}; paired: each trial is scored with and without; numbers have 16 bits each"
+        yield result
+
+
+def _corrected_row(point: Point) -> list[str]:
+    found, scale = point.evaluation, factor(point)
+    without, change, ends = found.uncorrected, found.change, found.change_ci95
+    assert without is not None
+    assert without.mean is not None
+    assert found.mean is not None
+    assert change is not None
+    between = "" if ends is None else f"{scale * ends[0]:+.2f} to {scale * ends[1]:+.2f}"
+    numbers = "" if found.correction is None else f"{found.correction.numbers:,}"
+    values = [f"{scale * without.mean:.2f}", f"{scale * found.mean:.2f}", f"{scale * change:+.2f}"]
+    return [series(point), str(point.cells), *values, between, numbers]
 
 
 def differences_tables(points: Sequence[Point]) -> Iterator[Table]:

@@ -12,7 +12,7 @@ from onnx_analog.display import Shown
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.run.evaluation import Evaluation, ends_of
 from onnx_analog.run.statistics import interval
-from onnx_analog.study._rows import columns_of, costs
+from onnx_analog.study._rows import columns_of, correction_columns, costs
 from onnx_analog.study.grid import GridPoint
 from onnx_analog.study.run_folder import Row
 
@@ -21,7 +21,8 @@ from onnx_analog.study.run_folder import Row
 class Point(Shown):
     """One point of a grid, and what came of it.
 
-    `ci95` holds the mean in at least 95 % of cases, however many looks at it decided on the number of trials.
+    `ci95` holds the mean in at least 95 % of cases, however many looks at it decided on the number of trials;
+    `uncorrected_ci95` is that of the same trials without correction, where there is one.
     """
 
     model: str
@@ -29,6 +30,7 @@ class Point(Shown):
     totals: Totals
     evaluation: Evaluation
     ci95: tuple[float, float] | None
+    uncorrected_ci95: tuple[float, float] | None = None
 
     @property
     def strategy(self) -> str:
@@ -62,6 +64,8 @@ class Point(Shown):
     def to_dict(self) -> dict[str, Any]:
         """Return the point with its trials, ready for JSON; numbers that JSON does not have are null."""
         evaluation = {**self.evaluation.to_dict(), "ci95": ends_of(self.ci95)}
+        if self.evaluation.uncorrected_values:
+            evaluation["uncorrected"] |= {"ci95": ends_of(self.uncorrected_ci95)}
         return {**columns_of(self.model, self.setting), **evaluation, **costs(self.totals)}
 
     def row(self) -> Row:
@@ -72,7 +76,19 @@ class Point(Shown):
             "trials": len(evaluation.values), "mean": evaluation.mean, "std": evaluation.std, "ci95_low": low,
             "ci95_high": high, "original": evaluation.original, "stored": evaluation.stored,
         }  # fmt: skip
-        return {**columns_of(self.model, self.setting), **numbers, **costs(self.totals)}
+        return {**columns_of(self.model, self.setting), **numbers, **self._uncorrected(), **costs(self.totals)}
+
+    def _uncorrected(self) -> Row:
+        without = self.evaluation.uncorrected
+        if without is None:
+            return {}
+        low, high = self.uncorrected_ci95 or (None, None)
+        change_low, change_high = self.evaluation.change_ci95 or (None, None)
+        return {
+            "uncorrected_mean": without.mean, "uncorrected_std": without.std, "uncorrected_ci95_low": low,
+            "uncorrected_ci95_high": high, "change": self.evaluation.change, "change_ci95_low": change_low,
+            "change_ci95_high": change_high, **correction_columns(self.evaluation.correction),
+        }  # fmt: skip
 
 
 def paired(point: Point, other: Point) -> tuple[float, tuple[float, float] | None]:

@@ -43,6 +43,8 @@ class Tally:
             return None
         if facts.totals != self.facts.totals:
             return "the counts of weights and cells"
+        if facts.correction != self.facts.correction:
+            return "the numbers of the correction"
         return None if alike(facts.stored, self.facts.stored) else "the values of the stored model"
 
     def more(self) -> list[range]:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES
+from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.run.trials import Trial
 from onnx_analog.study.grid import GridPoint
@@ -43,15 +44,26 @@ class PointFacts(NamedTuple):
     original: float | None
     stored: float | None
     totals: Totals
+    correction: Cost | None = None
 
 
 def row_of(columns: Row, facts: PointFacts, number: int, trial: Trial) -> Row:
     """Return the row of a trial."""
-    numbers = {"trial": number, "value": trial.value, "sqnr_db": trial.sqnr_db}
-    return {**columns, **numbers, "original": facts.original, "stored": facts.stored, **costs(facts.totals)}
+    numbers: Row = {"trial": number, "value": trial.value, "sqnr_db": trial.sqnr_db}
+    if facts.correction is not None:
+        numbers |= {"uncorrected": trial.uncorrected, "uncorrected_sqnr_db": trial.uncorrected_sqnr_db}
+    of_point = {"original": facts.original, "stored": facts.stored, **costs(facts.totals)}
+    return {**columns, **numbers, **of_point, **correction_columns(facts.correction)}
+
+
+def correction_columns(cost: Cost | None) -> Row:
+    """Return what a correction costs, as columns; none without one."""
+    return {} if cost is None else {f"correction_{name}": value for name, value in cost._asdict().items()}
 
 
 VARYING = ("trial", "value", "sqnr_db")  # columns that differ between rows of one point
+UNCORRECTED = ("uncorrected", "uncorrected_sqnr_db")  # further ones of trials that are corrected
+CORRECTION = tuple(correction_columns(Cost(0, 0)))
 OF_POINT = ("original", "stored", *RATIOS, *Totals.__dataclass_fields__)  # and those that do not, beside its own
 
 
@@ -75,20 +87,40 @@ def facts_of(row: Mapping[str, str]) -> PointFacts:
     totals = Totals(**{name: _count(name, row[name]) for name in Totals.__dataclass_fields__})
     _check_costs(row, totals)
     original, stored = (_number(name, row[name]) if row[name] else None for name in ("original", "stored"))
-    return PointFacts(original, stored, totals)
+    counts = [_count(name, row[name]) for name in CORRECTION if name in row]
+    return PointFacts(original, stored, totals, Cost(*counts) if counts else None)
 
 
 def trial_of(words: Sequence[str], *, share: bool) -> tuple[int, Trial]:
-    """Return number and result of the trial of a row, from the words of `VARYING`; raises ValueError likewise."""
-    trial, value = _count("trial", words[0]), _number("value", words[1])
-    if share and not (0 <= value <= 1 or words[1] == "nan"):
-        raise ValueError(f"value is {words[1]}; it must be from 0 to 1")
-    sqnr_db = _number("sqnr_db", words[2])
-    if math.isfinite(sqnr_db) and abs(sqnr_db) > _MOST_DB:
-        raise ValueError(f"sqnr_db is {words[2]}; it must be within ±{_MOST_DB:g} dB")
+    """Return number and result of the trial of a row, from the words of `VARYING`, and of `UNCORRECTED` if it has them.
+
+    Raises
+    ------
+    ValueError
+        If it says what no sweep writes.
+    """
+    trial, value = _count("trial", words[0]), _value_of("value", words[1], share)
+    sqnr_db = _decibels("sqnr_db", words[2])
     if trial >= MOST_TRIALS:
         raise ValueError(f"trial is {trial:,}; it must be below {MOST_TRIALS:,}")
-    return trial, Trial(value, sqnr_db)
+    if len(words) == len(VARYING):
+        return trial, Trial(value, sqnr_db)
+    uncorrected = _value_of("uncorrected", words[3], share)
+    return trial, Trial(value, sqnr_db, uncorrected, _decibels("uncorrected_sqnr_db", words[4]))
+
+
+def _value_of(name: str, text: str, share: bool) -> float:
+    value = _number(name, text)
+    if share and not (0 <= value <= 1 or text == "nan"):
+        raise ValueError(f"{name} is {text}; it must be from 0 to 1")
+    return value
+
+
+def _decibels(name: str, text: str) -> float:
+    ratio = _number(name, text)
+    if math.isfinite(ratio) and abs(ratio) > _MOST_DB:
+        raise ValueError(f"{name} is {text}; it must be within ±{_MOST_DB:g} dB")
+    return ratio
 
 
 def _check_point(row: Mapping[str, str]) -> None:

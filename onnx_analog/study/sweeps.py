@@ -25,7 +25,9 @@ from onnx_analog.study._points import Point as Point
 from onnx_analog.study._points import paired as paired
 from onnx_analog.study._progress import AHEAD, Entry, Queue, Tally
 from onnx_analog.study._rows import (
+    CORRECTION,
     OF_POINT,
+    UNCORRECTED,
     VARYING,
     PointFacts,
     alike,
@@ -63,12 +65,15 @@ class Case:
     data : Dataset
     original : ir.Model, optional
         The model before it was pruned, which the others are compared with; `model` if it is not given.
+    correct : Dataset or "gain", optional
+        What corrects each trial after it was read; all cases of a sweep have it, or none.
     """
 
     name: str
     model: ir.Model
     data: Dataset
     original: ir.Model | None = None
+    correct: Dataset | str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,12 +147,15 @@ def prepare(
         raise OptionError(f"two models are called {again[0]!r}: rename one" if again else "there are no models")
     options: dict[str, Any] = {"output": output, "class_axis": class_axis, "batch": batch, "providers": providers}
     experiments = [
-        Experiment(case.model, case.data, metric, reference=case.original, name=case.name, **options) for case in cases
+        Experiment(
+            case.model, case.data, metric, reference=case.original, name=case.name, correct=case.correct, **options
+        )
+        for case in cases
     ]
     chosen = _common_metric(experiments)
     _check_storing(experiments, grid)
-    for experiment in experiments:
-        for text in experiment.warnings:
+    for experiment, left in zip(experiments, _left(experiments, grid), strict=True):
+        for text in (*experiment.warnings, *left):
             logger.warning("%s: %s", experiment.name, text)
     common = {
         "metric": chosen.metric.name, "metric_sha256": metrics.source_digest(chosen),
@@ -165,6 +173,7 @@ def prepare(
         batch=batch,
         providers=tuple(providers),
         threads=1,
+        correct=tuple(experiment.correct for experiment in experiments),
     )
     selection = {name: getattr(grid.selection, name) for name in ("include", "exclude", "min_size")}
     everything = {"samples": [len(case.data) for case in cases], **common, **selection, **(facts or {})}
@@ -202,6 +211,17 @@ def _check_storing(experiments: Sequence[Experiment], grid: Grid) -> None:
         alike = setting.model, setting.channel, setting.preset.granularity, setting.name in grid.plans and setting.name
         _check_point(experiments[setting.model], setting, whole=alike not in stored)
         stored.add(alike)
+
+
+def _left(experiments: Sequence[Experiment], grid: Grid) -> list[list[str]]:
+    """Return, for each model, warnings about what is not corrected of its first point."""
+    first: dict[int, GridPoint] = {}
+    for setting in grid.points(len(experiments)):
+        first.setdefault(setting.model, setting)
+    return [
+        list(experiment.left(first[number].plan, selection=first[number].selection)) if number in first else []
+        for number, experiment in enumerate(experiments)
+    ]
 
 
 def _check_point(experiment: Experiment, setting: GridPoint, *, whole: bool) -> None:
@@ -279,7 +299,9 @@ class _Run:
             logger.warning(OPTIMISTIC)
         self._channels = {entry.columns["channel_sha256"]: entry.columns["channel"] for entry in self._entries}
         self._key_columns = tuple(self._entries[0].columns)
-        self._expected = {*self._key_columns, *VARYING, *OF_POINT}
+        corrected = any(correct is not None for correct in study.work.correct)
+        self._varying = (*VARYING, *(UNCORRECTED if corrected else ()))
+        self._expected = {*self._key_columns, *self._varying, *OF_POINT, *(CORRECTION if corrected else ())}
         self._others: dict[tuple[str, ...], Tally] = {}  # of points that are not in the grid
         self.rows_in_order: int | None = 0  # how many rows there are, if all are where the end of a sweep puts them
         self._last = (0, -1)  # point and trial of the last row
@@ -309,7 +331,7 @@ class _Run:
     def resume(self) -> None:
         """Take over what an earlier sweep computed."""
         assert self._folder is not None
-        self._folder.each(self._take, varying=VARYING)
+        self._folder.each(self._take, varying=self._varying)
 
     def _take(self, row: Row) -> Callable[[Sequence[str]], None]:
         """Return the function that takes the trials of all rows that are like this one, and agree with it.
@@ -402,7 +424,7 @@ class _Run:
         self.rows_in_order = None
         entry = self._entries[outcome.number]
         tally, setting = entry.tally, entry.setting
-        facts = PointFacts(self._originals[setting.model], outcome.stored, outcome.totals)
+        facts = PointFacts(self._originals[setting.model], outcome.stored, outcome.totals, outcome.correction)
         contradiction = tally.contradiction(facts)
         if contradiction:
             raise OutputError(
@@ -452,13 +474,16 @@ class _Run:
             seed=self._study.grid.seed,
             channel=setting.channels_text,
             schemes=setting.plan.schemes,
+            correction=facts.correction,
         )
+        without = evaluation.uncorrected
         return Point(
             model=self._study.cases[setting.model].name,
             setting=setting,
             totals=facts.totals,
             evaluation=evaluation,
             ci95=stopping.interval(evaluation.values, bounds=evaluation.bounds),
+            uncorrected_ci95=None if without is None else stopping.interval(without.values, bounds=without.bounds),
         )
 
     def rows(self) -> Iterator[Row]:

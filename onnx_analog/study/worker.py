@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from onnx_analog import named
 from onnx_analog.errors import EngineError
+from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.files import from_proto, to_proto
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.run import metrics
@@ -83,6 +84,7 @@ class Outcome(NamedTuple):
     stored: float | None
     seconds: float  # for each trial
     versions: dict[str, str]
+    correction: Cost | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +150,8 @@ class Work:
     providers : tuple of str
     threads : int
         Within an operator of onnxruntime, in each worker.
+    correct : tuple of Dataset, "gain" or None, one for each model
+        What corrects trials; empty for nothing.
     """
 
     digest: str
@@ -159,6 +163,7 @@ class Work:
     batch: int
     providers: tuple[str, ...]
     threads: int
+    correct: tuple[Dataset | str | None, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:  # by pickle itself, a function would be but the name of a module
         return {**self.__dict__, "metric": named.dumps(self.metric)}
@@ -188,7 +193,8 @@ class Worker:
         stored, start = trials.stored, time.perf_counter()
         results = tuple(trials.run(seed=self._work.seed, trial=trial) for trial in task.trials)
         seconds = (time.perf_counter() - start) / len(results)
-        return Outcome(task.number, task.trials, results, trials.totals, stored, seconds, self._versions)
+        cost = None if trials.corrector is None else trials.corrector.cost
+        return Outcome(task.number, task.trials, results, trials.totals, stored, seconds, self._versions, cost)
 
     def _ready(self, point: bytes) -> Trials:
         try:
@@ -207,6 +213,7 @@ class Worker:
             providers=work.providers,
             threads=work.threads,
             clean=work.clean[number],
+            correct=work.correct[number] if work.correct else None,
         )
 
 

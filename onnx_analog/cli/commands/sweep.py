@@ -253,6 +253,7 @@ def _check_outputs(
 
     own = [out / name for name in (TRIALS, PARQUET, POINTS, CONSTANTS, LOCK, PLOT, CONFIG)]
     read = [choices["data"], *map(Path, choices["channel"] or ()), *map(Path, choices["plan"])]
+    read += [Path(choices["correct"])] if choices["correct"] else []
     read += map(Path, axes.channel_texts(choices["grid"]))
     read += [file for model in choices["models"] for file in files.files_of(model)]
     writing.check_outputs(own, read, force=True, new_folder=True)
@@ -284,7 +285,7 @@ def _tell(points: Sequence[Point], out: Path) -> None:
     from onnx_analog.cli import report
     from onnx_analog.study import run_folder
 
-    show(*report.points_tables(points), *report.differences_tables(points))
+    show(*report.points_tables(points), *report.corrections_tables(points), *report.differences_tables(points))
     for there, text in ((plots.can_plot(), plots.NO_PLOTS), (run_folder.can_parquet(), run_folder.NO_PARQUET)):
         if not there:
             show(text)
