@@ -22,7 +22,7 @@ from onnx_analog.graph import manifest_json
 from onnx_analog.settings import settings_of
 from tests.models import QUIET, model, run
 
-PASSES = ["DecodePass", "ManifestPass", "ProtectPass", "PrunePass", "ReadbackPass"]
+PASSES = ["CorrectPass", "DecodePass", "ManifestPass", "ProtectPass", "PrunePass", "ReadbackPass"]
 FUNCTIONS = ["account", "evaluate", "inspect", "load", "protect", "prune", "readback", "readbacks", "sweep"]
 ERRORS = [
     "AnalogError", "ChannelError", "DataError", "EngineError", "FunctionError", "LevelError", "ManifestError",

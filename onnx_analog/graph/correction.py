@@ -303,15 +303,19 @@ def scale_in_place(tensors: Sequence[StoredTensor], factors: Mapping[str, float]
 
 
 def _scale(tensor: StoredTensor, factor: float) -> None:
-    output = tensor.node.outputs[0]
+    """Put a Mul behind the call that decodes a tensor; of bfloat16 numbers, which few kernels multiply, in float32."""
+    output, widened = tensor.node.outputs[0], tensor.dtype is ir.DataType.BFLOAT16
+    dtype = ir.DataType.FLOAT if widened else tensor.dtype
     uses = list(output.uses())
-    number = ir.Tensor(np.array(factor).astype(tensor.dtype.numpy()), dtype=tensor.dtype)
-    constant = ir.node("Constant", [], {"value": ir.AttrTensor("value", number)})
-    scaled = ir.node("Mul", [output, constant.outputs[0]])
-    constant.outputs[0].name = tensor.names.free(f"{output.name}_factor")
-    scaled.outputs[0].name = tensor.names.free(f"{output.name}_scaled")
-    tensor.graph.insert_after(tensor.node, [constant, scaled])
-    _use_instead(tensor.graph, output, scaled.outputs[0], uses)
+    number = ir.Tensor(np.array(factor).astype(dtype.numpy()), dtype=dtype)
+    nodes = [ir.node("Constant", [], {"value": ir.AttrTensor("value", number)})]
+    nodes += [ir.node("Cast", [output], {"to": dtype.value})] if widened else []
+    nodes += [ir.node("Mul", [nodes[-1].outputs[0] if widened else output, nodes[0].outputs[0]])]
+    nodes += [ir.node("Cast", [nodes[-1].outputs[0]], {"to": tensor.dtype.value})] if widened else []
+    for node in nodes:
+        node.outputs[0].name = tensor.names.free(f"{output.name}_{node.op_type}")
+    tensor.graph.insert_after(tensor.node, nodes)
+    _use_instead(tensor.graph, output, nodes[-1].outputs[0], uses)
 
 
 def _use_instead(graph: ir.Graph, value: ir.Value, other: ir.Value, uses: Sequence[Any]) -> None:

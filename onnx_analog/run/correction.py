@@ -217,7 +217,14 @@ class TensorCorrector(Corrector):
 
     def apply(self, network: Network, weights: Weights) -> tuple[Network, Weights]:
         """Return the network, and the weights, each multiplied by its factor."""
-        return network, {name: weight * weight.dtype.type(self._factors[name]) for name, weight in weights.items()}
+        return network, {name: _multiplied(weight, self._factors[name]) for name, weight in weights.items()}
+
+
+def _multiplied(weight: Array, factor: float) -> Array:
+    """Return a weight multiplied by a factor, in float32 if its own type is narrower."""
+    wide = weight.astype(np.float64 if weight.dtype == np.float64 else np.float32, copy=False)
+    product: Array = (wide * wide.dtype.type(factor)).astype(weight.dtype, copy=False)
+    return product
 
 
 def factor_of_tensor(tensor: StoredTensor, scheme: Scheme) -> float:
