@@ -223,7 +223,7 @@ class TensorCorrector(Corrector):
 def _multiplied(weight: Array, factor: float) -> Array:
     """Return a weight multiplied by a factor, in float32 if its own type is narrower."""
     wide = weight.astype(np.float64 if weight.dtype == np.float64 else np.float32, copy=False)
-    product: Array = (wide * wide.dtype.type(factor)).astype(weight.dtype, copy=False)
+    product: Array = np.multiply(wide, factor, dtype=wide.dtype).astype(weight.dtype, copy=False)
     return product
 
 

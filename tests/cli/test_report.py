@@ -28,6 +28,7 @@ from onnx_analog.cli import model_tables, report
 from onnx_analog.cli.tables import Table
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
+from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.weights import Selection
 from onnx_analog.run.evaluation import Evaluation
@@ -340,6 +341,40 @@ def test_differences_of_what_is_no_share_are_in_its_own_unit():
     shown = text(*report.differences_tables(points))
     assert "+2.50" in shown
     assert "output SQNR in dB" in shown
+
+
+def corrected(found: Point, without: tuple[float, ...] = (0.25, 0.35)) -> Point:
+    """Return a point whose trials were corrected."""
+    evaluation = replace(
+        found.evaluation, corrected_by="256 samples", correction=Cost(20, 698), uncorrected_values=without
+    )
+    return replace(found, evaluation=evaluation)
+
+
+def test_points_with_and_without_correction_by_hand():
+    points = [point("sign", 1), corrected(point("sign", 3, values=(0.5, 0.7, 0.9)), (0.45, 0.6, 0.75))]
+    (table,) = report.corrections_tables(points)
+    assert table.title == "correction by 256 samples: granularity tensor (default)"
+    found = [list(column.cells) for column in table.columns]
+    # 5, 10 and 15 points: 10 ± 4.302653·5/√3
+    assert found == [["sign"], ["3"], ["60.00"], ["70.00"], ["+10.00"], ["-2.42 to +22.42"], ["698"]]
+    assert "paired: each trial is scored with and without" in " ".join(text(table).split())
+    assert list(report.corrections_tables(points[:1])) == []
+
+
+def test_an_evaluation_with_and_without_correction_by_hand():
+    found = Evaluation(
+        metric="top1", samples=100, stored=0.9, values=(0.7, 0.8), uncorrected_values=(0.5, 0.7),
+        corrected_by="256 samples", correction=Cost(20, 698),
+    )  # fmt: skip
+    shown = text(report.evaluation_table(found))
+    assert cells(shown, "with noise and correction, mean of 2 trials") == ["0.7500"]
+    assert cells(shown, "without correction, the same trials") == ["0.6000"]
+    assert cells(shown, "95 % interval without correction") == ["0.0000 to 1.0000"]  # 0.6 ± 12.7·0.1
+    assert cells(shown, "change by the correction") == ["+0.1500"]
+    assert cells(shown, "95 % interval of the change") == ["-0.4853 to +0.7853"]  # 0.15 ± 12.7062·0.05
+    assert cells(shown, "numbers kept for the correction, 16 bits each") == ["698"]
+    assert "Corrected by 256 samples." in " ".join(shown.split())
 
 
 def test_one_strategy_has_nothing_to_be_compared_with():
@@ -915,6 +950,7 @@ def every_table(folder: Path) -> list[Table]:
              "largest": 1.2345e-30, "reason": reason} for reason in (None, "rank 1, below 2")]  # fmt: skip
     return [
         *report.points_tables(points), *report.differences_tables(points),
+        *report.corrections_tables([corrected(point) for point in points]),
         *model_tables.account_tables(manifest), *model_tables.inspection_tables(rows, protected=False),
         report.evaluation_table(evaluation), report.channel_list_table([("pcm", "word " * 40)]),
         model_tables.plan_table(Plan(tensors={long: None})),
@@ -934,8 +970,8 @@ def test_there_is_a_table_of_each_kind(tmp_path):
     names = {**vars(report), **vars(model_tables)}
     made_by = {name for name in names if name.endswith(("_table", "_tables")) and not name.startswith("_")}
     assert made_by == {
-        "points_tables", "differences_tables", "account_tables", "inspection_tables", "evaluation_table",
-        "channel_list_table", "channel_table", "fit_table", "levels_table", "plan_table",
+        "points_tables", "differences_tables", "corrections_tables", "account_tables", "inspection_tables",
+        "evaluation_table", "channel_list_table", "channel_table", "fit_table", "levels_table", "plan_table",
     }  # fmt: skip
 
 

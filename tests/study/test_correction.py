@@ -1,0 +1,103 @@
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import onnx_analog as oa
+from onnx_analog.errors import OutputError
+from onnx_analog.study import engines
+from onnx_analog.study._rows import VARYING, facts_of, trial_of
+from tests.models import QUIET, model
+
+NET = """
+    net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] a = random, float[16, 16] b = 2 random> {
+        h = MatMul(x, a)
+        r = Relu(h)
+        y = MatMul(r, b)
+    }"""
+RNG = np.random.default_rng(0)
+X, Y, CALIBRATION = RNG.normal(size=(80, 16)).astype(np.float32), RNG.integers(16, size=80), RNG.normal(size=(50, 16))
+OPTIONS = {"strategy": ["sign", "mapping"], "cells": [1, 2], "channel": replace(QUIET, sigma=0.3), "trials": 3}
+
+
+def swept(**options):
+    return oa.sweep(model(NET), (X, Y), **{**OPTIONS, "engine": "serial", "correct": CALIBRATION, **options})
+
+
+def test_a_point_is_an_evaluation_with_and_without_correction():
+    for point in swept():
+        stored = oa.protect(model(NET), point.setting.plan)
+        alone = oa.evaluate(stored, (X, Y), trials=3, correct=CALIBRATION)
+        assert point.evaluation.values == alone.values
+        assert point.evaluation.uncorrected_values == alone.uncorrected_values
+        assert point.evaluation.correction == alone.correction == (2, 64)
+        row, body = point.row(), point.to_dict()
+        assert row["uncorrected_mean"] == body["uncorrected"]["mean"] == np.mean(alone.uncorrected_values)
+        assert row["change"] == body["correction"]["change"] == alone.change
+        assert [row["uncorrected_ci95_low"], row["uncorrected_ci95_high"]] == body["uncorrected"]["ci95"]
+        assert (row["correction_layers"], row["correction_numbers"]) == (2, 64)
+    plain = swept(correct=None)
+    assert [p.evaluation.values for p in plain] == [p.evaluation.uncorrected_values for p in swept()]
+    assert not any("uncorrected" in name or "correct" in name for p in plain for name in p.row())
+
+
+def test_files_are_the_same_bytes_for_any_number_of_workers_and_threads(tmp_path):
+    swept(out=tmp_path / "serial")
+    swept(out=tmp_path / "one", engine=engines.build("local", workers=1, threads=3))
+    swept(out=tmp_path / "two", engine=engines.build("local", workers=2))
+    for name in ("trials.csv", "points.csv", "sweep.json"):
+        files = {(tmp_path / folder / name).read_bytes() for folder in ("serial", "one", "two")}
+        assert len(files) == 1
+
+
+def test_rows_say_what_each_trial_is_without_correction(tmp_path):
+    points = swept(out=tmp_path).points
+    with (tmp_path / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    values = [[float(row[name]) for row in rows] for name in ("value", "uncorrected")]
+    assert values[0] == [value for point in points for value in point.evaluation.values]
+    assert values[1] == [value for point in points for value in point.evaluation.uncorrected_values]
+    assert {(row["correction_layers"], row["correction_numbers"]) for row in rows} == {("2", "64")}
+    facts = json.loads((tmp_path / "sweep.json").read_text())
+    assert (facts["correct"], facts["correct_samples"], len(facts["correct_sha256"][0])) == (None, [50], 64)
+
+
+def test_a_sweep_goes_on_with_the_same_correction_only(tmp_path):
+    swept(out=tmp_path / "a", trials=2)
+    again = swept(out=tmp_path / "a", trials=4)
+    whole = swept(out=tmp_path / "b", trials=4)
+    assert (tmp_path / "a" / "trials.csv").read_bytes() == (tmp_path / "b" / "trials.csv").read_bytes()
+    assert [point.row() for point in again] == [point.row() for point in whole]
+    for other in (None, CALIBRATION[:20], "gain"):
+        with pytest.raises(OutputError, match="holds a sweep with correct"):
+            swept(out=tmp_path / "a", correct=other)
+
+
+@pytest.mark.parametrize(
+    ("column", "word"), [("uncorrected", "1.5"), ("uncorrected_sqnr_db", "7000.0"), ("correction_numbers", "-1")]
+)
+def test_a_row_that_no_sweep_writes_is_refused(tmp_path, column, word):
+    swept(out=tmp_path)
+    with (tmp_path / "trials.csv").open() as file:
+        row = next(csv.DictReader(file))
+    words = ["trial", "value", "sqnr_db", "uncorrected", "uncorrected_sqnr_db"]
+    assert words[:3] == list(VARYING)
+    facts_of(row)
+    trial_of([row[name] for name in words], share=True)
+    changed = {**row, column: word}
+
+    def taken():
+        return facts_of(changed), trial_of([changed[name] for name in words], share=True)
+
+    with pytest.raises(ValueError, match=column):
+        taken()
+
+
+def test_the_law_corrects_a_sweep_without_samples(tmp_path):
+    points = swept(correct="gain", grid={"estimator": ["affine", "posterior"]}, out=tmp_path).points
+    numbers = {point.setting.columns()["estimator"]: point.evaluation.correction for point in points}
+    assert numbers == {"affine": (0, 0), "posterior": (2, 2)}
+    facts = json.loads((tmp_path / "sweep.json").read_text())
+    assert (facts["correct"], facts["correct_samples"]) == ("gain", [])
