@@ -89,7 +89,16 @@ class Written:
 
 
 class Estimator(ABC):
-    """Estimates the level that was written from the level that was read."""
+    """Estimates the level that was written from the level that was read.
+
+    Attributes
+    ----------
+    keeps_gain : bool
+        Whether the points of classes without cells are scaled by Σw² / Σw·point when a tensor is written, so that its
+        weights keep their gain; False unless a subclass says otherwise.
+    """
+
+    keeps_gain = False
 
     @abstractmethod
     def fitted(self, written: Written) -> Correction | None:
@@ -176,6 +185,8 @@ class Posterior(Estimator):
 
 class Unbiased(Posterior):
     """Estimates as `Posterior` does, and scales the weights of a tensor so that they keep their gain."""
+
+    keeps_gain = True
 
     def fitted(self, written: Written) -> Correction:
         """Return the function that looks reads up, and scales."""
