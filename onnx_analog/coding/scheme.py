@@ -261,6 +261,18 @@ class Scheme:
         return self.cells * self.classes if len(self.cells) == 1 else self.cells
 
     @property
+    def shares_tables(self) -> bool:
+        """Whether classes with the same number of cells share the table of an estimator, as those of equal steps do."""
+        return self.partition == "uniform"
+
+    @property
+    def table_bits(self) -> int:
+        """Bits of the tables of the estimator, for each tensor."""
+        from onnx_analog.coding.estimators import estimator, tables_of
+
+        return estimator(self.estimator).table_bits(tables_of(self.cells_of_class, shared=self.shares_tables))
+
+    @property
     def analog(self) -> Literal["all", "some", "none"]:
         """Whether "all", "some" or "none" of the classes have cells."""
         have = [cells > 0 for cells in self.cells]
