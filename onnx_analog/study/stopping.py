@@ -63,10 +63,10 @@ class Stopping:
         >>> Stopping(trials=25).looks()
         (25,)
         """
-        found = [self.trials]
-        while self.precision is not None and found[-1] < self.max_trials:
-            found.append(min(2 * found[-1], self.max_trials))
-        return tuple(found)
+        counts = [self.trials]
+        while self.precision is not None and counts[-1] < self.max_trials:
+            counts.append(min(2 * counts[-1], self.max_trials))
+        return tuple(counts)
 
     @property
     def confidence(self) -> float:
@@ -79,7 +79,7 @@ class Stopping:
         """Return the interval of the mean at a look, as `onnx_analog.run.statistics.interval` does."""
         return interval(values, self.confidence, bounds=bounds)
 
-    def wanted(self, values: Sequence[float]) -> int:
+    def required(self, values: Sequence[float]) -> int:
         """Return how many trials are to be made, given the values of trials 0, 1, ... in their order.
 
         That is the look at which they were enough, if they were; `values` may have more.

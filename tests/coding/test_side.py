@@ -19,7 +19,7 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.side import SideInformation, _thresholds, from_gray, to_gray
 from onnx_analog.errors import OptionError
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.stored import stored_tensors, with_channel
 from onnx_analog.passes import DecodePass, ReadbackPass
 from onnx_analog.testing import FALSE_ALARM, assert_mean
@@ -214,7 +214,7 @@ def test_evaluation_reads_the_same_side_information_as_the_pass(name):
         DecodePass()(plain)
         expected = plain.graph.initializers["w"].const_value.numpy()
         assert np.array_equal(decoder.weights(seed=5, trial=trial), expected)
-        assert np.array_equal(opened(protected).read(seed=5, trial=trial)["w"], expected)
+        assert np.array_equal(open_protected(protected).read(seed=5, trial=trial)["w"], expected)
 
 
 @pytest.mark.parametrize(("cells", "copies", "bits"), list(itertools.product([1, 5], [1, 3], [1, 2, 3])))
