@@ -19,7 +19,6 @@ from onnx_analog.points import (
     factor,
     front,
     higher_is_better,
-    is_planned,
     label,
     noise_free_text,
     panels,
@@ -117,7 +116,7 @@ def _grid_table(panel: Panel, marks: dict[int, str]) -> Table:
 
 def _list_table(points: Sequence[Point], panel: Panel, marks: dict[int, str]) -> Table:
     """Return a table with a row for each point; a plan has no number of cells."""
-    planned = is_planned(points[0])
+    planned = points[0].setting.planned
     title = panel.planned_title if planned else panel.title
     columns = ["plan", "stored as"] if planned else ["strategy", "cells"]
     result = table(*columns, "mean", "all-in cells per original weight", title=title, left=1 + planned)
@@ -225,7 +224,7 @@ def value_text(point: Point) -> str:
 
 def choice_text(point: Point) -> str:
     """Return a point in words: how it stores weights, the metric, and the cost."""
-    if is_planned(point):
+    if point.setting.planned:
         return f"plan {point.strategy}: {value_text(point)} at {point.cost:.2f} all-in cells per weight"
     kind = f"{series(point)} with {counted(point.cells, 'cell')}"
     if point.setting.cells_large != point.cells:
