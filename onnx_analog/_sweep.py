@@ -289,7 +289,9 @@ def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def _named(channel: Any) -> Any:
     """Return the name of a channel that is an installed one; else what was given."""
-    name = by_name(channel.to_dict()) if isinstance(channel, Channel) else channel
+    if isinstance(channel, str | type):
+        return channel
+    name = by_name(channel.to_dict())
     return name if isinstance(name, str) else channel
 
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from onnx_analog.arguments import check_type, checked
+from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.errors import DataError, ModelError, OptionError, require_int
+from onnx_analog.errors import DataError, ModelError
 from onnx_analog.graph.build import detached, reason_against
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.protected import ProtectedModel, open_protected
@@ -30,7 +30,7 @@ from onnx_analog.run.choice import choose
 from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
 from onnx_analog.run.read import Decoder
-from onnx_analog.run.session import BATCH, Network
+from onnx_analog.run.session import Network
 from onnx_analog.run.trials import Trial, Trials
 
 Progress = Callable[[], None]
@@ -96,16 +96,14 @@ class Experiment:
         *,
         output: str | None = None,
         class_axis: int | None = None,
-        batch: int = BATCH,
+        batch: int = DEFAULTS.batch,
         providers: Sequence[str] = ("CPUExecutionProvider",),
         threads: int = 0,
         clean: list[Any] | None = None,
         reference: ir.Model | None = None,
         name: str | None = None,
     ) -> None:
-        if require_int("batch", batch) < 1:
-            raise OptionError(f"batch is {batch}; it must be 1 or more")
-        self._batch = batch
+        self._batch = checked(batch=batch)["batch"]
         self._running: dict[str, Any] = {"providers": providers, "threads": threads}
         self.name = name
         if isinstance(model, ir.Model) and is_protected(model):
@@ -249,7 +247,7 @@ class Experiment:
         plan : Plan or Scheme, optional
             How a plain model is stored. Without one, the model is evaluated as it is: a plain model has no trials.
         seed, trials : int
-            From 0 to 2^63 - 1, and from 0 to 1,000,000.
+            From 0 to 2^63 - 1, and from 0 to 10^9.
         selection : Selection, optional
             Which tensors the plan is for.
         channel : str or Channel, optional

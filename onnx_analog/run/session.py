@@ -20,6 +20,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from onnx_analog.arguments import DEFAULTS
 from onnx_analog.errors import DataError, ModelError, OptionError, one_line
 from onnx_analog.graph.files import root_cause, to_proto
 from onnx_analog.graph.layout import DOMAIN
@@ -31,7 +32,6 @@ from onnx_analog.run.metrics import Field, Output
 Array = NDArray[Any]
 Batch = tuple[Mapping[str, Any], int]  # what a call is fed, and how many of its samples count
 
-BATCH = 64  # samples; a call costs little, and a new session soon has the memory for its activations
 _HANDED_OVER = 1024  # bytes; smaller initializers stay in the skeleton
 _NUMPY = {"float": "float32", "double": "float64"}  # where ONNX says it otherwise
 # Inputs are copied there once. What is not here is fed from the CPU at every call.
@@ -133,7 +133,7 @@ class Network:
         data: Dataset,
         weights: Mapping[str, Array] | None = None,
         *,
-        batch: int = BATCH,
+        batch: int = DEFAULTS.batch,
         indices: Sequence[int] | None = None,
     ) -> list[Output]:
         """Return the outputs for all samples of `data`: with `weights`, or without noise.

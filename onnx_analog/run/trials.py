@@ -13,7 +13,7 @@ from onnx_analog.graph.manifest import Totals
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.read import Decoder, read_all
-from onnx_analog.run.session import BATCH, Network
+from onnx_analog.run.session import Network
 
 
 class Trial(NamedTuple):
@@ -56,7 +56,7 @@ class Trials:
         metric: metrics.Function,
         clean: list[Any],
         *,
-        batch: int = BATCH,
+        batch: int,
         totals: Totals,
         stored: Callable[[], float | None],
     ) -> None:

@@ -9,12 +9,12 @@ from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from onnx_analog.arguments import MOST_TRIALS
 from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.run.trials import Trial
 from onnx_analog.study.grid import GridPoint
 from onnx_analog.study.run_folder import Row
-from onnx_analog.study.stopping import MOST_TRIALS
 
 
 def columns_of(model: str, setting: GridPoint) -> Row:

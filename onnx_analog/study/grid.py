@@ -11,18 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from onnx_analog.arguments import Arguments
 from onnx_analog.channels import Channel
 from onnx_analog.coding.exclusive import EXCLUSIVE, WHOLE, check_exclusive
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import LARGE_FACTOR, MOST_CELLS, PRESETS, STRATEGIES, Paper, Preset, Scheme
+from onnx_analog.coding.scheme import MOST_CELLS, PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.display import counted
-from onnx_analog.errors import OptionError, one_line, require_int
+from onnx_analog.errors import OptionError, one_line
 from onnx_analog.graph.stored import channels_of
 from onnx_analog.graph.weights import Selection
-from onnx_analog.settings import settings_of
+from onnx_analog.settings import check_settings, same, settings_of
 from onnx_analog.study import axes
-from onnx_analog.study.arguments import FREE
+from onnx_analog.study.arguments import FREE, GridArguments
 
 MOST_POINTS = 100_000  # of a model
 _OWN = {"strategy": "strategies", "cells_small": "cells", "preset": "presets", "channel": "channels"}  # fields for axes
@@ -229,28 +230,26 @@ class Grid:
     """
 
     strategies: tuple[str, ...] = tuple(STRATEGIES)
-    cells: tuple[int, ...] = (1, 3, 10)
+    cells: tuple[int, ...] = same(GridArguments, "cells")
     presets: tuple[Preset, ...]
     channels: tuple[Channel, ...]
-    large_factor: int = LARGE_FACTOR
+    large_factor: int = same(GridArguments, "large_factor")
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
     plans: Mapping[str, Plan] = field(default_factory=dict, hash=False)
     selection: Selection = field(default_factory=Selection)
-    seed: int = 0
+    seed: int = same(Arguments, "seed")
 
     def __post_init__(self) -> None:
         self._take_axes()
         for strategy in self.strategies:
             Paper(strategy=strategy)
-        for name, least, most in (("seed", 0, 2**63 - 1), ("large_factor", 1, MOST_CELLS)):
-            if not least <= require_int(name, getattr(self, name)) <= most:
-                raise OptionError(f"{name} is {getattr(self, name)}; it must be from {least} to {most:,}")
-        for cells in self.cells:
-            if not 1 <= require_int("cells", cells) <= MOST_CELLS // self.large_factor:
-                raise OptionError(
-                    f"cells are {cells}; they must be from 1 to {MOST_CELLS // self.large_factor:,}, as a large weight "
-                    f"has {self.large_factor} times as many"
-                )
+        check_settings(self)
+        most = MOST_CELLS // self.large_factor
+        if max(self.cells, default=0) > most:
+            raise OptionError(
+                f"cells are {max(self.cells)}; they must be from 1 to {most:,}, as a large weight has "
+                f"{self.large_factor} times as many"
+            )
         for name in _OWN.values():
             values = getattr(self, name)
             if not values and not (name == "strategies" and self.plans):  # plans alone are a list of points

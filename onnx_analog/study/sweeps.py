@@ -13,13 +13,13 @@ from uuid import uuid4
 
 import onnx_ir as ir
 
+from onnx_analog.arguments import DEFAULTS
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.display import counted
 from onnx_analog.errors import EngineError, ModelError, OptionError, OutputError
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment
-from onnx_analog.run.session import BATCH
 from onnx_analog.study import axes, worker
 from onnx_analog.study._points import Point as Point
 from onnx_analog.study._points import paired as paired
@@ -114,7 +114,7 @@ def prepare(
     metric: metrics.Named | None = None,
     output: str | None = None,
     class_axis: int | None = None,
-    batch: int = BATCH,
+    batch: int = DEFAULTS.batch,
     providers: Sequence[str] = ("CPUExecutionProvider",),
     facts: Mapping[str, Any] | None = None,
 ) -> Study:

@@ -313,7 +313,7 @@ def test_other_channels_have_other_digests():
         ({"seed": 0.5}, "seed is 0.5; it must be a whole number"),
         ({"large_factor": 0}, "large_factor is 0; it must be from 1 to 1,000,000,000,000"),
         ({"large_factor": True}, "large_factor is True; it must be a whole number"),
-        ({"cells": (1, 0)}, "cells are 0; they must be from 1 to"),
+        ({"cells": (1, 0)}, "cells is 0; it must be from 1 to"),
         (
             {"cells": tuple(range(1, 40_000))},
             "the grid has 639,984 points, more than 100,000: split it into several sweeps",

@@ -185,7 +185,7 @@ def test_points_of_the_promise_stop_at_every_look():
     ("wrong", "said"),
     [
         ({"trials": -1}, "trials is -1; it must be from 0 to 1,000,000,000"),
-        ({"max_trials": -1}, "max_trials is -1; it must be from 0 to 1,000,000,000"),
+        ({"max_trials": -1}, "max_trials is -1; it must be from 2 to 1,000,000,000"),
         ({"trials": 10**9 + 1}, "it must be from 0 to 1,000,000,000"),
         ({"trials": 2.5}, "trials is 2.5; it must be a whole number"),
         ({"max_trials": True}, "max_trials is True; it must be a whole number"),
@@ -204,5 +204,5 @@ def test_a_stopping_that_makes_no_sense_is_refused(wrong, said):
 
 
 def test_without_a_precision_max_trials_says_nothing():
-    assert Stopping(trials=5, max_trials=0).looks() == (5,)
+    assert Stopping(trials=5, max_trials=2).looks() == (5,)
     assert Stopping(trials=0).looks() == (0,)
