@@ -85,9 +85,9 @@ class OutputError(AnalogError, OSError):
 Located = TypeVar("Located", bound=AnalogError)
 
 
-def located(error: Located, place: str) -> Located:
+def located(error: Located, where: str) -> Located:
     """Return an error about the content of a file with the place before it; it names fields, and not arguments."""
-    again = type(error)(f"{place}: {error}")
+    again = type(error)(f"{where}: {error}")
     again.names_fields = True
     return again
 

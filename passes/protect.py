@@ -33,7 +33,7 @@ from onnx_analog.graph.files import name_of
 from onnx_analog.graph.kept import forget_training, trained_names
 from onnx_analog.graph.layout import Layout, stages
 from onnx_analog.graph.uses import output_axis
-from onnx_analog.graph.weights import UNFIT, Found, Selection, Weight, find
+from onnx_analog.graph.weights import UNFIT, Selected, Selection, Weight, find
 
 __all__ = ["ProtectPass"]
 
@@ -150,7 +150,7 @@ def _forget_training(model: ir.Model, weights: Sequence[Weight]) -> None:
         forget_training(model)
 
 
-def _nothing(selected: Found, name: str, plan: Plan) -> str:
+def _nothing(selected: Selected, name: str, plan: Plan) -> str:
     """Say that nothing is stored, and why not the largest tensor."""
     if selected.weights and not any(plan.scheme_of(weight.key) for weight in selected.weights):
         return f"the plan leaves all tensors of {name} digital, so there is nothing to store"

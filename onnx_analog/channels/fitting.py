@@ -53,7 +53,7 @@ def choose_neighbours(inputs: Doubles, outputs: Doubles, *, folds: int = FOLDS) 
         order = order[np.sort(rng.choice(order.size, _ENOUGH, replace=False))]
     inputs, outputs = inputs[order], outputs[order]
     fold = rng.permutation(inputs.size) % folds
-    most = min(np.unique(inputs[fold != held]).size for held in range(folds)) // 2
+    most = min(np.unique(inputs[fold != part]).size for part in range(folds)) // 2
     candidates = [k for k in _CANDIDATES if k <= max(1, most)]
     scores = {k: _score(inputs, outputs, fold, folds, k) for k in candidates}
     return Choice(min(scores, key=lambda k: (scores[k], k)), scores)
@@ -61,11 +61,11 @@ def choose_neighbours(inputs: Doubles, outputs: Doubles, *, folds: int = FOLDS) 
 
 def _score(inputs: Doubles, outputs: Doubles, fold: NDArray[np.intp], folds: int, neighbours: int) -> float:
     total = 0.0
-    for held in range(folds):
-        reads = Reads.of(inputs[fold != held], outputs[fold != held])
+    for part in range(folds):
+        reads = Reads.of(inputs[fold != part], outputs[fold != part])
         knots = knots_of(reads.distinct)
         means, stds = reads.moments(knots, neighbours)
-        x, y = inputs[fold == held], outputs[fold == held]
+        x, y = inputs[fold == part], outputs[fold == part]
         std = np.interp(x, knots, stds)
         if (std <= 0).any():
             return float("inf")  # a single read has no spread, so every other is impossible

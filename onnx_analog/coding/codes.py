@@ -149,9 +149,9 @@ class CellCode:
             return math.ceil(bits / self.bits_per_cell)
         stored = bits
         if self.block is not None:
-            whole, rest = divmod(bits, self.block.data)  # the last block is shortened
+            blocks, rest = divmod(bits, self.block.data)  # the last block is shortened
             parity = self.block.length - self.block.data
-            stored = whole * self.block.length + (rest + parity if rest else 0)
+            stored = blocks * self.block.length + (rest + parity if rest else 0)
         return self.packing.cells * -(-stored // self.packing.bits)
 
 

@@ -62,8 +62,6 @@ MOST_CELLS = 10**12  # of a weight
 LARGE_SHARE = 0.05
 CELLS_LARGE = 20  # per large weight, where a strategy gives large weights cells of their own number
 LARGE_FACTOR = 20  # cells per large weight for each cell per small one, where a sweep says "c cells"
-MOST_SIDE_CELLS = 1000
-MOST_COPIES = 999
 
 
 @named
@@ -134,11 +132,9 @@ class Scheme:
     side_channel: Any = setting(
         None, help="Channel of the side information (sign and class bits).  [default: free of error]"
     )
-    side_cells: int = setting(
-        1, least=1, most=MOST_SIDE_CELLS, help="Cells to average for a symbol of side information."
-    )
+    side_cells: int = setting(1, least=1, most=1000, help="Cells to average for a symbol of side information.")
     side_copies: int = setting(
-        1, least=1, most=MOST_COPIES, odd=True, help="Copies of each such symbol, decided by majority; odd."
+        1, least=1, most=999, odd=True, help="Copies of each such symbol, decided by majority; odd."
     )
     entropy: str = setting(
         "none",

@@ -21,7 +21,7 @@ from onnx_analog.coding.estimators import Affine, Estimator, Written, estimator,
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError, OptionError
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.stored import SCHEMES_KEY, stored_tensors
 from onnx_analog.passes import DecodePass, ProtectPass, ReadbackPass
 from onnx_analog.randomness import stream
@@ -115,7 +115,7 @@ def test_a_level_is_estimated_alike_wherever_it_is_read(name, monkeypatch):
         wanted = expected(scheme, seed=5, trial=trial)
         read = ReadbackPass(seed=5, trial=trial)(protected).model
         assert np.array_equal(stored_tensors(read)[0].decode(), wanted)
-        assert np.array_equal(opened(protected).read(seed=5, trial=trial)["w"], wanted)
+        assert np.array_equal(open_protected(protected).read(seed=5, trial=trial)["w"], wanted)
         assert np.array_equal(decoder.weights(seed=5, trial=trial), wanted)
         plain = DecodePass()(read).model
         assert np.array_equal(plain.graph.initializers["w"].const_value.numpy(), wanted)
@@ -124,7 +124,7 @@ def test_a_level_is_estimated_alike_wherever_it_is_read(name, monkeypatch):
 def test_estimates_are_nearer_than_reads():
     scheme = Scheme.paper("sign", channel=GaussianNoise(sigma=0.4))
     by_shrinking, plain = (
-        opened(oa.protect(holding(w=WEIGHT), scheme.changed(estimator=name)).model) for name in (NAME, "affine")
+        open_protected(oa.protect(holding(w=WEIGHT), scheme.changed(estimator=name)).model) for name in (NAME, "affine")
     )
     off, off_plain = (np.square(model.read()["w"] - WEIGHT).mean() for model in (by_shrinking, plain))
     assert off < off_plain
@@ -220,7 +220,7 @@ def test_a_model_that_names_an_estimator_nobody_asked_for_is_refused():
     model = oa.protect(holding(w=WEIGHT), SCHEMES["redundancy"]).model
     model.metadata_props[SCHEMES_KEY] = renamed(model.metadata_props[SCHEMES_KEY])
     with pytest.raises(ModelError, match="estimator 'estimator_of_nobody:Estimator' is not loaded"):
-        opened(model)
+        open_protected(model)
 
 
 @pytest.mark.usefixtures("trap")
@@ -353,7 +353,7 @@ def test_unbiased_weights_keep_their_gain_and_posterior_means_do_not(scheme, gra
     weight = WEIGHT.astype(np.float64).reshape(-1)
     gains = {}
     for name in ("posterior", "unbiased"):
-        model = opened(oa.protect(holding(w=WEIGHT), scheme.changed(estimator=name)).model)
+        model = open_protected(oa.protect(holding(w=WEIGHT), scheme.changed(estimator=name)).model)
         read = [model.read(trial=trial)["w"].reshape(-1) @ weight / (weight @ weight) for trial in range(60)]
         gains[name] = np.mean(read), np.std(read) / np.sqrt(60)
     mean, error = gains["unbiased"]

@@ -899,7 +899,7 @@ def test_a_precision_adds_trials_at_looks_only_and_as_many_as_it_takes():
     points, _ = whole(LOOKS)
     all_trials = list(sweep(plan(Stopping(trials=7)), engine=Known()))
     for point, full in zip(points, all_trials, strict=True):
-        wanted = LOOKS.wanted(full.evaluation.values)
+        wanted = LOOKS.required(full.evaluation.values)
         assert point.evaluation.values == full.evaluation.values[:wanted]
         assert point.ci95 == interval(point.evaluation.values, 1 - 0.05 / 3)
     assert LOOKS.looks() == (2, 4, 7)
