@@ -24,9 +24,9 @@ import scipy.stats
 
 from onnx_analog.channels.base import Channel
 from onnx_analog.channels.symbols import MOST_SYMBOLS, Packing, symbols_of
+from onnx_analog.coding.scheme import CODES
 from onnx_analog.errors import OptionError
 
-CODES = ("none", "bch", "soft")
 BLOCK_BITS = 4096  # of data
 BLOCK_FAILURE = 1e-9
 SOFT_SHARE = 0.95  # of the soft-decision bound: an assumption

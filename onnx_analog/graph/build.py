@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from onnx_analog.coding.planes import Axis, Codebook
+from onnx_analog.coding.codebook import Codebook
+from onnx_analog.coding.planes import Axis
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OR_DECODE
 from onnx_analog.graph.decoder import function_of

@@ -321,6 +321,7 @@ class StoredTensor:
             alpha=self.alpha,
             beta=self.beta,
             group=group if group is None or self.analog is None else group[self.analog],
+            shared=scheme.shares_tables,
         )
 
     @cached_property

@@ -14,7 +14,8 @@ from hypothesis import given
 from onnx_analog import channels
 from onnx_analog.channels.gaussian import GaussianNoise
 from onnx_analog.channels.symbols import symbols_of
-from onnx_analog.coding.codes import CODES, Block, bch, best_code, parity_bits
+from onnx_analog.coding.codes import Block, bch, best_code, parity_bits
+from onnx_analog.coding.scheme import CODES
 from onnx_analog.errors import OptionError
 
 # (n, k, t) of primitive binary BCH codes: Lin and Costello, Error Control Coding, 2nd edition, table 6.1.
