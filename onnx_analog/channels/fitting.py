@@ -17,7 +17,7 @@ from onnx_analog.channels.estimate import Reads, knots_of
 from onnx_analog.channels.measured import read_pairs
 from onnx_analog.channels.table import TableChannel
 from onnx_analog.display import Shown, counted
-from onnx_analog.errors import ChannelError
+from onnx_analog.errors import MeasurementError
 from onnx_analog.randomness import stream
 
 FOLDS = 5
@@ -261,7 +261,7 @@ def fit(
     progress()
     channel = pairs.channel(neighbours, source=source)
     if not any(channel.stds):
-        raise ChannelError(
+        raise MeasurementError(
             f"{str(path)!r} shows no spread at any input: read each several times, or let neighbours share reads"
         )
     good = goodness(pairs.inputs, pairs.outputs, neighbours=neighbours)

@@ -70,7 +70,9 @@ def _accuracy(model: files.ModelLike, data: Dataset) -> float:
 
 def grid(*, seed: int) -> Grid:
     """Return the grid of the demo: the four strategies at 1, 3 and 10 cells, with both presets."""
-    return Grid(presets=tuple(PRESETS.values()), channels=(channels.resolve(channels.DEFAULT),), seed=seed)
+    return Grid(
+        cells=(1, 3, 10), presets=tuple(PRESETS.values()), channels=(channels.resolve(channels.DEFAULT),), seed=seed
+    )
 
 
 def plan(story: Story, grid: Grid, *, trials: int) -> Study:
