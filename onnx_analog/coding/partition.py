@@ -252,7 +252,7 @@ def _uniform(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     points = (np.arange(scheme.classes) - middle) * step
     edges = _below((points[:-1] + points[1:]) / 2)
     if not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
-        raise ModelError(f"weights up to {largest:.3g} cannot be parted into {scheme.classes} steps of {step:.3g}")
+        raise ModelError(f"weights up to {largest:.3g} cannot be divided into {scheme.classes} steps of {step:.3g}")
     return Edges(tuple(edges.tolist()), (0,) * edges.size, signed=signed, points=tuple(points.tolist()))
 
 
