@@ -386,3 +386,15 @@ def test_a_read_is_corrected_by_what_its_table_interpolates(sigma):
         bound = 4 * 2.0**-24 * (1 + np.abs(read).max()) * steepest
         found = estimated("posterior", tensor, f32(whole))[index == number]
         assert np.abs(found - table.at(read)).max() <= bound
+
+
+@pytest.mark.parametrize("name", ["pcm", "pcm-partial-reset", "pcm-drift", "rram-wan", "rram-milo"])
+def test_tables_reach_4_standard_deviations_beyond_both_ends(name):
+    """Of the end with the larger σ. No table reaches further than 24 knots, which leaves 15 steps for the range."""
+    channel = channels.resolve(name)
+    low, high = channel.span
+    table = table_of(written(np.linspace(low, high, 100), channel=channel), 0)
+    _, std = channel.moments(clip_to_range(f32([low, high]), channel.span))
+    reach = min(4 * std.max(), 24 / 15 * (high - low))
+    assert table.low <= low - reach + 1e-9
+    assert table.low + 63 * table.step >= high + reach - 1e-9
