@@ -420,7 +420,7 @@ def evaluate(
         One array per input, or x if the model has one input; and labels y, which may be missing. See
         `onnx_analog.run.data.load`.
     trials : int, >= 0
-        Times that the array is programmed and read; a plain model has no trials.
+        How often the array is programmed and read; a plain model has no trials.
     seed : int, >= 0
     channel : channel, optional
         Replaces the stored channel, if its output range covers that of the stored one.

@@ -24,7 +24,11 @@ class Arguments:
 
     seed: int = setting(0, least=0, most=LARGEST_SEED, help="Seed of the noise; the same seed gives the same results.")
     trial: int = setting(0, least=0, most=LARGEST_SEED, help="Number of the trial.")
+<<<<<<< HEAD
     trials: int = setting(25, least=0, most=MOST_TRIALS, help="Times that the array is programmed and read.")
+=======
+    trials: int = setting(25, least=0, most=1_000_000, help="How often the array is programmed and read.")
+>>>>>>> w-pages
     sparsity: float = setting(0.0, least=0, below=1, help="Share of the weights to prune first.")
     prune_scope: str = setting(
         "model", choices=("tensor", "model"), help="Prune the smallest weights of each tensor, or of the whole model."
@@ -60,7 +64,11 @@ class Arguments:
         help="Add trials until the 95 % interval is this narrow, in percentage points or the metric's unit.",
     )
     max_trials: int = setting(
+<<<<<<< HEAD
         1000, least=2, most=MOST_TRIALS, help="Most trials per point where the interval decides on their number."
+=======
+        1000, least=2, help="Maximum number of trials per point if the interval decides their number."
+>>>>>>> w-pages
     )
     decoded: bool = setting(False, help="Write ordinary float weights, for other tools.")
     force: bool = setting(False, help="Replace existing files.")
@@ -94,8 +102,8 @@ class ModifierSettings:
     read_after_s: float | None = setting(
         None, least=0, most=LONGEST_S, unit="s", help="Time from programming to read: 20s, 1h, 1d."
     )
-    write_bits: int | None = setting(None, least=0, most=16, help="Precision of each write; 0: no limit.")
-    read_bits: int | None = setting(None, least=0, most=16, help="Precision of each read of a cell; 0: no limit.")
+    write_bits: int | None = setting(None, least=0, most=16, help="Bits of each write; 0: no limit.")
+    read_bits: int | None = setting(None, least=0, most=16, help="Bits of each read of a cell; 0: no limit.")
 
 
 @dataclass(frozen=True, kw_only=True)

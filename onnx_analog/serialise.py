@@ -244,9 +244,9 @@ def _instance(hint: type, value: Any, name: str) -> Any:
         built = hook.read(value)
         if isinstance(built, hint):
             return built
-        raise TypeError(f"{name} is {type(built).__name__}, which is no {hint.__name__}")
+        raise TypeError(f"{name} is {type(built).__name__}, which is not a {hint.__name__}")
     if hook is not None or not is_dataclass(hint):
-        raise TypeError(f"{name} is {_shown(value)}, which is no {hint.__name__}")
+        raise TypeError(f"{name} is {_shown(value)}, which is not a {hint.__name__}")
     try:
         return from_json_dict(hint, value)
     except (TypeError, ValueError) as error:

@@ -167,7 +167,7 @@ def _built(body: Mapping[str, Any], depth: int) -> Channel:
     if "family" not in body:
         raise ChannelError('the channel does not say its family, as in {"family": "gaussian", "sigma": 0.1}')
     if not depth:
-        raise ChannelError(f"channels are in each other more than {_DEPTH} deep")
+        raise ChannelError(f"channels are nested more than {_DEPTH} deep")
     family = body["family"]
     if not isinstance(family, str):
         raise ChannelError(f"the channel's family is {str(family)[:60]}; it must be text")
@@ -199,8 +199,8 @@ def _class_of(family: str) -> Any:
                 return cls
         if _OF_MODULE.fullmatch(family):
             raise ChannelError(
-                f"the channel is of class {family!r}, and a file imports nothing: {IMPORT_FIRST}, or give the channel "
-                "by that name"
+                f"the channel is of class {family!r}, and a file cannot import a module: {IMPORT_FIRST}, or give the "
+                "channel by that name"
             )
     return _load(family)
 

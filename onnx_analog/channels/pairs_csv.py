@@ -83,7 +83,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                     (cells,) = csv.reader([text], skipinitialspace=True, strict=True)
                     yield line, [cell.strip() for cell in cells]
     except csv.Error as error:
-        raise MeasurementError(f"{str(path)!r}, line {line} is no CSV: {error}") from error
+        raise MeasurementError(f"{str(path)!r}, line {line} is not CSV: {error}") from error
     except UnicodeDecodeError as error:
         raise MeasurementError(f"{str(path)!r} is not UTF-8 text: save it as UTF-8") from error
     except OSError as error:
@@ -106,7 +106,7 @@ def _number(cell: str, name: str, where: str, *, positive: bool) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        shown = f"holds {cell[:40]!r}, which is no finite number" if cell else "is empty"
+        shown = f"holds {cell[:40]!r}, which is not a finite number" if cell else "is empty"
         raise MeasurementError(f"{where}: column {name!r} {shown}")
     if positive and number <= 0:
         raise MeasurementError(f"{where}: column {name!r} holds {cell[:40]}, which has no logarithm")

@@ -1,6 +1,6 @@
 """Says how a tensor is stored.
 
-A weight w of a stored tensor becomes a level and side information. Weights are parted into K classes by size; each
+A weight w of a stored tensor becomes a level and side information. Weights are divided into K classes by size; each
 class has its own α and β, and r cells for each of its weights:
 
     level = α·size - β     size = (level + β)/α     size = |w| where a bit holds the sign, w where the level does
@@ -86,11 +86,11 @@ class Scheme:
     """
 
     sign: str = setting("bit", choices=SIGNS, help="Whether a bit or the level holds the sign.")
-    classes: int = setting(2, least=1, most=MOST_CLASSES, help="Classes that weights are parted into by size.")
+    classes: int = setting(2, least=1, most=MOST_CLASSES, help="Number of classes; weights are divided by size.")
     partition: str = setting(
         "share",
         choices=PARTITIONS,
-        help="How classes are parted: by share of the weights, given bounds, Lloyd's method, or equal steps.",
+        help="How weights are divided into classes: by share, by given bounds, by Lloyd's method, or in equal steps.",
     )
     shares: tuple[float, ...] = setting(
         None,
@@ -132,6 +132,7 @@ class Scheme:
     side_channel: Any = setting(
         None, help="Channel of the side information (sign and class bits).  [default: free of error]"
     )
+<<<<<<< HEAD
     side_cells: int = setting(1, least=1, most=1000, help="Cells to average for a symbol of side information.")
     side_copies: int = setting(
         1, least=1, most=999, odd=True, help="Copies of each such symbol, decided by majority; odd."
@@ -152,6 +153,13 @@ class Scheme:
     block_bits: int = setting(4096, least=8, most=2**15, help="Data bits of a block of the code.")
     block_failure: float = setting(
         1e-9, above=0, most=1, help="Largest chance that a block of the code cannot be corrected."
+=======
+    side_cells: int = setting(
+        1, least=1, most=MOST_SIDE_CELLS, help="Cells that are averaged for each symbol of side information."
+    )
+    side_copies: int = setting(
+        1, least=1, most=MOST_COPIES, odd=True, help="Copies of each of these symbols; the majority decides; odd."
+>>>>>>> w-pages
     )
 
     def __post_init__(self) -> None:

@@ -141,7 +141,9 @@ def _ask(proto: onnx.ModelProto, path: Path | None, what: str, findings: checkin
         named = ", ".join(map(repr, unknown[:3]))
         if unknown == [_PROTECTED]:  # the functions of a protected model are missing: opening it says so
             return False
-        logger.warning("%s has operators of %s, which onnxruntime does not know: it was not asked", what, named)
+        logger.warning(
+            "%s has operators of %s, which onnxruntime does not know, so it did not check the model", what, named
+        )
         return False
     if findings.most_initializers > runtime.MOST_ASKED:
         logger.debug("%s has %d initializers in a graph: onnxruntime was not asked", what, findings.most_initializers)
@@ -298,7 +300,9 @@ def _read(path: Path) -> onnx.ModelProto:
     size = reading.size_of(path, error=ModelError)
     transactions.check_whole(path, error=ModelError)
     if size > LARGEST_FILE:
-        raise ModelError(f"{str(path)!r} has {size:,} bytes, and an ONNX file ends at 2 GiB. Is it the model's data?")
+        raise ModelError(
+            f"{str(path)!r} has {size:,} bytes, and an ONNX file has at most 2 GiB. Is it the model's data?"
+        )
     try:
         return onnx.load(path, load_external_data=False)
     except OSError as error:

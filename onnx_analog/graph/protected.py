@@ -121,7 +121,9 @@ class ProtectedModel(Model):
     def warn_unless_guarded(self) -> None:
         """Log a warning if the model has no digests to check its planes against."""
         if self.written is None:
-            logger.warning("the model has no metadata entry %r, so damage to its planes may go unseen", MANIFEST_KEY)
+            logger.warning(
+                "the model has no metadata entry %r, so damage to its planes may not be noticed", MANIFEST_KEY
+            )
 
     def warn_of_assumptions(self) -> None:
         """Log a warning if reads of the model assume something in favour of the memory."""
@@ -462,7 +464,9 @@ def _read_digests(model: ir.Model) -> Mapping[str, Mapping[str, str]]:
     except ValueError as error:
         raise ModelError(f"metadata entry {READ_DIGESTS_KEY!r} is damaged: {error}. {_READ_AGAIN}") from error
     if not isinstance(digests, dict) or not all(isinstance(of_one, dict) for of_one in digests.values()):
-        raise ModelError(f"metadata entry {READ_DIGESTS_KEY!r} is damaged: it is no object of objects. {_READ_AGAIN}")
+        raise ModelError(
+            f"metadata entry {READ_DIGESTS_KEY!r} is damaged: it is not an object of objects. {_READ_AGAIN}"
+        )
     return digests
 
 

@@ -482,7 +482,7 @@ def _stored(node: ir.Node, graph: ir.Graph, in_function: bool, names: Names, sch
         )
     dtype = _attribute(node, "dtype", ir.AttributeType.INT)
     if dtype not in FLOATS:
-        raise ModelError(f"{damage}its dtype is {dtype}, and that of no float type. {AGAIN}")
+        raise ModelError(f"{damage}its dtype is {dtype}, which is not a float type. {AGAIN}")
     number = _attribute(node, "scheme", ir.AttributeType.INT)
     if not isinstance(number, int) or not 0 <= number < len(schemes):
         raise ModelError(f"{damage}its scheme is {number}, and the model lists {len(schemes)}. {AGAIN}")

@@ -84,7 +84,7 @@ class Dataset:
             if not isinstance(name, str) or not isinstance(array, np.ndarray):
                 raise DataError(f"{brief(name)} of the data is {brief(array)}; it must be an array")
             if np.ndim(array) == 0:
-                raise DataError(f"{name!r} of the data is a single number, not one entry a sample")
+                raise DataError(f"{name!r} of the data is a single number, not one entry for each sample")
         lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) != 1 or 0 in lengths.values():
             raise DataError(f"the arrays of the data differ in their number of samples, or have none: {lengths}")
@@ -277,7 +277,7 @@ def from_arrays(
     read = {name: np.asarray(arrays[name]) for name in needed}
     scalars = [name for name, array in read.items() if array.ndim == 0]
     if scalars:
-        raise DataError(f"the data: {scalars[0]!r} is a single number, not one entry a sample")
+        raise DataError(f"the data: {scalars[0]!r} is a single number, not one entry for each sample")
     first = {name: array[:samples] for name, array in read.items()}
     return _dataset(first, names, inputs, preprocessing or Preprocessing(), "the data")
 
@@ -382,8 +382,13 @@ class _Archive:
             with self._file.open(info) as file:
                 header = _header(file)
                 if header.shape == ():
+<<<<<<< HEAD
                     raise DataError(f"{str(self._path)!r}: {name!r} is a single number, not one entry a sample")
                 full = header
+=======
+                    raise DataError(f"{str(self._path)!r}: {name!r} is a single number, not one entry for each sample")
+                whole = header
+>>>>>>> w-pages
                 if samples is not None:
                     header = header._replace(shape=(min(samples, header.shape[0]), *header.shape[1:]))
                 if full.nbytes > info.file_size:

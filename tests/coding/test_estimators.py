@@ -391,3 +391,33 @@ def test_reads_far_outside_are_finite_and_inside_the_table():
 def test_tables_are_counted_for_each_class_with_cells():
     bits = {name: estimator(name).table_bits((1, 0, 3)) for name in NAMES}
     assert bits == {"affine": 0, "clipped": 0, "posterior": 2 * 64 * 16, "unbiased": 2 * 64 * 16 + 32}
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.3])
+def test_a_read_is_corrected_by_what_its_table_interpolates(sigma):
+    """At all knots, between them and beyond both ends, for each class."""
+    rng = np.random.default_rng(0)
+    level, index = rng.uniform(-0.6, 0.7, 900), np.repeat(np.arange(3, dtype=np.uint8), 300)
+    tensor = written(level, index=index, cells=(1, 4, 20), channel=GaussianNoise(sigma=sigma))
+    for number in range(3):
+        table = table_of(tensor, number)
+        read = table.low + table.step * np.linspace(-1, estimators.KNOTS, 300)
+        whole = np.zeros(900)
+        whole[index == number] = read
+        # A float32 read is off by u·|read|, which the slope between two knots enlarges; sums round three times more.
+        steepest = 1 + np.abs(np.diff(table.corrections)).max() / table.step
+        bound = 4 * 2.0**-24 * (1 + np.abs(read).max()) * steepest
+        found = estimated("posterior", tensor, f32(whole))[index == number]
+        assert np.abs(found - table.at(read)).max() <= bound
+
+
+@pytest.mark.parametrize("name", ["pcm", "pcm-partial-reset", "pcm-drift", "rram-wan", "rram-milo"])
+def test_tables_reach_4_standard_deviations_beyond_both_ends(name):
+    """Of the end with the larger σ. No table reaches further than 24 knots, which leaves 15 steps for the range."""
+    channel = channels.resolve(name)
+    low, high = channel.span
+    table = table_of(written(np.linspace(low, high, 100), channel=channel), 0)
+    _, std = channel.moments(clip_to_range(f32([low, high]), channel.span))
+    reach = min(4 * std.max(), 24 / 15 * (high - low))
+    assert table.low <= low - reach + 1e-9
+    assert table.low + 63 * table.step >= high + reach - 1e-9

@@ -297,7 +297,7 @@ def test_a_rate_weight_of_nothing_moves_no_edge():
 
 def test_steps_that_float32_cannot_tell_apart_are_refused():
     scheme = Scheme(classes=16, partition="uniform", cells=0, step=1e-46)
-    with pytest.raises(ModelError, match=r"weights up to 1 cannot be parted into 16 steps of 1e-46"):
+    with pytest.raises(ModelError, match=r"weights up to 1 cannot be divided into 16 steps of 1e-46"):
         edges_of([f32([1])], scheme)
 
 

@@ -206,7 +206,7 @@ def test_a_wrong_plan_fits_neither_the_schema_nor_the_reader(name):
         (in_scheme(side_copies=3), "need a side_channel"),
         (in_scheme(channel="os:abort"), "no channel is called 'os'"),
         (in_scheme(channel="/etc/passwd.json"), "no channel is called '/etc/passwd.json'"),
-        (in_scheme(channel={"family": "os:abort"}), "a file imports nothing"),
+        (in_scheme(channel={"family": "os:abort"}), "a file cannot import a module"),
         (in_scheme(estimator="os:abort"), "the estimator 'os:abort' is not loaded"),
         (lambda body: body.update(default="other"), 'refers to the scheme "other", which it does not have'),
     ],

@@ -592,7 +592,7 @@ def test_planes_that_many_calls_share_are_not_multiplied_without_end():
         ({"channel": 3}, "channel is 3; it must be a name"),
         ({"channel": "pcm"}, "channel is 'pcm'; it must be an object"),
         ({"channel": "os:abort"}, "channel is 'os:abort'; it must be an object"),
-        ({"channel": {"family": "os:abort"}}, "is of class 'os:abort', and a file imports nothing"),
+        ({"channel": {"family": "os:abort"}}, "is of class 'os:abort', and a file cannot import a module"),
         ({"side_channel": "measured:csv=/etc/passwd"}, "side_channel is 'measured:csv=/etc/passwd'; it must be an obj"),
         ({"channel": {"family": "gaussian", "sigma": -1}}, "sigma"),
         ({"estimator": "os:system"}, "the estimator 'os:system' is not loaded"),
@@ -774,7 +774,7 @@ def test_a_model_without_manifest_is_opened_with_a_warning(caplog):
     assert open_protected(found).written is None
     oa.readback(found)
     assert caplog.messages == [
-        "the model has no metadata entry 'onnx_analog.manifest', so damage to its planes may go unseen"
+        "the model has no metadata entry 'onnx_analog.manifest', so damage to its planes may not be noticed"
     ]
     caplog.clear()
     oa.readback(files.load(onnx.ModelProto.FromString(saved("raw"))))

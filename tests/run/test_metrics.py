@@ -127,7 +127,7 @@ def test_maps_of_class_to_score_are_scores():
     assert top1([MAPS], labels=names, clean=[]) == 2 / 3
     assert top1([MAPS], labels=names.astype(object)[:, None], clean=[]) == 2 / 3
     assert agreement([MAPS], labels=None, clean=[MAPS[::-1]]) == 1 / 3
-    with pytest.raises(DataError, match="'cow' is no class of the model: it has 'cat', 'dog'"):
+    with pytest.raises(DataError, match="'cow' is not a class of the model: it has 'cat', 'dog'"):
         top1([MAPS], labels=np.array(["cow"] * 3), clean=[])
     with pytest.raises(DataError, match="other keys from sample to sample"):
         top1([[*MAPS[:2], {"cat": 1.0}]], labels=names, clean=[])

@@ -24,7 +24,11 @@ from onnx_analog.coding.scheme import (
 from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.weights import Selection
+<<<<<<< HEAD
 from onnx_analog.study.grid import Grid, GridPoint, integer_bits
+=======
+from onnx_analog.study.grid import MOST_POINTS, Grid, GridPoint
+>>>>>>> w-pages
 from tests.models import QUIET
 
 DEFAULT, PAPER = PRESETS.values()
@@ -332,6 +336,12 @@ def test_a_grid_that_makes_no_sense_is_refused(wrong, said):
         replace(GRID, **wrong)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_plan_counts_as_a_point():
+    most = replace(GRID, strategies=("mapping",), cells=range(1, MOST_POINTS + 1), presets=(DEFAULT,), channels=(LOUD,))
+    with pytest.raises(OptionError, match=f"the grid has {MOST_POINTS + 1:,} points, more than {MOST_POINTS:,}"):
+        replace(most, plans={"one": Scheme()})
 
 
 def test_the_most_cells_that_a_grid_takes_can_be_stored():
