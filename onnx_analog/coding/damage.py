@@ -46,7 +46,10 @@ def _lost_after(stream: Encoded, number: int, offset: int) -> slice:
     A range decoder is monotone: where all bits that follow are 0 and where all are 1 it decodes to the same symbols if
     it does whatever they are. The last of them that can matter is 64 bits further.
     """
-    part, digits = stream.parts[number], digits_of(stream, number)[:offset]
+    part = stream.parts[number]
+    if not offset:
+        return part
+    digits = digits_of(stream, number)[:offset]
     least = decode_segment(stream, number, digits)
     most = decode_segment(stream, number, np.append(digits, np.ones(STATE, np.uint8)))
     common = min(least.size, most.size)

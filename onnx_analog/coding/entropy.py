@@ -103,14 +103,9 @@ class Encoded:
     bits: int
 
     @cached_property
-    def digits(self) -> Bytes:
-        """The bits as numbers 0 and 1."""
-        return np.unpackbits(np.frombuffer(self.data, np.uint8), count=self.bits)
-
-    @cached_property
     def header(self) -> Header:
         """What the header says; `ModelError` if it is damaged."""
-        reader = Reader((self.digits + ord("0")).tobytes())
+        reader = Reader((self.digits(0, self.bits) + ord("0")).tobytes())
         model = _read_model(reader, self.alphabet)
         lengths = _read_lengths(reader, len(self.parts) - 1)
         starts = reader.position + np.cumsum([0, *lengths, 0])
@@ -123,6 +118,11 @@ class Encoded:
     def parts(self) -> list[slice]:
         """The symbols of each segment."""
         return _parts(self.count, self.segment)
+
+    def digits(self, first: int, last: int) -> Bytes:
+        """Return some of the bits, as numbers 0 and 1."""
+        packed = np.frombuffer(self.data[first // 8 : -(-last // 8)], np.uint8)
+        return np.unpackbits(packed)[first % 8 : first % 8 + last - first]
 
 
 def _parts(count: int, segment: int) -> list[slice]:
@@ -194,10 +194,8 @@ def _contexts(symbols: Bytes, model: Model, segment: int) -> Bytes:
 
 def _counts_of(contexts: Bytes, ranks: NDArray[np.int32], used: int) -> Ints:
     """Return how often each symbol in use occurs in each context, (CONTEXTS, U)."""
-    counts: Ints = np.bincount(contexts.astype(np.int32) * used + ranks, minlength=CONTEXTS * used).reshape(
-        CONTEXTS, used
-    )
-    return counts
+    counts: Ints = np.bincount(contexts.astype(np.int32) * used + ranks, minlength=CONTEXTS * used)
+    return counts.reshape(CONTEXTS, used)
 
 
 def _grouped(model: Model, counts: Ints) -> tuple[Model, float]:
@@ -326,8 +324,8 @@ def decoded(stream: Encoded) -> Bytes:
 
 def digits_of(stream: Encoded, number: int) -> Bytes:
     """Return the bits of a segment."""
-    first, last = stream.header.starts[number : number + 2]
-    return stream.digits[first:last]
+    first, last = stream.header.starts[number : number + 2].tolist()
+    return stream.digits(first, last)
 
 
 def decode_segment(stream: Encoded, number: int, digits: Bytes) -> Bytes:

@@ -17,7 +17,7 @@ from tests.coding.test_entropy import smooth, sources, weights
 
 def damaged(stream, start, bits):
     """Return a stream with other bits from `start` on."""
-    digits = stream.digits.copy()
+    digits = stream.digits(0, stream.bits)
     digits[start : start + len(bits)] = bits
     return replace(stream, data=np.packbits(digits).tobytes())
 
@@ -57,7 +57,7 @@ def test_the_first_lost_symbol_depends_on_later_bits(model):
         assert (segment, part.stop) == (1, 2000)
         first = set()
         for bit in (0, 1):
-            digits = digits_of(stream, 1).copy()
+            digits = digits_of(stream, 1)
             digits[position - int(starts[1]) :] = bit
             first.add(tuple(decode_segment(stream, 1, digits)[part.start - 1000 :][:1].tolist()))
         assert len(first) == 2

@@ -69,7 +69,7 @@ def test_what_follows_a_stream_does_not_matter(source, following):
     """Its end is not known to a decoder, and need not be."""
     symbols, alphabet, settings = source
     stream = encoded(symbols, alphabet, **settings)
-    digits = np.append(stream.digits, np.unpackbits(np.frombuffer(following, np.uint8)))
+    digits = np.append(stream.digits(0, stream.bits), np.unpackbits(np.frombuffer(following, np.uint8)))
     longer = replace(stream, data=np.packbits(digits).tobytes(), bits=digits.size)
     assert (decoded(longer) == symbols).all()
 
@@ -190,7 +190,7 @@ def test_a_damaged_header_is_refused_or_read_as_another(source, data):
     stream = encoded(symbols, alphabet, **settings)
     if not stream.bits:
         return
-    digits = stream.digits.copy()
+    digits = stream.digits(0, stream.bits)
     where = data.draw(st.lists(st.integers(0, int(stream.header.starts[0]) - 1), min_size=1))
     digits[where] ^= 1
     try:
