@@ -399,7 +399,18 @@ def test_every_example_runs(cli, name, line):
 
 # ------------------------------------------------------------------------------------------------ the program
 
-HEAVY = {"numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "scipy", "rich", "matplotlib", "ml_dtypes"}
+HEAVY = {
+    "numpy",
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "onnxscript",
+    "scipy",
+    "rich",
+    "matplotlib",
+    "ml_dtypes",
+    "constriction",
+}
 
 
 def imported(code: str) -> set[str]:
