@@ -13,17 +13,19 @@ from onnx_analog.channels.ranges import clip_to_range
 
 HEAD = """# Channels
 
-Written by `docs/make_channels.py` from what is installed. `onnx-analog channel show NAME` prints one, `--plot` draws
-it. `--channel` takes a name, a name with options (`NAME:key=value,...`), the file that `onnx-analog channel fit`
-writes, or a class of your own as `module:Class` ([writing a channel](writing_a_channel.md)). σ is the standard
-deviation of one cell's read, in the unit of the level, here at 101 levels over the
-whole span; `onnx-analog channel fit` prints σ at the inputs that were measured, which differs.
-Where it has no closed form, it is from 20,000 reads of each level (standard error 0.5 %). Capacity is that of one cell,
+`docs/make_channels.py` writes this page from the installed channels. `onnx-analog channel show NAME` prints one of
+them, and `--plot` draws it. `--channel` takes a name, a name with options (`NAME:key=value,...`), the file that
+`onnx-analog channel fit` writes, or a class of your own as `module:Class` ([writing a
+channel](writing_a_channel.md)).
+
+σ is the standard deviation of one cell's read, in the unit of the level. The tables give it at 101 levels over the
+whole span. `onnx-analog channel fit` prints σ at the measured inputs, so its values differ. For a channel without a
+closed form of σ, the tables use 20,000 reads of each level (standard error 0.5 %). The capacity is that of one cell,
 for normal reads (Blahut and Arimoto 1972).
 
 `--write-bits` and `--read-bits` limit the precision of any channel. `--residuals empirical` draws the noise of a
-measured channel from its measured residuals; `--cells-on same` puts the cells of a weight on one device.
-`--read-after` sets the time of the read where a channel changes with time.
+measured channel from its measured residuals. `--cells-on same` puts the cells of a weight on one device.
+`--read-after` sets the time of the read, if the channel changes with time.
 
 """
 NEEDS_A_FILE = {

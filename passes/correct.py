@@ -17,7 +17,7 @@ from onnx_analog.graph.correction import (
     layers_of,
     scale_in_place,
 )
-from onnx_analog.graph.protected import ProtectedModel, opened
+from onnx_analog.graph.protected import ProtectedModel, open_protected
 
 __all__ = ["CorrectPass"]
 
@@ -47,7 +47,7 @@ class CorrectPass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Correct `model` in place."""
-        self.correct(opened(model))
+        self.correct(open_protected(model))
         return ir.passes.PassResult(model, modified=True)
 
     def correct(self, protected: ProtectedModel) -> None:

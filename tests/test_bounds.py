@@ -123,7 +123,7 @@ CHANNELS: dict[str, tuple[Callable[[], str], str]] = {
         "residuals[1][0] is true",
     ),
     "a long number": (lambda: '{"family": "gaussian", "sigma": ' + "9" * (15 * MIB) + "}", "is beyond 64 bits"),
-    "a long name": (lambda: table(2, cells_on="x" * (15 * MIB)), "cells are on different or same devices"),
+    "a long name": (lambda: table(2, cells_on="x" * (15 * MIB)), "it must be different or same"),
     "many keys": (
         lambda: '{"family": "gaussian", ' + ", ".join(f'"{i}": 0' for i in range(MIB)) + "}",
         "there is no field '0'",
@@ -154,7 +154,7 @@ CSV: dict[str, tuple[Callable[[], str], str]] = {
     "empty lines": (lambda: "a,b\n" + "\n" * (20 * MIB), "has no rows"),
     "a long line": (lambda: "a,b\n" + "," * (40 * MIB), "line 2 has more than 1,048,576 characters"),
     "a wide header": (lambda: "," * (MIB - 2) + "\n1,2\n", "has no column 'a'"),
-    "a quote without an end": (lambda: 'a,b\n1,"2\n' + "3,4\n" * MIB, "line 2 is no CSV"),
+    "a quote without an end": (lambda: 'a,b\n1,"2\n' + "3,4\n" * MIB, "line 2 is not CSV"),
     "a long cell": (lambda: "a,b\n1," + "9" * 120_000 + "\n", "line 2: column 'b' holds '999"),
     "wide labels": (
         lambda: "a,b,d\n" + "".join(f"{i % 7},{i % 3},{i:0100000}\n" for i in range(300)),
@@ -315,7 +315,7 @@ PLANS: dict[str, tuple[Callable[[], str], str]] = {
     "too many schemes": (lambda: plan(schemes={str(i): {} for i in range(1_000_000)}), "a plan has 1,000,000 schemes"),
     "deep channels": (
         lambda: plan(schemes={"a": {"channel": json.loads('{"family": "precision", "inner": ' * 25 + "1" + "}" * 25)}}),
-        "channels are in each other more than",
+        "channels are nested more than",
     ),
 }  # fmt: skip
 

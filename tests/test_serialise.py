@@ -184,9 +184,9 @@ def test_what_is_no_mapping_is_refused(body):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"channel": 3}, "channel is 3, which is no Channel"),
-        ({"channel": None}, "channel is null, which is no Channel"),
-        ({"side": "pcm"}, "side is 'pcm', which is no Channel"),
+        ({"channel": 3}, "channel is 3, which is not a Channel"),
+        ({"channel": None}, "channel is null, which is not a Channel"),
+        ({"side": "pcm"}, "side is 'pcm', which is not a Channel"),
         ({"cells": [1, 2.5]}, r"cells\[1\] is 2.5; it must be a whole number"),
         ({"cells": None}, "cells is null; it must be a list"),
         ({"bounds": [1.0]}, "bounds has 1 entries; it must have 2"),
@@ -221,7 +221,7 @@ class Tabled:
 
 
 def test_a_channel_of_another_class_than_the_annotation_is_refused():
-    with pytest.raises(TypeError, match="channel is GaussianNoise, which is no TableChannel"):
+    with pytest.raises(TypeError, match="channel is GaussianNoise, which is not a TableChannel"):
         from_json_dict(Tabled, {"channel": GaussianNoise().to_dict()})
 
 

@@ -27,7 +27,7 @@ from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
 from onnx_analog.channels.table import Scale as Scale
 from onnx_analog.channels.table import TableChannel as TableChannel
 from onnx_analog.disk.reading import MIB, read_text
-from onnx_analog.errors import IMPORT_FIRST, ChannelError, OptionError, brief, require_path
+from onnx_analog.errors import IMPORT_FIRST, ChannelError, OptionError, brief, located, require_path
 from onnx_analog.named import named_function
 
 GROUP = "onnx_analog.channels"
@@ -167,7 +167,7 @@ def _built(body: Mapping[str, Any], depth: int) -> Channel:
     if "family" not in body:
         raise ChannelError('the channel does not say its family, as in {"family": "gaussian", "sigma": 0.1}')
     if not depth:
-        raise ChannelError(f"channels are in each other more than {_DEPTH} deep")
+        raise ChannelError(f"channels are nested more than {_DEPTH} deep")
     family = body["family"]
     if not isinstance(family, str):
         raise ChannelError(f"the channel's family is {str(family)[:60]}; it must be text")
@@ -188,7 +188,7 @@ def _from_file(path: Path) -> Channel:
     try:
         return from_dict(serialise.parse(text))
     except (ChannelError, ValueError) as error:
-        raise ChannelError(f"cannot read a channel from {str(path)!r}: {error}") from error
+        raise located(ChannelError(str(error)), f"cannot read a channel from {str(path)!r}") from error
 
 
 def _class_of(family: str) -> Any:
@@ -199,8 +199,8 @@ def _class_of(family: str) -> Any:
                 return cls
         if _OF_MODULE.fullmatch(family):
             raise ChannelError(
-                f"the channel is of class {family!r}, and a file imports nothing: {IMPORT_FIRST}, or give the channel "
-                "by that name"
+                f"the channel is of class {family!r}, and a file cannot import a module: {IMPORT_FIRST}, or give the "
+                "channel by that name"
             )
     return _load(family)
 

@@ -65,7 +65,9 @@ class Scale:
         except TypeError as error:
             raise ChannelError(f"scale of {str(self.unit)!r}: {error}") from error
         if self.log and not self.low > 0:
-            raise ChannelError(f"scale of {self.unit!r}: low is {self.low:g}, so has no logarithm; it must be above 0")
+            raise ChannelError(
+                f"scale of {self.unit!r}: low is {self.low:g}, which has no logarithm; it must be above 0"
+            )
         low, high = self._ends()
         if not (low < high and math.isfinite(high - low)):
             raise ChannelError(f"scale of {self.unit!r} is {self.low:g} to {self.high:g}; low must be below high")
@@ -161,15 +163,16 @@ class TableChannel(GaussianChannel):
                 f"channel {self.name!r}: neighbours is {self.neighbours} and pairs {self.pairs}; 1 and 0 are the least"
             )
         if self.cells_on not in ("different", "same"):
-            raise ChannelError(f"channel {self.name!r}: cells are on different or same devices, not {self.cells_on!r}")
+            raise ChannelError(f"channel {self.name!r}: cells_on is {self.cells_on!r}; it must be different or same")
         if self.cells_on == "same" and not self.between:
             raise ChannelError(
-                f"channel {self.name!r} does not know what cells on one device share: fit it with a column of devices"
+                f"channel {self.name!r} has no device-to-device part, so cells cannot share a device: fit it with a "
+                "column of devices"
             )
         for name in ("between", "residuals"):
             if getattr(self, name) and len(getattr(self, name)) != len(self.inputs):
                 raise ChannelError(
-                    f"channel {self.name!r}: {name} has {len(getattr(self, name))} entries, not one an input"
+                    f"channel {self.name!r}: {name} has {len(getattr(self, name))} entries, not one for each input"
                 )
 
     def _check_residuals(self) -> None:

@@ -1,7 +1,7 @@
 """The command line: parses options, calls the library, prints results.
 
-Tables, or with --json only JSON, go to stdout; progress, warnings and errors go to stderr. Exit codes: 0 success, 1
-failure or a check that does not hold, 2 usage error, 3 nothing to store. Heavy imports wait until a command needs them.
+Tables, or with --json only JSON, go to stdout; progress, warnings and errors go to stderr. docs/exit_codes.md lists the
+exit codes. Heavy imports wait until a command needs them.
 
 Each module in `onnx_analog.cli.commands` is a command, so adding a file adds a command.
 """

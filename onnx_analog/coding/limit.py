@@ -108,7 +108,7 @@ def rate(weights: NDArray[np.floating], mse: float) -> float:
         return 0.0
     least = (float(values[-1] - values[0]) / _BINS) ** 2 / 12
     if mse < least:
-        raise OptionError(f"mse is {mse:.3g}; a histogram of {_BINS} bins tells the rate from {least:.3g} on")
+        raise OptionError(f"mse is {mse:.3g}; a histogram of {_BINS} bins resolves errors of {least:.3g} or more")
     low, high = math.log(0.5 / variance) - 3, math.log(0.5 / mse) + 3  # of λ: 1/(2D) for a Gaussian source
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

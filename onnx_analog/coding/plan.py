@@ -68,7 +68,7 @@ class Plan:
             if not isinstance(schemes, Mapping):
                 raise OptionError(f"{name} is {brief(schemes)}; it must be a mapping from {noun}s to schemes")
             if len(schemes) > most:
-                raise OptionError(f"{name} has {len(schemes):,} entries; it may have {most:,}")
+                raise OptionError(f"{name} has {len(schemes):,} entries; it may have at most {most:,}")
             for key, scheme in schemes.items():
                 if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY:
                     raise OptionError(
@@ -284,7 +284,7 @@ def _matches(key: str, pattern: str) -> bool:
 
 def _check_count(schemes: int) -> None:
     if schemes > MOST_SCHEMES:
-        raise OptionError(f"a plan has {schemes:,} schemes; it may have {MOST_SCHEMES:,}")
+        raise OptionError(f"a plan has {schemes:,} schemes; it may have at most {MOST_SCHEMES:,}")
 
 
 def _scheme(name: str, body: Any) -> Scheme:

@@ -113,7 +113,7 @@ def _expanded(body: Mapping[str, Any], levels: int) -> dict[str, Any]:
     from onnx_analog import channels
 
     if not levels:
-        raise ChannelError(f"channels are in each other more than {_DEPTH} deep")
+        raise ChannelError(f"channels are nested more than {_DEPTH} deep")
     if "family" not in body and isinstance(body.get("name"), str):
         name = body["name"]
         return {**channels.installed(name).to_dict(), **{key: value for key, value in body.items() if key != "name"}}

@@ -371,7 +371,7 @@ class _Extension:
         """Correct a layer so that its channels have this mean and deviation; return gain and shift."""
         value = self._values[layer.name]
         uses = list(value.uses())
-        gain, shift = self._found(self._moments(layer, value), mean, std)
+        gain, shift = self._gain_and_shift(self._moments(layer, value), mean, std)
         corrected = self._applied(value, *(self._shaped(layer, number) for number in (gain, shift)))
         self._insert_after(value)
         _use_instead(self._model.graph, value, corrected, uses)
@@ -406,7 +406,7 @@ class _Extension:
             return self._node("ReduceMean", value, axes=list(axes), keepdims=0)
         return self._node("ReduceMean", value, self._integers(axes), keepdims=0)
 
-    def _found(
+    def _gain_and_shift(
         self, moments: tuple[ir.Value, ir.Value], target_mean: ir.Value, target_std: ir.Value
     ) -> tuple[ir.Value, ir.Value]:
         """Return gain and shift as float16 numbers; comparisons are false of NaN, and then nothing is changed."""

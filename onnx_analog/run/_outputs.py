@@ -124,7 +124,7 @@ def _indices(labels: Array, names: Sequence[Any]) -> NDArray[np.int64]:
     keys = [text_of(label) for label in labels.reshape(-1).tolist()]
     unknown = [label for label in keys if label not in index_of]
     if unknown:
-        raise DataError(f"label {unknown[0]!r} is no class of the model: it has {', '.join(map(repr, names))}")
+        raise DataError(f"label {unknown[0]!r} is not a class of the model: it has {', '.join(map(repr, names))}")
     return np.array([index_of[label] for label in keys], np.int64)
 
 

@@ -14,7 +14,7 @@ from onnx_analog.run import metrics
 from onnx_analog.run.correction import Corrector
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.read import Decoder, read_all
-from onnx_analog.run.session import BATCH, Network
+from onnx_analog.run.session import Network
 
 
 class Trial(NamedTuple):
@@ -62,7 +62,7 @@ class Trials:
         metric: metrics.Function,
         clean: list[Any],
         *,
-        batch: int = BATCH,
+        batch: int,
         totals: Totals,
         stored: Callable[[], float | None],
         corrector: Corrector | None = None,
@@ -70,7 +70,7 @@ class Trials:
         self._network, self._data, self._decoders, self._metric = network, data, decoders, metric
         self._clean, self._batch, self.totals, self._stored = clean, batch, totals, stored
         self.corrector = corrector
-        self._places = metrics.places_of(metric)
+        self._indices = metrics.indices_of(metric)
         count = network.threads or cpu_count()
         self._threads = ThreadPoolExecutor(count) if count > 1 else None
 
@@ -89,6 +89,6 @@ class Trials:
         return Trial(*corrected[:2], *uncorrected[:2])
 
     def _scored(self, network: Network, weights: Mapping[str, Any]) -> Trial:
-        outputs = network.run(self._data, weights, batch=self._batch, places=self._places)
+        outputs = network.run(self._data, weights, batch=self._batch, indices=self._indices)
         value = float(self._metric(outputs, labels=self._data.labels, clean=self._clean))
         return Trial(value, metrics.output_sqnr_db(outputs, self._clean))

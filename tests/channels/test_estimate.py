@@ -211,15 +211,20 @@ def test_rows_are_spread_equally_over_the_inputs():
             [0, np.nan, np.nan],
             [0, 1, 2],
             {},
-            "column 'v' holds nan, which is no number up to 1e.150, first in data row 2",
+            "column 'v' holds nan, which is not a number up to 1e.150, first in data row 2",
         ),
         ([0, 1], [1e16, 1e16 + 2], {"log": True}, r"scale of 'r' is 1e\+16 to 1e\+16; low must be below high"),
         ([0, 1], [0, 1], {"neighbours": 1.5}, "neighbours is 1.5; it must be a whole number"),
         ([0, 1], [0, 1], {"neighbours": True}, "neighbours is true; it must be a whole number"),
         ([0, 1], [0, 1], {"residuals": 0}, "residuals is 0; at least one is kept"),
-        ([0, 1, 2], [0, 1, -np.inf], {}, "column 'r' holds -inf, which is no number up to 1e.150, first in data row 3"),
-        ([0, 1, 2], [1, 0, 2], {"log": True}, "column 'r' holds 0 in data row 2, so has no logarithm"),
-        ([0, 1, 2], [1, -2, -3], {"log": True}, "column 'r' holds -3 in data row 3, so has no logarithm"),
+        (
+            [0, 1, 2],
+            [0, 1, -np.inf],
+            {},
+            "column 'r' holds -inf, which is not a number up to 1e.150, first in data row 3",
+        ),
+        ([0, 1, 2], [1, 0, 2], {"log": True}, "column 'r' holds 0 in data row 2, which has no logarithm"),
+        ([0, 1, 2], [1, -2, -3], {"log": True}, "column 'r' holds -3 in data row 3, which has no logarithm"),
         ([0, 1, 2], [1, 2, 3], {"neighbours": 0}, "neighbours is 0, and channel .* has 3 distinct inputs: give 1 to 3"),
         ([0, 1, 2], [1, 2, 3], {"neighbours": 4}, "neighbours is 4, and channel .* has 3 distinct inputs: give 1 to 3"),
         ([0, 1, 2], [1, 2, 3], {"neighbours": 3}, "returns the same mean for every input"),
@@ -236,7 +241,7 @@ def test_pairs_that_describe_no_channel_are_refused(inputs, outputs, options, me
 
 @pytest.mark.parametrize("inputs", [["0", "one"], [True, False], [0, 1j], [None, 1]])
 def test_pairs_that_are_no_numbers_are_refused(inputs):
-    with pytest.raises(ChannelError, match="channel 'mine': column 'v' holds what is no number"):
+    with pytest.raises(ChannelError, match="channel 'mine': column 'v' does not hold numbers"):
         from_pairs(np.array(inputs), np.arange(2.0), name="mine", units=("v", "r"))
 
 

@@ -385,14 +385,17 @@ def nested(depth: int) -> str:
         (TABLE_JSON + ', "residuals": [[0.5], [0.5], [0.5]]}', "residuals has 3 entries"),
         (TABLE_JSON + ', "residuals": [[0.5], 3]}', r"residuals\[1\] is 3; it must be a list"),
         (TABLE_JSON + ', "between": [0.1, -0.1]}', "between must be from 0"),
-        (TABLE_JSON + ', "input_scale": {"low": 0, "high": 1, "log": true}}', "so has no logarithm"),
+        (TABLE_JSON + ', "input_scale": {"low": 0, "high": 1, "log": true}}', "which has no logarithm"),
         (TABLE_JSON + ', "input_scale": {"low": 0, "high": 1, "log": 1}}', "log is 1; it must be true or false"),
         (TABLE_JSON + ', "input_scale": {"low": 0, "high": 1, "unit": 5}}', "unit is 5; it must be text"),
         (TABLE_JSON + ', "output_scale": []}', "output_scale: Scale is built from a mapping"),
         (TABLE_JSON + ', "provenance": {"figure": "4"}}', "the field 'citation' is missing"),
-        ('{"family": "empirical", "table": ' + GAUSSIAN + "}}", "table is .*, which is no TableChannel|GaussianNoise"),
+        (
+            '{"family": "empirical", "table": ' + GAUSSIAN + "}}",
+            "table is .*, which is not a TableChannel|GaussianNoise",
+        ),
         ('{"family": "empirical", "table": 3}', "table"),
-        ('{"family": "precision", "inner": 3}', "inner is 3, which is no Channel"),
+        ('{"family": "precision", "inner": 3}', "inner is 3, which is not a Channel"),
         (
             '{"family": "precision", "inner": ' + GAUSSIAN + '}, "read_bits": 2.5}',
             "read_bits is 2.5; it must be a whole",
@@ -547,7 +550,7 @@ def test_a_model_of_a_class_is_read_where_the_user_gives_the_class_and_never_imp
     done = CliRunner().invoke(main, ["protect", str(MODEL), *options.split()])
     assert done.exit_code == 0, done.output
     refused = run(tmp_path, "import onnx_analog.errors\n" + textwrap.dedent(READ), "protected.onnx")
-    assert f"the channel is of class '{folder}:Mine', and a file imports nothing" in refused
+    assert f"the channel is of class '{folder}:Mine', and a file cannot import a module" in refused
     assert run(tmp_path, READ, "protected.onnx", f"{folder}:Mine").strip().endswith("read")
 
 
@@ -574,7 +577,7 @@ def test_loading_a_channel_runs_no_code_of_the_current_folder(folder, tmp_path):
     code = "from onnx_analog.channels import resolve\nresolve('mine.json')"
     printed = run(tmp_path, code)
     assert "it ran" not in printed
-    assert "a file imports nothing" in printed
+    assert "a file cannot import a module" in printed
 
 
 PACKAGE = """

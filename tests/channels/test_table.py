@@ -139,10 +139,10 @@ def test_the_origin_is_kept():
         ({"inputs": (-1.0, -1.0, 0.0)}, "inputs must increase"),
         ({"stds": (0.1, -1e-9, 0.1)}, "standard deviations not be negative"),
         ({"means": (0.5, 0.5, 0.5)}, "'line' returns the same mean for every input: it can hold nothing"),
-        ({"cells_on": "another"}, "'line': cells are on different or same devices, not 'another'"),
-        ({"cells_on": "same"}, "'line' does not know what cells on one device share"),
-        ({"between": (0.1, 0.1)}, "'line': between has 2 entries, not one an input"),
-        ({"residuals": ((0.0,), (0.0,))}, "'line': residuals has 2 entries, not one an input"),
+        ({"cells_on": "another"}, "'line': cells_on is 'another'; it must be different or same"),
+        ({"cells_on": "same"}, "'line' has no device-to-device part"),
+        ({"between": (0.1, 0.1)}, "'line': between has 2 entries, not one for each input"),
+        ({"residuals": ((0.0,), (0.0,))}, "'line': residuals has 2 entries, not one for each input"),
     ],
 )
 def test_a_table_that_describes_no_channel_is_refused(change, message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from onnx_analog.coding.estimators import Affine, Estimator, Written, estimator,
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError, OptionError
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.stored import SCHEMES_KEY, stored_tensors
 from onnx_analog.passes import DecodePass, ProtectPass, ReadbackPass
 from onnx_analog.randomness import stream
@@ -77,6 +78,12 @@ SCHEMES = {
         classes=4, partition="lloyd", cells=(0, 1, 2, 3), sign="level", channel=QUIET, estimator=NAME
     ),
     "channel": Scheme(channel=QUIET, estimator=NAME, granularity="channel"),
+    "equal steps": Scheme(
+        classes=9, partition="uniform", relative_step=0.7, cells=(1,), sign="level", channel=QUIET, estimator=NAME
+    ),
+    "equal steps, mixed": Scheme(
+        classes=4, partition="uniform", cells=(0, 1, 1, 2), channel=QUIET, estimator=NAME, granularity="channel"
+    ),
 }
 OURS = {
     f"{name}, {estimator}": scheme.changed(estimator=estimator)
@@ -93,7 +100,8 @@ def expected(scheme: Scheme, *, seed: int, trial: int) -> np.ndarray:
     correct = estimator(scheme.estimator).fitted(before.written(scheme))
     assert correct is not None
     correct(level, slice(None))
-    return before.decode(level)
+    (stored,) = stored_tensors(oa.protect(holding(w=WEIGHT), scheme).model)  # its points may have a gain
+    return stored.decode(level)
 
 
 @pytest.mark.parametrize("name", [*SCHEMES, *OURS])
@@ -107,7 +115,7 @@ def test_a_level_is_estimated_alike_wherever_it_is_read(name, monkeypatch):
         wanted = expected(scheme, seed=5, trial=trial)
         read = ReadbackPass(seed=5, trial=trial)(protected).model
         assert np.array_equal(stored_tensors(read)[0].decode(), wanted)
-        assert np.array_equal(opened(protected).read(seed=5, trial=trial)["w"], wanted)
+        assert np.array_equal(open_protected(protected).read(seed=5, trial=trial)["w"], wanted)
         assert np.array_equal(decoder.weights(seed=5, trial=trial), wanted)
         plain = DecodePass()(read).model
         assert np.array_equal(plain.graph.initializers["w"].const_value.numpy(), wanted)
@@ -116,7 +124,7 @@ def test_a_level_is_estimated_alike_wherever_it_is_read(name, monkeypatch):
 def test_estimates_are_nearer_than_reads():
     scheme = Scheme.paper("sign", channel=GaussianNoise(sigma=0.4))
     by_shrinking, plain = (
-        opened(oa.protect(holding(w=WEIGHT), scheme.changed(estimator=name)).model) for name in (NAME, "affine")
+        open_protected(oa.protect(holding(w=WEIGHT), scheme.changed(estimator=name)).model) for name in (NAME, "affine")
     )
     off, off_plain = (np.square(model.read()["w"] - WEIGHT).mean() for model in (by_shrinking, plain))
     assert off < off_plain
@@ -143,7 +151,22 @@ def test_the_tables_of_an_estimator_are_counted():
     for scheme in SCHEMES.values():
         (counted,) = oa.protect(holding(w=WEIGHT), scheme).manifest.tensors
         (plain,) = oa.protect(holding(w=WEIGHT), scheme.changed(estimator="affine")).manifest.tensors
-        assert counted.bits["codebook"] == plain.bits["codebook"] + 64 * scheme.classes
+        assert counted.bits["codebook"] == plain.bits["codebook"] + 64 * (
+            len(set(scheme.cells)) if scheme.shares_tables else scheme.classes
+        )
+
+
+def test_classes_of_equal_steps_share_a_table_of_all_their_levels():
+    """It is the table of one class that holds the levels of all."""
+    rng = np.random.default_rng(7)
+    level = f32(rng.uniform(-0.6, 0.7, 4000) * rng.beta(2, 2, 4000))
+    index = rng.integers(0, 5, 4000).astype(np.uint8)
+    pooled = written(level, index=index, cells=(1, 1, 2, 1, 1))
+    pooled = dataclasses.replace(pooled, shared=True)
+    assert pooled.tables == (1, 2)
+    for number, chosen in ((0, index != 2), (1, index == 2)):
+        alone = written(level[chosen], cells=(pooled.tables[number],))
+        assert np.array_equal(table_of(pooled, number).corrections, table_of(alone, 0).corrections)
 
 
 def test_an_estimator_is_told_cells_and_classes():
@@ -197,7 +220,7 @@ def test_a_model_that_names_an_estimator_nobody_asked_for_is_refused():
     model = oa.protect(holding(w=WEIGHT), SCHEMES["redundancy"]).model
     model.metadata_props[SCHEMES_KEY] = renamed(model.metadata_props[SCHEMES_KEY])
     with pytest.raises(ModelError, match="estimator 'estimator_of_nobody:Estimator' is not loaded"):
-        opened(model)
+        open_protected(model)
 
 
 @pytest.mark.usefixtures("trap")
@@ -330,7 +353,7 @@ def test_unbiased_weights_keep_their_gain_and_posterior_means_do_not(scheme, gra
     weight = WEIGHT.astype(np.float64).reshape(-1)
     gains = {}
     for name in ("posterior", "unbiased"):
-        model = opened(oa.protect(holding(w=WEIGHT), scheme.changed(estimator=name)).model)
+        model = open_protected(oa.protect(holding(w=WEIGHT), scheme.changed(estimator=name)).model)
         read = [model.read(trial=trial)["w"].reshape(-1) @ weight / (weight @ weight) for trial in range(60)]
         gains[name] = np.mean(read), np.std(read) / np.sqrt(60)
     mean, error = gains["unbiased"]
@@ -368,3 +391,33 @@ def test_reads_far_outside_are_finite_and_inside_the_table():
 def test_tables_are_counted_for_each_class_with_cells():
     bits = {name: estimator(name).table_bits((1, 0, 3)) for name in NAMES}
     assert bits == {"affine": 0, "clipped": 0, "posterior": 2 * 64 * 16, "unbiased": 2 * 64 * 16 + 32}
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.3])
+def test_a_read_is_corrected_by_what_its_table_interpolates(sigma):
+    """At all knots, between them and beyond both ends, for each class."""
+    rng = np.random.default_rng(0)
+    level, index = rng.uniform(-0.6, 0.7, 900), np.repeat(np.arange(3, dtype=np.uint8), 300)
+    tensor = written(level, index=index, cells=(1, 4, 20), channel=GaussianNoise(sigma=sigma))
+    for number in range(3):
+        table = table_of(tensor, number)
+        read = table.low + table.step * np.linspace(-1, estimators.KNOTS, 300)
+        whole = np.zeros(900)
+        whole[index == number] = read
+        # A float32 read is off by u·|read|, which the slope between two knots enlarges; sums round three times more.
+        steepest = 1 + np.abs(np.diff(table.corrections)).max() / table.step
+        bound = 4 * 2.0**-24 * (1 + np.abs(read).max()) * steepest
+        found = estimated("posterior", tensor, f32(whole))[index == number]
+        assert np.abs(found - table.at(read)).max() <= bound
+
+
+@pytest.mark.parametrize("name", ["pcm", "pcm-partial-reset", "pcm-drift", "rram-wan", "rram-milo"])
+def test_tables_reach_4_standard_deviations_beyond_both_ends(name):
+    """Of the end with the larger σ. No table reaches further than 24 knots, which leaves 15 steps for the range."""
+    channel = channels.resolve(name)
+    low, high = channel.span
+    table = table_of(written(np.linspace(low, high, 100), channel=channel), 0)
+    _, std = channel.moments(clip_to_range(f32([low, high]), channel.span))
+    reach = min(4 * std.max(), 24 / 15 * (high - low))
+    assert table.low <= low - reach + 1e-9
+    assert table.low + 63 * table.step >= high + reach - 1e-9

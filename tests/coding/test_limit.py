@@ -82,7 +82,7 @@ def test_cells_are_bits_over_capacity():
 def test_what_cannot_be_told_is_refused():
     with pytest.raises(OptionError, match="mse is 0"):
         limit.rate(NORMAL, 0)
-    with pytest.raises(OptionError, match="a histogram of 256 bins tells the rate from"):
+    with pytest.raises(OptionError, match="a histogram of 256 bins resolves errors of"):
         limit.rate(NORMAL, 1e-9)
     with pytest.raises(OptionError, match="capacity_bits is 0"):
         limit.cells(NORMAL, 0.1, 0)

@@ -179,7 +179,7 @@ def test_a_plan_is_a_value():
         ({"patterns": {"": ONE}}, "a pattern is ''; it must be text"),
         (
             {"patterns": {f"{number}*": ONE for number in range(MOST_PATTERNS + 1)}},
-            "patterns has 1,001 entries; it may have 1,000",
+            "patterns has 1,001 entries; it may have at most 1,000",
         ),
     ],
 )

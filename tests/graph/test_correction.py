@@ -16,7 +16,7 @@ from onnx_analog.graph.correction import (
     with_correction,
     with_statistics,
 )
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from tests.models import ZOO, feeds, model, protected, run, same_bits
 
 KINDS = {  # a layer with a stored weight w: the shape of gains, and the numbers that its correction adds
@@ -106,7 +106,7 @@ LEFT = {
 
 
 def found(stored: ir.Model) -> Layers:
-    return layers_of(stored, opened(stored).tensors)
+    return layers_of(stored, open_protected(stored).tensors)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -153,7 +153,7 @@ def test_gains_of_one_and_shifts_of_zero_change_nothing(name):
 def test_every_use_of_a_weight_is_a_layer_or_is_named(name):
     stored = protected(name)
     layers = found(stored)
-    keys = {tensor.key for tensor in opened(stored).tensors}
+    keys = {tensor.key for tensor in open_protected(stored).tensors}
     assert {layer.key for layer in layers.corrected} | set(layers.left) == keys
     if name in LEFT:
         assert LEFT[name] in layers.left.values()
@@ -238,7 +238,7 @@ HALVES: Any = (np.ones(5, np.float16), np.zeros(5, np.float16))
 )
 def test_a_correction_of_something_else_is_refused(correction, said):
     stored = protected(model(KINDS["matmul"][0]))
-    tensors = opened(stored).tensors
+    tensors = open_protected(stored).tensors
     check_correction(Correction(layers={"y": HALVES}, factors={"w": 2.0}), layers_of(stored, tensors), tensors)
     with pytest.raises(ModelError, match=re.escape(said)):
         check_correction(correction, layers_of(stored, tensors), tensors)

@@ -378,7 +378,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 def test_what_is_too_large_for_protobuf_is_not_read(tmp_path):
     with (tmp_path / "m.onnx").open("wb") as file:
         file.truncate(2**31)
-    with pytest.raises(ModelError, match="has 2,147,483,648 bytes, and an ONNX file ends at 2 GiB"):
+    with pytest.raises(ModelError, match="has 2,147,483,648 bytes, and an ONNX file has at most 2 GiB"):
         files.load(tmp_path / "m.onnx")
 
 

@@ -12,7 +12,7 @@ import onnx_analog as oa
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, OptionError
 from onnx_analog.graph.correction import MOST_GAIN
-from onnx_analog.graph.protected import ProtectedModel, opened
+from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.run.correction import LayerCorrector, LayerNetworks, factor_of_tensor, one_call, seen_samples
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.session import Network
@@ -58,7 +58,7 @@ class Case:
     """A protected model that is corrected, samples, and its weights without noise."""
 
     def __init__(self, text: str, count: int = 200, threads: int = 1, **settings: Any) -> None:
-        self.protected: ProtectedModel = opened(protected(model(text), **settings))
+        self.protected: ProtectedModel = open_protected(protected(model(text), **settings))
         self.network = Network(self.protected)
         rng = np.random.default_rng(3)
         arrays = {
@@ -167,7 +167,7 @@ def test_correction_before_batch_normalization_is_a_new_estimate_of_its_statisti
     trained = model(NORMALIZED)
     for name, statistic in (("mean", clean.mean(axis=over)), ("variance", clean.var(axis=over))):
         trained.graph.initializers[name].const_value = ir.tensor(statistic.astype(np.float32), name=name)
-    stored = opened(protected(trained))
+    stored = open_protected(protected(trained))
     corrector = LayerCorrector(LayerNetworks(stored, data, {}), convolution.clean)
     network, weights = corrector.apply(Network(stored), noisy)
     (found,) = network.run(data, dict(weights))
@@ -280,7 +280,7 @@ SHRUNK = Scheme.paper("mapping", channel=UNIT, large_fraction=0.3, estimator="po
 @pytest.mark.parametrize("name", ["affine", "clipped", "posterior", "unbiased"])
 def test_a_factor_restores_the_gain_that_reads_have_on_average(name):
     scheme = replace(SHRUNK, estimator=name)
-    found = opened(protected(model("net (float[n, 64] x) => (float[n, 64] y) <float[64, 64] w = random> "
+    found = open_protected(protected(model("net (float[n, 64] x) => (float[n, 64] y) <float[64, 64] w = random> "
                                    "{ y = MatMul(x, w) }"), scheme))  # fmt: skip
     (tensor,) = found.tensors
     factor = factor_of_tensor(tensor, scheme)
@@ -297,7 +297,7 @@ def test_a_factor_restores_the_gain_that_reads_have_on_average(name):
 
 def test_weights_without_cells_have_no_factor():
     scheme = Scheme.int8(channel=QUIET)
-    (tensor,) = opened(protected("matmul", scheme)).tensors
+    (tensor,) = open_protected(protected("matmul", scheme)).tensors
     assert factor_of_tensor(tensor, scheme) == 1
 
 

@@ -263,6 +263,15 @@ def test_a_folder_of_another_sweep_is_refused_and_what_differs_is_named(change, 
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize(("value", "other"), [(0, False), (True, 1), (1, 1.0)])
+def test_constants_of_other_types_differ_although_python_takes_them_for_equal(value, other, tmp_path):
+    assert value == other
+    append(tmp_path, ROWS)
+    (tmp_path / CONSTANTS).write_text(json.dumps({**SAME, "samples": value}), encoding="utf-8")
+    with pytest.raises(OutputError, match=f"holds a sweep with samples {value!r}, and this one has {other!r}"):
+        Folder(tmp_path, {**SAME, "samples": other}).__enter__()
+
+
 def test_a_constant_that_is_gone_is_named_too(tmp_path):
     append(tmp_path, ROWS)
     with pytest.raises(OutputError, match="holds a sweep with metric 'top1', and this one has None"):

@@ -277,6 +277,18 @@ def test_what_a_worker_does_is_a_plain_protect_and_evaluate(changes):
         np.testing.assert_allclose(found, expected.sqnr_db, atol=20 * np.log10(1.01))
 
 
+def test_points_that_alternate_are_made_ready_once(monkeypatch):
+    ready, trials = [], worker.Experiment.trials
+    monkeypatch.setattr(
+        worker.Experiment, "trials", lambda self, *of, **choices: ready.append(of) or trials(self, *of, **choices)
+    )
+    one = Worker(some_work())
+    for trial in range(3):
+        for place in (0, 1):
+            one.do(task_of(place, (trial,)))
+    assert len(ready) == 2
+
+
 def test_a_trial_does_not_depend_on_what_was_done_before():
     order = [(0, 3), (2, 0), (1, 1), (0, 0), (3, 2), (2, 1), (0, 1)]  # more points than a worker keeps
     worker = Worker(some_work())

@@ -32,7 +32,7 @@ from onnx_analog.cli.settings import argument
 @click.option(
     "--reference",
     type=FILE,
-    help="The original model: losses are counted from its value on the same data, with those of pruning and storing.",
+    help="The original model. Losses are counted from its value on the same data, so they include pruning and storing.",
 )
 @OTHER_CHANNEL
 @CHANGES

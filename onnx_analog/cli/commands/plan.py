@@ -32,7 +32,9 @@ def command() -> None:
 @LOAD
 @JSON
 def plan_show(plan: Path, as_json: bool) -> None:
-    """Show how each tensor is stored: in a plan's JSON FILE, in a manifest, or in a protected model.
+    """Show how each tensor is stored.
+
+    FILE is the JSON file of a plan, a manifest, or a protected model.
 
     Example:
 

@@ -62,10 +62,10 @@ DEPENDS = {
     cls=Option,
     section=FAMILY,
     metavar="FILE",
-    help="JSON file of how each tensor is stored, or module:function; see `onnx-analog plan`.",
+    help="JSON file that says how each tensor is stored, or module:function; see `onnx-analog plan`.",
 )
 @click.option(
-    "--save-plan", cls=Option, section=FAMILY, type=OUT, help="Also write how each tensor is stored, for --plan."
+    "--save-plan", cls=Option, section=FAMILY, type=OUT, help="Also write the plan: how each tensor is stored."
 )
 @argument("integers", section=FAMILY)
 @options_of(

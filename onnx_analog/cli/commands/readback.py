@@ -40,7 +40,9 @@ from onnx_analog.cli.settings import argument
 @CHANGES
 @CORRECT
 @PREPROCESSING
-@click.option("-o", "--output", type=OUT_OR_FOLDER, help="File, or folder with --trials.  [default: beside PROTECTED]")
+@click.option(
+    "-o", "--output", type=OUT_OR_FOLDER, help="Output file; with --trials, a folder.  [default: beside PROTECTED]"
+)
 @LOAD
 @FORCE
 def command(

@@ -145,9 +145,9 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
 @SELECTION
 @SPARSITY
 @PRUNE_SCOPE
-@argument("trials", help="Trials per point; with --precision, the first ones.")
+@argument("trials", help="Trials per point; with --precision, the number to begin with.")
 @argument("precision")
-@argument("max_trials", help="Most trials per point with --precision.")
+@argument("max_trials", help="Maximum number of trials per point with --precision.")
 @SEED
 @CORRECT
 @PREPROCESSING
