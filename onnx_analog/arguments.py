@@ -24,11 +24,7 @@ class Arguments:
 
     seed: int = setting(0, least=0, most=LARGEST_SEED, help="Seed of the noise; the same seed gives the same results.")
     trial: int = setting(0, least=0, most=LARGEST_SEED, help="Number of the trial.")
-<<<<<<< HEAD
-    trials: int = setting(25, least=0, most=MOST_TRIALS, help="Times that the array is programmed and read.")
-=======
-    trials: int = setting(25, least=0, most=1_000_000, help="How often the array is programmed and read.")
->>>>>>> w-pages
+    trials: int = setting(25, least=0, most=MOST_TRIALS, help="How often the array is programmed and read.")
     sparsity: float = setting(0.0, least=0, below=1, help="Share of the weights to prune first.")
     prune_scope: str = setting(
         "model", choices=("tensor", "model"), help="Prune the smallest weights of each tensor, or of the whole model."
@@ -64,11 +60,7 @@ class Arguments:
         help="Add trials until the 95 % interval is this narrow, in percentage points or the metric's unit.",
     )
     max_trials: int = setting(
-<<<<<<< HEAD
-        1000, least=2, most=MOST_TRIALS, help="Most trials per point where the interval decides on their number."
-=======
-        1000, least=2, help="Maximum number of trials per point if the interval decides their number."
->>>>>>> w-pages
+        1000, least=2, most=MOST_TRIALS, help="Maximum number of trials per point if the interval decides their number."
     )
     decoded: bool = setting(False, help="Write ordinary float weights, for other tools.")
     force: bool = setting(False, help="Replace existing files.")

@@ -113,11 +113,7 @@ class Pairs(NamedTuple):
             raise MeasurementError(f"channel {name!r}: {error}") from error
         labels = None if devices is None else np.unique(np.asarray(devices), return_inverse=True)[1]
         if labels is not None and labels.shape != inputs.shape:
-<<<<<<< HEAD
-            raise MeasurementError(f"channel {name!r}: devices {labels.shape} are not one a pair {inputs.shape}")
-=======
-            raise ChannelError(f"channel {name!r}: devices have the shape {labels.shape}, and pairs {inputs.shape}")
->>>>>>> w-pages
+            raise MeasurementError(f"channel {name!r}: devices have the shape {labels.shape}, and pairs {inputs.shape}")
         order = np.lexsort((outputs, inputs) if labels is None else (labels, outputs, inputs))
         ordered = None if labels is None else labels[order]
         return Pairs(scales[0].apply(inputs[order]), scales[1].apply(outputs[order]), ordered, scales, name)
@@ -167,14 +163,9 @@ class Pairs(NamedTuple):
         parts = [_within(self.outputs[window], self.labels[window]) for window in windows]
         squares, freedom = (np.array(column) for column in zip(*parts, strict=True))
         if not freedom.any():
-<<<<<<< HEAD
             raise MeasurementError(
-                f"channel {self.name!r}: each device was read once at each input, so what its reads share is not known"
-=======
-            raise ChannelError(
                 f"channel {self.name!r}: each device was read once at each input, so the device-to-device part of σ is "
                 "not known"
->>>>>>> w-pages
             )
         pooled = squares.sum() / freedom.sum()
         within = np.where(freedom > 0, squares / np.maximum(freedom, 1), pooled)
@@ -247,11 +238,7 @@ def _residuals(reads: Doubles, std: float, most: int) -> tuple[float, ...]:
 def _floats(column: Any, unit: str, name: str) -> Doubles:
     numbers = np.asarray(column)
     if numbers.dtype.kind not in "iuf":
-<<<<<<< HEAD
-        raise MeasurementError(f"channel {name!r}: column {unit!r} holds what is no number ({numbers.dtype})")
-=======
-        raise ChannelError(f"channel {name!r}: column {unit!r} does not hold numbers ({numbers.dtype})")
->>>>>>> w-pages
+        raise MeasurementError(f"channel {name!r}: column {unit!r} does not hold numbers ({numbers.dtype})")
     return numbers.astype(np.float64)
 
 
@@ -261,22 +248,12 @@ def _check_pairs(inputs: Doubles, outputs: Doubles, *, name: str, units: tuple[s
     for column, unit in zip((inputs, outputs), units, strict=True):
         bad = np.flatnonzero(~(np.abs(column) <= _LARGEST))
         if bad.size:
-<<<<<<< HEAD
-            what = f"{column[bad[0]]:g}, which is no number up to {_LARGEST:g}"
-            raise MeasurementError(f"channel {name!r}: column {unit!r} holds {what}, first in data row {bad[0] + 1}")
-=======
             what = f"{column[bad[0]]:g}, which is not a number up to {_LARGEST:g}"
-            raise ChannelError(f"channel {name!r}: column {unit!r} holds {what}, first in data row {bad[0] + 1}")
->>>>>>> w-pages
+            raise MeasurementError(f"channel {name!r}: column {unit!r} holds {what}, first in data row {bad[0] + 1}")
         if np.unique(column).size < 2:
             raise MeasurementError(f"channel {name!r}: column {unit!r} holds fewer than two distinct values")
     if log and outputs.min() <= 0:
         row = int(np.argmin(outputs)) + 1
-<<<<<<< HEAD
         raise MeasurementError(
-            f"channel {name!r}: column {units[1]!r} holds {outputs.min():g} in data row {row}, so has no logarithm"
-=======
-        raise ChannelError(
             f"channel {name!r}: column {units[1]!r} holds {outputs.min():g} in data row {row}, which has no logarithm"
->>>>>>> w-pages
         )

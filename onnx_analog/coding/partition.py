@@ -255,8 +255,7 @@ def _uniform(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     points = (np.arange(scheme.classes, dtype=np.float64) - middle) * np.float64(step)
     edges = _below((points[:-1] + points[1:]) / 2)
     if not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
-<<<<<<< HEAD
-        raise ModelError(f"weights up to {largest:.3g} cannot be parted into {scheme.classes} steps of {step:.3g}")
+        raise ModelError(f"weights up to {largest:.3g} cannot be divided into {scheme.classes} steps of {step:.3g}")
     if scheme.rate_weight:
         edges = _below(_rate_distortion_edges(*_binned(sizes, signed=signed), points, scheme.rate_weight * step**2))
     return Edges(
@@ -266,10 +265,6 @@ def _uniform(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
         points=tuple(points.tolist()),
         midway=not scheme.rate_weight,
     )
-=======
-        raise ModelError(f"weights up to {largest:.3g} cannot be divided into {scheme.classes} steps of {step:.3g}")
-    return Edges(tuple(edges.tolist()), (0,) * edges.size, signed=signed, points=tuple(points.tolist()))
->>>>>>> w-pages
 
 
 def _step(sizes: Iterable[NDArray[Any]], scheme: Scheme, fitting: float) -> float:

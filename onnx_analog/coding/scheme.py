@@ -132,10 +132,11 @@ class Scheme:
     side_channel: Any = setting(
         None, help="Channel of the side information (sign and class bits).  [default: free of error]"
     )
-<<<<<<< HEAD
-    side_cells: int = setting(1, least=1, most=1000, help="Cells to average for a symbol of side information.")
+    side_cells: int = setting(
+        1, least=1, most=1000, help="Cells that are averaged for each symbol of side information."
+    )
     side_copies: int = setting(
-        1, least=1, most=999, odd=True, help="Copies of each such symbol, decided by majority; odd."
+        1, least=1, most=999, odd=True, help="Copies of each of these symbols; the majority decides; odd."
     )
     entropy: str = setting(
         "none",
@@ -153,13 +154,6 @@ class Scheme:
     block_bits: int = setting(4096, least=8, most=2**15, help="Data bits of a block of the code.")
     block_failure: float = setting(
         1e-9, above=0, most=1, help="Largest chance that a block of the code cannot be corrected."
-=======
-    side_cells: int = setting(
-        1, least=1, most=MOST_SIDE_CELLS, help="Cells that are averaged for each symbol of side information."
-    )
-    side_copies: int = setting(
-        1, least=1, most=MOST_COPIES, odd=True, help="Copies of each of these symbols; the majority decides; odd."
->>>>>>> w-pages
     )
 
     def __post_init__(self) -> None:

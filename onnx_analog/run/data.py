@@ -382,13 +382,8 @@ class _Archive:
             with self._file.open(info) as file:
                 header = _header(file)
                 if header.shape == ():
-<<<<<<< HEAD
-                    raise DataError(f"{str(self._path)!r}: {name!r} is a single number, not one entry a sample")
-                full = header
-=======
                     raise DataError(f"{str(self._path)!r}: {name!r} is a single number, not one entry for each sample")
-                whole = header
->>>>>>> w-pages
+                full = header
                 if samples is not None:
                     header = header._replace(shape=(min(samples, header.shape[0]), *header.shape[1:]))
                 if full.nbytes > info.file_size:

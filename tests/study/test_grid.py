@@ -24,11 +24,7 @@ from onnx_analog.coding.scheme import (
 from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.weights import Selection
-<<<<<<< HEAD
-from onnx_analog.study.grid import Grid, GridPoint, integer_bits
-=======
-from onnx_analog.study.grid import MOST_POINTS, Grid, GridPoint
->>>>>>> w-pages
+from onnx_analog.study.grid import MOST_POINTS, Grid, GridPoint, integer_bits
 from tests.models import QUIET
 
 DEFAULT, PAPER = PRESETS.values()
