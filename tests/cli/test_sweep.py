@@ -294,7 +294,7 @@ def test_what_is_needed_is_asked_for(cli, missing):
     ("line", "code", "said"),
     [
         ("own_metrics.py", 1, "own_metrics.py"),
-        ("--channel none", 1, "no channel is called 'none'"),
+        ("--channel none", 2, "no channel is called 'none'"),
         ("--min-size 100000", 3, "nothing to store"),
         ("--data model.onnx", 1, "model.onnx"),
         ("--out model.onnx", 1, "model.onnx"),
