@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import onnx_ir as ir
 
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.metrics import top1
@@ -29,20 +29,20 @@ class Measured(NamedTuple):
 
 def measured(protected: ir.Model, data: Dataset) -> Measured:
     """Return a trial and clean inference; what does not depend on the trial is done before."""
-    network = Network(opened(protected), threads=THREADS)
+    network = Network(open_protected(protected), threads=THREADS)
     trials = Experiment(protected, data, top1, threads=THREADS).trials()
     return Measured(lambda: trials.run(seed=0, trial=0), lambda: network.run(data))
 
 
 def reading(protected: ir.Model, threads: Executor | None = None) -> Action:
     """Return an action that reads and decodes all weights, by storage key."""
-    decoders = {tensor.key: Decoder(tensor) for tensor in opened(protected).tensors}
+    decoders = {tensor.key: Decoder(tensor) for tensor in open_protected(protected).tensors}
     return lambda: read_all(decoders, seed=0, trial=0, threads=threads)
 
 
 def with_weights(protected: ir.Model, data: Dataset) -> tuple[Action, dict[str, Any]]:
     """Return an action that runs the network with one trial's weights, and those weights by name."""
-    network = Network(opened(protected), threads=THREADS)
+    network = Network(open_protected(protected), threads=THREADS)
     decoders = {name: Decoder(tensor) for name, tensor in network.tensors.items()}
     weights = read_all(decoders, seed=0, trial=0)
     return lambda: network.run(data, weights), weights

@@ -162,7 +162,7 @@ def protect_profile(folder: Path) -> dict[str, float]:
     stats = found.stats  # type: ignore[attr-defined]  # what the standard library does not type
     rows = {(Path(file).name, name): numbers[3] for (file, _, name), numbers in stats.items()}
     parts = {
-        "load": ("files.py", "load"), "encode": ("protect.py", "_encoded"), "check": ("protected.py", "opened"),
+        "load": ("files.py", "load"), "encode": ("protect.py", "_encoded"), "check": ("protected.py", "open_protected"),
         "digests of planes": ("stored.py", "digests"),
         "digest of the file": ("files.py", "file_digest"), "save": ("writing.py", "write_all"),
     }  # fmt: skip

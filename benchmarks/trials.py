@@ -17,7 +17,7 @@ from benchmarks.timing import PAIRS, ratio
 from onnx_analog import api, demo
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph import files
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.stored import StoredTensor
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment
@@ -45,7 +45,7 @@ def of_resnet(name: str, folder: Path, count: int = 500) -> Row:
 
 def set_up_against_reading(model: ir.Model, side: int = SIDE) -> Row:
     """Return the time to set up trials of a protected model, over the time to read and decode its weights once."""
-    protected = opened(api.protect(model).model)
+    protected = open_protected(api.protect(model).model)
     clean = [np.zeros((1, side), np.float32)]
     data = Dataset({"x": clean[0]}, np.zeros(1, int))
 
@@ -73,7 +73,7 @@ def next_point_against_trial() -> Row:
 def against_normals(model: ir.Model, *, cells: int = 1, sparsity: float = 0.0) -> Row:
     """Return reading and decoding all weights against one standard_normal over the stored ones."""
     protected = api.protect(model, cells_small=cells, cells_large=20 * cells, sparsity=sparsity).model
-    noise = [np.empty(tensor.count, np.float32) for tensor in opened(protected).tensors]
+    noise = [np.empty(tensor.count, np.float32) for tensor in open_protected(protected).tensors]
     rng = np.random.Generator(np.random.SFC64(0))
     return ratio(reading(protected), lambda: [rng.standard_normal(dtype=np.float32, out=out) for out in noise])
 
@@ -81,7 +81,7 @@ def against_normals(model: ir.Model, *, cells: int = 1, sparsity: float = 0.0) -
 def against_cells(model: ir.Model, cells: int) -> Row:
     """Return the same against drawing every cell: r draws for a weight, and their mean."""
     protected = api.protect(model, strategy="mapping", cells_small=cells).model
-    tensors = opened(protected).tensors
+    tensors = open_protected(protected).tensors
     scales = [tensor.scheme.channel.moments(tensor.level)[1].astype(np.float32) for tensor in tensors]
     rng = np.random.Generator(np.random.SFC64(0))
 
@@ -172,7 +172,7 @@ def _torch_weights(net: Any, protected: ir.Model) -> list[tuple[Any, ...]]:
 
     found: list[tuple[Any, ...]] = []
     parameters = dict(net.named_parameters())
-    for tensor in opened(protected).tensors:
+    for tensor in open_protected(protected).tensors:
         cells = np.array(tensor.scheme.cells_of_class)[_classes(tensor)]
         scale = tensor.scheme.channel.moments(tensor.level, cells=cells)[1].astype(np.float32)
         alpha, beta = _each(tensor)

@@ -15,8 +15,10 @@ import click
 from compare import numbers
 
 import onnx_analog as oa
+from onnx_analog.channels.symbols import Packing
 from onnx_analog.cli.console import Command, watch
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.side import SideInformation
 from onnx_analog.study.sweeps import Point
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -77,12 +79,18 @@ def line(channel: str, stored: Scheme, point: Point) -> str:
     """Return a line of the table."""
     side, found = stored.side, point.evaluation
     how = "free of error" if side is None else f"{stored.side_cells} × {stored.side_copies}"
-    errors = "0" if side is None else f"{side.bit_error:.2%}" + " before the vote" * (stored.side_copies > 1)
+    errors = "0" if side is None else f"{bit_error(side):.2%}" + " before the vote" * (stored.side_copies > 1)
     accuracy = "not run" if found.mean is None else f"{100 * found.mean:.2f}"
     if point.ci95 is not None:
         low, high = point.ci95
         accuracy += f" ± {50 * (high - low):.2f}"
     return f"| {channel} | {stored.side_bits_per_cell} | {how} | {errors} | {point.cost:.2f} | {accuracy} |"
+
+
+def bit_error(side: SideInformation) -> float:
+    """Return the share of bits that one copy gets wrong, all symbols equally likely."""
+    symbols = Packing(2**side.bits_per_cell, cells=1, bits=side.bits_per_cell)
+    return symbols.bit_error(side.confusion)
 
 
 if __name__ == "__main__":

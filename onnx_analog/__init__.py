@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from onnx_analog.errors import FunctionError as FunctionError
     from onnx_analog.errors import LevelError as LevelError
     from onnx_analog.errors import ManifestError as ManifestError
+    from onnx_analog.errors import MeasurementError as MeasurementError
     from onnx_analog.errors import ModelError as ModelError
     from onnx_analog.errors import NothingToStore as NothingToStore
     from onnx_analog.errors import OptionError as OptionError
@@ -89,6 +90,7 @@ _HOMES = {
     "Manifest": "graph.manifest.Manifest",
     "ManifestError": "errors.ManifestError",
     "Model": "graph.model.Model",
+    "MeasurementError": "errors.MeasurementError",
     "ModelError": "errors.ModelError",
     "Modifiers": "channels.modifiers.Modifiers",
     "NothingToStore": "errors.NothingToStore",
@@ -145,6 +147,7 @@ __all__ = [
     "LevelError",
     "Manifest",
     "ManifestError",
+    "MeasurementError",
     "Model",
     "ModelError",
     "Modifiers",

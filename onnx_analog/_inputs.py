@@ -94,8 +94,8 @@ def stored_plan(plan: AnyPlan | None, integers: int | None, settings: Mapping[st
     """Return how each tensor is stored, from what `onnx_analog.protect` takes; contradictions are refused."""
     check_scheme_settings(settings)
     changes = modified_channels(settings, modifiers)
-    whole = {"plan": plan, "integers": integers}
-    check_exclusive({*changes, *(name for name, value in whole.items() if value is not None)}, WHOLE)
+    bases = {"plan": plan, "integers": integers}
+    check_exclusive({*changes, *(name for name, value in bases.items() if value is not None)}, WHOLE)
     if plan is not None:
         stored = plan_of(plan).changed(**changes)
     elif integers is not None:

@@ -155,6 +155,9 @@ def _grid(given: Mapping[str, Any]) -> Grid:
     chosen = filled({name: given[name] for name in settings_of(GridArguments)}, varied)
     specs = given["channel"] if given["channel"] is not None else _channels.DEFAULT
     listed = varied.pop("channel", None) or _listed(specs, (str, Channel, type), "channel")
+    plans = _plans(given["plan"])
+    if axes.INTEGERS in varied and "side_channel" not in varied and not plans:
+        _check_unmodified(modifiers)
     if "side_channel" in varied:
         sides = varied["side_channel"]
         varied["side_channel"] = tuple(side and modifiers.apply_where_possible(side) for side in sides)
@@ -164,10 +167,17 @@ def _grid(given: Mapping[str, Any]) -> Grid:
         presets=_presets(chosen["preset"] or ("default",), chosen["granularity"], chosen["large_fraction"]),
         channels=tuple(modifiers.apply(_channels.resolve(spec)) for spec in listed),
         axes=varied,
-        plans={name: modified(plan, modifiers, without=()) for name, plan in _plans(given["plan"]).items()},
+        plans={name: modified(plan, modifiers, without=()) for name, plan in plans.items()},
         selection=selection_of(given["selection"]),
         seed=given["seed"],
     )
+
+
+def _check_unmodified(modifiers: Modifiers) -> None:
+    """Raise `OptionError` if changes to channels are given, where no point is read through one."""
+    changes = [name for name in settings_of(Modifiers) if getattr(modifiers, name) is not None]
+    if changes:
+        raise OptionError(f"{changes[0]} is given, and no weight is stored in cells: leave it out")
 
 
 def _texts(name: str, given: Any) -> list[str]:
@@ -279,7 +289,9 @@ def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def _named(channel: Any) -> Any:
     """Return the name of a channel that is an installed one; else what was given."""
-    name = by_name(channel.to_dict()) if isinstance(channel, Channel) else channel
+    if isinstance(channel, str | type):
+        return channel
+    name = by_name(channel.to_dict())
     return name if isinstance(name, str) else channel
 
 

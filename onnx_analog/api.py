@@ -36,7 +36,7 @@ from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.files import ModelLike
 from onnx_analog.graph.manifest import Manifest
-from onnx_analog.graph.protected import ProtectedModel, just_protected, opened
+from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
 from onnx_analog.graph.stored import (
     COMMAND_KEY,
     MANIFEST_KEY,
@@ -80,7 +80,7 @@ def load(model: AnyModel) -> ProtectedModel:
     >>> protected.plan.schemes
     (Scheme('redundancy', cells 1 and 20, share 0.05),)
     """
-    protected = _opened(load_model(model))
+    protected = _open_with_warnings(load_model(model))
     protected.check_readable()
     return protected
 
@@ -101,7 +101,7 @@ def inspect(model: AnyModel, *, selection: Selection | None = None) -> Inspectio
     protected = is_protected(loaded)
     kinds = [node.op_type for _, graph, _ in scopes(loaded) for node in graph]
     if protected:
-        rows = [{**_stored_row(tensor), "reason": None} for tensor in opened(loaded).tensors]
+        rows = [{**_stored_row(tensor), "reason": None} for tensor in open_protected(loaded).tensors]
     else:
         rows = _plain_rows(loaded, selection)
     return Inspection(
@@ -319,14 +319,14 @@ def readback(
     arguments = checked(seed=seed, trial=trial, decoded=decoded)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
-    protected = _opened(load_model(model))
+    protected = _open_with_warnings(load_model(model))
     step = ReadbackPass(seed=arguments["seed"], trial=arguments["trial"], channel=resolved, modifiers=modifiers)
     return _perturbed(protected, step, decoded)
 
 
-def _opened(model: ir.Model) -> ProtectedModel:
+def _open_with_warnings(model: ir.Model) -> ProtectedModel:
     """Return a protected model, opened; warn if nothing guards its planes, or its reads are optimistic."""
-    protected = opened(model)
+    protected = open_protected(model)
     protected.warn_unless_guarded()
     protected.warn_of_assumptions()
     return protected
@@ -352,7 +352,7 @@ def readbacks(
         raise OptionError(f"trials is {trials}; it must be from 0 to {MOST_READBACKS:,}")
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
-    protected = _opened(load_model(model))
+    protected = _open_with_warnings(load_model(model))
     protected.check_readable()  # refuses here, and not at the first trial
     read_with(protected.schemes, resolved, modifiers)
     steps = (
@@ -372,7 +372,7 @@ def account(model: AnyModel) -> Manifest:
     ModelError
         If the model is not protected, or is damaged.
     """
-    return _opened(load_model(model)).manifest
+    return _open_with_warnings(load_model(model)).manifest
 
 
 # ------------------------------------------------------------------------------------------------- evaluate

@@ -13,6 +13,7 @@ from onnx_analog.errors import OptionError, brief
 from onnx_analog.settings import check_values, setting
 
 LARGEST_SEED = 2**63 - 1
+MOST_TRIALS = 10**9
 MOST_READBACKS = 10_000  # models that are read back at once: files of them have numbers of four digits
 LONGEST_S = 1e12  # from programming to read: 30,000 years
 
@@ -23,7 +24,7 @@ class Arguments:
 
     seed: int = setting(0, least=0, most=LARGEST_SEED, help="Seed of the noise; the same seed gives the same results.")
     trial: int = setting(0, least=0, most=LARGEST_SEED, help="Number of the trial.")
-    trials: int = setting(25, least=0, most=1_000_000, help="How often the array is programmed and read.")
+    trials: int = setting(25, least=0, most=MOST_TRIALS, help="How often the array is programmed and read.")
     sparsity: float = setting(0.0, least=0, below=1, help="Share of the weights to prune first.")
     prune_scope: str = setting(
         "model", choices=("tensor", "model"), help="Prune the smallest weights of each tensor, or of the whole model."
@@ -41,6 +42,7 @@ class Arguments:
     output: str | None = setting(None, help="Output to measure.  [default: the first suitable one]")
     class_axis: int | None = setting(None, help="Axis of the classes in that output.  [default: the only possible one]")
     samples: int | None = setting(None, least=1, help="Number of samples to use, from the first on.  [default: all]")
+    # A call costs little, and a new session soon has the memory for its activations.
     batch: int = setting(64, least=1, help="Samples per call of the model.")
     providers: tuple[str, ...] = setting(
         ("CPUExecutionProvider",), help="Execution providers of onnxruntime, comma-separated."
@@ -58,7 +60,7 @@ class Arguments:
         help="Add trials until the 95 % interval is this narrow, in percentage points or the metric's unit.",
     )
     max_trials: int = setting(
-        1000, least=2, help="Maximum number of trials per point if the interval decides their number."
+        1000, least=2, most=MOST_TRIALS, help="Maximum number of trials per point if the interval decides their number."
     )
     decoded: bool = setting(False, help="Write ordinary float weights, for other tools.")
     force: bool = setting(False, help="Replace existing files.")

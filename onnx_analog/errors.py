@@ -4,13 +4,17 @@ AnalogError               exit code
 ├── OptionError           2   an argument is out of its range, or two exclude each other
 ├── ModelError            1   the file is no ONNX model, or not one that a pass can work on
 │   └── NothingToStore    3   no tensor of the model is to be stored
-├── ChannelError          1   no such channel, or not with these options
-│   └── LevelError        1   a level lies outside what a channel can hold
+├── ChannelError          2   no such channel, or not with these options
+│   ├── LevelError        1   a level lies outside what a channel can hold
+│   └── MeasurementError  1   measurements of a device cannot be read, or do not describe a channel
 ├── DataError             1   the evaluation data do not fit the model
 │   └── FunctionError     1   a function of the user's raised an error
 ├── EngineError           1   workers cannot be reached, or die again and again
 ├── ManifestError         1   a manifest does not describe its model
 └── OutputError           1   a file cannot be written, or is there already
+
+An option or argument that is refused has the code 2, whatever it sets; the content of a file has the code 1, also where
+the same value is refused as an option: `located` sees to that.
 
 Each message is one line of at most 300 characters and says what was found, where, and what to do. `AnalogError` sees to
 the line: what a message quotes (names, paths, other programs' messages) may hold anything.
@@ -21,7 +25,7 @@ from __future__ import annotations
 import operator
 import os
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 LONGEST = 300  # characters of a message
 OR_DECODE = ", or run DecodePass on this one first"  # a remedy that the command line does not have
@@ -31,7 +35,7 @@ IMPORT_FIRST = "import its module first"  # the remedy where a file names a clas
 class AnalogError(Exception):
     """Base class: catch this to catch them all."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code = 1
     names_fields = False  # whether the message names fields of a file, and not arguments
 
     def __init__(self, message: str) -> None:
@@ -57,9 +61,19 @@ class NothingToStore(ModelError):  # noqa: N818 - the name says what happened; i
 class ChannelError(AnalogError):
     """No such channel, or not with these options."""
 
+    exit_code = 2
+
 
 class LevelError(ChannelError, ValueError):
     """A level lies outside what a channel can hold."""
+
+    exit_code = 1
+
+
+class MeasurementError(ChannelError):
+    """Measurements of a device cannot be read, or do not describe a channel."""
+
+    exit_code = 1
 
 
 class DataError(AnalogError):
@@ -85,10 +99,10 @@ class OutputError(AnalogError, OSError):
 Located = TypeVar("Located", bound=AnalogError)
 
 
-def located(error: Located, place: str) -> Located:
-    """Return an error about the content of a file with the place before it; it names fields, and not arguments."""
-    again = type(error)(f"{place}: {error}")
-    again.names_fields = True
+def located(error: Located, where: str) -> Located:
+    """Return an error about the content of a file, which is at fault, with the place before it; it names fields."""
+    again = type(error)(f"{where}: {error}")
+    again.names_fields, again.exit_code = True, AnalogError.exit_code
     return again
 
 

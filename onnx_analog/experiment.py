@@ -14,7 +14,7 @@ from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.display import counted
 from onnx_analog.errors import ModelError, one_line
 from onnx_analog.graph.files import name_of
-from onnx_analog.graph.protected import ProtectedModel, opened
+from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.stored import is_protected, read_back
 from onnx_analog.run import experiment, metrics
 from onnx_analog.settings import keywords
@@ -103,7 +103,7 @@ def _loaded(model: AnyModel) -> ir.Model | ProtectedModel:
     loaded = load_model(model)
     if not is_protected(loaded):
         return loaded
-    protected = opened(loaded)
+    protected = open_protected(loaded)
     protected.warn_unless_guarded()
     return protected
 

@@ -24,18 +24,18 @@ class _Folder(MetaPathFinder):
     """Finds modules in one folder: the one that is asked for, and what those that it found import."""
 
     def __init__(self) -> None:
-        self.folder = self.asked = ""
-        self.found: set[str] = set()
+        self.folder = self.requested = ""
+        self.modules: set[str] = set()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return the spec of a top-level module in the folder, or None if it is not there or not to be looked for."""
-        if path is not None or not (fullname == self.asked or _importer() in self.found):
+        if path is not None or not (fullname == self.requested or _importer() in self.modules):
             return None
         spec = PathFinder.find_spec(fullname, [self.folder], target)
         if spec is not None:
-            self.found.add(fullname)
+            self.modules.add(fullname)
         return spec
 
 
@@ -68,28 +68,28 @@ def named_function(spec: str) -> Callable[..., Any]:
     if not (colon and name and all(module.split("."))):
         raise OptionError(f"{spec!r} is not of the form module:function")
     _look_in(os.getcwd())  # noqa: PTH109 - text, as sys.path has it
-    _FOLDER.asked = module.partition(".")[0]
+    _FOLDER.requested = module.partition(".")[0]
     importlib.invalidate_caches()  # the file may be younger than the last look at its folder
     try:
-        found: Any = getattr(importlib.import_module(module), name)
+        value: Any = getattr(importlib.import_module(module), name)
     except (Exception, SystemExit) as error:  # whatever a module raises when it is run
         why = f"it calls sys.exit({error})" if isinstance(error, SystemExit) else error
         raise OptionError(f"{spec!r} cannot be imported: {why}") from error
     finally:
-        _FOLDER.asked = ""
-    if not callable(found):
+        _FOLDER.requested = ""
+    if not callable(value):
         raise OptionError(f"{spec!r} is not a function")
-    function: Callable[..., Any] = found
+    function: Callable[..., Any] = value
     return function
 
 
 def dumps(function: Any) -> bytes:
     """Return a function, or a value, as bytes for another process: with it goes all code that a folder gave."""
-    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in _FOLDER.found]
+    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in _FOLDER.modules]
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
-        return bytes(cloudpickle.dumps((_FOLDER.folder, _FOLDER.found, function)))
+        return bytes(cloudpickle.dumps((_FOLDER.folder, _FOLDER.modules, function)))
     finally:
         for module in modules:
             cloudpickle.unregister_pickle_by_value(module)
@@ -97,8 +97,8 @@ def dumps(function: Any) -> bytes:
 
 def loads(data: bytes) -> Any:
     """Return what `dumps` made into bytes, in another process of the same sweep."""
-    folder, found, function = cloudpickle.loads(data)
-    if found:  # for what the function imports only when it is called
+    folder, modules, function = cloudpickle.loads(data)
+    if modules:  # for what the function imports only when it is called
         _look_in(folder)
-        _FOLDER.found.update(found)
+        _FOLDER.modules.update(modules)
     return function

@@ -19,7 +19,7 @@ from onnx_analog.channels import Channel, TableChannel
 from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding.scheme import STRATEGIES
 from onnx_analog.errors import OutputError
-from onnx_analog.points import Panel, factor, front, is_planned, label, mean_of, noise_free_text, panels, series, unit
+from onnx_analog.points import Panel, factor, front, label, mean_of, noise_free_text, panels, series, unit
 from onnx_analog.randomness import stream
 from onnx_analog.study.sweeps import Point
 
@@ -109,7 +109,7 @@ def plot_points(points: Sequence[Point]) -> Callable[[Path], None]:
     other metric, or if the value without noise is not known, the axis is the metric itself. A dotted line marks the
     original: the model without noise. Bars are 95 % intervals; rings mark the points that `choosing.marked` returns.
     """
-    parts = panels(points) or [Panel(title="", planned_title="plans", gridded=())]
+    parts = panels(points) or [Panel()]
     looks = styles(points)
     figure, axes = _figure(len(parts), height=_POINTS_INCHES, shared=True)
     value = _loss if shows_loss(points) else _metric
@@ -139,7 +139,7 @@ def styles(points: Sequence[Point]) -> dict[str, dict[str, Any]]:
     for name, point in names.items():
         own = lines.get(point.strategy) == 1
         colour, marker = (_COLOURS.get(point.strategy, "black"), "o") if own else next(further)
-        looks[name] = {"color": colour, "marker": "*" if is_planned(point) else marker}
+        looks[name] = {"color": colour, "marker": "*" if point.setting.planned else marker}
     return looks
 
 
@@ -174,7 +174,7 @@ def _curve(axis: Any, points: Sequence[Point], value: Value, style: dict[str, An
     ends = [_ends(p, value) for p in ordered]
     bars = [[max(middle - low, 0.0) for middle, (low, _) in zip(y, ends, strict=True)],
             [max(high - middle, 0.0) for middle, (_, high) in zip(y, ends, strict=True)]]  # fmt: skip
-    size = 10 if is_planned(ordered[0]) else 5
+    size = 10 if ordered[0].setting.planned else 5
     axis.errorbar(x, y, yerr=bars, markersize=size, capsize=3, label=series(ordered[0]), **style)
 
 
@@ -194,7 +194,7 @@ def _rings(axis: Any, marked: Sequence[Point], value: Value) -> None:
 
 def _dress(axis: Any, panel: Panel, value: Value) -> None:
     """Give a panel its title, its grid, and a line at the value without noise."""
-    lines = textwrap.wrap(panel.title, _TITLE_WIDTH)
+    lines = textwrap.wrap(panel.plot_title, _TITLE_WIDTH)
     clean_value = noise_free_text(panel.points).removeprefix(", ")
     if clean_value:
         lines.append(clean_value + " %" * bool(panel.points[0].evaluation.share))

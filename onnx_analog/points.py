@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset
@@ -20,19 +20,16 @@ class Panel:
 
     Attributes
     ----------
-    title : str
-        The model, channel and preset of the points of the grid, as far as panels differ in them.
-    planned_title : str
-        The same of plans, which have no preset.
+    where : str
+        The model and the channel, as far as panels differ in them.
     gridded : tuple of Point
         Points of the grid.
     planned : tuple of Point
         Points of plans.
     """
 
-    title: str
-    planned_title: str
-    gridded: tuple[Point, ...]
+    where: str = ""
+    gridded: tuple[Point, ...] = ()
     planned: tuple[Point, ...] = ()
 
     @property
@@ -40,22 +37,31 @@ class Panel:
         """All points."""
         return self.gridded + self.planned
 
+    @property
+    def title(self) -> str:
+        """What holds for all points of the grid: model, channel and preset."""
+        return _joined(self.where, preset_title(*self.gridded))
 
-def is_planned(point: Point) -> bool:
-    """Return whether a point was added as a plan, and not by the grid."""
-    plan = point.setting.plan
-    if plan.tensors or plan.patterns or plan.default is None:
-        return True
-    return point.strategy not in {*STRATEGIES, f"{plan.default.partition}-{plan.default.classes}"}
+    @property
+    def planned_title(self) -> str:
+        """What holds for all points of plans, which have no preset: model and channel."""
+        return _joined(self.where, "plans")
+
+    @property
+    def plot_title(self) -> str:
+        """What holds for all points."""
+        if not self.gridded:
+            return self.planned_title
+        return _joined(self.where, scheme_title(self.points)) if self.planned else self.title
 
 
 _IN_TITLE = {"granularity", "large_fraction"}  # settings in the title of a panel
-_IN_NAME = {"partition", "classes"}  # settings in the name of a scheme that is not one of the paper's
+_IN_NAME = {"partition", "classes", "integers"}  # settings in the name of a scheme that is not one of the paper's
 
 
 def series(point: Point) -> str:
     """Return the name of the row or line that a point belongs to: its strategy and varied settings, or its plan."""
-    if is_planned(point):
+    if point.setting.planned:
         return point.strategy
     shown = _IN_TITLE if point.strategy in STRATEGIES else _IN_TITLE | _IN_NAME
     varied = [
@@ -76,7 +82,7 @@ def panels(points: Sequence[Point]) -> list[Panel]:
     grid: dict[tuple[str, Preset], list[Point]] = {}
     plans: dict[str, list[Point]] = {}
     for point in points:
-        if is_planned(point):
+        if point.setting.planned:
             plans.setdefault(titles.where(point), []).append(point)
         else:
             grid.setdefault((titles.where(point), point.setting.preset), []).append(point)
@@ -84,13 +90,8 @@ def panels(points: Sequence[Point]) -> list[Panel]:
     for (where, _), gridded in grid.items():
         alone = sum(other == where for other, _ in grid) == 1
         planned = plans.pop(where, []) if alone else []
-        title = _joined(where, preset_title(*gridded))
-        plan_title = _joined(where, "plans")
-        result.append(Panel(title=title, planned_title=plan_title, gridded=tuple(gridded), planned=tuple(planned)))
-    for where, group in plans.items():
-        title = _joined(where, "plans")
-        result.append(Panel(title=title, planned_title=title, gridded=(), planned=tuple(group)))
-    return result
+        result.append(Panel(where=where, gridded=tuple(gridded), planned=tuple(planned)))
+    return result + [Panel(where=where, planned=tuple(group)) for where, group in plans.items()]
 
 
 def _joined(*parts: str) -> str:
@@ -101,26 +102,40 @@ class _Titles:
     """Names the model and the channel of a point, as far as the points of a sweep differ in them."""
 
     def __init__(self, points: Sequence[Point]) -> None:
-        channels = {point.setting.channels_digest: point.setting.channels_text for point in points}
+        settings = [point.setting for point in points if point.setting.channels]
+        channels = {setting.channels_digest: str(setting.channels_text) for setting in settings}
         alike = Counter(channels.values())
         self._names = {
-            digest: f"{name} ({digest[:8]})" if alike[name] > 1 else name for digest, name in channels.items()
+            digest: f"{name} ({str(digest)[:8]})" if alike[name] > 1 else name for digest, name in channels.items()
         }
         self._models = len({point.model for point in points}) > 1
 
     def where(self, point: Point) -> str:
-        """Return the model and the channel."""
-        channel = f"channel {self._names[point.setting.channels_digest]}"
+        """Return the model and the channel; points without cells are of none."""
+        digest = point.setting.channels_digest
+        channel = "no analog cells" if digest is None else f"channel {self._names[digest]}"
         return _joined(point.model * self._models, channel * (len(self._names) > 1))
 
 
 def preset_title(*points: Point) -> str:
-    """Return the preset of points: its granularity, the share of large weights if a point has some, and its name."""
+    """Return the preset of points: what holds for all of them, and its name."""
     preset = points[0].setting.preset
     name = next((name for name, known in PRESETS.items() if known == preset), "")
     label = {"isik2020": " (as in the paper)", "": ""}.get(name, f" ({name})")
-    parted = next((point for point in points if point.setting.large_fraction is not None), points[0])
-    return f"granularity {preset.granularity}{parted.setting.large_text}{label}"
+    return f"{scheme_title(points)}{label}"
+
+
+def scheme_title(points: Iterable[Point]) -> str:
+    """Return the granularity and the share of large weights of points, each where it is the same at all of them.
+
+    Schemes of one class have no large weights, and do not count for the share.
+    """
+    schemes = [scheme for point in points for scheme in point.setting.plan.schemes]
+    granularities = {scheme.granularity for scheme in schemes}
+    shares = {f"{math.fsum(scheme.shares):.2%} large" for scheme in schemes if scheme.shares}
+    parted = all(scheme.shares for scheme in schemes if scheme.classes > 1)
+    granularity = f"granularity {granularities.pop()}" if len(granularities) == 1 else ""
+    return _joined(granularity, shares.pop() if parted and len(shares) == 1 else "")
 
 
 # --------------------------------------------------------------------------------------------- values and units

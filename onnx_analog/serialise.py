@@ -203,12 +203,12 @@ def from_json_dict(cls: type[T], body: Mapping[str, Any]) -> T:
     known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]  # a dataclass
     if unknown := [name for name in body if name not in known]:
         raise TypeError(f"there is no field {_shown(unknown[0])}; fields are {', '.join(known)}")
-    wanted = [name for name, field in known.items() if field.init]
-    for name in wanted:
+    names = [name for name, field in known.items() if field.init]
+    for name in names:
         if name not in body and known[name].default is MISSING and known[name].default_factory is MISSING:
             raise TypeError(f"the field {name!r} is missing")
     hints = _hints(cls)  # type: ignore[arg-type]  # mypy takes no generic type for hashable
-    return cls(**{name: _read(hints.get(name), body[name], name) for name in wanted if name in body})
+    return cls(**{name: _read(hints.get(name), body[name], name) for name in names if name in body})
 
 
 def conform(instance: Any) -> None:

@@ -48,10 +48,10 @@ def assert_std(samples: NDArray[Any], expected: float) -> None:
     assert low <= ratio <= high, f"standard deviation {std:.6g} is not {expected:.6g}"
 
 
-def assert_uncorrelated(one: NDArray[Any], other: NDArray[Any]) -> None:
+def assert_uncorrelated(first: NDArray[Any], second: NDArray[Any]) -> None:
     """Fail unless two samples of equal size are uncorrelated up to chance (Fisher's z)."""
-    correlation = float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
-    reach = math.tanh(float(scipy.stats.norm.isf(FALSE_ALARM / 2)) / math.sqrt(one.size - 3))
+    correlation = float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
+    reach = math.tanh(float(scipy.stats.norm.isf(FALSE_ALARM / 2)) / math.sqrt(first.size - 3))
     assert abs(correlation) <= reach, f"correlation {correlation:.3g} is beyond ± {reach:.2g}"
 
 
@@ -137,27 +137,27 @@ def _check_range(channel: Channel) -> None:
 
 def _check_repeatable(channel: Channel, levels: Any) -> None:
     many = np.tile(levels, 50)
-    one, other = (channel.read(many, cells=2, rng=_rng("repeatable")) for _ in range(2))
-    assert np.array_equal(one, other), "the same generator gave different reads: randomness must come from rng alone"
-    if np.unique(one).size > levels.size:  # a converter may be too coarse for the noise
-        assert not np.array_equal(one, channel.read(many, cells=2, rng=_rng("another"))), "reads do not depend on rng"
+    first, second = (channel.read(many, cells=2, rng=_rng("repeatable")) for _ in range(2))
+    assert np.array_equal(first, second), "the same generator gave different reads: randomness must come from rng alone"
+    if np.unique(first).size > levels.size:  # a converter may be too coarse for the noise
+        assert not np.array_equal(first, channel.read(many, cells=2, rng=_rng("another"))), "reads do not depend on rng"
     through = {
         "pickling": pickle.loads(pickle.dumps(channel)),  # noqa: S301 - what was just pickled
         "JSON": from_dict(json.loads(json.dumps(channel.to_dict()))),
     }
     for way, copy in through.items():
         assert copy == channel, f"{way} changes the channel: {copy} is not {channel}"
-        assert np.array_equal(one, copy.read(many, cells=2, rng=_rng("repeatable"))), f"{way} changes its reads"
+        assert np.array_equal(first, copy.read(many, cells=2, rng=_rng("repeatable"))), f"{way} changes its reads"
 
 
 def _check_law(channel: Channel, level: Any, index: int, *, biased: bool, draws: int, cells: int) -> None:
-    held = np.full(draws, level, np.float32)
+    levels = np.full(draws, level, np.float32)
     for r in (1, cells):
         rng = _rng("law", index)
-        read = channel.read(held, cells=r, rng=rng).astype(np.float64)
+        read = channel.read(levels, cells=r, rng=rng).astype(np.float64)
         if not biased:
             assert_mean(read, float(level))
-        mean, std = (float(moment[0]) for moment in channel.moments(held[:1], cells=r))
+        mean, std = (float(moment[0]) for moment in channel.moments(levels[:1], cells=r))
         if channel.normal:
             assert_std(read, std)
             assert_law(read, scipy.stats.norm(mean, std).cdf)
@@ -180,10 +180,10 @@ def _assert_moments(reads: NDArray[Any], mean: float, std: float) -> None:
 
 
 def _check_average(channel: Channel, level: Any, index: int, *, draws: int, cells: int) -> None:
-    held = np.full(draws, level, np.float32)
-    together = channel.read(held, cells=cells, rng=_rng("together", index)).astype(np.float64)
+    levels = np.full(draws, level, np.float32)
+    together = channel.read(levels, cells=cells, rng=_rng("together", index)).astype(np.float64)
     rng = _rng("apart", index)
-    apart: Any = np.mean([channel.read(held, cells=1, rng=rng) for _ in range(cells)], axis=0, dtype=np.float64)
+    apart: Any = np.mean([channel.read(levels, cells=1, rng=rng) for _ in range(cells)], axis=0, dtype=np.float64)
     # Where reads are quantised, equal averages must not differ by their rounding.
     test = scipy.stats.ks_2samp(together.round(5), apart.round(5), method="asymp")
     assert test.pvalue > FALSE_ALARM, (
@@ -194,10 +194,10 @@ def _check_average(channel: Channel, level: Any, index: int, *, draws: int, cell
 
 def _check_each(channel: Channel, level: Any, index: int, *, draws: int, cells: int) -> None:
     """Fail unless weights with cells of different numbers are read as alone, and neighbours share nothing."""
-    held, each = np.full(2 * draws, level, np.float32), np.tile([1, cells], draws)
-    mixed = channel.read(held, cells=each, rng=_rng("mixed", index)).astype(np.float64)
+    levels, each = np.full(2 * draws, level, np.float32), np.tile([1, cells], draws)
+    mixed = channel.read(levels, cells=each, rng=_rng("mixed", index)).astype(np.float64)
     for r, part in ((1, mixed[::2]), (cells, mixed[1::2])):
-        alone = channel.read(held[:draws], cells=r, rng=_rng(f"alone {r}", index)).astype(np.float64)
+        alone = channel.read(levels[:draws], cells=r, rng=_rng(f"alone {r}", index)).astype(np.float64)
         test = scipy.stats.ks_2samp(part.round(5), alone.round(5), method="asymp")
         assert test.pvalue > FALSE_ALARM, (
             f"at level {float(level):.4g}, weights of {r} cells beside others are not read as alone: "

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_analog.graph.layout import DOMAIN
-from onnx_analog.graph.protected import ProtectedModel, opened
+from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.stored import KEYS, NAME_KEY, StoredTensor
 
 __all__ = ["DecodePass"]
@@ -26,7 +26,7 @@ class DecodePass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Decode `model` in place."""
-        decode_in_place(opened(model))
+        decode_in_place(open_protected(model))
         return ir.passes.PassResult(model, modified=True)
 
 

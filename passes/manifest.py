@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.stored import MANIFEST_KEY
 
 __all__ = ["ManifestPass"]
@@ -24,7 +24,7 @@ class ManifestPass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Write the account of `model` into its metadata."""
-        text = opened(model).manifest.to_json(indent=None)
+        text = open_protected(model).manifest.to_json(indent=None)
         modified = model.metadata_props.get(MANIFEST_KEY) != text
         model.metadata_props[MANIFEST_KEY] = text
         return ir.passes.PassResult(model, modified=modified)

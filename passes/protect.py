@@ -21,11 +21,11 @@ import onnx_ir as ir
 
 from onnx_analog.arguments import check_type
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
+from onnx_analog.coding.codebook import Codebook, clipped_of
 from onnx_analog.coding.fidelity import Deviation, excess
 from onnx_analog.coding.packing import index_width, pack, pack_index
-from onnx_analog.coding.partition import reach_of
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.planes import Axis, Codebook, Fitted, Part, Planes, fit, planes_of, split
+from onnx_analog.coding.planes import Axis, Fitted, Part, Planes, fit, planes_of, split
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError, NothingToStore
 from onnx_analog.graph.build import Builder, Stored, Tensors, prepare, reason_against
@@ -33,7 +33,7 @@ from onnx_analog.graph.files import name_of
 from onnx_analog.graph.kept import forget_training, trained_names
 from onnx_analog.graph.layout import Layout, stages
 from onnx_analog.graph.uses import output_axis
-from onnx_analog.graph.weights import UNFIT, Found, Selection, Weight, find
+from onnx_analog.graph.weights import UNFIT, Selected, Selection, Weight, find
 
 __all__ = ["ProtectPass"]
 
@@ -150,7 +150,7 @@ def _forget_training(model: ir.Model, weights: Sequence[Weight]) -> None:
         forget_training(model)
 
 
-def _nothing(selected: Found, name: str, plan: Plan) -> str:
+def _nothing(selected: Selected, name: str, plan: Plan) -> str:
     """Say that nothing is stored, and why not the largest tensor."""
     if selected.weights and not any(plan.scheme_of(weight.key) for weight in selected.weights):
         return f"the plan leaves all tensors of {name} digital, so there is nothing to store"
@@ -213,8 +213,8 @@ class _Group:
         if fitted is None:
             return
         self._warn_of_empty_classes(weights[0].key, fitted)
+        self._warn_of_clipping(weights[0].key, fitted)
         for number, weight in enumerate(weights):
-            self._warn_of_clipping(weight)
             layout = _layout(weight, fitted, number, self._scheme)
             if self._later is not None:
                 planes = _Later(weight, fitted, number, self._scheme, self._later).planes(layout)
@@ -225,29 +225,29 @@ class _Group:
     def _warn_of_empty_classes(self, key: str, fitted: Fitted) -> None:
         if self._scheme.partition not in ("share", "bounds"):
             return
-        where = "the model" if self._scheme.granularity == "model" else key
+        where = self._where(key)
         for number in np.flatnonzero(fitted.counts.sum(axis=0) == 0):
             name = ("small", "large")[number] if self._scheme.classes == 2 else f"of class {number + 1}"
             logger.warning("%s: no weight is %s, so that class is empty", where, name)
 
-    def _warn_of_clipping(self, weight: Weight) -> None:
+    def _warn_of_clipping(self, key: str, fitted: Fitted) -> None:
         """Log a warning if weights beyond the steps of the scheme are clipped to the last step, as it has no cells."""
-        reach, step, cells = reach_of(self._scheme), self._scheme.step, self._scheme.cells_of_class
-        if reach is None or step is None:
+        clipped = clipped_of(fitted.codebook, fitted.edges[0], self._scheme)
+        if clipped is None:
             return
-        array = weight.array().astype(np.float32)
-        above, below = float(array.max(initial=0)), -float(array.min(initial=0))
-        ends = [(above, cells[-1]), (below, cells[0] if self._scheme.sign == "level" else cells[-1])]
-        largest = max((size for size, count in ends if not count), default=0.0)
-        if largest > reach + step / 2:
-            logger.warning(
-                "%s: the steps reach %.3g, and weights of up to %.3g in magnitude are clipped to that. Give a step of "
-                "%.3g or more, or none.",
-                weight.key,
-                reach,
-                largest,
-                largest * step / reach,
-            )
+        name = "step" if self._scheme.relative_step is None else "relative_step"
+        logger.warning(
+            "%s: the steps reach %.3g, and weights of up to %.3g in magnitude are clipped to that. Give a %s of "
+            "%.3g or more, or none.",
+            self._where(key),
+            clipped.reach,
+            clipped.largest,
+            name,
+            getattr(self._scheme, name) * clipped.largest / clipped.reach,
+        )
+
+    def _where(self, key: str) -> str:
+        return "the model" if self._scheme.granularity == "model" else key
 
     def settled(self) -> _Settled:
         """Return the weights that can share a codebook, that codebook, and why the others stay digital.

@@ -13,7 +13,7 @@ from onnx_analog.channels import Channel, resolve
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.graph.protected import ProtectedModel, opened
+from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.reader import Reader, check_trial, read_side
 from onnx_analog.graph.stored import READ_DIGESTS_KEY, READBACK_KEY, StoredTensor, channels_of, read_with
 
@@ -59,7 +59,7 @@ class ReadbackPass(ir.passes.FunctionalPass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Return a perturbed copy of `model`."""
-        return ir.passes.PassResult(self.read(opened(model)).model, modified=True)
+        return ir.passes.PassResult(self.read(open_protected(model)).model, modified=True)
 
     def read(self, protected: ProtectedModel) -> ProtectedModel:
         """Return a perturbed copy of a model that is open."""

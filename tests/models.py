@@ -45,7 +45,18 @@ CENTRED = GaussianNoise(sigma=0.1, low=-0.5, high=0.5)
 
 SMALL = Selection(min_size=1)  # tensors of any size
 HEAVY = frozenset(  # packages that take long to import, and that help and the version do without
-    {"numpy", "scipy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "rich", "matplotlib", "ml_dtypes"}
+    {
+        "numpy",
+        "scipy",
+        "onnx",
+        "onnx_ir",
+        "onnxruntime",
+        "onnxscript",
+        "rich",
+        "matplotlib",
+        "ml_dtypes",
+        "constriction",
+    }
 )
 
 # ---------------------------------------------------------------------------------------------------- schemes

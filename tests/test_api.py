@@ -821,7 +821,7 @@ def test_a_protected_model_is_refused():
 def wanted(stopping: Stopping, metric: Any, data: Dataset) -> tuple[float, ...]:
     """Return the values up to the look at which a point stops."""
     values = alone(model(TWO), "sign", 1, 1, trials=stopping.max_trials, metric=metric, data=data)
-    return values[: stopping.wanted(values)]
+    return values[: stopping.required(values)]
 
 
 @pytest.mark.parametrize("labelled", [True, False])

@@ -42,7 +42,7 @@ def meanings(text: str) -> dict[str, str]:
 
 def test_the_drawn_tree_is_the_real_one():
     assert drawn(str(errors.__doc__)) == real()
-    assert len(real()) == 11
+    assert len(real()) == 12
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_drawn_tree_is_the_real_one():
     [
         ("│   └── NothingToStore    3", "├── NothingToStore        3"),
         ("NothingToStore    3", "NothingToStore    1"),
-        ("│   └── LevelError        1   a level lies outside what a channel can hold\n", ""),
+        ("│   ├── LevelError        1   a level lies outside what a channel can hold\n", ""),
         ("└── OutputError", "└── OutpurError"),
         ("├── OptionError           2", "├── OptionError           1"),
         ("AnalogError  ", "Exception  "),
@@ -76,7 +76,7 @@ def test_what_is_drawn_beside_a_class_is_what_it_says_itself():
 
 def test_exit_codes_are_those_of_the_command_line():
     codes = {kind.__name__: kind.exit_code for kind in CLASSES if kind.exit_code != 1}
-    assert codes == {"OptionError": 2, "NothingToStore": 3}
+    assert codes == {"OptionError": 2, "ChannelError": 2, "NothingToStore": 3}
     assert AnalogError.exit_code == 1
 
 
@@ -94,6 +94,13 @@ def test_who_does_not_know_this_package_can_catch_them_too(kind, builtin):
         raise kind("what was found")
 
 
+@pytest.mark.parametrize("kind", [errors.OptionError, errors.ChannelError])
+def test_an_error_about_the_content_of_a_file_has_the_code_of_data(kind):
+    again = errors.located(kind("what was found"), "'plan.json'")
+    assert (type(again), again.exit_code, kind("what was found").exit_code) == (kind, 1, 2)
+    assert str(again) == "'plan.json': what was found"
+
+
 def test_an_error_that_is_only_ours_is_no_other():
     ours = {kind.__name__ for kind in CLASSES if not issubclass(kind, ValueError | OSError)}
     assert ours == {
@@ -101,6 +108,7 @@ def test_an_error_that_is_only_ours_is_no_other():
         "ModelError",
         "NothingToStore",
         "ChannelError",
+        "MeasurementError",
         "DataError",
         "FunctionError",
         "EngineError",

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 import onnx_analog as oa
 from onnx_analog import demo
 from onnx_analog.channels import GaussianNoise
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from tests.conftest import ROOT
 from tests.packages import needs
 
@@ -251,7 +251,7 @@ def test_gaussian_noise_without_protection_is_added_to_the_weights():
     tables = importlib.import_module("paper_tables")
     model = oa.prune(demo.MODEL, sparsity=0.5).model
     scheme = tables.entry("+ noise", "KD", "lenet", None, {"gaussian": 0.1}).scheme(model)
-    for tensor in opened(oa.protect(model, scheme).model).tensors:
+    for tensor in open_protected(oa.protect(model, scheme).model).tensors:
         assert (tensor.alpha.tolist(), tensor.beta.tolist()) == ([[1.0]], [[0.0]])
     assert isinstance(scheme.channel, GaussianNoise)
     assert scheme.channel.sigma == 0.1

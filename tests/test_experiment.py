@@ -98,7 +98,7 @@ def test_wrong_arguments_are_refused_in_one_line(wrong, message):
         ({"seed": 2**70}, f"seed is {2**70}; it must be from 0 to 9,223,372,036,854,775,807"),
         ({"seed": -1}, "seed is -1; it must be from 0 to"),
         ({"trials": 1.5}, "trials is 1.5; it must be a whole number"),
-        ({"trials": 10**6 + 1}, "trials is 1000001; it must be from 0 to 1,000,000"),
+        ({"trials": 10**9 + 1}, "trials is 1000000001; it must be from 0 to 1,000,000,000"),
         ({"modifiers": 5}, "modifiers is 5; it must be Modifiers"),
         ({"selection": 5}, "selection is 5; it must be a Selection or None"),
         ({"progress": 5}, "progress is 5; it must be a function"),

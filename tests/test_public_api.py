@@ -26,7 +26,7 @@ PASSES = ["DecodePass", "ManifestPass", "ProtectPass", "PrunePass", "ReadbackPas
 FUNCTIONS = ["account", "evaluate", "inspect", "load", "protect", "prune", "readback", "readbacks", "sweep"]
 ERRORS = [
     "AnalogError", "ChannelError", "DataError", "EngineError", "FunctionError", "LevelError", "ManifestError",
-    "ModelError", "NothingToStore", "OptionError", "OutputError",
+    "MeasurementError", "ModelError", "NothingToStore", "OptionError", "OutputError",
 ]  # fmt: skip
 RESULTS = [
     "Evaluation", "Fit", "Inspection", "Manifest", "Model", "Perturbed", "Point", "ProtectedModel", "Pruned", "Swept",

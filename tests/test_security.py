@@ -32,7 +32,8 @@ def same(array):
 HOSTILE = (  # noqa: SIM905 - a list of so many words is read more easily
     "tomli_w numpy matplotlib multiprocessing onnx onnxruntime onnx_ir onnxscript rich click loky cloudpickle scipy "
     "pyarrow pandas filelock re2 distributed dask ray psutil yaml json pickle inspect tomllib sitecustomize "
-    "usercustomize concurrent difflib statistics PIL IPython ipywidgets pygments typing_extensions ml_dtypes"
+    "usercustomize concurrent difflib statistics PIL IPython ipywidgets pygments typing_extensions ml_dtypes "
+    "constriction"
 ).split()
 CAUGHT = "import os; open(os.environ['CAUGHT'], 'a').write(__name__ + chr(10)); raise SystemExit(99)"
 

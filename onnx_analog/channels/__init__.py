@@ -27,7 +27,7 @@ from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
 from onnx_analog.channels.table import Scale as Scale
 from onnx_analog.channels.table import TableChannel as TableChannel
 from onnx_analog.disk.reading import MIB, read_text
-from onnx_analog.errors import IMPORT_FIRST, ChannelError, OptionError, brief, require_path
+from onnx_analog.errors import IMPORT_FIRST, ChannelError, OptionError, brief, located, require_path
 from onnx_analog.named import named_function
 
 GROUP = "onnx_analog.channels"
@@ -188,7 +188,7 @@ def _from_file(path: Path) -> Channel:
     try:
         return from_dict(serialise.parse(text))
     except (ChannelError, ValueError) as error:
-        raise ChannelError(f"cannot read a channel from {str(path)!r}: {error}") from error
+        raise located(ChannelError(str(error)), f"cannot read a channel from {str(path)!r}") from error
 
 
 def _class_of(family: str) -> Any:

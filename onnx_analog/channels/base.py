@@ -201,7 +201,7 @@ class Channel(ABC):
         single = 1 if self.independent else cells
         mean, variance, _ = estimated(
             clip_to_range(level.astype(np.float32), self.span),
-            lambda held, rng: self.read(held, cells=single, rng=rng)[None],
+            lambda levels, rng: self.read(levels, cells=single, rng=rng)[None],
         )
         return mean, np.sqrt(variance / (cells / single))
 
@@ -284,7 +284,7 @@ class Channel(ABC):
         -------
         tuple of arrays whose first axis is that of `level`
         """
-        return (self._held(level, bits),)
+        return (self._nearest_level(level, bits),)
 
     def read_cell(self, state: State, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
         """Return one read (n,) of one cell of each weight, independent of other calls given the state."""
@@ -313,7 +313,7 @@ class Channel(ABC):
         exact = level.astype(np.float64)
         return rounded(exact, self.span, bits) if bits else exact
 
-    def _held(self, level: Floats, bits: int) -> Floats:
+    def _nearest_level(self, level: Floats, bits: int) -> Floats:
         """Return the levels of `_nearest` as `read` takes them: float32, inside the span."""
         return clip_to_range(self._nearest(level, bits).astype(np.float32), self.span)
 

@@ -83,7 +83,7 @@ class CellwiseChannel(Channel):
 
     def written(self, level: Floats, rng: np.random.Generator, *, bits: int = 0) -> State:
         """Return the state of each weight; see `Channel.written`."""
-        return self.program(self._held(level, bits), rng)
+        return self.program(self._nearest_level(level, bits), rng)
 
 
 @dataclass(frozen=True)

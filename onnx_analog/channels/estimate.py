@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Doubles, Source
 from onnx_analog.channels.table import KNOTS, Scale, TableChannel
-from onnx_analog.errors import ChannelError
+from onnx_analog.errors import ChannelError, MeasurementError
 from onnx_analog.serialise import as_int
 
 RESIDUALS = 1024  # kept at each input at most
@@ -110,10 +110,10 @@ class Pairs(NamedTuple):
                 Scale(low=ends[1][0], high=ends[1][1], unit=units[1], log=log),
             )
         except ChannelError as error:
-            raise ChannelError(f"channel {name!r}: {error}") from error
+            raise MeasurementError(f"channel {name!r}: {error}") from error
         labels = None if devices is None else np.unique(np.asarray(devices), return_inverse=True)[1]
         if labels is not None and labels.shape != inputs.shape:
-            raise ChannelError(f"channel {name!r}: devices have the shape {labels.shape}, and pairs {inputs.shape}")
+            raise MeasurementError(f"channel {name!r}: devices have the shape {labels.shape}, and pairs {inputs.shape}")
         order = np.lexsort((outputs, inputs) if labels is None else (labels, outputs, inputs))
         ordered = None if labels is None else labels[order]
         return Pairs(scales[0].apply(inputs[order]), scales[1].apply(outputs[order]), ordered, scales, name)
@@ -163,7 +163,7 @@ class Pairs(NamedTuple):
         parts = [_within(self.outputs[window], self.labels[window]) for window in windows]
         squares, freedom = (np.array(column) for column in zip(*parts, strict=True))
         if not freedom.any():
-            raise ChannelError(
+            raise MeasurementError(
                 f"channel {self.name!r}: each device was read once at each input, so the device-to-device part of σ is "
                 "not known"
             )
@@ -238,22 +238,22 @@ def _residuals(reads: Doubles, std: float, most: int) -> tuple[float, ...]:
 def _floats(column: Any, unit: str, name: str) -> Doubles:
     numbers = np.asarray(column)
     if numbers.dtype.kind not in "iuf":
-        raise ChannelError(f"channel {name!r}: column {unit!r} does not hold numbers ({numbers.dtype})")
+        raise MeasurementError(f"channel {name!r}: column {unit!r} does not hold numbers ({numbers.dtype})")
     return numbers.astype(np.float64)
 
 
 def _check_pairs(inputs: Doubles, outputs: Doubles, *, name: str, units: tuple[str, str], log: bool) -> None:
     if inputs.shape != outputs.shape or inputs.ndim != 1:
-        raise ChannelError(f"channel {name!r}: inputs {inputs.shape} and outputs {outputs.shape} are not pairs")
+        raise MeasurementError(f"channel {name!r}: inputs {inputs.shape} and outputs {outputs.shape} are not pairs")
     for column, unit in zip((inputs, outputs), units, strict=True):
         bad = np.flatnonzero(~(np.abs(column) <= _LARGEST))
         if bad.size:
             what = f"{column[bad[0]]:g}, which is not a number up to {_LARGEST:g}"
-            raise ChannelError(f"channel {name!r}: column {unit!r} holds {what}, first in data row {bad[0] + 1}")
+            raise MeasurementError(f"channel {name!r}: column {unit!r} holds {what}, first in data row {bad[0] + 1}")
         if np.unique(column).size < 2:
-            raise ChannelError(f"channel {name!r}: column {unit!r} holds fewer than two distinct values")
+            raise MeasurementError(f"channel {name!r}: column {unit!r} holds fewer than two distinct values")
     if log and outputs.min() <= 0:
         row = int(np.argmin(outputs)) + 1
-        raise ChannelError(
+        raise MeasurementError(
             f"channel {name!r}: column {units[1]!r} holds {outputs.min():g} in data row {row}, which has no logarithm"
         )

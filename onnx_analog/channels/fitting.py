@@ -17,7 +17,7 @@ from onnx_analog.channels.estimate import Reads, knots_of
 from onnx_analog.channels.measured import read_pairs
 from onnx_analog.channels.table import TableChannel
 from onnx_analog.display import Shown, counted
-from onnx_analog.errors import ChannelError
+from onnx_analog.errors import MeasurementError
 from onnx_analog.randomness import stream
 
 FOLDS = 5
@@ -53,7 +53,7 @@ def choose_neighbours(inputs: Doubles, outputs: Doubles, *, folds: int = FOLDS) 
         order = order[np.sort(rng.choice(order.size, _ENOUGH, replace=False))]
     inputs, outputs = inputs[order], outputs[order]
     fold = rng.permutation(inputs.size) % folds
-    most = min(np.unique(inputs[fold != held]).size for held in range(folds)) // 2
+    most = min(np.unique(inputs[fold != part]).size for part in range(folds)) // 2
     candidates = [k for k in _CANDIDATES if k <= max(1, most)]
     scores = {k: _score(inputs, outputs, fold, folds, k) for k in candidates}
     return Choice(min(scores, key=lambda k: (scores[k], k)), scores)
@@ -61,11 +61,11 @@ def choose_neighbours(inputs: Doubles, outputs: Doubles, *, folds: int = FOLDS) 
 
 def _score(inputs: Doubles, outputs: Doubles, fold: NDArray[np.intp], folds: int, neighbours: int) -> float:
     total = 0.0
-    for held in range(folds):
-        reads = Reads.of(inputs[fold != held], outputs[fold != held])
+    for part in range(folds):
+        reads = Reads.of(inputs[fold != part], outputs[fold != part])
         knots = knots_of(reads.distinct)
         means, stds = reads.moments(knots, neighbours)
-        x, y = inputs[fold == held], outputs[fold == held]
+        x, y = inputs[fold == part], outputs[fold == part]
         std = np.interp(x, knots, stds)
         if (std <= 0).any():
             return float("inf")  # a single read has no spread, so every other is impossible
@@ -261,7 +261,7 @@ def fit(
     progress()
     channel = pairs.channel(neighbours, source=source)
     if not any(channel.stds):
-        raise ChannelError(
+        raise MeasurementError(
             f"{str(path)!r} shows no spread at any input: read each several times, or let neighbours share reads"
         )
     good = goodness(pairs.inputs, pairs.outputs, neighbours=neighbours)

@@ -52,7 +52,8 @@ class GaussianNoise(GaussianChannel):
             raise ChannelError(f"channel gaussian has sigma {self.sigma}; it must be above 0, at most {_MOST:g}")
         if not -_MOST <= self.low < self.high <= _MOST:
             raise ChannelError(
-                f"channel gaussian has span {self.low} to {self.high}; low must be below high, within ±{_MOST:g}"
+                f"channel gaussian has output range {self.low} to {self.high}; low must be below high, within "
+                f"±{_MOST:g}"
             )
 
     @property
@@ -66,4 +67,4 @@ class GaussianNoise(GaussianChannel):
         return np.full(level.shape, self.sigma)
 
     def __str__(self) -> str:
-        return f"gaussian (σ {self.sigma:g}, span {self.low:g} to {self.high:g})"
+        return f"gaussian (σ {self.sigma:g}, output range {self.low:g} to {self.high:g})"

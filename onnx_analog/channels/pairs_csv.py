@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Doubles
 from onnx_analog.disk.reading import MIB, size_of
-from onnx_analog.errors import ChannelError
+from onnx_analog.errors import ChannelError, MeasurementError
 
 _CSV_LIMIT = 64 * MIB
 _MOST_ROWS = 1_000_000
@@ -23,7 +23,7 @@ def read_columns(path: Path, names: Sequence[str], *, positive: str | None = Non
 
     Raises
     ------
-    ChannelError
+    MeasurementError
         If the file or a column is missing, a line has another number of cells than the header, a cell is no finite
         number or not positive, or there is more than 64 MiB, 1,000,000 rows, or 1 MiB in a line.
     """
@@ -34,7 +34,7 @@ def read_columns(path: Path, names: Sequence[str], *, positive: str | None = Non
     )
     columns = np.fromiter(values, np.float64).reshape(-1, len(names)).T
     if not columns.size:
-        raise ChannelError(f"{str(path)!r} has no rows")
+        raise MeasurementError(f"{str(path)!r} has no rows")
     return list(columns)
 
 
@@ -44,7 +44,7 @@ def read_labels(path: Path, name: str) -> NDArray[np.intp]:
     labels = []
     for line, (label,) in _rows(path, [name]):
         if not label:
-            raise ChannelError(f"{str(path)!r}, line {line}: column {name!r} is empty")
+            raise MeasurementError(f"{str(path)!r}, line {line}: column {name!r} is empty")
         labels.append(numbers.setdefault(label, len(numbers)))
     ranks = {number: rank for rank, (_, number) in enumerate(sorted(numbers.items()))}
     return np.array([ranks[number] for number in labels], np.intp)  # the same, however the rows are ordered
@@ -60,9 +60,11 @@ def _rows(path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     columns = [header.index(name) for name in names]
     for count, (line, cells) in enumerate(lines):
         if count == _MOST_ROWS:
-            raise ChannelError(f"{str(path)!r} has more than {_MOST_ROWS:,} rows: fit a part of them, drawn at random")
+            raise MeasurementError(
+                f"{str(path)!r} has more than {_MOST_ROWS:,} rows: fit a part of them, drawn at random"
+            )
         if len(cells) != len(header):
-            raise ChannelError(f"{str(path)!r}, line {line} has {len(cells)} cells, and the header {len(header)}")
+            raise MeasurementError(f"{str(path)!r}, line {line} has {len(cells)} cells, and the header {len(header)}")
         yield line, [cells[column] for column in columns]
 
 
@@ -70,22 +72,22 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the cells of each line, but for those that are empty or start with #."""
     size = size_of(path, error=ChannelError)
     if size > _CSV_LIMIT:
-        raise ChannelError(f"{str(path)!r} has {size:,} bytes, more than the {_CSV_LIMIT:,} that are read")
+        raise MeasurementError(f"{str(path)!r} has {size:,} bytes, more than the {_CSV_LIMIT:,} that are read")
     line = 0
     try:
         with path.open(encoding="utf-8-sig") as file:  # a byte order mark is passed over
             for line, text in enumerate(file, 1):
                 if len(text) > MIB:
-                    raise ChannelError(f"{str(path)!r}, line {line} has more than {MIB:,} characters")
+                    raise MeasurementError(f"{str(path)!r}, line {line} has more than {MIB:,} characters")
                 if text.strip() and not text.startswith("#"):
                     (cells,) = csv.reader([text], skipinitialspace=True, strict=True)
                     yield line, [cell.strip() for cell in cells]
     except csv.Error as error:
-        raise ChannelError(f"{str(path)!r}, line {line} is not CSV: {error}") from error
+        raise MeasurementError(f"{str(path)!r}, line {line} is not CSV: {error}") from error
     except UnicodeDecodeError as error:
-        raise ChannelError(f"{str(path)!r} is not UTF-8 text: save it as UTF-8") from error
+        raise MeasurementError(f"{str(path)!r} is not UTF-8 text: save it as UTF-8") from error
     except OSError as error:
-        raise ChannelError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+        raise MeasurementError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
 
 
 def _check_header(path: Path, header: Sequence[str], names: Sequence[str]) -> None:
@@ -105,7 +107,7 @@ def _number(cell: str, name: str, where: str, *, positive: bool) -> float:
         number = math.nan
     if not math.isfinite(number):
         shown = f"holds {cell[:40]!r}, which is not a finite number" if cell else "is empty"
-        raise ChannelError(f"{where}: column {name!r} {shown}")
+        raise MeasurementError(f"{where}: column {name!r} {shown}")
     if positive and number <= 0:
-        raise ChannelError(f"{where}: column {name!r} holds {cell[:40]}, which has no logarithm")
+        raise MeasurementError(f"{where}: column {name!r} holds {cell[:40]}, which has no logarithm")
     return number

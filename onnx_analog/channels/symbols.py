@@ -43,6 +43,8 @@ class Symbols:
     channel : Channel
     count : int, 2 to 64
         m, the symbols per cell.
+    cells : int, >= 1
+        Cells that hold the same symbol, whose reads are averaged.
 
     Raises
     ------
@@ -52,6 +54,7 @@ class Symbols:
 
     channel: Channel
     count: int
+    cells: int = 1
 
     def __post_init__(self) -> None:
         if not 2 <= require_int("symbols", self.count) <= MOST_SYMBOLS:
@@ -63,7 +66,7 @@ class Symbols:
         span = self.channel.span
         knots = _KNOTS if self.channel.normal else _SAMPLED_KNOTS
         level = clip_to_range(np.linspace(*span, knots).astype(np.float32), span)
-        _, std = self.channel.moments(level)
+        _, std = self.channel.moments(level, cells=self.cells)
         density = 1 / np.maximum(std, _LEAST_STD)
         x = level.astype(np.float64)
         passed = np.concatenate([[0.0], np.cumsum(np.diff(x) * (density[1:] + density[:-1]) / 2)])
@@ -73,7 +76,7 @@ class Symbols:
     @cached_property
     def moments(self) -> tuple[Doubles, Doubles]:
         """Mean and standard deviation of a read of each symbol, each (m,)."""
-        mean, std = self.channel.moments(self.levels)
+        mean, std = self.channel.moments(self.levels, cells=self.cells)
         return mean, np.maximum(std, _LEAST_STD)
 
     @cached_property
@@ -93,7 +96,7 @@ class Symbols:
         if self.channel.normal:
             return of_normal
         rng = stream(0, 0, "symbols", plane=f"confusion {self.count}")
-        reads = sampled(self.channel, self.levels, rng, cells=1, count=READS)
+        reads = sampled(self.channel, self.levels, rng, cells=self.cells, count=READS)
         decided = np.searchsorted(self.thresholds, reads)
         counts = np.stack([np.bincount(row, minlength=self.count) for row in decided])
         wrong = np.maximum(counts / READS, of_normal) * (1 - np.eye(self.count))
@@ -200,6 +203,11 @@ class Packing:
         """Bits per cell."""
         return self.bits / self.cells
 
+    @property
+    def used(self) -> float:
+        """Share of the words of m symbols that have a number."""
+        return 2.0**self.bits / float(self.symbols) ** self.cells
+
     @cached_property
     def words(self) -> NDArray[np.int64]:
         """Symbols of each of the 2^bits numbers, (2^bits, cells)."""
@@ -230,6 +238,6 @@ class Packing:
 
 
 @lru_cache(maxsize=256)
-def symbols_of(channel: Channel, count: int) -> Symbols:
+def symbols_of(channel: Channel, count: int, cells: int = 1) -> Symbols:
     """Return the symbols of a channel; what is computed of them is kept."""
-    return Symbols(channel, count)
+    return Symbols(channel, count, cells)

@@ -19,7 +19,6 @@ from onnx_analog.points import (
     factor,
     front,
     higher_is_better,
-    is_planned,
     label,
     noise_free_text,
     panels,
@@ -37,39 +36,39 @@ _SHOWN = 0.01  # the last digit that is shown of a metric
 # --------------------------------------------------------------------------------------------------- tables
 
 
-def evaluation_table(found: Evaluation) -> Table:
+def evaluation_table(evaluation: Evaluation) -> Table:
     """Return the table of an evaluation."""
-    result = table(found.heading, "value")
-    if found.output is not None:
-        result.add_row("output", found.output)
-    if found.class_axis is not None:
-        result.add_row("class axis", str(found.class_axis))
+    result = table(evaluation.heading, "value")
+    if evaluation.output is not None:
+        result.add_row("output", evaluation.output)
+    if evaluation.class_axis is not None:
+        result.add_row("class axis", str(evaluation.class_axis))
     rows: list[tuple[str, float | None]] = [
-        ("original model", found.original),
-        ("stored model, without noise", found.stored),
-        (f"with noise, mean of {counted(len(found.values), 'trial')}", found.mean),
-        ("standard deviation over trials", found.std),
+        ("original model", evaluation.original),
+        ("stored model, without noise", evaluation.stored),
+        (f"with noise, mean of {counted(len(evaluation.values), 'trial')}", evaluation.mean),
+        ("standard deviation over trials", evaluation.std),
     ]
     for name, value in rows:
         if value is not None:
             result.add_row(name, f"{value:.4f}")
-    if found.values:
-        result.add_row("95 % interval of the mean", _between(found, found.ci95))
-    if found.drop is not None:
-        baseline = "stored model" if found.original is None else "original"
-        result.add_row(f"decrease from the {baseline}", f"{found.drop:+.4f}")
-        result.add_row("95 % interval of the decrease", _between(found, found.drop_ci95, "+.4f"))
-    if found.test_set_error is not None:
-        result.add_row(f"standard error of a test set of {found.samples:,}", f"{found.test_set_error:.4f}")
-    ratios = [value for value in found.sqnr_db if not math.isnan(value)]
+    if evaluation.values:
+        result.add_row("95 % interval of the mean", _between(evaluation, evaluation.ci95))
+    if evaluation.drop is not None:
+        baseline = "stored model" if evaluation.original is None else "original"
+        result.add_row(f"decrease from the {baseline}", f"{evaluation.drop:+.4f}")
+        result.add_row("95 % interval of the decrease", _between(evaluation, evaluation.drop_ci95, "+.4f"))
+    if evaluation.test_set_error is not None:
+        result.add_row(f"standard error of a test set of {evaluation.samples:,}", f"{evaluation.test_set_error:.4f}")
+    ratios = [value for value in evaluation.sqnr_db if not math.isnan(value)]
     if ratios:
         result.add_row("output SQNR, mean of all trials", f"{np.mean(ratios):.1f} dB")
-    result.caption = " ".join(_remarks(found)) or None
+    result.caption = " ".join(_remarks(evaluation)) or None
     return result
 
 
-def _between(found: Evaluation, ends: tuple[float, float] | None, form: str = ".4f") -> str:
-    if len(found.values) < 2:
+def _between(evaluation: Evaluation, ends: tuple[float, float] | None, form: str = ".4f") -> str:
+    if len(evaluation.values) < 2:
         return "none: one trial"
     if ends is None:
         return "none: all trials are alike"
@@ -78,16 +77,16 @@ def _between(found: Evaluation, ends: tuple[float, float] | None, form: str = ".
     return f"{ends[0]:{form}} to {ends[1]:{form}}"
 
 
-def _remarks(found: Evaluation) -> Iterator[str]:
+def _remarks(evaluation: Evaluation) -> Iterator[str]:
     """Yield the remarks under the table."""
-    if found.ci95 is not None:
+    if evaluation.ci95 is not None:
         yield "Intervals are Student's t over trials; they leave out the error of a finite test set."
-    if not found.knows_original:
+    if not evaluation.knows_original:
         yield "The original is not known: name it with --reference."
-    if found.higher_is_better is False:
+    if evaluation.higher_is_better is False:
         yield "Lower values are better."
-    if found.preprocessing:
-        yield f"Inputs: {found.preprocessing}."
+    if evaluation.preprocessing:
+        yield f"Inputs: {evaluation.preprocessing}."
 
 
 def points_tables(points: Sequence[Point]) -> Iterator[Table]:
@@ -117,7 +116,7 @@ def _grid_table(panel: Panel, marks: dict[int, str]) -> Table:
 
 def _list_table(points: Sequence[Point], panel: Panel, marks: dict[int, str]) -> Table:
     """Return a table with a row for each point; a plan has no number of cells."""
-    planned = is_planned(points[0])
+    planned = points[0].setting.planned
     title = panel.planned_title if planned else panel.title
     columns = ["plan", "stored as"] if planned else ["strategy", "cells"]
     result = table(*columns, "mean", "all-in cells per original weight", title=title, left=1 + planned)
@@ -225,7 +224,7 @@ def value_text(point: Point) -> str:
 
 def choice_text(point: Point) -> str:
     """Return a point in words: how it stores weights, the metric, and the cost."""
-    if is_planned(point):
+    if point.setting.planned:
         return f"plan {point.strategy}: {value_text(point)} at {point.cost:.2f} all-in cells per weight"
     kind = f"{series(point)} with {counted(point.cells, 'cell')}"
     if point.setting.cells_large != point.cells:

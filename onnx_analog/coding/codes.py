@@ -24,14 +24,15 @@ import scipy.stats
 
 from onnx_analog.channels.base import Channel
 from onnx_analog.channels.symbols import MOST_SYMBOLS, Packing, symbols_of
+from onnx_analog.coding.scheme import CODES
 from onnx_analog.errors import OptionError
 
-CODES = ("none", "bch", "soft")
 BLOCK_BITS = 4096  # of data
 BLOCK_FAILURE = 1e-9
 SOFT_SHARE = 0.95  # of the soft-decision bound: an assumption
 _MOST_DEGREE = 16  # m; 2^16 bits in a block
 _CANDIDATES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64)  # symbols per cell that are tried
+_MOST_COPIES = 2**12  # cells for one symbol
 assert _CANDIDATES[-1] == MOST_SYMBOLS
 
 
@@ -122,6 +123,8 @@ class CellCode:
         Data bits per cell.
     bit_error : float
         Of a stored bit, before decoding.
+    copies : int
+        Cells that hold the same symbol, whose reads are averaged.
     """
 
     name: str
@@ -130,6 +133,7 @@ class CellCode:
     block: Block | None
     bits_per_cell: float
     bit_error: float
+    copies: int = 1
 
     @property
     def assumed(self) -> bool:
@@ -140,6 +144,10 @@ class CellCode:
     def effort(self) -> str:
         """The decoder that is needed: "none" (thresholds only), or one of "hard" or "soft" decisions."""
         return {"none": "none", "bch": "hard", "soft": "soft"}[self.name]
+
+    def blocks(self, bits: int) -> int:
+        """Return the blocks of a stream of `bits`; of single bits without a code."""
+        return bits if self.block is None else -(-bits // self.block.data)
 
     def cells(self, bits: int) -> int:
         """Return the cells that a stream of `bits` takes, whole blocks and groups of cells; 0 for an empty stream."""
@@ -152,9 +160,10 @@ class CellCode:
             whole, rest = divmod(bits, self.block.data)  # the last block is shortened
             parity = self.block.length - self.block.data
             stored = whole * self.block.length + (rest + parity if rest else 0)
-        return self.packing.cells * -(-stored // self.packing.bits)
+        return self.copies * self.packing.cells * -(-stored // self.packing.bits)
 
 
+@lru_cache(maxsize=256)
 def best_code(
     channel: Channel,
     name: str,
@@ -164,6 +173,8 @@ def best_code(
     share: float = SOFT_SHARE,
 ) -> CellCode:
     """Return the code of a kind that holds the most data bits in each cell of `channel`.
+
+    Where that pays, as in very noisy channels, 2, 4, 8, ... cells hold each symbol.
 
     Parameters
     ----------
@@ -183,27 +194,74 @@ def best_code(
     """
     if name not in CODES:
         raise OptionError(f"code is {name!r}; it must be one of {', '.join(CODES)}")
-    codes = [code for m in _CANDIDATES for code in _codes(channel, m, name, block_bits, block_failure, share)]
-    if not codes:
-        raise OptionError(
-            f"no BCH code of {block_bits:,} data bits fails with at most {block_failure:g} in {channel}: allow a "
-            "larger block_failure, or use another channel"
-        )
-    return max(codes, key=lambda code: code.bits_per_cell)
-
-
-def _codes(
-    channel: Channel, count: int, name: str, block_bits: int, block_failure: float, share: float
-) -> list[CellCode]:
-    symbols = symbols_of(channel, count)
-    if name == "soft":
-        return [CellCode(name, count, None, None, share * symbols.soft_bits, symbols.error)]
-    packings = [(packing, packing.bit_error(symbols.confusion)) for packing in Packing.of(count)]
     if name == "none":
-        return [CellCode(name, 2, packing, None, 1.0, error) for packing, error in packings if count == 2]
-    blocks = [(packing, error, bch(block_bits, error, block_failure)) for packing, error in packings]
-    return [
-        CellCode(name, count, packing, block, packing.bits_per_cell * block.rate, error)
-        for packing, error, block in blocks
-        if block is not None
-    ]
+        return _raw(channel, 1)
+    if name == "soft":
+        each = (symbols_of(channel, m) for m in _CANDIDATES)
+        densest = max(each, key=lambda symbols: symbols.soft_bits)
+        return CellCode(name, densest.count, None, None, share * densest.soft_bits, densest.error)
+    best: CellCode | None = None
+    for copies in _copies(channel):
+        code = _best_bch(channel, copies, block_bits, block_failure)
+        if best is not None and (code is None or code.bits_per_cell <= best.bits_per_cell):
+            return best
+        best = code
+    raise OptionError(
+        f"no BCH code of {block_bits:,} data bits fails with at most {block_failure:g} in {channel}: allow a larger "
+        "block_failure, or use another channel"
+    )
+
+
+@lru_cache(maxsize=256)
+def repeated(channel: Channel, bit_failure: float) -> CellCode:
+    """Return the fewest cells that hold one bit so that it is wrong with at most `bit_failure`, without a code.
+
+    Raises
+    ------
+    OptionError
+        If so many cells cannot be averaged in this channel.
+    """
+    enough = next((copies for copies in _copies(channel) if _raw(channel, copies).bit_error <= bit_failure), None)
+    if enough is None:
+        raise OptionError(
+            f"no number of cells, averaged, reads a bit of {channel} wrong with at most {bit_failure:g}: use a code, "
+            "or another channel"
+        )
+    few = enough // 2
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if _raw(channel, middle).bit_error <= bit_failure else (middle, enough)
+    return _raw(channel, enough)
+
+
+def _copies(channel: Channel) -> list[int]:
+    most = min(_MOST_COPIES, channel.most_cells or _MOST_COPIES)
+    return [2**power for power in range(most.bit_length())]
+
+
+def _raw(channel: Channel, copies: int) -> CellCode:
+    symbols = symbols_of(channel, 2, copies)
+    return CellCode("none", 2, Packing(2, 1, 1), None, 1.0 / copies, symbols.error, copies)
+
+
+def _best_bch(channel: Channel, copies: int, block_bits: int, block_failure: float) -> CellCode | None:
+    """Return the best BCH code with so many cells for each symbol; None if none corrects the errors."""
+    pairs = [(symbols_of(channel, m, copies), packing) for m in _CANDIDATES for packing in Packing.of(m)]
+    bounds = [min(symbols.hard_bits, packing.bits_per_cell) for symbols, packing in pairs]
+    best: CellCode | None = None
+    for number in sorted(range(len(pairs)), key=lambda each: -bounds[each]):
+        symbols, packing = pairs[number]
+        least = best.bits_per_cell * copies if best else 0.0
+        if bounds[number] <= least:
+            break
+        # So many bits are wrong at least: a misread cell is another word, which has another number unless it is unused.
+        least_wrong = symbols.error * packing.cells / packing.bits * (0.9 if packing.used > 0.7 else 0.5)
+        optimistic = bch(block_bits, least_wrong, block_failure)
+        if optimistic is None or packing.bits_per_cell * optimistic.rate <= least:
+            continue
+        error = packing.bit_error(symbols.confusion)
+        block = bch(block_bits, error, block_failure)
+        if block is not None and packing.bits_per_cell * block.rate > least:
+            rate = packing.bits_per_cell * block.rate / copies
+            best = CellCode("bch", symbols.count, packing, block, rate, error, copies)
+    return best

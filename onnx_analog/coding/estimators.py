@@ -11,6 +11,8 @@ of cells, α and β, and the channel. The decode that follows stays affine. An e
 | posterior | E[x given y]: the least squared error that any estimate has | one for each class |
 | unbiased | the same, scaled so that weights keep their gain | one for each class, and the factor |
 
+Classes of equal steps are alike: those with the same number of cells share a table.
+
 The posterior mean shrinks: E[ŵ·w] < E[w²], so that every layer that is decoded with it loses gain. `unbiased`
 multiplies the decoded weights of a tensor by c = Σw² / Σw·E[ŵ], which is known when the tensor is written; then
 Σw·E[c·ŵ] = Σw².
@@ -22,6 +24,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,6 +70,8 @@ class Written:
         α of each group and class.
     group : int array of shape (M,), or None
         Group of each; None where there is one.
+    shared : bool
+        Whether classes with the same number of cells share a table.
     """
 
     level: Floats
@@ -76,6 +81,24 @@ class Written:
     alpha: Floats
     beta: Floats
     group: NDArray[np.int64] | None = None
+    shared: bool = False
+
+    @cached_property
+    def tables(self) -> tuple[int, ...]:
+        """Cells per weight of each table (T,)."""
+        return tables_of(self.cells, shared=self.shared)
+
+    @cached_property
+    def table_of_class(self) -> NDArray[np.int64]:
+        """Table of each class (K,)."""
+        if not self.shared:
+            return np.arange(len(self.cells))
+        return np.array([self.tables.index(cells) for cells in self.cells])
+
+    @cached_property
+    def table_index(self) -> NDArray[np.uint8]:
+        """Table of each level (M,)."""
+        return self.index if not self.shared else self.table_of_class.astype(np.uint8)[self.index]
 
     @property
     def index(self) -> NDArray[np.uint8]:
@@ -88,8 +111,22 @@ class Written:
         return spread
 
 
+def tables_of(cells: tuple[int, ...], *, shared: bool) -> tuple[int, ...]:
+    """Return the cells per weight of each table (T,): one for each class (K,), or for each number of cells."""
+    return tuple(dict.fromkeys(cells)) if shared else cells
+
+
 class Estimator(ABC):
-    """Estimates the level that was written from the level that was read."""
+    """Estimates the level that was written from the level that was read.
+
+    Attributes
+    ----------
+    keeps_gain : bool
+        Whether the points of classes without cells are scaled by Σw² / Σw·point when a tensor is written, so that its
+        weights keep their gain; False unless a subclass says otherwise.
+    """
+
+    keeps_gain = False
 
     @abstractmethod
     def fitted(self, written: Written) -> Correction | None:
@@ -107,8 +144,8 @@ class Estimator(ABC):
 
         Parameters
         ----------
-        cells : tuple of int, (K,)
-            Cells per weight of each class.
+        cells : tuple of int, (T,)
+            Cells per weight of each table: of each class, unless classes share tables.
         """
 
 
@@ -150,11 +187,11 @@ class Posterior(Estimator):
 
     def fitted(self, written: Written) -> Correction:
         """Return the function that looks reads up in the tables of their classes."""
-        tables = [table_of(written, number) for number in range(len(written.cells))]
+        tables = [table_of(written, number) for number in range(len(written.tables))]
         low, step = np.float32(tables[0].low), np.float32(tables[0].step)
         high = low + step * np.float32(KNOTS - 1)
         flat = np.concatenate([table.corrections for table in tables])
-        offset = written.index.astype(np.int32) * KNOTS
+        offset = written.table_index.astype(np.int32) * KNOTS
 
         def correct(read: Floats, block: slice) -> None:
             np.clip(read, low, high, out=read)
@@ -176,6 +213,8 @@ class Posterior(Estimator):
 
 class Unbiased(Posterior):
     """Estimates as `Posterior` does, and scales the weights of a tensor so that they keep their gain."""
+
+    keeps_gain = True
 
     def fitted(self, written: Written) -> Correction:
         """Return the function that looks reads up, and scales."""
@@ -201,7 +240,7 @@ class Unbiased(Posterior):
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Corrections E[x given y] - y of one class, (64,), at the reads y = low, low + step, ..."""
+    """Corrections E[x given y] - y of one table, (64,), at the reads y = low, low + step, ..."""
 
     low: float
     step: float
@@ -240,7 +279,7 @@ def _moments(written: Written, level: Doubles, cells: int) -> tuple[Doubles, Dou
 
 
 def table_of(written: Written, number: int) -> Table:
-    """Return the table of one class, as float16 numbers.
+    """Return one of the tables (T,), of the levels that look it up, as float16 numbers.
 
     The density of the levels x is constant in each of 512 bins (a, b) of the output range, with c levels in each, and a
     read is normal about x + bias with the standard deviation s, both taken at the middle of the bin. Then, with
@@ -254,13 +293,13 @@ def table_of(written: Written, number: int) -> Table:
     read = low + step * np.arange(KNOTS)
     span = written.channel.span
     edges = np.linspace(*span, _BINS + 1)
-    count, _ = np.histogram(np.clip(written.level[written.index == number], *span), edges)
+    count, _ = np.histogram(np.clip(written.level[written.table_index == number], *span), edges)
     there = count > 0
-    if not there.any() or not written.cells[number]:
+    if not there.any() or not written.tables[number]:
         return Table(low, step, np.zeros(KNOTS, np.float32))
     first, last, count = edges[:-1][there], edges[1:][there], count[there]
     middle = (first + last) / 2
-    mean, std = _moments(written, middle, written.cells[number])
+    mean, std = _moments(written, middle, written.tables[number])
     bias = mean - middle
     u, v = ((edge + bias - read[:, None]) / std for edge in (first, last))
     chance = np.where(u > 0, ndtr(-u) - ndtr(-v), ndtr(v) - ndtr(u))
@@ -282,8 +321,8 @@ def gain_of(written: Written) -> float:
     expected = np.zeros(written.level.size)
     node, share = np.polynomial.hermite_e.hermegauss(_NODES)
     share = share / share.sum()
-    for number, cells in enumerate(written.cells):
-        chosen = written.index == number
+    for number, cells in enumerate(written.tables):
+        chosen = written.table_index == number
         if not cells or not chosen.any():
             continue
         level = np.linspace(*written.channel.span, _BINS)

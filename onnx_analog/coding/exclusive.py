@@ -18,6 +18,7 @@ EXCLUSIVE = MappingProxyType(
         "classes": ("strategy", "large_fraction", "threshold"),
         "sign": ("strategy",),
         "threshold": ("large_fraction",),
+        "step": ("relative_step",),
     }
 )
 

@@ -30,8 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Span
+from onnx_analog.coding.codebook import Codebook
 from onnx_analog.coding.partition import Bits, Doubles, Floats, magnitude, parts
-from onnx_analog.coding.planes import Codebook, Encoded, Fitted, Planes, analog_of, decode, join
+from onnx_analog.coding.planes import Encoded, Fitted, Planes, analog_of, decode, join
 from onnx_analog.coding.scheme import Scheme
 
 TOLERANCE = 2.0**-7  # half a step of bfloat16

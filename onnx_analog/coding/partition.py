@@ -156,12 +156,15 @@ class Edges:
         Whether signed sizes are compared with the edges, or their magnitudes; as float32 numbers.
     points : tuple of float, (K,), optional
         Where a class without cells is reconstructed, in equal steps; the mean of the class unless given.
+    midway : bool
+        Whether the edges lie midway between the points, where there are points.
     """
 
     values: tuple[float, ...] = ()
     ties: tuple[int, ...] = ()
     signed: bool = False
     points: tuple[float, ...] | None = None
+    midway: bool = True
 
     def index(self, size: NDArray[Any]) -> tuple[Bytes, Edges]:
         """Return the class of each size (N,), and the edges for the arrays of the same group that follow."""
@@ -182,7 +185,7 @@ class Edges:
         if edges.size <= _FEW_EDGES:
             for edge in edges:
                 index += keys > edge
-        elif self.points is not None and _STEPS[0] < self.points[1] - self.points[0] < _STEPS[1]:
+        elif self.points is not None and self.midway and _STEPS[0] < self.points[1] - self.points[0] < _STEPS[1]:
             index[:] = _nearest(keys, edges, self.points)
         else:
             index[:] = np.searchsorted(edges, keys, side="left")
@@ -248,19 +251,83 @@ def _uniform(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     signed = scheme.sign == "level"
     middle = (scheme.classes - 1) / 2 if signed else 0.0  # the class around 0
     largest = max((float(np.abs(size).max(initial=0)) for size in sizes), default=0.0)
-    step = scheme.step or largest / (scheme.classes - 1 - middle) or 1.0
-    points = (np.arange(scheme.classes) - middle) * step
+    step = _step(sizes, scheme, largest / (scheme.classes - 1 - middle))
+    points = (np.arange(scheme.classes, dtype=np.float64) - middle) * np.float64(step)
     edges = _below((points[:-1] + points[1:]) / 2)
     if not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
         raise ModelError(f"weights up to {largest:.3g} cannot be divided into {scheme.classes} steps of {step:.3g}")
-    return Edges(tuple(edges.tolist()), (0,) * edges.size, signed=signed, points=tuple(points.tolist()))
+    if scheme.rate_weight:
+        edges = _below(_rate_distortion_edges(*_binned(sizes, signed=signed), points, scheme.rate_weight * step**2))
+    return Edges(
+        tuple(edges.tolist()),
+        (0,) * edges.size,
+        signed=signed,
+        points=tuple(points.tolist()),
+        midway=not scheme.rate_weight,
+    )
 
 
-def reach_of(scheme: Scheme) -> float | None:
-    """Return the largest number of the steps that a scheme gives, in the unit of the weights; None if it gives none."""
-    if scheme.step is None:
-        return None
-    return scheme.step * (scheme.classes - 1) / (2 if scheme.sign == "level" else 1)
+def _step(sizes: Iterable[NDArray[Any]], scheme: Scheme, fitting: float) -> float:
+    """Return the step that a scheme gives, in the unit of the weights; else `fitting`, or 1 where that is 0."""
+    if scheme.relative_step is None:
+        return scheme.step or fitting or 1.0
+    power = [(float(np.square(size, dtype=np.float64).sum()), size.size) for size in sizes]
+    mean_square = sum(each for each, _ in power) / max(1, sum(count for _, count in power))
+    return scheme.relative_step * mean_square**0.5 or 1.0
+
+
+def _rate_distortion_edges(centre: Doubles, count: Doubles, points: Doubles, bit_worth: float) -> Doubles:
+    """Return edges (K - 1,) that put each size w where (w - point)² + bit_worth · bits is least; bits = -log2 share.
+
+    This is entropy-coded scalar quantisation (Chou, Lookabaugh and Gray 1989) with fixed points: shares follow from the
+    edges, and edges from the shares, until none moves. A class that no size is worth has equal edges.
+
+    Parameters
+    ----------
+    centre, count : float64 arrays of shape (m,)
+        Of the bins of a histogram of the sizes, ascending.
+    points : float64 array of shape (K,)
+    bit_worth : float
+        In the square of the unit of the weights.
+    """
+    ends = np.searchsorted(centre, (points[:-1] + points[1:]) / 2, side="right")
+    cumulative = np.concatenate([[0.0], np.cumsum(count)])
+    for _ in range(_MOST_ROUNDS):
+        share = np.diff(cumulative[np.concatenate([[0], ends, [centre.size]])]) / max(1.0, cumulative[-1])
+        edges = _cheapest(points, share, bit_worth)
+        moved = np.searchsorted(centre, edges, side="right")
+        if (moved == ends).all():
+            break
+        ends = moved
+    return edges
+
+
+def _cheapest(points: Doubles, share: Doubles, bit_worth: float) -> Doubles:
+    """Return the edges (K - 1,) between the points of least (w - point)² - bit_worth · log2(share), over all w.
+
+    Less w², each cost is a line in w: the edges are the corners of their lower envelope, found as a convex hull.
+    """
+    hull: list[int] = []
+    corners: list[float] = []  # corner i lies between hull[i] and hull[i + 1]
+    filled = np.flatnonzero(share)
+    height = np.full(points.size, np.inf)
+    height[filled] = np.square(points[filled]) - bit_worth * np.log2(share[filled])
+    for k in filled:
+        while hull:
+            corner = (height[k] - height[hull[-1]]) / (2 * (points[k] - points[hull[-1]]))
+            if not corners or corner > corners[-1]:
+                corners.append(float(corner))
+                break
+            hull.pop()
+            corners.pop()
+        hull.append(int(k))
+    edges = np.full(points.size - 1, np.inf)
+    start = 0
+    for corner, after in zip(corners, hull[1:], strict=True):
+        edges[start:after] = corner
+        start = after
+    edges[: next(iter(hull), 0)] = -np.inf
+    return edges
 
 
 def _lloyd(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
@@ -339,18 +406,20 @@ _PARTITIONS = {"share": _by_share, "bounds": _by_bounds, "lloyd": _lloyd, "unifo
 
 @dataclass(eq=False)
 class ClassSums:
-    """Extremes, count and, if it is wanted, sum of the sizes of each class (K,), added up over arrays."""
+    """Extremes, count and, if they are wanted, sums of the sizes and their squares of each class (K,), over arrays."""
 
     low: Doubles
     high: Doubles
     count: NDArray[np.int64]
     total: Doubles | None
+    square: Doubles | None
 
     @staticmethod
     def empty(classes: int, *, totals: bool) -> ClassSums:
         """Return the sums of nothing."""
         low, high = np.full(classes, np.inf), np.full(classes, -np.inf)
-        return ClassSums(low, high, np.zeros(classes, np.int64), np.zeros(classes) if totals else None)
+        total, square = (np.zeros(classes), np.zeros(classes)) if totals else (None, None)
+        return ClassSums(low, high, np.zeros(classes, np.int64), total, square)
 
     def add(self, size: NDArray[Any], index: Bytes | None) -> None:
         """Add sizes (N,) whose classes are `index` (N,); None where there is one class."""
@@ -362,8 +431,10 @@ class ClassSums:
                 self._add_few(values, index[part])
             else:
                 self._add_many(values, index[part])
-            if self.total is not None and index is not None:
+            if self.total is not None and self.square is not None and index is not None:
                 self.total += np.bincount(index[part], weights=values, minlength=self.total.size)
+                squares = np.square(values, dtype=np.float64)
+                self.square += np.bincount(index[part], weights=squares, minlength=self.square.size)
 
     def _add_few(self, values: NDArray[Any], index: Bytes) -> None:
         for number in range(self.count.size):
@@ -392,6 +463,18 @@ def points_of(sums: ClassSums, edges: Edges) -> Doubles:
         return np.zeros(sums.count.size)
     means: Doubles = sums.total / np.maximum(sums.count, 1)
     return means
+
+
+def gain_of_points(sums: ClassSums, points: Doubles, digital: Bits) -> float:
+    """Return Σw² / Σw·point over the classes without cells, `digital` (K,); 1 where that is no positive number.
+
+    Points scaled by it keep the gain of a layer, which quantisation lowers.
+    """
+    if sums.total is None or sums.square is None:
+        return 1.0
+    both = float(sums.total[digital] @ points[digital])
+    gain = float(sums.square[digital].sum()) / both if both > 0 else 1.0
+    return gain if 0 < gain < np.inf else 1.0
 
 
 def regroup(size: NDArray[Any], order: NDArray[np.intp] | None, counts: NDArray[np.int64]) -> list[NDArray[Any]]:

@@ -28,6 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.channels.ranges import clip_to_range
+from onnx_analog.coding.codebook import Codebook, codebook_of
+from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.partition import (
     Bits,
     Bytes,
@@ -38,61 +40,10 @@ from onnx_analog.coding.partition import (
     edges_of,
     order_of,
     parts,
-    points_of,
     regroup,
 )
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError
-
-_NORMAL = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
-
-# ----------------------------------------------------------------------------------------------- codebooks
-
-
-@dataclass(frozen=True, eq=False)
-class Codebook:
-    """What the weights of G groups share; α and β are exact as float32.
-
-    Attributes
-    ----------
-    low, high : float64 arrays of shape (G, K)
-        The sizes that fill the channel's output range, in the unit of the weights; both 0 for an empty class. Of a
-        class without cells, its extremes.
-    alpha, beta : float32 arrays of shape (G, K)
-        Scale and offset.
-    """
-
-    low: Doubles
-    high: Doubles
-    alpha: Floats
-    beta: Floats
-
-    @property
-    def groups(self) -> int:
-        """G, the number of groups."""
-        return len(self.alpha)
-
-
-def _codebook(sums: ClassSums, edges: Edges, scheme: Scheme) -> Codebook:
-    """Return the codebook of one group, (1, K).
-
-    A class of one value has no width: 0 is then included in it, so that α stays finite.
-    """
-    span = scheme.channel.span
-    empty, analog = sums.count == 0, np.array(scheme.cells_of_class) > 0
-    low, high = np.where(empty, 0.0, sums.low), np.where(empty, 0.0, sums.high)
-    single = (low == high) & analog
-    low, high = np.where(single, np.minimum(low, 0), low), np.where(single, np.maximum(high, 0), high)
-    scaled = analog & ~empty
-    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
-        alpha = ((span[1] - span[0]) / (high - low)).astype(np.float32)
-        alpha = np.where(scaled, alpha, np.float32(1))
-        beta = np.where(scaled, alpha.astype(np.float64) * low - span[0], 0.0)
-        beta = np.where(analog, beta, points_of(sums, edges)).astype(np.float32)
-    for k in np.flatnonzero(~((alpha >= _NORMAL[0]) & (alpha <= _NORMAL[1])) | ~np.isfinite(beta)):
-        raise ModelError(f"magnitudes from {low[k]:.3g} to {high[k]:.3g} cannot be scaled to {span} in float32")
-    return Codebook(low[None], high[None], alpha[None], beta[None])
-
 
 # ------------------------------------------------------------------------------------------------- planes
 
@@ -397,7 +348,8 @@ class _Sizes:
 def _fit(sizes: Iterable[NDArray[Any]], scheme: Scheme, *, keep: bool) -> Fitted:
     """Return what arrays of sizes share that are one group."""
     edges = first = edges_of(sizes, scheme)
-    sums = ClassSums.empty(scheme.classes, totals=scheme.analog != "all" and first.points is None)
+    totals = scheme.analog != "all" and (first.points is None or estimator(scheme.estimator).keeps_gain)
+    sums = ClassSums.empty(scheme.classes, totals=totals)
     before: list[list[Edges]] = []
     counts, indices = [], list[Bytes | None]()
     for size in sizes:
@@ -409,7 +361,7 @@ def _fit(sizes: Iterable[NDArray[Any]], scheme: Scheme, *, keep: bool) -> Fitted
         counts.append(sums.count - counted)
         if keep:
             indices.append(index)
-    return Fitted(_codebook(sums, first, scheme), np.array(counts), before, indices)
+    return Fitted(codebook_of(sums, first, scheme), np.array(counts), before, indices)
 
 
 def planes_of(part: Part, fitted: Fitted, number: int, scheme: Scheme) -> Planes:

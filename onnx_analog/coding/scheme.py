@@ -52,15 +52,16 @@ if TYPE_CHECKING:
 
 SIGNS = ("bit", "level")
 PARTITIONS = ("share", "bounds", "lloyd", "uniform")
+ENTROPIES = ("none", "static", "context")
+CODES = ("none", "bch", "soft")
 CHANNELS = ("channel", "side_channel")  # settings that are channels
 GRANULARITIES = ("tensor", "channel", "model")
+_OF_STEPS = ("step", "relative_step", "rate_weight")
 MOST_CLASSES = 256
 MOST_CELLS = 10**12  # of a weight
 LARGE_SHARE = 0.05
 CELLS_LARGE = 20  # per large weight, where a strategy gives large weights cells of their own number
 LARGE_FACTOR = 20  # cells per large weight for each cell per small one, where a sweep says "c cells"
-MOST_SIDE_CELLS = 1000
-MOST_COPIES = 999
 
 
 @named
@@ -101,6 +102,14 @@ class Scheme:
     step: float | None = setting(
         None, above=0, help="With partition uniform: the step, in the unit of the weights.  [default: fits the largest]"
     )
+    relative_step: float | None = setting(
+        None, above=0, help="With partition uniform: the step over the root mean square of the stored weights."
+    )
+    rate_weight: float = setting(
+        0.0,
+        least=0,
+        help="With partition uniform and no cells: squared error, in steps², that saving one bit is worth.",
+    )
     cells: tuple[int, ...] = setting(
         (1, 20),
         least=0,
@@ -124,10 +133,27 @@ class Scheme:
         None, help="Channel of the side information (sign and class bits).  [default: free of error]"
     )
     side_cells: int = setting(
-        1, least=1, most=MOST_SIDE_CELLS, help="Cells that are averaged for each symbol of side information."
+        1, least=1, most=1000, help="Cells that are averaged for each symbol of side information."
     )
     side_copies: int = setting(
-        1, least=1, most=MOST_COPIES, odd=True, help="Copies of each of these symbols; the majority decides; odd."
+        1, least=1, most=999, odd=True, help="Copies of each of these symbols; the majority decides; odd."
+    )
+    entropy: str = setting(
+        "none",
+        choices=ENTROPIES,
+        help="Entropy coding of class index and mask: none, static tables, or tables by context where shorter.",
+    )
+    segment_weights: int = setting(
+        65_536, least=1, most=2**40, help="Weights of an entropy-coded segment; a failed block loses the rest of one."
+    )
+    code: str = setting(
+        "bch",
+        choices=CODES,
+        help="Code that protects digital streams as the memory allows: none, bch, or soft decisions (assumed).",
+    )
+    block_bits: int = setting(4096, least=8, most=2**15, help="Data bits of a block of the code.")
+    block_failure: float = setting(
+        1e-9, above=0, most=1, help="Largest chance that a block of the code cannot be corrected."
     )
 
     def __post_init__(self) -> None:
@@ -188,9 +214,18 @@ class Scheme:
         if not ascending or (self.sign == "bit" and min(self.bounds, default=1) <= 0):
             listed = ", ".join(f"{bound:g}" for bound in self.bounds[:8]) + ", ..." * (len(self.bounds) > 8)
             raise OptionError(f"bounds are {listed}; they must ascend, and be above 0 where a bit holds the sign")
-        if self.step is not None and (self.partition != "uniform" or self.classes == 1):
+        for name in _OF_STEPS:
+            value = getattr(self, name)
+            if value and (self.partition != "uniform" or self.classes == 1):
+                raise OptionError(
+                    f"{name} is {value:g}; partition {self.partition!r} with classes {self.classes} has no step"
+                )
+        if self.step is not None and self.relative_step is not None:
+            raise OptionError("step and relative_step exclude each other: give one of them")
+        if self.rate_weight and self.analog != "none":
             raise OptionError(
-                f"step is {self.step:g}; partition {self.partition!r} with classes {self.classes} has no step"
+                f"rate_weight is {self.rate_weight:g}, and some classes have cells, which hold what the class leaves "
+                "of a weight: leave one of them out"
             )
 
     def _check_side(self) -> None:
@@ -222,6 +257,18 @@ class Scheme:
     def cells_of_class(self) -> tuple[int, ...]:
         """Cells per weight of each class (K,)."""
         return self.cells * self.classes if len(self.cells) == 1 else self.cells
+
+    @property
+    def shares_tables(self) -> bool:
+        """Whether classes with the same number of cells share the table of an estimator, as those of equal steps do."""
+        return self.partition == "uniform"
+
+    @property
+    def table_bits(self) -> int:
+        """Bits of the tables of the estimator, for each tensor."""
+        from onnx_analog.coding.estimators import estimator, tables_of
+
+        return estimator(self.estimator).table_bits(tables_of(self.cells_of_class, shared=self.shares_tables))
 
     @property
     def analog(self) -> Literal["all", "some", "none"]:
@@ -332,14 +379,16 @@ class Scheme:
         """Return the scheme with other settings.
 
         With another partition or number of classes, `shares` and `bounds` have their defaults unless they are given;
-        with another partition or one class, `step` too.
+        with another partition or one class, the settings of a step too.
         """
         changes = _with_checked_classes(changes)
         classes, partition = changes.get("classes", self.classes), changes.get("partition", self.partition)
         if (classes, partition) != (self.classes, self.partition):
             changes = {"shares": None, "bounds": (), **changes}
         if classes == 1 or partition != self.partition:
-            changes = {"step": None, **changes}
+            changes = {"step": None, "relative_step": None, "rate_weight": 0.0, **changes}
+        elif "step" in changes or "relative_step" in changes:
+            changes = {"step": None, "relative_step": None, **changes}
         return replace(self, **changes)
 
     def summary(self, *, channel: bool = True) -> str:

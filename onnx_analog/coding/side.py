@@ -23,9 +23,10 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.base import sampled
 from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding.partition import Bits
-from onnx_analog.coding.scheme import MOST_COPIES, MOST_SIDE_CELLS
-from onnx_analog.errors import OptionError, require_int
+from onnx_analog.coding.scheme import Scheme
+from onnx_analog.errors import OptionError
 from onnx_analog.randomness import stream
+from onnx_analog.settings import same, settings_of
 
 Doubles = NDArray[np.float64]
 
@@ -56,16 +57,13 @@ class SideInformation:
     """
 
     channel: Channel
-    bits_per_cell: int
-    cells: int = 1
-    copies: int = 1
+    bits_per_cell: int = same(Scheme, "side_bits_per_cell")
+    cells: int = same(Scheme, "side_cells")
+    copies: int = same(Scheme, "side_copies")
 
     def __post_init__(self) -> None:
-        for name, most in (("bits_per_cell", 8), ("cells", MOST_SIDE_CELLS), ("copies", MOST_COPIES)):
-            if not 1 <= require_int(f"side_{name}", getattr(self, name)) <= most:
-                raise OptionError(f"side_{name} is {getattr(self, name)}; it must be from 1 to {most:,}")
-        if self.copies % 2 == 0:
-            raise OptionError(f"side_copies is {self.copies}; it must be odd, so that a majority decides")
+        for name, (declared, kind, _) in settings_of(SideInformation).items():
+            object.__setattr__(self, name, declared.check(f"side_{name}", getattr(self, name), kind))
         draws = 2**self.bits_per_cell * self.cells * _TRAINING_READS
         if self.channel.most_cells is not None and draws > _MOST_DRAWS:
             raise OptionError(
@@ -108,12 +106,6 @@ class SideInformation:
         counts = np.stack([np.bincount(row, minlength=self.levels.size) for row in symbols])
         chances: Doubles = counts / _TRAINING_READS
         return chances
-
-    @property
-    def bit_error(self) -> float:
-        """Return the share of bits that one copy gets wrong, all symbols equally likely."""
-        flipped = _flips(self.bits_per_cell)
-        return float((self.confusion * flipped).sum() / (2**self.bits_per_cell * self.bits_per_cell))
 
     def read(self, bits: Bits, rng: np.random.Generator) -> Bits:
         """Return bits as they are read.
@@ -167,13 +159,6 @@ def from_gray(bits: Bits) -> NDArray[np.int64]:
     binary = np.bitwise_xor.accumulate(bits.astype(np.int64), axis=1)
     symbols: NDArray[np.int64] = binary @ (1 << np.arange(bits.shape[1] - 1, -1, -1))
     return symbols
-
-
-def _flips(width: int) -> NDArray[np.int64]:
-    """Return how many bits differ between any two symbols."""
-    code = to_gray(np.arange(2**width), width).astype(np.int64)
-    flips: NDArray[np.int64] = np.abs(code[:, None] - code[None, :]).sum(axis=2)
-    return flips
 
 
 def _normal_confusion(mean: Doubles, std: Doubles) -> Doubles:

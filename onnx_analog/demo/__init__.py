@@ -70,7 +70,9 @@ def _accuracy(model: files.ModelLike, data: Dataset) -> float:
 
 def grid(*, seed: int) -> Grid:
     """Return the grid of the demo: the four strategies at 1, 3 and 10 cells, with both presets."""
-    return Grid(presets=tuple(PRESETS.values()), channels=(channels.resolve(channels.DEFAULT),), seed=seed)
+    return Grid(
+        cells=(1, 3, 10), presets=tuple(PRESETS.values()), channels=(channels.resolve(channels.DEFAULT),), seed=seed
+    )
 
 
 def plan(story: Story, grid: Grid, *, trials: int) -> Study:
@@ -86,18 +88,18 @@ def steps() -> str:
 
 def choice(points: Sequence[Point]) -> Point:
     """Return the point that the demo ends with: the cheapest that is as good as the best."""
-    found = choosing.cheapest(points)
-    assert found is not None  # the demo makes a trial or more
-    return found
+    cheapest = choosing.cheapest(points)
+    assert cheapest is not None  # the demo makes a trial or more
+    return cheapest
 
 
 def options(point: Point) -> dict[str, Any]:
     """Return the arguments of `onnx_analog.protect` that store a model as `point` does."""
     preset = next(name for name, known in PRESETS.items() if known == point.setting.preset)
-    found: dict[str, Any] = {"strategy": point.strategy, "cells_small": point.cells}
+    arguments: dict[str, Any] = {"strategy": point.strategy, "cells_small": point.cells}
     if STRATEGIES[point.strategy].adaptive:
-        found["cells_large"] = point.setting.cells_large
-    return found if preset == "default" else {**found, "preset": preset}
+        arguments["cells_large"] = point.setting.cells_large
+    return arguments if preset == "default" else {**arguments, "preset": preset}
 
 
 def protect(story: Story, point: Point) -> ProtectedModel:

@@ -27,16 +27,16 @@ def size_of(path: str | os.PathLike[str], *, error: type[AnalogError]) -> int:
     """
     text = str(require_path("path", path))
     try:
-        found = Path(path).stat()
+        status = Path(path).stat()
     except FileNotFoundError:
         raise error(f"there is no file {text!r}") from None
     except (OSError, ValueError) as cause:  # ValueError: a zero byte in the name
         raise error(f"cannot read {text!r}: {getattr(cause, 'strerror', None) or cause}") from cause
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise error(f"{text!r} is a folder; a file is needed")
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise error(f"{text!r} is not a regular file, and pipes and devices are not read. Write it to a file first.")
-    return found.st_size
+    return status.st_size
 
 
 def read_bytes(path: str | os.PathLike[str], *, limit: int, error: type[AnalogError]) -> bytes:

@@ -105,16 +105,16 @@ class Transaction:
 
     def _make(self, folder: Path) -> None:
         try:
-            made = self._scratch[folder] = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
+            scratch = self._scratch[folder] = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
         except OSError as error:
             raise OutputError(
                 f"cannot write in the folder {str(folder)!r}: {error.strerror}. Nothing was changed."
             ) from error
         for name in ("new", "old"):
-            (made / name).mkdir()
-        file = self._open.enter_context((made / "lock").open("w", encoding="utf-8"))
+            (scratch / name).mkdir()
+        file = self._open.enter_context((scratch / "lock").open("w", encoding="utf-8"))
         _lock(file.fileno())
-        file.write(json.dumps({"inode": _inode(made), "primary": str(self._primary)}))
+        file.write(json.dumps({"inode": _inode(scratch), "primary": str(self._primary)}))
         file.flush()
 
     @property
@@ -127,7 +127,7 @@ class Transaction:
 
     def targets(self) -> list[Path]:
         """Return the paths that all new files are to have."""
-        return [folder / file.name for folder, made in self._scratch.items() for file in (made / "new").iterdir()]
+        return [folder / file.name for folder, scratch in self._scratch.items() for file in (scratch / "new").iterdir()]
 
     def commit(self, *, force: bool) -> None:
         """Put the new files in place: all of them, or none.
@@ -138,7 +138,7 @@ class Transaction:
             If one cannot be moved, or is there already without `force`. All is as it was then.
         """
         with locked(self._folders):
-            moves = [_move(made, file) for made in self._scratch.values() for file in (made / "new").iterdir()]
+            moves = [_move(scratch, file) for scratch in self._scratch.values() for file in (scratch / "new").iterdir()]
             moves.sort(key=lambda move: (move.final.suffix != ".data", move.final))  # what others refer to comes first
             for move in moves:
                 if move.replaces and not force:
@@ -158,8 +158,8 @@ class Transaction:
         with _quiet():
             # A journal that is still there could not be followed either way; whoever writes next tries again.
             if not self._scratch or not _journal_of(self._primary):
-                for made in self._scratch.values():
-                    _remove(made)
+                for scratch in self._scratch.values():
+                    _remove(scratch)
             self._open.close()
 
 
@@ -248,14 +248,14 @@ def _read_journal(journal: Path, primary: Path) -> tuple[list[_Move], bool]:
     ValueError, TypeError, KeyError, OutputError
         If no transaction wrote it, here.
     """
-    found = json.loads(reading.read_text(journal, limit=_LARGEST, error=OutputError))
-    moves = [_Move(**{**one, "scratch": _where_now(Path(one["scratch"]), primary)}) for one in found["moves"]]
+    body = json.loads(reading.read_text(journal, limit=_LARGEST, error=OutputError))
+    moves = [_Move(**{**move, "scratch": _where_now(Path(move["scratch"]), primary)}) for move in body["moves"]]
     for move in moves:
         belongs = _primary_of(move.scratch) == primary
         plain = Path(move.name).name == move.name not in ("", ".", "..") and "\0" not in move.name
         if not belongs or not plain:
             raise ValueError("it names other places")
-    return moves, found["force"] is True
+    return moves, body["force"] is True
 
 
 def _primary_of(scratch: Path) -> Path:
@@ -263,20 +263,20 @@ def _primary_of(scratch: Path) -> Path:
     return _where_now(Path(_marker(scratch)["primary"]), scratch)
 
 
-def _where_now(said: Path, here: Path) -> Path:
+def _where_now(recorded: Path, here: Path) -> Path:
     """Return where a scratch folder is, by what was written about it in `here`: the folder around may have moved."""
-    return here if said.name == here.name else said
+    return here if recorded.name == here.name else recorded
 
 
 def _marker(scratch: Path) -> dict[str, Any]:
     """Return what the lock of a scratch folder says, if it is one of this user's that was made where it stands."""
-    there = scratch.lstat()
-    if not stat.S_ISDIR(there.st_mode) or (hasattr(os, "geteuid") and there.st_uid != os.geteuid()):
+    status = scratch.lstat()
+    if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "geteuid") and status.st_uid != os.geteuid()):
         raise ValueError("it is not this user's")
-    found: dict[str, Any] = json.loads(reading.read_text(scratch / "lock", limit=reading.MIB, error=OutputError))
-    if found["inode"] != there.st_ino or not Path(found["primary"]).name.startswith(PREFIX):
+    body: dict[str, Any] = json.loads(reading.read_text(scratch / "lock", limit=reading.MIB, error=OutputError))
+    if body["inode"] != status.st_ino or not Path(body["primary"]).name.startswith(PREFIX):
         raise ValueError("it was made elsewhere")
-    return found
+    return body
 
 
 # ------------------------------------------------------------------------------------------------------ recovery
@@ -358,9 +358,9 @@ def _settle(scratch: Path) -> None:
         else:
             with suppress(OSError):  # all is as it was then
                 _finish(primary, moves, force=force)
-    for made in {move.scratch for move in moves} | {primary}:
+    for folder in {move.scratch for move in moves} | {primary}:
         if _journal_of(primary) is None:
-            _remove(made)
+            _remove(folder)
 
 
 def _remove(scratch: Path) -> None:
@@ -414,17 +414,17 @@ def locked(folders: Iterable[Path], *, wait_s: float | None = None) -> Iterator[
     OutputError
         If another process holds one for longer than `wait_s`, by default WAIT_S.
     """
-    with ExitStack() as held:
-        orderly = [_hold(folder, WAIT_S if wait_s is None else wait_s, held) for folder in sorted(folders)]
+    with ExitStack() as stack:
+        orderly = [_hold(folder, WAIT_S if wait_s is None else wait_s, stack) for folder in sorted(folders)]
         yield all(orderly)
 
 
-def _hold(folder: Path, wait_s: float, held: ExitStack) -> bool:
+def _hold(folder: Path, wait_s: float, stack: ExitStack) -> bool:
     try:
         file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (AttributeError, OSError):  # it may be written, and not read; or folders cannot be opened at all
         return False
-    held.callback(os.close, file)
+    stack.callback(os.close, file)
     end = time.monotonic() + wait_s
     while True:
         try:
@@ -471,26 +471,28 @@ def tidy_ends() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not _tidying.acquire(blocking=False):
         yield
         return
-    asked: list[int] = []
+    received: list[int] = []
     body = True
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler takes both
-        asked.append(number)
-        if body and not _busy and len(asked) == 1:
+        received.append(number)
+        if body and not _busy and len(received) == 1:
             raise _Ended
 
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    mine = [one for one in (getattr(signal, name) for name in names) if signal.getsignal(one) is signal.SIG_DFL]
+    mine = [
+        number for number in (getattr(signal, name) for name in names) if signal.getsignal(number) is signal.SIG_DFL
+    ]
     try:
-        for one in mine:
-            signal.signal(one, handle)
+        for number in mine:
+            signal.signal(number, handle)
         yield
     except _Ended:
         pass
     finally:
         body = False
-        for one in mine:
-            signal.signal(one, signal.SIG_DFL)
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
         _tidying.release()
-        if asked:
-            os.kill(os.getpid(), asked[0])
+        if received:
+            os.kill(os.getpid(), received[0])

@@ -115,8 +115,8 @@ def _names(path: Path) -> set[object]:
     """Return what tells a file from all others: its path without links, and its inode if it is there."""
     names: set[object] = {os.path.realpath(path)}
     with suppress(OSError, ValueError):
-        found = path.stat()
-        names.add((found.st_dev, found.st_ino))
+        status = path.stat()
+        names.add((status.st_dev, status.st_ino))
     return names
 
 
@@ -126,8 +126,8 @@ def _check_apart(paths: Iterable[Path]) -> None:
         for name in _names(path):
             other = seen.setdefault(name, path)
             if other is not path:
-                one = "two outputs" if str(other) == str(path) else f"{str(other)!r} and {str(path)!r}"
-                raise OptionError(f"{one} would be the same file, {str(path)!r}. Give each output its own name.")
+                both = "two outputs" if str(other) == str(path) else f"{str(other)!r} and {str(path)!r}"
+                raise OptionError(f"{both} would be the same file, {str(path)!r}. Give each output its own name.")
     for folder in {Path(os.path.realpath(path.parent)) for path in seen.values()}:
         for name in map(str, (folder, *folder.parents)):
             if name in seen:

@@ -35,15 +35,15 @@ class Folder:
 
     def external(self, tensor: onnx.TensorProto, needed: int) -> External:
         """Return where the data of `tensor` lie, of which `needed` bytes must be there."""
-        said = _entries(tensor)
-        location, name = said.get("location", ""), tensor.name
+        entries = _entries(tensor)
+        location, name = entries.get("location", ""), tensor.name
         if self._model is None:
             raise Fault(f"tensor {name!r} is in another file: give the model's path, or load its data first")
         if location not in self._sizes:
             self._sizes[location] = self._find(location, name)
         file, size = self._sizes[location]
-        offset = _whole(said.get("offset", "0"), "offset", name)
-        length = _whole(said.get("length", "0"), "length", name) or needed
+        offset = _whole(entries.get("offset", "0"), "offset", name)
+        length = _whole(entries.get("length", "0"), "length", name) or needed
         if length != needed:
             raise Fault(f"tensor {name!r} takes {needed:,} bytes, and its length is given as {length:,}. Export again.")
         if size < offset + length:
@@ -76,12 +76,12 @@ class Folder:
 
 
 def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
-    found: dict[str, str] = {}
+    entries: dict[str, str] = {}
     for entry in tensor.external_data:
-        if entry.key in found:
+        if entry.key in entries:
             raise Fault(f"tensor {tensor.name!r} says twice what the {entry.key} of its data is. Export again.")
-        found[entry.key] = entry.value
-    return found
+        entries[entry.key] = entry.value
+    return entries
 
 
 def _whole(text: str, what: str, name: str) -> int:

@@ -51,17 +51,17 @@ class Findings:
 class Tensors:
     """Checks tensors: what each says of itself, and that its data are there."""
 
-    def __init__(self, found: Findings, folder: Folder) -> None:
-        self._found, self._folder = found, folder
+    def __init__(self, findings: Findings, folder: Folder) -> None:
+        self._findings, self._folder = findings, folder
         self._dense = self._loaded = 0  # bytes
 
     def initializers(self, graph: onnx.GraphProto, where: str, *, mapped: bool) -> None:
         """Check the initializers of a graph; `mapped` if those in other files may stay there."""
-        self._found.most_initializers = max(self._found.most_initializers, len(graph.initializer))
+        self._findings.most_initializers = max(self._findings.most_initializers, len(graph.initializer))
         for tensor in graph.initializer:
             external = self._check(tensor, f"tensor {tensor.name!r}{where}")
             if external is not None and mapped:
-                self._found.initializers.append((tensor, external))
+                self._findings.initializers.append((tensor, external))
             elif external is not None:
                 self._load(tensor, external)
         for sparse in graph.sparse_initializer:
@@ -92,10 +92,10 @@ class Tensors:
                 f"its constants in other files have more than the {MOST_LOADED:,} bytes that are read. Make them "
                 "initializers."
             )
-        self._found.others.append((tensor, external))
+        self._findings.others.append((tensor, external))
 
     def _sparse(self, sparse: onnx.SparseTensorProto, what: str) -> None:
-        self._found.sparse = True
+        self._findings.sparse = True
         size = _elements(sparse.dims, what)
         for part, name in ((sparse.values, "values"), (sparse.indices, "indices")):
             external = self._check(part, f"{what}: its {name}")
@@ -130,14 +130,14 @@ class Tensors:
                 )
             return self._folder.external(tensor, _bytes(kind, size))
         if tensor.HasField("raw_data") and kind in _BITS:
-            found, needed, unit = len(tensor.raw_data), _bytes(kind, size), "bytes"
+            length, needed, unit = len(tensor.raw_data), _bytes(kind, size), "bytes"
             own = None
         else:
             own = _FIELDS[kind]
-            found, needed, unit = len(getattr(tensor, own)), _numbers(kind, size), "numbers"
-        if found != needed:
+            length, needed, unit = len(getattr(tensor, own)), _numbers(kind, size), "numbers"
+        if length != needed:
             shape = "x".join(map(str, tensor.dims)) or "one number"
-            raise Fault(f"{what} has {found:,} {unit} of data; {TYPE_NAMES[kind]} of shape {shape} needs {needed:,}")
+            raise Fault(f"{what} has {length:,} {unit} of data; {TYPE_NAMES[kind]} of shape {shape} needs {needed:,}")
         if any(len(getattr(tensor, name)) for name in _TYPED if name != own) or (own and tensor.raw_data):
             raise Fault(f"{what} has data of two kinds, and tools differ in which they take. Export the model again.")
         if own == "int32_data" and kind in _RANGES and size:
@@ -166,9 +166,9 @@ def _numbers(kind: int, size: int) -> int:
 
 def _check_range(tensor: onnx.TensorProto, what: str) -> None:
     least, most = _RANGES[tensor.data_type]
-    held = np.array(tensor.int32_data, np.int32)
-    if held.min() < least or held.max() > most:
-        raise Fault(f"{what} is {TYPE_NAMES[tensor.data_type]}, and holds {held.min()} to {held.max()}")
+    numbers = np.array(tensor.int32_data, np.int32)
+    if numbers.min() < least or numbers.max() > most:
+        raise Fault(f"{what} is {TYPE_NAMES[tensor.data_type]}, and holds {numbers.min()} to {numbers.max()}")
 
 
 def is_plain(kind: onnx.TypeProto) -> bool:

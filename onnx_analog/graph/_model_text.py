@@ -39,18 +39,18 @@ def repair_text(model: onnx.ModelProto) -> None:
             if part.message_type is None:
                 _repair_field(message, part, where)
                 continue
-            held = getattr(message, part.name)
+            value = getattr(message, part.name)
             if part.is_repeated:
-                waiting += [(f"{where}, {part.name} {place}", inner) for place, inner in enumerate(held)]
+                waiting += [(f"{where}, {part.name} {index}", inner) for index, inner in enumerate(value)]
             elif message.HasField(part.name):
-                waiting.append((f"{where}, {part.name}", held))
+                waiting.append((f"{where}, {part.name}", value))
 
 
 def _repair_field(message: Any, part: Any, where: str) -> None:
     if part.type not in (part.TYPE_STRING, part.TYPE_BYTES) or part.name in ("raw_data", "string_data", "s"):
         return
-    held = getattr(message, part.name)
-    for text in held if part.is_repeated else [held]:
+    value = getattr(message, part.name)
+    for text in value if part.is_repeated else [value]:
         if isinstance(text, bytes) and not _is_utf8(text):
             if part.name != "doc_string":
                 raise Fault(f"{where}: its {part.name} is not UTF-8 text: {text[:40]!r}. Rename it.")

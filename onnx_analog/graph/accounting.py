@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph._cells import addresses, cells_of, codebook_bits, mask_bits
 from onnx_analog.graph.manifest import ClassEntry, Manifest, TensorEntry, Totals
@@ -87,11 +86,11 @@ def _shared_counts(tensors: Sequence[StoredTensor]) -> dict[int, Any]:
 
 def _bits(tensor: StoredTensor, *, owns_codebook: bool) -> dict[str, int]:
     """Return the length in bits of each digital plane."""
-    table = estimator(tensor.scheme.estimator).table_bits(tensor.scheme.cells_of_class)
     return {
         "side": tensor.count * tensor.scheme.side_bits,
         "mask": mask_bits(tensor.size, tensor.count),
-        "codebook": table + (codebook_bits(tensor.scheme, len(tensor.alpha)) if owns_codebook else 0),
+        "codebook": tensor.scheme.table_bits
+        + (codebook_bits(tensor.scheme, len(tensor.alpha)) if owns_codebook else 0),
     }
 
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from onnx_analog.coding.planes import Axis, Codebook
+from onnx_analog.coding.codebook import Codebook
+from onnx_analog.coding.planes import Axis
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OR_DECODE
 from onnx_analog.graph.decoder import function_of
@@ -127,9 +128,9 @@ class Builder:
         """Return what the decoded weight is called: a node's output may have no outer value's name, as tensors may."""
         return self._free(weight.name) if weight.name in self._outer[id(weight.graph)] else weight.name
 
-    def _constant(self, weight: Weight, wanted: str, tensor: ir.TensorProtocol) -> ir.Value:
+    def _constant(self, weight: Weight, proposed: str, tensor: ir.TensorProtocol) -> ir.Value:
         """Return an initializer, or the output of a Constant node where a function allows no other."""
-        tensor.name = name = self._free(wanted)
+        tensor.name = name = self._free(proposed)
         if not weight.in_function:
             value = ir.Value(name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype))
             value.const_value = tensor
@@ -149,11 +150,11 @@ class Builder:
             graph.append(node)
         self._last[id(graph)] = node
 
-    def _free(self, wanted: str) -> str:
-        name, number = wanted, 0
+    def _free(self, proposed: str) -> str:
+        name, number = proposed, 0
         while name in self._taken:
             number += 1
-            name = f"{wanted}_{number}"
+            name = f"{proposed}_{number}"
         self._taken.add(name)
         return name
 

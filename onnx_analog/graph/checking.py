@@ -51,9 +51,9 @@ def check(model: onnx.ModelProto, path: Path | None) -> Findings:
     NotText
         If a text is not UTF-8: see `repair_text`.
     """
-    found = Findings()
+    findings = Findings()
     check_text(model, model.producer_name, model.producer_version, model.domain)
-    walk = _Walk(found, Folder(path))
+    walk = _Walk(findings, Folder(path))
     for function in model.functions:
         check_text(function, function.name, function.domain, function.overload, *function.input, *function.output)
         if not function.name:
@@ -72,8 +72,8 @@ def check(model: onnx.ModelProto, path: Path | None) -> Findings:
     for training in model.training_info:
         walk.training(training.initialization)
         walk.training(training.algorithm)
-    found.domains = {name[0] for called in calls.values() for name in called if name not in functions}
-    return found
+    findings.domains = {name[0] for called in calls.values() for name in called if name not in functions}
+    return findings
 
 
 def _identifier(function: onnx.FunctionProto) -> Identifier:
@@ -145,9 +145,9 @@ class _Scope:
     where: str  # " of the body 'then_branch'", or "" for the main graph
     attributes: frozenset[str] | None  # of the function that it is in
     parent: _Scope | None = None
-    owner: int = 0  # the place of the parent's node that it belongs to
+    owner: int = 0  # the index of the parent's node that it belongs to
     depth: int = 0
-    producers: dict[str, int] = field(default_factory=dict)  # the place of a node; -1 for an input or initializer
+    producers: dict[str, int] = field(default_factory=dict)  # the index of a node; -1 for an input or initializer
     needs: list[tuple[int, int]] = field(default_factory=list)  # (producer, consumer)
 
     def declare(self, name: str, producer: int, what: str) -> None:
@@ -167,18 +167,18 @@ class _Scope:
             scope.needs.append((scope.producers[name], consumer))
         return True
 
-    def body(self, graph: onnx.GraphProto, attribute: str, place: int) -> _Scope:
+    def body(self, graph: onnx.GraphProto, attribute: str, index: int) -> _Scope:
         """Return the scope of a graph that a node of this one holds."""
         if self.depth == MOST_NESTED:
             raise Fault(f"it has graphs in graphs, more than {MOST_NESTED} deep")
-        return _Scope(graph, f" of a body {attribute!r}", self.attributes, self, place, self.depth + 1)
+        return _Scope(graph, f" of a body {attribute!r}", self.attributes, self, index, self.depth + 1)
 
 
 class _Walk:
     """Goes through graphs and all that is in them, without recursion."""
 
-    def __init__(self, found: Findings, folder: Folder) -> None:
-        self._found, self._tensors = found, Tensors(found, folder)
+    def __init__(self, findings: Findings, folder: Folder) -> None:
+        self._findings, self._tensors = findings, Tensors(findings, folder)
 
     def graph(self, graph: onnx.GraphProto) -> Counter[Identifier]:
         """Check the main graph; return how often it uses each operator, in its bodies too."""
@@ -206,9 +206,9 @@ class _Walk:
         scopes = [outermost]
         for scope in scopes:  # bodies are added on the way
             self._declare(scope)
-            for place, node in enumerate(scope.graph.node):
+            for index, node in enumerate(scope.graph.node):
                 calls[_domain(node.domain), node.op_type, node.overload] += 1
-                scopes += [scope.body(body, name, place) for name, body in self._node(node, scope)]
+                scopes += [scope.body(body, name, index) for name, body in self._node(node, scope)]
         for scope in scopes:
             _connect(scope)
         for scope in scopes:
@@ -231,10 +231,10 @@ class _Walk:
             for name in graph.input:
                 scope.declare(name, -1, "input")
         self._types(graph.value_info)
-        for place, node in enumerate(graph.node):
+        for index, node in enumerate(graph.node):
             for name in node.output:
                 if name:
-                    scope.declare(name, place, "output")
+                    scope.declare(name, index, "output")
 
     def _types(self, *values: Iterable[onnx.ValueInfoProto]) -> None:
         for value in chain(*values):
@@ -245,12 +245,12 @@ class _Walk:
                         f"the value {value.name!r} has type {value.type.tensor_type.elem_type}, unknown to ONNX"
                     )
             elif not is_plain(value.type):
-                self._found.types = True
+                self._findings.types = True
 
     def _node(self, node: onnx.NodeProto, scope: _Scope) -> list[tuple[str, onnx.GraphProto]]:
         check_text(node, node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)
         names: set[str] = set()
-        found: list[tuple[str, onnx.GraphProto]] = []
+        bodies: list[tuple[str, onnx.GraphProto]] = []
         for attribute in node.attribute:
             where = f"{scope.where} of node {node.name or ', '.join(node.output)!r}"
             if attribute.name in names:
@@ -263,11 +263,11 @@ class _Walk:
                 )
             constant = node.op_type == "Constant" and not _domain(node.domain)
             self._tensors.attribute(attribute, where, constant=constant)
-            found += [(attribute.name, body) for body in _bodies(attribute)]
+            bodies += [(attribute.name, body) for body in _bodies(attribute)]
         if node.op_type == "Scan":
-            for _, body in found:
+            for _, body in bodies:
                 _check_returned(node, body)
-        return found
+        return bodies
 
 
 def _check_returned(node: onnx.NodeProto, body: onnx.GraphProto) -> None:
@@ -302,9 +302,9 @@ def _initializers(graph: onnx.GraphProto, where: str) -> Iterator[str]:
 
 
 def _connect(scope: _Scope) -> None:
-    for place, node in enumerate(scope.graph.node):
+    for index, node in enumerate(scope.graph.node):
         for name in node.input:
-            if name and not scope.resolve(name, place):
+            if name and not scope.resolve(name, index):
                 raise Fault(f"node {_title(node)}{scope.where} takes {name!r}, which is nowhere in the model")
     sparse = set(_sparse_values(scope.graph))
     for output in scope.graph.output:
@@ -339,12 +339,12 @@ def _check_acyclic(scope: _Scope) -> None:
     for producer, consumer in scope.needs:
         followers[producer].append(consumer)
         missing[consumer] += 1
-    ready = [place for place in range(len(scope.graph.node) + 1) if not missing[place]]
-    for place in ready:  # those that become so are added on the way
-        for consumer in followers[place]:
+    ready = [index for index in range(len(scope.graph.node) + 1) if not missing[index]]
+    for index in ready:  # those that become so are added on the way
+        for consumer in followers[index]:
             missing[consumer] -= 1
             if not missing[consumer]:
                 ready.append(consumer)
     if len(ready) <= len(scope.graph.node):
-        place = next(place for place, count in missing.items() if count and place < len(scope.graph.node))
-        raise Fault(f"node {_title(scope.graph.node[place])}{scope.where} needs what is computed from its own output")
+        index = next(index for index, count in missing.items() if count and index < len(scope.graph.node))
+        raise Fault(f"node {_title(scope.graph.node[index])}{scope.where} needs what is computed from its own output")

@@ -122,36 +122,36 @@ class _Text:
         """Return one number for each stored weight."""
         return self._node("Slice", self._unpacked(plane, width, cast), self._zero, self._count)
 
-    def _places(self) -> str:
+    def _indices(self) -> str:
         """Return the flat index of each stored weight, int32."""
         bits = self._node("Cast", self._unpacked("mask", 1, _BOOL), attributes=_INT32)
         count = self._node("Cast", self._node("ReduceSum", bits), attributes=_INT64)
         node = f"TopK <axis = 0> ({bits}, {count})"  # of equal numbers, those of lower index come first
         self._names[node] = "Ones, Places"
-        places = self._node("Cast", "Places", attributes=_INT32)
+        indices = self._node("Cast", "Places", attributes=_INT32)
         self._next()
-        return places
+        return indices
 
     def _scattered(self) -> str:
         """Return all weights (n,)."""
-        places = self._places()
-        stored = self._stored(places)
+        indices = self._indices()
+        stored = self._stored(indices)
         self._next()
         size = self._node("ReduceProd", self._now("shape"))
         zeros = self._node("ConstantOfShape", size, attributes="<value = float[1] {0}>")
-        return self._node("ScatterElements", zeros, places, stored, attributes="<axis = 0>")
+        return self._node("ScatterElements", zeros, indices, stored, attributes="<axis = 0>")
 
     # ----------------------------------------------------------------------------------------- stored weights
 
-    def _stored(self, places: str | None) -> str:
+    def _stored(self, indices: str | None) -> str:
         """Return the stored weights: (N,), or in a grid; where nothing is scattered, in any shape."""
         layout = self._layout
-        counted = "level" if layout.analog == "all" else places
+        counted = "level" if layout.analog == "all" else indices
         self._count = self._node("Shape", counted) if counted else self._node("ReduceProd", "shape")
         if layout.analog == "all" and not layout.grouped and layout.width <= 1 and (layout.width or layout.sign):
             return self._flat(self._by_bytes())
         code = self._code() if layout.width else None
-        group = self._group(places) if places and layout.grouped else None
+        group = self._group(indices) if indices and layout.grouped else None
         if layout.analog == "none":
             weights = self._points(code, group)
             return self._with_sign(weights) if layout.sign else weights
@@ -272,10 +272,10 @@ class _Text:
         self._next()
         return code
 
-    def _group(self, places: str) -> str:
+    def _group(self, indices: str) -> str:
         """Return the group of each stored weight, int32 (N,)."""
         stride = self._node("Cast", self._now("stride"), attributes=_INT32)
-        return self._node("Mod", self._node("Div", places, stride), self._size_of_alpha(self._zero))
+        return self._node("Mod", self._node("Div", indices, stride), self._size_of_alpha(self._zero))
 
     def _size_of_alpha(self, axis: str) -> str:
         return self._node("Cast", self._node("Gather", self._node("Shape", "alpha"), axis), attributes=_INT32)
@@ -390,7 +390,9 @@ def _outputs(graph: ir.Function | ir.Graph, *, in_body: bool) -> tuple[int, list
     known: dict[int, bytes] = {id(value): b"input %d" % index for index, value in enumerate(graph.inputs)}
     for node in graph:
         inputs = [None if value is None else known.get(id(value), b"unknown") for value in node.inputs]
-        attributes = sorted((name, *_told(attribute, in_body=in_body)) for name, attribute in node.attributes.items())
+        attributes = sorted(
+            (name, *_described(attribute, in_body=in_body)) for name, attribute in node.attributes.items()
+        )
         operator = (node.domain.removeprefix("ai.onnx"), node.op_type, node.overload)
         for index, value in enumerate(node.outputs):
             text = repr((operator, inputs, attributes, len(node.outputs), index))
@@ -398,7 +400,7 @@ def _outputs(graph: ir.Function | ir.Graph, *, in_body: bool) -> tuple[int, list
     return len(graph.inputs), [known.get(id(value)) for value in graph.outputs], sorted(set(known.values()))
 
 
-def _told(attribute: ir.Attr, *, in_body: bool) -> tuple[str, str]:
+def _described(attribute: ir.Attr, *, in_body: bool) -> tuple[str, str]:
     if attribute.is_ref():
         return "of the call", str(attribute.ref_attr_name)
     if attribute.type == ir.AttributeType.GRAPH:  # a body of ours holds no other, and uses no value from around it
@@ -406,8 +408,8 @@ def _told(attribute: ir.Attr, *, in_body: bool) -> tuple[str, str]:
     if attribute.type != ir.AttributeType.TENSOR:
         return attribute.type.name, repr(attribute.value)[:_LONGEST]
     tensor = attribute.as_tensor()
-    held = tensor.numpy().tolist() if tensor.size <= _LARGEST else "large"
-    return tensor.dtype.name, repr((tuple(tensor.shape), held))
+    numbers = tensor.numpy().tolist() if tensor.size <= _LARGEST else "large"
+    return tensor.dtype.name, repr((tuple(tensor.shape), numbers))
 
 
 _LONGEST = 200  # characters of an attribute; ours are shorter

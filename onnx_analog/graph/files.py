@@ -65,7 +65,7 @@ def load(model: ModelLike) -> ir.Model:
     what = "the model" if path is None else repr(str(path))
     proto = model if isinstance(model, onnx.ModelProto) else _read(Path(model))
     try:
-        return _opened(proto, path, what)
+        return _checked_model(proto, path, what)
     except checking.Fault as fault:
         separator = " " if str(fault).startswith("keeps") else ": "
         raise ModelError(f"{what}{separator}{fault}") from None
@@ -92,15 +92,15 @@ def _proto_of_memory(model: ir.Model) -> onnx.ModelProto:
     copy = model.clone()
     try:
         for value in (value for graph in copy.graphs() for value in graph.initializers.values()):
-            held = value.const_value
-            if isinstance(held, ir.ExternalTensor):
-                value.const_value = ir.Tensor(held.numpy(), dtype=held.dtype, name=value.name)
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
         return to_proto(copy)
     except Exception as error:  # onnx_ir wraps whatever it meets, in types of its own
         raise ModelError(f"the model is not a valid ONNX model: {root_cause(error)}") from error
 
 
-def _opened(proto: onnx.ModelProto, path: Path | None, what: str) -> ir.Model:
+def _checked_model(proto: onnx.ModelProto, path: Path | None, what: str) -> ir.Model:
     if not proto.HasField("graph") or not proto.ir_version:
         raise ModelError(f"{what} is not an ONNX model: it has no graph. Export or download it again.")
     try:
@@ -110,16 +110,16 @@ def _opened(proto: onnx.ModelProto, path: Path | None, what: str) -> ir.Model:
         checking.repair_text(proto)
         logger.warning("%s has descriptions that are not UTF-8: what cannot be read of them is replaced", what)
         findings = checking.check(proto, path)
-    asked = _ask(proto, path, what, findings)
+    accepted = _ask(proto, path, what, findings)
     disagreeing = any(True for graph in _graphs(proto) for _ in _disagreeing(graph))
     if findings.sparse or findings.types or disagreeing:
         proto = _own(proto, path)
         findings = checking.check(proto, path)
     model = _converted(proto, findings, what)
     model.meta[_EXTERNAL] = bool(findings.initializers)
-    if asked and _PROTECTED not in model.graph.opset_imports:
+    if accepted and _PROTECTED not in model.graph.opset_imports:
         _ask_strictly(model, proto, path, what)
-    model.graph.meta[_OPENED], model.graph.meta[_ASKED] = what, asked
+    model.graph.meta[_OPENED], model.graph.meta[_ASKED] = what, accepted
     if path is not None:
         model.graph.meta[_PATH] = str(path.absolute())
     return model
@@ -240,11 +240,11 @@ def _in_order(graph: ir.Graph | ir.Function, before: set[ir.Value]) -> bool:
 
 
 def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
-    for held in node.attributes.values():
-        if not held.is_ref() and held.type == ir.AttributeType.GRAPH:
-            yield held.as_graph()
-        elif not held.is_ref() and held.type == ir.AttributeType.GRAPHS:
-            yield from held.as_graphs()
+    for attribute in node.attributes.values():
+        if not attribute.is_ref() and attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif not attribute.is_ref() and attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
 
 
 def vouch(model: ir.Model) -> None:
@@ -292,7 +292,7 @@ def _external_entries(proto: onnx.ModelProto) -> Iterator[onnx.StringStringEntry
         for attribute in (attribute for node in graph.node for attribute in node.attribute):
             tensors += [attribute.t, *attribute.tensors]
             sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
-        tensors += [part for one in sparse for part in (one.values, one.indices)]
+        tensors += [part for matrix in sparse for part in (matrix.values, matrix.indices)]
         yield from (entry for tensor in tensors for entry in tensor.external_data)
 
 
@@ -332,18 +332,18 @@ def _read_external(tensor: onnx.TensorProto, external: checking.External) -> Non
 def _map(model: ir.Model, files: list[checking.External]) -> None:
     """Name the files that were checked themselves: `onnx_ir` follows no links, and a proto holds no path but UTF-8."""
     for value in (value for graph in model.graphs() for value in graph.initializers.values()):
-        held = value.const_value
-        if isinstance(held, ir.ExternalTensor):
-            lies = files[int(str(held.location))]
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            data = files[int(str(tensor.location))]
             value.const_value = ir.ExternalTensor(
-                str(lies.file),
-                lies.offset,
-                lies.length,
-                held.dtype,
-                shape=held.shape,
-                name=held.name,
-                doc_string=held.doc_string,
-                metadata_props=dict(held.metadata_props),
+                str(data.file),
+                data.offset,
+                data.length,
+                tensor.dtype,
+                shape=tensor.shape,
+                name=tensor.name,
+                doc_string=tensor.doc_string,
+                metadata_props=dict(tensor.metadata_props),
             )
 
 
@@ -479,7 +479,7 @@ def write_model(model: ir.Model, path: Path) -> None:
 
 def _ask_again(model: ir.Model, path: Path) -> None:
     """Refuse what onnxruntime would not load, where it took the model before: with other types than it assumed, say."""
-    if not model.graph.meta.get(_ASKED) or not _is_soon_told(model):
+    if not model.graph.meta.get(_ASKED) or not _loads_soon(model):
         return
     named = path.suffix == ".onnx" and str(path).isprintable()
     refusal = (
@@ -491,7 +491,7 @@ def _ask_again(model: ir.Model, path: Path) -> None:
         )
 
 
-def _is_soon_told(model: ir.Model) -> bool:
+def _loads_soon(model: ir.Model) -> bool:
     """Return whether onnxruntime takes seconds at most to load the model: it puts functions where they are called."""
     calls = sum(node.op_identifier() in model.functions for node in model.graph.all_nodes())
     most = max((len(graph.initializers) for graph in model.graphs()), default=0)
@@ -499,5 +499,5 @@ def _is_soon_told(model: ir.Model) -> bool:
 
 
 def _bytes_of(model: ir.Model) -> int:
-    held = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
-    return sum(tensor.nbytes for tensor in held if tensor is not None and tensor.dtype != ir.DataType.STRING)
+    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None and tensor.dtype != ir.DataType.STRING)

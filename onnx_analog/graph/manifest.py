@@ -223,10 +223,10 @@ class Manifest(Shown):
             if key not in stored or key not in listed:
                 where = "the model" if key in listed else name
                 raise ManifestError(f"tensor {key!r} is not in {where}: the two do not belong together. {_REMEDY}")
-            for place, here, there in _differences(stored[key], listed[key]):
+            for path, here, there in _differences(stored[key], listed[key]):
                 values = _apart(here, there)
                 raise ManifestError(
-                    f"tensor {key!r}: {_field(place)} is {values[0]} in the model, {values[1]} in {name}. {_REMEDY}"
+                    f"tensor {key!r}: {_field(path)} is {values[0]} in the model, {values[1]} in {name}. {_REMEDY}"
                 )
         self._compare_origin(actual, name)
 
@@ -243,28 +243,28 @@ class Manifest(Shown):
 
 _REMEDY = "Write the manifest again from the model."
 _SYMBOLS = {"alpha": "α", "beta": "β"}
-_Place = tuple[str | int, ...]  # the keys that lead to a value
+_KeyPath = tuple[str | int, ...]  # the keys that lead to a value
 
 
-def _differences(here: Any, there: Any, place: _Place = ()) -> Iterator[tuple[_Place, Any, Any]]:
+def _differences(here: Any, there: Any, path: _KeyPath = ()) -> Iterator[tuple[_KeyPath, Any, Any]]:
     """Yield where two values of `asdict` differ, and both values there; lists of plain values are one value."""
     if isinstance(here, Mapping) and isinstance(there, Mapping):
         for name in dict.fromkeys((*here, *there)):
-            yield from _differences(here.get(name), there.get(name), (*place, name))
-    elif place == ("classes",) and len(here) == len(there):
+            yield from _differences(here.get(name), there.get(name), (*path, name))
+    elif path == ("classes",) and len(here) == len(there):
         for number, entries in enumerate(zip(here, there, strict=True)):
-            yield from _differences(*entries, (*place, number, len(here)))
+            yield from _differences(*entries, (*path, number, len(here)))
     elif here != there:
-        yield place, here, there
+        yield path, here, there
 
 
-def _field(place: _Place) -> str:
+def _field(path: _KeyPath) -> str:
     """Return the name of a field of a tensor's entry: "α of class small", "cells of level"."""
-    if len(place) == 1:
-        return str(place[0])
-    if place[0] != "classes":
-        return f"{place[0]} of {place[1]}"
-    _, number, count, name = place
+    if len(path) == 1:
+        return str(path[0])
+    if path[0] != "classes":
+        return f"{path[0]} of {path[1]}"
+    _, number, count, name = path
     of_class = ("small", "large")[int(number)] if count == 2 else str(int(number) + 1)
     return f"{_SYMBOLS.get(str(name), name)} of class {of_class}"
 

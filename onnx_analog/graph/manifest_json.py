@@ -13,7 +13,6 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from onnx_analog import serialise
-from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
@@ -229,7 +228,7 @@ def _check_addresses(manifest: Manifest) -> None:
             "mask": mask_bits(entry.original, entry.stored),
             "codebook": codebook_bits(scheme, entry.groups) if owns else 0,
         }
-        least["codebook"] += estimator(scheme.estimator).table_bits(scheme.cells_of_class)
+        least["codebook"] += scheme.table_bits
         bits = {name: entry.bits.get(name) for name in least}
         for name, length in least.items():
             if bits[name] != length:

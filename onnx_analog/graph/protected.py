@@ -168,7 +168,7 @@ def _read(tensor: StoredTensor, seed: int, trial: int) -> NDArray[Any]:
     return tensor.dense(tensor.decode_levels(level, sign=sign, class_index=class_index))
 
 
-def opened(model: ir.Model) -> ProtectedModel:
+def open_protected(model: ir.Model) -> ProtectedModel:
     """Open and check a protected model, which is not changed.
 
     Checked are the planes: their types and sizes, that levels are within the output range, that bits beyond the last
@@ -231,50 +231,50 @@ def just_protected(model: ir.Model) -> ProtectedModel:
 def _check_forms(tensor: StoredTensor) -> None:
     """Check types, ranks and lengths, and with them how much memory the weight takes."""
     for name in tensor.inputs:
-        held, wanted = tensor.held(name), _TYPES.get(name, ir.DataType.UINT8)
+        plane, expected = tensor.plane_tensor(name), _TYPES.get(name, ir.DataType.UINT8)
         axes = 2 if name in ("alpha", "beta") and tensor.layout.grouped else 1
-        if held.dtype != wanted or len(held.shape) != axes:
+        if plane.dtype != expected or len(plane.shape) != axes:
             raise tensor.damaged(
-                f"its {name} is {held.dtype.name} of {len(held.shape)} axes, and not {wanted.name} of {axes}"
+                f"its {name} is {plane.dtype.name} of {len(plane.shape)} axes, and not {expected.name} of {axes}"
             )
-    if tensor.held("shape").size > MOST_AXES:
-        raise tensor.damaged(f"its shape has {tensor.held('shape').size:,} axes, more than {MOST_AXES}")
+    if tensor.plane_tensor("shape").size > MOST_AXES:
+        raise tensor.damaged(f"its shape has {tensor.plane_tensor('shape').size:,} axes, more than {MOST_AXES}")
     if min(tensor.shape, default=0) < 0:
         raise tensor.damaged(f"its shape is {tensor.shape}, and no side may be negative")
     _check_layout(tensor)
     _check_groups(tensor)
-    if tensor.has("mask") and tensor.held("mask").size != -(-tensor.size // 8):
-        raise tensor.damaged(f"its mask has {tensor.held('mask').size:,} bytes for {tensor.size:,} bits")
+    if tensor.has("mask") and tensor.plane_tensor("mask").size != -(-tensor.size // 8):
+        raise tensor.damaged(f"its mask has {tensor.plane_tensor('mask').size:,} bytes for {tensor.size:,} bits")
     if not tensor.count:
         raise tensor.damaged(f"it stores none of its {tensor.size:,} weights")
     for name, bits in _bits(tensor).items():
-        if tensor.held(name).size != -(-bits // 8):
-            raise tensor.damaged(f"its {name} has {tensor.held(name).size:,} bytes for {bits:,} bits")
+        if tensor.plane_tensor(name).size != -(-bits // 8):
+            raise tensor.damaged(f"its {name} has {tensor.plane_tensor(name).size:,} bytes for {bits:,} bits")
 
 
 def _check_layout(tensor: StoredTensor) -> None:
     """Check that the function that is called decodes what the scheme writes."""
     layout, scheme = tensor.layout, tensor.scheme
-    wanted = (scheme.sign == "bit", packing.index_width(scheme.classes), scheme.analog)
+    expected = (scheme.sign == "bit", packing.index_width(scheme.classes), scheme.analog)
     grouped = layout.grouped > (scheme.granularity == "channel")
     aligned = layout.aligned and tensor.count % 8 > 0
-    if (layout.sign, layout.width, layout.analog) != wanted or grouped or aligned:
+    if (layout.sign, layout.width, layout.analog) != expected or grouped or aligned:
         raise tensor.damaged(f"it is decoded by {tensor.node.op_type!r}, which does not fit its scheme, {scheme}")
 
 
 def _check_groups(tensor: StoredTensor) -> None:
     """Check that α and β have a value for each class, and that groups fit the shape."""
     classes, grouped = tensor.scheme.classes, tensor.layout.grouped
-    rows = tensor.held("alpha").size // classes if grouped else 1
+    rows = tensor.plane_tensor("alpha").size // classes if grouped else 1
     for name in ("alpha", "beta"):
-        if tuple(tensor.held(name).shape.numpy()) != ((rows, classes) if grouped else (classes,)):
+        if tuple(tensor.plane_tensor(name).shape.numpy()) != ((rows, classes) if grouped else (classes,)):
             raise tensor.damaged(
-                f"its {name} has {tensor.held(name).size:,} values for {classes} classes"
+                f"its {name} has {tensor.plane_tensor(name).size:,} values for {classes} classes"
                 + f" in {rows:,} groups" * grouped
             )
     if grouped:
         axes = {planes.Axis.of(tensor.shape, number) for number in range(len(tensor.shape))}
-        if rows < 2 or tensor.held("stride").size != 1 or tensor.axis not in axes:
+        if rows < 2 or tensor.plane_tensor("stride").size != 1 or tensor.axis not in axes:
             raise tensor.damaged(f"its {rows:,} groups do not fit its shape, {tensor.shape}")
     if tensor.has("analog"):
         marks, expected = tensor.plane("analog"), (np.array(tensor.scheme.cells_of_class) > 0).astype(np.uint8)
@@ -362,7 +362,9 @@ def _planes(tensor: StoredTensor) -> tuple[Any, ...]:
 
 def _check_total(tensors: Iterable[StoredTensor]) -> None:
     """Check that the weights of all tensors fit the planes of all: a few bytes, shared by many calls, could be huge."""
-    planes = {id(value): tensor.held(name).nbytes for tensor in tensors for name, value in tensor.inputs.items()}
+    planes = {
+        id(value): tensor.plane_tensor(name).nbytes for tensor in tensors for name, value in tensor.inputs.items()
+    }
     total = sum({t.key: math.prod(t.shape) * t.dtype.bitwidth // 8 for t in tensors}.values())
     if total > max(_MOST_UNASKED, _MOST_EXPANDED * sum(planes.values())):
         raise ModelError(f"the model's planes have {sum(planes.values()):,} bytes, for weights of {total:,}. {AGAIN}")

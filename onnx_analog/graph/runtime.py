@@ -60,14 +60,14 @@ def refusal(source: Path | bytes, folder: Path | None = None, *, warn: bool = Tr
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     options.log_severity_level = 4  # what it has to say is in the error
     try:
-        given = source if isinstance(source, bytes) else os.fspath(source)
-        ort.InferenceSession(given, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        model = source if isinstance(source, bytes) else os.fspath(source)
+        ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime has a dozen types, none of which is exported
-        said = reason(error)
+        message = reason(error)
         if type(error).__name__ != "NotImplemented":
-            return said
+            return message
         if warn:
-            logger.warning("onnxruntime cannot run the model on a CPU: %s", said)  # it may do so elsewhere
+            logger.warning("onnxruntime cannot run the model on a CPU: %s", message)  # it may do so elsewhere
     return None
 
 

@@ -197,7 +197,7 @@ class Names:
 class StoredTensor:
     """One protected tensor: N of n weights are stored, in K classes; M of the N have cells.
 
-    What it says is what the model says: `onnx_analog.graph.protected.opened` checks that it can be so.
+    What it says is what the model says: `onnx_analog.graph.protected.open_protected` checks that it can be so.
     """
 
     key: str
@@ -247,11 +247,11 @@ class StoredTensor:
         if name not in self.inputs:
             return np.zeros(0, np.uint8)
         try:
-            return self.held(name).numpy()
+            return self.plane_tensor(name).numpy()
         except (ValueError, TypeError, OSError) as error:
             raise self.damaged(f"its {name} cannot be read ({error})") from error
 
-    def held(self, name: str) -> ir.TensorProtocol:
+    def plane_tensor(self, name: str) -> ir.TensorProtocol:
         """Return one input of the call as the model holds it: of an initializer, or of a Constant node.
 
         Raises
@@ -321,6 +321,7 @@ class StoredTensor:
             alpha=self.alpha,
             beta=self.beta,
             group=group if group is None or self.analog is None else group[self.analog],
+            shared=scheme.shares_tables,
         )
 
     @cached_property
@@ -412,14 +413,14 @@ class StoredTensor:
 
     def _own(self, name: str, shared: ir.Value) -> ir.Value:
         """Return a copy of a plane that this call alone uses, under a name that no graph of the model has."""
-        wanted = self.names.free(str(shared.name))
+        new_name = self.names.free(str(shared.name))
         if self.in_function:
             node = ir.node("Constant", [], {"value": ir.AttrTensor("value", ir.tensor(self.plane(name)))})
             self.graph.insert_before(self.node, node)
             own = node.outputs[0]
-            own.name = wanted
+            own.name = new_name
         else:
-            own = ir.Value(name=wanted, shape=shared.shape, type=shared.type, const_value=self.held(name))
+            own = ir.Value(name=new_name, shape=shared.shape, type=shared.type, const_value=self.plane_tensor(name))
             self.graph.register_initializer(own)
         self.node.replace_input_with(inputs_of(self.layout).index(name), own)
         self.inputs[name] = own
@@ -427,8 +428,8 @@ class StoredTensor:
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of each plane's bytes, as hex; of α, β and stride where output channels have their own."""
-        wanted = ("level", "mask", "sign", "class", *(("alpha", "beta", "stride") if self.layout.grouped else ()))
-        planes_of = {name: np.ascontiguousarray(self.plane(name)) for name in wanted if name in self.inputs}
+        names = ("level", "mask", "sign", "class", *(("alpha", "beta", "stride") if self.layout.grouped else ()))
+        planes_of = {name: np.ascontiguousarray(self.plane(name)) for name in names if name in self.inputs}
         return {name: hashlib.sha256(plane.data).hexdigest() for name, plane in planes_of.items()}
 
 
@@ -472,12 +473,12 @@ def _stored(node: ir.Node, graph: ir.Graph, in_function: bool, names: Names, sch
     if key is None:
         raise ModelError(f"the call that decodes {name!r} is damaged: it has no storage key. {AGAIN}")
     damage = f"tensor {key!r}: the call that decodes it is damaged, for "
-    wanted = inputs_of(layout)
-    given = {plane: value for plane, value in zip(wanted, node.inputs, strict=False) if value is not None}
-    if len(given) != len(wanted) or len(node.inputs) != len(given) or len(node.outputs) != 1:
+    planes = inputs_of(layout)
+    inputs = {plane: value for plane, value in zip(planes, node.inputs, strict=False) if value is not None}
+    if len(inputs) != len(planes) or len(node.inputs) != len(inputs) or len(node.outputs) != 1:
         raise ModelError(
             f"{damage}it has {len(node.inputs)} inputs and {len(node.outputs)} outputs, and {node.op_type!r} has "
-            f"{len(wanted)} and 1. {AGAIN}"
+            f"{len(planes)} and 1. {AGAIN}"
         )
     dtype = _attribute(node, "dtype", ir.AttributeType.INT)
     if dtype not in FLOATS:
@@ -485,7 +486,7 @@ def _stored(node: ir.Node, graph: ir.Graph, in_function: bool, names: Names, sch
     number = _attribute(node, "scheme", ir.AttributeType.INT)
     if not isinstance(number, int) or not 0 <= number < len(schemes):
         raise ModelError(f"{damage}its scheme is {number}, and the model lists {len(schemes)}. {AGAIN}")
-    return StoredTensor(key, schemes[number], number, layout, node, graph, in_function, given, names)
+    return StoredTensor(key, schemes[number], number, layout, node, graph, in_function, inputs, names)
 
 
 def _attribute(node: ir.Node, name: str, kind: ir.AttributeType) -> Any:

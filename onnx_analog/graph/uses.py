@@ -19,7 +19,7 @@ _TAKE_BIAS = frozenset(  # and as which input; peepholes and scales are weights
         *((kind, 2) for kind in ("Conv", "ConvTranspose", "LayerNormalization")),
     }
 )
-_ADD = frozenset({("Add", 0), ("Add", 1), ("Gemm", 2), *(("Sum", place) for place in range(8))})  # tables, too
+_ADD = frozenset({("Add", 0), ("Add", 1), ("Gemm", 2), *(("Sum", index) for index in range(8))})  # tables, too
 _TAKE_MASK = frozenset(  # or a table of relative positions, which is a weight
     {
         ("Attention", 3),
@@ -36,7 +36,7 @@ _SEEN_THROUGH = frozenset(
 )
 _JOINED = _SEEN_THROUGH | {"Concat"}
 _SUMMED = _JOINED | {"Gather", "Add", "Sub", "Sum", "Clip"}  # what a mask is part of is masked by it
-_ANY_PLACE = frozenset({"Concat", "Add", "Sub", "Sum"})  # others pass their first input on
+_ANY_INPUT = frozenset({"Concat", "Add", "Sub", "Sum"})  # others pass their first input on
 _ARRANGED = _SEEN_THROUGH - {"Expand", "Slice", "Tile"} | {"DequantizeLinear"}
 _ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Where", "Min", "Max", "Pow", "Sum"})
 _COMPARED = {0: "a limit", 1: "a limit"}
@@ -115,7 +115,7 @@ class Use(NamedTuple):
     """Where a value ends up: an input of a node, or an output of the graph (node None), where all else is possible."""
 
     node: ir.Node | None
-    place: int
+    input_index: int
 
     @property
     def kind(self) -> str:
@@ -133,21 +133,21 @@ def ends(value: ir.Value, through: frozenset[str]) -> list[Use]:
 
     Each use is there once, by however many ways the value comes to it.
     """
-    found, seen, waiting = list[Use](), {id(value)}, [value]
+    uses, seen, waiting = list[Use](), {id(value)}, [value]
     for here in waiting:  # what is passed on is added on the way
-        found += [Use(None, 0)] * here.is_graph_output()
-        for node, place in here.uses():
-            if not _passes_on(node, place, through):
-                found.append(Use(node, place))
+        uses += [Use(None, 0)] * here.is_graph_output()
+        for node, index in here.uses():
+            if not _passes_on(node, index, through):
+                uses.append(Use(node, index))
             elif id(node.outputs[0]) not in seen:
                 seen.add(id(node.outputs[0]))
                 waiting.append(node.outputs[0])
-    return found
+    return uses
 
 
-def _passes_on(node: ir.Node, place: int, through: frozenset[str]) -> bool:
+def _passes_on(node: ir.Node, index: int, through: frozenset[str]) -> bool:
     kind = _kind(node)
-    if kind not in through or (place and kind not in _ANY_PLACE) or len(node.outputs) != 1:
+    if kind not in through or (index and kind not in _ANY_INPUT) or len(node.outputs) != 1:
         return False
     return kind != "Cast" or _stays_float(node)
 
@@ -167,7 +167,7 @@ _OUTPUT_AXIS = {  # by operator and input
     ("com.microsoft.FusedConv", 1): 0,
     ("com.microsoft.Attention", 1): -1,
     ("com.microsoft.GemmFastGelu", 1): -1,
-    **{(kind, place): 1 for kind in ("LSTM", "GRU", "RNN") for place in (1, 2)},
+    **{(kind, index): 1 for kind in ("LSTM", "GRU", "RNN") for index in (1, 2)},
 }
 _PRODUCTS_OF_TWO = frozenset(  # of rows and columns, either of which may be given transposed
     {"MatMul", "Gemm", "com.microsoft.FusedMatMul", "com.microsoft.TransposeMatMul", "com.microsoft.FusedGemm"}
@@ -190,16 +190,16 @@ def _output_axis(use: Use, shape: Sequence[int]) -> int:
     node, kind = use.node, use.kind
     if node is None:
         return 0
-    if kind in _PRODUCTS_OF_TWO and use.place in (0, 1):
-        transposed = bool(_number(node, "transB" if use.place else "transA"))
-        return -1 if transposed != bool(use.place) else -2
-    if (kind, use.place) == ("ConvTranspose", 1):
+    if kind in _PRODUCTS_OF_TWO and use.input_index in (0, 1):
+        transposed = bool(_number(node, "transB" if use.input_index else "transA"))
+        return -1 if transposed != bool(use.input_index) else -2
+    if (kind, use.input_index) == ("ConvTranspose", 1):
         return 1 if shape[1] > 1 else 0
-    if (kind, use.place) == ("Gather", 0):
+    if (kind, use.input_index) == ("Gather", 0):
         return _number(node, "axis")
     if kind == "Einsum":
-        return _einsum_axis(node, use.place, shape)
-    return _OUTPUT_AXIS.get((kind, use.place), 0)
+        return _einsum_axis(node, use.input_index, shape)
+    return _OUTPUT_AXIS.get((kind, use.input_index), 0)
 
 
 def _number(node: ir.Node, name: str) -> int:
@@ -208,16 +208,16 @@ def _number(node: ir.Node, name: str) -> int:
     return 0 if attribute is None or attribute.is_ref() else attribute.as_int()
 
 
-def _einsum_axis(node: ir.Node, place: int, shape: Sequence[int]) -> int:
+def _einsum_axis(node: ir.Node, index: int, shape: Sequence[int]) -> int:
     """Return the longest axis of an operand that is one of the output, and of no other operand; else the first."""
     attribute = node.attributes.get("equation")
     equation = "" if attribute is None or attribute.is_ref() else attribute.as_string().replace(" ", "")
-    given, arrow, output = equation.partition("->")
-    terms = given.split(",")
-    if place >= len(terms) or len(terms[place]) != len(shape) or "." in terms[place]:
+    operands, arrow, output = equation.partition("->")
+    terms = operands.split(",")
+    if index >= len(terms) or len(terms[index]) != len(shape) or "." in terms[index]:
         return 0
-    others = "".join(terms[:place] + terms[place + 1 :])
-    axes = [axis for axis, label in enumerate(terms[place]) if label not in others and (label in output or not arrow)]
+    others = "".join(terms[:index] + terms[index + 1 :])
+    axes = [axis for axis, label in enumerate(terms[index]) if label not in others and (label in output or not arrow)]
     return max(axes, key=lambda axis: shape[axis], default=0)
 
 
@@ -229,7 +229,7 @@ def role(value: ir.Value) -> str | None:
 
 
 def _role(use: Use) -> str | None:
-    return "numbers" if use.kind == "Cast" else _NO_WEIGHTS.get(use.kind, {}).get(use.place)
+    return "numbers" if use.kind == "Cast" else _NO_WEIGHTS.get(use.kind, {}).get(use.input_index)
 
 
 def other_use(value: ir.Value, shape: tuple[int, ...], numbers: Callable[[], NDArray[Any]]) -> str | None:
@@ -253,7 +253,7 @@ def _is_bias(value: ir.Value, shape: tuple[int, ...]) -> bool:
 
 
 def _taken(value: ir.Value, through: frozenset[str]) -> set[tuple[str, int]]:
-    return {(use.kind, use.place) for use in ends(value, through)}
+    return {(use.kind, use.input_index) for use in ends(value, through)}
 
 
 def _is_mask(value: ir.Value, numbers: Callable[[], NDArray[Any]]) -> bool:
@@ -274,7 +274,7 @@ def _is_mask(value: ir.Value, numbers: Callable[[], NDArray[Any]]) -> bool:
 
 def _scales(use: Use, size: int) -> bool:
     """Return whether a tensor of `size` numbers is given a scale that is known, and is a factor of a product then."""
-    other = None if use.node is None or use.kind not in ("Mul", "Div") else use.node.inputs[1 - use.place]
+    other = None if use.node is None or use.kind not in ("Mul", "Div") else use.node.inputs[1 - use.input_index]
     scale = None if other is None else ir.convenience.get_const_tensor(other)
     if (
         use.node is None or scale is None or scale.size >= size
@@ -284,4 +284,4 @@ def _scales(use: Use, size: int) -> bool:
 
 
 def _masks(use: Use) -> bool:
-    return use.kind in ("Softmax", "Where") or (use.kind, use.place) in _TAKE_MASK
+    return use.kind in ("Softmax", "Where") or (use.kind, use.input_index) in _TAKE_MASK

@@ -148,9 +148,9 @@ def _compiled(pattern: str) -> Any:
     try:
         return re2.compile(pattern, options)
     except re2.error as error:
-        said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
+        message = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
         hint = ". Look-around and back references are not supported" if re.search(r"\(\?[=!<]|\\[1-9]", pattern) else ""
-        raise OptionError(f"{pattern!r} is not a regular expression: {said}{hint}") from None
+        raise OptionError(f"{pattern!r} is not a regular expression: {message}{hint}") from None
 
 
 def _reason_against_values(array: NDArray[Any]) -> str | None:
@@ -174,14 +174,14 @@ def _reason_against_use(weight: Weight, selection: Selection, used: set[int]) ->
 
 
 @dataclass(frozen=True)
-class Found:
+class Selected:
     """The tensors of a model: what is to be stored, and why the rest is not."""
 
     weights: tuple[Weight, ...]
     skipped: tuple[tuple[Weight, str], ...]
 
 
-def find(model: ir.Model, selection: Selection | None = None) -> Found:
+def find(model: ir.Model, selection: Selection | None = None) -> Selected:
     """Return the tensors of `model`, in the order in which they stand in it."""
     selection = selection or Selection()
     used = uses.used_values(model)
@@ -189,7 +189,7 @@ def find(model: ir.Model, selection: Selection | None = None) -> Found:
         (weight, selection.reason_against(weight) or _reason_against_use(weight, selection, used))
         for weight in all_tensors(model)
     ]
-    return Found(
+    return Selected(
         tuple(weight for weight, reason in judged if reason is None),
         tuple((weight, reason) for weight, reason in judged if reason is not None),
     )
@@ -199,11 +199,11 @@ def referring(model: ir.Model) -> Iterator[tuple[str, str]]:
     """Yield the key of every Constant whose tensor is an attribute of its function, and why it is not stored."""
     for scope, graph, _ in scopes(model):
         for node in graph:
-            held = node.attributes.get("value")
-            if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and held is not None and held.is_ref():
+            value = node.attributes.get("value")
+            if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and value is not None and value.is_ref():
                 yield (
                     f"{scope}{node.outputs[0].name}",
-                    f"given by whoever calls the function, as {held.ref_attr_name!r}",
+                    f"given by whoever calls the function, as {value.ref_attr_name!r}",
                 )
 
 
@@ -226,8 +226,13 @@ def _tensors_of(graph: ir.Graph) -> Iterator[tuple[ir.Value, ir.Node | None]]:
         if value.const_value is not None:
             yield value, None
     for node in graph:
-        held = node.attributes.get("value")
-        if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and held is not None and not held.is_ref():
+        attribute = node.attributes.get("value")
+        if (
+            node.op_type == "Constant"
+            and node.domain in ("", "ai.onnx")
+            and attribute is not None
+            and not attribute.is_ref()
+        ):
             yield node.outputs[0], node
 
 

@@ -92,10 +92,10 @@ def choose(
 
 def _in_order(fields: Sequence[Field], metric: Metric | None) -> list[tuple[int, Field]]:
     """Return outputs in the order in which they are tried: for `exact_match` floats come last."""
-    places = list(enumerate(fields))
+    indexed = list(enumerate(fields))
     if metric is METRICS["exact_match"]:
-        places.sort(key=lambda pair: "float" in pair[1].type or "double" in pair[1].type)
-    return places
+        indexed.sort(key=lambda pair: "float" in pair[1].type or "double" in pair[1].type)
+    return indexed
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,12 @@ class _Candidate:
 
     def _default(self) -> Metric:
         kinds = {part.dtype.kind for part in parts_of(self.value)}
-        whole = bool(kinds) and kinds <= set(WHOLE)
+        discrete = bool(kinds) and kinds <= set(WHOLE)
         if self.labels is not None:
-            return METRICS[self._with_labels(self.labels, whole=whole)]
+            return METRICS[self._with_labels(self.labels, discrete=discrete)]
         if self.class_axis is not None:
             return METRICS["agreement"]
-        if whole:
+        if discrete:
             return METRICS["exact_match"]
         if isinstance(self.value, np.ndarray):
             known = self._scores_axis() is not None
@@ -135,16 +135,16 @@ class _Candidate:
             known = are_maps(self.value) and len(self.value[0]) > 1
         return METRICS["agreement" if known else "sqnr_db"]
 
-    def _with_labels(self, labels: Array, *, whole: bool) -> str:
+    def _with_labels(self, labels: Array, *, discrete: bool) -> str:
         if not isinstance(self.value, np.ndarray) or self.class_axis is not None:
             return "top1"
         if sides_of(self.value.shape) != sides_of(labels.shape) or is_one_hot_of(labels, self.value):
             return "top1"
-        if whole and (labels.dtype.kind in "OUS") == (self.value.dtype.kind in "OUS"):
+        if discrete and (labels.dtype.kind in "OUS") == (self.value.dtype.kind in "OUS"):
             return "exact_match"
-        if not whole and labels.dtype.kind == "f" and not np.isin(labels, (0, 1)).all():
+        if not discrete and labels.dtype.kind == "f" and not np.isin(labels, (0, 1)).all():
             return "r2"
-        if not whole and labels.dtype.kind in "biuf":  # of two classes, labels are often 0.0 and 1.0
+        if not discrete and labels.dtype.kind in "biuf":  # of two classes, labels are often 0.0 and 1.0
             raise DataError(
                 f"output {self.field.name!r} has one number for each label, which may be a score or a quantity: name "
                 "the metric (r2, mse, or a function of your own)"

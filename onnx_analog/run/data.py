@@ -42,9 +42,9 @@ class Input(NamedTuple):
         return _agree(self.shape, shape[1:])
 
 
-def _agree(wanted: Sequence[int | str | None], sides: Sequence[int]) -> bool:
-    pairs = zip(wanted, sides, strict=False)
-    return len(wanted) == len(sides) and all(not isinstance(side, int) or side == length for side, length in pairs)
+def _agree(shape: Sequence[int | str | None], sides: Sequence[int]) -> bool:
+    pairs = zip(shape, sides, strict=False)
+    return len(shape) == len(sides) and all(not isinstance(side, int) or side == length for side, length in pairs)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -153,17 +153,17 @@ class Preprocessing:
         if not all(value > 0 and math.isfinite(value) for value in self.std):
             raise OptionError(f"std is {_listed(self.std)}; each number must be above 0 and finite")
 
-    def description(self, array: Array, wanted: Input) -> str:
+    def description(self, array: Array, field: Input) -> str:
         """Return what `apply` does, in words."""
         if self.function is not None:
-            return f"{wanted.name!r} made by {self.function}"
-        if array.dtype == np.uint8 and wanted.dtype.kind == "f":
+            return f"{field.name!r} made by {self.function}"
+        if array.dtype == np.uint8 and field.dtype.kind == "f":
             mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
-            return f"{wanted.name!r} from uint8 images, divided by 255, normalised with mean {mean} and std {std}"
-        return f"{wanted.name!r} as given ({array.dtype})"
+            return f"{field.name!r} from uint8 images, divided by 255, normalised with mean {mean} and std {std}"
+        return f"{field.name!r} as given ({array.dtype})"
 
-    def apply(self, array: Array, wanted: Input) -> Array:
-        """Return what `wanted` takes.
+    def apply(self, array: Array, field: Input) -> Array:
+        """Return what `field` takes.
 
         Raises
         ------
@@ -172,20 +172,20 @@ class Preprocessing:
         """
         if self.function is not None:
             prepared = _called(self.function, array)
-        elif array.dtype == np.uint8 and wanted.dtype.kind == "f":
-            prepared = _laid_out(self._normalised(array), wanted)
+        elif array.dtype == np.uint8 and field.dtype.kind == "f":
+            prepared = _laid_out(self._normalised(array), field)
         else:
             prepared = array
         if prepared.dtype.kind not in "biufV":  # V is what numpy makes of bfloat16 and its like
             raise DataError(
-                f"the data for input {wanted.name!r} are of type {prepared.dtype}, and the model takes numbers"
+                f"the data for input {field.name!r} are of type {prepared.dtype}, and the model takes numbers"
             )
-        if not (wanted.fits(prepared.shape) or wanted.fits_one(prepared.shape)):
+        if not (field.fits(prepared.shape) or field.fits_one(prepared.shape)):
             raise DataError(
-                f"input {wanted.name!r} takes shape {_text(wanted.shape)}, and the data give {_text(prepared.shape)}. "
+                f"input {field.name!r} takes shape {_text(field.shape)}, and the data give {_text(prepared.shape)}. "
                 'Reshape them, or give preprocess="module:function".'
             )
-        return np.ascontiguousarray(_cast(prepared, wanted))
+        return np.ascontiguousarray(_cast(prepared, field))
 
     def _normalised(self, images: Array) -> NDArray[np.float32]:
         """Return float32 images of shape (n, h, w, channels)."""
@@ -199,19 +199,19 @@ class Preprocessing:
         return scaled
 
 
-def _cast(array: Array, wanted: Input) -> Array:
+def _cast(array: Array, field: Input) -> Array:
     """Return numbers in the type of an input, which must be able to hold them."""
-    if array.dtype == wanted.dtype:
+    if array.dtype == field.dtype:
         return array
     with np.errstate(all="ignore"):
-        cast: Array = array.astype(wanted.dtype)
-        if wanted.dtype.kind in "biu":
+        cast: Array = array.astype(field.dtype)
+        if field.dtype.kind in "biu":
             lost = (cast.astype(array.dtype) != array) | ((cast < 0) != (array < 0))
         else:
             lost = np.isfinite(array.astype(np.float64)) & ~np.isfinite(cast.astype(np.float64))
     if lost.any():
         raise DataError(
-            f"the data for input {wanted.name!r} hold {array[lost][0]}, which the model's type {wanted.dtype} cannot "
+            f"the data for input {field.name!r} hold {array[lost][0]}, which the model's type {field.dtype} cannot "
             "represent"
         )
     return cast
@@ -227,12 +227,12 @@ def _called(spec: str, array: Array) -> Array:
         raise FunctionError(f'preprocess="{spec}" failed with {type(error).__name__}: {error}') from error
 
 
-def _laid_out(images: NDArray[np.float32], wanted: Input) -> NDArray[np.float32]:
-    """Return NHWC `images` in the layout that `wanted` takes; NCHW where the model leaves it open."""
+def _laid_out(images: NDArray[np.float32], field: Input) -> NDArray[np.float32]:
+    """Return NHWC `images` in the layout that `field` takes; NCHW where the model leaves it open."""
     if images.ndim != 4:
         return images
     layouts = [np.moveaxis(images, -1, 1), images, np.moveaxis(images, -1, 1).reshape(len(images), -1)]
-    fitting = (layout for fits in (wanted.fits, wanted.fits_one) for layout in layouts if fits(layout.shape))
+    fitting = (layout for fits in (field.fits, field.fits_one) for layout in layouts if fits(layout.shape))
     return next(fitting, layouts[0])
 
 
@@ -273,8 +273,8 @@ def from_arrays(
 ) -> Dataset:
     """Return the samples of arrays that are named as those of an npz file; see `load`."""
     names = _names(inputs, list(arrays), "the data")
-    wanted = [*names.values(), *(["y"] if "y" in arrays else [])]
-    read = {name: np.asarray(arrays[name]) for name in wanted}
+    needed = [*names.values(), *(["y"] if "y" in arrays else [])]
+    read = {name: np.asarray(arrays[name]) for name in needed}
     scalars = [name for name, array in read.items() if array.ndim == 0]
     if scalars:
         raise DataError(f"the data: {scalars[0]!r} is a single number, not one entry for each sample")
@@ -293,14 +293,14 @@ def _dataset(
     lengths = {name: len(arrays[name]) for name in names.values()} | ({} if labels is None else {"y": len(labels)})
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise DataError(f"the arrays of {source} differ in their number of samples, or have none: {lengths}")
-    prepared = {wanted.name: preprocessing.apply(arrays[names[wanted.name]], wanted) for wanted in inputs}
-    description = "; ".join(preprocessing.description(arrays[names[wanted.name]], wanted) for wanted in inputs)
+    prepared = {field.name: preprocessing.apply(arrays[names[field.name]], field) for field in inputs}
+    description = "; ".join(preprocessing.description(arrays[names[field.name]], field) for field in inputs)
     return Dataset(prepared, labels, one_by_one=_one_by_one(prepared, inputs), preprocessing=description)
 
 
 def _one_by_one(prepared: Mapping[str, Array], inputs: Sequence[Input]) -> bool:
     """Return whether the samples are to be fed one by one: all inputs, or none."""
-    alone = {wanted.name: not wanted.fits(prepared[wanted.name].shape) for wanted in inputs}
+    alone = {field.name: not field.fits(prepared[field.name].shape) for field in inputs}
     if len(set(alone.values())) > 1:
         single, batched = (next(name for name in alone if alone[name] is kind) for kind in (True, False))
         raise DataError(
@@ -347,16 +347,16 @@ class _Archive:
                 start = file.read(6)
             if start == b"\x93NUMPY":
                 raise DataError(f"{str(path)!r} is a single array: save it with numpy.savez(path, x=..., y=...)")
-            self._held = zipfile.ZipFile(path)
+            self._file = zipfile.ZipFile(path)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
             raise self._damaged() from error
-        self.names = [name.removesuffix(".npy") for name in self._held.namelist()]
+        self.names = [name.removesuffix(".npy") for name in self._file.namelist()]
 
     def __enter__(self) -> _Archive:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._held.close()
+        self._file.close()
 
     def _damaged(self, name: str = "") -> DataError:
         why = f": {name!r} is damaged, or holds Python objects" if name else ""
@@ -364,33 +364,33 @@ class _Archive:
 
     def read(self, names: Sequence[str], samples: int | None = None) -> dict[str, Array]:
         """Return arrays, or the first `samples` entries of each."""
-        wanted = {name: self._of(name, samples, None) for name in dict.fromkeys(names)}
-        total = sum(header.nbytes for header, _ in wanted.values())
+        headers = {name: self._of(name, samples, None) for name in dict.fromkeys(names)}
+        total = sum(header.nbytes for header, _ in headers.values())
         if total > max(LARGEST, self._size):
             raise DataError(
                 f"the arrays of {str(self._path)!r} take {total:,} bytes when unpacked, more than {LARGEST:,}: take "
                 "fewer samples, or save them with numpy.savez, which does not compress"
             )
-        return {name: self._of(name, samples, header)[1] for name, (header, _) in wanted.items()}
+        return {name: self._of(name, samples, header)[1] for name, (header, _) in headers.items()}
 
     def _of(self, name: str, samples: int | None, known: _Header | None) -> tuple[_Header, Array]:
         """Return what is to be read of an array, and, if that is known already, the array."""
         try:
-            info = self._held.getinfo(name if name in self._held.NameToInfo else f"{name}.npy")
+            info = self._file.getinfo(name if name in self._file.NameToInfo else f"{name}.npy")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError("numpy compresses with deflate only")
-            with self._held.open(info) as file:
+            with self._file.open(info) as file:
                 header = _header(file)
                 if header.shape == ():
                     raise DataError(f"{str(self._path)!r}: {name!r} is a single number, not one entry for each sample")
-                whole = header
+                full = header
                 if samples is not None:
                     header = header._replace(shape=(min(samples, header.shape[0]), *header.shape[1:]))
-                if whole.nbytes > info.file_size:
+                if full.nbytes > info.file_size:
                     raise ValueError("there are fewer bytes than the header says")
                 if known is None:
-                    return (whole if header.fortran else header), np.empty(0)
-                return header, _entries(file, header, whole)
+                    return (full if header.fortran else header), np.empty(0)
+                return header, _entries(file, header, full)
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
             raise self._damaged(name) from error
 
@@ -411,9 +411,9 @@ def _header(file: IO[bytes]) -> _Header:
     return _Header(tuple(shape), bool(fortran), dtype)
 
 
-def _entries(file: IO[bytes], header: _Header, whole: _Header) -> Array:
+def _entries(file: IO[bytes], header: _Header, full: _Header) -> Array:
     """Return the first entries of an array: all of it is unpacked only where it lies in Fortran's order."""
-    taken = whole if header.fortran else header
+    taken = full if header.fortran else header
     data = bytearray(taken.nbytes)
     view, offset = memoryview(data), 0
     while offset < len(data):
@@ -422,7 +422,7 @@ def _entries(file: IO[bytes], header: _Header, whole: _Header) -> Array:
             raise EOFError("the array ends early")
         view[offset : offset + len(part)] = part
         offset += len(part)
-    if taken.shape == whole.shape:
+    if taken.shape == full.shape:
         file.read(1)  # at the end zipfile compares the checksum
     if not data:
         return np.zeros(header.shape, header.dtype)
@@ -433,15 +433,15 @@ def _entries(file: IO[bytes], header: _Header, whole: _Header) -> Array:
 
 def _names(inputs: Sequence[Input], arrays: Sequence[str], source: str) -> dict[str, str]:
     """Return which array each input takes."""
-    return {wanted.name: _name_of(wanted, arrays, source, alone=len(inputs) == 1) for wanted in inputs}
+    return {field.name: _name_of(field, arrays, source, alone=len(inputs) == 1) for field in inputs}
 
 
-def _name_of(wanted: Input, arrays: Sequence[str], source: str, *, alone: bool) -> str:
-    name = wanted.name if wanted.name in arrays else "x"
-    if name not in arrays or (name == "x" != wanted.name and not alone):
+def _name_of(field: Input, arrays: Sequence[str], source: str, *, alone: bool) -> str:
+    name = field.name if field.name in arrays else "x"
+    if name not in arrays or (name == "x" != field.name and not alone):
         raise DataError(
-            f"{source} holds {', '.join(arrays) or 'nothing'}, and the model takes {wanted.name!r}: "
-            f"name the array {wanted.name!r}{', or x' if alone and wanted.name != 'x' else ''}"
+            f"{source} holds {', '.join(arrays) or 'nothing'}, and the model takes {field.name!r}: "
+            f"name the array {field.name!r}{', or x' if alone and field.name != 'x' else ''}"
         )
     return name
 

@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from onnx_analog.arguments import check_type, checked
+from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.errors import DataError, ModelError, OptionError, require_int
+from onnx_analog.errors import DataError, ModelError
 from onnx_analog.graph.build import detached, reason_against
 from onnx_analog.graph.manifest import Totals
-from onnx_analog.graph.protected import ProtectedModel, opened
+from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.stored import channels_of, is_protected, read_with
 from onnx_analog.graph.weights import Selection, find
 from onnx_analog.passes import ProtectPass, pipeline
@@ -30,7 +30,7 @@ from onnx_analog.run.choice import choose
 from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
 from onnx_analog.run.read import Decoder
-from onnx_analog.run.session import BATCH, Network
+from onnx_analog.run.session import Network
 from onnx_analog.run.trials import Trial, Trials
 
 Progress = Callable[[], None]
@@ -96,20 +96,18 @@ class Experiment:
         *,
         output: str | None = None,
         class_axis: int | None = None,
-        batch: int = BATCH,
+        batch: int = DEFAULTS.batch,
         providers: Sequence[str] = ("CPUExecutionProvider",),
         threads: int = 0,
         clean: list[Any] | None = None,
         reference: ir.Model | None = None,
         name: str | None = None,
     ) -> None:
-        if require_int("batch", batch) < 1:
-            raise OptionError(f"batch is {batch}; it must be 1 or more")
-        self._batch = batch
+        self._batch = checked(batch=batch)["batch"]
         self._running: dict[str, Any] = {"providers": providers, "threads": threads}
         self.name = name
         if isinstance(model, ir.Model) and is_protected(model):
-            model = opened(model)
+            model = open_protected(model)
         self._protected = model if isinstance(model, ProtectedModel) else None
         self._model = model.model if isinstance(model, ProtectedModel) else model
         self._source = self._network if reference is None else Network(reference, role="the reference", **self._running)
@@ -125,7 +123,7 @@ class Experiment:
         else:
             self.metric = metric
             self.clean = self._source.run(self.data, batch=batch) if clean is None else clean
-        self._places = metrics.places_of(self.metric)
+        self._indices = metrics.indices_of(self.metric)
 
     def _measured(
         self, metric: metrics.Named | None, output: str | None, class_axis: int | None, clean: list[Any] | None
@@ -138,7 +136,7 @@ class Experiment:
 
         def fetch(number: int) -> Any:
             if number not in known:
-                (known[number],) = self._network.run(self.data, batch=self._batch, places=[number])
+                (known[number],) = self._network.run(self.data, batch=self._batch, indices=[number])
             return known[number]
 
         chosen = choose(
@@ -152,8 +150,8 @@ class Experiment:
             one_by_one=self.data.one_by_one,
             dynamic=frozenset(side for node in self._network.inputs for side in node.shape if isinstance(side, str)),
         )
-        if chosen.places is not None:
-            outputs = [fetch(number) for number in chosen.places]
+        if chosen.indices is not None:
+            outputs = [fetch(number) for number in chosen.indices]
         else:
             outputs = self._network.run(self.data, batch=self._batch) if clean is None else clean
         own = clean is not None or self._source is self._network
@@ -161,9 +159,9 @@ class Experiment:
 
     def _original(self, chosen: metrics.Chosen, outputs: list[Any]) -> list[Any]:
         """Return the outputs of the reference, in place of those of the model, which are kept."""
-        if chosen.places is not None and max(chosen.places) >= len(self._source.outputs):
+        if chosen.indices is not None and max(chosen.indices) >= len(self._source.outputs):
             raise ModelError("the reference has fewer outputs than the model: it is not its original")
-        originals = self._source.run(self.data, batch=self._batch, places=chosen.places)
+        originals = self._source.run(self.data, batch=self._batch, indices=chosen.indices)
         if list(map(_shape, originals)) != list(map(_shape, outputs)):
             raise ModelError("the reference has outputs of other shapes than the model: it is not its original")
         self._given_outputs = outputs
@@ -172,7 +170,7 @@ class Experiment:
     @cached_property
     def _given_outputs(self) -> list[Any]:
         """The outputs of the model as it was given, where they are not those that the metric compares with."""
-        return self._network.run(self.data, batch=self._batch, places=self._places)
+        return self._network.run(self.data, batch=self._batch, indices=self._indices)
 
     @property
     def chosen(self) -> metrics.Chosen:
@@ -220,7 +218,7 @@ class Experiment:
         network, keys = self._skeleton(planes)
         tensors = {tensor.key: tensor for tensor in planes.tensors}
         weights = {name: tensors[key].decode() for name, key in keys.items()}
-        return network.run(self.data, weights, batch=self._batch, places=self._places)
+        return network.run(self.data, weights, batch=self._batch, indices=self._indices)
 
     # ------------------------------------------------------------------------------------------------- scoring
 
@@ -249,7 +247,7 @@ class Experiment:
         plan : Plan or Scheme, optional
             How a plain model is stored. Without one, the model is evaluated as it is: a plain model has no trials.
         seed, trials : int
-            From 0 to 2^63 - 1, and from 0 to 1,000,000.
+            From 0 to 2^63 - 1, and from 0 to 10^9.
         selection : Selection, optional
             Which tensors the plan is for.
         channel : str or Channel, optional

@@ -89,14 +89,14 @@ class Field(NamedTuple):
 class Chosen:
     """A metric, and what it measures.
 
-    Called as a metric is, with the outputs that `places` names, in their order.
+    Called as a metric is, with the outputs that `indices` names, in their order.
 
     Attributes
     ----------
     metric : Metric
     output : str or None
         Name of the output; None where a function of the user's is given all of them.
-    places : tuple of int or None
+    indices : tuple of int or None
         Numbers of the outputs that it reads, among those of the model; None: all.
     class_axis : int or None
         Of the model's output.
@@ -109,7 +109,7 @@ class Chosen:
 
     metric: Metric
     output: str | None = None
-    places: tuple[int, ...] | None = None
+    indices: tuple[int, ...] | None = None
     class_axis: int | None = None
     axis: int | None = None
     classes: int | None = None
@@ -135,9 +135,9 @@ class Chosen:
         return not self.labelled
 
 
-def places_of(metric: Function) -> tuple[int, ...] | None:
+def indices_of(metric: Function) -> tuple[int, ...] | None:
     """Return the numbers of the outputs that a metric reads; None if it reads all."""
-    return metric.places if isinstance(metric, Chosen) else None
+    return metric.indices if isinstance(metric, Chosen) else None
 
 
 def is_own(metric: Metric) -> bool:

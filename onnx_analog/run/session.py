@@ -20,10 +20,11 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from onnx_analog.arguments import DEFAULTS
 from onnx_analog.errors import DataError, ModelError, OptionError, one_line
 from onnx_analog.graph.files import root_cause, to_proto
 from onnx_analog.graph.layout import DOMAIN
-from onnx_analog.graph.protected import ProtectedModel, opened
+from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.stored import StoredTensor, is_protected
 from onnx_analog.run.data import LARGEST, Dataset, Input
 from onnx_analog.run.metrics import Field, Output
@@ -31,7 +32,6 @@ from onnx_analog.run.metrics import Field, Output
 Array = NDArray[Any]
 Batch = tuple[Mapping[str, Any], int]  # what a call is fed, and how many of its samples count
 
-BATCH = 64  # samples; a call costs little, and a new session soon has the memory for its activations
 _HANDED_OVER = 1024  # bytes; smaller initializers stay in the skeleton
 _NUMPY = {"float": "float32", "double": "float64"}  # where ONNX says it otherwise
 # Inputs are copied there once. What is not here is fed from the CPU at every call.
@@ -45,7 +45,7 @@ _NOISE = tuple(
         r"Exception during initialization: ",
     )
 )
-_PLACE = "place"  # of an input among those of its function
+_POSITION = "place"  # of an input among those of its function
 _RUNTIME = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -83,9 +83,9 @@ class Network:
         self._role = role
         self._providers, self.threads = list(providers), threads
         self._device = _DEVICES.get(self._providers[0])
-        self._held: tuple[Dataset, int, list[Batch]] | None = None
+        self._copied: tuple[Dataset, int, list[Batch]] | None = None
         if isinstance(model, ir.Model) and is_protected(model):
-            model = opened(model)
+            model = open_protected(model)
         skeleton = (model.model if isinstance(model, ProtectedModel) else model).clone()
         stored = _stand_ins(skeleton, model.tensors) if isinstance(model, ProtectedModel) else {}
         _drop_unused(skeleton)
@@ -133,8 +133,8 @@ class Network:
         data: Dataset,
         weights: Mapping[str, Array] | None = None,
         *,
-        batch: int = BATCH,
-        places: Sequence[int] | None = None,
+        batch: int = DEFAULTS.batch,
+        indices: Sequence[int] | None = None,
     ) -> list[Output]:
         """Return the outputs for all samples of `data`: with `weights`, or without noise.
 
@@ -149,7 +149,7 @@ class Network:
         weights : mapping of name to array, optional
         batch : int, >= 1
             Samples a call, unless the model fixes it.
-        places : sequence of int, optional
+        indices : sequence of int, optional
             Numbers of the outputs that are wanted; the others are not fetched.
 
         Raises
@@ -158,7 +158,7 @@ class Network:
             If onnxruntime fails on the data.
         """
         with self._named():
-            return self._outputs(self._clean if weights is None else self.session(weights), data, batch, places)
+            return self._outputs(self._clean if weights is None else self.session(weights), data, batch, indices)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -171,11 +171,11 @@ class Network:
             raise type(error)(f"{self._role}: {error}") from error
 
     def _outputs(
-        self, session: ort.InferenceSession, data: Dataset, batch: int, places: Sequence[int] | None
+        self, session: ort.InferenceSession, data: Dataset, batch: int, indices: Sequence[int] | None
     ) -> list[Output]:
         fixed = _fixed_batch(session)
         fields = _fields(session)
-        fields = fields if places is None else [fields[number] for number in places]
+        fields = fields if indices is None else [fields[number] for number in indices]
         parts: list[list[Any]] = []
         counts: list[int] = []
         for inputs, count in self._batches(data, fixed, batch):
@@ -205,18 +205,18 @@ class Network:
             )
         if self._device is None:
             return data.batches(size, fixed=fixed is not None)
-        if self._held is None or self._held[0] is not data or self._held[1] != size:
+        if self._copied is None or self._copied[0] is not data or self._copied[1] != size:
             copied: list[Batch] = [
                 ({name: ort.OrtValue.ortvalue_from_numpy(array, self._device) for name, array in inputs.items()}, count)
                 for inputs, count in data.batches(size, fixed=fixed is not None)
             ]
-            self._held = (data, size, copied)
-        return self._held[2]
+            self._copied = (data, size, copied)
+        return self._copied[2]
 
 
 def _fixed_batch(session: ort.InferenceSession) -> int | None:
     """Return how many samples a call must have; None if any number will do."""
-    fixed = {wanted.shape[0]: wanted.name for wanted in _inputs(session) if wanted.shape}
+    fixed = {field.shape[0]: field.name for field in _inputs(session) if field.shape}
     sizes = sorted(size for size in fixed if isinstance(size, int))
     if not sizes:
         return None
@@ -227,7 +227,8 @@ def _fixed_batch(session: ort.InferenceSession) -> int | None:
 
 def _sample_axis(field: Field, inputs: Sequence[Input]) -> int | None:
     """Return the axis of an output that has the name of the inputs' axis of samples; None where names do not tell."""
-    names = {wanted.shape[0] for wanted in inputs if wanted.shape and isinstance(wanted.shape[0], str)}
+    shapes = [entry.shape for entry in inputs if entry.shape]
+    names = {shape[0] for shape in shapes if isinstance(shape[0], str)}
     sample_axes = [axis for axis, side in enumerate(field.shape or ()) if isinstance(side, str) and side in names]
     return sample_axes[0] if len(sample_axes) == 1 else None
 
@@ -237,7 +238,7 @@ def _stacked(values: list[Any]) -> Output:
     if all(isinstance(value, np.ndarray) for value in values) and len({value.shape for value in values}) == 1:
         return np.stack(values)
     if all(isinstance(value, list) and len(value) == 1 for value in values):  # a sequence for each sample
-        return [one for value in values for one in value]
+        return [array for value in values for array in value]
     return values
 
 
@@ -256,12 +257,12 @@ def _joined(
     if not all(isinstance(value, list) for value in values):
         return values
     lengths = {len(value) for value in values}
-    if len(lengths) == 1 and all(isinstance(one, np.ndarray) and one.ndim for value in values for one in value):
+    if len(lengths) == 1 and all(isinstance(array, np.ndarray) and array.ndim for value in values for array in value):
         pieces = [_joined_arrays(list(pair), counts, sizes, None) for pair in zip(*values, strict=True)]
-        if all(one is not None and len(one) == sum(counts) for one in pieces):
+        if all(array is not None and len(array) == sum(counts) for array in pieces):
             return pieces
     if [len(value) for value in values] == sizes:  # one for each sample, as ZipMap has it
-        return [one for value, count in zip(values, counts, strict=True) for one in value[:count]]
+        return [array for value, count in zip(values, counts, strict=True) for array in value[:count]]
     return values
 
 
@@ -421,15 +422,15 @@ def _keys_of_functions(model: ir.Model) -> dict[ir.OperatorIdentifier, list[str]
 
 def _input(function: ir.Function, weight: ir.Value) -> ir.Value:
     value = ir.Value(name=weight.name, shape=weight.shape, type=weight.type)
-    value.meta[_PLACE] = len(function.inputs)  # a call may leave the last of the others out
+    value.meta[_POSITION] = len(function.inputs)  # a call may leave the last of the others out
     function.inputs.append(value)
     return value
 
 
 def _hand_on(call: ir.Node, inputs: Mapping[str, ir.Value], values: Mapping[str, ir.Value]) -> None:
     """Give a function the weights that it takes as inputs."""
-    for key, wanted in inputs.items():
-        position = wanted.meta[_PLACE]
+    for key, weight in inputs.items():
+        position = weight.meta[_POSITION]
         call.resize_inputs(position + 1)
         call.replace_input_with(position, values[key])
 

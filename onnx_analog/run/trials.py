@@ -13,7 +13,7 @@ from onnx_analog.graph.manifest import Totals
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.read import Decoder, read_all
-from onnx_analog.run.session import BATCH, Network
+from onnx_analog.run.session import Network
 
 
 class Trial(NamedTuple):
@@ -56,13 +56,13 @@ class Trials:
         metric: metrics.Function,
         clean: list[Any],
         *,
-        batch: int = BATCH,
+        batch: int,
         totals: Totals,
         stored: Callable[[], float | None],
     ) -> None:
         self._network, self._data, self._decoders, self._metric = network, data, decoders, metric
         self._clean, self._batch, self.totals, self._stored = clean, batch, totals, stored
-        self._places = metrics.places_of(metric)
+        self._indices = metrics.indices_of(metric)
         count = network.threads or cpu_count()
         self._threads = ThreadPoolExecutor(count) if count > 1 else None
 
@@ -74,6 +74,6 @@ class Trials:
     def run(self, *, seed: int, trial: int) -> Trial:
         """Return the metric of the network in one programming and one read of its memory."""
         weights = read_all(self._decoders, seed=seed, trial=trial, threads=self._threads)
-        outputs = self._network.run(self._data, weights, batch=self._batch, places=self._places)
+        outputs = self._network.run(self._data, weights, batch=self._batch, indices=self._indices)
         value = float(self._metric(outputs, labels=self._data.labels, clean=self._clean))
         return Trial(value, metrics.output_sqnr_db(outputs, self._clean))

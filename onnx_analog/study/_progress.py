@@ -26,7 +26,7 @@ class Tally:
         self._ordered: list[Trial] = []  # trials 0, 1, ... up to the first that is missing
         self._others: dict[int, Trial] = {}
         self._values: list[float] = []  # of the former
-        self.wanted = 0
+        self.required = 0
         self.enough = False
         self.facts: PointFacts | None = None
 
@@ -48,10 +48,10 @@ class Tally:
     def more(self) -> list[range]:
         """Look, if there are trials for it; return those that are wanted now, and were not before."""
         missing: list[range] = []
-        while not self.enough and len(self._values) >= self.wanted and not missing:
-            before, self.wanted = self.wanted, self._stopping.wanted(self._values)
-            self.enough = len(self._values) >= self.wanted
-            missing = [] if self.enough else self._gaps(max(before, len(self._ordered)), self.wanted)
+        while not self.enough and len(self._values) >= self.required and not missing:
+            before, self.required = self.required, self._stopping.required(self._values)
+            self.enough = len(self._values) >= self.required
+            missing = [] if self.enough else self._gaps(max(before, len(self._ordered)), self.required)
         return missing
 
     def _gaps(self, start: int, end: int) -> list[range]:
@@ -66,11 +66,11 @@ class Tally:
     @property
     def done(self) -> int:
         """Trials that are made, of those wanted."""
-        return min(len(self._ordered), self.wanted) + sum(trial < self.wanted for trial in self._others)
+        return min(len(self._ordered), self.required) + sum(trial < self.required for trial in self._others)
 
     def taken(self) -> list[Trial]:
         """Return the trials that count: those before the look at which the point stopped."""
-        return self._ordered[: self.wanted]
+        return self._ordered[: self.required]
 
     def known(self) -> Iterator[tuple[int, Trial]]:
         """Yield all trials there are, in their order."""

@@ -9,12 +9,12 @@ from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from onnx_analog.arguments import MOST_TRIALS
 from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES
 from onnx_analog.graph.manifest import Totals
 from onnx_analog.run.trials import Trial
 from onnx_analog.study.grid import GridPoint
 from onnx_analog.study.run_folder import Row
-from onnx_analog.study.stopping import MOST_TRIALS
 
 
 def columns_of(model: str, setting: GridPoint) -> Row:
@@ -104,7 +104,8 @@ def _check_point(row: Mapping[str, str]) -> None:
         raise ValueError(f"large_fraction is {row['large_fraction']}; it must be from 0 to 1")
     if row["large_fraction"] not in ("", str(fraction), f"{fraction:g}"):
         raise ValueError(f"large_fraction is {row['large_fraction'][:40]!r}, which no sweep writes so")
-    for name in ("channel_sha256", "plan_sha256"):
+    without_cells = not row["channel"] and not row["channel_sha256"]
+    for name in ("plan_sha256",) if without_cells else ("channel_sha256", "plan_sha256"):
         if not _SHA256.fullmatch(row[name]):
             raise ValueError(f"{name} is {row[name][:40]!r}, which is not a SHA-256")
 
@@ -159,7 +160,7 @@ def typed(row: Mapping[str, str], like: Row) -> Row:
 
 def _value(text: str, like: Any) -> Any:
     """Return the value of a word of a row: None if it is empty, and a number where only the other value is unknown."""
-    if not text and not isinstance(like, str):
+    if not text:
         return None
     if like is None:
         return float(text) if _NUMBER.fullmatch(text) else text

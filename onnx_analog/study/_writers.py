@@ -68,7 +68,8 @@ def parquet_writer(rows: Iterable[Row], constants: Row) -> writing.Writer:
         writer, written, left = None, None, iter(rows)
         while part := list(islice(left, _GROUP)):
             written = written or Written([*part[0], *constants], constants)
-            types = {"large_fraction": pyarrow.float64()}  # a whole part of the rows may have none
+            text = pyarrow.string()  # a whole part of the rows may have none of these
+            types = {"large_fraction": pyarrow.float64(), "channel": text, "channel_sha256": text}
             columns = {name: pyarrow.array([word_of(row[name]) for row in part], types.get(name)) for name in part[0]}
             same = {
                 name: pyarrow.repeat(pyarrow.scalar(word_of(value)), len(part)) for name, value in constants.items()

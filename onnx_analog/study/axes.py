@@ -1,4 +1,4 @@
-"""The axes of a grid: values for any setting of `Scheme` or `Paper`, from Python, TOML, or text.
+"""The axes of a grid: values for `integers` and any setting of `Scheme` or `Paper`, from Python, TOML, or text.
 
     cells_small=1,2,4          bits_per_cell=1,2         granularity=tensor,channel
     cells=1/20,2/20            shares=0.05,0.01          side_channel=none,pcm,rram-wan
@@ -14,12 +14,19 @@ from collections.abc import Iterable, Mapping
 from types import NoneType
 from typing import Any, get_args, get_origin
 
+from onnx_analog.arguments import Arguments
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.errors import OptionError
 from onnx_analog.settings import is_number, settings_of, suggestion, synonyms_of
 
 CHANNELS = ("channel", "side_channel")
-SETTINGS = {**settings_of(Scheme), **settings_of(Paper)}  # that can be axes, by name
+INTEGERS = "integers"  # bits of the integers to which weights are quantised
+SETTINGS = {  # that can be axes, by name
+    **settings_of(Scheme),
+    **settings_of(Paper),
+    INTEGERS: settings_of(Arguments)[INTEGERS],
+}
+_REQUIRED = ("channel", INTEGERS)  # without a default, and with a value at each point
 _SYNONYMS = synonyms_of(Scheme, Paper)
 
 
@@ -119,7 +126,7 @@ def _split(name: str, text: str) -> list[str]:
 def _typed(name: str, value: Any) -> Any:
     declared, kind, default = SETTINGS[name]
     if value is None or (isinstance(value, str) and value.lower() == "none"):
-        if default is None and name != "channel":
+        if default is None and name not in _REQUIRED:
             return None
         raise OptionError(f"{name} is {value!r}, and it must have a value")
     if name in CHANNELS:

@@ -27,13 +27,13 @@ def marked(points: Sequence[Point], *, higher_is_better: bool = True) -> list[Po
     """
     with_trials = [point for point in points if point.evaluation.values]
 
-    def pays(one: Point) -> bool:
-        cheaper = [other for other in with_trials if other.cost < one.cost]
-        alike = [other for other in with_trials if other.cost == one.cost]
+    def pays(point: Point) -> bool:
+        cheaper = [other for other in with_trials if other.cost < point.cost]
+        alike = [other for other in with_trials if other.cost == point.cost]
         return (
             bool(cheaper)
-            and all(_above(one, other, higher_is_better) for other in cheaper)
-            and not any(_above(other, one, higher_is_better) for other in alike)
+            and all(_above(point, other, higher_is_better) for other in cheaper)
+            and not any(_above(other, point, higher_is_better) for other in alike)
         )
 
     return [point for point in with_trials if pays(point)]
@@ -72,9 +72,9 @@ def _ends(point: Point) -> tuple[float, float]:
     return _interval(point) or (_mean(point), _mean(point))
 
 
-def _above(one: Point, other: Point, higher_is_better: bool) -> bool:
-    """Return whether both have an interval, and that of `one` is wholly on the better side."""
-    mine, its = _interval(one), _interval(other)
+def _above(point: Point, other: Point, higher_is_better: bool) -> bool:
+    """Return whether both have an interval, and that of `point` is wholly on the better side."""
+    mine, its = _interval(point), _interval(other)
     return mine is not None and its is not None and _apart(mine, its, higher_is_better)
 
 

@@ -11,27 +11,39 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from onnx_analog.arguments import Arguments
 from onnx_analog.channels import Channel
-from onnx_analog.coding.exclusive import EXCLUSIVE, check_exclusive
+from onnx_analog.coding.exclusive import EXCLUSIVE, WHOLE, check_exclusive
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import LARGE_FACTOR, MOST_CELLS, PRESETS, STRATEGIES, Paper, Preset, Scheme
+from onnx_analog.coding.scheme import MOST_CELLS, PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.display import counted
-from onnx_analog.errors import OptionError, one_line, require_int
+from onnx_analog.errors import OptionError, one_line
 from onnx_analog.graph.stored import channels_of
 from onnx_analog.graph.weights import Selection
-from onnx_analog.settings import settings_of
+from onnx_analog.settings import check_settings, same, settings_of
 from onnx_analog.study import axes
-from onnx_analog.study.arguments import FREE
+from onnx_analog.study.arguments import FREE, GridArguments
 
 MOST_POINTS = 100_000  # of a model
 _OWN = {"strategy": "strategies", "cells_small": "cells", "preset": "presets", "channel": "channels"}  # fields for axes
 _OF_PAPER = frozenset(settings_of(Paper))
-AXES = {**EXCLUSIVE, "classes": (), "sign": ()}  # that exclude each other; these two take the place of strategies
+AXES = {  # that exclude each other; classes and sign take the place of strategies
+    **EXCLUSIVE,
+    "classes": (),
+    "sign": (),
+    "integers": (*WHOLE["integers"], "channel", "estimator"),
+}
 _OF_TWO = frozenset(
     ("cells_large", "large_fraction", "threshold", "shares", "bounds")
 )  # which strategies of one class do not have
-_IN_PLACE_OF_SHARE = ("large_fraction", "threshold", "shares", "bounds")  # with these, a preset's share is unused
+_IN_PLACE_OF_SHARE = (  # with these, a preset's share is unused
+    "large_fraction",
+    "threshold",
+    "shares",
+    "bounds",
+    "integers",
+)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -51,7 +63,7 @@ class GridPoint:
     preset : Preset
         Granularity and share of large weights.
     channel : Channel
-        Of the plan's first scheme; `channels` are all that it is read through.
+        Of the plan's first scheme, if it has cells; `channels` are all that the plan is read through.
     changes : mapping of str to value
         Settings that the grid varies beside these, and their values here.
     selection : Selection
@@ -120,20 +132,29 @@ class GridPoint:
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """The channels through which it is read: those of all schemes with cells, or of the first scheme."""
-        read = dict.fromkeys(scheme.channel for scheme in self.plan.schemes if scheme.analog != "none")
-        return tuple(read) or (self.channel,)
+        """The channels of all schemes with cells; none without cells."""
+        return tuple(dict.fromkeys(scheme.channel for scheme in self.plan.schemes if scheme.analog != "none"))
 
     @property
-    def channels_text(self) -> str:
-        """Those channels in words: "pcm and rram-milo"."""
-        return channels_of(self.plan.schemes) or str(self.channel)
+    def channels_text(self) -> str | None:
+        """Those channels in words: "pcm and rram-milo"; None without cells."""
+        return channels_of(self.plan.schemes)
 
     @property
-    def channels_digest(self) -> str:
-        """The digest of that channel; of several, that of their digests."""
+    def channels_digest(self) -> str | None:
+        """The digest of that channel; of several, that of their digests; None without cells."""
         digests = [channel_digest(channel) for channel in self.channels]
-        return digests[0] if len(digests) == 1 else hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+        if len(digests) < 2:
+            return digests[0] if digests else None
+        return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+    @property
+    def planned(self) -> bool:
+        """Whether it is a plan's point, and not the grid's."""
+        plan = self.plan
+        if plan.tensors or plan.patterns or plan.default is None:
+            return True
+        return self.name not in {*STRATEGIES, scheme_name(plan.default)}
 
     @property
     def large_fraction(self) -> float | None:
@@ -149,12 +170,16 @@ class GridPoint:
     @property
     def stored_as(self) -> str:
         """The strategy with its cells, or the plan, and the settings that are varied."""
-        kind = f"{self.name}, {counted(self.cells, 'cell')}" if self.name in STRATEGIES else f"plan {self.name}"
+        if self.name in STRATEGIES:
+            kind = f"{self.name}, {counted(self.cells, 'cell')}"
+        else:
+            kind = f"plan {self.name}" if self.planned else self.name
         varied = (f"{name} {axes.value_text(value)}" for name, value in self.changes.items() if value is not None)
         return ", ".join([kind, *varied])
 
     def __str__(self) -> str:
-        return f"{self.channels_text}, granularity {self.preset.granularity}{self.large_text}, {self.stored_as}"
+        channels = self.channels_text or "no analog cells"
+        return f"{channels}, granularity {self.preset.granularity}{self.large_text}, {self.stored_as}"
 
     def __repr__(self) -> str:
         return f"<GridPoint: {one_line(str(self), 200)}>"
@@ -176,7 +201,8 @@ class GridPoint:
 
 def _of_all(plan: Plan, axis: str) -> Any:
     """Return the value of a setting where all schemes of a plan agree in it, or have it; else None."""
-    values = {getattr(scheme, axis, None) for scheme in plan.schemes}
+    value_of = integer_bits if axis == axes.INTEGERS else lambda scheme: getattr(scheme, axis, None)
+    values = {value_of(scheme) for scheme in plan.schemes}
     return values.pop() if len(values) == 1 else None
 
 
@@ -190,9 +216,10 @@ class Grid:
     Attributes
     ----------
     axes : mapping of str to sequence
-        Values of any setting of `onnx_analog.coding.scheme.Scheme` or `Paper`, by name; see `onnx_analog.study.axes`.
-        `strategy`, `cells_small`, `preset` and `channel` take the place of the fields above. With `sign`, `classes`,
-        `partition` or `cells` as an axis, the settings say all, and strategies are not varied.
+        Values of `integers` and any setting of `onnx_analog.coding.scheme.Scheme` or `Paper`, by name; see
+        `onnx_analog.study.axes`. `strategy`, `cells_small`, `preset` and `channel` take the place of the fields above.
+        With `sign`, `classes`, `partition`, `cells` or `integers` as an axis, the settings say all, and strategies are
+        not varied.
     plans : mapping of str to Plan or Scheme
         Further points, by name: each is evaluated with its own channel.
 
@@ -203,28 +230,26 @@ class Grid:
     """
 
     strategies: tuple[str, ...] = tuple(STRATEGIES)
-    cells: tuple[int, ...] = (1, 3, 10)
+    cells: tuple[int, ...] = same(GridArguments, "cells")
     presets: tuple[Preset, ...]
     channels: tuple[Channel, ...]
-    large_factor: int = LARGE_FACTOR
+    large_factor: int = same(GridArguments, "large_factor")
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
     plans: Mapping[str, Plan] = field(default_factory=dict, hash=False)
     selection: Selection = field(default_factory=Selection)
-    seed: int = 0
+    seed: int = same(Arguments, "seed")
 
     def __post_init__(self) -> None:
         self._take_axes()
         for strategy in self.strategies:
             Paper(strategy=strategy)
-        for name, least, most in (("seed", 0, 2**63 - 1), ("large_factor", 1, MOST_CELLS)):
-            if not least <= require_int(name, getattr(self, name)) <= most:
-                raise OptionError(f"{name} is {getattr(self, name)}; it must be from {least} to {most:,}")
-        for cells in self.cells:
-            if not 1 <= require_int("cells", cells) <= MOST_CELLS // self.large_factor:
-                raise OptionError(
-                    f"cells are {cells}; they must be from 1 to {MOST_CELLS // self.large_factor:,}, as a large weight "
-                    f"has {self.large_factor} times as many"
-                )
+        check_settings(self)
+        most = MOST_CELLS // self.large_factor
+        if max(self.cells, default=0) > most:
+            raise OptionError(
+                f"cells are {max(self.cells)}; they must be from 1 to {most:,}, as a large weight has "
+                f"{self.large_factor} times as many"
+            )
         for name in _OWN.values():
             values = getattr(self, name)
             if not values and not (name == "strategies" and self.plans):  # plans alone are a list of points
@@ -270,7 +295,7 @@ class Grid:
         """Yield channel, preset, strategy, cells and the values of the axes of each point."""
         seen = set()
         strategies = self.strategies if FREE.isdisjoint(self.axes) else ("redundancy",)
-        cells = self.cells if "cells" not in self.axes else self.cells[:1]
+        cells = self.cells if {"cells", "integers"}.isdisjoint(self.axes) else self.cells[:1]
         for channel, preset, strategy, each in itertools.product(self.channels, self.presets, strategies, cells):
             unused = _OF_TWO if STRATEGIES[strategy].classes == 1 else frozenset[str]()
             if not STRATEGIES[strategy].adaptive:
@@ -278,8 +303,9 @@ class Grid:
             values = [(None,) if name in unused else values for name, values in self.axes.items()]
             for chosen in itertools.product(*values):
                 changes = dict(zip(self.axes, chosen, strict=True))
+                read = "integers" not in changes and any(changes.get("cells") or (1,))
                 point = (
-                    id(channel) if any(changes.get("cells") or (1,)) else None,  # without cells, none is read
+                    id(channel) if read else None,  # without cells, no channel is read
                     changes.get("granularity") or preset.granularity,
                     preset.large_fraction if _takes_share(strategy, changes) else None,
                     *(strategy, each, chosen),
@@ -291,8 +317,10 @@ class Grid:
     def _point(
         self, model: int, channel: Channel, preset: Preset, strategy: str, cells: int, changes: Mapping[str, Any]
     ) -> GridPoint:
-        row = STRATEGIES[strategy]
         chosen = {name: value for name, value in changes.items() if value is not None}
+        if "integers" in changes:
+            return self._integer_point(model, {"granularity": preset.granularity, **chosen}, changes)
+        row = STRATEGIES[strategy]
         paper = {name: value for name, value in chosen.items() if name in _OF_PAPER}
         others = {name: value for name, value in chosen.items() if name not in _OF_PAPER}
         preset = Preset(**{name: paper.pop(name, getattr(preset, name)) for name in ("granularity", "large_fraction")})
@@ -306,8 +334,15 @@ class Grid:
             paper.setdefault("cells_large", cells * self.large_factor)
         described = Paper(**{"strategy": strategy, "cells_small": cells, "granularity": preset.granularity, **paper})
         scheme = described.scheme(channel=channel, **others)
-        name = strategy if FREE.isdisjoint(self.axes) else _name(scheme)
+        name = strategy if FREE.isdisjoint(self.axes) else scheme_name(scheme)
         point = GridPoint.of(scheme, name=name, model=model, selection=self.selection, preset=preset)
+        return replace(point, changes=changes)
+
+    def _integer_point(self, model: int, settings: Mapping[str, Any], changes: Mapping[str, Any]) -> GridPoint:
+        """Return the point of weights that are quantised to integers, without cells."""
+        others = {name: value for name, value in settings.items() if name != axes.INTEGERS}
+        scheme = Scheme.integers(settings[axes.INTEGERS], **others)
+        point = GridPoint.of(scheme, name=scheme_name(scheme), model=model, selection=self.selection)
         return replace(point, changes=changes)
 
 
@@ -319,7 +354,20 @@ def _takes_share(strategy: str, changes: Mapping[str, Any]) -> bool:
     )
 
 
-def _name(scheme: Scheme) -> str:
-    """Return the name of a scheme in tables: that of its strategy, or its partition and number of classes."""
-    paper = Paper.of(scheme)
-    return f"{scheme.partition}-{scheme.classes}" if paper is None else paper.strategy
+def scheme_name(scheme: Scheme) -> str:
+    """Return the name of a scheme in tables: its strategy, its integers, or its partition and number of classes."""
+    paper, bits = Paper.of(scheme), integer_bits(scheme)
+    if paper is not None:
+        return paper.strategy
+    return f"{scheme.partition}-{scheme.classes}" if bits is None else f"int{bits}"
+
+
+def integer_bits(scheme: Scheme) -> int | None:
+    """Return the bits of the integers to which a scheme quantises; None if it does something else.
+
+    >>> integer_bits(Scheme.int4(granularity="channel"))
+    4
+    """
+    bits = scheme.classes.bit_length()
+    fixed = (scheme.sign, scheme.partition, scheme.analog, scheme.classes)
+    return bits if bits > 1 and fixed == ("level", "uniform", "none", 2**bits - 1) else None

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnx_analog.errors import OptionError, require_int
+from onnx_analog.arguments import Arguments
+from onnx_analog.errors import OptionError
 from onnx_analog.run.statistics import interval
+from onnx_analog.settings import check_settings, same
 
 ERROR = 0.05  # chance that an interval misses
-MOST_TRIALS = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,27 +28,21 @@ class Stopping:
 
     Parameters
     ----------
-    trials : int, 0 to MOST_TRIALS
+    trials : int, 0 to 10^9
         All of them; with `precision`, those before the first look, 2 or more.
     precision : float, > 0, optional
         Width of the interval, in units of the metric, that is narrow enough.
-    max_trials : int, trials to MOST_TRIALS
+    max_trials : int, trials to 10^9
         No more than these, however wide the interval.
     """
 
-    trials: int = 25
-    precision: float | None = None
-    max_trials: int = 1000
+    trials: int = same(Arguments, "trials")
+    precision: float | None = same(Arguments, "precision")
+    max_trials: int = same(Arguments, "max_trials")
 
     def __post_init__(self) -> None:
-        for name in ("trials", "max_trials"):
-            if not 0 <= require_int(name, getattr(self, name)) <= MOST_TRIALS:
-                raise OptionError(f"{name} is {getattr(self, name)}; it must be from 0 to {MOST_TRIALS:,}")
-        if self.precision is None:
-            return
-        if not 0 < self.precision < float("inf"):
-            raise OptionError(f"precision is {self.precision}; it must be above 0")
-        if not 2 <= self.trials <= self.max_trials:
+        check_settings(self)
+        if self.precision is not None and not 2 <= self.trials <= self.max_trials:
             raise OptionError(
                 f"with precision, trials must be from 2 to max_trials; trials is {self.trials}, and max_trials "
                 f"{self.max_trials}"
@@ -63,10 +58,10 @@ class Stopping:
         >>> Stopping(trials=25).looks()
         (25,)
         """
-        found = [self.trials]
-        while self.precision is not None and found[-1] < self.max_trials:
-            found.append(min(2 * found[-1], self.max_trials))
-        return tuple(found)
+        counts = [self.trials]
+        while self.precision is not None and counts[-1] < self.max_trials:
+            counts.append(min(2 * counts[-1], self.max_trials))
+        return tuple(counts)
 
     @property
     def confidence(self) -> float:
@@ -79,7 +74,7 @@ class Stopping:
         """Return the interval of the mean at a look, as `onnx_analog.run.statistics.interval` does."""
         return interval(values, self.confidence, bounds=bounds)
 
-    def wanted(self, values: Sequence[float]) -> int:
+    def required(self, values: Sequence[float]) -> int:
         """Return how many trials are to be made, given the values of trials 0, 1, ... in their order.
 
         That is the look at which they were enough, if they were; `values` may have more.

@@ -13,13 +13,13 @@ from uuid import uuid4
 
 import onnx_ir as ir
 
+from onnx_analog.arguments import DEFAULTS
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.display import counted
 from onnx_analog.errors import EngineError, ModelError, OptionError, OutputError
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment
-from onnx_analog.run.session import BATCH
 from onnx_analog.study import axes, worker
 from onnx_analog.study._points import Point as Point
 from onnx_analog.study._points import paired as paired
@@ -114,7 +114,7 @@ def prepare(
     metric: metrics.Named | None = None,
     output: str | None = None,
     class_axis: int | None = None,
-    batch: int = BATCH,
+    batch: int = DEFAULTS.batch,
     providers: Sequence[str] = ("CPUExecutionProvider",),
     facts: Mapping[str, Any] | None = None,
 ) -> Study:
@@ -184,7 +184,7 @@ def _common_metric(experiments: Sequence[Experiment]) -> metrics.Chosen:
     for chosen in (experiment.chosen for experiment in experiments):
         if chosen.metric != first.metric or chosen.labelled != first.labelled:
             raise OptionError("the models take different metrics: name one metric for all")
-        if (chosen.places, chosen.axis) != (first.places, first.axis):
+        if (chosen.indices, chosen.axis) != (first.indices, first.axis):
             raise OptionError(
                 "the models differ in the output that is measured, or its axis of classes: run a sweep for each"
             )
@@ -200,13 +200,13 @@ def _check_storing(experiments: Sequence[Experiment], grid: Grid) -> None:
     stored = set()
     for setting in grid.points(len(experiments)):
         alike = setting.model, setting.channel, setting.preset.granularity, setting.name in grid.plans and setting.name
-        _check_point(experiments[setting.model], setting, whole=alike not in stored)
+        _check_point(experiments[setting.model], setting, fully=alike not in stored)
         stored.add(alike)
 
 
-def _check_point(experiment: Experiment, setting: GridPoint, *, whole: bool) -> None:
+def _check_point(experiment: Experiment, setting: GridPoint, *, fully: bool) -> None:
     try:
-        if whole:
+        if fully:
             experiment.totals(setting.plan, selection=setting.selection)
         else:
             experiment.check_storable(setting.plan, selection=setting.selection)
@@ -283,7 +283,7 @@ class _Run:
         self._others: dict[tuple[str, ...], Tally] = {}  # of points that are not in the grid
         self.rows_in_order: int | None = 0  # how many rows there are, if all are where the end of a sweep puts them
         self._last = (0, -1)  # point and trial of the last row
-        self._done = self._wanted = 0
+        self._done = self._required = 0
         self._running: Engine | None = None
         self.ended: list[Point] = []
 
@@ -357,19 +357,19 @@ class _Run:
     def points(self, stack: ExitStack) -> Iterator[Point]:
         """Compute what is missing; yield points as they are complete."""
         for entry in self._entries:
-            self._want(entry, first=False)
-        self._progress(self._done, self._wanted)
+            self._require(entry, first=False)
+        self._progress(self._done, self._required)
         yield from self._complete()
         while self._queue:
             for outcome in self._outcomes(stack):
                 self._record(outcome)
                 yield from self._complete()
 
-    def _want(self, entry: Entry, *, first: bool) -> None:
+    def _require(self, entry: Entry, *, first: bool) -> None:
         """Put the trials that a point lacks into the queue."""
-        self._done, self._wanted = self._done - entry.tally.done, self._wanted - entry.tally.wanted
+        self._done, self._required = self._done - entry.tally.done, self._required - entry.tally.required
         self._queue.add(entry.number, entry.tally.more(), first=first)
-        self._done, self._wanted = self._done + entry.tally.done, self._wanted + entry.tally.wanted
+        self._done, self._required = self._done + entry.tally.done, self._required + entry.tally.required
 
     def _started(self, stack: ExitStack) -> Engine:
         """Return the engine, which is started when there is something to do for it."""
@@ -417,9 +417,9 @@ class _Run:
         for number, trial in trials:
             tally.add(number, trial)
         self._done += tally.done
-        self._want(entry, first=True)
+        self._require(entry, first=True)
         self._queue.learn(setting.model, outcome.seconds)
-        self._progress(self._done, self._wanted)
+        self._progress(self._done, self._required)
 
     def _complete(self) -> Iterator[Point]:
         while len(self.ended) < len(self._entries) and self._entries[len(self.ended)].tally.enough:
@@ -432,12 +432,12 @@ class _Run:
     def _add(self, setting: GridPoint) -> None:
         """Take a further point, and what an earlier sweep computed of it."""
         entry, self.rows_in_order = self._enter(setting), None
-        _check_point(self._study.experiments[setting.model], setting, whole=False)
+        _check_point(self._study.experiments[setting.model], setting, fully=False)
         known = self._others.pop(key_of(entry.columns), None)
         if known is not None:
             entry.tally = known
-        self._want(entry, first=False)
-        self._progress(self._done, self._wanted)
+        self._require(entry, first=False)
+        self._progress(self._done, self._required)
 
     def _point(self, entry: Entry) -> Point:
         setting, stopping = entry.setting, self._study.stopping

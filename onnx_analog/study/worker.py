@@ -175,7 +175,7 @@ class Worker:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._experiment = lru_cache(maxsize=1)(self._opened)
+        self._experiment = lru_cache(maxsize=1)(self._open_experiment)
         self._point = lru_cache(maxsize=_KEPT)(self._ready)
 
     @cached_property
@@ -197,7 +197,7 @@ class Worker:
             raise cannot_load(f"{type(error).__name__}: {error}") from error
         return self._experiment(setting.model).trials(setting.plan, selection=setting.selection)
 
-    def _opened(self, number: int) -> Experiment:
+    def _open_experiment(self, number: int) -> Experiment:
         work = self._work
         return Experiment(
             work.models[number].model(),
@@ -257,8 +257,8 @@ def write(work: Work, path: Path) -> None:
     buffers: list[PickleBuffer] = []
     body = cloudpickle.dumps(work, protocol=5, buffer_callback=buffers.append)
     with path.open("wb") as file:
-        places = [_write_part(file, buffer.raw()) for buffer in buffers]
-        index = cloudpickle.dumps((places, _write_part(file, body)))
+        ranges = [_write_part(file, buffer.raw()) for buffer in buffers]
+        index = cloudpickle.dumps((ranges, _write_part(file, body)))
         file.write(index + len(index).to_bytes(8, "little"))
 
 
@@ -274,6 +274,6 @@ def read(path: Path) -> Work:
     with path.open("rb") as file:
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     index = len(content) - 8 - int.from_bytes(content[-8:], "little")
-    places, (start, end) = cloudpickle.loads(content[index:-8])
-    work: Work = cloudpickle.loads(content[start:end], buffers=[content[a:b] for a, b in places])
+    ranges, (start, end) = cloudpickle.loads(content[index:-8])
+    work: Work = cloudpickle.loads(content[start:end], buffers=[content[a:b] for a, b in ranges])
     return work

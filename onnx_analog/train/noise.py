@@ -115,6 +115,7 @@ class ChannelNoise(Noise):
             alpha=stored.codebook.alpha,
             beta=stored.codebook.beta,
             group=group if group is None or analog is None else group[analog],
+            shared=self.scheme.shares_tables,
         )
         correct = estimator(self.scheme.estimator).fitted(written)
         if correct is not None:

@@ -50,7 +50,8 @@ def test_noise_that_is_none_is_refused(sigma):
 def test_spans_that_are_none_are_refused(low, high):
     with pytest.raises(
         ChannelError,
-        match=r"gaussian( has span .* to .*; low must be below high|: (low|high) is .*; it must be (a finite|at most))",
+        match=r"gaussian( has output range .* to .*; low must be below high|"
+        r": (low|high) is .*; it must be (a finite|at most))",
     ):
         GaussianNoise(low=low, high=high)
 
@@ -68,7 +69,7 @@ def test_options_are_the_three():
 
 
 def test_it_prints_its_noise_and_its_span():
-    assert str(GaussianNoise(sigma=0.25, low=-1, high=2)) == "gaussian (σ 0.25, span -1 to 2)"
+    assert str(GaussianNoise(sigma=0.25, low=-1, high=2)) == "gaussian (σ 0.25, output range -1 to 2)"
 
 
 # ----------------------------------------------------------------- Table 7 of the paper, the row without protection

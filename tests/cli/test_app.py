@@ -399,7 +399,18 @@ def test_every_example_runs(cli, name, line):
 
 # ------------------------------------------------------------------------------------------------ the program
 
-HEAVY = {"numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "scipy", "rich", "matplotlib", "ml_dtypes"}
+HEAVY = {
+    "numpy",
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "onnxscript",
+    "scipy",
+    "rich",
+    "matplotlib",
+    "ml_dtypes",
+    "constriction",
+}
 
 
 def imported(code: str) -> set[str]:
@@ -1443,6 +1454,28 @@ USAGE: list[tuple[str, str]] = [
     ("evaluate model.onnx --data test.npz --metric own_functions:f", "'own_functions:f' cannot be imported"),
     ("evaluate model.onnx --data test.npz --metric own_functions:number", "'own_functions:number' is not a function"),
     ("evaluate model.onnx --data test.npz --providers none", "no provider 'none' here"),
+    ("evaluate model.protected.onnx --data test.npz --channel gaussian:low=0,high=1", "holds 0 to 1. Protect the"),
+    ("readback model.protected.onnx --channel gaussian:low=0,high=1", "holds 0 to 1. Protect the original"),
+    ("readback model.protected.onnx --trials 2 --channel gaussian:low=0,high=1", "holds 0 to 1. Protect the original"),
+    ("protect model.onnx --channel none", "no channel is called 'none'"),
+    ("protect model.onnx --channel gausian", "Did you mean 'gaussian'?"),
+    ("protect model.onnx --channel gaussian:width=1", "has no option 'width'"),
+    ("protect model.onnx --channel gaussian:sigma=nan", "sigma is nan; it must be a finite number"),
+    ("protect model.onnx --channel missing.json", "there is no file 'missing.json'"),
+    ("protect model.onnx --side-channel none", "no channel is called 'none'"),
+    ("protect model.onnx --read-after 1d", "does not change with time"),
+    ("protect model.onnx --channel gaussian --residuals empirical", "has no residuals to choose"),
+    ("protect model.onnx --channel gaussian --cells-on same", "does not tell devices apart"),
+    ("channel show none", "no channel is called 'none'"),
+    ("channel show measured", "needs csv, input, output: name measured:csv=pairs.csv,input=volts,output=ohms,log=true"),
+    ("channel show measured:csv=pairs.csv", "needs input, output: name measured:csv=pairs.csv,"),
+    ("channel show table", "name the file that a fit wrote, such as mine.channel.json"),
+    ("channel show precision", "needs inner: name any channel, with write bits or read bits"),
+    ("channel fit pairs.csv --input amps --output ohms", "has no column 'amps'; its columns are volts, ohms, device"),
+    ("channel fit pairs.csv --input volts --output amps", "has no column 'amps'"),
+    (f"{FIT} --group amps", "has no column 'amps'"),
+    (f"{FIT} --neighbours 21", "--neighbours is 21, and channel 'pairs' has 20 distinct inputs: give 1 to 20"),
+    ("channel fit empty.onnx --input volts --output ohms", "its columns are none"),
 ]
 FAILED: list[tuple[str, str]] = [
     ("inspect text.onnx", NO_MODEL),
@@ -1469,25 +1502,8 @@ FAILED: list[tuple[str, str]] = [
     ("evaluate model.onnx --data few_labels.npz", "differ in their number of samples"),
     ("evaluate model.onnx --data objects.npz", "is not an npz file of plain arrays"),
     ("evaluate model.onnx --data test.npz --reference old.onnx", "the reference has outputs of other shapes"),
-    ("evaluate model.protected.onnx --data test.npz --channel gaussian:low=0,high=1", "holds 0 to 1. Protect the"),
-    ("readback model.protected.onnx --channel gaussian:low=0,high=1", "holds 0 to 1. Protect the original"),
-    ("readback model.protected.onnx --trials 2 --channel gaussian:low=0,high=1", "holds 0 to 1. Protect the original"),
-    ("protect model.onnx --channel none", "no channel is called 'none'"),
-    ("protect model.onnx --channel gausian", "Did you mean 'gaussian'?"),
-    ("protect model.onnx --channel gaussian:width=1", "has no option 'width'"),
-    ("protect model.onnx --channel gaussian:sigma=nan", "sigma is nan; it must be a finite number"),
     ("protect model.onnx --channel word.json", "cannot read a channel from 'word.json'"),
     ("protect model.onnx --channel list.json", "cannot read a channel from 'list.json'"),
-    ("protect model.onnx --channel missing.json", "there is no file 'missing.json'"),
-    ("protect model.onnx --side-channel none", "no channel is called 'none'"),
-    ("protect model.onnx --read-after 1d", "does not change with time"),
-    ("protect model.onnx --channel gaussian --residuals empirical", "has no residuals to choose"),
-    ("protect model.onnx --channel gaussian --cells-on same", "does not tell devices apart"),
-    ("channel show none", "no channel is called 'none'"),
-    ("channel show measured", "needs csv, input, output: name measured:csv=pairs.csv,input=volts,output=ohms,log=true"),
-    ("channel show measured:csv=pairs.csv", "needs input, output: name measured:csv=pairs.csv,"),
-    ("channel show table", "name the file that a fit wrote, such as mine.channel.json"),
-    ("channel show precision", "needs inner: name any channel, with write bits or read bits"),
     ("channel show pcm --plot c.text", "text"),
     ("channel show pcm --plot folder", "'folder' is a folder"),
     ("channel show pcm --plot nowhere/c.png", "cannot write in the folder 'nowhere'"),
@@ -1514,10 +1530,6 @@ FAILED: list[tuple[str, str]] = [
     ("manifest model.protected.onnx --check other.manifest.json", "tensor 'a': low of class small is "),
     ("manifest model.protected.onnx --check other.manifest.json --json", " in other.manifest.json. W"),
     ("manifest model.manifest.json --check model.manifest.json", "is a manifest; --check needs the protected model"),
-    ("channel fit pairs.csv --input amps --output ohms", "has no column 'amps'; its columns are volts, ohms, device"),
-    ("channel fit pairs.csv --input volts --output amps", "has no column 'amps'"),
-    (f"{FIT} --group amps", "has no column 'amps'"),
-    (f"{FIT} --neighbours 21", "--neighbours is 21, and channel 'pairs' has 20 distinct inputs: give 1 to 20"),
     ("channel fit model.onnx --input volts --output ohms", "'model.onnx' is not UTF-8 text"),
     (FIT.replace("pairs", "text"), "line 2: column 'ohms' holds 'two', which is not a finite number"),
     (FIT.replace("pairs", "short"), "line 3 has 1 cells, and the header 2"),
@@ -1528,7 +1540,6 @@ FAILED: list[tuple[str, str]] = [
     (FIT.replace("pairs", "negative") + " --log output", "column 'ohms' holds -1, which has no logarithm"),
     (FIT.replace("pairs", "zero") + " --log output", "column 'ohms' holds 0, which has no logarithm"),
     (FIT.replace("pairs", "no_rows"), "has no rows"),
-    ("channel fit empty.onnx --input volts --output ohms", "its columns are none"),
 ]
 NOTHING: list[tuple[str, str]] = [
     ("protect model.onnx --include none", "nothing to store"),

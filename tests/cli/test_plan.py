@@ -28,6 +28,7 @@ NET = """
     }"""
 PROTECT = "protect model.onnx --channel gaussian:sigma=0.1"
 SWEEP = "sweep model.onnx --data test.npz --channel gaussian:sigma=0.1 --trials 2 --engine serial --out out --json"
+DIGITAL = SWEEP.replace("--channel gaussian:sigma=0.1 ", "")
 
 
 @pytest.fixture
@@ -147,6 +148,30 @@ def test_contradictions_are_refused_in_one_line_and_nothing_is_written(cli, tmp_
 
 
 @pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("channel", {"family": "gaussian", "sigma": -1.0}),
+        ("channel", "pcmm"),
+        ("side_channel", "pcm:width=1"),
+        ("side_bits_per_cell", 9),
+        ("partition", "none"),
+        ("shares", [0.1, 0.2]),
+    ],
+    ids=str,
+)
+def test_what_is_refused_as_an_option_has_the_code_2_and_in_a_file_1(cli, setting, value):
+    plan = {"format": "onnx-analog-plan/1", "schemes": {"mine": {setting: value}}, "default": "mine"}
+    Path("wrong.json").write_text(json.dumps(plan))
+    Path("own.json").write_text(json.dumps(value))
+    word = "gaussian:sigma=-1" if isinstance(value, dict) else str(value).strip("[]").replace(" ", "")
+    option = f"--{setting.replace('_', '-')}"
+    codes = {line: cli(f"protect model.onnx {line}").exit_code for line in (f"{option} {word}", "--plan wrong.json")}
+    assert list(codes.values()) == [2, 1]
+    if isinstance(value, dict):
+        assert cli(f"protect model.onnx {option} own.json").exit_code == 1
+
+
+@pytest.mark.parametrize(
     ("scheme", "said"),
     [
         ({"side_bits_per_cell": 12}, "side_bits_per_cell is 12; it must be from 1 to 8"),
@@ -163,7 +188,7 @@ def test_an_error_in_a_plan_names_file_scheme_and_field(cli, command, scheme, sa
     Path("wrong.json").write_text(json.dumps(body))
     found = cli(command)
     assert found.stderr.startswith(f"Error: 'wrong.json': scheme 'mine': {said}")
-    assert found.exit_code == (1 if "channel" in scheme else 2)
+    assert found.exit_code == 1
 
 
 @pytest.mark.parametrize(
@@ -254,6 +279,60 @@ def test_a_grid_varies_any_setting_and_a_plan_is_a_point(cli):
     assert points[2]["strategy"] == "plan"
     with Path("out", "points.csv").open(newline="", encoding="utf-8") as file:
         assert [row["strategy"] for row in csv.DictReader(file)] == ["redundancy", "redundancy", "plan"]
+
+
+def test_integers_are_an_axis_on_the_command_line_in_toml_and_in_python(cli):
+    first = done(cli(f"{DIGITAL} --grid integers=4,8 --scope channel"))
+    points = json.loads(first)["points"]
+    assert [(point["strategy"], point["integers"], point["cells"]) for point in points] == [
+        ("int4", 4, 0),
+        ("int8", 8, 0),
+    ]
+    assert [(point["channel"], point["channel_sha256"], point["analog_cells"]) for point in points] == [
+        (None, None, 0)
+    ] * 2
+    assert done(cli("sweep --config out/sweep.toml --out again --json")) == first
+    Path("c.toml").write_text('grid = ["integers=4,8"]\nscope = "channel"\n')
+    assert done(cli(f"{DIGITAL.replace('--out out', '--out toml')} --config c.toml")) == first
+    assert Path("toml", "trials.csv").read_bytes() == Path("out", "trials.csv").read_bytes()
+    swept = oa.sweep(
+        "model.onnx", "test.npz", grid={"integers": [4, 8]}, granularity="channel", trials=1, engine="serial"
+    )
+    assert [point.setting.plan.schemes for point in swept] == [
+        (oa.Scheme.int4(granularity="channel"),), (oa.Scheme.int8(granularity="channel"),),
+    ]  # fmt: skip
+    assert "<td>-</td>" in swept._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "option", ["strategy raw", "cells 1", "preset isik2020", "channel pcm", "large-fraction 0.1", "large-factor 2"]
+)
+def test_what_integers_replace_is_refused_beside_them(cli, option):
+    name = f"--{option.split()[0]}"
+    found = cli(f"{DIGITAL} --grid integers=4 --{option}")
+    assert (found.exit_code, found.stderr) == (
+        2,
+        f"Error: {name} is given, and the grid varies 'integers': leave one of them out\n",
+    )
+
+
+def test_what_changes_reads_is_refused_where_only_integers_are_compared(cli):
+    line = f"{DIGITAL} --grid integers=4 --read-bits 4"
+    found = cli(line)
+    assert (found.exit_code, found.stderr.count("\n")) == (2, 1)
+    assert "is given, and no weight is stored in cells: leave it out" in found.stderr
+    done(cli(f"{line} --plan plan.json"))
+
+
+def test_points_without_cells_go_on_where_they_were_and_have_no_channel(cli):
+    Path("i8.json").write_text(oa.Plan.of(oa.Scheme.int8()).to_json(), encoding="utf-8")
+    line = f"{SWEEP} --strategy sign --cells 1 --plan i8.json"
+    first = done(cli(line))
+    assert [point["channel"] is None for point in json.loads(first)["points"]] == [False, True]
+    rows = Path("out", "trials.csv").read_text(encoding="utf-8").splitlines()
+    Path("out", "trials.csv").write_text("\n".join(rows[:-1]) + "\n", encoding="utf-8")
+    assert done(cli(line)) == first
+    assert Path("out", "trials.csv").read_text(encoding="utf-8").splitlines() == rows
 
 
 def test_grid_and_plan_can_stand_in_toml(cli):

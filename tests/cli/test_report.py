@@ -1010,6 +1010,34 @@ def test_plans_have_a_table_in_their_panel():
     assert alone.title == "plans"
 
 
+@pytest.mark.parametrize(
+    ("scheme", "title"),
+    [
+        (Scheme.int4(), "granularity tensor"),
+        (Scheme.int4(granularity="model"), ""),
+        (Scheme(shares=(0.05,), channel=QUIET), "granularity tensor, 5.00% large"),
+        (Scheme(shares=(0.2,), channel=QUIET), "granularity tensor"),
+        (Scheme(classes=3, shares=(0.2, 0.05), cells=(1,), granularity="channel", channel=QUIET), ""),
+    ],
+)
+def test_the_title_of_a_plot_states_only_what_holds_for_all_its_points(scheme, title):
+    points = [*VARIED, planned("mixed", scheme, 300)]
+    plots.plot_points(points)
+    (axis,) = pyplot.gcf().axes
+    assert axis.get_title() == "\n".join([*([title] if title else []), "original 75.00 %"])
+    grid, _ = report.points_tables(points)
+    assert grid.title == "granularity tensor, 5.00% large (default)"
+
+
+def test_points_without_cells_belong_to_no_channel():
+    without = planned("i4", Scheme.int4(), 300)
+    assert len(list(report.points_tables([point(), without]))) == 2
+    titles = [table.title for table in report.points_tables([point(), point(channel=LOUD), without])]
+    preset = grouping.preset_title(point())
+    assert titles == [f"channel {QUIET}, {preset}", f"channel {LOUD}, {preset}", "no analog cells, plans"]
+    assert dict(without._lines())["channel"] == "-"
+
+
 def test_where_presets_differ_plans_have_a_panel_of_their_own():
     points = [point(), point(preset=PAPER), planned("mixed", Scheme.int4(channel=QUIET), 300)]
     assert [table.title for table in report.points_tables(points)] == [

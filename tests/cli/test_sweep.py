@@ -166,7 +166,9 @@ def test_a_model_a_channel_and_a_file_may_be_several(cli, tmp_path):
     line = "other.onnx --channel pcm,gaussian:sigma=0.1,low=-1,high=1 --channel mine.json --trials 1 --cells 1"
     done(cli(f"{TO} {line}"))
     found = [(row["model"], row["channel"]) for row in table(tmp_path / "out" / POINTS)]
-    names = ["gaussian (σ 0.1, span -0.65 to 0.75)", "pcm", "gaussian (σ 0.1, span -1 to 1)", "rram-milo"]
+    ends = ("-0.65 to 0.75", "-1 to 1")
+    first, second = (f"gaussian (σ 0.1, output range {each})" for each in ends)
+    names = [first, "pcm", second, "rram-milo"]
     assert found == [(model, channel) for model in ("model", "other") for channel in names]
 
 

@@ -80,8 +80,13 @@ def schemes(draw: st.DrawFn, /, **fixed: Any) -> Scheme:
         signed = settings["sign"] == "level" and edges
         settings.setdefault("bounds", tuple((bounds - bounds[edges // 2] if signed else bounds).tolist()))
     if settings["partition"] == "uniform" and edges:
-        settings.setdefault("step", draw(st.none() | st.integers(-20, 20).map(lambda power: 2.0**power)))
+        steps = st.integers(-20, 20).map(lambda power: 2.0**power)
+        step = draw(st.none() | steps | steps.map(lambda step: {"relative_step": step}))
+        if "step" not in settings:
+            settings |= step if isinstance(step, dict) else {"step": step}
     settings.setdefault("cells", draw(cells(settings["classes"])))
+    if settings["partition"] == "uniform" and edges and not any(np.atleast_1d(settings["cells"])):
+        settings.setdefault("rate_weight", draw(st.sampled_from([0.0, 0.1, 2.0])))
     return Scheme(**settings)
 
 

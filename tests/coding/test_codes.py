@@ -13,8 +13,9 @@ from hypothesis import given
 
 from onnx_analog import channels
 from onnx_analog.channels.gaussian import GaussianNoise
-from onnx_analog.channels.symbols import symbols_of
-from onnx_analog.coding.codes import CODES, Block, bch, best_code, parity_bits
+from onnx_analog.channels.symbols import Packing, symbols_of
+from onnx_analog.coding.codes import Block, bch, best_code, parity_bits, repeated
+from onnx_analog.coding.scheme import CODES
 from onnx_analog.errors import OptionError
 
 # (n, k, t) of primitive binary BCH codes: Lin and Costello, Error Control Coding, 2nd edition, table 6.1.
@@ -112,9 +113,44 @@ def test_smaller_failures_cost_more_cells():
     assert rates == sorted(rates, reverse=True)
 
 
+@pytest.mark.parametrize("name", ["pcm", "pcm-partial-reset", "rram-wan"])
+def test_the_search_finds_the_best_of_all_codes(name):
+    """It leaves codes out that a bound rules out; here every one is computed."""
+    channel, best = channels.resolve(name), 0.0
+    for m in (2, 3, 4, 5, 6, 7, 8, 10, 12):
+        for packing in Packing.of(m):
+            block = bch(4096, packing.bit_error(symbols_of(channel, m).confusion), 1e-9)
+            best = max(best, packing.bits_per_cell * block.rate if block else 0.0)
+    assert best_code(channel, "bch").bits_per_cell == best
+
+
+def test_where_single_cells_are_too_noisy_several_hold_a_symbol():
+    """With 4^k as many cells, the noise of an average is 2^k times smaller."""
+    quiet, noisy = GaussianNoise(sigma=0.2, low=-1, high=1), GaussianNoise(sigma=1.6, low=-1, high=1)
+    single, several = best_code(quiet, "bch"), best_code(noisy, "bch")
+    assert single.copies == 1 < several.copies <= 64
+    assert several.bits_per_cell >= single.bits_per_cell / 64
+    assert several.cells(4096) == several.copies * several.packing.cells * -(
+        -several.block.length // several.packing.bits
+    )
+
+
+@pytest.mark.parametrize("failure", [1e-3, 1e-9, 1e-13])
+def test_a_bit_is_repeated_as_often_as_needed_and_not_more(failure):
+    """Two levels 2·s·z apart, read with noise s/√r, are told apart with an error of Φ(-z·√r)."""
+    code = repeated(GaussianNoise(sigma=0.5, low=-1, high=1), failure)
+    needed = (scipy.stats.norm.isf(failure) / 2) ** 2
+    assert code.copies == math.ceil(needed)
+    assert code.bit_error <= failure
+    assert code.effort == "none"
+    assert code.cells(10) == 10 * code.copies
+
+
 def test_what_cannot_be_coded_is_refused():
-    noise = GaussianNoise(sigma=10.0)
+    noise = GaussianNoise(sigma=1000.0)
     with pytest.raises(OptionError, match="no BCH code of 4,096 data bits fails with at most 1e-09 in gaussian"):
         best_code(noise, "bch")
     with pytest.raises(OptionError, match="code is 'ldpc'; it must be one of none, bch, soft"):
         best_code(noise, "ldpc")
+    with pytest.raises(OptionError, match="no number of cells, averaged, reads a bit of gaussian"):
+        repeated(noise, 1e-12)

@@ -226,6 +226,75 @@ def test_uniform_points_are_multiples_of_the_step(sign):
     np.testing.assert_allclose(edges.values, np.convolve(edges.points, [0.5, 0.5], "valid"), rtol=2.0**-23)
 
 
+@pytest.mark.parametrize("sign", ["bit", "level"])
+def test_a_relative_step_is_in_units_of_the_root_mean_square(sign):
+    arrays = [f32(np.random.default_rng(seed).normal(0.1, 0.02, size=300 + seed)) for seed in range(3)]
+    scheme = Scheme(sign=sign, classes=15, partition="uniform", relative_step=0.3, cells=1)
+    step = 0.3 * np.sqrt(np.mean(np.square(np.concatenate(arrays), dtype=np.float64)))
+    given = scheme.changed(step=step)
+    assert given.relative_step is None
+    sizes = [sizes_of(array, scheme) for array in arrays]
+    np.testing.assert_allclose(edges_of(sizes, scheme).points, edges_of(sizes, given).points, rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------ rate and distortion
+
+
+def cost(sizes, edges, bit_worth):
+    """Return the mean of (w - point)² + bit_worth · bits, in float64."""
+    index = edges.index(sizes)[0]
+    share = np.bincount(index, minlength=len(edges.points)) / index.size
+    bits = -np.sum(share[share > 0] * np.log2(share[share > 0]))
+    return np.mean((sizes - np.array(edges.points)[index]) ** 2) + bit_worth * bits, bits
+
+
+@pytest.mark.parametrize("sign", ["bit", "level"])
+@pytest.mark.parametrize("classes", [2, 15, 255])
+@pytest.mark.parametrize("worth", [0.05, 0.2, 1.0, 30.0])
+def test_with_a_rate_weight_no_weight_would_be_cheaper_in_another_class(sign, classes, worth):
+    """Classes are those of least cost under the shares that they have; a bin of the histogram is in one class.
+
+    Bins are 2^-11 wide relative to their numbers, so an edge is off by a bin at most. Where a weight of that bin would
+    be cheaper elsewhere, it is by the slope of the difference of two costs, 2·|point - point'|, times the bin.
+    """
+    weight = f32(np.random.default_rng(classes).laplace(size=30_000))
+    scheme = Scheme(sign=sign, classes=classes, partition="uniform", relative_step=0.5, rate_weight=worth, cells=0)
+    sizes = sizes_of(weight, scheme)
+    edges = edges_of([sizes], scheme)
+    points, index = np.array(edges.points), edges.index(sizes)[0]
+    step = points[1] - points[0]
+    with np.errstate(divide="ignore"):
+        bits = -np.log2(np.bincount(index, minlength=classes) / index.size)
+    costs = (sizes[:, None].astype(np.float64) - points) ** 2 + worth * step**2 * bits
+    slack = 2 * np.abs(points - points[index][:, None]) * (np.abs(sizes) * 2.0**-11)[:, None] + 1e-9
+    assert (costs[np.arange(sizes.size), index][:, None] <= costs + slack).all()
+
+
+@pytest.mark.parametrize("sign", ["bit", "level"])
+def test_a_rate_weight_saves_bits_and_the_cost_falls(sign):
+    """Each half of the iteration lowers the cost (Chou, Lookabaugh and Gray 1989): it ends no higher than it began."""
+    weight = f32(np.random.default_rng(3).normal(size=50_000))
+    plain = Scheme(sign=sign, classes=63, partition="uniform", relative_step=0.7, cells=0)
+    sizes = sizes_of(weight, plain)
+    before = edges_of([sizes], plain)
+    step, last = before.points[1] - before.points[0], np.inf
+    for worth in (0.02, 0.1, 0.3):
+        chosen = edges_of([sizes], plain.changed(rate_weight=worth))
+        (with_weight, bits), (without, _) = (cost(sizes, edges, worth * step**2) for edges in (chosen, before))
+        assert with_weight <= without
+        assert bits < last
+        last = bits
+
+
+def test_a_rate_weight_of_nothing_moves_no_edge():
+    weight = f32(np.random.default_rng(4).normal(size=2000))
+    points = np.arange(-4.0, 5)
+    centre, count = np.sort(weight).astype(np.float64), np.ones(weight.size)
+    edges = partition._rate_distortion_edges(centre, count, points, 0.0)
+    index = np.searchsorted(edges, weight, side="left")
+    assert index.tolist() == np.abs(weight[:, None] - points).argmin(axis=1).tolist()
+
+
 def test_steps_that_float32_cannot_tell_apart_are_refused():
     scheme = Scheme(classes=16, partition="uniform", cells=0, step=1e-46)
     with pytest.raises(ModelError, match=r"weights up to 1 cannot be divided into 16 steps of 1e-46"):

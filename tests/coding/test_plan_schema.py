@@ -13,7 +13,16 @@ from hypothesis import given
 
 from onnx_analog.channels import resolve
 from onnx_analog.coding.plan import FORMAT, LONGEST_KEY, MOST_PATTERNS, MOST_SCHEMES, MOST_TENSORS, Plan
-from onnx_analog.coding.scheme import GRANULARITIES, MOST_CLASSES, PARTITIONS, SIGNS, STRATEGIES, Scheme
+from onnx_analog.coding.scheme import (
+    CODES,
+    ENTROPIES,
+    GRANULARITIES,
+    MOST_CLASSES,
+    PARTITIONS,
+    SIGNS,
+    STRATEGIES,
+    Scheme,
+)
 from onnx_analog.errors import AnalogError
 from onnx_analog.settings import Setting, settings_of
 from tests.conftest import ROOT
@@ -44,6 +53,8 @@ def schemes(draw: st.DrawFn) -> Scheme:
     analog = {each > 0 for each in cells} if isinstance(cells, list) else {cells > 0}
     side = len(analog) == 1 and draw(st.booleans())
     sizes = st.floats(1e-6, 1e6)
+    uniform = partition == "uniform"
+    step: dict[str, Any] = draw(st.dictionaries(st.sampled_from(["step", "relative_step"]), sizes, max_size=uniform))
     bounds = st.sets(sizes, min_size=classes - 1, max_size=classes - 1)
     return Scheme(
         sign=sign,
@@ -51,7 +62,13 @@ def schemes(draw: st.DrawFn) -> Scheme:
         partition=partition,
         shares=draw(shares(classes - 1)) if partition == "share" else (),
         bounds=tuple(sorted(draw(bounds))) if partition == "bounds" else (),
-        step=draw(st.none() | sizes) if partition == "uniform" else None,
+        rate_weight=draw(st.floats(0, 10)) if uniform and analog == {False} else 0.0,
+        entropy=draw(st.sampled_from(ENTROPIES)),
+        segment_weights=draw(st.integers(1, 2**40)),
+        code=draw(st.sampled_from(CODES)),
+        block_bits=draw(st.integers(8, 2**15)),
+        block_failure=draw(st.floats(1e-300, 1)),
+        **step,
         cells=tuple(cells) if isinstance(cells, list) else (cells,),
         granularity=draw(st.sampled_from(GRANULARITIES)),
         channel=channel,

@@ -10,11 +10,11 @@ import scipy.stats
 from hypothesis import assume, given
 from numpy.typing import NDArray
 
+from onnx_analog.coding.codebook import Codebook, clipped_of
 from onnx_analog.coding.packing import index_width, pack, pack_index, unpack, unpack_index
 from onnx_analog.coding.partition import magnitude
 from onnx_analog.coding.planes import (
     Axis,
-    Codebook,
     Encoded,
     Part,
     decode,
@@ -327,6 +327,65 @@ def test_uniform_points_are_multiples_of_the_step_that_is_given(weight, classes,
     assert (np.abs(stored - within) <= 0.5 + 4 * U * (1 + np.abs(within))).all()
 
 
+@pytest.mark.parametrize("sign", ["bit", "level"])
+@pytest.mark.parametrize("cells", [1, (0, 1, 1, 2, 1), 2])
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+def test_a_step_and_the_ends_of_the_sizes_tell_all_of_a_codebook_of_equal_steps(sign, cells, granularity):
+    """What is counted is enough: α and β of each class that has weights follow from it."""
+    weight = f32(np.random.default_rng(5).normal(size=(6, 700)))
+    scheme = Scheme(
+        sign=sign,
+        classes=5,
+        partition="uniform",
+        relative_step=0.5,
+        cells=cells,
+        granularity=granularity,
+        channel=over((0.0, 1.0)),
+    )
+    book = encoded(weight, scheme).codebook
+    rows = weight if granularity == "channel" else weight.reshape(1, -1)
+    for group, row in enumerate(rows.astype(np.float64)):
+        sizes = row if sign == "level" else np.abs(row)
+        step = 0.5 * np.sqrt(np.mean(np.square(row)))
+        for k, count in enumerate(scheme.cells_of_class):
+            point = (k - 2 if sign == "level" else k) * step
+            low, high = point - step / 2, point + step / 2
+            low = max(low, 0) if sign == "bit" else min(low, sizes.min()) if k == 0 else low
+            high = max(high, sizes.max()) if k == 4 else high
+            alpha = 1 / (high - low) if count else 1
+            beta = alpha * low if count else point
+            np.testing.assert_allclose([book.alpha[group, k], book.beta[group, k]], [alpha, beta], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("sign", ["bit", "level"])
+@pytest.mark.parametrize("partition", ["uniform", "lloyd"])
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+def test_points_of_an_unbiased_estimator_keep_the_gain(sign, partition, granularity):
+    """Σ w·ŵ = Σ w²: both sums are exact but for float32 points, whose relative error is 2^-24, and the sums'."""
+    weight = f32(np.random.default_rng(6).normal(size=(5, 800)))
+    steps = {"relative_step": 1.3} if partition == "uniform" else {}
+    plain = Scheme(sign=sign, classes=7, partition=partition, cells=0, granularity=granularity, **steps)
+    gains = {}
+    for scheme in (plain, plain.changed(estimator="unbiased")):
+        decoded = decode(encoded(weight, scheme)).reshape(weight.shape).astype(np.float64)
+        axis = 1 if granularity == "channel" else None
+        exact = weight.astype(np.float64)
+        gains[scheme.estimator] = np.sum(exact * decoded, axis=axis) / np.sum(np.square(exact), axis=axis)
+    np.testing.assert_allclose(gains["unbiased"], 1, rtol=1e-6)
+    if partition == "lloyd":  # Σ w·mean = Σ mean² < Σ w²
+        assert (gains["affine"] < 1).all()
+
+
+def test_the_weight_that_is_clipped_most_is_named():
+    weight = f32([[0.1, 0.2, 5], [0.1, -9, 0.3]])
+    scheme = Scheme(sign="level", classes=5, partition="uniform", step=1, cells=0, granularity="channel")
+    fitted = fit([split(weight, scheme, Axis.of(weight.shape, 0))], scheme, groups=2)
+    assert clipped_of(fitted.codebook, fitted.edges[0], scheme) == (9, 2)
+    for other in (scheme.changed(step=4), scheme.changed(step=None), scheme.changed(cells=(1, 0, 0, 0, 1))):
+        fitted = fit([split(weight, other, Axis.of(weight.shape, 0))], other, groups=2)
+        assert clipped_of(fitted.codebook, fitted.edges[0], other) is None
+
+
 @given(ordinary(), st.sampled_from([2, 3, 5, 16, 256]), st.sampled_from(["share", "bounds", "lloyd"]), st.data())
 def test_other_points_are_the_means_of_their_classes(weight, classes, partition, data):
     scheme = data.draw(schemes(classes=classes, partition=partition, cells=(0,), granularity="tensor"))
@@ -354,7 +413,7 @@ def test_levels_never_leave_the_output_range(weight, scheme):
     assert all(low <= single <= high for single in level.tolist())  # as Python floats, which keep its ends exact
 
 
-@given(schemes(granularity="tensor"))
+@given(st.sampled_from(["share", "bounds", "lloyd"]).flatmap(lambda how: schemes(granularity="tensor", partition=how)))
 def test_each_class_fills_the_output_range(scheme):
     weight = f32(np.random.default_rng(0).normal(size=2000))
     planes, codebook, _ = encoded(weight, scheme)

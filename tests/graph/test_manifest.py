@@ -215,7 +215,7 @@ COUNTS = {
     "three classes": (1 + 2, 6, 1),
     "four classes, one without cells": (1 + 2, 1 + 3 * 2, 1),
     "signed bounds": (2, 2 + 1 + 2, 1),
-    "five classes of the model": (3, 1 + 2 + 2 + 2 + 1, 1),
+    "five classes of the model": (3, 3, 1),  # the step, and both ends of the sizes
     "mixed cells of channels": (1 + 2, 1 + 2 * 2, 1),
     "two points": (1 + 1, 2, 1),
     "sixteen points": (1 + 4, 16, 1),

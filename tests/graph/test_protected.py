@@ -26,7 +26,7 @@ from onnx_analog.graph import files, protected
 from onnx_analog.graph.accounting import account
 from onnx_analog.graph.decoder import function_of
 from onnx_analog.graph.layout import DOMAIN
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.stored import (
     COMMAND_KEY,
     FORMAT_KEY,
@@ -130,7 +130,7 @@ def decoded(proto: onnx.ModelProto) -> dict[str, Any]:
 
 def summary(found: ir.Model) -> Any:
     """Return what each tensor decodes to, and how it is read."""
-    return {t.key: (t.dtype, t.shape, t.decode().tobytes(), t.scheme) for t in opened(found).tensors}
+    return {t.key: (t.dtype, t.shape, t.decode().tobytes(), t.scheme) for t in open_protected(found).tensors}
 
 
 @cache
@@ -399,14 +399,16 @@ def changed(name: str, place: int, value: Any) -> Any:
 )  # fmt: skip
 def test_a_plane_that_cannot_be_is_named(name, array, what):
     with pytest.raises(ModelError, match=f"^tensor '{name[0]}': .*({what}).*Protect the original again.$"):
-        opened(ir.from_proto(put(bare(), name, array)))  # onnxruntime refuses some of these when they are loaded
+        open_protected(
+            ir.from_proto(put(bare(), name, array))
+        )  # onnxruntime refuses some of these when they are loaded
 
 
 def test_weights_beyond_their_type_are_refused():
     found = protect("float16")
     stored_tensors(found)[0].inputs["alpha"].const_value = ir.tensor(f32([1e-6, 1]))
     with pytest.raises(ModelError, match="its weights are beyond the range of FLOAT16"):
-        opened(found)
+        open_protected(found)
 
 
 GROUPED = "mixed cells of channels"
@@ -446,7 +448,7 @@ def of_kind(kind: str, name: str) -> Any:
 )  # fmt: skip
 def test_planes_of_other_members_of_the_family_are_checked_too(kind, name, array, what):
     with pytest.raises(ModelError, match=f"^tensor '{name[0]}': .*({what}).*Protect the original again.$"):
-        opened(ir.from_proto(put(bare(kind), name, array)))
+        open_protected(ir.from_proto(put(bare(kind), name, array)))
 
 
 @pytest.mark.parametrize("mutation", [in_bytes, in_call, between_planes], ids=lambda mutation: mutation.__name__)
@@ -458,7 +460,7 @@ def test_without_a_manifest_onnxruntime_decodes_what_the_open_model_says(kind, m
     proto = bare(kind)
     mutation(data.draw, proto)
     try:
-        found = opened(files.load(proto)).decode()
+        found = open_protected(files.load(proto)).decode()
     except AnalogError:
         return
     assert {key: weight.tobytes() for key, weight in decoded(proto).items()} == {
@@ -469,12 +471,12 @@ def test_without_a_manifest_onnxruntime_decodes_what_the_open_model_says(kind, m
 def test_the_other_axis_of_a_square_matrix_is_noticed():
     square = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
     proto = ir.to_proto(oa.protect(holding(w=square), FAMILY["redundancy of channels"], selection=SMALL).model)
-    expected = opened(files.load(proto)).decode()["w"]
+    expected = open_protected(files.load(proto)).decode()["w"]
     put(proto, "w.stride", np.array([8]))
     with pytest.raises(ModelError, match=r"tensor 'w': its stride, by its SHA-256, is .*, and .* in the model's manif"):
-        opened(files.load(proto))
+        open_protected(files.load(proto))
     proto.metadata_props.remove(next(e for e in proto.metadata_props if e.key == MANIFEST_KEY))
-    found = opened(files.load(proto)).decode()["w"]
+    found = open_protected(files.load(proto)).decode()["w"]
     assert not same_bits([found], [expected])
     assert same_bits([found], [decoded(proto)["w"]])
 
@@ -489,14 +491,14 @@ def test_a_scheme_that_the_model_does_not_list_is_refused(number):
     proto = bare()
     attribute(proto, "scheme").i = number
     with pytest.raises(ModelError, match=f"tensor 'b': .*damaged, for its scheme is {number}, and the model lists 1"):
-        opened(ir.from_proto(proto))
+        open_protected(ir.from_proto(proto))
 
 
 def test_a_scheme_of_another_tensor_is_not_that_of_the_manifest():
     proto = onnx.ModelProto.FromString(saved("two schemes"))
     attribute(proto, "scheme").i = 0
     with pytest.raises(ModelError, match=r"tensor 'b': its scheme is ., and . in the model's manifest"):
-        opened(ir.from_proto(proto))
+        open_protected(ir.from_proto(proto))
 
 
 @pytest.mark.parametrize("kind", ["raw", "sixteen points", GROUPED])
@@ -508,7 +510,7 @@ def test_a_function_that_does_not_fit_the_scheme_is_refused(kind):
     with pytest.raises(
         ModelError, match=r"tensor 'a': it is decoded by 'Decode\w+', which does not fit its scheme, red"
     ):
-        opened(ir.from_proto(proto))
+        open_protected(ir.from_proto(proto))
 
 
 def test_a_function_for_whole_bytes_is_refused_where_bytes_are_not_whole():
@@ -521,24 +523,24 @@ def test_a_function_for_whole_bytes_is_refused_where_bytes_are_not_whole():
     with pytest.raises(
         ModelError, match="tensor 'a': it is decoded by 'DecodeSignedClass1LevelsAligned', which does not"
     ):
-        opened(found)
+        open_protected(found)
 
 
 def test_tensors_that_share_a_codebook_have_one():
     kind = "mapping of the model"
     array = of_kind(kind, "b.alpha") * f32([1, 2])
     with pytest.raises(ModelError, match="tensor 'b': its alpha is not that of 'a', though all tensors share one code"):
-        opened(files.load(put(bare(kind), "b.alpha", array)))
+        open_protected(files.load(put(bare(kind), "b.alpha", array)))
 
 
 def test_what_is_asked_for_is_not_allocated():
     proto = put(put(bare(), "b.shape", np.array([10**6, 10**6])), "a.shape", np.array([10**9]))
     loaded = ir.from_proto(proto)  # onnxruntime refuses it
-    opened(ir.from_proto(bare()))  # what is made once is made
+    open_protected(ir.from_proto(bare()))  # what is made once is made
     tracemalloc.start()
     start = time.process_time()
     with pytest.raises(ModelError):
-        opened(loaded)
+        open_protected(loaded)
     assert time.process_time() - start < 1
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
@@ -559,10 +561,10 @@ def test_planes_that_many_calls_share_are_not_multiplied_without_end():
             found.graph.insert_before(call, copy)
 
     share(range(10))
-    assert len(opened(found).tensors) == 11
+    assert len(open_protected(found).tensors) == 11
     share(range(10, 512))  # 513 tensors of 1 MiB from one mask of 32 KiB
     with pytest.raises(ModelError, match=r"the model's planes have 32,\d+ bytes, for weights of 537,919,488"):
-        opened(found)
+        open_protected(found)
 
 
 @pytest.mark.parametrize(
@@ -609,14 +611,14 @@ def test_a_scheme_that_cannot_be_is_refused(change, what):
     entry = next(e for e in proto.metadata_props if e.key == SCHEMES_KEY)
     entry.value = json.dumps([{**json.loads(entry.value)[0], **change}])
     with pytest.raises(AnalogError, match=what):
-        opened(files.load(proto))
+        open_protected(files.load(proto))
 
 
 def test_metadata_that_another_tool_dropped_are_named():
     proto = bare()
     proto.metadata_props.remove(next(e for e in proto.metadata_props if e.key == FORMAT_KEY))
     with pytest.raises(ModelError, match=r"lost its metadata entry 'onnx_analog\.format' to another tool"):
-        opened(files.load(proto))
+        open_protected(files.load(proto))
 
 
 @pytest.mark.parametrize("name", ["Decode", "DecodeStored", "UnpackBits", "DecodeLevelsStage9"])
@@ -624,7 +626,7 @@ def test_a_call_of_another_function_is_refused(name):
     proto = onnx.ModelProto.FromString(saved("redundancy"))
     calls(proto)[0].op_type = name
     with pytest.raises(ModelError, match=f"changed the call that decodes 'a': it calls '{name}' now"):
-        opened(ir.from_proto(proto))
+        open_protected(ir.from_proto(proto))
 
 
 MASKED = "DecodeMaskedSignedClass1Levels"
@@ -674,7 +676,7 @@ def test_a_function_that_decodes_to_something_else_is_refused(change):
     proto = onnx.ModelProto.FromString(saved("redundancy"))
     change(proto)
     with pytest.raises(ModelError, match=f"another tool changed the model's function '{MASKED}'.*original again"):
-        opened(ir.from_proto(proto))
+        open_protected(ir.from_proto(proto))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -683,7 +685,7 @@ def test_a_function_that_is_not_there_is_missed(kind):
         proto = onnx.ModelProto.FromString(saved(kind))
         proto.functions.remove(decoding_function(proto, name))
         with pytest.raises(ModelError, match=f"another tool removed the model's function '{name}'"):
-            opened(ir.from_proto(proto))
+            open_protected(ir.from_proto(proto))
 
 
 def test_functions_may_have_other_names_inside_and_be_of_another_opset():
@@ -703,7 +705,7 @@ def test_what_was_read_is_not_taken_for_what_was_written_once_its_mark_is_gone()
     for key in (READBACK_KEY, MANIFEST_KEY):
         proto.metadata_props.remove(next(entry for entry in proto.metadata_props if entry.key == key))
     with pytest.raises(ModelError, match=f"lost its metadata entry '{READBACK_KEY}'. Read the protected model back"):
-        opened(files.load(proto))
+        open_protected(files.load(proto))
 
 
 @pytest.mark.parametrize("key", [SOURCE_KEY, COMMAND_KEY])
@@ -711,9 +713,9 @@ def test_what_metadata_and_manifest_tell_twice_is_the_same(key):
     found = files.load(onnx.ModelProto.FromString(saved("redundancy")))
     found.metadata_props[key] = "1" * 64
     with pytest.raises(ModelError, match=r"in the model's metadata and .* in its manifest: one is damaged"):
-        opened(found)
+        open_protected(found)
     del found.metadata_props[key]
-    assert opened(found).written is not None
+    assert open_protected(found).written is not None
 
 
 def test_a_tensor_that_another_tool_decoded_is_missed():
@@ -722,7 +724,7 @@ def test_a_tensor_that_another_tool_decoded_is_missed():
     proto.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((5, 7), np.float32), call.output[0]))
     proto.graph.node.remove(call)
     with pytest.raises(ModelError, match="tensor 'b' is in the model's manifest only: another tool decoded it"):
-        opened(files.load(proto))
+        open_protected(files.load(proto))
 
 
 # ------------------------------------------------------------------------------------------------- what is supported
@@ -731,8 +733,8 @@ def test_a_tensor_that_another_tool_decoded_is_missed():
 @pytest.mark.parametrize("name", ZOO)
 def test_every_kind_of_model_is_opened(name):
     found = oa.protect(made(name), channel=QUIET).model
-    assert [tensor.key for tensor in opened(found).tensors] == list(ZOO[name].keys)
-    assert opened(ReadbackPass()(found).model).manifest == opened(found).manifest
+    assert [tensor.key for tensor in open_protected(found).tensors] == list(ZOO[name].keys)
+    assert open_protected(ReadbackPass()(found).model).manifest == open_protected(found).manifest
 
 
 TWICE = """
@@ -744,15 +746,15 @@ TWICE = """
 
 def test_a_function_that_is_called_twice_and_inlined_keeps_one_tensor():
     found = oa.protect(model(TWICE), channel=QUIET).model
-    before, expected = opened(found), [run(found, given) for given in feeds(found)]
+    before, expected = open_protected(found), [run(found, given) for given in feeds(found)]
     decode = {name: found.functions.pop(name) for name in list(found.functions) if name[0] == DOMAIN}
     others.InlinePass()(found)
     found.functions.update(decode)
-    one, two = opened(found).tensors
+    one, two = open_protected(found).tensors
     assert one.key == two.key == before.tensors[0].key
     assert all(same_bits(run(found, given), outputs) for given, outputs in zip(feeds(found), expected, strict=True))
     assert [entry.cells for entry in account(found).tensors] == [entry.cells for entry in before.manifest.tensors]
-    read = opened(ReadbackPass(seed=3)(found).model).tensors
+    read = open_protected(ReadbackPass(seed=3)(found).model).tensors
     assert same_bits([read[0].level], [read[1].level])
     assert list(Network(found).tensors) == [f"{DOMAIN}:{one.key}"]
 
@@ -769,7 +771,7 @@ def test_one_key_on_two_calls_of_other_planes_is_refused_by_all():
 
 def test_a_model_without_manifest_is_opened_with_a_warning(caplog):
     found = files.load(bare())
-    assert opened(found).written is None
+    assert open_protected(found).written is None
     oa.readback(found)
     assert caplog.messages == [
         "the model has no metadata entry 'onnx_analog.manifest', so damage to its planes may not be noticed"
@@ -782,12 +784,12 @@ def test_a_model_without_manifest_is_opened_with_a_warning(caplog):
 def test_what_was_read_is_guarded_without_a_manifest_too():
     perturbed = files.load(bare("read"))
     assert READ_DIGESTS_KEY in perturbed.metadata_props
-    tensor = opened(perturbed).tensors[0]
+    tensor = open_protected(perturbed).tensors[0]
     tensor.replace_level(tensor.level + f32(0.001))
     with pytest.raises(
         ModelError, match=r"tensor 'a': its level is not what was read: its SHA-256 is .*\. Read the protected model"
     ):
-        opened(perturbed)
+        open_protected(perturbed)
 
 
 def test_a_manifest_error_is_a_model_error_here():
@@ -795,7 +797,7 @@ def test_a_manifest_error_is_a_model_error_here():
     proto = onnx.ModelProto.FromString(saved("raw"))
     next(e for e in proto.metadata_props if e.key == MANIFEST_KEY).value = "{}"
     with pytest.raises(ModelError, match=r"metadata entry 'onnx_analog\.manifest' is damaged"):
-        opened(files.load(proto))
+        open_protected(files.load(proto))
 
 
 # --------------------------------------------------------------------------------------------- a model that is open
@@ -804,7 +806,7 @@ def test_a_manifest_error_is_a_model_error_here():
 @pytest.mark.parametrize("kind", KINDS)
 def test_onnxruntime_decodes_what_the_open_model_says(kind):
     proto = onnx.ModelProto.FromString(saved(kind))
-    expected, found = decoded(proto), opened(files.load(proto)).decode()
+    expected, found = decoded(proto), open_protected(files.load(proto)).decode()
     assert list(found) == ["a", "b"]
     assert same_bits([*found.values()], [expected[key] for key in found])
 
@@ -813,10 +815,10 @@ def test_onnxruntime_decodes_what_the_open_model_says(kind):
 def test_the_open_model_reads_what_readback_and_onnxruntime_read(kind):
     found = files.load(onnx.ModelProto.FromString(saved(kind)))
     before = serialized(found)
-    open_ = opened(found)
+    open_ = open_protected(found)
     weights = open_.read(seed=3, trial=7)
     perturbed = ReadbackPass(seed=3, trial=7)(found).model
-    assert same_bits([*weights.values()], [*opened(perturbed).decode().values()])
+    assert same_bits([*weights.values()], [*open_protected(perturbed).decode().values()])
     assert same_bits([*weights.values()], [decoded(ir.to_proto(perturbed))[key] for key in weights])
     plain = DecodePass()(perturbed).model
     assert same_bits([*weights.values()], [numbers(plain, key) for key in weights])
@@ -828,7 +830,7 @@ def test_the_open_model_reads_what_readback_and_onnxruntime_read(kind):
 
 
 def test_the_open_model_has_its_plan():
-    open_ = opened(files.load(onnx.ModelProto.FromString(saved("two schemes"))))
+    open_ = open_protected(files.load(onnx.ModelProto.FromString(saved("two schemes"))))
     plan = KINDS["two schemes"]
     assert isinstance(plan, Plan)
     assert open_.schemes == plan.schemes
@@ -840,28 +842,28 @@ def test_the_open_model_has_its_plan():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_manifest_is_that_of_what_was_written(kind):
-    open_ = opened(files.load(onnx.ModelProto.FromString(saved(kind))))
+    open_ = open_protected(files.load(onnx.ModelProto.FromString(saved(kind))))
     assert open_.manifest == open_.written
 
 
 def test_what_was_read_is_counted_without_a_manifest_unless_its_classes_were_read_too():
-    written = opened(files.load(onnx.ModelProto.FromString(saved("read")))).manifest
-    assert opened(files.load(bare("read"))).manifest.totals == written.totals
+    written = open_protected(files.load(onnx.ModelProto.FromString(saved("read")))).manifest
+    assert open_protected(files.load(bare("read"))).manifest.totals == written.totals
     kind = "read, with its side information"
     with pytest.raises(ModelError, match=r"classes of this model were read from noisy cells \(seed 5, .*Name the prot"):
-        _ = opened(files.load(bare(kind))).manifest
-    assert opened(files.load(onnx.ModelProto.FromString(saved(kind)))).manifest.totals.all_in_cells > 0
+        _ = open_protected(files.load(bare(kind))).manifest
+    assert open_protected(files.load(onnx.ModelProto.FromString(saved(kind)))).manifest.totals.all_in_cells > 0
 
 
 @pytest.mark.parametrize("given", [{"seed": -1}, {"trial": -1}, {"trial": 2**63}, {"seed": 1.5}, {"trial": True}])
 def test_a_trial_that_cannot_be_is_refused(given):
-    open_ = opened(protect("matmul"))
+    open_ = open_protected(protect("matmul"))
     with pytest.raises(OptionError, match=f"{next(iter(given))} is .*; it must be"):
         open_.read(**given)
 
 
 def test_what_was_read_is_not_read_again():
-    open_ = opened(files.load(onnx.ModelProto.FromString(saved("read"))))
+    open_ = open_protected(files.load(onnx.ModelProto.FromString(saved("read"))))
     with pytest.raises(ModelError, match="was read from noisy cells already"):
         open_.read()
     assert set(open_.decode()) == {"a", "b"}
@@ -869,7 +871,7 @@ def test_what_was_read_is_not_read_again():
 
 @pytest.mark.parametrize("name", ZOO)
 def test_a_copy_can_be_changed_and_is_not_checked_again(name, monkeypatch):
-    open_ = opened(protect(name, manifest=True))
+    open_ = open_protected(protect(name, manifest=True))
     expected = [*open_.decode().values()]
     monkeypatch.setattr(protected, "_check_forms", lambda tensor: pytest.fail("checked again"))
     copy = open_.copy()
@@ -878,9 +880,9 @@ def test_a_copy_can_be_changed_and_is_not_checked_again(name, monkeypatch):
     assert same_bits([*open_.decode().values()], expected)
     assert not same_bits([*copy.decode().values()], expected)
     monkeypatch.undo()
-    assert same_bits([*opened(open_.model).decode().values()], expected)
+    assert same_bits([*open_protected(open_.model).decode().values()], expected)
     with pytest.raises(ModelError, match=r"its level, by its SHA-256, is .*, and .* in the model's manifest"):
-        opened(copy.model)
+        open_protected(copy.model)
 
 
 @pytest.fixture
@@ -900,7 +902,7 @@ def scans(monkeypatch):
         lambda path, data: oa.inspect(path),
         lambda path, data: oa.readback(path, decoded=True),
         lambda path, data: [*oa.readbacks(path, trials=3, decoded=True)],
-        lambda path, data: Network(opened(files.load(path))).run(Dataset(data, None)),
+        lambda path, data: Network(open_protected(files.load(path))).run(Dataset(data, None)),
     ],
     ids=["evaluate", "account", "inspect", "readback", "readbacks", "network"],
 )
@@ -914,7 +916,7 @@ def test_each_command_scans_a_protected_model_once(use, scans, tmp_path):
 def test_opening_and_counting_keep_no_array_of_a_tensor_s_size():
     """A model may be larger than memory: what was unpacked for the checks is forgotten, tensor by tensor."""
     for scheme in FAMILY.values():
-        protected = opened(protect("matmul", scheme))
+        protected = open_protected(protect("matmul", scheme))
         assert protected.counted.tensors
         for tensor in protected.tensors:
             kept = [name for name, value in vars(tensor).items() if getattr(value, "nbytes", 0) >= tensor.size // 8]

@@ -10,7 +10,7 @@ import pytest
 import onnx_analog as oa
 from onnx_analog.errors import ModelError
 from onnx_analog.graph import files, runtime
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from onnx_analog.passes import ProtectPass
 
 BODIES = """<ir_version: 8, opset_import: ["": 17, "loc": 1]>
@@ -38,7 +38,7 @@ def path(tmp_path):
 
 def refusal(path):
     with pytest.raises(ModelError) as caught:
-        opened(files.load(path))
+        open_protected(files.load(path))
     return str(caught.value)
 
 
@@ -49,8 +49,8 @@ def changed(path, change):
 
 
 def test_a_model_that_fits_is_accepted(path):
-    assert opened(files.load(path)).tensors
-    assert opened(files.load(path)).tensors
+    assert open_protected(files.load(path)).tensors
+    assert open_protected(files.load(path)).tensors
 
 
 def skeleton_of(model):
@@ -58,14 +58,14 @@ def skeleton_of(model):
     asked = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files.runtime, "refusal", lambda source, **_: asked.append(source))
-        opened(model)
+        open_protected(model)
     (proto,) = map(onnx.ModelProto.FromString, asked)
     return proto
 
 
 def test_onnxruntime_is_asked_about_a_copy_without_weights_that_computes_the_same(path):
     model = files.load(path)
-    weights = opened(model).decode()
+    weights = open_protected(model).decode()
     proto = skeleton_of(files.load(path))
     assert not proto.graph.initializer
     session = ort.InferenceSession(proto.SerializeToString())
@@ -101,7 +101,7 @@ def test_a_weight_in_a_function_is_checked_too(tmp_path):
     numbers = ", ".join(f"{number:.3f}" for number in np.linspace(-1, 1, 128))
     onnx.save(onnx.parser.parse_model(text.replace("W", "{" + numbers + "}")), tmp_path / "m.onnx")
     oa.protect(tmp_path / "m.onnx", selection=oa.Selection(min_size=16)).save(tmp_path / "p.onnx")
-    assert opened(files.load(tmp_path / "p.onnx")).tensors
+    assert open_protected(files.load(tmp_path / "p.onnx")).tensors
     changed(tmp_path / "p.onnx", lambda graph: setattr(graph.input[0].type.tensor_type.shape.dim[1], "dim_value", 15))
     assert "onnxruntime refuses it: " in refusal(tmp_path / "p.onnx")
 
@@ -112,9 +112,9 @@ def test_a_model_that_was_just_protected_is_not_asked_again(path, monkeypatch):
 
     plain, written = files.load(path.parent / "m.onnx"), files.load(path)
     monkeypatch.setattr(files, "strict_refusal", asked)
-    assert opened(ProtectPass(selection=oa.Selection(min_size=16))(plain).model).tensors
+    assert open_protected(ProtectPass(selection=oa.Selection(min_size=16))(plain).model).tensors
     with pytest.raises(AssertionError):
-        opened(written)
+        open_protected(written)
 
 
 SCAN = """<ir_version: 10, opset_import: ["": 18]>

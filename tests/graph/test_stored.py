@@ -14,7 +14,7 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import AnalogError, ChannelError, ModelError, OptionError
 from onnx_analog.graph.layout import DOMAIN
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.reader import Reader, read_side
 from onnx_analog.graph.stored import (
     FORMAT_KEY,
@@ -207,7 +207,7 @@ def test_another_format_is_refused_in_one_line(version):
     found = protected("matmul")
     found.metadata_props[FORMAT_KEY] = version
     with pytest.raises(ModelError) as refused:
-        opened(found)
+        open_protected(found)
     assert str(refused.value) == (
         f"the model is protected in format {version}, and this version reads format 2. Protect the original again."
     )
@@ -270,7 +270,7 @@ def test_classes_without_all_scales_are_refused():
     found = protected("matmul")
     stored_tensors(found)[0].inputs["alpha"].const_value = ir.tensor(f32([1, 2, 3]))
     with pytest.raises(ModelError, match="tensor 'w': its alpha has 3 values for 2 classes"):
-        opened(found)
+        open_protected(found)
 
 
 def test_a_plane_that_a_node_computes_is_refused():
@@ -290,14 +290,14 @@ def test_a_plane_that_is_made_of_one_number_is_refused():
     found.graph.insert_before(call(found), made_of_one)
     call(found).replace_input_with(0, made_of_one.outputs[0])
     with pytest.raises(ModelError, match="tensor 'w': its level is not in the model"):
-        opened(found)
+        open_protected(found)
 
 
 def test_a_constant_is_found_and_replaced_where_another_tool_noted_its_value():
     found = protected("function")
     tensor = stored_tensors(found)[0]
     value = tensor.inputs["level"]
-    value.const_value = tensor.held("level")  # as passes that fold constants leave it
+    value.const_value = tensor.plane_tensor("level")  # as passes that fold constants leave it
     level = f32(np.linspace(-0.5, 0.5, 256))
     stored_tensors(found)[0].replace_level(level)
     for kept in (found, ir.from_proto(ir.to_proto(found))):

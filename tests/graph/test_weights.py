@@ -311,7 +311,7 @@ def test_each_use_is_there_once_however_many_ways_lead_to_it():
     head = "net (float[16, 16] x, int64[2] s) => (y) <float[16, 16] a0 = random>"
     (weight,) = all_tensors(files.from_proto(proto(f"{head} {{ {steps} y = MatMul(a2000, b1999) }}")))
     assert weight.consumers() == ("MatMul", "MatMul")
-    assert [use.place for use in ends(weight.value, frozenset({"Identity", "Reshape"}))] == [0, 1]
+    assert [use.input_index for use in ends(weight.value, frozenset({"Identity", "Reshape"}))] == [0, 1]
 
 
 # ---------------------------------------------------------------------------------------------- expressions

@@ -5,7 +5,7 @@ import pytest
 
 from onnx_analog.errors import ModelError
 from onnx_analog.graph.manifest_json import from_json
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.stored import MANIFEST_KEY, stored_tensors
 from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import ManifestPass, ReadbackPass
@@ -16,7 +16,7 @@ from tests.models import FAMILY, ZOO, differences, made, protected, serialized
 def test_the_entry_is_the_account_of_the_model(name):
     found = protected(name, selection=Selection())
     assert ManifestPass()(found).modified
-    assert from_json(found.metadata_props[MANIFEST_KEY]) == opened(found).manifest
+    assert from_json(found.metadata_props[MANIFEST_KEY]) == open_protected(found).manifest
     assert [entry["key"] for entry in json.loads(found.metadata_props[MANIFEST_KEY])["tensors"]] == list(ZOO[name].keys)
 
 
@@ -25,7 +25,7 @@ def test_the_entry_of_each_kind_of_scheme(name):
     found = protected("conv", FAMILY[name])
     ManifestPass()(found)
     written = from_json(found.metadata_props[MANIFEST_KEY])
-    assert written == opened(found).manifest
+    assert written == open_protected(found).manifest
     assert written.schemes == (FAMILY[name],)
 
 

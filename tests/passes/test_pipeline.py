@@ -11,7 +11,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError, NothingToStore
 from onnx_analog.graph import files
 from onnx_analog.graph.layout import DOMAIN
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.stored import MANIFEST_KEY, stored_tensors
 from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import DecodePass, ManifestPass, ProtectPass, PrunePass, ReadbackPass, pipeline
@@ -37,7 +37,7 @@ def test_passes_come_in_the_order_of_the_data():
 def test_a_model_that_is_open_is_read_as_by_the_passes(decoded):
     stored = protected("matmul")
     step = ReadbackPass(seed=1, trial=2, channel=QUIET)
-    read = pipeline.read_back(step, opened(stored), decoded=decoded)
+    read = pipeline.read_back(step, open_protected(stored), decoded=decoded)
     assert serialized(read) == serialized(pipeline.run([step, *[DecodePass()] * decoded], stored))
 
 

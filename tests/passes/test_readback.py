@@ -14,7 +14,7 @@ from onnx_analog.channels import Channel, GaussianNoise, Source
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ChannelError, ModelError, OptionError
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.stored import MANIFEST_KEY, READ_DIGESTS_KEY, READBACK_KEY, StoredTensor, stored_tensors
 from onnx_analog.graph.weights import Selection, find, scopes
 from onnx_analog.passes import DecodePass, ManifestPass, ReadbackPass
@@ -108,7 +108,7 @@ def test_what_is_read_of_each_kind_of_scheme(name):
         names += [f"w.{plane}" for plane in ("sign", "class") if f"w.{plane}" in found.graph.initializers]
     assert differences(ir.to_proto(found), unmarked(perturbed)) == set(names)
     (tensor,), (before,) = stored_tensors(perturbed), stored_tensors(found)
-    assert opened(perturbed).manifest == opened(found).manifest
+    assert open_protected(perturbed).manifest == open_protected(found).manifest
     decoded = made("conv")
     find(decoded).weights[0].replace(tensor.decode())
     for given in feeds(decoded):
@@ -351,7 +351,7 @@ def test_without_cells_no_channel_is_named_and_none_is_taken():
     stored = protected(made("matmul"), Scheme.int8())
     assert ReadbackPass(trial=1)(stored).model.metadata_props[READBACK_KEY] == "seed 0, trial 1"
     with pytest.raises(OptionError, match=r"^channel is given, and no weight is stored in cells: leave it out$"):
-        ReadbackPass(channel="rram-milo").read(opened(stored))
+        ReadbackPass(channel="rram-milo").read(open_protected(stored))
 
 
 def test_what_was_read_is_guarded_by_digests_of_its_own():
@@ -362,7 +362,7 @@ def test_what_was_read_is_guarded_by_digests_of_its_own():
     (tensor,) = stored_tensors(perturbed)
     assert digests == {"w": {name: tensor.digests()[name] for name in ("level", "sign", "class")}}
     assert perturbed.metadata_props[MANIFEST_KEY] == found.metadata_props[MANIFEST_KEY]
-    assert opened(perturbed).manifest == opened(found).manifest
+    assert open_protected(perturbed).manifest == open_protected(found).manifest
     tensor.replace_level(tensor.level + f32(1e-6))
     with pytest.raises(ModelError, match=r"tensor 'w': its level, by its SHA-256, is .*, and .* in the model's"):
         DecodePass().call(perturbed)
@@ -382,13 +382,13 @@ def test_a_model_that_lost_half_of_its_mark_is_refused(key):
     perturbed = ReadbackPass()(found).model
     del perturbed.metadata_props[key]
     with pytest.raises(ModelError, match=r"tensor 'w'|lost its metadata entry"):
-        opened(perturbed)
+        open_protected(perturbed)
 
 
 def test_classes_that_were_read_are_not_counted_as_those_that_were_written():
     perturbed = ReadbackPass()(protected(made("matmul"), side_channel=LOUD)).model
     with pytest.raises(ModelError, match=r"cells cannot be counted\. Name the protected model"):
-        _ = opened(perturbed).manifest
+        _ = open_protected(perturbed).manifest
 
 
 SHADOWING = """

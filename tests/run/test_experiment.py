@@ -18,7 +18,7 @@ from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ChannelError, DataError, ModelError, OptionError
-from onnx_analog.graph.protected import opened
+from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.run import metrics
 from onnx_analog.run import session as network_module
@@ -321,7 +321,7 @@ def test_a_plain_model_is_scored_by_a_plan_and_a_protected_one_as_it_is():
     assert by_plan.stored == as_it_is.stored
     assert by_plan == oa.evaluate(stored, data, seed=2, trials=3, reference=model(LINEAR))
     assert by_plan.channel == as_it_is.channel == str(QUIET)
-    assert Experiment(opened(stored), data).score(seed=2, trials=3) == as_it_is
+    assert Experiment(open_protected(stored), data).score(seed=2, trials=3) == as_it_is
     with pytest.raises(ModelError, match="protected already"):
         Experiment(stored, data).score(scheme)
 

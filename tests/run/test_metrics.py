@@ -458,17 +458,17 @@ def test_the_first_output_that_fits_is_measured_and_no_more_are_fetched():
 
     fields = [Field(name) for name in ("name", "scores", "map")]
     found = choose(fields, fetch, LABELS, samples=4)
-    assert (found.output, found.places, found.metric.name, fetched) == ("scores", (1,), "top1", [0, 1])
+    assert (found.output, found.indices, found.metric.name, fetched) == ("scores", (1,), "top1", [0, 1])
     assert choose(fields, fetch, np.array(["a"] * 4), samples=4).output == "name"
     fetched.clear()
-    assert choose(fields, fetch, None, samples=4, output="map").places == (2,)
+    assert choose(fields, fetch, None, samples=4, output="map").indices == (2,)
     assert fetched == [2]
 
 
 def test_a_function_of_the_user_s_is_given_all_outputs_or_the_one_that_is_named():
     fields = [Field("a"), Field("b")]
     all_, one = (choose(fields, lambda place: None, None, samples=1, named=("own", max), output=o) for o in (None, "b"))
-    assert (all_.places, all_.output, one.places, one.output) == (None, None, (1,), "b")
+    assert (all_.indices, all_.output, one.indices, one.output) == (None, None, (1,), "b")
 
 
 def test_a_function_of_the_user_s_says_how_it_is_read():
@@ -641,7 +641,7 @@ def test_exact_match_prefers_outputs_of_whole_numbers():
     fields = [Field("score", "tensor(float)"), Field("class", "tensor(int64)")]
     values = [np.ones(4), np.arange(4)]
     found = choose(fields, values.__getitem__, np.arange(4), samples=4, named=("exact_match", exact_match))
-    assert (found.output, found.places) == ("class", (1,))
+    assert (found.output, found.indices) == ("class", (1,))
 
 
 def test_an_axis_of_samples_or_places_holds_no_classes():

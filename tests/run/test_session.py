@@ -87,8 +87,8 @@ def test_what_cannot_be_joined_troubles_no_metric_that_does_not_read_it():
 
 def test_only_the_outputs_that_are_wanted_are_fetched():
     y, z = Network(model(GROWS)).run(x(2))
-    assert same_bits(Network(model(GROWS)).run(x(2), places=[1]), [z])
-    assert same_bits(Network(model(GROWS)).run(x(2), places=[1, 0]), [z, y])
+    assert same_bits(Network(model(GROWS)).run(x(2), indices=[1]), [z])
+    assert same_bits(Network(model(GROWS)).run(x(2), indices=[1, 0]), [z, y])
     assert [field.name for field in Network(model(GROWS)).outputs] == ["y", "z"]
     assert Network(model(GROWS)).outputs[1] == ("z", "tensor(float)", ("n", 16))
 

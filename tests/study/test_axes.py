@@ -60,7 +60,7 @@ def test_a_synonym_is_the_setting():
 
 
 def test_every_setting_can_be_an_axis():
-    assert set(axes.SETTINGS) == {*settings_of(Scheme), *settings_of(Paper)}
+    assert set(axes.SETTINGS) == {*settings_of(Scheme), *settings_of(Paper), "integers"}
     for name, (_, _, default) in axes.SETTINGS.items():
         if default is not None:
             assert axes.checked({name: [default]})[name] == (default,)
@@ -68,6 +68,21 @@ def test_every_setting_can_be_an_axis():
                 (default,),
                 ((),),
             )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("1", "integers is 1; it must be from 2 to 8"),
+        ("9", "integers is 9; it must be from 2 to 8"),
+        ("4,4", "the axis integers contains 4 twice"),
+        ("none", "integers is 'none', and it must have a value"),
+    ],
+)
+def test_integers_have_2_to_8_bits(values, message):
+    assert axes.parse(["integers=2,8"]) == axes.checked({"integers": [2, 8]}) == {"integers": (2, 8)}
+    with pytest.raises(OptionError, match=f"^{message}$"):
+        axes.parse([f"integers={values}"])
 
 
 @given(st.lists(st.lists(st.integers(0, 10**12), min_size=1, max_size=4).map(tuple), min_size=1, unique=True))

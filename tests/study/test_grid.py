@@ -13,6 +13,7 @@ from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import (
+    GRANULARITIES,
     LARGE_FACTOR,
     MOST_CELLS,
     PRESETS,
@@ -23,7 +24,7 @@ from onnx_analog.coding.scheme import (
 from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.weights import Selection
-from onnx_analog.study.grid import MOST_POINTS, Grid, GridPoint
+from onnx_analog.study.grid import MOST_POINTS, Grid, GridPoint, integer_bits
 from tests.models import QUIET
 
 DEFAULT, PAPER = PRESETS.values()
@@ -224,10 +225,54 @@ def test_a_plan_names_all_channels_that_it_is_read_through():
     several = GridPoint.of(Plan(default=without, tensors={"a": quiet, "b": loud, "c": quiet}), name="several")
     one = GridPoint.of(Plan(default=without, tensors={"a": loud}), name="one")
     none = GridPoint.of(without, name="none")
-    assert (several.channels, one.channels, none.channels) == ((QUIET, LOUD), (LOUD,), (without.channel,))
+    assert (several.channels, one.channels, none.channels) == ((QUIET, LOUD), (LOUD,), ())
     assert several.columns()["channel"] == f"{QUIET} and {LOUD}"
     assert one.columns()["channel_sha256"] == channel_digest(LOUD)
-    assert len({point.columns()["channel_sha256"] for point in (several, one, none)}) == 3
+    assert len({point.columns()["channel_sha256"] for point in (several, one)}) == 2
+    assert (none.columns()["channel"], none.columns()["channel_sha256"]) == (None, None)
+    assert str(none) == "no analog cells, granularity tensor, plan none"
+
+
+# ------------------------------------------------------------------------------------------------------- integers
+
+
+@given(st.lists(st.integers(2, 8), min_size=1, unique=True), st.sampled_from(GRANULARITIES))
+def test_the_points_of_integers_are_those_schemes_once_for_all_channels(bits, granularity):
+    grid = replace(GRID, axes={"integers": bits, "granularity": [granularity]})
+    points = list(grid.points())
+    assert [point.plan for point in points] == [
+        Plan(default=Scheme.integers(each, granularity=granularity)) for each in bits
+    ]
+    assert [(point.name, point.planned) for point in points] == [(f"int{each}", False) for each in bits]
+    assert [point.columns()["integers"] for point in points] == bits
+    assert {(point.channels, point.columns()["channel"], point.large_fraction) for point in points} == {
+        ((), None, None)
+    }
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_the_bits_of_integers_are_told_from_their_scheme(bits):
+    assert integer_bits(Scheme.integers(bits, granularity="model", side_bits_per_cell=3)) == bits
+    for other in ({"sign": "bit"}, {"classes": 2**bits}, {"cells": (1,)}, {"partition": "lloyd"}):
+        assert integer_bits(Scheme.integers(bits).changed(**other)) is None
+
+
+def test_integers_have_all_settings_but_those_that_they_fix():
+    point, _ = Grid(
+        presets=(DEFAULT,), channels=(QUIET,), axes={"integers": (4,), "side_cells": (1, 3), "side_channel": (LOUD,)}
+    ).points()
+    assert point.plan.schemes == (Scheme.int4(side_channel=LOUD),)
+    for axis, values in {"classes": (2,), "cells": (1,), "channel": (QUIET,), "estimator": ("affine",)}.items():
+        with pytest.raises(OptionError, match=f"^the axes .*'{axis}'.* exclude each other: give one of them$"):
+            replace(GRID, axes={"integers": (4,), axis: values})
+
+
+def test_a_plan_beside_integers_is_told_from_them():
+    plans = {"other": Scheme.int8(), "analog": Scheme(channel=LOUD)}
+    points = list(replace(GRID, presets=(DEFAULT,), axes={"integers": (4,)}, plans=plans).points())
+    assert [(point.name, point.planned, point.changes["integers"]) for point in points] == [
+        ("int4", False, 4), ("other", True, 8), ("analog", True, None),
+    ]  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------- digests of channels
@@ -268,7 +313,7 @@ def test_other_channels_have_other_digests():
         ({"seed": 0.5}, "seed is 0.5; it must be a whole number"),
         ({"large_factor": 0}, "large_factor is 0; it must be from 1 to 1,000,000,000,000"),
         ({"large_factor": True}, "large_factor is True; it must be a whole number"),
-        ({"cells": (1, 0)}, "cells are 0; they must be from 1 to"),
+        ({"cells": (1, 0)}, "cells is 0; it must be from 1 to"),
         (
             {"cells": tuple(range(1, 40_000))},
             "the grid has 639,984 points, more than 100,000: split it into several sweeps",

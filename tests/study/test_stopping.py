@@ -61,26 +61,26 @@ def test_an_interval_is_student_s_t_at_the_confidence_of_a_look(stopping):
 
 @given(st.integers(0, 40), values)
 def test_without_a_precision_all_trials_are_wanted_and_no_more(trials, found):
-    assert Stopping(trials=trials).wanted(found) == trials
+    assert Stopping(trials=trials).required(found) == trials
 
 
 @given(stoppings, values, values)
 def test_a_decision_depends_on_the_trials_before_its_look_only(stopping, found, later):
-    wanted = stopping.wanted(found)
+    wanted = stopping.required(found)
     assert wanted in stopping.looks()
     if len(found) < wanted:  # more values may show that still more are wanted, never fewer
-        assert stopping.wanted(found + later) >= wanted
+        assert stopping.required(found + later) >= wanted
     else:
-        assert stopping.wanted(found[:wanted]) == stopping.wanted(found + later) == wanted
+        assert stopping.required(found[:wanted]) == stopping.required(found + later) == wanted
 
 
 @given(stoppings, values)
 def test_trials_that_come_one_by_one_lead_to_the_same_end(stopping, found):
     found = found + [0.0] * 60  # as many as any of these ask for
     have = 0
-    while have < stopping.wanted(found[:have]):
+    while have < stopping.required(found[:have]):
         have += 1
-    assert have == stopping.wanted(found)
+    assert have == stopping.required(found)
 
 
 @given(stoppings, values)
@@ -90,38 +90,38 @@ def test_a_point_stops_at_the_first_look_that_is_narrow(stopping, found):
     widths = [high - low for low, high in (stopping.interval(found[:look]) or (0.0, 0.0) for look in looks)]
     wide = [stopping.precision is None or width > stopping.precision for width in widths]
     first = wide.index(False) if False in wide else -1
-    assert stopping.wanted(found) == looks[first]
+    assert stopping.required(found) == looks[first]
 
 
 def test_a_width_of_just_the_precision_is_narrow():
     width = 2 * (1.0 - 0.5)
     found = [0.0, 1.0, 0.0, 1.0]
     low, high = Stopping(trials=4, precision=width, max_trials=8).interval(found) or (0.0, 0.0)
-    assert Stopping(trials=4, precision=high - low, max_trials=8).wanted(found) == 4
-    assert Stopping(trials=4, precision=math.nextafter(high - low, 0), max_trials=8).wanted(found) == 8
+    assert Stopping(trials=4, precision=high - low, max_trials=8).required(found) == 4
+    assert Stopping(trials=4, precision=math.nextafter(high - low, 0), max_trials=8).required(found) == 8
 
 
 def test_max_trials_is_an_end_however_wide_the_interval():
     stopping = Stopping(trials=2, precision=1e-9, max_trials=5)
     found = np.random.default_rng(0).normal(size=20).tolist()
-    assert [stopping.wanted(found[:count]) for count in (0, 1, 2, 4, 5, 20)] == [2, 2, 4, 5, 5, 5]
+    assert [stopping.required(found[:count]) for count in (0, 1, 2, 4, 5, 20)] == [2, 2, 4, 5, 5, 5]
 
 
 def test_values_that_are_all_the_same_are_enough_at_the_first_look():
-    assert Stopping(trials=3, precision=1e-9, max_trials=99).wanted([0.5] * 3) == 3
+    assert Stopping(trials=3, precision=1e-9, max_trials=99).required([0.5] * 3) == 3
 
 
 def test_nan_is_never_narrow():
     stopping = Stopping(trials=2, precision=1e9, max_trials=8)
-    assert stopping.wanted([math.nan, 0.5]) == 4
-    assert stopping.wanted([math.nan] * 8) == 8
+    assert stopping.required([math.nan, 0.5]) == 4
+    assert stopping.required([math.nan] * 8) == 8
 
 
 def test_infinity_is_never_narrow():
     """A signal-to-noise ratio is infinite where nothing is off."""
     stopping = Stopping(trials=2, precision=1e9, max_trials=8)
-    assert stopping.wanted([math.inf, 0.5]) == 4
-    assert stopping.wanted([math.inf] * 8) == 8
+    assert stopping.required([math.inf, 0.5]) == 4
+    assert stopping.required([math.inf] * 8) == 8
 
 
 # -------------------------------------------------------------------------------------------------- the promise
@@ -140,7 +140,7 @@ def assert_covers(stopped: Stopped, points: int = POINTS) -> None:
 
 def sequential(found: Sequence[float]) -> tuple[float, float] | None:
     """Return what a sweep reports of a point."""
-    return SEQUENTIAL.interval(found[: SEQUENTIAL.wanted(found)])
+    return SEQUENTIAL.interval(found[: SEQUENTIAL.required(found)])
 
 
 def adversary(found: Sequence[float], confidence: float = SEQUENTIAL.confidence) -> tuple[float, float] | None:
@@ -175,7 +175,7 @@ def test_assert_covers_rejects_looks_that_each_take_the_whole_error(wrong):
 
 def test_points_of_the_promise_stop_at_every_look():
     samples = np.random.default_rng(0).normal(size=(200, SEQUENTIAL.max_trials)).tolist()
-    assert {SEQUENTIAL.wanted(found) for found in samples} == set(SEQUENTIAL.looks())
+    assert {SEQUENTIAL.required(found) for found in samples} == set(SEQUENTIAL.looks())
 
 
 # --------------------------------------------------------------------------------------------- what is refused
@@ -185,7 +185,7 @@ def test_points_of_the_promise_stop_at_every_look():
     ("wrong", "said"),
     [
         ({"trials": -1}, "trials is -1; it must be from 0 to 1,000,000,000"),
-        ({"max_trials": -1}, "max_trials is -1; it must be from 0 to 1,000,000,000"),
+        ({"max_trials": -1}, "max_trials is -1; it must be from 2 to 1,000,000,000"),
         ({"trials": 10**9 + 1}, "it must be from 0 to 1,000,000,000"),
         ({"trials": 2.5}, "trials is 2.5; it must be a whole number"),
         ({"max_trials": True}, "max_trials is True; it must be a whole number"),
@@ -204,5 +204,5 @@ def test_a_stopping_that_makes_no_sense_is_refused(wrong, said):
 
 
 def test_without_a_precision_max_trials_says_nothing():
-    assert Stopping(trials=5, max_trials=0).looks() == (5,)
+    assert Stopping(trials=5, max_trials=2).looks() == (5,)
     assert Stopping(trials=0).looks() == (0,)

@@ -29,6 +29,7 @@ from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.session import Network
 from onnx_analog.run.statistics import interval
+from onnx_analog.study.arguments import GridArguments
 from onnx_analog.study.engines import Engine
 from onnx_analog.study.engines.local import LocalEngine, SerialEngine
 from onnx_analog.study.grid import Grid, GridPoint
@@ -71,7 +72,7 @@ def test_every_point_of_the_grid_is_evaluated_in_order():
 def test_by_default_a_grid_has_all_strategies():
     found = Grid(presets=(DEFAULT,), channels=(QUIET,))
     assert found.strategies == tuple(STRATEGIES)
-    assert len(found) == len(list(found.points())) == 4 * 3
+    assert len(found) == len(list(found.points())) == 4 * len(GridArguments().cells)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -899,7 +900,7 @@ def test_a_precision_adds_trials_at_looks_only_and_as_many_as_it_takes():
     points, _ = whole(LOOKS)
     all_trials = list(sweep(plan(Stopping(trials=7)), engine=Known()))
     for point, full in zip(points, all_trials, strict=True):
-        wanted = LOOKS.wanted(full.evaluation.values)
+        wanted = LOOKS.required(full.evaluation.values)
         assert point.evaluation.values == full.evaluation.values[:wanted]
         assert point.ci95 == interval(point.evaluation.values, 1 - 0.05 / 3)
     assert LOOKS.looks() == (2, 4, 7)

@@ -59,7 +59,7 @@ class DaskEngine(Engine):
         except TimeoutError:
             raise EngineError(f"no worker has joined the Dask cluster for {_WAIT_S} s") from None
         try:
-            self._held = self._client.scatter(self._work, broadcast=True, hash=False)
+            self._future = self._client.scatter(self._work, broadcast=True, hash=False)
         except OSError as error:
             raise self._gone() from error
         except Exception as error:  # Dask gives what a worker raises another type
@@ -76,7 +76,7 @@ class DaskEngine(Engine):
 
     def submit(self, task: Task) -> None:
         """Hand a task to the scheduler."""
-        future = self._client.submit(_do, self._held, self._work.digest, task, pure=False)
+        future = self._client.submit(_do, self._future, self._work.digest, task, pure=False)
         self._pending[future.key] = task
         self._ended.add(future)
 
@@ -106,7 +106,7 @@ class DaskEngine(Engine):
     def _again(self, task: Task) -> None:
         if self._client.status != "running":
             raise self._gone()
-        if self._held.status in ("cancelled", "lost", "error"):
+        if self._future.status in ("cancelled", "lost", "error"):
             self._deaths += 1
             if self._deaths >= DEATHS:
                 raise lost(task, "the cluster keeps losing its workers")

@@ -40,7 +40,7 @@ class RayEngine(Engine):
             raise OptionError(
                 f"threads is {self._threads}, and no node of the Ray cluster has more than {cores:g} cores"
             )
-        self._digest, self._held = work.digest, ray.put(work)
+        self._digest, self._reference = work.digest, ray.put(work)
         self._remote = ray.remote(num_cpus=self._threads or 1, max_retries=DEATHS)(_do)
 
     def _connect(self) -> None:
@@ -69,7 +69,7 @@ class RayEngine(Engine):
     def submit(self, task: Task) -> None:
         """Hand a task to the cluster."""
         # Within a list the reference stays one: what it stands for is fetched by those who have it not.
-        self._pending[self._remote.remote([self._held], self._digest, task)] = task
+        self._pending[self._remote.remote([self._reference], self._digest, task)] = task
 
     def next(self) -> Outcome:
         """Wait for the first task to end; Ray does again what dies with a worker."""
@@ -97,11 +97,11 @@ class RayEngine(Engine):
             self._ray.shutdown()
 
 
-def _do(held: list[Any], digest: str, task: Task) -> Outcome:
+def _do(references: list[Any], digest: str, task: Task) -> Outcome:
     import ray
 
     def fetch() -> Work:
-        found: Work = ray.get(held[0])
-        return found
+        work: Work = ray.get(references[0])
+        return work
 
     return works.do(fetch, digest, task)

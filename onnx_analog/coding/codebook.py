@@ -1,0 +1,114 @@
+"""The α and β of classes, and where classes without cells are reconstructed: arrays only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from onnx_analog.coding.estimators import estimator
+from onnx_analog.coding.partition import Bits, ClassSums, Doubles, Edges, Floats, gain_of_points, points_of
+from onnx_analog.coding.scheme import Scheme
+from onnx_analog.errors import ModelError
+
+_NORMAL = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
+
+
+@dataclass(frozen=True, eq=False)
+class Codebook:
+    """What the weights of G groups share; α and β are exact as float32.
+
+    Attributes
+    ----------
+    low, high : float64 arrays of shape (G, K)
+        The sizes that fill the channel's output range, in the unit of the weights; both 0 for an empty class. Those of
+        a class of equal steps are the ends of its step, or the extremes where these lie further out; of a class without
+        cells, the extremes.
+    alpha, beta : float32 arrays of shape (G, K)
+        Scale and offset.
+    """
+
+    low: Doubles
+    high: Doubles
+    alpha: Floats
+    beta: Floats
+
+    @property
+    def groups(self) -> int:
+        """G, the number of groups."""
+        return len(self.alpha)
+
+
+def codebook_of(sums: ClassSums, edges: Edges, scheme: Scheme) -> Codebook:
+    """Return the codebook of one group, (1, K).
+
+    A class of one value has no width: 0 is then included in it, so that α stays finite.
+    """
+    span = scheme.channel.span
+    empty, analog = sums.count == 0, np.array(scheme.cells_of_class) > 0
+    low, high = np.where(empty, 0.0, sums.low), np.where(empty, 0.0, sums.high)
+    if edges.points is not None:
+        low, high = _of_steps(low, high, edges.points, analog & ~empty, scheme)
+    single = (low == high) & analog
+    low, high = np.where(single, np.minimum(low, 0), low), np.where(single, np.maximum(high, 0), high)
+    scaled = analog & ~empty
+    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+        alpha = ((span[1] - span[0]) / (high - low)).astype(np.float32)
+        alpha = np.where(scaled, alpha, np.float32(1))
+        beta = np.where(scaled, alpha.astype(np.float64) * low - span[0], 0.0)
+        beta = np.where(analog, beta, _points(sums, edges, scheme)).astype(np.float32)
+    for k in np.flatnonzero(~((alpha >= _NORMAL[0]) & (alpha <= _NORMAL[1])) | ~np.isfinite(beta)):
+        raise ModelError(f"magnitudes from {low[k]:.3g} to {high[k]:.3g} cannot be scaled to {span} in float32")
+    return Codebook(low[None], high[None], alpha[None], beta[None])
+
+
+def _of_steps(
+    low: Doubles, high: Doubles, points: Sequence[float], which: Bits, scheme: Scheme
+) -> tuple[Doubles, Doubles]:
+    """Return the ends of the steps of the classes `which` (K,); those of the others stay.
+
+    So that the step and the two ends of the sizes tell all α and β.
+    """
+    half = (points[1] - points[0]) / 2
+    least = 0.0 if scheme.sign == "bit" else -np.inf
+    below = np.minimum(low, np.maximum(np.array(points) - half, least))
+    above = np.maximum(high, np.array(points) + half)
+    return np.where(which, below, low), np.where(which, above, high)
+
+
+class Clipped(NamedTuple):
+    """The weight that is clipped most: its magnitude, and the last step, both in the unit of the weights."""
+
+    largest: float
+    reach: float
+
+
+def clipped_of(codebook: Codebook, edges: Sequence[Edges], scheme: Scheme) -> Clipped | None:
+    """Return the weight that is clipped most, by more than half a step, to the last step; None if none is."""
+    clipped = [
+        Clipped(float(largest), reach)
+        for number, of_group in enumerate(edges)
+        if of_group.points is not None
+        for largest, reach in _beyond(codebook, number, of_group.points, scheme)
+        if largest - reach > (of_group.points[1] - of_group.points[0]) / 2
+    ]
+    return max(clipped, key=lambda each: each.largest / each.reach, default=None)
+
+
+def _beyond(book: Codebook, group: int, points: Sequence[float], scheme: Scheme) -> list[tuple[float, float]]:
+    """Return the largest size, and the last step, at each end that has no cells."""
+    cells = scheme.cells_of_class
+    ends = [(book.high[group, -1], points[-1], cells[-1])]
+    if scheme.sign == "level":
+        ends.append((-book.low[group, 0], -points[0], cells[0]))
+    return [(size, reach) for size, reach, count in ends if not count]
+
+
+def _points(sums: ClassSums, edges: Edges, scheme: Scheme) -> Doubles:
+    """Return where each class (K,) is reconstructed if it has no cells."""
+    points = points_of(sums, edges)
+    if not estimator(scheme.estimator).keeps_gain:
+        return points
+    return points * gain_of_points(sums, points, np.array(scheme.cells_of_class) == 0)

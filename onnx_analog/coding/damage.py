@@ -1,0 +1,84 @@
+"""Losses of damaged entropy-coded streams: which symbols can no longer be told.
+
+A range decoder that met a wrong bit goes on with wrong symbols to the end of the segment. The header has no segment:
+without it, all symbols are lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from onnx_analog.coding.entropy import STATE, Encoded, decode_segment, digits_of
+from onnx_analog.coding.partition import Bits
+from onnx_analog.errors import OptionError
+
+
+class Damage(NamedTuple):
+    """What a damaged bit of a stream loses: `segment` is None if it is one of the header, which loses all symbols."""
+
+    segment: int | None
+    symbols: slice
+
+
+def segment_of_bit(stream: Encoded, position: int) -> Damage:
+    """Return the segment that a bit lies in, and the symbols that are lost if it and all later ones are damaged.
+
+    Parameters
+    ----------
+    stream : Encoded
+    position : int, below `stream.bits`
+    """
+    starts = stream.header.starts
+    if not 0 <= position < stream.bits:
+        raise OptionError(f"position is {position}; the stream has {stream.bits:,} bits")
+    if position < starts[0]:
+        return Damage(None, slice(0, stream.count))
+    number = int(np.searchsorted(starts, position, side="right")) - 1
+    return Damage(number, _lost_after(stream, number, position - int(starts[number])))
+
+
+def _lost_after(stream: Encoded, number: int, offset: int) -> slice:
+    """Return the symbols of a segment that the bits before `offset` leave open.
+
+    A range decoder is monotone: where all bits that follow are 0 and where all are 1 it decodes to the same symbols if
+    it does whatever they are. The last of them that can matter is 64 bits further.
+    """
+    part = stream.parts[number]
+    if not offset:
+        return part
+    digits = digits_of(stream, number)[:offset]
+    least = decode_segment(stream, number, digits)
+    most = decode_segment(stream, number, np.append(digits, np.ones(STATE, np.uint8)))
+    common = min(least.size, most.size)
+    apart = np.flatnonzero(least[:common] != most[:common])
+    return slice(part.start + int(apart[0] if apart.size else common), part.stop)
+
+
+def lost(stream: Encoded, starts: Iterable[int], lengths: Iterable[int]) -> Bits:
+    """Return which symbols (N,) are lost with some runs of bits; each loses the rest of its segment.
+
+    Parameters
+    ----------
+    stream : Encoded
+    starts, lengths : ints (F,)
+        Of the runs, which may reach beyond the stream.
+    """
+    gone = np.zeros(stream.count, np.bool_)
+    first: dict[int, int] = {}  # damaged bit of each segment
+    for start, length in zip(starts, lengths, strict=True):
+        stop = min(start + length, stream.bits)
+        if start >= stop:
+            continue
+        segments = stream.header.starts[:-1]
+        if start < segments[0]:
+            gone[:] = True
+            return gone
+        low, high = np.searchsorted(segments, (start, stop - 1), side="right") - 1
+        for number in range(low, high + 1):
+            first[number] = min(first.get(number, stop), max(start - int(segments[number]), 0))
+    for number, offset in first.items():
+        gone[_lost_after(stream, number, offset)] = True
+    return gone

@@ -1,0 +1,83 @@
+"""Class index and mask of a tensor as entropy-coded streams: one of both, or one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from onnx_analog.coding.contexts import Kernel
+from onnx_analog.coding.entropy import SEGMENT, Encoded, decoded, encoded
+from onnx_analog.coding.partition import Bits, Bytes
+from onnx_analog.errors import OptionError
+
+_MOST_CLASSES = 256
+
+
+class Named(NamedTuple):
+    """A stream and what it holds: "mask", "class", or "mask and class"."""
+
+    name: str
+    stream: Encoded
+
+
+def index_and_mask(
+    class_index: Bytes | None,
+    mask: Bits | None,
+    classes: int,
+    *,
+    zero: int = 0,
+    model: str = "static",
+    segment: int = SEGMENT,
+    kernel: Kernel | None = None,
+) -> tuple[Named, ...]:
+    """Return the shortest streams that hold the class of each stored weight, and which weights are stored.
+
+    In one stream for both, a weight that is not stored is one more symbol.
+
+    Parameters
+    ----------
+    class_index : uint8 array (N,) or None
+        Of the stored weights, below `classes`; None if there is one class.
+    mask : bool array (n,) or None
+        Which weights are stored, N of them; None if all are.
+    classes : int, 1 to 256
+        K.
+    zero : int, 0 to K
+        In one stream, the symbol of a weight that is not stored; the classes from `zero` on are one higher. Contexts
+        take near symbols for near values, so it belongs between the classes below and above 0.
+    model, segment, kernel
+        As of `encoded`. The stored weights alone have no kernel.
+    """
+    whole = partial(encoded, model=model, segment=segment, kernel=kernel)
+    if mask is None:
+        return () if class_index is None else (Named("class", whole(class_index, classes)),)
+    of_mask = Named("mask", whole(mask.view(np.uint8), 2))
+    if class_index is None:
+        return (of_mask,)
+    if class_index.size != np.count_nonzero(mask):
+        raise OptionError(f"class_index has {class_index.size:,} entries, but mask has {np.count_nonzero(mask):,}")
+    apart = (of_mask, Named("class", encoded(class_index, classes, model=model, segment=segment)))
+    if classes == _MOST_CLASSES:
+        return apart
+    together = (Named("mask and class", whole(_joined(class_index, mask, zero), classes + 1)),)
+    return min(together, apart, key=lambda streams: sum(named.stream.bits for named in streams))
+
+
+def index_and_mask_of(streams: Iterable[Named], zero: int = 0) -> tuple[Bytes | None, Bits | None]:
+    """Return the class index and the mask that streams hold: the inverse of `index_and_mask`."""
+    symbols = {name: decoded(stream) for name, stream in streams}
+    if "mask and class" in symbols:
+        joined = symbols["mask and class"]
+        mask = joined != zero
+        return joined[mask] - (joined[mask] > zero), mask
+    return symbols.get("class"), symbols["mask"].view(np.bool_) if "mask" in symbols else None
+
+
+def _joined(class_index: Bytes, mask: Bits, zero: int) -> Bytes:
+    """Return one symbol for each weight (n,), `zero` for those that are not stored."""
+    joined = np.full(mask.size, zero, np.uint8)
+    joined[mask] = class_index + (class_index >= zero)
+    return joined

@@ -1,0 +1,104 @@
+"""Damaged streams are decoded: only what is said to be lost is wrong, and little more is said to be lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from onnx_analog.coding.damage import Damage, lost, segment_of_bit
+from onnx_analog.coding.entropy import MODELS, decode_segment, decoded, digits_of, encoded
+from onnx_analog.errors import OptionError
+from tests.coding.test_entropy import smooth, sources, weights
+
+
+def damaged(stream, start, bits):
+    """Return a stream with other bits from `start` on."""
+    digits = stream.digits(0, stream.bits)
+    digits[start : start + len(bits)] = bits
+    return replace(stream, data=np.packbits(digits).tobytes())
+
+
+@given(sources(), st.data())
+def test_only_lost_symbols_are_wrong(source, data):
+    symbols, alphabet, settings = source
+    stream = encoded(symbols, alphabet, **settings)
+    if not symbols.size or stream.bits == stream.header.starts[0]:
+        return
+    start = data.draw(st.integers(int(stream.header.starts[0]), stream.bits - 1))
+    bits = data.draw(st.lists(st.booleans(), min_size=1, max_size=stream.bits - start))
+    wrong = decoded(damaged(stream, start, bits)) != symbols
+    assert not (wrong & ~lost(stream, [start], [len(bits)])).any()
+
+
+@given(sources(), st.data())
+def test_runs_lose_what_each_of_them_loses(source, data):
+    symbols, alphabet, settings = source
+    stream = encoded(symbols, alphabet, **settings)
+    runs = data.draw(st.lists(st.tuples(st.integers(0, stream.bits + 5), st.integers(0, 100)), max_size=5))
+    expected = np.zeros(symbols.size, np.bool_)
+    for start, length in runs:
+        for position in range(start, min(start + length, stream.bits)):
+            expected[segment_of_bit(stream, position).symbols] = True
+    assert (lost(stream, [start for start, _ in runs], [length for _, length in runs]) == expected).all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_first_lost_symbol_depends_on_later_bits(model):
+    """All later bits of the segment 0, or all 1, make it another, or none; at least where 64 of them are left."""
+    symbols = smooth(300)
+    stream = encoded(symbols, 21, model=model, segment=1000, kernel=(3, 3))
+    starts = stream.header.starts
+    for position in range(int(starts[1]), int(starts[2]) - 64, 37):
+        segment, part = segment_of_bit(stream, position)
+        assert (segment, part.stop) == (1, 2000)
+        first = set()
+        for bit in (0, 1):
+            digits = digits_of(stream, 1)
+            digits[position - int(starts[1]) :] = bit
+            first.add(tuple(decode_segment(stream, 1, digits)[part.start - 1000 :][:1].tolist()))
+        assert len(first) == 2
+
+
+def test_hardly_more_is_lost_than_bits():
+    """Before bit b, symbols of b bits of information are known; fewer only if the bits are near the end of an interval.
+
+    They are within 2^-m of its width with probability 2·2^-m: 4 bits on average. The symbol that is then next has 5
+    bits on average at most: 10 symbols are in use.
+    """
+    symbols, alphabet = weights(5000, 0.7)
+    stream = encoded(symbols, alphabet, segment=10_000)
+    table = stream.header.model.tables.weights[0].astype(np.float64)
+    information = np.append(0, np.cumsum(-np.log2(table / table.sum())[symbols - symbols.min()]))
+    first = int(stream.header.starts[0])
+    known = [information[segment_of_bit(stream, p).symbols.start] - (p - first) for p in range(first, stream.bits, 17)]
+    assert max(known) <= 1  # rounding of the coder: 2^-8 a symbol at its worst, and less than 1e-3 on average
+    assert -9 <= np.mean(known) <= 0
+
+
+def test_the_header_loses_all():
+    symbols, alphabet = weights(500, 0.7)
+    stream = encoded(symbols, alphabet, segment=100)
+    first = int(stream.header.starts[0])
+    assert segment_of_bit(stream, first - 1) == Damage(None, slice(0, 500))
+    assert segment_of_bit(stream, first) == Damage(0, slice(0, 100))
+    assert lost(stream, [first - 1], [1]).all()
+    assert lost(stream, [first], [1]).sum() == 100
+
+
+def test_nothing_is_lost_without_damage():
+    symbols, alphabet = weights(500, 0.7)
+    stream = encoded(symbols, alphabet)
+    assert not lost(stream, [], []).any()
+    assert not lost(stream, [3, stream.bits], [0, 100]).any()
+    assert lost(encoded(symbols[:0], 5), [0], [100]).size == 0
+
+
+@pytest.mark.parametrize("position", [-1, 10**9])
+def test_a_bit_outside_the_stream_is_refused(position):
+    stream = encoded(*weights(500, 0.7))
+    with pytest.raises(OptionError, match=f"^position is {position}; the stream has {stream.bits:,} bits$"):
+        segment_of_bit(stream, position)

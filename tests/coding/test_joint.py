@@ -1,0 +1,93 @@
+"""Class index and mask in one stream or in two: the shorter is taken, and both come back."""
+
+from __future__ import annotations
+
+import math
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from onnx_analog.coding.entropy import MODELS, encoded
+from onnx_analog.coding.joint import index_and_mask, index_and_mask_of
+from onnx_analog.errors import OptionError
+
+
+def names(streams):
+    return [name for name, _ in streams]
+
+
+def bits(streams):
+    return sum(named.stream.bits for named in streams)
+
+
+@given(
+    st.lists(st.booleans(), max_size=200),
+    st.integers(1, 256),
+    st.sampled_from(MODELS),
+    st.sampled_from([None, (3, 3)]),
+    st.data(),
+)
+def test_both_come_back(marks, classes, model, kernel, data):
+    mask = np.array(marks, np.bool_)
+    zero = data.draw(st.integers(0, classes))
+    stored = int(mask.sum())
+    index = np.array(data.draw(st.lists(st.integers(0, classes - 1), min_size=stored, max_size=stored)), np.uint8)
+    for given_index, given_mask in ((index, mask), (index, None), (None, mask), (None, None)):
+        streams = index_and_mask(given_index, given_mask, classes, zero=zero, model=model, segment=50, kernel=kernel)
+        again = index_and_mask_of(streams, zero)
+        assert [None if part is None else part.tolist() for part in again] == [
+            None if part is None else part.tolist() for part in (given_index, given_mask)
+        ]
+
+
+def test_one_class_leaves_a_mask():
+    mask = np.random.default_rng(0).random(1000) < 0.2
+    assert names(index_and_mask(None, mask, 1)) == ["mask"]
+    assert names(index_and_mask(np.zeros(5, np.uint8), None, 1)) == ["class"]
+    assert index_and_mask(None, None, 1) == ()
+
+
+@pytest.mark.parametrize(("count", "share"), [(10_000, 0.2), (1_000_000, 0.2), (1_000_000, 0.05), (1_000_000, 0.5)])
+def test_a_mask_takes_the_logarithm_of_the_number_of_masks(count, share):
+    """Of n marks, N set: log2 C(n, N), which half of log2(2πn·p(1 - p)) makes n·H(p).
+
+    Two probabilities take less than 40 bits, each segment at most 2 and up to 10 for its length, the coder 1 in 1,000.
+    """
+    mask = np.random.default_rng(0).random(count) < share
+    stored = int(mask.sum())
+    least = (math.lgamma(count + 1) - math.lgamma(stored + 1) - math.lgamma(count - stored + 1)) / math.log(2)
+    taken = bits(index_and_mask(None, mask, 1))
+    assert least <= taken <= 1.001 * least + 40 + 0.5 * math.log2(count) + 12 * -(-count // 2**14)
+
+
+def test_one_stream_is_taken_where_it_is_shorter():
+    """A table of its own for the mask is then more than it saves: few weights, nothing to learn from the place."""
+    rng = np.random.default_rng(0)
+    mask = rng.random(50) < 0.5
+    index = rng.integers(0, 2, int(mask.sum())).astype(np.uint8)
+    streams = index_and_mask(index, mask, 2, zero=1)
+    assert names(streams) == ["mask and class"]
+    assert bits(streams) < bits(index_and_mask(None, mask, 1)) + encoded(index, 2).bits
+
+
+def test_two_streams_are_taken_where_they_are_shorter():
+    """Stored weights that follow one another closely, and that a mask which has no pattern would part."""
+    mask = np.random.default_rng(0).random(20_000) < 0.5
+    index = (np.arange(mask.sum()) // 100 % 2 * 5).astype(np.uint8)
+    assert names(index_and_mask(index, mask, 6, zero=3, model="context")) == ["mask", "class"]
+
+
+def test_contexts_see_the_place_of_classes_in_the_kernel():
+    """Classes of a whole kernel, or of none of it: nine marks take hardly more than one."""
+    rng = np.random.default_rng(0)
+    mask = np.repeat(rng.random(5000) < 0.3, 9)
+    index = np.repeat(rng.integers(0, 3, 5000), 9)[mask].astype(np.uint8)
+    static, context = (bits(index_and_mask(index, mask, 3, zero=1, model=model, kernel=(3, 3))) for model in MODELS)
+    assert context < static / 4
+
+
+def test_a_mask_of_other_weights_is_refused():
+    with pytest.raises(OptionError, match=r"^class_index has 3 entries, but mask has 2$"):
+        index_and_mask(np.zeros(3, np.uint8), np.array([True, False, True]), 2)
