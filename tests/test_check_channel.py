@@ -39,7 +39,7 @@ def test_ours_that_drift(spec):
     check_channel(channels.resolve(spec), biased=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="half a million reads at each of seven levels: 5 s, 200 MB")
 @pytest.mark.parametrize("spec", GOOD + BIASED)
 def test_ours_in_half_a_million_draws(spec):
     """A mean or a spread that is wrong by a hundredth passes the test of 20,000, and not this."""

@@ -156,7 +156,7 @@ def test_what_python_itself_runs_from_the_folder_is_seen(folder):
     assert (folder / "caught.txt").read_text() != ""
 
 
-@pytest.mark.cluster
+@pytest.mark.cluster(reason="a Dask or Ray cluster starts: up to 30 s, 2 GB")
 @pytest.mark.parametrize("engine", ["dask", "ray"])
 def test_nor_by_workers_of_a_cluster(folder, engine):
     line = SWEEP.replace("--workers 2", f"--engine {engine}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from onnx_analog.cli.tables import Table
-from onnx_analog.coding.assumptions import OPTIMISTIC
+from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import counted
@@ -130,7 +130,7 @@ def _cost_table(manifest: Manifest) -> Table:
         f"{totals.stored_weights:,} of {counted(totals.original_weights, 'weight')} stored; "
         f"levels and side information alone: {ratios['stored_cells_per_stored_weight']:.3f} cells per stored weight"
     )
-    if manifest.assumptions:
+    if assumes_addresses(manifest.schemes):
         result.caption += f". {OPTIMISTIC.capitalize()}"
     return result
 

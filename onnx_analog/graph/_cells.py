@@ -10,6 +10,7 @@ from typing import Any
 
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.streams import Stream
 
 
 def codebook_bits(scheme: Scheme, groups: int) -> int:
@@ -23,6 +24,19 @@ def codebook_bits(scheme: Scheme, groups: int) -> int:
         ends = 0 if scheme.analog == "none" else groups * (2 if scheme.sign == "level" else 1)
         return 32 * (steps + ends)
     return 32 * groups * sum(2 if cells else 1 for cells in scheme.cells_of_class)
+
+
+def plane_bits(streams: Iterable[Stream], size: int, count: int) -> dict[str, int]:
+    """Return the bits of side information, mask and codebook as the paper counts them, from a tensor's streams.
+
+    A mask that is not entropy-coded counts as ⌈log2 C(size, count)⌉, as if it were by the best code there is.
+    """
+    bits = dict.fromkeys(("side", "mask", "codebook"), 0)
+    for stream in streams:
+        plane = stream.name if stream.name in bits else "side"
+        ideal = stream.name == "mask" and not stream.entropy_coded
+        bits[plane] += mask_bits(size, count) if ideal else stream.bits
+    return bits
 
 
 def cells_of(scheme: Scheme, counts: Iterable[Any], bits: Mapping[str, int]) -> dict[str, int]:

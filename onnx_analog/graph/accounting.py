@@ -9,9 +9,11 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.graph._cells import addresses, cells_of, codebook_bits, mask_bits
-from onnx_analog.graph.manifest import ClassEntry, Manifest, TensorEntry, Totals
+from onnx_analog.coding.streams import Stream
+from onnx_analog.graph._cells import addresses, cells_of, codebook_bits, plane_bits
+from onnx_analog.graph.manifest import ClassEntry, Manifest, TensorEntry
 from onnx_analog.graph.stored import COMMAND_KEY, SOURCE_KEY, StoredTensor, schemes_of, stored_tensors
+from onnx_analog.graph.totals import Counted, Totals
 
 
 def account(model: ir.Model) -> Manifest:
@@ -37,10 +39,12 @@ def account_of(stored: Sequence[StoredTensor], schemes: Sequence[Scheme], model:
     tensors = [group[0] for group in calls.values()]
     shared = _shared_counts(tensors)
     entries, address = [], 0
-    for tensor, bits in _with_bits(tensors):
+    for tensor, streams in _with_streams(tensors):
+        bits = plane_bits(streams, tensor.size, tensor.count)
         ranges, address = addresses(cells_of(tensor.scheme, tensor.class_counts, bits), address)
         uses = sum(call.uses for call in calls[tensor.key])
-        entries.append(_entry(tensor, uses, shared.get(tensor.number, tensor.class_counts), bits, ranges))
+        counts = shared.get(tensor.number, tensor.class_counts)
+        entries.append(_entry(tensor, uses, counts, streams, bits, ranges))
         tensor.release()
     return Manifest(
         schemes=tuple(schemes),
@@ -52,26 +56,28 @@ def account_of(stored: Sequence[StoredTensor], schemes: Sequence[Scheme], model:
 
 def totals_of(tensors: Iterable[StoredTensor]) -> Totals:
     """Return the totals of `account_of` alone, without a digest of any plane; one tensor for each key."""
-    listed = list(_with_bits(tensors))
-    cells = [cells_of(tensor.scheme, tensor.class_counts, bits) for tensor, bits in listed]
-    return Totals(
-        original_weights=sum(tensor.size for tensor, _ in listed),
-        stored_weights=sum(tensor.count for tensor, _ in listed),
-        analog_cells=sum(each["level"] for each in cells),
-        side_cells=sum(each["side"] for each in cells),
-        mask_cells=sum(each["mask"] for each in cells),
-        mask_bitmap_bits=sum(tensor.size for tensor, _ in listed if tensor.has("mask")),
-        codebook_cells=sum(each["codebook"] for each in cells),
+    return Totals.of(_counted(tensor, streams) for tensor, streams in _with_streams(tensors))
+
+
+def _counted(tensor: StoredTensor, streams: Sequence[Stream]) -> Counted:
+    bits = plane_bits(streams, tensor.size, tensor.count)
+    return Counted(
+        scheme=tensor.scheme,
+        original=tensor.size,
+        stored=tensor.count,
+        bitmap_bits=tensor.size if tensor.has("mask") else 0,
+        cells=cells_of(tensor.scheme, tensor.class_counts, bits),
+        streams=streams,
     )
 
 
-def _with_bits(tensors: Iterable[StoredTensor]) -> Iterator[tuple[StoredTensor, dict[str, int]]]:
-    """Yield each tensor and the bits of its digital planes; a codebook that a model shares is the first tensor's."""
+def _with_streams(tensors: Iterable[StoredTensor]) -> Iterator[tuple[StoredTensor, tuple[Stream, ...]]]:
+    """Yield each tensor and its digital streams; a codebook that a model shares is the first tensor's."""
     owned = set[int]()
     for tensor in tensors:
         owns = tensor.scheme.granularity != "model" or tensor.number not in owned
         owned.add(tensor.number)
-        yield tensor, _bits(tensor, owns_codebook=owns)
+        yield tensor, tensor.streams(codebook_bits(tensor.scheme, len(tensor.alpha)) if owns else 0)
 
 
 def _shared_counts(tensors: Sequence[StoredTensor]) -> dict[int, Any]:
@@ -84,18 +90,13 @@ def _shared_counts(tensors: Sequence[StoredTensor]) -> dict[int, Any]:
     return shared
 
 
-def _bits(tensor: StoredTensor, *, owns_codebook: bool) -> dict[str, int]:
-    """Return the length in bits of each digital plane."""
-    return {
-        "side": tensor.count * tensor.scheme.side_bits,
-        "mask": mask_bits(tensor.size, tensor.count),
-        "codebook": tensor.scheme.table_bits
-        + (codebook_bits(tensor.scheme, len(tensor.alpha)) if owns_codebook else 0),
-    }
-
-
 def _entry(
-    tensor: StoredTensor, uses: int, shared: Any, bits: Mapping[str, int], ranges: Mapping[str, tuple[int, int]]
+    tensor: StoredTensor,
+    uses: int,
+    shared: Any,
+    streams: Sequence[Stream],
+    bits: Mapping[str, int],
+    ranges: Mapping[str, tuple[int, int]],
 ) -> TensorEntry:
     return TensorEntry(
         name=tensor.name,
@@ -109,6 +110,7 @@ def _entry(
         groups=len(tensor.alpha),
         classes=tuple(_class_entry(tensor, number, int(shared[number])) for number in range(tensor.scheme.classes)),
         mask_bitmap_bits=tensor.size if tensor.has("mask") else 0,
+        streams={stream.name: stream.bits for stream in streams},
         bits=dict(bits),
         cells=ranges,
         sha256=tensor.digests(),

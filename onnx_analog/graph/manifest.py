@@ -26,9 +26,11 @@ from typing import Any
 from onnx_analog.coding.assumptions import assumptions
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.streams import Line, streams_from
 from onnx_analog.display import Shown, counted
 from onnx_analog.errors import ManifestError
 from onnx_analog.graph._cells import mask_bits
+from onnx_analog.graph.totals import Counted, Totals, lines_of
 
 FORMAT = "onnx-analog-manifest/2"
 PLANES = ("level", "side", "mask", "codebook")  # in the order of their addresses
@@ -61,7 +63,10 @@ class TensorEntry:
     groups: int  # of output channels that have α and β of their own; 1 if all share them
     classes: tuple[ClassEntry, ...]
     mask_bitmap_bits: int  # n if some weights are pruned, 0 otherwise
-    bits: Mapping[str, int]  # plane -> its length before it is put into cells: side, mask, codebook
+    streams: Mapping[str, int]  # digital stream -> its bits before a code is added
+    bits: Mapping[
+        str, int
+    ]  # plane -> its length before it is put into cells, as the paper counts: side, mask, codebook
     cells: Mapping[str, tuple[int, int]]  # plane -> address range: level, side, mask, codebook
     sha256: Mapping[str, str]  # plane -> digest of its bytes
 
@@ -69,37 +74,6 @@ class TensorEntry:
         """Return how many cells `plane` takes."""
         first, end = self.cells[plane]
         return end - first
-
-
-@dataclass(frozen=True, kw_only=True)
-class Totals:
-    """Sums over the tensors, and what a weight costs."""
-
-    original_weights: int
-    stored_weights: int
-    analog_cells: int
-    side_cells: int
-    mask_cells: int
-    mask_bitmap_bits: int
-    codebook_cells: int
-
-    @property
-    def all_in_cells(self) -> int:
-        """All cells: level, side information, mask and codebook."""
-        return self.analog_cells + self.side_cells + self.mask_cells + self.codebook_cells
-
-    def ratios(self) -> dict[str, float]:
-        """Return cells per weight: the paper's r_avg, and those that count more."""
-        return {
-            "r_avg": self.analog_cells / self.stored_weights,
-            "stored_cells_per_stored_weight": (self.analog_cells + self.side_cells) / self.stored_weights,
-            "all_in_cells_per_stored_weight": self.all_in_cells / self.stored_weights,
-            "all_in_cells_per_original_weight": self.all_in_cells / self.original_weights,
-        }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return counts and ratios, ready for JSON."""
-        return {**asdict(self), "all_in_cells": self.all_in_cells, **self.ratios()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,15 +99,24 @@ class Manifest(Shown):
     @cached_property
     def totals(self) -> Totals:
         """Sums over the tensors."""
-        return Totals(
-            original_weights=sum(entry.original for entry in self.tensors),
-            stored_weights=sum(entry.stored for entry in self.tensors),
-            analog_cells=sum(entry.cells_for("level") for entry in self.tensors),
-            side_cells=sum(entry.cells_for("side") for entry in self.tensors),
-            mask_cells=sum(entry.cells_for("mask") for entry in self.tensors),
-            mask_bitmap_bits=sum(entry.mask_bitmap_bits for entry in self.tensors),
-            codebook_cells=sum(entry.cells_for("codebook") for entry in self.tensors),
-        )
+        return Totals.of(self._counted())
+
+    @cached_property
+    def honest(self) -> tuple[Line, ...] | None:
+        """The lines of the honest counting; None if a channel is too noisy for the code of a scheme."""
+        return lines_of(self._counted())
+
+    def _counted(self) -> Iterator[Counted]:
+        for entry in self.tensors:
+            scheme = self.schemes[entry.scheme]
+            yield Counted(
+                scheme=scheme,
+                original=entry.original,
+                stored=entry.stored,
+                bitmap_bits=entry.mask_bitmap_bits,
+                cells={plane: entry.cells_for(plane) for plane in PLANES},
+                streams=streams_from(entry.streams, scheme),
+            )
 
     @property
     def plan(self) -> Plan:
@@ -177,6 +160,7 @@ class Manifest(Shown):
             "command": self.command,
             "tensors": [asdict(entry) for entry in self.tensors],
             "totals": self.totals.to_dict(),
+            "honest": None if self.honest is None else [asdict(line) for line in self.honest],
             "baselines": [asdict(baseline) for baseline in self.baselines()],
         }
 
@@ -195,6 +179,10 @@ class Manifest(Shown):
         yield "codebook, cells", f"{totals.codebook_cells:,}"
         per_weight = ratios["all_in_cells_per_original_weight"]
         yield "all-in, cells", f"{totals.all_in_cells:,} ({per_weight:.3f} per original weight)"
+        honest = ratios["honest_cells_per_original_weight"]
+        if honest is not None:
+            words = f"{totals.honest_cells:,} ({honest:.3f} per original weight; decoding takes {totals.decoding})"
+            yield "honestly, cells", words
         yield "tensors", f"{len(self.tensors):,}"
         for scheme in self.schemes:
             yield "scheme", scheme

@@ -14,10 +14,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from onnx_analog import serialise
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.streams import streams_from
 from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
 from onnx_analog.errors import IMPORT_FIRST, AnalogError, ManifestError, require_path
-from onnx_analog.graph._cells import addresses, cells_of, codebook_bits, mask_bits
+from onnx_analog.graph._cells import addresses, cells_of, codebook_bits, plane_bits
 from onnx_analog.graph._model_tensors import MOST_AXES
 from onnx_analog.graph.manifest import FORMAT, PLANES, ClassEntry, Manifest, TensorEntry
 from onnx_analog.graph.stored import AGAIN, scheme_of
@@ -68,6 +69,7 @@ def from_json(text: str) -> Manifest:
         _check(manifest)
         _check_assumptions(manifest, body.get("assumptions", []))
         _check_follows(manifest.totals.to_dict(), body["totals"], "totals")
+        _check_honest(manifest, body["honest"])
         _check_baselines(manifest, body["baselines"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ManifestError):
@@ -223,12 +225,9 @@ def _check_addresses(manifest: Manifest) -> None:
         scheme = manifest.schemes[entry.scheme]
         owns = scheme.granularity != "model" or entry.scheme not in owned
         owned.add(entry.scheme)
-        least = {
-            "side": entry.stored * scheme.side_bits,
-            "mask": mask_bits(entry.original, entry.stored),
-            "codebook": codebook_bits(scheme, entry.groups) if owns else 0,
-        }
-        least["codebook"] += scheme.table_bits
+        codebook = scheme.table_bits + (codebook_bits(scheme, entry.groups) if owns else 0)
+        _check_streams(entry, scheme, codebook)
+        least = plane_bits(streams_from(entry.streams, scheme), entry.original, entry.stored)
         bits = {name: entry.bits.get(name) for name in least}
         for name, length in least.items():
             if bits[name] != length:
@@ -241,6 +240,31 @@ def _check_addresses(manifest: Manifest) -> None:
                     f"{entry.cells[plane][1]:,} of the manifest, and must be in {expected[plane][0]:,} to "
                     f"{expected[plane][1]:,}"
                 )
+
+
+def _check_streams(entry: TensorEntry, scheme: Scheme, codebook: int) -> None:
+    """Raise `ManifestError` unless the streams are those of the scheme, and of lengths that they can have."""
+    masked, parted = entry.mask_bitmap_bits > 0, scheme.classes > 1
+    fixed = {"sign": entry.stored * (scheme.sign == "bit"), "codebook": codebook}
+    if scheme.entropy == "none":
+        fixed |= {"class": entry.stored * scheme.index_bits, "mask": entry.mask_bitmap_bits}
+    for name, length in fixed.items():
+        if entry.streams.get(name, 0) != length:
+            raise ManifestError(
+                f"tensor {entry.key!r}: its stream {name!r} has {entry.streams.get(name, 0)} bits, and must have "
+                f"{length:,}"
+            )
+    coded = entry.streams.keys() - fixed.keys()
+    apart = {name for name, there in (("class", parted), ("mask", masked)) if there}
+    possible = [set()] if scheme.entropy == "none" else [apart, *([{"mask and class"}] if masked and parted else [])]
+    # A range coder with 24 bits for each probability, and a header: no stream of n symbols is longer.
+    most = 64 * entry.original + 2**16
+    if coded not in possible or not all(0 <= entry.streams[name] <= most for name in coded):
+        raise ManifestError(f"tensor {entry.key!r}: its streams are {_listed(entry.streams)}, which cannot be so")
+
+
+def _listed(streams: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {bits} bits" for name, bits in streams.items()) or "none"
 
 
 def _check_follows(expected: Mapping[str, Any], given: Mapping[str, Any], where: str) -> None:
@@ -263,6 +287,18 @@ def _check_assumptions(manifest: Manifest, given: Any) -> None:
             f"assumptions is {json.dumps(given)[:60]} in the manifest, and {json.dumps(expected)} follows from its "
             "schemes"
         )
+
+
+def _check_honest(manifest: Manifest, given: Any) -> None:
+    expected = None if manifest.honest is None else [asdict(line) for line in manifest.honest]
+    if given is None or expected is None:
+        if given is not expected:
+            raise ManifestError(f"honest is {json.dumps(given)[:40]}, and {json.dumps(expected)[:40]} follows")
+        return
+    if not isinstance(given, list) or len(given) != len(expected) or not all(isinstance(line, dict) for line in given):
+        raise ManifestError(f"honest must list {len(expected)} lines, as follows from the tensors")
+    for line, here in zip(expected, given, strict=True):
+        _check_follows(line, here, f"honest: {line['name']}")
 
 
 def _check_baselines(manifest: Manifest, given: Sequence[Mapping[str, Any]]) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from onnx_analog import serialise
 from onnx_analog.coding import packing, planes
-from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
+from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ManifestError, ModelError, one_line
@@ -127,7 +127,7 @@ class ProtectedModel(Model):
 
     def warn_of_assumptions(self) -> None:
         """Log a warning if reads of the model assume something in favour of the memory."""
-        if assumptions(self.schemes):
+        if assumes_addresses(self.schemes):
             logger.warning(OPTIMISTIC)
 
     def check_readable(self) -> None:

@@ -28,6 +28,7 @@ from onnx_analog.coding import packing, planes
 from onnx_analog.coding.estimators import NotLoaded, Written
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.streams import Stream, index_streams
 from onnx_analog.errors import ChannelError, ModelError, OptionError
 from onnx_analog.graph.layout import DOMAIN, Layout, inputs_of, layout_of
 from onnx_analog.graph.weights import FLOATS, scopes, taken_names
@@ -349,6 +350,30 @@ class StoredTensor:
         """N, the number of weights that are stored."""
         return int(np.bitwise_count(self.plane("mask")).sum(dtype=np.int64)) if self.has("mask") else self.size
 
+    @cached_property
+    def _index_streams(self) -> dict[tuple[str, int], tuple[Stream, ...]]:
+        """What was encoded once, by entropy coding and segment; copies of the tensor share it."""
+        return {}
+
+    def streams(self, codebook_bits: int) -> tuple[Stream, ...]:
+        """Return the tensor's digital streams; each length is that of bits that decode again.
+
+        Parameters
+        ----------
+        codebook_bits : int
+            Of α, β and points; 0 for a tensor that shares those of another.
+        """
+        scheme = self.scheme
+        key = (scheme.entropy, scheme.segment_weights)
+        if key not in self._index_streams:
+            index, mask = (None, None) if scheme.entropy == "none" else (self.class_index, self.mask)
+            if scheme.entropy == "none" and self.has("mask"):
+                mask = np.broadcast_to(np.True_, self.size)  # its size is all that counts
+            self._index_streams[key] = index_streams(scheme, self.shape, self.count, index, mask)
+        sign = (Stream("sign", self.count, entropy_coded=False),) if scheme.sign == "bit" else ()
+        codebook = codebook_bits + scheme.table_bits
+        return (*sign, *self._index_streams[key], Stream("codebook", codebook, entropy_coded=False))
+
     def has(self, name: str) -> bool:
         """Return whether the scheme, or the tensor, has a plane."""
         return name in self.inputs
@@ -408,7 +433,7 @@ class StoredTensor:
             producer.attributes["value"] = ir.AttrTensor("value", tensor)
         if producer is None or value.const_value is not None:
             value.const_value = tensor
-        for derived in ("level", "sign", "class_index", "class_counts", "level_class", "analog"):
+        for derived in ("level", "sign", "class_index", "class_counts", "level_class", "analog", "_index_streams"):
             self.__dict__.pop(derived, None)  # computed of the plane that was there
 
     def _own(self, name: str, shared: ir.Value) -> ir.Value:

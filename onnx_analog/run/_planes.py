@@ -11,8 +11,8 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph.accounting import totals_of
 from onnx_analog.graph.build import Stored
-from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.stored import StoredTensor
+from onnx_analog.graph.totals import Totals
 from onnx_analog.graph.weights import Selection, Weight
 from onnx_analog.run.read import Unpacked
 from onnx_analog.settings import settings_of

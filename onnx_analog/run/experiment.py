@@ -13,15 +13,15 @@ import onnx_ir as ir
 from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
-from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
+from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph.build import detached, reason_against
 from onnx_analog.graph.correction import Cost
-from onnx_analog.graph.manifest import Totals
 from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.stored import StoredTensor, channels_of, is_protected, read_with
+from onnx_analog.graph.totals import Totals
 from onnx_analog.graph.weights import Selection, find
 from onnx_analog.passes import ProtectPass, pipeline
 from onnx_analog.passes.protect import replace_all
@@ -411,7 +411,10 @@ class Experiment:
         """
         chosen, values = self.chosen, tuple(trial.value for trial in trials)
         pairs = [(trial.uncorrected, trial.uncorrected_sqnr_db) for trial in trials if trial.uncorrected is not None]
-        of_trials = [*doubts_of_values(chosen, values), *(OPTIMISTIC for _ in assumptions(schemes) if values)]
+        of_trials = [
+            *doubts_of_values(chosen, values),
+            *([OPTIMISTIC] if values and assumes_addresses(schemes) else []),
+        ]
         return Evaluation(
             metric=chosen.metric.name,
             samples=len(self.data),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from loky import cpu_count
 
-from onnx_analog.graph.manifest import Totals
+from onnx_analog.graph.totals import Totals
 from onnx_analog.run import metrics
 from onnx_analog.run.correction import Corrector
 from onnx_analog.run.data import Dataset

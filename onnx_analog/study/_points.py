@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnx_analog.display import Shown
-from onnx_analog.graph.manifest import Totals
+from onnx_analog.graph.totals import Totals
 from onnx_analog.run.evaluation import Evaluation, ends_of
 from onnx_analog.run.statistics import interval
 from onnx_analog.study._rows import columns_of, correction_columns, costs
@@ -44,8 +44,13 @@ class Point(Shown):
 
     @property
     def cost(self) -> float:
-        """All-in cells for each original weight."""
-        return self.totals.ratios()["all_in_cells_per_original_weight"]
+        """All-in cells for each original weight, as the paper counts."""
+        return self.totals.all_in_cells / self.totals.original_weights
+
+    @property
+    def honest_cost(self) -> float | None:
+        """All cells for each original weight in the memory as it is; None where a channel is too noisy for a code."""
+        return self.totals.ratios()["honest_cells_per_original_weight"]
 
     def __str__(self) -> str:
         cost = f"{self.cost:.2f} all-in cells per weight"
@@ -59,6 +64,8 @@ class Point(Shown):
             yield "share of large weights", f"{self.setting.large_fraction:.2%}"
         yield "stored as", self.setting.stored_as
         yield "all-in cells per weight", f"{self.cost:.3f}"
+        if self.honest_cost is not None:
+            yield "the same, honestly", f"{self.honest_cost:.3f} (decoding takes {self.totals.decoding})"
         yield self.evaluation.metric, self.evaluation.summary(self.ci95)
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from onnx_analog.arguments import MOST_TRIALS
 from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES
+from onnx_analog.coding.streams import DECODING
 from onnx_analog.graph.correction import Cost
-from onnx_analog.graph.manifest import Totals
+from onnx_analog.graph.totals import Totals
 from onnx_analog.run.trials import Trial
 from onnx_analog.study.grid import GridPoint
 from onnx_analog.study.run_folder import Row
@@ -28,7 +29,12 @@ def without_breaks(value: Any) -> Any:
     return " ".join(value.splitlines()) if isinstance(value, str) else value
 
 
-RATIOS = ("r_avg", "stored_cells_per_stored_weight", "all_in_cells_per_original_weight")
+RATIOS = (
+    "r_avg",
+    "stored_cells_per_stored_weight",
+    "all_in_cells_per_original_weight",
+    "honest_cells_per_original_weight",
+)
 
 
 @lru_cache(maxsize=4096)
@@ -84,11 +90,19 @@ def facts_of(row: Mapping[str, str]) -> PointFacts:
         If it says what no sweep writes.
     """
     _check_point(row)
-    totals = Totals(**{name: _count(name, row[name]) for name in Totals.__dataclass_fields__})
+    totals = _totals(row)
     _check_costs(row, totals)
     original, stored = (_number(name, row[name]) if row[name] else None for name in ("original", "stored"))
     counts = [_count(name, row[name]) for name in CORRECTION if name in row]
     return PointFacts(original, stored, totals, Cost(*counts) if counts else None)
+
+
+def _totals(row: Mapping[str, str]) -> Totals:
+    if row["decoding"] not in DECODING:
+        raise ValueError(f"decoding is {row['decoding'][:40]!r}; it must be one of {', '.join(DECODING)}")
+    names = Totals.__dataclass_fields__.keys() - {"decoding"}
+    counts: dict[str, Any] = {name: _count(name, row[name]) for name in names if row[name] or name != "honest_cells"}
+    return Totals(**{"honest_cells": None, **counts}, decoding=row["decoding"])
 
 
 def trial_of(words: Sequence[str], *, share: bool) -> tuple[int, Trial]:
@@ -159,7 +173,7 @@ def _check_costs(row: Mapping[str, str], totals: Totals) -> None:
             "the number of original weights"
         )
     for name, value in costs(totals).items():
-        if row[name] != str(value):
+        if row[name] != ("" if value is None else str(value)):
             raise ValueError(f"{name} is {row[name]!r}, but the counts of cells give {value}")
 
 

@@ -125,7 +125,8 @@ def _split(name: str, text: str) -> list[str]:
 
 def _typed(name: str, value: Any) -> Any:
     declared, kind, default = SETTINGS[name]
-    if value is None or (isinstance(value, str) and value.lower() == "none"):
+    chosen = declared.choices is not None and value in declared.choices
+    if not chosen and (value is None or (isinstance(value, str) and value.lower() == "none")):
         if default is None and name not in _REQUIRED:
             return None
         raise OptionError(f"{name} is {value!r}, and it must have a value")

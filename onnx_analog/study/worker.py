@@ -30,7 +30,7 @@ from onnx_analog import named
 from onnx_analog.errors import EngineError
 from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.files import from_proto, to_proto
-from onnx_analog.graph.manifest import Totals
+from onnx_analog.graph.totals import Totals
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment

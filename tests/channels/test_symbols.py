@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onnx_analog import channels
 from onnx_analog.channels import symbols
@@ -147,6 +149,13 @@ def test_the_bit_error_of_a_group_is_what_is_counted():
     # Bits of a group fail together: the standard error is that of the mean of flipped/3.
     error = flipped.std() / 3 / math.sqrt(count)
     assert flipped.mean() / 3 == pytest.approx(group.bit_error(confusion), abs=5 * error)
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(1e-3, 1)), min_size=2, max_size=6))
+def test_thresholds_never_fall_whatever_the_means(laws):
+    """Drift can turn the order of two means around."""
+    mean, std = np.array(laws).T
+    assert (np.diff(crossings(mean, std)) >= 0).all()
 
 
 @pytest.mark.parametrize("count", [1, 65, 2.5, True])

@@ -29,7 +29,7 @@ from onnx_analog.cli.tables import Table
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.graph.correction import Cost
-from onnx_analog.graph.manifest import Totals
+from onnx_analog.graph.totals import Totals
 from onnx_analog.graph.weights import Selection
 from onnx_analog.run.evaluation import Evaluation
 from onnx_analog.study.grid import GridPoint
@@ -75,6 +75,8 @@ def point(
         mask_cells=40,
         mask_bitmap_bits=1000,
         codebook_cells=10,
+        honest_cells=analog * cells + 1000,
+        decoding="hard",
     )
     evaluation = Evaluation(metric=metric, samples=50, original=original, values=values)
     large = cells * (20 if strategy == "redundancy" else 1)

@@ -421,3 +421,9 @@ def test_tables_reach_4_standard_deviations_beyond_both_ends(name):
     reach = min(4 * std.max(), 24 / 15 * (high - low))
     assert table.low <= low - reach + 1e-9
     assert table.low + 63 * table.step >= high + reach - 1e-9
+
+
+def test_a_read_far_from_all_levels_of_its_class_is_taken_for_the_nearest():
+    table = table_of(written(np.linspace(0.1, 0.2, 500), channel=GaussianNoise(sigma=0.001)), 0)
+    width = 1.4 / 512  # of a bin; a float16 correction below 1 is off by 2⁻¹² at most
+    assert table.at(np.array([-0.6, 0.6])) == pytest.approx([0.1, 0.2], abs=width + 2**-12)

@@ -122,7 +122,7 @@ def test_a_writer_that_is_killed_at_any_step_leaves_all_old_or_all_new(old, tmp_
     assert_all_or_none(crashes(tmp_path / "root", old, force=bool(old)), old)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="every step of the recovery is killed after every step of the write: 4 min, 150 MB")
 @pytest.mark.parametrize("old", [(), NAMES[1:]], ids=len)
 def test_so_does_one_that_is_killed_while_it_recovers_from_that(old, tmp_path):
     assert_all_or_none(crashes(tmp_path / "root", old, force=bool(old), again=True), old)
@@ -427,7 +427,7 @@ def test_other_threads_write_too(tmp_path):
     assert (tmp_path / "a").read_text() == "a"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="thirty writers are started and killed: 5 s, 100 MB")
 def test_a_writer_that_is_killed_at_any_time_leaves_all_old_or_all_new(tmp_path):
     script = (
         "import sys; from pathlib import Path; from onnx_analog.disk.writing import write_all, write_text\n"

@@ -24,7 +24,9 @@ from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.coding import estimators
 from onnx_analog.coding.assumptions import ADDRESSES_KNOWN
+from onnx_analog.coding.codes import best_code
 from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES, Scheme
+from onnx_analog.coding.streams import Line
 from onnx_analog.errors import LONGEST, ManifestError, ModelError
 from onnx_analog.graph._cells import _log_factorial, mask_bits
 from onnx_analog.graph.accounting import account
@@ -71,6 +73,8 @@ def test_addresses_by_hand():
 
 
 def test_totals_by_hand():
+    code = best_code(UNIT, "bch")
+    honest = 9 + 18 + sum(map(code.cells, (3 + 6, 3 + 6, 4, 2 * 128)))  # levels; signs, classes, a bitmap, codebooks
     assert by_hand().totals.to_dict() == {
         "original_weights": 4 + 6,
         "stored_weights": 3 + 6,
@@ -79,12 +83,26 @@ def test_totals_by_hand():
         "mask_cells": 1,
         "mask_bitmap_bits": 4,
         "codebook_cells": 32 + 32,
+        "honest_cells": honest,
+        "decoding": "hard",
         "all_in_cells": 97,
         "r_avg": 27 / 9,
         "stored_cells_per_stored_weight": 32 / 9,
         "all_in_cells_per_stored_weight": 97 / 9,
         "all_in_cells_per_original_weight": 9.7,
+        "honest_cells_per_original_weight": honest / 10,
     }
+
+
+def test_the_honest_counting_by_hand():
+    code = best_code(UNIT, "bch")
+    lines = {line.name: line for line in by_hand().honest}
+    assert lines["levels"] == Line(name="levels", cells=27)
+    bits = {"sign": 9, "class": 9, "mask": 4, "codebook": 256}
+    assert list(lines) == ["levels", *bits]
+    for name, length in bits.items():
+        cells, rate = code.cells(length), code.bits_per_cell
+        assert lines[name] == Line(name=name, bits=length, code="bch", bits_per_cell=rate, cells=cells, decoding="hard")
 
 
 def test_baselines_by_hand():
@@ -642,6 +660,7 @@ def tall(original: int, stored: int) -> str:
     entry = replace(
         first, shape=(original,), original=original, stored=stored, mask_bitmap_bits=original,
         classes=(replace(only, count=stored),),
+        streams={"sign": stored, "mask": original, "codebook": 64},
         bits={"side": stored, "mask": mask_bits(original, stored), "codebook": 64},
         cells=dict(zip(PLANES, pairwise(ends), strict=True)),
     )  # fmt: skip

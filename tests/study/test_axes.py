@@ -54,6 +54,12 @@ def test_numbers_may_be_those_of_numpy():
     )
 
 
+def test_none_is_a_value_where_it_is_a_choice():
+    assert axes.parse(["entropy=none,static", "side_channel=none"]) == {
+        "entropy": ("none", "static"), "side_channel": (None,),
+    }  # fmt: skip
+
+
 def test_a_synonym_is_the_setting():
     assert axes.parse(["scope=tensor,model"]) == axes.parse(["granularity=tensor,model"])
     assert axes.parse(["bits-per-cell=1,2"]) == axes.parse(["side_bits_per_cell=1,2"])
@@ -94,7 +100,7 @@ def test_a_list_that_is_written_as_a_word_is_read_again(values):
     ("texts", "said"),
     [
         (["cells_small"], "'cells_small' is not an axis; write NAME=VALUE,VALUE,..."),
-        (["weights=1"], "'weights' is not a setting that can be varied: choose from sign, classes"),
+        (["colour=1"], "'colour' is not a setting that can be varied: choose from sign, classes"),
         (["cell_small=1"], "'cell_small' is not a setting that can be varied: did you mean 'cells_small'?"),
         (["cells_small=1,,2"], "the axis cells_small is '1,,2', which has an empty entry"),
         (["cells_small="], "has an empty entry"),

@@ -161,7 +161,7 @@ def test_the_interval_holds_the_mean_as_promised_whatever_the_looks_decide(stopp
     assert_covers(stopped)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="100,000 points are simulated to show a difference of 0.3 %: 40 s, 220 MB")
 @pytest.mark.parametrize("stopped", [sequential, adversary])
 def test_the_interval_holds_the_mean_to_a_fraction_of_a_percent(stopped):
     assert_covers(stopped, 100 * POINTS)

@@ -53,7 +53,7 @@ from tests.study.engines.test_engines import assert_one_line
 
 PACKAGES = {"dask": "distributed", "ray": "ray"}
 NAMES = [pytest.param(name, marks=needs(package)) for name, package in PACKAGES.items()]
-cluster_only = pytest.mark.cluster
+cluster_only = pytest.mark.cluster(reason="a Dask or Ray cluster starts, and its workers are killed: up to 30 s, 2 GB")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,182 @@
+"""Digital streams of stored tensors: what they hold, and the cells that they take in the memory as it is.
+
+A tensor has a sign and a class index for each stored weight, a mask that says which weights are stored, and a codebook
+(α, β, points, and the tables of an estimator). Each is a stream of bits, which is stored in cells of the tensor's own
+channel, as its scheme says:
+
+| code | sign and class, unless entropy-coded | all other streams |
+|---|---|---|
+| none | two symbols per cell; bits that are read wrongly stay wrong | each bit in as many cells as it needs |
+| bch  | symbols with a BCH code | the same |
+| soft | a stated share of the soft-decision bound; assumed | the same |
+
+What decoding takes is one of `DECODING`, each of which includes those before: thresholds and scales; tables of an
+estimator; a hard-decision decoder, or an entropy decoder; a soft-decision decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from onnx_analog.channels import Channel
+from onnx_analog.coding.codes import CellCode, best_code, repeated
+from onnx_analog.coding.contexts import MOST_AREA, Kernel
+from onnx_analog.coding.joint import index_and_mask
+from onnx_analog.coding.partition import Bits, Bytes
+from onnx_analog.coding.scheme import Scheme
+
+NAMES = ("sign", "class", "mask", "mask and class", "codebook")
+DECODING = ("none", "table", "hard", "soft")
+LEVELS, SIDE = "levels", "analog side information"  # lines of cells that hold levels
+
+
+class Stream(NamedTuple):
+    """A stream of one tensor: one of `NAMES`, its bits before a code is added, and whether they are entropy-coded."""
+
+    name: str
+    bits: int
+    entropy_coded: bool
+
+
+def index_streams(
+    scheme: Scheme, shape: Sequence[int], count: int, class_index: Bytes | None, mask: Bits | None
+) -> tuple[Stream, ...]:
+    """Return the streams that hold the class of each stored weight, and which weights are stored.
+
+    Parameters
+    ----------
+    scheme : Scheme
+    shape : ints
+        Of the tensor.
+    count : int
+        N, the stored weights.
+    class_index : uint8 array (N,), or None
+        None if there is one class. Neither array is looked at without entropy coding.
+    mask : bool array (n,), or None
+        None if all weights are stored.
+    """
+    if scheme.entropy == "none":
+        raw = (("class", count * scheme.index_bits), ("mask", 0 if mask is None else mask.size))
+        return tuple(Stream(name, bits, entropy_coded=False) for name, bits in raw if bits)
+    named = index_and_mask(
+        class_index,
+        mask,
+        scheme.classes,
+        zero=scheme.classes // 2 if scheme.sign == "level" else 0,
+        model=scheme.entropy,
+        segment=scheme.segment_weights,
+        kernel=kernel_of(shape),
+    )
+    return tuple(Stream(name, stream.bits, entropy_coded=True) for name, stream in named)
+
+
+def streams_from(bits: Mapping[str, int], scheme: Scheme) -> tuple[Stream, ...]:
+    """Return streams from their lengths by name."""
+    coded = ("class", "mask", "mask and class") if scheme.entropy != "none" else ()
+    return tuple(Stream(name, length, entropy_coded=name in coded) for name, length in bits.items())
+
+
+def kernel_of(shape: Sequence[int]) -> Kernel | None:
+    """Return the last two dimensions of a convolution's weight, whose elements resemble each other; else None."""
+    if len(shape) < 3:
+        return None
+    kernel = (1 if len(shape) == 3 else int(shape[-2]), int(shape[-1]))
+    return kernel if 1 < kernel[0] * kernel[1] <= MOST_AREA else None
+
+
+# ------------------------------------------------------------------------------------------------------- codes
+
+
+def code_of(scheme: Scheme, stream: str, *, entropy_coded: bool) -> CellCode:
+    """Return the code that stores a stream of a tensor.
+
+    Raises
+    ------
+    OptionError
+        If the scheme's channel is too noisy for its code.
+    """
+    local = stream in ("sign", "class") and not entropy_coded  # an error does no harm beyond its weight
+    if scheme.code == "none" and not local:
+        return repeated(scheme.channel, scheme.block_failure / scheme.block_bits)
+    return best_code(scheme.channel, scheme.code, block_bits=scheme.block_bits, block_failure=scheme.block_failure)
+
+
+# ---------------------------------------------------------------------------------------------------- countings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a counting.
+
+    Attributes
+    ----------
+    name : str
+        `LEVELS`, `SIDE`, or of `NAMES`.
+    bits : int or None
+        Before a code is added; None of analog levels.
+    code : str or None
+        The code; None where bits are taken to be free of error, or are analog.
+    bits_per_cell : float or None
+        Before the last block is shortened.
+    cells : int
+    decoding : str
+        Of `DECODING`.
+    """
+
+    name: str
+    bits: int | None = None
+    code: str | None = None
+    bits_per_cell: float | None = None
+    cells: int
+    decoding: str = "none"
+
+
+class Held(NamedTuple):
+    """What a tensor takes: its scheme, the cells of its levels, those of analog side information, and its streams."""
+
+    scheme: Scheme
+    level_cells: int
+    side_cells: int  # 0 unless the scheme has a side_channel
+    streams: Sequence[Stream]
+
+
+def honest_lines(tensors: Iterable[Held]) -> tuple[Line, ...]:
+    """Return what tensors take in the memory as it is, with the code that each stream needs.
+
+    Streams of the same name and code are stored one after the other, so only the last block of all is shortened.
+
+    Raises
+    ------
+    OptionError
+        If a channel is too noisy for the code of a scheme.
+    """
+    analog: dict[tuple[str, str], int] = {}
+    digital: dict[tuple[str, Channel, CellCode, bool], int] = {}
+    for held in tensors:
+        scheme = held.scheme
+        levels = (LEVELS, "table" if scheme.table_bits else "none")
+        analog[levels] = analog.get(levels, 0) + held.level_cells
+        side = (SIDE, "none")
+        analog[side] = analog.get(side, 0) + held.side_cells
+        for stream in held.streams:
+            if scheme.side_channel is None or stream.name not in ("sign", "class"):
+                code = code_of(scheme, stream.name, entropy_coded=stream.entropy_coded)
+                key = (stream.name, scheme.channel, code, stream.entropy_coded)
+                digital[key] = digital.get(key, 0) + stream.bits
+    lines = [Line(name=name, cells=cells, decoding=decoding) for (name, decoding), cells in analog.items() if cells]
+    for name in NAMES:
+        lines += [_line(*key, bits) for key, bits in digital.items() if key[0] == name and bits]
+    return tuple(lines)
+
+
+def _line(name: str, channel: Channel, code: CellCode, entropy_coded: bool, bits: int) -> Line:
+    cells = channel.devices_per_cell * code.cells(bits)
+    decoding = hardest([code.effort, "hard" if entropy_coded else "none"])
+    return Line(name=name, bits=bits, code=code.name, bits_per_cell=code.bits_per_cell, cells=cells, decoding=decoding)
+
+
+def hardest(decoding: Iterable[str]) -> str:
+    """Return what takes most of several things that decoding takes."""
+    return max(decoding, key=DECODING.index, default="none")

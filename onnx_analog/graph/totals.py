@@ -1,0 +1,106 @@
+"""Totals of a cost report, in two countings.
+
+As the paper counts, side information, mask and codebook are free of error at `side_bits_per_cell` bits in a cell.
+Honestly, each digital stream is stored through the tensor's own channel with the code that it needs: see
+`onnx_analog.coding.streams`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.streams import Held, Line, Stream, hardest, honest_lines
+from onnx_analog.errors import OptionError
+
+logger = logging.getLogger(__name__)
+
+
+class Counted(NamedTuple):
+    """What is counted of one tensor."""
+
+    scheme: Scheme
+    original: int  # n, weights
+    stored: int  # N, weights
+    bitmap_bits: int  # n if some weights are pruned, 0 otherwise
+    cells: Mapping[str, int]  # of each plane, as the paper counts
+    streams: Sequence[Stream]
+
+    @property
+    def held(self) -> Held:
+        """What it takes in the memory as it is."""
+        side = self.cells["side"] if self.scheme.side_channel is not None else 0
+        return Held(self.scheme, self.cells["level"], side, self.streams)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """Sums over the tensors, and what a weight costs.
+
+    Attributes
+    ----------
+    honest_cells : int or None
+        All cells in the memory as it is; None if a channel is too noisy for the code of a scheme.
+    decoding : str
+        What decoding takes in the honest counting: "none", "table", "hard" or "soft".
+    """
+
+    original_weights: int
+    stored_weights: int
+    analog_cells: int
+    side_cells: int
+    mask_cells: int
+    mask_bitmap_bits: int
+    codebook_cells: int
+    honest_cells: int | None
+    decoding: str
+
+    @staticmethod
+    def of(tensors: Iterable[Counted]) -> Totals:
+        """Return the totals of tensors."""
+        listed = list(tensors)
+        lines = lines_of(listed)
+        cells = {plane: sum(each.cells[plane] for each in listed) for plane in ("level", "side", "mask", "codebook")}
+        return Totals(
+            original_weights=sum(each.original for each in listed),
+            stored_weights=sum(each.stored for each in listed),
+            analog_cells=cells["level"],
+            side_cells=cells["side"],
+            mask_cells=cells["mask"],
+            mask_bitmap_bits=sum(each.bitmap_bits for each in listed),
+            codebook_cells=cells["codebook"],
+            honest_cells=None if lines is None else sum(line.cells for line in lines),
+            decoding=hardest(line.decoding for line in lines or ()),
+        )
+
+    @property
+    def all_in_cells(self) -> int:
+        """All cells as the paper counts: level, side information, mask and codebook."""
+        return self.analog_cells + self.side_cells + self.mask_cells + self.codebook_cells
+
+    def ratios(self) -> dict[str, float | None]:
+        """Return cells per weight: the paper's r_avg, and those that count more."""
+        honest = self.honest_cells
+        return {
+            "r_avg": self.analog_cells / self.stored_weights,
+            "stored_cells_per_stored_weight": (self.analog_cells + self.side_cells) / self.stored_weights,
+            "all_in_cells_per_stored_weight": self.all_in_cells / self.stored_weights,
+            "all_in_cells_per_original_weight": self.all_in_cells / self.original_weights,
+            "honest_cells_per_original_weight": None if honest is None else honest / self.original_weights,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return counts and ratios, ready for JSON."""
+        return {**asdict(self), "all_in_cells": self.all_in_cells, **self.ratios()}
+
+
+def lines_of(tensors: Iterable[Counted]) -> tuple[Line, ...] | None:
+    """Return the lines of the honest counting; None if a channel is too noisy for the code of a scheme."""
+    try:
+        return honest_lines(each.held for each in tensors)
+    except OptionError as error:
+        logger.warning("cells are not counted honestly: %s", error)
+        return None
