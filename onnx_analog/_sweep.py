@@ -165,8 +165,6 @@ def _grid(given: Mapping[str, Any]) -> Grid:
     specs = given["channel"] if given["channel"] is not None else _channels.DEFAULT
     listed = varied.pop("channel", None) or _listed(specs, (str, Channel, type), "channel")
     plans = _plans(given["plan"])
-    if axes.INTEGERS in varied and "side_channel" not in varied and not plans:
-        _check_unmodified(modifiers)
     if "side_channel" in varied:
         sides = varied["side_channel"]
         varied["side_channel"] = tuple(side and modifiers.apply_where_possible(side) for side in sides)
@@ -180,13 +178,6 @@ def _grid(given: Mapping[str, Any]) -> Grid:
         selection=selection_of(given["selection"]),
         seed=given["seed"],
     )
-
-
-def _check_unmodified(modifiers: Modifiers) -> None:
-    """Raise `OptionError` if changes to channels are given, where no point is read through one."""
-    changes = [name for name in settings_of(Modifiers) if getattr(modifiers, name) is not None]
-    if changes:
-        raise OptionError(f"{changes[0]} is given, and no weight is stored in cells: leave it out")
 
 
 def _texts(name: str, given: Any) -> list[str]:

@@ -17,7 +17,7 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
     "cells_small": ("cells",), "cells_large": ("large_factor",), "cells": ("cells", "large_factor"),
     "large_fraction": _FRACTION, "threshold": _FRACTION, "shares": _FRACTION, "bounds": _FRACTION,
     "classes": ("large_fraction", "large_factor"), "partition": ("large_fraction", "large_factor"),
-    "integers": ("strategy", "cells", "large_factor", "large_fraction", "preset", "channel"),
+    "integers": ("strategy", "cells", "large_factor", "large_fraction", "preset"),
 }  # fmt: skip
 FREE = frozenset(  # axes that say all, so that strategies are not varied
     ("sign", "classes", "partition", "cells", "integers")
@@ -82,7 +82,7 @@ def compared(strategies: Sequence[str] | None, axes: Mapping[str, Sequence[str]]
 
 def takes_channels(strategies: Sequence[str] | None, axes: Mapping[str, Sequence[Any]]) -> bool:
     """Return whether the argument `channel` has an effect: no axis replaces it, and not only plans are compared."""
-    return {"channel", "integers"}.isdisjoint(axes) and bool(compared(strategies, axes))
+    return "channel" not in axes and bool(compared(strategies, axes))
 
 
 def check_used(arguments: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> None:

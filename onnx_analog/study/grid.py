@@ -19,7 +19,6 @@ from onnx_analog.coding.scheme import MOST_CELLS, PRESETS, STRATEGIES, Paper, Pr
 from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.display import counted
 from onnx_analog.errors import OptionError, one_line
-from onnx_analog.graph.stored import channels_of
 from onnx_analog.graph.weights import Selection
 from onnx_analog.settings import check_settings, same, settings_of
 from onnx_analog.study import axes
@@ -32,7 +31,7 @@ AXES = {  # that exclude each other; classes and sign take the place of strategi
     **EXCLUSIVE,
     "classes": (),
     "sign": (),
-    "integers": (*WHOLE["integers"], "channel", "estimator"),
+    "integers": (*WHOLE["integers"], "estimator"),
 }
 _OF_TWO = frozenset(
     ("cells_large", "large_fraction", "threshold", "shares", "bounds")
@@ -63,7 +62,7 @@ class GridPoint:
     preset : Preset
         Granularity and share of large weights.
     channel : Channel
-        Of the plan's first scheme, if it has cells; `channels` are all that the plan is read through.
+        Of the plan's first scheme; `channels` are those of all of them.
     changes : mapping of str to value
         Settings that the grid varies beside these, and their values here.
     selection : Selection
@@ -132,20 +131,20 @@ class GridPoint:
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """The channels of all schemes with cells; none without cells."""
-        return tuple(dict.fromkeys(scheme.channel for scheme in self.plan.schemes if scheme.analog != "none"))
+        """The channels of all schemes: digital streams are stored in their cells too."""
+        return tuple(dict.fromkeys(scheme.channel for scheme in self.plan.schemes))
 
     @property
-    def channels_text(self) -> str | None:
-        """Those channels in words: "pcm and rram-milo"; None without cells."""
-        return channels_of(self.plan.schemes)
+    def channels_text(self) -> str:
+        """Those channels in words: "pcm and rram-milo"."""
+        return " and ".join(sorted({str(channel) for channel in self.channels}))
 
     @property
-    def channels_digest(self) -> str | None:
-        """The digest of that channel; of several, that of their digests; None without cells."""
+    def channels_digest(self) -> str:
+        """The digest of that channel; of several, that of their digests."""
         digests = [channel_digest(channel) for channel in self.channels]
-        if len(digests) < 2:
-            return digests[0] if digests else None
+        if len(digests) == 1:
+            return digests[0]
         return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
     @property
@@ -178,8 +177,7 @@ class GridPoint:
         return ", ".join([kind, *varied])
 
     def __str__(self) -> str:
-        channels = self.channels_text or "no analog cells"
-        return f"{channels}, granularity {self.preset.granularity}{self.large_text}, {self.stored_as}"
+        return f"{self.channels_text}, granularity {self.preset.granularity}{self.large_text}, {self.stored_as}"
 
     def __repr__(self) -> str:
         return f"<GridPoint: {one_line(str(self), 200)}>"
@@ -303,9 +301,8 @@ class Grid:
             values = [(None,) if name in unused else values for name, values in self.axes.items()]
             for chosen in itertools.product(*values):
                 changes = dict(zip(self.axes, chosen, strict=True))
-                read = "integers" not in changes and any(changes.get("cells") or (1,))
                 point = (
-                    id(channel) if read else None,  # without cells, no channel is read
+                    id(channel),
                     changes.get("granularity") or preset.granularity,
                     preset.large_fraction if _takes_share(strategy, changes) else None,
                     *(strategy, each, chosen),
@@ -319,7 +316,8 @@ class Grid:
     ) -> GridPoint:
         chosen = {name: value for name, value in changes.items() if value is not None}
         if "integers" in changes:
-            return self._integer_point(model, {"granularity": preset.granularity, **chosen}, changes)
+            settings = {"granularity": preset.granularity, "channel": channel, **chosen}
+            return self._integer_point(model, settings, changes)
         row = STRATEGIES[strategy]
         paper = {name: value for name, value in chosen.items() if name in _OF_PAPER}
         others = {name: value for name, value in chosen.items() if name not in _OF_PAPER}

@@ -115,8 +115,7 @@ def test_a_plan_takes_another_channel_and_granularity(cli):
         ("--plan plan.json --cells-small 1", "--plan and --cells-small exclude each other"),  # though it is the default
         ("--plan plan.json --integers 4", "--plan and --integers exclude each other"),
         ("--integers 4 --cells 1", "--integers and --cells exclude each other"),
-        ("--integers 4", "--channel is given, and no weight is stored in cells: leave it out"),
-        ("--cells 0 --classes 2", "--channel is given, and no weight is stored in cells"),
+        ("--integers 4 --estimator clipped", "--estimator is given, and no weight is stored in analog cells: leave it"),
         ("--strategy raw --threshold 0.5", "--threshold is 0.5, and --strategy is 'raw', which has no large weights"),
         ("--strategy raw --cells-large 3", "--cells-large is 3, and --strategy is 'raw', which gives all weights"),
         ("--classes 2 --threshold 0.5", "--classes and --threshold exclude each other"),
@@ -316,12 +315,10 @@ def test_what_integers_replace_is_refused_beside_them(cli, option):
     )
 
 
-def test_what_changes_reads_is_refused_where_only_integers_are_compared(cli):
-    line = f"{DIGITAL} --grid integers=4 --read-bits 4"
-    found = cli(line)
-    assert (found.exit_code, found.stderr.count("\n")) == (2, 1)
-    assert "is given, and no weight is stored in cells: leave it out" in found.stderr
-    done(cli(f"{line} --plan plan.json"))
+def test_integers_are_stored_in_cells_of_the_channel_that_is_given(cli):
+    done(cli("protect model.onnx --integers 4 --channel gaussian:sigma=0.1 --read-bits 4 -o digital.onnx"))
+    (scheme,) = oa.load("digital.onnx").plan.schemes
+    assert (scheme.analog, scheme.channel.inner.sigma, scheme.channel.read_bits) == ("none", 0.1, 4)
 
 
 def test_points_without_cells_go_on_where_they_were_and_have_no_channel(cli):
