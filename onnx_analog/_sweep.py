@@ -175,6 +175,7 @@ def _grid(given: Mapping[str, Any]) -> Grid:
         channels=tuple(modifiers.apply(_channels.resolve(spec)) for spec in listed),
         axes=varied,
         plans={name: modified(plan, modifiers, without=()) for name, plan in plans.items()},
+        rivals=chosen["rivals"],
         selection=selection_of(given["selection"]),
         seed=given["seed"],
     )
@@ -292,7 +293,8 @@ def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "grid" and isinstance(value, Mapping):
             options[name] = value if _has_objects(value) else [_axis_text(axis, v) for axis, v in value.items()]
         elif name == "channel" and value is None:
-            options[name] = [_channels.DEFAULT] if takes_channels(arguments["strategy"], varied) else None
+            takes = takes_channels(arguments["strategy"], varied, rivals=arguments["rivals"])
+            options[name] = [_channels.DEFAULT] if takes else None
         elif name == "channel":
             options[name] = [_named(channel) for channel in _listed(value, (str, Channel, type), name)]
         elif name != "model":

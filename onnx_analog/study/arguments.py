@@ -48,6 +48,9 @@ class GridArguments:
         choices=tuple(PRESETS),
         help=f"Comma-separated presets of granularity and large fraction: {PRESETS_IN_WORDS}.",
     )
+    rivals: bool = setting(
+        False, help="Also compare int8, int4 and entropy-coded quantisation, without analog cells, in each channel."
+    )
 
 
 def checked(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,9 +83,11 @@ def compared(strategies: Sequence[str] | None, axes: Mapping[str, Sequence[str]]
     return tuple(axes.get("strategy", STRATEGIES if strategies is None else strategies))
 
 
-def takes_channels(strategies: Sequence[str] | None, axes: Mapping[str, Sequence[Any]]) -> bool:
+def takes_channels(
+    strategies: Sequence[str] | None, axes: Mapping[str, Sequence[Any]], *, rivals: bool = False
+) -> bool:
     """Return whether the argument `channel` has an effect: no axis replaces it, and not only plans are compared."""
-    return "channel" not in axes and bool(compared(strategies, axes))
+    return "channel" not in axes and (rivals or bool(compared(strategies, axes)))
 
 
 def check_used(arguments: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> None:
@@ -91,7 +96,7 @@ def check_used(arguments: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) 
     if axes and not strategies:
         raise OptionError(f"the grid varies {next(iter(axes))!r}, and only plans are compared: leave it out")
     for name, why in _unused(strategies).items():
-        if arguments[name] is not None:
+        if arguments[name] is not None and not (name == "channel" and arguments["rivals"]):
             raise OptionError(
                 f"{name} is given, and strategy is {', '.join(strategies)}, which {why}: leave one of them out"
                 if strategies

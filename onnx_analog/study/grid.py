@@ -23,6 +23,7 @@ from onnx_analog.graph.weights import Selection
 from onnx_analog.settings import check_settings, same, settings_of
 from onnx_analog.study import axes
 from onnx_analog.study.arguments import FREE, GridArguments
+from onnx_analog.study.rivals import RIVALS
 
 MOST_POINTS = 100_000  # of a model
 _OWN = {"strategy": "strategies", "cells_small": "cells", "preset": "presets", "channel": "channels"}  # fields for axes
@@ -220,6 +221,8 @@ class Grid:
         not varied.
     plans : mapping of str to Plan or Scheme
         Further points, by name: each is evaluated with its own channel.
+    rivals : bool
+        Whether the points of `onnx_analog.study.rivals` are added, in cells of each channel.
 
     Raises
     ------
@@ -234,6 +237,7 @@ class Grid:
     large_factor: int = same(GridArguments, "large_factor")
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
     plans: Mapping[str, Plan] = field(default_factory=dict, hash=False)
+    rivals: bool = same(GridArguments, "rivals")
     selection: Selection = field(default_factory=Selection)
     seed: int = same(Arguments, "seed")
 
@@ -250,13 +254,13 @@ class Grid:
             )
         for name in _OWN.values():
             values = getattr(self, name)
-            if not values and not (name == "strategies" and self.plans):  # plans alone are a list of points
+            if not values and not (name == "strategies" and (self.plans or self.rivals)):  # they alone are points
                 raise OptionError(f"{name} must not be empty")
             again = next((value for value, times in Counter(values).items() if times > 1), None)
             if again is not None:
                 raise OptionError(f"{name} contain {again} twice")
         sizes = [len(values) for values in (*(getattr(self, name) for name in _OWN.values()), *self.axes.values())]
-        most = math.prod(sizes) + len(self.plans)
+        most = math.prod(sizes) + len(self._further())
         if most > MOST_POINTS:
             raise OptionError(f"the grid has {most:,} points, more than {MOST_POINTS:,}: split it into several sweeps")
 
@@ -277,17 +281,26 @@ class Grid:
                 object.__setattr__(self, name, values)
         object.__setattr__(self, "axes", varied)
         object.__setattr__(self, "plans", {name: Plan.of(plan) for name, plan in self.plans.items()})
+        taken = next((name for name in self.plans if self.rivals and name in RIVALS), None)
+        if taken is not None:
+            raise OptionError(f"a plan is called {taken!r}, as a rival is: rename it")
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._choices()) + len(self.plans)
+        return sum(1 for _ in self._choices()) + len(self._further())
 
     def points(self, models: int = 1) -> Iterator[GridPoint]:
         """Yield the points for as many models, those that are protected alike beside each other."""
         for model in range(models):
             for choice in self._choices():
                 yield self._point(model, *choice)
-            for name, plan in self.plans.items():
+            for name, plan in self._further():
                 yield GridPoint.of(plan, name=name, model=model, selection=self.selection, varied=tuple(self.axes))
+
+    def _further(self) -> list[tuple[str, Plan]]:
+        """Return the points beside the grid's: plans, and rivals in cells of each channel."""
+        schemes = RIVALS.items() if self.rivals else ()
+        stored = [(name, scheme.changed(channel=channel)) for channel in self.channels for name, scheme in schemes]
+        return [*self.plans.items(), *((name, Plan.of(scheme)) for name, scheme in stored)]
 
     def _choices(self) -> Iterator[tuple[Channel, Preset, str, int, dict[str, Any]]]:
         """Yield channel, preset, strategy, cells and the values of the axes of each point."""
@@ -367,5 +380,5 @@ def integer_bits(scheme: Scheme) -> int | None:
     4
     """
     bits = scheme.classes.bit_length()
-    fixed = (scheme.sign, scheme.partition, scheme.analog, scheme.classes)
-    return bits if bits > 1 and fixed == ("level", "uniform", "none", 2**bits - 1) else None
+    fixed = (scheme.sign, scheme.partition, scheme.analog, scheme.classes, scheme.step, scheme.relative_step)
+    return bits if bits > 1 and fixed == ("level", "uniform", "none", 2**bits - 1, None, None) else None
