@@ -52,7 +52,7 @@ from onnx_analog.study.worker import Packed
 
 CHECKED = (
     "sparsity", "prune_scope", "trials", "precision", "max_trials", "seed", "output", "class_axis", "samples", "batch",
-    "providers", "counting",
+    "providers", "counting", "limit",
 )  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def _study(given: Mapping[str, Any]) -> sweeps.Study:
         **_model_facts(models, cases),
     }  # fmt: skip
     running = {name: given[name] for name in ("output", "class_axis", "batch", "providers")}
-    study = sweeps.prepare(cases, grid, stopping, metric=named, **running, facts=facts)
+    study = sweeps.prepare(cases, grid, stopping, metric=named, **running, facts=facts, limit=given["limit"])
     if stopping.precision is not None and study.metric.metric.share:
         study = replace(study, stopping=replace(stopping, precision=stopping.precision / 100))
     return study

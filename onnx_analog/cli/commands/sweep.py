@@ -166,6 +166,7 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     "--address", help="Address of a Ray cluster: auto or ray://host:10001.  [default: a new one on this machine]"
 )
 @argument("counting")
+@argument("limit")
 @click.option(
     "-o", "--out", type=OUT_OR_FOLDER, required=True, help="Folder for the results. An existing sweep is resumed."
 )
