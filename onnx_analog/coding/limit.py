@@ -144,15 +144,15 @@ def rate(weights: NDArray[np.floating], mse: float) -> float:
         return 0.0
     scale = math.sqrt(variance)
     values, target = values / scale, mse / variance
-    least = (float(values[-1] - values[0]) / _BINS) ** 2 * _RESOLVED
+    stored = float(np.count_nonzero(weights) / np.size(weights))  # which have the errors, where those are small
+    least = stored * (float(values[-1] - values[0]) / _BINS) ** 2 * _RESOLVED
     if len(values) < _FEW:  # they are values, and no histogram of others
         least = 0.0
     slope, reached = _reaching(_Curve(values, shares), max(target, least))
     tangent = slope / math.log(2)
     bits = reached.bits + tangent * (reached.mse - max(target, least))
     if target < least:
-        density = (np.count_nonzero(weights) / np.size(weights)) / (2 * math.log(2))
-        bits += min(density, tangent * least) * math.log(least / target)
+        bits += min(stored / (2 * math.log(2)), tangent * least) * math.log(least / target)
     return max(0.0, bits)
 
 
