@@ -30,6 +30,7 @@ from onnx_analog.points import (
 )
 from onnx_analog.run.evaluation import Evaluation
 from onnx_analog.study import choosing
+from onnx_analog.study.rivals import Float16
 from onnx_analog.study.sweeps import Point, paired
 
 _ROWS = 20  # of a table of inputs at most
@@ -243,6 +244,17 @@ def _interval_note(points: Sequence[Point]) -> str:
     texts = [value_text(point) for point in points]
     signs = {"± half of the 95 % interval": "±", "(ends of the 95 % interval)": "("}
     return " or ".join(meaning for meaning, sign in signs.items() if any(sign in text for text in texts))
+
+
+def float16_table(rivals: Sequence[Float16]) -> Table:
+    """Return the table of models in float16."""
+    costs = ("cells per original weight: as the paper counts", "as the memory allows", "decoding")
+    result = table("float16, without noise", "channel", "value", *costs, left=2)
+    result.columns[-1].justify = "left"
+    for each in rivals:
+        honest = "" if each.honest_cost is None else f"{each.honest_cost:.2f}"
+        result.add_row(each.model, each.channel, f"{each.value:.4f}", f"{each.cost:.2f}", honest, each.decoding)
+    return result
 
 
 def corrections_tables(points: Sequence[Point]) -> Iterator[Table]:

@@ -429,6 +429,14 @@ class Experiment:
             return None
         return {weight.key: weight.array() for weight in all_tensors(self._reference)}
 
+    def float16_value(self, *, selection: Selection | None = None) -> float:
+        """Return the metric of the plain model with the weights of a selection rounded to float16, without noise."""
+        planes = self._written(Plan.of(Scheme.int8()), _selection(selection))
+        network, keys, _ = self._skeleton(planes)
+        weights = {weight.key: weight.array() for weight in all_tensors(self._model)}
+        rounded = {name: _as_float16(weights[key]) for name, key in keys.items()}
+        return self._value(network.run(self.data, rounded, batch=self._batch, indices=self._indices))
+
     def check_storable(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> None:
         """Raise what `trials` would raise of a plan that stores nothing; few tensors are encoded."""
         plan, selection = Plan.of(plan), _selection(selection)
@@ -571,6 +579,12 @@ def _selection(selection: Selection | None) -> Selection:
     """Return a selection; without one, the default."""
     check_type("selection", selection, Selection | None, "a Selection or None")
     return selection or Selection()
+
+
+def _as_float16(array: Any) -> Any:
+    """Return numbers rounded to float16, in their own type; larger ones are its largest."""
+    most = float(np.finfo(np.float16).max)
+    return np.clip(array.astype(np.float64), -most, most).astype(np.float16).astype(array.dtype)
 
 
 def _shape(output: Any) -> Any:
