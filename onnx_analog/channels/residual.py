@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,13 +42,20 @@ class ResidualCells(Channel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.inner.separated is None:
+        self.cells  # noqa: B018 - raises
+        if not 1 <= self.verify_reads <= _MOST_READS:
+            raise ChannelError(f"verify_reads is {self.verify_reads}; it must be from 1 to {_MOST_READS}")
+
+    @property
+    def cells(self) -> Separated:
+        """The cells of the inner channel."""
+        cells = self.inner.separated
+        if cells is None:
             raise ChannelError(
                 f"{self.inner} does not separate programming from reading, so no cell can hold what the cells before "
                 "it are short of: choose a channel that does, such as pcm-drift"
             )
-        if not 1 <= self.verify_reads <= _MOST_READS:
-            raise ChannelError(f"verify_reads is {self.verify_reads}; it must be from 1 to {_MOST_READS}")
+        return cells
 
     @property
     def span(self) -> Span:
@@ -79,7 +87,7 @@ class ResidualCells(Channel):
     @property
     def law(self) -> Law:
         """Errors of the inner channel's cells, from which the stages follow."""
-        return law_of(self.inner, self.verify_reads)
+        return _law(self)
 
     def division(self, cells: int) -> Division:
         """Return the stages of a weight of so many cells."""
@@ -104,25 +112,23 @@ class ResidualCells(Channel):
     def _read(self, level: Floats, cells: int, rng: np.random.Generator) -> Floats:
         """Return the reads of levels that all have so many cells."""
         first, *others = self.division(cells).stages
-        separated = self.inner.separated
-        if not others or separated is None:
+        if not others:
             return self.inner.read(level, cells=cells, rng=rng)
         law = self.law
-        verified, total = self._stage(separated, level, first, rng)
+        verified, total = self._stage(level, first, rng)
         missing = first.weight * (level - verified)
         for stage in others:
             held = stage.reach * np.clip(missing / stage.reach, -1, 1)
             scale = stage.reach / law.half
             written = clip_to_range((law.middle + held / scale).astype(np.float32), self.span)
-            verified, read = self._stage(separated, written, stage, rng)
+            verified, read = self._stage(written, stage, rng)
             total += scale * (read - law.offset)
             missing += stage.weight * scale * (written - verified) - held
         return total.astype(np.float32)
 
-    def _stage(
-        self, cells: Separated, level: Floats, stage: Stage, rng: np.random.Generator
-    ) -> tuple[Doubles, Doubles]:
+    def _stage(self, level: Floats, stage: Stage, rng: np.random.Generator) -> tuple[Doubles, Doubles]:
         """Return the averages of the verify reads and of the reads of a stage's cells, each (n,)."""
+        cells = self.cells
         verified, read = np.zeros(level.shape), np.zeros(level.shape)
         for _ in range(stage.cells):
             held = cells.program_cell(level, rng)
@@ -133,3 +139,9 @@ class ResidualCells(Channel):
     def __str__(self) -> str:
         reads = f", {self.verify_reads} verify reads" if self.verify_reads > 1 else ""
         return f"{self.inner} (cells hold residuals{reads})"
+
+
+@lru_cache(maxsize=64)
+def _law(channel: ResidualCells) -> Law:
+    """Return the law of the inner channel's cells: one for all channels that are equal, as those of a sweep."""
+    return law_of(channel.cells, channel.span, channel.verify_reads)

@@ -35,8 +35,7 @@ from functools import lru_cache
 import numpy as np
 import scipy.special
 
-from onnx_analog.channels.base import Channel, Doubles
-from onnx_analog.channels.ranges import clip_to_range
+from onnx_analog.channels.ranges import Doubles, Span, clip_to_range
 from onnx_analog.channels.separation import Separated, State
 from onnx_analog.randomness import stream
 
@@ -119,14 +118,11 @@ class Division:
     error: float
 
 
-@lru_cache(maxsize=64)
-def law_of(channel: Channel, verify_reads: int = 1) -> Law:
-    """Return the law of a channel that separates programming from reading, from 2,048 cells at each of 64 levels."""
-    cells = channel.separated
-    assert cells is not None, f"{channel} does not separate programming from reading"
-    low, high = channel.span
+def law_of(cells: Separated, span: Span, verify_reads: int = 1) -> Law:
+    """Return the law of cells with this output range, from 2,048 of them at each of 64 levels."""
+    low, high = span
     rng = stream(0, 0, "residual cells")
-    level = clip_to_range(np.linspace(low, high, _LEVELS).astype(np.float32), channel.span)
+    level = clip_to_range(np.linspace(low, high, _LEVELS).astype(np.float32), span)
     held = cells.program_cell(level.repeat(_DRAWS), rng)
     shape = (_LEVELS, _DRAWS)
     verified = verify(cells, held, verify_reads, rng).reshape(shape) - level[:, None]

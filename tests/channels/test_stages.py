@@ -43,7 +43,7 @@ def squared_errors(channel: Channel, cells: int) -> np.ndarray:
 
 @pytest.mark.parametrize("reads", [1, 4])
 def test_the_law_of_normal_noise(reads):
-    found = law_of(Separate(programming=0.1, reading=0.2), reads)
+    found = law_of(Separate(programming=0.1, reading=0.2), (-1.0, 1.0), reads)
     reach = Z * math.sqrt(2 / CELLS)  # of a variance; that of a covariance is smaller
     assert found.verified.alone == pytest.approx(0.1**2 + 0.2**2 / reads, rel=reach)
     assert found.read.alone == pytest.approx(0.1**2 + 0.2**2, rel=reach)
@@ -163,7 +163,7 @@ def test_drift_leaves_less_to_tell():
     """ρ² of the read to come falls with time, and with it what the division gains over averages."""
     gains = []
     for time_s in (0.0, 3600.0, 86_400.0):
-        found = law_of(StatisticalPcm(read_after_s=time_s))
+        found = law_of(StatisticalPcm(read_after_s=time_s), (0.0, 1.0))
         gains.append(math.sqrt(found.read.of(8)) / division(found, 8).error)
     assert gains[0] > gains[1] > gains[2] > 1
 

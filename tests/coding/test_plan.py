@@ -276,6 +276,10 @@ MODIFIED = {
         PCM.changed(read_bits=4),
         {"family": "precision", "inner": {"name": "pcm"}, "write_bits": 0, "read_bits": 4},
     ),
+    "residual cells": (
+        channels.resolve("pcm-drift").changed(cells_hold="residual"),
+        {"family": "residual", "inner": {"name": "pcm-drift"}, "verify_reads": 1},
+    ),
     "residuals as measured": (PCM.changed(residuals="empirical"), {"family": "empirical", "table": {"name": "pcm"}}),
 }
 
