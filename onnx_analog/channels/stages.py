@@ -41,6 +41,7 @@ from onnx_analog.randomness import stream
 
 _LEVELS, _DRAWS = 64, 2048  # of the law; errors that all cells share are then known up to 1e-4 of the variance
 _MOST_RESIDUAL = 16  # cells after the first stage: float32 levels hold no more
+_LEAST_REACH = 1e-30  # where nothing is missing
 _C = np.linspace(0.25, 8.0, 3101)
 _CLIPPED = 2 * ((1 + _C**2) * scipy.special.ndtr(-_C) - _C * np.exp(-(_C**2) / 2) / math.sqrt(2 * math.pi))
 
@@ -166,7 +167,8 @@ def division(law: Law, cells: int) -> Division:
     spread = law.told(cells - later)  # τ²
     while later:
         count, step = steps[later]
-        stages.append(Stage(count, float(_C[step]) * math.sqrt(spread), law.weight(count)))
+        reach = max(float(_C[step]) * math.sqrt(spread), _LEAST_REACH)
+        stages.append(Stage(count, reach, law.weight(count)))
         spread *= float(_C[step] ** 2 * law.told(count) / law.half**2)
         later -= count
     return Division(tuple(stages), math.sqrt(min(totals)))

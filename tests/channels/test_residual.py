@@ -41,6 +41,15 @@ def test_one_cell_is_read_as_in_the_other_channel():
     ]
 
 
+@pytest.mark.parametrize("bits", [0, 4])
+def test_cells_without_noise_lose_nothing_that_can_be_written(bits):
+    inner = Modifiers(write_bits=bits).apply(Separate())
+    level, found = read(ResidualCells(inner=inner), 3)
+    # Without a limit, nothing is missing. With one, each cell divides it by 2^bits/4 at least: its reach is below four
+    # standard deviations, √12 of which are a step.
+    assert np.abs(found - level).max() <= (2 / 15 * (4 / 15) ** 2 if bits else 1e-7)
+
+
 def test_its_moments_are_those_that_the_stages_expect():
     level, channel = np.array([-1.0, 0.0, 0.9]), ResidualCells(inner=QUIET)
     mean, std = channel.moments(level, cells=3)
