@@ -106,15 +106,15 @@ def stored_plan(plan: AnyPlan | None, integers: int | None, settings: Mapping[st
     else:
         default = {} if "channel" in changes else modified_channels({"channel": _channels.DEFAULT}, modifiers)
         stored, changes = Plan(default=Paper.scheme_of({**default, **changes})), {**default, **changes}
-    _check_estimator(stored, settings.get("estimator"))
+    if settings.get("estimator") is not None:
+        _check_estimator_used(stored)
     return modified(stored, modifiers, without=changes)
 
 
-def _check_estimator(plan: Plan, name: str | None) -> None:
-    """Raise `OptionError` if an estimator of levels is given, and no tensor has levels or points that it changes."""
-    if name is None or any(scheme.analog != "none" for scheme in plan.schemes) or estimator(name).keeps_gain:
-        return
-    raise OptionError("estimator is given, and no weight has analog cells: leave it out")
+def _check_estimator_used(plan: Plan) -> None:
+    """Raise `OptionError` if an estimator is given that has nothing to do: no level is read, and no gain is kept."""
+    if not any(scheme.analog != "none" or estimator(scheme.estimator).keeps_gain for scheme in plan.schemes):
+        raise OptionError("estimator is given, and no weight is stored in analog cells: leave it out")
 
 
 def plan_of(plan: Any) -> Plan:

@@ -165,8 +165,6 @@ def _grid(given: Mapping[str, Any]) -> Grid:
     specs = given["channel"] if given["channel"] is not None else _channels.DEFAULT
     listed = varied.pop("channel", None) or _listed(specs, (str, Channel, type), "channel")
     plans = _plans(given["plan"])
-    if axes.INTEGERS in varied and "side_channel" not in varied and not plans:
-        _check_unmodified(modifiers)
     if "side_channel" in varied:
         sides = varied["side_channel"]
         varied["side_channel"] = tuple(side and modifiers.apply_where_possible(side) for side in sides)
@@ -177,16 +175,10 @@ def _grid(given: Mapping[str, Any]) -> Grid:
         channels=tuple(modifiers.apply(_channels.resolve(spec)) for spec in listed),
         axes=varied,
         plans={name: modified(plan, modifiers, without=()) for name, plan in plans.items()},
+        rivals=chosen["rivals"],
         selection=selection_of(given["selection"]),
         seed=given["seed"],
     )
-
-
-def _check_unmodified(modifiers: Modifiers) -> None:
-    """Raise `OptionError` if changes to channels are given, where no point is read through one."""
-    changes = [name for name in settings_of(Modifiers) if getattr(modifiers, name) is not None]
-    if changes:
-        raise OptionError(f"{changes[0]} is given, and no weight is stored in cells: leave it out")
 
 
 def _texts(name: str, given: Any) -> list[str]:
@@ -301,7 +293,8 @@ def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "grid" and isinstance(value, Mapping):
             options[name] = value if _has_objects(value) else [_axis_text(axis, v) for axis, v in value.items()]
         elif name == "channel" and value is None:
-            options[name] = [_channels.DEFAULT] if takes_channels(arguments["strategy"], varied) else None
+            takes = takes_channels(arguments["strategy"], varied, rivals=arguments["rivals"])
+            options[name] = [_channels.DEFAULT] if takes else None
         elif name == "channel":
             options[name] = [_named(channel) for channel in _listed(value, (str, Channel, type), name)]
         elif name != "model":

@@ -563,6 +563,7 @@ def sweep(
     channel: AnyChannel | Sequence[AnyChannel] | None = None,
     grid: Mapping[str, Sequence[Any]] | str | Sequence[str] | None = None,
     plan: Mapping[str, AnyPlan] | AnyPlan | Sequence[AnyPlan] | None = None,
+    rivals: bool = False,
     modifiers: Modifiers = NONE,
     selection: Selection | None = None,
     sparsity: float = DEFAULTS.sparsity,
@@ -611,6 +612,9 @@ def sweep(
     plan : plan, sequence of plans, or mapping of name to plan, optional
         Further points; each has its own channel. See `protect` for the forms of a plan. A file is named by its stem.
         With an empty `strategy`, plans alone are compared, and the other arguments of the grid are refused.
+    rivals : bool
+        Whether digital rivals are further points, in cells of each channel: int8 and int4, each per tensor and per
+        output channel, and entropy-coded quantisation in the steps of `onnx_analog.study.rivals.STEPS`.
     sparsity, prune_scope
         Pruning before protection; see `prune`.
     trials : int, >= 0

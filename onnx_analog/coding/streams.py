@@ -130,12 +130,18 @@ class Line:
     cells : int
     decoding : str
         Of `DECODING`.
+    symbols : int or None
+        Symbols per cell.
+    block_failure : float or None
+        Chance that a block of the code cannot be corrected; None where no blocks are counted.
     """
 
     name: str
     bits: int | None = None
     code: str | None = None
+    symbols: int | None = None
     bits_per_cell: float | None = None
+    block_failure: float | None = None
     cells: int
     decoding: str = "none"
 
@@ -181,7 +187,16 @@ def honest_lines(tensors: Iterable[Held]) -> tuple[Line, ...]:
 def _line(name: str, channel: Channel, code: CellCode, entropy_coded: bool, bits: int) -> Line:
     cells = channel.devices_per_cell * code.cells(bits)
     decoding = hardest([code.effort, "hard" if entropy_coded else "none"])
-    return Line(name=name, bits=bits, code=code.name, bits_per_cell=code.bits_per_cell, cells=cells, decoding=decoding)
+    return Line(
+        name=name,
+        bits=bits,
+        code=code.name,
+        symbols=code.symbols,
+        bits_per_cell=code.bits_per_cell,
+        block_failure=None if code.block is None else code.block.failure,
+        cells=cells,
+        decoding=decoding,
+    )
 
 
 def hardest(decoding: Iterable[str]) -> str:

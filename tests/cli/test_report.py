@@ -1051,8 +1051,8 @@ def test_plans_have_a_table_in_their_panel():
 @pytest.mark.parametrize(
     ("scheme", "title"),
     [
-        (Scheme.int4(), "granularity tensor"),
-        (Scheme.int4(granularity="model"), ""),
+        (Scheme.int4(channel=QUIET), "granularity tensor"),
+        (Scheme.int4(granularity="model", channel=QUIET), ""),
         (Scheme(shares=(0.05,), channel=QUIET), "granularity tensor, 5.00% large"),
         (Scheme(shares=(0.2,), channel=QUIET), "granularity tensor"),
         (Scheme(classes=3, shares=(0.2, 0.05), cells=(1,), granularity="channel", channel=QUIET), ""),
@@ -1067,13 +1067,13 @@ def test_the_title_of_a_plot_states_only_what_holds_for_all_its_points(scheme, t
     assert grid.title == "granularity tensor, 5.00% large (default)"
 
 
-def test_points_without_cells_belong_to_no_channel():
-    without = planned("i4", Scheme.int4(), 300)
+def test_points_without_cells_belong_to_their_channel():
+    without = planned("i4", Scheme.int4(channel=QUIET), 300)
     assert len(list(report.points_tables([point(), without]))) == 2
     titles = [table.title for table in report.points_tables([point(), point(channel=LOUD), without])]
     preset = grouping.preset_title(point())
-    assert titles == [f"channel {QUIET}, {preset}", f"channel {LOUD}, {preset}", "no analog cells, plans"]
-    assert dict(without._lines())["channel"] == "-"
+    assert titles == [f"channel {QUIET}, {preset}", f"channel {QUIET}, plans", f"channel {LOUD}, {preset}"]
+    assert dict(without._lines())["channel"] == str(QUIET)
 
 
 def test_where_presets_differ_plans_have_a_panel_of_their_own():
