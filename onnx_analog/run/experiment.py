@@ -340,7 +340,7 @@ class Experiment:
 
     def left(self, plan: Plan | Scheme | None = None, *, selection: Selection | None = None) -> tuple[str, ...]:
         """Return warnings about what the correction leaves as it was read, and about its samples."""
-        if self.correcting is None:
+        if self.correcting is None or isinstance(self.correcting.source, str):
             return ()
         planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
         return self.correcting.warnings(self._skeleton(planes).layers, self.data)
