@@ -240,7 +240,7 @@ def run_page(page: Path) -> None:
 
 def test_pages_run_one_after_the_other_in_one_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for page in (README, ROOT / "docs" / "sweeps.md", ROOT / "docs" / "own_measurements.md"):
+    for page in (README, *(ROOT / "docs" / name for name in ("sweeps.md", "own_measurements.md", "correction.md"))):
         run_page(page)
     for folder in ("results", "strategies", "from-python"):
         with (tmp_path / folder / "points.csv").open(newline="") as file:
