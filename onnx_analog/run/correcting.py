@@ -69,12 +69,19 @@ class Correcting:
         return None if isinstance(self.source, str) else LayerNetworks(model, self.source, running)
 
     def corrector(
-        self, networks: LayerNetworks | None, tensors: Mapping[str, tuple[StoredTensor, Scheme]]
+        self,
+        networks: LayerNetworks | None,
+        tensors: Mapping[str, tuple[StoredTensor, Scheme]],
+        originals: Mapping[str, Array] | None = None,
     ) -> Corrector:
-        """Return what corrects tensors, given by name with the schemes that read them."""
+        """Return what corrects tensors, given by name with the schemes that read them.
+
+        The targets are the statistics of the original weights, by name, where they are known, so that what encoding
+        loses is corrected too; else those of the stored weights, read without noise.
+        """
         if networks is None:
             return TensorCorrector({name: factor_of_tensor(*each) for name, each in tensors.items()})
-        return LayerCorrector(networks, {name: tensor.decode() for name, (tensor, _) in tensors.items()})
+        return LayerCorrector(networks, originals or {name: tensor.decode() for name, (tensor, _) in tensors.items()})
 
     def warnings(self, networks: LayerNetworks | None, data: Dataset) -> tuple[str, ...]:
         """Return what to doubt: samples that are evaluated too, and what is left as it was read."""

@@ -33,6 +33,7 @@ from onnx_analog.run.correcting import Correct, Correcting
 from onnx_analog.run.correction import LayerNetworks
 from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
+from onnx_analog.run.probe import Array, Probe
 from onnx_analog.run.read import Decoder
 from onnx_analog.run.session import Network
 from onnx_analog.run.trials import Trial, Trials
@@ -335,7 +336,9 @@ class Experiment:
             batch=self._batch,
             totals=planes.totals(dict(zip(planes.schemes, schemes, strict=True))),
             stored=partial(self.stored_value, plan, selection=selection),
-            corrector=None if self.correcting is None else self.correcting.corrector(skeleton.layers, tensors),
+            corrector=None
+            if self.correcting is None
+            else self.correcting.corrector(skeleton.layers, tensors, self._originals(planes, skeleton)),
         )
 
     def left(self, plan: Plan | Scheme | None = None, *, selection: Selection | None = None) -> tuple[str, ...]:
@@ -344,6 +347,18 @@ class Experiment:
             return ()
         planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
         return self.correcting.warnings(self._skeleton(planes).layers, self.data)
+
+    def _originals(self, planes: Planes, skeleton: _Skeleton) -> dict[str, Array] | None:
+        """Return the original weights by name, where the model is plain; None of a protected one."""
+        weights = {weight.key: weight for weight, _ in planes.coded}
+        return {name: weights[key].array() for name, key in skeleton.keys.items()} if weights else None
+
+    def probe(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> Probe:
+        """Return a way to run the plain model with other weights in place of those that a plan stores."""
+        planes = self._written(Plan.of(plan), _selection(selection))
+        skeleton = self._skeleton(planes)
+        weights = {weight.key: weight.array() for weight, _ in planes.coded}
+        return Probe(skeleton.network, skeleton.keys, weights, self.data, batch=self._batch, indices=self._indices)
 
     def totals(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> Totals:
         """Return what a plan stores, and what it costs."""
