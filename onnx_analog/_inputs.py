@@ -20,6 +20,7 @@ from onnx_analog import channels as _channels
 from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
+from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.exclusive import WHOLE, check_exclusive
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Paper, Scheme
@@ -105,21 +106,15 @@ def stored_plan(plan: AnyPlan | None, integers: int | None, settings: Mapping[st
     else:
         default = {} if "channel" in changes else modified_channels({"channel": _channels.DEFAULT}, modifiers)
         stored, changes = Plan(default=Paper.scheme_of({**default, **changes})), {**default, **changes}
-    _check_read(stored, {name for name, value in settings.items() if value is not None}, modifiers)
+    if settings.get("estimator") is not None:
+        _check_estimator_used(stored)
     return modified(stored, modifiers, without=changes)
 
 
-def _check_read(plan: Plan, given: Collection[str], modifiers: Modifiers) -> None:
-    """Raise `OptionError` if settings of reads are given, and no tensor has cells to be read."""
-    if any(scheme.analog != "none" for scheme in plan.schemes):
-        return
-    changes = [name for name in settings_of(Modifiers) if getattr(modifiers, name) is not None]
-    side = any(scheme.side_channel is not None for scheme in plan.schemes)
-    name = next(
-        (name for name in ("channel", "estimator", *([] if side else changes)) if name in {*given, *changes}), None
-    )
-    if name is not None:
-        raise OptionError(f"{name} is given, and no weight is stored in cells: leave it out")
+def _check_estimator_used(plan: Plan) -> None:
+    """Raise `OptionError` if an estimator is given that has nothing to do: no level is read, and no gain is kept."""
+    if not any(scheme.analog != "none" or estimator(scheme.estimator).keeps_gain for scheme in plan.schemes):
+        raise OptionError("estimator is given, and no weight is stored in analog cells: leave it out")
 
 
 def plan_of(plan: Any) -> Plan:
@@ -163,7 +158,7 @@ def modified(plan: Plan, modifiers: Modifiers, *, without: Collection[str]) -> P
 
     def changed(scheme: Scheme) -> Scheme:
         changes: dict[str, Any] = {}
-        if "channel" not in without and scheme.analog != "none":  # without cells, it has no channel to change
+        if "channel" not in without:
             changes["channel"] = modifiers.apply(scheme.channel)
         if "side_channel" not in without and scheme.side_channel is not None:
             changes["side_channel"] = modifiers.apply_where_possible(scheme.side_channel)
@@ -250,6 +245,17 @@ def correcting(
             raise DataError(f"correct: {error}") from error
 
     return samples
+
+
+def reading_correct(
+    correct: Any, correct_samples: int, mean: Any, std: Any, preprocess: str | None
+) -> str | Callable[[Sequence[Input]], Dataset] | None:
+    """Return what corrects a model that is read back, where images are prepared for nothing else."""
+    given = checked(mean=mean, std=std, preprocess=preprocess)
+    name = next((name for name, value in given.items() if value != getattr(DEFAULTS, name)), None)
+    if correct is None and name is not None:
+        raise OptionError(f"{name} is given, and correct is not, so no images are read: leave it out")
+    return correcting(correct, correct_samples, preprocessing_of(mean, std, preprocess))
 
 
 def _arrays(data: Any) -> dict[str, Arrays]:

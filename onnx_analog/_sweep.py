@@ -137,15 +137,11 @@ def _case(number: int, model: ModelLike, given: Mapping[str, Any], preprocessing
         original = loaded.clone()
         step = PrunePass(sparsity=given["sparsity"], scope=given["prune_scope"], selection=grid.selection)
         loaded = pipeline.run([step], loaded)
-    data = dataset_of(given["data"], Network(loaded).inputs, preprocessing, given["samples"])
-    correct = _correct(given, loaded, preprocessing)
-    return sweeps.Case(name=_model_name(model, number), model=loaded, data=data, original=original, correct=correct)
-
-
-def _correct(given: Mapping[str, Any], model: ir.Model, preprocessing: Any) -> Dataset | str | None:
-    """Return what corrects the trials of a model."""
-    how = correcting(given["correct"], given["correct_samples"], preprocessing)
-    return how if how is None or isinstance(how, str) else how(Network(model).inputs)
+    inputs = Network(loaded).inputs
+    data = dataset_of(given["data"], inputs, preprocessing, given["samples"])
+    correct = correcting(given["correct"], given["correct_samples"], preprocessing)
+    samples = correct if correct is None or isinstance(correct, str) else correct(inputs)
+    return sweeps.Case(name=_model_name(model, number), model=loaded, data=data, original=original, correct=samples)
 
 
 def _model_name(model: ModelLike, number: int) -> str:
@@ -165,8 +161,6 @@ def _grid(given: Mapping[str, Any]) -> Grid:
     specs = given["channel"] if given["channel"] is not None else _channels.DEFAULT
     listed = varied.pop("channel", None) or _listed(specs, (str, Channel, type), "channel")
     plans = _plans(given["plan"])
-    if axes.INTEGERS in varied and "side_channel" not in varied and not plans:
-        _check_unmodified(modifiers)
     if "side_channel" in varied:
         sides = varied["side_channel"]
         varied["side_channel"] = tuple(side and modifiers.apply_where_possible(side) for side in sides)
@@ -177,16 +171,10 @@ def _grid(given: Mapping[str, Any]) -> Grid:
         channels=tuple(modifiers.apply(_channels.resolve(spec)) for spec in listed),
         axes=varied,
         plans={name: modified(plan, modifiers, without=()) for name, plan in plans.items()},
+        rivals=chosen["rivals"],
         selection=selection_of(given["selection"]),
         seed=given["seed"],
     )
-
-
-def _check_unmodified(modifiers: Modifiers) -> None:
-    """Raise `OptionError` if changes to channels are given, where no point is read through one."""
-    changes = [name for name in settings_of(Modifiers) if getattr(modifiers, name) is not None]
-    if changes:
-        raise OptionError(f"{changes[0]} is given, and no weight is stored in cells: leave it out")
 
 
 def _texts(name: str, given: Any) -> list[str]:
@@ -301,7 +289,8 @@ def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "grid" and isinstance(value, Mapping):
             options[name] = value if _has_objects(value) else [_axis_text(axis, v) for axis, v in value.items()]
         elif name == "channel" and value is None:
-            options[name] = [_channels.DEFAULT] if takes_channels(arguments["strategy"], varied) else None
+            takes = takes_channels(arguments["strategy"], varied, rivals=arguments["rivals"])
+            options[name] = [_channels.DEFAULT] if takes else None
         elif name == "channel":
             options[name] = [_named(channel) for channel in _listed(value, (str, Channel, type), name)]
         elif name != "model":

@@ -102,18 +102,17 @@ class _Titles:
     """Names the model and the channel of a point, as far as the points of a sweep differ in them."""
 
     def __init__(self, points: Sequence[Point]) -> None:
-        settings = [point.setting for point in points if point.setting.channels]
-        channels = {setting.channels_digest: str(setting.channels_text) for setting in settings}
+        settings = [point.setting for point in points]
+        channels = {setting.channels_digest: setting.channels_text for setting in settings}
         alike = Counter(channels.values())
         self._names = {
-            digest: f"{name} ({str(digest)[:8]})" if alike[name] > 1 else name for digest, name in channels.items()
+            digest: f"{name} ({digest[:8]})" if alike[name] > 1 else name for digest, name in channels.items()
         }
         self._models = len({point.model for point in points}) > 1
 
     def where(self, point: Point) -> str:
-        """Return the model and the channel; points without cells are of none."""
-        digest = point.setting.channels_digest
-        channel = "no analog cells" if digest is None else f"channel {self._names[digest]}"
+        """Return the model and the channel."""
+        channel = f"channel {self._names[point.setting.channels_digest]}"
         return _joined(point.model * self._models, channel * (len(self._names) > 1))
 
 

@@ -169,5 +169,5 @@ def _html_row(point: Point) -> Sequence[object]:
     ends = "" if point.ci95 is None else f"{point.ci95[0]:.4f} to {point.ci95[1]:.4f}"
     numbers = (point.evaluation.mean, point.evaluation.original, point.evaluation.stored)
     mean, original, stored = ("" if value is None else f"{value:.4f}" for value in numbers)
-    channel, stored_as = point.setting.channels_text or "-", point.setting.stored_as
+    channel, stored_as = point.setting.channels_text, point.setting.stored_as
     return point.model, channel, stored_as, mean, ends, original, stored, f"{point.cost:.3f}"

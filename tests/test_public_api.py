@@ -390,14 +390,6 @@ ALONE = partial(oa.sweep, model(NET), (X, Y), strategy=[], plan=oa.Scheme())
             lambda: oa.protect(model(NET), read_after=3),
             "read_after is a setting of Modifiers: give modifiers=onnx_analog.Modifiers(read_after_s=...)",
         ),
-        (
-            lambda: oa.protect(model(NET), integers=4, channel="pcm"),
-            "channel is given, and no weight is stored in cells: leave it out",
-        ),
-        (
-            lambda: oa.protect(model(NET), integers=4, modifiers=oa.Modifiers(write_bits=4)),
-            "write_bits is given, and no weight is stored in cells",
-        ),
         (lambda: oa.protect(model(NET), oa.Scheme.int4(), estimator="affine"), "estimator is given, and no weight is"),
         (lambda: oa.protect(model(NET), oa.Scheme(), strategy="redundancy"), "plan and strategy exclude each other"),
         (

@@ -6,22 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from onnx_analog.cli.tables import Table
-from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
+from onnx_analog.cli.cost_tables import baseline_table, cost_table
+from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import counted
 from onnx_analog.graph.manifest import Manifest
 
 _PLANES = {"level": "levels", "side": "side", "mask": "mask", "codebook": "codebook"}
-
-
-def table(*columns: str, title: str = "", left: int = 1) -> Table:
-    """Return an empty table: the first `left` columns hold names, which may fold, the others numbers, which do not."""
-    empty = Table(title=title or None)
-    for number, column in enumerate(columns):
-        empty.add_column(column, justify="left" if number < left else "right")
-    return empty
 
 
 def plan_table(plan: Plan) -> Table:
@@ -72,8 +64,8 @@ def account_tables(manifest: Manifest) -> Iterator[Table]:
     """Yield the cost report: tensors and their classes, addresses, all lines of the cost, and the digital baselines."""
     yield _tensor_table(manifest)
     yield _address_table(manifest)
-    yield _cost_table(manifest)
-    yield _baseline_table(manifest)
+    yield cost_table(manifest)
+    yield baseline_table(manifest)
 
 
 def _tensor_table(manifest: Manifest) -> Table:
@@ -108,56 +100,3 @@ def _address_table(manifest: Manifest) -> Table:
         firsts = ["" if first == end else f"{first:,}" for first, end in spans]
         result.add_row(entry.key, *firsts, f"{max(end for _, end in spans) - 1:,}")
     return result
-
-
-def _cost_table(manifest: Manifest) -> Table:
-    totals, ratios = manifest.totals, manifest.totals.ratios()
-    result = table("what it costs", "cells", "per stored weight", "per original weight")
-    bits = sorted({scheme.side_bits_per_cell for scheme in manifest.schemes})
-    per_cell = f"{' or '.join(map(str, bits))} bit{'s' * (bits[-1] != 1)}"
-    lines = {
-        "analog levels (the paper's r_avg)": totals.analog_cells,
-        f"side information: sign and class, {per_cell} per cell": totals.side_cells,
-        f"mask: which weights are stored (bitmap: {counted(totals.mask_bitmap_bits, 'bit')})": totals.mask_cells,
-        "codebook: α and β": totals.codebook_cells,
-        "all-in": totals.all_in_cells,
-    }
-    for name, cells in lines.items():
-        result.add_row(
-            name, f"{cells:,}", f"{cells / totals.stored_weights:.3f}", f"{cells / totals.original_weights:.3f}"
-        )
-    result.caption = (
-        f"{totals.stored_weights:,} of {counted(totals.original_weights, 'weight')} stored; "
-        f"levels and side information alone: {ratios['stored_cells_per_stored_weight']:.3f} cells per stored weight"
-    )
-    if assumes_addresses(manifest.schemes):
-        result.caption += f". {OPTIMISTIC.capitalize()}"
-    return result
-
-
-def _baseline_table(manifest: Manifest) -> Table:
-    per_cell = sorted({baseline.bits_per_cell for baseline in manifest.baselines()})
-    result = table("the same weights held digitally", *(f"cells at {counted(bits, 'bit')}" for bits in per_cell))
-    result.add_column("against all-in", justify="right")
-    rows: dict[str, list[int]] = {}
-    for baseline in manifest.baselines():
-        if baseline.pruned and not manifest.totals.mask_bitmap_bits:
-            continue  # nothing is pruned, so it would say the same again
-        rows.setdefault(f"{baseline.name}, {'pruned' if baseline.pruned else 'dense'}", []).append(baseline.cells)
-    for name, cells in rows.items():
-        result.add_row(name, *(f"{count:,}" for count in cells), f"{cells[-1] / manifest.totals.all_in_cells:.2f}×")
-    result.caption = _digital_note(
-        [name for name, cells in rows.items() if round(cells[-1] / manifest.totals.all_in_cells, 2) < 1]
-    )
-    return result
-
-
-def _digital_note(cheaper: Sequence[str]) -> str:
-    """Return the explanation of ratios below 1; empty if there are none."""
-    if not cheaper:
-        return ""
-    names = "; ".join(cheaper)
-    return (
-        f"below 1×, the digital form needs fewer cells than the analog form, all-in. Here: {names}. "
-        "The loss of accuracy due to rounding is not counted"
-    )

@@ -10,8 +10,7 @@ import numpy as np
 from onnx_analog.channels import Channel
 from onnx_analog.channels.capacity import best_of, of_channel
 from onnx_analog.channels.fitting import Fit
-from onnx_analog.cli.model_tables import table
-from onnx_analog.cli.tables import Table
+from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.plan import Plan
 from onnx_analog.display import counted
 from onnx_analog.points import (

@@ -97,6 +97,14 @@ class Table(Base):
         return list(zip(*(map(str, column.cells) for column in self.columns), strict=True))
 
 
+def table(*columns: str, title: str = "", left: int = 1) -> Table:
+    """Return an empty table: the first `left` columns hold names, which may fold, the others numbers, which do not."""
+    empty = Table(title=title or None)
+    for number, column in enumerate(columns):
+        empty.add_column(column, justify="left" if number < left else "right")
+    return empty
+
+
 def _pair(left: list[str], right: list[str], width: int) -> Iterator[Text]:
     for number in range(max(len(left), len(right))):
         heading, cell = (part[number] if number < len(part) else "" for part in (left, right))

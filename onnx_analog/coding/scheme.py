@@ -314,10 +314,7 @@ class Scheme:
         The scale fits the largest magnitude to 2^(bits - 1) - 1; the most negative integer is not used.
         """
         bits = settings_of(Arguments)["integers"][0].check("bits", bits, int)
-        fixed: dict[str, Any] = {"sign": "level", "classes": 2**bits - 1, "partition": "uniform", "cells": (0,)}
-        for name in sorted(fixed.keys() & others.keys()):
-            raise OptionError(f"{name} is given, and integers of {bits} bits fix it: leave it out")
-        return Scheme(**fixed, **others)
+        return _signed_steps(f"integers of {bits} bits fix", others, classes=2**bits - 1, cells=(0,))
 
     @staticmethod
     def int8(**others: Any) -> Scheme:
@@ -328,6 +325,35 @@ class Scheme:
     def int4(**others: Any) -> Scheme:
         """Return quantisation to 4-bit integers."""
         return Scheme.integers(4, **others)
+
+    @staticmethod
+    def entropy_coded(step: float, **others: Any) -> Scheme:
+        """Return quantisation in equal steps with an entropy-coded index, without analog cells.
+
+        Parameters
+        ----------
+        step : float, > 0
+            Over the root mean square of the stored weights.
+        others : optional
+            Further settings; `entropy` is "context", and the points keep the gain of a layer (`estimator` is
+            "unbiased"), unless they say otherwise.
+        """
+        return _steps_with_index("entropy-coded quantisation fixes", others, relative_step=step, cells=(0,))
+
+    @staticmethod
+    def refined(step: float, cells: int = 1, **others: Any) -> Scheme:
+        """Return the same entropy-coded index with analog cells for what is left of a weight within its step.
+
+        Parameters
+        ----------
+        step, others
+            As in `entropy_coded`.
+        cells : int, >= 1
+            For each weight.
+        """
+        if isinstance(cells, int) and cells < 1:
+            raise OptionError(f"cells is {cells}; it must be 1 or more")
+        return _steps_with_index("refined quantisation fixes", others, relative_step=step, cells=(cells,))
 
     # ---------------------------------------------------------------------------------------------------- JSON
 
@@ -408,6 +434,19 @@ class Scheme:
         values = {name: getattr(self, name) for name in settings_of(Scheme)}
         rows = [(name, "none" if value is None else value) for name, value in values.items()]
         return html_table("Scheme", ("setting", "value"), rows)
+
+
+def _signed_steps(who: str, others: Mapping[str, Any], **more: Any) -> Scheme:
+    """Return classes of equal steps on both sides of zero; `others` are refused where `who` fix them."""
+    fixed = {"sign": "level", "partition": "uniform", **more}
+    for name in sorted(fixed.keys() & others.keys()):
+        raise OptionError(f"{name} is given, and {who} it: leave it out")
+    return Scheme(**fixed, **others)
+
+
+def _steps_with_index(who: str, others: Mapping[str, Any], **more: Any) -> Scheme:
+    settings = {"entropy": "context", "estimator": "unbiased", **others}
+    return _signed_steps(who, settings, classes=MOST_CLASSES - 1, **more)
 
 
 def _with_checked_classes(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from onnx_analog.channels import Channel
 from onnx_analog.coding.codes import CellCode, best_code, repeated
 from onnx_analog.coding.contexts import MOST_AREA, Kernel
-from onnx_analog.coding.joint import index_and_mask
+from onnx_analog.coding.joint import Named, index_and_mask
 from onnx_analog.coding.partition import Bits, Bytes
 from onnx_analog.coding.scheme import Scheme
 
@@ -60,7 +60,15 @@ def index_streams(
     if scheme.entropy == "none":
         raw = (("class", count * scheme.index_bits), ("mask", 0 if mask is None else mask.size))
         return tuple(Stream(name, bits, entropy_coded=False) for name, bits in raw if bits)
-    named = index_and_mask(
+    coded = encoded_index(scheme, shape, class_index, mask)
+    return tuple(Stream(name, stream.bits, entropy_coded=True) for name, stream in coded)
+
+
+def encoded_index(
+    scheme: Scheme, shape: Sequence[int], class_index: Bytes | None, mask: Bits | None
+) -> tuple[Named, ...]:
+    """Return the entropy-coded streams that hold the class of each stored weight, and which weights are stored."""
+    return index_and_mask(
         class_index,
         mask,
         scheme.classes,
@@ -69,7 +77,6 @@ def index_streams(
         segment=scheme.segment_weights,
         kernel=kernel_of(shape),
     )
-    return tuple(Stream(name, stream.bits, entropy_coded=True) for name, stream in named)
 
 
 def streams_from(bits: Mapping[str, int], scheme: Scheme) -> tuple[Stream, ...]:
@@ -123,12 +130,18 @@ class Line:
     cells : int
     decoding : str
         Of `DECODING`.
+    symbols : int or None
+        Symbols per cell.
+    block_failure : float or None
+        Chance that a block of the code cannot be corrected; None where no blocks are counted.
     """
 
     name: str
     bits: int | None = None
     code: str | None = None
+    symbols: int | None = None
     bits_per_cell: float | None = None
+    block_failure: float | None = None
     cells: int
     decoding: str = "none"
 
@@ -174,7 +187,16 @@ def honest_lines(tensors: Iterable[Held]) -> tuple[Line, ...]:
 def _line(name: str, channel: Channel, code: CellCode, entropy_coded: bool, bits: int) -> Line:
     cells = channel.devices_per_cell * code.cells(bits)
     decoding = hardest([code.effort, "hard" if entropy_coded else "none"])
-    return Line(name=name, bits=bits, code=code.name, bits_per_cell=code.bits_per_cell, cells=cells, decoding=decoding)
+    return Line(
+        name=name,
+        bits=bits,
+        code=code.name,
+        symbols=code.symbols,
+        bits_per_cell=code.bits_per_cell,
+        block_failure=None if code.block is None else code.block.failure,
+        cells=cells,
+        decoding=decoding,
+    )
 
 
 def hardest(decoding: Iterable[str]) -> str:

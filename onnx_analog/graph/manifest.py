@@ -29,8 +29,9 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import Line, streams_from
 from onnx_analog.display import Shown, counted
 from onnx_analog.errors import ManifestError
-from onnx_analog.graph._cells import mask_bits
-from onnx_analog.graph.totals import Counted, Totals, lines_of
+from onnx_analog.graph.baselines import Baseline as Baseline
+from onnx_analog.graph.baselines import Held, baselines_of
+from onnx_analog.graph.totals import Counted, Totals, lines_of, reason_against
 
 FORMAT = "onnx-analog-manifest/2"
 PLANES = ("level", "side", "mask", "codebook")  # in the order of their addresses
@@ -76,17 +77,6 @@ class TensorEntry:
         return end - first
 
 
-@dataclass(frozen=True, kw_only=True)
-class Baseline:
-    """The same weights held digitally, free of error."""
-
-    name: str  # float32, float16, int8 or int4
-    pruned: bool  # only the stored weights, with the same mask; else all
-    bits_per_cell: int
-    cells: int
-    cells_per_original_weight: float
-
-
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Manifest(Shown):
     """The tensors that a protected model stores, the addresses of their cells, and their cost."""
@@ -105,6 +95,11 @@ class Manifest(Shown):
     def honest(self) -> tuple[Line, ...] | None:
         """The lines of the honest counting; None if a channel is too noisy for the code of a scheme."""
         return lines_of(self._counted())
+
+    @cached_property
+    def not_counted(self) -> str | None:
+        """Why there is no honest counting; None if there is one."""
+        return reason_against(self._counted())
 
     def _counted(self) -> Iterator[Counted]:
         for entry in self.tensors:
@@ -129,25 +124,18 @@ class Manifest(Shown):
         return assumptions(self.schemes)
 
     def baselines(self) -> tuple[Baseline, ...]:
-        """Return what the weights would take digitally, dense and pruned, at 1 and at the schemes' bits per cell."""
-        return tuple(
-            self._baseline(name, bits, pruned, per_cell)
-            for per_cell in sorted({1, *(scheme.side_bits_per_cell for scheme in self.schemes)})
-            for pruned in (False, True)
-            for name, bits in (("float32", 32), ("float16", 16), ("int8", 8), ("int4", 4))
-        )
+        """Return what the weights would take digitally, dense and pruned, in both countings."""
+        return baselines_of([self._held(entry) for entry in self.tensors])
 
-    def _baseline(self, name: str, bits: int, pruned: bool, per_cell: int) -> Baseline:
-        weights = self.totals.stored_weights if pruned else self.totals.original_weights
-        cells = -(-weights * bits // per_cell)
-        if pruned:
-            cells += sum(-(-mask_bits(entry.original, entry.stored) // per_cell) for entry in self.tensors)
-        return Baseline(
-            name=name,
-            pruned=pruned,
-            bits_per_cell=per_cell,
-            cells=cells,
-            cells_per_original_weight=cells / self.totals.original_weights,
+    def _held(self, entry: TensorEntry) -> Held:
+        scheme = self.schemes[entry.scheme]
+        mask = entry.streams.get("mask")  # where it is one stream with the class, a bitmap stands for it
+        return Held(
+            scheme=scheme,
+            original=entry.original,
+            stored=entry.stored,
+            mask_bits=entry.mask_bitmap_bits if mask is None else mask,
+            mask_coded=mask is not None and scheme.entropy != "none",
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -178,11 +166,13 @@ class Manifest(Shown):
         yield "mask, cells", f"{totals.mask_cells:,}"
         yield "codebook, cells", f"{totals.codebook_cells:,}"
         per_weight = ratios["all_in_cells_per_original_weight"]
-        yield "all-in, cells", f"{totals.all_in_cells:,} ({per_weight:.3f} per original weight)"
+        yield "all-in as the paper counts, cells", f"{totals.all_in_cells:,} ({per_weight:.3f} per original weight)"
         honest = ratios["honest_cells_per_original_weight"]
         if honest is not None:
-            words = f"{totals.honest_cells:,} ({honest:.3f} per original weight; decoding takes {totals.decoding})"
-            yield "honestly, cells", words
+            words = f"{totals.honest_cells:,} ({honest:.3f} per original weight; decoding: {totals.decoding})"
+            yield "as the memory allows, cells", words
+        else:
+            yield "as the memory allows, cells", f"not counted: {self.not_counted}"
         yield "tensors", f"{len(self.tensors):,}"
         for scheme in self.schemes:
             yield "scheme", scheme
@@ -192,11 +182,13 @@ class Manifest(Shown):
 
     def __str__(self) -> str:
         totals = self.totals
+        honest = totals.ratios()["honest_cells_per_original_weight"]
+        allowed = "" if honest is None else f"; as the memory allows, {honest:.3f}"
         return (
             f"{totals.stored_weights:,} of {counted(totals.original_weights, 'weight')} in "
             f"{counted(totals.analog_cells, 'analog cell')} (r_avg {totals.ratios()['r_avg']:.3f}); "
             f"all-in {counted(totals.all_in_cells, 'cell')}, "
-            f"{totals.ratios()['all_in_cells_per_original_weight']:.3f} per original weight"
+            f"{totals.ratios()['all_in_cells_per_original_weight']:.3f} per original weight{allowed}"
         )
 
     def compare(self, actual: Manifest, name: str = "the manifest") -> None:

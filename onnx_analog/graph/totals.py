@@ -97,6 +97,15 @@ class Totals:
         return {**asdict(self), "all_in_cells": self.all_in_cells, **self.ratios()}
 
 
+def reason_against(tensors: Iterable[Counted]) -> str | None:
+    """Return why cells are not counted honestly; None if they are."""
+    try:
+        honest_lines(each.held for each in tensors)
+    except OptionError as error:
+        return str(error)
+    return None
+
+
 def lines_of(tensors: Iterable[Counted]) -> tuple[Line, ...] | None:
     """Return the lines of the honest counting; None if a channel is too noisy for the code of a scheme."""
     try:

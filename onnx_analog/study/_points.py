@@ -58,7 +58,7 @@ class Point(Shown):
 
     def _lines(self) -> Iterator[tuple[str, object]]:
         yield "model", self.model
-        yield "channel", self.setting.channels_text or "-"
+        yield "channel", self.setting.channels_text
         yield "granularity", self.setting.preset.granularity
         if self.setting.large_fraction is not None:
             yield "share of large weights", f"{self.setting.large_fraction:.2%}"

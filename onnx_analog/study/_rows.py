@@ -150,8 +150,7 @@ def _check_point(row: Mapping[str, str]) -> None:
         raise ValueError(f"large_fraction is {row['large_fraction']}; it must be from 0 to 1")
     if row["large_fraction"] not in ("", str(fraction), f"{fraction:g}"):
         raise ValueError(f"large_fraction is {row['large_fraction'][:40]!r}, which no sweep writes so")
-    without_cells = not row["channel"] and not row["channel_sha256"]
-    for name in ("plan_sha256",) if without_cells else ("channel_sha256", "plan_sha256"):
+    for name in ("channel_sha256", "plan_sha256"):
         if not _SHA256.fullmatch(row[name]):
             raise ValueError(f"{name} is {row[name][:40]!r}, which is not a SHA-256")
 

@@ -17,7 +17,7 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
     "cells_small": ("cells",), "cells_large": ("large_factor",), "cells": ("cells", "large_factor"),
     "large_fraction": _FRACTION, "threshold": _FRACTION, "shares": _FRACTION, "bounds": _FRACTION,
     "classes": ("large_fraction", "large_factor"), "partition": ("large_fraction", "large_factor"),
-    "integers": ("strategy", "cells", "large_factor", "large_fraction", "preset", "channel"),
+    "integers": ("strategy", "cells", "large_factor", "large_fraction", "preset"),
 }  # fmt: skip
 FREE = frozenset(  # axes that say all, so that strategies are not varied
     ("sign", "classes", "partition", "cells", "integers")
@@ -47,6 +47,9 @@ class GridArguments:
         ("default",),
         choices=tuple(PRESETS),
         help=f"Comma-separated presets of granularity and large fraction: {PRESETS_IN_WORDS}.",
+    )
+    rivals: bool = setting(
+        False, help="Also compare int8, int4 and entropy-coded quantisation, without analog cells, in each channel."
     )
 
 
@@ -80,9 +83,11 @@ def compared(strategies: Sequence[str] | None, axes: Mapping[str, Sequence[str]]
     return tuple(axes.get("strategy", STRATEGIES if strategies is None else strategies))
 
 
-def takes_channels(strategies: Sequence[str] | None, axes: Mapping[str, Sequence[Any]]) -> bool:
+def takes_channels(
+    strategies: Sequence[str] | None, axes: Mapping[str, Sequence[Any]], *, rivals: bool = False
+) -> bool:
     """Return whether the argument `channel` has an effect: no axis replaces it, and not only plans are compared."""
-    return {"channel", "integers"}.isdisjoint(axes) and bool(compared(strategies, axes))
+    return "channel" not in axes and (rivals or bool(compared(strategies, axes)))
 
 
 def check_used(arguments: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> None:
@@ -91,7 +96,7 @@ def check_used(arguments: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) 
     if axes and not strategies:
         raise OptionError(f"the grid varies {next(iter(axes))!r}, and only plans are compared: leave it out")
     for name, why in _unused(strategies).items():
-        if arguments[name] is not None:
+        if arguments[name] is not None and not (name == "channel" and arguments["rivals"]):
             raise OptionError(
                 f"{name} is given, and strategy is {', '.join(strategies)}, which {why}: leave one of them out"
                 if strategies

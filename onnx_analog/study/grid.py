@@ -19,11 +19,11 @@ from onnx_analog.coding.scheme import MOST_CELLS, PRESETS, STRATEGIES, Paper, Pr
 from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.display import counted
 from onnx_analog.errors import OptionError, one_line
-from onnx_analog.graph.stored import channels_of
 from onnx_analog.graph.weights import Selection
 from onnx_analog.settings import check_settings, same, settings_of
 from onnx_analog.study import axes
 from onnx_analog.study.arguments import FREE, GridArguments
+from onnx_analog.study.rivals import RIVALS
 
 MOST_POINTS = 100_000  # of a model
 _OWN = {"strategy": "strategies", "cells_small": "cells", "preset": "presets", "channel": "channels"}  # fields for axes
@@ -32,7 +32,7 @@ AXES = {  # that exclude each other; classes and sign take the place of strategi
     **EXCLUSIVE,
     "classes": (),
     "sign": (),
-    "integers": (*WHOLE["integers"], "channel", "estimator"),
+    "integers": (*WHOLE["integers"], "estimator"),
 }
 _OF_TWO = frozenset(
     ("cells_large", "large_fraction", "threshold", "shares", "bounds")
@@ -63,7 +63,7 @@ class GridPoint:
     preset : Preset
         Granularity and share of large weights.
     channel : Channel
-        Of the plan's first scheme, if it has cells; `channels` are all that the plan is read through.
+        Of the plan's first scheme; `channels` are those of all of them.
     changes : mapping of str to value
         Settings that the grid varies beside these, and their values here.
     selection : Selection
@@ -132,20 +132,20 @@ class GridPoint:
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """The channels of all schemes with cells; none without cells."""
-        return tuple(dict.fromkeys(scheme.channel for scheme in self.plan.schemes if scheme.analog != "none"))
+        """The channels of all schemes: digital streams are stored in their cells too."""
+        return tuple(dict.fromkeys(scheme.channel for scheme in self.plan.schemes))
 
     @property
-    def channels_text(self) -> str | None:
-        """Those channels in words: "pcm and rram-milo"; None without cells."""
-        return channels_of(self.plan.schemes)
+    def channels_text(self) -> str:
+        """Those channels in words: "pcm and rram-milo"."""
+        return " and ".join(sorted({str(channel) for channel in self.channels}))
 
     @property
-    def channels_digest(self) -> str | None:
-        """The digest of that channel; of several, that of their digests; None without cells."""
+    def channels_digest(self) -> str:
+        """The digest of that channel; of several, that of their digests."""
         digests = [channel_digest(channel) for channel in self.channels]
-        if len(digests) < 2:
-            return digests[0] if digests else None
+        if len(digests) == 1:
+            return digests[0]
         return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
     @property
@@ -178,8 +178,7 @@ class GridPoint:
         return ", ".join([kind, *varied])
 
     def __str__(self) -> str:
-        channels = self.channels_text or "no analog cells"
-        return f"{channels}, granularity {self.preset.granularity}{self.large_text}, {self.stored_as}"
+        return f"{self.channels_text}, granularity {self.preset.granularity}{self.large_text}, {self.stored_as}"
 
     def __repr__(self) -> str:
         return f"<GridPoint: {one_line(str(self), 200)}>"
@@ -222,6 +221,8 @@ class Grid:
         not varied.
     plans : mapping of str to Plan or Scheme
         Further points, by name: each is evaluated with its own channel.
+    rivals : bool
+        Whether the points of `onnx_analog.study.rivals` are added, in cells of each channel.
 
     Raises
     ------
@@ -236,6 +237,7 @@ class Grid:
     large_factor: int = same(GridArguments, "large_factor")
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
     plans: Mapping[str, Plan] = field(default_factory=dict, hash=False)
+    rivals: bool = same(GridArguments, "rivals")
     selection: Selection = field(default_factory=Selection)
     seed: int = same(Arguments, "seed")
 
@@ -252,13 +254,13 @@ class Grid:
             )
         for name in _OWN.values():
             values = getattr(self, name)
-            if not values and not (name == "strategies" and self.plans):  # plans alone are a list of points
+            if not values and not (name == "strategies" and (self.plans or self.rivals)):  # they alone are points
                 raise OptionError(f"{name} must not be empty")
             again = next((value for value, times in Counter(values).items() if times > 1), None)
             if again is not None:
                 raise OptionError(f"{name} contain {again} twice")
         sizes = [len(values) for values in (*(getattr(self, name) for name in _OWN.values()), *self.axes.values())]
-        most = math.prod(sizes) + len(self.plans)
+        most = math.prod(sizes) + len(self._further())
         if most > MOST_POINTS:
             raise OptionError(f"the grid has {most:,} points, more than {MOST_POINTS:,}: split it into several sweeps")
 
@@ -279,17 +281,26 @@ class Grid:
                 object.__setattr__(self, name, values)
         object.__setattr__(self, "axes", varied)
         object.__setattr__(self, "plans", {name: Plan.of(plan) for name, plan in self.plans.items()})
+        taken = next((name for name in self.plans if self.rivals and name in RIVALS), None)
+        if taken is not None:
+            raise OptionError(f"a plan is called {taken!r}, as a rival is: rename it")
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._choices()) + len(self.plans)
+        return sum(1 for _ in self._choices()) + len(self._further())
 
     def points(self, models: int = 1) -> Iterator[GridPoint]:
         """Yield the points for as many models, those that are protected alike beside each other."""
         for model in range(models):
             for choice in self._choices():
                 yield self._point(model, *choice)
-            for name, plan in self.plans.items():
+            for name, plan in self._further():
                 yield GridPoint.of(plan, name=name, model=model, selection=self.selection, varied=tuple(self.axes))
+
+    def _further(self) -> list[tuple[str, Plan]]:
+        """Return the points beside the grid's: plans, and rivals in cells of each channel."""
+        schemes = RIVALS.items() if self.rivals else ()
+        stored = [(name, scheme.changed(channel=channel)) for channel in self.channels for name, scheme in schemes]
+        return [*self.plans.items(), *((name, Plan.of(scheme)) for name, scheme in stored)]
 
     def _choices(self) -> Iterator[tuple[Channel, Preset, str, int, dict[str, Any]]]:
         """Yield channel, preset, strategy, cells and the values of the axes of each point."""
@@ -303,9 +314,8 @@ class Grid:
             values = [(None,) if name in unused else values for name, values in self.axes.items()]
             for chosen in itertools.product(*values):
                 changes = dict(zip(self.axes, chosen, strict=True))
-                read = "integers" not in changes and any(changes.get("cells") or (1,))
                 point = (
-                    id(channel) if read else None,  # without cells, no channel is read
+                    id(channel),
                     changes.get("granularity") or preset.granularity,
                     preset.large_fraction if _takes_share(strategy, changes) else None,
                     *(strategy, each, chosen),
@@ -319,7 +329,8 @@ class Grid:
     ) -> GridPoint:
         chosen = {name: value for name, value in changes.items() if value is not None}
         if "integers" in changes:
-            return self._integer_point(model, {"granularity": preset.granularity, **chosen}, changes)
+            settings = {"granularity": preset.granularity, "channel": channel, **chosen}
+            return self._integer_point(model, settings, changes)
         row = STRATEGIES[strategy]
         paper = {name: value for name, value in chosen.items() if name in _OF_PAPER}
         others = {name: value for name, value in chosen.items() if name not in _OF_PAPER}
@@ -369,5 +380,5 @@ def integer_bits(scheme: Scheme) -> int | None:
     4
     """
     bits = scheme.classes.bit_length()
-    fixed = (scheme.sign, scheme.partition, scheme.analog, scheme.classes)
-    return bits if bits > 1 and fixed == ("level", "uniform", "none", 2**bits - 1) else None
+    fixed = (scheme.sign, scheme.partition, scheme.analog, scheme.classes, scheme.step, scheme.relative_step)
+    return bits if bits > 1 and fixed == ("level", "uniform", "none", 2**bits - 1, None, None) else None

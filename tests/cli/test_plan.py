@@ -19,6 +19,7 @@ from onnx_analog.cli import main
 from onnx_analog.cli.console import with_options
 from onnx_analog.coding import estimators
 from onnx_analog.settings import settings_of
+from onnx_analog.study.rivals import RIVALS
 from tests.models import model
 
 NET = """
@@ -115,8 +116,7 @@ def test_a_plan_takes_another_channel_and_granularity(cli):
         ("--plan plan.json --cells-small 1", "--plan and --cells-small exclude each other"),  # though it is the default
         ("--plan plan.json --integers 4", "--plan and --integers exclude each other"),
         ("--integers 4 --cells 1", "--integers and --cells exclude each other"),
-        ("--integers 4", "--channel is given, and no weight is stored in cells: leave it out"),
-        ("--cells 0 --classes 2", "--channel is given, and no weight is stored in cells"),
+        ("--integers 4 --estimator clipped", "--estimator is given, and no weight is stored in analog cells: leave it"),
         ("--strategy raw --threshold 0.5", "--threshold is 0.5, and --strategy is 'raw', which has no large weights"),
         ("--strategy raw --cells-large 3", "--cells-large is 3, and --strategy is 'raw', which gives all weights"),
         ("--classes 2 --threshold 0.5", "--classes and --threshold exclude each other"),
@@ -288,9 +288,7 @@ def test_integers_are_an_axis_on_the_command_line_in_toml_and_in_python(cli):
         ("int4", 4, 0),
         ("int8", 8, 0),
     ]
-    assert [(point["channel"], point["channel_sha256"], point["analog_cells"]) for point in points] == [
-        (None, None, 0)
-    ] * 2
+    assert [(point["channel"].partition(" ")[0], point["analog_cells"]) for point in points] == [("pcm", 0)] * 2
     assert done(cli("sweep --config out/sweep.toml --out again --json")) == first
     Path("c.toml").write_text('grid = ["integers=4,8"]\nscope = "channel"\n')
     assert done(cli(f"{DIGITAL.replace('--out out', '--out toml')} --config c.toml")) == first
@@ -301,11 +299,11 @@ def test_integers_are_an_axis_on_the_command_line_in_toml_and_in_python(cli):
     assert [point.setting.plan.schemes for point in swept] == [
         (oa.Scheme.int4(granularity="channel"),), (oa.Scheme.int8(granularity="channel"),),
     ]  # fmt: skip
-    assert "<td>-</td>" in swept._repr_html_()
+    assert "<td>pcm</td>" in swept._repr_html_()
 
 
 @pytest.mark.parametrize(
-    "option", ["strategy raw", "cells 1", "preset isik2020", "channel pcm", "large-fraction 0.1", "large-factor 2"]
+    "option", ["strategy raw", "cells 1", "preset isik2020", "large-fraction 0.1", "large-factor 2"]
 )
 def test_what_integers_replace_is_refused_beside_them(cli, option):
     name = f"--{option.split()[0]}"
@@ -316,23 +314,54 @@ def test_what_integers_replace_is_refused_beside_them(cli, option):
     )
 
 
-def test_what_changes_reads_is_refused_where_only_integers_are_compared(cli):
-    line = f"{DIGITAL} --grid integers=4 --read-bits 4"
-    found = cli(line)
-    assert (found.exit_code, found.stderr.count("\n")) == (2, 1)
-    assert "is given, and no weight is stored in cells: leave it out" in found.stderr
-    done(cli(f"{line} --plan plan.json"))
+def test_integers_are_stored_in_cells_of_the_channel_that_is_given(cli):
+    done(cli("protect model.onnx --integers 4 --channel gaussian:sigma=0.1 --read-bits 4 -o digital.onnx"))
+    (scheme,) = oa.load("digital.onnx").plan.schemes
+    assert (scheme.analog, scheme.channel.inner.sigma, scheme.channel.read_bits) == ("none", 0.1, 4)
 
 
-def test_points_without_cells_go_on_where_they_were_and_have_no_channel(cli):
+def test_points_without_cells_go_on_where_they_were(cli):
     Path("i8.json").write_text(oa.Plan.of(oa.Scheme.int8()).to_json(), encoding="utf-8")
     line = f"{SWEEP} --strategy sign --cells 1 --plan i8.json"
     first = done(cli(line))
-    assert [point["channel"] is None for point in json.loads(first)["points"]] == [False, True]
     rows = Path("out", "trials.csv").read_text(encoding="utf-8").splitlines()
     Path("out", "trials.csv").write_text("\n".join(rows[:-1]) + "\n", encoding="utf-8")
     assert done(cli(line)) == first
     assert Path("out", "trials.csv").read_text(encoding="utf-8").splitlines() == rows
+
+
+def test_rivals_are_points_in_cells_of_each_channel_on_the_command_line_in_toml_and_in_python(cli):
+    line = f"{DIGITAL} --strategy sign --cells 1 --channel gaussian:sigma=0.1 --channel gaussian:sigma=0.02"
+    first = done(cli(f"{line} --rivals"))
+    points = json.loads(first)["points"]
+    names = [*RIVALS]
+    assert [point["strategy"] for point in points] == ["sign", "sign", *names, *names]
+    costs = {(point["channel"], point["strategy"]): point["honest_cells"] for point in points}
+    quiet, loud = (str(oa.channel(f"gaussian:sigma={sigma}")) for sigma in (0.02, 0.1))
+    assert all(costs[quiet, name] < costs[loud, name] for name in names)
+    assert done(cli("sweep --config out/sweep.toml --out again --json")) == first
+    assert tomllib.loads(Path("out", "sweep.toml").read_text(encoding="utf-8"))["rivals"] is True
+    alone = {"strategy": [], "channel": "gaussian:sigma=0.1", "trials": 2, "engine": "serial", "rivals": True}
+    swept = oa.sweep("model.onnx", "test.npz", **alone)
+    assert [point.evaluation.values for point in swept] == [
+        tuple(point["values"]) for point in points if point["channel"] == loud and point["strategy"] in names
+    ]
+    with pytest.raises(oa.OptionError, match=r"^a plan is called 'int4 per channel', as a rival is: rename it$"):
+        oa.sweep("model.onnx", "test.npz", **alone, plan={"int4 per channel": oa.Scheme.int4()})
+
+
+def test_steps_and_rate_weights_are_axes(cli):
+    family = "--grid partition=uniform --grid sign=level --grid classes=255 --grid cells=0 --grid entropy=context"
+    line = f"{SWEEP} {family} --grid relative_step=0.5,1,2 --grid rate_weight=0,0.1"
+    points = json.loads(done(cli(line)))["points"]
+    assert [(point["relative_step"], point["rate_weight"]) for point in points] == [
+        (step, weight) for step in (0.5, 1.0, 2.0) for weight in (0.0, 0.1)
+    ]
+    assert {point["strategy"] for point in points} == {"uniform-255"}
+    cost = {(point["relative_step"], point["rate_weight"]): point["honest_cells"] for point in points}
+    for finer, coarser in ((0.5, 1.0), (1.0, 2.0)):
+        assert cost[coarser, 0.0] < cost[finer, 0.0]  # an entropy-coded index of fewer likely classes
+    assert all(cost[step, 0.1] <= cost[step, 0.0] for step in (0.5, 1.0, 2.0))
 
 
 def test_grid_and_plan_can_stand_in_toml(cli):

@@ -26,6 +26,7 @@ from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.cli import model_tables, report
 from onnx_analog.cli.tables import Table
+from onnx_analog.coding.codes import best_code
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.graph.correction import Cost
@@ -469,18 +470,30 @@ def test_the_account_shows_every_line_of_the_cost():
     manifest = oa.protect(made("two scales"), channel=QUIET, sparsity=0.5, prune_scope="tensor").manifest
     tensors, addresses, cost, yardsticks = (text(table) for table in model_tables.account_tables(manifest))
     totals = manifest.totals
-    lines = {
-        "analog levels (the paper's r_avg)": totals.analog_cells,
-        "side information: sign and class, 2 bits per cell": totals.side_cells,
-        "mask: which weights are stored (bitmap: 768 bits)": totals.mask_cells,
-        "codebook: α and β": totals.codebook_cells,
-        "all-in": totals.all_in_cells,
+    honest = {line.name: line for line in manifest.honest}
+    of_code = {
+        name: [f"{line.bits:,}", f"BCH, {line.symbols} symbols", f"{line.bits_per_cell:.2f}"]
+        for name, line in honest.items()
+        if line.bits is not None
     }
-    for name, count in lines.items():
-        assert cells(cost, name) == [f"{count:,}", f"{count / 384:.3f}", f"{count / 768:.3f}"]
-    assert (
-        f"384 of 768 weights stored; levels and side information alone: {(totals.analog_cells + 384) / 384:.3f}" in cost
-    )
+    assert cells(cost, "analog levels") == [*[f"{totals.analog_cells:,}"] * 2, "none"]
+    side = honest["sign"].cells + honest["class"].cells
+    assert cells(cost, "side information: sign, class") == [f"{totals.side_cells:,}", f"{side:,}", "hard"]
+    for name in ("sign", "class"):
+        assert cells(cost, f"· {name}") == [*of_code[name], f"{honest[name].cells:,}", "hard"]
+    for name, row, count in (
+        ("mask", "mask: which weights are stored (bitmap: 768 bits)", totals.mask_cells),
+        ("codebook", "codebook: α and β", totals.codebook_cells),
+    ):
+        assert cells(cost, row) == [*of_code[name], f"{count:,}", f"{honest[name].cells:,}", "hard"]
+    assert cells(cost, "all-in") == [f"{totals.all_in_cells:,}", f"{totals.honest_cells:,}", "hard"]
+    for name, weights in (("stored", 384), ("original", 768)):
+        ratios = [f"{count / weights:.3f}" for count in (totals.all_in_cells, totals.honest_cells)]
+        assert cells(cost, f"per {name} weight") == ratios
+    caption = " ".join(cost.split())
+    r_avg = f"{totals.analog_cells / 384:.3f}"
+    assert f"384 of 768 weights stored; the paper's r_avg, analog cells per stored weight: {r_avg}" in caption
+    assert "Decoding takes none: thresholds and scales; hard: a hard-decision code, or an entropy decoder" in caption
     for entry in manifest.tensors:
         for name, found in zip(("small", "large"), entry.classes, strict=True):
             numbers = (f"{found.count:,}", str(found.cells), f"{found.alpha:.4g}")
@@ -491,7 +504,10 @@ def test_the_account_shows_every_line_of_the_cost():
     for name, bits in (("float32", 32), ("float16", 16), ("int8", 8), ("int4", 4)):
         dense = 768 * bits
         against = f"{dense // 2 / totals.all_in_cells:.2f}×"
-        assert cells(yardsticks, f"{name}, dense") == [f"{dense:,}", f"{dense // 2:,}", against]
+        allowed = best_code(QUIET, "bch").cells(dense)
+        ratio = f"{allowed / totals.honest_cells:.2f}×"
+        row = [f"{dense:,}", f"{dense // 2:,}", against, f"{allowed:,}", ratio, "hard"]
+        assert cells(yardsticks, f"{name}, dense") == row
         assert cells(yardsticks, f"{name}, pruned")[1] == f"{384 * bits // 2 + totals.mask_cells:,}"
 
 
@@ -509,8 +525,28 @@ def test_where_nothing_is_pruned_no_baseline_is():
     shown = text(yardsticks)
     assert "pruned" not in shown
     assert cells(shown, "int8, dense")[0] == "2,048"
-    assert "cells at 1 bit " in shown
-    assert "cells at 2 bits" not in shown
+    assert "at 1 bit " in shown
+    assert "at 2 bits" not in shown
+
+
+def test_a_soft_code_is_called_assumed_wherever_it_is_shown():
+    manifest = oa.protect(made("matmul"), channel=QUIET, code="soft").manifest
+    _, _, cost, yardsticks = (text(table) for table in model_tables.account_tables(manifest))
+    symbols = next(line.symbols for line in manifest.honest if line.code == "soft")
+    assert cells(cost, "codebook: α and β")[1] == f"soft, assumed, {symbols} symbols"
+    assert "soft: a soft-decision code, which is assumed" in " ".join(cost.split())
+    assert cells(yardsticks, "int8, dense")[-1] == "soft"
+
+
+def test_a_cost_that_is_not_counted_says_why_and_shows_the_paper_s():
+    loud = GaussianNoise(sigma=100.0)
+    manifest = oa.protect(made("matmul"), channel=loud, block_failure=1e-300).manifest
+    assert manifest.totals.honest_cells is None
+    _, _, cost, yardsticks = (text(table) for table in model_tables.account_tables(manifest))
+    assert "As the memory allows, cells are not counted: no BCH code of 4,096 data bits fails" in " ".join(cost.split())
+    assert cells(cost, "all-in") == [f"{manifest.totals.all_in_cells:,}"]
+    assert len(cells(yardsticks, "int8, dense")) == 3
+    assert dict(manifest.lines())["as the memory allows, cells"] == f"not counted: {manifest.not_counted}"
 
 
 # -------------------------------------------------------------------------------------------------- channels
@@ -973,7 +1009,8 @@ def test_there_is_a_table_of_each_kind(tmp_path):
     made_by = {name for name in names if name.endswith(("_table", "_tables")) and not name.startswith("_")}
     assert made_by == {
         "points_tables", "differences_tables", "corrections_tables", "account_tables", "inspection_tables",
-        "evaluation_table", "channel_list_table", "channel_table", "fit_table", "levels_table", "plan_table",
+        "cost_table", "baseline_table", "evaluation_table",
+        "channel_list_table", "channel_table", "fit_table", "levels_table", "plan_table",
     }  # fmt: skip
 
 
@@ -1051,8 +1088,8 @@ def test_plans_have_a_table_in_their_panel():
 @pytest.mark.parametrize(
     ("scheme", "title"),
     [
-        (Scheme.int4(), "granularity tensor"),
-        (Scheme.int4(granularity="model"), ""),
+        (Scheme.int4(channel=QUIET), "granularity tensor"),
+        (Scheme.int4(granularity="model", channel=QUIET), ""),
         (Scheme(shares=(0.05,), channel=QUIET), "granularity tensor, 5.00% large"),
         (Scheme(shares=(0.2,), channel=QUIET), "granularity tensor"),
         (Scheme(classes=3, shares=(0.2, 0.05), cells=(1,), granularity="channel", channel=QUIET), ""),
@@ -1067,13 +1104,13 @@ def test_the_title_of_a_plot_states_only_what_holds_for_all_its_points(scheme, t
     assert grid.title == "granularity tensor, 5.00% large (default)"
 
 
-def test_points_without_cells_belong_to_no_channel():
-    without = planned("i4", Scheme.int4(), 300)
+def test_points_without_cells_belong_to_their_channel():
+    without = planned("i4", Scheme.int4(channel=QUIET), 300)
     assert len(list(report.points_tables([point(), without]))) == 2
     titles = [table.title for table in report.points_tables([point(), point(channel=LOUD), without])]
     preset = grouping.preset_title(point())
-    assert titles == [f"channel {QUIET}, {preset}", f"channel {LOUD}, {preset}", "no analog cells, plans"]
-    assert dict(without._lines())["channel"] == "-"
+    assert titles == [f"channel {QUIET}, {preset}", f"channel {QUIET}, plans", f"channel {LOUD}, {preset}"]
+    assert dict(without._lines())["channel"] == str(QUIET)
 
 
 def test_where_presets_differ_plans_have_a_panel_of_their_own():

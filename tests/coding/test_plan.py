@@ -143,7 +143,7 @@ def test_a_scheme_that_gets_cells_gets_the_channel_too():
     mixed = Plan(default=Scheme(), tensors={"a": Scheme.int8()})
     changed = mixed.changed(cells=1, channel="rram-wan")
     assert {scheme.channel for scheme in changed.schemes} == {Scheme(channel="rram-wan").channel}
-    assert mixed.changed(channel="rram-wan").scheme_of("a") == Scheme.int8()
+    assert mixed.changed(channel="rram-wan").scheme_of("a") == Scheme.int8(channel="rram-wan")
     with pytest.raises(OptionError, match="'nonsense'"):
         Plan.of(Scheme.int8()).changed(cells=1, estimator="nonsense")
 

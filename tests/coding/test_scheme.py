@@ -476,3 +476,30 @@ def test_choices_cannot_be_changed(choices):
         with pytest.raises(AttributeError):
             setattr(choices[name], field, None)
     assert choices == before
+
+
+@pytest.mark.parametrize("step", [0.25, 1.0])
+def test_rivals_with_an_entropy_coded_index_are_members_of_the_family(step):
+    digital, refined = Scheme.entropy_coded(step), Scheme.refined(step, 3, granularity="channel")
+    assert (digital.analog, digital.cells, refined.analog, refined.cells) == ("none", (0,), "all", (3,))
+    for scheme in (digital, refined):
+        assert (scheme.sign, scheme.classes, scheme.partition, scheme.relative_step) == ("level", 255, "uniform", step)
+        assert (scheme.entropy, scheme.estimator) == ("context", "unbiased")
+    assert refined.granularity == "channel"
+    changed = Scheme.entropy_coded(step, entropy="static", estimator="affine", rate_weight=0.1, channel="rram-milo")
+    assert (changed.entropy, changed.estimator, changed.rate_weight) == ("static", "affine", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Scheme.entropy_coded(1.0, cells=(1,)), "cells is given, and entropy-coded quantisation fixes it"),
+        (lambda: Scheme.refined(1.0, classes=3), "classes is given, and refined quantisation fixes it: leave it out"),
+        (lambda: Scheme.refined(1.0, 0), "cells is 0; it must be 1 or more"),
+        (lambda: Scheme.entropy_coded(0.0), "relative_step is 0.0; it must be"),
+        (lambda: Scheme.integers(4, classes=3), "classes is given, and integers of 4 bits fix it: leave it out"),
+    ],
+)
+def test_constructors_refuse_what_they_fix(make, message):
+    with pytest.raises(OptionError, match=f"^{message}"):
+        make()

@@ -102,7 +102,9 @@ def test_the_honest_counting_by_hand():
     assert list(lines) == ["levels", *bits]
     for name, length in bits.items():
         cells, rate = code.cells(length), code.bits_per_cell
-        assert lines[name] == Line(name=name, bits=length, code="bch", bits_per_cell=rate, cells=cells, decoding="hard")
+        more = {"symbols": code.symbols, "block_failure": code.block.failure, "decoding": "hard"}
+        assert lines[name] == Line(name=name, bits=length, code="bch", bits_per_cell=rate, cells=cells, **more)
+    assert by_hand().not_counted is None
 
 
 def test_baselines_by_hand():
@@ -113,6 +115,11 @@ def test_baselines_by_hand():
     assert [found[4, False, name] for name in names] == [80, 40, 20, 10]
     assert [found[4, True, name] for name in names] == [73, 37, 19, 10]  # the mask takes a cell
     assert len(found) == 16
+    code = best_code(UNIT, "bch")
+    honest = {(b.pruned, b.name): (b.honest_cells, b.decoding) for b in by_hand().baselines()}
+    for name, bits in zip(names, (32, 16, 8, 4), strict=True):  # 4 bits are the bitmap of the mask
+        assert honest[False, name] == (code.cells(10 * bits), "hard")
+        assert honest[True, name] == (code.cells(9 * bits + 4), "hard")
     assert {b.cells_per_original_weight * 10 for b in by_hand().baselines()} == set(found.values())
 
 
@@ -905,7 +912,8 @@ def test_a_manifest_of_another_protection_does_not_fit(options):
 
 def test_a_manifest_prints_its_totals():
     assert str(by_hand()) == (
-        "9 of 10 weights in 27 analog cells (r_avg 3.000); all-in 97 cells, 9.700 per original weight"
+        "9 of 10 weights in 27 analog cells (r_avg 3.000); all-in 97 cells, 9.700 per original weight; "
+        f"as the memory allows, {by_hand().totals.honest_cells / 10:.3f}"
     )
 
 

@@ -221,32 +221,34 @@ def test_plans_are_further_points():
 
 def test_a_plan_names_all_channels_that_it_is_read_through():
     quiet, loud = Scheme(channel=QUIET), Scheme(channel=LOUD)
-    without = Scheme.int8()
+    without = Scheme.int8(channel=QUIET)
     several = GridPoint.of(Plan(default=without, tensors={"a": quiet, "b": loud, "c": quiet}), name="several")
-    one = GridPoint.of(Plan(default=without, tensors={"a": loud}), name="one")
+    one = GridPoint.of(Plan(default=Scheme.int8(channel=LOUD), tensors={"a": loud}), name="one")
     none = GridPoint.of(without, name="none")
-    assert (several.channels, one.channels, none.channels) == ((QUIET, LOUD), (LOUD,), ())
+    assert (several.channels, one.channels, none.channels) == ((QUIET, LOUD), (LOUD,), (QUIET,))
     assert several.columns()["channel"] == f"{QUIET} and {LOUD}"
     assert one.columns()["channel_sha256"] == channel_digest(LOUD)
     assert len({point.columns()["channel_sha256"] for point in (several, one)}) == 2
-    assert (none.columns()["channel"], none.columns()["channel_sha256"]) == (None, None)
-    assert str(none) == "no analog cells, granularity tensor, plan none"
+    assert (none.columns()["channel"], none.columns()["channel_sha256"]) == (str(QUIET), channel_digest(QUIET))
+    assert str(none) == f"{QUIET}, granularity tensor, plan none"
 
 
 # ------------------------------------------------------------------------------------------------------- integers
 
 
 @given(st.lists(st.integers(2, 8), min_size=1, unique=True), st.sampled_from(GRANULARITIES))
-def test_the_points_of_integers_are_those_schemes_once_for_all_channels(bits, granularity):
+def test_the_points_of_integers_are_those_schemes_through_each_channel(bits, granularity):
     grid = replace(GRID, axes={"integers": bits, "granularity": [granularity]})
     points = list(grid.points())
     assert [point.plan for point in points] == [
-        Plan(default=Scheme.integers(each, granularity=granularity)) for each in bits
+        Plan(default=Scheme.integers(each, granularity=granularity, channel=channel))
+        for channel in (QUIET, LOUD)
+        for each in bits
     ]
-    assert [(point.name, point.planned) for point in points] == [(f"int{each}", False) for each in bits]
-    assert [point.columns()["integers"] for point in points] == bits
+    assert [(point.name, point.planned) for point in points] == [(f"int{each}", False) for each in bits] * 2
+    assert [point.columns()["integers"] for point in points] == bits * 2
     assert {(point.channels, point.columns()["channel"], point.large_fraction) for point in points} == {
-        ((), None, None)
+        ((channel,), str(channel), None) for channel in (QUIET, LOUD)
     }
 
 
@@ -261,8 +263,8 @@ def test_integers_have_all_settings_but_those_that_they_fix():
     point, _ = Grid(
         presets=(DEFAULT,), channels=(QUIET,), axes={"integers": (4,), "side_cells": (1, 3), "side_channel": (LOUD,)}
     ).points()
-    assert point.plan.schemes == (Scheme.int4(side_channel=LOUD),)
-    for axis, values in {"classes": (2,), "cells": (1,), "channel": (QUIET,), "estimator": ("affine",)}.items():
+    assert point.plan.schemes == (Scheme.int4(channel=QUIET, side_channel=LOUD),)
+    for axis, values in {"classes": (2,), "cells": (1,), "estimator": ("affine",)}.items():
         with pytest.raises(OptionError, match=f"^the axes .*'{axis}'.* exclude each other: give one of them$"):
             replace(GRID, axes={"integers": (4,), axis: values})
 
@@ -271,7 +273,7 @@ def test_a_plan_beside_integers_is_told_from_them():
     plans = {"other": Scheme.int8(), "analog": Scheme(channel=LOUD)}
     points = list(replace(GRID, presets=(DEFAULT,), axes={"integers": (4,)}, plans=plans).points())
     assert [(point.name, point.planned, point.changes["integers"]) for point in points] == [
-        ("int4", False, 4), ("other", True, 8), ("analog", True, None),
+        ("int4", False, 4), ("int4", False, 4), ("other", True, 8), ("analog", True, None),
     ]  # fmt: skip
 
 
@@ -372,12 +374,13 @@ def test_points_that_differ_only_in_an_unused_share_are_one(changes, shares):
     assert len(grid) == len(points) == len({each.plan for each in points})
 
 
-def test_points_without_cells_are_the_same_through_each_channel():
+def test_points_without_cells_keep_their_channel_on_which_their_cost_depends():
     axes = {"cells": (0, 1), "partition": ("lloyd",), "classes": (4,)}
     points = list(Grid(presets=(DEFAULT,), channels=(QUIET, LOUD), axes=axes).points())
     assert [(each.plan.schemes[0].analog, each.channel) for each in points] == [
         ("none", QUIET),
         ("all", QUIET),
+        ("none", LOUD),
         ("all", LOUD),
     ]
 
@@ -394,26 +397,25 @@ def test_presets_of_other_granularity_are_other_points():
 @pytest.mark.parametrize(
     "varied", [{}, {"classes": (2, 3), "partition": ("lloyd",)}, {"partition": ("share", "lloyd")}]
 )
-def test_points_without_cells_are_not_repeated_for_each_channel(varied):
+def test_points_without_cells_are_repeated_for_each_channel(varied):
     grid = Grid(presets=(DEFAULT,), channels=(QUIET, LOUD), axes={"cells": (0, 1), **varied})
     found = list(grid.points())
     digital = [one for one in found if set(one.plan.schemes[0].cells) == {0}]
     kinds = len(list(product(*varied.values())))
-    assert len(digital) == kinds
-    assert {one.channel for one in digital} == {QUIET}
-    assert len(found) == 3 * kinds == len(grid)
+    assert [one.channel for one in digital] == [QUIET] * kinds + [LOUD] * kinds
+    assert len(found) == 4 * kinds == len(grid)
 
 
 def test_points_without_cells_are_repeated_for_each_preset_that_stores_them_otherwise():
     grid = Grid(presets=(DEFAULT, PAPER), channels=(QUIET, LOUD), axes={"cells": (0, (0, 1))})
     plans = [point.plan for point in grid.points()]
-    assert sum(plan.schemes[0].analog == "none" for plan in plans) == 2
+    assert sum(plan.schemes[0].analog == "none" for plan in plans) == 4
     assert sum(plan.schemes[0].analog == "some" for plan in plans) == 4
     assert len(set(plans)) == len(plans) == len(grid)
 
 
 def test_a_point_of_two_channels_names_both_everywhere():
-    plan = Plan(default=Scheme(channel=QUIET), tensors={"a": Scheme(channel=LOUD), "b": Scheme.int8()})
+    plan = Plan(default=Scheme(channel=QUIET), tensors={"a": Scheme(channel=LOUD), "b": Scheme.int8(channel=QUIET)})
     point = GridPoint.of(plan, name="mixed")
     both = f"{QUIET} and {LOUD}"
     assert point.channels_text == point.columns()["channel"] == both

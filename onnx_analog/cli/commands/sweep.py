@@ -108,6 +108,8 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     """Return an entry of the file as one would type it on the command line, where it is then checked."""
     several = option.multiple or option.nargs == -1
     listed = isinstance(option.type, Words | Integers | Floats)
+    if isinstance(value, bool) and isinstance(option, click.Option) and option.is_flag:
+        return value
     parts = value if isinstance(value, list) and (several or listed) else [value]
     of_text = isinstance(option.type, Words | click.Path | click.Choice | click.types.StringParamType)
     for part in parts:
@@ -271,7 +273,8 @@ def _toml(ctx: click.Context) -> str:
     names = [str(option.name) for option in ctx.command.params]  # in the order of the help, and not of the line
     values = {name: ctx.params.get(name) for name in names if name not in _NOT_SAVED}
     varied = axes.parse(ctx.params["grid"])
-    channels = _channels(ctx) or ([DEFAULT_CHANNEL] if takes_channels(values["strategy"], varied) else None)
+    takes = takes_channels(values["strategy"], varied, rivals=bool(values["rivals"]))
+    channels = _channels(ctx) or ([DEFAULT_CHANNEL] if takes else None)
     return config_text(filled({**values, "channel": channels}, varied))
 
 

@@ -1,0 +1,155 @@
+"""The cost report: what a protected model takes in two countings, and the same weights held digitally."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from onnx_analog.cli.tables import Table, table
+from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
+from onnx_analog.coding.streams import LEVELS, SIDE, Line, hardest
+from onnx_analog.display import counted
+from onnx_analog.graph.manifest import Baseline, Manifest
+
+PAPER, MEMORY = "cells as the paper counts", "as the memory allows"  # the two countings
+DECODING = {  # in words
+    "none": "none: thresholds and scales",
+    "table": "table: tables of an estimator",
+    "hard": "hard: a hard-decision code, or an entropy decoder",
+    "soft": "soft: a soft-decision code, which is assumed",
+}
+_CODES = {"none": "no code", "bch": "BCH", "soft": "soft, assumed"}
+_PARTS = {  # of the paper's counting, with their lines of the other
+    "side": ("sign", "class", "mask and class", SIDE),
+    "mask": ("mask",),
+    "codebook": ("codebook",),
+}
+
+
+def cost_table(manifest: Manifest) -> Table:
+    """Return the lines of the cost: bits, code, and cells in both countings."""
+    result = table("what it costs", "bits", "code", "bits per cell", PAPER, MEMORY, "decoding")
+    result.columns[2].justify = result.columns[6].justify = "left"
+    lines = manifest.honest
+    totals = manifest.totals
+    _add(result, "analog levels", totals.analog_cells, _of(lines, (LEVELS,)))
+    paper = {"side": totals.side_cells, "mask": totals.mask_cells, "codebook": totals.codebook_cells}
+    for plane, name in _names(manifest).items():
+        _add(result, name, paper[plane], _of(lines, _PARTS[plane]))
+    result.add_section()
+    _add_sums(result, manifest)
+    result.caption = ". ".join(_notes(manifest))
+    return result
+
+
+def _names(manifest: Manifest) -> dict[str, str]:
+    joint = any("mask and class" in entry.streams for entry in manifest.tensors)
+    bitmap = f" (bitmap: {counted(manifest.totals.mask_bitmap_bits, 'bit')})"
+    return {
+        "side": f"side information: sign, class{', mask' * joint}",
+        "mask": f"mask: which weights are stored{bitmap}",
+        "codebook": "codebook: α and β",
+    }
+
+
+def _of(lines: Sequence[Line] | None, names: Iterable[str]) -> list[Line]:
+    return [line for name in names for line in lines or () if line.name == name]
+
+
+def _add(result: Table, name: str, paper: int, lines: Sequence[Line]) -> None:
+    """Add a line of the paper's counting and those that it has in the other, each below it if there are several."""
+    if not paper and not lines:
+        return
+    single = lines[0] if len(lines) == 1 else None
+    cells = f"{sum(line.cells for line in lines):,}" if lines else ""
+    decoding = hardest(line.decoding for line in lines) if lines else ""
+    result.add_row(name, *_coded(single), f"{paper:,}", cells, decoding)
+    for line in lines if single is None else ():
+        result.add_row(f"· {line.name}", *_coded(line), "", f"{line.cells:,}", line.decoding)
+
+
+def _coded(line: Line | None) -> tuple[str, str, str]:
+    """Return the bits of a line, its code, and its rate."""
+    if line is None or line.bits is None:
+        return "", "", ""
+    rate = "" if line.bits_per_cell is None else f"{line.bits_per_cell:.2f}"
+    return f"{line.bits:,}", f"{_CODES[str(line.code)]}, {line.symbols} symbols", rate
+
+
+def _add_sums(result: Table, manifest: Manifest) -> None:
+    totals, allowed = manifest.totals, manifest.totals.honest_cells
+    decoding = "" if allowed is None else totals.decoding
+    result.add_row(
+        "all-in", "", "", "", f"{totals.all_in_cells:,}", "" if allowed is None else f"{allowed:,}", decoding
+    )
+    for name, weights in (("stored", totals.stored_weights), ("original", totals.original_weights)):
+        ratio = "" if allowed is None else f"{allowed / weights:.3f}"
+        result.add_row(f"per {name} weight", "", "", "", f"{totals.all_in_cells / weights:.3f}", ratio, "")
+
+
+def _notes(manifest: Manifest) -> Iterator[str]:
+    """Yield what stands under the lines."""
+    totals = manifest.totals
+    yield (
+        f"{totals.stored_weights:,} of {counted(totals.original_weights, 'weight')} stored; the paper's r_avg, analog "
+        f"cells per stored weight: {totals.ratios()['r_avg']:.3f}"
+    )
+    bits = sorted({scheme.side_bits_per_cell for scheme in manifest.schemes})
+    yield f"The paper counts bits as free of error, {' or '.join(map(str, bits))} in a cell"
+    if manifest.not_counted is not None:
+        yield f"As the memory allows, cells are not counted: {manifest.not_counted}"
+        return
+    yield f"Decoding takes {'; '.join(DECODING[each] for each in _decodings(manifest.honest or ()))}"
+    if assumes_addresses(manifest.schemes):
+        yield OPTIMISTIC[0].upper() + OPTIMISTIC[1:]
+
+
+def _decodings(lines: Iterable[Line]) -> list[str]:
+    levels = {line.decoding for line in lines}
+    return [each for each in DECODING if each in levels]
+
+
+# ------------------------------------------------------------------------------------------------- baselines
+
+
+def baseline_table(manifest: Manifest) -> Table:
+    """Return the cells of the same weights held digitally, in both countings, and their ratios to the model's."""
+    baselines = manifest.baselines()
+    per_cell = sorted({baseline.bits_per_cell for baseline in baselines})
+    papers = [f"at {counted(bits, 'bit')}" for bits in per_cell]
+    result = table("the same weights held digitally", *papers, "against all-in", MEMORY, "against the same", "decoding")
+    result.columns[-1].justify = "left"
+    rows: dict[str, list[Baseline]] = {}
+    for baseline in baselines:
+        if not baseline.pruned or manifest.totals.mask_bitmap_bits:  # else it would say the same again
+            rows.setdefault(f"{baseline.name}, {'pruned' if baseline.pruned else 'dense'}", []).append(baseline)
+    for name, each in rows.items():
+        result.add_row(name, *(f"{one.cells:,}" for one in each), *_compared(each[-1], manifest))
+    result.caption = _digital_note([name for name, each in rows.items() if _is_cheaper(each[-1], manifest)])
+    return result
+
+
+def _compared(baseline: Baseline, manifest: Manifest) -> list[str]:
+    """Return the ratio to the model as the paper counts; and cells, ratio and decoding as the memory allows."""
+    paper = f"{baseline.cells / manifest.totals.all_in_cells:.2f}×"
+    allowed = manifest.totals.honest_cells
+    if baseline.honest_cells is None or allowed is None:
+        return [paper, "", "", ""]
+    return [paper, f"{baseline.honest_cells:,}", f"{baseline.honest_cells / allowed:.2f}×", baseline.decoding]
+
+
+def _is_cheaper(baseline: Baseline, manifest: Manifest) -> bool:
+    allowed = manifest.totals.honest_cells
+    pairs = [(baseline.cells, manifest.totals.all_in_cells)]
+    pairs += [(baseline.honest_cells, allowed)] if baseline.honest_cells is not None and allowed is not None else []
+    return any(round(mine / model, 2) < 1 for mine, model in pairs)
+
+
+def _digital_note(cheaper: Sequence[str]) -> str:
+    """Return the explanation of ratios below 1; empty if there are none."""
+    if not cheaper:
+        return ""
+    names = "; ".join(cheaper)
+    return (
+        f"below 1×, the digital form needs fewer cells than the analog form in that counting. Here: {names}. "
+        "The loss of accuracy due to rounding is not counted"
+    )
