@@ -21,7 +21,7 @@ import click
 import onnx_analog as oa
 from onnx_analog import plots
 from onnx_analog.cli.console import Command, watch
-from onnx_analog.cli.report import cell_text
+from onnx_analog.cli.report import value_text
 from onnx_analog.points import preset_title
 from onnx_analog.study.sweeps import Point
 
@@ -62,7 +62,7 @@ def main(
     (out / f"{model.stem}.md").write_text(text, encoding="utf-8")
     shutil.copyfile(running / "trials.csv", out / f"{model.stem}.csv")
     if plots.can_plot():
-        plots.plot_points(swept.points)(out / f"{model.stem}.png")
+        plots.plot_points(swept.points, "paper")(out / f"{model.stem}.png")
     else:
         click.echo(plots.NO_PLOTS, err=True)
     shutil.rmtree(running)
@@ -90,7 +90,9 @@ def markdown(points: Sequence[Point], command: str) -> str:
         lines.append("|---" * (len(cells) + 1) + "|")
         for strategy in oa.STRATEGIES:
             found = [p for p in points if p.strategy == strategy and preset_title(p) == title]
-            lines.append(f"| {strategy} | " + " | ".join(cell_text(point) for point in found) + " |")
+            lines.append(
+                f"| {strategy} | " + " | ".join(f"{value_text(point)} [{point.cost:.2f}]" for point in found) + " |"
+            )
         lines.append("")
     lines.append("Accuracy in %, ± half of its 95 % interval over trials [all-in cells per original weight].")
     return "\n".join(lines) + "\n"

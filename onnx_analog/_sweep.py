@@ -52,7 +52,7 @@ from onnx_analog.study.worker import Packed
 
 CHECKED = (
     "sparsity", "prune_scope", "trials", "precision", "max_trials", "seed", "output", "class_axis", "samples", "batch",
-    "providers",
+    "providers", "counting",
 )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def run_sweep(
     if folder is not None:
         writers = {folder / CONFIG: writing.write_text(config_text(_options(arguments)) if config is None else config)}
         if plots.can_plot() and given["trials"]:
-            writers[folder / PLOT] = plots.plot_points(points)
+            writers[folder / PLOT] = plots.plot_points(points, given["counting"])
         writing.write_all(writers, force=True)
     return Swept(points=points, folder=folder)
 

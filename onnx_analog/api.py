@@ -572,6 +572,7 @@ def sweep(
     batch: int = DEFAULTS.batch,
     providers: str | Sequence[str] = DEFAULTS.providers,
     engine: str | Engine = "local",
+    counting: str = DEFAULTS.counting,
     out: Paths | None = None,
     config: str | None = None,
     progress: Callable[[int, int], None] = _no_progress,
@@ -617,6 +618,9 @@ def sweep(
     engine : str or Engine
         Where trials are computed: "local" (processes of this machine), "serial" (this process), "dask", "ray", or an
         engine of `onnx_analog.engines.build`.
+    counting : {"memory", "paper"}
+        Cells by which points of the plot are compared: as the memory allows, or as the paper counts. Both are in the
+        results.
     out : path, optional
         Folder for the results: every trial, the points, a plot if matplotlib is installed, and `sweep.toml`, which
         `onnx-analog sweep --config` reads. Trials that are there already are not computed again.

@@ -71,6 +71,11 @@ class Arguments:
     max_trials: int = setting(
         1000, least=2, most=MOST_TRIALS, help="Maximum number of trials per point if the interval decides their number."
     )
+    counting: str = setting(
+        "memory",
+        choices=("memory", "paper"),
+        help="Cells by which points are marked and plotted: as the memory allows, or as the paper counts.",
+    )
     decoded: bool = setting(False, help="Write ordinary float weights, for other tools.")
     force: bool = setting(False, help="Replace existing files.")
     integers: int | None = setting(

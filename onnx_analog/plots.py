@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from itertools import cycle
@@ -18,9 +19,11 @@ import numpy as np
 from onnx_analog.channels import Channel, TableChannel
 from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding.scheme import STRATEGIES
+from onnx_analog.coding.streams import hardest
 from onnx_analog.errors import OutputError
-from onnx_analog.points import Panel, factor, front, label, mean_of, noise_free_text, panels, series, unit
+from onnx_analog.points import COUNTING, Panel, factor, front, label, mean_of, noise_free_text, panels, series, unit
 from onnx_analog.randomness import stream
+from onnx_analog.study import choosing
 from onnx_analog.study.sweeps import Point
 
 NO_PLOTS = "no plot: matplotlib is not installed (pip install 'onnx-analog[report]')"
@@ -38,6 +41,8 @@ _FURTHER = (  # colours of plans, and of strategies that have several lines
     "#5e3c99", "#1b7837", "#a6611a", "#3288bd", "#c51b7d", "#7fbc41", "#4d4d4d", "#e66101", "#0571b0", "#762a83",
 )  # fmt: skip
 _MARKERS = "osD^v<>pPX"
+_DASHES = ("-", "--", "-.", ":")
+_OF_DECODING = {"none": "o", "table": "s", "hard": "D", "soft": "^"}  # markers, where lines differ in their decoding
 
 Value = Callable[[Point, float], float]  # of a point and a value of its metric: the vertical position
 
@@ -101,36 +106,42 @@ def check_plot(path: Path) -> None:
         raise OutputError(f"no plot can be drawn into a file of kind {kind!r}: choose from {', '.join(sorted(kinds))}")
 
 
-def plot_points(points: Sequence[Point]) -> Callable[[Path], None]:
+def plot_points(points: Sequence[Point], counting: str = "memory") -> Callable[[Path], None]:
     """Return a writer of the plot: loss against cost, with a panel for each model, channel and preset.
 
     For a metric that is a share, the vertical axis is the loss due to noise in percentage points. If losses differ by
     a factor of ten, the axis is logarithmic, except near zero. For any
     other metric, or if the value without noise is not known, the axis is the metric itself. A dotted line marks the
     original: the model without noise. Bars are 95 % intervals; rings mark the points that `choosing.marked` returns.
+
+    Cells are counted as the memory allows, or with `counting="paper"` as the paper counts; so they are too if a point
+    has no other count. Where lines differ in what decoding takes, their markers and the legend say so.
     """
+    counting = choosing.counting_of(points, counting)
     parts = panels(points) or [Panel()]
-    looks = styles(points)
+    looks = styles(points, counting)
     figure, axes = _figure(len(parts), height=_POINTS_INCHES, shared=True)
     value = _loss if shows_loss(points) else _metric
     for axis, panel in zip(axes, parts, strict=True):
         for name in dict.fromkeys(map(series, panel.points)):
-            _curve(axis, [point for point in panel.points if series(point) == name], value, looks[name])
-        _rings(axis, front(panel.points), value)
+            _curve(axis, [point for point in panel.points if series(point) == name], value, looks[name], counting)
+        _rings(axis, front(panel.points, counting), value, counting)
         _dress(axis, panel, value)
     if value is _loss:
         _loss_axis(axes, points)
     _ticks(axes)
-    _name_axes(axes, "all-in cells per original weight", _lost_unit(points) if value is _loss else unit(points))
+    cells = f"cells per original weight, {COUNTING[counting]}"
+    _name_axes(axes, cells, _lost_unit(points) if value is _loss else unit(points))
     _legend(figure, axes)
     return _saver(figure)
 
 
-def styles(points: Sequence[Point]) -> dict[str, dict[str, Any]]:
+def styles(points: Sequence[Point], counting: str = "memory") -> dict[str, dict[str, Any]]:
     """Return the colour and the marker of each line, by its name.
 
     A strategy keeps its colour where it has one line; plans, and the lines of a strategy that has several, take further
-    colours. Markers change where colours are used again.
+    colours. Markers change where colours are used again; as the memory allows, where lines differ in what decoding takes,
+    markers and names say that, and dashes change where colours are used again.
     """
     names = {series(point): point for point in points}
     lines = {strategy: sum(point.strategy == strategy for point in names.values()) for strategy in STRATEGIES}
@@ -140,7 +151,23 @@ def styles(points: Sequence[Point]) -> dict[str, dict[str, Any]]:
         own = lines.get(point.strategy) == 1
         colour, marker = (_COLOURS.get(point.strategy, "black"), "o") if own else next(further)
         looks[name] = {"color": colour, "marker": "*" if point.setting.planned else marker}
+    levels = _levels(points)
+    if counting == "memory" and len(set(levels.values())) > 1:
+        alike = Counter[tuple[str, str]]()
+        for name, level in levels.items():
+            look = (looks[name]["color"], _OF_DECODING[level])
+            label = f"{name} (decoding: {level})"
+            looks[name] |= {"marker": look[1], "label": label, "linestyle": _DASHES[alike[look] % len(_DASHES)]}
+            alike[look] += 1
     return looks
+
+
+def _levels(points: Sequence[Point]) -> dict[str, str]:
+    """Return what the decoding of each line takes, by its name: the most that one of its points does."""
+    levels: dict[str, list[str]] = {}
+    for point in points:
+        levels.setdefault(series(point), []).append(point.decoding)
+    return {name: hardest(each) for name, each in levels.items()}
 
 
 def shows_loss(points: Sequence[Point]) -> bool:
@@ -166,16 +193,16 @@ def _metric(point: Point, value: float) -> float:
     return factor(point) * value
 
 
-def _curve(axis: Any, points: Sequence[Point], value: Value, style: dict[str, Any]) -> None:
-    ordered = sorted((p for p in points if math.isfinite(mean_of(p))), key=lambda point: point.cost)
+def _curve(axis: Any, points: Sequence[Point], value: Value, style: dict[str, Any], counting: str) -> None:
+    ordered = sorted((p for p in points if math.isfinite(mean_of(p))), key=lambda point: point.cost_in(counting) or 0.0)
     if not ordered:
         return
-    x, y = [p.cost for p in ordered], [value(p, mean_of(p)) for p in ordered]
+    x, y = [p.cost_in(counting) for p in ordered], [value(p, mean_of(p)) for p in ordered]
     ends = [_ends(p, value) for p in ordered]
     bars = [[max(middle - low, 0.0) for middle, (low, _) in zip(y, ends, strict=True)],
             [max(high - middle, 0.0) for middle, (_, high) in zip(y, ends, strict=True)]]  # fmt: skip
     size = 10 if ordered[0].setting.planned else 5
-    axis.errorbar(x, y, yerr=bars, markersize=size, capsize=3, label=series(ordered[0]), **style)
+    axis.errorbar(x, y, yerr=bars, markersize=size, capsize=3, **{"label": series(ordered[0]), **style})
 
 
 def _ends(point: Point, value: Value) -> tuple[float, float]:
@@ -186,10 +213,10 @@ def _ends(point: Point, value: Value) -> tuple[float, float]:
     return low, high
 
 
-def _rings(axis: Any, marked: Sequence[Point], value: Value) -> None:
+def _rings(axis: Any, marked: Sequence[Point], value: Value, counting: str) -> None:
     ring = {"s": 130, "facecolors": "none", "edgecolors": "black", "linewidths": 0.9, "zorder": 3}
     y = [value(point, mean_of(point)) for point in marked]
-    axis.scatter([point.cost for point in marked], y, label=_RING if marked else None, **ring)
+    axis.scatter([point.cost_in(counting) for point in marked], y, label=_RING if marked else None, **ring)
 
 
 def _dress(axis: Any, panel: Panel, value: Value) -> None:

@@ -177,10 +177,19 @@ def _range_text(name: str, points: Sequence[Point]) -> str:
     return f"{name} {' to '.join(ends)}" if ends else ""
 
 
-def front(points: Sequence[Point]) -> list[Point]:
+def front(points: Sequence[Point], counting: str = "memory") -> list[Point]:
     """Return the points that are marked: none where it is not known which values of a metric are better."""
     higher = higher_is_better(points)
-    return [] if higher is None else choosing.marked(points, higher_is_better=higher)
+    return [] if higher is None else choosing.marked(points, higher_is_better=higher, counting=counting)
+
+
+COUNTING = {"memory": "as the memory allows", "paper": "as the paper counts"}  # in words
+
+
+def costs_text(point: Point) -> str:
+    """Return the cells per original weight in both countings; the second is a dash where there is none."""
+    honest = "–" if point.honest_cost is None else f"{point.honest_cost:.2f}"
+    return f"{point.cost:.2f} / {honest}"
 
 
 def higher_is_better(points: Sequence[Point]) -> bool | None:

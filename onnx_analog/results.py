@@ -161,6 +161,8 @@ class Swept(Shown):
             "original",
             "stored",
             "all-in cells per weight",
+            "as the memory allows",
+            "decoding",
         )
         return html_table("Sweep", head, map(_html_row, self.points))
 
@@ -170,4 +172,9 @@ def _html_row(point: Point) -> Sequence[object]:
     numbers = (point.evaluation.mean, point.evaluation.original, point.evaluation.stored)
     mean, original, stored = ("" if value is None else f"{value:.4f}" for value in numbers)
     channel, stored_as = point.setting.channels_text, point.setting.stored_as
-    return point.model, channel, stored_as, mean, ends, original, stored, f"{point.cost:.3f}"
+    return point.model, channel, stored_as, mean, ends, original, stored, *_costs(point)
+
+
+def _costs(point: Point) -> Sequence[str]:
+    paper, honest = f"{point.cost:.3f}", point.honest_cost
+    return (paper, "-", "-") if honest is None else (paper, f"{honest:.3f}", point.decoding)

@@ -934,7 +934,8 @@ def test_a_sweep_prints_one_line_for_each_point():
     for line, point in zip(lines, found.points, strict=True):
         assert line == (
             f"model0, {QUIET}, granularity tensor{point.setting.large_text}, {point.setting.stored_as} "
-            f"({point.cost:.2f} all-in cells per weight): {point.evaluation}"
+            f"({point.cost:.2f} all-in cells per weight; as the memory allows, {point.honest_cost:.2f}, decoding hard): "
+            f"{point.evaluation}"
         )
 
 

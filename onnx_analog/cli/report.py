@@ -10,11 +10,14 @@ import numpy as np
 from onnx_analog.channels import Channel
 from onnx_analog.channels.capacity import best_of, of_channel
 from onnx_analog.channels.fitting import Fit
+from onnx_analog.cli.cost_tables import DECODING
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.plan import Plan
 from onnx_analog.display import counted
 from onnx_analog.points import (
+    COUNTING,
     Panel,
+    costs_text,
     factor,
     front,
     higher_is_better,
@@ -26,6 +29,7 @@ from onnx_analog.points import (
     unit,
 )
 from onnx_analog.run.evaluation import Evaluation
+from onnx_analog.study import choosing
 from onnx_analog.study.sweeps import Point, paired
 
 _ROWS = 20  # of a table of inputs at most
@@ -111,42 +115,64 @@ def _remarks(evaluation: Evaluation) -> Iterator[str]:
         yield f"Inputs: {evaluation.preprocessing}."
 
 
-def points_tables(points: Sequence[Point]) -> Iterator[Table]:
-    """Yield, for each model, channel and preset, strategies × cells and the plans: mean, 95 % interval and cost.
+def points_tables(points: Sequence[Point], counting: str = "memory") -> Iterator[Table]:
+    """Yield, for each model, channel and preset, strategies × cells and the plans: mean, 95 % interval and costs.
 
-    On a console too narrow for that, a table has a row for each point.
+    On a console too narrow for that, a table has a row for each point. Points are marked by the cells of `counting`.
     """
     for panel in panels(points):
-        marks = _marks(panel.points)
+        marks = _marks(panel.points, counting)
         if panel.gridded:
-            wide = _grid_table(panel, marks)
-            wide.narrower = _list_table(panel.gridded, panel, marks)
+            wide = _grid_table(panel, marks, counting)
+            wide.narrower = _list_table(panel.gridded, panel, marks, counting)
             yield wide
         if panel.planned:
-            yield _list_table(panel.planned, panel, marks)
+            yield _list_table(panel.planned, panel, marks, counting)
 
 
-def _grid_table(panel: Panel, marks: dict[int, str]) -> Table:
+def _grid_table(panel: Panel, marks: dict[int, str], counting: str) -> Table:
     cells = sorted({point.cells for point in panel.gridded})
     result = table("strategy", *(counted(count, "cell") for count in cells), title=panel.title)
     for name in dict.fromkeys(map(series, panel.gridded)):
         row = {p.cells: marks[id(p)] + cell_text(p) for p in panel.gridded if series(p) == name}
         result.add_row(name, *(row.get(count, "") for count in cells))
-    result.caption = _note(panel.points, "; in brackets, all-in cells per original weight")
+    how = "; in brackets, cells per original weight as the paper counts / as the memory allows"
+    result.caption = ". ".join([_note(panel.points, counting, how), *_decoding_note(panel.gridded)])
     return result
 
 
-def _list_table(points: Sequence[Point], panel: Panel, marks: dict[int, str]) -> Table:
+def _decoding_note(points: Sequence[Point]) -> Iterator[str]:
+    """Yield what decoding takes as the memory allows, by level."""
+    known = [point for point in points if point.honest_cost is not None]
+    levels = {each: [series(point) for point in known if point.decoding == each] for each in DECODING}
+    used = {each: dict.fromkeys(names) for each, names in levels.items() if names}
+    if len(used) == 1:
+        yield f"Decoding takes {DECODING[next(iter(used))]}"
+    elif used:
+        yield "Decoding takes " + "; ".join(f"{DECODING[each]} ({'; '.join(names)})" for each, names in used.items())
+
+
+def _list_table(points: Sequence[Point], panel: Panel, marks: dict[int, str], counting: str) -> Table:
     """Return a table with a row for each point; a plan has no number of cells."""
     planned = points[0].setting.planned
     title = panel.planned_title if planned else panel.title
     columns = ["plan", "stored as"] if planned else ["strategy", "cells"]
-    result = table(*columns, "mean", "all-in cells per original weight", title=title, left=1 + planned)
+    costs = ("cells per original weight: as the paper counts", "as the memory allows", "decoding")
+    result = table(*columns, "mean", *costs, title=title, left=1 + planned)
+    result.columns[-1].justify = "left"
     for point in points:
         how = _plan_text(point.setting.plan) if planned else str(point.cells)
-        result.add_row(series(point), how, marks[id(point)] + value_text(point), f"{point.cost:.2f}")
-    result.caption = _note(panel.points)
+        paper, memory = costs_text(point).split(" / ")
+        decoding = "" if point.honest_cost is None else point.decoding
+        result.add_row(series(point), how, marks[id(point)] + value_text(point), paper, memory, decoding)
+    result.caption = ". ".join([_note(panel.points, counting), *_levels_note(points)])
     return result
+
+
+def _levels_note(points: Sequence[Point]) -> Iterator[str]:
+    used = {point.decoding for point in points if point.honest_cost is not None}
+    if used:
+        yield f"Decoding takes {'; '.join(text for level, text in DECODING.items() if level in used)}"
 
 
 def _plan_text(plan: Plan) -> str:
@@ -154,29 +180,34 @@ def _plan_text(plan: Plan) -> str:
     return str(schemes[0]) if len(schemes) == 1 else counted(len(schemes), "scheme")
 
 
-def _marks(points: Sequence[Point]) -> dict[int, str]:
+def _marks(points: Sequence[Point], counting: str) -> dict[int, str]:
     """Return, by identity, the mark before a point."""
-    marked = {id(point) for point in front(points)}
+    marked = {id(point) for point in front(points, counting)}
     return {id(point): "◆ " * (id(point) in marked) for point in points}
 
 
-def _note(points: Sequence[Point], more: str = "") -> str:
+def _note(points: Sequence[Point], counting: str, more: str = "") -> str:
     """Return the caption of a table of points."""
     parts = [f"{unit(points)}{noise_free_text(points)}"]
     if any(point.ci95 is not None for point in points):
         parts[0] += f"; {_interval_note(points)}"
     if any(point.evaluation.values for point in points):
         parts[0] += more
-        parts += [*_mark_note(points), *_missing_note(points)]
+        parts += [*_mark_note(points, counting), *_missing_note(points)]
     return ". ".join(parts)
 
 
-def _mark_note(points: Sequence[Point]) -> Iterator[str]:
+def _mark_note(points: Sequence[Point], counting: str) -> Iterator[str]:
     if higher_is_better(points) is None:
         yield "Nothing is marked: the metric does not say which values are better"
     elif len(points) > 1 and any(point.ci95 is not None for point in points):
-        who = "◆" if front(points) else "No point is"
-        yield f"{who} better than every cheaper point, with no overlap of intervals"
+        who = "◆" if front(points, counting) else "No point is"
+        counting = choosing.counting_of(points, counting)
+        alike = " that is decoded alike" * (counting == "memory" and len({point.decoding for point in points}) > 1)
+        yield (
+            f"{who} better than every cheaper point{alike}, with no overlap of intervals; cells are compared "
+            f"{COUNTING[counting]}"
+        )
 
 
 def _missing_note(points: Sequence[Point]) -> Iterator[str]:
@@ -253,8 +284,8 @@ def _differences(panel: Panel) -> Iterator[list[str]]:
 
 
 def cell_text(point: Point) -> str:
-    """Return the mean (a share in %), its interval, and the cost."""
-    return f"{value_text(point)} [{point.cost:.2f}]"
+    """Return the mean (a share in %), its interval, and the cost in both countings."""
+    return f"{value_text(point)} [{costs_text(point)}]"
 
 
 def value_text(point: Point) -> str:
@@ -275,11 +306,16 @@ def value_text(point: Point) -> str:
 def choice_text(point: Point) -> str:
     """Return a point in words: how it stores weights, the metric, and the cost."""
     if point.setting.planned:
-        return f"plan {point.strategy}: {value_text(point)} at {point.cost:.2f} all-in cells per weight"
+        return f"plan {point.strategy}: {value_text(point)} at {_cost_words(point)}"
     kind = f"{series(point)} with {counted(point.cells, 'cell')}"
     if point.setting.cells_large != point.cells:
         kind += f", {point.setting.cells_large} for a large weight"
-    return f"{kind}, {preset_title(point)}: {value_text(point)} at {point.cost:.2f} all-in cells per weight"
+    return f"{kind}, {preset_title(point)}: {value_text(point)} at {_cost_words(point)}"
+
+
+def _cost_words(point: Point) -> str:
+    honest = "" if point.honest_cost is None else f", {point.honest_cost:.2f} as the memory allows"
+    return f"{point.cost:.2f} all-in cells per weight as the paper counts{honest}"
 
 
 def channel_list_table(rows: Sequence[tuple[str, str]]) -> Table:

@@ -52,8 +52,19 @@ class Point(Shown):
         """All cells for each original weight in the memory as it is; None where a channel is too noisy for a code."""
         return self.totals.ratios()["honest_cells_per_original_weight"]
 
+    def cost_in(self, counting: str) -> float | None:
+        """Return the cost in one of the two countings: "memory", as the memory allows, or "paper"."""
+        return self.cost if counting == "paper" else self.honest_cost
+
+    @property
+    def decoding(self) -> str:
+        """What decoding takes as the memory allows: one of `onnx_analog.coding.streams.DECODING`."""
+        return self.totals.decoding
+
     def __str__(self) -> str:
         cost = f"{self.cost:.2f} all-in cells per weight"
+        if self.honest_cost is not None:
+            cost += f"; as the memory allows, {self.honest_cost:.2f}, decoding {self.decoding}"
         return f"{self.model}, {self.setting} ({cost}): {self.evaluation.summary(self.ci95)}"
 
     def _lines(self) -> Iterator[tuple[str, object]]:
@@ -65,7 +76,7 @@ class Point(Shown):
         yield "stored as", self.setting.stored_as
         yield "all-in cells per weight", f"{self.cost:.3f}"
         if self.honest_cost is not None:
-            yield "the same, honestly", f"{self.honest_cost:.3f} (decoding takes {self.totals.decoding})"
+            yield "the same, as the memory allows", f"{self.honest_cost:.3f} (decoding: {self.decoding})"
         yield self.evaluation.metric, self.evaluation.summary(self.ci95)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,9 @@
-"""Which points of a grid are worth their cells: judged by 95 % intervals, and never by bare means."""
+"""Which points of a grid are worth their cells: judged by 95 % intervals, and never by bare means.
+
+Cells are counted as the memory allows ("memory"), or as the paper counts ("paper"). As the memory allows, points are
+compared with those whose decoding takes as much (see `onnx_analog.coding.streams.DECODING`), and with no others. The
+paper's counting knows of no decoding, so all points are compared.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,16 @@ from onnx_analog.study.sweeps import Point
 _ALIKE = 6  # trials of one value that tell it from another: 2 · 2⁻⁶ < 5 %
 
 
-def marked(points: Sequence[Point], *, higher_is_better: bool = True) -> list[Point]:
-    """Return the points that are better than all that is cheaper, their 95 % intervals apart.
+def counting_of(points: Sequence[Point], counting: str = "memory") -> str:
+    """Return the counting in which points are compared: the paper's where a point has no other.
+
+    Some channels are too noisy for the code of a scheme.
+    """
+    return "paper" if any(point.cost_in(counting) is None for point in points) else counting
+
+
+def marked(points: Sequence[Point], *, higher_is_better: bool = True, counting: str = "memory") -> list[Point]:
+    """Return the points that are better than all that is cheaper and decoded alike, their 95 % intervals apart.
 
     So the cheapest point is never one of them, however bad or good, nor is a point that noise may have lifted over a
     cheaper one, nor one that a point of the same cost is better than. Of a point without an interval nothing is said,
@@ -24,16 +37,21 @@ def marked(points: Sequence[Point], *, higher_is_better: bool = True) -> list[Po
         Of one model and channel.
     higher_is_better : bool
         False for a metric whose lower values are better, as perplexity.
+    counting : {"memory", "paper"}
+        If a point has no count as the memory allows, the paper's is taken for all.
     """
+    counting = counting_of(points, counting)
+    costs = {id(point): point.cost_in(counting) or 0.0 for point in points}
     with_trials = [point for point in points if point.evaluation.values]
 
     def pays(point: Point) -> bool:
-        cheaper = [other for other in with_trials if other.cost < point.cost]
-        alike = [other for other in with_trials if other.cost == point.cost]
+        alike = [other for other in with_trials if counting == "paper" or other.decoding == point.decoding]
+        cheaper = [other for other in alike if costs[id(other)] < costs[id(point)]]
+        level = [other for other in alike if costs[id(other)] == costs[id(point)]]
         return (
             bool(cheaper)
             and all(_above(point, other, higher_is_better) for other in cheaper)
-            and not any(_above(other, point, higher_is_better) for other in alike)
+            and not any(_above(other, point, higher_is_better) for other in level)
         )
 
     return [point for point in with_trials if pays(point)]
@@ -51,9 +69,11 @@ def as_good_as_the_best(points: Sequence[Point], *, higher_is_better: bool = Tru
     return [point for point in known if not _apart(_ends(best), _ends(point), higher_is_better)]
 
 
-def cheapest(points: Sequence[Point], *, higher_is_better: bool = True) -> Point | None:
+def cheapest(points: Sequence[Point], *, higher_is_better: bool = True, counting: str = "memory") -> Point | None:
     """Return the cheapest of the points that are as good as the best; None if no point has a trial."""
-    return min(as_good_as_the_best(points, higher_is_better=higher_is_better), key=lambda p: p.cost, default=None)
+    counting = counting_of(points, counting)
+    best = as_good_as_the_best(points, higher_is_better=higher_is_better)
+    return min(best, key=lambda point: point.cost_in(counting) or 0.0, default=None)
 
 
 def _mean(point: Point) -> float:

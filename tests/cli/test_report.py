@@ -103,12 +103,12 @@ def point(
 
 def test_a_cell_says_mean_half_its_interval_and_what_it_costs():
     # mean 0.6; half of the interval is t(0.975, 1) · s/√2 = 12.7062 · 0.1; (1,000 + 200 + 40 + 10)/1,000 cells
-    assert report.cell_text(replace(point(), ci95=(-0.670620, 1.870620))) == "60.00 ± 127.06 [1.25]"
+    assert report.cell_text(replace(point(), ci95=(-0.670620, 1.870620))) == "60.00 ± 127.06 [1.25 / 2.00]"
 
 
 def test_an_interval_that_ends_at_a_bound_is_told_by_its_ends():
-    assert report.cell_text(replace(point(), ci95=(0.2, 1.0))) == "60.00 ± 40.00 [1.25]"
-    assert report.cell_text(replace(point(), ci95=(0.0, 1.0))) == "60.00 (0.00 to 100.00) [1.25]"
+    assert report.cell_text(replace(point(), ci95=(0.2, 1.0))) == "60.00 ± 40.00 [1.25 / 2.00]"
+    assert report.cell_text(replace(point(), ci95=(0.0, 1.0))) == "60.00 (0.00 to 100.00) [1.25 / 2.00]"
     (table,) = report.points_tables([replace(point(), ci95=(0.0, 1.0))])
     assert "(ends of the 95 % interval)" in text(table)
     assert "±" not in text(table)
@@ -137,7 +137,7 @@ def test_where_there_is_no_interval_the_table_says_why(values, said):
 
 
 def test_one_trial_has_no_interval():
-    assert report.cell_text(point(values=(0.625,), cells=3)) == "62.50 [3.25]"
+    assert report.cell_text(point(values=(0.625,), cells=3)) == "62.50 [3.25 / 4.00]"
 
 
 @pytest.mark.parametrize(
@@ -183,40 +183,42 @@ def test_points_stand_by_strategy_and_cells():
     assert "granularity tensor, 5.00% large (default)" in shown
     assert shown.index("1 cell ") < shown.index("3 cells")
     for place, name in enumerate(STRATEGIES):
-        assert cells(shown, name) == [f"{10 + place}.00 [1.25]", f"{30 + place}.00 [3.25]"]
+        assert cells(shown, name) == [f"{10 + place}.00 [1.25 / 2.00]", f"{30 + place}.00 [3.25 / 4.00]"]
 
 
 def test_a_point_that_is_missing_leaves_its_place_empty():
     points = [point("raw", 1, values=(0.1,)), point("raw", 3, values=(0.2,)), point("sign", 3, values=(0.3,))]
     (table,) = report.points_tables(points)
     shown = text(table)
-    assert columns(shown, "3 cells", "raw") == "20.00 [3.25]"
-    assert columns(shown, "3 cells", "sign") == "30.00 [3.25]"
-    assert columns(shown, "1 cell", "sign") != "30.00 [3.25]"
+    assert columns(shown, "3 cells", "raw") == "20.00 [3.25 / 4.00]"
+    assert columns(shown, "3 cells", "sign") == "30.00 [3.25 / 4.00]"
+    assert columns(shown, "1 cell", "sign") != "30.00 [3.25 / 4.00]"
 
 
 def test_a_point_says_the_interval_that_its_looks_leave():
     wide = replace(point(values=(0.5, 0.6, 0.7)), ci95=(0.4, 0.8))
-    assert report.cell_text(wide) == "60.00 ± 20.00 [1.25]"
+    assert report.cell_text(wide) == "60.00 ± 20.00 [1.25 / 2.00]"
 
 
 def test_what_is_no_share_is_shown_in_its_own_unit():
     decibels = point(values=(11.5, 12.5), metric="sqnr_db", original=None)
-    assert report.cell_text(decibels) == "12.00 ± 6.35 [1.25]"  # t(0.975, 1)·s/√2 = 12.7062·0.5
+    assert report.cell_text(decibels) == "12.00 ± 6.35 [1.25 / 2.00]"  # t(0.975, 1)·s/√2 = 12.7062·0.5
     (table,) = report.points_tables([decibels])
     assert "output SQNR in dB" in text(table)
-    assert report.cell_text(point(values=(0.5,), metric="mine")) == "0.50 [1.25]"
-    assert report.cell_text(point(values=(0.5,), metric="agreement")) == "50.00 [1.25]"
+    assert report.cell_text(point(values=(0.5,), metric="mine")) == "0.50 [1.25 / 2.00]"
+    assert report.cell_text(point(values=(0.5,), metric="agreement")) == "50.00 [1.25 / 2.00]"
 
 
 def test_a_table_of_points_says_what_stands_in_brackets():
     (table,) = report.points_tables([point()])
-    assert "in brackets, all-in cells per original weight" in " ".join(text(table).split())
+    assert "in brackets, cells per original weight as the paper counts / as the memory allows" in " ".join(
+        text(table).split()
+    )
 
 
 def test_without_trials_there_is_only_what_it_costs():
     (table,) = report.points_tables([point("raw", 3, values=()), point("sign", 3, values=())])
-    assert cells(text(table), "raw") == ["no trial [3.25]"]
+    assert cells(text(table), "raw") == ["no trial [3.25 / 4.00]"]
     assert "◆ no" not in text(table)
 
 
@@ -259,8 +261,8 @@ def test_models_and_channels_are_named_and_stand_apart_only_where_there_are_seve
 def test_tables_of_models_hold_their_own_points():
     points = [point("raw", 1, values=(0.1 * place,), model=name) for place, name in enumerate(("one", "two"))]
     first, second = (text(table) for table in report.points_tables(points))
-    assert cells(first, "raw") == ["0.00 [1.25]"]
-    assert cells(second, "raw") == ["10.00 [1.25]"]
+    assert cells(first, "raw") == ["0.00 [1.25 / 2.00]"]
+    assert cells(second, "raw") == ["10.00 [1.25 / 2.00]"]
 
 
 def test_channels_that_are_called_alike_stand_apart():
@@ -280,7 +282,11 @@ def near(cells: int, mean: float, **choices: Any) -> Point:
 def test_what_is_better_than_all_that_is_cheaper_is_marked_in_its_panel():
     points = [near(c, v, strategy="raw", preset=p) for p in (DEFAULT, PAPER) for c, v in ((1, 0.3), (3, 0.2), (9, 0.9))]
     for table in report.points_tables(points):
-        assert cells(text(table), "raw") == ["30.00 ± 1.00 [1.25]", "20.00 ± 1.00 [3.25]", "◆ 90.00 ± 1.00 [9.25]"]
+        assert cells(text(table), "raw") == [
+            "30.00 ± 1.00 [1.25 / 2.00]",
+            "20.00 ± 1.00 [3.25 / 4.00]",
+            "◆ 90.00 ± 1.00 [9.25 / 10.00]",
+        ]
         assert "◆ better than every cheaper point, with no overlap of intervals" in " ".join(text(table).split())
     (table,) = report.points_tables([near(1, 0.50), near(3, 0.51)])
     assert "No point is better than every cheaper point, with no overlap of intervals" in " ".join(text(table).split())
@@ -736,7 +742,7 @@ def test_the_plot_shows_what_is_lost_against_what_it_costs():
         found = curves(axis)
         assert list(found) == list(STRATEGIES)
         for x, y, ends in found.values():
-            assert x == [1.25, 3.25]
+            assert x == [2.0, 4.0]
             np.testing.assert_allclose(y, [60, 40])  # 75 without noise, less 15 and 35
             np.testing.assert_allclose(ends, [(56, 62), (36, 42)])
         assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
@@ -839,7 +845,7 @@ def test_assert_legend_fits_rejects_what_is_cut_off():
 def test_one_trial_has_no_error_bar():
     plots.plot_points([point(values=(0.5,))])
     (found,) = curves(pyplot.gcf().axes[0]).values()
-    assert found == ([1.25], [25.0], [(25.0, 25.0)])
+    assert found == ([2.0], [25.0], [(25.0, 25.0)])
 
 
 def test_what_is_not_known_is_not_drawn():
@@ -870,8 +876,8 @@ def test_rings_lie_where_the_table_has_marks():
     ]
     plots.plot_points(points)
     axes = pyplot.gcf().axes
-    np.testing.assert_allclose(rings(axes[0]), [(3.25, 35), (9.25, 15)])
-    np.testing.assert_allclose(rings(axes[1]), [(3.25, 55), (9.25, 45)])
+    np.testing.assert_allclose(rings(axes[0]), [(4.0, 35), (10.0, 15)])
+    np.testing.assert_allclose(rings(axes[1]), [(4.0, 55), (10.0, 45)])
     shown = "".join(text(table) for table in report.points_tables(points))
     assert re.findall(r"◆ (\d+\.\d+)", shown) == ["40.00", "60.00", "20.00", "30.00"]
     (legend,) = pyplot.gcf().legends
@@ -907,10 +913,41 @@ def test_a_metric_of_one_s_own_is_drawn_beside_its_value_without_noise():
     assert [list(line.get_ydata()) for line in axis.get_lines() if line.get_linestyle() == ":"] == [[2.5, 2.5]]
 
 
+def decoded(one: Point, decoding: str, honest: int | None = 1000) -> Point:
+    return replace(one, totals=replace(one.totals, decoding=decoding, honest_cells=honest))
+
+
+def test_a_plot_counts_as_the_memory_allows_or_as_the_paper_does():
+    for counting, x, words in (("memory", 2.0, "as the memory allows"), ("paper", 1.25, "as the paper counts")):
+        plots.plot_points([point(values=(0.5,))], counting)
+        (axis,) = pyplot.gcf().axes
+        assert curves(axis)["sign"][0] == [x]
+        assert axis.get_xlabel() == f"cells per original weight, {words}"
+    plots.plot_points([point(values=(0.5,)), decoded(point("raw", values=(0.5,)), "none", None)])  # one has no count
+    (axis,) = pyplot.gcf().axes
+    assert (axis.get_xlabel(), curves(axis)["sign"][0]) == ("cells per original weight, as the paper counts", [1.25])
+
+
+def test_where_lines_differ_in_decoding_their_markers_and_names_say_it():
+    points = [
+        decoded(point(name), level) for name, level in zip(STRATEGIES, ("none", "table", "hard", "soft"), strict=True)
+    ]
+    looks = plots.styles(points)
+    assert [look["marker"] for look in looks.values()] == ["o", "s", "D", "^"]
+    assert looks["sign"]["label"] == "sign (decoding: table)"
+    shown = " ".join(text(*report.points_tables(points)).split())
+    assert "Decoding takes none: thresholds and scales (raw); table: tables of an estimator (sign); hard:" in shown
+    many = [decoded(point("sign", changes={"side_bits_per_cell": n}), ("none", "hard")[n % 2]) for n in range(40)]
+    assert (
+        len({tuple(look[key] for key in ("color", "marker", "linestyle")) for look in plots.styles(many).values()})
+        == 40
+    )
+
+
 def test_points_are_joined_in_the_order_of_what_they_cost():
     plots.plot_points([point("sign", c, values=(c / 20,)) for c in (3, 1, 9)])
     ((x, y, _),) = curves(pyplot.gcf().axes[0]).values()
-    assert x == [1.25, 3.25, 9.25]
+    assert x == [2.0, 4.0, 10.0]
     np.testing.assert_allclose(y, [70, 60, 30])
 
 

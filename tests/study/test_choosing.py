@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_analog.study.choosing import as_good_as_the_best, cheapest, marked
+from onnx_analog.study.choosing import as_good_as_the_best, cheapest, counting_of, marked
 from onnx_analog.study.sweeps import Point
 from tests.cli.test_report import point
 
@@ -129,3 +129,40 @@ def test_of_single_trials_only_the_best_is_as_good_as_the_best():
 def test_where_nothing_is_known_there_is_no_choice(points):
     assert as_good_as_the_best(points) == []
     assert cheapest(points) is None
+
+
+# ------------------------------------------------------------------------------------------------ two countings
+
+
+def counted(honest: int | None, decoding: str, ends: tuple[float, float], paper: int = 1) -> Point:
+    """Return a point of these honest cells, in thousands, and of this decoding."""
+    one = planted(paper, ends)
+    cells = None if honest is None else 1000 * honest
+    return replace(one, totals=replace(one.totals, honest_cells=cells, decoding=decoding))
+
+
+def test_points_are_compared_with_those_that_are_decoded_alike():
+    points = [
+        counted(1, "hard", (0.1, 0.2)),
+        counted(2, "none", (0.3, 0.4)),  # the cheapest of its level
+        counted(3, "hard", (0.25, 0.35)),  # better than the first; the second is of another level
+        counted(4, "none", (0.5, 0.6)),
+        counted(5, "soft", (0.9, 0.95)),
+    ]
+    assert places(marked(points), points) == [2, 3]
+    alike = [counted(one.totals.honest_cells // 1000, "hard", one.ci95) for one in points]
+    assert places(marked(alike), alike) == [1, 3, 4]
+
+
+def test_the_counting_decides_what_is_cheaper():
+    points = [counted(1, "hard", (0.5, 0.6), paper=9), counted(2, "hard", (0.7, 0.8), paper=3)]
+    assert places(marked(points), points) == [1]
+    assert marked(points, counting="paper") == []
+    best = [counted(1, "hard", (0.7, 0.8), paper=9), points[1]]
+    assert [cheapest(best, counting=counting) for counting in ("memory", "paper")] == best
+
+
+def test_where_a_point_has_no_honest_count_all_are_compared_as_the_paper_counts():
+    points = [counted(1, "hard", (0.1, 0.2), paper=5), counted(None, "none", (0.5, 0.6), paper=8)]
+    assert counting_of(points) == "paper"
+    assert places(marked(points), points) == [1]

@@ -165,6 +165,7 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
 @click.option(
     "--address", help="Address of a Ray cluster: auto or ray://host:10001.  [default: a new one on this machine]"
 )
+@argument("counting")
 @click.option(
     "-o", "--out", type=OUT_OR_FOLDER, required=True, help="Folder for the results. An existing sweep is resumed."
 )
@@ -231,7 +232,7 @@ def command(
     if as_json:
         print_json(swept.to_dict())
     else:
-        _tell(swept.points, out)
+        _tell(swept.points, out, choices["counting"])
 
 
 def _check_objects(ctx: click.Context) -> None:
@@ -283,12 +284,14 @@ def _channels(ctx: click.Context) -> list[str] | None:
     return [spec for specs in ctx.params["channel"] for spec in specs] or None
 
 
-def _tell(points: Sequence[Point], out: Path) -> None:
+def _tell(points: Sequence[Point], out: Path, counting: str) -> None:
     from onnx_analog import plots
     from onnx_analog.cli import report
     from onnx_analog.study import run_folder
 
-    show(*report.points_tables(points), *report.corrections_tables(points), *report.differences_tables(points))
+    show(
+        *report.points_tables(points, counting), *report.corrections_tables(points), *report.differences_tables(points)
+    )
     for there, text in ((plots.can_plot(), plots.NO_PLOTS), (run_folder.can_parquet(), run_folder.NO_PARQUET)):
         if not there:
             show(text)
