@@ -247,6 +247,17 @@ def correcting(
     return samples
 
 
+def reading_correct(
+    correct: Any, correct_samples: int, mean: Any, std: Any, preprocess: str | None
+) -> str | Callable[[Sequence[Input]], Dataset] | None:
+    """Return what corrects a model that is read back, where images are prepared for nothing else."""
+    given = checked(mean=mean, std=std, preprocess=preprocess)
+    name = next((name for name, value in given.items() if value != getattr(DEFAULTS, name)), None)
+    if correct is None and name is not None:
+        raise OptionError(f"{name} is given, and correct is not, so no images are read: leave it out")
+    return correcting(correct, correct_samples, preprocessing_of(mean, std, preprocess))
+
+
 def _arrays(data: Any) -> dict[str, Arrays]:
     """Return a mapping, a pair (x, y) or a single array as arrays by name."""
     if isinstance(data, Mapping):

@@ -145,15 +145,11 @@ def _case(number: int, model: ModelLike, given: Mapping[str, Any], preprocessing
         original = loaded.clone()
         step = PrunePass(sparsity=given["sparsity"], scope=given["prune_scope"], selection=grid.selection)
         loaded = pipeline.run([step], loaded)
-    data = dataset_of(given["data"], Network(loaded).inputs, preprocessing, given["samples"])
-    correct = _correct(given, loaded, preprocessing)
-    return sweeps.Case(name=_model_name(model, number), model=loaded, data=data, original=original, correct=correct)
-
-
-def _correct(given: Mapping[str, Any], model: ir.Model, preprocessing: Any) -> Dataset | str | None:
-    """Return what corrects the trials of a model."""
-    how = correcting(given["correct"], given["correct_samples"], preprocessing)
-    return how if how is None or isinstance(how, str) else how(Network(model).inputs)
+    inputs = Network(loaded).inputs
+    data = dataset_of(given["data"], inputs, preprocessing, given["samples"])
+    correct = correcting(given["correct"], given["correct_samples"], preprocessing)
+    samples = correct if correct is None or isinstance(correct, str) else correct(inputs)
+    return sweeps.Case(name=_model_name(model, number), model=loaded, data=data, original=original, correct=samples)
 
 
 def _model_name(model: ModelLike, number: int) -> str:

@@ -22,10 +22,9 @@ from onnx_analog._inputs import (
     bare,
     channel_of,
     check_function,
-    correcting,
     load_model,
     metric_of,
-    preprocessing_of,
+    reading_correct,
     selection_of,
     stored_plan,
 )
@@ -61,7 +60,7 @@ from onnx_analog.settings import keywords, takes
 if TYPE_CHECKING:  # what runs models is imported when a model is run
     from onnx_analog.channels import Channel
     from onnx_analog.run import metrics
-    from onnx_analog.run.correction import Corrections
+    from onnx_analog.run.correcting import Corrections
     from onnx_analog.run.evaluation import Evaluation
     from onnx_analog.study.engines import Engine
 
@@ -332,7 +331,7 @@ def readback(
     arguments = checked(seed=seed, trial=trial, decoded=decoded)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
-    how = _correcting(correct, correct_samples, mean, std, preprocess)
+    how = reading_correct(correct, correct_samples, mean, std, preprocess)
     protected = _open_with_warnings(load_model(model))
     step = ReadbackPass(seed=arguments["seed"], trial=arguments["trial"], channel=resolved, modifiers=modifiers)
     return _perturbed(protected, step, decoded, _reader(protected, how, resolved, modifiers))
@@ -355,17 +354,6 @@ def _perturbed(
     return Perturbed(model, step.seed, step.trial, decoded, cost)
 
 
-def _correcting(
-    correct: Data | None, correct_samples: int, mean: Any, std: Any, preprocess: str | None
-) -> str | Callable[[Any], Any] | None:
-    """Return what corrects a model that is read back; its arguments are checked."""
-    given = checked(mean=mean, std=std, preprocess=preprocess)
-    name = next((name for name, value in given.items() if value != getattr(DEFAULTS, name)), None)
-    if correct is None and name is not None:
-        raise OptionError(f"{name} is given, and correct is not, so no images are read: leave it out")
-    return correcting(correct, correct_samples, preprocessing_of(mean, std, preprocess))
-
-
 def _reader(
     protected: ProtectedModel,
     correct: str | Callable[[Any], Any] | None,
@@ -375,7 +363,7 @@ def _reader(
     """Return what corrects the reads of a model; None for nothing."""
     if correct is None:
         return None
-    from onnx_analog.run.correction import Corrections
+    from onnx_analog.run.correcting import Corrections
 
     protected.check_readable()
     corrections = Corrections(protected, correct, read_with(protected.schemes, channel, modifiers))
@@ -405,7 +393,7 @@ def readbacks(
         raise OptionError(f"trials is {trials}; it must be from 0 to {MOST_READBACKS:,}")
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
-    how = _correcting(correct, correct_samples, mean, std, preprocess)
+    how = reading_correct(correct, correct_samples, mean, std, preprocess)
     protected = _open_with_warnings(load_model(model))
     protected.check_readable()  # refuses here, and not at the first trial
     read_with(protected.schemes, resolved, modifiers)

@@ -108,6 +108,11 @@ class ModifierSettings:
         choices=("different", "same"),
         help="Whether the cells of a weight are on different devices, or on the same device.",
     )
+    cells_hold: str | None = setting(
+        None,
+        choices=("level", "residual"),
+        help="Whether each cell of a weight holds its level, or what the cells before it are short of.",
+    )
     read_after_s: float | None = setting(
         None, least=0, most=LONGEST_S, unit="s", help="Time from programming to read: 20s, 1h, 1d."
     )

@@ -24,8 +24,9 @@ __all__ = ["ReadbackPass"]
 class ReadbackPass(ir.passes.FunctionalPass):
     """Return a model whose levels are read from noisy cells; it differs from the protected one in them only.
 
-    Where side information is analog too, signs and classes are read as well. The metadata entry `onnx_analog.readback`
-    says seed, trial and channel, and `onnx_analog.readback_sha256` keeps the digests of what was read.
+    Where side information is analog too, or a digital stream is read wrongly, signs and classes differ as well. The
+    metadata entry `onnx_analog.readback` says seed, trial and channel, and `onnx_analog.readback_sha256` keeps the
+    digests of what was read.
 
     Parameters
     ----------
@@ -69,24 +70,32 @@ class ReadbackPass(ir.passes.FunctionalPass):
         reads = [self._read(tensor, schemes[tensor.scheme]) for tensor in protected.tensors]
         for tensor, (level, sign, class_index) in zip(perturbed.tensors, reads, strict=True):
             tensor.replace_level(level)
-            if tensor.scheme.side is not None:
-                tensor.replace_side(sign, class_index)
+            tensor.replace_side(sign, class_index)
         channels = channels_of(schemes[tensor.scheme] for tensor in protected.tensors)
-        mark = f"seed {self.seed}, trial {self.trial}{f', channel {channels}' if channels else ''}"
+        mark = f"seed {self.seed}, trial {self.trial}, channel {channels}"
         perturbed.model.metadata_props[READBACK_KEY] = mark
-        perturbed.model.metadata_props[READ_DIGESTS_KEY] = _digests(perturbed.tensors)
+        planes = [_planes(sign, class_index) for _, sign, class_index in reads]
+        perturbed.model.metadata_props[READ_DIGESTS_KEY] = _digests(perturbed.tensors, planes)
         return replace(perturbed, read_mark=mark)
 
     def _read(self, tensor: StoredTensor, scheme: Scheme) -> tuple[Floats, Bits | None, Bytes | None]:
-        """Return levels, signs and classes of one tensor."""
+        """Return levels of one tensor; signs and classes if any may have been read wrongly."""
         level = Reader(tensor, scheme).read(seed=self.seed, trial=self.trial)
-        return level, *read_side(tensor, seed=self.seed, trial=self.trial, scheme=scheme)
+        sign, class_index = read_side(tensor, seed=self.seed, trial=self.trial, scheme=scheme)
+        if sign is tensor.sign:
+            sign = None
+        return level, sign, None if class_index is tensor.class_index else class_index
 
 
-def _digests(tensors: Sequence[StoredTensor]) -> str:
+def _planes(sign: Bits | None, class_index: Bytes | None) -> set[str]:
+    """Return the names of the planes that were read."""
+    return {"level"} | {name for name, plane in (("sign", sign), ("class", class_index)) if plane is not None}
+
+
+def _digests(tensors: Sequence[StoredTensor], planes: Sequence[set[str]]) -> str:
     """Return the digests of the planes that were read, as JSON: by key and plane."""
-    kept = {}
-    for tensor in tensors:
-        read = ("level", "sign", "class") if tensor.scheme.side is not None else ("level",)
-        kept[tensor.key] = {name: digest for name, digest in tensor.digests().items() if name in read}
+    kept = {
+        tensor.key: {name: digest for name, digest in tensor.digests().items() if name in read}
+        for tensor, read in zip(tensors, planes, strict=True)
+    }
     return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))

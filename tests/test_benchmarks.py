@@ -7,11 +7,12 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from benchmarks import networks, scaling, timing, trials
+from benchmarks import correction, networks, scaling, timing, trials
 from benchmarks import run as benchmarks
 from benchmarks.networks import LAYERS, SIDE, chain, write_chain
 from onnx_analog.graph import files
-from tests.models import run
+from onnx_analog.run.data import Dataset
+from tests.models import model, run
 from tests.packages import needs
 
 
@@ -172,3 +173,12 @@ def test_the_residual_networks_are_the_paper_s(name, tmp_path):
     assert isinstance(found, ir.Model)
     weights = sum(value.const_value.size for value in found.graph.initializers.values() if value.const_value)
     assert weights >= {"resnet18": 11_173_962, "resnet20": 272_474}[name]
+
+
+def test_what_a_correction_takes_is_measured():
+    net = """
+        net (float[n, 3, 8, 8] x) => (float[n, 8, 6, 6] y) <float[8, 3, 3, 3] w = random> { y = Conv(x, w) }"""
+    samples = Dataset({"x": np.random.default_rng(0).normal(size=(20, 3, 8, 8)).astype(np.float32)}, None)
+    found = correction.ratios(model(net), samples, pairs=1)
+    assert list(found) == ["inference with corrected layers", "measurement"]
+    assert min(found.values()) > 0

@@ -15,9 +15,12 @@ import scipy.stats
 
 import onnx_analog as oa
 from onnx_analog import demo
+from onnx_analog.arguments import DEFAULTS
 from onnx_analog.channels import capacity
 from onnx_analog.cli import main
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES
+from onnx_analog.graph.correction import MOST_GAIN, NUMBER_BITS
+from onnx_analog.run.correction import LEAST_SAMPLES
 from tests.conftest import ROOT
 
 README = ROOT / "README.md"
@@ -240,7 +243,7 @@ def run_page(page: Path) -> None:
 
 def test_pages_run_one_after_the_other_in_one_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for page in (README, ROOT / "docs" / "sweeps.md", ROOT / "docs" / "own_measurements.md"):
+    for page in (README, *(ROOT / "docs" / name for name in ("sweeps.md", "own_measurements.md", "correction.md"))):
         run_page(page)
     for folder in ("results", "strategies", "from-python"):
         with (tmp_path / folder / "points.csv").open(newline="") as file:
@@ -258,7 +261,10 @@ def test_pages_that_use_one_folder_twice_fail(tmp_path, monkeypatch):
         run_page(page)
 
 
-@pytest.mark.parametrize("page", [ROOT / "docs" / "writing_a_channel.md"], ids=name)
+WRITING = ROOT / "docs" / "writing_a_channel.md"
+
+
+@pytest.mark.parametrize("page", [WRITING], ids=name)
 def test_the_channel_that_is_written_works(page):
     first, *_ = re.findall(r"```python\n(.*?)```", read(page), flags=re.DOTALL)
     found = {"__name__": "my_package"}
@@ -267,6 +273,17 @@ def test_the_channel_that_is_written_works(page):
     level = np.array([0.0, 0.5, 1.0], np.float32)
     np.testing.assert_allclose(channel.std(level), [0.05, 0.075, 0.1])
     assert channel.read(level, cells=4, rng=np.random.default_rng(0)).shape == (3,)
+
+
+def test_the_channel_that_separates_programming_from_reading_works():
+    _, second = re.findall(r"```python\n(from dataclasses.*?)```", read(WRITING), flags=re.DOTALL)[:2]
+    found = {"__name__": "my_package"}
+    exec(compile(second, WRITING.name, "exec"), found)
+    channel = found["Settled"]().changed(cells_hold="residual")
+    level = np.full(1000, 0.5, np.float32)
+    _, averaged = channel.inner.moments(level[:1], cells=3)
+    # Residual cells leave little more than √2 times the read noise of 0.01; three cells averaged have 0.029.
+    assert channel.read(level, cells=3, rng=np.random.default_rng(0)).std() < 0.7 * averaged[0]
 
 
 def done(script: str) -> set[str]:
@@ -446,6 +463,44 @@ def test_analog_side_information_is_summed_up_by_its_numbers():
     quiet = [accuracy("pcm-partial-reset", "2", way) for way in ("free of error", "1 × 1", "5 × 1")]
     assert round(quiet[0] - quiet[1]) == 3
     assert quiet[2] == quiet[0]
+
+
+def correction_rows() -> Iterator[list[str]]:
+    """Yield the rows of the table of corrections, from the file of trials."""
+    trials: dict[tuple[str, str], list[list[float]]] = {}
+    with (RESULTS / "correction.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            pair = [float(row[name]) for name in ("uncorrected", "value")]
+            trials.setdefault((row["channel"], row["estimator"]), []).append(pair)
+    for key, pairs in sorted(trials.items()):
+        columns = [*np.transpose(pairs), np.diff(pairs, axis=1).ravel()]
+        halves = [100 * scipy.stats.t.ppf(0.975, len(c) - 1) * np.std(c, ddof=1) / math.sqrt(len(c)) for c in columns]
+        (without, corrected, change), (*_, half) = (100 * np.mean(c) for c in columns), halves
+        ends = f"{change - half:+.2f} to {change + half:+.2f}"
+        values = [f"{mean:.2f} ± {half:.2f}" for mean, half in zip((without, corrected), halves, strict=False)]
+        yield [*key, *values, f"{change:+.2f} ({ends})"]
+
+
+def test_the_table_of_corrections_is_that_of_the_trials():
+    text = section(ROOT / "docs" / "results.md", "Correction after programming")
+    (_, *rows) = table_rows(text)
+    assert rows == list(correction_rows())
+    with (RESULTS / "correction.csv").open(newline="") as file:
+        trials = list(csv.DictReader(file))
+    (numbers,), (weights,) = ({int(row[name]) for row in trials} for name in ("correction_numbers", "stored_weights"))
+    (original,) = {100 * float(row["original"]) for row in trials}
+    lost = original - float(next(row[3] for row in rows if row[:2] == ["pcm", "unbiased"]).split()[0])
+    expected = {str(numbers), f"{NUMBER_BITS * numbers / weights:.3f}", f"{original:.2f}", f"{lost:.2f}"}
+    assert expected <= numbers_of(text)
+    assert len(trials) == 4 * len(rows)
+
+
+def test_the_page_of_corrections_has_the_limits_of_the_code():
+    text = read(ROOT / "docs" / "correction.md")
+    assert f"a gain outside 1/{MOST_GAIN:g} to {MOST_GAIN:g}" in text
+    assert f"{DEFAULTS.correct_samples} samples are used" in text
+    assert f"Multiply it by {NUMBER_BITS} for bits" in text
+    assert f"n must be {LEAST_SAMPLES} or more" in text
 
 
 def test_lenet_is_summed_up_by_its_numbers():

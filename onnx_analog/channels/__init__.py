@@ -36,6 +36,7 @@ _FORMS = {  # of channels that need a file, or another channel
     "table": "the file that a fit wrote, such as mine.channel.json",
     "empirical": "a measured channel, with residuals empirical",
     "precision": "any channel, with write bits or read bits",
+    "residual": "a channel such as pcm-drift, with cells_hold residual",
 }
 DEFAULT = "pcm"
 _LIMIT = 16 * MIB  # of a file; the largest that `channel fit` writes is 10 MiB

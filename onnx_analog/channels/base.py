@@ -22,6 +22,8 @@ from onnx_analog.channels.ranges import Doubles as Doubles
 from onnx_analog.channels.ranges import Floats as Floats
 from onnx_analog.channels.ranges import Span as Span
 from onnx_analog.channels.ranges import clip_to_range, rounded
+from onnx_analog.channels.separation import Separated
+from onnx_analog.channels.separation import State as State
 from onnx_analog.errors import ChannelError, LevelError
 from onnx_analog.randomness import stream
 from onnx_analog.serialise import conform, to_json_dict
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from onnx_analog.channels.table import TableChannel
 
 Cells = int | NDArray[np.integer[Any]]
-State = tuple[NDArray[Any], ...]
 
 _CHUNK = 2**16  # levels
 READS = 20_000  # of each level, where a law has no closed form
@@ -175,6 +176,11 @@ class Channel(ABC):
         """Return the table over programmed inputs that this channel reads from, or None if there is none."""
         return None
 
+    @property
+    def separated(self) -> Separated | None:
+        """Return what programs and reads single cells, or None if the channel does not tell the two apart."""
+        return None
+
     def moments(self, level: NDArray[np.floating[Any]], *, cells: int = 1) -> tuple[Doubles, Doubles]:
         """Return mean and standard deviation of the average read of `cells` cells at each level.
 
@@ -227,14 +233,16 @@ class Channel(ABC):
         *,
         residuals: str | None = None,
         cells_on: str | None = None,
+        cells_hold: str | None = None,
         read_after_s: float | None = None,
         write_bits: int | None = None,
         read_bits: int | None = None,
     ) -> Channel:
         """Return this channel with some properties changed; None leaves a property as it is.
 
-        A change replaces the field of the same name. Without such a field, bits limit the channel's precision, and any
-        other change is refused. `onnx_analog.channels.modifiers.Modifiers` describes each change.
+        A change replaces the field of the same name. Without such a field, bits limit the channel's precision, cells
+        hold residuals if the channel is `separated`, and any other change is refused.
+        `onnx_analog.channels.modifiers.Modifiers` describes each change.
 
         Raises
         ------
@@ -244,6 +252,7 @@ class Channel(ABC):
         given = {
             "residuals": residuals,
             "cells_on": cells_on,
+            "cells_hold": cells_hold,
             "read_after_s": read_after_s,
             "write_bits": write_bits,
             "read_bits": read_bits,
@@ -254,8 +263,8 @@ class Channel(ABC):
         for name, why in _NOT_OFFERED.items():
             if name in changes and name not in own:
                 raise ChannelError(f"{self} {why}")
-        limits = {name: value for name, value in changes.items() if name not in own}
-        return _limited(self._replaced(**own) if own else self, **limits)
+        limits: dict[str, Any] = {name: value for name, value in changes.items() if name not in own}
+        return _wrapped(self._replaced(**own) if own else self, **limits)
 
     def _replaced(self, **values: Any) -> Channel:
         try:
@@ -422,13 +431,17 @@ def cells_in(cells: Cells, block: slice) -> Cells:
     return cells[block] if isinstance(cells, np.ndarray) else cells
 
 
-def _limited(channel: Channel, **bits: Any) -> Channel:
-    """Return `channel` with limited precision, if a limit is given."""
-    if not any(bits.values()):
-        return channel
-    from onnx_analog.channels.precision import LimitedPrecision  # itself a channel, so above this module
+def _wrapped(channel: Channel, *, cells_hold: str | None = None, **bits: Any) -> Channel:
+    """Return `channel` with limited precision, if a limit is given, and with cells that hold residuals, if asked."""
+    if any(bits.values()):
+        from onnx_analog.channels.precision import LimitedPrecision  # itself a channel, so above this module
 
-    return LimitedPrecision(inner=channel, **bits)
+        channel = LimitedPrecision(inner=channel, **bits)
+    if cells_hold == "residual":
+        from onnx_analog.channels.residual import ResidualCells  # likewise
+
+        channel = ResidualCells(inner=channel)
+    return channel
 
 
 def add_noise(level: Floats, scale: Floats, rng: np.random.Generator, out: Floats | None = None) -> Floats:

@@ -25,6 +25,9 @@ class Modifiers(ModifierSettings):
         Normal noise, or noise drawn from measured residuals. For channels made from measurements.
     cells_on : {"different", "same"}, optional
         Whether the cells of a weight are on different devices. For channels that were fitted with a column of devices.
+    cells_hold : {"level", "residual"}, optional
+        Whether the cells of a weight all hold its level, or each what the cells before it are short of. For channels
+        that separate programming from reading.
     read_after_s : float, 0 to 1e12, optional
         Seconds between programming and read. For channels that drift.
     write_bits, read_bits : int, 0 to 16, optional

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from onnx_analog.channels.base import Channel, Floats, Source, Span, State
 from onnx_analog.channels.cellwise import CellwiseChannel
 from onnx_analog.channels.ranges import clip_to_range, rounded
+from onnx_analog.channels.residual import ResidualCells
+from onnx_analog.channels.separation import Separated
 from onnx_analog.errors import ChannelError
 
 _HEADROOM = 3  # standard deviations beyond the span that the converter takes in, where the device sets no range
@@ -46,6 +48,10 @@ class LimitedPrecision(CellwiseChannel):
                 raise ChannelError(f"{name} is {getattr(self, name)}; it must be from 0 (no limit) to 16")
         if isinstance(self.inner, LimitedPrecision):
             raise ChannelError(f"{self.inner} has limited precision already: name the channel inside it")
+        if isinstance(self.inner, ResidualCells):
+            raise ChannelError(
+                f"{self.inner} reads several cells at once: limit the precision of the channel inside it"
+            )
 
     @property
     def span(self) -> Span:
@@ -66,6 +72,12 @@ class LimitedPrecision(CellwiseChannel):
     def independent(self) -> bool:
         """The inner channel's."""
         return self.inner.independent
+
+    @property
+    def separated(self) -> Separated | None:
+        """The inner channel's, with this precision."""
+        cells = self.inner.separated
+        return None if cells is None else _LimitedCells(self, cells)
 
     def changed(self, *, write_bits: int | None = None, read_bits: int | None = None, **others: Any) -> Channel:
         """Return the channel with these changes, those but bits made to the inner channel; see `Channel.changed`."""
@@ -91,8 +103,15 @@ class LimitedPrecision(CellwiseChannel):
 
     def read_cell(self, state: State, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
         """Return one read of one cell of each weight, as the converter gives it."""
-        read = self.inner.read_cell(state, rng)
+        return self.coded(self.inner.read_cell(state, rng))
+
+    def coded(self, read: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """Return reads as the converter gives them."""
         return rounded(read, self.range, self.read_bits) if self.read_bits else read
+
+    def writable(self, level: Floats) -> Floats:
+        """Return the levels nearest to `level` that can be written, where input and level are one."""
+        return self._nearest_level(level, self.write_bits)
 
     def __str__(self) -> str:
         limits = [
@@ -101,3 +120,20 @@ class LimitedPrecision(CellwiseChannel):
             if bits
         ]
         return f"{self.inner} ({', '.join(limits) or 'no limit'})"
+
+
+@dataclass(frozen=True)
+class _LimitedCells:
+    """Cells that are programmed and read with limited precision."""
+
+    channel: LimitedPrecision
+    cells: Separated
+
+    def program_cell(self, level: Floats, rng: np.random.Generator) -> State:
+        return self.cells.program_cell(self.channel.writable(level), rng)
+
+    def verify(self, held: State, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
+        return self.channel.coded(self.cells.verify(held, rng))
+
+    def read_programmed(self, held: State, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
+        return self.channel.coded(self.cells.read_programmed(held, rng))

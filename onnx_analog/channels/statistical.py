@@ -13,7 +13,7 @@ aihwkit's documentation gives Q as a function of the target u and its code of th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from onnx_analog.arguments import LONGEST_S
 from onnx_analog.channels.base import Floats, Source, Span, State
-from onnx_analog.channels.cellwise import CellwiseChannel
+from onnx_analog.channels.programmed import ProgrammedChannel
 from onnx_analog.errors import ChannelError
 
 Doubles = NDArray[np.float64]
@@ -123,7 +123,7 @@ FITS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class StatisticalPcm(CellwiseChannel):
+class StatisticalPcm(ProgrammedChannel):
     """Phase-change memory with programming noise, drift and 1/f noise; published fits, any time after programming.
 
     Levels are written as they are: that the mean read sinks with time, and that conductances are not negative, is not
@@ -173,11 +173,6 @@ class StatisticalPcm(CellwiseChannel):
         """Where the fit comes from."""
         return FITS[self.fit].source
 
-    @property
-    def independent(self) -> bool:
-        """True."""
-        return True
-
     def program(self, level: Floats, rng: np.random.Generator) -> State:  # noqa: ARG002 - cells share nothing
         """Return the level and the curves of the device that holds it; every cell is programmed on its own."""
         target = np.abs(level)
@@ -198,6 +193,29 @@ class StatisticalPcm(CellwiseChannel):
             read[block] = self._read(*(part[block] for part in state), rng=rng)
         return read
 
+    def program_cell(self, level: Floats, rng: np.random.Generator) -> State:
+        """Return sign, conductance and ν of one device, then conductance and ν of the other one of a pair."""
+        _, *curves = self.program(level, rng)
+        device = self._program_device(np.abs(level), tuple(curves), rng)
+        other = self._program_device(np.zeros_like(level), self._idle, rng) if self.differential else ()
+        return (np.copysign(np.float32(1), level), *device, *other)
+
+    def verify(self, held: State, rng: np.random.Generator) -> Floats:
+        """Return one read at t_0, when nothing has drifted."""
+        return self._compared(held, rng, read_after_s=0.0)
+
+    def read_programmed(self, held: State, rng: np.random.Generator) -> Floats:
+        """Return one read `read_after_s` later."""
+        read = self._compared(held, rng, read_after_s=self.read_after_s)
+        return read / np.float32(self.sunk) if self.compensated else read
+
+    def _compared(self, held: State, rng: np.random.Generator, *, read_after_s: float) -> Floats:
+        """Return what one device holds, or by how much that of its pair holds more."""
+        sign, *devices = held
+        size = len(devices) // 2 if self.differential else len(devices)
+        read = self._read_device(devices[:size], read_after_s, rng)
+        return sign * (read - self._read_device(devices[size:], read_after_s, rng)) if self.differential else read
+
     def _read(self, level: Floats, *curves: Floats, rng: np.random.Generator) -> Floats:
         read = self._device(np.abs(level), curves, rng)
         if self.differential:  # the other device of the pair was programmed to 0
@@ -213,25 +231,35 @@ class StatisticalPcm(CellwiseChannel):
         return tuple(curve(np.zeros(1, np.float32)).astype(np.float32) for curve in self._curves)
 
     def _device(self, target: Floats, curves: tuple[Floats, ...], rng: np.random.Generator) -> Floats:
-        """Return the conductance of one device, in float32: its rounding is far below the noise."""
-        fit, programming = FITS[self.fit], curves[0]
-        time_s = self.read_after_s + fit.t_0_s
-        growth = math.sqrt(math.log((time_s + fit.t_read_s) / (2 * fit.t_read_s)))
+        """Return what one device is read as that is programmed to `target`."""
+        return self._read_device(self._program_device(target, curves, rng), self.read_after_s, rng)
+
+    def _program_device(self, target: Floats, curves: tuple[Floats, ...], rng: np.random.Generator) -> list[Floats]:
+        """Return the conductance of one device and, where time passes before it is read, its ν."""
+        programming, *drift = curves
         g = rng.standard_normal(target.size, np.float32)
         g *= programming
         g += target
         np.maximum(g, 0, out=g)
+        if not drift:
+            return [g]
+        drift_mean, drift_std = drift
+        nu = rng.standard_normal(target.size, np.float32)
+        nu *= drift_std
+        nu += drift_mean
+        np.abs(nu, out=nu)
+        return [g, nu]
+
+    def _read_device(self, held: Sequence[Floats], read_after_s: float, rng: np.random.Generator) -> Floats:
+        """Return one read of a device, in float32: its rounding is far below the noise."""
+        fit, g = FITS[self.fit], held[0]
+        time_s = read_after_s + fit.t_0_s
+        growth = math.sqrt(math.log((time_s + fit.t_read_s) / (2 * fit.t_read_s)))
         noise: Floats = fit.read(g)
         noise *= np.float32(growth)
-        if self.read_after_s:
-            drift_mean, drift_std = curves[1:]
-            nu = rng.standard_normal(target.size, np.float32)
-            nu *= drift_std
-            nu += drift_mean
-            np.abs(nu, out=nu)
-            nu *= -math.log(time_s / fit.t_0_s)
-            g *= np.exp(nu, out=nu)
-        noise *= rng.standard_normal(target.size, np.float32)
+        if read_after_s:
+            g = g * np.exp(held[1] * np.float32(-math.log(time_s / fit.t_0_s)))
+        noise *= rng.standard_normal(g.size, np.float32)
         noise += 1
         noise *= g
         np.maximum(noise, 0, out=noise)

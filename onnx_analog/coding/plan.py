@@ -129,9 +129,9 @@ class Plan:
     def changed(self, **changes: Any) -> Plan:
         """Return the plan with settings of all its schemes changed.
 
-        Schemes that have no cells after the change keep channel and estimator.
+        Schemes that have no analog cells after the change keep their estimator.
         """
-        unread = {name: value for name, value in changes.items() if name not in ("channel", "estimator")}
+        unread = {name: value for name, value in changes.items() if name != "estimator"}
 
         def change(scheme: Scheme) -> Scheme:
             changed = scheme.changed(**changes)

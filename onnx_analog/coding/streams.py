@@ -23,7 +23,7 @@ from typing import NamedTuple
 from onnx_analog.channels import Channel
 from onnx_analog.coding.codes import CellCode, best_code, repeated
 from onnx_analog.coding.contexts import MOST_AREA, Kernel
-from onnx_analog.coding.joint import index_and_mask
+from onnx_analog.coding.joint import Named, index_and_mask
 from onnx_analog.coding.partition import Bits, Bytes
 from onnx_analog.coding.scheme import Scheme
 
@@ -60,7 +60,15 @@ def index_streams(
     if scheme.entropy == "none":
         raw = (("class", count * scheme.index_bits), ("mask", 0 if mask is None else mask.size))
         return tuple(Stream(name, bits, entropy_coded=False) for name, bits in raw if bits)
-    named = index_and_mask(
+    coded = encoded_index(scheme, shape, class_index, mask)
+    return tuple(Stream(name, stream.bits, entropy_coded=True) for name, stream in coded)
+
+
+def encoded_index(
+    scheme: Scheme, shape: Sequence[int], class_index: Bytes | None, mask: Bits | None
+) -> tuple[Named, ...]:
+    """Return the entropy-coded streams that hold the class of each stored weight, and which weights are stored."""
+    return index_and_mask(
         class_index,
         mask,
         scheme.classes,
@@ -69,7 +77,6 @@ def index_streams(
         segment=scheme.segment_weights,
         kernel=kernel_of(shape),
     )
-    return tuple(Stream(name, stream.bits, entropy_coded=True) for name, stream in named)
 
 
 def streams_from(bits: Mapping[str, int], scheme: Scheme) -> tuple[Stream, ...]:

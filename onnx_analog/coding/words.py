@@ -40,7 +40,7 @@ def _scale(scheme: Scheme) -> list[str]:
 
 def _reading(scheme: Scheme, *, channel: bool) -> list[str]:
     words = []
-    if channel and scheme.analog != "none" and scheme.channel != _default_channel():
+    if channel and scheme.channel != _default_channel():
         words.append(f"channel {scheme.channel}")
     for name, (_, _, default) in settings_of(Scheme).items():
         if name not in _DESCRIBED and getattr(scheme, name) != default:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_analog.arguments import checked
+from onnx_analog.coding.damage import lost
+from onnx_analog.coding.entropy import entropy_bits
 from onnx_analog.coding.estimators import estimator
+from onnx_analog.coding.failures import failed_runs, flipped, most_frequent, wrong_bits
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.side import SideInformation
 from onnx_analog.graph.stored import StoredTensor
 from onnx_analog.randomness import blocks, stream
 
@@ -55,14 +60,97 @@ class Reader:
 def read_side(
     tensor: StoredTensor, *, seed: int, trial: int, scheme: Scheme | None = None
 ) -> tuple[Bits | None, Bytes | None]:
-    """Return signs and classes (N,) as they are read: as stored, unless side information is analog too.
+    """Return signs and classes (N,) as they are read: the very arrays of `tensor` if none is read wrongly.
 
-    An index that is read as a nonexistent class counts as the last class.
+    Where side information is analog, an index that is read as a nonexistent class counts as the last class.
     """
     scheme = scheme or tensor.scheme
-    side, index = scheme.side, tensor.class_index
-    if side is None or not scheme.side_bits:
-        return tensor.sign, index
+    if scheme.side is not None and scheme.side_bits:
+        return _read_analog(tensor, scheme, scheme.side, seed, trial)
+    rng = stream(seed, trial, tensor.key, plane="code")
+    sign = _read_signs(tensor, scheme, rng)
+    index = _read_classes(tensor, scheme, rng)
+    gone = _lost(tensor, scheme, rng)
+    if gone is not None and tensor.class_index is not None and index is not None:
+        as_read = most_frequent(tensor.class_counts, scheme.cells_of_class)[tensor.class_index]
+        index = np.where(gone, as_read, index)
+    return sign, index
+
+
+def _read_signs(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> Bits | None:
+    if not tensor.has("sign"):
+        return None
+    wrong = wrong_bits(scheme, "sign", tensor.count, rng)
+    if not wrong.size:
+        return tensor.sign
+    assert tensor.sign is not None
+    read = tensor.sign.copy()
+    read[wrong] ^= True
+    return read
+
+
+def _read_classes(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> Bytes | None:
+    """Return the classes, those that are not entropy-coded as they are read."""
+    if not tensor.has("class") or scheme.entropy != "none":
+        return tensor.class_index
+    wrong = wrong_bits(scheme, "class", tensor.count * scheme.index_bits, rng)
+    if not wrong.size:
+        return tensor.class_index
+    assert tensor.class_index is not None
+    return np.minimum(flipped(tensor.class_index, scheme.index_bits, wrong), scheme.classes - 1)
+
+
+def _lost(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> Bits | None:
+    """Return which stored weights (N,) are lost with blocks that failed; None if none are."""
+    codebook = failed_runs(scheme, "codebook", 32 * tensor.alpha.size, rng, entropy_coded=False)
+    if scheme.entropy == "none":
+        mask_bits = tensor.size if tensor.has("mask") else 0
+        runs = failed_runs(scheme, "mask", mask_bits, rng, entropy_coded=False)
+        gone = _after(tensor, min(run.start for run in runs)) if runs else None
+    else:
+        gone = _lost_coded(tensor, scheme, rng)
+    return np.ones(tensor.count, np.bool_) if codebook else gone
+
+
+def _after(tensor: StoredTensor, position: int) -> Bits:
+    """Return which stored weights (N,) lie at `position` of the flat index or after it."""
+    assert tensor.mask is not None
+    return np.arange(tensor.count) >= np.count_nonzero(tensor.mask[:position])
+
+
+def _lost_coded(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> Bits | None:
+    """Return which stored weights (N,) are lost with blocks of entropy-coded streams.
+
+    How many blocks there are is estimated; the streams are made where one fails.
+    """
+    estimate = sum(map(entropy_bits, _counts(tensor)))
+    runs = failed_runs(scheme, "class", int(estimate), rng, entropy_coded=True)
+    if not runs:
+        return None
+    gone, before = np.zeros(tensor.count, np.bool_), 0
+    for name, coded in tensor.encoded(scheme):
+        here = [run for run in runs if before - run.length < run.start < before + coded.bits]
+        symbols = lost(coded, [max(run.start - before, 0) for run in here], [run.length for run in here])
+        before += coded.bits
+        if name == "mask" and symbols.any():
+            gone |= _after(tensor, int(symbols.argmax()))
+        elif name == "mask and class":
+            assert tensor.mask is not None
+            gone |= symbols[tensor.mask]
+        elif name == "class":
+            gone |= symbols
+    return gone
+
+
+def _counts(tensor: StoredTensor) -> list[NDArray[np.int64]]:
+    counts = [tensor.class_counts] if tensor.has("class") else []
+    return [*counts, np.array([tensor.size - tensor.count, tensor.count])] if tensor.has("mask") else counts
+
+
+def _read_analog(
+    tensor: StoredTensor, scheme: Scheme, side: SideInformation, seed: int, trial: int
+) -> tuple[Bits | None, Bytes | None]:
+    """Return signs and classes that are levels of cells."""
     stored = _bits(tensor, scheme)
     bits, width = stored.reshape(-1), side.bits_per_cell
     read = np.empty_like(bits)
@@ -72,7 +160,7 @@ def read_side(
         read[part] = side.read(bits[part], rng)
     columns = list(read.reshape(stored.shape).T)
     sign = np.ascontiguousarray(columns.pop(0)) if tensor.sign is not None else None
-    if index is None:
+    if tensor.class_index is None:
         return sign, None
     class_read = np.zeros(tensor.count, np.uint8)
     for column in columns:

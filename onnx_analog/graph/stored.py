@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from typing import Any
@@ -26,9 +26,10 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding import packing, planes
 from onnx_analog.coding.estimators import NotLoaded, Written
+from onnx_analog.coding.joint import Named
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.streams import Stream, index_streams
+from onnx_analog.coding.streams import Stream, encoded_index, index_streams
 from onnx_analog.errors import ChannelError, ModelError, OptionError
 from onnx_analog.graph.layout import DOMAIN, Layout, inputs_of, layout_of
 from onnx_analog.graph.weights import FLOATS, scopes, taken_names
@@ -119,20 +120,18 @@ def is_protected(model: ir.Model) -> bool:
 def with_channel(scheme: Scheme, channel: str | Channel | None, modifiers: Modifiers = NONE) -> Scheme:
     """Return `scheme` with another channel in place of its own, or with its own changed.
 
-    A scheme without cells is read through no channel but that of its side information.
+    Digital streams are read with the code that fits the other channel.
 
     Raises
     ------
     ChannelError
-        If the output range of the other does not cover the stored one.
+        If the output range of the other does not cover the stored levels.
     """
-    if scheme.analog == "none":
-        return scheme if scheme.side_channel is None else _with_side(scheme, modifiers)
     if channel is None and modifiers == NONE:
         return scheme
     other = modifiers.apply(scheme.channel if channel is None else channels.resolve(channel))
     (low, high), (other_low, other_high) = scheme.channel.span, other.span
-    if other_low > low or other_high < high:
+    if scheme.analog != "none" and (other_low > low or other_high < high):
         raise ChannelError(
             f"the model is protected for levels from {low:.4g} to {high:.4g}, but {other} holds {other_low:.4g} to "
             f"{other_high:.4g}. Protect the original for this channel instead."
@@ -143,29 +142,13 @@ def with_channel(scheme: Scheme, channel: str | Channel | None, modifiers: Modif
 def read_with(
     schemes: Iterable[Scheme], channel: str | Channel | None, modifiers: Modifiers = NONE
 ) -> dict[Scheme, Scheme]:
-    """Return schemes, each with the one that its tensors are read with; see `with_channel`.
-
-    Raises
-    ------
-    OptionError
-        If no scheme reads anything that the channel, or the modifiers, could change.
-    ChannelError
-        If the output range of the channel does not cover that of a scheme.
-    """
-    schemes = tuple(schemes)
-    if all(scheme.analog == "none" for scheme in schemes):
-        changes = [] if channel is None else ["channel"]
-        if all(scheme.side_channel is None for scheme in schemes):
-            changes += [name for name, value in asdict(modifiers).items() if value is not None]
-        if changes:
-            raise OptionError(f"{changes[0]} is given, and no weight is stored in cells: leave it out")
+    """Return schemes, each with the one that its tensors are read with; see `with_channel`."""
     return {scheme: with_channel(scheme, channel, modifiers) for scheme in schemes}
 
 
-def channels_of(schemes: Iterable[Scheme]) -> str | None:
-    """Return the channels that cells are read through, in words: "pcm and rram-milo"; None without cells."""
-    names = {str(scheme.channel) for scheme in schemes if scheme.analog != "none"}
-    return " and ".join(sorted(names)) or None
+def channels_of(schemes: Iterable[Scheme]) -> str:
+    """Return the channels that cells are read through, in words: "pcm and rram-milo"."""
+    return " and ".join(sorted({str(scheme.channel) for scheme in schemes}))
 
 
 def _with_side(scheme: Scheme, modifiers: Modifiers) -> Scheme:
@@ -373,6 +356,10 @@ class StoredTensor:
         sign = (Stream("sign", self.count, entropy_coded=False),) if scheme.sign == "bit" else ()
         codebook = codebook_bits + scheme.table_bits
         return (*sign, *self._index_streams[key], Stream("codebook", codebook, entropy_coded=False))
+
+    def encoded(self, scheme: Scheme) -> tuple[Named, ...]:
+        """Return class index and mask as the entropy-coded streams of a scheme."""
+        return encoded_index(scheme, self.shape, self.class_index, self.mask)
 
     def has(self, name: str) -> bool:
         """Return whether the scheme, or the tensor, has a plane."""

@@ -8,9 +8,8 @@ factor, which restores its gain in the mean over reads.
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +20,6 @@ from numpy.typing import NDArray
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.gain import factor_of
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.display import counted
-from onnx_analog.errors import DataError
 from onnx_analog.graph.correction import (
     Correction,
     Cost,
@@ -34,9 +31,8 @@ from onnx_analog.graph.correction import (
 )
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.stored import StoredTensor
-from onnx_analog.passes import CorrectPass
-from onnx_analog.run.data import Dataset, Input
-from onnx_analog.run.session import Network, weight_name
+from onnx_analog.run.data import Dataset
+from onnx_analog.run.session import Network
 
 Array = NDArray[Any]
 Weights = Mapping[str, Array]
@@ -165,39 +161,6 @@ def _network(model: ProtectedModel, graph: ir.Model, exchanged: Sequence[str], r
     return network
 
 
-def _fixed_batch(model: ir.Model) -> int | None:
-    """Return how many samples a call must have; None if any number will do."""
-    sides = [value.shape[0] for value in model.graph.inputs if value.shape is not None and len(value.shape)]
-    return min((side for side in sides if isinstance(side, int)), default=None)
-
-
-def one_call(model: ir.Model, data: Dataset) -> Dataset:
-    """Return the samples that a correction measures in one call, without their labels.
-
-    Raises
-    ------
-    DataError
-        If they are too few, or are fed one by one.
-    """
-    if data.one_by_one:
-        raise DataError(
-            "the model takes its samples one by one, and a correction measures many in one call: export the model with "
-            "an axis for samples, or correct by the law of the channel"
-        )
-    fixed = _fixed_batch(model)
-    if fixed is not None and len(data) < fixed:
-        raise DataError(
-            f"the model takes {fixed:,} samples in each call, and there are {len(data):,} to correct it with: give more"
-        )
-    taken = data if fixed is None else data.head(fixed)
-    if len(taken) < LEAST_SAMPLES:
-        raise DataError(
-            f"one call takes {counted(len(taken), 'sample')}, of which no standard deviation is known: give at least "
-            f"{LEAST_SAMPLES} samples, and a model with a free batch size"
-        )
-    return replace(taken, labels=None)
-
-
 # -------------------------------------------------------------------------------------------------- by the law
 
 
@@ -238,82 +201,3 @@ def factor_of_tensor(tensor: StoredTensor, scheme: Scheme) -> float:
     factor = factor_of(written, estimator(scheme.estimator), max(float(whole - analog), 0.0))
     rounded = float(np.float16(factor))
     return rounded if np.isfinite(rounded) and rounded > 0 else 1.0
-
-
-# ------------------------------------------------------------------------------------------- models read back
-
-
-class Corrections:
-    """Corrects models that are read back from one protected model.
-
-    Parameters
-    ----------
-    protected : ProtectedModel
-    correct : "gain", or function
-        The function is given the model's inputs, and returns the samples.
-    schemes : mapping of Scheme to Scheme
-        The schemes of the model, each with the one that reads it.
-
-    Attributes
-    ----------
-    cost : Cost
-    warnings : tuple of str
-        What is left as it was read.
-    """
-
-    def __init__(
-        self,
-        protected: ProtectedModel,
-        correct: str | Callable[[Sequence[Input]], Dataset],
-        schemes: Mapping[Scheme, Scheme],
-    ) -> None:
-        self._factors: dict[str, float] = {}
-        self._corrector: LayerCorrector | None = None
-        self.warnings: tuple[str, ...] = ()
-        if isinstance(correct, str):
-            factors = {tensor.key: factor_of_tensor(tensor, schemes[tensor.scheme]) for tensor in protected.tensors}
-            self._factors = {key: factor for key, factor in factors.items() if factor != 1.0}
-            self.cost = TensorCorrector(factors).cost
-        else:
-            network = Network(protected)
-            samples = one_call(protected.model, correct(network.inputs))
-            self._corrector = LayerCorrector(LayerNetworks(protected, samples, {}), _by_name(protected))
-            self.cost, self.warnings = self._corrector.cost, self._corrector.warnings
-
-    def of(self, read: ProtectedModel) -> CorrectPass:
-        """Return the pass that corrects a model as it was read."""
-        if self._corrector is None:
-            return CorrectPass(factors=self._factors)
-        return CorrectPass(layers=self._corrector.correction(_by_name(read)).layers)
-
-
-def _by_name(protected: ProtectedModel) -> dict[str, Array]:
-    """Return the weights of a model by the names that they have in its network."""
-    return {weight_name(tensor.key): tensor.decode() for tensor in protected.tensors}
-
-
-# ---------------------------------------------------------------------------------------------------- samples
-
-
-def described(correct: Dataset | str) -> str:
-    """Return what a correction is made from, in words."""
-    return "the law of the channel" if isinstance(correct, str) else counted(len(correct), "sample")
-
-
-def seen_samples(samples: Dataset, data: Dataset) -> Iterator[str]:
-    """Yield a warning if samples of a correction are among those of an evaluation."""
-    names = list(samples.inputs)
-    known = {_digest(data, names, number) for number in range(len(data))}
-    count = sum(_digest(samples, names, number) in known for number in range(len(samples)))
-    if count:
-        yield (
-            f"{count:,} of {counted(len(samples), 'sample')} that correct the model are also samples that it is "
-            "evaluated on: the correction sees its own test inputs, though not their labels. Give it others"
-        )
-
-
-def _digest(data: Dataset, names: Sequence[str], number: int) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for name in names:
-        digest.update(np.ascontiguousarray(data.inputs[name][number]).tobytes())
-    return digest.digest()

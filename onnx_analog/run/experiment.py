@@ -21,7 +21,7 @@ from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph.build import detached, reason_against
 from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.protected import ProtectedModel, open_protected
-from onnx_analog.graph.stored import StoredTensor, channels_of, is_protected, read_with
+from onnx_analog.graph.stored import channels_of, is_protected, read_with
 from onnx_analog.graph.totals import Totals
 from onnx_analog.graph.weights import Selection, all_tensors, find
 from onnx_analog.passes import ProtectPass, pipeline
@@ -30,19 +30,12 @@ from onnx_analog.run import metrics
 from onnx_analog.run._doubts import doubts, doubts_of_stored, doubts_of_values
 from onnx_analog.run._planes import Planes, what_is_written
 from onnx_analog.run.choice import choose
-from onnx_analog.run.correction import (
-    Corrector,
-    LayerCorrector,
-    LayerNetworks,
-    TensorCorrector,
-    described,
-    factor_of_tensor,
-    one_call,
-    seen_samples,
-)
+from onnx_analog.run.correcting import Correct, Correcting
+from onnx_analog.run.correction import LayerNetworks
 from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
 from onnx_analog.run.limits import limit_of
+from onnx_analog.run.probe import Array, Probe
 from onnx_analog.run.read import Decoder
 from onnx_analog.run.session import Network
 from onnx_analog.run.trials import Trial, Trials
@@ -120,7 +113,7 @@ class Experiment:
         clean: list[Any] | None = None,
         reference: ir.Model | None = None,
         name: str | None = None,
-        correct: Dataset | Callable[[Sequence[Input]], Dataset] | str | None = None,
+        correct: Correct | None = None,
     ) -> None:
         self._batch = checked(batch=batch)["batch"]
         self._running: dict[str, Any] = {"providers": providers, "threads": threads}
@@ -133,7 +126,7 @@ class Experiment:
         self._source = self._network if reference is None else Network(reference, role="the reference", **self._running)
         self._original_known = self._protected is None or reference is not None or clean is not None
         self.data = data if isinstance(data, Dataset) else data(self._network.inputs)
-        self.correct = correct if correct is None or isinstance(correct, str) else self._samples(correct)
+        self.correcting = None if correct is None else Correcting(correct, self._model, lambda: self._network.inputs)
         self._skeletons: dict[Any, _Skeleton] = {}
         self._planes: dict[Any, Planes] = {}  # the last that was used is at the end
         self._stored_values: dict[Any, float | None] = {}
@@ -145,10 +138,6 @@ class Experiment:
             self.metric = metric
             self.clean = self._source.run(self.data, batch=batch) if clean is None else clean
         self._indices = metrics.indices_of(self.metric)
-
-    def _samples(self, correct: Dataset | Callable[[Sequence[Input]], Dataset]) -> Dataset:
-        samples = correct if isinstance(correct, Dataset) else correct(self._network.inputs)
-        return one_call(self._model, samples)
 
     def _measured(
         self, metric: metrics.Named | None, output: str | None, class_axis: int | None, clean: list[Any] | None
@@ -307,7 +296,7 @@ class Experiment:
         _ = self.warnings  # what is without noise comes first: where it cannot be compared, no trial is made
         run: list[Trial] = []
         correction = None
-        if self.correct is not None and not schemes:
+        if self.correcting is not None and not schemes:
             raise OptionError("the model is not protected, so nothing of it is read and corrected: leave correct out")
         if schemes and trials:
             memory = self.trials(plan, selection=selection, channel=channel, modifiers=modifiers)
@@ -347,7 +336,7 @@ class Experiment:
         skeleton = self._skeleton(planes)
         read = dict(zip(planes.schemes, schemes.values(), strict=True))
         weights = {name: planes.weights[key] for name, key in skeleton.keys.items()}
-        tensors = {name: weight.tensor for name, weight in weights.items()}
+        tensors = {name: (weight.tensor, read[weight.tensor.scheme]) for name, weight in weights.items()}
         return Trials(
             skeleton.network,
             self.data,
@@ -357,29 +346,29 @@ class Experiment:
             batch=self._batch,
             totals=planes.totals(dict(zip(planes.schemes, schemes, strict=True))),
             stored=partial(self.stored_value, plan, selection=selection),
-            corrector=self._corrector(skeleton, {name: (each, read[each.scheme]) for name, each in tensors.items()}),
+            corrector=None
+            if self.correcting is None
+            else self.correcting.corrector(skeleton.layers, tensors, self._originals(planes, skeleton)),
         )
 
-    def _corrector(self, skeleton: _Skeleton, tensors: Mapping[str, tuple[StoredTensor, Scheme]]) -> Corrector | None:
-        """Return what corrects tensors, given by name with the schemes that read them."""
-        if self.correct is None:
-            return None
-        if skeleton.layers is None:
-            return TensorCorrector({name: factor_of_tensor(*each) for name, each in tensors.items()})
-        return LayerCorrector(skeleton.layers, {name: tensor.decode() for name, (tensor, _) in tensors.items()})
-
     def left(self, plan: Plan | Scheme | None = None, *, selection: Selection | None = None) -> tuple[str, ...]:
-        """Return warnings about what a correction leaves as it was read, and about its samples."""
-        if not isinstance(self.correct, Dataset):
+        """Return warnings about what the correction leaves as it was read, and about its samples."""
+        if self.correcting is None or isinstance(self.correcting.source, str):
             return ()
         planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
-        layers = self._skeleton(planes).layers
-        return (*self._seen_samples, *(() if layers is None else layers.warnings))
+        return self.correcting.warnings(self._skeleton(planes).layers, self.data)
 
-    @cached_property
-    def _seen_samples(self) -> tuple[str, ...]:
-        assert isinstance(self.correct, Dataset)
-        return tuple(seen_samples(self.correct, self.data))
+    def _originals(self, planes: Planes, skeleton: _Skeleton) -> dict[str, Array] | None:
+        """Return the original weights by name, where the model is plain; None of a protected one."""
+        weights = {weight.key: weight for weight, _ in planes.coded}
+        return {name: weights[key].array() for name, key in skeleton.keys.items()} if weights else None
+
+    def probe(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> Probe:
+        """Return a way to run the plain model with other weights in place of those that a plan stores."""
+        planes = self._written(Plan.of(plan), _selection(selection))
+        skeleton = self._skeleton(planes)
+        weights = {weight.key: weight.array() for weight, _ in planes.coded}
+        return Probe(skeleton.network, skeleton.keys, weights, self.data, batch=self._batch, indices=self._indices)
 
     def totals(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> Totals:
         """Return what a plan stores, and what it costs."""
@@ -496,7 +485,7 @@ class Experiment:
             warnings=tuple(dict.fromkeys((*self.warnings, *self._doubts_of(stored), *of_trials, *more))),
             model=self.name,
             channel=channel,
-            corrected_by=None if self.correct is None else described(self.correct),
+            corrected_by=None if self.correcting is None else str(self.correcting),
             correction=correction,
             limit=limit,
             uncorrected_values=tuple(value for value, _ in pairs),
@@ -564,7 +553,7 @@ class Experiment:
             keys = {name: tensor.key for name, tensor in network.tensors.items()}
             if network is not self._network:
                 network.tensors = {}  # or they would stay in memory
-            layers = LayerNetworks(model, self.correct, self._running) if isinstance(self.correct, Dataset) else None
+            layers = None if self.correcting is None else self.correcting.networks(model, self._running)
             self._skeletons = {key: _Skeleton(network, keys, layers)}
         return self._skeletons[key]
 

@@ -73,7 +73,8 @@ class Decoder:
         self._reader = Reader(self._tensor, self._scheme)
         self._alpha, self._beta = self._unpacked.alpha, self._unpacked.beta
         self._dense = self._unpacked.dense
-        if self._scheme.side is not None:
+        self._as_stored, self._as_written = (self._alpha, self._beta), True
+        if self._scheme.side is not None or self._tensor.analog is not None:
             self._dense = self._dense.copy()  # in which signs and classes that are read wrongly may change any weight
 
     def weights(self, *, seed: int, trial: int) -> Array:
@@ -82,13 +83,20 @@ class Decoder:
 
     def begin(self, *, seed: int, trial: int) -> list[Callable[[], None]]:
         """Return the parts of the work of one trial, which may be done in any order, and by many threads."""
-        if self._scheme.side is not None:
-            sign, class_index = read_side(self._tensor, seed=seed, trial=trial, scheme=self._scheme)
-            self._alpha, self._beta = _per_weight(self._tensor, sign, class_index)
-            if self._tensor.analog is not None:
-                self._unpacked.put_points(self._dense, sign, class_index)
+        sign, class_index = read_side(self._tensor, seed=seed, trial=trial, scheme=self._scheme)
+        self._put_side(sign, class_index)
         parts = enumerate(blocks(self._reader.size))
         return [partial(self._read, number, block, seed, trial) for number, block in parts]
+
+    def _put_side(self, sign: Bits | None, class_index: Bytes | None) -> None:
+        """Decode with signs and classes as they were read."""
+        as_stored = sign is self._tensor.sign and class_index is self._tensor.class_index
+        if as_stored and self._as_written:
+            return
+        self._alpha, self._beta = self._as_stored if as_stored else _per_weight(self._tensor, sign, class_index)
+        if self._tensor.analog is not None:
+            self._unpacked.put_points(self._dense, sign, class_index)
+        self._as_written = as_stored
 
     def _read(self, number: int, block: slice, seed: int, trial: int) -> None:
         positions = self._unpacked.analog

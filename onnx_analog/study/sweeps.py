@@ -160,7 +160,10 @@ def prepare(
     ]
     chosen = _common_metric(experiments)
     _check_storing(experiments, grid)
-    for experiment, left in zip(experiments, _left(experiments, grid), strict=True):
+    one_of_each = {setting.model: setting for setting in grid.points(len(cases))}
+    for number, experiment in enumerate(experiments):
+        setting = one_of_each.get(number)
+        left = () if setting is None else experiment.left(setting.plan, selection=setting.selection)
         for text in (*experiment.warnings, *left):
             logger.warning("%s: %s", experiment.name, text)
     common = {
@@ -179,7 +182,7 @@ def prepare(
         batch=batch,
         providers=tuple(providers),
         threads=1,
-        correct=tuple(experiment.correct for experiment in experiments),
+        correct=tuple(each.correcting.source if each.correcting else None for each in experiments),
     )
     selection = {name: getattr(grid.selection, name) for name in ("include", "exclude", "min_size")}
     everything = {"samples": [len(case.data) for case in cases], **common, **selection, **(facts or {})}
@@ -218,17 +221,6 @@ def _check_storing(experiments: Sequence[Experiment], grid: Grid) -> None:
         alike = setting.model, setting.channel, setting.preset.granularity, setting.name in grid.plans and setting.name
         _check_point(experiments[setting.model], setting, fully=alike not in stored)
         stored.add(alike)
-
-
-def _left(experiments: Sequence[Experiment], grid: Grid) -> list[list[str]]:
-    """Return, for each model, warnings about what is not corrected of its first point."""
-    first: dict[int, GridPoint] = {}
-    for setting in grid.points(len(experiments)):
-        first.setdefault(setting.model, setting)
-    return [
-        list(experiment.left(first[number].plan, selection=first[number].selection)) if number in first else []
-        for number, experiment in enumerate(experiments)
-    ]
 
 
 def _check_point(experiment: Experiment, setting: GridPoint, *, fully: bool) -> None:

@@ -10,6 +10,7 @@ from onnx_analog.channels import Channel, GaussianNoise, TableChannel, available
 from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.channels.residual import ResidualCells
 from onnx_analog.channels.rram import RramMilo, RramWan
 from onnx_analog.channels.statistical import FITS, StatisticalPcm
 from onnx_analog.testing import check_channel
@@ -50,6 +51,10 @@ INSTALLED: dict[str, tuple[Callable[[Any], Channel], dict[str, bool]]] = {
     "pcm-drift": (lambda _: StatisticalPcm(fit="hermes", read_after_s=DAY_S), BIASED),
     "pcm-partial-reset": (lambda _: resolve("pcm-partial-reset"), {}),
     "precision": (lambda _: LimitedPrecision(inner=GaussianNoise(sigma=0.05), read_bits=3), BIASED),
+    "residual": (
+        lambda _: ResidualCells(inner=StatisticalPcm(fit="hermes", read_after_s=DAY_S), verify_reads=20),
+        BIASED | DEPENDENT,
+    ),
     "rram-milo": (lambda _: RramMilo(), {}),
     "rram-wan": (lambda _: RramWan(read_after_s=DAY_S), {}),
     "table": (lambda _: two_branches(), {}),

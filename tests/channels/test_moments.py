@@ -32,6 +32,7 @@ CHANNELS = {
     "drift, differential": replace(DRIFT, differential=True, compensated=True),
     "5 bits to read": PCM.changed(read_bits=5),
     "one device, 5 bits to read": PCM.changed(read_bits=5, cells_on="same"),
+    "drift, residual": DRIFT.changed(cells_hold="residual"),
     "4 bits to write, drift": DRIFT.changed(write_bits=4),
 }
 EXACT = ("gaussian", "pcm", "pcm, one device", "empirical", "partial reset, empirical", "rram-wan")
@@ -102,6 +103,7 @@ def test_what_cells_share_is_left_however_many_they_are():
         (PCM.changed(cells_on="same"), True, False, None),
         (EmpiricalChannel(table=PCM), False, True, 10_000),
         (DRIFT, False, True, 10_000),
+        (DRIFT.changed(cells_hold="residual"), False, False, 10_000),
         (LimitedPrecision(inner=PCM, read_bits=4), False, True, 10_000),
         (LimitedPrecision(inner=PCM.changed(cells_on="same"), read_bits=4), False, False, 10_000),
     ],

@@ -21,6 +21,7 @@ from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.channels.residual import ResidualCells
 from onnx_analog.channels.rram import RramWan
 from onnx_analog.channels.statistical import StatisticalPcm
 from onnx_analog.cli import main
@@ -40,6 +41,7 @@ EXAMPLES: dict[str, Callable[[Any], Channel]] = {
     "pcm-drift": lambda _: resolve("pcm-drift:fit=hermes,read_after_s=3600,compensated=true,differential=true"),
     "pcm-partial-reset": lambda _: resolve("pcm-partial-reset"),
     "precision": lambda _: LimitedPrecision(inner=EmpiricalChannel(table=PCM), write_bits=4, read_bits=5),
+    "residual": lambda _: ResidualCells(inner=LimitedPrecision(inner=StatisticalPcm(), read_bits=6), verify_reads=3),
     "rram-milo": lambda _: resolve("rram-milo"),
     "rram-wan": lambda _: resolve("rram-wan:read_after_s=86400"),
     "table": lambda _: TableChannel(name="t", inputs=(-1.0, 1.0), means=(0.0, 1.0), stds=(0.1, 0.2)),
@@ -223,6 +225,7 @@ def test_without_any_channel_that_is_said(monkeypatch):
         ("measured", "'measured' needs csv, input, output: name measured:csv="),
         ("precision", "'precision' needs inner: name any channel, with write bits"),
         ("precision:inner=pcm", "precision"),
+        ("residual", "'residual' needs inner: name a channel such as pcm-drift, with cells_hold residual"),
         ("empirical:table=pcm", "empirical"),
         ("rram-wan:read_after_s=60", "measured 1, 86400, 172800 s after programming, not 60 s"),
     ],

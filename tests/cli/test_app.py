@@ -315,9 +315,9 @@ def test_every_option_says_what_it_is_for(name, flag):
 
 # What these ask for is not asked for without them; all others say what they are by default.
 NOT_BY_DEFAULT = {
-    "--threshold", "--residuals", "--cells-on", "--read-after", "--write-bits", "--read-bits", "--reference",
-    "--preprocess", "--at-least", "--at-most", "--check", "--plot", "--log", "--group", "--precision", "--config",
-    "--save-config", "--save-plan", "--plan", "--integers", "--grid", "--bounds",
+    "--threshold", "--residuals", "--cells-on", "--cells-hold", "--read-after", "--write-bits", "--read-bits",
+    "--reference", "--preprocess", "--at-least", "--at-most", "--check", "--plot", "--log", "--group", "--precision",
+    "--config", "--save-config", "--save-plan", "--plan", "--integers", "--grid", "--bounds",
 }  # fmt: skip
 
 
@@ -494,6 +494,10 @@ def test_protect_writes_a_model_and_its_manifest_beside_the_input(cli, tmp_path)
         ("--bits-per-cell 3", {"side_bits_per_cell": 3}),
         ("--channel gaussian:sigma=0.2", {"channel": "gaussian:sigma=0.2"}),
         ("--channel pcm-drift --read-after 1h", {"channel": "pcm-drift", "modifiers": Modifiers(read_after_s=3600.0)}),
+        (
+            "--channel pcm-drift --cells-hold residual",
+            {"channel": "pcm-drift", "modifiers": Modifiers(cells_hold="residual")},
+        ),
         ("--residuals empirical", {"modifiers": Modifiers(residuals="empirical")}),
         (
             "--cells-on same --write-bits 5 --read-bits 6",
@@ -1414,6 +1418,7 @@ USAGE: list[tuple[str, str]] = [
     ("protect model.onnx --prune-scope layer", "'layer' is not one of 'tensor', 'model'"),
     ("protect model.onnx --residuals odd", "'odd' is not one of 'gaussian', 'empirical'"),
     ("protect model.onnx --cells-on some", "'some' is not one of 'different', 'same'"),
+    ("protect model.onnx --cells-hold half", "'half' is not one of 'level', 'residual'"),
     (f"{FIT} --log input", "'input' is not"),
     ("protect model.onnx -o .", "'.' is a folder; a file is needed"),
     ("protect model.onnx -o new/", "'new/' is a folder; a file is needed"),
@@ -1466,6 +1471,7 @@ USAGE: list[tuple[str, str]] = [
     ("protect model.onnx --read-after 1d", "does not change with time"),
     ("protect model.onnx --channel gaussian --residuals empirical", "has no residuals to choose"),
     ("protect model.onnx --channel gaussian --cells-on same", "does not tell devices apart"),
+    ("protect model.onnx --cells-hold residual", "pcm does not separate programming from reading"),
     ("channel show none", "no channel is called 'none'"),
     ("channel show measured", "needs csv, input, output: name measured:csv=pairs.csv,input=volts,output=ohms,log=true"),
     ("channel show measured:csv=pairs.csv", "needs input, output: name measured:csv=pairs.csv,"),

@@ -34,15 +34,20 @@ def test_only_lost_symbols_are_wrong(source, data):
     assert not (wrong & ~lost(stream, [start], [len(bits)])).any()
 
 
-@given(sources(), st.data())
-def test_runs_lose_what_each_of_them_loses(source, data):
-    symbols, alphabet, settings = source
-    stream = encoded(symbols, alphabet, **settings)
-    runs = data.draw(st.lists(st.tuples(st.integers(0, stream.bits + 5), st.integers(0, 100)), max_size=5))
-    expected = np.zeros(symbols.size, np.bool_)
+LONG = encoded(*weights(1000, 0.5), segment=300)
+
+
+@given(
+    st.lists(st.tuples(st.integers(int(LONG.header.starts[0]) - 1, LONG.bits + 5), st.integers(0, 1500)), max_size=5)
+)
+def test_runs_lose_what_each_of_them_loses(runs):
+    stream = LONG
+    expected = np.zeros(stream.count, np.bool_)
     for start, length in runs:
-        for position in range(start, min(start + length, stream.bits)):
-            expected[segment_of_bit(stream, position).symbols] = True
+        stop = min(start + length, stream.bits)
+        for position in (start, *stream.header.starts[:-1].tolist()):  # the first damaged bit of each segment
+            if start <= position < stop:
+                expected[segment_of_bit(stream, position).symbols] = True
     assert (lost(stream, [start for start, _ in runs], [length for _, length in runs]) == expected).all()
 
 

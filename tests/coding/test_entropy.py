@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from onnx_analog.coding.contexts import CONTEXTS
 from onnx_analog.coding.entropy import MODELS, SEGMENT, Encoded, decoded, encoded, entropy_bits
-from onnx_analog.coding.probabilities import entropy
+from onnx_analog.coding.probabilities import entropy, fixed, gamma, rice, write_groups
 from onnx_analog.errors import ModelError, OptionError
 
 PRECISION = 24  # bits of the coder's probabilities
@@ -136,6 +138,15 @@ def test_contexts_never_lengthen_a_stream(source):
     assert streams[1].bits <= streams[0].bits
 
 
+def test_contexts_are_not_used_where_the_ends_of_segments_cost_what_they_save():
+    """Two equally frequent symbols fill their bits; with contexts, each segment of 10 ends with a part of a bit."""
+    changes = np.random.default_rng(0).random(800) < 0.3
+    symbols = (np.cumsum(changes) % 2).astype(np.uint8)
+    whole, parted = ([encoded(symbols, 2, model=model, segment=n) for model in MODELS] for n in (800, 10))
+    assert whole[1].bits < whole[0].bits
+    assert parted[1] == parted[0]
+
+
 def test_contexts_of_independent_symbols_are_not_used():
     """They would save what chance makes of them, less than half of log2(N) bits a probability, which a table costs."""
     symbols, alphabet = weights(9000, 0.5)
@@ -197,6 +208,29 @@ def test_a_damaged_header_is_refused_or_read_as_another(source, data):
         assert decoded(replace(stream, data=np.packbits(digits).tobytes())).shape == symbols.shape
     except ModelError as error:
         assert str(error) == "the header of an entropy-coded stream is damaged: write the stream again"  # noqa: PT017
+
+
+TABLE = fixed(0, 8) + rice(0, 0) * 2  # of two symbols, equally probable
+TWO = gamma(1) + gamma(2)  # which are in use
+GROUPS = write_groups([0] * CONTEXTS)
+
+
+@pytest.mark.parametrize(
+    ("header", "refused"),
+    [
+        ("0" + TWO + TABLE + gamma(11) + fixed(0, 5) + rice(0, 0), False),  # 10 bits of the first segment
+        ("0" + TWO + TABLE + gamma(101) + fixed(0, 5) + rice(0, 0), True),
+        ("0" + TWO + TABLE + gamma(2**63) + fixed(0, 5) + rice(0, 0), True),
+        ("1" + TWO + gamma(3) + gamma(4) + fixed(1, 2) + GROUPS + TABLE + gamma(11) + fixed(0, 5) + rice(0, 0), False),
+        ("1" + TWO + gamma(3) + gamma(4) + fixed(2, 2) + GROUPS + TABLE + gamma(11) + fixed(0, 5) + rice(0, 0), True),
+        ("1" + TWO + gamma(2**9) + gamma(2**9) + fixed(1, 2) + GROUPS + TABLE + gamma(11) + fixed(0, 5) + "0", True),
+    ],
+)
+def test_a_header_that_says_what_cannot_be_is_refused(header, refused):
+    digits = np.append(np.frombuffer(header.encode(), np.uint8) - ord("0"), np.zeros(20, np.uint8))
+    stream = Encoded(20, 2, 10, np.packbits(digits).tobytes(), digits.size)
+    with pytest.raises(ModelError, match="damaged") if refused else nullcontext():
+        assert decoded(stream).tolist() == [0] * 20
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_a_scheme_that_gets_cells_gets_the_channel_too():
     mixed = Plan(default=Scheme(), tensors={"a": Scheme.int8()})
     changed = mixed.changed(cells=1, channel="rram-wan")
     assert {scheme.channel for scheme in changed.schemes} == {Scheme(channel="rram-wan").channel}
-    assert mixed.changed(channel="rram-wan").scheme_of("a") == Scheme.int8()
+    assert mixed.changed(channel="rram-wan").scheme_of("a") == Scheme.int8(channel="rram-wan")
     with pytest.raises(OptionError, match="'nonsense'"):
         Plan.of(Scheme.int8()).changed(cells=1, estimator="nonsense")
 
@@ -275,6 +275,10 @@ MODIFIED = {
     "precision": (
         PCM.changed(read_bits=4),
         {"family": "precision", "inner": {"name": "pcm"}, "write_bits": 0, "read_bits": 4},
+    ),
+    "residual cells": (
+        channels.resolve("pcm-drift").changed(cells_hold="residual"),
+        {"family": "residual", "inner": {"name": "pcm-drift"}, "verify_reads": 1},
     ),
     "residuals as measured": (PCM.changed(residuals="empirical"), {"family": "empirical", "table": {"name": "pcm"}}),
 }

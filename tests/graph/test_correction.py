@@ -17,7 +17,8 @@ from onnx_analog.graph.correction import (
     with_statistics,
 )
 from onnx_analog.graph.protected import open_protected
-from tests.models import ZOO, feeds, model, protected, run, same_bits
+from onnx_analog.passes import DecodePass
+from tests.models import ZOO, feeds, model, operators, protected, run, same_bits
 
 KINDS = {  # a layer with a stored weight w: the shape of gains, and the numbers that its correction adds
     "conv with bias": (
@@ -211,6 +212,14 @@ def test_an_output_that_is_used_inside_too_is_corrected_in_both_places():
     h = 2 * run(stored, given)[0] + 1
     for output, expected in zip(run(corrected, given), (h, np.maximum(h, 0), -h), strict=True):
         np.testing.assert_allclose(output, expected, rtol=1e-5)
+
+
+def test_onnxruntime_puts_gain_and_shift_of_a_convolution_into_its_weights():
+    stored = protected(model(KINDS["conv in groups"][0]))
+    corrected, _ = with_correction(stored, found(stored).corrected)
+    kinds = [operators(DecodePass()(each).model) for each in (stored, corrected)]
+    assert kinds[0] == kinds[1]
+    assert "Mul" not in kinds[1]
 
 
 def test_the_model_itself_is_not_changed():

@@ -13,6 +13,7 @@ import pytest
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph import manifest, stored
+from onnx_analog.graph.correction import CORRECTED_KEY
 from onnx_analog.graph.layout import inputs_of, layout_of
 from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.settings import settings_of
@@ -83,7 +84,7 @@ def test_inputs_stand_in_the_order_of_the_table(name):
 
 def test_every_key_of_the_metadata_is_in_the_table():
     keys = {row[0].strip("`") for row in rows(section("Metadata"))}
-    assert keys == {*stored.KEYS, stored.READBACK_KEY}
+    assert keys == {*stored.KEYS, stored.READBACK_KEY, CORRECTED_KEY}
     assert [row[1] for row in rows(section("Metadata")) if row[0] == f"`{stored.FORMAT_KEY}`"] == [f"`{stored.FORMAT}`"]
 
 

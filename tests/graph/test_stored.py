@@ -12,7 +12,7 @@ from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.errors import AnalogError, ChannelError, ModelError, OptionError
+from onnx_analog.errors import AnalogError, ChannelError, ModelError
 from onnx_analog.graph.layout import DOMAIN
 from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.reader import Reader, read_side
@@ -424,35 +424,24 @@ def test_a_channel_that_does_not_cover_the_output_range_is_refused(low, high):
 ANALOG_SIDE = Scheme.int8(side_channel=GaussianNoise(sigma=0.3))
 
 
-def test_schemes_are_read_with_the_channel_where_they_have_cells():
-    other, digital = GaussianNoise(sigma=0.3), Scheme.int8()
-    assert read_with([digital, scheme()], other) == {digital: digital, scheme(): scheme().changed(channel=other)}
+def test_schemes_without_analog_cells_are_read_through_any_channel():
+    """Their digital streams are: whatever its output range, for no level was written."""
+    other, narrow, digital = GaussianNoise(sigma=0.3), GaussianNoise(low=0, high=0.1), Scheme.int8()
+    changed = {digital: digital.changed(channel=other), scheme(): scheme().changed(channel=other)}
+    assert read_with([digital, scheme()], other) == changed
+    assert read_with([digital], narrow) == {digital: digital.changed(channel=narrow)}
     assert read_with([digital], None) == {digital: digital}
     assert read_with([], None) == {}
 
 
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        ({"channel": "rram-milo"}, "channel"),
-        ({"channel": None, "modifiers": Modifiers(read_bits=3)}, "read_bits"),
-        ({"channel": None, "modifiers": Modifiers(read_after_s=0)}, "read_after_s"),
-    ],
-)
-def test_a_channel_or_a_modifier_that_nothing_is_read_with_is_refused(options, name):
-    with pytest.raises(OptionError, match=f"^{name} is given, and no weight is stored in cells: leave it out$"):
-        read_with([Scheme.int8(), Scheme.int4()], **options)
-
-
-def test_modifiers_change_side_information_without_other_cells_but_a_channel_does_not():
+def test_modifiers_change_side_information_without_other_cells():
     modifiers = Modifiers(read_bits=4)
     changed = read_with([ANALOG_SIDE], None, modifiers)[ANALOG_SIDE]
     assert changed.side_channel == modifiers.apply(ANALOG_SIDE.side_channel)
-    with pytest.raises(OptionError, match=r"^channel is given"):
-        read_with([ANALOG_SIDE], "pcm")
+    assert changed.channel == modifiers.apply(ANALOG_SIDE.channel)
 
 
-def test_channels_are_named_once_and_only_those_that_cells_are_read_through():
+def test_channels_are_named_once():
     schemes = [Scheme(channel="rram-milo"), Scheme(channel="pcm"), Scheme(channel="pcm", cells=(2,))]
-    assert channels_of([Scheme.int8(channel="rram-wan"), *schemes]) == "pcm and rram-milo"
-    assert channels_of([Scheme.int8()]) is None
+    assert channels_of([Scheme.int8(channel="pcm"), *schemes]) == "pcm and rram-milo"
+    assert channels_of([Scheme.int8()]) == "pcm"

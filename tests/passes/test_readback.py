@@ -347,11 +347,11 @@ def test_options_of_another_type_are_refused_before_a_model_is_read(wrong, error
         ReadbackPass(**wrong)
 
 
-def test_without_cells_no_channel_is_named_and_none_is_taken():
+def test_digital_streams_are_read_through_a_channel_too():
     stored = protected(made("matmul"), Scheme.int8())
-    assert ReadbackPass(trial=1)(stored).model.metadata_props[READBACK_KEY] == "seed 0, trial 1"
-    with pytest.raises(OptionError, match=r"^channel is given, and no weight is stored in cells: leave it out$"):
-        ReadbackPass(channel="rram-milo").read(open_protected(stored))
+    assert ReadbackPass(trial=1)(stored).model.metadata_props[READBACK_KEY] == "seed 0, trial 1, channel pcm"
+    read = ReadbackPass(channel="rram-milo").read(open_protected(stored))
+    assert read.read_mark == "seed 0, trial 0, channel rram-milo"
 
 
 def test_what_was_read_is_guarded_by_digests_of_its_own():

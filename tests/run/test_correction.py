@@ -13,7 +13,8 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, OptionError
 from onnx_analog.graph.correction import MOST_GAIN
 from onnx_analog.graph.protected import ProtectedModel, open_protected
-from onnx_analog.run.correction import LayerCorrector, LayerNetworks, factor_of_tensor, one_call, seen_samples
+from onnx_analog.run.correcting import one_call, seen_samples
+from onnx_analog.run.correction import LayerCorrector, LayerNetworks, factor_of_tensor
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.session import Network
 from tests.models import QUIET, UNIT, model, protected, run

@@ -1,0 +1,197 @@
+"""What corrects the trials of an experiment, or the models that are read back from a protected one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from onnx_analog.coding.scheme import Scheme
+from onnx_analog.display import counted
+from onnx_analog.errors import DataError
+from onnx_analog.graph.protected import ProtectedModel
+from onnx_analog.graph.stored import StoredTensor
+from onnx_analog.passes import CorrectPass
+from onnx_analog.run.correction import (
+    LEAST_SAMPLES,
+    Corrector,
+    LayerCorrector,
+    LayerNetworks,
+    TensorCorrector,
+    factor_of_tensor,
+)
+from onnx_analog.run.data import Dataset, Input
+from onnx_analog.run.session import Network, weight_name
+
+Array = NDArray[Any]
+Correct = Dataset | Callable[[Sequence[Input]], Dataset] | str  # samples, or the word for the law of the channel
+
+
+class Correcting:
+    """What corrects the trials of an experiment.
+
+    Parameters
+    ----------
+    correct : Dataset, function or "gain"
+        The function is given the model's inputs, and returns the samples.
+    model : ir.Model
+    inputs : function
+        Returns the model's inputs.
+
+    Attributes
+    ----------
+    source : Dataset or "gain"
+        The samples that are used, without labels; or the word for the law of the channel.
+
+    Raises
+    ------
+    DataError
+        If the samples are too few, or are fed one by one.
+    """
+
+    def __init__(self, correct: Correct, model: ir.Model, inputs: Callable[[], Sequence[Input]]) -> None:
+        self.source: Dataset | str
+        if isinstance(correct, str):
+            self.source = correct
+        else:
+            self.source = one_call(model, correct if isinstance(correct, Dataset) else correct(inputs()))
+
+    def __str__(self) -> str:
+        return "the law of the channel" if isinstance(self.source, str) else counted(len(self.source), "sample")
+
+    def networks(self, model: ProtectedModel, running: Mapping[str, Any]) -> LayerNetworks | None:
+        """Return the networks of a protected model that samples need."""
+        return None if isinstance(self.source, str) else LayerNetworks(model, self.source, running)
+
+    def corrector(
+        self,
+        networks: LayerNetworks | None,
+        tensors: Mapping[str, tuple[StoredTensor, Scheme]],
+        originals: Mapping[str, Array] | None = None,
+    ) -> Corrector:
+        """Return what corrects tensors, given by name with the schemes that read them.
+
+        The targets are the statistics of the original weights, by name, where they are known, so that what encoding
+        loses is corrected too; else those of the stored weights, read without noise.
+        """
+        if networks is None:
+            return TensorCorrector({name: factor_of_tensor(*each) for name, each in tensors.items()})
+        return LayerCorrector(networks, originals or {name: tensor.decode() for name, (tensor, _) in tensors.items()})
+
+    def warnings(self, networks: LayerNetworks | None, data: Dataset) -> tuple[str, ...]:
+        """Return what to doubt: samples that are evaluated too, and what is left as it was read."""
+        if isinstance(self.source, str) or networks is None:
+            return ()
+        return (*seen_samples(self.source, data), *networks.warnings)
+
+
+# ------------------------------------------------------------------------------------------- models read back
+
+
+class Corrections:
+    """Corrects models that are read back from one protected model.
+
+    Parameters
+    ----------
+    protected : ProtectedModel
+    correct : "gain", or function
+        The function is given the model's inputs, and returns the samples.
+    schemes : mapping of Scheme to Scheme
+        The schemes of the model, each with the one that reads it.
+
+    Attributes
+    ----------
+    cost : Cost
+    warnings : tuple of str
+        What is left as it was read.
+    """
+
+    def __init__(
+        self,
+        protected: ProtectedModel,
+        correct: str | Callable[[Sequence[Input]], Dataset],
+        schemes: Mapping[Scheme, Scheme],
+    ) -> None:
+        self._factors: dict[str, float] = {}
+        self._corrector: LayerCorrector | None = None
+        self.warnings: tuple[str, ...] = ()
+        if isinstance(correct, str):
+            factors = {tensor.key: factor_of_tensor(tensor, schemes[tensor.scheme]) for tensor in protected.tensors}
+            self._factors = {key: factor for key, factor in factors.items() if factor != 1.0}
+            self.cost = TensorCorrector(factors).cost
+        else:
+            network = Network(protected)
+            samples = one_call(protected.model, correct(network.inputs))
+            self._corrector = LayerCorrector(LayerNetworks(protected, samples, {}), _by_name(protected))
+            self.cost, self.warnings = self._corrector.cost, self._corrector.warnings
+
+    def of(self, read: ProtectedModel) -> CorrectPass:
+        """Return the pass that corrects a model as it was read."""
+        if self._corrector is None:
+            return CorrectPass(factors=self._factors)
+        return CorrectPass(layers=self._corrector.correction(_by_name(read)).layers)
+
+
+def _by_name(protected: ProtectedModel) -> dict[str, Array]:
+    """Return the weights of a model by the names that they have in its network."""
+    return {weight_name(tensor.key): tensor.decode() for tensor in protected.tensors}
+
+
+# ---------------------------------------------------------------------------------------------------- samples
+
+
+def _fixed_batch(model: ir.Model) -> int | None:
+    """Return how many samples a call must have; None if any number will do."""
+    sides = [value.shape[0] for value in model.graph.inputs if value.shape is not None and len(value.shape)]
+    return min((side for side in sides if isinstance(side, int)), default=None)
+
+
+def one_call(model: ir.Model, data: Dataset) -> Dataset:
+    """Return the samples that a correction measures in one call, without their labels.
+
+    Raises
+    ------
+    DataError
+        If they are too few, or are fed one by one.
+    """
+    if data.one_by_one:
+        raise DataError(
+            "the model takes its samples one by one, and a correction measures many in one call: export the model with "
+            "an axis for samples, or correct by the law of the channel"
+        )
+    fixed = _fixed_batch(model)
+    if fixed is not None and len(data) < fixed:
+        raise DataError(
+            f"the model takes {fixed:,} samples in each call, and there are {len(data):,} to correct it with: give more"
+        )
+    taken = data if fixed is None else data.head(fixed)
+    if len(taken) < LEAST_SAMPLES:
+        raise DataError(
+            f"one call takes {counted(len(taken), 'sample')}, of which no standard deviation is known: give at least "
+            f"{LEAST_SAMPLES} samples, and a model with a free batch size"
+        )
+    return replace(taken, labels=None)
+
+
+def seen_samples(samples: Dataset, data: Dataset) -> Iterator[str]:
+    """Yield a warning if samples of a correction are among those of an evaluation."""
+    names = list(samples.inputs)
+    known = {_digest(data, names, number) for number in range(len(data))}
+    count = sum(_digest(samples, names, number) in known for number in range(len(samples)))
+    if count:
+        yield (
+            f"{count:,} of {counted(len(samples), 'sample')} that correct the model are also samples that it is "
+            "evaluated on: the correction sees its own test inputs, though not their labels. Give it others"
+        )
+
+
+def _digest(data: Dataset, names: Sequence[str], number: int) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in names:
+        digest.update(np.ascontiguousarray(data.inputs[name][number]).tobytes())
+    return digest.digest()

@@ -1,0 +1,96 @@
+"""Allocation of cells to tensors: the least loss for a number of cells, by one multiplier.
+
+Of each tensor the candidates on the lower convex hull of loss against cells are kept (Shoham and Gersho 1988). For a
+price per cell, each tensor takes the candidate of least loss + price · cells; the sums of all prices are the hull of
+what any choice from the candidates can reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from onnx_analog.tuning.candidates import Candidate
+
+
+class Choice(NamedTuple):
+    """One candidate of a tensor, and the loss that it is expected to cause."""
+
+    candidate: Candidate
+    loss: float
+
+
+class Allocation(NamedTuple):
+    """A candidate for each tensor, by key, and the sums."""
+
+    choices: Mapping[str, Choice]
+    cells: float
+    loss: float
+
+
+def hull(candidates: Sequence[Candidate], sensitivity: float) -> list[Choice]:
+    """Return the candidates on the lower convex hull of loss against cells, the cheapest first.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        At least one.
+    sensitivity : float, >= 0
+        Loss for each unit of relative squared error.
+    """
+    choices = sorted(
+        (Choice(each, sensitivity * each.error) for each in candidates),
+        key=lambda choice: (choice.candidate.cells, choice.loss),
+    )
+    corners: list[Choice] = []
+    for choice in choices:
+        if corners and choice.loss >= corners[-1].loss:
+            continue
+        while len(corners) > 1 and _slope(corners[-2], corners[-1]) <= _slope(corners[-2], choice):
+            corners.pop()
+        corners.append(choice)
+    return corners
+
+
+def _slope(first: Choice, second: Choice) -> float:
+    """Return the loss that each further cell saves."""
+    return (first.loss - second.loss) / (second.candidate.cells - first.candidate.cells)
+
+
+def path(hulls: Mapping[str, Sequence[Choice]]) -> list[Allocation]:
+    """Return all allocations of one price, from the cheapest to the best: each changes one tensor to its next corner.
+
+    Parameters
+    ----------
+    hulls : mapping of str to sequence of Choice
+        Of each tensor, by key.
+    """
+    current = {key: corners[0] for key, corners in hulls.items()}
+    steps = sorted(
+        (
+            (-_slope(before, after), key, number + 1)
+            for key, corners in hulls.items()
+            for number, (before, after) in enumerate(pairwise(corners))
+        ),
+    )
+    allocations = [_summed(current)]
+    for _, key, number in steps:
+        current = {**current, key: hulls[key][number]}
+        allocations.append(_summed(current))
+    return allocations
+
+
+def _summed(choices: Mapping[str, Choice]) -> Allocation:
+    return Allocation(
+        choices,
+        float(np.sum([choice.candidate.cells for choice in choices.values()])),
+        float(np.sum([choice.loss for choice in choices.values()])),
+    )
+
+
+def within(allocations: Sequence[Allocation], cells: float) -> Allocation | None:
+    """Return the best allocation of a path that takes at most `cells`; None if even the cheapest takes more."""
+    return max((each for each in allocations if each.cells <= cells), key=lambda each: each.cells, default=None)

@@ -1,0 +1,171 @@
+"""Candidates for the storage of one tensor: what each costs, and its error, computed from the weights and the channel.
+
+What decoding takes decides which there are (see `onnx_analog.coding.streams`):
+
+| decoding | candidates |
+|---|---|
+| none  | the paper's strategies, and equal steps with a raw index, with cells or none; no code |
+| table | the same with the unbiased posterior mean |
+| hard  | equal steps with an entropy-coded index, and cells for the rest of a weight or none; BCH |
+| soft  | the same with a soft-decision code, which is assumed |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_analog.channels import Channel
+from onnx_analog.coding.codes import CellCode
+from onnx_analog.coding.distortion import distortion
+from onnx_analog.coding.planes import Encoded, encode, stored_count
+from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.streams import DECODING, Stream, code_of, index_streams
+from onnx_analog.errors import ModelError, OptionError
+from onnx_analog.graph._cells import codebook_bits
+
+STEPS = tuple(round(0.25 * 2 ** (k / 3), 4) for k in range(14))  # 0.25 to 5 root mean squares
+RATE_WEIGHTS = (0.0, 0.08, 0.2)
+CLASSES = 255
+_OF_INDEX = ("relative_step", "rate_weight", "sign", "classes", "partition", "shares", "entropy")
+_RAW_CLASSES = (3, 7, 15, 31, 63)  # whose raw index fills its bits, but for one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One way to store a tensor.
+
+    Attributes
+    ----------
+    scheme : Scheme
+    cells : float
+        In the memory as it is; a share of the last block of a code, which tensors share.
+    error : float
+        Expected squared error over the power of the weights.
+    """
+
+    scheme: Scheme
+    cells: float
+    error: float
+
+
+def members(channel: Channel, decoding: str, *, digital: bool = False) -> tuple[Scheme, ...]:
+    """Return the schemes that are candidates for any tensor.
+
+    Parameters
+    ----------
+    channel : Channel
+    decoding : str
+        Of `DECODING`: the most that decoding may take.
+    digital : bool
+        Only those without analog cells: the rivals.
+    """
+    if decoding not in DECODING:
+        raise OptionError(f"decoding is {decoding!r}; it must be one of {', '.join(DECODING)}")
+    schemes: list[Scheme] = []
+    if decoding in ("hard", "soft"):
+        schemes += _coded(channel, {"hard": "bch", "soft": "soft"}[decoding])
+    else:
+        schemes += _raw(channel, "affine" if decoding == "none" else "unbiased")
+    return tuple(scheme for scheme in dict.fromkeys(schemes) if not digital or scheme.analog == "none")
+
+
+def _coded(channel: Channel, code: str) -> Iterable[Scheme]:
+    common: dict[str, Any] = {
+        "sign": "level", "classes": CLASSES, "partition": "uniform", "entropy": "context", "estimator": "unbiased",
+        "channel": channel, "code": code,
+    }  # fmt: skip
+    for step in STEPS:
+        for weight in RATE_WEIGHTS:
+            if step <= 2:
+                yield Scheme(**common, relative_step=step, cells=(0,), rate_weight=weight)
+        for cells in (1, 2):
+            if step >= 0.5:
+                yield Scheme(**common, relative_step=step, cells=(cells,))
+
+
+def _raw(channel: Channel, estimator: str) -> Iterable[Scheme]:
+    common: dict[str, Any] = {"channel": channel, "code": "none"}
+    for cells in (1, 2, 3, 4, 6, 8, 12, 16):
+        for strategy in ("raw", "sign", "mapping"):
+            yield Scheme.paper(strategy, cells_small=cells, estimator=estimator, **common)
+    for small, large in ((1, 2), (1, 4), (1, 20), (2, 8)):
+        for share in (0.02, 0.05, 0.2):
+            yield Scheme.paper(
+                "redundancy", cells_small=small, cells_large=large, large_fraction=share, estimator=estimator, **common
+            )
+    for classes in _RAW_CLASSES:
+        steps = {"sign": "level", "classes": classes, "partition": "uniform", **common}
+        for reach in (2.0, 2.5, 3.0, 4.0):
+            step = 2 * reach / classes
+            yield Scheme(**steps, relative_step=step, cells=(0,))
+            if classes <= 15:
+                yield Scheme(**steps, relative_step=step, cells=(1,), estimator=estimator)
+
+
+def candidates(weight: NDArray[Any], schemes: Sequence[Scheme]) -> list[Candidate]:
+    """Return what a tensor takes, and its error, under each of some schemes; those that cannot store it are left out.
+
+    Parameters
+    ----------
+    weight : float array of any shape
+    schemes : sequence of Scheme
+        With a codebook for each tensor.
+    """
+    lengths: dict[Any, tuple[Stream, ...]] = {}  # schemes with the same classes share the streams of their index
+    found = []
+    for scheme in schemes:
+        try:
+            (stored,) = encode([weight], scheme)
+        except ModelError:
+            continue
+        key = (
+            scheme.relative_step,
+            scheme.rate_weight,
+            scheme.classes,
+            scheme.partition,
+            scheme.shares,
+            scheme.entropy,
+        )
+        if key not in lengths:
+            lengths[key] = _index_streams(weight, stored)
+        found.append(
+            Candidate(
+                scheme=scheme,
+                cells=cells_of(stored, lengths[key]),
+                error=distortion(weight, stored).relative,
+            )
+        )
+    return found
+
+
+def _index_streams(weight: NDArray[Any], stored: Encoded) -> tuple[Stream, ...]:
+    planes = stored.planes
+    return index_streams(stored.scheme, weight.shape, stored_count(planes), planes.class_index, planes.mask)
+
+
+def cells_of(stored: Encoded, index: Sequence[Stream]) -> float:
+    """Return the cells of a tensor, from the streams that hold its classes and mask."""
+    planes, codebook, scheme = stored
+    count = stored_count(planes)
+    counts = (
+        [count] if planes.class_index is None else np.bincount(planes.class_index, minlength=scheme.classes).tolist()
+    )
+    levels = sum(number * cells for number, cells in zip(counts, scheme.cells_of_class, strict=True))
+    book = Stream("codebook", codebook_bits(scheme, codebook.groups) + scheme.table_bits, entropy_coded=False)
+    sign = (Stream("sign", count, entropy_coded=False),) if planes.sign is not None else ()
+    digital = sum(
+        stream.bits / _code(scheme, stream.name, entropy_coded=stream.entropy_coded).bits_per_cell
+        for stream in (*sign, *index, book)
+    )
+    return float(scheme.channel.devices_per_cell * (levels + digital))
+
+
+@lru_cache(maxsize=1024)
+def _code(scheme: Scheme, name: str, *, entropy_coded: bool) -> CellCode:
+    return code_of(scheme, name, entropy_coded=entropy_coded)

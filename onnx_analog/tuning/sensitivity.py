@@ -1,0 +1,124 @@
+"""Sensitivity of a network to errors in each of its tensors, on unlabelled samples.
+
+White Gaussian noise of relative power p in one tensor alone moves the outputs. For small errors, the divergence of the
+outputs grows with the power of the error, so its ratio to p says what a squared error costs that is small against the
+weights, whatever its law (it is a mean of second derivatives; Dong et al. 2020 take the trace of the Hessian instead):
+
+    S = divergence / p        loss of a plan ≈ Σ over tensors of S · E‖ŵ - w‖² / ‖w‖²
+
+The divergence is that of Kullback and Leibler, in nats for each sample, where outputs are scores of classes; else the
+squared error of the outputs over their power.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.special
+from numpy.typing import NDArray
+
+from onnx_analog.errors import DataError
+from onnx_analog.randomness import stream
+from onnx_analog.run.probe import Probe
+
+POWER = 0.05  # of the noise, relative to the weights
+DRAWS = 2
+
+Divergence = Callable[[Sequence[Any]], float]
+
+
+class Sensitivity(NamedTuple):
+    """Of one tensor: divergence for each unit of relative squared error, and its standard error over draws."""
+
+    mean: float
+    error: float
+
+
+def divergence(clean: Sequence[Any], class_axis: int | None) -> Divergence:
+    """Return the function that says how far outputs are from `clean`, those of the original model.
+
+    Parameters
+    ----------
+    clean : sequence of float arrays
+        The first is compared where there is a `class_axis`; else all of them.
+    class_axis : int, optional
+        Axis of the classes whose scores (logits) the first output holds.
+
+    Raises
+    ------
+    DataError
+        If no output is an array of floats.
+    """
+    arrays = [(number, np.asarray(output, np.float64)) for number, output in enumerate(clean) if _is_float(output)]
+    if not arrays:
+        raise DataError("no output of the model is an array of floating-point numbers, so errors cannot be measured")
+    if class_axis is not None:
+        number, scores = arrays[0]
+        expected = scipy.special.log_softmax(scores, axis=class_axis)
+        return lambda outputs: _kullback_leibler(expected, np.asarray(outputs[number], np.float64), class_axis)
+    power = sum(float(np.square(array).sum()) for _, array in arrays)
+    return lambda outputs: (
+        sum(float(np.square(np.asarray(outputs[number], np.float64) - array).sum()) for number, array in arrays)
+        / max(power, np.finfo(np.float64).tiny)
+    )
+
+
+def _is_float(output: Any) -> bool:
+    return isinstance(output, np.ndarray) and output.dtype.kind == "f" and output.size > 0
+
+
+def _kullback_leibler(expected: NDArray[np.float64], scores: NDArray[np.float64], axis: int) -> float:
+    """Return the mean over samples of Σ p·(log p - log q)."""
+    other = scipy.special.log_softmax(scores, axis=axis)
+    return float((np.exp(expected) * (expected - other)).sum(axis=axis).mean())
+
+
+def sensitivities(
+    probe: Probe,
+    distance: Divergence,
+    *,
+    seed: int = 0,
+    draws: int = DRAWS,
+    power: float = POWER,
+    progress: Callable[[], None] = lambda: None,
+) -> dict[str, Sensitivity]:
+    """Return the sensitivity of each tensor, by storage key; `progress` is called after each run.
+
+    Parameters
+    ----------
+    probe : Probe
+    distance : function
+        Of outputs from those of the original model.
+    seed : int
+    draws : int, >= 1
+        Of the noise, for each tensor.
+    power : float, > 0
+        Of the noise, relative to that of the weights.
+    """
+    found = {}
+    for key, weight in probe.weights.items():
+        values = []
+        for draw in range(draws):
+            values.append(distance(probe.run({key: _noisy(weight, seed, draw, key, power)})) / power)
+            progress()
+        spread = float(np.std(values, ddof=1)) / draws**0.5 if draws > 1 else float("nan")
+        found[key] = Sensitivity(float(np.mean(values)), spread)
+    return found
+
+
+def _noisy(weight: NDArray[Any], seed: int, draw: int, key: str, power: float) -> NDArray[Any]:
+    """Return a tensor with noise in its nonzero weights: those that are pruned are no weights of it."""
+    rng = stream(seed, draw, key, plane="sensitivity")
+    values = weight.astype(np.float64)
+    stored = values != 0
+    scale = (power * np.square(values[stored]).mean()) ** 0.5 if stored.any() else 0.0
+    noise = rng.standard_normal(weight.shape) * scale
+    noisy: NDArray[Any] = (values + np.where(stored, noise, 0)).astype(weight.dtype)
+    return noisy
+
+
+def predicted(sensitivity: Mapping[str, Sensitivity], errors: Mapping[str, float]) -> float:
+    """Return the divergence to be expected of relative squared errors, by key."""
+    return sum(sensitivity[key].mean * error for key, error in errors.items())

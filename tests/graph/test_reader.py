@@ -1,0 +1,122 @@
+"""Signs and classes as they are read with the failures of their codes: the same wherever a model is read."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onnx_analog as oa
+from onnx_analog.channels import GaussianNoise
+from onnx_analog.coding.codes import best_code
+from onnx_analog.coding.scheme import Scheme
+from onnx_analog.graph.protected import open_protected
+from onnx_analog.graph.reader import read_side
+from onnx_analog.graph.stored import READ_DIGESTS_KEY, stored_tensors
+from onnx_analog.passes import DecodePass, ReadbackPass
+from onnx_analog.run.read import Decoder
+from tests.models import f32, holding
+
+NOISY = GaussianNoise(sigma=0.25, low=-1, high=1)
+WEIGHT = f32(np.random.default_rng(0).normal(size=(40, 30)))
+PRUNED = np.where(np.abs(WEIGHT) > 0.7, WEIGHT, 0).astype(np.float32)
+OFTEN: dict[str, Any] = {"channel": NOISY, "block_bits": 64, "block_failure": 0.05, "segment_weights": 100}
+STEPS: dict[str, Any] = {"sign": "level", "classes": 9, "partition": "uniform", "relative_step": 0.7}
+SCHEMES = {
+    "redundancy": Scheme(**OFTEN),
+    "redundancy without a code": Scheme(**OFTEN, code="none"),
+    "integers without a code": Scheme.int4(**OFTEN, code="none"),
+    "entropy-coded": Scheme(**OFTEN, **STEPS, cells=(0,), entropy="static"),
+    "refined": Scheme(**OFTEN, **STEPS, cells=(1,), entropy="context", estimator="unbiased"),
+    "some without cells": Scheme(**OFTEN, classes=4, partition="lloyd", cells=(0, 1, 2, 3), entropy="context"),
+    "repeated": Scheme(**OFTEN, **STEPS, cells=(1,), entropy="static", code="none"),
+    "output channels": Scheme(**OFTEN, classes=3, partition="lloyd", cells=(1,), granularity="channel"),
+}
+TRIALS = range(12)
+
+
+def tensor_of(scheme, weight=PRUNED):
+    (tensor,) = stored_tensors(oa.protect(holding(w=weight), scheme).model)
+    return tensor
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_trial_is_the_same_wherever_it_is_read(name, monkeypatch):
+    """By ReadbackPass, ProtectedModel.read and evaluate's Decoder, one trial after the other, failures among them."""
+    monkeypatch.setattr("onnx_analog.randomness.BLOCK", 500)
+    protected = oa.protect(holding(w=PRUNED), SCHEMES[name]).model
+    decoder, opened, failed = Decoder(stored_tensors(protected)[0]), open_protected(protected), 0
+    for trial in TRIALS:
+        read = ReadbackPass(seed=1, trial=trial)(protected).model
+        (tensor,) = stored_tensors(read)
+        expected = tensor.decode()
+        failed += any(f'"{plane}"' in read.metadata_props[READ_DIGESTS_KEY] for plane in ("sign", "class"))
+        assert np.array_equal(opened.read(seed=1, trial=trial)["w"], expected)
+        assert np.array_equal(decoder.weights(seed=1, trial=trial), expected)
+        assert open_protected(read).read_mark is not None
+        assert np.array_equal(DecodePass()(read).model.graph.initializers["w"].const_value.numpy(), expected)
+    assert failed > 0
+
+
+def test_without_failures_the_very_planes_are_read():
+    tensor = tensor_of(Scheme(channel=NOISY))
+    for trial in TRIALS:
+        sign, index = read_side(tensor, seed=0, trial=trial)
+        assert sign is tensor.sign
+        assert index is tensor.class_index
+
+
+def test_signs_and_classes_without_a_code_are_wrong_at_their_error_rate():
+    tensor = tensor_of(SCHEMES["redundancy without a code"], WEIGHT)
+    error, wrong = best_code(NOISY, "none").bit_error, np.zeros(2, int)
+    for trial in range(200):
+        sign, index = read_side(tensor, seed=0, trial=trial)
+        wrong += [np.count_nonzero(sign != tensor.sign), np.count_nonzero(index != tensor.class_index)]
+    expected = 200 * WEIGHT.size * error
+    # Failures of mask and codebook, which lose classes too, have a chance of 0.05/64 for each of their bits.
+    assert abs(wrong[0] - expected) < 5 * np.sqrt(expected)
+    assert wrong[1] > expected - 5 * np.sqrt(expected)
+
+
+@pytest.mark.parametrize("weight", [WEIGHT, PRUNED], ids=["dense", "pruned"])
+@pytest.mark.parametrize("entropy", ["static", "context"])
+def test_a_failed_block_loses_the_rest_of_its_segment_and_no_more(weight, entropy):
+    """What is lost is read as of the most frequent class, so it shows where another class was written."""
+    scheme = SCHEMES["entropy-coded"].changed(entropy=entropy, block_failure=0.02)
+    tensor = tensor_of(scheme, weight)
+    often = int(tensor.class_counts.argmax())
+    positions = np.arange(weight.size) if tensor.mask is None else np.flatnonzero(tensor.mask)
+    joint = any(stream.name == "mask and class" for stream in tensor.streams(0))
+    segments = (positions if joint else np.arange(positions.size)) // 100
+    seen = 0
+    for trial in range(60):
+        _, index = read_side(tensor, seed=2, trial=trial)
+        if index is tensor.class_index or (index == often).all():
+            continue  # nothing failed, or the codebook did
+        seen += 1
+        wrong = np.flatnonzero(index != tensor.class_index)
+        assert (index[wrong] == often).all()
+        if weight is WEIGHT or joint:
+            for segment in np.unique(segments[wrong]):
+                first = wrong[segments[wrong] == segment][0]
+                rest = (np.arange(index.size) >= first) & (segments == segment)
+                assert (index[rest] == often).all()
+    assert seen
+
+
+def test_a_failed_mask_loses_all_weights_after_it():
+    scheme = Scheme(channel=NOISY, block_bits=64, block_failure=0.02, classes=3, partition="lloyd", cells=(1,))
+    tensor = tensor_of(scheme)
+    often, seen = int(tensor.class_counts.argmax()), 0
+    for trial in range(200):
+        _, index = read_side(tensor, seed=3, trial=trial)
+        wrong = np.flatnonzero(index != tensor.class_index)
+        if wrong.size and (index[wrong[0] :] == often).all():
+            seen += 1
+    assert seen
+
+
+def test_a_class_that_cannot_be_is_the_last_one():
+    tensor = tensor_of(Scheme(channel=NOISY, code="none", classes=3, partition="lloyd", cells=(1,)), WEIGHT)
+    for trial in TRIALS:
+        _, index = read_side(tensor, seed=0, trial=trial)
+        assert index.max() == 2
