@@ -420,11 +420,8 @@ class Experiment:
 
     def float16_value(self, *, selection: Selection | None = None) -> float:
         """Return the metric of the plain model with the weights of a selection rounded to float16, without noise."""
-        planes = self._written(Plan.of(Scheme.int8()), _selection(selection))
-        network, keys, _ = self._skeleton(planes)
-        weights = {weight.key: weight.array() for weight in all_tensors(self._model)}
-        rounded = {name: _as_float16(weights[key]) for name, key in keys.items()}
-        return self._value(network.run(self.data, rounded, batch=self._batch, indices=self._indices))
+        probe = self.probe(Scheme.int8(), selection=selection)
+        return self._value(probe.run({key: _as_float16(weight) for key, weight in probe.weights.items()}))
 
     def check_storable(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> None:
         """Raise what `trials` would raise of a plan that stores nothing; few tensors are encoded."""

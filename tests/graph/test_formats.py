@@ -12,9 +12,9 @@ import pytest
 
 from onnx_analog.channels import resolve
 from onnx_analog.cli import cost_tables
-from onnx_analog.coding.codes import CODES, SOFT_SHARE, best_code
+from onnx_analog.coding.codes import SOFT_SHARE, best_code
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.scheme import CODES, Scheme
 from onnx_analog.coding.streams import DECODING, NAMES
 from onnx_analog.graph import manifest, stored
 from onnx_analog.graph.correction import CORRECTED_KEY
