@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,14 @@ from onnx_analog.study.arguments import GridArguments, check_axes, check_used, f
 from onnx_analog.study.arguments import checked as checked_grid
 from onnx_analog.study.config import config_text
 from onnx_analog.study.grid import Grid
+from onnx_analog.study.rivals import Float16, float16
 from onnx_analog.study.run_folder import CONFIG, PLOT
 from onnx_analog.study.stopping import Stopping
 from onnx_analog.study.worker import Packed
 
 CHECKED = (
     "sparsity", "prune_scope", "trials", "precision", "max_trials", "seed", "output", "class_axis", "samples", "batch",
-    "providers", "counting",
+    "providers", "counting", "limit",
 )  # fmt: skip
 
 
@@ -78,7 +79,14 @@ def run_sweep(
         if plots.can_plot() and given["trials"]:
             writers[folder / PLOT] = plots.plot_points(points, given["counting"])
         writing.write_all(writers, force=True)
-    return Swept(points=points, folder=folder)
+    return Swept(points=points, folder=folder, float16=tuple(_float16(study)))
+
+
+def _float16(study: sweeps.Study) -> Iterator[Float16]:
+    """Yield what the models are worth in float16, where rivals are compared."""
+    grid = study.grid
+    for case, experiment in zip(study.cases, study.experiments, strict=True) if grid.rivals else ():
+        yield from float16(experiment, case.name, grid.channels, grid.selection)
 
 
 def _folder(out: Any) -> Path | None:
@@ -113,7 +121,7 @@ def _study(given: Mapping[str, Any]) -> sweeps.Study:
         **_model_facts(models, cases),
     }  # fmt: skip
     running = {name: given[name] for name in ("output", "class_axis", "batch", "providers")}
-    study = sweeps.prepare(cases, grid, stopping, metric=named, **running, facts=facts)
+    study = sweeps.prepare(cases, grid, stopping, metric=named, **running, facts=facts, limit=given["limit"])
     if stopping.precision is not None and study.metric.metric.share:
         study = replace(study, stopping=replace(stopping, precision=stopping.precision / 100))
     return study

@@ -445,6 +445,7 @@ def evaluate(
     class_axis: int | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
+    limit: bool = DEFAULTS.limit,
     samples: int | None = None,
     batch: int = DEFAULTS.batch,
     providers: str | Sequence[str] = DEFAULTS.providers,
@@ -490,6 +491,9 @@ def evaluate(
         Axis of that output that holds the classes, where shapes leave it open.
     at_least, at_most : float, optional
         Limits of the value: `holds` and `verdict` of the result say whether they are kept.
+    limit : bool
+        Whether the result has `limit`: the fewest cells that any code needs for the weights of the original at the
+        errors with which they are read (see `onnx_analog.coding.limit`), and how many times as many the model takes.
     samples : int, >= 1, optional
         Number of samples to use, from the first on; all by default.
     batch : int, >= 1
@@ -510,7 +514,7 @@ def evaluate(
     DataError
         If the data do not fit the model, or do not say what is to be measured.
     """
-    scoring = checked(trials=trials, seed=seed, at_least=at_least, at_most=at_most)
+    scoring = checked(trials=trials, seed=seed, at_least=at_least, at_most=at_most, limit=limit)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     check_function("progress", progress)
     named, resolved = metric_of(metric), channel_of(channel)
@@ -573,6 +577,7 @@ def sweep(
     providers: str | Sequence[str] = DEFAULTS.providers,
     engine: str | Engine = "local",
     counting: str = DEFAULTS.counting,
+    limit: bool = DEFAULTS.limit,
     out: Paths | None = None,
     config: str | None = None,
     progress: Callable[[int, int], None] = _no_progress,
@@ -621,6 +626,8 @@ def sweep(
     counting : {"memory", "paper"}
         Cells by which points of the plot are compared: as the memory allows, or as the paper counts. Both are in the
         results.
+    limit : bool
+        Whether each point has the fewest cells that any code needs at its errors; see `evaluate`.
     out : path, optional
         Folder for the results: every trial, the points, a plot if matplotlib is installed, and `sweep.toml`, which
         `onnx-analog sweep --config` reads. Trials that are there already are not computed again.

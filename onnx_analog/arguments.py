@@ -76,6 +76,9 @@ class Arguments:
         choices=("memory", "paper"),
         help="Cells by which points are marked and plotted: as the memory allows, or as the paper counts.",
     )
+    limit: bool = setting(
+        False, help="Also show the fewest cells that any code needs for these weights at the errors of their reads."
+    )
     decoded: bool = setting(False, help="Write ordinary float weights, for other tools.")
     force: bool = setting(False, help="Replace existing files.")
     integers: int | None = setting(

@@ -140,8 +140,8 @@ def styles(points: Sequence[Point], counting: str = "memory") -> dict[str, dict[
     """Return the colour and the marker of each line, by its name.
 
     A strategy keeps its colour where it has one line; plans, and the lines of a strategy that has several, take further
-    colours. Markers change where colours are used again; as the memory allows, where lines differ in what decoding takes,
-    markers and names say that, and dashes change where colours are used again.
+    colours. Markers change where colours are used again. Where lines differ in what decoding takes as the memory
+    allows, markers and names say that, and dashes change where colours are used again.
     """
     names = {series(point): point for point in points}
     lines = {strategy: sum(point.strategy == strategy for point in names.values()) for strategy in STRATEGIES}

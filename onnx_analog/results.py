@@ -14,6 +14,7 @@ from onnx_analog.graph.model import Paths as Paths
 
 if TYPE_CHECKING:
     from onnx_analog.graph.correction import Cost
+    from onnx_analog.study.rivals import Float16
     from onnx_analog.study.sweeps import Point
 
 
@@ -122,10 +123,14 @@ class Inspection(Shown):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Swept(Shown):
-    """The points of a sweep, in order, and the folder that holds every trial."""
+    """The points of a sweep, in order, and the folder that holds every trial.
+
+    `float16` has each model in float16, without noise, if rivals are compared.
+    """
 
     points: tuple[Point, ...]
     folder: Path | None = None
+    float16: tuple[Float16, ...] = ()
 
     def __len__(self) -> int:
         return len(self.points)
@@ -135,7 +140,8 @@ class Swept(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the points with their trials, ready for JSON."""
-        return {"points": [point.to_dict() for point in self.points]}
+        rivals = {"float16": [each.to_dict() for each in self.float16]} if self.float16 else {}
+        return {"points": [point.to_dict() for point in self.points], **rivals}
 
     def to_dataframe(self) -> Any:
         """Return the points as a pandas DataFrame, one row each: settings, mean, interval and cost.

@@ -390,7 +390,8 @@ def test_what_is_returned_prints_as_a_line():
     texts = {
         # 192 small and 64 large weights; a header of 2 bits each, and 64·2 bits of codebook, 2 bits a cell
         str(stored): "256 of 256 weights in 1,472 analog cells (r_avg 5.750); "
-        "all-in 1,792 cells, 7.000 per original weight",
+        "all-in 1,792 cells, 7.000 per original weight; as the memory allows, "
+        f"{stored.manifest.totals.honest_cells / 256:.3f}",
         str(oa.prune(made("matmul"), sparsity=0.5)): "128 of 256 weights are zero (50.0%)",
         str(oa.readback(stored.model, seed=3, trial=2)): "levels as read from noisy cells: seed 3, trial 2",
         str(oa.readback(stored.model, decoded=True)): "plain weights as read from noisy cells: seed 0, trial 0",
@@ -934,8 +935,8 @@ def test_a_sweep_prints_one_line_for_each_point():
     for line, point in zip(lines, found.points, strict=True):
         assert line == (
             f"model0, {QUIET}, granularity tensor{point.setting.large_text}, {point.setting.stored_as} "
-            f"({point.cost:.2f} all-in cells per weight; as the memory allows, {point.honest_cost:.2f}, decoding hard): "
-            f"{point.evaluation}"
+            f"({point.cost:.2f} all-in cells per weight; as the memory allows, {point.honest_cost:.2f}, decoding "
+            f"hard): {point.evaluation}"
         )
 
 

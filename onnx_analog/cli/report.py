@@ -30,6 +30,7 @@ from onnx_analog.points import (
 )
 from onnx_analog.run.evaluation import Evaluation
 from onnx_analog.study import choosing
+from onnx_analog.study.rivals import Float16
 from onnx_analog.study.sweeps import Point, paired
 
 _ROWS = 20  # of a table of inputs at most
@@ -67,6 +68,11 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         result.add_row("95 % interval of the decrease", _between(evaluation, evaluation.drop_ci95, "+.4f"))
     if evaluation.test_set_error is not None:
         result.add_row(f"standard error of a test set of {evaluation.samples:,}", f"{evaluation.test_set_error:.4f}")
+    if evaluation.limit is not None:
+        limit = evaluation.limit
+        result.add_row("limit: cells per original weight, at least", f"{limit.cells_per_original_weight:.3f}")
+        if limit.factor is not None:
+            result.add_row("cells as the memory allows, against the limit", f"{limit.factor:.2f}×")
     ratios = [value for value in evaluation.sqnr_db if not math.isnan(value)]
     if ratios:
         result.add_row("output SQNR, mean of all trials", f"{np.mean(ratios):.1f} dB")
@@ -123,9 +129,13 @@ def points_tables(points: Sequence[Point], counting: str = "memory") -> Iterator
     for panel in panels(points):
         marks = _marks(panel.points, counting)
         if panel.gridded:
-            wide = _grid_table(panel, marks, counting)
-            wide.narrower = _list_table(panel.gridded, panel, marks, counting)
-            yield wide
+            listed = _list_table(panel.gridded, panel, marks, counting)
+            if panel.gridded[0].evaluation.limit is not None:  # for which cells of a grid have no room
+                yield listed
+            else:
+                wide = _grid_table(panel, marks, counting)
+                wide.narrower = listed
+                yield wide
         if panel.planned:
             yield _list_table(panel.planned, panel, marks, counting)
 
@@ -160,13 +170,25 @@ def _list_table(points: Sequence[Point], panel: Panel, marks: dict[int, str], co
     costs = ("cells per original weight: as the paper counts", "as the memory allows", "decoding")
     result = table(*columns, "mean", *costs, title=title, left=1 + planned)
     result.columns[-1].justify = "left"
+    for heading in ("limit", "against it") if points[0].evaluation.limit is not None else ():
+        result.add_column(heading, justify="right")
     for point in points:
         how = _plan_text(point.setting.plan) if planned else str(point.cells)
         paper, memory = costs_text(point).split(" / ")
         decoding = "" if point.honest_cost is None else point.decoding
-        result.add_row(series(point), how, marks[id(point)] + value_text(point), paper, memory, decoding)
+        lowest = [] if points[0].evaluation.limit is None else _limit_cells(point)
+        result.add_row(series(point), how, marks[id(point)] + value_text(point), paper, memory, decoding, *lowest)
     result.caption = ". ".join([_note(panel.points, counting), *_levels_note(points)])
     return result
+
+
+def _limit_cells(point: Point) -> list[str]:
+    """Return the limit in cells per original weight, and how many times as many the point takes."""
+    limit = point.evaluation.limit
+    if limit is None:
+        return ["", ""]
+    factor = "" if limit.factor is None else f"{limit.factor:.2f}×"
+    return [f"{limit.cells_per_original_weight:.3f}", factor]
 
 
 def _levels_note(points: Sequence[Point]) -> Iterator[str]:
@@ -222,6 +244,17 @@ def _interval_note(points: Sequence[Point]) -> str:
     texts = [value_text(point) for point in points]
     signs = {"± half of the 95 % interval": "±", "(ends of the 95 % interval)": "("}
     return " or ".join(meaning for meaning, sign in signs.items() if any(sign in text for text in texts))
+
+
+def float16_table(rivals: Sequence[Float16]) -> Table:
+    """Return the table of models in float16."""
+    costs = ("cells per original weight: as the paper counts", "as the memory allows", "decoding")
+    result = table("float16, without noise", "channel", "value", *costs, left=2)
+    result.columns[-1].justify = "left"
+    for each in rivals:
+        honest = "" if each.honest_cost is None else f"{each.honest_cost:.2f}"
+        result.add_row(each.model, each.channel, f"{each.value:.4f}", f"{each.cost:.2f}", honest, each.decoding)
+    return result
 
 
 def corrections_tables(points: Sequence[Point]) -> Iterator[Table]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_analog.coding.limit import Limit
 from onnx_analog.display import Shown, data_frame
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.correction import Cost
@@ -60,6 +61,8 @@ class Evaluation(Shown):
         What the correction costs: `layers`, `numbers` (of 16 bits each, that the reader keeps) and `bits`.
     uncorrected_values, uncorrected_sqnr_db : tuple of float
         `values` and `sqnr_db` of the same reads without the correction; empty where there is none.
+    limit : Limit or None
+        The fewest cells that any code needs for the weights at the errors of their reads; None if it was not asked for.
     """
 
     metric: str
@@ -84,6 +87,7 @@ class Evaluation(Shown):
     correction: Cost | None = field(default=None, compare=False)
     uncorrected_values: tuple[float, ...] = ()
     uncorrected_sqnr_db: tuple[float, ...] = ()
+    limit: Limit | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         known = metrics.METRICS.get(self.metric)
@@ -250,6 +254,7 @@ class Evaluation(Shown):
             "verdict": self.verdict,
             "warnings": list(self.warnings),
             **self._correction(),
+            **({} if self.limit is None else {"limit": self.limit.to_dict()}),
         }
 
     def _correction(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
+from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, ModelError, OptionError
@@ -22,7 +23,7 @@ from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.stored import channels_of, is_protected, read_with
 from onnx_analog.graph.totals import Totals
-from onnx_analog.graph.weights import Selection, find
+from onnx_analog.graph.weights import Selection, all_tensors, find
 from onnx_analog.passes import ProtectPass, pipeline
 from onnx_analog.passes.protect import replace_all
 from onnx_analog.run import metrics
@@ -33,6 +34,7 @@ from onnx_analog.run.correcting import Correct, Correcting
 from onnx_analog.run.correction import LayerNetworks
 from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
+from onnx_analog.run.limits import limit_of
 from onnx_analog.run.probe import Array, Probe
 from onnx_analog.run.read import Decoder
 from onnx_analog.run.session import Network
@@ -120,6 +122,7 @@ class Experiment:
             model = open_protected(model)
         self._protected = model if isinstance(model, ProtectedModel) else None
         self._model = model.model if isinstance(model, ProtectedModel) else model
+        self._reference = reference
         self._source = self._network if reference is None else Network(reference, role="the reference", **self._running)
         self._original_known = self._protected is None or reference is not None or clean is not None
         self.data = data if isinstance(data, Dataset) else data(self._network.inputs)
@@ -249,6 +252,7 @@ class Experiment:
         modifiers: Modifiers = NONE,
         at_least: float | None = None,
         at_most: float | None = None,
+        limit: bool = False,
         progress: Progress = lambda: None,
     ) -> Evaluation:
         """Return how well the model works under `plan`: the original, as it is stored, and in trials of its memory.
@@ -268,6 +272,8 @@ class Experiment:
             Changes to that channel, or to theirs.
         at_least, at_most : float, optional
             What the value is to reach; see `Evaluation`.
+        limit : bool
+            Whether the result has the fewest cells that any code needs; see `limit`.
         progress : function
             Called after each trial.
 
@@ -283,6 +289,9 @@ class Experiment:
         check_type("progress", progress, Callable, "a function")
         check_limits(self.chosen.metric, at_least, at_most)
         schemes = self._schemes(plan, channel, modifiers)
+        lowest = None
+        if limit:
+            lowest = self.limit(plan, selection=selection, seed=seed, channel=channel, modifiers=modifiers)
         stored = self.stored_value(plan, selection=selection)
         _ = self.warnings  # what is without noise comes first: where it cannot be compared, no trial is made
         run: list[Trial] = []
@@ -305,6 +314,7 @@ class Experiment:
             at_most=at_most,
             correction=correction,
             more=self.left(plan, selection=selection) if correction is not None else (),
+            limit=lowest,
         )
 
     def trials(
@@ -365,6 +375,54 @@ class Experiment:
         planes = self._written(Plan.of(plan), _selection(selection))
         return planes.totals(dict(zip(planes.schemes, Plan.of(plan).schemes, strict=True)))
 
+    def limit(
+        self,
+        plan: Plan | Scheme | None = None,
+        *,
+        selection: Selection | None = None,
+        seed: int = 0,
+        channel: str | Channel | None = None,
+        modifiers: Modifiers = NONE,
+    ) -> Limit:
+        """Return the fewest cells for the weights at the errors of trial 0; see `score` for the parameters.
+
+        Weights are those of the reference or, of a plain model, of the model itself. Of a protected model without a
+        reference they are the stored ones.
+
+        Raises
+        ------
+        OptionError
+            If a tensor is read without any error.
+        ModelError
+            If the model is not protected, and there is no plan.
+        """
+        schemes = self._schemes(plan, channel, modifiers)
+        if not schemes:
+            raise ModelError("the model is not protected, so it has no limit: give a plan, or protect it first")
+        planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
+        totals = planes.totals(dict(zip(planes.schemes, schemes.values(), strict=True)))
+        return limit_of(
+            planes.weights.values(),
+            self._original_weights,
+            dict(zip(planes.schemes, schemes.values(), strict=True)),
+            honest_cells=totals.honest_cells,
+            seed=seed,
+        )
+
+    @cached_property
+    def _original_weights(self) -> dict[str, Any] | None:
+        """The weights before they were stored, by storage key; None where they are not known."""
+        if self._protected is None:
+            return {weight.key: weight.array() for weight in all_tensors(self._model)}
+        if self._reference is None:
+            return None
+        return {weight.key: weight.array() for weight in all_tensors(self._reference)}
+
+    def float16_value(self, *, selection: Selection | None = None) -> float:
+        """Return the metric of the plain model with the weights of a selection rounded to float16, without noise."""
+        probe = self.probe(Scheme.int8(), selection=selection)
+        return self._value(probe.run({key: _as_float16(weight) for key, weight in probe.weights.items()}))
+
     def check_storable(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> None:
         """Raise what `trials` would raise of a plan that stores nothing; few tensors are encoded."""
         plan, selection = Plan.of(plan), _selection(selection)
@@ -392,11 +450,12 @@ class Experiment:
         at_most: float | None = None,
         correction: Cost | None = None,
         more: Iterable[str] = (),
+        limit: Limit | None = None,
     ) -> Evaluation:
         """Return the evaluation that trials of this experiment, made anywhere and read as `schemes`, amount to.
 
         `stored` is the value of the model that is stored, as `stored_value` returns it; `correction` is what the
-        corrections of the trials cost, and `more` are further warnings.
+        corrections of the trials cost, `more` are further warnings, and `limit` is what `limit` returns.
         """
         chosen, values = self.chosen, tuple(trial.value for trial in trials)
         pairs = [(trial.uncorrected, trial.uncorrected_sqnr_db) for trial in trials if trial.uncorrected is not None]
@@ -425,6 +484,7 @@ class Experiment:
             channel=channel,
             corrected_by=None if self.correcting is None else str(self.correcting),
             correction=correction,
+            limit=limit,
             uncorrected_values=tuple(value for value, _ in pairs),
             uncorrected_sqnr_db=tuple(math.nan if ratio is None else ratio for _, ratio in pairs),
         )
@@ -505,6 +565,12 @@ def _selection(selection: Selection | None) -> Selection:
     """Return a selection; without one, the default."""
     check_type("selection", selection, Selection | None, "a Selection or None")
     return selection or Selection()
+
+
+def _as_float16(array: Any) -> Any:
+    """Return numbers rounded to float16, in their own type; larger ones are its largest."""
+    most = float(np.finfo(np.float16).max)
+    return np.clip(array.astype(np.float64), -most, most).astype(np.float16).astype(array.dtype)
 
 
 def _shape(output: Any) -> Any:

@@ -94,7 +94,19 @@ class Point(Shown):
             "trials": len(evaluation.values), "mean": evaluation.mean, "std": evaluation.std, "ci95_low": low,
             "ci95_high": high, "original": evaluation.original, "stored": evaluation.stored,
         }  # fmt: skip
-        return {**columns_of(self.model, self.setting), **numbers, **self._uncorrected(), **costs(self.totals)}
+        return {
+            **columns_of(self.model, self.setting),
+            **numbers,
+            **self._uncorrected(),
+            **costs(self.totals),
+            **self._limit(),
+        }
+
+    def _limit(self) -> Row:
+        limit = self.evaluation.limit
+        if limit is None:
+            return {}
+        return {"limit_cells_per_original_weight": limit.cells_per_original_weight, "against_limit": limit.factor}
 
     def _uncorrected(self) -> Row:
         without = self.evaluation.uncorrected

@@ -91,6 +91,8 @@ class Study:
         What travels to workers.
     facts : mapping
         What all rows say.
+    limit : bool
+        Whether each point has the fewest cells that any code needs.
     """
 
     cases: tuple[Case, ...]
@@ -99,6 +101,7 @@ class Study:
     stopping: Stopping
     work: Work
     facts: Mapping[str, Any]
+    limit: bool = False
 
     @property
     def metric(self) -> metrics.Chosen:
@@ -122,6 +125,7 @@ def prepare(
     batch: int = DEFAULTS.batch,
     providers: Sequence[str] = ("CPUExecutionProvider",),
     facts: Mapping[str, Any] | None = None,
+    limit: bool = False,
 ) -> Study:
     """Return a sweep, after everything was checked that can be before the first trial.
 
@@ -135,6 +139,8 @@ def prepare(
         As in `onnx_analog.run.experiment.Experiment`.
     facts : mapping, optional
         What else all rows are to say, ready for JSON.
+    limit : bool
+        Whether each point has the fewest cells that any code needs.
 
     Raises
     ------
@@ -187,6 +193,7 @@ def prepare(
         stopping=stopping,
         work=work,
         facts=everything,
+        limit=limit,
     )
 
 
@@ -467,6 +474,9 @@ class _Run:
             channel=setting.channels_text,
             schemes=setting.plan.schemes,
             correction=facts.correction,
+            limit=experiment.limit(setting.plan, selection=setting.selection, seed=self._study.grid.seed)
+            if self._study.limit
+            else None,
         )
         without = evaluation.uncorrected
         return Point(

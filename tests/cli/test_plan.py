@@ -341,6 +341,14 @@ def test_rivals_are_points_in_cells_of_each_channel_on_the_command_line_in_toml_
     assert all(costs[quiet, name] < costs[loud, name] for name in names)
     assert done(cli("sweep --config out/sweep.toml --out again --json")) == first
     assert tomllib.loads(Path("out", "sweep.toml").read_text(encoding="utf-8"))["rivals"] is True
+    half = json.loads(first)["float16"]
+    assert [each["channel"] for each in half] == [loud, quiet]
+    for each in half:
+        assert (each["value"], each["cost"], each["decoding"]) == (pytest.approx(points[0]["original"]), 8.0, "hard")
+        assert (
+            1 < each["honest_cost"] / (costs[each["channel"], "int8 per tensor"] / points[0]["original_weights"]) < 2.1
+        )
+    assert "float16" not in json.loads(done(cli(f"{line.replace('--out out', '--out none')}")))
     alone = {"strategy": [], "channel": "gaussian:sigma=0.1", "trials": 2, "engine": "serial", "rivals": True}
     swept = oa.sweep("model.onnx", "test.npz", **alone)
     assert [point.evaluation.values for point in swept] == [

@@ -1046,7 +1046,7 @@ def test_there_is_a_table_of_each_kind(tmp_path):
     made_by = {name for name in names if name.endswith(("_table", "_tables")) and not name.startswith("_")}
     assert made_by == {
         "points_tables", "differences_tables", "corrections_tables", "account_tables", "inspection_tables",
-        "cost_table", "baseline_table", "evaluation_table",
+        "cost_table", "baseline_table", "float16_table", "evaluation_table",
         "channel_list_table", "channel_table", "fit_table", "levels_table", "plan_table",
     }  # fmt: skip
 

@@ -15,7 +15,7 @@ QUANTILES = (np.arange(100_000) + 0.5) / 100_000
 NORMAL = scipy.stats.norm.ppf(QUANTILES)
 
 
-@pytest.mark.parametrize("db", [3, 6, 12, 18])
+@pytest.mark.parametrize("db", [1, 3, 6, 12, 18, 30, 50, 80])  # the last are below what the histogram resolves
 def test_a_gaussian_source_needs_half_a_bit_for_3_db(db):
     mse = 10 ** (-db / 10)
     # The histogram's bins are range/256 = 0.033 σ wide: its variance is less by up to width²/12 = 1e-4.
@@ -82,7 +82,41 @@ def test_cells_are_bits_over_capacity():
 def test_what_cannot_be_told_is_refused():
     with pytest.raises(OptionError, match="mse is 0"):
         limit.rate(NORMAL, 0)
-    with pytest.raises(OptionError, match="a histogram of 256 bins resolves errors of"):
-        limit.rate(NORMAL, 1e-9)
     with pytest.raises(OptionError, match="capacity_bits is 0"):
         limit.cells(NORMAL, 0.1, 0)
+
+
+def test_zeros_are_a_value_of_their_own_and_their_places_must_be_told():
+    """At high rate R(D) = H(p) + p·½·log2(p/D) of a share p of normal weights among zeros: only those have an error."""
+    share = 0.2
+    pruned = np.where(np.arange(NORMAL.size) % 5 == 0, np.random.default_rng(0).permutation(NORMAL), 0.0)
+    entropy = -share * math.log2(share) - (1 - share) * math.log2(1 - share)
+    for mse in (1e-5, 1e-7):
+        expected = entropy + share / 2 * math.log2(share / mse)
+        # A lower bound. Where the histogram ends, errors have a σ of 0.82 bins, 0.027. Of all weights, a share of
+        # 0.2·0.4·6·0.027 = 1.3 % is within three of these of zero, and need not be told from zeros: at most
+        # 1.3 %·log2(1/1.3 %) = 0.08 bits, and as many as rounding leaves.
+        assert expected - 0.1 < limit.rate(pruned, mse) < expected + 0.002
+    values, shares = limit.histogram(pruned)
+    assert shares[values == 0.0] == pytest.approx([0.8])
+    assert float(shares.sum()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("source", ["normal", "pruned", "laplace"])
+def test_the_rate_falls_as_the_error_grows_also_where_the_histogram_ends(source):
+    sources = {"normal": NORMAL, "laplace": scipy.stats.laplace.ppf(QUANTILES)}
+    weights = sources.get(source, np.where(np.arange(NORMAL.size) % 4 == 0, np.roll(NORMAL, 50_001), 0.0))
+    errors = np.geomspace(1e-6, 0.99, 25) * weights.var()
+    rates = [limit.rate(weights, error) for error in errors]
+    assert (np.diff(rates) < 2e-3).all()  # what a rate is known to
+    assert rates[0] > rates[-1] >= 0
+
+
+def test_the_limit_of_a_model_adds_its_tensors():
+    of_tensor = {"mse": 0.1, "bits": 2.0, "capacity_bits": 1.6}
+    tensors = tuple(limit.TensorLimit(key=key, weights=weights, **of_tensor) for key, weights in (("a", 80), ("b", 20)))
+    found = limit.Limit(tensors=tensors, honest_cells=250)
+    assert (found.cells, found.cells_per_original_weight, found.factor) == (125.0, 1.25, 2.0)
+    assert str(found) == "at least 1.250 cells per original weight at these errors; the model takes 2.00 times as many"
+    assert limit.Limit(tensors=tensors, honest_cells=None).factor is None
+    assert [each["cells"] for each in found.to_dict()["tensors"]] == [100.0, 25.0]

@@ -10,8 +10,12 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from onnx_analog.channels import resolve
+from onnx_analog.cli import cost_tables
+from onnx_analog.coding.codes import SOFT_SHARE, best_code
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.scheme import CODES, Scheme
+from onnx_analog.coding.streams import DECODING, NAMES
 from onnx_analog.graph import manifest, stored
 from onnx_analog.graph.correction import CORRECTED_KEY
 from onnx_analog.graph.layout import inputs_of, layout_of
@@ -120,3 +124,41 @@ def test_helpers_reject_what_is_not_there():
     assert rows("| a | b |\n|---|---|\n| `a` | 1 |\n") == [["`a`", "1"]]
     assert section("No such heading") == ""
     onnx.checker.check_model(ir.to_proto(protected(holding(w=matrices()[0]), SCHEME)), full_check=True)
+
+
+# ------------------------------------------------------------------------------------------------ two countings
+
+
+def table_of(title: str, head: str) -> list[list[str]]:
+    """Return the rows of the table of a section whose head begins with a word."""
+    lines = section(title).splitlines()
+    (first,) = [number for number, line in enumerate(lines) if line.startswith(f"| {head} |")]
+    found = []
+    for line in lines[first + 2 :]:
+        if not line.startswith("|"):
+            break
+        found.append([cell.strip(" `") for cell in line.strip("|").split(" | ")])
+    return found
+
+
+def test_the_rates_of_codes_are_those_of_the_program():
+    for channel, *rates in table_of("Two countings", "channel"):
+        codes = [best_code(resolve(channel), code) for code in CODES]
+        assert rates == [f"{code.bits_per_cell:.3f} with {code.symbols} symbols" for code in codes]
+    assert "95 % of the mutual information" in " ".join(section("Two countings").split())
+    assert SOFT_SHARE == 0.95
+
+
+def test_the_streams_and_levels_of_decoding_are_those_of_the_program():
+    assert tuple(row[0] for row in table_of("Two countings", "stream")) == NAMES
+    levels = table_of("Two countings", "`decoding`")
+    assert tuple(level for level, _ in levels) == DECODING
+    assert [f"{level}: {needs}" for level, needs in levels] == list(cost_tables.DECODING.values())
+
+
+@pytest.mark.parametrize("bits", [1, 4095, 4096, 4097, 100_000])
+def test_the_cells_of_a_stream_are_those_of_the_formula(bits):
+    code = best_code(resolve("pcm-partial-reset"), "bch")
+    whole, rest = divmod(bits, code.block.data)
+    stored_bits = whole * code.block.length + (rest + code.block.length - code.block.data if rest else 0)
+    assert code.cells(bits) == code.copies * code.packing.cells * -(-stored_bits // code.packing.bits)

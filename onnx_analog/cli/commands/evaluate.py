@@ -42,6 +42,7 @@ from onnx_analog.cli.settings import argument
 @argument("threads")
 @argument("at_least", help="Exit 1 unless the lower end of the 95 % interval (or the value) is this high.")
 @argument("at_most", help="Exit 1 unless the upper end of the 95 % interval (or the value) is this low.")
+@argument("limit")
 @LOAD
 @JSON
 def command(protected: Path, data: Path, trials: int, as_json: bool, **choices: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,7 @@ from onnx_analog.study.config import IN_PYTHON
 from onnx_analog.study.run_folder import CONFIG, CONSTANTS, LOCK, PARQUET, PLOT, POINTS, TRIALS
 
 if TYPE_CHECKING:
-    from onnx_analog.study.sweeps import Point
+    from onnx_analog.results import Swept
 
 ENGINES = ("local", "serial", "dask", "ray")  # as in onnx_analog.study.engines, which imports much
 FAMILY = "Further points"
@@ -166,6 +165,7 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
     "--address", help="Address of a Ray cluster: auto or ray://host:10001.  [default: a new one on this machine]"
 )
 @argument("counting")
+@argument("limit")
 @click.option(
     "-o", "--out", type=OUT_OR_FOLDER, required=True, help="Folder for the results. An existing sweep is resumed."
 )
@@ -232,7 +232,7 @@ def command(
     if as_json:
         print_json(swept.to_dict())
     else:
-        _tell(swept.points, out, choices["counting"])
+        _tell(swept, out, choices["counting"])
 
 
 def _check_objects(ctx: click.Context) -> None:
@@ -284,13 +284,18 @@ def _channels(ctx: click.Context) -> list[str] | None:
     return [spec for specs in ctx.params["channel"] for spec in specs] or None
 
 
-def _tell(points: Sequence[Point], out: Path, counting: str) -> None:
+def _tell(swept: Swept, out: Path, counting: str) -> None:
     from onnx_analog import plots
     from onnx_analog.cli import report
     from onnx_analog.study import run_folder
 
+    points = swept.points
+    rivals = [report.float16_table(swept.float16)] if swept.float16 else []
     show(
-        *report.points_tables(points, counting), *report.corrections_tables(points), *report.differences_tables(points)
+        *report.points_tables(points, counting),
+        *rivals,
+        *report.corrections_tables(points),
+        *report.differences_tables(points),
     )
     for there, text in ((plots.can_plot(), plots.NO_PLOTS), (run_folder.can_parquet(), run_folder.NO_PARQUET)):
         if not there:
