@@ -177,7 +177,7 @@ def test_the_residual_networks_are_the_paper_s(name, tmp_path):
 
 def test_what_a_correction_takes_is_measured():
     net = """
-        net (float[n, 3, 8, 8] x) => (float[n, 8, 6, 6] y) <float[8, 3, 3, 3] w = random> { y = Conv(x, w) }"""
+        net (float[n, 3, 8, 8] x) => (float[n, 16, 6, 6] y) <float[16, 3, 3, 3] w = random> { y = Conv(x, w) }"""
     samples = Dataset({"x": np.random.default_rng(0).normal(size=(20, 3, 8, 8)).astype(np.float32)}, None)
     found = correction.ratios(model(net), samples, pairs=1)
     assert list(found) == ["inference with corrected layers", "measurement"]

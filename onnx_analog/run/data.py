@@ -97,6 +97,11 @@ class Dataset:
         labels = None if self.labels is None else self.labels[:count]
         return replace(self, inputs={name: array[:count] for name, array in self.inputs.items()}, labels=labels)
 
+    def take(self, numbers: NDArray[np.integer[Any]]) -> Dataset:
+        """Return the samples with these numbers, in this order."""
+        labels = None if self.labels is None else self.labels[numbers]
+        return replace(self, inputs={name: array[numbers] for name, array in self.inputs.items()}, labels=labels)
+
     def digest(self) -> str:
         """Return the SHA-256 of all arrays, their names, types and shapes, as hex."""
         arrays = {**self.inputs, **({} if self.labels is None else {"labels of the data": self.labels})}

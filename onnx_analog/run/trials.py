@@ -88,6 +88,14 @@ class Trials:
         corrected = self._scored(*self.corrector.apply(self._network, weights))
         return Trial(*corrected[:2], *uncorrected[:2])
 
+    def outputs(self, *, seed: int, trial: int) -> list[Any]:
+        """Return the outputs that the metric reads in one trial, corrected if there is a corrector."""
+        weights = read_all(self._decoders, seed=seed, trial=trial, threads=self._threads)
+        network = self._network
+        if self.corrector is not None:
+            network, weights = self.corrector.apply(network, weights)  # type: ignore[assignment]  # a mapping
+        return network.run(self._data, weights, batch=self._batch, indices=self._indices)
+
     def _scored(self, network: Network, weights: Mapping[str, Any]) -> Trial:
         outputs = network.run(self._data, weights, batch=self._batch, indices=self._indices)
         value = float(self._metric(outputs, labels=self._data.labels, clean=self._clean))

@@ -14,7 +14,7 @@ from onnx_analog.channels import stages
 from onnx_analog.channels.base import Channel
 from onnx_analog.channels.residual import ResidualCells
 from onnx_analog.channels.stages import Law, Moments, division, law_of
-from onnx_analog.channels.statistical import StatisticalPcm
+from onnx_analog.channels.statistical import FITS, StatisticalPcm
 from tests.channels.separate import Separate
 
 CELLS = 64 * 2048  # of the law
@@ -141,6 +141,24 @@ def test_it_is_never_worse_than_an_average(programming, reading, cells):
     average = (programming**2 + reading**2) / cells
     reach = Z * squares.std() / squares.mean() / math.sqrt(N) + Z * math.sqrt(2 / CELLS)
     assert squares.mean() <= average * (1 + reach)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("time_s", [0.0, 3600.0, 86_400.0])
+@pytest.mark.parametrize("cells", [3, 8])
+def test_phase_change_cells_are_never_worse_than_their_average(fit, time_s, cells):
+    """About the line that fits the reads best, as drift sinks them."""
+    inner = StatisticalPcm(fit=fit, read_after_s=time_s)
+    level, errors = np.linspace(0, 1, N), []
+    for channel in (inner, ResidualCells(inner=inner)):
+        read = channel.read(level.astype(np.float32), cells=cells, rng=np.random.default_rng(0)).astype(np.float64)
+        slope, offset = np.polyfit(level, read, 1)
+        errors.append(float(np.sqrt(np.mean(((read - offset) / slope - level) ** 2))))
+    # Standard errors of both spreads, kurtosis up to 5, and of the law; noise near the middle differs from that over
+    # the output range, of which 3 % of the error are left.
+    reach = Z * (math.sqrt(2) * math.sqrt(4 / (4 * N)) + math.sqrt(4 / (4 * CELLS)))
+    assert errors[1] <= errors[0] * (1 + reach)
+    assert errors[1] == pytest.approx(ResidualCells(inner=inner).division(cells).error, rel=reach + 0.03)
 
 
 def test_read_noise_is_the_limit():

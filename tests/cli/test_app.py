@@ -318,6 +318,7 @@ NOT_BY_DEFAULT = {
     "--threshold", "--residuals", "--cells-on", "--cells-hold", "--read-after", "--write-bits", "--read-bits",
     "--reference", "--preprocess", "--at-least", "--at-most", "--check", "--plot", "--log", "--group", "--precision",
     "--config", "--save-config", "--save-plan", "--plan", "--integers", "--grid", "--bounds",
+    "--correct",
 }  # fmt: skip
 
 
@@ -1267,6 +1268,9 @@ TIME = (["0", "0s", "1y"], ["-1s", "soon", "nan", "inf"])
 NUMBERS = (["0", "0.1,0.2"], ["", "a", "0,,1"])
 CHANGES = {"--read-after": TIME, "--write-bits": BITS, "--read-bits": BITS}
 AXIS = (["0", "-1", "3"], ["1.5", "last"])
+CORRECT: dict[str, tuple[list[str], list[str]]] = {
+    "--correct-samples": (["2", "1000000"], ["1", "1000001", "2.5"]), "--mean": NUMBERS, "--std": NUMBERS,
+}  # fmt: skip
 RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
     "demo": {"--trials": (["1", "1000"], ["0", "1001"]), "--seed": NATURAL},
     "inspect": {"--min-size": COUNT},
@@ -1289,12 +1293,11 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "--min-size": COUNT,
         **CHANGES,
     },
-    "readback": {"--seed": NATURAL, "--trials": (["1", "10000"], ["0", "10001", "1000000000"]), **CHANGES},
+    "readback": {"--seed": NATURAL, "--trials": (["1", "10000"], ["0", "10001", "1000000000"]), **CHANGES, **CORRECT},
     "evaluate": {
         "--trials": NATURAL,
         "--seed": NATURAL,
-        "--mean": NUMBERS,
-        "--std": NUMBERS,
+        **CORRECT,
         "--samples": COUNT,
         "--batch": COUNT,
         "--threads": (["0"], ["-1", "99999999999"]),
@@ -1313,8 +1316,7 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "--precision": (["1e-9", "50"], ["0", "-1", "nan", "inf"]),
         "--max-trials": (["2"], ["1", "2.5"]),
         "--seed": NATURAL,
-        "--mean": NUMBERS,
-        "--std": NUMBERS,
+        **CORRECT,
         "--samples": COUNT,
         "--batch": COUNT,
         "--class-axis": AXIS,

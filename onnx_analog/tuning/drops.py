@@ -1,0 +1,117 @@
+"""Losses of stored models, paired by sample: how much less the metric is than that of the original, and how surely.
+
+Of a share of samples (top-1 accuracy, agreement), each sample is right or wrong in the original and in each trial. The
+difference of the two, d of sample s in trial t, is -1, 0 or 1. Its mean is the drop; samples and trials are both
+drawn, so the variance of the mean is taken as the sum
+
+    Var(mean over trials of d, between samples)/n + Var(mean over samples of d, between trials)/T
+
+each of which holds a part of the noise of the other: the interval is rather too wide.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
+
+from onnx_analog.errors import OptionError
+from onnx_analog.run.experiment import Experiment
+from onnx_analog.run.trials import Trials
+
+_PAIRED = ("top1", "agreement")
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The drop of a metric against the original.
+
+    Attributes
+    ----------
+    mean : float
+        In the metric's unit; of shares from -1 to 1. Above 0 where the original is better.
+    of_samples, of_trials : float
+        Standard errors of the mean from the choice of samples, and from the noise of the trials.
+    samples, trials : int
+    """
+
+    mean: float
+    of_samples: float
+    of_trials: float
+    samples: int
+    trials: int
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean."""
+        return math.hypot(self.of_samples, self.of_trials)
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Return the two-sided interval that holds the drop."""
+        reach = float(scipy.stats.norm.ppf((1 + confidence) / 2)) * self.error
+        return self.mean - reach, self.mean + reach
+
+    def upper(self, confidence: float) -> float:
+        """Return the one-sided bound below which the drop lies."""
+        return self.mean + float(scipy.stats.norm.ppf(confidence)) * self.error
+
+    def lower(self, confidence: float) -> float:
+        """Return the one-sided bound above which the drop lies."""
+        return self.mean - float(scipy.stats.norm.ppf(confidence)) * self.error
+
+
+def drop_of(experiment: Experiment, trials: Trials, *, seed: int, count: int, first: int = 0) -> Drop:
+    """Return the drop of a stored model in `count` trials, from number `first` on.
+
+    Raises
+    ------
+    OptionError
+        If the metric is not one whose samples can be paired.
+    """
+    before = right(experiment, experiment.clean)
+    rows = np.stack(
+        [before - right(experiment, trials.outputs(seed=seed, trial=trial)) for trial in range(first, first + count)]
+    )
+    n = rows.shape[1]
+    of_samples = float(rows.mean(axis=0).std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+    of_trials = float(rows.mean(axis=1).std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
+    return Drop(float(rows.mean()), of_samples, of_trials, n, count)
+
+
+def check_paired(experiment: Experiment) -> None:
+    """Raise `OptionError` unless the metric says of each sample whether it is right."""
+    name = experiment.chosen.metric.name
+    if name not in _PAIRED:
+        raise OptionError(
+            f"metric is {name}; tune needs one that says of each sample whether it is right: {' or '.join(_PAIRED)}"
+        )
+
+
+def right(experiment: Experiment, outputs: list[Any]) -> NDArray[np.float64]:
+    """Return 1 for each sample whose class is right, else 0, (n,): of several places, their share.
+
+    Right is the class of the label or, without labels, that of the original.
+    """
+    chosen = experiment.chosen
+    axis = chosen.axis if chosen.axis is not None else -1
+    found = np.argmax(outputs[0], axis=axis)
+    expected = experiment.data.labels if chosen.labelled else np.argmax(experiment.clean[0], axis=axis)
+    same = found == np.asarray(expected).reshape(found.shape)
+    share: NDArray[np.float64] = same.reshape(len(same), -1).mean(axis=1)
+    return share
+
+
+def samples_needed(drop: Drop, limit: float, confidence: float) -> int | None:
+    """Return how many samples would show that a drop is below a limit; None if its mean is not.
+
+    The error of the trials is left out: more trials lower it.
+    """
+    room = limit - drop.mean
+    if room <= 0:
+        return None
+    z = float(scipy.stats.norm.ppf(confidence))
+    return math.ceil(drop.samples * (z * drop.of_samples / room) ** 2)

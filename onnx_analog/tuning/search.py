@@ -1,0 +1,289 @@
+"""Search for the cheapest plan that keeps a network within a loss, and its verification.
+
+The samples are parted into four by a permutation that follows from the seed: some measure sensitivities and correct,
+some are searched with, and the rest, which nothing else has seen, verify.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_analog.channels import Channel
+from onnx_analog.coding.codes import best_code
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import Scheme
+from onnx_analog.errors import DataError, OptionError
+from onnx_analog.graph.correction import NUMBER_BITS
+from onnx_analog.graph.weights import Selection
+from onnx_analog.randomness import stream
+from onnx_analog.run.data import Dataset
+from onnx_analog.run.experiment import Experiment
+from onnx_analog.tuning.allocation import Allocation, hull, path
+from onnx_analog.tuning.candidates import Candidate, candidates, members
+from onnx_analog.tuning.drops import Drop, check_paired, drop_of, samples_needed
+from onnx_analog.tuning.sensitivity import DRAWS, Sensitivity, divergence, sensitivities
+
+CALIBRATION = 128  # samples that measure sensitivities
+CORRECTION = 256  # samples that correct
+_LEAST = 64  # samples to search with, and to verify with
+_LOOKS = 6  # at the samples that verify
+_ROUNDS = 9  # of bisection
+_GROWTH = 1.04  # of the cells, after a look that did not hold
+
+
+class Parts(NamedTuple):
+    """The samples of each step."""
+
+    calibration: Dataset
+    correction: Dataset
+    search: Dataset
+    verification: Dataset
+
+
+def parts_of(data: Dataset, seed: int) -> Parts:
+    """Return the samples of each step: of few samples, at most a tenth calibrate and a tenth correct.
+
+    Raises
+    ------
+    DataError
+        If there are too few samples.
+    """
+    count = len(data)
+    calibrating, correcting = min(CALIBRATION, count // 10), min(CORRECTION, count // 10)
+    rest = count - calibrating - correcting
+    if rest < 2 * _LEAST:
+        needed = math.ceil(2 * _LEAST / 0.8) + 2
+        raise DataError(f"the data hold {count:,} samples; to search and to verify takes at least {needed}")
+    order = stream(seed, 0, "tune", plane="samples").permutation(count)
+    searching = rest // 2
+    ends = np.cumsum([calibrating, correcting, searching])
+    return Parts(*(data.take(np.sort(numbers)) for numbers in np.split(order, ends)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What is asked for: the largest drop of the metric (of shares, 0 to 1), or the most cells per original weight."""
+
+    max_drop: float | None = None
+    budget: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.max_drop is None) == (self.budget is None):
+            raise OptionError("give one of max_drop and budget")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One allocation that was tried.
+
+    Attributes
+    ----------
+    cells : float
+        Per original weight, the correction included.
+    loss : float
+        Divergence that is predicted.
+    drop : Drop
+        On the samples that are searched with.
+    """
+
+    cells: float
+    loss: float
+    drop: Drop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The cheapest plan that was found among some candidates.
+
+    Attributes
+    ----------
+    allocation : Allocation
+    plan : Plan
+    cells : float
+        Per original weight, the correction included.
+    verified : Drop
+        On samples that nothing else has seen.
+    holds : bool or None
+        Whether the goal holds, with the confidence that was asked for; None if these samples cannot tell.
+    needed : int or None
+        Samples that would show that it holds, where `holds` is None.
+    curve : tuple of Point
+        What was tried on the way, the cheapest first.
+    """
+
+    allocation: Allocation
+    plan: Plan
+    cells: float
+    verified: Drop
+    holds: bool | None
+    needed: int | None
+    curve: tuple[Point, ...] = field(repr=False)
+
+
+class Search:
+    """What is measured once for a model, a channel and data, and answers of several kinds of candidates from it.
+
+    Parameters
+    ----------
+    model : ir.Model
+        Plain.
+    parts : Parts
+    channel : Channel
+    decoding : str
+        The most that decoding may take.
+    options : mapping
+        Further arguments of `Experiment`.
+    selection : Selection
+    correct : bool
+        Correct each read with the samples for that.
+    seed, trials : int
+    confidence : float
+        Of the verification.
+    progress : function
+        Called with a text and a share of what is planned.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        parts: Parts,
+        channel: Channel,
+        decoding: str,
+        *,
+        options: Mapping[str, Any],
+        selection: Selection,
+        correct: bool,
+        seed: int,
+        trials: int,
+        confidence: float,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._channel, self._decoding, self._seed, self._trials = channel, decoding, seed, trials
+        self._selection, self._confidence, self._progress = selection, confidence, progress
+        calibrating = Experiment(model, parts.calibration, **options)
+        check_paired(calibrating)
+        more = {**options, "correct": parts.correction} if correct else dict(options)
+        self.searching = Experiment(model, parts.search, **more)
+        self.verifying = Experiment(model, parts.verification, **more)
+        probe = calibrating.probe(Scheme.paper("raw", channel=channel), selection=selection)
+        self._weights = probe.weights
+        self.original = sum(weight.size for weight in probe.weights.values())
+        distance = divergence(calibrating.clean, calibrating.chosen.axis)
+        runs = iter(range(1, DRAWS * len(probe.weights) + 1))
+        self.sensitivity: dict[str, Sensitivity] = sensitivities(
+            probe,
+            distance,
+            seed=seed,
+            progress=lambda: progress(f"sensitivity {next(runs)} of {DRAWS * len(probe.weights)}"),
+        )
+
+    def candidates(self, *, digital: bool) -> dict[str, list[Candidate]]:
+        """Return the candidates of each tensor, by storage key."""
+        schemes = members(self._channel, self._decoding, digital=digital)
+        found = {}
+        for number, (key, weight) in enumerate(self._weights.items(), 1):
+            self._progress(f"candidates of tensor {number} of {len(self._weights)}")
+            found[key] = candidates(weight, schemes)
+        return found
+
+    def path(self, listed: Mapping[str, list[Candidate]]) -> list[Allocation]:
+        """Return the allocations of all prices."""
+        return path({key: hull(of_tensor, self.sensitivity[key].mean) for key, of_tensor in listed.items()})
+
+    def answer(self, allocations: list[Allocation], goal: Goal) -> Answer:
+        """Return the cheapest allocation that meets the goal, verified; the best there is if none does."""
+        curve: dict[int, Point] = {}
+        if goal.budget is not None:
+            place = max((i for i, each in enumerate(allocations) if self._cells(each) <= goal.budget), default=0)
+            return self._verified(allocations, place, goal, curve)
+        assert goal.max_drop is not None
+        low, high = 0, len(allocations) - 1
+        for _ in range(_ROUNDS):
+            if high - low <= 1:
+                break
+            middle = _between(allocations, low, high)
+            curve[middle] = self._point(allocations[middle])
+            low, high = (low, middle) if curve[middle].drop.mean <= goal.max_drop else (middle, high)
+        return self._verified(allocations, high, goal, curve)
+
+    def _verified(self, allocations: list[Allocation], place: int, goal: Goal, curve: dict[int, Point]) -> Answer:
+        """Return an allocation as verified on further samples; where it does not hold, one with more cells."""
+        confidence = 1 - (1 - self._confidence) / _LOOKS
+        for look in range(_LOOKS):
+            allocation = allocations[place]
+            drop = self._drop(self.verifying, allocation)
+            holds = _holds(drop, goal.max_drop, confidence)
+            last = place == len(allocations) - 1 or look == _LOOKS - 1
+            if holds or goal.budget is not None or last:
+                break
+            place = _after(allocations, place)
+        limit = math.inf if goal.max_drop is None else goal.max_drop
+        return Answer(
+            allocation=allocation,
+            plan=plan_of(allocation),
+            cells=self._cells(allocation),
+            verified=drop,
+            holds=None if goal.max_drop is None else holds,
+            needed=samples_needed(drop, limit, confidence) if holds is None else None,
+            curve=tuple(point for _, point in sorted(curve.items())),
+        )
+
+    def _point(self, allocation: Allocation) -> Point:
+        cells = self._cells(allocation)
+        self._progress(f"trials at {cells:.3f} cells per weight")
+        return Point(cells=cells, loss=allocation.loss, drop=self._drop(self.searching, allocation))
+
+    def _drop(self, experiment: Experiment, allocation: Allocation) -> Drop:
+        trials = experiment.trials(plan_of(allocation), selection=self._selection)
+        noisy = any(choice.candidate.scheme.analog != "none" for choice in allocation.choices.values())
+        noisy |= any(choice.candidate.scheme.code == "none" for choice in allocation.choices.values())
+        count = self._trials if noisy else 1  # digital streams with a code are read alike
+        return drop_of(experiment, trials, seed=self._seed, count=count)
+
+    def _cells(self, allocation: Allocation) -> float:
+        """Return cells per original weight, with the numbers of the correction in the same memory."""
+        return (allocation.cells + self.correction_cells) / self.original
+
+    @property
+    def correction_cells(self) -> float:
+        """Cells that hold the numbers of the correction."""
+        if self.searching.correcting is None:
+            return 0.0
+        code = best_code(self._channel, {"none": "bch", "table": "bch"}.get(self._decoding, "bch"))
+        return NUMBER_BITS * self._correction_numbers / code.bits_per_cell
+
+    @property
+    def _correction_numbers(self) -> int:
+        plan = Plan(default=Scheme.paper("raw", channel=self._channel))
+        corrector = self.searching.trials(plan, selection=self._selection).corrector
+        return 0 if corrector is None else corrector.cost.numbers
+
+
+def _between(allocations: list[Allocation], low: int, high: int) -> int:
+    """Return the place whose cells are nearest to the geometric mean of those of two others, between them."""
+    target = math.sqrt(allocations[low].cells * allocations[high].cells)
+    inside = range(low + 1, high)
+    return min(inside, key=lambda place: abs(allocations[place].cells - target))
+
+
+def _after(allocations: list[Allocation], place: int) -> int:
+    """Return the first place with 4 % more cells, or the last."""
+    more = _GROWTH * allocations[place].cells
+    return next((i for i in range(place + 1, len(allocations)) if allocations[i].cells >= more), len(allocations) - 1)
+
+
+def _holds(drop: Drop, limit: float | None, confidence: float) -> bool | None:
+    if limit is None or drop.upper(confidence) <= limit:
+        return True
+    return False if drop.lower(confidence) > limit else None
+
+
+def plan_of(allocation: Allocation) -> Plan:
+    """Return an allocation as a plan: tensors that it does not name stay digital."""
+    return Plan(default=None, tensors={key: choice.candidate.scheme for key, choice in allocation.choices.items()})
