@@ -1044,7 +1044,8 @@ def test_debug_shows_where_it_failed(cli):
 def test_the_manifest_of_a_model_and_its_file_are_one(cli):
     of_model, of_file = (cli(f"manifest {name}") for name in ("model.protected.onnx", "model.manifest.json"))
     assert done(of_model) == done(of_file)
-    assert "analog levels (the paper's r_avg)" in of_model.stdout
+    assert "cells as the paper counts" in of_model.stdout
+    assert "as the memory allows" in of_model.stdout
     of_model, of_file = (body(cli(f"manifest {n} --json")) for n in ("model.protected.onnx", "model.manifest.json"))
     assert of_model == of_file == json.loads(oa.account("model.protected.onnx").to_json())
     jsonschema.validate(of_model, SCHEMA)
@@ -1229,7 +1230,7 @@ def test_the_demo_tells_the_whole_story(cli, tmp_path, monkeypatch):
     assert text.count("accuracy in %") == len(PRESETS)
     for strategy in STRATEGIES:
         # accuracy and cost at 1, 3 and 10 cells, by either preset
-        rows = re.findall(rf"^  {strategy} +((?: +\d+\.\d\d \[\d+\.\d\d\]){{3}}) *$", text, re.MULTILINE)
+        rows = re.findall(rf"^  {strategy} +((?: +\d+\.\d\d \[\d+\.\d\d / \d+\.\d\d\]){{3}}) *$", text, re.MULTILINE)
         assert len(rows) == len(PRESETS)
         assert f"{strategy}: {STRATEGIES[strategy].row}" in text
     for said in ("what it costs", "float32, pruned", "channel pcm: Zarcone", "plot: story.png"):
