@@ -133,24 +133,32 @@ def cells_of_class(scheme: Mapping[str, Any]) -> list[int]:
 def cells(tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
     """Return the totals of a manifest: cells of each kind, and weights."""
     totals = dict.fromkeys(("original_weights", "stored_weights", "analog_cells", "side_cells", "mask_cells"), 0)
-    totals["codebook_cells"], shared = 0, set[int]()
+    totals["codebook_cells"], shared, unknown = 0, set[int](), set[str]()
     for tensor in tensors.values():
         scheme, count, per_class = tensor.scheme, sum(tensor.counts), cells_of_class(tensor.scheme)
         bits = scheme["side_bits_per_cell"]
         repeats = scheme["side_cells"] * scheme["side_copies"]
-        numbers = 1 if scheme["partition"] == "uniform" and not any(per_class) else sum(1 + (c > 0) for c in per_class)
         side_bits = (scheme["sign"] == "bit") + math.ceil(math.log2(scheme["classes"]))
         totals["original_weights"] += tensor.weights.size
         totals["stored_weights"] += count
         totals["analog_cells"] += sum(n * each for n, each in zip(tensor.counts, per_class, strict=True))
+        if scheme.get("entropy", "none") != "none":  # how long these streams are is not computed here
+            unknown |= {"side_cells", "mask_cells"}
         totals["side_cells"] += -(-count * side_bits // bits) * repeats
         totals["mask_cells"] += -(-(math.comb(tensor.weights.size, count) - 1).bit_length() // bits)
         if scheme["granularity"] != "model" or tensor.number not in shared:
-            one_step = numbers == 1 and scheme.get("step") is not None  # the scheme's, for all groups
-            groups = 1 if one_step else tensor.groups
-            totals["codebook_cells"] += -(-32 * groups * numbers // bits)
+            totals["codebook_cells"] += -(-32 * _numbers(scheme, tensor.groups) // bits)
         shared.add(tensor.number)
-    return totals
+    return {name: count for name, count in totals.items() if name not in unknown}
+
+
+def _numbers(scheme: Mapping[str, Any], groups: int) -> int:
+    """Return how many float32 numbers a codebook has: of equal steps, the step, and where there are cells, the ends."""
+    per_class = cells_of_class(scheme)
+    if scheme["partition"] != "uniform" or scheme["classes"] == 1:
+        return groups * sum(1 + (count > 0) for count in per_class)
+    ends = groups * (1 + (scheme["sign"] == "level")) if any(per_class) else 0
+    return ends + (1 if scheme.get("step") is not None and scheme.get("estimator") != "unbiased" else groups)
 
 
 # ------------------------------------------------------------------------------------------ a plain model's tensors

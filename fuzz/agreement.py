@@ -231,7 +231,8 @@ def _half_a_step(tensor: account.StoredTensor) -> float:
     """Return half of the step between points, and 1 %; infinite where it does not follow from the tensor alone."""
     classes = tensor.scheme["classes"]
     points = classes - 1 - classes // 2 if tensor.scheme["sign"] == "level" else classes - 1
-    if tensor.scheme["step"] is not None or tensor.scheme["granularity"] != "tensor" or not points:
+    given = any(tensor.scheme.get(name) for name in ("step", "relative_step", "rate_weight"))
+    if given or tensor.scheme["estimator"] == "unbiased" or tensor.scheme["granularity"] != "tensor" or not points:
         return np.inf
     largest = float(np.abs(tensor.weights.astype(np.float64)).max(initial=0))
     return 0.505 * largest / float(points)
@@ -315,7 +316,8 @@ def same_weights(path: Path, unmutated: Mapping[str, account.StoredTensor], comm
 def totals(path: Path, body: Mapping[str, Any], command: str = "protect") -> Iterator[Finding]:
     """The totals of a manifest are those of an independent account."""
     expected = account.cells(account.stored(loaded(path)))
-    expected["all_in_cells"] = sum(number for name, number in expected.items() if name.endswith("_cells"))
+    if {"side_cells", "mask_cells"} <= expected.keys():
+        expected["all_in_cells"] = sum(number for name, number in expected.items() if name.endswith("_cells"))
     for name, number in expected.items():
         if body["totals"].get(name) != number:
             yield Finding("totals", command, f"{name} is {body['totals'].get(name)}, not {number}")

@@ -222,12 +222,19 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "int4": {"sign": "level", "classes": 15, "partition": "uniform", "shares": [], "step": 0.05, "cells": [0]},
     "bounds": {"classes": 3, "partition": "bounds", "shares": [], "bounds": [0.1, 0.2], "cells": [2]},
     "side": {"side_channel": CHANNEL, "side_cells": 2, "side_copies": 3, "granularity": "model"},
+    "refined": {
+        "sign": "level", "classes": 15, "partition": "uniform", "shares": [], "relative_step": 0.7, "cells": [1],
+        "entropy": "context", "estimator": "unbiased",
+    },
 }  # fmt: skip
 SETTINGS: dict[str, tuple[Any, ...]] = {  # values that are right for some schemes
     "sign": ("bit", "level"), "granularity": ("tensor", "channel", "model"), "side_bits_per_cell": (1, 3, 8),
     "side_cells": (1, 2), "side_copies": (1, 3), "cells": ([0], [1], [2], [1, 2], [0, 1, 2, 3]),
     "classes": (1, 2, 4, 17), "partition": ("lloyd", "uniform", "share"), "shares": ([0.3], [0.0], [1.0], []),
     "step": (0.05, 1e-3, 1e9, None),
+    "relative_step": (0.5, 1e-6, 1e9, None), "rate_weight": (0.0, 0.1, 1e9), "entropy": ("none", "static", "context"),
+    "code": ("none", "bch", "soft"), "block_bits": (8, 4096), "block_failure": (1e-9, 0.5, 1), "segment_weights": (1, 999),
+    "estimator": ("affine", "posterior", "unbiased"),
     "bounds": ([0.01, 0.5], [0.1, 1e9], []), "side_channel": (CHANNEL, None), "channel": ("pcm", CHANNEL),
 }  # fmt: skip
 KEYS = ("w", "v", "k", "g", "bias", "h", "*", "t*", "no such tensor")

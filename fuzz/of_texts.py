@@ -65,7 +65,8 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {  # of the settings of a scheme, and of
     "low": (-0.65,), "high": (0.75,),
     "sign": ("bit",), "classes": (2,), "partition": ("share",), "shares": ([0.05], []), "bounds": ([],),
     "cells": ([1, 20],), "granularity": ("tensor",), "estimator": ("affine",), "side_bits_per_cell": (2,),
-    "side_cells": (1,), "side_copies": (1,),
+    "side_cells": (1,), "side_copies": (1,), "rate_weight": (0.0,), "entropy": ("none",), "segment_weights": (65_536,),
+    "code": ("bch",), "block_bits": (4096,), "block_failure": (1e-9,),
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from onnx_analog import channels as channels
     from onnx_analog import errors as errors
     from onnx_analog import passes as passes
+    from onnx_analog._tune import tune as tune
     from onnx_analog.api import account as account
     from onnx_analog.api import evaluate as evaluate
     from onnx_analog.api import inspect as inspect
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from onnx_analog.study import engines as engines
     from onnx_analog.study.engines import Engine as Engine
     from onnx_analog.study.sweeps import Point as Point
+    from onnx_analog.tuning.result import Tuned as Tuned
 
     __version__: str
 
@@ -108,6 +110,7 @@ _HOMES = {
     "Selection": "graph.weights.Selection",
     "Source": "channels.Source",
     "Swept": "results.Swept",
+    "Tuned": "tuning.result.Tuned",
     "account": "api.account",
     "channel": "channels.resolve",
     "evaluate": "api.evaluate",
@@ -120,6 +123,7 @@ _HOMES = {
     "readback": "api.readback",
     "readbacks": "api.readbacks",
     "sweep": "api.sweep",
+    "tune": "_tune.tune",
 }
 _MODULES = {
     "channels": "channels",
@@ -164,6 +168,7 @@ __all__ = [
     "Selection",
     "Source",
     "Swept",
+    "Tuned",
     "__version__",
     "account",
     "channel",
@@ -181,6 +186,7 @@ __all__ = [
     "readback",
     "readbacks",
     "sweep",
+    "tune",
 ]
 
 

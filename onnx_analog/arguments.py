@@ -79,6 +79,16 @@ class Arguments:
     limit: bool = setting(
         False, help="Also show the fewest cells that any code needs for these weights at the errors of their reads."
     )
+    max_drop: float | None = setting(None, above=0, most=100, help="Most that may be lost, in percentage points.")
+    budget: float | None = setting(None, above=0, help="Most cells per original weight.")
+    decoding: str = setting(
+        "hard",
+        choices=("none", "table", "hard", "soft"),
+        help="Most that decoding may take: thresholds, tables, a hard-decision code, or a soft one (assumed).",
+    )
+    correction: bool = setting(True, help="Correct what is read, by a few of the samples.")
+    confidence: float = setting(0.95, least=0.5, below=1, help="Confidence of the verification.")
+    tune_trials: int = setting(4, least=2, most=1000, help="Reads of each plan that is tried.")
     decoded: bool = setting(False, help="Write ordinary float weights, for other tools.")
     force: bool = setting(False, help="Replace existing files.")
     integers: int | None = setting(

@@ -330,6 +330,17 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: update(next(done), total)
 
 
+@contextmanager
+def status(what: str) -> Iterator[Callable[[str], None]]:
+    """Show on stderr, if it is a terminal, what is being done, and for how long; the yielded function is told."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda text: bar.update(task, description=f"{what}: {text}")
+
+
 def several(*options: Callable[[F], F]) -> Callable[[F], F]:
     """Return a decorator that adds several options in this order."""
 

@@ -54,16 +54,14 @@ class Candidate:
     error: float
 
 
-def members(channel: Channel, decoding: str, *, digital: bool = False) -> tuple[Scheme, ...]:
-    """Return the schemes that are candidates for any tensor.
+def members(channel: Channel, decoding: str) -> tuple[Scheme, ...]:
+    """Return the schemes that are candidates for any tensor; those without analog cells are the rivals.
 
     Parameters
     ----------
     channel : Channel
     decoding : str
         Of `DECODING`: the most that decoding may take.
-    digital : bool
-        Only those without analog cells: the rivals.
     """
     if decoding not in DECODING:
         raise OptionError(f"decoding is {decoding!r}; it must be one of {', '.join(DECODING)}")
@@ -72,7 +70,7 @@ def members(channel: Channel, decoding: str, *, digital: bool = False) -> tuple[
         schemes += _coded(channel, {"hard": "bch", "soft": "soft"}[decoding])
     else:
         schemes += _raw(channel, "affine" if decoding == "none" else "unbiased")
-    return tuple(scheme for scheme in dict.fromkeys(schemes) if not digital or scheme.analog == "none")
+    return tuple(dict.fromkeys(schemes))
 
 
 def _coded(channel: Channel, code: str) -> Iterable[Scheme]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,9 +184,14 @@ class Search:
             progress=lambda: progress(f"sensitivity {next(runs)} of {DRAWS * len(probe.weights)}"),
         )
 
-    def candidates(self, *, digital: bool) -> dict[str, list[Candidate]]:
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Weights of each tensor, by storage key."""
+        return {key: weight.size for key, weight in self._weights.items()}
+
+    def candidates(self) -> dict[str, list[Candidate]]:
         """Return the candidates of each tensor, by storage key."""
-        schemes = members(self._channel, self._decoding, digital=digital)
+        schemes = members(self._channel, self._decoding)
         found = {}
         for number, (key, weight) in enumerate(self._weights.items(), 1):
             self._progress(f"candidates of tensor {number} of {len(self._weights)}")
@@ -255,11 +261,13 @@ class Search:
         """Cells that hold the numbers of the correction."""
         if self.searching.correcting is None:
             return 0.0
-        code = best_code(self._channel, {"none": "bch", "table": "bch"}.get(self._decoding, "bch"))
-        return NUMBER_BITS * self._correction_numbers / code.bits_per_cell
+        return NUMBER_BITS * self.correction_numbers / best_code(self._channel, "bch").bits_per_cell
 
-    @property
-    def _correction_numbers(self) -> int:
+    @cached_property
+    def correction_numbers(self) -> int:
+        """float16 numbers that the reader keeps for the correction."""
+        if self.searching.correcting is None:
+            return 0
         plan = Plan(default=Scheme.paper("raw", channel=self._channel))
         corrector = self.searching.trials(plan, selection=self._selection).corrector
         return 0 if corrector is None else corrector.cost.numbers

@@ -31,12 +31,10 @@ def test_candidates_cost_what_the_manifest_counts(decoding, weight):
         assert DECODING.index(counted.totals.decoding) <= DECODING.index(decoding)
 
 
-def test_rivals_are_those_without_analog_cells():
-    for decoding in DECODING:
-        every, digital = members(PCM, decoding), members(PCM, decoding, digital=True)
-        assert set(digital) == {scheme for scheme in every if scheme.analog == "none"}
-        assert digital
-        assert len(digital) < len(every)
+@pytest.mark.parametrize("decoding", DECODING)
+def test_there_are_rivals_and_others(decoding):
+    kinds = {scheme.analog for scheme in members(PCM, decoding)}
+    assert kinds == {"none", "all"}
 
 
 def test_what_cannot_store_a_tensor_is_no_candidate():

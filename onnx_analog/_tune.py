@@ -1,0 +1,162 @@
+"""`tune` as users call it: paths, arrays and names become a search and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from onnx_analog import channels
+from onnx_analog._inputs import (
+    AnyModel,
+    Data,
+    check_data,
+    check_function,
+    dataset_of,
+    load_model,
+    metric_of,
+    preprocessing_of,
+    selection_of,
+)
+from onnx_analog.arguments import DEFAULTS, checked
+from onnx_analog.channels.modifiers import NONE, Modifiers
+from onnx_analog.errors import ModelError
+from onnx_analog.graph.stored import is_protected
+from onnx_analog.graph.weights import Selection
+
+if TYPE_CHECKING:
+    from onnx_analog.run import metrics
+    from onnx_analog.tuning.result import Tuned
+
+AnyChannel = Any
+
+
+def _silent(_: str) -> None:
+    """Show nothing."""
+
+
+def tune(
+    model: AnyModel,
+    data: Data,
+    *,
+    max_drop: float | None = None,
+    budget: float | None = None,
+    channel: AnyChannel = channels.DEFAULT,
+    decoding: str = DEFAULTS.decoding,
+    correction: bool = DEFAULTS.correction,
+    confidence: float = DEFAULTS.confidence,
+    modifiers: Modifiers = NONE,
+    selection: Selection | None = None,
+    trials: int = DEFAULTS.tune_trials,
+    seed: int = DEFAULTS.seed,
+    mean: float | Iterable[float] = DEFAULTS.mean,
+    std: float | Iterable[float] = DEFAULTS.std,
+    preprocess: str | None = None,
+    metric: str | metrics.Function | None = None,
+    output: str | None = None,
+    class_axis: int | None = None,
+    samples: int | None = None,
+    batch: int = DEFAULTS.batch,
+    providers: Any = DEFAULTS.providers,
+    threads: int = DEFAULTS.threads,
+    progress: Callable[[str], None] = _silent,
+) -> Tuned:
+    """Return the cheapest way to keep a network in a memory, beside the best digital rival.
+
+    Sensitivities of all tensors are measured, the cells and the error of many schemes for each tensor computed, and
+    cells allocated to where they lower the loss most. What is found is verified on samples that nothing else has seen.
+
+    Parameters
+    ----------
+    model : model
+        Not protected.
+    data : path of an npz file, mapping of name to array, (x, y), x, or Dataset
+        Labels may be missing: then outputs are compared with those of the original.
+    max_drop : float, > 0, optional
+        The most that may be lost, in percentage points of the metric.
+    budget : float, > 0, optional
+        The most cells per original weight, in place of `max_drop`.
+    channel : channel
+        The memory; `modifiers` change it.
+    decoding : {"none", "table", "hard", "soft"}
+        The most that decoding may take: see `onnx_analog.coding.streams`. What "soft" rests on is assumed.
+    correction : bool
+        Correct what was read by a few of the samples, without their labels; its numbers are counted.
+    confidence : float, 0.5 to 1
+        Of the verification.
+    trials : int, >= 2
+        Reads of each plan that is tried.
+    selection, seed, mean, std, preprocess, metric, output, class_axis, samples, batch, providers, threads
+        As in `evaluate` and `protect`.
+    progress : function
+        Called with what is being done.
+
+    Raises
+    ------
+    OptionError
+        If an argument is out of its range, or neither or both of `max_drop` and `budget` are given.
+    DataError
+        If the data are too few, or do not fit the model.
+    ModelError
+        If the model is protected, or nothing of it can be stored.
+    """
+    given = checked(
+        max_drop=max_drop, budget=budget, decoding=decoding, correction=correction, confidence=confidence,
+        tune_trials=trials, seed=seed, output=output, class_axis=class_axis, samples=samples, batch=batch,
+        providers=providers, threads=threads,
+    )  # fmt: skip
+    check_function("progress", progress)
+    check_data(data)
+    preprocessing, named = preprocessing_of(mean, std, preprocess), metric_of(metric)
+    resolved = modifiers.apply(channels.resolve(channel))
+    selected, plain = selection_of(selection), load_model(model)
+    if is_protected(plain):
+        raise ModelError("the model is protected already: tune the original")
+
+    from onnx_analog.run.session import Network
+    from onnx_analog.tuning.result import Tuned
+    from onnx_analog.tuning.search import Goal, Search, parts_of
+
+    goal = Goal(max_drop=None if max_drop is None else given["max_drop"] / 100, budget=given["budget"])
+    running = {name: given[name] for name in ("providers", "threads")}
+    samples_of = dataset_of(data, Network(plain, **running).inputs, preprocessing, given["samples"])
+    search = Search(
+        plain,
+        parts_of(samples_of, given["seed"]),
+        resolved,
+        given["decoding"],
+        options={"metric": named, **{name: given[name] for name in ("output", "class_axis", "batch")}, **running},
+        selection=selected,
+        correct=given["correction"],
+        seed=given["seed"],
+        trials=given["tune_trials"],
+        confidence=given["confidence"],
+        progress=progress,
+    )
+    listed = search.candidates()
+    digital = {key: [each for each in of_tensor if each.scheme.analog == "none"] for key, of_tensor in listed.items()}
+    best, rival = (search.answer(search.path(each), goal) for each in (listed, digital))
+    if _better(rival, best, goal):  # the search looks at few plans, and the rival's are among those it may choose
+        best = rival
+    return Tuned(
+        goal=goal,
+        channel=str(resolved),
+        decoding=given["decoding"],
+        metric=search.verifying.chosen.metric.name,
+        original=float(search.verifying.original_value or 0.0),
+        weights=search.original,
+        sizes=search.sizes,
+        best=best,
+        rival=rival,
+        sensitivity=search.sensitivity,
+        corrected=search.correction_numbers,
+        confidence=given["confidence"],
+    )
+
+
+def _better(one: Any, other: Any, goal: Any) -> bool:
+    """Return whether an answer is better than another: it holds in fewer cells or, within a budget, loses less."""
+    if goal.budget is not None:
+        return bool(one.verified.mean < other.verified.mean)
+    if (one.holds is True) != (other.holds is True):
+        return one.holds is True
+    return bool(one.cells < other.cells)

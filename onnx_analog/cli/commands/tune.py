@@ -1,0 +1,88 @@
+"""The command `tune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_analog.arguments import DEFAULTS
+from onnx_analog.cli.console import Command, print_json, show, status
+from onnx_analog.cli.options import (
+    CHANGES,
+    CHANNEL,
+    DATA,
+    FILE,
+    FORCE,
+    JSON,
+    LOAD,
+    OUT,
+    PREPROCESSING,
+    RUNNING,
+    SEED,
+    SELECTION,
+    modifiers_of,
+    selection_of,
+    shown,
+    stem,
+)
+from onnx_analog.cli.settings import argument
+
+
+@click.command(cls=Command)
+@click.argument("model", type=FILE)
+@DATA
+@argument("max_drop")
+@argument("budget")
+@CHANNEL
+@argument("decoding")
+@click.option(
+    "--correction/--no-correction",
+    default=DEFAULTS.correction,
+    help="Whether what is read is corrected, by a few of the samples.",
+)
+@argument("confidence")
+@argument("tune_trials", help="Reads of each plan that is tried.")
+@SEED
+@CHANGES
+@SELECTION
+@PREPROCESSING
+@RUNNING
+@argument("threads")
+@click.option("-o", "--out", "target", type=OUT, help="The plan.  [default: MODEL with the suffix .plan.json]")
+@FORCE
+@LOAD
+@JSON
+def command(
+    model: Path, data: Path, channel: str | None, target: Path | None, force: bool, as_json: bool, **choices: Any
+) -> None:
+    """Find the cheapest way to keep MODEL in a memory within a loss.
+
+    Prints the answer first, beside that of the best digital rival, and then how each tensor is stored. Writes the plan,
+    which `protect --plan` takes.
+
+    Example:
+
+    \b
+        onnx-analog tune model.onnx --data test.npz --max-drop 0.5
+    """
+    from onnx_analog import channels
+    from onnx_analog._tune import tune
+    from onnx_analog.cli import tuning_tables
+    from onnx_analog.disk import writing
+    from onnx_analog.graph import files
+
+    target = target or model.with_name(f"{stem(model)}.plan.json")
+    writing.check_outputs([target], [*files.files_of(model), data], force=force)
+    choices["modifiers"], choices["selection"] = modifiers_of(choices), selection_of(choices)
+    choices["trials"] = choices.pop("tune_trials")
+    with status("tune") as progress:
+        tuned = tune(model, data, channel=channel or channels.DEFAULT, progress=progress, **choices)
+    writing.write_all({target: writing.write_text(tuned.plan.to_json())}, force=force)
+    if as_json:
+        print_json(tuned.to_dict())
+    else:
+        show(*tuning_tables.tables_of(tuned), f"plan: {shown(target)}")
+    if tuned.holds is False:
+        raise click.ClickException(tuned.verdict)

@@ -1,0 +1,100 @@
+"""The search, and `tune` as users call it, on the packaged LeNet."""
+
+import json
+
+import numpy as np
+import pytest
+
+import onnx_analog as oa
+from onnx_analog import demo
+from onnx_analog.errors import DataError, ModelError, OptionError
+from onnx_analog.run.data import Dataset
+from onnx_analog.tuning.search import Goal, parts_of
+from tests.models import f32
+
+FEW = {"trials": 2, "samples": 600}
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    return oa.tune(demo.MODEL, demo.IMAGES, max_drop=5, **FEW)
+
+
+def data(count):
+    return Dataset({"x": f32(np.arange(count))}, np.arange(count))
+
+
+@pytest.mark.parametrize("count", [170, 1000, 5000])
+def test_each_sample_has_one_part_and_none_two(count):
+    parts = parts_of(data(count), 0)
+    numbers = np.concatenate([part.labels for part in parts])
+    assert sorted(numbers) == list(range(count))
+    assert [len(part) for part in parts[:2]] == [min(128, count // 10), min(256, count // 10)]
+    assert abs(len(parts.search) - len(parts.verification)) <= 1
+    again, other = parts_of(data(count), 0), parts_of(data(count), 1)
+    assert np.array_equal(parts.search.labels, again.search.labels)
+    assert not np.array_equal(parts.search.labels, other.search.labels)
+
+
+def test_too_few_samples_are_refused():
+    with pytest.raises(DataError, match="the data hold 100 samples; to search and to verify takes at least 162"):
+        parts_of(data(100), 0)
+    parts_of(data(162), 0)
+
+
+@pytest.mark.parametrize("goal", [{}, {"max_drop": 1.0, "budget": 1.0}])
+def test_one_goal_is_needed(goal):
+    with pytest.raises(OptionError, match="give one of max_drop and budget"):
+        Goal(**goal)
+
+
+def test_the_plan_costs_what_is_said_and_loses_no_more(tuned):
+    plain = oa.load(demo.MODEL)
+    counted = oa.protect(plain, plan=tuned.plan).manifest.totals
+    code = 0.978  # bits in a cell of pcm, with BCH
+    cells = counted.honest_cells + 16 * tuned.corrected / code
+    assert tuned.best.cells == pytest.approx(cells / tuned.weights, rel=0.02)  # blocks are whole in the manifest
+    assert tuned.holds is not False
+    assert tuned.best.cells <= tuned.rival.cells
+    assert tuned.best.cells < 1.5  # the paper's mapping takes three
+
+
+def test_the_answer_is_the_same_for_the_same_seed(tuned):
+    again = oa.tune(demo.MODEL, demo.IMAGES, max_drop=5, **FEW)
+    assert again.to_dict() == tuned.to_dict()
+
+
+def test_the_answer_is_json_and_has_a_row_for_each_tensor(tuned):
+    found = json.loads(json.dumps(tuned.to_dict()))
+    assert [row["tensor"] for row in found["tensors"]] == list(tuned.plan.tensors)
+    assert sum(row["weights"] for row in found["tensors"]) == tuned.weights
+    total = sum(row["weights"] * row["cells_per_weight"] for row in found["tensors"])
+    assert total == pytest.approx(tuned.best.allocation.cells)
+    assert oa.Plan.from_dict(found["plan"]) == tuned.plan
+    assert "cells per weight" in repr(tuned)
+    assert "best digital rival" in tuned._repr_html_()
+
+
+def test_a_budget_is_kept():
+    tuned = oa.tune(demo.MODEL, demo.IMAGES, budget=0.9, correction=False, **FEW)
+    assert tuned.best.cells <= 0.9
+    assert tuned.holds is None
+    assert tuned.verdict == "within the budget of 0.9 cells per weight"
+
+
+def test_what_cannot_be_met_says_the_best_that_can():
+    tuned = oa.tune(demo.MODEL, demo.IMAGES, max_drop=1e-6, decoding="none", **FEW)
+    assert tuned.holds is not True
+    assert "are lost" in tuned.verdict
+
+
+def test_wrong_use_is_refused(tmp_path):
+    protected = oa.protect(demo.MODEL)
+    for given, error, message in (
+        ({"model": protected, "max_drop": 1}, ModelError, "the model is protected already: tune the original"),
+        ({"max_drop": 0}, OptionError, "max_drop is 0"),
+        ({"max_drop": 1, "decoding": "ldpc"}, OptionError, "decoding is 'ldpc'"),
+        ({"max_drop": 1, "metric": "sqnr_db"}, OptionError, "metric is sqnr_db; tune needs one"),
+    ):
+        with pytest.raises(error, match=message):
+            oa.tune(**{"model": demo.MODEL, "data": demo.IMAGES, **FEW, **given})
