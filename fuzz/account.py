@@ -146,10 +146,20 @@ def cells(tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
             unknown |= {"side_cells", "mask_cells"}
         totals["side_cells"] += -(-count * side_bits // bits) * repeats
         totals["mask_cells"] += -(-(math.comb(tensor.weights.size, count) - 1).bit_length() // bits)
-        if scheme["granularity"] != "model" or tensor.number not in shared:
-            totals["codebook_cells"] += -(-32 * _numbers(scheme, tensor.groups) // bits)
+        owns = scheme["granularity"] != "model" or tensor.number not in shared
+        book = _table_bits(scheme) + 32 * _numbers(scheme, tensor.groups) * owns
+        totals["codebook_cells"] += -(-book // bits)
         shared.add(tensor.number)
     return {name: count for name, count in totals.items() if name not in unknown}
+
+
+def _table_bits(scheme: Mapping[str, Any]) -> int:
+    """Return the bits of an estimator's tables: 64 numbers of 16 bits for each class, or each number of cells."""
+    if scheme.get("estimator") not in ("posterior", "unbiased"):
+        return 0
+    tables = cells_of_class(scheme)
+    tables = list(set(tables)) if scheme["partition"] == "uniform" else tables
+    return 1024 * sum(count > 0 for count in tables) + 32 * (scheme["estimator"] == "unbiased")
 
 
 def _numbers(scheme: Mapping[str, Any], groups: int) -> int:

@@ -233,7 +233,8 @@ SETTINGS: dict[str, tuple[Any, ...]] = {  # values that are right for some schem
     "classes": (1, 2, 4, 17), "partition": ("lloyd", "uniform", "share"), "shares": ([0.3], [0.0], [1.0], []),
     "step": (0.05, 1e-3, 1e9, None),
     "relative_step": (0.5, 1e-6, 1e9, None), "rate_weight": (0.0, 0.1, 1e9), "entropy": ("none", "static", "context"),
-    "code": ("none", "bch", "soft"), "block_bits": (8, 4096), "block_failure": (1e-9, 0.5, 1), "segment_weights": (1, 999),
+    "code": ("none", "bch", "soft"), "block_bits": (8, 4096), "block_failure": (1e-9, 0.5, 1),
+    "segment_weights": (1, 999),
     "estimator": ("affine", "posterior", "unbiased"),
     "bounds": ([0.01, 0.5], [0.1, 1e9], []), "side_channel": (CHANNEL, None), "channel": ("pcm", CHANNEL),
 }  # fmt: skip
