@@ -159,7 +159,8 @@ def _table_bits(scheme: Mapping[str, Any]) -> int:
         return 0
     tables = cells_of_class(scheme)
     tables = list(set(tables)) if scheme["partition"] == "uniform" else tables
-    return 1024 * sum(count > 0 for count in tables) + 32 * (scheme["estimator"] == "unbiased")
+    factor = 32 if scheme["estimator"] == "unbiased" else 0
+    return 1024 * sum(count > 0 for count in tables) + factor
 
 
 def _numbers(scheme: Mapping[str, Any], groups: int) -> int:
