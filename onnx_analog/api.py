@@ -249,8 +249,9 @@ def protect(
     --------
     >>> import onnx_analog as oa
     >>> from onnx_analog.demo import MODEL
-    >>> print(oa.protect(MODEL, cells_small=1, cells_large=20))
-    430,500 of 430,500 weights in 839,475 analog cells (r_avg 1.950); all-in 1,270,231 cells, 2.951 per original weight
+    >>> totals = oa.protect(MODEL, cells_small=1, cells_large=20).manifest.totals
+    >>> totals.stored_weights, totals.analog_cells, totals.all_in_cells
+    (430500, 839475, 1270231)
     """
     arguments = checked(sparsity=sparsity, prune_scope=prune_scope, command=command, integers=integers)
     check_pruning(arguments)

@@ -34,7 +34,7 @@ def here(tmp_path, monkeypatch):
     for name in ("numpy", "json", "stray"):
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} of the folder was run')")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(named._FOLDER, "found", set())
+    monkeypatch.setattr(named._FOLDER, "modules", set())
     yield tmp_path
     for name in ("own_module", "helper", "late_helper", "folder_package", "folder_package.part", "broken"):
         sys.modules.pop(name, None)

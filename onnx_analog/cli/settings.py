@@ -48,7 +48,10 @@ def options_of(
 
 
 def argument(name: str, **changes: Any) -> Callable[[F], F]:
-    """Return a decorator that adds the option of one of the `Arguments`; `changes` are those of `click.option`."""
+    """Return a decorator that adds the option of one of the `Arguments`.
+
+    `changes` are those of `click.option`; `flag` is the option's name, if it is not that of the argument.
+    """
     declared, kind, default = settings_of(Arguments)[name]
     option: Callable[[F], F] = _option(name, declared, kind, default, None, **changes)
     return option
@@ -56,7 +59,7 @@ def argument(name: str, **changes: Any) -> Callable[[F], F]:
 
 def _option(name: str, declared: Setting, kind: Any, default: Any, words: str | None, **more: Any) -> Any:
     """Return the option of a setting; `words` are shown as its default."""
-    flag = name.removesuffix(f"_{declared.unit}") if declared.unit else name
+    flag = more.pop("flag", None) or (name.removesuffix(f"_{declared.unit}") if declared.unit else name)
     names = (*(f"--{word.replace('_', '-')}" for word in (flag, *declared.synonyms)), name)
     if declared.metavar is not None:
         more = {"metavar": declared.metavar, **more}

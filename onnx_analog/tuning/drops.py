@@ -6,7 +6,9 @@ drawn, so the variance of the mean is taken as the sum
 
     Var(mean over trials of d, between samples)/n + Var(mean over samples of d, between trials)/T
 
-each of which holds a part of the noise of the other: the interval is rather too wide.
+each of which holds a part of the noise of the other: the interval is rather too wide. Where no sample of n differs, as
+many as -ln(1 - c)/n may in truth, with the confidence c: the first error is never taken below 2/n, which is that bound
+over the normal quantile, or more, for c up to 0.993.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.trials import Trials
 
 _PAIRED = ("top1", "agreement")
+_LEAST = 2.0  # samples that may differ where none was seen to, over the normal quantile
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def drop_of(experiment: Experiment, trials: Trials, *, seed: int, count: int, fi
         [before - right(experiment, trials.outputs(seed=seed, trial=trial)) for trial in range(first, first + count)]
     )
     n = rows.shape[1]
-    of_samples = float(rows.mean(axis=0).std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+    of_samples = max(float(rows.mean(axis=0).std(ddof=1)) / math.sqrt(n), _LEAST / n) if n > 1 else math.inf
     of_trials = float(rows.mean(axis=1).std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
     return Drop(float(rows.mean()), of_samples, of_trials, n, count)
 

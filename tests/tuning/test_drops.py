@@ -42,6 +42,16 @@ def test_without_noise_nothing_is_lost():
     assert drop.mean == pytest.approx(tried.original_value - tried.stored_value(digital))
 
 
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99, 1 - 0.05 / 6])
+def test_where_no_sample_differs_some_may_in_truth(confidence):
+    """If each of n differs with the chance p, none does with the chance (1 - p)^n, which is 1 - c at p = -ln(1 - c)/n."""
+    tried = experiment()
+    exact = drop_of(tried, tried.trials(Scheme.int8(channel=GaussianNoise(sigma=1e-6))), seed=0, count=1)
+    assert exact.mean == 0
+    bound = exact.upper(confidence)
+    assert (1 - bound) ** exact.samples <= 1 - confidence or confidence == 0.5
+
+
 def test_the_interval_holds_the_mean_of_new_samples_and_trials():
     """Samples are right before with chance 0.9, and after with 0.88 on average; the noise of a trial moves that.
 

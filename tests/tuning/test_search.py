@@ -49,8 +49,7 @@ def test_one_goal_is_needed(goal):
 
 
 def test_the_plan_costs_what_is_said_and_loses_no_more(tuned):
-    plain = oa.load(demo.MODEL)
-    counted = oa.protect(plain, plan=tuned.plan).manifest.totals
+    counted = oa.protect(demo.MODEL, plan=tuned.plan).manifest.totals
     code = 0.978  # bits in a cell of pcm, with BCH
     cells = counted.honest_cells + 16 * tuned.corrected / code
     assert tuned.best.cells == pytest.approx(cells / tuned.weights, rel=0.02)  # blocks are whole in the manifest

@@ -40,10 +40,11 @@ from onnx_analog.cli.settings import argument
 @click.option(
     "--correction/--no-correction",
     default=DEFAULTS.correction,
-    help="Whether what is read is corrected, by a few of the samples.",
+    show_default=False,
+    help="Whether what is read is corrected, by a few of the samples; it is, unless --no-correction is given.",
 )
 @argument("confidence")
-@argument("tune_trials", help="Reads of each plan that is tried.")
+@argument("tune_trials", flag="trials")
 @SEED
 @CHANGES
 @SELECTION
@@ -65,7 +66,7 @@ def command(
     Example:
 
     \b
-        onnx-analog tune model.onnx --data test.npz --max-drop 0.5
+        onnx-analog tune model.onnx --data test.npz --budget 2
     """
     from onnx_analog import channels
     from onnx_analog._tune import tune
