@@ -44,7 +44,7 @@ def test_without_noise_nothing_is_lost():
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99, 1 - 0.05 / 6])
 def test_where_no_sample_differs_some_may_in_truth(confidence):
-    """If each of n differs with the chance p, none does with the chance (1 - p)^n, which is 1 - c at p = -ln(1 - c)/n."""
+    """With a chance p for each of n samples, none differs with the chance (1 - p)^n: 1 - c at p = -ln(1 - c)/n."""
     tried = experiment()
     exact = drop_of(tried, tried.trials(Scheme.int8(channel=GaussianNoise(sigma=1e-6))), seed=0, count=1)
     assert exact.mean == 0
