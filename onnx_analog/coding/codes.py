@@ -20,17 +20,19 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy.special
+from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Channel
-from onnx_analog.channels.symbols import MOST_SYMBOLS, Packing, symbols_of
+from onnx_analog.channels.symbols import MOST_SYMBOLS, Packing, Symbols, symbols_of
 from onnx_analog.coding.scheme import CODES
 from onnx_analog.errors import OptionError
 
 BLOCK_BITS = 4096  # of data
 BLOCK_FAILURE = 1e-9
 SOFT_SHARE = 0.95  # of the soft-decision bound: an assumption
-_MOST_DEGREE = 16  # m; 2^16 bits in a block
+_FEW = 32  # failures that are computed at once
+_DEGREES = (2, 10)  # that are tried: two from the least on, longer ones having rates below a quarter; and small ones
 _CANDIDATES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64)  # symbols per cell that are tried
 _MOST_COPIES = 2**12  # cells for one symbol
 assert _CANDIDATES[-1] == MOST_SYMBOLS
@@ -88,7 +90,10 @@ def bch(data: int, bit_error: float, failure: float) -> Block | None:
         That a block may fail with.
     """
     first = max(2, (data + 1).bit_length())
-    blocks = (_shortest(data, degree, bit_error, failure) for degree in range(first, _MOST_DEGREE + 1))
+    blocks = (
+        _shortest(data, degree, bit_error, failure)
+        for degree in range(first, max(first + _DEGREES[0], _DEGREES[1] + 1))
+    )
     return min((block for block in blocks if block is not None), key=lambda block: block.length, default=None)
 
 
@@ -96,13 +101,23 @@ def _shortest(data: int, degree: int, bit_error: float, failure: float) -> Block
     """Return the block of the code of one length, shortened to `data` bits."""
     parity = np.array(parity_bits(degree))
     parity = parity[parity + data <= 2**degree - 1]
+
+    def failures(corrects: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.asarray(scipy.special.bdtrc(corrects, data + parity[corrects], bit_error), np.float64)
+
     corrects = np.arange(len(parity))
-    failures = scipy.stats.binom.sf(corrects, data + parity, bit_error)
-    enough = np.flatnonzero(failures <= failure)
+    if degree * bit_error < 0.5:  # one more corrected error takes `degree` bits, with half an error more at most
+        while corrects.size > _FEW:
+            corrects = corrects[:: corrects.size // _FEW]
+            first = int((failures(corrects) > failure).sum())
+            ends = (corrects[max(first - 1, 0)], corrects[first] if first < corrects.size else len(parity) - 1)
+            corrects = np.arange(ends[0], ends[1] + 1)
+    chances = failures(corrects)
+    enough = np.flatnonzero(chances <= failure)
     if not enough.size:
         return None
-    t = int(enough[0])
-    return Block(data, data + int(parity[t]), t, float(failures[t]))
+    t = int(corrects[enough[0]])
+    return Block(data, data + int(parity[t]), t, float(chances[enough[0]]))
 
 
 @dataclass(frozen=True)
@@ -246,22 +261,28 @@ def _raw(channel: Channel, copies: int) -> CellCode:
 
 def _best_bch(channel: Channel, copies: int, block_bits: int, block_failure: float) -> CellCode | None:
     """Return the best BCH code with so many cells for each symbol; None if none corrects the errors."""
-    pairs = [(symbols_of(channel, m, copies), packing) for m in _CANDIDATES for packing in Packing.of(m)]
-    bounds = [min(symbols.hard_bits, packing.bits_per_cell) for symbols, packing in pairs]
+    hopes = []
+    for symbols in (symbols_of(channel, m, copies) for m in _CANDIDATES):
+        for packing in Packing.of(symbols.count):
+            rate = _hoped_rate(symbols, packing, block_bits, block_failure)
+            hopes.append((rate, symbols, packing))
     best: CellCode | None = None
-    for number in sorted(range(len(pairs)), key=lambda each: -bounds[each]):
-        symbols, packing = pairs[number]
-        least = best.bits_per_cell * copies if best else 0.0
-        if bounds[number] <= least:
+    for hope, symbols, packing in sorted(hopes, key=lambda each: -each[0]):
+        if hope <= (best.bits_per_cell * copies if best else 0.0):
             break
-        # So many bits are wrong at least: a misread cell is another word, which has another number unless it is unused.
-        least_wrong = symbols.error * packing.cells / packing.bits * (0.9 if packing.used > 0.7 else 0.5)
-        optimistic = bch(block_bits, least_wrong, block_failure)
-        if optimistic is None or packing.bits_per_cell * optimistic.rate <= least:
-            continue
         error = packing.bit_error(symbols.confusion)
         block = bch(block_bits, error, block_failure)
-        if block is not None and packing.bits_per_cell * block.rate > least:
+        if block is not None and (best is None or packing.bits_per_cell * block.rate > best.bits_per_cell * copies):
             rate = packing.bits_per_cell * block.rate / copies
             best = CellCode("bch", symbols.count, packing, block, rate, error, copies)
     return best
+
+
+def _hoped_rate(symbols: Symbols, packing: Packing, block_bits: int, block_failure: float) -> float:
+    """Return data bits per symbol that no code of a packing exceeds, without its exact bit error.
+
+    So many bits are wrong at least: a misread cell is another word, which has another number unless it is unused.
+    """
+    least_wrong = symbols.error * packing.cells / packing.bits * (0.9 if packing.used > 0.7 else 0.5)
+    block = bch(block_bits, least_wrong, block_failure)
+    return 0.0 if block is None else min(packing.bits_per_cell * block.rate, symbols.hard_bits)

@@ -45,7 +45,8 @@ def test_each_error_costs_at_most_its_degree_in_parity(degree):
 def test_a_block_fails_no_more_than_asked_and_one_error_less_would_fail_more(data, bit_error):
     block = bch(data, bit_error, 1e-9)
     assert block.data == data
-    assert block.failure == scipy.stats.binom.sf(block.corrects, block.length, bit_error)
+    expected = scipy.stats.binom.sf(block.corrects, block.length, bit_error)
+    assert block.failure == pytest.approx(expected, rel=1e-9, abs=0)
     assert block.failure <= 1e-9
     if block.corrects:
         parity = parity_bits(next(m for m in range(2, 17) if data + block.length - data <= 2**m - 1))
@@ -67,6 +68,22 @@ def test_failures_are_what_is_counted():
     rng, count = np.random.default_rng(0), 100_000
     failed = (rng.binomial(block.length, 0.01, size=count) > block.corrects).mean()
     assert failed == pytest.approx(block.failure, abs=5 * math.sqrt(block.failure / count))
+
+
+@pytest.mark.parametrize("data", [11, 500, 4096])
+@pytest.mark.parametrize("error", [1e-12, 1e-6, 1e-4, 3e-3, 0.01, 0.03, 0.05, 0.1])
+@pytest.mark.parametrize("failure", [1e-3, 1e-9])
+def test_the_shortest_block_is_that_of_all_numbers_of_errors(data, error, failure):
+    lengths = []
+    first = max(2, (data + 1).bit_length())
+    for degree in range(first, max(first + 2, 11)):
+        parity = np.array(parity_bits(degree))
+        parity = parity[parity + data <= 2**degree - 1]
+        chances = scipy.stats.binom.sf(np.arange(parity.size), data + parity, error)
+        enough = np.flatnonzero(chances <= failure)
+        lengths += [data + int(parity[enough[0]])] if enough.size else []
+    block = bch(data, error, failure)
+    assert (block.length if block else None) == min(lengths, default=None)
 
 
 def test_no_code_corrects_noise():
