@@ -91,11 +91,12 @@ def protect_against_partition(folder: Path) -> Row:
 
 _SWEEP = """
 import sys
-from onnx_analog import api, demo, engines
+import onnx_analog as oa
+from onnx_analog import demo
 if __name__ == "__main__":
-    api.sweep(
+    oa.sweep(
         demo.MODEL, demo.IMAGES, mean=[0.1307], std=[0.3081], strategy="redundancy", cells=1,
-        trials=int(sys.argv[2]), engine=engines.build("local", workers=int(sys.argv[1]), threads=1),
+        trials=int(sys.argv[2]), engine=oa.engines.build("local", workers=int(sys.argv[1]), threads=1),
     )
 """
 
@@ -122,13 +123,13 @@ def help_against_numpy() -> Row:
 _THOUSANDTH = """
 import json, re, sys
 import numpy as np
-from onnx_analog import api, data, engines
+import onnx_analog as oa
 if __name__ == "__main__":
     path, count, trials, workers = sys.argv[1], *map(int, sys.argv[2:])
     x = np.random.default_rng(0).standard_normal((1, count), dtype=np.float32)
-    api.sweep(
-        path, data.Dataset({"x": x}, None), strategy="redundancy", cells=1, trials=trials,
-        engine=engines.build("local", workers=workers, threads=1),
+    oa.sweep(
+        path, oa.Dataset({"x": x}, None), strategy="redundancy", cells=1, trials=trials,
+        engine=oa.engines.build("local", workers=workers, threads=1),
     )
 """
 

@@ -142,7 +142,7 @@ def tune(
         channel=str(resolved),
         decoding=given["decoding"],
         metric=search.verifying.chosen.metric.name,
-        original=float(search.verifying.original_value or 0.0),
+        original=search.verifying.original_value,
         weights=search.original,
         sizes=search.sizes,
         best=best,
@@ -155,8 +155,8 @@ def tune(
 
 def _better(one: Any, other: Any, goal: Any) -> bool:
     """Return whether an answer is better than another: it holds in fewer cells or, within a budget, loses less."""
-    if goal.budget is not None:
-        return bool(one.verified.mean < other.verified.mean)
+    if goal.budget is not None:  # by the samples that are searched with: those that verify choose nothing
+        return bool(one.curve[-1].drop.mean < other.curve[-1].drop.mean)
     if (one.holds is True) != (other.holds is True):
         return one.holds is True
     return bool(one.cells < other.cells)

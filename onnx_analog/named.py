@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -48,6 +49,7 @@ def _importer() -> str:
 
 
 _FOLDER = _Folder()
+_REGISTERING = threading.Lock()
 
 
 def _look_in(folder: str) -> None:
@@ -85,14 +87,15 @@ def named_function(spec: str) -> Callable[..., Any]:
 
 def dumps(function: Any) -> bytes:
     """Return a function, or a value, as bytes for another process: with it goes all code that a folder gave."""
-    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in _FOLDER.modules]
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        return bytes(cloudpickle.dumps((_FOLDER.folder, _FOLDER.modules, function)))
-    finally:
+    with _REGISTERING:  # what cloudpickle registers is the same for all threads
+        modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in _FOLDER.modules]
         for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            return bytes(cloudpickle.dumps((_FOLDER.folder, _FOLDER.modules, function)))
+        finally:
+            for module in modules:
+                cloudpickle.unregister_pickle_by_value(module)
 
 
 def loads(data: bytes) -> Any:

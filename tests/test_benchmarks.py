@@ -182,3 +182,10 @@ def test_what_a_correction_takes_is_measured():
     found = correction.ratios(model(net), samples, pairs=1)
     assert list(found) == ["inference with corrected layers", "measurement"]
     assert min(found.values()) > 0
+
+
+def test_a_sweep_in_processes_of_its_own_is_measured(tmp_path):
+    """The script runs as it stands in a file: few weights, and few trials."""
+    row = scaling.thousandth(tmp_path, side=20, layers=2, trials=20, workers=1)
+    assert (row["weights"], row["trials"], row["workers"]) == (800, 20, 1)
+    assert row["seconds"] > 0

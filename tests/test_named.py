@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,12 @@ def test_a_function_goes_to_another_process_with_its_code(here, tmp_path_factory
 def test_what_is_installed_goes_by_its_name(here):
     assert named.loads(named.dumps(json.loads)) is json.loads
     assert len(named.dumps(json.loads)) < 500
+
+
+def test_threads_may_make_bytes_at_the_same_time(here):
+    """Modules of the folder are registered for all threads while one makes bytes."""
+    (here / "many.py").write_text("def double(x): return 2 * x\n")
+    function = named.named_function("many:double")
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: named.dumps(function), range(200)))
+    assert set(made) == {made[0]}

@@ -23,13 +23,13 @@ from onnx_analog.settings import settings_of
 from tests.models import QUIET, model, run
 
 PASSES = ["CorrectPass", "DecodePass", "ManifestPass", "ProtectPass", "PrunePass", "ReadbackPass"]
-FUNCTIONS = ["account", "evaluate", "inspect", "load", "protect", "prune", "readback", "readbacks", "sweep"]
+FUNCTIONS = ["account", "evaluate", "inspect", "load", "protect", "prune", "readback", "readbacks", "sweep", "tune"]
 ERRORS = [
     "AnalogError", "ChannelError", "DataError", "EngineError", "FunctionError", "LevelError", "ManifestError",
     "MeasurementError", "ModelError", "NothingToStore", "OptionError", "OutputError",
 ]  # fmt: skip
 RESULTS = [
-    "Evaluation", "Fit", "Inspection", "Manifest", "Model", "Perturbed", "Point", "ProtectedModel", "Pruned", "Swept",
+    "Evaluation", "Fit", "Inspection", "Manifest", "Model", "Perturbed", "Point", "ProtectedModel", "Pruned", "Swept", "Tuned",
 ]  # fmt: skip
 VALUES = [
     "Channel", "Dataset", "Engine", "Estimator", "Experiment", "Modifiers", "Paper", "Plan", "Scheme",
@@ -98,7 +98,7 @@ def test_another_name_is_no_attribute(name):
 
 
 def test_every_parameter_is_named_in_the_call_but_the_first():
-    positional = {"evaluate": 2, "protect": 2, "sweep": 2}
+    positional = {"evaluate": 2, "protect": 2, "sweep": 2, "tune": 2}
     for name in FUNCTIONS:
         kinds = [parameter.kind for parameter in inspect.signature(getattr(oa, name)).parameters.values()]
         first = positional.get(name, 1)

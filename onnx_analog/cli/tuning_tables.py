@@ -29,8 +29,9 @@ def _answer_table(tuned: Tuned) -> Table:
         result.add_row(name, f"{answer.cells:.3f}", *_drop_cells(answer.verified))
     samples = counted(tuned.best.verified.samples, "sample")
     corrected = f"; {counted(tuned.corrected, 'number')} of the correction are counted" if tuned.corrected else ""
+    original = "" if tuned.original is None else f": original {100 * tuned.original:.2f} %"
     result.caption = (
-        f"{tuned.verdict}. Verified on {samples} that nothing else has seen: original {100 * tuned.original:.2f} %. "
+        f"{tuned.verdict}. Verified on {samples} that nothing else has seen{original}. "
         f"Decoding takes {DECODING[tuned.decoding]} at most{corrected}"
     )
     return result

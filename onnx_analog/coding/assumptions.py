@@ -37,4 +37,8 @@ def assumptions(schemes: Iterable[Scheme]) -> tuple[str, ...]:
 
 def assumes_addresses(schemes: Iterable[Scheme]) -> bool:
     """Return whether addresses of levels depend on classes that may be read wrongly, and are taken to be known."""
-    return any(scheme.side_channel is not None and len(set(scheme.cells_of_class)) > 1 for scheme in schemes)
+    return any(_misreads_classes(scheme) and len(set(scheme.cells_of_class)) > 1 for scheme in schemes)
+
+
+def _misreads_classes(scheme: Scheme) -> bool:
+    return scheme.side_channel is not None or (scheme.code == "none" and scheme.entropy == "none")

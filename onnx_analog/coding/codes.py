@@ -160,10 +160,6 @@ class CellCode:
         """The decoder that is needed: "none" (thresholds only), or one of "hard" or "soft" decisions."""
         return {"none": "none", "bch": "hard", "soft": "soft"}[self.name]
 
-    def blocks(self, bits: int) -> int:
-        """Return the blocks of a stream of `bits`; of single bits without a code."""
-        return bits if self.block is None else -(-bits // self.block.data)
-
     def cells(self, bits: int) -> int:
         """Return the cells that a stream of `bits` takes, whole blocks and groups of cells; 0 for an empty stream."""
         if not bits:

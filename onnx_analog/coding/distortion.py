@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Span
 from onnx_analog.channels.ranges import clip_to_range
+from onnx_analog.coding.codebook import Codebook
+from onnx_analog.coding.codes import best_code
 from onnx_analog.coding.estimators import Written, table_of
-from onnx_analog.coding.partition import Bits, Doubles, Floats, parts
+from onnx_analog.coding.partition import Bits, Bytes, Doubles, Floats, parts
 from onnx_analog.coding.planes import Encoded, analog_of, of_each, stored_count
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError
 
 _LEVELS = 512
@@ -64,7 +67,7 @@ def distortion(weight: NDArray[np.floating], stored: Encoded) -> Distortion:
     flat = weight.reshape(-1)
     kept = flat if planes.mask is None else flat[planes.mask]
     size = kept if scheme.sign == "level" else np.abs(kept)
-    digital, cells = np.zeros(3), np.zeros(3)
+    digital, cells, wrong = np.zeros(3), np.zeros(3), 0.0
     moments = _Moments.of(stored)
     for part in parts(size.size):
         index = None if planes.class_index is None else planes.class_index[part]
@@ -73,6 +76,7 @@ def distortion(weight: NDArray[np.floating], stored: Encoded) -> Distortion:
         m1, m2 = moments.at(part)
         s = size[part].astype(np.float64)
         terms = np.stack([(m2 + 2 * beta * m1 + beta**2) / alpha**2, s * (m1 + beta) / alpha, s**2])
+        wrong += _of_wrong_bits(codebook, scheme, index, group, m1, s)
         if moments.analog is None:
             cells += terms.sum(axis=1)
         else:
@@ -81,7 +85,39 @@ def distortion(weight: NDArray[np.floating], stored: Encoded) -> Distortion:
     if scheme.estimator == "unbiased" and cells[1] > 0:  # which scales weights by Σw² / Σw·E[ŵ]
         cells *= np.array([(cells[2] / cells[1]) ** 2, cells[2] / cells[1], 1.0])
     square, product, power = digital + cells
-    return Distortion(float(square - 2 * product + power), float(product / power) if power else 1.0, float(power))
+    error = square - 2 * product + power + wrong
+    return Distortion(float(error), float(product / power) if power else 1.0, float(power))
+
+
+def _of_wrong_bits(
+    codebook: Codebook,
+    scheme: Scheme,
+    index: Bytes | None,
+    group: NDArray[np.int64] | None,
+    level: Doubles,
+    size: Doubles,
+) -> float:
+    """Return what bits of signs and classes add to the squared error if no code protects them, one at a time.
+
+    With a wrong sign, -ŝ is read for s: (ŝ + s)² in place of (ŝ - s)². With a wrong bit of the class, the level is
+    decoded with the α and β of another. Levels are taken at their means.
+    """
+    if scheme.code != "none" or scheme.entropy != "none" or scheme.side_channel is not None:
+        return 0.0
+    chance = best_code(scheme.channel, "none").bit_error
+    alpha, beta = codebook.alpha.astype(np.float64), codebook.beta.astype(np.float64)
+
+    def read(classes: Bytes | None) -> Doubles:
+        decoded: Doubles = (level + of_each(beta, classes, group)) / of_each(alpha, classes, group)
+        return decoded
+
+    right = read(index)
+    added = float((4 * right * size).sum()) if scheme.sign == "bit" else 0.0
+    for bit in range(scheme.index_bits if index is not None else 0):
+        assert index is not None
+        other = read(np.minimum(index ^ np.uint8(1 << bit), scheme.classes - 1).astype(np.uint8))
+        added += float((np.square(other - size) - np.square(right - size)).sum())
+    return chance * added
 
 
 class _Moments:

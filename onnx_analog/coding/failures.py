@@ -7,8 +7,9 @@
 | mask | all weights of the tensor from there on are lost |
 | codebook | the tensor is lost |
 
-A decoder that fails is taken to notice it. Weights that are lost are read as of the most frequent class. A code with
-soft decisions is assumed never to fail.
+A decoder that fails is taken to notice it. Weights that are lost are read as positive and of the most frequent class;
+their levels are read in place, so a tensor of one class whose levels hold the signs loses nothing. A code with soft
+decisions is assumed never to fail.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from onnx_analog.errors import OptionError
 Doubles = NDArray[np.float64]
 
 _BINS = 256
+_FEW = 64
 _ROUNDS = 500
 _TOLERANCE_BITS = 1e-4
 _HALVINGS = 40
@@ -66,12 +67,15 @@ class _Curve:
     Parameters
     ----------
     values, shares : float64 arrays of shape (n,)
-        Of the source; shares sum to 1. Reproductions are the same values, and n - 1 between them.
+        Of the source; shares sum to 1. Reproductions are the same values, n - 1 between them, and for few values 257
+        at equal distances.
     """
 
     def __init__(self, values: Doubles, shares: Doubles) -> None:
         self.shares = shares
         reproductions = np.sort(np.concatenate([values, (values[1:] + values[:-1]) / 2]))
+        if values.size < _FEW:  # whose best reproductions may lie anywhere between
+            reproductions = np.union1d(reproductions, np.linspace(values[0], values[-1], 4 * _FEW + 1))
         self.squared = np.square(values[:, None] - reproductions)
         self._excess = self.squared - self.squared.min(axis=1, keepdims=True)
         self._chance = np.full(reproductions.size, 1 / reproductions.size)

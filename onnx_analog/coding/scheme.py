@@ -233,6 +233,15 @@ class Scheme:
             raise OptionError(
                 "side_cells and side_copies need a side_channel: without one, side information is free of error"
             )
+        if self.side_channel is not None and self.entropy != "none":
+            raise OptionError(
+                "side_channel and entropy exclude each other: an entropy-coded stream cannot be read with wrong bits"
+            )
+        if self.code == "none" and self.entropy == "none" and self.analog == "some":
+            raise OptionError(
+                "code none leaves class bits wrong, and some classes have cells and others none: a class that is read "
+                "wrongly would move the addresses of all cells after it. Give a code, or the same number of cells"
+            )
         if self.side_channel is not None and self.analog == "some":
             raise OptionError(
                 "side_channel cannot be given where some classes have cells and others none: a class that is read "

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from onnx_analog.channels import Channel
 from onnx_analog.coding.codes import CellCode, best_code, repeated
 from onnx_analog.coding.contexts import MOST_AREA, Kernel
+from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.joint import Named, index_and_mask
 from onnx_analog.coding.partition import Bits, Bytes
 from onnx_analog.coding.scheme import Scheme
@@ -83,6 +84,19 @@ def streams_from(bits: Mapping[str, int], scheme: Scheme) -> tuple[Stream, ...]:
     """Return streams from their lengths by name."""
     coded = ("class", "mask", "mask and class") if scheme.entropy != "none" else ()
     return tuple(Stream(name, length, entropy_coded=name in coded) for name, length in bits.items())
+
+
+def codebook_bits(scheme: Scheme, groups: int) -> int:
+    """Return the bits of a codebook: float32 numbers, for each group.
+
+    Of equal steps they are the step and, where classes have cells, the ends of the sizes; the step is one for all
+    groups if the scheme gives it, and no gain scales it.
+    """
+    if scheme.partition == "uniform" and scheme.classes > 1:
+        steps = 1 if scheme.step is not None and not estimator(scheme.estimator).keeps_gain else groups
+        ends = 0 if scheme.analog == "none" else groups * (2 if scheme.sign == "level" else 1)
+        return 32 * (steps + ends)
+    return 32 * groups * sum(2 if cells else 1 for cells in scheme.cells_of_class)
 
 
 def kernel_of(shape: Sequence[int]) -> Kernel | None:

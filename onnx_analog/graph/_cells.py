@@ -8,22 +8,8 @@ from decimal import ROUND_CEILING, Decimal, localcontext
 from functools import lru_cache
 from typing import Any
 
-from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import Stream
-
-
-def codebook_bits(scheme: Scheme, groups: int) -> int:
-    """Return the bits of a codebook: float32 numbers, for each group.
-
-    Of equal steps they are the step and, where classes have cells, the ends of the sizes; the step is one for all
-    groups if the scheme gives it, and no gain scales it.
-    """
-    if scheme.partition == "uniform" and scheme.classes > 1:
-        steps = 1 if scheme.step is not None and not estimator(scheme.estimator).keeps_gain else groups
-        ends = 0 if scheme.analog == "none" else groups * (2 if scheme.sign == "level" else 1)
-        return 32 * (steps + ends)
-    return 32 * groups * sum(2 if cells else 1 for cells in scheme.cells_of_class)
 
 
 def plane_bits(streams: Iterable[Stream], size: int, count: int) -> dict[str, int]:

@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.streams import Stream
-from onnx_analog.graph._cells import addresses, cells_of, codebook_bits, plane_bits
+from onnx_analog.coding.streams import Stream, codebook_bits
+from onnx_analog.graph._cells import addresses, cells_of, plane_bits
 from onnx_analog.graph.manifest import ClassEntry, Manifest, TensorEntry
 from onnx_analog.graph.stored import COMMAND_KEY, SOURCE_KEY, StoredTensor, schemes_of, stored_tensors
 from onnx_analog.graph.totals import Counted, Totals

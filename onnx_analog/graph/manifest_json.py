@@ -14,11 +14,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from onnx_analog import serialise
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.streams import streams_from
+from onnx_analog.coding.streams import codebook_bits, streams_from
 from onnx_analog.disk import transactions
 from onnx_analog.disk.reading import MIB, read_text
 from onnx_analog.errors import IMPORT_FIRST, AnalogError, ManifestError, require_path
-from onnx_analog.graph._cells import addresses, cells_of, codebook_bits, plane_bits
+from onnx_analog.graph._cells import addresses, cells_of, plane_bits
 from onnx_analog.graph._model_tensors import MOST_AXES
 from onnx_analog.graph.manifest import FORMAT, PLANES, ClassEntry, Manifest, TensorEntry
 from onnx_analog.graph.stored import AGAIN, scheme_of

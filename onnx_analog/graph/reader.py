@@ -13,6 +13,7 @@ from onnx_analog.coding.failures import failed_runs, flipped, most_frequent, wro
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.side import SideInformation
+from onnx_analog.coding.streams import codebook_bits
 from onnx_analog.graph.stored import StoredTensor
 from onnx_analog.randomness import blocks, stream
 
@@ -65,16 +66,18 @@ def read_side(
     Where side information is analog, an index that is read as a nonexistent class counts as the last class.
     """
     scheme = scheme or tensor.scheme
-    if scheme.side is not None and scheme.side_bits:
-        return _read_analog(tensor, scheme, scheme.side, seed, trial)
     rng = stream(seed, trial, tensor.key, plane="code")
-    sign = _read_signs(tensor, scheme, rng)
-    index = _read_classes(tensor, scheme, rng)
+    if scheme.side is not None and scheme.side_bits:
+        sign, index = _read_analog(tensor, scheme, scheme.side, seed, trial)
+    else:
+        sign, index = _read_signs(tensor, scheme, rng), _read_classes(tensor, scheme, rng)
     gone = _lost(tensor, scheme, rng)
-    if gone is not None and tensor.class_index is not None and index is not None:
+    if gone is None:
+        return sign, index
+    if index is not None and tensor.class_index is not None:
         as_read = most_frequent(tensor.class_counts, scheme.cells_of_class)[tensor.class_index]
         index = np.where(gone, as_read, index)
-    return sign, index
+    return None if sign is None else sign & ~gone, index
 
 
 def _read_signs(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> Bits | None:
@@ -102,7 +105,8 @@ def _read_classes(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator
 
 def _lost(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> Bits | None:
     """Return which stored weights (N,) are lost with blocks that failed; None if none are."""
-    codebook = failed_runs(scheme, "codebook", 32 * tensor.alpha.size, rng, entropy_coded=False)
+    length = codebook_bits(scheme, len(tensor.alpha)) + scheme.table_bits
+    codebook = failed_runs(scheme, "codebook", length, rng, entropy_coded=False)
     if scheme.entropy == "none":
         mask_bits = tensor.size if tensor.has("mask") else 0
         runs = failed_runs(scheme, "mask", mask_bits, rng, entropy_coded=False)
@@ -123,7 +127,7 @@ def _lost_coded(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) 
 
     How many blocks there are is estimated; the streams are made where one fails.
     """
-    estimate = sum(map(entropy_bits, _counts(tensor)))
+    estimate = sum(entropy_bits(counts, scheme.segment_weights) for counts in _counts(tensor))
     runs = failed_runs(scheme, "class", int(estimate), rng, entropy_coded=True)
     if not runs:
         return None

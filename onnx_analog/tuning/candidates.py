@@ -25,9 +25,8 @@ from onnx_analog.coding.codes import CellCode
 from onnx_analog.coding.distortion import distortion
 from onnx_analog.coding.planes import Encoded, encode, stored_count
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.streams import DECODING, Stream, code_of, index_streams
+from onnx_analog.coding.streams import DECODING, Stream, code_of, codebook_bits, index_streams
 from onnx_analog.errors import ModelError, OptionError
-from onnx_analog.graph._cells import codebook_bits
 
 STEPS = tuple(round(0.25 * 2 ** (k / 3), 4) for k in range(14))  # 0.25 to 5 root mean squares
 RATE_WEIGHTS = (0.0, 0.08, 0.2)
@@ -92,11 +91,6 @@ def _raw(channel: Channel, estimator: str) -> Iterable[Scheme]:
     for cells in (1, 2, 3, 4, 6, 8, 12, 16):
         for strategy in ("raw", "sign", "mapping"):
             yield Scheme.paper(strategy, cells_small=cells, estimator=estimator, **common)
-    for small, large in ((1, 2), (1, 4), (1, 20), (2, 8)):
-        for share in (0.02, 0.05, 0.2):
-            yield Scheme.paper(
-                "redundancy", cells_small=small, cells_large=large, large_fraction=share, estimator=estimator, **common
-            )
     for classes in _RAW_CLASSES:
         steps = {"sign": "level", "classes": classes, "partition": "uniform", **common}
         for reach in (2.0, 2.5, 3.0, 4.0):
@@ -122,14 +116,7 @@ def candidates(weight: NDArray[Any], schemes: Sequence[Scheme]) -> list[Candidat
             (stored,) = encode([weight], scheme)
         except ModelError:
             continue
-        key = (
-            scheme.relative_step,
-            scheme.rate_weight,
-            scheme.classes,
-            scheme.partition,
-            scheme.shares,
-            scheme.entropy,
-        )
+        key = tuple(getattr(scheme, name) for name in _OF_INDEX)
         if key not in lengths:
             lengths[key] = _index_streams(weight, stored)
         found.append(

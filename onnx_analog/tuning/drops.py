@@ -1,4 +1,4 @@
-"""Losses of stored models, paired by sample: how much less the metric is than that of the original, and how surely.
+"""Losses of stored models, paired by sample, with their confidence bounds.
 
 Of a share of samples (top-1 accuracy, agreement), each sample is right or wrong in the original and in each trial. The
 difference of the two, d of sample s in trial t, is -1, 0 or 1. Its mean is the drop; samples and trials are both
@@ -6,15 +6,14 @@ drawn, so the variance of the mean is taken as the sum
 
     Var(mean over trials of d, between samples)/n + Var(mean over samples of d, between trials)/T
 
-each of which holds a part of the noise of the other: the interval is rather too wide. Where no sample of n differs, as
-many as -ln(1 - c)/n may in truth, with the confidence c: the first error is never taken below 2/n, which is that bound
-over the normal quantile, or more, for c up to 0.993.
+Bounds take the normal quantile for the first, or, where that is further, the bound of Clopper and Pearson (1934) on the
+share of samples that are lost, which holds where few are; and Student's quantile for the second.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.trials import Trials
 
 _PAIRED = ("top1", "agreement")
-_LEAST = 2.0  # samples that may differ where none was seen to, over the normal quantile
 
 
 @dataclass(frozen=True)
@@ -37,38 +35,45 @@ class Drop:
     ----------
     mean : float
         In the metric's unit; of shares from -1 to 1. Above 0 where the original is better.
+    lost : float
+        Share of the samples that are right in the original and wrong as read, on average over trials.
     of_samples, of_trials : float
         Standard errors of the mean from the choice of samples, and from the noise of the trials.
     samples, trials : int
     """
 
     mean: float
+    lost: float
     of_samples: float
     of_trials: float
     samples: int
     trials: int
 
-    @property
-    def error(self) -> float:
-        """Standard error of the mean."""
-        return math.hypot(self.of_samples, self.of_trials)
-
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return the two-sided interval that holds the drop."""
-        reach = float(scipy.stats.norm.ppf((1 + confidence) / 2)) * self.error
-        return self.mean - reach, self.mean + reach
+        return self.lower((1 + confidence) / 2), self.upper((1 + confidence) / 2)
 
     def upper(self, confidence: float) -> float:
         """Return the one-sided bound below which the drop lies."""
-        return self.mean + float(scipy.stats.norm.ppf(confidence)) * self.error
+        count = self.lost * self.samples
+        most = float(scipy.stats.beta.ppf(confidence, count + 1, max(self.samples - count, 1e-9)))
+        return self.mean + self._reach(confidence, most - self.lost)
 
     def lower(self, confidence: float) -> float:
         """Return the one-sided bound above which the drop lies."""
-        return self.mean - float(scipy.stats.norm.ppf(confidence)) * self.error
+        count = self.lost * self.samples
+        least = float(scipy.stats.beta.ppf(1 - confidence, count, self.samples - count + 1)) if count else 0.0
+        return self.mean - self._reach(confidence, self.lost - least)
+
+    def _reach(self, confidence: float, exact: float) -> float:
+        of_samples = max(float(scipy.stats.norm.ppf(confidence)) * self.of_samples, exact)
+        if self.trials < 2:
+            return of_samples
+        return math.hypot(of_samples, float(scipy.stats.t.ppf(confidence, self.trials - 1)) * self.of_trials)
 
 
-def drop_of(experiment: Experiment, trials: Trials, *, seed: int, count: int, first: int = 0) -> Drop:
-    """Return the drop of a stored model in `count` trials, from number `first` on.
+def drop_of(experiment: Experiment, trials: Trials, *, seed: int, count: int) -> Drop:
+    """Return the drop of a stored model in `count` trials.
 
     Raises
     ------
@@ -76,13 +81,11 @@ def drop_of(experiment: Experiment, trials: Trials, *, seed: int, count: int, fi
         If the metric is not one whose samples can be paired.
     """
     before = right(experiment, experiment.clean)
-    rows = np.stack(
-        [before - right(experiment, trials.outputs(seed=seed, trial=trial)) for trial in range(first, first + count)]
-    )
+    rows = np.stack([before - right(experiment, trials.outputs(seed=seed, trial=trial)) for trial in range(count)])
     n = rows.shape[1]
-    of_samples = max(float(rows.mean(axis=0).std(ddof=1)) / math.sqrt(n), _LEAST / n) if n > 1 else math.inf
+    of_samples = float(rows.mean(axis=0).std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     of_trials = float(rows.mean(axis=1).std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
-    return Drop(float(rows.mean()), of_samples, of_trials, n, count)
+    return Drop(float(rows.mean()), float(np.maximum(rows, 0).mean()), of_samples, of_trials, n, count)
 
 
 def check_paired(experiment: Experiment) -> None:
@@ -113,8 +116,7 @@ def samples_needed(drop: Drop, limit: float, confidence: float) -> int | None:
 
     The error of the trials is left out: more trials lower it.
     """
-    room = limit - drop.mean
-    if room <= 0:
+    if drop.mean >= limit:
         return None
-    z = float(scipy.stats.norm.ppf(confidence))
-    return math.ceil(drop.samples * (z * drop.of_samples / room) ** 2)
+    reach = replace(drop, of_trials=0.0).upper(confidence) - drop.mean
+    return math.ceil(drop.samples * (reach / (limit - drop.mean)) ** 2)

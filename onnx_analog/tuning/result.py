@@ -24,8 +24,8 @@ class Tuned(Shown):
     decoding : str
         The most that decoding may take.
     metric : str
-    original : float
-        Of the original model, on the samples that verify.
+    original : float or None
+        Of the original model, on the samples that verify; None where outputs are compared with its own.
     weights : int
         Original weights in the tensors that are stored.
     sizes : mapping of str to int
@@ -44,7 +44,7 @@ class Tuned(Shown):
     channel: str
     decoding: str
     metric: str
-    original: float
+    original: float | None
     weights: int
     sizes: dict[str, int]
     best: Answer

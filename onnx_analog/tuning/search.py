@@ -1,6 +1,6 @@
 """Search for the cheapest plan that keeps a network within a loss, and its verification.
 
-The samples are parted into four by a permutation that follows from the seed: some measure sensitivities and correct,
+The samples are split into four by a permutation that follows from the seed: some measure sensitivities and correct,
 some are searched with, and the rest, which nothing else has seen, verify.
 """
 
@@ -16,9 +16,9 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_analog.channels import Channel
-from onnx_analog.coding.codes import best_code
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.streams import code_of
 from onnx_analog.errors import DataError, OptionError
 from onnx_analog.graph.correction import NUMBER_BITS
 from onnx_analog.graph.weights import Selection
@@ -48,7 +48,7 @@ class Parts(NamedTuple):
 
 
 def parts_of(data: Dataset, seed: int) -> Parts:
-    """Return the samples of each step: of few samples, at most a tenth calibrate and a tenth correct.
+    """Return the samples of each step: at most a tenth of them calibrate, and a tenth correct.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def parts_of(data: Dataset, seed: int) -> Parts:
     calibrating, correcting = min(CALIBRATION, count // 10), min(CORRECTION, count // 10)
     rest = count - calibrating - correcting
     if rest < 2 * _LEAST:
-        needed = math.ceil(2 * _LEAST / 0.8) + 2
+        needed = next(n for n in range(2 * _LEAST, 4 * _LEAST) if n - 2 * (n // 10) >= 2 * _LEAST)
         raise DataError(f"the data hold {count:,} samples; to search and to verify takes at least {needed}")
     order = stream(seed, 0, "tune", plane="samples").permutation(count)
     searching = rest // 2
@@ -206,7 +206,11 @@ class Search:
         """Return the cheapest allocation that meets the goal, verified; the best there is if none does."""
         curve: dict[int, Point] = {}
         if goal.budget is not None:
-            place = max((i for i, each in enumerate(allocations) if self._cells(each) <= goal.budget), default=0)
+            least = self._cells(allocations[0])
+            if least > goal.budget:
+                raise OptionError(f"budget is {goal.budget:g} cells per weight; the cheapest plan takes {least:.3f}")
+            place = max(i for i, each in enumerate(allocations) if self._cells(each) <= goal.budget)
+            curve[place] = self._point(allocations[place])
             return self._verified(allocations, place, goal, curve)
         assert goal.max_drop is not None
         low, high = 0, len(allocations) - 1
@@ -216,11 +220,14 @@ class Search:
             middle = _between(allocations, low, high)
             curve[middle] = self._point(allocations[middle])
             low, high = (low, middle) if curve[middle].drop.mean <= goal.max_drop else (middle, high)
+        if low == 0:
+            curve[0] = self._point(allocations[0])
+            high = 0 if curve[0].drop.mean <= goal.max_drop else high
         return self._verified(allocations, high, goal, curve)
 
     def _verified(self, allocations: list[Allocation], place: int, goal: Goal, curve: dict[int, Point]) -> Answer:
         """Return an allocation as verified on further samples; where it does not hold, one with more cells."""
-        confidence = 1 - (1 - self._confidence) / _LOOKS
+        confidence = 1 - (1 - self._confidence) / (2 * _LOOKS)  # the rival is looked at too, and may be chosen
         for look in range(_LOOKS):
             allocation = allocations[place]
             drop = self._drop(self.verifying, allocation)
@@ -261,7 +268,11 @@ class Search:
         """Cells that hold the numbers of the correction."""
         if self.searching.correcting is None:
             return 0.0
-        return NUMBER_BITS * self.correction_numbers / best_code(self._channel, "bch").bits_per_cell
+        if not self.correction_numbers:
+            return 0.0
+        scheme = Scheme(channel=self._channel, code={"hard": "bch", "soft": "soft"}.get(self._decoding, "none"))
+        code = code_of(scheme, "codebook", entropy_coded=False)
+        return self._channel.devices_per_cell * NUMBER_BITS * self.correction_numbers / code.bits_per_cell
 
     @cached_property
     def correction_numbers(self) -> int:

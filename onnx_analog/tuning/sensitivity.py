@@ -12,7 +12,7 @@ squared error of the outputs over their power.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,8 +117,3 @@ def _noisy(weight: NDArray[Any], seed: int, draw: int, key: str, power: float) -
     noise = rng.standard_normal(weight.shape) * scale
     noisy: NDArray[Any] = (values + np.where(stored, noise, 0)).astype(weight.dtype)
     return noisy
-
-
-def predicted(sensitivity: Mapping[str, Sensitivity], errors: Mapping[str, float]) -> float:
-    """Return the divergence to be expected of relative squared errors, by key."""
-    return sum(sensitivity[key].mean * error for key, error in errors.items())

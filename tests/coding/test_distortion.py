@@ -25,6 +25,8 @@ MEMBERS = {
     "output channels": {"granularity": "channel"},
     "digital": {**STEPS, "cells": 0},
     "refined": {**STEPS, "cells": 1},
+    "raw bits": {**STEPS, "cells": 0, "code": "none", "channel": GaussianNoise(sigma=0.25, low=-0.65, high=0.75)},
+    "signs without a code": {"strategy": "mapping", "code": "none"},
     "some without cells": {"classes": 4, "partition": "lloyd", "cells": (0, 1, 2, 3)},
 }
 
