@@ -17,11 +17,12 @@ from onnx_analog._inputs import (
     preprocessing_of,
     selection_of,
 )
-from onnx_analog.arguments import DEFAULTS, checked
+from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.errors import ModelError
 from onnx_analog.graph.stored import is_protected
 from onnx_analog.graph.weights import Selection
+from onnx_analog.settings import keywords
 
 if TYPE_CHECKING:
     from onnx_analog.run import metrics
@@ -34,6 +35,7 @@ def _silent(_: str) -> None:
     """Show nothing."""
 
 
+@keywords
 def tune(
     model: AnyModel,
     data: Data,
@@ -105,6 +107,7 @@ def tune(
         providers=providers, threads=threads,
     )  # fmt: skip
     check_function("progress", progress)
+    check_type("modifiers", modifiers, Modifiers, "Modifiers")
     check_data(data)
     preprocessing, named = preprocessing_of(mean, std, preprocess), metric_of(metric)
     resolved = modifiers.apply(channels.resolve(channel))

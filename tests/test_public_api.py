@@ -29,7 +29,8 @@ ERRORS = [
     "MeasurementError", "ModelError", "NothingToStore", "OptionError", "OutputError",
 ]  # fmt: skip
 RESULTS = [
-    "Evaluation", "Fit", "Inspection", "Manifest", "Model", "Perturbed", "Point", "ProtectedModel", "Pruned", "Swept", "Tuned",
+    "Evaluation", "Fit", "Inspection", "Manifest", "Model", "Perturbed", "Point", "ProtectedModel", "Pruned", "Swept",
+    "Tuned",
 ]  # fmt: skip
 VALUES = [
     "Channel", "Dataset", "Engine", "Estimator", "Experiment", "Modifiers", "Paper", "Plan", "Scheme",
@@ -335,6 +336,7 @@ ARGUMENTS: dict[str, Callable[[Any], dict[str, Any]]] = {
         "model": model(NET), "data": (X, Y), "strategy": "sign", "cells": 1, "channel": QUIET, "trials": 1,
         "engine": "serial",
     },
+    "tune": lambda p: {"model": model(NET), "data": (X, Y), "budget": 3.0},  # and so few data are refused in the end
 }  # fmt: skip
 # a number of trials of 10**30 or of 3 workers is refused or takes time, but is not wrong in type
 PARAMETERS = [

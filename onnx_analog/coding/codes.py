@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from onnx_analog.channels.symbols import MOST_SYMBOLS, Packing, Symbols, symbols
 from onnx_analog.coding.scheme import CODES
 from onnx_analog.errors import OptionError
 
+EFFORTS = MappingProxyType({"none": "none", "bch": "hard", "soft": "soft"})  # what decoding takes, by code
 BLOCK_BITS = 4096  # of data
 BLOCK_FAILURE = 1e-9
 SOFT_SHARE = 0.95  # of the soft-decision bound: an assumption
@@ -158,7 +160,7 @@ class CellCode:
     @cached_property
     def effort(self) -> str:
         """The decoder that is needed: "none" (thresholds only), or one of "hard" or "soft" decisions."""
-        return {"none": "none", "bch": "hard", "soft": "soft"}[self.name]
+        return EFFORTS[self.name]
 
     def cells(self, bits: int) -> int:
         """Return the cells that a stream of `bits` takes, whole blocks and groups of cells; 0 for an empty stream."""

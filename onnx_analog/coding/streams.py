@@ -16,12 +16,12 @@ estimator; a hard-decision decoder, or an entropy decoder; a soft-decision decod
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from onnx_analog.channels import Channel
-from onnx_analog.coding.codes import CellCode, best_code, repeated
+from onnx_analog.coding.codes import EFFORTS, CellCode, best_code, repeated
 from onnx_analog.coding.contexts import MOST_AREA, Kernel
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.joint import Named, index_and_mask
@@ -211,6 +211,16 @@ def _line(name: str, channel: Channel, code: CellCode, entropy_coded: bool, bits
         cells=cells,
         decoding=decoding,
     )
+
+
+def decodings_of(held: Held) -> Iterator[str]:
+    """Yield what decoding takes for each part of a tensor, whether or not a code is good enough for its channel."""
+    scheme = held.scheme
+    if held.level_cells:
+        yield "table" if scheme.table_bits else "none"
+    for stream in held.streams:
+        if stream.bits and (scheme.side_channel is None or stream.name not in ("sign", "class")):
+            yield hardest([EFFORTS[scheme.code], "hard" if stream.entropy_coded else "none"])
 
 
 def hardest(decoding: Iterable[str]) -> str:

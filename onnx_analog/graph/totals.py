@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.streams import Held, Line, Stream, hardest, honest_lines
+from onnx_analog.coding.streams import Held, Line, Stream, decodings_of, hardest, honest_lines
 from onnx_analog.errors import OptionError
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Totals:
             mask_bitmap_bits=sum(each.bitmap_bits for each in listed),
             codebook_cells=cells["codebook"],
             honest_cells=None if lines is None else sum(line.cells for line in lines),
-            decoding=hardest(line.decoding for line in lines or ()),
+            decoding=hardest(decoding for each in listed for decoding in decodings_of(each.held)),
         )
 
     @property

@@ -400,7 +400,8 @@ class Experiment:
         if not schemes:
             raise ModelError("the model is not protected, so it has no limit: give a plan, or protect it first")
         planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
-        totals = planes.totals(dict(zip(planes.schemes, schemes.values(), strict=True)))
+        # What was written takes the cells, through whatever channel it is read.
+        totals = planes.totals(dict(zip(planes.schemes, schemes, strict=True)))
         return limit_of(
             planes.weights.values(),
             self._original_weights,
