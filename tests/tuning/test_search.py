@@ -37,9 +37,9 @@ def test_each_sample_has_one_part_and_none_two(count):
 
 
 def test_too_few_samples_are_refused():
-    with pytest.raises(DataError, match="the data hold 100 samples; to search and to verify takes at least 162"):
+    with pytest.raises(DataError, match="the data hold 100 samples; to search and to verify takes at least 158"):
         parts_of(data(100), 0)
-    parts_of(data(162), 0)
+    parts_of(data(158), 0)
 
 
 @pytest.mark.parametrize("goal", [{}, {"max_drop": 1.0, "budget": 1.0}])
