@@ -68,7 +68,8 @@ def main(
             model, npz, strategy=[], plan=plans(channel), rivals=True, channel=channel, trials=trials, correct=correct,
             mean=numbers(mean), std=numbers(std), samples=samples, out=running, engine="serial", progress=update,
         )  # fmt: skip
-    command = shlex.join(["python", "examples/codes.py", model.name, *sys.argv[2:]])
+    words = [Path(word).name if Path(word).is_file() else word for word in sys.argv[1:]]
+    command = shlex.join(["python", "examples/codes.py", *words])
     (out / f"{name}.md").write_text(page(command, swept.points), encoding="utf-8")
     shutil.copy(running / "trials.csv", out / f"{name}.csv")
 

@@ -19,8 +19,10 @@ from onnx_analog.arguments import DEFAULTS
 from onnx_analog.channels import capacity
 from onnx_analog.cli import main
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES
+from onnx_analog.coding.streams import DECODING
 from onnx_analog.graph.correction import MOST_GAIN, NUMBER_BITS
 from onnx_analog.run.correction import LEAST_SAMPLES
+from onnx_analog.run.statistics import interval
 from tests.conftest import ROOT
 
 README = ROOT / "README.md"
@@ -493,6 +495,45 @@ def test_the_table_of_corrections_is_that_of_the_trials():
     expected = {str(numbers), f"{NUMBER_BITS * numbers / weights:.3f}", f"{original:.2f}", f"{lost:.2f}"}
     assert expected <= numbers_of(text)
     assert len(trials) == 4 * len(rows)
+
+
+def codes_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the rows of the table of codes, from the file of trials: by what decoding takes, and by cells."""
+    trials: dict[str, list[dict[str, str]]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            trials.setdefault(row["strategy"], []).append(row)
+    cost = "honest_cells_per_original_weight"
+    for name, rows in sorted(
+        trials.items(), key=lambda each: (DECODING.index(each[1][0]["decoding"]), float(each[1][0][cost]))
+    ):
+        first = rows[0]
+        cells = [f"{float(first[column]):.3f}" for column in (cost, "all_in_cells_per_original_weight")]
+        yield [
+            first["decoding"],
+            name,
+            *cells,
+            *(mean_text([float(r[c]) for r in rows]) for c in ("value", "uncorrected")),
+        ]
+
+
+def mean_text(values: list[float]) -> str:
+    """Return a mean in %, and its 95 % interval if the values differ."""
+    ends = interval(values, bounds=(0.0, 1.0))
+    shown = "" if ends is None else f" ({100 * ends[0]:.2f} to {100 * ends[1]:.2f})"
+    return f"{100 * np.mean(values):.2f}{shown}"
+
+
+def test_the_table_of_codes_is_that_of_the_trials():
+    text = section(ROOT / "docs" / "codes.md", "Measured: ResNet-20")
+    (_, *rows) = table_rows(text)
+    assert rows == list(codes_rows(RESULTS / "codes-resnet20-cifar10-pcm.csv"))
+    of = {row[1]: [float(cell.split()[0]) for cell in row[2:]] for row in rows}
+    gains = {name: f"{of[name][2] - of[name][3]:.1f}" for name in ("mapping, 1 cell", "entropy-coded 1.5")}
+    assert set(gains.values()) <= numbers_of(text)
+    cells = {f"{of[name][0]:.2f}" for name in ("refined 2", "entropy-coded 1", "entropy-coded 0.75")}
+    assert cells <= numbers_of(text)
+    assert min(values[0] for row, values in zip(rows, of.values(), strict=True) if row[0] in ("none", "table")) >= 3
 
 
 def test_the_page_of_corrections_has_the_limits_of_the_code():
