@@ -29,6 +29,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import Line, streams_from
 from onnx_analog.display import Shown, counted
 from onnx_analog.errors import ManifestError
+from onnx_analog.graph._cells import mask_bits
 from onnx_analog.graph.baselines import Baseline as Baseline
 from onnx_analog.graph.baselines import Held, baselines_of
 from onnx_analog.graph.totals import Counted, Totals, lines_of, reason_against
@@ -129,14 +130,11 @@ class Manifest(Shown):
 
     def _held(self, entry: TensorEntry) -> Held:
         scheme = self.schemes[entry.scheme]
-        mask = entry.streams.get("mask")  # where it is one stream with the class, a bitmap stands for it
-        return Held(
-            scheme=scheme,
-            original=entry.original,
-            stored=entry.stored,
-            mask_bits=entry.mask_bitmap_bits if mask is None else mask,
-            mask_coded=mask is not None and scheme.entropy != "none",
-        )
+        coded = scheme.entropy != "none" and entry.mask_bitmap_bits > 0
+        mask = entry.streams.get("mask", entry.mask_bitmap_bits)
+        if "mask and class" in entry.streams:  # a mask alone would take as much as the best code of masks
+            mask = mask_bits(entry.original, entry.stored)
+        return Held(scheme=scheme, original=entry.original, stored=entry.stored, mask_bits=mask, mask_coded=coded)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest, ready for JSON."""

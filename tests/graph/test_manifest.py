@@ -945,3 +945,28 @@ def test_a_manifest_that_assumes_nothing_need_not_say_so():
     found = by_hand().to_dict()
     del found["assumptions"]
     assert from_json(json.dumps(found)) == by_hand()
+
+
+def test_a_pruned_rival_has_a_coded_mask_where_the_model_has():
+    """A joint stream of mask and class hides the mask's own length: the rival's is that of the best code of masks."""
+    weight = np.where(np.random.default_rng(0).random((60, 60)) < 0.3, 1, 0) * np.random.default_rng(1).normal(
+        size=(60, 60)
+    )
+    steps: dict[str, Any] = {
+        "sign": "level",
+        "classes": 15,
+        "partition": "uniform",
+        "relative_step": 0.8,
+        "cells": 0,
+        "channel": UNIT,
+    }
+    counted = {}
+    for entropy in ("none", "static"):
+        found = account(protected(holding(w=f32(weight)), Scheme(**steps, entropy=entropy)))
+        pruned = {each.name: each for each in found.baselines() if each.pruned and each.bits_per_cell == 1}
+        counted[entropy] = pruned["int4"].honest_cells
+        assert pruned["int4"].decoding == "hard"
+    (entry,) = found.tensors
+    code = best_code(UNIT, "bch")
+    mask = mask_bits(3600, entry.stored) if "mask" not in entry.streams else entry.streams["mask"]
+    assert counted == {"none": code.cells(4 * entry.stored + 3600), "static": code.cells(4 * entry.stored + mask)}
