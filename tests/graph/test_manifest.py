@@ -962,7 +962,7 @@ def test_a_pruned_rival_has_a_coded_mask_where_the_model_has():
     }
     counted = {}
     for entropy in ("none", "static"):
-        found = account(protected(holding(w=f32(weight)), Scheme(**steps, entropy=entropy)))
+        found = account(protected(holding(w=f32(weight)), Scheme(**steps, entropy=entropy, channel=UNIT)))
         pruned = {each.name: each for each in found.baselines() if each.pruned and each.bits_per_cell == 1}
         counted[entropy] = pruned["int4"].honest_cells
         assert pruned["int4"].decoding == "hard"
