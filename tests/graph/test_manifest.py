@@ -949,9 +949,8 @@ def test_a_manifest_that_assumes_nothing_need_not_say_so():
 
 def test_a_pruned_rival_has_a_coded_mask_where_the_model_has():
     """A joint stream of mask and class hides the mask's own length: the rival's is that of the best code of masks."""
-    weight = np.where(np.random.default_rng(0).random((60, 60)) < 0.3, 1, 0) * np.random.default_rng(1).normal(
-        size=(60, 60)
-    )
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(60, 60)) * (rng.random((60, 60)) < 0.3)
     steps: dict[str, Any] = {
         "sign": "level",
         "classes": 15,
@@ -962,7 +961,7 @@ def test_a_pruned_rival_has_a_coded_mask_where_the_model_has():
     }
     counted = {}
     for entropy in ("none", "static"):
-        found = account(protected(holding(w=f32(weight)), Scheme(**steps, entropy=entropy, channel=UNIT)))
+        found = account(protected(holding(w=f32(weight)), Scheme(**steps, entropy=entropy)))
         pruned = {each.name: each for each in found.baselines() if each.pruned and each.bits_per_cell == 1}
         counted[entropy] = pruned["int4"].honest_cells
         assert pruned["int4"].decoding == "hard"
