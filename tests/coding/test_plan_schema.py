@@ -55,6 +55,7 @@ def schemes(draw: st.DrawFn) -> Scheme:
     sizes = st.floats(1e-6, 1e6)
     uniform = partition == "uniform"
     step: dict[str, Any] = draw(st.dictionaries(st.sampled_from(["step", "relative_step"]), sizes, max_size=uniform))
+    entropy = "none" if side else draw(st.sampled_from(ENTROPIES))
     bounds = st.sets(sizes, min_size=classes - 1, max_size=classes - 1)
     return Scheme(
         sign=sign,
@@ -63,9 +64,9 @@ def schemes(draw: st.DrawFn) -> Scheme:
         shares=draw(shares(classes - 1)) if partition == "share" else (),
         bounds=tuple(sorted(draw(bounds))) if partition == "bounds" else (),
         rate_weight=draw(st.floats(0, 10)) if uniform and analog == {False} else 0.0,
-        entropy=draw(st.sampled_from(ENTROPIES)),
+        entropy=entropy,
         segment_weights=draw(st.integers(1, 2**40)),
-        code=draw(st.sampled_from(CODES)),
+        code=draw(st.sampled_from([code for code in CODES if code != "none" or entropy != "none" or len(analog) == 1])),
         block_bits=draw(st.integers(8, 2**15)),
         block_failure=draw(st.floats(1e-300, 1)),
         **step,
