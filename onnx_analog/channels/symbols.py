@@ -29,6 +29,7 @@ from onnx_analog.randomness import stream
 
 MOST_SYMBOLS = 64  # per cell
 MOST_BITS = 12  # of a group of cells: its 2^12 words are enumerated
+_ROWS = 128  # words that are enumerated at once
 _KNOTS = 4097  # of the integral over the output range
 _SAMPLED_KNOTS = 65  # where each takes 20,000 reads
 _LEAST_STD = 1e-12
@@ -229,12 +230,16 @@ class Packing:
         for word in np.flatnonzero(flat < 0):
             flat[word] = int(np.abs(self.words - every[word]).sum(axis=1).argmin())
         gray = flat ^ (flat >> 1)
-        stored = np.arange(len(self.words))
-        flipped = np.bitwise_count((stored ^ (stored >> 1))[:, None] ^ gray[None, :])
-        chances = np.ones((len(self.words), 1))
-        for cell in range(self.cells):
-            chances = (chances[:, :, None] * confusion[self.words[:, cell]][:, None, :]).reshape(len(self.words), -1)
-        return float((chances * flipped).sum() / (len(self.words) * self.bits))
+        wrong = 0.0
+        for start in range(0, len(self.words), _ROWS):  # few at once: all of them would take 100 MB
+            words = self.words[start : start + _ROWS]
+            stored = np.arange(start, start + len(words))
+            flipped = np.bitwise_count((stored ^ (stored >> 1))[:, None] ^ gray[None, :])
+            chances = np.ones((len(words), 1))
+            for cell in range(self.cells):
+                chances = (chances[:, :, None] * confusion[words[:, cell]][:, None, :]).reshape(len(words), -1)
+            wrong += float((chances * flipped).sum())
+        return wrong / (len(self.words) * self.bits)
 
 
 @lru_cache(maxsize=256)
