@@ -64,15 +64,9 @@ class Symbols:
     @cached_property
     def levels(self) -> Floats:
         """Level of each symbol (m,), ascending; the first and the last are the ends of the output range."""
-        span = self.channel.span
-        knots = _KNOTS if self.channel.normal else _SAMPLED_KNOTS
-        level = clip_to_range(np.linspace(*span, knots).astype(np.float32), span)
-        _, std = self.channel.moments(level, cells=self.cells)
-        density = 1 / np.maximum(std, _LEAST_STD)
-        x = level.astype(np.float64)
-        passed = np.concatenate([[0.0], np.cumsum(np.diff(x) * (density[1:] + density[:-1]) / 2)])
+        x, passed = _distances(self.channel, self.cells)
         placed = np.interp(np.linspace(0, passed[-1], self.count), passed, x)
-        return clip_to_range(placed.astype(np.float32), span)
+        return clip_to_range(placed.astype(np.float32), self.channel.span)
 
     @cached_property
     def moments(self) -> tuple[Doubles, Doubles]:
@@ -124,6 +118,16 @@ class Symbols:
     def soft_capacity(self) -> float:
         """The same with the best distribution over these symbols."""
         return blahut_arimoto(transition(*self.moments)).bits
+
+
+@lru_cache(maxsize=256)
+def _distances(channel: Channel, cells: int) -> tuple[Doubles, Doubles]:
+    """Return levels of the output range, and how many standard deviations each is from the first."""
+    span = channel.span
+    level = clip_to_range(np.linspace(*span, _KNOTS if channel.normal else _SAMPLED_KNOTS).astype(np.float32), span)
+    _, std = channel.moments(level, cells=cells)
+    density, x = 1 / np.maximum(std, _LEAST_STD), level.astype(np.float64)
+    return x, np.concatenate([[0.0], np.cumsum(np.diff(x) * (density[1:] + density[:-1]) / 2)])
 
 
 def interval_chances(edges: Doubles, mean: Doubles, std: Doubles) -> Doubles:
