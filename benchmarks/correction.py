@@ -1,4 +1,4 @@
-"""What a correction after programming takes, as ratios: `python -m benchmarks.correction [RESNET]`.
+"""Measures what a correction after programming costs, as ratios: `python -m benchmarks.correction [RESNET]`.
 
 Against inference of the same 256 images, in one thread: inference with corrected layers, and the measurement of gains.
 """
@@ -26,7 +26,10 @@ def ratios(model: ir.Model, samples: Dataset, pairs: int = 7) -> dict[str, float
     weights = {name: tensor.decode() for name, tensor in network.tensors.items()}
     corrector = LayerCorrector(LayerNetworks(protected, samples, running), weights)
     corrected, changed = corrector.apply(network, weights)
-    plain = lambda: network.run(samples, weights)  # noqa: E731
+
+    def plain() -> object:
+        return network.run(samples, weights)
+
     return {
         "inference with corrected layers": ratio(lambda: corrected.run(samples, changed), plain, pairs)["ratio"],
         "measurement": ratio(lambda: corrector.apply(network, weights), plain, pairs)["ratio"],

@@ -227,13 +227,13 @@ def check_correct(correct: Any, correct_samples: int) -> None:
     except DataError as error:
         raise DataError(f"correct: {error}, or the word {GAIN!r}") from error
     if isinstance(correct, str) and not Path(correct).exists():
-        raise DataError(f"correct is {correct!r}, which is no file, and not the word {GAIN!r}")
+        raise DataError(f"correct is {correct!r}; it must be a file, or the word {GAIN!r}")
 
 
 def correcting(
     correct: Any, correct_samples: int, preprocessing: Preprocessing
 ) -> str | Callable[[Sequence[Input]], Dataset] | None:
-    """Return what corrects a model: a word, a function that returns the samples for its inputs, or None."""
+    """Return the source of a correction: a word, a function that returns the samples for its inputs, or None."""
     check_correct(correct, correct_samples)
     if correct is None or (isinstance(correct, str) and correct == GAIN):
         return None if correct is None else GAIN
@@ -250,7 +250,7 @@ def correcting(
 def reading_correct(
     correct: Any, correct_samples: int, mean: Any, std: Any, preprocess: str | None
 ) -> str | Callable[[Sequence[Input]], Dataset] | None:
-    """Return what corrects a model that is read back, where images are prepared for nothing else."""
+    """Return the source of the correction of models that are read back, for which alone images are prepared."""
     given = checked(mean=mean, std=std, preprocess=preprocess)
     name = next((name for name, value in given.items() if value != getattr(DEFAULTS, name)), None)
     if correct is None and name is not None:

@@ -273,7 +273,7 @@ def _data_facts(data: Any) -> dict[str, Any]:
 
 
 def _correct_facts(correct: Any, cases: Sequence[sweeps.Case]) -> dict[str, Any]:
-    """Return what corrects the trials; nothing where nothing does."""
+    """Return the source of the correction of trials, or None."""
     if correct is None:
         return {}
     samples = [case.correct for case in cases if isinstance(case.correct, Dataset)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_analog import channels
 from onnx_analog._inputs import (
+    AnyChannel,
     AnyModel,
     Data,
     check_data,
@@ -27,8 +28,7 @@ from onnx_analog.settings import keywords
 if TYPE_CHECKING:
     from onnx_analog.run import metrics
     from onnx_analog.tuning.result import Tuned
-
-AnyChannel = Any
+    from onnx_analog.tuning.search import Answer, Goal
 
 
 def _silent(_: str) -> None:
@@ -156,10 +156,8 @@ def tune(
     )
 
 
-def _better(one: Any, other: Any, goal: Any) -> bool:
+def _better(one: Answer, other: Answer, goal: Goal) -> bool:
     """Return whether an answer is better than another: it holds in fewer cells or, within a budget, loses less."""
     if goal.budget is not None:  # by the samples that are searched with: those that verify choose nothing
-        return bool(one.curve[-1].drop.mean < other.curve[-1].drop.mean)
-    if (one.holds is True) != (other.holds is True):
-        return one.holds is True
-    return bool(one.cells < other.cells)
+        return one.curve[-1].drop.mean < other.curve[-1].drop.mean
+    return one.holds is True and (other.holds is not True or one.cells < other.cells)

@@ -361,7 +361,7 @@ def _reader(
     channel: Channel | None,
     modifiers: Modifiers,
 ) -> Corrections | None:
-    """Return what corrects the reads of a model; None for nothing."""
+    """Return the corrections of the reads of a model, or None."""
     if correct is None:
         return None
     from onnx_analog.run.correcting import Corrections

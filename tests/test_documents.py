@@ -524,6 +524,14 @@ def mean_text(values: list[float]) -> str:
     return f"{100 * np.mean(values):.2f}{shown}"
 
 
+def above_digital(of: dict[str, list[float]], step: str, column: int) -> float:
+    """Return how far refined steps lie above the line through entropy-coded points at the same cells, in points."""
+    digital = sorted(values for name, values in of.items() if name.startswith("entropy-coded"))
+    refined = of[f"refined {step}"]
+    line = np.interp(refined[0], [each[0] for each in digital], [each[column] for each in digital])
+    return float(refined[column] - line)
+
+
 def test_the_table_of_codes_is_that_of_the_trials():
     text = section(ROOT / "docs" / "codes.md", "Measured: ResNet-20")
     (_, *rows) = table_rows(text)
@@ -531,8 +539,12 @@ def test_the_table_of_codes_is_that_of_the_trials():
     of = {row[1]: [float(cell.split()[0]) for cell in row[2:]] for row in rows}
     gains = {name: f"{of[name][2] - of[name][3]:.1f}" for name in ("mapping, 1 cell", "entropy-coded 1.5")}
     assert set(gains.values()) <= numbers_of(text)
-    cells = {f"{of[name][0]:.2f}" for name in ("refined 2", "entropy-coded 1", "entropy-coded 0.75")}
-    assert cells <= numbers_of(text)
+    above, words = [above_digital(of, step, 2) for step in ("3", "2", "1.5", "1")], " ".join(text.split())
+    assert "{:.1f}, {:.1f}, {:.1f} and {:.1f} points better".format(*above) in words
+    assert min(above) > 0
+    assert f"{-above_digital(of, '2', 3):.1f} points worse" in words
+    errors = [math.sqrt(share * (1 - share) / 2000) for share in (values[2] / 100 for values in of.values())]
+    assert round(100 * min(errors), 1) == 0.6
     assert min(values[0] for row, values in zip(rows, of.values(), strict=True) if row[0] in ("none", "table")) >= 3
 
 

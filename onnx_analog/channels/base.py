@@ -178,7 +178,7 @@ class Channel(ABC):
 
     @property
     def separated(self) -> Separated | None:
-        """Return what programs and reads single cells, or None if the channel does not tell the two apart."""
+        """Return the programming and the reading of single cells, or None if the channel does not separate the two."""
         return None
 
     def moments(self, level: NDArray[np.floating[Any]], *, cells: int = 1) -> tuple[Doubles, Doubles]:

@@ -30,7 +30,7 @@ class ProgrammedChannel(CellwiseChannel, Separated):
         return True
 
     def verify(self, held: State, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
-        """Return what `read_programmed` returns; see `Separated.verify`."""
+        """Return a read as `read_programmed` does; see `Separated.verify`."""
         return self.read_programmed(held, rng)
 
     def program(self, level: Floats, rng: np.random.Generator) -> State:  # noqa: ARG002 - cells share nothing

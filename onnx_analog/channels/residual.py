@@ -100,7 +100,7 @@ class ResidualCells(Channel):
         return super().moments(level, cells=cells)
 
     def read(self, level: Floats, *, cells: Cells, rng: np.random.Generator) -> Floats:
-        """Return what the stages of each weight add up to; see `Channel.read`."""
+        """Return the sum of the stages of each weight; see `Channel.read`."""
         self.check(level)
         read = np.empty(level.shape, np.float32)
         each = np.broadcast_to(cells, level.shape)

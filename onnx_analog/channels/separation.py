@@ -18,7 +18,7 @@ class Separated(Protocol):
 
     @abstractmethod
     def program_cell(self, level: Floats, rng: np.random.Generator) -> State:
-        """Return what one cell of each weight holds from now on: arrays whose first axis is that of `level` (n,).
+        """Program one cell of each weight; return its state: arrays whose first axis is that of `level` (n,).
 
         Parameters
         ----------

@@ -26,12 +26,10 @@ from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Channel
 from onnx_analog.channels.symbols import MOST_SYMBOLS, Packing, Symbols, symbols_of
-from onnx_analog.coding.scheme import CODES
+from onnx_analog.coding.scheme import BLOCK_BITS, BLOCK_FAILURE, CODES
 from onnx_analog.errors import OptionError
 
 EFFORTS = MappingProxyType({"none": "none", "bch": "hard", "soft": "soft"})  # what decoding takes, by code
-BLOCK_BITS = 4096  # of data
-BLOCK_FAILURE = 1e-9
 SOFT_SHARE = 0.95  # of the soft-decision bound: an assumption
 _FEW = 32  # failures that are computed at once
 _DEGREES = (2, 10)  # that are tried: two from the least on, longer ones having rates below a quarter; and small ones

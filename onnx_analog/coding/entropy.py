@@ -36,10 +36,11 @@ from onnx_analog.coding.probabilities import (
     write_groups,
     write_used,
 )
+from onnx_analog.coding.scheme import SEGMENT_WEIGHTS
 from onnx_analog.errors import OptionError
 
 MODELS = ("static", "context")
-SEGMENT = 2**14  # symbols
+SEGMENT = SEGMENT_WEIGHTS  # symbols
 _GROUPS = (2, 3, 4, 6, 8, 12, 16, 24)  # of contexts, that are tried
 _MOST_NUMBERS = 2**20  # in the tables of symbols that are encoded at once
 _WORD, STATE = 32, 64  # bits of the range coder

@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 
 SIGNS = ("bit", "level")
 PARTITIONS = ("share", "bounds", "lloyd", "uniform")
+SEGMENT_WEIGHTS = 65_536
+BLOCK_BITS = 4096  # of data
+BLOCK_FAILURE = 1e-9
 ENTROPIES = ("none", "static", "context")
 CODES = ("none", "bch", "soft")
 CHANNELS = ("channel", "side_channel")  # settings that are channels
@@ -144,16 +147,19 @@ class Scheme:
         help="Entropy coding of class index and mask: none, static tables, or tables by context where shorter.",
     )
     segment_weights: int = setting(
-        65_536, least=1, most=2**40, help="Weights of an entropy-coded segment; a failed block loses the rest of one."
+        SEGMENT_WEIGHTS,
+        least=1,
+        most=2**40,
+        help="Weights of an entropy-coded segment; a failed block loses the rest of one.",
     )
     code: str = setting(
         "bch",
         choices=CODES,
         help="Code that protects digital streams as the memory allows: none, bch, or soft decisions (assumed).",
     )
-    block_bits: int = setting(4096, least=8, most=2**15, help="Data bits of a block of the code.")
+    block_bits: int = setting(BLOCK_BITS, least=8, most=2**15, help="Data bits of a block of the code.")
     block_failure: float = setting(
-        1e-9, above=0, most=1, help="Largest chance that a block of the code cannot be corrected."
+        BLOCK_FAILURE, above=0, most=1, help="Largest chance that a block of the code cannot be corrected."
     )
 
     def __post_init__(self) -> None:

@@ -89,8 +89,3 @@ def _summed(choices: Mapping[str, Choice]) -> Allocation:
         float(np.sum([choice.candidate.cells for choice in choices.values()])),
         float(np.sum([choice.loss for choice in choices.values()])),
     )
-
-
-def within(allocations: Sequence[Allocation], cells: float) -> Allocation | None:
-    """Return the best allocation of a path that takes at most `cells`; None if even the cheapest takes more."""
-    return max((each for each in allocations if each.cells <= cells), key=lambda each: each.cells, default=None)

@@ -76,7 +76,7 @@ class Goal:
 
     def __post_init__(self) -> None:
         if (self.max_drop is None) == (self.budget is None):
-            raise OptionError("give one of max_drop and budget")
+            raise OptionError("max_drop and budget exclude each other, and one of them is needed: give one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,11 +263,9 @@ class Search:
         """Return cells per original weight, with the numbers of the correction in the same memory."""
         return (allocation.cells + self.correction_cells) / self.original
 
-    @property
+    @cached_property
     def correction_cells(self) -> float:
         """Cells that hold the numbers of the correction."""
-        if self.searching.correcting is None:
-            return 0.0
         if not self.correction_numbers:
             return 0.0
         scheme = Scheme(channel=self._channel, code={"hard": "bch", "soft": "soft"}.get(self._decoding, "none"))

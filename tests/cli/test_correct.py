@@ -66,15 +66,15 @@ def test_readback_of_the_law_and_of_many_trials(cli, samples, tmp_path):  # noqa
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        (f"{EVALUATE} --correct none.npz", 1, "'none.npz', which is no file, and not the word 'gain'"),
+        (f"{EVALUATE} --correct none.npz", 1, "'none.npz'; it must be a file, or the word 'gain'"),
         (f"{EVALUATE} --correct wide.npz", 1, "input 'x' takes shape"),
         (f"{EVALUATE} --correct text.onnx", 1, "text.onnx"),
         (f"{EVALUATE} --correct-samples 9", 2, "--correct-samples is 9, and no samples are given: leave it out"),
         (f"{EVALUATE} --correct gain --correct-samples 9", 2, "'gain', which takes none: leave it out"),
         ("evaluate model.onnx --data test.npz --correct unlabelled.npz", 2, "the model is not protected"),
         ("readback model.protected.onnx --mean 0.5", 2, "--mean is given, and --correct is not, so no images are read"),
-        ("readback model.protected.onnx --correct none.npz", 1, "which is no file"),
-        ("sweep model.onnx --data test.npz --correct none.npz --out r", 1, "which is no file"),
+        ("readback model.protected.onnx --correct none.npz", 1, "it must be a file"),
+        ("sweep model.onnx --data test.npz --correct none.npz --out r", 1, "it must be a file"),
         ("readback model.protected.onnx --correct unlabelled.npz -o unlabelled.npz", 1, "unlabelled.npz"),
     ],
 )

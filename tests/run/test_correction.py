@@ -406,7 +406,7 @@ def test_fewer_samples_are_used_if_fewer_are_asked_for(stored):
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"correct": "calib.npz"}, DataError, "correct is 'calib.npz', which is no file, and not the word 'gain'"),
+        ({"correct": "calib.npz"}, DataError, "correct is 'calib.npz'; it must be a file, or the word 'gain'"),
         ({"correct": 3}, DataError, "correct: data is 3; it must be the path of an npz file"),
         ({"correct": images(9)[:, :2]}, DataError, "correct: input 'x' takes shape"),
         ({"correct": images(1)}, DataError, "one call takes 1 sample"),

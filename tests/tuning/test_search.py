@@ -50,7 +50,7 @@ def test_too_few_samples_are_refused():
 
 @pytest.mark.parametrize("goal", [{}, {"max_drop": 1.0, "budget": 1.0}])
 def test_one_goal_is_needed(goal):
-    with pytest.raises(OptionError, match="give one of max_drop and budget"):
+    with pytest.raises(OptionError, match="max_drop and budget exclude each other"):
         Goal(**goal)
 
 
