@@ -67,7 +67,7 @@ def distortion(weight: NDArray[np.floating], stored: Encoded) -> Distortion:
     flat = weight.reshape(-1)
     kept = flat if planes.mask is None else flat[planes.mask]
     size = kept if scheme.sign == "level" else np.abs(kept)
-    digital, cells, wrong = np.zeros(3), np.zeros(3), 0.0
+    digital, cells, wrong = np.zeros(3), np.zeros(3), np.zeros(2)
     moments = _Moments.of(stored)
     for part in parts(size.size):
         index = None if planes.class_index is None else planes.class_index[part]
@@ -83,10 +83,12 @@ def distortion(weight: NDArray[np.floating], stored: Encoded) -> Distortion:
             cells += terms[:, moments.analog[part]].sum(axis=1)
             digital += terms[:, ~moments.analog[part]].sum(axis=1)
     if scheme.estimator == "unbiased" and cells[1] > 0:  # which scales weights by Σw² / Σw·E[ŵ]
-        cells *= np.array([(cells[2] / cells[1]) ** 2, cells[2] / cells[1], 1.0])
+        factor = cells[2] / cells[1]
+        cells *= np.array([factor**2, factor, 1.0])
+        wrong *= np.array([factor**2, factor])  # classes have cells all or none where bits are wrong
     square, product, power = digital + cells
-    error = square - 2 * product + power + wrong
-    return Distortion(float(error), float(product / power) if power else 1.0, float(power))
+    square, product = square + wrong[0], product + wrong[1]
+    return Distortion(float(square - 2 * product + power), float(product / power) if power else 1.0, float(power))
 
 
 def _of_wrong_bits(
@@ -96,14 +98,14 @@ def _of_wrong_bits(
     group: NDArray[np.int64] | None,
     level: Doubles,
     size: Doubles,
-) -> float:
-    """Return what bits of signs and classes add to the squared error if no code protects them, one at a time.
+) -> Doubles:
+    """Return what wrong bits of signs and classes add to Σ E[ŝ²] and to Σ s·E[ŝ], (2,), one bit at a time.
 
-    With a wrong sign, -ŝ is read for s: (ŝ + s)² in place of (ŝ - s)². With a wrong bit of the class, the level is
-    decoded with the α and β of another. Levels are taken at their means.
+    With a wrong sign, -ŝ is read for s. With a wrong bit of the class, the level is decoded with the α and β of
+    another. Levels are taken at their means.
     """
     if scheme.code != "none" or scheme.entropy != "none" or scheme.side_channel is not None:
-        return 0.0
+        return np.zeros(2)
     chance = best_code(scheme.channel, "none").bit_error
     alpha, beta = codebook.alpha.astype(np.float64), codebook.beta.astype(np.float64)
 
@@ -112,11 +114,11 @@ def _of_wrong_bits(
         return decoded
 
     right = read(index)
-    added = float((4 * right * size).sum()) if scheme.sign == "bit" else 0.0
+    added = np.array([0.0, -2 * float(right @ size)]) if scheme.sign == "bit" else np.zeros(2)
     for bit in range(scheme.index_bits if index is not None else 0):
         assert index is not None
         other = read(np.minimum(index ^ np.uint8(1 << bit), scheme.classes - 1).astype(np.uint8))
-        added += float((np.square(other - size) - np.square(right - size)).sum())
+        added += [float(other @ other - right @ right), float((other - right) @ size)]
     return chance * added
 
 

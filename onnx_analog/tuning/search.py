@@ -266,11 +266,7 @@ class Search:
     @cached_property
     def correction_cells(self) -> float:
         """Cells that hold the numbers of the correction."""
-        if not self.correction_numbers:
-            return 0.0
-        scheme = Scheme(channel=self._channel, code={"hard": "bch", "soft": "soft"}.get(self._decoding, "none"))
-        code = code_of(scheme, "codebook", entropy_coded=False)
-        return self._channel.devices_per_cell * NUMBER_BITS * self.correction_numbers / code.bits_per_cell
+        return cells_of_numbers(self.correction_numbers, self._channel, self._decoding)
 
     @cached_property
     def correction_numbers(self) -> int:
@@ -280,6 +276,15 @@ class Search:
         plan = Plan(default=Scheme.paper("raw", channel=self._channel))
         corrector = self.searching.trials(plan, selection=self._selection).corrector
         return 0 if corrector is None else corrector.cost.numbers
+
+
+def cells_of_numbers(numbers: int, channel: Channel, decoding: str) -> float:
+    """Return the cells that hold float16 numbers of a correction: a share of the last block, as of other streams."""
+    if not numbers:
+        return 0.0
+    scheme = Scheme(channel=channel, code={"hard": "bch", "soft": "soft"}.get(decoding, "none"))
+    code = code_of(scheme, "codebook", entropy_coded=False)
+    return channel.devices_per_cell * NUMBER_BITS * numbers / code.bits_per_cell
 
 
 def _between(allocations: list[Allocation], low: int, high: int) -> int:

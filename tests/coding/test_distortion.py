@@ -15,6 +15,7 @@ from onnx_analog.run.read import Decoder
 from tests.models import f32, holding
 
 NOISY = GaussianNoise(sigma=0.2, low=-0.65, high=0.75)
+LOUD = GaussianNoise(sigma=0.6, low=-0.65, high=0.75)  # 12 % of the bits are wrong
 WEIGHT = f32(np.random.default_rng(0).normal(size=(50, 60)) * 0.02)
 PRUNED = np.where(np.abs(WEIGHT) > 0.02, WEIGHT, 0).astype(np.float32)
 STEPS = {"sign": "level", "classes": 15, "partition": "uniform", "relative_step": 0.8}
@@ -26,7 +27,7 @@ MEMBERS = {
     "digital": {**STEPS, "cells": 0},
     "refined": {**STEPS, "cells": 1},
     "raw bits": {**STEPS, "cells": 0, "code": "none", "channel": GaussianNoise(sigma=0.25, low=-0.65, high=0.75)},
-    "signs without a code": {"strategy": "mapping", "code": "none"},
+    "signs without a code": {"strategy": "sign", "code": "none", "channel": LOUD},
     "some without cells": {"classes": 4, "partition": "lloyd", "cells": (0, 1, 2, 3)},
 }
 

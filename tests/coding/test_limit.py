@@ -31,6 +31,14 @@ def test_a_fair_coin_needs_one_bit_and_less_where_errors_are_allowed():
         assert limit.rate(coin, mse) <= 1 + p * math.log2(p) + (1 - p) * math.log2(1 - p) + 1e-3
 
 
+@pytest.mark.parametrize("q", [0.02, 0.15, 0.3])
+def test_of_two_values_the_best_reproductions_lie_between(q):
+    """Equal values ±1, told wrongly with the chance q, are best taken for ±(1 - 2q): D = 4q(1 - q), R = 1 - h(q)."""
+    entropy = -q * np.log2(q) - (1 - q) * np.log2(1 - q)
+    found = limit.rate(np.array([-1.0, 1.0] * 500), 4 * q * (1 - q))
+    assert found == pytest.approx(1 - entropy, abs=0.003)
+
+
 @pytest.mark.parametrize("source", ["normal", "laplace", "uniform"])
 def test_no_quantiser_with_an_entropy_coder_is_below_the_limit(source):
     weights = {"normal": NORMAL, "laplace": scipy.stats.laplace.ppf(QUANTILES), "uniform": 2 * QUANTILES - 1}[source]

@@ -154,6 +154,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"side_copies": 2, "side_channel": QUIET}, "side_copies is 2; it must be odd"),
     ({"side_bits_per_cell": 9}, "side_bits_per_cell is 9; it must be from 1 to 8"),
     ({"cells": (0, 1), "side_channel": QUIET}, "side_channel cannot be given where some classes have cells and others"),
+    ({"entropy": "static", "side_channel": QUIET}, "side_channel and entropy exclude each other"),
+    (
+        {"cells": (0, 1), "code": "none"},
+        "code none leaves class bits wrong, and some classes have cells and others none",
+    ),
     ({"estimator": "best"}, "no estimator is called 'best': choose from affine, clipped, posterior"),
     ({"channel": 3}, "channel is 3; it must be a name"),
 ]

@@ -8,6 +8,7 @@ import pytest
 import onnx_analog as oa
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.coding.codes import best_code
+from onnx_analog.coding.failures import Run
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.reader import read_side
@@ -118,3 +119,44 @@ def test_a_class_that_cannot_be_is_the_last_one():
     for trial in TRIALS:
         _, index = read_side(tensor, seed=0, trial=trial)
         assert index.max() == 2
+
+
+@pytest.mark.parametrize("segment", [16, 100, 5000])
+def test_blocks_are_estimated_for_the_whole_stream(segment, monkeypatch):
+    """A block beyond the estimate would never fail."""
+    drawn = {}
+
+    def watched(scheme, name, bits, rng, *, entropy_coded):
+        drawn[name] = bits
+        return []
+
+    monkeypatch.setattr("onnx_analog.graph.reader.failed_runs", watched)
+    tensor = tensor_of(SCHEMES["entropy-coded"].changed(segment_weights=segment), WEIGHT)
+    read_side(tensor, seed=0, trial=0)
+    real = {each.name: each.bits for each in tensor.streams(0)}
+    assert drawn["class"] >= 0.97 * real["class"]
+
+
+def test_without_its_codebook_signs_and_classes_of_a_tensor_are_lost(monkeypatch):
+    def failing(scheme, name, bits, rng, *, entropy_coded):
+        assert bits > 0 or name == "mask"
+        return [Run(0, 1)] if name == "codebook" else []
+
+    monkeypatch.setattr("onnx_analog.graph.reader.failed_runs", failing)
+    tensor = tensor_of(Scheme(channel=NOISY), WEIGHT)
+    sign, index = read_side(tensor, seed=0, trial=0)
+    assert not sign.any()
+    assert (index == tensor.class_counts.argmax()).all()
+    alone, none = read_side(tensor_of(Scheme.paper("sign", channel=NOISY), WEIGHT), seed=0, trial=0)
+    assert not alone.any()
+    assert none is None
+
+
+def test_other_classes_are_other_streams():
+    protected = oa.protect(holding(w=WEIGHT), SCHEMES["entropy-coded"]).model
+    (tensor,) = stored_tensors(protected)
+    before = tensor.streams(0)
+    tensor.replace_side(None, np.zeros_like(tensor.class_index))
+    assert {each.name: each.bits for each in tensor.streams(0)}["class"] < {e.name: e.bits for e in before}[
+        "class"
+    ] / 10

@@ -435,3 +435,19 @@ def test_images_are_prepared_only_where_samples_are_read(stored):
 def test_a_plain_model_has_nothing_to_correct():
     with pytest.raises(OptionError, match="the model is not protected, so nothing of it is read and corrected"):
         oa.evaluate(model(NET), images(9), correct=images(9, 1))
+
+
+def test_a_plain_model_is_corrected_towards_its_own_weights():
+    """Not towards those that a plan stores: steps of 2.5 lose half of the gain, which the correction restores.
+
+    Outputs have the mean and deviation of the original then, but for float16 gains and shifts, of 2^-11 of each.
+    """
+    plain = model("net (float[n, 16] x) => (float[n, 8] y) <float[16, 8] w = random> { y = MatMul(x, w) }")
+    scheme = Scheme.entropy_coded(2.5, channel=QUIET).changed(estimator="affine")
+    x = np.random.default_rng(3).normal(size=(400, 16)).astype(np.float32)
+    tried = oa.Experiment(plain, {"x": x}, correct={"x": x}, correct_samples=400)
+    (corrected,) = tried.trials(scheme, selection=oa.Selection(min_size=1)).outputs(seed=0, trial=0)
+    (original,) = tried.clean
+    spread = original.std(axis=0)
+    np.testing.assert_allclose(corrected.std(axis=0), spread, rtol=2.0**-10)
+    np.testing.assert_allclose(corrected.mean(axis=0), original.mean(axis=0), atol=float(spread.max()) * 2.0**-9)

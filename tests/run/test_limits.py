@@ -84,3 +84,12 @@ def test_a_digital_model_needs_the_original():
     assert reference == experiment().limit(oa.Scheme.int8(channel=CHANNEL))
     with pytest.raises(ModelError, match="the model is not protected, so it has no limit"):
         oa.evaluate(holding(w=WEIGHTS), X, limit=True)
+
+
+def test_cells_are_those_of_the_memory_that_was_written():
+    """Read through another channel, errors and capacity are its own; the cells are not."""
+    scheme = oa.Scheme.paper("sign", channel=CHANNEL)
+    tried = experiment()
+    own, other = tried.limit(scheme), tried.limit(scheme, channel=GaussianNoise(sigma=0.4))
+    assert own.honest_cells == other.honest_cells
+    assert own.cells != other.cells

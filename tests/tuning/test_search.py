@@ -1,15 +1,20 @@
 """The search, and `tune` as users call it, on the packaged LeNet."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import onnx_analog as oa
-from onnx_analog import demo
+from onnx_analog import _tune, demo
+from onnx_analog.channels import GaussianNoise
+from onnx_analog.channels.statistical import StatisticalPcm
+from onnx_analog.coding.codes import best_code, repeated
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.run.data import Dataset
-from onnx_analog.tuning.search import Goal, parts_of
+from onnx_analog.tuning import search
+from onnx_analog.tuning.search import Goal, cells_of_numbers, parts_of
 from tests.models import f32, model
 from tests.run.nets import LINEAR, rows
 
@@ -106,3 +111,50 @@ def test_wrong_use_is_refused(tmp_path):
     ):
         with pytest.raises(error, match=message):
             oa.tune(**{"model": demo.MODEL, "data": demo.IMAGES, **FEW, **given})
+
+
+def test_numbers_of_a_correction_take_cells_as_other_streams_do():
+    quiet = GaussianNoise(sigma=0.3, low=-1, high=1)
+    assert cells_of_numbers(0, quiet, "hard") == 0
+    assert cells_of_numbers(10, quiet, "hard") == 160 / best_code(quiet, "bch").bits_per_cell
+    assert cells_of_numbers(10, quiet, "soft") == 160 / best_code(quiet, "soft").bits_per_cell
+    for decoding in ("none", "table"):
+        assert cells_of_numbers(10, quiet, decoding) == 160 * repeated(quiet, 1e-9 / 4096).copies
+    pair = StatisticalPcm(differential=True)
+    assert cells_of_numbers(10, pair, "hard") == 2 * 160 / best_code(pair, "bch").bits_per_cell
+
+
+def test_all_looks_together_are_as_sure_as_asked(monkeypatch):
+    """Both plans are verified on the same samples, up to six times each: the chances of error add up."""
+    seen = []
+    monkeypatch.setattr(search, "_holds", lambda drop, limit, confidence: bool(seen.append(confidence)))
+    small(max_drop=20, confidence=0.9)
+    assert 2 <= len(seen) <= 12
+    assert sum(1 - each for each in set(seen)) * 12 == pytest.approx(0.1)
+
+
+def answer(cells, holds, searched=0.0):
+    point = SimpleNamespace(drop=SimpleNamespace(mean=searched))
+    return SimpleNamespace(cells=cells, holds=holds, curve=(point,))
+
+
+def test_the_rival_is_chosen_where_it_holds_and_the_other_does_not_or_takes_more():
+    goal = Goal(max_drop=0.01)
+    assert _tune._better(answer(2, True), answer(3, True), goal)
+    assert _tune._better(answer(3, True), answer(2, False), goal)
+    assert not _tune._better(answer(3, True), answer(2, True), goal)
+    for holds in (False, None):
+        assert not _tune._better(answer(1, holds), answer(2, True), goal)
+        assert not _tune._better(answer(1, holds), answer(2, holds), goal)
+
+
+def test_within_a_budget_the_samples_of_the_search_choose():
+    goal = Goal(budget=2.0)
+    assert _tune._better(answer(2, None, 0.01), answer(1, None, 0.02), goal)
+    assert not _tune._better(answer(1, None, 0.02), answer(2, None, 0.01), goal)
+
+
+def test_the_better_of_the_two_is_the_answer(monkeypatch):
+    monkeypatch.setattr(_tune, "_better", lambda *_: True)
+    found = small(budget=4.5)
+    assert found.best == found.rival
