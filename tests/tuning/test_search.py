@@ -1,6 +1,7 @@
 """The search, and `tune` as users call it, on the packaged LeNet."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -154,7 +155,11 @@ def test_within_a_budget_the_samples_of_the_search_choose():
     assert not _tune._better(answer(1, None, 0.02), answer(2, None, 0.01), goal)
 
 
-def test_the_better_of_the_two_is_the_answer(monkeypatch):
-    monkeypatch.setattr(_tune, "_better", lambda *_: True)
-    found = small(budget=4.5)
-    assert found.best == found.rival
+@pytest.mark.parametrize("first", [9.0, 1.0])
+def test_the_better_of_the_two_is_the_answer(first, monkeypatch):
+    """Answers that take 9 or 1 and then 3 cells, all of which hold."""
+    found = small(budget=4.5).best
+    answers = iter([replace(found, cells=cells, holds=True) for cells in (first, 3.0)])
+    monkeypatch.setattr(search.Search, "answer", lambda *_: next(answers))
+    chosen = small(max_drop=20)
+    assert (chosen.best.cells, chosen.rival.cells) == (min(first, 3.0), 3.0)
