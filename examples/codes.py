@@ -4,7 +4,8 @@
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --channel pcm --trials 8 --out docs/results
 
 Written are <out>/codes-<model>-<channel>.csv, with a row for each trial, and .md, a table. A run that is stopped is
-resumed by the same command, from <out>/codes-<model>-<channel>.running.
+resumed by the same command, from <out>/codes-<model>-<channel>.running. With --compensate only what has no analog cells
+is compared, rounded so that weights make up for each other's errors; the files are then called compensated-...
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from onnx_analog.study.sweeps import Point
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 STEPS = (1.0, 1.5, 2.0, 3.0)  # of refined members, over the root mean square of the weights
+LARGE_STEPS = (2.0, 2.5, 3.0)  # of entropy-coded ones, beyond those of the rivals
 
 
 def plans(channel: str) -> dict[str, oa.Scheme]:
@@ -40,6 +42,11 @@ def plans(channel: str) -> dict[str, oa.Scheme]:
     return named
 
 
+def compensated_plans(channel: str) -> dict[str, oa.Scheme]:
+    """Return the points beside the rivals where errors are compensated, by name."""
+    return {f"entropy-coded {step:g}": oa.Scheme.entropy_coded(step, channel=channel) for step in LARGE_STEPS}
+
+
 def numbers(text: str) -> tuple[float, ...]:
     """Return the numbers of a text with commas between them."""
     return tuple(float(part) for part in text.split(","))
@@ -49,6 +56,7 @@ def numbers(text: str) -> tuple[float, ...]:
 @click.argument("model", type=FILE)
 @click.option("--data", "npz", type=FILE, required=True)
 @click.option("--correct", type=FILE, required=True)
+@click.option("--compensate", type=FILE)
 @click.option("--mean", default="0")
 @click.option("--std", default="1")
 @click.option("--samples", type=int)
@@ -56,17 +64,19 @@ def numbers(text: str) -> tuple[float, ...]:
 @click.option("--channel", default="pcm")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/results"))
 def main(
-    model: Path, npz: Path, correct: Path, mean: str, std: str, samples: int | None, trials: int, channel: str,
-    out: Path,
+    model: Path, npz: Path, correct: Path, compensate: Path | None, mean: str, std: str, samples: int | None,
+    trials: int, channel: str, out: Path,
 ) -> None:  # fmt: skip
     """Evaluate the codes of each level of decoding."""
     out.mkdir(parents=True, exist_ok=True)
-    name = f"codes-{model.stem}-{channel}"
+    name = f"{'compensated' if compensate else 'codes'}-{model.stem}-{channel}"
+    points = compensated_plans(channel) if compensate else plans(channel)
     running = out / f"{name}.running"
     with watch(name) as update:
         swept = oa.sweep(
-            model, npz, strategy=[], plan=plans(channel), rivals=True, channel=channel, trials=trials, correct=correct,
-            mean=numbers(mean), std=numbers(std), samples=samples, out=running, engine="serial", progress=update,
+            model, npz, strategy=[], plan=points, rivals=True, channel=channel, trials=trials, correct=correct,
+            compensate=compensate, mean=numbers(mean), std=numbers(std), samples=samples, out=running, engine="serial",
+            progress=update,
         )  # fmt: skip
     words = [Path(word).name if Path(word).is_file() else word for word in sys.argv[1:]]
     command = shlex.join(["python", "examples/codes.py", *words])

@@ -238,23 +238,52 @@ def correcting(
     if correct is None or (isinstance(correct, str) and correct == GAIN):
         return None if correct is None else GAIN
 
+    return _samples("correct", correct, correct_samples, preprocessing)
+
+
+def compensating(
+    compensate: Any, compensate_samples: int, preprocessing: Preprocessing
+) -> Callable[[Sequence[Input]], Dataset] | None:
+    """Return a function that returns the samples of a compensation for the inputs of a model, or None."""
+    count = checked(compensate_samples=compensate_samples)["compensate_samples"]
+    if compensate is None:
+        if count != DEFAULTS.compensate_samples:
+            raise OptionError(f"compensate_samples is {count}, and no samples are given: leave it out")
+        return None
+    return _samples("compensate", compensate, count, preprocessing)
+
+
+def _samples(name: str, given: Any, count: int, preprocessing: Preprocessing) -> Callable[[Sequence[Input]], Dataset]:
     def samples(inputs: Sequence[Input]) -> Dataset:
         try:
-            return dataset_of(correct, inputs, preprocessing, correct_samples)
+            return dataset_of(given, inputs, preprocessing, count)
         except DataError as error:
-            raise DataError(f"correct: {error}") from error
+            raise DataError(f"{name}: {error}") from error
 
     return samples
+
+
+def reading_compensate(
+    compensate: Any, compensate_samples: int, mean: Any, std: Any, preprocess: str | None
+) -> Callable[[Sequence[Input]], Dataset] | None:
+    """Return the source of the compensation of a model that is protected, for which alone images are prepared."""
+    _check_prepared("compensate", compensate, mean, std, preprocess)
+    return compensating(compensate, compensate_samples, preprocessing_of(mean, std, preprocess))
+
+
+def _check_prepared(name: str, given: Any, mean: Any, std: Any, preprocess: str | None) -> None:
+    """Raise `OptionError` if images are to be prepared, and none are given."""
+    prepared = checked(mean=mean, std=std, preprocess=preprocess)
+    option = next((each for each, value in prepared.items() if value != getattr(DEFAULTS, each)), None)
+    if given is None and option is not None:
+        raise OptionError(f"{option} is given, and {name} is not, so no images are read: leave it out")
 
 
 def reading_correct(
     correct: Any, correct_samples: int, mean: Any, std: Any, preprocess: str | None
 ) -> str | Callable[[Sequence[Input]], Dataset] | None:
     """Return the source of the correction of models that are read back, for which alone images are prepared."""
-    given = checked(mean=mean, std=std, preprocess=preprocess)
-    name = next((name for name, value in given.items() if value != getattr(DEFAULTS, name)), None)
-    if correct is None and name is not None:
-        raise OptionError(f"{name} is given, and correct is not, so no images are read: leave it out")
+    _check_prepared("correct", correct, mean, std, preprocess)
     return correcting(correct, correct_samples, preprocessing_of(mean, std, preprocess))
 
 

@@ -17,6 +17,7 @@ from onnx_analog._inputs import (
     bare,
     check_data,
     check_function,
+    compensating,
     correcting,
     dataset_of,
     metric_of,
@@ -117,7 +118,8 @@ def _study(given: Mapping[str, Any]) -> sweeps.Study:
         "input_mean": list(preprocessing.mean), "input_std": list(preprocessing.std),
         "preprocess": preprocessing.function, "sparsity": given["sparsity"], "prune_scope": given["prune_scope"],
         **_data_facts(given["data"]), "inputs_sha256": [case.data.digest() for case in cases],
-        **_correct_facts(given["correct"], cases),
+        **_sample_facts("correct", given["correct"], [case.correct for case in cases]),
+        **_sample_facts("compensate", given["compensate"], [case.compensate for case in cases]),
         **_model_facts(models, cases),
     }  # fmt: skip
     running = {name: given[name] for name in ("output", "class_axis", "batch", "providers")}
@@ -149,7 +151,15 @@ def _case(number: int, model: ModelLike, given: Mapping[str, Any], preprocessing
     data = dataset_of(given["data"], inputs, preprocessing, given["samples"])
     correct = correcting(given["correct"], given["correct_samples"], preprocessing)
     samples = correct if correct is None or isinstance(correct, str) else correct(inputs)
-    return sweeps.Case(name=_model_name(model, number), model=loaded, data=data, original=original, correct=samples)
+    compensate = compensating(given["compensate"], given["compensate_samples"], preprocessing)
+    return sweeps.Case(
+        name=_model_name(model, number),
+        model=loaded,
+        data=data,
+        original=original,
+        correct=samples,
+        compensate=None if compensate is None else compensate(inputs),
+    )
 
 
 def _model_name(model: ModelLike, number: int) -> str:
@@ -272,16 +282,15 @@ def _data_facts(data: Any) -> dict[str, Any]:
     return {"data": Path(data).name, "data_sha256": files.file_digest(data)}
 
 
-def _correct_facts(correct: Any, cases: Sequence[sweeps.Case]) -> dict[str, Any]:
-    """Return the source of the correction of trials, or None."""
-    if correct is None:
+def _sample_facts(option: str, given: Any, samples: Sequence[Dataset | str | None]) -> dict[str, Any]:
+    """Return where the samples of an option are from, and which they are; nothing where it is not given."""
+    if given is None:
         return {}
-    samples = [case.correct for case in cases if isinstance(case.correct, Dataset)]
-    name = Path(correct).name if isinstance(correct, str | os.PathLike) else None
+    known = [each for each in samples if isinstance(each, Dataset)]
     return {
-        "correct": name,
-        "correct_samples": [len(each) for each in samples],
-        "correct_sha256": [each.digest() for each in samples],
+        option: Path(given).name if isinstance(given, str | os.PathLike) else None,
+        f"{option}_samples": [len(each) for each in known],
+        f"{option}_sha256": [each.digest() for each in known],
     }
 
 

@@ -137,7 +137,8 @@ def tune(
     )
     listed = search.candidates()
     digital = {key: [each for each in of_tensor if each.scheme.analog == "none"] for key, of_tensor in listed.items()}
-    best, rival = (search.answer(search.path(each), goal) for each in (listed, digital))
+    best = search.answer(search.path(listed), goal)
+    rival = best if best.digital else search.answer(search.path(digital), goal)
     if _better(rival, best, goal):  # the search looks at few plans, and the rival's are among those it may choose
         best = rival
     return Tuned(
@@ -153,6 +154,7 @@ def tune(
         sensitivity=search.sensitivity,
         corrected=search.correction_numbers,
         confidence=given["confidence"],
+        protected=search.protected(best),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from onnx_analog._inputs import (
     check_function,
     load_model,
     metric_of,
+    reading_compensate,
     reading_correct,
     selection_of,
     stored_plan,
@@ -200,6 +202,10 @@ def prune(
     return Pruned(pruned, zeros, sum(weight.tensor.size for weight in kept))
 
 
+def _no_progress(*_: object) -> None:
+    """Report nothing."""
+
+
 @takes(Paper, Scheme)
 def protect(
     model: AnyModel,
@@ -210,7 +216,13 @@ def protect(
     sparsity: float = DEFAULTS.sparsity,
     prune_scope: str = DEFAULTS.prune_scope,
     selection: Selection | None = None,
+    compensate: Data | None = None,
+    compensate_samples: int = DEFAULTS.compensate_samples,
+    mean: float | Iterable[float] = DEFAULTS.mean,
+    std: float | Iterable[float] = DEFAULTS.std,
+    preprocess: str | None = None,
     command: str | None = None,
+    progress: Callable[[str], None] = _no_progress,
     **settings: Any,
 ) -> ProtectedModel:
     """Return a protected copy of a model; without noise it computes what the model did.
@@ -234,8 +246,17 @@ def protect(
         Whether magnitudes compete over all tensors or within each.
     selection : Selection, optional
         Which tensors.
+    compensate : data, optional
+        Unlabelled samples. Weights in equal steps without analog cells are then rounded so that they make up for each
+        other's errors, as far as the layer's outputs go; see `onnx_analog.coding.compensation`.
+    compensate_samples : int, >= 1
+        How many of them are used, from the first on.
+    mean, std, preprocess
+        How uint8 images of `compensate` become inputs.
     command : str, optional
         Kept in the manifest.
+    progress : function
+        Called with what is being done, where it takes long.
     **settings
         Settings of `onnx_analog.Paper` and of `onnx_analog.Scheme`, which list them: `strategy`, `cells_small`,
         `cells_large`, `channel` and others. Those that are None count as left out.
@@ -259,14 +280,37 @@ def protect(
     source = bare(model)
     stored = stored_plan(plan, arguments["integers"], settings, modifiers)
     _question_cells(settings)
+    samples = reading_compensate(compensate, compensate_samples, mean, std, preprocess)
+    check_function("progress", progress)
     step = ProtectPass(plan=stored, selection=selection_of(selection))
-    passes = pipeline.protecting(step, sparsity=arguments["sparsity"], prune_scope=prune_scope)
+    first, *passes = pipeline.protecting(step, sparsity=arguments["sparsity"], prune_scope=prune_scope)
     loaded = files.load(source)
+    if first is not step:
+        loaded = pipeline.run([first], loaded)
+    if samples is not None:
+        step = _compensated(step, loaded, samples, progress)
     for key, value in {SOURCE_KEY: _digest(source), COMMAND_KEY: command, MANIFEST_KEY: None}.items():
         loaded.metadata_props.pop(key, None)  # an earlier run may have left it
         if value is not None:
             loaded.metadata_props[key] = value
-    return just_protected(pipeline.run(passes, loaded))
+    return just_protected(pipeline.run([step, *(each for each in passes if not isinstance(each, ProtectPass))], loaded))
+
+
+def _compensated(
+    step: ProtectPass, model: ir.Model, samples: Callable[[Any], Any], progress: Callable[[str], None]
+) -> ProtectPass:
+    """Return a step whose weights make up for each other's rounding errors, as samples of the model tell."""
+    from onnx_analog.coding.compensation import unfit
+    from onnx_analog.run.moments import input_moments, warn_of_left
+    from onnx_analog.run.session import Network
+
+    reasons = [unfit(scheme) for scheme in step.plan.schemes]
+    if None not in reasons:
+        raise OptionError(f"compensate is given, and no scheme can be compensated: {reasons[0]}. Leave it out")
+    data = samples(Network(model).inputs)
+    moments, left = input_moments(model, data, selection=step.selection, running={}, progress=progress)
+    warn_of_left(left)
+    return replace(step, moments=moments)
 
 
 def _question_cells(settings: Mapping[str, Any]) -> None:
@@ -422,10 +466,6 @@ def account(model: AnyModel) -> Manifest:
 # ------------------------------------------------------------------------------------------------- evaluate
 
 
-def _no_progress(*_: int) -> None:
-    """Report nothing."""
-
-
 @keywords
 def evaluate(
     model: AnyModel,
@@ -565,6 +605,8 @@ def sweep(
     precision: float | None = None,
     max_trials: int = DEFAULTS.max_trials,
     seed: int = DEFAULTS.seed,
+    compensate: Data | None = None,
+    compensate_samples: int = DEFAULTS.compensate_samples,
     correct: Data | None = None,
     correct_samples: int = DEFAULTS.correct_samples,
     mean: float | Iterable[float] = DEFAULTS.mean,
@@ -619,6 +661,8 @@ def sweep(
         else in the metric's unit. See `onnx_analog.study.stopping`.
     max_trials : int, >= 2
         Most trials of a point with `precision`.
+    compensate, compensate_samples
+        As in `protect`.
     correct, correct_samples, mean, std, preprocess, metric, output, class_axis, samples, batch, providers
         As in `evaluate`.
     engine : str or Engine

@@ -57,6 +57,15 @@ class Arguments:
     correct_samples: int = setting(
         256, least=2, most=1_000_000, help="Samples that correct, from the first on; one call takes all of them."
     )
+    compensate: Any = setting(
+        None,
+        metavar="FILE",
+        help="Round weights so that they make up for each other's errors: npz file of a few unlabelled samples. Only "
+        "equal steps without analog cells are.",
+    )
+    compensate_samples: int = setting(
+        256, least=1, most=1_000_000, help="Samples that weights are compensated by, from the first on."
+    )
     at_least: float | None = setting(
         None, help="Fail unless the lower end of the 95 % interval (or the value) is this high."
     )

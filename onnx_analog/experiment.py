@@ -13,6 +13,7 @@ from onnx_analog._inputs import (
     AnyModel,
     Data,
     check_data,
+    compensating,
     correcting,
     dataset_of,
     load_model,
@@ -41,9 +42,9 @@ class Experiment(experiment.Experiment):
     ----------
     model : model
         A plain model, which plans protect, or a protected one. It is not changed.
-    data, reference, correct, correct_samples, mean, std, preprocess, metric, output, class_axis, samples, batch
-    providers, threads, clean
-        As in `onnx_analog.evaluate`.
+    data, reference, correct, correct_samples, compensate, compensate_samples, mean, std, preprocess, metric
+    output, class_axis, samples, batch, providers, threads, clean
+        As in `onnx_analog.evaluate` and `onnx_analog.protect`.
 
     Raises
     ------
@@ -74,6 +75,8 @@ class Experiment(experiment.Experiment):
         reference: AnyModel | None = None,
         correct: Data | None = None,
         correct_samples: int = DEFAULTS.correct_samples,
+        compensate: Data | None = None,
+        compensate_samples: int = DEFAULTS.compensate_samples,
         mean: float | Iterable[float] = DEFAULTS.mean,
         std: float | Iterable[float] = DEFAULTS.std,
         preprocess: str | None = None,
@@ -100,6 +103,7 @@ class Experiment(experiment.Experiment):
             clean=clean,
             reference=None if reference is None else _original(reference),
             correct=correcting(correct, correct_samples, preprocessing),
+            compensate=compensating(compensate, compensate_samples, preprocessing),
             name=Path(model).name if isinstance(model, str | os.PathLike) else None,
             **arguments,
         )

@@ -11,7 +11,7 @@ stays digital, with a warning. Only classes without cells lose something, as dig
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ import onnx_ir as ir
 from onnx_analog.arguments import check_type
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.coding.codebook import Codebook, clipped_of
+from onnx_analog.coding.compensation import InputMoments, compensated, unfit
 from onnx_analog.coding.fidelity import Deviation, excess
 from onnx_analog.coding.packing import index_width, pack, pack_index
 from onnx_analog.coding.plan import Plan
@@ -52,6 +53,10 @@ class ProtectPass(ir.passes.InPlacePass):
         How each tensor is stored; a scheme stores all tensors alike.
     selection : Selection
         Which tensors.
+    moments : mapping of str to InputMoments
+        Of what weights are multiplied by, by storage key: `onnx_analog.run.moments` finds them. Weights in equal steps
+        without analog cells are then rounded so that they make up for each other's errors; see
+        `onnx_analog.coding.compensation`.
 
     Raises
     ------
@@ -65,6 +70,7 @@ class ProtectPass(ir.passes.InPlacePass):
 
     plan: Plan = field(default_factory=Plan)
     selection: Selection = field(default_factory=Selection)
+    moments: Mapping[str, InputMoments] = field(default_factory=dict, hash=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plan", Plan.of(self.plan))
@@ -116,9 +122,13 @@ class ProtectPass(ir.passes.InPlacePass):
         """Return the weights that can be stored, in their order, and how they are."""
         later = _Recent() if sum(weight.tensor.nbytes for weight in weights) > AT_ONCE else None
         order = {id(weight): number for number, weight in enumerate(weights)}
-        coded = [pair for scheme, group in self._groups(weights) for pair in _Group(group, scheme, later).encoded()]
+        coded = [pair for scheme, group in self._groups(weights) for pair in self._group(group, scheme, later)]
         coded.sort(key=lambda pair: order[id(pair[0])])
         return _staged(coded)
+
+    def _group(self, group: list[Weight], scheme: Scheme, later: _Recent | None) -> Iterator[tuple[Weight, Stored]]:
+        known = self.moments if unfit(scheme) is None else {}
+        return _Group(group, scheme, later, known).encoded()
 
 
 def _staged(coded: list[tuple[Weight, Stored]]) -> list[tuple[Weight, Stored]]:
@@ -180,8 +190,14 @@ class _Group:
     What is stored of each is computed once; with `later`, each time it is needed, as large models require.
     """
 
-    def __init__(self, weights: list[Weight], scheme: Scheme, later: _Recent | None = None) -> None:
-        self._weights, self._scheme, self._later = weights, scheme, later
+    def __init__(
+        self,
+        weights: list[Weight],
+        scheme: Scheme,
+        later: _Recent | None = None,
+        moments: Mapping[str, InputMoments] | None = None,
+    ) -> None:
+        self._weights, self._scheme, self._later, self._moments = weights, scheme, later, moments or {}
         self._kept: dict[int, Part] = {}
         self._computed: dict[int, tuple[Fitted, Planes]] = {}
 
@@ -290,7 +306,9 @@ class _Group:
         axis = self._axis(group[0])
         try:
             groups = 1 if axis is None else axis.count
-            fitted = fit(_Parts(group, self.part), self._scheme, groups=groups, keep=self._later is None)
+            keep = self._later is None or bool(self._moments)
+            fitted = fit(_Parts(group, self.part), self._scheme, groups=groups, keep=keep)
+            fitted = self._compensated(group, fitted)
         except ModelError as error:
             return None, str(error)
         for number, weight in enumerate(group):
@@ -299,6 +317,15 @@ class _Group:
             if deviation is not None:
                 return None, _too_far_apart(fitted.codebook, weight if len(group) > 1 else None, deviation)
         return fitted, None
+
+    def _compensated(self, group: Sequence[Weight], fitted: Fitted) -> Fitted:
+        """Return what was fitted, with the classes of weights that make up for each other's errors."""
+        for number, weight in enumerate(group):
+            moments, axis = self._moments.get(weight.key), self._axis(weight)
+            if moments is not None:
+                groups = None if axis is None else axis.groups(weight.size, None)
+                fitted = compensated(weight.array(), self.part(weight), fitted, number, moments, groups)
+        return fitted
 
 
 class _Parts:

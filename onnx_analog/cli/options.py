@@ -89,6 +89,7 @@ DATA = click.option(
 )
 PREPROCESSING = several(argument("mean"), argument("std"), argument("preprocess", metavar="MODULE:FUNCTION"))
 CORRECT = several(argument("correct", metavar="FILE", type=str), argument("correct_samples"))
+COMPENSATE = several(argument("compensate", metavar="FILE", type=str), argument("compensate_samples"))
 RUNNING = several(
     argument("metric", metavar="NAME", type=str),
     argument("output", metavar="NAME"),

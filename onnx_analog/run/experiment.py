@@ -14,6 +14,7 @@ from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
+from onnx_analog.coding.compensation import InputMoments
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
@@ -35,12 +36,14 @@ from onnx_analog.run.correction import LayerNetworks
 from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
 from onnx_analog.run.limits import limit_of
+from onnx_analog.run.moments import input_moments
 from onnx_analog.run.probe import Array, Probe
 from onnx_analog.run.read import Decoder
 from onnx_analog.run.session import Network
 from onnx_analog.run.trials import Trial, Trials
 
 Progress = Callable[[], None]
+Compensate = Dataset | Callable[[Sequence[Input]], Dataset] | Mapping[str, InputMoments]
 
 _KEPT = 2  # sets of planes that are kept: those of points that differ in cells or channel are the same
 
@@ -88,6 +91,9 @@ class Experiment:
     correct : Dataset, or function, or "gain", optional
         What each trial is corrected with after it was read; see `onnx_analog.run.correction`. The function is as that
         of `data`.
+    compensate : Dataset, or function, or mapping of str to InputMoments, optional
+        Samples by which weights that are rounded make up for each other's errors, or what `onnx_analog.run.moments`
+        found with them.
 
     Raises
     ------
@@ -114,6 +120,7 @@ class Experiment:
         reference: ir.Model | None = None,
         name: str | None = None,
         correct: Correct | None = None,
+        compensate: Compensate | None = None,
     ) -> None:
         self._batch = checked(batch=batch)["batch"]
         self._running: dict[str, Any] = {"providers": providers, "threads": threads}
@@ -127,6 +134,8 @@ class Experiment:
         self._original_known = self._protected is None or reference is not None or clean is not None
         self.data = data if isinstance(data, Dataset) else data(self._network.inputs)
         self.correcting = None if correct is None else Correcting(correct, self._model, lambda: self._network.inputs)
+        self._compensate = compensate(self._network.inputs) if callable(compensate) else compensate
+        self._moments: dict[Selection, dict[str, InputMoments]] = {}
         self._skeletons: dict[Any, _Skeleton] = {}
         self._planes: dict[Any, Planes] = {}  # the last that was used is at the end
         self._stored_values: dict[Any, float | None] = {}
@@ -537,9 +546,20 @@ class Experiment:
         return planes
 
     def _write(self, plan: Plan, selection: Selection) -> Planes:
-        coded = pipeline.stored(ProtectPass(plan=plan, selection=selection), self._model)
+        step = ProtectPass(plan=plan, selection=selection, moments=self.moments(selection))
+        coded = pipeline.stored(step, self._model)
         tensors = tuple(detached(self._model, coded))
         return Planes(schemes=plan.schemes, tensors=tensors, coded=coded, selection=selection)
+
+    def moments(self, selection: Selection | None = None) -> Mapping[str, InputMoments]:
+        """Return the moments of what the weights of a selection are multiplied by; none unless plans compensate."""
+        selection = _selection(selection)
+        if not isinstance(self._compensate, Dataset):
+            return self._compensate or {}
+        if selection not in self._moments:
+            found, _ = input_moments(self._model, self._compensate, selection=selection, running=self._running)
+            self._moments[selection] = found
+        return self._moments[selection]
 
     def _skeleton(self, planes: Planes) -> _Skeleton:
         """Return the network with what is stored taken out; the last one is kept."""

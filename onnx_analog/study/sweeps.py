@@ -67,6 +67,8 @@ class Case:
         The model before it was pruned, which the others are compared with; `model` if it is not given.
     correct : Dataset or "gain", optional
         What corrects each trial after it was read; all cases of a sweep have it, or none.
+    compensate : Dataset, optional
+        What weights that are rounded are compensated by.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Case:
     data: Dataset
     original: ir.Model | None = None
     correct: Dataset | str | None = None
+    compensate: Dataset | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +157,14 @@ def prepare(
     options: dict[str, Any] = {"output": output, "class_axis": class_axis, "batch": batch, "providers": providers}
     experiments = [
         Experiment(
-            case.model, case.data, metric, reference=case.original, name=case.name, correct=case.correct, **options
+            case.model,
+            case.data,
+            metric,
+            reference=case.original,
+            name=case.name,
+            correct=case.correct,
+            compensate=case.compensate,
+            **options,
         )
         for case in cases
     ]
@@ -183,6 +193,7 @@ def prepare(
         providers=tuple(providers),
         threads=1,
         correct=tuple(each.correcting.source if each.correcting else None for each in experiments),
+        compensate=tuple(case.compensate for case in cases),
     )
     selection = {name: getattr(grid.selection, name) for name in ("include", "exclude", "min_size")}
     everything = {"samples": [len(case.data) for case in cases], **common, **selection, **(facts or {})}

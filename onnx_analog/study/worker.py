@@ -152,6 +152,8 @@ class Work:
         Within an operator of onnxruntime, in each worker.
     correct : tuple of Dataset, "gain" or None, one for each model
         What corrects trials; empty for nothing.
+    compensate : tuple of Dataset or None, one for each model
+        What weights that are rounded are compensated by; empty for nothing.
     """
 
     digest: str
@@ -164,6 +166,7 @@ class Work:
     providers: tuple[str, ...]
     threads: int
     correct: tuple[Dataset | str | None, ...] = ()
+    compensate: tuple[Dataset | None, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:  # by pickle itself, a function would be but the name of a module
         return {**self.__dict__, "metric": named.dumps(self.metric)}
@@ -214,6 +217,7 @@ class Worker:
             threads=work.threads,
             clean=work.clean[number],
             correct=work.correct[number] if work.correct else None,
+            compensate=work.compensate[number] if work.compensate else None,
         )
 
 

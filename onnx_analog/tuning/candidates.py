@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.channels import Channel
+from onnx_analog.coding import compensation
 from onnx_analog.coding.codes import CellCode
-from onnx_analog.coding.distortion import distortion
-from onnx_analog.coding.planes import Encoded, encode, stored_count
+from onnx_analog.coding.compensation import InputMoments, unfit
+from onnx_analog.coding.distortion import Distortion, distortion
+from onnx_analog.coding.planes import Encoded, decode, encode, stored_count
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING, Stream, code_of, codebook_bits, index_streams
 from onnx_analog.errors import ModelError, OptionError
@@ -53,7 +55,7 @@ class Candidate:
     error: float
 
 
-def members(channel: Channel, decoding: str) -> tuple[Scheme, ...]:
+def members(channel: Channel, decoding: str, *, compensated: bool = False) -> tuple[Scheme, ...]:
     """Return the schemes that are candidates for any tensor; those without analog cells are the rivals.
 
     Parameters
@@ -61,29 +63,33 @@ def members(channel: Channel, decoding: str) -> tuple[Scheme, ...]:
     channel : Channel
     decoding : str
         Of `DECODING`: the most that decoding may take.
+    compensated : bool
+        Whether weights without cells make up for each other's errors: they then keep the gain of a layer by themselves.
     """
     if decoding not in DECODING:
         raise OptionError(f"decoding is {decoding!r}; it must be one of {', '.join(DECODING)}")
     schemes: list[Scheme] = []
     if decoding in ("hard", "soft"):
-        schemes += _coded(channel, {"hard": "bch", "soft": "soft"}[decoding])
+        schemes += _coded(channel, {"hard": "bch", "soft": "soft"}[decoding], compensated=compensated)
     else:
         schemes += _raw(channel, "affine" if decoding == "none" else "unbiased")
     return tuple(dict.fromkeys(schemes))
 
 
-def _coded(channel: Channel, code: str) -> Iterable[Scheme]:
+def _coded(channel: Channel, code: str, *, compensated: bool) -> Iterable[Scheme]:
     common: dict[str, Any] = {
-        "sign": "level", "classes": CLASSES, "partition": "uniform", "entropy": "context", "estimator": "unbiased",
-        "channel": channel, "code": code,
+        "sign": "level", "classes": CLASSES, "partition": "uniform", "entropy": "context", "channel": channel,
+        "code": code,
     }  # fmt: skip
     for step in STEPS:
-        for weight in RATE_WEIGHTS:
-            if step <= 2:
-                yield Scheme(**common, relative_step=step, cells=(0,), rate_weight=weight)
+        digital = Scheme(**common, relative_step=step, cells=(0,), estimator="affine" if compensated else "unbiased")
+        if compensated:
+            yield digital
+        elif step <= 2:
+            yield from (digital.changed(rate_weight=weight) for weight in RATE_WEIGHTS)
         for cells in (1, 2):
             if step >= 0.5:
-                yield Scheme(**common, relative_step=step, cells=(cells,))
+                yield Scheme(**common, relative_step=step, cells=(cells,), estimator="unbiased")
 
 
 def _raw(channel: Channel, estimator: str) -> Iterable[Scheme]:
@@ -100,7 +106,7 @@ def _raw(channel: Channel, estimator: str) -> Iterable[Scheme]:
                 yield Scheme(**steps, relative_step=step, cells=(1,), estimator=estimator)
 
 
-def candidates(weight: NDArray[Any], schemes: Sequence[Scheme]) -> list[Candidate]:
+def candidates(weight: NDArray[Any], schemes: Sequence[Scheme], moments: InputMoments | None = None) -> list[Candidate]:
     """Return what a tensor takes, and its error, under each of some schemes; those that cannot store it are left out.
 
     Parameters
@@ -108,25 +114,34 @@ def candidates(weight: NDArray[Any], schemes: Sequence[Scheme]) -> list[Candidat
     weight : float array of any shape
     schemes : sequence of Scheme
         With a codebook for each tensor.
+    moments : InputMoments, optional
+        With them, weights without cells make up for each other's errors, and errors are those of white noise that does
+        as much harm.
     """
     lengths: dict[Any, tuple[Stream, ...]] = {}  # schemes with the same classes share the streams of their index
     found = []
     for scheme in schemes:
+        known = moments if unfit(scheme) is None else None
         try:
-            (stored,) = encode([weight], scheme)
+            stored = encode([weight], scheme)[0] if known is None else compensation.encode(weight, scheme, known)
         except ModelError:
             continue
-        key = tuple(getattr(scheme, name) for name in _OF_INDEX)
+        key = (known is None, *(getattr(scheme, name) for name in _OF_INDEX))
         if key not in lengths:
             lengths[key] = _index_streams(weight, stored)
-        found.append(
-            Candidate(
-                scheme=scheme,
-                cells=cells_of(stored, lengths[key]),
-                error=distortion(weight, stored).relative,
-            )
-        )
+        error = distortion(weight, stored) if known is None else _harm(weight, stored, known)
+        found.append(Candidate(scheme=scheme, cells=cells_of(stored, lengths[key]), error=error.relative))
     return found
+
+
+def _harm(weight: NDArray[Any], stored: Encoded, moments: InputMoments) -> Distortion:
+    """Return the squared error of white noise that harms outputs as the rounding of a tensor does."""
+    original = weight.astype(np.float64)
+    read = decode(stored).reshape(weight.shape).astype(np.float64)
+    power = float(np.square(original).sum())
+    gain = float((original * read).sum()) / power if power else 1.0
+    wrong = distortion(weight, stored).error - float(np.square(read - original).sum())  # by wrong bits
+    return Distortion(moments.white_error(read - original) + max(wrong, 0.0), gain, power)
 
 
 def _index_streams(weight: NDArray[Any], stored: Encoded) -> tuple[Stream, ...]:

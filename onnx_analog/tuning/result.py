@@ -8,6 +8,7 @@ from typing import Any
 
 from onnx_analog.coding.plan import Plan
 from onnx_analog.display import Shown, counted, data_frame
+from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.drops import Drop
 from onnx_analog.tuning.search import Answer, Goal
 from onnx_analog.tuning.sensitivity import Sensitivity
@@ -38,6 +39,8 @@ class Tuned(Shown):
         float16 numbers of the correction that the reader keeps; 0 without one. Their cells are counted.
     confidence : float
         Of the verification.
+    protected : ProtectedModel
+        The model as the plan stores it, with the compensation that was verified.
     """
 
     goal: Goal
@@ -52,6 +55,7 @@ class Tuned(Shown):
     sensitivity: dict[str, Sensitivity]
     corrected: int
     confidence: float
+    protected: ProtectedModel
 
     @property
     def plan(self) -> Plan:

@@ -21,10 +21,13 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import code_of
 from onnx_analog.errors import DataError, OptionError
 from onnx_analog.graph.correction import NUMBER_BITS
+from onnx_analog.graph.protected import ProtectedModel, just_protected
 from onnx_analog.graph.weights import Selection
+from onnx_analog.passes import ProtectPass, pipeline
 from onnx_analog.randomness import stream
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment
+from onnx_analog.run.moments import input_moments
 from onnx_analog.tuning.allocation import Allocation, hull, path
 from onnx_analog.tuning.candidates import Candidate, candidates, members
 from onnx_analog.tuning.drops import Drop, check_paired, drop_of, samples_needed
@@ -33,9 +36,9 @@ from onnx_analog.tuning.sensitivity import DRAWS, Sensitivity, divergence, sensi
 CALIBRATION = 128  # samples that measure sensitivities
 CORRECTION = 256  # samples that correct
 _LEAST = 64  # samples to search with, and to verify with
-_LOOKS = 6  # at the samples that verify
+_LOOKS = 3  # at the samples that verify
 _ROUNDS = 9  # of bisection
-_GROWTH = 1.04  # of the cells, after a look that did not hold
+_GROWTH = 1.06  # of the cells, after a look that did not hold
 
 
 class Parts(NamedTuple):
@@ -126,6 +129,11 @@ class Answer:
     needed: int | None
     curve: tuple[Point, ...] = field(repr=False)
 
+    @property
+    def digital(self) -> bool:
+        """Whether no tensor has analog cells."""
+        return all(choice.candidate.scheme.analog == "none" for choice in self.allocation.choices.values())
+
 
 class Search:
     """What is measured once for a model, a channel and data, and answers of several kinds of candidates from it.
@@ -165,11 +173,15 @@ class Search:
         confidence: float,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._model = model
         self._channel, self._decoding, self._seed, self._trials = channel, decoding, seed, trials
         self._selection, self._confidence, self._progress = selection, confidence, progress
         calibrating = Experiment(model, parts.calibration, **options)
         check_paired(calibrating)
-        more = {**options, "correct": parts.correction} if correct else dict(options)
+        running = {name: options[name] for name in ("providers", "threads") if name in options}
+        moments, _ = input_moments(model, parts.correction, selection=selection, running=running, progress=progress)
+        self._moments = moments
+        more = {**options, "compensate": moments, **({"correct": parts.correction} if correct else {})}
         self.searching = Experiment(model, parts.search, **more)
         self.verifying = Experiment(model, parts.verification, **more)
         probe = calibrating.probe(Scheme.paper("raw", channel=channel), selection=selection)
@@ -191,11 +203,12 @@ class Search:
 
     def candidates(self) -> dict[str, list[Candidate]]:
         """Return the candidates of each tensor, by storage key."""
-        schemes = members(self._channel, self._decoding)
+        schemes = [members(self._channel, self._decoding, compensated=compensated) for compensated in (False, True)]
         found = {}
         for number, (key, weight) in enumerate(self._weights.items(), 1):
             self._progress(f"candidates of tensor {number} of {len(self._weights)}")
-            found[key] = candidates(weight, schemes)
+            moments = self._moments.get(key)
+            found[key] = candidates(weight, schemes[moments is not None], moments)
         return found
 
     def path(self, listed: Mapping[str, list[Candidate]]) -> list[Allocation]:
@@ -212,22 +225,30 @@ class Search:
             place = max(i for i, each in enumerate(allocations) if self._cells(each) <= goal.budget)
             curve[place] = self._point(allocations[place])
             return self._verified(allocations, place, goal, curve)
-        assert goal.max_drop is not None
+        limit = goal.max_drop
+        assert limit is not None
         low, high = 0, len(allocations) - 1
+        curve[high] = self._point(allocations[high])
+        # The samples that verify are as many: what their bound is likely to keep is kept by the bound here, if any is.
+        sure = curve[high].drop.upper(self._each_look) <= limit
+
+        def holds(drop: Drop) -> bool:
+            return (drop.upper(self._each_look) if sure else drop.mean) <= limit
+
         for _ in range(_ROUNDS):
             if high - low <= 1:
                 break
             middle = _between(allocations, low, high)
             curve[middle] = self._point(allocations[middle])
-            low, high = (low, middle) if curve[middle].drop.mean <= goal.max_drop else (middle, high)
-        if low == 0:
+            low, high = (low, middle) if holds(curve[middle].drop) else (middle, high)
+        if high == 1:
             curve[0] = self._point(allocations[0])
-            high = 0 if curve[0].drop.mean <= goal.max_drop else high
+            high = 0 if holds(curve[0].drop) else high
         return self._verified(allocations, high, goal, curve)
 
     def _verified(self, allocations: list[Allocation], place: int, goal: Goal, curve: dict[int, Point]) -> Answer:
         """Return an allocation as verified on further samples; where it does not hold, one with more cells."""
-        confidence = 1 - (1 - self._confidence) / (2 * _LOOKS)  # the rival is looked at too, and may be chosen
+        confidence = self._each_look
         for look in range(_LOOKS):
             allocation = allocations[place]
             drop = self._drop(self.verifying, allocation)
@@ -246,6 +267,16 @@ class Search:
             needed=samples_needed(drop, limit, confidence) if holds is None else None,
             curve=tuple(point for _, point in sorted(curve.items())),
         )
+
+    def protected(self, answer: Answer) -> ProtectedModel:
+        """Return the model as an answer stores it."""
+        step = ProtectPass(plan=answer.plan, selection=self._selection, moments=self._moments)
+        return just_protected(pipeline.run(pipeline.protecting(step), self._model.clone()))
+
+    @property
+    def _each_look(self) -> float:
+        """The confidence of each look at the samples that verify: the rival is looked at too, and may be chosen."""
+        return 1 - (1 - self._confidence) / (2 * _LOOKS)
 
     def _point(self, allocation: Allocation) -> Point:
         cells = self._cells(allocation)
@@ -295,7 +326,7 @@ def _between(allocations: list[Allocation], low: int, high: int) -> int:
 
 
 def _after(allocations: list[Allocation], place: int) -> int:
-    """Return the first place with 4 % more cells, or the last."""
+    """Return the first place with 6 % more cells, or the last."""
     more = _GROWTH * allocations[place].cells
     return next((i for i in range(place + 1, len(allocations)) if allocations[i].cells >= more), len(allocations) - 1)
 

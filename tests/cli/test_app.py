@@ -318,7 +318,7 @@ NOT_BY_DEFAULT = {
     "--threshold", "--residuals", "--cells-on", "--cells-hold", "--read-after", "--write-bits", "--read-bits",
     "--reference", "--preprocess", "--at-least", "--at-most", "--check", "--plot", "--log", "--group", "--precision",
     "--config", "--save-config", "--save-plan", "--plan", "--integers", "--grid", "--bounds",
-    "--correct", "--relative-step", "--max-drop", "--budget",
+    "--correct", "--compensate", "--relative-step", "--max-drop", "--budget", "--protected",
 }  # fmt: skip
 
 
@@ -1271,6 +1271,13 @@ AXIS = (["0", "-1", "3"], ["1.5", "last"])
 CORRECT: dict[str, tuple[list[str], list[str]]] = {
     "--correct-samples": (["2", "1000000"], ["1", "1000001", "2.5"]), "--mean": NUMBERS, "--std": NUMBERS,
 }  # fmt: skip
+COMPENSATE: dict[str, tuple[list[str], list[str]]] = {
+    "--compensate-samples": (["1", "1000000"], ["0", "1000001", "2.5"])
+}
+IMAGES: dict[str, tuple[list[str], list[str]]] = {
+    "--mean": ([], ["a", ""]),
+    "--std": ([], ["a", ""]),
+}  # which are refused without images
 RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
     "demo": {"--trials": (["1", "1000"], ["0", "1001"]), "--seed": NATURAL},
     "inspect": {"--min-size": COUNT},
@@ -1297,6 +1304,8 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "--integers": (["2", "8"], ["1", "9"]),
         "--min-size": COUNT,
         **CHANGES,
+        **COMPENSATE,
+        **IMAGES,
     },
     "readback": {"--seed": NATURAL, "--trials": (["1", "10000"], ["0", "10001", "1000000000"]), **CHANGES, **CORRECT},
     "evaluate": {
@@ -1315,8 +1324,7 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "--max-drop": (["1e-9", "100"], ["0", "101", "nan"]),
         "--budget": (["1e-9", "1e9"], ["0", "nan"]),
         "--confidence": (["0.5", "0.999"], ["0.4", "1", "nan"]),
-        "--mean": ([], ["a", ""]),
-        "--std": ([], ["a", ""]),
+        **IMAGES,
         "--trials": (["2", "1000"], ["1", "1001"]),
         "--seed": NATURAL,
         "--min-size": COUNT,
@@ -1337,6 +1345,7 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "--max-trials": (["2"], ["1", "2.5"]),
         "--seed": NATURAL,
         **CORRECT,
+        **COMPENSATE,
         "--samples": COUNT,
         "--batch": COUNT,
         "--class-axis": AXIS,
@@ -1365,7 +1374,9 @@ OUTSIDE = [(name, flag, value) for name, rows in RANGES.items() for flag, (_, ou
 
 
 # options of protect that need another, or that lose something without noise, as quantisation does
-NOT_ALONE = {"--read-after", "--side-cells", "--side-copies", "--classes", "--shares", "--integers"}
+NOT_ALONE = {
+    "--read-after", "--side-cells", "--side-copies", "--classes", "--shares", "--integers", "--compensate-samples",
+}  # fmt: skip
 
 
 def test_every_option_that_is_a_number_has_a_range():

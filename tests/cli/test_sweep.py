@@ -469,7 +469,7 @@ ALL = (
     "--channel pcm,gaussian:sigma=0.1,low=-1,high=1 --write-bits 6 --read-bits 5 --include '[ab]' "
     "--exclude c --min-size 9 --sparsity 0.25 --prune-scope tensor --trials 2 --precision 0.001 --max-trials 3 "
     "--seed 11 --mean 0.1 --std 0.5,0.25,2 --metric own_metrics:watched --samples 20 --batch 7 --engine serial "
-    "--threads 2 --correct gain --counting paper"
+    "--threads 2 --correct gain --compensate test.npz --counting paper"
 )
 
 

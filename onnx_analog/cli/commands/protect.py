@@ -10,15 +10,17 @@ from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Command, Option, print_json, show
+from onnx_analog.cli.console import Command, Option, print_json, show, status
 from onnx_analog.cli.options import (
     CHANGES,
     CHANNEL,
+    COMPENSATE,
     FILE,
     FORCE,
     JSON,
     LOAD,
     OUT,
+    PREPROCESSING,
     PRUNE_SCOPE,
     SELECTION,
     SPARSITY,
@@ -53,6 +55,8 @@ DEPENDS = {
 @CHANGES
 @LOAD
 @SELECTION
+@COMPENSATE
+@PREPROCESSING
 @click.option("-o", "--output", type=OUT, help="[default: MODEL with the suffix .protected.onnx]")
 @click.option("--manifest", type=OUT, help="[default: the output with .manifest.json in place of .protected.onnx]")
 @FORCE
@@ -104,17 +108,22 @@ def command(
     target = output or model.with_name(f"{model.name.removesuffix('.onnx')}.protected.onnx")
     account = manifest or target.parent / f"{stem(target)}.manifest.json"
     outputs = [target, account, *([save_plan] if save_plan else [])]
-    named = [Path(choices[name]) for name in ("channel", "side_channel", "plan") if choices[name]]  # each may be a file
+    named = [
+        Path(choices[name]) for name in ("channel", "side_channel", "plan", "compensate") if choices[name]
+    ]  # each may be a file
     writing.check_outputs(
         outputs, chain(files.files_of(model), named), force=force, perhaps=[writing.data_beside(target)]
     )
-    protected = api.protect(
-        model,
-        selection=selection_of(choices),
-        command=printable(shlex.join(["onnx-analog", *sys.argv[1:]])),  # a name may be no text
-        modifiers=modifiers_of(choices),
-        **choices,
-    )
+    selection, modifiers = selection_of(choices), modifiers_of(choices)
+    with status("protect") as progress:
+        protected = api.protect(
+            model,
+            selection=selection,
+            command=printable(shlex.join(["onnx-analog", *sys.argv[1:]])),  # a name may be no text
+            modifiers=modifiers,
+            progress=progress,
+            **choices,
+        )
     writers = {target: protected.writer(), account: writing.write_text(protected.manifest.to_json() + "\n")}
     if save_plan:
         writers[save_plan] = writing.write_text(protected.plan.to_json())

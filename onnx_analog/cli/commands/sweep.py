@@ -22,6 +22,7 @@ from onnx_analog.cli.console import (
 )
 from onnx_analog.cli.options import (
     CHANGES,
+    COMPENSATE,
     CORRECT,
     DATA,
     FILE,
@@ -151,6 +152,7 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
 @argument("max_trials", help="Maximum number of trials per point with --precision.")
 @SEED
 @CORRECT
+@COMPENSATE
 @PREPROCESSING
 @RUNNING
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where trials are computed.")
@@ -256,7 +258,7 @@ def _check_outputs(
 
     own = [out / name for name in (TRIALS, PARQUET, POINTS, CONSTANTS, LOCK, PLOT, CONFIG)]
     read = [choices["data"], *map(Path, choices["channel"] or ()), *map(Path, choices["plan"])]
-    read += [Path(choices["correct"])] if choices["correct"] else []
+    read += [Path(choices[name]) for name in ("correct", "compensate") if choices[name]]
     read += map(Path, axes.channel_texts(choices["grid"]))
     read += [file for model in choices["models"] for file in files.files_of(model)]
     writing.check_outputs(own, read, force=True, new_folder=True)

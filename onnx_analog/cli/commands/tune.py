@@ -52,21 +52,30 @@ from onnx_analog.cli.settings import argument
 @RUNNING
 @argument("threads")
 @click.option("-o", "--out", "target", type=OUT, help="The plan.  [default: MODEL with the suffix .plan.json]")
+@click.option("--protected", type=OUT, help="Also write the protected model, as it was verified.")
 @FORCE
 @LOAD
 @JSON
 def command(
-    model: Path, data: Path, channel: str | None, target: Path | None, force: bool, as_json: bool, **choices: Any
+    model: Path,
+    data: Path,
+    channel: str | None,
+    target: Path | None,
+    protected: Path | None,
+    force: bool,
+    as_json: bool,
+    **choices: Any,
 ) -> None:
     """Find the cheapest way to keep MODEL in a memory within a loss.
 
     Prints the answer first, beside that of the best digital rival, and then how each tensor is stored. Writes the plan,
-    which `protect --plan` takes.
+    which `protect --plan` takes: with `--compensate` if weights without cells are to make up for each other's errors,
+    as they do here.
 
     Example:
 
     \b
-        onnx-analog tune model.onnx --data test.npz --budget 2
+        onnx-analog tune model.onnx --data test.npz --budget 3
     """
     from onnx_analog import channels
     from onnx_analog._tune import tune
@@ -75,15 +84,21 @@ def command(
     from onnx_analog.graph import files
 
     target = target or model.with_name(f"{stem(model)}.plan.json")
-    writing.check_outputs([target], [*files.files_of(model), data], force=force)
+    outputs = [target, *([protected] if protected else [])]
+    writing.check_outputs(outputs, [*files.files_of(model), data], force=force)
     choices["modifiers"], choices["selection"] = modifiers_of(choices), selection_of(choices)
     choices["trials"] = choices.pop("tune_trials")
     with status("tune") as progress:
         tuned = tune(model, data, channel=channel or channels.DEFAULT, progress=progress, **choices)
-    writing.write_all({target: writing.write_text(tuned.plan.to_json())}, force=force)
+    writers = {target: writing.write_text(tuned.plan.to_json())}
+    if protected:
+        writers[protected] = tuned.protected.writer()
+    writing.write_all(writers, force=force)
     if as_json:
         print_json(tuned.to_dict())
     else:
         show(*tuning_tables.tables_of(tuned), f"plan: {shown(target)}")
+        if protected:
+            show(f"model: {shown(protected)}")
     if tuned.holds is False:
         raise click.ClickException(tuned.verdict)

@@ -1,0 +1,225 @@
+"""Compensation of rounding errors: each weight makes up for the errors of those that were rounded before it.
+
+A layer multiplies inputs x by weights w. If the weights are stored with errors e, its outputs are off by e·x, whose
+mean square over inputs is eᵀ·H·e with the second moments H = E[x·xᵀ]. Weights whose inputs are correlated can cancel
+each other's errors. So they are rounded one after the other: the error of weight j is divided among those that are not
+yet rounded, where it does least harm (Hassibi and Stork 1993; Frantar et al. 2023, "GPTQ"). With
+
+    H⁻¹ = Uᵀ·U, U upper triangular:    w_k becomes w_k - e_j·U_jk/U_jj for all k > j
+
+Only weights without analog cells are compensated: what noise does to a level is not known when it is written. Weights
+that are pruned stay 0, and others make up for what 0 is off by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from onnx_analog.coding.codebook import Codebook
+from onnx_analog.coding.partition import Bits, Bytes, Doubles, Edges, Floats
+from onnx_analog.coding.planes import Encoded, Fitted, Part, fit, planes_of, split
+from onnx_analog.coding.scheme import Scheme
+
+DAMPING = 0.01  # added to the diagonal of H, relative to its mean, as Frantar et al. do
+MOST_INPUTS = 16_384  # of an output: H takes 4 bytes times the square of their number
+_BLOCK = 128  # columns whose errors are passed on together to those behind them
+
+_Choose = Callable[[int, Doubles], tuple[NDArray[np.intp], Doubles]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class InputMoments:
+    """Second moments of the inputs that a weight tensor is multiplied by.
+
+    Attributes
+    ----------
+    second : float32 array of shape (G, n, n)
+        E[x·xᵀ] of the n inputs of an output, for each of G groups of outputs.
+    axes : tuple of int
+        The order of the weight's axes in which it can be reshaped to (G, outputs of a group, n).
+    samples : int
+        Vectors x of each group that were averaged.
+    """
+
+    second: Floats
+    axes: tuple[int, ...]
+    samples: int
+
+    def matrix(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return an array of the weight's shape as (G, outputs of a group, n)."""
+        groups, inputs, _ = self.second.shape
+        return array.transpose(self.axes).reshape(groups, -1, inputs)
+
+    def flat(self, matrix: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+        """Return (G, outputs of a group, n) in the flat order of a weight of this shape."""
+        moved = matrix.reshape([shape[axis] for axis in self.axes])
+        return moved.transpose(np.argsort(self.axes)).reshape(-1)
+
+    @cached_property
+    def steps(self) -> tuple[tuple[NDArray[np.intp], Doubles], ...]:
+        """The order in which the inputs of each group come, and U of H⁻¹ = Uᵀ·U in that order, (n, n).
+
+        Those with the most power come first: more others can make up for the errors of their weights.
+        """
+        found = []
+        for second in self.second:
+            order = np.argsort(-np.diag(second), kind="stable")
+            found.append((order, _upper(second[np.ix_(order, order)].astype(np.float64))))
+        return tuple(found)
+
+    def error(self, difference: NDArray[Any]) -> float:
+        """Return the mean squared error of the outputs, summed over them, if the weights are off by `difference`."""
+        matrix = self.matrix(difference).astype(np.float64)
+        return float(np.einsum("gri,gri->", matrix @ self.second.astype(np.float64), matrix))
+
+    def white_error(self, difference: NDArray[Any]) -> float:
+        """Return the squared error, summed over the weights, of white noise that harms the outputs as `difference`."""
+        groups, inputs, _ = self.second.shape
+        power = float(np.einsum("gii->", self.second.astype(np.float64))) / (groups * inputs)
+        return self.error(difference) / power if power > 0 else float(np.square(difference, dtype=np.float64).sum())
+
+
+class _Grid(NamedTuple):
+    """The points that weights are rounded to, and the edges between them, by group of the codebook.
+
+    Attributes
+    ----------
+    edges : float64 array of shape (G, K - 1)
+    points : float64 array of shape (G, K)
+    """
+
+    edges: Doubles
+    points: Doubles
+
+    def nearest(self, value: Doubles, group: NDArray[np.int64] | None) -> tuple[NDArray[np.intp], Doubles]:
+        """Return the classes of values (R,), whose groups are `group` (R,), and their points."""
+        if group is None:
+            index = np.searchsorted(self.edges[0], value, side="left")
+            return index, self.points[0, index]
+        index = np.count_nonzero(value[:, None] > self.edges[group], axis=1)
+        return index, self.points[group, index]
+
+
+def unfit(scheme: Scheme) -> str | None:
+    """Return why the weights of a scheme are not compensated, or None if they are."""
+    if scheme.analog != "none":
+        return "it has analog cells, whose errors are not known when it is written"
+    if scheme.sign != "level" or scheme.partition != "uniform":
+        return "its classes are not signed equal steps"
+    return None
+
+
+def encode(weight: NDArray[Any], scheme: Scheme, moments: InputMoments) -> Encoded:
+    """Return one tensor as it is stored by a scheme that `unfit` has nothing against, with one codebook."""
+    part = split(weight, scheme)
+    fitted = compensated(weight, part, fit([part], scheme, keep=True), 0, moments)
+    return Encoded(planes_of(part, fitted, 0, scheme), fitted.codebook, scheme)
+
+
+def compensated(
+    weight: NDArray[Any],
+    part: Part,
+    fitted: Fitted,
+    number: int,
+    moments: InputMoments,
+    group: NDArray[np.int64] | None = None,
+) -> Fitted:
+    """Return what was fitted, with the classes of one tensor chosen so that they make up for each other's errors.
+
+    The codebook stays. If the outputs would be off by more than without compensation, nothing changes.
+
+    Parameters
+    ----------
+    weight : float array of any shape
+    part : Part
+        What `split` gives of it, under a scheme that `unfit` has nothing against.
+    fitted : Fitted
+        With the class of each weight.
+    number : int
+        Of the tensor among those of `fitted`.
+    moments : InputMoments
+    group : int array of shape (n,), optional
+        Group of the codebook of each weight, those that are not stored among them, where there are several.
+    """
+    before = fitted.class_index[number]
+    if before is None or not before.size:
+        return fitted
+    grid = _grid(fitted.codebook, fitted.edges[number])
+    chosen = moments.flat(_classes(weight, part.mask, grid, moments, group), weight.shape)
+    index = chosen if part.mask is None else chosen[part.mask]
+    if _harm(weight, part, grid, index, moments) >= _harm(weight, part, grid, before, moments):
+        return fitted
+    counts, indices = fitted.counts.copy(), list(fitted.class_index)
+    counts[number], indices[number] = np.bincount(index, minlength=counts.shape[1]), index
+    return fitted._replace(counts=counts, class_index=indices)
+
+
+def _harm(weight: NDArray[Any], part: Part, grid: _Grid, index: Bytes, moments: InputMoments) -> float:
+    """Return the mean squared error of the outputs if the stored weights are of these classes (N,)."""
+    difference = -weight.astype(np.float64).reshape(-1)
+    stored = grid.points[0][index] if part.group is None else grid.points[part.group, index]
+    difference[slice(None) if part.mask is None else part.mask] += stored
+    return moments.error(difference.reshape(weight.shape))
+
+
+def _grid(book: Codebook, edges: Sequence[Edges]) -> _Grid:
+    """Return the points of a codebook, and the edges between them, which are scaled as the points are."""
+    points = book.beta.astype(np.float64) / book.alpha.astype(np.float64)
+    steps = np.array([of_group.points for of_group in edges])
+    scale = (points[:, -1] / steps[:, -1])[:, None]
+    return _Grid(np.array([of_group.values for of_group in edges]) * scale, points)
+
+
+def _classes(
+    weight: NDArray[Any], mask: Bits | None, grid: _Grid, moments: InputMoments, group: NDArray[np.int64] | None
+) -> Bytes:
+    """Return the class of each weight, (G, outputs of a group, n); any class for those that are not stored."""
+    matrix = moments.matrix(weight).astype(np.float64)
+    stored = None if mask is None else moments.matrix(mask.reshape(weight.shape))
+    groups = None if group is None else moments.matrix(group.reshape(weight.shape))
+    index = np.empty(matrix.shape, np.uint8)
+    for g, (order, upper) in enumerate(moments.steps):
+
+        def choose(column: int, value: Doubles, g: int = g) -> tuple[NDArray[np.intp], Doubles]:
+            place, point = grid.nearest(value, None if groups is None else groups[g, :, column])
+            return place, point if stored is None else np.where(stored[g, :, column], point, 0.0)
+
+        index[g] = _rounded(matrix[g], order, upper, choose)
+    return index
+
+
+def _rounded(matrix: Doubles, order: NDArray[np.intp], upper: Doubles, choose: _Choose) -> NDArray[np.intp]:
+    """Return the classes of the weights (R, n) of a group, rounded one column after the other, in `order`."""
+    columns = matrix.T[order].copy()  # (n, R)
+    place = np.empty(columns.shape, np.intp)
+    for start in range(0, len(columns), _BLOCK):
+        block = slice(start, min(start + _BLOCK, len(columns)))
+        errors = np.empty_like(columns[block])
+        for j in range(block.start, block.stop):
+            place[j], point = choose(int(order[j]), columns[j])
+            errors[j - start] = (columns[j] - point) / upper[j, j]
+            columns[j + 1 : block.stop] -= np.multiply.outer(upper[j, j + 1 : block.stop], errors[j - start])
+        columns[block.stop :] -= upper[block, block.stop :].T @ errors
+    result = np.empty_like(place)
+    result[order] = place
+    return result.T
+
+
+def _upper(second: Doubles) -> Doubles:
+    """Return U of H⁻¹ = Uᵀ·U, (n, n), of damped second moments.
+
+    With the order of rows and columns reversed, H = L·Lᵀ and L⁻¹ is U.
+    """
+    n = len(second)
+    damping = DAMPING * float(np.diag(second).mean()) or 1.0
+    lower = scipy.linalg.cholesky((second + damping * np.eye(n))[::-1, ::-1], lower=True, check_finite=False)
+    inverse = scipy.linalg.solve_triangular(lower, np.eye(n), lower=True, check_finite=False)
+    upper: Doubles = inverse[::-1, ::-1].copy()
+    return upper
