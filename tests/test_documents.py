@@ -256,10 +256,8 @@ def test_pages_that_use_one_folder_twice_fail(tmp_path, monkeypatch):
         proto("net (float[n, 4] x) => (float[n, 4] y) <float[4, 4] w = random> { y = MatMul(x, w) }"), "model.onnx"
     )
     np.savez("test.npz", x=np.ones((2, 4), np.float32))
-    page, sweep = (
-        tmp_path / "page.md",
-        "onnx-analog sweep model.onnx --data test.npz --strategy raw --out results --min-size 1",
-    )
+    page = tmp_path / "page.md"
+    sweep = "onnx-analog sweep model.onnx --data test.npz --strategy raw --min-size 1 --out results"
     page.write_text(f"```sh\n{sweep} --cells 1\n```\n", encoding="utf-8")
     run_page(page)
     page.write_text(f"```sh\n{sweep} --cells 1,3 --seed 1\n```\n", encoding="utf-8")
