@@ -238,7 +238,7 @@ def test_a_table_has_the_same_numbers_from_many_processes_and_one_granularity_at
 
 
 def test_a_number_of_a_table_can_be_had_again_from_the_library(models):
-    table8(models)
+    table8(models, "--row", "+ adaptive redundancy", "--granularity", "model")
     pruned = oa.prune(demo.MODEL, sparsity=0.8).model
     kept = oa.protect(pruned, strategy="redundancy", preset="isik2020", cells_small=3, cells_large=60).model
     found = oa.evaluate(kept, demo.IMAGES, mean=[0.1307], std=[0.3081], samples=20, trials=2)

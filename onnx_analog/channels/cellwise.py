@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -77,9 +78,9 @@ class CellwiseChannel(Channel):
 
     def _programmed(self, level: Floats, rng: np.random.Generator) -> tuple[State, bool]:
         """Return the state of each weight, and whether it is random."""
-        before = repr(rng.bit_generator.state)
+        before = pickle.dumps(rng.bit_generator.state)
         state = self.program(level, rng)
-        return state, repr(rng.bit_generator.state) != before
+        return state, pickle.dumps(rng.bit_generator.state) != before
 
     def written(self, level: Floats, rng: np.random.Generator, *, bits: int = 0) -> State:
         """Return the state of each weight; see `Channel.written`."""
