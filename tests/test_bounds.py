@@ -7,11 +7,9 @@ RLIMIT_CPU, so that a machine that is busy with other work changes nothing.
 import json
 import os
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -19,69 +17,18 @@ import pytest
 
 import onnx_analog as oa
 from tests.conftest import faults, printed_errors
+from tests.forking import Bounded, forking
 from tests.models import proto
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the size of a process is not known here")
 
 MIB = 2**20
-FORKING = """
-import json, os, resource, signal, sys, traceback
-import onnx_analog.api, onnx_analog.cli.report, onnx_analog.study.engines.local, onnx_analog.channels.fitting, tomli_w
-from onnx_analog.cli import main
-
-def run(folder, arguments, memory, seconds):
-    os.chdir(folder)
-    for number, name in enumerate(("/dev/null", "{0}.out", "{0}.err")):
-        opened = os.open(name.format(folder), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        os.dup2(opened, number)
-        os.close(opened)
-    with open("/proc/self/statm") as file:
-        size = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (size + memory, size + memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    signal.alarm(300)
-    sys.argv = ["onnx-analog", *arguments]
-    main(arguments, prog_name="onnx-analog")
-
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            run(*json.loads(line))
-        except SystemExit as end:
-            code = end.code or 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-QUIET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}  # each thread takes room
-
-Bounded = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
 def bounded() -> Iterator[Bounded]:
-    """Return a function that runs a command, which may take so many bytes and seconds beyond its imports.
-
-    The imports take longer than all else here: one process does them once, and forks a child for each command.
-    """
-    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    command = [sys.executable, "-c", FORKING]
-    with subprocess.Popen(command, env={**os.environ, **QUIET}, text=True, **pipes) as parent:
-
-        def run(folder: Path, line: str, *, memory: int, seconds: int) -> "subprocess.CompletedProcess[str]":
-            assert parent.stdin is not None
-            assert parent.stdout is not None
-            print(json.dumps([str(folder), line.split(), memory, seconds]), file=parent.stdin, flush=True)
-            code = int(parent.stdout.readline())
-            out, err = (Path(f"{folder}.{name}").read_text(encoding="utf-8") for name in ("out", "err"))
-            return subprocess.CompletedProcess(line, code, out, err)
-
+    """Return a function that runs a command, which may take so many bytes and seconds beyond its imports."""
+    with forking() as run:
         yield run
 
 

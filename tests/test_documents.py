@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import onnx
 import pytest
 import scipy.stats
 
@@ -24,6 +25,7 @@ from onnx_analog.graph.correction import MOST_GAIN, NUMBER_BITS
 from onnx_analog.run.correction import LEAST_SAMPLES
 from onnx_analog.run.statistics import interval
 from tests.conftest import ROOT
+from tests.models import proto
 
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -192,27 +194,6 @@ def shorten(data: Path) -> None:
     np.savez(data, **arrays)
 
 
-def test_the_readme_can_be_typed_from_its_first_line_to_its_last(tmp_path, monkeypatch, capsys):
-    (block,) = re.findall(r"```python\n(.*?)```", read(README), flags=re.DOTALL)
-    typed = read(README).partition("```python")[0].splitlines()
-    lines = [words for line in typed if line.startswith("    ") and (words := shlex.split(line, comments=True))]
-    assert {words[0] for words in lines} == {"make", "cp", "pip", "onnx-analog"}
-    monkeypatch.chdir(tmp_path)
-    for _, source, target in (words for words in lines if words[0] == "cp"):
-        shutil.copy(ROOT / source, target)
-    shorten(Path("test.npz"))
-    for words in (words for words in lines if words[0] == "onnx-analog"):
-        fewer = {"sweep": ["--trials", "2", "--engine", "serial"]}.get(words[1], [])
-        main([*words[1:], *fewer], standalone_mode=False)
-    capsys.readouterr()
-    exec(compile(block, "README.md", "exec"), {})
-    account, evaluation = capsys.readouterr().out.splitlines()
-    assert account == str(oa.account("model.protected.onnx"))
-    choices = {"mean": [demo.facts()["mean"]], "std": [demo.facts()["std"]]}
-    assert evaluation == str(oa.evaluate("model.protected.onnx", "test.npz", trials=25, **choices))
-    assert oa.evaluate("model.onnx", "test.npz", **choices).original > 0.9
-
-
 def steps(page: Path) -> Iterator[tuple[str, str]]:
     """Yield the kind of each step of a page, and its text: lines of a shell, and blocks of Python."""
     for code, kind, block in re.findall(
@@ -243,10 +224,27 @@ def run_page(page: Path) -> None:
             main([*words[1:], *fewer.get(words[1], [])], standalone_mode=False)
 
 
-def test_pages_run_one_after_the_other_in_one_folder(tmp_path, monkeypatch):
+def test_the_readme_can_be_typed_and_then_other_pages_in_the_same_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for page in (README, *(ROOT / "docs" / name for name in ("sweeps.md", "own_measurements.md", "correction.md"))):
-        run_page(page)
+    (block,) = re.findall(r"```python\n(.*?)```", read(README), flags=re.DOTALL)
+    typed = read(README).partition("```python")[0].splitlines()
+    lines = [words for line in typed if line.startswith("    ") and (words := shlex.split(line, comments=True))]
+    assert {words[0] for words in lines} == {"make", "cp", "pip", "onnx-analog"}
+    for _, source, target in (words for words in lines if words[0] == "cp"):
+        shutil.copy(ROOT / source, target)
+    shorten(Path("test.npz"))
+    for words in (words for words in lines if words[0] == "onnx-analog"):
+        fewer = {"sweep": ["--trials", "2", "--engine", "serial"]}.get(words[1], [])
+        main([*words[1:], *fewer], standalone_mode=False)
+    capsys.readouterr()
+    exec(compile(block, "README.md", "exec"), {})
+    account, evaluation = capsys.readouterr().out.splitlines()
+    assert account == str(oa.account("model.protected.onnx"))
+    choices = {"mean": [demo.facts()["mean"]], "std": [demo.facts()["std"]]}
+    assert evaluation == str(oa.evaluate("model.protected.onnx", "test.npz", trials=25, **choices))
+    assert oa.evaluate("model.onnx", "test.npz", **choices).original > 0.9
+    for page in ("sweeps.md", "own_measurements.md", "correction.md"):
+        run_page(ROOT / "docs" / page)
     for folder in ("results", "strategies", "from-python"):
         with (tmp_path / folder / "points.csv").open(newline="") as file:
             assert {round(float(row["original"]), 3) for row in csv.DictReader(file)} == {1.0}  # normalised
@@ -254,11 +252,15 @@ def test_pages_run_one_after_the_other_in_one_folder(tmp_path, monkeypatch):
 
 def test_pages_that_use_one_folder_twice_fail(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run_page(README)
-    page = tmp_path / "again.md"
-    page.write_text(
-        "```sh\nonnx-analog sweep model.onnx --data test.npz --cells 1,3 --out results\n```\n", encoding="utf-8"
+    onnx.save(
+        proto("net (float[n, 4] x) => (float[n, 4] y) <float[4, 4] w = random> { y = MatMul(x, w) }"), "model.onnx"
     )
+    np.savez("test.npz", x=np.ones((2, 4), np.float32))
+    page = tmp_path / "page.md"
+    sweep = "onnx-analog sweep model.onnx --data test.npz --strategy raw --min-size 1 --out results"
+    page.write_text(f"```sh\n{sweep} --cells 1\n```\n", encoding="utf-8")
+    run_page(page)
+    page.write_text(f"```sh\n{sweep} --cells 1,3 --seed 1\n```\n", encoding="utf-8")
     with pytest.raises(click.ClickException, match="results"):
         run_page(page)
 

@@ -14,6 +14,7 @@ import pytest
 
 import onnx_analog as oa
 from tests.conftest import faults, printed_errors
+from tests.forking import forking
 from tests.models import proto
 
 SCRIPT = Path(sys.executable).with_name("onnx-analog")
@@ -81,7 +82,7 @@ def run(folder: Path, line: str, *, by: tuple[str, ...] = (str(SCRIPT),)) -> str
 
 
 EVALUATE = "evaluate model.protected.onnx --data test.npz --trials 1"
-SWEEP = "sweep model.onnx --data test.npz --cells 1 --strategy sign --trials 2 --workers 2"
+SWEEP = "sweep model.onnx --data test.npz --cells 1 --strategy sign --trials 2 --workers 1"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,15 @@ def test_no_code_of_the_current_folder_is_run_but_what_is_named(folder, line):
     assert run(folder, line) == ""
 
 
+@pytest.fixture(scope="module")
+def bounded():
+    """Return a function that runs a command in a child of one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAUGHT", "caught.txt")
+        with forking() as run:
+            yield run
+
+
 @pytest.mark.parametrize(
     "setting",
     [
@@ -116,8 +126,8 @@ def test_no_code_of_the_current_folder_is_run_but_what_is_named(folder, line):
     ids=str,
 )
 @pytest.mark.parametrize("kind", ["plan", "model", "manifest"])
-def test_no_file_names_code_that_is_run(folder, tmp_path, kind, setting):
-    """The module `own` would be found here, and would say that it was run."""
+def test_no_file_names_code_that_is_run(folder, bounded, tmp_path, kind, setting):
+    """The module `own` would be found here, and would say in a file that it was run."""
     (tmp_path / "own.py").write_text(CAUGHT)
     if kind == "plan":
         body = {"format": "onnx-analog-plan/1", "schemes": {"a": setting}, "default": "a"}
@@ -133,16 +143,19 @@ def test_no_file_names_code_that_is_run(folder, tmp_path, kind, setting):
         onnx.save(stored, tmp_path / "q.onnx")
         (tmp_path / "q.json").write_text(json.dumps(manifest))
         line = f"manifest q.{'onnx' if kind == 'model' else 'json'}"
-    caught = tmp_path / "caught.txt"
-    done = subprocess.run(
-        [str(SCRIPT), *shlex.split(line)], cwd=tmp_path, env={**os.environ, "CAUGHT": str(caught)},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = bounded(tmp_path, line, memory=2**30, seconds=60)
     assert done.returncode in (1, 2), done.stderr
     (message,) = printed_errors(done.stderr)
     assert faults(message) == []
     assert "own:" in message or "'own'" in message
-    assert not caught.exists()
+    assert not (tmp_path / "caught.txt").exists()
+
+
+def test_a_module_that_a_command_names_is_run_there(folder, bounded, tmp_path):
+    """The check above can fail."""
+    (tmp_path / "own.py").write_text(CAUGHT)
+    bounded(tmp_path, f"protect {folder / 'model.onnx'} --channel own:Channel -o q.onnx", memory=2**30, seconds=60)
+    assert (tmp_path / "caught.txt").read_text() == "own\n"
 
 
 def test_nor_by_python_with_the_module(folder):
@@ -159,7 +172,7 @@ def test_what_python_itself_runs_from_the_folder_is_seen(folder):
 @pytest.mark.cluster(reason="a Dask or Ray cluster starts: up to 30 s, 2 GB")
 @pytest.mark.parametrize("engine", ["dask", "ray"])
 def test_nor_by_workers_of_a_cluster(folder, engine):
-    line = SWEEP.replace("--workers 2", f"--engine {engine}")
+    line = SWEEP.replace("--workers 1", f"--engine {engine}")
     assert run(folder, f"{line} -o swept-{engine} --metric own:share") == ""
 
 

@@ -11,8 +11,9 @@ That is the exact law of the average of r Gaussian reads, so one normal draw per
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -205,10 +206,7 @@ class Channel(ABC):
         """
         self.check(level)
         single = 1 if self.independent else cells
-        mean, variance, _ = estimated(
-            clip_to_range(level.astype(np.float32), self.span),
-            lambda levels, rng: self.read(levels, cells=single, rng=rng)[None],
-        )
+        mean, variance, _ = estimated(self, level, cells=single)
         return mean, np.sqrt(variance / (cells / single))
 
     def prepared(self, level: Floats, cells: Cells) -> Prepared:
@@ -325,6 +323,13 @@ class Channel(ABC):
     def _nearest_level(self, level: Floats, bits: int) -> Floats:
         """Return the levels of `_nearest` as `read` takes them: float32, inside the span."""
         return clip_to_range(self._nearest(level, bits).astype(np.float32), self.span)
+
+    def _sample(self, level: Floats, rng: np.random.Generator, *, cells: int) -> NDArray[np.floating[Any]]:
+        """Return reads of `cells` cells, averaged, from which `moments` are estimated: of shape (1, n).
+
+        A channel may return those of two cells of each weight instead, (2, n), which tell their covariance too.
+        """
+        return self.read(level, cells=cells, rng=rng)[None]
 
 
 class GaussianChannel(Channel):
@@ -469,22 +474,23 @@ def sampled(channel: Channel, level: Floats, rng: np.random.Generator, *, cells:
 
 
 def estimated(
-    level: Floats, draw: Callable[[Floats, np.random.Generator], NDArray[np.floating[Any]]]
+    channel: Channel, level: NDArray[np.floating[Any]], *, cells: int = 1
 ) -> tuple[Doubles, Doubles, Doubles]:
     """Return mean, variance and covariance (n,) of 20,000 or more reads, each level with a random stream of its own.
 
-    Parameters
-    ----------
-    level : float32 array of shape (n,)
-    draw : function of (float32 array of shape (m,), Generator)
-        Returns reads of shape (1, m), which have no covariance, or those of two cells of each weight, of shape (2, m).
+    They are kept, as equal levels of equal channels have the same: a sweep meets each level at every number of cells.
     """
-    distinct, index = np.unique(level, return_inverse=True)
-    rows = []
-    for value in distinct:
-        rng = stream(0, 0, "moments", plane=f"{float(value):.9g}")
-        reads = draw(np.full(READS, value, np.float32), rng).astype(np.float64)
-        shared = np.cov(reads, ddof=0)[0, 1] if len(reads) > 1 else 0.0
-        rows.append((reads.mean(), reads.var(axis=1).mean(), shared))
+    distinct, index = np.unique(clip_to_range(level.astype(np.float32), channel.span), return_inverse=True)
+    rows = [_estimate(channel, cells, f"{float(value):.9g}") for value in distinct]
     mean, variance, covariance = np.array(rows).reshape(-1, 3)[index].T
     return mean, variance, covariance
+
+
+@lru_cache(maxsize=2**17)  # about 50 MB
+def _estimate(channel: Channel, cells: int, level: str) -> tuple[float, float, float]:
+    """Return mean, variance and covariance of reads of one level, given as text, which tells -0 from 0."""
+    levels, rng = np.full(READS, float(level), np.float32), stream(0, 0, "moments", plane=level)
+    reads = channel._sample(levels, rng, cells=cells)
+    exact = reads.astype(np.float64)
+    shared = float(np.cov(exact, ddof=0)[0, 1]) if len(exact) > 1 else 0.0
+    return float(exact.mean()), float(exact.var(axis=1).mean()), shared

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.special
-import scipy.stats
 
 from onnx_analog.channels.base import Channel, Doubles
 from onnx_analog.channels.precision import LimitedPrecision
@@ -52,7 +51,7 @@ def transition(means: Doubles, stds: Doubles, *, steps: int | None = None) -> Do
     low, high = (means.min(), means.max()) if steps else ((means - 5 * stds).min(), (means + 5 * stds).max())
     edges = np.linspace(low, high, (steps or _FINE) + 1)
     edges[0], edges[-1] = -np.inf, np.inf
-    cumulative = scipy.stats.norm.cdf((edges - means[:, None]) / stds[:, None])
+    cumulative = scipy.special.ndtr((edges - means[:, None]) / stds[:, None])
     chances: Doubles = np.diff(cumulative, axis=1)
     return chances
 
@@ -176,7 +175,7 @@ def best_of(channel: Channel) -> Capacity | None:
 def _coded(means: Doubles, stds: Doubles, values: Doubles) -> Doubles:
     """Return P(code | input) of normal reads that are rounded to the nearest of `values`."""
     edges = np.concatenate([[-np.inf], (values[1:] + values[:-1]) / 2, [np.inf]])
-    cumulative = scipy.stats.norm.cdf((edges - means[:, None]) / np.maximum(stds, 1e-9)[:, None])
+    cumulative = scipy.special.ndtr((edges - means[:, None]) / np.maximum(stds, 1e-9)[:, None])
     chances: Doubles = np.diff(cumulative, axis=1)
     return chances
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Cells, Channel, Doubles, Floats, Prepared, State, cells_in, estimated
-from onnx_analog.channels.ranges import clip_to_range
 
 MOST_CELLS = 10_000  # of a weight, where each is a draw
 
@@ -66,20 +66,21 @@ class CellwiseChannel(Channel):
         standard error of V is about V/100, and so is that of C, which is 0 where programming draws nothing at random.
         """
         self.check(level)
-        mean, variance, shared = estimated(clip_to_range(level.astype(np.float32), self.span), self._two_cells)
+        mean, variance, shared = estimated(self, level)
         left = np.clip(shared, 0, variance)
         return mean, np.sqrt(left + (variance - left) / cells)
 
-    def _two_cells(self, level: Floats, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
+    def _sample(self, level: Floats, rng: np.random.Generator, *, cells: int) -> NDArray[np.floating[Any]]:  # noqa: ARG002
+        """Return reads of two cells of each weight, or of single cells if they share nothing; see `Channel._sample`."""
         state, random = self._programmed(level, rng)
         reads = np.stack([self.read_cell(state, rng), self.read_cell(state, rng)])
         return reads if random else reads.reshape(1, -1)
 
     def _programmed(self, level: Floats, rng: np.random.Generator) -> tuple[State, bool]:
         """Return the state of each weight, and whether it is random."""
-        before = repr(rng.bit_generator.state)
+        before = pickle.dumps(rng.bit_generator.state)
         state = self.program(level, rng)
-        return state, repr(rng.bit_generator.state) != before
+        return state, pickle.dumps(rng.bit_generator.state) != before
 
     def written(self, level: Floats, rng: np.random.Generator, *, bits: int = 0) -> State:
         """Return the state of each weight; see `Channel.written`."""

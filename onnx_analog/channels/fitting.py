@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.stats
 from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Doubles
@@ -60,6 +59,8 @@ def choose_neighbours(inputs: Doubles, outputs: Doubles, *, folds: int = FOLDS) 
 
 
 def _score(inputs: Doubles, outputs: Doubles, fold: NDArray[np.intp], folds: int, neighbours: int) -> float:
+    import scipy.stats  # takes longer than all else that is imported here
+
     total = 0.0
     for part in range(folds):
         reads = Reads.of(inputs[fold != part], outputs[fold != part])
@@ -139,6 +140,8 @@ def goodness(inputs: Doubles, outputs: Doubles, *, neighbours: int = 1, least: i
 
 
 def _row(x: float, reads: Doubles) -> list[float]:
+    import scipy.stats  # likewise
+
     standard = (reads - reads.mean()) / reads.std()
     test = scipy.stats.kstest(standard, "norm")
     moments = [float(np.mean(standard**power)) for power in (3, 4)]

@@ -18,7 +18,6 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import scipy.special
-import scipy.stats
 from numpy.typing import NDArray
 
 from onnx_analog.channels.base import READS, Channel, Doubles, Floats, sampled

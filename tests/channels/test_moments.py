@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from onnx_analog.channels import GaussianNoise, resolve
-from onnx_analog.channels.base import READS, Channel
+from onnx_analog.channels.base import READS, Channel, _estimate
 from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
@@ -131,3 +131,29 @@ def test_prepared_levels_are_read_as_others_are(name, cells):
     assert out.tobytes() == expected.tobytes()
     with pytest.raises(LevelError):
         channel.prepared(level + np.float32(9), cells)
+
+
+def test_estimates_are_made_once_for_equal_levels_of_equal_channels(monkeypatch):
+    _estimate.cache_clear()
+    first = StatisticalPcm(read_after_s=7.0).moments(levels(DRIFT), cells=1)
+    _estimate.cache_clear()
+    again = StatisticalPcm(read_after_s=7.0).moments(levels(DRIFT)[::-1], cells=1)
+    np.testing.assert_array_equal(first, np.array(again)[:, ::-1])
+    monkeypatch.setattr(StatisticalPcm, "read_cell", None)  # so that nothing more can be read
+    np.testing.assert_array_equal(StatisticalPcm(read_after_s=7.0).moments(levels(DRIFT), cells=1), first)
+    assert (StatisticalPcm(read_after_s=7.0).moments(levels(DRIFT), cells=4)[1] < first[1]).all()
+    for channel, level in ((StatisticalPcm(read_after_s=8.0), levels(DRIFT)), (DRIFT, levels(DRIFT, 6))):
+        _estimate.cache_clear()
+        with pytest.raises(TypeError):
+            channel.moments(level)
+
+
+def test_an_estimate_does_not_depend_on_which_zero_came_first():
+    """Zero and minus zero have random streams of their own."""
+    found = []
+    for order in ([0.0, -0.0], [-0.0, 0.0]):
+        _estimate.cache_clear()
+        found.append({str(zero): DRIFT.moments(np.array([zero], np.float32)) for zero in order})
+    for zero in ("0.0", "-0.0"):
+        np.testing.assert_array_equal(found[0][zero], found[1][zero])
+    assert found[0]["0.0"] != found[0]["-0.0"]

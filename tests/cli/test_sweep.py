@@ -71,6 +71,13 @@ def wrong(outputs, *, labels, clean):
     return 0.0 if outputs is clean else 1 / 0
 """
 QUIET_WORDS = "gaussian:sigma=0.1"  # as tests.models.QUIET
+SMALL = """
+    net (float[n, 4] x) => (float[n, 8] y)
+    <float[4, 8] a = random, float[8, 8] b = 0.1 random, float[8] bias = random> {
+        h = MatMul(x, a)
+        r = Relu(h)
+        y = Gemm(r, b, bias)
+    }"""
 FAST = f"model.onnx --data test.npz --strategy sign --cells 1,4 --channel {QUIET_WORDS} --trials 3 --engine serial"
 TO = f"sweep {FAST} --out out"
 
@@ -151,7 +158,7 @@ API: dict[str, dict[str, Any]] = {
 def test_the_command_is_the_function(cli, tmp_path, line):
     found = body(cli(f"{TO} {line} --json"))
     options = {"strategy": ["sign"], "cells": [1, 4], "channel": [QUIET], "trials": 3, **API[line]}
-    swept = oa.sweep("model.onnx", "test.npz", out=tmp_path / "other", **options)
+    swept = oa.sweep("model.onnx", "test.npz", out=tmp_path / "other", engine="serial", **options)
     assert found == {"points": [json.loads(json.dumps(point.to_dict())) for point in swept.points]}
     assert (tmp_path / "out" / TRIALS).read_bytes() == (tmp_path / "other" / TRIALS).read_bytes()
 
@@ -474,6 +481,9 @@ ALL = (
 
 
 def test_what_is_saved_gives_the_same_sweep(cli, tmp_path):
+    onnx.save(proto(SMALL), tmp_path / "model.onnx")  # each level of a channel without closed form takes 20,000 reads
+    onnx.save(proto(SMALL, seed=1), tmp_path / "other.onnx")
+    np.savez(tmp_path / "test.npz", x=np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32))
     done(cli(f"sweep model.onnx other.onnx --data test.npz {ALL} --out one --save-config saved.toml"))
     saved = tomllib.loads((tmp_path / "saved.toml").read_text(encoding="utf-8"))
     assert saved == tomllib.loads((tmp_path / "one" / run_folder.CONFIG).read_text(encoding="utf-8"))
