@@ -141,6 +141,7 @@ def tune(
     rival = best if best.digital else search.answer(search.path(digital), goal)
     if _better(rival, best, goal):  # the search looks at few plans, and the rival's are among those it may choose
         best = rival
+    analog = {key: [each for each in of_tensor if each.scheme.analog != "none"] for key, of_tensor in listed.items()}
     return Tuned(
         goal=goal,
         channel=str(resolved),
@@ -151,6 +152,8 @@ def tune(
         sizes=search.sizes,
         best=best,
         rival=rival,
+        analog=search.within(analog, best.cells) if best.digital else None,
+        limit=search.limit(best),
         sensitivity=search.sensitivity,
         corrected=search.correction_numbers,
         confidence=given["confidence"],

@@ -28,11 +28,13 @@ from onnx_analog.coding.packing import index_width, pack, pack_index
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.planes import Axis, Fitted, Part, Planes, fit, planes_of, split
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.display import counted
 from onnx_analog.errors import ModelError, NothingToStore
 from onnx_analog.graph.build import Builder, Stored, Tensors, prepare, reason_against
 from onnx_analog.graph.files import name_of
 from onnx_analog.graph.kept import forget_training, trained_names
 from onnx_analog.graph.layout import Layout, stages
+from onnx_analog.graph.stored import COMPENSATED_KEY
 from onnx_analog.graph.uses import output_axis
 from onnx_analog.graph.weights import UNFIT, Selected, Selection, Weight, find
 
@@ -82,6 +84,10 @@ class ProtectPass(ir.passes.InPlacePass):
         if assumptions(stored.scheme for _, stored in coded):
             logger.warning(OPTIMISTIC)
         replace_all(model, coded)
+        compensated = sum(weight.key in self.moments and unfit(stored.scheme) is None for weight, stored in coded)
+        model.metadata_props.pop(COMPENSATED_KEY, None)  # an earlier run may have left it
+        if compensated:
+            model.metadata_props[COMPENSATED_KEY] = counted(compensated, "tensor")
         return ir.passes.PassResult(model, modified=True)
 
     def stored(self, model: ir.Model) -> list[tuple[Weight, Stored]]:

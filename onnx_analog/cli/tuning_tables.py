@@ -25,8 +25,12 @@ def tables_of(tuned: Tuned) -> Iterator[Table]:
 
 def _answer_table(tuned: Tuned) -> Table:
     result = table(f"{tuned.metric}, {tuned.channel}", "cells per weight", "points lost", "95 % interval")
-    for name, answer in (("best plan", tuned.best), ("best digital rival", tuned.rival)):
-        result.add_row(name, f"{answer.cells:.3f}", *_drop_cells(answer.verified))
+    named = {"best plan": tuned.best, "best digital rival": tuned.rival, "with analog cells": tuned.analog}
+    for name, answer in named.items():
+        if answer is not None:
+            result.add_row(name, f"{answer.cells:.3f}", *_drop_cells(answer.verified))
+    if tuned.limit is not None:
+        result.add_row("limit of all codes, at these errors", f"{tuned.limit.cells_per_original_weight:.3f}", "", "")
     samples = counted(tuned.best.verified.samples, "sample")
     corrected = f"; {counted(tuned.corrected, 'number')} of the correction are counted" if tuned.corrected else ""
     original = "" if tuned.original is None else f": original {100 * tuned.original:.2f} %"

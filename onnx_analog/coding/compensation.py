@@ -76,8 +76,8 @@ class InputMoments:
 
     def error(self, difference: NDArray[Any]) -> float:
         """Return the mean squared error of the outputs, summed over them, if the weights are off by `difference`."""
-        matrix = self.matrix(difference).astype(np.float64)
-        return float(np.einsum("gri,gri->", matrix @ self.second.astype(np.float64), matrix))
+        matrix = self.matrix(difference).astype(np.float32)
+        return float(np.einsum("gri,gri->", matrix @ self.second, matrix, dtype=np.float64))
 
     def white_error(self, difference: NDArray[Any]) -> float:
         """Return the squared error, summed over the weights, of white noise that harms the outputs as `difference`."""

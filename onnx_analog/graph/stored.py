@@ -38,6 +38,7 @@ FORMAT = "2"
 FORMAT_KEY = "onnx_analog.format"
 SCHEMES_KEY = "onnx_analog.schemes"
 SOURCE_KEY = "onnx_analog.source_sha256"
+COMPENSATED_KEY = "onnx_analog.compensation"  # metadata entry of a model whose rounding errors were compensated
 COMMAND_KEY = "onnx_analog.command"
 MANIFEST_KEY = "onnx_analog.manifest"
 NAME_KEY = "onnx_analog.name"  # of a decoded weight: what it was called, if a value outside had that name

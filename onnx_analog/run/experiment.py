@@ -22,7 +22,7 @@ from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph.build import detached, reason_against
 from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.protected import ProtectedModel, open_protected
-from onnx_analog.graph.stored import channels_of, is_protected, read_with
+from onnx_analog.graph.stored import COMPENSATED_KEY, channels_of, is_protected, read_with
 from onnx_analog.graph.totals import Totals
 from onnx_analog.graph.weights import Selection, all_tensors, find
 from onnx_analog.passes import ProtectPass, pipeline
@@ -401,10 +401,13 @@ class Experiment:
         Raises
         ------
         OptionError
-            If a tensor is read without any error.
+            If a tensor is read without any error, or errors were compensated: their squares then say nothing of how
+            far the outputs are off, nor of the cells that other codes need.
         ModelError
             If the model is not protected, and there is no plan.
         """
+        if self._compensate or COMPENSATED_KEY in self._model.metadata_props:
+            raise OptionError("rounding errors are compensated, so squared errors have no limit to compare with")
         schemes = self._schemes(plan, channel, modifiers)
         if not schemes:
             raise ModelError("the model is not protected, so it has no limit: give a plan, or protect it first")

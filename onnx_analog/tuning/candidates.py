@@ -30,7 +30,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING, Stream, code_of, codebook_bits, index_streams
 from onnx_analog.errors import ModelError, OptionError
 
-STEPS = tuple(round(0.25 * 2 ** (k / 3), 4) for k in range(14))  # 0.25 to 5 root mean squares
+STEPS = tuple(round(0.25 * 2 ** (k / 3), 4) for k in range(18))  # 0.25 to 13 root mean squares
 RATE_WEIGHTS = (0.0, 0.08, 0.2)
 CLASSES = 255
 _OF_INDEX = ("relative_step", "rate_weight", "sign", "classes", "partition", "shares", "entropy")

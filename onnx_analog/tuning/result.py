@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
 from onnx_analog.display import Shown, counted, data_frame
 from onnx_analog.graph.protected import ProtectedModel
@@ -34,6 +35,12 @@ class Tuned(Shown):
     best : Answer
     rival : Answer
         The best without analog cells, found in the same way.
+    analog : Answer or None
+        The best with analog cells in every tensor, in as many cells as the answer; None if that has analog cells, or
+        there is none so cheap.
+    limit : Limit or None
+        The fewest cells that any code needs for the weights at the squared errors of the answer; None where errors
+        are compensated, or a tensor has none.
     sensitivity : mapping of str to Sensitivity
     corrected : int
         float16 numbers of the correction that the reader keeps; 0 without one. Their cells are counted.
@@ -52,6 +59,8 @@ class Tuned(Shown):
     sizes: dict[str, int]
     best: Answer
     rival: Answer
+    analog: Answer | None
+    limit: Limit | None
     sensitivity: dict[str, Sensitivity]
     corrected: int
     confidence: float
@@ -121,6 +130,9 @@ class Tuned(Shown):
             "verdict": self.verdict,
             "best": _answer_dict(self.best),
             "rival": _answer_dict(self.rival),
+            "analog": None if self.analog is None else _answer_dict(self.analog),
+            "limit_cells_per_weight": None if self.limit is None else self.limit.cells_per_original_weight,
+            "against_limit": None if self.limit is None else self.limit.factor,
             "tensors": self.rows(),
             "plan": self.plan.to_dict(),
         }
@@ -130,6 +142,13 @@ class Tuned(Shown):
         yield "lost", drop_text(self.best.verified)
         yield "verdict", self.verdict
         yield "best digital rival", f"{self.rival.cells:.3f} cells per weight, {drop_text(self.rival.verified)}"
+        if self.analog is not None:
+            yield "with analog cells", f"{self.analog.cells:.3f} cells per weight, {drop_text(self.analog.verified)}"
+        if self.limit is not None:
+            yield (
+                "limit",
+                f"{self.limit.cells_per_original_weight:.3f} cells per weight, a factor {self.limit.factor:.2f}",
+            )
         yield "channel", self.channel
         yield "decoding takes at most", self.decoding
 

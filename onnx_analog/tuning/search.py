@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_analog.channels import Channel
+from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import code_of
@@ -267,6 +268,23 @@ class Search:
             needed=samples_needed(drop, limit, confidence) if holds is None else None,
             curve=tuple(point for _, point in sorted(curve.items())),
         )
+
+    def within(self, listed: Mapping[str, list[Candidate]], cells: float) -> Answer | None:
+        """Return the plan of least loss within cells per original weight, verified; None if there is none so cheap."""
+        if not all(listed.values()):
+            return None
+        try:
+            return self.answer(self.path(listed), Goal(budget=cells))
+        except OptionError:
+            return None
+
+    def limit(self, answer: Answer) -> Limit | None:
+        """Return the fewest cells that any code needs for the weights at the squared errors of an answer's plan."""
+        self._progress("the limit of all codes")
+        try:
+            return self.searching.limit(answer.plan, selection=self._selection, seed=self._seed)
+        except OptionError:  # there is none if errors are compensated, or a tensor has none
+            return None
 
     def protected(self, answer: Answer) -> ProtectedModel:
         """Return the model as an answer stores it."""
