@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +44,7 @@ SEGMENT = SEGMENT_WEIGHTS  # symbols
 _GROUPS = (2, 3, 4, 6, 8, 12, 16, 24)  # of contexts, that are tried
 _MOST_NUMBERS = 2**20  # in the tables of symbols that are encoded at once
 _WORD, STATE = 32, 64  # bits of the range coder
+_ROUNDED = 0.01  # share of its bits by which a stream may be shorter than its tables say; probabilities have 24 bits
 _LENGTH_BITS = 10  # of the length of a segment in a header, about
 
 
@@ -163,14 +164,15 @@ def encoded(
     used = np.flatnonzero(counts).astype(np.uint8)
     ranks = (np.cumsum(counts > 0, dtype=np.int32) - 1)[symbols]
     tables, static_bits = fit_tables(counts[used][None])
-    static = Model(used, tables)
-    streams = [_written(static, ranks, None, alphabet, segment)]
+    static, streams = Model(used, tables), []
     if model == "context":
         richer = replace(static, middle=int(counts.argmax()), kernel=kernel or LINE)
         contexts = _contexts(symbols, richer, segment)
         richer, bits = _grouped(richer, _counts_of(contexts, ranks, used.size))
         if bits < static_bits:
             streams.append(_written(richer, ranks, contexts, alphabet, segment))
+    if not streams or streams[0].bits > static_bits * (1 - _ROUNDED):
+        streams.insert(0, _written(static, ranks, None, alphabet, segment))
     return min(streams, key=lambda stream: stream.bits)
 
 
@@ -203,9 +205,9 @@ def _grouped(model: Model, counts: Ints) -> tuple[Model, float]:
     """Return a model with the groups of contexts that take the fewest bits, and these bits."""
     best, least = model, np.inf
     for groups in merge_contexts(counts, _GROUPS):
-        merged = np.zeros((groups.max() + 1, counts.shape[1]), np.int64)
-        np.add.at(merged, groups, counts)
-        tables, bits = fit_tables(merged)
+        tables, bits = fit_tables((groups == np.arange(groups.max() + 1)[:, None]).astype(np.int64) @ counts)
+        if bits >= least:
+            continue
         bits += len(write_groups(groups.tolist()))
         if bits < least:
             best, least = replace(model, tables=tables, groups=tuple(groups.tolist())), bits
@@ -383,6 +385,12 @@ def entropy_bits(counts: NDArray[np.integer[Any]], segment: int = SEGMENT) -> fl
         Of the symbols of the alphabet.
     segment : int, >= 1
     """
+    return _entropy_bits(tuple(counts.tolist()), segment)
+
+
+@lru_cache(maxsize=4096)  # of each tensor, for each of its trials
+def _entropy_bits(by_symbol: tuple[int, ...], segment: int) -> float:
+    counts = np.array(by_symbol)
     used = np.flatnonzero(counts)
     if not used.size:
         return 0.0
