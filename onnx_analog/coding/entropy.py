@@ -205,7 +205,8 @@ def _grouped(model: Model, counts: Ints) -> tuple[Model, float]:
     """Return a model with the groups of contexts that take the fewest bits, and these bits."""
     best, least = model, np.inf
     for groups in merge_contexts(counts, _GROUPS):
-        tables, bits = fit_tables((groups == np.arange(groups.max() + 1)[:, None]).astype(np.int64) @ counts)
+        merged = (groups == np.arange(groups.max() + 1)[:, None]).astype(np.int64) @ counts
+        tables, bits = fit_tables(merged)
         if bits >= least:
             continue
         bits += len(write_groups(groups.tolist()))
