@@ -81,7 +81,7 @@ class Header(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedStream:
     """An entropy-coded stream.
 
     Attributes
@@ -136,7 +136,7 @@ def _parts(count: int, segment: int) -> list[slice]:
 
 def encoded(
     symbols: Bytes, alphabet: int, *, model: str = "static", segment: int = SEGMENT, kernel: Kernel | None = None
-) -> Encoded:
+) -> EncodedStream:
     """Return symbols as an entropy-coded stream.
 
     Parameters
@@ -159,7 +159,7 @@ def encoded(
     """
     _check(symbols, alphabet, model, segment, kernel or LINE)
     if not symbols.size:
-        return Encoded(0, alphabet, segment, b"", 0)
+        return EncodedStream(0, alphabet, segment, b"", 0)
     counts = np.bincount(symbols, minlength=alphabet)
     used = np.flatnonzero(counts).astype(np.uint8)
     ranks = (np.cumsum(counts > 0, dtype=np.int32) - 1)[symbols]
@@ -215,14 +215,16 @@ def _grouped(model: Model, counts: Ints) -> tuple[Model, float]:
     return best, least
 
 
-def _written(model: Model, ranks: NDArray[np.int32], contexts: Bytes | None, alphabet: int, segment: int) -> Encoded:
+def _written(
+    model: Model, ranks: NDArray[np.int32], contexts: Bytes | None, alphabet: int, segment: int
+) -> EncodedStream:
     """Return the stream of symbols with the `ranks` (N,) among those in use."""
     groups = None if contexts is None else np.array(model.groups, np.uint8)[contexts]
     parts = _parts(ranks.size, segment)
     payloads = [_payload(model, ranks[part], None if groups is None else groups[part]) for part in parts]
     header = _write_model(model, alphabet) + _write_lengths([payload.size for payload in payloads[:-1]])
     digits = np.concatenate([np.frombuffer(header.encode(), np.uint8) - ord("0"), *payloads])
-    return Encoded(ranks.size, alphabet, segment, np.packbits(digits).tobytes(), digits.size)
+    return EncodedStream(ranks.size, alphabet, segment, np.packbits(digits).tobytes(), digits.size)
 
 
 def _payload(model: Model, ranks: NDArray[np.int32], groups: Bytes | None) -> Bytes:
@@ -309,7 +311,7 @@ def _read_lengths(reader: Reader, count: int) -> list[int]:
 # ----------------------------------------------------------------------------------------------------- decode
 
 
-def decoded(stream: Encoded) -> Bytes:
+def decoded(stream: EncodedStream) -> Bytes:
     """Return the symbols (N,) of a stream.
 
     Where the bits of a segment are damaged, its symbols are wrong from some place on.
@@ -326,13 +328,13 @@ def decoded(stream: Encoded) -> Bytes:
     return symbols
 
 
-def digits_of(stream: Encoded, number: int) -> Bytes:
+def digits_of(stream: EncodedStream, number: int) -> Bytes:
     """Return the bits of a segment."""
     first, last = stream.header.starts[number : number + 2].tolist()
     return stream.digits(first, last)
 
 
-def decode_segment(stream: Encoded, number: int, digits: Bytes) -> Bytes:
+def decode_segment(stream: EncodedStream, number: int, digits: Bytes) -> Bytes:
     """Return the symbols of a segment with the bits `digits`, up to the first that cannot be."""
     from constriction import stream as coder
 
