@@ -205,7 +205,7 @@ FAMILY = {
         Scheme.paper("mapping", large_fraction=0.1),
     ),
     "equal steps without cells": ("the class is stored, and read as its point", Scheme.entropy_coded(1)),
-    "refined steps": ("the class is stored, and in a cell what it leaves", Scheme.refined(1)),
+    "refined steps": ("the class is stored, and a cell holds the rest", Scheme.refined(1)),
 }
 
 
