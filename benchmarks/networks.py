@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,16 @@ def write_chain(path: Path, side: int, layers: int) -> None:
         last = model.graph[-1].outputs[0]
     model.graph.outputs[0] = last
     ir.save(model, path, external_data=f"{path.name}.data")
+
+
+def trained(name: str) -> ir.Model | None:
+    """Return a trained model by its file's name, from the folder `models` beside the data sets; None without it.
+
+    The folder of the data sets is ONNX_ANALOG_DATA, or ../shared/data.
+    """
+    data = Path(os.environ.get("ONNX_ANALOG_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+    path = data.parent / "models" / name
+    return files.load(path) if path.exists() else None
 
 
 def resnet(name: str, folder: Path) -> ir.Model:

@@ -26,9 +26,10 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks is a package of the checkout
 
-from benchmarks import scaling, trials
+from benchmarks import codes, scaling, trials
 from benchmarks.networks import LAYERS, SIDE, chain
 from onnx_analog import api
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.study.worker import versions
 
 MIB = LAYERS * SIDE**2 * 4 / 2**20
@@ -70,6 +71,10 @@ def rows() -> Iterator[Row]:
             f"sampling + decoding / standard_normal, r = {cells}, 2.3 M of 11.5 M stored", "≤ 2", False,
             partial(_normals, cells, 0.8),
         )  # fmt: skip
+    for name, scheme in codes.MEMBERS.items():
+        yield Row(f"encoding, {name} / the paper's redundancy, ResNet-20", "≤ 3", False, partial(_encoding, scheme))
+    for name, scheme in codes.READ.items():
+        yield Row(f"trial, {name} / clean inference, trained ResNet-20 × 500", "≤ 1.05", False, partial(_trial, scheme))
     yield Row("sampling + decoding / drawing all of 100 cells", "", False, lambda _: trials.against_cells(chain(), 100))
     yield Row("sampling + decoding, two threads / one", "", False, lambda _: trials.threads_against_one(chain()))
     yield Row("session with other weights / from other bytes", "", False, lambda _: trials.against_rebuilding(chain()))
@@ -95,6 +100,14 @@ def rows() -> Iterator[Row]:
 
 def _normals(cells: int, sparsity: float, _: Path) -> dict[str, float]:
     return trials.against_normals(chain(), cells=cells, sparsity=sparsity)
+
+
+def _encoding(scheme: Scheme, _: Path) -> dict[str, float] | None:
+    return codes.encoding(scheme)
+
+
+def _trial(scheme: Scheme, _: Path) -> dict[str, float] | None:
+    return codes.trial(scheme)
 
 
 def _set_up() -> dict[str, float]:

@@ -87,7 +87,7 @@ def section(name: str) -> str:
         "options": options(name),
         "source": str(channel.source),
         "licence": channel.source.licence,
-        "left out": channel.source.left_out,
+        "limits of the model": channel.source.left_out,
     }
     lines = [f"## {name}", "", f"{channels.summary(name)}", "", "| | |", "|---|---|"]
     return "\n".join([*lines, *(f"| {key} | {value} |" for key, value in rows.items() if value)]) + "\n"

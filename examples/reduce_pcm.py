@@ -24,7 +24,8 @@ SOURCE = Source(
     citation="Zarcone et al., Analog coding in emerging memory systems, Scientific Reports 10 (2020), PCM_20140605",
     figure="83,931 pairs of 7 devices at 101 inputs, pooled and not aligned",
     licence="the measurements have none, so only a table is kept: mean, spread and quantiles at 101 inputs",
-    left_out="drift, and that neighbouring reads of one device are correlated",
+    left_out="Drift is not modelled. Successive reads of one device are independent here; in the measurement they are "
+    "correlated.",
 )
 
 COLUMNS = ("input_volts", "resistance_ohm")

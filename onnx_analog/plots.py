@@ -36,6 +36,7 @@ _POINTS_INCHES = 4.3  # height of a panel
 _LEAST_LOSS = 0.01  # percentage points: a logarithmic axis is linear below
 _MOST_TICKS = 7
 _RING = "better than every cheaper point"
+_LIMIT = "limit: fewest cells at this error"
 _COLOURS = {"raw": "#8c8c8c", "sign": "#d1495b", "mapping": "#edae49", "redundancy": "#00798c"}
 _FURTHER = (  # colours of plans, and of strategies that have several lines
     "#5e3c99", "#1b7837", "#a6611a", "#3288bd", "#c51b7d", "#7fbc41", "#4d4d4d", "#e66101", "#0571b0", "#762a83",
@@ -116,6 +117,9 @@ def plot_points(points: Sequence[Point], counting: str = "memory") -> Callable[[
 
     Cells are counted as the memory allows, or with `counting="paper"` as the paper counts; so they are too if a point
     has no other count. Where lines differ in what decoding takes, their markers and the legend say so.
+
+    Where the limit of a point is known, a thin line leads from the point to a tick at the fewest cells that any code
+    needs. It is left out as the paper counts: some bits are free of error there, and no limit holds.
     """
     counting = choosing.counting_of(points, counting)
     parts = panels(points) or [Panel()]
@@ -124,7 +128,10 @@ def plot_points(points: Sequence[Point], counting: str = "memory") -> Callable[[
     value = _loss if shows_loss(points) else _metric
     for axis, panel in zip(axes, parts, strict=True):
         for name in dict.fromkeys(map(series, panel.points)):
-            _curve(axis, [point for point in panel.points if series(point) == name], value, looks[name], counting)
+            of_line = [point for point in panel.points if series(point) == name]
+            _curve(axis, of_line, value, looks[name], counting)
+            if counting == "memory":
+                _limits(axis, of_line, value, looks[name]["color"])
         _rings(axis, front(panel.points, counting), value, counting)
         _dress(axis, panel, value)
     if value is _loss:
@@ -203,6 +210,16 @@ def _curve(axis: Any, points: Sequence[Point], value: Value, style: dict[str, An
             [max(high - middle, 0.0) for middle, (_, high) in zip(y, ends, strict=True)]]  # fmt: skip
     size = 10 if ordered[0].setting.planned else 5
     axis.errorbar(x, y, yerr=bars, markersize=size, capsize=3, **{"label": series(ordered[0]), **style})
+
+
+def _limits(axis: Any, points: Sequence[Point], value: Value, colour: str) -> None:
+    """Draw a thin line from each point to its limit, where that is known and not 0, and a tick at its end."""
+    for point in points:
+        limit = 0.0 if point.evaluation.limit is None else point.evaluation.limit.cells_per_original_weight
+        if limit > 0 and math.isfinite(mean_of(point)):
+            x, y = [limit, point.cost_in("memory")], [value(point, mean_of(point))] * 2
+            axis.plot(x, y, color=colour, linewidth=0.7, alpha=0.7, marker="|", markersize=9, markevery=[0], zorder=1)
+            axis.plot([], [], color="grey", linewidth=0.7, marker="|", markersize=9, label=_LIMIT)
 
 
 def _ends(point: Point, value: Value) -> tuple[float, float]:

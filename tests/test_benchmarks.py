@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from benchmarks import correction, networks, scaling, timing, trials
+from benchmarks import codes, correction, networks, scaling, timing, trials
 from benchmarks import run as benchmarks
 from benchmarks.networks import LAYERS, SIDE, chain, write_chain
 from onnx_analog.graph import files
@@ -173,6 +173,51 @@ def test_the_residual_networks_are_the_paper_s(name, tmp_path):
     assert isinstance(found, ir.Model)
     weights = sum(value.const_value.size for value in found.graph.initializers.values() if value.const_value)
     assert weights >= {"resnet18": 11_173_962, "resnet20": 272_474}[name]
+
+
+def test_members_are_encoded_and_read_against_the_paper_s_and_clean_inference():
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=(4, 3, 3, 3)).astype(np.float32), rng.normal(size=(5, 7)).astype(np.float32)]
+    for scheme in codes.MEMBERS.values():
+        row = codes.encoding(scheme, weights, pairs=1)
+        assert row is not None
+        assert min(row.values()) > 0
+    net = """
+        net (float[n, 3, 8, 8] x) => (float[n, 10] y) <float[10, 192] w = random, float[10] b = random> {
+            f = Flatten(x)
+            y = Gemm <transB: int = 1> (f, w, b)
+        }"""
+    row = codes.trial(codes.READ["refined 1"], model(net), count=10, pairs=1)
+    assert row is not None
+    assert min(row.values()) > 0
+
+
+def test_what_is_encoded_has_its_streams():
+    weight = np.random.default_rng(0).normal(size=(50, 40)).astype(np.float32)
+    assert codes.encode_all([weight], codes.MEMBERS["raw"]) == 0
+    assert codes.encode_all([weight, weight], codes.MEMBERS["mapping"]) == 2 * weight.size
+    # half a standard deviation takes log2(√(2πe)/½) = 3.05 bits of each weight, and its table some
+    coded = codes.encode_all([weight], codes.MEMBERS["entropy-coded 0.5, static"])
+    assert 3.0 < coded / weight.size < 3.2
+
+
+def test_without_the_trained_model_nothing_is_measured(monkeypatch, tmp_path):
+    monkeypatch.setenv("ONNX_ANALOG_DATA", str(tmp_path / "data"))
+    codes._network.cache_clear()
+    try:
+        assert codes.encoding(codes.PAPER) is None
+        assert codes.trial(codes.PAPER) is None
+    finally:
+        codes._network.cache_clear()
+
+
+def test_a_trained_model_is_beside_the_data_sets(monkeypatch, tmp_path):
+    monkeypatch.setenv("ONNX_ANALOG_DATA", str(tmp_path / "data"))
+    (tmp_path / "models").mkdir()
+    files.write_model(chain(8, 1), tmp_path / "models" / "net.onnx")
+    found = networks.trained("net.onnx")
+    assert found is not None
+    assert found.graph.name == "chain"
 
 
 def test_what_a_correction_takes_is_measured():

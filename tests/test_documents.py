@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -26,6 +27,7 @@ from onnx_analog.run.correction import LEAST_SAMPLES
 from onnx_analog.run.statistics import interval
 from tests.conftest import ROOT
 from tests.models import proto
+from tests.packages import needs
 
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -548,6 +550,49 @@ def test_the_table_of_codes_is_that_of_the_trials():
     errors = [math.sqrt(share * (1 - share) / 2000) for share in (values[2] / 100 for values in of.values())]
     assert round(100 * min(errors), 1) == 0.6
     assert min(values[0] for row, values in zip(rows, of.values(), strict=True) if row[0] in ("none", "table")) >= 3
+
+
+CODES = runpy.run_path(str(ROOT / "docs" / "make_codes.py"))
+PICTURES = {picture.name: picture for picture in CODES["PICTURES"]}
+
+
+def same_numbers(kept: Any, computed: Any) -> bool:
+    """Return whether a picture was drawn from the numbers that its script computes, to a unit of their last digit."""
+    if isinstance(kept, dict):
+        return kept.keys() == computed.keys() and all(same_numbers(kept[key], computed[key]) for key in kept)
+    if isinstance(kept, list):
+        return len(kept) == len(computed) and all(map(same_numbers, kept, computed))
+    return math.isclose(kept, computed, rel_tol=1.01e-3, abs_tol=1e-12)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_of_codes_are_what_their_script_draws(name):
+    path = ROOT / "docs" / "codes" / f"{name}.png"
+    assert same_numbers(CODES["kept"](path), CODES["rounded"](PICTURES[name].numbers()))
+    assert path.stat().st_size < 60_000
+
+
+def test_each_picture_of_codes_has_a_sentence_with_its_numbers():
+    text = read(ROOT / "docs" / "codes.md")
+    below = re.findall(r"^!\[[^\]]+\]\(codes/([a-z-]+)\.png\)\n\n(.*?)\n\n", text, flags=re.MULTILINE | re.DOTALL)
+    of_pictures = dict(below)
+    assert of_pictures.keys() == PICTURES.keys()
+    for name, picture in PICTURES.items():
+        missing = [fact for fact in picture.facts(picture.numbers()) if fact not in of_pictures[name]]
+        assert (name, missing) == (name, [])
+
+
+@needs("matplotlib")
+def test_a_picture_keeps_its_numbers(tmp_path):
+    picture = PICTURES["residual-cells"]
+    kept = CODES["kept"](CODES["write"](picture, tmp_path))
+    assert same_numbers(kept, CODES["rounded"](picture.numbers()))
+
+
+@pytest.mark.parametrize("other", [{"a": [1.0, 2.003]}, {"a": [1.0]}, {"b": [1.0, 2.0]}, {"a": [1.0, 2.0], "b": 1.0}])
+def test_other_numbers_are_seen(other):
+    assert same_numbers({"a": [1.0, 2.0]}, {"a": [1.001, 2.0]})
+    assert not same_numbers({"a": [1.0, 2.0]}, other)
 
 
 def test_the_page_of_corrections_has_the_limits_of_the_code():

@@ -14,7 +14,7 @@ from onnx_analog.errors import ChannelError
 _SOURCE = Source(
     citation="Isik et al., Noisy Neural Network Compression for Analog Storage Devices (2020)",
     figure="Table 7 and Figure 4 (b); the default span is Figure 2's",
-    left_out="all that a device does but add noise",
+    left_out="Cells only add noise. They do not drift, and they are all alike.",
 )
 
 

@@ -17,7 +17,7 @@ from onnx_analog.channels.stages import Division, Law, Stage, division, law_of, 
 from onnx_analog.errors import ChannelError
 
 _MOST_READS = 1000
-_SHARED = "what the noise of a verify read and that of a later read have in common"
+_SHARED = "The noise of a verify read is independent of that of later reads."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,8 @@ class ResidualCells(Channel):
     def source(self) -> Source:
         """The inner channel's source; it leaves out what two reads of one cell share of their noise."""
         source = self.inner.source
-        left_out = "; ".join(part for part in (source.left_out, _SHARED) if part)
-        return replace(source, left_out=left_out)
+        inner = f"{source.left_out.rstrip('.')}. " if source.left_out else ""
+        return replace(source, left_out=inner + _SHARED)
 
     @property
     def devices_per_cell(self) -> int:

@@ -59,7 +59,8 @@ class RramWan(GaussianChannel):
         return Source(
             citation="Wan et al., Nature 608 (2022)",
             figure="coefficients as distributed with IBM aihwkit, inference/noise/reram.py (ReRamWan2022)",
-            left_out="any time but the three measured, a mean that relaxes, and what cells of one weight share",
+            left_out="Reads are known at three times after programming only. The mean does not relax. The cells of a "
+            "weight vary independently.",
         )
 
     def std(self, level: NDArray[np.floating[Any]]) -> Doubles:
@@ -89,7 +90,7 @@ class RramMilo(GaussianChannel):
         return Source(
             citation="Milo et al., IEEE IRPS (2021)",
             figure="linear fit as distributed with Sandia CrossSim, devices/custom/RRAM_Milo.py",
-            left_out="time after programming, and what cells of one weight share",
+            left_out="Reads do not change with the time after programming. The cells of a weight vary independently.",
         )
 
     def std(self, level: NDArray[np.floating[Any]]) -> Doubles:

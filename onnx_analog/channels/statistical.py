@@ -73,7 +73,9 @@ def _scaled(ascending: tuple[float, ...], g_max_us: float) -> Curve:
     return lambda u: np.maximum(polynomial(u), 0) / g_max_us
 
 
-_LEFT_OUT = "temperature, what cells of one weight share, and conductances that cannot be programmed"
+_LEFT_OUT = (
+    "Temperature is not modelled. Every conductance can be programmed. The cells of a weight vary independently."
+)
 _AIHWKIT = "coefficients as distributed with IBM aihwkit, inference/noise/"
 
 _HERMES_DRIFT = _below(0.0945, _log_clipped(-0.0387, -0.0182, 0.0720, 0.13), _polynomial(0.0736, -0.0126, -0.0436))

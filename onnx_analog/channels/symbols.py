@@ -21,7 +21,7 @@ import scipy.special
 from numpy.typing import NDArray
 
 from onnx_analog.channels.base import READS, Channel, Doubles, Floats, sampled
-from onnx_analog.channels.capacity import blahut_arimoto, transition
+from onnx_analog.channels.capacity import transition
 from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.errors import OptionError, require_int
 from onnx_analog.randomness import stream
@@ -112,11 +112,6 @@ class Symbols:
     def soft_bits(self) -> float:
         """Bits that a cell holds at most if a code sees the read itself, all symbols equally likely; reads normal."""
         return information(transition(*self.moments))
-
-    @cached_property
-    def soft_capacity(self) -> float:
-        """The same with the best distribution over these symbols."""
-        return blahut_arimoto(transition(*self.moments)).bits
 
 
 @lru_cache(maxsize=256)

@@ -150,11 +150,6 @@ class CellCode:
     bit_error: float
     copies: int = 1
 
-    @property
-    def assumed(self) -> bool:
-        """Whether the code is assumed to exist: its failures are not simulated."""
-        return self.name == "soft"
-
     @cached_property
     def effort(self) -> str:
         """The decoder that is needed: "none" (thresholds only), or one of "hard" or "soft" decisions."""

@@ -19,7 +19,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from onnx_analog.coding.codebook import Codebook
@@ -217,6 +216,8 @@ def _upper(second: Doubles) -> Doubles:
 
     With the order of rows and columns reversed, H = L·Lᵀ and L⁻¹ is U.
     """
+    import scipy.linalg  # few need it
+
     n = len(second)
     damping = DAMPING * float(np.diag(second).mean()) or 1.0
     lower = scipy.linalg.cholesky((second + damping * np.eye(n))[::-1, ::-1], lower=True, check_finite=False)

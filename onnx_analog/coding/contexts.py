@@ -40,11 +40,13 @@ def contexts_of(symbols: Bytes, middle: int, kernel: Kernel, start: int) -> Byte
     """
     distance = symbols.astype(np.int16) - np.int16(middle)
     value, size = np.zeros_like(distance), np.zeros_like(distance)
-    place = (np.arange(symbols.size) + start) % _area(kernel)
     for back, valid, in_value, in_size in _neighbours(kernel):
-        known = valid[place[back:]]
-        value[back:] += np.int16(in_value) * distance[: -back or None] * known
-        size[back:] += np.int16(in_size) * np.abs(distance[: -back or None]) * known
+        known = np.roll(valid, -start).astype(np.int16)
+        known = np.tile(known, -(-symbols.size // known.size))[back : symbols.size]
+        known *= distance[: known.size]
+        if in_value:
+            value[back:] += np.int16(in_value) * known
+        size[back:] += np.int16(in_size) * np.abs(known)
     digits = np.sign(value) * np.minimum(_DIGITS[np.abs(value)], _MOST_VALUE)
     contexts: Bytes = ((digits + _MOST_VALUE) * (_MOST_SIZE + 1) + np.minimum(_DIGITS[size], _MOST_SIZE)).astype(
         np.uint8

@@ -7,40 +7,14 @@ without it, all symbols are lost.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 
-from onnx_analog.coding.entropy import STATE, Encoded, decode_segment, digits_of
+from onnx_analog.coding.entropy import STATE, EncodedStream, decode_segment, digits_of
 from onnx_analog.coding.partition import Bits
-from onnx_analog.errors import OptionError
 
 
-class Damage(NamedTuple):
-    """What a damaged bit of a stream loses: `segment` is None if it is one of the header, which loses all symbols."""
-
-    segment: int | None
-    symbols: slice
-
-
-def segment_of_bit(stream: Encoded, position: int) -> Damage:
-    """Return the segment that a bit lies in, and the symbols that are lost if it and all later ones are damaged.
-
-    Parameters
-    ----------
-    stream : Encoded
-    position : int, below `stream.bits`
-    """
-    starts = stream.header.starts
-    if not 0 <= position < stream.bits:
-        raise OptionError(f"position is {position}; the stream has {stream.bits:,} bits")
-    if position < starts[0]:
-        return Damage(None, slice(0, stream.count))
-    number = int(np.searchsorted(starts, position, side="right")) - 1
-    return Damage(number, _lost_after(stream, number, position - int(starts[number])))
-
-
-def _lost_after(stream: Encoded, number: int, offset: int) -> slice:
+def _lost_after(stream: EncodedStream, number: int, offset: int) -> slice:
     """Return the symbols of a segment that the bits before `offset` leave open.
 
     A range decoder is monotone: where all bits that follow are 0 and where all are 1 it decodes to the same symbols if
@@ -57,12 +31,12 @@ def _lost_after(stream: Encoded, number: int, offset: int) -> slice:
     return slice(part.start + int(apart[0] if apart.size else common), part.stop)
 
 
-def lost(stream: Encoded, starts: Iterable[int], lengths: Iterable[int]) -> Bits:
+def lost(stream: EncodedStream, starts: Iterable[int], lengths: Iterable[int]) -> Bits:
     """Return which symbols (N,) are lost with some runs of bits; each loses the rest of its segment.
 
     Parameters
     ----------
-    stream : Encoded
+    stream : EncodedStream
     starts, lengths : ints (F,)
         Of the runs, which may reach beyond the stream.
     """

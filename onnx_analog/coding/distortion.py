@@ -6,7 +6,7 @@ with α and β is read with the mean squared error
     E(ŝ - s)² = (m2 + 2·β·m1 + β²)/α² - 2·s·(m1 + β)/α + s²        ŝ = (estimate + β)/α
 
 Reads are taken for normal with the moments that the channel states, as tables of estimators take them; means over reads
-are by Gauss-Hermite quadrature, at 512 levels of the output range, and a level counts as the nearest of them.
+are taken at 512 levels of the output range, and a level counts as the nearest of them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding.codebook import Codebook
 from onnx_analog.coding.codes import best_code
 from onnx_analog.coding.estimators import Written, table_of
+from onnx_analog.coding.expected import over_reads
 from onnx_analog.coding.partition import Bits, Bytes, Doubles, Floats, parts
 from onnx_analog.coding.planes import Encoded, analog_of, of_each, stored_count
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError
 
 _LEVELS = 512
-_NODES = 65
 _LEAST_STD = 1e-9
 
 
@@ -184,8 +184,6 @@ def _tables(written: Written, estimator: str) -> tuple[Doubles, Doubles]:
     """Return mean and mean square of the estimates of 512 levels, by table, each (T, 512)."""
     span = written.channel.span
     level = np.linspace(*span, _LEVELS)
-    node, share = np.polynomial.hermite_e.hermegauss(_NODES)
-    share = share / share.sum()
     first, second = (np.zeros((len(written.tables), _LEVELS)) for _ in range(2))
     for number, cells in enumerate(written.tables):
         if not cells:
@@ -194,10 +192,19 @@ def _tables(written: Written, estimator: str) -> tuple[Doubles, Doubles]:
         if estimator == "affine":  # exact, whatever the law
             first[number], second[number] = mean, np.square(mean) + np.square(std)
             continue
-        read = mean[:, None] + np.maximum(std, _LEAST_STD)[:, None] * node
-        estimate = _estimates(written, estimator, number)(read)
-        first[number], second[number] = estimate @ share, np.square(estimate) @ share
+        estimate, std = _estimates(written, estimator, number), np.maximum(std, _LEAST_STD)
+        first[number], second[number] = over_reads(_powers(estimate), mean, std)
     return first, second
+
+
+def _powers(estimate: Callable[[Doubles], Doubles]) -> Callable[[Doubles], Doubles]:
+    """Return the function that gives estimates (n,) and their squares, (2, n)."""
+
+    def powers(read: Doubles) -> Doubles:
+        estimated = estimate(read)
+        return np.stack([estimated, np.square(estimated)])
+
+    return powers
 
 
 def _estimates(written: Written, estimator: str, number: int) -> Callable[[Doubles], Doubles]:

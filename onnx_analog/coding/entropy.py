@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +44,7 @@ SEGMENT = SEGMENT_WEIGHTS  # symbols
 _GROUPS = (2, 3, 4, 6, 8, 12, 16, 24)  # of contexts, that are tried
 _MOST_NUMBERS = 2**20  # in the tables of symbols that are encoded at once
 _WORD, STATE = 32, 64  # bits of the range coder
+_ROUNDED = 0.01  # share of its bits by which a stream may be shorter than its tables say; probabilities have 24 bits
 _LENGTH_BITS = 10  # of the length of a segment in a header, about
 
 
@@ -80,7 +81,7 @@ class Header(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedStream:
     """An entropy-coded stream.
 
     Attributes
@@ -135,7 +136,7 @@ def _parts(count: int, segment: int) -> list[slice]:
 
 def encoded(
     symbols: Bytes, alphabet: int, *, model: str = "static", segment: int = SEGMENT, kernel: Kernel | None = None
-) -> Encoded:
+) -> EncodedStream:
     """Return symbols as an entropy-coded stream.
 
     Parameters
@@ -158,19 +159,20 @@ def encoded(
     """
     _check(symbols, alphabet, model, segment, kernel or LINE)
     if not symbols.size:
-        return Encoded(0, alphabet, segment, b"", 0)
+        return EncodedStream(0, alphabet, segment, b"", 0)
     counts = np.bincount(symbols, minlength=alphabet)
     used = np.flatnonzero(counts).astype(np.uint8)
     ranks = (np.cumsum(counts > 0, dtype=np.int32) - 1)[symbols]
     tables, static_bits = fit_tables(counts[used][None])
-    static = Model(used, tables)
-    streams = [_written(static, ranks, None, alphabet, segment)]
+    static, streams = Model(used, tables), []
     if model == "context":
         richer = replace(static, middle=int(counts.argmax()), kernel=kernel or LINE)
         contexts = _contexts(symbols, richer, segment)
         richer, bits = _grouped(richer, _counts_of(contexts, ranks, used.size))
         if bits < static_bits:
             streams.append(_written(richer, ranks, contexts, alphabet, segment))
+    if not streams or streams[0].bits > static_bits * (1 - _ROUNDED):
+        streams.insert(0, _written(static, ranks, None, alphabet, segment))
     return min(streams, key=lambda stream: stream.bits)
 
 
@@ -203,23 +205,26 @@ def _grouped(model: Model, counts: Ints) -> tuple[Model, float]:
     """Return a model with the groups of contexts that take the fewest bits, and these bits."""
     best, least = model, np.inf
     for groups in merge_contexts(counts, _GROUPS):
-        merged = np.zeros((groups.max() + 1, counts.shape[1]), np.int64)
-        np.add.at(merged, groups, counts)
+        merged = (groups == np.arange(groups.max() + 1)[:, None]).astype(np.int64) @ counts
         tables, bits = fit_tables(merged)
+        if bits >= least:
+            continue
         bits += len(write_groups(groups.tolist()))
         if bits < least:
             best, least = replace(model, tables=tables, groups=tuple(groups.tolist())), bits
     return best, least
 
 
-def _written(model: Model, ranks: NDArray[np.int32], contexts: Bytes | None, alphabet: int, segment: int) -> Encoded:
+def _written(
+    model: Model, ranks: NDArray[np.int32], contexts: Bytes | None, alphabet: int, segment: int
+) -> EncodedStream:
     """Return the stream of symbols with the `ranks` (N,) among those in use."""
     groups = None if contexts is None else np.array(model.groups, np.uint8)[contexts]
     parts = _parts(ranks.size, segment)
     payloads = [_payload(model, ranks[part], None if groups is None else groups[part]) for part in parts]
     header = _write_model(model, alphabet) + _write_lengths([payload.size for payload in payloads[:-1]])
     digits = np.concatenate([np.frombuffer(header.encode(), np.uint8) - ord("0"), *payloads])
-    return Encoded(ranks.size, alphabet, segment, np.packbits(digits).tobytes(), digits.size)
+    return EncodedStream(ranks.size, alphabet, segment, np.packbits(digits).tobytes(), digits.size)
 
 
 def _payload(model: Model, ranks: NDArray[np.int32], groups: Bytes | None) -> Bytes:
@@ -306,7 +311,7 @@ def _read_lengths(reader: Reader, count: int) -> list[int]:
 # ----------------------------------------------------------------------------------------------------- decode
 
 
-def decoded(stream: Encoded) -> Bytes:
+def decoded(stream: EncodedStream) -> Bytes:
     """Return the symbols (N,) of a stream.
 
     Where the bits of a segment are damaged, its symbols are wrong from some place on.
@@ -323,13 +328,13 @@ def decoded(stream: Encoded) -> Bytes:
     return symbols
 
 
-def digits_of(stream: Encoded, number: int) -> Bytes:
+def digits_of(stream: EncodedStream, number: int) -> Bytes:
     """Return the bits of a segment."""
     first, last = stream.header.starts[number : number + 2].tolist()
     return stream.digits(first, last)
 
 
-def decode_segment(stream: Encoded, number: int, digits: Bytes) -> Bytes:
+def decode_segment(stream: EncodedStream, number: int, digits: Bytes) -> Bytes:
     """Return the symbols of a segment with the bits `digits`, up to the first that cannot be."""
     from constriction import stream as coder
 
@@ -383,6 +388,12 @@ def entropy_bits(counts: NDArray[np.integer[Any]], segment: int = SEGMENT) -> fl
         Of the symbols of the alphabet.
     segment : int, >= 1
     """
+    return _entropy_bits(tuple(counts.tolist()), segment)
+
+
+@lru_cache(maxsize=4096)  # of each tensor, for each of its trials
+def _entropy_bits(by_symbol: tuple[int, ...], segment: int) -> float:
+    counts = np.array(by_symbol)
     used = np.flatnonzero(counts)
     if not used.size:
         return 0.0

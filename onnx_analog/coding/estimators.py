@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from onnx_analog.channels.ranges import clip_to_range
+from onnx_analog.coding.expected import gain_factor, over_reads
 from onnx_analog.errors import IMPORT_FIRST, OptionError
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ KNOTS = 64  # of a table, between which estimates are interpolated
 KNOT_BITS = 16  # of an entry: a float16 number
 FACTOR_BITS = 32
 _BINS = 512  # of a class's histogram of levels
-_NODES = 65  # of the mean over reads of one level
 _OUTSIDE = 4.0  # standard deviations of reads beyond the output range that a table covers
 _MOST_OUTSIDE = 24  # knots on each side
 _LEAST_STD = 1e-9
@@ -316,24 +316,19 @@ def table_of(written: Written, number: int) -> Table:
 def gain_of(written: Written) -> float:
     """Return Σw² / Σw·E[ŵ] of a tensor, ŵ by the posterior mean; 1 where that is no positive number.
 
-    The mean over reads is taken by Gauss-Hermite quadrature, at 512 levels, and interpolated between.
+    The mean over reads is taken at 512 levels, and interpolated between.
     """
     expected = np.zeros(written.level.size)
-    node, share = np.polynomial.hermite_e.hermegauss(_NODES)
-    share = share / share.sum()
     for number, cells in enumerate(written.tables):
         chosen = written.table_index == number
         if not cells or not chosen.any():
             continue
         level = np.linspace(*written.channel.span, _BINS)
         mean, std = _moments(written, level, cells)
-        estimate = table_of(written, number).at(mean[:, None] + std[:, None] * node) @ share
+        estimate = over_reads(table_of(written, number).at, mean, std)
         expected[chosen] = np.interp(written.level[chosen], level, estimate)
     alpha, beta = (written.of_each(values).astype(np.float64) for values in (written.alpha, written.beta))
-    size = (written.level + beta) / alpha
-    both = float(size @ ((expected + beta) / alpha))
-    gain = float(size @ size) / both if both > 0 else 1.0
-    return gain if np.isfinite(gain) and gain > 0 else 1.0
+    return gain_factor((written.level + beta) / alpha, (expected + beta) / alpha)
 
 
 # ------------------------------------------------------------------------------------------------------ names

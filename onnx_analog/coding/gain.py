@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 
 from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding.estimators import Estimator, Written
+from onnx_analog.coding.expected import gain_factor, over_reads
 
 Doubles = NDArray[np.float64]
 
-_NODES = 33  # of the mean over reads of one level
+_NODES = 33  # reads of every level: fewer than where levels are few
 
 
 def factor_of(written: Written, estimator: Estimator, digital: float = 0.0) -> float:
     """Return c = Σw² / Σw·E[ŵ] of a tensor: multiplied by c, its weights keep their gain in the mean over reads.
 
-    Reads are taken for normal, with the moments of the average of a weight's cells; the mean over reads is taken by
-    Gauss-Hermite quadrature. It is 1 where c is no positive number.
+    Reads are taken for normal, with the moments of the average of a weight's cells. It is 1 where c is no positive
+    number. Nothing is assumed of the estimator, so it estimates every level; `onnx_analog.coding.estimators.gain_of`
+    is the same for the posterior mean, whose tables are known.
 
     Parameters
     ----------
@@ -32,10 +34,7 @@ def factor_of(written: Written, estimator: Estimator, digital: float = 0.0) -> f
     if not written.level.size:
         return 1.0
     alpha, beta = (written.of_each(values).astype(np.float64) for values in (written.alpha, written.beta))
-    size = (written.level + beta) / alpha
-    both = float(size @ ((_expected(written, estimator) + beta) / alpha)) + digital
-    factor = (float(size @ size) + digital) / both if both > 0 else 1.0
-    return factor if np.isfinite(factor) and factor > 0 else 1.0
+    return gain_factor((written.level + beta) / alpha, (_expected(written, estimator) + beta) / alpha, digital)
 
 
 def _expected(written: Written, estimator: Estimator) -> Doubles:
@@ -44,13 +43,13 @@ def _expected(written: Written, estimator: Estimator) -> Doubles:
     correct: Any = estimator.fitted(written)
     if correct is None:
         return mean
-    node, share = np.polynomial.hermite_e.hermegauss(_NODES)
-    expected = np.zeros(written.level.size)
-    for z, chance in zip(node, share / share.sum(), strict=True):
-        read = (mean + z * std).astype(np.float32)
-        correct(read, slice(0, read.size))
-        expected += chance * read
-    return expected
+
+    def estimate(read: Doubles) -> Doubles:
+        estimated = read.astype(np.float32)
+        correct(estimated, slice(0, estimated.size))
+        return estimated.astype(np.float64)
+
+    return over_reads(estimate, mean, std, nodes=_NODES)
 
 
 def _moments(written: Written) -> tuple[Doubles, Doubles]:

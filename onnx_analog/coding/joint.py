@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onnx_analog.coding.contexts import Kernel
-from onnx_analog.coding.entropy import SEGMENT, Encoded, decoded, encoded
+from onnx_analog.coding.entropy import SEGMENT, EncodedStream, decoded, encoded
 from onnx_analog.coding.partition import Bits, Bytes
 from onnx_analog.errors import OptionError
 
@@ -20,7 +20,7 @@ class Named(NamedTuple):
     """A stream and what it holds: "mask", "class", or "mask and class"."""
 
     name: str
-    stream: Encoded
+    stream: EncodedStream
 
 
 def index_and_mask(

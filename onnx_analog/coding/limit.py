@@ -175,13 +175,6 @@ def _reaching(curve: _Curve, mse: float) -> tuple[float, Rate]:
     return math.exp(guess), reached
 
 
-def cells(weights: NDArray[np.floating], mse: float, capacity_bits: float) -> float:
-    """Return the fewest cells for each weight, R(D)/C, over a channel that holds `capacity_bits` in each cell."""
-    if not capacity_bits > 0:
-        raise OptionError(f"capacity_bits is {capacity_bits}; it must be above 0")
-    return rate(weights, mse) / capacity_bits
-
-
 # ---------------------------------------------------------------------------------------------- of a model
 
 

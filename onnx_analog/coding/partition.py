@@ -32,6 +32,7 @@ Bits = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 
 _CHUNK = 2**17  # elements that are looked at at once: few enough for a cache, and no second copy of a large tensor
+_FEW_SIZES = 2**13  # up to so many, sorting is faster than two histograms
 _FEW_EDGES = 8  # up to so many, comparing with each is faster than a binary search
 _MOST_ROUNDS = 200  # of Lloyd's method; it ends earlier once no edge moves
 
@@ -82,6 +83,17 @@ def cuts_largest(arrays: Iterable[NDArray[Any]], counts: Sequence[int]) -> list[
     for count, (high, left) in zip(counts, bins, strict=True):
         low, ties = _bin_of(lower[high], left)
         cuts.append(Cut(float(np.uint32(high << 16 | low).view(np.float32)), ties) if count else Cut(np.inf, 0))
+    return cuts
+
+
+def cuts_of_few(arrays: Iterable[NDArray[Any]], counts: Sequence[int]) -> list[Cut]:
+    """Return the same as `cuts_largest`; of few elements, a copy that is sorted is faster than two histograms."""
+    size = np.sort(np.concatenate([np.zeros(0, np.float32), *(magnitude(array.reshape(-1)) for array in arrays)]))
+    cuts = []
+    for count in counts:
+        edge = size[-count] if count else np.float32(np.inf)
+        above = size.size - int(np.searchsorted(size, edge, side="right"))
+        cuts.append(Cut(float(edge), count - above))
     return cuts
 
 
@@ -236,7 +248,8 @@ def edges_of(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
 def _by_share(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     count = sum(size.size for size in sizes)
     above = np.cumsum(scheme.shares[::-1])[::-1]  # share of the weights above each edge
-    cuts = cuts_largest(sizes, [min(round(float(share) * count), count) for share in above])
+    counts = [min(round(float(share) * count), count) for share in above]
+    cuts = cuts_of_few(sizes, counts) if count <= _FEW_SIZES else cuts_largest(sizes, counts)
     return Edges(tuple(cut.magnitude for cut in cuts), tuple(cut.ties for cut in cuts))
 
 

@@ -194,7 +194,8 @@ def _roots(fineness: int) -> Doubles:
 def _differences(steps: Ints, order: int) -> Ints:
     """Return differences along the last axis, 0 before the first; negative ones as odd numbers."""
     for _ in range(order):
-        steps = np.diff(steps, axis=-1, prepend=0)
+        before, steps = steps, steps.copy()
+        steps[..., 1:] -= before[..., :-1]
     return np.where(steps < 0, -2 * steps - 1, 2 * steps)
 
 
@@ -211,7 +212,7 @@ def fit_tables(counts: NDArray[np.integer]) -> tuple[Tables, float]:
     steps = np.rint(np.minimum(octaves, _RAREST) * scale).astype(np.int64)
     total = np.log2(np.exp2(-steps / scale).sum(axis=2))
     coded = (counts * (steps / scale + total[:, :, None])).sum(axis=(1, 2))
-    written = np.stack([_rice_bits(_differences(steps, order)) for order in (1, 2)])  # (2, 8, 12)
+    written = _rice_bits(np.stack([_differences(steps, order) for order in (1, 2)]))  # (2, 8, 12)
     bits = coded[:, None] + written
     order, fineness, parameter = np.unravel_index(np.argmin(bits), bits.shape)
     tables = Tables(int(fineness), steps[fineness], int(order) + 1, int(parameter))
@@ -219,9 +220,14 @@ def fit_tables(counts: NDArray[np.integer]) -> tuple[Tables, float]:
 
 
 def _rice_bits(numbers: Ints) -> Ints:
-    """Return the bits of numbers (8, C, U) in Rice codes of each parameter, (8, 12)."""
-    flat = numbers.reshape(len(numbers), -1)
-    return np.stack([(flat >> k).sum(axis=1) + (k + 1) * flat.shape[1] for k in range(_RICE)], axis=1)
+    """Return the bits of numbers (2, 8, C, U) in Rice codes of each parameter, (2, 8, 12)."""
+    left = numbers.reshape(*numbers.shape[:2], -1)
+    bits = np.empty((*left.shape[:2], _RICE), np.int64)
+    bits[:] = np.arange(1, _RICE + 1) * left.shape[2]
+    for k in range(min(_RICE, int(left.max()).bit_length())):  # beyond, nothing is left to be written in unary
+        bits[:, :, k] += left.sum(axis=2)
+        left = left >> 1
+    return bits
 
 
 # --------------------------------------------------------------------------------------------------- contexts
@@ -245,7 +251,9 @@ def merge_contexts(counts: Ints, sizes: Sequence[int]) -> list[Ints]:
     """
     filled = np.flatnonzero(counts.sum(axis=1))
     rows, group = counts[filled].astype(np.float64), np.arange(filled.size)
-    loss = np.stack([_merge_loss(rows, row) for row in range(filled.size)])
+    bits = entropy(rows)
+    loss = entropy(rows[:, None] + rows) - bits - bits[:, None]  # bits that each pair loses in one table
+    np.fill_diagonal(loss, np.inf)
     stages = []
     for left in range(filled.size, 0, -1):
         if left in sizes:
@@ -254,26 +262,19 @@ def merge_contexts(counts: Ints, sizes: Sequence[int]) -> list[Ints]:
         first, second = sorted(divmod(int(np.argmin(loss)), len(loss)))
         rows[first] += rows[second]
         rows[second] = 0
+        bits[first], bits[second] = entropy(rows[first]), 0
         group[group == second] = first
         loss[second], loss[:, second] = np.inf, np.inf
         gone = np.isinf(loss[first])
         gone[first] = True
-        loss[first] = loss[:, first] = np.where(gone, np.inf, _merge_loss(rows, first))
+        loss[first] = loss[:, first] = np.where(gone, np.inf, entropy(rows + rows[first]) - bits - bits[first])
     return stages
 
 
-def _merge_loss(rows: Doubles, row: int) -> Doubles:
-    """Return how many bits each of the contexts (R, U) loses in one table with `row`; infinite for itself."""
-    loss = entropy(rows + rows[row]) - entropy(rows) - entropy(rows[row])
-    loss[row] = np.inf
-    return loss
-
-
 def entropy(counts: NDArray[np.number]) -> Doubles:
-    """Return N·H in bits of symbols with `counts` (..., U), (...)."""
+    """Return N·H in bits of symbols with `counts` (..., U), whole numbers, (...)."""
     total = counts.sum(axis=-1)
-    logs = np.log2(counts, out=np.zeros(counts.shape), where=counts > 0)
-    bits: Doubles = total * np.log2(np.maximum(total, 1)) - (counts * logs).sum(axis=-1)
+    bits: Doubles = total * np.log2(np.maximum(total, 1)) - (counts * np.log2(np.maximum(counts, 1))).sum(axis=-1)
     return bits
 
 

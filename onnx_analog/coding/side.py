@@ -1,8 +1,8 @@
 """Side information that is analog too: sign and class bits as levels of cells, and the errors of reading them.
 
 b bits are one of 2^b symbols, in the order of a Gray code, so that the likeliest errors flip one bit. Symbols are
-equally spaced levels of the output range, and a read is taken for the symbol that makes it most likely: the thresholds
-are where the likelihoods of neighbours cross. The paper takes these bits to be free of error; here that is one case of
+equally spaced levels of the output range, and a read is taken for the symbol that makes it most likely, as
+`onnx_analog.channels.symbols` finds it. The paper takes these bits to be free of error; here that is one case of
 two.
 
 Where classes have different numbers of cells, levels are read as if their addresses were known: see
@@ -16,12 +16,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy.stats
 from numpy.typing import NDArray
 
 from onnx_analog.channels import Channel
 from onnx_analog.channels.base import sampled
 from onnx_analog.channels.ranges import clip_to_range
+from onnx_analog.channels.symbols import crossings, interval_chances
 from onnx_analog.coding.partition import Bits
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError
@@ -93,7 +93,7 @@ class SideInformation:
         if self.channel.normal:
             _, exact = self.channel.moments(self.levels, cells=self.cells)
             std = exact.astype(np.float32).astype(np.float64)  # as levels are read
-            return _normal_confusion(self.levels.astype(np.float64), np.maximum(std, 1e-12))
+            return _confusion(self.levels.astype(np.float64), np.maximum(std, 1e-12))
         return self._sampled_confusion()
 
     def _sampled_confusion(self) -> Doubles:
@@ -102,7 +102,7 @@ class SideInformation:
         reads = sampled(self.channel, self.levels, rng, cells=self.cells, count=_TRAINING_READS)
         mean, std = reads.mean(axis=1), np.maximum(reads.std(axis=1), 1e-12)
         order = np.argsort(mean, kind="stable")
-        symbols = order[np.searchsorted(_thresholds(mean[order], std[order]), reads)]
+        symbols = order[np.searchsorted(crossings(mean[order], std[order]), reads)]
         counts = np.stack([np.bincount(row, minlength=self.levels.size) for row in symbols])
         chances: Doubles = counts / _TRAINING_READS
         return chances
@@ -161,28 +161,5 @@ def from_gray(bits: Bits) -> NDArray[np.int64]:
     return symbols
 
 
-def _normal_confusion(mean: Doubles, std: Doubles) -> Doubles:
-    edges = np.concatenate([[-np.inf], _thresholds(mean, std), [np.inf]])
-    chances: Doubles = np.diff(scipy.stats.norm.cdf((edges - mean[:, None]) / std[:, None]), axis=1)
-    return chances
-
-
-def _thresholds(mean: Doubles, std: Doubles) -> Doubles:
-    """Return where the likelihoods of neighbouring normal laws cross, between their means (increasing).
-
-    (y - m1)²/s1² + 2·ln s1 = (y - m2)²/s2² + 2·ln s2 is quadratic in y, and linear for equal s.
-    """
-    m1, m2, s1, s2 = mean[:-1], mean[1:], std[:-1], std[1:]
-    a = s2**2 - s1**2
-    b = -2 * (m1 * s2**2 - m2 * s1**2)
-    c = m1**2 * s2**2 - m2**2 * s1**2 - 2 * (s1 * s2) ** 2 * np.log(s2 / s1)
-    root = np.sqrt(np.maximum(b**2 - 4 * a * c, 0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        candidates = np.stack([(-b + root) / (2 * a), (-b - root) / (2 * a), -c / b])
-    middle = (m1 * s2 + m2 * s1) / (s1 + s2)
-    inside_both = (candidates >= m1) & (candidates <= m2)
-    inside_both[2] &= np.abs(a) < 1e-9 * s1 * s2
-    inside_both[:2] &= np.abs(a) >= 1e-9 * s1 * s2
-    crossing = np.where(inside_both, candidates, -np.inf).max(axis=0)
-    chosen = np.where(inside_both.any(axis=0), crossing, middle)
-    return np.maximum.accumulate(chosen)
+def _confusion(mean: Doubles, std: Doubles) -> Doubles:
+    return interval_chances(np.concatenate([[-np.inf], crossings(mean, std), [np.inf]]), mean, std)

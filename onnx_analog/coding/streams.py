@@ -160,7 +160,7 @@ class Line:
     decoding: str = "none"
 
 
-class Held(NamedTuple):
+class Payload(NamedTuple):
     """What a tensor takes: its scheme, the cells of its levels, those of analog side information, and its streams."""
 
     scheme: Scheme
@@ -169,7 +169,7 @@ class Held(NamedTuple):
     streams: Sequence[Stream]
 
 
-def honest_lines(tensors: Iterable[Held]) -> tuple[Line, ...]:
+def honest_lines(tensors: Iterable[Payload]) -> tuple[Line, ...]:
     """Return what tensors take in the memory as it is, with the code that each stream needs.
 
     Streams of the same name and code are stored one after the other, so only the last block of all is shortened.
@@ -181,13 +181,13 @@ def honest_lines(tensors: Iterable[Held]) -> tuple[Line, ...]:
     """
     analog: dict[tuple[str, str], int] = {}
     digital: dict[tuple[str, Channel, CellCode, bool], int] = {}
-    for held in tensors:
-        scheme = held.scheme
+    for payload in tensors:
+        scheme = payload.scheme
         levels = (LEVELS, "table" if scheme.table_bits else "none")
-        analog[levels] = analog.get(levels, 0) + held.level_cells
+        analog[levels] = analog.get(levels, 0) + payload.level_cells
         side = (SIDE, "none")
-        analog[side] = analog.get(side, 0) + held.side_cells
-        for stream in held.streams:
+        analog[side] = analog.get(side, 0) + payload.side_cells
+        for stream in payload.streams:
             if scheme.side_channel is None or stream.name not in ("sign", "class"):
                 code = code_of(scheme, stream.name, entropy_coded=stream.entropy_coded)
                 key = (stream.name, scheme.channel, code, stream.entropy_coded)
@@ -213,12 +213,12 @@ def _line(name: str, channel: Channel, code: CellCode, entropy_coded: bool, bits
     )
 
 
-def decodings_of(held: Held) -> Iterator[str]:
+def decodings_of(payload: Payload) -> Iterator[str]:
     """Yield what decoding takes for each part of a tensor, whether or not a code is good enough for its channel."""
-    scheme = held.scheme
-    if held.level_cells:
+    scheme = payload.scheme
+    if payload.level_cells:
         yield "table" if scheme.table_bits else "none"
-    for stream in held.streams:
+    for stream in payload.streams:
         if stream.bits and (scheme.side_channel is None or stream.name not in ("sign", "class")):
             yield hardest([EFFORTS[scheme.code], "hard" if stream.entropy_coded else "none"])
 

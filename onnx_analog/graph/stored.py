@@ -44,7 +44,7 @@ MANIFEST_KEY = "onnx_analog.manifest"
 NAME_KEY = "onnx_analog.name"  # of a decoded weight: what it was called, if a value outside had that name
 READBACK_KEY = "onnx_analog.readback"  # not among KEYS: plain weights tell it as well
 READ_DIGESTS_KEY = "onnx_analog.readback_sha256"  # of the planes as they were read
-KEYS = (FORMAT_KEY, SCHEMES_KEY, SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY, READ_DIGESTS_KEY)
+KEYS = (FORMAT_KEY, SCHEMES_KEY, SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY, COMPENSATED_KEY, READ_DIGESTS_KEY)
 
 AGAIN = "Protect the original again."
 

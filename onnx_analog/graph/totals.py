@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.streams import Held, Line, Stream, decodings_of, hardest, honest_lines
+from onnx_analog.coding.streams import Line, Payload, Stream, decodings_of, hardest, honest_lines
 from onnx_analog.errors import OptionError
 
 logger = logging.getLogger(__name__)
@@ -30,10 +30,10 @@ class Counted(NamedTuple):
     streams: Sequence[Stream]
 
     @property
-    def held(self) -> Held:
+    def payload(self) -> Payload:
         """What it takes in the memory as it is."""
         side = self.cells["side"] if self.scheme.side_channel is not None else 0
-        return Held(self.scheme, self.cells["level"], side, self.streams)
+        return Payload(self.scheme, self.cells["level"], side, self.streams)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class Totals:
             mask_bitmap_bits=sum(each.bitmap_bits for each in listed),
             codebook_cells=cells["codebook"],
             honest_cells=None if lines is None else sum(line.cells for line in lines),
-            decoding=hardest(decoding for each in listed for decoding in decodings_of(each.held)),
+            decoding=hardest(decoding for each in listed for decoding in decodings_of(each.payload)),
         )
 
     @property
@@ -100,7 +100,7 @@ class Totals:
 def reason_against(tensors: Iterable[Counted]) -> str | None:
     """Return why cells are not counted honestly; None if they are."""
     try:
-        honest_lines(each.held for each in tensors)
+        honest_lines(each.payload for each in tensors)
     except OptionError as error:
         return str(error)
     return None
@@ -109,7 +109,7 @@ def reason_against(tensors: Iterable[Counted]) -> str | None:
 def lines_of(tensors: Iterable[Counted]) -> tuple[Line, ...] | None:
     """Return the lines of the honest counting; None if a channel is too noisy for the code of a scheme."""
     try:
-        return honest_lines(each.held for each in tensors)
+        return honest_lines(each.payload for each in tensors)
     except OptionError as error:
         logger.warning("cells are not counted honestly: %s", error)
         return None

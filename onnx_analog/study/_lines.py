@@ -102,8 +102,10 @@ class Groups:
                 break
         else:
             return False
+        if f",{self._checksum.of_line(body)}\n".encode() != line[len(body) - 1 :]:
+            return False
         words = body[length : -len(after)].decode().split(",")
-        if len(words) != self._last - self._first or self._checksum.of_line(body) != line[len(body) : -1].decode():
+        if len(words) != self._last - self._first:
             return False
         if length != self._lengths[0]:  # the next row is likely of the same point
             self._lengths.remove(length)

@@ -86,7 +86,7 @@ def test_the_array_says_where_it_comes_from_and_what_it_leaves_out():
     assert "Zarcone" in source.citation
     assert "83,931 pairs of 7 devices" in source.figure
     assert "none" in source.licence
-    assert "drift" in source.left_out
+    assert "Drift is not modelled." in source.left_out
     assert "is not known" in (pcm.__doc__ or "")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from onnx_analog import channels
-from onnx_analog.channels.base import Channel
+from onnx_analog.channels.base import Channel, Source
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.channels.residual import ResidualCells
@@ -142,12 +144,20 @@ def test_its_name_says_what_cells_hold():
     assert str(ResidualCells(inner=StatisticalPcm(), verify_reads=4)).endswith("(cells hold residuals, 4 verify reads)")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Own(Separate):
+    """A channel whose source is not a sentence."""
+
+    source: ClassVar[Source] = Source(citation="a", left_out="drift")
+
+
 def test_its_source_says_what_it_leaves_out_beside():
-    shared = "what the noise of a verify read and that of a later read have in common"
+    shared = "The noise of a verify read is independent of that of later reads."
     assert ResidualCells(inner=QUIET).source.left_out == shared
     drift = StatisticalPcm()
     found = ResidualCells(inner=drift).source
-    assert found.left_out == f"{drift.source.left_out}; {shared}"
+    assert found.left_out == f"{drift.source.left_out} {shared}"
+    assert ResidualCells(inner=Own()).source.left_out == f"drift. {shared}"
     assert str(found) == str(drift.source)
 
 

@@ -108,4 +108,4 @@ def test_reads_have_the_level_for_their_mean_and_the_published_spread(channel, l
 def test_the_fit_is_cited_and_what_it_leaves_out_is_said(channel, cited):
     assert cited in channel.source.citation
     assert "distributed with" in channel.source.figure
-    assert "cells of one weight share" in channel.source.left_out
+    assert "The cells of a weight vary independently." in channel.source.left_out

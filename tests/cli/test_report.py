@@ -27,6 +27,7 @@ from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.cli import model_tables, report
 from onnx_analog.cli.tables import Table
 from onnx_analog.coding.codes import best_code
+from onnx_analog.coding.limit import Limit, TensorLimit
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.graph.correction import Cost
@@ -926,6 +927,65 @@ def test_a_plot_counts_as_the_memory_allows_or_as_the_paper_does():
     plots.plot_points([point(values=(0.5,)), decoded(point("raw", values=(0.5,)), "none", None)])  # one has no count
     (axis,) = pyplot.gcf().axes
     assert (axis.get_xlabel(), curves(axis)["sign"][0]) == ("cells per original weight, as the paper counts", [1.25])
+
+
+def limited(one: Point, cells_per_weight: float) -> Point:
+    """Return a point with a limit of so many cells for each of its 1,000 weights."""
+    bits = TensorLimit(key="w", weights=1000, mse=0.1, bits=cells_per_weight, capacity_bits=1.0)
+    limit = Limit(tensors=(bits,), honest_cells=one.totals.honest_cells)
+    return replace(one, evaluation=replace(one.evaluation, limit=limit))
+
+
+def limits(axis: Any) -> list[tuple[list[float], list[float]]]:
+    """Return the ends of the lines that lead from points to their limits, x and y; the tick is at the first."""
+    lines = [line for line in axis.get_lines() if line.get_markevery() == [0]]
+    assert {line.get_marker() for line in lines} <= {"|"}
+    return [(list(line.get_xdata()), list(line.get_ydata())) for line in lines]
+
+
+def test_thin_lines_lead_from_points_to_their_limits():
+    points = [limited(near(1, 0.5), 0.25), limited(near(3, 0.7), 1.5), near(9, 0.74)]
+    plots.plot_points(points)
+    (axis,) = pyplot.gcf().axes
+    found = limits(axis)
+    np.testing.assert_allclose([x for x, _ in found], [(0.25, 2), (1.5, 4)])
+    np.testing.assert_allclose([y for _, y in found], [(25, 25), (5, 5)])  # 75 without noise
+    assert axis.get_xlim()[0] < 0.25
+    (legend,) = pyplot.gcf().legends
+    assert [one.get_text() for one in legend.get_texts()].count("limit: fewest cells at this error") == 1
+    assert_apart(boxes(pyplot.gcf()))
+
+
+@pytest.mark.parametrize(
+    ("points", "counting"),
+    [
+        ([near(1, 0.5)], "memory"),
+        ([limited(near(1, 0.5), 0.0)], "memory"),
+        ([limited(near(1, math.nan), 0.5)], "memory"),
+        ([limited(near(1, 0.5), 0.5)], "paper"),
+    ],
+)
+def test_without_a_limit_that_holds_none_is_drawn(points, counting):
+    plots.plot_points(points, counting)
+    drawn = [svg_of(pyplot.gcf())]
+    plots.plot_points([replace(one, evaluation=replace(one.evaluation, limit=None)) for one in points], counting)
+    assert drawn == [svg_of(pyplot.gcf())]
+
+
+def svg_of(figure: Any) -> str:
+    """Return a picture without what differs each time it is drawn: its date, and the names of its parts."""
+    file = io.StringIO()
+    with pyplot.rc_context({"svg.hashsalt": "same"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def test_pictures_with_a_limit_differ():
+    pictures = []
+    for points in ([near(1, 0.5)], [limited(near(1, 0.5), 0.5)]):
+        plots.plot_points(points)
+        pictures.append(svg_of(pyplot.gcf()))
+    assert pictures[0] != pictures[1]
 
 
 def test_where_lines_differ_in_decoding_their_markers_and_names_say_it():

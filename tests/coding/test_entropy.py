@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 
 from onnx_analog.coding.contexts import CONTEXTS
-from onnx_analog.coding.entropy import MODELS, SEGMENT, Encoded, decoded, encoded, entropy_bits
+from onnx_analog.coding.entropy import MODELS, SEGMENT, EncodedStream, decoded, encoded, entropy_bits
 from onnx_analog.coding.probabilities import entropy, fixed, gamma, rice, write_groups
 from onnx_analog.errors import ModelError, OptionError
 
@@ -55,7 +55,7 @@ def test_what_was_encoded_is_decoded_from_count_alphabet_segment_and_bits(source
     symbols, alphabet, settings = source
     stream = encoded(symbols, alphabet, **settings)
     assert len(stream.data) == -(-stream.bits // 8)
-    again = Encoded(symbols.size, alphabet, settings["segment"], stream.data, stream.bits)
+    again = EncodedStream(symbols.size, alphabet, settings["segment"], stream.data, stream.bits)
     assert decoded(again).tobytes() == symbols.tobytes()
 
 
@@ -228,7 +228,7 @@ GROUPS = write_groups([0] * CONTEXTS)
 )
 def test_a_header_that_says_what_cannot_be_is_refused(header, refused):
     digits = np.append(np.frombuffer(header.encode(), np.uint8) - ord("0"), np.zeros(20, np.uint8))
-    stream = Encoded(20, 2, 10, np.packbits(digits).tobytes(), digits.size)
+    stream = EncodedStream(20, 2, 10, np.packbits(digits).tobytes(), digits.size)
     with pytest.raises(ModelError, match="damaged") if refused else nullcontext():
         assert decoded(stream).tolist() == [0] * 20
 

@@ -18,6 +18,7 @@ from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding import estimators
 from onnx_analog.coding.estimators import Affine, Estimator, Written, estimator, gain_of, table_of
+from onnx_analog.coding.gain import factor_of
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ModelError, OptionError
@@ -367,6 +368,15 @@ def test_the_variance_of_a_read_falls_with_the_number_of_cells_and_the_gain_goes
     gains = [gain_of(tensor) for tensor in tensors]
     assert gains == sorted(gains, reverse=True)
     assert gains[-1] == pytest.approx(1, abs=(0.3**2 / 256) / float(LEVELS.var()) + 1e-3)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.3])
+def test_both_ways_to_compute_a_gain_agree(sigma):
+    """At 512 levels and between, or at every level by float32 reads: apart by the curvature between two levels."""
+    tensor = written(LEVELS, channel=GaussianNoise(sigma=sigma))
+    assert gain_of(tensor) == pytest.approx(factor_of(tensor, estimator("posterior")), rel=1e-4)
+    assert factor_of(tensor, estimator("unbiased")) == pytest.approx(1, rel=1e-4)
+    assert gain_of(tensor) != pytest.approx(1, rel=1e-4)
 
 
 def test_a_class_that_is_empty_or_has_no_cells_is_left_alone():

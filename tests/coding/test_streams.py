@@ -6,7 +6,7 @@ from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.statistical import StatisticalPcm
 from onnx_analog.coding.codes import best_code, repeated
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.streams import DECODING, Held, Stream, code_of, hardest, honest_lines, kernel_of
+from onnx_analog.coding.streams import DECODING, Payload, Stream, code_of, hardest, honest_lines, kernel_of
 
 QUIET, NOISY = (GaussianNoise(sigma=sigma, low=-1, high=1) for sigma in (0.1, 0.4))
 SIGN, CLASS = Stream("sign", 5000, entropy_coded=False), Stream("class", 700, entropy_coded=True)
@@ -14,7 +14,7 @@ SIGN, CLASS = Stream("sign", 5000, entropy_coded=False), Stream("class", 700, en
 
 def test_a_pair_takes_twice_the_devices():
     single, pair = (
-        honest_lines([Held(Scheme(channel=StatisticalPcm(differential=flag)), 0, 0, (SIGN, CLASS))])
+        honest_lines([Payload(Scheme(channel=StatisticalPcm(differential=flag)), 0, 0, (SIGN, CLASS))])
         for flag in (False, True)
     )
     for one, two in zip(single, pair, strict=True):
@@ -37,7 +37,7 @@ def test_bits_whose_errors_spread_are_repeated_where_there_is_no_code():
 def test_streams_of_one_name_and_code_share_blocks():
     scheme = Scheme(channel=QUIET)
     code = best_code(QUIET, "bch")
-    (line,) = honest_lines([Held(scheme, 0, 0, (Stream("sign", 100, entropy_coded=False),))] * 3)
+    (line,) = honest_lines([Payload(scheme, 0, 0, (Stream("sign", 100, entropy_coded=False),))] * 3)
     assert line.cells == code.cells(300) < 3 * code.cells(100)
 
 

@@ -75,7 +75,7 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
         bits = capacity.of_channel(channel).bits
         return print_json({**channel.to_dict(), "span": list(channel.span), "capacity_bits_per_cell": bits})
     show(f"{channel}", report.channel_table(channel), f"source: {channel.source}")
-    show(f"left out: {channel.source.left_out or 'not stated'}")
+    show(f"limits of the model: {channel.source.left_out or 'not stated'}")
     show(f"plot: {printable(str(plot))}" if plot else "for a plot, add --plot FILE")
     return None
 
