@@ -27,8 +27,8 @@ MEMBERS = MappingProxyType(
     {
         "raw": Scheme.paper("raw"),
         "mapping": Scheme.paper("mapping"),
-        "4 classes by share": Scheme(classes=4, shares=(0.3, 0.2, 0.1), cells=1),
-        "16 classes by Lloyd's method": Scheme(classes=16, partition="lloyd", cells=1),
+        "4 classes by share": Scheme(classes=4, shares=(0.3, 0.2, 0.1), cells=(1,)),
+        "16 classes by Lloyd's method": Scheme(classes=16, partition="lloyd", cells=(1,)),
         "int8 per tensor": Scheme.int8(),
         "int8 per channel": Scheme.int8(granularity="channel"),
         "redundancy per channel": Scheme.paper("redundancy", granularity="channel"),

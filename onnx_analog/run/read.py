@@ -77,6 +77,11 @@ class Decoder:
         if self._scheme.side is not None or self._tensor.analog is not None:
             self._dense = self._dense.copy()  # in which signs and classes that are read wrongly may change any weight
 
+    @property
+    def digital(self) -> bool:
+        """Whether there are no analog cells, so that trials read the same weights unless bits are wrong."""
+        return self._scheme.analog == "none"
+
     def weights(self, *, seed: int, trial: int) -> Array:
         """Return the weight of one trial, in its own shape and type."""
         return read_all({"": self}, seed=seed, trial=trial)[""]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 from loky import cpu_count
 
 from onnx_analog.graph.totals import Totals
@@ -73,6 +75,8 @@ class Trials:
         self._indices = metrics.indices_of(metric)
         count = network.threads or cpu_count()
         self._threads = ThreadPoolExecutor(count) if count > 1 else None
+        self._digital = all(decoder.digital for decoder in decoders.values())
+        self._last: tuple[bytes, Trial] | None = None  # what was read, where there are no analog cells
 
     @cached_property
     def stored(self) -> float | None:
@@ -82,6 +86,14 @@ class Trials:
     def run(self, *, seed: int, trial: int) -> Trial:
         """Return the metric of the network in one programming and one read of its memory."""
         weights = read_all(self._decoders, seed=seed, trial=trial, threads=self._threads)
+        if not self._digital:
+            return self._run(weights)
+        digest = _digest(weights)
+        if self._last is None or self._last[0] != digest:  # else the same was read before
+            self._last = digest, self._run(weights)
+        return self._last[1]
+
+    def _run(self, weights: Mapping[str, Any]) -> Trial:
         uncorrected = self._scored(self._network, weights)
         if self.corrector is None:
             return uncorrected
@@ -100,3 +112,11 @@ class Trials:
         outputs = network.run(self._data, weights, batch=self._batch, indices=self._indices)
         value = float(self._metric(outputs, labels=self._data.labels, clean=self._clean))
         return Trial(value, metrics.output_sqnr_db(outputs, self._clean))
+
+
+def _digest(weights: Mapping[str, Any]) -> bytes:
+    """Return what tells weights from others, but for a chance of 2^-128."""
+    digest = hashlib.blake2b(digest_size=32)
+    for weight in weights.values():
+        digest.update(np.ascontiguousarray(weight).view(np.uint8).data)
+    return digest.digest()

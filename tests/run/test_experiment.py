@@ -370,8 +370,8 @@ def test_outputs_without_noise_are_computed_once(monkeypatch):
     assert sorted(calls) == [
         False,
         False,
-        *[True] * 11,
-    ]  # model and reference, three ways to store it, and two trials for each
+        *[True] * 9,
+    ]  # model and reference, three ways to store it, two trials of each with cells, and one of each without
 
 
 def test_plans_that_store_the_same_tensors_share_a_skeleton():

@@ -1,0 +1,48 @@
+"""Trials that read the same weights are computed once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import onnx_analog as oa
+from onnx_analog.run.experiment import Experiment
+from tests.models import LOUD, QUIET, model
+from tests.run.nets import LINEAR, rows
+
+NOISY_BITS = oa.Scheme.int4(channel=LOUD, code="none")
+
+
+def counted(scheme, trials=6):
+    """Return the values of trials, and how often the network was scored."""
+    calls = []
+
+    def metric(outputs, *, labels, clean):
+        calls.append(1)
+        return float(np.square(outputs[0] - clean[0]).sum())
+
+    memory = Experiment(model(LINEAR), rows(20), metric).trials(scheme)
+    values = [memory.run(seed=0, trial=trial).value for trial in range(trials)]
+    return values, len(calls)
+
+
+@pytest.mark.parametrize("scheme", [oa.Scheme.int4(), oa.Scheme.entropy_coded(1.0)])
+def test_digital_streams_with_a_code_are_scored_once(scheme):
+    values, calls = counted(scheme)
+    assert calls == 1
+    assert len(set(values)) == 1
+
+
+def test_analog_cells_are_scored_in_every_trial():
+    values, calls = counted(oa.Scheme.paper("mapping", channel=QUIET))
+    assert calls == 6
+    assert len(set(values)) == 6
+
+
+def test_wrong_bits_are_noticed():
+    """Of 512 weights in 4 bits, some bits are wrong in most trials: the same values come only from the same bits."""
+    memory = Experiment(model(LINEAR), rows(20)).trials(NOISY_BITS)
+    found = [memory.run(seed=0, trial=trial) for trial in range(8)]
+    again = [Experiment(model(LINEAR), rows(20)).trials(NOISY_BITS).run(seed=0, trial=trial) for trial in range(8)]
+    assert found == again
+    assert len(set(found)) > 1
