@@ -44,6 +44,7 @@ def tune(
     budget: float | None = None,
     channel: AnyChannel = channels.DEFAULT,
     decoding: str = DEFAULTS.decoding,
+    counting: str = DEFAULTS.counting,
     correction: bool = DEFAULTS.correction,
     confidence: float = DEFAULTS.confidence,
     modifiers: Modifiers = NONE,
@@ -81,6 +82,8 @@ def tune(
         The memory; `modifiers` change it.
     decoding : {"none", "table", "hard", "soft"}
         The most that decoding may take: see `onnx_analog.coding.streams`. What "soft" rests on is assumed.
+    counting : {"memory", "paper"}
+        Cells that are saved, and that a budget is in: as the memory allows, or as the paper counts.
     correction : bool
         Correct what was read by a few of the samples, without their labels; its numbers are counted.
     confidence : float, 0.5 to 1
@@ -102,9 +105,9 @@ def tune(
         If the model is protected, or nothing of it can be stored.
     """
     given = checked(
-        max_drop=max_drop, budget=budget, decoding=decoding, correction=correction, confidence=confidence,
-        tune_trials=trials, seed=seed, output=output, class_axis=class_axis, samples=samples, batch=batch,
-        providers=providers, threads=threads,
+        max_drop=max_drop, budget=budget, decoding=decoding, counting=counting, correction=correction,
+        confidence=confidence, tune_trials=trials, seed=seed, output=output, class_axis=class_axis,
+        samples=samples, batch=batch, providers=providers, threads=threads,
     )  # fmt: skip
     check_function("progress", progress)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
@@ -129,6 +132,7 @@ def tune(
         given["decoding"],
         options={"metric": named, **{name: given[name] for name in ("output", "class_axis", "batch")}, **running},
         selection=selected,
+        counting=given["counting"],
         correct=given["correction"],
         seed=given["seed"],
         trials=given["tune_trials"],
@@ -146,6 +150,7 @@ def tune(
         goal=goal,
         channel=str(resolved),
         decoding=given["decoding"],
+        counting=given["counting"],
         metric=search.verifying.chosen.metric.name,
         original=search.verifying.original_value,
         weights=search.original,

@@ -92,6 +92,7 @@ class Arguments:
     budget: float | None = setting(None, above=0, help="Most cells per original weight.")
     decoding: str = setting(
         "hard",
+        synonyms=("decoder",),
         choices=("none", "table", "hard", "soft"),
         help="Most that decoding may take: thresholds, tables, a hard-decision code, or a soft one (assumed).",
     )

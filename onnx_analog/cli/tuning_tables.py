@@ -34,8 +34,9 @@ def _answer_table(tuned: Tuned) -> Table:
     samples = counted(tuned.best.verified.samples, "sample")
     corrected = f"; {counted(tuned.corrected, 'number')} of the correction are counted" if tuned.corrected else ""
     original = "" if tuned.original is None else f": original {100 * tuned.original:.2f} %"
+    counted_so = ". Cells are counted as the paper does" if tuned.counting == "paper" else ""
     result.caption = (
-        f"{tuned.verdict}. Verified on {samples} that nothing else has seen{original}. "
+        f"{tuned.verdict}{counted_so}. Verified on {samples} that nothing else has seen{original}. "
         f"Decoding takes {DECODING[tuned.decoding]} at most{corrected}"
     )
     return result

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import Line, Payload, Stream, decodings_of, hardest, honest_lines
 from onnx_analog.errors import OptionError
+from onnx_analog.graph._cells import cells_of, plane_bits
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,20 @@ class Totals:
     def to_dict(self) -> dict[str, Any]:
         """Return counts and ratios, ready for JSON."""
         return {**asdict(self), "all_in_cells": self.all_in_cells, **self.ratios()}
+
+
+def paper_cells(scheme: Scheme, size: int, counts: Sequence[int], streams: Iterable[Stream]) -> int:
+    """Return the cells of a tensor of `size` weights as the paper counts: level, side information, mask and codebook.
+
+    Parameters
+    ----------
+    scheme : Scheme
+    size : int
+    counts : sequence of int, (K,)
+        Stored weights of each class.
+    streams : iterable of Stream
+    """
+    return sum(cells_of(scheme, counts, plane_bits(streams, size, sum(counts))).values())
 
 
 def reason_against(tensors: Iterable[Counted]) -> str | None:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_analog.arguments import DEFAULTS
 from onnx_analog.channels import Channel
 from onnx_analog.coding import compensation
 from onnx_analog.coding.codes import CellCode
@@ -29,6 +30,7 @@ from onnx_analog.coding.planes import Encoded, decode, encode, stored_count
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING, Stream, code_of, codebook_bits, index_streams
 from onnx_analog.errors import ModelError, OptionError
+from onnx_analog.graph.totals import paper_cells
 
 STEPS = tuple(round(0.25 * 2 ** (k / 3), 4) for k in range(18))  # 0.25 to 13 root mean squares
 RATE_WEIGHTS = (0.0, 0.08, 0.2)
@@ -106,7 +108,13 @@ def _raw(channel: Channel, estimator: str) -> Iterable[Scheme]:
                 yield Scheme(**steps, relative_step=step, cells=(1,), estimator=estimator)
 
 
-def candidates(weight: NDArray[Any], schemes: Sequence[Scheme], moments: InputMoments | None = None) -> list[Candidate]:
+def candidates(
+    weight: NDArray[Any],
+    schemes: Sequence[Scheme],
+    moments: InputMoments | None = None,
+    *,
+    counting: str = DEFAULTS.counting,
+) -> list[Candidate]:
     """Return what a tensor takes, and its error, under each of some schemes; those that cannot store it are left out.
 
     Parameters
@@ -117,6 +125,8 @@ def candidates(weight: NDArray[Any], schemes: Sequence[Scheme], moments: InputMo
     moments : InputMoments, optional
         With them, weights without cells make up for each other's errors, and errors are those of white noise that does
         as much harm.
+    counting : {"memory", "paper"}
+        Cells as the memory allows, or as the paper counts.
     """
     lengths: dict[Any, tuple[Stream, ...]] = {}  # schemes with the same classes share the streams of their index
     found = []
@@ -130,7 +140,7 @@ def candidates(weight: NDArray[Any], schemes: Sequence[Scheme], moments: InputMo
         if key not in lengths:
             lengths[key] = _index_streams(weight, stored)
         error = distortion(weight, stored) if known is None else _harm(weight, stored, known)
-        found.append(Candidate(scheme=scheme, cells=cells_of(stored, lengths[key]), error=error.relative))
+        found.append(Candidate(scheme=scheme, cells=cells_of(stored, lengths[key], counting), error=error.relative))
     return found
 
 
@@ -149,8 +159,11 @@ def _index_streams(weight: NDArray[Any], stored: Encoded) -> tuple[Stream, ...]:
     return index_streams(stored.scheme, weight.shape, stored_count(planes), planes.class_index, planes.mask)
 
 
-def cells_of(stored: Encoded, index: Sequence[Stream]) -> float:
-    """Return the cells of a tensor, from the streams that hold its classes and mask."""
+def cells_of(stored: Encoded, index: Sequence[Stream], counting: str = DEFAULTS.counting) -> float:
+    """Return the cells of a tensor, from the streams that hold its classes and mask.
+
+    As the paper counts, bits are free of error, and a cell holds as many as the scheme's `side_bits_per_cell`.
+    """
     planes, codebook, scheme = stored
     count = stored_count(planes)
     counts = (
@@ -159,9 +172,12 @@ def cells_of(stored: Encoded, index: Sequence[Stream]) -> float:
     levels = sum(number * cells for number, cells in zip(counts, scheme.cells_of_class, strict=True))
     book = Stream("codebook", codebook_bits(scheme, codebook.groups) + scheme.table_bits, entropy_coded=False)
     sign = (Stream("sign", count, entropy_coded=False),) if planes.sign is not None else ()
+    streams = (*sign, *index, book)
+    if counting == "paper":
+        size = count if planes.mask is None else planes.mask.size
+        return float(paper_cells(scheme, size, counts, streams))
     digital = sum(
-        stream.bits / _code(scheme, stream.name, entropy_coded=stream.entropy_coded).bits_per_cell
-        for stream in (*sign, *index, book)
+        stream.bits / _code(scheme, stream.name, entropy_coded=stream.entropy_coded).bits_per_cell for stream in streams
     )
     return float(scheme.channel.devices_per_cell * (levels + digital))
 

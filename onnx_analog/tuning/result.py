@@ -25,6 +25,8 @@ class Tuned(Shown):
     channel : str
     decoding : str
         The most that decoding may take.
+    counting : {"memory", "paper"}
+        Of cells.
     metric : str
     original : float or None
         Of the original model, on the samples that verify; None where outputs are compared with its own.
@@ -53,6 +55,7 @@ class Tuned(Shown):
     goal: Goal
     channel: str
     decoding: str
+    counting: str
     metric: str
     original: float | None
     weights: int
@@ -119,6 +122,7 @@ class Tuned(Shown):
         return {
             "channel": self.channel,
             "decoding": self.decoding,
+            "counting": self.counting,
             "metric": self.metric,
             "max_drop": self.goal.max_drop,
             "budget": self.goal.budget,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_ir as ir
 
+from onnx_analog.arguments import DEFAULTS
 from onnx_analog.channels import Channel
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
@@ -150,6 +151,8 @@ class Search:
     options : mapping
         Further arguments of `Experiment`.
     selection : Selection
+    counting : {"memory", "paper"}
+        Of cells.
     correct : bool
         Correct each read with the samples for that.
     seed, trials : int
@@ -168,13 +171,14 @@ class Search:
         *,
         options: Mapping[str, Any],
         selection: Selection,
+        counting: str,
         correct: bool,
         seed: int,
         trials: int,
         confidence: float,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._model = model
+        self._model, self._counting = model, counting
         self._channel, self._decoding, self._seed, self._trials = channel, decoding, seed, trials
         self._selection, self._confidence, self._progress = selection, confidence, progress
         calibrating = Experiment(model, parts.calibration, **options)
@@ -209,7 +213,7 @@ class Search:
         for number, (key, weight) in enumerate(self._weights.items(), 1):
             self._progress(f"candidates of tensor {number} of {len(self._weights)}")
             moments = self._moments.get(key)
-            found[key] = candidates(weight, schemes[moments is not None], moments)
+            found[key] = candidates(weight, schemes[moments is not None], moments, counting=self._counting)
         return found
 
     def path(self, listed: Mapping[str, list[Candidate]]) -> list[Allocation]:
@@ -315,7 +319,7 @@ class Search:
     @cached_property
     def correction_cells(self) -> float:
         """Cells that hold the numbers of the correction."""
-        return cells_of_numbers(self.correction_numbers, self._channel, self._decoding)
+        return cells_of_numbers(self.correction_numbers, self._channel, self._decoding, self._counting)
 
     @cached_property
     def correction_numbers(self) -> int:
@@ -327,10 +331,12 @@ class Search:
         return 0 if corrector is None else corrector.cost.numbers
 
 
-def cells_of_numbers(numbers: int, channel: Channel, decoding: str) -> float:
+def cells_of_numbers(numbers: int, channel: Channel, decoding: str, counting: str = DEFAULTS.counting) -> float:
     """Return the cells that hold float16 numbers of a correction: a share of the last block, as of other streams."""
     if not numbers:
         return 0.0
+    if counting == "paper":
+        return NUMBER_BITS * numbers / Scheme().side_bits_per_cell
     scheme = Scheme(channel=channel, code={"hard": "bch", "soft": "soft"}.get(decoding, "none"))
     code = code_of(scheme, "codebook", entropy_coded=False)
     return channel.devices_per_cell * NUMBER_BITS * numbers / code.bits_per_cell

@@ -96,6 +96,24 @@ def test_a_budget_is_kept():
         small(budget=0.1)
 
 
+def test_cells_are_counted_as_the_paper_does_where_that_is_asked_for():
+    tuned = small(budget=4, counting="paper")
+    totals = tuned.protected.manifest.totals
+    assert tuned.best.cells == pytest.approx((totals.all_in_cells + 8 * tuned.corrected) / tuned.weights)
+    assert tuned.to_dict()["counting"] == "paper"
+
+
+def test_what_analog_cells_would_lose_stands_beside_a_digital_plan(tuned):
+    assert tuned.best.digital
+    assert tuned.limit is None  # errors are compensated
+    assert tuned.analog is None or tuned.analog.cells <= tuned.best.cells
+    within = small(budget=4.5)
+    if within.analog is not None:
+        assert within.analog.cells <= within.best.cells
+        assert not within.analog.digital
+        assert "with analog cells" in repr(within)
+
+
 def test_what_cannot_be_met_says_the_best_that_can():
     tuned = small(max_drop=1e-6, decoding="none")
     assert tuned.holds is not True

@@ -37,6 +37,9 @@ from onnx_analog.cli.settings import argument
 @argument("budget")
 @CHANNEL
 @argument("decoding")
+@argument(
+    "counting", help="Cells that are saved, and that --budget is in: as the memory allows, or as the paper counts."
+)
 @click.option(
     "--correction/--no-correction",
     default=DEFAULTS.correction,
