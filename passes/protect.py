@@ -330,7 +330,7 @@ class _Group:
             moments, axis = self._moments.get(weight.key), self._axis(weight)
             if moments is not None:
                 groups = None if axis is None else axis.groups(weight.size, None)
-                fitted = compensated(weight.array(), self.part(weight), fitted, number, moments, groups)
+                fitted, _ = compensated(weight.array(), self.part(weight), fitted, number, moments, groups)
         return fitted
 
 

@@ -25,6 +25,7 @@ from onnx_analog.coding.streams import DECODING
 from onnx_analog.graph.correction import MOST_GAIN, NUMBER_BITS
 from onnx_analog.run.correction import LEAST_SAMPLES
 from onnx_analog.run.statistics import interval
+from onnx_analog.tuning import candidates
 from tests.conftest import ROOT
 from tests.models import proto
 from tests.packages import needs
@@ -235,6 +236,7 @@ def test_the_readme_can_be_typed_and_then_other_pages_in_the_same_folder(tmp_pat
     for _, source, target in (words for words in lines if words[0] == "cp"):
         shutil.copy(ROOT / source, target)
     shorten(Path("test.npz"))
+    monkeypatch.setattr(candidates, "STEPS", candidates.STEPS[::3])  # with all, tune takes three times as long
     for words in (words for words in lines if words[0] == "onnx-analog"):
         fewer = {"sweep": ["--trials", "2", "--engine", "serial"]}.get(words[1], [])
         main([*words[1:], *fewer], standalone_mode=False)
@@ -245,7 +247,7 @@ def test_the_readme_can_be_typed_and_then_other_pages_in_the_same_folder(tmp_pat
     choices = {"mean": [demo.facts()["mean"]], "std": [demo.facts()["std"]]}
     assert evaluation == str(oa.evaluate("model.protected.onnx", "test.npz", trials=25, **choices))
     assert oa.evaluate("model.onnx", "test.npz", **choices).original > 0.9
-    for page in ("sweeps.md", "own_measurements.md", "correction.md"):
+    for page in ("sweeps.md", "own_measurements.md", "correction.md", "compensation.md"):
         run_page(ROOT / "docs" / page)
     for folder in ("results", "strategies", "from-python"):
         with (tmp_path / folder / "points.csv").open(newline="") as file:

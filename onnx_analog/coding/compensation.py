@@ -62,16 +62,16 @@ class InputMoments:
         return moved.transpose(np.argsort(self.axes)).reshape(-1)
 
     @cached_property
-    def steps(self) -> tuple[tuple[NDArray[np.intp], Doubles], ...]:
-        """The order in which the inputs of each group come, and U of H⁻¹ = Uᵀ·U in that order, (n, n).
+    def steps(self) -> tuple[_Steps, ...]:
+        """How the weights of each group are rounded."""
+        return tuple(_Steps.of(second.astype(np.float64)) for second in self.second)
 
-        Those with the most power come first: more others can make up for the errors of their weights.
-        """
-        found = []
-        for second in self.second:
-            order = np.argsort(-np.diag(second), kind="stable")
-            found.append((order, _upper(second[np.ix_(order, order)].astype(np.float64))))
-        return tuple(found)
+    @cached_property
+    def power(self) -> float:
+        """Mean square of an input."""
+        groups, inputs, _ = self.second.shape
+        total = float(np.einsum("gii->", self.second, dtype=np.float64))
+        return total / (groups * inputs)
 
     def error(self, difference: NDArray[Any]) -> float:
         """Return the mean squared error of the outputs, summed over them, if the weights are off by `difference`."""
@@ -80,9 +80,47 @@ class InputMoments:
 
     def white_error(self, difference: NDArray[Any]) -> float:
         """Return the squared error, summed over the weights, of white noise that harms the outputs as `difference`."""
-        groups, inputs, _ = self.second.shape
-        power = float(np.einsum("gii->", self.second.astype(np.float64))) / (groups * inputs)
-        return self.error(difference) / power if power > 0 else float(np.square(difference, dtype=np.float64).sum())
+        if not self.power:
+            return float(np.square(difference, dtype=np.float64).sum())
+        return self.error(difference) / self.power
+
+
+class _Steps(NamedTuple):
+    """How the weights of a group are rounded.
+
+    Attributes
+    ----------
+    order : int array of shape (n,)
+        Those whose inputs have the most power come first: more others can make up for their errors.
+    upper : float64 array of shape (n, n)
+        U of H⁻¹ = Uᵀ·U, in that order.
+    damping : float
+        In the diagonal of H.
+    """
+
+    order: NDArray[np.intp]
+    upper: Doubles
+    damping: float
+
+    @staticmethod
+    def of(second: Doubles) -> _Steps:
+        """Return those for second moments (n, n)."""
+        order = np.argsort(-np.diag(second), kind="stable")
+        damping = DAMPING * float(np.diag(second).mean()) or 1.0
+        return _Steps(order, _upper(second[np.ix_(order, order)] + damping * np.eye(len(second))), damping)
+
+
+def _upper(second: Doubles) -> Doubles:
+    """Return U of H⁻¹ = Uᵀ·U, (n, n).
+
+    With the order of rows and columns reversed, H = L·Lᵀ and L⁻¹ is U.
+    """
+    import scipy.linalg  # few need it
+
+    lower = scipy.linalg.cholesky(second[::-1, ::-1], lower=True, check_finite=False)
+    inverse = scipy.linalg.solve_triangular(lower, np.eye(len(second)), lower=True, check_finite=False)
+    upper: Doubles = inverse[::-1, ::-1].copy()
+    return upper
 
 
 class _Grid(NamedTuple):
@@ -115,11 +153,21 @@ def unfit(scheme: Scheme) -> str | None:
     return None
 
 
-def encode(weight: NDArray[Any], scheme: Scheme, moments: InputMoments) -> Encoded:
-    """Return one tensor as it is stored by a scheme that `unfit` has nothing against, with one codebook."""
+class Compensated(NamedTuple):
+    """What was fitted with compensation, and the mean squared error of the outputs, summed over them."""
+
+    fitted: Fitted
+    error: float
+
+
+def encode(weight: NDArray[Any], scheme: Scheme, moments: InputMoments) -> tuple[Encoded, float]:
+    """Return one tensor as it is stored by a scheme that `unfit` has nothing against, with one codebook.
+
+    Also returned is the mean squared error of the outputs, summed over them.
+    """
     part = split(weight, scheme)
-    fitted = compensated(weight, part, fit([part], scheme, keep=True), 0, moments)
-    return Encoded(planes_of(part, fitted, 0, scheme), fitted.codebook, scheme)
+    fitted, error = compensated(weight, part, fit([part], scheme, keep=True), 0, moments)
+    return Encoded(planes_of(part, fitted, 0, scheme), fitted.codebook, scheme), error
 
 
 def compensated(
@@ -129,7 +177,7 @@ def compensated(
     number: int,
     moments: InputMoments,
     group: NDArray[np.int64] | None = None,
-) -> Fitted:
+) -> Compensated:
     """Return what was fitted, with the classes of one tensor chosen so that they make up for each other's errors.
 
     The codebook stays. If the outputs would be off by more than without compensation, nothing changes.
@@ -149,18 +197,20 @@ def compensated(
     """
     before = fitted.class_index[number]
     if before is None or not before.size:
-        return fitted
+        return Compensated(fitted, 0.0)
     grid = _grid(fitted.codebook, fitted.edges[number])
-    chosen = moments.flat(_classes(weight, part.mask, grid, moments, group), weight.shape)
+    plain = _error(weight, part, grid, before, moments)
+    matrix, error = _classes(weight, part.mask, grid, moments, group)
+    if error >= plain:
+        return Compensated(fitted, plain)
+    chosen = moments.flat(matrix, weight.shape)
     index = chosen if part.mask is None else chosen[part.mask]
-    if _harm(weight, part, grid, index, moments) >= _harm(weight, part, grid, before, moments):
-        return fitted
     counts, indices = fitted.counts.copy(), list(fitted.class_index)
     counts[number], indices[number] = np.bincount(index, minlength=counts.shape[1]), index
-    return fitted._replace(counts=counts, class_index=indices)
+    return Compensated(fitted._replace(counts=counts, class_index=indices), error)
 
 
-def _harm(weight: NDArray[Any], part: Part, grid: _Grid, index: Bytes, moments: InputMoments) -> float:
+def _error(weight: NDArray[Any], part: Part, grid: _Grid, index: Bytes, moments: InputMoments) -> float:
     """Return the mean squared error of the outputs if the stored weights are of these classes (N,)."""
     difference = -weight.astype(np.float64).reshape(-1)
     stored = grid.points[0][index] if part.group is None else grid.points[part.group, index]
@@ -178,49 +228,41 @@ def _grid(book: Codebook, edges: Sequence[Edges]) -> _Grid:
 
 def _classes(
     weight: NDArray[Any], mask: Bits | None, grid: _Grid, moments: InputMoments, group: NDArray[np.int64] | None
-) -> Bytes:
-    """Return the class of each weight, (G, outputs of a group, n); any class for those that are not stored."""
+) -> tuple[Bytes, float]:
+    """Return the class of each weight, (G, outputs of a group, n), any for those not stored; and the outputs' error."""
     matrix = moments.matrix(weight).astype(np.float64)
     stored = None if mask is None else moments.matrix(mask.reshape(weight.shape))
     groups = None if group is None else moments.matrix(group.reshape(weight.shape))
     index = np.empty(matrix.shape, np.uint8)
-    for g, (order, upper) in enumerate(moments.steps):
+    error = 0.0
+    for g, steps in enumerate(moments.steps):
 
         def choose(column: int, value: Doubles, g: int = g) -> tuple[NDArray[np.intp], Doubles]:
             place, point = grid.nearest(value, None if groups is None else groups[g, :, column])
             return place, point if stored is None else np.where(stored[g, :, column], point, 0.0)
 
-        index[g] = _rounded(matrix[g], order, upper, choose)
-    return index
+        index[g], of_group = _rounded(matrix[g], steps, choose)
+        error += of_group
+    return index, error
 
 
-def _rounded(matrix: Doubles, order: NDArray[np.intp], upper: Doubles, choose: _Choose) -> NDArray[np.intp]:
-    """Return the classes of the weights (R, n) of a group, rounded one column after the other, in `order`."""
-    columns = matrix.T[order].copy()  # (n, R)
-    place = np.empty(columns.shape, np.intp)
+def _rounded(matrix: Doubles, steps: _Steps, choose: _Choose) -> tuple[NDArray[np.intp], float]:
+    """Return the classes of the weights (R, n) of a group, rounded one column after the other, and the outputs' error.
+
+    With damped H, the error dᵀ·H·d of a row is the sum of the squares of its errors over U_jj.
+    """
+    upper, columns = steps.upper, matrix.T[steps.order]  # (n, R)
+    place, off, damped = np.empty(columns.shape, np.intp), columns.copy(), 0.0
     for start in range(0, len(columns), _BLOCK):
         block = slice(start, min(start + _BLOCK, len(columns)))
         errors = np.empty_like(columns[block])
         for j in range(block.start, block.stop):
-            place[j], point = choose(int(order[j]), columns[j])
+            place[j], point = choose(int(steps.order[j]), columns[j])
+            off[j] -= point
             errors[j - start] = (columns[j] - point) / upper[j, j]
             columns[j + 1 : block.stop] -= np.multiply.outer(upper[j, j + 1 : block.stop], errors[j - start])
         columns[block.stop :] -= upper[block, block.stop :].T @ errors
+        damped += float(np.square(errors).sum())
     result = np.empty_like(place)
-    result[order] = place
-    return result.T
-
-
-def _upper(second: Doubles) -> Doubles:
-    """Return U of H⁻¹ = Uᵀ·U, (n, n), of damped second moments.
-
-    With the order of rows and columns reversed, H = L·Lᵀ and L⁻¹ is U.
-    """
-    import scipy.linalg  # few need it
-
-    n = len(second)
-    damping = DAMPING * float(np.diag(second).mean()) or 1.0
-    lower = scipy.linalg.cholesky((second + damping * np.eye(n))[::-1, ::-1], lower=True, check_finite=False)
-    inverse = scipy.linalg.solve_triangular(lower, np.eye(n), lower=True, check_finite=False)
-    upper: Doubles = inverse[::-1, ::-1].copy()
-    return upper
+    result[steps.order] = place
+    return result.T, max(damped - steps.damping * float(np.square(off).sum()), 0.0)

@@ -25,7 +25,7 @@ from onnx_analog.channels import Channel
 from onnx_analog.coding import compensation
 from onnx_analog.coding.codes import CellCode
 from onnx_analog.coding.compensation import InputMoments, unfit
-from onnx_analog.coding.distortion import Distortion, distortion
+from onnx_analog.coding.distortion import distortion
 from onnx_analog.coding.planes import Encoded, decode, encode, stored_count
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING, Stream, code_of, codebook_bits, index_streams
@@ -83,15 +83,15 @@ def _coded(channel: Channel, code: str, *, compensated: bool) -> Iterable[Scheme
         "sign": "level", "classes": CLASSES, "partition": "uniform", "entropy": "context", "channel": channel,
         "code": code,
     }  # fmt: skip
-    for step in STEPS:
+    for number, step in enumerate(STEPS):
         digital = Scheme(**common, relative_step=step, cells=(0,), estimator="affine" if compensated else "unbiased")
         if compensated:
             yield digital
         elif step <= 2:
             yield from (digital.changed(rate_weight=weight) for weight in RATE_WEIGHTS)
-        for cells in (1, 2):
-            if step >= 0.5:
-                yield Scheme(**common, relative_step=step, cells=(cells,), estimator="unbiased")
+        few = compensated and number % 2  # what has cells is then seldom the best
+        for cells in (1, 2) if step >= 0.5 and not few else ():
+            yield Scheme(**common, relative_step=step, cells=(cells,), estimator="unbiased")
 
 
 def _raw(channel: Channel, estimator: str) -> Iterable[Scheme]:
@@ -133,25 +133,31 @@ def candidates(
     for scheme in schemes:
         known = moments if unfit(scheme) is None else None
         try:
-            stored = encode([weight], scheme)[0] if known is None else compensation.encode(weight, scheme, known)
+            if known is None:
+                (stored,) = encode([weight], scheme)
+                error = distortion(weight, stored).relative
+            else:
+                stored, harm = compensation.encode(weight, scheme, known)
+                error = _relative(weight, stored, harm, known)
         except ModelError:
             continue
         key = (known is None, *(getattr(scheme, name) for name in _OF_INDEX))
         if key not in lengths:
             lengths[key] = _index_streams(weight, stored)
-        error = distortion(weight, stored) if known is None else _harm(weight, stored, known)
-        found.append(Candidate(scheme=scheme, cells=cells_of(stored, lengths[key], counting), error=error.relative))
+        found.append(Candidate(scheme=scheme, cells=cells_of(stored, lengths[key], counting), error=error))
     return found
 
 
-def _harm(weight: NDArray[Any], stored: Encoded, moments: InputMoments) -> Distortion:
-    """Return the squared error of white noise that harms outputs as the rounding of a tensor does."""
-    original = weight.astype(np.float64)
-    read = decode(stored).reshape(weight.shape).astype(np.float64)
-    power = float(np.square(original).sum())
-    gain = float((original * read).sum()) / power if power else 1.0
-    wrong = distortion(weight, stored).error - float(np.square(read - original).sum())  # by wrong bits
-    return Distortion(moments.white_error(read - original) + max(wrong, 0.0), gain, power)
+def _relative(weight: NDArray[Any], stored: Encoded, harm: float, moments: InputMoments) -> float:
+    """Return the power of white noise, over that of the weights, that harms the outputs as a tensor's errors do.
+
+    Errors of wrong bits are taken for white.
+    """
+    whole = distortion(weight, stored)
+    read = decode(stored).reshape(weight.shape)
+    rounding = float(np.square(np.subtract(read, weight, dtype=np.float64)).sum())
+    white = harm / moments.power if moments.power else rounding
+    return (white + max(whole.error - rounding, 0.0)) / whole.power if whole.power else 0.0
 
 
 def _index_streams(weight: NDArray[Any], stored: Encoded) -> tuple[Stream, ...]:

@@ -14,7 +14,7 @@ from onnx_analog.channels.statistical import StatisticalPcm
 from onnx_analog.coding.codes import best_code, repeated
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.run.data import Dataset
-from onnx_analog.tuning import search
+from onnx_analog.tuning import candidates, search
 from onnx_analog.tuning.search import Goal, cells_of_numbers, parts_of
 from tests.models import f32, model
 from tests.run.nets import LINEAR, rows
@@ -29,7 +29,9 @@ def small(**given):
 
 @pytest.fixture(scope="module")
 def tuned():
-    return oa.tune(demo.MODEL, demo.IMAGES, max_drop=5, **FEW)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "STEPS", candidates.STEPS[::3])  # all of them take three times as long
+        return oa.tune(demo.MODEL, demo.IMAGES, max_drop=5, **FEW)
 
 
 def data(count):
