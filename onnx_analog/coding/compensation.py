@@ -70,8 +70,8 @@ class InputMoments:
     def power(self) -> float:
         """Mean square of an input."""
         groups, inputs, _ = self.second.shape
-        total = float(np.einsum("gii->", self.second, dtype=np.float64))
-        return total / (groups * inputs)
+        total = float(np.trace(self.second, axis1=1, axis2=2, dtype=np.float64).sum())
+        return float(total / (groups * inputs))
 
     def error(self, difference: NDArray[Any]) -> float:
         """Return the mean squared error of the outputs, summed over them, if the weights are off by `difference`."""
