@@ -17,7 +17,7 @@ lint: .venv/dev
 	$(BIN)/lint-imports
 
 unit: .venv/dev
-	$(BIN)/pytest -n auto --dist worksteal  # a file goes to one process, as far as may be: its fixtures are made once
+	$(BIN)/pytest -n auto
 
 test-cluster: .venv/dev  # real local Dask and Ray clusters, whose workers are killed
 	$(BIN)/pytest -m cluster tests/study/engines
