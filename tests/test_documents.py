@@ -20,9 +20,11 @@ from onnx_analog import demo
 from onnx_analog.arguments import DEFAULTS
 from onnx_analog.channels import capacity
 from onnx_analog.cli import main
+from onnx_analog.coding.compensation import DAMPING, MOST_INPUTS
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES
 from onnx_analog.coding.streams import DECODING
 from onnx_analog.graph.correction import MOST_GAIN, NUMBER_BITS
+from onnx_analog.run import moments
 from onnx_analog.run.correction import LEAST_SAMPLES
 from onnx_analog.run.statistics import interval
 from onnx_analog.tuning import candidates
@@ -595,6 +597,33 @@ def test_a_picture_keeps_its_numbers(tmp_path):
 def test_other_numbers_are_seen(other):
     assert same_numbers({"a": [1.0, 2.0]}, {"a": [1.001, 2.0]})
     assert not same_numbers({"a": [1.0, 2.0]}, other)
+
+
+def test_the_table_of_compensation_is_that_of_its_results():
+    text = read(ROOT / "docs" / "compensation.md")
+    measured = section(ROOT / "docs" / "compensation.md", "Measured: ResNet-20")
+    (_, *rows) = table_rows(measured)
+    path = RESULTS / "compensated-resnet20-cifar10-pcm.csv"
+    assert rows == list(codes_rows(path))
+    with path.open(newline="") as file:
+        trials = list(csv.DictReader(file))
+    original = {float(row["original"]) for row in trials}.pop()
+    assert {f"{100 * original:.2f}", "10,000"} <= numbers_of(measured)
+    assert {row["samples"] for row in trials} == {"[10000]"}
+    assert round(100 * math.sqrt(original * (1 - original) / 10_000), 1) == 0.3
+    of, plain = (
+        {row[1]: row for row in found} for found in (rows, codes_rows(RESULTS / "codes-resnet20-cifar10-pcm.csv"))
+    )
+    step, finer = plain["entropy-coded 1.5"], plain["entropy-coded 1"]
+    compensated = of["entropy-coded 1.5"]
+    for found, digits in ((step, 1), (finer, 1), (compensated, 2)):
+        assert f"{float(found[2]):.2f} cells" in measured
+        assert f"{float(found[4].split()[0]):.{digits}f} %" in measured
+    assert f"{DEFAULTS.compensate_samples} samples are used" in " ".join(text.split())
+    assert f"{100 * DAMPING:g} % of the mean" in text
+    assert f"more than {MOST_INPUTS:,} inputs" in text
+    assert f"at least {moments._LEAST_VECTORS:,} patches" in text
+    assert moments._VECTORS == 4
 
 
 def test_the_page_of_corrections_has_the_limits_of_the_code():
