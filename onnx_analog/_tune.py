@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_analog import channels
@@ -23,12 +26,16 @@ from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.errors import ModelError
 from onnx_analog.graph.stored import is_protected
 from onnx_analog.graph.weights import Selection
-from onnx_analog.settings import keywords
+from onnx_analog.results import Paths
+from onnx_analog.settings import keywords, settings_of
 
 if TYPE_CHECKING:
     from onnx_analog.run import metrics
     from onnx_analog.tuning.result import Tuned
     from onnx_analog.tuning.search import Answer, Goal
+
+
+OF_DATA = ("output", "class_axis", "batch")
 
 
 def _silent(_: str) -> None:
@@ -61,6 +68,7 @@ def tune(
     batch: int = DEFAULTS.batch,
     providers: Any = DEFAULTS.providers,
     threads: int = DEFAULTS.threads,
+    resume: Paths | None = None,
     progress: Callable[[str], None] = _silent,
 ) -> Tuned:
     """Return the cheapest way to keep a network in a memory, beside the best digital rival.
@@ -92,6 +100,8 @@ def tune(
         Reads of each plan that is tried.
     selection, seed, mean, std, preprocess, metric, output, class_axis, samples, batch, providers, threads
         As in `evaluate` and `protect`.
+    resume : path, optional
+        File that keeps what is measured. A search that was stopped goes on from it, and one with another goal uses it.
     progress : function
         Called with what is being done.
 
@@ -110,6 +120,7 @@ def tune(
         samples=samples, batch=batch, providers=providers, threads=threads,
     )  # fmt: skip
     check_function("progress", progress)
+    check_type("resume", resume, str | os.PathLike | None, "a path or None")
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     check_data(data)
     preprocessing, named = preprocessing_of(mean, std, preprocess), metric_of(metric)
@@ -119,12 +130,20 @@ def tune(
         raise ModelError("the model is protected already: tune the original")
 
     from onnx_analog.run.session import Network
+    from onnx_analog.study.worker import Packed, versions
+    from onnx_analog.tuning.journal import Journal
     from onnx_analog.tuning.result import Tuned
     from onnx_analog.tuning.search import Goal, Search, parts_of
 
     goal = Goal(max_drop=None if max_drop is None else given["max_drop"] / 100, budget=given["budget"])
     running = {name: given[name] for name in ("providers", "threads")}
     samples_of = dataset_of(data, Network(plain, **running).inputs, preprocessing, given["samples"])
+    facts = {
+        "model": Packed.of(plain).digest(), "data": samples_of.digest(), "channel": resolved.to_dict(),
+        "selection": {name: getattr(selected, name) for name in settings_of(Selection)}, "trials": given["tune_trials"],
+        "metric": str(metric), **{name: given[name] for name in ("decoding", "correction", "seed", *OF_DATA)},
+        "versions": versions(),
+    }  # fmt: skip
     search = Search(
         plain,
         parts_of(samples_of, given["seed"]),
@@ -137,6 +156,7 @@ def tune(
         seed=given["seed"],
         trials=given["tune_trials"],
         confidence=given["confidence"],
+        journal=Journal(None if resume is None else Path(resume), json.loads(json.dumps(facts))),
         progress=progress,
     )
     listed = search.candidates()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,11 @@ from onnx_analog.points import COUNTING, Panel, factor, front, label, mean_of, n
 from onnx_analog.randomness import stream
 from onnx_analog.study import choosing
 from onnx_analog.study.sweeps import Point
+
+if TYPE_CHECKING:
+    from onnx_analog.tuning.drops import Drop
+    from onnx_analog.tuning.result import Tuned
+    from onnx_analog.tuning.search import Answer
 
 NO_PLOTS = "no plot: matplotlib is not installed (pip install 'onnx-analog[report]')"
 _DRAWN = 5000  # measured pairs at most
@@ -359,6 +364,47 @@ def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Call
     width = math.floor(figure.get_figwidth() / _CHARACTER) - 4
     figure.suptitle(textwrap.fill(f"{channel}: {channel.source}", width), fontsize="small")
     return _saver(figure)
+
+
+def plot_tuned(tuned: Tuned) -> Callable[[Path], None]:
+    """Return a writer of the plot of a search: points lost against cells, of what was tried and of the answers.
+
+    Bars are 95 % intervals; stars are verified on samples that nothing else has seen, and the other marks are on those
+    that are searched with. A dotted line marks the most that may be lost.
+    """
+    figure, (axis,) = _figure(1, height=_POINTS_INCHES)
+    answers = {"best plan": tuned.best, "best digital rival": tuned.rival, "with analog cells": tuned.analog}
+    drawn: list[Answer] = []
+    for (name, answer), colour in zip(answers.items(), _FURTHER, strict=False):
+        if answer is None or answer in drawn:
+            continue
+        drawn.append(answer)
+        tried = [(point.cells, point.drop) for point in answer.curve]
+        _drops(axis, tried, {"fmt": "o-", "color": colour, "markersize": 4, "label": f"{name}, tried"})
+        verified = {"fmt": "*", "color": colour, "markersize": 13, "label": f"{name}, verified"}
+        _drops(axis, [(answer.cells, answer.verified)], verified)
+    if tuned.goal.max_drop is not None:
+        axis.axhline(
+            100 * tuned.goal.max_drop, color="black", linestyle=":", linewidth=1, label="most that may be lost"
+        )
+    counted = "as the paper counts" if tuned.counting == "paper" else "as the memory allows"
+    axis.set(xscale="log", title=f"{tuned.metric}, {tuned.channel}")
+    axis.set(xlabel=f"cells per original weight, {counted}", ylabel="percentage points lost")
+    _ticks([axis])
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+    return _saver(figure)
+
+
+def _drops(axis: Any, marks: Sequence[tuple[float, Drop]], style: dict[str, Any]) -> None:
+    """Draw drops over cells, with their intervals."""
+    if not marks:
+        return
+    means = [100 * drop.mean for _, drop in marks]
+    ends = [tuple(100 * end for end in drop.interval()) for _, drop in marks]
+    below = [mean - low for mean, (low, _) in zip(means, ends, strict=True)]
+    above = [high - mean for mean, (_, high) in zip(means, ends, strict=True)]
+    axis.errorbar([cells for cells, _ in marks], means, yerr=(below, above), capsize=2, linewidth=1.2, **style)
 
 
 def _some(x: Any, y: Any) -> tuple[Any, Any]:

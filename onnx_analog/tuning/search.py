@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ from onnx_analog.run.moments import input_moments
 from onnx_analog.tuning.allocation import Allocation, hull, path
 from onnx_analog.tuning.candidates import Candidate, candidates, members
 from onnx_analog.tuning.drops import Drop, check_paired, drop_of, samples_needed
+from onnx_analog.tuning.journal import Journal
 from onnx_analog.tuning.sensitivity import DRAWS, Sensitivity, divergence, sensitivities
 
 CALIBRATION = 128  # samples that measure sensitivities
@@ -158,8 +159,10 @@ class Search:
     seed, trials : int
     confidence : float
         Of the verification.
+    journal : Journal
+        Keeps what was measured.
     progress : function
-        Called with a text and a share of what is planned.
+        Called with what is being done.
     """
 
     def __init__(
@@ -176,9 +179,10 @@ class Search:
         seed: int,
         trials: int,
         confidence: float,
+        journal: Journal,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._model, self._counting = model, counting
+        self._model, self._counting, self._journal = model, counting, journal
         self._channel, self._decoding, self._seed, self._trials = channel, decoding, seed, trials
         self._selection, self._confidence, self._progress = selection, confidence, progress
         calibrating = Experiment(model, parts.calibration, **options)
@@ -198,6 +202,7 @@ class Search:
             probe,
             distance,
             seed=seed,
+            journal=journal,
             progress=lambda: progress(f"sensitivity {next(runs)} of {DRAWS * len(probe.weights)}"),
         )
 
@@ -306,11 +311,17 @@ class Search:
         return Point(cells=cells, loss=allocation.loss, drop=self._drop(self.searching, allocation))
 
     def _drop(self, experiment: Experiment, allocation: Allocation) -> Drop:
-        trials = experiment.trials(plan_of(allocation), selection=self._selection)
+        plan = plan_of(allocation)
         noisy = any(choice.candidate.scheme.analog != "none" for choice in allocation.choices.values())
         noisy |= any(choice.candidate.scheme.code == "none" for choice in allocation.choices.values())
         count = self._trials if noisy else 1  # digital streams with a code are read alike
-        return drop_of(experiment, trials, seed=self._seed, count=count)
+        part = "search" if experiment is self.searching else "verification"
+
+        def measure() -> dict[str, Any]:
+            trials = experiment.trials(plan, selection=self._selection)
+            return asdict(drop_of(experiment, trials, seed=self._seed, count=count))
+
+        return Drop(**self._journal.measured(f"drop in {part} of {plan.digest()}", measure))
 
     def _cells(self, allocation: Allocation) -> float:
         """Return cells per original weight, with the numbers of the correction in the same memory."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from onnx_analog.errors import DataError
 from onnx_analog.randomness import stream
 from onnx_analog.run.probe import Probe
+from onnx_analog.tuning.journal import Journal
 
 POWER = 0.05  # of the noise, relative to the weights
 DRAWS = 2
@@ -83,6 +84,7 @@ def sensitivities(
     draws: int = DRAWS,
     power: float = POWER,
     progress: Callable[[], None] = lambda: None,
+    journal: Journal | None = None,
 ) -> dict[str, Sensitivity]:
     """Return the sensitivity of each tensor, by storage key; `progress` is called after each run.
 
@@ -96,12 +98,18 @@ def sensitivities(
         Of the noise, for each tensor.
     power : float, > 0
         Of the noise, relative to that of the weights.
+    journal : Journal, optional
+        Keeps what was measured.
     """
-    found = {}
+    found, kept = {}, journal or Journal(None, {})
     for key, weight in probe.weights.items():
         values = []
         for draw in range(draws):
-            values.append(distance(probe.run({key: _noisy(weight, seed, draw, key, power)})) / power)
+
+            def measure(key: str = key, weight: NDArray[Any] = weight, draw: int = draw) -> float:
+                return distance(probe.run({key: _noisy(weight, seed, draw, key, power)})) / power
+
+            values.append(kept.measured(f"sensitivity to draw {draw} of {key}", measure))
             progress()
         spread = float(np.std(values, ddof=1)) / draws**0.5 if draws > 1 else float("nan")
         found[key] = Sensitivity(float(np.mean(values)), spread)

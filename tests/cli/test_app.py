@@ -318,7 +318,7 @@ NOT_BY_DEFAULT = {
     "--threshold", "--residuals", "--cells-on", "--cells-hold", "--read-after", "--write-bits", "--read-bits",
     "--reference", "--preprocess", "--at-least", "--at-most", "--check", "--plot", "--log", "--group", "--precision",
     "--config", "--save-config", "--save-plan", "--plan", "--integers", "--grid", "--bounds",
-    "--correct", "--compensate", "--relative-step", "--max-drop", "--budget", "--protected",
+    "--correct", "--compensate", "--relative-step", "--max-drop", "--budget", "--protected", "--resume",
 }  # fmt: skip
 
 

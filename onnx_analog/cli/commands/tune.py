@@ -55,6 +55,12 @@ from onnx_analog.cli.settings import argument
 @RUNNING
 @argument("threads")
 @click.option("-o", "--out", "target", type=OUT, help="The plan.  [default: MODEL with the suffix .plan.json]")
+@click.option(
+    "--resume",
+    type=OUT,
+    help="File that keeps what is measured: the same command goes on from it, and one with another goal uses it.",
+)
+@click.option("--plot", type=OUT, help="File for a plot of what was tried (needs matplotlib).")
 @click.option("--protected", type=OUT, help="Also write the protected model, as it was verified.")
 @FORCE
 @LOAD
@@ -64,6 +70,8 @@ def command(
     data: Path,
     channel: str | None,
     target: Path | None,
+    resume: Path | None,
+    plot: Path | None,
     protected: Path | None,
     force: bool,
     as_json: bool,
@@ -80,20 +88,26 @@ def command(
     \b
         onnx-analog tune model.onnx --data test.npz --budget 3
     """
-    from onnx_analog import channels
+    from onnx_analog import channels, plots
     from onnx_analog._tune import tune
     from onnx_analog.cli import tuning_tables
     from onnx_analog.disk import writing
     from onnx_analog.graph import files
 
     target = target or model.with_name(f"{stem(model)}.plan.json")
-    outputs = [target, *([protected] if protected else [])]
+    outputs = [path for path in (target, plot, protected) if path]
+    if resume is not None:
+        writing.check_outputs([resume], [*files.files_of(model), data], force=True, perhaps=outputs)
     writing.check_outputs(outputs, [*files.files_of(model), data], force=force)
+    if plot is not None:
+        plots.check_plot(plot)
     choices["modifiers"], choices["selection"] = modifiers_of(choices), selection_of(choices)
     choices["trials"] = choices.pop("tune_trials")
     with status("tune") as progress:
-        tuned = tune(model, data, channel=channel or channels.DEFAULT, progress=progress, **choices)
+        tuned = tune(model, data, channel=channel or channels.DEFAULT, resume=resume, progress=progress, **choices)
     writers = {target: writing.write_text(tuned.plan.to_json())}
+    if plot:
+        writers[plot] = plots.plot_tuned(tuned)
     if protected:
         writers[protected] = tuned.protected.writer()
     writing.write_all(writers, force=force)
@@ -101,6 +115,8 @@ def command(
         print_json(tuned.to_dict())
     else:
         show(*tuning_tables.tables_of(tuned), f"plan: {shown(target)}")
+        if plot:
+            show(f"plot: {shown(plot)}")
         if protected:
             show(f"model: {shown(protected)}")
     if tuned.holds is False:

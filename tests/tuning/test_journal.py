@@ -1,0 +1,98 @@
+"""A search that was stopped goes on from its file, and comes to the same answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import onnx_analog as oa
+from onnx_analog.errors import DataError, OptionError
+from onnx_analog.run.session import Network
+from onnx_analog.tuning.journal import Journal
+from tests.models import model
+from tests.run.nets import LINEAR, rows
+
+SEARCH = {"seed": 1, "channel": {"name": "pcm"}}
+
+
+def tuned(path, **given):
+    return oa.tune(model(LINEAR), rows(400, labels=False), **{"trials": 2, "max_drop": 20, "resume": path, **given})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("journal") / "search.jsonl"
+    return tuned(path).to_dict(), path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.99, 1.0])
+def test_a_search_goes_on_and_comes_to_the_same(whole, tmp_path, monkeypatch, kept):
+    expected, text = whole
+    path = tmp_path / "search.jsonl"
+    path.write_text(text[: round(kept * len(text))], encoding="utf-8")
+    calls = []
+    run = Network.run
+    monkeypatch.setattr(Network, "run", lambda self, *given, **options: calls.append(1) or run(self, *given, **options))
+    assert tuned(path).to_dict() == expected
+    assert path.read_text(encoding="utf-8") == text
+    if kept == 1.0:
+        # What is left to run: the original on three parts of the data, the inputs of the weights, and the stored model.
+        assert len(calls) <= 8
+
+
+def test_it_is_the_answer_without_a_file(whole):
+    assert tuned(None).to_dict() == whole[0]
+
+
+def test_another_goal_uses_what_was_measured(whole, tmp_path):
+    path = tmp_path / "search.jsonl"
+    path.write_text(whole[1], encoding="utf-8")
+    other = tuned(path, max_drop=40)
+    assert other.to_dict() == tuned(None, max_drop=40).to_dict()
+    assert path.read_text(encoding="utf-8").startswith(whole[1])
+
+
+def test_another_search_is_refused(whole, tmp_path):
+    path = tmp_path / "search.jsonl"
+    path.write_text(whole[1], encoding="utf-8")
+    with pytest.raises(OptionError, match=r"search.jsonl is of a search with another seed: give another file"):
+        tuned(path, seed=1)
+    assert path.read_text(encoding="utf-8") == whole[1]
+
+
+@pytest.mark.parametrize("text", ["{}\n", "hello\n", "[1]\n", '{"format": "other"}\n'])
+def test_a_file_of_something_else_is_refused_and_stays(tmp_path, text):
+    path = tmp_path / "file"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="is no file of a search"):
+        Journal(path, SEARCH)
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_measurements_are_kept_to_the_bit_and_made_once(tmp_path):
+    value = {"mean": 0.1 + 0.2, "count": 3}
+    first = Journal(tmp_path / "file", SEARCH)
+    assert first.measured("a", lambda: value) == value
+    again = Journal(tmp_path / "file", json.loads(json.dumps(SEARCH)))
+    assert again.measured("a", lambda: pytest.fail("it is known")) == value
+    assert Journal(None, SEARCH).measured("a", lambda: 1) == 1
+
+
+def test_a_line_that_was_cut_off_is_measured_again(tmp_path):
+    path = tmp_path / "file"
+    first = Journal(path, SEARCH)
+    for key in "ab":
+        first.measured(key, lambda: 1.5)
+    path.write_text(path.read_text(encoding="utf-8")[:-4], encoding="utf-8")
+    again = Journal(path, SEARCH)
+    assert [again.measured(key, lambda: 2.5) for key in "ab"] == [1.5, 2.5]
+    assert Journal(path, SEARCH).measured("b", lambda: 0) == 2.5
+
+
+def test_what_cannot_be_read_is_one_line(tmp_path):
+    with pytest.raises(DataError, match="cannot be read as a file of a search"):
+        Journal(tmp_path, SEARCH)
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="cannot be read as a file of a search"):
+        Journal(tmp_path / "bytes", SEARCH)
