@@ -6,12 +6,13 @@ examples/package_lenet.py packaged both; example/lenet-mnist.json says what it m
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from onnx_analog import api, channels
+from onnx_analog._tune import tune
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES
 from onnx_analog.graph import files
 from onnx_analog.graph.protected import ProtectedModel
@@ -21,11 +22,13 @@ from onnx_analog.study import choosing
 from onnx_analog.study.grid import Grid
 from onnx_analog.study.stopping import Stopping
 from onnx_analog.study.sweeps import Case, Point, Study, prepare
+from onnx_analog.tuning.result import Tuned
 
 FOLDER = Path(__file__).parent / "example"
 MODEL = FOLDER / "lenet-mnist.onnx"
 IMAGES = FOLDER / "mnist-1000.npz"
 SPARSITY = 0.8
+MOST_LOST = 2  # points, by `tune`: 1,000 images cannot show that fewer are lost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,30 @@ def options(point: Point) -> dict[str, Any]:
 def protect(story: Story, point: Point) -> ProtectedModel:
     """Return the pruned network, stored as in `point`."""
     return api.protect(story.pruned.model, **options(point))
+
+
+def cheapest_plan(*, seed: int, progress: Callable[[str], None]) -> Tuned:
+    """Return what `tune` finds for the packaged network, which is not pruned, within `MOST_LOST` points."""
+    return tune(
+        MODEL,
+        IMAGES,
+        max_drop=MOST_LOST,
+        mean=[facts()["mean"]],
+        std=[facts()["std"]],
+        seed=seed,
+        progress=progress,
+    )
+
+
+def tuned_text(tuned: Tuned) -> str:
+    """Return what `tune` found, in a sentence or two."""
+    text = (
+        f"`onnx-analog tune` looks for a scheme for each tensor. For the network that is not pruned, it finds "
+        f"{tuned.best.cells:.2f} cells per weight: {tuned.verdict}."
+    )
+    if tuned.best.digital:
+        text += " No tensor of this plan has analog cells: digital storage is cheaper here."
+    return text
 
 
 def command(point: Point) -> str:

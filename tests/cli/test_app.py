@@ -40,6 +40,7 @@ from onnx_analog.graph.manifest_json import read as read_manifest
 from onnx_analog.graph.stored import is_protected, stored_tensors
 from onnx_analog.graph.weights import Selection, find
 from onnx_analog.run.evaluation import Evaluation
+from onnx_analog.tuning import candidates
 from tests.models import proto, run, same_bits, serialized
 
 SCHEMA = json.loads((packaged("onnx_analog.graph") / "manifest.schema.json").read_text(encoding="utf-8"))
@@ -376,6 +377,17 @@ def test_help_has_two_names(cli, flag):
     assert done(cli(f"channel show {flag}")) == help_of("channel show")
 
 
+@cache
+def plan_once() -> Any:
+    """Return what the demo's search finds among few steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "STEPS", candidates.STEPS[::4])
+        return CHEAPEST(seed=0, progress=lambda _: None)
+
+
+CHEAPEST = demo.cheapest_plan
+
+
 @pytest.fixture
 def brief_demo(monkeypatch):
     """Make the demo one point, of one trial, on a few images."""
@@ -385,6 +397,7 @@ def brief_demo(monkeypatch):
         return replace(grid(seed=seed), strategies=("redundancy",), cells=(1,), presets=(PRESETS["default"],))
 
     monkeypatch.setattr(demo, "grid", brief)
+    monkeypatch.setattr(demo, "cheapest_plan", lambda **_: plan_once())
     monkeypatch.setattr(demo, "images", lambda network: images(network).head(20))
 
 
@@ -1220,6 +1233,7 @@ def test_a_shell_completes_channels(words, expected):
 def test_the_demo_tells_the_whole_story(cli, tmp_path, monkeypatch):
     images = demo.images
     monkeypatch.setattr(demo, "images", lambda network: images(network).head(200))
+    monkeypatch.setattr(demo, "cheapest_plan", lambda **_: plan_once())
     text = done(cli("demo --trials 1 --plot story.png"))
     assert set(contents(tmp_path)) == {"story.png"}
     assert Path("story.png").read_bytes().startswith(b"\x89PNG")
@@ -1235,6 +1249,7 @@ def test_the_demo_tells_the_whole_story(cli, tmp_path, monkeypatch):
         assert f"{strategy}: {STRATEGIES[strategy].row}" in text
     for said in ("what it costs", "float32, pruned", "channel pcm: Zarcone", "plot: story.png"):
         assert said in text
+    assert f"it finds {plan_once().best.cells:.2f} cells per weight: at most {demo.MOST_LOST} points are lost" in text
     assert examples("      " + text.rstrip().splitlines()[-1])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from onnx_analog.cli.console import Command, Whole, show, watch
+from onnx_analog.cli.console import Command, Whole, show, status, watch
 from onnx_analog.cli.options import FORCE, OUT, SEED, shown
 
 PLOT = Path("onnx-analog-demo.png")
@@ -21,7 +21,8 @@ def command(trials: int, seed: int, plot: Path, force: bool) -> None:
     """Run every step on a packaged network (LeNet on MNIST).
 
     The demo prunes the network by 80 %, stores it in PCM cells with each strategy at 1, 3 and 10 cells per weight, and
-    reads it back. It reports accuracy on 1,000 packaged test images, and cost.
+    reads it back. It reports accuracy on 1,000 packaged test images, and cost. At the end it looks for the cheapest
+    plan.
 
     Example:
 
@@ -65,5 +66,8 @@ def command(trials: int, seed: int, plot: Path, force: bool) -> None:
     if plots.can_plot():
         writing.write_all({plot: plots.plot_points(points)}, force=force)
         show(f"plot: {shown(plot)}")
+    with status("tune") as progress:
+        tuned = story_of.cheapest_plan(seed=seed, progress=progress)
+    show(story_of.tuned_text(tuned) + "\n")
     show("To store a model of your own in the same way:")
     click.echo(story_of.command(chosen))  # on one line, however narrow the terminal, to be copied
