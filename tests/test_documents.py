@@ -1,4 +1,5 @@
 import csv
+import json
 import math
 import re
 import runpy
@@ -624,6 +625,39 @@ def test_the_table_of_compensation_is_that_of_its_results():
     assert f"more than {MOST_INPUTS:,} inputs" in text
     assert f"at least {moments._LEAST_VECTORS:,} patches" in text
     assert moments._VECTORS == 4
+
+
+def test_the_cheapest_ways_are_those_of_the_results():
+    (name, channel) = ("resnet20-cifar10", "pcm")
+    rows = {row[1]: row for row in codes_rows(RESULTS / f"codes-{name}-{channel}.csv")}
+    compensated = {row[1]: row for row in codes_rows(RESULTS / f"compensated-{name}-{channel}.csv")}
+    tuned = json.loads((RESULTS / f"tune-{name}-{channel}.json").read_text(encoding="utf-8"))
+    whole = 100 * tuned["original"]
+
+    def lost(row, column, original):
+        return original - float(row[column].split()[0])
+
+    paper, steps, refined = rows["redundancy, 1 and 20 cells"], rows["entropy-coded 0.75"], rows["refined 2"]
+    page, readme = (" ".join(read(path).split()) for path in (ROOT / "docs" / "beyond.md", README))
+    best, analog = tuned["best"], tuned["analog"]
+    low, high = (100 * end for end in best["drop"]["ci95"])
+    cells, found = f"{best['cells_per_weight']:.2f}", f"{100 * best['drop']['mean']:.1f}"
+    assert f"takes {float(paper[2]):.2f} cells per weight. It loses {lost(paper, 5, 91.55):.1f} points" in page
+    assert f"and {lost(paper, 4, 91.55):.1f} if it is corrected" in page
+    assert f"{lost(steps, 4, 91.55):.1f} points at {float(steps[2]):.2f} cells" in page
+    assert f"{lost(refined, 4, 91.55):.1f} points at {float(refined[2]):.2f}." in page
+    for step in ("1", "1.5"):
+        row = compensated[f"entropy-coded {step}"]
+        assert f"{lost(row, 4, 91.73):.1f} points at {float(row[2]):.2f}" in page
+    assert (
+        f"finds {cells} cells per weight, in which at most 1 point is lost with 95 % confidence (found: {found}" in page
+    )
+    assert (tuned["holds"], tuned["max_drop"], tuned["confidence"]) == (True, 0.01, 0.95)
+    assert f"{100 * analog['drop']['mean']:.1f} points are lost in as many cells" in page
+    assert f"verifies on {best['drop']['samples']:,} of them" in page
+    assert abs(whole - 91.73) < 0.5  # of other samples
+    assert f"takes {float(paper[2]):.2f} cells per weight and loses {lost(paper, 5, 91.55):.1f} points" in readme
+    assert f"{cells} cells per weight, and {found} points lost (95 % interval: {abs(low):.1f} to {high:.1f})" in readme
 
 
 def test_the_page_of_corrections_has_the_limits_of_the_code():
