@@ -1,0 +1,85 @@
+"""Odd models and channels: `tune` gives a plan that can be stored, or refuses in one line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import onnx_analog as oa
+from onnx_analog.channels import GaussianNoise
+from onnx_analog.errors import AnalogError, OptionError
+from onnx_analog.graph.weights import Selection
+from onnx_analog.tuning import candidates
+from tests.models import f32, model
+from tests.run.nets import drawn
+
+ODD = {
+    "constant": """net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] w = random, float[16, 16] c = {ones}> {
+        a = MatMul(x, w) b = MatMul(x, c) y = Add(a, b) }""".replace("ones", ", ".join("1" * 256)),
+    "tied": """net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] w = random> {
+        a = MatMul(x, w) r = Relu(a) y = MatMul(r, w) }""",
+    "tied in two arrangements": """net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] w = random> {
+        a = MatMul(x, w) r = Relu(a) y = Gemm <transB = 1> (r, w) }""",
+    "in a branch": """net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] w = random, float[16, 16] v = random> {
+        a = MatMul(x, w) s = ReduceSum <keepdims = 0> (a) zero = Constant <value = float {0}> () c = Greater(s, zero)
+        y = If (c) <then_branch = g () => (float[n, 16] p) { p = MatMul(a, v) },
+                    else_branch = h () => (float[n, 16] q) { q = Neg(a) }> }""",
+    "half": """net (float[n, 16] x) => (float[n, 16] y) <float16[16, 16] w = random> {
+        h = Cast <to = 10> (x) a = MatMul(h, w) y = Cast <to = 1> (a) }""",
+    "double": """net (float[n, 16] x) => (float[n, 16] y) <double[16, 16] w = random> {
+        h = Cast <to = 11> (x) a = MatMul(h, w) y = Cast <to = 1> (a) }""",
+    "two outputs": """net (float[n, 16] x) => (float[n, 16] y, float[n, 8] z)
+        <float[16, 16] w = random, float[16, 8] v = random> { y = MatMul(x, w) z = MatMul(x, v) }""",
+    "all zero": """net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] w = random, float[16, 16] c = {zeros}> {
+        a = MatMul(x, w) b = MatMul(x, c) y = Add(a, b) }""".replace("zeros", ", ".join("0" * 256)),
+}
+FEW = {"trials": 2, "selection": Selection(min_size=1)}
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    monkeypatch.setattr(candidates, "STEPS", candidates.STEPS[::4])
+
+
+def samples(count=400):
+    return {"x": drawn(count, 16)}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_plan_of_an_odd_model_can_be_stored_and_read(name):
+    tuned = oa.tune(model(ODD[name]), samples(), max_drop=30, **FEW)
+    assert 0 < tuned.best.cells < 60  # a matrix of 256 weights has a codebook, and the correction its numbers
+    evaluated = oa.evaluate(tuned.protected, samples(50), trials=1, reference=model(ODD[name]))
+    assert 0 <= evaluated.values[0] <= 1
+    stored = oa.protect(model(ODD[name]), plan=tuned.plan, selection=FEW["selection"])
+    assert {tensor.key for tensor in stored.tensors} == set(tuned.plan.tensors)
+
+
+def test_many_small_tensors():
+    names = [f"w{number}" for number in range(20)]
+    declared = ", ".join(f"float[4, 4] {name} = random" for name in names)
+    lines = " ".join(f"a{number} = MatMul(x, {name})" for number, name in enumerate(names))
+    total = f"y = Sum({', '.join(f'a{number}' for number in range(20))})"
+    text = f"net (float[n, 4] x) => (float[n, 4] y) <{declared}> {{ {lines} {total} }}"
+    tuned = oa.tune(model(text), {"x": drawn(200, 4)}, budget=100, decoding="none", correction=False, **FEW)
+    assert len(tuned.plan.tensors) == len(tuned.rows()) == 20
+
+
+@pytest.mark.parametrize("decoding", ["none", "hard"])
+def test_a_channel_without_noise_to_speak_of_needs_few_cells(decoding):
+    quiet = GaussianNoise(sigma=1e-6, low=-1, high=1)
+    tuned = oa.tune(model(ODD["tied"]), samples(), max_drop=30, channel=quiet, decoding=decoding, **FEW)
+    assert tuned.holds
+    loud = oa.tune(model(ODD["tied"]), samples(), max_drop=30, channel="pcm", decoding=decoding, **FEW)
+    assert tuned.best.cells < loud.best.cells
+
+
+def test_a_channel_that_is_all_noise_is_refused():
+    noise = GaussianNoise(sigma=1e6, low=-1, high=1)
+    with pytest.raises(AnalogError, match="no BCH code of 4,096 data bits fails with at most"):
+        oa.tune(model(ODD["tied"]), samples(), max_drop=1, channel=noise, **FEW)
+
+
+def test_a_regression_is_refused():
+    with pytest.raises(OptionError, match="tune needs one that says of each sample whether it is right"):
+        oa.tune(model(ODD["tied"]), (drawn(400, 16), f32(np.zeros((400, 16)))), max_drop=1, metric="sqnr_db", **FEW)
