@@ -58,7 +58,7 @@ def mnist():
 
 @pytest.fixture
 def cifar10():
-    return ["--data", pictures(Path("train.npz"), (32, 32, 3)), pictures(Path("test.npz"), (32, 32, 3), 40)]
+    return ["--data", pictures(Path("train.npz"), (32, 32, 3), 30), pictures(Path("test.npz"), (32, 32, 3), 20)]
 
 
 FEW = ["--epochs", "1", "--held-out", "20"]
@@ -178,7 +178,7 @@ def test_a_table_is_the_same_after_a_kill_from_many_processes_and_one_granularit
     assert len(whole) == 1 + 2 * 4 * 5 * 2  # no noise; scopes, strategies, cells, trials
     assert "98.70" in text
     lines = Path("out/table8.csv").read_text(encoding="utf-8").splitlines(keepends=True)
-    Path("out/table8.csv").write_text("".join(lines[:-7]), encoding="utf-8")  # within the trials of an entry
+    Path("out/table8.csv").write_text("".join(lines[:-6]), encoding="utf-8")  # all but three entries
     assert table8(models) == text
     assert rows("table8") == whole
     Path("out/table8.csv").unlink()
