@@ -22,6 +22,7 @@ one for channels.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import operator
@@ -31,6 +32,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from itertools import chain
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -66,17 +68,24 @@ def parse(text: str) -> Any:
     ...
     ValueError: an object has the name 'a' twice
     """
+    collecting = gc.isenabled()
+    gc.disable()  # nothing in JSON holds itself, and to look for that among millions of lists takes most of the time
     try:
         body = json.loads(text, parse_int=_int, parse_float=_float, parse_constant=_float, object_pairs_hook=_object)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON: {error}") from None
-    _check(body, _DEEPEST)
+    finally:
+        if collecting:
+            gc.enable()
+    _check(body)
     return body
 
 
 def _int(text: str) -> int:
+    if len(text) < _DIGITS:
+        return int(text)
     if len(text) > _DIGITS + 1 or not -(2**63) <= int(text) < 2**63:
         raise ValueError(f"the number {text[:20]}{'...' * (len(text) > 20)} is beyond 64 bits")
     return int(text)
@@ -96,19 +105,30 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return body
 
 
-def _check(value: Any, levels: int) -> None:
-    if isinstance(value, str) and not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"{value[:80]!r} holds half of a surrogate pair") from None
-    if isinstance(value, dict | list):
-        if not levels:
-            raise ValueError(_TOO_DEEP)
-        parts = [*value, *value.values()] if isinstance(value, dict) else value
-        for part in parts:
-            if isinstance(part, str | dict | list):
-                _check(part, levels - 1)
+def _check(body: Any) -> None:
+    """Check depth and text, one depth after the other: a file may hold millions of values."""
+    values = [body]
+    for _ in range(_DEEPEST):
+        _check_texts(values)
+        values = [part for value in values if value and type(value) in (dict, list) for part in _parts(value)]
+        if not values:
+            return
+    _check_texts(values)
+    if any(isinstance(value, dict | list) for value in values):
+        raise ValueError(_TOO_DEEP)
+
+
+def _parts(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return chain(value, value.values()) if isinstance(value, dict) else value
+
+
+def _check_texts(values: list[Any]) -> None:
+    for text in values:
+        if type(text) is str and not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise ValueError(f"{text[:80]!r} holds half of a surrogate pair") from None
 
 
 # ------------------------------------------------------------------------------------------------------ dataclasses

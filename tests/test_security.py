@@ -85,25 +85,35 @@ EVALUATE = "evaluate model.protected.onnx --data test.npz --trials 1"
 SWEEP = "sweep model.onnx --data test.npz --cells 1 --strategy sign --trials 2 --workers 1"
 
 
+ONE_AFTER_ANOTHER = """
+import shlex, sys
+from onnx_analog.cli import main
+for line in sys.argv[1:]:
+    main(shlex.split(line), standalone_mode=False)
+"""
+
+
 @pytest.mark.parametrize(
-    "line",
+    "lines",
     [
-        "channel list",
-        "channel show pcm --plot plot.png --force",
-        "channel fit pairs.csv --input a --output b --neighbours 1 --force",
-        "inspect model.onnx",
-        "prune model.onnx --sparsity 0.5 --force",
-        "protect model.onnx -o again.onnx --force",
-        "readback model.protected.onnx --force",
-        "manifest model.protected.onnx",
-        EVALUATE,
-        f"{EVALUATE} --metric own:share --preprocess own:same",
-        f"{SWEEP} -o swept --save-config saved.toml",
-        f"{SWEEP} -o swept-own --metric own:share",
+        ("inspect model.onnx", "prune model.onnx --sparsity 0.5 --force", "protect model.onnx -o again.onnx --force"),
+        ("channel list", "channel fit pairs.csv --input a --output b --neighbours 1 --force",
+         "channel show pcm --plot plot.png --force"),
+        ("manifest model.protected.onnx", "readback model.protected.onnx --force", EVALUATE,
+         f"{EVALUATE} --metric own:share --preprocess own:same"),
+        (f"{SWEEP} -o swept --save-config saved.toml",),
+        (f"{SWEEP} -o swept-own --metric own:share",),
     ],
-)
-def test_no_code_of_the_current_folder_is_run_but_what_is_named(folder, line):
-    assert run(folder, line) == ""
+    ids=lambda lines: lines[-1],
+)  # fmt: skip
+def test_no_code_of_the_current_folder_is_run_but_what_is_named(folder, tmp_path, lines):
+    """Commands of a process follow one another as they import more: each module is looked for once in a process."""
+    if len(lines) == 1:
+        assert run(folder, lines[0]) == ""
+        return
+    script = tmp_path / "script.py"  # beside which Python looks, as beside the command that is installed
+    script.write_text(ONE_AFTER_ANOTHER)
+    assert run(folder, shlex.join(lines), by=(sys.executable, str(script))) == ""
 
 
 @pytest.fixture(scope="module")

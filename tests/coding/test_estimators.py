@@ -71,6 +71,7 @@ def written(level, *, index=None, cells=(1,), channel=QUIET, alpha=None, beta=No
     )  # fmt: skip
 
 
+TRIALS = 30  # of a mean
 WEIGHT = f32(np.random.default_rng(0).normal(size=(40, 30)))
 SCHEMES = {
     "redundancy": Scheme(channel=QUIET, estimator=NAME),
@@ -355,8 +356,8 @@ def test_unbiased_weights_keep_their_gain_and_posterior_means_do_not(scheme, gra
     gains = {}
     for name in ("posterior", "unbiased"):
         model = open_protected(oa.protect(holding(w=WEIGHT), scheme.changed(estimator=name)).model)
-        read = [model.read(trial=trial)["w"].reshape(-1) @ weight / (weight @ weight) for trial in range(60)]
-        gains[name] = np.mean(read), np.std(read) / np.sqrt(60)
+        read = [model.read(trial=trial)["w"].reshape(-1) @ weight / (weight @ weight) for trial in range(TRIALS)]
+        gains[name] = np.mean(read), np.std(read) / np.sqrt(TRIALS)
     mean, error = gains["unbiased"]
     assert mean == pytest.approx(1, abs=5 * error + 1e-3)
     mean, error = gains["posterior"]

@@ -136,14 +136,21 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_a_checkpoint_of_another_run_is_refused(tmp_path, name):
-    recipe = replace(RECIPE, schedule="cosine")
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """Return what a run was given, and its folder."""
+    folder, recipe = tmp_path_factory.mktemp("ended"), replace(RECIPE, schedule="cosine")
     mine = {"images": images(), "recipe": recipe, "noise": written(TABLE), "teacher": Teacher(LOGITS)}
-    train(net(), **mine, folder=tmp_path)
+    train(net(), **mine, folder=folder)
+    return mine, folder
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_checkpoint_of_another_run_is_refused(ended, name):
+    mine, folder = ended
     with pytest.raises(OptionError, match=f"belongs to a run with {name} "):
-        train(net(), **{**mine, **OTHERS[name]}, folder=tmp_path)
-    train(net(), **mine, folder=tmp_path, progress=lambda _: pytest.fail("trained"))  # its own is as it was
+        train(net(), **{**mine, **OTHERS[name]}, folder=folder)
+    train(net(), **mine, folder=folder, progress=lambda _: pytest.fail("trained"))  # its own is as it was
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_the_training():
