@@ -29,6 +29,7 @@ from onnx_analog._inputs import (
 from onnx_analog.arguments import check_pruning, check_stopping, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import Modifiers
+from onnx_analog.coding.compensation import check_compensable
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.coding.stored_channels import by_name
@@ -112,6 +113,8 @@ def _study(given: Mapping[str, Any]) -> sweeps.Study:
     preprocessing = preprocessing_of(given["mean"], given["std"], given["preprocess"])
     stopping = Stopping(trials=given["trials"], precision=given["precision"], max_trials=given["max_trials"])
     grid = _grid(given)
+    if given["compensate"] is not None:
+        check_compensable("compensate is given", (scheme for point in grid.points() for scheme in point.plan.schemes))
     models: list[ModelLike] = [bare(model) for model in _listed(given["model"], _MODELS, "model")]
     cases = [_case(number, model, given, preprocessing, grid) for number, model in enumerate(models)]
     facts = {

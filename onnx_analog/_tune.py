@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -13,6 +15,7 @@ from onnx_analog._inputs import (
     AnyChannel,
     AnyModel,
     Data,
+    bare,
     check_data,
     check_function,
     dataset_of,
@@ -22,9 +25,13 @@ from onnx_analog._inputs import (
     selection_of,
 )
 from onnx_analog.arguments import DEFAULTS, check_type, checked
+from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
-from onnx_analog.errors import ModelError
-from onnx_analog.graph.stored import is_protected
+from onnx_analog.errors import ModelError, OptionError
+from onnx_analog.graph import files
+from onnx_analog.graph.files import ModelLike
+from onnx_analog.graph.protected import ProtectedModel
+from onnx_analog.graph.stored import SOURCE_KEY, is_protected
 from onnx_analog.graph.weights import Selection
 from onnx_analog.results import Paths
 from onnx_analog.settings import keywords, settings_of
@@ -142,7 +149,7 @@ def tune(
         "model": Packed.of(plain).digest(), "data": samples_of.digest(), "channel": resolved.to_dict(),
         "selection": {name: getattr(selected, name) for name in settings_of(Selection)}, "trials": given["tune_trials"],
         "metric": str(metric), **{name: given[name] for name in ("decoding", "correction", "seed", *OF_DATA)},
-        "versions": versions(),
+        "versions": versions(), "source": None if resume is None else _sources(resolved),
     }  # fmt: skip
     search = Search(
         plain,
@@ -182,8 +189,31 @@ def tune(
         sensitivity=search.sensitivity,
         corrected=search.correction_numbers,
         confidence=given["confidence"],
-        protected=search.protected(best),
+        protected=_with_source(search.protected(best), bare(model)),
     )
+
+
+def _sources(channel: Channel) -> str | None:
+    """Return the digest of the sources of a channel of the user's own; None of the package's channels."""
+    kinds = {type(channel), *(type(value) for value in vars(channel).values() if isinstance(value, Channel))}
+    own = sorted(
+        (kind for kind in kinds if not kind.__module__.startswith("onnx_analog.")), key=lambda kind: kind.__name__
+    )
+    try:
+        texts = [inspect.getsource(inspect.getmodule(kind) or kind) for kind in sorted(own, key=str)]
+    except (OSError, TypeError):
+        raise OptionError(
+            "the source of the channel is not known, so nothing tells its changes: leave resume out"
+        ) from None
+    return hashlib.sha256("".join(texts).encode()).hexdigest() if own else None
+
+
+def _with_source(protected: ProtectedModel, source: ModelLike) -> ProtectedModel:
+    """Note in a protected model which file it is made of."""
+    digest = files.file_digest(source) if isinstance(source, str | os.PathLike) else None
+    if digest is not None:
+        protected.model.metadata_props[SOURCE_KEY] = digest
+    return protected
 
 
 def _better(one: Answer, other: Answer, goal: Goal) -> bool:

@@ -300,13 +300,11 @@ def _compensated(
     step: ProtectPass, model: ir.Model, samples: Callable[[Any], Any], progress: Callable[[str], None]
 ) -> ProtectPass:
     """Return a step whose weights make up for each other's rounding errors, as samples of the model tell."""
-    from onnx_analog.coding.compensation import unfit
+    from onnx_analog.coding.compensation import check_compensable
     from onnx_analog.run.moments import input_moments, warn_of_left
     from onnx_analog.run.session import Network
 
-    reasons = [unfit(scheme) for scheme in step.plan.schemes]
-    if None not in reasons:
-        raise OptionError(f"compensate is given, and no scheme can be compensated: {reasons[0]}. Leave it out")
+    check_compensable("compensate is given", step.plan.schemes)
     data = samples(Network(model).inputs)
     moments, left = input_moments(model, data, selection=step.selection, running={}, progress=progress)
     warn_of_left(left)

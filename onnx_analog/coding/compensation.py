@@ -13,7 +13,7 @@ that are pruned stay 0, and others make up for what 0 is off by.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -25,8 +25,10 @@ from onnx_analog.coding.codebook import Codebook
 from onnx_analog.coding.partition import Bits, Bytes, Doubles, Edges, Floats
 from onnx_analog.coding.planes import Encoded, Fitted, Part, fit, planes_of, split
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.errors import OptionError
 
 DAMPING = 0.01  # added to the diagonal of H, relative to its mean, as Frantar et al. do
+HELD_OUT = 4  # of as many vectors, one is held out, and tells how far outputs are off
 MOST_INPUTS = 16_384  # of an output: H takes 4 bytes times the square of their number
 _BLOCK = 128  # columns whose errors are passed on together to those behind them
 
@@ -40,14 +42,18 @@ class InputMoments:
     Attributes
     ----------
     second : float32 array of shape (G, n, n)
-        E[x·xᵀ] of the n inputs of an output, for each of G groups of outputs.
+        E[x·xᵀ] of the n inputs of an output, for each of G groups of outputs: by it, weights are rounded.
+    held_out : float32 array of shape (G, n, n)
+        The same over other vectors: by it, errors are measured. Errors on vectors that weights were rounded by are too
+        small, the more so the fewer they are.
     axes : tuple of int
         The order of the weight's axes in which it can be reshaped to (G, outputs of a group, n).
     samples : int
-        Vectors x of each group that were averaged.
+        Vectors x of each group that weights are rounded by.
     """
 
     second: Floats
+    held_out: Floats
     axes: tuple[int, ...]
     samples: int
 
@@ -64,19 +70,19 @@ class InputMoments:
     @cached_property
     def steps(self) -> tuple[_Steps, ...]:
         """How the weights of each group are rounded."""
-        return tuple(_Steps.of(second.astype(np.float64)) for second in self.second)
+        return tuple(_Steps.of(second.astype(np.float64), self.samples) for second in self.second)
 
     @cached_property
     def power(self) -> float:
         """Mean square of an input."""
-        groups, inputs, _ = self.second.shape
-        total = float(np.trace(self.second, axis1=1, axis2=2, dtype=np.float64).sum())
+        groups, inputs, _ = self.held_out.shape
+        total = float(np.trace(self.held_out, axis1=1, axis2=2, dtype=np.float64).sum())
         return float(total / (groups * inputs))
 
     def error(self, difference: NDArray[Any]) -> float:
         """Return the mean squared error of the outputs, summed over them, if the weights are off by `difference`."""
         matrix = self.matrix(difference).astype(np.float32)
-        return float(np.einsum("gri,gri->", matrix @ self.second, matrix, dtype=np.float64))
+        return float(np.einsum("gri,gri->", matrix @ self.held_out, matrix, dtype=np.float64))
 
     def white_error(self, difference: NDArray[Any]) -> float:
         """Return the squared error, summed over the weights, of white noise that harms the outputs as `difference`."""
@@ -94,20 +100,24 @@ class _Steps(NamedTuple):
         Those whose inputs have the most power come first: more others can make up for their errors.
     upper : float64 array of shape (n, n)
         U of H⁻¹ = Uᵀ·U, in that order.
-    damping : float
-        In the diagonal of H.
     """
 
     order: NDArray[np.intp]
     upper: Doubles
-    damping: float
 
     @staticmethod
-    def of(second: Doubles) -> _Steps:
-        """Return those for second moments (n, n)."""
-        order = np.argsort(-np.diag(second), kind="stable")
-        damping = DAMPING * float(np.diag(second).mean()) or 1.0
-        return _Steps(order, _upper(second[np.ix_(order, order)] + damping * np.eye(len(second))), damping)
+    def of(second: Doubles, samples: int) -> _Steps:
+        """Return those for second moments (n, n) of as many vectors.
+
+        Moments of few vectors know more correlation than there is. They are shrunk towards their diagonal by the share
+        n/(n + vectors), which is next to nothing for convolutions.
+        """
+        inputs = len(second)
+        power = np.diag(second)
+        order = np.argsort(-power, kind="stable")
+        kept = samples / (samples + inputs)
+        shrunk = kept * second + np.diag((1 - kept) * power + (DAMPING * float(power.mean()) or 1.0))
+        return _Steps(order, _upper(shrunk[np.ix_(order, order)]))
 
 
 def _upper(second: Doubles) -> Doubles:
@@ -153,8 +163,15 @@ def unfit(scheme: Scheme) -> str | None:
     return None
 
 
+def check_compensable(given: str, schemes: Iterable[Scheme]) -> None:
+    """Raise `OptionError` if no scheme can be compensated; `given` says what asks for it."""
+    reasons = [unfit(scheme) for scheme in schemes]
+    if reasons and None not in reasons:
+        raise OptionError(f"{given}, and no scheme can be compensated: {reasons[0]}. Leave it out")
+
+
 class Compensated(NamedTuple):
-    """What was fitted with compensation, and the mean squared error of the outputs, summed over them."""
+    """What was fitted with compensation, and the mean squared error of the outputs on vectors that are held out."""
 
     fitted: Fitted
     error: float
@@ -163,7 +180,7 @@ class Compensated(NamedTuple):
 def encode(weight: NDArray[Any], scheme: Scheme, moments: InputMoments) -> tuple[Encoded, float]:
     """Return one tensor as it is stored by a scheme that `unfit` has nothing against, with one codebook.
 
-    Also returned is the mean squared error of the outputs, summed over them.
+    Also returned is the mean squared error of the outputs, summed over them, on vectors that are held out.
     """
     part = split(weight, scheme)
     fitted, error = compensated(weight, part, fit([part], scheme, keep=True), 0, moments)
@@ -180,7 +197,7 @@ def compensated(
 ) -> Compensated:
     """Return what was fitted, with the classes of one tensor chosen so that they make up for each other's errors.
 
-    The codebook stays. If the outputs would be off by more than without compensation, nothing changes.
+    The codebook stays. If outputs are not nearer, on vectors that are held out, nothing changes.
 
     Parameters
     ----------
@@ -196,15 +213,14 @@ def compensated(
         Group of the codebook of each weight, those that are not stored among them, where there are several.
     """
     before = fitted.class_index[number]
-    if before is None or not before.size:
+    if before is None or not before.size:  # there is nothing to choose
         return Compensated(fitted, 0.0)
     grid = _grid(fitted.codebook, fitted.edges[number])
-    plain = _error(weight, part, grid, before, moments)
-    matrix, error = _classes(weight, part.mask, grid, moments, group)
-    if error >= plain:
-        return Compensated(fitted, plain)
-    chosen = moments.flat(matrix, weight.shape)
+    chosen = moments.flat(_classes(weight, part.mask, grid, moments, group), weight.shape)
     index = chosen if part.mask is None else chosen[part.mask]
+    plain, error = (_error(weight, part, grid, classes, moments) for classes in (before, index))
+    if not error < plain:
+        return Compensated(fitted, plain)
     counts, indices = fitted.counts.copy(), list(fitted.class_index)
     counts[number], indices[number] = np.bincount(index, minlength=counts.shape[1]), index
     return Compensated(fitted._replace(counts=counts, class_index=indices), error)
@@ -228,41 +244,34 @@ def _grid(book: Codebook, edges: Sequence[Edges]) -> _Grid:
 
 def _classes(
     weight: NDArray[Any], mask: Bits | None, grid: _Grid, moments: InputMoments, group: NDArray[np.int64] | None
-) -> tuple[Bytes, float]:
-    """Return the class of each weight, (G, outputs of a group, n), any for those not stored; and the outputs' error."""
+) -> Bytes:
+    """Return the class of each weight, (G, outputs of a group, n); any class for those that are not stored."""
     matrix = moments.matrix(weight).astype(np.float64)
     stored = None if mask is None else moments.matrix(mask.reshape(weight.shape))
     groups = None if group is None else moments.matrix(group.reshape(weight.shape))
     index = np.empty(matrix.shape, np.uint8)
-    error = 0.0
     for g, steps in enumerate(moments.steps):
 
         def choose(column: int, value: Doubles, g: int = g) -> tuple[NDArray[np.intp], Doubles]:
             place, point = grid.nearest(value, None if groups is None else groups[g, :, column])
             return place, point if stored is None else np.where(stored[g, :, column], point, 0.0)
 
-        index[g], of_group = _rounded(matrix[g], steps, choose)
-        error += of_group
-    return index, error
+        index[g] = _rounded(matrix[g], steps, choose)
+    return index
 
 
-def _rounded(matrix: Doubles, steps: _Steps, choose: _Choose) -> tuple[NDArray[np.intp], float]:
-    """Return the classes of the weights (R, n) of a group, rounded one column after the other, and the outputs' error.
-
-    With damped H, the error dᵀ·H·d of a row is the sum of the squares of its errors over U_jj.
-    """
+def _rounded(matrix: Doubles, steps: _Steps, choose: _Choose) -> NDArray[np.intp]:
+    """Return the classes of the weights (R, n) of a group, rounded one column after the other."""
     upper, columns = steps.upper, matrix.T[steps.order]  # (n, R)
-    place, off, damped = np.empty(columns.shape, np.intp), columns.copy(), 0.0
+    place = np.empty(columns.shape, np.intp)
     for start in range(0, len(columns), _BLOCK):
         block = slice(start, min(start + _BLOCK, len(columns)))
         errors = np.empty_like(columns[block])
         for j in range(block.start, block.stop):
             place[j], point = choose(int(steps.order[j]), columns[j])
-            off[j] -= point
             errors[j - start] = (columns[j] - point) / upper[j, j]
             columns[j + 1 : block.stop] -= np.multiply.outer(upper[j, j + 1 : block.stop], errors[j - start])
         columns[block.stop :] -= upper[block, block.stop :].T @ errors
-        damped += float(np.square(errors).sum())
     result = np.empty_like(place)
     result[steps.order] = place
-    return result.T, max(damped - steps.damping * float(np.square(off).sum()), 0.0)
+    return result.T

@@ -145,7 +145,7 @@ def _by_name(protected: ProtectedModel) -> dict[str, Array]:
 # ---------------------------------------------------------------------------------------------------- samples
 
 
-def _fixed_batch(model: ir.Model) -> int | None:
+def fixed_batch(model: ir.Model) -> int | None:
     """Return how many samples a call must have; None if any number will do."""
     sides = [value.shape[0] for value in model.graph.inputs if value.shape is not None and len(value.shape)]
     return min((side for side in sides if isinstance(side, int)), default=None)
@@ -164,7 +164,7 @@ def one_call(model: ir.Model, data: Dataset) -> Dataset:
             "the model takes its samples one by one, and a correction measures many in one call: export the model with "
             "an axis for samples, or correct by the law of the channel"
         )
-    fixed = _fixed_batch(model)
+    fixed = fixed_batch(model)
     if fixed is not None and len(data) < fixed:
         raise DataError(
             f"the model takes {fixed:,} samples in each call, and there are {len(data):,} to correct it with: give more"

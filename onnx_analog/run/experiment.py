@@ -14,7 +14,7 @@ from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
-from onnx_analog.coding.compensation import InputMoments
+from onnx_analog.coding.compensation import InputMoments, unfit
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
@@ -406,7 +406,7 @@ class Experiment:
         ModelError
             If the model is not protected, and there is no plan.
         """
-        if self._compensate or COMPENSATED_KEY in self._model.metadata_props:
+        if self._compensates(plan, _selection(selection)) or COMPENSATED_KEY in self._model.metadata_props:
             raise OptionError("rounding errors are compensated, so squared errors have no limit to compare with")
         schemes = self._schemes(plan, channel, modifiers)
         if not schemes:
@@ -553,6 +553,11 @@ class Experiment:
         coded = pipeline.stored(step, self._model)
         tensors = tuple(detached(self._model, coded))
         return Planes(schemes=plan.schemes, tensors=tensors, coded=coded, selection=selection)
+
+    def _compensates(self, plan: Plan | Scheme | None, selection: Selection) -> bool:
+        """Return whether weights of a plan make up for each other's errors."""
+        schemes = [] if plan is None else map(Plan.of(plan).scheme_of, self.moments(selection))
+        return any(scheme is not None and unfit(scheme) is None for scheme in schemes)
 
     def moments(self, selection: Selection | None = None) -> Mapping[str, InputMoments]:
         """Return the moments of what the weights of a selection are multiplied by; none unless plans compensate."""

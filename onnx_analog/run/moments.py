@@ -11,10 +11,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnx_analog.coding.compensation import MOST_INPUTS, InputMoments
+from onnx_analog.coding.compensation import HELD_OUT, MOST_INPUTS, InputMoments
+from onnx_analog.errors import DataError
 from onnx_analog.graph.operands import Operand, operands_of, with_operands
 from onnx_analog.graph.weights import Selection, find
 from onnx_analog.randomness import stream
+from onnx_analog.run.correcting import fixed_batch
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.session import Network
 
@@ -38,7 +40,7 @@ def warn_of_left(left: Mapping[str, str]) -> None:
 
 
 class _Sums:
-    """Sums of products of an operand's inputs.
+    """Sums of products of an operand's inputs: of vectors that weights are rounded by, and of those held out.
 
     Parameters
     ----------
@@ -48,30 +50,38 @@ class _Sums:
     """
 
     def __init__(self, operand: Operand, samples: int) -> None:
-        self.operand, self._samples, self.count = operand, samples, 0
+        self.operand, self._samples, self.positions = operand, samples, 0
         self._rng = stream(0, 0, operand.key, plane="inputs")
-        self.total = np.zeros((operand.groups, operand.inputs, operand.inputs))
+        shape = (operand.groups, operand.inputs, operand.inputs)
+        self._totals, self.counts = (np.zeros(shape), np.zeros(shape)), [0, 0]
 
-    def add(self, value: Array) -> None:
+    def add(self, value: Array, samples: int, *, held_out: bool) -> None:
         """Add what a call returned for some samples; of many positions, some are taken at random."""
         operand = self.operand
         if operand.window is not None:
-            value = value.reshape(*value.shape[:2], -1)  # (samples, C·k, positions)
+            value = value.reshape(*value.shape[:2], -1)  # (N, C·k, positions)
         else:
-            value = (value.T if operand.transposed else value).reshape(len(value), -1, operand.inputs).swapaxes(1, 2)
-        places = self._places(len(value), value.shape[2])
+            value = value.T if operand.transposed else value
+            value = value.reshape(len(value), -1, operand.inputs).swapaxes(1, 2)
+        self.positions += len(value) * value.shape[2]
+        places = self._places(len(value) * value.shape[2], samples)
         taken = value[places // value.shape[2], :, places % value.shape[2]].astype(np.float64)
         vectors = taken.reshape(-1, operand.groups, operand.inputs)
-        for total, x in zip(self.total, vectors.transpose(1, 0, 2), strict=True):
+        self.counts[held_out] += len(vectors)
+        for total, x in zip(self._totals[held_out], vectors.transpose(1, 0, 2), strict=True):
             total += x.T @ x
-        self.count += len(vectors)
 
-    def _places(self, samples: int, positions: int) -> NDArray[np.int64]:
+    def _places(self, count: int, samples: int) -> NDArray[np.int64]:
         enough = max(_LEAST_VECTORS, _VECTORS * self.operand.inputs)
         share = -(-enough * samples // self._samples)
-        if share >= samples * positions:
-            return np.arange(samples * positions)
-        return np.sort(self._rng.choice(samples * positions, share, replace=False))
+        if share >= count:
+            return np.arange(count)
+        return np.sort(self._rng.choice(count, share, replace=False))
+
+    def means(self) -> list[Array]:
+        """Return the mean products of the two kinds of vectors; those of the first for both if there are too few."""
+        first, second = (total / max(count, 1) for total, count in zip(self._totals, self.counts, strict=True))
+        return [first, second if self.counts[1] else first]
 
 
 def input_moments(
@@ -99,7 +109,7 @@ def input_moments(
     Raises
     ------
     DataError
-        If onnxruntime fails on the data.
+        If onnxruntime fails on the data, or they do not fill a batch of the model.
     """
     operands = operands_of(model, find(model, selection).weights)
     left = dict(operands.left)
@@ -108,39 +118,63 @@ def input_moments(
     if not known:
         return {}, left
     network = Network(with_operands(model, known), **running)
-    sums = [_Sums(operand, len(data)) for operand in known]
-    for done, values in _outputs(network, data):
-        progress(f"inputs of weights, sample {done:,} of {len(data):,}")
-        for each, value in zip(sums, values, strict=True):
-            each.add(np.asarray(value, np.float32))
-    return _averaged(sums), left
+    sums, done = [_Sums(operand, len(data)) for operand in known], 0
+    for held_out, part in enumerate(_parted(data)):
+        for samples, values in _outputs(network, part, fixed_batch(model)):
+            done += samples
+            progress(f"inputs of weights, sample {done:,} of {len(data):,}")
+            for each, value in zip(sums, values, strict=True):
+                each.add(np.asarray(value, np.float32), samples, held_out=bool(held_out))
+    if not done:
+        raise DataError(f"{len(data):,} samples do not fill a batch of the model: give more")
+    found = _averaged(sums)
+    for key in [key for key, each in found.items() if not (_finite(each.second) and _finite(each.held_out))]:
+        del found[key]
+        left[key] = "its inputs are not finite, or their squares are not"
+    return found, left
 
 
-def _outputs(network: Network, data: Dataset) -> Iterator[tuple[int, list[Any]]]:
-    """Yield how many samples were run, and what the network returned for the last of them."""
-    data = replace(data, labels=None)
-    size = start = 1  # the first call tells how many numbers a sample gives
-    yield start, (first := network.run(data.head(1), batch=1))
-    numbers = sum(np.asarray(value).size for value in first)
-    size = max(1, _AT_ONCE // max(1, numbers))
-    while start < len(data):
+def _finite(array: Array) -> bool:
+    return bool(np.isfinite(array).all())
+
+
+def _parted(data: Dataset) -> tuple[Dataset, Dataset]:
+    """Return the samples that weights are rounded by, and those held out: one of `HELD_OUT`."""
+    data, numbers = replace(data, labels=None), np.arange(len(data))
+    held_out = numbers % HELD_OUT == HELD_OUT - 1
+    return data.take(numbers[~held_out]), data.take(numbers[held_out])
+
+
+def _outputs(network: Network, data: Dataset, fixed: int | None) -> Iterator[tuple[int, list[Any]]]:
+    """Yield how many samples a call had, and what the network returned for them.
+
+    The samples of a model with a fixed batch are used as far as they fill batches: others would count twice.
+    """
+    if data.one_by_one:
+        for number in range(len(data)):
+            yield 1, [value[0] for value in network.run(data.take(np.array([number])))]
+        return
+    start, size = 0, fixed or 1  # the first call tells how many numbers a sample gives
+    while start + (fixed or 1) <= len(data):
         part = data.take(np.arange(start, min(start + size, len(data))))
+        values = network.run(part, batch=size)
+        yield len(part), values
         start += len(part)
-        yield start, network.run(part, batch=size)
+        size = fixed or max(1, _AT_ONCE * len(part) // max(1, sum(np.asarray(value).size for value in values)))
 
 
 def _averaged(sums: list[_Sums]) -> dict[str, InputMoments]:
-    """Return the means of products; a weight that is used several times has the sums of its uses."""
+    """Return the means of products; the uses of a weight that is used several times count by their positions."""
     by_key: dict[str, list[_Sums]] = {}
     for each in sums:
         by_key.setdefault(each.operand.key, []).append(each)
-    return {
-        key: InputMoments(
-            second=(np.sum([each.total for each in uses], axis=0) / sum(each.count for each in uses)).astype(
-                np.float32
-            ),
-            axes=uses[0].operand.axes,
-            samples=sum(each.count for each in uses),
+    found = {}
+    for key, uses in by_key.items():
+        shares = np.array([each.positions for each in uses], np.float64)
+        pairs = zip(*(each.means() for each in uses), strict=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            second, held_out = (np.tensordot(shares / shares.sum(), of_uses, 1).astype(np.float32) for of_uses in pairs)
+        found[key] = InputMoments(
+            second=second, held_out=held_out, axes=uses[0].operand.axes, samples=sum(each.counts[0] for each in uses)
         )
-        for key, uses in by_key.items()
-    }
+    return found

@@ -75,7 +75,7 @@ class Trials:
         self._indices = metrics.indices_of(metric)
         count = network.threads or cpu_count()
         self._threads = ThreadPoolExecutor(count) if count > 1 else None
-        self._digital = all(decoder.digital for decoder in decoders.values())
+        self._digital = all(decoder.digital for decoder in decoders.values()) and not network.random
         self._last: tuple[bytes, Trial] | None = None  # what was read, where there are no analog cells
 
     @cached_property
@@ -88,10 +88,10 @@ class Trials:
         weights = read_all(self._decoders, seed=seed, trial=trial, threads=self._threads)
         if not self._digital:
             return self._run(weights)
-        digest = _digest(weights)
-        if self._last is None or self._last[0] != digest:  # else the same was read before
-            self._last = digest, self._run(weights)
-        return self._last[1]
+        digest, last = _digest(weights), self._last
+        if last is None or last[0] != digest:  # else the same was read before
+            self._last = last = digest, self._run(weights)
+        return last[1]
 
     def _run(self, weights: Mapping[str, Any]) -> Trial:
         uncorrected = self._scored(self._network, weights)

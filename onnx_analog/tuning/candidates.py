@@ -141,7 +141,7 @@ def candidates(
                 error = _relative(weight, stored, harm, known)
         except ModelError:
             continue
-        key = (known is None, *(getattr(scheme, name) for name in _OF_INDEX))
+        key = (known is None or scheme.estimator, *(getattr(scheme, name) for name in _OF_INDEX))
         if key not in lengths:
             lengths[key] = _index_streams(weight, stored)
         found.append(Candidate(scheme=scheme, cells=cells_of(stored, lengths[key], counting), error=error))

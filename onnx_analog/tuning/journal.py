@@ -1,6 +1,6 @@
 """A file that keeps what a search has measured, so that a search that was stopped goes on from it.
 
-The first line says which search it is; each further one holds a measurement, by its key. Numbers are written as JSON
+The first line identifies the search; each further one holds a measurement, by its key. Numbers are written as JSON
 has them, which gives the same bits when they are read. A line that a stop cut off is measured again.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from onnx_analog.errors import DataError, OptionError, printable
+from onnx_analog.errors import DataError, OptionError, OutputError, printable
 
 _FORMAT = "onnx-analog tune 1"
 _MOST_BYTES = 2**26
@@ -46,25 +46,42 @@ class Journal:
         for line in lines[1:]:
             self._known |= _entry(line)
         whole = [head, *(json.dumps({key: value}) for key, value in self._known.items())]
-        path.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+        _replace(path, "".join(f"{line}\n" for line in whole))
 
     def measured(self, key: str, measure: Callable[[], Any]) -> Any:
         """Return what was measured under a key, or measure it now; the result must be ready for JSON."""
         if key not in self._known:
             self._known[key] = measure()
             if self._path is not None:
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({key: self._known[key]}) + "\n")
+                _append(self._path, json.dumps({key: self._known[key]}) + "\n")
         return self._known[key]
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file beside, and put it in the place of the old one: a stop loses neither."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise OutputError(f"{printable(str(path))} cannot be written: {error.strerror}") from error
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise OutputError(f"{printable(str(path))} cannot be written: {error.strerror}") from error
 
 
 def _lines(path: Path) -> list[str]:
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise DataError(f"{printable(str(path))} has more than {_MOST_BYTES:,} bytes: it is no file of a search")
+            raise DataError(f"{printable(str(path))} has more than {_MOST_BYTES:,} bytes: it is not a search file")
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{printable(str(path))} cannot be read as a file of a search: {error}") from error
+        raise DataError(f"{printable(str(path))} cannot be read as a search file: {error}") from error
 
 
 def _check_head(path: Path, line: str, expected: Mapping[str, Any]) -> None:
@@ -73,10 +90,10 @@ def _check_head(path: Path, line: str, expected: Mapping[str, Any]) -> None:
     except ValueError:
         found = None
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
-        raise DataError(f"{printable(str(path))} is no file of a search")
+        raise DataError(f"{printable(str(path))} is not a search file")
     other = next((name for name, value in expected.items() if found.get(name) != value), None)
     if other is not None:
-        raise OptionError(f"{printable(str(path))} is of a search with another {other}: give another file")
+        raise OptionError(f"{printable(str(path))} belongs to a search with a different {other}: give another file")
 
 
 def _entry(line: str) -> dict[str, Any]:
@@ -85,4 +102,12 @@ def _entry(line: str) -> dict[str, Any]:
         found = json.loads(line)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {key: value for key, value in found.items() if _is_measured(value)}
+
+
+def _is_measured(value: Any) -> bool:
+    """Return whether a value is a number, or numbers by name."""
+    numbers = value.values() if isinstance(value, dict) else [value]
+    return all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)

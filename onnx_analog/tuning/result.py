@@ -87,13 +87,14 @@ class Tuned(Shown):
         """Whether the goal holds, in words."""
         if self.goal.max_drop is None:
             return f"within the budget of {self.goal.budget:g} cells per weight"
-        limit = f"{100 * self.goal.max_drop:g} points"
+        points = f"{100 * self.goal.max_drop:g}"
+        limit = "1 point is" if points == "1" else f"{points} points are"
         if self.holds:
-            return f"at most {limit} are lost, with {self.confidence:.0%} confidence"
+            return f"at most {limit} lost, with {self.confidence:.0%} confidence"
         if self.holds is False:
-            return f"more than {limit} are lost, also with the most cells that were tried"
+            return f"more than {limit} lost, also with the most cells that were tried"
         needed = "" if self.best.needed is None else f"; {counted(self.best.needed, 'sample')} to verify with would do"
-        return f"it is not decided whether more than {limit} are lost{needed}"
+        return f"it is not decided whether more than {limit} lost{needed}"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each tensor: how it is stored, its cells and its part of the predicted divergence."""

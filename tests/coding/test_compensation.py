@@ -24,7 +24,13 @@ def moments(inputs, axes=(0, 1), groups=1, *, rank=4, seed=0, noise=0.1):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(groups, 4000, rank)) @ rng.normal(size=(groups, rank, inputs))
     x += noise * rng.normal(size=x.shape)
-    return InputMoments(second=(x.swapaxes(1, 2) @ x / 4000).astype(np.float32), axes=axes, samples=4000)
+    second = (x.swapaxes(1, 2) @ x / 4000).astype(np.float32)
+    return exactly(second, axes)
+
+
+def exactly(second, axes=(0, 1)):
+    """Return moments that are known exactly: of so many vectors that none of their correlation is doubted."""
+    return InputMoments(second=second, held_out=second, axes=axes, samples=10**12)
 
 
 def weights(*shape, seed=1):
@@ -85,7 +91,7 @@ def test_the_slow_way_rejects_what_is_not_compensated():
 
 def test_inputs_without_correlation_leave_nothing_to_make_up_for():
     weight = weights(8, 16)
-    white = InputMoments(second=np.eye(16, dtype=np.float32)[None], axes=(0, 1), samples=1)
+    white = exactly(np.eye(16, dtype=np.float32)[None])
     (plain,) = encode_plainly([weight], STEPS)
     np.testing.assert_array_equal(decode(encode(weight, STEPS, white)), decode(plain))
 
@@ -131,7 +137,7 @@ def test_pruned_weights_stay_zero_and_the_others_know():
 
 def test_the_order_of_axes_is_that_of_the_moments():
     weight, known = weights(6, 23), moments(23)
-    turned = InputMoments(second=known.second, axes=(1, 0), samples=known.samples)
+    turned = exactly(known.second, (1, 0))
     ours = decode(encode(np.ascontiguousarray(weight.T), STEPS, turned)).reshape(23, 6)
     np.testing.assert_array_equal(ours.T, decode(encode(weight, STEPS, known)).reshape(6, 23))
     assert turned.error(weight.T) == pytest.approx(known.error(weight))
@@ -179,7 +185,7 @@ def test_inputs_that_are_always_zero_do_no_harm():
     second = known.second.copy()
     second[:, :, 3] = second[:, 3, :] = 0
     for dead in (second, np.zeros_like(second)):
-        stored = encode(weights(4, 10), STEPS, InputMoments(second=dead, axes=(0, 1), samples=1))
+        stored = encode(weights(4, 10), STEPS, exactly(dead))
         assert np.isfinite(decode(stored)).all()
 
 

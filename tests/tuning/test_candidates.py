@@ -45,7 +45,8 @@ def test_compensated_candidates_do_less_harm_where_inputs_are_correlated():
     """Four hidden numbers determine the 96 inputs but for some noise: most of the error can be cancelled."""
     rng = np.random.default_rng(5)
     x = rng.normal(size=(4000, 4)) @ rng.normal(size=(4, 96)) + 0.05 * rng.normal(size=(4000, 96))
-    known = InputMoments(second=f32(x.T @ x / 4000)[None], axes=(0, 1), samples=4000)
+    second = f32(x.T @ x / 4000)[None]
+    known = InputMoments(second=second, held_out=second, axes=(0, 1), samples=4000)
     schemes = [oa.Scheme.entropy_coded(step, channel=PCM, estimator="affine") for step in (0.5, 1.0, 2.0)]
     schemes.append(oa.Scheme.refined(1.0, channel=PCM))
     *plain, refined = candidates(WEIGHT, schemes)

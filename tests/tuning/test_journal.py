@@ -7,7 +7,8 @@ import json
 import pytest
 
 import onnx_analog as oa
-from onnx_analog.errors import DataError, OptionError
+from onnx_analog.errors import DataError, OptionError, OutputError
+from onnx_analog.graph.weights import Selection
 from onnx_analog.run.session import Network
 from onnx_analog.tuning.journal import Journal
 from tests.models import model
@@ -56,16 +57,50 @@ def test_another_goal_uses_what_was_measured(whole, tmp_path):
 def test_another_search_is_refused(whole, tmp_path):
     path = tmp_path / "search.jsonl"
     path.write_text(whole[1], encoding="utf-8")
-    with pytest.raises(OptionError, match=r"search.jsonl is of a search with another seed: give another file"):
+    with pytest.raises(OptionError, match=r"search.jsonl belongs to a search with a different seed: give another file"):
         tuned(path, seed=1)
     assert path.read_text(encoding="utf-8") == whole[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"data": rows(401, labels=False)}, "data"),
+        ({"model": model(LINEAR, seed=1)}, "model"),
+        ({"channel": "gaussian"}, "channel"),
+        ({"selection": Selection(min_size=2)}, "selection"),
+        ({"trials": 3}, "trials"),
+        ({"decoding": "soft"}, "decoding"),
+        ({"correction": False}, "correction"),
+    ],
+)
+def test_whatever_matters_tells_searches_apart(whole, tmp_path, given, name):
+    path = tmp_path / "search.jsonl"
+    path.write_text(whole[1], encoding="utf-8")
+    call = {"model": model(LINEAR), "data": rows(400, labels=False), "trials": 2, "max_drop": 20, "resume": path}
+    with pytest.raises(OptionError, match=f"a different {name}: give another file"):
+        oa.tune(**{**call, **given})
+
+
+@pytest.mark.parametrize("value", ['"abc"', "[1]", "null", "true", '{"mean": "x"}'])
+def test_what_is_no_number_is_measured_again(tmp_path, value):
+    path = tmp_path / "file"
+    Journal(path, SEARCH)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f'{{"a": {value}}}\n')
+    assert Journal(path, SEARCH).measured("a", lambda: 2.5) == 2.5
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(OutputError, match="cannot be written"):
+        Journal(tmp_path / "none" / "file", SEARCH)
 
 
 @pytest.mark.parametrize("text", ["{}\n", "hello\n", "[1]\n", '{"format": "other"}\n'])
 def test_a_file_of_something_else_is_refused_and_stays(tmp_path, text):
     path = tmp_path / "file"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match="is no file of a search"):
+    with pytest.raises(DataError, match="is not a search file"):
         Journal(path, SEARCH)
     assert path.read_text(encoding="utf-8") == text
 
@@ -91,8 +126,8 @@ def test_a_line_that_was_cut_off_is_measured_again(tmp_path):
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path):
-    with pytest.raises(DataError, match="cannot be read as a file of a search"):
+    with pytest.raises(DataError, match="cannot be read as a search file"):
         Journal(tmp_path, SEARCH)
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match="cannot be read as a file of a search"):
+    with pytest.raises(DataError, match="cannot be read as a search file"):
         Journal(tmp_path / "bytes", SEARCH)

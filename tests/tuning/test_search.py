@@ -164,6 +164,37 @@ def test_numbers_of_a_correction_take_cells_as_other_streams_do():
     assert cells_of_numbers(10, pair, "hard") == 2 * 160 / best_code(pair, "bch").bits_per_cell
 
 
+def test_nothing_that_chooses_or_mends_has_seen_the_samples_that_verify(monkeypatch):
+    """Each sample has a number in its first input, so that parts of the data can be told apart."""
+    seen = {}
+    x = np.random.default_rng(0).normal(size=(400, 16)).astype(np.float32)
+    x[:, 0] = np.arange(400) / 400
+
+    def numbers(data):
+        return set(data.inputs["x"][:, 0].tolist())
+
+    real, found = search.Experiment, search.input_moments
+
+    def experiment(plain, data, **options):
+        seen.setdefault("data", []).append(numbers(data))
+        if "correct" in options:
+            seen.setdefault("mending", []).append(numbers(options["correct"]))
+        return real(plain, data, **options)
+
+    def moments(plain, data, **options):
+        seen.setdefault("mending", []).append(numbers(data))
+        return found(plain, data, **options)
+
+    monkeypatch.setattr(search, "Experiment", experiment)
+    monkeypatch.setattr(search, "input_moments", moments)
+    oa.tune(model(LINEAR), {"x": x}, max_drop=20, trials=2)
+    *others, verification = seen["data"]
+    assert len(others) == 2
+    assert len(seen["mending"]) == 3
+    for part in (*others, *seen["mending"]):
+        assert not part & verification
+
+
 def test_all_looks_together_are_as_sure_as_asked(monkeypatch):
     """Both plans are verified on the same samples, up to three times each: the chances of error add up."""
     seen = []

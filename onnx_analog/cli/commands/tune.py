@@ -61,7 +61,7 @@ from onnx_analog.cli.settings import argument
     help="File that keeps what is measured: the same command goes on from it, and one with another goal uses it.",
 )
 @click.option("--plot", type=OUT, help="File for a plot of what was tried (needs matplotlib).")
-@click.option("--protected", type=OUT, help="Also write the protected model, as it was verified.")
+@click.option("--protected", type=OUT, help="Also write the protected model that was verified, before correction.")
 @FORCE
 @LOAD
 @JSON
@@ -96,9 +96,11 @@ def command(
 
     target = target or model.with_name(f"{stem(model)}.plan.json")
     outputs = [path for path in (target, plot, protected) if path]
+    read = [*files.files_of(model), data, *([Path(channel)] if channel else [])]  # a channel may be a file
+    beside = [writing.data_beside(protected)] if protected else []
     if resume is not None:
-        writing.check_outputs([resume], [*files.files_of(model), data], force=True, perhaps=outputs)
-    writing.check_outputs(outputs, [*files.files_of(model), data], force=force)
+        writing.check_outputs([resume], read, force=True, perhaps=[*outputs, *beside])
+    writing.check_outputs(outputs, read, force=force, perhaps=beside)
     if plot is not None:
         plots.check_plot(plot)
     choices["modifiers"], choices["selection"] = modifiers_of(choices), selection_of(choices)
