@@ -600,6 +600,27 @@ def test_other_numbers_are_seen(other):
     assert not same_numbers({"a": [1.0, 2.0]}, other)
 
 
+def test_the_table_of_the_pruned_network_is_that_of_the_trials():
+    text = section(ROOT / "docs" / "codes.md", "Measured: pruned ResNet-18")
+    (_, *rows) = table_rows(text)
+    path = RESULTS / "codes-resnet18-cifar10-pruned-pcm.csv"
+    assert rows == list(codes_rows(path))
+    with path.open(newline="") as file:
+        trials = list(csv.DictReader(file))
+    assert {(row["samples"], row["original"]) for row in trials} == {("[2000]", "0.939")}
+    assert {int(row["trial"]) for row in trials} == set(range(5))
+    of = {row[1]: (float(row[2]), 93.90 - float(row[4].split()[0])) for row in rows}
+    words = " ".join(text.split())
+    cells, lost = of["entropy-coded 0.75"]
+    assert f"Steps of 0.75 then lose {lost:.1f} points in {cells:.2f} cells" in words
+    (cells, lost), (others, less) = of["entropy-coded 1.5"], of["refined 3"]
+    assert f"steps of 1.5 lose {lost:.1f} points in {cells:.2f} cells" in words
+    assert f"refined steps of 3 lose {less:.1f} in {others:.2f}" in words
+    assert f"4 of the {of['mapping, 1 cell'][0]:.1f} cells of mapping" in words
+    mask = {int(row["mask_bitmap_bits"]) / int(row["original_weights"]) for row in trials}
+    assert mask == {1.0}
+
+
 def test_the_table_of_compensation_is_that_of_its_results():
     text = read(ROOT / "docs" / "compensation.md")
     measured = section(ROOT / "docs" / "compensation.md", "Measured: ResNet-20")
