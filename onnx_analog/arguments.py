@@ -60,8 +60,8 @@ class Arguments:
     compensate: Any = setting(
         None,
         metavar="FILE",
-        help="Round weights so that they make up for each other's errors: npz file of a few unlabelled samples. Only "
-        "equal steps without analog cells are.",
+        help="npz file of a few unlabelled samples, by which weights are rounded so that they make up for each other's "
+        "errors. Weights with analog cells stay as they are.",
     )
     compensate_samples: int = setting(
         256, least=1, most=1_000_000, help="Samples that weights are compensated by, from the first on."
