@@ -2,8 +2,8 @@
 
     python examples/beyond.py resnet20-cifar10 --channel pcm --folder docs/results --out docs/beyond
 
-Reads <folder>/codes-<model>-<channel>.csv, compensated-<model>-<channel>.csv and tune-<model>-<channel>.json, where they
-exist. Writes <out>/<model>-<channel>.png.
+Reads <folder>/codes-<model>-<channel>.csv, compensated-<model>-<channel>.csv and tune-<model>-<channel>.json, where
+they exist. Writes <out>/<model>-<channel>.png.
 """
 
 from __future__ import annotations

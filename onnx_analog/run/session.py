@@ -46,9 +46,6 @@ _NOISE = tuple(
     )
 )
 _POSITION = "place"  # of an input among those of its function
-_RANDOM = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-)
 _RUNTIME = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -67,11 +64,6 @@ class Network:
         What errors of a run call the model, where there are two: "the reference".
     exchanged : sequence of str
         Further initializers of the main graph that each session is given, as it is given weights.
-
-    Attributes
-    ----------
-    random : bool
-        Whether it draws random numbers of its own.
 
     Raises
     ------
@@ -100,7 +92,6 @@ class Network:
         skeleton = (model.model if isinstance(model, ProtectedModel) else model).clone()
         stored = _stand_ins(skeleton, model.tensors) if isinstance(model, ProtectedModel) else {}
         _drop_unused(skeleton)
-        self.random = any(node.op_type in _RANDOM for node in skeleton.graph.all_nodes())
         _widen_outputs(skeleton)
         self.tensors = {name: tensor for name, tensor in stored.items() if name in skeleton.graph.initializers}
         for name in exchanged:

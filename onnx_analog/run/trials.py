@@ -75,7 +75,7 @@ class Trials:
         self._indices = metrics.indices_of(metric)
         count = network.threads or cpu_count()
         self._threads = ThreadPoolExecutor(count) if count > 1 else None
-        self._digital = all(decoder.digital for decoder in decoders.values()) and not network.random
+        self._digital = all(decoder.digital for decoder in decoders.values())
         self._last: tuple[bytes, Trial] | None = None  # what was read, where there are no analog cells
 
     @cached_property

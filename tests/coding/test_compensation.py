@@ -124,6 +124,36 @@ def test_correlated_inputs_leave_a_small_part_of_the_error():
     assert known.error(difference(weight, stored)) < 0.1 * known.error(difference(weight, plain))
 
 
+def test_weights_are_rounded_to_the_nearest_point_that_is_read():
+    """The points of `unbiased` are scaled, and so are the edges between them; white inputs leave nothing else to do."""
+    weight, scheme = weights(16, 32), STEPS.changed(relative_step=1.7, estimator="unbiased")
+    stored = encode(weight, scheme, exactly(np.eye(32, dtype=np.float32)[None]))
+    points = np.unique(stored.codebook.beta)
+    assert np.diff(points).min() > 1.71 * np.sqrt(np.square(weight).mean())  # which are scaled
+    nearest = points[np.abs(weight.reshape(-1, 1) - points).argmin(axis=1)]
+    np.testing.assert_allclose(decode(stored), nearest, rtol=2.0**-22)
+
+
+def test_what_harms_outputs_that_are_held_out_is_not_done():
+    weight, few = weights(6, 23), moments(23)
+    apart = InputMoments(second=few.second, held_out=np.eye(23, dtype=np.float32)[None], axes=(0, 1), samples=10**12)
+    (plain,) = encode_plainly([weight], STEPS)
+    np.testing.assert_array_equal(decode(encode(weight, STEPS, apart)), decode(plain))
+
+
+def test_moments_of_few_vectors_count_little():
+    """With fewer vectors, classes come nearer to those of plain rounding; with none, they are the same."""
+    weight, known = weights(32, 96), moments(96, rank=4, noise=0.02)
+    (plain,) = encode_plainly([weight], STEPS)
+    changed = []
+    for samples in (0, 10, 1000, 10**9):
+        few = InputMoments(second=known.second, held_out=known.second, axes=(0, 1), samples=samples)
+        changed.append(np.count_nonzero(decode(encode(weight, STEPS, few)) != decode(plain)))
+    assert changed[0] == 0
+    assert changed == sorted(changed)
+    assert changed[-1] > changed[1] > 0
+
+
 def test_pruned_weights_stay_zero_and_the_others_know():
     weight = weights(6, 20)
     weight[:, ::3] = 0

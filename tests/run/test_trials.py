@@ -39,6 +39,15 @@ def test_analog_cells_are_scored_in_every_trial():
     assert len(set(values)) == 6
 
 
+def test_wrong_bits_of_any_tensor_are_noticed():
+    net = """net (float[n, 16] x) => (float[n, 32] y) <float[16, 16] v = random, float[16, 32] w = random> {
+        a = MatMul(x, v) y = MatMul(a, w) }"""
+    for kept, other in ("vw", "wv"):
+        plan = oa.Plan(default=None, tensors={kept: oa.Scheme.int8(), other: NOISY_BITS})
+        memory = Experiment(model(net), rows(20)).trials(plan)
+        assert len({memory.run(seed=0, trial=trial) for trial in range(8)}) > 1
+
+
 def test_wrong_bits_are_noticed():
     """Of 512 weights in 4 bits, some bits are wrong in most trials: the same values come only from the same bits."""
     memory = Experiment(model(LINEAR), rows(20)).trials(NOISY_BITS)

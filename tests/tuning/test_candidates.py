@@ -9,7 +9,7 @@ from onnx_analog.coding.compensation import InputMoments
 from onnx_analog.coding.streams import DECODING
 from onnx_analog.errors import OptionError
 from onnx_analog.tuning.candidates import candidates, members
-from tests.models import f32, holding
+from tests.models import LOUD, QUIET, f32, holding
 
 PCM = channels.resolve("pcm")
 RNG = np.random.default_rng(0)
@@ -53,6 +53,27 @@ def test_compensated_candidates_do_less_harm_where_inputs_are_correlated():
     *better, same = candidates(WEIGHT, schemes, known)
     assert all(ours.error < theirs.error / 3 for ours, theirs in zip(better, plain, strict=True))
     assert same == refined  # which has cells
+
+
+def test_the_error_of_a_compensated_candidate_is_in_the_unit_of_the_weights():
+    """Of white inputs of any power, nothing is compensated, and the error is that of the weights."""
+    scheme = oa.Scheme.entropy_coded(1.0, channel=PCM, estimator="affine")
+    (plain,) = candidates(WEIGHT, [scheme])
+    for power in (0.01, 5.0):
+        white = power * np.eye(96, dtype=np.float32)[None]
+        known = InputMoments(second=white, held_out=white, axes=(0, 1), samples=10**12)
+        (found,) = candidates(WEIGHT, [scheme], known)
+        assert found.error == pytest.approx(plain.error, rel=1e-5)
+
+
+def test_wrong_bits_count_in_the_error_of_a_compensated_candidate():
+    scheme = oa.Scheme.int4(channel=LOUD, code="none")
+    white = np.eye(96, dtype=np.float32)[None]
+    known = InputMoments(second=white, held_out=white, axes=(0, 1), samples=10**12)
+    (found,), (plain,) = candidates(WEIGHT, [scheme], known), candidates(WEIGHT, [scheme])
+    (coded,) = candidates(WEIGHT, [scheme.changed(channel=QUIET)], known)
+    assert found.error == pytest.approx(plain.error, rel=0.05)
+    assert found.error > 2 * coded.error
 
 
 @pytest.mark.parametrize("decoding", DECODING)
