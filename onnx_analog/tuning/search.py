@@ -6,8 +6,10 @@ some are searched with, and the rest, which nothing else has seen, verify.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -318,8 +320,9 @@ class Search:
         part = "search" if experiment is self.searching else "verification"
 
         def measure() -> dict[str, Any]:
-            trials = experiment.trials(plan, selection=self._selection)
-            return asdict(drop_of(experiment, trials, seed=self._seed, count=count))
+            with _quiet():
+                trials = experiment.trials(plan, selection=self._selection)
+                return asdict(drop_of(experiment, trials, seed=self._seed, count=count))
 
         return Drop(**self._journal.measured(f"drop in {part} of {plan.digest()}", measure))
 
@@ -340,6 +343,17 @@ class Search:
         plan = Plan(default=Scheme.paper("raw", channel=self._channel))
         corrector = self.searching.trials(plan, selection=self._selection).corrector
         return 0 if corrector is None else corrector.cost.numbers
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Log nothing about how a plan is stored: many are tried, and the one that is chosen is stored once more."""
+    logger = logging.getLogger("onnx_analog.passes.protect")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def cells_of_numbers(numbers: int, channel: Channel, decoding: str, counting: str = DEFAULTS.counting) -> float:
