@@ -617,6 +617,12 @@ def test_the_table_of_the_pruned_network_is_that_of_the_trials():
     assert f"steps of 1.5 lose {lost:.1f} points in {cells:.2f} cells" in words
     assert f"refined steps of 3 lose {less:.1f} in {others:.2f}" in words
     assert f"4 of the {of['mapping, 1 cell'][0]:.1f} cells of mapping" in words
+    page = " ".join(section(ROOT / "docs" / "beyond.md", "ResNet-18 on CIFAR-10, pruned").split())
+    for name in ("entropy-coded 0.75", "redundancy, 1 and 20 cells"):
+        assert f"{of[name][1]:.1f} points in {of[name][0]:.2f}" in page
+    sizes = {(row["stored_weights"], row["original_weights"]) for row in trials}
+    (stored, weights) = sizes.pop()
+    assert f"{int(stored) / 1e6:.1f} million of {int(weights) / 1e6:.1f} million weights" in page
     mask = {int(row["mask_bitmap_bits"]) / int(row["original_weights"]) for row in trials}
     assert mask == {1.0}
 
