@@ -690,7 +690,7 @@ def test_the_cheapest_ways_are_those_of_the_results():
     assert f"the cheapest plan takes {without['best']['cells_per_weight']:.2f} cells per weight" in page
     for key in ("best", "analog"):
         drop = without[key]["drop"]
-        ends = " to ".join(f"{100 * end:.1f}" for end in drop["ci95"])
+        ends = " to ".join(f"{100 * end:.1f}".replace("-0.0", "0.0") for end in drop["ci95"])
         assert f"loses {100 * drop['mean']:.1f} points ({ends})" in page
     assert f"in {without['analog']['cells_per_weight']:.2f} cells" in page
     assert (
