@@ -476,7 +476,7 @@ ALL = (
     "--channel pcm,gaussian:sigma=0.1,low=-1,high=1 --write-bits 6 --read-bits 5 --include '[ab]' "
     "--exclude c --min-size 9 --sparsity 0.25 --prune-scope tensor --trials 2 --precision 0.001 --max-trials 3 "
     "--seed 11 --mean 0.1 --std 0.5,0.25,2 --metric own_metrics:watched --samples 20 --batch 7 --engine serial "
-    "--threads 2 --correct gain --compensate test.npz --counting paper"
+    "--threads 2 --correct gain --counting paper"
 )
 
 
@@ -506,7 +506,7 @@ def test_defaults_that_do_nothing_are_not_saved(cli, tmp_path):
 def test_all_options_are_saved_but_those_of_saving(cli, tmp_path):
     line = f"model.onnx --data test.npz {ALL} --out out --read-after 1h --cells-on different --residuals gaussian "
     line += "--cells-hold level --preprocess a:b --output y --class-axis 1 --correct gain --rivals --limit "
-    line += "--save-config saved.toml --workers 2 --scheduler a --address b"  # which exclude each other
+    line += "--compensate test.npz --save-config saved.toml --workers 2 --scheduler a --address b"  # exclude each other
     context = sweep.command.make_context("sweep", shlex.split(line))
     names = {parameter.name for parameter in sweep.command.params} - {"config", "save_config", "force", "as_json"}
     assert set(tomllib.loads(sweep._toml(context))) == names - {"debug", "load"}

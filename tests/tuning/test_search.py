@@ -119,12 +119,13 @@ def test_what_analog_cells_would_lose_stands_beside_a_digital_plan(tuned):
 def test_the_plot_shows_each_answer_once(tuned, tmp_path):
     from matplotlib import pyplot
 
+    before = pyplot.get_fignums()
     both = replace(tuned, rival=replace(tuned.best, cells=2 * tuned.best.cells))
     for shown, count in ((tuned, 1), (both, 2)):
         count += shown.analog is not None
         plots.plot_tuned(shown)(tmp_path / f"{count}.png")
         assert (tmp_path / f"{count}.png").read_bytes().startswith(b"\x89PNG")
-        assert pyplot.get_fignums() == []
+        assert pyplot.get_fignums() == before
     write = plots.plot_tuned(both)
     axis = pyplot.gcf().axes[0]
     names = [text.get_text() for text in axis.get_legend().get_texts()]
