@@ -17,9 +17,12 @@ from onnx_analog.arguments import DEFAULTS
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.display import counted
 from onnx_analog.errors import EngineError, ModelError, OptionError, OutputError
+from onnx_analog.graph.operands import operands_of
+from onnx_analog.graph.weights import find
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment
+from onnx_analog.run.moments import warn_of_left
 from onnx_analog.study import axes, worker
 from onnx_analog.study._points import Point as Point
 from onnx_analog.study._points import paired as paired
@@ -171,11 +174,13 @@ def prepare(
     chosen = _common_metric(experiments)
     _check_storing(experiments, grid)
     one_of_each = {setting.model: setting for setting in grid.points(len(cases))}
-    for number, experiment in enumerate(experiments):
+    for number, (case, experiment) in enumerate(zip(cases, experiments, strict=True)):
         setting = one_of_each.get(number)
         left = () if setting is None else experiment.left(setting.plan, selection=setting.selection)
         for text in (*experiment.warnings, *left):
             logger.warning("%s: %s", experiment.name, text)
+        if case.compensate is not None:
+            warn_of_left(operands_of(case.model, find(case.model, grid.selection).weights).left)
     common = {
         "metric": chosen.metric.name, "metric_sha256": metrics.source_digest(chosen),
         "output": [experiment.chosen.output for experiment in experiments],

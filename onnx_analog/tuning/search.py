@@ -31,7 +31,7 @@ from onnx_analog.passes import ProtectPass, pipeline
 from onnx_analog.randomness import stream
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment
-from onnx_analog.run.moments import input_moments
+from onnx_analog.run.moments import input_moments, warn_of_left
 from onnx_analog.tuning.allocation import Allocation, hull, path
 from onnx_analog.tuning.candidates import Candidate, candidates, members
 from onnx_analog.tuning.drops import Drop, check_paired, drop_of, samples_needed
@@ -190,7 +190,8 @@ class Search:
         calibrating = Experiment(model, parts.calibration, **options)
         check_paired(calibrating)
         running = {name: options[name] for name in ("providers", "threads") if name in options}
-        moments, _ = input_moments(model, parts.correction, selection=selection, running=running, progress=progress)
+        moments, left = input_moments(model, parts.correction, selection=selection, running=running, progress=progress)
+        warn_of_left(left)
         self._moments = moments
         more = {**options, "compensate": moments, **({"correct": parts.correction} if correct else {})}
         self.searching = Experiment(model, parts.search, **more)

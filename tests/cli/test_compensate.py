@@ -10,7 +10,7 @@ import onnx_analog as oa
 from onnx_analog.errors import DataError, OptionError
 from onnx_analog.graph.protected import open_protected
 from tests.cli.test_app import assert_refused, body, cli, done, shelf  # noqa: F401 - fixtures
-from tests.models import run
+from tests.models import model, run
 
 STEPS = "--classes 255 --sign level --partition uniform --relative-step 1 --cells 0"
 SCHEME = oa.Scheme(classes=255, sign="level", partition="uniform", relative_step=1.0, cells=(0,))
@@ -91,6 +91,39 @@ def test_what_has_cells_is_left_as_it_is(shelf, samples):  # noqa: F811
 def test_what_cannot_compensate_is_one_line(cli, samples, line, code, said):  # noqa: F811
     assert samples.exists()
     assert_refused(cli(f"protect model.onnx {line}"), code, said)
+
+
+def test_a_sweep_of_nothing_that_can_be_compensated_is_refused(cli, samples):  # noqa: F811
+    line = f"sweep model.onnx --data test.npz --cells 1 --compensate {samples} --out results"
+    assert_refused(cli(line), 2, "no scheme can be compensated: it has analog cells")
+
+
+def test_only_the_limit_of_what_is_compensated_is_refused(shelf, samples):  # noqa: F811
+    experiment = oa.Experiment(shelf / "model.onnx", shelf / "test.npz", compensate=samples)
+    assert experiment.limit(oa.Scheme.paper("mapping")).cells > 0
+    for refused in (
+        experiment,
+        oa.Experiment(oa.protect(shelf / "model.onnx", SCHEME, compensate=samples), shelf / "test.npz"),
+    ):
+        with pytest.raises(OptionError, match="rounding errors are compensated"):
+            refused.limit(None if refused is not experiment else SCHEME)
+
+
+def test_what_is_not_compensated_is_named(caplog, samples):
+    net = """net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] w = random, float[1, 16] v = random> {
+        a = MatMul(x, w) y = Mul(a, v) }"""
+    selection = oa.Selection(min_size=1)
+    data = np.random.default_rng(0).normal(size=(200, 16)).astype(np.float32)
+    for name, call in {
+        "protect": lambda: oa.protect(model(net), SCHEME, selection=selection, compensate=samples),
+        "sweep": lambda: oa.sweep(
+            model(net), data, strategy=[], plan={"steps": SCHEME}, selection=selection, compensate=samples, trials=0
+        ),
+        "tune": lambda: oa.tune(model(net), data, budget=200, selection=selection, trials=2),
+    }.items():
+        caplog.clear()
+        call()
+        assert any("not compensated: 'v' (used by Mul)" in text for text in caplog.messages), name
 
 
 @pytest.mark.parametrize("given", [3, {"x": np.zeros((9, 2), np.float32)}])
