@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx_ir as ir
+
 from onnx_analog import channels
 from onnx_analog._inputs import (
     AnyChannel,
@@ -30,8 +32,7 @@ from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.errors import ModelError, OptionError
 from onnx_analog.graph import files
 from onnx_analog.graph.files import ModelLike
-from onnx_analog.graph.protected import ProtectedModel
-from onnx_analog.graph.stored import SOURCE_KEY, is_protected
+from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, is_protected
 from onnx_analog.graph.weights import Selection
 from onnx_analog.results import Paths
 from onnx_analog.settings import keywords, settings_of
@@ -135,6 +136,8 @@ def tune(
     selected, plain = selection_of(selection), load_model(model)
     if is_protected(plain):
         raise ModelError("the model is protected already: tune the original")
+    plain = plain.clone()
+    _note_source(plain, bare(model))
 
     from onnx_analog.run.session import Network
     from onnx_analog.study.worker import Packed, versions
@@ -189,7 +192,7 @@ def tune(
         sensitivity=search.sensitivity,
         corrected=search.correction_numbers,
         confidence=given["confidence"],
-        protected=_with_source(search.protected(best), bare(model)),
+        protected=search.protected(best),
     )
 
 
@@ -208,12 +211,12 @@ def _sources(channel: Channel) -> str | None:
     return hashlib.sha256("".join(texts).encode()).hexdigest() if own else None
 
 
-def _with_source(protected: ProtectedModel, source: ModelLike) -> ProtectedModel:
-    """Note in a protected model which file it is made of."""
-    digest = files.file_digest(source) if isinstance(source, str | os.PathLike) else None
-    if digest is not None:
-        protected.model.metadata_props[SOURCE_KEY] = digest
-    return protected
+def _note_source(model: ir.Model, source: ModelLike) -> None:
+    """Note in a model which file it is, if it is one; the manifest of what is made of it says the same."""
+    for key in (SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY):
+        model.metadata_props.pop(key, None)  # an earlier run may have left it
+    if isinstance(source, str | os.PathLike):
+        model.metadata_props[SOURCE_KEY] = files.file_digest(source)
 
 
 def _better(one: Answer, other: Answer, goal: Goal) -> bool:

@@ -249,7 +249,7 @@ def protect(
     compensate : data, optional
         Unlabelled samples. Weights in equal steps without analog cells are then rounded so that they make up for each
         other's errors, as far as the layer's outputs go; see `onnx_analog.coding.compensation`.
-    compensate_samples : int, >= 1
+    compensate_samples : int, >= 4
         How many of them are used, from the first on.
     mean, std, preprocess
         How uint8 images of `compensate` become inputs.

@@ -64,7 +64,7 @@ class Arguments:
         "errors. Weights with analog cells stay as they are.",
     )
     compensate_samples: int = setting(
-        256, least=1, most=1_000_000, help="Samples that weights are compensated by, from the first on."
+        256, least=4, most=1_000_000, help="Samples that weights are compensated by, from the first on."
     )
     at_least: float | None = setting(
         None, help="Fail unless the lower end of the 95 % interval (or the value) is this high."

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog.coding.compensation import HELD_OUT, MOST_INPUTS, InputMoments
+from onnx_analog.display import counted
 from onnx_analog.errors import DataError
 from onnx_analog.graph.operands import Operand, operands_of, with_operands
 from onnx_analog.graph.weights import Selection, find
@@ -111,6 +112,10 @@ def input_moments(
     DataError
         If onnxruntime fails on the data, or they do not fill a batch of the model.
     """
+    if len(data) < HELD_OUT:
+        raise DataError(
+            f"compensation has {counted(len(data), 'sample')}, and holds one in {HELD_OUT} out: give {HELD_OUT} or more"
+        )
     operands = operands_of(model, find(model, selection).weights)
     left = dict(operands.left)
     known = [each for each in operands.known if each.inputs <= MOST_INPUTS]

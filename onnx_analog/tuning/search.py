@@ -294,14 +294,16 @@ class Search:
         """Return the fewest cells that any code needs for the weights at the squared errors of an answer's plan."""
         self._progress("the limit of all codes")
         try:
-            return self.searching.limit(answer.plan, selection=self._selection, seed=self._seed)
+            with _quiet():
+                return self.searching.limit(answer.plan, selection=self._selection, seed=self._seed)
         except OptionError:  # there is none if errors are compensated, or a tensor has none
             return None
 
     def protected(self, answer: Answer) -> ProtectedModel:
         """Return the model as an answer stores it."""
         step = ProtectPass(plan=answer.plan, selection=self._selection, moments=self._moments)
-        return just_protected(pipeline.run(pipeline.protecting(step), self._model.clone()))
+        with _quiet():
+            return just_protected(pipeline.run(pipeline.protecting(step), self._model.clone()))
 
     @property
     def _each_look(self) -> float:

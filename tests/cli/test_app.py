@@ -1287,7 +1287,7 @@ CORRECT: dict[str, tuple[list[str], list[str]]] = {
     "--correct-samples": (["2", "1000000"], ["1", "1000001", "2.5"]), "--mean": NUMBERS, "--std": NUMBERS,
 }  # fmt: skip
 COMPENSATE: dict[str, tuple[list[str], list[str]]] = {
-    "--compensate-samples": (["1", "1000000"], ["0", "1000001", "2.5"])
+    "--compensate-samples": (["4", "1000000"], ["3", "1000001", "4.5"])
 }
 IMAGES: dict[str, tuple[list[str], list[str]]] = {
     "--mean": ([], ["a", ""]),

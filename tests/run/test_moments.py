@@ -148,6 +148,12 @@ def test_inputs_that_are_not_finite_leave_the_weight_alone(value):
     assert (found, left) == ({}, {"w": "its inputs are not finite, or their squares are not"})
 
 
+def test_too_few_samples_to_hold_one_out_are_refused():
+    message = "compensation has 3 samples, and holds one in 4 out: give 4 or more"
+    with pytest.raises(DataError, match=message):
+        input_moments(model(LINEAR), rows(3, 16), selection=ALL, running={})
+
+
 def test_a_weight_with_too_many_inputs_is_left(monkeypatch):
     monkeypatch.setattr(run_moments, "MOST_INPUTS", 8)
     found, left = input_moments(model(LINEAR), rows(9, 16), selection=ALL, running={})

@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 
 import onnx_analog as oa
@@ -13,10 +14,11 @@ from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.statistical import StatisticalPcm
 from onnx_analog.coding.codes import best_code, repeated
 from onnx_analog.errors import DataError, ModelError, OptionError
+from onnx_analog.graph import files
 from onnx_analog.run.data import Dataset
 from onnx_analog.tuning import candidates, search
 from onnx_analog.tuning.search import Goal, cells_of_numbers, parts_of
-from tests.models import f32, model
+from tests.models import f32, model, proto
 from tests.run.nets import LINEAR, rows
 
 FEW = {"trials": 2, "samples": 500}
@@ -96,6 +98,18 @@ def test_a_budget_is_kept():
     assert tuned.verdict == "within the budget of 4.5 cells per weight"
     with pytest.raises(OptionError, match=r"^budget is 0.1 cells per weight; the cheapest plan takes [0-9.]+$"):
         small(budget=0.1)
+
+
+def test_the_model_that_was_verified_can_be_written_and_read(tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(proto(LINEAR), path)
+    tuned = oa.tune(path, rows(400, labels=False), budget=4.5, trials=2)
+    tuned.protected.save(tmp_path / "tuned.onnx")
+    for stored in (tuned.protected, tmp_path / "tuned.onnx"):
+        assert oa.evaluate(stored, rows(50, labels=False), trials=1, reference=path).values
+    assert oa.account(tmp_path / "tuned.onnx").totals == tuned.protected.manifest.totals
+    manifest = oa.account(tmp_path / "tuned.onnx").to_dict()
+    assert manifest["source_sha256"] == files.file_digest(path)
 
 
 def test_cells_are_counted_as_the_paper_does_where_that_is_asked_for():
