@@ -1,4 +1,4 @@
-"""What the members of the family cost, on ResNet-20: to encode, and in each trial."""
+"""Measures the cost of the members of the family on ResNet-20: of encoding, and of reading in each trial."""
 
 from __future__ import annotations
 

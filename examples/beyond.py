@@ -76,7 +76,7 @@ def read(folder: Path, model: str, channel: str) -> dict[str, list[Mark]]:
 
 
 def tuned(path: Path) -> Mark | None:
-    """Return what `tune` answered."""
+    """Return the mark of the answer of `tune`, or None if there is no file of it."""
     if not path.exists():
         return None
     best = json.loads(path.read_text(encoding="utf-8"))["best"]
@@ -130,11 +130,11 @@ def _columns(points: list[Mark]) -> tuple[Any, Any, Any, Any]:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/beyond"))
 def main(model: str, channel: str, folder: Path, out: Path) -> None:
     """Draw the plot of a model and a channel."""
-    found = read(folder, model, channel)
+    of_kind = read(folder, model, channel)
     answer = tuned(folder / f"tune-{model}-{channel}.json")
-    if not found:
+    if not of_kind:
         raise click.ClickException(f"{folder} holds no results of {model} with {channel}: run examples/codes.py first")
-    draw(found, answer, f"{model}, channel {channel}", out / f"{model}-{channel}.png")
+    draw(of_kind, answer, f"{model}, channel {channel}", out / f"{model}-{channel}.png")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from onnx_analog.errors import DataError, OptionError, brief
 from onnx_analog.graph import files
 from onnx_analog.graph.correction import GAIN
 from onnx_analog.graph.files import ModelLike
+from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY
 from onnx_analog.graph.weights import Selection
 from onnx_analog.named import named_function
 from onnx_analog.results import Model, Paths
@@ -239,6 +240,16 @@ def correcting(
         return None if correct is None else GAIN
 
     return _samples("correct", correct, correct_samples, preprocessing)
+
+
+def note_origin(model: ir.Model, source: ModelLike, command: str | None = None) -> None:
+    """Note in a model its file, if it is of one, and the command, in place of those of an earlier run."""
+    for key in (SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY):
+        model.metadata_props.pop(key, None)
+    if isinstance(source, str | os.PathLike) and Path(source).is_file():  # a pipe has been read, and is empty now
+        model.metadata_props[SOURCE_KEY] = files.file_digest(source)
+    if command is not None:
+        model.metadata_props[COMMAND_KEY] = command
 
 
 def compensating(

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import onnx_ir as ir
 
 from onnx_analog import channels
 from onnx_analog._inputs import (
@@ -23,6 +20,7 @@ from onnx_analog._inputs import (
     dataset_of,
     load_model,
     metric_of,
+    note_origin,
     preprocessing_of,
     selection_of,
 )
@@ -30,9 +28,7 @@ from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.errors import ModelError, OptionError
-from onnx_analog.graph import files
-from onnx_analog.graph.files import ModelLike
-from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, is_protected
+from onnx_analog.graph.stored import is_protected
 from onnx_analog.graph.weights import Selection
 from onnx_analog.results import Paths
 from onnx_analog.settings import keywords, settings_of
@@ -43,7 +39,7 @@ if TYPE_CHECKING:
     from onnx_analog.tuning.search import Answer, Goal
 
 
-OF_DATA = ("output", "class_axis", "batch")
+OF_MEASUREMENTS = ("decoding", "correction", "seed", "output", "class_axis", "batch")
 
 
 def _silent(_: str) -> None:
@@ -137,7 +133,7 @@ def tune(
     if is_protected(plain):
         raise ModelError("the model is protected already: tune the original")
     plain = plain.clone()
-    _note_source(plain, bare(model))
+    note_origin(plain, bare(model))
 
     from onnx_analog.run.session import Network
     from onnx_analog.study.worker import Packed, versions
@@ -148,12 +144,14 @@ def tune(
     goal = Goal(max_drop=None if max_drop is None else given["max_drop"] / 100, budget=given["budget"])
     running = {name: given[name] for name in ("providers", "threads")}
     samples_of = dataset_of(data, Network(plain, **running).inputs, preprocessing, given["samples"])
-    facts = {
-        "model": Packed.of(plain).digest(), "data": samples_of.digest(), "channel": resolved.to_dict(),
-        "selection": {name: getattr(selected, name) for name in settings_of(Selection)}, "trials": given["tune_trials"],
-        "metric": str(metric), **{name: given[name] for name in ("decoding", "correction", "seed", *OF_DATA)},
-        "versions": versions(), "source": None if resume is None else _sources(resolved),
-    }  # fmt: skip
+    facts: dict[str, Any] = {}
+    if resume is not None:
+        facts = {
+            "model": Packed.of(plain).digest(), "data": samples_of.digest(), "channel": resolved.to_dict(),
+            "selection": {name: getattr(selected, name) for name in settings_of(Selection)}, "metric": str(metric),
+            "trials": given["tune_trials"], **{name: given[name] for name in OF_MEASUREMENTS}, "versions": versions(),
+            "source": _sources(resolved),
+        }  # fmt: skip
     search = Search(
         plain,
         parts_of(samples_of, given["seed"]),
@@ -166,7 +164,7 @@ def tune(
         seed=given["seed"],
         trials=given["tune_trials"],
         confidence=given["confidence"],
-        journal=Journal(None if resume is None else Path(resume), json.loads(json.dumps(facts))),
+        journal=Journal(None if resume is None else Path(resume), facts),
         progress=progress,
     )
     listed = search.candidates()
@@ -199,9 +197,7 @@ def tune(
 def _sources(channel: Channel) -> str | None:
     """Return the digest of the sources of a channel of the user's own; None of the package's channels."""
     kinds = {type(channel), *(type(value) for value in vars(channel).values() if isinstance(value, Channel))}
-    own = sorted(
-        (kind for kind in kinds if not kind.__module__.startswith("onnx_analog.")), key=lambda kind: kind.__name__
-    )
+    own = [kind for kind in kinds if not kind.__module__.startswith("onnx_analog.")]
     try:
         texts = [inspect.getsource(inspect.getmodule(kind) or kind) for kind in sorted(own, key=str)]
     except (OSError, TypeError):
@@ -209,14 +205,6 @@ def _sources(channel: Channel) -> str | None:
             "the source of the channel is not known, so nothing tells its changes: leave resume out"
         ) from None
     return hashlib.sha256("".join(texts).encode()).hexdigest() if own else None
-
-
-def _note_source(model: ir.Model, source: ModelLike) -> None:
-    """Note in a model which file it is, if it is one; the manifest of what is made of it says the same."""
-    for key in (SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY):
-        model.metadata_props.pop(key, None)  # an earlier run may have left it
-    if isinstance(source, str | os.PathLike):
-        model.metadata_props[SOURCE_KEY] = files.file_digest(source)
 
 
 def _better(one: Answer, other: Answer, goal: Goal) -> bool:

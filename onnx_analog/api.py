@@ -6,10 +6,8 @@ A model is a path, an `onnx.ModelProto`, an `ir.Model`, or a result of another s
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from onnx_analog._inputs import (
     check_function,
     load_model,
     metric_of,
+    note_origin,
     reading_compensate,
     reading_correct,
     selection_of,
@@ -37,13 +36,9 @@ from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
 from onnx_analog.errors import OptionError
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
-from onnx_analog.graph.files import ModelLike
 from onnx_analog.graph.manifest import Manifest
 from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
 from onnx_analog.graph.stored import (
-    COMMAND_KEY,
-    MANIFEST_KEY,
-    SOURCE_KEY,
     is_protected,
     read_back,
     read_with,
@@ -283,17 +278,14 @@ def protect(
     samples = reading_compensate(compensate, compensate_samples, mean, std, preprocess)
     check_function("progress", progress)
     step = ProtectPass(plan=stored, selection=selection_of(selection))
-    first, *passes = pipeline.protecting(step, sparsity=arguments["sparsity"], prune_scope=prune_scope)
     loaded = files.load(source)
-    if first is not step:
-        loaded = pipeline.run([first], loaded)
+    if arguments["sparsity"]:
+        prune = PrunePass(sparsity=arguments["sparsity"], scope=prune_scope, selection=step.selection)
+        loaded = pipeline.run([prune], loaded)
     if samples is not None:
         step = _compensated(step, loaded, samples, progress)
-    for key, value in {SOURCE_KEY: _digest(source), COMMAND_KEY: command, MANIFEST_KEY: None}.items():
-        loaded.metadata_props.pop(key, None)  # an earlier run may have left it
-        if value is not None:
-            loaded.metadata_props[key] = value
-    return just_protected(pipeline.run([step, *(each for each in passes if not isinstance(each, ProtectPass))], loaded))
+    note_origin(loaded, source, command)
+    return just_protected(pipeline.run(pipeline.protecting(step), loaded))
 
 
 def _compensated(
@@ -320,12 +312,6 @@ def _question_cells(settings: Mapping[str, Any]) -> None:
             paper.cells_of_large,
             paper.cells_small,
         )
-
-
-def _digest(model: ModelLike) -> str | None:
-    if isinstance(model, str | os.PathLike) and Path(model).is_file():  # a pipe has been read, and is empty now
-        return files.file_digest(model)
-    return None
 
 
 @keywords

@@ -506,6 +506,11 @@ def test_the_table_of_corrections_is_that_of_the_trials():
     assert len(trials) == 4 * len(rows)
 
 
+def trials_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def codes_rows(path: Path) -> Iterator[list[str]]:
     """Yield the rows of the table of codes, from the file of trials: by what decoding takes, and by cells."""
     trials: dict[str, list[dict[str, str]]] = {}
@@ -605,8 +610,7 @@ def test_the_table_of_the_pruned_network_is_that_of_the_trials():
     (_, *rows) = table_rows(text)
     path = RESULTS / "codes-resnet18-cifar10-pruned-pcm.csv"
     assert rows == list(codes_rows(path))
-    with path.open(newline="") as file:
-        trials = list(csv.DictReader(file))
+    trials = trials_of(path)
     assert {(row["samples"], row["original"]) for row in trials} == {("[2000]", "0.939")}
     assert {int(row["trial"]) for row in trials} == set(range(5))
     of = {row[1]: (float(row[2]), 93.90 - float(row[4].split()[0])) for row in rows}
@@ -633,8 +637,7 @@ def test_the_table_of_compensation_is_that_of_its_results():
     (_, *rows) = table_rows(measured)
     path = RESULTS / "compensated-resnet20-cifar10-pcm.csv"
     assert rows == list(codes_rows(path))
-    with path.open(newline="") as file:
-        trials = list(csv.DictReader(file))
+    trials = trials_of(path)
     original = {float(row["original"]) for row in trials}.pop()
     assert {f"{100 * original:.2f}", "10,000"} <= numbers_of(measured)
     assert {row["samples"] for row in trials} == {"[10000]"}

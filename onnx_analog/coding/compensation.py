@@ -69,7 +69,7 @@ class InputMoments:
 
     @cached_property
     def steps(self) -> tuple[_Steps, ...]:
-        """How the weights of each group are rounded."""
+        """Order and factor by which the weights of each group are rounded."""
         return tuple(_Steps.of(second.astype(np.float64), self.samples) for second in self.second)
 
     @cached_property
@@ -84,15 +84,9 @@ class InputMoments:
         matrix = self.matrix(difference).astype(np.float32)
         return float(np.einsum("gri,gri->", matrix @ self.held_out, matrix, dtype=np.float64))
 
-    def white_error(self, difference: NDArray[Any]) -> float:
-        """Return the squared error, summed over the weights, of white noise that harms the outputs as `difference`."""
-        if not self.power:
-            return float(np.square(difference, dtype=np.float64).sum())
-        return self.error(difference) / self.power
-
 
 class _Steps(NamedTuple):
-    """How the weights of a group are rounded.
+    """Order and factor by which the weights of a group are rounded.
 
     Attributes
     ----------
@@ -171,7 +165,7 @@ def check_compensable(given: str, schemes: Iterable[Scheme]) -> None:
 
 
 class Compensated(NamedTuple):
-    """What was fitted with compensation, and the mean squared error of the outputs on vectors that are held out."""
+    """Codebook and classes, and the mean squared error of the outputs on vectors that are held out."""
 
     fitted: Fitted
     error: float
@@ -195,7 +189,7 @@ def compensated(
     moments: InputMoments,
     group: NDArray[np.int64] | None = None,
 ) -> Compensated:
-    """Return what was fitted, with the classes of one tensor chosen so that they make up for each other's errors.
+    """Choose the classes of one tensor so that its weights make up for each other's errors.
 
     The codebook stays. If outputs are not nearer, on vectors that are held out, nothing changes.
 
@@ -253,8 +247,8 @@ def _classes(
     for g, steps in enumerate(moments.steps):
 
         def choose(column: int, value: Doubles, g: int = g) -> tuple[NDArray[np.intp], Doubles]:
-            place, point = grid.nearest(value, None if groups is None else groups[g, :, column])
-            return place, point if stored is None else np.where(stored[g, :, column], point, 0.0)
+            classes, point = grid.nearest(value, None if groups is None else groups[g, :, column])
+            return classes, point if stored is None else np.where(stored[g, :, column], point, 0.0)
 
         index[g] = _rounded(matrix[g], steps, choose)
     return index
@@ -263,15 +257,15 @@ def _classes(
 def _rounded(matrix: Doubles, steps: _Steps, choose: _Choose) -> NDArray[np.intp]:
     """Return the classes of the weights (R, n) of a group, rounded one column after the other."""
     upper, columns = steps.upper, matrix.T[steps.order]  # (n, R)
-    place = np.empty(columns.shape, np.intp)
+    chosen = np.empty(columns.shape, np.intp)
     for start in range(0, len(columns), _BLOCK):
         block = slice(start, min(start + _BLOCK, len(columns)))
         errors = np.empty_like(columns[block])
         for j in range(block.start, block.stop):
-            place[j], point = choose(int(steps.order[j]), columns[j])
+            chosen[j], point = choose(int(steps.order[j]), columns[j])
             errors[j - start] = (columns[j] - point) / upper[j, j]
             columns[j + 1 : block.stop] -= np.multiply.outer(upper[j, j + 1 : block.stop], errors[j - start])
         columns[block.stop :] -= upper[block, block.stop :].T @ errors
-    result = np.empty_like(place)
-    result[steps.order] = place
-    return result.T
+    classes = np.empty_like(chosen)
+    classes[steps.order] = chosen
+    return classes.T

@@ -99,7 +99,7 @@ def _of_wrong_bits(
     level: Doubles,
     size: Doubles,
 ) -> Doubles:
-    """Return what wrong bits of signs and classes add to Σ E[ŝ²] and to Σ s·E[ŝ], (2,), one bit at a time.
+    """Return the additions of wrong bits of signs and classes to Σ E[ŝ²] and to Σ s·E[ŝ], (2,), one bit at a time.
 
     With a wrong sign, -ŝ is read for s. With a wrong bit of the class, the level is decoded with the α and β of
     another. Levels are taken at their means.

@@ -111,7 +111,7 @@ def protect(story: Story, point: Point) -> ProtectedModel:
 
 
 def cheapest_plan(*, seed: int, progress: Callable[[str], None]) -> Tuned:
-    """Return what `tune` finds for the packaged network, which is not pruned, within `MOST_LOST` points."""
+    """Return the result of `tune` for the packaged network, which is not pruned, within `MOST_LOST` points."""
     return tune(
         MODEL,
         IMAGES,
@@ -124,7 +124,7 @@ def cheapest_plan(*, seed: int, progress: Callable[[str], None]) -> Tuned:
 
 
 def tuned_text(tuned: Tuned) -> str:
-    """Return what `tune` found, in a sentence or two."""
+    """Return the result of `tune` in a sentence or two."""
     text = (
         f"`onnx-analog tune` looks for a scheme for each tensor. For the network that is not pruned, it finds "
         f"{tuned.best.cells:.2f} cells per weight: {tuned.verdict}."

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from onnx_analog.errors import ModelError
 from onnx_analog.graph.build import opset_of
 from onnx_analog.graph.stored import Names, StoredTensor
+from onnx_analog.graph.uses import ARRANGING, number_of, transposed
 
 Array = NDArray[Any]
 Halves = NDArray[np.float16]
@@ -32,7 +33,6 @@ MOST_GAIN = 4.0  # of a channel; the least is its reciprocal
 NUMBER_BITS = 16  # of a gain or a shift: a float16 number
 _LARGEST = float(np.finfo(np.float16).max)
 _NO_SPREAD = 1e-4  # a standard deviation below this share of mean and deviation is rounding, and no signal
-_SEEN_THROUGH = ("Cast", "Identity", "Transpose")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -152,17 +152,10 @@ def _uses(tensor: StoredTensor) -> Iterator[_Use]:
         if value.is_graph_output():
             yield _Use(None, 0, shape, dtype)
         for node, place in value.uses():
-            if node.domain in ("", "ai.onnx") and node.op_type in _SEEN_THROUGH:
-                waiting.append((node.outputs[0], _transposed(node, shape), _cast(node, dtype)))
+            if node.domain in ("", "ai.onnx") and node.op_type in ARRANGING:
+                waiting.append((node.outputs[0], transposed(node, shape), _cast(node, dtype)))
             else:
                 yield _Use(node, place, shape, dtype)
-
-
-def _transposed(node: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if node.op_type != "Transpose":
-        return shape
-    order = node.attributes.get("perm")
-    return shape[::-1] if order is None or order.is_ref() else tuple(shape[axis] for axis in order.as_ints())
 
 
 def _cast(node: ir.Node, dtype: ir.DataType) -> ir.DataType:
@@ -201,9 +194,9 @@ def _channels(node: ir.Node, use: _Use) -> tuple[int, int] | str | None:
     if (kind, place) == ("Conv", 1):
         return shape[0], len(shape) - 2
     if (kind, place) == ("ConvTranspose", 1):
-        return shape[1] * _number(node, "group", 1), len(shape) - 2
+        return shape[1] * number_of(node, "group", 1), len(shape) - 2
     if kind == "Gemm" and place in (0, 1):
-        transposed = bool(_number(node, "transB" if place else "transA", 0))
+        transposed = bool(number_of(node, "transB" if place else "transA", 0))
         return shape[transposed != bool(place)], 1 - place
     if (kind, place) == ("MatMul", 1):
         return shape[-1], 0
@@ -214,11 +207,6 @@ def _channels(node: ir.Node, use: _Use) -> tuple[int, int] | str | None:
             return "the left factor of MatMul, whose right one has no known shape"
         return shape[-2], int(len(known) > 1)
     return None
-
-
-def _number(node: ir.Node, name: str, default: int) -> int:
-    attribute = node.attributes.get(name)
-    return default if attribute is None or attribute.is_ref() else attribute.as_int()
 
 
 def _numbers(node: ir.Node, channels: int) -> int:

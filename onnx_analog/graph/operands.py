@@ -10,9 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_analog.graph.stored import Names
+from onnx_analog.graph.uses import ARRANGING, number_of, transposed
 from onnx_analog.graph.weights import Weight
 
-_SEEN_THROUGH = ("Cast", "Identity", "Transpose")
 _OF_CONV = ("auto_pad", "dilations", "kernel_shape", "pads", "strides")
 
 
@@ -89,20 +89,13 @@ def _operands(model: ir.Model, weight: Weight) -> Iterator[Operand | str]:
             yield "an output of the graph"
         for node, place in value.uses():
             known = node.domain in ("", "ai.onnx")
-            if known and node.op_type in _SEEN_THROUGH:
-                waiting.append((node.outputs[0], _transposed(node, axes)))
+            if known and node.op_type in ARRANGING:
+                waiting.append((node.outputs[0], transposed(node, axes)))
             elif node.graph is not model.graph:
                 yield "in a branch or in the body of a loop"
             else:
                 found = _operand(node, place, axes, weight) if known else None
                 yield f"used by {node.op_type}" if found is None else found
-
-
-def _transposed(node: ir.Node, axes: tuple[int, ...]) -> tuple[int, ...]:
-    if node.op_type != "Transpose":
-        return axes
-    order = node.attributes.get("perm")
-    return axes[::-1] if order is None or order.is_ref() else tuple(axes[axis] for axis in order.as_ints())
 
 
 def _operand(node: ir.Node, place: int, axes: tuple[int, ...], weight: Weight) -> Operand | None:
@@ -113,7 +106,7 @@ def _operand(node: ir.Node, place: int, axes: tuple[int, ...], weight: Weight) -
     shape = [weight.shape[axis] for axis in axes]
     if (kind, place) == ("Conv", 1):
         window = {name: node.attributes[name] for name in _OF_CONV if name in node.attributes}
-        groups, inputs = _number(node, "group", 1), int(np.prod(shape[1:]))
+        groups, inputs = number_of(node, "group", 1), int(np.prod(shape[1:]))
         return Operand(
             key=weight.key,
             name=other.name,
@@ -126,21 +119,16 @@ def _operand(node: ir.Node, place: int, axes: tuple[int, ...], weight: Weight) -
     if (kind, place) == ("MatMul", 1) and len(shape) == 2:
         return Operand(key=weight.key, name=other.name, axes=axes[::-1], groups=1, inputs=shape[0])
     if (kind, place) == ("Gemm", 1):
-        turned = bool(_number(node, "transB", 0))
+        turned = bool(number_of(node, "transB", 0))
         return Operand(
             key=weight.key,
             name=other.name,
             axes=axes if turned else axes[::-1],
             groups=1,
             inputs=shape[1] if turned else shape[0],
-            transposed=bool(_number(node, "transA", 0)),
+            transposed=bool(number_of(node, "transA", 0)),
         )
     return None
-
-
-def _number(node: ir.Node, name: str, default: int) -> int:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else attribute.as_int()
 
 
 # ----------------------------------------------------------------------------------------------------- graph

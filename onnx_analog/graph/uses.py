@@ -29,6 +29,7 @@ _TAKE_MASK = frozenset(  # or a table of relative positions, which is a weight
         ("com.microsoft.BiasSoftmax", 1),
     }
 )
+ARRANGING = ("Cast", "Identity", "Transpose")  # what a weight may pass on its way to a product
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Einsum"})
 # What may lie between a tensor and what it is for, and leaves its numbers as they are.
 _SEEN_THROUGH = frozenset(
@@ -191,21 +192,29 @@ def _output_axis(use: Use, shape: Sequence[int]) -> int:
     if node is None:
         return 0
     if kind in _PRODUCTS_OF_TWO and use.input_index in (0, 1):
-        transposed = bool(_number(node, "transB" if use.input_index else "transA"))
+        transposed = bool(number_of(node, "transB" if use.input_index else "transA"))
         return -1 if transposed != bool(use.input_index) else -2
     if (kind, use.input_index) == ("ConvTranspose", 1):
         return 1 if shape[1] > 1 else 0
     if (kind, use.input_index) == ("Gather", 0):
-        return _number(node, "axis")
+        return number_of(node, "axis")
     if kind == "Einsum":
         return _einsum_axis(node, use.input_index, shape)
     return _OUTPUT_AXIS.get((kind, use.input_index), 0)
 
 
-def _number(node: ir.Node, name: str) -> int:
-    """Return an attribute that is a whole number; 0 if it is not there, or is that of a function."""
+def number_of(node: ir.Node, name: str, default: int = 0) -> int:
+    """Return an attribute that is a whole number; the default if it is not there, or is that of a function."""
     attribute = node.attributes.get(name)
-    return 0 if attribute is None or attribute.is_ref() else attribute.as_int()
+    return default if attribute is None or attribute.is_ref() else attribute.as_int()
+
+
+def transposed(node: ir.Node, sides: tuple[int, ...]) -> tuple[int, ...]:
+    """Return sides, or whatever else belongs to each axis, in the order that a node of `ARRANGING` gives them."""
+    if node.op_type != "Transpose":
+        return sides
+    order = node.attributes.get("perm")
+    return sides[::-1] if order is None or order.is_ref() else tuple(sides[axis] for axis in order.as_ints())
 
 
 def _einsum_axis(node: ir.Node, index: int, shape: Sequence[int]) -> int:

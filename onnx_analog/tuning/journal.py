@@ -7,7 +7,7 @@ has them, which gives the same bits when they are read. A line that a stop cut o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Journal:
 
     def __init__(self, path: Path | None, search: Mapping[str, Any]) -> None:
         self._path, self._known = path, dict[str, Any]()
-        head = json.dumps({"format": _FORMAT, **search}, sort_keys=True)
+        head = json.dumps({"format": _FORMAT, **search}, sort_keys=True)  # which makes lists of tuples
         if path is None:
             return
         lines = _lines(path) if path.exists() else []
@@ -48,9 +48,18 @@ class Journal:
         whole = [head, *(json.dumps({key: value}) for key, value in self._known.items())]
         _replace(path, "".join(f"{line}\n" for line in whole))
 
-    def measured(self, key: str, measure: Callable[[], Any]) -> Any:
-        """Return what was measured under a key, or measure it now; the result must be ready for JSON."""
-        if key not in self._known:
+    def measured(self, key: str, measure: Callable[[], Any], names: Collection[str] | None = None) -> Any:
+        """Return the measurement of a key: that of the file if it is of the same form, else a new one.
+
+        Parameters
+        ----------
+        key : str
+        measure : function
+            Returns a number, or a dict of numbers by name.
+        names : collection of str, optional
+            Of the numbers, if there are several.
+        """
+        if not _is_measured(self._known.get(key), names):
             self._known[key] = measure()
             if self._path is not None:
                 _append(self._path, json.dumps({key: self._known[key]}) + "\n")
@@ -64,7 +73,7 @@ def _replace(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
         beside.replace(path)
     except OSError as error:
-        raise OutputError(f"{printable(str(path))} cannot be written: {error.strerror}") from error
+        raise OutputError(f"'{printable(str(path))}' cannot be written: {error.strerror}") from error
 
 
 def _append(path: Path, text: str) -> None:
@@ -72,16 +81,16 @@ def _append(path: Path, text: str) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise OutputError(f"{printable(str(path))} cannot be written: {error.strerror}") from error
+        raise OutputError(f"'{printable(str(path))}' cannot be written: {error.strerror}") from error
 
 
 def _lines(path: Path) -> list[str]:
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise DataError(f"{printable(str(path))} has more than {_MOST_BYTES:,} bytes: it is not a search file")
+            raise DataError(f"'{printable(str(path))}' has more than {_MOST_BYTES:,} bytes: it is not a search file")
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{printable(str(path))} cannot be read as a search file: {error}") from error
+        raise DataError(f"'{printable(str(path))}' cannot be read as a search file: {error}") from error
 
 
 def _check_head(path: Path, line: str, expected: Mapping[str, Any]) -> None:
@@ -90,10 +99,10 @@ def _check_head(path: Path, line: str, expected: Mapping[str, Any]) -> None:
     except ValueError:
         found = None
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
-        raise DataError(f"{printable(str(path))} is not a search file")
+        raise DataError(f"'{printable(str(path))}' is not a search file")
     other = next((name for name, value in expected.items() if found.get(name) != value), None)
     if other is not None:
-        raise OptionError(f"{printable(str(path))} belongs to a search with a different {other}: give another file")
+        raise OptionError(f"'{printable(str(path))}' belongs to a search with a different {other}: give another file")
 
 
 def _entry(line: str) -> dict[str, Any]:
@@ -102,12 +111,15 @@ def _entry(line: str) -> dict[str, Any]:
         found = json.loads(line)
     except ValueError:
         return {}
-    if not isinstance(found, dict):
-        return {}
-    return {key: value for key, value in found.items() if _is_measured(value)}
+    return found if isinstance(found, dict) else {}
 
 
-def _is_measured(value: Any) -> bool:
-    """Return whether a value is a number, or numbers by name."""
-    numbers = value.values() if isinstance(value, dict) else [value]
+def _is_measured(value: Any, names: Collection[str] | None) -> bool:
+    """Return whether a value is a number, or holds numbers of these names and no others."""
+    if names is None:
+        numbers = [value]
+    elif isinstance(value, dict) and value.keys() == set(names):
+        numbers = list(value.values())
+    else:
+        return False
     return all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)

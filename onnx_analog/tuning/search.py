@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -327,7 +327,8 @@ class Search:
                 trials = experiment.trials(plan, selection=self._selection)
                 return asdict(drop_of(experiment, trials, seed=self._seed, count=count))
 
-        return Drop(**self._journal.measured(f"drop in {part} of {plan.digest()}", measure))
+        names = [each.name for each in fields(Drop)]
+        return Drop(**self._journal.measured(f"drop in {part} of {plan.digest()}", measure, names))
 
     def _cells(self, allocation: Allocation) -> float:
         """Return cells per original weight, with the numbers of the correction in the same memory."""

@@ -219,16 +219,16 @@ def test_inputs_that_are_always_zero_do_no_harm():
         assert np.isfinite(decode(stored)).all()
 
 
-def test_white_errors_are_their_own_squared_error():
-    """White noise of power p in each of R·n weights has the error p·R·tr(H), so its white error is p·R·n."""
+def test_the_error_of_white_noise_is_its_power_times_that_of_the_inputs():
+    """White noise of power p in each of R·n weights has the error p·R·tr(H): p·R·n times the power of an input."""
     known, rng = moments(40), np.random.default_rng(3)
     noise = rng.normal(size=(400, 40))
     n = noise.size
     # The variance of xᵀHx for normal x is 2·tr(H²): relative to its mean, over 400 rows.
     second = known.second[0].astype(np.float64)
     spread = np.sqrt(2 * np.square(second).sum() / 400) / np.trace(second)
-    assert known.white_error(noise) == pytest.approx(n, rel=4 * spread)
-    assert known.white_error(np.zeros((4, 40))) == 0
+    assert known.error(noise) / known.power == pytest.approx(n, rel=4 * spread)
+    assert known.error(np.zeros((4, 40))) == 0
 
 
 @pytest.mark.parametrize("name", FAMILY)

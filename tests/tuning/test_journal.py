@@ -57,7 +57,9 @@ def test_another_goal_uses_what_was_measured(whole, tmp_path):
 def test_another_search_is_refused(whole, tmp_path):
     path = tmp_path / "search.jsonl"
     path.write_text(whole[1], encoding="utf-8")
-    with pytest.raises(OptionError, match=r"search.jsonl belongs to a search with a different seed: give another file"):
+    with pytest.raises(
+        OptionError, match=r"search.jsonl' belongs to a search with a different seed: give another file"
+    ):
         tuned(path, seed=1)
     assert path.read_text(encoding="utf-8") == whole[1]
 
@@ -80,6 +82,16 @@ def test_whatever_matters_tells_searches_apart(whole, tmp_path, given, name):
     call = {"model": model(LINEAR), "data": rows(400, labels=False), "trials": 2, "max_drop": 20, "resume": path}
     with pytest.raises(OptionError, match=f"a different {name}: give another file"):
         oa.tune(**{**call, **given})
+
+
+@pytest.mark.parametrize("value", ['{"mean": 1}', '{"mean": "x", "count": 1}', "{}", "1", "[1, 2]"])
+def test_numbers_of_other_names_are_measured_again(tmp_path, value):
+    path = tmp_path / "file"
+    Journal(path, SEARCH)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f'{{"a": {value}}}\n')
+    new = {"mean": 2.5, "count": 3}
+    assert Journal(path, SEARCH).measured("a", lambda: new, ["mean", "count"]) == new
 
 
 @pytest.mark.parametrize("value", ['"abc"', "[1]", "null", "true", '{"mean": "x"}'])
@@ -108,9 +120,9 @@ def test_a_file_of_something_else_is_refused_and_stays(tmp_path, text):
 def test_measurements_are_kept_to_the_bit_and_made_once(tmp_path):
     value = {"mean": 0.1 + 0.2, "count": 3}
     first = Journal(tmp_path / "file", SEARCH)
-    assert first.measured("a", lambda: value) == value
+    assert first.measured("a", lambda: value, value) == value
     again = Journal(tmp_path / "file", json.loads(json.dumps(SEARCH)))
-    assert again.measured("a", lambda: pytest.fail("it is known")) == value
+    assert again.measured("a", lambda: pytest.fail("it is known"), value) == value
     assert Journal(None, SEARCH).measured("a", lambda: 1) == 1
 
 
