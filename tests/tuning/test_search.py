@@ -150,6 +150,19 @@ def test_the_plot_shows_each_answer_once(tuned, tmp_path):
     write(tmp_path / "last.png")
 
 
+def test_a_first_look_at_few_samples_leads_to_a_plan_that_holds_as_well(monkeypatch):
+    """What is verified, and how, is the same; slow looks are fewer."""
+    slow = []
+    point = search.Search._point
+    monkeypatch.setattr(search.Search, "_point", lambda self, each: slow.append(each) or point(self, each))
+    found, count = small(max_drop=20), len(slow)
+    monkeypatch.setattr(search, "_QUICK", 40)  # of 160 samples to search with
+    quick = small(max_drop=20)
+    assert len(slow) - count < count
+    assert (quick.best.verified.samples, quick.holds) == (found.best.verified.samples, found.holds)
+    assert quick.to_dict() == small(max_drop=20).to_dict()
+
+
 def test_what_cannot_be_met_says_the_best_that_can():
     tuned = small(max_drop=1e-6, decoding="none")
     assert tuned.holds is not True
