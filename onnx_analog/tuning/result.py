@@ -47,7 +47,9 @@ class Tuned(Shown):
     corrected : int
         float16 numbers of the correction that the reader keeps; 0 without one. Their cells are counted.
     confidence : float
-        Of the verification.
+        Of the verification, all its looks together.
+    confidence_of_look : float
+        Of the one-sided bound by which each look at the samples that verify is decided.
     protected : ProtectedModel
         The model as the plan stores it, with the compensation that was verified.
     """
@@ -67,6 +69,7 @@ class Tuned(Shown):
     sensitivity: dict[str, Sensitivity]
     corrected: int
     confidence: float
+    confidence_of_look: float
     protected: ProtectedModel
 
     @property
