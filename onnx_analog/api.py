@@ -28,6 +28,7 @@ from onnx_analog._inputs import (
     reading_correct,
     selection_of,
     stored_plan,
+    warn_of_uncompensated,
 )
 from onnx_analog.arguments import DEFAULTS, MOST_READBACKS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
@@ -277,6 +278,7 @@ def protect(
     source = bare(model)
     stored = stored_plan(plan, arguments["integers"], settings, modifiers)
     _question_cells(settings)
+    warn_of_uncompensated([stored], compensate)
     samples = reading_compensate(compensate, compensate_samples, mean, std, preprocess)
     check_function("progress", progress)
     step = ProtectPass(plan=stored, selection=selection_of(selection))

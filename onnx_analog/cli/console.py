@@ -90,7 +90,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command; whatever goes wrong becomes a `click.ClickException`."""
         debug = ctx.params.pop("debug")
-        _log(debug=debug)
+        _log(self, debug=debug)
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -113,23 +113,33 @@ class Command(click.Command):
             raise _one_line(error, ctx) from error
 
 
-def _log(*, debug: bool) -> None:
-    """Send warnings, or with `debug` all messages, to stderr."""
+def _log(command: click.Command, *, debug: bool) -> None:
+    """Send warnings, or with `debug` all messages, to stderr, in the words of a command."""
     level = logging.DEBUG if debug else logging.WARNING
     handler = logging.StreamHandler()
     handler.setLevel(level)  # the root's level does not hold for loggers that set their own, as Dask's do
-    handler.setFormatter(_Printable("%(levelname)s: %(message)s"))
+    handler.setFormatter(_Printable(command))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("onnx_analog").setLevel(level)
 
 
 class _Printable(logging.Formatter):
-    """Formats log messages as printable lines: they quote names of any content and length."""
+    """Formats log messages as printable lines, in the words of a command: they quote names of any content and length.
+
+    Parameters
+    ----------
+    command : click.Command
+    """
+
+    def __init__(self, command: click.Command) -> None:
+        super().__init__("%(levelname)s: %(message)s")
+        self._command = command
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the message as one printable line; a traceback keeps its lines."""
-        text = super().format(record)
-        return printable_lines(text) if record.exc_info else one_line(text)
+        if record.exc_info:
+            return printable_lines(super().format(record))
+        return one_line(f"{record.levelname}: {with_options(record.getMessage(), self._command)}")
 
 
 class _Failure(click.ClickException):

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from onnx_analog.arguments import DEFAULTS
 from onnx_analog.channels import Channel
+from onnx_analog.coding.compensation import unfit
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
@@ -302,7 +303,7 @@ class Search:
         needed = None if limit is None or holds is not None else samples_needed(drop, limit, confidence)
         return Answer(
             allocation=allocation,
-            plan=plan_of(allocation),
+            plan=replace(plan_of(allocation), compensated=self._compensates(allocation)),
             cells=self._cells(allocation),
             verified=drop,
             holds=holds,
@@ -335,6 +336,11 @@ class Search:
         step = ProtectPass(plan=answer.plan, selection=self._selection, moments=self._moments)
         with _quiet():
             return just_protected(pipeline.run(pipeline.protecting(step), self._model.clone()))
+
+    def _compensates(self, allocation: Allocation) -> bool:
+        """Return whether weights of any tensor make up for each other's errors."""
+        choices = allocation.choices.items()
+        return any(key in self._moments and unfit(choice.candidate.scheme) is None for key, choice in choices)
 
     @property
     def confidence_of_look(self) -> float:

@@ -22,6 +22,7 @@ from onnx_analog.cli.console import (
     Group,
     Seconds,
     Whole,
+    _Printable,
     print_json,
     progress,
     several,
@@ -207,6 +208,13 @@ def test_a_log_message_is_one_line_of_limited_length():
     (line,) = found.stderr.splitlines()
     assert line.startswith("WARNING: a tensor xxx")
     assert len(line) <= LONGEST
+
+
+def test_a_log_message_names_options():
+    command = click.Command("tool", params=[click.Option(["--sparsity"])])
+    message = "sparsity is 0.99: hardly a weight is left"
+    record = logging.LogRecord("onnx_analog", logging.WARNING, "", 0, message, None, None)
+    assert _Printable(command).format(record) == f"WARNING: --{message}"
 
 
 def test_a_reader_that_leaves_ends_the_command_without_a_word():
