@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from onnx_analog.errors import OptionError
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.trials import Trials
+from onnx_analog.tuning.sensitivity import divergence
 
 _PAIRED = ("top1", "agreement")
 
@@ -40,6 +41,8 @@ class Drop:
     of_samples, of_trials : float
         Standard errors of the mean from the choice of samples, and from the noise of the trials.
     samples, trials : int
+    divergence : float
+        Of the outputs from those of the original, on average over trials: what sensitivities predict.
     """
 
     mean: float
@@ -48,6 +51,7 @@ class Drop:
     of_trials: float
     samples: int
     trials: int
+    divergence: float
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return the two-sided interval that holds the drop."""
@@ -81,11 +85,17 @@ def drop_of(experiment: Experiment, trials: Trials, *, seed: int, count: int) ->
         If the metric is not one whose samples can be paired.
     """
     before = right(experiment, experiment.clean)
-    rows = np.stack([before - right(experiment, trials.outputs(seed=seed, trial=trial)) for trial in range(count)])
+    distance, found, apart = divergence(experiment.clean, experiment.chosen.axis), [], []
+    for trial in range(count):
+        outputs = trials.outputs(seed=seed, trial=trial)
+        found.append(before - right(experiment, outputs))
+        apart.append(distance(outputs))
+    rows = np.stack(found)
     n = rows.shape[1]
     of_samples = float(rows.mean(axis=0).std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     of_trials = float(rows.mean(axis=1).std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
-    return Drop(float(rows.mean()), float(np.maximum(rows, 0).mean()), of_samples, of_trials, n, count)
+    lost = float(np.maximum(rows, 0).mean())
+    return Drop(float(rows.mean()), lost, of_samples, of_trials, n, count, float(np.mean(apart)))
 
 
 def check_paired(experiment: Experiment) -> None:
