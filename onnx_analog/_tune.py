@@ -178,6 +178,7 @@ def tune(
         decoding=given["decoding"],
         counting=given["counting"],
         metric=search.verifying.chosen.metric.name,
+        classes=search.verifying.chosen.axis is not None,
         original=search.verifying.original_value,
         weights=search.original,
         sizes=search.sizes,

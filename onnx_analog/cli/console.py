@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -66,11 +66,16 @@ class Command(click.Command):
 
     Parameters
     ----------
-    stopped : str
-        What is said when the user interrupts the command.
+    stopped : str or function
+        What is said when the user interrupts the command; a function takes the command's parameters by name.
     """
 
-    def __init__(self, *args: Any, stopped: str = "stopped; nothing was written", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        stopped: str | Callable[[Mapping[str, Any]], str] = "stopped; nothing was written",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._stopped = stopped
         self.params.append(click.Option(["--debug"], is_flag=True, help="Show tracebacks and log messages."))
@@ -101,7 +106,8 @@ class Command(click.Command):
         except KeyboardInterrupt:
             if sys.stderr.isatty():
                 click.echo(err=True)  # where ^C stands
-            raise click.ClickException(self._stopped) from None
+            stopped = self._stopped
+            raise click.ClickException(stopped if isinstance(stopped, str) else stopped(ctx.params)) from None
         except SystemExit as error:  # of a function of the user's: an exit code of 0 would say that all is well
             if isinstance(error.__context__, BrokenPipeError):  # which rich met first
                 _drop_stdout()
@@ -142,7 +148,9 @@ class _Printable(logging.Formatter):
         return one_line(f"{record.levelname}: {with_options(record.getMessage(), self._command)}")
 
 
-class _Failure(click.ClickException):
+class Failure(click.ClickException):
+    """An error with an exit code of its own."""
+
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]  # click declares it for the class, and reads it of the instance
@@ -154,12 +162,12 @@ def _one_line(error: Exception, ctx: click.Context) -> click.ClickException:
         text = f"{error}{where}".replace(OR_DECODE, "")
         if any("--load" in param.opts for param in ctx.command.params):
             text = text.replace(IMPORT_FIRST, "name it with --load")
-        return _Failure(text if error.names_fields else with_options(text, ctx.command), error.exit_code)
+        return Failure(text if error.names_fields else with_options(text, ctx.command), error.exit_code)
     return click.ClickException(one_line(_message_of(_cause(error))))
 
 
 _STATES = r"(?= (is|are|add|has|have|contains|names|exclude|and \S+ exclude)\b)"
-_SECOND = r"(?:(?<= and )|(?<= as ))"  # before the second argument that a message names
+_SECOND = r"(?:(?<= and )|(?<= as )|(?<= nor ))"  # before the second argument that a message names
 
 
 def with_options(message: str, command: click.Command) -> str:

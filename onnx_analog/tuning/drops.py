@@ -12,6 +12,7 @@ share of samples that are lost, which holds where few are; and Student's quantil
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,7 @@ from onnx_analog.run.trials import Trials
 from onnx_analog.tuning.sensitivity import divergence
 
 _PAIRED = ("top1", "agreement")
+_MOST_SAMPLES = 10**9
 
 
 @dataclass(frozen=True)
@@ -122,11 +124,15 @@ def right(experiment: Experiment, outputs: list[Any]) -> NDArray[np.float64]:
 
 
 def samples_needed(drop: Drop, limit: float, confidence: float) -> int | None:
-    """Return how many samples would show that a drop is below a limit; None if its mean is not.
+    """Return the fewest samples that would show that a drop is below a limit, if they lose as much; None if none would.
 
     The error of the trials is left out: more trials lower it.
     """
-    if drop.mean >= limit:
+
+    def shows(samples: int) -> bool:
+        of_samples = drop.of_samples * math.sqrt(drop.samples / samples)
+        return replace(drop, of_samples=of_samples, of_trials=0.0, samples=samples).upper(confidence) <= limit
+
+    if drop.mean >= limit or not shows(_MOST_SAMPLES):
         return None
-    reach = replace(drop, of_trials=0.0).upper(confidence) - drop.mean
-    return math.ceil(drop.samples * (reach / (limit - drop.mean)) ** 2)
+    return bisect.bisect_left(range(_MOST_SAMPLES), True, lo=1, key=shows)

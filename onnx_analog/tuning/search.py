@@ -85,8 +85,10 @@ class Goal:
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        if (self.max_drop is None) == (self.budget is None):
-            raise OptionError("max_drop and budget exclude each other, and one of them is needed: give one")
+        if self.max_drop is None and self.budget is None:
+            raise OptionError("neither max_drop nor budget is given: give one of them")
+        if self.max_drop is not None and self.budget is not None:
+            raise OptionError("max_drop and budget exclude each other: give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Drops that are paired by sample: their errors against many draws, and the samples that would decide."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,13 +103,28 @@ def test_few_losses_are_bounded_as_surely_as_many(expected):
     assert np.mean(missed) <= 1 - confidence + 0.0066
 
 
-def test_so_many_samples_would_decide():
-    """With four times as many, twice the room is left: bounds fall with the root of the number."""
-    drop = Drop(0.004, 0.05, 0.003, 0.0, 1000, 1, 0.0)
-    reach = drop.upper(0.95) - drop.mean
-    assert samples_needed(drop, drop.mean + reach, 0.95) == pytest.approx(1000, abs=1)
-    assert samples_needed(drop, drop.mean + reach / 2, 0.95) == pytest.approx(4000, abs=1)
-    assert samples_needed(drop, 0.004, 0.95) is None
+@pytest.mark.parametrize("lost", [0.005, 0.05])
+def test_so_many_samples_would_decide(lost):
+    """Of as many samples that lose as much the bound is below the limit, and of one fewer it is not."""
+    drop = Drop(0.004, lost, 0.003, 0.5, 1000, 3, 0.0)
+
+    def bound(samples):
+        of_samples = 0.003 * math.sqrt(1000 / samples)
+        return replace(drop, samples=samples, of_samples=of_samples, of_trials=0.0).upper(0.95)
+
+    for limit in (bound(1000), bound(4000), 0.0041):
+        needed = samples_needed(drop, limit, 0.95)
+        assert bound(needed) <= limit < bound(needed - 1)
+    assert samples_needed(drop, bound(1000), 0.95) == 1000
+    for limit in (0.004, 0.004 + 1e-9):
+        assert samples_needed(drop, limit, 0.95) is None
+
+
+def test_where_nothing_is_lost_the_samples_needed_fall_as_the_limit():
+    """None of n is lost with the chance (1 - limit)^n: that is 1 - c at n = ln(1 - c)/ln(1 - limit)."""
+    nothing = Drop(0.0, 0.0, 0.0, 0.0, 100, 1, 0.0)
+    for limit in (0.001, 0.01, 0.05):
+        assert samples_needed(nothing, limit, 0.99) == math.ceil(math.log(0.01) / math.log1p(-limit))
 
 
 def test_a_metric_that_does_not_judge_samples_is_refused():

@@ -58,9 +58,15 @@ def test_too_few_samples_are_refused():
     parts_of(data(158), 0)
 
 
-@pytest.mark.parametrize("goal", [{}, {"max_drop": 1.0, "budget": 1.0}])
-def test_one_goal_is_needed(goal):
-    with pytest.raises(OptionError, match="max_drop and budget exclude each other"):
+@pytest.mark.parametrize(
+    ("goal", "message"),
+    [
+        ({}, "neither max_drop nor budget is given: give one of them"),
+        ({"max_drop": 1.0, "budget": 1.0}, "max_drop and budget exclude each other: give one of them"),
+    ],
+)
+def test_one_goal_is_needed(goal, message):
+    with pytest.raises(OptionError, match=f"^{message}$"):
         Goal(**goal)
 
 
