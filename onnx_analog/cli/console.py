@@ -1,4 +1,4 @@
-"""Shared by all commands: errors as one line, option types, printing, progress.
+"""Shared by all commands: errors as one line, option types, printing.
 
 Imports nothing heavy, and rich only when something is printed.
 """
@@ -15,7 +15,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -289,7 +288,8 @@ def _writing() -> Iterator[None]:
         raise OutputError(f"cannot write to the standard output: {error.strerror or error}") from error
 
 
-def _console(stderr: bool = False) -> Console:
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that prints text and tables with control characters escaped, tables as wide as they are."""
     from rich.console import Console
     from rich.text import Text
 
@@ -307,11 +307,11 @@ def _console(stderr: bool = False) -> Console:
 
 def show(*things: Any) -> None:
     """Print text and tables on stdout."""
-    console = _console()
+    printing = console()
     with _writing():
         for thing in things:
-            wide = isinstance(thing, str) and not console.is_terminal  # paths stay whole in a pipe
-            console.print(thing, soft_wrap=wide)
+            wide = isinstance(thing, str) and not printing.is_terminal  # paths stay whole in a pipe
+            printing.print(thing, soft_wrap=wide)
 
 
 def print_json(body: Any) -> None:
@@ -325,38 +325,6 @@ def print_json(body: Any) -> None:
 def _escaped(character: str) -> str:
     """Return a character, escaped as JSON does if it is not printable: such characters occur in strings only."""
     return character if character.isprintable() else json.dumps(character)[1:-1]
-
-
-@contextmanager
-def watch(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on stderr if it is a terminal; the yielded function takes what is done and the total."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = _console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar on stderr if it is a terminal; the yielded function counts one step."""
-    done = count(1)
-    with watch(what) as update:
-        update(0, total)
-        yield lambda: update(next(done), total)
-
-
-@contextmanager
-def status(what: str) -> Iterator[Callable[[str], None]]:
-    """Show on stderr, if it is a terminal, what is being done, and for how long; the yielded function is told."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda text: bar.update(task, description=f"{what}: {text}")
 
 
 def several(*options: Callable[[F], F]) -> Callable[[F], F]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from onnx_analog.arguments import DEFAULTS
-from onnx_analog.cli.console import Command, Failure, print_json, show, status
+from onnx_analog.cli.console import Command, Failure, print_json, show
 from onnx_analog.cli.options import (
     CHANGES,
     CHANNEL,
@@ -28,6 +28,7 @@ from onnx_analog.cli.options import (
     shown,
     stem,
 )
+from onnx_analog.cli.progress import status
 from onnx_analog.cli.settings import argument
 
 UNDECIDED = 4  # exit code
