@@ -119,7 +119,8 @@ def test_a_plan_that_was_verified_with_compensation_asks_for_it(cli, samples, tm
     ("line", "code", "said"),
     [
         ("--compensate calib.npz", 2, "no scheme can be compensated: it has analog cells"),
-        (f"{STEPS} --compensate none.npz", 1, "none.npz"),
+        (f"{STEPS} --compensate none.npz", 2, "Invalid value for '--compensate': File 'none.npz' does not exist."),
+        (f"{STEPS} --compensate .", 2, "Invalid value for '--compensate': File '.' is a directory."),
         (f"{STEPS} --compensate wide.npz", 1, "compensate: "),
         (f"{STEPS} --compensate-samples 9", 2, "--compensate-samples is 9, and no samples are given: leave it out"),
         (f"{STEPS} --mean 0.5", 2, "--mean is given, and --compensate is not, so no images are read: leave it out"),
