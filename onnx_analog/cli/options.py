@@ -41,7 +41,7 @@ class _FileOr(_Path):
         text = os.fspath(value)
         if text == self._word:
             return text
-        if not (Path(text).exists() or Path(text).suffix or len(Path(text).parts) > 1):  # it does not look like a path
+        if not (Path(text).exists() or Path(text).suffix or os.sep in text):  # it does not look like a path
             self.fail(f"{text!r} is neither a file nor the word {self._word}.", param, ctx)
         return super().convert(value, param, ctx)
 
