@@ -16,7 +16,8 @@ from compare import numbers
 
 import onnx_analog as oa
 from onnx_analog.channels.symbols import Packing
-from onnx_analog.cli.console import Command, watch
+from onnx_analog.cli.console import Command
+from onnx_analog.cli.progress import watch
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.side import SideInformation
 from onnx_analog.study.sweeps import Point

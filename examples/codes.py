@@ -18,7 +18,8 @@ from pathlib import Path
 import click
 
 import onnx_analog as oa
-from onnx_analog.cli.console import Command, watch
+from onnx_analog.cli.console import Command
+from onnx_analog.cli.progress import watch
 from onnx_analog.coding.streams import DECODING
 from onnx_analog.study.sweeps import Point
 

@@ -20,7 +20,8 @@ import click
 
 import onnx_analog as oa
 from onnx_analog import plots
-from onnx_analog.cli.console import Command, watch
+from onnx_analog.cli.console import Command
+from onnx_analog.cli.progress import watch
 from onnx_analog.cli.report import value_text
 from onnx_analog.points import preset_title
 from onnx_analog.study.sweeps import Point

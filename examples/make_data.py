@@ -21,7 +21,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.cli.console import Command, progress
+from onnx_analog.cli.console import Command
+from onnx_analog.cli.progress import progress
 from onnx_analog.disk import writing
 from onnx_analog.errors import DataError
 

@@ -27,7 +27,8 @@ from paper_tables import CLEAN, FIGURES, GRANULARITIES, TABLES, Entry, Table, ne
 
 import onnx_analog as oa
 from onnx_analog import plots
-from onnx_analog.cli.console import Command, watch
+from onnx_analog.cli.console import Command
+from onnx_analog.cli.progress import watch
 from onnx_analog.graph import files
 from onnx_analog.run.data import Preprocessing, read
 from onnx_analog.run.statistics import interval

@@ -5,8 +5,9 @@ Whatever has the wrong type is refused here, in one line.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ from onnx_analog.settings import check_names, settings_of, synonyms_of
 if TYPE_CHECKING:  # what runs models is imported when a model is run
     from onnx_analog.run import metrics
     from onnx_analog.run.data import Dataset, Input, Preprocessing
+
+logger = logging.getLogger(__name__)
 
 AnyModel = ModelLike | Model
 Arrays = NDArray[Any]
@@ -127,6 +130,15 @@ def plan_of(plan: Any) -> Plan:
     if isinstance(plan, str | os.PathLike):
         return Plan.read(Path(plan))
     raise OptionError(f"plan is {brief(plan)}; it must be a Plan, a Scheme, a path or module:function")
+
+
+def warn_of_uncompensated(plans: Iterable[Plan], compensate: object) -> None:
+    """Log a warning if a plan was verified with compensation, and there are no samples for it."""
+    if compensate is None and any(plan.compensated for plan in plans):
+        logger.warning(
+            "compensate is left out, but the plan was verified with compensation: without it, more is lost. "
+            "Give it a few samples; they need no labels"
+        )
 
 
 def _plan_of_function(spec: str) -> Plan:

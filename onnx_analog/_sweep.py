@@ -25,6 +25,7 @@ from onnx_analog._inputs import (
     plan_of,
     preprocessing_of,
     selection_of,
+    warn_of_uncompensated,
 )
 from onnx_analog.arguments import check_pruning, check_stopping, check_type, checked
 from onnx_analog.channels import Channel
@@ -182,6 +183,7 @@ def _grid(given: Mapping[str, Any]) -> Grid:
     specs = given["channel"] if given["channel"] is not None else _channels.DEFAULT
     listed = varied.pop("channel", None) or _listed(specs, (str, Channel, type), "channel")
     plans = _plans(given["plan"])
+    warn_of_uncompensated(plans.values(), given["compensate"])
     if "side_channel" in varied:
         sides = varied["side_channel"]
         varied["side_channel"] = tuple(side and modifiers.apply_where_possible(side) for side in sides)

@@ -27,6 +27,7 @@ from onnx_analog._inputs import (
 from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
+from onnx_analog.display import progress_of, silent
 from onnx_analog.errors import ModelError, OptionError
 from onnx_analog.graph.stored import is_protected
 from onnx_analog.graph.weights import Selection
@@ -40,10 +41,6 @@ if TYPE_CHECKING:
 
 
 OF_MEASUREMENTS = ("decoding", "correction", "seed", "output", "class_axis", "batch")
-
-
-def _silent(_: str) -> None:
-    """Show nothing."""
 
 
 @keywords
@@ -73,7 +70,7 @@ def tune(
     providers: Any = DEFAULTS.providers,
     threads: int = DEFAULTS.threads,
     resume: Paths | None = None,
-    progress: Callable[[str], None] = _silent,
+    progress: Callable[..., object] = silent,
 ) -> Tuned:
     """Return the cheapest way to keep a network in a memory, beside the best digital rival.
 
@@ -107,7 +104,8 @@ def tune(
     resume : path, optional
         File that keeps what is measured. A search that was stopped goes on from it, and one with another goal uses it.
     progress : function
-        Called with what is being done.
+        Called with what is being done. If it has a parameter `fraction`, it is also called with the share of the
+        expected work that is done, from 0 to 1, or None where that is not known.
 
     Raises
     ------
@@ -165,7 +163,7 @@ def tune(
         trials=given["tune_trials"],
         confidence=given["confidence"],
         journal=Journal(None if resume is None else Path(resume), facts),
-        progress=progress,
+        progress=progress_of(progress),
     )
     listed = search.candidates()
     digital = {key: [each for each in of_tensor if each.scheme.analog == "none"] for key, of_tensor in listed.items()}
@@ -180,6 +178,7 @@ def tune(
         decoding=given["decoding"],
         counting=given["counting"],
         metric=search.verifying.chosen.metric.name,
+        classes=search.verifying.chosen.axis is not None,
         original=search.verifying.original_value,
         weights=search.original,
         sizes=search.sizes,
@@ -190,6 +189,7 @@ def tune(
         sensitivity=search.sensitivity,
         corrected=search.correction_numbers,
         confidence=given["confidence"],
+        confidence_of_look=search.confidence_of_look,
         protected=search.protected(best),
     )
 

@@ -28,11 +28,13 @@ from onnx_analog._inputs import (
     reading_correct,
     selection_of,
     stored_plan,
+    warn_of_uncompensated,
 )
 from onnx_analog.arguments import DEFAULTS, MOST_READBACKS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.exclusive import PAPER_CELLS
 from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
+from onnx_analog.display import Progress, progress_of
 from onnx_analog.errors import OptionError
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
@@ -217,7 +219,7 @@ def protect(
     std: float | Iterable[float] = DEFAULTS.std,
     preprocess: str | None = None,
     command: str | None = None,
-    progress: Callable[[str], None] = _no_progress,
+    progress: Callable[..., object] = _no_progress,
     **settings: Any,
 ) -> ProtectedModel:
     """Return a protected copy of a model; without noise it computes what the model did.
@@ -251,7 +253,8 @@ def protect(
     command : str, optional
         Kept in the manifest.
     progress : function
-        Called with what is being done, where it takes long.
+        Called with what is being done, where it takes long. If it has a parameter `fraction`, it is also called with
+        the share of the work that is done, from 0 to 1, or None where that is not known.
     **settings
         Settings of `onnx_analog.Paper` and of `onnx_analog.Scheme`, which list them: `strategy`, `cells_small`,
         `cells_large`, `channel` and others. Those that are None count as left out.
@@ -275,6 +278,7 @@ def protect(
     source = bare(model)
     stored = stored_plan(plan, arguments["integers"], settings, modifiers)
     _question_cells(settings)
+    warn_of_uncompensated([stored], compensate)
     samples = reading_compensate(compensate, compensate_samples, mean, std, preprocess)
     check_function("progress", progress)
     step = ProtectPass(plan=stored, selection=selection_of(selection))
@@ -283,14 +287,12 @@ def protect(
         prune = PrunePass(sparsity=arguments["sparsity"], scope=prune_scope, selection=step.selection)
         loaded = pipeline.run([prune], loaded)
     if samples is not None:
-        step = _compensated(step, loaded, samples, progress)
+        step = _compensated(step, loaded, samples, progress_of(progress))
     note_origin(loaded, source, command)
     return just_protected(pipeline.run(pipeline.protecting(step), loaded))
 
 
-def _compensated(
-    step: ProtectPass, model: ir.Model, samples: Callable[[Any], Any], progress: Callable[[str], None]
-) -> ProtectPass:
+def _compensated(step: ProtectPass, model: ir.Model, samples: Callable[[Any], Any], progress: Progress) -> ProtectPass:
     """Return a step whose weights make up for each other's rounding errors, as samples of the model tell."""
     from onnx_analog.coding.compensation import check_compensable
     from onnx_analog.run.moments import input_moments, warn_of_left

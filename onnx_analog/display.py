@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 from onnx_analog.errors import AnalogError, one_line
 
@@ -24,6 +25,40 @@ class Shown:
     def _lines(self) -> Iterable[Sequence[object]]:
         """Return the rows of the table."""
         return [("", str(self))]
+
+
+class Progress(Protocol):
+    """Shows what is being done, and the share of the work that is done, from 0 to 1, where that is known."""
+
+    def __call__(self, text: str, fraction: float | None = None, /) -> None:
+        """Show it."""
+
+
+def silent(_text: str, _fraction: float | None = None, /) -> None:
+    """Show nothing."""
+
+
+def progress_of(function: Callable[..., object]) -> Progress:
+    """Return a function of the text and the fraction, which passes on the fraction if `function` has a `fraction`.
+
+    >>> show = progress_of(lambda text, fraction=None: print(text, fraction))
+    >>> show("reading", 0.5), progress_of(print)("writing", 0.7)
+    reading 0.5
+    writing
+    (None, None)
+    """
+    try:
+        takes_fraction = "fraction" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some functions that are written in C have none
+        takes_fraction = False
+
+    def show(text: str, fraction: float | None = None, /) -> None:
+        if takes_fraction:
+            function(text, fraction=fraction)
+        else:
+            function(text)
+
+    return show
 
 
 def counted(count: int, noun: str, nouns: str | None = None) -> str:

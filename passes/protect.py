@@ -84,7 +84,7 @@ class ProtectPass(ir.passes.InPlacePass):
         if assumptions(stored.scheme for _, stored in coded):
             logger.warning(OPTIMISTIC)
         replace_all(model, coded)
-        compensated = sum(weight.key in self.moments and unfit(stored.scheme) is None for weight, stored in coded)
+        compensated = sum(stored.compensated for _, stored in coded)
         model.metadata_props.pop(COMPENSATED_KEY, None)  # an earlier run may have left it
         if compensated:
             model.metadata_props[COMPENSATED_KEY] = counted(compensated, "tensor")
@@ -242,7 +242,8 @@ class _Group:
                 planes = _Later(weight, fitted, number, self._scheme, self._later).planes(layout)
             else:
                 planes = packed(self.planes(weight, fitted, number), layout)
-            yield weight, Stored(self._scheme, layout, self._axis(weight), fitted.codebook, planes)
+            made_up = number in fitted.compensated
+            yield weight, Stored(self._scheme, layout, self._axis(weight), fitted.codebook, planes, made_up)
 
     def _warn_of_empty_classes(self, key: str, fitted: Fitted) -> None:
         if self._scheme.partition not in ("share", "bounds"):

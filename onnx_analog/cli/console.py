@@ -1,4 +1,4 @@
-"""Shared by all commands: errors as one line, option types, printing, progress.
+"""Shared by all commands: errors as one line, option types, printing.
 
 Imports nothing heavy, and rich only when something is printed.
 """
@@ -13,9 +13,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -66,11 +65,16 @@ class Command(click.Command):
 
     Parameters
     ----------
-    stopped : str
-        What is said when the user interrupts the command.
+    stopped : str or function
+        What is said when the user interrupts the command; a function takes the command's parameters by name.
     """
 
-    def __init__(self, *args: Any, stopped: str = "stopped; nothing was written", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        stopped: str | Callable[[Mapping[str, Any]], str] = "stopped; nothing was written",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._stopped = stopped
         self.params.append(click.Option(["--debug"], is_flag=True, help="Show tracebacks and log messages."))
@@ -90,7 +94,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command; whatever goes wrong becomes a `click.ClickException`."""
         debug = ctx.params.pop("debug")
-        _log(debug=debug)
+        _log(self, debug=debug)
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -101,7 +105,8 @@ class Command(click.Command):
         except KeyboardInterrupt:
             if sys.stderr.isatty():
                 click.echo(err=True)  # where ^C stands
-            raise click.ClickException(self._stopped) from None
+            stopped = self._stopped
+            raise click.ClickException(stopped if isinstance(stopped, str) else stopped(ctx.params)) from None
         except SystemExit as error:  # of a function of the user's: an exit code of 0 would say that all is well
             if isinstance(error.__context__, BrokenPipeError):  # which rich met first
                 _drop_stdout()
@@ -113,26 +118,38 @@ class Command(click.Command):
             raise _one_line(error, ctx) from error
 
 
-def _log(*, debug: bool) -> None:
-    """Send warnings, or with `debug` all messages, to stderr."""
+def _log(command: click.Command, *, debug: bool) -> None:
+    """Send warnings, or with `debug` all messages, to stderr, in the words of a command."""
     level = logging.DEBUG if debug else logging.WARNING
     handler = logging.StreamHandler()
     handler.setLevel(level)  # the root's level does not hold for loggers that set their own, as Dask's do
-    handler.setFormatter(_Printable("%(levelname)s: %(message)s"))
+    handler.setFormatter(_Printable(command))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("onnx_analog").setLevel(level)
 
 
 class _Printable(logging.Formatter):
-    """Formats log messages as printable lines: they quote names of any content and length."""
+    """Formats log messages as printable lines, in the words of a command: they quote names of any content and length.
+
+    Parameters
+    ----------
+    command : click.Command
+    """
+
+    def __init__(self, command: click.Command) -> None:
+        super().__init__("%(levelname)s: %(message)s")
+        self._command = command
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the message as one printable line; a traceback keeps its lines."""
-        text = super().format(record)
-        return printable_lines(text) if record.exc_info else one_line(text)
+        if record.exc_info:
+            return printable_lines(super().format(record))
+        return one_line(f"{record.levelname}: {with_options(record.getMessage(), self._command)}")
 
 
-class _Failure(click.ClickException):
+class Failure(click.ClickException):
+    """An error with an exit code of its own."""
+
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]  # click declares it for the class, and reads it of the instance
@@ -144,12 +161,12 @@ def _one_line(error: Exception, ctx: click.Context) -> click.ClickException:
         text = f"{error}{where}".replace(OR_DECODE, "")
         if any("--load" in param.opts for param in ctx.command.params):
             text = text.replace(IMPORT_FIRST, "name it with --load")
-        return _Failure(text if error.names_fields else with_options(text, ctx.command), error.exit_code)
+        return Failure(text if error.names_fields else with_options(text, ctx.command), error.exit_code)
     return click.ClickException(one_line(_message_of(_cause(error))))
 
 
 _STATES = r"(?= (is|are|add|has|have|contains|names|exclude|and \S+ exclude)\b)"
-_SECOND = r"(?:(?<= and )|(?<= as ))"  # before the second argument that a message names
+_SECOND = r"(?:(?<= and )|(?<= as )|(?<= nor ))"  # before the second argument that a message names
 
 
 def with_options(message: str, command: click.Command) -> str:
@@ -271,7 +288,8 @@ def _writing() -> Iterator[None]:
         raise OutputError(f"cannot write to the standard output: {error.strerror or error}") from error
 
 
-def _console(stderr: bool = False) -> Console:
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that prints text and tables with control characters escaped, tables as wide as they are."""
     from rich.console import Console
     from rich.text import Text
 
@@ -289,11 +307,11 @@ def _console(stderr: bool = False) -> Console:
 
 def show(*things: Any) -> None:
     """Print text and tables on stdout."""
-    console = _console()
+    printing = console()
     with _writing():
         for thing in things:
-            wide = isinstance(thing, str) and not console.is_terminal  # paths stay whole in a pipe
-            console.print(thing, soft_wrap=wide)
+            wide = isinstance(thing, str) and not printing.is_terminal  # paths stay whole in a pipe
+            printing.print(thing, soft_wrap=wide)
 
 
 def print_json(body: Any) -> None:
@@ -307,38 +325,6 @@ def print_json(body: Any) -> None:
 def _escaped(character: str) -> str:
     """Return a character, escaped as JSON does if it is not printable: such characters occur in strings only."""
     return character if character.isprintable() else json.dumps(character)[1:-1]
-
-
-@contextmanager
-def watch(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on stderr if it is a terminal; the yielded function takes what is done and the total."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = _console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar on stderr if it is a terminal; the yielded function counts one step."""
-    done = count(1)
-    with watch(what) as update:
-        update(0, total)
-        yield lambda: update(next(done), total)
-
-
-@contextmanager
-def status(what: str) -> Iterator[Callable[[str], None]]:
-    """Show on stderr, if it is a terminal, what is being done, and for how long; the yielded function is told."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda text: bar.update(task, description=f"{what}: {text}")
 
 
 def several(*options: Callable[[F], F]) -> Callable[[F], F]:

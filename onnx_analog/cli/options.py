@@ -29,6 +29,23 @@ class _Path(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _FileOr(_Path):
+    """A file that exists, or a word that stands in its place."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(exists=True, dir_okay=False)
+        self._word = word
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or the word, or fail as click does."""
+        text = os.fspath(value)
+        if text == self._word:
+            return text
+        if not (Path(text).exists() or Path(text).suffix or os.sep in text):  # it does not look like a path
+            self.fail(f"{text!r} is neither a file nor the word {self._word}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class _Out(_Path):
     """A path to be written. Refuses "-", which means stdout in other programs."""
 
@@ -88,8 +105,10 @@ DATA = click.option(
     "--data", type=FILE, required=True, help="npz file: one array per input (or x), and optionally labels y."
 )
 PREPROCESSING = several(argument("mean"), argument("std"), argument("preprocess", metavar="MODULE:FUNCTION"))
-CORRECT = several(argument("correct", metavar="FILE", type=str), argument("correct_samples"))
-COMPENSATE = several(argument("compensate", metavar="FILE", type=str), argument("compensate_samples"))
+CORRECT = several(argument("correct", metavar="FILE", type=_FileOr("gain")), argument("correct_samples"))
+COMPENSATE = several(
+    argument("compensate", metavar="FILE", type=_Path(exists=True, dir_okay=False)), argument("compensate_samples")
+)
 RUNNING = several(
     argument("metric", metavar="NAME", type=str),
     argument("output", metavar="NAME"),

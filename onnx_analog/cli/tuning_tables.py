@@ -12,34 +12,47 @@ from onnx_analog.display import counted
 if TYPE_CHECKING:
     from onnx_analog.tuning.drops import Drop
     from onnx_analog.tuning.result import Tuned
-    from onnx_analog.tuning.search import Answer
+    from onnx_analog.tuning.search import Look
+
+INTERVAL = "95 % interval"
+_HOLDS = {True: "holds", False: "does not hold", None: "not decided"}
 
 
 def tables_of(tuned: Tuned) -> Iterator[Table]:
-    """Yield the answer, then what was tried on the way, and how each tensor is stored."""
+    """Yield the answer, how sure it is, what was tried on the way, and how each tensor is stored."""
     yield _answer_table(tuned)
+    if tuned.goal.max_drop is not None:
+        yield _look_table(tuned)
     if tuned.best.curve:
-        yield _curve_table(tuned.best)
+        yield _curve_table(tuned)
     yield _tensor_table(tuned)
 
 
+def _lost(tuned: Tuned) -> str:
+    """Return the heading of drops."""
+    return "classes changed, %" if tuned.metric == "agreement" else "points lost"
+
+
 def _answer_table(tuned: Tuned) -> Table:
-    result = table(f"{tuned.metric}, {tuned.channel}", "cells per weight", "points lost", "95 % interval")
-    named = {"best plan": tuned.best, "best digital rival": tuned.rival, "with analog cells": tuned.analog}
-    for name, answer in named.items():
-        if answer is not None:
-            result.add_row(name, f"{answer.cells:.3f}", *_drop_cells(answer.verified))
+    result = table(f"{tuned.metric}, {tuned.channel}", "cells per weight", _lost(tuned), INTERVAL)
+    for name, answer in tuned.answers.items():
+        result.add_row(name, f"{answer.cells:.3f}", *_drop_cells(answer.verified))
     if tuned.limit is not None:
         result.add_row("limit of all codes, at these errors", f"{tuned.limit.cells_per_original_weight:.3f}", "", "")
-    samples = counted(tuned.best.verified.samples, "sample")
-    corrected = f"; {counted(tuned.corrected, 'number')} of the correction are counted" if tuned.corrected else ""
-    original = "" if tuned.original is None else f": original {100 * tuned.original:.2f} %"
-    counted_so = ". Cells are counted as the paper does" if tuned.counting == "paper" else ""
-    result.caption = (
-        f"{tuned.verdict}{counted_so}. Verified on {samples} that nothing else has seen{original}. "
-        f"Decoding takes {DECODING[tuned.decoding]} at most{corrected}"
-    )
+    result.caption = ". ".join(_notes(tuned))
     return result
+
+
+def _notes(tuned: Tuned) -> Iterator[str]:
+    yield tuned.verdict[0].upper() + tuned.verdict[1:]
+    if tuned.metric == "agreement":
+        yield "Classes are compared with those of the original, not with labels"
+    yield f"Verified on {counted(tuned.best.verified.samples, 'sample')} that nothing else has seen"
+    if tuned.original is not None:
+        yield f"The original classifies {100 * tuned.original:.2f} % of them right"
+    if tuned.counting == "paper":
+        yield "Cells are counted as the paper does"
+    yield f"Decoding takes at most {DECODING[tuned.decoding]}"
 
 
 def _drop_cells(drop: Drop) -> tuple[str, str]:
@@ -47,22 +60,56 @@ def _drop_cells(drop: Drop) -> tuple[str, str]:
     return f"{100 * drop.mean:.2f}", f"{100 * low:.2f} to {100 * high:.2f}"
 
 
-def _curve_table(answer: Answer) -> Table:
-    result = table("what was tried: cells per weight", "predicted divergence", "points lost", "95 % interval")
-    for point in answer.curve:
-        result.add_row(f"{point.cells:.3f}", f"{point.loss:.4f}", *_drop_cells(point.drop))
+def _look_table(tuned: Tuned) -> Table:
+    result = table("verified", "cells per weight", _lost(tuned), "at least", "at most", "goal", left=1)
+    for name, answer in tuned.answers.items():
+        if name != "with analog cells":  # which has no goal
+            for look in answer.looks:
+                result.add_row(name, f"{look.cells:.3f}", *_bounds(look, tuned.confidence_of_look))
+    result.caption = (
+        f"The goal holds where 'at most' is not above the limit, and does not where 'at least' is above it. Each bound "
+        f"is one-sided, with {100 * tuned.confidence_of_look:.4g} % confidence: up to three plans and three digital "
+        f"rivals are verified on the same samples, and together they are judged with {100 * tuned.confidence:g} %. The "
+        f"{INTERVAL} above is two-sided, 97.5 % at each end, and of one plan alone; it decides nothing"
+    )
+    return result
+
+
+def _bounds(look: Look, confidence: float) -> tuple[str, ...]:
+    ends = (look.drop.lower(confidence), look.drop.upper(confidence))
+    return f"{100 * look.drop.mean:.2f}", *(f"{100 * end:.2f}" for end in ends), _HOLDS[look.holds]
+
+
+def _curve_table(tuned: Tuned) -> Table:
+    headings = ("divergence, predicted", "divergence, found", _lost(tuned), INTERVAL)
+    result = table("tried: cells per weight", *headings)
+    for point in tuned.best.curve:
+        divergences = (f"{each:.2g}" for each in (point.loss, point.drop.divergence))
+        result.add_row(f"{point.cells:.3f}", *divergences, *_drop_cells(point.drop))
+    kind = (
+        "the Kullback-Leibler divergence of the classes, in nats for each sample"
+        if tuned.classes
+        else "the squared error of the outputs over their power"
+    )
+    result.caption = (
+        f"Divergence: how far outputs are from those of the original, as {kind}. It is predicted from the sensitivity "
+        f"of each tensor, and found on the {counted(tuned.best.curve[-1].drop.samples, 'sample')} of the search"
+    )
     return result
 
 
 def _tensor_table(tuned: Tuned) -> Table:
-    result = table("tensor", "stored as", "weights", "cells per weight", "relative error", "divergence", left=2)
+    result = table("tensor", "stored as", "weights", "cells", "cells per weight", "share of divergence, %", left=2)
+    total = tuned.best.allocation.loss
     for row in tuned.rows():
-        result.add_row(
-            row["tensor"],
-            row["scheme"],
-            f"{row['weights']:,}",
-            f"{row['cells_per_weight']:.3f}",
-            f"{row['relative_error']:.2%}",
-            f"{row['divergence']:.4f}",
-        )
+        share = f"{100 * row['predicted_divergence'] / total:.1f}" if total else ""
+        counts = (f"{row['weights']:,}", f"{row['cells']:,.0f}", f"{row['cells_per_weight']:.3f}")
+        result.add_row(row["tensor"], row["scheme"], *counts, share)
+    if tuned.corrected:
+        numbers = counted(tuned.corrected, "number")
+        result.add_row("correction", f"{numbers} in float16", "", f"{tuned.correction_cells:,.0f}", "", "")
+    result.add_section()
+    cells = f"{tuned.best.cells * tuned.weights:,.0f}"
+    result.add_row("total", "", f"{tuned.weights:,}", cells, f"{tuned.best.cells:.3f}", "100.0" if total else "")
+    result.caption = f"Share of divergence: the part of a tensor in the predicted divergence, {total:.2g}"
     return result

@@ -217,7 +217,8 @@ def compensated(
         return Compensated(fitted, plain)
     counts, indices = fitted.counts.copy(), list(fitted.class_index)
     counts[number], indices[number] = np.bincount(index, minlength=counts.shape[1]), index
-    return Compensated(fitted._replace(counts=counts, class_index=indices), error)
+    known = fitted.compensated | {number}
+    return Compensated(fitted._replace(counts=counts, class_index=indices, compensated=known), error)
 
 
 def _error(weight: NDArray[Any], part: Part, grid: _Grid, index: Bytes, moments: InputMoments) -> float:

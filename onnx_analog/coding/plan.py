@@ -27,7 +27,7 @@ MOST_TENSORS = 100_000
 MOST_PATTERNS = 1000
 MOST_SCHEMES = 10_000
 LONGEST_KEY = 4096  # characters
-_ENTRIES = ("format", "schemes", "default", "tensors", "patterns")
+_ENTRIES = ("format", "schemes", "default", "tensors", "patterns", "compensated")
 
 
 @named
@@ -44,6 +44,9 @@ class Plan:
     patterns : mapping of str to Scheme or None
         By pattern, in which * stands for any characters. A key in `tensors` wins over patterns, and of patterns the
         first that matches.
+    compensated : bool
+        Whether the loss of the plan was found with weights that make up for each other's errors. Nothing is stored in
+        another way for it, so it does not decide equality, and the digest leaves it out.
 
     Raises
     ------
@@ -60,8 +63,11 @@ class Plan:
     default: Scheme | None = field(default_factory=Scheme)
     tensors: Mapping[str, Scheme | None] = field(default_factory=dict)
     patterns: Mapping[str, Scheme | None] = field(default_factory=dict)
+    compensated: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.compensated, bool):
+            raise OptionError(f"compensated is {brief(self.compensated)}; it must be True or False")
         _check_schemes("default", [self.default])
         for name, noun, most in (("tensors", "storage key", MOST_TENSORS), ("patterns", "pattern", MOST_PATTERNS)):
             schemes = getattr(self, name)
@@ -91,7 +97,7 @@ class Plan:
         return self.default, frozenset(self.tensors.items()), tuple(self.patterns.items())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _plan, (self.default, dict(self.tensors), dict(self.patterns))
+        return _plan, (self.default, dict(self.tensors), dict(self.patterns), self.compensated)
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:
@@ -124,6 +130,7 @@ class Plan:
             default=new[self.default],
             tensors={key: new[scheme] for key, scheme in self.tensors.items()},
             patterns={pattern: new[scheme] for pattern, scheme in self.patterns.items()},
+            compensated=self.compensated,
         )
 
     def changed(self, **changes: Any) -> Plan:
@@ -168,11 +175,13 @@ class Plan:
             "default": names[self.default],
             "tensors": {key: names[scheme] for key, scheme in self.tensors.items()},
             **({"patterns": patterns} if patterns else {}),
+            **({"compensated": True} if self.compensated else {}),
         }
 
     def digest(self) -> str:
-        """Return the SHA-256 of the plan, as hex."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        """Return the SHA-256 of how the plan stores tensors, as hex."""
+        body = {name: value for name, value in self.to_dict().items() if name != "compensated"}
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
         """Return the plan as the text of a file."""
@@ -207,6 +216,7 @@ class Plan:
             default=by_name[default],
             tensors={key: by_name[name] for key, name in tensors.items()},
             patterns={pattern: by_name[name] for pattern, name in patterns.items()},
+            compensated=body.get("compensated", False),
         )
 
     @staticmethod
@@ -239,9 +249,11 @@ class Plan:
         return html_table("Plan", ("tensor or pattern", "scheme", "channel"), rows)
 
 
-def _plan(default: Scheme | None, tensors: dict[str, Scheme | None], patterns: dict[str, Scheme | None]) -> Plan:
+def _plan(
+    default: Scheme | None, tensors: dict[str, Scheme | None], patterns: dict[str, Scheme | None], compensated: bool
+) -> Plan:
     """Return the plan, in another process: a read-only mapping cannot be sent there."""
-    return Plan(default=default, tensors=tensors, patterns=patterns)
+    return Plan(default=default, tensors=tensors, patterns=patterns, compensated=compensated)
 
 
 def _check_schemes(name: str, schemes: Iterable[Any]) -> None:

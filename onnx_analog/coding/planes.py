@@ -221,12 +221,15 @@ class Fitted(NamedTuple):
         Between the classes, with the ties that are left for the tensor.
     class_index : sequence of (uint8 array of shape (N,), or None)
         Class of each weight, of each tensor; None where there is one class. Empty unless `fit` was asked to keep it.
+    compensated : frozenset of int
+        Tensors whose classes are not the nearest: their weights make up for each other's errors.
     """
 
     codebook: Codebook
     counts: NDArray[np.int64]
     edges: Sequence[Sequence[Edges]]
     class_index: Sequence[Bytes | None] = ()
+    compensated: frozenset[int] = frozenset()
 
 
 def encode(weights: Sequence[NDArray[Any]], scheme: Scheme, *, axis: int = 0) -> list[Encoded]:

@@ -44,7 +44,8 @@ def _reading(scheme: Scheme, *, channel: bool) -> list[str]:
         words.append(f"channel {scheme.channel}")
     for name, (_, _, default) in settings_of(Scheme).items():
         if name not in _DESCRIBED and getattr(scheme, name) != default:
-            words.append(f"{name} {getattr(scheme, name)}")
+            value = getattr(scheme, name)
+            words.append(f"{name} {f'{value:.3g}' if name == 'relative_step' else value}")
     if scheme.side_channel is not None:
         more = ", ".join(_side_counts(scheme))
         words.append(f"side information in {scheme.side_channel}{f' ({more})' * bool(more)}")

@@ -41,6 +41,7 @@ class Stored(NamedTuple):
     axis: Axis | None
     codebook: Codebook
     planes: Tensors
+    compensated: bool = False
 
 
 def reason_against(model: ir.Model) -> str | None:

@@ -35,6 +35,7 @@ from onnx_analog.graph.model import Model
 from onnx_analog.graph.reader import Reader, check_trial, read_side
 from onnx_analog.graph.stored import (
     AGAIN,
+    COMPENSATED_KEY,
     MANIFEST_KEY,
     READ_DIGESTS_KEY,
     READBACK_KEY,
@@ -81,7 +82,9 @@ class ProtectedModel(Model):
     @cached_property
     def plan(self) -> Plan:
         """The scheme of each tensor."""
-        return Plan(default=None, tensors={tensor.key: tensor.scheme for tensor in self.tensors})
+        compensated = COMPENSATED_KEY in self.model.metadata_props
+        schemes = {tensor.key: tensor.scheme for tensor in self.tensors}
+        return Plan(default=None, tensors=schemes, compensated=compensated)
 
     @cached_property
     def counted(self) -> Manifest:

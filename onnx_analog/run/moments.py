@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog.coding.compensation import HELD_OUT, MOST_INPUTS, InputMoments
-from onnx_analog.display import counted
+from onnx_analog.display import Progress, counted, silent
 from onnx_analog.errors import DataError
 from onnx_analog.graph.operands import Operand, operands_of, with_operands
 from onnx_analog.graph.weights import Selection, find
@@ -91,7 +91,7 @@ def input_moments(
     *,
     selection: Selection,
     running: Mapping[str, Any],
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> tuple[dict[str, InputMoments], dict[str, str]]:
     """Return the moments of each selected weight, by storage key, and why those of others are not known.
 
@@ -105,7 +105,7 @@ def input_moments(
     running : mapping
         Keywords of `Network`.
     progress : function
-        Called with what is being done.
+        Called with what is being done, and with the share of the samples that are done.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def input_moments(
     for held_out, part in enumerate(_parted(data)):
         for samples, values in _outputs(network, part, fixed_batch(model)):
             done += samples
-            progress(f"inputs of weights, sample {done:,} of {len(data):,}")
+            progress(f"inputs of weights, sample {done:,} of {len(data):,}", done / len(data))
             for each, value in zip(sums, values, strict=True):
                 each.add(np.asarray(value, np.float32), samples, held_out=bool(held_out))
     if not done:

@@ -12,6 +12,7 @@ share of samples that are lost, which holds where few are; and Student's quantil
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,8 +24,10 @@ from numpy.typing import NDArray
 from onnx_analog.errors import OptionError
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.trials import Trials
+from onnx_analog.tuning.sensitivity import divergence
 
 _PAIRED = ("top1", "agreement")
+_MOST_SAMPLES = 10**9
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Drop:
     of_samples, of_trials : float
         Standard errors of the mean from the choice of samples, and from the noise of the trials.
     samples, trials : int
+    divergence : float
+        Of the outputs from those of the original, on average over trials: what sensitivities predict.
     """
 
     mean: float
@@ -48,6 +53,7 @@ class Drop:
     of_trials: float
     samples: int
     trials: int
+    divergence: float
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return the two-sided interval that holds the drop."""
@@ -81,11 +87,17 @@ def drop_of(experiment: Experiment, trials: Trials, *, seed: int, count: int) ->
         If the metric is not one whose samples can be paired.
     """
     before = right(experiment, experiment.clean)
-    rows = np.stack([before - right(experiment, trials.outputs(seed=seed, trial=trial)) for trial in range(count)])
+    distance, found, apart = divergence(experiment.clean, experiment.chosen.axis), [], []
+    for trial in range(count):
+        outputs = trials.outputs(seed=seed, trial=trial)
+        found.append(before - right(experiment, outputs))
+        apart.append(distance(outputs))
+    rows = np.stack(found)
     n = rows.shape[1]
     of_samples = float(rows.mean(axis=0).std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     of_trials = float(rows.mean(axis=1).std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
-    return Drop(float(rows.mean()), float(np.maximum(rows, 0).mean()), of_samples, of_trials, n, count)
+    lost = float(np.maximum(rows, 0).mean())
+    return Drop(float(rows.mean()), lost, of_samples, of_trials, n, count, float(np.mean(apart)))
 
 
 def check_paired(experiment: Experiment) -> None:
@@ -112,11 +124,15 @@ def right(experiment: Experiment, outputs: list[Any]) -> NDArray[np.float64]:
 
 
 def samples_needed(drop: Drop, limit: float, confidence: float) -> int | None:
-    """Return how many samples would show that a drop is below a limit; None if its mean is not.
+    """Return the fewest samples that would show that a drop is below a limit, if they lose as much; None if none would.
 
     The error of the trials is left out: more trials lower it.
     """
-    if drop.mean >= limit:
+
+    def shows(samples: int) -> bool:
+        of_samples = drop.of_samples * math.sqrt(drop.samples / samples)
+        return replace(drop, of_samples=of_samples, of_trials=0.0, samples=samples).upper(confidence) <= limit
+
+    if drop.mean >= limit or not shows(_MOST_SAMPLES):
         return None
-    reach = replace(drop, of_trials=0.0).upper(confidence) - drop.mean
-    return math.ceil(drop.samples * (reach / (limit - drop.mean)) ** 2)
+    return bisect.bisect_left(range(_MOST_SAMPLES), True, lo=1, key=shows)

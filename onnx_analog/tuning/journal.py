@@ -15,6 +15,14 @@ from onnx_analog.errors import DataError, OptionError, OutputError, printable
 
 _FORMAT = "onnx-analog tune 1"
 _MOST_BYTES = 2**26
+_APART = {  # what can differ between searches, in words
+    "model": "of another model",
+    "data": "with other data",
+    "channel": "in another channel",
+    "selection": "of other tensors",
+    "source": "in a channel whose source was changed since",
+    "versions": "of another version of onnx-analog or its libraries",
+}
 
 
 class Journal:
@@ -102,7 +110,19 @@ def _check_head(path: Path, line: str, expected: Mapping[str, Any]) -> None:
         raise DataError(f"'{printable(str(path))}' is not a search file")
     other = next((name for name, value in expected.items() if found.get(name) != value), None)
     if other is not None:
-        raise OptionError(f"'{printable(str(path))}' belongs to a search with a different {other}: give another file")
+        apart = _apart(other, found.get(other), expected[other])
+        raise OptionError(f"'{printable(str(path))}' belongs to a search {apart}: give another file")
+
+
+def _apart(name: str, found: Any, expected: Any) -> str:
+    """Say what tells the search of a file from the one that is asked for."""
+    if name in _APART:
+        return _APART[name]
+    if isinstance(expected, bool):
+        return f"{'without' if expected else 'with'} {name}"
+    if isinstance(expected, int | str) and isinstance(found, int | str):
+        return f"with {name} {printable(str(found))}, not {printable(str(expected))}"
+    return f"with another {name}"
 
 
 def _entry(line: str) -> dict[str, Any]:

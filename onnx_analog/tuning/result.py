@@ -8,10 +8,10 @@ from typing import Any
 
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
-from onnx_analog.display import Shown, counted, data_frame
+from onnx_analog.display import Shown, data_frame
 from onnx_analog.graph.protected import ProtectedModel
-from onnx_analog.tuning.drops import Drop
-from onnx_analog.tuning.search import Answer, Goal
+from onnx_analog.tuning.drops import Drop, samples_needed
+from onnx_analog.tuning.search import CALIBRATION, CORRECTION, Answer, Goal, Look, Point
 from onnx_analog.tuning.sensitivity import Sensitivity
 
 
@@ -28,6 +28,9 @@ class Tuned(Shown):
     counting : {"memory", "paper"}
         Of cells.
     metric : str
+    classes : bool
+        Whether outputs are compared by the divergence of classes, in nats for each sample; else by their squared error
+        over their power.
     original : float or None
         Of the original model, on the samples that verify; None where outputs are compared with its own.
     weights : int
@@ -47,7 +50,9 @@ class Tuned(Shown):
     corrected : int
         float16 numbers of the correction that the reader keeps; 0 without one. Their cells are counted.
     confidence : float
-        Of the verification.
+        Of the verification, all its looks together.
+    confidence_of_look : float
+        Of the one-sided bound by which each look at the samples that verify is decided.
     protected : ProtectedModel
         The model as the plan stores it, with the compensation that was verified.
     """
@@ -57,6 +62,7 @@ class Tuned(Shown):
     decoding: str
     counting: str
     metric: str
+    classes: bool
     original: float | None
     weights: int
     sizes: dict[str, int]
@@ -67,6 +73,7 @@ class Tuned(Shown):
     sensitivity: dict[str, Sensitivity]
     corrected: int
     confidence: float
+    confidence_of_look: float
     protected: ProtectedModel
 
     @property
@@ -79,8 +86,48 @@ class Tuned(Shown):
         """Whether the goal holds with the stated confidence; None if the data cannot tell, or there is no such goal."""
         return self.best.holds
 
+    @property
+    def undecided(self) -> bool:
+        """Whether there is a largest loss, and the data cannot tell whether the plan keeps it."""
+        return self.goal.max_drop is not None and self.best.holds is None
+
+    @property
+    def answers(self) -> dict[str, Answer]:
+        """The plans that are compared, by what they are; the rival only if it is another plan than the best."""
+        same = self.rival.plan == self.best.plan
+        named = {f"best plan{' (digital)' * self.best.digital}": self.best}
+        named |= {} if same else {"best digital rival": self.rival}
+        return named if self.analog is None else {**named, "with analog cells": self.analog}
+
+    @property
+    def correction_cells(self) -> float:
+        """Cells that hold the numbers of the correction."""
+        return self.best.cells * self.weights - self.best.allocation.cells if self.corrected else 0.0
+
+    @property
+    def samples_needed(self) -> int | None:
+        """Samples in all that would show that the plan keeps the goal, if they lose as much.
+
+        None if the samples decide, or if no number would do.
+        """
+        return None if self.best.needed is None else _in_all(self.best.needed)
+
+    @property
+    def samples_for_more_cells(self) -> int | None:
+        """Samples in all that would show it for the plan with the most cells that was tried; None as above."""
+        limit, most = self.goal.max_drop, self.best.curve[-1]
+        if limit is None or not self.undecided or most.cells <= self.best.cells:
+            return None
+        needed = samples_needed(most.drop, limit, self.confidence_of_look)
+        return None if needed is None else _in_all(needed)
+
     def __str__(self) -> str:
-        return f"{self.best.cells:.3f} cells per weight, {drop_text(self.best.verified)}: {self.verdict}"
+        return f"{self.best.cells:.3f} cells per weight, {self.lost(self.best.verified)}: {self.verdict}"
+
+    def lost(self, drop: Drop) -> str:
+        """Return a drop in words, and its 95 % interval."""
+        low, high = drop.interval()
+        return f"{100 * drop.mean:.2f} {self._unit(plural=True)} ({100 * low:.2f} to {100 * high:.2f})"
 
     @property
     def verdict(self) -> str:
@@ -88,13 +135,33 @@ class Tuned(Shown):
         if self.goal.max_drop is None:
             return f"within the budget of {self.goal.budget:g} cells per weight"
         points = f"{100 * self.goal.max_drop:g}"
-        limit = "1 point is" if points == "1" else f"{points} points are"
+        limit = f"{points} {self._unit(plural=points != '1', verb=True)}"
         if self.holds:
-            return f"at most {limit} lost, with {self.confidence:.0%} confidence"
+            return f"at most {limit}, with {100 * self.confidence:g} % confidence"
         if self.holds is False:
-            return f"more than {limit} lost, also with the most cells that were tried"
-        needed = "" if self.best.needed is None else f"; {counted(self.best.needed, 'sample')} to verify with would do"
-        return f"it is not decided whether more than {limit} lost{needed}"
+            return f"more than {limit}, also {self._most}"
+        undecided = f"these data do not decide whether more than {limit}"
+        needed, more = self.samples_needed, self.samples_for_more_cells
+        if more is not None and (needed is None or more < needed):
+            this = "" if needed is None else f", and {_about(needed)} for this one"
+            return f"{undecided}: {_about(more)} samples in all would do for a plan with more cells{this}"
+        if needed is not None:
+            return f"{undecided}: {_about(needed)} samples in all would do, if they lose as much"
+        found = f"{100 * self.best.verified.mean:.2f}{' %' * (self.metric == 'agreement')}"
+        return f"{undecided}: the mean is {found}, also {self._most}. Give more samples, or allow more"
+
+    @property
+    def _most(self) -> str:
+        """Which plan was verified last, where others would have more cells or none has."""
+        if self.best.last:
+            return "in the plan with the most cells"
+        return f"in the last of {len(self.best.looks)} plans that were verified"
+
+    def _unit(self, *, plural: bool, verb: bool = False) -> str:
+        """Return what a drop is in, in percentage points; without labels, classes are compared with the original's."""
+        if self.metric == "agreement":
+            return "% of the samples change their class"
+        return f"point{'s' * plural}{(' are' if plural else ' is') * verb} lost"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each tensor: how it is stored, its cells and its part of the predicted divergence."""
@@ -106,10 +173,11 @@ class Tuned(Shown):
                     "tensor": key,
                     "weights": size,
                     "scheme": choice.candidate.scheme.summary(channel=False),
+                    "cells": choice.candidate.cells,
                     "cells_per_weight": choice.candidate.cells / size,
-                    "relative_error": choice.candidate.error,
+                    "equivalent_noise": choice.candidate.error,
                     "sensitivity": self.sensitivity[key].mean,
-                    "divergence": choice.loss,
+                    "predicted_divergence": choice.loss,
                 }
             )
         return rows
@@ -119,36 +187,73 @@ class Tuned(Shown):
         return data_frame(self.rows())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it, ready for JSON."""
+        """Return all of it, ready for JSON; docs/tune.md lists the fields."""
+        limit = self.goal.max_drop
         return {
             "channel": self.channel,
             "decoding": self.decoding,
             "counting": self.counting,
             "metric": self.metric,
-            "max_drop": self.goal.max_drop,
-            "budget": self.goal.budget,
+            "divergence_in": "nats_per_sample" if self.classes else "power_of_outputs",
+            "max_points_lost": None if limit is None else 100 * limit,
+            "budget_cells_per_weight": self.goal.budget,
             "confidence": self.confidence,
+            "confidence_of_look": self.confidence_of_look,
             "original": self.original,
             "weights": self.weights,
             "correction_numbers": self.corrected,
+            "correction_cells": self.correction_cells,
             "holds": self.holds,
             "verdict": self.verdict,
-            "best": _answer_dict(self.best),
-            "rival": _answer_dict(self.rival),
-            "analog": None if self.analog is None else _answer_dict(self.analog),
+            "samples_needed": self.samples_needed,
+            "samples_for_more_cells": self.samples_for_more_cells,
+            "best": self._answer_dict(self.best),
+            "rival": self._answer_dict(self.rival),
+            "analog": None if self.analog is None else self._answer_dict(self.analog),
             "limit_cells_per_weight": None if self.limit is None else self.limit.cells_per_original_weight,
             "against_limit": None if self.limit is None else self.limit.factor,
             "tensors": self.rows(),
             "plan": self.plan.to_dict(),
         }
 
+    def _answer_dict(self, answer: Answer) -> dict[str, Any]:
+        return {
+            "cells_per_weight": answer.cells,
+            "digital": answer.digital,
+            "predicted_divergence": answer.allocation.loss,
+            **self._drop_dict(answer.verified),
+            "holds": answer.holds,
+            "looks": [self._look_dict(look) for look in answer.looks],
+            "curve": [self._point_dict(point) for point in answer.curve],
+        }
+
+    def _look_dict(self, look: Look) -> dict[str, Any]:
+        confidence = self.confidence_of_look
+        bounds = {"at_least": 100 * look.drop.lower(confidence), "at_most": 100 * look.drop.upper(confidence)}
+        return {"cells_per_weight": look.cells, **self._drop_dict(look.drop), **bounds, "holds": look.holds}
+
+    def _point_dict(self, point: Point) -> dict[str, Any]:
+        return {
+            "cells_per_weight": point.cells,
+            "predicted_divergence": point.loss,
+            **self._drop_dict(point.drop),
+        }
+
+    def _drop_dict(self, drop: Drop) -> dict[str, Any]:
+        return {
+            "divergence": drop.divergence,
+            "points_lost": 100 * drop.mean,
+            "points_lost_ci95": [100 * end for end in drop.interval()],
+            "samples": drop.samples,
+            "trials": drop.trials,
+        }
+
     def _lines(self) -> Iterator[tuple[str, object]]:
         yield "cells per weight", f"{self.best.cells:.3f}"
-        yield "lost", drop_text(self.best.verified)
+        yield "lost", self.lost(self.best.verified)
         yield "verdict", self.verdict
-        yield "best digital rival", f"{self.rival.cells:.3f} cells per weight, {drop_text(self.rival.verified)}"
-        if self.analog is not None:
-            yield "with analog cells", f"{self.analog.cells:.3f} cells per weight, {drop_text(self.analog.verified)}"
+        for name, answer in [*self.answers.items()][1:]:
+            yield name, f"{answer.cells:.3f} cells per weight, {self.lost(answer.verified)}"
         if self.limit is not None:
             yield (
                 "limit",
@@ -158,26 +263,16 @@ class Tuned(Shown):
         yield "decoding takes at most", self.decoding
 
 
-def drop_text(drop: Drop) -> str:
-    """Return a drop in percentage points, and its 95 % interval."""
-    low, high = drop.interval()
-    return f"{100 * drop.mean:.2f} points lost ({100 * low:.2f} to {100 * high:.2f})"
+def _about(count: int) -> str:
+    """Return a number to two digits, not below it."""
+    unit = 10 ** max(len(str(count)) - 2, 0)
+    return f"about {-(-count // unit) * unit:,}"
 
 
-def _answer_dict(answer: Answer) -> dict[str, Any]:
-    return {
-        "cells_per_weight": answer.cells,
-        "predicted_divergence": answer.allocation.loss,
-        "drop": _drop_dict(answer.verified),
-        "holds": answer.holds,
-        "samples_needed": answer.needed,
-        "curve": [
-            {"cells_per_weight": point.cells, "predicted_divergence": point.loss, "drop": _drop_dict(point.drop)}
-            for point in answer.curve
-        ],
-    }
-
-
-def _drop_dict(drop: Drop) -> dict[str, Any]:
-    low, high = drop.interval()
-    return {"mean": drop.mean, "ci95": [low, high], "samples": drop.samples, "trials": drop.trials}
+def _in_all(verifying: int) -> int:
+    """Return the fewest samples of which as many verify: a tenth each, but not more than a few, measure and correct."""
+    rest = 2 * verifying - 1
+    count = rest
+    while (missing := rest + min(CALIBRATION, count // 10) + min(CORRECTION, count // 10) - count) > 0:
+        count += missing
+    return count

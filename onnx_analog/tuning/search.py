@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -21,10 +20,12 @@ import onnx_ir as ir
 
 from onnx_analog.arguments import DEFAULTS
 from onnx_analog.channels import Channel
+from onnx_analog.coding.compensation import unfit
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import code_of
+from onnx_analog.display import Progress, silent
 from onnx_analog.errors import DataError, OptionError
 from onnx_analog.graph.correction import NUMBER_BITS
 from onnx_analog.graph.protected import ProtectedModel, just_protected
@@ -85,8 +86,10 @@ class Goal:
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        if (self.max_drop is None) == (self.budget is None):
-            raise OptionError("max_drop and budget exclude each other, and one of them is needed: give one")
+        if self.max_drop is None and self.budget is None:
+            raise OptionError("neither max_drop nor budget is given: give one of them")
+        if self.max_drop is not None and self.budget is not None:
+            raise OptionError("max_drop and budget exclude each other: give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,24 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Look:
+    """One plan on the samples that verify.
+
+    Attributes
+    ----------
+    cells : float
+        Per original weight, the correction included.
+    drop : Drop
+    holds : bool or None
+        Whether the plan keeps the goal; None if these samples cannot tell, or the goal is a budget.
+    """
+
+    cells: float
+    drop: Drop
+    holds: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """The cheapest plan that was found among some candidates.
 
@@ -124,6 +145,10 @@ class Answer:
         Whether the goal holds, with the confidence that was asked for; None if these samples cannot tell.
     needed : int or None
         Samples that would show that it holds, where `holds` is None.
+    last : bool
+        Whether no plan of these candidates takes more cells.
+    looks : tuple of Look
+        What was verified, the cheapest first: the last is that of the answer.
     curve : tuple of Point
         What was tried on the way, the cheapest first.
     """
@@ -134,6 +159,8 @@ class Answer:
     verified: Drop
     holds: bool | None
     needed: int | None
+    last: bool
+    looks: tuple[Look, ...]
     curve: tuple[Point, ...] = field(repr=False)
 
     @property
@@ -166,7 +193,7 @@ class Search:
     journal : Journal
         Keeps what was measured.
     progress : function
-        Called with what is being done.
+        Called with what is being done, and with the share of the expected work that is done.
     """
 
     def __init__(
@@ -184,7 +211,7 @@ class Search:
         trials: int,
         confidence: float,
         journal: Journal,
-        progress: Callable[[str], None] = lambda _: None,
+        progress: Progress = silent,
     ) -> None:
         self._model, self._counting, self._journal = model, counting, journal
         self._channel, self._decoding, self._seed, self._trials = channel, decoding, seed, trials
@@ -192,13 +219,16 @@ class Search:
         calibrating = Experiment(model, parts.calibration, **options)
         check_paired(calibrating)
         running = {name: options[name] for name in ("providers", "threads") if name in options}
-        moments, left = input_moments(model, parts.correction, selection=selection, running=running, progress=progress)
+        moments, left = input_moments(
+            model, parts.correction, selection=selection, running=running, progress=lambda text, *_: progress(text)
+        )
         warn_of_left(left)
         self._moments = moments
         more = {**options, "compensate": moments, **({"correct": parts.correction} if correct else {})}
         self.searching = self._few = Experiment(model, parts.search, **more)
         if len(parts.search) >= 4 * _QUICK:
-            self._few = Experiment(model, parts.search.head(_QUICK), **more)
+            few = stream(seed, 0, "tune", plane="first look").permutation(len(parts.search))[:_QUICK]
+            self._few = Experiment(model, parts.search.take(np.sort(few)), **more)
         self.verifying = Experiment(model, parts.verification, **more)
         self._parts = {"search": self.searching, "quick search": self._few, "verification": self.verifying}
         probe = calibrating.probe(Scheme.paper("raw", channel=channel), selection=selection)
@@ -265,13 +295,13 @@ class Search:
         last = len(allocations) - 1
         curve[last] = self._point(allocations[last])
         # The samples that verify are as many: what their bound is likely to keep is kept by the bound here, if any is.
-        sure = curve[last].drop.upper(self._each_look) <= limit
+        sure = curve[last].drop.upper(self.confidence_of_look) <= limit
 
         def holds(place: int) -> bool:
             if place not in curve:
                 curve[place] = self._point(allocations[place])
             drop = curve[place].drop
-            return (drop.upper(self._each_look) if sure else drop.mean) <= limit
+            return (drop.upper(self.confidence_of_look) if sure else drop.mean) <= limit
 
         def holds_by_few(place: int) -> bool:
             self._tell(self._cells(allocations[place]), "a first look")
@@ -283,23 +313,27 @@ class Search:
 
     def _verified(self, allocations: list[Allocation], place: int, goal: Goal, curve: dict[int, Point]) -> Answer:
         """Return an allocation as verified on further samples; where it does not hold, one with more cells."""
-        confidence = self._each_look
-        for look in range(_LOOKS):
+        confidence, looks = self.confidence_of_look, list[Look]()
+        while True:
             allocation = allocations[place]
             drop = self._drop(self.verifying, allocation)
-            holds = _holds(drop, goal.max_drop, confidence)
-            last = place == len(allocations) - 1 or look == _LOOKS - 1
-            if holds or goal.budget is not None or last:
+            holds = None if goal.max_drop is None else _holds(drop, goal.max_drop, confidence)
+            looks.append(Look(cells=self._cells(allocation), drop=drop, holds=holds))
+            last = place == len(allocations) - 1
+            if holds or goal.budget is not None or last or len(looks) == _LOOKS:
                 break
             place = after([each.cells for each in allocations], place)
-        limit = math.inf if goal.max_drop is None else goal.max_drop
+        limit = goal.max_drop
+        needed = None if limit is None or holds is not None else samples_needed(drop, limit, confidence)
         return Answer(
             allocation=allocation,
-            plan=plan_of(allocation),
+            plan=replace(plan_of(allocation), compensated=self._compensates(allocation)),
             cells=self._cells(allocation),
             verified=drop,
-            holds=None if goal.max_drop is None else holds,
-            needed=samples_needed(drop, limit, confidence) if holds is None else None,
+            holds=holds,
+            needed=needed,
+            last=last,
+            looks=tuple(looks),
             curve=tuple(point for _, point in sorted(curve.items())),
         )
 
@@ -327,8 +361,13 @@ class Search:
         with _quiet():
             return just_protected(pipeline.run(pipeline.protecting(step), self._model.clone()))
 
+    def _compensates(self, allocation: Allocation) -> bool:
+        """Return whether weights of any tensor make up for each other's errors."""
+        choices = allocation.choices.items()
+        return any(key in self._moments and unfit(choice.candidate.scheme) is None for key, choice in choices)
+
     @property
-    def _each_look(self) -> float:
+    def confidence_of_look(self) -> float:
         """The confidence of each look at the samples that verify: the rival is looked at too, and may be chosen."""
         return 1 - (1 - self._confidence) / (2 * _LOOKS)
 
@@ -396,8 +435,8 @@ def cells_of_numbers(numbers: int, channel: Channel, decoding: str, counting: st
     return channel.devices_per_cell * NUMBER_BITS * numbers / code.bits_per_cell
 
 
-def _holds(drop: Drop, limit: float | None, confidence: float) -> bool | None:
-    if limit is None or drop.upper(confidence) <= limit:
+def _holds(drop: Drop, limit: float, confidence: float) -> bool | None:
+    if drop.upper(confidence) <= limit:
         return True
     return False if drop.lower(confidence) > limit else None
 

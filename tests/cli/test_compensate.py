@@ -7,12 +7,17 @@ import onnx_ir as ir
 import pytest
 
 import onnx_analog as oa
+from onnx_analog.coding import compensation
 from onnx_analog.errors import DataError, OptionError
 from onnx_analog.graph.protected import open_protected
 from tests.cli.test_app import assert_refused, body, cli, done, shelf  # noqa: F401 - fixtures
 from tests.models import model, run
 
 STEPS = "--classes 255 --sign level --partition uniform --relative-step 1 --cells 0"
+UNCOMPENSATED = (
+    "compensate is left out, but the plan was verified with compensation: without it, more is lost. "
+    "Give it a few samples; they need no labels"
+)
 SCHEME = oa.Scheme(classes=255, sign="level", partition="uniform", relative_step=1.0, cells=(0,))
 
 
@@ -76,12 +81,46 @@ def test_what_has_cells_is_left_as_it_is(shelf, samples):  # noqa: F811
         assert np.array_equal(tensor.decode(), plain[tensor.key]) == (tensor.key != "w")
 
 
+def test_only_what_makes_up_for_errors_is_counted(shelf, samples, monkeypatch):  # noqa: F811
+    """A tensor whose outputs are not nearer on samples that are held out is rounded as without samples."""
+    stored = oa.protect(shelf / "model.onnx", SCHEME, compensate=samples)
+    count = stored.model.metadata_props["onnx_analog.compensation"]
+    assert count == f"{len(stored.tensors)} tensor{'s' * (len(stored.tensors) > 1)}"
+    assert stored.plan.compensated
+    monkeypatch.setattr(compensation, "_error", lambda *_: 1.0)  # none is nearer
+    fallen = oa.protect(shelf / "model.onnx", SCHEME, compensate=samples)
+    assert "onnx_analog.compensation" not in fallen.model.metadata_props
+    assert not fallen.plan.compensated
+
+
+def test_a_plan_that_was_verified_with_compensation_asks_for_it(cli, samples, tmp_path, caplog):  # noqa: F811
+    plan = oa.Plan(default=SCHEME, compensated=True)
+    (tmp_path / "tuned.json").write_text(plan.to_json(), encoding="utf-8")
+    (tmp_path / "own.json").write_text(oa.Plan(default=SCHEME).to_json(), encoding="utf-8")
+    sweep = "sweep model.onnx --data test.npz --trials 0 --plan"
+    for line, warned in (
+        ("protect model.onnx --plan tuned.json -o a.onnx", True),
+        ("protect model.onnx --plan own.json -o b.onnx", False),
+        ("protect model.onnx --plan tuned.json --compensate calib.npz -o c.onnx", False),
+        (f"{sweep} tuned.json --out d", True),
+        (f"{sweep} own.json --out e", False),
+        (f"{sweep} tuned.json --compensate {samples} --out f", False),
+    ):
+        caplog.clear()
+        done(cli(line))
+        assert caplog.messages.count(UNCOMPENSATED) == warned, line
+    caplog.clear()
+    oa.protect(tmp_path / "model.onnx", plan)
+    assert UNCOMPENSATED in caplog.messages
+
+
 @pytest.mark.usefixtures("cli")
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
         ("--compensate calib.npz", 2, "no scheme can be compensated: it has analog cells"),
-        (f"{STEPS} --compensate none.npz", 1, "none.npz"),
+        (f"{STEPS} --compensate none.npz", 2, "Invalid value for '--compensate': File 'none.npz' does not exist."),
+        (f"{STEPS} --compensate .", 2, "Invalid value for '--compensate': File '.' is a directory."),
         (f"{STEPS} --compensate wide.npz", 1, "compensate: "),
         (f"{STEPS} --compensate-samples 9", 2, "--compensate-samples is 9, and no samples are given: leave it out"),
         (f"{STEPS} --mean 0.5", 2, "--mean is given, and --compensate is not, so no images are read: leave it out"),

@@ -22,8 +22,8 @@ from onnx_analog.cli.console import (
     Group,
     Seconds,
     Whole,
+    _Printable,
     print_json,
-    progress,
     several,
     show,
 )
@@ -207,6 +207,13 @@ def test_a_log_message_is_one_line_of_limited_length():
     (line,) = found.stderr.splitlines()
     assert line.startswith("WARNING: a tensor xxx")
     assert len(line) <= LONGEST
+
+
+def test_a_log_message_names_options():
+    command = click.Command("tool", params=[click.Option(["--sparsity"])])
+    message = "sparsity is 0.99: hardly a weight is left"
+    record = logging.LogRecord("onnx_analog", logging.WARNING, "", 0, message, None, None)
+    assert _Printable(command).format(record) == f"WARNING: --{message}"
 
 
 def test_a_reader_that_leaves_ends_the_command_without_a_word():
@@ -432,45 +439,6 @@ def test_an_interrupt_says_what_is_left():
     )
     found = subprocess.run([sys.executable, "-c", code, "channel", "list"], capture_output=True, text=True)
     assert (found.returncode, found.stderr) == (1, "Error: stopped; nothing was written\n")
-
-
-# ----------------------------------------------------------------------------------------------- progress
-
-
-def written_by_progress(monkeypatch, stream: io.StringIO) -> str:
-    monkeypatch.setattr(sys, "stderr", stream)
-    with progress("reading noisy cells", 2) as advance:
-        advance()
-        advance()
-    return stream.getvalue()
-
-
-def test_progress_is_shown_on_a_terminal(monkeypatch, capsys):
-    found = written_by_progress(monkeypatch, Terminal())
-    assert "reading noisy cells" in found
-    assert "2/2" in found
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("colour", [None, "1"], ids=["", "FORCE_COLOR"])
-def test_progress_writes_nothing_where_stderr_is_no_terminal(monkeypatch, colour):
-    if colour:
-        monkeypatch.setenv("FORCE_COLOR", colour)  # asks for colours, as many a CI does, and not for a terminal
-    assert written_by_progress(monkeypatch, io.StringIO()) == ""
-
-
-def test_progress_of_nothing_is_shown_too(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    with progress("reading", 0):
-        pass
-
-
-def test_an_error_ends_the_progress(monkeypatch):
-    stream = Terminal()
-    monkeypatch.setattr(sys, "stderr", stream)
-    with pytest.raises(ZeroDivisionError), progress("reading", 2):
-        raise ZeroDivisionError
-    assert stream.getvalue().endswith("\x1b[2K")  # the line is wiped, so that the error stands alone
 
 
 def test_python_runs_the_package_as_the_command_does():

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import onnx_analog as oa
+from onnx_analog.cli import main
+from onnx_analog.graph.correction import GAIN
 from tests.cli.test_app import assert_refused, body, cli, done, shelf  # noqa: F401 - fixtures
 from tests.models import run
 
@@ -66,17 +68,24 @@ def test_readback_of_the_law_and_of_many_trials(cli, samples, tmp_path):  # noqa
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        (f"{EVALUATE} --correct none.npz", 1, "'none.npz'; it must be a file, or the word 'gain'"),
+        (f"{EVALUATE} --correct none.npz", 2, "Invalid value for '--correct': File 'none.npz' does not exist."),
+        (f"{EVALUATE} --correct ./none", 2, "Invalid value for '--correct': File './none' does not exist."),
+        (f"{EVALUATE} --correct gian", 2, "'gian' is neither a file nor the word gain."),
         (f"{EVALUATE} --correct wide.npz", 1, "input 'x' takes shape"),
         (f"{EVALUATE} --correct text.onnx", 1, "text.onnx"),
         (f"{EVALUATE} --correct-samples 9", 2, "--correct-samples is 9, and no samples are given: leave it out"),
         (f"{EVALUATE} --correct gain --correct-samples 9", 2, "'gain', which takes none: leave it out"),
         ("evaluate model.onnx --data test.npz --correct unlabelled.npz", 2, "the model is not protected"),
         ("readback model.protected.onnx --mean 0.5", 2, "--mean is given, and --correct is not, so no images are read"),
-        ("readback model.protected.onnx --correct none.npz", 1, "it must be a file"),
-        ("sweep model.onnx --data test.npz --correct none.npz --out r", 1, "it must be a file"),
+        ("readback model.protected.onnx --correct none.npz", 2, "File 'none.npz' does not exist."),
+        ("sweep model.onnx --data test.npz --correct none.npz --out r", 2, "File 'none.npz' does not exist."),
         ("readback model.protected.onnx --correct unlabelled.npz -o unlabelled.npz", 1, "unlabelled.npz"),
     ],
 )
 def test_what_cannot_correct_is_one_line(cli, line, code, said):  # noqa: F811
     assert_refused(cli(line), code, said)
+
+
+def test_the_word_of_the_option_is_that_of_the_library():
+    (option,) = [param for param in main.commands["evaluate"].params if param.name == "correct"]
+    assert option.type.convert(GAIN, option, None) == GAIN

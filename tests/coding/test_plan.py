@@ -33,6 +33,19 @@ def plans(draw: st.DrawFn) -> Plan:
     return Plan(default=draw(st.sampled_from(few)), tensors=tensors, patterns=patterns)
 
 
+def test_what_a_plan_was_verified_with_does_not_change_what_it_stores():
+    plan, marked = (Plan(default=ONE, patterns={"b*": OTHER}, compensated=given) for given in (False, True))
+    assert marked == plan
+    assert marked.digest() == plan.digest()
+    assert "compensated" not in plan.to_dict()
+    assert json.loads(marked.to_json())["compensated"] is True
+    again = Plan.from_dict(json.loads(marked.to_json()))
+    for kept in (again, pickle.loads(pickle.dumps(marked)), marked.changed(side_bits_per_cell=3)):
+        assert kept.compensated
+    with pytest.raises(OptionError, match=r"^compensated is 256; it must be True or False$"):
+        Plan(compensated=256)
+
+
 @given(plans())
 def test_a_plan_comes_back_from_json(plan):
     again = Plan.from_dict(json.loads(plan.to_json()))

@@ -1,6 +1,7 @@
 """Drops that are paired by sample: their errors against many draws, and the samples that would decide."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from onnx_analog.errors import OptionError
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.metrics import METRICS
 from onnx_analog.tuning.drops import Drop, check_paired, drop_of, right, samples_needed
+from onnx_analog.tuning.sensitivity import divergence
 from tests.models import model
 from tests.run.nets import LINEAR, rows
 
@@ -32,6 +34,15 @@ def test_the_drop_is_that_of_the_evaluation(labels):
     assert drop.of_trials == pytest.approx(np.std(evaluation.values, ddof=1) / 2)
     assert (drop.samples, drop.trials) == (200, 4)
     assert right(tried, tried.clean).mean() == pytest.approx(original)
+
+
+def test_the_divergence_is_the_mean_over_trials():
+    tried = experiment()
+    trials = tried.trials(LOUD)
+    distance = divergence(tried.clean, tried.chosen.axis)
+    apart = [distance(trials.outputs(seed=3, trial=trial)) for trial in range(4)]
+    assert drop_of(tried, trials, seed=3, count=4).divergence == pytest.approx(np.mean(apart))
+    assert min(apart) > 0
 
 
 def test_without_noise_nothing_is_lost():
@@ -65,13 +76,13 @@ def test_the_interval_holds_the_mean_of_new_samples_and_trials():
         rows_ = np.stack([before.astype(float) - (before & (rng.random(n) > each / 0.9)) for each in moved])
         lost = np.maximum(rows_, 0).mean()
         errors = (rows_.mean(axis=0).std(ddof=1) / n**0.5, rows_.mean(axis=1).std(ddof=1) / count**0.5)
-        low, high = Drop(rows_.mean(), lost, *errors, n, count).interval()
+        low, high = Drop(rows_.mean(), lost, *errors, n, count, 0.0).interval()
         missed += not low <= 0.02 <= high
     assert missed / 300 <= 0.05 + 4 * 0.0126
 
 
 def test_where_many_samples_differ_bounds_are_those_of_normal_and_student_s_laws():
-    drop = Drop(0.01, 0.05, 0.01, 0.004, 1000, 5)
+    drop = Drop(0.01, 0.05, 0.01, 0.004, 1000, 5, 0.0)
     reach = math.hypot(scipy.stats.norm.ppf(0.95) * 0.01, scipy.stats.t.ppf(0.95, 4) * 0.004)
     assert drop.upper(0.95) == pytest.approx(0.01 + reach, rel=0.05)
     assert drop.lower(0.95) == pytest.approx(0.01 - reach, rel=0.05)
@@ -88,17 +99,32 @@ def test_few_losses_are_bounded_as_surely_as_many(expected):
     n, confidence = 2000, 1 - 0.05 / 6
     lost = np.random.default_rng(expected).binomial(n, expected / n, size=3000) / n
     errors = np.sqrt(lost * (1 - lost) / n)
-    missed = [Drop(x, x, e, 0.0, n, 1).upper(confidence) < expected / n for x, e in zip(lost, errors, strict=True)]
+    missed = [Drop(x, x, e, 0.0, n, 1, 0.0).upper(confidence) < expected / n for x, e in zip(lost, errors, strict=True)]
     assert np.mean(missed) <= 1 - confidence + 0.0066
 
 
-def test_so_many_samples_would_decide():
-    """With four times as many, twice the room is left: bounds fall with the root of the number."""
-    drop = Drop(0.004, 0.05, 0.003, 0.0, 1000, 1)
-    reach = drop.upper(0.95) - drop.mean
-    assert samples_needed(drop, drop.mean + reach, 0.95) == pytest.approx(1000, abs=1)
-    assert samples_needed(drop, drop.mean + reach / 2, 0.95) == pytest.approx(4000, abs=1)
-    assert samples_needed(drop, 0.004, 0.95) is None
+@pytest.mark.parametrize("lost", [0.005, 0.05])
+def test_so_many_samples_would_decide(lost):
+    """Of as many samples that lose as much the bound is below the limit, and of one fewer it is not."""
+    drop = Drop(0.004, lost, 0.003, 0.5, 1000, 3, 0.0)
+
+    def bound(samples):
+        of_samples = 0.003 * math.sqrt(1000 / samples)
+        return replace(drop, samples=samples, of_samples=of_samples, of_trials=0.0).upper(0.95)
+
+    for limit in (bound(1000), bound(4000), 0.0041):
+        needed = samples_needed(drop, limit, 0.95)
+        assert bound(needed) <= limit < bound(needed - 1)
+    assert samples_needed(drop, bound(1000), 0.95) == 1000
+    for limit in (0.004, 0.004 + 1e-9):
+        assert samples_needed(drop, limit, 0.95) is None
+
+
+def test_where_nothing_is_lost_the_samples_needed_fall_as_the_limit():
+    """None of n is lost with the chance (1 - limit)^n: that is 1 - c at n = ln(1 - c)/ln(1 - limit)."""
+    nothing = Drop(0.0, 0.0, 0.0, 0.0, 100, 1, 0.0)
+    for limit in (0.001, 0.01, 0.05):
+        assert samples_needed(nothing, limit, 0.99) == math.ceil(math.log(0.01) / math.log1p(-limit))
 
 
 def test_a_metric_that_does_not_judge_samples_is_refused():

@@ -58,30 +58,29 @@ def test_another_goal_uses_what_was_measured(whole, tmp_path):
 def test_another_search_is_refused(whole, tmp_path):
     path = tmp_path / "search.jsonl"
     path.write_text(whole[1], encoding="utf-8")
-    with pytest.raises(
-        OptionError, match=r"search.jsonl' belongs to a search with a different seed: give another file"
-    ):
+    with pytest.raises(OptionError, match=r"search.jsonl' belongs to a search with seed 0, not 1: give another file"):
         tuned(path, seed=1)
     assert path.read_text(encoding="utf-8") == whole[1]
 
 
 @pytest.mark.parametrize(
-    ("given", "name"),
+    ("given", "apart"),
     [
-        ({"data": rows(401, labels=False)}, "data"),
-        ({"model": model(LINEAR, seed=1)}, "model"),
-        ({"channel": "gaussian"}, "channel"),
-        ({"selection": Selection(min_size=2)}, "selection"),
-        ({"trials": 3}, "trials"),
-        ({"decoding": "soft"}, "decoding"),
-        ({"correction": False}, "correction"),
+        ({"data": rows(401, labels=False)}, "with other data"),
+        ({"model": model(LINEAR, seed=1)}, "of another model"),
+        ({"channel": "gaussian"}, "in another channel"),
+        ({"selection": Selection(min_size=2)}, "of other tensors"),
+        ({"trials": 3}, "with trials 2, not 3"),
+        ({"decoding": "soft"}, "with decoding hard, not soft"),
+        ({"correction": False}, "with correction"),
+        ({"class_axis": 1}, "with another class_axis"),
     ],
 )
-def test_whatever_matters_tells_searches_apart(whole, tmp_path, given, name):
+def test_whatever_matters_tells_searches_apart(whole, tmp_path, given, apart):
     path = tmp_path / "search.jsonl"
     path.write_text(whole[1], encoding="utf-8")
     call = {"model": model(LINEAR), "data": rows(400, labels=False), "trials": 2, "max_drop": 20, "resume": path}
-    with pytest.raises(OptionError, match=f"a different {name}: give another file"):
+    with pytest.raises(OptionError, match=f"belongs to a search {apart}: give another file"):
         oa.tune(**{**call, **given})
 
 

@@ -58,9 +58,15 @@ def test_too_few_samples_are_refused():
     parts_of(data(158), 0)
 
 
-@pytest.mark.parametrize("goal", [{}, {"max_drop": 1.0, "budget": 1.0}])
-def test_one_goal_is_needed(goal):
-    with pytest.raises(OptionError, match="max_drop and budget exclude each other"):
+@pytest.mark.parametrize(
+    ("goal", "message"),
+    [
+        ({}, "neither max_drop nor budget is given: give one of them"),
+        ({"max_drop": 1.0, "budget": 1.0}, "max_drop and budget exclude each other: give one of them"),
+    ],
+)
+def test_one_goal_is_needed(goal, message):
+    with pytest.raises(OptionError, match=f"^{message}$"):
         Goal(**goal)
 
 
@@ -230,6 +236,23 @@ def test_all_looks_together_are_as_sure_as_asked(monkeypatch):
     small(max_drop=20, confidence=0.9)
     assert 1 <= len(seen) <= 6
     assert sum(1 - each for each in set(seen)) * 6 == pytest.approx(0.1)
+
+
+def test_each_look_is_kept(monkeypatch):
+    """Three looks: the first two do not hold or cannot tell, and each of the next has more cells."""
+    verdicts = iter([False, None, True, True])
+    monkeypatch.setattr(search, "_holds", lambda *_: next(verdicts))
+    found = small(max_drop=99, decoding="none").best
+    assert [look.holds for look in found.looks] == [False, None, True]
+    cells = [look.cells for look in found.looks]
+    assert cells == sorted(set(cells))
+    assert found.looks[-1].drop == found.verified
+    assert (found.cells, found.holds, found.last) == (cells[-1], True, False)
+
+
+def test_a_budget_has_one_look_without_a_verdict():
+    (look,) = small(budget=4.5).best.looks
+    assert look.holds is None
 
 
 def answer(cells, holds, searched=0.0):

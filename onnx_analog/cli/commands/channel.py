@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Group, Whole, print_json, progress, show
+from onnx_analog.cli.console import Group, Whole, print_json, show
 from onnx_analog.cli.options import CHANGES, FILE, FORCE, JSON, OUT, channel_names, modifiers_of
+from onnx_analog.cli.progress import progress
 from onnx_analog.errors import printable
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from onnx_analog.cli.console import Command, Whole, show, status, watch
+from onnx_analog.cli.console import Command, Whole, show
 from onnx_analog.cli.options import FORCE, OUT, SEED, shown
+from onnx_analog.cli.progress import status, watch
 
 PLOT = Path("onnx-analog-demo.png")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Command, print_json, progress, show
+from onnx_analog.cli.console import Command, print_json, show
 from onnx_analog.cli.options import (
     CHANGES,
     CORRECT,
@@ -21,6 +21,7 @@ from onnx_analog.cli.options import (
     SEED,
     modifiers_of,
 )
+from onnx_analog.cli.progress import progress
 from onnx_analog.cli.settings import argument
 
 

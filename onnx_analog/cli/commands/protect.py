@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Command, Option, print_json, show, status
+from onnx_analog.cli.console import Command, Option, print_json, show
 from onnx_analog.cli.options import (
     CHANGES,
     CHANNEL,
@@ -30,6 +30,7 @@ from onnx_analog.cli.options import (
     shown,
     stem,
 )
+from onnx_analog.cli.progress import status
 from onnx_analog.cli.settings import argument, options_of
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.errors import printable

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from onnx_analog.arguments import MOST_READBACKS
-from onnx_analog.cli.console import Command, Whole, progress, show
+from onnx_analog.cli.console import Command, Whole, show
 from onnx_analog.cli.options import (
     CHANGES,
     CORRECT,
@@ -24,6 +24,7 @@ from onnx_analog.cli.options import (
     shown,
     stem,
 )
+from onnx_analog.cli.progress import progress
 from onnx_analog.cli.settings import argument
 
 

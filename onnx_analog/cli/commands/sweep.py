@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnx_analog.cli.console import (
-    Command,
-    Floats,
-    Integers,
-    Option,
-    Whole,
-    Words,
-    print_json,
-    show,
-    watch,
-)
+from onnx_analog.cli.console import Command, Floats, Integers, Option, Whole, Words, print_json, show
 from onnx_analog.cli.options import (
     CHANGES,
     COMPENSATE,
@@ -41,6 +31,7 @@ from onnx_analog.cli.options import (
     modifiers_of,
     selection_of,
 )
+from onnx_analog.cli.progress import watch
 from onnx_analog.cli.settings import argument, options_of
 from onnx_analog.disk import reading
 from onnx_analog.errors import AnalogError, OptionError, one_line, printable

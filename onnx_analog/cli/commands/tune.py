@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from onnx_analog.arguments import DEFAULTS
-from onnx_analog.cli.console import Command, print_json, show, status
+from onnx_analog.cli.console import Command, Failure, print_json, show
 from onnx_analog.cli.options import (
     CHANGES,
     CHANNEL,
@@ -27,10 +28,21 @@ from onnx_analog.cli.options import (
     shown,
     stem,
 )
+from onnx_analog.cli.progress import status
 from onnx_analog.cli.settings import argument
 
+UNDECIDED = 4  # exit code
 
-@click.command(cls=Command)
+
+def _stopped(params: Mapping[str, Any]) -> str:
+    """Say what is left of a search that was interrupted."""
+    resume = params["resume"]
+    if resume is None or not resume.exists():
+        return "stopped; nothing was written. With --resume FILE, what is measured is kept"
+    return f"stopped. What was measured is kept in '{shown(resume)}': run the same command again to continue"
+
+
+@click.command(cls=Command, stopped=_stopped)
 @click.argument("model", type=FILE)
 @DATA
 @argument("max_drop")
@@ -123,3 +135,5 @@ def command(
             show(f"model: {shown(protected)}")
     if tuned.holds is False:
         raise click.ClickException(tuned.verdict)
+    if tuned.undecided:
+        raise Failure(tuned.verdict, UNDECIDED)

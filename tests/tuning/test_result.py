@@ -1,0 +1,217 @@
+"""What `tune` found, in words, tables and JSON: each case follows from one search of a small network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import onnx_analog as oa
+from onnx_analog.cli.tuning_tables import tables_of
+from onnx_analog.tuning import candidates
+from onnx_analog.tuning.result import _in_all
+from onnx_analog.tuning.search import Goal, Look, parts_of
+from tests.models import model
+from tests.run.nets import LINEAR, rows
+
+
+def searched(labels):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "STEPS", candidates.STEPS[::3])
+        return oa.tune(model(LINEAR), rows(400, labels=labels), max_drop=20, trials=2)
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    return searched(labels=True)
+
+
+@pytest.fixture(scope="module")
+def unlabelled():
+    return searched(labels=False)
+
+
+def undecided(tuned, *, needed, last=True, limit=0.01, **drop):
+    """Return an answer that holds for 1 point or does not: 0.4 points are lost in 1,000 samples, 0.2 before."""
+    verified = replace(tuned.best.verified, mean=0.004, lost=0.01, of_samples=0.004, of_trials=0.0, samples=1000)
+    verified = replace(verified, **drop)
+    best = replace(tuned.best, holds=None, needed=needed, last=last, verified=verified)
+    return replace(tuned, best=best, goal=Goal(max_drop=limit))
+
+
+def with_most_cells(tuned, cells, **drop):
+    """Return an answer whose most expensive point takes some cells."""
+    *others, most = tuned.best.curve
+    most = replace(most, cells=cells, drop=replace(most.drop, **drop))
+    return replace(tuned, best=replace(tuned.best, curve=(*others, most)))
+
+
+def text_of(table):
+    return [[str(cell) for cell in column.cells] for column in table.columns], str(table.caption)
+
+
+# ------------------------------------------------------------------------------------------------------ words
+
+
+def test_a_goal_that_holds_says_with_which_confidence(tuned):
+    held = replace(tuned, best=replace(tuned.best, holds=True))
+    assert held.verdict == "at most 20 points are lost, with 95 % confidence"
+    one = replace(held, goal=Goal(max_drop=0.01), confidence=0.999)
+    assert one.verdict == "at most 1 point is lost, with 99.9 % confidence"
+    assert not held.undecided
+
+
+def test_a_goal_that_does_not_hold_says_of_which_plans(tuned):
+    lost = replace(tuned, best=replace(tuned.best, holds=False, last=True))
+    assert lost.verdict == "more than 20 points are lost, also in the plan with the most cells"
+    looks = tuple(tuned.best.looks) * 3
+    lost = replace(tuned, best=replace(tuned.best, holds=False, last=False, looks=looks[:3]))
+    assert lost.verdict == "more than 20 points are lost, also in the last of 3 plans that were verified"
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_an_undecided_goal_says_how_many_samples_would_do(tuned, last):
+    answer = with_most_cells(undecided(tuned, needed=2345, last=last), cells=0.0)
+    assert answer.undecided
+    assert answer.samples_needed == _in_all(2345) == 4689 + 128 + 256
+    assert answer.verdict == (
+        "these data do not decide whether more than 1 point is lost: about 5,100 samples in all would do, "
+        "if they lose as much"
+    )
+
+
+@pytest.mark.parametrize(("needed", "this"), [(20_000, ", and about 41,000 for this one"), (None, "")])
+def test_where_a_plan_with_more_cells_needs_fewer_samples_it_says_so(tuned, needed, this):
+    """Where none of n is lost, the bound of 99.17 % is below 1 point from ln(0.0083)/ln(0.99) = 477 samples on."""
+    nothing = {"mean": 0.0, "lost": 0.0, "of_samples": 0.0, "of_trials": 0.0, "samples": 100}
+    answer = with_most_cells(undecided(tuned, needed=needed), cells=99.0, **nothing)
+    assert answer.samples_for_more_cells == _in_all(477)
+    assert answer.verdict == (
+        "these data do not decide whether more than 1 point is lost: about 1,200 samples in all would do for a plan "
+        f"with more cells{this}"
+    )
+
+
+def test_where_no_number_of_samples_would_do_the_mean_says_why(tuned):
+    answer = undecided(with_most_cells(tuned, cells=0.0), needed=None, mean=0.0125)
+    assert answer.verdict == (
+        "these data do not decide whether more than 1 point is lost: the mean is 1.25, also in the plan with the most "
+        "cells. Give more samples, or allow more"
+    )
+
+
+def test_the_samples_in_all_are_the_fewest_of_which_so_many_verify():
+    def verifying(count):
+        return len(parts_of(rows(count), 0).verification)
+
+    for count in (100, 640, 1000, 3001):
+        assert verifying(_in_all(count)) >= count
+        assert verifying(_in_all(count) - 1) < count
+
+
+def test_without_labels_it_is_said_that_classes_change(unlabelled):
+    held = replace(unlabelled, best=replace(unlabelled.best, holds=True))
+    assert held.metric == "agreement"
+    assert held.verdict == "at most 20 % of the samples change their class, with 95 % confidence"
+    assert "% of the samples change their class (" in repr(held)
+    answer, *others = tables_of(held)
+    assert "classes changed, %" in [column.header for column in answer.columns]
+    assert "Classes are compared with those of the original, not with labels" in answer.caption
+    for table in others[:2]:
+        assert "points lost" not in [column.header for column in table.columns]
+
+
+# ------------------------------------------------------------------------------------------------------ tables
+
+
+def test_the_best_plan_and_a_rival_that_is_the_same_have_one_row(tuned):
+    same = replace(tuned, rival=tuned.best, analog=None)
+    (names, *_), _ = text_of(next(tables_of(same)))
+    assert names == ["best plan (digital)"] if same.best.digital else ["best plan"]
+    other = next(choice for choice in tuned.plan.schemes)
+    apart = replace(tuned.best, plan=oa.Plan(default=other, tensors={}))
+    (names, *_), _ = text_of(next(tables_of(replace(same, rival=apart))))
+    assert names[1:] == ["best digital rival"]
+
+
+def test_every_look_is_a_row_with_the_bounds_that_decide(tuned):
+    drop = replace(tuned.best.verified, mean=0.004, lost=0.01, of_samples=0.003, of_trials=0.0, samples=2000)
+    verdicts = {2.0: False, 2.1: None, 2.2: True}
+    looks = tuple(Look(cells=cells, drop=drop, holds=holds) for cells, holds in verdicts.items())
+    shown = replace(tuned, best=replace(tuned.best, looks=looks), rival=tuned.best, analog=None)
+    _, table, *_ = tables_of(shown)
+    (names, cells, lost, low, high, goal), caption = text_of(table)
+    assert set(names) == {"best plan (digital)"}
+    assert cells == ["2.000", "2.100", "2.200"]
+    assert lost == ["0.40"] * 3
+    assert low == [f"{100 * drop.lower(1 - 0.05 / 6):.2f}"] * 3
+    assert high == [f"{100 * drop.upper(1 - 0.05 / 6):.2f}"] * 3
+    assert goal == ["does not hold", "not decided", "holds"]
+    assert "99.17 % confidence" in caption
+    assert "judged with 95 %" in caption
+    assert [look["holds"] for look in shown.to_dict()["best"]["looks"]] == [False, None, True]
+
+
+def test_the_bound_that_decides_is_beyond_the_interval_that_is_printed(tuned):
+    """97.5 % at each end of the interval, 99.17 % of the bound: an interval below the limit may be undecided."""
+    drop = tuned.best.verified
+    low, high = drop.interval()
+    assert drop.lower(tuned.confidence_of_look) <= low
+    assert drop.upper(tuned.confidence_of_look) > high
+    assert tuned.confidence_of_look == pytest.approx(1 - 0.05 / 6)
+
+
+def test_a_budget_has_no_table_of_looks():
+    tuned = oa.tune(model(LINEAR), rows(400, labels=False), budget=4.5, trials=2)
+    headings = [table.columns[0].header for table in tables_of(tuned)]
+    assert headings == ["agreement, pcm", "tried: cells per weight", "tensor"]
+
+
+def test_the_cells_of_the_tensors_and_of_the_correction_sum_to_the_answer(tuned):
+    rows_ = tuned.rows()
+    total = sum(row["cells"] for row in rows_) + tuned.correction_cells
+    assert total / tuned.weights == pytest.approx(tuned.best.cells)
+    assert tuned.correction_cells > 0
+    *_, table = tables_of(tuned)
+    (names, _, weights, cells, per_weight, share), _ = text_of(table)
+    assert names == [*tuned.plan.tensors, "correction", "total"]
+    assert cells[-2:] == [f"{tuned.correction_cells:,.0f}", f"{total:,.0f}"]
+    assert (weights[-1], per_weight[-1], share[-1]) == (f"{tuned.weights:,}", f"{tuned.best.cells:.3f}", "100.0")
+    assert sum(float(each) for each in share[:-2]) == pytest.approx(100, abs=0.1 * len(rows_))
+
+
+def test_without_a_correction_the_total_is_that_of_the_tensors():
+    tuned = oa.tune(model(LINEAR), rows(400, labels=False), budget=4.5, trials=2, correction=False)
+    assert tuned.correction_cells == 0
+    *_, table = tables_of(tuned)
+    assert text_of(table)[0][0] == [*tuned.plan.tensors, "total"]
+
+
+def test_what_is_predicted_stands_beside_what_was_found(tuned):
+    table = list(tables_of(tuned))[2]
+    (_, predicted, found, *_), caption = text_of(table)
+    assert predicted == [f"{point.loss:.2g}" for point in tuned.best.curve]
+    assert found == [f"{point.drop.divergence:.2g}" for point in tuned.best.curve]
+    assert "Kullback-Leibler divergence of the classes, in nats" in caption
+    caption = text_of(list(tables_of(replace(tuned, classes=False)))[2])[1]
+    assert "the squared error of the outputs over their power" in caption
+
+
+# ------------------------------------------------------------------------------------------------------ JSON
+
+
+def test_units_of_json_are_percentage_points_as_those_of_the_argument(tuned):
+    body = json.loads(json.dumps(tuned.to_dict()))
+    assert (body["max_points_lost"], body["budget_cells_per_weight"]) == (pytest.approx(20), None)
+    best, drop = body["best"], tuned.best.verified
+    assert best["points_lost"] == 100 * drop.mean
+    assert best["points_lost_ci95"] == [100 * end for end in drop.interval()]
+    last = best["looks"][-1]
+    assert last["points_lost"] == best["points_lost"]
+    assert last["at_most"] == 100 * drop.upper(tuned.confidence_of_look)
+    assert last["at_least"] == 100 * drop.lower(tuned.confidence_of_look)
+    (row,) = body["tensors"]
+    assert row["predicted_divergence"] == pytest.approx(row["sensitivity"] * row["equivalent_noise"])
+    assert best["predicted_divergence"] == pytest.approx(row["predicted_divergence"])
+    assert body["divergence_in"] == "nats_per_sample"
