@@ -26,7 +26,7 @@ from onnx_analog.coding.compensation import InputMoments, compensated, unfit
 from onnx_analog.coding.fidelity import Deviation, excess
 from onnx_analog.coding.packing import index_width, pack, pack_index
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.planes import Axis, Fitted, Part, Planes, fit, planes_of, split
+from onnx_analog.coding.planes import Axis, Fitted, Part, Planes, fit, planes_of, split, stored_counts
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import counted
 from onnx_analog.errors import ModelError, NothingToStore
@@ -371,13 +371,14 @@ def _furthest_first(weights: Sequence[Weight]) -> list[Weight]:
 
 
 def _layout(weight: Weight, fitted: Fitted, number: int, scheme: Scheme) -> Layout:
+    stored = int(stored_counts(fitted, number, weight.size, scheme).sum())
     return Layout(
-        masked=int(fitted.counts[number].sum()) < weight.size,
+        masked=stored < weight.size,
         sign=scheme.sign == "bit",
         width=index_width(scheme.classes),
         analog=scheme.analog,
         grouped=fitted.codebook.groups > 1,
-        aligned=int(fitted.counts[number].sum()) % 8 == 0,
+        aligned=stored % 8 == 0,
     )
 
 
@@ -409,7 +410,7 @@ class _Later:
 
     def planes(self, layout: Layout) -> Tensors:
         """Return the planes, each computed when it is asked for."""
-        counts = self._fitted.counts[self._number]
+        counts = stored_counts(self._fitted, self._number, self._size, self._scheme)
         stored = int(counts.sum())
         bits = {"mask": self._size * layout.masked, "sign": stored * layout.sign, "class": stored * layout.width}
         tensors: Tensors = {

@@ -87,6 +87,8 @@ def distortion(weight: NDArray[np.floating], stored: Encoded) -> Distortion:
         cells *= np.array([factor**2, factor, 1.0])
         wrong *= np.array([factor**2, factor])  # classes have cells all or none where bits are wrong
     square, product, power = digital + cells
+    if planes.mask is not None:  # those that are not stored are read as 0
+        power += float(np.square(flat, where=~planes.mask, out=np.zeros(flat.size)).sum())
     square, product = square + wrong[0], product + wrong[1]
     return Distortion(float(square - 2 * product + power), float(product / power) if power else 1.0, float(power))
 

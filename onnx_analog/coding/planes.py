@@ -371,7 +371,34 @@ def planes_of(part: Part, fitted: Fitted, number: int, scheme: Scheme) -> Planes
     """Return tensor `number` of those that `fit` has seen, `part`, as it is stored."""
     index = fitted.class_index[number] if fitted.class_index else _index_of(part, fitted.edges[number], scheme)
     level = levels(part, index, fitted.codebook, scheme)
-    return Planes(level, part.mask, part.sign, index, part.group)
+    return _without_zeros(Planes(level, part.mask, part.sign, index, part.group), fitted.codebook, scheme)
+
+
+def stored_counts(fitted: Fitted, number: int, size: int, scheme: Scheme) -> NDArray[np.int64]:
+    """Return how many weights of each class are stored, (K,), of tensor `number`, which has `size` weights."""
+    counts: NDArray[np.int64] = fitted.counts[number]
+    return np.where(_zero_classes(fitted.codebook, scheme), 0, counts) if counts.sum() < size else counts
+
+
+def _zero_classes(codebook: Codebook, scheme: Scheme) -> Bits:
+    """Return which classes have no cells and are read as 0, (K,); none if other classes have cells."""
+    zero: Bits = (codebook.beta == 0).all(axis=0) & (scheme.analog == "none")
+    return zero
+
+
+def _without_zeros(planes: Planes, codebook: Codebook, scheme: Scheme) -> Planes:
+    """Return planes whose mask leaves out all weights that are read as 0: to tell them from pruned ones takes bits.
+
+    Without a mask they stay, since the mask itself takes bits.
+    """
+    zero = _zero_classes(codebook, scheme)
+    if planes.mask is None or planes.class_index is None or not zero.any():
+        return planes
+    kept = ~zero[planes.class_index]
+    mask = planes.mask.copy()
+    mask[planes.mask] = kept
+    rest = {name: None if (plane := getattr(planes, name)) is None else plane[kept] for name in ("sign", "group")}
+    return Planes(planes.level, mask, class_index=planes.class_index[kept], **rest)
 
 
 def _index_of(part: Part, edges: Sequence[Edges], scheme: Scheme) -> Bytes | None:

@@ -34,7 +34,7 @@ def limit_of(
         Of each storage key once.
     originals : mapping of str to array, optional
         The weights before they were stored, by storage key; without them, the stored ones, read without noise, are
-        what a code must tell. Weights that are not stored are zeros of both.
+        what a code must tell. Weights that are not stored are read as 0: where they were not, that is an error.
     read : mapping of Scheme to Scheme
         The scheme that reads what another one wrote.
     honest_cells : int or None
@@ -71,13 +71,10 @@ def _tensor_limit(
 
 
 def _source(tensor: StoredTensor, original: NDArray[np.floating] | None) -> NDArray[np.float64]:
-    """Return the weights (n,) that a code must tell: zeros where none is stored."""
+    """Return the weights (n,) that a code must tell: without an original, zeros where none is stored."""
     if original is None:
         return tensor.decode().astype(np.float64).reshape(-1)
-    source = original.astype(np.float64).reshape(-1)
-    if tensor.mask is not None:
-        source = np.where(tensor.mask[: source.size], source, 0.0)
-    return source
+    return original.astype(np.float64).reshape(-1)
 
 
 @lru_cache(maxsize=64)

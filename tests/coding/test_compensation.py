@@ -162,7 +162,7 @@ def test_pruned_weights_stay_zero_and_the_others_know():
     read = decode(stored).reshape(weight.shape)
     assert not read[:, ::3].any()
     assert stored.planes.mask is not None
-    np.testing.assert_array_equal(stored.planes.mask.reshape(weight.shape), weight != 0)
+    np.testing.assert_array_equal(stored.planes.mask.reshape(weight.shape), read != 0)
 
 
 def test_the_order_of_axes_is_that_of_the_moments():

@@ -25,6 +25,7 @@ MEMBERS = {
     "pcm": {"channel": "pcm"},
     "output channels": {"granularity": "channel"},
     "digital": {**STEPS, "cells": 0},
+    "coarse": {**STEPS, "relative_step": 2.0, "cells": 0},  # of pruned weights, some are read as 0
     "refined": {**STEPS, "cells": 1},
     "raw bits": {**STEPS, "cells": 0, "code": "none", "channel": GaussianNoise(sigma=0.25, low=-0.65, high=0.75)},
     "signs without a code": {"strategy": "sign", "code": "none", "channel": LOUD},

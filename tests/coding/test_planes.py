@@ -25,6 +25,7 @@ from onnx_analog.coding.planes import (
     levels,
     planes_of,
     split,
+    stored_counts,
 )
 from onnx_analog.coding.scheme import STRATEGIES, Scheme
 from onnx_analog.errors import ModelError
@@ -169,7 +170,54 @@ def test_the_tensors_of_a_model_are_stored_as_one(arrays, scheme):
     assert same_bits([np.concatenate([part.planes.level for part in parts])], [whole.planes.level])
     for name in ("sign", "class_index"):
         if getattr(whole.planes, name) is not None:
-            assert same_bits([np.concatenate([getattr(p.planes, name) for p in parts])], [getattr(whole.planes, name)])
+            assert same_bits(
+                [np.concatenate([without_zeros(part, name) for part in parts])], [without_zeros(whole, name)]
+            )
+
+
+def without_zeros(stored: Encoded, name: str) -> NDArray[Any]:
+    """Return a plane without the weights that are read as 0, which a tensor without a mask stores."""
+    plane: NDArray[Any] = getattr(stored.planes, name)
+    if stored.scheme.analog != "none" or stored.planes.class_index is None:
+        return plane
+    return plane[~(stored.codebook.beta[0] == 0)[stored.planes.class_index]]
+
+
+STEPS_OF_ZERO = Scheme(sign="level", classes=255, partition="uniform", relative_step=1.5, cells=(0,), entropy="context")
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        STEPS_OF_ZERO,
+        STEPS_OF_ZERO.changed(granularity="channel"),
+        STEPS_OF_ZERO.changed(sign="bit", classes=15),
+        Scheme.int4(),
+    ],
+)
+def test_what_is_read_as_zero_is_pruned_where_others_are(scheme):
+    """The weights are the same without it, and the mask need not tell what was pruned before from what is now."""
+    rng = np.random.default_rng(0)
+    weight = np.where(rng.random((8, 50)) < 0.3, 0, rng.normal(size=(8, 50))).astype(np.float32)
+    (stored,) = encode([weight], scheme)
+    read = decode(stored)
+    assert np.array_equal(stored.planes.mask, read != 0)
+    assert np.count_nonzero(read) < np.count_nonzero(weight)
+    assert all(plane is None or plane.size == np.count_nonzero(read) for plane in stored.planes[2:])
+    parts = [split(weight, scheme, Axis.of(weight.shape, 0) if scheme.granularity == "channel" else None)]
+    fitted = fit(parts, scheme, groups=8 if scheme.granularity == "channel" else 1)
+    assert stored_counts(fitted, 0, weight.size, scheme).sum() == np.count_nonzero(read)
+    dense = np.where(weight == 0, 1e-6, weight)  # nothing is pruned: then zero is a class
+    (whole,) = encode([dense], scheme)
+    assert whole.planes.mask is None
+    assert whole.planes.class_index.size == weight.size
+
+
+def test_a_class_of_zeros_with_cells_elsewhere_stays():
+    scheme = STEPS_OF_ZERO.changed(classes=3, cells=(1, 0, 1), relative_step=None, step=1.0)
+    weight = np.array([0.0, 0.1, 0.9, -1.0], np.float32)
+    (stored,) = encode([weight], scheme)
+    assert stored.planes.mask.tolist() == [False, True, True, True]
 
 
 @given(ordinary(), schemes(granularity="tensor"), st.sampled_from([1, 3, 100]))

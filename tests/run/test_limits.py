@@ -70,6 +70,15 @@ def test_an_evaluation_has_the_limit_only_if_it_is_asked_for():
     assert point.row()["against_limit"] == point.evaluation.limit.factor
 
 
+def test_errors_of_weights_that_are_read_as_zero_count():
+    pruned = np.where(np.abs(WEIGHTS) < 1.0, 0, WEIGHTS)
+    scheme = oa.Scheme.entropy_coded(2.5, channel=CHANNEL)
+    (tensor,) = experiment(pruned).limit(scheme).tensors
+    (stored,) = oa.protect(holding(w=pruned), scheme).tensors
+    assert np.count_nonzero(stored.mask) < np.count_nonzero(pruned)
+    assert tensor.mse == pytest.approx(float(np.square(stored.decode() - pruned).mean()), rel=1e-6)
+
+
 def test_zeros_count_as_weights_of_the_source():
     pruned = np.where(np.abs(WEIGHTS) < 1.0, 0, WEIGHTS)
     (tensor,) = experiment(pruned).limit(oa.Scheme.paper("raw", channel=CHANNEL)).tensors
