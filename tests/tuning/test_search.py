@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import onnx_analog as oa
-from onnx_analog import _tune, demo, plots
+from onnx_analog import _tune, demo
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.statistical import StatisticalPcm
 from onnx_analog.coding.codes import best_code, repeated
@@ -134,26 +134,6 @@ def test_what_analog_cells_would_lose_stands_beside_a_digital_plan(tuned):
         assert within.analog.cells <= within.best.cells
         assert not within.analog.digital
         assert "with analog cells" in repr(within)
-
-
-def test_the_plot_shows_each_answer_once(tuned, tmp_path):
-    from matplotlib import pyplot
-
-    before = pyplot.get_fignums()
-    both = replace(tuned, rival=replace(tuned.best, cells=2 * tuned.best.cells))
-    for shown, count in ((tuned, 1), (both, 2)):
-        count += shown.analog is not None
-        plots.plot_tuned(shown)(tmp_path / f"{count}.png")
-        assert (tmp_path / f"{count}.png").read_bytes().startswith(b"\x89PNG")
-        assert pyplot.get_fignums() == before
-    write = plots.plot_tuned(both)
-    axis = pyplot.gcf().axes[0]
-    names = [text.get_text() for text in axis.get_legend().get_texts()]
-    assert "most that may be lost" in names
-    assert sum("verified" in name for name in names) == 2 + (both.analog is not None)
-    (line,) = [line for line in axis.lines if line.get_linestyle() == ":"]
-    assert set(line.get_ydata()) == {5.0}
-    write(tmp_path / "last.png")
 
 
 def test_what_cannot_be_met_says_the_best_that_can():
