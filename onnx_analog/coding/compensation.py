@@ -94,10 +94,14 @@ class _Steps(NamedTuple):
         Those whose inputs have the most power come first: more others can make up for their errors.
     upper : float64 array of shape (n, n)
         U of H⁻¹ = Uᵀ·U, in that order.
+    leniency : float64 array of shape (n,)
+        U_jj² over its geometric mean, by column of the weight: the harm of a squared error e², which is e²/U_jj² after
+        the others have made up for it, is that much smaller than on average.
     """
 
     order: NDArray[np.intp]
     upper: Doubles
+    leniency: Doubles
 
     @staticmethod
     def of(second: Doubles, samples: int) -> _Steps:
@@ -111,7 +115,11 @@ class _Steps(NamedTuple):
         order = np.argsort(-power, kind="stable")
         kept = samples / (samples + inputs)
         shrunk = kept * second + np.diag((1 - kept) * power + (DAMPING * float(power.mean()) or 1.0))
-        return _Steps(order, _upper(shrunk[np.ix_(order, order)]))
+        upper = _upper(shrunk[np.ix_(order, order)])
+        logarithm = 2 * np.log(np.diag(upper))
+        leniency = np.empty(inputs)
+        leniency[order] = np.exp(logarithm - logarithm.mean())
+        return _Steps(order, upper, leniency)
 
 
 def _upper(second: Doubles) -> Doubles:
@@ -138,6 +146,16 @@ class _Grid(NamedTuple):
 
     edges: Doubles
     points: Doubles
+
+    def lenient(self, leniency: float) -> _Grid:
+        """Return a grid for weights whose errors do less harm.
+
+        Edges lie so far from midway between points as saves bits at the expense of squared errors; where these do less
+        harm, they lie further, up to the next point.
+        """
+        midway = (self.points[:, 1:] + self.points[:, :-1]) / 2
+        most = 0.499 * np.diff(self.points)
+        return self._replace(edges=midway + np.clip(leniency * (self.edges - midway), -most, most))
 
     def nearest(self, value: Doubles, group: NDArray[np.int64] | None) -> tuple[NDArray[np.intp], Doubles]:
         """Return the classes of values (R,), whose groups are `group` (R,), and their points."""
@@ -210,7 +228,8 @@ def compensated(
     if before is None or not before.size:  # there is nothing to choose
         return Compensated(fitted, 0.0)
     grid = _grid(fitted.codebook, fitted.edges[number])
-    chosen = moments.flat(_classes(weight, part.mask, grid, moments, group), weight.shape)
+    midway = all(edges.midway for edges in fitted.edges[number])
+    chosen = moments.flat(_classes(weight, part.mask, grid, moments, group, midway=midway), weight.shape)
     index = chosen if part.mask is None else chosen[part.mask]
     plain, error = (_error(weight, part, grid, classes, moments) for classes in (before, index))
     if not error < plain:
@@ -238,7 +257,13 @@ def _grid(book: Codebook, edges: Sequence[Edges]) -> _Grid:
 
 
 def _classes(
-    weight: NDArray[Any], mask: Bits | None, grid: _Grid, moments: InputMoments, group: NDArray[np.int64] | None
+    weight: NDArray[Any],
+    mask: Bits | None,
+    grid: _Grid,
+    moments: InputMoments,
+    group: NDArray[np.int64] | None,
+    *,
+    midway: bool,
 ) -> Bytes:
     """Return the class of each weight, (G, outputs of a group, n); any class for those that are not stored."""
     matrix = moments.matrix(weight).astype(np.float64)
@@ -247,8 +272,11 @@ def _classes(
     index = np.empty(matrix.shape, np.uint8)
     for g, steps in enumerate(moments.steps):
 
-        def choose(column: int, value: Doubles, g: int = g) -> tuple[NDArray[np.intp], Doubles]:
-            classes, point = grid.nearest(value, None if groups is None else groups[g, :, column])
+        def choose(
+            column: int, value: Doubles, g: int = g, leniency: Doubles = steps.leniency
+        ) -> tuple[NDArray[np.intp], Doubles]:
+            of_column = grid if midway else grid.lenient(float(leniency[column]))
+            classes, point = of_column.nearest(value, None if groups is None else groups[g, :, column])
             return classes, point if stored is None else np.where(stored[g, :, column], point, 0.0)
 
         index[g] = _rounded(matrix[g], steps, choose)

@@ -6,9 +6,10 @@ some are searched with, and the rest, which nothing else has seen, verify.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import logging
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -35,6 +36,7 @@ from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.moments import input_moments, warn_of_left
 from onnx_analog.tuning.allocation import Allocation, hull, path
+from onnx_analog.tuning.bisection import after, cheapest
 from onnx_analog.tuning.candidates import Candidate, candidates, members
 from onnx_analog.tuning.drops import Drop, check_paired, drop_of, samples_needed
 from onnx_analog.tuning.journal import Journal
@@ -44,8 +46,7 @@ CALIBRATION = 128  # samples that measure sensitivities
 CORRECTION = 256  # samples that correct
 _LEAST = 64  # samples to search with, and to verify with
 _LOOKS = 3  # at the samples that verify
-_ROUNDS = 9  # of bisection
-_GROWTH = 1.06  # of the cells, after a look that did not hold
+_QUICK = 1024  # samples of a quick look, where there are four times as many to search with
 
 
 class Parts(NamedTuple):
@@ -224,8 +225,12 @@ class Search:
         warn_of_left(left)
         self._moments = moments
         more = {**options, "compensate": moments, **({"correct": parts.correction} if correct else {})}
-        self.searching = Experiment(model, parts.search, **more)
+        self.searching = self._few = Experiment(model, parts.search, **more)
+        if len(parts.search) >= 4 * _QUICK:
+            few = stream(seed, 0, "tune", plane="first look").permutation(len(parts.search))[:_QUICK]
+            self._few = Experiment(model, parts.search.take(np.sort(few)), **more)
         self.verifying = Experiment(model, parts.verification, **more)
+        self._parts = {"search": self.searching, "quick search": self._few, "verification": self.verifying}
         probe = calibrating.probe(Scheme.paper("raw", channel=channel), selection=selection)
         self._weights = probe.weights
         self.original = sum(weight.size for weight in probe.weights.values())
@@ -248,11 +253,28 @@ class Search:
         """Return the candidates of each tensor, by storage key."""
         schemes = [members(self._channel, self._decoding, compensated=compensated) for compensated in (False, True)]
         found = {}
-        for number, (key, weight) in enumerate(self._weights.items(), 1):
+        for number, key in enumerate(self._weights, 1):
             self._progress(f"candidates of tensor {number} of {len(self._weights)}")
-            moments = self._moments.get(key)
-            found[key] = candidates(weight, schemes[moments is not None], moments, counting=self._counting)
+            found[key] = self._candidates(key, schemes[key in self._moments])
         return found
+
+    def _candidates(self, key: str, schemes: Sequence[Scheme]) -> list[Candidate]:
+        """Return the candidates of a tensor; the journal holds the cells and the error of each scheme's."""
+        names = [f"{what} of {number}" for number in range(len(schemes)) for what in ("cells", "error")]
+
+        def measure() -> dict[str, float]:
+            known = candidates(self._weights[key], schemes, self._moments.get(key), counting=self._counting)
+            of_scheme = {each.scheme: (each.cells, each.error) for each in known}
+            pairs = [of_scheme.get(scheme, (-1.0, -1.0)) for scheme in schemes]  # which cannot store it
+            return dict(zip(names, itertools.chain.from_iterable(pairs), strict=True))
+
+        digest = hashlib.sha256("".join(scheme.digest() for scheme in schemes).encode()).hexdigest()[:16]
+        numbers = self._journal.measured(f"candidates {digest} of {key}, counted by {self._counting}", measure, names)
+        return [
+            Candidate(scheme=scheme, cells=numbers[f"cells of {number}"], error=numbers[f"error of {number}"])
+            for number, scheme in enumerate(schemes)
+            if numbers[f"cells of {number}"] >= 0
+        ]
 
     def path(self, listed: Mapping[str, list[Candidate]]) -> list[Allocation]:
         """Return the allocations of all prices."""
@@ -270,24 +292,24 @@ class Search:
             return self._verified(allocations, place, goal, curve)
         limit = goal.max_drop
         assert limit is not None
-        low, high = 0, len(allocations) - 1
-        curve[high] = self._point(allocations[high])
+        last = len(allocations) - 1
+        curve[last] = self._point(allocations[last])
         # The samples that verify are as many: what their bound is likely to keep is kept by the bound here, if any is.
-        sure = curve[high].drop.upper(self.confidence_of_look) <= limit
+        sure = curve[last].drop.upper(self.confidence_of_look) <= limit
 
-        def holds(drop: Drop) -> bool:
+        def holds(place: int) -> bool:
+            if place not in curve:
+                curve[place] = self._point(allocations[place])
+            drop = curve[place].drop
             return (drop.upper(self.confidence_of_look) if sure else drop.mean) <= limit
 
-        for _ in range(_ROUNDS):
-            if high - low <= 1:
-                break
-            middle = _between(allocations, low, high)
-            curve[middle] = self._point(allocations[middle])
-            low, high = (low, middle) if holds(curve[middle].drop) else (middle, high)
-        if high == 1:
-            curve[0] = self._point(allocations[0])
-            high = 0 if holds(curve[0].drop) else high
-        return self._verified(allocations, high, goal, curve)
+        def holds_by_few(place: int) -> bool:
+            self._tell(self._cells(allocations[place]), "a first look")
+            return self._drop(self._few, allocations[place]).mean <= limit
+
+        cells = [each.cells for each in allocations]
+        place = cheapest(cells, holds, None if self._few is self.searching else holds_by_few)
+        return self._verified(allocations, place, goal, curve)
 
     def _verified(self, allocations: list[Allocation], place: int, goal: Goal, curve: dict[int, Point]) -> Answer:
         """Return an allocation as verified on further samples; where it does not hold, one with more cells."""
@@ -300,7 +322,7 @@ class Search:
             last = place == len(allocations) - 1
             if holds or goal.budget is not None or last or len(looks) == _LOOKS:
                 break
-            place = _after(allocations, place)
+            place = after([each.cells for each in allocations], place)
         limit = goal.max_drop
         needed = None if limit is None or holds is not None else samples_needed(drop, limit, confidence)
         return Answer(
@@ -351,15 +373,18 @@ class Search:
 
     def _point(self, allocation: Allocation) -> Point:
         cells = self._cells(allocation)
-        self._progress(f"trials at {cells:.3f} cells per weight")
+        self._tell(cells, "trials")
         return Point(cells=cells, loss=allocation.loss, drop=self._drop(self.searching, allocation))
+
+    def _tell(self, cells: float, what: str) -> None:
+        self._progress(f"{what} at {cells:.3f} cells per weight")
 
     def _drop(self, experiment: Experiment, allocation: Allocation) -> Drop:
         plan = plan_of(allocation)
         noisy = any(choice.candidate.scheme.analog != "none" for choice in allocation.choices.values())
         noisy |= any(choice.candidate.scheme.code == "none" for choice in allocation.choices.values())
         count = self._trials if noisy else 1  # digital streams with a code are read alike
-        part = "search" if experiment is self.searching else "verification"
+        part = next(name for name, each in self._parts.items() if each is experiment)
 
         def measure() -> dict[str, Any]:
             with _quiet():
@@ -408,19 +433,6 @@ def cells_of_numbers(numbers: int, channel: Channel, decoding: str, counting: st
     scheme = Scheme(channel=channel, code={"hard": "bch", "soft": "soft"}.get(decoding, "none"))
     code = code_of(scheme, "codebook", entropy_coded=False)
     return channel.devices_per_cell * NUMBER_BITS * numbers / code.bits_per_cell
-
-
-def _between(allocations: list[Allocation], low: int, high: int) -> int:
-    """Return the place whose cells are nearest to the geometric mean of those of two others, between them."""
-    target = math.sqrt(allocations[low].cells * allocations[high].cells)
-    inside = range(low + 1, high)
-    return min(inside, key=lambda place: abs(allocations[place].cells - target))
-
-
-def _after(allocations: list[Allocation], place: int) -> int:
-    """Return the first place with 6 % more cells, or the last."""
-    more = _GROWTH * allocations[place].cells
-    return next((i for i in range(place + 1, len(allocations)) if allocations[i].cells >= more), len(allocations) - 1)
 
 
 def _holds(drop: Drop, limit: float, confidence: float) -> bool | None:
