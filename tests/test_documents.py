@@ -241,8 +241,12 @@ def test_the_readme_can_be_typed_and_then_other_pages_in_the_same_folder(tmp_pat
     shorten(Path("test.npz"))
     monkeypatch.setattr(candidates, "STEPS", candidates.STEPS[::3])  # with all, tune takes three times as long
     for words in (words for words in lines if words[0] == "onnx-analog"):
-        fewer = {"sweep": ["--trials", "2", "--engine", "serial"], "evaluate": ["--trials", "2"]}.get(words[1], [])
-        main([*words[1:], *fewer], standalone_mode=False)
+        fewer = {
+            "sweep": ["--trials", "2", "--engine", "serial"],
+            "evaluate": ["--trials", "2"],
+            "tune": ["--max-drop", "20"],  # so few samples decide no less
+        }
+        main([*words[1:], *fewer.get(words[1], [])], standalone_mode=False)
     capsys.readouterr()
     exec(compile(block.replace("trials=25", "trials=2"), "README.md", "exec"), {})
     account, evaluation = capsys.readouterr().out.splitlines()
