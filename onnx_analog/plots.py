@@ -50,9 +50,9 @@ _MARKERS = "osD^v<>pPX"
 _DASHES = ("-", "--", "-.", ":")
 _TUNED_INCHES = 6.0  # width of the plot of a search
 _OF_ANSWERS: tuple[dict[str, Any], ...] = (  # colours that the colour-blind tell apart (Okabe and Ito 2008)
-    {"color": "#0072B2", "marker": "*", "size": 14, "above": 9, "first": True},
-    {"color": "#D55E00", "marker": "D", "size": 8, "above": -9, "first": False},
-    {"color": "#000000", "marker": "s", "size": 8, "above": -9, "first": False},
+    {"color": "#0072B2", "marker": "*", "size": 14, "above": True, "first": True},
+    {"color": "#D55E00", "marker": "D", "size": 8, "above": False, "first": False},
+    {"color": "#000000", "marker": "s", "size": 8, "above": False, "first": False},
 )
 _OF_DECODING = {"none": "o", "table": "s", "hard": "D", "soft": "^"}  # markers, where lines differ in their decoding
 
@@ -387,6 +387,8 @@ def plot_tuned(tuned: Tuned) -> Callable[[Path], None]:
     axis.set_xscale("log")
     for (name, answer), style in zip(tuned.answers.items(), _OF_ANSWERS, strict=False):
         _draw_answer(axis, answer, style)
+        if len(tuned.answers) == 1:  # there is room on both sides: away from what was tried
+            style = {**style, "above": answer.verified.mean > _tried_near(answer)}
         _label_answer(axis, f"{name}\n{answer.cells:.3g} cells, {_lost_text(tuned, answer.verified)}", answer, style)
     losses = [point.drop.mean for answer in tuned.answers.values() for point in answer.curve]
     if tuned.goal.max_drop is not None:
@@ -418,14 +420,14 @@ def _draw_answer(axis: Any, answer: Answer, style: dict[str, Any]) -> None:
 def _label_answer(axis: Any, text: str, answer: Answer, style: dict[str, Any]) -> None:
     """Write beside the mark of an answer what it is: towards the middle, above or below."""
     low, high = axis.get_xlim()
-    left = answer.cells < math.sqrt(low * high)
+    left, above = answer.cells < math.sqrt(low * high), style["above"]
     axis.annotate(
         text,
         (answer.cells, 100 * answer.verified.mean),
-        xytext=(9 if left else -9, style["above"]),
+        xytext=(9 if left else -9, 9 if above else -9),
         textcoords="offset points",
         ha="left" if left else "right",
-        va="bottom" if style["above"] > 0 else "top",
+        va="bottom" if above else "top",
         fontsize="small",
         color=style["color"],
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
@@ -433,8 +435,15 @@ def _label_answer(axis: Any, text: str, answer: Answer, style: dict[str, Any]) -
     )
 
 
+def _tried_near(answer: Answer) -> float:
+    """Return the mean drop of the plan that was tried and has about as many cells."""
+    return min(answer.curve, key=lambda point: abs(math.log(point.cells / answer.cells))).drop.mean
+
+
 def _lost_text(tuned: Tuned, drop: Drop) -> str:
-    return f"{100 * drop.mean:.2f} {'%' if tuned.metric == 'agreement' else 'points'}"
+    from onnx_analog.tuning.result import points  # which takes time to import
+
+    return f"{points(drop.mean)} {'%' if tuned.metric == 'agreement' else 'points'}"
 
 
 def _goal_line(axis: Any, limit: float, tuned: Tuned) -> None:
