@@ -142,6 +142,9 @@ class Tuned(Shown):
             return f"more than {limit}, also {self._most}"
         undecided = f"these data do not decide whether more than {limit}"
         needed, more = self.samples_needed, self.samples_for_more_cells
+        if more is not None and more <= _in_all(self.best.verified.samples):
+            this = "" if needed is None else f"{_about(needed)} samples in all would do, or "
+            return f"{undecided}, also {self._most}: {this}a plan with more cells (a budget)"
         if more is not None and (needed is None or more < needed):
             this = "" if needed is None else f", and {_about(needed)} for this one"
             return f"{undecided}: {_about(more)} samples in all would do for a plan with more cells{this}"

@@ -87,12 +87,25 @@ def test_an_undecided_goal_says_how_many_samples_would_do(tuned, last):
 def test_where_a_plan_with_more_cells_needs_fewer_samples_it_says_so(tuned, needed, this):
     """Where none of n is lost, the bound of 99.17 % is below 1 point from ln(0.0083)/ln(0.99) = 477 samples on."""
     nothing = {"mean": 0.0, "lost": 0.0, "of_samples": 0.0, "of_trials": 0.0, "samples": 100}
-    answer = with_most_cells(undecided(tuned, needed=needed), cells=99.0, **nothing)
+    answer = with_most_cells(undecided(tuned, needed=needed, samples=200), cells=99.0, **nothing)
     assert answer.samples_for_more_cells == _in_all(477)
     assert answer.verdict == (
         "these data do not decide whether more than 1 point is lost: about 1,200 samples in all would do for a plan "
         f"with more cells{this}"
     )
+
+
+def test_where_a_plan_with_more_cells_would_hold_now_a_budget_is_the_way(tuned):
+    """Three plans were verified; the fourth might do with as many samples."""
+    nothing = {"mean": 0.0, "lost": 0.0, "of_samples": 0.0, "of_trials": 0.0, "samples": 1000}
+    looks = tuple(tuned.best.looks[:1]) * 3
+    for needed, this in ((2345, "about 5,100 samples in all would do, or "), (None, "")):
+        answer = with_most_cells(undecided(tuned, needed=needed, last=False), cells=99.0, **nothing)
+        answer = replace(answer, best=replace(answer.best, looks=looks))
+        assert answer.verdict == (
+            "these data do not decide whether more than 1 point is lost, also in the last of 3 plans that were "
+            f"verified: {this}a plan with more cells (a budget)"
+        )
 
 
 def test_where_no_number_of_samples_would_do_the_mean_says_why(tuned):
@@ -114,7 +127,7 @@ def test_the_samples_in_all_are_the_fewest_of_which_so_many_verify():
 
 def test_without_labels_it_is_said_that_classes_change(unlabelled):
     held = replace(unlabelled, best=replace(unlabelled.best, holds=True))
-    assert held.metric == "agreement"
+    assert (held.metric, held.original) == ("agreement", None)
     assert held.verdict == "at most 20 % of the samples change their class, with 95 % confidence"
     assert "% of the samples change their class (" in repr(held)
     answer, *others = tables_of(held)
