@@ -80,7 +80,7 @@ def tuned(path: Path) -> Mark | None:
     if not path.exists():
         return None
     best = json.loads(path.read_text(encoding="utf-8"))["best"]
-    return Mark(best["cells_per_weight"], *(100 * end for end in (best["drop"]["mean"], *best["drop"]["ci95"])))
+    return Mark(best["cells_per_weight"], best["points_lost"], *best["points_lost_ci95"])
 
 
 def draw(found: Mapping[str, list[Mark]], answer: Mark | None, title: str, path: Path) -> None:

@@ -172,14 +172,15 @@ def tune(
     if _better(rival, best, goal):  # the search looks at few plans, and the rival's are among those it may choose
         best = rival
     analog = {key: [each for each in of_tensor if each.scheme.analog != "none"] for key, of_tensor in listed.items()}
+    metric_name = search.verifying.chosen.metric.name
     return Tuned(
         goal=goal,
         channel=str(resolved),
         decoding=given["decoding"],
         counting=given["counting"],
-        metric=search.verifying.chosen.metric.name,
+        metric=metric_name,
         classes=search.verifying.chosen.axis is not None,
-        original=search.verifying.original_value,
+        original=None if metric_name == "agreement" else search.verifying.original_value,
         weights=search.original,
         sizes=search.sizes,
         best=best,

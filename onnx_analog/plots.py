@@ -48,6 +48,12 @@ _FURTHER = (  # colours of plans, and of strategies that have several lines
 )  # fmt: skip
 _MARKERS = "osD^v<>pPX"
 _DASHES = ("-", "--", "-.", ":")
+_TUNED_INCHES = 6.0  # width of the plot of a search
+_OF_ANSWERS: tuple[dict[str, Any], ...] = (  # colours that the colour-blind tell apart (Okabe and Ito 2008)
+    {"color": "#0072B2", "marker": "*", "size": 14, "above": True, "first": True},
+    {"color": "#D55E00", "marker": "D", "size": 8, "above": False, "first": False},
+    {"color": "#000000", "marker": "s", "size": 8, "above": False, "first": False},
+)
 _OF_DECODING = {"none": "o", "table": "s", "hard": "D", "soft": "^"}  # markers, where lines differ in their decoding
 
 Value = Callable[[Point, float], float]  # of a point and a value of its metric: the vertical position
@@ -288,15 +294,18 @@ def _loss_steps(threshold: float, low: float, high: float) -> list[float]:
     return steps
 
 
-def _ticks(axes: Sequence[Any]) -> None:
-    """Label costs at 1, 2 and 5 times powers of ten; if too many, at powers of ten; if too few, at equal steps."""
+def _ticks(axes: Sequence[Any], finest: Sequence[float] = (1, 2, 5)) -> None:
+    """Label costs at some digits times powers of ten; if too many, at powers of ten; if too few, at equal steps."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
     low, high = axes[0].get_xlim()
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    costs = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
-    steps = [cost for cost in costs if low <= cost <= high]
-    if len(steps) > _MOST_TICKS:
+    for digits in (finest, (1, 2, 5)):
+        costs = [digit * 10.0**power for power in powers for digit in digits]
+        steps = [cost for cost in costs if low <= cost <= high]
+        if len(steps) <= _MOST_TICKS:
+            break
+    else:
         steps = [cost for cost in steps if f"{cost:e}".startswith("1.")]
         steps = steps[:: math.ceil(len(steps) / _MOST_TICKS)]
     if len(steps) < 2:
@@ -367,33 +376,97 @@ def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Call
 
 
 def plot_tuned(tuned: Tuned) -> Callable[[Path], None]:
-    """Return a writer of the plot of a search: points lost against cells, of what was tried and of the answers.
+    """Return a writer of the plot of a search: what is lost against cells, of what was tried and of the answers.
 
-    Bars are 95 % intervals; stars are verified on samples that nothing else has seen, and the other marks are on those
-    that are searched with. A dotted line marks the most that may be lost.
+    Bars are 95 % intervals. Large marks are verified on samples that nothing else has seen; where a plan with fewer
+    cells was verified before, and did not do, its mark is hollow. Small marks are on the samples that are searched
+    with. A dotted line is the most that may be lost.
     """
     figure, (axis,) = _figure(1, height=_POINTS_INCHES)
-    answers = {"best plan": tuned.best, "best digital rival": tuned.rival, "with analog cells": tuned.analog}
-    drawn: list[Answer] = []
-    for (name, answer), colour in zip(answers.items(), _FURTHER, strict=False):
-        if answer is None or answer in drawn:
-            continue
-        drawn.append(answer)
-        tried = [(point.cells, point.drop) for point in answer.curve]
-        _drops(axis, tried, {"fmt": "o-", "color": colour, "markersize": 4, "label": f"{name}, tried"})
-        verified = {"fmt": "*", "color": colour, "markersize": 13, "label": f"{name}, verified"}
-        _drops(axis, [(answer.cells, answer.verified)], verified)
+    figure.set_figwidth(_TUNED_INCHES)
+    axis.set_xscale("log")
+    for (name, answer), style in zip(tuned.answers.items(), _OF_ANSWERS, strict=False):
+        _draw_answer(axis, answer, style)
+        if len(tuned.answers) == 1:  # there is room on both sides: away from what was tried
+            style = {**style, "above": answer.verified.mean > _tried_near(answer)}
+        _label_answer(axis, f"{name}\n{answer.cells:.3g} cells, {_lost_text(tuned, answer.verified)}", answer, style)
+    losses = [point.drop.mean for answer in tuned.answers.values() for point in answer.curve]
     if tuned.goal.max_drop is not None:
-        axis.axhline(
-            100 * tuned.goal.max_drop, color="black", linestyle=":", linewidth=1, label="most that may be lost"
-        )
+        _goal_line(axis, 100 * tuned.goal.max_drop, tuned)
+        _bend(axis, 100 * max(losses), 100 * tuned.goal.max_drop)
     counted = "as the paper counts" if tuned.counting == "paper" else "as the memory allows"
-    axis.set(xscale="log", title=f"{tuned.metric}, {tuned.channel}")
-    axis.set(xlabel=f"cells per original weight, {counted}", ylabel="percentage points lost")
-    _ticks([axis])
+    lost = "% of the samples that change their class" if tuned.metric == "agreement" else "percentage points lost"
+    axis.set(title=f"{tuned.metric}, {tuned.channel} (bars: 95 % intervals)")
+    axis.set(xlabel=f"cells per original weight, {counted}", ylabel=lost)
+    axis.margins(x=0.08, y=0.12)
+    _ticks([axis], finest=(1, 1.5, 2, 3, 5, 7))
     axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     return _saver(figure)
+
+
+def _draw_answer(axis: Any, answer: Answer, style: dict[str, Any]) -> None:
+    """Draw what was tried, then what was verified; the legend has the marks of the first answer."""
+    first, colour = style["first"], style["color"]
+    hollow, solid = {"markerfacecolor": "white"}, {"markersize": style["size"], "linewidth": 1.8, "zorder": 4}
+    tried = {"fmt": "o-", "color": colour, "markersize": 4, "elinewidth": 0.6, "alpha": 0.6, **hollow}
+    _drops(axis, [(point.cells, point.drop) for point in answer.curve], {**tried, "label": "tried" if first else None})
+    looks = [(look.cells, look.drop) for look in answer.looks]
+    before = {"fmt": style["marker"], "color": colour, **solid, **hollow}
+    _drops(axis, looks[:-1], {**before, "label": "verified, not enough" if first else None})
+    _drops(axis, looks[-1:], {"fmt": style["marker"], "color": colour, **solid, "label": "verified" if first else None})
+
+
+def _label_answer(axis: Any, text: str, answer: Answer, style: dict[str, Any]) -> None:
+    """Write beside the mark of an answer what it is: towards the middle, above or below."""
+    low, high = axis.get_xlim()
+    left, above = answer.cells < math.sqrt(low * high), style["above"]
+    axis.annotate(
+        text,
+        (answer.cells, 100 * answer.verified.mean),
+        xytext=(9 if left else -9, 9 if above else -9),
+        textcoords="offset points",
+        ha="left" if left else "right",
+        va="bottom" if above else "top",
+        fontsize="small",
+        color=style["color"],
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+        zorder=5,
+    )
+
+
+def _tried_near(answer: Answer) -> float:
+    """Return the mean drop of the plan that was tried and has about as many cells."""
+    return min(answer.curve, key=lambda point: abs(math.log(point.cells / answer.cells))).drop.mean
+
+
+def _lost_text(tuned: Tuned, drop: Drop) -> str:
+    from onnx_analog.tuning.result import points  # which takes time to import
+
+    return f"{points(drop.mean)} {'%' if tuned.metric == 'agreement' else 'points'}"
+
+
+def _goal_line(axis: Any, limit: float, tuned: Tuned) -> None:
+    unit = "%" if tuned.metric == "agreement" else "point" if limit == 1 else "points"
+    axis.axhline(limit, color="black", linestyle=":", linewidth=1)
+    place = {"xy": (0.99, limit), "xycoords": axis.get_yaxis_transform(), "xytext": (0, 3)}
+    axis.annotate(f"goal: at most {limit:g} {unit}", **place, textcoords="offset points", ha="right", fontsize="small")
+
+
+def _bend(axis: Any, largest: float, limit: float) -> None:
+    """Make the axis of losses logarithmic above the limit if some are far above it."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    if largest < 5 * limit:
+        return
+    axis.set_yscale("symlog", linthresh=2 * limit, linscale=1.2)
+    axis.autoscale_view(scalex=False)
+    low, high = axis.get_ylim()
+    within = [limit * half / 2 for half in range(math.ceil(2 * low / limit), 5)]
+    steps = [*within[-7:], *(step for step in _loss_steps(limit, low, high) if step > 2.5 * limit)]
+    axis.yaxis.set_major_locator(FixedLocator(steps))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def _drops(axis: Any, marks: Sequence[tuple[float, Drop]], style: dict[str, Any]) -> None:
@@ -404,7 +477,7 @@ def _drops(axis: Any, marks: Sequence[tuple[float, Drop]], style: dict[str, Any]
     ends = [tuple(100 * end for end in drop.interval()) for _, drop in marks]
     below = [mean - low for mean, (low, _) in zip(means, ends, strict=True)]
     above = [high - mean for mean, (_, high) in zip(means, ends, strict=True)]
-    axis.errorbar([cells for cells, _ in marks], means, yerr=(below, above), capsize=2, linewidth=1.2, **style)
+    axis.errorbar([cells for cells, _ in marks], means, yerr=(below, above), capsize=2, **{"linewidth": 1.2, **style})
 
 
 def _some(x: Any, y: Any) -> tuple[Any, Any]:

@@ -56,8 +56,10 @@ def _notes(tuned: Tuned) -> Iterator[str]:
 
 
 def _drop_cells(drop: Drop) -> tuple[str, str]:
+    from onnx_analog.tuning.result import points  # which takes time to import
+
     low, high = drop.interval()
-    return f"{100 * drop.mean:.2f}", f"{100 * low:.2f} to {100 * high:.2f}"
+    return points(drop.mean), f"{points(low)} to {points(high)}"
 
 
 def _look_table(tuned: Tuned) -> Table:
@@ -76,8 +78,10 @@ def _look_table(tuned: Tuned) -> Table:
 
 
 def _bounds(look: Look, confidence: float) -> tuple[str, ...]:
+    from onnx_analog.tuning.result import points
+
     ends = (look.drop.lower(confidence), look.drop.upper(confidence))
-    return f"{100 * look.drop.mean:.2f}", *(f"{100 * end:.2f}" for end in ends), _HOLDS[look.holds]
+    return points(look.drop.mean), *map(points, ends), _HOLDS[look.holds]
 
 
 def _curve_table(tuned: Tuned) -> Table:

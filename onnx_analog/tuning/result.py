@@ -127,27 +127,30 @@ class Tuned(Shown):
     def lost(self, drop: Drop) -> str:
         """Return a drop in words, and its 95 % interval."""
         low, high = drop.interval()
-        return f"{100 * drop.mean:.2f} {self._unit(plural=True)} ({100 * low:.2f} to {100 * high:.2f})"
+        return f"{points(drop.mean)} {self._unit(plural=True)} ({points(low)} to {points(high)})"
 
     @property
     def verdict(self) -> str:
         """Whether the goal holds, in words."""
         if self.goal.max_drop is None:
             return f"within the budget of {self.goal.budget:g} cells per weight"
-        points = f"{100 * self.goal.max_drop:g}"
-        limit = f"{points} {self._unit(plural=points != '1', verb=True)}"
+        limit = f"{100 * self.goal.max_drop:g}"
+        limit += f" {self._unit(plural=limit != '1', verb=True)}"
         if self.holds:
             return f"at most {limit}, with {100 * self.confidence:g} % confidence"
         if self.holds is False:
             return f"more than {limit}, also {self._most}"
         undecided = f"these data do not decide whether more than {limit}"
         needed, more = self.samples_needed, self.samples_for_more_cells
+        if more is not None and more <= _in_all(self.best.verified.samples):
+            this = "" if needed is None else f"{_about(needed)} samples in all would do, or "
+            return f"{undecided}, also {self._most}: {this}a plan with more cells (a budget)"
         if more is not None and (needed is None or more < needed):
             this = "" if needed is None else f", and {_about(needed)} for this one"
             return f"{undecided}: {_about(more)} samples in all would do for a plan with more cells{this}"
         if needed is not None:
             return f"{undecided}: {_about(needed)} samples in all would do, if they lose as much"
-        found = f"{100 * self.best.verified.mean:.2f}{' %' * (self.metric == 'agreement')}"
+        found = f"{points(self.best.verified.mean)}{' %' * (self.metric == 'agreement')}"
         return f"{undecided}: the mean is {found}, also {self._most}. Give more samples, or allow more"
 
     @property
@@ -261,6 +264,15 @@ class Tuned(Shown):
             )
         yield "channel", self.channel
         yield "decoding takes at most", self.decoding
+
+
+def points(share: float) -> str:
+    """Return a share in percentage points; what rounds to 0 has no sign.
+
+    >>> points(0.00437), points(-2.5e-6)
+    ('0.44', '0.00')
+    """
+    return f"{round(100 * share, 2) + 0.0:.2f}"
 
 
 def _about(count: int) -> str:

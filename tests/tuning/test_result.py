@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 
 import onnx_analog as oa
+from onnx_analog import plots
 from onnx_analog.cli.tuning_tables import tables_of
 from onnx_analog.tuning import candidates
 from onnx_analog.tuning.result import _in_all
 from onnx_analog.tuning.search import Goal, Look, parts_of
 from tests.models import model
+from tests.packages import needs
 from tests.run.nets import LINEAR, rows
 
 
@@ -85,12 +87,25 @@ def test_an_undecided_goal_says_how_many_samples_would_do(tuned, last):
 def test_where_a_plan_with_more_cells_needs_fewer_samples_it_says_so(tuned, needed, this):
     """Where none of n is lost, the bound of 99.17 % is below 1 point from ln(0.0083)/ln(0.99) = 477 samples on."""
     nothing = {"mean": 0.0, "lost": 0.0, "of_samples": 0.0, "of_trials": 0.0, "samples": 100}
-    answer = with_most_cells(undecided(tuned, needed=needed), cells=99.0, **nothing)
+    answer = with_most_cells(undecided(tuned, needed=needed, samples=200), cells=99.0, **nothing)
     assert answer.samples_for_more_cells == _in_all(477)
     assert answer.verdict == (
         "these data do not decide whether more than 1 point is lost: about 1,200 samples in all would do for a plan "
         f"with more cells{this}"
     )
+
+
+def test_where_a_plan_with_more_cells_would_hold_now_a_budget_is_the_way(tuned):
+    """Three plans were verified; the fourth might do with as many samples."""
+    nothing = {"mean": 0.0, "lost": 0.0, "of_samples": 0.0, "of_trials": 0.0, "samples": 1000}
+    looks = tuple(tuned.best.looks[:1]) * 3
+    for needed, this in ((2345, "about 5,100 samples in all would do, or "), (None, "")):
+        answer = with_most_cells(undecided(tuned, needed=needed, last=False), cells=99.0, **nothing)
+        answer = replace(answer, best=replace(answer.best, looks=looks))
+        assert answer.verdict == (
+            "these data do not decide whether more than 1 point is lost, also in the last of 3 plans that were "
+            f"verified: {this}a plan with more cells (a budget)"
+        )
 
 
 def test_where_no_number_of_samples_would_do_the_mean_says_why(tuned):
@@ -112,7 +127,7 @@ def test_the_samples_in_all_are_the_fewest_of_which_so_many_verify():
 
 def test_without_labels_it_is_said_that_classes_change(unlabelled):
     held = replace(unlabelled, best=replace(unlabelled.best, holds=True))
-    assert held.metric == "agreement"
+    assert (held.metric, held.original) == ("agreement", None)
     assert held.verdict == "at most 20 % of the samples change their class, with 95 % confidence"
     assert "% of the samples change their class (" in repr(held)
     answer, *others = tables_of(held)
@@ -196,6 +211,83 @@ def test_what_is_predicted_stands_beside_what_was_found(tuned):
     assert "Kullback-Leibler divergence of the classes, in nats" in caption
     caption = text_of(list(tables_of(replace(tuned, classes=False)))[2])[1]
     assert "the squared error of the outputs over their power" in caption
+
+
+# ------------------------------------------------------------------------------------------------------ the plot
+
+
+def drawn(tuned):
+    """Return the panel of the plot, its texts and its legend, as they are drawn."""
+    from matplotlib import pyplot
+
+    write = plots.plot_tuned(tuned)
+    figure = pyplot.gcf()
+    figure.canvas.draw()
+    axis = figure.axes[0]
+    texts = [text.get_text() for text in axis.texts]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    return axis, texts, legend, write
+
+
+def labels(axis):
+    """Return the labels of the horizontal axis that are within it."""
+    low, high = axis.get_xlim()
+    ticks = [tick for tick in axis.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    return [tick.label1.get_text() for tick in ticks]
+
+
+@needs("matplotlib")
+def test_the_plot_names_the_answer_and_the_goal(tuned, tmp_path):
+    alone = replace(tuned, rival=tuned.best, analog=None)
+    _, texts, legend, write = drawn(alone)
+    lost = 100 * tuned.best.verified.mean
+    assert texts == [
+        f"best plan (digital)\n{tuned.best.cells:.3g} cells, {lost:.2f} points",
+        "goal: at most 20 points",
+    ]
+    assert legend == ["tried", "verified"]
+    write(tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+@needs("matplotlib")
+def test_the_plot_shows_the_rival_and_the_looks_that_were_not_enough(tuned, tmp_path):
+    looks = (replace(tuned.best.looks[-1], cells=0.9 * tuned.best.cells, holds=None), *tuned.best.looks)
+    other = replace(tuned.best, plan=oa.Plan(default=None, tensors={}), cells=1.3 * tuned.best.cells)
+    shown = replace(tuned, best=replace(tuned.best, looks=looks), rival=other, analog=None)
+    _, texts, legend, write = drawn(shown)
+    assert [text.partition("\n")[0] for text in texts[:2]] == ["best plan (digital)", "best digital rival"]
+    assert legend == ["tried", "verified, not enough", "verified"]
+    write(tmp_path / "plot.png")
+
+
+@needs("matplotlib")
+def test_without_labels_the_plot_is_of_classes_that_change(unlabelled, tmp_path):
+    axis, texts, _, write = drawn(unlabelled)
+    assert axis.get_ylabel() == "% of the samples that change their class"
+    assert texts[-1] == "goal: at most 20 %"
+    write(tmp_path / "plot.png")
+
+
+@needs("matplotlib")
+@pytest.mark.parametrize("factor", [1.02, 1.5, 4, 30, 1000])
+def test_an_axis_of_any_length_has_labels(tuned, factor, tmp_path):
+    point = tuned.best.curve[-1]
+    curve = tuple(replace(point, cells=tuned.best.cells * each) for each in (1.0, factor))
+    axis, _, _, write = drawn(replace(tuned, best=replace(tuned.best, curve=curve), rival=tuned.best, analog=None))
+    assert 2 <= len(labels(axis)) <= 8
+    write(tmp_path / "plot.png")
+
+
+@needs("matplotlib")
+def test_losses_far_above_the_goal_leave_room_for_those_near_it(tuned, tmp_path):
+    """Of 90 points lost and a goal of 1, the goal is not at the bottom tenth of the plot."""
+    most = replace(tuned.best.curve[0], drop=replace(tuned.best.curve[0].drop, mean=0.9))
+    best = replace(tuned.best, curve=(most, *tuned.best.curve[1:]))
+    axis, *_, write = drawn(replace(tuned, best=best, rival=best, analog=None, goal=Goal(max_drop=0.01)))
+    (_, bottom), (_, goal), (_, top) = (axis.transData.transform((1, y)) for y in (0.0, 1.0, 90.0))
+    assert goal - bottom > 0.15 * (top - bottom)
+    write(tmp_path / "plot.png")
 
 
 # ------------------------------------------------------------------------------------------------------ JSON

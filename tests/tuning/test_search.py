@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import onnx_analog as oa
-from onnx_analog import _tune, demo, plots
+from onnx_analog import _tune, demo
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.statistical import StatisticalPcm
 from onnx_analog.coding.codes import best_code, repeated
@@ -93,7 +93,8 @@ def test_the_answer_is_json_and_has_a_row_for_each_tensor(tuned):
     assert total == pytest.approx(tuned.best.allocation.cells)
     assert oa.Plan.from_dict(found["plan"]) == tuned.plan
     assert "cells per weight" in repr(tuned)
-    assert "best digital rival" in tuned._repr_html_()
+    other = replace(tuned, rival=replace(tuned.best, plan=oa.Plan()))
+    assert "best digital rival" in other._repr_html_()
 
 
 def test_a_budget_is_kept():
@@ -136,26 +137,6 @@ def test_what_analog_cells_would_lose_stands_beside_a_digital_plan(tuned):
         assert "with analog cells" in repr(within)
 
 
-def test_the_plot_shows_each_answer_once(tuned, tmp_path):
-    from matplotlib import pyplot
-
-    before = pyplot.get_fignums()
-    both = replace(tuned, rival=replace(tuned.best, cells=2 * tuned.best.cells))
-    for shown, count in ((tuned, 1), (both, 2)):
-        count += shown.analog is not None
-        plots.plot_tuned(shown)(tmp_path / f"{count}.png")
-        assert (tmp_path / f"{count}.png").read_bytes().startswith(b"\x89PNG")
-        assert pyplot.get_fignums() == before
-    write = plots.plot_tuned(both)
-    axis = pyplot.gcf().axes[0]
-    names = [text.get_text() for text in axis.get_legend().get_texts()]
-    assert "most that may be lost" in names
-    assert sum("verified" in name for name in names) == 2 + (both.analog is not None)
-    (line,) = [line for line in axis.lines if line.get_linestyle() == ":"]
-    assert set(line.get_ydata()) == {5.0}
-    write(tmp_path / "last.png")
-
-
 def test_a_first_look_at_few_samples_leads_to_a_plan_that_holds_as_well(monkeypatch):
     """What is verified, and how, is the same; slow looks are fewer."""
     slow = []
@@ -172,7 +153,7 @@ def test_a_first_look_at_few_samples_leads_to_a_plan_that_holds_as_well(monkeypa
 def test_what_cannot_be_met_says_the_best_that_can():
     tuned = small(max_drop=1e-6, decoding="none")
     assert tuned.holds is not True
-    assert "are lost" in tuned.verdict
+    assert "samples change their class" in tuned.verdict
 
 
 def test_wrong_use_is_refused(tmp_path):

@@ -93,7 +93,8 @@ def command(
 
     Prints the answer first, beside that of the best digital rival, and then how each tensor is stored. Writes the plan,
     which `protect --plan` takes: with `--compensate` if weights without cells are to make up for each other's errors,
-    as they do here.
+    as they do here. If the samples do not decide whether the goal holds, all is printed and written, and the exit code
+    is 4.
 
     Example:
 

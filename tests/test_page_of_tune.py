@@ -1,0 +1,117 @@
+"""docs/tune.md says what `tune` prints and does."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import runpy
+
+import numpy as np
+import pytest
+
+from onnx_analog import demo
+from onnx_analog.cli.commands.tune import UNDECIDED
+from onnx_analog.tuning import bisection, candidates, search
+from onnx_analog.tuning.result import _in_all, points
+from tests.conftest import ROOT
+from tests.packages import needs
+
+PAGE = (ROOT / "docs" / "tune.md").read_text(encoding="utf-8")
+WORDS = " ".join(PAGE.split())
+MAKE = runpy.run_path(str(ROOT / "docs" / "make_tune.py"))
+RESNET = json.loads((ROOT / "docs" / "results" / "tune-resnet20-cifar10-pcm.json").read_text(encoding="utf-8"))
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """Return the cells of the rows of the tables of a text."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def words_of(printed: str) -> list[str]:
+    """Return the words that are printed, without numbers: those differ where another machine rounds otherwise."""
+    return [word for word in printed.split() if word[0].isalpha() and word != "to"]
+
+
+def same_answer(one: str, other: str) -> bool:
+    """Return whether two outputs name the same tables, tensors and notes, and take cells within a tenth."""
+    cells = [float(re.findall(r"^ *best plan.*?(\d+\.\d+)", text, re.MULTILINE)[0]) for text in (one, other)]
+    return words_of(one) == words_of(other) and math.isclose(*cells, rel_tol=0.1)
+
+
+@needs("matplotlib")
+def test_the_page_shows_what_the_command_prints(tmp_path):
+    command, printed = MAKE["example"](PAGE)
+    assert same_answer(MAKE["run"](command, tmp_path), printed)
+    assert (tmp_path / "tuned.png").exists()
+    assert MAKE["PICTURE"].stat().st_size < 60_000
+
+
+@pytest.mark.parametrize(("old", "new"), [("points lost", "points"), ("conv1.weight", "conv9.weight"), ("0.3", "0.9")])
+def test_another_output_is_seen(old, new):
+    _, printed = MAKE["example"](PAGE)
+    assert same_answer(printed, printed)
+    assert not same_answer(printed, printed.replace(old, new))
+
+
+def test_the_looks_of_resnet_20_are_those_of_its_results():
+    looks = RESNET["best"]["looks"]
+    verdicts = {True: "holds", False: "does not hold", None: "not decided"}
+    expected = []
+    for look in looks:
+        low, high = (points(end / 100) for end in look["points_lost_ci95"])
+        lost, most = (points(look[name] / 100) for name in ("points_lost", "at_most"))
+        expected.append([f"{look['cells_per_weight']:.2f}", lost, f"{low} to {high}", most, verdicts[look["holds"]]])
+    assert all(row in rows_of(PAGE) for row in expected)
+    assert looks[0]["points_lost_ci95"][1] < RESNET["max_points_lost"] < looks[0]["at_most"]  # what the page is about
+    assert f"{100 * RESNET['confidence_of_look']:.2f} %" in PAGE
+
+
+def test_the_divergences_of_resnet_20_are_those_of_its_results():
+    found = {f"{point['divergence']:.2f}": point["points_lost"] for point in RESNET["best"]["curve"]}
+    assert f"{found['0.04']:.1f} points lost, and 1.35 nats with {found['1.35']:.0f}" in WORDS
+
+
+def test_samples_are_split_and_needed_as_the_page_says():
+    assert f"Up to {search.CALIBRATION} of them" in WORDS
+    assert f"Up to {search.CORRECTION}, at most a tenth" in WORDS
+    assert f"a first look at {search._QUICK:,} tells" in WORDS
+    assert f"at least {100 * (bisection._GROWTH - 1):.0f} % more cells" in WORDS
+    risk = -math.log((1 - 0.95) / (2 * search._LOOKS))
+    assert f"up to {risk:.1f}/n" in WORDS
+    one, tenth = (math.ceil(risk / share) for share in (0.01, 0.001))
+    assert f"about {round(one, -1)} samples that verify, or {round(_in_all(one), -2):,} in all" in WORDS
+    assert f"0.1 points take {round(_in_all(tenth), -3):,}" in WORDS
+    with pytest.raises(Exception, match="takes at least 158"):
+        search.parts_of(np.zeros(100), 0)
+    assert "Fewer than 158 samples are refused" in WORDS
+
+
+def test_every_field_of_the_json_is_on_the_page():
+    def names(body: dict) -> set[str]:
+        parts = [part for value in body.values() for part in (value if isinstance(value, list) else [value])]
+        return set(body).union(*(names(part) for part in parts if isinstance(part, dict)))
+
+    body = {name: value for name, value in RESNET.items() if name != "plan"}
+    section = PAGE.partition("## Output of `--json`")[2]
+    missing = {name for name in names(body) - {"tensor"} if f"`{name}`" not in section}
+    assert missing == set()
+    fields = {name for first, *_ in rows_of(section.partition("## Exit")[0]) for name in re.findall(r"`(\w+)`", first)}
+    assert fields - {"plan"} <= set(RESNET)
+
+
+def test_exit_codes_are_those_of_the_command():
+    codes = {row[0] for row in rows_of(PAGE.partition("## Exit codes")[2])[2:]}
+    assert codes == {"0", "1", "2", str(UNDECIDED)}
+
+
+def test_the_python_of_the_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(candidates, "STEPS", candidates.STEPS[::4])
+    (tmp_path / "model.onnx").write_bytes(demo.MODEL.read_bytes())
+    with np.load(demo.IMAGES) as file:
+        np.savez("test.npz", x=file["x"][:300], y=file["y"][:300])
+        np.savez("calib.npz", x=file["x"][:50])
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    exec(compile(block, "tune.md", "exec"), {})
+    assert (tmp_path / "tuned.onnx").exists()
