@@ -30,6 +30,8 @@ def plan_table(plan: Plan) -> Table:
                 _cells_text(scheme),
                 str(scheme.channel) if max(scheme.cells) else "",
             )
+    if plan.compensated:
+        result.caption = "Verified with compensation: without samples to compensate by, more is lost"
     return result
 
 

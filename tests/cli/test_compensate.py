@@ -109,6 +109,9 @@ def test_a_plan_that_was_verified_with_compensation_asks_for_it(cli, samples, tm
         caplog.clear()
         done(cli(line))
         assert caplog.messages.count(UNCOMPENSATED) == warned, line
+    caption = "Verified with compensation"
+    assert caption in done(cli("plan show tuned.json"))
+    assert caption not in done(cli("plan show own.json"))
     caplog.clear()
     oa.protect(tmp_path / "model.onnx", plan)
     assert UNCOMPENSATED in caplog.messages
