@@ -180,7 +180,8 @@ def without_zeros(stored: Encoded, name: str) -> NDArray[Any]:
     plane: NDArray[Any] = getattr(stored.planes, name)
     if stored.scheme.analog != "none" or stored.planes.class_index is None:
         return plane
-    return plane[~(stored.codebook.beta[0] == 0)[stored.planes.class_index]]
+    rest: NDArray[Any] = plane[~(stored.codebook.beta[0] == 0)[stored.planes.class_index]]
+    return rest
 
 
 STEPS_OF_ZERO = Scheme(sign="level", classes=255, partition="uniform", relative_step=1.5, cells=(0,), entropy="context")
