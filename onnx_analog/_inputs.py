@@ -133,10 +133,10 @@ def plan_of(plan: Any) -> Plan:
 
 
 def warn_of_uncompensated(plans: Iterable[Plan], compensate: object) -> None:
-    """Log a warning if a plan was verified with compensation, and there are no samples for it."""
+    """Log a warning if a plan is for compensated weights, and there are no samples for it."""
     if compensate is None and any(plan.compensated for plan in plans):
         logger.warning(
-            "compensate is left out, but the plan was verified with compensation: without it, more is lost. "
+            "compensate is left out, but the plan is for compensated weights: without it, more is lost. "
             "Give it a few samples; they need no labels"
         )
 

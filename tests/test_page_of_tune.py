@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from onnx_analog import demo
+from onnx_analog.arguments import DEFAULTS
 from onnx_analog.cli.commands.tune import UNDECIDED
+from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.streams import DECODING
 from onnx_analog.tuning import bisection, candidates, search
 from onnx_analog.tuning.result import _in_all, points
 from tests.conftest import ROOT
@@ -98,6 +101,14 @@ def test_every_field_of_the_json_is_on_the_page():
     assert missing == set()
     fields = {name for first, *_ in rows_of(section.partition("## Exit")[0]) for name in re.findall(r"`(\w+)`", first)}
     assert fields - {"plan"} <= set(RESNET)
+
+
+def test_decoding_and_counting_are_those_of_the_code():
+    assert f"counts {Scheme().side_bits_per_cell} bits in a cell" in WORDS
+    section = PAGE.partition("## Decoding and counting")[2].partition("\n## ")[0]
+    named = [row[0] for row in rows_of(section)[2:]]
+    assert named == [f"`{level}`{' (default)' * (level == DEFAULTS.decoding)}" for level in DECODING]
+    assert f"`--counting {DEFAULTS.counting}`, the default" in WORDS
 
 
 def test_exit_codes_are_those_of_the_command():

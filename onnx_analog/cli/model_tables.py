@@ -31,7 +31,7 @@ def plan_table(plan: Plan) -> Table:
                 str(scheme.channel) if max(scheme.cells) else "",
             )
     if plan.compensated:
-        result.caption = "Verified with compensation: without samples to compensate by, more is lost"
+        result.caption = "For compensated weights: without samples to compensate by, more is lost"
     return result
 
 

@@ -45,8 +45,8 @@ class Plan:
         By pattern, in which * stands for any characters. A key in `tensors` wins over patterns, and of patterns the
         first that matches.
     compensated : bool
-        Whether the loss of the plan was found with weights that make up for each other's errors. Nothing is stored in
-        another way for it, so it does not decide equality, and the digest leaves it out.
+        Whether the plan is for weights that make up for each other's errors, as those of `tune` are: without, more is
+        lost. Nothing is stored in another way for it, so it does not decide equality, and the digest leaves it out.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from tests.models import model, run
 
 STEPS = "--classes 255 --sign level --partition uniform --relative-step 1 --cells 0"
 UNCOMPENSATED = (
-    "compensate is left out, but the plan was verified with compensation: without it, more is lost. "
+    "compensate is left out, but the plan is for compensated weights: without it, more is lost. "
     "Give it a few samples; they need no labels"
 )
 SCHEME = oa.Scheme(classes=255, sign="level", partition="uniform", relative_step=1.0, cells=(0,))
@@ -93,7 +93,7 @@ def test_only_what_makes_up_for_errors_is_counted(shelf, samples, monkeypatch): 
     assert not fallen.plan.compensated
 
 
-def test_a_plan_that_was_verified_with_compensation_asks_for_it(cli, samples, tmp_path, caplog):  # noqa: F811
+def test_a_plan_for_compensated_weights_asks_for_samples(cli, samples, tmp_path, caplog):  # noqa: F811
     plan = oa.Plan(default=SCHEME, compensated=True)
     (tmp_path / "tuned.json").write_text(plan.to_json(), encoding="utf-8")
     (tmp_path / "own.json").write_text(oa.Plan(default=SCHEME).to_json(), encoding="utf-8")
@@ -109,7 +109,7 @@ def test_a_plan_that_was_verified_with_compensation_asks_for_it(cli, samples, tm
         caplog.clear()
         done(cli(line))
         assert caplog.messages.count(UNCOMPENSATED) == warned, line
-    caption = "Verified with compensation"
+    caption = "For compensated weights"
     assert caption in done(cli("plan show tuned.json"))
     assert caption not in done(cli("plan show own.json"))
     caplog.clear()
