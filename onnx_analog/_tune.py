@@ -49,6 +49,7 @@ def tune(
     data: Data,
     *,
     max_drop: float | None = None,
+    min_sqnr: float | None = None,
     budget: float | None = None,
     channel: AnyChannel = channels.DEFAULT,
     decoding: str = DEFAULTS.decoding,
@@ -85,8 +86,11 @@ def tune(
         Labels may be missing: then outputs are compared with those of the original.
     max_drop : float, > 0, optional
         The most that may be lost, in percentage points of the metric.
+    min_sqnr : float, >= 0, optional
+        The least ratio of signal to noise in the outputs, in dB, in place of `max_drop`: for outputs without classes,
+        as of regressions. The metric is then sqnr_db.
     budget : float, > 0, optional
-        The most cells per original weight, in place of `max_drop`.
+        The most cells per original weight, in place of both.
     channel : channel
         The memory; `modifiers` change it.
     decoding : {"none", "table", "hard", "soft"}
@@ -110,14 +114,14 @@ def tune(
     Raises
     ------
     OptionError
-        If an argument is out of its range, or neither or both of `max_drop` and `budget` are given.
+        If an argument is out of its range, or not one of `max_drop`, `min_sqnr` and `budget` is given.
     DataError
         If the data are too few, or do not fit the model.
     ModelError
         If the model is protected, or nothing of it can be stored.
     """
     given = checked(
-        max_drop=max_drop, budget=budget, decoding=decoding, counting=counting, correction=correction,
+        max_drop=max_drop, min_sqnr=min_sqnr, budget=budget, decoding=decoding, counting=counting, correction=correction,
         confidence=confidence, tune_trials=trials, seed=seed, output=output, class_axis=class_axis,
         samples=samples, batch=batch, providers=providers, threads=threads,
     )  # fmt: skip
@@ -125,6 +129,7 @@ def tune(
     check_type("resume", resume, str | os.PathLike | None, "a path or None")
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     check_data(data)
+    metric = "sqnr_db" if metric is None and min_sqnr is not None else metric
     preprocessing, named = preprocessing_of(mean, std, preprocess), metric_of(metric)
     resolved = modifiers.apply(channels.resolve(channel))
     selected, plain = selection_of(selection), load_model(model)
@@ -139,7 +144,8 @@ def tune(
     from onnx_analog.tuning.result import Tuned
     from onnx_analog.tuning.search import Goal, Search, parts_of
 
-    goal = Goal(max_drop=None if max_drop is None else given["max_drop"] / 100, budget=given["budget"])
+    share = None if max_drop is None else given["max_drop"] / 100
+    goal = Goal(max_drop=share, min_sqnr_db=given["min_sqnr"], budget=given["budget"])
     running = {name: given[name] for name in ("providers", "threads")}
     samples_of = dataset_of(data, Network(plain, **running).inputs, preprocessing, given["samples"])
     facts: dict[str, Any] = {}
@@ -162,6 +168,7 @@ def tune(
         seed=given["seed"],
         trials=given["tune_trials"],
         confidence=given["confidence"],
+        goal=goal,
         journal=Journal(None if resume is None else Path(resume), facts),
         progress=progress_of(progress),
     )

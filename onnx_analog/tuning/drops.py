@@ -8,13 +8,18 @@ drawn, so the variance of the mean is taken as the sum
 
 Bounds take the normal quantile for the first, or, where that is further, the bound of Clopper and Pearson (1934) on the
 share of samples that are lost, which holds where few are; and Student's quantile for the second.
+
+Of the ratio of signal to noise, d is the squared error of a sample's output over the mean power of the outputs: its
+mean is the inverse of the ratio.
 """
 
 from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +31,7 @@ from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.trials import Trials
 from onnx_analog.tuning.sensitivity import divergence
 
-_PAIRED = ("top1", "agreement")
+_PAIRED = ("top1", "agreement", "sqnr_db")
 _MOST_SAMPLES = 10**9
 
 
@@ -37,9 +42,10 @@ class Drop:
     Attributes
     ----------
     mean : float
-        In the metric's unit; of shares from -1 to 1. Above 0 where the original is better.
-    lost : float
-        Share of the samples that are right in the original and wrong as read, on average over trials.
+        Of shares from -1 to 1, above 0 where the original is better; else the noise in the outputs over their power.
+    lost : float or None
+        Share of the samples that are right in the original and wrong as read, on average over trials; None where
+        samples are not right or wrong.
     of_samples, of_trials : float
         Standard errors of the mean from the choice of samples, and from the noise of the trials.
     samples, trials : int
@@ -48,7 +54,7 @@ class Drop:
     """
 
     mean: float
-    lost: float
+    lost: float | None
     of_samples: float
     of_trials: float
     samples: int
@@ -61,12 +67,16 @@ class Drop:
 
     def upper(self, confidence: float) -> float:
         """Return the one-sided bound below which the drop lies."""
+        if self.lost is None:
+            return self.mean + self._reach(confidence, 0.0)
         count = self.lost * self.samples
         most = float(scipy.stats.beta.ppf(confidence, count + 1, max(self.samples - count, 1e-9)))
         return self.mean + self._reach(confidence, most - self.lost)
 
     def lower(self, confidence: float) -> float:
         """Return the one-sided bound above which the drop lies."""
+        if self.lost is None:
+            return max(self.mean - self._reach(confidence, 0.0), 0.0)  # of powers, none is below 0
         count = self.lost * self.samples
         least = float(scipy.stats.beta.ppf(1 - confidence, count, self.samples - count + 1)) if count else 0.0
         return self.mean - self._reach(confidence, self.lost - least)
@@ -86,27 +96,52 @@ def drop_of(experiment: Experiment, trials: Trials, *, seed: int, count: int) ->
     OptionError
         If the metric is not one whose samples can be paired.
     """
-    before = right(experiment, experiment.clean)
+    of_samples_lost = _losses(experiment)
     distance, found, apart = divergence(experiment.clean, experiment.chosen.axis), [], []
     for trial in range(count):
         outputs = trials.outputs(seed=seed, trial=trial)
-        found.append(before - right(experiment, outputs))
+        found.append(of_samples_lost(outputs))
         apart.append(distance(outputs))
     rows = np.stack(found)
     n = rows.shape[1]
     of_samples = float(rows.mean(axis=0).std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     of_trials = float(rows.mean(axis=1).std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
-    lost = float(np.maximum(rows, 0).mean())
+    lost = None if _is_noise(experiment) else float(np.maximum(rows, 0).mean())
     return Drop(float(rows.mean()), lost, of_samples, of_trials, n, count, float(np.mean(apart)))
 
 
+def _is_noise(experiment: Experiment) -> bool:
+    return experiment.chosen.metric.name == "sqnr_db"
+
+
+def _losses(experiment: Experiment) -> Callable[[list[Any]], NDArray[np.float64]]:
+    """Return the function that gives the loss of each sample, (n,), from what a trial's outputs are."""
+    if _is_noise(experiment):
+        return partial(noise, experiment.clean)
+    before = right(experiment, experiment.clean)
+    return lambda outputs: before - right(experiment, outputs)
+
+
+def noise(clean: list[Any], outputs: list[Any]) -> NDArray[np.float64]:
+    """Return the squared error of each sample over the mean power of a sample without noise, (n,).
+
+    What is the same infinity or NaN in both does not count, as in the metric.
+    """
+    expected, found = (np.asarray(values[0], np.float64) for values in (clean, outputs))
+    expected, found = (values.reshape(len(values), -1) for values in (expected, found))
+    with np.errstate(invalid="ignore"):
+        same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+        error = np.where(same, 0.0, found - expected)
+    power = float(np.square(expected, where=np.isfinite(expected), out=np.zeros(expected.shape)).sum(axis=1).mean())
+    of_samples: NDArray[np.float64] = np.square(error).sum(axis=1) / (power or np.finfo(np.float64).tiny)
+    return of_samples
+
+
 def check_paired(experiment: Experiment) -> None:
-    """Raise `OptionError` unless the metric says of each sample whether it is right."""
+    """Raise `OptionError` unless the metric compares sample by sample."""
     name = experiment.chosen.metric.name
     if name not in _PAIRED:
-        raise OptionError(
-            f"metric is {name}; tune needs one that says of each sample whether it is right: {' or '.join(_PAIRED)}"
-        )
+        raise OptionError(f"metric is {name}; tune needs one that compares sample by sample: {', '.join(_PAIRED)}")
 
 
 def right(experiment: Experiment, outputs: list[Any]) -> NDArray[np.float64]:

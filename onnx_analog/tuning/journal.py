@@ -135,11 +135,11 @@ def _entry(line: str) -> dict[str, Any]:
 
 
 def _is_measured(value: Any, names: Collection[str] | None) -> bool:
-    """Return whether a value is a number, or holds numbers of these names and no others."""
+    """Return whether a value is a number, or holds numbers of these names and no others; null is one that is not known."""
     if names is None:
         numbers = [value]
     elif isinstance(value, dict) and value.keys() == set(names):
-        numbers = list(value.values())
+        numbers = [number for number in value.values() if number is not None]
     else:
         return False
     return all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)

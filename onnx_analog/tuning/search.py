@@ -40,6 +40,7 @@ from onnx_analog.tuning.bisection import after, cheapest
 from onnx_analog.tuning.candidates import Candidate, candidates, members
 from onnx_analog.tuning.drops import Drop, check_paired, drop_of, samples_needed
 from onnx_analog.tuning.journal import Journal
+from onnx_analog.tuning.scale import noise_of
 from onnx_analog.tuning.sensitivity import DRAWS, Sensitivity, divergence, sensitivities
 
 CALIBRATION = 128  # samples that measure sensitivities
@@ -80,16 +81,41 @@ def parts_of(data: Dataset, seed: int) -> Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What is asked for: the largest drop of the metric (of shares, 0 to 1), or the most cells per original weight."""
+    """What is asked for: one of three.
+
+    Attributes
+    ----------
+    max_drop : float, optional
+        The largest drop of a share, 0 to 1.
+    min_sqnr_db : float, optional
+        The least ratio of signal to noise in the outputs, in dB.
+    budget : float, optional
+        The most cells per original weight.
+    """
 
     max_drop: float | None = None
+    min_sqnr_db: float | None = None
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        if self.max_drop is None and self.budget is None:
-            raise OptionError("neither max_drop nor budget is given: give one of them")
-        if self.max_drop is not None and self.budget is not None:
-            raise OptionError("max_drop and budget exclude each other: give one of them")
+        given = [name for name, value in vars(self).items() if value is not None]
+        if not given:
+            raise OptionError("neither max_drop nor min_sqnr nor budget is given: give one of them")
+        if len(given) > 1:
+            first, second = (name.removesuffix("_db") for name in given[:2])
+            raise OptionError(f"{first} and {second} exclude each other: give one of them")
+
+    @property
+    def limit(self) -> float | None:
+        """The largest loss, in the unit of `Drop`; None within a budget."""
+        return self.max_drop if self.min_sqnr_db is None else noise_of(self.min_sqnr_db)
+
+    def check(self, metric: str) -> None:
+        """Raise `OptionError` unless the goal is one for losses of a metric."""
+        if self.max_drop is not None and metric == "sqnr_db":
+            raise OptionError("max_drop is of shares of the samples, and the metric is sqnr_db: give min_sqnr")
+        if self.min_sqnr_db is not None and metric != "sqnr_db":
+            raise OptionError(f"min_sqnr is of the metric sqnr_db, and the metric is {metric}: give max_drop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +216,8 @@ class Search:
     seed, trials : int
     confidence : float
         Of the verification.
+    goal : Goal
+        One that will be asked for; its metric is checked before anything is measured.
     journal : Journal
         Keeps what was measured.
     progress : function
@@ -210,6 +238,7 @@ class Search:
         seed: int,
         trials: int,
         confidence: float,
+        goal: Goal,
         journal: Journal,
         progress: Progress = silent,
     ) -> None:
@@ -218,6 +247,7 @@ class Search:
         self._selection, self._confidence, self._progress = selection, confidence, progress
         calibrating = Experiment(model, parts.calibration, **options)
         check_paired(calibrating)
+        goal.check(calibrating.chosen.metric.name)
         running = {name: options[name] for name in ("providers", "threads") if name in options}
         moments, left = input_moments(
             model, parts.correction, selection=selection, running=running, progress=lambda text, *_: progress(text)
@@ -290,7 +320,7 @@ class Search:
             place = max(i for i, each in enumerate(allocations) if self._cells(each) <= goal.budget)
             curve[place] = self._point(allocations[place])
             return self._verified(allocations, place, goal, curve)
-        limit = goal.max_drop
+        limit = goal.limit
         assert limit is not None
         last = len(allocations) - 1
         curve[last] = self._point(allocations[last])
@@ -317,13 +347,13 @@ class Search:
         while True:
             allocation = allocations[place]
             drop = self._drop(self.verifying, allocation)
-            holds = None if goal.max_drop is None else _holds(drop, goal.max_drop, confidence)
+            holds = None if goal.limit is None else _holds(drop, goal.limit, confidence)
             looks.append(Look(cells=self._cells(allocation), drop=drop, holds=holds))
             last = place == len(allocations) - 1
             if holds or goal.budget is not None or last or len(looks) == _LOOKS:
                 break
             place = after([each.cells for each in allocations], place)
-        limit = goal.max_drop
+        limit = goal.limit
         needed = None if limit is None or holds is not None else samples_needed(drop, limit, confidence)
         return Answer(
             allocation=allocation,

@@ -12,7 +12,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.metrics import METRICS
-from onnx_analog.tuning.drops import Drop, check_paired, drop_of, right, samples_needed
+from onnx_analog.tuning.drops import Drop, check_paired, drop_of, noise, right, samples_needed
 from onnx_analog.tuning.sensitivity import divergence
 from tests.models import model
 from tests.run.nets import LINEAR, rows
@@ -128,7 +128,48 @@ def test_where_nothing_is_lost_the_samples_needed_fall_as_the_limit():
 
 
 def test_a_metric_that_does_not_judge_samples_is_refused():
-    tried = Experiment(model(LINEAR), rows(20), ("sqnr_db", METRICS["sqnr_db"].function))
-    with pytest.raises(OptionError, match=r"^metric is sqnr_db; tune needs one .* top1 or agreement$"):
+    tried = Experiment(model(LINEAR), rows(20), ("relative_error", METRICS["relative_error"].function))
+    message = "^metric is relative_error; tune needs one that compares sample by sample: top1, agreement, sqnr_db$"
+    with pytest.raises(OptionError, match=message):
         check_paired(tried)
     check_paired(experiment())
+
+
+# ----------------------------------------------------------------------------------------- signal and noise
+
+
+def noisy_experiment(samples=200):
+    return Experiment(model(LINEAR), rows(samples, labels=False), metric=("sqnr_db", METRICS["sqnr_db"].function))
+
+
+def test_the_noise_is_that_of_the_metric():
+    tried = noisy_experiment()
+    drop = drop_of(tried, tried.trials(LOUD), seed=3, count=4)
+    values = tried.score(LOUD, seed=3, trials=4).values
+    assert drop.mean == pytest.approx(np.mean([10 ** (-value / 10) for value in values]))
+    assert drop.mean == pytest.approx(drop.divergence)
+    assert drop.lost is None
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.99])
+def test_bounds_of_the_noise_hold_as_often_as_they_say(confidence):
+    """Of 400 draws of 100 samples with exponential noise, so many bounds hold, but for five standard errors."""
+    rng = np.random.default_rng(0)
+    held = []
+    for drawn in rng.exponential(size=(400, 100)):
+        drop = Drop(drawn.mean(), None, drawn.std(ddof=1) / 10, 0.0, 100, 1, 0.0)
+        held.append((drop.lower(confidence) <= 1, drop.upper(confidence) >= 1))
+    low, high = np.mean(held, axis=0)
+    # The third moment of 100 samples moves a bound's chance by about 2/6 · z²/√100 of the density (Edgeworth).
+    z = scipy.stats.norm.ppf(confidence)
+    skew = (2 / 6) * (z**2 + 1) / 10 * scipy.stats.norm.pdf(z) * 2
+    for share in (low, high):
+        assert abs(share - confidence) <= skew + 5 * math.sqrt(confidence * (1 - confidence) / 400)
+    assert Drop(0.1, None, 1.0, 0.0, 100, 1, 0.0).lower(0.99) == 0
+
+
+def test_what_is_not_finite_in_both_is_no_noise():
+    clean, found = [np.array([[np.inf, 1.0], [np.nan, 2.0]])], [np.array([[np.inf, 1.5], [np.nan, 2.0]])]
+    assert noise(clean, found).tolist() == [0.25 / 2.5, 0.0]
+    assert noise(clean, [np.array([[0.0, 1.0], [np.nan, 2.0]])])[0] == np.inf
+

@@ -80,6 +80,25 @@ def test_a_channel_that_is_all_noise_is_refused():
         oa.tune(model(ODD["tied"]), samples(), max_drop=1, channel=noise, **FEW)
 
 
-def test_a_regression_is_refused():
-    with pytest.raises(OptionError, match="tune needs one that says of each sample whether it is right"):
-        oa.tune(model(ODD["tied"]), (drawn(400, 16), f32(np.zeros((400, 16)))), max_drop=1, metric="sqnr_db", **FEW)
+REGRESSION = (drawn(400, 16), f32(np.zeros((400, 16))))
+
+
+@pytest.mark.parametrize("goal", [{"min_sqnr": 20}, {"budget": 8}])
+def test_a_regression_has_a_ratio_of_signal_to_noise(goal):
+    tuned = oa.tune(model(ODD["two outputs"]), REGRESSION, metric="sqnr_db", output="y", **goal, **FEW)
+    assert tuned.metric == "sqnr_db"
+    evaluated = oa.evaluate(
+        tuned.protected, samples(200), metric="sqnr_db", output="y", trials=1, reference=model(ODD["two outputs"])
+    )
+    found = -10 * np.log10(tuned.best.verified.mean)
+    assert evaluated.values[0] == pytest.approx(found, abs=1)  # of other samples
+    if "min_sqnr" in goal:
+        assert tuned.holds
+        assert found >= 20
+
+
+def test_goals_of_another_metric_are_refused():
+    with pytest.raises(OptionError, match="max_drop is of shares of the samples, and the metric is sqnr_db: give min_"):
+        oa.tune(model(ODD["tied"]), REGRESSION, max_drop=1, metric="sqnr_db", **FEW)
+    with pytest.raises(OptionError, match="min_sqnr is of the metric sqnr_db, and the metric is agreement: give max_dr"):
+        oa.tune(model(ODD["tied"]), samples(), min_sqnr=20, metric="agreement", **FEW)

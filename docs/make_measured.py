@@ -1,0 +1,327 @@
+"""Write docs/measured.md, the tables of all codes that were measured, and docs/beyond/*.png, what they lose over cells.
+
+    python docs/make_measured.py
+
+Both follow from docs/results: the trials of examples/codes.py, and answers of `onnx-analog tune --json`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.stats
+
+from onnx_analog.coding.streams import DECODING
+from onnx_analog.run.statistics import interval
+
+DOCS = Path(__file__).parent
+RESULTS = DOCS / "results"
+CHANNELS = ("pcm", "pcm-partial-reset")
+HONEST, PAPER = "honest_cells_per_original_weight", "all_in_cells_per_original_weight"
+KINDS = {  # of ways to store, by the beginnings of their names
+    "the paper's": ("mapping", "redundancy"),
+    "integers": ("int",),
+    "equal steps": ("entropy-coded",),
+    "refined": ("refined",),
+}
+BEST = "equal steps, compensated"
+STYLES: Mapping[str, dict[str, Any]] = {
+    "the paper's": {"label": "the paper's strategies", "marker": "s", "color": "#8c8c8c", "linestyle": "none"},
+    "integers": {"marker": "D", "color": "#a6611a", "linestyle": "none"},
+    "equal steps": {"label": "equal steps, entropy-coded", "marker": "o", "color": "#d1495b", "linestyle": "--"},
+    "refined": {"label": "refined: an index and an analog cell", "marker": "^", "color": "#3288bd", "linestyle": "-."},
+    BEST: {"marker": "o", "color": "#1b7837", "linestyle": "-"},
+}
+LOSSES = {"lost, corrected": "value", "lost, not corrected": "uncorrected"}
+LEAST = 0.05  # points lost: less is drawn there, for the axis is logarithmic
+
+
+class Network(NamedTuple):
+    """A network whose codes were measured.
+
+    Attributes
+    ----------
+    title, about : str
+    data : str
+        Which images.
+    flags : str
+        Of the command line: how they are normalised.
+    points : float
+        The loss at which ways to store are compared.
+    """
+
+    title: str
+    about: str
+    data: str
+    flags: str
+    points: float
+
+
+NETWORKS = {
+    "resnet20-cifar10": Network(
+        "ResNet-20 on CIFAR-10",
+        "268,336 weights, none pruned; trained by others (akamaster/pytorch_resnet_cifar10, resnet20-12fca82f)",
+        "cifar10",
+        "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
+        1.0,
+    ),
+    "resnet18-cifar10-pruned": Network(
+        "ResNet-18 on CIFAR-10, pruned",
+        "the paper's network: 2,232,871 of 11,164,352 weights are left",
+        "cifar10",
+        "--mean 0.4914,0.4822,0.4465 --std 0.2470,0.2435,0.2616",
+        0.5,
+    ),
+    "lenet-mnist": Network(
+        "LeNet on MNIST",
+        "the network of the demo: 430,500 weights, none pruned",
+        "mnist",
+        "--mean 0.1307 --std 0.3081",
+        0.5,
+    ),
+}
+
+
+class Mark(NamedTuple):
+    """A point of a picture: cells per original weight, and points lost with the ends of their interval."""
+
+    cells: float
+    lost: float
+    low: float
+    high: float
+
+
+class Row(NamedTuple):
+    """A way to store, as it was measured: its trials, and whether weights made up for each other's errors."""
+
+    name: str
+    trials: list[dict[str, str]]
+    compensated: bool
+
+    def number(self, column: str) -> float:
+        """Return what all trials have in a column."""
+        return float(self.trials[0][column])
+
+    def lost(self, column: str = "value") -> tuple[float, tuple[float, float] | None]:
+        """Return the points lost, and their 95 % interval if trials differ."""
+        original = 100 * self.number("original")
+        values = [float(trial[column]) for trial in self.trials]
+        ends = interval(values, bounds=(0.0, 1.0))
+        between = None if ends is None else (original - 100 * ends[1], original - 100 * ends[0])
+        return original - 100 * float(np.mean(values)), between
+
+    @property
+    def kind(self) -> str:
+        """The kind of the way to store."""
+        found = next(kind for kind, starts in KINDS.items() if self.name.startswith(starts))
+        return f"{found}, compensated" if self.compensated else found
+
+
+def rows_of(network: str, channel: str, results: Path = RESULTS) -> list[Row]:
+    """Return what was measured, by what decoding takes, and by cells."""
+    rows = [
+        Row(name, trials, prefix == "compensated")
+        for prefix in ("codes", "compensated")
+        for name, trials in _by_name(results / f"{prefix}-{network}-{channel}.csv").items()
+    ]
+    return sorted(rows, key=lambda row: (DECODING.index(row.trials[0]["decoding"]), row.number(HONEST)))
+
+
+def _by_name(path: Path) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                found.setdefault(row["strategy"], []).append(row)
+    return found
+
+
+def tuned_of(network: str, channel: str, results: Path = RESULTS) -> Mapping[str, Any] | None:
+    """Return the answer of `tune`, if there is one."""
+    path = results / f"tune-{network}-{channel}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def fewest(rows: list[Row], points: float) -> dict[str, Row]:
+    """Return the way with the fewest cells of each kind that loses at most so many points, corrected."""
+    enough = [row for row in rows if row.lost()[0] <= points]
+    found: dict[str, Row] = {}
+    for row in sorted(enough, key=lambda row: row.number(HONEST)):
+        found.setdefault(row.kind, row)
+    return found
+
+
+# --------------------------------------------------------------------------------------------------- the page
+
+
+def text(lost: tuple[float, tuple[float, float] | None]) -> str:
+    """Return points lost, and their interval."""
+    mean, ends = lost
+    return f"{mean:.2f}" + ("" if ends is None else f" ({ends[0]:.2f} to {ends[1]:.2f})")
+
+
+def table(rows: list[Row]) -> Iterator[str]:
+    """Yield the lines of a table."""
+    yield f"| decoding | stored as | cells per weight | as the paper counts | {' | '.join(LOSSES)} | images |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in rows:
+        name = f"{row.name}{', compensated' * row.compensated}"
+        cells = (f"{row.number(column):.3f}" for column in (HONEST, PAPER))
+        images = f"{json.loads(row.trials[0]['samples'])[0]:,}"
+        losses = (text(row.lost(column)) for column in LOSSES.values())
+        yield f"| {' | '.join([row.trials[0]['decoding'], name, *cells, *losses, images])} |"
+
+
+def summary() -> Iterator[str]:
+    """Yield the lines of the table of the fewest cells."""
+    kinds = [*KINDS, BEST]
+    yield f"| network | channel | points | {' | '.join(kinds)} | `tune` |"
+    yield f"|---|---|---|{'---|' * (len(kinds) + 1)}"
+    for network, about in NETWORKS.items():
+        for channel in CHANNELS:
+            found, tuned = fewest(rows_of(network, channel), about.points), tuned_of(network, channel)
+            cells = [f"{found[kind].number(HONEST):.2f}" if kind in found else "" for kind in kinds]
+            verified = f"{tuned['best']['cells_per_weight']:.2f}" if tuned and tuned["holds"] else ""
+            if any(cells):
+                yield f"| {about.title} | {channel} | {about.points:g} | {' | '.join([*cells, verified])} |"
+
+
+def command(network: str, channel: str, row: Row, trials: int) -> str:
+    """Return the command that makes a file of trials."""
+    about, samples = NETWORKS[network], json.loads(row.trials[0]["samples"])[0]
+    words = [f"python examples/codes.py {network}.onnx --data {about.data}-test.npz --correct {about.data}-train.npz"]
+    words += [f"--compensate {about.data}-train.npz"] * row.compensated
+    words += [f"    {about.flags} --channel {channel} --trials {trials}"]
+    words += [f"--samples {samples}"] * (samples < 10_000)
+    return " ".join(words).replace("     ", " \\\n    ")
+
+
+def measured(network: str, channel: str) -> Iterator[str]:
+    """Yield the lines about a network and a channel."""
+    rows = rows_of(network, channel)
+    yield f"### Channel `{channel}`\n"
+    yield from table(rows)
+    yield "\n```sh"
+    for compensated in (False, True):
+        of_file = [row for row in rows if row.compensated == compensated]
+        if of_file:
+            trials = 1 + max(int(trial["trial"]) for row in of_file for trial in row.trials)
+            yield command(network, channel, of_file[0], trials)
+    yield "```\n"
+    links = {"codes": "trials", "compensated": "trials, compensated"}
+    files = {shown: f"results/{prefix}-{network}-{channel}.csv" for prefix, shown in links.items()}
+    yield " · ".join(f"[{shown}]({path})" for shown, path in files.items() if (DOCS / path).exists()) + "\n"
+
+
+INTRODUCTION = """# All codes, measured
+
+Each way to store the weights of a network in cells of a memory: what it takes, and what the network loses. Every tensor has
+the same scheme here. [The cheapest way](beyond.md) reads the tables, and [Codes](codes.md) says what the names mean.
+
+- **Cells** are per original weight, and hold everything that the reader of the memory needs: as the memory allows, and
+  [as the paper counts](codes.md#two-countings).
+- **Lost** are percentage points of top-1 accuracy, with 95 % intervals over trials; digital streams with a code are read alike
+  in all trials. The choice of the images leaves a standard error of about {errors[0]:.2f} points with 10,000 images, and of
+  {errors[1]:.2f} with 2,000 (of a ResNet-20 that loses {errors[2]:.1f} points).
+- **Corrected** by 256 training images, which compensate too, where it says so.
+
+`docs/make_measured.py` writes this page from the trials.
+
+## The fewest cells
+
+Of each kind, the way with the fewest cells that loses at most so many points, corrected. `tune` has verified its plan with
+95 % confidence, on samples that nothing else has seen; the others are means."""
+
+
+def errors_of_images() -> tuple[float, float, float]:
+    """Return the standard errors that 10,000 and 2,000 images leave in a loss, and the loss, as `tune` measured it."""
+    tuned = tuned_of("resnet20-cifar10", "pcm")
+    assert tuned is not None
+    best = tuned["best"]
+    low, high = best["points_lost_ci95"]
+    each = (high - low) / (2 * scipy.stats.norm.ppf(0.975)) * np.sqrt(best["samples"])
+    return each / np.sqrt(10_000), each / np.sqrt(2_000), best["points_lost"]
+
+
+def page() -> str:
+    """Return the page."""
+    lines = [INTRODUCTION.format(errors=errors_of_images()), "", *summary(), ""]
+    for network, about in NETWORKS.items():
+        channels = [channel for channel in CHANNELS if rows_of(network, channel)]
+        if channels:
+            lines += [f"## {about.title}", "", f"Weights: {about.about}.", ""]
+        for channel in channels:
+            lines += measured(network, channel)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+# ------------------------------------------------------------------------------------------------- the pictures
+
+
+def marks(rows: list[Row]) -> dict[str, list[Mark]]:
+    """Return the marks of each kind, the cheapest first; compensated integers are left out."""
+    found: dict[str, list[Mark]] = {}
+    for row in sorted(rows, key=lambda row: row.number(HONEST)):
+        mean, ends = row.lost()
+        if row.kind in STYLES:
+            found.setdefault(row.kind, []).append(Mark(row.number(HONEST), mean, *(ends or (mean, mean))))
+    return found
+
+
+def draw(network: str, channel: str) -> None:
+    """Draw what the ways to store a network lose over cells into docs/beyond."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7.5, 4.6), layout="constrained")
+    for kind, of_kind in marks(rows_of(network, channel)).items():
+        _bars(axis, of_kind, {"label": kind, "capsize": 2, "markersize": 5, "linewidth": 1.4, **STYLES[kind]})
+    tuned = tuned_of(network, channel)
+    if tuned is not None:
+        best = tuned["best"]
+        answer = Mark(best["cells_per_weight"], best["points_lost"], *best["points_lost_ci95"])
+        style = {"fmt": "*", "color": "black", "markersize": 14, "capsize": 3}
+        _bars(axis, [answer], {"label": "onnx-analog tune, verified", **style})
+    axis.set(xscale="log", yscale="log", title=f"{NETWORKS[network].title}, channel {channel}")
+    axis.set_xlabel("cells per original weight, as the memory allows")
+    axis.set_ylabel(f"percentage points lost ({LEAST:g} or less at the bottom)")
+    low, high = axis.get_xlim()
+    ticks = [tick for tick in (0.25, 0.5, 1, 2, 4, 8, 16) if low <= tick <= high]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.minorticks_off()
+    steps = (LEAST, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+    axis.set_yticks(steps, [f"≤{LEAST:g}", *(f"{step:g}" for step in steps[1:])])
+    axis.set_ylim(LEAST * 0.85, 60)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    path = DOCS / "beyond" / f"{network}-{channel}.png"
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def _bars(axis: Any, of_kind: list[Mark], style: dict[str, Any]) -> None:
+    """Draw marks and their intervals."""
+    cells, lost, low, high = (np.array(column) for column in zip(*of_kind, strict=True))
+    y = np.maximum(lost, LEAST)
+    axis.errorbar(cells, y, yerr=(y - np.maximum(low, LEAST).clip(max=y), np.maximum(high, y) - y), **style)
+
+
+def main() -> None:
+    """Write the page, and draw the pictures."""
+    (DOCS / "measured.md").write_text(page(), encoding="utf-8")
+    for network in NETWORKS:
+        for channel in CHANNELS:
+            if rows_of(network, channel):
+                draw(network, channel)
+
+
+if __name__ == "__main__":
+    main()
