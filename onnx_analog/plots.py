@@ -48,11 +48,12 @@ _FURTHER = (  # colours of plans, and of strategies that have several lines
 )  # fmt: skip
 _MARKERS = "osD^v<>pPX"
 _DASHES = ("-", "--", "-.", ":")
+_LEAST_SPAN = 3.0  # of the axis of cells, from end to end
 _TUNED_INCHES = 6.0  # width of the plot of a search
 _OF_ANSWERS: tuple[dict[str, Any], ...] = (  # colours that the colour-blind tell apart (Okabe and Ito 2008)
-    {"color": "#0072B2", "marker": "*", "size": 14, "above": True, "first": True},
-    {"color": "#D55E00", "marker": "D", "size": 8, "above": False, "first": False},
-    {"color": "#000000", "marker": "s", "size": 8, "above": False, "first": False},
+    {"color": "#0072B2", "marker": "*", "size": 14, "first": True},
+    {"color": "#D55E00", "marker": "D", "size": 8, "first": False},
+    {"color": "#000000", "marker": "s", "size": 8, "first": False},
 )
 _OF_DECODING = {"none": "o", "table": "s", "hard": "D", "soft": "^"}  # markers, where lines differ in their decoding
 
@@ -385,24 +386,31 @@ def plot_tuned(tuned: Tuned) -> Callable[[Path], None]:
     figure, (axis,) = _figure(1, height=_POINTS_INCHES)
     figure.set_figwidth(_TUNED_INCHES)
     axis.set_xscale("log")
-    for (name, answer), style in zip(tuned.answers.items(), _OF_ANSWERS, strict=False):
+    for answer, style in zip(tuned.answers.values(), _OF_ANSWERS, strict=False):
         _draw_answer(axis, answer, style)
-        if len(tuned.answers) == 1:  # there is room on both sides: away from what was tried
-            style = {**style, "above": answer.verified.mean > _tried_near(answer)}
-        _label_answer(axis, f"{name}\n{answer.cells:.3g} cells, {_lost_text(tuned, answer.verified)}", answer, style)
-    losses = [point.drop.mean for answer in tuned.answers.values() for point in answer.curve]
-    if tuned.goal.max_drop is not None:
-        _goal_line(axis, 100 * tuned.goal.max_drop, tuned)
-        _bend(axis, 100 * max(losses), 100 * tuned.goal.max_drop)
     counted = "as the paper counts" if tuned.counting == "paper" else "as the memory allows"
     lost = "% of the samples that change their class" if tuned.metric == "agreement" else "percentage points lost"
     axis.set(title=f"{tuned.metric}, {tuned.channel} (bars: 95 % intervals)")
     axis.set(xlabel=f"cells per original weight, {counted}", ylabel=lost)
     axis.margins(x=0.08, y=0.12)
+    _widen(axis)
+    _label_answers(axis, tuned)
+    losses = [point.drop.mean for answer in tuned.answers.values() for point in answer.curve]
+    if tuned.goal.max_drop is not None:
+        _goal_line(axis, 100 * tuned.goal.max_drop, tuned)
+        _bend(axis, 100 * max(losses), 100 * tuned.goal.max_drop)
     _ticks([axis], finest=(1, 1.5, 2, 3, 5, 7))
     axis.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     return _saver(figure)
+
+
+def _widen(axis: Any) -> None:
+    """Make a logarithmic axis of cells span a factor of `_LEAST_SPAN`, so that equal cells look equal."""
+    low, high = axis.get_xlim()
+    if high < _LEAST_SPAN * low:
+        middle, half = math.sqrt(low * high), math.sqrt(_LEAST_SPAN)
+        axis.set_xlim(middle / half, middle * half)
 
 
 def _draw_answer(axis: Any, answer: Answer, style: dict[str, Any]) -> None:
@@ -417,10 +425,23 @@ def _draw_answer(axis: Any, answer: Answer, style: dict[str, Any]) -> None:
     _drops(axis, looks[-1:], {"fmt": style["marker"], "color": colour, **solid, "label": "verified" if first else None})
 
 
-def _label_answer(axis: Any, text: str, answer: Answer, style: dict[str, Any]) -> None:
-    """Write beside the mark of an answer what it is: towards the middle, above or below."""
+def _label_answers(axis: Any, tuned: Tuned) -> None:
+    """Write beside the marks of answers what they are: above the one that loses most, and below others.
+
+    Of one alone, it stands away from what was tried.
+    """
+    answers = tuned.answers
+    worst = max(answers, key=lambda name: answers[name].verified.mean)
+    for (name, answer), style in zip(answers.items(), _OF_ANSWERS, strict=False):
+        above = name == worst if len(answers) > 1 else answer.verified.mean > _tried_near(answer)
+        text = f"{name}\n{answer.cells:.3g} cells, {_lost_text(tuned, answer.verified)}"
+        _label_answer(axis, text, answer, style["color"], above=above)
+
+
+def _label_answer(axis: Any, text: str, answer: Answer, colour: str, *, above: bool) -> None:
+    """Write beside the mark of an answer, towards the middle."""
     low, high = axis.get_xlim()
-    left, above = answer.cells < math.sqrt(low * high), style["above"]
+    left = answer.cells < math.sqrt(low * high)
     axis.annotate(
         text,
         (answer.cells, 100 * answer.verified.mean),
@@ -429,7 +450,7 @@ def _label_answer(axis: Any, text: str, answer: Answer, style: dict[str, Any]) -
         ha="left" if left else "right",
         va="bottom" if above else "top",
         fontsize="small",
-        color=style["color"],
+        color=colour,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         zorder=5,
     )
