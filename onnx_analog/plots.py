@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,18 +26,13 @@ from onnx_analog.randomness import stream
 from onnx_analog.study import choosing
 from onnx_analog.study.sweeps import Point
 
-if TYPE_CHECKING:
-    from onnx_analog.tuning.drops import Drop
-    from onnx_analog.tuning.result import Tuned
-    from onnx_analog.tuning.search import Answer
-
 NO_PLOTS = "no plot: matplotlib is not installed (pip install 'onnx-analog[report]')"
 _DRAWN = 5000  # measured pairs at most
 _TITLE_WIDTH = 52  # characters of a line of a panel's title
 _CHARACTER = 0.075  # inches, on average, in a legend
 _LEGEND_HANDLE = 8  # characters that the line before a name takes
 _MOST_COLUMNS = 7  # of the legend
-_POINTS_INCHES = 4.3  # height of a panel
+POINTS_INCHES = 4.3  # height of a panel
 _LEAST_LOSS = 0.01  # percentage points: a logarithmic axis is linear below
 _MOST_TICKS = 7
 _RING = "better than every cheaper point"
@@ -48,12 +43,6 @@ _FURTHER = (  # colours of plans, and of strategies that have several lines
 )  # fmt: skip
 _MARKERS = "osD^v<>pPX"
 _DASHES = ("-", "--", "-.", ":")
-_TUNED_INCHES = 6.0  # width of the plot of a search
-_OF_ANSWERS: tuple[dict[str, Any], ...] = (  # colours that the colour-blind tell apart (Okabe and Ito 2008)
-    {"color": "#0072B2", "marker": "*", "size": 14, "above": True, "first": True},
-    {"color": "#D55E00", "marker": "D", "size": 8, "above": False, "first": False},
-    {"color": "#000000", "marker": "s", "size": 8, "above": False, "first": False},
-)
 _OF_DECODING = {"none": "o", "table": "s", "hard": "D", "soft": "^"}  # markers, where lines differ in their decoding
 
 Value = Callable[[Point, float], float]  # of a point and a value of its metric: the vertical position
@@ -64,7 +53,7 @@ def can_plot() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def _figure(panels: int, *, height: float, shared: bool = False) -> tuple[Any, list[Any]]:
+def new_figure(panels: int, *, height: float, shared: bool = False) -> tuple[Any, list[Any]]:
     """Return a figure and its panels, each `height` inches high, in a roughly square grid."""
     _matplotlib().use("Agg")
     from matplotlib import pyplot
@@ -93,7 +82,9 @@ def _matplotlib() -> Any:
     return sys.modules["matplotlib"]
 
 
-def _saver(figure: Any) -> Callable[[Path], None]:
+def saver(figure: Any) -> Callable[[Path], None]:
+    """Return a function that writes a figure into a file, and closes it."""
+
     def save(path: Path) -> None:
         from matplotlib import pyplot
 
@@ -135,7 +126,7 @@ def plot_points(points: Sequence[Point], counting: str = "memory") -> Callable[[
     counting = choosing.counting_of(points, counting)
     parts = panels(points) or [Panel()]
     looks = styles(points, counting)
-    figure, axes = _figure(len(parts), height=_POINTS_INCHES, shared=True)
+    figure, axes = new_figure(len(parts), height=POINTS_INCHES, shared=True)
     value = _loss if shows_loss(points) else _metric
     for axis, panel in zip(axes, parts, strict=True):
         for name in dict.fromkeys(map(series, panel.points)):
@@ -147,11 +138,11 @@ def plot_points(points: Sequence[Point], counting: str = "memory") -> Callable[[
         _dress(axis, panel, value)
     if value is _loss:
         _loss_axis(axes, points)
-    _ticks(axes)
+    label_costs(axes)
     cells = f"cells per original weight, {COUNTING[counting]}"
     _name_axes(axes, cells, _lost_unit(points) if value is _loss else unit(points))
     _legend(figure, axes)
-    return _saver(figure)
+    return saver(figure)
 
 
 def styles(points: Sequence[Point], counting: str = "memory") -> dict[str, dict[str, Any]]:
@@ -274,14 +265,14 @@ def _loss_axis(axes: Sequence[Any], points: Sequence[Point]) -> None:
     for axis in axes:
         axis.set_yscale("symlog", linthresh=threshold, linscale=0.6)
         axis.autoscale_view(scalex=False)  # margins in the new scale
-    steps = _loss_steps(threshold, *axes[0].get_ylim())
+    steps = loss_steps(threshold, *axes[0].get_ylim())
     for axis in axes:
         axis.yaxis.set_major_locator(FixedLocator(steps))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_minor_locator(NullLocator())
 
 
-def _loss_steps(threshold: float, low: float, high: float) -> list[float]:
+def loss_steps(threshold: float, low: float, high: float) -> list[float]:
     """Return 0 and the labelled losses: 1, 2 and 5 times powers of ten, or only powers of ten if those are too many."""
     powers = range(math.floor(math.log10(threshold)), math.ceil(math.log10(max(high, -low))) + 1)
     for digits in ((1, 2, 5), (1,)):
@@ -294,7 +285,7 @@ def _loss_steps(threshold: float, low: float, high: float) -> list[float]:
     return steps
 
 
-def _ticks(axes: Sequence[Any], finest: Sequence[float] = (1, 2, 5)) -> None:
+def label_costs(axes: Sequence[Any], finest: Sequence[float] = (1, 2, 5)) -> None:
     """Label costs at some digits times powers of ten; if too many, at powers of ten; if too few, at equal steps."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
@@ -357,7 +348,7 @@ def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Call
     `pairs`, inputs and outputs on the scale of -1 to 1, are drawn too; of very many, some.
     """
     measurements = channel.measurements
-    figure, axes = _figure(3 if measurements is None else 5, height=3.8)
+    figure, axes = new_figure(3 if measurements is None else 5, height=3.8)
     if measurements is not None:
         if pairs is not None:
             axes[0].plot(*_some(*pairs), ".", markersize=1, alpha=0.3, color="#8c8c8c", label="measured")
@@ -372,112 +363,7 @@ def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Call
         axis.grid(alpha=0.3)
     width = math.floor(figure.get_figwidth() / _CHARACTER) - 4
     figure.suptitle(textwrap.fill(f"{channel}: {channel.source}", width), fontsize="small")
-    return _saver(figure)
-
-
-def plot_tuned(tuned: Tuned) -> Callable[[Path], None]:
-    """Return a writer of the plot of a search: what is lost against cells, of what was tried and of the answers.
-
-    Bars are 95 % intervals. Large marks are verified on samples that nothing else has seen; where a plan with fewer
-    cells was verified before, and did not do, its mark is hollow. Small marks are on the samples that are searched
-    with. A dotted line is the most that may be lost.
-    """
-    figure, (axis,) = _figure(1, height=_POINTS_INCHES)
-    figure.set_figwidth(_TUNED_INCHES)
-    axis.set_xscale("log")
-    for (name, answer), style in zip(tuned.answers.items(), _OF_ANSWERS, strict=False):
-        _draw_answer(axis, answer, style)
-        if len(tuned.answers) == 1:  # there is room on both sides: away from what was tried
-            style = {**style, "above": answer.verified.mean > _tried_near(answer)}
-        _label_answer(axis, f"{name}\n{answer.cells:.3g} cells, {_lost_text(tuned, answer.verified)}", answer, style)
-    losses = [point.drop.mean for answer in tuned.answers.values() for point in answer.curve]
-    if tuned.goal.max_drop is not None:
-        _goal_line(axis, 100 * tuned.goal.max_drop, tuned)
-        _bend(axis, 100 * max(losses), 100 * tuned.goal.max_drop)
-    counted = "as the paper counts" if tuned.counting == "paper" else "as the memory allows"
-    lost = "% of the samples that change their class" if tuned.metric == "agreement" else "percentage points lost"
-    axis.set(title=f"{tuned.metric}, {tuned.channel} (bars: 95 % intervals)")
-    axis.set(xlabel=f"cells per original weight, {counted}", ylabel=lost)
-    axis.margins(x=0.08, y=0.12)
-    _ticks([axis], finest=(1, 1.5, 2, 3, 5, 7))
-    axis.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
-    return _saver(figure)
-
-
-def _draw_answer(axis: Any, answer: Answer, style: dict[str, Any]) -> None:
-    """Draw what was tried, then what was verified; the legend has the marks of the first answer."""
-    first, colour = style["first"], style["color"]
-    hollow, solid = {"markerfacecolor": "white"}, {"markersize": style["size"], "linewidth": 1.8, "zorder": 4}
-    tried = {"fmt": "o-", "color": colour, "markersize": 4, "elinewidth": 0.6, "alpha": 0.6, **hollow}
-    _drops(axis, [(point.cells, point.drop) for point in answer.curve], {**tried, "label": "tried" if first else None})
-    looks = [(look.cells, look.drop) for look in answer.looks]
-    before = {"fmt": style["marker"], "color": colour, **solid, **hollow}
-    _drops(axis, looks[:-1], {**before, "label": "verified, not enough" if first else None})
-    _drops(axis, looks[-1:], {"fmt": style["marker"], "color": colour, **solid, "label": "verified" if first else None})
-
-
-def _label_answer(axis: Any, text: str, answer: Answer, style: dict[str, Any]) -> None:
-    """Write beside the mark of an answer what it is: towards the middle, above or below."""
-    low, high = axis.get_xlim()
-    left, above = answer.cells < math.sqrt(low * high), style["above"]
-    axis.annotate(
-        text,
-        (answer.cells, 100 * answer.verified.mean),
-        xytext=(9 if left else -9, 9 if above else -9),
-        textcoords="offset points",
-        ha="left" if left else "right",
-        va="bottom" if above else "top",
-        fontsize="small",
-        color=style["color"],
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        zorder=5,
-    )
-
-
-def _tried_near(answer: Answer) -> float:
-    """Return the mean drop of the plan that was tried and has about as many cells."""
-    return min(answer.curve, key=lambda point: abs(math.log(point.cells / answer.cells))).drop.mean
-
-
-def _lost_text(tuned: Tuned, drop: Drop) -> str:
-    from onnx_analog.tuning.result import points  # which takes time to import
-
-    return f"{points(drop.mean)} {'%' if tuned.metric == 'agreement' else 'points'}"
-
-
-def _goal_line(axis: Any, limit: float, tuned: Tuned) -> None:
-    unit = "%" if tuned.metric == "agreement" else "point" if limit == 1 else "points"
-    axis.axhline(limit, color="black", linestyle=":", linewidth=1)
-    place = {"xy": (0.99, limit), "xycoords": axis.get_yaxis_transform(), "xytext": (0, 3)}
-    axis.annotate(f"goal: at most {limit:g} {unit}", **place, textcoords="offset points", ha="right", fontsize="small")
-
-
-def _bend(axis: Any, largest: float, limit: float) -> None:
-    """Make the axis of losses logarithmic above the limit if some are far above it."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    if largest < 5 * limit:
-        return
-    axis.set_yscale("symlog", linthresh=2 * limit, linscale=1.2)
-    axis.autoscale_view(scalex=False)
-    low, high = axis.get_ylim()
-    within = [limit * half / 2 for half in range(math.ceil(2 * low / limit), 5)]
-    steps = [*within[-7:], *(step for step in _loss_steps(limit, low, high) if step > 2.5 * limit)]
-    axis.yaxis.set_major_locator(FixedLocator(steps))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_locator(NullLocator())
-
-
-def _drops(axis: Any, marks: Sequence[tuple[float, Drop]], style: dict[str, Any]) -> None:
-    """Draw drops over cells, with their intervals."""
-    if not marks:
-        return
-    means = [100 * drop.mean for _, drop in marks]
-    ends = [tuple(100 * end for end in drop.interval()) for _, drop in marks]
-    below = [mean - low for mean, (low, _) in zip(means, ends, strict=True)]
-    above = [high - mean for mean, (_, high) in zip(means, ends, strict=True)]
-    axis.errorbar([cells for cells, _ in marks], means, yerr=(below, above), capsize=2, **{"linewidth": 1.2, **style})
+    return saver(figure)
 
 
 def _some(x: Any, y: Any) -> tuple[Any, Any]:

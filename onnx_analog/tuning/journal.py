@@ -20,6 +20,9 @@ _APART = {  # what can differ between searches, in words
     "data": "with other data",
     "channel": "in another channel",
     "selection": "of other tensors",
+    "metric": "by another metric",
+    "output": "of another output",
+    "class_axis": "with another axis of classes",
     "source": "in a channel whose source was changed since",
     "versions": "of another version of onnx-analog or its libraries",
 }

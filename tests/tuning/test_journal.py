@@ -73,7 +73,8 @@ def test_another_search_is_refused(whole, tmp_path):
         ({"trials": 3}, "with trials 2, not 3"),
         ({"decoding": "soft"}, "with decoding hard, not soft"),
         ({"correction": False}, "with correction"),
-        ({"class_axis": 1}, "with another class_axis"),
+        ({"class_axis": 1}, "with another axis of classes"),
+        ({"metric": "agreement"}, "by another metric"),
     ],
 )
 def test_whatever_matters_tells_searches_apart(whole, tmp_path, given, apart):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import onnx_analog as oa
-from onnx_analog import plots
+from onnx_analog import tuned_plot
 from onnx_analog.cli.tuning_tables import tables_of
 from onnx_analog.tuning import candidates
 from onnx_analog.tuning.result import _in_all
@@ -220,7 +220,7 @@ def drawn(tuned):
     """Return the panel of the plot, its texts and its legend, as they are drawn."""
     from matplotlib import pyplot
 
-    write = plots.plot_tuned(tuned)
+    write = tuned_plot.plot_tuned(tuned)
     figure = pyplot.gcf()
     figure.canvas.draw()
     axis = figure.axes[0]

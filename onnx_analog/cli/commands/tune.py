@@ -101,7 +101,7 @@ def command(
     \b
         onnx-analog tune model.onnx --data test.npz --budget 3
     """
-    from onnx_analog import channels, plots
+    from onnx_analog import channels, plots, tuned_plot
     from onnx_analog._tune import tune
     from onnx_analog.cli import tuning_tables
     from onnx_analog.disk import writing
@@ -122,7 +122,7 @@ def command(
         tuned = tune(model, data, channel=channel or channels.DEFAULT, resume=resume, progress=progress, **choices)
     writers = {target: writing.write_text(tuned.plan.to_json())}
     if plot:
-        writers[plot] = plots.plot_tuned(tuned)
+        writers[plot] = tuned_plot.plot_tuned(tuned)
     if protected:
         writers[protected] = tuned.protected.writer()
     writing.write_all(writers, force=force)

@@ -1,0 +1,148 @@
+"""The plot of what `tune` found. It needs matplotlib, the extra `report`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx_analog.plots import POINTS_INCHES, label_costs, loss_steps, new_figure, saver
+
+if TYPE_CHECKING:
+    from onnx_analog.tuning.drops import Drop
+    from onnx_analog.tuning.result import Tuned
+    from onnx_analog.tuning.search import Answer
+
+_LEAST_SPAN = 3.0  # of the axis of cells, from end to end
+_TUNED_INCHES = 6.0  # width of the plot of a search
+_OF_ANSWERS: tuple[dict[str, Any], ...] = (  # colours that the colour-blind tell apart (Okabe and Ito 2008)
+    {"color": "#0072B2", "marker": "*", "size": 14, "first": True},
+    {"color": "#D55E00", "marker": "D", "size": 8, "first": False},
+    {"color": "#000000", "marker": "s", "size": 8, "first": False},
+)
+
+
+def plot_tuned(tuned: Tuned) -> Callable[[Path], None]:
+    """Return a writer of the plot of a search: what is lost against cells, of what was tried and of the answers.
+
+    Bars are 95 % intervals. Large marks are verified on samples that nothing else has seen; where a plan with fewer
+    cells was verified before, and did not do, its mark is hollow. Small marks are on the samples that are searched
+    with. A dotted line is the most that may be lost.
+    """
+    figure, (axis,) = new_figure(1, height=POINTS_INCHES)
+    figure.set_figwidth(_TUNED_INCHES)
+    axis.set_xscale("log")
+    for answer, style in zip(tuned.answers.values(), _OF_ANSWERS, strict=False):
+        _draw_answer(axis, answer, style)
+    counted = "as the paper counts" if tuned.counting == "paper" else "as the memory allows"
+    lost = "% of the samples that change their class" if tuned.metric == "agreement" else "percentage points lost"
+    axis.set(title=f"{tuned.metric}, {tuned.channel} (bars: 95 % intervals)")
+    axis.set(xlabel=f"cells per original weight, {counted}", ylabel=lost)
+    axis.margins(x=0.08, y=0.12)
+    _widen(axis)
+    _label_answers(axis, tuned)
+    losses = [point.drop.mean for answer in tuned.answers.values() for point in answer.curve]
+    if tuned.goal.max_drop is not None:
+        _goal_line(axis, 100 * tuned.goal.max_drop, tuned)
+        _bend(axis, 100 * max(losses), 100 * tuned.goal.max_drop)
+    label_costs([axis], finest=(1, 1.5, 2, 3, 5, 7))
+    axis.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
+    return saver(figure)
+
+
+def _widen(axis: Any) -> None:
+    """Make a logarithmic axis of cells span a factor of `_LEAST_SPAN`, so that equal cells look equal."""
+    low, high = axis.get_xlim()
+    if high < _LEAST_SPAN * low:
+        middle, half = math.sqrt(low * high), math.sqrt(_LEAST_SPAN)
+        axis.set_xlim(middle / half, middle * half)
+
+
+def _draw_answer(axis: Any, answer: Answer, style: dict[str, Any]) -> None:
+    """Draw what was tried, then what was verified; the legend has the marks of the first answer."""
+    first, colour = style["first"], style["color"]
+    hollow, solid = {"markerfacecolor": "white"}, {"markersize": style["size"], "linewidth": 1.8, "zorder": 4}
+    tried = {"fmt": "o-", "color": colour, "markersize": 4, "elinewidth": 0.6, "alpha": 0.6, **hollow}
+    _drops(axis, [(point.cells, point.drop) for point in answer.curve], {**tried, "label": "tried" if first else None})
+    looks = [(look.cells, look.drop) for look in answer.looks]
+    before = {"fmt": style["marker"], "color": colour, **solid, **hollow}
+    _drops(axis, looks[:-1], {**before, "label": "verified, not enough" if first else None})
+    _drops(axis, looks[-1:], {"fmt": style["marker"], "color": colour, **solid, "label": "verified" if first else None})
+
+
+def _label_answers(axis: Any, tuned: Tuned) -> None:
+    """Write beside the marks of answers what they are: above the one that loses most, and below others.
+
+    Of one alone, it stands away from what was tried.
+    """
+    answers = tuned.answers
+    worst = max(answers, key=lambda name: answers[name].verified.mean)
+    for (name, answer), style in zip(answers.items(), _OF_ANSWERS, strict=False):
+        above = name == worst if len(answers) > 1 else answer.verified.mean > _tried_near(answer)
+        text = f"{name}\n{answer.cells:.3g} cells, {_lost_text(tuned, answer.verified)}"
+        _label_answer(axis, text, answer, style["color"], above=above)
+
+
+def _label_answer(axis: Any, text: str, answer: Answer, colour: str, *, above: bool) -> None:
+    """Write beside the mark of an answer, towards the middle."""
+    low, high = axis.get_xlim()
+    left = answer.cells < math.sqrt(low * high)
+    axis.annotate(
+        text,
+        (answer.cells, 100 * answer.verified.mean),
+        xytext=(9 if left else -9, 9 if above else -9),
+        textcoords="offset points",
+        ha="left" if left else "right",
+        va="bottom" if above else "top",
+        fontsize="small",
+        color=colour,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+        zorder=5,
+    )
+
+
+def _tried_near(answer: Answer) -> float:
+    """Return the mean drop of the plan that was tried and has about as many cells."""
+    return min(answer.curve, key=lambda point: abs(math.log(point.cells / answer.cells))).drop.mean
+
+
+def _lost_text(tuned: Tuned, drop: Drop) -> str:
+    from onnx_analog.tuning.result import points  # which takes time to import
+
+    return f"{points(drop.mean)} {'%' if tuned.metric == 'agreement' else 'points'}"
+
+
+def _goal_line(axis: Any, limit: float, tuned: Tuned) -> None:
+    unit = "%" if tuned.metric == "agreement" else "point" if limit == 1 else "points"
+    axis.axhline(limit, color="black", linestyle=":", linewidth=1)
+    place = {"xy": (0.99, limit), "xycoords": axis.get_yaxis_transform(), "xytext": (0, 3)}
+    axis.annotate(f"goal: at most {limit:g} {unit}", **place, textcoords="offset points", ha="right", fontsize="small")
+
+
+def _bend(axis: Any, largest: float, limit: float) -> None:
+    """Make the axis of losses logarithmic above the limit if some are far above it."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    if largest < 5 * limit:
+        return
+    axis.set_yscale("symlog", linthresh=2 * limit, linscale=1.2)
+    axis.autoscale_view(scalex=False)
+    low, high = axis.get_ylim()
+    within = [limit * half / 2 for half in range(math.ceil(2 * low / limit), 5)]
+    steps = [*within[-7:], *(step for step in loss_steps(limit, low, high) if step > 2.5 * limit)]
+    axis.yaxis.set_major_locator(FixedLocator(steps))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())
+
+
+def _drops(axis: Any, marks: Sequence[tuple[float, Drop]], style: dict[str, Any]) -> None:
+    """Draw drops over cells, with their intervals."""
+    if not marks:
+        return
+    means = [100 * drop.mean for _, drop in marks]
+    ends = [tuple(100 * end for end in drop.interval()) for _, drop in marks]
+    below = [mean - low for mean, (low, _) in zip(means, ends, strict=True)]
+    above = [high - mean for mean, (_, high) in zip(means, ends, strict=True)]
+    axis.errorbar([cells for cells, _ in marks], means, yerr=(below, above), capsize=2, **{"linewidth": 1.2, **style})
