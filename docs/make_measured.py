@@ -220,22 +220,22 @@ def measured(network: str, channel: str) -> Iterator[str]:
 
 INTRODUCTION = """# All codes, measured
 
-Each way to store the weights of a network in cells of a memory: what it takes, and what the network loses. Every tensor has
-the same scheme here. [The cheapest way](beyond.md) reads the tables, and [Codes](codes.md) says what the names mean.
+Each way to store the weights of a network in cells of a memory: what it takes, and what the network loses. Every tensor
+has the same scheme here. [The cheapest way](beyond.md) reads the tables, and [Codes](codes.md) says what the names mean.
 
 - **Cells** are per original weight, and hold everything that the reader of the memory needs: as the memory allows, and
   [as the paper counts](codes.md#two-countings).
-- **Lost** are percentage points of top-1 accuracy, with 95 % intervals over trials; digital streams with a code are read alike
-  in all trials. The choice of the images leaves a standard error of about {errors[0]:.2f} points with 10,000 images, and of
-  {errors[1]:.2f} with 2,000 (of a ResNet-20 that loses {errors[2]:.1f} points).
+- **Lost** are percentage points of top-1 accuracy, with 95 % intervals over trials; digital streams with a code are
+  read alike in all trials. The choice of the images leaves a standard error of about {errors[0]:.2f} points with 10,000
+  images, and of {errors[1]:.2f} with 2,000 (of a ResNet-20 that loses {errors[2]:.1f} points).
 - **Corrected** by 256 training images, which compensate too, where it says so.
 
 `docs/make_measured.py` writes this page from the trials.
 
 ## The fewest cells
 
-Of each kind, the way with the fewest cells that loses at most so many points, corrected. `tune` has verified its plan with
-95 % confidence, on samples that nothing else has seen; the others are means."""
+Of each kind, the way with the fewest cells that loses at most so many points, corrected. `tune` has verified its plan
+with 95 % confidence, on samples that nothing else has seen; the others are means."""
 
 
 def errors_of_images() -> tuple[float, float, float]:

@@ -121,8 +121,8 @@ def tune(
         If the model is protected, or nothing of it can be stored.
     """
     given = checked(
-        max_drop=max_drop, min_sqnr=min_sqnr, budget=budget, decoding=decoding, counting=counting, correction=correction,
-        confidence=confidence, tune_trials=trials, seed=seed, output=output, class_axis=class_axis,
+        max_drop=max_drop, min_sqnr=min_sqnr, budget=budget, decoding=decoding, counting=counting,
+        correction=correction, confidence=confidence, tune_trials=trials, seed=seed, output=output, class_axis=class_axis,
         samples=samples, batch=batch, providers=providers, threads=threads,
     )  # fmt: skip
     check_function("progress", progress)

@@ -90,7 +90,10 @@ class Arguments:
     )
     max_drop: float | None = setting(None, above=0, most=100, help="Most that may be lost, in percentage points.")
     min_sqnr: float | None = setting(
-        None, least=0, most=300, help="Least ratio of signal to noise in the outputs, in dB: for outputs without classes."
+        None,
+        least=0,
+        most=300,
+        help="Least ratio of signal to noise in the outputs, in dB: for outputs without classes.",
     )
     budget: float | None = setting(None, above=0, help="Most cells per original weight.")
     decoding: str = setting(

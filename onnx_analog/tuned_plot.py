@@ -12,6 +12,7 @@ from onnx_analog.plots import POINTS_INCHES, label_costs, loss_steps, new_figure
 if TYPE_CHECKING:
     from onnx_analog.tuning.drops import Drop
     from onnx_analog.tuning.result import Tuned
+    from onnx_analog.tuning.scale import Scale
     from onnx_analog.tuning.search import Answer
 
 _LEAST_SPAN = 3.0  # of the axis of cells, from end to end
@@ -34,17 +35,17 @@ def plot_tuned(tuned: Tuned) -> Callable[[Path], None]:
     figure.set_figwidth(_TUNED_INCHES)
     axis.set_xscale("log")
     for answer, style in zip(tuned.answers.values(), _OF_ANSWERS, strict=False):
-        _draw_answer(axis, answer, style)
+        _draw_answer(axis, answer, style, tuned.scale)
     counted = "as the paper counts" if tuned.counting == "paper" else "as the memory allows"
-    lost = "% of the samples that change their class" if tuned.metric == "agreement" else "percentage points lost"
     axis.set(title=f"{tuned.metric}, {tuned.channel} (bars: 95 % intervals)")
-    axis.set(xlabel=f"cells per original weight, {counted}", ylabel=lost)
+    axis.set(xlabel=f"cells per original weight, {counted}", ylabel=tuned.scale.axis)
     axis.margins(x=0.08, y=0.12)
     _widen(axis)
     _label_answers(axis, tuned)
     losses = [point.drop.mean for answer in tuned.answers.values() for point in answer.curve]
-    if tuned.goal.max_drop is not None:
-        _goal_line(axis, 100 * tuned.goal.max_drop, tuned)
+    if tuned.goal.limit is not None:
+        _goal_line(axis, tuned.goal.limit, tuned.scale)
+    if tuned.goal.max_drop is not None:  # decibels are logarithms already
         _bend(axis, 100 * max(losses), 100 * tuned.goal.max_drop)
     label_costs([axis], finest=(1, 1.5, 2, 3, 5, 7))
     axis.grid(alpha=0.3)
@@ -60,38 +61,49 @@ def _widen(axis: Any) -> None:
         axis.set_xlim(middle / half, middle * half)
 
 
-def _draw_answer(axis: Any, answer: Answer, style: dict[str, Any]) -> None:
+def _draw_answer(axis: Any, answer: Answer, style: dict[str, Any], scale: Scale) -> None:
     """Draw what was tried, then what was verified; the legend has the marks of the first answer."""
     first, colour = style["first"], style["color"]
     hollow, solid = {"markerfacecolor": "white"}, {"markersize": style["size"], "linewidth": 1.8, "zorder": 4}
     tried = {"fmt": "o-", "color": colour, "markersize": 4, "elinewidth": 0.6, "alpha": 0.6, **hollow}
-    _drops(axis, [(point.cells, point.drop) for point in answer.curve], {**tried, "label": "tried" if first else None})
+    _drops(
+        axis,
+        scale,
+        [(point.cells, point.drop) for point in answer.curve],
+        {**tried, "label": "tried" if first else None},
+    )
     looks = [(look.cells, look.drop) for look in answer.looks]
     before = {"fmt": style["marker"], "color": colour, **solid, **hollow}
-    _drops(axis, looks[:-1], {**before, "label": "verified, not enough" if first else None})
-    _drops(axis, looks[-1:], {"fmt": style["marker"], "color": colour, **solid, "label": "verified" if first else None})
+    _drops(axis, scale, looks[:-1], {**before, "label": "verified, not enough" if first else None})
+    _drops(
+        axis,
+        scale,
+        looks[-1:],
+        {"fmt": style["marker"], "color": colour, **solid, "label": "verified" if first else None},
+    )
 
 
 def _label_answers(axis: Any, tuned: Tuned) -> None:
-    """Write beside the marks of answers what they are: above the one that loses most, and below others.
+    """Write beside the marks of answers what they are: above the highest, and below others.
 
     Of one alone, it stands away from what was tried.
     """
-    answers = tuned.answers
-    worst = max(answers, key=lambda name: answers[name].verified.mean)
+    answers, value = tuned.answers, tuned.scale.value
+    highest = max(answers, key=lambda name: value(answers[name].verified.mean))
     for (name, answer), style in zip(answers.items(), _OF_ANSWERS, strict=False):
-        above = name == worst if len(answers) > 1 else answer.verified.mean > _tried_near(answer)
-        text = f"{name}\n{answer.cells:.3g} cells, {_lost_text(tuned, answer.verified)}"
-        _label_answer(axis, text, answer, style["color"], above=above)
+        height = value(answer.verified.mean)
+        above = name == highest if len(answers) > 1 else height > value(_tried_near(answer))
+        text = f"{name}\n{answer.cells:.3g} cells, {tuned.scale.brief(answer.verified.mean)}"
+        _label_answer(axis, text, (answer.cells, height), style["color"], above=above)
 
 
-def _label_answer(axis: Any, text: str, answer: Answer, colour: str, *, above: bool) -> None:
+def _label_answer(axis: Any, text: str, place: tuple[float, float], colour: str, *, above: bool) -> None:
     """Write beside the mark of an answer, towards the middle."""
     low, high = axis.get_xlim()
-    left = answer.cells < math.sqrt(low * high)
+    left = place[0] < math.sqrt(low * high)
     axis.annotate(
         text,
-        (answer.cells, 100 * answer.verified.mean),
+        place,
         xytext=(9 if left else -9, 9 if above else -9),
         textcoords="offset points",
         ha="left" if left else "right",
@@ -108,17 +120,10 @@ def _tried_near(answer: Answer) -> float:
     return min(answer.curve, key=lambda point: abs(math.log(point.cells / answer.cells))).drop.mean
 
 
-def _lost_text(tuned: Tuned, drop: Drop) -> str:
-    from onnx_analog.tuning.result import points  # which takes time to import
-
-    return f"{points(drop.mean)} {'%' if tuned.metric == 'agreement' else 'points'}"
-
-
-def _goal_line(axis: Any, limit: float, tuned: Tuned) -> None:
-    unit = "%" if tuned.metric == "agreement" else "point" if limit == 1 else "points"
-    axis.axhline(limit, color="black", linestyle=":", linewidth=1)
-    place = {"xy": (0.99, limit), "xycoords": axis.get_yaxis_transform(), "xytext": (0, 3)}
-    axis.annotate(f"goal: at most {limit:g} {unit}", **place, textcoords="offset points", ha="right", fontsize="small")
+def _goal_line(axis: Any, limit: float, scale: Scale) -> None:
+    axis.axhline(scale.value(limit), color="black", linestyle=":", linewidth=1)
+    place = {"xy": (0.99, scale.value(limit)), "xycoords": axis.get_yaxis_transform(), "xytext": (0, 3)}
+    axis.annotate(f"goal: {scale.goal(limit)}", **place, textcoords="offset points", ha="right", fontsize="small")
 
 
 def _bend(axis: Any, largest: float, limit: float) -> None:
@@ -137,12 +142,12 @@ def _bend(axis: Any, largest: float, limit: float) -> None:
     axis.yaxis.set_minor_locator(NullLocator())
 
 
-def _drops(axis: Any, marks: Sequence[tuple[float, Drop]], style: dict[str, Any]) -> None:
+def _drops(axis: Any, scale: Scale, marks: Sequence[tuple[float, Drop]], style: dict[str, Any]) -> None:
     """Draw drops over cells, with their intervals."""
     if not marks:
         return
-    means = [100 * drop.mean for _, drop in marks]
-    ends = [tuple(100 * end for end in drop.interval()) for _, drop in marks]
+    means = [scale.value(drop.mean) for _, drop in marks]
+    ends = [tuple(map(scale.value, scale.ends(*drop.interval()))) for _, drop in marks]
     below = [mean - low for mean, (low, _) in zip(means, ends, strict=True)]
     above = [high - mean for mean, (_, high) in zip(means, ends, strict=True)]
     axis.errorbar([cells for cells, _ in marks], means, yerr=(below, above), capsize=2, **{"linewidth": 1.2, **style})

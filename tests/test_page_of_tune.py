@@ -16,7 +16,8 @@ from onnx_analog.cli.commands.tune import UNDECIDED
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING
 from onnx_analog.tuning import bisection, candidates, search
-from onnx_analog.tuning.result import _in_all, points
+from onnx_analog.tuning.result import _in_all
+from onnx_analog.tuning.scale import POINTS
 from tests.conftest import ROOT
 from tests.packages import needs
 
@@ -62,8 +63,8 @@ def test_the_looks_of_resnet_20_are_those_of_its_results():
     verdicts = {True: "holds", False: "does not hold", None: "not decided"}
     expected = []
     for look in looks:
-        low, high = (points(end / 100) for end in look["points_lost_ci95"])
-        lost, most = (points(look[name] / 100) for name in ("points_lost", "at_most"))
+        low, high = (POINTS.text(end / 100) for end in look["points_lost_ci95"])
+        lost, most = (POINTS.text(look[name] / 100) for name in ("points_lost", "at_most"))
         expected.append([f"{look['cells_per_weight']:.2f}", lost, f"{low} to {high}", most, verdicts[look["holds"]]])
     assert all(row in rows_of(PAGE) for row in expected)
     assert looks[0]["points_lost_ci95"][1] < RESNET["max_points_lost"] < looks[0]["at_most"]  # what the page is about

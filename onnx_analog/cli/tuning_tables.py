@@ -21,22 +21,17 @@ _HOLDS = {True: "holds", False: "does not hold", None: "not decided"}
 def tables_of(tuned: Tuned) -> Iterator[Table]:
     """Yield the answer, how sure it is, what was tried on the way, and how each tensor is stored."""
     yield _answer_table(tuned)
-    if tuned.goal.max_drop is not None:
+    if tuned.goal.limit is not None:
         yield _look_table(tuned)
     if tuned.best.curve:
         yield _curve_table(tuned)
     yield _tensor_table(tuned)
 
 
-def _lost(tuned: Tuned) -> str:
-    """Return the heading of drops."""
-    return "classes changed, %" if tuned.metric == "agreement" else "points lost"
-
-
 def _answer_table(tuned: Tuned) -> Table:
-    result = table(f"{tuned.metric}, {tuned.channel}", "cells per weight", _lost(tuned), INTERVAL)
+    result = table(f"{tuned.metric}, {tuned.channel}", "cells per weight", tuned.scale.heading, INTERVAL)
     for name, answer in tuned.answers.items():
-        result.add_row(name, f"{answer.cells:.3f}", *_drop_cells(answer.verified))
+        result.add_row(name, f"{answer.cells:.3f}", *_drop_cells(tuned, answer.verified))
     if tuned.limit is not None:
         result.add_row("limit of all codes, at these errors", f"{tuned.limit.cells_per_original_weight:.3f}", "", "")
     result.caption = ". ".join(_notes(tuned))
@@ -55,41 +50,36 @@ def _notes(tuned: Tuned) -> Iterator[str]:
     yield f"Decoding takes at most {DECODING[tuned.decoding]}"
 
 
-def _drop_cells(drop: Drop) -> tuple[str, str]:
-    from onnx_analog.tuning.result import points  # which takes time to import
-
-    low, high = drop.interval()
-    return points(drop.mean), f"{points(low)} to {points(high)}"
+def _drop_cells(tuned: Tuned, drop: Drop) -> tuple[str, str]:
+    return tuned.scale.text(drop.mean), tuned.interval(drop)
 
 
 def _look_table(tuned: Tuned) -> Table:
-    result = table("verified", "cells per weight", _lost(tuned), "at least", "at most", "goal", left=1)
+    result = table("verified", "cells per weight", tuned.scale.heading, "at least", "at most", "goal", left=1)
     for name, answer in tuned.answers.items():
         if name != "with analog cells":  # which has no goal
             for look in answer.looks:
-                result.add_row(name, f"{look.cells:.3f}", *_bounds(look, tuned.confidence_of_look))
+                result.add_row(name, f"{look.cells:.3f}", *_bounds(tuned, look))
     result.caption = (
-        f"The goal holds where 'at most' is not above the limit, and does not where 'at least' is above it. Each bound "
-        f"is one-sided, with {100 * tuned.confidence_of_look:.4g} % confidence: up to three plans and three digital "
-        f"rivals are verified on the same samples, and together they are judged with {100 * tuned.confidence:g} %. The "
+        f"{tuned.scale.rule}. Each bound is one-sided, with {100 * tuned.confidence_of_look:.4g} % confidence: up to "
+        f"three plans and three digital rivals are verified on the same samples, and together they are judged with {100 * tuned.confidence:g} %. The "
         f"{INTERVAL} above is two-sided, 97.5 % at each end, and of one plan alone; it decides nothing"
     )
     return result
 
 
-def _bounds(look: Look, confidence: float) -> tuple[str, ...]:
-    from onnx_analog.tuning.result import points
-
-    ends = (look.drop.lower(confidence), look.drop.upper(confidence))
-    return points(look.drop.mean), *map(points, ends), _HOLDS[look.holds]
+def _bounds(tuned: Tuned, look: Look) -> tuple[str, ...]:
+    scale, confidence = tuned.scale, tuned.confidence_of_look
+    ends = scale.ends(look.drop.lower(confidence), look.drop.upper(confidence))
+    return scale.text(look.drop.mean), *map(scale.text, ends), _HOLDS[look.holds]
 
 
 def _curve_table(tuned: Tuned) -> Table:
-    headings = ("divergence, predicted", "divergence, found", _lost(tuned), INTERVAL)
+    headings = ("divergence, predicted", "divergence, found", tuned.scale.heading, INTERVAL)
     result = table("tried: cells per weight", *headings)
     for point in tuned.best.curve:
         divergences = (f"{each:.2g}" for each in (point.loss, point.drop.divergence))
-        result.add_row(f"{point.cells:.3f}", *divergences, *_drop_cells(point.drop))
+        result.add_row(f"{point.cells:.3f}", *divergences, *_drop_cells(tuned, point.drop))
     kind = (
         "the Kullback-Leibler divergence of the classes, in nats for each sample"
         if tuned.classes

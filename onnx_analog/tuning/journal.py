@@ -138,7 +138,7 @@ def _entry(line: str) -> dict[str, Any]:
 
 
 def _is_measured(value: Any, names: Collection[str] | None) -> bool:
-    """Return whether a value is a number, or holds numbers of these names and no others; null is one that is not known."""
+    """Return whether a value is a number, or holds numbers of these names and no others, or null for some."""
     if names is None:
         numbers = [value]
     elif isinstance(value, dict) and value.keys() == set(names):

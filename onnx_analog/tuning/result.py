@@ -11,6 +11,7 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.display import Shown, data_frame
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.drops import Drop, samples_needed
+from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
 from onnx_analog.tuning.search import CALIBRATION, CORRECTION, Answer, Goal, Look, Point
 from onnx_analog.tuning.sensitivity import Sensitivity
 
@@ -89,7 +90,12 @@ class Tuned(Shown):
     @property
     def undecided(self) -> bool:
         """Whether there is a largest loss, and the data cannot tell whether the plan keeps it."""
-        return self.goal.max_drop is not None and self.best.holds is None
+        return self.goal.limit is not None and self.best.holds is None
+
+    @property
+    def scale(self) -> Scale:
+        """How losses are shown."""
+        return scale_of(self.metric)
 
     @property
     def answers(self) -> dict[str, Answer]:
@@ -115,7 +121,7 @@ class Tuned(Shown):
     @property
     def samples_for_more_cells(self) -> int | None:
         """Samples in all that would show it for the plan with the most cells that was tried; None as above."""
-        limit, most = self.goal.max_drop, self.best.curve[-1]
+        limit, most = self.goal.limit, self.best.curve[-1]
         if limit is None or not self.undecided or most.cells <= self.best.cells:
             return None
         needed = samples_needed(most.drop, limit, self.confidence_of_look)
@@ -126,21 +132,23 @@ class Tuned(Shown):
 
     def lost(self, drop: Drop) -> str:
         """Return a drop in words, and its 95 % interval."""
-        low, high = drop.interval()
-        return f"{points(drop.mean)} {self._unit(plural=True)} ({points(low)} to {points(high)})"
+        return f"{self.scale.lost(drop.mean)} ({self.interval(drop)})"
+
+    def interval(self, drop: Drop) -> str:
+        """Return the 95 % interval of a drop."""
+        return " to ".join(map(self.scale.text, self.scale.ends(*drop.interval())))
 
     @property
     def verdict(self) -> str:
         """Whether the goal holds, in words."""
-        if self.goal.max_drop is None:
+        if self.goal.limit is None:
             return f"within the budget of {self.goal.budget:g} cells per weight"
-        limit = f"{100 * self.goal.max_drop:g}"
-        limit += f" {self._unit(plural=limit != '1', verb=True)}"
+        broken = self.scale.broken(self.goal.limit)
         if self.holds:
-            return f"at most {limit}, with {100 * self.confidence:g} % confidence"
+            return f"{self.scale.kept(self.goal.limit)}, with {100 * self.confidence:g} % confidence"
         if self.holds is False:
-            return f"more than {limit}, also {self._most}"
-        undecided = f"these data do not decide whether more than {limit}"
+            return f"{broken}, also {self._most}"
+        undecided = f"these data do not decide whether {broken}"
         needed, more = self.samples_needed, self.samples_for_more_cells
         if more is not None and more <= _in_all(self.best.verified.samples):
             this = "" if needed is None else f"{_about(needed)} samples in all would do, or "
@@ -150,7 +158,7 @@ class Tuned(Shown):
             return f"{undecided}: {_about(more)} samples in all would do for a plan with more cells{this}"
         if needed is not None:
             return f"{undecided}: {_about(needed)} samples in all would do, if they lose as much"
-        found = f"{points(self.best.verified.mean)}{' %' * (self.metric == 'agreement')}"
+        found = self.scale.brief(self.best.verified.mean)
         return f"{undecided}: the mean is {found}, also {self._most}. Give more samples, or allow more"
 
     @property
@@ -159,12 +167,6 @@ class Tuned(Shown):
         if self.best.last:
             return "in the plan with the most cells"
         return f"in the last of {len(self.best.looks)} plans that were verified"
-
-    def _unit(self, *, plural: bool, verb: bool = False) -> str:
-        """Return what a drop is in, in percentage points; without labels, classes are compared with the original's."""
-        if self.metric == "agreement":
-            return "% of the samples change their class"
-        return f"point{'s' * plural}{(' are' if plural else ' is') * verb} lost"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each tensor: how it is stored, its cells and its part of the predicted divergence."""
@@ -199,6 +201,7 @@ class Tuned(Shown):
             "metric": self.metric,
             "divergence_in": "nats_per_sample" if self.classes else "power_of_outputs",
             "max_points_lost": None if limit is None else 100 * limit,
+            "min_sqnr_db": self.goal.min_sqnr_db,
             "budget_cells_per_weight": self.goal.budget,
             "confidence": self.confidence,
             "confidence_of_look": self.confidence_of_look,
@@ -232,7 +235,8 @@ class Tuned(Shown):
 
     def _look_dict(self, look: Look) -> dict[str, Any]:
         confidence = self.confidence_of_look
-        bounds = {"at_least": 100 * look.drop.lower(confidence), "at_most": 100 * look.drop.upper(confidence)}
+        ends = self.scale.ends(look.drop.lower(confidence), look.drop.upper(confidence))
+        bounds = dict(zip(("at_least", "at_most"), map(self.scale.value, ends), strict=True))
         return {"cells_per_weight": look.cells, **self._drop_dict(look.drop), **bounds, "holds": look.holds}
 
     def _point_dict(self, point: Point) -> dict[str, Any]:
@@ -243,17 +247,18 @@ class Tuned(Shown):
         }
 
     def _drop_dict(self, drop: Drop) -> dict[str, Any]:
+        name = "sqnr_db" if self.scale is DECIBELS else "points_lost"
         return {
             "divergence": drop.divergence,
-            "points_lost": 100 * drop.mean,
-            "points_lost_ci95": [100 * end for end in drop.interval()],
+            name: self.scale.value(drop.mean),
+            f"{name}_ci95": [self.scale.value(end) for end in self.scale.ends(*drop.interval())],
             "samples": drop.samples,
             "trials": drop.trials,
         }
 
     def _lines(self) -> Iterator[tuple[str, object]]:
         yield "cells per weight", f"{self.best.cells:.3f}"
-        yield "lost", self.lost(self.best.verified)
+        yield self.scale.heading.partition(",")[0] if self.scale is DECIBELS else "lost", self.lost(self.best.verified)
         yield "verdict", self.verdict
         for name, answer in [*self.answers.items()][1:]:
             yield name, f"{answer.cells:.3f} cells per weight, {self.lost(answer.verified)}"
@@ -264,15 +269,6 @@ class Tuned(Shown):
             )
         yield "channel", self.channel
         yield "decoding takes at most", self.decoding
-
-
-def points(share: float) -> str:
-    """Return a share in percentage points; what rounds to 0 has no sign.
-
-    >>> points(0.00437), points(-2.5e-6)
-    ('0.44', '0.00')
-    """
-    return f"{round(100 * share, 2) + 0.0:.2f}"
 
 
 def _about(count: int) -> str:

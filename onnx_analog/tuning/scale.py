@@ -3,44 +3,85 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 _LEAST_NOISE = 1e-30  # 300 dB: less is shown so
 
 
-@dataclass(frozen=True)
 class Scale:
-    """The unit in which the losses of a metric are shown, and the words for them.
+    """Points lost, of a share of the samples that are right: a loss is a share, 0 to 1."""
 
-    Attributes
-    ----------
-    heading : str
-        Of columns and axes.
-    unit, one : str
-        After a number, and after the number 1.
-    goal : str
-        Before a limit: "at most" or "at least".
-    """
-
-    heading: str
-    unit: str
-    one: str
-    goal: str = "at most"
+    heading = "points lost"  # of columns
+    axis = "percentage points lost"
+    rule = "The goal holds where 'at most' is not above the limit, and does not where 'at least' is above it"
 
     def value(self, loss: float) -> float:
-        """Return a loss in the unit."""
+        """Return a loss in the unit that is shown."""
         return 100 * loss
 
     def text(self, loss: float) -> str:
-        """Return the number of a loss as it is printed; what rounds to 0 has no sign."""
+        """Return the number of a loss as it is printed; what rounds to 0 has no sign.
+
+        >>> POINTS.text(0.00437), POINTS.text(-2.5e-6)
+        ('0.44', '0.00')
+        """
         return f"{round(self.value(loss), 2) + 0.0:.2f}"
 
     def ends(self, low: float, high: float) -> tuple[float, float]:
-        """Return the ends of an interval of losses in the unit, the lower first."""
-        return self.value(low), self.value(high)
+        """Return the ends of an interval of losses, ordered by their value."""
+        return low, high
+
+    def brief(self, loss: float) -> str:
+        """Return a loss in a few words."""
+        return f"{self.text(loss)} points"
+
+    def lost(self, loss: float) -> str:
+        """Say what is lost."""
+        return f"{self.text(loss)} points lost"
+
+    def kept(self, limit: float) -> str:
+        """Say that no more than a limit is lost."""
+        return f"at most {self._limit(limit)}"
+
+    def broken(self, limit: float) -> str:
+        """Say that more than a limit is lost."""
+        return f"more than {self._limit(limit)}"
+
+    def goal(self, limit: float) -> str:
+        """Return a limit in a few words."""
+        points = f"{self.value(limit):g}"
+        return f"at most {points} point{'s' * (points != '1')}"
+
+    def _limit(self, limit: float) -> str:
+        points = f"{self.value(limit):g}"
+        return f"{points} {'point is' if points == '1' else 'points are'} lost"
+
+
+class _Changed(Scale):
+    """Samples that change their class, where there are no labels."""
+
+    heading = "classes changed, %"
+    axis = "% of the samples that change their class"
+
+    def brief(self, loss: float) -> str:
+        return f"{self.text(loss)} %"
+
+    def lost(self, loss: float) -> str:
+        return f"{self.text(loss)} % of the samples change their class"
+
+    def goal(self, limit: float) -> str:
+        return f"at most {self.value(limit):g} %"
+
+    def _limit(self, limit: float) -> str:
+        return f"{self.value(limit):g} % of the samples change their class"
 
 
 class _Decibels(Scale):
+    """The ratio of signal to noise in the outputs: a loss is the noise over their power."""
+
+    heading = "SQNR, dB"
+    axis = "SQNR of the outputs, dB"
+    rule = "The goal holds where 'at least' is not below the limit, and does not where 'at most' is below it"
+
     def value(self, loss: float) -> float:
         return -10 * math.log10(max(loss, _LEAST_NOISE))
 
@@ -48,12 +89,25 @@ class _Decibels(Scale):
         return f"{self.value(loss):.1f}"
 
     def ends(self, low: float, high: float) -> tuple[float, float]:
-        return self.value(high), self.value(low)
+        return high, low
+
+    def brief(self, loss: float) -> str:
+        return f"{self.text(loss)} dB"
+
+    def lost(self, loss: float) -> str:
+        return f"an SQNR of {self.brief(loss)}"
+
+    def kept(self, limit: float) -> str:
+        return f"the SQNR is {self.goal(limit)}"
+
+    def broken(self, limit: float) -> str:
+        return f"the SQNR is below {self.value(limit):g} dB"
+
+    def goal(self, limit: float) -> str:
+        return f"at least {self.value(limit):g} dB"
 
 
-POINTS = Scale("points lost", "points", "point")
-CHANGED = Scale("classes changed, %", "%", "%")
-DECIBELS = _Decibels("SQNR, dB", "dB", "dB", "at least")
+POINTS, CHANGED, DECIBELS = Scale(), _Changed(), _Decibels()
 
 
 def scale_of(metric: str) -> Scale:

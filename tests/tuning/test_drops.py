@@ -172,4 +172,3 @@ def test_what_is_not_finite_in_both_is_no_noise():
     clean, found = [np.array([[np.inf, 1.0], [np.nan, 2.0]])], [np.array([[np.inf, 1.5], [np.nan, 2.0]])]
     assert noise(clean, found).tolist() == [0.25 / 2.5, 0.0]
     assert noise(clean, [np.array([[0.0, 1.0], [np.nan, 2.0]])])[0] == np.inf
-

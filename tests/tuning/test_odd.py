@@ -100,5 +100,7 @@ def test_a_regression_has_a_ratio_of_signal_to_noise(goal):
 def test_goals_of_another_metric_are_refused():
     with pytest.raises(OptionError, match="max_drop is of shares of the samples, and the metric is sqnr_db: give min_"):
         oa.tune(model(ODD["tied"]), REGRESSION, max_drop=1, metric="sqnr_db", **FEW)
-    with pytest.raises(OptionError, match="min_sqnr is of the metric sqnr_db, and the metric is agreement: give max_dr"):
+    with pytest.raises(
+        OptionError, match="min_sqnr is of the metric sqnr_db, and the metric is agreement: give max_dr"
+    ):
         oa.tune(model(ODD["tied"]), samples(), min_sqnr=20, metric="agreement", **FEW)

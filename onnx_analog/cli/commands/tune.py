@@ -46,6 +46,7 @@ def _stopped(params: Mapping[str, Any]) -> str:
 @click.argument("model", type=FILE)
 @DATA
 @argument("max_drop")
+@argument("min_sqnr")
 @argument("budget")
 @CHANNEL
 @argument("decoding")
