@@ -61,7 +61,7 @@ def test_too_few_samples_are_refused():
 @pytest.mark.parametrize(
     ("goal", "message"),
     [
-        ({}, "neither max_drop nor budget is given: give one of them"),
+        ({}, "neither max_drop nor min_sqnr nor budget is given: give one of them"),
         ({"max_drop": 1.0, "budget": 1.0}, "max_drop and budget exclude each other: give one of them"),
     ],
 )
@@ -162,7 +162,7 @@ def test_wrong_use_is_refused(tmp_path):
         ({"model": protected, "max_drop": 1}, ModelError, "the model is protected already: tune the original"),
         ({"max_drop": 0}, OptionError, "max_drop is 0"),
         ({"max_drop": 1, "decoding": "ldpc"}, OptionError, "decoding is 'ldpc'"),
-        ({"max_drop": 1, "metric": "sqnr_db"}, OptionError, "metric is sqnr_db; tune needs one"),
+        ({"max_drop": 1, "metric": "sqnr_db"}, OptionError, "the metric is sqnr_db: give min_sqnr"),
     ):
         with pytest.raises(error, match=message):
             oa.tune(**{"model": demo.MODEL, "data": demo.IMAGES, **FEW, **given})
