@@ -221,7 +221,7 @@ def measured(network: str, channel: str) -> Iterator[str]:
 INTRODUCTION = """# All codes, measured
 
 Each way to store the weights of a network in cells of a memory: what it takes, and what the network loses. Every tensor
-has the same scheme here. [The cheapest way](beyond.md) reads the tables, and [Codes](codes.md) says what the names mean.
+has the same scheme here. [The cheapest way](beyond.md) reads the tables, and [Codes](codes.md) explains the names.
 
 - **Cells** are per original weight, and hold everything that the reader of the memory needs: as the memory allows, and
   [as the paper counts](codes.md#two-countings).

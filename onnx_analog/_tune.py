@@ -122,8 +122,8 @@ def tune(
     """
     given = checked(
         max_drop=max_drop, min_sqnr=min_sqnr, budget=budget, decoding=decoding, counting=counting,
-        correction=correction, confidence=confidence, tune_trials=trials, seed=seed, output=output, class_axis=class_axis,
-        samples=samples, batch=batch, providers=providers, threads=threads,
+        correction=correction, confidence=confidence, tune_trials=trials, seed=seed, output=output,
+        class_axis=class_axis, samples=samples, batch=batch, providers=providers, threads=threads,
     )  # fmt: skip
     check_function("progress", progress)
     check_type("resume", resume, str | os.PathLike | None, "a path or None")

@@ -60,10 +60,11 @@ def _look_table(tuned: Tuned) -> Table:
         if name != "with analog cells":  # which has no goal
             for look in answer.looks:
                 result.add_row(name, f"{look.cells:.3f}", *_bounds(tuned, look))
+    judged = f"together they are judged with {100 * tuned.confidence:g} %"
     result.caption = (
         f"{tuned.scale.rule}. Each bound is one-sided, with {100 * tuned.confidence_of_look:.4g} % confidence: up to "
-        f"three plans and three digital rivals are verified on the same samples, and together they are judged with {100 * tuned.confidence:g} %. The "
-        f"{INTERVAL} above is two-sided, 97.5 % at each end, and of one plan alone; it decides nothing"
+        f"three plans and three digital rivals are verified on the same samples, and {judged}. The {INTERVAL} above "
+        "is two-sided, 97.5 % at each end, and of one plan alone; it decides nothing"
     )
     return result
 

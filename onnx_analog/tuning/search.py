@@ -42,11 +42,13 @@ from onnx_analog.tuning.drops import Drop, check_paired, drop_of, samples_needed
 from onnx_analog.tuning.journal import Journal
 from onnx_analog.tuning.scale import noise_of
 from onnx_analog.tuning.sensitivity import DRAWS, Sensitivity, divergence, sensitivities
+from onnx_analog.tuning.steps import Steps
 
 CALIBRATION = 128  # samples that measure sensitivities
 CORRECTION = 256  # samples that correct
 _LEAST = 64  # samples to search with, and to verify with
 _LOOKS = 3  # at the samples that verify
+_EXPECTED = {"search": 5.0, "verification": 1.5}  # runs of all samples to search with, or to verify with
 _QUICK = 1024  # samples of a quick look, where there are four times as many to search with
 
 
@@ -100,7 +102,7 @@ class Goal:
     def __post_init__(self) -> None:
         given = [name for name, value in vars(self).items() if value is not None]
         if not given:
-            raise OptionError("neither max_drop nor min_sqnr nor budget is given: give one of them")
+            raise OptionError("none of max_drop, min_sqnr and budget is given: give one of them")
         if len(given) > 1:
             first, second = (name.removesuffix("_db") for name in given[:2])
             raise OptionError(f"{first} and {second} exclude each other: give one of them")
@@ -244,13 +246,18 @@ class Search:
     ) -> None:
         self._model, self._counting, self._journal = model, counting, journal
         self._channel, self._decoding, self._seed, self._trials = channel, decoding, seed, trials
-        self._selection, self._confidence, self._progress = selection, confidence, progress
+        self._selection, self._confidence, self._steps = selection, confidence, Steps(progress)
+        self._done = dict.fromkeys(_EXPECTED, 0.0)
         calibrating = Experiment(model, parts.calibration, **options)
         check_paired(calibrating)
         goal.check(calibrating.chosen.metric.name)
         running = {name: options[name] for name in ("providers", "threads") if name in options}
         moments, left = input_moments(
-            model, parts.correction, selection=selection, running=running, progress=lambda text, *_: progress(text)
+            model,
+            parts.correction,
+            selection=selection,
+            running=running,
+            progress=lambda text, part=None, /: self._steps.tell("inputs", part or 0.0, text),
         )
         warn_of_left(left)
         self._moments = moments
@@ -265,13 +272,13 @@ class Search:
         self._weights = probe.weights
         self.original = sum(weight.size for weight in probe.weights.values())
         distance = divergence(calibrating.clean, calibrating.chosen.axis)
-        runs = iter(range(1, DRAWS * len(probe.weights) + 1))
+        runs, total = iter(range(1, DRAWS * len(probe.weights) + 1)), DRAWS * len(probe.weights)
         self.sensitivity: dict[str, Sensitivity] = sensitivities(
             probe,
             distance,
             seed=seed,
             journal=journal,
-            progress=lambda: progress(f"sensitivity {next(runs)} of {DRAWS * len(probe.weights)}"),
+            progress=lambda: self._tell_of("sensitivities", next(runs), total, "sensitivity"),
         )
 
     @property
@@ -284,7 +291,7 @@ class Search:
         schemes = [members(self._channel, self._decoding, compensated=compensated) for compensated in (False, True)]
         found = {}
         for number, key in enumerate(self._weights, 1):
-            self._progress(f"candidates of tensor {number} of {len(self._weights)}")
+            self._tell_of("candidates", number, len(self._weights), "candidates of tensor")
             found[key] = self._candidates(key, schemes[key in self._moments])
         return found
 
@@ -334,7 +341,7 @@ class Search:
             return (drop.upper(self.confidence_of_look) if sure else drop.mean) <= limit
 
         def holds_by_few(place: int) -> bool:
-            self._tell(self._cells(allocations[place]), "a first look")
+            self._tell(allocations[place], "search", "a first look")
             return self._drop(self._few, allocations[place]).mean <= limit
 
         cells = [each.cells for each in allocations]
@@ -346,6 +353,7 @@ class Search:
         confidence, looks = self.confidence_of_look, list[Look]()
         while True:
             allocation = allocations[place]
+            self._tell(allocation, "verification", "trials that verify")
             drop = self._drop(self.verifying, allocation)
             holds = None if goal.limit is None else _holds(drop, goal.limit, confidence)
             looks.append(Look(cells=self._cells(allocation), drop=drop, holds=holds))
@@ -378,7 +386,7 @@ class Search:
 
     def limit(self, answer: Answer) -> Limit | None:
         """Return the fewest cells that any code needs for the weights at the squared errors of an answer's plan."""
-        self._progress("the limit of all codes")
+        self._steps.tell("verification", 0.9, "the limit of all codes")
         try:
             with _quiet():
                 return self.searching.limit(answer.plan, selection=self._selection, seed=self._seed)
@@ -402,12 +410,15 @@ class Search:
         return 1 - (1 - self._confidence) / (2 * _LOOKS)
 
     def _point(self, allocation: Allocation) -> Point:
-        cells = self._cells(allocation)
-        self._tell(cells, "trials")
-        return Point(cells=cells, loss=allocation.loss, drop=self._drop(self.searching, allocation))
+        self._tell(allocation, "search", "trials")
+        return Point(cells=self._cells(allocation), loss=allocation.loss, drop=self._drop(self.searching, allocation))
 
-    def _tell(self, cells: float, what: str) -> None:
-        self._progress(f"{what} at {cells:.3f} cells per weight")
+    def _tell_of(self, step: str, number: int, count: int, what: str) -> None:
+        self._steps.tell(step, (number - 1) / count, f"{what} {number:,} of {count:,}")
+
+    def _tell(self, allocation: Allocation, step: str, what: str) -> None:
+        done = self._done[step] / _EXPECTED[step]
+        self._steps.tell(step, done, f"{what} at {self._cells(allocation):.3f} cells per weight")
 
     def _drop(self, experiment: Experiment, allocation: Allocation) -> Drop:
         plan = plan_of(allocation)
@@ -421,6 +432,8 @@ class Search:
                 trials = experiment.trials(plan, selection=self._selection)
                 return asdict(drop_of(experiment, trials, seed=self._seed, count=count))
 
+        step = "verification" if part == "verification" else "search"
+        self._done[step] += len(experiment.data) / len(self.searching.data)
         names = [each.name for each in fields(Drop)]
         return Drop(**self._journal.measured(f"drop in {part} of {plan.digest()}", measure, names))
 

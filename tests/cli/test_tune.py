@@ -70,7 +70,7 @@ def test_a_budget_is_always_decided(command):
 @pytest.mark.parametrize(
     ("goal", "message"),
     [
-        ("", "Error: neither --max-drop nor --budget is given: give one of them\n"),
+        ("", "Error: none of --max-drop, --min-sqnr and --budget is given: give one of them\n"),
         ("--max-drop 1 --budget 1", "Error: --max-drop and --budget exclude each other: give one of them\n"),
     ],
 )

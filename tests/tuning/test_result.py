@@ -111,8 +111,8 @@ def test_where_a_plan_with_more_cells_would_hold_now_a_budget_is_the_way(tuned):
 def test_where_no_number_of_samples_would_do_the_mean_says_why(tuned):
     answer = undecided(with_most_cells(tuned, cells=0.0), needed=None, mean=0.0125)
     assert answer.verdict == (
-        "these data do not decide whether more than 1 point is lost: the mean is 1.25, also in the plan with the most "
-        "cells. Give more samples, or allow more"
+        "these data do not decide whether more than 1 point is lost: the mean is 1.25 points, also in the plan "
+        "with the most cells. Give more samples, or allow more"
     )
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from onnx_analog.tuning.scale import CHANGED, DECIBELS, POINTS, noise_of, scale_of
 
+ONE = "1 % of the samples change their class"
 SCALES = [POINTS, CHANGED, DECIBELS]
 
 
@@ -16,14 +17,10 @@ SCALES = [POINTS, CHANGED, DECIBELS]
     [
         (POINTS, 0.01, ["at most 1 point is lost", "more than 1 point is lost", "at most 1 point"]),
         (POINTS, 0.005, ["at most 0.5 points are lost", "more than 0.5 points are lost", "at most 0.5 points"]),
-        (
-            CHANGED,
-            0.01,
-            ["at most 1 % of the samples change their class", "more than 1 % of the samples change their class", "at most 1 %"],
-        ),
+        (CHANGED, 0.01, [f"at most {ONE}", f"more than {ONE}", "at most 1 %"]),
         (DECIBELS, 0.001, ["the SQNR is at least 30 dB", "the SQNR is below 30 dB", "at least 30 dB"]),
     ],
-)  # fmt: skip
+)
 def test_a_limit_in_words(scale, limit, words):
     assert [scale.kept(limit), scale.broken(limit), scale.goal(limit)] == words
 

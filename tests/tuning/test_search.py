@@ -61,7 +61,7 @@ def test_too_few_samples_are_refused():
 @pytest.mark.parametrize(
     ("goal", "message"),
     [
-        ({}, "neither max_drop nor min_sqnr nor budget is given: give one of them"),
+        ({}, "none of max_drop, min_sqnr and budget is given: give one of them"),
         ({"max_drop": 1.0, "budget": 1.0}, "max_drop and budget exclude each other: give one of them"),
     ],
 )
