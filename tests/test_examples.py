@@ -72,10 +72,13 @@ def facts(name):
 @pytest.mark.parametrize(
     ("options", "name"),
     [([], "mlp"), (["--noise", "0.1"], "mlp-gaussian"), (["--noise", "channel"], "mlp-channel"),
-     (["--sparsity", "0.5"], "mlp-pruned")],
+     (["--sparsity", "0.5"], "mlp-pruned"), (["--sparsity", "0.5", "--mask", "layers"], "mlp-pruned"),
+     (["--sparsity", "0.5", "--mask", "seed"], "mlp-pruned"), (["--mask", "2:4"], "mlp-pruned"),
+     (["--plan", "plan.json"], "mlp-plan")],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_mnist_networks_are_trained_and_exported(mnist, options, name):
+    Path("plan.json").write_text(oa.Plan(default=oa.Scheme.int4()).to_json(), encoding="utf-8")
     main("train_mnist", "mlp", *mnist, *FEW, *options)
     found = oa.evaluate(f"models/{name}.onnx", "test.npz", mean=facts(name)["mean"], std=facts(name)["std"])
     assert found.original == pytest.approx(facts(name)["test_accuracy"])
@@ -116,6 +119,38 @@ def test_cifar10_networks_keep_batch_norm_apart_and_pruning_starts_from_a_checkp
     main("train_cifar10", "resnet20", *cifar10, *FEW, "--start", "run/checkpoint.pt", "--sparsity", "0.8")
     totals = oa.protect("models/resnet20-pruned.onnx").manifest.totals
     assert totals.stored_weights == totals.original_weights - round(0.8 * totals.original_weights)
+
+
+@needs("torch")
+def test_training_starts_from_a_model_of_onnx(cifar10):
+    main(
+        "train_cifar10", "resnet20-padded", *cifar10, *FEW, "--folded", "--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2"
+    )
+    start = ["--start", "models/resnet20-padded.onnx", "--rate", "1e-9", "--shift", "2", "--name", "again"]
+    main("train_cifar10", "resnet20-padded", *cifar10, *FEW, *start, "--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2")
+    before, after = facts("resnet20-padded"), facts("again")
+    assert (after["mean"], after["std"], after["start"]) == ([0.5] * 3, [0.2] * 3, "resnet20-padded.onnx")
+    assert (after["recipe"]["rate"], after["recipe"]["shift"]) == (1e-9, 2)
+    weights = [
+        {
+            tensor.name: onnx.numpy_helper.to_array(tensor)
+            for tensor in onnx.load(f"models/{name}.onnx").graph.initializer
+        }
+        for name in ("resnet20-padded", "again")
+    ]
+    for name, weight in weights[0].items():
+        if weight.ndim >= 2:
+            np.testing.assert_allclose(weights[1][name], weight, atol=1e-4)
+    assert before["start"] is None
+
+
+@needs("torch")
+def test_a_plan_in_training_excludes_other_noise(mnist):
+    Path("plan.json").write_text(oa.Plan().to_json(), encoding="utf-8")
+    command = ["mlp", *mnist, *FEW, "--plan", "plan.json", "--noise", "0.1"]
+    found = CliRunner().invoke(importlib.import_module("train_mnist").main, [str(word) for word in command])
+    assert found.exit_code == 2
+    assert "--plan and --noise exclude each other" in found.output
 
 
 def test_the_demo_s_network_is_packaged(data_set):
