@@ -26,9 +26,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from onnx_analog.coding.masks import seeded_mask
 from onnx_analog.coding.partition import cut_largest, mark_largest
 from onnx_analog.errors import OptionError
-from onnx_analog.randomness import stream
 from onnx_analog.train.noise import stored_parameters
 
 Masks = Mapping[str, Tensor]
@@ -127,6 +127,8 @@ class Pattern(Pruning):
 class Seeded(Pruning):
     """Which weights stay follows from a seed and the parameter's name; each tensor keeps the same share.
 
+    `Scheme(mask_seed=...)` stores such a mask as its seed, if the exported tensor has the parameter's name.
+
     Parameters
     ----------
     sparsity : float, from 0 to below 1
@@ -142,25 +144,16 @@ class Seeded(Pruning):
 
     def masks(self, net: nn.Module, done: float = 1.0) -> Masks:  # noqa: ARG002 - the same at all times
         """Return the masks; see `Pruning`."""
-        return {
-            name: torch.from_numpy(seeded_mask(self.seed, name, tuple(p.shape), self.sparsity))
-            for name, p in stored_parameters(net).items()
-        }
+        masks = {}
+        for name, parameter in stored_parameters(net).items():
+            size = parameter.numel()
+            mask = seeded_mask(self.seed, name, size, size - round(self.sparsity * size))
+            masks[name] = torch.from_numpy(mask.reshape(parameter.shape))
+        return masks
 
     def settled(self, done: float) -> bool:  # noqa: ARG002
         """Return True; see `Pruning`."""
         return True
-
-
-def seeded_mask(
-    seed: int, name: str, shape: tuple[int, ...], sparsity: float
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """Return a pseudo-random mask (bool, of a shape) that keeps a share of 1 - `sparsity`."""
-    size = math.prod(shape)
-    order = stream(seed, 0, name, plane="mask").permutation(size)
-    mask = np.zeros(size, np.bool_)
-    mask[order[: size - round(sparsity * size)]] = True
-    return mask.reshape(shape)
 
 
 def _scores(weight: NDArray[np.float32]) -> NDArray[np.float32]:
