@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx_analog.coding.partition import Bits
 from onnx_analog.randomness import stream
 
-SEED_BITS = 64  # of a seed, and of how many weights it keeps
+SEED_BITS = 64  # of a seed, and of how many weights it keeps: 32 each
 GROUPS = (4, 8, 10, 16, 20)  # M that are tried
 _FEWEST = 16  # groups of a mask that is taken for one of N of each M
 _HEADER = 12  # bits
@@ -43,6 +43,12 @@ def seeded_mask(seed: int, key: str, size: int, count: int) -> Bits:
     mask = np.zeros(size, np.bool_)
     mask[np.argsort(numbers, kind="stable")[:count]] = True
     return mask
+
+
+def follows_from(seed: int, key: str, mask: Bits) -> bool:
+    """Return whether a mask (n,) is the one that follows from a seed and keeps as many weights."""
+    count = int(np.count_nonzero(mask))
+    return mask.size < 2**32 and bool((seeded_mask(seed, key, mask.size, count) == mask).all())
 
 
 # ------------------------------------------------------------------------------------------------- N of each M
