@@ -3,10 +3,10 @@ r"""Measure what training buys: cells per original weight over points lost again
     python examples/trained.py lenet lenet-mnist.onnx models/lenet-*.onnx --mean 0.1307 --std 0.3081 \
         --data mnist-test.npz --train mnist-train.npz
 
-The first model is the original; its own points are measured too. All are stored in equal steps, entropy-coded,
-compensated and corrected by images of --train, and read from cells of --channel with a code. Cells include the numbers
-of the correction. Written is <out>/training-NAME.csv, with a row for each model and step; rows that are there are not
-measured again. Printed are the tables of docs/training.md.
+The first model is the original; its own points are measured too. All are stored in equal steps, entropy-coded, and
+read from cells of --channel with a code: plain, and compensated and corrected by images of --train. Cells include the
+numbers of the correction. A mask that follows from --mask-seed takes its seed only. Written is <out>/training-NAME.csv,
+with rows for each model and step; what is there is not measured again. Printed are the tables of docs/training.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,13 +29,14 @@ from onnx_analog.tuning.drops import drop_of
 from onnx_analog.tuning.search import cells_of_numbers
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+PLAIN, HELPED = "plain", "compensated"
 FIELDS = (
     "model",
     "digest",
+    "stored",
     "step",
     "kept",
     "cells",
-    "mask_cells",
     "correction_cells",
     "samples",
     "lost",
@@ -53,6 +54,7 @@ class Setting(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channel: str
+    mask_seed: int
     samples: int | None
 
 
@@ -61,6 +63,7 @@ class Row(NamedTuple):
 
     model: str
     digest: str  # of the model's file: the first 12 digits
+    stored: str  # PLAIN, or HELPED: compensated and corrected
     step: float
     kept: float  # share of the weights
     cells: float  # with those of the correction
@@ -71,15 +74,15 @@ class Row(NamedTuple):
     high: float
 
 
-def measured(path: Path, steps: Iterable[float], setting: Setting) -> Iterable[Row]:
+def measured(path: Path, stored: str, steps: Iterable[float], setting: Setting) -> Iterable[Row]:
     """Yield the point of a model at each step."""
-    digest = digest_of(path)
+    digest, train = digest_of(path), setting.train if stored == HELPED else None
     experiment = oa.Experiment(
         path, setting.data, "top1", reference=setting.original, mean=setting.mean, std=setting.std,
-        samples=setting.samples, correct=setting.train, compensate=setting.train,
+        samples=setting.samples, correct=train, compensate=train,
     )  # fmt: skip
     for step in steps:
-        scheme = oa.Scheme.entropy_coded(step, channel=setting.channel)
+        scheme = oa.Scheme.entropy_coded(step, channel=setting.channel, mask_seed=setting.mask_seed)
         trials = experiment.trials(Plan.of(scheme))
         totals = trials.totals
         if totals.honest_cells is None:
@@ -89,7 +92,7 @@ def measured(path: Path, steps: Iterable[float], setting: Setting) -> Iterable[R
         drop = drop_of(experiment, trials, seed=0, count=1)  # digital streams with a code read alike in all trials
         low, high = (100 * end for end in drop.interval())
         yield Row(
-            path.stem, digest, step, totals.stored_weights / totals.original_weights,
+            path.stem, digest, stored, step, totals.stored_weights / totals.original_weights,
             totals.honest_cells / totals.original_weights + correction, correction,
             drop.samples, 100 * drop.mean, low, high,
         )  # fmt: skip
@@ -116,13 +119,13 @@ def table(rows: Sequence[Row], limits: Iterable[float], original: str) -> str:
     """Return cells per original weight at each loss, by model."""
     limits = tuple(limits)
     heads = " | ".join(f"at {limit:g} points" for limit in limits)
-    lines = [f"| model | weights kept, % | {heads} | least points lost |", "|---" * (3 + len(limits)) + "|"]
-    for model in sorted({row.model for row in rows}, key=lambda name: (name != original, name)):
-        own = [row for row in rows if row.model == model]
+    lines = [f"| model | stored | weights kept, % | {heads} | least points lost |", "|---" * (4 + len(limits)) + "|"]
+    for model, stored in sorted({(row.model, row.stored) for row in rows}, key=lambda key: (key[0] != original, key)):
+        own = [row for row in rows if (row.model, row.stored) == (model, stored)]
         best = min(own, key=lambda row: row.lost)
         cells = " | ".join(_span(own, limit) for limit in limits)
         lost = f"{best.lost:.2f} ({best.low:.2f} to {best.high:.2f}) in {best.cells:.3f}"
-        lines.append(f"| {model} | {100 * own[0].kept:.1f} | {cells} | {lost} |")
+        lines.append(f"| {model} | {stored} | {100 * own[0].kept:.1f} | {cells} | {lost} |")
     return "\n".join(lines)
 
 
@@ -139,10 +142,12 @@ def _span(rows: Sequence[Row], limit: float) -> str:
 
 def points(rows: Sequence[Row]) -> str:
     """Return all points."""
-    lines = ["| model | step | cells | of which correction | points lost |", "|---|---|---|---|---|"]
+    lines = ["| model | stored | step | cells | of which correction | points lost |", "|---|---|---|---|---|---|"]
     for row in rows:
         lost = f"{row.lost:.2f} ({row.low:.2f} to {row.high:.2f})"
-        lines.append(f"| {row.model} | {row.step:g} | {row.cells:.3f} | {row.correction_cells:.3f} | {lost} |")
+        lines.append(
+            f"| {row.model} | {row.stored} | {row.step:g} | {row.cells:.3f} | {row.correction_cells:.3f} | {lost} |"
+        )
     return "\n".join(lines)
 
 
@@ -155,7 +160,7 @@ def read(path: Path) -> list[Row]:
 
 
 def _row(texts: Mapping[str, str]) -> Row:
-    kinds: dict[str, Any] = {"model": str, "digest": str, "samples": int}
+    kinds: dict[str, Any] = {"model": str, "digest": str, "stored": str, "samples": int}
     return Row(**{name: kinds.get(name, float)(texts[name]) for name in FIELDS})
 
 
@@ -178,26 +183,34 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 @click.option("--mean", type=NUMBERS, default="0")
 @click.option("--std", type=NUMBERS, default="1")
 @click.option("--steps", type=NUMBERS, default="1,1.5,2,2.5", show_default=True)
+@click.option("--stored", type=click.Choice([HELPED, PLAIN]), multiple=True, default=(HELPED, PLAIN), show_default=True)
 @click.option("--losses", type=NUMBERS, default="0.5,1,2", show_default=True, help="Points lost, of the table.")
 @click.option("--channel", default="pcm", show_default=True)
+@click.option(
+    "--mask-seed", type=click.IntRange(0), default=0, show_default=True, help="Of masks that follow from one."
+)
 @click.option("--samples", type=click.IntRange(1), help="Test images.  [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/results"), show_default=True)
 def main(
     name: str, original: Path, models: tuple[Path, ...], data: Path, train: Path, mean: tuple[float, ...],
-    std: tuple[float, ...], steps: tuple[float, ...], losses: tuple[float, ...], channel: str, samples: int | None,
-    out: Path,
+    std: tuple[float, ...], steps: tuple[float, ...], stored: tuple[str, ...], losses: tuple[float, ...], channel: str,
+    mask_seed: int, samples: int | None, out: Path,
 ) -> None:  # fmt: skip
     """Measure the model ORIGINAL and the MODELS that were trained from it."""
-    setting = Setting(original, data, train, mean, std, channel, samples)
+    setting = Setting(original, data, train, mean, std, channel, mask_seed, samples)
     path = out / f"training-{name}.csv"
     rows = read(path)
-    for model in (original, *models):
-        there = {row.step for row in rows if (row.model, row.digest) == (model.stem, digest_of(model))}
+    for model, way in product((original, *models), stored):
+        this = (model.stem, digest_of(model), way)
+        there = {row.step for row in rows if (row.model, row.digest, row.stored) == this}
         missing = [step for step in steps if step not in there]
-        for row in measured(model, missing, setting) if missing else ():
-            rows = sorted([*(each for each in rows if each[:1] + each[2:3] != row[:1] + row[2:3]), row])
+        for row in measured(model, way, missing, setting) if missing else ():
+            others = [each for each in rows if (each.model, each.stored, each.step) != (row.model, way, row.step)]
+            rows = sorted([*others, row])
             write(path, rows)
-            click.echo(f"{row.model}, step {row.step:g}: {row.lost:.2f} points lost in {row.cells:.3f} cells", err=True)
+            click.echo(
+                f"{row.model}, {stored}, step {row.step:g}: {row.lost:.2f} points lost in {row.cells:.3f}", err=True
+            )
     click.echo(table(rows, losses, original.stem))
     click.echo()
     click.echo(points(rows))

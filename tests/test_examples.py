@@ -145,6 +145,77 @@ def test_training_starts_from_a_model_of_onnx(cifar10):
 
 
 @needs("torch")
+def test_a_mask_that_follows_from_a_seed_is_stored_as_the_seed(mnist):
+    main("train_mnist", "mlp", *mnist, *FEW, "--sparsity", "0.9", "--mask", "seed", "--seed", "3")
+    tensors = oa.protect("models/mlp-pruned.onnx", oa.Scheme.entropy_coded(1, mask_seed=3)).manifest.tensors
+    assert [tensor.streams["mask seed"] for tensor in tensors] == [64] * 3
+    assert [tensor.stored for tensor in tensors] == [
+        tensor.original - round(0.9 * tensor.original) for tensor in tensors
+    ]
+    others = oa.protect("models/mlp-pruned.onnx", oa.Scheme.entropy_coded(1, mask_seed=4)).manifest.tensors
+    assert not any("mask seed" in tensor.streams for tensor in others)
+
+
+@needs("torch")
+def test_a_mask_of_patterns_is_stored_as_such(mnist):
+    main("train_mnist", "mlp", *mnist, *FEW, "--mask", "1:4")
+    (first, *_) = oa.protect("models/mlp-pruned.onnx", oa.Scheme.entropy_coded(0.25)).manifest.tensors
+    assert first.original == 78_400
+    groups = 78_400 // 4
+    assert first.streams["mask"] == 12 + 2 * groups  # a pattern of 1:4 takes two bits
+
+
+@needs("torch")
+def test_what_training_buys_is_measured_and_measured_once(monkeypatch):
+    Path("lenet.onnx").write_bytes(demo.MODEL.read_bytes())
+    oa.prune(demo.MODEL, sparsity=0.8).save("pruned.onnx")
+    images = ["--data", demo.IMAGES, "--train", demo.IMAGES, "--mean", "0.1307", "--std", "0.3081", "--samples", "200"]
+    command = ["trained", "lenet", "lenet.onnx", "pruned.onnx", *images, "--out", "out", "--steps"]
+    main(*command, "1,4")
+    found = importlib.import_module("trained").read(Path("out/training-lenet.csv"))
+    assert len(found) == 2 * 2 * 2
+    for model in ("lenet", "pruned"):
+        for stored in ("plain", "compensated"):
+            fine, coarse = (row for row in found if (row.model, row.stored) == (model, stored))
+            assert (fine.step, coarse.step) == (1, 4)
+            assert fine.cells > coarse.cells > coarse.correction_cells
+            assert fine.lost < coarse.lost
+            assert fine.low <= fine.lost <= fine.high
+            assert fine.kept == pytest.approx(1 if model == "lenet" else 0.2, abs=1e-4)
+            assert (fine.correction_cells > 0) == (stored == "compensated")
+    by_hand = oa.evaluate(
+        oa.protect("pruned.onnx", oa.Scheme.entropy_coded(1, channel="pcm")).model, demo.IMAGES, mean=[0.1307],
+        std=[0.3081], samples=200, trials=1, reference="lenet.onnx",
+    )  # fmt: skip
+    (row,) = [row for row in found if (row.model, row.stored, row.step) == ("pruned", "plain", 1)]
+    assert row.lost == pytest.approx(100 * (by_hand.original - by_hand.mean))
+    monkeypatch.setattr("trained.measured", lambda *_: pytest.fail("measured again"))
+    text = main(*command, "1,4")
+    assert "| lenet | plain | 1 |" in text
+    with pytest.raises(pytest.fail.Exception):
+        main(*command, "1,2,4")
+
+
+@needs("torch")
+def test_cells_at_a_loss_lie_on_a_line_between_points():
+    trained = importlib.import_module("trained")
+
+    def row(cells, lost, low, high):
+        return trained.Row("m", "d", "plain", 1.0, 1.0, cells, 0.0, 100, lost, low, high)
+
+    rows = [row(2.0, 0.0, -0.5, 0.5), row(1.0, 2.0, 1.0, 3.0)]
+    assert trained.cells_at(rows, 1.0, "lost") == pytest.approx(1.5)
+    assert trained.cells_at(rows, 0.25, "low") == pytest.approx(1.5)
+    assert trained.cells_at(rows, 0.5, "high") == pytest.approx(2.0)
+    assert trained.cells_at(rows, 3.0, "lost") is None  # all points are better
+    assert trained.cells_at(rows, -1.0, "lost") is None  # none is
+    assert trained._span(rows, 1.0) == "1.500 (below 1.000 to 1.800)"
+    assert trained._span(rows, 0.4) == "1.800 (1.400 to -)"
+    assert trained._span(rows, 4.0) == "below 1.000"
+    assert trained._span(rows, -1.0) == "-"
+
+
+@needs("torch")
 def test_a_plan_in_training_excludes_other_noise(mnist):
     Path("plan.json").write_text(oa.Plan().to_json(), encoding="utf-8")
     command = ["mlp", *mnist, *FEW, "--plan", "plan.json", "--noise", "0.1"]
