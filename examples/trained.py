@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
-from training import NUMBERS
+from codes import numbers
 
 import onnx_analog as oa
 from onnx_analog.cli.console import Command
@@ -180,11 +180,11 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 @click.argument("models", type=FILE, nargs=-1)
 @click.option("--data", type=FILE, required=True, help="Test images: npz.")
 @click.option("--train", type=FILE, required=True, help="Images that compensate and correct: npz.")
-@click.option("--mean", type=NUMBERS, default="0")
-@click.option("--std", type=NUMBERS, default="1")
-@click.option("--steps", type=NUMBERS, default="1,1.5,2,2.5", show_default=True)
+@click.option("--mean", default="0")
+@click.option("--std", default="1")
+@click.option("--steps", default="1,1.5,2,2.5", show_default=True)
 @click.option("--stored", type=click.Choice([HELPED, PLAIN]), multiple=True, default=(HELPED, PLAIN), show_default=True)
-@click.option("--losses", type=NUMBERS, default="0.5,1,2", show_default=True, help="Points lost, of the table.")
+@click.option("--losses", default="0.5,1,2", show_default=True, help="Points lost, of the table.")
 @click.option("--channel", default="pcm", show_default=True)
 @click.option(
     "--mask-seed", type=click.IntRange(0), default=0, show_default=True, help="Of masks that follow from one."
@@ -192,26 +192,25 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 @click.option("--samples", type=click.IntRange(1), help="Test images.  [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/results"), show_default=True)
 def main(
-    name: str, original: Path, models: tuple[Path, ...], data: Path, train: Path, mean: tuple[float, ...],
-    std: tuple[float, ...], steps: tuple[float, ...], stored: tuple[str, ...], losses: tuple[float, ...], channel: str,
-    mask_seed: int, samples: int | None, out: Path,
+    name: str, original: Path, models: tuple[Path, ...], data: Path, train: Path, mean: str, std: str, steps: str,
+    stored: tuple[str, ...], losses: str, channel: str, mask_seed: int, samples: int | None, out: Path,
 ) -> None:  # fmt: skip
     """Measure the model ORIGINAL and the MODELS that were trained from it."""
-    setting = Setting(original, data, train, mean, std, channel, mask_seed, samples)
+    setting = Setting(original, data, train, numbers(mean), numbers(std), channel, mask_seed, samples)
     path = out / f"training-{name}.csv"
     rows = read(path)
     for model, way in product((original, *models), stored):
         this = (model.stem, digest_of(model), way)
         there = {row.step for row in rows if (row.model, row.digest, row.stored) == this}
-        missing = [step for step in steps if step not in there]
+        missing = [step for step in numbers(steps) if step not in there]
         for row in measured(model, way, missing, setting) if missing else ():
             others = [each for each in rows if (each.model, each.stored, each.step) != (row.model, way, row.step)]
             rows = sorted([*others, row])
             write(path, rows)
             click.echo(
-                f"{row.model}, {stored}, step {row.step:g}: {row.lost:.2f} points lost in {row.cells:.3f}", err=True
+                f"{row.model}, {way}, step {row.step:g}: {row.lost:.2f} points lost in {row.cells:.3f}", err=True
             )
-    click.echo(table(rows, losses, original.stem))
+    click.echo(table(rows, numbers(losses), original.stem))
     click.echo()
     click.echo(points(rows))
 

@@ -202,7 +202,9 @@ def _train(net: torch.nn.Module, train: images.Images, job: Job) -> list[dict[st
 
 
 def _facts(job: Job, net: torch.nn.Module, rows: list[dict[str, float]], accuracy: float, path: Path) -> dict[str, Any]:
-    best = max(rows, key=lambda row: (row["held_out"], -row["epoch"]))
+    masked = job.pruning
+    ended = [row for row in rows if masked is None or masked.settled(row["epoch"] / job.recipe.epochs)]
+    best = max(ended, key=lambda row: (row["held_out"], -row["epoch"]))
     return {
         "network": job.network,
         "parameters": networks.parameters(net),

@@ -157,6 +157,19 @@ def test_a_mask_that_follows_from_a_seed_is_stored_as_the_seed(mnist):
 
 
 @needs("torch")
+def test_the_epoch_that_is_told_is_one_with_the_last_masks(mnist):
+    main(
+        "train_mnist", "mlp", *mnist, "--held-out", "20", "--epochs", "6", "--sparsity", "0.99", "--checkpoints", "run"
+    )
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = facts("mlp-pruned")
+    assert found["epoch"] >= 3
+    assert (
+        found["held_out_accuracy"] == rows[found["epoch"] - 1]["held_out"] == max(row["held_out"] for row in rows[2:])
+    )
+
+
+@needs("torch")
 def test_a_mask_of_patterns_is_stored_as_such(mnist):
     main("train_mnist", "mlp", *mnist, *FEW, "--mask", "1:4")
     (first, *_) = oa.protect("models/mlp-pruned.onnx", oa.Scheme.entropy_coded(0.25)).manifest.tensors
@@ -165,7 +178,6 @@ def test_a_mask_of_patterns_is_stored_as_such(mnist):
     assert first.streams["mask"] == 12 + 2 * groups  # a pattern of 1:4 takes two bits
 
 
-@needs("torch")
 def test_what_training_buys_is_measured_and_measured_once(monkeypatch):
     Path("lenet.onnx").write_bytes(demo.MODEL.read_bytes())
     oa.prune(demo.MODEL, sparsity=0.8).save("pruned.onnx")
@@ -196,7 +208,6 @@ def test_what_training_buys_is_measured_and_measured_once(monkeypatch):
         main(*command, "1,2,4")
 
 
-@needs("torch")
 def test_cells_at_a_loss_lie_on_a_line_between_points():
     trained = importlib.import_module("trained")
 
