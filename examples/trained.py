@@ -55,6 +55,7 @@ class Setting(NamedTuple):
     std: tuple[float, ...]
     channel: str
     mask_seed: int
+    threads: int
     samples: int | None
 
 
@@ -79,7 +80,7 @@ def measured(path: Path, stored: str, steps: Iterable[float], setting: Setting) 
     digest, train = digest_of(path), setting.train if stored == HELPED else None
     experiment = oa.Experiment(
         path, setting.data, "top1", reference=setting.original, mean=setting.mean, std=setting.std,
-        samples=setting.samples, correct=train, compensate=train,
+        samples=setting.samples, threads=setting.threads, correct=train, compensate=train,
     )  # fmt: skip
     for step in steps:
         scheme = oa.Scheme.entropy_coded(step, channel=setting.channel, mask_seed=setting.mask_seed)
@@ -189,14 +190,16 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 @click.option(
     "--mask-seed", type=click.IntRange(0), default=0, show_default=True, help="Of masks that follow from one."
 )
+@click.option("--threads", type=click.IntRange(0), default=0, help="Of onnxruntime.  [default: one for each core]")
 @click.option("--samples", type=click.IntRange(1), help="Test images.  [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/results"), show_default=True)
 def main(
     name: str, original: Path, models: tuple[Path, ...], data: Path, train: Path, mean: str, std: str, steps: str,
-    stored: tuple[str, ...], losses: str, channel: str, mask_seed: int, samples: int | None, out: Path,
+    stored: tuple[str, ...], losses: str, channel: str, mask_seed: int, threads: int,
+    samples: int | None, out: Path,
 ) -> None:  # fmt: skip
     """Measure the model ORIGINAL and the MODELS that were trained from it."""
-    setting = Setting(original, data, train, numbers(mean), numbers(std), channel, mask_seed, samples)
+    setting = Setting(original, data, train, numbers(mean), numbers(std), channel, mask_seed, threads, samples)
     path = out / f"training-{name}.csv"
     rows = read(path)
     for model, way in product((original, *models), stored):

@@ -38,6 +38,16 @@ def test_what_pruning_by_layer_buys_is_what_the_results_say(trained, rows):
     assert 1.6 < min(plain) < 1.7
 
 
+def test_what_a_mask_from_a_seed_buys_is_what_the_results_say(trained, rows):
+    (best,) = (row for row in rows if (row.model, row.step) == ("lenet-seed-90", 1.5))
+    text = " ".join(PAGE.split())
+    assert f"{best.lost:.2f} points ({best.low:.2f} to {best.high:.2f}) are lost in {best.cells:.3f} cells" in text
+    layers = [row for row in rows if (row.model, row.stored) == ("lenet-layers-90", "compensated")]
+    assert trained.cells_at(layers, 1.0, "lost") > 2.9 * best.cells
+    for model, loss in (("lenet-seed-90", 0.5), ("lenet-seed-95", 2.0)):
+        assert min(row.lost for row in rows if row.model == model) > loss
+
+
 def test_the_run_is_that_of_the_results():
     run = json.loads((RESULTS / "training-resnet20-layers-90.json").read_text(encoding="utf-8"))
     text = " ".join(PAGE.split())
