@@ -76,7 +76,7 @@ NETWORKS = {
     ),
     "resnet18-cifar10-pruned": Network(
         "ResNet-18 on CIFAR-10, pruned",
-        "the paper's network: 2,232,871 of 11,164,352 weights are left",
+        "The paper's network: 2,232,871 of 11,164,352 weights are left",
         "cifar10",
         "--mean 0.4914,0.4822,0.4465 --std 0.2470,0.2435,0.2616",
         0.5,
@@ -84,7 +84,7 @@ NETWORKS = {
     ),
     "lenet-mnist": Network(
         "LeNet on MNIST",
-        "the network of the demo: 430,500 weights, none pruned",
+        "The network of the demo: 430,500 weights, none pruned",
         "mnist",
         "--mean 0.1307 --std 0.3081",
         0.5,
@@ -260,7 +260,7 @@ def page() -> str:
     for network, about in NETWORKS.items():
         channels = [channel for channel in CHANNELS if rows_of(network, channel)]
         if channels:
-            lines += [f"## {about.title}", "", f"Weights: {about.about}.", ""]
+            lines += [f"## {about.title}", "", f"{about.about}.", ""]
         for channel in channels:
             lines += measured(network, channel)
     return "\n".join(lines).rstrip("\n") + "\n"

@@ -173,12 +173,12 @@ def tune(
         progress=progress_of(progress),
     )
     listed = search.candidates()
-    digital = {key: [each for each in of_tensor if each.scheme.analog == "none"] for key, of_tensor in listed.items()}
     best = search.answer(search.path(listed), goal)
-    rival = best if best.digital else search.answer(search.path(digital), goal)
-    if _better(rival, best, goal):  # the search looks at few plans, and the rival's are among those it may choose
+    rival = best if best.digital else search.among(listed, goal, digital=True)
+    if rival is not None and _better(
+        rival, best, goal
+    ):  # the search looks at few plans, and the rival's are among those it may choose
         best = rival
-    analog = {key: [each for each in of_tensor if each.scheme.analog != "none"] for key, of_tensor in listed.items()}
     metric_name = search.verifying.chosen.metric.name
     return Tuned(
         goal=goal,
@@ -192,7 +192,7 @@ def tune(
         sizes=search.sizes,
         best=best,
         rival=rival,
-        analog=search.within(analog, best.cells) if best.digital else None,
+        analog=search.among(listed, Goal(budget=best.cells), digital=False) if best.digital else None,
         limit=search.limit(best),
         sensitivity=search.sensitivity,
         corrected=search.correction_numbers,

@@ -210,9 +210,9 @@ class _Group:
     def part(self, weight: Weight) -> Part:
         """Return what of one weight is stored."""
         if self._later is not None:
-            return split(weight.array(), self._scheme, self._axis(weight))
+            return split(weight.array(), self._scheme, self._axis(weight), key=weight.key)
         if id(weight) not in self._kept:
-            self._kept[id(weight)] = split(weight.array(), self._scheme, self._axis(weight))
+            self._kept[id(weight)] = split(weight.array(), self._scheme, self._axis(weight), key=weight.key)
         return self._kept[id(weight)]
 
     def planes(self, weight: Weight, fitted: Fitted, number: int) -> Planes:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding.codebook import Codebook, codebook_of
 from onnx_analog.coding.estimators import estimator
-from onnx_analog.coding.masks import pattern_bits
+from onnx_analog.coding.masks import follows_from, pattern_bits
 from onnx_analog.coding.partition import (
     Bits,
     Bytes,
@@ -74,12 +74,16 @@ class Planes(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The stored part of a weight tensor: sizes (N,), mask (n,), sign (N,) and group (N,), where there are such."""
+    """The stored part of a weight tensor: sizes (N,), mask (n,), sign (N,) and group (N,), where there are such.
+
+    `seeded` is whether the mask follows from the seed of the scheme.
+    """
 
     size: NDArray[Any]
     mask: Bits | None
     sign: Bits | None
     group: NDArray[np.int64] | None = None
+    seeded: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,11 +106,12 @@ class Axis:
         return index if mask is None else index[mask]
 
 
-def split(weight: NDArray[Any], scheme: Scheme, axis: Axis | None = None) -> Part:
+def split(weight: NDArray[Any], scheme: Scheme, axis: Axis | None = None, *, key: str | None = None) -> Part:
     """Return what of `weight` is stored.
 
     Zeros are not stored. Sizes are magnitudes, or signed weights if the level holds the sign; of the type of `weight`
-    or of float32, whichever is wider. `axis` is that of the output channels, where they have scales of their own.
+    or of float32, whichever is wider. `axis` is that of the output channels, where they have scales of their own, and
+    `key` the tensor's storage key: without it, no mask follows from a seed.
     """
     flat = weight.reshape(-1)
     marks = flat != 0
@@ -114,11 +119,13 @@ def split(weight: NDArray[Any], scheme: Scheme, axis: Axis | None = None) -> Par
     kept = kept.astype(np.result_type(kept.dtype, np.float32) if kept.dtype.kind == "f" else np.float32, copy=False)
     mask = None if kept.size == flat.size else marks
     signs = scheme.sign == "bit"
+    seed = scheme.mask_seed
     return Part(
         np.abs(kept) if signs else kept,
         mask,
         kept < 0 if signs else None,
         None if axis is None else axis.groups(flat.size, mask),
+        mask is not None and seed is not None and key is not None and follows_from(seed, key, mask),
     )
 
 
@@ -399,12 +406,14 @@ def _pruned(given: Iterable[Part], fitted: Fitted, scheme: Scheme) -> frozenset[
     To tell them from the others takes bits, unless the mask takes few: if it follows from a seed, or keeps N of each M.
     """
     zero = _zero_classes(fitted.codebook, scheme)
-    if not zero.any() or scheme.mask_seed is not None:
+    if not zero.any():
         return frozenset()
     return frozenset(
         number
         for number, part in enumerate(given)
-        if part.mask is not None and _is_shorter_without(part.mask, fitted.counts[number], zero, scheme)
+        if part.mask is not None
+        and not part.seeded
+        and _is_shorter_without(part.mask, fitted.counts[number], zero, scheme)
     )
 
 

@@ -32,11 +32,11 @@ from onnx_analog.coding.streams import DECODING, Stream, code_of, codebook_bits,
 from onnx_analog.errors import ModelError, OptionError
 from onnx_analog.graph.totals import paper_cells
 
-STEPS = tuple(round(0.25 * 2 ** (k / 3), 4) for k in range(18))  # 0.25 to 13 root mean squares
+STEPS = (0.0625, 0.125, *(round(0.25 * 2 ** (k / 3), 4) for k in range(18)))  # up to 13 root mean squares
 RATE_WEIGHTS = (0.0, 0.08, 0.2)
 CLASSES = 255
 _OF_INDEX = ("relative_step", "rate_weight", "sign", "classes", "partition", "shares", "entropy")
-_RAW_CLASSES = (3, 7, 15, 31, 63)  # whose raw index fills its bits, but for one
+_RAW_CLASSES = (3, 7, 15, 31, 63, 127, 255)  # whose raw index fills its bits, but for one
 
 
 @dataclass(frozen=True, kw_only=True)

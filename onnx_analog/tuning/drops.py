@@ -6,8 +6,13 @@ drawn, so the variance of the mean is taken as the sum
 
     Var(mean over trials of d, between samples)/n + Var(mean over samples of d, between trials)/T
 
-Bounds take the normal quantile for the first, or, where that is further, the bound of Clopper and Pearson (1934) on the
-share of samples that are lost, which holds where few are; and Student's quantile for the second.
+Bounds take the normal quantile for the first or, where that is further, what the bounds of Clopper and Pearson (1934)
+on the shares of samples that are lost and gained leave of their difference (Zou and Donner 2008, "MOVER"), which holds
+where few differ:
+
+    upper = d + √((upper of lost - lost)² + (gained - lower of gained)²), and likewise below
+
+They take Student's quantile for the second.
 
 Of the ratio of signal to noise, d is the squared error of a sample's output over the mean power of the outputs: its
 mean is the inverse of the ratio.
@@ -68,24 +73,42 @@ class Drop:
     def upper(self, confidence: float) -> float:
         """Return the one-sided bound below which the drop lies."""
         if self.lost is None:
-            return self.mean + self._reach(confidence, 0.0)
-        count = self.lost * self.samples
-        most = float(scipy.stats.beta.ppf(confidence, count + 1, max(self.samples - count, 1e-9)))
-        return self.mean + self._reach(confidence, most - self.lost)
+            return self.mean + self._reach(confidence, 0.0) if math.isfinite(self.mean) else math.inf
+        above = _most(self.lost, self.samples, confidence) - self.lost
+        below = self._gained - _least(self._gained, self.samples, confidence)
+        return self.mean + self._reach(confidence, math.hypot(above, below))
 
     def lower(self, confidence: float) -> float:
         """Return the one-sided bound above which the drop lies."""
-        if self.lost is None:
-            return max(self.mean - self._reach(confidence, 0.0), 0.0)  # of powers, none is below 0
-        count = self.lost * self.samples
-        least = float(scipy.stats.beta.ppf(1 - confidence, count, self.samples - count + 1)) if count else 0.0
-        return self.mean - self._reach(confidence, self.lost - least)
+        if self.lost is None:  # of powers, none is below 0
+            return max(self.mean - self._reach(confidence, 0.0), 0.0) if math.isfinite(self.mean) else math.inf
+        below = self.lost - _least(self.lost, self.samples, confidence)
+        above = _most(self._gained, self.samples, confidence) - self._gained
+        return self.mean - self._reach(confidence, math.hypot(below, above))
+
+    @property
+    def _gained(self) -> float:
+        """Share of the samples that are wrong in the original and right as read, on average over trials."""
+        assert self.lost is not None
+        return max(self.lost - self.mean, 0.0)
 
     def _reach(self, confidence: float, exact: float) -> float:
         of_samples = max(float(scipy.stats.norm.ppf(confidence)) * self.of_samples, exact)
         if self.trials < 2:
             return of_samples
         return math.hypot(of_samples, float(scipy.stats.t.ppf(confidence, self.trials - 1)) * self.of_trials)
+
+
+def _most(share: float, samples: int, confidence: float) -> float:
+    """Return the upper bound of Clopper and Pearson on a share that was found."""
+    count = share * samples
+    return float(scipy.stats.beta.ppf(confidence, count + 1, max(samples - count, 1e-9)))
+
+
+def _least(share: float, samples: int, confidence: float) -> float:
+    """Return their lower bound."""
+    count = share * samples
+    return float(scipy.stats.beta.ppf(1 - confidence, count, samples - count + 1)) if count else 0.0
 
 
 def drop_of(experiment: Experiment, trials: Trials, *, seed: int, count: int) -> Drop:
@@ -131,7 +154,7 @@ def noise(clean: list[Any], outputs: list[Any]) -> NDArray[np.float64]:
     expected, found = (values.reshape(len(values), -1) for values in (expected, found))
     with np.errstate(invalid="ignore"):
         same = (found == expected) | (np.isnan(found) & np.isnan(expected))
-        error = np.where(same, 0.0, found - expected)
+        error = np.nan_to_num(np.where(same, 0.0, found - expected), nan=np.inf, posinf=np.inf, neginf=-np.inf)
     power = float(np.square(expected, where=np.isfinite(expected), out=np.zeros(expected.shape)).sum(axis=1).mean())
     of_samples: NDArray[np.float64] = np.square(error).sum(axis=1) / (power or np.finfo(np.float64).tiny)
     return of_samples
@@ -161,8 +184,9 @@ def right(experiment: Experiment, outputs: list[Any]) -> NDArray[np.float64]:
 def samples_needed(drop: Drop, limit: float, confidence: float) -> int | None:
     """Return the fewest samples that would show that a drop is below a limit, if they lose as much; None if none would.
 
-    The error of the trials is left out: more trials lower it.
+    The error of the trials is left out: more trials lower it. What was gained is taken for luck.
     """
+    drop = replace(drop, mean=max(drop.mean, 0.0))
 
     def shows(samples: int) -> bool:
         of_samples = drop.of_samples * math.sqrt(drop.samples / samples)

@@ -13,7 +13,7 @@ from typing import Any
 
 from onnx_analog.errors import DataError, OptionError, OutputError, printable
 
-_FORMAT = "onnx-analog tune 1"
+_FORMAT = "onnx-analog tune 2"  # another one when a measurement changes its meaning
 _MOST_BYTES = 2**26
 _APART = {  # what can differ between searches, in words
     "model": "of another model",
@@ -138,11 +138,11 @@ def _entry(line: str) -> dict[str, Any]:
 
 
 def _is_measured(value: Any, names: Collection[str] | None) -> bool:
-    """Return whether a value is a number, or holds numbers of these names and no others, or null for some."""
+    """Return whether a value is a number, or holds numbers of these names and no others; `lost` may be null."""
     if names is None:
         numbers = [value]
     elif isinstance(value, dict) and value.keys() == set(names):
-        numbers = [number for number in value.values() if number is not None]
+        numbers = [number for name, number in value.items() if (name, number) != ("lost", None)]
     else:
         return False
     return all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)

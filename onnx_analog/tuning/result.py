@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +40,8 @@ class Tuned(Shown):
     sizes : mapping of str to int
         Weights of each tensor, by storage key.
     best : Answer
-    rival : Answer
-        The best without analog cells, found in the same way.
+    rival : Answer or None
+        The best without analog cells, found in the same way; None if there is none within the budget.
     analog : Answer or None
         The best with analog cells in every tensor, in as many cells as the answer; None if that has analog cells, or
         there is none so cheap.
@@ -68,7 +69,7 @@ class Tuned(Shown):
     weights: int
     sizes: dict[str, int]
     best: Answer
-    rival: Answer
+    rival: Answer | None
     analog: Answer | None
     limit: Limit | None
     sensitivity: dict[str, Sensitivity]
@@ -100,9 +101,9 @@ class Tuned(Shown):
     @property
     def answers(self) -> dict[str, Answer]:
         """The plans that are compared, by what they are; the rival only if it is another plan than the best."""
-        same = self.rival.plan == self.best.plan
         named = {f"best plan{' (digital)' * self.best.digital}": self.best}
-        named |= {} if same else {"best digital rival": self.rival}
+        if self.rival is not None and self.rival.plan != self.best.plan:
+            named["best digital rival"] = self.rival
         return named if self.analog is None else {**named, "with analog cells": self.analog}
 
     @property
@@ -152,7 +153,7 @@ class Tuned(Shown):
         needed, more = self.samples_needed, self.samples_for_more_cells
         if more is not None and more <= _in_all(self.best.verified.samples):
             this = "" if needed is None else f"{_about(needed)} samples in all would do, or "
-            return f"{undecided}, also {self._most}: {this}a plan with more cells (a budget)"
+            return f"{undecided}, also {self._most}: {this}a plan with more cells (ask for a smaller limit)"
         if more is not None and (needed is None or more < needed):
             this = "" if needed is None else f", and {_about(needed)} for this one"
             return f"{undecided}: {_about(more)} samples in all would do for a plan with more cells{this}"
@@ -214,7 +215,7 @@ class Tuned(Shown):
             "samples_needed": self.samples_needed,
             "samples_for_more_cells": self.samples_for_more_cells,
             "best": self._answer_dict(self.best),
-            "rival": self._answer_dict(self.rival),
+            "rival": None if self.rival is None else self._answer_dict(self.rival),
             "analog": None if self.analog is None else self._answer_dict(self.analog),
             "limit_cells_per_weight": None if self.limit is None else self.limit.cells_per_original_weight,
             "against_limit": None if self.limit is None else self.limit.factor,
@@ -236,7 +237,7 @@ class Tuned(Shown):
     def _look_dict(self, look: Look) -> dict[str, Any]:
         confidence = self.confidence_of_look
         ends = self.scale.ends(look.drop.lower(confidence), look.drop.upper(confidence))
-        bounds = dict(zip(("at_least", "at_most"), map(self.scale.value, ends), strict=True))
+        bounds = {name: _finite(self.scale.value(end)) for name, end in zip(("at_least", "at_most"), ends, strict=True)}
         return {"cells_per_weight": look.cells, **self._drop_dict(look.drop), **bounds, "holds": look.holds}
 
     def _point_dict(self, point: Point) -> dict[str, Any]:
@@ -249,9 +250,9 @@ class Tuned(Shown):
     def _drop_dict(self, drop: Drop) -> dict[str, Any]:
         name = "sqnr_db" if self.scale is DECIBELS else "points_lost"
         return {
-            "divergence": drop.divergence,
-            name: self.scale.value(drop.mean),
-            f"{name}_ci95": [self.scale.value(end) for end in self.scale.ends(*drop.interval())],
+            "divergence": _finite(drop.divergence),
+            name: _finite(self.scale.value(drop.mean)),
+            f"{name}_ci95": [_finite(self.scale.value(end)) for end in self.scale.ends(*drop.interval())],
             "samples": drop.samples,
             "trials": drop.trials,
         }
@@ -269,6 +270,11 @@ class Tuned(Shown):
             )
         yield "channel", self.channel
         yield "decoding takes at most", self.decoding
+
+
+def _finite(number: float) -> float | None:
+    """Return a number for JSON, which has no infinite ones."""
+    return number if math.isfinite(number) else None
 
 
 def _about(count: int) -> str:

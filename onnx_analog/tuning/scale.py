@@ -62,6 +62,9 @@ class _Changed(Scale):
     heading = "classes changed, %"
     axis = "% of the samples that change their class"
 
+    def ends(self, low: float, high: float) -> tuple[float, float]:
+        return max(low, 0.0), high
+
     def brief(self, loss: float) -> str:
         return f"{self.text(loss)} %"
 
@@ -83,7 +86,7 @@ class _Decibels(Scale):
     rule = "The goal holds where 'at least' is not below the limit, and does not where 'at most' is below it"
 
     def value(self, loss: float) -> float:
-        return -10 * math.log10(max(loss, _LEAST_NOISE))
+        return -10 * math.log10(max(loss, _LEAST_NOISE)) + 0.0  # not -0
 
     def text(self, loss: float) -> str:
         return f"{self.value(loss):.1f}"

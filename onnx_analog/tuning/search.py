@@ -344,7 +344,7 @@ class Search:
             self._tell(allocations[place], "search", "a first look")
             return self._drop(self._few, allocations[place]).mean <= limit
 
-        cells = [each.cells for each in allocations]
+        cells = [self._cells(each) for each in allocations]
         place = cheapest(cells, holds, None if self._few is self.searching else holds_by_few)
         return self._verified(allocations, place, goal, curve)
 
@@ -360,7 +360,7 @@ class Search:
             last = place == len(allocations) - 1
             if holds or goal.budget is not None or last or len(looks) == _LOOKS:
                 break
-            place = after([each.cells for each in allocations], place)
+            place = self._next(allocations, place, goal, curve, len(looks))
         limit = goal.limit
         needed = None if limit is None or holds is not None else samples_needed(drop, limit, confidence)
         return Answer(
@@ -375,14 +375,33 @@ class Search:
             curve=tuple(point for _, point in sorted(curve.items())),
         )
 
-    def within(self, listed: Mapping[str, list[Candidate]], cells: float) -> Answer | None:
-        """Return the plan of least loss within cells per original weight, verified; None if there is none so cheap."""
-        if not all(listed.values()):
+    def _next(self, allocations: list[Allocation], place: int, goal: Goal, curve: dict[int, Point], looks: int) -> int:
+        """Return the plan that is verified after one that did not hold: first a little more, then what is sure to hold.
+
+        Sure is what the samples that are searched with bound below the limit; if nothing is, that with the most cells.
+        """
+        assert goal.limit is not None
+        more = after([self._cells(each) for each in allocations], place)
+        if looks < _LOOKS - 1:
+            return more
+        tried = (each for each, point in curve.items() if point.drop.upper(self.confidence_of_look) <= goal.limit)
+        return min((each for each in tried if each >= more), default=len(allocations) - 1)
+
+    def among(self, listed: Mapping[str, list[Candidate]], goal: Goal, *, digital: bool) -> Answer | None:
+        """Return the answer from candidates without analog cells, or from those with them.
+
+        None if a tensor has none, or a budget is too small.
+        """
+        some = {
+            key: [each for each in of_tensor if (each.scheme.analog == "none") == digital]
+            for key, of_tensor in listed.items()
+        }
+        if not all(some.values()):
             return None
-        try:
-            return self.answer(self.path(listed), Goal(budget=cells))
-        except OptionError:
+        allocations = self.path(some)
+        if goal.budget is not None and self._cells(allocations[0]) > goal.budget:
             return None
+        return self.answer(allocations, goal)
 
     def limit(self, answer: Answer) -> Limit | None:
         """Return the fewest cells that any code needs for the weights at the squared errors of an answer's plan."""

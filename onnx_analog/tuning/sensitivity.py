@@ -100,6 +100,11 @@ def sensitivities(
         Of the noise, relative to that of the weights.
     journal : Journal, optional
         Keeps what was measured.
+
+    Raises
+    ------
+    DataError
+        If outputs with noise are not finite.
     """
     found, kept = {}, journal or Journal(None, {})
     for key, weight in probe.weights.items():
@@ -111,6 +116,11 @@ def sensitivities(
 
             values.append(kept.measured(f"sensitivity to draw {draw} of {key}", measure))
             progress()
+        if not np.isfinite(values).all():
+            raise DataError(
+                f"outputs are not finite if {key!r} has noise: leave out samples for which the model overflows, and "
+                "those that are no numbers"
+            )
         spread = float(np.std(values, ddof=1)) / draws**0.5 if draws > 1 else float("nan")
         found[key] = Sensitivity(float(np.mean(values)), spread)
     return found

@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from onnx_analog.display import Progress
 
-# Shares of the time of a pruned ResNet-18 with 10,000 samples. Of other networks they are others: the time that is left
+# Shares of the time of a pruned ResNet-18 with 10,000 samples. They differ for other networks: the time that is left
 # follows from the pace of what was done last.
 _SHARES = {"inputs": 0.12, "sensitivities": 0.06, "candidates": 0.30, "search": 0.32, "verification": 0.20}
 _ENDS = dict(zip(_SHARES, accumulate(_SHARES.values()), strict=True))

@@ -237,6 +237,12 @@ def test_bits_are_saved_where_errors_do_little_harm(monkeypatch):
     assert zeros[0] < zeros[1] < zeros[2]
     # An edge moves by 0.1 · (difference of bits)/2 of a step, over a thousand: bits differ by less than 20.
     assert np.mean(index[:, :20] != plain[:, :20]) < 0.001 * 20 * 2
+    louder = exactly(7 * known.second).steps[0].leniency
+    np.testing.assert_allclose(louder, known.steps[0].leniency, rtol=1e-4)  # more power leaves the edges where they are
+    np.testing.assert_allclose(louder, np.exp(np.log(power).mean()) / power, rtol=1e-3)  # U_jj² is 1/power
+    grid = compensation._Grid(np.array([[0.6]]), np.array([[0.0, 1.0]]))
+    assert grid.lenient(1e6).edges[0, 0] == pytest.approx(0.999)  # up to the next point
+    assert grid.lenient(0.0).edges[0, 0] == 0.5
     lenient = cost(weight, scheme, known)
     of = compensation._Steps.of
     monkeypatch.setattr(compensation._Steps, "of", lambda *given: of(*given)._replace(leniency=np.ones(60)))

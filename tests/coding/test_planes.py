@@ -234,10 +234,19 @@ def test_a_mask_of_patterns_is_kept_where_that_is_shorter(relative_step, pruned)
     assert bits < sum(each.stream.bits for each in others)
 
 
-def test_weights_that_a_seed_keeps_are_stored():
+@pytest.mark.parametrize(
+    ("seed", "key", "seeded"), [(3, "w", True), (4, "w", False), (3, "v", False), (3, None, False)]
+)
+def test_weights_that_a_seed_keeps_are_stored(seed, key, seeded):
+    """Of a mask that does not follow from the seed, weights that are read as 0 are pruned as without one."""
     weight = np.where(seeded_mask(3, "w", 4096, 400), np.random.default_rng(0).normal(size=4096), 0).astype(np.float32)
-    (stored,) = encode([weight], STEPS_OF_ZERO.changed(relative_step=3.0, mask_seed=3))
-    assert follows_from(3, "w", stored.planes.mask)
+    scheme = STEPS_OF_ZERO.changed(relative_step=3.0, mask_seed=seed)
+    part = split(weight, scheme, key=key)
+    assert part.seeded == seeded
+    planes = planes_of(part, fit([part], scheme), 0, scheme)
+    assert follows_from(3, "w", planes.mask) == seeded
+    if not seeded:
+        assert np.array_equal(planes.mask, encode([weight], scheme.changed(mask_seed=None))[0].planes.mask)
 
 
 def test_where_all_is_read_as_zero_it_is_stored():
@@ -763,7 +772,7 @@ def test_no_tensors_are_stored_as_none():
 
 @given(weights(), st.sampled_from(["sign", "raw"]))
 def test_joining_undoes_splitting(weight, strategy):
-    size, mask, sign, group = split(weight, paper(strategy))
+    size, mask, sign, group, _ = split(weight, paper(strategy))
     assert (size.dtype == np.float64) == (weight.dtype == np.float64)
     assert (size > 0).all() or strategy == "raw"
     assert (sign is None) == (strategy == "raw")
@@ -797,7 +806,7 @@ def test_an_axis_of_nothing_has_no_groups():
 
 @pytest.mark.parametrize(("dtype", "wider"), [(t, np.float64 if t is np.float64 else np.float32) for t in EXPONENTS])
 def test_sizes_are_of_float32_or_wider(dtype, wider):
-    size, mask, sign, _ = split(np.array([[1, -2], [-0.0, 3]], dtype), paper("sign"))
+    size, mask, sign, *_ = split(np.array([[1, -2], [-0.0, 3]], dtype), paper("sign"))
     assert size.dtype == wider
     assert mask is not None
     assert sign is not None

@@ -85,7 +85,9 @@ def test_whatever_matters_tells_searches_apart(whole, tmp_path, given, apart):
         oa.tune(**{**call, **given})
 
 
-@pytest.mark.parametrize("value", ['{"mean": 1}', '{"mean": "x", "count": 1}', "{}", "1", "[1, 2]"])
+@pytest.mark.parametrize(
+    "value", ['{"mean": null, "count": 1}', '{"mean": 1}', '{"mean": "x", "count": 1}', "{}", "1", "[1, 2]"]
+)
 def test_numbers_of_other_names_are_measured_again(tmp_path, value):
     path = tmp_path / "file"
     Journal(path, SEARCH)

@@ -7,7 +7,7 @@ import pytest
 
 import onnx_analog as oa
 from onnx_analog.channels import GaussianNoise
-from onnx_analog.errors import AnalogError, OptionError
+from onnx_analog.errors import AnalogError, DataError, OptionError
 from onnx_analog.graph.weights import Selection
 from onnx_analog.tuning import candidates
 from tests.models import f32, model
@@ -95,6 +95,14 @@ def test_a_regression_has_a_ratio_of_signal_to_noise(goal):
     if "min_sqnr" in goal:
         assert tuned.holds
         assert found >= 20
+
+
+@pytest.mark.parametrize("goal", [{"min_sqnr": 20}, {"max_drop": 20}, {"budget": 9}])
+def test_samples_that_are_no_numbers_are_refused(goal):
+    x = drawn(400, 16)
+    x[::3] = np.nan
+    with pytest.raises(DataError, match="outputs are not finite if 'w' has noise: leave out samples"):
+        oa.tune(model(ODD["tied"]), {"x": x}, **goal, **FEW)
 
 
 def test_goals_of_another_metric_are_refused():

@@ -104,7 +104,7 @@ def test_where_a_plan_with_more_cells_would_hold_now_a_budget_is_the_way(tuned):
         answer = replace(answer, best=replace(answer.best, looks=looks))
         assert answer.verdict == (
             "these data do not decide whether more than 1 point is lost, also in the last of 3 plans that were "
-            f"verified: {this}a plan with more cells (a budget)"
+            f"verified: {this}a plan with more cells (ask for a smaller limit)"
         )
 
 

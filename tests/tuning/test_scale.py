@@ -50,6 +50,14 @@ def test_decibels_are_the_inverse_of_noise(sqnr_db):
     assert math.isclose(DECIBELS.value(noise_of(sqnr_db)), sqnr_db, abs_tol=1e-9)
 
 
+def test_a_ratio_of_one_is_not_minus_zero():
+    assert DECIBELS.goal(noise_of(0)) == "at least 0 dB"
+
+
+def test_shares_of_changed_classes_are_not_below_zero():
+    assert CHANGED.ends(-0.1, 0.2) == (0.0, 0.2)
+
+
 def test_no_noise_has_a_number():
     assert DECIBELS.text(0.0) == "300.0"
 

@@ -266,3 +266,25 @@ def test_the_better_of_the_two_is_the_answer(first, monkeypatch):
     monkeypatch.setattr(search.Answer, "digital", False)
     chosen = small(max_drop=20)
     assert (chosen.best.cells, chosen.rival.cells) == (min(first, 3.0), 3.0)
+
+
+def test_a_budget_that_no_digital_plan_keeps_has_a_plan_with_analog_cells():
+    """Without a code, a digital index takes more cells than one analog cell for each weight."""
+    tuned = small(budget=1.5, decoding="none", correction=False)
+    assert tuned.rival is None
+    assert not tuned.best.digital
+    assert tuned.best.cells <= 1.5
+    assert tuned.to_dict()["rival"] is None
+    assert "best digital rival" not in repr(tuned)
+
+
+def test_the_last_look_is_at_a_plan_that_the_search_shows_to_hold(monkeypatch):
+    """Of places with 1.0, 1.1, 1.2, ... cells, that after 6 % more comes second, and then what was tried and is sure."""
+    steps = SimpleNamespace(confidence_of_look=0.99, _cells=lambda each: each)
+    cells = [1 + place / 10 for place in range(10)]
+    sure, doubtful = (SimpleNamespace(drop=SimpleNamespace(upper=lambda _, bound=bound: bound)) for bound in (0.1, 0.9))
+    following = search.Search._next
+    curve = {0: sure, 3: doubtful, 5: sure, 7: sure}
+    assert following(steps, cells, 1, Goal(max_drop=0.2), curve, 1) == 2
+    assert following(steps, cells, 2, Goal(max_drop=0.2), curve, 2) == 5
+    assert following(steps, cells, 2, Goal(max_drop=0.05), curve, 2) == 9
