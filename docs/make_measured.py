@@ -1,14 +1,15 @@
-"""Write docs/measured.md, the tables of all codes that were measured, and docs/beyond/*.png, what they lose over cells.
+"""Write docs/measured.md, all codes that were measured; the table of docs/beyond.md; and draw docs/beyond/*.png.
 
     python docs/make_measured.py
 
-Both follow from docs/results: the trials of examples/codes.py, and answers of `onnx-analog tune --json`.
+They follow from docs/results: the trials of examples/codes.py, and answers of `onnx-analog tune --json`.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +54,8 @@ class Network(NamedTuple):
         Of the command line: how they are normalised.
     points : float
         The loss at which ways to store are compared.
+    only : str
+        Which ways were measured beside the rivals; all unless given.
     """
 
     title: str
@@ -60,6 +63,7 @@ class Network(NamedTuple):
     data: str
     flags: str
     points: float
+    only: str = ""
 
 
 NETWORKS = {
@@ -76,6 +80,7 @@ NETWORKS = {
         "cifar10",
         "--mean 0.4914,0.4822,0.4465 --std 0.2470,0.2435,0.2616",
         0.5,
+        "redundancy,refined 2,refined 3",
     ),
     "lenet-mnist": Network(
         "LeNet on MNIST",
@@ -198,6 +203,7 @@ def command(network: str, channel: str, row: Row, trials: int) -> str:
     words += [f"--compensate {about.data}-train.npz"] * row.compensated
     words += [f"    {about.flags} --channel {channel} --trials {trials}"]
     words += [f"--samples {samples}"] * (samples < 10_000)
+    words += [f'--only "{about.only}"'] * bool(about.only and not row.compensated)
     return " ".join(words).replace("     ", " \\\n    ")
 
 
@@ -314,9 +320,17 @@ def _bars(axis: Any, of_kind: list[Mark], style: dict[str, Any]) -> None:
     axis.errorbar(cells, y, yerr=(y - np.maximum(low, LEAST).clip(max=y), np.maximum(high, y) - y), **style)
 
 
+def with_summary(text: str) -> str:
+    """Return a page with the table of the fewest cells in the place of the one that it has."""
+    rows = "\n".join(summary())
+    return re.sub(r"^\| network \|.*?\n(?!\|)", lambda _: f"{rows}\n", text, flags=re.MULTILINE | re.DOTALL)
+
+
 def main() -> None:
-    """Write the page, and draw the pictures."""
+    """Write the page and the table, and draw the pictures."""
     (DOCS / "measured.md").write_text(page(), encoding="utf-8")
+    beyond = DOCS / "beyond.md"
+    beyond.write_text(with_summary(beyond.read_text(encoding="utf-8")), encoding="utf-8")
     for network in NETWORKS:
         for channel in CHANNELS:
             if rows_of(network, channel):

@@ -5,7 +5,8 @@
 
 Written are <out>/codes-<model>-<channel>.csv, with a row for each trial, and .md, a table. A run that is stopped is
 resumed by the same command, from <out>/codes-<model>-<channel>.running. With --compensate only what has no analog cells
-is compared, rounded so that weights make up for each other's errors; the files are then called compensated-...
+is compared, rounded so that weights make up for each other's errors; the files are then called compensated-... With
+--only, of what has analog cells or no code, only names that begin so are compared beside the rivals.
 """
 
 from __future__ import annotations
@@ -61,17 +62,19 @@ def numbers(text: str) -> tuple[float, ...]:
 @click.option("--mean", default="0")
 @click.option("--std", default="1")
 @click.option("--samples", type=int)
+@click.option("--only", default="")
 @click.option("--trials", type=int, default=8)
 @click.option("--channel", default="pcm")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/results"))
 def main(
     model: Path, npz: Path, correct: Path, compensate: Path | None, mean: str, std: str, samples: int | None,
-    trials: int, channel: str, out: Path,
+    only: str, trials: int, channel: str, out: Path,
 ) -> None:  # fmt: skip
     """Evaluate the codes of each level of decoding."""
     out.mkdir(parents=True, exist_ok=True)
-    name = f"{'compensated' if compensate else 'codes'}-{model.stem}-{channel}"
+    name = f"{'compensated' if compensate else 'codes'}-{model.stem}-{channel.partition(':')[0]}"
     points = compensated_plans(channel) if compensate else plans(channel)
+    points = {point: scheme for point, scheme in points.items() if point.startswith(tuple(only.split(",")))}
     running = out / f"{name}.running"
     with watch(name) as update:
         swept = oa.sweep(

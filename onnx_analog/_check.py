@@ -197,6 +197,7 @@ def _check_unused(storing: Mapping[str, Any]) -> None:
     """Raise `OptionError` if an argument says how to store a model that is stored already."""
     name = next((name for name, value in storing.items() if value is not None), None)
     if name is not None:
+        name = "a selection of tensors" if name == "selection" else name
         raise OptionError(f"{name} is given, and the model is protected already: leave it out, or give the original")
 
 

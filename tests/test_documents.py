@@ -1,5 +1,4 @@
 import csv
-import json
 import math
 import re
 import runpy
@@ -23,11 +22,9 @@ from onnx_analog.channels import capacity
 from onnx_analog.cli import main
 from onnx_analog.coding.compensation import DAMPING, MOST_INPUTS
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES
-from onnx_analog.coding.streams import DECODING
 from onnx_analog.graph.correction import MOST_GAIN, NUMBER_BITS
 from onnx_analog.run import moments
 from onnx_analog.run.correction import LEAST_SAMPLES
-from onnx_analog.run.statistics import interval
 from onnx_analog.tuning import candidates
 from tests.conftest import ROOT
 from tests.models import proto
@@ -511,62 +508,6 @@ def test_the_table_of_corrections_is_that_of_the_trials():
     assert len(trials) == 4 * len(rows)
 
 
-def trials_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def codes_rows(path: Path) -> Iterator[list[str]]:
-    """Yield the rows of the table of codes, from the file of trials: by what decoding takes, and by cells."""
-    trials: dict[str, list[dict[str, str]]] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            trials.setdefault(row["strategy"], []).append(row)
-    cost = "honest_cells_per_original_weight"
-    for name, rows in sorted(
-        trials.items(), key=lambda each: (DECODING.index(each[1][0]["decoding"]), float(each[1][0][cost]))
-    ):
-        first = rows[0]
-        cells = [f"{float(first[column]):.3f}" for column in (cost, "all_in_cells_per_original_weight")]
-        yield [
-            first["decoding"],
-            name,
-            *cells,
-            *(mean_text([float(r[c]) for r in rows]) for c in ("value", "uncorrected")),
-        ]
-
-
-def mean_text(values: list[float]) -> str:
-    """Return a mean in %, and its 95 % interval if the values differ."""
-    ends = interval(values, bounds=(0.0, 1.0))
-    shown = "" if ends is None else f" ({100 * ends[0]:.2f} to {100 * ends[1]:.2f})"
-    return f"{100 * np.mean(values):.2f}{shown}"
-
-
-def above_digital(of: dict[str, list[float]], step: str, column: int) -> float:
-    """Return how far refined steps lie above the line through entropy-coded points at the same cells, in points."""
-    digital = sorted(values for name, values in of.items() if name.startswith("entropy-coded"))
-    refined = of[f"refined {step}"]
-    line = np.interp(refined[0], [each[0] for each in digital], [each[column] for each in digital])
-    return float(refined[column] - line)
-
-
-def test_the_table_of_codes_is_that_of_the_trials():
-    text = section(ROOT / "docs" / "codes.md", "Measured: ResNet-20")
-    (_, *rows) = table_rows(text)
-    assert rows == list(codes_rows(RESULTS / "codes-resnet20-cifar10-pcm.csv"))
-    of = {row[1]: [float(cell.split()[0]) for cell in row[2:]] for row in rows}
-    gains = {name: f"{of[name][2] - of[name][3]:.1f}" for name in ("mapping, 1 cell", "entropy-coded 1.5")}
-    assert set(gains.values()) <= numbers_of(text)
-    above, words = [above_digital(of, step, 2) for step in ("3", "2", "1.5", "1")], " ".join(text.split())
-    assert "{:.1f}, {:.1f}, {:.1f} and {:.1f} points better".format(*above) in words
-    assert min(above) > 0
-    assert f"{-above_digital(of, '2', 3):.1f} points worse" in words
-    errors = [math.sqrt(share * (1 - share) / 2000) for share in (values[2] / 100 for values in of.values())]
-    assert round(100 * min(errors), 1) == 0.6
-    assert min(values[0] for row, values in zip(rows, of.values(), strict=True) if row[0] in ("none", "table")) >= 3
-
-
 CODES = runpy.run_path(str(ROOT / "docs" / "make_codes.py"))
 PICTURES = {picture.name: picture for picture in CODES["PICTURES"]}
 
@@ -610,101 +551,13 @@ def test_other_numbers_are_seen(other):
     assert not same_numbers({"a": [1.0, 2.0]}, other)
 
 
-def test_the_table_of_the_pruned_network_is_that_of_the_trials():
-    text = section(ROOT / "docs" / "codes.md", "Measured: pruned ResNet-18")
-    (_, *rows) = table_rows(text)
-    path = RESULTS / "codes-resnet18-cifar10-pruned-pcm.csv"
-    assert rows == list(codes_rows(path))
-    trials = trials_of(path)
-    assert {(row["samples"], row["original"]) for row in trials} == {("[2000]", "0.939")}
-    assert {int(row["trial"]) for row in trials} == set(range(5))
-    of = {row[1]: (float(row[2]), 93.90 - float(row[4].split()[0])) for row in rows}
-    words = " ".join(text.split())
-    cells, lost = of["entropy-coded 0.75"]
-    assert f"Steps of 0.75 then lose {lost:.1f} points in {cells:.2f} cells" in words
-    (cells, lost), (others, less) = of["entropy-coded 1.5"], of["refined 3"]
-    assert f"steps of 1.5 lose {lost:.1f} points in {cells:.2f} cells" in words
-    assert f"refined steps of 3 lose {less:.1f} in {others:.2f}" in words
-    assert f"4 of the {of['mapping, 1 cell'][0]:.1f} cells of mapping" in words
-    page = " ".join(section(ROOT / "docs" / "beyond.md", "ResNet-18 on CIFAR-10, pruned").split())
-    for name in ("entropy-coded 0.75", "redundancy, 1 and 20 cells"):
-        assert f"{of[name][1]:.1f} points in {of[name][0]:.2f}" in page
-    sizes = {(row["stored_weights"], row["original_weights"]) for row in trials}
-    (stored, weights) = sizes.pop()
-    assert f"{int(stored) / 1e6:.1f} million of {int(weights) / 1e6:.1f} million weights" in page
-    mask = {int(row["mask_bitmap_bits"]) / int(row["original_weights"]) for row in trials}
-    assert mask == {1.0}
-
-
-def test_the_table_of_compensation_is_that_of_its_results():
+def test_the_page_of_compensation_has_the_limits_of_the_code():
     text = read(ROOT / "docs" / "compensation.md")
-    measured = section(ROOT / "docs" / "compensation.md", "Measured: ResNet-20")
-    (_, *rows) = table_rows(measured)
-    path = RESULTS / "compensated-resnet20-cifar10-pcm.csv"
-    assert rows == list(codes_rows(path))
-    trials = trials_of(path)
-    original = {float(row["original"]) for row in trials}.pop()
-    assert {f"{100 * original:.2f}", "10,000"} <= numbers_of(measured)
-    assert {row["samples"] for row in trials} == {"[10000]"}
-    assert round(100 * math.sqrt(original * (1 - original) / 10_000), 1) == 0.3
-    of, plain = (
-        {row[1]: row for row in found} for found in (rows, codes_rows(RESULTS / "codes-resnet20-cifar10-pcm.csv"))
-    )
-    step, finer = plain["entropy-coded 1.5"], plain["entropy-coded 1"]
-    compensated = of["entropy-coded 1.5"]
-    for found, digits in ((step, 1), (finer, 1), (compensated, 2)):
-        assert f"{float(found[2]):.2f} cells" in measured
-        assert f"{float(found[4].split()[0]):.{digits}f} %" in measured
     assert f"{DEFAULTS.compensate_samples} samples are used" in " ".join(text.split())
     assert f"{100 * DAMPING:g} % of the mean" in text
     assert f"more than {MOST_INPUTS:,} inputs" in text
     assert f"at least {moments._LEAST_VECTORS:,} patches" in text
     assert moments._VECTORS == 4
-
-
-def test_the_cheapest_ways_are_those_of_the_results():
-    (name, channel) = ("resnet20-cifar10", "pcm")
-    rows = {row[1]: row for row in codes_rows(RESULTS / f"codes-{name}-{channel}.csv")}
-    compensated = {row[1]: row for row in codes_rows(RESULTS / f"compensated-{name}-{channel}.csv")}
-    tuned = json.loads((RESULTS / f"tune-{name}-{channel}.json").read_text(encoding="utf-8"))
-    whole = 100 * tuned["original"]
-
-    def lost(row, column, original):
-        return original - float(row[column].split()[0])
-
-    paper, steps, refined = rows["redundancy, 1 and 20 cells"], rows["entropy-coded 0.75"], rows["refined 2"]
-    page, readme = (" ".join(read(path).split()) for path in (ROOT / "docs" / "beyond.md", README))
-    best, analog = tuned["best"], tuned["analog"]
-    low, high = best["points_lost_ci95"]
-    cells, found = f"{best['cells_per_weight']:.2f}", f"{best['points_lost']:.1f}"
-    assert f"takes {float(paper[2]):.2f} cells per weight. It loses {lost(paper, 5, 91.55):.1f} points" in page
-    assert f"and {lost(paper, 4, 91.55):.1f} if it is corrected" in page
-    assert f"{lost(steps, 4, 91.55):.1f} points at {float(steps[2]):.2f} cells" in page
-    assert f"{lost(refined, 4, 91.55):.1f} points at {float(refined[2]):.2f}." in page
-    for step in ("1", "1.5"):
-        row = compensated[f"entropy-coded {step}"]
-        assert f"{lost(row, 4, 91.73):.1f} points at {float(row[2]):.2f}" in page
-    assert (
-        f"finds {cells} cells per weight, in which at most 1 point is lost with 95 % confidence (found: {found}" in page
-    )
-    assert (tuned["holds"], tuned["max_points_lost"], tuned["confidence"]) == (True, 1, 0.95)
-    assert f"{analog['points_lost']:.1f} points are lost in as many cells" in page
-    assert f"verifies on {best['samples']:,} of them" in page
-    assert abs(whole - 91.73) < 0.5  # of other samples
-    code = 0.978  # bits in a cell of pcm, with BCH
-    counted = NUMBER_BITS * tuned["correction_numbers"] / code / tuned["weights"]
-    assert f"whose {tuned['correction_numbers']} numbers `tune` counts too ({counted:.2f} cells per weight)" in page
-    without = json.loads((RESULTS / f"tune-none-{name}-{channel}.json").read_text(encoding="utf-8"))
-    assert f"the cheapest plan takes {without['best']['cells_per_weight']:.2f} cells per weight" in page
-    for key in ("best", "analog"):
-        ends = " to ".join(f"{end:.1f}".replace("-0.0", "0.0") for end in without[key]["points_lost_ci95"])
-        assert f"loses {without[key]['points_lost']:.1f} points ({ends})" in page
-    assert f"in {without['analog']['cells_per_weight']:.2f} cells" in page
-    assert (
-        f"takes {float(paper[2]):.2f} cells per weight and loses {lost(paper, 4, 91.55):.1f} points after correction"
-        in readme
-    )
-    assert f"{cells} cells per weight, and {found} points lost (95 % interval: {abs(low):.1f} to {high:.1f})" in readme
 
 
 def test_the_page_of_corrections_has_the_limits_of_the_code():

@@ -377,7 +377,8 @@ def planes_of(part: Part, fitted: Fitted, number: int, scheme: Scheme) -> Planes
 def stored_counts(fitted: Fitted, number: int, size: int, scheme: Scheme) -> NDArray[np.int64]:
     """Return how many weights of each class are stored, (K,), of tensor `number`, which has `size` weights."""
     counts: NDArray[np.int64] = fitted.counts[number]
-    return np.where(_zero_classes(fitted.codebook, scheme), 0, counts) if counts.sum() < size else counts
+    kept = np.where(_zero_classes(fitted.codebook, scheme), 0, counts)
+    return kept if counts.sum() < size and kept.any() else counts
 
 
 def _zero_classes(codebook: Codebook, scheme: Scheme) -> Bits:
@@ -389,12 +390,14 @@ def _zero_classes(codebook: Codebook, scheme: Scheme) -> Bits:
 def _without_zeros(planes: Planes, codebook: Codebook, scheme: Scheme) -> Planes:
     """Return planes whose mask leaves out all weights that are read as 0: to tell them from pruned ones takes bits.
 
-    Without a mask they stay, since the mask itself takes bits.
+    Without a mask they stay, since the mask itself takes bits; so they do if there are no others.
     """
     zero = _zero_classes(codebook, scheme)
     if planes.mask is None or planes.class_index is None or not zero.any():
         return planes
     kept = ~zero[planes.class_index]
+    if not kept.any():
+        return planes
     mask = planes.mask.copy()
     mask[planes.mask] = kept
     rest = {name: None if (plane := getattr(planes, name)) is None else plane[kept] for name in ("sign", "group")}

@@ -318,8 +318,8 @@ def test_every_option_says_what_it_is_for(name, flag):
 NOT_BY_DEFAULT = {
     "--threshold", "--residuals", "--cells-on", "--cells-hold", "--read-after", "--write-bits", "--read-bits",
     "--reference", "--preprocess", "--at-least", "--at-most", "--check", "--plot", "--log", "--group", "--precision",
-    "--config", "--save-config", "--save-plan", "--plan", "--integers", "--grid", "--bounds",
-    "--correct", "--compensate", "--relative-step", "--max-drop", "--budget", "--protected", "--resume", "--junit",
+    "--config", "--save-config", "--save-plan", "--plan", "--integers", "--grid", "--bounds", "--junit",
+    "--correct", "--compensate", "--relative-step", "--max-drop", "--budget", "--min-sqnr", "--protected", "--resume",
 }  # fmt: skip
 
 
@@ -1363,6 +1363,7 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
     "tune": {
         "--max-drop": (["1e-9", "100"], ["0", "101", "nan"]),
         "--budget": (["1e-9", "1e9"], ["0", "nan"]),
+        "--min-sqnr": (["0", "300"], ["-1", "301", "nan"]),
         "--confidence": (["0.5", "0.999"], ["0.4", "1", "nan"]),
         **IMAGES,
         "--trials": (["2", "1000"], ["1", "1001"]),

@@ -214,6 +214,16 @@ def test_what_is_read_as_zero_is_pruned_where_others_are(scheme):
     assert whole.planes.class_index.size == weight.size
 
 
+def test_where_all_is_read_as_zero_it_is_stored():
+    """A stored tensor has one stored weight at least."""
+    weight = np.array([0.0, 0.1, -0.1, 0.2], np.float32)
+    scheme = STEPS_OF_ZERO.changed(relative_step=None, step=9.0)
+    (stored,) = encode([weight], scheme)
+    assert stored.planes.mask.tolist() == [False, True, True, True]
+    assert not decode(stored).any()
+    assert stored_counts(fit([split(weight, scheme)], scheme), 0, 4, scheme).sum() == 3
+
+
 def test_a_class_of_zeros_with_cells_elsewhere_stays():
     scheme = STEPS_OF_ZERO.changed(classes=3, cells=(1, 0, 1), relative_step=None, step=1.0)
     weight = np.array([0.0, 0.1, 0.9, -1.0], np.float32)

@@ -105,7 +105,7 @@ def naive(rows: Rows, limit: float, shares: bool) -> Decision:
         if len(taken) < 2:
             continue
         reach = scipy.stats.t.ppf(CONFIDENCE, len(taken) - 1) * np.std(taken, ddof=1) / math.sqrt(len(taken))
-        low, high = np.mean(taken) - reach, np.mean(taken) + reach
+        low, high = float(np.mean(taken) - reach), float(np.mean(taken) + reach)
         holds = True if high <= limit else False if low > limit else None
         if holds is not None:
             break

@@ -113,7 +113,7 @@ def command(model: Path, data: Path, junit: Path | None, force: bool, as_json: b
     Example:
 
     \b
-        onnx-analog check model.onnx --data test.npz --max-drop 1 --cells-small 3
+        onnx-analog check model.onnx --data test.npz --min-sqnr 10 --cells-small 3
     """
     from onnx_analog._check import check
     from onnx_analog.cli import junit as reports

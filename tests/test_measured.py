@@ -1,0 +1,196 @@
+"""Pages about measured codes say what docs/results hold."""
+
+from __future__ import annotations
+
+import json
+import runpy
+
+import numpy as np
+import pytest
+
+from onnx_analog.graph.correction import NUMBER_BITS
+from tests.conftest import ROOT
+
+DOCS = ROOT / "docs"
+MADE = runpy.run_path(str(DOCS / "make_measured.py"))
+HONEST, PAPER = MADE["HONEST"], MADE["PAPER"]
+
+
+def words(page):
+    return " ".join((ROOT / page).read_text(encoding="utf-8").split()).replace("−", "-")
+
+
+def of(network, channel="pcm"):
+    """Return the rows of a network and a channel, by name, with `compensated` behind it where weights were."""
+    rows = MADE["rows_of"](network, channel)
+    return {f"{row.name}{' compensated' * row.compensated}": row for row in rows}
+
+
+def tuned(name):
+    return json.loads((DOCS / "results" / f"tune-{name}.json").read_text(encoding="utf-8"))
+
+
+def cells(row):
+    return f"{row.number(HONEST):.2f}"
+
+
+def lost(row, column="value"):
+    return f"{row.lost(column)[0]:.1f}"
+
+
+def share(row, column="value"):
+    """Return the accuracy in %."""
+    return f"{100 * row.number('original') - row.lost(column)[0]:.1f}"
+
+
+def assert_said(page, *claims):
+    text = words(page)
+    assert [claim for claim in claims if claim not in text] == []
+
+
+def test_what_is_not_said_is_seen():
+    with pytest.raises(AssertionError):
+        assert_said("docs/beyond.md", "ResNet-20", "takes 1.23 cells")
+
+
+def test_the_page_and_the_table_are_what_their_script_writes():
+    assert (DOCS / "measured.md").read_text(encoding="utf-8") == MADE["page"]()
+    beyond = (DOCS / "beyond.md").read_text(encoding="utf-8")
+    assert MADE["with_summary"](beyond) == beyond
+    assert MADE["with_summary"](beyond.replace("ResNet-18 on CIFAR-10, pruned | pcm", "x | pcm")) == beyond
+
+
+@pytest.mark.parametrize("network", MADE["NETWORKS"])
+@pytest.mark.parametrize("channel", MADE["CHANNELS"])
+def test_files_of_trials_are_of_the_same_kind(network, channel):
+    """All trials of a file are of one model, on the same images; files of one network have the same original."""
+    rows = MADE["rows_of"](network, channel)
+    for compensated in (False, True):
+        trials = [trial for row in rows if row.compensated == compensated for trial in row.trials]
+        for column in ("original", "samples", "model", "input_mean", "channel", "original_weights"):
+            assert len({trial[column] for trial in trials}) <= 1
+    if rows:
+        assert f"{json.loads(rows[0].trials[0]['input_mean'])[0]:g}" in MADE["NETWORKS"][network].flags
+
+
+def test_each_kind_has_its_fewest_cells():
+    rows = list(of("resnet20-cifar10").values())
+    found = MADE["fewest"](rows, 1.0)
+    for kind, row in found.items():
+        others = [other for other in rows if other.kind == kind and other.lost()[0] <= 1.0]
+        assert row.number(HONEST) == min(other.number(HONEST) for other in others)
+    assert MADE["fewest"](rows, -100.0) == {}
+
+
+def test_resnet20_as_the_pages_say():
+    rows, answer, without = of("resnet20-cifar10"), tuned("resnet20-cifar10-pcm"), tuned("none-resnet20-cifar10-pcm")
+    paper, steps, refined = rows["redundancy, 1 and 20 cells"], rows["entropy-coded 0.75"], rows["refined 2"]
+    fine, coarse = rows["entropy-coded 1 compensated"], rows["entropy-coded 1.5 compensated"]
+    best, analog = answer["best"], answer["analog"]
+    code = 0.978  # bits in a cell of pcm, with BCH
+    counted = NUMBER_BITS * answer["correction_numbers"] / code / answer["weights"]
+    found = MADE["fewest"](list(rows.values()), 1.0)
+    ends = {
+        key: " to ".join(f"{end:.1f}".replace("-0.0", "0.0") for end in without[key]["points_lost_ci95"])
+        for key in ("best", "analog")
+    }
+    assert_said(
+        "docs/beyond.md",
+        f"takes {cells(paper)} cells per weight. It loses {lost(paper, 'uncorrected')} points, and {lost(paper)} if",
+        f"{lost(steps)} points at {cells(steps)} cells per weight",
+        f"{lost(refined)} points at {cells(refined)}.",
+        f"{lost(fine)} points at {cells(fine)} cells per weight, {lost(coarse)} points at {cells(coarse)}.",
+        f"finds {best['cells_per_weight']:.2f} cells per weight, in which at most 1 point is lost with 95 % confidence "
+        f"(found: {best['points_lost']:.1f} points)",
+        f"the {answer['correction_numbers']} numbers of its correction, too ({counted:.2f} cells per weight)",
+        f"{analog['points_lost']:.1f} points are lost in as many cells",
+        f"`tune` verifies on {best['samples']:,} images",
+        f"takes {without['best']['cells_per_weight']:.2f} cells per weight, and loses "
+        f"{without['best']['points_lost']:.1f} points ({ends['best']})",
+        f"loses {without['analog']['points_lost']:.1f} points ({ends['analog']}) in "
+        f"{without['analog']['cells_per_weight']:.2f} cells",
+        f"beat equal steps ({cells(found['refined'])} against {cells(found['equal steps'])} cells per weight on ResN",
+    )
+    assert (answer["holds"], answer["max_points_lost"], answer["confidence"]) == (True, 1, 0.95)
+    low, high = best["points_lost_ci95"]
+    assert_said(
+        "README.md",
+        f"takes {cells(paper)} cells per weight and loses {lost(paper)} points after correction",
+        f"{best['cells_per_weight']:.2f} cells per weight, and {best['points_lost']:.1f} points lost (95 % interval: "
+        f"{abs(low):.1f} to {high:.1f})",
+    )
+
+
+def test_resnet18_as_the_pages_say():
+    rows, answer = of("resnet18-cifar10-pruned"), tuned("resnet18-cifar10-pruned-pcm")
+    paper, best = rows["redundancy, 1 and 20 cells"], answer["best"]
+    low, high = best["points_lost_ci95"]
+    assert_said(
+        "docs/beyond.md",
+        f"takes {cells(paper)} cells per original weight: 4 of them hold the mask",
+        f"finds {best['cells_per_weight']:.2f} cells per original weight, in which at most 0.5 points are lost with "
+        f"95 % confidence (found: {best['points_lost']:.1f} points, {low:.1f} to {high:.1f})",
+        f"{paper.number('stored_weights') / 1e6:.1f} million of {paper.number('original_weights') / 1e6:.1f} million w",
+    )
+    assert_said(
+        "README.md",
+        f"takes {cells(paper)} cells per original weight in the paper's scheme, and {best['cells_per_weight']:.2f} with",
+    )
+    assert paper.number("mask_bitmap_bits") == paper.number("original_weights")
+    assert (answer["holds"], answer["max_points_lost"], answer["analog"]) == (True, 0.5, None)
+
+
+def test_lenet_as_the_pages_say():
+    rows, answer = of("lenet-mnist"), tuned("lenet-mnist-pcm")
+    best, mapping = answer["best"], rows["mapping, 1 cell"]
+    assert_said(
+        "docs/beyond.md",
+        f"mapping** with one cell takes {mapping.number(HONEST):.2f} cells per weight",
+        f"finds {best['cells_per_weight']:.2f} cells per weight for half a point (found: {best['points_lost']:.1f} po",
+        f"{int(mapping.number('original_weights')):,} weights, none pruned",
+    )
+    one_step = MADE["fewest"](list(rows.values()), 0.5)["equal steps, compensated"]
+    assert 0.4 < best["cells_per_weight"] / one_step.number(HONEST) < 0.65
+    assert (answer["holds"], answer["max_points_lost"]) == (True, 0.5)
+
+
+def above_digital(rows, step, column):
+    """Return how far refined steps lie above the line through entropy-coded points at the same cells, in points."""
+    digital = sorted(
+        (row.number(HONEST), -row.lost(column)[0])
+        for name, row in rows.items()
+        if name.startswith("entropy-coded") and not row.compensated
+    )
+    refined = rows[f"refined {step}"]
+    return -refined.lost(column)[0] - np.interp(refined.number(HONEST), *zip(*digital, strict=True))
+
+
+def test_codes_compare_as_the_page_says():
+    rows = of("resnet20-cifar10")
+    gains = {
+        name: f"{rows[name].lost('uncorrected')[0] - rows[name].lost()[0]:.1f}"
+        for name in ("mapping, 1 cell", "entropy-coded 1.5")
+    }
+    above = [above_digital(rows, step, "value") for step in ("3", "2", "1.5", "1")]
+    assert_said(
+        "docs/codes.md",
+        f"mapping with one cell gains {gains['mapping, 1 cell']} points, entropy-coded steps of 1.5 gain "
+        f"{gains['entropy-coded 1.5']}",
+        "{:.1f}, {:.1f}, {:.1f} and {:.1f} points better".format(*above),
+        f"{-above_digital(rows, '2', 'uncorrected'):.1f} points worse",
+    )
+    assert min(above) > 0
+    assert min(row.number(HONEST) for row in rows.values() if row.trials[0]["decoding"] in ("none", "table")) >= 3
+
+
+def test_compensation_buys_what_its_page_says():
+    rows = of("resnet20-cifar10")
+    step, finer, compensated = (rows[f"entropy-coded {name}"] for name in ("1.5", "1", "1.5 compensated"))
+    assert_said(
+        "docs/compensation.md",
+        f"leave {share(step)} %",
+        f"in {cells(step)} cells per weight, and steps of 1 leave {share(finer)} % in {cells(finer)}",
+        f"Compensated steps of 1.5 leave {share(compensated)} % of all 10,000 in {cells(compensated)} cells",
+        f"original: {100 * compensated.number('original'):.2f} %",
+        f"classifies {100 * step.number('original'):.2f} % correctly",
+    )
