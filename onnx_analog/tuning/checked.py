@@ -112,17 +112,19 @@ class Checked(Shown):
     @property
     def numbers(self) -> str:
         """The loss, the bounds that decide, their confidence, and on what they rest."""
-        low, high = map(self._text, self.scale.ends(self.decision.at_least, self.decision.at_most))
+        low, high = (
+            self._text(end, "no bound") for end in self.scale.ends(self.decision.at_least, self.decision.at_most)
+        )
         sure = f"with {100 * self.confidence:g} % confidence"
         if self.holds is None:
             bound = f"{low} to {high}, each end {sure}"
         else:
             bound = f"at most {high} {sure}" if self.holds != (self.scale is DECIBELS) else f"at least {low} {sure}"
         used = f"{counted(self.decision.trials, 'trial')}, {counted(self.decision.samples, 'sample')}"
-        return f"{self._text(self.decision.loss)}, {bound}; {used}"
+        return f"{self._text(self.decision.loss, 'infinite noise')}, {bound}; {used}"
 
-    def _text(self, loss: float) -> str:
-        return self.scale.text(loss) if math.isfinite(loss) else "no number"
+    def _text(self, loss: float, infinite: str) -> str:
+        return self.scale.text(loss) if math.isfinite(loss) else infinite
 
     def _lines(self) -> Iterator[tuple[str, object]]:
         yield "answer", self.answer

@@ -140,7 +140,7 @@ class Losses:
             sure, of_trials = self._reach(confidence, alike=alike)
             drop = self._drop(self._between_samples(0.0))
             low, high = drop.lower(sure) - of_trials, drop.upper(sure) + of_trials
-            low = low if self._shares else max(low, 0.0)
+            low, high = (max(low, -1.0), min(high, 1.0)) if self._shares else (max(low, 0.0), high)
             holds = True if high <= limit else False if low > limit else None
             settled = alike or (holds is None and self._settled(limit, sure, of_trials))
         return Decision(

@@ -50,7 +50,7 @@ NOT_DECIDED = f"not decided whether more than 0.5 points are lost (0.20, 0.10 to
         ),
         (
             found(False, "sqnr_db", loss=math.inf, at_least=math.inf, at_most=math.inf),
-            f"no: the SQNR is below 23.0103 dB (no number, at most no number {SURE})",
+            f"no: the SQNR is below 23.0103 dB (infinite noise, at most no bound {SURE})",
         ),
     ],
 )
