@@ -16,16 +16,36 @@ import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 
 try:
     import torch
 except ImportError:
     sys.exit("Error: training needs PyTorch: pip install 'onnx-analog[train]'")
-from onnx_analog.train import distillation, images, loop, networks, noise, pruning
+from onnx_analog.train import distillation, images, loop, networks, noise, pruning, starting
 from onnx_analog.train.export import OPSET, export
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Return the numbers."""
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not numbers with commas between them", param, ctx)
+
+
+NUMBERS = Numbers()
+
+
+_OF_RECIPE = ("epochs", "patience", "held_out", "weight_decay", "bf16", "seed", "rate", "schedule", "shift")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +60,10 @@ class Job:
     normalisation: images.Normalisation
     recipe: loop.Recipe
     noise: noise.Noise | None
+    plan: Plan | None
     teacher: Path | None
     start: Path | None
-    sparsity: float
+    pruning: pruning.Pruning | None
     folded: bool
 
 
@@ -64,11 +85,18 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
             click.option("--teacher", type=FILE, help="ONNX model to learn from (T = 1.5, equal weights)."),
             click.option("--noise", "noise_", help="On the weights in training: a standard deviation, or `channel`."),
+            click.option("--plan", type=FILE, help="On the weights in training: stored and read as a plan says."),
             click.option("--channel", default="pcm", show_default=True, help="Of `--noise channel`."),
             click.option("--strategy", default="mapping", show_default=True, help="Likewise."),
             click.option("--cells", type=click.IntRange(1), default=4, show_default=True, help="Likewise."),
-            click.option("--start", type=FILE, help="Checkpoint whose best weights are the first ones."),
-            click.option("--sparsity", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Pruned first."),
+            click.option("--start", type=FILE, help="ONNX model, or checkpoint, whose weights are the first ones."),
+            click.option("--sparsity", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Share pruned."),
+            click.option("--mask", default="magnitude", show_default=True, help="magnitude, seed, or N:M, as 2:4."),
+            click.option("--rate", type=click.FloatRange(0, min_open=True), help="Largest learning rate."),
+            click.option("--schedule", type=click.Choice(["constant", "cosine"]), help="Of the learning rate."),
+            click.option("--shift", type=click.IntRange(0), help="Pixels that images move by, at most."),
+            click.option("--mean", type=NUMBERS, help="Of each channel.  [default: the data set's]"),
+            click.option("--std", type=NUMBERS, help="Likewise."),
             click.option("--folded", is_flag=True, help="Fold BatchNorm into the convolutions when exporting."),
         ]
     ):
@@ -78,14 +106,29 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
 
 def job(network: str, normalisation: images.Normalisation, recipe: loop.Recipe, **chosen: Any) -> Job:
     """Return what the options ask for."""
-    asked = {name: chosen.pop(name) for name in ("epochs", "patience", "held_out", "weight_decay", "bf16", "seed")}
+    asked = {name: chosen.pop(name) for name in _OF_RECIPE}
     if asked["bf16"] is None:
         asked["bf16"] = loop.has_bf16()
     recipe = replace(recipe, **{name: value for name, value in asked.items() if value is not None})
+    own = {name: chosen.pop(name) for name in ("mean", "std")}
+    normalisation = normalisation._replace(**{name: numbers for name, numbers in own.items() if numbers is not None})
+    pruned = pruning.pruning_of(chosen.pop("mask"), chosen.pop("sparsity"), recipe.seed)
+    if chosen["plan"] is not None:
+        if chosen["noise_"] is not None:
+            raise click.UsageError("--plan and --noise exclude each other: give one of them")
+        chosen["plan"] = Plan.read(chosen["plan"])
     made = _noise(*(chosen.pop(name) for name in ("noise_", "channel", "strategy", "cells")))
-    parts = [network, "kd" * bool(chosen["teacher"]), _suffix(made), "pruned" * bool(chosen["sparsity"])]
+    parts = [
+        network,
+        "kd" * bool(chosen["teacher"]),
+        _suffix(made),
+        "plan" * (chosen["plan"] is not None),
+        "pruned" * bool(pruned),
+    ]
     name = chosen.pop("name") or "-".join(part for part in parts if part)
-    return Job(network=network, normalisation=normalisation, recipe=recipe, noise=made, name=name, **chosen)
+    return Job(
+        network=network, normalisation=normalisation, recipe=recipe, noise=made, pruning=pruned, name=name, **chosen
+    )
 
 
 def _noise(text: str | None, channel: str, strategy: str, cells: int) -> noise.Noise | None:
@@ -109,10 +152,15 @@ def run(job: Job) -> dict[str, Any]:
     torch.use_deterministic_algorithms(True)
     net = networks.NETWORKS[job.network]()
     train, test = (images.load(path, job.normalisation) for path in job.data)
-    if job.start is not None:
+    keys: dict[str, str] = {}
+    if job.start is not None and job.start.suffix == ".onnx":
+        keys = starting.start(net, job.start, train)
+    elif job.start is not None:
         net.load_state_dict(torch.load(job.start, weights_only=True)["state"]["best_weights"])
-    masks = pruning.masks_of(net, job.sparsity) if job.sparsity else None
-    rows = _train(net, train, job, masks)
+    if job.plan is not None:
+        norms = starting.norms_of(net, train) if job.folded else {}
+        job = replace(job, noise=noise.plan_noise(net, job.plan, keys, norms))
+    rows = _train(net, train, job)
     job.out.mkdir(parents=True, exist_ok=True)
     path = job.out / f"{job.name}.onnx"
     export(net, test, path, fold_batch_norm=job.folded)
@@ -122,7 +170,7 @@ def run(job: Job) -> dict[str, Any]:
     return facts
 
 
-def _train(net: torch.nn.Module, train: images.Images, job: Job, masks: pruning.Masks | None) -> list[dict[str, float]]:
+def _train(net: torch.nn.Module, train: images.Images, job: Job) -> list[dict[str, float]]:
     teacher = None
     if job.teacher is not None:
         cache = None
@@ -147,14 +195,16 @@ def _train(net: torch.nn.Module, train: images.Images, job: Job, masks: pruning.
             job.recipe,
             noise=job.noise,
             teacher=teacher,
-            masks=masks,
+            pruning=job.pruning,
             folder=job.checkpoints,
             progress=progress,
         )
 
 
 def _facts(job: Job, net: torch.nn.Module, rows: list[dict[str, float]], accuracy: float, path: Path) -> dict[str, Any]:
-    best = max(rows, key=lambda row: (row["held_out"], -row["epoch"]))
+    masked = job.pruning
+    ended = [row for row in rows if masked is None or masked.settled(row["epoch"] / job.recipe.epochs)]
+    best = max(ended, key=lambda row: (row["held_out"], -row["epoch"]))
     return {
         "network": job.network,
         "parameters": networks.parameters(net),
@@ -166,9 +216,10 @@ def _facts(job: Job, net: torch.nn.Module, rows: list[dict[str, float]], accurac
         "recipe": asdict(job.recipe),
         "mean": list(job.normalisation.mean),
         "std": list(job.normalisation.std),
+        "start": None if job.start is None else job.start.name,
         "teacher": None if job.teacher is None else job.teacher.name,
         "noise": None if job.noise is None else _described(job.noise),
-        "sparsity": job.sparsity,
+        "pruning": None if job.pruning is None else str(job.pruning),
         "opset": OPSET,
         "batch_norm": "folded" if job.folded else "apart",
         "command": shlex.join(["python", *(_short(word) for word in sys.argv)]),
@@ -180,6 +231,8 @@ def _facts(job: Job, net: torch.nn.Module, rows: list[dict[str, float]], accurac
 def _described(made: noise.Noise) -> str:
     if isinstance(made, noise.ChannelNoise):
         return f"{made.scheme}, channel {made.scheme.channel}"
+    if isinstance(made, noise.PlanNoise):
+        return f"plan {made.plan.digest()}"
     return str(made)
 
 

@@ -371,7 +371,7 @@ def _furthest_first(weights: Sequence[Weight]) -> list[Weight]:
 
 
 def _layout(weight: Weight, fitted: Fitted, number: int, scheme: Scheme) -> Layout:
-    stored = int(stored_counts(fitted, number, weight.size, scheme).sum())
+    stored = int(stored_counts(fitted, number, scheme).sum())
     return Layout(
         masked=stored < weight.size,
         sign=scheme.sign == "bit",
@@ -410,7 +410,7 @@ class _Later:
 
     def planes(self, layout: Layout) -> Tensors:
         """Return the planes, each computed when it is asked for."""
-        counts = stored_counts(self._fitted, self._number, self._size, self._scheme)
+        counts = stored_counts(self._fitted, self._number, self._scheme)
         stored = int(counts.sum())
         bits = {"mask": self._size * layout.masked, "sign": stored * layout.sign, "class": stored * layout.width}
         tensors: Tensors = {

@@ -72,10 +72,13 @@ def facts(name):
 @pytest.mark.parametrize(
     ("options", "name"),
     [([], "mlp"), (["--noise", "0.1"], "mlp-gaussian"), (["--noise", "channel"], "mlp-channel"),
-     (["--sparsity", "0.5"], "mlp-pruned")],
+     (["--sparsity", "0.5"], "mlp-pruned"), (["--sparsity", "0.5", "--mask", "layers"], "mlp-pruned"),
+     (["--sparsity", "0.5", "--mask", "seed"], "mlp-pruned"), (["--mask", "2:4"], "mlp-pruned"),
+     (["--plan", "plan.json"], "mlp-plan")],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_mnist_networks_are_trained_and_exported(mnist, options, name):
+    Path("plan.json").write_text(oa.Plan(default=oa.Scheme.int4()).to_json(), encoding="utf-8")
     main("train_mnist", "mlp", *mnist, *FEW, *options)
     found = oa.evaluate(f"models/{name}.onnx", "test.npz", mean=facts(name)["mean"], std=facts(name)["std"])
     assert found.original == pytest.approx(facts(name)["test_accuracy"])
@@ -116,6 +119,120 @@ def test_cifar10_networks_keep_batch_norm_apart_and_pruning_starts_from_a_checkp
     main("train_cifar10", "resnet20", *cifar10, *FEW, "--start", "run/checkpoint.pt", "--sparsity", "0.8")
     totals = oa.protect("models/resnet20-pruned.onnx").manifest.totals
     assert totals.stored_weights == totals.original_weights - round(0.8 * totals.original_weights)
+
+
+@needs("torch")
+def test_training_starts_from_a_model_of_onnx(cifar10):
+    main(
+        "train_cifar10", "resnet20-padded", *cifar10, *FEW, "--folded", "--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2"
+    )
+    start = ["--start", "models/resnet20-padded.onnx", "--rate", "1e-9", "--shift", "2", "--name", "again"]
+    main("train_cifar10", "resnet20-padded", *cifar10, *FEW, *start, "--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2")
+    before, after = facts("resnet20-padded"), facts("again")
+    assert (after["mean"], after["std"], after["start"]) == ([0.5] * 3, [0.2] * 3, "resnet20-padded.onnx")
+    assert (after["recipe"]["rate"], after["recipe"]["shift"]) == (1e-9, 2)
+    weights = [
+        {
+            tensor.name: onnx.numpy_helper.to_array(tensor)
+            for tensor in onnx.load(f"models/{name}.onnx").graph.initializer
+        }
+        for name in ("resnet20-padded", "again")
+    ]
+    for name, weight in weights[0].items():
+        if weight.ndim >= 2:
+            np.testing.assert_allclose(weights[1][name], weight, atol=1e-4)
+    assert before["start"] is None
+
+
+@needs("torch")
+def test_a_mask_that_follows_from_a_seed_is_stored_as_the_seed(mnist):
+    main("train_mnist", "mlp", *mnist, *FEW, "--sparsity", "0.9", "--mask", "seed", "--seed", "3")
+    tensors = oa.protect("models/mlp-pruned.onnx", oa.Scheme.entropy_coded(1, mask_seed=3)).manifest.tensors
+    assert [tensor.streams["mask seed"] for tensor in tensors] == [64] * 3
+    assert [tensor.stored for tensor in tensors] == [
+        tensor.original - round(0.9 * tensor.original) for tensor in tensors
+    ]
+    others = oa.protect("models/mlp-pruned.onnx", oa.Scheme.entropy_coded(1, mask_seed=4)).manifest.tensors
+    assert not any("mask seed" in tensor.streams for tensor in others)
+
+
+@needs("torch")
+def test_the_epoch_that_is_told_is_one_with_the_last_masks(mnist):
+    main(
+        "train_mnist", "mlp", *mnist, "--held-out", "20", "--epochs", "6", "--sparsity", "0.99", "--checkpoints", "run"
+    )
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = facts("mlp-pruned")
+    assert found["epoch"] >= 3
+    assert (
+        found["held_out_accuracy"] == rows[found["epoch"] - 1]["held_out"] == max(row["held_out"] for row in rows[2:])
+    )
+
+
+@needs("torch")
+def test_a_mask_of_patterns_is_stored_as_such(mnist):
+    main("train_mnist", "mlp", *mnist, *FEW, "--mask", "1:4")
+    (first, *_) = oa.protect("models/mlp-pruned.onnx", oa.Scheme.entropy_coded(0.25)).manifest.tensors
+    assert first.original == 78_400
+    groups = 78_400 // 4
+    assert first.streams["mask"] == 12 + 2 * groups  # a pattern of 1:4 takes two bits
+
+
+def test_what_training_buys_is_measured_and_measured_once(monkeypatch):
+    Path("lenet.onnx").write_bytes(demo.MODEL.read_bytes())
+    oa.prune(demo.MODEL, sparsity=0.8).save("pruned.onnx")
+    images = ["--data", demo.IMAGES, "--train", demo.IMAGES, "--mean", "0.1307", "--std", "0.3081", "--samples", "200"]
+    command = ["trained", "lenet", "lenet.onnx", "pruned.onnx", *images, "--out", "out", "--steps"]
+    main(*command, "1,4")
+    found = importlib.import_module("trained").read(Path("out/training-lenet.csv"))
+    assert len(found) == 2 * 2 * 2
+    for model in ("lenet", "pruned"):
+        for stored in ("plain", "compensated"):
+            fine, coarse = (row for row in found if (row.model, row.stored) == (model, stored))
+            assert (fine.step, coarse.step) == (1, 4)
+            assert fine.cells > coarse.cells > coarse.correction_cells
+            assert fine.lost < coarse.lost
+            assert fine.low <= fine.lost <= fine.high
+            assert fine.kept == pytest.approx(1 if model == "lenet" else 0.2, abs=1e-4)
+            assert (fine.correction_cells > 0) == (stored == "compensated")
+    by_hand = oa.evaluate(
+        oa.protect("pruned.onnx", oa.Scheme.entropy_coded(1, channel="pcm")).model, demo.IMAGES, mean=[0.1307],
+        std=[0.3081], samples=200, trials=1, reference="lenet.onnx",
+    )  # fmt: skip
+    (row,) = [row for row in found if (row.model, row.stored, row.step) == ("pruned", "plain", 1)]
+    assert row.lost == pytest.approx(100 * (by_hand.original - by_hand.mean))
+    monkeypatch.setattr("trained.measured", lambda *_: pytest.fail("measured again"))
+    text = main(*command, "1,4")
+    assert "| lenet | plain | 1 |" in text
+    with pytest.raises(pytest.fail.Exception):
+        main(*command, "1,2,4")
+
+
+def test_cells_at_a_loss_lie_on_a_line_between_points():
+    trained = importlib.import_module("trained")
+
+    def row(cells, lost, low, high):
+        return trained.Row("m", "d", "plain", 1.0, 1.0, cells, 0.0, 100, lost, low, high)
+
+    rows = [row(2.0, 0.0, -0.5, 0.5), row(1.0, 2.0, 1.0, 3.0)]
+    assert trained.cells_at(rows, 1.0, "lost") == pytest.approx(1.5)
+    assert trained.cells_at(rows, 0.25, "low") == pytest.approx(1.5)
+    assert trained.cells_at(rows, 0.5, "high") == pytest.approx(2.0)
+    assert trained.cells_at(rows, 3.0, "lost") is None  # all points are better
+    assert trained.cells_at(rows, -1.0, "lost") is None  # none is
+    assert trained._span(rows, 1.0) == "1.500 (below 1.000 to 1.800)"
+    assert trained._span(rows, 0.4) == "1.800 (1.400 to -)"
+    assert trained._span(rows, 4.0) == "below 1.000"
+    assert trained._span(rows, -1.0) == "-"
+
+
+@needs("torch")
+def test_a_plan_in_training_excludes_other_noise(mnist):
+    Path("plan.json").write_text(oa.Plan().to_json(), encoding="utf-8")
+    command = ["mlp", *mnist, *FEW, "--plan", "plan.json", "--noise", "0.1"]
+    found = CliRunner().invoke(importlib.import_module("train_mnist").main, [str(word) for word in command])
+    assert found.exit_code == 2
+    assert "--plan and --noise exclude each other" in found.output
 
 
 def test_the_demo_s_network_is_packaged(data_set):

@@ -134,7 +134,7 @@ def test_resnet18_as_the_pages_say():
     )
     assert_said(
         "README.md",
-        f"takes {cells(paper)} cells per original weight in the paper's scheme, and {best['cells_per_weight']:.2f} with",
+        f"takes {cells(paper)} cells per original weight in the paper's scheme, and {best['cells_per_weight']:.2f} wi",
     )
     assert paper.number("mask_bitmap_bits") == paper.number("original_weights")
     assert (answer["holds"], answer["max_points_lost"], answer["analog"]) == (True, 0.5, None)

@@ -20,7 +20,7 @@ DECODING = {  # in words
 _CODES = {"none": "no code", "bch": "BCH", "soft": "soft, assumed"}
 _PARTS = {  # of the paper's counting, with their lines of the other
     "side": ("sign", "class", "mask and class", SIDE),
-    "mask": ("mask",),
+    "mask": ("mask", "mask seed"),
     "codebook": ("codebook",),
 }
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from onnx_analog.coding.entropy import STATE, EncodedStream, decode_segment, digits_of
+from onnx_analog.coding.masks import PatternStream, lost_of_pattern
 from onnx_analog.coding.partition import Bits
 
 
@@ -31,15 +32,17 @@ def _lost_after(stream: EncodedStream, number: int, offset: int) -> slice:
     return slice(part.start + int(apart[0] if apart.size else common), part.stop)
 
 
-def lost(stream: EncodedStream, starts: Iterable[int], lengths: Iterable[int]) -> Bits:
+def lost(stream: EncodedStream | PatternStream, starts: Iterable[int], lengths: Iterable[int]) -> Bits:
     """Return which symbols (N,) are lost with some runs of bits; each loses the rest of its segment.
 
     Parameters
     ----------
-    stream : EncodedStream
+    stream : EncodedStream or PatternStream
     starts, lengths : ints (F,)
         Of the runs, which may reach beyond the stream.
     """
+    if isinstance(stream, PatternStream):
+        return lost_of_pattern(stream, starts, lengths)
     gone = np.zeros(stream.count, np.bool_)
     first: dict[int, int] = {}  # damaged bit of each segment
     for start, length in zip(starts, lengths, strict=True):

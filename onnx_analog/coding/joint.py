@@ -10,6 +10,7 @@ import numpy as np
 
 from onnx_analog.coding.contexts import Kernel
 from onnx_analog.coding.entropy import SEGMENT, EncodedStream, decoded, encoded
+from onnx_analog.coding.masks import PatternStream, decoded_pattern, pattern_stream
 from onnx_analog.coding.partition import Bits, Bytes
 from onnx_analog.errors import OptionError
 
@@ -20,7 +21,7 @@ class Named(NamedTuple):
     """A stream and what it holds: "mask", "class", or "mask and class"."""
 
     name: str
-    stream: EncodedStream
+    stream: EncodedStream | PatternStream
 
 
 def index_and_mask(
@@ -35,7 +36,8 @@ def index_and_mask(
 ) -> tuple[Named, ...]:
     """Return the shortest streams that hold the class of each stored weight, and which weights are stored.
 
-    In one stream for both, a weight that is not stored is one more symbol.
+    In one stream for both, a weight that is not stored is one more symbol. A mask apart that keeps N of each M weights
+    is a stream of patterns where that is shorter.
 
     Parameters
     ----------
@@ -54,7 +56,10 @@ def index_and_mask(
     whole = partial(encoded, model=model, segment=segment, kernel=kernel)
     if mask is None:
         return () if class_index is None else (Named("class", whole(class_index, classes)),)
+    by_pattern = pattern_stream(mask, segment)
     of_mask = Named("mask", whole(mask.view(np.uint8), 2))
+    if by_pattern is not None and by_pattern.bits < of_mask.stream.bits:
+        of_mask = Named("mask", by_pattern)
     if class_index is None:
         return (of_mask,)
     if class_index.size != np.count_nonzero(mask):
@@ -68,12 +73,16 @@ def index_and_mask(
 
 def index_and_mask_of(streams: Iterable[Named], zero: int = 0) -> tuple[Bytes | None, Bits | None]:
     """Return the class index and the mask that streams hold: the inverse of `index_and_mask`."""
-    symbols = {name: decoded(stream) for name, stream in streams}
+    symbols = {name: _symbols_of(stream) for name, stream in streams}
     if "mask and class" in symbols:
         joined = symbols["mask and class"]
         mask = joined != zero
         return joined[mask] - (joined[mask] > zero), mask
     return symbols.get("class"), symbols["mask"].view(np.bool_) if "mask" in symbols else None
+
+
+def _symbols_of(stream: EncodedStream | PatternStream) -> Bytes:
+    return decoded_pattern(stream).view(np.uint8) if isinstance(stream, PatternStream) else decoded(stream)
 
 
 def _joined(class_index: Bytes, mask: Bits, zero: int) -> Bytes:

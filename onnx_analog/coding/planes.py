@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding.codebook import Codebook, codebook_of
 from onnx_analog.coding.estimators import estimator
+from onnx_analog.coding.masks import pattern_bits
 from onnx_analog.coding.partition import (
     Bits,
     Bytes,
@@ -223,6 +224,8 @@ class Fitted(NamedTuple):
         Class of each weight, of each tensor; None where there is one class. Empty unless `fit` was asked to keep it.
     compensated : frozenset of int
         Tensors whose classes are not the nearest: their weights make up for each other's errors.
+    pruned : frozenset of int
+        Tensors whose weights that are read as 0 are not stored.
     """
 
     codebook: Codebook
@@ -230,6 +233,7 @@ class Fitted(NamedTuple):
     edges: Sequence[Sequence[Edges]]
     class_index: Sequence[Bytes | None] = ()
     compensated: frozenset[int] = frozenset()
+    pruned: frozenset[int] = frozenset()
 
 
 def encode(weights: Sequence[NDArray[Any]], scheme: Scheme, *, axis: int = 0) -> list[Encoded]:
@@ -287,6 +291,7 @@ def fit(given: Iterable[Part], scheme: Scheme, *, groups: int = 1, keep: bool = 
         fitted = _fit_groups(part, scheme, groups)
     else:
         fitted = _fit(_Sizes(given), scheme, keep=keep)
+    fitted = fitted._replace(pruned=_pruned(given, fitted, scheme))
     return fitted if keep else fitted._replace(class_index=())
 
 
@@ -371,14 +376,15 @@ def planes_of(part: Part, fitted: Fitted, number: int, scheme: Scheme) -> Planes
     """Return tensor `number` of those that `fit` has seen, `part`, as it is stored."""
     index = fitted.class_index[number] if fitted.class_index else _index_of(part, fitted.edges[number], scheme)
     level = levels(part, index, fitted.codebook, scheme)
-    return _without_zeros(Planes(level, part.mask, part.sign, index, part.group), fitted.codebook, scheme)
+    planes = Planes(level, part.mask, part.sign, index, part.group)
+    return _without_zeros(planes, fitted.codebook, scheme) if number in fitted.pruned else planes
 
 
-def stored_counts(fitted: Fitted, number: int, size: int, scheme: Scheme) -> NDArray[np.int64]:
-    """Return how many weights of each class are stored, (K,), of tensor `number`, which has `size` weights."""
+def stored_counts(fitted: Fitted, number: int, scheme: Scheme) -> NDArray[np.int64]:
+    """Return how many weights of each class are stored, (K,), of tensor `number`."""
     counts: NDArray[np.int64] = fitted.counts[number]
     kept = np.where(_zero_classes(fitted.codebook, scheme), 0, counts)
-    return kept if counts.sum() < size and kept.any() else counts
+    return kept if number in fitted.pruned and kept.any() else counts
 
 
 def _zero_classes(codebook: Codebook, scheme: Scheme) -> Bits:
@@ -387,15 +393,45 @@ def _zero_classes(codebook: Codebook, scheme: Scheme) -> Bits:
     return zero
 
 
-def _without_zeros(planes: Planes, codebook: Codebook, scheme: Scheme) -> Planes:
-    """Return planes whose mask leaves out all weights that are read as 0: to tell them from pruned ones takes bits.
+def _pruned(given: Iterable[Part], fitted: Fitted, scheme: Scheme) -> frozenset[int]:
+    """Return the tensors whose weights that are read as 0 need not be stored, as others are not: the mask has all.
 
-    Without a mask they stay, since the mask itself takes bits; so they do if there are no others.
+    To tell them from the others takes bits, unless the mask takes few: if it follows from a seed, or keeps N of each M.
     """
-    zero = _zero_classes(codebook, scheme)
-    if planes.mask is None or planes.class_index is None or not zero.any():
-        return planes
-    kept = ~zero[planes.class_index]
+    zero = _zero_classes(fitted.codebook, scheme)
+    if not zero.any() or scheme.mask_seed is not None:
+        return frozenset()
+    return frozenset(
+        number
+        for number, part in enumerate(given)
+        if part.mask is not None and _is_shorter_without(part.mask, fitted.counts[number], zero, scheme)
+    )
+
+
+def _is_shorter_without(mask: Bits, counts: NDArray[np.int64], zero: Bits, scheme: Scheme) -> bool:
+    """Return whether a tensor takes fewer bits if its weights that are read as 0 are not stored.
+
+    Without entropy coding it does, as a mask takes a bit for each weight. Else bits are those of an ideal coder without
+    contexts.
+    """
+    patterns = None if scheme.entropy == "none" else pattern_bits(mask)
+    if patterns is None:
+        return True
+    rest = np.append(counts[~zero], mask.size - counts[~zero].sum())
+    return bool(_ideal_bits(rest) < patterns + _ideal_bits(counts))
+
+
+def _ideal_bits(counts: NDArray[np.int64]) -> float:
+    """Return the bits of symbols that occur so often, by their entropy."""
+    filled = counts[counts > 0].astype(np.float64)
+    return float(-(filled * np.log2(filled / filled.sum())).sum())
+
+
+def _without_zeros(planes: Planes, codebook: Codebook, scheme: Scheme) -> Planes:
+    """Return planes whose mask leaves out all weights that are read as 0, unless there are no others."""
+    assert planes.mask is not None
+    assert planes.class_index is not None
+    kept = ~_zero_classes(codebook, scheme)[planes.class_index]
     if not kept.any():
         return planes
     mask = planes.mask.copy()

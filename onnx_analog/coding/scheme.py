@@ -62,6 +62,7 @@ GRANULARITIES = ("tensor", "channel", "model")
 _OF_STEPS = ("step", "relative_step", "rate_weight")
 MOST_CLASSES = 256
 MOST_CELLS = 10**12  # of a weight
+MOST_SEED = 2**32 - 1  # of masks
 LARGE_SHARE = 0.05
 CELLS_LARGE = 20  # per large weight, where a strategy gives large weights cells of their own number
 LARGE_FACTOR = 20  # cells per large weight for each cell per small one, where a sweep says "c cells"
@@ -151,6 +152,12 @@ class Scheme:
         least=1,
         most=2**40,
         help="Weights of an entropy-coded segment; a failed block loses the rest of one.",
+    )
+    mask_seed: int | None = setting(
+        None,
+        least=0,
+        most=MOST_SEED,
+        help="Seed that is stored in place of the masks that follow from it.  [default: all masks are stored]",
     )
     code: str = setting(
         "bch",

@@ -1,8 +1,8 @@
 """Digital streams of stored tensors: what they hold, and the cells that they take in the memory as it is.
 
-A tensor has a sign and a class index for each stored weight, a mask that says which weights are stored, and a codebook
-(α, β, points, and the tables of an estimator). Each is a stream of bits, which is stored in cells of the tensor's own
-channel, as its scheme says:
+A tensor has a sign and a class index for each stored weight, a mask that says which weights are stored, or the seed
+that the mask follows from, and a codebook (α, β, points, and the tables of an estimator). Each is a stream of bits,
+which is stored in cells of the tensor's own channel, as its scheme says:
 
 | code | sign and class, unless entropy-coded | all other streams |
 |---|---|---|
@@ -25,10 +25,11 @@ from onnx_analog.coding.codes import EFFORTS, CellCode, best_code, repeated
 from onnx_analog.coding.contexts import MOST_AREA, Kernel
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.joint import Named, index_and_mask
+from onnx_analog.coding.masks import SEED_BITS
 from onnx_analog.coding.partition import Bits, Bytes
 from onnx_analog.coding.scheme import Scheme
 
-NAMES = ("sign", "class", "mask", "mask and class", "codebook")
+NAMES = ("sign", "class", "mask", "mask seed", "mask and class", "codebook")
 DECODING = ("none", "table", "hard", "soft")
 LEVELS, SIDE = "levels", "analog side information"  # lines of cells that hold levels
 
@@ -42,7 +43,13 @@ class Stream(NamedTuple):
 
 
 def index_streams(
-    scheme: Scheme, shape: Sequence[int], count: int, class_index: Bytes | None, mask: Bits | None
+    scheme: Scheme,
+    shape: Sequence[int],
+    count: int,
+    class_index: Bytes | None,
+    mask: Bits | None,
+    *,
+    seeded: bool = False,
 ) -> tuple[Stream, ...]:
     """Return the streams that hold the class of each stored weight, and which weights are stored.
 
@@ -57,26 +64,32 @@ def index_streams(
         None if there is one class. Neither array is looked at without entropy coding.
     mask : bool array (n,), or None
         None if all weights are stored.
+    seeded : bool
+        The mask follows from the scheme's seed, which is stored in its place.
     """
+    seed = [Stream("mask seed", SEED_BITS, entropy_coded=False)] if seeded else []
     if scheme.entropy == "none":
-        raw = (("class", count * scheme.index_bits), ("mask", 0 if mask is None else mask.size))
-        return tuple(Stream(name, bits, entropy_coded=False) for name, bits in raw if bits)
-    coded = encoded_index(scheme, shape, class_index, mask)
-    return tuple(Stream(name, stream.bits, entropy_coded=True) for name, stream in coded)
+        raw = (("class", count * scheme.index_bits), ("mask", 0 if mask is None or seeded else mask.size))
+        return (*(Stream(name, bits, entropy_coded=False) for name, bits in raw if bits), *seed)
+    coded = encoded_index(scheme, shape, class_index, mask, seeded=seeded)
+    return (*(Stream(name, stream.bits, entropy_coded=True) for name, stream in coded), *seed)
 
 
 def encoded_index(
-    scheme: Scheme, shape: Sequence[int], class_index: Bytes | None, mask: Bits | None
+    scheme: Scheme, shape: Sequence[int], class_index: Bytes | None, mask: Bits | None, *, seeded: bool = False
 ) -> tuple[Named, ...]:
-    """Return the entropy-coded streams that hold the class of each stored weight, and which weights are stored."""
+    """Return the entropy-coded streams that hold the class of each stored weight, and which weights are stored.
+
+    Of a mask that follows from a seed, there is no stream. The stored weights alone have no kernel.
+    """
     return index_and_mask(
         class_index,
-        mask,
+        None if seeded else mask,
         scheme.classes,
         zero=scheme.classes // 2 if scheme.sign == "level" else 0,
         model=scheme.entropy,
         segment=scheme.segment_weights,
-        kernel=kernel_of(shape),
+        kernel=None if seeded else kernel_of(shape),
     )
 
 

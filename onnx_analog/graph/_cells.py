@@ -15,11 +15,12 @@ from onnx_analog.coding.streams import Stream
 def plane_bits(streams: Iterable[Stream], size: int, count: int) -> dict[str, int]:
     """Return the bits of side information, mask and codebook as the paper counts them, from a tensor's streams.
 
-    A mask that is not entropy-coded counts as ⌈log2 C(size, count)⌉, as if it were by the best code there is.
+    A mask that is not entropy-coded counts as ⌈log2 C(size, count)⌉, as if it were by the best code there is; a seed of
+    a mask counts as a mask of its bits.
     """
     bits = dict.fromkeys(("side", "mask", "codebook"), 0)
     for stream in streams:
-        plane = stream.name if stream.name in bits else "side"
+        plane = "mask" if stream.name == "mask seed" else stream.name if stream.name in bits else "side"
         ideal = stream.name == "mask" and not stream.entropy_coded
         bits[plane] += mask_bits(size, count) if ideal else stream.bits
     return bits

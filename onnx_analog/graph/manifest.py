@@ -130,8 +130,9 @@ class Manifest(Shown):
 
     def _held(self, entry: TensorEntry) -> Held:
         scheme = self.schemes[entry.scheme]
-        coded = scheme.entropy != "none" and entry.mask_bitmap_bits > 0
-        mask = entry.streams.get("mask", entry.mask_bitmap_bits)
+        seed = entry.streams.get("mask seed", 0)
+        coded = scheme.entropy != "none" and entry.mask_bitmap_bits > 0 and not seed
+        mask = seed or entry.streams.get("mask", entry.mask_bitmap_bits)
         if "mask and class" in entry.streams:  # a mask alone would take as much as the best code of masks
             mask = mask_bits(entry.original, entry.stored)
         return Held(scheme=scheme, original=entry.original, stored=entry.stored, mask_bits=mask, mask_coded=coded)

@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from onnx_analog import serialise
+from onnx_analog.coding.masks import SEED_BITS
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import codebook_bits, streams_from
 from onnx_analog.disk import transactions
@@ -245,9 +246,10 @@ def _check_addresses(manifest: Manifest) -> None:
 def _check_streams(entry: TensorEntry, scheme: Scheme, codebook: int) -> None:
     """Raise `ManifestError` unless the streams are those of the scheme, and of lengths that they can have."""
     masked, parted = entry.mask_bitmap_bits > 0, scheme.classes > 1
-    fixed = {"sign": entry.stored * (scheme.sign == "bit"), "codebook": codebook}
+    seeded = masked and scheme.mask_seed is not None and "mask seed" in entry.streams
+    fixed = {"sign": entry.stored * (scheme.sign == "bit"), "codebook": codebook, "mask seed": SEED_BITS * seeded}
     if scheme.entropy == "none":
-        fixed |= {"class": entry.stored * scheme.index_bits, "mask": entry.mask_bitmap_bits}
+        fixed |= {"class": entry.stored * scheme.index_bits, "mask": 0 if seeded else entry.mask_bitmap_bits}
     for name, length in fixed.items():
         if entry.streams.get(name, 0) != length:
             raise ManifestError(
@@ -255,8 +257,9 @@ def _check_streams(entry: TensorEntry, scheme: Scheme, codebook: int) -> None:
                 f"{length:,}"
             )
     coded = entry.streams.keys() - fixed.keys()
-    apart = {name for name, there in (("class", parted), ("mask", masked)) if there}
-    possible = [set()] if scheme.entropy == "none" else [apart, *([{"mask and class"}] if masked and parted else [])]
+    apart = {name for name, there in (("class", parted), ("mask", masked and not seeded)) if there}
+    joint = [{"mask and class"}] if masked and parted and not seeded else []
+    possible = [set()] if scheme.entropy == "none" else [apart, *joint]
     # A range coder with 24 bits for each probability, and a header: no stream of n symbols is longer.
     most = 64 * entry.original + 2**16
     if coded not in possible or not all(0 <= entry.streams[name] <= most for name in coded):

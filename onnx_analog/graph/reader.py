@@ -10,6 +10,7 @@ from onnx_analog.coding.damage import lost
 from onnx_analog.coding.entropy import entropy_bits
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.failures import failed_runs, flipped, most_frequent, wrong_bits
+from onnx_analog.coding.masks import SEED_BITS
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.side import SideInformation
@@ -105,10 +106,10 @@ def _read_classes(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator
 
 def _lost(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> Bits | None:
     """Return which stored weights (N,) are lost with blocks that failed; None if none are."""
-    length = codebook_bits(scheme, len(tensor.alpha)) + scheme.table_bits
+    length = codebook_bits(scheme, len(tensor.alpha)) + scheme.table_bits + SEED_BITS * tensor.is_seeded(scheme)
     codebook = failed_runs(scheme, "codebook", length, rng, entropy_coded=False)
     if scheme.entropy == "none":
-        mask_bits = tensor.size if tensor.has("mask") else 0
+        mask_bits = tensor.size if tensor.has("mask") and not tensor.is_seeded(scheme) else 0
         runs = failed_runs(scheme, "mask", mask_bits, rng, entropy_coded=False)
         gone = _after(tensor, min(run.start for run in runs)) if runs else None
     else:
@@ -127,7 +128,7 @@ def _lost_coded(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) 
 
     How many blocks there are is estimated; the streams are made where one fails.
     """
-    estimate = sum(entropy_bits(counts, scheme.segment_weights) for counts in _counts(tensor))
+    estimate = sum(entropy_bits(counts, scheme.segment_weights) for counts in _counts(tensor, scheme))
     runs = failed_runs(scheme, "class", int(estimate), rng, entropy_coded=True)
     if not runs:
         return None
@@ -146,9 +147,10 @@ def _lost_coded(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) 
     return gone
 
 
-def _counts(tensor: StoredTensor) -> list[NDArray[np.int64]]:
+def _counts(tensor: StoredTensor, scheme: Scheme) -> list[NDArray[np.int64]]:
     counts = [tensor.class_counts] if tensor.has("class") else []
-    return [*counts, np.array([tensor.size - tensor.count, tensor.count])] if tensor.has("mask") else counts
+    masked = tensor.has("mask") and not tensor.is_seeded(scheme)
+    return [*counts, np.array([tensor.size - tensor.count, tensor.count])] if masked else counts
 
 
 def _read_analog(

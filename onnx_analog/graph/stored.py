@@ -27,6 +27,7 @@ from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding import packing, planes
 from onnx_analog.coding.estimators import NotLoaded, Written
 from onnx_analog.coding.joint import Named
+from onnx_analog.coding.masks import follows_from
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import Stream, encoded_index, index_streams
@@ -335,7 +336,21 @@ class StoredTensor:
         return int(np.bitwise_count(self.plane("mask")).sum(dtype=np.int64)) if self.has("mask") else self.size
 
     @cached_property
-    def _index_streams(self) -> dict[tuple[str, int], tuple[Stream, ...]]:
+    def _seeded(self) -> dict[int, bool]:
+        """Whether the mask follows from a seed; copies of the tensor share it."""
+        return {}
+
+    def is_seeded(self, scheme: Scheme) -> bool:
+        """Return whether the mask follows from the seed of a scheme, so that the seed is stored in its place."""
+        seed = scheme.mask_seed
+        if seed is None or self.mask is None:
+            return False
+        if seed not in self._seeded:
+            self._seeded[seed] = follows_from(seed, self.key, self.mask)
+        return self._seeded[seed]
+
+    @cached_property
+    def _index_streams(self) -> dict[tuple[str, int, int | None], tuple[Stream, ...]]:
         """What was encoded once, by entropy coding and segment; copies of the tensor share it."""
         return {}
 
@@ -348,19 +363,20 @@ class StoredTensor:
             Of α, β and points; 0 for a tensor that shares those of another.
         """
         scheme = self.scheme
-        key = (scheme.entropy, scheme.segment_weights)
+        key = (scheme.entropy, scheme.segment_weights, scheme.mask_seed)
         if key not in self._index_streams:
             index, mask = (None, None) if scheme.entropy == "none" else (self.class_index, self.mask)
             if scheme.entropy == "none" and self.has("mask"):
                 mask = np.broadcast_to(np.True_, self.size)  # its size is all that counts
-            self._index_streams[key] = index_streams(scheme, self.shape, self.count, index, mask)
+            seeded = self.is_seeded(scheme)
+            self._index_streams[key] = index_streams(scheme, self.shape, self.count, index, mask, seeded=seeded)
         sign = (Stream("sign", self.count, entropy_coded=False),) if scheme.sign == "bit" else ()
         codebook = codebook_bits + scheme.table_bits
         return (*sign, *self._index_streams[key], Stream("codebook", codebook, entropy_coded=False))
 
     def encoded(self, scheme: Scheme) -> tuple[Named, ...]:
         """Return class index and mask as the entropy-coded streams of a scheme."""
-        return encoded_index(scheme, self.shape, self.class_index, self.mask)
+        return encoded_index(scheme, self.shape, self.class_index, self.mask, seeded=self.is_seeded(scheme))
 
     def has(self, name: str) -> bool:
         """Return whether the scheme, or the tensor, has a plane."""

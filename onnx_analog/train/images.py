@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from onnx_analog.errors import DataError
 from onnx_analog.randomness import stream
@@ -68,13 +68,29 @@ class Images:
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in self.normalisation)
         return (self.x[rows].float() / 255 - mean) / std
 
-    def epoch(self, size: int, *, seed: int, epoch: int, flips: bool) -> Iterator[Batch]:
-        """Yield batches of `size` (the last may be smaller), shuffled and flipped as (seed, epoch) determine."""
+    def epoch(self, size: int, *, seed: int, epoch: int, flips: bool, shift: int = 0) -> Iterator[Batch]:
+        """Yield batches of `size` (the last may be smaller), shuffled, flipped and shifted as (seed, epoch) determine.
+
+        Each image moves by up to `shift` pixels each way; what comes in from outside is the mean.
+        """
         order = torch.from_numpy(stream(seed, epoch, "order", plane="train").permutation(len(self)))
         coins = torch.from_numpy(stream(seed, epoch, "flips", plane="train").random(len(self)) < 0.5)
+        offsets = stream(seed, epoch, "shifts", plane="train").integers(2 * shift + 1, size=(len(self), 2))
         for rows in torch.split(order, size):
             x, flipped = self.inputs(rows), coins[rows] & flips
-            yield Batch(torch.where(flipped.view(-1, 1, 1, 1), x.flip(3), x), self.y[rows], rows, flipped)
+            x = torch.where(flipped.view(-1, 1, 1, 1), x.flip(3), x)
+            yield Batch(shifted(x, torch.from_numpy(offsets)[rows], shift), self.y[rows], rows, flipped)
+
+
+def shifted(x: Tensor, offsets: Tensor, most: int) -> Tensor:
+    """Return the images x (n, c, h, w) moved up and left by `offsets` (n, 2) less `most`, with zeros from outside."""
+    if not most:
+        return x
+    n, c, h, w = x.shape
+    padded = nn.functional.pad(x, (most, most, most, most))
+    row = (offsets[:, :1] + torch.arange(h)).view(n, 1, h, 1)
+    column = (offsets[:, 1:] + torch.arange(w)).view(n, 1, 1, w)
+    return padded[torch.arange(n).view(n, 1, 1, 1), torch.arange(c).view(1, c, 1, 1), row, column]
 
 
 def load(path: Path, normalisation: Normalisation) -> Images:

@@ -21,14 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from onnx_analog.errors import OptionError
-from onnx_analog.train import pruning
 from onnx_analog.train.distillation import Teacher
 from onnx_analog.train.images import Batch, Images
 from onnx_analog.train.noise import Noise, forward
+from onnx_analog.train.pruning import Masks, Pruning, apply
 
 Progress = Callable[[dict[str, float]], None]
 
 _EVALUATED = 500  # images a call
+_MASKED = 16  # steps between two changes of the masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,8 @@ class Recipe:
         The last images of the training set: they choose the epoch whose weights are kept.
     flips : bool
         Flip half of the images, left to right.
+    shift : int, >= 0
+        Move each image by up to so many pixels each way.
     bf16 : bool
         Multiply in bfloat16; weights, losses and gradients' sums stay float32. Faster where `has_bf16` says so.
     seed : int, >= 0
@@ -67,6 +70,7 @@ class Recipe:
     patience: int
     held_out: int = 5_000
     flips: bool
+    shift: int = 0
     bf16: bool = False
     seed: int = 0
 
@@ -78,6 +82,8 @@ class Recipe:
         for name in ("batch", "epochs", "patience", "held_out"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.shift < 0:
+            raise OptionError(f"shift is {self.shift}; it must be 0 or more")
         if not self.rate > 0:
             raise OptionError(f"rate is {self.rate}; it must be above 0")
 
@@ -126,7 +132,7 @@ def train(
     *,
     noise: Noise | None = None,
     teacher: Teacher | None = None,
-    masks: pruning.Masks | None = None,
+    pruning: Pruning | None = None,
     folder: Path | None = None,
     progress: Progress = lambda _: None,
 ) -> list[dict[str, float]]:
@@ -142,8 +148,8 @@ def train(
         On the weights, at every forward pass; accuracy on held-out images is then measured with noise too.
     teacher : Teacher, optional
         The teacher's outputs for `images`, in their order.
-    masks : mapping of name to bool tensor, optional
-        Weights whose entry is False stay 0.
+    pruning : Pruning, optional
+        Which weights are zero. The best epoch is one of those that end with the last masks.
     folder : Path, optional
         For checkpoint.pt, from which a killed run resumes, and metrics.jsonl.
     progress : function
@@ -152,23 +158,25 @@ def train(
     Raises
     ------
     OptionError
-        If `folder` holds the checkpoint of another run: other images, recipe, noise, teacher or masks.
+        If `folder` holds the checkpoint of another run: other images, recipe, noise, teacher or pruning.
     """
     training, validation = images.split(recipe.held_out)
     optimizer = recipe.optimizer_of(net)
-    pruning.apply(net, masks or {})
     state = _State(epoch=0, best=-1.0, best_epoch=0, best_weights={}, rows=[])
-    run = _identity(images, recipe, noise, teacher, masks or {})
+    run = _identity(images, recipe, noise, teacher, pruning)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         state = _resumed(folder / "checkpoint.pt", net, optimizer, run, state)
     while state.epoch < recipe.epochs and state.epoch - state.best_epoch < recipe.patience:
         began, epoch = time.monotonic(), state.epoch + 1
-        loss = _epoch(net, optimizer, training, recipe, epoch, noise=noise, teacher=teacher, masks=masks or {})
+        loss = _epoch(net, optimizer, training, recipe, epoch, noise=noise, teacher=teacher, pruning=pruning)
         score = accuracy(net, validation, noise, seed=recipe.seed)
         row = {"epoch": epoch, "loss": loss, "held_out": score, "seconds": round(time.monotonic() - began, 1)}
-        if score > state.best:
-            state = replace(state, best=score, best_epoch=epoch, best_weights=copy.deepcopy(net.state_dict()))
+        settled = pruning is None or pruning.settled(epoch / recipe.epochs)
+        if score > state.best or not settled:
+            state = replace(
+                state, best=score if settled else -1.0, best_epoch=epoch, best_weights=copy.deepcopy(net.state_dict())
+            )
         state = replace(state, epoch=epoch, rows=[*state.rows, row])
         if folder is not None:
             _keep(folder, net, optimizer, run, state)
@@ -187,14 +195,19 @@ def _epoch(
     *,
     noise: Noise | None,
     teacher: Teacher | None,
-    masks: pruning.Masks,
+    pruning: Pruning | None,
 ) -> float:
     """Train for one epoch and return the mean loss."""
     net.train()
     per_epoch = -(-len(images) // recipe.batch)
     total = 0.0
-    for number, batch in enumerate(images.epoch(recipe.batch, seed=recipe.seed, epoch=epoch, flips=recipe.flips)):
+    masks: Masks = {}
+    batches = images.epoch(recipe.batch, seed=recipe.seed, epoch=epoch, flips=recipe.flips, shift=recipe.shift)
+    for number, batch in enumerate(batches):
         step = (epoch - 1) * per_epoch + number
+        if pruning is not None and (number % _MASKED == 0 or number + 1 == per_epoch):
+            masks = pruning.masks(net, (step + 1) / (recipe.epochs * per_epoch))
+            apply(net, masks)
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate_at(step, recipe.epochs * per_epoch)
         optimizer.zero_grad()
@@ -203,7 +216,7 @@ def _epoch(
         loss = _loss(outputs.float(), batch, teacher)
         loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
         optimizer.step()
-        pruning.apply(net, masks)
+        apply(net, masks)
         total += float(loss.detach()) * len(batch.y)
     return total / len(images)
 
@@ -227,17 +240,20 @@ def accuracy(net: nn.Module, images: Images, noise: Noise | None = None, *, seed
 
 
 def _identity(
-    images: Images, recipe: Recipe, noise: Noise | None, teacher: Teacher | None, masks: pruning.Masks
+    images: Images, recipe: Recipe, noise: Noise | None, teacher: Teacher | None, pruning: Pruning | None
 ) -> dict[str, str]:
-    """Return the settings that a run shares with the run that it resumes; at a constant rate it may be longer."""
-    free = ("patience", "epochs") if recipe.schedule == "constant" else ("patience",)
+    """Return the settings that a run shares with the run that it resumes.
+
+    At a constant rate it may be longer, unless it prunes: how much is pruned follows from the number of steps.
+    """
+    free = ("patience", "epochs") if recipe.schedule == "constant" and pruning is None else ("patience",)
     teacher_tensors = () if teacher is None else (teacher.logits, torch.tensor([teacher.temperature, teacher.weight]))
     return {
         **{name: str(value) for name, value in asdict(recipe).items() if name not in free},
         "noise": "none" if noise is None else noise.identity(),
         "images": f"{images.normalisation} {_digest(images.x, images.y)}",
         "teacher": _digest(*teacher_tensors),
-        "masks": _digest(*masks.values()),
+        "pruning": "none" if pruning is None else pruning.identity(),
     }
 
 

@@ -50,8 +50,15 @@ def resnet20() -> nn.Module:
     return net
 
 
+def resnet20_padded() -> nn.Module:
+    """Return the ResNet-20 of He et al. (2016), for CIFAR-10: 269,722 parameters, as its shortcuts have none."""
+    net = ResNet((16, 32, 64), blocks=3, shortcut="padding")
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types it for tensors only
+    return net
+
+
 NETWORKS = MappingProxyType[str, Callable[[], nn.Module]](
-    {"lenet": lenet, "mlp": mlp, "resnet18": resnet18, "resnet20": resnet20}
+    {"lenet": lenet, "mlp": mlp, "resnet18": resnet18, "resnet20": resnet20, "resnet20-padded": resnet20_padded}
 )
 
 
@@ -65,16 +72,21 @@ class ResNet(nn.Module):
     blocks : int
         Blocks per stage.
     classes : int
+    shortcut : {"convolution", "padding"}
+        Of blocks whose output has another shape than their input: see `Block`.
     """
 
-    def __init__(self, widths: tuple[int, ...], *, blocks: int, classes: int = 10) -> None:
+    def __init__(
+        self, widths: tuple[int, ...], *, blocks: int, classes: int = 10, shortcut: str = "convolution"
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(widths[0])
         pairs = zip((widths[0], *widths[:-1]), widths, strict=True)
         self.stages = nn.ModuleList(
             nn.Sequential(
-                Block(before, width, stride=1 if stage == 0 else 2), *(Block(width, width) for _ in range(1, blocks))
+                Block(before, width, stride=1 if stage == 0 else 2, shortcut=shortcut),
+                *(Block(width, width) for _ in range(1, blocks)),
             )
             for stage, (before, width) in enumerate(pairs)
         )
@@ -93,22 +105,43 @@ class ResNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions and a shortcut, which is a 1×1 convolution where the shape changes."""
+    """Two 3×3 convolutions and a shortcut.
 
-    def __init__(self, before: int, width: int, *, stride: int = 1) -> None:
+    Where the shape changes, the shortcut is a 1×1 convolution, or "padding": every `stride`-th pixel, between channels
+    of zeros.
+    """
+
+    def __init__(self, before: int, width: int, *, stride: int = 1, shortcut: str = "convolution") -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(width)
         self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or before != width:
+        if stride == 1 and before == width:
+            return
+        if shortcut == "padding":
+            self.shortcut = Padding(width - before, stride)
+        else:
             self.shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride=stride, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return activations (n, width, height / stride, width / stride)."""
         inner = nn.functional.relu(self.norm1(self.conv1(x)))
         return nn.functional.relu(self.norm2(self.conv2(inner)) + self.shortcut(x))
+
+
+class Padding(nn.Module):
+    """Every `stride`-th pixel, with `channels` channels of zeros: half of them before and half after the input's."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.before = stride, channels // 2
+        self.after = channels - self.before
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return activations (n, c + channels, height / stride, width / stride)."""
+        return nn.functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
 
 
 def parameters(net: nn.Module) -> int:

@@ -8,8 +8,9 @@ The draw depends on (seed, step, parameter name) only, so a killed run resumes w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onnx_analog.coding.estimators import Written, estimator
+from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.planes import Encoded, analog_of, decode, encode, stored_count
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError
@@ -24,6 +26,7 @@ from onnx_analog.randomness import stream
 
 Weights = Mapping[str, NDArray[np.float32]]
 
+_DEAD = 1e-12  # factor of an output channel that training left without effect
 MIN_SIZE = 256  # as `onnx_analog.graph.weights.Selection`: smaller tensors stay digital
 
 
@@ -33,6 +36,10 @@ class Noise(ABC):
     @abstractmethod
     def perturbed(self, weights: Weights, *, seed: int, step: int) -> Weights:
         """Return the weights, of the same names and shapes, as they are read in this step."""
+
+    def scales(self, net: nn.Module) -> Mapping[str, Tensor]:  # noqa: ARG002 - of those that fold
+        """Return what parameters are multiplied by before they are stored, and divided by after they are read."""
+        return {}
 
     def identity(self) -> str:
         """Return a text that no other noise has."""
@@ -82,45 +89,131 @@ class ChannelNoise(Noise):
     scheme: Scheme = field(default_factory=lambda: Scheme.paper(granularity="model"))
 
     def __post_init__(self) -> None:
-        if self.scheme.side is not None:
-            raise OptionError("training reads signs and classes free of error: choose a scheme without side_channel")
+        _check_side(self.scheme)
 
     def perturbed(self, weights: Weights, *, seed: int, step: int) -> Weights:
         """Return the weights as they are read; see `Noise`."""
-        names = [name for name, weight in weights.items() if weight.any()]
-        groups = [names] if self.scheme.granularity == "model" else [[name] for name in names]
-        read = dict(weights)
-        for group in (group for group in groups if group):
-            encoded = encode([weights[name] for name in group], self.scheme)
-            for name, stored in zip(group, encoded, strict=True):
-                read[name] = self._read(stored, _rng(seed, step, name)).reshape(weights[name].shape)
-        return read
+        return _read_all(weights, lambda _: self.scheme, seed=seed, step=step)
 
     def identity(self) -> str:
         """Return a text that no other noise has; see `Noise`."""
         return f"ChannelNoise({self.scheme.digest()})"
 
-    def _read(self, stored: Encoded, rng: np.random.Generator) -> NDArray[np.float32]:
-        level, index, cells = stored.planes.level, stored.planes.class_index, self.scheme.cells_of_class
-        analog = analog_of(index, cells, stored_count(stored.planes))
-        index = index if index is None or analog is None else index[analog]
-        of_each = cells[0] if index is None else np.array(cells)[index]
-        read = self.scheme.channel.read(level, cells=of_each, rng=rng)
-        group = stored.planes.group
-        written = Written(
-            level=level,
-            class_index=index,
-            cells=cells,
-            channel=self.scheme.channel,
-            alpha=stored.codebook.alpha,
-            beta=stored.codebook.beta,
-            group=group if group is None or analog is None else group[analog],
-            shared=self.scheme.shares_tables,
-        )
-        correct = estimator(self.scheme.estimator).fitted(written)
-        if correct is not None:
-            correct(read, slice(0, read.size))
-        return decode(stored, read)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PlanNoise(Noise):
+    """Weights are written, read and decoded as a plan stores them, each tensor by its own scheme; not compensated.
+
+    Parameters
+    ----------
+    plan : Plan
+        Tensors that it leaves digital stay as they are.
+    keys : mapping of str to str, optional
+        Storage key of each parameter, where it is not the parameter's name.
+    norms : mapping of str to str, optional
+        For a network that is exported with BatchNorm folded: the BatchNorm after each parameter. A weight is then
+        stored as it is folded.
+
+    Raises
+    ------
+    OptionError
+        If the side information of a scheme is read from noisy cells: in training, it is free of error.
+    """
+
+    plan: Plan
+    keys: Mapping[str, str] = field(default_factory=dict)
+    norms: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for scheme in self.plan.schemes:
+            _check_side(scheme)
+
+    def perturbed(self, weights: Weights, *, seed: int, step: int) -> Weights:
+        """Return the weights as they are read; see `Noise`."""
+        return _read_all(weights, lambda name: self.plan.scheme_of(self.keys.get(name, name)), seed=seed, step=step)
+
+    def scales(self, net: nn.Module) -> Mapping[str, Tensor]:
+        """Return the factor of each output channel that folding multiplies a weight by; see `Noise`."""
+        factors = {}
+        for name, module in self.norms.items():
+            norm = net.get_submodule(module)
+            assert isinstance(norm, nn.BatchNorm2d)
+            assert norm.running_var is not None
+            factor = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
+            factors[name] = torch.where(factor.abs() < _DEAD, 1.0, factor).view(-1, 1, 1, 1)
+        return factors
+
+    def identity(self) -> str:
+        """Return a text that no other noise has; see `Noise`."""
+        return f"PlanNoise({self.plan.digest()}, {sorted(self.keys.items())}, {sorted(self.norms.items())})"
+
+
+def plan_noise(net: nn.Module, plan: Plan, keys: Mapping[str, str], norms: Mapping[str, str]) -> PlanNoise:
+    """Return the noise of a plan for a network, by the names of its parameters or by other storage keys.
+
+    Parameters
+    ----------
+    net : nn.Module
+    plan : Plan
+    keys : mapping of str to str
+        Storage keys of the parameters in another model, of which the plan may be too.
+    norms : mapping of str to str
+        As of `PlanNoise`.
+
+    Raises
+    ------
+    OptionError
+        If the plan names tensors that neither has, or has noisy side information.
+    """
+    choices: tuple[Mapping[str, str], ...] = ({}, keys)
+    for names in choices:
+        if not plan.unused([names.get(name, name) for name in stored_parameters(net)]):
+            return PlanNoise(plan=plan, keys=names, norms=norms)
+    missing = plan.unused(stored_parameters(net))[0]
+    raise OptionError(f"the plan names {missing!r}, which the network does not have: take a plan of this network")
+
+
+def _check_side(scheme: Scheme) -> None:
+    if scheme.side is not None:
+        raise OptionError("training reads signs and classes free of error: choose a scheme without side_channel")
+
+
+def _read_all(weights: Weights, scheme_of: Callable[[str], Scheme | None], *, seed: int, step: int) -> Weights:
+    """Return the weights as they are read; those of one scheme share a codebook if its granularity is the model."""
+    groups: dict[Any, tuple[Scheme, list[str]]] = {}
+    for name, weight in weights.items():
+        scheme = scheme_of(name)
+        if scheme is not None and weight.any():
+            shared = scheme if scheme.granularity == "model" else (scheme, name)
+            groups.setdefault(shared, (scheme, []))[1].append(name)
+    read = dict(weights)
+    for scheme, names in groups.values():
+        for name, stored in zip(names, encode([weights[name] for name in names], scheme), strict=True):
+            read[name] = _read(stored, _rng(seed, step, name)).reshape(weights[name].shape)
+    return read
+
+
+def _read(stored: Encoded, rng: np.random.Generator) -> NDArray[np.float32]:
+    scheme, group = stored.scheme, stored.planes.group
+    level, index, cells = stored.planes.level, stored.planes.class_index, scheme.cells_of_class
+    analog = analog_of(index, cells, stored_count(stored.planes))
+    index = index if index is None or analog is None else index[analog]
+    of_each = cells[0] if index is None else np.array(cells)[index]
+    read = scheme.channel.read(level, cells=of_each, rng=rng)
+    written = Written(
+        level=level,
+        class_index=index,
+        cells=cells,
+        channel=scheme.channel,
+        alpha=stored.codebook.alpha,
+        beta=stored.codebook.beta,
+        group=group if group is None or analog is None else group[analog],
+        shared=scheme.shares_tables,
+    )
+    correct = estimator(scheme.estimator).fitted(written)
+    if correct is not None:
+        correct(read, slice(0, read.size))
+    return decode(stored, read)
 
 
 def _rng(seed: int, step: int, name: str) -> np.random.Generator:
@@ -147,8 +240,12 @@ def forward(net: nn.Module, x: Tensor, noise: Noise | None, *, seed: int, step: 
         plain: Tensor = net(x)
         return plain
     stored = stored_parameters(net)
-    weights = {name: parameter.detach().numpy() for name, parameter in stored.items()}
+    scales = noise.scales(net)
+    weights = {name: (p.detach() * scales.get(name, 1.0)).numpy() for name, p in stored.items()}
     read = noise.perturbed(weights, seed=seed, step=step)
-    through = {name: p + (torch.from_numpy(read[name]) - p).detach() for name, p in stored.items()}
+    through = {}
+    for name, parameter in stored.items():
+        perturbed = torch.from_numpy(read[name]) / scales.get(name, 1.0)
+        through[name] = parameter + (perturbed - parameter).detach()
     outputs: Tensor = torch.func.functional_call(net, through, (x,))
     return outputs

@@ -1304,6 +1304,7 @@ FAMILY: dict[str, tuple[list[str], list[str]]] = {
     "--relative-step": ([], ["0", "-1", "nan"]),
     "--rate-weight": (["0"], ["-1", "nan"]),
     "--segment-weights": COUNT,
+    "--mask-seed": (["0", "4294967295"], ["-1", "4294967296", "0.5"]),
     "--block-bits": (["8", "32768"], ["7", "32769"]),
     "--block-failure": (["1e-300", "1"], ["0", "1.1", "nan"]),
     "--cells": (["1", "1,30"], ["-1", "1.5", "one", "1,,2"]),

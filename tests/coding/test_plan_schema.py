@@ -66,6 +66,7 @@ def schemes(draw: st.DrawFn) -> Scheme:
         rate_weight=draw(st.floats(0, 10)) if uniform and analog == {False} else 0.0,
         entropy=entropy,
         segment_weights=draw(st.integers(1, 2**40)),
+        mask_seed=draw(st.none() | st.integers(0, 2**32 - 1)),
         code=draw(st.sampled_from([code for code in CODES if code != "none" or entropy != "none" or len(analog) == 1])),
         block_bits=draw(st.integers(8, 2**15)),
         block_failure=draw(st.floats(1e-300, 1)),

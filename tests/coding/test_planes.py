@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from numpy.typing import NDArray
 
 from onnx_analog.coding.codebook import Codebook, clipped_of
+from onnx_analog.coding.masks import follows_from, seeded_mask
 from onnx_analog.coding.packing import index_width, pack, pack_index, unpack, unpack_index
 from onnx_analog.coding.partition import magnitude
 from onnx_analog.coding.planes import (
@@ -28,6 +29,7 @@ from onnx_analog.coding.planes import (
     stored_counts,
 )
 from onnx_analog.coding.scheme import STRATEGIES, Scheme
+from onnx_analog.coding.streams import encoded_index
 from onnx_analog.errors import ModelError
 from onnx_analog.testing import assert_law, assert_std
 from tests.coding.families import (
@@ -207,11 +209,35 @@ def test_what_is_read_as_zero_is_pruned_where_others_are(scheme):
     assert all(plane is None or plane.size == np.count_nonzero(read) for plane in stored.planes[2:])
     parts = [split(weight, scheme, Axis.of(weight.shape, 0) if scheme.granularity == "channel" else None)]
     fitted = fit(parts, scheme, groups=8 if scheme.granularity == "channel" else 1)
-    assert stored_counts(fitted, 0, weight.size, scheme).sum() == np.count_nonzero(read)
+    assert stored_counts(fitted, 0, scheme).sum() == np.count_nonzero(read)
     dense = np.where(weight == 0, 1e-6, weight)  # nothing is pruned: then zero is a class
     (whole,) = encode([dense], scheme)
     assert whole.planes.mask is None
     assert whole.planes.class_index.size == weight.size
+
+
+@pytest.mark.parametrize(("relative_step", "pruned"), [(0.3, False), (2.5, True)])
+def test_a_mask_of_patterns_is_kept_where_that_is_shorter(relative_step, pruned):
+    """2 of each 4 weights are stored; with small steps few of them are read as 0, and a pattern takes log2 6 bits."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(64, 16, 4)).astype(np.float32)
+    weight[np.argsort(np.argsort(np.abs(weight), axis=2), axis=2) < 2] = 0
+    scheme = STEPS_OF_ZERO.changed(relative_step=relative_step)
+    (stored,) = encode([weight], scheme)
+    assert np.array_equal(stored.planes.mask, (decode(stored) if pruned else weight.reshape(-1)) != 0)
+    streams = encoded_index(scheme, weight.shape, stored.planes.class_index, stored.planes.mask)
+    bits = sum(each.stream.bits for each in streams)
+    fitted = fit([split(weight, scheme)], scheme, keep=True)
+    other = fitted._replace(pruned=frozenset() if pruned else frozenset({0}))
+    planes = planes_of(split(weight, scheme), other, 0, scheme)
+    others = encoded_index(scheme, weight.shape, planes.class_index, planes.mask)
+    assert bits < sum(each.stream.bits for each in others)
+
+
+def test_weights_that_a_seed_keeps_are_stored():
+    weight = np.where(seeded_mask(3, "w", 4096, 400), np.random.default_rng(0).normal(size=4096), 0).astype(np.float32)
+    (stored,) = encode([weight], STEPS_OF_ZERO.changed(relative_step=3.0, mask_seed=3))
+    assert follows_from(3, "w", stored.planes.mask)
 
 
 def test_where_all_is_read_as_zero_it_is_stored():
@@ -221,7 +247,7 @@ def test_where_all_is_read_as_zero_it_is_stored():
     (stored,) = encode([weight], scheme)
     assert stored.planes.mask.tolist() == [False, True, True, True]
     assert not decode(stored).any()
-    assert stored_counts(fit([split(weight, scheme)], scheme), 0, 4, scheme).sum() == 3
+    assert stored_counts(fit([split(weight, scheme)], scheme), 0, scheme).sum() == 3
 
 
 def test_a_class_of_zeros_with_cells_elsewhere_stays():

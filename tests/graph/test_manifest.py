@@ -25,6 +25,8 @@ from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.coding import estimators
 from onnx_analog.coding.assumptions import ADDRESSES_KNOWN
 from onnx_analog.coding.codes import best_code
+from onnx_analog.coding.joint import index_and_mask_of
+from onnx_analog.coding.masks import seeded_mask
 from onnx_analog.coding.scheme import GRANULARITIES, STRATEGIES, Scheme
 from onnx_analog.coding.streams import Line
 from onnx_analog.errors import LONGEST, ManifestError, ModelError
@@ -969,3 +971,73 @@ def test_a_pruned_rival_has_a_coded_mask_where_the_model_has():
     code = best_code(UNIT, "bch")
     mask = mask_bits(3600, entry.stored) if "mask" not in entry.streams else entry.streams["mask"]
     assert counted == {"none": code.cells(4 * entry.stored + 3600), "static": code.cells(4 * entry.stored + mask)}
+
+
+def seeded(seed: int, key: str, kept: int = 360) -> Any:
+    """Return a model with one weight, all but `kept` of whose 3,600 numbers are 0, as follows from a seed."""
+    weight = np.random.default_rng(0).normal(size=(60, 60))
+    return holding(**{key: f32(weight * seeded_mask(seed, key, 3600, kept).reshape(60, 60))})
+
+
+SEEDED: dict[str, Any] = {"classes": 15, "partition": "uniform", "relative_step": 0.8, "cells": 0, "channel": UNIT}
+
+
+@pytest.mark.parametrize("entropy", ["none", "static", "context"])
+def test_a_mask_that_follows_from_the_seed_takes_64_bits(entropy):
+    """The class index is as long as without a mask; all else is the same."""
+    scheme = Scheme(**SEEDED, sign="level", entropy=entropy, mask_seed=5)
+    found = account(protected(seeded(5, "w"), scheme))
+    plain = account(protected(seeded(5, "w"), scheme.changed(mask_seed=None)))
+    streams, without = (dict(each.tensors[0].streams) for each in (found, plain))
+    assert streams.pop("mask seed") == 64
+    assert streams.keys() == {"class", "codebook"}
+    assert sum(streams.values()) + 64 < sum(without.values())
+    if entropy == "none":
+        assert streams["class"] == 4 * 360 > without["class"]  # without a seed, what is read as 0 is not stored
+        assert without["mask"] == 3600
+    assert found.totals.mask_cells == 32  # of two bits
+    assert (found.totals.stored_weights, found.totals.mask_bitmap_bits) == (360, 3600)
+    assert from_json(found.to_json()) == found
+    jsonschema.validate(json.loads(found.to_json()), SCHEMA, jsonschema.Draft202012Validator)
+    (line,) = [line for line in found.honest or () if line.name == "mask seed"]
+    assert (line.bits, line.decoding) == (64, "hard")
+    rivals = [each for each in found.baselines() if each.pruned and (each.name, each.bits_per_cell) == ("int4", 1)]
+    assert [each.honest_cells for each in rivals] == [best_code(UNIT, "bch").cells(4 * 360 + 64)]
+
+
+def test_the_stream_of_classes_of_a_seeded_mask_decodes_again():
+    scheme = Scheme(**SEEDED, sign="level", entropy="context", mask_seed=5)
+    (tensor,) = stored_tensors(protected(seeded(5, "w"), scheme))
+    index, mask = index_and_mask_of(tensor.encoded(scheme))
+    assert mask is None
+    np.testing.assert_array_equal(index, tensor.class_index)
+    np.testing.assert_array_equal(seeded_mask(scheme.mask_seed, tensor.key, tensor.size, index.size), tensor.mask)
+
+
+@pytest.mark.parametrize(("seed", "key"), [(4, "w"), (5, "v")])
+def test_a_mask_that_does_not_follow_from_the_seed_is_stored(seed, key):
+    """Of another seed, or of another tensor; and if one more weight is 0, or none is."""
+    scheme = Scheme(**SEEDED, sign="level", entropy="static", mask_seed=5)
+    weight = f32(seeded(seed, key).graph.initializers[key].const_value.numpy())
+    found, plain = (account(protected(holding(w=weight), each)) for each in (scheme, scheme.changed(mask_seed=None)))
+    assert "mask seed" not in found.tensors[0].streams
+    assert found.tensors[0].streams.keys() == plain.tensors[0].streams.keys()
+
+
+def test_one_weight_more_or_less_than_the_seed_s_mask_is_noticed():
+    scheme = Scheme(**SEEDED, sign="level", entropy="static", mask_seed=5)
+    for change in (0, 1):
+        model = seeded(5, "w")
+        weight = model.graph.initializers["w"].const_value.numpy().copy()
+        place = np.flatnonzero(weight if change == 0 else weight == 0)[7]
+        weight.flat[place] = change
+        model.graph.initializers["w"].const_value = ir.tensor(weight, name="w")
+        assert "mask seed" not in account(protected(model, scheme)).tensors[0].streams
+
+
+def test_a_manifest_with_a_seed_that_its_scheme_does_not_have_is_refused():
+    scheme = Scheme(**SEEDED, sign="level", entropy="static", mask_seed=5)
+    found = account(protected(seeded(5, "w"), scheme)).to_dict()
+    found["schemes"][0]["mask_seed"] = None
+    with pytest.raises(ManifestError, match="its stream 'mask seed' has 64 bits, and must have 0"):
+        from_json(json.dumps(found))

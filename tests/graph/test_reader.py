@@ -9,6 +9,7 @@ import onnx_analog as oa
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.coding.codes import best_code
 from onnx_analog.coding.failures import Run
+from onnx_analog.coding.masks import seeded_mask
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.reader import read_side
@@ -30,6 +31,7 @@ SCHEMES = {
     "refined": Scheme(**OFTEN, **STEPS, cells=(1,), entropy="context", estimator="unbiased"),
     "some without cells": Scheme(**OFTEN, classes=4, partition="lloyd", cells=(0, 1, 2, 3), entropy="context"),
     "repeated": Scheme(**OFTEN, **STEPS, cells=(1,), entropy="static", code="none"),
+    "a seed that the mask does not follow from": Scheme(**OFTEN, **STEPS, cells=(1,), entropy="static", mask_seed=1),
     "output channels": Scheme(**OFTEN, classes=3, partition="lloyd", cells=(1,), granularity="channel"),
 }
 TRIALS = range(12)
@@ -160,3 +162,41 @@ def test_other_classes_are_other_streams():
     assert {each.name: each.bits for each in tensor.streams(0)}["class"] < {e.name: e.bits for e in before}[
         "class"
     ] / 10
+
+
+SEEDED = np.where(seeded_mask(7, "w", WEIGHT.size, 120).reshape(WEIGHT.shape), WEIGHT, 0).astype(np.float32)
+
+
+@pytest.mark.parametrize("entropy", ["none", "static"])
+def test_a_block_of_a_seed_that_fails_loses_the_tensor(entropy, monkeypatch):
+    scheme = Scheme(**OFTEN, classes=2, cells=(1,), entropy=entropy, mask_seed=7)
+    tensor = tensor_of(scheme, SEEDED)
+    assert tensor.is_seeded(scheme)
+    asked = {}
+
+    def failing(_, name, bits, rng, *, entropy_coded):
+        asked[name] = bits
+        return [Run(0, 64)] if name == "codebook" else []
+
+    monkeypatch.setattr("onnx_analog.graph.reader.failed_runs", failing)
+    monkeypatch.setattr("onnx_analog.graph.reader.wrong_bits", lambda *_: np.zeros(0, np.int64))
+    sign, index = read_side(tensor, seed=0, trial=0)
+    assert not sign.any()
+    assert len(set(index.tolist())) == 1
+    assert asked["codebook"] == 4 * 32 + 64
+    assert asked.get("mask", 0) == 0
+
+
+def test_a_failed_block_of_classes_loses_those_after_it_where_the_mask_follows_from_a_seed(monkeypatch):
+    scheme = Scheme(**OFTEN, classes=2, cells=(1,), entropy="static", mask_seed=7)
+    tensor = tensor_of(scheme, SEEDED)
+    (named,) = tensor.encoded(scheme)
+    assert (named.name, named.stream.count) == ("class", 120)
+    start = int(named.stream.header.starts[1])  # of the second segment, of 20 classes
+    runs = [Run(start, 64)]
+    monkeypatch.setattr("onnx_analog.graph.reader.failed_runs",
+                        lambda _, name, *__, **___: runs if name == "class" else [])  # fmt: skip
+    monkeypatch.setattr("onnx_analog.graph.reader.wrong_bits", lambda *_: np.zeros(0, np.int64))
+    sign, _ = read_side(tensor, seed=0, trial=0)
+    np.testing.assert_array_equal(sign[:100], tensor.sign[:100])
+    assert not sign[100:].any()

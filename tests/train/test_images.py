@@ -99,3 +99,18 @@ def test_a_file_that_is_not_whole(tmp_path, size):
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DataError, match="not an npz file of plain arrays"):
         load(path, CIFAR10)
+
+
+def test_images_move_by_at_most_so_many_pixels_and_the_mean_comes_in(tmp_path):
+    found = loaded(tmp_path, *images())
+    (batch,) = found.epoch(20, seed=0, epoch=1, flips=False, shift=2)
+    moves = set()
+    for x, row in zip(batch.x, batch.rows, strict=True):
+        padded = torch.nn.functional.pad(found.inputs(row[None])[0], (2, 2, 2, 2))
+        fits = [(up, left) for up in range(5) for left in range(5)
+                if torch.equal(x, padded[:, up : up + 4, left : left + 5])]  # fmt: skip
+        assert len(fits) == 1
+        moves |= set(fits)
+    assert len(moves) > 8
+    (still,) = found.epoch(20, seed=0, epoch=1, flips=False)
+    assert torch.equal(still.x, found.inputs(still.rows))

@@ -10,11 +10,11 @@ from torch import nn
 from onnx_analog.channels import TableChannel
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError
-from onnx_analog.train import pruning
 from onnx_analog.train.distillation import Teacher
 from onnx_analog.train.images import MNIST, Images
 from onnx_analog.train.loop import CIFAR10, Recipe, accuracy, epochs, train
 from onnx_analog.train.noise import ChannelNoise, WeightNoise
+from onnx_analog.train.pruning import Magnitude, Pattern, Seeded
 from tests.models import QUIET
 
 TABLE = TableChannel(name="steep", inputs=(-1.0, 1.0), means=(-0.8, 0.8), stds=(0.1, 0.1))
@@ -131,7 +131,7 @@ OTHERS = {
     "epochs": {"recipe": replace(RECIPE, schedule="cosine", epochs=5)},
     "noise": {"noise": written(replace(TABLE, stds=(0.1, 0.2)))},
     "teacher": {"teacher": Teacher(LOGITS, temperature=2.0)},
-    "masks": {"masks": {"1.weight": torch.zeros(20, 80, dtype=torch.bool)}},
+    "pruning": {"pruning": Magnitude(sparsity=0.5)},
     "images": {"images": images(seed=1)},
 }
 
@@ -171,13 +171,53 @@ def test_held_out_images_are_not_trained_on():
     assert same(weights(one), weights(other))
 
 
-def test_masked_weights_stay_zero_and_the_others_move():
+PRUNINGS = [Magnitude(sparsity=0.6), Magnitude(sparsity=0.6, by_layer=True), Seeded(sparsity=0.6, seed=1)]
+PRUNINGS += [Pattern(kept=2, group=5)]
+
+
+@pytest.mark.parametrize("pruning", PRUNINGS, ids=str)
+def test_pruned_weights_are_zero_and_the_others_move(pruning):
     ours = net()
-    masks, before = pruning.masks_of(ours, 0.6), weights(ours)
-    train(ours, images(), RECIPE, masks=masks)
-    for name, mask in masks.items():
-        assert not ours.state_dict()[name][~mask].any()
-        assert (ours.state_dict()[name] != before[name])[mask].float().mean() > 0.9
+    before = weights(ours)
+    train(ours, images(), RECIPE, pruning=pruning)
+    after = ours.state_dict()["1.weight"]  # the only one that is stored: the other has 200 weights
+    assert int((after == 0).sum()) == round(0.6 * after.numel())
+    assert (after != before["1.weight"])[after != 0].float().mean() > 0.9
+    assert not (ours.state_dict()["4.weight"] == 0).any()
+
+
+@pytest.mark.parametrize("pruning", PRUNINGS, ids=str)
+def test_a_pruned_run_that_is_killed_is_resumed_to_the_same_weights(tmp_path, pruning):
+    whole, resumed, recipe = net(), net(), replace(RECIPE, schedule="cosine", patience=9)
+    train(whole, images(), recipe, pruning=pruning)
+    for killed_after in (1, 3):
+        with pytest.raises(KilledError):
+            train(net(), images(), recipe, pruning=pruning, folder=tmp_path, progress=kill_after(killed_after))
+    train(resumed, images(), recipe, pruning=pruning, folder=tmp_path)
+    assert same(weights(resumed), weights(whole))
+
+
+def kill_after(epoch):
+    def progress(row):
+        if row["epoch"] == epoch:
+            raise KilledError
+
+    return progress
+
+
+def test_the_best_epoch_is_one_with_the_last_masks():
+    """Before the half of a run fewer weights are pruned, so that an epoch may be better, but it is not pruned."""
+    ours = net()
+    held = [row["held_out"] for row in train(ours, images(), RECIPE, pruning=Magnitude(sparsity=0.95))]
+    assert accuracy(ours, images().split(40)[1]) == max(held[1:])  # epoch 2 of 4 ends with the last masks
+    assert int((ours.state_dict()["1.weight"] == 0).sum()) == round(0.95 * 1600)
+
+
+def test_a_pruned_run_at_a_constant_rate_may_not_be_made_longer(tmp_path):
+    pruning = Magnitude(sparsity=0.5)
+    train(net(), images(), replace(RECIPE, epochs=2), pruning=pruning, folder=tmp_path)
+    with pytest.raises(OptionError, match="epochs"):
+        train(net(), images(), RECIPE, pruning=pruning, folder=tmp_path)
 
 
 def test_a_student_learns_what_only_its_teacher_knows():
@@ -204,7 +244,7 @@ def test_the_rate_rises_and_falls():
 @pytest.mark.parametrize(
     "wrong",
     [{"optimizer": "lbfgs"}, {"schedule": "steps"}, {"batch": 0}, {"epochs": 0}, {"patience": 0}, {"held_out": 0},
-     {"rate": 0.0}],
+     {"rate": 0.0}, {"shift": -1}],
     ids=str,
 )  # fmt: skip
 def test_options_out_of_range(wrong):

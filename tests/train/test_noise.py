@@ -7,12 +7,16 @@ from torch import nn
 
 import onnx_analog as oa
 from onnx_analog.channels import GaussianNoise
+from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.weights import find
 from onnx_analog.testing import assert_law, assert_std, assert_uncorrelated
-from onnx_analog.train.noise import ChannelNoise, WeightNoise, forward, stored_parameters
-from tests.models import QUIET, f32, holding
+from onnx_analog.train.export import export
+from onnx_analog.train.images import CIFAR10, Images
+from onnx_analog.train.noise import ChannelNoise, PlanNoise, WeightNoise, forward, plan_noise, stored_parameters
+from onnx_analog.train.starting import norms_of
+from tests.models import QUIET, f32, holding, run
 
 WEIGHTS = {
     "a": f32(np.random.default_rng(0).normal(size=(50, 40))),
@@ -64,6 +68,72 @@ def transposed(**weights):
         node.op_type = "Gemm"
         node.attributes["transB"] = ir.AttrInt64("transB", 1)
     return found
+
+
+PLAN = Plan(
+    default=None,
+    tensors={"a": Scheme.entropy_coded(1.5, channel=STILL)},
+    patterns={"b*": Scheme.refined(2.0, channel=STILL)},
+)
+
+
+def test_plan_noise_is_what_protect_and_readback_make_of_the_same_weights():
+    read = PlanNoise(plan=PLAN).perturbed(WEIGHTS, seed=0, step=0)
+    model = oa.protect(transposed(**WEIGHTS), plan=PLAN).model
+    decoded = {weight.name: weight.array() for weight in find(oa.readback(model, decoded=True).model).weights}
+    for key in WEIGHTS:
+        np.testing.assert_array_equal(read[key], decoded[key])
+        assert (read[key] != WEIGHTS[key]).any()
+
+
+def test_tensors_that_a_plan_leaves_digital_stay_as_they_are():
+    read = PlanNoise(plan=Plan(default=None, tensors={"b": Scheme.int4()})).perturbed(WEIGHTS, seed=0, step=0)
+    np.testing.assert_array_equal(read["a"], WEIGHTS["a"])
+    assert (read["b"] != WEIGHTS["b"]).any()
+
+
+def test_a_plan_may_have_other_keys_than_the_network():
+    ours = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
+    keys = {"0.weight": "first", "1.weight": "second"}
+    of_network = Plan(default=None, tensors={"0.weight": Scheme.int4()})
+    of_other = Plan(default=None, tensors={"first": Scheme.int4()})
+    weights = {name: p.detach().numpy() for name, p in stored_parameters(ours).items()}
+    one, other = (
+        plan_noise(ours, plan, keys, {}).perturbed(weights, seed=0, step=0) for plan in (of_network, of_other)
+    )
+    for name, weight in weights.items():
+        np.testing.assert_array_equal(one[name], other[name])
+        assert (one[name] != weight).any() == (name == "0.weight")
+    with pytest.raises(OptionError, match="the plan names 'third', which the network does not have"):
+        plan_noise(ours, Plan(tensors={"third": None}), keys, {})
+
+
+def test_weights_are_stored_as_a_norm_is_folded_into_them(tmp_path):
+    """The outputs of a network whose weights a plan reads in training are those of its exported model, protected."""
+    torch.manual_seed(0)
+    ours = nn.Sequential(
+        nn.Conv2d(3, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(576, 10)
+    )
+    nn.init.uniform_(ours[1].weight, 0.2, 3)
+    nn.init.uniform_(ours[1].running_var, 0.2, 3)
+    x = np.random.default_rng(0).integers(256, size=(6, 3, 8, 8), dtype=np.uint8)
+    images = Images(torch.from_numpy(x), torch.zeros(6, dtype=torch.long), CIFAR10)
+    plan = Plan(default=Scheme.int4(channel=STILL))
+    export(ours, images, tmp_path / "net.onnx", fold_batch_norm=True)
+    (expected,) = run(oa.readback(oa.protect(tmp_path / "net.onnx", plan=plan).model).model,
+                      {"input": images.inputs().numpy()})  # fmt: skip
+    noises = [PlanNoise(plan=plan, norms=norms) for norms in (norms_of(ours, images), {})]
+    with torch.no_grad():
+        found, unfolded = (forward(ours.eval(), images.inputs(), noise, seed=0, step=0) for noise in noises)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    assert np.abs(unfolded.numpy() - expected).max() > 1e-2 * np.abs(expected).max()
+
+
+def test_an_output_channel_that_training_left_dead_is_stored_as_it_is():
+    ours = nn.Sequential(nn.Conv2d(3, 16, 3, bias=False), nn.BatchNorm2d(16))
+    nn.init.zeros_(ours[1].weight)
+    noise = PlanNoise(plan=Plan(default=Scheme.int8()), norms={"0.weight": "1"})
+    assert torch.isfinite(forward(ours.eval(), torch.ones(1, 3, 5, 5), noise, seed=0, step=0)).all()
 
 
 @pytest.mark.parametrize("cells", [1, 25])
@@ -129,6 +199,15 @@ def test_options_out_of_range():
 def test_side_information_is_free_of_error_in_training():
     with pytest.raises(OptionError, match="choose a scheme without side_channel"):
         ChannelNoise(scheme=Scheme(side_channel="pcm"))
+    with pytest.raises(OptionError, match="choose a scheme without side_channel"):
+        PlanNoise(plan=Plan(patterns={"*": Scheme(side_channel="pcm")}))
+
+
+def test_noise_is_told_apart_by_its_plan():
+    identity = PlanNoise(plan=PLAN).identity()
+    assert identity == PlanNoise(plan=PLAN.mapped(lambda scheme: scheme)).identity()
+    others = [PlanNoise(plan=Plan()), PlanNoise(plan=PLAN, keys={"a": "c"}), PlanNoise(plan=PLAN, norms={"a": "n"})]
+    assert all(other.identity() != identity for other in others)
 
 
 def test_noise_is_told_apart_by_its_scheme():
