@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from onnx_analog import channels as channels
     from onnx_analog import errors as errors
     from onnx_analog import passes as passes
+    from onnx_analog._check import check as check
     from onnx_analog._tune import tune as tune
     from onnx_analog.api import account as account
     from onnx_analog.api import evaluate as evaluate
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from onnx_analog.study import engines as engines
     from onnx_analog.study.engines import Engine as Engine
     from onnx_analog.study.sweeps import Point as Point
+    from onnx_analog.tuning.checked import Checked as Checked
     from onnx_analog.tuning.result import Tuned as Tuned
 
     __version__: str
@@ -78,6 +80,7 @@ _HOMES = {
     "AnalogError": "errors.AnalogError",
     "Channel": "channels.Channel",
     "ChannelError": "errors.ChannelError",
+    "Checked": "tuning.checked.Checked",
     "DataError": "errors.DataError",
     "Dataset": "run.data.Dataset",
     "Engine": "study.engines.Engine",
@@ -113,6 +116,7 @@ _HOMES = {
     "Tuned": "tuning.result.Tuned",
     "account": "api.account",
     "channel": "channels.resolve",
+    "check": "_check.check",
     "evaluate": "api.evaluate",
     "fit_channel": "channels.fitting.fit",
     "from_pairs": "channels.from_pairs",
@@ -138,6 +142,7 @@ __all__ = [
     "AnalogError",
     "Channel",
     "ChannelError",
+    "Checked",
     "DataError",
     "Dataset",
     "Engine",
@@ -173,6 +178,7 @@ __all__ = [
     "account",
     "channel",
     "channels",
+    "check",
     "engines",
     "errors",
     "evaluate",

@@ -105,6 +105,9 @@ class Arguments:
     correction: bool = setting(True, help="Correct what is read, by a few of the samples.")
     confidence: float = setting(0.95, least=0.5, below=1, help="Confidence of the verification.")
     tune_trials: int = setting(4, least=2, most=1000, help="Reads of each plan that is tried.")
+    check_trials: int = setting(
+        100, least=3, most=10_000, help="Trials after which the check gives up; it often stops after a few."
+    )
     decoded: bool = setting(False, help="Write ordinary float weights, for other tools.")
     force: bool = setting(False, help="Replace existing files.")
     integers: int | None = setting(

@@ -1,7 +1,9 @@
 import csv
+import tomllib
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.packages import imported, needs
 
 
@@ -22,3 +24,9 @@ def test_a_package_that_is_missing_skips_a_test_and_fails_it_in_ci(monkeypatch):
     monkeypatch.setenv("CI", "1")
     with pytest.raises(ModuleNotFoundError, match="no_such"):
         imported("no_such")
+
+
+def test_every_package_is_in_the_wheel():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "onnx_analog").rglob("__init__.py")}
+    assert set(listed) == found | {"onnx_analog.passes"}

@@ -23,14 +23,26 @@ from onnx_analog.settings import settings_of
 from tests.models import QUIET, model, run
 
 PASSES = ["CorrectPass", "DecodePass", "ManifestPass", "ProtectPass", "PrunePass", "ReadbackPass"]
-FUNCTIONS = ["account", "evaluate", "inspect", "load", "protect", "prune", "readback", "readbacks", "sweep", "tune"]
+FUNCTIONS = [
+    "account",
+    "check",
+    "evaluate",
+    "inspect",
+    "load",
+    "protect",
+    "prune",
+    "readback",
+    "readbacks",
+    "sweep",
+    "tune",
+]
 ERRORS = [
     "AnalogError", "ChannelError", "DataError", "EngineError", "FunctionError", "LevelError", "ManifestError",
     "MeasurementError", "ModelError", "NothingToStore", "OptionError", "OutputError",
 ]  # fmt: skip
 RESULTS = [
-    "Evaluation", "Fit", "Inspection", "Manifest", "Model", "Perturbed", "Point", "ProtectedModel", "Pruned", "Swept",
-    "Tuned",
+    "Checked", "Evaluation", "Fit", "Inspection", "Manifest", "Model", "Perturbed", "Point", "ProtectedModel",
+    "Pruned", "Swept", "Tuned",
 ]  # fmt: skip
 VALUES = [
     "Channel", "Dataset", "Engine", "Estimator", "Experiment", "Modifiers", "Paper", "Plan", "Scheme",
@@ -99,7 +111,7 @@ def test_another_name_is_no_attribute(name):
 
 
 def test_every_parameter_is_named_in_the_call_but_the_first():
-    positional = {"evaluate": 2, "protect": 2, "sweep": 2, "tune": 2}
+    positional = {"check": 2, "evaluate": 2, "protect": 2, "sweep": 2, "tune": 2}
     for name in FUNCTIONS:
         kinds = [parameter.kind for parameter in inspect.signature(getattr(oa, name)).parameters.values()]
         first = positional.get(name, 1)
@@ -114,7 +126,13 @@ def test_the_first_parameter_of_each_function_is_the_model():
 def test_words_are_those_of_the_command_line():
     from onnx_analog.cli import main
 
-    same = {"protect": oa.protect, "sweep": oa.sweep, "evaluate": oa.evaluate, "readback": oa.readback}
+    same = {
+        "check": oa.check,
+        "protect": oa.protect,
+        "sweep": oa.sweep,
+        "evaluate": oa.evaluate,
+        "readback": oa.readback,
+    }
     spread = {*settings_of(oa.Modifiers), *settings_of(oa.Selection)}
     of_files = {
         "models",
@@ -127,14 +145,16 @@ def test_words_are_those_of_the_command_line():
         "save_plan",
         "save_config",
         "load",
+        "junit",
     }
+    others = {"readback": {"trials"}, "check": {"check_trials"}}
     of_engines = {"workers", "threads", "scheduler", "address"}
     for name, function in same.items():
         options = (
             {str(param.name) for param in main.commands[name].params} - spread - of_files - of_engines - {"config"}
         )
         known = {*inspect.signature(function).parameters, *oa.Scheme.__dataclass_fields__}
-        assert options - known == ({"trials"} if name == "readback" else set())
+        assert options - known == others.get(name, set())
 
 
 def test_the_presets_are_the_default_and_the_paper_s():
@@ -336,6 +356,7 @@ ARGUMENTS: dict[str, Callable[[Any], dict[str, Any]]] = {
         "model": model(NET), "data": (X, Y), "strategy": "sign", "cells": 1, "channel": QUIET, "trials": 1,
         "engine": "serial",
     },
+    "check": lambda p: {"model": model(NET), "data": (X, Y), "max_drop": 50, "channel": QUIET, "max_trials": 3},
     "tune": lambda p: {"model": model(NET), "data": (X, Y), "budget": 3.0},  # and so few data are refused in the end
 }  # fmt: skip
 # a number of trials of 10**30 or of 3 workers is refused or takes time, but is not wrong in type

@@ -131,7 +131,7 @@ class Experiment:
         self._model = model.model if isinstance(model, ProtectedModel) else model
         self._reference = reference
         self._source = self._network if reference is None else Network(reference, role="the reference", **self._running)
-        self._original_known = self._protected is None or reference is not None or clean is not None
+        self.original_known = self._protected is None or reference is not None or clean is not None
         self.data = data if isinstance(data, Dataset) else data(self._network.inputs)
         self.correcting = None if correct is None else Correcting(correct, self._model, lambda: self._network.inputs)
         self._compensate = compensate(self._network.inputs) if callable(compensate) else compensate
@@ -204,7 +204,7 @@ class Experiment:
     @cached_property
     def original_value(self) -> float | None:
         """The metric of the original model; None where it is not known, or compares with itself and is no share."""
-        return self._value_against_itself if self._original_known else None
+        return self._value_against_itself if self.original_known else None
 
     @cached_property
     def _value_against_itself(self) -> float | None:
@@ -230,7 +230,7 @@ class Experiment:
 
     @cached_property
     def _given_value(self) -> float | None:
-        if not self._original_known:
+        if not self.original_known:
             return self._value_against_itself
         if self._protected is None and self._source is self._network:
             return None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_analog.coding.partition import Bits, Bytes
 from onnx_analog.coding.planes import of_each
-from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.scheme import BLOCK_FAILURE, Scheme
 from onnx_analog.graph.reader import Reader, read_side
 from onnx_analog.graph.stored import StoredTensor
 from onnx_analog.randomness import blocks
@@ -81,6 +81,18 @@ class Decoder:
     def digital(self) -> bool:
         """Whether there are no analog cells, so that trials read the same weights unless bits are wrong."""
         return self._scheme.analog == "none"
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme that reads the tensor."""
+        return self._scheme
+
+    @property
+    def alike(self) -> bool:
+        """Whether all trials read the same weights, but for blocks of a code whose failure is very rare."""
+        scheme = self._scheme
+        coded = scheme.side is None and scheme.code != "none" and scheme.block_failure <= BLOCK_FAILURE
+        return self.digital and coded
 
     def weights(self, *, seed: int, trial: int) -> Array:
         """Return the weight of one trial, in its own shape and type."""

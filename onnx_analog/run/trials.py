@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from loky import cpu_count
 
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph.totals import Totals
 from onnx_analog.run import metrics
 from onnx_analog.run.correction import Corrector
@@ -82,6 +83,16 @@ class Trials:
     def stored(self) -> float | None:
         """The metric of the protected model, read without noise; None where there is no such number."""
         return self._stored()
+
+    @property
+    def schemes(self) -> tuple[Scheme, ...]:
+        """The schemes that read."""
+        return tuple(dict.fromkeys(decoder.scheme for decoder in self._decoders.values()))
+
+    @property
+    def alike(self) -> bool:
+        """Whether all trials read the same weights, so that one tells all."""
+        return all(decoder.alike for decoder in self._decoders.values())
 
     def run(self, *, seed: int, trial: int) -> Trial:
         """Return the metric of the network in one programming and one read of its memory."""

@@ -119,7 +119,7 @@ def drop_of(experiment: Experiment, trials: Trials, *, seed: int, count: int) ->
     OptionError
         If the metric is not one whose samples can be paired.
     """
-    of_samples_lost = _losses(experiment)
+    of_samples_lost = losses(experiment)
     distance, found, apart = divergence(experiment.clean, experiment.chosen.axis), [], []
     for trial in range(count):
         outputs = trials.outputs(seed=seed, trial=trial)
@@ -129,17 +129,18 @@ def drop_of(experiment: Experiment, trials: Trials, *, seed: int, count: int) ->
     n = rows.shape[1]
     of_samples = float(rows.mean(axis=0).std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     of_trials = float(rows.mean(axis=1).std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
-    lost = None if _is_noise(experiment) else float(np.maximum(rows, 0).mean())
+    lost = None if is_noise(experiment) else float(np.maximum(rows, 0).mean())
     return Drop(float(rows.mean()), lost, of_samples, of_trials, n, count, float(np.mean(apart)))
 
 
-def _is_noise(experiment: Experiment) -> bool:
+def is_noise(experiment: Experiment) -> bool:
+    """Return whether losses are the noise in the outputs over their power, and not those of a share."""
     return experiment.chosen.metric.name == "sqnr_db"
 
 
-def _losses(experiment: Experiment) -> Callable[[list[Any]], NDArray[np.float64]]:
+def losses(experiment: Experiment) -> Callable[[list[Any]], NDArray[np.float64]]:
     """Return the function that gives the loss of each sample, (n,), from what a trial's outputs are."""
-    if _is_noise(experiment):
+    if is_noise(experiment):
         return partial(noise, experiment.clean)
     before = right(experiment, experiment.clean)
     return lambda outputs: before - right(experiment, outputs)
@@ -164,7 +165,9 @@ def check_paired(experiment: Experiment) -> None:
     """Raise `OptionError` unless the metric compares sample by sample."""
     name = experiment.chosen.metric.name
     if name not in _PAIRED:
-        raise OptionError(f"metric is {name}; tune needs one that compares sample by sample: {', '.join(_PAIRED)}")
+        raise OptionError(f"metric is {name}; it must be one that compares sample by sample: {', '.join(_PAIRED)}")
+    if not isinstance(experiment.clean[0], np.ndarray):
+        raise OptionError(f"output {experiment.chosen.output!r} is no array: name one that is")
 
 
 def right(experiment: Experiment, outputs: list[Any]) -> NDArray[np.float64]:

@@ -1,0 +1,297 @@
+"""`check` as users call it: paths, arrays and names become a test of whether a model survives a memory."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_analog._inputs import (
+    AnyChannel,
+    AnyModel,
+    AnyPlan,
+    Data,
+    channel_of,
+    check_function,
+    check_scheme_settings,
+    load_model,
+    selection_of,
+    stored_plan,
+    warn_of_uncompensated,
+)
+from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
+from onnx_analog.channels.modifiers import NONE, Modifiers
+from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
+from onnx_analog.coding.compensation import check_compensable
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import Paper, Scheme
+from onnx_analog.display import Progress, progress_of, silent
+from onnx_analog.errors import DataError, OptionError
+from onnx_analog.graph.stored import channels_of, is_protected
+from onnx_analog.graph.weights import Selection
+from onnx_analog.passes import PrunePass, pipeline
+from onnx_analog.settings import takes
+
+if TYPE_CHECKING:
+    from onnx_analog.experiment import Experiment
+    from onnx_analog.run import metrics
+    from onnx_analog.run.trials import Trials
+    from onnx_analog.tuning.checked import Checked
+
+logger = logging.getLogger(__name__)
+
+_NO_ORIGINAL = (
+    "reference is not given, so losses are counted from the protected model, read without noise: what storing alone "
+    "loses is left out"
+)
+
+
+@takes(Paper, Scheme)
+def check(
+    model: AnyModel,
+    data: Data,
+    *,
+    max_drop: float | None = None,
+    min_sqnr: float | None = None,
+    plan: AnyPlan | None = None,
+    channel: AnyChannel | None = None,
+    reference: AnyModel | None = None,
+    confidence: float = DEFAULTS.confidence,
+    max_trials: int = DEFAULTS.check_trials,
+    seed: int = DEFAULTS.seed,
+    integers: int | None = None,
+    modifiers: Modifiers = NONE,
+    sparsity: float = DEFAULTS.sparsity,
+    prune_scope: str = DEFAULTS.prune_scope,
+    selection: Selection | None = None,
+    compensate: Data | None = None,
+    compensate_samples: int = DEFAULTS.compensate_samples,
+    correct: Data | None = None,
+    correct_samples: int = DEFAULTS.correct_samples,
+    mean: float | Iterable[float] = DEFAULTS.mean,
+    std: float | Iterable[float] = DEFAULTS.std,
+    preprocess: str | None = None,
+    metric: str | metrics.Function | None = None,
+    output: str | None = None,
+    class_axis: int | None = None,
+    samples: int | None = None,
+    batch: int = DEFAULTS.batch,
+    providers: str | Sequence[str] = DEFAULTS.providers,
+    threads: int = DEFAULTS.threads,
+    progress: Callable[..., object] = silent,
+    **settings: Any,
+) -> Checked:
+    """Return whether a model survives a memory: whether it loses no more than a limit, with stated error rates.
+
+    Trials are added until the answer is sure, or until more of them cannot make it so; see `onnx_analog.tuning.gate`.
+
+    Parameters
+    ----------
+    model : model
+        A plain model, which is then stored as `protect` does, or a protected one. It is not changed.
+    data : path of an npz file, mapping of name to array, (x, y), x, or Dataset
+        Labels may be missing: then outputs are compared with those of the original.
+    max_drop : float, > 0, optional
+        The most that may be lost, in percentage points of the metric.
+    min_sqnr : float, >= 0, optional
+        The least ratio of signal to noise in the outputs, in dB, in place of `max_drop`: for outputs without classes,
+        as of regressions. The metric is then sqnr_db.
+    plan, integers, sparsity, prune_scope, selection, compensate, compensate_samples, settings
+        How a plain model is stored, as in `protect`. Losses include those of pruning and storing.
+    channel : channel, optional
+        The memory. A protected model is read through it, if its output range covers that of the stored channel.
+    modifiers : Modifiers
+        Changes to that channel, or to those of the plan or the protected model.
+    reference : model, optional
+        The original, from which losses are counted. A plain model is its own; without one, those of a protected model
+        are counted from itself, read without noise.
+    confidence : float, 0.5 <= confidence < 1
+        A wrong "yes" has a chance of at most 1 - confidence, and so has a wrong "no".
+    max_trials : int, 3 to 10,000
+        Trials after which the check gives up.
+    seed, correct, correct_samples, mean, std, preprocess, metric, output, class_axis, samples, batch, providers
+        As in `evaluate`.
+    threads : int, >= 0
+        Threads per operator; 0: chosen by onnxruntime.
+    progress : function
+        Called with what is being done.
+
+    Raises
+    ------
+    OptionError
+        If an argument is out of its range, not one of `max_drop` and `min_sqnr` is given, or the metric does not
+        compare sample by sample.
+    DataError
+        If the data do not fit the model, or do not say what is lost.
+    ModelError
+        If nothing of the model can be stored.
+
+    Examples
+    --------
+    >>> import onnx_analog as oa
+    >>> from onnx_analog import demo
+    >>> print(oa.check(demo.MODEL, demo.IMAGES, max_drop=1, integers=8, mean=0.1307, std=0.3081))
+    yes: at most 1 point is lost (0.00, at most 0.30 with 95 % confidence; 1 trial, 1,000 samples)
+    """
+    given = checked(
+        max_drop=max_drop, min_sqnr=min_sqnr, confidence=confidence, check_trials=max_trials, seed=seed,
+        integers=integers, sparsity=sparsity, prune_scope=prune_scope,
+    )  # fmt: skip
+    check_pruning(given)
+    check_type("modifiers", modifiers, Modifiers, "Modifiers")
+    check_function("progress", progress)
+    check_scheme_settings(settings)
+    limit = _limit(given["max_drop"], given["min_sqnr"])
+    settings = {"plan": plan, "integers": given["integers"], "sparsity": given["sparsity"] or None, **settings}
+    loaded, resolved = load_model(model), channel_of(channel)
+    of_memory: dict[str, Any]
+    if is_protected(loaded):
+        _check_unused({**settings, "selection": selection, "compensate": compensate})
+        of_memory = {"channel": resolved, "modifiers": modifiers}
+    else:
+        of_memory = {
+            "plan": _plan({**settings, "channel": resolved}, modifiers, compensate),
+            "selection": selection_of(selection),
+        }
+        if given["sparsity"]:
+            step = PrunePass(sparsity=given["sparsity"], scope=prune_scope, selection=of_memory["selection"])
+            reference = loaded if reference is None else reference
+            loaded = pipeline.run([step], loaded.clone())
+
+    from onnx_analog.experiment import Experiment
+
+    experiment = Experiment(
+        loaded, data, "sqnr_db" if metric is None and min_sqnr is not None else metric, reference=reference,
+        correct=correct, correct_samples=correct_samples, compensate=compensate, compensate_samples=compensate_samples,
+        mean=mean, std=std, preprocess=preprocess, output=output, class_axis=class_axis, samples=samples, batch=batch,
+        providers=providers, threads=threads,
+    )  # fmt: skip
+    experiment.name = Path(model).name if isinstance(model, str | os.PathLike) else None
+    _check_metric(experiment, given["max_drop"])
+    trials = experiment.trials(**of_memory)
+    warnings = tuple(_warnings(experiment, trials, of_memory.get("plan"), of_memory.get("selection")))
+    for text in warnings:
+        logger.warning(text)
+    return _answer(experiment, trials, limit, given, progress_of(progress), warnings)
+
+
+def _limit(max_drop: float | None, min_sqnr: float | None) -> float:
+    """Return the largest loss, a share or the noise over the power of the outputs, from what a user gives."""
+    from onnx_analog.tuning.scale import noise_of
+
+    if max_drop is not None and min_sqnr is not None:
+        raise OptionError("max_drop and min_sqnr exclude each other: give one of them")
+    if max_drop is not None:
+        return max_drop / 100
+    if min_sqnr is None:
+        raise OptionError("neither max_drop nor min_sqnr is given: give one of them")
+    return noise_of(min_sqnr)
+
+
+def _check_unused(storing: Mapping[str, Any]) -> None:
+    """Raise `OptionError` if an argument says how to store a model that is stored already."""
+    name = next((name for name, value in storing.items() if value is not None), None)
+    if name is not None:
+        name = "a selection of tensors" if name == "selection" else name
+        raise OptionError(f"{name} is given, and the model is protected already: leave it out, or give the original")
+
+
+def _plan(settings: dict[str, Any], modifiers: Modifiers, compensate: object) -> Plan:
+    """Return how a plain model is stored."""
+    own = {name: value for name, value in settings.items() if name not in ("plan", "integers", "sparsity")}
+    stored = stored_plan(settings["plan"], settings["integers"], own, modifiers)
+    warn_of_uncompensated([stored], compensate)
+    if compensate is not None:
+        check_compensable("compensate is given", stored.schemes)
+    return stored
+
+
+def _check_metric(experiment: Experiment, max_drop: float | None) -> None:
+    """Raise `OptionError` unless the metric compares sample by sample, and in the unit of the limit."""
+    from onnx_analog.tuning.drops import check_paired, is_noise
+
+    check_paired(experiment)
+    name = experiment.chosen.metric.name
+    if max_drop is not None and is_noise(experiment):
+        raise OptionError(f"max_drop is of shares of the samples, and the metric is {name}: give min_sqnr")
+    if max_drop is None and not is_noise(experiment):
+        raise OptionError(f"min_sqnr is of the metric sqnr_db, and the metric is {name}: give max_drop")
+
+
+def _warnings(experiment: Experiment, trials: Trials, plan: Plan | None, selection: Selection | None) -> Iterator[str]:
+    yield from experiment.warnings
+    if not experiment.original_known:
+        yield _NO_ORIGINAL
+    if assumes_addresses(trials.schemes):
+        yield OPTIMISTIC
+    yield from experiment.left(plan, selection=selection)
+
+
+def _answer(
+    experiment: Experiment,
+    trials: Trials,
+    limit: float,
+    given: Mapping[str, Any],
+    progress: Progress,
+    warnings: tuple[str, ...],
+) -> Checked:
+    """Return what trials decide about a limit."""
+    from onnx_analog.tuning.checked import Checked
+    from onnx_analog.tuning.drops import is_noise
+    from onnx_analog.tuning.gate import sequential
+
+    most, confidence = given["check_trials"], given["confidence"]
+    decision = sequential(
+        _rows(experiment, trials, given["seed"], most, progress),
+        limit=limit,
+        confidence=confidence,
+        most=most,
+        shares=not is_noise(experiment),
+        alike=trials.alike,
+    )
+    against_original = experiment.original_known
+    name = experiment.chosen.metric.name
+    return Checked(
+        decision=decision,
+        limit=limit,
+        confidence=confidence,
+        max_trials=most,
+        alike=trials.alike,
+        metric=name,
+        output=experiment.chosen.output,
+        original=None
+        if experiment.chosen.compares
+        else experiment.original_value
+        if against_original
+        else experiment.stored_value(),
+        against_original=against_original,
+        channel=channels_of(trials.schemes),
+        cells_per_weight=trials.totals.all_in_cells / trials.totals.original_weights,
+        seed=given["seed"],
+        model=experiment.name,
+        preprocessing=experiment.data.preprocessing,
+        corrected_by=None if experiment.correcting is None else str(experiment.correcting),
+        warnings=warnings,
+    )
+
+
+def _rows(
+    experiment: Experiment, trials: Trials, seed: int, most: int, progress: Progress
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the losses of all samples in one trial after the other."""
+    from onnx_analog.run._doubts import doubts_of_values
+    from onnx_analog.tuning.drops import losses
+
+    of_outputs = losses(experiment)
+    for trial in range(most):
+        progress(f"trial {trial + 1:,} of at most {most:,}", None)
+        outputs = trials.outputs(seed=seed, trial=trial)
+        value = float(experiment.metric(outputs, labels=experiment.data.labels, clean=experiment.clean))
+        for doubt in doubts_of_values(experiment.chosen, [value]):  # such outputs say nothing of what is lost
+            raise DataError(doubt)
+        yield of_outputs(outputs)

@@ -1,0 +1,158 @@
+"""The command `check`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_analog.cli.commands.protect import DEPENDS, FAMILY
+from onnx_analog.cli.console import Command, Failure, print_json, show
+from onnx_analog.cli.options import (
+    CHANGES,
+    COMPENSATE,
+    CORRECT,
+    DATA,
+    FILE,
+    FORCE,
+    JSON,
+    LOAD,
+    OUT,
+    PREPROCESSING,
+    PRUNE_SCOPE,
+    RUNNING,
+    SEED,
+    SELECTION,
+    SPARSITY,
+    channel_names,
+    modifiers_of,
+    selection_of,
+)
+from onnx_analog.cli.progress import status
+from onnx_analog.cli.settings import argument, options_of
+from onnx_analog.coding.scheme import Paper, Scheme
+from onnx_analog.settings import settings_of
+
+NO, FAILED, UNDECIDED = 1, 2, 4  # exit codes
+
+
+class _Gate(Command):
+    """A command whose exit code 1 says "no", and nothing else: whatever fails has code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command; the answer "no" has a class of its own."""
+        try:
+            return super().invoke(ctx)
+        except _No:
+            raise
+        except click.ClickException as error:
+            if error.exit_code != NO:
+                raise
+            raise Failure(error.format_message(), FAILED) from error
+        except click.exceptions.Exit as ended:  # whoever read the output has left
+            ctx.exit(FAILED if ended.exit_code == NO else ended.exit_code)
+
+
+class _No(click.ClickException):
+    """More than the limit is lost."""
+
+    exit_code = NO
+
+
+@click.command(cls=_Gate)
+@click.argument("model", type=FILE)
+@DATA
+@argument("max_drop")
+@argument("min_sqnr")
+@click.option("--plan", metavar="FILE", help="How a plain MODEL is stored: a plan's JSON file, or module:function.")
+@options_of(Paper, depends={})
+@SPARSITY
+@PRUNE_SCOPE
+@click.option(
+    "--channel",
+    shell_complete=channel_names,
+    help="The memory; a protected MODEL is read through it.  [default: pcm, or that of the plan or model]",
+)
+@CHANGES
+@SELECTION
+@COMPENSATE
+@CORRECT
+@click.option(
+    "--reference",
+    type=FILE,
+    help="The original, from which losses are counted. A plain MODEL is its own; one that is protected needs it.",
+)
+@argument("confidence", help="Confidence of the answer.")
+@argument("check_trials", flag="max-trials")
+@SEED
+@PREPROCESSING
+@RUNNING
+@argument("threads")
+@click.option("--junit", type=OUT, help="File for a report in JUnit XML, which CI servers read.")
+@FORCE
+@LOAD
+@JSON
+@argument("integers", section=FAMILY)
+@options_of(
+    Scheme,
+    without=(*settings_of(Paper), "channel"),
+    section=FAMILY,
+    depends=DEPENDS,
+    complete={"side_channel": channel_names},
+)
+def command(model: Path, data: Path, junit: Path | None, force: bool, as_json: bool, **choices: Any) -> None:
+    """Answer whether MODEL survives a memory: whether it loses no more than a limit.
+
+    A plain MODEL is stored as `protect` does it. Trials are added until the answer is sure, or more of them would not
+    make it so. Exit code 0: yes. 1: no. 4: not decided. 2: there is no answer, as something failed.
+
+    Example:
+
+    \b
+        onnx-analog check model.onnx --data test.npz --min-sqnr 10 --cells-small 3
+    """
+    from onnx_analog._check import check
+    from onnx_analog.cli import junit as reports
+    from onnx_analog.disk import writing
+
+    if junit is not None:
+        writing.check_outputs([junit], _read(model, data, choices), force=force)
+    choices["modifiers"], choices["selection"] = modifiers_of(choices), _selection(choices)
+    choices["max_trials"] = choices.pop("check_trials")
+    start = time.monotonic()
+    with status("check") as progress:
+        checked = check(model, data, progress=progress, **choices)
+    if junit is not None:
+        text = reports.report(checked, seconds=time.monotonic() - start)
+        writing.write_all({junit: writing.write_text(text)}, force=force)
+    if as_json:
+        print_json(checked.to_dict())
+    else:
+        show(str(checked))
+    if checked.holds is False:
+        raise _No(checked.verdict)
+    if checked.holds is None:
+        raise Failure(checked.verdict, UNDECIDED)
+
+
+def _selection(choices: dict[str, Any]) -> Any:
+    """Take the selection out of `choices`: None unless something is selected, as a protected model takes none."""
+    from onnx_analog.graph.weights import Selection
+
+    selection = selection_of(choices)
+    return None if selection == Selection() else selection
+
+
+def _read(model: Path, data: Path, choices: dict[str, Any]) -> Iterator[Path]:
+    """Yield all files that the command reads, each of which an option may name."""
+    from onnx_analog.graph import files
+
+    named = ("channel", "side_channel", "plan", "compensate", "correct")
+    models: Iterable[Path] = (model, *([choices["reference"]] if choices["reference"] else []))
+    yield from chain.from_iterable(map(files.files_of, models))
+    yield data
+    yield from (Path(choices[name]) for name in named if choices[name])

@@ -1,0 +1,192 @@
+"""What `check` found, for consoles, notebooks and JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from onnx_analog.display import Shown, counted
+from onnx_analog.tuning.gate import Decision
+from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Checked(Shown):
+    """Whether a model survives a memory: the answer of a sequential test, and how sure it is.
+
+    Attributes
+    ----------
+    decision : Decision
+        Of losses as `onnx_analog.tuning.drops` has them: shares, or the noise in the outputs over their power.
+    limit : float
+        In the same unit.
+    confidence : float
+        Of the answer: a wrong "yes" has a chance of at most 1 - confidence, and so has a wrong "no".
+    max_trials : int
+        Trials after which the test gives up.
+    alike : bool
+        Whether all trials read the same, so that one decides.
+    metric : str
+    output : str or None
+        That is measured.
+    original : float or None
+        The metric of the model that losses are counted from; None where outputs are compared with its own.
+    against_original : bool
+        Whether losses are counted from the original; else from the protected model, read without noise.
+    channel : str
+    cells_per_weight : float
+        All-in cells per original weight, as the paper counts.
+    seed : int
+    model : str or None
+        Its file.
+    preprocessing : str
+        How images became inputs; empty if there were none.
+    corrected_by : str or None
+        What corrects each read.
+    warnings : tuple of str
+    """
+
+    decision: Decision
+    limit: float
+    confidence: float
+    max_trials: int
+    alike: bool
+    metric: str
+    output: str | None
+    original: float | None
+    against_original: bool
+    channel: str
+    cells_per_weight: float
+    seed: int
+    model: str | None = None
+    preprocessing: str = ""
+    corrected_by: str | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the loss is within the limit; None if that is not decided."""
+        return self.decision.holds
+
+    @property
+    def answer(self) -> str:
+        """The answer in a word: "yes", "no" or "not decided"."""
+        return {True: "yes", False: "no", None: "not decided"}[self.holds]
+
+    @property
+    def scale(self) -> Scale:
+        """How losses are shown."""
+        return scale_of(self.metric)
+
+    @property
+    def question(self) -> str:
+        """What was asked, in words."""
+        return self.scale.kept(self.limit)
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in words, without numbers."""
+        if self.holds:
+            return self.question
+        broken = self.scale.broken(self.limit)
+        return broken if self.holds is False else f"these data do not decide whether {broken}: {self._remedy}"
+
+    @property
+    def _remedy(self) -> str:
+        needed = self.decision.needed
+        samples = "more samples" if needed is None else f"about {_rounded_up(needed):,} samples"
+        if not self.decision.settled:
+            return "more trials may tell"
+        why = "all trials read the same" if self.alike else "more trials would not tell"
+        return f"{why}, and {samples} would do{', if they lose as much' * (needed is not None)}"
+
+    def __str__(self) -> str:
+        """Return the answer in one line."""
+        if self.holds is None:
+            return f"{self.answer} whether {self.scale.broken(self.limit)} ({self.numbers}): {self._remedy}"
+        return f"{self.answer}: {self.verdict} ({self.numbers})"
+
+    @property
+    def numbers(self) -> str:
+        """The loss, the bounds that decide, their confidence, and on what they rest."""
+        low, high = (
+            self._text(end, "no bound") for end in self.scale.ends(self.decision.at_least, self.decision.at_most)
+        )
+        sure = f"with {100 * self.confidence:g} % confidence"
+        if self.holds is None:
+            bound = f"{low} to {high}, each end {sure}"
+        else:
+            bound = f"at most {high} {sure}" if self.holds != (self.scale is DECIBELS) else f"at least {low} {sure}"
+        used = f"{counted(self.decision.trials, 'trial')}, {counted(self.decision.samples, 'sample')}"
+        return f"{self._text(self.decision.loss, 'infinite noise')}, {bound}; {used}"
+
+    def _text(self, loss: float, infinite: str) -> str:
+        return self.scale.text(loss) if math.isfinite(loss) else infinite
+
+    def _lines(self) -> Iterator[tuple[str, object]]:
+        yield "answer", self.answer
+        yield "question", self.question
+        yield "found", self.numbers
+        if self.holds is None:
+            yield "verdict", self.verdict
+        yield "channel", self.channel
+        yield "cells per weight", f"{self.cells_per_weight:.3f}"
+        yield "metric", self.metric
+        if self.original is not None:
+            yield "original" if self.against_original else "stored, without noise", f"{self.original:.4f}"
+        if self.corrected_by is not None:
+            yield "corrected by", self.corrected_by
+        for text in self.warnings:
+            yield "warning", text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it, ready for JSON; docs/gate.md lists the fields."""
+        decision, decibels = self.decision, self.scale is DECIBELS
+        low, high = self.scale.ends(decision.at_least, decision.at_most)
+        return {
+            "answer": self.answer,
+            "holds": self.holds,
+            "verdict": self.verdict,
+            "line": str(self),
+            "metric": self.metric,
+            "output": self.output,
+            "max_points_lost": None if decibels else self.scale.value(self.limit),
+            "min_sqnr_db": self.scale.value(self.limit) if decibels else None,
+            "sqnr_db" if decibels else "points_lost": self._number(decision.loss),
+            "at_least": self._number(low),
+            "at_most": self._number(high),
+            "confidence": self.confidence,
+            "samples": decision.samples,
+            "trials": decision.trials,
+            "max_trials": self.max_trials,
+            "trials_alike": self.alike,
+            "more_trials_may_tell": self.holds is None and not decision.settled,
+            "samples_needed": decision.needed,
+            "original": self.original,
+            "against_original": self.against_original,
+            "channel": self.channel,
+            "cells_per_weight": self.cells_per_weight,
+            "corrected_by": self.corrected_by,
+            "seed": self.seed,
+            "model": self.model,
+            "preprocessing": self.preprocessing,
+            "version": version("onnx-analog"),
+            "warnings": list(self.warnings),
+        }
+
+    def _number(self, loss: float) -> float | None:
+        value = self.scale.value(loss)
+        return value if math.isfinite(value) else None
+
+
+def _rounded_up(count: int) -> int:
+    """Return a number to two digits, not below it.
+
+    >>> _rounded_up(1234), _rounded_up(7)
+    (1300, 7)
+    """
+    unit: int = 10 ** max(len(str(count)) - 2, 0)
+    return -(-count // unit) * unit

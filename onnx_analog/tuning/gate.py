@@ -1,0 +1,206 @@
+"""A sequential test of whether a model loses more than a limit.
+
+The loss of sample s in trial t is d(s, t). What is asked for is its mean L over all samples like the n given ones, and
+over all trials. Trials come one by one; after each, their mean so far is off from L for two reasons:
+
+    mean so far - L = (mean so far - M) + (M - L),   M: the mean over all trials, of the n samples
+
+Both parts are bounded at once, each with its share of the risk 1 - confidence (Bonferroni):
+
+- M - L, the choice of samples, does not become smaller with more trials: four fifths of the risk. It is bounded as in
+  `onnx_analog.tuning.drops`: by the normal quantile or, where that is further, by Clopper and Pearson (1934).
+- The mean so far is that of T means of trials, which are taken for normal: Student's quantile. The test looks at it
+  after every trial from the third on, so a fifth of the risk is spent on the looks (Lan and DeMets 1983): look T gets
+  the part 2/(T(T - 1)), and the parts of all looks, however many, add up to 1. Hence a wrong "yes", or a wrong "no",
+  has a chance of at most 1 - confidence at whatever look the test stops.
+
+Where all trials read the same, one decides, and the samples get the whole risk.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
+
+from onnx_analog.tuning.drops import Drop, samples_needed
+
+RISK_OF_TRIALS = 0.2  # their share of the risk, where trials differ
+FIRST_LOOK = 3  # trials: of two, Student's quantile is of no use
+_MOST_SAMPLES = 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What a sequential test has found.
+
+    Attributes
+    ----------
+    holds : bool or None
+        Whether the loss is within the limit; None if that is not decided.
+    loss : float
+        Mean over samples and trials.
+    at_least, at_most : float
+        One-sided bounds of the loss, each with the confidence of the test, at whatever trial it stopped.
+    samples, trials : int
+        That were used.
+    settled : bool
+        Whether more trials would not decide it either, by the bounds of what they can still change.
+    needed : int or None
+        Samples that would decide it, if they lose as much; None if it is decided, or no number would do.
+    """
+
+    holds: bool | None
+    loss: float
+    at_least: float
+    at_most: float
+    samples: int
+    trials: int
+    settled: bool
+    needed: int | None
+
+
+def sequential(
+    rows: Iterable[NDArray[np.float64]],
+    *,
+    limit: float,
+    confidence: float,
+    most: int,
+    shares: bool = True,
+    alike: bool = False,
+) -> Decision:
+    """Return whether the mean loss is within a limit; stops as soon as that is sure, or more trials cannot tell.
+
+    Parameters
+    ----------
+    rows : iterable of array (n,)
+        The losses of all samples in one trial after the other; not more are taken than needed.
+    limit : float
+        Of the mean loss.
+    confidence : float, 0.5 <= confidence < 1
+        A wrong "yes" has a chance of at most 1 - confidence, and so has a wrong "no".
+    most : int
+        Trials at which the test gives up; from 3 on unless trials are alike.
+    shares : bool
+        Whether losses are those of shares, from -1 to 1; else those of powers, 0 or more.
+    alike : bool
+        Whether all trials read the same, so that one decides.
+    """
+    losses = Losses(shares=shares)
+    for row in rows:
+        losses.add(row)
+        decision = losses.decision(limit, confidence, alike=alike)
+        if decision.holds is not None or decision.settled or losses.trials == most:
+            break
+    if decision.holds is None:
+        return replace(decision, needed=losses.needed(limit, confidence, alike=alike))
+    return decision
+
+
+class Losses:
+    """Losses of trials so far, as sums: memory does not grow with trials.
+
+    Parameters
+    ----------
+    shares : bool
+        Whether losses are those of shares, from -1 to 1; else those of powers, 0 or more.
+    """
+
+    def __init__(self, *, shares: bool) -> None:
+        self._shares = shares
+        self._means: list[float] = []  # of each trial
+        self._of_samples: NDArray[np.float64] = np.zeros(0)  # sum over trials
+        self._squares = self._lost = 0.0
+
+    @property
+    def trials(self) -> int:
+        """Trials so far."""
+        return len(self._means)
+
+    def add(self, row: NDArray[np.float64]) -> None:
+        """Add the losses of one more trial, (n,); what is not a number counts as infinite."""
+        row = np.where(np.isnan(row), np.inf, row)
+        self._of_samples = row.copy() if not self._means else self._of_samples + row
+        self._means.append(float(row.mean()))
+        self._squares += float(np.square(row).sum())
+        self._lost += float(np.maximum(row, 0).mean())
+
+    def decision(self, limit: float, confidence: float, *, alike: bool) -> Decision:
+        """Return what these trials decide about a limit; not yet how many samples would."""
+        loss, holds, settled = float(np.mean(self._means)), None, False
+        low = high = math.inf
+        if not math.isfinite(loss):  # once is enough for a mean without bound
+            holds = False
+        else:
+            sure, of_trials = self._reach(confidence, alike=alike)
+            drop = self._drop(self._between_samples(0.0))
+            low, high = drop.lower(sure) - of_trials, drop.upper(sure) + of_trials
+            low, high = (max(low, -1.0), min(high, 1.0)) if self._shares else (max(low, 0.0), high)
+            holds = True if high <= limit else False if low > limit else None
+            settled = alike or (holds is None and self._settled(limit, sure, of_trials))
+        return Decision(
+            holds=holds, loss=loss, at_least=low, at_most=high, samples=len(self._of_samples), trials=self.trials,
+            settled=holds is None and settled, needed=None,
+        )  # fmt: skip
+
+    def _settled(self, limit: float, sure: float, of_trials: float) -> bool:
+        """Return whether the choice of samples alone leaves a limit open, wherever more trials take the mean."""
+        if math.isinf(of_trials):
+            return False
+        ever = self._drop(self._between_samples(self._residual() / self.trials))
+        return ever.lower(sure) + of_trials <= limit < ever.upper(sure) - of_trials
+
+    def needed(self, limit: float, confidence: float, *, alike: bool) -> int | None:
+        """Return the fewest samples that would decide, if they lose as much; None if no number would."""
+        sure, _ = self._reach(confidence, alike=alike)
+        drop = self._drop(self._between_samples(0.0))
+        if drop.mean <= limit:
+            return samples_needed(drop, limit, sure)
+
+        def shows(samples: int) -> bool:
+            of_samples = drop.of_samples * math.sqrt(drop.samples / samples)
+            return replace(drop, of_samples=of_samples, samples=samples).lower(sure) > limit
+
+        return bisect.bisect_left(range(_MOST_SAMPLES), True, lo=1, key=shows) if shows(_MOST_SAMPLES) else None
+
+    def _reach(self, confidence: float, *, alike: bool) -> tuple[float, float]:
+        """Return the confidence of the bounds for samples, and the reach of those for trials."""
+        risk = 1 - confidence
+        return (confidence, 0.0) if alike else (1 - (1 - RISK_OF_TRIALS) * risk, self._of_trials(risk))
+
+    def _drop(self, variance: float) -> Drop:
+        """Return the loss with the errors of the choice of samples alone."""
+        n = len(self._of_samples)
+        lost = self._lost / self.trials if self._shares else None
+        return Drop(float(np.mean(self._means)), lost, math.sqrt(variance / n), 0.0, n, self.trials, math.nan)
+
+    def _between_samples(self, of_trials: float) -> float:
+        """Return the variance between the means of samples, less what the noise of trials adds to it."""
+        means = self._of_samples / self.trials
+        return max(float(means.var(ddof=1)) - of_trials, 0.0) if means.size > 1 else math.inf
+
+    def _residual(self) -> float:
+        """Return the variance of losses that neither their sample nor their trial explains."""
+        n, count = len(self._of_samples), self.trials
+        if n < 2 or count < 2:
+            return 0.0
+        means, all_means = self._of_samples / count, np.asarray(self._means)
+        rest = self._squares - count * np.square(means).sum() - n * np.square(all_means - all_means.mean()).sum()
+        return max(float(rest) / ((n - 1) * (count - 1)), 0.0)
+
+    def _of_trials(self, risk: float) -> float:
+        """Return how far the mean over these trials may be from that over all; infinite before the first look.
+
+        Means of trials vary by the residual variance at least: a smaller spread of a few is luck.
+        """
+        count = self.trials
+        if count < FIRST_LOOK:
+            return math.inf
+        variance = max(float(np.var(self._means, ddof=1)), self._residual() / len(self._of_samples))
+        part = RISK_OF_TRIALS * risk * 2 / (count * (count - 1))
+        return float(scipy.stats.t.isf(part, count - 1)) * math.sqrt(variance / count)

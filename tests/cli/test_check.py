@@ -1,0 +1,217 @@
+"""The command `check`: what it prints and writes, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+import onnx_analog as oa
+from onnx_analog.cli import junit, main
+from onnx_analog.tuning.checked import Checked
+from onnx_analog.tuning.gate import Decision
+from tests.models import proto
+from tests.run.nets import LINEAR, rows
+
+CHECK = "check model.onnx --data test.npz"
+QUIET, LOUD = "--channel gaussian:sigma=0.0001", "--channel gaussian:sigma=0.3"
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Return a function that runs a command line in a folder with a model and unlabelled data."""
+    monkeypatch.chdir(tmp_path)
+    onnx.save(proto(LINEAR), "model.onnx")
+    np.savez("test.npz", x=rows(400).inputs["x"])
+    return lambda line: CliRunner().invoke(main, line.split(), prog_name="onnx-analog")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "line", "reason"),
+    [
+        (f"--max-drop 10 {QUIET}", 0, "yes: at most 10 % of the samples change their class (0.", ""),
+        (f"--max-drop 10 {LOUD}", 1, "no: more than 10 % of the samples change their class (", "more than 10 % of"),
+        (f"--max-drop 0.3 {QUIET}", 4, "not decided whether more than 0.3 % of", "these data do not decide whether"),
+        (f"--min-sqnr 30 {QUIET}", 0, "yes: the SQNR is at least 30 dB (", ""),
+        (f"--min-sqnr 30 {LOUD}", 1, "no: the SQNR is below 30 dB (", "the SQNR is below 30 dB"),
+        ("--max-drop 20 --integers 8", 0, "yes: at most 20 % of", ""),
+    ],
+)
+def test_the_answer_is_one_line_and_an_exit_code(command, options, code, line, reason):
+    ended = command(f"{CHECK} {options}")
+    assert ended.exit_code == code
+    assert ended.stdout.startswith(line)
+    assert len(ended.stdout.splitlines()) == 1
+    assert ended.stderr.startswith(f"Error: {reason}" if reason else "")
+    assert len(ended.stderr.splitlines()) == bool(reason)
+
+
+def test_a_digital_plan_takes_one_trial_and_an_analog_one_three_at_least(command):
+    assert "; 1 trial, 400 samples)" in command(f"{CHECK} --max-drop 20 --integers 8").stdout
+    assert "; 3 trials, 400 samples)" in command(f"{CHECK} --max-drop 20 {QUIET}").stdout
+
+
+def test_a_digital_plan_without_a_code_is_read_in_several_trials(command):
+    assert "; 1 trial" not in command(f"{CHECK} --max-drop 20 --integers 8 --code none").stdout
+    assert "; 1 trial" not in command(f"{CHECK} --max-drop 20 --integers 8 --block-failure 0.5").stdout
+
+
+def test_json_is_all_that_python_returns(command):
+    ended = command(f"{CHECK} --max-drop 10 {QUIET} --json")
+    body = json.loads(ended.stdout)
+    checked = oa.check("model.onnx", "test.npz", max_drop=10, channel="gaussian:sigma=0.0001")
+    assert body == checked.to_dict()
+    assert body["line"] == str(checked)
+    assert (body["answer"], body["max_points_lost"], body["model"]) == ("yes", 10, "model.onnx")
+
+
+def test_a_protected_model_answers_as_the_plain_one_that_is_stored_so(command):
+    command("protect model.onnx --cells-small 2 -o stored.onnx")
+    plain = command(f"{CHECK} --max-drop 30 --cells-small 2").stdout
+    assert command("check stored.onnx --data test.npz --max-drop 30 --reference model.onnx").stdout == plain
+
+
+def test_a_plan_and_pruning_and_correction_are_those_of_evaluate(command):
+    command("protect model.onnx --cells-small 2 --sparsity 0.3 -o stored.onnx --save-plan plan.json")
+    line = "--max-drop 60 --correct test.npz --seed 5 --json"
+    body = json.loads(command(f"{CHECK} --plan plan.json --sparsity 0.3 {line}").stdout)
+    stored = json.loads(command(f"check stored.onnx --data test.npz --reference model.onnx {line}").stdout)
+    values = oa.evaluate("stored.onnx", "test.npz", reference="model.onnx", seed=5, trials=stored["trials"],
+                         correct="test.npz").values  # fmt: skip
+    assert stored["points_lost"] == pytest.approx(100 * (1 - np.mean(values)))
+    assert stored["corrected_by"] == body["corrected_by"] == "256 samples"
+    assert body["points_lost"] == stored["points_lost"]
+
+
+def test_modifiers_change_what_is_read(command):
+    plain = command(f"{CHECK} --max-drop 30 --cells-small 2 --json").stdout
+    assert json.loads(command(f"{CHECK} --max-drop 30 --cells-small 2 --read-bits 2 --json").stdout) != plain
+
+
+def test_without_a_reference_a_protected_model_is_warned_of(command):
+    command("protect model.onnx -o stored.onnx")
+    ended = command("check stored.onnx --data test.npz --max-drop 90 --json")
+    body = json.loads(ended.stdout)
+    assert not body["against_original"]
+    assert body["warnings"][0].startswith("reference is not given, so losses are counted from the protected model")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (CHECK, "neither --max-drop nor --min-sqnr is given: give one of them"),
+        (f"{CHECK} --max-drop 1 --min-sqnr 9", "--max-drop and --min-sqnr exclude each other: give one of them"),
+        (f"{CHECK} --max-drop 1 --metric sqnr_db", "--max-drop is of shares of the samples, and the metric is sqnr_db"),
+        (
+            f"{CHECK} --min-sqnr 9 --metric agreement",
+            "--min-sqnr is of the metric sqnr_db, and the metric is agreement",
+        ),
+        (f"{CHECK} --max-drop 1 --metric relative_error", "--metric is relative_error; it must be one that compares"),
+        (f"{CHECK} --max-drop 1 --plan none.json", "'none.json'"),
+        (f"{CHECK} --max-drop 1 --correct-samples 9", "--correct-samples is 9, and no samples are given"),
+        (f"{CHECK} --max-drop 1 --prune-scope tensor", "--prune-scope is 'tensor', and --sparsity is 0"),
+        (f"{CHECK} --max-drop 1 --compensate test.npz", "--compensate is given, and no scheme can be compensated"),
+        ("check stored.onnx --data test.npz --max-drop 1 --cells-small 2", "--cells-small is given, and the model is"),
+        (
+            "check stored.onnx --data test.npz --max-drop 1 --include w",
+            "a selection of tensors is given, and the model",
+        ),
+        ("check test.npz --data test.npz --max-drop 1", "'test.npz' is not an ONNX model"),
+        ("check model.onnx --data model.onnx --max-drop 1", "'model.onnx' is not an npz file"),
+        (f"{CHECK} --max-drop 1 --junit there.xml", "'there.xml' already exists"),
+        (f"{CHECK} --max-drop 1 --junit test.npz --force", "'test.npz' is an input"),
+    ],
+)
+def test_what_is_no_answer_has_code_2_and_writes_nothing(command, line, message):
+    command("protect model.onnx -o stored.onnx")
+    Path("there.xml").write_text("before", encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in Path().iterdir()}
+    ended = command(line if "--junit" in line else f"{line} --junit new.xml")
+    assert ended.exit_code == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("Error: ")
+    assert len(ended.stderr.splitlines()) == 1
+    assert message in ended.stderr
+    assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
+
+
+def test_nothing_to_store_has_its_own_code(command):
+    assert command(f"{CHECK} --max-drop 1 --include none").exit_code == 3
+
+
+def test_an_interrupt_is_not_the_answer_no(command, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onnx_analog.tuning.gate.Losses.add", interrupted)
+    ended = command(f"{CHECK} --max-drop 1")
+    assert (ended.exit_code, ended.stderr) == (2, "Error: stopped; nothing was written\n")
+
+
+# ------------------------------------------------------------------------------------------------------- JUnit
+
+
+def read(text: str) -> tuple[ET.Element, dict[str, int]]:
+    """Return the only test case of a report, and its counts; fail unless servers would count the same."""
+    suites = ET.fromstring(text)
+    (suite,) = suites
+    (case,) = suite.findall("testcase")
+    counts = {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
+    assert (suites.tag, suite.tag) == ("testsuites", "testsuite")
+    assert counts == {name: int(suites.attrib[name]) for name in counts}
+    found = {"tests": 1, **{f"{kind}s": len(case.findall(kind)) for kind in ("failure", "error")}, "skipped": 0}
+    assert counts == found
+    assert {"name", "classname", "time"} <= set(case.attrib)
+    return case, counts
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "type_"),
+    [(QUIET, None, None), (LOUD, "failure", "no"), (f"{QUIET} --max-drop 0.3", "error", "not decided")],
+)
+def test_the_report_has_one_case(command, options, kind, type_):
+    ended = command(f"{CHECK} --max-drop 10 {options} --junit report.xml")
+    case, _ = read(Path("report.xml").read_text(encoding="utf-8"))
+    assert [child.tag for child in case] == [*([kind] if kind else []), "system-out"]
+    assert case.attrib["name"].startswith("model.onnx: at most ")
+    assert case.findtext("system-out").startswith(ended.stdout)
+    if kind:
+        assert case.find(kind).attrib == {"type": type_, "message": ended.stdout.strip()}
+
+
+DECISION = Decision(holds=False, loss=0.3, at_least=0.2, at_most=0.4, samples=10, trials=3, settled=False, needed=None)
+
+
+def checked(**changes) -> Checked:
+    fields = {
+        "decision": DECISION, "limit": 0.1, "confidence": 0.95, "max_trials": 9, "alike": False, "metric": "top1",
+        "output": "y", "original": 0.9, "against_original": True, "channel": "pcm", "cells_per_weight": 1.5, "seed": 0,
+    }  # fmt: skip
+    return Checked(**{**fields, **changes})
+
+
+def test_names_of_any_content_are_text_of_the_report():
+    strange = '<a href="x">&]]>\x00\x1b[31m\ud800\u202e\''
+    text = junit.report(checked(model=strange, output=strange, warnings=(strange,)), seconds=1.0)
+    case, _ = read(text)
+    assert "\x00" not in text
+    assert "\x1b" not in text
+    assert case.attrib["name"].startswith('<a href="x">&]]>\\x00\\x1b[31m\\ud800\\u202e\'')
+    assert "warning: <a href" in case.findtext("system-out")
+    text.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('failures="1"', 'failures="0"'), ("<failure ", "<skipped "), ('tests="1"', 'tests="2"'), ("</testcase>", "")],
+)
+def test_another_report_is_refused(old, new):
+    text = junit.report(checked(), seconds=1.0)
+    read(text)
+    with pytest.raises((AssertionError, ET.ParseError)):
+        read(text.replace(old, new))

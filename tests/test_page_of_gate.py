@@ -1,0 +1,149 @@
+"""docs/gate.md says what `check` prints and does, and its scripts run."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from click.testing import CliRunner
+
+import onnx_analog as oa
+from onnx_analog import demo
+from onnx_analog.arguments import DEFAULTS
+from onnx_analog.cli import main
+from onnx_analog.cli.commands.check import FAILED, NO, UNDECIDED
+from onnx_analog.coding.scheme import BLOCK_FAILURE
+from onnx_analog.tuning.gate import FIRST_LOOK, RISK_OF_TRIALS
+from tests.conftest import ROOT
+
+PAGE = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
+WORDS = " ".join(PAGE.split())
+
+
+def blocks(kind: str) -> list[str]:
+    """Return the blocks of a kind."""
+    return re.findall(rf"```{kind}\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(demo.MODEL, "model.onnx")
+    shutil.copy(demo.IMAGES, "test.npz")
+    program = tmp_path / "bin" / "onnx-analog"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m onnx_analog "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tmp_path
+
+
+def printed(command: str) -> str:
+    return CliRunner().invoke(main, shlex.split(command)[1:], prog_name="onnx-analog").stdout
+
+
+def same_line(one: str, other: str) -> bool:
+    """Return whether two lines say the same in numbers that differ by half a point at most, as machines may round."""
+    numbers = [[float(number) for number in re.findall(r"-?\d+\.\d+", line)] for line in (one, other)]
+    words = [re.sub(r"-?\d+\.\d+", "0", line).strip() for line in (one, other)]
+    near = len(numbers[0]) == len(numbers[1]) and all(abs(a - b) <= 0.5 for a, b in zip(*numbers, strict=True))
+    return words[0] == words[1] and near
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_page_shows_what_the_command_prints():
+    assert same_line(printed(blocks("sh")[0]), blocks("text")[0])
+    assert printed(blocks("sh")[1]).startswith("yes: the SQNR is at least 15 dB")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("0.83", "1.83"), ("yes", "no"), ("at most 0", "at least 0"), (" 4 ", " 40 ")]
+)
+def test_another_line_is_seen(old, new):
+    (line,) = blocks("text")
+    assert same_line(line, line)
+    assert not same_line(line, line.replace(old, new))
+
+
+def script(text: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the page as a CI server does."""
+    for old, new in changes.items():
+        text = re.sub(rf"--{old.replace('_', '-')} \S+", new, text)
+    Path("ci.sh").write_text(text, encoding="utf-8")
+    return subprocess.run(["/bin/sh", "ci.sh"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_script_stops_unless_the_answer_is_yes():
+    (gate, _) = blocks("bash")
+    ended = script(gate)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[1:] == ["the model may be shipped"]
+    (case,) = ET.parse("survives.xml").getroot().iter("testcase")
+    assert case.findtext("system-out").startswith(ended.stdout.splitlines()[0])
+    ended = script(gate, cells_small="--strategy raw", cells_large="")  # again in the same folder
+    assert (ended.returncode, len(ended.stdout.splitlines())) == (NO, 1)
+    assert ended.stderr == "Error: more than 1 point is lost\n"
+    assert [child.tag for child in next(ET.parse("survives.xml").getroot().iter("testcase"))] == [
+        "failure",
+        "system-out",
+    ]
+    ended = script(gate, data="--data none.npz")
+    assert (ended.returncode, ended.stdout) == (FAILED, "")
+    assert "<failure" in Path("survives.xml").read_text(encoding="utf-8")  # that of the build before
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_script_that_lets_an_open_answer_pass_tells_it_from_no():
+    (_, lenient) = blocks("bash")
+    ended = script(lenient)
+    assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, "warning: more samples are needed")
+    assert script(lenient, integers="--integers 2").returncode == NO
+    assert script(lenient, data="--data none.npz").returncode == FAILED
+
+
+def test_ci_runs_the_command_of_the_script():
+    (line,) = [line for line in blocks("bash")[0].splitlines() if line.startswith("onnx-analog")]
+    for text in blocks("yaml"):
+        (found,) = [found.strip(" -") for found in text.splitlines() if "onnx-analog check" in found]
+        assert found.removeprefix("run: ") == line
+        assert text.count("survives.xml") == 2
+
+
+def test_numbers_of_the_page_are_those_of_the_code():
+    assert FIRST_LOOK == 3
+    assert "from the third trial on" in WORDS
+    assert RISK_OF_TRIALS == 0.2
+    assert "four fifths of the risk: 4 % of 5 %" in WORDS
+    assert (DEFAULTS.confidence, BLOCK_FAILURE) == (0.95, 1e-9)
+    assert f"up to {-math.log(0.8 * 0.05):.1f}/n" in WORDS
+    assert f"({-math.log(0.05):.1f}/n where" in WORDS
+    assert f"0.5 points take about {math.ceil(-math.log(0.04) / 0.005 / 10 - 1) * 10} samples" in WORDS
+
+
+def test_exit_codes_are_those_of_the_command():
+    table = PAGE.partition("| answer | exit code |")[2].partition("\n\n")[0]
+    codes = dict(re.findall(r"^\| (yes|no|not decided|none) \| ([^|]+) \|", table, re.MULTILINE))
+    assert codes == {"yes": "0", "no": str(NO), "not decided": str(UNDECIDED), "none": f"{FAILED} or 3"}
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_python_of_the_page_runs_and_every_field_of_the_json_is_on_it():
+    (block,) = blocks("python")
+    names: dict = {}
+    exec(compile(block, "gate.md", "exec"), names)
+    section = PAGE.partition("## Output of `--json`")[2]
+    listed = {
+        name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert listed - {"sqnr_db"} == set(names["checked"].to_dict())
+    assert isinstance(names["checked"], oa.Checked)

@@ -1,0 +1,241 @@
+"""The sequential test: its error rates over many drawn samples and trials, and when it stops."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from onnx_analog.tuning.gate import FIRST_LOOK, RISK_OF_TRIALS, Decision, Losses, sequential
+
+DRAWS = 200
+CONFIDENCE = 0.9  # its errors are frequent enough to be counted
+Rows = Iterator[np.ndarray]
+
+
+def for_good(rng: np.random.Generator, n: int, loss: float) -> Rows:
+    """Yield trials in which the same samples are lost, each with the chance `loss`."""
+    lost = (rng.random(n) < loss).astype(float)
+    while True:
+        yield lost
+
+
+def fragile(rng: np.random.Generator, n: int, loss: float) -> Rows:
+    """Yield trials in which half of the samples that can be lost are."""
+    can = rng.random(n) < 2 * loss
+    while True:
+        yield (can & (rng.random(n) < 0.5)).astype(float)
+
+
+def moving(rng: np.random.Generator, n: int, loss: float) -> Rows:
+    """Yield trials whose loss is normal: a third of its mean is one standard deviation."""
+    while True:
+        yield (rng.random(n) < loss * (1 + rng.standard_normal() / 3)).astype(float)
+
+
+def skewed(rng: np.random.Generator, n: int, loss: float) -> Rows:
+    """Yield trials whose loss is exponential, which is far from normal."""
+    while True:
+        yield (rng.random(n) < rng.exponential(loss)).astype(float)
+
+
+def both_ways(rng: np.random.Generator, n: int, loss: float) -> Rows:
+    """Yield trials in which some samples are lost and others won."""
+    place = rng.random(n)
+    while True:
+        lost = 3 * loss * (1 + rng.standard_normal() / 10)
+        yield (place < lost).astype(float) - (place > 1 - 2 * loss)
+
+
+def noise(rng: np.random.Generator, n: int, loss: float) -> Rows:
+    """Yield trials of squared errors, exponential over samples, and a tenth more or less by trial."""
+    of_samples = rng.exponential(loss, n)
+    while True:
+        yield of_samples * abs(1 + rng.standard_normal() / 10)
+
+
+SHARES = [for_good, fragile, moving, skewed, both_ways]
+Test = Callable[[Rows, float, bool], Decision]
+
+
+def answer_of(rows: Rows, limit: float, shares: bool) -> Decision:
+    return sequential(rows, limit=limit, confidence=CONFIDENCE, most=10, shares=shares)
+
+
+def wrong(kind: Callable[..., Rows], n: int, loss: float, *, test: Test = answer_of) -> dict[str, float]:
+    """Return how often an answer is "yes" where the loss is just above the limit, and "no" where it is the limit."""
+    shares = kind is not noise
+    answers = [test(kind(np.random.default_rng(seed), n, loss), loss, shares).holds for seed in range(DRAWS)]
+    return {"yes": answers.count(True) / DRAWS, "no": answers.count(False) / DRAWS}
+
+
+def check_rates(kind: Callable[..., Rows], n: int, loss: float, *, test: Test = answer_of, more: float = 0.0) -> None:
+    """Fail if one of the two wrong answers is more frequent than stated.
+
+    With the stated rate p, the share of wrong answers in the draws is above p + 4√(p(1 - p)/draws) once in 30,000.
+    `more` is what the approximation to a normal law may add.
+    """
+    stated = 1 - CONFIDENCE
+    most = stated + more + 4 * math.sqrt(stated * (1 - stated) / DRAWS)
+    rates = wrong(kind, n, loss, test=test)
+    assert max(rates.values()) <= most, f"{kind.__name__}: {rates}, stated is {stated:.3f}"
+
+
+@pytest.mark.parametrize("n", [150, 1500])
+@pytest.mark.parametrize("kind", SHARES, ids=lambda kind: kind.__name__)
+def test_wrong_answers_are_no_more_frequent_than_stated(kind, n):
+    check_rates(kind, n, 0.02)
+
+
+def test_wrong_answers_about_noise_are_no_more_frequent_than_stated():
+    """Losses of samples are exponential: by Edgeworth, the mean of n moves a chance by (2/6)(z² + 1)/√n φ(z)."""
+    n, z = 400, scipy.stats.norm.isf(1 - CONFIDENCE)
+    check_rates(noise, n, 0.01, more=(2 / 6) * (z**2 + 1) / math.sqrt(n) * float(scipy.stats.norm.pdf(z)))
+
+
+def naive(rows: Rows, limit: float, shares: bool) -> Decision:
+    """Look after every trial as if it were the only look, and as if there were all samples."""
+    taken: list[float] = []
+    for row in itertools.islice(rows, 10):
+        taken.append(float(row.mean()))
+        if len(taken) < 2:
+            continue
+        reach = scipy.stats.t.ppf(CONFIDENCE, len(taken) - 1) * np.std(taken, ddof=1) / math.sqrt(len(taken))
+        low, high = float(np.mean(taken) - reach), float(np.mean(taken) + reach)
+        holds = True if high <= limit else False if low > limit else None
+        if holds is not None:
+            break
+    return Decision(
+        holds=holds, loss=0, at_least=low, at_most=high, samples=1, trials=len(taken), settled=False, needed=None
+    )
+
+
+@pytest.mark.parametrize("kind", [for_good, fragile, moving])
+def test_check_rates_rejects_a_test_that_looks_each_time_as_if_it_were_the_only_one(kind):
+    with pytest.raises(AssertionError, match=r"stated is 0\.100"):
+        check_rates(kind, 150, 0.02, test=naive)
+
+
+def test_the_risks_of_all_looks_and_of_the_samples_add_up():
+    looks = sum(2 / (count * (count - 1)) for count in range(FIRST_LOOK, 100_000))
+    assert looks == pytest.approx(1, abs=1e-4)
+    assert looks < 1
+    assert 0 < RISK_OF_TRIALS < 1
+
+
+@pytest.mark.parametrize(("loss", "holds"), [(0.001, True), (0.2, False)])
+def test_far_from_the_limit_it_stops_after_a_few_trials(loss, holds):
+    trials = []
+    for seed in range(50):
+        decision = answer_of(moving(np.random.default_rng(seed), 1500, loss), 0.03, True)
+        assert decision.holds is holds
+        trials.append(decision.trials)
+    assert np.median(trials) <= FIRST_LOOK + 4
+    assert min(trials) >= FIRST_LOOK
+
+
+def test_nearer_to_the_limit_it_takes_more_trials():
+    taken = [
+        np.median(
+            [answer_of(moving(np.random.default_rng(seed), 20_000, loss), 0.03, True).trials for seed in range(20)]
+        )
+        for loss in (0.001, 0.01, 0.02)
+    ]
+    assert taken == sorted(taken)
+    assert taken[0] < taken[-1]
+
+
+def test_no_more_trials_are_taken_than_needed():
+    rows = moving(np.random.default_rng(0), 1500, 0.2)
+    decision = answer_of(rows, 0.03, True)
+    taken: list[int] = []
+
+    def counted() -> Rows:
+        for number, row in enumerate(moving(np.random.default_rng(0), 1500, 0.2), 1):
+            taken.append(number)
+            yield row
+
+    assert answer_of(counted(), 0.03, True) == decision
+    assert taken[-1] == decision.trials
+
+
+def test_it_gives_up_after_the_most_trials():
+    decision = sequential(
+        moving(np.random.default_rng(0), 10**5, 0.02), limit=0.02, confidence=0.95, most=5, shares=True
+    )
+    assert (decision.holds, decision.trials, decision.settled) == (None, 5, False)
+
+
+def test_where_samples_are_too_few_it_stops_before_the_most_trials_and_says_how_many_would_do():
+    decision = sequential(for_good(np.random.default_rng(1), 300, 0.01), limit=0.02, confidence=0.95, most=10**4)
+    assert (decision.holds, decision.settled) == (None, True)
+    assert decision.trials == FIRST_LOOK
+    assert decision.needed > 300
+    lost = decision.loss * decision.needed
+    more = np.zeros(decision.needed + 2)
+    more[: round(lost)] = 1
+    again = sequential(itertools.repeat(more), limit=0.02, confidence=0.95, most=3)
+    assert again.holds is True
+
+
+@pytest.mark.parametrize(("loss", "limit"), [(0.05, 0.04), (0.03, 0.04)])
+def test_with_as_many_samples_as_needed_it_is_decided_on_either_side(loss, limit):
+    few = np.zeros(400)
+    few[: round(400 * loss)] = 1
+    decision = sequential([few], limit=limit, confidence=0.95, most=1, alike=True)
+    assert decision.holds is None
+    for count, decides in ((decision.needed, True), (decision.needed // 2, False)):
+        many = np.zeros(count)
+        many[: round(count * loss)] = 1
+        again = sequential([many], limit=limit, confidence=0.95, most=1, alike=True)
+        lost = abs(again.loss - loss) * count
+        assert lost < 1  # it is rounded, which near the bound may decide
+        if not decides:
+            assert again.holds is None
+        else:
+            assert min(abs(again.at_most - limit), abs(again.at_least - limit)) < 2 / count or again.holds is not None
+
+
+def test_trials_that_are_alike_are_decided_by_one_with_the_whole_risk():
+    """None of n is lost with the chance (1 - p)^n, which is 1 - c at p = 1 - (1 - c)^(1/n)."""
+    decision = sequential(itertools.repeat(np.zeros(300)), limit=0.01, confidence=0.95, most=50, alike=True)
+    assert (decision.holds, decision.trials) == (True, 1)
+    assert decision.at_most == pytest.approx(1 - 0.05 ** (1 / 300))
+    undecided = sequential(itertools.repeat(np.zeros(290)), limit=0.01, confidence=0.95, most=50, alike=True)
+    assert (undecided.holds, undecided.trials, undecided.settled, undecided.needed) == (None, 1, True, 299)
+
+
+def test_a_spread_that_is_small_by_luck_counts_as_what_samples_flip():
+    """Each trial loses one other sample: the mean is the same in all, and the samples differ."""
+    losses = Losses(shares=True)
+    for number in range(3):
+        losses.add(np.eye(100)[number])
+    decision = losses.decision(0.01, 0.95, alike=False)
+    shared = sequential(itertools.repeat(np.eye(100)[0]), limit=0.01, confidence=0.95, most=3)
+    assert decision.at_most > shared.at_most
+
+
+def test_noise_without_bound_is_never_within_a_limit():
+    for value in (np.inf, np.nan):
+        decision = sequential([np.array([0.0, value])], limit=0.1, confidence=0.95, most=5, shares=False)
+        assert (decision.holds, decision.trials, decision.loss) == (False, 1, np.inf)
+
+
+def test_a_single_sample_decides_nothing():
+    decision = sequential(itertools.repeat(np.zeros(1)), limit=0.1, confidence=0.95, most=5)
+    assert (decision.holds, decision.needed) == (None, None)
+
+
+def test_where_means_of_trials_are_exponential_a_wrong_yes_is_about_as_frequent_as_the_page_says():
+    """About 8 % in place of 1 %, if all samples lose the same: within four standard deviations of 300 draws, 6.3 %."""
+    found = []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        rows = (np.full(20, rng.exponential()) for _ in range(30))
+        found.append(sequential(rows, limit=1.0, confidence=0.95, most=30, shares=False).holds)
+    assert 0.08 - 0.063 < found.count(True) / 300 < 0.08 + 0.063
+    assert found.count(False) / 300 <= 0.01 + 4 * math.sqrt(0.01 * 0.99 / 300)
