@@ -229,7 +229,7 @@ def test_bits_are_saved_where_errors_do_little_harm(monkeypatch):
     """Of uncorrelated inputs, harm is their power times squared errors. What both cost together is less so."""
     power = np.repeat([1000.0, 1.0, 0.001], 20)
     known, weight = exactly(np.diag(power).astype(np.float32)[None]), weights(500, 60)
-    monkeypatch.setattr(compensation, "DAMPING", 0.0)
+    monkeypatch.setattr(compensation, "DAMPING", 1e-9)
     scheme = STEPS.changed(rate_weight=0.1)
     index = compensation.encode(weight, scheme, known)[0].planes.class_index.reshape(500, 60)
     plain = compensation.encode(weight, STEPS, known)[0].planes.class_index.reshape(500, 60)

@@ -282,7 +282,8 @@ def test_the_last_look_is_at_a_plan_that_the_search_shows_to_hold(monkeypatch):
     """Of places with 1.0, 1.1, 1.2, ... cells, that after 6 % more comes second, and then what was tried and is sure."""
     steps = SimpleNamespace(confidence_of_look=0.99, _cells=lambda each: each)
     cells = [1 + place / 10 for place in range(10)]
-    sure, doubtful = (SimpleNamespace(drop=SimpleNamespace(upper=lambda _, bound=bound: bound)) for bound in (0.1, 0.9))
+    bounds = [SimpleNamespace(upper=lambda _, bound=bound: bound) for bound in (0.1, 0.9)]
+    sure, doubtful = (SimpleNamespace(drop=drop) for drop in bounds)
     following = search.Search._next
     curve = {0: sure, 3: doubtful, 5: sure, 7: sure}
     assert following(steps, cells, 1, Goal(max_drop=0.2), curve, 1) == 2
