@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.stats
 
+import onnx_analog as oa
 from onnx_analog.coding.streams import DECODING
 from onnx_analog.run.statistics import interval
+from onnx_analog.tuning.search import cells_of_numbers
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS / "results"
@@ -112,6 +114,22 @@ class Row(NamedTuple):
         """Return what all trials have in a column."""
         return float(self.trials[0][column])
 
+    @property
+    def cells(self) -> float:
+        """Cells per original weight as the memory allows, those of the correction's numbers included."""
+        return self.number(HONEST) + self._correction("memory")
+
+    @property
+    def paper_cells(self) -> float:
+        """The same, as the paper counts."""
+        return self.number(PAPER) + self._correction("paper")
+
+    def _correction(self, counting: str) -> float:
+        numbers, decoding = int(self.number("correction_numbers")), self.trials[0]["decoding"]
+        return cells_of_numbers(numbers, oa.channel(self.trials[0]["channel"]), decoding, counting) / self.number(
+            "original_weights"
+        )
+
     def lost(self, column: str = "value") -> tuple[float, tuple[float, float] | None]:
         """Return the points lost, and their 95 % interval if trials differ."""
         original = 100 * self.number("original")
@@ -134,7 +152,7 @@ def rows_of(network: str, channel: str, results: Path = RESULTS) -> list[Row]:
         for prefix in ("codes", "compensated")
         for name, trials in _by_name(results / f"{prefix}-{network}-{channel}.csv").items()
     ]
-    return sorted(rows, key=lambda row: (DECODING.index(row.trials[0]["decoding"]), row.number(HONEST)))
+    return sorted(rows, key=lambda row: (DECODING.index(row.trials[0]["decoding"]), row.cells))
 
 
 def _by_name(path: Path) -> dict[str, list[dict[str, str]]]:
@@ -156,7 +174,7 @@ def fewest(rows: list[Row], points: float) -> dict[str, Row]:
     """Return the way with the fewest cells of each kind that loses at most so many points, corrected."""
     enough = [row for row in rows if row.lost()[0] <= points]
     found: dict[str, Row] = {}
-    for row in sorted(enough, key=lambda row: row.number(HONEST)):
+    for row in sorted(enough, key=lambda row: row.cells):
         found.setdefault(row.kind, row)
     return found
 
@@ -176,7 +194,7 @@ def table(rows: list[Row]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for row in rows:
         name = f"{row.name}{', compensated' * row.compensated}"
-        cells = (f"{row.number(column):.3f}" for column in (HONEST, PAPER))
+        cells = (f"{each:.3f}" for each in (row.cells, row.paper_cells))
         images = f"{json.loads(row.trials[0]['samples'])[0]:,}"
         losses = (text(row.lost(column)) for column in LOSSES.values())
         yield f"| {' | '.join([row.trials[0]['decoding'], name, *cells, *losses, images])} |"
@@ -190,7 +208,7 @@ def summary() -> Iterator[str]:
     for network, about in NETWORKS.items():
         for channel in CHANNELS:
             found, tuned = fewest(rows_of(network, channel), about.points), tuned_of(network, channel)
-            cells = [f"{found[kind].number(HONEST):.2f}" if kind in found else "" for kind in kinds]
+            cells = [f"{found[kind].cells:.2f}" if kind in found else "" for kind in kinds]
             verified = f"{tuned['best']['cells_per_weight']:.2f}" if tuned and tuned["holds"] else ""
             if any(cells):
                 yield f"| {about.title} | {channel} | {about.points:g} | {' | '.join([*cells, verified])} |"
@@ -229,8 +247,8 @@ INTRODUCTION = """# All codes, measured
 Each way to store the weights of a network in cells of a memory: what it takes, and what the network loses. Every tensor
 has the same scheme here. [The cheapest way](beyond.md) reads the tables, and [Codes](codes.md) explains the names.
 
-- **Cells** are per original weight, and hold everything that the reader of the memory needs: as the memory allows, and
-  [as the paper counts](codes.md#two-countings).
+- **Cells** are per original weight, and hold everything that the reader of the memory needs, with the numbers of the
+  correction: as the memory allows, and [as the paper counts](codes.md#two-countings).
 - **Lost** are percentage points of top-1 accuracy, with 95 % intervals over trials; digital streams with a code are
   read alike in all trials. The choice of the images leaves a standard error of about {errors[0]:.2f} points with 10,000
   images, and of {errors[1]:.2f} with 2,000 (of a ResNet-20 that loses {errors[2]:.1f} points).
@@ -272,10 +290,10 @@ def page() -> str:
 def marks(rows: list[Row]) -> dict[str, list[Mark]]:
     """Return the marks of each kind, the cheapest first; compensated integers are left out."""
     found: dict[str, list[Mark]] = {}
-    for row in sorted(rows, key=lambda row: row.number(HONEST)):
+    for row in sorted(rows, key=lambda row: row.cells):
         mean, ends = row.lost()
         if row.kind in STYLES:
-            found.setdefault(row.kind, []).append(Mark(row.number(HONEST), mean, *(ends or (mean, mean))))
+            found.setdefault(row.kind, []).append(Mark(row.cells, mean, *(ends or (mean, mean))))
     return found
 
 

@@ -119,7 +119,7 @@ def cells_at(rows: Sequence[Row], limit: float, column: str) -> float | None:
 def table(rows: Sequence[Row], limits: Iterable[float], original: str) -> str:
     """Return cells per original weight at each loss, by model."""
     limits = tuple(limits)
-    heads = " | ".join(f"at {limit:g} points" for limit in limits)
+    heads = " | ".join(f"at {limit:g} point{'s' * (limit != 1)}" for limit in limits)
     lines = [f"| model | stored | weights kept, % | {heads} | least points lost |", "|---" * (4 + len(limits)) + "|"]
     for model, stored in sorted({(row.model, row.stored) for row in rows}, key=lambda key: (key[0] != original, key)):
         own = [row for row in rows if (row.model, row.stored) == (model, stored)]

@@ -91,7 +91,9 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--cells", type=click.IntRange(1), default=4, show_default=True, help="Likewise."),
             click.option("--start", type=FILE, help="ONNX model, or checkpoint, whose weights are the first ones."),
             click.option("--sparsity", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Share pruned."),
-            click.option("--mask", default="magnitude", show_default=True, help="magnitude, seed, or N:M, as 2:4."),
+            click.option(
+                "--mask", default="magnitude", show_default=True, help="magnitude, layers, seed, or N:M, as 2:4."
+            ),
             click.option("--rate", type=click.FloatRange(0, min_open=True), help="Largest learning rate."),
             click.option("--schedule", type=click.Choice(["constant", "cosine"]), help="Of the learning rate."),
             click.option("--shift", type=click.IntRange(0), help="Pixels that images move by, at most."),

@@ -171,8 +171,12 @@ def test_options_that_are_named_exist(page):
     # Scripts and other programs have options of their own.
     ours = re.sub(r"`python (?:examples|benchmarks)/[^`]*`", "", read(page))
     ours = re.sub(r"^(?:dask|ray|helm|head|kubectl|python|    --set)\b.*$", "", ours, flags=re.MULTILINE)
-    scripts = [read(ROOT / "examples" / f"{name}.py") for name in ("training", "trained")]
-    of_scripts = set(re.findall(r'"(--[a-z][a-z-]*)["/]', "".join(scripts))) if page.name == "training.md" else set()
+    scripts = [read(ROOT / "examples" / f"{name}.py") for name in ("training", "trained", "codes")]
+    of_scripts = (
+        set(re.findall(r'"(--[a-z][a-z-]*)["/]', "".join(scripts)))
+        if page.name in ("training.md", "measured.md")
+        else set()
+    )
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ours)) <= options(main) | of_scripts
 
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from onnx_analog.coding.masks import seeded_mask
 from onnx_analog.coding.partition import cut_largest, mark_largest
+from onnx_analog.coding.scheme import MOST_SEED
 from onnx_analog.errors import OptionError
 from onnx_analog.train.noise import stored_parameters
 
@@ -133,7 +134,7 @@ class Seeded(Pruning):
     ----------
     sparsity : float, from 0 to below 1
         Share of the weights of each tensor that are pruned.
-    seed : int, >= 0
+    seed : int, from 0 to 2^32 - 1
     """
 
     sparsity: float
@@ -141,6 +142,8 @@ class Seeded(Pruning):
 
     def __post_init__(self) -> None:
         _check_sparsity(self.sparsity)
+        if not 0 <= self.seed <= MOST_SEED:
+            raise OptionError(f"seed is {self.seed}; that of a mask must be from 0 to {MOST_SEED:,}")
 
     def masks(self, net: nn.Module, done: float = 1.0) -> Masks:  # noqa: ARG002 - the same at all times
         """Return the masks; see `Pruning`."""
@@ -174,6 +177,8 @@ def pruning_of(mask: str, sparsity: float, seed: int) -> Pruning | None:
         return Pattern(kept=int(pattern[1]), group=int(pattern[2]))
     if mask not in ("magnitude", "layers", "seed"):
         raise OptionError(f"mask is {mask!r}; choose from magnitude, layers, seed, and N:M, as 2:4")
+    if not sparsity and mask != "magnitude":
+        raise OptionError(f"mask {mask} prunes a share of the weights: give a sparsity")
     if not sparsity:
         return None
     if mask == "seed":

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-Look = Callable[[int], bool]
+Holds = Callable[[int], bool]
 
 _ROUNDS = 9  # of bisection
 _LAST_ROUNDS = 2  # of bisection between plans that a quick look has found
 _GROWTH = 1.06  # of the cells, from one look to the next
 
 
-def cheapest(cells: Sequence[float], holds: Look, quick: Look | None = None) -> int:
+def cheapest(cells: Sequence[float], holds: Holds, quick: Holds | None = None) -> int:
     """Return the place of the cheapest plan that was found to hold; the last place if none was.
 
     The last plan is not looked at.
@@ -47,7 +47,7 @@ def _before(cells: Sequence[float], place: int, growth: float) -> int:
     return next((i for i in range(place - 1, -1, -1) if cells[i] <= less), 0)
 
 
-def _bracket(cells: Sequence[float], holds: Look, start: int) -> tuple[int, int]:
+def _bracket(cells: Sequence[float], holds: Holds, start: int) -> tuple[int, int]:
     """Return a place that does not hold and one that does, in steps that grow; places at the ends may do neither."""
     low = high = start
     growth = _GROWTH
@@ -66,7 +66,7 @@ def _bracket(cells: Sequence[float], holds: Look, start: int) -> tuple[int, int]
     return low, high
 
 
-def _bisected(cells: Sequence[float], holds: Look, low: int, high: int, rounds: int) -> int:
+def _bisected(cells: Sequence[float], holds: Holds, low: int, high: int, rounds: int) -> int:
     for _ in range(rounds):
         if high - low <= 1:
             break

@@ -140,7 +140,7 @@ def test_a_mask_from_a_seed_is_the_same_at_all_times():
     ("words", "expected"),
     [(("magnitude", 0.0), None), (("magnitude", 0.5), Magnitude(sparsity=0.5)),
      (("layers", 0.5), Magnitude(sparsity=0.5, by_layer=True)), (("seed", 0.5), Seeded(sparsity=0.5, seed=7)),
-     (("seed", 0.0), None), (("2:4", 0.0), Pattern(kept=2, group=4))],
+     (("2:4", 0.0), Pattern(kept=2, group=4))],
     ids=str,
 )  # fmt: skip
 def test_words_stand_for_prunings(words, expected):
@@ -150,6 +150,8 @@ def test_words_stand_for_prunings(words, expected):
 @pytest.mark.parametrize(
     ("words", "message"),
     [(("largest", 0.5), "mask is 'largest'; choose from magnitude, layers, seed, and N:M, as 2:4"),
+     (("seed", 0.0), "mask seed prunes a share of the weights: give a sparsity"),
+     (("layers", 0.0), "mask layers prunes a share of the weights"),
      (("2:4", 0.5), "mask 2:4 fixes the sparsity: leave sparsity out"),
      (("4:4", 0.0), "mask is 4:4; N:M needs N from 1 to below M, and M of at most 64"),
      (("0:4", 0.0), "mask is 0:4; N:M"), (("1:65", 0.0), "mask is 1:65; N:M"), (("1:4x", 0.0), "mask is '1:4x'")],

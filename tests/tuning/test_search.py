@@ -279,7 +279,7 @@ def test_a_budget_that_no_digital_plan_keeps_has_a_plan_with_analog_cells():
 
 
 def test_the_last_look_is_at_a_plan_that_the_search_shows_to_hold(monkeypatch):
-    """Of places with 1.0, 1.1, 1.2, ... cells, that after 6 % more comes second, and then what was tried and is sure."""
+    """Of places with 1.0, 1.1, ... cells, that after 6 % more comes second, and then what was tried and is sure."""
     steps = SimpleNamespace(confidence_of_look=0.99, _cells=lambda each: each)
     cells = [1 + place / 10 for place in range(10)]
     bounds = [SimpleNamespace(upper=lambda _, bound=bound: bound) for bound in (0.1, 0.9)]
