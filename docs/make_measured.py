@@ -111,7 +111,7 @@ class Row(NamedTuple):
     compensated: bool
 
     def number(self, column: str) -> float:
-        """Return what all trials have in a column."""
+        """Return the number in a column, which all trials share."""
         return float(self.trials[0][column])
 
     @property
@@ -141,12 +141,12 @@ class Row(NamedTuple):
     @property
     def kind(self) -> str:
         """The kind of the way to store."""
-        found = next(kind for kind, starts in KINDS.items() if self.name.startswith(starts))
-        return f"{found}, compensated" if self.compensated else found
+        kind = next(kind for kind, beginnings in KINDS.items() if self.name.startswith(beginnings))
+        return f"{kind}, compensated" if self.compensated else kind
 
 
 def rows_of(network: str, channel: str, results: Path = RESULTS) -> list[Row]:
-    """Return what was measured, by what decoding takes, and by cells."""
+    """Return the rows of a network and a channel, sorted by what decoding takes, and then by cells."""
     rows = [
         Row(name, trials, prefix == "compensated")
         for prefix in ("codes", "compensated")

@@ -31,7 +31,7 @@ def example(text: str) -> tuple[str, str]:
 
 
 def run(command: str, folder: Path) -> str:
-    """Return what a command prints in a folder with the packaged model and data, within the width of a page."""
+    """Run a command in a folder with the packaged model and data; return its output, as wide as the page."""
     shutil.copy(demo.MODEL, folder / "model.onnx")
     shutil.copy(demo.IMAGES, folder / "test.npz")
     with contextlib.chdir(folder), patch.object(console, "PIPED_WIDTH", _WIDTH):

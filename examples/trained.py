@@ -46,7 +46,7 @@ FIELDS = (
 
 
 class Setting(NamedTuple):
-    """What all points have in common."""
+    """The settings that all points share."""
 
     original: Path
     data: Path
@@ -100,7 +100,7 @@ def measured(path: Path, stored: str, steps: Iterable[float], setting: Setting) 
 
 
 def digest_of(path: Path) -> str:
-    """Return what tells a model's file from others."""
+    """Return the first 12 digits of the digest of a model's file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
@@ -126,7 +126,7 @@ def table(rows: Sequence[Row], limits: Iterable[float], original: str) -> str:
         best = min(own, key=lambda row: row.lost)
         cells = " | ".join(_span(own, limit) for limit in limits)
         lost = f"{best.lost:.2f} ({best.low:.2f} to {best.high:.2f}) in {best.cells:.3f}"
-        lines.append(f"| {model} | {stored} | {100 * own[0].kept:.1f} | {cells} | {lost} |")
+        lines.append(f"| {model} | {stored} | {100 * best.kept:.1f} | {cells} | {lost} |")
     return "\n".join(lines)
 
 

@@ -97,8 +97,8 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--rate", type=click.FloatRange(0, min_open=True), help="Largest learning rate."),
             click.option("--schedule", type=click.Choice(["constant", "cosine"]), help="Of the learning rate."),
             click.option("--shift", type=click.IntRange(0), help="Pixels that images move by, at most."),
-            click.option("--mean", type=NUMBERS, help="Of each channel.  [default: the data set's]"),
-            click.option("--std", type=NUMBERS, help="Likewise."),
+            click.option("--mean", type=NUMBERS, help="Mean of each channel.  [default: the data set's]"),
+            click.option("--std", type=NUMBERS, help="Standard deviation of each channel.  [default: the data set's]"),
             click.option("--folded", is_flag=True, help="Fold BatchNorm into the convolutions when exporting."),
         ]
     ):

@@ -213,14 +213,11 @@ def _plan(settings: dict[str, Any], modifiers: Modifiers, compensate: object) ->
 
 def _check_metric(experiment: Experiment, max_drop: float | None) -> None:
     """Raise `OptionError` unless the metric compares sample by sample, and in the unit of the limit."""
-    from onnx_analog.tuning.drops import check_paired, is_noise
+    from onnx_analog.tuning.drops import check_paired
+    from onnx_analog.tuning.scale import check_unit
 
     check_paired(experiment)
-    name = experiment.chosen.metric.name
-    if max_drop is not None and is_noise(experiment):
-        raise OptionError(f"max_drop is of shares of the samples, and the metric is {name}: give min_sqnr")
-    if max_drop is None and not is_noise(experiment):
-        raise OptionError(f"min_sqnr is of the metric sqnr_db, and the metric is {name}: give max_drop")
+    check_unit(experiment.chosen.metric.name, max_drop=max_drop is not None, min_sqnr=max_drop is None)
 
 
 def _warnings(experiment: Experiment, trials: Trials, plan: Plan | None, selection: Selection | None) -> Iterator[str]:
@@ -240,7 +237,7 @@ def _answer(
     progress: Progress,
     warnings: tuple[str, ...],
 ) -> Checked:
-    """Return what trials decide about a limit."""
+    """Add trials until the limit is decided, and return what was found."""
     from onnx_analog.tuning.checked import Checked
     from onnx_analog.tuning.drops import is_noise
     from onnx_analog.tuning.gate import sequential
@@ -254,22 +251,16 @@ def _answer(
         shares=not is_noise(experiment),
         alike=trials.alike,
     )
-    against_original = experiment.original_known
-    name = experiment.chosen.metric.name
     return Checked(
         decision=decision,
         limit=limit,
         confidence=confidence,
         max_trials=most,
         alike=trials.alike,
-        metric=name,
+        metric=experiment.chosen.metric.name,
         output=experiment.chosen.output,
-        original=None
-        if experiment.chosen.compares
-        else experiment.original_value
-        if against_original
-        else experiment.stored_value(),
-        against_original=against_original,
+        original=_original(experiment),
+        against_original=experiment.original_known,
         channel=channels_of(trials.schemes),
         cells_per_weight=trials.totals.all_in_cells / trials.totals.original_weights,
         seed=given["seed"],
@@ -278,6 +269,13 @@ def _answer(
         corrected_by=None if experiment.correcting is None else str(experiment.correcting),
         warnings=warnings,
     )
+
+
+def _original(experiment: Experiment) -> float | None:
+    """Return the metric of the model that losses are counted from; None where outputs are compared with its own."""
+    if experiment.chosen.compares:
+        return None
+    return experiment.original_value if experiment.original_known else experiment.stored_value()
 
 
 def _rows(

@@ -175,9 +175,8 @@ def tune(
     listed = search.candidates()
     best = search.answer(search.path(listed), goal)
     rival = best if best.digital else search.among(listed, goal, digital=True)
-    if rival is not None and _better(
-        rival, best, goal
-    ):  # the search looks at few plans, and the rival's are among those it may choose
+    # The search looks at few plans, and the rival's are among those that it may choose.
+    if rival is not None and _better(rival, best, goal):
         best = rival
     metric_name = search.verifying.chosen.metric.name
     return Tuned(

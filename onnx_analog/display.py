@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import math
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Any, Protocol
@@ -25,6 +26,21 @@ class Shown:
     def _lines(self) -> Iterable[Sequence[object]]:
         """Return the rows of the table."""
         return [("", str(self))]
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number for JSON, which has no infinite ones: None in their place."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def rounded_up(count: int) -> int:
+    """Return a number to two digits, not below it.
+
+    >>> rounded_up(1234), rounded_up(7)
+    (1300, 7)
+    """
+    unit: int = 10 ** max(len(str(count)) - 2, 0)
+    return -(-count // unit) * unit
 
 
 class Progress(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from onnx_analog.channels.base import Doubles
 from onnx_analog.channels.estimate import Reads, knots_of
 from onnx_analog.channels.measured import read_pairs
 from onnx_analog.channels.table import TableChannel
-from onnx_analog.display import Shown, counted
+from onnx_analog.display import Shown, counted, finite
 from onnx_analog.errors import MeasurementError
 from onnx_analog.randomness import stream
 
@@ -219,7 +218,7 @@ class Fit(Shown):
 
 def _finite(scores: dict[int, float]) -> dict[str, float | None]:
     """Return scores as JSON has them: null where a held-out read is impossible."""
-    return {str(k): score if math.isfinite(score) else None for k, score in scores.items()}
+    return {str(k): finite(score) for k, score in scores.items()}
 
 
 def fit(

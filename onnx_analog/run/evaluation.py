@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnx_analog.coding.limit import Limit
-from onnx_analog.display import Shown, data_frame
+from onnx_analog.display import Shown, data_frame, finite
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.correction import Cost
 from onnx_analog.run import metrics
@@ -232,17 +232,17 @@ class Evaluation(Shown):
             "share": bool(self.share),
             "higher_is_better": self.higher_is_better,
             "samples": self.samples,
-            "original": _finite(self.original),
-            "stored": _finite(self.stored),
+            "original": finite(self.original),
+            "stored": finite(self.stored),
             "trials": len(self.values),
-            "mean": _finite(self.mean),
-            "std": _finite(self.std),
+            "mean": finite(self.mean),
+            "std": finite(self.std),
             "ci95": ends_of(self.ci95),
-            "drop": _finite(self.drop),
+            "drop": finite(self.drop),
             "drop_ci95": ends_of(self.drop_ci95),
             "test_set_error": self.test_set_error,
-            "values": [_finite(value) for value in self.values],
-            "sqnr_db": [_finite(value) for value in self.sqnr_db],
+            "values": [finite(value) for value in self.values],
+            "sqnr_db": [finite(value) for value in self.sqnr_db],
             "seed": self.seed,
             "model": self.model,
             "channel": self.channel,
@@ -263,16 +263,16 @@ class Evaluation(Shown):
         if without is None:
             return {}
         numbers = {
-            "mean": _finite(without.mean),
-            "std": _finite(without.std),
+            "mean": finite(without.mean),
+            "std": finite(without.std),
             "ci95": ends_of(without.ci95),
-            "drop": _finite(without.drop),
+            "drop": finite(without.drop),
             "drop_ci95": ends_of(without.drop_ci95),
-            "values": [_finite(value) for value in without.values],
-            "sqnr_db": [_finite(value) for value in without.sqnr_db],
+            "values": [finite(value) for value in without.values],
+            "sqnr_db": [finite(value) for value in without.sqnr_db],
         }
         cost = {} if self.correction is None else self.correction.to_dict()
-        change = {"change": _finite(self.change), "change_ci95": ends_of(self.change_ci95)}
+        change = {"change": finite(self.change), "change_ci95": ends_of(self.change_ci95)}
         return {"correction": {"by": self.corrected_by, **cost, **change}, "uncorrected": numbers}
 
     def to_dataframe(self) -> Any:
@@ -332,10 +332,6 @@ class Evaluation(Shown):
 def ends_of(ends: tuple[float, float] | None) -> list[float] | None:
     """Return the ends of an interval, ready for JSON; None if there is none, or an end is no number."""
     return list(ends) if ends is not None and all(map(math.isfinite, ends)) else None
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def check_limits(metric: metrics.Metric, at_least: float | None, at_most: float | None) -> None:

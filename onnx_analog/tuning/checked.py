@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from onnx_analog.display import Shown, counted
+from onnx_analog.display import Shown, counted, rounded_up
 from onnx_analog.tuning.gate import Decision
 from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
 
@@ -97,7 +97,7 @@ class Checked(Shown):
     @property
     def _remedy(self) -> str:
         needed = self.decision.needed
-        samples = "more samples" if needed is None else f"about {_rounded_up(needed):,} samples"
+        samples = "more samples" if needed is None else f"about {rounded_up(needed):,} samples"
         if not self.decision.settled:
             return "more trials may tell"
         why = "all trials read the same" if self.alike else "more trials would not tell"
@@ -155,9 +155,9 @@ class Checked(Shown):
             "output": self.output,
             "max_points_lost": None if decibels else self.scale.value(self.limit),
             "min_sqnr_db": self.scale.value(self.limit) if decibels else None,
-            "sqnr_db" if decibels else "points_lost": self._number(decision.loss),
-            "at_least": self._number(low),
-            "at_most": self._number(high),
+            "sqnr_db" if decibels else "points_lost": self.scale.number(decision.loss),
+            "at_least": self.scale.number(low),
+            "at_most": self.scale.number(high),
             "confidence": self.confidence,
             "samples": decision.samples,
             "trials": decision.trials,
@@ -176,17 +176,3 @@ class Checked(Shown):
             "version": version("onnx-analog"),
             "warnings": list(self.warnings),
         }
-
-    def _number(self, loss: float) -> float | None:
-        value = self.scale.value(loss)
-        return value if math.isfinite(value) else None
-
-
-def _rounded_up(count: int) -> int:
-    """Return a number to two digits, not below it.
-
-    >>> _rounded_up(1234), _rounded_up(7)
-    (1300, 7)
-    """
-    unit: int = 10 ** max(len(str(count)) - 2, 0)
-    return -(-count // unit) * unit

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
-from onnx_analog.display import Shown, data_frame
+from onnx_analog.display import Shown, data_frame, finite, rounded_up
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.drops import Drop, samples_needed
 from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
@@ -237,7 +236,7 @@ class Tuned(Shown):
     def _look_dict(self, look: Look) -> dict[str, Any]:
         confidence = self.confidence_of_look
         ends = self.scale.ends(look.drop.lower(confidence), look.drop.upper(confidence))
-        bounds = {name: _finite(self.scale.value(end)) for name, end in zip(("at_least", "at_most"), ends, strict=True)}
+        bounds = {name: self.scale.number(end) for name, end in zip(("at_least", "at_most"), ends, strict=True)}
         return {"cells_per_weight": look.cells, **self._drop_dict(look.drop), **bounds, "holds": look.holds}
 
     def _point_dict(self, point: Point) -> dict[str, Any]:
@@ -250,9 +249,9 @@ class Tuned(Shown):
     def _drop_dict(self, drop: Drop) -> dict[str, Any]:
         name = "sqnr_db" if self.scale is DECIBELS else "points_lost"
         return {
-            "divergence": _finite(drop.divergence),
-            name: _finite(self.scale.value(drop.mean)),
-            f"{name}_ci95": [_finite(self.scale.value(end)) for end in self.scale.ends(*drop.interval())],
+            "divergence": finite(drop.divergence),
+            name: self.scale.number(drop.mean),
+            f"{name}_ci95": [self.scale.number(end) for end in self.scale.ends(*drop.interval())],
             "samples": drop.samples,
             "trials": drop.trials,
         }
@@ -272,15 +271,8 @@ class Tuned(Shown):
         yield "decoding takes at most", self.decoding
 
 
-def _finite(number: float) -> float | None:
-    """Return a number for JSON, which has no infinite ones."""
-    return number if math.isfinite(number) else None
-
-
 def _about(count: int) -> str:
-    """Return a number to two digits, not below it."""
-    unit = 10 ** max(len(str(count)) - 2, 0)
-    return f"about {-(-count // unit) * unit:,}"
+    return f"about {rounded_up(count):,}"
 
 
 def _in_all(verifying: int) -> int:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+from onnx_analog.display import finite
+from onnx_analog.errors import OptionError
+
 _LEAST_NOISE = 1e-30  # 300 dB: less is shown so
 
 
@@ -17,6 +20,10 @@ class Scale:
     def value(self, loss: float) -> float:
         """Return a loss in the unit that is shown."""
         return 100 * loss
+
+    def number(self, loss: float) -> float | None:
+        """Return a loss in the unit that is shown, for JSON: None where it is not finite."""
+        return finite(self.value(loss))
 
     def text(self, loss: float) -> str:
         """Return the number of a loss as it is printed; what rounds to 0 has no sign.
@@ -111,6 +118,14 @@ class _Decibels(Scale):
 
 
 POINTS, CHANGED, DECIBELS = Scale(), _Changed(), _Decibels()
+
+
+def check_unit(metric: str, *, max_drop: bool, min_sqnr: bool) -> None:
+    """Raise `OptionError` if a limit is given that is not of the losses of a metric."""
+    if max_drop and scale_of(metric) is DECIBELS:
+        raise OptionError(f"max_drop is of shares of the samples, and the metric is {metric}: give min_sqnr")
+    if min_sqnr and scale_of(metric) is not DECIBELS:
+        raise OptionError(f"min_sqnr is of the metric sqnr_db, and the metric is {metric}: give max_drop")
 
 
 def scale_of(metric: str) -> Scale:

@@ -40,7 +40,7 @@ from onnx_analog.tuning.bisection import after, cheapest
 from onnx_analog.tuning.candidates import Candidate, candidates, members
 from onnx_analog.tuning.drops import Drop, check_paired, drop_of, samples_needed
 from onnx_analog.tuning.journal import Journal
-from onnx_analog.tuning.scale import noise_of
+from onnx_analog.tuning.scale import check_unit, noise_of
 from onnx_analog.tuning.sensitivity import DRAWS, Sensitivity, divergence, sensitivities
 from onnx_analog.tuning.steps import Steps
 
@@ -111,13 +111,6 @@ class Goal:
     def limit(self) -> float | None:
         """The largest loss, in the unit of `Drop`; None within a budget."""
         return self.max_drop if self.min_sqnr_db is None else noise_of(self.min_sqnr_db)
-
-    def check(self, metric: str) -> None:
-        """Raise `OptionError` unless the goal is one for losses of a metric."""
-        if self.max_drop is not None and metric == "sqnr_db":
-            raise OptionError("max_drop is of shares of the samples, and the metric is sqnr_db: give min_sqnr")
-        if self.min_sqnr_db is not None and metric != "sqnr_db":
-            raise OptionError(f"min_sqnr is of the metric sqnr_db, and the metric is {metric}: give max_drop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +243,8 @@ class Search:
         self._done = dict.fromkeys(_EXPECTED, 0.0)
         calibrating = Experiment(model, parts.calibration, **options)
         check_paired(calibrating)
-        goal.check(calibrating.chosen.metric.name)
+        given = {"max_drop": goal.max_drop is not None, "min_sqnr": goal.min_sqnr_db is not None}
+        check_unit(calibrating.chosen.metric.name, **given)
         running = {name: options[name] for name in ("providers", "threads") if name in options}
         moments, left = input_moments(
             model,
@@ -441,14 +435,12 @@ class Search:
 
     def _drop(self, experiment: Experiment, allocation: Allocation) -> Drop:
         plan = plan_of(allocation)
-        noisy = any(choice.candidate.scheme.analog != "none" for choice in allocation.choices.values())
-        noisy |= any(choice.candidate.scheme.code == "none" for choice in allocation.choices.values())
-        count = self._trials if noisy else 1  # digital streams with a code are read alike
         part = next(name for name, each in self._parts.items() if each is experiment)
 
         def measure() -> dict[str, Any]:
             with _quiet():
                 trials = experiment.trials(plan, selection=self._selection)
+                count = 1 if trials.alike else self._trials
                 return asdict(drop_of(experiment, trials, seed=self._seed, count=count))
 
         step = "verification" if part == "verification" else "search"

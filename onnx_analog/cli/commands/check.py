@@ -53,7 +53,7 @@ class _Gate(Command):
             if error.exit_code != NO:
                 raise
             raise Failure(error.format_message(), FAILED) from error
-        except click.exceptions.Exit as ended:  # whoever read the output has left
+        except click.exceptions.Exit as ended:  # the reader of a pipe has closed it
             ctx.exit(FAILED if ended.exit_code == NO else ended.exit_code)
 
 
