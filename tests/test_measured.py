@@ -74,6 +74,16 @@ def test_files_of_trials_are_of_the_same_kind(network, channel):
         assert f"{json.loads(rows[0].trials[0]['input_mean'])[0]:g}" in MADE["NETWORKS"][network].flags
 
 
+@pytest.mark.parametrize("path", sorted((DOCS / "results").glob("tune-*.json")), ids=lambda path: path.stem)
+def test_answers_of_tune_are_of_this_version(path):
+    """Those of an earlier one lack settings that schemes have since."""
+    answer = json.loads(path.read_text(encoding="utf-8"))
+    assert oa.Plan.from_dict(answer["plan"]).to_dict() == answer["plan"]
+    looks = answer["best"]["looks"]
+    assert looks[-1]["holds"] == answer["holds"]
+    assert (looks[-1]["at_most"] <= answer["max_points_lost"]) == (answer["holds"] is True)
+
+
 def test_each_kind_has_its_fewest_cells():
     rows = list(of("resnet20-cifar10").values())
     found = MADE["fewest"](rows, 1.0)
