@@ -55,3 +55,23 @@ def test_wrong_bits_are_noticed():
     again = [Experiment(model(LINEAR), rows(20)).trials(NOISY_BITS).run(seed=0, trial=trial) for trial in range(8)]
     assert found == again
     assert len(set(found)) > 1
+
+
+@pytest.mark.parametrize(
+    ("scheme", "alike"),
+    [
+        (oa.Scheme.int8(channel=LOUD), True),
+        (oa.Scheme.entropy_coded(1.0, channel=LOUD), True),
+        (oa.Scheme.int8(channel=LOUD, code="none"), False),
+        (oa.Scheme.int8(channel=LOUD, block_failure=0.01), False),
+        (oa.Scheme.paper("mapping", channel=LOUD), False),
+        (oa.Scheme.refined(1.0, channel=LOUD), False),
+    ],
+    ids=["integers", "entropy-coded", "without a code", "a code that fails", "analog", "an index and a cell"],
+)
+def test_trials_are_alike_only_where_nothing_can_be_read_otherwise(scheme, alike):
+    trials = Experiment(model(LINEAR), rows(20)).trials(scheme)
+    assert trials.alike == alike
+    assert trials.schemes == (scheme,)
+    differ = not np.array_equal(*(trials.outputs(seed=0, trial=trial)[0] for trial in range(2)))
+    assert not (alike and differ)

@@ -289,3 +289,10 @@ def test_the_last_look_is_at_a_plan_that_the_search_shows_to_hold(monkeypatch):
     assert following(steps, cells, 1, Goal(max_drop=0.2), curve, 1) == 2
     assert following(steps, cells, 2, Goal(max_drop=0.2), curve, 2) == 5
     assert following(steps, cells, 2, Goal(max_drop=0.05), curve, 2) == 9
+
+
+@pytest.mark.parametrize(("decoding", "count"), [("hard", 1), ("none", 3)])
+def test_what_may_be_read_otherwise_is_read_in_as_many_trials_as_asked(decoding, count):
+    answer = small(budget=4.5, decoding=decoding, trials=3, correction=False).best
+    assert answer.verified.trials == count
+    assert {point.drop.trials for point in answer.curve} == {count}
