@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint unit test-cluster test-slow benchmark fuzz clean
+.PHONY: demo docs test lint unit test-cluster test-slow benchmark fuzz clean
 
 demo: .venv/demo
 	$(BIN)/onnx-analog demo
@@ -25,6 +25,9 @@ test-cluster: .venv/dev  # real local Dask and Ray clusters, whose workers are k
 test-slow: .venv/dev  # what takes minutes
 	$(BIN)/pytest -m slow tests
 
+docs: .venv/dev  # the site, in site/
+	$(BIN)/mkdocs build
+
 benchmark: .venv/dev
 	$(BIN)/python benchmarks/run.py
 
@@ -38,4 +41,4 @@ fuzz: .venv/dev  # mutated inputs for five minutes; FUZZ="--minutes 120 --seed 7
 	touch $@
 
 clean:
-	rm -rf .venv .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .cache build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -104,11 +104,15 @@ class Mark(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A way to store, as it was measured: its trials, and whether weights made up for each other's errors."""
+    """A way to store, as it was measured: its trials, and whether weights made up for each other's errors.
+
+    `against_limit` is how many times as many cells it takes as the limit, the numbers of the correction left out.
+    """
 
     name: str
     trials: list[dict[str, str]]
     compensated: bool
+    against_limit: float | None = None
 
     def number(self, column: str) -> float:
         """Return the number in a column, which all trials share."""
@@ -147,8 +151,10 @@ class Row(NamedTuple):
 
 def rows_of(network: str, channel: str, results: Path = RESULTS) -> list[Row]:
     """Return the rows of a network and a channel, sorted by what decoding takes, and then by cells."""
+    path = results / f"limits-{network}-{channel}.csv"
+    limits = {name: float(row[0]["against_limit"]) for name, row in _by_name(path).items() if row[0]["against_limit"]}
     rows = [
-        Row(name, trials, prefix == "compensated")
+        Row(name, trials, prefix == "compensated", limits.get(name) if prefix == "codes" else None)
         for prefix in ("codes", "compensated")
         for name, trials in _by_name(results / f"{prefix}-{network}-{channel}.csv").items()
     ]
@@ -190,14 +196,16 @@ def text(lost: tuple[float, tuple[float, float] | None]) -> str:
 
 def table(rows: list[Row]) -> Iterator[str]:
     """Yield the lines of a table."""
-    yield f"| decoding | stored as | cells per weight | as the paper counts | {' | '.join(LOSSES)} | images |"
-    yield "|---|---|---|---|---|---|---|"
+    cells = ("cells per weight", "as the paper counts", "times the limit")
+    yield f"| decoding | stored as | {' | '.join([*cells, *LOSSES])} | images |"
+    yield "|---|---|---|---|---|---|---|---|"
     for row in rows:
         name = f"{row.name}{', compensated' * row.compensated}"
         cells = (f"{each:.3f}" for each in (row.cells, row.paper_cells))
         images = f"{json.loads(row.trials[0]['samples'])[0]:,}"
+        above = "" if row.against_limit is None else f"{row.against_limit:.2f}"
         losses = (text(row.lost(column)) for column in LOSSES.values())
-        yield f"| {' | '.join([row.trials[0]['decoding'], name, *cells, *losses, images])} |"
+        yield f"| {' | '.join([row.trials[0]['decoding'], name, *cells, above, *losses, images])} |"
 
 
 def summary() -> Iterator[str]:
@@ -225,6 +233,15 @@ def command(network: str, channel: str, row: Row, trials: int) -> str:
     return " ".join(words).replace("     ", " \\\n    ")
 
 
+def limits_command(network: str, channel: str) -> str:
+    """Return the command that makes a file of limits."""
+    about = NETWORKS[network]
+    words = [f"python examples/limits.py {network}.onnx --channel {channel}"]
+    words += ["--shape 1,1,28,28"] * (about.data == "mnist")
+    words += [f'--only "{about.only}"'] * bool(about.only)
+    return " ".join(words)
+
+
 def measured(network: str, channel: str) -> Iterator[str]:
     """Yield the lines about a network and a channel."""
     rows = rows_of(network, channel)
@@ -236,8 +253,10 @@ def measured(network: str, channel: str) -> Iterator[str]:
         if of_file:
             trials = 1 + max(int(trial["trial"]) for row in of_file for trial in row.trials)
             yield command(network, channel, of_file[0], trials)
+    if any(row.against_limit is not None for row in rows):
+        yield limits_command(network, channel)
     yield "```\n"
-    links = {"codes": "trials", "compensated": "trials, compensated"}
+    links = {"codes": "trials", "compensated": "trials, compensated", "limits": "limits"}
     files = {shown: f"results/{prefix}-{network}-{channel}.csv" for prefix, shown in links.items()}
     yield " · ".join(f"[{shown}]({path})" for shown, path in files.items() if (DOCS / path).exists()) + "\n"
 
@@ -252,6 +271,8 @@ has the same scheme here. [The cheapest way](beyond.md) reads the tables, and [C
 - **Lost** are percentage points of top-1 accuracy, with 95 % intervals over trials; digital streams with a code are
   read alike in all trials. The choice of the images leaves a standard error of about {errors[0]:.2f} points with 10,000
   images, and of {errors[1]:.2f} with 2,000 (of a ResNet-20 that loses {errors[2]:.1f} points).
+- **The limit** is the fewest cells that any code needs for weights with the same squared errors: their rate-distortion
+  function over the capacity of the cells ([codes](codes.md)). Compensated weights have none.
 - **Corrected** by 256 training images, which compensate too, where it says so.
 
 `docs/make_measured.py` writes this page from the trials.

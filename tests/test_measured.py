@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import onnx_analog as oa
+from onnx_analog.channels.capacity import of_channel
 from onnx_analog.coding.codes import best_code
 from onnx_analog.graph.correction import NUMBER_BITS
 from tests.conftest import ROOT
@@ -130,6 +131,28 @@ def test_resnet20_as_the_pages_say():
         f"{best['cells_per_weight']:.2f} cells per weight, and {best['points_lost']:.1f} points lost (95 % interval: "
         f"{abs(low):.1f} to {high:.1f})",
     )
+
+
+def test_limits_as_the_pages_say():
+    rows = of("resnet20-cifar10")
+    ends = {}
+    for kind in ("entropy-coded", "refined"):
+        above = [row.against_limit for name, row in rows.items() if name.startswith(kind) and row.against_limit]
+        ends[kind] = f"{min(above):.2f} to {max(above):.2f}"
+    redundancy = rows["redundancy, 1 and 20 cells"].against_limit
+    assert_said(
+        "docs/codes.md",
+        f"entropy-coded steps take {ends['entropy-coded']} times the limit",
+        f"refined ones {ends['refined']} times, and the paper's redundancy {redundancy:.2f} times",
+        f"capacity of the cells, which is {of_channel(oa.channel('pcm')).bits:.2f} bits for `pcm`",
+    )
+    (cheapest, _) = sorted((row.cells, name) for name, row in rows.items() if row.against_limit and row.lost()[0] <= 1)[
+        0
+    ]
+    steps = MADE["fewest"](list(rows.values()), 1.0)["equal steps"]
+    assert steps.cells == cheapest
+    assert_said("docs/beyond.md", f"lose at most 1 point take {steps.against_limit:.2f} times")
+    assert all(row.against_limit is None for row in rows.values() if row.compensated)
 
 
 def test_resnet18_as_the_pages_say():

@@ -29,4 +29,6 @@ def main() -> None:
 
 
 for module in iter_modules(commands.__path__):
-    main.add_command(import_module(f"{commands.__name__}.{module.name}").command, module.name)
+    command: click.Command = import_module(f"{commands.__name__}.{module.name}").command
+    command.name = module.name  # as pages of reference name it
+    main.add_command(command)

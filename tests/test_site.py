@@ -1,0 +1,81 @@
+"""The documentation site builds without a warning, and its first page says what the commands print."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import onnx_analog as oa
+from onnx_analog import demo
+from onnx_analog.cli import main
+from tests.conftest import ROOT
+from tests.test_page_of_gate import same_line
+
+DOCS = ROOT / "docs"
+PAGE = (DOCS / "index.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Return the folder of the site."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+def test_each_page_is_in_the_navigation():
+    listed = re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert {path.name for path in DOCS.glob("*.md")} <= set(listed)
+
+
+def test_the_reference_has_all_names_and_commands(site):
+    python = (site / "reference" / "python.html").read_text(encoding="utf-8")
+    missing = [name for name in oa.__all__ if callable(getattr(oa, name)) and f"oa.{name}\n" not in python]
+    assert missing == []
+    commands = (site / "reference" / "commands.html").read_text(encoding="utf-8")
+    assert [name for name in main.commands if f'id="onnx-analog-{name}"' not in commands] == []
+
+
+def test_a_page_of_the_site_loads_nothing_from_elsewhere(site):
+    loads = r'<(?:script|img|link|iframe)[^>]*?(?:src|href)="(https?:[^"]*)"'
+    for page in site.rglob("*.html"):
+        assert re.findall(loads, page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(("link", "code"), [("index.md", 0), ("none.md", 1), ("index.md#none", 1)])
+def test_a_link_that_leads_nowhere_fails(tmp_path, link, code):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(f"[a]({link})", encoding="utf-8")
+    of_page = "nav: [index.md]\nhooks: []\nplugins: []\ntheme: mkdocs\nmarkdown_extensions: []\n"
+    (tmp_path / "mkdocs.yml").write_text(f"INHERIT: {ROOT / 'mkdocs.yml'}\n{of_page}", encoding="utf-8")
+    built = subprocess.run([sys.executable, "-m", "mkdocs", "build"], cwd=tmp_path, capture_output=True, check=False)
+    assert built.returncode == code, built.stderr
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(demo.MODEL, "model.onnx")
+    shutil.copy(demo.IMAGES, "test.npz")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_first_page_shows_what_its_commands_print():
+    commands = re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)
+    shown = re.findall(r"```text\n(.*?)```", PAGE, flags=re.DOTALL)
+    outputs = []
+    for command in commands:
+        result = CliRunner().invoke(main, shlex.split(command)[1:], prog_name="onnx-analog")
+        assert result.exit_code == 0, result.output
+        outputs.append(result.stdout.splitlines())
+    for text in shown:
+        assert any(same_line(line, text) for lines in outputs for line in lines)
