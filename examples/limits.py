@@ -3,7 +3,8 @@
     python examples/limits.py resnet20-cifar10.onnx --channel pcm --out docs/results
 
 Written is <out>/limits-<model>-<channel>.csv, with a row for each way to store the weights. Limits follow from the
-weights, the channel and the errors of trial 0: no data are needed. Ways that are read without error have none. Neither have compensated ones: their squared errors do not say how far outputs are off.
+weights, the channel and the errors of trial 0: no data are needed. Ways that are read without error have none. Neither
+have compensated ones: their squared errors do not say how far outputs are off.
 """
 
 from __future__ import annotations
