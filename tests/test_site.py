@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
 
+import nbformat
 import pytest
 from click.testing import CliRunner
 
@@ -79,3 +81,24 @@ def test_the_first_page_shows_what_its_commands_print():
         outputs.append(result.stdout.splitlines())
     for text in shown:
         assert any(same_line(line, text) for lines in outputs for line in lines)
+
+
+def printed(book):
+    """Return the lines that the cells of a notebook print."""
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    return "".join(output["text"] for output in outputs if output.get("name") == "stdout").splitlines()
+
+
+def pictures(book):
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    return sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_show_what_they_print_and_draw(path):
+    run = runpy.run_path(str(DOCS / "make_notebooks.py"))["run"]
+    shown, found = nbformat.read(path, as_version=4), run(path)
+    assert pictures(shown) == pictures(found) > 0
+    assert len(printed(shown)) == len(printed(found)) > 0
+    assert all(same_line(one, other) for one, other in zip(printed(shown), printed(found), strict=True))
+    assert not [output for cell in shown.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
