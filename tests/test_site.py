@@ -76,7 +76,7 @@ def test_the_first_page_shows_what_its_commands_print():
     shown = re.findall(r"```text\n(.*?)```", PAGE, flags=re.DOTALL)
     outputs = []
     for command in commands:
-        result = CliRunner().invoke(main, shlex.split(command)[1:], prog_name="onnx-analog")
+        result = CliRunner().invoke(main, shlex.split(command.replace("\\\n", ""))[1:], prog_name="onnx-analog")
         assert result.exit_code == 0, result.output
         outputs.append(result.stdout.splitlines())
     for text in shown:

@@ -52,6 +52,29 @@ def test_what_a_mask_from_a_seed_buys_is_what_the_results_say(trained, rows):
         assert min(row.lost for row in rows if row.model == model) > 0.5
 
 
+def test_what_a_plan_in_the_loop_buys_is_what_the_results_say(trained, rows):
+    plain = {(row.model, row.step): row for row in rows if row.stored == "plain"}
+    fitting, before = plain["lenet-steps-4", 4.0], plain["lenet-mnist", 4.0]
+    near = [plain["lenet-steps-4", step].lost for step in (3.5, 4.5)]
+    compensated = [row for row in rows if (row.model, row.stored) == ("lenet-mnist", "compensated")]
+    cells = trained.cells_at(compensated, 0.5, "lost")
+    text = " ".join(PAGE.split())
+    for claim in (
+        f"loses {fitting.lost:.2f} points ({fitting.low:.2f} to {fitting.high:.2f}) in {fitting.cells:.3f} cells",
+        f"The original loses {before.lost:.1f} points in as many steps",
+        f"Compensation takes {cells:.3f} cells for half a point",
+        f"steps of 3.5 and 4.5 lose {near[0]:.1f} and {near[1]:.1f} points",
+    ):
+        assert claim in text
+    assert 0.45 < fitting.cells / cells < 0.55
+
+
+def test_what_patterns_buy_is_what_the_results_say(rows):
+    best = min((row for row in rows if row.model == "lenet-1of20"), key=lambda row: row.lost)
+    ends = f"({best.low:.1f} to {best.high:.1f})"
+    assert f"loses {best.lost:.1f} points {ends} at best, in {best.cells:.3f} cells" in " ".join(PAGE.split())
+
+
 def test_the_run_is_that_of_the_results():
     run = json.loads((RESULTS / "training-resnet20-layers-90.json").read_text(encoding="utf-8"))
     text = " ".join(PAGE.split())
