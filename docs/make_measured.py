@@ -24,7 +24,12 @@ from onnx_analog.tuning.search import cells_of_numbers
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS / "results"
-CHANNELS = ("pcm", "pcm-partial-reset")
+CHANNELS = {  # by the name that files have: as a command names it
+    "pcm": "pcm",
+    "pcm-partial-reset": "pcm-partial-reset",
+    "pcm-drift": "pcm-drift:read_after_s=86400",
+    "rram-wan": "rram-wan",
+}
 HONEST, PAPER = "honest_cells_per_original_weight", "all_in_cells_per_original_weight"
 KINDS = {  # of ways to store, by the beginnings of their names
     "the paper's": ("mapping", "redundancy"),
@@ -219,7 +224,7 @@ def summary() -> Iterator[str]:
             cells = [f"{found[kind].cells:.2f}" if kind in found else "" for kind in kinds]
             verified = f"{tuned['best']['cells_per_weight']:.2f}" if tuned and tuned["holds"] else ""
             if any(cells):
-                yield f"| {about.title} | {channel} | {about.points:g} | {' | '.join([*cells, verified])} |"
+                yield f"| {about.title} | {CHANNELS[channel]} | {about.points:g} | {' | '.join([*cells, verified])} |"
 
 
 def command(network: str, channel: str, row: Row, trials: int) -> str:
@@ -227,7 +232,7 @@ def command(network: str, channel: str, row: Row, trials: int) -> str:
     about, samples = NETWORKS[network], json.loads(row.trials[0]["samples"])[0]
     words = [f"python examples/codes.py {network}.onnx --data {about.data}-test.npz --correct {about.data}-train.npz"]
     words += [f"--compensate {about.data}-train.npz"] * row.compensated
-    words += [f"    {about.flags} --channel {channel} --trials {trials}"]
+    words += [f"    {about.flags} --channel {CHANNELS[channel]} --trials {trials}"]
     words += [f"--samples {samples}"] * (samples < 10_000)
     words += [f'--only "{about.only}"'] * bool(about.only and not row.compensated)
     return " ".join(words).replace("     ", " \\\n    ")
@@ -236,7 +241,7 @@ def command(network: str, channel: str, row: Row, trials: int) -> str:
 def limits_command(network: str, channel: str) -> str:
     """Return the command that makes a file of limits."""
     about = NETWORKS[network]
-    words = [f"python examples/limits.py {network}.onnx --channel {channel}"]
+    words = [f"python examples/limits.py {network}.onnx --channel {CHANNELS[channel]}"]
     words += ["--shape 1,1,28,28"] * (about.data == "mnist")
     words += [f'--only "{about.only}"'] * bool(about.only)
     return " ".join(words)
@@ -245,7 +250,7 @@ def limits_command(network: str, channel: str) -> str:
 def measured(network: str, channel: str) -> Iterator[str]:
     """Yield the lines about a network and a channel."""
     rows = rows_of(network, channel)
-    yield f"### Channel `{channel}`\n"
+    yield f"### Channel `{CHANNELS[channel]}`\n"
     yield from table(rows)
     yield "\n```sh"
     for compensated in (False, True):
@@ -334,7 +339,7 @@ def draw(network: str, channel: str) -> None:
         answer = Mark(best["cells_per_weight"], best["points_lost"], *best["points_lost_ci95"])
         style = {"fmt": "*", "color": "black", "markersize": 14, "capsize": 3}
         _bars(axis, [answer], {"label": "onnx-analog tune, verified", **style})
-    axis.set(xscale="log", yscale="log", title=f"{NETWORKS[network].title}, channel {channel}")
+    axis.set(xscale="log", yscale="log", title=f"{NETWORKS[network].title}, channel {CHANNELS[channel]}")
     axis.set_xlabel("cells per original weight, as the memory allows")
     axis.set_ylabel(f"percentage points lost ({LEAST:g} or less at the bottom)")
     low, high = axis.get_xlim()

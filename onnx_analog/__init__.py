@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from onnx_analog import errors as errors
     from onnx_analog import passes as passes
     from onnx_analog._check import check as check
+    from onnx_analog._sensitivity import sensitivity as sensitivity
     from onnx_analog._tune import tune as tune
     from onnx_analog.api import account as account
     from onnx_analog.api import evaluate as evaluate
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from onnx_analog.study.engines import Engine as Engine
     from onnx_analog.study.sweeps import Point as Point
     from onnx_analog.tuning.checked import Checked as Checked
+    from onnx_analog.tuning.harm import Harms as Harms
     from onnx_analog.tuning.result import Tuned as Tuned
 
     __version__: str
@@ -90,6 +92,7 @@ _HOMES = {
     "Evaluation": "run.evaluation.Evaluation",
     "Experiment": "experiment.Experiment",
     "Fit": "channels.fitting.Fit",
+    "Harms": "tuning.harm.Harms",
     "Inspection": "results.Inspection",
     "LevelError": "errors.LevelError",
     "Manifest": "graph.manifest.Manifest",
@@ -126,6 +129,7 @@ _HOMES = {
     "prune": "api.prune",
     "readback": "api.readback",
     "readbacks": "api.readbacks",
+    "sensitivity": "_sensitivity.sensitivity",
     "sweep": "api.sweep",
     "tune": "_tune.tune",
 }
@@ -152,6 +156,7 @@ __all__ = [
     "Experiment",
     "Fit",
     "FunctionError",
+    "Harms",
     "Inspection",
     "LevelError",
     "Manifest",
@@ -191,6 +196,7 @@ __all__ = [
     "prune",
     "readback",
     "readbacks",
+    "sensitivity",
     "sweep",
     "tune",
 ]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,25 +14,18 @@ from onnx_analog._inputs import (
     AnyModel,
     AnyPlan,
     Data,
-    channel_of,
     check_function,
-    check_scheme_settings,
-    load_model,
-    selection_of,
-    stored_plan,
-    warn_of_uncompensated,
 )
+from onnx_analog._memory import memory_of
 from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
-from onnx_analog.coding.compensation import check_compensable
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.display import Progress, progress_of, silent
 from onnx_analog.errors import DataError, OptionError
-from onnx_analog.graph.stored import channels_of, is_protected
+from onnx_analog.graph.stored import channels_of
 from onnx_analog.graph.weights import Selection
-from onnx_analog.passes import PrunePass, pipeline
 from onnx_analog.settings import takes
 
 if TYPE_CHECKING:
@@ -145,36 +136,26 @@ def check(
     check_pruning(given)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     check_function("progress", progress)
-    check_scheme_settings(settings)
     limit = _limit(given["max_drop"], given["min_sqnr"])
-    settings = {"plan": plan, "integers": given["integers"], "sparsity": given["sparsity"] or None, **settings}
-    loaded, resolved = load_model(model), channel_of(channel)
-    of_memory: dict[str, Any]
-    if is_protected(loaded):
-        _check_unused({**settings, "selection": selection, "compensate": compensate})
-        of_memory = {"channel": resolved, "modifiers": modifiers}
-    else:
-        of_memory = {
-            "plan": _plan({**settings, "channel": resolved}, modifiers, compensate),
-            "selection": selection_of(selection),
-        }
-        if given["sparsity"]:
-            step = PrunePass(sparsity=given["sparsity"], scope=prune_scope, selection=of_memory["selection"])
-            reference = loaded if reference is None else reference
-            loaded = pipeline.run([step], loaded.clone())
+    memory = memory_of(
+        model, plan=plan, channel=channel, reference=reference, integers=given["integers"], modifiers=modifiers,
+        sparsity=given["sparsity"], prune_scope=prune_scope, selection=selection, compensate=compensate,
+        settings=settings,
+    )  # fmt: skip
 
     from onnx_analog.experiment import Experiment
 
     experiment = Experiment(
-        loaded, data, "sqnr_db" if metric is None and min_sqnr is not None else metric, reference=reference,
+        memory.model, data, "sqnr_db" if metric is None and min_sqnr is not None else metric,
+        reference=memory.reference,
         correct=correct, correct_samples=correct_samples, compensate=compensate, compensate_samples=compensate_samples,
         mean=mean, std=std, preprocess=preprocess, output=output, class_axis=class_axis, samples=samples, batch=batch,
         providers=providers, threads=threads,
     )  # fmt: skip
-    experiment.name = Path(model).name if isinstance(model, str | os.PathLike) else None
+    experiment.name = memory.name
     _check_metric(experiment, given["max_drop"])
-    trials = experiment.trials(**of_memory)
-    warnings = tuple(_warnings(experiment, trials, of_memory.get("plan"), of_memory.get("selection")))
+    trials = experiment.trials(**memory.read)
+    warnings = tuple(_warnings(experiment, trials, memory.read.get("plan"), memory.read.get("selection")))
     for text in warnings:
         logger.warning(text)
     return _answer(experiment, trials, limit, given, progress_of(progress), warnings)
@@ -191,24 +172,6 @@ def _limit(max_drop: float | None, min_sqnr: float | None) -> float:
     if min_sqnr is None:
         raise OptionError("neither max_drop nor min_sqnr is given: give one of them")
     return noise_of(min_sqnr)
-
-
-def _check_unused(storing: Mapping[str, Any]) -> None:
-    """Raise `OptionError` if an argument says how to store a model that is stored already."""
-    name = next((name for name, value in storing.items() if value is not None), None)
-    if name is not None:
-        name = "a selection of tensors" if name == "selection" else name
-        raise OptionError(f"{name} is given, and the model is protected already: leave it out, or give the original")
-
-
-def _plan(settings: dict[str, Any], modifiers: Modifiers, compensate: object) -> Plan:
-    """Return how a plain model is stored."""
-    own = {name: value for name, value in settings.items() if name not in ("plan", "integers", "sparsity")}
-    stored = stored_plan(settings["plan"], settings["integers"], own, modifiers)
-    warn_of_uncompensated([stored], compensate)
-    if compensate is not None:
-        check_compensable("compensate is given", stored.schemes)
-    return stored
 
 
 def _check_metric(experiment: Experiment, max_drop: float | None) -> None:

@@ -108,6 +108,7 @@ class Arguments:
     check_trials: int = setting(
         100, least=3, most=10_000, help="Trials after which the check gives up; it often stops after a few."
     )
+    sensitivity_trials: int = setting(5, least=1, most=10_000, help="Reads of each part.")
     decoded: bool = setting(False, help="Write ordinary float weights, for other tools.")
     force: bool = setting(False, help="Replace existing files.")
     integers: int | None = setting(

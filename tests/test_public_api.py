@@ -33,6 +33,7 @@ FUNCTIONS = [
     "prune",
     "readback",
     "readbacks",
+    "sensitivity",
     "sweep",
     "tune",
 ]
@@ -41,7 +42,7 @@ ERRORS = [
     "MeasurementError", "ModelError", "NothingToStore", "OptionError", "OutputError",
 ]  # fmt: skip
 RESULTS = [
-    "Checked", "Evaluation", "Fit", "Inspection", "Manifest", "Model", "Perturbed", "Point", "ProtectedModel",
+    "Checked", "Evaluation", "Fit", "Harms", "Inspection", "Manifest", "Model", "Perturbed", "Point", "ProtectedModel",
     "Pruned", "Swept", "Tuned",
 ]  # fmt: skip
 VALUES = [
@@ -111,7 +112,7 @@ def test_another_name_is_no_attribute(name):
 
 
 def test_every_parameter_is_named_in_the_call_but_the_first():
-    positional = {"check": 2, "evaluate": 2, "protect": 2, "sweep": 2, "tune": 2}
+    positional = {"check": 2, "evaluate": 2, "protect": 2, "sensitivity": 2, "sweep": 2, "tune": 2}
     for name in FUNCTIONS:
         kinds = [parameter.kind for parameter in inspect.signature(getattr(oa, name)).parameters.values()]
         first = positional.get(name, 1)
@@ -128,6 +129,7 @@ def test_words_are_those_of_the_command_line():
 
     same = {
         "check": oa.check,
+        "sensitivity": oa.sensitivity,
         "protect": oa.protect,
         "sweep": oa.sweep,
         "evaluate": oa.evaluate,
@@ -146,8 +148,11 @@ def test_words_are_those_of_the_command_line():
         "save_config",
         "load",
         "junit",
+        "csv",
+        "plot",
+        "overlay",
     }
-    others = {"readback": {"trials"}, "check": {"check_trials"}}
+    others = {"readback": {"trials"}, "check": {"check_trials"}, "sensitivity": {"sensitivity_trials"}}
     of_engines = {"workers", "threads", "scheduler", "address"}
     for name, function in same.items():
         options = (
@@ -357,6 +362,7 @@ ARGUMENTS: dict[str, Callable[[Any], dict[str, Any]]] = {
         "engine": "serial",
     },
     "check": lambda p: {"model": model(NET), "data": (X, Y), "max_drop": 50, "channel": QUIET, "max_trials": 3},
+    "sensitivity": lambda p: {"model": model(NET), "data": (X, Y), "channel": QUIET, "trials": 1},
     "tune": lambda p: {"model": model(NET), "data": (X, Y), "budget": 3.0},  # and so few data are refused in the end
 }  # fmt: skip
 # a number of trials of 10**30 or of 3 workers is refused or takes time, but is not wrong in type

@@ -37,6 +37,7 @@ from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
 from onnx_analog.run.limits import limit_of
 from onnx_analog.run.moments import input_moments
+from onnx_analog.run.parts import Parts
 from onnx_analog.run.probe import Array, Probe
 from onnx_analog.run.read import Decoder
 from onnx_analog.run.session import Network
@@ -360,6 +361,25 @@ class Experiment:
             else self.correcting.corrector(skeleton.layers, tensors, self._originals(planes, skeleton)),
         )
 
+    def parts(
+        self,
+        plan: Plan | Scheme | None = None,
+        *,
+        selection: Selection | None = None,
+        channel: str | Channel | None = None,
+        modifiers: Modifiers = NONE,
+    ) -> Parts:
+        """Return the parts of a plan's memory, each of which may be read with noise alone; parameters as of `score`."""
+        schemes = self._schemes(plan, channel, modifiers)
+        if not schemes:
+            raise ModelError("the model is not protected, so it has no parts: give a plan, or protect it first")
+        planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
+        read = dict(zip(planes.schemes, schemes.values(), strict=True))
+        network, keys, _ = self._skeleton(planes)
+        by_key = {tensor.key: tensor.read_as(read[tensor.scheme]) for tensor in planes.tensors}
+        running = partial(network.run, self.data, batch=self._batch, indices=self._indices)
+        return Parts(running, keys, list(by_key.values()), _users(self._model, keys.values()))
+
     def left(self, plan: Plan | Scheme | None = None, *, selection: Selection | None = None) -> tuple[str, ...]:
         """Return warnings about what the correction leaves as it was read, and about its samples."""
         if self.correcting is None or isinstance(self.correcting.source, str):
@@ -588,6 +608,25 @@ class Experiment:
         weights = {weight.key: weight for weight in find(model, planes.selection).weights}
         replace_all(model, [(weights[weight.key], stored) for weight, stored in planes.coded])
         return open_protected(model)
+
+
+def _users(model: ir.Model, keys: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the first outputs of the nodes that take a weight, by its storage key; in subgraphs, too.
+
+    A key is the name of the weight, after the path of its graph.
+    """
+    of_name: dict[str, dict[str, None]] = {}
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        for value in node.inputs:
+            if value is not None and value.name and node.outputs and node.outputs[0].name:
+                of_name.setdefault(value.name, {})[node.outputs[0].name] = None
+    ends = {key: next((name for name in _endings(key) if name in of_name), "") for key in keys}
+    return {key: tuple(of_name.get(name, ())) for key, name in ends.items()}
+
+
+def _endings(key: str) -> Iterator[str]:
+    yield key
+    yield from (key[place + 1 :] for place, character in enumerate(key) if character == "/")
 
 
 def _selection(selection: Selection | None) -> Selection:

@@ -31,7 +31,11 @@ class Scale:
         >>> POINTS.text(0.00437), POINTS.text(-2.5e-6)
         ('0.44', '0.00')
         """
-        return f"{round(self.value(loss), 2) + 0.0:.2f}"
+        return self.rounded(self.value(loss))
+
+    def rounded(self, value: float) -> str:
+        """Return a number that is in the unit that is shown, as it is printed."""
+        return f"{round(value, 2) + 0.0:.2f}"
 
     def ends(self, low: float, high: float) -> tuple[float, float]:
         """Return the ends of an interval of losses, ordered by their value."""
@@ -95,8 +99,8 @@ class _Decibels(Scale):
     def value(self, loss: float) -> float:
         return -10 * math.log10(max(loss, _LEAST_NOISE)) + 0.0  # not -0
 
-    def text(self, loss: float) -> str:
-        return f"{self.value(loss):.1f}"
+    def rounded(self, value: float) -> str:
+        return f"{value:.1f}"
 
     def ends(self, low: float, high: float) -> tuple[float, float]:
         return high, low

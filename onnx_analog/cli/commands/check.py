@@ -120,8 +120,8 @@ def command(model: Path, data: Path, junit: Path | None, force: bool, as_json: b
     from onnx_analog.disk import writing
 
     if junit is not None:
-        writing.check_outputs([junit], _read(model, data, choices), force=force)
-    choices["modifiers"], choices["selection"] = modifiers_of(choices), _selection(choices)
+        writing.check_outputs([junit], read_files(model, data, choices), force=force)
+    choices["modifiers"], choices["selection"] = modifiers_of(choices), given_selection(choices)
     choices["max_trials"] = choices.pop("check_trials")
     start = time.monotonic()
     with status("check") as progress:
@@ -139,7 +139,7 @@ def command(model: Path, data: Path, junit: Path | None, force: bool, as_json: b
         raise Failure(checked.verdict, UNDECIDED)
 
 
-def _selection(choices: dict[str, Any]) -> Any:
+def given_selection(choices: dict[str, Any]) -> Any:
     """Take the selection out of `choices`: None unless something is selected, as a protected model takes none."""
     from onnx_analog.graph.weights import Selection
 
@@ -147,12 +147,12 @@ def _selection(choices: dict[str, Any]) -> Any:
     return None if selection == Selection() else selection
 
 
-def _read(model: Path, data: Path, choices: dict[str, Any]) -> Iterator[Path]:
+def read_files(model: Path, data: Path, choices: dict[str, Any]) -> Iterator[Path]:
     """Yield all files that the command reads, each of which an option may name."""
     from onnx_analog.graph import files
 
     named = ("channel", "side_channel", "plan", "compensate", "correct")
-    models: Iterable[Path] = (model, *([choices["reference"]] if choices["reference"] else []))
+    models: Iterable[Path] = (model, *([choices["reference"]] if choices.get("reference") else []))
     yield from chain.from_iterable(map(files.files_of, models))
     yield data
-    yield from (Path(choices[name]) for name in named if choices[name])
+    yield from (Path(choices[name]) for name in named if choices.get(name))

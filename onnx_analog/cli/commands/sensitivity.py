@@ -1,0 +1,117 @@
+"""The command `sensitivity`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_analog.cli.commands.check import given_selection, read_files
+from onnx_analog.cli.commands.protect import DEPENDS, FAMILY
+from onnx_analog.cli.console import Command, print_json, show
+from onnx_analog.cli.options import (
+    CHANGES,
+    COMPENSATE,
+    DATA,
+    FILE,
+    FORCE,
+    JSON,
+    LOAD,
+    OUT,
+    PREPROCESSING,
+    PRUNE_SCOPE,
+    RUNNING,
+    SEED,
+    SELECTION,
+    SPARSITY,
+    channel_names,
+    modifiers_of,
+    shown,
+)
+from onnx_analog.cli.progress import status
+from onnx_analog.cli.settings import argument, options_of
+from onnx_analog.coding.scheme import Paper, Scheme
+from onnx_analog.settings import settings_of
+
+
+@click.command(cls=Command)
+@click.argument("model", type=FILE)
+@DATA
+@click.option("--plan", metavar="FILE", help="How a plain MODEL is stored: a plan's JSON file, or module:function.")
+@options_of(Paper, depends={})
+@SPARSITY
+@PRUNE_SCOPE
+@click.option(
+    "--channel",
+    shell_complete=channel_names,
+    help="The memory; a protected MODEL is read through it.  [default: pcm, or that of the plan or model]",
+)
+@CHANGES
+@SELECTION
+@COMPENSATE
+@argument("sensitivity_trials", flag="trials")
+@SEED
+@PREPROCESSING
+@RUNNING
+@argument("threads")
+@click.option("--csv", "csv", type=OUT, help="File for the table, as CSV.")
+@click.option("--plot", type=OUT, help="File for a plot (needs matplotlib).")
+@click.option("--overlay", type=OUT, help="File of node data for Model Explorer: shares at the nodes.")
+@FORCE
+@LOAD
+@JSON
+@argument("integers", section=FAMILY)
+@options_of(
+    Scheme,
+    without=(*settings_of(Paper), "channel"),
+    section=FAMILY,
+    depends=DEPENDS,
+    complete={"side_channel": channel_names},
+)
+def command(
+    model: Path,
+    data: Path,
+    csv: Path | None,
+    plot: Path | None,
+    overlay: Path | None,
+    force: bool,
+    as_json: bool,
+    **choices: Any,
+) -> None:
+    """Show where noise hurts: what is lost if one tensor of MODEL alone is noisy.
+
+    A plain MODEL is stored as `protect` does it. Each tensor, each class and each stream is read with noise alone, and
+    all else as it was written. The worst come first.
+
+    Example:
+
+    \b
+        onnx-analog sensitivity model.onnx --data test.npz --strategy mapping --plot hurts.png
+    """
+    from onnx_analog import harm_plot, plots
+    from onnx_analog._sensitivity import sensitivity
+    from onnx_analog.cli import harm_tables
+    from onnx_analog.disk import writing
+
+    outputs = [path for path in (csv, plot, overlay) if path]
+    writing.check_outputs(outputs, read_files(model, data, choices), force=force)
+    if plot is not None:
+        plots.check_plot(plot)
+    choices["modifiers"], choices["selection"] = modifiers_of(choices), given_selection(choices)
+    choices["trials"] = choices.pop("sensitivity_trials")
+    with status("sensitivity") as progress:
+        harms = sensitivity(model, data, progress=progress, **choices)
+    writers = {}
+    if csv:
+        writers[csv] = writing.write_text(harms.csv())
+    if plot:
+        writers[plot] = harm_plot.plot_harms(harms)
+    if overlay:
+        writers[overlay] = writing.write_text(json.dumps(harms.overlay(), indent=1) + "\n")
+    writing.write_all(writers, force=force)
+    if as_json:
+        print_json(harms.to_dict())
+    else:
+        show(*harm_tables.tables_of(harms), *(f"written: {shown(path)}" for path in outputs))

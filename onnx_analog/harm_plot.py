@@ -1,0 +1,47 @@
+"""The plot of where noise hurts. It needs matplotlib, the extra `report`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx_analog.plots import new_figure, saver
+
+if TYPE_CHECKING:
+    from onnx_analog.tuning.harm import Harm, Harms
+
+_BAR, _FRAME = 0.24, 1.3  # inches
+_MOST_BARS = 40
+_COLOURS = {"tensor": "#0072B2", "class": "#E69F00", "stream": "#009E73"}  # Okabe and Ito 2008
+
+
+def plot_harms(harms: Harms) -> Callable[[Path], None]:
+    """Return a writer of the plot: the share of the divergence of each part, the worst tensors first.
+
+    Of more than 40 parts, those are drawn whose share is the largest.
+    """
+    drawn = sorted(harms.parts, key=lambda harm: -harm.divergence)[:_MOST_BARS]
+    parts = [harm for kind in _COLOURS for harm in drawn if harm.part.kind == kind]
+    figure, (axis,) = new_figure(1, height=_FRAME + _BAR * len(parts))
+    figure.set_figwidth(7.0)
+    for place, harm in enumerate(parts):
+        axis.barh(place, 100 * (harms.share(harm) or 0.0), color=_COLOURS[harm.part.kind])
+        axis.annotate(_lost(harms, harm), (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    axis.set_yticks(range(len(parts)), [_name(harm) for harm in parts], fontsize=8)
+    axis.invert_yaxis()
+    axis.set(xlabel="divergence of the outputs, % of that with noise in all cells", title=harms.channel)
+    axis.annotate(harms.scale.heading, (1.01, 1.0), xycoords="axes fraction", va="bottom", fontsize=8)
+    axis.grid(axis="x", alpha=0.3)
+    return saver(figure)
+
+
+def _name(harm: Harm) -> str:
+    part = harm.part
+    return part.name if part.kind == "tensor" else f"{part.kind} {part.name}" if part.kind == "class" else part.name
+
+
+def _lost(harms: Harms, harm: Harm) -> Any:
+    ends = harms.ends(harm)
+    text = harms.scale.text(harm.loss)
+    return text if ends is None else f"{text} ({harms.scale.rounded(ends[0])} to {harms.scale.rounded(ends[1])})"

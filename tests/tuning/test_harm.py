@@ -1,0 +1,150 @@
+"""Where noise hurts: losses, shares, and how they are shown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+import onnx_analog as oa
+from onnx_analog.cli import main
+from onnx_analog.errors import DataError, OptionError
+from tests.models import model, proto
+from tests.run.nets import rows
+
+NET = """
+    net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] a = random, float[16, 16] b = 2 random> {
+        h = MatMul(x, a)
+        g = Relu(h)
+        y = MatMul(g, b)
+    }"""
+X = rows(200).inputs["x"]
+NOISY = {"channel": "gaussian:sigma=0.1", "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def found():
+    return oa.sensitivity(model(NET), X, trials=4, **NOISY)
+
+
+def test_the_whole_is_what_evaluate_finds(found):
+    protected = oa.protect(model(NET), channel=NOISY["channel"])
+    evaluation = oa.evaluate(protected, X, trials=4, seed=3)  # agreement with the model as written
+    assert found.whole.losses == pytest.approx([1 - value for value in evaluation.values])
+    again = oa.sensitivity(protected, X, trials=4, seed=3)
+    assert [harm.losses for harm in again.parts] == [harm.losses for harm in found.parts]
+
+
+def test_losses_are_counted_from_the_model_as_written():
+    labels = np.argmax(oa.Experiment(model(NET), X).clean[0], axis=1)
+    coarse = oa.sensitivity(model(NET), (X, labels), integers=4, channel="gaussian:sigma=0.0001", samples=100)
+    assert coarse.alike
+    assert coarse.trials == 1
+    assert 0 < coarse.stored < 1  # what storing loses
+    assert {harm.loss for harm in (coarse.whole, *coarse.parts)} == {0.0}
+    assert {coarse.share(harm) for harm in coarse.parts} == {None}
+
+
+def test_the_worst_come_first(found):
+    for kind in ("tensor", "class", "stream"):
+        apart = [harm.divergence for harm in found.of(kind)]
+        assert apart == sorted(apart, reverse=True)
+    assert [harm.part.kind for harm in found.parts] == ["tensor"] * 2 + ["class"] * 2 + ["stream"] * 3
+
+
+def test_shares_are_of_the_divergence_of_the_whole(found):
+    for harm in found.parts:
+        assert found.share(harm) == pytest.approx(harm.divergence / found.whole.divergence)
+    assert found.share(found.whole) == 1
+
+
+def test_intervals_are_student_s_over_trials(found):
+    low, high = found.ends(found.whole)
+    mean, error = np.mean(found.whole.losses), np.std(found.whole.losses, ddof=1) / 2
+    assert (low, high) == pytest.approx((100 * (mean - 3.1824 * error), 100 * (mean + 3.1824 * error)), rel=1e-4)
+    one = oa.sensitivity(model(NET), X, trials=1, **NOISY)
+    assert one.ends(one.whole) is None
+    assert one.whole.losses == found.whole.losses[:1]
+
+
+def test_regressions_are_measured_in_decibels(found):
+    noise = oa.sensitivity(model(NET), X, metric="sqnr_db", trials=2, **NOISY)
+    (row, *_) = noise.rows()
+    assert row["sqnr_db"] == pytest.approx(-10 * np.log10(noise.whole.loss))
+    assert row["ci95_low"] <= row["sqnr_db"] <= row["ci95_high"]
+    assert "SQNR" in str(noise)
+    assert "classes" not in str(noise)
+    assert "% of the samples change their class" in str(found)
+
+
+def test_rows_are_csv_and_json(found):
+    rows = list(csv.DictReader(io.StringIO(found.csv())))
+    assert [row["name"] for row in rows] == ["", *(harm.part.name for harm in found.parts)]
+    assert float(rows[1]["share"]) == found.share(found.parts[0])
+    assert json.loads(json.dumps(found.to_dict()))["parts"] == list(found.rows())
+
+
+def test_the_overlay_names_nodes_by_their_first_outputs(found):
+    overlay = found.overlay()
+    shares = {harm.part.name: 100 * found.share(harm) for harm in found.of("tensor")}
+    assert overlay["results"] == {"h": {"value": shares["a"]}, "y": {"value": shares["b"]}}
+    assert [stop["stop"] for stop in overlay["gradient"]] == [0, 1]
+
+
+def test_model_explorer_reads_the_overlay(found):
+    dacite = pytest.importorskip("dacite", reason="Model Explorer is not installed")
+    builder = pytest.importorskip("model_explorer.node_data_builder", reason="Model Explorer is not installed")
+    data = dacite.from_dict(builder.GraphNodeData, found.overlay())
+    assert set(data.results) == {"h", "y"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"trials": 0}, "trials is 0"),
+        ({"metric": "relative_error"}, "metric is relative_error; it must be one that compares sample by sample"),
+        ({"cells_small": 0}, "cells_small is 0"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, said):
+    with pytest.raises((OptionError, DataError), match=said):
+        oa.sensitivity(model(NET), X, **arguments)
+
+
+def test_how_to_store_a_protected_model_is_refused():
+    with pytest.raises(OptionError, match="cells_small is given, and the model is protected already"):
+        oa.sensitivity(oa.protect(model(NET)), X, cells_small=2)
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    onnx.save(proto(NET), "model.onnx")
+    np.savez("test.npz", x=X)
+    return lambda line: CliRunner().invoke(main, line.split(), prog_name="onnx-analog")
+
+
+def test_the_command_prints_and_writes(command, tmp_path, found):
+    pytest.importorskip("matplotlib")
+    line = "sensitivity model.onnx --data test.npz --channel gaussian:sigma=0.1 --seed 3 --trials 4"
+    result = command(f"{line} --csv a.csv --plot a.png --overlay a.json")
+    assert result.exit_code == 0, result.output
+    worst = found.of("tensor")[0]
+    assert f"{100 * found.share(worst):.1f}" in result.stdout
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == found.csv()
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == found.overlay()
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    assert "already" in command(f"{line} --csv a.csv").stderr
+    assert json.loads(command(f"{line} --json").stdout)["parts"] == list(found.rows())
+
+
+def test_a_wrong_share_is_seen(found):
+    """The tests above reject shares of another total."""
+    assert found.share(found.parts[0]) != pytest.approx(
+        found.parts[0].divergence / sum(harm.divergence for harm in found.of("tensor"))
+    )
