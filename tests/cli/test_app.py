@@ -1365,7 +1365,7 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         **MEMORY,
         **CORRECT,
     },
-    "sensitivity": {"--trials": (["1", "10000"], ["0", "10001"]), **MEMORY},
+    "sensitivity": {"--trials": (["1", "10000"], ["0", "10001"]), "--mean": NUMBERS, "--std": NUMBERS, **MEMORY},
     "tune": {
         "--max-drop": (["1e-9", "100"], ["0", "101", "nan"]),
         "--budget": (["1e-9", "1e9"], ["0", "nan"]),
