@@ -223,7 +223,7 @@ def summary() -> Iterator[str]:
             found, tuned = fewest(rows_of(network, channel), about.points), tuned_of(network, channel)
             cells = [f"{found[kind].cells:.2f}" if kind in found else "" for kind in kinds]
             verified = f"{tuned['best']['cells_per_weight']:.2f}" if tuned and tuned["holds"] else ""
-            if any(cells):
+            if any(cells) or verified:
                 yield f"| {about.title} | {CHANNELS[channel]} | {about.points:g} | {' | '.join([*cells, verified])} |"
 
 
