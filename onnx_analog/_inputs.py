@@ -103,7 +103,7 @@ def stored_plan(plan: AnyPlan | None, integers: int | None, settings: Mapping[st
     bases = {"plan": plan, "integers": integers}
     check_exclusive({*changes, *(name for name, value in bases.items() if value is not None)}, WHOLE)
     if plan is not None:
-        stored = plan_of(plan).changed(**changes)
+        stored = _changed(plan_of(plan), changes)
     elif integers is not None:
         check_exclusive(changes)
         stored = Plan(default=Scheme.integers(integers, **changes))
@@ -113,6 +113,16 @@ def stored_plan(plan: AnyPlan | None, integers: int | None, settings: Mapping[st
     if settings.get("estimator") is not None:
         _check_estimator_used(stored)
     return modified(stored, modifiers, without=changes)
+
+
+def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
+    """Return a plan with settings in place of its own, and say which it replaces."""
+    stored = plan.changed(**changes)
+    before, after = ([vars(scheme) for scheme in each.schemes] for each in (plan, stored))
+    replaced = [name for name in changes if [each.get(name) for each in before] != [each.get(name) for each in after]]
+    if replaced:
+        logger.warning("%s: replaced in all tensors, whatever the plan says", ", ".join(replaced))
+    return stored
 
 
 def _check_estimator_used(plan: Plan) -> None:

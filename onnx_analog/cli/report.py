@@ -64,7 +64,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     _add_uncorrected(result, evaluation)
     if evaluation.drop is not None:
         baseline = "stored model" if evaluation.original is None else "original"
-        result.add_row(f"decrease from the {baseline}", f"{evaluation.drop:+.4f}")
+        result.add_row(f"decrease from the {baseline}", f"{round(evaluation.drop, 4) + 0.0:+.4f}")
         result.add_row("95 % interval of the decrease", _between(evaluation, evaluation.drop_ci95, "+.4f"))
     if evaluation.test_set_error is not None:
         result.add_row(f"standard error of a test set of {evaluation.samples:,}", f"{evaluation.test_set_error:.4f}")
@@ -91,7 +91,7 @@ def _add_uncorrected(result: Table, evaluation: Evaluation) -> None:
         return
     result.add_row("without correction, the same trials", f"{without.mean:.4f}")
     result.add_row("95 % interval without correction", _between(without, without.ci95))
-    result.add_row("change by the correction", f"{evaluation.change:+.4f}")
+    result.add_row("change by the correction", f"{round(evaluation.change, 4) + 0.0:+.4f}")
     result.add_row("95 % interval of the change", _between(evaluation, evaluation.change_ci95, "+.4f"))
     if evaluation.correction is not None:
         result.add_row("numbers kept for the correction, 16 bits each", f"{evaluation.correction.numbers:,}")

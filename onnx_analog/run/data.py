@@ -197,7 +197,7 @@ class Preprocessing:
         images = images[..., None] if images.ndim == 3 else images
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, images.shape[-1]):
-                raise DataError(f"{name} has {len(values)} values for images of {images.shape[-1]} channels")
+                raise OptionError(f"{name} has {len(values)} values for images of {images.shape[-1]} channels")
         scaled: NDArray[np.float32] = images.astype(np.float32) / np.float32(255)
         scaled -= np.array(self.mean, np.float32)
         scaled /= np.array(self.std, np.float32)

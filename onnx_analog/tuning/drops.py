@@ -165,7 +165,10 @@ def check_paired(experiment: Experiment) -> None:
     """Raise `OptionError` unless the metric compares sample by sample."""
     name = experiment.chosen.metric.name
     if name not in _PAIRED:
-        raise OptionError(f"metric is {name}; it must be one that compares sample by sample: {', '.join(_PAIRED)}")
+        raise OptionError(
+            f"the metric {name}, as given or as the data suggest, does not compare sample by sample: choose metric "
+            f"from {', '.join(_PAIRED)}"
+        )
     if not isinstance(experiment.clean[0], np.ndarray):
         raise OptionError(f"output {experiment.chosen.output!r} is no array: name one that is")
 

@@ -505,3 +505,16 @@ def test_a_model_without_its_functions_is_one_error(cli):
     assert refused.exit_code == 1
     (line,) = refused.stderr.splitlines()
     assert line.startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "messages"),
+    [
+        ("--cells 0", ["cells: replaced in all tensors, whatever the plan says"]),
+        ("--code bch", []),  # as the plan has it
+    ],
+)
+def test_what_replaces_the_settings_of_a_plan_is_said(cli, caplog, options, messages):
+    result = cli(f"protect model.onnx --plan plan.json {options}")
+    assert result.exit_code == 0, result.output
+    assert [message for message in caplog.messages if "plan says" in message] == messages

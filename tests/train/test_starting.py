@@ -108,6 +108,22 @@ def test_a_model_that_computes_something_else_with_the_same_weights_is_refused(t
         start(net(1), tmp_path / "net.onnx", images())
 
 
+@pytest.mark.parametrize(
+    ("batch", "said"), [(1, None), (24, None), (100, r"takes inputs of shape \(100, 3, 8, 8\), and not these")]
+)
+def test_a_fixed_batch_is_kept_or_refused_in_one_line(tmp_path, batch, said):
+    export(net(0), images(), tmp_path / "net.onnx", fold_batch_norm=True)
+    model = onnx.load(tmp_path / "net.onnx")
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    onnx.save(model, tmp_path / "net.onnx")
+    if said is None:
+        start(net(1), tmp_path / "net.onnx", images())
+    else:
+        with pytest.raises(ModelError, match=said) as caught:
+            start(net(1), tmp_path / "net.onnx", images())
+        assert "\n" not in str(caught.value)
+
+
 def test_a_linear_layer_may_be_stored_either_way(tmp_path):
     origin, ours = net(0), net(1)
     export(origin, images(), tmp_path / "net.onnx", fold_batch_norm=True)

@@ -144,7 +144,10 @@ def test_where_nothing_is_lost_the_samples_needed_fall_as_the_limit():
 
 def test_a_metric_that_does_not_judge_samples_is_refused():
     tried = Experiment(model(LINEAR), rows(20), ("relative_error", METRICS["relative_error"].function))
-    message = "^metric is relative_error; it must be one that compares sample by sample: top1, agreement, sqnr_db$"
+    message = (
+        "^the metric relative_error, as given or as the data suggest, does not compare sample by sample: choose metric "
+        "from top1, agreement, sqnr_db$"
+    )
     with pytest.raises(OptionError, match=message):
         check_paired(tried)
     check_paired(experiment())
