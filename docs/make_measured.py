@@ -73,6 +73,7 @@ class Network(NamedTuple):
     only: str = ""
 
 
+SOME = {("resnet20-cifar10", "rram-wan"): "mapping,redundancy,refined 2"}  # ways that were measured there, if not all
 NETWORKS = {
     "resnet20-cifar10": Network(
         "ResNet-20 on CIFAR-10",
@@ -118,6 +119,7 @@ class Row(NamedTuple):
     trials: list[dict[str, str]]
     compensated: bool
     against_limit: float | None = None
+    channel: str = "pcm"
 
     def number(self, column: str) -> float:
         """Return the number in a column, which all trials share."""
@@ -135,9 +137,7 @@ class Row(NamedTuple):
 
     def _correction(self, counting: str) -> float:
         numbers, decoding = int(self.number("correction_numbers")), self.trials[0]["decoding"]
-        return cells_of_numbers(numbers, oa.channel(self.trials[0]["channel"]), decoding, counting) / self.number(
-            "original_weights"
-        )
+        return cells_of_numbers(numbers, oa.channel(self.channel), decoding, counting) / self.number("original_weights")
 
     def lost(self, column: str = "value") -> tuple[float, tuple[float, float] | None]:
         """Return the points lost, and their 95 % interval if trials differ."""
@@ -159,7 +159,7 @@ def rows_of(network: str, channel: str, results: Path = RESULTS) -> list[Row]:
     path = results / f"limits-{network}-{channel}.csv"
     limits = {name: float(row[0]["against_limit"]) for name, row in _by_name(path).items() if row[0]["against_limit"]}
     rows = [
-        Row(name, trials, prefix == "compensated", limits.get(name) if prefix == "codes" else None)
+        Row(name, trials, prefix == "compensated", limits.get(name) if prefix == "codes" else None, CHANNELS[channel])
         for prefix in ("codes", "compensated")
         for name, trials in _by_name(results / f"{prefix}-{network}-{channel}.csv").items()
     ]
@@ -234,7 +234,8 @@ def command(network: str, channel: str, row: Row, trials: int) -> str:
     words += [f"--compensate {about.data}-train.npz"] * row.compensated
     words += [f"    {about.flags} --channel {CHANNELS[channel]} --trials {trials}"]
     words += [f"--samples {samples}"] * (samples < 10_000)
-    words += [f'--only "{about.only}"'] * bool(about.only and not row.compensated)
+    only = SOME.get((network, channel), about.only)
+    words += [f'--only "{only}"'] * bool(only and not row.compensated)
     return " ".join(words).replace("     ", " \\\n    ")
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from onnx_analog import channels as channels
     from onnx_analog import errors as errors
     from onnx_analog import passes as passes
+    from onnx_analog._array import array_statistics as array_statistics
+    from onnx_analog._array import compare as compare
     from onnx_analog._check import check as check
     from onnx_analog._sensitivity import sensitivity as sensitivity
     from onnx_analog._tune import tune as tune
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from onnx_analog.api import readback as readback
     from onnx_analog.api import readbacks as readbacks
     from onnx_analog.api import sweep as sweep
+    from onnx_analog.api import write_image as write_image
     from onnx_analog.channels import Channel as Channel
     from onnx_analog.channels import Source as Source
     from onnx_analog.channels import from_pairs as from_pairs
@@ -60,10 +63,13 @@ if TYPE_CHECKING:
     from onnx_analog.graph.model import Model as Model
     from onnx_analog.graph.protected import ProtectedModel as ProtectedModel
     from onnx_analog.graph.weights import Selection as Selection
+    from onnx_analog.html.report import report as report
     from onnx_analog.results import Inspection as Inspection
     from onnx_analog.results import Perturbed as Perturbed
     from onnx_analog.results import Pruned as Pruned
     from onnx_analog.results import Swept as Swept
+    from onnx_analog.run.array_statistics import ArrayStatistics as ArrayStatistics
+    from onnx_analog.run.array_statistics import Comparison as Comparison
     from onnx_analog.run.data import Dataset as Dataset
     from onnx_analog.run.evaluation import Evaluation as Evaluation
     from onnx_analog.study import engines as engines
@@ -80,9 +86,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "AnalogError": "errors.AnalogError",
+    "ArrayStatistics": "run.array_statistics.ArrayStatistics",
     "Channel": "channels.Channel",
     "ChannelError": "errors.ChannelError",
     "Checked": "tuning.checked.Checked",
+    "Comparison": "run.array_statistics.Comparison",
     "DataError": "errors.DataError",
     "Dataset": "run.data.Dataset",
     "Engine": "study.engines.Engine",
@@ -118,8 +126,10 @@ _HOMES = {
     "Swept": "results.Swept",
     "Tuned": "tuning.result.Tuned",
     "account": "api.account",
+    "array_statistics": "_array.array_statistics",
     "channel": "channels.resolve",
     "check": "_check.check",
+    "compare": "_array.compare",
     "evaluate": "api.evaluate",
     "fit_channel": "channels.fitting.fit",
     "from_pairs": "channels.from_pairs",
@@ -129,9 +139,11 @@ _HOMES = {
     "prune": "api.prune",
     "readback": "api.readback",
     "readbacks": "api.readbacks",
+    "report": "html.report.report",
     "sensitivity": "_sensitivity.sensitivity",
     "sweep": "api.sweep",
     "tune": "_tune.tune",
+    "write_image": "api.write_image",
 }
 _MODULES = {
     "channels": "channels",
@@ -144,9 +156,11 @@ __all__ = [
     "PRESETS",
     "STRATEGIES",
     "AnalogError",
+    "ArrayStatistics",
     "Channel",
     "ChannelError",
     "Checked",
+    "Comparison",
     "DataError",
     "Dataset",
     "Engine",
@@ -181,9 +195,11 @@ __all__ = [
     "Tuned",
     "__version__",
     "account",
+    "array_statistics",
     "channel",
     "channels",
     "check",
+    "compare",
     "engines",
     "errors",
     "evaluate",
@@ -196,9 +212,11 @@ __all__ = [
     "prune",
     "readback",
     "readbacks",
+    "report",
     "sensitivity",
     "sweep",
     "tune",
+    "write_image",
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -158,7 +159,8 @@ def check(
     warnings = tuple(_warnings(experiment, trials, memory.read.get("plan"), memory.read.get("selection")))
     for text in warnings:
         logger.warning(text)
-    return _answer(experiment, trials, limit, given, progress_of(progress), warnings)
+    checked_model = _answer(experiment, trials, limit, given, progress_of(progress), warnings)
+    return replace(checked_model, protected=experiment.protected(**memory.read))
 
 
 def _limit(max_drop: float | None, min_sqnr: float | None) -> float:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:  # what runs models is imported when a model is run
 
 logger = logging.getLogger(__name__)
 
+_SHOWN = 3  # values of a plan that a warning names
+
 AnyModel = ModelLike | Model
 Arrays = NDArray[Any]
 Data = Any  # the path of an npz file, a mapping of names to arrays, (x, y), x, or a Dataset
@@ -103,7 +105,9 @@ def stored_plan(plan: AnyPlan | None, integers: int | None, settings: Mapping[st
     bases = {"plan": plan, "integers": integers}
     check_exclusive({*changes, *(name for name, value in bases.items() if value is not None)}, WHOLE)
     if plan is not None:
-        stored = _changed(plan_of(plan), changes)
+        written = plan_of(plan)
+        stored = written.changed(**changes)
+        _warn_of_replaced(written, stored, changes)
     elif integers is not None:
         check_exclusive(changes)
         stored = Plan(default=Scheme.integers(integers, **changes))
@@ -115,14 +119,27 @@ def stored_plan(plan: AnyPlan | None, integers: int | None, settings: Mapping[st
     return modified(stored, modifiers, without=changes)
 
 
-def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
-    """Return a plan with settings in place of its own, and say which it replaces."""
-    stored = plan.changed(**changes)
-    before, after = ([vars(scheme) for scheme in each.schemes] for each in (plan, stored))
-    replaced = [name for name in changes if [each.get(name) for each in before] != [each.get(name) for each in after]]
-    if replaced:
-        logger.warning("%s: replaced in all tensors, whatever the plan says", ", ".join(replaced))
-    return stored
+def _warn_of_replaced(written: Plan, stored: Plan, names: Iterable[str]) -> None:
+    """Log a warning for each setting that is given beside a plan and replaces another value in one of its schemes."""
+    pairs = list(
+        zip((scheme for _, scheme in written.entries()), (scheme for _, scheme in stored.entries()), strict=True)
+    )
+    for name in names:
+        values = [(getattr(old, name), getattr(new, name)) for old, new in pairs if old is not None and _has(old, name)]
+        replaced = list(dict.fromkeys(old for old, new in values if old != new))
+        if replaced:
+            new = next(new for old, new in values if old != new)
+            shown = " or ".join(map(_setting_text, replaced[:_SHOWN])) + " or others" * (len(replaced) > _SHOWN)
+            logger.warning("%s is %s for every tensor: it replaces the plan's %s", name, _setting_text(new), shown)
+
+
+def _has(scheme: Scheme, name: str) -> bool:
+    """Return whether a scheme makes use of a setting: one without analog cells has no use for a channel."""
+    return name != "channel" or scheme.analog != "none"
+
+
+def _setting_text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _check_estimator_used(plan: Plan) -> None:

@@ -74,7 +74,7 @@ def run_sweep(
     folder = _folder(out)
     check_function("progress", progress)
     check_type("config", config, str | None, "text or None")
-    engine = _engine(given["engine"])
+    engine = engines.engine_of(given["engine"])
     study = _study(given)
     points = tuple(sweeps.sweep(study, engine=engine, out=folder, progress=progress))
     if folder is not None:
@@ -97,14 +97,6 @@ def _folder(out: Any) -> Path | None:
     if out is not None and not os.fspath(out):
         raise OptionError("out is an empty path")
     return None if out is None else Path(out)
-
-
-def _engine(engine: Any) -> engines.Engine:
-    if isinstance(engine, str):
-        return engines.build(engine)
-    if not isinstance(engine, engines.Engine):
-        raise OptionError(f"engine is {brief(engine)}; it must be an Engine or one of {', '.join(engines.ENGINES)}")
-    return engine
 
 
 def _study(given: Mapping[str, Any]) -> sweeps.Study:

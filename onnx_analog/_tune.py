@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +36,9 @@ from onnx_analog.settings import keywords, settings_of
 
 if TYPE_CHECKING:
     from onnx_analog.run import metrics
+    from onnx_analog.study.engines import Engine
     from onnx_analog.tuning.result import Tuned
-    from onnx_analog.tuning.search import Answer, Goal
+    from onnx_analog.tuning.search import Answer, Goal, Search
 
 
 OF_MEASUREMENTS = ("decoding", "correction", "seed", "output", "class_axis", "batch")
@@ -70,6 +71,7 @@ def tune(
     batch: int = DEFAULTS.batch,
     providers: Any = DEFAULTS.providers,
     threads: int = DEFAULTS.threads,
+    engine: str | Engine = "serial",
     resume: Paths | None = None,
     progress: Callable[..., object] = silent,
 ) -> Tuned:
@@ -105,6 +107,9 @@ def tune(
         Reads of each plan that is tried.
     selection, seed, mean, std, preprocess, metric, output, class_axis, samples, batch, providers, threads
         As in `evaluate` and `protect`.
+    engine : str or Engine
+        Where tensors and trials are measured: "serial" (in this process, on all cores), "local" (in processes of this
+        machine), "dask" or "ray"; or an engine of `onnx_analog.engines.build`. The answer does not depend on it.
     resume : path, optional
         File that keeps what is measured. A search that was stopped goes on from it, and one with another goal uses it.
     progress : function
@@ -119,6 +124,8 @@ def tune(
         If the data are too few, or do not fit the model.
     ModelError
         If the model is protected, or nothing of it can be stored.
+    EngineError
+        If workers die again and again.
     """
     given = checked(
         max_drop=max_drop, min_sqnr=min_sqnr, budget=budget, decoding=decoding, counting=counting,
@@ -138,12 +145,14 @@ def tune(
     plain = plain.clone()
     note_origin(plain, bare(model))
 
+    from onnx_analog.run.blas import one_blas_thread
     from onnx_analog.run.session import Network
+    from onnx_analog.study import engines
     from onnx_analog.study.worker import Packed, versions
     from onnx_analog.tuning.journal import Journal
-    from onnx_analog.tuning.result import Tuned
     from onnx_analog.tuning.search import Goal, Search, parts_of
 
+    running_on = engines.engine_of(engine, threads=given["threads"] or None)
     share = None if max_drop is None else given["max_drop"] / 100
     goal = Goal(max_drop=share, min_sqnr_db=given["min_sqnr"], budget=given["budget"])
     running = {name: given[name] for name in ("providers", "threads")}
@@ -156,22 +165,32 @@ def tune(
             "trials": given["tune_trials"], **{name: given[name] for name in OF_MEASUREMENTS}, "versions": versions(),
             "source": _sources(resolved),
         }  # fmt: skip
-    search = Search(
-        plain,
-        parts_of(samples_of, given["seed"]),
-        resolved,
-        given["decoding"],
-        options={"metric": named, **{name: given[name] for name in ("output", "class_axis", "batch")}, **running},
-        selection=selected,
-        counting=given["counting"],
-        correct=given["correction"],
-        seed=given["seed"],
-        trials=given["tune_trials"],
-        confidence=given["confidence"],
-        goal=goal,
-        journal=Journal(None if resume is None else Path(resume), facts),
-        progress=progress_of(progress),
-    )
+    with one_blas_thread(), running_on:
+        search = Search(
+            plain,
+            parts_of(samples_of, given["seed"]),
+            resolved,
+            given["decoding"],
+            options={"metric": named, **{name: given[name] for name in ("output", "class_axis", "batch")}, **running},
+            selection=selected,
+            counting=given["counting"],
+            correct=given["correction"],
+            seed=given["seed"],
+            trials=given["tune_trials"],
+            confidence=given["confidence"],
+            goal=goal,
+            journal=Journal(None if resume is None else Path(resume), facts),
+            engine=running_on,
+            progress=progress_of(progress),
+        )
+        return _tuned(search, goal, str(resolved), given)
+
+
+def _tuned(search: Search, goal: Goal, channel: str, given: Mapping[str, Any]) -> Tuned:
+    """Return what a search finds, beside the best digital rival."""
+    from onnx_analog.tuning.result import Tuned
+    from onnx_analog.tuning.search import Goal
+
     listed = search.candidates()
     best = search.answer(search.path(listed), goal)
     rival = best if best.digital else search.among(listed, goal, digital=True)
@@ -181,7 +200,7 @@ def tune(
     metric_name = search.verifying.chosen.metric.name
     return Tuned(
         goal=goal,
-        channel=str(resolved),
+        channel=channel,
         decoding=given["decoding"],
         counting=given["counting"],
         metric=metric_name,
@@ -198,6 +217,7 @@ def tune(
         confidence=given["confidence"],
         confidence_of_look=search.confidence_of_look,
         protected=search.protected(best),
+        seed=given["seed"],
     )
 
 

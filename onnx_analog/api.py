@@ -34,12 +34,16 @@ from onnx_analog.arguments import DEFAULTS, MOST_READBACKS, check_pruning, check
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.exclusive import PAPER_CELLS
 from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
+from onnx_analog.disk import writing
 from onnx_analog.display import Progress, progress_of
-from onnx_analog.errors import OptionError
+from onnx_analog.errors import OptionError, require_path
 from onnx_analog.graph import files
+from onnx_analog.graph.array_read import NO_UNIT
 from onnx_analog.graph.build import opset_of, reason_against
+from onnx_analog.graph.image import Image, check_suffix, image_of
 from onnx_analog.graph.manifest import Manifest
 from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
+from onnx_analog.graph.reads import Reads, reads_of
 from onnx_analog.graph.stored import (
     is_protected,
     read_back,
@@ -47,7 +51,7 @@ from onnx_analog.graph.stored import (
 )
 from onnx_analog.graph.uses import consumers
 from onnx_analog.graph.weights import Selection, Weight, all_tensors, find, referring, scopes
-from onnx_analog.passes import ProtectPass, PrunePass, ReadbackPass, pipeline
+from onnx_analog.passes import MeasuredPass, ProtectPass, PrunePass, ReadbackPass, pipeline
 from onnx_analog.results import Inspection as Inspection
 from onnx_analog.results import Model as Model
 from onnx_analog.results import Paths as Paths
@@ -330,8 +334,14 @@ def readback(
     std: float | Iterable[float] = DEFAULTS.std,
     preprocess: str | None = None,
     decoded: bool = DEFAULTS.decoded,
+    measured: Paths | Mapping[str, Any] | Reads | None = None,
+    unit: str | None = None,
+    missing: str = DEFAULTS.missing,
+    time_s: float | None = None,
 ) -> Perturbed:
     """Return a protected model as it reads from one programmed array; with `correct`, corrected after the read.
+
+    With `measured`, the levels are those that an array outside this program returned, and no noise is added.
 
     Parameters
     ----------
@@ -349,6 +359,15 @@ def readback(
         How uint8 images of `correct` become inputs.
     decoded : bool
         Return plain float weights, for any other tool, instead of levels and the functions that decode them.
+    measured : path, mapping or Reads, optional
+        Reads of an array to which the image of `write_image` was written: an npz or CSV file, or a mapping of columns.
+        docs/real_array.md lists the columns. `array` of the result tells what was irregular.
+    unit : {"scaled", "device"}, optional
+        Unit of the measured values: the scale of levels, or the unit of the device's reads. Needed with `measured`.
+    missing : {"refuse", "zero", "written"}
+        What a weight that was not measured becomes; "refuse" refuses the reads.
+    time_s : float, optional
+        Which of the measured reads count, where they were made at several times.
 
     Raises
     ------
@@ -356,16 +375,55 @@ def readback(
         If the model is not protected, is damaged, or was read back already.
     ChannelError
         If the channel cannot hold the levels.
+    DataError
+        If the measured reads are not of this model, or do not say what is needed.
     OptionError
-        If seed or trial is not from 0 to 2^63 - 1, or a channel or modifiers are given and nothing is stored in cells.
+        If seed or trial is not from 0 to 2^63 - 1, or a channel or modifiers are given and nothing is stored in cells;
+        or an argument is given that only goes with `measured`, or does not go with it.
     """
-    arguments = checked(seed=seed, trial=trial, decoded=decoded)
+    arguments = checked(seed=seed, trial=trial, decoded=decoded, unit=unit, missing=missing, time_s=time_s)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
     how = reading_correct(correct, correct_samples, mean, std, preprocess)
+    simulated = {
+        "seed": (seed, DEFAULTS.seed),
+        "trial": (trial, DEFAULTS.trial),
+        "channel": (resolved, None),
+        "modifiers": (modifiers, NONE),
+    }
+    _check_measured(measured, simulated, arguments)
     protected = _open_with_warnings(load_model(model))
+    if measured is not None:
+        measuring = MeasuredPass(
+            reads=reads_of(measured), unit=arguments["unit"], missing=missing, time_s=arguments["time_s"]
+        )
+        return _measured(protected, measuring, decoded, _reader(protected, how, None, NONE))
     step = ReadbackPass(seed=arguments["seed"], trial=arguments["trial"], channel=resolved, modifiers=modifiers)
     return _perturbed(protected, step, decoded, _reader(protected, how, resolved, modifiers))
+
+
+def _check_measured(measured: object, simulated: Mapping[str, tuple[Any, Any]], arguments: Mapping[str, Any]) -> None:
+    """Raise `OptionError` if arguments of a simulated array and of a measured one are mixed."""
+    if measured is None:
+        of_measured = {"unit": None, "missing": DEFAULTS.missing, "time_s": None}
+        name = next((name for name, default in of_measured.items() if arguments[name] != default), None)
+        if name is not None:
+            raise OptionError(f"{name} is given, and measured is not: it says how measured reads are taken")
+        return
+    name = next((name for name, (value, default) in simulated.items() if value != default), None)
+    if name is not None:
+        raise OptionError(f"{name} and measured exclude each other: an array that was measured is not simulated")
+    if arguments["unit"] is None:
+        raise OptionError(NO_UNIT)
+
+
+def _measured(
+    protected: ProtectedModel, step: MeasuredPass, decoded: bool, corrections: Corrections | None
+) -> Perturbed:
+    array = step.array(protected)
+    correct = None if corrections is None else corrections.of
+    model = pipeline.read_back(lambda opened: step.put(opened, array), protected, decoded=decoded, correct=correct)
+    return Perturbed(model, 0, 0, decoded, None if corrections is None else corrections.cost, array)
 
 
 def _open_with_warnings(model: ir.Model) -> ProtectedModel:
@@ -380,7 +438,7 @@ def _perturbed(
     protected: ProtectedModel, step: ReadbackPass, decoded: bool, corrections: Corrections | None
 ) -> Perturbed:
     correct = None if corrections is None else corrections.of
-    model = pipeline.read_back(step, protected, decoded=decoded, correct=correct)
+    model = pipeline.read_back(step.read, protected, decoded=decoded, correct=correct)
     cost = None if corrections is None else corrections.cost
     return Perturbed(model, step.seed, step.trial, decoded, cost)
 
@@ -447,6 +505,40 @@ def account(model: AnyModel) -> Manifest:
         If the model is not protected, or is damaged.
     """
     return _open_with_warnings(load_model(model)).manifest
+
+
+@keywords
+def write_image(model: AnyModel, path: Paths, *, force: bool = DEFAULTS.force) -> Image:
+    """Write what is to be programmed into each cell of an array, and return it.
+
+    Parameters
+    ----------
+    model : model
+        A protected model.
+    path : path
+        A file that ends with .npz or .csv. docs/real_array.md describes its columns.
+    force : bool
+        Replace a file that is there.
+
+    Raises
+    ------
+    OptionError
+        If the path ends with something else.
+    ModelError
+        If the model is not protected, is damaged, was read back already, or has more than 2^25 cells.
+    ChannelError
+        If what single cells are programmed to is not known: where cells hold residuals, or several devices.
+    OutputError
+        If the file is there and `force` is not given, or cannot be written.
+    """
+    target = require_path("path", path)
+    arguments = checked(force=force)
+    check_suffix(target)
+    loaded = load_model(model)
+    writing.check_outputs([target], files.source_files(loaded), force=arguments["force"])
+    image = image_of(_open_with_warnings(loaded))
+    writing.write_all({target: image.write}, force=arguments["force"])
+    return image
 
 
 # ------------------------------------------------------------------------------------------------- evaluate

@@ -110,6 +110,19 @@ class Arguments:
     )
     sensitivity_trials: int = setting(5, least=1, most=10_000, help="Reads of each part.")
     decoded: bool = setting(False, help="Write ordinary float weights, for other tools.")
+    unit: str | None = setting(
+        None,
+        choices=("scaled", "device"),
+        help="Unit of the measured values: the scale of levels, or the unit of the device's reads.",
+    )
+    missing: str = setting(
+        "refuse",
+        choices=("refuse", "zero", "written"),
+        help="What a weight that was not measured becomes: zero, or what was written; or refuse the reads.",
+    )
+    time_s: float | None = setting(
+        None, least=0, unit="s", help="Which measured reads count, if made at several times."
+    )
     force: bool = setting(False, help="Replace existing files.")
     integers: int | None = setting(
         None,

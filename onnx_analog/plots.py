@@ -55,7 +55,7 @@ def can_plot() -> bool:
 
 def new_figure(panels: int, *, height: float, shared: bool = False) -> tuple[Any, list[Any]]:
     """Return a figure and its panels, each `height` inches high, in a roughly square grid."""
-    _matplotlib().use("Agg")
+    import_matplotlib().use("Agg")
     from matplotlib import pyplot
 
     across = panels if panels <= 3 else math.ceil(math.sqrt(panels))
@@ -74,7 +74,7 @@ def new_figure(panels: int, *, height: float, shared: bool = False) -> tuple[Any
     return figure, list(axes.flat[:panels])
 
 
-def _matplotlib() -> Any:
+def import_matplotlib() -> Any:
     """Import matplotlib (slow) from another folder, so that a `matplotlibrc` in the current folder has no effect."""
     if "matplotlib" not in sys.modules:
         with contextlib.chdir(os.sep):
@@ -100,7 +100,7 @@ def check_plot(path: Path) -> None:
     """Raise `OutputError` if matplotlib is not installed or cannot write this kind of file."""
     if not can_plot():
         raise OutputError(NO_PLOTS)
-    _matplotlib()
+    import_matplotlib()
     from matplotlib.figure import Figure
 
     kinds = Figure().canvas.get_supported_filetypes()

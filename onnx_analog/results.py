@@ -13,6 +13,7 @@ from onnx_analog.graph.model import Model as Model
 from onnx_analog.graph.model import Paths as Paths
 
 if TYPE_CHECKING:
+    from onnx_analog.graph.array_read import ArrayRead
     from onnx_analog.graph.correction import Cost
     from onnx_analog.study.rivals import Float16
     from onnx_analog.study.sweeps import Point
@@ -37,9 +38,12 @@ class Perturbed(Model):
     trial: int
     decoded: bool
     correction: Cost | None = None  # what its correction after the read costs
+    array: ArrayRead | None = None  # what an array outside this program returned, if the levels are its
 
     def __str__(self) -> str:
         kind = "plain weights" if self.decoded else "levels"
+        if self.array is not None:
+            return f"{kind} as an array returned them: {self.array}"
         corrected = "" if self.correction is None else f"; corrected, {counted(self.correction.numbers, 'number')} kept"
         return f"{kind} as read from noisy cells: seed {self.seed}, trial {self.trial}{corrected}"
 

@@ -9,8 +9,9 @@ if __name__ == "passes":
 from onnx_analog.passes.correct import CorrectPass as CorrectPass
 from onnx_analog.passes.decode import DecodePass as DecodePass
 from onnx_analog.passes.manifest import ManifestPass as ManifestPass
+from onnx_analog.passes.measured import MeasuredPass as MeasuredPass
 from onnx_analog.passes.protect import ProtectPass as ProtectPass
 from onnx_analog.passes.prune import PrunePass as PrunePass
 from onnx_analog.passes.readback import ReadbackPass as ReadbackPass
 
-__all__ = ["CorrectPass", "DecodePass", "ManifestPass", "ProtectPass", "PrunePass", "ReadbackPass"]
+__all__ = ["CorrectPass", "DecodePass", "ManifestPass", "MeasuredPass", "ProtectPass", "PrunePass", "ReadbackPass"]

@@ -1,6 +1,6 @@
 """The order of the passes.
 
-model -> PrunePass -> ProtectPass -> ManifestPass -> (ReadbackPass) -> (CorrectPass) -> (DecodePass)
+model -> PrunePass -> ProtectPass -> ManifestPass -> (ReadbackPass or MeasuredPass) -> (CorrectPass) -> (DecodePass)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from onnx_analog.graph.build import Stored
 from onnx_analog.graph.files import name_of, root_cause
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.weights import Weight
-from onnx_analog.passes import CorrectPass, ManifestPass, ProtectPass, PrunePass, ReadbackPass
+from onnx_analog.passes import CorrectPass, ManifestPass, ProtectPass, PrunePass
 from onnx_analog.passes.decode import decode_in_place
 
 
@@ -51,7 +51,7 @@ def stored(protect: ProtectPass, model: ir.Model) -> list[tuple[Weight, Stored]]
 
 
 def read_back(
-    readback: ReadbackPass,
+    readback: Callable[[ProtectedModel], ProtectedModel],
     protected: ProtectedModel,
     *,
     decoded: bool,
@@ -59,10 +59,12 @@ def read_back(
 ) -> ir.Model:
     """Return what `readback`, and `DecodePass` if `decoded`, make of a model that is open: it is not scanned again.
 
+    `readback` returns a copy with other levels, as `ReadbackPass.read` and `MeasuredPass.put` do.
+
     `correct` returns the pass that corrects a model as it was read, which stands between the two.
     """
     try:
-        read = readback.read(protected)
+        read = readback(protected)
         if correct is not None:
             correct(read).correct(read)
         return decode_in_place(read) if decoded else read.model

@@ -68,23 +68,30 @@ class ReadbackPass(ir.passes.FunctionalPass):
         perturbed = protected.copy()
         schemes = read_with(protected.schemes, self.channel, self.modifiers)
         reads = [self._read(tensor, schemes[tensor.scheme]) for tensor in protected.tensors]
-        for tensor, (level, sign, class_index) in zip(perturbed.tensors, reads, strict=True):
-            tensor.replace_level(level)
-            tensor.replace_side(sign, class_index)
         channels = channels_of(schemes[tensor.scheme] for tensor in protected.tensors)
-        mark = f"seed {self.seed}, trial {self.trial}, channel {channels}"
-        perturbed.model.metadata_props[READBACK_KEY] = mark
-        planes = [_planes(sign, class_index) for _, sign, class_index in reads]
-        perturbed.model.metadata_props[READ_DIGESTS_KEY] = _digests(perturbed.tensors, planes)
-        return replace(perturbed, read_mark=mark)
+        return replaced(perturbed, reads, f"seed {self.seed}, trial {self.trial}, channel {channels}")
 
-    def _read(self, tensor: StoredTensor, scheme: Scheme) -> tuple[Floats, Bits | None, Bytes | None]:
+    def _read(self, tensor: StoredTensor, scheme: Scheme) -> Read:
         """Return levels of one tensor; signs and classes if any may have been read wrongly."""
         level = Reader(tensor, scheme).read(seed=self.seed, trial=self.trial)
         sign, class_index = read_side(tensor, seed=self.seed, trial=self.trial, scheme=scheme)
         if sign is tensor.sign:
             sign = None
         return level, sign, None if class_index is tensor.class_index else class_index
+
+
+Read = tuple[Floats, Bits | None, Bytes | None]  # levels of one tensor; signs and classes if they were read
+
+
+def replaced(copy: ProtectedModel, reads: Sequence[Read], mark: str) -> ProtectedModel:
+    """Put what was read of each tensor into a copy of a protected model, and the mark that says so; return the copy."""
+    for tensor, (level, sign, class_index) in zip(copy.tensors, reads, strict=True):
+        tensor.replace_level(level)
+        tensor.replace_side(sign, class_index)
+    copy.model.metadata_props[READBACK_KEY] = mark
+    planes = [_planes(sign, class_index) for _, sign, class_index in reads]
+    copy.model.metadata_props[READ_DIGESTS_KEY] = _digests(copy.tensors, planes)
+    return replace(copy, read_mark=mark)
 
 
 def _planes(sign: Bits | None, class_index: Bytes | None) -> set[str]:

@@ -22,9 +22,10 @@ from onnx_analog.graph import manifest_json
 from onnx_analog.settings import settings_of
 from tests.models import QUIET, model, run
 
-PASSES = ["CorrectPass", "DecodePass", "ManifestPass", "ProtectPass", "PrunePass", "ReadbackPass"]
+PASSES = ["CorrectPass", "DecodePass", "ManifestPass", "MeasuredPass", "ProtectPass", "PrunePass", "ReadbackPass"]
 FUNCTIONS = [
     "account",
+    "array_statistics",
     "check",
     "evaluate",
     "inspect",
@@ -36,23 +37,25 @@ FUNCTIONS = [
     "sensitivity",
     "sweep",
     "tune",
+    "write_image",
 ]
 ERRORS = [
     "AnalogError", "ChannelError", "DataError", "EngineError", "FunctionError", "LevelError", "ManifestError",
     "MeasurementError", "ModelError", "NothingToStore", "OptionError", "OutputError",
 ]  # fmt: skip
 RESULTS = [
-    "Checked", "Evaluation", "Fit", "Harms", "Inspection", "Manifest", "Model", "Perturbed", "Point", "ProtectedModel",
-    "Pruned", "Swept", "Tuned",
+    "ArrayStatistics", "Checked", "Comparison", "Evaluation", "Fit", "Harms", "Inspection", "Manifest", "Model",
+    "Perturbed", "Point", "ProtectedModel", "Pruned", "Swept", "Tuned",
 ]  # fmt: skip
 VALUES = [
     "Channel", "Dataset", "Engine", "Estimator", "Experiment", "Modifiers", "Paper", "Plan", "Scheme",
     "Selection", "Source",
 ]  # fmt: skip
+WRITERS = ["report"]
 DATA = ["PRESETS", "STRATEGIES", "__version__"]
 MODULES = ["channels", "engines", "errors", "passes"]
-MAKERS = ["channel", "fit_channel", "from_pairs"]
-PUBLIC = sorted([*FUNCTIONS, *ERRORS, *RESULTS, *VALUES, *DATA, *MODULES, *MAKERS])
+MAKERS = ["channel", "compare", "fit_channel", "from_pairs"]
+PUBLIC = sorted([*FUNCTIONS, *ERRORS, *RESULTS, *VALUES, *DATA, *MODULES, *MAKERS, *WRITERS])
 
 NET = """
     net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] a = random, float[16, 16] b = 2 random> {
@@ -112,7 +115,9 @@ def test_another_name_is_no_attribute(name):
 
 
 def test_every_parameter_is_named_in_the_call_but_the_first():
-    positional = {"check": 2, "evaluate": 2, "protect": 2, "sensitivity": 2, "sweep": 2, "tune": 2}
+    positional = {
+        "check": 2, "evaluate": 2, "protect": 2, "sensitivity": 2, "sweep": 2, "tune": 2, "write_image": 2,
+    }  # fmt: skip
     for name in FUNCTIONS:
         kinds = [parameter.kind for parameter in inspect.signature(getattr(oa, name)).parameters.values()]
         first = positional.get(name, 1)
@@ -142,17 +147,24 @@ def test_words_are_those_of_the_command_line():
         "force",
         "as_json",
         "debug",
+        "verbose",
+        "quiet",
         "output",
         "manifest",
         "save_plan",
         "save_config",
         "load",
         "junit",
+        "report",
         "csv",
         "plot",
         "overlay",
     }
-    others = {"readback": {"trials"}, "check": {"check_trials"}, "sensitivity": {"sensitivity_trials"}}
+    others = {
+        "readback": {"trials", "statistics", "data"},
+        "check": {"check_trials"},
+        "sensitivity": {"sensitivity_trials"},
+    }
     of_engines = {"workers", "threads", "scheduler", "address"}
     for name, function in same.items():
         options = (
@@ -350,12 +362,14 @@ WRONG: list[Any] = [
 ]  # fmt: skip
 ARGUMENTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "account": lambda p: {"model": p},
+    "array_statistics": lambda p: {"model": p, "trials": 1},
     "inspect": lambda p: {"model": p},
     "load": lambda p: {"model": p},
     "prune": lambda p: {"model": model(NET), "sparsity": 0.5},
     "protect": lambda p: {"model": model(NET), "channel": QUIET},
     "readback": lambda p: {"model": p},
     "readbacks": lambda p: {"model": p, "trials": 1},
+    "write_image": lambda p: {"model": p, "path": "cells.npz", "force": True},
     "evaluate": lambda p: {"model": p, "data": (X, Y), "trials": 1},
     "sweep": lambda p: {
         "model": model(NET), "data": (X, Y), "strategy": "sign", "cells": 1, "channel": QUIET, "trials": 1,

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from onnx_analog.cli import config
+from onnx_analog.cli.paths import FILE, OUT
 from onnx_analog.errors import (
     IMPORT_FIRST,
     OR_DECODE,
@@ -42,6 +45,10 @@ else:  # before click 8.4 it takes no type
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+logger = logging.getLogger(__name__)
+
+_QUIET = "onnx_analog.quiet"  # where the context keeps it
+_DETAIL = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)  # --debug, --verbose, neither, --quiet
 _PRACTICAL = 10**12  # no help mentions a larger limit
 PIPED_WIDTH = 100_000  # columns of what is not printed on a terminal: no limit that a table meets
 
@@ -61,10 +68,12 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """A command with --debug, whose errors are one line and an exit code.
+    """A command with the options of all commands, whose errors are one line and an exit code.
 
     Parameters
     ----------
+    saves_config : bool
+        The command writes the file of --save-config itself: it gets `save_config`.
     stopped : str or function
         What is said when the user interrupts the command; a function takes the command's parameters by name.
     """
@@ -72,12 +81,13 @@ class Command(click.Command):
     def __init__(
         self,
         *args: Any,
+        saves_config: bool = False,
         stopped: str | Callable[[Mapping[str, Any]], str] = "stopped; nothing was written",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._stopped = stopped
-        self.params.append(click.Option(["--debug"], is_flag=True, help="Show tracebacks and log messages."))
+        self._stopped, self._saves_config = stopped, saves_config
+        self.params += _common_options()
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options into the help, by section, in the order in which sections first appear."""
@@ -94,9 +104,13 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command; whatever goes wrong becomes a `click.ClickException`."""
         debug = ctx.params.pop("debug")
-        _log(self, debug=debug)
+        verbose, quiet = ctx.params.pop("verbose"), ctx.params.pop("quiet")
+        if quiet and (verbose or debug):
+            raise click.UsageError(f"--quiet and {'--verbose' if verbose else '--debug'} exclude each other", ctx)
+        ctx.meta[_QUIET] = quiet
+        _log(self, _DETAIL[0 if debug else 1 if verbose else 3 if quiet else 2])
         try:
-            return super().invoke(ctx)
+            return self._saving(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BrokenPipeError:  # whoever read the output has seen enough, as in `| head`
@@ -117,14 +131,66 @@ class Command(click.Command):
                 traceback.print_exc()
             raise _one_line(error, ctx) from error
 
+    def _saving(self, ctx: click.Context) -> Any:
+        """Call the command, and write its options where --save-config says, unless it fails to do its work."""
+        target = None if self._saves_config else ctx.params.pop("save_config")
+        if target is None:
+            return self._timed(ctx)
+        from onnx_analog.disk import writing
 
-def _log(command: click.Command, *, debug: bool) -> None:
-    """Send warnings, or with `debug` all messages, to stderr, in the words of a command."""
-    level = logging.DEBUG if debug else logging.WARNING
+        config.check_saved(ctx, target)
+        text, force = config.text_of(ctx), bool(ctx.params.get("force"))
+        verdict = None
+        try:
+            result = self._timed(ctx)
+        except click.UsageError:
+            raise
+        except click.ClickException as error:  # the answer is no, or not known
+            verdict = error
+        writing.write_all({target: writing.write_text(text)}, force=force)
+        if verdict is not None:
+            raise verdict
+        return result
+
+    def _timed(self, ctx: click.Context) -> Any:
+        """Call the command, and log how long it takes."""
+        start = time.monotonic()
+        try:
+            return super().invoke(ctx)
+        finally:
+            logger.info("%s: %.1f s", ctx.command_path, time.monotonic() - start)
+
+
+def _common_options() -> list[click.Parameter]:
+    """Return the options that every command has."""
+    return [
+        click.Option(
+            ["--config"],
+            type=FILE,
+            is_eager=True,
+            expose_value=False,
+            callback=config.configure,
+            help="TOML file of these options; flags take precedence.",
+        ),
+        click.Option(["--save-config"], type=OUT, help="Also write these options to a TOML file."),
+        click.Option(["-v", "--verbose"], is_flag=True, help="Show log messages of what is done, too."),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Show no progress and no warnings on stderr, only errors."),
+        click.Option(["--debug"], is_flag=True, help="Show tracebacks and log messages."),
+    ]
+
+
+def is_quiet() -> bool:
+    """Return whether the command that runs has --quiet."""
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and bool(ctx.meta.get(_QUIET))
+
+
+def _log(command: click.Command, level: int) -> None:
+    """Send messages from a level on to stderr, in the words of a command."""
     handler = logging.StreamHandler()
     handler.setLevel(level)  # the root's level does not hold for loggers that set their own, as Dask's do
     handler.setFormatter(_Printable(command))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
     logging.getLogger("onnx_analog").setLevel(level)
 
 
@@ -367,6 +433,7 @@ class Floats(NumbersType):
     """Comma-separated numbers, such as 0.485,0.456,0.406."""
 
     name = "numbers"
+    listed = True
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
         """Return the numbers, or fail as click does."""
@@ -381,6 +448,7 @@ class Words(WordsType):
     """Comma-separated words; a word with options keeps its own commas, as gaussian:sigma=0.1,low=0."""
 
     name = "words"
+    listed = of_text = True  # as a file of options has it: a list, of texts
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         """Return the words, or fail as click does."""
@@ -400,6 +468,7 @@ class Integers(IntegersType):
     """Comma-separated whole numbers, at least `least`, such as 1,3,10."""
 
     name = "integers"
+    listed = True
 
     def __init__(self, *, least: int = 1) -> None:
         self._least = least

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from onnx_analog.arguments import ModifierSettings, SelectionSettings
-from onnx_analog.cli.console import several
+from onnx_analog.cli.config import LOADED
+from onnx_analog.cli.console import Whole, several
+from onnx_analog.cli.paths import FILE as FILE
+from onnx_analog.cli.paths import FILE_NAME, FileOr
+from onnx_analog.cli.paths import OUT as OUT
+from onnx_analog.cli.paths import OUT_OR_FOLDER as OUT_OR_FOLDER
 from onnx_analog.cli.settings import argument, options_of
 from onnx_analog.errors import printable
 from onnx_analog.settings import settings_of
@@ -17,59 +22,16 @@ from onnx_analog.settings import settings_of
 if TYPE_CHECKING:
     from onnx_analog.channels.modifiers import Modifiers
     from onnx_analog.graph.weights import Selection
+    from onnx_analog.study.engines import Engine
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Path(click.Path):
-    """A path; refuses a zero byte, which a file of options may hold."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path, or fail as click does."""
-        if "\0" in str(value):
-            self.fail("a path cannot hold a zero byte", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-class _FileOr(_Path):
-    """A file that exists, or a word that stands in its place."""
-
-    def __init__(self, word: str) -> None:
-        super().__init__(exists=True, dir_okay=False)
-        self._word = word
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path or the word, or fail as click does."""
-        text = os.fspath(value)
-        if text == self._word:
-            return text
-        if not (Path(text).exists() or Path(text).suffix or os.sep in text):  # it does not look like a path
-            self.fail(f"{text!r} is neither a file nor the word {self._word}.", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-class _Out(_Path):
-    """A path to be written. Refuses "-", which means stdout in other programs."""
-
-    def __init__(self, *, folder: bool) -> None:
-        super().__init__(path_type=Path)
-        self._folder = folder  # whether it may be one
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path, or fail as click does."""
-        text = os.fspath(value)
-        if not text:
-            self.fail("the path is empty", param, ctx)
-        if text == "-":
-            self.fail("'-' would be a file, not the standard output. Write ./- for a file of that name.", param, ctx)
-        if not self._folder and (text.endswith("/") or Path(text).name in ("", "..")):
-            self.fail(f"{text!r} is a folder; a file is needed", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-FILE = _Path(exists=True, dir_okay=False, path_type=Path)
-OUT = _Out(folder=False)
-OUT_OR_FOLDER = _Out(folder=True)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 FORCE = argument("force")
+REPORT = click.option(
+    "--report", type=OUT, help="File for a report: one HTML page, complete in itself (needs matplotlib and Jinja2)."
+)
 SEED = argument("seed")
 SPARSITY = argument("sparsity")
 PRUNE_SCOPE = argument("prune_scope")
@@ -82,8 +44,9 @@ CHANNEL = click.option(
 )
 
 
-def _load(_ctx: click.Context, _param: click.Parameter, specs: tuple[str, ...]) -> None:
+def _load(ctx: click.Context, _param: click.Parameter, specs: tuple[str, ...]) -> None:
     """Import the channels and estimators that a file may name."""
+    ctx.meta[LOADED] = list(specs)
     for spec in specs:
         from onnx_analog.coding.estimators import Estimator, estimator
         from onnx_analog.named import named_function
@@ -105,18 +68,55 @@ DATA = click.option(
     "--data", type=FILE, required=True, help="npz file: one array per input (or x), and optionally labels y."
 )
 PREPROCESSING = several(argument("mean"), argument("std"), argument("preprocess", metavar="MODULE:FUNCTION"))
-CORRECT = several(argument("correct", metavar="FILE", type=_FileOr("gain")), argument("correct_samples"))
-COMPENSATE = several(
-    argument("compensate", metavar="FILE", type=_Path(exists=True, dir_okay=False)), argument("compensate_samples")
-)
+CORRECT = several(argument("correct", metavar="FILE", type=FileOr("gain")), argument("correct_samples"))
+COMPENSATE = several(argument("compensate", metavar="FILE", type=FILE_NAME), argument("compensate_samples"))
+
+
+def metric_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of metrics that complete the typed word."""
+    from onnx_analog.run.metrics import METRICS
+
+    return [name for name in METRICS if name.startswith(incomplete)]
+
+
 RUNNING = several(
-    argument("metric", metavar="NAME", type=str),
+    argument("metric", metavar="NAME", type=str, shell_complete=metric_names),
     argument("output", metavar="NAME"),
     argument("class_axis"),
     argument("samples"),
     argument("batch"),
     argument("providers"),
 )
+
+
+ENGINES = ("local", "serial", "dask", "ray")  # as in onnx_analog.study.engines, which imports much
+_OF_ENGINE = ("workers", "scheduler", "address")
+
+
+def engine_options(default: str, threads: Callable[[F], F], *, help: str) -> Callable[[F], F]:  # noqa: A002 - as click
+    """Return a decorator that adds the options of an engine, with the default and the help of the first."""
+    return several(
+        click.option("--engine", type=click.Choice(ENGINES), default=default, show_default=True, help=help),
+        click.option("--workers", type=Whole(1), help="Processes of the local engine.  [default: the number of cores]"),
+        threads,
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Address of a Dask scheduler, e.g. tcp://host:8786.  [default: a new one on this machine]",
+        ),
+        click.option(
+            "--address",
+            help="Address of a Ray cluster: auto or ray://host:10001.  [default: a new one on this machine]",
+        ),
+    )
+
+
+def engine_of(choices: dict[str, Any], threads: int | None) -> Engine:
+    """Take the options of an engine out of `choices`, and return it."""
+    from onnx_analog.study import engines
+
+    options = {name: choices.pop(name) for name in _OF_ENGINE}
+    return engines.build(choices.pop("engine"), threads=threads, **options)
 
 
 def channel_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

@@ -14,8 +14,8 @@ from itertools import count
 
 import click
 
-from onnx_analog.cli.console import console
-from onnx_analog.display import Progress
+from onnx_analog.cli.console import console, is_quiet
+from onnx_analog.display import Progress, silent
 from onnx_analog.errors import one_line
 
 BETWEEN = 10.0  # seconds between lines, and before the first
@@ -26,6 +26,9 @@ _KEPT = 1.0  # seconds between the shares that are kept
 @contextmanager
 def watch(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show how much is done; the yielded function takes what is done and the total."""
+    if is_quiet():
+        yield lambda _done, _total: None
+        return
     if not sys.stderr.isatty():
         line, pace = _Line(), Pace()
         yield lambda done, total: line.show(
@@ -53,6 +56,9 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
 @contextmanager
 def status(what: str) -> Iterator[Progress]:
     """Show what is being done, and for how long; the yielded function takes that, and the share that is done."""
+    if is_quiet():
+        yield silent
+        return
     pace = Pace()
 
     def text_of(text: str, fraction: float | None) -> str:

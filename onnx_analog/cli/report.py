@@ -91,7 +91,7 @@ def _add_uncorrected(result: Table, evaluation: Evaluation) -> None:
         return
     result.add_row("without correction, the same trials", f"{without.mean:.4f}")
     result.add_row("95 % interval without correction", _between(without, without.ci95))
-    result.add_row("change by the correction", f"{round(evaluation.change, 4) + 0.0:+.4f}")
+    result.add_row("change by the correction", f"{evaluation.change:+.4f}")
     result.add_row("95 % interval of the change", _between(evaluation, evaluation.change_ci95, "+.4f"))
     if evaluation.correction is not None:
         result.add_row("numbers kept for the correction, 16 bits each", f"{evaluation.correction.numbers:,}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from onnx_analog.cli.cost_tables import DECODING
@@ -96,15 +98,27 @@ def _curve_table(tuned: Tuned) -> Table:
 def _tensor_table(tuned: Tuned) -> Table:
     result = table("tensor", "stored as", "weights", "cells", "cells per weight", "share of divergence, %", left=2)
     total = tuned.best.allocation.loss
-    for row in tuned.rows():
+    rows = tuned.rows()
+    *cells, of_correction = rounded_alike([*(row["cells"] for row in rows), tuned.correction_cells])
+    for row, count in zip(rows, cells, strict=True):
         share = f"{100 * row['predicted_divergence'] / total:.1f}" if total else ""
-        counts = (f"{row['weights']:,}", f"{row['cells']:,.0f}", f"{row['cells_per_weight']:.3f}")
+        counts = (f"{row['weights']:,}", f"{count:,}", f"{row['cells_per_weight']:.3f}")
         result.add_row(row["tensor"], row["scheme"], *counts, share)
     if tuned.corrected:
         numbers = counted(tuned.corrected, "number")
-        result.add_row("correction", f"{numbers} in float16", "", f"{tuned.correction_cells:,.0f}", "", "")
+        result.add_row("correction", f"{numbers} in float16", "", f"{of_correction:,}", "", "")
     result.add_section()
-    cells = f"{tuned.best.cells * tuned.weights:,.0f}"
-    result.add_row("total", "", f"{tuned.weights:,}", cells, f"{tuned.best.cells:.3f}", "100.0" if total else "")
+    every = f"{sum(cells) + of_correction:,}"
+    result.add_row("total", "", f"{tuned.weights:,}", every, f"{tuned.best.cells:.3f}", "100.0" if total else "")
     result.caption = f"Share of divergence: the part of a tensor in the predicted divergence, {total:.2g}"
     return result
+
+
+def rounded_alike(counts: Iterable[float]) -> list[int]:
+    """Return whole numbers that add up to the rounded sum of `counts`, each less than 1 off; whole ones stay.
+
+    >>> rounded_alike([0.4, 100, 0.4, 0.4])
+    [0, 100, 1, 0]
+    """
+    ends = [math.floor(end + 0.5) for end in accumulate(counts, initial=0.0)]
+    return [end - start for start, end in pairwise(ends)]

@@ -20,6 +20,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog import serialise
+from onnx_analog.channels import Channel
+from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding import packing, planes
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
 from onnx_analog.coding.plan import Plan
@@ -42,6 +44,7 @@ from onnx_analog.graph.stored import (
     SCHEMES_KEY,
     StoredTensor,
     read_back,
+    read_with,
     schemes_of,
     stored_tensors,
 )
@@ -158,6 +161,18 @@ class ProtectedModel(Model):
     def decode(self) -> dict[str, NDArray[Any]]:
         """Return the weights, by storage key, that the stored levels stand for."""
         return {tensor.key: tensor.decode() for tensor in self.tensors}
+
+    def through(self, channel: str | Channel | None, modifiers: Modifiers = NONE) -> ProtectedModel:
+        """Return the model whose cells are read through another channel, or through its own, changed.
+
+        Raises
+        ------
+        ChannelError
+            If the output range of the other does not cover the stored levels.
+        """
+        schemes = read_with(self.schemes, channel, modifiers)
+        tensors = tuple(tensor.read_as(schemes[tensor.scheme]) for tensor in self.tensors)
+        return replace(self, schemes=tuple(schemes[scheme] for scheme in self.schemes), tensors=tensors)
 
     def copy(self) -> ProtectedModel:
         """Return a copy whose planes can be replaced; what was checked is not checked again."""

@@ -157,14 +157,19 @@ def _read_analog(
     tensor: StoredTensor, scheme: Scheme, side: SideInformation, seed: int, trial: int
 ) -> tuple[Bits | None, Bytes | None]:
     """Return signs and classes that are levels of cells."""
-    stored = _bits(tensor, scheme)
+    stored = side_bits(tensor, scheme)
     bits, width = stored.reshape(-1), side.bits_per_cell
     read = np.empty_like(bits)
     for number, block in enumerate(blocks(-(-bits.size // width))):
         part = slice(block.start * width, block.stop * width)
         rng = stream(seed, trial, tensor.key, plane="header", block=number)
         read[part] = side.read(bits[part], rng)
-    columns = list(read.reshape(stored.shape).T)
+    return from_side_bits(tensor, scheme, read.reshape(stored.shape))
+
+
+def from_side_bits(tensor: StoredTensor, scheme: Scheme, read: Bits) -> tuple[Bits | None, Bytes | None]:
+    """Return signs and classes (N,) from the bits of `side_bits`, as they were read."""
+    columns = list(read.T)
     sign = np.ascontiguousarray(columns.pop(0)) if tensor.sign is not None else None
     if tensor.class_index is None:
         return sign, None
@@ -174,7 +179,7 @@ def _read_analog(
     return sign, np.minimum(class_read, scheme.classes - 1)
 
 
-def _bits(tensor: StoredTensor, scheme: Scheme) -> Bits:
+def side_bits(tensor: StoredTensor, scheme: Scheme) -> Bits:
     """Return the side information of each stored weight (N, bits): its sign, then its class, the highest bit first."""
     columns = [] if tensor.sign is None else [tensor.sign]
     if tensor.class_index is not None:

@@ -167,7 +167,10 @@ class _Candidate:
             samples = self._declared(axis) in self.dynamic or (axis == 0 and shape[0] == self.samples)
             if shape[axis] < 2 or samples:
                 what = "samples or places" if shape[axis] > 1 else "one entry"
-                raise DataError(f"axis {axis - self.lead} of output {self.field.name!r} holds {what}, and no classes")
+                raise OptionError(
+                    f"class_axis is {self.class_axis}, and that axis of output {self.field.name!r} holds {what}, and "
+                    "no classes"
+                )
             return axis
         if metric.labelled:
             if self.labels is None:

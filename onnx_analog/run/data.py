@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.disk.reading import size_of
+from onnx_analog.display import counted
 from onnx_analog.errors import DataError, FunctionError, OptionError, brief, one_line
 from onnx_analog.named import named_function as named_function
 
@@ -174,6 +175,8 @@ class Preprocessing:
         ------
         DataError
             If the shapes do not fit.
+        OptionError
+            If `mean` or `std` has another number of values than the images have channels.
         """
         if self.function is not None:
             prepared = _called(self.function, array)
@@ -197,7 +200,8 @@ class Preprocessing:
         images = images[..., None] if images.ndim == 3 else images
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, images.shape[-1]):
-                raise OptionError(f"{name} has {len(values)} values for images of {images.shape[-1]} channels")
+                count = counted(images.shape[-1], "channel")
+                raise OptionError(f"{name} has {len(values)} values, and the images have {count}")
         scaled: NDArray[np.float32] = images.astype(np.float32) / np.float32(255)
         scaled -= np.array(self.mean, np.float32)
         scaled /= np.array(self.std, np.float32)

@@ -141,6 +141,7 @@ class Experiment:
         self._planes: dict[Any, Planes] = {}  # the last that was used is at the end
         self._stored_values: dict[Any, float | None] = {}
         self._storable: set[Any] = set()  # of what plans write
+        self.metric_given = metric is not None
         self.metric: metrics.Function
         if metric is None or isinstance(metric, tuple):
             self.metric, self.clean = self._measured(metric, output, class_axis, clean)
@@ -360,6 +361,27 @@ class Experiment:
             if self.correcting is None
             else self.correcting.corrector(skeleton.layers, tensors, self._originals(planes, skeleton)),
         )
+
+    def protected(
+        self,
+        plan: Plan | Scheme | None = None,
+        *,
+        selection: Selection | None = None,
+        channel: str | Channel | None = None,
+        modifiers: Modifiers = NONE,
+    ) -> ProtectedModel:
+        """Return the model that `trials` reads; see `score` for the parameters.
+
+        Raises
+        ------
+        ModelError
+            If the model is not protected, and there is no plan.
+        """
+        if plan is not None:
+            return self._protected_as(self._written(Plan.of(plan), _selection(selection)))
+        if self._protected is None:
+            raise ModelError("the model is not protected: give a plan, or protect it first")
+        return self._protected.through(channel, modifiers)
 
     def parts(
         self,
@@ -611,15 +633,16 @@ class Experiment:
 
 
 def _users(model: ir.Model, keys: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return the first outputs of the nodes that take a weight, by its storage key; in subgraphs, too.
+    """Return the names of the nodes that take a weight, by its storage key; in subgraphs, too.
 
-    A key is the name of the weight, after the path of its graph.
+    A node without a name is called by its first output. A key is the name of the weight, after the path of its graph.
     """
     of_name: dict[str, dict[str, None]] = {}
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         for value in node.inputs:
-            if value is not None and value.name and node.outputs and node.outputs[0].name:
-                of_name.setdefault(value.name, {})[node.outputs[0].name] = None
+            name = node.name or (node.outputs[0].name if node.outputs else None)
+            if value is not None and value.name and name:
+                of_name.setdefault(value.name, {})[name] = None
     ends = {key: next((name for name in _endings(key) if name in of_name), "") for key in keys}
     return {key: tuple(of_name.get(name, ())) for key, name in ends.items()}
 

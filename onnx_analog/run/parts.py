@@ -54,7 +54,7 @@ class Parts:
     tensors : sequence of StoredTensor
         As they are read: one for each storage key.
     users : mapping of str to sequence of str
-        First outputs of the nodes that take a weight, by its storage key.
+        Names of the nodes that take a weight, by its storage key.
     """
 
     def __init__(

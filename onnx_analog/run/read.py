@@ -90,9 +90,7 @@ class Decoder:
     @property
     def alike(self) -> bool:
         """Whether all trials read the same weights, but for blocks of a code whose failure is very rare."""
-        scheme = self._scheme
-        coded = scheme.side is None and scheme.code != "none" and scheme.block_failure <= BLOCK_FAILURE
-        return self.digital and coded
+        return reads_alike(self._scheme)
 
     def weights(self, *, seed: int, trial: int) -> Array:
         """Return the weight of one trial, in its own shape and type."""
@@ -130,6 +128,12 @@ class Decoder:
         tensor = self._tensor
         dense: Array = self._dense.reshape(tensor.shape).astype(tensor.dtype.numpy(), copy=False)
         return dense
+
+
+def reads_alike(scheme: Scheme) -> bool:
+    """Return whether all trials of a scheme read the same weights, but for blocks whose failure is very rare."""
+    coded = scheme.side is None and scheme.code != "none" and scheme.block_failure <= BLOCK_FAILURE
+    return scheme.analog == "none" and coded
 
 
 class _Kept:

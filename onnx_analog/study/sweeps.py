@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx_analog.arguments import DEFAULTS
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.display import counted
-from onnx_analog.errors import EngineError, ModelError, OptionError, OutputError
+from onnx_analog.errors import ModelError, OptionError, OutputError
 from onnx_analog.graph.operands import operands_of
 from onnx_analog.graph.weights import find
 from onnx_analog.run import metrics
@@ -429,13 +429,7 @@ class _Run:
             yield outcome
 
     def _record(self, outcome: Outcome) -> None:
-        mine = worker.versions()
-        if outcome.versions != mine:
-            name = next(name for name in mine if outcome.versions.get(name) != mine[name])
-            raise EngineError(
-                f"a worker has {name} {outcome.versions.get(name)}, and this process {mine[name]}: results "
-                "would depend on where they are computed. Install the same versions everywhere"
-            )
+        worker.check_versions(outcome.versions)
         self.rows_in_order = None
         entry = self._entries[outcome.number]
         tally, setting = entry.tally, entry.setting

@@ -1,8 +1,10 @@
-"""What travels to a worker, and what it does there: a few trials of one point.
+"""What travels to a worker, and what it does there: for a sweep, a few trials of one point.
 
 `Work` is sent once: models, data and metric. Tasks are small, and each carries its point, so that a sweep may add
 points while it runs. A worker keeps the planes and decoders of the last points, so that trials that follow cost nothing
 but themselves.
+
+Engines carry whatever has the form of `AnyWork` and `AnyTask`: `onnx_analog.tuning.bench` has others.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from functools import cache, cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from pickle import PickleBuffer
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cloudpickle
 import numpy as np
@@ -46,6 +48,42 @@ _ALIGNED = 64  # bytes
 # ---------------------------------------------------------------------------------------------- what travels
 
 
+class AnyTask(Protocol):
+    """What is sent to a worker for each piece of the work."""
+
+    @property
+    def place(self) -> str:
+        """Where in the work it is, for errors: "at point 0, trial 3"."""
+
+
+class AnyWorker(Protocol):
+    """Does tasks, one after another."""
+
+    def do(self, task: Any) -> Any:
+        """Return what comes of a task."""
+
+
+class AnyWork(Protocol):
+    """What is sent once to each worker.
+
+    Attributes
+    ----------
+    digest : str
+        Tells this work from any other.
+    remedy : str
+        What is kept if it ends early, and what to do then, for errors.
+    """
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102 - see the class
+
+    @property
+    def remedy(self) -> str: ...  # noqa: D102
+
+    def worker(self) -> AnyWorker:
+        """Return a worker; no other thread uses it."""
+
+
 class Task(NamedTuple):
     """Some trials of one point.
 
@@ -61,6 +99,13 @@ class Task(NamedTuple):
     number: int
     trials: tuple[int, ...]
     point: bytes
+
+    @property
+    def place(self) -> str:
+        """Where in the sweep it is."""
+        first, last = self.trials[0], self.trials[-1]
+        trials = f"trial {first}" if len(self.trials) == 1 else f"trials {first} to {last}"
+        return f"at point {self.number}, {trials}"
 
 
 def pack(setting: GridPoint) -> bytes:
@@ -168,6 +213,15 @@ class Work:
     correct: tuple[Dataset | str | None, ...] = ()
     compensate: tuple[Dataset | None, ...] = ()
 
+    @property
+    def remedy(self) -> str:
+        """What to do if the sweep ends early."""
+        return "Completed trials are kept: run the same command again"
+
+    def worker(self) -> Worker:
+        """Return a worker that does its tasks."""
+        return Worker(self)
+
     def __getstate__(self) -> dict[str, Any]:  # by pickle itself, a function would be but the name of a module
         return {**self.__dict__, "metric": named.dumps(self.metric)}
 
@@ -232,11 +286,11 @@ def cannot_load(why: str) -> EngineError:
 _here = threading.local()  # a Dask worker may run tasks in several threads; buffers of one are not another's
 
 
-def do(fetch: Callable[[], Work], digest: str, task: Task) -> Outcome:
+def do(fetch: Callable[[], AnyWork], digest: str, task: AnyTask) -> Any:
     """Do a task in this thread; `fetch` is called where the work of `digest` has not come here yet."""
-    current: tuple[str, Worker] | None = getattr(_here, "current", None)
+    current: tuple[str, AnyWorker] | None = getattr(_here, "current", None)
     if current is None or current[0] != digest:
-        _here.current = current = (digest, Worker(fetch()))
+        _here.current = current = (digest, fetch().worker())
     try:
         return current[1].do(task)
     except Exception as error:
@@ -260,10 +314,21 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
+def check_versions(found: dict[str, str]) -> None:
+    """Raise `EngineError` unless a worker has the versions of this process."""
+    mine = versions()
+    if found != mine:
+        name = next(name for name in mine if found.get(name) != mine[name])
+        raise EngineError(
+            f"a worker has {name} {found.get(name)}, and this process {mine[name]}: results "
+            "would depend on where they are computed. Install the same versions everywhere"
+        )
+
+
 # --------------------------------------------------------------------------------- in a file, for this machine
 
 
-def write(work: Work, path: Path) -> None:
+def write(work: AnyWork, path: Path) -> None:
     """Write `work` so that `read` maps its arrays into memory: all processes of a machine share them."""
     buffers: list[PickleBuffer] = []
     body = cloudpickle.dumps(work, protocol=5, buffer_callback=buffers.append)
@@ -280,11 +345,10 @@ def _write_part(file: Any, part: Any) -> tuple[int, int]:
     return start, file.tell()
 
 
-def read(path: Path) -> Work:
+def read(path: Path) -> Any:
     """Return what `write` wrote."""
     with path.open("rb") as file:
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     index = len(content) - 8 - int.from_bytes(content[-8:], "little")
     ranges, (start, end) = cloudpickle.loads(content[index:-8])
-    work: Work = cloudpickle.loads(content[start:end], buffers=[content[a:b] for a, b in ranges])
-    return work
+    return cloudpickle.loads(content[start:end], buffers=[content[a:b] for a, b in ranges])

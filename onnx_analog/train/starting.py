@@ -214,29 +214,28 @@ def _put_norms_back(norms: Sequence[nn.BatchNorm2d], net: nn.Module, images: Ima
         _set_norm(norm, mean.float(), variance.float(), scale.float(), norm.bias + mean.float())
 
 
-def _outputs(path: Path, x: NDArray[np.float32]) -> NDArray[Any]:
-    """Return the first output of a model, in as many calls as its batch takes."""
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (field, *_), size = session.get_inputs(), len(x)
-    if isinstance(field.shape[0], int) and 0 < field.shape[0] < size:
-        size = field.shape[0]
-    whole = len(x) // size * size
-    try:
-        found = [session.run(None, {field.name: x[start : start + size]})[0] for start in range(0, whole, size)]
-    except Exception as error:  # of many classes, without one in common
-        raise ModelError(
-            f"{str(path)!r} takes inputs of shape {tuple(field.shape)}, and not these {len(x)} images of shape "
-            f"{x.shape[1:]}: export it for such images, with a dynamic batch"
-        ) from error
-    return np.concatenate(found)
-
-
 @torch.no_grad()
 def _compare(net: nn.Module, path: Path, images: Images) -> None:
     x = images.inputs(slice(_COMPARED))
-    expected = _outputs(path, x.numpy())
-    outputs = net.eval()(x[: len(expected)]).numpy()
+    expected = _outputs_of(path, x.numpy())
+    outputs = net.eval()(x).numpy()
     if outputs.shape != expected.shape or not np.abs(outputs - expected).max() <= _TOLERANCE * np.abs(expected).max():
         raise ModelError(
             f"{str(path)!r} gives other outputs than the network with its weights: choose the network that it is"
         )
+
+
+def _outputs_of(path: Path, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the first output of a model for some images, which are repeated to fill the last batch of a fixed size."""
+    try:
+        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        field = session.get_inputs()[0]
+        size = field.shape[0] if field.shape and isinstance(field.shape[0], int) else len(x)
+        batches = -(-len(x) // size)
+        filled = np.resize(x, (batches * size, *x.shape[1:]))
+        outputs = [session.run(None, {field.name: batch})[0] for batch in np.split(filled, batches)]
+        return np.concatenate(outputs)[: len(x)]
+    except Exception as error:  # those of onnxruntime have no common class
+        raise ModelError(
+            f"{str(path)!r} does not run on the images of training: choose the network that it is"
+        ) from error

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from onnx_analog.display import Shown, counted, rounded_up
+from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.gate import Decision
 from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
 
@@ -47,6 +48,8 @@ class Checked(Shown):
     corrected_by : str or None
         What corrects each read.
     warnings : tuple of str
+    protected : ProtectedModel or None
+        The model that was read, before any correction.
     """
 
     decision: Decision
@@ -65,6 +68,7 @@ class Checked(Shown):
     preprocessing: str = ""
     corrected_by: str | None = None
     warnings: tuple[str, ...] = field(default=())
+    protected: ProtectedModel | None = field(default=None, compare=False)
 
     @property
     def holds(self) -> bool | None:

@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -111,26 +111,47 @@ def _least(share: float, samples: int, confidence: float) -> float:
     return float(scipy.stats.beta.ppf(1 - confidence, count, samples - count + 1)) if count else 0.0
 
 
-def drop_of(experiment: Experiment, trials: Trials, *, seed: int, count: int) -> Drop:
-    """Return the drop of a stored model in `count` trials.
+class Read(NamedTuple):
+    """What one trial loses.
+
+    Attributes
+    ----------
+    losses : float array of shape (n,)
+        Of each sample.
+    divergence : float
+        Of the outputs from those of the original.
+    """
+
+    losses: NDArray[np.float64]
+    divergence: float
+
+
+def read_of(experiment: Experiment, trials: Trials, *, seed: int, trial: int) -> Read:
+    """Return what one trial of a stored model loses.
 
     Raises
     ------
     OptionError
         If the metric is not one whose samples can be paired.
     """
-    of_samples_lost = losses(experiment)
-    distance, found, apart = divergence(experiment.clean, experiment.chosen.axis), [], []
-    for trial in range(count):
-        outputs = trials.outputs(seed=seed, trial=trial)
-        found.append(of_samples_lost(outputs))
-        apart.append(distance(outputs))
-    rows = np.stack(found)
+    outputs = trials.outputs(seed=seed, trial=trial)
+    return Read(losses(experiment)(outputs), divergence(experiment.clean, experiment.chosen.axis)(outputs))
+
+
+def drop_of(experiment: Experiment, trials: Trials, *, seed: int, count: int) -> Drop:
+    """Return the drop of a stored model in `count` trials; it raises what `read_of` does."""
+    return drop_from(experiment, [read_of(experiment, trials, seed=seed, trial=trial) for trial in range(count)])
+
+
+def drop_from(experiment: Experiment, reads: Sequence[Read]) -> Drop:
+    """Return the drop in some trials."""
+    rows, count = np.stack([read.losses for read in reads]), len(reads)
     n = rows.shape[1]
     of_samples = float(rows.mean(axis=0).std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     of_trials = float(rows.mean(axis=1).std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
     lost = None if is_noise(experiment) else float(np.maximum(rows, 0).mean())
-    return Drop(float(rows.mean()), lost, of_samples, of_trials, n, count, float(np.mean(apart)))
+    apart = float(np.mean([read.divergence for read in reads]))
+    return Drop(float(rows.mean()), lost, of_samples, of_trials, n, count, apart)
 
 
 def is_noise(experiment: Experiment) -> bool:
@@ -165,9 +186,12 @@ def check_paired(experiment: Experiment) -> None:
     """Raise `OptionError` unless the metric compares sample by sample."""
     name = experiment.chosen.metric.name
     if name not in _PAIRED:
+        known = ", ".join(_PAIRED)
+        if experiment.metric_given:
+            raise OptionError(f"metric is {name}; it must be one that compares sample by sample: {known}")
         raise OptionError(
-            f"the metric {name}, as given or as the data suggest, does not compare sample by sample: choose metric "
-            f"from {', '.join(_PAIRED)}"
+            f"no metric is given, and for these outputs and labels it is {name}, which does not compare sample by "
+            f"sample: give one that does, {known}"
         )
     if not isinstance(experiment.clean[0], np.ndarray):
         raise OptionError(f"output {experiment.chosen.output!r} is no array: name one that is")

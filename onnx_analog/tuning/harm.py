@@ -76,7 +76,7 @@ class Harms(Shown):
         Whether all trials read the same.
     channel : str
     users : mapping of str to sequence of str
-        First outputs of the nodes that take a weight, by its storage key.
+        Names of the nodes that take a weight, by its storage key.
     model : str or None
     preprocessing : str
     """
@@ -140,7 +140,7 @@ class Harms(Shown):
     def overlay(self) -> dict[str, Any]:
         """Return node data for Model Explorer: the share of each tensor at the nodes that take it, in %.
 
-        Nodes are named by their first outputs. Of several tensors of a node, the shares are added.
+        Nodes without a name are called by their first outputs. Of several tensors of a node, the shares are added.
         """
         results: dict[str, dict[str, float]] = {}
         for harm in self.of("tensor"):

@@ -70,11 +70,29 @@ class Journal:
         names : collection of str, optional
             Of the numbers, if there are several.
         """
-        if not _is_measured(self._known.get(key), names):
-            self._known[key] = measure()
-            if self._path is not None:
-                _append(self._path, json.dumps({key: self._known[key]}) + "\n")
+        if not self.has(key, names):
+            self.keep(key, measure())
+        return self[key]
+
+    def has(self, key: str, names: Collection[str] | None = None) -> bool:
+        """Return whether the measurement of a key is known, and of the form that `measured` describes."""
+        return _is_measured(self._known.get(key), names)
+
+    def keep(self, key: str, value: Any) -> None:
+        """Take a new measurement. The order of measurements in the file has no meaning."""
+        self._known[key] = value
+        if self._path is not None:
+            _append(self._path, json.dumps({key: value}) + "\n")
+
+    def __getitem__(self, key: str) -> Any:
         return self._known[key]
+
+    @property
+    def remedy(self) -> str:
+        """What is kept if the search ends early, and what to do then."""
+        if self._path is None:
+            return "Nothing is kept without resume: run the same command again"
+        return "What was measured is kept: run the same command again"
 
 
 def _replace(path: Path, text: str) -> None:

@@ -56,6 +56,8 @@ class Tuned(Shown):
         Of the one-sided bound by which each look at the samples that verify is decided.
     protected : ProtectedModel
         The model as the plan stores it, with the compensation that was verified.
+    seed : int or None
+        Of the noise, and of the choice of samples; None where it is not known.
     """
 
     goal: Goal
@@ -76,6 +78,7 @@ class Tuned(Shown):
     confidence: float
     confidence_of_look: float
     protected: ProtectedModel
+    seed: int | None = None
 
     @property
     def plan(self) -> Plan:

@@ -6,11 +6,7 @@ some are searched with, and the rest, which nothing else has seen, verify.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_ir as ir
 
+from onnx_analog import named
 from onnx_analog.arguments import DEFAULTS
 from onnx_analog.channels import Channel
 from onnx_analog.coding.compensation import unfit
@@ -35,13 +32,18 @@ from onnx_analog.randomness import stream
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.moments import input_moments, warn_of_left
+from onnx_analog.run.read import reads_alike
+from onnx_analog.study.engines import Engine
+from onnx_analog.study.worker import Packed
 from onnx_analog.tuning.allocation import Allocation, hull, path
+from onnx_analog.tuning.bench import CALIBRATION as CALIBRATED
+from onnx_analog.tuning.bench import Bench, Call, Crew, Part, Setup, listed, quiet
 from onnx_analog.tuning.bisection import after, cheapest
-from onnx_analog.tuning.candidates import Candidate, candidates, members
-from onnx_analog.tuning.drops import Drop, check_paired, drop_of, samples_needed
+from onnx_analog.tuning.candidates import Candidate, members
+from onnx_analog.tuning.drops import Drop, check_paired, drop_from, drop_of, samples_needed
 from onnx_analog.tuning.journal import Journal
 from onnx_analog.tuning.scale import check_unit, noise_of
-from onnx_analog.tuning.sensitivity import DRAWS, Sensitivity, divergence, sensitivities
+from onnx_analog.tuning.sensitivity import DRAWS, Sensitivity, sensitivity_of
 from onnx_analog.tuning.steps import Steps
 
 CALIBRATION = 128  # samples that measure sensitivities
@@ -215,6 +217,8 @@ class Search:
         One that will be asked for; its metric is checked before anything is measured.
     journal : Journal
         Keeps what was measured.
+    engine : Engine
+        Where it is measured. It is entered; whoever entered it stops it.
     progress : function
         Called with what is being done, and with the share of the expected work that is done.
     """
@@ -235,6 +239,7 @@ class Search:
         confidence: float,
         goal: Goal,
         journal: Journal,
+        engine: Engine,
         progress: Progress = silent,
     ) -> None:
         self._model, self._counting, self._journal = model, counting, journal
@@ -261,19 +266,37 @@ class Search:
             few = stream(seed, 0, "tune", plane="first look").permutation(len(parts.search))[:_QUICK]
             self._few = Experiment(model, parts.search.take(np.sort(few)), **more)
         self.verifying = Experiment(model, parts.verification, **more)
-        self._parts = {"search": self.searching, "quick search": self._few, "verification": self.verifying}
-        probe = calibrating.probe(Scheme.paper("raw", channel=channel), selection=selection)
-        self._weights = probe.weights
-        self.original = sum(weight.size for weight in probe.weights.values())
-        distance = divergence(calibrating.clean, calibrating.chosen.axis)
-        runs, total = iter(range(1, DRAWS * len(probe.weights) + 1)), DRAWS * len(probe.weights)
-        self.sensitivity: dict[str, Sensitivity] = sensitivities(
-            probe,
-            distance,
-            seed=seed,
-            journal=journal,
-            progress=lambda: self._tell_of("sensitivities", next(runs), total, "sensitivity"),
-        )
+        self._parts = {"search": self.searching, "verification": self.verifying}
+        if self._few is not self.searching:
+            self._parts["quick search"] = self._few
+        experiments = {CALIBRATED: calibrating, **self._parts}
+        measuring: dict[str, Any] = {"selection": selection, "moments": moments, "counting": counting, "seed": seed}
+        bench = Bench(experiments.__getitem__, channel=channel, **measuring)
+        self._weights = bench.probe.weights
+        self.original = sum(weight.size for weight in self._weights.values())
+
+        def setup() -> Setup:
+            return Setup(
+                model=Packed.of(model),
+                parts={name: Part.of(experiment) for name, experiment in experiments.items()},
+                correction=parts.correction if correct else None,
+                channel=named.dumps(channel),
+                batch=options.get("batch", DEFAULTS.batch),
+                providers=options.get("providers", DEFAULTS.providers),
+                **measuring,
+            )
+
+        self._crew = Crew(engine, bench, setup, calls=(DRAWS + 1) * len(self._weights), journal=journal)
+        self.sensitivity: dict[str, Sensitivity] = self._sensitivities()
+
+    def _sensitivities(self) -> dict[str, Sensitivity]:
+        """Return the sensitivity of each tensor, by storage key."""
+        calls = [Call.for_draw(key, draw) for key in self._weights for draw in range(DRAWS)]
+        values = self._crew.measured(calls, tell=self._teller("sensitivities", len(calls), "sensitivity"))
+        return {
+            key: sensitivity_of(key, values[number * DRAWS : (number + 1) * DRAWS])
+            for number, key in enumerate(self._weights)
+        }
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -281,31 +304,15 @@ class Search:
         return {key: weight.size for key, weight in self._weights.items()}
 
     def candidates(self) -> dict[str, list[Candidate]]:
-        """Return the candidates of each tensor, by storage key."""
-        schemes = [members(self._channel, self._decoding, compensated=compensated) for compensated in (False, True)]
-        found = {}
-        for number, key in enumerate(self._weights, 1):
-            self._tell_of("candidates", number, len(self._weights), "candidates of tensor")
-            found[key] = self._candidates(key, schemes[key in self._moments])
-        return found
-
-    def _candidates(self, key: str, schemes: Sequence[Scheme]) -> list[Candidate]:
-        """Return the candidates of a tensor; the journal holds the cells and the error of each scheme's."""
-        names = [f"{what} of {number}" for number in range(len(schemes)) for what in ("cells", "error")]
-
-        def measure() -> dict[str, float]:
-            known = candidates(self._weights[key], schemes, self._moments.get(key), counting=self._counting)
-            of_scheme = {each.scheme: (each.cells, each.error) for each in known}
-            pairs = [of_scheme.get(scheme, (-1.0, -1.0)) for scheme in schemes]  # which cannot store it
-            return dict(zip(names, itertools.chain.from_iterable(pairs), strict=True))
-
-        digest = hashlib.sha256("".join(scheme.digest() for scheme in schemes).encode()).hexdigest()[:16]
-        numbers = self._journal.measured(f"candidates {digest} of {key}, counted by {self._counting}", measure, names)
-        return [
-            Candidate(scheme=scheme, cells=numbers[f"cells of {number}"], error=numbers[f"error of {number}"])
-            for number, scheme in enumerate(schemes)
-            if numbers[f"cells of {number}"] >= 0
-        ]
+        """Return the candidates of each tensor, by storage key; the journal holds the cells and the error of each."""
+        members_of = [members(self._channel, self._decoding, compensated=compensated) for compensated in (False, True)]
+        schemes = {key: members_of[key in self._moments] for key in self._weights}
+        # The largest tensors take the longest: the first ones, so that no worker is left with one in the end.
+        keys = sorted(self._weights, key=lambda key: -self._weights[key].size)
+        calls = [Call.for_candidates(key, schemes[key], self._counting) for key in keys]
+        tell = self._teller("candidates", len(keys), "candidates of tensor")
+        numbers = dict(zip(keys, self._crew.measured(calls, tell=tell), strict=True))
+        return {key: listed(schemes[key], numbers[key]) for key in self._weights}
 
     def path(self, listed: Mapping[str, list[Candidate]]) -> list[Allocation]:
         """Return the allocations of all prices."""
@@ -401,7 +408,7 @@ class Search:
         """Return the fewest cells that any code needs for the weights at the squared errors of an answer's plan."""
         self._steps.tell("verification", 0.9, "the limit of all codes")
         try:
-            with _quiet():
+            with quiet():
                 return self.searching.limit(answer.plan, selection=self._selection, seed=self._seed)
         except OptionError:  # there is none if errors are compensated, or a tensor has none
             return None
@@ -409,7 +416,7 @@ class Search:
     def protected(self, answer: Answer) -> ProtectedModel:
         """Return the model as an answer stores it."""
         step = ProtectPass(plan=answer.plan, selection=self._selection, moments=self._moments)
-        with _quiet():
+        with quiet():
             return just_protected(pipeline.run(pipeline.protecting(step), self._model.clone()))
 
     def _compensates(self, allocation: Allocation) -> bool:
@@ -426,8 +433,9 @@ class Search:
         self._tell(allocation, "search", "trials")
         return Point(cells=self._cells(allocation), loss=allocation.loss, drop=self._drop(self.searching, allocation))
 
-    def _tell_of(self, step: str, number: int, count: int, what: str) -> None:
-        self._steps.tell(step, (number - 1) / count, f"{what} {number:,} of {count:,}")
+    def _teller(self, step: str, count: int, what: str) -> Callable[[int], None]:
+        """Return the function that tells how many of a step are done."""
+        return lambda done: self._steps.tell(step, done / count, f"{what} {min(done + 1, count):,} of {count:,}")
 
     def _tell(self, allocation: Allocation, step: str, what: str) -> None:
         done = self._done[step] / _EXPECTED[step]
@@ -438,10 +446,12 @@ class Search:
         part = next(name for name, each in self._parts.items() if each is experiment)
 
         def measure() -> dict[str, Any]:
-            with _quiet():
-                trials = experiment.trials(plan, selection=self._selection)
-                count = 1 if trials.alike else self._trials
-                return asdict(drop_of(experiment, trials, seed=self._seed, count=count))
+            if all(map(reads_alike, plan.schemes)):  # one trial tells all, and all cores are free for it
+                with quiet():
+                    trials = experiment.trials(plan, selection=self._selection)
+                return asdict(drop_of(experiment, trials, seed=self._seed, count=1))
+            calls = [Call.for_read(part, plan, trial) for trial in range(self._trials)]
+            return asdict(drop_from(experiment, self._crew.found(calls)))
 
         step = "verification" if part == "verification" else "search"
         self._done[step] += len(experiment.data) / len(self.searching.data)
@@ -465,17 +475,6 @@ class Search:
         plan = Plan(default=Scheme.paper("raw", channel=self._channel))
         corrector = self.searching.trials(plan, selection=self._selection).corrector
         return 0 if corrector is None else corrector.cost.numbers
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Log nothing about how a plan is stored: many are tried, and the one that is chosen is stored once more."""
-    logger = logging.getLogger("onnx_analog.passes.protect")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
 
 
 def cells_of_numbers(numbers: int, channel: Channel, decoding: str, counting: str = DEFAULTS.counting) -> float:

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from onnx_analog.errors import DataError
 from onnx_analog.randomness import stream
 from onnx_analog.run.probe import Probe
-from onnx_analog.tuning.journal import Journal
 
 POWER = 0.05  # of the noise, relative to the weights
 DRAWS = 2
@@ -76,54 +75,39 @@ def _kullback_leibler(expected: NDArray[np.float64], scores: NDArray[np.float64]
     return float((np.exp(expected) * (expected - other)).sum(axis=axis).mean())
 
 
-def sensitivities(
-    probe: Probe,
-    distance: Divergence,
-    *,
-    seed: int = 0,
-    draws: int = DRAWS,
-    power: float = POWER,
-    progress: Callable[[], None] = lambda: None,
-    journal: Journal | None = None,
-) -> dict[str, Sensitivity]:
-    """Return the sensitivity of each tensor, by storage key; `progress` is called after each run.
+def drawn(probe: Probe, distance: Divergence, key: str, *, seed: int = 0, draw: int = 0, power: float = POWER) -> float:
+    """Return the sensitivity to one draw of noise in one tensor.
 
     Parameters
     ----------
     probe : Probe
     distance : function
         Of outputs from those of the original model.
-    seed : int
-    draws : int, >= 1
-        Of the noise, for each tensor.
+    key : str
+        Of the tensor.
+    seed, draw : int
+        What the noise follows from.
     power : float, > 0
         Of the noise, relative to that of the weights.
-    journal : Journal, optional
-        Keeps what was measured.
+    """
+    return distance(probe.run({key: _noisy(probe.weights[key], seed, draw, key, power)})) / power
+
+
+def sensitivity_of(key: str, values: Sequence[float]) -> Sensitivity:
+    """Return the sensitivity of a tensor from those to each draw.
 
     Raises
     ------
     DataError
-        If outputs with noise are not finite.
+        If outputs with noise were not finite.
     """
-    found, kept = {}, journal or Journal(None, {})
-    for key, weight in probe.weights.items():
-        values = []
-        for draw in range(draws):
-
-            def measure(key: str = key, weight: NDArray[Any] = weight, draw: int = draw) -> float:
-                return distance(probe.run({key: _noisy(weight, seed, draw, key, power)})) / power
-
-            values.append(kept.measured(f"sensitivity to draw {draw} of {key}", measure))
-            progress()
-        if not np.isfinite(values).all():
-            raise DataError(
-                f"outputs are not finite if {key!r} has noise: leave out samples for which the model overflows, and "
-                "those that are no numbers"
-            )
-        spread = float(np.std(values, ddof=1)) / draws**0.5 if draws > 1 else float("nan")
-        found[key] = Sensitivity(float(np.mean(values)), spread)
-    return found
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"outputs are not finite if {key!r} has noise: leave out samples for which the model overflows, and "
+            "those that are no numbers"
+        )
+    spread = float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return Sensitivity(float(np.mean(values)), spread)
 
 
 def _noisy(weight: NDArray[Any], seed: int, draw: int, key: str, power: float) -> NDArray[Any]:

@@ -93,12 +93,21 @@ def write_models(folder: Path) -> None:
     (folder / "list.json").write_text("[1]", encoding="utf-8")
 
 
+def write_statistics(folder: Path) -> None:
+    columns = oa.write_image(folder / "model.protected.onnx", folder / "cells.npz").columns()
+    reads = {"address": columns["address"], "value": columns["level"]}
+    for name, given in (("measured", {"measured": reads, "unit": "scaled"}), ("simulated", {"trials": 2})):
+        found = oa.array_statistics(folder / "model.protected.onnx", **given)
+        (folder / f"{name}.json").write_text(found.to_json(), encoding="utf-8")
+
+
 def write_data(folder: Path) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 16)).astype(np.float32)
     clean = run(load(folder / "model.onnx"), {"x": x})[0]
     np.savez(folder / "test.npz", x=x, y=clean.argmax(axis=1))  # so that the model is always right
     np.savez(folder / "unlabelled.npz", x=x)
+    write_statistics(folder)
     images = rng.integers(256, size=(20, 4, 4), dtype=np.uint8)
     np.savez(folder / "images.npz", x=images)
     np.savez(folder / "scaled.npz", x=((images / 255 - 0.5) / 0.25).reshape(20, 16).astype(np.float32))
@@ -320,7 +329,7 @@ NOT_BY_DEFAULT = {
     "--reference", "--preprocess", "--at-least", "--at-most", "--check", "--plot", "--log", "--group", "--precision",
     "--config", "--save-config", "--save-plan", "--plan", "--integers", "--grid", "--bounds", "--junit",
     "--correct", "--compensate", "--relative-step", "--max-drop", "--budget", "--min-sqnr", "--protected", "--resume",
-    "--csv", "--overlay",
+    "--write-image", "--measured", "--unit", "--time", "--statistics", "--csv", "--overlay", "--report",
 }  # fmt: skip
 
 
@@ -333,7 +342,7 @@ def test_every_default_is_shown(name, flag):
         assert "[default" not in text
     elif isinstance(option.default, str | int | float | Path):
         assert re.search(rf"\[default: {re.escape(str(option.default))}[\];]", text)
-    elif (name, flag) not in {("readback", "--channel"), ("evaluate", "--channel")}:
+    elif (name, flag) not in {("readback", "--channel"), ("evaluate", "--channel"), ("readback", "--data")}:
         assert ("[default: " in text) == (flag not in NOT_BY_DEFAULT)
 
 
@@ -410,6 +419,14 @@ def test_every_example_runs(cli, name, line):
     assert done(cli(shlex.join(words)))
     written = [word for word in words if re.search(r"\.(onnx|npz|csv|json|png)$", word)]
     assert all(Path(word).stat().st_size for word in written)
+
+
+@pytest.mark.usefixtures("brief_demo")
+def test_the_demo_prints_json_only(cli):
+    body = json.loads(done(cli("demo --trials 1 --json")))
+    assert list(body) == ["accuracy", "accuracy_pruned", "points", "chosen", "command", "tuned", "plot"]
+    assert len(body["points"]) == 1
+    assert body["chosen"] == body["points"][0]
 
 
 # ------------------------------------------------------------------------------------------------ the program
@@ -635,6 +652,7 @@ OVER_INPUTS = [
     "readback model.protected.onnx -o model.protected.onnx",
     "readback folder/trial-0001.onnx --trials 2 -o folder",
     "readback model.protected.onnx -o mine.json --channel mine.json",
+    "readback model.protected.onnx --measured pairs.csv --unit scaled -o pairs.csv",
     f"{FIT} -o pairs.csv",
     f"{FIT} --plot pairs.csv",
 ]
@@ -1344,7 +1362,13 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         **COMPENSATE,
         **IMAGES,
     },
-    "readback": {"--seed": NATURAL, "--trials": (["1", "10000"], ["0", "10001", "1000000000"]), **CHANGES, **CORRECT},
+    "readback": {
+        "--seed": NATURAL,
+        "--trials": (["1", "10000"], ["0", "10001", "1000000000"]),
+        "--time": (["0", "1h"], ["-1", "soon", "nan"]),
+        **CHANGES,
+        **CORRECT,
+    },
     "evaluate": {
         "--trials": NATURAL,
         "--seed": NATURAL,
@@ -1367,6 +1391,7 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
     },
     "sensitivity": {"--trials": (["1", "10000"], ["0", "10001"]), "--mean": NUMBERS, "--std": NUMBERS, **MEMORY},
     "tune": {
+        "--workers": COUNT,
         "--max-drop": (["1e-9", "100"], ["0", "101", "nan"]),
         "--budget": (["1e-9", "1e9"], ["0", "nan"]),
         "--min-sqnr": (["0", "300"], ["-1", "301", "nan"]),

@@ -102,11 +102,24 @@ def test_a_plan_can_be_a_function(cli):
     assert oa.load("model.protected.onnx").plan.schemes == (oa.Scheme.int4(),)
 
 
-def test_a_plan_takes_another_channel_and_granularity(cli):
-    done(cli(f"{PROTECT} --plan plan.json --granularity channel"))
+def test_a_plan_takes_another_channel_and_granularity(cli, caplog):
+    ended = cli(f"{PROTECT} --plan plan.json --granularity channel")
+    assert ended.exit_code == 0
+    assert caplog.messages == ["granularity is channel for every tensor: it replaces the plan's tensor"]
     assert {scheme.granularity for scheme in oa.load("model.protected.onnx").plan.schemes} == {"channel"}
     families = {scheme.analog: scheme.channel.family for scheme in oa.load("model.protected.onnx").plan.schemes}
     assert families["all"] == "gaussian"
+
+
+def test_a_setting_beside_a_plan_says_what_it_replaces(cli, caplog):
+    plan = oa.Plan(default=oa.Scheme(cells=(5, 9)), tensors={"a": oa.Scheme(cells=(3, 3)), "b": None})
+    Path("cells.json").write_text(plan.to_json(), encoding="utf-8")
+    ended = cli("protect model.onnx --plan cells.json --cells 3")
+    assert ended.exit_code == 0
+    assert caplog.messages == ["cells is 3 for every tensor: it replaces the plan's 5,9"]
+    assert {scheme.cells for scheme in oa.load("model.protected.onnx").plan.schemes} == {(3,)}
+    done(cli("protect model.onnx --plan cells.json --channel pcm --force"))  # as the plan has it
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize(
@@ -505,16 +518,3 @@ def test_a_model_without_its_functions_is_one_error(cli):
     assert refused.exit_code == 1
     (line,) = refused.stderr.splitlines()
     assert line.startswith("Error: ")
-
-
-@pytest.mark.parametrize(
-    ("options", "messages"),
-    [
-        ("--cells 0", ["cells: replaced in all tensors, whatever the plan says"]),
-        ("--code bch", []),  # as the plan has it
-    ],
-)
-def test_what_replaces_the_settings_of_a_plan_is_said(cli, caplog, options, messages):
-    result = cli(f"protect model.onnx --plan plan.json {options}")
-    assert result.exit_code == 0, result.output
-    assert [message for message in caplog.messages if "plan says" in message] == messages

@@ -37,7 +37,7 @@ def test_passes_come_in_the_order_of_the_data():
 def test_a_model_that_is_open_is_read_as_by_the_passes(decoded):
     stored = protected("matmul")
     step = ReadbackPass(seed=1, trial=2, channel=QUIET)
-    read = pipeline.read_back(step, open_protected(stored), decoded=decoded)
+    read = pipeline.read_back(step.read, open_protected(stored), decoded=decoded)
     assert serialized(read) == serialized(pipeline.run([step, *[DecodePass()] * decoded], stored))
 
 

@@ -125,7 +125,7 @@ def test_other_arrays_are_only_cast(kind, wanted):
 
 @pytest.mark.parametrize("two", [Preprocessing(mean=(0.5, 0.5)), Preprocessing(std=(0.5, 0.5))], ids=["mean", "std"])
 def test_two_numbers_do_not_fit_three_channels(two):
-    with pytest.raises(OptionError, match=r"(mean|std) has 2 values for images of 3 channels"):
+    with pytest.raises(OptionError, match=r"(mean|std) has 2 values, and the images have 3 channels"):
         two.apply(PIXELS, IMAGES)
 
 

@@ -308,14 +308,14 @@ class Here(Engine):
         self.told.append(tasks)
         return self._threads
 
-    def start(self, work: Work) -> None:
+    def start(self, work: Any) -> None:
         self.work, self._worker = work, Worker(work)
 
     @property
     def slots(self) -> int:
         return self._slots
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Any) -> None:
         self._waiting.append(task)
         self.most = max(self.most, len(self._waiting))
 

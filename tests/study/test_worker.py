@@ -443,7 +443,8 @@ def test_a_fetch_that_fails_leaves_nothing_behind():
     def several() -> Outcome:
         with pytest.raises(ConnectionError):
             worker.do(lost, "one", task_of(0, (0,)))
-        return worker.do(fetcher(log, "one"), "one", task_of(0, (0,)))
+        outcome: Outcome = worker.do(fetcher(log, "one"), "one", task_of(0, (0,)))
+        return outcome
 
     def lost() -> Work:
         raise ConnectionError

@@ -69,10 +69,22 @@ def test_what_a_plan_in_the_loop_buys_is_what_the_results_say(trained, rows):
     assert 0.45 < fitting.cells / cells < 0.55
 
 
-def test_what_patterns_buy_is_what_the_results_say(rows):
+def test_what_patterns_buy_is_what_the_results_say(trained, rows):
     best = min((row for row in rows if row.model == "lenet-1of20"), key=lambda row: row.lost)
     ends = f"({best.low:.1f} to {best.high:.1f})"
     assert f"loses {best.lost:.1f} points {ends} at best, in {best.cells:.3f} cells" in " ".join(PAGE.split())
+    two, layers = (
+        trained.cells_at([row for row in rows if row.model == model], 0.5, "lost")
+        for model in ("lenet-2of20", "lenet-layers-90")
+    )
+    said = f"of each 20 take {two:.3f} cells at half a point, where 90 % by layer takes {layers:.3f}"
+    assert said in " ".join(PAGE.split())
+
+
+def test_what_both_buy_is_what_the_results_say(rows):
+    (both,) = (row for row in rows if (row.model, row.step) == ("lenet-layers-90-steps-2", 2.0))
+    said = f"lose {both.lost:.2f} points ({both.low:.2f} to {both.high:.2f}) in {both.cells:.3f} cells"
+    assert said in " ".join(PAGE.split())
 
 
 def test_the_run_is_that_of_the_results():

@@ -144,13 +144,20 @@ def test_where_nothing_is_lost_the_samples_needed_fall_as_the_limit():
 
 def test_a_metric_that_does_not_judge_samples_is_refused():
     tried = Experiment(model(LINEAR), rows(20), ("relative_error", METRICS["relative_error"].function))
-    message = (
-        "^the metric relative_error, as given or as the data suggest, does not compare sample by sample: choose metric "
-        "from top1, agreement, sqnr_db$"
-    )
+    message = "^metric is relative_error; it must be one that compares sample by sample: top1, agreement, sqnr_db$"
     with pytest.raises(OptionError, match=message):
         check_paired(tried)
     check_paired(experiment())
+
+
+def test_a_metric_that_the_data_choose_is_not_said_to_be_given():
+    data = rows(20)
+    outputs = Experiment(model(LINEAR), data).clean[0]
+    chosen = Experiment(model(LINEAR), replace(data, labels=outputs + 0.25))
+    with pytest.raises(
+        OptionError, match=r"^no metric is given, and for these outputs and labels it is r2, which does"
+    ):
+        check_paired(chosen)
 
 
 # ----------------------------------------------------------------------------------------- signal and noise

@@ -107,7 +107,7 @@ def test_model_explorer_reads_the_overlay(found):
     ("arguments", "said"),
     [
         ({"trials": 0}, "trials is 0"),
-        ({"metric": "relative_error"}, "the metric relative_error, as given or as the data suggest, does not compare"),
+        ({"metric": "relative_error"}, "metric is relative_error; it must be one that compares sample by sample"),
         ({"cells_small": 0}, "cells_small is 0"),
     ],
 )

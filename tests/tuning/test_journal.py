@@ -10,7 +10,7 @@ import onnx_analog as oa
 from onnx_analog.errors import DataError, OptionError, OutputError
 from onnx_analog.graph.weights import Selection
 from onnx_analog.run.session import Network
-from onnx_analog.tuning import search
+from onnx_analog.tuning import bench
 from onnx_analog.tuning.journal import Journal
 from tests.models import model
 from tests.run.nets import LINEAR, rows
@@ -152,6 +152,6 @@ def test_candidates_are_kept(whole, tmp_path, monkeypatch):
     path = tmp_path / "search.jsonl"
     path.write_text(whole[1], encoding="utf-8")
     computed = []
-    monkeypatch.setattr(search, "candidates", lambda *given, **options: computed.append(given) or [])
+    monkeypatch.setattr(bench, "candidates", lambda *given, **options: computed.append(given) or [])
     assert tuned(path).to_dict() == whole[0]
     assert not computed

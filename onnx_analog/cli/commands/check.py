@@ -24,6 +24,7 @@ from onnx_analog.cli.options import (
     OUT,
     PREPROCESSING,
     PRUNE_SCOPE,
+    REPORT,
     RUNNING,
     SEED,
     SELECTION,
@@ -93,6 +94,7 @@ class _No(click.ClickException):
 @RUNNING
 @argument("threads")
 @click.option("--junit", type=OUT, help="File for a report in JUnit XML, which CI servers read.")
+@REPORT
 @FORCE
 @LOAD
 @JSON
@@ -104,7 +106,9 @@ class _No(click.ClickException):
     depends=DEPENDS,
     complete={"side_channel": channel_names},
 )
-def command(model: Path, data: Path, junit: Path | None, force: bool, as_json: bool, **choices: Any) -> None:
+def command(
+    model: Path, data: Path, junit: Path | None, report: Path | None, force: bool, as_json: bool, **choices: Any
+) -> None:
     """Answer whether MODEL survives a memory: whether it loses no more than a limit.
 
     A plain MODEL is stored as `protect` does it. Trials are added until the answer is sure, or more of them would not
@@ -116,19 +120,23 @@ def command(model: Path, data: Path, junit: Path | None, force: bool, as_json: b
         onnx-analog check model.onnx --data test.npz --min-sqnr 10 --cells-small 3
     """
     from onnx_analog._check import check
-    from onnx_analog.cli import junit as reports
+    from onnx_analog.cli import junit as test_reports
+    from onnx_analog.cli import reports
     from onnx_analog.disk import writing
 
     if junit is not None:
-        writing.check_outputs([junit], read_files(model, data, choices), force=force)
+        perhaps = [report] if report else []
+        writing.check_outputs([junit], read_files(model, data, choices), force=force, perhaps=perhaps)
+    reports.check(report, read_files(model, data, choices), force=force)
     choices["modifiers"], choices["selection"] = modifiers_of(choices), given_selection(choices)
     choices["max_trials"] = choices.pop("check_trials")
     start = time.monotonic()
     with status("check") as progress:
         checked = check(model, data, progress=progress, **choices)
     if junit is not None:
-        text = reports.report(checked, seconds=time.monotonic() - start)
+        text = test_reports.report(checked, seconds=time.monotonic() - start)
         writing.write_all({junit: writing.write_text(text)}, force=force)
+    reports.write(checked, report, force=force)
     if as_json:
         print_json(checked.to_dict())
     else:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Command, Whole, show
-from onnx_analog.cli.options import FORCE, OUT, SEED, shown
+from onnx_analog.cli.console import Command, Whole, print_json, show
+from onnx_analog.cli.options import FORCE, JSON, OUT, SEED, shown
 from onnx_analog.cli.progress import status, watch
 
 PLOT = Path("onnx-analog-demo.png")
@@ -18,7 +19,8 @@ PLOT = Path("onnx-analog-demo.png")
 @SEED
 @click.option("--plot", type=OUT, default=PLOT, help="File for the plot.")
 @FORCE
-def command(trials: int, seed: int, plot: Path, force: bool) -> None:
+@JSON
+def command(trials: int, seed: int, plot: Path, force: bool, as_json: bool) -> None:
     """Run every step on a packaged network (LeNet on MNIST).
 
     The demo prunes the network by 80 %, stores it in PCM cells with each strategy at 1, 3 and 10 cells per weight, and
@@ -36,14 +38,18 @@ def command(trials: int, seed: int, plot: Path, force: bool) -> None:
     from onnx_analog.disk import writing
     from onnx_analog.study.sweeps import sweep as sweep_of
 
+    def say(*things: Any) -> None:
+        if not as_json:
+            show(*things)
+
     if not plots.can_plot():
-        show(plots.NO_PLOTS)
+        say(plots.NO_PLOTS)
     if plots.can_plot():
         plots.check_plot(plot)
         force = force or plot == PLOT  # what an earlier demo left
         writing.check_outputs([plot], [story_of.MODEL], force=force)
     story = story_of.begin()
-    show(
+    say(
         f"LeNet classifies {story.accuracy:.1%} of {len(story.data):,} MNIST test images correctly, and "
         f"{story.accuracy_pruned:.1%} after {story_of.SPARSITY:.0%} of its weights are pruned. The remaining weights "
         "are now stored in PCM cells, and every read of a cell is noisy.\n"
@@ -51,24 +57,37 @@ def command(trials: int, seed: int, plot: Path, force: bool) -> None:
     plan = story_of.plan(story, story_of.grid(seed=seed), trials=trials)
     with watch("reading noisy cells") as update:
         points = list(sweep_of(plan, progress=update))
-    show(f"Each strategy adds a step to the one before it. {story_of.steps()}.\n", *report.points_tables(points))
+    say(f"Each strategy adds a step to the one before it. {story_of.steps()}.\n", *report.points_tables(points))
     chosen = story_of.choice(points)
     why = (
         "The cheapest point that is as good as the best, within the noise"
         if trials > 1
         else "The best point; with a single trial, its lead may be chance"
     )
-    show(
+    say(
         f"{why}: {report.choice_text(chosen)}. It costs:\n",
         *model_tables.account_tables(story_of.protect(story, chosen).manifest),
     )
     (channel_,) = plan.grid.channels
-    show(f"channel {channel_}: {channel_.source}")
+    say(f"channel {channel_}: {channel_.source}")
     if plots.can_plot():
         writing.write_all({plot: plots.plot_points(points)}, force=force)
-        show(f"plot: {shown(plot)}")
+        say(f"plot: {shown(plot)}")
     with status("tune") as progress:
         tuned = story_of.cheapest_plan(seed=seed, progress=progress)
-    show(story_of.tuned_text(tuned) + "\n")
-    show("To store a model of your own in the same way:")
+    say(story_of.tuned_text(tuned) + "\n")
+    if as_json:
+        return print_json(
+            {
+                "accuracy": story.accuracy,
+                "accuracy_pruned": story.accuracy_pruned,
+                "points": [point.to_dict() for point in points],
+                "chosen": chosen.to_dict(),
+                "command": story_of.command(chosen),
+                "tuned": tuned.to_dict(),
+                "plot": str(plot) if plots.can_plot() else None,
+            }
+        )
+    say("To store a model of your own in the same way:")
     click.echo(story_of.command(chosen))  # on one line, however narrow the terminal, to be copied
+    return None

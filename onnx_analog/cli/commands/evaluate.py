@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from onnx_analog.cli.options import (
     CORRECT,
     DATA,
     FILE,
+    FORCE,
     JSON,
     LOAD,
     OTHER_CHANNEL,
     PREPROCESSING,
+    REPORT,
     RUNNING,
     SEED,
     modifiers_of,
@@ -44,9 +47,13 @@ from onnx_analog.cli.settings import argument
 @argument("at_least", help="Exit 1 unless the lower end of the 95 % interval (or the value) is this high.")
 @argument("at_most", help="Exit 1 unless the upper end of the 95 % interval (or the value) is this low.")
 @argument("limit")
+@REPORT
+@FORCE
 @LOAD
 @JSON
-def command(protected: Path, data: Path, trials: int, as_json: bool, **choices: Any) -> None:
+def command(
+    protected: Path, data: Path, trials: int, report: Path | None, force: bool, as_json: bool, **choices: Any
+) -> None:
     """Measure the accuracy of PROTECTED under the noise of its cells.
 
     A model that is not protected is evaluated as it is.
@@ -61,14 +68,28 @@ def command(protected: Path, data: Path, trials: int, as_json: bool, **choices: 
         onnx-analog evaluate model.protected.onnx --data test.npz --trials 25
     """
     from onnx_analog import api
-    from onnx_analog.cli import report
+    from onnx_analog.cli import report as tables
+    from onnx_analog.cli import reports
 
     choices["modifiers"] = modifiers_of(choices)
+    reports.check(report, _read(protected, data, choices), force=force)
     with progress("reading noisy cells", trials) as advance:
         evaluation = api.evaluate(protected, data, trials=trials, progress=advance, **choices)
+    read_by = {name: choices[name] for name in ("channel", "modifiers")}
+    reports.write(evaluation, report, force=force, model=protected, **read_by)
     if as_json:
         print_json(evaluation.to_dict())
     else:
-        show(report.evaluation_table(evaluation))
+        show(tables.evaluation_table(evaluation))
     if evaluation.holds is False:
         raise click.ClickException(str(evaluation.verdict))
+
+
+def _read(protected: Path, data: Path, choices: dict[str, Any]) -> Iterator[Path]:
+    """Yield all files that the command reads, each of which an option may name."""
+    from onnx_analog.graph import files
+
+    for model in (protected, choices["reference"]):
+        yield from files.files_of(model) if model else ()
+    yield data
+    yield from (Path(choices[name]) for name in ("channel", "correct") if choices[name])

@@ -7,19 +7,27 @@ from pathlib import Path
 import click
 
 from onnx_analog.cli.console import Command, print_json, show
-from onnx_analog.cli.options import FILE, JSON, LOAD, shown
+from onnx_analog.cli.options import FILE, FORCE, JSON, LOAD, OUT, shown
 from onnx_analog.errors import ManifestError
 
 
 @click.command(cls=Command)
 @click.argument("protected", type=FILE)
 @click.option("--check", type=FILE, metavar="MANIFEST", help="Exit 1 unless this manifest describes PROTECTED.")
+@click.option(
+    "--write-image",
+    type=OUT,
+    metavar="FILE",
+    help="Write what is to be programmed into each cell, as .npz or .csv, and show what was written.",
+)
+@FORCE
 @LOAD
 @JSON
-def command(protected: Path, check: Path | None, as_json: bool) -> None:
+def command(protected: Path, check: Path | None, write_image: Path | None, force: bool, as_json: bool) -> None:
     """Show the contents and the cost of the cells of PROTECTED.
 
     PROTECTED is a protected model or its manifest. The cost is compared with that of digital memory.
+    With --write-image, PROTECTED is a model, and its cells are written one by one.
 
     Example:
 
@@ -32,12 +40,18 @@ def command(protected: Path, check: Path | None, as_json: bool) -> None:
 
     if protected.suffix == ".json":
         manifest = manifests.read(protected)
-        if check is not None:
-            raise ManifestError(f"{str(protected)!r} is a manifest; --check needs the protected model")
+        for flag, file in (("--check", check), ("--write-image", write_image)):
+            if file is not None:
+                raise ManifestError(f"{str(protected)!r} is a manifest; {flag} needs the protected model")
     else:
         manifest = api.account(protected)
     if check is not None:
         manifests.read(check).compare(manifest, shown(check))
+    if write_image is not None:
+        image = api.write_image(protected, write_image, force=force)
+        if not as_json:
+            show(f"{image}: {shown(write_image)}")
+            return None
     if as_json:
         return print_json(manifest.to_dict())
     show(*model_tables.account_tables(manifest))

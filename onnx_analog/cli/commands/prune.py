@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Command, show
-from onnx_analog.cli.options import FILE, FORCE, OUT, PRUNE_SCOPE, SELECTION, selection_of, shown, stem
+from onnx_analog.cli.console import Command, print_json, show
+from onnx_analog.cli.options import FILE, FORCE, JSON, OUT, PRUNE_SCOPE, SELECTION, selection_of, shown, stem
 from onnx_analog.cli.settings import argument
 
 
@@ -19,7 +19,16 @@ from onnx_analog.cli.settings import argument
 @SELECTION
 @click.option("-o", "--output", type=OUT, help="[default: MODEL with the suffix .pruned.onnx]")
 @FORCE
-def command(model: Path, sparsity: float, prune_scope: str, output: Path | None, force: bool, **selection: Any) -> None:
+@JSON
+def command(
+    model: Path,
+    sparsity: float,
+    prune_scope: str,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    **selection: Any,
+) -> None:
     """Set the smallest weights of MODEL to zero.
 
     Example:
@@ -36,4 +45,7 @@ def command(model: Path, sparsity: float, prune_scope: str, output: Path | None,
     writing.check_outputs([target], files.files_of(model), force=force, perhaps=perhaps)
     pruned = api.prune(model, sparsity=sparsity, prune_scope=prune_scope, selection=selection_of(selection))
     pruned.save(target, force=force)
+    if as_json:
+        return print_json({"model": str(target), "zeros": pruned.zeros, "weights": pruned.weights})
     show(f"{pruned}: {shown(target)}")
+    return None

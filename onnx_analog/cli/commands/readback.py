@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from onnx_analog.arguments import MOST_READBACKS
+from onnx_analog.arguments import DEFAULTS, MOST_READBACKS
 from onnx_analog.cli.console import Command, Whole, show
 from onnx_analog.cli.options import (
     CHANGES,
@@ -17,6 +17,7 @@ from onnx_analog.cli.options import (
     FORCE,
     LOAD,
     OTHER_CHANNEL,
+    OUT,
     OUT_OR_FOLDER,
     PREPROCESSING,
     SEED,
@@ -24,8 +25,9 @@ from onnx_analog.cli.options import (
     shown,
     stem,
 )
-from onnx_analog.cli.progress import progress
+from onnx_analog.cli.progress import progress, status
 from onnx_analog.cli.settings import argument
+from onnx_analog.errors import OptionError
 
 
 @click.command(cls=Command)
@@ -42,6 +44,14 @@ from onnx_analog.cli.settings import argument
 @CORRECT
 @PREPROCESSING
 @click.option(
+    "--measured", type=FILE, help="Reads of a real array, .npz or .csv: address and value. No noise is then added."
+)
+@argument("unit")
+@argument("missing")
+@argument("time_s")
+@click.option("--statistics", type=OUT, metavar="FILE", help="Write how far reads are from levels, for `compare`.")
+@click.option("--data", type=FILE, help="With --statistics: npz file of inputs and labels, by which arrays are scored.")
+@click.option(
     "-o", "--output", type=OUT_OR_FOLDER, help="Output file; with --trials, a folder.  [default: beside PROTECTED]"
 )
 @LOAD
@@ -54,11 +64,14 @@ def command(
     channel: str | None,
     output: Path | None,
     force: bool,
+    statistics: Path | None,
+    data: Path | None,
     **choices: Any,
 ) -> None:
     """Write PROTECTED with its weights as read from noisy cells.
 
-    They are exactly the weights that `evaluate` uses in the same trials.
+    They are exactly the weights that `evaluate` uses in the same trials. With --measured, they are those that a real
+    array returned, to which `manifest --write-image` was written.
 
     Example:
 
@@ -66,32 +79,78 @@ def command(
         onnx-analog readback model.protected.onnx --seed 0 --decoded
     """
     from onnx_analog import api
+    from onnx_analog.cli.array_tables import array_table
     from onnx_analog.disk import transactions, writing
     from onnx_analog.graph import files
 
+    measured = choices["measured"]
+    if measured is not None and trials is not None:
+        raise OptionError("--trials and --measured exclude each other: an array that was measured is not simulated")
+    if measured is None:
+        _check_unused(choices)
+    if data is not None and statistics is None:
+        raise OptionError("--data is given, and --statistics is not: name the file that scores are written to")
     if trials is None:
         targets = [output or protected.with_name(f"{stem(protected)}.readback.onnx")]
     else:
         folder = output or protected.with_name(f"{stem(protected)}.readback")
         targets = [folder / f"trial-{trial:04}.onnx" for trial in range(trials)]
     named = [Path(text) for text in (channel, choices["correct"]) if text]
+    named += [path for path in (measured, data) if path is not None]
     read = chain(files.files_of(protected), named)
     perhaps = map(writing.data_beside, targets)
-    writing.check_outputs(targets, read, force=force, perhaps=perhaps, new_folder=trials is not None)
+    beside = [] if statistics is None else [statistics]
+    writing.check_outputs([*targets, *beside], read, force=force, perhaps=perhaps, new_folder=trials is not None)
     modifiers = modifiers_of(choices)
+    settings = {**choices, "seed": seed, "channel": channel, "modifiers": modifiers, "decoded": decoded}
+    if statistics is not None:
+        _write_statistics(protected, statistics, trials or 1, data, settings, force=force)
+    if data is not None and choices["correct"] is None:  # then images are those of the data only
+        settings = {name: value for name, value in settings.items() if name not in ("mean", "std", "preprocess")}
+    if trials is None:
+        with progress("reading the array", 1) as advance:
+            perturbed = api.readback(protected, **settings)
+            writing.write_all({targets[0]: perturbed.writer()}, force=force)
+            advance()
+        if perturbed.array is not None:
+            show(array_table(perturbed.array), f"{perturbed}: {shown(targets[0])}")
+        else:
+            show(f"1 model, seed {seed}: {shown(targets[0])}")
+        return
     models = api.readbacks(
-        protected, seed=seed, trials=len(targets), channel=channel, modifiers=modifiers, decoded=decoded, **choices
+        protected, trials=trials, **{name: value for name, value in settings.items() if name not in _OF_MEASURED}
     )
-    with progress("reading noisy cells", len(targets)) as advance:
+    with progress("reading noisy cells", trials) as advance:
 
         def writer(path: Path) -> None:
             next(models).writer()(path)
             advance()
 
-        if trials is None:
+        with transactions.tidy_ends(), writing.new_folder(targets[0].parent):
             writing.write_all(dict.fromkeys(targets, writer), force=force)
-        else:
-            with transactions.tidy_ends(), writing.new_folder(targets[0].parent):
-                writing.write_all(dict.fromkeys(targets, writer), force=force)
-    where = targets[0] if trials is None else targets[0].parent
-    show(f"{len(targets)} model{'s' * (len(targets) > 1)}, seed {seed}: {shown(where)}")
+    show(f"{trials} model{'s' * (trials > 1)}, seed {seed}: {shown(targets[0].parent)}")
+
+
+def _write_statistics(
+    protected: Path, target: Path, trials: int, data: Path | None, settings: dict[str, Any], *, force: bool
+) -> None:
+    """Write the statistics of what is read, and say so."""
+    from onnx_analog._array import array_statistics
+    from onnx_analog.disk import writing
+
+    others = {name: value for name, value in settings.items() if name != "decoded"}
+    with status("statistics") as show_progress:
+        show_progress("reading the array")
+        found = array_statistics(protected, trials=trials, data=data, **others)
+    writing.write_all({target: writing.write_text(found.to_json())}, force=force)
+    show(f"statistics of {found}: {shown(target)}")
+
+
+_OF_MEASURED = ("measured", "unit", "missing", "time_s")
+
+
+def _check_unused(choices: dict[str, Any]) -> None:
+    """Raise `OptionError` if an option is given that only goes with --measured."""
+    for name in _OF_MEASURED:
+        if choices[name] != getattr(DEFAULTS, name, None):
+            raise OptionError(f"{name} is given, and measured is not: it says how measured reads are taken")

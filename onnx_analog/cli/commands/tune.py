@@ -20,9 +20,12 @@ from onnx_analog.cli.options import (
     LOAD,
     OUT,
     PREPROCESSING,
+    REPORT,
     RUNNING,
     SEED,
     SELECTION,
+    engine_of,
+    engine_options,
     modifiers_of,
     selection_of,
     shown,
@@ -66,7 +69,7 @@ def _stopped(params: Mapping[str, Any]) -> str:
 @SELECTION
 @PREPROCESSING
 @RUNNING
-@argument("threads")
+@engine_options("serial", argument("threads"), help="Where tensors and trials are measured; serial: in this process.")
 @click.option("-o", "--out", "target", type=OUT, help="The plan.  [default: MODEL with the suffix .plan.json]")
 @click.option(
     "--resume",
@@ -74,6 +77,7 @@ def _stopped(params: Mapping[str, Any]) -> str:
     help="File that keeps what is measured: the same command goes on from it, and one with another goal uses it.",
 )
 @click.option("--plot", type=OUT, help="File for a plot of what was tried (needs matplotlib).")
+@REPORT
 @click.option("--protected", type=OUT, help="Also write the protected model that was verified, before correction.")
 @FORCE
 @LOAD
@@ -85,6 +89,7 @@ def command(
     target: Path | None,
     resume: Path | None,
     plot: Path | None,
+    report: Path | None,
     protected: Path | None,
     force: bool,
     as_json: bool,
@@ -104,12 +109,12 @@ def command(
     """
     from onnx_analog import channels, plots, tuned_plot
     from onnx_analog._tune import tune
-    from onnx_analog.cli import tuning_tables
+    from onnx_analog.cli import reports, tuning_tables
     from onnx_analog.disk import writing
     from onnx_analog.graph import files
 
     target = target or model.with_name(f"{stem(model)}.plan.json")
-    outputs = [path for path in (target, plot, protected) if path]
+    outputs = [path for path in (target, plot, report, protected) if path]
     read = [*files.files_of(model), data, *([Path(channel)] if channel else [])]  # a channel may be a file
     beside = [writing.data_beside(protected)] if protected else []
     if resume is not None:
@@ -117,8 +122,10 @@ def command(
     writing.check_outputs(outputs, read, force=force, perhaps=beside)
     if plot is not None:
         plots.check_plot(plot)
+    reports.check(report, read, force=force)
     choices["modifiers"], choices["selection"] = modifiers_of(choices), selection_of(choices)
     choices["trials"] = choices.pop("tune_trials")
+    choices["engine"] = engine_of(choices, choices["threads"] or None)
     with status("tune") as progress:
         tuned = tune(model, data, channel=channel or channels.DEFAULT, resume=resume, progress=progress, **choices)
     writers = {target: writing.write_text(tuned.plan.to_json())}
@@ -127,12 +134,15 @@ def command(
     if protected:
         writers[protected] = tuned.protected.writer()
     writing.write_all(writers, force=force)
+    reports.write(tuned, report, force=force)
     if as_json:
         print_json(tuned.to_dict())
     else:
         show(*tuning_tables.tables_of(tuned), f"plan: {shown(target)}")
         if plot:
             show(f"plot: {shown(plot)}")
+        if report:
+            show(f"report: {shown(report)}")
         if protected:
             show(f"model: {shown(protected)}")
     if tuned.holds is False:

@@ -1,12 +1,15 @@
-"""Where trials are computed: in this process, in processes of this machine, on a Dask or a Ray cluster.
+"""Where tasks are computed: in this process, in processes of this machine, on a Dask or a Ray cluster.
 
 One thin seam: `submit` a task, and ask for the `next` outcome, whichever ends first. So results stream, a sweep may
-decide on further tasks as it goes, and no engine knows what a task is. `build` gives an engine by its name.
+decide on further tasks as it goes, and no engine knows what a task is: trials of a sweep, or what `tune` measures.
+`build` gives an engine by its name.
 """
 
 from __future__ import annotations
 
-from onnx_analog.errors import OptionError
+from typing import Any
+
+from onnx_analog.errors import OptionError, brief
 from onnx_analog.study.engines.base import Engine as Engine
 
 ENGINES = ("local", "serial", "dask", "ray")
@@ -59,3 +62,18 @@ def build(
     from onnx_analog.study.engines.local import LocalEngine, SerialEngine
 
     return SerialEngine(threads=threads) if name == "serial" else LocalEngine(workers=workers, threads=threads)
+
+
+def engine_of(engine: Any, *, threads: int | None = None) -> Engine:
+    """Return an engine as it is given: itself, or its name; `threads` are those of one that is named.
+
+    Raises
+    ------
+    OptionError
+        If it is neither.
+    """
+    if isinstance(engine, str):
+        return build(engine, threads=threads)
+    if not isinstance(engine, Engine):
+        raise OptionError(f"engine is {brief(engine)}; it must be an Engine or one of {', '.join(ENGINES)}")
+    return engine

@@ -1,4 +1,4 @@
-"""The seam between a sweep and whatever computes its trials."""
+"""The seam between a sweep or a search and whatever computes its tasks."""
 
 from __future__ import annotations
 
@@ -7,24 +7,32 @@ from abc import ABC, abstractmethod
 from typing import Any, Self
 
 from onnx_analog.errors import EngineError, OptionError, require_int
-from onnx_analog.study.worker import Outcome, Task, Work, cannot_load
+from onnx_analog.study.worker import AnyTask, AnyWork, cannot_load
 
 _REPR = re.compile(r"""(\w+(?:Error|Exception))\((["'])(.*)\2\)""")  # as Dask has errors
-DEATHS = 3  # of workers, one after another with nothing done between them, that end a sweep
+DEATHS = 3  # of workers, one after another with nothing done between them, that end all
 
 
 class Engine(ABC):
     """Does tasks of one work, in any order, in as many places as it has.
 
     Used as a context manager: on the way out it stops what it started, whatever is still under way.
+
+    Attributes
+    ----------
+    here : bool
+        Whether tasks are done in this process, one after another.
     """
+
+    here = False
+    _remedy = ""  # what to do if the work ends early; `start` knows
 
     def plan(self, tasks: int) -> int:  # noqa: ARG002 - for those that choose
         """Say how many tasks there will be; return the threads within an operator that each worker is to use."""
         return 1
 
     @abstractmethod
-    def start(self, work: Work) -> None:
+    def start(self, work: AnyWork) -> None:
         """Bring `work` to the workers."""
 
     @property
@@ -33,12 +41,12 @@ class Engine(ABC):
         """How many tasks are computed at the same time."""
 
     @abstractmethod
-    def submit(self, task: Task) -> None:
+    def submit(self, task: AnyTask) -> None:
         """Have a task done."""
 
     @abstractmethod
-    def next(self) -> Outcome:
-        """Wait until a task that was submitted ends, whichever is first, and return its outcome.
+    def next(self) -> Any:
+        """Wait until a task that was submitted ends, whichever is first, and return what its worker did.
 
         Raises
         ------
@@ -81,10 +89,6 @@ def unknown(error: BaseException) -> EngineError:
     return cannot_load(_REPR.sub(r"\1: \3", why))
 
 
-def lost(task: Task, why: str) -> EngineError:
+def lost(task: AnyTask, why: str, remedy: str) -> EngineError:
     """Return the error of a task that cannot be done."""
-    trials = f"trial {task.trials[0]}" if len(task.trials) == 1 else f"trials {task.trials[0]} to {task.trials[-1]}"
-    return EngineError(
-        f"{why} at point {task.number}, {trials}. Completed trials are kept: run the same command again, with fewer "
-        "workers or a smaller batch if memory is short"
-    )
+    return EngineError(f"{why} {task.place}. {remedy}, with fewer workers or a smaller batch if memory is short")

@@ -1,4 +1,4 @@
-"""A Dask cluster: a scheduler that is there already, or one on this machine for the length of a sweep."""
+"""A Dask cluster: a scheduler that is there already, or one on this machine for as long as the work takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from onnx_analog.errors import EngineError, OptionError
 from onnx_analog.study import worker as works
 from onnx_analog.study.engines.base import DEATHS, Engine, least_one, lost, unknown
-from onnx_analog.study.worker import Outcome, Task, Work
+from onnx_analog.study.worker import AnyTask, AnyWork
 
 _WAIT_S = 30  # for a scheduler to answer, and for a first worker
 
@@ -25,14 +25,14 @@ class DaskEngine(Engine):
             raise OptionError("the engine dask needs dask.distributed: pip install 'onnx-analog[dask]'")
         self._address, self._threads = scheduler, least_one("threads", threads)
         self._client: Any = None
-        self._pending: dict[Any, Task] = {}
+        self._pending: dict[Any, AnyTask] = {}
         self._deaths = 0
 
     def plan(self, tasks: int) -> int:  # noqa: ARG002 - see the base class
         """Return the threads asked for, or one."""
         return self._threads or 1
 
-    def start(self, work: Work) -> None:
+    def start(self, work: AnyWork) -> None:
         """Connect, and send `work` to every worker."""
         from distributed import Client, as_completed
 
@@ -49,7 +49,7 @@ class DaskEngine(Engine):
             raise EngineError(
                 f"no Dask scheduler with workers answers {where}: {' '.join(str(error).split())[:200]}"
             ) from error
-        self._work = work
+        self._work, self._remedy = work, work.remedy
         self._send()
         self._ended = as_completed(with_results=False)
 
@@ -74,13 +74,13 @@ class DaskEngine(Engine):
             raise self._gone() from error
         return max(sum(threads.values()), 1)
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: AnyTask) -> None:
         """Hand a task to the scheduler."""
         future = self._client.submit(_do, self._future, self._work.digest, task, pure=False)
         self._pending[future.key] = task
         self._ended.add(future)
 
-    def next(self) -> Outcome:
+    def next(self) -> Any:
         """Wait for the first task to end; Dask does again what dies with a worker."""
         from distributed import CancelledError, KilledWorker
 
@@ -88,11 +88,11 @@ class DaskEngine(Engine):
             future = next(self._ended)
             task = self._pending.pop(future.key)
             try:
-                outcome: Outcome = future.result()
+                outcome = future.result()
             except KilledWorker:
-                raise lost(task, "workers died (killed, or out of memory)") from None
+                raise lost(task, "workers died (killed, or out of memory)", self._remedy) from None
             except MemoryError:
-                raise lost(task, "a worker ran out of memory") from None
+                raise lost(task, "a worker ran out of memory", self._remedy) from None
             except CancelledError:  # what was sent went with the only workers that held it
                 self._again(task)
             except RuntimeError as error:
@@ -103,21 +103,19 @@ class DaskEngine(Engine):
                 self._deaths = 0
                 return outcome
 
-    def _again(self, task: Task) -> None:
+    def _again(self, task: AnyTask) -> None:
         if self._client.status != "running":
             raise self._gone()
         if self._future.status in ("cancelled", "lost", "error"):
             self._deaths += 1
             if self._deaths >= DEATHS:
-                raise lost(task, "the cluster keeps losing its workers")
+                raise lost(task, "the cluster keeps losing its workers", self._remedy)
             self._send()
         self.submit(task)
 
     def _gone(self) -> EngineError:
         where = self._address or "of this machine"
-        return EngineError(
-            f"the Dask scheduler {where} no longer answers. Completed trials are kept: run the same command again"
-        )
+        return EngineError(f"the Dask scheduler {where} no longer answers. {self._remedy}")
 
     def stop(self) -> None:
         """Cancel what is under way, and disconnect."""
@@ -125,5 +123,5 @@ class DaskEngine(Engine):
             self._client.close()
 
 
-def _do(work: Work, digest: str, task: Task) -> Outcome:
+def _do(work: AnyWork, digest: str, task: AnyTask) -> Any:
     return works.do(lambda: work, digest, task)

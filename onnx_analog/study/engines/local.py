@@ -11,6 +11,7 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from loky import ProcessPoolExecutor, cpu_count
 from loky.backend import resource_tracker
@@ -19,7 +20,7 @@ from loky.process_executor import BrokenProcessPool
 from onnx_analog.errors import EngineError, OptionError
 from onnx_analog.study import worker as works
 from onnx_analog.study.engines.base import DEATHS, Engine, least_one, lost
-from onnx_analog.study.worker import Outcome, Task, Work
+from onnx_analog.study.worker import AnyTask, AnyWork
 
 _IDLE_S = 60  # a worker with nothing to do ends after so long
 _LOOK_S = 0.5  # a worker whose driver was killed ends within so long
@@ -31,28 +32,30 @@ _ENVIRONMENT = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18", "PYTHONSAFEPATH": "1"}  # m
 class SerialEngine(Engine):
     """In this process, one task after another."""
 
+    here = True
+
     def __init__(self, *, threads: int | None = None) -> None:
         self._threads = least_one("threads", threads)
-        self._queue: deque[Task] = deque()
+        self._queue: deque[AnyTask] = deque()
 
     def plan(self, tasks: int) -> int:  # noqa: ARG002 - see the base class
         """Return all cores."""
         return self._threads or cpu_count()
 
-    def start(self, work: Work) -> None:
+    def start(self, work: AnyWork) -> None:
         """Keep `work`."""
-        self._worker = works.Worker(work)
+        self._worker = work.worker()
 
     @property
     def slots(self) -> int:
         """One."""
         return 1
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: AnyTask) -> None:
         """Put a task in the queue."""
         self._queue.append(task)
 
-    def next(self) -> Outcome:
+    def next(self) -> Any:
         """Do the task that has waited longest."""
         return self._worker.do(self._queue.popleft())
 
@@ -74,7 +77,7 @@ class LocalEngine(Engine):
             raise OptionError(
                 f"workers is {workers}, and this machine has {cpu_count()} cores: at most {_MOST_WORKERS} are allowed"
             )
-        self._pending: dict[Future[Outcome], Task] = {}
+        self._pending: dict[Future[Any], AnyTask] = {}
         self._executor: ProcessPoolExecutor | None = None
         self._scratch: Path | None = None
         self._deaths = 0
@@ -85,8 +88,9 @@ class LocalEngine(Engine):
         self._workers = self._workers or max(min(cores, tasks), 1)
         return self._threads or max(cores // self._workers, 1)
 
-    def start(self, work: Work) -> None:
+    def start(self, work: AnyWork) -> None:
         """Write `work` where all processes find it, and start them."""
+        self._remedy = work.remedy
         try:
             self._write(work)
         except OSError as error:
@@ -97,7 +101,7 @@ class LocalEngine(Engine):
             ) from error
         self._launch()
 
-    def _write(self, work: Work) -> None:
+    def _write(self, work: AnyWork) -> None:
         self._scratch = Path(tempfile.mkdtemp(prefix="onnx-analog-"))
         # If this process is killed, loky's tracker, which outlives it, removes the folder after the last worker.
         resource_tracker.register(str(self._scratch), "folder")
@@ -114,7 +118,7 @@ class LocalEngine(Engine):
         """How many processes there are."""
         return self._workers or 1
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: AnyTask) -> None:
         """Hand a task to the next process that is free."""
         assert self._executor is not None
         try:
@@ -122,7 +126,7 @@ class LocalEngine(Engine):
         except BrokenProcessPool:
             self._again([task])
 
-    def next(self) -> Outcome:
+    def next(self) -> Any:
         """Wait for the first task to end."""
         while True:
             future = next(iter(wait(self._pending, return_when=FIRST_COMPLETED).done))
@@ -132,19 +136,19 @@ class LocalEngine(Engine):
             except BrokenProcessPool:
                 self._again([task])
             except MemoryError:
-                raise lost(task, "a worker ran out of memory") from None
+                raise lost(task, "a worker ran out of memory", self._remedy) from None
             else:
                 self._deaths = 0
                 return outcome
 
-    def _again(self, tasks: list[Task]) -> None:
+    def _again(self, tasks: list[AnyTask]) -> None:
         """Start anew, with what was under way: a process that dies takes all others of its pool with it."""
         ended = [future for future in self._pending if future.done() and not future.exception()]
         tasks += [task for future, task in self._pending.items() if future not in ended]
         self._pending = {future: self._pending[future] for future in ended}
         self._deaths += 1
         if self._deaths >= DEATHS:
-            raise lost(tasks[0], f"a worker died {DEATHS} times (killed, or out of memory)")
+            raise lost(tasks[0], f"a worker died {DEATHS} times (killed, or out of memory)", self._remedy)
         self._end()
         self._launch()
         for task in tasks:

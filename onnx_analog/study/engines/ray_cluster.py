@@ -1,4 +1,4 @@
-"""A Ray cluster: one that is there already, or one on this machine for the length of a sweep."""
+"""A Ray cluster: one that is there already, or one on this machine for as long as the work takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from onnx_analog.errors import EngineError, OptionError
 from onnx_analog.study import worker as works
 from onnx_analog.study.engines.base import DEATHS, Engine, least_one, lost, unknown
-from onnx_analog.study.worker import Outcome, Task, Work
+from onnx_analog.study.worker import AnyTask, AnyWork
 
 
 class RayEngine(Engine):
@@ -21,14 +21,14 @@ class RayEngine(Engine):
         if find_spec("ray") is None:
             raise OptionError("the engine ray needs Ray: pip install 'onnx-analog[ray]'")
         self._address, self._threads = address, least_one("threads", threads)
-        self._pending: dict[Any, Task] = {}
+        self._pending: dict[Any, AnyTask] = {}
         self._own = False
 
     def plan(self, tasks: int) -> int:  # noqa: ARG002 - see the base class
         """Return the threads asked for, or one."""
         return self._threads or 1
 
-    def start(self, work: Work) -> None:
+    def start(self, work: AnyWork) -> None:
         """Connect, and put `work` into the object store."""
         import ray
 
@@ -40,7 +40,7 @@ class RayEngine(Engine):
             raise OptionError(
                 f"threads is {self._threads}, and no node of the Ray cluster has more than {cores:g} cores"
             )
-        self._digest, self._reference = work.digest, ray.put(work)
+        self._digest, self._remedy, self._reference = work.digest, work.remedy, ray.put(work)
         self._remote = ray.remote(num_cpus=self._threads or 1, max_retries=DEATHS)(_do)
 
     def _connect(self) -> None:
@@ -66,21 +66,21 @@ class RayEngine(Engine):
         """Cores of the cluster that there are now, over those of a task."""
         return max(int(self._ray.cluster_resources().get("CPU", 1)) // (self._threads or 1), 1)
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: AnyTask) -> None:
         """Hand a task to the cluster."""
         # Within a list the reference stays one: what it stands for is fetched by those who have it not.
         self._pending[self._remote.remote([self._reference], self._digest, task)] = task
 
-    def next(self) -> Outcome:
+    def next(self) -> Any:
         """Wait for the first task to end; Ray does again what dies with a worker."""
         (future,), _ = self._ray.wait(list(self._pending), num_returns=1)
         task = self._pending.pop(future)
         try:
-            outcome: Outcome = self._ray.get(future)
+            outcome = self._ray.get(future)
         except (self._ray.exceptions.WorkerCrashedError, self._ray.exceptions.NodeDiedError):
-            raise lost(task, f"workers died {DEATHS + 1} times (killed, or out of memory)") from None
+            raise lost(task, f"workers died {DEATHS + 1} times (killed, or out of memory)", self._remedy) from None
         except (self._ray.exceptions.OutOfMemoryError, MemoryError):
-            raise lost(task, "a worker ran out of memory") from None
+            raise lost(task, "a worker ran out of memory", self._remedy) from None
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, self._ray.exceptions.RaySystemError):  # it could not be imported, for example
                 raise unknown(error.cause) from None
@@ -97,11 +97,11 @@ class RayEngine(Engine):
             self._ray.shutdown()
 
 
-def _do(references: list[Any], digest: str, task: Task) -> Outcome:
+def _do(references: list[Any], digest: str, task: AnyTask) -> Any:
     import ray
 
-    def fetch() -> Work:
-        work: Work = ray.get(references[0])
+    def fetch() -> AnyWork:
+        work: AnyWork = ray.get(references[0])
         return work
 
     return works.do(fetch, digest, task)

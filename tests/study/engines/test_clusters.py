@@ -95,6 +95,7 @@ def test_a_cluster_that_is_not_there_is_told(options, tmp_path, monkeypatch):
 def test_a_scheduler_that_is_gone_when_its_workers_are_counted_is_told():
     engine = build("dask", scheduler="tcp://host:1")
     engine._client = SimpleNamespace(nthreads=failing(OSError, "closed"))
+    engine._remedy = "Completed trials are kept: run the same command again"  # which the work says, when it starts
     with pytest.raises(EngineError) as found:
         _ = engine.slots
     assert_one_line(found.value, "tcp://host:1 no longer answers", "run the same command again")

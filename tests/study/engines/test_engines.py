@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from onnx_analog.cli.commands import sweep
+from onnx_analog.cli import options
 from onnx_analog.errors import EngineError, OptionError
 from onnx_analog.study import engines
 from onnx_analog.study.engines import base, dask_cluster, local, ray_cluster
@@ -44,7 +44,7 @@ def test_by_default_trials_are_computed_in_processes_of_this_machine():
 
 
 def test_the_command_line_offers_all_engines():
-    assert set(sweep.ENGINES) == set(engines.ENGINES) == set(KINDS)
+    assert set(options.ENGINES) == set(engines.ENGINES) == set(KINDS)
 
 
 @pytest.mark.parametrize("name", ["", "Local", "spark", "dask "])
@@ -171,7 +171,7 @@ def test_an_engine_is_stopped_whatever_happens():
 
 @pytest.mark.parametrize(("trials", "said"), [((3,), "trial 3."), ((3, 4, 5), "trials 3 to 5.")])
 def test_a_task_that_is_lost_is_named_with_what_to_do(trials, said):
-    error = lost(Task(2, trials, b""), "a worker died")
+    error = lost(Task(2, trials, b""), "a worker died", "Completed trials are kept: run the same command again")
     assert type(error) is EngineError
     assert_one_line(error, "a worker died at point 2, " + said, "run the same command again")
     assert re.search(r"fewer workers|smaller batch", str(error))

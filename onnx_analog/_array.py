@@ -1,0 +1,140 @@
+"""`array_statistics` and `compare` as users call them: whether the simulation predicts an array that was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from onnx_analog._inputs import AnyChannel, AnyModel, Data, channel_of
+from onnx_analog.api import evaluate, load, readback
+from onnx_analog.arguments import DEFAULTS, check_type, checked
+from onnx_analog.channels.modifiers import NONE, Modifiers
+from onnx_analog.errors import DataError, OptionError
+from onnx_analog.graph.image import digest_of
+from onnx_analog.graph.protected import ProtectedModel
+from onnx_analog.graph.reads import Reads
+from onnx_analog.graph.stored import read_with
+from onnx_analog.results import Paths
+from onnx_analog.settings import keywords
+
+if TYPE_CHECKING:
+    from onnx_analog.run.array_statistics import ArrayStatistics, Comparison
+    from onnx_analog.run.evaluation import Evaluation
+
+_MOST_ARRAYS = 1000  # whose errors are kept all at once
+
+
+@keywords
+def array_statistics(
+    model: AnyModel,
+    *,
+    trials: int = DEFAULTS.trials,
+    seed: int = DEFAULTS.seed,
+    channel: AnyChannel | None = None,
+    modifiers: Modifiers = NONE,
+    measured: Paths | Mapping[str, Any] | Reads | None = None,
+    unit: str | None = None,
+    missing: str = DEFAULTS.missing,
+    time_s: float | None = None,
+    data: Data | None = None,
+    correct: Data | None = None,
+    correct_samples: int = DEFAULTS.correct_samples,
+    mean: float | Iterable[float] = DEFAULTS.mean,
+    std: float | Iterable[float] = DEFAULTS.std,
+    preprocess: str | None = None,
+) -> ArrayStatistics:
+    """Return how far the reads of an array are from its levels: of one that was measured, or of simulated ones.
+
+    Parameters
+    ----------
+    model : model
+        The protected model that was written.
+    trials : int, 1 to 1,000
+        Arrays that are simulated, unless one was measured.
+    seed, channel, modifiers
+        As in `evaluate`, of simulated arrays.
+    measured, unit, missing, time_s
+        As in `readback`.
+    data : data, optional
+        Samples with labels: then each array is scored.
+    correct, correct_samples, mean, std, preprocess
+        As in `evaluate`, for scores.
+
+    Raises
+    ------
+    OptionError
+        If an argument is out of its range, or does not go with the others.
+    ModelError
+        If the model is not protected, is damaged, or was read back already.
+    DataError
+        If the measured reads are not of this model, or the data have no labels.
+    """
+    from onnx_analog.run.array_statistics import ArrayStatistics, grouped, raw_reads
+
+    arguments = checked(trials=trials, seed=seed)
+    check_type("modifiers", modifiers, Modifiers, "Modifiers")
+    resolved = channel_of(channel)
+    if not 1 <= arguments["trials"] <= _MOST_ARRAYS:
+        raise OptionError(f"trials is {trials}; it must be from 1 to {_MOST_ARRAYS:,}")
+    protected = load(model)
+    images: dict[str, Any] = {"mean": mean, "std": std, "preprocess": preprocess}
+    correction: dict[str, Any] = {"correct": correct, "correct_samples": correct_samples}
+    of_readback = {**correction, **images} if data is None or correct is not None else correction
+    of_memory: dict[str, Any] = {"seed": seed, "channel": resolved, "modifiers": modifiers}
+    if measured is not None:
+        of_array: dict[str, Any] = {"measured": measured, "unit": unit, "missing": missing, "time_s": time_s}
+        read = readback(protected, decoded=True, **of_array, **of_memory, **of_readback)
+        assert read.array is not None
+        groups = grouped(protected, [{key: tensor.raw for key, tensor in read.array.tensors.items()}])
+        score = None if data is None else evaluate(read, data, **images)
+        irregularities = tuple(asdict(each) for each in read.array.irregularities)
+        return ArrayStatistics(
+            kind="measured", image=_digest(protected), arrays=1, groups=groups, irregularities=irregularities,
+            **_scored(score, measured=True),
+        )  # fmt: skip
+    readback(protected, unit=unit, missing=missing, time_s=time_s, **of_memory, **of_readback)  # or it refuses them
+    schemes = read_with(protected.schemes, resolved, modifiers)
+    reads = raw_reads(protected, schemes, seed=arguments["seed"], trials=arguments["trials"])
+    groups = grouped(protected, reads)
+    score = None
+    if data is not None:
+        score = evaluate(protected, data, trials=trials, **of_memory, **correction, **images)
+    return ArrayStatistics(
+        kind="simulated", image=_digest(protected), arrays=trials, groups=groups, **_scored(score, measured=False)
+    )
+
+
+def _digest(protected: ProtectedModel) -> str:
+    return digest_of(protected.manifest)
+
+
+def _scored(score: Evaluation | None, *, measured: bool) -> dict[str, Any]:
+    """Return what an array, or each of several, is worth."""
+    if score is None:
+        return {}
+    if score.compares:
+        raise DataError("data have no labels, and what an array is worth is scored with labels: add y")
+    values = score.values
+    if measured:
+        assert score.original is not None
+        values = (score.original,)
+    return {"metric": score.metric, "values": values, "samples": score.samples, "share": bool(score.share)}
+
+
+def compare(measured: Paths | ArrayStatistics, simulated: Paths | ArrayStatistics) -> Comparison:
+    """Return whether simulated arrays predict a measured one: level by level, and in what the network then scores.
+
+    Parameters
+    ----------
+    measured, simulated : ArrayStatistics or path
+        Of `array_statistics`, or JSON files of `readback --statistics`.
+
+    Raises
+    ------
+    DataError
+        If a file is no such statistics, or the two do not belong together.
+    """
+    from onnx_analog.run import array_statistics as statistics
+
+    return statistics.compare(measured, simulated)

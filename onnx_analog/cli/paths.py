@@ -1,0 +1,61 @@
+"""Types of options that are paths."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class _Path(click.Path):
+    """A path; refuses a zero byte, which a file of options may hold."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail as click does."""
+        if "\0" in str(value):
+            self.fail("a path cannot hold a zero byte", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class FileOr(_Path):
+    """A file that exists, or a word that stands in its place."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(exists=True, dir_okay=False)
+        self._word = word
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or the word, or fail as click does."""
+        text = os.fspath(value)
+        if text == self._word:
+            return text
+        if not (Path(text).exists() or Path(text).suffix or os.sep in text):  # it does not look like a path
+            self.fail(f"{text!r} is neither a file nor the word {self._word}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _Out(_Path):
+    """A path to be written. Refuses "-", which means stdout in other programs."""
+
+    def __init__(self, *, folder: bool) -> None:
+        super().__init__(path_type=Path)
+        self._folder = folder  # whether it may be one
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail as click does."""
+        text = os.fspath(value)
+        if not text:
+            self.fail("the path is empty", param, ctx)
+        if text == "-":
+            self.fail("'-' would be a file, not the standard output. Write ./- for a file of that name.", param, ctx)
+        if not self._folder and (text.endswith("/") or Path(text).name in ("", "..")):
+            self.fail(f"{text!r} is a folder; a file is needed", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = _Path(exists=True, dir_okay=False, path_type=Path)
+OUT = _Out(folder=False)
+OUT_OR_FOLDER = _Out(folder=True)
+FILE_NAME = _Path(exists=True, dir_okay=False)  # as text

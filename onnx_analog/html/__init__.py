@@ -1,0 +1,1 @@
+"""Reports: a result as one HTML page that needs nothing else."""

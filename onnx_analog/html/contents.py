@@ -1,0 +1,488 @@
+"""What the report of each kind of result says. A further kind is a function more, registered for its class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import singledispatch
+from typing import Any
+
+from onnx_analog.channels import Channel
+from onnx_analog.display import counted
+from onnx_analog.html import charts
+from onnx_analog.html.charts import Bar, Line, Mark
+from onnx_analog.html.page import Chart, Number, Page, Section, Table, Tone, number, table
+from onnx_analog.html.sources import references
+from onnx_analog.html.stored import Memory, cell_numbers, digital, paper_parts, sections
+from onnx_analog.points import COUNTING, Panel, factor, higher_is_better, panels, series, unit
+from onnx_analog.results import Swept
+from onnx_analog.run.evaluation import Evaluation
+from onnx_analog.study import choosing
+from onnx_analog.study.rivals import RIVALS
+from onnx_analog.study.sweeps import Point
+from onnx_analog.study.worker import versions
+from onnx_analog.tuning.checked import Checked
+from onnx_analog.tuning.result import Tuned
+from onnx_analog.tuning.scale import DECIBELS
+from onnx_analog.tuning.search import Answer
+
+_BARS = 16  # of the chart of costs of a sweep
+_NEAR = 0.1  # of the cells of a point, from which on its limit is drawn
+_TONES: dict[bool | None, Tone] = {True: "yes", False: "no", None: "open"}
+_NOTHING_STORED = Section(title="What it costs", text="The protected model is not at hand, so its cells are not shown.")
+
+
+@singledispatch
+def page_of(result: Any, memory: Memory | None, counting: str) -> Page:  # noqa: ARG001 - those of a kind take them
+    """Return the report of a result.
+
+    Parameters
+    ----------
+    result : Evaluation, Swept, Tuned or Checked
+    memory : Memory or None
+        The protected model, where it is at hand.
+    counting : {"memory", "paper"}
+        Cells by which the points of a sweep are compared.
+    """
+    raise TypeError(f"there is no report of {type(result).__name__}")
+
+
+def _facts(*facts: tuple[str, object]) -> tuple[tuple[str, str], ...]:
+    """Return what is known of those facts, and the versions that numbers depend on."""
+    known = [(name, str(value)) for name, value in facts if value not in (None, "")]
+    return (*known, *versions().items())
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def _channels(memory: Memory | None) -> list[Channel]:
+    return [] if memory is None else memory.channels
+
+
+def _cells(memory: Memory | None) -> float | None:
+    """Return cells per original weight: as the memory allows, where that is counted."""
+    if memory is None:
+        return None
+    ratios = memory.manifest.totals.ratios()
+    honest = ratios["honest_cells_per_original_weight"]
+    return ratios["all_in_cells_per_original_weight"] if honest is None else honest
+
+
+def _counting(memory: Memory) -> str:
+    return COUNTING["paper" if memory.manifest.totals.honest_cells is None else "memory"]
+
+
+# --------------------------------------------------------------------------------------------------- evaluation
+
+
+@page_of.register
+def _of_evaluation(result: Evaluation, memory: Memory | None, counting: str) -> Page:  # noqa: ARG001 - shows both
+    cost = sections(memory) if memory is not None else (_NOTHING_STORED,)
+    return Page(
+        title=f"Evaluation{f' of {result.model}' * bool(result.model)}",
+        verdict=_evaluated(result, memory),
+        tone="plain" if result.holds is None else _TONES[result.holds],
+        numbers=tuple(_evaluation_numbers(result, memory)),
+        warnings=result.warnings,
+        sections=(_evaluation_section(result, memory), *cost),
+        facts=_facts(
+            ("seed", result.seed), ("trials", len(result.values)), ("samples", result.samples),
+            ("metric", result.metric), ("output", result.output), ("channel", result.channel),
+            ("inputs", result.preprocessing), ("corrected by", result.corrected_by),
+        ),
+        references=references(_channels(memory)),
+    )  # fmt: skip
+
+
+def _is_loss(evaluation: Evaluation) -> bool:
+    """Return whether a loss in percentage points says all: of a share of which more is better."""
+    return bool(evaluation.share) and evaluation.higher_is_better is True and evaluation.drop is not None
+
+
+def _evaluated(result: Evaluation, memory: Memory | None) -> str:
+    if result.verdict is not None:
+        return f"{'Yes' if result.holds else 'No'}: {result.verdict}."
+    if not _is_loss(result) or result.drop is None:
+        return f"{result}."
+    lost = 100 * result.drop
+    ends = result.drop_ci95
+    between = "" if ends is None else f", 95 % interval {100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
+    cells = _cells(memory)
+    cost = "" if cells is None else f" at {cells:.3f} cells per weight"
+    what = f"The loss of {result.metric} is {round(lost, 2) + 0.0:.2f} percentage points{cost}"
+    return f"{what} (mean of {counted(len(result.values), 'trial')}{between})."
+
+
+def _evaluation_numbers(result: Evaluation, memory: Memory | None) -> Iterator[Number]:
+    if result.mean is not None:
+        yield Number(f"{result.metric} with noise", f"{result.mean:.4f}", result.spread(result.ci95))
+    if result.original is not None:
+        yield Number(f"{result.metric} of the original", f"{result.original:.4f}")
+    if memory is not None:
+        yield from cell_numbers(memory.manifest)
+    if result.limit is not None:
+        above = "" if result.limit.factor is None else f"the model takes {result.limit.factor:.2f} times as many"
+        yield Number("limit: fewest cells", number(result.limit.cells_per_original_weight), above)
+
+
+def _evaluation_section(result: Evaluation, memory: Memory | None) -> Section:
+    drawn = []
+    cells = _cells(memory)
+    if memory is not None and cells and result.mean is not None and math.isfinite(result.mean):
+        drawn.append(_evaluation_chart(result, memory, cells))
+    rows = [
+        ("original model", number(result.original, ".4f")),
+        ("stored model, without noise", number(result.stored, ".4f")),
+        (f"with noise, mean of {counted(len(result.values), 'trial')}", number(result.mean, ".4f")),
+        ("standard deviation over trials", number(result.std, ".4f")),
+        ("standard error from the choice of samples", number(result.test_set_error, ".4f")),
+    ]
+    without = result.uncorrected
+    if without is not None:
+        rows.append(("without correction, the same trials", number(without.mean, ".4f")))
+    if result.values:
+        rows += [("worst trial", number(min(result.values), ".4f")), ("best trial", number(max(result.values), ".4f"))]
+        if result.higher_is_better is False:
+            rows[-2:] = [("worst trial", rows[-1][1]), ("best trial", rows[-2][1])]
+    caption = "Intervals are Student's t over trials; they leave out the error of a finite test set."
+    return Section(
+        title="Accuracy" if result.share else "The metric",
+        charts=tuple(drawn),
+        tables=(table((result.heading, "value"), rows, caption=caption),),
+    )
+
+
+def _evaluation_chart(result: Evaluation, memory: Memory, cells: float) -> Chart:
+    loss, baseline = _is_loss(result), result.baseline
+    low, high = result.ci95 or (math.nan, math.nan)
+
+    def shown(value: float) -> float:
+        return 100 * (baseline - value) if loss and baseline is not None else value
+
+    ends = (shown(high), shown(low)) if loss else (low, high)
+    assert result.mean is not None
+    mark = Mark(cells, shown(result.mean), *ends)
+    lowest = 0.0 if result.limit is None else result.limit.cells_per_original_weight
+    wanted = result.at_least if result.at_least is not None else result.at_most
+    known = wanted is not None
+    goal = (shown(wanted), "asked for") if wanted is not None else None
+    return charts.losses(
+        [Line("this model", [mark], joined=False)],
+        f"Cells are counted {_counting(memory)}. The bar is a 95 % interval over trials. Dashed: cells of the same "
+        f"weights in a digital format.{' Dotted: what was asked for.' * known}",
+        unit=f"{result.metric} lost, percentage points" if loss else result.metric,
+        goal=goal,
+        limits=[(lowest, cells, mark.value)] if lowest > 0 else (),
+        rivals=digital(memory.manifest),
+    )
+
+
+# -------------------------------------------------------------------------------------------------------- check
+
+
+@page_of.register
+def _of_check(result: Checked, memory: Memory | None, counting: str) -> Page:  # noqa: ARG001 - it counts as it does
+    decision = result.decision
+    cost = sections(memory) if memory is not None else (_NOTHING_STORED,)
+    return Page(
+        title=f"Check{f' of {result.model}' * bool(result.model)}: {result.question}?",
+        verdict=_sentence(f"{result}."),
+        tone=_TONES[result.holds],
+        numbers=(
+            Number(result.scale.heading, result.scale.text(decision.loss), f"limit: {result.scale.goal(result.limit)}"),
+            *(
+                cell_numbers(memory.manifest)
+                if memory is not None
+                else [Number("cells per weight", number(result.cells_per_weight), "as the paper counts")]
+            ),
+        ),
+        warnings=result.warnings,
+        sections=(_check_section(result, memory), *cost),
+        facts=_facts(
+            ("seed", result.seed), ("trials", decision.trials), ("at most", counted(result.max_trials, "trial")),
+            ("samples", decision.samples), ("confidence", f"{100 * result.confidence:g} %"), ("metric", result.metric),
+            ("output", result.output), ("channel", result.channel), ("inputs", result.preprocessing),
+            ("corrected by", result.corrected_by),
+        ),
+        references=references(_channels(memory)),
+    )  # fmt: skip
+
+
+def _check_section(result: Checked, memory: Memory | None) -> Section:
+    decision, scale = result.decision, result.scale
+    low, high = map(scale.value, scale.ends(decision.at_least, decision.at_most))
+    cells = _cells(memory) or result.cells_per_weight
+    drawn = []
+    if math.isfinite(decision.loss) and cells > 0:
+        counting = COUNTING["paper"] if memory is None else _counting(memory)
+        drawn = [
+            charts.losses(
+                [Line("this model", [Mark(cells, scale.value(decision.loss), low, high)], joined=False)],
+                f"The bar ends at the bounds of the test, each with {100 * result.confidence:g} % confidence. Dotted: "
+                f"the limit. Cells are counted {counting}. Dashed: cells of the same weights in a digital format.",
+                unit=scale.axis,
+                goal=(scale.value(result.limit), scale.goal(result.limit)),
+                rivals={} if memory is None else digital(memory.manifest),
+            )
+        ]
+    rows = [
+        (scale.heading, scale.text(decision.loss)),
+        ("limit", scale.goal(result.limit)),
+        ("lower bound", number(low, ".2f")),
+        ("upper bound", number(high, ".2f")),
+        ("original" if result.against_original else "stored, without noise", number(result.original, ".4f")),
+    ]
+    return Section(title="What is lost", charts=tuple(drawn), tables=(table(("", "value"), rows),))
+
+
+# --------------------------------------------------------------------------------------------------------- tune
+
+
+@page_of.register
+def _of_tune(result: Tuned, memory: Memory | None, counting: str) -> Page:  # noqa: ARG001 - the result has its own
+    assert memory is not None
+    others, verified = [*result.answers.items()][1:], result.best.verified
+    rivals = {name: answer.cells for name, answer in others}
+    fewest = None if result.limit is None else result.limit.cells_per_original_weight
+    return Page(
+        title=f"Cheapest plan for {result.channel}",
+        verdict=f"{result}.",
+        tone="plain" if result.goal.limit is None else _TONES[result.holds],
+        numbers=(
+            Number("cells per weight", number(result.best.cells), COUNTING[result.counting]),
+            Number("lost", result.scale.brief(verified.mean), f"95 % interval {result.interval(verified)}"),
+            *(
+                Number(name, f"{number(answer.cells)} cells", result.lost(answer.verified))
+                for name, answer in others
+            ),
+            *([Number("best digital rival", "this plan", "it has no analog cells")] if _is_own_rival(result) else []),
+            *([Number("limit: fewest cells", number(fewest), _against(result))] if fewest is not None else []),
+        ),
+        sections=(_tune_section(result), _plan_section(result), *sections(memory, rivals)),
+        facts=_facts(
+            ("seed", result.seed), ("trials", verified.trials),
+            ("samples that verify", verified.samples), ("confidence", f"{100 * result.confidence:g} %"),
+            ("metric", result.metric), ("channel", result.channel), ("decoding takes at most", result.decoding),
+            ("original", number(result.original, ".4f")), ("numbers of the correction", result.corrected or None),
+        ),
+        references=references(_channels(memory)),
+    )  # fmt: skip
+
+
+def _is_own_rival(result: Tuned) -> bool:
+    return result.rival is not None and result.rival.plan == result.best.plan
+
+
+def _against(result: Tuned) -> str:
+    known = result.limit is not None and result.limit.factor is not None
+    return f"the plan takes {result.limit.factor:.2f} times as many" if known and result.limit else ""
+
+
+def _tune_section(result: Tuned) -> Section:
+    goal, scale = result.goal.limit, result.scale
+    lines = []
+    for colour, (name, answer) in enumerate(result.answers.items()):
+        tried = [_mark(result, point.cells, point.drop) for point in answer.curve]
+        lines += [
+            Line(f"{name}: tried", tried, hollow=True, colour=colour),
+            Line(name, [_mark(result, answer.cells, answer.verified)], joined=False, colour=colour),
+        ]
+    chart = charts.losses(
+        lines,
+        f"Cells are counted {COUNTING[result.counting]}. Bars are 95 % intervals. Filled marks are verified on samples "
+        "that nothing else has seen; hollow ones are on the samples that are searched with."
+        f"{' Dotted: the goal.' * (goal is not None)}",
+        unit=scale.axis,
+        goal=None if goal is None else (scale.value(goal), f"goal: {scale.goal(goal)}"),
+        threshold=None if goal is None or scale is DECIBELS else 2 * scale.value(goal),
+    )
+    rows = [(name, *_answer_row(result, answer)) for name, answer in result.answers.items()]
+    head = ("plan", "cells per weight", scale.heading, "95 % interval", "holds")
+    return Section(title="What is lost", charts=(chart,), tables=(table(head, rows),))
+
+
+def _mark(result: Tuned, cells: float, drop: Any) -> Mark:
+    low, high = map(result.scale.value, result.scale.ends(*drop.interval()))
+    return Mark(cells, result.scale.value(drop.mean), low, high)
+
+
+def _answer_row(result: Tuned, answer: Answer) -> tuple[str, ...]:
+    holds = {True: "yes", False: "no", None: "not decided" if result.goal.limit is not None else "–"}[answer.holds]
+    drop = answer.verified
+    return number(answer.cells), result.scale.text(drop.mean), result.interval(drop), holds
+
+
+def _plan_section(result: Tuned) -> Section:
+    rows = [
+        (
+            row["tensor"], row["scheme"], f"{row['weights']:,}", f"{row['cells']:,.0f}",
+            number(row["cells_per_weight"]), f"{row['sensitivity']:.3g}", f"{row['predicted_divergence']:.3g}",
+        )
+        for row in result.rows()
+    ]  # fmt: skip
+    head = ("tensor", "stored as", "weights", "cells", "per weight", "sensitivity", "predicted divergence")
+    measured = "nats for each sample" if result.classes else "of the power of the outputs"
+    return Section(title="The plan", tables=(table(head, rows, caption=f"Divergence in {measured}.", left=2),))
+
+
+# -------------------------------------------------------------------------------------------------------- sweep
+
+
+@page_of.register
+def _of_sweep(result: Swept, memory: Memory | None, counting: str) -> Page:  # noqa: ARG001 - it has many models
+    points = result.points
+    counting = choosing.counting_of(points, counting)
+    first = points[0].evaluation if points else None
+    groups = panels(points)
+    channels = dict.fromkeys(scheme.channel for point in points for scheme in point.setting.plan.schemes)
+    counts = sorted({len(point.evaluation.values) for point in points})
+    return Page(
+        title=f"Sweep of {counted(len(points), 'point')}",
+        verdict=" ".join(_sentence(_panel_verdict(panel, counting)) for panel in groups) or "There are no points.",
+        tone="plain",
+        numbers=tuple(entry for panel in groups for entry in _panel_numbers(panel, counting, len(groups) > 1)),
+        warnings=tuple(dict.fromkeys(text for point in points for text in point.evaluation.warnings)),
+        sections=(
+            *(_panel_section(panel, index, counting) for index, panel in enumerate(groups)),
+            *([_float16_section(result)] if result.float16 else []),
+        ),
+        facts=_facts(
+            ("seed", None if first is None else first.seed),
+            ("trials for each point", " to ".join(map(str, dict.fromkeys(counts[:1] + counts[-1:])))),
+            ("samples", " and ".join(map(str, sorted({point.evaluation.samples for point in points})))),
+            ("metric", first and first.metric), ("inputs", first and first.preprocessing),
+            ("corrected by", first and first.corrected_by), ("cells are compared", COUNTING[counting]),
+        ),
+        references=references(channels),
+    )  # fmt: skip
+
+
+def _panel_verdict(panel: Panel, counting: str) -> str:
+    """Say which point is the cheapest of those that are as good as the best."""
+    points, where = panel.points, f"{panel.where}: " if panel.where else ""
+    higher = higher_is_better(points)
+    best = None if higher is None else choosing.cheapest(points, higher_is_better=higher, counting=counting)
+    if best is None:
+        return f"{where}{counted(len(points), 'point')}; nothing tells which is best."
+    alike = choosing.as_good_as_the_best(points, higher_is_better=bool(higher))
+    cells = number(best.cost_in(counting), ".2f")
+    which = "the best" if len(alike) == 1 else f"the cheapest of {len(alike)} points that are as good as the best"
+    return f"{where}{_name(best)} is {which}, with {_value(best)} at {cells} cells per weight."
+
+
+def _name(point: Point) -> str:
+    return series(point) if point.setting.planned else f"{series(point)} in {counted(point.cells, 'cell')}"
+
+
+def _value(point: Point) -> str:
+    mean = point.evaluation.mean
+    return (
+        "no trials"
+        if mean is None
+        else f"{point.evaluation.metric} {factor(point) * mean:.2f}{' %' * bool(point.evaluation.share)}"
+    )
+
+
+def _panel_numbers(panel: Panel, counting: str, several: bool) -> Iterator[Number]:
+    points, where = panel.points, f" ({panel.where})" * (several and bool(panel.where))
+    higher = higher_is_better(points)
+    groups = {
+        "best point": points,
+        "best digital rival": [point for point in points if point.setting.name in RIVALS],
+    }
+    for name, group in groups.items():
+        best = None if higher is None else choosing.cheapest(group, higher_is_better=higher, counting=counting)
+        if best is not None:
+            note = f"{_name(best)}: {_value(best)}"
+            yield Number(f"{name}{where}", f"{number(best.cost_in(counting), '.2f')} cells", note)
+    original = points[0].evaluation.original if points else None
+    if original is not None:
+        yield Number(f"original{where}", f"{factor(points[0]) * original:.2f}{' %' * bool(points[0].evaluation.share)}")
+
+
+def _panel_section(panel: Panel, index: int, counting: str) -> Section:
+    drawn = [chart for chart in (_panel_chart(panel, index, counting), _panel_costs(panel, index)) if chart]
+    return Section(title=panel.plot_title or "Points", charts=tuple(drawn), tables=(_points_table(panel.points),))
+
+
+def _panel_chart(panel: Panel, index: int, counting: str) -> Chart | None:
+    points = [point for point in panel.points if point.evaluation.mean is not None and point.cost_in(counting)]
+    if not points:
+        return None
+    loss = all(_is_loss(point.evaluation) and point.evaluation.original is not None for point in points)
+
+    def shown(point: Point, value: float) -> float:
+        return 100 * ((point.evaluation.original or 0.0) - value) if loss else factor(point) * value
+
+    def mark(point: Point) -> Mark:
+        ends = point.ci95 or (math.nan, math.nan)
+        low, high = sorted(shown(point, end) for end in ends)
+        return Mark(point.cost_in(counting) or 0.0, shown(point, point.evaluation.mean or 0.0), low, high)
+
+    names = dict.fromkeys(map(series, points))
+    limits = [
+        (point.evaluation.limit.cells_per_original_weight, *mark(point)[:2])
+        for point in points
+        if counting == "memory" and point.evaluation.limit and point.evaluation.limit.cells_per_original_weight > 0
+    ]
+    shown_limits = [each for each in limits if each[0] >= _NEAR * each[1]]
+    far = len(limits) - len(shown_limits)
+    far_note = f" {counted(far, 'limit')} far below the cells {'is' if far == 1 else 'are'} in the table only."
+    original = points[0].evaluation.original
+    goal = (0.0 if loss else factor(points[0]) * original, "original") if original is not None else None
+    return charts.losses(
+        [Line(name, [mark(point) for point in points if series(point) == name]) for name in names],
+        f"Cells are counted {COUNTING[counting]}. Bars are 95 % intervals. Dotted: the original, without noise."
+        f"{far_note * bool(far)}",
+        name=f"losses{index}",
+        unit=f"{points[0].evaluation.metric} lost, percentage points" if loss else unit(points),
+        goal=goal,
+        limits=shown_limits,
+        threshold=max(0.1, 100 / points[0].evaluation.samples) if loss else None,
+    )
+
+
+def _panel_costs(panel: Panel, index: int) -> Chart | None:
+    """Return the costs of the points as the paper counts, in which their parts are known; of many, the cheapest."""
+    points = sorted(panel.points, key=lambda point: point.cost)[:_BARS]
+    rows = [Bar(_name(point), paper_parts(point.totals)) for point in points]
+    left = len(panel.points) - len(points)
+    caption = (
+        f"Cells per original weight as the paper counts, part by part{f'; {left} more points cost more' * bool(left)}."
+    )
+    return charts.costs(rows, caption, name=f"costs{index}") if rows else None
+
+
+def _points_table(points: Sequence[Point]) -> Table:
+    limited = any(point.evaluation.limit is not None for point in points)
+    rows = []
+    for point in points:
+        ends = point.ci95
+        scale = factor(point)
+        between = "–" if ends is None else f"{number(scale * ends[0], '.2f')} to {number(scale * ends[1], '.2f')}"
+        mean = point.evaluation.mean
+        limit = point.evaluation.limit
+        rows.append(
+            (
+                series(point), point.setting.stored_as, number(None if mean is None else scale * mean, ".2f"), between,
+                number(point.cost, ".2f"), number(point.honest_cost, ".2f"),
+                "–" if point.honest_cost is None else point.decoding, str(len(point.evaluation.values)),
+                *([number(None if limit is None else limit.cells_per_original_weight)] if limited else []),
+            )
+        )  # fmt: skip
+    head = (
+        "strategy", "stored as", "mean", "95 % interval", "cells per weight, as the paper counts",
+        "as the memory allows", "decoding", "trials", *(["limit"] if limited else []),
+    )  # fmt: skip
+    return table(head, rows, caption=f"Mean and interval: {unit(points)}.", left=2)
+
+
+def _float16_section(result: Swept) -> Section:
+    rows = [
+        (each.model, each.channel, f"{each.value:.4f}", number(each.cost, ".2f"), number(each.honest_cost, ".2f"))
+        for each in result.float16
+    ]
+    head = ("model", "channel", "value", "cells per weight, as the paper counts", "as the memory allows")
+    return Section(title="Float16, without noise", tables=(table(head, rows, left=2),))

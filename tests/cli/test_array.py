@@ -1,0 +1,136 @@
+"""A real array on the command line: manifest --write-image, readback --measured, compare."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+import onnx_analog as oa
+from onnx_analog.cli import main
+from tests.far_side import FarArray, write_npz
+from tests.models import proto
+from tests.run.nets import LINEAR, rows
+
+MEASURED = "readback m.onnx --measured reads.npz --unit scaled"
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Return a function that runs a command line in a folder with a protected model, labelled data and reads."""
+    monkeypatch.chdir(tmp_path)
+    onnx.save(proto(LINEAR), "model.onnx")
+    data = rows(200)
+    x = data.inputs["x"]
+    oa.protect("model.onnx", channel="gaussian:sigma=0.1", cells_large=3).save("m.onnx")
+    np.savez("test.npz", x=x, y=np.zeros(200, np.int64))
+    array = _written("m.onnx")
+    write_npz(Path("reads.npz"), array, array.read())
+    return lambda line: CliRunner().invoke(main, shlex.split(line), prog_name="onnx-analog")
+
+
+def _written(model: str) -> FarArray:
+    oa.write_image(model, "cells.npz")
+    return FarArray(Path("cells.npz"))
+
+
+def test_an_image_is_written_as_either_file(command):
+    ended = command("manifest m.onnx --write-image other.csv")
+    assert ended.exit_code == 0
+    assert ended.stdout == f"{oa.write_image('m.onnx', 'again.npz')}: other.csv\n"
+    assert FarArray(Path("other.csv")).address.tolist() == FarArray(Path("cells.npz")).address.tolist()
+    refused = command("manifest m.onnx --write-image other.csv")
+    assert (refused.exit_code, "already exists" in refused.stderr) == (1, True)
+    assert command("manifest m.onnx --write-image other.csv --force").exit_code == 0
+    assert "must end with .npz or .csv" in command("manifest m.onnx --write-image other.txt").stderr
+    assert json.loads(command("manifest m.onnx --write-image c.npz --json").stdout)["format"].startswith("onnx-analog")
+    Path("m.json").write_text(oa.account("m.onnx").to_json(), encoding="utf-8")
+    assert (
+        "is a manifest; --write-image needs the protected model"
+        in command("manifest m.json --write-image d.npz").stderr
+    )
+    assert command("manifest m.onnx --write-image m.onnx --force").exit_code == 2
+    assert not Path("d.npz").exists()
+
+
+def test_measured_reads_become_a_model_and_a_table(command):
+    ended = command(f"{MEASURED} -o out.onnx")
+    assert ended.exit_code == 0
+    assert "cells without a read" in ended.stdout
+    assert "Not calibrated" in ended.stdout
+    assert ended.stdout.splitlines()[-1].startswith("levels as an array returned them: ")
+    assert oa.inspect("out.onnx").read_back.endswith("reads of an array")
+
+
+def test_calibration_is_told(command):
+    array = FarArray(Path("cells.npz"))
+    known = np.linspace(-0.5, 0.5, 10)
+    np.savez(
+        "reads.npz",
+        address=np.append(array.address, np.zeros(10, int)),
+        value=2 * np.append(array.read(), known) + 0.5,
+        reference=np.append(np.full(array.address.size, np.nan), known),
+    )
+    assert "1 block calibrated by reference cells: gain 2 to 2, offset 0.5 to 0.5" in command(MEASURED).stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        (
+            "readback m.onnx --measured reads.npz",
+            2,
+            "--unit is not given: say --unit scaled (the scale of levels) or --unit device",
+        ),
+        ("readback m.onnx --measured reads.npz --unit device", 2, "knows no unit of reads: give scaled values"),
+        ("readback m.onnx --measured cells.npz --unit scaled", 1, "has no column 'value'"),
+        ("readback m.onnx --measured model.onnx --unit scaled", 1, "must end with .npz or .csv"),
+        (f"{MEASURED} --trials 2", 2, "--trials and --measured exclude each other"),
+        (f"{MEASURED} --seed 2", 2, "--seed and --measured exclude each other"),
+        (f"{MEASURED} --time 1h", 1, "says no times, and --time is 3600"),
+        ("readback m.onnx --unit scaled", 2, "--unit is given, and --measured is not"),
+        ("readback m.onnx --missing zero --trials 2", 2, "--missing is given, and --measured is not"),
+        ("readback m.onnx --data test.npz", 2, "--data is given, and --statistics is not"),
+        (f"{MEASURED} -o s.json --statistics s.json", 2, "the same file"),
+        (f"{MEASURED} --statistics reads.npz --force", 1, "is an input"),
+        (f"{MEASURED} --statistics test.npz --data test.npz --force", 1, "is an input"),
+        ("compare test.npz test.npz", 1, "is not UTF-8 text"),
+        ("compare none.json test.npz", 2, "does not exist"),
+    ],
+)
+def test_what_is_wrong_is_refused_in_one_line(command, line, code, said):
+    ended = command(line)
+    assert ended.exit_code == code
+    assert said in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("Error: ")
+    assert not Path("m.readback.onnx").exists()
+
+
+def test_statistics_of_both_arrays_are_compared(command):
+    array, rng = FarArray(Path("cells.npz")), np.random.default_rng(0)
+    write_npz(
+        Path("reads.npz"),
+        array,
+        array.read(lambda held: held + 0.1 * rng.normal(size=held.size)),
+    )
+    measured = command(f"{MEASURED} -o a.onnx --statistics measured.json --data test.npz")
+    assert measured.stdout.startswith("statistics of ")
+    simulated = command("readback m.onnx --trials 4 -o sim --statistics simulated.json --data test.npz")
+    assert (measured.exit_code, simulated.exit_code) == (0, 0)
+    assert len(list(Path("sim").iterdir())) == 4
+    ended = command("compare measured.json simulated.json")
+    expected = oa.compare("measured.json", "simulated.json")
+    assert ended.exit_code == 0
+    assert ended.stdout.splitlines()[-1] == str(expected)
+    assert "one more simulated array" in ended.stdout
+    assert json.loads(command("compare measured.json simulated.json --json").stdout)["line"] == str(expected)
+    assert "give the measured one first" in command("compare simulated.json measured.json").stderr
+    one = command("readback m.onnx --statistics one.json --seed 3")
+    assert one.exit_code == 0
+    assert json.loads(Path("one.json").read_text(encoding="utf-8"))["values"] == []
+    assert command("compare measured.json one.json").stdout.splitlines()[-1].endswith("differ from the simulation")

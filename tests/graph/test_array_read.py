@@ -1,0 +1,464 @@
+"""Reads of an array become levels: exactly without noise, with the law of the channel with it, and nothing in silence.
+
+The array is on the far side of files: `tests.far_side`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import onnx_analog as oa
+from onnx_analog import channels
+from onnx_analog.errors import ChannelError, DataError, OptionError
+from onnx_analog.graph.array_read import FAR
+from onnx_analog.graph.image import image_of
+from tests.far_side import FarArray, write_csv, write_npz
+from tests.models import FAMILY, QUIET, model
+
+NET = """
+    net (float[n, 24] x) => (float[n, 24] y) <float[24, 24] a = random, float[24, 24] b = 2 random> {
+        h = MatMul(x, a)
+        y = MatMul(h, b)
+    }"""
+WIDE = """
+    net (float[n, 100] x) => (float[n, 100] y) <float[100, 100] w = random> {
+        y = MatMul(x, w)
+    }"""
+PCM = channels.resolve("pcm")
+
+
+def stored(scheme: oa.Scheme, text: str = NET, **settings):
+    return oa.load(oa.protect(model(text), scheme, **settings))
+
+
+def far(protected, tmp_path, **options) -> FarArray:
+    oa.write_image(protected, tmp_path / "cells.npz", force=True)
+    return FarArray(tmp_path / "cells.npz", **options)
+
+
+def planes(result) -> list[dict[str, np.ndarray]]:
+    from onnx_analog.graph.protected import open_protected
+
+    tensors = open_protected(result.model).tensors
+    return [{name: np.array(tensor.plane(name)) for name in ("level", "sign", "class")} for tensor in tensors]
+
+
+def same(one, other) -> bool:
+    return all(a[name].tobytes() == b[name].tobytes() for a, b in zip(one, other, strict=True) for name in a)
+
+
+def counts(read: oa.Perturbed) -> dict[str, int]:
+    assert read.array is not None
+    return {each.what: each.count for each in read.array.irregularities if each.count}
+
+
+# --------------------------------------------------------------------------------------------------- without noise
+
+
+SCHEMES = {
+    **FAMILY,
+    "entropy-coded": oa.Scheme.entropy_coded(0.5, channel=QUIET),
+    "coded mask": oa.Scheme.paper("redundancy", channel=QUIET, entropy="context"),
+}
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("sparsity", [0.0, 0.5])
+def test_a_round_trip_without_noise_is_exact(name, sparsity, tmp_path):
+    protected = stored(SCHEMES[name], sparsity=sparsity)
+    array = far(protected, tmp_path)
+    reads = write_npz(tmp_path / "reads.npz", array, array.read())
+    read = oa.readback(protected, measured=reads, unit="scaled")
+    assert same(planes(read), planes(protected))
+    assert counts(read) == {}
+
+
+@pytest.mark.parametrize("suffix", ["npz", "csv"])
+def test_a_round_trip_in_the_unit_of_the_device_is_exact(suffix, tmp_path):
+    protected = stored(oa.Scheme.paper("redundancy", channel=PCM, large_fraction=0.3))
+    path = tmp_path / f"cells.{suffix}"
+    oa.write_image(protected, path)
+    array = FarArray(path, by="level_device")
+    assert array.read().min() > 1e3  # ohms, which are no levels
+    order = np.random.default_rng(0).permutation(array.address.size)
+    reads = write_csv(tmp_path / "reads.csv", array, array.read(), order)
+    read = oa.readback(protected, measured=reads, unit="device")
+    assert same(planes(read), planes(protected))
+    assert set(counts(read)) == {"rows that are not in the order of addresses"}
+
+
+def test_another_value_is_seen(tmp_path):
+    protected = stored(FAMILY["redundancy"])
+    array = far(protected, tmp_path)
+    value = array.read()
+    value[7] += 1e-4
+    read = oa.readback(protected, measured=write_npz(tmp_path / "reads.npz", array, value), unit="scaled")
+    assert not same(planes(read), planes(protected))
+
+
+# ------------------------------------------------------------------------------------------------------ with noise
+
+
+def standardised(protected, result, std) -> np.ndarray:
+    """Return errors of levels over the standard deviation that the mean of their cells has."""
+    parts = []
+    for tensor, read in zip(protected.tensors, planes(result), strict=True):
+        cells = np.array(tensor.scheme.cells_of_class)[tensor.class_index]
+        parts.append((read["level"] - tensor.level.astype(np.float64)) / (std(tensor.level) / np.sqrt(cells)))
+    return np.concatenate(parts)
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the largest distance between two empirical distribution functions (Kolmogorov and Smirnov)."""
+    at = np.sort(np.concatenate([one, other]))
+    below = [np.searchsorted(np.sort(values), at, side="right") / values.size for values in (one, other)]
+    return float(np.abs(below[0] - below[1]).max())
+
+
+def critical(n: int, m: int, risk: float = 1e-4) -> float:
+    """Return the distance that samples of one law exceed with at most `risk` (Smirnov's asymptotic bound)."""
+    return math.sqrt(-math.log(risk / 2) / 2 * (n + m) / (n * m))
+
+
+def far_device(scaled_input: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return reads of a far device in ohms: its mean and σ curves are numbers, all else is computed here."""
+    table = PCM.to_dict()
+    mean = np.interp(scaled_input, table["inputs"], table["means"])
+    std = np.interp(scaled_input, table["inputs"], table["stds"])
+    low, high = (math.log10(table["output_scale"][end]) for end in ("low", "high"))
+    read = mean + std * rng.normal(size=mean.size)
+    ohms: np.ndarray = 10 ** (low + (read + 1) / 2 * (high - low))
+    return ohms
+
+
+def test_a_measured_array_has_the_law_of_the_simulated_one(tmp_path):
+    protected = stored(oa.Scheme.paper("redundancy", channel=PCM, cells_large=5, large_fraction=0.3), WIDE)
+    array = far(protected, tmp_path, by="input")
+    rng = np.random.default_rng(1)
+    reads = write_npz(tmp_path / "reads.npz", array, array.read(lambda held: far_device(held, rng)))
+    measured = standardised(protected, oa.readback(protected, measured=reads, unit="device"), PCM.std)
+    simulated = standardised(protected, oa.readback(protected, seed=3), PCM.std)
+    assert distance(measured, simulated) < critical(measured.size, simulated.size)
+    bound = 4 / math.sqrt(measured.size)  # four standard errors of a mean; of σ, 4/√(2n) is less
+    assert abs(measured.mean()) < bound
+    assert abs(measured.std() - 1) < bound
+
+
+def test_an_array_with_more_noise_is_told_from_the_simulated_one(tmp_path):
+    protected = stored(oa.Scheme.paper("redundancy", channel=QUIET, cells_large=5, large_fraction=0.3), WIDE)
+    array, rng = far(protected, tmp_path), np.random.default_rng(1)
+    simulated = standardised(protected, oa.readback(protected, seed=3), QUIET.std)
+    for factor, alike in ((1.0, True), (1.15, False)):
+        reads = write_npz(
+            tmp_path / "reads.npz",
+            array,
+            array.read(lambda held, f=factor: held + f * 0.1 * rng.normal(size=held.size)),
+        )
+        measured = standardised(protected, oa.readback(protected, measured=reads, unit="scaled"), QUIET.std)
+        assert (distance(measured, simulated) < critical(measured.size, simulated.size)) is alike
+
+
+def test_an_estimator_sees_what_was_measured(tmp_path):
+    protected = stored(oa.Scheme.paper("redundancy", channel=QUIET, estimator="clipped"), WIDE)
+    array, rng = far(protected, tmp_path), np.random.default_rng(1)
+    reads = write_npz(tmp_path / "r.npz", array, array.read(lambda held: held + 0.1 * rng.normal(size=held.size)))
+    read = oa.readback(protected, measured=reads, unit="scaled")
+    (level,) = [plane["level"] for plane in planes(read)]
+    assert (level.min(), level.max()) == tuple(np.float32(QUIET.span))
+    assert counts(read)["cells that read outside the output range"] > 100
+    raw = read.array.tensors["w"].raw
+    assert np.array_equal(np.clip(raw, *np.float32(QUIET.span)), level)
+
+
+def test_signs_and_classes_are_read_wrongly_as_often_as_in_the_simulation(tmp_path):
+    sigma = 0.3
+    side = channels.resolve(f"gaussian:sigma={sigma}")
+    scheme = oa.Scheme.paper("mapping", channel=QUIET, side_channel=side, side_copies=3, large_fraction=0.3)
+    protected = stored(scheme, WIDE)
+    (tensor,) = protected.tensors
+    array, rng = far(protected, tmp_path), np.random.default_rng(2)
+    reads = write_npz(tmp_path / "r.npz", array, array.read(lambda held: held + sigma * rng.normal(size=held.size)))
+    measured = oa.readback(protected, measured=reads, unit="scaled")
+    wrong = []
+    for read in (measured, oa.readback(protected, seed=4)):
+        (plane,) = planes(read)
+        bits = np.concatenate([plane["sign"], plane["class"]]) ^ np.concatenate(
+            [tensor.plane("sign"), tensor.plane("class")]
+        )
+        wrong.append(int(np.bitwise_count(bits).sum()))
+    share = sum(wrong) / 2 / 20_000
+    assert 0.01 < share < 0.3
+    # Each bit is independent of those of other symbols, and a symbol has two: the variance is at most twice binomial.
+    assert abs(wrong[0] - wrong[1]) < 4 * math.sqrt(2 * 2 * 20_000 * share * (1 - share))
+    assert counts(measured)["symbols of sign and class bits that are read wrongly"] > 0
+
+
+def test_bits_that_the_scheme_takes_as_error_free_stay_so_and_errors_are_counted(tmp_path):
+    protected = stored(FAMILY["redundancy"])
+    array, rng = far(protected, tmp_path), np.random.default_rng(2)
+    reads = write_npz(tmp_path / "r.npz", array, array.read(lambda held: held + rng.normal(size=held.size)))
+    read = oa.readback(protected, measured=reads, unit="scaled")
+    for now, before in zip(planes(read), planes(protected), strict=True):
+        assert now["sign"].tobytes() == before["sign"].tobytes()
+        assert now["class"].tobytes() == before["class"].tobytes()
+    assert counts(read)["symbols of error-free streams that are read wrongly"] > 100
+
+
+# ---------------------------------------------------------------------------------------------------- irregularities
+
+
+def rows(array: FarArray, **columns):
+    return {"address": array.address, "value": array.read(), **columns}
+
+
+@pytest.fixture
+def kept(tmp_path):
+    protected = stored(oa.Scheme.paper("raw", channel=QUIET, cells_small=3))
+    return protected, far(protected, tmp_path)
+
+
+def test_raw_reads_and_averages_are_the_same(kept):
+    protected, array = kept
+    draws = array.read()[:, None] + np.random.default_rng(0).normal(scale=0.1, size=(array.address.size, 4))
+    several = oa.readback(protected, measured=rows(array, value=draws), unit="scaled")
+    average = rows(array, value=draws.mean(axis=1))
+    uneven = {
+        "address": np.repeat(array.address, 2),
+        "value": np.stack([draws[:, 0], draws[:, 1:].mean(axis=1)], axis=1).reshape(-1),
+        "count": np.tile([1, 3], array.address.size),
+    }
+    expected = planes(oa.readback(protected, measured=average, unit="scaled"))
+    for read in (several, oa.readback(protected, measured=uneven, unit="scaled")):
+        for now, before in zip(planes(read), expected, strict=True):
+            np.testing.assert_allclose(now["level"], before["level"], rtol=0, atol=1e-6)
+        assert counts(read)["cells with more than one read"] == array.address.size
+        assert read.array.reads == 4 * array.address.size
+
+
+def test_a_cell_without_a_read_is_left_out_of_the_average(kept):
+    protected, array = kept
+    value = array.read()
+    value[0], value[1] = np.nan, 5.0
+    read = oa.readback(protected, measured=rows(array, value=value), unit="scaled")
+    expected = (5.0 + value[2]) / 2  # three cells hold the first weight
+    assert planes(read)[0]["level"][0] == np.float32(expected)
+    assert counts(read) == {
+        "rows without a number": 1,
+        "cells without a read": 1,
+        "weights with reads of some cells only": 1,
+        "cells that read outside the output range": 1,
+        "cells that read more than 6 σ from what was written": 1,
+    }
+    assert FAR == 6
+
+
+def test_a_stuck_cell_is_left_out(kept):
+    protected, array = kept
+    value, stuck = array.read(), np.zeros(array.address.size, int)
+    value[:2], stuck[:2] = 9.0, 1
+    read = oa.readback(protected, measured=rows(array, value=value, stuck=stuck), unit="scaled")
+    assert same(planes(read), planes(protected))
+    assert counts(read)["rows of cells that are marked as stuck"] == 2
+
+
+@pytest.mark.parametrize("missing", ["zero", "written"])
+def test_a_weight_without_a_read_is_refused_unless_it_is_said_what_it_becomes(kept, missing):
+    protected, array = kept
+    given = rows(array)
+    given = {name: column[3:] for name, column in given.items()}
+    with pytest.raises(DataError, match=r'1 of 1,152 weights have no read: .* missing="zero" or missing="written"'):
+        oa.readback(protected, measured=given, unit="scaled")
+    read = oa.readback(protected, measured=given, unit="scaled", missing=missing, decoded=True)
+    weight = {t.name: np.array(t.const_value.numpy()) for t in read.model.graph.initializers.values()}["a"]
+    original = protected.decode()["a"]
+    assert weight[0, 0] == (0 if missing == "zero" else original[0, 0])
+    assert np.array_equal(weight.reshape(-1)[1:], original.reshape(-1)[1:])
+    assert counts(read) == {"cells without a read": 3, "weights without a read": 1}
+
+
+@pytest.mark.parametrize("name", ["redundancy", "analog side", "redundancy of channels", "signed bounds"])
+def test_weights_without_a_read_are_zero_in_each_class(name, tmp_path):
+    protected = stored(FAMILY[name])
+    array = far(protected, tmp_path)
+    columns = image_of(protected).columns()
+    lost = (columns["plane"] == 0) & (columns["index"] % 7 == 0)
+    read = oa.readback(
+        protected, measured={n: c[~lost] for n, c in rows(array).items()}, unit="scaled", missing="zero", decoded=True
+    )
+    for key, before in protected.decode().items():
+        now = read.model.graph.initializers[key].const_value.numpy().reshape(-1)
+        number = list(protected.decode()).index(key)
+        gone = np.unique(columns["index"][lost & (columns["tensor"] == number)])
+        assert gone.size
+        assert not now[gone].any()
+        assert np.array_equal(np.delete(now, gone), np.delete(before.reshape(-1), gone))
+
+
+def test_analog_bits_without_a_read_are_refused_or_as_written(tmp_path):
+    protected = stored(FAMILY["analog side"])
+    array = far(protected, tmp_path)
+    levels = image_of(protected).columns()["plane"] == 0
+    given = {name: column[levels] for name, column in rows(array).items()}
+    for missing in ("refuse", "zero"):
+        with pytest.raises(DataError, match=r'symbols of sign and class bits have no read.*give missing="written"'):
+            oa.readback(protected, measured=given, unit="scaled", missing=missing)
+    read = oa.readback(protected, measured=given, unit="scaled", missing="written")
+    assert same(planes(read), planes(protected))
+
+
+def test_reads_of_several_times_are_told_apart(kept):
+    protected, array = kept
+    size = array.address.size
+    given = {
+        "address": np.tile(array.address, 2),
+        "value": np.concatenate([array.read(), array.read() + 0.5]),
+        "time_s": np.repeat([1.0, 3600.0], size),
+    }
+    with pytest.raises(DataError, match=r"reads of 2 times \(1, 3600 s\): say which count, with time_s"):
+        oa.readback(protected, measured=given, unit="scaled")
+    with pytest.raises(DataError, match="no reads at time_s 2; its times are 1, 3600 s"):
+        oa.readback(protected, measured=given, unit="scaled", time_s=2)
+    early = oa.readback(protected, measured=given, unit="scaled", time_s=1)
+    assert same(planes(early), planes(protected))
+    assert (early.array.time_s, counts(early)["rows of other times"]) == (1, size)
+    late = oa.readback(protected, measured=given, unit="scaled", time_s=3600)
+    shift = planes(late)[0]["level"] - planes(protected)[0]["level"]
+    np.testing.assert_allclose(shift, 0.5, rtol=0, atol=1e-6)
+    with pytest.raises(DataError, match="says no times, and time_s is 1"):
+        oa.readback(protected, measured=rows(array), unit="scaled", time_s=1)
+
+
+# -------------------------------------------------------------------------------------------------------- calibration
+
+
+def calibrated(array: FarArray, lines: dict[int, tuple[float, float]], noise: float = 0.0):
+    """Return rows of an array whose blocks read along lines, (gain, offset), with 50 references of each."""
+    rng = np.random.default_rng(5)
+    block = np.arange(array.address.size) * len(lines) // array.address.size
+    known = np.tile(np.linspace(-0.5, 0.5, 50), len(lines))
+    blocks = np.concatenate([block, np.repeat(np.arange(len(lines)), 50)])
+    true = np.concatenate([array.read(), known])
+    gain, offset = np.array([lines[number] for number in blocks.tolist()]).T
+    return {
+        "address": np.concatenate([array.address, np.zeros(known.size, int)]),
+        "value": gain * true + offset + noise * rng.normal(size=true.size),
+        "block": blocks,
+        "reference": np.concatenate([np.full(array.address.size, np.nan), known]),
+    }
+
+
+def test_blocks_are_calibrated_by_their_references(kept):
+    protected, array = kept
+    lines = {0: (1.2, 0.1), 1: (0.5, -0.3), 2: (1.0, 0.0)}
+    read = oa.readback(protected, measured=calibrated(array, lines), unit="scaled")
+    for now, before in zip(planes(read), planes(protected), strict=True):
+        np.testing.assert_allclose(now["level"], before["level"], rtol=0, atol=1e-6)
+    for line in read.array.calibration:
+        np.testing.assert_allclose((line.gain, line.offset), lines[line.block], rtol=0, atol=1e-12)
+        assert line.references == 50
+    plain = calibrated(array, lines)
+    del plain["reference"], plain["block"]
+    wrong = oa.readback(protected, measured={n: c[: array.address.size] for n, c in plain.items()}, unit="scaled")
+    assert not same(planes(wrong), planes(protected))
+    assert wrong.array.calibration == ()
+
+
+def test_a_calibration_from_noisy_references_is_as_exact_as_they_allow(kept):
+    protected, array = kept
+    noise, (gain, offset) = 0.05, (0.8, 0.2)
+    read = oa.readback(protected, measured=calibrated(array, {0: (gain, offset)}, noise), unit="scaled")
+    (line,) = read.array.calibration
+    spread = np.linspace(-0.5, 0.5, 50).std() * math.sqrt(50)
+    assert abs(line.gain - gain) < 4 * noise / spread  # four standard errors of a regression's slope
+    assert abs(line.offset - offset) < 4 * noise / math.sqrt(50)
+
+
+def test_a_block_that_cannot_be_calibrated_is_refused(kept):
+    protected, array = kept
+    given = calibrated(array, {0: (1.0, 0.0), 1: (1.0, 0.0)})
+    references = np.isfinite(given["reference"])
+    without = {name: column[~(references & (given["block"] == 1))] for name, column in given.items()}
+    with pytest.raises(DataError, match="block 1 has references of 0 levels, and two are needed"):
+        oa.readback(protected, measured=without, unit="scaled")
+    one = {**given, "reference": np.where(references, 0.25, np.nan)}
+    with pytest.raises(DataError, match="block 0 has references of 1 levels"):
+        oa.readback(protected, measured=one, unit="scaled")
+    falling = {**given, "value": np.where(references, -given["value"], given["value"])}
+    with pytest.raises(DataError, match="block 0 has a gain of -1 by its references"):
+        oa.readback(protected, measured=falling, unit="scaled")
+
+
+# ------------------------------------------------------------------------------------------------------------ refused
+
+
+def test_what_cannot_be_known_is_refused(kept):
+    protected, array = kept
+    with pytest.raises(OptionError, match='unit is not given: say unit="scaled"'):
+        oa.readback(protected, measured=rows(array))
+    with pytest.raises(ChannelError, match="knows no unit of reads: give scaled values"):
+        oa.readback(protected, measured=rows(array), unit="device")
+    with pytest.raises(DataError, match="the reads are of image 000, and this model's is"):
+        oa.readback(protected, measured=rows(array, image="000"), unit="scaled")
+    for wrong in (-1, image_of(protected).total):
+        given = rows(array)
+        given["address"] = np.where(np.arange(given["address"].size) == 0, wrong, given["address"])
+        with pytest.raises(DataError, match=f"address {wrong} is none of the array's, which are 0 to "):
+            oa.readback(protected, measured=given, unit="scaled")
+
+
+def test_rows_of_masks_and_codebooks_are_counted_and_left_out(kept):
+    protected, array = kept
+    total = image_of(protected).total
+    given = {"address": np.append(array.address, total - 1), "value": np.append(array.read(), 0.5)}
+    read = oa.readback(protected, measured=given, unit="scaled")
+    assert counts(read) == {"rows of cells that the image does not hold": 1}
+    assert same(planes(read), planes(protected))
+
+
+def test_cells_of_devices_with_other_scales_take_scaled_values_only(tmp_path):
+    other = channels.resolve("pcm-partial-reset")
+    plan = oa.Plan(default=oa.Scheme.paper("raw", channel=PCM), tensors={"b": oa.Scheme.paper("raw", channel=other)})
+    protected = oa.load(oa.protect(model(NET), plan))
+    array = far(protected, tmp_path)
+    assert same(planes(oa.readback(protected, measured=rows(array), unit="scaled")), planes(protected))
+    with pytest.raises(DataError, match="devices with 2 scales"):
+        oa.readback(protected, measured=rows(array), unit="device")
+
+
+def test_a_value_without_a_logarithm_is_counted(tmp_path):
+    protected = stored(oa.Scheme.paper("raw", channel=PCM, cells_small=2))
+    array = far(protected, tmp_path, by="level_device")
+    value = array.read()
+    value[0], value[2] = 0.0, -5.0
+    read = oa.readback(protected, measured=rows(array, value=value), unit="device")
+    assert counts(read)["rows without a number"] == 2
+
+
+def test_a_measured_array_is_not_simulated_too(kept):
+    protected, array = kept
+    for name, value in {"seed": 1, "trial": 1, "channel": QUIET, "modifiers": oa.Modifiers(read_bits=3)}.items():
+        with pytest.raises(OptionError, match=f"{name} and measured exclude each other"):
+            oa.readback(protected, measured=rows(array), unit="scaled", **{name: value})
+    for name, value in {"unit": "scaled", "missing": "zero", "time_s": 1.0}.items():
+        with pytest.raises(OptionError, match=f"{name} is given, and measured is not"):
+            oa.readback(protected, **{name: value})
+
+
+def test_a_model_as_measured_is_checked_and_not_read_again(kept, tmp_path):
+    protected, array = kept
+    oa.readback(protected, measured=rows(array), unit="scaled").save(tmp_path / "m.onnx")
+    assert oa.inspect(tmp_path / "m.onnx").read_back == f"{array.address.size:,} reads of an array"
+    with pytest.raises(oa.ModelError, match="was read from noisy cells already"):
+        oa.readback(tmp_path / "m.onnx")
+
+
+def test_values_in_another_unit_are_questioned(tmp_path, caplog):
+    protected = stored(oa.Scheme.paper("raw", channel=PCM))
+    for by, unit, warned in (("level", "scaled", False), ("level_device", "scaled", True)):
+        array = far(protected, tmp_path, by=by)
+        caplog.clear()
+        oa.readback(protected, measured=rows(array), unit=unit)
+        assert ("is the unit right" in caplog.text) is warned

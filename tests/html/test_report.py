@@ -1,0 +1,491 @@
+"""The report: one page that is well formed, complete in itself, and says what the result says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+import onnx_analog as oa
+from onnx_analog.cli import main
+from onnx_analog.errors import OptionError, OutputError
+from onnx_analog.html import report as reports
+from onnx_analog.html import svg
+from onnx_analog.html.page import Page, render
+from onnx_analog.html.sources import bibtex_of, references
+from onnx_analog.html.stored import Memory, bars, weights_of
+from onnx_analog.tuning import candidates
+from tests.models import model, proto
+from tests.packages import needs
+from tests.run.nets import LINEAR, rows
+
+pytestmark = [needs("matplotlib"), needs("jinja2")]
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+HOSTILE = 'w"><script>alert(1)</script><img src=http://example.org/x>&$\\frac{1}{2}$\x1b[31m\x00'
+QUIET = "gaussian:sigma=0.01"
+
+
+class Reader(HTMLParser):
+    """Reads a page: which tags are open, which addresses it names, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.faults: list[str] = []
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.tags: set[str] = set()
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
+                self.addresses.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+            if name.startswith("on"):
+                self.faults.append(f"{tag} has {name}")
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(f"</{tag}> closes nothing")
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def read(text: str) -> Reader:
+    reader = Reader()
+    reader.feed(text)
+    reader.close()
+    return reader
+
+
+def faults(text: str) -> list[str]:
+    """Return what is wrong with a page."""
+    reader = read(text)
+    found = [*reader.faults, *(f"<{tag}> is not closed" for tag in reader.open)]
+    found += [f"it names {address}" for address in reader.addresses if not address.startswith(("#", "data:,"))]
+    found += [f"it has <{tag}>" for tag in ("script", "iframe", "object", "embed") if tag in reader.tags]
+    found += [f"the id {name} is there twice" for name in {each for each in reader.ids if reader.ids.count(each) > 1}]
+    links = {address[1:] for address in reader.addresses if address.startswith("#")}
+    links |= set(re.findall(r"url\(#([^)]+)\)", text))
+    found += [f"nothing has the id {name}" for name in links - set(reader.ids)]
+    found += [f"it loads {url}" for url in re.findall(r"url\((?!#)[^)]*\)|@import[^;]*", text)]
+    found += [f"the colour {each} is not the page's" for each in re.findall(r'style="[^"]*(#[0-9a-f]{6})', text)]
+    found += ["it has a control character"] if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text) else []
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("<p><b>x</p></b>", "closes nothing"),
+        ("<p>x", "is not closed"),
+        ("<img src='http://example.org/x.png'>", "it names"),
+        ("<script></script>", "it has <script>"),
+        ("<p onclick='x()'></p>", "p has onclick"),
+        ("<p id='a'></p><p id='a'></p>", "twice"),
+        ("<p style='clip-path: url(#none)'></p>", "nothing has the id none"),
+        ("<style>@import 'x.css';</style>", "it loads"),
+        ('<p style="fill: #0072b2"></p>', "is not the page's"),
+        ("<p>\x1b</p>", "control character"),
+    ],
+)
+def test_a_page_that_is_wrong_is_found(text, fault):
+    assert any(fault in each for each in faults(text))
+
+
+def test_a_page_that_is_right_passes():
+    assert faults("<!DOCTYPE html><p id='a'>x<br></p><a href='#a'>y</a>") == []
+
+
+# ------------------------------------------------------------------------------------------------------ results
+
+
+def evaluated():
+    stored = oa.protect(model(LINEAR), channel=QUIET, cells_small=1, cells_large=3)
+    result = oa.evaluate(stored, rows(100), trials=3, reference=model(LINEAR), limit=True)
+    return result, {"model": stored}
+
+
+def swept():
+    result = oa.sweep(
+        model(LINEAR), rows(60), strategy=["sign", "redundancy"], cells=[1, 3], channel=QUIET, rivals=True, limit=True,
+        trials=2, engine="serial",
+    )  # fmt: skip
+    return result, {}
+
+
+def tuned():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "STEPS", candidates.STEPS[::3])
+        return oa.tune(model(LINEAR), rows(400), max_drop=20, trials=2, channel=QUIET), {}
+
+
+def checked():
+    return oa.check(model(LINEAR), rows(300), max_drop=20, channel=QUIET), {}
+
+
+MADE = {"evaluate": evaluated, "sweep": swept, "tune": tuned, "check": checked}
+
+
+@pytest.fixture(scope="module")
+def results():
+    return {name: make() for name, make in MADE.items()}
+
+
+@pytest.fixture
+def page(results, tmp_path):
+    """Return a function that writes the report of a result and returns its text."""
+
+    def text(name, **more):
+        result, given = results[name]
+        oa.report(result, tmp_path / "out.html", force=True, **{**given, **more})
+        return (tmp_path / "out.html").read_text(encoding="utf-8")
+
+    return text
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_page_is_well_formed_and_complete_in_itself(page, name):
+    text = page(name, command="onnx-analog something")
+    assert faults(text) == []
+    assert {"svg", "table", "figure"} <= read(text).tags
+    words = " ".join(" ".join(read(text).words).split())
+    for part in ("onnx-analog something", "@inproceedings{isik2020noisy,", "onnxruntime", "How it was made", "seed"):
+        assert part in words
+    assert ("not at hand" in words) is False
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_same_result_is_the_same_bytes(page, name):
+    assert page(name) == page(name)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_page_can_be_read_on_a_phone_in_the_dark_and_in_print(page, name):
+    text = page(name)
+    for part in ('name="viewport"', "prefers-color-scheme: dark", "@media print", 'class="scroll"', "currentColor"):
+        assert part in text
+
+
+def test_the_answer_comes_first(page, results):
+    check, _ = results["check"]
+    text = page("check")
+    assert text.index('class="verdict yes"') < text.index("<h2>")
+    words = " ".join(read(text).words)
+    assert str(check)[1:] in words
+    totals = check.protected.counted.totals
+    assert f"{totals.ratios()['honest_cells_per_original_weight']:.3f}" in words
+
+
+def test_a_check_that_fails_and_one_that_is_not_decided_look_so(results, tmp_path):
+    check, _ = results["check"]
+    for holds, tone in ((False, "no"), (None, "open")):
+        other = replace(check, decision=replace(check.decision, holds=holds))
+        oa.report(other, tmp_path / f"{tone}.html")
+        assert f'class="verdict {tone}"' in (tmp_path / f"{tone}.html").read_text(encoding="utf-8")
+
+
+def test_an_evaluation_without_its_model_says_that_cells_are_not_known(page):
+    text = page("evaluate", model=None)
+    assert "The protected model is not at hand" in text
+    assert faults(text) == []
+
+
+def test_a_plain_model_has_a_report_too(tmp_path):
+    oa.report(oa.evaluate(model(LINEAR), rows(50)), tmp_path / "plain.html", model=model(LINEAR))
+    assert faults((tmp_path / "plain.html").read_text(encoding="utf-8")) == []
+
+
+def test_the_original_s_losses_and_the_goal_of_an_evaluation_are_in_words(results, tmp_path):
+    result, given = results["evaluate"]
+    for at_least, tone in ((0.0, "yes"), (1.0, "no")):
+        oa.report(replace(result, at_least=at_least, values=(0.5, 0.6)), tmp_path / f"{tone}.html", **given)
+        assert f'class="verdict {tone}"' in (tmp_path / f"{tone}.html").read_text(encoding="utf-8")
+
+
+def test_a_sweep_names_its_rival_and_each_point(page, results):
+    result, _ = results["sweep"]
+    words = " ".join(read(page("sweep")).words)
+    assert "best digital rival" in words
+    assert all(point.strategy in words for point in result.points)
+    assert all(f"{point.cost:.2f}" in words for point in result.points)
+
+
+def test_a_sweep_of_no_trials_and_one_without_points_have_reports(tmp_path):
+    none = oa.sweep(model(LINEAR), rows(40), cells=1, channel=QUIET, trials=0, engine="serial")
+    for number, result in enumerate((none, replace(none, points=()))):
+        oa.report(result, tmp_path / f"{number}.html")
+        assert faults((tmp_path / f"{number}.html").read_text(encoding="utf-8")) == []
+
+
+def test_tune_shows_every_tensor_and_its_verdict(page, results):
+    result, _ = results["tune"]
+    words = " ".join(read(page("tune")).words)
+    assert result.verdict in words
+    assert all(row["tensor"] in words and row["scheme"] in words for row in result.rows())
+
+
+def test_outputs_in_decibels_have_a_report(tmp_path):
+    result = oa.check(model(LINEAR), rows(100, labels=False), min_sqnr=10, channel=QUIET)
+    oa.report(result, tmp_path / "out.html")
+    text = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert faults(text) == []
+    assert "SQNR" in text
+
+
+def test_a_channel_too_noisy_for_a_code_has_a_report_that_says_so(tmp_path):
+    stored = oa.protect(model(LINEAR), channel="gaussian:sigma=3")
+    oa.report(oa.evaluate(stored, rows(40), trials=2), tmp_path / "out.html", model=stored)
+    text = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert faults(text) == []
+    assert ("cells are not counted" in text) == (stored.manifest.totals.honest_cells is None)
+
+
+# ------------------------------------------------------------------------------------------------------ numbers
+
+
+def test_the_bars_are_the_cells_of_the_cost_report(results):
+    _, given = results["evaluate"]
+    memory = Memory(protected=given["model"])
+    ratios = given["model"].manifest.totals.ratios()
+    honest, paper = (sum(bar.parts.values()) for bar in bars(memory))
+    assert honest == pytest.approx(ratios["honest_cells_per_original_weight"])
+    assert paper == pytest.approx(ratios["all_in_cells_per_original_weight"])
+
+
+def test_the_bars_of_tune_add_up_to_its_answer(results):
+    result, _ = results["tune"]
+    more = (("correction", result.correction_cells / result.weights),)
+    (bar,) = bars(Memory(protected=result.protected, counting="memory", more=more))
+    lines = result.protected.counted.honest
+    blocks = sum(line.cells - line.bits / line.bits_per_cell for line in lines if line.bits)  # beyond what bits fill
+    assert sum(bar.parts.values()) == pytest.approx(result.best.cells + blocks / result.weights)
+
+
+def test_weights_as_read_are_those_of_trial_0(results):
+    _, given = results["evaluate"]
+    stored = given["model"]
+    tensor = stored.tensors[0]
+    written, read_back = weights_of(tensor, 5)
+    np.testing.assert_array_equal(tensor.dense(read_back), stored.read(seed=5, trial=0)[tensor.key])
+    np.testing.assert_array_equal(tensor.dense(written), stored.decode()[tensor.key])
+
+
+def test_a_model_that_is_read_through_another_channel_is_shown_so(results):
+    _, given = results["evaluate"]
+    other = given["model"].through("gaussian:sigma=0.05")
+    assert [scheme.channel.sigma for scheme in other.schemes] == [0.05]
+    tensor, before = other.tensors[0], given["model"].tensors[0]
+    error = [np.std(np.subtract(*weights_of(each, 0))) for each in (before, tensor)]
+    assert error[1] > 3 * error[0]
+
+
+def test_a_checked_model_is_the_one_that_is_protected_so():
+    result = oa.check(model(LINEAR), rows(100), max_drop=20, channel=QUIET, cells_small=2)
+    stored = oa.protect(model(LINEAR), channel=QUIET, cells_small=2)
+    assert result.protected.counted.totals == stored.manifest.totals
+    np.testing.assert_array_equal(result.protected.tensors[0].level, stored.tensors[0].level)
+    again = oa.check(stored, rows(100), max_drop=20, reference=model(LINEAR), channel="gaussian:sigma=0.02")
+    assert [scheme.channel.sigma for scheme in again.protected.schemes] == [0.02]
+
+
+# ------------------------------------------------------------------------------------------------------ escaping
+
+
+def hostile_model():
+    plain = proto(LINEAR)
+    name = plain.graph.initializer[0].name
+    plain.graph.initializer[0].name = HOSTILE.replace("\x00", "")
+    for node in plain.graph.node:
+        for index, value in enumerate(node.input):
+            if value == name:
+                node.input[index] = HOSTILE.replace("\x00", "")
+    return plain
+
+
+def test_names_of_tensors_and_models_are_text(tmp_path):
+    stored = oa.protect(hostile_model(), channel=QUIET)
+    result = replace(oa.evaluate(stored, rows(40), trials=2), model=HOSTILE, warnings=(HOSTILE,))
+    oa.report(result, tmp_path / "out.html", model=stored, command=f"onnx-analog {HOSTILE}")
+    text = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert faults(text) == []
+    assert "alert(1)" in " ".join(read(text).words)
+    assert text.isprintable() or all(character.isprintable() or character == "\n" for character in text)
+
+
+def test_names_in_charts_are_text(results, tmp_path):
+    result, _ = results["sweep"]
+    points = [replace(point, setting=replace(point.setting, name=HOSTILE)) for point in result.points[:1]]
+    oa.report(replace(result, points=tuple(points)), tmp_path / "out.html")
+    assert faults((tmp_path / "out.html").read_text(encoding="utf-8")) == []
+
+
+def test_all_fields_of_a_page_are_escaped():
+    text = render(
+        Page(title=HOSTILE, verdict=HOSTILE, tone="plain", numbers=(), command=HOSTILE, facts=((HOSTILE,) * 2,))
+    )
+    assert faults(text) == []
+
+
+def test_a_citation_that_is_not_known_is_a_note_without_special_characters():
+    assert bibtex_of("100 % of {reads} & \\more_") == "@misc{channel,\n  note = {100 \\% of \\{reads\\} \\& more\\_}\n}"
+
+
+@pytest.mark.parametrize("name", ["pcm", "pcm-partial-reset", "rram-wan", "rram-milo", "pcm-drift", "gaussian"])
+def test_every_channel_of_the_package_has_an_entry(name):
+    entries = references([oa.channel(name)])
+    assert all(entry.bibtex.startswith(("@inproceedings{", "@article{", "@misc{zarcone")) for entry in entries)
+    assert len(entries) == (1 if name == "gaussian" else 2)  # the paper's own channel is the paper
+
+
+# ------------------------------------------------------------------------------------------------------ refusals
+
+
+def test_what_is_there_is_replaced_only_on_request(results, tmp_path):
+    result, _ = results["check"]
+    (tmp_path / "out.html").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="already exists"):
+        oa.report(result, tmp_path / "out.html")
+    assert (tmp_path / "out.html").read_text(encoding="utf-8") == "mine"
+
+
+def test_what_is_no_result_is_refused(tmp_path):
+    with pytest.raises(OptionError, match="result is of type object; it must be what evaluate, sweep, tune or check"):
+        oa.report(object(), tmp_path / "out.html")
+
+
+def test_a_model_is_given_for_evaluations_only(results, tmp_path):
+    with pytest.raises(OptionError, match="model, channel and modifiers are of the report of an evaluation"):
+        oa.report(results["check"][0], tmp_path / "out.html", model=model(LINEAR))
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    onnx.save(proto(LINEAR), "model.onnx")
+    np.savez("test.npz", x=rows(100).inputs["x"])
+    CliRunner().invoke(main, ["protect", "model.onnx", "--channel", QUIET])
+    return lambda line: CliRunner().invoke(main, line.split(), prog_name="onnx-analog")
+
+
+LINES = {
+    "evaluate": "evaluate model.protected.onnx --data test.npz --trials 2 --channel gaussian:sigma=0.02",
+    "sweep": f"sweep model.onnx --data test.npz --trials 2 --cells 1 --channel {QUIET} --engine serial --out results",
+    "check": f"check model.onnx --data test.npz --max-drop 60 --channel {QUIET}",
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_commands_write_the_report(cli, name):
+    ended = cli(f"{LINES[name]} --report out.html")
+    assert ended.exit_code == 0, ended.stderr
+    assert faults(Path("out.html").read_text(encoding="utf-8")) == []
+    refused = cli(f"{LINES[name]} --report out.html")
+    assert "'out.html' already exists: replace it with --force" in refused.stderr
+    assert cli(f"{LINES[name]} --report out.html --force").exit_code == 0
+
+
+@pytest.mark.parametrize("name", [*LINES, "tune"])
+@pytest.mark.parametrize("missing", [("matplotlib",), ("jinja2",), ("matplotlib", "jinja2")])
+def test_without_what_it_needs_the_report_is_refused_before_anything_is_computed(cli, monkeypatch, name, missing):
+    monkeypatch.setattr(
+        reports, "find_spec", lambda package: None if package in missing else importlib.util.find_spec(package)
+    )
+    line = LINES.get(name, "tune model.onnx --data test.npz --max-drop 60")
+    ended = cli(f"{line} --report out.html")
+    are = "is" if len(missing) == 1 else "are"
+    expected = f"no report: {' and '.join(missing)} {are} not installed (pip install 'onnx-analog[report]')"
+    assert ended.exit_code != 0
+    assert ended.stderr.strip().endswith(expected)
+    assert not any(Path(path).exists() for path in ("out.html", "results", "model.plan.json"))
+
+
+def test_an_input_is_not_replaced(cli):
+    before = Path("model.onnx").read_bytes()
+    for name in LINES:
+        target = "model.protected.onnx" if name == "evaluate" else "model.onnx"
+        assert "is an input" in cli(f"{LINES[name]} --report {target} --force").stderr
+    assert Path("model.onnx").read_bytes() == before
+
+
+def test_a_report_may_go_into_the_folder_of_a_sweep_but_not_over_its_files(cli):
+    assert cli(f"{LINES['sweep']} --report results/report.html").exit_code == 0
+    assert "same file" in cli(f"{LINES['sweep']} --report results/trials.csv --force").stderr
+    assert "does not exist" in cli(f"{LINES['sweep']} --report none/out.html").stderr
+
+
+def test_json_stays_json(cli):
+    assert json.loads(cli(f"{LINES['evaluate']} --json --report out.html").stdout)["trials"] == 2
+
+
+def test_a_check_that_says_no_still_writes_its_report(cli):
+    ended = cli("check model.onnx --data test.npz --max-drop 1 --channel gaussian:sigma=0.5 --report out.html")
+    assert ended.exit_code == 1
+    assert 'class="verdict no"' in Path("out.html").read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------------------------ browser
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+
+def browse(page: Path) -> tuple[str, list[str], list[str]]:
+    """Return a page as a browser understands it, what it wrote on the console, and the addresses it asked for."""
+    log = page.with_name("net.json")
+    ended = subprocess.run(
+        [
+            str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+            "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--v=0",
+            f"--user-data-dir={page.with_name('profile')}", f"--log-net-log={log}", "--virtual-time-budget=2000",
+            "--dump-dom", page.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    complaints = [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
+    # What the browser asks for itself has the initiator "not an origin".
+    asked = re.findall(r'"initiator":"null".*?"url":"([^"]*)"', log.read_text(encoding="utf-8"))
+    return ended.stdout, complaints, [url for url in asked if not url.startswith("data:")]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no headless Chromium is installed")
+@pytest.mark.parametrize("name", MADE)
+def test_a_browser_shows_the_page_without_a_complaint_and_asks_nobody(page, tmp_path, name):
+    page(name)
+    shown, complaints, asked = browse(tmp_path / "out.html")
+    assert "How it was made" in shown
+    assert (complaints, asked) == ([], [])
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no headless Chromium is installed")
+def test_a_page_that_complains_and_asks_is_found(tmp_path):
+    text = '<!DOCTYPE html><img src="http://example.org/x.png"><script>console.error("bad")</script>'
+    (tmp_path / "bad.html").write_text(text, encoding="utf-8")
+    _, complaints, asked = browse(tmp_path / "bad.html")
+    assert len(complaints) == 1
+    assert set(asked) == {"http://example.org/x.png"}
+
+
+def test_colours_of_charts_are_told_apart():
+    assert len({*svg.COLOURS, svg.INK, svg.GRID, svg.PAGE}) == len(svg.COLOURS) + 3
