@@ -546,7 +546,7 @@ def test_maps_of_one_channel_do_not_agree_by_themselves():
     evaluated = oa.evaluate(found, rows(9), trials=3, output="map")
     assert max(evaluated.sqnr_db) < 0
     assert evaluated.metric == "sqnr_db"
-    with pytest.raises(DataError, match="axis 1 of output 'map' holds one entry"):
+    with pytest.raises(OptionError, match="class_axis is 1, and that axis of output 'map' holds one entry"):
         oa.evaluate(found, rows(9), trials=3, output="map", class_axis=1)
 
 

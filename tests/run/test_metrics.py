@@ -420,8 +420,13 @@ def test_an_axis_may_be_named(axis):
     [
         (FLOATS, {"class_axis": 4}, OptionError, "'y' has 4 axes, and class_axis is 4"),
         (FLOATS, {"class_axis": -5}, OptionError, "'y' has 4 axes, and class_axis is -5"),
-        (FLOATS, {"class_axis": 0}, DataError, "axis 0 of output 'y' holds samples or places"),
-        (FLOATS[:, :1], {"class_axis": 1}, DataError, "axis 1 of output 'y' holds one entry"),
+        (
+            FLOATS,
+            {"class_axis": 0},
+            OptionError,
+            "class_axis is 0, and that axis of output 'y' holds samples or places",
+        ),
+        (FLOATS[:, :1], {"class_axis": 1}, OptionError, "class_axis is 1, and that axis of output 'y' holds one entry"),
         (
             FLOATS,
             {"class_axis": 1, "named": ("sqnr_db", sqnr_db)},
@@ -646,7 +651,7 @@ def test_exact_match_prefers_outputs_of_whole_numbers():
 
 def test_an_axis_of_samples_or_places_holds_no_classes():
     value, declared = np.ones((3, 4, 10)), (3, "n", 10)
-    with pytest.raises(DataError, match="axis 1 of output 'y' holds samples or places"):
+    with pytest.raises(OptionError, match="class_axis is 1, and that axis of output 'y' holds samples or places"):
         choose([Field("y", shape=declared)], lambda _: value, None, samples=4, class_axis=1, dynamic=frozenset({"n"}))
 
 
