@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.display import Progress, Shown, counted, data_frame, finite
+from onnx_analog.errors import DataError
+from onnx_analog.run import metrics
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.parts import Part, Parts
 from onnx_analog.run.statistics import interval
@@ -185,6 +187,9 @@ def harms(
 ) -> Harms:
     """Return what noise in each part does, in as many trials; one where all trials are alike."""
     written = parts.written()
+    share = metrics.nan_share(written)
+    if share:
+        raise DataError(f"{share:.1%} of the outputs without noise are NaN, so nothing tells what noise does to them")
     lost, distance = _losses(experiment, written), divergence(written, experiment.chosen.axis)
     count = 1 if alike else trials
     listed = (parts.all, *parts.listed)

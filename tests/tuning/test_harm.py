@@ -116,6 +116,11 @@ def test_wrong_arguments_are_refused(arguments, said):
         oa.sensitivity(model(NET), X, **arguments)
 
 
+def test_outputs_that_are_no_numbers_are_refused():
+    with pytest.raises(DataError, match="of the outputs without noise are NaN, so nothing tells what noise does"):
+        oa.sensitivity(model(NET), np.full_like(X, np.nan), **NOISY)
+
+
 def test_how_to_store_a_protected_model_is_refused():
     with pytest.raises(OptionError, match="cells_small is given, and the model is protected already"):
         oa.sensitivity(oa.protect(model(NET)), X, cells_small=2)
