@@ -368,7 +368,11 @@ def _panel_verdict(panel: Panel, counting: str) -> str:
         return f"{where}{counted(len(points), 'point')}; nothing tells which is best."
     alike = choosing.as_good_as_the_best(points, higher_is_better=bool(higher))
     cells = number(best.cost_in(counting), ".2f")
-    which = "the best" if len(alike) == 1 else f"the cheapest of {len(alike)} points that these trials cannot tell from the best"
+    which = (
+        "the best"
+        if len(alike) == 1
+        else f"the cheapest of {len(alike)} points that these trials cannot tell from the best"
+    )
     return f"{where}{_name(best)} is {which}, with {_value(best)} at {cells} cells per weight."
 
 

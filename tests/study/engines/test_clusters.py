@@ -22,7 +22,8 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_analog.channels import from_pairs
+import onnx_analog as oa
+from onnx_analog.channels import GaussianNoise, from_pairs
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, EngineError, OptionError
 from onnx_analog.study.engines import build, dask_cluster
@@ -31,7 +32,7 @@ from onnx_analog.study.grid import GridPoint
 from onnx_analog.study.run_folder import TRIALS
 from onnx_analog.study.sweeps import sweep
 from tests.conftest import ROOT
-from tests.models import proto
+from tests.models import model, proto
 from tests.packages import imported, needs
 from tests.study.engines.small import (
     EVERY,
@@ -186,6 +187,26 @@ def test_the_file_does_not_depend_on_workers_or_threads(threads, cluster, plain,
     assert os.getpid() not in processes(log) | processes(opened)
     assert set(processes(opened).values()) == {1}, "models and data travel once to each process"
     assert set(processes(log)) <= set(processes(opened))
+
+
+@cluster_only
+@pytest.mark.parametrize("deaths", [0, 1])
+def test_tune_gives_the_same_answer(deaths, cluster, tmp_path):
+    here, then = os.getpid(), first(deaths, tmp_path / "deaths", die())
+
+    class Troubled(GaussianNoise):
+        def std(self, level):
+            if os.getpid() != here:
+                then()
+            return GaussianNoise.std(self, level)
+
+    def found(engine):
+        given = {"budget": 8, "decoding": "none", "trials": 2, "channel": Troubled(sigma=0.1)}
+        x = np.random.default_rng(0).normal(size=(200, 16)).astype(np.float32)
+        return oa.tune(model(TEXT), x, engine=engine, **given).to_dict()
+
+    assert found(cluster()) == found("serial")
+    assert len(list((tmp_path / "deaths").iterdir())) == deaths
 
 
 @cluster_only
