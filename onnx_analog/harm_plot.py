@@ -28,7 +28,7 @@ def plot_harms(harms: Harms) -> Callable[[Path], None]:
     for place, harm in enumerate(parts):
         axis.barh(place, 100 * (harms.share(harm) or 0.0), color=_COLOURS[harm.part.kind])
         axis.annotate(_lost(harms, harm), (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
-    axis.set_yticks(range(len(parts)), [_name(harm) for harm in parts], fontsize=8)
+    axis.set_yticks(range(len(parts)), [_name(harm) for harm in parts], fontsize=8, parse_math=False)
     axis.invert_yaxis()
     axis.set(xlabel="divergence of the outputs, % of that with noise in all cells", title=harms.channel)
     axis.annotate(harms.scale.heading, (1.01, 1.0), xycoords="axes fraction", va="bottom", fontsize=8)

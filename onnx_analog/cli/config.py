@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -116,9 +117,12 @@ def _paths(ctx: click.Context) -> Iterator[Path]:
 
     if CONFIG_READ in ctx.meta:
         yield ctx.meta[CONFIG_READ]
+    of_paths = {str(param.name) for param in ctx.command.params if isinstance(param.type, click.Path)}
     for name, value in ctx.params.items():
         for text in value if isinstance(value, tuple) else (value,):
             if name in NOT_SAVED or not isinstance(text, str | Path) or not str(text):
+                continue
+            if name not in of_paths and not os.path.isfile(text):  # noqa: PTH113 - a text may be no path at all
                 continue
             yield Path(text)
             if Path(text).suffix == ".onnx" and Path(text).is_file():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.disk import writing
 from onnx_analog.errors import OptionError, OutputError, require_path
+from onnx_analog.graph import files
 from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.stored import is_protected
 from onnx_analog.html.contents import page_of
@@ -108,12 +110,20 @@ def report(
     check_type("command", command, str | None, "text or None")
     given = checked(counting=counting, force=force)
     target = require_path("path", path)
-    check(target, force=given["force"])
+    check(target, _read(model, channel), force=given["force"])
     if not isinstance(result, Evaluation) and (model is not None or channel is not None or modifiers != NONE):
         raise OptionError("model, channel and modifiers are of the report of an evaluation: leave them out")
     memory = _memory(result, model, channel_of(channel), modifiers)
     page = replace(page_of(result, memory, given["counting"]), command=command)
     writing.write_all({target: writing.write_text(render(page))}, force=given["force"])
+
+
+def _read(model: Any, channel: Any) -> Iterator[Path]:
+    """Yield the files that a model and a channel are read from."""
+    if isinstance(model, str | os.PathLike):
+        yield from files.files_of(Path(model))
+    if isinstance(channel, str | os.PathLike) and Path(channel).is_file():
+        yield Path(channel)
 
 
 def _memory(result: Any, model: AnyModel | None, channel: str | Channel | None, modifiers: Modifiers) -> Memory | None:

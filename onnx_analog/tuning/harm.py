@@ -114,6 +114,8 @@ class Harms(Shown):
         ends = interval(harm.losses, bounds=(0.0, np.inf) if self.scale is DECIBELS else (-1.0, 1.0))
         if ends is None or not np.isfinite(ends).all():
             return None
+        if self.scale is DECIBELS and not ends[0] > 0:  # no noise at all would be infinitely many decibels
+            return None
         low, high = self.scale.ends(*ends)
         return self.scale.value(low), self.scale.value(high)
 
@@ -190,7 +192,8 @@ def harms(
     share = metrics.nan_share(written)
     if share:
         raise DataError(f"{share:.1%} of the outputs without noise are NaN, so nothing tells what noise does to them")
-    lost, distance = _losses(experiment, written), divergence(written, experiment.chosen.axis)
+    with np.errstate(all="ignore"):
+        lost, distance = _losses(experiment, written), divergence(written, experiment.chosen.axis)
     count = 1 if alike else trials
     listed = (parts.all, *parts.listed)
     found = []
@@ -199,7 +202,13 @@ def harms(
         for trial in range(count):
             progress(f"part {number + 1} of {len(listed)}", (number + trial / count) / len(listed))
             outputs = parts.outputs(part, seed=seed, trial=trial)
-            pairs.append((float(lost(outputs).mean()), distance(outputs)))
+            with np.errstate(all="ignore"):  # what is not finite is refused
+                pairs.append((float(lost(outputs).mean()), distance(outputs)))
+            if not np.isfinite(pairs[-1]).all():
+                raise DataError(
+                    f"outputs are not finite if {part.name or 'all'} is read with noise: leave out samples for which "
+                    "the model overflows"
+                )
         losses, apart = zip(*pairs, strict=True)
         found.append(Harm(part=part, losses=losses, divergences=apart))
     kinds = [harm.part.kind for harm in found]
@@ -227,5 +236,16 @@ def _losses(experiment: Experiment, written: Sequence[Any]) -> Callable[[list[An
     """Return the function that gives the loss of each sample, (n,), against the outputs as written."""
     if is_noise(experiment):
         return partial(noise, list(written))
+    chosen = experiment.chosen
+    if not chosen.labelled:  # classes are compared with those of the model as written
+        axis = chosen.axis if chosen.axis is not None else -1
+        classes = np.argmax(written[0], axis=axis)
+
+        def changed(outputs: list[Any]) -> NDArray[np.float64]:
+            other = np.argmax(outputs[0], axis=axis) != classes
+            share: NDArray[np.float64] = other.reshape(len(other), -1).mean(axis=1)
+            return share
+
+        return changed
     before = right(experiment, list(written))
     return lambda outputs: before - right(experiment, outputs)

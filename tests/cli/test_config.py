@@ -164,3 +164,10 @@ def test_metrics_are_completed():
     context = click.Context(main.commands["evaluate"])
     assert [item.value for item in metric.shell_complete(context, "top")] == ["top1", "top5"]
     assert metric.shell_complete(context, "x") == []
+
+
+@pytest.mark.parametrize("options", ["--exclude layer1/x", "--channel pcm --side-channel pcm"])
+def test_texts_that_are_no_files_are_not_taken_for_some(cli, tmp_path, options):
+    result = cli(f"protect model.onnx {options} --save-config saved.toml")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "saved.toml").exists()

@@ -489,3 +489,13 @@ def test_a_page_that_complains_and_asks_is_found(tmp_path):
 
 def test_colours_of_charts_are_told_apart():
     assert len({*svg.COLOURS, svg.INK, svg.GRID, svg.PAGE}) == len(svg.COLOURS) + 3
+
+
+def test_a_page_does_not_replace_the_model_that_it_is_about(tmp_path):
+    stored = oa.protect(model(LINEAR))
+    stored.save(tmp_path / "p.onnx")
+    before = (tmp_path / "p.onnx").read_bytes()
+    evaluation = oa.evaluate(stored, rows(50), trials=1)
+    with pytest.raises(OutputError):
+        oa.report(evaluation, tmp_path / "p.onnx", model=tmp_path / "p.onnx", force=True)
+    assert (tmp_path / "p.onnx").read_bytes() == before

@@ -73,7 +73,7 @@ def test_intervals_are_student_s_over_trials(found):
 
 
 def test_regressions_are_measured_in_decibels(found):
-    noise = oa.sensitivity(model(NET), X, metric="sqnr_db", trials=2, **NOISY)
+    noise = oa.sensitivity(model(NET), X, metric="sqnr_db", trials=8, **NOISY)
     (row, *_) = noise.rows()
     assert row["sqnr_db"] == pytest.approx(-10 * np.log10(noise.whole.loss))
     assert row["ci95_low"] <= row["sqnr_db"] <= row["ci95_high"]
@@ -119,6 +119,36 @@ def test_wrong_arguments_are_refused(arguments, said):
 def test_outputs_that_are_no_numbers_are_refused():
     with pytest.raises(DataError, match="of the outputs without noise are NaN, so nothing tells what noise does"):
         oa.sensitivity(model(NET), np.full_like(X, np.nan), **NOISY)
+
+
+def test_classes_are_compared_with_those_of_the_model_as_written():
+    pruned = oa.sensitivity(model(NET), X, sparsity=0.8, trials=2, **NOISY)
+    assert min(loss for harm in (pruned.whole, *pruned.parts) for loss in harm.losses) >= 0
+    quiet = oa.sensitivity(model(NET), X, sparsity=0.8, integers=8, channel="pcm")
+    assert quiet.whole.loss == 0  # what pruning changes is not noise
+
+
+def test_outputs_that_overflow_are_refused():
+    half = NET.replace("float[", "float16[")
+    with pytest.raises(DataError, match=r"(outputs are not finite if|of the outputs without noise are NaN)"):
+        oa.sensitivity(model(half), (X * 6000).astype(np.float16), trials=1, **NOISY)
+
+
+def test_an_interval_that_reaches_no_noise_has_no_decibels():
+    noise = oa.sensitivity(model(NET), X[:20], metric="sqnr_db", trials=2, **NOISY)
+    for row in noise.rows():
+        assert row["ci95_high"] is None or row["ci95_high"] < 200
+
+
+def test_a_name_that_looks_like_mathematics_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    from onnx_analog.harm_plot import plot_harms
+
+    strange = proto(NET)
+    strange.graph.initializer[0].name = "w$^$"
+    strange.graph.node[0].input[1] = "w$^$"
+    plot_harms(oa.sensitivity(strange, X, trials=1, **NOISY))(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
 
 
 def test_how_to_store_a_protected_model_is_refused():
