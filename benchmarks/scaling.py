@@ -168,5 +168,5 @@ def protect_profile(folder: Path) -> dict[str, float]:
         "digest of the file": ("files.py", "file_digest"), "save": ("writing.py", "write_all"),
     }  # fmt: skip
     told = {part: 1000 * rows[name] for part, name in parts.items()}
-    total = 1000 * found.total_tt  # type: ignore[attr-defined]  # likewise
+    total = 1000 * found.total_tt  # type: ignore[attr-defined]  # what the standard library does not type
     return {**told, "all else": total - sum(told.values()), "total": total}

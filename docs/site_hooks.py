@@ -28,7 +28,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - mkdocs calls it with all of them
     """Make links out of docs/, or into it, links of the site, whose root holds both."""
     if page.file.src_uri in BESIDE:
         return re.sub(r"\]\(docs/", "](", markdown)

@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 from onnx_analog.errors import AnalogError, one_line
@@ -41,6 +42,16 @@ def rounded_up(count: int) -> int:
     """
     unit: int = 10 ** max(len(str(count)) - 2, 0)
     return -(-count // unit) * unit
+
+
+def rounded_alike(counts: Iterable[float]) -> list[int]:
+    """Return whole numbers that add up to the rounded sum of `counts`, each less than 1 off; whole ones stay.
+
+    >>> rounded_alike([0.4, 100, 0.4, 0.4])
+    [0, 100, 1, 0]
+    """
+    ends = [math.floor(end + 0.5) for end in accumulate(counts, initial=0.0)]
+    return [end - start for start, end in pairwise(ends)]
 
 
 class Progress(Protocol):

@@ -244,7 +244,7 @@ def _dress(axis: Any, panel: Panel, value: Value) -> None:
     clean_value = noise_free_text(panel.points).removeprefix(", ")
     if clean_value:
         lines.append(clean_value + " %" * bool(panel.points[0].evaluation.share))
-    axis.set_title("\n".join(lines), fontsize="medium")
+    axis.set_title("\n".join(lines), fontsize="medium", parse_math=False)  # a name may hold dollars
     axis.set_xscale("log")
     axis.grid(alpha=0.3, which="both")
     clean = panel.points[0].evaluation.original if panel.points else None
@@ -335,6 +335,8 @@ def _legend(figure: Any, axes: Sequence[Any]) -> None:
             [handles[name] for name in names], texts, loc="outside lower center", ncols=columns, fontsize="small",
             frameon=False,
         )  # fmt: skip
+        for text in legend.get_texts():
+            text.set_parse_math(False)
         box = legend.get_window_extent(figure.canvas.get_renderer())
         if box.width <= figure.bbox.width or columns == 1:
             break

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
-from itertools import accumulate, pairwise
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from onnx_analog.cli.cost_tables import DECODING
 from onnx_analog.cli.tables import Table, table
-from onnx_analog.display import counted
+from onnx_analog.display import counted, rounded_alike
 
 if TYPE_CHECKING:
     from onnx_analog.tuning.drops import Drop
@@ -112,13 +110,3 @@ def _tensor_table(tuned: Tuned) -> Table:
     result.add_row("total", "", f"{tuned.weights:,}", every, f"{tuned.best.cells:.3f}", "100.0" if total else "")
     result.caption = f"Share of divergence: the part of a tensor in the predicted divergence, {total:.2g}"
     return result
-
-
-def rounded_alike(counts: Iterable[float]) -> list[int]:
-    """Return whole numbers that add up to the rounded sum of `counts`, each less than 1 off; whole ones stay.
-
-    >>> rounded_alike([0.4, 100, 0.4, 0.4])
-    [0, 100, 1, 0]
-    """
-    ends = [math.floor(end + 0.5) for end in accumulate(counts, initial=0.0)]
-    return [end - start for start, end in pairwise(ends)]

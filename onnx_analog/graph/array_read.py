@@ -19,6 +19,7 @@ from onnx_analog.channels.symbols import crossings
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.side import SideInformation, to_gray
+from onnx_analog.display import counted
 from onnx_analog.errors import DataError, OptionError
 from onnx_analog.graph.image import Image, Plane, image_of
 from onnx_analog.graph.protected import ProtectedModel
@@ -121,7 +122,7 @@ class ArrayRead:
 
     def __str__(self) -> str:
         when = "" if self.time_s is None else f" at {self.time_s:g} s"
-        return f"{self.reads:,} reads of an array{when}"
+        return f"{counted(self.reads, 'read')} of an array{when}"
 
 
 def read_array(
@@ -350,8 +351,8 @@ def _line(reads: Reads, rows: Array, block: int) -> Calibration:
     x, y = reads.reference[rows], reads.value[rows]
     if np.unique(x).size < 2:
         raise DataError(
-            f"{reads.name}: block {block} has references of {np.unique(x).size} levels, and two are needed for its "
-            "offset and gain"
+            f"{reads.name}: block {block} has references of {counted(np.unique(x).size, 'level')}, and two are needed "
+            "for its offset and gain"
         )
     weight = np.ones(x.size) if reads.count is None else reads.count[rows].astype(np.float64)
     x_mean, y_mean = np.average(x, weights=weight), np.average(y, weights=weight)
@@ -378,8 +379,8 @@ class _Cells:
         wrong = address[(address < 0) | (address >= image.total)]
         if wrong.size:
             raise DataError(
-                f"{reads.name}: address {wrong[0]} is none of the array's, which are 0 to {image.total - 1:,}: are the "
-                "reads of another image?"
+                f"{reads.name}: address {wrong[0]} is outside the array, whose addresses are 0 to "
+                f"{image.total - 1:,}: are the reads of another image?"
             )
         log.add("order", np.count_nonzero(np.diff(address) < 0), len(reads))
         held = np.zeros(image.total, np.bool_)
@@ -477,7 +478,10 @@ def _read_symbols(plane: Plane, cells: _Cells, log: _Log) -> tuple[Bits | None, 
 
 
 def _decided(reads: Array, side: SideInformation) -> tuple[Bits, Bits]:
-    """Return the bits (m, b) of symbols by the majority of their copies, and which symbols (m,) have no read."""
+    """Return the bits (m, b) of symbols by the majority of their copies, and which symbols (m,) have no read.
+
+    Where as many copies say 1 as 0, which takes copies without a read, the mean read of all copies decides.
+    """
     there = np.isfinite(reads)
     number = there.sum(axis=2)
     with np.errstate(invalid="ignore"):
@@ -487,7 +491,10 @@ def _decided(reads: Array, side: SideInformation) -> tuple[Bits, Bits]:
     for copy in range(side.copies):
         symbol = order[np.searchsorted(thresholds, np.nan_to_num(mean[:, copy]))]
         votes += np.where(number[:, copy, None] > 0, 2 * to_gray(symbol, side.bits_per_cell).astype(np.int64) - 1, 0)
-    return votes > 0, (number == 0).all(axis=1)
+    with np.errstate(invalid="ignore"):
+        every = np.where(there, reads, 0.0).sum(axis=(1, 2)) / number.sum(axis=1)
+    by_mean = to_gray(order[np.searchsorted(thresholds, np.nan_to_num(every))], side.bits_per_cell)
+    return np.where(votes == 0, by_mean, votes > 0).astype(np.bool_), (number == 0).all(axis=1)
 
 
 def _thresholds(side: SideInformation) -> tuple[Array, Array]:

@@ -66,18 +66,34 @@ def read_side(
 
     Where side information is analog, an index that is read as a nonexistent class counts as the last class.
     """
+    return without_lost(tensor, *read_streams(tensor, seed=seed, trial=trial, scheme=scheme), scheme=scheme)
+
+
+def read_streams(
+    tensor: StoredTensor, *, seed: int, trial: int, scheme: Scheme | None = None
+) -> tuple[Bits | None, Bytes | None, Bits | None]:
+    """Return signs and classes (N,) by their own bits, and which weights (N,) are lost with failed blocks of codes.
+
+    The last is None if no block failed; `without_lost` puts the three together.
+    """
     scheme = scheme or tensor.scheme
     rng = stream(seed, trial, tensor.key, plane="code")
     if scheme.side is not None and scheme.side_bits:
         sign, index = _read_analog(tensor, scheme, scheme.side, seed, trial)
     else:
         sign, index = _read_signs(tensor, scheme, rng), _read_classes(tensor, scheme, rng)
-    gone = _lost(tensor, scheme, rng)
+    return sign, index, _lost(tensor, scheme, rng)
+
+
+def without_lost(
+    tensor: StoredTensor, sign: Bits | None, index: Bytes | None, gone: Bits | None, *, scheme: Scheme | None = None
+) -> tuple[Bits | None, Bytes | None]:
+    """Return signs and classes (N,); those of weights that are lost are positive, and of the most frequent class."""
     if gone is None:
         return sign, index
     if index is not None and tensor.class_index is not None:
-        as_read = most_frequent(tensor.class_counts, scheme.cells_of_class)[tensor.class_index]
-        index = np.where(gone, as_read, index)
+        cells = (scheme or tensor.scheme).cells_of_class
+        index = np.where(gone, most_frequent(tensor.class_counts, cells)[tensor.class_index], index)
     return None if sign is None else sign & ~gone, index
 
 

@@ -36,6 +36,7 @@ _WHOLE = ("address", "count", "stuck", "block")
 _OF_IMAGES = (  # other columns of an image, which a file may keep: they say nothing of what was read
     "tensor", "plane", "index", "replica", "symbol", "level", "input", "input_device", "level_device",
 )  # fmt: skip
+_OF_TEXT = ("tensor", "plane")
 _HEAD = ("format", "tensors", "planes", "channel", "input_unit", "read_unit")  # likewise
 _CHUNK = 2**16  # rows that are made numbers at once
 
@@ -59,8 +60,8 @@ class Reads:
     Raises
     ------
     DataError
-        If columns differ in length, there is no row, a count is below 1, stuck is neither 0 nor 1, or a time is no
-        number.
+        If columns differ in length, there is no row, a count is below 1, stuck is neither 0 nor 1, a time is not
+        finite, or a reference is infinite.
     """
 
     address: Array
@@ -89,7 +90,9 @@ class Reads:
         if self.stuck is not None and not np.isin(self.stuck, (0, 1)).all():
             raise DataError(f"{self.name}: stuck holds numbers other than 0 and 1")
         if self.time_s is not None and not np.isfinite(self.time_s).all():
-            raise DataError(f"{self.name}: a time is no finite number")
+            raise DataError(f"{self.name}: a time is not finite")
+        if self.reference is not None and np.isinf(self.reference).any():
+            raise DataError(f"{self.name}: a reference is infinite; leave it empty for cells of the image")
 
     def __len__(self) -> int:
         return len(self.address)
@@ -218,7 +221,7 @@ def _from_lines(file: IO[str], where: str) -> Reads:
     _check_columns(header, (), where)
     positions = {name: header.index(name) for name in COLUMNS if name in header}
     parts: dict[str, list[Array]] = {name: [] for name in positions}
-    rows = _rows(file, len(header), line, where)
+    rows = _rows(file, header, line, where)
     while chunk := list(islice(rows, _CHUNK)):
         for name, position in positions.items():
             parts[name].append(_numbers(name, [(line, cells[position]) for line, cells in chunk], where))
@@ -229,14 +232,14 @@ def _from_lines(file: IO[str], where: str) -> Reads:
     return Reads(**{name: np.concatenate(part) for name, part in parts.items()}, image=image, name=where)
 
 
-def _rows(file: IO[str], width: int, before: int, where: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(file)
+def _rows(file: IO[str], header: list[str], before: int, where: str) -> Iterator[tuple[int, list[str]]]:
+    reader, named = csv.reader(file), header[0] in _OF_TEXT  # a name may begin like a remark
     for cells in reader:
         line = before + reader.line_num
-        if not cells or cells[0].startswith("#"):
+        if not cells or (cells[0].startswith("#") and not named):
             continue
-        if len(cells) != width:
-            raise DataError(f"{where}, line {line} has {len(cells)} cells, and the header {width}")
+        if len(cells) != len(header):
+            raise DataError(f"{where}, line {line} has {len(cells)} cells, and the header {len(header)}")
         yield line, cells
 
 

@@ -8,7 +8,7 @@ from functools import singledispatch
 from typing import Any
 
 from onnx_analog.channels import Channel
-from onnx_analog.display import counted
+from onnx_analog.display import counted, rounded_alike
 from onnx_analog.html import charts
 from onnx_analog.html.charts import Bar, Line, Mark
 from onnx_analog.html.page import Chart, Number, Page, Section, Table, Tone, number, table
@@ -315,13 +315,19 @@ def _answer_row(result: Tuned, answer: Answer) -> tuple[str, ...]:
 
 
 def _plan_section(result: Tuned) -> Section:
+    listed = result.rows()
+    *counts, of_correction = rounded_alike([*(row["cells"] for row in listed), result.correction_cells])
     rows = [
         (
-            row["tensor"], row["scheme"], f"{row['weights']:,}", f"{row['cells']:,.0f}",
+            row["tensor"], row["scheme"], f"{row['weights']:,}", f"{count:,}",
             number(row["cells_per_weight"]), f"{row['sensitivity']:.3g}", f"{row['predicted_divergence']:.3g}",
         )
-        for row in result.rows()
+        for row, count in zip(listed, counts, strict=True)
     ]  # fmt: skip
+    if result.corrected:
+        rows.append(
+            ("correction", f"{counted(result.corrected, 'number')} in float16", "", f"{of_correction:,}", "", "", "")
+        )
     head = ("tensor", "stored as", "weights", "cells", "per weight", "sensitivity", "predicted divergence")
     measured = "nats for each sample" if result.classes else "of the power of the outputs"
     return Section(title="The plan", tables=(table(head, rows, caption=f"Divergence in {measured}.", left=2),))
@@ -368,11 +374,8 @@ def _panel_verdict(panel: Panel, counting: str) -> str:
         return f"{where}{counted(len(points), 'point')}; nothing tells which is best."
     alike = choosing.as_good_as_the_best(points, higher_is_better=bool(higher))
     cells = number(best.cost_in(counting), ".2f")
-    which = (
-        "the best"
-        if len(alike) == 1
-        else f"the cheapest of {len(alike)} points that these trials cannot tell from the best"
-    )
+    several = f"the cheapest of {len(alike)} points that these trials cannot tell from the best"
+    which = "the best" if len(alike) == 1 else several
     return f"{where}{_name(best)} is {which}, with {_value(best)} at {cells} cells per weight."
 
 
@@ -453,9 +456,8 @@ def _panel_costs(panel: Panel, index: int) -> Chart | None:
     points = sorted(panel.points, key=lambda point: point.cost)[:_BARS]
     rows = [Bar(_name(point), paper_parts(point.totals)) for point in points]
     left = len(panel.points) - len(points)
-    caption = (
-        f"Cells per original weight as the paper counts, part by part{f'; {left} more points cost more' * bool(left)}."
-    )
+    more = f"; {counted(left, 'more point costs more', 'more points cost more')}" if left else ""
+    caption = f"Cells per original weight as the paper counts, part by part{more}."
     return charts.costs(rows, caption, name=f"costs{index}") if rows else None
 
 

@@ -163,6 +163,7 @@ def cost_table(memory: Memory) -> Table:
             for line in manifest.honest
         ]
         caption = "As the memory allows: each digital stream with the code that it needs."
+    rows += [(name, "–", f"{cells * weights:,.0f}", f"{cells:.4f}") for name, cells in memory.more]
     return table(("stream", "bits", "cells", "per original weight"), rows, caption=caption)
 
 

@@ -180,12 +180,12 @@ def statistics_of(given: object, name: str) -> ArrayStatistics:
     try:
         body = serialise.parse(text)
     except ValueError as error:
-        raise DataError(f"{str(path)!r} is no statistics of an array: {error}") from error
+        raise DataError(f"{str(path)!r} does not hold the statistics of an array: {error}") from error
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         found = brief(body.get("format")) if isinstance(body, dict) else "missing"
         raise DataError(
-            f"{str(path)!r} is no statistics of an array: its format is {found}, and {FORMAT!r} is needed. "
-            "`readback` writes it."
+            f"{str(path)!r} does not hold the statistics of an array: its format is {found}, and {FORMAT!r} is needed. "
+            "`readback --statistics` writes such a file."
         )
     try:
         return _from_dict(body)
@@ -200,7 +200,10 @@ def _from_dict(body: Mapping[str, Any]) -> ArrayStatistics:
         raise ValueError(f"kind is {brief(known['kind'])}")
     values = tuple(float(value) for value in known.pop("values"))
     if not all(map(math.isfinite, values)):
-        raise ValueError("a value is no finite number")
+        raise ValueError("a value is not finite")
+    arrays = int(known["arrays"])
+    if arrays < 1 or len(values) not in (0, arrays) or (known["kind"] == "measured" and arrays > 1):
+        raise ValueError(f"{len(values)} values of {arrays} arrays")
     irregularities = tuple(dict(entry) for entry in known.pop("irregularities"))
     return ArrayStatistics(**known, groups=groups, values=values, irregularities=irregularities)
 
@@ -269,7 +272,8 @@ class Comparison(Shown):
     simulated_interval : (float, float) or None
         95 % interval of the mean over arrays.
     predicted : (float, float) or None
-        Where one more array lies with 95 % confidence, by the simulated ones; None for fewer than two.
+        Where one more array lies with 95 % confidence, by the simulated ones; None if fewer than two of their values
+        differ.
     """
 
     differences: tuple[Difference, ...]
@@ -344,8 +348,8 @@ def compare(measured: object, simulated: object) -> Comparison:
     Raises
     ------
     DataError
-        If a file is no statistics of an array, the two are of different images or metrics, share no group, or are
-        given in the wrong order.
+        If a file does not hold the statistics of an array, the two are of different images or metrics, share no group,
+        or are given in the wrong order.
     """
     first, second = statistics_of(measured, "measured"), statistics_of(simulated, "simulated")
     _check_pair(first, second)
@@ -362,7 +366,7 @@ def compare(measured: object, simulated: object) -> Comparison:
 def _check_pair(measured: ArrayStatistics, simulated: ArrayStatistics) -> None:
     for name, given in (("measured", measured), ("simulated", simulated)):
         if given.kind != name:
-            raise DataError(f"{name} is the statistics of a {given.kind} array: give the measured one first")
+            raise DataError(f"{name} is of a {given.kind} array: give a measured one, then simulated ones")
     if measured.image != simulated.image:
         raise DataError("the two are of different images: they do not hold the same weights")
     same = measured.metric == simulated.metric and measured.samples == simulated.samples
@@ -393,15 +397,25 @@ def distance(first: Sequence[float], second: Sequence[float]) -> float:
     (0.0, 1.0)
     """
     at = np.union1d(first, second)
-    return float(np.abs(_below(at, first) - _below(at, second)).max())
+    apart = [np.abs(one - other) for one, other in zip(_shares(at, first), _shares(at, second), strict=True)]
+    return float(np.max(apart))
 
 
-def _below(at: Doubles, quantiles: Sequence[float]) -> Doubles:
-    """Return the share of a distribution that is not above each value; quantiles that are equal are one step."""
-    knots, share = np.array(quantiles), np.linspace(0, 1, len(quantiles))
-    last = np.append(knots[1:] != knots[:-1], True)
-    below: Doubles = np.interp(at, knots[last], share[last], left=0.0)
-    return below
+def _shares(at: Doubles, quantiles: Sequence[float]) -> tuple[Doubles, Doubles]:
+    """Return the shares of a distribution that are below each value, and not above it.
+
+    They differ where quantiles are equal, which are a step; between quantiles, the share is on a line.
+    """
+    knots, start, count = np.unique(quantiles, return_index=True, return_counts=True)
+    steps = len(quantiles) - 1
+    first, last = start / steps, (start + count - 1) / steps
+    # Between two knots, the line leads from the last share of the one to the first share of the other.
+    x, y = np.repeat(knots, 2), np.column_stack([first, last]).reshape(-1)
+    place = np.searchsorted(knots, at)
+    at_knot = (place < knots.size) & (knots[np.minimum(place, knots.size - 1)] == at)
+    place = np.minimum(place, knots.size - 1)
+    between = np.interp(at, x, y, left=0.0, right=1.0)
+    return np.where(at_knot, first[place], between), np.where(at_knot, last[place], between)
 
 
 def _values(measured: ArrayStatistics, simulated: ArrayStatistics) -> dict[str, Any]:
@@ -426,8 +440,11 @@ def _of_test_set(share: float, samples: int) -> tuple[float, float]:
 
 
 def _prediction(values: Sequence[float], bounds: tuple[float, float]) -> tuple[float, float] | None:
-    """Return where one more value lies with 95 % confidence, by Student's t; None for fewer than two values."""
-    if len(values) < 2:
+    """Return where one more value lies with 95 % confidence, by Student's t.
+
+    None for fewer than two values, and where all are the same: how far they scatter cannot be told then.
+    """
+    if len(set(values)) < 2:
         return None
     reach = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
     reach *= float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / len(values))

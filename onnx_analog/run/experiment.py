@@ -24,7 +24,7 @@ from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.stored import COMPENSATED_KEY, channels_of, is_protected, read_with
 from onnx_analog.graph.totals import Totals
-from onnx_analog.graph.weights import Selection, all_tensors, find
+from onnx_analog.graph.weights import Selection, all_tensors, find, scopes
 from onnx_analog.passes import ProtectPass, pipeline
 from onnx_analog.passes.protect import replace_all
 from onnx_analog.run import metrics
@@ -633,23 +633,18 @@ class Experiment:
 
 
 def _users(model: ir.Model, keys: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return the names of the nodes that take a weight, by its storage key; in subgraphs, too.
+    """Return the names of the nodes that take a weight, by its storage key; a node without a name is its first output.
 
-    A node without a name is called by its first output. A key is the name of the weight, after the path of its graph.
+    In a protected model, the weight is what a decode call returns, and has the name of the original.
     """
-    of_name: dict[str, dict[str, None]] = {}
-    for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        for value in node.inputs:
-            name = node.name or (node.outputs[0].name if node.outputs else None)
-            if value is not None and value.name and name:
-                of_name.setdefault(value.name, {})[name] = None
-    ends = {key: next((name for name in _endings(key) if name in of_name), "") for key in keys}
-    return {key: tuple(of_name.get(name, ())) for key, name in ends.items()}
-
-
-def _endings(key: str) -> Iterator[str]:
-    yield key
-    yield from (key[place + 1 :] for place, character in enumerate(key) if character == "/")
+    found: dict[str, list[str]] = {key: [] for key in keys}
+    for scope, graph, _ in scopes(model):
+        for value in (*graph.initializers.values(), *(value for node in graph for value in node.outputs)):
+            users = found.get(f"{scope}{value.name}")
+            if users is not None:
+                names = (node.name or node.outputs[0].name for node, _ in value.uses() if node.outputs)
+                users += [name for name in names if name]
+    return {key: tuple(dict.fromkeys(names)) for key, names in found.items()}
 
 
 def _selection(selection: Selection | None) -> Selection:

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.graph.accounting import totals_of
-from onnx_analog.graph.reader import Reader, read_side
+from onnx_analog.graph.reader import Reader, read_streams, without_lost
 from onnx_analog.graph.stored import StoredTensor
 
 Array = NDArray[Any]
 Run = Callable[[Mapping[str, Array]], list[Any]]  # outputs of the network with weights, by name
 
 MOST_CLASSES = 16  # that are parts of their own
-STREAMS = ("levels", "signs", "classes")
+STREAMS = ("levels", "signs", "classes", "failed blocks")  # of codes, with which signs and classes are lost
 
 
 class Part(NamedTuple):
@@ -102,15 +102,17 @@ class Parts:
     def _weight(self, key: str, part: Part, seed: int, trial: int) -> Array:
         """Return a tensor of whose cells a part is read with noise."""
         tensor = self._tensors[key]
-        level, sign, index = tensor.level, tensor.sign, tensor.class_index
-        read_sign, read_index = read_side(tensor, seed=seed, trial=trial)
-        whole = part.kind != "stream"
-        if tensor.level.size and (whole or part.name == "levels"):
+        sign, index, gone = read_streams(tensor, seed=seed, trial=trial)
+        read = (part.name,) if part.kind == "stream" else STREAMS
+        level = tensor.level
+        if level.size and "levels" in read:
             level = self._readers[key].read(seed=seed, trial=trial)
-        if whole or part.name == "signs":
-            sign = read_sign
-        if whole or part.name == "classes":
-            index = read_index
+        sign, index = without_lost(
+            tensor,
+            sign if "signs" in read else tensor.sign,
+            index if "classes" in read else tensor.class_index,
+            gone if "failed blocks" in read else None,
+        )
         stored = tensor.decode_levels(level, sign=sign, class_index=index)
         if part.kind == "class":
             as_written = tensor.decode_levels(tensor.level, sign=tensor.sign, class_index=tensor.class_index)
@@ -139,4 +141,6 @@ def _level_cells(tensor: StoredTensor) -> int:
 def _has(tensor: StoredTensor, stream: str) -> bool:
     if stream == "levels":
         return bool(tensor.level.size)
+    if stream == "failed blocks":
+        return tensor.scheme.code != "none"
     return tensor.has({"signs": "sign", "classes": "class"}[stream])

@@ -11,6 +11,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -206,15 +207,18 @@ def listed(schemes: Sequence[Scheme], numbers: Mapping[str, float]) -> list[Cand
     ]
 
 
+_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)  # of each thread
+logging.getLogger("onnx_analog.passes.protect").addFilter(lambda _record: not _QUIET.get())
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Log nothing about how a plan is stored: many are tried, and the one that is chosen is stored once more."""
-    logger = logging.getLogger("onnx_analog.passes.protect")
-    before, logger.disabled = logger.disabled, True
+    token = _QUIET.set(True)
     try:
         yield
     finally:
-        logger.disabled = before
+        _QUIET.reset(token)
 
 
 # ------------------------------------------------------------------------------------------------ what is sent

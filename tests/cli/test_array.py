@@ -129,8 +129,28 @@ def test_statistics_of_both_arrays_are_compared(command):
     assert ended.stdout.splitlines()[-1] == str(expected)
     assert "one more simulated array" in ended.stdout
     assert json.loads(command("compare measured.json simulated.json --json").stdout)["line"] == str(expected)
-    assert "give the measured one first" in command("compare simulated.json measured.json").stderr
+    assert "give a measured one, then simulated ones" in command("compare simulated.json measured.json").stderr
     one = command("readback m.onnx --statistics one.json --seed 3")
     assert one.exit_code == 0
     assert json.loads(Path("one.json").read_text(encoding="utf-8"))["values"] == []
     assert command("compare measured.json one.json").stdout.splitlines()[-1].endswith("differ from the simulation")
+
+
+def test_a_missing_unit_is_said_before_what_is_there_already(command):
+    Path("m.readback.onnx").touch()
+    result = command("readback m.onnx --measured reads.npz")
+    assert result.exit_code == 2
+    assert "--unit is not given" in result.stderr
+    assert "already exists" in command(MEASURED).stderr
+
+
+def test_statistics_are_written_with_the_model_or_not_at_all(command):
+    ended = command(f"{MEASURED} --statistics s.json --data nothing.npz")
+    assert ended.exit_code == 2
+    failed = command("readback m.onnx --channel gaussian:sigma=0.1,low=0,high=0.1 --statistics s.json -o o.onnx")
+    assert failed.exit_code != 0
+    assert not Path("s.json").exists()
+    assert not Path("o.onnx").exists()
+    assert command(f"{MEASURED} --statistics s.json -o o.onnx").exit_code == 0
+    assert Path("s.json").exists()
+    assert Path("o.onnx").exists()

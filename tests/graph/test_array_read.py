@@ -12,8 +12,9 @@ import pytest
 
 import onnx_analog as oa
 from onnx_analog import channels
+from onnx_analog.coding.side import SideInformation
 from onnx_analog.errors import ChannelError, DataError, OptionError
-from onnx_analog.graph.array_read import FAR
+from onnx_analog.graph.array_read import FAR, _decided
 from onnx_analog.graph.image import image_of
 from tests.far_side import FarArray, write_csv, write_npz
 from tests.models import FAMILY, QUIET, model
@@ -384,7 +385,7 @@ def test_a_block_that_cannot_be_calibrated_is_refused(kept):
     with pytest.raises(DataError, match="block 1 has references of 0 levels, and two are needed"):
         oa.readback(protected, measured=without, unit="scaled")
     one = {**given, "reference": np.where(references, 0.25, np.nan)}
-    with pytest.raises(DataError, match="block 0 has references of 1 levels"):
+    with pytest.raises(DataError, match="block 0 has references of 1 level,"):
         oa.readback(protected, measured=one, unit="scaled")
     falling = {**given, "value": np.where(references, -given["value"], given["value"])}
     with pytest.raises(DataError, match="block 0 has a gain of -1 by its references"):
@@ -405,7 +406,7 @@ def test_what_cannot_be_known_is_refused(kept):
     for wrong in (-1, image_of(protected).total):
         given = rows(array)
         given["address"] = np.where(np.arange(given["address"].size) == 0, wrong, given["address"])
-        with pytest.raises(DataError, match=f"address {wrong} is none of the array's, which are 0 to "):
+        with pytest.raises(DataError, match=f"address {wrong} is outside the array, whose addresses are 0 to "):
             oa.readback(protected, measured=given, unit="scaled")
 
 
@@ -462,3 +463,14 @@ def test_values_in_another_unit_are_questioned(tmp_path, caplog):
         caplog.clear()
         oa.readback(protected, measured=rows(array), unit=unit)
         assert ("is the unit right" in caplog.text) is warned
+
+
+def test_copies_that_disagree_are_decided_by_their_mean():
+    """Of three copies, one has no read: the others say 0 and 1, and the one that is surer decides."""
+    side = SideInformation(channel=channels.resolve("gaussian:sigma=0.1"), bits_per_cell=1, cells=1, copies=3)
+    low, high = side.levels
+    middle = (low + high) / 2
+    reads = np.array([[[low], [middle + 0.01], [np.nan]], [[high], [middle - 0.01], [np.nan]], [[np.nan]] * 3])
+    bits, unread = _decided(reads, side)
+    assert bits[:2, 0].tolist() == [False, True]
+    assert unread.tolist() == [False, False, True]

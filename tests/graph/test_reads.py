@@ -63,7 +63,7 @@ def test_columns_of_an_image_may_stay_in_a_file(tmp_path):
         ("address,value\n99999999999999999999,1\n", "'address' is '99999999999999999999'"),
         ("address,value,count\n0,1,0\n", "a count is 0; it must be 1 or more"),
         ("address,value,stuck\n0,1,2\n", "stuck holds numbers other than 0 and 1"),
-        ("address,value,time_s\n0,1,\n", "a time is no finite number"),
+        ("address,value,time_s\n0,1,\n", "a time is not finite"),
         ("address;value\n0;1\n", "has no column 'address'"),
     ],
 )
@@ -147,3 +147,15 @@ def test_sizes_are_bounded(tmp_path, monkeypatch):
 
 def test_every_column_is_listed():
     assert set(COLUMNS) == {*Reads.__dataclass_fields__} - {"image", "name"}
+
+
+def test_names_that_begin_like_remarks_are_rows(tmp_path):
+    reads = reads_of(text(tmp_path, "tensor,address,value\n#w,0,0.25\nv,1,0.5\n"))
+    assert reads.value.tolist() == [0.25, 0.5]
+    remarks = reads_of(text(tmp_path, "address,value\n# a remark, of two cells\n1,0.5\n"))
+    assert remarks.address.tolist() == [1]
+
+
+def test_an_infinite_reference_is_refused():
+    with pytest.raises(DataError, match="a reference is infinite"):
+        reads_of({"address": [0, 1], "value": [0.1, 0.2], "reference": [np.nan, np.inf]})

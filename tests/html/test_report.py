@@ -357,7 +357,20 @@ def test_a_citation_that_is_not_known_is_a_note_without_special_characters():
 def test_every_channel_of_the_package_has_an_entry(name):
     entries = references([oa.channel(name)])
     assert all(entry.bibtex.startswith(("@inproceedings{", "@article{", "@misc{zarcone")) for entry in entries)
-    assert len(entries) == (1 if name == "gaussian" else 2)  # the paper's own channel is the paper
+    assert len(entries) == 2
+
+
+def test_a_citation_of_the_same_authors_is_not_taken_for_another():
+    assert "own reads" not in bibtex_of("Milo et al., IEEE IRPS (2021)")
+    assert bibtex_of("Milo et al., IEDM (2019)").startswith("@misc{channel")
+    assert bibtex_of("Le Gallo et al., Nature Electronics 6 (2023), pairs").startswith("@article{legallo")
+
+
+def test_channels_of_one_source_keep_what_they_leave_out():
+    early, late = (oa.channel(f"pcm-drift:read_after_s={time}") for time in (20, 86400))
+    texts = [entry.text for entry in references([early, late, early])]
+    assert len(texts) == 3
+    assert all("Left out" in text for text in texts[1:])
 
 
 # ------------------------------------------------------------------------------------------------------ refusals

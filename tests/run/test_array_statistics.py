@@ -101,7 +101,7 @@ def wrong(**changes) -> str:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "is no statistics of an array"),
+        ("", "does not hold the statistics of an array"),
         ("[]", "its format is missing"),
         ('{"format": "other"}', "its format is 'other', and 'onnx-analog-array/1' is needed"),
         ('{"format": "onnx-analog-array/1"}', "is damaged"),
@@ -123,9 +123,9 @@ def test_what_does_not_belong_together_is_refused():
     other = oa.load(oa.protect(model(NET), channel=f"gaussian:sigma={SIGMA}", strategy="raw"))
     with pytest.raises(DataError, match="the two are of different images"):
         oa.compare(far(), oa.array_statistics(other, trials=1))
-    with pytest.raises(DataError, match="measured is the statistics of a simulated array"):
+    with pytest.raises(DataError, match="measured is of a simulated array: give a measured one"):
         oa.compare(SIMULATED, SIMULATED)
-    with pytest.raises(DataError, match="simulated is the statistics of a measured array"):
+    with pytest.raises(DataError, match="simulated is of a measured array: give a measured one"):
         oa.compare(far(), far())
     with pytest.raises(DataError, match="score both alike"):
         oa.compare(far(data=(X[:100], Y[:100])), SIMULATED)
@@ -159,3 +159,24 @@ def test_intervals_by_hand():
     ends = _prediction([1.0, 2.0, 3.0], (-math.inf, math.inf))
     np.testing.assert_allclose(ends, [2 - 4.3027 * math.sqrt(4 / 3), 2 + 4.3027 * math.sqrt(4 / 3)], rtol=1e-4)
     assert _prediction([0.9, 1.0], (0, 1))[1] == 1.0
+
+
+def test_steps_of_a_distribution_are_steps():
+    """Half of the errors are 0 exactly: below it, the other distribution has a share that this one has not."""
+    atom = [0.0] * 101 + np.linspace(0.01, 1, 100).tolist()
+    even = np.linspace(-1, 1, 201).tolist()
+    assert distance(atom, even) == pytest.approx(0.5)
+    rounded = np.round(np.linspace(-1, 1, 201), 1).tolist()  # as a converter gives them
+    assert distance(rounded, even) == pytest.approx(0.025, abs=2 / 200)
+
+
+def test_equal_scores_predict_nothing():
+    assert _prediction((1.0, 1.0, 1.0), (0.0, 1.0)) is None
+    assert _prediction((1.0,), (0.0, 1.0)) is None
+
+
+def test_a_measured_file_of_two_arrays_is_damaged(tmp_path):
+    body = json.loads(far().to_json())
+    (tmp_path / "two.json").write_text(json.dumps({**body, "values": [0.5, 0.6]}), encoding="utf-8")
+    with pytest.raises(DataError, match="is damaged: 2 values of 1 arrays"):
+        statistics_of(tmp_path / "two.json", "measured")

@@ -115,3 +115,41 @@ def test_digital_tensors_have_no_parts_without_noise(experiment):
 def test_a_plain_model_has_no_parts(experiment):
     with pytest.raises(ModelError, match="the model is not protected, so it has no parts"):
         experiment.parts()
+
+
+def test_failed_blocks_are_a_stream_of_their_own(experiment):
+    """Half of the blocks fail, so that weights lose signs and classes; signs and classes alone are read rightly."""
+    failing = MANY.changed(code="bch", block_failure=0.5, channel="gaussian:sigma=0.02")
+    parts = experiment.parts(failing)
+    streams = {part.name: part for part in parts.listed if part.kind == "stream"}
+    assert list(streams) == ["levels", "signs", "classes", "failed blocks"]
+    trials = range(20)
+    changed = {
+        name: [not np.array_equal(weights(parts, part, trial=trial), parts._written["a"]) for trial in trials]
+        for name, part in streams.items()
+    }
+    assert any(changed["failed blocks"])
+    assert all(changed["levels"])
+    for trial in trials:
+        lost, signs, classes = (
+            weights(parts, streams[name], trial=trial) for name in ("failed blocks", "signs", "classes")
+        )
+        assert np.array_equal(np.abs(signs), np.abs(parts._written["a"]))
+        assert (np.sign(lost) >= np.sign(parts._written["a"])).all()  # what is lost is positive
+        assert np.array_equal(np.sign(classes), np.sign(parts._written["a"]))
+
+
+def test_nodes_that_take_a_weight_are_those_of_its_graph():
+    """Two bodies have weights of one name."""
+    nested = model(
+        """net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] a = random, bool c = {1}> {
+            h = MatMul(x, a)
+            y = If(c) <
+                then_branch = then () => (float[n, 16] t) <float[16, 16] b = 2 random> { t = MatMul(h, b) },
+                else_branch = other () => (float[n, 16] e) <float[16, 16] b = 3 random> { e = MatMul(h, b) }
+            >
+        }"""
+    )
+    users = Experiment(nested, rows(60)).parts(PAPER).users
+    assert users["a"] == ("h",)
+    assert sorted(names for key, names in users.items() if key.endswith("b")) == [("e",), ("t",)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
+import threading
 
 import pytest
 
@@ -12,7 +14,7 @@ from onnx_analog.channels import GaussianNoise
 from onnx_analog.errors import ChannelError, EngineError, OptionError
 from onnx_analog.study.engines.local import LocalEngine, SerialEngine
 from onnx_analog.tuning import bench
-from onnx_analog.tuning.bench import Call, Crew
+from onnx_analog.tuning.bench import Call, Crew, quiet
 from onnx_analog.tuning.journal import Journal
 from tests.models import model
 from tests.run.nets import rows
@@ -143,3 +145,23 @@ def test_a_call_whose_arguments_cannot_be_loaded_is_told():
 def test_another_engine_is_refused():
     with pytest.raises(OptionError, match="engine"):
         oa.tune(model(NET), rows(300).inputs["x"], engine="cloud", **ASKED)
+
+
+def test_what_is_quiet_in_one_thread_is_heard_in_another(caplog):
+    logger, inside, done = logging.getLogger("onnx_analog.passes.protect"), threading.Event(), threading.Event()
+
+    def work() -> None:
+        with quiet():
+            inside.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert inside.wait(10)
+    with quiet():  # ends before the other does
+        logger.warning("not heard")
+    logger.warning("heard")
+    done.set()
+    thread.join()
+    logger.warning("heard again")
+    assert caplog.messages == ["heard", "heard again"]

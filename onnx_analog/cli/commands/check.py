@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
 
-from onnx_analog.cli.commands.protect import DEPENDS, FAMILY
 from onnx_analog.cli.console import Command, Failure, print_json, show
+from onnx_analog.cli.memory import MEMORY, OF_FAMILY, given_selection, read_files
 from onnx_analog.cli.options import (
-    CHANGES,
-    COMPENSATE,
     CORRECT,
     DATA,
     FILE,
@@ -23,20 +19,13 @@ from onnx_analog.cli.options import (
     LOAD,
     OUT,
     PREPROCESSING,
-    PRUNE_SCOPE,
     REPORT,
     RUNNING,
     SEED,
-    SELECTION,
-    SPARSITY,
-    channel_names,
     modifiers_of,
-    selection_of,
 )
 from onnx_analog.cli.progress import status
-from onnx_analog.cli.settings import argument, options_of
-from onnx_analog.coding.scheme import Paper, Scheme
-from onnx_analog.settings import settings_of
+from onnx_analog.cli.settings import argument
 
 NO, FAILED, UNDECIDED = 1, 2, 4  # exit codes
 
@@ -69,18 +58,7 @@ class _No(click.ClickException):
 @DATA
 @argument("max_drop")
 @argument("min_sqnr")
-@click.option("--plan", metavar="FILE", help="How a plain MODEL is stored: a plan's JSON file, or module:function.")
-@options_of(Paper, depends={})
-@SPARSITY
-@PRUNE_SCOPE
-@click.option(
-    "--channel",
-    shell_complete=channel_names,
-    help="The memory; a protected MODEL is read through it.  [default: pcm, or that of the plan or model]",
-)
-@CHANGES
-@SELECTION
-@COMPENSATE
+@MEMORY
 @CORRECT
 @click.option(
     "--reference",
@@ -98,14 +76,7 @@ class _No(click.ClickException):
 @FORCE
 @LOAD
 @JSON
-@argument("integers", section=FAMILY)
-@options_of(
-    Scheme,
-    without=(*settings_of(Paper), "channel"),
-    section=FAMILY,
-    depends=DEPENDS,
-    complete={"side_channel": channel_names},
-)
+@OF_FAMILY
 def command(
     model: Path, data: Path, junit: Path | None, report: Path | None, force: bool, as_json: bool, **choices: Any
 ) -> None:
@@ -145,22 +116,3 @@ def command(
         raise _No(checked.verdict)
     if checked.holds is None:
         raise Failure(checked.verdict, UNDECIDED)
-
-
-def given_selection(choices: dict[str, Any]) -> Any:
-    """Take the selection out of `choices`: None unless something is selected, as a protected model takes none."""
-    from onnx_analog.graph.weights import Selection
-
-    selection = selection_of(choices)
-    return None if selection == Selection() else selection
-
-
-def read_files(model: Path, data: Path, choices: dict[str, Any]) -> Iterator[Path]:
-    """Yield all files that the command reads, each of which an option may name."""
-    from onnx_analog.graph import files
-
-    named = ("channel", "side_channel", "plan", "compensate", "correct")
-    models: Iterable[Path] = (model, *([choices["reference"]] if choices.get("reference") else []))
-    yield from chain.from_iterable(map(files.files_of, models))
-    yield data
-    yield from (Path(choices[name]) for name in named if choices.get(name))

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from onnx_analog.cli.console import Command, Option, print_json, show
+from onnx_analog.cli.memory import FAMILY, OF_FAMILY
 from onnx_analog.cli.options import (
     CHANGES,
     CHANNEL,
@@ -24,27 +25,15 @@ from onnx_analog.cli.options import (
     PRUNE_SCOPE,
     SELECTION,
     SPARSITY,
-    channel_names,
     modifiers_of,
     selection_of,
     shown,
     stem,
 )
 from onnx_analog.cli.progress import status
-from onnx_analog.cli.settings import argument, options_of
-from onnx_analog.coding.scheme import Paper, Scheme
+from onnx_analog.cli.settings import options_of
+from onnx_analog.coding.scheme import Paper
 from onnx_analog.errors import printable
-from onnx_analog.settings import settings_of
-
-FAMILY = "Settings of the family of schemes"
-_BY_STRATEGY = "set by --strategy"
-DEPENDS = {
-    "sign": _BY_STRATEGY,
-    "classes": _BY_STRATEGY,
-    "shares": "with two classes, that of --large-fraction",
-    "bounds": "",  # without partition bounds, there are none
-    "cells": "--cells-small and --cells-large",
-}
 
 
 @click.command(cls=Command)
@@ -72,14 +61,7 @@ DEPENDS = {
 @click.option(
     "--save-plan", cls=Option, section=FAMILY, type=OUT, help="Also write the plan: how each tensor is stored."
 )
-@argument("integers", section=FAMILY)
-@options_of(
-    Scheme,
-    without=(*settings_of(Paper), "channel"),
-    section=FAMILY,
-    depends=DEPENDS,
-    complete={"side_channel": channel_names},
-)
+@OF_FAMILY
 def command(
     model: Path,
     output: Path | None,

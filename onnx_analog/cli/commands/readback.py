@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,6 +28,9 @@ from onnx_analog.cli.options import (
 from onnx_analog.cli.progress import progress, status
 from onnx_analog.cli.settings import argument
 from onnx_analog.errors import OptionError
+
+if TYPE_CHECKING:
+    from onnx_analog.run.array_statistics import ArrayStatistics
 
 
 @click.command(cls=Command)
@@ -82,12 +85,16 @@ def command(
     from onnx_analog.cli.array_tables import array_table
     from onnx_analog.disk import transactions, writing
     from onnx_analog.graph import files
+    from onnx_analog.graph.array_read import NO_UNIT
+    from onnx_analog.graph.reads import reads_of
 
     measured = choices["measured"]
     if measured is not None and trials is not None:
         raise OptionError("--trials and --measured exclude each other: an array that was measured is not simulated")
     if measured is None:
         _check_unused(choices)
+    elif choices["unit"] is None:
+        raise OptionError(NO_UNIT)
     if data is not None and statistics is None:
         raise OptionError("--data is given, and --statistics is not: name the file that scores are written to")
     if trials is None:
@@ -103,15 +110,21 @@ def command(
     writing.check_outputs([*targets, *beside], read, force=force, perhaps=perhaps, new_folder=trials is not None)
     modifiers = modifiers_of(choices)
     settings = {**choices, "seed": seed, "channel": channel, "modifiers": modifiers, "decoded": decoded}
+    if measured is not None:
+        settings["measured"] = reads_of(measured)  # once, for both
+    writers = {}
     if statistics is not None:
-        _write_statistics(protected, statistics, trials or 1, data, settings, force=force)
+        found = _statistics(protected, trials or 1, data, settings)
+        writers[statistics] = writing.write_text(found.to_json())
     if data is not None and choices["correct"] is None:  # then images are those of the data only
         settings = {name: value for name, value in settings.items() if name not in ("mean", "std", "preprocess")}
     if trials is None:
         with progress("reading the array", 1) as advance:
             perturbed = api.readback(protected, **settings)
-            writing.write_all({targets[0]: perturbed.writer()}, force=force)
+            writing.write_all({targets[0]: perturbed.writer(), **writers}, force=force)
             advance()
+        if statistics is not None:
+            show(f"statistics of {found}: {shown(statistics)}")
         if perturbed.array is not None:
             show(array_table(perturbed.array), f"{perturbed}: {shown(targets[0])}")
         else:
@@ -127,23 +140,20 @@ def command(
             advance()
 
         with transactions.tidy_ends(), writing.new_folder(targets[0].parent):
-            writing.write_all(dict.fromkeys(targets, writer), force=force)
+            writing.write_all({**dict.fromkeys(targets, writer), **writers}, force=force)
+    if statistics is not None:
+        show(f"statistics of {found}: {shown(statistics)}")
     show(f"{trials} model{'s' * (trials > 1)}, seed {seed}: {shown(targets[0].parent)}")
 
 
-def _write_statistics(
-    protected: Path, target: Path, trials: int, data: Path | None, settings: dict[str, Any], *, force: bool
-) -> None:
-    """Write the statistics of what is read, and say so."""
+def _statistics(protected: Path, trials: int, data: Path | None, settings: dict[str, Any]) -> ArrayStatistics:
+    """Return the statistics of what is read."""
     from onnx_analog._array import array_statistics
-    from onnx_analog.disk import writing
 
     others = {name: value for name, value in settings.items() if name != "decoded"}
     with status("statistics") as show_progress:
         show_progress("reading the array")
-        found = array_statistics(protected, trials=trials, data=data, **others)
-    writing.write_all({target: writing.write_text(found.to_json())}, force=force)
-    show(f"statistics of {found}: {shown(target)}")
+        return array_statistics(protected, trials=trials, data=data, **others)
 
 
 _OF_MEASURED = ("measured", "unit", "missing", "time_s")

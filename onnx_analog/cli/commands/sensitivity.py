@@ -8,12 +8,9 @@ from typing import Any
 
 import click
 
-from onnx_analog.cli.commands.check import given_selection, read_files
-from onnx_analog.cli.commands.protect import DEPENDS, FAMILY
 from onnx_analog.cli.console import Command, print_json, show
+from onnx_analog.cli.memory import MEMORY, OF_FAMILY, given_selection, read_files
 from onnx_analog.cli.options import (
-    CHANGES,
-    COMPENSATE,
     DATA,
     FILE,
     FORCE,
@@ -21,36 +18,19 @@ from onnx_analog.cli.options import (
     LOAD,
     OUT,
     PREPROCESSING,
-    PRUNE_SCOPE,
     RUNNING,
     SEED,
-    SELECTION,
-    SPARSITY,
-    channel_names,
     modifiers_of,
     shown,
 )
 from onnx_analog.cli.progress import status
-from onnx_analog.cli.settings import argument, options_of
-from onnx_analog.coding.scheme import Paper, Scheme
-from onnx_analog.settings import settings_of
+from onnx_analog.cli.settings import argument
 
 
 @click.command(cls=Command)
 @click.argument("model", type=FILE)
 @DATA
-@click.option("--plan", metavar="FILE", help="How a plain MODEL is stored: a plan's JSON file, or module:function.")
-@options_of(Paper, depends={})
-@SPARSITY
-@PRUNE_SCOPE
-@click.option(
-    "--channel",
-    shell_complete=channel_names,
-    help="The memory; a protected MODEL is read through it.  [default: pcm, or that of the plan or model]",
-)
-@CHANGES
-@SELECTION
-@COMPENSATE
+@MEMORY
 @argument("sensitivity_trials", flag="trials")
 @SEED
 @PREPROCESSING
@@ -62,14 +42,7 @@ from onnx_analog.settings import settings_of
 @FORCE
 @LOAD
 @JSON
-@argument("integers", section=FAMILY)
-@options_of(
-    Scheme,
-    without=(*settings_of(Paper), "channel"),
-    section=FAMILY,
-    depends=DEPENDS,
-    complete={"side_channel": channel_names},
-)
+@OF_FAMILY
 def command(
     model: Path,
     data: Path,

@@ -1,4 +1,4 @@
-"""Tables of `tune`: counts that are rounded add up."""
+"""How numbers are shown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_analog.cli.tuning_tables import rounded_alike
+from onnx_analog.display import rounded_alike
 
 
 @given(st.lists(st.integers(0, 10**6) | st.floats(0, 10**6).map(lambda count: round(count, 3)), min_size=1))

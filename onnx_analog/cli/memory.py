@@ -1,0 +1,70 @@
+"""Options of commands that take a model and its memory: stored already, or to be stored as `protect` does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_analog.cli.console import several
+from onnx_analog.cli.options import CHANGES, COMPENSATE, PRUNE_SCOPE, SELECTION, SPARSITY, channel_names, selection_of
+from onnx_analog.cli.settings import argument, options_of
+from onnx_analog.coding.scheme import Paper, Scheme
+from onnx_analog.settings import settings_of
+
+FAMILY = "Settings of the family of schemes"
+_BY_STRATEGY = "set by --strategy"
+_DEPENDS = {
+    "sign": _BY_STRATEGY,
+    "classes": _BY_STRATEGY,
+    "shares": "with two classes, that of --large-fraction",
+    "bounds": "",  # without partition bounds, there are none
+    "cells": "--cells-small and --cells-large",
+}
+
+MEMORY = several(
+    click.option("--plan", metavar="FILE", help="How a plain MODEL is stored: a plan's JSON file, or module:function."),
+    options_of(Paper, depends={}),
+    SPARSITY,
+    PRUNE_SCOPE,
+    click.option(
+        "--channel",
+        shell_complete=channel_names,
+        help="The memory; a protected MODEL is read through it.  [default: pcm, or that of the plan or model]",
+    ),
+    CHANGES,
+    SELECTION,
+    COMPENSATE,
+)
+OF_FAMILY = several(  # at the end of the help
+    argument("integers", section=FAMILY),
+    options_of(
+        Scheme,
+        without=(*settings_of(Paper), "channel"),
+        section=FAMILY,
+        depends=_DEPENDS,
+        complete={"side_channel": channel_names},
+    ),
+)
+
+
+def given_selection(choices: dict[str, Any]) -> Any:
+    """Take the selection out of `choices`: None unless something is selected, as a protected model takes none."""
+    from onnx_analog.graph.weights import Selection
+
+    selection = selection_of(choices)
+    return None if selection == Selection() else selection
+
+
+def read_files(model: Path, data: Path, choices: dict[str, Any]) -> Iterator[Path]:
+    """Yield all files that the command reads, each of which an option may name."""
+    from onnx_analog.graph import files
+
+    named = ("channel", "side_channel", "plan", "compensate", "correct")
+    models: Iterable[Path] = (model, *([choices["reference"]] if choices.get("reference") else []))
+    yield from chain.from_iterable(map(files.files_of, models))
+    yield data
+    yield from (Path(choices[name]) for name in named if choices.get(name))
