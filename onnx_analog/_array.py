@@ -110,7 +110,7 @@ def _digest(protected: ProtectedModel) -> str:
 
 
 def _scored(score: Evaluation | None, *, measured: bool) -> dict[str, Any]:
-    """Return what an array, or each of several, is worth."""
+    """Return the metric of each array, and what it was measured with."""
     if score is None:
         return {}
     if score.compares:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.errors import DataError, OptionError, brief
 from onnx_analog.graph import files
+from onnx_analog.graph.array_read import NO_UNIT
 from onnx_analog.graph.correction import GAIN
 from onnx_analog.graph.files import ModelLike
 from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY
@@ -40,6 +42,8 @@ if TYPE_CHECKING:  # what runs models is imported when a model is run
     from onnx_analog.run.data import Dataset, Input, Preprocessing
 
 logger = logging.getLogger(__name__)
+
+OF_MEASURED = ("unit", "missing", "time_s")  # arguments that only go with measured reads
 
 _SHOWN = 3  # values of a plan that a warning names
 
@@ -77,6 +81,32 @@ def selection_of(selection: Selection | None) -> Selection:
 def channel_of(channel: AnyChannel | None) -> Channel | None:
     """Return the channel that a user names; None for none."""
     return None if channel is None else _channels.resolve(channel)
+
+
+def check_measured(
+    measured: object, given: Mapping[str, Any], simulated: Mapping[str, tuple[Any, Any]] = MappingProxyType({})
+) -> None:
+    """Raise `OptionError` if arguments of a simulated array and of a measured one are mixed.
+
+    Parameters
+    ----------
+    measured : object
+        The reads; None of a simulated array.
+    given : mapping
+        Of unit, missing and time_s to what they are.
+    simulated : mapping
+        Of each argument of a simulated array to its value and its default.
+    """
+    if measured is None:
+        name = next((name for name in OF_MEASURED if given[name] != getattr(DEFAULTS, name)), None)
+        if name is not None:
+            raise OptionError(f"{name} is given, and measured is not: it says how measured reads are taken")
+        return
+    name = next((name for name, (value, default) in simulated.items() if value != default), None)
+    if name is not None:
+        raise OptionError(f"{name} and measured exclude each other: an array that was measured is not simulated")
+    if given["unit"] is None:
+        raise OptionError(NO_UNIT)
 
 
 # ---------------------------------------------------------------------------------------------------- plans

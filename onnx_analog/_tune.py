@@ -187,7 +187,7 @@ def tune(
 
 
 def _tuned(search: Search, goal: Goal, channel: str, given: Mapping[str, Any]) -> Tuned:
-    """Return what a search finds, beside the best digital rival."""
+    """Return the best plan of a search, and the best digital rival."""
     from onnx_analog.tuning.result import Tuned
     from onnx_analog.tuning.search import Goal
 

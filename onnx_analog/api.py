@@ -21,6 +21,7 @@ from onnx_analog._inputs import (
     bare,
     channel_of,
     check_function,
+    check_measured,
     load_model,
     metric_of,
     note_origin,
@@ -38,7 +39,6 @@ from onnx_analog.disk import writing
 from onnx_analog.display import Progress, progress_of
 from onnx_analog.errors import OptionError, require_path
 from onnx_analog.graph import files
-from onnx_analog.graph.array_read import NO_UNIT
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.image import Image, check_suffix, image_of
 from onnx_analog.graph.manifest import Manifest
@@ -391,7 +391,7 @@ def readback(
         "channel": (resolved, None),
         "modifiers": (modifiers, NONE),
     }
-    _check_measured(measured, simulated, arguments)
+    check_measured(measured, arguments, simulated)
     protected = _open_with_warnings(load_model(model))
     if measured is not None:
         measuring = MeasuredPass(
@@ -400,21 +400,6 @@ def readback(
         return _measured(protected, measuring, decoded, _reader(protected, how, None, NONE))
     step = ReadbackPass(seed=arguments["seed"], trial=arguments["trial"], channel=resolved, modifiers=modifiers)
     return _perturbed(protected, step, decoded, _reader(protected, how, resolved, modifiers))
-
-
-def _check_measured(measured: object, simulated: Mapping[str, tuple[Any, Any]], arguments: Mapping[str, Any]) -> None:
-    """Raise `OptionError` if arguments of a simulated array and of a measured one are mixed."""
-    if measured is None:
-        of_measured = {"unit": None, "missing": DEFAULTS.missing, "time_s": None}
-        name = next((name for name, default in of_measured.items() if arguments[name] != default), None)
-        if name is not None:
-            raise OptionError(f"{name} is given, and measured is not: it says how measured reads are taken")
-        return
-    name = next((name for name, (value, default) in simulated.items() if value != default), None)
-    if name is not None:
-        raise OptionError(f"{name} and measured exclude each other: an array that was measured is not simulated")
-    if arguments["unit"] is None:
-        raise OptionError(NO_UNIT)
 
 
 def _measured(

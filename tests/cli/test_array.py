@@ -154,3 +154,11 @@ def test_statistics_are_written_with_the_model_or_not_at_all(command):
     assert command(f"{MEASURED} --statistics s.json -o o.onnx").exit_code == 0
     assert Path("s.json").exists()
     assert Path("o.onnx").exists()
+
+
+def test_what_is_read_is_told_as_json(command):
+    body = json.loads(command(f"{MEASURED} -o o.onnx --statistics s.json --json").stdout)
+    assert (body["models"], body["statistics"], body["seed"]) == (["o.onnx"], "s.json", 0)
+    assert body["array"]["reads"] == len(np.load("reads.npz")["address"])
+    several = json.loads(command("readback m.onnx --trials 2 --seed 4 --json").stdout)
+    assert (len(several["models"]), several["seed"], several["array"]) == (2, 4, None)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnx_analog.arguments import DEFAULTS, MOST_READBACKS
-from onnx_analog.cli.console import Command, Whole, show
+from onnx_analog.arguments import MOST_READBACKS
+from onnx_analog.cli.console import Command, Whole, print_json, show
 from onnx_analog.cli.options import (
     CHANGES,
     CORRECT,
     FILE,
     FORCE,
+    JSON,
     LOAD,
     OTHER_CHANNEL,
     OUT,
@@ -27,6 +28,7 @@ from onnx_analog.cli.options import (
 )
 from onnx_analog.cli.progress import progress, status
 from onnx_analog.cli.settings import argument
+from onnx_analog.display import counted
 from onnx_analog.errors import OptionError
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     "-o", "--output", type=OUT_OR_FOLDER, help="Output file; with --trials, a folder.  [default: beside PROTECTED]"
 )
 @LOAD
+@JSON
 @FORCE
 def command(
     protected: Path,
@@ -67,6 +70,7 @@ def command(
     channel: str | None,
     output: Path | None,
     force: bool,
+    as_json: bool,
     statistics: Path | None,
     data: Path | None,
     **choices: Any,
@@ -82,19 +86,14 @@ def command(
         onnx-analog readback model.protected.onnx --seed 0 --decoded
     """
     from onnx_analog import api
+    from onnx_analog._inputs import OF_MEASURED, check_measured
     from onnx_analog.cli.array_tables import array_table
     from onnx_analog.disk import transactions, writing
     from onnx_analog.graph import files
-    from onnx_analog.graph.array_read import NO_UNIT
     from onnx_analog.graph.reads import reads_of
 
     measured = choices["measured"]
-    if measured is not None and trials is not None:
-        raise OptionError("--trials and --measured exclude each other: an array that was measured is not simulated")
-    if measured is None:
-        _check_unused(choices)
-    elif choices["unit"] is None:
-        raise OptionError(NO_UNIT)
+    check_measured(measured, choices, {"trials": (trials, None)})
     if data is not None and statistics is None:
         raise OptionError("--data is given, and --statistics is not: name the file that scores are written to")
     if trials is None:
@@ -118,32 +117,35 @@ def command(
         writers[statistics] = writing.write_text(found.to_json())
     if data is not None and choices["correct"] is None:  # then images are those of the data only
         settings = {name: value for name, value in settings.items() if name not in ("mean", "std", "preprocess")}
+    facts: dict[str, Any] = {"models": [str(target) for target in targets], "seed": seed}
+    facts |= {"statistics": None if statistics is None else str(statistics), "array": None}
+    lines: list[Any] = [] if statistics is None else [f"statistics of {found}: {shown(statistics)}"]
     if trials is None:
         with progress("reading the array", 1) as advance:
             perturbed = api.readback(protected, **settings)
             writing.write_all({targets[0]: perturbed.writer(), **writers}, force=force)
             advance()
-        if statistics is not None:
-            show(f"statistics of {found}: {shown(statistics)}")
         if perturbed.array is not None:
-            show(array_table(perturbed.array), f"{perturbed}: {shown(targets[0])}")
+            facts["array"] = perturbed.array.to_dict()
+            lines += [array_table(perturbed.array), f"{perturbed}: {shown(targets[0])}"]
         else:
-            show(f"1 model, seed {seed}: {shown(targets[0])}")
-        return
-    models = api.readbacks(
-        protected, trials=trials, **{name: value for name, value in settings.items() if name not in _OF_MEASURED}
-    )
-    with progress("reading noisy cells", trials) as advance:
+            lines.append(f"1 model, seed {seed}: {shown(targets[0])}")
+    else:
+        others = {name: value for name, value in settings.items() if name not in ("measured", *OF_MEASURED)}
+        models = api.readbacks(protected, trials=trials, **others)
+        with progress("reading noisy cells", trials) as advance:
 
-        def writer(path: Path) -> None:
-            next(models).writer()(path)
-            advance()
+            def writer(path: Path) -> None:
+                next(models).writer()(path)
+                advance()
 
-        with transactions.tidy_ends(), writing.new_folder(targets[0].parent):
-            writing.write_all({**dict.fromkeys(targets, writer), **writers}, force=force)
-    if statistics is not None:
-        show(f"statistics of {found}: {shown(statistics)}")
-    show(f"{trials} model{'s' * (trials > 1)}, seed {seed}: {shown(targets[0].parent)}")
+            with transactions.tidy_ends(), writing.new_folder(targets[0].parent):
+                writing.write_all({**dict.fromkeys(targets, writer), **writers}, force=force)
+        lines.append(f"{counted(trials, 'model')}, seed {seed}: {shown(targets[0].parent)}")
+    if as_json:
+        print_json(facts)
+    else:
+        show(*lines)
 
 
 def _statistics(protected: Path, trials: int, data: Path | None, settings: dict[str, Any]) -> ArrayStatistics:
@@ -154,13 +156,3 @@ def _statistics(protected: Path, trials: int, data: Path | None, settings: dict[
     with status("statistics") as show_progress:
         show_progress("reading the array")
         return array_statistics(protected, trials=trials, data=data, **others)
-
-
-_OF_MEASURED = ("measured", "unit", "missing", "time_s")
-
-
-def _check_unused(choices: dict[str, Any]) -> None:
-    """Raise `OptionError` if an option is given that only goes with --measured."""
-    for name in _OF_MEASURED:
-        if choices[name] != getattr(DEFAULTS, name, None):
-            raise OptionError(f"{name} is given, and measured is not: it says how measured reads are taken")
