@@ -46,6 +46,7 @@ STYLES: Mapping[str, dict[str, Any]] = {
     BEST: {"marker": "o", "color": "#1b7837", "linestyle": "-"},
 }
 LOSSES = {"lost, corrected": "value", "lost, not corrected": "uncorrected"}
+ALL = 10_000  # images of a test set
 LEAST = 0.05  # points lost: less is drawn there, for the axis is logarithmic
 
 
@@ -126,6 +127,11 @@ class Row(NamedTuple):
         return float(self.trials[0][column])
 
     @property
+    def images(self) -> int:
+        """How many it was measured on."""
+        return int(json.loads(self.trials[0]["samples"])[0])
+
+    @property
     def cells(self) -> float:
         """Cells per original weight as the memory allows, those of the correction's numbers included."""
         return self.number(HONEST) + self._correction("memory")
@@ -158,8 +164,15 @@ def rows_of(network: str, channel: str, results: Path = RESULTS) -> list[Row]:
     """Return the rows of a network and a channel, sorted by what decoding takes, and then by cells."""
     path = results / f"limits-{network}-{channel}.csv"
     limits = {name: float(row[0]["against_limit"]) for name, row in _by_name(path).items() if row[0]["against_limit"]}
+    on_all = _by_name(results / f"best-{network}-{channel}.csv")  # of compensated rows, on all images
     rows = [
-        Row(name, trials, prefix == "compensated", limits.get(name) if prefix == "codes" else None, CHANNELS[channel])
+        Row(
+            name,
+            on_all.get(name, trials) if prefix == "compensated" else trials,
+            prefix == "compensated",
+            limits.get(name) if prefix == "codes" else None,
+            CHANNELS[channel],
+        )
         for prefix in ("codes", "compensated")
         for name, trials in _by_name(results / f"{prefix}-{network}-{channel}.csv").items()
     ]
@@ -207,7 +220,7 @@ def table(rows: list[Row]) -> Iterator[str]:
     for row in rows:
         name = f"{row.name}{', compensated' * row.compensated}"
         cells = (f"{each:.3f}" for each in (row.cells, row.paper_cells))
-        images = f"{json.loads(row.trials[0]['samples'])[0]:,}"
+        images = f"{row.images:,}"
         above = "" if row.against_limit is None else f"{row.against_limit:.2f}"
         losses = (text(row.lost(column)) for column in LOSSES.values())
         yield f"| {' | '.join([row.trials[0]['decoding'], name, *cells, above, *losses, images])} |"
@@ -227,15 +240,16 @@ def summary() -> Iterator[str]:
                 yield f"| {about.title} | {CHANNELS[channel]} | {about.points:g} | {' | '.join([*cells, verified])} |"
 
 
-def command(network: str, channel: str, row: Row, trials: int) -> str:
+def command(network: str, channel: str, row: Row, trials: int, more: str = "") -> str:
     """Return the command that makes a file of trials."""
-    about, samples = NETWORKS[network], json.loads(row.trials[0]["samples"])[0]
+    about = NETWORKS[network]
     words = [f"python examples/codes.py {network}.onnx --data {about.data}-test.npz --correct {about.data}-train.npz"]
     words += [f"--compensate {about.data}-train.npz"] * row.compensated
     words += [f"    {about.flags} --channel {CHANNELS[channel]} --trials {trials}"]
-    words += [f"--samples {samples}"] * (samples < 10_000)
+    words += [f"--samples {row.images}"] * (row.images < ALL)
     only = SOME.get((network, channel), about.only)
     words += [f'--only "{only}"'] * bool(only and not row.compensated)
+    words += [more] * bool(more)
     return " ".join(words).replace("     ", " \\\n    ")
 
 
@@ -258,11 +272,16 @@ def measured(network: str, channel: str) -> Iterator[str]:
         of_file = [row for row in rows if row.compensated == compensated]
         if of_file:
             trials = 1 + max(int(trial["trial"]) for row in of_file for trial in row.trials)
-            yield command(network, channel, of_file[0], trials)
+            few = [row for row in of_file if row.images < ALL] or of_file
+            yield command(network, channel, few[0], trials)
+    best = _by_name(RESULTS / f"best-{network}-{channel}.csv")
+    if best:
+        row = next(row for row in rows if row.name in best and row.compensated)
+        yield command(network, channel, row, len(row.trials), f'--best "{",".join(best)}"')
     if any(row.against_limit is not None for row in rows):
         yield limits_command(network, channel)
     yield "```\n"
-    links = {"codes": "trials", "compensated": "trials, compensated", "limits": "limits"}
+    links = {"codes": "trials", "compensated": "trials, compensated", "best": "trials of the best", "limits": "limits"}
     files = {shown: f"results/{prefix}-{network}-{channel}.csv" for prefix, shown in links.items()}
     yield " · ".join(f"[{shown}]({path})" for shown, path in files.items() if (DOCS / path).exists()) + "\n"
 

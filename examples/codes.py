@@ -6,7 +6,8 @@
 Written are <out>/codes-<model>-<channel>.csv, with a row for each trial, and .md, a table. A run that is stopped is
 resumed by the same command, from <out>/codes-<model>-<channel>.running. With --compensate only what has no analog cells
 is compared, rounded so that weights make up for each other's errors; the files are then called compensated-... With
---only, of what has analog cells or no code, only names that begin so are compared beside the rivals.
+--only, of what has analog cells or no code, only names that begin so are compared beside the rivals. With --best, only
+the points of these names are compared, of rivals too, and the files are called best-...
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,6 +24,7 @@ import onnx_analog as oa
 from onnx_analog.cli.console import Command
 from onnx_analog.cli.progress import watch
 from onnx_analog.coding.streams import DECODING
+from onnx_analog.study.rivals import RIVALS
 from onnx_analog.study.sweeps import Point
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -63,23 +66,30 @@ def numbers(text: str) -> tuple[float, ...]:
 @click.option("--std", default="1")
 @click.option("--samples", type=int)
 @click.option("--only", default="")
+@click.option("--best", default="")
 @click.option("--trials", type=int, default=8)
 @click.option("--channel", default="pcm")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/results"))
 def main(
     model: Path, npz: Path, correct: Path, compensate: Path | None, mean: str, std: str, samples: int | None,
-    only: str, trials: int, channel: str, out: Path,
+    only: str, best: str, trials: int, channel: str, out: Path,
 ) -> None:  # fmt: skip
     """Evaluate the codes of each level of decoding."""
     out.mkdir(parents=True, exist_ok=True)
-    name = f"{'compensated' if compensate else 'codes'}-{model.stem}-{channel.partition(':')[0]}"
+    kind = "best" if best else "compensated" if compensate else "codes"
+    name = f"{kind}-{model.stem}-{channel.partition(':')[0]}"
     points = compensated_plans(channel) if compensate else plans(channel)
+    if best:
+        points |= {rival: scheme.changed(channel=channel) for rival, scheme in RIVALS.items()}
+        points = {point: points[point] for point in best.split(",")}
     points = {point: scheme for point, scheme in points.items() if point.startswith(tuple(only.split(",")))}
+    of_channel: dict[str, Any] = {} if best else {"channel": channel}  # plans have their own
     running = out / f"{name}.running"
     with watch(name) as update:
         swept = oa.sweep(
-            model, npz, strategy=[], plan=points, rivals=True, channel=channel, trials=trials, correct=correct,
+            model, npz, strategy=[], plan=points, rivals=not best, trials=trials, correct=correct,
             compensate=compensate, mean=numbers(mean), std=numbers(std), samples=samples, out=running, engine="serial",
+            **of_channel,
             progress=update,
         )  # fmt: skip
     words = [Path(word).name if Path(word).is_file() else word for word in sys.argv[1:]]

@@ -67,8 +67,9 @@ def test_the_page_and_the_table_are_what_their_script_writes():
 def test_files_of_trials_are_of_the_same_kind(network, channel):
     """All trials of a file are of one model, on the same images; files of one network have the same original."""
     rows = MADE["rows_of"](network, channel)
-    for compensated in (False, True):
-        trials = [trial for row in rows if row.compensated == compensated for trial in row.trials]
+    for compensated, images in {(row.compensated, row.images) for row in rows}:
+        of_file = [row for row in rows if (row.compensated, row.images) == (compensated, images)]
+        trials = [trial for row in of_file for trial in row.trials]
         for column in ("original", "samples", "model", "input_mean", "channel", "original_weights"):
             assert len({trial[column] for trial in trials}) <= 1
     if rows:
