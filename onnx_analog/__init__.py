@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from onnx_analog import passes as passes
     from onnx_analog._array import array_statistics as array_statistics
     from onnx_analog._array import compare as compare
+    from onnx_analog._array import write_image as write_image
     from onnx_analog._check import check as check
     from onnx_analog._sensitivity import sensitivity as sensitivity
     from onnx_analog._tune import tune as tune
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from onnx_analog.api import readback as readback
     from onnx_analog.api import readbacks as readbacks
     from onnx_analog.api import sweep as sweep
-    from onnx_analog.api import write_image as write_image
     from onnx_analog.channels import Channel as Channel
     from onnx_analog.channels import Source as Source
     from onnx_analog.channels import from_pairs as from_pairs
@@ -143,7 +143,7 @@ _HOMES = {
     "sensitivity": "_sensitivity.sensitivity",
     "sweep": "api.sweep",
     "tune": "_tune.tune",
-    "write_image": "api.write_image",
+    "write_image": "_array.write_image",
 }
 _MODULES = {
     "channels": "channels",

@@ -1,4 +1,4 @@
-"""`array_statistics` and `compare` as users call them: whether the simulation predicts an array that was measured."""
+"""What goes to a real array, and whether the simulation predicts it: `write_image`, `array_statistics`, `compare`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from onnx_analog._inputs import AnyChannel, AnyModel, Data, channel_of
+from onnx_analog._inputs import AnyChannel, AnyModel, Data, channel_of, load_model
 from onnx_analog.api import evaluate, load, readback
 from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
-from onnx_analog.errors import DataError, OptionError
-from onnx_analog.graph.image import digest_of
+from onnx_analog.disk import writing
+from onnx_analog.errors import DataError, OptionError, require_path
+from onnx_analog.graph import files
+from onnx_analog.graph.image import Image, check_suffix, digest_of, image_of
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.reads import Reads
 from onnx_analog.graph.stored import read_with
@@ -23,6 +25,40 @@ if TYPE_CHECKING:
     from onnx_analog.run.evaluation import Evaluation
 
 _MOST_ARRAYS = 1000  # whose errors are kept all at once
+
+
+@keywords
+def write_image(model: AnyModel, path: Paths, *, force: bool = DEFAULTS.force) -> Image:
+    """Write what is to be programmed into each cell of an array, and return it.
+
+    Parameters
+    ----------
+    model : model
+        A protected model.
+    path : path
+        A file that ends with .npz or .csv. docs/real_array.md describes its columns.
+    force : bool
+        Replace a file that is there.
+
+    Raises
+    ------
+    OptionError
+        If the path ends with something else.
+    ModelError
+        If the model is not protected, is damaged, was read back already, or has more than 2^25 cells.
+    ChannelError
+        If what single cells are programmed to is not known: where cells hold residuals, or several devices.
+    OutputError
+        If the file is there and `force` is not given, or cannot be written.
+    """
+    target = require_path("path", path)
+    arguments = checked(force=force)
+    check_suffix(target)
+    loaded = load_model(model)
+    writing.check_outputs([target], files.source_files(loaded), force=arguments["force"])
+    image = image_of(load(loaded))
+    writing.write_all({target: image.write}, force=arguments["force"])
+    return image
 
 
 @keywords

@@ -35,12 +35,10 @@ from onnx_analog.arguments import DEFAULTS, MOST_READBACKS, check_pruning, check
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.exclusive import PAPER_CELLS
 from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
-from onnx_analog.disk import writing
 from onnx_analog.display import Progress, progress_of
-from onnx_analog.errors import OptionError, require_path
+from onnx_analog.errors import OptionError
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
-from onnx_analog.graph.image import Image, check_suffix, image_of
 from onnx_analog.graph.manifest import Manifest
 from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
 from onnx_analog.graph.reads import Reads, reads_of
@@ -490,40 +488,6 @@ def account(model: AnyModel) -> Manifest:
         If the model is not protected, or is damaged.
     """
     return _open_with_warnings(load_model(model)).manifest
-
-
-@keywords
-def write_image(model: AnyModel, path: Paths, *, force: bool = DEFAULTS.force) -> Image:
-    """Write what is to be programmed into each cell of an array, and return it.
-
-    Parameters
-    ----------
-    model : model
-        A protected model.
-    path : path
-        A file that ends with .npz or .csv. docs/real_array.md describes its columns.
-    force : bool
-        Replace a file that is there.
-
-    Raises
-    ------
-    OptionError
-        If the path ends with something else.
-    ModelError
-        If the model is not protected, is damaged, was read back already, or has more than 2^25 cells.
-    ChannelError
-        If what single cells are programmed to is not known: where cells hold residuals, or several devices.
-    OutputError
-        If the file is there and `force` is not given, or cannot be written.
-    """
-    target = require_path("path", path)
-    arguments = checked(force=force)
-    check_suffix(target)
-    loaded = load_model(model)
-    writing.check_outputs([target], files.source_files(loaded), force=arguments["force"])
-    image = image_of(_open_with_warnings(loaded))
-    writing.write_all({target: image.write}, force=arguments["force"])
-    return image
 
 
 # ------------------------------------------------------------------------------------------------- evaluate

@@ -34,7 +34,7 @@ def command(protected: Path, check: Path | None, write_image: Path | None, force
     \b
         onnx-analog manifest model.protected.onnx
     """
-    from onnx_analog import api
+    from onnx_analog import _array, api
     from onnx_analog.cli import model_tables
     from onnx_analog.graph import manifest_json as manifests
 
@@ -48,7 +48,7 @@ def command(protected: Path, check: Path | None, write_image: Path | None, force
     if check is not None:
         manifests.read(check).compare(manifest, shown(check))
     if write_image is not None:
-        image = api.write_image(protected, write_image, force=force)
+        image = _array.write_image(protected, write_image, force=force)
         if not as_json:
             show(f"{image}: {shown(write_image)}")
             return None
