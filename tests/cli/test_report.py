@@ -667,6 +667,11 @@ def test_points_are_drawn_as_png(points, panels, name, tmp_path):
     assert pyplot.get_fignums() == []
 
 
+def test_names_that_look_like_mathematics_are_drawn_as_they_are(tmp_path):
+    plots.plot_points([point(model="w$^$"), point(model="net")])(tmp_path / "plot.svg")
+    assert (tmp_path / "plot.svg").stat().st_size > 1000
+
+
 def test_points_are_drawn_as_svg(tmp_path):
     path = tmp_path / "plot.svg"
     plots.plot_points(POINTS)(path)

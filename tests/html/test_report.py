@@ -512,3 +512,12 @@ def test_a_page_does_not_replace_the_model_that_it_is_about(tmp_path):
     with pytest.raises(OutputError):
         oa.report(evaluation, tmp_path / "p.onnx", model=tmp_path / "p.onnx", force=True)
     assert (tmp_path / "p.onnx").read_bytes() == before
+
+
+def test_the_cells_of_a_correction_are_in_the_table_of_costs(page, results):
+    tuned, _ = results["tune"]
+    assert tuned.corrected
+    text = re.sub(r"<[^>]+>", " ", page("tune"))
+    (cells, each) = re.findall(r"correction\s+–\s+([\d,]+)\s+([\d.]+)", text)[0]
+    assert int(cells.replace(",", "")) == round(tuned.correction_cells)
+    assert float(each) == pytest.approx(tuned.correction_cells / tuned.weights, abs=5e-5)

@@ -122,10 +122,24 @@ def test_outputs_that_are_no_numbers_are_refused():
 
 
 def test_classes_are_compared_with_those_of_the_model_as_written():
-    pruned = oa.sensitivity(model(NET), X, sparsity=0.8, trials=2, **NOISY)
+    pruned = oa.sensitivity(model(NET), X, sparsity=0.8, prune_scope="tensor", trials=2, **NOISY)
     assert min(loss for harm in (pruned.whole, *pruned.parts) for loss in harm.losses) >= 0
-    quiet = oa.sensitivity(model(NET), X, sparsity=0.8, integers=8, channel="pcm")
+    quiet = oa.sensitivity(model(NET), X, sparsity=0.8, prune_scope="tensor", integers=8, channel="pcm")
     assert quiet.whole.loss == 0  # what pruning changes is not noise
+
+
+def test_a_loss_without_labels_is_the_share_of_classes_that_change():
+    loud = {"channel": "gaussian:sigma=0.4", "seed": 3}
+    protected = oa.protect(oa.prune(model(NET), sparsity=0.8, prune_scope="tensor"), channel=loud["channel"])
+    parts = oa.Experiment(protected, X).parts()
+    (written,) = parts.written()
+    changed = []
+    for trial in range(3):
+        (outputs,) = parts.outputs(parts.all, seed=3, trial=trial)
+        changed.append(float(np.mean(outputs.argmax(axis=1) != written.argmax(axis=1))))
+    found = oa.sensitivity(model(NET), X, sparsity=0.8, prune_scope="tensor", trials=3, **loud)
+    assert found.whole.losses == pytest.approx(changed)
+    assert min(changed) > 0
 
 
 def test_outputs_that_overflow_are_refused():
