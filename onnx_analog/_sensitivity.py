@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from onnx_analog._inputs import AnyChannel, AnyModel, AnyPlan, Data, check_function
@@ -112,7 +113,7 @@ def sensitivity(
     experiment.name = memory.name
     check_paired(experiment)
     whole = experiment.trials(**memory.read)
-    return harms(
+    found = harms(
         experiment,
         experiment.parts(**memory.read),
         channel=channels_of(whole.schemes),
@@ -121,3 +122,4 @@ def sensitivity(
         trials=given["sensitivity_trials"],
         progress=progress_of(progress),
     )
+    return replace(found, protected=experiment.protected(**memory.read))

@@ -21,14 +21,13 @@ def plot_harms(harms: Harms) -> Callable[[Path], None]:
 
     Of more than 40 parts, those are drawn whose share is the largest.
     """
-    drawn = sorted(harms.parts, key=lambda harm: -harm.divergence)[:_MOST_BARS]
-    parts = [harm for kind in _COLOURS for harm in drawn if harm.part.kind == kind]
+    parts = harms.worst(_MOST_BARS)
     figure, (axis,) = new_figure(1, height=_FRAME + _BAR * len(parts))
     figure.set_figwidth(7.0)
     for place, harm in enumerate(parts):
         axis.barh(place, 100 * (harms.share(harm) or 0.0), color=_COLOURS[harm.part.kind])
         axis.annotate(_lost(harms, harm), (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
-    axis.set_yticks(range(len(parts)), [_name(harm) for harm in parts], fontsize=8, parse_math=False)
+    axis.set_yticks(range(len(parts)), [harm.part.label for harm in parts], fontsize=8, parse_math=False)
     axis.invert_yaxis()
     axis.set_xlabel("divergence of the outputs, % of that with noise in all cells")
     axis.set_title(harms.channel, parse_math=False)
@@ -37,12 +36,6 @@ def plot_harms(harms: Harms) -> Callable[[Path], None]:
     return saver(figure)
 
 
-def _name(harm: Harm) -> str:
-    part = harm.part
-    return part.name if part.kind == "tensor" else f"{part.kind} {part.name}" if part.kind == "class" else part.name
-
-
 def _lost(harms: Harms, harm: Harm) -> Any:
-    ends = harms.ends(harm)
-    text = harms.scale.text(harm.loss)
-    return text if ends is None else f"{text} ({harms.scale.rounded(ends[0])} to {harms.scale.rounded(ends[1])})"
+    text, ends = harms.scale.text(harm.loss), harms.interval_text(harm)
+    return f"{text} ({ends})" if ends else text

@@ -26,27 +26,15 @@ def tables_of(harms: Harms) -> Iterator[Table]:
 def _table(harms: Harms, heading: str, parts: tuple[Harm, ...], *, last: bool) -> Table:
     result = table(heading, "weights", "cells", harms.scale.heading, INTERVAL, "divergence", "share, %")
     for harm in parts:
-        result.add_row(harm.part.name, *_cells(harms, harm))
+        result.add_row(harm.part.label, *harms.texts(harm))
     result.add_section()
     if len(parts) > 1:
         total = sum(harms.share(harm) or 0.0 for harm in parts)
         result.add_row("sum", "", "", "", "", "", f"{100 * total:.1f}")
-    result.add_row("all, with noise at once", *_cells(harms, harms.whole))
+    result.add_row(harms.whole.part.label, *harms.texts(harms.whole))
     if last:
         result.caption = ". ".join(_notes(harms))
     return result
-
-
-def _cells(harms: Harms, harm: Harm) -> tuple[str, ...]:
-    ends, share, cells = harms.ends(harm), harms.share(harm), harm.part.cells
-    return (
-        f"{harm.part.weights:,}",
-        "" if cells is None else f"{cells:,}",
-        harms.scale.text(harm.loss),
-        "" if ends is None else f"{harms.scale.rounded(ends[0])} to {harms.scale.rounded(ends[1])}",
-        f"{harm.divergence:.2g}",
-        "" if share is None else f"{100 * share:.1f}",
-    )
 
 
 def _notes(harms: Harms) -> Iterator[str]:

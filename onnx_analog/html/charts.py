@@ -106,6 +106,21 @@ def costs(bars: Sequence[Bar], caption: str, *, name: str = "costs", limit: floa
     return Chart(svg=svg[0], caption=caption)
 
 
+def shares(bars: Sequence[tuple[str, float]], caption: str) -> Chart:
+    """Return bars of percentages."""
+    with drawing("shares", height=0.75 + _BAR * len(bars)) as (_, (axis,), svg):
+        for row, (_, share) in enumerate(bars):
+            axis.barh(row, share, height=0.66, color=COLOURS[0])
+            axis.text(share, row, f" {share:.1f}", va="center", ha="left")
+        axis.set_yticks(range(len(bars)), [_wrapped(name) for name, _ in bars])
+        axis.invert_yaxis()
+        axis.grid(visible=False, axis="y")
+        axis.tick_params(left=False)
+        axis.margins(x=0.12, y=0.02)
+        axis.set_xlabel("%")
+    return Chart(svg=svg[0], caption=caption)
+
+
 def losses(
     lines: Sequence[Line],
     caption: str,

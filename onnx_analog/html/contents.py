@@ -22,11 +22,13 @@ from onnx_analog.study.rivals import RIVALS
 from onnx_analog.study.sweeps import Point
 from onnx_analog.study.worker import versions
 from onnx_analog.tuning.checked import Checked
+from onnx_analog.tuning.harm import Harms
 from onnx_analog.tuning.result import Tuned
 from onnx_analog.tuning.scale import DECIBELS
 from onnx_analog.tuning.search import Answer
 
 _BARS = 16  # of the chart of costs of a sweep
+_MOST_PARTS = 30  # of the chart of sensitivities
 _NEAR = 0.1  # of the cells of a point, from which on its limit is drawn
 _TONES: dict[bool | None, Tone] = {True: "yes", False: "no", None: "open"}
 _NOTHING_STORED = Section(title="What it costs", text="The protected model is not at hand, so its cells are not shown.")
@@ -38,7 +40,7 @@ def page_of(result: Any, memory: Memory | None, counting: str) -> Page:  # noqa:
 
     Parameters
     ----------
-    result : Evaluation, Swept, Tuned or Checked
+    result : Evaluation, Swept, Tuned, Checked or Harms
     memory : Memory or None
         The protected model, where it is at hand.
     counting : {"memory", "paper"}
@@ -331,6 +333,42 @@ def _plan_section(result: Tuned) -> Section:
     head = ("tensor", "stored as", "weights", "cells", "per weight", "sensitivity", "predicted divergence")
     measured = "nats for each sample" if result.classes else "of the power of the outputs"
     return Section(title="The plan", tables=(table(head, rows, caption=f"Divergence in {measured}.", left=2),))
+
+
+# -------------------------------------------------------------------------------------------------- sensitivity
+
+
+@page_of.register
+def _of_sensitivity(result: Harms, memory: Memory | None, counting: str) -> Page:  # noqa: ARG001 - shows both
+    stored = () if result.stored is None else (Number(f"{result.metric} without noise", f"{result.stored:.4f}"),)
+    return Page(
+        title=f"Sensitivity{f' of {result.model}' * bool(result.model)}",
+        verdict=f"{_sentence(str(result))}.",
+        tone="plain",
+        numbers=(*stored, *(() if memory is None else cell_numbers(memory.manifest))),
+        sections=(_parts_section(result), *(() if memory is None else sections(memory))),
+        facts=_facts(
+            ("seed", result.seed), ("trials of each part", result.trials), ("samples", result.samples),
+            ("metric", result.metric), ("channel", result.channel), ("inputs", result.preprocessing),
+        ),
+        references=references(_channels(memory)),
+    )  # fmt: skip
+
+
+def _parts_section(result: Harms) -> Section:
+    bars = [(harm.part.label, 100 * (result.share(harm) or 0.0)) for harm in result.worst(_MOST_PARTS)]
+    caption = "Divergence of the outputs if one part alone is read with noise, in % of that with noise in all cells."
+    tables = [
+        table(
+            (kind, "weights", "cells", result.scale.heading, "95 % interval", "divergence", "share, %"),
+            [(harm.part.label, *result.texts(harm)) for harm in (*result.of(kind), result.whole)],
+            caption="Parts need not add up to the whole." * (kind == "tensor"),
+        )
+        for kind in ("tensor", "class", "stream")
+        if result.of(kind)
+    ]
+    chart = charts.shares(bars, caption)
+    return Section(title="Where it hurts", charts=(chart,), tables=tuple(tables))
 
 
 # -------------------------------------------------------------------------------------------------------- sweep

@@ -24,6 +24,7 @@ from onnx_analog.html.stored import Memory
 from onnx_analog.results import Paths, Swept
 from onnx_analog.run.evaluation import Evaluation
 from onnx_analog.tuning.checked import Checked
+from onnx_analog.tuning.harm import Harms
 from onnx_analog.tuning.result import Tuned
 
 NEEDED = ("matplotlib", "jinja2")
@@ -59,7 +60,7 @@ def check(
 
 
 def report(
-    result: Evaluation | Swept | Tuned | Checked,
+    result: Evaluation | Swept | Tuned | Checked | Harms,
     path: Paths,
     *,
     model: AnyModel | None = None,
@@ -75,12 +76,12 @@ def report(
 
     Parameters
     ----------
-    result : Evaluation, Swept, Tuned or Checked
+    result : Evaluation, Swept, Tuned, Checked or Harms
     path : path
         Of the page.
     model : model, optional
         The protected model that an evaluation is of, which the result does not hold: the page then also has its cells,
-        tensors, weights and levels. Results of `tune` and `check` hold it.
+        tensors, weights and levels. Results of `tune`, `check` and `sensitivity` hold it.
     channel, modifiers
         As they were given to `evaluate`.
     counting : {"memory", "paper"}
@@ -105,7 +106,12 @@ def report(
     >>> evaluation = oa.evaluate(stored, demo.IMAGES, trials=2, samples=64, mean=0.1307, std=0.3081)
     >>> oa.report(evaluation, "report.html", model=stored)  # doctest: +SKIP
     """
-    check_type("result", result, Evaluation | Swept | Tuned | Checked, "what evaluate, sweep, tune or check returned")
+    check_type(
+        "result",
+        result,
+        Evaluation | Swept | Tuned | Checked | Harms,
+        "what evaluate, sweep, tune, check or sensitivity returned",
+    )
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     check_type("command", command, str | None, "text or None")
     given = checked(counting=counting, force=force)
@@ -132,7 +138,7 @@ def _memory(result: Any, model: AnyModel | None, channel: str | Channel | None, 
         more = (("correction", result.correction_cells / result.weights),) if result.corrected else ()
         seed = result.seed or 0
         return Memory(protected=result.protected, seed=seed, limit=result.limit, counting=result.counting, more=more)
-    if isinstance(result, Checked):
+    if isinstance(result, Checked | Harms):
         return None if result.protected is None else Memory(protected=result.protected, seed=result.seed)
     if not isinstance(result, Evaluation) or model is None:
         return None

@@ -40,6 +40,11 @@ class Part(NamedTuple):
     weights: int
     cells: int | None
 
+    @property
+    def label(self) -> str:
+        """What it is called in tables and charts."""
+        return {"all": "all, with noise at once", "class": f"class {self.name}"}.get(self.kind, self.name)
+
 
 class Parts:
     """The network of a protected model, one part of whose memory is read with noise.

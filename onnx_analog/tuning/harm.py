@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from onnx_analog.display import Progress, Shown, counted, data_frame, finite
 from onnx_analog.errors import DataError
+from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.run import metrics
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.parts import Part, Parts
@@ -81,6 +82,8 @@ class Harms(Shown):
         Names of the nodes that take a weight, by its storage key.
     model : str or None
     preprocessing : str
+    protected : ProtectedModel or None
+        The model as it was stored and is read.
     """
 
     whole: Harm
@@ -95,6 +98,7 @@ class Harms(Shown):
     users: Mapping[str, Sequence[str]]
     model: str | None = None
     preprocessing: str = ""
+    protected: ProtectedModel | None = field(default=None, repr=False, compare=False)
 
     @property
     def scale(self) -> Scale:
@@ -104,6 +108,28 @@ class Harms(Shown):
     def of(self, kind: str) -> tuple[Harm, ...]:
         """Return the parts of a kind: "tensor", "class" or "stream"."""
         return tuple(harm for harm in self.parts if harm.part.kind == kind)
+
+    def worst(self, most: int) -> list[Harm]:
+        """Return the parts with the largest divergences: tensors, classes and streams, each from the worst on."""
+        kept = {id(harm) for harm in sorted(self.parts, key=lambda harm: -harm.divergence)[:most]}
+        return [harm for harm in self.parts if id(harm) in kept]
+
+    def interval_text(self, harm: Harm) -> str:
+        """Return the 95 % interval of a loss as it is printed; empty if there is none."""
+        ends = self.ends(harm)
+        return "" if ends is None else f"{self.scale.rounded(ends[0])} to {self.scale.rounded(ends[1])}"
+
+    def texts(self, harm: Harm) -> tuple[str, ...]:
+        """Return the cells of a row: weights, cells, loss, its interval, divergence, and share in %."""
+        share, cells = self.share(harm), harm.part.cells
+        return (
+            f"{harm.part.weights:,}",
+            "" if cells is None else f"{cells:,}",
+            self.scale.text(harm.loss),
+            self.interval_text(harm),
+            f"{harm.divergence:.2g}",
+            "" if share is None else f"{100 * share:.1f}",
+        )
 
     def share(self, harm: Harm) -> float | None:
         """Return the divergence of a part over that of the whole memory; None if that is 0."""

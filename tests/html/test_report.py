@@ -146,7 +146,11 @@ def checked():
     return oa.check(model(LINEAR), rows(300), max_drop=20, channel=QUIET), {}
 
 
-MADE = {"evaluate": evaluated, "sweep": swept, "tune": tuned, "check": checked}
+def sensed():
+    return oa.sensitivity(model(LINEAR), rows(100), trials=2, channel=QUIET), {}
+
+
+MADE = {"sensitivity": sensed, "evaluate": evaluated, "sweep": swept, "tune": tuned, "check": checked}
 
 
 @pytest.fixture(scope="module")
@@ -385,7 +389,9 @@ def test_what_is_there_is_replaced_only_on_request(results, tmp_path):
 
 
 def test_what_is_no_result_is_refused(tmp_path):
-    with pytest.raises(OptionError, match="result is of type object; it must be what evaluate, sweep, tune or check"):
+    with pytest.raises(
+        OptionError, match="result is of type object; it must be what evaluate, sweep, tune, check or sensitivity"
+    ):
         oa.report(object(), tmp_path / "out.html")
 
 
@@ -406,6 +412,7 @@ def cli(tmp_path, monkeypatch):
 LINES = {
     "evaluate": "evaluate model.protected.onnx --data test.npz --trials 2 --channel gaussian:sigma=0.02",
     "sweep": f"sweep model.onnx --data test.npz --trials 2 --cells 1 --channel {QUIET} --engine serial --out results",
+    "sensitivity": f"sensitivity model.onnx --data test.npz --trials 2 --channel {QUIET}",
     "check": f"check model.onnx --data test.npz --max-drop 60 --channel {QUIET}",
 }
 

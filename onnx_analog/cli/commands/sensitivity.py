@@ -18,6 +18,7 @@ from onnx_analog.cli.options import (
     LOAD,
     OUT,
     PREPROCESSING,
+    REPORT,
     RUNNING,
     SEED,
     modifiers_of,
@@ -39,6 +40,7 @@ from onnx_analog.cli.settings import argument
 @click.option("--csv", "csv", type=OUT, help="File for the table, as CSV.")
 @click.option("--plot", type=OUT, help="File for a plot (needs matplotlib).")
 @click.option("--overlay", type=OUT, help="File of node data for Model Explorer: shares at the nodes.")
+@REPORT
 @FORCE
 @LOAD
 @JSON
@@ -49,6 +51,7 @@ def command(
     csv: Path | None,
     plot: Path | None,
     overlay: Path | None,
+    report: Path | None,
     force: bool,
     as_json: bool,
     **choices: Any,
@@ -65,11 +68,12 @@ def command(
     """
     from onnx_analog import harm_plot, plots
     from onnx_analog._sensitivity import sensitivity
-    from onnx_analog.cli import harm_tables
+    from onnx_analog.cli import harm_tables, reports
     from onnx_analog.disk import writing
 
     outputs = [path for path in (csv, plot, overlay) if path]
     writing.check_outputs(outputs, read_files(model, data, choices), force=force)
+    reports.check(report, read_files(model, data, choices), force=force, perhaps=outputs)
     if plot is not None:
         plots.check_plot(plot)
     choices["modifiers"], choices["selection"] = modifiers_of(choices), given_selection(choices)
@@ -84,6 +88,7 @@ def command(
     if overlay:
         writers[overlay] = writing.write_text(json.dumps(harms.overlay(), indent=1) + "\n")
     writing.write_all(writers, force=force)
+    reports.write(harms, report, force=force)
     if as_json:
         print_json(harms.to_dict())
     else:
