@@ -89,7 +89,7 @@ def sensitivity(
     >>> from onnx_analog import demo
     >>> found = oa.sensitivity(demo.MODEL, demo.IMAGES, samples=100, trials=2, mean=0.1307, std=0.3081)
     >>> [harm.part.name for harm in found.of("stream")]
-    ['levels', 'signs', 'classes']
+    ['levels', 'signs', 'classes', 'failed blocks']
     """
     given = checked(sensitivity_trials=trials, seed=seed, integers=integers, sparsity=sparsity, prune_scope=prune_scope)
     check_pruning(given)
