@@ -91,6 +91,13 @@ NETWORKS = {
         0.5,
         "redundancy,refined 2,refined 3",
     ),
+    "resnet18-cifar10": Network(
+        "ResNet-18 on CIFAR-10",
+        "The same network before it was pruned: 11,164,352 weights",
+        "cifar10",
+        "--mean 0.4914,0.4822,0.4465 --std 0.2470,0.2435,0.2616",
+        0.5,
+    ),
     "lenet-mnist": Network(
         "LeNet on MNIST",
         "The network of the demo: 430,500 weights, none pruned",

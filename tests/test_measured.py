@@ -175,6 +175,24 @@ def test_resnet18_as_the_pages_say():
     assert (answer["holds"], answer["max_points_lost"], answer["analog"]) == (True, 0.5, None)
 
 
+def test_resnet18_before_it_was_pruned_as_the_page_says():
+    answer, pruned = tuned("resnet18-cifar10-pcm"), tuned("resnet18-cifar10-pruned-pcm")
+    best, analog = answer["best"], answer["analog"]
+    found, other = (
+        f"{each['points_lost']:.1f} points{{}}" + "{:.1f} to {:.1f}".format(*each["points_lost_ci95"])
+        for each in (best, analog)
+    )
+    step = of("resnet18-cifar10-pruned")["entropy-coded 1.5 compensated"]
+    assert_said(
+        "docs/beyond.md",
+        f"takes {best['cells_per_weight']:.2f} cells per weight (found: {found.format(', ')})",
+        f"every tensor loses {other.format(' (')}) in as many cells",
+        f"loses {step.lost()[0]:.2f} points of all {step.images:,} test images in {cells(step)} cells",
+    )
+    assert answer["holds"]
+    assert pruned["best"]["cells_per_weight"] < best["cells_per_weight"] / 2
+
+
 def test_lenet_as_the_pages_say():
     rows, answer = of("lenet-mnist"), tuned("lenet-mnist-pcm")
     best, mapping = answer["best"], rows["mapping, 1 cell"]
