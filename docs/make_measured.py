@@ -45,6 +45,13 @@ STYLES: Mapping[str, dict[str, Any]] = {
     "refined": {"label": "refined: an index and an analog cell", "marker": "^", "color": "#3288bd", "linestyle": "-."},
     BEST: {"marker": "o", "color": "#1b7837", "linestyle": "-"},
 }
+EFFORTS = {  # of decoding, by the beginnings of names of answers of `tune`: what the reader of the memory has
+    "none": "none: thresholds and scales",
+    "table": "table: also a table",
+    "": "hard: also a BCH and an entropy decoder",
+    "soft": "soft: a soft-decision decoder (assumed: 95 % of the bound)",
+    "paper": "any, as the paper counts",
+}
 LOSSES = {"lost, corrected": "value", "lost, not corrected": "uncorrected"}
 ALL = 10_000  # images of a test set
 LEAST = 0.05  # points lost: less is drawn there, for the axis is logarithmic
@@ -195,9 +202,9 @@ def _by_name(path: Path) -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def tuned_of(network: str, channel: str, results: Path = RESULTS) -> Mapping[str, Any] | None:
-    """Return the answer of `tune`, if there is one."""
-    path = results / f"tune-{network}-{channel}.json"
+def tuned_of(network: str, channel: str, results: Path = RESULTS, effort: str = "") -> Mapping[str, Any] | None:
+    """Return the answer of `tune`, if there is one; `effort` is a key of `EFFORTS`."""
+    path = results / f"tune-{effort}{'-' * bool(effort)}{network}-{channel}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
@@ -245,6 +252,27 @@ def summary() -> Iterator[str]:
             verified = f"{tuned['best']['cells_per_weight']:.2f}" if tuned and tuned["holds"] else ""
             if any(cells) or verified:
                 yield f"| {about.title} | {CHANNELS[channel]} | {about.points:g} | {' | '.join([*cells, verified])} |"
+
+
+def efforts(channel: str = "pcm") -> Iterator[str]:
+    """Yield the lines of the table of answers of `tune` by what decoding takes."""
+    heads = ("cells per weight", "points lost", "with analog cells", "points lost")
+    yield f"| network, points | decoding | {' | '.join(heads)} |"
+    yield f"|---|---|{'---|' * len(heads)}"
+    for network, about in NETWORKS.items():
+        answers = {shown: tuned_of(network, channel, effort=effort) for effort, shown in EFFORTS.items()}
+        found = {shown: answer for shown, answer in answers.items() if answer is not None}
+        for shown, answer in found.items() if len(found) > 1 else ():
+            cells = [part for plan in ("best", "analog") for part in _said(answer[plan])]
+            yield f"| {about.title}, {about.points:g} | {shown} | {' | '.join(cells)} |"
+
+
+def _said(plan: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return the cells of a plan that was verified, and the points that it loses."""
+    if plan is None or plan["points_lost"] is None:
+        return "", ""
+    lost = text((plan["points_lost"], tuple(plan["points_lost_ci95"])))
+    return f"{plan['cells_per_weight']:.2f}", lost
 
 
 def command(network: str, channel: str, row: Row, trials: int, more: str = "") -> str:
@@ -340,48 +368,76 @@ def page() -> str:
 # ------------------------------------------------------------------------------------------------- the pictures
 
 
-def marks(rows: list[Row]) -> dict[str, list[Mark]]:
+def marks(rows: list[Row], counting: str = "memory") -> dict[str, list[Mark]]:
     """Return the marks of each kind, the cheapest first; compensated integers are left out."""
     found: dict[str, list[Mark]] = {}
     for row in sorted(rows, key=lambda row: row.cells):
         mean, ends = row.lost()
         if row.kind in STYLES:
-            found.setdefault(row.kind, []).append(Mark(row.cells, mean, *(ends or (mean, mean))))
+            cells = row.cells if counting == "memory" else row.paper_cells
+            found.setdefault(row.kind, []).append(Mark(cells, mean, *(ends or (mean, mean))))
     return found
 
 
+def limit(rows: list[Row]) -> list[tuple[float, float]]:
+    """Return the limit of equal steps: the fewest cells with the same squared errors, and what such weights lose."""
+    steps = [row for row in rows if row.kind == "equal steps" and row.against_limit is not None]
+    return sorted((row.number(HONEST) / (row.against_limit or 1.0), row.lost()[0]) for row in steps)
+
+
+COUNTINGS = {"memory": "as the memory allows", "paper": "as the paper counts"}
+
+
 def draw(network: str, channel: str) -> None:
-    """Draw what the ways to store a network lose over cells into docs/beyond."""
+    """Draw what the ways to store a network lose over cells, in both countings, into docs/beyond."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(7.5, 4.6), layout="constrained")
-    for kind, of_kind in marks(rows_of(network, channel)).items():
-        _bars(axis, of_kind, {"label": kind, "capsize": 2, "markersize": 5, "linewidth": 1.4, **STYLES[kind]})
-    tuned = tuned_of(network, channel)
-    if tuned is not None:
-        best = tuned["best"]
-        answer = Mark(best["cells_per_weight"], best["points_lost"], *best["points_lost_ci95"])
-        style = {"fmt": "*", "color": "black", "markersize": 14, "capsize": 3}
-        _bars(axis, [answer], {"label": "onnx-analog tune, verified", **style})
-    axis.set(xscale="log", yscale="log", title=f"{NETWORKS[network].title}, channel {CHANNELS[channel]}")
-    axis.set_xlabel("cells per original weight, as the memory allows")
-    axis.set_ylabel(f"percentage points lost ({LEAST:g} or less at the bottom)")
-    low, high = axis.get_xlim()
-    ticks = [tick for tick in (0.25, 0.5, 1, 2, 4, 8, 16) if low <= tick <= high]
-    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axis.minorticks_off()
+    rows = rows_of(network, channel)
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.8), layout="constrained", sharey=True)
+    for axis, counting in zip(axes, COUNTINGS, strict=True):
+        _draw(axis, rows, counting)
+        tuned = tuned_of(network, channel, effort="" if counting == "memory" else "paper")
+        if tuned is not None:
+            _star(axis, tuned["best"])
+        _ticks(axis)
+        axis.set_xlabel(f"cells per original weight, {COUNTINGS[counting]}")
     steps = (LEAST, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
-    axis.set_yticks(steps, [f"≤{LEAST:g}", *(f"{step:g}" for step in steps[1:])])
-    axis.set_ylim(LEAST * 0.85, 60)
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    axes[0].set(yscale="log", ylim=(LEAST * 0.85, 60))
+    axes[0].set_yticks(steps, [f"≤{LEAST:g}", *(f"{step:g}" for step in steps[1:])])
+    axes[0].set_ylabel(f"percentage points lost ({LEAST:g} or less at the bottom)")
+    axes[0].legend(fontsize=8)
+    figure.suptitle(f"{NETWORKS[network].title}, channel {CHANNELS[channel]}")
     path = DOCS / "beyond" / f"{network}-{channel}.png"
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
+
+
+def _draw(axis: Any, rows: list[Row], counting: str) -> None:
+    for kind, of_kind in marks(rows, counting).items():
+        _bars(axis, of_kind, {"label": kind, "capsize": 2, "markersize": 5, "linewidth": 1.4, **STYLES[kind]})
+    line = limit(rows) if counting == "memory" else []
+    if line:
+        cells, lost = zip(*line, strict=True)
+        axis.plot(cells, np.maximum(lost, LEAST), color="black", linestyle=":", label="the limit of equal steps")
+
+
+def _star(axis: Any, best: Mapping[str, Any]) -> None:
+    answer = Mark(best["cells_per_weight"], best["points_lost"], *best["points_lost_ci95"])
+    style = {"fmt": "*", "color": "black", "markersize": 14, "capsize": 3}
+    _bars(axis, [answer], {"label": "onnx-analog tune, verified", **style})
+
+
+def _ticks(axis: Any) -> None:
+    axis.set(xscale="log")
+    low, high = axis.get_xlim()
+    ticks = [tick for tick in (0.0625, 0.125, 0.25, 0.5, 1, 2, 4, 8, 16) if low <= tick <= high]
+    axis.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
 
 
 def _bars(axis: Any, of_kind: list[Mark], style: dict[str, Any]) -> None:
@@ -391,17 +447,20 @@ def _bars(axis: Any, of_kind: list[Mark], style: dict[str, Any]) -> None:
     axis.errorbar(cells, y, yerr=(y - np.maximum(low, LEAST).clip(max=y), np.maximum(high, y) - y), **style)
 
 
-def with_summary(text: str) -> str:
-    """Return a page with the table of the fewest cells in the place of the one that it has."""
-    rows = "\n".join(summary())
-    return re.sub(r"^\| network \|.*?\n(?!\|)", lambda _: f"{rows}\n", text, flags=re.MULTILINE | re.DOTALL)
+def with_tables(text: str) -> str:
+    """Return a page with the tables of the fewest cells, and of decoding, in the places of those that it has."""
+    for lines in (list(summary()), list(efforts())):
+        rows = "\n".join(lines)
+        head = re.escape(" | ".join(lines[0].split(" | ")[:2]))
+        text = re.sub(rf"^{head} .*?\n(?!\|)", lambda _, rows=rows: f"{rows}\n", text, flags=re.MULTILINE | re.DOTALL)
+    return text
 
 
 def main() -> None:
-    """Write the page and the table, and draw the pictures."""
+    """Write the page and the tables, and draw the pictures."""
     (DOCS / "measured.md").write_text(page(), encoding="utf-8")
     beyond = DOCS / "beyond.md"
-    beyond.write_text(with_summary(beyond.read_text(encoding="utf-8")), encoding="utf-8")
+    beyond.write_text(with_tables(beyond.read_text(encoding="utf-8")), encoding="utf-8")
     for network in NETWORKS:
         for channel in CHANNELS:
             if rows_of(network, channel):

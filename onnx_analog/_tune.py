@@ -145,7 +145,7 @@ def tune(
     plain = plain.clone()
     note_origin(plain, bare(model))
 
-    from onnx_analog.run.blas import one_blas_thread
+    from onnx_analog.blas import one_blas_thread
     from onnx_analog.run.session import Network
     from onnx_analog.study import engines
     from onnx_analog.study.worker import Packed, versions

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_analog.blas import one_blas_thread
 from onnx_analog.coding.codebook import Codebook
 from onnx_analog.coding.partition import Bits, Bytes, Doubles, Edges, Floats
 from onnx_analog.coding.planes import Encoded, Fitted, Part, fit, planes_of, split
@@ -189,6 +190,7 @@ class Compensated(NamedTuple):
     error: float
 
 
+@one_blas_thread()
 def encode(weight: NDArray[Any], scheme: Scheme, moments: InputMoments) -> tuple[Encoded, float]:
     """Return one tensor as it is stored by a scheme that `unfit` has nothing against, with one codebook.
 
@@ -199,6 +201,7 @@ def encode(weight: NDArray[Any], scheme: Scheme, moments: InputMoments) -> tuple
     return Encoded(planes_of(part, fitted, 0, scheme), fitted.codebook, scheme), error
 
 
+@one_blas_thread()  # or what is stored would depend on the number of cores
 def compensated(
     weight: NDArray[Any],
     part: Part,

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from onnx_analog.blas import one_blas_thread
 from onnx_analog.coding.compensation import HELD_OUT, MOST_INPUTS, InputMoments
 from onnx_analog.display import Progress, counted, silent
 from onnx_analog.errors import DataError
@@ -85,6 +86,7 @@ class _Sums:
         return [first, second if self.counts[1] else first]
 
 
+@one_blas_thread()  # or what is stored would depend on the number of cores
 def input_moments(
     model: ir.Model,
     data: Dataset,

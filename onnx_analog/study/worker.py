@@ -34,7 +34,6 @@ from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.files import from_proto, to_proto
 from onnx_analog.graph.totals import Totals
 from onnx_analog.run import metrics
-from onnx_analog.run.blas import one_blas_thread
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.trials import Trial, Trials
@@ -247,8 +246,7 @@ class Worker:
 
     def do(self, task: Task) -> Outcome:
         """Return what comes of a task."""
-        with one_blas_thread():  # or what compensates would depend on the cores of the worker
-            trials = self._point(task.point)
+        trials = self._point(task.point)
         stored, start = trials.stored, time.perf_counter()
         results = tuple(trials.run(seed=self._work.seed, trial=trial) for trial in task.trials)
         seconds = (time.perf_counter() - start) / len(results)

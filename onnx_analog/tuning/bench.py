@@ -20,12 +20,12 @@ from uuid import uuid4
 import onnx_ir as ir
 
 from onnx_analog import named
+from onnx_analog.blas import one_blas_thread
 from onnx_analog.channels import Channel
 from onnx_analog.coding.compensation import InputMoments
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph.weights import Selection
-from onnx_analog.run.blas import one_blas_thread
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.probe import Probe

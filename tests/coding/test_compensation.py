@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from onnx_analog.coding import compensation
 from onnx_analog.coding.compensation import DAMPING, InputMoments, compensated, unfit
@@ -181,6 +183,22 @@ def test_groups_have_inputs_of_their_own():
         part = weight[3 * g : 3 * g + 3].reshape(3, -1)
         expected = slow(part, known.second[g], step)
         np.testing.assert_allclose(both[3 * g : 3 * g + 3].reshape(3, -1), expected, atol=1e-5)
+
+
+def test_products_take_one_thread(monkeypatch):
+    """Or what is stored would depend on the number of cores."""
+    seen, cholesky = [], scipy.linalg.cholesky
+
+    def noting(*arguments, **keywords):
+        seen.extend(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
+        return cholesky(*arguments, **keywords)
+
+    monkeypatch.setattr(scipy.linalg, "cholesky", noting)
+    weight = weights(8, 20)
+    part = split(weight, STEPS)
+    compensated(weight, part, fit([part], STEPS, keep=True), 0, moments(20))
+    encode(weight, STEPS, moments(20))
+    assert set(seen) == {1}
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from threadpoolctl import threadpool_info
 
 import onnx_analog as oa
 from onnx_analog.channels.precision import LimitedPrecision
@@ -459,17 +458,3 @@ def test_a_protected_model_is_sent_too():
     sent = Packed.of(found).model()
     assert same_bits(run(sent, images().inputs), run(found, images().inputs))
     onnx.checker.check_model(ir.to_proto(sent))
-
-
-def test_points_are_made_ready_with_one_thread_for_products(monkeypatch):
-    """Or what compensates, by matrix products, would depend on the cores of each worker."""
-    seen: list[int] = []
-    ready = Worker._ready
-
-    def noting(self: Worker, point: bytes) -> Any:
-        seen.extend(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
-        return ready(self, point)
-
-    monkeypatch.setattr(Worker, "_ready", noting)
-    oa.sweep(model(TEXT), images(), strategy="raw", cells=1, channel=QUIET, trials=1, engine="serial")
-    assert set(seen) == {1}

@@ -3,7 +3,7 @@
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from onnx_analog.run.blas import one_blas_thread
+from onnx_analog.blas import one_blas_thread
 
 
 def threads():
