@@ -313,8 +313,9 @@ def done(script: str) -> set[str]:
 
 def test_continuous_integration_runs_what_the_readme_says():
     said = {line.strip().partition("  ")[0] for line in read(README).splitlines() if line.startswith("    ")}
-    assert done(read(ROOT / ".ci" / "run")) <= said
-    assert done(read(ROOT / ".ci" / "run")) == {"make test"}
+    ran = done(read(ROOT / ".ci" / "run")) - {"bash .ci/browser"}  # which a user may lack
+    assert ran <= said
+    assert ran == {"make test"}
 
 
 def test_done_sees_what_a_script_runs():

@@ -411,10 +411,19 @@ def _panel_verdict(panel: Panel, counting: str) -> str:
     if best is None:
         return f"{where}{counted(len(points), 'point')}; nothing tells which is best."
     alike = choosing.as_good_as_the_best(points, higher_is_better=bool(higher))
-    cells = number(best.cost_in(counting), ".2f")
-    several = f"the cheapest of {len(alike)} points that these trials cannot tell from the best"
-    which = "the best" if len(alike) == 1 else several
-    return f"{where}{_name(best)} is {which}, with {_value(best)} at {cells} cells per weight."
+    top = max(alike, key=lambda point: (point.evaluation.mean or 0.0) * (1 if higher else -1))
+    said = f"{where}{_name(best)} is"
+    if top is best:
+        return f"{said} the best, with {_value_in(best, counting)}."
+    several = f"the cheapest of {len(alike)} points whose intervals reach into that of the best"
+    return (
+        f"{said} {several}, with {_value_in(best, counting)}. "
+        f"The best mean is that of {_name(top)}: {_value_in(top, counting)}."
+    )
+
+
+def _value_in(point: Point, counting: str) -> str:
+    return f"{_value(point)} at {number(point.cost_in(counting), '.2f')} cells per weight"
 
 
 def _name(point: Point) -> str:

@@ -237,6 +237,20 @@ def test_a_sweep_names_its_rival_and_each_point(page, results):
     assert all(f"{point.cost:.2f}" in words for point in result.points)
 
 
+def test_a_sweep_says_which_mean_is_best_where_a_cheaper_point_cannot_be_told_from_it(results, tmp_path):
+    result, _ = results["sweep"]
+    cheap, dear = sorted(result.points, key=lambda point: point.honest_cost)[:: len(result.points) - 1]
+    points = [
+        replace(point, evaluation=replace(point.evaluation, values=values))
+        for point, values in ((cheap, (0.2, 0.9)), (dear, (0.97, 0.98)))
+    ]
+    oa.report(replace(result, points=tuple(points)), tmp_path / "out.html")
+    words = " ".join(read((tmp_path / "out.html").read_text(encoding="utf-8")).words)
+    assert "the cheapest of 2 points whose intervals reach into that of the best, with agreement 55.00 %" in words
+    assert "The best mean is that of" in words
+    assert f"agreement 97.50 % at {dear.honest_cost:.2f} cells per weight" in words
+
+
 def test_a_sweep_of_no_trials_and_one_without_points_have_reports(tmp_path):
     none = oa.sweep(model(LINEAR), rows(40), cells=1, channel=QUIET, trials=0, engine="serial")
     for number, result in enumerate((none, replace(none, points=()))):
