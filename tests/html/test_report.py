@@ -241,8 +241,8 @@ def test_a_sweep_says_which_mean_is_best_where_a_cheaper_point_cannot_be_told_fr
     result, _ = results["sweep"]
     cheap, dear = sorted(result.points, key=lambda point: point.honest_cost)[:: len(result.points) - 1]
     points = [
-        replace(point, evaluation=replace(point.evaluation, values=values))
-        for point, values in ((cheap, (0.2, 0.9)), (dear, (0.97, 0.98)))
+        replace(point, evaluation=replace(point.evaluation, values=values), ci95=ends)
+        for point, values, ends in ((cheap, (0.2, 0.9), (0.0, 1.0)), (dear, (0.97, 0.98), (0.93, 1.0)))
     ]
     oa.report(replace(result, points=tuple(points)), tmp_path / "out.html")
     words = " ".join(read((tmp_path / "out.html").read_text(encoding="utf-8")).words)
