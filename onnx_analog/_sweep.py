@@ -82,7 +82,7 @@ def run_sweep(
         if plots.can_plot() and given["trials"]:
             writers[folder / PLOT] = plots.plot_points(points, given["counting"])
         writing.write_all(writers, force=True)
-    return Swept(points=points, folder=folder, float16=tuple(_float16(study)))
+    return Swept(points=points, folder=folder, float16=tuple(_float16(study)), protecting=study.protected)
 
 
 def _float16(study: sweeps.Study) -> Iterator[Float16]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_analog.display import Shown, counted, data_frame
 from onnx_analog.display import html_table as html_table
+from onnx_analog.errors import OptionError
 from onnx_analog.graph.model import Model as Model
 from onnx_analog.graph.model import Paths as Paths
 
 if TYPE_CHECKING:
     from onnx_analog.graph.array_read import ArrayRead
     from onnx_analog.graph.correction import Cost
+    from onnx_analog.graph.protected import ProtectedModel
+    from onnx_analog.study.grid import GridPoint
     from onnx_analog.study.rivals import Float16
     from onnx_analog.study.sweeps import Point
 
@@ -135,6 +138,19 @@ class Swept(Shown):
     points: tuple[Point, ...]
     folder: Path | None = None
     float16: tuple[Float16, ...] = ()
+    protecting: Callable[[GridPoint], ProtectedModel] | None = field(default=None, repr=False, compare=False)
+
+    def protected(self, point: Point) -> ProtectedModel:
+        """Return the model that the trials of one of the points read.
+
+        Raises
+        ------
+        OptionError
+            If it is another sweep's point.
+        """
+        if self.protecting is None or point not in self.points:
+            raise OptionError("point is not one of this sweep")
+        return self.protecting(point.setting)
 
     def __len__(self) -> int:
         return len(self.points)

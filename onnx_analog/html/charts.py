@@ -229,9 +229,9 @@ def _bend(axis: Any, values: Sequence[float], threshold: float) -> None:
     axis.yaxis.set_minor_locator(NullLocator())
 
 
-def histograms(parts: Sequence[Histogram], caption: str) -> Chart:
+def histograms(parts: Sequence[Histogram], caption: str, *, name: str = "weights") -> Chart:
     """Return a panel for each class: the weights as they were written, and as they are read."""
-    with drawing("weights", height=0.5 + 1.6 * len(parts), down=len(parts)) as (figure, axes, svg):
+    with drawing(name, height=0.5 + 1.6 * len(parts), down=len(parts)) as (figure, axes, svg):
         for axis, part in zip(axes, parts, strict=True):
             axis.stairs(part.written, part.edges, fill=True, color=COLOURS[5], alpha=0.6, label="as written")
             if part.read is not None:
@@ -243,17 +243,17 @@ def histograms(parts: Sequence[Histogram], caption: str) -> Chart:
     return Chart(svg=svg[0], caption=caption)
 
 
-def sigmas(parts: Sequence[Sigma], caption: str) -> Chart:
+def sigmas(parts: Sequence[Sigma], caption: str, *, name: str = "levels") -> Chart:
     """Return, for each channel, the levels that are written and, above them, the σ of one cell's read."""
-    with drawing("levels", height=0.5 + 2.9 * len(parts), down=2 * len(parts)) as (figure, axes, svg):
+    with drawing(name, height=0.5 + 2.9 * len(parts), down=2 * len(parts)) as (figure, axes, svg):
         for part, upper, lower in zip(parts, axes[::2], axes[1::2], strict=True):
             upper.plot(part.level, part.sigma, color=COLOURS[1], label="σ of one read")
             upper.set_title(_short(part.name), loc="left")
             upper.set_ylabel("σ")
             upper.set_ylim(bottom=0)
             upper.tick_params(labelbottom=False)
-            for number, (name, counts) in enumerate(part.counts.items()):
-                look = {"color": (COLOURS[0], *COLOURS[2:6])[number % 5], "label": name}
+            for number, (of_class, counts) in enumerate(part.counts.items()):
+                look = {"color": (COLOURS[0], *COLOURS[2:6])[number % 5], "label": of_class}
                 lower.stairs(counts, part.edges, fill=True, alpha=0.6, **look)
             _count_axis(lower, sum(part.counts.values()))
             lower.set_xlabel("level")

@@ -13,7 +13,7 @@ from onnx_analog.html import charts
 from onnx_analog.html.charts import Bar, Line, Mark
 from onnx_analog.html.page import Chart, Number, Page, Section, Table, Tone, number, table
 from onnx_analog.html.sources import references
-from onnx_analog.html.stored import Memory, cell_numbers, digital, paper_parts, sections
+from onnx_analog.html.stored import Memory, cell_numbers, digital, paper_parts, sections, tensor_sections
 from onnx_analog.points import COUNTING, Panel, factor, higher_is_better, panels, series, unit
 from onnx_analog.results import Swept
 from onnx_analog.run.evaluation import Evaluation
@@ -29,6 +29,7 @@ from onnx_analog.tuning.search import Answer
 
 _BARS = 16  # of the chart of costs of a sweep
 _MOST_PARTS = 30  # of the chart of sensitivities
+_SHOWN = 3  # panels of a sweep whose best points are shown tensor by tensor
 _NEAR = 0.1  # of the cells of a point, from which on its limit is drawn
 _TONES: dict[bool | None, Tone] = {True: "yes", False: "no", None: "open"}
 _NOTHING_STORED = Section(title="What it costs", text="The protected model is not at hand, so its cells are not shown.")
@@ -390,6 +391,7 @@ def _of_sweep(result: Swept, memory: Memory | None, counting: str) -> Page:  # n
         warnings=tuple(dict.fromkeys(text for point in points for text in point.evaluation.warnings)),
         sections=(
             *(_panel_section(panel, index, counting) for index, panel in enumerate(groups)),
+            *(part for memory in _best_memories(result, groups, counting) for part in tensor_sections(memory)),
             *([_float16_section(result)] if result.float16 else []),
         ),
         facts=_facts(
@@ -403,23 +405,39 @@ def _of_sweep(result: Swept, memory: Memory | None, counting: str) -> Page:  # n
     )  # fmt: skip
 
 
+def _best_memories(result: Swept, groups: Sequence[Panel], counting: str) -> Iterator[Memory]:
+    """Yield the model of the best point of each of the first panels, where the sweep can make it again."""
+    for index, panel in enumerate(groups[:_SHOWN] if result.protecting is not None else ()):
+        best = _best(panel.points, counting)
+        if best is not None:
+            name = f"{panel.where}, {_name(best)}" if panel.where else _sentence(_name(best))
+            yield Memory(
+                protected=result.protected(best), seed=best.evaluation.seed, name=_sentence(name), number=index
+            )
+
+
+def _best(points: Sequence[Point], counting: str) -> Point | None:
+    """Return the cheapest of the points that are as good as the best; None where nothing tells which is."""
+    higher = higher_is_better(points)
+    return None if higher is None else choosing.cheapest(points, higher_is_better=higher, counting=counting)
+
+
 def _panel_verdict(panel: Panel, counting: str) -> str:
     """Say which point is the cheapest of those that are as good as the best."""
     points, where = panel.points, f"{panel.where}: " if panel.where else ""
-    higher = higher_is_better(points)
-    best = None if higher is None else choosing.cheapest(points, higher_is_better=higher, counting=counting)
+    best, higher = _best(points, counting), higher_is_better(points)
     if best is None:
         return f"{where}{counted(len(points), 'point')}; nothing tells which is best."
     alike = choosing.as_good_as_the_best(points, higher_is_better=bool(higher))
     top = max(alike, key=lambda point: (point.evaluation.mean or 0.0) * (1 if higher else -1))
     said = f"{where}{_name(best)} is"
-    if top is best:
+    if len(alike) == 1:
         return f"{said} the best, with {_value_in(best, counting)}."
     several = f"the cheapest of {len(alike)} points whose intervals reach into that of the best"
-    return (
-        f"{said} {several}, with {_value_in(best, counting)}. "
-        f"The best mean is that of {_name(top)}: {_value_in(top, counting)}."
-    )
+    first = f"{said} {several}, with {_value_in(best, counting)}."
+    if top.evaluation.mean == best.evaluation.mean:
+        return first
+    return f"{first} The best mean is that of {_name(top)}: {_value_in(top, counting)}."
 
 
 def _value_in(point: Point, counting: str) -> str:
@@ -441,13 +459,12 @@ def _value(point: Point) -> str:
 
 def _panel_numbers(panel: Panel, counting: str, several: bool) -> Iterator[Number]:
     points, where = panel.points, f" ({panel.where})" * (several and bool(panel.where))
-    higher = higher_is_better(points)
     groups = {
         "best point": points,
         "best digital rival": [point for point in points if point.setting.name in RIVALS],
     }
     for name, group in groups.items():
-        best = None if higher is None else choosing.cheapest(group, higher_is_better=higher, counting=counting)
+        best = _best(group, counting)
         if best is not None:
             note = f"{_name(best)}: {_value(best)}"
             yield Number(f"{name}{where}", f"{number(best.cost_in(counting), '.2f')} cells", note)

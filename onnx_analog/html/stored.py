@@ -52,6 +52,10 @@ class Memory:
         The only counting that is shown; both if it is None.
     more : tuple of (name, cells per original weight)
         Further parts of its cells, in that counting.
+    name : str
+        Goes before the titles of its sections, where a page shows more than this model.
+    number : int
+        Tells it from other models of a page.
     """
 
     protected: ProtectedModel
@@ -59,6 +63,12 @@ class Memory:
     limit: Limit | None = None
     counting: str | None = None
     more: tuple[tuple[str, float], ...] = ()
+    name: str = ""
+    number: int = 0
+
+    def title(self, text: str) -> str:
+        """Return the title of a section."""
+        return f"{self.name}: {text[:1].lower()}{text[1:]}" if self.name else text
 
     @property
     def manifest(self) -> Manifest:
@@ -196,7 +206,8 @@ def tensor_section(memory: Memory) -> Section:
         "any correction."
     )
     return Section(
-        title="Tensors", tables=(table((*head, "limit") if limits else head, rows, caption=caption, left=2),)
+        title=memory.title("Tensors"),
+        tables=(table((*head, "limit") if limits else head, rows, caption=caption, left=2),),
     )
 
 
@@ -227,12 +238,12 @@ def weights_section(memory: Memory) -> Section:
             f"Weights of each class, in all tensors: as they were written, and as trial 0 of seed {memory.seed} reads "
             "them. What lies outside is counted at the ends."
         )
-        drawn.append(charts.histograms(weights, caption))
+        drawn.append(charts.histograms(weights, caption, name=f"weights{memory.number}"))
     if levels:
         caption = "Above: σ of the read of one cell at each level, in the unit of the levels. Below: levels as written."
-        drawn.append(charts.sigmas(levels, caption))
+        drawn.append(charts.sigmas(levels, caption, name=f"levels{memory.number}"))
     text = "" if levels else "No weight has analog cells."
-    return Section(title="Weights and levels", text=text, charts=tuple(drawn))
+    return Section(title=memory.title("Weights and levels"), text=text, charts=tuple(drawn))
 
 
 def class_name(scheme: Scheme, number_of_class: int) -> str:
@@ -303,6 +314,11 @@ def _sigma(channel: Channel, tensors: Sequence[StoredTensor]) -> Sigma | None:
     return Sigma(str(channel), level, channel.moments(inside)[1], edges, counts)
 
 
+def tensor_sections(memory: Memory) -> tuple[Section, ...]:
+    """Return the sections about tensors, weights and levels."""
+    return tensor_section(memory), weights_section(memory)
+
+
 def sections(memory: Memory, rivals: Mapping[str, float] | None = None) -> tuple[Section, ...]:
     """Return all sections about the memory."""
-    return cost_section(memory, rivals), tensor_section(memory), weights_section(memory)
+    return cost_section(memory, rivals), *tensor_sections(memory)

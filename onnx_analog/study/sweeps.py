@@ -18,6 +18,7 @@ from onnx_analog.coding.assumptions import OPTIMISTIC, assumptions
 from onnx_analog.display import counted
 from onnx_analog.errors import ModelError, OptionError, OutputError
 from onnx_analog.graph.operands import operands_of
+from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.weights import find
 from onnx_analog.run import metrics
 from onnx_analog.run.data import Dataset
@@ -118,6 +119,10 @@ class Study:
     def settings(self) -> tuple[GridPoint, ...]:
         """The points of the grid."""
         return tuple(self.grid.points(len(self.cases)))
+
+    def protected(self, point: GridPoint) -> ProtectedModel:
+        """Return the model that the trials of a point read."""
+        return self.experiments[point.model].protected(point.plan, selection=point.selection)
 
 
 def prepare(

@@ -24,6 +24,8 @@ from onnx_analog.html import svg
 from onnx_analog.html.page import Page, render
 from onnx_analog.html.sources import bibtex_of, references
 from onnx_analog.html.stored import Memory, bars, weights_of
+from onnx_analog.points import series
+from onnx_analog.study import choosing
 from onnx_analog.tuning import candidates
 from tests.models import model, proto
 from tests.packages import needs
@@ -244,11 +246,28 @@ def test_a_sweep_says_which_mean_is_best_where_a_cheaper_point_cannot_be_told_fr
         replace(point, evaluation=replace(point.evaluation, values=values), ci95=ends)
         for point, values, ends in ((cheap, (0.2, 0.9), (0.0, 1.0)), (dear, (0.97, 0.98), (0.93, 1.0)))
     ]
-    oa.report(replace(result, points=tuple(points)), tmp_path / "out.html")
+    oa.report(replace(result, points=tuple(points), protecting=None), tmp_path / "out.html")
     words = " ".join(read((tmp_path / "out.html").read_text(encoding="utf-8")).words)
     assert "the cheapest of 2 points whose intervals reach into that of the best, with agreement 55.00 %" in words
     assert "The best mean is that of" in words
     assert f"agreement 97.50 % at {dear.honest_cost:.2f} cells per weight" in words
+
+
+def test_a_sweep_shows_the_tensors_of_its_cheapest_point(page, results):
+    result, _ = results["sweep"]
+    best = choosing.cheapest(result.points)
+    words = read(page("sweep")).words
+    (title,) = [word for word in words if word.strip().lower() == f"{series(best)}: tensors".lower()]
+    entry = result.protected(best).manifest.tensors[0]
+    shown = words[words.index(title) :]
+    assert entry.key in shown
+    assert f"{sum(entry.cells_for(plane) for plane in entry.cells):,}" in shown
+
+
+def test_a_sweep_that_was_changed_has_a_report_without_tensors(results, tmp_path):
+    result, _ = results["sweep"]
+    oa.report(replace(result, protecting=None), tmp_path / "out.html")
+    assert not [word for word in read((tmp_path / "out.html").read_text(encoding="utf-8")).words if "tensors" in word]
 
 
 def test_a_sweep_of_no_trials_and_one_without_points_have_reports(tmp_path):
@@ -356,7 +375,7 @@ def test_names_of_tensors_and_models_are_text(tmp_path):
 def test_names_in_charts_are_text(results, tmp_path):
     result, _ = results["sweep"]
     points = [replace(point, setting=replace(point.setting, name=HOSTILE)) for point in result.points[:1]]
-    oa.report(replace(result, points=tuple(points)), tmp_path / "out.html")
+    oa.report(replace(result, points=tuple(points), protecting=None), tmp_path / "out.html")
     assert faults((tmp_path / "out.html").read_text(encoding="utf-8")) == []
 
 
