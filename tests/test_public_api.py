@@ -549,10 +549,10 @@ def test_a_sweep_has_points_of_grids_and_plans():
 
 
 def test_a_sweep_returns_the_model_of_a_point():
-    options = {"strategy": "redundancy", "cells": [1, 2], "channel": "gaussian:sigma=0.3", "metric": "mse"}
+    options = {"strategy": "redundancy", "cells": [1, 2], "channel": "gaussian:sigma=0.3", "metric": "relative_error"}
     swept, other = (oa.sweep(model(NET), X, **options, trials=2, seed=seed, engine="serial") for seed in (3, 4))
     for point in swept:
-        again = oa.evaluate(swept.protected(point), X, trials=2, seed=3, metric="mse", reference=model(NET))
+        again = oa.evaluate(swept.protected(point), X, trials=2, seed=3, metric="relative_error", reference=model(NET))
         assert again.values == point.evaluation.values
     assert swept.points[0].evaluation.values != swept.points[1].evaluation.values
     with pytest.raises(OptionError, match="not one of this sweep"):
