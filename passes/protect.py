@@ -83,11 +83,7 @@ class ProtectPass(ir.passes.InPlacePass):
         coded = self.stored(model)
         if assumptions(stored.scheme for _, stored in coded):
             logger.warning(OPTIMISTIC)
-        replace_all(model, coded)
-        compensated = sum(stored.compensated for _, stored in coded)
-        model.metadata_props.pop(COMPENSATED_KEY, None)  # an earlier run may have left it
-        if compensated:
-            model.metadata_props[COMPENSATED_KEY] = counted(compensated, "tensor")
+        put(model, coded)
         return ir.passes.PassResult(model, modified=True)
 
     def stored(self, model: ir.Model) -> list[tuple[Weight, Stored]]:
@@ -146,6 +142,15 @@ def _staged(coded: list[tuple[Weight, Stored]]) -> list[tuple[Weight, Stored]]:
         stage, split = stage_of.get(id(weight), (0, False))
         staged.append((weight, stored._replace(layout=replace(stored.layout, stage=stage, split=split))))
     return staged
+
+
+def put(model: ir.Model, coded: Sequence[tuple[Weight, Stored]]) -> None:
+    """Store weights of `model`, in place, as `ProtectPass.stored` returns them."""
+    replace_all(model, coded)
+    compensated = sum(stored.compensated for _, stored in coded)
+    model.metadata_props.pop(COMPENSATED_KEY, None)  # an earlier run may have left it
+    if compensated:
+        model.metadata_props[COMPENSATED_KEY] = counted(compensated, "tensor")
 
 
 def replace_all(model: ir.Model, coded: Sequence[tuple[Weight, Stored]]) -> None:

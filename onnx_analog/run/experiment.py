@@ -19,14 +19,14 @@ from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, ModelError, OptionError
-from onnx_analog.graph.build import detached, reason_against
+from onnx_analog.graph.build import Stored, detached, reason_against
 from onnx_analog.graph.correction import Cost
-from onnx_analog.graph.protected import ProtectedModel, open_protected
+from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
 from onnx_analog.graph.stored import COMPENSATED_KEY, channels_of, is_protected, read_with
 from onnx_analog.graph.totals import Totals
-from onnx_analog.graph.weights import Selection, all_tensors, find, scopes
-from onnx_analog.passes import ProtectPass, pipeline
-from onnx_analog.passes.protect import replace_all
+from onnx_analog.graph.weights import Selection, Weight, all_tensors, find, scopes
+from onnx_analog.passes import ManifestPass, ProtectPass, pipeline
+from onnx_analog.passes.protect import put, replace_all
 from onnx_analog.run import metrics
 from onnx_analog.run._doubts import doubts, doubts_of_stored, doubts_of_values
 from onnx_analog.run._planes import Planes, what_is_written
@@ -378,7 +378,7 @@ class Experiment:
             If the model is not protected, and there is no plan.
         """
         if plan is not None:
-            return self._protected_as(self._written(Plan.of(plan), _selection(selection)))
+            return self._protected_by(Plan.of(plan), _selection(selection))
         if self._protected is None:
             raise ModelError("the model is not protected: give a plan, or protect it first")
         return self._protected.through(channel, modifiers)
@@ -625,11 +625,25 @@ class Experiment:
             self._skeletons = {key: _Skeleton(network, keys, layers)}
         return self._skeletons[key]
 
+    def _protected_by(self, plan: Plan, selection: Selection) -> ProtectedModel:
+        """Return the model that `ProtectPass` and `ManifestPass` make."""
+        model, planes = self._model.clone(), self._written(plan, selection)
+        if planes.schemes == plan.schemes:
+            put(model, _within(model, planes))
+        else:  # those of another plan, which is read in another way
+            model = pipeline.run([ProtectPass(plan=plan, selection=selection, moments=self.moments(selection))], model)
+        return just_protected(pipeline.run([ManifestPass()], model))
+
     def _protected_as(self, planes: Planes) -> ProtectedModel:
         model = self._model.clone()
-        weights = {weight.key: weight for weight in find(model, planes.selection).weights}
-        replace_all(model, [(weights[weight.key], stored) for weight, stored in planes.coded])
+        replace_all(model, _within(model, planes))
         return open_protected(model)
+
+
+def _within(model: ir.Model, planes: Planes) -> list[tuple[Weight, Stored]]:
+    """Return the weights of a copy of the model, and how they are stored."""
+    weights = {weight.key: weight for weight in find(model, planes.selection).weights}
+    return [(weights[weight.key], stored) for weight, stored in planes.coded]
 
 
 def _users(model: ir.Model, keys: Iterable[str]) -> dict[str, tuple[str, ...]]:

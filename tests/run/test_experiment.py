@@ -55,6 +55,20 @@ def test_values_are_those_of_the_models_read_back():
     assert (evaluated.metric, evaluated.samples, evaluated.seed) == ("top1", 200, 7)
 
 
+def test_an_experiment_protects_as_protect_does_whatever_it_protected_before():
+    """Plans that differ in what reads them share planes, and each model has the schemes of its own plan."""
+    plain, data = model(LINEAR), rows(200, labels=False)
+    steps = Scheme.entropy_coded(1.0, channel=QUIET)
+    schemes = [Scheme.paper("redundancy", cells_large=cells, channel=QUIET) for cells in (1, 3)]
+    experiment = oa.Experiment(plain, data, compensate=data)
+    for scheme in [*schemes, steps, schemes[0]]:
+        found = experiment.protected(scheme)
+        alone = oa.protect(plain, oa.Plan.of(scheme), compensate=data if scheme is steps else None)
+        assert found.schemes == alone.schemes
+        assert found.model.metadata_props == alone.model.metadata_props
+        assert ir.to_proto(found.model).SerializeToString() == ir.to_proto(alone.model).SerializeToString()
+
+
 def test_a_weight_of_a_function_that_is_called_twice_is_read_once():
     network = Network(protected(made("function")))
     assert [tensor.key for tensor in network.tensors.values()] == ["local.project()/w"]
