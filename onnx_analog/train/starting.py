@@ -122,7 +122,7 @@ def _sources(model: ir.Model, path: Path) -> Iterator[Source]:
             if node.op_type == "Gemm" and not node.attributes.get_int("transB", 0):
                 weight = weight.T
             names = tuple(value.name or "" for value in node.inputs[1:3] if value is not None)
-            norm, epsilon = _norm_after(node)
+            norm, epsilon = _norm_after(node, path)
             yield Source(names, weight, bias, norm, epsilon)
         elif node.op_type in ("MatMul", "ConvTranspose") and _array(node, 1) is not None:
             raise ModelError(f"{str(path)!r} has a {node.op_type} with weights; training takes Conv and Gemm only")
@@ -130,17 +130,21 @@ def _sources(model: ir.Model, path: Path) -> Iterator[Source]:
 
 def _array(node: ir.Node, place: int) -> NDArray[np.float32] | None:
     value = node.inputs[place] if place < len(node.inputs) else None
+    while value is not None and (maker := value.producer()) is not None and maker.op_type == "Identity":
+        value = maker.inputs[0]  # exporters share equal tensors so
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
     return None if tensor is None else np.asarray(tensor.numpy(), np.float32)
 
 
-def _norm_after(node: ir.Node) -> tuple[tuple[NDArray[np.float32], ...], float]:
+def _norm_after(node: ir.Node, path: Path) -> tuple[tuple[NDArray[np.float32], ...], float]:
     """Return the four tensors of the BatchNormalization that takes what a node gives, and its ε."""
     users = [user for user, _ in node.outputs[0].uses()]
     if len(users) != 1 or users[0].op_type != "BatchNormalization":
         return (), 0.0
-    arrays = [_array(users[0], place) for place in range(1, 5)]
-    return tuple(array for array in arrays if array is not None), users[0].attributes.get_float("epsilon", 1e-5)
+    arrays = [array for place in range(1, 5) if (array := _array(users[0], place)) is not None]
+    if len(arrays) < 4:
+        raise ModelError(f"{str(path)!r} has a BatchNormalization after {node.name!r} whose tensors are not constant")
+    return tuple(arrays), users[0].attributes.get_float("epsilon", 1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------ matching

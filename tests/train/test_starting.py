@@ -134,6 +134,38 @@ def test_a_model_that_does_not_run_on_the_images_is_refused_in_one_line(tmp_path
         start(net(1), tmp_path / "net.onnx", images())
 
 
+def first_norm(model):
+    return next(node for node in model.graph.node if node.op_type == "BatchNormalization")
+
+
+def test_tensors_that_are_shared_through_identities_are_found(tmp_path):
+    """Exporters keep one of several equal tensors, such as the biases of two norms that are added."""
+    origin, ours = net(0), net(1)
+    export(origin, images(), tmp_path / "net.onnx", fold_batch_norm=False)
+    model = onnx.load(tmp_path / "net.onnx")
+    for number, place in enumerate(range(1, 5)):
+        names = [f"shared{number}_{times}" for times in range(2)]
+        sources = (first_norm(model).input[place], names[0])
+        for at, (source, name) in enumerate(zip(sources, names, strict=True)):
+            model.graph.node.insert(at, onnx.helper.make_node("Identity", [source], [name]))
+        first_norm(model).input[place] = names[-1]
+    onnx.save(model, tmp_path / "net.onnx")
+    start(ours, tmp_path / "net.onnx", images())
+    expected = outputs(origin)
+    np.testing.assert_allclose(outputs(ours), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_norm_whose_tensors_are_computed_is_refused(tmp_path):
+    export(net(0), images(), tmp_path / "net.onnx", fold_batch_norm=False)
+    model = onnx.load(tmp_path / "net.onnx")
+    bias = first_norm(model).input[2]
+    model.graph.node.insert(0, onnx.helper.make_node("Neg", [bias], ["negative"]))
+    first_norm(model).input[2] = "negative"
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(ModelError, match="whose tensors are not constant"):
+        start(net(1), tmp_path / "net.onnx", images())
+
+
 def test_a_linear_layer_may_be_stored_either_way(tmp_path):
     origin, ours = net(0), net(1)
     export(origin, images(), tmp_path / "net.onnx", fold_batch_norm=True)
