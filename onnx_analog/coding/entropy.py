@@ -261,17 +261,20 @@ def _three_bins(weights: Floats) -> tuple[Floats, NDArray[np.int32]]:
     begins and ends, so a table of this bin, and what is before and after, codes it in less time. Its weights are whole
     numbers below 2^24, which float32 holds exactly, and their sum is 2^24 - 3.
     """
-    total, used = 2**_PRECISION, weights.shape[1]
+    total, (tables, used) = 2**_PRECISION, weights.shape
     sums = np.cumsum(weights, axis=1, dtype=np.float32)
-    scale = np.float32(total - used) / sums[:, -1:]
-    start = np.arange(used) + np.pad(sums[:, :-1] * scale, ((0, 0), (1, 0))).astype(np.int64)
-    end = np.append(start[:, 1:], np.full((len(start), 1), total), axis=1)
-    bins = np.stack([start, end - start, total - end], axis=2) - 1
-    bins[:, 0] = np.roll(bins[:, 0] + [1, 0, -1], -1, axis=1)  # a first bin has none before it
-    bins[:, -1] = np.roll(bins[:, -1] + [-1, 0, 1], 1, axis=1)  # nor a last bin any after it
-    places = np.ones(used, np.int32)
-    places[0], places[-1] = 0, 2
-    return bins.reshape(-1, 3).astype(np.float32), np.tile(places, len(weights))
+    ends = np.zeros((tables, used + 1), np.int64)
+    ends[:, 1:-1] = sums[:, :-1] * (np.float32(total - used) / sums[:, -1:])
+    ends += np.arange(used + 1)
+    ends[:, -1] = total
+    before, after = ends[:, :-1], total - ends[:, 1:]
+    bins = np.empty((tables, used, 3), np.float32)
+    bins[..., 0], bins[..., 1], bins[..., 2] = before - 1, np.diff(ends) - 1, after - 1
+    bins[:, 0] = np.stack([bins[:, 0, 1], after[:, 0] - 2, np.zeros(tables)], axis=1)  # a first bin has none before it
+    bins[:, -1] = np.stack([np.zeros(tables), before[:, -1] - 2, bins[:, -1, 1]], axis=1)  # nor a last one any after it
+    places = np.ones((tables, used), np.int32)
+    places[:, 0], places[:, -1] = 0, 2
+    return bins.reshape(-1, 3), places.reshape(-1)
 
 
 def _ending(encoder: Any) -> Bytes:

@@ -234,8 +234,8 @@ def fit_several(several: Sequence[NDArray[np.integer]]) -> list[Fit]:
     starts = np.cumsum([0, *(len(each) for each in several[:-1])])
     octaves = np.log2(counts.max(axis=1, keepdims=True) / np.maximum(counts, 0.5))
     scale = (1 << np.arange(_FINENESS)).reshape(-1, 1, 1)
-    steps = np.rint(np.minimum(octaves, _RAREST) * scale).astype(np.int32)
-    total = np.log2(_powers().take(steps * (scale[-1] // scale).astype(np.int32)).sum(axis=2))
+    steps = np.rint(np.minimum(octaves, _RAREST) * scale).astype(np.int16)
+    total = np.log2(_powers().take(steps * (scale[-1] // scale).astype(np.int16)).sum(axis=2))
     of_row = (counts * steps).sum(axis=2) / scale[:, 0] + counts.sum(axis=1) * total
     coded = np.add.reduceat(of_row, starts, axis=1)  # (8, tables)
     bits = coded[:, :, None] + _rice_bits(steps, starts)  # (2, 8, tables, 12)
@@ -256,23 +256,23 @@ def _powers() -> Doubles:
     return np.exp2(-np.arange(_RAREST * finest + 1) / finest)
 
 
-def _rice_bits(steps: NDArray[np.int32], starts: NDArray[np.intp]) -> Ints:
+def _rice_bits(steps: NDArray[np.int16], starts: NDArray[np.intp]) -> Ints:
     """Return the bits of tables in Rice codes of their differences of both orders, (2, 8, tables, 12).
 
     Parameters
     ----------
-    steps : int32 array (8, C, U)
+    steps : int16 array (8, C, U)
         Of all tables, one below the other, for each fineness.
     starts : int array (tables,)
         First row of each.
     """
     first = _differences(steps)
-    left = _without_sign(np.stack([first, _differences(first)])).reshape(2, _FINENESS, -1)
+    left = _without_sign(np.stack([first, _differences(first)])).reshape(2, _FINENESS, -1)  # below 2^15
     places = starts * steps.shape[2]
     bits = np.empty((2, _FINENESS, starts.size, _RICE), np.int64)
     bits[:] = np.arange(1, _RICE + 1) * np.diff(places, append=left.shape[2])[:, None]
     for k in range(min(_RICE, int(left.max()).bit_length())):  # beyond, nothing is left to be written in unary
-        bits[..., k] += np.add.reduceat(left, places, axis=2)
+        bits[..., k] += np.add.reduceat(left, places, axis=2, dtype=np.int32)
         left = left >> 1
     return bits
 
