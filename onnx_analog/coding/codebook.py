@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from onnx_analog.coding.estimators import estimator
-from onnx_analog.coding.partition import Bits, ClassSums, Doubles, Edges, Floats, gain_of_points, points_of
+from onnx_analog.coding.partition import Bits, Doubles, Edges, Floats
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.sums import ClassSums, gain_of_points, means_of
 from onnx_analog.errors import ModelError
 
 _NORMAL = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
@@ -41,40 +42,60 @@ class Codebook:
         return len(self.alpha)
 
 
-def codebook_of(sums: ClassSums, edges: Edges, scheme: Scheme) -> Codebook:
-    """Return the codebook of one group, (1, K).
+def needs_totals(scheme: Scheme) -> bool:
+    """Return whether codebooks need sums of sizes and of their squares: for points that are means, or keep a gain."""
+    means = scheme.classes == 1 or scheme.partition != "uniform"
+    return scheme.analog != "all" and (means or estimator(scheme.estimator).keeps_gain)
 
-    A class of one value has no width: 0 is then included in it, so that α stays finite.
+
+def codebook_of(sums: ClassSums, edges: Edges, scheme: Scheme) -> Codebook:
+    """Return the codebook of one group, (1, K), from its sums (K,).
+
+    Raises
+    ------
+    ModelError
+        If the sizes of a class cannot be scaled to the channel's output range in float32.
+    """
+    book, scaled = codebooks_of(sums.by_group(1), None if edges.points is None else np.array([edges.points]), scheme)
+    for k in np.flatnonzero(~scaled[0]):
+        low, high = book.low[0, k], book.high[0, k]
+        raise ModelError(
+            f"magnitudes from {low:.3g} to {high:.3g} cannot be scaled to {scheme.channel.span} in float32"
+        )
+    return book
+
+
+def codebooks_of(sums: ClassSums, points: Doubles | None, scheme: Scheme) -> tuple[Codebook, Bits]:
+    """Return the codebook of groups with the sums (G, K), and which classes (G, K) can be scaled in float32.
+
+    `points` (G, K) are given of equal steps. A class of one value has no width: 0 is then included in it, so that α
+    stays finite.
     """
     span = scheme.channel.span
     empty, analog = sums.count == 0, np.array(scheme.cells_of_class) > 0
     low, high = np.where(empty, 0.0, sums.low), np.where(empty, 0.0, sums.high)
-    if edges.points is not None:
-        low, high = _of_steps(low, high, edges.points, analog & ~empty, scheme)
+    scaled = analog & ~empty
+    if points is not None:
+        low, high = _of_steps(low, high, points, scaled, scheme)
     single = (low == high) & analog
     low, high = np.where(single, np.minimum(low, 0), low), np.where(single, np.maximum(high, 0), high)
-    scaled = analog & ~empty
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
         alpha = ((span[1] - span[0]) / (high - low)).astype(np.float32)
         alpha = np.where(scaled, alpha, np.float32(1))
         beta = np.where(scaled, alpha.astype(np.float64) * low - span[0], 0.0)
-        beta = np.where(analog, beta, _points(sums, edges, scheme)).astype(np.float32)
-    for k in np.flatnonzero(~((alpha >= _NORMAL[0]) & (alpha <= _NORMAL[1])) | ~np.isfinite(beta)):
-        raise ModelError(f"magnitudes from {low[k]:.3g} to {high[k]:.3g} cannot be scaled to {span} in float32")
-    return Codebook(low[None], high[None], alpha[None], beta[None])
+        beta = np.where(analog, beta, _points(sums, points, scheme)).astype(np.float32)
+    return Codebook(low, high, alpha, beta), (alpha >= _NORMAL[0]) & (alpha <= _NORMAL[1]) & np.isfinite(beta)
 
 
-def _of_steps(
-    low: Doubles, high: Doubles, points: Sequence[float], which: Bits, scheme: Scheme
-) -> tuple[Doubles, Doubles]:
-    """Return the ends of the steps of the classes `which` (K,); those of the others stay.
+def _of_steps(low: Doubles, high: Doubles, points: Doubles, which: Bits, scheme: Scheme) -> tuple[Doubles, Doubles]:
+    """Return the ends of the steps of the classes `which` (G, K); those of the others stay.
 
     So that the step and the two ends of the sizes tell all α and β.
     """
-    half = (points[1] - points[0]) / 2
+    half = (points[:, 1:2] - points[:, :1]) / 2
     least = 0.0 if scheme.sign == "bit" else -np.inf
-    below = np.minimum(low, np.maximum(np.array(points) - half, least))
-    above = np.maximum(high, np.array(points) + half)
+    below = np.minimum(low, np.maximum(points - half, least))
+    above = np.maximum(high, points + half)
     return np.where(which, below, low), np.where(which, above, high)
 
 
@@ -106,9 +127,12 @@ def _beyond(book: Codebook, group: int, points: Sequence[float], scheme: Scheme)
     return [(size, reach) for size, reach, count in ends if not count]
 
 
-def _points(sums: ClassSums, edges: Edges, scheme: Scheme) -> Doubles:
-    """Return where each class (K,) is reconstructed if it has no cells."""
-    points = points_of(sums, edges)
-    if not estimator(scheme.estimator).keeps_gain:
-        return points
-    return points * gain_of_points(sums, points, np.array(scheme.cells_of_class) == 0)
+def _points(sums: ClassSums, points: Doubles | None, scheme: Scheme) -> Doubles:
+    """Return where each class (G, K) is reconstructed if it has no cells: the mean, unless points are given."""
+    plain = means_of(sums) if points is None else points
+    if sums.total is None or sums.square is None or not estimator(scheme.estimator).keeps_gain:
+        return plain
+    digital = np.array(scheme.cells_of_class) == 0
+    sums_of = zip(sums.total[:, digital], sums.square[:, digital], plain[:, digital], strict=True)
+    gains: Doubles = np.array([[gain_of_points(*of_group)] for of_group in sums_of])
+    return plain * gains

@@ -12,6 +12,7 @@ In trained convolutions, neighbours in a kernel resemble each other; weights of 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_analog.coding.partition import Bits, Bytes
 
@@ -22,7 +23,8 @@ MOST_AREA = 2**12  # of a kernel
 _MOST_VALUE, _MOST_SIZE = 4, 5  # binary digits that are told apart
 CONTEXTS = (2 * _MOST_VALUE + 1) * (_MOST_SIZE + 1)
 _NEIGHBOURS = ((0, 1, 2, 2), (1, 0, 2, 2), (1, 1, -1, 1), (1, -1, 0, 1))  # rows up, columns left, factors of the sums
-_DIGITS = np.array([number.bit_length() for number in range(6 * 255 + 1)], np.int8)
+_SIZE_ENDS = tuple(2**digits - 1 for digits in range(_MOST_SIZE))  # above which a sum has more binary digits
+_VALUE_ENDS = tuple(sorted(end for digits in range(_MOST_VALUE) for end in (2**digits - 1, -(2**digits))))
 
 
 def contexts_of(symbols: Bytes, middle: int, kernel: Kernel, start: int) -> Bytes:
@@ -38,20 +40,36 @@ def contexts_of(symbols: Bytes, middle: int, kernel: Kernel, start: int) -> Byte
     start : int
         The first symbol's place in the tensor.
     """
-    distance = symbols.astype(np.int16) - np.int16(middle)
-    value, size = np.zeros_like(distance), np.zeros_like(distance)
-    for back, valid, in_value, in_size in _neighbours(kernel):
-        known = np.roll(valid, -start).astype(np.int16)
-        known = np.tile(known, -(-symbols.size // known.size))[back : symbols.size]
-        known *= distance[: known.size]
-        if in_value:
-            value[back:] += np.int16(in_value) * known
-        size[back:] += np.int16(in_size) * np.abs(known)
-    digits = np.sign(value) * np.minimum(_DIGITS[np.abs(value)], _MOST_VALUE)
-    contexts: Bytes = ((digits + _MOST_VALUE) * (_MOST_SIZE + 1) + np.minimum(_DIGITS[size], _MOST_SIZE)).astype(
-        np.uint8
-    )
-    return contexts
+    height, width = (1, max(symbols.size, 1)) if kernel == LINE else kernel
+    before = start % _area(kernel)
+    padded = np.full(-(-(before + symbols.size) // (height * width)) * height * width, middle, np.uint8)
+    padded[before : before + symbols.size] = symbols  # what is outside has distance 0, as what is unknown
+    kernels = padded.reshape(-1, height, width).transpose(1, 2, 0)  # neighbours in all kernels lie in two slices
+    value, size = _sums(kernels.astype(np.int16, order="C") - np.int16(middle))
+    contexts = _count_above(value, _VALUE_ENDS) * np.uint8(_MOST_SIZE + 1) + _count_above(size, _SIZE_ENDS)
+    return contexts.transpose(2, 0, 1).reshape(-1)[before : before + symbols.size]
+
+
+def _sums(distance: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Return both sums over the neighbours, from the distances (height, width, kernels)."""
+    height, width, _ = distance.shape
+    value, size, far = np.zeros_like(distance), np.zeros_like(distance), np.abs(distance)
+    for up, left, in_value, in_size in _NEIGHBOURS:
+        if up < height and abs(left) < width:
+            here = slice(up, None), slice(max(left, 0), width + min(left, 0))
+            there = slice(None, height - up), slice(max(-left, 0), width - max(left, 0))
+            if in_value:
+                value[here] += np.int16(in_value) * distance[there]
+            size[here] += np.int16(in_size) * far[there]
+    return value, size
+
+
+def _count_above(sums: NDArray[np.int16], ends: tuple[int, ...]) -> Bytes:
+    """Return how many of `ends` each sum is above."""
+    count = np.zeros(sums.shape, np.uint8)
+    for end in ends:
+        count += sums > np.int16(end)
+    return count
 
 
 class Decoded:

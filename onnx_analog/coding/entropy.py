@@ -12,7 +12,7 @@ The model "static" has one table of probabilities. The model "context" has one f
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -20,12 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.coding.contexts import CONTEXTS, LINE, MOST_AREA, Decoded, Kernel, contexts_of
-from onnx_analog.coding.partition import Bytes
+from onnx_analog.coding.partition import Bytes, Floats
 from onnx_analog.coding.probabilities import (
+    Fit,
     Ints,
+    Merged,
     Reader,
     Tables,
     damaged,
+    fit_several,
     fit_tables,
     fixed,
     gamma,
@@ -43,6 +46,7 @@ MODELS = ("static", "context")
 SEGMENT = SEGMENT_WEIGHTS  # symbols
 _GROUPS = (2, 3, 4, 6, 8, 12, 16, 24)  # of contexts, that are tried
 _MOST_NUMBERS = 2**20  # in the tables of symbols that are encoded at once
+_PRECISION = 24  # bits of the coder's probabilities
 _WORD, STATE = 32, 64  # bits of the range coder
 _ROUNDED = 0.01  # share of its bits by which a stream may be shorter than its tables say; probabilities have 24 bits
 _LENGTH_BITS = 10  # of the length of a segment in a header, about
@@ -162,17 +166,22 @@ def encoded(
         return EncodedStream(0, alphabet, segment, b"", 0)
     counts = np.bincount(symbols, minlength=alphabet)
     used = np.flatnonzero(counts).astype(np.uint8)
-    ranks = (np.cumsum(counts > 0, dtype=np.int32) - 1)[symbols]
-    tables, static_bits = fit_tables(counts[used][None])
-    static, streams = Model(used, tables), []
+    ranks = (np.cumsum(counts > 0, dtype=np.int32) - 1).take(symbols)
+    of_all, stages = counts[used][None], list[Merged]()
     if model == "context":
-        richer = replace(static, middle=int(counts.argmax()), kernel=kernel or LINE)
-        contexts = _contexts(symbols, richer, segment)
-        richer, bits = _grouped(richer, _counts_of(contexts, ranks, used.size))
-        if bits < static_bits:
+        middle, shape = int(counts.argmax()), kernel or LINE
+        contexts = _contexts(symbols, middle, shape, segment)
+        stages = merge_contexts(_counts_of(contexts, ranks, used.size), _GROUPS)
+    static, *fits = fit_several([of_all, *(stage.counts for stage in stages)])
+    streams = []
+    if stages:
+        number, bits = _shortest(stages, fits)
+        if bits < static.bits:
+            groups = tuple(stages[number].groups.tolist())
+            richer = Model(used, fits[number].tables, groups, middle, shape)
             streams.append(_written(richer, ranks, contexts, alphabet, segment))
-    if not streams or streams[0].bits > static_bits * (1 - _ROUNDED):
-        streams.insert(0, _written(static, ranks, None, alphabet, segment))
+    if not streams or streams[0].bits > static.bits * (1 - _ROUNDED):
+        streams.insert(0, _written(Model(used, static.tables), ranks, None, alphabet, segment))
     return min(streams, key=lambda stream: stream.bits)
 
 
@@ -189,10 +198,10 @@ def _check(symbols: Bytes, alphabet: int, model: str, segment: int, kernel: Kern
         raise OptionError(f"symbols go up to {symbols.max()}; they must be below alphabet, {alphabet}")
 
 
-def _contexts(symbols: Bytes, model: Model, segment: int) -> Bytes:
+def _contexts(symbols: Bytes, middle: int, kernel: Kernel, segment: int) -> Bytes:
     """Return the context of each symbol (N,), each segment on its own."""
     parts = _parts(symbols.size, segment)
-    return np.concatenate([contexts_of(symbols[part], model.middle, model.kernel, part.start) for part in parts])
+    return np.concatenate([contexts_of(symbols[part], middle, kernel, part.start) for part in parts])
 
 
 def _counts_of(contexts: Bytes, ranks: NDArray[np.int32], used: int) -> Ints:
@@ -201,17 +210,16 @@ def _counts_of(contexts: Bytes, ranks: NDArray[np.int32], used: int) -> Ints:
     return counts.reshape(CONTEXTS, used)
 
 
-def _grouped(model: Model, counts: Ints) -> tuple[Model, float]:
-    """Return a model with the groups of contexts that take the fewest bits, and these bits."""
-    best, least = model, np.inf
-    for groups in merge_contexts(counts, _GROUPS):
-        merged = (groups == np.arange(groups.max() + 1)[:, None]).astype(np.int64) @ counts
-        tables, bits = fit_tables(merged)
-        if bits >= least:
-            continue
+def _shortest(stages: list[Merged], fits: list[Fit]) -> tuple[int, float]:
+    """Return which groups of contexts take the fewest bits, groups and tables included, and these bits."""
+    best, least = 0, np.inf
+    for number in sorted(range(len(stages)), key=lambda number: fits[number].bits):
+        groups, bits = stages[number].groups, fits[number].bits
+        if bits + groups.size >= least:  # to write the group of a context takes a bit at least
+            break
         bits += len(write_groups(groups.tolist()))
         if bits < least:
-            best, least = replace(model, tables=tables, groups=tuple(groups.tolist())), bits
+            best, least = number, bits
     return best, least
 
 
@@ -219,7 +227,7 @@ def _written(
     model: Model, ranks: NDArray[np.int32], contexts: Bytes | None, alphabet: int, segment: int
 ) -> EncodedStream:
     """Return the stream of symbols with the `ranks` (N,) among those in use."""
-    groups = None if contexts is None else np.array(model.groups, np.uint8)[contexts]
+    groups = None if contexts is None else np.array(model.groups, np.uint8).take(contexts)
     parts = _parts(ranks.size, segment)
     payloads = [_payload(model, ranks[part], None if groups is None else groups[part]) for part in parts]
     header = _write_model(model, alphabet) + _write_lengths([payload.size for payload in payloads[:-1]])
@@ -237,10 +245,36 @@ def _payload(model: Model, ranks: NDArray[np.int32], groups: Bytes | None) -> By
     encoder = coder.queue.RangeEncoder()
     if groups is None:
         encoder.encode(ranks, coder.model.Categorical(weights[0], perfect=False))
-    else:
-        for part in _parts(ranks.size, max(_MOST_NUMBERS // model.used.size, 1)):
-            encoder.encode(ranks[part], coder.model.Categorical(perfect=False), weights[groups[part]])
+        return _ending(encoder)
+    bins, places = _three_bins(weights)
+    for part in _parts(ranks.size, _MOST_NUMBERS // 3):
+        row = groups[part].astype(np.int32) * model.used.size + ranks[part]
+        encoder.encode(places.take(row), coder.model.Categorical(perfect=False), bins.take(row, axis=0))
     return _ending(encoder)
+
+
+def _three_bins(weights: Floats) -> tuple[Floats, NDArray[np.int32]]:
+    """Return a table of three symbols for each one of each table, (C·U, 3), that codes it alike, and its place there.
+
+    A coder turns a table of U weights, in float32, into whole numbers of 2^24: bin k begins at the sum of the weights
+    before, times (2^24 - U) / (their sum), rounded down, plus k. All that a symbol's code depends on is where its bin
+    begins and ends, so a table of this bin, and what is before and after, codes it in less time. Its weights are whole
+    numbers below 2^24, which float32 holds exactly, and their sum is 2^24 - 3.
+    """
+    total, (tables, used) = 2**_PRECISION, weights.shape
+    sums = np.cumsum(weights, axis=1, dtype=np.float32)
+    ends = np.zeros((tables, used + 1), np.int64)
+    ends[:, 1:-1] = sums[:, :-1] * (np.float32(total - used) / sums[:, -1:])
+    ends += np.arange(used + 1)
+    ends[:, -1] = total
+    before, after = ends[:, :-1], total - ends[:, 1:]
+    bins = np.empty((tables, used, 3), np.float32)
+    bins[..., 0], bins[..., 1], bins[..., 2] = before - 1, np.diff(ends) - 1, after - 1
+    bins[:, 0] = np.stack([bins[:, 0, 1], after[:, 0] - 2, np.zeros(tables)], axis=1)  # a first bin has none before it
+    bins[:, -1] = np.stack([np.zeros(tables), before[:, -1] - 2, bins[:, -1, 1]], axis=1)  # nor a last one any after it
+    places = np.ones((tables, used), np.int32)
+    places[:, 0], places[:, -1] = 0, 2
+    return bins.reshape(-1, 3), places.reshape(-1)
 
 
 def _ending(encoder: Any) -> Bytes:

@@ -31,9 +31,10 @@ Doubles = NDArray[np.float64]
 Bits = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 
-_CHUNK = 2**17  # elements that are looked at at once: few enough for a cache, and no second copy of a large tensor
+CHUNK = 2**17  # elements that are looked at at once: few enough for a cache, and no second copy of a large tensor
 _FEW_SIZES = 2**13  # up to so many, sorting is faster than two histograms
-_FEW_EDGES = 8  # up to so many, comparing with each is faster than a binary search
+FEW_EDGES = 8  # up to so many, comparing with each is as fast as a binary search
+_KEYS_OF_EDGE = 300  # if there are so many for each edge, it is faster
 _MOST_ROUNDS = 200  # of Lloyd's method; it ends earlier once no edge moves
 
 # ---------------------------------------------------------------------------------- the largest of many arrays
@@ -106,7 +107,7 @@ def _chunks(arrays: Iterable[NDArray[Any]]) -> Iterable[NDArray[np.uint32]]:
 
 def parts(count: int) -> Iterator[slice]:
     """Return the slices of `count` elements that are processed at once."""
-    return (slice(start, start + _CHUNK) for start in range(0, count, _CHUNK))
+    return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
 
 
 def _histogram(values: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
@@ -182,7 +183,7 @@ class Edges:
         """Return the class of each size (N,), and the edges for the arrays of the same group that follow."""
         index, left = np.zeros(size.shape, np.uint8), list(self.ties)
         for part in parts(size.size):
-            keys = _keys(size[part], signed=self.signed)
+            keys = keys_of(size[part], signed=self.signed)
             self._count_below(keys, index[part])
             for edge, ties in enumerate(left):
                 if ties:
@@ -191,14 +192,21 @@ class Edges:
                     left[edge] -= equal.size
         return index, replace(self, ties=tuple(left))
 
+    @property
+    def _steady(self) -> bool:
+        return self.points is not None and self.midway and bool(are_found_by_step(self.points[1] - self.points[0]))
+
     def _count_below(self, keys: Floats, index: Bytes) -> None:
         """Put into `index` (n,), which is 0, how many edges lie below each of `keys` (n,)."""
         edges = np.array(self.values, np.float32)
-        if edges.size <= _FEW_EDGES:
+        if edges.size > FEW_EDGES and self._steady:
+            assert self.points is not None
+            index[:] = nearest(keys, edges[None], np.array([self.points]))
+        elif edges.size <= max(FEW_EDGES, keys.size // _KEYS_OF_EDGE):
+            above = np.empty(keys.shape, np.bool_)
             for edge in edges:
-                index += keys > edge
-        elif self.points is not None and self.midway and _STEPS[0] < self.points[1] - self.points[0] < _STEPS[1]:
-            index[:] = _nearest(keys, edges, self.points)
+                np.greater(keys, edge, out=above)
+                np.add(index, above.view(np.uint8), out=index)
         else:
             index[:] = np.searchsorted(edges, keys, side="left")
 
@@ -206,20 +214,41 @@ class Edges:
 _STEPS = (2.0**-100, 2.0**100)  # between which a step and its inverse are far from the ends of float32
 
 
-def _keys(size: NDArray[Any], *, signed: bool) -> Floats:
+def are_found_by_step(step: Any) -> Any:
+    """Return whether `nearest` finds points that are a step apart; of steps (G,), whether it finds each."""
+    return (step > _STEPS[0]) & (step < _STEPS[1])
+
+
+def keys_of(size: NDArray[Any], *, signed: bool) -> Floats:
+    """Return what of sizes is compared with edges, as float32: signed sizes, or magnitudes."""
     if not signed:
         return magnitude(size)
     return size if size.dtype == np.float32 else np.copysign(magnitude(size), size).astype(np.float32, copy=False)
 
 
-def _nearest(keys: Floats, edges: Floats, points: Sequence[float]) -> NDArray[np.intp]:
-    """Return what a binary search in `edges` would: the step that is nearest in float32, moved by one if need be."""
-    first, step = np.float32(points[0]), points[1] - points[0]
+def nearest(keys: Floats, edges: Floats, points: Doubles, row: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
+    """Return what a binary search in edges would: the step that is nearest in float32, moved by one if need be.
+
+    Parameters
+    ----------
+    keys : float32 array (n,)
+    edges : float32 array (G, K - 1)
+        Midway between the points.
+    points : float64 array (G, K)
+        In equal steps, of which `are_found_by_step` is true.
+    row : int array (n,), optional
+        Row of edges and points, of each key; of all, the only one, unless it is given.
+    """
+    groups, last = edges.shape
+    first, inverse = points[:, 0].astype(np.float32), (1 / (points[:, 1] - points[:, 0])).astype(np.float32)
     with np.errstate(over="ignore"):
-        steps = (keys - first) * np.float32(1 / step)
-    index: NDArray[np.intp] = np.rint(np.clip(steps, 0, edges.size)).astype(np.intp)
-    index += keys > np.append(edges, np.float32(np.inf))[index]
-    index -= keys <= np.insert(edges, 0, np.float32(-np.inf))[index]
+        steps = (keys - first) * inverse if row is None else (keys - first[row]) * inverse[row]
+    index: NDArray[np.intp] = np.rint(np.clip(steps, 0, last)).astype(np.intp)
+    ends = np.full((groups, last + 2), np.inf, np.float32)  # above class k, of row g, at g·(K + 1) + k + 1
+    ends[:, 0], ends[:, 1:-1] = np.nan, edges  # nothing is not above it, -inf included
+    start: Any = 0 if row is None else row * (last + 2)
+    index += keys > ends.reshape(-1)[index + start + 1]
+    index -= keys <= ends.reshape(-1)[index + start]
     return index
 
 
@@ -245,48 +274,73 @@ def edges_of(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     return _PARTITIONS[scheme.partition](sizes, scheme)
 
 
+def counts_above(scheme: Scheme, count: int) -> list[int]:
+    """Return how many of `count` weights lie above each edge (K - 1,) between classes by share."""
+    above = np.cumsum(scheme.shares[::-1])[::-1]
+    return [min(round(float(share) * count), count) for share in above]
+
+
 def _by_share(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     count = sum(size.size for size in sizes)
-    above = np.cumsum(scheme.shares[::-1])[::-1]  # share of the weights above each edge
-    counts = [min(round(float(share) * count), count) for share in above]
+    counts = counts_above(scheme, count)
     cuts = cuts_of_few(sizes, counts) if count <= _FEW_SIZES else cuts_largest(sizes, counts)
     return Edges(tuple(cut.magnitude for cut in cuts), tuple(cut.ties for cut in cuts))
 
 
 def _by_bounds(_: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     signed = scheme.sign == "level"
-    values = _keys(np.array(scheme.bounds, np.float64), signed=signed)
+    values = keys_of(np.array(scheme.bounds, np.float64), signed=signed)
     return Edges(tuple(values.tolist()), (0,) * len(values), signed=signed)
 
 
 def _uniform(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
-    """Return the edges between multiples of a step; of an even number of signed classes, between odd halves of it."""
     signed = scheme.sign == "level"
-    middle = (scheme.classes - 1) / 2 if signed else 0.0  # the class around 0
     largest = max((float(np.abs(size).max(initial=0)) for size in sizes), default=0.0)
-    step = _step(sizes, scheme, largest / (scheme.classes - 1 - middle))
-    points = (np.arange(scheme.classes, dtype=np.float64) - middle) * np.float64(step)
-    edges = _below((points[:-1] + points[1:]) / 2)
-    if not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
+    step = step_of(sizes, scheme, largest)
+    points, edges, fit = equal_steps(np.array([step]), scheme)
+    if not fit[0]:
         raise ModelError(f"weights up to {largest:.3g} cannot be divided into {scheme.classes} steps of {step:.3g}")
+    values = edges[0]
     if scheme.rate_weight:
-        edges = _below(_rate_distortion_edges(*_binned(sizes, signed=signed), points, scheme.rate_weight * step**2))
+        worth = scheme.rate_weight * step**2
+        values = _below(_rate_distortion_edges(*_binned(sizes, signed=signed), points[0], worth))
     return Edges(
-        tuple(edges.tolist()),
-        (0,) * edges.size,
+        tuple(values.tolist()),
+        (0,) * values.size,
         signed=signed,
-        points=tuple(points.tolist()),
+        points=tuple(points[0].tolist()),
         midway=not scheme.rate_weight,
     )
 
 
-def _step(sizes: Iterable[NDArray[Any]], scheme: Scheme, fitting: float) -> float:
-    """Return the step that a scheme gives, in the unit of the weights; else `fitting`, or 1 where that is 0."""
+def step_of(sizes: Iterable[NDArray[Any]], scheme: Scheme, largest: float) -> float:
+    """Return the step of a group that a scheme gives, in the unit of the weights; else the one that fits `largest`.
+
+    Where the sizes say nothing, as all are 0, it is 1.
+    """
     if scheme.relative_step is None:
-        return scheme.step or fitting or 1.0
+        return scheme.step or largest / (scheme.classes - 1 - _middle(scheme)) or 1.0
     power = [(float(np.square(size, dtype=np.float64).sum()), size.size) for size in sizes]
     mean_square = sum(each for each, _ in power) / max(1, sum(count for _, count in power))
     return scheme.relative_step * mean_square**0.5 or 1.0
+
+
+def equal_steps(step: Doubles, scheme: Scheme) -> tuple[Doubles, Doubles, Bits]:
+    """Return points (G, K) and the edges midway (G, K - 1) of steps (G,), and whether float32 tells the edges apart.
+
+    Points are multiples of the step; of an even number of signed classes, odd halves of it.
+    """
+    with np.errstate(over="ignore"):
+        points = (np.arange(scheme.classes, dtype=np.float64) - _middle(scheme)) * step[:, None]
+        edges = _below((points[:, :-1] + points[:, 1:]) / 2)
+    with np.errstate(invalid="ignore"):
+        ascending = np.all(edges[:, 1:] > edges[:, :-1], axis=1)
+    return points, edges, np.logical_and(ascending, np.isfinite(edges).all(axis=1))
+
+
+def _middle(scheme: Scheme) -> float:
+    """Return the place of 0 among the points of equal steps."""
+    return (scheme.classes - 1) / 2 if scheme.sign == "level" else 0.0
 
 
 def _rate_distortion_edges(centre: Doubles, count: Doubles, points: Doubles, bit_worth: float) -> Doubles:
@@ -325,15 +379,16 @@ def _cheapest(points: Doubles, share: Doubles, bit_worth: float) -> Doubles:
     filled = np.flatnonzero(share)
     height = np.full(points.size, np.inf)
     height[filled] = np.square(points[filled]) - bit_worth * np.log2(share[filled])
-    for k in filled:
+    point_of, height_of = points.tolist(), height.tolist()  # numbers of Python, which are faster one by one
+    for k in filled.tolist():
         while hull:
-            corner = (height[k] - height[hull[-1]]) / (2 * (points[k] - points[hull[-1]]))
+            corner = (height_of[k] - height_of[hull[-1]]) / (2 * (point_of[k] - point_of[hull[-1]]))
             if not corners or corner > corners[-1]:
-                corners.append(float(corner))
+                corners.append(corner)
                 break
             hull.pop()
             corners.pop()
-        hull.append(int(k))
+        hull.append(k)
     edges = np.full(points.size - 1, np.inf)
     start = 0
     for corner, after in zip(corners, hull[1:], strict=True):
@@ -358,26 +413,31 @@ def _lloyd(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
 
 def _lloyd_means(centre: Doubles, count: Doubles, classes: int) -> Doubles:
     """Return the means of the classes (K,) of bins with the means `centre` (m,) and `count` (m,) numbers, K <= m."""
-    weight, total = np.cumsum(count), np.cumsum(count * centre)
+    weight, total = (np.concatenate([[0.0], np.cumsum(each)]) for each in (count, count * centre))
     least, most = np.arange(1, classes), centre.size - classes + np.arange(1, classes)  # no class is empty
-    spread = np.cumsum(np.cbrt(count) * np.gradient(centre) ** (2 / 3)) if centre.size > 1 else weight
+    spread = np.cumsum(np.cbrt(count) * np.gradient(centre) ** (2 / 3)) if centre.size > 1 else count
     ends = np.clip(np.searchsorted(spread, spread[-1] * np.arange(1, classes) / classes) + 1, least, most)
     ends = np.maximum.accumulate(ends - least) + least
     for _ in range(_MOST_ROUNDS):
         means = _means(weight, total, ends)
-        moved = np.clip(np.searchsorted(centre, (means[:-1] + means[1:]) / 2, side="right"), least, most)
-        moved = np.minimum(np.maximum.accumulate(moved - least) + least, most)
-        if (moved == ends).all():
+        moved = np.searchsorted(centre, (means[:-1] + means[1:]) / 2, side="right")
+        moved = np.maximum.accumulate(np.maximum(moved, least) - least) + least
+        np.minimum(moved, most, out=moved)
+        if moved.tobytes() == ends.tobytes():
             break
         ends = moved
     return _means(weight, total, ends)
 
 
 def _means(weight: Doubles, total: Doubles, ends: NDArray[np.integer[Any]]) -> Doubles:
-    """Return the mean of each run of bins, which ends before `ends` and with the last bin."""
-    last = np.append(ends, weight.size) - 1
-    weights, totals = np.diff(weight[last], prepend=0), np.diff(total[last], prepend=0)
-    means: Doubles = totals / weights
+    """Return the mean of each run of bins, which ends before `ends` and with the last bin.
+
+    `weight` and `total` (m + 1,) are sums over the bins before each, and over all.
+    """
+    bounds = np.empty(ends.size + 2, np.intp)
+    bounds[0], bounds[1:-1], bounds[-1] = 0, ends, weight.size - 1
+    weights, totals = weight[bounds], total[bounds]
+    means: Doubles = (totals[1:] - totals[:-1]) / (weights[1:] - weights[:-1])
     return means
 
 
@@ -407,98 +467,8 @@ def _binned_magnitudes(sizes: Callable[[], Iterable[NDArray[Any]]]) -> tuple[Dou
             upper = (value.view(np.uint32) >> _DROPPED_BITS).astype(np.int64) - first
             count += np.bincount(upper, minlength=bins)
             total += np.bincount(upper, weights=value, minlength=bins)
-    filled = np.flatnonzero(count)
+    filled = np.flatnonzero(count > 0)
     return total[filled] / count[filled], count[filled]
 
 
 _PARTITIONS = {"share": _by_share, "bounds": _by_bounds, "lloyd": _lloyd, "uniform": _uniform}
-
-
-# ------------------------------------------------------------------------------------------- sums over classes
-
-
-@dataclass(eq=False)
-class ClassSums:
-    """Extremes, count and, if they are wanted, sums of the sizes and their squares of each class (K,), over arrays."""
-
-    low: Doubles
-    high: Doubles
-    count: NDArray[np.int64]
-    total: Doubles | None
-    square: Doubles | None
-
-    @staticmethod
-    def empty(classes: int, *, totals: bool) -> ClassSums:
-        """Return the sums of nothing."""
-        low, high = np.full(classes, np.inf), np.full(classes, -np.inf)
-        total, square = (np.zeros(classes), np.zeros(classes)) if totals else (None, None)
-        return ClassSums(low, high, np.zeros(classes, np.int64), total, square)
-
-    def add(self, size: NDArray[Any], index: Bytes | None) -> None:
-        """Add sizes (N,) whose classes are `index` (N,); None where there is one class."""
-        for part in parts(size.size):
-            values = size[part]
-            if index is None:
-                self._add(slice(None), values.min(), values.max(), values.size)
-            elif self.count.size <= 2:  # sorting takes longer
-                self._add_few(values, index[part])
-            else:
-                self._add_many(values, index[part])
-            if self.total is not None and self.square is not None and index is not None:
-                self.total += np.bincount(index[part], weights=values, minlength=self.total.size)
-                squares = np.square(values, dtype=np.float64)
-                self.square += np.bincount(index[part], weights=squares, minlength=self.square.size)
-
-    def _add_few(self, values: NDArray[Any], index: Bytes) -> None:
-        for number in range(self.count.size):
-            of_class = values[index == number]
-            if of_class.size:
-                self._add(number, of_class.min(), of_class.max(), of_class.size)
-
-    def _add_many(self, values: NDArray[Any], index: Bytes) -> None:
-        counts = np.bincount(index, minlength=self.count.size)
-        filled = np.flatnonzero(counts)
-        ordered, starts = values[np.argsort(index, kind="stable")], (np.cumsum(counts) - counts)[filled]
-        low, high = np.minimum.reduceat(ordered, starts), np.maximum.reduceat(ordered, starts)
-        self._add(filled, low, high, counts[filled])
-
-    def _add(self, where: Any, low: Any, high: Any, count: Any) -> None:
-        self.low[where] = np.minimum(self.low[where], low)
-        self.high[where] = np.maximum(self.high[where], high)
-        self.count[where] += count
-
-
-def points_of(sums: ClassSums, edges: Edges) -> Doubles:
-    """Return where each class (K,) is reconstructed if it has no cells: the mean, unless the edges say otherwise."""
-    if edges.points is not None:
-        return np.array(edges.points)
-    if sums.total is None:
-        return np.zeros(sums.count.size)
-    means: Doubles = sums.total / np.maximum(sums.count, 1)
-    return means
-
-
-def gain_of_points(sums: ClassSums, points: Doubles, digital: Bits) -> float:
-    """Return Σw² / Σw·point over the classes without cells, `digital` (K,); 1 where that is no positive number.
-
-    Points scaled by it keep the gain of a layer, which quantisation lowers.
-    """
-    if sums.total is None or sums.square is None:
-        return 1.0
-    both = float(sums.total[digital] @ points[digital])
-    gain = float(sums.square[digital].sum()) / both if both > 0 else 1.0
-    return gain if 0 < gain < np.inf else 1.0
-
-
-def regroup(size: NDArray[Any], order: NDArray[np.intp] | None, counts: NDArray[np.int64]) -> list[NDArray[Any]]:
-    """Return the sizes (N,) of each group, in the order of the flat index; `order_of` gives `order` and `counts`."""
-    return np.split(size if order is None else size[order], np.cumsum(counts)[:-1])
-
-
-def order_of(group: NDArray[np.integer[Any]], groups: int) -> tuple[NDArray[np.intp] | None, NDArray[np.int64]]:
-    """Return the positions (N,) of the weights by group, None if they are in that order; and how many each has."""
-    counts = np.bincount(group, minlength=groups)
-    if (group[:-1] <= group[1:]).all():
-        return None, counts
-    narrow = group.astype(np.uint16) if groups <= 2**16 else group  # which are sorted in linear time
-    return np.argsort(narrow, kind="stable"), counts

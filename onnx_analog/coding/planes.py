@@ -28,23 +28,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.channels.ranges import clip_to_range
-from onnx_analog.coding.codebook import Codebook, codebook_of
-from onnx_analog.coding.estimators import estimator
+from onnx_analog.coding.codebook import Codebook, codebook_of, needs_totals
+from onnx_analog.coding.groups import GroupEdges, fit_groups, order_of, with_shared
 from onnx_analog.coding.masks import follows_from, pattern_bits
 from onnx_analog.coding.partition import (
     Bits,
     Bytes,
-    ClassSums,
     Doubles,
     Edges,
     Floats,
     edges_of,
-    order_of,
     parts,
-    regroup,
 )
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.errors import ModelError
+from onnx_analog.coding.sums import ClassSums
 
 # ------------------------------------------------------------------------------------------------- planes
 
@@ -308,41 +305,18 @@ def _fit_groups(part: Part, scheme: Scheme, groups: int) -> Fitted:
     A channel whose weights cannot be scaled alone, as one that training left dead, has the scale of the whole tensor.
     """
     assert part.group is not None
-    of_all: Fitted | None = None
-    of_each_group = []
-    order, sizes = order_of(part.group, groups)
-    for size in regroup(part.size, order, sizes):
-        try:
-            of_each_group.append(_fit([size], scheme, keep=True))
-        except ModelError:
-            of_all = of_all or _fit([part.size], scheme, keep=False)
-            of_each_group.append(_refitted(size, of_all, scheme))
-    books = [fitted.codebook for fitted in of_each_group]
-    columns = {name: np.concatenate([getattr(book, name) for book in books]) for name in Codebook.__annotations__}
-    indices = [fitted.class_index[0] for fitted in of_each_group]
-    return Fitted(
-        Codebook(**columns),
-        np.sum([fitted.counts for fitted in of_each_group], axis=0),
-        [[fitted.edges[0][0] for fitted in of_each_group]],
-        [_in_order(indices, order)],
-    )
+    order, counts = order_of(part.group, groups)
+    size = part.size if order is None else part.size[order]
+    fitted = fit_groups(size, counts, scheme)
+    if not fitted.alone.all():
+        of_all = _fit([part.size], scheme, keep=False)
+        fitted = with_shared(fitted, size, counts, of_all.edges[0][0], of_all.codebook, scheme)
+    index = None if fitted.class_index is None else _in_order(fitted.class_index, order)
+    return Fitted(fitted.codebook, fitted.counts.sum(axis=0, keepdims=True), [fitted.edges], [index])
 
 
-def _refitted(size: NDArray[Any], fitted: Fitted, scheme: Scheme) -> Fitted:
-    """Return what was fitted to a whole tensor for the sizes (N,) of one of its channels."""
-    edges, index = fitted.edges[0][0], None
-    if scheme.classes > 1:
-        index, _ = edges.index(size)
-    counts = np.array([size.size]) if index is None else np.bincount(index, minlength=scheme.classes)
-    return Fitted(fitted.codebook, counts[None], [[edges]], [index])
-
-
-def _in_order(indices: Sequence[Bytes | None], order: NDArray[np.intp] | None) -> Bytes | None:
-    """Return the classes (N,) of the weights of all groups, in the order of the flat index."""
-    filled = [index for index in indices if index is not None]
-    if not filled:
-        return None
-    joined = np.concatenate(filled)
+def _in_order(joined: Bytes, order: NDArray[np.intp] | None) -> Bytes:
+    """Return the classes (N,) of the weights of all groups, one after the other, in the order of the flat index."""
     if order is None:
         return joined
     index = np.empty_like(joined)
@@ -363,8 +337,7 @@ class _Sizes:
 def _fit(sizes: Iterable[NDArray[Any]], scheme: Scheme, *, keep: bool) -> Fitted:
     """Return what arrays of sizes share that are one group."""
     edges = first = edges_of(sizes, scheme)
-    totals = scheme.analog != "all" and (first.points is None or estimator(scheme.estimator).keeps_gain)
-    sums = ClassSums.empty(scheme.classes, totals=totals)
+    sums = ClassSums.empty(scheme.classes, totals=needs_totals(scheme))
     before: list[list[Edges]] = []
     counts, indices = [], list[Bytes | None]()
     for size in sizes:
@@ -452,11 +425,10 @@ def _without_zeros(planes: Planes, codebook: Codebook, scheme: Scheme) -> Planes
 def _index_of(part: Part, edges: Sequence[Edges], scheme: Scheme) -> Bytes | None:
     if scheme.classes == 1:
         return None
-    if part.group is None or len(edges) == 1:
+    if part.group is None or not isinstance(edges, GroupEdges):
         return edges[0].index(part.size)[0]
     order, counts = order_of(part.group, len(edges))
-    sizes = regroup(part.size, order, counts)
-    return _in_order([of_group.index(size)[0] for of_group, size in zip(edges, sizes, strict=True)], order)
+    return _in_order(edges.classes_of(part.size if order is None else part.size[order], counts), order)
 
 
 def decode(stored: Encoded, level: Floats | None = None) -> Floats:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,8 +170,13 @@ class Tables:
 
     def write(self) -> str:
         """Return the tables as they stand in a header, without C and U."""
-        codes = [rice(number, self.parameter) for number in _differences(self.steps, self.order).reshape(-1).tolist()]
-        return fixed(self.fineness, 3) + fixed(self.order - 1, 1) + fixed(self.parameter, 4) + "".join(codes)
+        differences = self.steps
+        for _ in range(self.order):
+            differences = _differences(differences)
+        numbers = _without_sign(differences).reshape(-1).tolist()
+        codes = {number: rice(number, self.parameter) for number in set(numbers)}
+        header = fixed(self.fineness, 3) + fixed(self.order - 1, 1) + fixed(self.parameter, 4)
+        return header + "".join(map(codes.__getitem__, numbers))
 
     @staticmethod
     def read(reader: Reader, contexts: int, symbols: int) -> Tables:
@@ -191,15 +198,26 @@ def _roots(fineness: int) -> Doubles:
     return roots
 
 
-def _differences(steps: Ints, order: int) -> Ints:
-    """Return differences along the last axis, 0 before the first; negative ones as odd numbers."""
-    for _ in range(order):
-        before, steps = steps, steps.copy()
-        steps[..., 1:] -= before[..., :-1]
-    return np.where(steps < 0, -2 * steps - 1, 2 * steps)
+def _differences(steps: NDArray[np.signedinteger[Any]]) -> NDArray[np.signedinteger[Any]]:
+    """Return differences along the last axis, 0 before the first."""
+    differences = steps.copy()
+    differences[..., 1:] -= steps[..., :-1]
+    return differences
 
 
-def fit_tables(counts: NDArray[np.integer]) -> tuple[Tables, float]:
+def _without_sign(numbers: NDArray[np.signedinteger[Any]]) -> NDArray[np.signedinteger[Any]]:
+    """Return n >= 0 as 2n, and n < 0 as -2n - 1."""
+    return (numbers << 1) ^ (numbers >> (8 * numbers.itemsize - 1))
+
+
+class Fit(NamedTuple):
+    """Tables, and the bits that they and the symbols that they code take."""
+
+    tables: Tables
+    bits: float
+
+
+def fit_tables(counts: NDArray[np.integer]) -> Fit:
     """Return the tables that take the fewest bits, with the symbols that they code; and these bits.
 
     Parameters
@@ -207,25 +225,54 @@ def fit_tables(counts: NDArray[np.integer]) -> tuple[Tables, float]:
     counts : integer array (C, U)
         How often each symbol occurs in each context; none of the contexts is empty.
     """
+    return fit_several([counts])[0]
+
+
+def fit_several(several: Sequence[NDArray[np.integer]]) -> list[Fit]:
+    """Return what `fit_tables` does, for each of several arrays of counts, (C, U) with the same U."""
+    counts = np.concatenate(several).astype(np.float64)
+    starts = np.cumsum([0, *(len(each) for each in several[:-1])])
     octaves = np.log2(counts.max(axis=1, keepdims=True) / np.maximum(counts, 0.5))
     scale = (1 << np.arange(_FINENESS)).reshape(-1, 1, 1)
-    steps = np.rint(np.minimum(octaves, _RAREST) * scale).astype(np.int64)
-    total = np.log2(np.exp2(-steps / scale).sum(axis=2))
-    coded = (counts * (steps / scale + total[:, :, None])).sum(axis=(1, 2))
-    written = _rice_bits(np.stack([_differences(steps, order) for order in (1, 2)]))  # (2, 8, 12)
-    bits = coded[:, None] + written
-    order, fineness, parameter = np.unravel_index(np.argmin(bits), bits.shape)
-    tables = Tables(int(fineness), steps[fineness], int(order) + 1, int(parameter))
-    return tables, float(bits[order, fineness, parameter]) + 8
+    steps = np.rint(np.minimum(octaves, _RAREST) * scale).astype(np.int16)
+    total = np.log2(_powers().take(steps * (scale[-1] // scale).astype(np.int16)).sum(axis=2))
+    of_row = (counts * steps).sum(axis=2) / scale[:, 0] + counts.sum(axis=1) * total
+    coded = np.add.reduceat(of_row, starts, axis=1)  # (8, tables)
+    bits = coded[:, :, None] + _rice_bits(steps, starts)  # (2, 8, tables, 12)
+    fits = []
+    for number, each in enumerate(several):
+        of_one = bits[:, :, number]
+        order, fineness, parameter = np.unravel_index(np.argmin(of_one), of_one.shape)
+        chosen = steps[fineness, starts[number] : starts[number] + len(each)].astype(np.int64)
+        tables = Tables(int(fineness), chosen, int(order) + 1, int(parameter))
+        fits.append(Fit(tables, float(of_one[order, fineness, parameter]) + 8))
+    return fits
 
 
-def _rice_bits(numbers: Ints) -> Ints:
-    """Return the bits of numbers (2, 8, C, U) in Rice codes of each parameter, (2, 8, 12)."""
-    left = numbers.reshape(*numbers.shape[:2], -1)
-    bits = np.empty((*left.shape[:2], _RICE), np.int64)
-    bits[:] = np.arange(1, _RICE + 1) * left.shape[2]
+@cache
+def _powers() -> Doubles:
+    """Return 2^(-i/s) of the finest steps, up to the rarest."""
+    finest = 1 << (_FINENESS - 1)
+    return np.exp2(-np.arange(_RAREST * finest + 1) / finest)
+
+
+def _rice_bits(steps: NDArray[np.int16], starts: NDArray[np.intp]) -> Ints:
+    """Return the bits of tables in Rice codes of their differences of both orders, (2, 8, tables, 12).
+
+    Parameters
+    ----------
+    steps : int16 array (8, C, U)
+        Of all tables, one below the other, for each fineness.
+    starts : int array (tables,)
+        First row of each.
+    """
+    first = _differences(steps)
+    left = _without_sign(np.stack([first, _differences(first)])).reshape(2, _FINENESS, -1)  # below 2^15
+    places = starts * steps.shape[2]
+    bits = np.empty((2, _FINENESS, starts.size, _RICE), np.int64)
+    bits[:] = np.arange(1, _RICE + 1) * np.diff(places, append=left.shape[2])[:, None]
     for k in range(min(_RICE, int(left.max()).bit_length())):  # beyond, nothing is left to be written in unary
-        bits[:, :, k] += left.sum(axis=2)
+        bits[..., k] += np.add.reduceat(left, places, axis=2, dtype=np.int32)
         left = left >> 1
     return bits
 
@@ -233,7 +280,23 @@ def _rice_bits(numbers: Ints) -> Ints:
 # --------------------------------------------------------------------------------------------------- contexts
 
 
-def merge_contexts(counts: Ints, sizes: Sequence[int]) -> list[Ints]:
+class Merged(NamedTuple):
+    """Contexts in groups.
+
+    Attributes
+    ----------
+    groups : int64 array (R,)
+        The group of each context, numbered in the order of their first contexts. An empty context is in the group of
+        the one before.
+    counts : int64 array (groups, U)
+        Of the symbols in each group.
+    """
+
+    groups: Ints
+    counts: Ints
+
+
+def merge_contexts(counts: Ints, sizes: Sequence[int]) -> list[Merged]:
     """Return contexts in fewer groups: each time, the two whose tables differ least become one.
 
     Parameters
@@ -242,39 +305,82 @@ def merge_contexts(counts: Ints, sizes: Sequence[int]) -> list[Ints]:
         Of the symbols in each context.
     sizes : sequence of int
         The numbers of groups to stop at.
-
-    Returns
-    -------
-    list of int64 arrays (R,)
-        The group of each context, numbered in the order of their first contexts. An empty context is in the group of
-        the one before.
     """
     filled = np.flatnonzero(counts.sum(axis=1))
-    rows, group = counts[filled].astype(np.float64), np.arange(filled.size)
-    bits = entropy(rows)
-    loss = entropy(rows[:, None] + rows) - bits - bits[:, None]  # bits that each pair loses in one table
-    np.fill_diagonal(loss, np.inf)
+    place = np.maximum(np.searchsorted(filled, np.arange(len(counts)), side="right") - 1, 0)
+    pairs = _Pairs(counts[filled])
     stages = []
     for left in range(filled.size, 0, -1):
         if left in sizes:
-            numbers = np.unique(group, return_inverse=True)[1]
-            stages.append(numbers[np.maximum(np.searchsorted(filled, np.arange(len(counts)), side="right") - 1, 0)])
-        first, second = sorted(divmod(int(np.argmin(loss)), len(loss)))
-        rows[first] += rows[second]
-        rows[second] = 0
-        bits[first], bits[second] = entropy(rows[first]), 0
-        group[group == second] = first
-        loss[second], loss[:, second] = np.inf, np.inf
-        gone = np.isinf(loss[first])
-        gone[first] = True
-        loss[first] = loss[:, first] = np.where(gone, np.inf, entropy(rows + rows[first]) - bits - bits[first])
+            groups, merged = pairs.groups()
+            stages.append(Merged(groups[place], merged))
+        if left > min(sizes, default=left):
+            pairs.merge()
     return stages
+
+
+@lru_cache(maxsize=64)
+def _pairs_of(size: int) -> tuple[NDArray[np.intp], ...]:
+    """Return all pairs of numbers below `size`, each once."""
+    return np.triu_indices(size)
+
+
+class _Pairs:
+    """What each pair of groups of contexts loses in one table.
+
+    Parameters
+    ----------
+    counts : int64 array (R, U)
+        Of R groups, none of which is empty.
+    """
+
+    def __init__(self, counts: Ints) -> None:
+        size = len(counts)
+        self._rows = np.zeros((size + 1, counts.shape[1] + 1))  # the last column has the sums; the last row is 0
+        self._rows[:-1, :-1], self._rows[:-1, -1] = counts, counts.sum(axis=1)
+        self._members = {number: [number] for number in range(size)}  # of each group, by the first
+        self._bits = _entropy(self._rows)[:-1]
+        self._loss = np.empty((size, size))
+        one, other = _pairs_of(size)
+        self._loss[one, other] = self._loss[other, one] = _entropy(self._rows[one] + self._rows[other])
+        self._loss -= self._bits
+        self._loss -= self._bits[:, None]
+        np.fill_diagonal(self._loss, np.inf)
+
+    def merge(self) -> None:
+        """Merge the two groups that lose least; what is gone loses infinitely much with any other."""
+        first, second = sorted(divmod(int(self._loss.argmin()), len(self._loss)))
+        row = self._rows[first]
+        row += self._rows[second]
+        self._members[first] += self._members.pop(second)
+        both = _entropy(self._rows + row)
+        self._bits[first], self._bits[second] = both[-1], -np.inf
+        loss = both[:-1]
+        loss -= self._bits
+        loss -= both[-1]
+        loss[first] = np.inf
+        self._loss[first] = self._loss[:, first] = loss
+        self._loss[second] = self._loss[:, second] = np.inf
+
+    def groups(self) -> tuple[Ints, Ints]:
+        """Return the group of each context (R,), and the counts of each group."""
+        first = sorted(self._members)
+        groups = np.empty(len(self._loss), np.int64)
+        for number, members in enumerate(map(self._members.__getitem__, first)):
+            groups[members] = number
+        return groups, self._rows[first, :-1].astype(np.int64)
 
 
 def entropy(counts: NDArray[np.number]) -> Doubles:
     """Return N·H in bits of symbols with `counts` (..., U), whole numbers, (...)."""
-    total = counts.sum(axis=-1)
-    bits: Doubles = total * np.log2(np.maximum(total, 1)) - (counts * np.log2(np.maximum(counts, 1))).sum(axis=-1)
+    return _entropy(np.concatenate([counts, counts.sum(axis=-1, keepdims=True)], axis=-1))
+
+
+def _entropy(rows: NDArray[np.number]) -> Doubles:
+    """Return N·H in bits of counts whose sum N is the last of each row."""
+    terms = np.maximum(rows, 1)
+    terms = rows * np.log2(terms)
+    bits: Doubles = terms[..., -1] - np.add.reduce(terms[..., :-1], axis=-1)
     return bits
 
 
@@ -282,6 +388,9 @@ def write_groups(groups: Sequence[int]) -> str:
     """Return the groups of contexts in a header: of each, how many other groups were seen since its last context."""
     recent, codes = list(range(max(groups) + 1)), [gamma(max(groups) + 1)]
     for group in groups:
+        if group == recent[0]:
+            codes.append("1")
+            continue
         place = recent.index(group)
         codes.append(gamma(place + 1))
         recent.insert(0, recent.pop(place))

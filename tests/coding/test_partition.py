@@ -4,11 +4,10 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import assume, example, given
+from hypothesis import example, given
 
 from onnx_analog.coding import partition
 from onnx_analog.coding.partition import (
-    ClassSums,
     Cut,
     Edges,
     cut_largest,
@@ -17,10 +16,9 @@ from onnx_analog.coding.partition import (
     edges_of,
     magnitude,
     mark_largest,
-    order_of,
-    regroup,
 )
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.sums import ClassSums, means_of
 from onnx_analog.errors import ModelError
 from tests.coding.families import EXPONENTS, LARGEST, LEAST, TINY, ordinary, schemes
 from tests.models import f32, same_bits
@@ -55,7 +53,7 @@ def sorted_marks(arrays, count):
 def test_the_largest_are_those_of_a_plain_sort(arrays, count, chunk):
     count = min(count, sum(array.size for array in arrays))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(partition, "_CHUNK", chunk)
+        patch.setattr(partition, "CHUNK", chunk)
         found, left = marked(arrays, count)
     assert found.tolist() == sorted_marks(arrays, count).tolist()
     assert left.ties == 0
@@ -73,7 +71,7 @@ def test_the_largest_of_every_type_and_count(dtype):
 
 
 def test_the_largest_across_the_borders_of_real_chunks():
-    array = np.random.default_rng(0).integers(-1000, 1001, 2 * partition._CHUNK + 3).astype(np.float32)
+    array = np.random.default_rng(0).integers(-1000, 1001, 2 * partition.CHUNK + 3).astype(np.float32)
     count = array.size // 3
     found, _ = marked([array], count)
     assert np.array_equal(found, sorted_marks([array], count))
@@ -315,7 +313,7 @@ def distortion(sizes, edges, points):
 def means(sizes, edges):
     sums = ClassSums.empty(len(edges.values) + 1, totals=True)
     sums.add(sizes, edges.index(sizes)[0])
-    return partition.points_of(sums, edges)
+    return means_of(sums) if edges.points is None else np.array(edges.points)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5, 16, 256])
@@ -383,44 +381,6 @@ def test_lloyd_sees_the_tensors_of_a_group_as_one():
     arrays = [f32(rng.normal(size=size)) for size in (300, 1, 0, 50)]
     scheme = Scheme(sign="level", classes=5, partition="lloyd", cells=0)
     assert edges_of(arrays, scheme) == edges_of([np.concatenate(arrays)], scheme)
-
-
-# ------------------------------------------------------------------------------------------------------- sums
-
-
-@given(ordinary(), st.sampled_from([1, 2, 3, 8, 9, 256]), st.integers(0, 2**32), st.sampled_from([3, 50, 2**20]))
-def test_sums_are_those_of_each_class_alone(weight, classes, seed, chunk):
-    assume(np.isfinite(weight.astype(float)).all())
-    index = np.random.default_rng(seed).integers(0, classes, weight.size).astype(np.uint8)
-    sums = ClassSums.empty(classes, totals=classes > 1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(partition, "_CHUNK", chunk)
-        sums.add(weight[:7], index[:7] if classes > 1 else None)
-        sums.add(weight[7:], index[7:] if classes > 1 else None)
-    for number in range(classes):
-        values = weight[index == number].astype(np.float64)
-        assert sums.count[number] == values.size
-        assert (sums.low[number], sums.high[number]) == (values.min(initial=np.inf), values.max(initial=-np.inf))
-        if sums.total is not None:
-            assert sums.total[number] == pytest.approx(values.sum(), rel=1e-12, abs=1e-12 * np.abs(values).sum())
-
-
-@given(st.integers(1, 300), st.integers(1, 9), st.integers(0, 2**32), st.booleans())
-def test_groups_keep_the_order_of_the_flat_index(size, groups, seed, ascending):
-    group = np.random.default_rng(seed).integers(0, groups, size)
-    group = np.sort(group) if ascending else group
-    order, counts = order_of(group, groups)
-    assert (order is None) == bool((np.diff(group) >= 0).all())
-    for number, positions in enumerate(regroup(np.arange(size), order, counts)):
-        assert positions.tolist() == np.flatnonzero(group == number).tolist()
-
-
-@pytest.mark.parametrize("groups", [2**16, 2**16 + 3])
-def test_groups_that_16_bits_cannot_count_are_ordered_too(groups):
-    group = np.arange(groups)[::-1]
-    order, counts = partition.order_of(group, groups)
-    assert order.tolist() == list(range(groups))[::-1]
-    assert (counts == 1).all()
 
 
 @given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=9))

@@ -12,6 +12,7 @@ from onnx_analog.coding.probabilities import (
     Reader,
     Tables,
     entropy,
+    fit_several,
     fit_tables,
     fixed,
     gamma,
@@ -140,9 +141,52 @@ def test_entropy_of_known_sources():
 def test_contexts_with_the_same_table_are_merged_first():
     counts = np.array([[90, 10], [10, 90], [0, 0], [900, 100], [11, 89], [50, 50]])
     three, two, one = merge_contexts(counts, (3, 2, 1))
-    assert three.tolist() == [0, 1, 1, 0, 1, 2]
-    assert len(set(two.tolist())) == 2
-    assert one.tolist() == [0] * 6
+    assert three.groups.tolist() == [0, 1, 1, 0, 1, 2]
+    assert three.counts.tolist() == [[990, 110], [21, 179], [50, 50]]
+    assert len(set(two.groups.tolist())) == 2
+    assert one.groups.tolist() == [0] * 6
+    assert one.counts.tolist() == [[1061, 339]]
+
+
+def merged_by_hand(counts, sizes):
+    """Return groups of contexts, merged one pair after the other by what is written in the docstring alone."""
+    groups = [[number] for number in range(len(counts)) if counts[number].any()]
+    found = []
+    while groups:
+        if len(groups) in sizes:
+            found.append(sorted(map(sorted, groups)))
+        tables = [counts[members].sum(axis=0) for members in groups]
+        pairs = [(i, j) for i in range(len(groups)) for j in range(i)]
+        losses = [float(entropy(tables[i] + tables[j]) - entropy(tables[i]) - entropy(tables[j])) for i, j in pairs]
+        if not pairs:
+            break
+        first, second = pairs[int(np.argmin(losses))]
+        groups[second] += groups.pop(first)  # second < first
+    return found
+
+
+@given(st.integers(0, 2**32), st.integers(2, 12), st.integers(2, 9))
+def test_contexts_are_merged_as_by_hand(seed, contexts, symbols):
+    """Counts are large and of many digits, so that no two pairs lose equally much."""
+    counts = np.random.default_rng(seed).integers(10**5, 10**6, (contexts, symbols))
+    sizes = range(1, contexts + 1)
+    stages = merge_contexts(counts, sizes)
+    for stage, expected in zip(stages, merged_by_hand(counts, sizes), strict=True):
+        members = [np.flatnonzero(stage.groups == group).tolist() for group in range(len(stage.counts))]
+        assert members == expected  # groups are numbered in the order of their first contexts
+        for group, of_group in zip(members, stage.counts, strict=True):
+            assert of_group.tolist() == counts[group].sum(axis=0).tolist()
+
+
+@given(st.lists(COUNTS, min_size=1, max_size=5))
+def test_tables_of_several_are_those_of_each(several):
+    symbols = min(counts.shape[1] for counts in several)
+    several = [counts[:, :symbols] + (counts[:, :symbols].sum(axis=1, keepdims=True) == 0) for counts in several]
+    for counts, (tables, bits) in zip(several, fit_several(several), strict=True):
+        alone, least = fit_tables(counts)
+        assert tables.write() == alone.write()
+        assert (tables.steps == alone.steps).all()
+        assert bits == pytest.approx(least, rel=1e-12)
 
 
 @given(
