@@ -19,16 +19,15 @@ from tests.packages import imported
 
 TEXT, WHOLE, REAL = "text", "whole", "real"
 TEXTS = {  # columns of tables
-    "model", "strategy", "granularity", "channel", "channel_sha256", "plan_sha256", "decoding", "kind", "name", "tensor",
-    "plane", "samples", "metric", "metric_sha256", "output", "providers", "python", "onnx-analog", "onnxruntime", "numpy",
-    "onnx-ir", "include", "exclude", "input_mean", "input_std", "preprocess", "prune_scope", "data", "data_sha256",
-    "inputs_sha256", "models", "models_sha256", "weights_sha256", "row_sha256", "key", "dtype", "uses", "scheme", "code",
-    "what", "handling", "op", "reason", "used_by", "shape", "command", "sign", "partition", "estimator", "entropy",
+    "model", "strategy", "granularity", "channel", "channel_sha256", "plan_sha256", "decoding", "kind", "name",
+    "tensor", "plane", "samples", "metric", "metric_sha256", "output", "providers", "python", "onnx-analog", "onnxruntime",
+    "numpy", "onnx-ir", "include", "exclude", "input_mean", "input_std", "preprocess", "prune_scope", "data",
+    "data_sha256", "inputs_sha256", "models", "models_sha256", "weights_sha256", "row_sha256",
 }  # fmt: skip
 COUNTS = {
     "cells", "cells_large", "trials", "trial", "original_weights", "stored_weights", "analog_cells", "side_cells",
     "mask_cells", "mask_bitmap_bits", "codebook_cells", "honest_cells", "class_axis", "seed", "batch", "min_size",
-    "weights", "address", "index", "replica", "symbol", "bits", "count", "of", "symbols",
+    "weights", "address", "index", "replica", "symbol",
 }  # fmt: skip
 FILES = {  # and columns of which some values are missing
     "swept/points.csv": {"ci95_low", "large_fraction"},
