@@ -20,9 +20,9 @@ from tests.packages import imported
 TEXT, WHOLE, REAL = "text", "whole", "real"
 TEXTS = {  # columns of tables
     "model", "strategy", "granularity", "channel", "channel_sha256", "plan_sha256", "decoding", "kind", "name",
-    "tensor", "plane", "samples", "metric", "metric_sha256", "output", "providers", "python", "onnx-analog", "onnxruntime",
-    "numpy", "onnx-ir", "include", "exclude", "input_mean", "input_std", "preprocess", "prune_scope", "data",
-    "data_sha256", "inputs_sha256", "models", "models_sha256", "weights_sha256", "row_sha256",
+    "tensor", "plane", "samples", "metric", "metric_sha256", "output", "providers", "python", "onnx-analog",
+    "onnxruntime", "numpy", "onnx-ir", "include", "exclude", "input_mean", "input_std", "preprocess", "prune_scope",
+    "data", "data_sha256", "inputs_sha256", "models", "models_sha256", "weights_sha256", "row_sha256",
 }  # fmt: skip
 COUNTS = {
     "cells", "cells_large", "trials", "trial", "original_weights", "stored_weights", "analog_cells", "side_cells",
