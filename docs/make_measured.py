@@ -19,6 +19,7 @@ import scipy.stats
 
 import onnx_analog as oa
 from onnx_analog.coding.streams import DECODING
+from onnx_analog.drawing import BLACK, GREEN, GREY, ORANGE, SKY, VERMILION, in_style, new_figure, saver
 from onnx_analog.run.statistics import interval
 from onnx_analog.tuning.search import cells_of_numbers
 
@@ -39,11 +40,11 @@ KINDS = {  # of ways to store, by the beginnings of their names
 }
 BEST = "equal steps, compensated"
 STYLES: Mapping[str, dict[str, Any]] = {
-    "the paper's": {"label": "the paper's strategies", "marker": "s", "color": "#8c8c8c", "linestyle": "none"},
-    "integers": {"marker": "D", "color": "#a6611a", "linestyle": "none"},
-    "equal steps": {"label": "equal steps, entropy-coded", "marker": "o", "color": "#d1495b", "linestyle": "--"},
-    "refined": {"label": "refined: an index and an analog cell", "marker": "^", "color": "#3288bd", "linestyle": "-."},
-    BEST: {"marker": "o", "color": "#1b7837", "linestyle": "-"},
+    "the paper's": {"label": "the paper's strategies", "marker": "s", "color": GREY, "linestyle": "none"},
+    "integers": {"marker": "D", "color": ORANGE, "linestyle": "none"},
+    "equal steps": {"label": "equal steps, entropy-coded", "marker": "o", "color": VERMILION, "linestyle": "--"},
+    "refined": {"label": "refined: an index and an analog cell", "marker": "^", "color": SKY, "linestyle": "-."},
+    BEST: {"marker": "v", "color": GREEN, "linestyle": "-"},
 }
 LOSSES = {"lost, corrected": "value", "lost, not corrected": "uncorrected"}
 ALL = 10_000  # images of a test set
@@ -350,21 +351,18 @@ def marks(rows: list[Row]) -> dict[str, list[Mark]]:
     return found
 
 
+@in_style
 def draw(network: str, channel: str) -> None:
     """Draw what the ways to store a network lose over cells into docs/beyond."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(7.5, 4.6), layout="constrained")
+    figure, (axis,) = new_figure(1, height=4.6)
+    figure.set_figwidth(7.5)
     for kind, of_kind in marks(rows_of(network, channel)).items():
         _bars(axis, of_kind, {"label": kind, "capsize": 2, "markersize": 5, "linewidth": 1.4, **STYLES[kind]})
     tuned = tuned_of(network, channel)
     if tuned is not None:
         best = tuned["best"]
         answer = Mark(best["cells_per_weight"], best["points_lost"], *best["points_lost_ci95"])
-        style = {"fmt": "*", "color": "black", "markersize": 14, "capsize": 3}
+        style = {"fmt": "*", "color": BLACK, "markersize": 14, "capsize": 3}
         _bars(axis, [answer], {"label": "onnx-analog tune, verified", **style})
     axis.set(xscale="log", yscale="log", title=f"{NETWORKS[network].title}, channel {CHANNELS[channel]}")
     axis.set_xlabel("cells per original weight, as the memory allows")
@@ -376,12 +374,10 @@ def draw(network: str, channel: str) -> None:
     steps = (LEAST, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
     axis.set_yticks(steps, [f"≤{LEAST:g}", *(f"{step:g}" for step in steps[1:])])
     axis.set_ylim(LEAST * 0.85, 60)
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    axis.legend()
     path = DOCS / "beyond" / f"{network}-{channel}.png"
     path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
+    saver(figure, dpi=110, metadata={"Software": None})(path)
 
 
 def _bars(axis: Any, of_kind: list[Mark], style: dict[str, Any]) -> None:
