@@ -19,7 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from benchmarks import codes, scaling, trials
 from benchmarks.networks import LAYERS, SIDE, chain
 from onnx_analog import api
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.drawing import in_style, look, new_figure, saver
 from onnx_analog.study.worker import versions
 
 MIB = LAYERS * SIDE**2 * 4 / 2**20
@@ -170,25 +171,25 @@ def markdown(measured: Mapping[str, Mapping[str, Any] | None]) -> str:
 
 def growth(path: Path, sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
     """Measure cost against the number of weights; draw it, log-log, with its slope."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
     found = []
     for size in sizes:
         found.append(scaling.weights(size))
         print(found[-1], file=sys.stderr, flush=True)
     slopes = {name: scaling.slope(found, name) for name in ("protect_s", "trial_s")}
-    figure, axis = pyplot.subplots(figsize=(5.6, 4.2), layout="constrained")
-    for name, label in (("protect_s", "protect"), ("trial_s", "read and decode, each trial")):
-        x, y = ([row[key] for row in found] for key in ("weights", name))
-        axis.loglog(x, y, marker="o", label=f"{label}: weights^{slopes[name]:.2f}")
-    axis.set(xlabel="weights", ylabel="seconds, one thread")
-    axis.grid(alpha=0.3, which="both")
-    axis.legend()
-    figure.savefig(path, dpi=150)
+    draw_growth(found, slopes)(path)
     return {"sizes": found, "slopes": slopes}
+
+
+@in_style
+def draw_growth(found: Sequence[dict[str, float]], slopes: dict[str, float]) -> Callable[[Path], None]:
+    """Return a writer of the plot of what `growth` measured."""
+    figure, (axis,) = new_figure(1, height=4.2)
+    for number, (name, label) in enumerate((("protect_s", "protect"), ("trial_s", "read and decode, each trial"))):
+        x, y = ([row[key] for row in found] for key in ("weights", name))
+        axis.loglog(x, y, label=f"{label}: weights^{slopes[name]:.2f}", **look(number))
+    axis.set(xlabel="weights", ylabel="seconds, one thread")
+    axis.legend()
+    return saver(figure)
 
 
 def extras(out: Path, *, slow: bool) -> Iterator[tuple[str, bool, Callable[[], Any]]]:

@@ -31,6 +31,7 @@ from onnx_analog.coding.estimators import Written, estimator
 from onnx_analog.coding.partition import edges_of
 from onnx_analog.coding.planes import encode
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.drawing import BLACK, BLUE, GREY, ORANGE, VERMILION, WHITE, import_matplotlib, style
 
 Numbers = dict[str, Any]  # lists of numbers, nested or not, by what they are
 
@@ -38,8 +39,7 @@ FOLDER = Path(__file__).with_name("codes")
 KEY = "Numbers"  # of the text in a file
 DIGITS = 4  # of the numbers there
 DPI, COLOURS = 120, 96  # of a file
-BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"  # Okabe and Ito 2008
-GREY, DARK = "#9a9a9a", "#333333"
+DARK = "#333333"  # of edges and axes
 CLASSES = (BLUE, ORANGE)  # neighbouring classes
 TENSOR = "conv2.weight"  # of the packaged LeNet: 50 · 20 kernels of 5 · 5
 SHOWN = 4.5  # root mean squares: few weights are larger
@@ -77,9 +77,7 @@ def main() -> None:
 
 def write(picture: Picture, folder: Path) -> Path:
     """Draw a picture into a folder, and return its file."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
+    import_matplotlib().use("Agg")
     from matplotlib import pyplot
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
@@ -87,7 +85,7 @@ def write(picture: Picture, folder: Path) -> Path:
     numbers, text = picture.numbers(), PngInfo()
     text.add_text(KEY, json.dumps(rounded(numbers)), zip=True)
     path = folder / f"{picture.name}.png"
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+    with style(**{"axes.grid": False}):
         figure = pyplot.figure(figsize=picture.size, layout="constrained")
         picture.draw(figure, numbers)
         figure.savefig(drawn := io.BytesIO(), dpi=DPI)
@@ -238,7 +236,7 @@ def draw_family(figure: Any, numbers: Numbers) -> None:
         axis.set(ylim=(low - margin, high + margin), xlim=(-SHOWN, SHOWN))
         axis.set_yticks([low, high] if analog else [0], ["low", "high"] if analog else ["0"])
         axis.set_ylabel("level" if analog else "read as")
-        axis.set_title(f"$\\bf{{{name.replace(' ', '~')}}}$: {text}", loc="left", fontsize="medium", pad=3)
+        axis.set_title(f"$\\bf{{{name.replace(' ', '~')}}}$: {text}", loc="left", pad=3)
     axes[-1].set_xlabel("weight, in root mean squares (colours and dashes: classes)")
 
 
@@ -282,7 +280,7 @@ def draw_refined(figure: Any, numbers: Numbers) -> None:
     for edge in np.arange(-SHOWN // STEP, SHOWN // STEP + 2) * STEP - STEP / 2:
         left.axvline(edge, color=DARK, linewidth=0.8, linestyle="--")
     left.set(yticks=[], xlim=(-SHOWN, SHOWN), xlabel="weight, in root mean squares")
-    left.set_title("the index says which step", loc="left", fontsize="medium")
+    left.set_title("the index says which step", loc="left")
     left.spines["left"].set_visible(False)
     low, high = numbers["span"]
     right.axhspan(low, high, color=ORANGE, alpha=0.15, linewidth=0)
@@ -291,7 +289,7 @@ def draw_refined(figure: Any, numbers: Numbers) -> None:
     )
     right.set(xlabel="weight of this step (bars: ± σ of a read, as a weight)", ylabel="level of its cell")
     right.set_yticks([low, high], ["low", "high"])
-    right.set_title("a cell holds the rest, over the output range", loc="left", fontsize="medium")
+    right.set_title("a cell holds the rest, over the output range", loc="left")
 
 
 def refined_facts(numbers: Numbers) -> list[str]:
@@ -304,7 +302,7 @@ ESTIMATORS = {
     "affine": (GREY, "-"),
     "clipped": (ORANGE, "--"),
     "posterior": (BLUE, "-"),
-    "unbiased": (RED, "-."),
+    "unbiased": (VERMILION, "-."),
 }
 
 
@@ -346,7 +344,7 @@ def draw_estimators(figure: Any, numbers: Numbers) -> None:
     axis.set_zorder(below.get_zorder() + 1)
     axis.patch.set_visible(False)
     axis.set_xlim(numbers["read"][0], numbers["read"][-1])
-    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0.2, 1.0))
+    axis.legend(loc="upper left", bbox_to_anchor=(0.2, 1.0))
 
 
 # ---------------------------------------------------------------------------------------- rate-distortion edges
@@ -380,7 +378,7 @@ def draw_rate_distortion(figure: Any, numbers: Numbers) -> None:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.1))
     middle = np.array(numbers["middle"])
     above.bar(middle, numbers["share"], middle[1] - middle[0], color=GREY, alpha=0.5)
-    looks = {0.0: (BLUE, "--", 1.2), RATE_WEIGHT: (RED, "-", 1.6)}
+    looks = {0.0: (BLUE, "--", 1.2), RATE_WEIGHT: (VERMILION, "-", 1.6)}
     for rate_weight, (colour, line, width) in looks.items():
         of = numbers[f"rate_weight {rate_weight:g}"]
         for edge in of["edges"]:
@@ -390,11 +388,11 @@ def draw_rate_distortion(figure: Any, numbers: Numbers) -> None:
             label = None if number else name
             below.plot([low, high], [bits] * 2, line, color=colour, linewidth=2.2, label=label, solid_capstyle="butt")
     above.set(yticks=[], ylabel="weights")
-    above.set_title("edges between the classes", loc="left", fontsize="medium")
+    above.set_title("edges between the classes", loc="left")
     below.set(ylim=(0, None), xlim=(-SHOWN, SHOWN), ylabel="bits")
-    below.set_title("bits that the index of a class takes", loc="left", fontsize="medium")
+    below.set_title("bits that the index of a class takes", loc="left")
     below.set_xlabel("weight, in root mean squares")
-    below.legend(frameon=False, loc="upper center")
+    below.legend(loc="upper center")
 
 
 def rate_distortion_facts(numbers: Numbers) -> list[str]:
@@ -430,13 +428,13 @@ def draw_residual_cells(figure: Any, numbers: Numbers) -> None:
         axis.plot(CELLS, errors["averaged"], "o-", color=ORANGE, label="all cells hold the level")
         axis.plot(CELLS, errors["residual"], "s--", color=BLUE, label="cells hold residuals")
         axis.set(xscale="log", yscale="log", xlabel="cells of a weight")
-        axis.set_title(name, loc="left", fontsize="medium")
+        axis.set_title(name, loc="left")
         axis.xaxis.set_major_locator(FixedLocator([1, 2, 4, 8, 16]))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.xaxis.set_minor_locator(NullLocator())
-        axis.grid(alpha=0.3)
+        axis.grid()
     axes[0].set_ylabel("error / output range")
-    axes[0].legend(frameon=False, loc="lower left")
+    axes[0].legend(loc="lower left")
 
 
 def residual_facts(numbers: Numbers) -> list[str]:
@@ -479,18 +477,18 @@ def draw_contexts(figure: Any, numbers: Numbers) -> None:
             face = {"facecolor": colour, "alpha": 0.75 if text else 0.25 if known else 0.0, "edgecolor": "none"}
             left.add_patch(_square(row, column, **face))
             left.add_patch(_square(row, column, facecolor="none", edgecolor=DARK, linewidth=0.8))
-            left.text(column, row, text, ha="center", va="center", color="white" if colour == BLUE else "black")
+            left.text(column, row, text, ha="center", va="center", color=WHITE if colour == BLUE else BLACK)
     left.set(xlim=(-0.6, 4.6), ylim=(4.6, -0.6), aspect="equal")
     left.axis("off")
-    left.set_title("a kernel, and four neighbours", fontsize="medium")
+    left.set_title("a kernel, and four neighbours")
     distance = np.arange(-INDEX, INDEX + 1)
-    looks = zip(NEAR, ((BLUE, "s--"), (GREY, "o-"), (RED, "^-.")), strict=True)
+    looks = zip(NEAR, ((BLUE, "s--"), (GREY, "o-"), (VERMILION, "^-.")), strict=True)
     for name, (colour, line) in looks:
         right.plot(distance, numbers[name], line, color=colour, label=f"expected: {name}")
     right.set(xlabel="index, from that of the step around 0", ylabel="probability", ylim=(0, None))
     right.set_xticks(distance)
-    right.grid(alpha=0.3)
-    right.legend(frameon=False, fontsize="small")
+    right.grid()
+    right.legend()
 
 
 def _square(row: int, column: int, **look: Any) -> Any:

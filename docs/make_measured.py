@@ -19,6 +19,7 @@ import scipy.stats
 
 import onnx_analog as oa
 from onnx_analog.coding.streams import DECODING
+from onnx_analog.drawing import BLACK, GREEN, GREY, ORANGE, SKY, VERMILION, in_style, new_figure, saver
 from onnx_analog.run.statistics import interval
 from onnx_analog.tuning.search import cells_of_numbers
 
@@ -39,11 +40,11 @@ KINDS = {  # of ways to store, by the beginnings of their names
 }
 BEST = "equal steps, compensated"
 STYLES: Mapping[str, dict[str, Any]] = {
-    "the paper's": {"label": "the paper's strategies", "marker": "s", "color": "#8c8c8c", "linestyle": "none"},
-    "integers": {"marker": "D", "color": "#a6611a", "linestyle": "none"},
-    "equal steps": {"label": "equal steps, entropy-coded", "marker": "o", "color": "#d1495b", "linestyle": "--"},
-    "refined": {"label": "refined: an index and an analog cell", "marker": "^", "color": "#3288bd", "linestyle": "-."},
-    BEST: {"marker": "o", "color": "#1b7837", "linestyle": "-"},
+    "the paper's": {"label": "the paper's strategies", "marker": "s", "color": GREY, "linestyle": "none"},
+    "integers": {"marker": "D", "color": ORANGE, "linestyle": "none"},
+    "equal steps": {"label": "equal steps, entropy-coded", "marker": "o", "color": VERMILION, "linestyle": "--"},
+    "refined": {"label": "refined: an index and an analog cell", "marker": "^", "color": SKY, "linestyle": "-."},
+    BEST: {"marker": "v", "color": GREEN, "linestyle": "-"},
 }
 EFFORTS = {  # of decoding, by the beginnings of names of answers of `tune`: what the reader of the memory has
     "none": "none: thresholds and scales",
@@ -388,15 +389,14 @@ def limit(rows: list[Row]) -> list[tuple[float, float]]:
 COUNTINGS = {"memory": "as the memory allows", "paper": "as the paper counts"}
 
 
+@in_style
 def draw(network: str, channel: str) -> None:
     """Draw what the ways to store a network lose over cells, in both countings, into docs/beyond."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     rows = rows_of(network, channel)
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.8), layout="constrained", sharey=True)
+    figure, axes = new_figure(2, height=4.8)
+    figure.set_figwidth(11)
+    axes[1].sharey(axes[0])
+    axes[1].tick_params(labelleft=False)
     for axis, counting in zip(axes, COUNTINGS, strict=True):
         _draw(axis, rows, counting)
         tuned = tuned_of(network, channel, effort="" if counting == "memory" else "paper")
@@ -408,12 +408,11 @@ def draw(network: str, channel: str) -> None:
     axes[0].set(yscale="log", ylim=(LEAST * 0.85, 60))
     axes[0].set_yticks(steps, [f"≤{LEAST:g}", *(f"{step:g}" for step in steps[1:])])
     axes[0].set_ylabel(f"percentage points lost ({LEAST:g} or less at the bottom)")
-    axes[0].legend(fontsize=8)
+    axes[0].legend()
     figure.suptitle(f"{NETWORKS[network].title}, channel {CHANNELS[channel]}")
     path = DOCS / "beyond" / f"{network}-{channel}.png"
     path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
+    saver(figure, dpi=110, metadata={"Software": None})(path)
 
 
 def _draw(axis: Any, rows: list[Row], counting: str) -> None:
@@ -422,12 +421,12 @@ def _draw(axis: Any, rows: list[Row], counting: str) -> None:
     line = limit(rows) if counting == "memory" else []
     if line:
         cells, lost = zip(*line, strict=True)
-        axis.plot(cells, np.maximum(lost, LEAST), color="black", linestyle=":", label="the limit of equal steps")
+        axis.plot(cells, np.maximum(lost, LEAST), color=BLACK, linestyle=":", label="the limit of equal steps")
 
 
 def _star(axis: Any, best: Mapping[str, Any]) -> None:
     answer = Mark(best["cells_per_weight"], best["points_lost"], *best["points_lost_ci95"])
-    style = {"fmt": "*", "color": "black", "markersize": 14, "capsize": 3}
+    style = {"fmt": "*", "color": BLACK, "markersize": 14, "capsize": 3}
     _bars(axis, [answer], {"label": "onnx-analog tune, verified", **style})
 
 
@@ -437,7 +436,6 @@ def _ticks(axis: Any) -> None:
     ticks = [tick for tick in (0.0625, 0.125, 0.25, 0.5, 1, 2, 4, 8, 16) if low <= tick <= high]
     axis.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     axis.minorticks_off()
-    axis.grid(alpha=0.3)
 
 
 def _bars(axis: Any, of_kind: list[Mark], style: dict[str, Any]) -> None:

@@ -6,16 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx_analog.plots import new_figure, saver
+from onnx_analog.drawing import BLUE, GREEN, ORANGE, SMALL, in_style, new_figure, saver
 
 if TYPE_CHECKING:
     from onnx_analog.tuning.harm import Harm, Harms
 
 _BAR, _FRAME = 0.24, 1.3  # inches
 _MOST_BARS = 40
-_COLOURS = {"tensor": "#0072B2", "class": "#E69F00", "stream": "#009E73"}  # Okabe and Ito 2008
+_COLOURS = {"tensor": BLUE, "class": ORANGE, "stream": GREEN}
 
 
+@in_style
 def plot_harms(harms: Harms) -> Callable[[Path], None]:
     """Return a writer of the plot: the share of the divergence of each part, the worst tensors first.
 
@@ -26,13 +27,15 @@ def plot_harms(harms: Harms) -> Callable[[Path], None]:
     figure.set_figwidth(7.0)
     for place, harm in enumerate(parts):
         axis.barh(place, 100 * (harms.share(harm) or 0.0), color=_COLOURS[harm.part.kind])
-        axis.annotate(_lost(harms, harm), (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
-    axis.set_yticks(range(len(parts)), [harm.part.label for harm in parts], fontsize=8, parse_math=False)
+        axis.annotate(
+            _lost(harms, harm), (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL
+        )
+    axis.set_yticks(range(len(parts)), [harm.part.label for harm in parts], fontsize=SMALL, parse_math=False)
     axis.invert_yaxis()
     axis.set_xlabel("divergence of the outputs, % of that with noise in all cells")
     axis.set_title(harms.channel, parse_math=False)
-    axis.annotate(harms.scale.heading, (1.01, 1.0), xycoords="axes fraction", va="bottom", fontsize=8)
-    axis.grid(axis="x", alpha=0.3)
+    axis.annotate(harms.scale.heading, (1.01, 1.0), xycoords="axes fraction", va="bottom", fontsize=SMALL)
+    axis.grid(visible=False, axis="y")
     return saver(figure)
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from itertools import cycle
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,20 @@ from onnx_analog.channels import Channel, TableChannel
 from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding.scheme import STRATEGIES
 from onnx_analog.coding.streams import hardest
+from onnx_analog.drawing import (
+    BLACK,
+    BLUE,
+    DASHES,
+    GREY,
+    ORANGE,
+    SMALL,
+    VERMILION,
+    import_matplotlib,
+    in_style,
+    look,
+    new_figure,
+    saver,
+)
 from onnx_analog.errors import OutputError
 from onnx_analog.points import COUNTING, Panel, factor, front, label, mean_of, noise_free_text, panels, series, unit
 from onnx_analog.randomness import stream
@@ -29,7 +40,7 @@ from onnx_analog.study.sweeps import Point
 NO_PLOTS = "no plot: matplotlib is not installed (pip install 'onnx-analog[report]')"
 _DRAWN = 5000  # measured pairs at most
 _TITLE_WIDTH = 52  # characters of a line of a panel's title
-_CHARACTER = 0.075  # inches, on average, in a legend
+_CHARACTER = 0.082  # inches, on average, in a legend
 _LEGEND_HANDLE = 8  # characters that the line before a name takes
 _MOST_COLUMNS = 7  # of the legend
 POINTS_INCHES = 4.3  # height of a panel
@@ -37,12 +48,13 @@ _LEAST_LOSS = 0.01  # percentage points: a logarithmic axis is linear below
 _MOST_TICKS = 7
 _RING = "better than every cheaper point"
 _LIMIT = "limit: fewest cells at this error"
-_COLOURS = {"raw": "#8c8c8c", "sign": "#d1495b", "mapping": "#edae49", "redundancy": "#00798c"}
-_FURTHER = (  # colours of plans, and of strategies that have several lines
-    "#5e3c99", "#1b7837", "#a6611a", "#3288bd", "#c51b7d", "#7fbc41", "#4d4d4d", "#e66101", "#0571b0", "#762a83",
-)  # fmt: skip
-_MARKERS = "osD^v<>pPX"
-_DASHES = ("-", "--", "-.", ":")
+_LOOKS: dict[str, dict[str, Any]] = {  # of strategies
+    "raw": {"color": GREY, "marker": "o", "linestyle": ":"},
+    "sign": {"color": VERMILION, "marker": "s", "linestyle": "--"},
+    "mapping": {"color": ORANGE, "marker": "D", "linestyle": "-."},
+    "redundancy": {"color": BLUE, "marker": "^", "linestyle": "-"},
+}
+_FURTHER, _PLANS = "v<>pPX", "*PXhp8"  # marks of lines that are no strategy's own, and of plans
 _OF_DECODING = {"none": "o", "table": "s", "hard": "D", "soft": "^"}  # markers, where lines differ in their decoding
 
 Value = Callable[[Point, float], float]  # of a point and a value of its metric: the vertical position
@@ -51,49 +63,6 @@ Value = Callable[[Point, float], float]  # of a point and a value of its metric:
 def can_plot() -> bool:
     """Return whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
-
-
-def new_figure(panels: int, *, height: float, shared: bool = False) -> tuple[Any, list[Any]]:
-    """Return a figure and its panels, each `height` inches high, in a roughly square grid."""
-    import_matplotlib().use("Agg")
-    from matplotlib import pyplot
-
-    across = panels if panels <= 3 else math.ceil(math.sqrt(panels))
-    down = math.ceil(panels / across)
-    figure, axes = pyplot.subplots(
-        down,
-        across,
-        figsize=(4.8 * across, height * down),
-        layout="constrained",
-        squeeze=False,
-        sharex=shared,
-        sharey=shared,
-    )
-    for axis in axes.flat[panels:]:
-        axis.remove()
-    return figure, list(axes.flat[:panels])
-
-
-def import_matplotlib() -> Any:
-    """Import matplotlib (slow) from another folder, so that a `matplotlibrc` in the current folder has no effect."""
-    if "matplotlib" not in sys.modules:
-        with contextlib.chdir(os.sep):
-            import matplotlib as mpl  # noqa: F401 - it looks for that file while it is imported
-    return sys.modules["matplotlib"]
-
-
-def saver(figure: Any) -> Callable[[Path], None]:
-    """Return a function that writes a figure into a file, and closes it."""
-
-    def save(path: Path) -> None:
-        from matplotlib import pyplot
-
-        try:
-            figure.savefig(path, dpi=150, format=path.suffix.lstrip(".") or "png")
-        finally:
-            pyplot.close(figure)
-
-    return save
 
 
 def check_plot(path: Path) -> None:
@@ -109,6 +78,7 @@ def check_plot(path: Path) -> None:
         raise OutputError(f"no plot can be drawn into a file of kind {kind!r}: choose from {', '.join(sorted(kinds))}")
 
 
+@in_style
 def plot_points(points: Sequence[Point], counting: str = "memory") -> Callable[[Path], None]:
     """Return a writer of the plot: loss against cost, with a panel for each model, channel and preset.
 
@@ -146,28 +116,28 @@ def plot_points(points: Sequence[Point], counting: str = "memory") -> Callable[[
 
 
 def styles(points: Sequence[Point], counting: str = "memory") -> dict[str, dict[str, Any]]:
-    """Return the colour and the marker of each line, by its name.
+    """Return colour, marker and dashes of each line, by its name: in grey, markers or dashes differ.
 
-    A strategy keeps its colour where it has one line; plans, and the lines of a strategy that has several, take further
-    colours. Markers change where colours are used again. Where lines differ in what decoding takes as the memory
-    allows, markers and names say that, and dashes change where colours are used again.
+    A strategy keeps its look where it has one line; plans, and the lines of a strategy that has several, take further
+    looks. Where lines differ in what decoding takes as the memory allows, markers and names say that, and dashes differ
+    among lines of the same.
     """
     names = {series(point): point for point in points}
     lines = {strategy: sum(point.strategy == strategy for point in names.values()) for strategy in STRATEGIES}
-    further = cycle((colour, marker) for marker in _MARKERS for colour in _FURTHER)
-    looks = {}
+    further, plans = count(), count()
+    looks: dict[str, dict[str, Any]] = {}
     for name, point in names.items():
-        own = lines.get(point.strategy) == 1
-        colour, marker = (_COLOURS.get(point.strategy, "black"), "o") if own else next(further)
-        looks[name] = {"color": colour, "marker": "*" if point.setting.planned else marker}
+        if point.setting.planned:
+            looks[name] = look(next(plans), _PLANS)
+        else:
+            looks[name] = dict(_LOOKS[point.strategy] if lines[point.strategy] == 1 else look(next(further), _FURTHER))
     levels = _levels(points)
     if counting == "memory" and len(set(levels.values())) > 1:
-        alike = Counter[tuple[str, str]]()
+        alike = Counter[str]()
         for name, level in levels.items():
-            look = (looks[name]["color"], _OF_DECODING[level])
-            label = f"{name} (decoding: {level})"
-            looks[name] |= {"marker": look[1], "label": label, "linestyle": _DASHES[alike[look] % len(_DASHES)]}
-            alike[look] += 1
+            dashes = DASHES[alike[level] % len(DASHES)]
+            looks[name] |= {"marker": _OF_DECODING[level], "linestyle": dashes, "label": f"{name} (decoding: {level})"}
+            alike[level] += 1
     return looks
 
 
@@ -221,7 +191,7 @@ def _limits(axis: Any, points: Sequence[Point], value: Value, colour: str) -> No
         if limit > 0 and math.isfinite(mean_of(point)):
             x, y = [limit, point.cost_in("memory")], [value(point, mean_of(point))] * 2
             axis.plot(x, y, color=colour, linewidth=0.7, alpha=0.7, marker="|", markersize=9, markevery=[0], zorder=1)
-            axis.plot([], [], color="grey", linewidth=0.7, marker="|", markersize=9, label=_LIMIT)
+            axis.plot([], [], color=GREY, linewidth=0.7, marker="|", markersize=9, label=_LIMIT)
 
 
 def _ends(point: Point, value: Value) -> tuple[float, float]:
@@ -233,7 +203,7 @@ def _ends(point: Point, value: Value) -> tuple[float, float]:
 
 
 def _rings(axis: Any, marked: Sequence[Point], value: Value, counting: str) -> None:
-    ring = {"s": 130, "facecolors": "none", "edgecolors": "black", "linewidths": 0.9, "zorder": 3}
+    ring = {"s": 130, "facecolors": "none", "edgecolors": BLACK, "linewidths": 0.9, "zorder": 3}
     y = [value(point, mean_of(point)) for point in marked]
     axis.scatter([point.cost_in(counting) for point in marked], y, label=_RING if marked else None, **ring)
 
@@ -244,13 +214,12 @@ def _dress(axis: Any, panel: Panel, value: Value) -> None:
     clean_value = noise_free_text(panel.points).removeprefix(", ")
     if clean_value:
         lines.append(clean_value + " %" * bool(panel.points[0].evaluation.share))
-    axis.set_title("\n".join(lines), fontsize="medium", parse_math=False)  # a name may hold dollars
+    axis.set_title("\n".join(lines), parse_math=False)  # a name may hold dollars
     axis.set_xscale("log")
-    axis.grid(alpha=0.3, which="both")
     clean = panel.points[0].evaluation.original if panel.points else None
     if clean is not None and math.isfinite(clean):
         y = value(panel.points[0], clean)
-        axis.axhline(y, color="black", linewidth=1, linestyle=":", label="original")
+        axis.axhline(y, color=BLACK, linewidth=1, linestyle=":", label="original")
 
 
 def _loss_axis(axes: Sequence[Any], points: Sequence[Point]) -> None:
@@ -332,8 +301,7 @@ def _legend(figure: Any, axes: Sequence[Any]) -> None:
     texts = ["\n".join(textwrap.wrap(name, width)) for name in names]
     for columns in range(min(len(names), _MOST_COLUMNS), 0, -1):
         legend = figure.legend(
-            [handles[name] for name in names], texts, loc="outside lower center", ncols=columns, fontsize="small",
-            frameon=False,
+            [handles[name] for name in names], texts, loc="outside lower center", ncols=columns
         )  # fmt: skip
         for text in legend.get_texts():
             text.set_parse_math(False)
@@ -344,6 +312,7 @@ def _legend(figure: Any, axes: Sequence[Any]) -> None:
     figure.set_figheight(figure.get_figheight() + box.height / figure.dpi)
 
 
+@in_style
 def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Callable[[Path], None]:
     """Return a writer of the channel's plot: mean and σ, the inverse, and φ at 1, 10 and 500 cells.
 
@@ -353,18 +322,17 @@ def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Call
     figure, axes = new_figure(3 if measurements is None else 5, height=3.8)
     if measurements is not None:
         if pairs is not None:
-            axes[0].plot(*_some(*pairs), ".", markersize=1, alpha=0.3, color="#8c8c8c", label="measured")
+            axes[0].plot(*_some(*pairs), ".", markersize=1, alpha=0.3, color=GREY, label="measured")
         _plot_device(axes[:2], measurements)
     low, high = channel.span
     level = clip_to_range(np.linspace(low, high, 120).astype(np.float32), channel.span)
     for axis, cells in zip(axes[-3:], (1, 10, 500), strict=True):
         reads = np.stack([_reads(channel, value, cells, 25) for value in level])
-        axis.plot(np.repeat(level, 25), reads.ravel(), ".", markersize=1.5, alpha=0.4, color=_COLOURS["redundancy"])
-        axis.plot([low, high], [low, high], color="black", linewidth=0.8)
+        axis.plot(np.repeat(level, 25), reads.ravel(), ".", markersize=1.5, alpha=0.4, color=BLUE)
+        axis.plot([low, high], [low, high], color=BLACK, linewidth=0.8)
         axis.set(title=f"φ, {cells} cell{'s' * (cells > 1)}", xlabel="level", ylabel="read", ylim=axes[-3].get_ylim())
-        axis.grid(alpha=0.3)
     width = math.floor(figure.get_figwidth() / _CHARACTER) - 4
-    figure.suptitle(textwrap.fill(f"{channel}: {channel.source}", width), fontsize="small")
+    figure.suptitle(textwrap.fill(f"{channel}: {channel.source}", width), fontsize=SMALL)
     return saver(figure)
 
 
@@ -378,15 +346,14 @@ def _some(x: Any, y: Any) -> tuple[Any, Any]:
 
 def _plot_device(axes: Any, channel: TableChannel) -> None:
     x, mean, std = (np.array(column) for column in (channel.inputs, channel.means, channel.stds))
-    axes[0].plot(x, mean, color=_COLOURS["sign"], label="mean μ")
-    axes[0].fill_between(x, mean - std, mean + std, alpha=0.25, color=_COLOURS["sign"], label="μ ± σ")
+    axes[0].plot(x, mean, color=VERMILION, label="mean μ")
+    axes[0].fill_between(x, mean - std, mean + std, alpha=0.25, color=VERMILION, label="μ ± σ")
     axes[0].set(title="channel C", xlabel=f"input ({channel.input_scale.unit}, scaled)", ylabel="read")
-    axes[0].legend(fontsize="small", markerscale=4)
+    axes[0].legend(markerscale=4)
     level = np.linspace(*channel.span, 800)
-    axes[1].plot(level, channel.inverse.input(level), ".", markersize=2, color=_COLOURS["mapping"])
+    axes[1].plot(level, channel.inverse.input(level), ".", markersize=2, color=BLUE)
     axes[1].set(title="inverse f = μ⁻¹ (least σ)", xlabel="level", ylabel="input, scaled")
     for axis in axes:
-        axis.grid(alpha=0.3)
         axis.locator_params(nbins=6)
 
 

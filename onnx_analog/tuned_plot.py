@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx_analog.plots import POINTS_INCHES, label_costs, loss_steps, new_figure, saver
+from onnx_analog.drawing import BLACK, BLUE, SMALL, VERMILION, WHITE, in_style, new_figure, saver
+from onnx_analog.plots import POINTS_INCHES, label_costs, loss_steps
 
 if TYPE_CHECKING:
     from onnx_analog.tuning.drops import Drop
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 
 _LEAST_SPAN = 3.0  # of the axis of cells, from end to end
 _TUNED_INCHES = 6.0  # width of the plot of a search
-_OF_ANSWERS: tuple[dict[str, Any], ...] = (  # colours that the colour-blind tell apart (Okabe and Ito 2008)
-    {"color": "#0072B2", "marker": "*", "size": 14, "first": True},
-    {"color": "#D55E00", "marker": "D", "size": 8, "first": False},
-    {"color": "#000000", "marker": "s", "size": 8, "first": False},
+_OF_ANSWERS: tuple[dict[str, Any], ...] = (
+    {"color": BLUE, "marker": "*", "size": 14, "first": True},
+    {"color": VERMILION, "marker": "D", "size": 8, "first": False},
+    {"color": BLACK, "marker": "s", "size": 8, "first": False},
 )
 
 
+@in_style
 def plot_tuned(tuned: Tuned) -> Callable[[Path], None]:
     """Return a writer of the plot of a search: what is lost against cells, of what was tried and of the answers.
 
@@ -48,8 +50,7 @@ def plot_tuned(tuned: Tuned) -> Callable[[Path], None]:
     if tuned.goal.max_drop is not None:  # decibels are logarithms already
         _bend(axis, 100 * max(losses), 100 * tuned.goal.max_drop)
     label_costs([axis], finest=(1, 1.5, 2, 3, 5, 7))
-    axis.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
+    figure.legend(loc="outside lower center", ncols=3)
     return saver(figure)
 
 
@@ -64,7 +65,7 @@ def _widen(axis: Any) -> None:
 def _draw_answer(axis: Any, answer: Answer, style: dict[str, Any], scale: Scale) -> None:
     """Draw what was tried, then what was verified; the legend has the marks of the first answer."""
     first, colour = style["first"], style["color"]
-    hollow, solid = {"markerfacecolor": "white"}, {"markersize": style["size"], "linewidth": 1.8, "zorder": 4}
+    hollow, solid = {"markerfacecolor": WHITE}, {"markersize": style["size"], "linewidth": 1.8, "zorder": 4}
     tried = {"fmt": "o-", "color": colour, "markersize": 4, "elinewidth": 0.6, "alpha": 0.6, **hollow}
     _drops(
         axis,
@@ -108,9 +109,9 @@ def _label_answer(axis: Any, text: str, place: tuple[float, float], colour: str,
         textcoords="offset points",
         ha="left" if left else "right",
         va="bottom" if above else "top",
-        fontsize="small",
+        fontsize=SMALL,
         color=colour,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+        bbox={"facecolor": WHITE, "edgecolor": "none", "alpha": 0.8, "pad": 1},
         zorder=5,
     )
 
@@ -121,9 +122,9 @@ def _tried_near(answer: Answer) -> float:
 
 
 def _goal_line(axis: Any, limit: float, scale: Scale) -> None:
-    axis.axhline(scale.value(limit), color="black", linestyle=":", linewidth=1)
+    axis.axhline(scale.value(limit), color=BLACK, linestyle=":", linewidth=1)
     place = {"xy": (0.99, scale.value(limit)), "xycoords": axis.get_yaxis_transform(), "xytext": (0, 3)}
-    axis.annotate(f"goal: {scale.goal(limit)}", **place, textcoords="offset points", ha="right", fontsize="small")
+    axis.annotate(f"goal: {scale.goal(limit)}", **place, textcoords="offset points", ha="right", fontsize=SMALL)
 
 
 def _bend(axis: Any, largest: float, limit: float) -> None:

@@ -450,6 +450,15 @@ class Words(WordsType):
     name = "words"
     listed = of_text = True  # as a file of options has it: a list, of texts
 
+    def __init__(self, choices: tuple[str, ...] = ()) -> None:
+        self._choices = choices  # that a shell offers; what is typed is checked by its setting
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        """Return the lists that complete an incomplete one."""
+        from onnx_analog.cli import completion
+
+        return completion.some_of(lambda: self._choices)(ctx, param, incomplete)
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         """Return the words, or fail as click does."""
         parts = [part.strip() for part in (value.split(",") if isinstance(value, str) else map(str, value))]

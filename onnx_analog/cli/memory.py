@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from onnx_analog.cli import completion
 from onnx_analog.cli.console import several
-from onnx_analog.cli.options import CHANGES, COMPENSATE, PRUNE_SCOPE, SELECTION, SPARSITY, channel_names, selection_of
+from onnx_analog.cli.options import CHANGES, COMPENSATE, PRUNE_SCOPE, SELECTION, SPARSITY, selection_of
 from onnx_analog.cli.settings import argument, options_of
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.settings import settings_of
@@ -26,13 +27,18 @@ _DEPENDS = {
 }
 
 MEMORY = several(
-    click.option("--plan", metavar="FILE", help="How a plain MODEL is stored: a plan's JSON file, or module:function."),
+    click.option(
+        "--plan",
+        metavar="FILE",
+        shell_complete=completion.files,
+        help="How a plain MODEL is stored: a plan's JSON file, or module:function.",
+    ),
     options_of(Paper, depends={}),
     SPARSITY,
     PRUNE_SCOPE,
     click.option(
         "--channel",
-        shell_complete=channel_names,
+        shell_complete=completion.CHANNEL,
         help="The memory; a protected MODEL is read through it.  [default: pcm, or that of the plan or model]",
     ),
     CHANGES,
@@ -46,7 +52,7 @@ OF_FAMILY = several(  # at the end of the help
         without=(*settings_of(Paper), "channel"),
         section=FAMILY,
         depends=_DEPENDS,
-        complete={"side_channel": channel_names},
+        complete={"side_channel": completion.CHANNEL, "estimator": completion.ESTIMATOR},
     ),
 )
 

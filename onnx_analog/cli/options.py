@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from onnx_analog.arguments import ModifierSettings, SelectionSettings
+from onnx_analog.cli import completion
 from onnx_analog.cli.config import LOADED
 from onnx_analog.cli.console import Whole, several
 from onnx_analog.cli.paths import FILE as FILE
@@ -39,7 +40,7 @@ SELECTION = options_of(SelectionSettings)
 CHANGES = options_of(ModifierSettings)
 CHANNEL = click.option(
     "--channel",
-    shell_complete=lambda ctx, param, incomplete: channel_names(ctx, param, incomplete),
+    shell_complete=completion.CHANNEL,
     help="Model of the cells: a name, name:key=value,..., a JSON file, or module:Class.  [default: pcm]",
 )
 
@@ -72,20 +73,13 @@ CORRECT = several(argument("correct", metavar="FILE", type=FileOr("gain")), argu
 COMPENSATE = several(argument("compensate", metavar="FILE", type=FILE_NAME), argument("compensate_samples"))
 
 
-def metric_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of metrics that complete the typed word."""
-    from onnx_analog.run.metrics import METRICS
-
-    return [name for name in METRICS if name.startswith(incomplete)]
-
-
 RUNNING = several(
-    argument("metric", metavar="NAME", type=str, shell_complete=metric_names),
+    argument("metric", metavar="NAME", type=str, shell_complete=completion.METRIC),
     argument("output", metavar="NAME"),
     argument("class_axis"),
     argument("samples"),
     argument("batch"),
-    argument("providers"),
+    argument("providers", shell_complete=completion.PROVIDERS),
 )
 
 
@@ -119,18 +113,9 @@ def engine_of(choices: dict[str, Any], threads: int | None) -> Engine:
     return engines.build(choices.pop("engine"), threads=threads, **options)
 
 
-def channel_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of channels that complete the typed word; in a list, its last word."""
-    from importlib.metadata import entry_points
-
-    before, comma, last = incomplete.rpartition(",")
-    names = sorted({entry.name for entry in entry_points(group="onnx_analog.channels")})
-    return [before + comma + name for name in names if name.startswith(last)]
-
-
 OTHER_CHANNEL = click.option(
     "--channel",
-    shell_complete=channel_names,
+    shell_complete=completion.CHANNEL,
     help="Read through this channel; its output range must cover that of the stored channel.",
 )
 

@@ -35,6 +35,13 @@ class FileOr(_Path):
             self.fail(f"{text!r} is neither a file nor the word {self._word}.", param, ctx)
         return super().convert(value, param, ctx)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        """Return that a file completes the word, and the word that stands for one, once its first letter is typed."""
+        from click.shell_completion import CompletionItem
+
+        word = [self._word] if incomplete and self._word.startswith(incomplete) else []  # bash prefers it to files
+        return [*super().shell_complete(ctx, param, incomplete), *map(CompletionItem, word)]
+
 
 class _Out(_Path):
     """A path to be written. Refuses "-", which means stdout in other programs."""

@@ -93,7 +93,7 @@ def _type(declared: Setting, kind: Any) -> Any:
         return click.Choice(declared.choices)
     if get_origin(kind) is tuple:
         least = None if declared.least is None else int(declared.least)
-        return {int: Integers(least=least or 0), float: Floats(), str: Words()}[plain]
+        return {int: Integers(least=least or 0), float: Floats(), str: Words(declared.choices or ())}[plain]
     if plain is int:
         least, most = (None if end is None else int(end) for end in (declared.least, declared.most))
         return Whole(least, most)

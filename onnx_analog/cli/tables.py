@@ -14,7 +14,8 @@ from rich.text import Text
 
 from onnx_analog.errors import printable, printable_lines
 
-NAME_WIDTH = 16  # columns that a name may claim beside numbers; a longer one is folded
+NAME_WIDTH = 16  # columns that a name of one word may claim beside numbers; a longer one is folded
+WORDS_WIDTH = 12  # and one of several words, which folds between them
 _GAP = "  "  # between columns, and before the first
 _READABLE = 100  # columns of a caption
 
@@ -50,6 +51,8 @@ class Table(Base):
             yield Text("")
         yield from shown._wide(width, rule) if shown._fits(width) else shown._tall(width)
         if shown.caption:
+            if not shown._fits(width):  # below the last of many lines
+                yield Text("")
             yield from _lines(printable_lines(str(shown.caption)), _reading_width(width), "italic", _GAP)
         yield Text("")
 
@@ -128,7 +131,8 @@ def _widths(column: Column) -> tuple[int, int]:
     most = max(longest, cell_len(header), 1)
     if not _is_name(column):
         return max(longest, word, 1), most
-    return max(min(most, NAME_WIDTH), min(word, NAME_WIDTH)), most
+    words = [word, *(cell_len(part) for cell in column.cells for part in str(cell).split())]
+    return min(max(*words, min(most, WORDS_WIDTH)), NAME_WIDTH), most
 
 
 def _total(widths: Sequence[int]) -> int:

@@ -341,6 +341,11 @@ _KNOWN: dict[str, Estimator] = {
 }
 
 
+def names() -> tuple[str, ...]:
+    """Return the names of the estimators of the package."""
+    return tuple(name for name in _KNOWN if ":" not in name)
+
+
 def estimator(name: str) -> Estimator:
     """Return the estimator called `name`, or the class that `module:Class` names.
 
@@ -351,8 +356,9 @@ def estimator(name: str) -> Estimator:
     """
     if name not in _KNOWN:
         if ":" not in name:
-            named = ", ".join(known for known in _KNOWN if ":" not in known)
-            raise OptionError(f"no estimator is called {name!r}: choose from {named}, or name module:Class")
+            raise OptionError(
+                f"no estimator is called {name!r}: choose from {', '.join(names())}, or name module:Class"
+            )
         from onnx_analog.named import named_function
 
         kind = named_function(name)

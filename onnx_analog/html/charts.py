@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_analog.drawing import GREY, MARKERS, PALETTE, SMALL
 from onnx_analog.errors import printable
 from onnx_analog.html.page import Chart
-from onnx_analog.html.svg import COLOURS, GREY, INK, PAGE, drawing
+from onnx_analog.html.svg import COLOURS, INK, PAGE, drawing
 from onnx_analog.plots import label_costs, loss_steps
 
 Doubles = NDArray[np.float64]
@@ -20,7 +21,6 @@ Doubles = NDArray[np.float64]
 _LABEL = 24  # characters of a line of a label beside a bar
 _LONGEST = 60  # of a name in a legend
 _BAR = 0.34  # inches of height
-_MARKERS = "osD^vPX"
 _MARGIN = 1.3  # of the range of cells
 _NARROWEST = 3.0  # of an axis of cells, from end to end
 _CHARACTERS = 84  # of a row of a legend
@@ -177,7 +177,9 @@ def losses(
         for rival, cells in (rivals or {}).items():
             axis.axvline(cells, color=GREY, linestyle="--", linewidth=1)
             place = {"xycoords": axis.get_xaxis_transform(), "textcoords": "offset points", "rotation": 90}
-            axis.annotate(rival, (cells, 0.99), xytext=(-1, 0), ha="right", va="top", fontsize=8, color=GREY, **place)
+            axis.annotate(
+                rival, (cells, 0.99), xytext=(-1, 0), ha="right", va="top", fontsize=SMALL, color=GREY, **place
+            )
         if goal is not None:
             axis.axhline(goal[0], color=INK, linestyle=":", linewidth=1.2)
             place = {"xycoords": axis.get_yaxis_transform(), "textcoords": "offset points"}
@@ -196,14 +198,14 @@ def losses(
 
 
 def _draw(axis: Any, line: Line, number: int) -> None:
-    colour = COLOURS[(number if line.colour is None else line.colour) % 6]
+    colour = PALETTE[(number if line.colour is None else line.colour) % len(PALETTE)]
     marks = sorted(mark for mark in line.marks if math.isfinite(mark.value))
     below = [mark.value - mark.low if math.isfinite(mark.low) else 0.0 for mark in marks]
     above = [mark.high - mark.value if math.isfinite(mark.high) else 0.0 for mark in marks]
     axis.errorbar(
         [mark.cells for mark in marks], [mark.value for mark in marks],
         yerr=(np.maximum(below, 0), np.maximum(above, 0)),
-        color=colour, marker=_MARKERS[number % len(_MARKERS)], markersize=5 if line.joined else 7, capsize=3,
+        color=colour, marker=MARKERS[number % len(MARKERS)], markersize=5 if line.joined else 7, capsize=3,
         linestyle="-" if line.joined else "none", markerfacecolor=PAGE if line.hollow else colour,
         label=_short(line.name),
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Figures of matplotlib as SVG for a page: text stays text, colours are the page's, the same figure is the same bytes.
 
-Charts are drawn in colours that stand for those of the page; the page has them for light and for dark. The palette is
-that of Okabe and Ito (2008), which the colour-blind tell apart.
+Charts are drawn in the style of all plots, in colours that stand for those of the page; the page has them for light and
+for dark.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from onnx_analog.plots import import_matplotlib
+from onnx_analog.drawing import GREY, PALETTE, style
 
 INK, GRID, PAGE = "#010203", "#040506", "#fdfcfb"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
-GREY = COLOURS[-1]
+COLOURS = (*PALETTE, GREY)
 _PAGE = {
     INK: "currentColor",
     GRID: "var(--grid)",
@@ -26,13 +25,9 @@ _PAGE = {
 }
 _STYLE = {
     "axes.edgecolor": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "xtick.color": INK, "ytick.color": INK,
-    "text.color": INK, "legend.labelcolor": INK, "grid.color": GRID, "axes.grid": True, "axes.axisbelow": True,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "grid.linewidth": 0.8,
-    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "legend.frameon": False,
-    "font.size": 9.5, "axes.titlesize": 9.5, "axes.labelsize": 9.5, "legend.fontsize": 9, "xtick.labelsize": 9,
-    "ytick.labelsize": 9, "lines.linewidth": 1.5,
+    "text.color": INK, "legend.labelcolor": INK, "grid.color": GRID,
+    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
     "text.parse_math": False,  # a name may hold dollars
-    "svg.fonttype": "none",
 }  # fmt: skip
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _WIDTH = 5.2  # inches: text is then as large as that of the page, on a screen, and can be read on a phone
@@ -42,13 +37,10 @@ _LEFT_OUT = {"metadata", "style"}
 @contextmanager
 def drawing(name: str, *, height: float, down: int = 1) -> Iterator[tuple[Any, list[Any], list[str]]]:
     """Give a figure, its axes, and a list that holds its SVG after the body; `name` tells it from others of a page."""
-    matplotlib = import_matplotlib()
-    from matplotlib.figure import Figure
-
     result: list[str] = []
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # whatever a user's own file says
-        matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": name})
+    with style(**{**_STYLE, "svg.hashsalt": name}):
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         yield figure, list(figure.subplots(down, squeeze=False).flat), result
         result.append(_svg(figure, name))

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from onnx_analog.disk import writing
 from onnx_analog.study._lines import CHECKSUM, Row, Written, line_of, word_of
 
 NO_PARQUET = "no Parquet: pyarrow is not installed (pip install 'onnx-analog[parquet]')"
 _GROUP = 2**16  # rows that Parquet keeps together
+
+
+_IF_MISSING = {  # the type of a column without values; of all others it is text
+    **dict.fromkeys(("large_fraction", "sqnr_db", "original", "stored", "honest_cells_per_original_weight"), "float64"),
+    **dict.fromkeys(("cells", "cells_large", "honest_cells", "class_axis"), "int64"),
+}
 
 
 def can_parquet() -> bool:
@@ -58,6 +65,14 @@ def rows_of(path: Path) -> int | None:
         return None
 
 
+def _column(name: str, values: Sequence[Any]) -> Any:
+    """Return a column for Parquet; its type does not depend on whether a part of the rows has values."""
+    import pyarrow
+
+    column = pyarrow.array(values)
+    return column if column.null_count < len(column) else column.cast(_IF_MISSING.get(name, "string"))
+
+
 def parquet_writer(rows: Iterable[Row], constants: Row) -> writing.Writer:
     """Return what writes trials.parquet."""
 
@@ -68,12 +83,8 @@ def parquet_writer(rows: Iterable[Row], constants: Row) -> writing.Writer:
         writer, written, left = None, None, iter(rows)
         while part := list(islice(left, _GROUP)):
             written = written or Written([*part[0], *constants], constants)
-            text = pyarrow.string()  # a whole part of the rows may have none of these
-            types = {"large_fraction": pyarrow.float64(), "channel": text, "channel_sha256": text}
-            columns = {name: pyarrow.array([word_of(row[name]) for row in part], types.get(name)) for name in part[0]}
-            same = {
-                name: pyarrow.repeat(pyarrow.scalar(word_of(value)), len(part)) for name, value in constants.items()
-            }
+            columns = {name: _column(name, [word_of(row[name]) for row in part]) for name in part[0]}
+            same = {name: _column(name, [word_of(value)] * len(part)) for name, value in constants.items()}
             checksums = {CHECKSUM: pyarrow.array([written.parts(row)[1] for row in part])}
             table = pyarrow.table({**columns, **same, **checksums}, schema=None if writer is None else writer.schema)
             writer = writer or parquet.ParquetWriter(path, table.schema)

@@ -24,7 +24,6 @@ import onnx
 import onnx_ir as ir
 import pytest
 import scipy.stats
-from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 import onnx_analog as oa
@@ -1224,26 +1223,6 @@ def test_a_plot_that_is_there_is_refused_without_an_option_that_is_not(cli, line
     found = cli(line)
     assert_refused(found, 1, "'there.png' already exists: replace it with --force, or choose another")
     assert " -o" not in found.stderr
-
-
-# -------------------------------------------------------------------------------------------------- completion
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("protect model.onnx --channel rr", {"rram-milo", "rram-wan"}),
-        ("protect model.onnx --channel none", set()),
-        ("evaluate model.onnx --channel gau", {"gaussian"}),
-        ("readback model.onnx --channel gau", {"gaussian"}),
-        ("sweep model.onnx --channel pcm,rram-m", {"pcm,rram-milo"}),
-        ("channel show pcm-", {"pcm-drift", "pcm-partial-reset"}),
-    ],
-)
-def test_a_shell_completes_channels(words, expected):
-    *before, last = shlex.split(words)
-    found = BashComplete(main, {}, "onnx-analog", "_ONNX_ANALOG_COMPLETE").get_completions(before, last)
-    assert {item.value for item in found} == expected
 
 
 # -------------------------------------------------------------------------------------------------------- demo

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from onnx_analog.cli import completion
 from onnx_analog.cli.console import Group, Whole, print_json, show
-from onnx_analog.cli.options import CHANGES, FILE, FORCE, JSON, OUT, channel_names, modifiers_of
+from onnx_analog.cli.options import CHANGES, FILE, FORCE, JSON, OUT, modifiers_of
 from onnx_analog.cli.progress import progress
 from onnx_analog.errors import printable
 
@@ -47,7 +48,7 @@ def channel_list(as_json: bool) -> None:
 
 
 @command.command(name="show")
-@click.argument("name", shell_complete=channel_names)
+@click.argument("name", shell_complete=completion.CHANNEL)
 @CHANGES
 @click.option("--plot", type=OUT, help="File for a plot of mean, σ, inverse and φ (needs matplotlib).")
 @FORCE
@@ -83,10 +84,29 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
 
 @command.command(name="fit")
 @click.argument("pairs", type=FILE)
-@click.option("--input", "input_", required=True, metavar="COLUMN", help="Column of the programmed values.")
-@click.option("--output", "output_", required=True, metavar="COLUMN", help="Column of the read values.")
+@click.option(
+    "--input",
+    "input_",
+    required=True,
+    metavar="COLUMN",
+    shell_complete=completion.columns,
+    help="Column of the programmed values.",
+)
+@click.option(
+    "--output",
+    "output_",
+    required=True,
+    metavar="COLUMN",
+    shell_complete=completion.columns,
+    help="Column of the read values.",
+)
 @click.option("--log", type=click.Choice(["output"]), help="Fit log10 of the output, as for a resistance.")
-@click.option("--group", metavar="COLUMN", help="Column that names the device; needed for --cells-on same.")
+@click.option(
+    "--group",
+    metavar="COLUMN",
+    shell_complete=completion.columns,
+    help="Column that names the device; needed for --cells-on same.",
+)
 @click.option(
     "--neighbours", type=Whole(1), help="Neighbouring inputs that share reads.  [default: by cross-validation]"
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from onnx_analog.cli import completion
 from onnx_analog.cli.console import Command, Option, print_json, show
 from onnx_analog.cli.memory import FAMILY, OF_FAMILY
 from onnx_analog.cli.options import (
@@ -56,6 +57,7 @@ from onnx_analog.errors import printable
     cls=Option,
     section=FAMILY,
     metavar="FILE",
+    shell_complete=completion.files,
     help="JSON file that says how each tensor is stored, or module:function; see `onnx-analog plan`.",
 )
 @click.option(

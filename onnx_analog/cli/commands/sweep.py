@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnx_analog.cli import completion
 from onnx_analog.cli.config import CONFIG_READ, NOT_SAVED, OBJECTS
 from onnx_analog.cli.console import Command, Option, Whole, Words, print_json, show
 from onnx_analog.cli.options import (
@@ -26,7 +27,6 @@ from onnx_analog.cli.options import (
     SEED,
     SELECTION,
     SPARSITY,
-    channel_names,
     engine_of,
     engine_options,
     modifiers_of,
@@ -57,7 +57,7 @@ FAMILY = "Further points"
     "--channel",
     type=Words(),
     multiple=True,
-    shell_complete=channel_names,
+    shell_complete=completion.CHANNELS,
     help="Models of the cells, comma-separated or repeated: names, name:key=value,..., or JSON files.  [default: pcm]",
 )
 @CHANGES
@@ -92,6 +92,7 @@ FAMILY = "Further points"
     section=FAMILY,
     multiple=True,
     metavar="NAME=V1,V2",
+    shell_complete=completion.axes,
     help="Also vary this setting of the scheme, e.g. side_bits_per_cell=1,2; repeatable.",
 )
 @click.option(
@@ -100,6 +101,7 @@ FAMILY = "Further points"
     section=FAMILY,
     multiple=True,
     metavar="FILE",
+    shell_complete=completion.files,
     help="Add a point: a plan's JSON file, named by the file, or module:function; repeatable.",
 )
 @click.pass_context
