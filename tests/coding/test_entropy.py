@@ -116,6 +116,7 @@ def test_three_bins_code_a_symbol_as_its_whole_table_does(steps, fineness, seed)
     row = table * weights.shape[1] + symbol
     three.encode(places[row], categorical, bins[row])
     assert three.get_compressed().tolist() == whole.get_compressed().tolist()
+    assert three.pos() == whole.pos()  # down to the last digit of the interval
 
 
 # ----------------------------------------------------------------------------------------------------- length
