@@ -36,6 +36,8 @@ from onnx_analog.errors import ModelError
 
 Ints = NDArray[np.int64]
 
+_ALONE = 2**11  # weights of a group beyond which it is faster alone
+
 # ------------------------------------------------------------------------------------------------------- order
 
 
@@ -56,12 +58,13 @@ class Batch(NamedTuple):
 
 
 def batches(counts: Ints, classes: int) -> Iterator[Batch]:
-    """Yield groups with `counts` (G,) weights: as many as fill a cache, or a larger one alone."""
-    ends, start = np.cumsum(counts), 0
+    """Yield groups with `counts` (G,) weights: as many as fill a cache, or a large one alone."""
+    ends, large, start = np.cumsum(counts), np.append(np.flatnonzero(counts > _ALONE), counts.size), 0
     while start < counts.size:
         before = int(ends[start] - counts[start])
         stop = int(np.searchsorted(ends, before + CHUNK, side="right"))
-        stop = max(min(stop, start + CHUNK // classes), start + 1)
+        stop = min(stop, start + CHUNK // classes, int(large[np.searchsorted(large, start)]))
+        stop = max(stop, start + 1)
         yield Batch(slice(start, stop), slice(before, int(ends[stop - 1])))
         start = stop
 
@@ -190,6 +193,8 @@ def edges_of_groups(size: NDArray[Any], counts: Ints, scheme: Scheme) -> tuple[G
     if scheme.classes == 1 or scheme.partition == "bounds":
         alike = GroupEdges.of([edges_of([], scheme)])
         return alike[np.zeros(counts.size, np.intp)], all_groups
+    if counts.size == 1:
+        return _one_by_one(size, counts, scheme)
     if scheme.partition == "share":
         return _by_share(size, counts, scheme), all_groups
     if scheme.partition == "uniform" and not scheme.rate_weight:

@@ -8,14 +8,17 @@ import sys
 from contextlib import nullcontext
 from dataclasses import replace
 
+import constriction
+import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
 
+from onnx_analog.coding import entropy as entropy_module
 from onnx_analog.coding.contexts import CONTEXTS
 from onnx_analog.coding.entropy import MODELS, SEGMENT, EncodedStream, decoded, encoded, entropy_bits
-from onnx_analog.coding.probabilities import entropy, fixed, gamma, rice, write_groups
+from onnx_analog.coding.probabilities import Tables, entropy, fixed, gamma, rice, write_groups
 from onnx_analog.errors import ModelError, OptionError
 
 PRECISION = 24  # bits of the coder's probabilities
@@ -93,6 +96,28 @@ def test_the_bytes_are_always_the_same():
 
 
 DIGEST = "6286bc4544026a71102e9402bb8d53c9b0e043031afcbc839dfba11510491fef"
+
+
+@given(
+    hnp.arrays(np.int64, st.tuples(st.integers(1, 4), st.integers(2, 60)), elements=st.integers(0, 20 * 2**7)),
+    st.integers(0, 7),
+    st.integers(0, 2**32),
+)
+def test_three_bins_code_a_symbol_as_its_whole_table_does(steps, fineness, seed):
+    """To the bit, for every table that is written: steps are at most 20 octaves below the most frequent."""
+    steps = np.minimum(steps - steps.min(axis=1, keepdims=True), 20 << fineness)
+    weights = Tables(fineness, steps, 1, 0).weights
+    rng = np.random.default_rng(seed)
+    table, symbol = (rng.integers(0, most, 500).astype(np.int32) for most in weights.shape)
+    whole, three = constriction.stream.queue.RangeEncoder(), constriction.stream.queue.RangeEncoder()
+    categorical = constriction.stream.model.Categorical(perfect=False)
+    whole.encode(symbol, categorical, weights[table])
+    bins, places = entropy_module._three_bins(weights)
+    row = table * weights.shape[1] + symbol
+    three.encode(places[row], categorical, bins[row])
+    assert three.get_compressed().tolist() == whole.get_compressed().tolist()
+    assert three.pos() == whole.pos()  # down to the last digit of the interval
+
 
 # ----------------------------------------------------------------------------------------------------- length
 

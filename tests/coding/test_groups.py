@@ -144,17 +144,22 @@ def test_a_group_beyond_a_batch_is_fitted_too():
 # ------------------------------------------------------------------------------------------------------ batches
 
 
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(1, 9), st.integers(9, 60))
-def test_batches_are_all_groups_and_none_is_larger_than_it_must_be(counts, classes, at_once):
+SIZES = st.lists(st.integers(0, 40), min_size=1, max_size=30)
+
+
+@given(SIZES, st.integers(1, 9), st.integers(9, 60), st.sampled_from([15, 100]))
+def test_batches_are_all_groups_and_large_ones_are_alone(counts, classes, at_once, alone):
     counts, ends = np.array(counts), np.cumsum([0, *counts])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CHUNK", at_once)
+        patch.setattr(module, "_ALONE", alone)
         found = list(batches(counts, classes))
     assert [number for batch in found for number in range(counts.size)[batch.groups]] == list(range(counts.size))
     for groups, weights in found:
         number = groups.stop - groups.start
         assert (weights.start, weights.stop) == (ends[groups.start], ends[groups.stop])
         assert number == 1 or (weights.stop - weights.start <= at_once and number * classes <= at_once)
+        assert number == 1 or counts[groups].max() <= alone
 
 
 def test_edges_of_groups_are_those_of_one_another_in_arrays():
