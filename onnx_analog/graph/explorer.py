@@ -7,19 +7,37 @@ bodies of loops and functions are graphs of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass
 
 from onnx_analog.graph.weights import scopes
 
+_NO_NAME = "<main>"  # of a graph without a name
 
-def nodes_that_take(model: ir.Model, keys: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return the ids of the nodes of the main graph that take a weight, by its storage key.
 
-    Of a weight in the body of a loop, or in a function, they are those of the loops, and of the nodes that call the
-    function. In a protected model, the weight is what a decode call returns, and has the name of the original.
+class Users(NamedTuple):
+    """The nodes of the main graph that take weights.
+
+    Attributes
+    ----------
+    graph : str
+        The id of the main graph.
+    of : mapping of str to sequence of str
+        Ids of nodes, by the storage key of a weight.
+    """
+
+    graph: str
+    of: Mapping[str, Sequence[str]]
+
+
+def users_of(model: ir.Model, keys: Iterable[str]) -> Users:
+    """Return the nodes of the main graph that take weights, which are given by their storage keys.
+
+    Of a weight in the body of a loop, or in a function, they are the loops, and what calls the function. In a protected
+    model, the weight is what a decode call returns, and has the name of the original.
     """
     found: dict[str, list[str]] = {key: [] for key in keys}
     ids = _ids(model)
@@ -28,7 +46,8 @@ def nodes_that_take(model: ir.Model, keys: Iterable[str]) -> dict[str, tuple[str
             users = found.get(f"{scope}{value.name}")
             if users is not None:
                 users += [one for node, _ in value.uses() for one in ids.get(node, ())]
-    return {key: tuple(dict.fromkeys(names)) for key, names in found.items()}
+    name = model.graph.name
+    return Users(_NO_NAME if name is None else name, {key: tuple(dict.fromkeys(ids)) for key, ids in found.items()})
 
 
 def _ids(model: ir.Model) -> dict[ir.Node, tuple[str, ...]]:

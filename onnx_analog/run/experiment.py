@@ -21,7 +21,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph.build import detached, reason_against
 from onnx_analog.graph.correction import Cost
-from onnx_analog.graph.explorer import nodes_that_take
+from onnx_analog.graph.explorer import users_of
 from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.stored import COMPENSATED_KEY, channels_of, is_protected, read_with
 from onnx_analog.graph.totals import Totals
@@ -413,7 +413,7 @@ class Experiment:
             self._outputs,
             keys,
             list(by_key.values()),
-            nodes_that_take(self._model, keys.values()),
+            users_of(self._model, keys.values()),
             None if self.correcting is None else self.correcting.corrector(layers, tensors),
         )
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_analog.graph.explorer import Users
 from onnx_analog.graph.reader import Reader, read_streams, without_lost
 from onnx_analog.graph.spent import STREAMS, Spent, spent_by
 from onnx_analog.graph.stored import StoredTensor, channels_of
@@ -79,8 +80,8 @@ class Parts:
         Storage key of each weight, by its name in the network.
     tensors : sequence of StoredTensor
         As they are read: one for each storage key.
-    users : mapping of str to sequence of str
-        Names of the nodes that take a weight, by its storage key.
+    users : Users
+        The nodes that take weights.
     corrector : Corrector, optional
         Corrects what was read.
 
@@ -96,7 +97,7 @@ class Parts:
         run: Run,
         keys: Mapping[str, str],
         tensors: Sequence[StoredTensor],
-        users: Mapping[str, Sequence[str]],
+        users: Users,
         corrector: Corrector | None = None,
     ) -> None:
         self._network, self._run, self._keys = network, run, keys

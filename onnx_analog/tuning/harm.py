@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx_analog.display import Shown, counted, data_frame, finite
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.correction import Cost
+from onnx_analog.graph.explorer import Users
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.spent import STREAMS
 from onnx_analog.run.parts import Part
@@ -105,8 +106,8 @@ class Harms(Shown):
     alike : bool
         Whether all trials read the same.
     channel : str
-    users : mapping of str to sequence of str
-        The nodes that take a weight, by its storage key; see `onnx_analog.graph.explorer`.
+    users : Users
+        The nodes that take weights, by their ids in Model Explorer.
     model : str or None
     preprocessing : str
     corrected_by : str or None
@@ -126,7 +127,7 @@ class Harms(Shown):
     seed: int
     alike: bool
     channel: str
-    users: Mapping[str, Sequence[str]]
+    users: Users
     model: str | None = None
     preprocessing: str = ""
     corrected_by: str | None = None
@@ -285,7 +286,8 @@ class Harms(Shown):
     def overlay(self) -> dict[str, Any]:
         """Return node data for Model Explorer: the share of each tensor at the nodes that take it, in %.
 
-        Of several tensors of a node, the shares are added. Keys are the ids that its ONNX adapter gives nodes.
+        Of several tensors of a node, the shares are added. Keys are the ids that its ONNX adapter gives the main graph
+        and its nodes.
 
         Raises
         ------
@@ -295,10 +297,11 @@ class Harms(Shown):
         check_overlay(self.kinds)
         results: dict[str, dict[str, float]] = {}
         for harm in self.of("tensor"):
-            for node in self.users.get(harm.part.name, ()):
+            for node in self.users.of.get(harm.part.name, ()):
                 before = results.get(node, {"value": 0.0})["value"]
                 results[node] = {"value": before + 100 * (self.share(harm) or 0.0)}
-        return {"results": results, "gradient": [{"stop": stop, "bgColor": colour} for stop, colour in _GRADIENT]}
+        gradient = [{"stop": stop, "bgColor": colour} for stop, colour in _GRADIENT]
+        return {self.users.graph: {"results": results, "gradient": gradient}}
 
     def to_dataframe(self) -> Any:
         """Return the rows as a pandas DataFrame."""

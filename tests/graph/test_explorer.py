@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import onnx_analog as oa
-from onnx_analog.graph.explorer import nodes_that_take
+from onnx_analog.graph.explorer import users_of
 from onnx_analog.graph.weights import scopes
 from tests.models import model
 
@@ -44,7 +44,7 @@ EXPECTED = {
 
 def users(found):
     keys = [f"{path}{name}" for path, graph, _ in scopes(found) for name in graph.initializers]
-    return nodes_that_take(found, keys)
+    return users_of(found, keys).of
 
 
 def test_nodes_of_branches_have_their_path_and_those_of_loops_are_the_loop():
@@ -54,7 +54,7 @@ def test_nodes_of_branches_have_their_path_and_those_of_loops_are_the_loop():
 
 
 def test_a_protected_model_has_the_same_ids():
-    assert nodes_that_take(oa.protect(model(NESTED)).model, EXPECTED) == EXPECTED
+    assert users_of(oa.protect(model(NESTED)).model, EXPECTED) == ("net", EXPECTED)
 
 
 def test_the_model_is_not_changed():
@@ -83,5 +83,5 @@ def test_weights_of_a_function_are_those_of_what_calls_it():
             w = Constant <value = float[16, 16] random> ()
             y = MatMul(x, w)
         }""")
-    (shown,) = nodes_that_take(found, ["local.once()/w"]).values()
+    (shown,) = users_of(found, ["local.once()/w"]).of.values()
     assert sorted(shown) == ["one", "two"]

@@ -183,8 +183,10 @@ def test_rows_are_csv_and_json(found):
 
 
 def test_the_overlay_names_nodes_as_the_adapter_does(found):
-    overlay = found.overlay()
+
     shares = {harm.part.name: 100 * found.share(harm) for harm in found.of("tensor")}
+    ((graph, overlay),) = found.overlay().items()
+    assert graph == "net"
     assert overlay["results"] == {"node": {"value": shares["a"]}, "node_2": {"value": shares["b"]}}
     assert [stop["stop"] for stop in overlay["gradient"]] == [0, 1]
 
