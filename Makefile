@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo docs test lint unit test-cluster test-slow benchmark fuzz clean
+.PHONY: demo docs test lint unit test-cluster test-slow test-explorer benchmark fuzz clean
 
 demo: .venv/demo
 	$(BIN)/onnx-analog demo
@@ -24,6 +24,13 @@ test-cluster: .venv/dev  # real local Dask and Ray clusters, whose workers are k
 
 test-slow: .venv/dev  # what takes minutes
 	$(BIN)/pytest -m slow tests
+
+test-explorer: .venv/dev .cache/explorer  # node data in Model Explorer: 780 MB; the second part needs Chromium
+	MODEL_EXPLORER=.cache/explorer/bin/model-explorer $(BIN)/pytest -m slow tests/tuning/test_model_explorer.py
+
+.cache/explorer:  # in an environment of its own, as it needs much that nothing else does
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check ai-edge-model-explorer==0.1.34 model-explorer-onnx==0.4.2 || { rm -rf $@; exit 1; }
 
 docs: .venv/dev  # the site, in site/
 	$(BIN)/mkdocs build

@@ -22,7 +22,7 @@ from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.coding.compensation import check_compensable
 from onnx_analog.coding.plan import Plan
 from onnx_analog.errors import OptionError
-from onnx_analog.graph.stored import is_protected
+from onnx_analog.graph.stored import is_protected, read_already, read_back
 from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import PrunePass, pipeline
 
@@ -67,11 +67,15 @@ def memory_of(
     Raises
     ------
     OptionError
-        If the model is protected, and an argument says how to store it, or arguments contradict each other.
+        If the model was read back, protected or decoded; if it is protected, and an argument says how to store it; or
+        if arguments contradict each other.
     """
     check_scheme_settings(settings)
     name = Path(model).name if isinstance(model, str | os.PathLike) else None
     loaded, resolved = load_model(model), channel_of(channel)
+    mark = read_back(loaded)
+    if mark is not None:  # of plain weights too: their noise would count as the original's
+        raise OptionError(read_already(mark))
     storing = {"plan": plan, "integers": integers, "sparsity": sparsity or None, **settings}
     if is_protected(loaded):
         _check_unused({**storing, "selection": selection, "compensate": compensate})

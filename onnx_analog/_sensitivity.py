@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,15 @@ from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.display import progress_of, silent
-from onnx_analog.graph.stored import channels_of
 from onnx_analog.graph.weights import Selection
 from onnx_analog.settings import takes
 
 if TYPE_CHECKING:
     from onnx_analog.run import metrics
     from onnx_analog.tuning.harm import Harms
+
+
+logger = logging.getLogger(__name__)
 
 
 @takes(Paper, Scheme)
@@ -28,6 +31,8 @@ def sensitivity(
     *,
     plan: AnyPlan | None = None,
     channel: AnyChannel | None = None,
+    by: Iterable[str] = DEFAULTS.by,
+    all_but: int = DEFAULTS.all_but,
     trials: int = DEFAULTS.sensitivity_trials,
     seed: int = DEFAULTS.seed,
     integers: int | None = None,
@@ -35,6 +40,8 @@ def sensitivity(
     sparsity: float = DEFAULTS.sparsity,
     prune_scope: str = DEFAULTS.prune_scope,
     selection: Selection | None = None,
+    correct: Data | None = None,
+    correct_samples: int = DEFAULTS.correct_samples,
     compensate: Data | None = None,
     compensate_samples: int = DEFAULTS.compensate_samples,
     mean: float | Iterable[float] = DEFAULTS.mean,
@@ -53,7 +60,8 @@ def sensitivity(
     """Return where noise hurts: what is lost if one tensor, class or stream alone is read with noise.
 
     Losses are counted from the model as it was written, read without noise. A part is read as a trial of the whole
-    memory reads it, so that of all parts together is that of `evaluate`; losses of parts do not add up to it.
+    memory reads it, so that of all parts together is that of `evaluate`; losses of parts do not add up to it. So the
+    worst parts also have what is left if all but they are read with noise.
 
     Parameters
     ----------
@@ -65,10 +73,16 @@ def sensitivity(
         How a plain model is stored, as in `protect`.
     channel : channel, optional
         The memory. A protected model is read through it, if its output range covers that of the stored channel.
+    by : sequence of str
+        Kinds of parts: "tensor", "class" and "stream" (of all tensors), "tensor-class" and "tensor-stream" (of each).
+    all_but : int, 0 to 10,000
+        Of so many of the worst parts of each kind, also all but the part is read with noise.
     trials : int, 1 to 10,000
         Of each part.
     modifiers : Modifiers
         Changes to that channel, or to those of the plan or the protected model.
+    correct, correct_samples
+        As in `evaluate`: each read is also corrected, towards the model as it was written. See `Harms.uncorrected`.
     seed, mean, std, preprocess, metric, output, class_axis, samples, batch, providers, threads
         As in `check`.
     progress : function
@@ -77,7 +91,8 @@ def sensitivity(
     Raises
     ------
     OptionError
-        If an argument is out of its range, or the metric does not compare sample by sample.
+        If an argument is out of its range, there are no parts of these kinds, or the metric does not compare sample
+        by sample.
     DataError
         If the data do not fit the model, or do not say what is lost.
     ModelError
@@ -89,9 +104,12 @@ def sensitivity(
     >>> from onnx_analog import demo
     >>> found = oa.sensitivity(demo.MODEL, demo.IMAGES, samples=100, trials=2, mean=0.1307, std=0.3081)
     >>> [harm.part.name for harm in found.of("stream")]
-    ['levels', 'signs', 'classes', 'failed blocks']
+    ['levels', 'signs', 'classes', 'codebook']
     """
-    given = checked(sensitivity_trials=trials, seed=seed, integers=integers, sparsity=sparsity, prune_scope=prune_scope)
+    given = checked(
+        by=by, all_but=all_but, sensitivity_trials=trials, seed=seed, integers=integers, sparsity=sparsity,
+        prune_scope=prune_scope,
+    )  # fmt: skip
     check_pruning(given)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     check_function("progress", progress)
@@ -103,21 +121,22 @@ def sensitivity(
 
     from onnx_analog.experiment import Experiment
     from onnx_analog.tuning.drops import check_paired
-    from onnx_analog.tuning.harm import harms
+    from onnx_analog.tuning.gauge import harms
 
     experiment = Experiment(
-        memory.model, data, metric, reference=memory.reference, compensate=compensate,
-        compensate_samples=compensate_samples, mean=mean, std=std, preprocess=preprocess, output=output,
-        class_axis=class_axis, samples=samples, batch=batch, providers=providers, threads=threads,
+        memory.model, data, metric, reference=memory.reference, correct=correct, correct_samples=correct_samples,
+        compensate=compensate, compensate_samples=compensate_samples, mean=mean, std=std, preprocess=preprocess,
+        output=output, class_axis=class_axis, samples=samples, batch=batch, providers=providers, threads=threads,
     )  # fmt: skip
     experiment.name = memory.name
     check_paired(experiment)
-    whole = experiment.trials(**memory.read)
+    for text in experiment.left(memory.read.get("plan"), selection=memory.read.get("selection")):
+        logger.warning(text)
     found = harms(
         experiment,
         experiment.parts(**memory.read),
-        channel=channels_of(whole.schemes),
-        alike=whole.alike,
+        kinds=given["by"],
+        all_but=given["all_but"],
         seed=given["seed"],
         trials=given["sensitivity_trials"],
         progress=progress_of(progress),

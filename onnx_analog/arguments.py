@@ -15,6 +15,13 @@ from onnx_analog.settings import check_values, setting
 LARGEST_SEED = 2**63 - 1
 MOST_TRIALS = 10**9
 MOST_READBACKS = 10_000  # models that are read back at once: files of them have numbers of four digits
+PART_KINDS = {  # what `sensitivity` reads with noise alone, and the headings of its tables
+    "tensor": "tensor",
+    "class": "class of all tensors",
+    "stream": "stream of all tensors",
+    "tensor-class": "class of one tensor",
+    "tensor-stream": "stream of one tensor",
+}
 LONGEST_S = 1e12  # from programming to read: 30,000 years
 
 
@@ -109,6 +116,19 @@ class Arguments:
         100, least=3, most=10_000, help="Trials after which the check gives up; it often stops after a few."
     )
     sensitivity_trials: int = setting(5, least=1, most=10_000, help="Reads of each part.")
+    by: tuple[str, ...] = setting(
+        ("tensor", "class", "stream"),
+        choices=tuple(PART_KINDS),
+        metavar="KINDS",
+        help=f"Kinds of parts, comma-separated: {', '.join(PART_KINDS)}.",
+    )
+    all_but: int = setting(
+        3,
+        least=0,
+        most=10_000,
+        metavar="N",
+        help="Also show what is left if only one of the N worst parts of each kind has no noise.",
+    )
     decoded: bool = setting(False, help="Write ordinary float weights, for other tools.")
     unit: str | None = setting(
         None,

@@ -5,36 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from onnx_analog.arguments import PART_KINDS
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.display import counted
 
 if TYPE_CHECKING:
-    from onnx_analog.tuning.harm import Harm, Harms
-
-INTERVAL = "95 % interval"
-_HEADINGS = {"tensor": "tensor", "class": "class of all tensors", "stream": "stream of all tensors"}
+    from onnx_analog.tuning.harm import Harms
 
 
 def tables_of(harms: Harms) -> Iterator[Table]:
-    """Yield a table of the tensors, the classes and the streams that alone are read with noise."""
-    for kind, heading in _HEADINGS.items():
-        parts = harms.of(kind)
-        if parts:
-            yield _table(harms, heading, parts, last=kind == [each.part.kind for each in harms.parts][-1])
-
-
-def _table(harms: Harms, heading: str, parts: tuple[Harm, ...], *, last: bool) -> Table:
-    result = table(heading, "weights", "cells", harms.scale.heading, INTERVAL, "divergence", "share, %")
-    for harm in parts:
-        result.add_row(harm.part.label, *harms.texts(harm))
-    result.add_section()
-    if len(parts) > 1:
-        total = sum(harms.share(harm) or 0.0 for harm in parts)
-        result.add_row("sum", "", "", "", "", "", f"{100 * total:.1f}")
-    result.add_row(harms.whole.part.label, *harms.texts(harms.whole))
-    if last:
-        result.caption = ". ".join(_notes(harms))
-    return result
+    """Yield a table of each kind of parts that alone are read with noise."""
+    for kind in harms.kinds:
+        result = table(PART_KINDS[kind], *harms.headings)
+        rows = list(harms.table(kind))
+        of_parts = len(harms.of(kind)) * (1 if harms.uncorrected is None else 2)
+        for number, row in enumerate(rows):
+            result.add_row(*row, end_section=number == of_parts - 1)
+        if kind == harms.kinds[-1]:
+            result.caption = ". ".join(_notes(harms))
+        yield result
 
 
 def _notes(harms: Harms) -> Iterator[str]:
@@ -42,5 +31,10 @@ def _notes(harms: Harms) -> Iterator[str]:
     yield f"{harms.metric}, {harms.channel}; {used}"
     yield "One part is read with noise, and all else as it was written; losses are counted from the model as written"
     yield "Share: divergence of the outputs, of that with noise in all cells. Parts need not add up to 100 %"
+    if any(harm.all_but for harm in harms.parts):
+        yield "All but it: the loss and the share that are left if this part alone has no noise"
+    if harms.correction is not None:
+        numbers = counted(harms.correction.numbers, "number")
+        yield f"Corrected by {harms.corrected_by}, with {numbers} kept; shares are of the whole with or without that"
     if harms.alike:
         yield "All trials read the same: digital cells with a code are read without errors"

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from onnx_analog.channels import Channel
@@ -193,22 +194,71 @@ def honest_lines(tensors: Iterable[Payload]) -> tuple[Line, ...]:
         If a channel is too noisy for the code of a scheme.
     """
     analog: dict[tuple[str, str], int] = {}
-    digital: dict[tuple[str, Channel, CellCode, bool], int] = {}
+    digital: dict[_Shelf, int] = {}
     for payload in tensors:
-        scheme = payload.scheme
-        levels = (LEVELS, "table" if scheme.table_bits else "none")
+        levels = (LEVELS, "table" if payload.scheme.table_bits else "none")
         analog[levels] = analog.get(levels, 0) + payload.level_cells
         side = (SIDE, "none")
         analog[side] = analog.get(side, 0) + payload.side_cells
-        for stream in payload.streams:
-            if scheme.side_channel is None or stream.name not in ("sign", "class"):
-                code = code_of(scheme, stream.name, entropy_coded=stream.entropy_coded)
-                key = (stream.name, scheme.channel, code, stream.entropy_coded)
-                digital[key] = digital.get(key, 0) + stream.bits
+        for shelf, bits in _shelved(payload):
+            digital[shelf] = digital.get(shelf, 0) + bits
     lines = [Line(name=name, cells=cells, decoding=decoding) for (name, decoding), cells in analog.items() if cells]
     for name in NAMES:
-        lines += [_line(*key, bits) for key, bits in digital.items() if key[0] == name and bits]
+        lines += [_line(*shelf, bits) for shelf, bits in digital.items() if shelf.name == name and bits]
     return tuple(lines)
+
+
+def honest_split(tensors: Iterable[Payload]) -> tuple[dict[str, int], ...]:
+    """Return the cells of each tensor, by the name of the line that `honest_lines` counts them in.
+
+    Where tensors share the blocks of a line, its cells are shared out by bits, so that all cells add up to those of
+    the lines.
+
+    Raises
+    ------
+    OptionError
+        If a channel is too noisy for the code of a scheme.
+    """
+    split = list[dict[str, int]]()
+    shelves: dict[_Shelf, list[tuple[int, int]]] = {}  # tensor and bits of all that is stored together
+    for number, payload in enumerate(tensors):
+        split.append({LEVELS: payload.level_cells, SIDE: payload.side_cells})
+        for shelf, bits in _shelved(payload):
+            shelves.setdefault(shelf, []).append((number, bits))
+    for shelf, owners in shelves.items():
+        bits_of = [bits for _, bits in owners]
+        cells = apportioned(_line(*shelf, sum(bits_of)).cells, bits_of)
+        for (number, _), own in zip(owners, cells, strict=True):
+            split[number][shelf.name] = split[number].get(shelf.name, 0) + own
+    return tuple(split)
+
+
+def apportioned(cells: int, bits: Sequence[int]) -> list[int]:
+    """Return whole numbers that add up to `cells`, each less than 1 from the share of its bits; without bits, 0.
+
+    >>> apportioned(10, [1, 1, 1]), apportioned(4, [0, 0])
+    ([3, 3, 4], [0, 0])
+    """
+    ends = [cells * end // max(sum(bits), 1) for end in accumulate(bits, initial=0)]
+    return [end - start for start, end in pairwise(ends)]
+
+
+class _Shelf(NamedTuple):
+    """What streams have in common that are stored one after the other, in the blocks of one code."""
+
+    name: str
+    channel: Channel
+    code: CellCode
+    entropy_coded: bool
+
+
+def _shelved(payload: Payload) -> Iterator[tuple[_Shelf, int]]:
+    """Yield where each stream of a tensor is stored, and its bits; analog side information is not among them."""
+    scheme = payload.scheme
+    for stream in payload.streams:
+        if scheme.side_channel is None or stream.name not in ("sign", "class"):
+            code = code_of(scheme, stream.name, entropy_coded=stream.entropy_coded)
+            yield _Shelf(stream.name, scheme.channel, code, stream.entropy_coded), stream.bits
 
 
 def _line(name: str, channel: Channel, code: CellCode, entropy_coded: bool, bits: int) -> Line:

@@ -13,7 +13,7 @@ from onnx_analog.coding.streams import Stream, codebook_bits
 from onnx_analog.graph._cells import addresses, cells_of, plane_bits
 from onnx_analog.graph.manifest import ClassEntry, Manifest, TensorEntry
 from onnx_analog.graph.stored import COMMAND_KEY, SOURCE_KEY, StoredTensor, schemes_of, stored_tensors
-from onnx_analog.graph.totals import Counted, Totals
+from onnx_analog.graph.totals import Counted, Totals, split_of
 
 
 def account(model: ir.Model) -> Manifest:
@@ -57,6 +57,14 @@ def account_of(stored: Sequence[StoredTensor], schemes: Sequence[Scheme], model:
 def totals_of(tensors: Iterable[StoredTensor]) -> Totals:
     """Return the totals of `account_of` alone, without a digest of any plane; one tensor for each key."""
     return Totals.of(_counted(tensor, streams) for tensor, streams in _with_streams(tensors))
+
+
+def split_cells(tensors: Iterable[StoredTensor]) -> tuple[dict[str, int], ...] | None:
+    """Return the cells of each tensor as the memory allows, by line; they add up to those of `totals_of`.
+
+    None if a channel is too noisy for the code of a scheme.
+    """
+    return split_of(_counted(tensor, streams) for tensor, streams in _with_streams(tensors))
 
 
 def _counted(tensor: StoredTensor, streams: Sequence[Stream]) -> Counted:

@@ -43,6 +43,7 @@ from onnx_analog.graph.stored import (
     READBACK_KEY,
     SCHEMES_KEY,
     StoredTensor,
+    read_already,
     read_back,
     read_with,
     schemes_of,
@@ -139,10 +140,7 @@ class ProtectedModel(Model):
     def check_readable(self) -> None:
         """Raise `ModelError` if the model was read from noisy cells already: read again, it would have noise twice."""
         if self.read_mark is not None:
-            raise ModelError(
-                f"the model was read from noisy cells already ({self.read_mark}). Name the protected model, which has "
-                "every trial."
-            )
+            raise ModelError(read_already(self.read_mark))
 
     def read(self, *, seed: int = 0, trial: int = 0) -> dict[str, NDArray[Any]]:
         """Return the weights, by storage key, as one programming and one read of the array give them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,15 +68,17 @@ def read_side(
 
     Where side information is analog, an index that is read as a nonexistent class counts as the last class.
     """
-    return without_lost(tensor, *read_streams(tensor, seed=seed, trial=trial, scheme=scheme), scheme=scheme)
+    sign, index, lost_with = read_streams(tensor, seed=seed, trial=trial, scheme=scheme)
+    return without_lost(tensor, sign, index, lost_with.values(), scheme=scheme)
 
 
 def read_streams(
     tensor: StoredTensor, *, seed: int, trial: int, scheme: Scheme | None = None
-) -> tuple[Bits | None, Bytes | None, Bits | None]:
-    """Return signs and classes (N,) by their own bits, and which weights (N,) are lost with failed blocks of codes.
+) -> tuple[Bits | None, Bytes | None, dict[str, Bits]]:
+    """Return signs and classes (N,) by their own bits, and which weights (N,) are lost with each other stream.
 
-    The last is None if no block failed; `without_lost` puts the three together.
+    The last has the streams of which a block failed, by what they hold: of `onnx_analog.graph.spent.STREAMS`.
+    `without_lost` puts the three together.
     """
     scheme = scheme or tensor.scheme
     rng = stream(seed, trial, tensor.key, plane="code")
@@ -86,9 +90,17 @@ def read_streams(
 
 
 def without_lost(
-    tensor: StoredTensor, sign: Bits | None, index: Bytes | None, gone: Bits | None, *, scheme: Scheme | None = None
+    tensor: StoredTensor,
+    sign: Bits | None,
+    index: Bytes | None,
+    lost_with: Iterable[Bits],
+    *,
+    scheme: Scheme | None = None,
 ) -> tuple[Bits | None, Bytes | None]:
     """Return signs and classes (N,); those of weights that are lost are positive, and of the most frequent class."""
+    gone = None
+    for weights in lost_with:
+        gone = weights if gone is None else gone | weights
     if gone is None:
         return sign, index
     if index is not None and tensor.class_index is not None:
@@ -120,17 +132,17 @@ def _read_classes(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator
     return np.minimum(flipped(tensor.class_index, scheme.index_bits, wrong), scheme.classes - 1)
 
 
-def _lost(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> Bits | None:
-    """Return which stored weights (N,) are lost with blocks that failed; None if none are."""
+def _lost(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> dict[str, Bits]:
+    """Return which stored weights (N,) are lost with blocks that failed, by what the blocks hold."""
     length = codebook_bits(scheme, len(tensor.alpha)) + scheme.table_bits + SEED_BITS * tensor.is_seeded(scheme)
     codebook = failed_runs(scheme, "codebook", length, rng, entropy_coded=False)
-    if scheme.entropy == "none":
-        mask_bits = tensor.size if tensor.has("mask") and not tensor.is_seeded(scheme) else 0
-        runs = failed_runs(scheme, "mask", mask_bits, rng, entropy_coded=False)
-        gone = _after(tensor, min(run.start for run in runs)) if runs else None
-    else:
-        gone = _lost_coded(tensor, scheme, rng)
-    return np.ones(tensor.count, np.bool_) if codebook else gone
+    of_codebook = {"codebook": np.ones(tensor.count, np.bool_)} if codebook else {}
+    if scheme.entropy != "none":
+        return {**_lost_coded(tensor, scheme, rng), **of_codebook}
+    mask_bits = tensor.size if tensor.has("mask") and not tensor.is_seeded(scheme) else 0
+    runs = failed_runs(scheme, "mask", mask_bits, rng, entropy_coded=False)
+    of_mask = {"mask": _after(tensor, min(run.start for run in runs))} if runs else {}
+    return {**of_mask, **of_codebook}
 
 
 def _after(tensor: StoredTensor, position: int) -> Bits:
@@ -139,27 +151,27 @@ def _after(tensor: StoredTensor, position: int) -> Bits:
     return np.arange(tensor.count) >= np.count_nonzero(tensor.mask[:position])
 
 
-def _lost_coded(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> Bits | None:
-    """Return which stored weights (N,) are lost with blocks of entropy-coded streams.
+def _lost_coded(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> dict[str, Bits]:
+    """Return which stored weights (N,) are lost with blocks of entropy-coded streams, by what the streams hold.
 
     How many blocks there are is estimated; the streams are made where one fails.
     """
     estimate = sum(entropy_bits(counts, scheme.segment_weights) for counts in _counts(tensor, scheme))
     runs = failed_runs(scheme, "class", int(estimate), rng, entropy_coded=True)
-    if not runs:
-        return None
-    gone, before = np.zeros(tensor.count, np.bool_), 0
-    for name, coded in tensor.encoded(scheme):
+    gone, before = dict[str, Bits](), 0
+    for name, coded in tensor.encoded(scheme) if runs else ():
         here = [run for run in runs if before - run.length < run.start < before + coded.bits]
         symbols = lost(coded, [max(run.start - before, 0) for run in here], [run.length for run in here])
         before += coded.bits
-        if name == "mask" and symbols.any():
-            gone |= _after(tensor, int(symbols.argmax()))
+        if not symbols.any():
+            continue
+        if name == "mask":
+            gone["mask"] = _after(tensor, int(symbols.argmax()))
         elif name == "mask and class":
             assert tensor.mask is not None
-            gone |= symbols[tensor.mask]
+            gone["mask and classes"] = symbols[tensor.mask]
         elif name == "class":
-            gone |= symbols
+            gone["classes"] = symbols
     return gone
 
 

@@ -114,6 +114,11 @@ def read_back(model: ir.Model) -> str | None:
     return model.metadata_props.get(READBACK_KEY)
 
 
+def read_already(mark: str) -> str:
+    """Return why a model with that entry is not read: it would have noise twice."""
+    return f"the model was read from noisy cells already ({mark}). Name the protected model, which has every trial."
+
+
 def is_protected(model: ir.Model) -> bool:
     """Return whether `model` holds protected tensors."""
     return FORMAT_KEY in model.metadata_props or any(True for _ in _calls(model))

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.streams import Line, Payload, Stream, decodings_of, hardest, honest_lines
+from onnx_analog.coding.streams import Line, Payload, Stream, decodings_of, hardest, honest_lines, honest_split
 from onnx_analog.errors import OptionError
 from onnx_analog.graph._cells import cells_of, plane_bits
 
@@ -119,6 +119,12 @@ def reason_against(tensors: Iterable[Counted]) -> str | None:
     except OptionError as error:
         return str(error)
     return None
+
+
+def split_of(tensors: Iterable[Counted]) -> tuple[dict[str, int], ...] | None:
+    """Return the cells of each tensor in the honest counting, by line; None where `lines_of` has none."""
+    listed = list(tensors)
+    return None if lines_of(listed) is None else honest_split(each.payload for each in listed)
 
 
 def lines_of(tensors: Iterable[Counted]) -> tuple[Line, ...] | None:

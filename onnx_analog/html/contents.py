@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import singledispatch
 from typing import Any
 
+from onnx_analog.arguments import PART_KINDS
 from onnx_analog.channels import Channel
 from onnx_analog.display import counted, rounded_alike
 from onnx_analog.html import charts
@@ -351,6 +352,7 @@ def _of_sensitivity(result: Harms, memory: Memory | None, counting: str) -> Page
         facts=_facts(
             ("seed", result.seed), ("trials of each part", result.trials), ("samples", result.samples),
             ("metric", result.metric), ("channel", result.channel), ("inputs", result.preprocessing),
+            ("corrected by", result.corrected_by),
         ),
         references=references(_channels(memory)),
     )  # fmt: skip
@@ -361,15 +363,15 @@ def _parts_section(result: Harms) -> Section:
     caption = "Divergence of the outputs if one part alone is read with noise, in % of that with noise in all cells."
     tables = [
         table(
-            (kind, "weights", "cells", result.scale.heading, "95 % interval", "divergence", "share, %"),
-            [(harm.part.label, *result.texts(harm)) for harm in (*result.of(kind), result.whole)],
-            caption="Parts need not add up to the whole." * (kind == "tensor"),
+            (PART_KINDS[kind], *result.headings),
+            list(result.table(kind)),
+            caption="Parts need not add up to the whole. All but it: what is left if the part alone has no noise."
+            * (kind == result.kinds[0]),
         )
-        for kind in ("tensor", "class", "stream")
-        if result.of(kind)
+        for kind in result.kinds
     ]
-    chart = charts.shares(bars, caption)
-    return Section(title="Where it hurts", charts=(chart,), tables=tuple(tables))
+    shown = (charts.shares(bars, caption),) if bars else ()
+    return Section(title="Where it hurts", charts=shown, tables=tuple(tables))
 
 
 # -------------------------------------------------------------------------------------------------------- sweep

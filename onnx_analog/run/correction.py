@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,13 @@ class Corrector(ABC):
     cost : Cost
     warnings : tuple of str
         What it leaves as it was read.
+    factors : mapping of str to float
+        That each weight is multiplied by, by its name in the network; none where layers are corrected.
     """
 
     cost: Cost
     warnings: tuple[str, ...] = ()
+    factors: Mapping[str, float] = MappingProxyType({})
 
     @abstractmethod
     def apply(self, network: Network, weights: Weights) -> tuple[Network, Weights]:
@@ -174,16 +178,16 @@ class TensorCorrector(Corrector):
     """
 
     def __init__(self, factors: Mapping[str, float]) -> None:
-        self._factors = factors
+        self.factors = factors
         count = sum(factor != 1.0 for factor in factors.values())
         self.cost = Cost(count, count)
 
     def apply(self, network: Network, weights: Weights) -> tuple[Network, Weights]:
         """Return the network, and the weights, each multiplied by its factor."""
-        return network, {name: _multiplied(weight, self._factors[name]) for name, weight in weights.items()}
+        return network, {name: multiplied(weight, self.factors[name]) for name, weight in weights.items()}
 
 
-def _multiplied(weight: Array, factor: float) -> Array:
+def multiplied(weight: Array, factor: float) -> Array:
     """Return a weight multiplied by a factor, in float32 if its own type is narrower."""
     wide = weight.astype(np.float64 if weight.dtype == np.float64 else np.float32, copy=False)
     product: Array = np.multiply(wide, factor, dtype=wide.dtype).astype(weight.dtype, copy=False)

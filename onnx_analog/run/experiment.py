@@ -21,10 +21,11 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph.build import Stored, detached, reason_against
 from onnx_analog.graph.correction import Cost
+from onnx_analog.graph.explorer import users_of
 from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
 from onnx_analog.graph.stored import COMPENSATED_KEY, channels_of, is_protected, read_with
 from onnx_analog.graph.totals import Totals
-from onnx_analog.graph.weights import Selection, Weight, all_tensors, find, scopes
+from onnx_analog.graph.weights import Selection, Weight, all_tensors, find
 from onnx_analog.passes import ManifestPass, ProtectPass, pipeline
 from onnx_analog.passes.protect import put, replace_all
 from onnx_analog.run import metrics
@@ -242,7 +243,10 @@ class Experiment:
         """Return the outputs of the model whose weights are those that planes stand for."""
         network, keys, _ = self._skeleton(planes)
         tensors = {tensor.key: tensor for tensor in planes.tensors}
-        weights = {name: tensors[key].decode() for name, key in keys.items()}
+        return self._outputs(network, {name: tensors[key].decode() for name, key in keys.items()})
+
+    def _outputs(self, network: Network, weights: Mapping[str, Array]) -> list[Any]:
+        """Return the outputs that the metric reads, of a network with weights."""
         return network.run(self.data, weights, batch=self._batch, indices=self._indices)
 
     # ------------------------------------------------------------------------------------------------- scoring
@@ -391,16 +395,27 @@ class Experiment:
         channel: str | Channel | None = None,
         modifiers: Modifiers = NONE,
     ) -> Parts:
-        """Return the parts of a plan's memory, each of which may be read with noise alone; parameters as of `score`."""
+        """Return the parts of a plan's memory, each of which may be read with noise alone; parameters as of `score`.
+
+        What is read is corrected towards the model as it was written, also where the original is known: what storing
+        loses is no noise.
+        """
         schemes = self._schemes(plan, channel, modifiers)
         if not schemes:
             raise ModelError("the model is not protected, so it has no parts: give a plan, or protect it first")
         planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
         read = dict(zip(planes.schemes, schemes.values(), strict=True))
-        network, keys, _ = self._skeleton(planes)
+        network, keys, layers = self._skeleton(planes)
         by_key = {tensor.key: tensor.read_as(read[tensor.scheme]) for tensor in planes.tensors}
-        running = partial(network.run, self.data, batch=self._batch, indices=self._indices)
-        return Parts(running, keys, list(by_key.values()), _users(self._model, keys.values()))
+        tensors = {name: (by_key[key], by_key[key].scheme) for name, key in keys.items()}
+        return Parts(
+            network,
+            self._outputs,
+            keys,
+            list(by_key.values()),
+            users_of(self._model, keys.values()),
+            None if self.correcting is None else self.correcting.corrector(layers, tensors),
+        )
 
     def left(self, plan: Plan | Scheme | None = None, *, selection: Selection | None = None) -> tuple[str, ...]:
         """Return warnings about what the correction leaves as it was read, and about its samples."""
@@ -644,21 +659,6 @@ def _within(model: ir.Model, planes: Planes) -> list[tuple[Weight, Stored]]:
     """Return the weights of a copy of the model, and how they are stored."""
     weights = {weight.key: weight for weight in find(model, planes.selection).weights}
     return [(weights[weight.key], stored) for weight, stored in planes.coded]
-
-
-def _users(model: ir.Model, keys: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return the names of the nodes that take a weight, by its storage key; a node without a name is its first output.
-
-    In a protected model, the weight is what a decode call returns, and has the name of the original.
-    """
-    found: dict[str, list[str]] = {key: [] for key in keys}
-    for scope, graph, _ in scopes(model):
-        for value in (*graph.initializers.values(), *(value for node in graph for value in node.outputs)):
-            users = found.get(f"{scope}{value.name}")
-            if users is not None:
-                names = (node.name or node.outputs[0].name for node, _ in value.uses() if node.outputs)
-                users += [name for name in names if name]
-    return {key: tuple(dict.fromkeys(names)) for key, names in found.items()}
 
 
 def _selection(selection: Selection | None) -> Selection:

@@ -789,6 +789,16 @@ def test_a_model_that_was_read_back_is_not_read_again(cli, line):
     assert_refused(found, 1, "read from noisy cells already (seed 0, trial 0, channel pcm")
 
 
+@pytest.mark.parametrize("line", ["check --max-drop 1", "sensitivity"])
+@pytest.mark.parametrize("decoded", ["", " --decoded"])
+def test_a_model_that_was_read_back_is_no_memory(cli, line, decoded):
+    """Its noise would count as the original's; both commands say so in the same words and with the same code."""
+    done(cli(f"readback model.protected.onnx{decoded}"))
+    name, *options = line.split(maxsplit=1)
+    found = cli(" ".join([name, "model.readback.onnx --data test.npz", *options]))
+    assert_refused(found, 2, "the model was read from noisy cells already (seed 0, trial 0, channel pcm")
+
+
 def zeros(path: str) -> list[int]:
     return [int((weight.array() == 0).sum()) for weight in find(load(path)).weights]
 
@@ -1368,7 +1378,12 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         **MEMORY,
         **CORRECT,
     },
-    "sensitivity": {"--trials": (["1", "10000"], ["0", "10001"]), "--mean": NUMBERS, "--std": NUMBERS, **MEMORY},
+    "sensitivity": {
+        "--trials": (["1", "10000"], ["0", "10001"]),
+        "--all-but": (["0", "10000"], ["-1", "10001"]),
+        **MEMORY,
+        **CORRECT,
+    },
     "tune": {
         "--workers": COUNT,
         "--max-drop": (["1e-9", "100"], ["0", "101", "nan"]),

@@ -51,10 +51,103 @@ def test_losses_are_counted_from_the_model_as_written():
 
 
 def test_the_worst_come_first(found):
-    for kind in ("tensor", "class", "stream"):
+    assert found.kinds == ("tensor", "class", "stream")
+    for kind in found.kinds:
         apart = [harm.divergence for harm in found.of(kind)]
         assert apart == sorted(apart, reverse=True)
     assert [harm.part.kind for harm in found.parts] == ["tensor"] * 2 + ["class"] * 2 + ["stream"] * 4
+
+
+def test_the_kinds_are_those_that_are_asked_for():
+    by = ("tensor-stream", "tensor-class", "tensor-stream")
+    within = oa.sensitivity(model(NET), X, by=by, all_but=0, trials=1, **NOISY)
+    assert within.kinds == ("tensor-stream", "tensor-class")
+    assert {(harm.part.tensor, harm.part.name) for harm in within.of("tensor-class")} == {
+        (tensor, name) for tensor in "ab" for name in "01"
+    }
+    assert "the worst stream is '" in str(within)
+    grid = within.grid("tensor-stream", 1)
+    assert grid.names == ("levels", "signs", "classes", "codebook")
+    assert grid.tensors == (within.parts[0].part.tensor,)
+    worst = within.parts[0]
+    assert grid.shares[0, grid.names.index(worst.part.name)] == within.share(worst)
+    with pytest.raises(OptionError, match="an overlay shows shares of tensors, and by is tensor-stream,tensor-class"):
+        within.overlay()
+
+
+def test_all_but_one_of_two_is_the_other(found):
+    """All but one of two tensors is the other one; so it is with two classes."""
+    for kind in ("tensor", "class"):
+        one, other = found.of(kind)
+        assert (one.all_but.losses, one.all_but.divergences) == (other.losses, other.divergences)
+        assert (other.all_but.losses, other.all_but.divergences) == (one.losses, one.divergences)
+
+
+def test_the_rest_is_of_the_worst_that_do_harm(found):
+    worst = [harm for harm in found.of("stream") if harm.all_but is not None]
+    assert worst == list(found.of("stream")[:1])  # signs, classes and codebook are read without errors
+    assert worst[0].all_but.divergence == 0
+    one = oa.sensitivity(model(NET), X, all_but=1, trials=1, **NOISY)
+    assert [harm.all_but is None for harm in one.of("tensor")] == [False, True]
+    none = oa.sensitivity(model(NET), X, all_but=0, trials=1, **NOISY)
+    assert {harm.all_but for harm in none.parts} == {None}
+    assert "all but it" not in none.headings
+    assert not any(column.startswith("all_but") for column in next(none.rows()))
+
+
+@pytest.fixture(scope="module")
+def corrected():
+    return oa.sensitivity(model(NET), X, correct=X[:100], trials=4, **NOISY)
+
+
+def test_the_same_reads_are_shown_without_the_correction(found, corrected):
+    without = corrected.uncorrected
+    assert without.whole == found.whole
+    assert {harm.part: harm for harm in without.parts if harm.part.kind != "class"} == {
+        harm.part: harm for harm in found.parts if harm.part.kind != "class"
+    }
+    assert without.uncorrected is None
+    assert found.uncorrected is None
+    assert corrected.whole.losses != found.whole.losses
+
+
+def test_the_correction_is_that_of_evaluate(corrected):
+    protected = oa.protect(model(NET), channel=NOISY["channel"])
+    evaluation = oa.evaluate(protected, X, correct=X[:100], trials=4, seed=3)
+    assert corrected.whole.losses == pytest.approx([1 - value for value in evaluation.values])
+    assert corrected.uncorrected.whole.losses == pytest.approx([1 - value for value in evaluation.uncorrected.values])
+    assert corrected.correction == evaluation.correction
+    assert corrected.to_dict()["correction"] == {"by": "100 samples", **evaluation.correction.to_dict()}
+
+
+def test_rows_are_with_and_without_the_correction(corrected):
+    for harm, row in zip((corrected.whole, *corrected.parts), corrected.rows(), strict=True):
+        without = harm.without_correction
+        assert row["divergence"] == harm.divergence
+        assert row["uncorrected_divergence"] == without.divergence
+        assert row["share"] == corrected.share(harm)
+        assert row["uncorrected_share"] == corrected.uncorrected.share(without)
+        assert row["all_but_divergence"] == (harm.all_but and harm.all_but.divergence)
+        assert row["all_but_uncorrected_divergence"] == (without.all_but and without.all_but.divergence)
+
+
+def test_a_table_has_each_part_with_and_without_the_correction(corrected):
+    rows = list(corrected.table("tensor"))
+    assert [row[0] for row in rows] == [
+        *(name for harm in corrected.of("tensor") for name in (harm.part.name, "· without correction")),
+        "sum", "all, with noise at once", "· without correction",
+    ]  # fmt: skip
+    assert {len(row) for row in rows} == {len(corrected.headings) + 1}
+    assert rows[1][3:] == corrected.uncorrected.texts(corrected.of("tensor")[0].without_correction)[2:]
+
+
+def test_cells_of_a_table_add_up(found):
+    for kind in found.kinds:
+        rows = {row[0]: row for row in found.table(kind)}
+        total = int(rows["all, with noise at once"][2].replace(",", ""))
+        rest = rows.get("in none of these", ("",) * 3)[2].replace(",", "")
+        assert int(rows["sum"][2].replace(",", "")) + int(rest or 0) == total
+        assert bool(rest) == (kind == "class")  # the codebook is of no single class
 
 
 def test_shares_are_of_the_divergence_of_the_whole(found):
@@ -89,18 +182,13 @@ def test_rows_are_csv_and_json(found):
     assert json.loads(json.dumps(found.to_dict()))["parts"] == list(found.rows())
 
 
-def test_the_overlay_names_nodes_by_their_first_outputs(found):
-    overlay = found.overlay()
+def test_the_overlay_names_nodes_as_the_adapter_does(found):
+
     shares = {harm.part.name: 100 * found.share(harm) for harm in found.of("tensor")}
-    assert overlay["results"] == {"h": {"value": shares["a"]}, "y": {"value": shares["b"]}}
+    ((graph, overlay),) = found.overlay().items()
+    assert graph == "net"
+    assert overlay["results"] == {"node": {"value": shares["a"]}, "node_2": {"value": shares["b"]}}
     assert [stop["stop"] for stop in overlay["gradient"]] == [0, 1]
-
-
-def test_model_explorer_reads_the_overlay(found):
-    dacite = pytest.importorskip("dacite", reason="Model Explorer is not installed")
-    builder = pytest.importorskip("model_explorer.node_data_builder", reason="Model Explorer is not installed")
-    data = dacite.from_dict(builder.GraphNodeData, found.overlay())
-    assert set(data.results) == {"h", "y"}
 
 
 @pytest.mark.parametrize(
@@ -109,6 +197,11 @@ def test_model_explorer_reads_the_overlay(found):
         ({"trials": 0}, "trials is 0"),
         ({"metric": "relative_error"}, "metric is relative_error; it must be one that compares sample by sample"),
         ({"cells_small": 0}, "cells_small is 0"),
+        ({"by": ["layer"]}, "by is 'layer'; choose from tensor, class, stream, tensor-class, tensor-stream"),
+        ({"by": ()}, "by is empty"),
+        ({"by": ["class"], "strategy": "raw"}, "by is class, and there are no such parts: all tensors have one class"),
+        ({"all_but": -1}, "all_but is -1"),
+        ({"correct": "gain", "correct_samples": 3}, "correct_samples is 3, and correct is 'gain'"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, said):
@@ -132,7 +225,7 @@ def test_a_loss_without_labels_is_the_share_of_classes_that_change():
     loud = {"channel": "gaussian:sigma=0.4", "seed": 3}
     protected = oa.protect(oa.prune(model(NET), sparsity=0.8, prune_scope="tensor"), channel=loud["channel"])
     parts = oa.Experiment(protected, X).parts()
-    (written,) = parts.written()
+    (written,) = parts.written
     changed = []
     for trial in range(3):
         (outputs,) = parts.outputs(parts.all, seed=3, trial=trial)
@@ -161,7 +254,8 @@ def test_a_name_that_looks_like_mathematics_is_drawn(tmp_path):
     strange = proto(NET)
     strange.graph.initializer[0].name = "w$^$"
     strange.graph.node[0].input[1] = "w$^$"
-    plot_harms(oa.sensitivity(strange, X, trials=1, **NOISY))(tmp_path / "a.png")
+    by = ("tensor", "tensor-class")
+    plot_harms(oa.sensitivity(strange, X, trials=1, by=by, correct=X[:50], **NOISY))(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
@@ -190,6 +284,21 @@ def test_the_command_prints_and_writes(command, tmp_path, found):
     assert (tmp_path / "a.png").stat().st_size > 1000
     assert "already" in command(f"{line} --csv a.csv").stderr
     assert json.loads(command(f"{line} --json").stdout)["parts"] == list(found.rows())
+
+
+def test_the_plot_of_parts_of_single_tensors_needs_no_bars(tmp_path):
+    pytest.importorskip("matplotlib")
+    from onnx_analog.harm_plot import plot_harms
+
+    plot_harms(oa.sensitivity(model(NET), X, trials=1, by=["tensor-stream"], **NOISY))(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_an_overlay_without_tensors_is_refused_at_once(command, tmp_path):
+    refused = command("sensitivity model.onnx --data test.npz --by class --overlay a.json")
+    assert refused.exit_code == 2
+    assert "an overlay shows shares of tensors, and --by is class: add tensor to it" in refused.stderr
+    assert not (tmp_path / "a.json").exists()
 
 
 def test_a_wrong_share_is_seen(found):

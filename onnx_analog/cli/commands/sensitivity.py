@@ -11,6 +11,7 @@ import click
 from onnx_analog.cli.console import Command, print_json, show
 from onnx_analog.cli.memory import MEMORY, OF_FAMILY, given_selection, read_files
 from onnx_analog.cli.options import (
+    CORRECT,
     DATA,
     FILE,
     FORCE,
@@ -32,6 +33,9 @@ from onnx_analog.cli.settings import argument
 @click.argument("model", type=FILE)
 @DATA
 @MEMORY
+@CORRECT
+@argument("by")
+@argument("all_but")
 @argument("sensitivity_trials", flag="trials")
 @SEED
 @PREPROCESSING
@@ -59,7 +63,7 @@ def command(
     """Show where noise hurts: what is lost if one tensor of MODEL alone is noisy.
 
     A plain MODEL is stored as `protect` does it. Each tensor, each class and each stream is read with noise alone, and
-    all else as it was written. The worst come first.
+    all else as it was written. The worst come first, with what is left if they alone have no noise.
 
     Example:
 
@@ -70,12 +74,15 @@ def command(
     from onnx_analog._sensitivity import sensitivity
     from onnx_analog.cli import harm_tables, reports
     from onnx_analog.disk import writing
+    from onnx_analog.tuning.harm import check_overlay
 
     outputs = [path for path in (csv, plot, overlay) if path]
     writing.check_outputs(outputs, read_files(model, data, choices), force=force)
     reports.check(report, read_files(model, data, choices), force=force, perhaps=outputs)
     if plot is not None:
         plots.check_plot(plot)
+    if overlay is not None:
+        check_overlay(choices["by"])
     choices["modifiers"], choices["selection"] = modifiers_of(choices), given_selection(choices)
     choices["trials"] = choices.pop("sensitivity_trials")
     with status("sensitivity") as progress:
