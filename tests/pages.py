@@ -97,7 +97,7 @@ class Ran:
 def run_page(page: Path) -> list[Ran]:
     """Run all steps of a page in the current folder, in their order; return those that were run.
 
-    A page that shows what is printed is run as it stands, any other with few samples and trials.
+    A page that shows what is printed is run as it stands but for its sweeps, any other with few samples and trials.
     """
     prepare(whole=shows_output(page))
     with _own_modules():
@@ -213,7 +213,8 @@ def _line(line: str, *, whole: bool) -> str:
         assert done.returncode == 0, done.stdout
         return done.stdout
     assert program == "onnx-analog", f"no test runs {line!r}"
-    words += [] if whole else _FEWER.get(words[0], [])
+    if not whole or words[0] == "sweep":
+        words += _FEWER.get(words[0], [])
     with _fewer_steps(whole=whole):
         ended = CliRunner().invoke(main, words, prog_name="onnx-analog")
     assert ended.exit_code == 0, f"{line}: {ended.stderr}"
