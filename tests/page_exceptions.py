@@ -138,9 +138,7 @@ EXCEPTIONS = (
     Exempt("docs/cluster.md", r"# cluster\.py", "needs SLURM", check_python),
     Exempt("docs/cluster.md", r"# sweep\.yaml", "needs Kubernetes", check_job),
     Exempt("docs/test-groups.md", "=+ test session starts", "shows what takes minutes"),
-    Exempt("docs/compensation.md", "w_k becomes", "is a formula"),
-    Exempt("docs/correction.md", "corrected = ", "is a formula"),
-    Exempt("docs/formats.md", "(?:cells|limit) = ", "is a formula"),
+    Exempt(r"docs/(?:compensation|correction|formats|statistics)\.md", ".* (?:=|becomes) ", "is a formula"),
     Exempt("docs/formats.md", r"Decode \[Masked\]", "is a pattern of names"),
     Exempt("CONTRIBUTING.md", r"# my_strategy\.py", f"{_CONTRIBUTING}a_strategy_of_ones_own_protects_and_is_compared"),
     Exempt(
