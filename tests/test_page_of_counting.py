@@ -19,7 +19,7 @@ def test_numbers_of_the_example_are_those_of_the_code():
     share = 1 - LARGE_SHARE
     assert f"{100 * share:.0f} % of the {totals.original_weights:,} weights and 20 for the others" in WORDS
     assert f"are {share + 20 * LARGE_SHARE:.2f} cells per weight" in WORDS
-    assert round(totals.r_avg, 2) == share + 20 * LARGE_SHARE
+    assert round(totals.analog_cells / totals.stored_weights, 2) == share + 20 * LARGE_SHARE
     kept = best_code(oa.channel("pcm"), "bch")
     assert kept.symbols == 2
     taken = f"{2 / kept.bits_per_cell:.2f} cells"
