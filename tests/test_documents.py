@@ -2,8 +2,6 @@ import csv
 import math
 import re
 import runpy
-import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,23 +23,15 @@ from onnx_analog.coding.scheme import PRESETS, STRATEGIES
 from onnx_analog.graph.correction import MOST_GAIN, NUMBER_BITS
 from onnx_analog.run import moments
 from onnx_analog.run.correction import LEAST_SAMPLES
-from onnx_analog.tuning import candidates
 from tests.conftest import ROOT
 from tests.models import proto
 from tests.packages import needs
+from tests.page_exceptions import check_command, check_script, read
+from tests.pages import PAGES, name, run_page
 
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 RESULTS = ROOT / "docs" / "results"
 USAGE = [page for page in PAGES if page.name != "CONTRIBUTING.md"]
-
-
-def read(page: Path) -> str:
-    return page.read_text(encoding="utf-8")
-
-
-def name(page: Path) -> str:
-    return page.relative_to(ROOT).as_posix()
 
 
 # ------------------------------------------------------------------------------------------------------ links
@@ -90,73 +80,29 @@ def test_a_file_that_is_missing_is_found():
 
 
 def commands(text: str) -> Iterator[str]:
-    """Yield every `onnx-analog ...` of a page: lines of its blocks of code, and code within its sentences."""
-    text = re.sub(r"```(?:python|toml)\n.*?```", "", text, flags=re.DOTALL)
-    fenced = "\n".join(re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL))
-    rest = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    indented = "\n".join(line[4:] for line in rest.splitlines() if line.startswith("    "))
-    sentences = "\n".join(line for line in rest.splitlines() if not line.startswith("    "))
-    for line in f"{fenced}\n{indented}".replace("\\\n", " ").splitlines():
-        if line.strip().startswith("onnx-analog"):
-            yield " ".join(shlex.split(line, comments=True))
-    for code in re.findall(r"`(onnx-analog\b[^`]*)`", sentences):
-        yield " ".join(code.split())
+    """Yield the commands within the sentences of a page: of ours, and of scripts of the repository.
 
-
-def check_command(command: str, folder: Path) -> None:
-    """Fail unless the command line takes `command`, which is not run; "..." stands for what a page leaves out.
-
-    Every word is the name of an empty file in `folder`, for arguments that must be files.
+    Those in blocks are run, or checked, by tests/test_pages.py.
     """
-    _, *words = shlex.split(command)
-    found: click.Command = main
-    while isinstance(found, click.Group) and words:
-        assert words[0] in found.commands, f"{words[0]!r} is no command of {found.name}"
-        found = found.commands[words.pop(0)]
-    if words and words[-1] != "...":
-        for word in (word for word in words if "://" not in word):
-            (folder / word).touch()
-        found.make_context("onnx-analog", words)
-    known = {option for parameter in found.params for option in parameter.opts}
-    assert {word for word in words if word.startswith("-")} <= known, f"{command!r} has options that are not there"
+    sentences = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    for code in re.findall(
+        r"`((?:onnx-analog\b|python (?:examples|benchmarks|docs)/|python -m \w+\.)[^`]*)`", sentences
+    ):
+        yield " ".join(code.split())
 
 
 WRITTEN = [(page, command) for page in USAGE for command in commands(read(page))]
 
 
 @pytest.mark.parametrize(("page", "command"), WRITTEN, ids=[command for _, command in WRITTEN])
-def test_commands_are_such_as_the_command_line_takes(page, command, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    check_command(command, tmp_path)
+def test_commands_in_sentences_are_such_as_the_command_line_takes(page, command, tmp_path):
+    (check_command if command.startswith("onnx-analog") else check_script)(command, tmp_path)
 
 
-def test_commands_are_found_in_blocks_and_in_sentences():
-    text = (
-        "Run `onnx-analog\ninspect a.onnx` or\n\n    onnx-analog demo  # now\n\n```sh\nonnx-analog prune \\\n  b\n```\n"
-    )
-    text += '```python\n"onnx-analog none"\n```\n'
-    assert list(commands(text)) == ["onnx-analog prune b", "onnx-analog demo", "onnx-analog inspect a.onnx"]
+def test_commands_are_found_in_sentences():
+    text = "Run `onnx-analog\ninspect a.onnx` or `python examples/b.py c`.\n```sh\nonnx-analog prune d\n```\n"
+    assert list(commands(text)) == ["onnx-analog inspect a.onnx", "python examples/b.py c"]
     assert len(WRITTEN) > 10
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        "onnx-analog guard model.onnx",
-        "onnx-analog channel draw pcm",
-        "onnx-analog protect model.onnx --cells-tiny 1",
-        "onnx-analog protect model.onnx --cells-small none",
-        "onnx-analog protect model.onnx --cells-small 0",
-        "onnx-analog evaluate model.protected.onnx",
-        "onnx-analog protect model.onnx other.onnx",
-        "onnx-analog channel fit pairs.csv --input a --output b --log input",
-        "onnx-analog channel fit pairs.csv --color ...",
-    ],
-)
-def test_check_command_rejects(wrong, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises((AssertionError, click.UsageError)):
-        check_command(wrong, tmp_path)
 
 
 def options(found: click.Command) -> set[str]:
@@ -197,63 +143,11 @@ def test_the_readme_is_one_screen_that_says_how_to_begin():
         assert re.search(rf"^{target}:", read(ROOT / "Makefile"), flags=re.MULTILINE)
 
 
-def shorten(data: Path) -> None:
-    """Keep the first 200 samples of a file, for speed."""
-    with np.load(data) as file:
-        arrays = {name: file[name][:200] for name in file.files}
-    np.savez(data, **arrays)
-
-
-def steps(page: Path) -> Iterator[tuple[str, str]]:
-    """Yield the kind of each step of a page, and its text: lines of a shell, and blocks of Python."""
-    for code, kind, block in re.findall(
-        r"^((?:    [^\n]+\n)+)|^```(sh|python)\n(.*?)^```", read(page), re.MULTILINE | re.DOTALL
-    ):
-        if kind == "python":
-            yield kind, block
-        else:
-            for line in (code or block).replace("\\\n", " ").splitlines():
-                yield "sh", line.strip()
-
-
-def run_page(page: Path) -> None:
-    """Run the steps of a page in the current folder, with few trials in one process."""
-    fewer = {"sweep": ["--trials", "2", "--engine", "serial"], "evaluate": ["--trials", "2"]}
-    for kind, step in steps(page):
-        words = shlex.split(step, comments=True) if kind == "sh" else []
-        if kind == "python":
-            few = step.replace("trials=25", "trials=2").replace(
-                'engines.build("local", workers=2)', 'engines.build("serial")'
-            )
-            exec(compile(few, page.name, "exec"), {})
-        elif words[:1] == ["cp"]:
-            shutil.copy(ROOT / words[1], words[2])
-            if words[2] == "test.npz":
-                shorten(Path("test.npz"))
-        elif words[:1] == ["onnx-analog"]:
-            main([*words[1:], *fewer.get(words[1], [])], standalone_mode=False)
-
-
-def test_the_readme_can_be_typed_and_then_other_pages_in_the_same_folder(tmp_path, monkeypatch, capsys):
+@needs("matplotlib")
+def test_the_readme_can_be_typed_and_then_other_pages_in_the_same_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"```python\n(.*?)```", read(README), flags=re.DOTALL)
-    typed = read(README).partition("```python")[0].splitlines()
-    lines = [words for line in typed if line.startswith("    ") and (words := shlex.split(line, comments=True))]
-    assert {words[0] for words in lines} == {"make", "cp", "pip", "onnx-analog"}
-    for _, source, target in (words for words in lines if words[0] == "cp"):
-        shutil.copy(ROOT / source, target)
-    shorten(Path("test.npz"))
-    monkeypatch.setattr(candidates, "STEPS", candidates.STEPS[::3])  # with all, tune takes three times as long
-    for words in (words for words in lines if words[0] == "onnx-analog"):
-        fewer = {
-            "sweep": ["--trials", "2", "--engine", "serial"],
-            "evaluate": ["--trials", "2"],
-            "tune": ["--max-drop", "20"],  # so few samples decide no less
-        }
-        main([*words[1:], *fewer.get(words[1], [])], standalone_mode=False)
-    capsys.readouterr()
-    exec(compile(block.replace("trials=25", "trials=2"), "README.md", "exec"), {})
-    account, evaluation = capsys.readouterr().out.splitlines()
+    *_, last = run_page(README)
+    account, evaluation = last.printed.splitlines()
     assert account == str(oa.account("model.protected.onnx"))
     choices = {"mean": [demo.facts()["mean"]], "std": [demo.facts()["std"]]}
     assert evaluation == str(oa.evaluate("model.protected.onnx", "test.npz", trials=2, **choices))
@@ -267,6 +161,7 @@ def test_the_readme_can_be_typed_and_then_other_pages_in_the_same_folder(tmp_pat
 
 def test_pages_that_use_one_folder_twice_fail(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tests.pages.ROOT", tmp_path)
     onnx.save(
         proto("net (float[n, 4] x) => (float[n, 4] y) <float[4, 4] w = random> { y = MatMul(x, w) }"), "model.onnx"
     )
@@ -276,33 +171,8 @@ def test_pages_that_use_one_folder_twice_fail(tmp_path, monkeypatch):
     page.write_text(f"```sh\n{sweep} --cells 1\n```\n", encoding="utf-8")
     run_page(page)
     page.write_text(f"```sh\n{sweep} --cells 1,3 --seed 1\n```\n", encoding="utf-8")
-    with pytest.raises(click.ClickException, match="results"):
+    with pytest.raises(AssertionError, match="results"):
         run_page(page)
-
-
-WRITING = ROOT / "docs" / "writing_a_channel.md"
-
-
-@pytest.mark.parametrize("page", [WRITING], ids=name)
-def test_the_channel_that_is_written_works(page):
-    first, *_ = re.findall(r"```python\n(.*?)```", read(page), flags=re.DOTALL)
-    found = {"__name__": "my_package"}
-    exec(compile(first, page.name, "exec"), found)
-    channel = found["Ferroelectric"](floor=0.05)
-    level = np.array([0.0, 0.5, 1.0], np.float32)
-    np.testing.assert_allclose(channel.std(level), [0.05, 0.075, 0.1])
-    assert channel.read(level, cells=4, rng=np.random.default_rng(0)).shape == (3,)
-
-
-def test_the_channel_that_separates_programming_from_reading_works():
-    _, second = re.findall(r"```python\n(from dataclasses.*?)```", read(WRITING), flags=re.DOTALL)[:2]
-    found = {"__name__": "my_package"}
-    exec(compile(second, WRITING.name, "exec"), found)
-    channel = found["Settled"]().changed(cells_hold="residual")
-    level = np.full(1000, 0.5, np.float32)
-    _, averaged = channel.inner.moments(level[:1], cells=3)
-    # Residual cells leave little more than √2 times the read noise of 0.01; three cells averaged have 0.029.
-    assert channel.read(level, cells=3, rng=np.random.default_rng(0)).std() < 0.7 * averaged[0]
 
 
 def done(script: str) -> set[str]:
@@ -540,9 +410,9 @@ def test_each_picture_of_codes_has_a_sentence_with_its_numbers():
     below = re.findall(r"^!\[[^\]]+\]\(codes/([a-z-]+)\.png\)\n\n(.*?)\n\n", text, flags=re.MULTILINE | re.DOTALL)
     of_pictures = dict(below)
     assert of_pictures.keys() == PICTURES.keys()
-    for name, picture in PICTURES.items():
-        missing = [fact for fact in picture.facts(picture.numbers()) if fact not in of_pictures[name]]
-        assert (name, missing) == (name, [])
+    for key, picture in PICTURES.items():
+        missing = [fact for fact in picture.facts(picture.numbers()) if fact not in of_pictures[key]]
+        assert (key, missing) == (key, [])
 
 
 @needs("matplotlib")

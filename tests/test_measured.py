@@ -130,7 +130,7 @@ def test_resnet20_as_the_pages_say():
     assert_said(
         "README.md",
         f"takes {cells(paper)} cells per weight and loses {lost(paper)} points after correction",
-        f"{best['cells_per_weight']:.2f} cells per weight, and {best['points_lost']:.1f} points lost (95 % interval: "
+        f"{best['cells_per_weight']:.2f} cells per weight and loses {best['points_lost']:.1f} points (95 % interval: "
         f"{abs(low):.1f} to {high:.1f})",
     )
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
-from pathlib import Path
 
 import click
 
-from onnx_analog import demo
 from onnx_analog.cli import main
 from tests.conftest import ROOT
 from tests.packages import needs
@@ -30,11 +27,3 @@ def test_the_page_names_every_command_that_has_the_option():
 def test_each_of_them_has_an_example():
     examples = re.findall(r"onnx-analog (\w+) [^\n]* --report", PAGE)
     assert set(examples) == with_report(main)
-
-
-def test_the_python_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(demo.MODEL, "model.onnx")
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    exec(compile(block, "report.md", "exec"), {})
-    assert Path("report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")

@@ -10,12 +10,11 @@ import runpy
 import numpy as np
 import pytest
 
-from onnx_analog import demo
 from onnx_analog.arguments import DEFAULTS
 from onnx_analog.cli.commands.tune import UNDECIDED
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING
-from onnx_analog.tuning import bisection, candidates, search
+from onnx_analog.tuning import bisection, search
 from onnx_analog.tuning.result import _in_all
 from onnx_analog.tuning.scale import POINTS
 from tests.conftest import ROOT
@@ -116,15 +115,3 @@ def test_decoding_and_counting_are_those_of_the_code():
 def test_exit_codes_are_those_of_the_command():
     codes = {row[0] for row in rows_of(PAGE.partition("## Exit codes")[2])[2:]}
     assert codes == {"0", "1", "2", str(UNDECIDED)}
-
-
-def test_the_python_of_the_page_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(candidates, "STEPS", candidates.STEPS[::4])
-    (tmp_path / "model.onnx").write_bytes(demo.MODEL.read_bytes())
-    with np.load(demo.IMAGES) as file:
-        np.savez("test.npz", x=file["x"][:300], y=file["y"][:300])
-        np.savez("calib.npz", x=file["x"][:50])
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    exec(compile(block, "tune.md", "exec"), {})
-    assert (tmp_path / "tuned.onnx").exists()

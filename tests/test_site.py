@@ -1,26 +1,21 @@
-"""The documentation site builds without a warning, and its first page says what the commands print."""
+"""The documentation site builds without a warning, and its notebooks show what they print."""
 
 from __future__ import annotations
 
 import re
 import runpy
-import shlex
-import shutil
 import subprocess
 import sys
 
 import nbformat
 import pytest
-from click.testing import CliRunner
 
 import onnx_analog as oa
-from onnx_analog import demo
 from onnx_analog.cli import main
 from tests.conftest import ROOT
-from tests.test_page_of_gate import same_line
+from tests.pages import same_line
 
 DOCS = ROOT / "docs"
-PAGE = (DOCS / "index.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -60,27 +55,6 @@ def test_a_link_that_leads_nowhere_fails(tmp_path, link, code):
     (tmp_path / "mkdocs.yml").write_text(f"INHERIT: {ROOT / 'mkdocs.yml'}\n{of_page}", encoding="utf-8")
     built = subprocess.run([sys.executable, "-m", "mkdocs", "build"], cwd=tmp_path, capture_output=True, check=False)
     assert built.returncode == code, built.stderr
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(demo.MODEL, "model.onnx")
-    shutil.copy(demo.IMAGES, "test.npz")
-    return tmp_path
-
-
-@pytest.mark.usefixtures("folder")
-def test_the_first_page_shows_what_its_commands_print():
-    commands = re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)
-    shown = re.findall(r"```text\n(.*?)```", PAGE, flags=re.DOTALL)
-    outputs = []
-    for command in commands:
-        result = CliRunner().invoke(main, shlex.split(command.replace("\\\n", ""))[1:], prog_name="onnx-analog")
-        assert result.exit_code == 0, result.output
-        outputs.append(result.stdout.splitlines())
-    for text in shown:
-        assert any(same_line(line, text) for lines in outputs for line in lines)
 
 
 def printed(book):
