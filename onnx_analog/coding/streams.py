@@ -137,6 +137,29 @@ def code_of(scheme: Scheme, stream: str, *, entropy_coded: bool) -> CellCode:
     return best_code(scheme.channel, scheme.code, block_bits=scheme.block_bits, block_failure=scheme.block_failure)
 
 
+class Kind(NamedTuple):
+    """What streams have in common that are stored one after the other, in the same blocks."""
+
+    name: str
+    channel: Channel
+    code: CellCode
+    entropy_coded: bool
+
+
+def kind_of(scheme: Scheme, stream: Stream) -> Kind | None:
+    """Return how a stream of a tensor is stored; None of signs and classes in cells of analog side information.
+
+    Raises
+    ------
+    OptionError
+        If the scheme's channel is too noisy for its code.
+    """
+    if scheme.side_channel is not None and stream.name in ("sign", "class"):
+        return None
+    code = code_of(scheme, stream.name, entropy_coded=stream.entropy_coded)
+    return Kind(stream.name, scheme.channel, code, stream.entropy_coded)
+
+
 # ---------------------------------------------------------------------------------------------------- countings
 
 
@@ -193,7 +216,7 @@ def honest_lines(tensors: Iterable[Payload]) -> tuple[Line, ...]:
         If a channel is too noisy for the code of a scheme.
     """
     analog: dict[tuple[str, str], int] = {}
-    digital: dict[tuple[str, Channel, CellCode, bool], int] = {}
+    digital: dict[Kind, int] = {}
     for payload in tensors:
         scheme = payload.scheme
         levels = (LEVELS, "table" if scheme.table_bits else "none")
@@ -201,13 +224,12 @@ def honest_lines(tensors: Iterable[Payload]) -> tuple[Line, ...]:
         side = (SIDE, "none")
         analog[side] = analog.get(side, 0) + payload.side_cells
         for stream in payload.streams:
-            if scheme.side_channel is None or stream.name not in ("sign", "class"):
-                code = code_of(scheme, stream.name, entropy_coded=stream.entropy_coded)
-                key = (stream.name, scheme.channel, code, stream.entropy_coded)
-                digital[key] = digital.get(key, 0) + stream.bits
+            kind = kind_of(scheme, stream)
+            if kind is not None:
+                digital[kind] = digital.get(kind, 0) + stream.bits
     lines = [Line(name=name, cells=cells, decoding=decoding) for (name, decoding), cells in analog.items() if cells]
     for name in NAMES:
-        lines += [_line(*key, bits) for key, bits in digital.items() if key[0] == name and bits]
+        lines += [_line(*kind, bits) for kind, bits in digital.items() if kind.name == name and bits]
     return tuple(lines)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from onnx_analog.arguments import checked
 from onnx_analog.coding.damage import lost
 from onnx_analog.coding.entropy import entropy_bits
 from onnx_analog.coding.estimators import estimator
-from onnx_analog.coding.failures import failed_runs, flipped, most_frequent, wrong_bits
+from onnx_analog.coding.failures import Run, failed_runs, flipped, most_frequent, wrong_bits
 from onnx_analog.coding.masks import SEED_BITS
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
@@ -126,11 +128,24 @@ def _lost(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> Bit
     codebook = failed_runs(scheme, "codebook", length, rng, entropy_coded=False)
     if scheme.entropy == "none":
         mask_bits = tensor.size if tensor.has("mask") and not tensor.is_seeded(scheme) else 0
-        runs = failed_runs(scheme, "mask", mask_bits, rng, entropy_coded=False)
-        gone = _after(tensor, min(run.start for run in runs)) if runs else None
+        runs = {"mask": failed_runs(scheme, "mask", mask_bits, rng, entropy_coded=False)}
     else:
-        gone = _lost_coded(tensor, scheme, rng)
-    return np.ones(tensor.count, np.bool_) if codebook else gone
+        runs = _failed_coded(tensor, scheme, rng)
+    return lost_with(tensor, scheme, {"codebook": codebook, **runs})
+
+
+def lost_with(tensor: StoredTensor, scheme: Scheme, runs: Mapping[str, Sequence[Run]]) -> Bits | None:
+    """Return which stored weights (N,) are lost with runs of bits of a tensor's streams, by their names; None if none.
+
+    Signs, and classes that are not entropy-coded, lose nothing beyond the bits that are wrong.
+    """
+    failed = {name: of_stream for name, of_stream in runs.items() if of_stream}
+    if "codebook" in failed or "mask seed" in failed:
+        return np.ones(tensor.count, np.bool_)
+    if scheme.entropy == "none":
+        return _after(tensor, min(run.start for run in failed["mask"])) if "mask" in failed else None
+    coded = set(failed) - {"sign"}
+    return _lost_coded(tensor, scheme, failed) if coded else None
 
 
 def _after(tensor: StoredTensor, position: int) -> Bits:
@@ -139,20 +154,27 @@ def _after(tensor: StoredTensor, position: int) -> Bits:
     return np.arange(tensor.count) >= np.count_nonzero(tensor.mask[:position])
 
 
-def _lost_coded(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> Bits | None:
-    """Return which stored weights (N,) are lost with blocks of entropy-coded streams.
+def _failed_coded(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> dict[str, list[Run]]:
+    """Draw which blocks of entropy-coded streams fail: runs of each stream, which lie one after the other.
 
     How many blocks there are is estimated; the streams are made where one fails.
     """
     estimate = sum(entropy_bits(counts, scheme.segment_weights) for counts in _counts(tensor, scheme))
     runs = failed_runs(scheme, "class", int(estimate), rng, entropy_coded=True)
-    if not runs:
-        return None
-    gone, before = np.zeros(tensor.count, np.bool_), 0
-    for name, coded in tensor.encoded(scheme):
+    failed, before = {}, 0
+    for name, coded in tensor.encoded(scheme) if runs else ():
         here = [run for run in runs if before - run.length < run.start < before + coded.bits]
-        symbols = lost(coded, [max(run.start - before, 0) for run in here], [run.length for run in here])
+        failed[name] = [Run(max(run.start - before, 0), run.length) for run in here]
         before += coded.bits
+    return failed
+
+
+def _lost_coded(tensor: StoredTensor, scheme: Scheme, runs: Mapping[str, Sequence[Run]]) -> Bits:
+    """Return which stored weights (N,) are lost with runs of bits of entropy-coded streams."""
+    gone = np.zeros(tensor.count, np.bool_)
+    for name, coded in tensor.encoded(scheme):
+        here = runs.get(name, ())
+        symbols = lost(coded, [run.start for run in here], [run.length for run in here])
         if name == "mask" and symbols.any():
             gone |= _after(tensor, int(symbols.argmax()))
         elif name == "mask and class":
