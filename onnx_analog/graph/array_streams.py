@@ -98,13 +98,13 @@ def read_stream(plane: Plane, cells: Cells, missing: str, log: Log) -> Found:
         log.add("corrected", decoded.corrected, how.stored)
         log.add("failed", failed.sum(), failed.size)
         log.add("unnoticed", np.count_nonzero(other & ~failed), failed.size)
-    if coded or not local:
-        log.add("gaps", np.count_nonzero((failed | other) & gaps), failed.size)
-    else:
+    if local and not coded:
         log.add("symbols", unread.sum(), unread.size)
+    else:
+        log.add("gaps", np.count_nonzero(gaps & (failed | other) if coded else gaps), failed.size)
     if local or not coded:
         log.add("errors" if local else "wrong", wrong.sum(), wrong.size)
-    failed |= other
+    failed |= other if coded or missing == "written" else other | gaps  # a bit without a read is not known
     blocks, lost = (failed.size, int(failed.sum())) if coded else (0, 0)
     counts = StreamRead(kind.name, str(kind.channel), kind.code.name, int((~unread).sum()), misread, blocks, lost)
     return Found(stream, decoded.bits, failed, counts)

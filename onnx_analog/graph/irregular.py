@@ -63,7 +63,7 @@ class Log:
         blocks, of = self._counts.get("gaps", (0, 0))
         if blocks and missing == "refuse":
             raise DataError(
-                f"{counted(blocks, 'block')} of {of:,} cannot be corrected and {_have(blocks)} cells without a read: "
+                f"{counted(blocks, 'block')} of {of:,} cannot be decoded because of cells without a read: "
                 'give missing="zero" to lose what a failed block loses, or missing="written" to take what was written'
             )
 

@@ -12,9 +12,7 @@ import pytest
 
 import onnx_analog as oa
 from onnx_analog import channels
-from onnx_analog.coding.side import SideInformation
 from onnx_analog.errors import ChannelError, DataError, OptionError
-from onnx_analog.graph.array_streams import _decided
 from onnx_analog.graph.image import PLANES, image_of
 from onnx_analog.graph.irregular import FAR
 from tests.far_side import FarArray, write_csv, write_npz
@@ -447,14 +445,3 @@ def test_values_in_another_unit_are_questioned(tmp_path, caplog):
         caplog.clear()
         oa.readback(protected, measured=rows(array), unit=unit)
         assert ("is the unit right" in caplog.text) is warned
-
-
-def test_copies_that_disagree_are_decided_by_their_mean():
-    """Of three copies, one has no read: the others say 0 and 1, and the one that is surer decides."""
-    side = SideInformation(channel=channels.resolve("gaussian:sigma=0.1"), bits_per_cell=1, cells=1, copies=3)
-    low, high = side.levels
-    middle = (low + high) / 2
-    reads = np.array([[[low], [middle + 0.01], [np.nan]], [[high], [middle - 0.01], [np.nan]], [[np.nan]] * 3])
-    bits, unread = _decided(reads, side)
-    assert bits[:2, 0].tolist() == [False, True]
-    assert unread.tolist() == [False, False, True]
