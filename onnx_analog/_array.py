@@ -23,7 +23,8 @@ from onnx_analog.results import Paths
 from onnx_analog.settings import keywords
 
 if TYPE_CHECKING:
-    from onnx_analog.run.array_statistics import ArrayStatistics, Comparison
+    from onnx_analog.run.array_comparison import Comparison
+    from onnx_analog.run.array_statistics import ArrayStatistics
     from onnx_analog.run.evaluation import Evaluation
 
 _MOST_ARRAYS = 1000  # whose errors are kept all at once
@@ -116,6 +117,7 @@ def array_statistics(
         If the measured reads are not of this model, or the data have no labels.
     """
     from onnx_analog.run.array_statistics import ArrayStatistics, grouped, raw_reads
+    from onnx_analog.run.stream_statistics import counted_streams, expected_streams
 
     arguments = checked(trials=trials, seed=seed)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
@@ -136,7 +138,7 @@ def array_statistics(
         irregularities = tuple(asdict(each) for each in read.array.irregularities)
         return ArrayStatistics(
             kind="measured", image=_digest(protected), arrays=1, groups=groups, irregularities=irregularities,
-            **_scored(score, measured=True),
+            streams=counted_streams(read.array.streams), **_scored(score, measured=True),
         )  # fmt: skip
     readback(protected, unit=unit, missing=missing, time_s=time_s, **of_memory, **of_readback)  # or it refuses them
     schemes = read_with(protected.schemes, resolved, modifiers)
@@ -146,8 +148,9 @@ def array_statistics(
     if data is not None:
         score = evaluate(protected, data, trials=trials, **of_memory, **correction, **images)
     return ArrayStatistics(
-        kind="simulated", image=_digest(protected), arrays=trials, groups=groups, **_scored(score, measured=False)
-    )
+        kind="simulated", image=_digest(protected), arrays=trials, groups=groups,
+        streams=expected_streams(protected.through(resolved, modifiers)), **_scored(score, measured=False),
+    )  # fmt: skip
 
 
 def _digest(protected: ProtectedModel) -> str:
@@ -180,6 +183,6 @@ def compare(measured: Paths | ArrayStatistics, simulated: Paths | ArrayStatistic
     DataError
         If a file is no such statistics, or the two do not belong together.
     """
-    from onnx_analog.run import array_statistics as statistics
+    from onnx_analog.run import array_comparison
 
-    return statistics.compare(measured, simulated)
+    return array_comparison.compare(measured, simulated)
