@@ -68,8 +68,8 @@ if TYPE_CHECKING:
     from onnx_analog.results import Perturbed as Perturbed
     from onnx_analog.results import Pruned as Pruned
     from onnx_analog.results import Swept as Swept
+    from onnx_analog.run.array_comparison import Comparison as Comparison
     from onnx_analog.run.array_statistics import ArrayStatistics as ArrayStatistics
-    from onnx_analog.run.array_statistics import Comparison as Comparison
     from onnx_analog.run.data import Dataset as Dataset
     from onnx_analog.run.evaluation import Evaluation as Evaluation
     from onnx_analog.study import engines as engines
@@ -90,7 +90,7 @@ _HOMES = {
     "Channel": "channels.Channel",
     "ChannelError": "errors.ChannelError",
     "Checked": "tuning.checked.Checked",
-    "Comparison": "run.array_statistics.Comparison",
+    "Comparison": "run.array_comparison.Comparison",
     "DataError": "errors.DataError",
     "Dataset": "run.data.Dataset",
     "Engine": "study.engines.Engine",

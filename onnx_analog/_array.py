@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from onnx_analog._inputs import AnyChannel, AnyModel, Data, channel_of, load_model
+from onnx_analog._inputs import AnyChannel, AnyModel, Data, channel_of, check_function, load_model
 from onnx_analog.api import evaluate, load, readback
 from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.disk import writing
+from onnx_analog.display import progress_of, silent
 from onnx_analog.errors import DataError, OptionError, require_path
-from onnx_analog.graph import files
-from onnx_analog.graph.image import Image, check_suffix, digest_of, image_of
+from onnx_analog.graph import files, image_files
+from onnx_analog.graph.image import Image, digest_of, image_of
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.reads import Reads
 from onnx_analog.graph.stored import read_with
@@ -21,14 +23,17 @@ from onnx_analog.results import Paths
 from onnx_analog.settings import keywords
 
 if TYPE_CHECKING:
-    from onnx_analog.run.array_statistics import ArrayStatistics, Comparison
+    from onnx_analog.run.array_comparison import Comparison
+    from onnx_analog.run.array_statistics import ArrayStatistics
     from onnx_analog.run.evaluation import Evaluation
 
 _MOST_ARRAYS = 1000  # whose errors are kept all at once
 
 
 @keywords
-def write_image(model: AnyModel, path: Paths, *, force: bool = DEFAULTS.force) -> Image:
+def write_image(
+    model: AnyModel, path: Paths, *, force: bool = DEFAULTS.force, progress: Callable[..., object] = silent
+) -> Image:
     """Write what is to be programmed into each cell of an array, and return it.
 
     Parameters
@@ -39,25 +44,30 @@ def write_image(model: AnyModel, path: Paths, *, force: bool = DEFAULTS.force) -
         A file that ends with .npz or .csv. docs/real_array.md describes its columns.
     force : bool
         Replace a file that is there.
+    progress : function
+        Called with what is being written, and the share that is done.
 
     Raises
     ------
     OptionError
         If the path ends with something else.
     ModelError
-        If the model is not protected, is damaged, was read back already, or has more than 2^25 cells.
+        If the model is not protected, is damaged, was read back already, or has more than 2^26 cells.
     ChannelError
-        If what single cells are programmed to is not known: where cells hold residuals, or several devices.
+        If what single cells are programmed to is not known: where cells hold residuals, or several devices
+        share a level.
     OutputError
         If the file is there and `force` is not given, or cannot be written.
     """
     target = require_path("path", path)
     arguments = checked(force=force)
-    check_suffix(target)
+    check_function("progress", progress)
+    image_files.check_suffix(target)
     loaded = load_model(model)
     writing.check_outputs([target], files.source_files(loaded), force=arguments["force"])
     image = image_of(load(loaded))
-    writing.write_all({target: image.write}, force=arguments["force"])
+    writer = partial(image_files.write, image, progress=progress_of(progress))
+    writing.write_all({target: writer}, force=arguments["force"])
     return image
 
 
@@ -107,6 +117,7 @@ def array_statistics(
         If the measured reads are not of this model, or the data have no labels.
     """
     from onnx_analog.run.array_statistics import ArrayStatistics, grouped, raw_reads
+    from onnx_analog.run.stream_statistics import counted_streams, expected_streams
 
     arguments = checked(trials=trials, seed=seed)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
@@ -127,7 +138,7 @@ def array_statistics(
         irregularities = tuple(asdict(each) for each in read.array.irregularities)
         return ArrayStatistics(
             kind="measured", image=_digest(protected), arrays=1, groups=groups, irregularities=irregularities,
-            **_scored(score, measured=True),
+            streams=counted_streams(read.array.streams), **_scored(score, measured=True),
         )  # fmt: skip
     readback(protected, unit=unit, missing=missing, time_s=time_s, **of_memory, **of_readback)  # or it refuses them
     schemes = read_with(protected.schemes, resolved, modifiers)
@@ -137,8 +148,9 @@ def array_statistics(
     if data is not None:
         score = evaluate(protected, data, trials=trials, **of_memory, **correction, **images)
     return ArrayStatistics(
-        kind="simulated", image=_digest(protected), arrays=trials, groups=groups, **_scored(score, measured=False)
-    )
+        kind="simulated", image=_digest(protected), arrays=trials, groups=groups,
+        streams=expected_streams(protected.through(resolved, modifiers)), **_scored(score, measured=False),
+    )  # fmt: skip
 
 
 def _digest(protected: ProtectedModel) -> str:
@@ -171,6 +183,6 @@ def compare(measured: Paths | ArrayStatistics, simulated: Paths | ArrayStatistic
     DataError
         If a file is no such statistics, or the two do not belong together.
     """
-    from onnx_analog.run import array_statistics as statistics
+    from onnx_analog.run import array_comparison
 
-    return statistics.compare(measured, simulated)
+    return array_comparison.compare(measured, simulated)

@@ -93,6 +93,18 @@ FAMILY: dict[str, Scheme] = {
     "int4 in analog cells": Scheme.int4(channel=QUIET, side_channel=LOUD, side_bits_per_cell=3),
 }
 
+CODED: dict[str, Scheme] = {  # other ways to store signs, classes, masks and codebooks
+    "entropy-coded": Scheme.entropy_coded(0.5, channel=QUIET),
+    "refined": Scheme.refined(0.5, channel=QUIET),
+    "coded classes": Scheme.paper("redundancy", channel=QUIET, large_fraction=0.3, entropy="static"),
+    "coded mask": Scheme.paper("sign", channel=QUIET, entropy="context"),
+    "without a code": Scheme.paper("redundancy", channel=QUIET, cells_large=1, code="none"),
+    "tables": Scheme.paper("redundancy", channel=QUIET, estimator="unbiased"),
+    "words of several cells": Scheme.paper("mapping", channel="rram-wan"),
+    "differential": Scheme.paper("redundancy", channel="pcm-drift:differential=true", cells_large=2),
+    "signs in differential cells": Scheme.paper("raw", channel="pcm-drift:differential=true"),
+}
+
 # ------------------------------------------------------------------------------------------------------- text
 
 _RANDOM = re.compile(r"\b(float|double|float16|bfloat16)\[([\d, ]*)\]((?: \w+ =)?)(?: ([\d.]+))? random")

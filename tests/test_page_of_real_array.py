@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from onnx_analog.arguments import DEFAULTS
-from onnx_analog.cli import main
-from onnx_analog.graph import array_read, image, reads
-from onnx_analog.run import array_statistics
+from onnx_analog.cli import array_tables, main
+from onnx_analog.graph import image, irregular, reads
+from onnx_analog.run import array_comparison, array_statistics
 from tests.conftest import ROOT
 from tests.pages import run_page
 
@@ -20,7 +20,7 @@ PAGE = (ROOT / "docs" / "real_array.md").read_text(encoding="utf-8")
 WORDS = " ".join(PAGE.split())
 
 
-(LINE,) = re.findall(r"```text\n(.* groups of levels differ .*)\n```", PAGE)
+(LINE,) = re.findall(r"```text\n(.* groups of levels .*differ .*)\n```", PAGE)
 
 
 def near(one: str, other: str) -> bool:
@@ -54,6 +54,10 @@ def test_the_example_runs_and_prints_what_the_page_shows(tmp_path, monkeypatch):
     table = PAGE.partition("`compare --json` prints")[2].partition("\n\nThe files")[0]
     fields = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
     assert fields == set(body)
+    table = re.search(r"\| `streams` \| (.*) \|", PAGE).group(1)
+    of_stream = set(re.findall(r"`(\w+)`", table)) - {"simulated"}
+    both = {f"simulated_{name}" for name in ("symbols", "misread", "blocks", "failed")}
+    assert of_stream | both == set(body["streams"][0])
     parts = {"count", "mean", "std"}
     assert set(body["groups"][0]) == {
         "channel", "cells", "low", "high", "ks", "ks_bound", "differs",
@@ -68,20 +72,21 @@ def listed(heading: str) -> list[str]:
 
 
 def test_the_columns_are_those_of_the_files(tmp_path):
-    from onnx_analog.graph.image import _TYPES
+    from onnx_analog.graph.image import TYPES
 
-    assert listed("The image") == list(_TYPES)
+    assert listed("The image") == list(TYPES)
     assert set(listed("Reads")) == set(reads.COLUMNS)
-    assert set(_TYPES) - {"address"} == set(reads._OF_IMAGES)
+    assert set(TYPES) - {"address"} == set(reads._OF_IMAGES)
 
 
 def test_numbers_of_the_page_are_those_of_the_code():
     assert f"at most {image.MOST_CELLS:,} cells" in WORDS
     assert f"{reads.LARGEST // 2**30} GiB and {reads.MOST_ROWS:,} rows" in WORDS
-    assert f"more than {array_read.FAR:g} σ" in WORDS
-    assert (array_statistics.PARTS, array_statistics.CONFIDENCE, array_statistics._LEAST) == (8, 0.95, 30)
+    assert f"more than {irregular.FAR:g} σ" in WORDS
+    assert (array_statistics.PARTS, array_comparison.CONFIDENCE, array_comparison._LEAST) == (8, 0.95, 30)
     assert np.isclose(2 / (array_statistics.QUANTILES - 1), 0.01)
     assert DEFAULTS.missing == "refuse"
+    assert f"Of more than {array_tables.MOST_GROUPS} groups" in WORDS
     assert f"each with {array_statistics.QUANTILES} quantiles" in WORDS
     assert f"`{array_statistics.FORMAT}`" in WORDS
     security = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")

@@ -158,6 +158,14 @@ class Channel(ABC):
         return 1
 
     @property
+    def polarity(self) -> tuple[int, ...] | None:
+        """Return the sign with which each device of a cell counts; None if it is not known what each one is to hold.
+
+        A device of sign p holds what max(p·level, 0) is, and a read of the cell is the sum of p times their reads.
+        """
+        return (1,) if self.devices_per_cell == 1 else None
+
+    @property
     def most_cells(self) -> int | None:
         """Return how many cells of a weight can be averaged, or None where their number costs nothing."""
         return None

@@ -69,6 +69,11 @@ class LimitedPrecision(CellwiseChannel):
         return self.inner.devices_per_cell
 
     @property
+    def polarity(self) -> tuple[int, ...] | None:
+        """The inner channel's."""
+        return self.inner.polarity
+
+    @property
     def independent(self) -> bool:
         """The inner channel's."""
         return self.inner.independent

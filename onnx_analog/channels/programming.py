@@ -33,8 +33,8 @@ class Programming:
     Raises
     ------
     ChannelError
-        If what a cell is programmed to is not known before the array is written: where cells hold residuals, or a cell
-        is several devices.
+        If what a cell is programmed to is not known before the array is written: where cells hold residuals, or several
+        devices share what a cell holds.
     """
 
     channel: Channel
@@ -45,11 +45,39 @@ class Programming:
                 f"{self.channel}: what a cell holds follows from reads of the cells before it, so it is not known "
                 'before they are written. Protect the original with cells_hold="level".'
             )
-        if self.channel.devices_per_cell > 1:
+        if self.channel.polarity is None:
             raise ChannelError(
                 f"{self.channel} holds a level in {self.channel.devices_per_cell} devices, and does not tell what each "
-                "of them is programmed to: use a channel with one device in a cell"
+                "of them is programmed to: use a channel with one device in a cell, or a differential pair"
             )
+
+    @property
+    def polarity(self) -> tuple[int, ...]:
+        """Sign with which each device of a cell counts: (1,), or (1, -1) of a differential pair."""
+        assert self.channel.polarity is not None
+        return self.channel.polarity
+
+    def of_devices(self, value: NDArray[Any]) -> NDArray[Any]:
+        """Return what each device of a cell is to hold, (m, devices), for levels or inputs of cells (m,).
+
+        >>> from onnx_analog import channels
+        >>> pair = Programming(channels.resolve("pcm-drift:differential=true"))
+        >>> pair.of_devices(np.array([0.5, -0.25])).tolist()
+        [[0.5, 0.0], [0.0, 0.25]]
+        """
+        polarity = np.array(self.polarity, value.dtype)
+        if polarity.size == 1:
+            return value[:, None]
+        held: NDArray[Any] = np.maximum(value[:, None] * polarity, 0) + 0  # not -0
+        return held
+
+    def of_cells(self, reads: NDArray[Any]) -> NDArray[Any]:
+        """Return the reads of cells (m,) from those of their devices (m · devices,): NaN where one has none."""
+        polarity = np.array(self.polarity, np.float64)
+        if polarity.size == 1:
+            return reads
+        difference: NDArray[Any] = reads.reshape(-1, polarity.size) @ polarity
+        return difference
 
     @property
     def table(self) -> TableChannel | None:

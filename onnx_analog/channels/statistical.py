@@ -171,6 +171,13 @@ class StatisticalPcm(ProgrammedChannel):
         return FITS[self.fit].devices * (2 if self.differential else 1)
 
     @property
+    def polarity(self) -> tuple[int, ...] | None:
+        """One device for positive and one for negative levels of a pair; not known where devices share a level."""
+        if FITS[self.fit].devices > 1:
+            return None
+        return (1, -1) if self.differential else (1,)
+
+    @property
     def source(self) -> Source:
         """Where the fit comes from."""
         return FITS[self.fit].source

@@ -216,18 +216,23 @@ class Packing:
             words[:, cell] = np.where(numbers % 2, self.symbols - 1 - digit, digit)
         return words
 
-    def bit_error(self, confusion: Doubles) -> float:
-        """Return the share of bits that are wrong, all words equally likely, exactly.
+    @cached_property
+    def numbers(self) -> NDArray[np.int64]:
+        """The number that each word of m symbols is taken for, (m^cells,), the first cell of a word highest.
 
         A word that no number has is taken for the number whose symbols differ by the fewest steps.
         """
         number = np.full((self.symbols,) * self.cells, -1)
         number[tuple(self.words.T)] = np.arange(len(self.words))
         every = np.array(list(itertools.product(range(self.symbols), repeat=self.cells)))
-        flat = number.reshape(-1)
+        flat: NDArray[np.int64] = number.reshape(-1)
         for word in np.flatnonzero(flat < 0):
             flat[word] = int(np.abs(self.words - every[word]).sum(axis=1).argmin())
-        gray = flat ^ (flat >> 1)
+        return flat
+
+    def bit_error(self, confusion: Doubles) -> float:
+        """Return the share of bits that are wrong, all words equally likely, exactly."""
+        gray = self.numbers ^ (self.numbers >> 1)
         wrong = 0.0
         for start in range(0, len(self.words), _ROWS):  # few at once: all of them would take 100 MB
             words = self.words[start : start + _ROWS]

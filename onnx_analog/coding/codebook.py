@@ -136,3 +136,92 @@ def _points(sums: ClassSums, points: Doubles | None, scheme: Scheme) -> Doubles:
     sums_of = zip(sums.total[:, digital], sums.square[:, digital], plain[:, digital], strict=True)
     gains: Doubles = np.array([[gain_of_points(*of_group)] for of_group in sums_of])
     return plain * gains
+
+
+# ------------------------------------------------------------------------------------------------- as it is stored
+
+_CLOSE = 1e-6  # of the largest size: as far as α and β may be from those that stored numbers tell
+
+
+def numbers_of(alpha: Floats, beta: Floats, scheme: Scheme) -> Floats | None:
+    """Return the numbers that a codebook is stored as: for each group, α and β of each class; of points, β alone.
+
+    Of equal steps, they are the step of each group, or the one that the scheme gives, and then for each group, where
+    classes have cells, the smallest size if the level holds the sign, and the largest.
+
+    Parameters
+    ----------
+    alpha, beta : float32 arrays of shape (G, K)
+    scheme : Scheme
+
+    Returns
+    -------
+    float32 array, or None
+        None if α and β do not follow from a step and ends, but for rounding.
+    """
+    analog = np.array(scheme.cells_of_class) > 0
+    if scheme.partition != "uniform" or scheme.classes == 1:
+        kept = np.stack([np.broadcast_to(analog, beta.shape), np.ones(beta.shape, np.bool_)], axis=2)
+        each: Floats = np.stack([alpha, beta], axis=2)[kept]
+        return each
+    low, high = (ends.astype(np.float64) for ends in _sizes(alpha, beta, scheme))
+    there = analog & ((alpha != 1) | (beta != 0))  # an empty class has no size
+    steps = np.array([_step_of(*of_group, scheme) for of_group in zip(beta, low, high, there, strict=True)])
+    given = scheme.step is not None and not estimator(scheme.estimator).keeps_gain
+    numbers = [np.array([scheme.step]) if given else steps]
+    ends = np.zeros((len(alpha), 0))
+    if analog.any():
+        smallest, largest = np.where(there, low, np.inf).min(axis=1), np.where(there, high, -np.inf).max(axis=1)
+        both = np.stack([smallest, largest], axis=1)
+        ends = np.where(np.isfinite(both), both, 0.0)[:, (0 if scheme.sign == "level" else 1) :]
+    stored: Floats = np.concatenate([*numbers, ends.reshape(-1)]).astype(np.float32)
+    told = steps_of(stored, len(alpha), scheme)
+    scale = np.abs(np.where(analog, np.where(there, np.maximum(-low, high), 0.0), beta)).max()
+    apart = np.abs(np.stack([low, high]) - np.stack(_sizes(*told, scheme)))[:, there]
+    points = np.abs(beta - told[1])[:, ~analog]
+    return stored if max(apart.max(initial=0), points.max(initial=0)) <= _CLOSE * scale else None
+
+
+def steps_of(numbers: Floats, groups: int, scheme: Scheme) -> tuple[Doubles, Doubles]:
+    """Return the α and β (G, K) of equal steps that stored numbers tell, as if no class were empty."""
+    ends = 0 if scheme.analog == "none" else groups * (2 if scheme.sign == "level" else 1)
+    stored = numbers.astype(np.float64)
+    step = np.broadcast_to(stored[: stored.size - ends], (groups,))[:, None]
+    points = (np.arange(scheme.classes) - _middle(scheme)) * step
+    if not ends:
+        return np.ones(points.shape), points
+    low, high = points - step / 2, points + step / 2
+    if scheme.sign == "bit":
+        low[:, 0] = 0.0
+    of_group = stored[stored.size - ends :].reshape(groups, -1)
+    analog = np.array(scheme.cells_of_class) > 0
+    first, last = int(analog.argmax()), int(np.flatnonzero(analog)[-1])
+    high[:, last] = np.maximum(high[:, last], of_group[:, -1])
+    if scheme.sign == "level":
+        low[:, first] = np.minimum(low[:, first], of_group[:, 0])
+    span = scheme.channel.span
+    alpha = np.where(analog, (span[1] - span[0]) / (high - low), 1.0)
+    return alpha, np.where(analog, alpha * low - span[0], points)
+
+
+def _sizes(alpha: Floats | Doubles, beta: Floats | Doubles, scheme: Scheme) -> tuple[Doubles, Doubles]:
+    """Return the sizes that stand at the ends of the output range, each (G, K)."""
+    low, high = scheme.channel.span
+    return (low + beta.astype(np.float64)) / alpha, (high + beta.astype(np.float64)) / alpha
+
+
+def _middle(scheme: Scheme) -> float:
+    return (scheme.classes - 1) / 2 if scheme.sign == "level" else 0.0
+
+
+def _step_of(beta: Floats, low: Doubles, high: Doubles, there: Bits, scheme: Scheme) -> float:
+    """Return the step of one group: by the point that is farthest from 0, or else by the narrowest class with cells."""
+    place = np.arange(scheme.classes) - _middle(scheme)
+    points = np.where(np.array(scheme.cells_of_class) > 0, 0.0, place)
+    farthest = int(np.abs(points).argmax())
+    if points[farthest]:
+        return float(beta[farthest]) / float(points[farthest])
+    width = np.where(there, high - low, np.inf)
+    if scheme.sign == "bit":
+        width[0] *= 2
+    return float(width.min()) if np.isfinite(width.min()) else 1.0

@@ -169,7 +169,6 @@ class CellCode:
         return self.copies * self.packing.cells * -(-stored // self.packing.bits)
 
 
-@lru_cache(maxsize=256)
 def best_code(
     channel: Channel,
     name: str,
@@ -200,6 +199,18 @@ def best_code(
     """
     if name not in CODES:
         raise OptionError(f"code is {name!r}; it must be one of {', '.join(CODES)}")
+    code = _best_code(channel, name, block_bits, block_failure, share)
+    if code is None:
+        raise OptionError(
+            f"no BCH code of {block_bits:,} data bits fails with at most {block_failure:g} in {channel}: allow a "
+            "larger block_failure, or use another channel"
+        )
+    return code
+
+
+@lru_cache(maxsize=256)
+def _best_code(channel: Channel, name: str, block_bits: int, block_failure: float, share: float) -> CellCode | None:
+    """Return the code that `best_code` returns; None, which is kept too, if no BCH code has so few failures."""
     if name == "none":
         return _raw(channel, 1)
     if name == "soft":
@@ -212,10 +223,7 @@ def best_code(
         if best is not None and (code is None or code.bits_per_cell <= best.bits_per_cell):
             return best
         best = code
-    raise OptionError(
-        f"no BCH code of {block_bits:,} data bits fails with at most {block_failure:g} in {channel}: allow a larger "
-        "block_failure, or use another channel"
-    )
+    return None
 
 
 @lru_cache(maxsize=256)

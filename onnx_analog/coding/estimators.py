@@ -25,7 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,6 +148,13 @@ class Estimator(ABC):
             Cells per weight of each table: of each class, unless classes share tables.
         """
 
+    def stored_tables(self, written: Written) -> NDArray[np.bool_] | None:  # noqa: ARG002 - of subclasses
+        """Return the bits of these tables, as many as `table_bits` says, as a memory holds them; None if not known.
+
+        Without them, an image of the array leaves out the codebooks of tensors that have tables.
+        """
+        return None
+
 
 class Affine(Estimator):
     """Takes reads as they are, as the paper does."""
@@ -210,6 +217,11 @@ class Posterior(Estimator):
         """Return 16 bits for each entry of the classes that have cells."""
         return sum(each > 0 for each in cells) * KNOTS * KNOT_BITS
 
+    def stored_tables(self, written: Written) -> NDArray[np.bool_]:
+        """Return the corrections of each table, float16, the highest bit first."""
+        tables = [table_of(written, number).corrections for number, cells in enumerate(written.tables) if cells]
+        return _bits_of(np.concatenate([np.zeros(0), *tables]), ">f2")
+
 
 class Unbiased(Posterior):
     """Estimates as `Posterior` does, and scales the weights of a tensor so that they keep their gain."""
@@ -233,6 +245,15 @@ class Unbiased(Posterior):
     def table_bits(self, cells: tuple[int, ...]) -> int:
         """Return the bits of the tables, and of the factor."""
         return super().table_bits(cells) + FACTOR_BITS
+
+    def stored_tables(self, written: Written) -> NDArray[np.bool_]:
+        """Return the tables, and then the factor, float32."""
+        return np.concatenate([super().stored_tables(written), _bits_of(np.array([gain_of(written)]), ">f4")])
+
+
+def _bits_of(numbers: NDArray[np.floating[Any]], dtype: str) -> NDArray[np.bool_]:
+    """Return numbers as bits, the first number and the highest bit first."""
+    return np.unpackbits(np.frombuffer(numbers.astype(dtype).tobytes(), np.uint8)).view(np.bool_)
 
 
 # ----------------------------------------------------------------------------------------------------- tables

@@ -138,6 +138,29 @@ def code_of(scheme: Scheme, stream: str, *, entropy_coded: bool) -> CellCode:
     return best_code(scheme.channel, scheme.code, block_bits=scheme.block_bits, block_failure=scheme.block_failure)
 
 
+class Kind(NamedTuple):
+    """What streams have in common that are stored one after the other, in the same blocks."""
+
+    name: str
+    channel: Channel
+    code: CellCode
+    entropy_coded: bool
+
+
+def kind_of(scheme: Scheme, stream: Stream) -> Kind | None:
+    """Return how a stream of a tensor is stored; None of signs and classes in cells of analog side information.
+
+    Raises
+    ------
+    OptionError
+        If the scheme's channel is too noisy for its code.
+    """
+    if scheme.side_channel is not None and stream.name in ("sign", "class"):
+        return None
+    code = code_of(scheme, stream.name, entropy_coded=stream.entropy_coded)
+    return Kind(stream.name, scheme.channel, code, stream.entropy_coded)
+
+
 # ---------------------------------------------------------------------------------------------------- countings
 
 
@@ -194,17 +217,17 @@ def honest_lines(tensors: Iterable[Payload]) -> tuple[Line, ...]:
         If a channel is too noisy for the code of a scheme.
     """
     analog: dict[tuple[str, str], int] = {}
-    digital: dict[_Shelf, int] = {}
+    digital: dict[Kind, int] = {}
     for payload in tensors:
         levels = (LEVELS, "table" if payload.scheme.table_bits else "none")
         analog[levels] = analog.get(levels, 0) + payload.level_cells
         side = (SIDE, "none")
         analog[side] = analog.get(side, 0) + payload.side_cells
-        for shelf, bits in _shelved(payload):
-            digital[shelf] = digital.get(shelf, 0) + bits
+        for kind, bits in _kinds(payload):
+            digital[kind] = digital.get(kind, 0) + bits
     lines = [Line(name=name, cells=cells, decoding=decoding) for (name, decoding), cells in analog.items() if cells]
     for name in NAMES:
-        lines += [_line(*shelf, bits) for shelf, bits in digital.items() if shelf.name == name and bits]
+        lines += [_line(*kind, bits) for kind, bits in digital.items() if kind.name == name and bits]
     return tuple(lines)
 
 
@@ -220,16 +243,16 @@ def honest_split(tensors: Iterable[Payload]) -> tuple[dict[str, int], ...]:
         If a channel is too noisy for the code of a scheme.
     """
     split = list[dict[str, int]]()
-    shelves: dict[_Shelf, list[tuple[int, int]]] = {}  # tensor and bits of all that is stored together
+    together: dict[Kind, list[tuple[int, int]]] = {}  # tensor and bits of all that is stored together
     for number, payload in enumerate(tensors):
         split.append({LEVELS: payload.level_cells, SIDE: payload.side_cells})
-        for shelf, bits in _shelved(payload):
-            shelves.setdefault(shelf, []).append((number, bits))
-    for shelf, owners in shelves.items():
+        for kind, bits in _kinds(payload):
+            together.setdefault(kind, []).append((number, bits))
+    for kind, owners in together.items():
         bits_of = [bits for _, bits in owners]
-        cells = apportioned(_line(*shelf, sum(bits_of)).cells, bits_of)
+        cells = apportioned(_line(*kind, sum(bits_of)).cells, bits_of)
         for (number, _), own in zip(owners, cells, strict=True):
-            split[number][shelf.name] = split[number].get(shelf.name, 0) + own
+            split[number][kind.name] = split[number].get(kind.name, 0) + own
     return tuple(split)
 
 
@@ -243,22 +266,12 @@ def apportioned(cells: int, bits: Sequence[int]) -> list[int]:
     return [end - start for start, end in pairwise(ends)]
 
 
-class _Shelf(NamedTuple):
-    """What streams have in common that are stored one after the other, in the blocks of one code."""
-
-    name: str
-    channel: Channel
-    code: CellCode
-    entropy_coded: bool
-
-
-def _shelved(payload: Payload) -> Iterator[tuple[_Shelf, int]]:
-    """Yield where each stream of a tensor is stored, and its bits; analog side information is not among them."""
-    scheme = payload.scheme
+def _kinds(payload: Payload) -> Iterator[tuple[Kind, int]]:
+    """Yield how each stream of a tensor is stored, and its bits; analog side information is not among them."""
     for stream in payload.streams:
-        if scheme.side_channel is None or stream.name not in ("sign", "class"):
-            code = code_of(scheme, stream.name, entropy_coded=stream.entropy_coded)
-            yield _Shelf(stream.name, scheme.channel, code, stream.entropy_coded), stream.bits
+        kind = kind_of(payload.scheme, stream)
+        if kind is not None:
+            yield kind, stream.bits
 
 
 def _line(name: str, channel: Channel, code: CellCode, entropy_coded: bool, bits: int) -> Line:

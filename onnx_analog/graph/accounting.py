@@ -39,7 +39,7 @@ def account_of(stored: Sequence[StoredTensor], schemes: Sequence[Scheme], model:
     tensors = [group[0] for group in calls.values()]
     shared = _shared_counts(tensors)
     entries, address = [], 0
-    for tensor, streams in _with_streams(tensors):
+    for tensor, streams in with_streams(tensors):
         bits = plane_bits(streams, tensor.size, tensor.count)
         ranges, address = addresses(cells_of(tensor.scheme, tensor.class_counts, bits), address)
         uses = sum(call.uses for call in calls[tensor.key])
@@ -56,7 +56,7 @@ def account_of(stored: Sequence[StoredTensor], schemes: Sequence[Scheme], model:
 
 def totals_of(tensors: Iterable[StoredTensor]) -> Totals:
     """Return the totals of `account_of` alone, without a digest of any plane; one tensor for each key."""
-    return Totals.of(_counted(tensor, streams) for tensor, streams in _with_streams(tensors))
+    return Totals.of(_counted(tensor, streams) for tensor, streams in with_streams(tensors))
 
 
 def split_cells(tensors: Iterable[StoredTensor]) -> tuple[dict[str, int], ...] | None:
@@ -64,7 +64,7 @@ def split_cells(tensors: Iterable[StoredTensor]) -> tuple[dict[str, int], ...] |
 
     None if a channel is too noisy for the code of a scheme.
     """
-    return split_of(_counted(tensor, streams) for tensor, streams in _with_streams(tensors))
+    return split_of(_counted(tensor, streams) for tensor, streams in with_streams(tensors))
 
 
 def _counted(tensor: StoredTensor, streams: Sequence[Stream]) -> Counted:
@@ -79,7 +79,7 @@ def _counted(tensor: StoredTensor, streams: Sequence[Stream]) -> Counted:
     )
 
 
-def _with_streams(tensors: Iterable[StoredTensor]) -> Iterator[tuple[StoredTensor, tuple[Stream, ...]]]:
+def with_streams(tensors: Iterable[StoredTensor]) -> Iterator[tuple[StoredTensor, tuple[Stream, ...]]]:
     """Yield each tensor and its digital streams; a codebook that a model shares is the first tensor's."""
     owned = set[int]()
     for tensor in tensors:

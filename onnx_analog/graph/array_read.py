@@ -1,13 +1,14 @@
 """What an array returned, made into levels, signs and classes: the reads of a file take the place of a channel.
 
-Rows are scaled, calibrated if there are reference cells, put in the order of addresses and averaged. Nothing irregular
-is passed over in silence: each kind is counted in `ArrayRead.irregularities`. What cannot be known is refused.
+Rows are scaled, calibrated if there are reference cells, put in the order of addresses and averaged. Digital streams
+are decided by the thresholds of the channel and decoded by their codes; what then fails is lost as in a trial. Nothing
+irregular is passed over in silence: each kind is counted in `ArrayRead.irregularities`. What cannot be known is
+refused.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,57 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.arguments import Arguments
-from onnx_analog.channels.symbols import crossings
 from onnx_analog.coding.estimators import estimator
+from onnx_analog.coding.failures import Run
 from onnx_analog.coding.partition import Bits, Bytes, Floats
-from onnx_analog.coding.side import SideInformation, to_gray
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, OptionError
-from onnx_analog.graph.image import Image, Plane, image_of
+from onnx_analog.graph.array_cells import Calibration, Cells, at_time, averaged, calibrated, scaled, usable
+from onnx_analog.graph.array_streams import Found, StreamRead, read_side_plane, read_stream
+from onnx_analog.graph.image import Plane, image_of
+from onnx_analog.graph.irregular import Irregularity, Log
 from onnx_analog.graph.protected import ProtectedModel
-from onnx_analog.graph.reader import from_side_bits, side_bits
+from onnx_analog.graph.reader import from_side_bits, lost_with, without_lost
 from onnx_analog.graph.reads import Reads
 from onnx_analog.graph.stored import StoredTensor
 from onnx_analog.settings import settings_of
 
-logger = logging.getLogger(__name__)
-
 Array = NDArray[Any]
 
 NO_UNIT = 'unit is not given: say unit="scaled" (the scale of levels) or unit="device"'
-FAR = 6.0  # standard deviations from the written level, beyond which a cell is counted
-_SHOWN = 6  # times that a message lists
-_ROUNDING = 1e-9  # on the scale of levels: what is nearer to the output range lies in it
-
-
-@dataclass(frozen=True)
-class Irregularity:
-    """Rows, cells or weights that are not as they should be.
-
-    Attributes
-    ----------
-    what : str
-    count : int
-    of : int
-        How many there are in all.
-    handling : str
-        What was done with them.
-    """
-
-    what: str
-    count: int
-    of: int
-    handling: str
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The line that a block of cells reads along: value = gain · level + offset, both on the scale of levels."""
-
-    block: int
-    gain: float
-    offset: float
-    references: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +47,7 @@ class TensorRead:
     level : float32 array of shape (M,)
         Levels, as they are decoded.
     sign, class_index : arrays of shape (N,), or None
-        None where they are not analog, or there are none: those that were written count.
+        As they were read; None where they are those that were written, or there are none.
     """
 
     raw: Floats
@@ -97,6 +65,8 @@ class ArrayRead:
     tensors : dict of str to TensorRead
         By storage key.
     irregularities : tuple of Irregularity
+    streams : tuple of StreamRead
+        How digital streams, and analog side information, were read.
     calibration : tuple of Calibration
         One for each block; empty without reference cells.
     reads : int
@@ -107,6 +77,7 @@ class ArrayRead:
 
     tensors: dict[str, TensorRead]
     irregularities: tuple[Irregularity, ...]
+    streams: tuple[StreamRead, ...]
     calibration: tuple[Calibration, ...]
     reads: int
     time_s: float | None
@@ -117,6 +88,7 @@ class ArrayRead:
             "reads": self.reads,
             "time_s": self.time_s,
             "irregularities": [asdict(each) for each in self.irregularities],
+            "streams": [asdict(each) for each in self.streams],
             "calibration": [asdict(each) for each in self.calibration],
         }
 
@@ -159,21 +131,24 @@ def read_array(
             f"{reads.name}: the reads are of image {str(reads.image)[:12]}, and this model's is {image.digest[:12]}: "
             "they do not belong together"
         )
-    log = _Log()
-    reads, time = _at_time(reads, time_s, log)
+    log = Log()
+    reads, time = at_time(reads, time_s, log)
     if unit == "device":
-        reads = _scaled(reads, image)
-    reads, calibration = _calibrated(_usable(reads, log))
-    cells = _Cells.of(reads, image, log)
-    tensors = {
-        key: _read_tensor(
-            [plane for plane in image.planes if plane.tensor.key == key], key, protected, cells, missing, log
-        )
-        for key in image.tensors
-    }
+        reads = scaled(reads, image)
+    reads, calibration = calibrated(usable(reads, log))
+    cells = Cells.of(reads, image, log)
+    found = {id(plane): read_stream(plane, cells, missing, log) for plane in image.planes if plane.stream is not None}
+    of_tensors = _by_tensor(protected, found.values())
+    tensors, streams = {}, [each.counts for each in found.values()]
+    for tensor in {tensor.key: tensor for tensor in protected.tensors}.values():
+        planes = [plane for plane in image.planes if plane.tensor is not None and plane.tensor.key == tensor.key]
+        tensors[tensor.key], side = _read_tensor(tensor, planes, of_tensors[tensor.key], cells, missing, log)
+        streams += side
+    absent = sum(each.bits for each in image.absent)
+    log.add("absent", absent, absent + sum(each.bits.size for each in found.values()))
     log.check_known(missing)
     log.question_unit()
-    return ArrayRead(tensors, log.irregularities(missing), calibration, cells.used, time)
+    return ArrayRead(tensors, log.irregularities(missing), tuple(streams), calibration, cells.used, time)
 
 
 def _check_choices(unit: str | None, missing: str) -> None:
@@ -184,264 +159,74 @@ def _check_choices(unit: str | None, missing: str) -> None:
         declared.check(name, value, kind)
 
 
-# -------------------------------------------------------------------------------------------------------- counts
+@dataclass(frozen=True)
+class _OfTensor:
+    """What the digital streams say of one tensor: by name, its bits as decoded, and the runs that are lost."""
+
+    bits: dict[str, Bits]
+    lost: dict[str, list[Run]]
 
 
-class _Log:
-    """Counts what is irregular: how many, of how many."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, tuple[int, int]] = {}
-
-    def add(self, what: str, count: Any, of: Any) -> None:
-        before = self._counts.get(what, (0, 0))
-        self._counts[what] = before[0] + int(count), before[1] + int(of)
-
-    def check_known(self, missing: str) -> None:
-        """Raise `DataError` if something was not read that has to be known."""
-        weights, of = self._counts.get("weights", (0, 0))
-        if weights and missing == "refuse":
-            raise DataError(
-                f'{weights:,} of {of:,} weights have no read: name what they become, with missing="zero" or '
-                'missing="written"'
-            )
-        symbols, of = self._counts.get("symbols", (0, 0))
-        if symbols and missing != "written":
-            raise DataError(
-                f"{symbols:,} of {of:,} symbols of sign and class bits have no read, and the model takes these bits "
-                'from its cells: give missing="written" to take what was written'
-            )
-
-    def question_unit(self) -> None:
-        """Warn where most cells read something else than what was written."""
-        far, of = self._counts.get("far", (0, 0))
-        if 2 * far > of:
-            logger.warning(
-                "%s of %s cells read more than %g σ from what was written: is the unit right, and are the reads of "
-                "this model?",
-                f"{far:,}",
-                f"{of:,}",
-                FAR,
-            )
-
-    def irregularities(self, missing: str) -> tuple[Irregularity, ...]:
-        handling = {**_HANDLING, "weights": _OF_MISSING[missing]}
-        return tuple(
-            Irregularity(words, *self._counts[what], handling[what])
-            for what, words in _WORDS.items()
-            if self._counts.get(what, (0, 0))[1]
-        )
-
-
-_WORDS = {
-    "time": "rows of other times",
-    "stuck": "rows of cells that are marked as stuck",
-    "empty": "rows without a number",
-    "order": "rows that are not in the order of addresses",
-    "absent": "rows of cells that the image does not hold",
-    "repeated": "cells with more than one read",
-    "unread": "cells without a read",
-    "fewer": "weights with reads of some cells only",
-    "weights": "weights without a read",
-    "outside": "cells that read outside the output range",
-    "far": f"cells that read more than {FAR:g} σ from what was written",
-    "wrong": "symbols of error-free streams that are read wrongly",
-    "errors": "symbols of sign and class bits that are read wrongly",
-    "symbols": "symbols of sign and class bits without a read",
-}
-_HANDLING = {
-    **dict.fromkeys(("time", "stuck", "empty", "absent"), "left out"),
-    "order": "sorted",
-    "repeated": "averaged",
-    "unread": "left out",
-    "fewer": "mean of the others",
-    "outside": "used as read",
-    "far": "used as read",
-    "wrong": "taken as written",
-    "errors": "used as read",
-    "symbols": "taken as written",
-}
-_OF_MISSING = {"refuse": "refused", "zero": "read as zero", "written": "taken as written"}
-
-
-# ---------------------------------------------------------------------------------------------------------- rows
-
-
-def _taken(reads: Reads, rows: Array) -> Reads:
-    """Return some of the rows."""
-    names = ("address", "value", "count", "time_s", "stuck", "block", "reference")
-    columns = {name: getattr(reads, name) for name in names}
-    return replace(reads, **{name: values[rows] for name, values in columns.items() if values is not None})
-
-
-def _at_time(reads: Reads, time_s: float | None, log: _Log) -> tuple[Reads, float | None]:
-    """Return the reads of one time, and that time."""
-    if reads.time_s is None:
-        if time_s is not None:
-            raise DataError(f"{reads.name} says no times, and time_s is {time_s:g}: leave it out")
-        log.add("time", 0, len(reads))
-        return reads, None
-    times = np.unique(reads.time_s)
-    if time_s is None and times.size > 1:
-        raise DataError(
-            f"{reads.name} has reads of {times.size:,} times ({_listed(times)} s): say which count, with time_s"
-        )
-    time = float(times[0] if time_s is None else time_s)
-    if time not in times:
-        raise DataError(f"{reads.name} has no reads at time_s {time:g}; its times are {_listed(times)} s")
-    rows = reads.time_s == time
-    log.add("time", np.count_nonzero(~rows), rows.size)
-    return _taken(reads, rows), time
-
-
-def _listed(values: Array) -> str:
-    shown = [f"{value:g}" for value in values[:_SHOWN]]
-    return ", ".join([*shown, *(["..."] if values.size > _SHOWN else [])])
-
-
-def _scaled(reads: Reads, image: Image) -> Reads:
-    """Return reads on the scale of levels, of values in the device's unit."""
-    devices = {plane.programming for plane in image.planes}
-    scales = {(device.table.output_scale if device.table else None) for device in devices}
-    if len(scales) > 1:
-        raise DataError(
-            f"the cells of the model are of devices with {len(scales)} scales, so that a value may mean several "
-            "things: give scaled values"
-        )
-    device = next(iter(devices))
-    reference = None if reads.reference is None else device.scaled(reads.reference)
-    if (
-        reference is not None
-        and reads.reference is not None
-        and (np.isnan(reference) > np.isnan(reads.reference)).any()
-    ):
-        raise DataError(f"{reads.name}: a reference has no logarithm, and the device's scale is logarithmic")
-    return replace(reads, value=device.scaled(reads.value), reference=reference)
-
-
-def _usable(reads: Reads, log: _Log) -> Reads:
-    """Return the rows that hold a number and are not of stuck cells."""
-    stuck = np.zeros(len(reads), np.bool_) if reads.stuck is None else reads.stuck.astype(np.bool_)
-    with np.errstate(over="ignore"):
-        empty = ~np.isfinite(reads.value.astype(np.float32)) & ~stuck  # in which levels are decoded
-    log.add("stuck", stuck.sum(), len(reads))
-    log.add("empty", empty.sum(), len(reads))
-    return _taken(reads, ~(stuck | empty))
-
-
-# --------------------------------------------------------------------------------------------------- calibration
-
-
-def _calibrated(reads: Reads) -> tuple[Reads, tuple[Calibration, ...]]:
-    """Return the reads that are no references, corrected by the line that the references of their block read along."""
-    if reads.reference is None:
-        return reads, ()
-    known = np.isfinite(reads.reference)
-    block = np.zeros(len(reads), np.int64) if reads.block is None else reads.block
-    lines = {number: _line(reads, known & (block == number), number) for number in np.unique(block).tolist()}
-    data = _taken(reads, ~known)
-    numbers, which = np.unique(block[~known], return_inverse=True)
-    gain, offset = (np.array([getattr(lines[n], name) for n in numbers.tolist()]) for name in ("gain", "offset"))
-    value = (data.value - offset[which]) / gain[which] if numbers.size else data.value
-    return replace(data, value=value), tuple(lines.values())
-
-
-def _line(reads: Reads, rows: Array, block: int) -> Calibration:
-    assert reads.reference is not None
-    x, y = reads.reference[rows], reads.value[rows]
-    if np.unique(x).size < 2:
-        raise DataError(
-            f"{reads.name}: block {block} has references of {counted(np.unique(x).size, 'level')}, and two are needed "
-            "for its offset and gain"
-        )
-    weight = np.ones(x.size) if reads.count is None else reads.count[rows].astype(np.float64)
-    x_mean, y_mean = np.average(x, weights=weight), np.average(y, weights=weight)
-    gain = float((weight * (x - x_mean) * (y - y_mean)).sum() / (weight * (x - x_mean) ** 2).sum())
-    if not gain > 0:
-        raise DataError(f"{reads.name}: block {block} has a gain of {gain:.3g} by its references; it must be above 0")
-    return Calibration(block, gain, float(y_mean - gain * x_mean), int(x.size))
-
-
-# --------------------------------------------------------------------------------------------------------- cells
-
-
-@dataclass(frozen=True, eq=False)
-class _Cells:
-    """The mean read of each address, NaN where there is none; and how many reads were used."""
-
-    mean: Array
-    used: int
-
-    @staticmethod
-    def of(reads: Reads, image: Image, log: _Log) -> _Cells:
-        """Average the reads of each cell."""
-        address = reads.address
-        wrong = address[(address < 0) | (address >= image.total)]
-        if wrong.size:
-            raise DataError(
-                f"{reads.name}: address {wrong[0]} is outside the array, whose addresses are 0 to "
-                f"{image.total - 1:,}: are the reads of another image?"
-            )
-        log.add("order", np.count_nonzero(np.diff(address) < 0), len(reads))
-        held = np.zeros(image.total, np.bool_)
-        for plane in image.planes:
-            held[plane.first : plane.end] = True
-        log.add("absent", np.count_nonzero(~held[address]), len(reads))
-        reads = _taken(reads, held[address])
-        rows = np.bincount(reads.address, minlength=image.total)
-        log.add("repeated", np.count_nonzero(rows > 1), image.cells)
-        log.add("unread", np.count_nonzero(rows[held] == 0), image.cells)
-        weight = np.ones(len(reads)) if reads.count is None else reads.count.astype(np.float64)
-        total = np.bincount(reads.address, weight, image.total)
-        with np.errstate(invalid="ignore"):
-            mean = np.bincount(reads.address, weight * reads.value, image.total) / total
-        return _Cells(mean, int(weight.sum()))
-
-    def of_plane(self, plane: Plane, log: _Log) -> Array:
-        """Return the reads of a plane's cells; those that look wrong are counted."""
-        mean = self.mean[plane.first : plane.end]
-        low, high = plane.programming.channel.span
-        log.add("outside", np.count_nonzero((mean < low - _ROUNDING) | (mean > high + _ROUNDING)), mean.size)
-        std = np.repeat(plane.programming.std(plane.level), plane.cells)
-        deviation = np.abs(mean - np.repeat(plane.level.astype(np.float64), plane.cells))
-        log.add("far", np.count_nonzero(deviation > FAR * std + _ROUNDING), mean.size)
-        return mean
-
-
-def _averaged(reads: Array, starts: Array) -> tuple[Array, Array]:
-    """Return the mean of the reads that are there, NaN if none is, and their number, of each level or symbol (m,)."""
-    there = np.isfinite(reads)
-    number = np.add.reduceat(there.astype(np.int64), starts)
-    with np.errstate(invalid="ignore"):
-        return np.add.reduceat(np.where(there, reads, 0.0), starts) / number, number
-
-
-# -------------------------------------------------------------------------------------------------------- tensors
+def _by_tensor(protected: ProtectedModel, found: Iterable[Found]) -> dict[str, _OfTensor]:
+    """Return what was found of each tensor; a codebook is that of all tensors that share it."""
+    result = {tensor.key: _OfTensor({}, {}) for tensor in protected.tensors}
+    for each in found:
+        for share in each.stream.shares:
+            of_tensor = result[share.key]
+            of_tensor.bits[each.stream.kind.name] = each.bits[share.first : share.end]
+            of_tensor.lost[each.stream.kind.name] = each.runs(share)
+    shared = [tensor for tensor in protected.tensors if tensor.scheme.granularity == "model"]
+    for owner in shared:
+        for other in shared:
+            if other.number == owner.number and result[owner.key].lost.get("codebook"):
+                result[other.key].lost["codebook"] = result[owner.key].lost["codebook"]
+    return result
 
 
 def _read_tensor(
-    planes: Sequence[Plane], key: str, protected: ProtectedModel, cells: _Cells, missing: str, log: _Log
-) -> TensorRead:
-    tensor = next(tensor for tensor in protected.tensors if tensor.key == key)
-    read = TensorRead(np.zeros(0, np.float32), np.zeros(0, np.float32))
+    tensor: StoredTensor, planes: Sequence[Plane], digital: _OfTensor, cells: Cells, missing: str, log: Log
+) -> tuple[TensorRead, list[StreamRead]]:
+    """Return what was read of one tensor, and how its analog side information was."""
+    read, counts = TensorRead(np.zeros(0, np.float32), np.zeros(0, np.float32)), []
+    sign, class_index = _decoded(tensor, digital.bits)
     for plane in planes:
         if plane.name == "level":
-            read = _read_levels(plane, cells, missing, log)
-    for plane in planes:
-        if plane.name != "level":
-            sign, class_index = _read_symbols(plane, cells, log)
-            if class_index is not None or sign is not None:
-                read = replace(read, sign=sign, class_index=class_index)
-    return _with_zeros(tensor, read)
+            read = _read_levels(plane, tensor, cells, missing, log)
+        else:
+            bits, of_side = read_side_plane(plane, tensor, cells, log)
+            sign, class_index = from_side_bits(tensor, tensor.scheme, bits)
+            counts.append(of_side)
+    gone = lost_with(tensor, tensor.scheme, digital.lost)
+    number = np.count_nonzero(np.logical_or.reduce(list(gone.values()))) if gone else 0
+    log.add("lost", number, tensor.count if digital.bits else 0)
+    sign, class_index = without_lost(tensor, sign, class_index, gone.values())
+    read = replace(read, sign=_unless(sign, tensor.sign), class_index=_unless(class_index, tensor.class_index))
+    return _with_zeros(tensor, read), counts
 
 
-def _read_levels(plane: Plane, cells: _Cells, missing: str, log: _Log) -> TensorRead:
-    mean, number = _averaged(cells.of_plane(plane, log), plane.starts)
+def _decoded(tensor: StoredTensor, bits: Mapping[str, Bits]) -> tuple[Bits | None, Bytes | None]:
+    """Return signs and classes by their own bits; what is entropy-coded is as written, or lost."""
+    sign, index, width = tensor.sign, tensor.class_index, tensor.scheme.index_bits
+    if sign is not None and "sign" in bits:
+        sign = bits["sign"]
+    if index is not None and "class" in bits and tensor.scheme.entropy == "none":
+        packed = np.packbits(bits["class"].reshape(-1, width), axis=1)[:, 0] >> np.uint8(8 - width)
+        index = np.minimum(packed, np.uint8(tensor.scheme.classes - 1))
+    return sign, index
+
+
+def _unless(read: Any, written: Any) -> Any:
+    """Return an array, or None if it is the one that was written."""
+    return None if read is None or np.array_equal(read, written) else read
+
+
+def _read_levels(plane: Plane, tensor: StoredTensor, cells: Cells, missing: str, log: Log) -> TensorRead:
+    mean, number = averaged(cells.of_plane(plane, log), plane.starts)
     log.add("fewer", np.count_nonzero((number > 0) & (number < plane.cells)), number.size)
     log.add("weights", np.count_nonzero(number == 0), number.size)
     raw = mean.astype(np.float32)
     level, unread = np.where(number > 0, raw, plane.level), number == 0
-    correct = estimator(plane.tensor.scheme.estimator).fitted(plane.tensor.written(plane.tensor.scheme))
+    correct = estimator(tensor.scheme.estimator).fitted(tensor.written(tensor.scheme))
     if correct is not None:
         correct(level, slice(0, level.size))
     level[unread] = np.nan if missing == "zero" else plane.level[unread]
@@ -457,48 +242,3 @@ def _with_zeros(tensor: StoredTensor, read: TensorRead) -> TensorRead:
     if read.class_index is not None:
         written = replace(written, class_index=read.class_index)
     return replace(read, level=np.where(unread, -written.of_each(tensor.beta), read.level))
-
-
-def _read_symbols(plane: Plane, cells: _Cells, log: _Log) -> tuple[Bits | None, Bytes | None]:
-    """Return signs and classes as cells return them; None where the scheme takes them to be free of error."""
-    tensor, side = plane.tensor, plane.side
-    assert side is not None
-    reads = cells.of_plane(plane, log).reshape(-1, side.copies, side.cells)
-    bits, unread = _decided(reads, side)
-    written = to_gray(plane.symbol.astype(np.int64), side.bits_per_cell)
-    wrong = (bits != written).any(axis=1) & ~unread
-    analog = tensor.scheme.side is not None
-    log.add("errors" if analog else "wrong", wrong.sum(), np.count_nonzero(~unread))
-    if not analog:
-        return None, None
-    log.add("symbols", unread.sum(), unread.size)
-    bits = np.where(unread[:, None], written, bits)
-    stored = side_bits(tensor, tensor.scheme)
-    return from_side_bits(tensor, tensor.scheme, bits.reshape(-1)[: stored.size].reshape(stored.shape))
-
-
-def _decided(reads: Array, side: SideInformation) -> tuple[Bits, Bits]:
-    """Return the bits (m, b) of symbols by the majority of their copies, and which symbols (m,) have no read.
-
-    Where as many copies say 1 as 0, which takes copies without a read, the mean read of all copies decides.
-    """
-    there = np.isfinite(reads)
-    number = there.sum(axis=2)
-    with np.errstate(invalid="ignore"):
-        mean = np.where(there, reads, 0.0).sum(axis=2) / number
-    order, thresholds = _thresholds(side)
-    votes = np.zeros((len(reads), side.bits_per_cell), np.int64)
-    for copy in range(side.copies):
-        symbol = order[np.searchsorted(thresholds, np.nan_to_num(mean[:, copy]))]
-        votes += np.where(number[:, copy, None] > 0, 2 * to_gray(symbol, side.bits_per_cell).astype(np.int64) - 1, 0)
-    with np.errstate(invalid="ignore"):
-        every = np.where(there, reads, 0.0).sum(axis=(1, 2)) / number.sum(axis=1)
-    by_mean = to_gray(order[np.searchsorted(thresholds, np.nan_to_num(every))], side.bits_per_cell)
-    return np.where(votes == 0, by_mean, votes > 0).astype(np.bool_), (number == 0).all(axis=1)
-
-
-def _thresholds(side: SideInformation) -> tuple[Array, Array]:
-    """Return symbols in the order of their mean reads, and the reads between which each is decided."""
-    mean, std = side.channel.moments(side.levels, cells=side.cells)
-    order = np.argsort(mean, kind="stable")
-    return order, crossings(mean[order], np.maximum(std[order], 1e-12))

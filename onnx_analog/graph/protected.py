@@ -463,9 +463,11 @@ def _check_digests(protected: ProtectedModel) -> None:
             _check_read(entry, read.get(entry.key, {}))
         return
     _check_run(protected.written, actual)
+    numbers = {entry.scheme for entry in actual.tensors if "class" in read.get(entry.key, {})}
+    shared = {number for number in numbers if protected.schemes[number].granularity == "model"}
     for listed, entry in _paired(protected.written, actual):
         digests = {**listed.sha256, **read.get(listed.key, {})}
-        errs = "class" in read.get(listed.key, {})  # classes were read, and may be others
+        errs = "class" in read.get(listed.key, {}) or entry.scheme in shared  # classes were read, and may be others
         _check_entry(_compared(replace(listed, sha256=digests), errs), _compared(entry, errs), listed.key)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from onnx_analog.arguments import checked
 from onnx_analog.coding.damage import lost
 from onnx_analog.coding.entropy import entropy_bits
 from onnx_analog.coding.estimators import estimator
-from onnx_analog.coding.failures import failed_runs, flipped, most_frequent, wrong_bits
+from onnx_analog.coding.failures import Run, failed_runs, flipped, most_frequent, wrong_bits
 from onnx_analog.coding.masks import SEED_BITS
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
@@ -136,13 +136,28 @@ def _lost(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> dic
     """Return which stored weights (N,) are lost with blocks that failed, by what the blocks hold."""
     length = codebook_bits(scheme, len(tensor.alpha)) + scheme.table_bits + SEED_BITS * tensor.is_seeded(scheme)
     codebook = failed_runs(scheme, "codebook", length, rng, entropy_coded=False)
-    of_codebook = {"codebook": np.ones(tensor.count, np.bool_)} if codebook else {}
-    if scheme.entropy != "none":
-        return {**_lost_coded(tensor, scheme, rng), **of_codebook}
-    mask_bits = tensor.size if tensor.has("mask") and not tensor.is_seeded(scheme) else 0
-    runs = failed_runs(scheme, "mask", mask_bits, rng, entropy_coded=False)
-    of_mask = {"mask": _after(tensor, min(run.start for run in runs))} if runs else {}
-    return {**of_mask, **of_codebook}
+    if scheme.entropy == "none":
+        mask_bits = tensor.size if tensor.has("mask") and not tensor.is_seeded(scheme) else 0
+        runs = {"mask": failed_runs(scheme, "mask", mask_bits, rng, entropy_coded=False)}
+    else:
+        runs = _failed_coded(tensor, scheme, rng)
+    return lost_with(tensor, scheme, {"codebook": codebook, **runs})
+
+
+def lost_with(tensor: StoredTensor, scheme: Scheme, runs: Mapping[str, Sequence[Run]]) -> dict[str, Bits]:
+    """Return which stored weights (N,) are lost with runs of bits of a tensor's streams, by what the streams hold.
+
+    Signs, and classes that are not entropy-coded, lose nothing beyond the bits that are wrong.
+    """
+    failed = {name: of_stream for name, of_stream in runs.items() if of_stream}
+    gone = dict[str, Bits]()
+    if scheme.entropy == "none" and "mask" in failed:
+        gone["mask"] = _after(tensor, min(run.start for run in failed["mask"]))
+    elif scheme.entropy != "none" and set(failed) & {"mask", "class", "mask and class"}:
+        gone |= _lost_coded(tensor, scheme, failed)
+    if "codebook" in failed or "mask seed" in failed:
+        gone["codebook"] = np.ones(tensor.count, np.bool_)
+    return gone
 
 
 def _after(tensor: StoredTensor, position: int) -> Bits:
@@ -151,18 +166,27 @@ def _after(tensor: StoredTensor, position: int) -> Bits:
     return np.arange(tensor.count) >= np.count_nonzero(tensor.mask[:position])
 
 
-def _lost_coded(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> dict[str, Bits]:
-    """Return which stored weights (N,) are lost with blocks of entropy-coded streams, by what the streams hold.
+def _failed_coded(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> dict[str, list[Run]]:
+    """Draw which blocks of entropy-coded streams fail: runs of each stream, which lie one after the other.
 
     How many blocks there are is estimated; the streams are made where one fails.
     """
     estimate = sum(entropy_bits(counts, scheme.segment_weights) for counts in _counts(tensor, scheme))
     runs = failed_runs(scheme, "class", int(estimate), rng, entropy_coded=True)
-    gone, before = dict[str, Bits](), 0
+    failed, before = dict[str, list[Run]](), 0
     for name, coded in tensor.encoded(scheme) if runs else ():
         here = [run for run in runs if before - run.length < run.start < before + coded.bits]
-        symbols = lost(coded, [max(run.start - before, 0) for run in here], [run.length for run in here])
+        failed[name] = [Run(max(run.start - before, 0), run.length) for run in here]
         before += coded.bits
+    return failed
+
+
+def _lost_coded(tensor: StoredTensor, scheme: Scheme, runs: Mapping[str, Sequence[Run]]) -> dict[str, Bits]:
+    """Return which stored weights (N,) are lost with bits of entropy-coded streams, by what the streams hold."""
+    gone = dict[str, Bits]()
+    for name, coded in tensor.encoded(scheme):
+        here = runs.get(name, ())
+        symbols = lost(coded, [run.start for run in here], [run.length for run in here])
         if not symbols.any():
             continue
         if name == "mask":

@@ -34,10 +34,10 @@ _NEEDED = ("address", "value")
 COLUMNS = (*_NEEDED, "count", "time_s", "stuck", "block", "reference")
 _WHOLE = ("address", "count", "stuck", "block")
 _OF_IMAGES = (  # other columns of an image, which a file may keep: they say nothing of what was read
-    "tensor", "plane", "index", "replica", "symbol", "level", "input", "input_device", "level_device",
+    "tensor", "plane", "index", "replica", "polarity", "symbol", "level", "input", "input_device", "level_device",
 )  # fmt: skip
 _OF_TEXT = ("tensor", "plane")
-_HEAD = ("format", "tensors", "planes", "channel", "input_unit", "read_unit")  # likewise
+_HEAD = ("format", "tensors", "planes", "parts")  # likewise
 _CHUNK = 2**16  # rows that are made numbers at once
 
 

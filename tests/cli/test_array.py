@@ -133,7 +133,7 @@ def test_statistics_of_both_arrays_are_compared(command):
     one = command("readback m.onnx --statistics one.json --seed 3")
     assert one.exit_code == 0
     assert json.loads(Path("one.json").read_text(encoding="utf-8"))["values"] == []
-    assert command("compare measured.json one.json").stdout.splitlines()[-1].endswith("differ from the simulation")
+    assert command("compare measured.json one.json").stdout.splitlines()[-1].endswith("comparisons")
 
 
 def test_a_missing_unit_is_said_before_what_is_there_already(command):
@@ -162,3 +162,34 @@ def test_what_is_read_is_told_as_json(command):
     assert body["array"]["reads"] == len(np.load("reads.npz")["address"])
     several = json.loads(command("readback m.onnx --trials 2 --seed 4 --json").stdout)
     assert (len(several["models"]), several["seed"], several["array"]) == (2, 4, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("readback m.onnx --measured bad.npz --unit scaled", "has no column 'value'"),
+        ("readback m.onnx --channel nothing", "nothing"),
+        ("readback model.onnx", "the model is not protected"),
+        ("readback m.onnx --statistics s.json --data reads.csv", "reads.csv"),
+    ],
+)
+def test_what_is_wrong_with_inputs_is_said_before_what_is_there_already(command, line, said):
+    np.savez("bad.npz", address=[1])
+    Path("reads.csv").write_text("no data", encoding="utf-8")
+    for name in ("m", "model"):
+        Path(f"{name}.readback.onnx").touch()
+    ended = command(line)
+    assert ended.exit_code != 0
+    assert said in ended.stderr
+    assert "already exists" not in ended.stderr
+    assert "already exists" in command("readback m.onnx").stderr
+
+
+def test_plurals_are_right(command):
+    first = FarArray(Path("cells.npz"))
+    np.savez("one.npz", address=first.address[:1], value=first.read()[:1])
+    ended = command("readback m.onnx --measured one.npz --unit scaled --missing written -o one.onnx")
+    assert "1 read of an array: one.onnx" in ended.stdout
+    np.savez("most.npz", address=first.address[1:], value=first.read()[1:])
+    refused = command("readback m.onnx --measured most.npz --unit scaled")
+    assert "1 weight of 512 has no read" in refused.stderr

@@ -10,7 +10,8 @@ import pytest
 
 import onnx_analog as oa
 from onnx_analog.errors import DataError, OptionError
-from onnx_analog.run.array_statistics import QUANTILES, _of_test_set, _prediction, distance, statistics_of
+from onnx_analog.run.array_comparison import _of_test_set, _prediction, distance
+from onnx_analog.run.array_statistics import QUANTILES, statistics_of
 from tests.models import model, run
 
 NET = """
@@ -53,6 +54,9 @@ def test_groups_have_the_moments_of_the_channel():
 def test_an_array_of_another_law_is_told(changes, agree):
     comparison = oa.compare(far(**changes), SIMULATED)
     assert comparison.levels_agree is agree
+    assert comparison.streams_agree is ("sigma" not in changes)  # a small offset moves errors to the other side only
+    assert comparison.comparisons == len(comparison.differences) + 2 * len(comparison.streams)  # each has a code
+    assert f"with 95 % confidence over all {comparison.comparisons} comparisons" in str(comparison)
     assert (comparison.metric, comparison.value_agrees, comparison.measured_value) == (None, None, None)
     assert len(comparison.differences) + comparison.left_out == len(SIMULATED.groups)
 
@@ -92,6 +96,7 @@ def test_a_file_holds_all(tmp_path):
     body = json.loads(json.dumps(first.to_dict()))
     assert body["line"] == str(first)
     assert len(body["groups"]) == len(first.differences)
+    assert [stream["name"] for stream in body["streams"]] == ["sign", "class", "codebook"]
 
 
 def wrong(**changes) -> str:
@@ -103,10 +108,12 @@ def wrong(**changes) -> str:
     [
         ("", "does not hold the statistics of an array"),
         ("[]", "its format is missing"),
-        ('{"format": "other"}', "its format is 'other', and 'onnx-analog-array/1' is needed"),
-        ('{"format": "onnx-analog-array/1"}', "is damaged"),
+        ('{"format": "other"}', "its format is 'other', and 'onnx-analog-array/2' is needed"),
+        ('{"format": "onnx-analog-array/2"}', "is damaged"),
         (wrong(kind="guessed"), "kind is 'guessed'"),
         (wrong(values=["a"]), "is damaged"),
+        (wrong(streams=[{}]), "is damaged"),
+        (wrong(streams=[{**json.loads(SIMULATED.to_json())["streams"][0], "misread": 1e9}]), "do not fit together"),
         (wrong(groups=[{}]), "is damaged"),
         (wrong(groups=[{**json.loads(SIMULATED.to_json())["groups"][0], "quantiles": [1, 2]}]), "quantiles are not"),
         (wrong(groups=[{**json.loads(SIMULATED.to_json())["groups"][0], "count": 0}]), "a group has no weights"),

@@ -8,6 +8,7 @@ import click
 
 from onnx_analog.cli.console import Command, print_json, show
 from onnx_analog.cli.options import FILE, FORCE, JSON, LOAD, OUT, shown
+from onnx_analog.cli.progress import status
 from onnx_analog.errors import ManifestError
 
 
@@ -48,7 +49,8 @@ def command(protected: Path, check: Path | None, write_image: Path | None, force
     if check is not None:
         manifests.read(check).compare(manifest, shown(check))
     if write_image is not None:
-        image = _array.write_image(protected, write_image, force=force)
+        with status("writing the image") as progress:
+            image = _array.write_image(protected, write_image, force=force, progress=progress)
         if not as_json:
             show(f"{image}: {shown(write_image)}")
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,12 +90,13 @@ def command(
     from onnx_analog.cli.array_tables import array_table
     from onnx_analog.disk import transactions, writing
     from onnx_analog.graph import files
-    from onnx_analog.graph.reads import reads_of
 
     measured = choices["measured"]
     check_measured(measured, choices, {"trials": (trials, None)})
     if data is not None and statistics is None:
         raise OptionError("--data is given, and --statistics is not: name the file that scores are written to")
+    modifiers = modifiers_of(choices)
+    settings = {**choices, "seed": seed, "channel": channel, "modifiers": modifiers, "decoded": decoded}
     if trials is None:
         targets = [output or protected.with_name(f"{stem(protected)}.readback.onnx")]
     else:
@@ -103,14 +104,13 @@ def command(
         targets = [folder / f"trial-{trial:04}.onnx" for trial in range(trials)]
     named = [Path(text) for text in (channel, choices["correct"]) if text]
     named += [path for path in (measured, data) if path is not None]
-    read = chain(files.files_of(protected), named)
-    perhaps = map(writing.data_beside, targets)
+    read = [*files.files_of(protected), *named]
+    perhaps = [writing.data_beside(target) for target in targets]
     beside = [] if statistics is None else [statistics]
-    writing.check_outputs([*targets, *beside], read, force=force, perhaps=perhaps, new_folder=trials is not None)
-    modifiers = modifiers_of(choices)
-    settings = {**choices, "seed": seed, "channel": channel, "modifiers": modifiers, "decoded": decoded}
-    if measured is not None:
-        settings["measured"] = reads_of(measured)  # once, for both
+    check = partial(writing.check_outputs, [*targets, *beside], read, perhaps=perhaps, new_folder=trials is not None)
+    check(force=True)
+    _check_inputs(protected, data, settings)  # what is wrong with them is said before what is there already
+    check(force=force)
     writers = {}
     if statistics is not None:
         found = _statistics(protected, trials or 1, data, settings)
@@ -146,6 +146,22 @@ def command(
         print_json(facts)
     else:
         show(*lines)
+
+
+def _check_inputs(protected: Path, data: Path | None, settings: dict[str, Any]) -> None:
+    """Open the model, the channel, the reads and the data; the reads are kept in `settings`."""
+    from onnx_analog import api
+    from onnx_analog.graph.reads import reads_of
+    from onnx_analog.run import data as data_files
+
+    model = api.load(protected)
+    model.check_readable()
+    model.through(settings["channel"], settings["modifiers"])
+    if settings["measured"] is not None:
+        settings["measured"] = reads_of(settings["measured"])  # once, for model and statistics
+    for path in (data, settings["correct"]):
+        if path is not None:
+            data_files.read(Path(path))
 
 
 def _statistics(protected: Path, trials: int, data: Path | None, settings: dict[str, Any]) -> ArrayStatistics:
