@@ -119,7 +119,17 @@ def _run(page: Path) -> list[Ran]:
             elif exempt.check is not None:
                 Path("unused").mkdir(exist_ok=True)
                 exempt.check(step, Path("unused"))
+    unused = unused_files(page, ran)
+    assert unused == [], "no step uses these files, so nothing runs them"
     return ran
+
+
+def unused_files(page: Path, ran: list[Ran]) -> list[str]:
+    """Return the files that blocks of a page write, and no step that was run names: of Python, as a module."""
+    texts = (block.text for block in blocks(read(page)) if block.kind != "sh")
+    files = [file[1] for text in texts if (file := _FILE.match(text)) and exception_of(name(page), text) is None]
+    steps = "\n".join(each.step for each in ran)
+    return [file for file in files if not re.search(rf"\b{re.escape(file.removesuffix('.py'))}\b", steps)]
 
 
 @contextlib.contextmanager

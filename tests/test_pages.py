@@ -91,6 +91,7 @@ def page(tmp_path, monkeypatch):
         "```python\nprint(1)\n```\n\n```text\n2\n```\n",
         "```sh\npytest none.py\n```\n",
         "\n\n    any formula\n",
+        "```toml\n# sweep.toml\ncells = 1\n```\n\n```sh\nonnx-analog sweep --help\n```\n",
     ],
 )
 def test_a_block_that_does_not_run_fails(page, block):
