@@ -4,6 +4,7 @@ import io
 import logging
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -57,7 +58,15 @@ def test_the_line_is_no_wider_than_the_terminal(terminal, monkeypatch):
         assert terminal.left() == "protect: wo"
 
 
-@pytest.mark.parametrize("display", [held_back, lambda: watch("trials"), lambda: status("tune")])
+@contextmanager
+def nested():
+    with held_back():
+        with held_back():
+            pass
+        yield
+
+
+@pytest.mark.parametrize("display", [held_back, nested, lambda: watch("trials"), lambda: status("tune")])
 def test_other_displays_hold_it_back(terminal, monkeypatch, display):
     monkeypatch.setattr(sys, "stderr", terminal)
     written: list[str] = []
@@ -65,7 +74,7 @@ def test_other_displays_hold_it_back(terminal, monkeypatch, display):
     monkeypatch.setattr(patience._Line, "_write", staticmethod(lambda text: (written.append(text), real(text))[1]))
     with patience.patience("protect"):
         assert shown(terminal)
-        with display(), held_back():
+        with display():
             before = len(written)
             time.sleep(0.2)
             assert len(written) == before
