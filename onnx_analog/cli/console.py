@@ -15,12 +15,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from onnx_analog.cli import config
+from onnx_analog.cli import config, patience
 from onnx_analog.cli.paths import FILE, OUT
 from onnx_analog.errors import (
     IMPORT_FIRST,
@@ -154,9 +154,10 @@ class Command(click.Command):
 
     def _timed(self, ctx: click.Context) -> Any:
         """Call the command, and log how long it takes."""
-        start = time.monotonic()
+        start, waiting = time.monotonic(), nullcontext() if is_quiet() else patience.patience(str(ctx.info_name))
         try:
-            return super().invoke(ctx)
+            with waiting:
+                return super().invoke(ctx)
         finally:
             logger.info("%s: %.1f s", ctx.command_path, time.monotonic() - start)
 
@@ -187,11 +188,20 @@ def is_quiet() -> bool:
 
 def _log(command: click.Command, level: int) -> None:
     """Send messages from a level on to stderr, in the words of a command."""
-    handler = logging.StreamHandler()
+    handler = _Handler()
     handler.setLevel(level)  # the root's level does not hold for loggers that set their own, as Dask's do
     handler.setFormatter(_Printable(command))
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
     logging.getLogger("onnx_analog").setLevel(level)
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Prints messages on stderr, above the line that says that a command works."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message."""
+        patience.clear()
+        super().emit(record)
 
 
 class _Printable(logging.Formatter):
@@ -374,6 +384,7 @@ def console(*, stderr: bool = False) -> Console:
 def show(*things: Any) -> None:
     """Print text and tables on stdout."""
     printing = console()
+    patience.clear()
     with _writing():
         for thing in things:
             wide = isinstance(thing, str) and not printing.is_terminal  # paths stay whole in a pipe
@@ -384,6 +395,7 @@ def print_json(body: Any) -> None:
     """Print JSON, and only JSON, on stdout."""
     plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
     text = json.dumps(body, indent=2, ensure_ascii=plain, allow_nan=False)
+    patience.clear()
     with _writing():
         click.echo("".join(character if character == "\n" else _escaped(character) for character in text))
 

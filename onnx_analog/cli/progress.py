@@ -15,6 +15,7 @@ from itertools import count
 import click
 
 from onnx_analog.cli.console import console, is_quiet
+from onnx_analog.cli.patience import held_back
 from onnx_analog.display import Progress, silent
 from onnx_analog.errors import one_line
 
@@ -39,7 +40,7 @@ def watch(what: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console(stderr=True), transient=True) as bar:
+    with held_back(), Bar(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -73,7 +74,7 @@ def status(what: str) -> Iterator[Progress]:
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Bar(*columns, console=console(stderr=True), transient=True) as bar:
+    with held_back(), Bar(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda text, fraction=None: bar.update(task, description=text_of(text, fraction))
 
