@@ -15,7 +15,6 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +44,12 @@ def plans(channel: str) -> dict[str, oa.Scheme]:
         "int8 without a code": oa.Scheme.int8(**raw),
     }
     named |= {f"refined {step:g}": oa.Scheme.refined(step, channel=channel) for step in STEPS}
-    return named | _coarse(channel, LARGE_STEPS[:2])
+    return named
 
 
 def compensated_plans(channel: str) -> dict[str, oa.Scheme]:
     """Return the points beside the rivals where errors are compensated, by name."""
-    return _coarse(channel, LARGE_STEPS)
-
-
-def _coarse(channel: str, steps: Iterable[float]) -> dict[str, oa.Scheme]:
-    return {f"entropy-coded {step:g}": oa.Scheme.entropy_coded(step, channel=channel) for step in steps}
+    return {f"entropy-coded {step:g}": oa.Scheme.entropy_coded(step, channel=channel) for step in LARGE_STEPS}
 
 
 def numbers(text: str) -> tuple[float, ...]:
