@@ -158,7 +158,7 @@ HINTS = {  # what each command says where an extra is missing, and its exit code
 }
 
 
-@pytest.mark.slow(reason="installs the wheel and the sdist into empty environments, from PyPI: 4 min, 1 GB")
+@pytest.mark.slow(reason="installs the wheel and the sdist into empty environments, from PyPI: 10 min, 1 GB")
 @pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
 def test_the_demo_runs_in_an_environment_with_nothing_else(built, kind, tmp_path):
     (file,) = built.glob(kind)
