@@ -68,7 +68,7 @@ def _draw_bars(axis: Any, harms: Harms, bars: list[Harm]) -> None:
             axis.barh(place, 100 * (without.share(uncorrected) or 0.0), facecolor="none", edgecolor="black", lw=0.8)
         axis.annotate(_lost(harms, harm), (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
     axis.set_yticks(range(len(bars)), [harm.part.label for harm in bars], fontsize=8, parse_math=False)
-    axis.invert_yaxis()
+    axis.set_ylim(len(bars) - 0.4, -0.6)  # the first is at the top
     axis.set_xlabel(f"{OF_WHOLE}{'; hollow: without correction' * (without is not None)}", fontsize=8)
     axis.annotate(harms.scale.heading, (1.01, 1.0), xycoords="axes fraction", va="bottom", fontsize=8)
     axis.grid(axis="x", alpha=0.3)
