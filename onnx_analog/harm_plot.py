@@ -71,7 +71,7 @@ def _draw_bars(axis: Any, harms: Harms, bars: list[Harm]) -> None:
             _lost(harms, harm), (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL
         )
     axis.set_yticks(range(len(bars)), [harm.part.label for harm in bars], fontsize=SMALL, parse_math=False)
-    axis.invert_yaxis()
+    axis.set_ylim(len(bars) - 0.4, -0.6)  # the first is at the top
     axis.set_xlabel(f"{OF_WHOLE}{'; hollow: without correction' * (without is not None)}", fontsize=SMALL)
     axis.annotate(harms.scale.heading, (1.01, 1.0), xycoords="axes fraction", va="bottom", fontsize=SMALL)
     axis.grid(visible=False, axis="y")

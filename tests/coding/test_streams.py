@@ -1,12 +1,24 @@
 """Digital streams, and the cells that they take."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.statistical import StatisticalPcm
 from onnx_analog.coding.codes import best_code, repeated
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.streams import DECODING, Payload, Stream, code_of, hardest, honest_lines, kernel_of
+from onnx_analog.coding.streams import (
+    DECODING,
+    Payload,
+    Stream,
+    apportioned,
+    code_of,
+    hardest,
+    honest_lines,
+    honest_split,
+    kernel_of,
+)
 
 QUIET, NOISY = (GaussianNoise(sigma=sigma, low=-1, high=1) for sigma in (0.1, 0.4))
 SIGN, CLASS = Stream("sign", 5000, entropy_coded=False), Stream("class", 700, entropy_coded=True)
@@ -52,3 +64,22 @@ def test_kernels_are_those_of_convolutions(shape, kernel):
 def test_the_hardest_part_decides():
     assert hardest([]) == "none"
     assert [hardest(DECODING[: n + 1]) for n in range(4)] == list(DECODING)
+
+
+@given(st.integers(0, 10**12), st.lists(st.integers(0, 10**9), min_size=1, max_size=8))
+def test_cells_are_shared_out_by_bits_to_the_last_one(cells, bits):
+    parts, whole = apportioned(cells, bits), sum(bits)
+    assert sum(parts) == (cells if whole else 0)
+    for part, own in zip(parts, bits, strict=True):
+        assert abs(part * whole - cells * own) < max(whole, 1)  # less than one cell from its share
+        assert part == 0 or own
+
+
+def test_the_cells_of_tensors_add_up_to_those_of_the_lines():
+    pcm, quiet = (Scheme(channel=channel, code="bch") for channel in (StatisticalPcm(), QUIET))
+    payloads = [Payload(pcm, 100, 0, (SIGN, CLASS)), Payload(quiet, 7, 0, (SIGN,)), Payload(pcm, 3, 0, (SIGN, CLASS))]
+    split = honest_split(payloads)
+    lines = honest_lines(payloads)
+    for name in ("levels", "sign", "class"):
+        assert sum(each.get(name, 0) for each in split) == sum(line.cells for line in lines if line.name == name)
+    assert abs(split[0]["sign"] - split[2]["sign"]) <= 1  # as many bits in the same blocks
