@@ -21,7 +21,7 @@ import onnx_analog as oa
 from onnx_analog.coding.streams import DECODING
 from onnx_analog.drawing import BLACK, GREEN, GREY, ORANGE, SKY, VERMILION, in_style, new_figure, saver
 from onnx_analog.run.statistics import interval
-from onnx_analog.tuning.search import cells_of_numbers
+from onnx_analog.tuning.measures import cells_of_numbers
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS / "results"

@@ -26,7 +26,7 @@ import onnx_analog as oa
 from onnx_analog.cli.console import Command
 from onnx_analog.coding.plan import Plan
 from onnx_analog.tuning.drops import drop_of
-from onnx_analog.tuning.search import cells_of_numbers
+from onnx_analog.tuning.measures import cells_of_numbers
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PLAIN, HELPED = "plain", "compensated"

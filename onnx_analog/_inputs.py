@@ -137,7 +137,7 @@ def stored_plan(plan: AnyPlan | None, integers: int | None, settings: Mapping[st
     if plan is not None:
         written = plan_of(plan)
         stored = written.changed(**changes)
-        _warn_of_replaced(written, stored, changes)
+        warn_of_replaced(written, stored, changes)
     elif integers is not None:
         check_exclusive(changes)
         stored = Plan(default=Scheme.integers(integers, **changes))
@@ -149,7 +149,7 @@ def stored_plan(plan: AnyPlan | None, integers: int | None, settings: Mapping[st
     return modified(stored, modifiers, without=changes)
 
 
-def _warn_of_replaced(written: Plan, stored: Plan, names: Iterable[str]) -> None:
+def warn_of_replaced(written: Plan, stored: Plan, names: Iterable[str]) -> None:
     """Log a warning for each setting that is given beside a plan and replaces another value in one of its schemes."""
     pairs = list(
         zip((scheme for _, scheme in written.entries()), (scheme for _, scheme in stored.entries()), strict=True)

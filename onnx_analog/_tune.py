@@ -13,6 +13,7 @@ from onnx_analog import channels
 from onnx_analog._inputs import (
     AnyChannel,
     AnyModel,
+    AnyPlan,
     Data,
     bare,
     check_data,
@@ -21,26 +22,32 @@ from onnx_analog._inputs import (
     load_model,
     metric_of,
     note_origin,
+    plan_of,
     preprocessing_of,
     selection_of,
+    warn_of_replaced,
 )
 from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import progress_of, silent
 from onnx_analog.errors import ModelError, OptionError
 from onnx_analog.graph.stored import is_protected
 from onnx_analog.graph.weights import Selection
 from onnx_analog.results import Paths
-from onnx_analog.settings import keywords, settings_of
+from onnx_analog.settings import check_values, keywords, settings_of
 
 if TYPE_CHECKING:
     from onnx_analog.run import metrics
     from onnx_analog.study.engines import Engine
+    from onnx_analog.tuning.answers import Answer, Goal
+    from onnx_analog.tuning.measures import Measures
     from onnx_analog.tuning.result import Tuned
-    from onnx_analog.tuning.search import Answer, Goal, Search
 
 
+_RANKS = {False: 0, None: 1, True: 2}  # of what is known of a goal
 OF_MEASUREMENTS = ("decoding", "correction", "seed", "output", "class_axis", "batch")
 
 
@@ -56,6 +63,8 @@ def tune(
     decoding: str = DEFAULTS.decoding,
     counting: str = DEFAULTS.counting,
     correction: bool = DEFAULTS.correction,
+    mask_seed: int | None = None,
+    plan: AnyPlan | None = None,
     confidence: float = DEFAULTS.confidence,
     modifiers: Modifiers = NONE,
     selection: Selection | None = None,
@@ -101,6 +110,12 @@ def tune(
         Cells that are saved, and that a budget is in: as the memory allows, or as the paper counts.
     correction : bool
         Correct what was read by a few of the samples, without their labels; its numbers are counted.
+    mask_seed : int, 0 to 2^32 - 1, optional
+        Seed that is stored in place of the masks that follow from it; the other tensors are stored as without it.
+    plan : Plan, Scheme, path or "module:function", optional
+        One that the search considers too, as that with which the weights were trained: as a whole, with its weights
+        rounded together and each alone, and its scheme among the candidates of each tensor. It is in the channel and
+        with the code of the search.
     confidence : float, 0.5 to 1
         Of the verification.
     trials : int, >= 2
@@ -114,7 +129,8 @@ def tune(
         File that keeps what is measured. A search that was stopped goes on from it, and one with another goal uses it.
     progress : function
         Called with what is being done. If it has a parameter `fraction`, it is also called with the share of the
-        expected work that is done, from 0 to 1, or None where that is not known.
+        expected time that has passed, from 0 to 1; and if it has a parameter `left`, with the seconds that are likely
+        left.
 
     Raises
     ------
@@ -139,6 +155,8 @@ def tune(
     metric = "sqnr_db" if metric is None and min_sqnr is not None else metric
     preprocessing, named = preprocessing_of(mean, std, preprocess), metric_of(metric)
     resolved = modifiers.apply(channels.resolve(channel))
+    given |= check_values(Scheme, {"mask_seed": mask_seed})
+    considered = None if plan is None else _in_channel(plan_of(plan), resolved)
     selected, plain = selection_of(selection), load_model(model)
     if is_protected(plain):
         raise ModelError("the model is protected already: tune the original")
@@ -149,8 +167,10 @@ def tune(
     from onnx_analog.run.session import Network
     from onnx_analog.study import engines
     from onnx_analog.study.worker import Packed, versions
+    from onnx_analog.tuning.answers import Goal
     from onnx_analog.tuning.journal import Journal
-    from onnx_analog.tuning.search import Goal, Search, parts_of
+    from onnx_analog.tuning.measures import Measures
+    from onnx_analog.tuning.parts import parts_of
 
     running_on = engines.engine_of(engine, threads=given["threads"] or None)
     share = None if max_drop is None else given["max_drop"] / 100
@@ -166,7 +186,7 @@ def tune(
             "source": _sources(resolved),
         }  # fmt: skip
     with one_blas_thread(), running_on:
-        search = Search(
+        measures = Measures(
             plain,
             parts_of(samples_of, given["seed"]),
             resolved,
@@ -177,46 +197,58 @@ def tune(
             correct=given["correction"],
             seed=given["seed"],
             trials=given["tune_trials"],
-            confidence=given["confidence"],
+            mask_seed=given["mask_seed"],
+            plan=considered,
             goal=goal,
             journal=Journal(None if resume is None else Path(resume), facts),
             engine=running_on,
             progress=progress_of(progress),
         )
-        return _tuned(search, goal, str(resolved), given)
+        return _tuned(measures, goal, str(resolved), given)
 
 
-def _tuned(search: Search, goal: Goal, channel: str, given: Mapping[str, Any]) -> Tuned:
+def _in_channel(plan: Plan, channel: Channel) -> Plan:
+    """Return a plan in the channel of the search; what that replaces is said."""
+    changed = plan.changed(channel=channel)
+    warn_of_replaced(plan, changed, ["channel"])
+    return changed
+
+
+def _tuned(measures: Measures, goal: Goal, channel: str, given: Mapping[str, Any]) -> Tuned:
     """Return the best plan of a search, and the best digital rival."""
+    from onnx_analog.tuning.answers import Goal
     from onnx_analog.tuning.result import Tuned
-    from onnx_analog.tuning.search import Goal
+    from onnx_analog.tuning.search import Search
 
-    listed = search.candidates()
-    best = search.answer(search.path(listed), goal)
-    rival = best if best.digital else search.among(listed, goal, digital=True)
+    search = Search(measures, given["confidence"])
+    _ = measures.sensitivity, measures.candidates
+    best = search.best(goal)
+    measures.steps.end("comparison")  # what it takes is known better now
+    rival = best if best.digital else search.among(goal, digital=True)
     # The search looks at few plans, and the rival's are among those that it may choose.
     if rival is not None and _better(rival, best, goal):
         best = rival
-    metric_name = search.verifying.chosen.metric.name
+    metric_name = measures.chosen.metric.name
+    analog = search.among(Goal(budget=best.cells), digital=False) if best.digital else None
     return Tuned(
         goal=goal,
         channel=channel,
         decoding=given["decoding"],
         counting=given["counting"],
         metric=metric_name,
-        classes=search.verifying.chosen.axis is not None,
-        original=None if metric_name == "agreement" else search.verifying.original_value,
-        weights=search.original,
-        sizes=search.sizes,
+        classes=measures.chosen.axis is not None,
+        original=measures.original_value,
+        weights=measures.original,
+        sizes=measures.sizes,
         best=best,
         rival=rival,
-        analog=search.among(listed, Goal(budget=best.cells), digital=False) if best.digital else None,
-        limit=search.limit(best),
-        sensitivity=search.sensitivity,
-        corrected=search.correction_numbers,
+        analog=analog,
+        limit=measures.limit(best.plan),
+        sensitivity=measures.sensitivity,
+        corrected=measures.correction_numbers,
         confidence=given["confidence"],
         confidence_of_look=search.confidence_of_look,
-        protected=search.protected(best),
+        protecting=measures.protecting(best.plan),
         seed=given["seed"],
     )
 
@@ -235,7 +267,16 @@ def _sources(channel: Channel) -> str | None:
 
 
 def _better(one: Answer, other: Answer, goal: Goal) -> bool:
-    """Return whether an answer is better than another: it holds in fewer cells or, within a budget, loses less."""
-    if goal.budget is not None:  # by the samples that are searched with: those that verify choose nothing
-        return one.curve[-1].drop.mean < other.curve[-1].drop.mean
-    return one.holds is True and (other.holds is not True or one.cells < other.cells)
+    """Return whether an answer is better than another: more is known to hold or, if both hold, it takes fewer cells."""
+    if (
+        goal.budget is not None
+    ):  # the one that loses less, by the samples that are searched with: those that verify choose nothing
+        return _least(one) < _least(other)
+    if one.holds is other.holds is True:
+        return one.cells < other.cells
+    return _RANKS[one.holds] > _RANKS[other.holds]
+
+
+def _least(answer: Answer) -> float:
+    """Return what an answer within a budget loses: the least of all that was tried for it."""
+    return min(point.drop.mean for point in answer.curve)

@@ -55,35 +55,33 @@ def rounded_alike(counts: Iterable[float]) -> list[int]:
 
 
 class Progress(Protocol):
-    """Shows what is being done, and the share of the work that is done, from 0 to 1, where that is known."""
+    """Shows what is being done, the share that is done, from 0 to 1, and the seconds left, where these are known."""
 
-    def __call__(self, text: str, fraction: float | None = None, /) -> None:
+    def __call__(self, text: str, fraction: float | None = None, left: float | None = None, /) -> None:
         """Show it."""
 
 
-def silent(_text: str, _fraction: float | None = None, /) -> None:
+def silent(_text: str, _fraction: float | None = None, _left: float | None = None, /) -> None:
     """Show nothing."""
 
 
 def progress_of(function: Callable[..., object]) -> Progress:
-    """Return a function of the text and the fraction, which passes on the fraction if `function` has a `fraction`.
+    """Return a function that is told all, and passes on what `function` has parameters for: `fraction` and `left`.
 
     >>> show = progress_of(lambda text, fraction=None: print(text, fraction))
-    >>> show("reading", 0.5), progress_of(print)("writing", 0.7)
+    >>> show("reading", 0.5, 9.0), progress_of(print)("writing", 0.7)
     reading 0.5
     writing
     (None, None)
     """
     try:
-        takes_fraction = "fraction" in inspect.signature(function).parameters
+        parameters = set(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # some functions that are written in C have none
-        takes_fraction = False
+        parameters = set()
 
-    def show(text: str, fraction: float | None = None, /) -> None:
-        if takes_fraction:
-            function(text, fraction=fraction)
-        else:
-            function(text)
+    def show(text: str, fraction: float | None = None, left: float | None = None, /) -> None:
+        given = {"fraction": fraction, "left": left}
+        function(text, **{name: value for name, value in given.items() if name in parameters})
 
     return show
 

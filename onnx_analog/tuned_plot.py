@@ -11,10 +11,10 @@ from onnx_analog.drawing import BLACK, BLUE, SMALL, VERMILION, WHITE, in_style, 
 from onnx_analog.plots import POINTS_INCHES, label_costs, loss_steps
 
 if TYPE_CHECKING:
+    from onnx_analog.tuning.answers import Answer
     from onnx_analog.tuning.drops import Drop
     from onnx_analog.tuning.result import Tuned
     from onnx_analog.tuning.scale import Scale
-    from onnx_analog.tuning.search import Answer
 
 _LEAST_SPAN = 3.0  # of the axis of cells, from end to end
 _TUNED_INCHES = 6.0  # width of the plot of a search

@@ -14,7 +14,7 @@ from onnx_analog.arguments import DEFAULTS
 from onnx_analog.cli.commands.tune import UNDECIDED
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING
-from onnx_analog.tuning import bisection, search
+from onnx_analog.tuning import bisection, candidates, measures, parts, search
 from onnx_analog.tuning.result import _in_all
 from onnx_analog.tuning.scale import POINTS
 from tests.conftest import ROOT
@@ -77,9 +77,9 @@ def test_the_divergences_of_resnet_20_are_those_of_its_results():
 
 
 def test_samples_are_split_and_needed_as_the_page_says():
-    assert f"Up to {search.CALIBRATION} of them" in WORDS
-    assert f"Up to {search.CORRECTION}, at most a tenth" in WORDS
-    assert f"a first look at {search._QUICK:,} tells" in WORDS
+    assert f"Up to {parts.CALIBRATION} of them" in WORDS
+    assert f"Up to {parts.CORRECTION}, at most a tenth" in WORDS
+    assert f"a first look at {measures._QUICK:,} tells" in WORDS
     assert f"at least {100 * (bisection._GROWTH - 1):.0f} % more cells" in WORDS
     risk = -math.log((1 - 0.95) / (2 * search._LOOKS))
     assert f"up to {risk:.1f}/n" in WORDS
@@ -87,7 +87,7 @@ def test_samples_are_split_and_needed_as_the_page_says():
     assert f"about {round(one, -1)} samples that verify, or {round(_in_all(one), -2):,} in all" in WORDS
     assert f"0.1 points take {round(_in_all(tenth), -3):,}" in WORDS
     with pytest.raises(Exception, match="takes at least 158"):
-        search.parts_of(np.zeros(100), 0)
+        parts.parts_of(np.zeros(100), 0)
     assert "Fewer than 158 samples are refused" in WORDS
 
 

@@ -56,19 +56,22 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def status(what: str) -> Iterator[Progress]:
-    """Show what is being done, and for how long; the yielded function takes that, and the share that is done."""
+    """Show what is being done, and for how long; the yielded function takes that, and what `Progress` takes.
+
+    Where the seconds left are not told, they follow from the pace.
+    """
     if is_quiet():
         yield silent
         return
     pace = Pace()
 
-    def text_of(text: str, fraction: float | None) -> str:
+    def text_of(text: str, fraction: float | None, left: float | None) -> str:
         share = "" if fraction is None else f", {100 * fraction:.0f} % done"
-        return f"{what}: {text}{share}{_left(pace.left(fraction))}"
+        return f"{what}: {text}{share}{_left(pace.left(fraction) if left is None else pace.settled(left))}"
 
     if not sys.stderr.isatty():
         line = _Line()
-        yield lambda text, fraction=None: line.show(text_of(text, fraction))
+        yield lambda text, fraction=None, left=None: line.show(text_of(text, fraction, left))
         return
     from rich.progress import Progress as Bar
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -76,7 +79,7 @@ def status(what: str) -> Iterator[Progress]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with held_back(), Bar(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda text, fraction=None: bar.update(task, description=text_of(text, fraction))
+        yield lambda text, fraction=None, left=None: bar.update(task, description=text_of(text, fraction, left))
 
 
 class _Line:
@@ -101,6 +104,10 @@ class Pace:
 
     def __init__(self) -> None:
         self._start, self._times, self._shares = time.monotonic(), [0.0], [0.0]
+
+    def settled(self, left: float) -> float | None:
+        """Return the seconds left that somebody else estimates; None in the first seconds, when that is a guess."""
+        return left if time.monotonic() - self._start > _LEAST_SECONDS else None
 
     def left(self, share: float | None) -> float | None:
         """Return the seconds left if a share from 0 to 1 is done; None if too little is done to tell."""

@@ -18,6 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def options_of(
     cls: type,
     *,
+    only: Sequence[str] | None = None,
     without: Sequence[str] = (),
     section: str = "",
     depends: Mapping[str, str] | None = None,
@@ -28,6 +29,8 @@ def options_of(
     Parameters
     ----------
     cls : type
+    only : sequence of str, optional
+        Settings that get an option; all without it.
     without : sequence of str
         Settings that get no option.
     section : str
@@ -40,7 +43,7 @@ def options_of(
     """
     options = []
     for name, (declared, kind, default) in settings_of(cls).items():
-        if name not in without:
+        if name not in without and (only is None or name in only):
             words = None if depends is None else depends.get(name, _text(default))
             more = {"section": section, "shell_complete": (complete or {}).get(name)}
             options.append(_option(name, declared, kind, default if depends is None else None, words, **more))

@@ -10,9 +10,9 @@ from onnx_analog.cli.tables import Table, table
 from onnx_analog.display import counted, rounded_alike
 
 if TYPE_CHECKING:
+    from onnx_analog.tuning.answers import Look
     from onnx_analog.tuning.drops import Drop
     from onnx_analog.tuning.result import Tuned
-    from onnx_analog.tuning.search import Look
 
 INTERVAL = "95 % interval"
 _HOLDS = {True: "holds", False: "does not hold", None: "not decided"}

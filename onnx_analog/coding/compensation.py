@@ -173,6 +173,8 @@ def unfit(scheme: Scheme) -> str | None:
         return "it has analog cells, whose errors are not known when it is written"
     if scheme.sign != "level" or scheme.partition != "uniform":
         return "its classes are not signed equal steps"
+    if scheme.rounding == "alone":
+        return "its weights are rounded alone"
     return None
 
 
@@ -191,12 +193,15 @@ class Compensated(NamedTuple):
 
 
 @one_blas_thread()
-def encode(weight: NDArray[Any], scheme: Scheme, moments: InputMoments) -> tuple[Encoded, float]:
+def encode(
+    weight: NDArray[Any], scheme: Scheme, moments: InputMoments, *, key: str | None = None
+) -> tuple[Encoded, float]:
     """Return one tensor as it is stored by a scheme that `unfit` has nothing against, with one codebook.
 
-    Also returned is the mean squared error of the outputs, summed over them, on vectors that are held out.
+    Also returned is the mean squared error of the outputs, summed over them, on vectors that are held out. Without the
+    storage key, no mask follows from a seed.
     """
-    part = split(weight, scheme)
+    part = split(weight, scheme, key=key)
     fitted, error = compensated(weight, part, fit([part], scheme, keep=True), 0, moments)
     return Encoded(planes_of(part, fitted, 0, scheme), fitted.codebook, scheme), error
 

@@ -48,7 +48,10 @@ def seeded_mask(seed: int, key: str, size: int, count: int) -> Bits:
 def follows_from(seed: int, key: str, mask: Bits) -> bool:
     """Return whether a mask (n,) is the one that follows from a seed and keeps as many weights."""
     count = int(np.count_nonzero(mask))
-    return mask.size < 2**32 and bool((seeded_mask(seed, key, mask.size, count) == mask).all())
+    return mask.size < 2**32 and bool((_kept_mask(seed, key, mask.size, count) == mask).all())
+
+
+_kept_mask = lru_cache(maxsize=2)(seeded_mask)  # one tensor is asked of under many schemes; nobody changes it
 
 
 # ------------------------------------------------------------------------------------------------- N of each M

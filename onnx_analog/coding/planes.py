@@ -240,7 +240,9 @@ class Fitted(NamedTuple):
     pruned: frozenset[int] = frozenset()
 
 
-def encode(weights: Sequence[NDArray[Any]], scheme: Scheme, *, axis: int = 0) -> list[Encoded]:
+def encode(
+    weights: Sequence[NDArray[Any]], scheme: Scheme, *, axis: int = 0, keys: Sequence[str | None] | None = None
+) -> list[Encoded]:
     """Return weight tensors that share a codebook, each as it is stored.
 
     Parameters
@@ -250,6 +252,8 @@ def encode(weights: Sequence[NDArray[Any]], scheme: Scheme, *, axis: int = 0) ->
     scheme : Scheme
     axis : int
         Of the output channels, where the scheme's granularity is the channel.
+    keys : sequence of str or None, optional
+        Storage key of each tensor: without it, no mask follows from a seed.
 
     Raises
     ------
@@ -265,7 +269,8 @@ def encode(weights: Sequence[NDArray[Any]], scheme: Scheme, *, axis: int = 0) ->
     array([ 0.5,  0. , -1. ], dtype=float32)
     """
     axes = [Axis.of(weight.shape, axis) if scheme.granularity == "channel" else None for weight in weights]
-    given = [split(weight, scheme, each) for weight, each in zip(weights, axes, strict=True)]
+    named = zip(weights, axes, keys or [None] * len(weights), strict=True)
+    given = [split(weight, scheme, each, key=key) for weight, each, key in named]
     fitted = fit(given, scheme, groups=axes[0].count if axes and axes[0] else 1, keep=True)
     return [
         Encoded(planes_of(part, fitted, number, scheme), fitted.codebook, scheme) for number, part in enumerate(given)

@@ -55,6 +55,7 @@ PARTITIONS = ("share", "bounds", "lloyd", "uniform")
 SEGMENT_WEIGHTS = 65_536
 BLOCK_BITS = 4096  # of data
 BLOCK_FAILURE = 1e-9
+ROUNDINGS = ("together", "alone")
 ENTROPIES = ("none", "static", "context")
 CODES = ("none", "bch", "soft")
 CHANNELS = ("channel", "side_channel")  # settings that are channels
@@ -113,6 +114,12 @@ class Scheme:
         0.0,
         least=0,
         help="With partition uniform and no cells: squared error, in steps², that saving one bit is worth.",
+    )
+    rounding: str = setting(
+        "together",
+        choices=ROUNDINGS,
+        help="With signed equal steps and no cells: whether weights make up for each other's errors where samples "
+        "compensate, or each is rounded alone.",
     )
     cells: tuple[int, ...] = setting(
         (1, 20),
@@ -186,6 +193,8 @@ class Scheme:
             object.__setattr__(self, "cells", self.cells[:1])
         if self.classes == 1:
             object.__setattr__(self, "partition", "share")
+        if not self.is_compensable:
+            object.__setattr__(self, "rounding", "together")
 
     def _resolve_channels(self) -> None:
         from onnx_analog import channels
@@ -279,6 +288,11 @@ class Scheme:
     def cells_of_class(self) -> tuple[int, ...]:
         """Cells per weight of each class (K,)."""
         return self.cells * self.classes if len(self.cells) == 1 else self.cells
+
+    @property
+    def is_compensable(self) -> bool:
+        """Whether weights could make up for each other's errors: they are in signed equal steps, without cells."""
+        return self.analog == "none" and self.sign == "level" and self.partition == "uniform"
 
     @property
     def shares_tables(self) -> bool:

@@ -22,11 +22,11 @@ from onnx_analog.study import choosing
 from onnx_analog.study.rivals import RIVALS
 from onnx_analog.study.sweeps import Point
 from onnx_analog.study.worker import versions
+from onnx_analog.tuning.answers import Answer
 from onnx_analog.tuning.checked import Checked
 from onnx_analog.tuning.harm import Harms
 from onnx_analog.tuning.result import Tuned
 from onnx_analog.tuning.scale import DECIBELS
-from onnx_analog.tuning.search import Answer
 
 _BARS = 16  # of the chart of costs of a sweep
 _MOST_PARTS = 30  # of the chart of sensitivities

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,9 @@ _NAMED = 3  # weights that are named in a warning
 _AT_ONCE = 2**26  # numbers that calls return together
 _VECTORS = 4  # times the inputs of an output: so many vectors tell their moments well enough
 _LEAST_VECTORS = 16_384
+
+
+_NOT_FINITE = "its inputs are not finite, or their squares are not"
 
 
 def warn_of_left(left: Mapping[str, str]) -> None:
@@ -118,10 +121,7 @@ def input_moments(
         raise DataError(
             f"compensation has {counted(len(data), 'sample')}, and holds one in {HELD_OUT} out: give {HELD_OUT} or more"
         )
-    operands = operands_of(model, find(model, selection).weights)
-    left = dict(operands.left)
-    known = [each for each in operands.known if each.inputs <= MOST_INPUTS]
-    left |= {each.key: f"it has more than {MOST_INPUTS:,} inputs" for each in operands.known if each not in known}
+    known, left = _operands(model, selection)
     if not known:
         return {}, left
     network = Network(with_operands(model, known), **running)
@@ -137,8 +137,22 @@ def input_moments(
     found = _averaged(sums)
     for key in [key for key, each in found.items() if not (_finite(each.second) and _finite(each.held_out))]:
         del found[key]
-        left[key] = "its inputs are not finite, or their squares are not"
+        left[key] = _NOT_FINITE
     return found, left
+
+
+def left_of(model: ir.Model, selection: Selection, known: Collection[str]) -> dict[str, str]:
+    """Return why moments of selected weights are not known, by storage key, if those in `known` are; nothing is run."""
+    operands, left = _operands(model, selection)
+    return left | {each.key: _NOT_FINITE for each in operands if each.key not in known}
+
+
+def _operands(model: ir.Model, selection: Selection) -> tuple[list[Operand], dict[str, str]]:
+    """Return the operands whose moments are taken, and why those of other weights are not, by storage key."""
+    operands = operands_of(model, find(model, selection).weights)
+    known = [each for each in operands.known if each.inputs <= MOST_INPUTS]
+    many = {each.key: f"it has more than {MOST_INPUTS:,} inputs" for each in operands.known if each not in known}
+    return known, dict(operands.left) | many
 
 
 def _finite(array: Array) -> bool:

@@ -76,14 +76,15 @@ def path(hulls: Mapping[str, Sequence[Choice]]) -> list[Allocation]:
             for number, (before, after) in enumerate(pairwise(corners))
         ),
     )
-    allocations = [_summed(current)]
+    allocations = [summed(current)]
     for _, key, number in steps:
         current = {**current, key: hulls[key][number]}
-        allocations.append(_summed(current))
+        allocations.append(summed(current))
     return allocations
 
 
-def _summed(choices: Mapping[str, Choice]) -> Allocation:
+def summed(choices: Mapping[str, Choice]) -> Allocation:
+    """Return an allocation from the choice of each tensor, by key."""
     return Allocation(
         choices,
         float(np.sum([choice.candidate.cells for choice in choices.values()])),

@@ -120,8 +120,8 @@ class Bench:
         Returns the experiment of a part of the samples, by its name; called once for each.
     channel : Channel
     selection : Selection
-    moments : mapping of str to InputMoments
-        By storage key.
+    moments : function
+        Returns the moments of tensors, by storage key; called when they are needed.
     counting : {"memory", "paper"}
         Of cells.
     seed : int
@@ -133,7 +133,7 @@ class Bench:
         *,
         channel: Channel,
         selection: Selection,
-        moments: Mapping[str, InputMoments],
+        moments: Callable[[], Mapping[str, InputMoments]],
         counting: str,
         seed: int,
     ) -> None:
@@ -165,7 +165,8 @@ class Bench:
 
     def candidates(self, key: str, schemes: Sequence[Scheme]) -> dict[str, float]:
         """Return the cells and the error of a tensor under each scheme, by name; -1 for those that cannot store it."""
-        found = candidates(self.probe.weights[key], schemes, self._moments.get(key), counting=self._counting)
+        known = self._moments().get(key)
+        found = candidates(self.probe.weights[key], schemes, known, counting=self._counting, key=key)
         of_scheme = {each.scheme: (each.cells, each.error) for each in found}
         pairs = [of_scheme.get(scheme, (-1.0, -1.0)) for scheme in schemes]
         return dict(zip(_names_of(schemes), itertools.chain.from_iterable(pairs), strict=True))
@@ -281,7 +282,7 @@ class Setup:
             lambda part: self._experiment(model, part),
             channel=named.loads(self.channel),
             selection=self.selection,
-            moments=self.moments,
+            moments=lambda: self.moments,
             counting=self.counting,
             seed=self.seed,
         )
@@ -341,9 +342,13 @@ class Crew:
             tell(count)
         return [self._journal[call.key] for call in calls]
 
-    def found(self, calls: Sequence[Call]) -> list[Any]:
-        """Return what each call finds, which the journal does not keep."""
-        values = {done.key: done.value for done in self._done(calls)}
+    def found(self, calls: Sequence[Call], *, tell: Callable[[int], None] = lambda _: None) -> list[Any]:
+        """Return what each call finds, which the journal does not keep; `tell` is given the number that are known."""
+        values = dict[str, Any]()
+        tell(0)
+        for done in self._done(calls):
+            values[done.key] = done.value
+            tell(len(values))
         return [values[call.key] for call in calls]
 
     def _done(self, calls: Sequence[Call]) -> Iterator[Done]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 Holds = Callable[[int], bool]
 
-_ROUNDS = 9  # of bisection
+ROUNDS = 9  # of bisection
 _LAST_ROUNDS = 2  # of bisection between plans that a quick look has found
 _GROWTH = 1.06  # of the cells, from one look to the next
 
@@ -31,8 +31,8 @@ def cheapest(cells: Sequence[float], holds: Holds, quick: Holds | None = None) -
     """
     last = len(cells) - 1
     if quick is None:
-        return _bisected(cells, holds, 0, last, _ROUNDS)
-    low, high = _bracket(cells, holds, _bisected(cells, quick, 0, last, _ROUNDS))
+        return _bisected(cells, holds, 0, last, ROUNDS)
+    low, high = _bracket(cells, holds, _bisected(cells, quick, 0, last, ROUNDS))
     return _bisected(cells, holds, low, high, _LAST_ROUNDS)
 
 

@@ -8,6 +8,8 @@ What decoding takes decides which there are (see `onnx_analog.coding.streams`):
 | table | the same with the unbiased posterior mean |
 | hard  | equal steps with an entropy-coded index, and cells for the rest of a weight or none; BCH |
 | soft  | the same with a soft-decision code, which is assumed |
+
+If all weights of a tensor are whole multiples of one step, that step is a candidate at all levels: it loses nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,16 +29,23 @@ from onnx_analog.coding import compensation
 from onnx_analog.coding.codes import CellCode
 from onnx_analog.coding.compensation import InputMoments, unfit
 from onnx_analog.coding.distortion import distortion
+from onnx_analog.coding.grid import grid_of
+from onnx_analog.coding.masks import follows_from
 from onnx_analog.coding.planes import Encoded, decode, encode, stored_count
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING, Stream, code_of, codebook_bits, index_streams
 from onnx_analog.errors import ModelError, OptionError
 from onnx_analog.graph.totals import paper_cells
+from onnx_analog.settings import settings_of
 
 STEPS = (0.0625, 0.125, *(round(0.25 * 2 ** (k / 3), 4) for k in range(18)))  # up to 13 root mean squares
 RATE_WEIGHTS = (0.0, 0.08, 0.2)
 CLASSES = 255
-_OF_INDEX = ("relative_step", "rate_weight", "sign", "classes", "partition", "shares", "entropy")
+_NOT_OF_INDEX = {  # settings that classes do not depend on
+    "cells", "channel", "estimator", "side_bits_per_cell", "side_channel", "side_cells", "side_copies", "code",
+    "block_bits", "block_failure",
+}  # fmt: skip
+CODE_OF = MappingProxyType({"none": "none", "table": "none", "hard": "bch", "soft": "soft"})  # by what decoding takes
 _RAW_CLASSES = (3, 7, 15, 31, 63, 127, 255)  # whose raw index fills its bits, but for one
 
 
@@ -72,7 +82,7 @@ def members(channel: Channel, decoding: str, *, compensated: bool = False) -> tu
         raise OptionError(f"decoding is {decoding!r}; it must be one of {', '.join(DECODING)}")
     schemes: list[Scheme] = []
     if decoding in ("hard", "soft"):
-        schemes += _coded(channel, {"hard": "bch", "soft": "soft"}[decoding], compensated=compensated)
+        schemes += _coded(channel, CODE_OF[decoding], compensated=compensated)
     else:
         schemes += _raw(channel, "affine" if decoding == "none" else "unbiased")
     return tuple(dict.fromkeys(schemes))
@@ -108,12 +118,65 @@ def _raw(channel: Channel, estimator: str) -> Iterable[Scheme]:
                 yield Scheme(**steps, relative_step=step, cells=(1,), estimator=estimator)
 
 
+def on_grid(weight: NDArray[Any], channel: Channel, decoding: str) -> tuple[Scheme, ...]:
+    """Return the scheme without errors of a tensor whose weights are whole multiples of one step; none of another.
+
+    Parameters
+    ----------
+    weight : float array of any shape
+    channel : Channel
+    decoding : str
+        Of `DECODING`: the most that decoding may take.
+    """
+    grid = grid_of(weight, CLASSES // 2)
+    if grid is None:
+        return ()
+    coded = decoding in ("hard", "soft")
+    return (
+        Scheme(
+            sign="level",
+            classes=CLASSES if coded else 2 * grid.reach + 1,
+            partition="uniform",
+            step=grid.step,
+            rounding="alone",
+            cells=(0,),
+            entropy="context" if coded else "none",
+            channel=channel,
+            code=CODE_OF[decoding],
+        ),
+    )
+
+
+def seeded(schemes: Sequence[Scheme], weight: NDArray[Any], seed: int | None, key: str) -> tuple[Scheme, ...]:
+    """Return schemes that store the seed of a mask in its place, if the zeros of a tensor follow from that; else as is.
+
+    Parameters
+    ----------
+    schemes : sequence of Scheme
+    weight : float array of any shape
+    seed : int or None
+        From 0 to `MOST_SEED`.
+    key : str
+        Storage key of the tensor, which the mask follows from too.
+    """
+    if seed is None or not _is_seeded(weight, seed, key):
+        return tuple(schemes)
+    return tuple(scheme.changed(mask_seed=seed) for scheme in schemes)
+
+
+def _is_seeded(weight: NDArray[Any], seed: int, key: str) -> bool:
+    """Return whether some weights are zero, and which ones follows from a seed."""
+    stored = weight.reshape(-1) != 0
+    return not stored.all() and follows_from(seed, key, stored)
+
+
 def candidates(
     weight: NDArray[Any],
     schemes: Sequence[Scheme],
     moments: InputMoments | None = None,
     *,
     counting: str = DEFAULTS.counting,
+    key: str | None = None,
 ) -> list[Candidate]:
     """Return what a tensor takes, and its error, under each of some schemes; those that cannot store it are left out.
 
@@ -123,29 +186,50 @@ def candidates(
     schemes : sequence of Scheme
         With a codebook for each tensor.
     moments : InputMoments, optional
-        With them, weights without cells make up for each other's errors, and errors are those of white noise that does
-        as much harm.
+        With them, weights without cells make up for each other's errors unless they are rounded alone, and errors are
+        those of white noise that does as much harm.
     counting : {"memory", "paper"}
         Cells as the memory allows, or as the paper counts.
+    key : str, optional
+        Storage key of the tensor: without it, no mask follows from a seed.
     """
     lengths: dict[Any, tuple[Stream, ...]] = {}  # schemes with the same classes share the streams of their index
     found = []
     for scheme in schemes:
-        known = moments if unfit(scheme) is None else None
         try:
-            if known is None:
-                (stored,) = encode([weight], scheme)
-                error = distortion(weight, stored).relative
-            else:
-                stored, harm = compensation.encode(weight, scheme, known)
-                error = _relative(weight, stored, harm, known)
+            stored, error = _stored(weight, scheme, moments, key)
         except ModelError:
             continue
-        key = (known is None or scheme.estimator, *(getattr(scheme, name) for name in _OF_INDEX))
-        if key not in lengths:
-            lengths[key] = _index_streams(weight, stored)
-        found.append(Candidate(scheme=scheme, cells=cells_of(stored, lengths[key], counting), error=error))
+        compensated = moments is not None and unfit(scheme) is None
+        kind = (compensated and scheme.estimator, *(getattr(scheme, name) for name in _of_index()))
+        if kind not in lengths:
+            lengths[kind] = _index_streams(weight, stored, key)
+        found.append(Candidate(scheme=scheme, cells=cells_of(stored, lengths[kind], counting), error=error))
     return found
+
+
+@lru_cache(maxsize=1)
+def _of_index() -> tuple[str, ...]:
+    return tuple(name for name in settings_of(Scheme) if name not in _NOT_OF_INDEX)
+
+
+def _stored(
+    weight: NDArray[Any], scheme: Scheme, moments: InputMoments | None, key: str | None
+) -> tuple[Encoded, float]:
+    """Return a tensor as it is stored, and its error."""
+    if moments is not None and unfit(scheme) is None:
+        stored, harm = compensation.encode(weight, scheme, moments, key=key)
+        return stored, _relative(weight, stored, harm, moments)
+    (stored,) = encode([weight], scheme, keys=[key])
+    if moments is not None and scheme.is_compensable:  # beside others whose errors are measured in the outputs
+        return stored, _relative(weight, stored, moments.error(_difference(weight, stored)), moments)
+    return stored, distortion(weight, stored).relative
+
+
+def _difference(weight: NDArray[Any], stored: Encoded) -> NDArray[np.float64]:
+    """Return what a tensor without cells is off by if no bit is read wrongly, in its shape."""
+    off: NDArray[np.float64] = np.subtract(decode(stored).reshape(weight.shape), weight, dtype=np.float64)
+    return off
 
 
 def _relative(weight: NDArray[Any], stored: Encoded, harm: float, moments: InputMoments) -> float:
@@ -154,15 +238,17 @@ def _relative(weight: NDArray[Any], stored: Encoded, harm: float, moments: Input
     Errors of wrong bits are taken for white.
     """
     whole = distortion(weight, stored)
-    read = decode(stored).reshape(weight.shape)
-    rounding = float(np.square(np.subtract(read, weight, dtype=np.float64)).sum())
+    rounding = float(np.square(_difference(weight, stored)).sum())
     white = harm / moments.power if moments.power else rounding
     return (white + max(whole.error - rounding, 0.0)) / whole.power if whole.power else 0.0
 
 
-def _index_streams(weight: NDArray[Any], stored: Encoded) -> tuple[Stream, ...]:
-    planes = stored.planes
-    return index_streams(stored.scheme, weight.shape, stored_count(planes), planes.class_index, planes.mask)
+def _index_streams(weight: NDArray[Any], stored: Encoded, key: str | None) -> tuple[Stream, ...]:
+    planes, seed = stored.planes, stored.scheme.mask_seed
+    from_seed = seed is not None and key is not None and _is_seeded(weight, seed, key)
+    return index_streams(
+        stored.scheme, weight.shape, stored_count(planes), planes.class_index, planes.mask, seeded=from_seed
+    )
 
 
 def cells_of(stored: Encoded, index: Sequence[Stream], counting: str = DEFAULTS.counting) -> float:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
 from onnx_analog.display import Shown, data_frame, finite, rounded_up
 from onnx_analog.graph.protected import ProtectedModel
+from onnx_analog.tuning.answers import Answer, Goal, Look, Point
 from onnx_analog.tuning.drops import Drop, samples_needed
+from onnx_analog.tuning.parts import CALIBRATION, CORRECTION
 from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
-from onnx_analog.tuning.search import CALIBRATION, CORRECTION, Answer, Goal, Look, Point
 from onnx_analog.tuning.sensitivity import Sensitivity
 
 
@@ -54,8 +56,8 @@ class Tuned(Shown):
         Of the verification, all its looks together.
     confidence_of_look : float
         Of the one-sided bound by which each look at the samples that verify is decided.
-    protected : ProtectedModel
-        The model as the plan stores it, with the compensation that was verified.
+    protecting : function
+        Returns the model as the plan stores it.
     seed : int or None
         Of the noise, and of the choice of samples; None where it is not known.
     """
@@ -77,8 +79,13 @@ class Tuned(Shown):
     corrected: int
     confidence: float
     confidence_of_look: float
-    protected: ProtectedModel
+    protecting: Callable[[], ProtectedModel] = field(compare=False)
     seed: int | None = None
+
+    @cached_property
+    def protected(self) -> ProtectedModel:
+        """The model as the plan stores it, with the compensation that was verified."""
+        return self.protecting()
 
     @property
     def plan(self) -> Plan:

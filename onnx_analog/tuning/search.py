@@ -6,374 +6,174 @@ some are searched with, and the rest, which nothing else has seen, verify.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
-from typing import Any, NamedTuple
+import math
+from collections.abc import Iterable, Mapping
 
-import numpy as np
-import onnx_ir as ir
-
-from onnx_analog import named
-from onnx_analog.arguments import DEFAULTS
-from onnx_analog.channels import Channel
-from onnx_analog.coding.compensation import unfit
-from onnx_analog.coding.limit import Limit
-from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.streams import code_of
-from onnx_analog.display import Progress, silent
-from onnx_analog.errors import DataError, OptionError
-from onnx_analog.graph.correction import NUMBER_BITS
-from onnx_analog.graph.protected import ProtectedModel, just_protected
-from onnx_analog.graph.weights import Selection
-from onnx_analog.passes import ProtectPass, pipeline
-from onnx_analog.randomness import stream
-from onnx_analog.run.data import Dataset
-from onnx_analog.run.experiment import Experiment
-from onnx_analog.run.moments import input_moments, warn_of_left
-from onnx_analog.run.read import reads_alike
-from onnx_analog.study.engines import Engine
-from onnx_analog.study.worker import Packed
+from onnx_analog.errors import OptionError
 from onnx_analog.tuning.allocation import Allocation, hull, path
-from onnx_analog.tuning.bench import CALIBRATION as CALIBRATED
-from onnx_analog.tuning.bench import Bench, Call, Crew, Part, Setup, listed, quiet
-from onnx_analog.tuning.bisection import after, cheapest
-from onnx_analog.tuning.candidates import Candidate, members
-from onnx_analog.tuning.drops import Drop, check_paired, drop_from, drop_of, samples_needed
-from onnx_analog.tuning.journal import Journal
-from onnx_analog.tuning.scale import check_unit, noise_of
-from onnx_analog.tuning.sensitivity import DRAWS, Sensitivity, sensitivity_of
-from onnx_analog.tuning.steps import Steps
+from onnx_analog.tuning.answers import Answer, Goal, Look, Point
+from onnx_analog.tuning.bisection import ROUNDS, after, cheapest
+from onnx_analog.tuning.candidates import Candidate
+from onnx_analog.tuning.drops import Drop, samples_needed
+from onnx_analog.tuning.measures import QUICK, SEARCH, VERIFICATION, Measures
 
-CALIBRATION = 128  # samples that measure sensitivities
-CORRECTION = 256  # samples that correct
-_LEAST = 64  # samples to search with, and to verify with
 _LOOKS = 3  # at the samples that verify
-_EXPECTED = {"search": 5.0, "verification": 1.5}  # runs of all samples to search with, or to verify with
-_QUICK = 1024  # samples of a quick look, where there are four times as many to search with
-
-
-class Parts(NamedTuple):
-    """The samples of each step."""
-
-    calibration: Dataset
-    correction: Dataset
-    search: Dataset
-    verification: Dataset
-
-
-def parts_of(data: Dataset, seed: int) -> Parts:
-    """Return the samples of each step: at most a tenth of them calibrate, and a tenth correct.
-
-    Raises
-    ------
-    DataError
-        If there are too few samples.
-    """
-    count = len(data)
-    calibrating, correcting = min(CALIBRATION, count // 10), min(CORRECTION, count // 10)
-    rest = count - calibrating - correcting
-    if rest < 2 * _LEAST:
-        needed = next(n for n in range(2 * _LEAST, 4 * _LEAST) if n - 2 * (n // 10) >= 2 * _LEAST)
-        raise DataError(f"the data hold {count:,} samples; to search and to verify takes at least {needed}")
-    order = stream(seed, 0, "tune", plane="samples").permutation(count)
-    searching = rest // 2
-    ends = np.cumsum([calibrating, correcting, searching])
-    return Parts(*(data.take(np.sort(numbers)) for numbers in np.split(order, ends)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Goal:
-    """What is asked for: one of three.
-
-    Attributes
-    ----------
-    max_drop : float, optional
-        The largest drop of a share, 0 to 1.
-    min_sqnr_db : float, optional
-        The least ratio of signal to noise in the outputs, in dB.
-    budget : float, optional
-        The most cells per original weight.
-    """
-
-    max_drop: float | None = None
-    min_sqnr_db: float | None = None
-    budget: float | None = None
-
-    def __post_init__(self) -> None:
-        given = [name for name, value in vars(self).items() if value is not None]
-        if not given:
-            raise OptionError("none of max_drop, min_sqnr and budget is given: give one of them")
-        if len(given) > 1:
-            first, second = (name.removesuffix("_db") for name in given[:2])
-            raise OptionError(f"{first} and {second} exclude each other: give one of them")
-
-    @property
-    def limit(self) -> float | None:
-        """The largest loss, in the unit of `Drop`; None within a budget."""
-        return self.max_drop if self.min_sqnr_db is None else noise_of(self.min_sqnr_db)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One allocation that was tried.
-
-    Attributes
-    ----------
-    cells : float
-        Per original weight, the correction included.
-    loss : float
-        Divergence that is predicted.
-    drop : Drop
-        On the samples that are searched with.
-    """
-
-    cells: float
-    loss: float
-    drop: Drop
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """One plan on the samples that verify.
-
-    Attributes
-    ----------
-    cells : float
-        Per original weight, the correction included.
-    drop : Drop
-    holds : bool or None
-        Whether the plan keeps the goal; None if these samples cannot tell, or the goal is a budget.
-    """
-
-    cells: float
-    drop: Drop
-    holds: bool | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """The cheapest plan that was found among some candidates.
-
-    Attributes
-    ----------
-    allocation : Allocation
-    plan : Plan
-    cells : float
-        Per original weight, the correction included.
-    verified : Drop
-        On samples that nothing else has seen.
-    holds : bool or None
-        Whether the goal holds, with the confidence that was asked for; None if these samples cannot tell.
-    needed : int or None
-        Samples that would show that it holds, where `holds` is None.
-    last : bool
-        Whether no plan of these candidates takes more cells.
-    looks : tuple of Look
-        What was verified, the cheapest first: the last is that of the answer.
-    curve : tuple of Point
-        What was tried on the way, the cheapest first.
-    """
-
-    allocation: Allocation
-    plan: Plan
-    cells: float
-    verified: Drop
-    holds: bool | None
-    needed: int | None
-    last: bool
-    looks: tuple[Look, ...]
-    curve: tuple[Point, ...] = field(repr=False)
-
-    @property
-    def digital(self) -> bool:
-        """Whether no tensor has analog cells."""
-        return all(choice.candidate.scheme.analog == "none" for choice in self.allocation.choices.values())
 
 
 class Search:
-    """What is measured once for a model, a channel and data, and answers of several kinds of candidates from it.
+    """Answers of several kinds of candidates.
 
     Parameters
     ----------
-    model : ir.Model
-        Plain.
-    parts : Parts
-    channel : Channel
-    decoding : str
-        The most that decoding may take.
-    options : mapping
-        Further arguments of `Experiment`.
-    selection : Selection
-    counting : {"memory", "paper"}
-        Of cells.
-    correct : bool
-        Correct each read with the samples for that.
-    seed, trials : int
+    measures : Measures
     confidence : float
         Of the verification.
-    goal : Goal
-        One that will be asked for; its metric is checked before anything is measured.
-    journal : Journal
-        Keeps what was measured.
-    engine : Engine
-        Where it is measured. It is entered; whoever entered it stops it.
-    progress : function
-        Called with what is being done, and with the share of the expected work that is done.
     """
 
-    def __init__(
-        self,
-        model: ir.Model,
-        parts: Parts,
-        channel: Channel,
-        decoding: str,
-        *,
-        options: Mapping[str, Any],
-        selection: Selection,
-        counting: str,
-        correct: bool,
-        seed: int,
-        trials: int,
-        confidence: float,
-        goal: Goal,
-        journal: Journal,
-        engine: Engine,
-        progress: Progress = silent,
-    ) -> None:
-        self._model, self._counting, self._journal = model, counting, journal
-        self._channel, self._decoding, self._seed, self._trials = channel, decoding, seed, trials
-        self._selection, self._confidence, self._steps = selection, confidence, Steps(progress)
-        self._done = dict.fromkeys(_EXPECTED, 0.0)
-        calibrating = Experiment(model, parts.calibration, **options)
-        check_paired(calibrating)
-        given = {"max_drop": goal.max_drop is not None, "min_sqnr": goal.min_sqnr_db is not None}
-        check_unit(calibrating.chosen.metric.name, **given)
-        running = {name: options[name] for name in ("providers", "threads") if name in options}
-        moments, left = input_moments(
-            model,
-            parts.correction,
-            selection=selection,
-            running=running,
-            progress=lambda text, part=None, /: self._steps.tell("inputs", part or 0.0, text),
-        )
-        warn_of_left(left)
-        self._moments = moments
-        more = {**options, "compensate": moments, **({"correct": parts.correction} if correct else {})}
-        self.searching = self._few = Experiment(model, parts.search, **more)
-        if len(parts.search) >= 4 * _QUICK:
-            few = stream(seed, 0, "tune", plane="first look").permutation(len(parts.search))[:_QUICK]
-            self._few = Experiment(model, parts.search.take(np.sort(few)), **more)
-        self.verifying = Experiment(model, parts.verification, **more)
-        self._parts = {"search": self.searching, "verification": self.verifying}
-        if self._few is not self.searching:
-            self._parts["quick search"] = self._few
-        experiments = {CALIBRATED: calibrating, **self._parts}
-        measuring: dict[str, Any] = {"selection": selection, "moments": moments, "counting": counting, "seed": seed}
-        bench = Bench(experiments.__getitem__, channel=channel, **measuring)
-        self._weights = bench.probe.weights
-        self.original = sum(weight.size for weight in self._weights.values())
-
-        def setup() -> Setup:
-            return Setup(
-                model=Packed.of(model),
-                parts={name: Part.of(experiment) for name, experiment in experiments.items()},
-                correction=parts.correction if correct else None,
-                channel=named.dumps(channel),
-                batch=options.get("batch", DEFAULTS.batch),
-                providers=options.get("providers", DEFAULTS.providers),
-                **measuring,
-            )
-
-        self._crew = Crew(engine, bench, setup, calls=(DRAWS + 1) * len(self._weights), journal=journal)
-        self.sensitivity: dict[str, Sensitivity] = self._sensitivities()
-
-    def _sensitivities(self) -> dict[str, Sensitivity]:
-        """Return the sensitivity of each tensor, by storage key."""
-        calls = [Call.for_draw(key, draw) for key in self._weights for draw in range(DRAWS)]
-        values = self._crew.measured(calls, tell=self._teller("sensitivities", len(calls), "sensitivity"))
-        return {
-            key: sensitivity_of(key, values[number * DRAWS : (number + 1) * DRAWS])
-            for number, key in enumerate(self._weights)
-        }
+    def __init__(self, measures: Measures, confidence: float) -> None:
+        self._of, self._confidence = measures, confidence
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """Weights of each tensor, by storage key."""
-        return {key: weight.size for key, weight in self._weights.items()}
+    def confidence_of_look(self) -> float:
+        """The confidence of each look at the samples that verify: the rival is looked at too, and may be chosen."""
+        return 1 - (1 - self._confidence) / (2 * _LOOKS)
 
-    def candidates(self) -> dict[str, list[Candidate]]:
-        """Return the candidates of each tensor, by storage key; the journal holds the cells and the error of each."""
-        members_of = [members(self._channel, self._decoding, compensated=compensated) for compensated in (False, True)]
-        schemes = {key: members_of[key in self._moments] for key in self._weights}
-        # The largest tensors take the longest: the first ones, so that no worker is left with one in the end.
-        keys = sorted(self._weights, key=lambda key: -self._weights[key].size)
-        calls = [Call.for_candidates(key, schemes[key], self._counting) for key in keys]
-        tell = self._teller("candidates", len(keys), "candidates of tensor")
-        numbers = dict(zip(keys, self._crew.measured(calls, tell=tell), strict=True))
-        return {key: listed(schemes[key], numbers[key]) for key in self._weights}
+    def best(self, goal: Goal) -> Answer:
+        """Return the answer from all candidates."""
+        return self._answer(self._path(self._of.candidates), self._of.wholes, goal)
 
-    def path(self, listed: Mapping[str, list[Candidate]]) -> list[Allocation]:
+    def among(self, goal: Goal, *, digital: bool) -> Answer | None:
+        """Return the answer from candidates without analog cells, or from those with them.
+
+        None if a tensor has none, or a budget is too small.
+        """
+        some = {
+            key: [each for each in of_tensor if (each.scheme.analog == "none") == digital]
+            for key, of_tensor in self._of.candidates.items()
+        }
+        if not all(some.values()):
+            return None
+        allocations = self._path(some)
+        whole = [each for each in self._of.wholes if _kinds(each) == {digital}]
+        if goal.budget is not None and min(map(self._cells, (allocations[0], *whole))) > goal.budget:
+            return None
+        return self._answer(allocations, whole, goal)
+
+    def _path(self, listed: Mapping[str, list[Candidate]]) -> list[Allocation]:
         """Return the allocations of all prices."""
-        return path({key: hull(of_tensor, self.sensitivity[key].mean) for key, of_tensor in listed.items()})
+        return path({key: hull(of_tensor, self._of.sensitivity[key].mean) for key, of_tensor in listed.items()})
 
-    def answer(self, allocations: list[Allocation], goal: Goal) -> Answer:
-        """Return the cheapest allocation that meets the goal, verified; the best there is if none does."""
-        curve: dict[int, Point] = {}
+    def _cells(self, allocation: Allocation) -> float:
+        return self._of.cells(allocation)
+
+    def _answer(self, allocations: list[Allocation], whole: list[Allocation], goal: Goal) -> Answer:
+        """Return the cheapest allocation that meets the goal, verified; the best there is if none does.
+
+        Those in `whole` are tried too, if they are cheaper than what the others need, or none of the others does.
+        """
+        self._expect(allocations[-1], _rounds(len(allocations)), goal)
         if goal.budget is not None:
-            least = self._cells(allocations[0])
-            if least > goal.budget:
-                raise OptionError(f"budget is {goal.budget:g} cells per weight; the cheapest plan takes {least:.3f}")
-            place = max(i for i, each in enumerate(allocations) if self._cells(each) <= goal.budget)
-            curve[place] = self._point(allocations[place])
-            return self._verified(allocations, place, goal, curve)
+            return self._within(allocations, whole, goal, goal.budget)
         limit = goal.limit
         assert limit is not None
-        last = len(allocations) - 1
+        last, curve = len(allocations) - 1, dict[int, Point]()
         curve[last] = self._point(allocations[last])
         # The samples that verify are as many: what their bound is likely to keep is kept by the bound here, if any is.
         sure = curve[last].drop.upper(self.confidence_of_look) <= limit
 
-        def holds(place: int) -> bool:
-            if place not in curve:
-                curve[place] = self._point(allocations[place])
-            drop = curve[place].drop
+        def kept(drop: Drop) -> bool:
             return (drop.upper(self.confidence_of_look) if sure else drop.mean) <= limit
 
+        def holds(place: int) -> bool:
+            self._of.steps.end("quick looks")
+            if place not in curve:
+                curve[place] = self._point(allocations[place])
+            return kept(curve[place].drop)
+
+        left = _rounds(len(allocations))
+
         def holds_by_few(place: int) -> bool:
-            self._tell(allocations[place], "search", "a first look")
-            return self._drop(self._few, allocations[place]).mean <= limit
+            nonlocal left
+            self._expect(allocations[place], left, goal)
+            left -= 1
+            return self._of.drop(QUICK, allocations[place], "quick looks", "a first look").mean <= limit
 
         cells = [self._cells(each) for each in allocations]
-        place = cheapest(cells, holds, None if self._few is self.searching else holds_by_few)
-        return self._verified(allocations, place, goal, curve)
+        place = cheapest(cells, holds, holds_by_few if self._of.has_quick else None)
+        holding = place if place < last or kept(curve[last].drop) else None
+        tried = {
+            number: self._point(each)
+            for number, each in enumerate(whole)
+            if not sure or holding is None or self._cells(each) < cells[holding]
+        }
+        chosen = self._whole(tried, limit, most=math.inf if holding is None else cells[holding], sure=sure)
+        self._of.steps.end("quick looks", "looks")
+        first = None if chosen is None else whole[chosen]
+        return self._verified(allocations, place, goal, curve, tried.values(), first)
 
-    def _verified(self, allocations: list[Allocation], place: int, goal: Goal, curve: dict[int, Point]) -> Answer:
-        """Return an allocation as verified on further samples; where it does not hold, one with more cells."""
+    def _whole(self, tried: Mapping[int, Point], limit: float, *, most: float, sure: bool) -> int | None:
+        """Return the number of the cheapest plan that holds, of those that were tried as a whole; None if none does.
+
+        If no other plan is sure to hold, one of them that is wins whatever it takes, and else one below `most` cells
+        that the mean lets hold.
+        """
+        certain = (n for n, point in tried.items() if point.drop.upper(self.confidence_of_look) <= limit)
+        likely = (n for n, point in tried.items() if not sure and point.drop.mean <= limit and point.cells < most)
+        return next(certain, next(likely, None))
+
+    def _within(self, allocations: list[Allocation], whole: list[Allocation], goal: Goal, budget: float) -> Answer:
+        """Return what loses least within a budget: the allocation of one price, or one in `whole`."""
+        fitting = [each for each in whole if self._cells(each) <= budget]
+        places = [place for place, each in enumerate(allocations) if self._cells(each) <= budget]
+        if not fitting and not places:
+            least = min(map(self._cells, (allocations[0], *whole)))
+            raise OptionError(f"budget is {budget:g} cells per weight; the cheapest plan takes {least:.3f}")
+        curve = {place: self._point(allocations[place]) for place in places[-1:]}
+        tried = {number: self._point(each) for number, each in enumerate(fitting)}
+        best = min(tried, key=lambda number: tried[number].drop.mean, default=None)
+        if best is not None and all(tried[best].drop.mean < point.drop.mean for point in curve.values()):
+            return self._verified(allocations, 0, goal, curve, tried.values(), fitting[best])
+        return self._verified(allocations, places[-1], goal, curve, tried.values(), None)
+
+    def _verified(
+        self,
+        allocations: list[Allocation],
+        place: int,
+        goal: Goal,
+        curve: dict[int, Point],
+        tried: Iterable[Point],
+        first: Allocation | None,
+    ) -> Answer:
+        """Return an allocation as verified on further samples; where it does not hold, one with more cells.
+
+        That is the one in `first` or, without it, of a place; `tried` are points beside those of places.
+        """
         confidence, looks = self.confidence_of_look, list[Look]()
+        allocation, end = first or allocations[place], len(allocations) - 1
         while True:
-            allocation = allocations[place]
-            self._tell(allocation, "verification", "trials that verify")
-            drop = self._drop(self.verifying, allocation)
+            drop = self._of.drop(VERIFICATION, allocation, "verification", "trials that verify")
             holds = None if goal.limit is None else _holds(drop, goal.limit, confidence)
             looks.append(Look(cells=self._cells(allocation), drop=drop, holds=holds))
-            last = place == len(allocations) - 1
+            behind = allocation is first and self._cells(first) >= self._cells(allocations[place])
+            last = behind or (allocation is not first and place == end)
             if holds or goal.budget is not None or last or len(looks) == _LOOKS:
                 break
-            place = self._next(allocations, place, goal, curve, len(looks))
+            if allocation is not first:
+                place = self._next(allocations, place, goal, curve, len(looks))
+            allocation = allocations[place]
+        self._of.steps.end("verification")
         limit = goal.limit
-        needed = None if limit is None or holds is not None else samples_needed(drop, limit, confidence)
+        points = sorted((*curve.values(), *tried), key=lambda point: point.cells)
         return Answer(
             allocation=allocation,
-            plan=replace(plan_of(allocation), compensated=self._compensates(allocation)),
+            plan=self._of.plan(allocation),
             cells=self._cells(allocation),
             verified=drop,
             holds=holds,
-            needed=needed,
+            needed=None if limit is None or holds is not None else samples_needed(drop, limit, confidence),
             last=last,
             looks=tuple(looks),
-            curve=tuple(point for _, point in sorted(curve.items())),
+            curve=tuple(points),
         )
 
     def _next(self, allocations: list[Allocation], place: int, goal: Goal, curve: dict[int, Point], looks: int) -> int:
@@ -388,104 +188,18 @@ class Search:
         tried = (each for each, point in curve.items() if point.drop.upper(self.confidence_of_look) <= goal.limit)
         return min((each for each in tried if each >= more), default=len(allocations) - 1)
 
-    def among(self, listed: Mapping[str, list[Candidate]], goal: Goal, *, digital: bool) -> Answer | None:
-        """Return the answer from candidates without analog cells, or from those with them.
-
-        None if a tensor has none, or a budget is too small.
-        """
-        some = {
-            key: [each for each in of_tensor if (each.scheme.analog == "none") == digital]
-            for key, of_tensor in listed.items()
-        }
-        if not all(some.values()):
-            return None
-        allocations = self.path(some)
-        if goal.budget is not None and self._cells(allocations[0]) > goal.budget:
-            return None
-        return self.answer(allocations, goal)
-
-    def limit(self, answer: Answer) -> Limit | None:
-        """Return the fewest cells that any code needs for the weights at the squared errors of an answer's plan."""
-        self._steps.tell("verification", 0.9, "the limit of all codes")
-        try:
-            with quiet():
-                return self.searching.limit(answer.plan, selection=self._selection, seed=self._seed)
-        except OptionError:  # there is none if errors are compensated, or a tensor has none
-            return None
-
-    def protected(self, answer: Answer) -> ProtectedModel:
-        """Return the model as an answer stores it."""
-        step = ProtectPass(plan=answer.plan, selection=self._selection, moments=self._moments)
-        with quiet():
-            return just_protected(pipeline.run(pipeline.protecting(step), self._model.clone()))
-
-    def _compensates(self, allocation: Allocation) -> bool:
-        """Return whether weights of any tensor make up for each other's errors."""
-        choices = allocation.choices.items()
-        return any(key in self._moments and unfit(choice.candidate.scheme) is None for key, choice in choices)
-
-    @property
-    def confidence_of_look(self) -> float:
-        """The confidence of each look at the samples that verify: the rival is looked at too, and may be chosen."""
-        return 1 - (1 - self._confidence) / (2 * _LOOKS)
-
     def _point(self, allocation: Allocation) -> Point:
-        self._tell(allocation, "search", "trials")
-        return Point(cells=self._cells(allocation), loss=allocation.loss, drop=self._drop(self.searching, allocation))
+        drop = self._of.drop(SEARCH, allocation, "looks", "trials")
+        return Point(cells=self._cells(allocation), loss=allocation.loss, drop=drop)
 
-    def _teller(self, step: str, count: int, what: str) -> Callable[[int], None]:
-        """Return the function that tells how many of a step are done."""
-        return lambda done: self._steps.tell(step, done / count, f"{what} {min(done + 1, count):,} of {count:,}")
-
-    def _tell(self, allocation: Allocation, step: str, what: str) -> None:
-        done = self._done[step] / _EXPECTED[step]
-        self._steps.tell(step, done, f"{what} at {self._cells(allocation):.3f} cells per weight")
-
-    def _drop(self, experiment: Experiment, allocation: Allocation) -> Drop:
-        plan = plan_of(allocation)
-        part = next(name for name, each in self._parts.items() if each is experiment)
-
-        def measure() -> dict[str, Any]:
-            if all(map(reads_alike, plan.schemes)):  # one trial tells all, and all cores are free for it
-                with quiet():
-                    trials = experiment.trials(plan, selection=self._selection)
-                return asdict(drop_of(experiment, trials, seed=self._seed, count=1))
-            calls = [Call.for_read(part, plan, trial) for trial in range(self._trials)]
-            return asdict(drop_from(experiment, self._crew.found(calls)))
-
-        step = "verification" if part == "verification" else "search"
-        self._done[step] += len(experiment.data) / len(self.searching.data)
-        names = [each.name for each in fields(Drop)]
-        return Drop(**self._journal.measured(f"drop in {part} of {plan.digest()}", measure, names))
-
-    def _cells(self, allocation: Allocation) -> float:
-        """Return cells per original weight, with the numbers of the correction in the same memory."""
-        return (allocation.cells + self.correction_cells) / self.original
-
-    @cached_property
-    def correction_cells(self) -> float:
-        """Cells that hold the numbers of the correction."""
-        return cells_of_numbers(self.correction_numbers, self._channel, self._decoding, self._counting)
-
-    @cached_property
-    def correction_numbers(self) -> int:
-        """float16 numbers that the reader keeps for the correction."""
-        if self.searching.correcting is None:
-            return 0
-        plan = Plan(default=Scheme.paper("raw", channel=self._channel))
-        corrector = self.searching.trials(plan, selection=self._selection).corrector
-        return 0 if corrector is None else corrector.cost.numbers
+    def _expect(self, like: Allocation, rounds: int, goal: Goal) -> None:
+        """Say about how much is left to do until an answer is verified, if plans are read as `like` is."""
+        self._of.expect_looks(rounds, self._of.reads(like), budget=goal.budget is not None)
 
 
-def cells_of_numbers(numbers: int, channel: Channel, decoding: str, counting: str = DEFAULTS.counting) -> float:
-    """Return the cells that hold float16 numbers of a correction: a share of the last block, as of other streams."""
-    if not numbers:
-        return 0.0
-    if counting == "paper":
-        return NUMBER_BITS * numbers / Scheme().side_bits_per_cell
-    scheme = Scheme(channel=channel, code={"hard": "bch", "soft": "soft"}.get(decoding, "none"))
-    code = code_of(scheme, "codebook", entropy_coded=False)
-    return channel.devices_per_cell * NUMBER_BITS * numbers / code.bits_per_cell
+def _rounds(count: int) -> int:
+    """Return about how many rounds of bisection there are between so many plans."""
+    return min(ROUNDS, math.ceil(math.log2(count)))
 
 
 def _holds(drop: Drop, limit: float, confidence: float) -> bool | None:
@@ -494,6 +208,6 @@ def _holds(drop: Drop, limit: float, confidence: float) -> bool | None:
     return False if drop.lower(confidence) > limit else None
 
 
-def plan_of(allocation: Allocation) -> Plan:
-    """Return an allocation as a plan: tensors that it does not name stay digital."""
-    return Plan(default=None, tensors={key: choice.candidate.scheme for key, choice in allocation.choices.items()})
+def _kinds(allocation: Allocation) -> set[bool]:
+    """Return whether the tensors of an allocation have no analog cells: both where some have, and others none."""
+    return {choice.candidate.scheme.analog == "none" for choice in allocation.choices.values()}

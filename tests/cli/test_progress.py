@@ -189,3 +189,21 @@ def test_what_status_yields_takes_the_fraction(clock, capsys):
         clock.now += 20
         progress_of(show)("trials", 0.5)
     assert capsys.readouterr().err == "tune: trials, 50 % done, about 20 s left\n"
+
+
+def test_what_status_yields_takes_the_seconds_left_and_shows_them_after_ten_seconds(clock, capsys):
+    with status("tune") as show:
+        clock.now += 10.0
+        show("searching", 0.5, 65.0)
+        clock.now += 10.5
+        show("searching", 0.5, 300.0)
+    assert capsys.readouterr().err.splitlines() == [
+        "tune: searching, 50 % done",
+        "tune: searching, 50 % done, about 5 min left",
+    ]
+
+
+def test_a_function_with_seconds_left_gets_them():
+    told = []
+    progress_of(lambda text, left=None: told.append((text, left)))("reading", 0.25, 3.0)
+    assert told == [("reading", 3.0)]

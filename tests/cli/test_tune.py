@@ -83,7 +83,7 @@ def test_an_interrupt_says_what_is_kept(command, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search.Search, "answer", interrupted)
+    monkeypatch.setattr(search.Search, "best", interrupted)
     ended = command(f"{TUNE} --max-drop 20")
     assert ended.exit_code == 1
     assert ended.stderr == "Error: stopped; nothing was written. With --resume FILE, what is measured is kept\n"

@@ -19,6 +19,7 @@ from onnx_analog.coding.scheme import (
     GRANULARITIES,
     MOST_CLASSES,
     PARTITIONS,
+    ROUNDINGS,
     SIGNS,
     STRATEGIES,
     Scheme,
@@ -64,6 +65,7 @@ def schemes(draw: st.DrawFn) -> Scheme:
         shares=draw(shares(classes - 1)) if partition == "share" else (),
         bounds=tuple(sorted(draw(bounds))) if partition == "bounds" else (),
         rate_weight=draw(st.floats(0, 10)) if uniform and analog == {False} else 0.0,
+        rounding=draw(st.sampled_from(ROUNDINGS)),
         entropy=entropy,
         segment_weights=draw(st.integers(1, 2**40)),
         mask_seed=draw(st.none() | st.integers(0, 2**32 - 1)),
@@ -259,10 +261,10 @@ def test_the_schema_says_what_the_settings_declare(schema):
 def test_the_settings_in_a_schema_are_what_the_script_writes(name):
     script = runpy.run_path(str(ROOT / "docs" / "make_schemas.py"))
     assert script["schema"](script[name]) == script[name].read_text(encoding="utf-8")
-    more = {**settings_of(Scheme), "rounding": (Setting(help="How it is rounded.", least=1, odd=True), int, 3)}
+    more = {**settings_of(Scheme), "dither": (Setting(help="How it is dithered.", least=1, odd=True), int, 3)}
     body = json.loads(script["schema"](script[name], more))
-    assert body["$defs"]["scheme"]["properties"]["rounding"] == {
-        "type": "integer", "minimum": 1, "not": {"multipleOf": 2}, "description": "How it is rounded.",
+    assert body["$defs"]["scheme"]["properties"]["dither"] == {
+        "type": "integer", "minimum": 1, "not": {"multipleOf": 2}, "description": "How it is dithered.",
     }  # fmt: skip
 
 

@@ -11,8 +11,9 @@ import onnx_analog as oa
 from onnx_analog import tuned_plot
 from onnx_analog.cli.tuning_tables import tables_of
 from onnx_analog.tuning import candidates
+from onnx_analog.tuning.answers import Goal, Look
+from onnx_analog.tuning.parts import parts_of
 from onnx_analog.tuning.result import _in_all
-from onnx_analog.tuning.search import Goal, Look, parts_of
 from tests.models import model
 from tests.packages import needs
 from tests.run.nets import LINEAR, rows

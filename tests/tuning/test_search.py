@@ -16,8 +16,10 @@ from onnx_analog.coding.codes import best_code, repeated
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph import files
 from onnx_analog.run.data import Dataset
-from onnx_analog.tuning import candidates, search
-from onnx_analog.tuning.search import Goal, cells_of_numbers, parts_of
+from onnx_analog.tuning import candidates, measures, search
+from onnx_analog.tuning.answers import Answer, Goal
+from onnx_analog.tuning.measures import cells_of_numbers
+from onnx_analog.tuning.parts import parts_of
 from tests.models import f32, model, proto
 from tests.run.nets import LINEAR, rows
 
@@ -143,7 +145,7 @@ def test_a_first_look_at_few_samples_leads_to_a_plan_that_holds_as_well(monkeypa
     point = search.Search._point
     monkeypatch.setattr(search.Search, "_point", lambda self, each: slow.append(each) or point(self, each))
     found, count = small(max_drop=20), len(slow)
-    monkeypatch.setattr(search, "_QUICK", 40)  # of 160 samples to search with
+    monkeypatch.setattr(measures, "_QUICK", 40)  # of 160 samples to search with
     quick = small(max_drop=20)
     assert len(slow) - count < count
     assert (quick.best.verified.samples, quick.holds) == (found.best.verified.samples, found.holds)
@@ -188,7 +190,7 @@ def test_nothing_that_chooses_or_mends_has_seen_the_samples_that_verify(monkeypa
     def numbers(data):
         return set(data.inputs["x"][:, 0].tolist())
 
-    real, found = search.Experiment, search.input_moments
+    real, found = measures.Experiment, measures.input_moments
 
     def experiment(plain, data, **options):
         seen.setdefault("data", []).append(numbers(data))
@@ -200,8 +202,8 @@ def test_nothing_that_chooses_or_mends_has_seen_the_samples_that_verify(monkeypa
         seen.setdefault("mending", []).append(numbers(data))
         return found(plain, data, **options)
 
-    monkeypatch.setattr(search, "Experiment", experiment)
-    monkeypatch.setattr(search, "input_moments", moments)
+    monkeypatch.setattr(measures, "Experiment", experiment)
+    monkeypatch.setattr(measures, "input_moments", moments)
     oa.tune(model(LINEAR), {"x": x}, max_drop=20, trials=2)
     *others, verification = seen["data"]
     assert len(others) == 2
@@ -245,6 +247,8 @@ def test_the_rival_is_chosen_where_it_holds_and_the_other_does_not_or_takes_more
     goal = Goal(max_drop=0.01)
     assert _tune._better(answer(2, True), answer(3, True), goal)
     assert _tune._better(answer(3, True), answer(2, False), goal)
+    assert _tune._better(answer(3, None), answer(2, False), goal)
+    assert not _tune._better(answer(1, False), answer(2, None), goal)
     assert not _tune._better(answer(3, True), answer(2, True), goal)
     for holds in (False, None):
         assert not _tune._better(answer(1, holds), answer(2, True), goal)
@@ -262,8 +266,8 @@ def test_the_better_of_the_two_is_the_answer(first, monkeypatch):
     """Answers that take 9 or 1 and then 3 cells, all of which hold."""
     found = small(budget=4.5).best
     answers = iter([replace(found, cells=cells, holds=True) for cells in (first, 3.0)])
-    monkeypatch.setattr(search.Search, "answer", lambda *_: next(answers))
-    monkeypatch.setattr(search.Answer, "digital", False)
+    monkeypatch.setattr(search.Search, "_answer", lambda *_: next(answers))
+    monkeypatch.setattr(Answer, "digital", False)
     chosen = small(max_drop=20)
     assert (chosen.best.cells, chosen.rival.cells) == (min(first, 3.0), 3.0)
 

@@ -32,7 +32,8 @@ from onnx_analog.cli.options import (
     stem,
 )
 from onnx_analog.cli.progress import status
-from onnx_analog.cli.settings import argument
+from onnx_analog.cli.settings import argument, options_of
+from onnx_analog.coding.scheme import Scheme
 
 UNDECIDED = 4  # exit code
 
@@ -61,6 +62,12 @@ def _stopped(params: Mapping[str, Any]) -> str:
     default=DEFAULTS.correction,
     show_default=False,
     help="Whether what is read is corrected, by a few of the samples; it is, unless --no-correction is given.",
+)
+@options_of(Scheme, only=("mask_seed",))
+@click.option(
+    "--plan",
+    metavar="FILE",
+    help="A plan to try too, as that of the training: JSON file, or module:function; see `onnx-analog plan`.",
 )
 @argument("confidence")
 @argument("tune_trials", flag="trials")
@@ -115,7 +122,8 @@ def command(
 
     target = target or model.with_name(f"{stem(model)}.plan.json")
     outputs = [path for path in (target, plot, report, protected) if path]
-    read = [*files.files_of(model), data, *([Path(channel)] if channel else [])]  # a channel may be a file
+    perhaps = (channel, choices["plan"])  # which may be files
+    read = [*files.files_of(model), data, *(Path(each) for each in perhaps if each)]
     beside = [writing.data_beside(protected)] if protected else []
     if resume is not None:
         writing.check_outputs([resume], read, force=True, perhaps=[*outputs, *beside])

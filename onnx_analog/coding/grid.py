@@ -1,0 +1,61 @@
+"""Weights that lie on a grid: each is a whole multiple of one step, as quantisation-aware training leaves them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+_MOST_GAP = 4  # steps between the two nearest values: wider gaps are not recognised
+
+
+class Grid(NamedTuple):
+    """A step, in the unit of the weights, and the multiple that the largest weight is."""
+
+    step: float
+    reach: int
+
+
+def grid_of(weight: NDArray[Any], most: int) -> Grid | None:
+    """Return the grid on which all weights lie, but for rounding in their own type; None if there is none.
+
+    Parameters
+    ----------
+    weight : float array of any shape
+    most : int, >= 1
+        Largest multiple of the step.
+
+    Examples
+    --------
+    >>> grid_of(np.array([0.5, -0.25, 0.0, 1.0]), 127)
+    Grid(step=0.25, reach=4)
+    >>> grid_of(np.array([0.5, -0.3, 0.11]), 127) is None
+    True
+    """
+    sizes = np.unique(np.abs(weight.reshape(-1).astype(np.float64)))
+    if not np.isfinite(sizes).all():
+        return None
+    sizes = sizes[sizes > 0]
+    if not 0 < sizes.size <= most:
+        return None
+    unit = float(ml_dtypes.finfo(weight.dtype).eps)  # type: ignore[no-untyped-call]
+    gap = float(np.diff(sizes, prepend=0.0).min())
+    fitted = (_fitted(sizes, gap / parts, unit) for parts in range(1, _MOST_GAP + 1))
+    return next((grid for grid in fitted if grid is not None and grid.reach <= most), None)
+
+
+def _fitted(sizes: NDArray[np.float64], step: float, unit: float) -> Grid | None:
+    """Return the grid of about a step on which sizes (S,) lie, ascending and above 0; None if they do not.
+
+    A multiple that was rounded in a type of this `unit`, and its step before, are off by half a unit each at most; as
+    much is left for what is computed here.
+    """
+    multiples = np.rint(sizes / step)
+    if not multiples.all():
+        return None
+    step = float(sizes @ multiples / (multiples @ multiples))
+    if not (np.abs(sizes - step * multiples) <= 2 * unit * sizes).all():
+        return None
+    return Grid(step, int(multiples[-1]))

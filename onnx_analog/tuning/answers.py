@@ -1,0 +1,120 @@
+"""What a search is asked for, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from onnx_analog.coding.plan import Plan
+from onnx_analog.errors import OptionError
+from onnx_analog.tuning.allocation import Allocation
+from onnx_analog.tuning.drops import Drop
+from onnx_analog.tuning.scale import noise_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What is asked for: one of three.
+
+    Attributes
+    ----------
+    max_drop : float, optional
+        The largest drop of a share, 0 to 1.
+    min_sqnr_db : float, optional
+        The least ratio of signal to noise in the outputs, in dB.
+    budget : float, optional
+        The most cells per original weight.
+    """
+
+    max_drop: float | None = None
+    min_sqnr_db: float | None = None
+    budget: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name, value in vars(self).items() if value is not None]
+        if not given:
+            raise OptionError("none of max_drop, min_sqnr and budget is given: give one of them")
+        if len(given) > 1:
+            first, second = (name.removesuffix("_db") for name in given[:2])
+            raise OptionError(f"{first} and {second} exclude each other: give one of them")
+
+    @property
+    def limit(self) -> float | None:
+        """The largest loss, in the unit of `Drop`; None within a budget."""
+        return self.max_drop if self.min_sqnr_db is None else noise_of(self.min_sqnr_db)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One allocation that was tried.
+
+    Attributes
+    ----------
+    cells : float
+        Per original weight, the correction included.
+    loss : float
+        Divergence that is predicted.
+    drop : Drop
+        On the samples that are searched with.
+    """
+
+    cells: float
+    loss: float
+    drop: Drop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """One plan on the samples that verify.
+
+    Attributes
+    ----------
+    cells : float
+        Per original weight, the correction included.
+    drop : Drop
+    holds : bool or None
+        Whether the plan keeps the goal; None if these samples cannot tell, or the goal is a budget.
+    """
+
+    cells: float
+    drop: Drop
+    holds: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The cheapest plan that was found among some candidates.
+
+    Attributes
+    ----------
+    allocation : Allocation
+    plan : Plan
+    cells : float
+        Per original weight, the correction included.
+    verified : Drop
+        On samples that nothing else has seen.
+    holds : bool or None
+        Whether the goal holds, with the confidence that was asked for; None if these samples cannot tell.
+    needed : int or None
+        Samples that would show that it holds, where `holds` is None.
+    last : bool
+        Whether no plan of these candidates takes more cells.
+    looks : tuple of Look
+        What was verified, the cheapest first: the last is that of the answer.
+    curve : tuple of Point
+        What was tried on the way, the cheapest first.
+    """
+
+    allocation: Allocation
+    plan: Plan
+    cells: float
+    verified: Drop
+    holds: bool | None
+    needed: int | None
+    last: bool
+    looks: tuple[Look, ...]
+    curve: tuple[Point, ...] = field(repr=False)
+
+    @property
+    def digital(self) -> bool:
+        """Whether no tensor has analog cells."""
+        return all(choice.candidate.scheme.analog == "none" for choice in self.allocation.choices.values())

@@ -1,0 +1,219 @@
+"""Masks from a seed, weights on a grid, and plans of the user's own, in searches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import onnx_analog as oa
+from onnx_analog.coding.compensation import InputMoments
+from onnx_analog.coding.masks import seeded_mask
+from onnx_analog.coding.streams import DECODING
+from onnx_analog.errors import OptionError
+from onnx_analog.tuning import candidates as tuning
+from onnx_analog.tuning.candidates import candidates, members, on_grid, seeded
+from onnx_analog.tuning.considered import considered
+from tests.models import f32, holding, model
+from tests.run.nets import LINEAR, drawn, rows
+
+PCM = oa.channels.resolve("pcm")
+RNG = np.random.default_rng(0)
+KEY, SEED = "w", 11
+NET = "net (float[n, 16] x) => (float[n, 32] y) <float[16, 32] w = {numbers}> { y = MatMul(x, w) }"
+
+
+def net(weight):
+    """Return LINEAR with other weights."""
+    return model(NET.replace("numbers", ", ".join(f"{value:.9g}" for value in weight.reshape(-1))))
+
+
+def from_seed(shape, seed, kept=0.4):
+    mask = seeded_mask(seed, KEY, int(np.prod(shape)), round(kept * np.prod(shape)))
+    return np.where(mask.reshape(shape), drawn(*shape, seed=5), 0).astype(np.float32)
+
+
+def of_pattern(shape, kept, group):
+    """Return weights of which each group keeps as many, at random places."""
+    order = np.random.default_rng(1).random((int(np.prod(shape)) // group, group)).argsort(axis=1)
+    return np.where((order < kept).reshape(shape), drawn(*shape, seed=5), 0).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    monkeypatch.setattr(tuning, "STEPS", tuning.STEPS[::4])
+
+
+def tuned(plain, **given):
+    return oa.tune(plain, rows(400), **{"trials": 2, "max_drop": 20, **given})
+
+
+# ------------------------------------------------------------------------------------------------------- masks
+
+
+@pytest.mark.parametrize("counting", ["memory", "paper"])
+@pytest.mark.parametrize("decoding", DECODING)
+def test_candidates_with_a_seed_cost_what_the_manifest_counts(decoding, counting):
+    weight = from_seed((64, 96), SEED)
+    schemes = seeded(members(PCM, decoding)[::9], weight, SEED, KEY)
+    assert all(scheme.mask_seed == SEED for scheme in schemes)
+    for candidate in candidates(weight, schemes, counting=counting, key=KEY):
+        manifest = oa.protect(holding(w=weight), candidate.scheme).manifest
+        totals, lines = manifest.totals, manifest.honest
+        if counting == "paper":
+            assert candidate.cells == totals.all_in_cells
+        else:
+            assert "mask seed" in [line.name for line in lines]
+            slack = sum(1 if line.code != "bch" else 100 for line in lines)
+            assert abs(totals.honest_cells - candidate.cells) <= slack
+
+
+def test_only_zeros_that_follow_from_the_seed_are_stored_as_one():
+    schemes = members(PCM, "hard")
+    for weight, seed in (
+        (from_seed((16, 32), SEED), SEED + 1),
+        (from_seed((16, 32), SEED), None),
+        (of_pattern((16, 32), 2, 4), SEED),
+        (drawn(16, 32), SEED),
+    ):
+        assert seeded(schemes, weight, seed, KEY) == schemes
+    assert seeded(schemes, from_seed((16, 32), SEED), SEED, "another") == schemes
+
+
+@pytest.mark.parametrize("decoding", ["none", "hard"])
+def test_a_seed_makes_the_plan_of_such_a_network_cheaper(decoding):
+    """By the bits of its mask, 0.97 for each of 512 weights, less 64: the same steps are chosen at such a budget."""
+    plain = net(from_seed((16, 32), SEED))
+    asked = {"max_drop": 50, "decoding": decoding}
+    without, with_seed = tuned(plain, **asked), tuned(plain, mask_seed=SEED, **asked)
+    assert with_seed.best.cells < without.best.cells - 0.2
+    assert {scheme.mask_seed for scheme in with_seed.plan.schemes} == {SEED}
+    again = oa.protect(plain, with_seed.plan)
+    assert [tensor.mask.mean() for tensor in again.tensors] == pytest.approx([0.4], abs=0.01)
+
+
+def test_a_seed_changes_nothing_in_other_networks():
+    for plain in (model(LINEAR), net(from_seed((16, 32), SEED + 1))):
+        assert tuned(plain, mask_seed=SEED).to_dict() == tuned(plain).to_dict()
+    with pytest.raises(OptionError, match="mask_seed is -1"):
+        tuned(model(LINEAR), mask_seed=-1)
+
+
+@pytest.mark.parametrize(("kept", "group"), [(2, 4), (1, 8), (2, 20)])
+def test_candidates_store_patterns_as_patterns(kept, group):
+    """Which takes fewer bits than the mask alone does: log2 C(M, N) a group, and not M·H(N/M)."""
+    weight = of_pattern((40, 96), kept, group)
+    scheme = oa.Scheme.entropy_coded(0.5, channel=PCM)
+    (found,) = candidates(weight, [scheme])
+    counted = oa.protect(holding(w=weight), scheme).manifest
+    assert abs(counted.totals.honest_cells - found.cells) <= 100 * len(counted.honest)
+    shuffled = np.random.default_rng(3).permutation(weight.reshape(-1)).reshape(weight.shape)
+    (other,) = candidates(shuffled, [scheme])
+    assert found.cells < other.cells
+
+
+# -------------------------------------------------------------------------------------------------------- grids
+
+
+def on_steps(shape=(16, 32), step=0.21):
+    return f32(step * np.random.default_rng(2).integers(-4, 5, shape))
+
+
+@pytest.mark.parametrize("decoding", DECODING)
+def test_weights_on_a_grid_have_a_candidate_without_errors(decoding):
+    weight = on_steps()
+    (scheme,) = on_grid(weight, PCM, decoding)
+    quiet = scheme.changed(channel="gaussian:sigma=0.001")  # or wrong bits count
+    for given in (None, correlated()):
+        (found,) = candidates(weight, [quiet], given)
+        assert found.error < 1e-12
+    assert on_grid(drawn(16, 32), PCM, decoding) == ()
+
+
+def correlated():
+    x = np.random.default_rng(7).normal(size=(4000, 4)) @ np.random.default_rng(8).normal(size=(4, 16))
+    second = f32(x.T @ x / 4000)[None]
+    return InputMoments(second=second, held_out=second, axes=(1, 0), samples=4000)
+
+
+@pytest.mark.parametrize("decoding", ["hard", "soft"])
+def test_a_search_finds_the_step_of_weights_on_a_grid_and_loses_nothing(decoding):
+    """Any other plan that loses as little needs smaller steps."""
+    found = tuned(net(on_steps()), max_drop=4, decoding=decoding, correction=False)
+    (scheme,) = found.plan.schemes
+    assert (scheme.step, scheme.rounding) == (pytest.approx(0.21, rel=1e-6), "alone")
+    assert found.best.verified.mean == 0
+    assert found.best.verified.divergence < 1e-10
+    assert not found.plan.compensated
+    again = oa.evaluate(oa.protect(net(on_steps()), found.plan), rows(50), trials=1, reference=net(on_steps()))
+    assert again.values == (1.0,)
+
+
+# -------------------------------------------------------------------------------------------------------- plans
+
+STEPS_OF_4 = oa.Plan(default=oa.Scheme.entropy_coded(2.0, estimator="affine", rounding="alone"))
+
+
+def trained(step=2.0):
+    """Return a network and labelled data for which it is right as a plan stores it, and often wrong as it is.
+
+    As after training with the plan: labels are those of the network with its weights in the step, each alone.
+    """
+    weight, x = drawn(16, 32, seed=9), f32(drawn(3000, 16, seed=4) + drawn(3000, 4, seed=5) @ drawn(4, 16, seed=6))
+    coarse = step * np.sqrt(np.mean(np.square(weight, dtype=np.float64)))
+    return net(weight), (x, (x @ (coarse * np.rint(weight / coarse))).argmax(axis=1))
+
+
+@pytest.mark.parametrize("goal", [{"max_drop": 1}, {"budget": 4.0}])
+def test_a_plan_of_the_training_is_found_as_a_whole(goal):
+    """Its step is coarse: by the errors of the weights, it is the last that would be chosen."""
+    plain, data = trained()
+    asked = {"trials": 2, "correction": False, "decoding": "hard", **goal}
+    without, found = oa.tune(plain, data, **asked), oa.tune(plain, data, plan=STEPS_OF_4, **asked)
+    (scheme,) = found.plan.schemes
+    assert (scheme.relative_step, scheme.rounding) == (2.0, "alone")
+    assert found.best.verified.mean < -0.1  # the original is wrong where it is right
+    assert not found.plan.compensated
+    assert without.best.verified.mean > found.best.verified.mean
+    if "max_drop" in goal:
+        assert found.holds
+        assert found.best.cells < without.best.cells
+        assert found.best.looks[0].cells == found.best.cells
+    else:
+        assert found.best.cells <= goal["budget"]
+
+
+def test_a_plan_that_is_no_better_changes_the_answer_in_nothing_but_what_was_tried():
+    plan = oa.Plan(default=oa.Scheme.entropy_coded(0.01, estimator="affine"))
+    one, other = (tuned(model(LINEAR), plan=each, decoding="hard") for each in (None, plan))
+    assert one.best.cells == other.best.cells
+    assert one.plan == other.plan
+
+
+def test_a_plan_makes_three_wholes_in_the_channel_and_with_the_code_of_the_search():
+    scheme = oa.Scheme.entropy_coded(2.0, rounding="alone", code="soft")
+    found = considered(oa.Plan(default=scheme), ["a", "b"], PCM, "hard")
+    roundings = [each.rounding for each in found["a"]]
+    assert roundings == ["alone", "together", "alone"]
+    assert {each.code for each in found["b"]} == {"bch"}
+    assert {each.channel for each in found["b"]} == {oa.Scheme(channel=PCM).channel}
+    assert considered(None, ["a"], PCM, "hard") == {"a": ()}
+
+
+@pytest.mark.parametrize(
+    ("plan", "decoding", "message"),
+    [
+        (
+            oa.Plan(default=None),
+            "hard",
+            "the plan leaves 'w' digital, and tune stores it: exclude it",
+        ),
+        (oa.Plan(tensors={"v": oa.Scheme()}), "hard", "the plan names 'v', which is not among the selected tensors"),
+        (oa.Scheme.int4(granularity="model"), "hard", "the plan has granularity 'model' for 'w'"),
+        (oa.Scheme.paper("sign", side_channel="pcm"), "hard", "the plan has a side_channel for 'w'"),
+        (oa.Scheme.entropy_coded(1.0), "table", "the plan's decoding takes 'hard' for 'w', and decoding is 'table'"),
+        (oa.Scheme.paper("raw", estimator="unbiased"), "none", "the plan's decoding takes 'table' for 'w'"),
+    ],
+)
+def test_plans_that_cannot_be_tried_are_refused(plan, decoding, message):
+    with pytest.raises(OptionError, match=message):
+        tuned(model(LINEAR), plan=plan, decoding=decoding)
