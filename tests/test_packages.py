@@ -45,7 +45,7 @@ def test_every_package_is_in_the_wheel():
 
 # ------------------------------------------------------------------------------------------------- sdist and wheel
 
-NOT_IN_SDIST = {".ci/run", ".gitignore", "onnx_analog/passes"}  # the last is a link for editors
+NOT_IN_SDIST = {".ci/browser", ".ci/run", ".gitignore", "onnx_analog/passes"}  # the last is a link for editors
 MADE = {"PKG-INFO", "setup.cfg"}  # which the build adds, beside what tells of the package
 
 

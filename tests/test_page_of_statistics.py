@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onnx_analog.run import array_statistics
+from onnx_analog.run import array_comparison, array_statistics
 from onnx_analog.run.statistics import interval
 from onnx_analog.tuning import gate, search
 from onnx_analog.tuning.drops import Drop
@@ -72,6 +72,6 @@ def test_the_bound_of_distances_is_that_of_the_code():
         channel="pcm", cells=1, low=0.0, high=1.0, count=n, mean=0.0, std=1.0, quantiles=(0.0, 1.0)
     )
     other = replace(group, count=m)
-    found = array_statistics._difference(group, other, groups).ks_bound
+    found = array_comparison._difference(group, other, 0.05 / groups).ks_bound
     assert math.isclose(found, math.sqrt(-math.log(0.05 / groups / 2) / 2 * (1 / n + 1 / m)) + 0.01)
     assert f"kept as {array_statistics.QUANTILES} quantiles" in WORDS

@@ -14,7 +14,7 @@ from onnx_analog.arguments import DEFAULTS
 from onnx_analog.cli.commands.tune import UNDECIDED
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING
-from onnx_analog.tuning import bisection, candidates, measures, parts, search
+from onnx_analog.tuning import bisection, measures, parts, search
 from onnx_analog.tuning.result import _in_all
 from onnx_analog.tuning.scale import POINTS
 from tests.conftest import ROOT

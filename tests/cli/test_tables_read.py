@@ -27,7 +27,7 @@ TEXTS = {  # columns of tables
 COUNTS = {
     "cells", "cells_large", "trials", "trial", "original_weights", "stored_weights", "analog_cells", "side_cells",
     "mask_cells", "mask_bitmap_bits", "codebook_cells", "honest_cells", "class_axis", "seed", "batch", "min_size",
-    "weights", "address", "index", "replica", "symbol",
+    "weights", "address", "index", "replica", "symbol", "polarity",
 }  # fmt: skip
 FILES = {  # and columns of which some values are missing
     "swept/points.csv": {"ci95_low", "large_fraction"},
@@ -36,7 +36,7 @@ FILES = {  # and columns of which some values are missing
     "limited/points.csv": set(),
     "limited/trials.csv": {"metric_sha256", "preprocess"},
     "limited/trials.parquet": {"metric_sha256", "preprocess"},
-    "harms.csv": {"name", "cells", "ci95_low", "ci95_high"},
+    "harms.csv": {"name", "ci95_low", "ci95_high"},
     "cells.csv": {"symbol"},
 }
 
@@ -205,7 +205,7 @@ def test_results_in_python_become_data_frames(folder, monkeypatch):
     assert inspection["weights"].dtype.kind == "i"
     assert inspection["reason"].isna().sum() == len(oa.inspect("model.onnx").stored)
     harms = oa.sensitivity("model.onnx", "test.npz", trials=2).to_dataframe()
-    assert {name for name, kind in kinds(harms).items() if kind == TEXT} == {"kind", "name"}
+    assert {name for name, kind in kinds(harms).items() if kind == TEXT} == {"kind", "name", "tensor"}
     swept = oa.sweep("model.onnx", "test.npz", strategy=["raw"], cells=[1, 2], trials=2).to_dataframe()
     assert faults(swept) == []
     assert list(swept.columns) == list(pandas_table(folder / "swept" / "points.csv").columns)

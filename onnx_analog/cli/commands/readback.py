@@ -151,6 +151,7 @@ def command(
 def _check_inputs(protected: Path, data: Path | None, settings: dict[str, Any]) -> None:
     """Open the model, the channel, the reads and the data; the reads are kept in `settings`."""
     from onnx_analog import api
+    from onnx_analog.graph.correction import GAIN
     from onnx_analog.graph.reads import reads_of
     from onnx_analog.run import data as data_files
 
@@ -160,7 +161,7 @@ def _check_inputs(protected: Path, data: Path | None, settings: dict[str, Any]) 
     if settings["measured"] is not None:
         settings["measured"] = reads_of(settings["measured"])  # once, for model and statistics
     for path in (data, settings["correct"]):
-        if path is not None:
+        if path not in (None, GAIN):
             data_files.read(Path(path))
 
 
