@@ -116,7 +116,9 @@ def options(found: click.Command) -> set[str]:
 def test_options_that_are_named_exist(page):
     # Scripts and other programs have options of their own.
     ours = re.sub(r"`python (?:examples|benchmarks)/[^`]*`", "", read(page))
-    ours = re.sub(r"^(?:dask|ray|helm|head|kubectl|python|    --set)\b.*$", "", ours, flags=re.MULTILINE)
+    ours = re.sub(
+        r"^(?:dask|ray|helm|head|kubectl|model-explorer|pip|python|    --set)\b.*$", "", ours, flags=re.MULTILINE
+    )
     scripts = [read(ROOT / "examples" / f"{name}.py") for name in ("training", "trained", "codes")]
     of_scripts = (
         set(re.findall(r'"(--[a-z][a-z-]*)["/]', "".join(scripts)))

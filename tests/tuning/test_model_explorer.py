@@ -28,7 +28,7 @@ from tests.run.nets import rows
 
 PROGRAM = shutil.which(os.environ.get("MODEL_EXPLORER", "model-explorer"))
 pytestmark = [
-    pytest.mark.slow(reason="starts Model Explorer and a browser: 1 min, 1 GB of memory"),
+    pytest.mark.slow(reason="starts Model Explorer and a browser: 2 min, 1 GB"),
     pytest.mark.skipif(PROGRAM is None, reason="Model Explorer is not installed; `make test-explorer` does it"),
 ]
 
