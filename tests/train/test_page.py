@@ -9,6 +9,7 @@ from tests.conftest import ROOT
 
 RESULTS = ROOT / "docs" / "results"
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+BEYOND = " ".join((ROOT / "docs" / "beyond.md").read_text(encoding="utf-8").split())
 
 
 @pytest.fixture
@@ -87,9 +88,75 @@ def test_what_both_buy_is_what_the_results_say(rows):
     assert said in " ".join(PAGE.split())
 
 
-def test_the_run_is_that_of_the_results():
-    run = json.loads((RESULTS / "training-resnet20-layers-90.json").read_text(encoding="utf-8"))
+# ------------------------------------------------------------------------------------------------------ ResNets
+
+
+@pytest.fixture
+def resnet20(trained):
+    return trained.read(RESULTS / "training-resnet20.csv")
+
+
+def run_of(name):
+    return json.loads((RESULTS / f"training-{name}.json").read_text(encoding="utf-8"))
+
+
+def said(row):
+    return f"{row.lost:.2f} points ({row.low:.2f} to {row.high:.2f}) in {row.cells:.3f}"
+
+
+def test_the_tables_of_resnets_are_those_of_the_results(trained, resnet20):
+    assert trained.table(resnet20, (1.0, 2.0, 4.0, 8.0), "resnet20-cifar10") in PAGE
+    resnet18 = trained.read(RESULTS / "training-resnet18.csv")
+    assert trained.table(resnet18, (0.5, 1.0, 2.0), "resnet18-cifar10-pruned") in PAGE
+    assert {row.samples for row in (*resnet20, *resnet18)} == {10_000}
+
+
+def test_what_a_plan_in_the_loop_buys_resnet20_is_what_the_results_say(trained, resnet20):
+    plain = {(row.model, row.step): row for row in resnet20 if row.stored == "plain"}
+    helped = {(row.model, row.step): row for row in resnet20 if row.stored == "compensated"}
+    fine, coarse = plain["resnet20-steps-1.5", 1.5], plain["resnet20-steps-2", 2.0]
+    assert f"{fine.lost:.2f} points ({fine.low:.2f} to {fine.high:.2f}) are lost in {fine.cells:.3f}" in BEYOND
+    before = [plain["resnet20-cifar10", step].lost for step in (1.5, 2.0)]
+    compensated = [row for key, row in helped.items() if key[0] == "resnet20-cifar10"]
+    cells = [trained.cells_at(compensated, row.lost, "lost") for row in (fine, coarse)]
     text = " ".join(PAGE.split())
-    assert f"to 90 % by layer in {run['epochs']} epochs recognises {100 * run['test_accuracy']:.2f} %" in text
-    assert f"({100 * run['held_out_accuracy']:.2f} %)" in text
-    assert run["pruning"] == "Magnitude(sparsity=0.9, by_layer=True)"
+    for claim in (
+        f"loses {fine.lost:.2f} points ({fine.low:.2f} to {fine.high:.2f}) in {fine.cells:.3f} cells",
+        said(coarse),
+        f"loses {before[0]:.1f} and {before[1]:.1f} points in such steps",
+        f"takes {cells[0]:.3f} and {cells[1]:.3f} cells for the same losses",
+        f"in steps of 2, {helped['resnet20-steps-2', 2.0].lost:.1f} points are lost with it",
+    ):
+        assert claim in text
+
+
+def test_what_pruning_buys_resnet20_is_what_the_results_say(trained, resnet20):
+    pruned, before = (
+        trained.cells_at([row for row in resnet20 if (row.model, row.stored) == (model, "compensated")], 8.0, "lost")
+        for model in ("resnet20-layers-90", "resnet20-cifar10")
+    )
+    text = " ".join(PAGE.split())
+    assert f"{pruned:.3f} in place of {before:.3f}" in text
+    for share in (90, 95):
+        run = run_of(f"resnet20-layers-{share}")
+        assert f"recognises {100 * run['test_accuracy']:.2f} %" in text
+        assert f"{run['epochs']} epochs" in text
+        assert run["pruning"] == f"Magnitude(sparsity={share / 100:g}, by_layer=True)"
+
+
+def test_runs_with_a_plan_are_those_of_the_results(trained):
+    text = " ".join(PAGE.split())
+    for step in ("1.5", "2"):
+        run = run_of(f"resnet20-steps-{step}")
+        assert run["noise"].startswith("plan ")
+        assert f"for {run['epochs']} epochs" in text
+    run = run_of("resnet18-layers-90-steps-2")
+    assert f"in {run['epochs']} epochs ({run['seconds'] / 60:.0f} minutes on one core)" in text
+
+
+def test_what_training_buys_resnet18_is_what_the_results_say(trained):
+    (row,) = (row for row in trained.read(RESULTS / "training-resnet18.csv") if "layers" in row.model)
+    assert f"it loses {said(row)} cells" in BEYOND
+    assert f"loses {row.lost:.2f} points ({row.low:.2f} to {row.high:.2f}) in {row.cells:.3f} cells" in " ".join(
+        PAGE.split()
+    )
