@@ -39,7 +39,8 @@ def plot_tuned(tuned: Tuned) -> Callable[[Path], None]:
     for answer, style in zip(tuned.answers.values(), _OF_ANSWERS, strict=False):
         _draw_answer(axis, answer, style, tuned.scale)
     counted = "as the paper counts" if tuned.counting == "paper" else "as the memory allows"
-    axis.set_title(f"{tuned.metric}, {tuned.channel} (bars: 95 % intervals)", parse_math=False)
+    assumed = "\ncells rest on a soft-decision code that is assumed" * (tuned.decoding == "soft")
+    axis.set_title(f"{tuned.metric}, {tuned.channel} (bars: 95 % intervals){assumed}", parse_math=False)
     axis.set(xlabel=f"cells per original weight, {counted}", ylabel=tuned.scale.axis)
     axis.margins(x=0.08, y=0.12)
     _widen(axis)

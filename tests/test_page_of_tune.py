@@ -10,15 +10,20 @@ import runpy
 import numpy as np
 import pytest
 
+import onnx_analog as oa
 from onnx_analog.arguments import DEFAULTS
+from onnx_analog.cli.commands import tune
 from onnx_analog.cli.commands.tune import UNDECIDED
+from onnx_analog.coding.codes import SOFT_SHARE
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING
 from onnx_analog.tuning import bisection, measures, parts, search
 from onnx_analog.tuning.result import _in_all
 from onnx_analog.tuning.scale import POINTS
 from tests.conftest import ROOT
+from tests.models import model
 from tests.packages import needs
+from tests.run.nets import LINEAR, rows
 
 PAGE = (ROOT / "docs" / "tune.md").read_text(encoding="utf-8")
 WORDS = " ".join(PAGE.split())
@@ -96,12 +101,24 @@ def test_every_field_of_the_json_is_on_the_page():
         parts = [part for value in body.values() for part in (value if isinstance(value, list) else [value])]
         return set(body).union(*(names(part) for part in parts if isinstance(part, dict)))
 
-    body = {name: value for name, value in RESNET.items() if name != "plan"}
+    found = oa.tune(model(LINEAR), rows(300), max_drop=20, trials=2).to_dict()
+    body = {name: value for name, value in {**found, **RESNET}.items() if name != "plan"}
     section = PAGE.partition("## Output of `--json`")[2]
     missing = {name for name in names(body) - {"tensor"} if f"`{name}`" not in section}
     assert missing == set()
     fields = {name for first, *_ in rows_of(section.partition("## Exit")[0]) for name in re.findall(r"`(\w+)`", first)}
-    assert fields - {"plan"} <= set(RESNET)
+    assert fields <= set(found)
+
+
+def test_the_share_of_soft_decoding_is_that_of_the_code():
+    assert f"a code is taken to reach {100 * SOFT_SHARE:.0f} % of the mutual information" in WORDS
+
+
+def test_the_options_of_the_page_are_those_of_the_command():
+    known = {option for parameter in tune.command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    named = set(re.findall(r"`(--[a-z-]+)", PAGE.partition("## Use the plan")[0]))
+    assert named - {"--json"} <= known
+    assert {"--mask-seed", "--plan"} <= named
 
 
 def test_decoding_and_counting_are_those_of_the_code():

@@ -39,7 +39,7 @@ def _answer_table(tuned: Tuned) -> Table:
 
 
 def _notes(tuned: Tuned) -> Iterator[str]:
-    yield tuned.verdict[0].upper() + tuned.verdict[1:]
+    yield from map(_capital, (tuned.verdict, tuned.comparison))
     if tuned.metric == "agreement":
         yield "Classes are compared with those of the original, not with labels"
     yield f"Verified on {counted(tuned.best.verified.samples, 'sample')} that nothing else has seen"
@@ -48,6 +48,11 @@ def _notes(tuned: Tuned) -> Iterator[str]:
     if tuned.counting == "paper":
         yield "Cells are counted as the paper does"
     yield f"Decoding takes at most {DECODING[tuned.decoding]}"
+    yield from (f"Assumed: {text}" for text in tuned.assumptions)
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _drop_cells(tuned: Tuned, drop: Drop) -> tuple[str, str]:

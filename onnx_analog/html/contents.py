@@ -261,7 +261,7 @@ def _of_tune(result: Tuned, memory: Memory | None, counting: str) -> Page:  # no
                 Number(name, f"{number(answer.cells)} cells", result.lost(answer.verified))
                 for name, answer in others
             ),
-            *([Number("best digital rival", "this plan", "it has no analog cells")] if _is_own_rival(result) else []),
+            *([Number("best digital rival", _rival(result), result.comparison)] if _has_no_row(result) else []),
             *([Number("limit: fewest cells", number(fewest), _against(result))] if fewest is not None else []),
         ),
         sections=(_tune_section(result), _plan_section(result), *sections(memory, rivals)),
@@ -270,13 +270,19 @@ def _of_tune(result: Tuned, memory: Memory | None, counting: str) -> Page:  # no
             ("samples that verify", verified.samples), ("confidence", f"{100 * result.confidence:g} %"),
             ("metric", result.metric), ("channel", result.channel), ("decoding takes at most", result.decoding),
             ("original", number(result.original, ".4f")), ("numbers of the correction", result.corrected or None),
+            ("comparison", result.comparison), ("assumed", "; ".join(result.assumptions) or None),
         ),
         references=references(_channels(memory)),
     )  # fmt: skip
 
 
-def _is_own_rival(result: Tuned) -> bool:
-    return result.rival is not None and result.rival.plan == result.best.plan
+def _has_no_row(result: Tuned) -> bool:
+    """Return whether no other answer is the digital rival."""
+    return result.rival is None or result.is_own_rival
+
+
+def _rival(result: Tuned) -> str:
+    return "none" if result.rival is None else "this plan"
 
 
 def _against(result: Tuned) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from onnx_analog.coding.assumptions import SOFT_CODE, assumptions
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
 from onnx_analog.display import Shown, data_frame, finite, rounded_up
@@ -111,9 +112,38 @@ class Tuned(Shown):
     def answers(self) -> dict[str, Answer]:
         """The plans that are compared, by what they are; the rival only if it is another plan than the best."""
         named = {f"best plan{' (digital)' * self.best.digital}": self.best}
-        if self.rival is not None and self.rival.plan != self.best.plan:
+        if self.rival is not None and not self.is_own_rival:
             named["best digital rival"] = self.rival
         return named if self.analog is None else {**named, "with analog cells": self.analog}
+
+    @property
+    def is_own_rival(self) -> bool:
+        """Whether the answer is the best digital plan itself."""
+        return self.rival is not None and self.rival.plan == self.best.plan
+
+    @property
+    def against_rival(self) -> float | None:
+        """Cells of the best digital rival for each cell of the answer; None if there is no rival."""
+        return None if self.rival is None else self.rival.cells / self.best.cells
+
+    @property
+    def comparison(self) -> str:
+        """How the answer compares with the best digital rival, which decoding takes no more for either, in words."""
+        if self.rival is None:
+            return "no digital plan is within the budget" if self.goal.limit is None else "there is no digital plan"
+        if self.is_own_rival:
+            return "it is the best digital plan itself"
+        if self.goal.limit is None:
+            return f"the best digital rival: {self.lost(self.rival.verified)}"
+        held = {True: "", False: ", and does not hold", None: ", and is not decided"}[self.rival.holds]
+        return f"the best digital rival takes {self.against_rival:.2f} times as many cells{held}"
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What the cells or losses of the answer, or of those beside it, rest on and nobody has built."""
+        schemes = (scheme for answer in self.answers.values() for scheme in answer.plan.schemes)
+        of_correction = (SOFT_CODE,) if self.decoding == "soft" else ()
+        return tuple(dict.fromkeys((*assumptions(schemes), *of_correction)))
 
     @property
     def correction_cells(self) -> float:
@@ -138,7 +168,8 @@ class Tuned(Shown):
         return None if needed is None else _in_all(needed)
 
     def __str__(self) -> str:
-        return f"{self.best.cells:.3f} cells per weight, {self.lost(self.best.verified)}: {self.verdict}"
+        assumed = " with an assumed soft-decision code" * (self.decoding == "soft")
+        return f"{self.best.cells:.3f} cells per weight{assumed}, {self.lost(self.best.verified)}: {self.verdict}"
 
     def lost(self, drop: Drop) -> str:
         """Return a drop in words, and its 95 % interval."""
@@ -226,6 +257,9 @@ class Tuned(Shown):
             "best": self._answer_dict(self.best),
             "rival": None if self.rival is None else self._answer_dict(self.rival),
             "analog": None if self.analog is None else self._answer_dict(self.analog),
+            "against_rival": self.against_rival,
+            "comparison": self.comparison,
+            "assumptions": list(self.assumptions),
             "limit_cells_per_weight": None if self.limit is None else self.limit.cells_per_original_weight,
             "against_limit": None if self.limit is None else self.limit.factor,
             "tensors": self.rows(),
@@ -270,6 +304,7 @@ class Tuned(Shown):
         yield "cells per weight", f"{self.best.cells:.3f}"
         yield self.scale.heading.partition(",")[0] if self.scale is DECIBELS else "lost", self.lost(self.best.verified)
         yield "verdict", self.verdict
+        yield "digital rival", self.comparison
         for name, answer in [*self.answers.items()][1:]:
             yield name, f"{answer.cells:.3f} cells per weight, {self.lost(answer.verified)}"
         if self.limit is not None:
@@ -279,6 +314,8 @@ class Tuned(Shown):
             )
         yield "channel", self.channel
         yield "decoding takes at most", self.decoding
+        for text in self.assumptions:
+            yield "assumed", text
 
 
 def _about(count: int) -> str:

@@ -10,6 +10,8 @@ import pytest
 import onnx_analog as oa
 from onnx_analog import tuned_plot
 from onnx_analog.cli.tuning_tables import tables_of
+from onnx_analog.coding.assumptions import SOFT_CODE
+from onnx_analog.coding.streams import DECODING
 from onnx_analog.tuning import candidates
 from onnx_analog.tuning.answers import Goal, Look
 from onnx_analog.tuning.parts import parts_of
@@ -311,3 +313,84 @@ def test_units_of_json_are_percentage_points_as_those_of_the_argument(tuned):
     assert row["predicted_divergence"] == pytest.approx(row["sensitivity"] * row["equivalent_noise"])
     assert best["predicted_divergence"] == pytest.approx(row["predicted_divergence"])
     assert body["divergence_in"] == "nats_per_sample"
+    assert body["against_rival"] == pytest.approx(tuned.rival.cells / tuned.best.cells)
+    assert (body["comparison"], body["assumptions"]) == (tuned.comparison, [])
+
+
+# ------------------------------------------------------------------------------------------- rivals and assumptions
+
+
+def compared(tuned, holds=True, goal=None, **rival):
+    """Return an answer beside a rival that takes 1.25 times as many cells."""
+    other = replace(tuned.best, plan=oa.Plan(default=None, tensors={}), cells=1.25 * tuned.best.cells, holds=holds)
+    shown = replace(tuned, rival=replace(other, **rival), analog=None)
+    return shown if goal is None else replace(shown, goal=goal)
+
+
+def test_the_answer_says_how_it_compares_with_the_best_digital_rival(tuned):
+    own = replace(tuned, rival=tuned.best)
+    assert own.comparison == "it is the best digital plan itself"
+    for holds, more in {True: "", False: ", and does not hold", None: ", and is not decided"}.items():
+        found = compared(tuned, holds)
+        assert found.comparison == f"the best digital rival takes 1.25 times as many cells{more}"
+        assert found.to_dict()["against_rival"] == pytest.approx(1.25)
+    none = replace(tuned, rival=None)
+    assert (none.comparison, none.to_dict()["against_rival"]) == ("there is no digital plan", None)
+    within = Goal(budget=3.0)
+    assert replace(none, goal=within).comparison == "no digital plan is within the budget"
+    lost = compared(tuned, goal=within)
+    assert lost.comparison == f"the best digital rival: {lost.lost(lost.rival.verified)}"
+
+
+def shown_everywhere(tuned, folder):
+    """Return what the console, JSON, the object itself and the report say."""
+    oa.report(tuned, folder / "report.html", force=True)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    _, caption = text_of(next(tables_of(tuned)))
+    return [caption.lower(), json.dumps(tuned.to_dict()).lower(), tuned._repr_html_().lower(), page.lower()]
+
+
+@needs("matplotlib")
+@needs("jinja2")
+def test_the_comparison_is_shown_wherever_the_answer_is(tuned, tmp_path):
+    for each in (compared(tuned), replace(tuned, rival=tuned.best), replace(tuned, rival=None)):
+        assert all(each.comparison in text for text in shown_everywhere(each, tmp_path))
+
+
+@needs("matplotlib")
+@needs("jinja2")
+@pytest.mark.parametrize("decoding", DECODING)
+def test_the_share_of_the_bound_that_soft_decoding_reaches_is_called_an_assumption_wherever_it_is_shown(
+    decoding, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(candidates, "STEPS", candidates.STEPS[::4])
+    found = oa.tune(model(LINEAR), rows(400, labels=True), max_drop=20, trials=2, decoding=decoding)
+    assert (SOFT_CODE in found.assumptions) == (decoding == "soft")
+    for text in shown_everywhere(found, tmp_path):
+        assert ("soft-decision code with 95%" in text and "assum" in text) == (decoding == "soft")
+    assert ("assumed soft-decision code" in str(found)) == (decoding == "soft")
+    title = drawn(found)[0].get_title()
+    assert ("soft-decision code that is assumed" in title) == (decoding == "soft")
+
+
+@pytest.mark.parametrize("goal", [{"max_drop": 20}, {"budget": 12.0}])
+@pytest.mark.parametrize("decoding", DECODING)
+@pytest.mark.parametrize("channel", ["pcm", "gaussian:sigma=0.02"])
+def test_the_answer_is_never_behind_the_best_rival_of_its_decoding(channel, decoding, goal, monkeypatch):
+    """Nor does its memory take more of a decoder than was allowed."""
+    monkeypatch.setattr(candidates, "STEPS", candidates.STEPS[::4])
+    found = oa.tune(model(LINEAR), rows(400, labels=True), trials=2, channel=channel, decoding=decoding, **goal)
+    assert DECODING.index(found.protected.manifest.totals.decoding) <= DECODING.index(decoding)
+    if found.rival is None:
+        assert "budget" in goal
+        return
+    assert found.rival.digital
+    assert DECODING.index(oa.protect(model(LINEAR), found.rival.plan).manifest.totals.decoding) <= DECODING.index(
+        decoding
+    )
+    if "budget" in goal:
+        searched = [min(point.drop.mean for point in each.curve) for each in (found.best, found.rival)]
+        assert searched[0] <= searched[1]
+    else:
+        assert found.holds or not found.rival.holds
+        assert found.best.cells <= found.rival.cells or not found.rival.holds
