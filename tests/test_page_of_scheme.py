@@ -16,7 +16,7 @@ WORDS = " ".join(PAGE.split())
 def test_what_more_cells_for_one_tensor_buy_is_what_is_printed():
     totals = re.findall(r"^all, with noise at once +[\d,]+ +([\d,]+) .* ([\d.]+) +100\.0$", PAGE, re.MULTILINE)
     (cells, apart), (more, less) = ((int(count.replace(",", "")), float(divergence)) for count, divergence in totals)
-    (share,) = re.findall(r"^conv1\.weight .* ([\d.]+)$", PAGE, re.MULTILINE)
+    (share,) = re.findall(r"^conv1\.weight(?: +\S+){2} +\S+ +\S+ to \S+ +\S+ +(\S+)", PAGE, re.MULTILINE)
     assert f"takes {100 * (more / cells - 1):.1f} % more cells than the scheme" in WORDS
     assert f"do {share} % of the harm" in WORDS
     assert round(less / apart, 1) == 0.5  # about half

@@ -1285,6 +1285,7 @@ def test_options_of_the_demo_reach_its_grid(cli, monkeypatch):
 # What is taken at the ends of the range of an option, and what is refused just outside.
 COUNT = (["1"], ["0", "-1", "1.5", "nan", "one"])
 NATURAL = (["0"], ["-1", "0.5", "nan"])
+MASK_SEED = (["0", "4294967295"], ["-1", "4294967296", "0.5"])
 SHARE = (["0", "0.999"], ["-0.001", "1", "many"])
 BITS = (["0", "16"], ["-1", "17"])
 TIME = (["0", "0s", "1y"], ["-1s", "soon", "nan", "inf"])
@@ -1312,7 +1313,7 @@ FAMILY: dict[str, tuple[list[str], list[str]]] = {
     "--relative-step": ([], ["0", "-1", "nan"]),
     "--rate-weight": (["0"], ["-1", "nan"]),
     "--segment-weights": COUNT,
-    "--mask-seed": (["0", "4294967295"], ["-1", "4294967296", "0.5"]),
+    "--mask-seed": MASK_SEED,
     "--block-bits": (["8", "32768"], ["7", "32769"]),
     "--block-failure": (["1e-300", "1"], ["0", "1.1", "nan"]),
     "--cells": (["1", "1,30"], ["-1", "1.5", "one", "1,,2"]),
@@ -1389,6 +1390,7 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "--max-drop": (["1e-9", "100"], ["0", "101", "nan"]),
         "--budget": (["1e-9", "1e9"], ["0", "nan"]),
         "--min-sqnr": (["0", "300"], ["-1", "301", "nan"]),
+        "--mask-seed": MASK_SEED,
         "--confidence": (["0.5", "0.999"], ["0.4", "1", "nan"]),
         **IMAGES,
         "--trials": (["2", "1000"], ["1", "1001"]),
