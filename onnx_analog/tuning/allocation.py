@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -60,27 +60,48 @@ def _slope(first: Choice, second: Choice) -> float:
     return (first.loss - second.loss) / (second.candidate.cells - first.candidate.cells)
 
 
-def path(hulls: Mapping[str, Sequence[Choice]]) -> list[Allocation]:
-    """Return all allocations of one price, from the cheapest to the best: each changes one tensor to its next corner.
+class Path(Sequence[Allocation]):
+    """All allocations of one price, from the cheapest to the best: each changes one tensor to its next corner.
+
+    There are as many as corners, and each names all tensors, so an allocation is made when it is asked for.
 
     Parameters
     ----------
     hulls : mapping of str to sequence of Choice
         Of each tensor, by key.
+
+    Attributes
+    ----------
+    cells : float64 array
+        Of each allocation, but for the rounding of sums; ascending.
     """
-    current = {key: corners[0] for key, corners in hulls.items()}
-    steps = sorted(
-        (
+
+    def __init__(self, hulls: Mapping[str, Sequence[Choice]]) -> None:
+        self._hulls = hulls
+        self._steps = sorted(
             (-_slope(before, after), key, number + 1)
             for key, corners in hulls.items()
             for number, (before, after) in enumerate(pairwise(corners))
-        ),
-    )
-    allocations = [summed(current)]
-    for _, key, number in steps:
-        current = {**current, key: hulls[key][number]}
-        allocations.append(summed(current))
-    return allocations
+        )
+        taken = {key: [corner.candidate.cells for corner in corners] for key, corners in hulls.items()}
+        added = [taken[key][number] - taken[key][number - 1] for _, key, number in self._steps]
+        self.cells = np.cumsum([sum(cells[0] for cells in taken.values()), *added])
+
+    def __len__(self) -> int:
+        return len(self._steps) + 1
+
+    @overload
+    def __getitem__(self, place: int) -> Allocation: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Allocation]: ...
+
+    def __getitem__(self, place: int | slice) -> Allocation | list[Allocation]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(len(self))[place]]
+        count = range(len(self))[place]  # which raises IndexError, and counts from the end
+        corners = dict.fromkeys(self._hulls, 0) | {key: number for _, key, number in self._steps[:count]}
+        return summed({key: self._hulls[key][number] for key, number in corners.items()})
 
 
 def summed(choices: Mapping[str, Choice]) -> Allocation:

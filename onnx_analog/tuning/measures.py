@@ -31,7 +31,7 @@ from onnx_analog.run.moments import input_moments, left_of, warn_of_left
 from onnx_analog.run.read import reads_alike
 from onnx_analog.study.engines import Engine
 from onnx_analog.study.worker import Packed
-from onnx_analog.tuning.allocation import Allocation
+from onnx_analog.tuning.allocation import Allocation, Path
 from onnx_analog.tuning.answers import Goal
 from onnx_analog.tuning.bench import CALIBRATION, Bench, Call, Crew, Part, Setup, listed, quiet
 from onnx_analog.tuning.bisection import ROUNDS
@@ -313,6 +313,11 @@ class Measures:
     def cells(self, allocation: Allocation) -> float:
         """Return cells per original weight, with the numbers of the correction in the same memory."""
         return (allocation.cells + self._correction_cells) / self.original
+
+    def cells_along(self, allocations: Path) -> list[float]:
+        """Return the same of all allocations of a path, but for the rounding of sums."""
+        found: list[float] = ((allocations.cells + self._correction_cells) / self.original).tolist()
+        return found
 
     @cached_property
     def _correction_cells(self) -> float:

@@ -7,10 +7,10 @@ some are searched with, and the rest, which nothing else has seen, verify.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from onnx_analog.errors import OptionError
-from onnx_analog.tuning.allocation import Allocation, hull, path
+from onnx_analog.tuning.allocation import Allocation, Path, hull
 from onnx_analog.tuning.answers import Answer, Goal, Look, Point
 from onnx_analog.tuning.bisection import ROUNDS, after, cheapest
 from onnx_analog.tuning.candidates import Candidate
@@ -59,14 +59,14 @@ class Search:
             return None
         return self._answer(allocations, whole, goal)
 
-    def _path(self, listed: Mapping[str, list[Candidate]]) -> list[Allocation]:
+    def _path(self, listed: Mapping[str, list[Candidate]]) -> Path:
         """Return the allocations of all prices."""
-        return path({key: hull(of_tensor, self._of.sensitivity[key].mean) for key, of_tensor in listed.items()})
+        return Path({key: hull(of_tensor, self._of.sensitivity[key].mean) for key, of_tensor in listed.items()})
 
     def _cells(self, allocation: Allocation) -> float:
         return self._of.cells(allocation)
 
-    def _answer(self, allocations: list[Allocation], whole: list[Allocation], goal: Goal) -> Answer:
+    def _answer(self, allocations: Path, whole: list[Allocation], goal: Goal) -> Answer:
         """Return the cheapest allocation that meets the goal, verified; the best there is if none does.
 
         Those in `whole` are tried too, if they are cheaper than what the others need, or none of the others does.
@@ -98,7 +98,7 @@ class Search:
             left -= 1
             return self._of.drop(QUICK, allocations[place], "quick looks", "a first look").mean <= limit
 
-        cells = [self._cells(each) for each in allocations]
+        cells = self._of.cells_along(allocations)
         place = cheapest(cells, holds, holds_by_few if self._of.has_quick else None)
         holding = place if place < last or kept(curve[last].drop) else None
         tried = {
@@ -121,10 +121,10 @@ class Search:
         likely = (n for n, point in tried.items() if not sure and point.drop.mean <= limit and point.cells < most)
         return next(certain, next(likely, None))
 
-    def _within(self, allocations: list[Allocation], whole: list[Allocation], goal: Goal, budget: float) -> Answer:
+    def _within(self, allocations: Path, whole: list[Allocation], goal: Goal, budget: float) -> Answer:
         """Return what loses least within a budget: the allocation of one price, or one in `whole`."""
         fitting = [each for each in whole if self._cells(each) <= budget]
-        places = [place for place, each in enumerate(allocations) if self._cells(each) <= budget]
+        places = [place for place, cells in enumerate(self._of.cells_along(allocations)) if cells <= budget]
         if not fitting and not places:
             least = min(map(self._cells, (allocations[0], *whole)))
             raise OptionError(f"budget is {budget:g} cells per weight; the cheapest plan takes {least:.3f}")
@@ -137,7 +137,7 @@ class Search:
 
     def _verified(
         self,
-        allocations: list[Allocation],
+        allocations: Path,
         place: int,
         goal: Goal,
         curve: dict[int, Point],
@@ -159,7 +159,7 @@ class Search:
             if holds or goal.budget is not None or last or len(looks) == _LOOKS:
                 break
             if allocation is not first:
-                place = self._next(allocations, place, goal, curve, len(looks))
+                place = self._next(self._of.cells_along(allocations), place, goal, curve, len(looks))
             allocation = allocations[place]
         self._of.steps.end("verification")
         limit = goal.limit
@@ -176,17 +176,17 @@ class Search:
             curve=tuple(points),
         )
 
-    def _next(self, allocations: list[Allocation], place: int, goal: Goal, curve: dict[int, Point], looks: int) -> int:
+    def _next(self, cells: Sequence[float], place: int, goal: Goal, curve: dict[int, Point], looks: int) -> int:
         """Return the plan that is verified after one that did not hold: first a little more, then what is sure to hold.
 
         Sure is what the samples that are searched with bound below the limit; if nothing is, that with the most cells.
         """
         assert goal.limit is not None
-        more = after([self._cells(each) for each in allocations], place)
+        more = after(cells, place)
         if looks < _LOOKS - 1:
             return more
         tried = (each for each, point in curve.items() if point.drop.upper(self.confidence_of_look) <= goal.limit)
-        return min((each for each in tried if each >= more), default=len(allocations) - 1)
+        return min((each for each in tried if each >= more), default=len(cells) - 1)
 
     def _point(self, allocation: Allocation) -> Point:
         drop = self._of.drop(SEARCH, allocation, "looks", "trials")

@@ -2,7 +2,7 @@
 
 Work is counted in units of its kind, as samples that are run, or weights that are encoded. Of each step, it is known or
 expected how many units are left. The time of a unit is measured as it goes. Before the first of a kind is done, a unit
-is taken to need so many times what a run of the original needs for a sample.
+is taken to need so many times what a run of the original needs for a sample; before that was measured, nothing is said.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from onnx_analog.display import Progress
 
 # Seconds of a unit over those of a sample in the original, as for a ResNet-20; of weights that are encoded, seconds.
 _BESIDE = {
-    "opening": 1.0,
     "original": 1.0,
     "inputs": 10.0,
     "sensitivity": 1.0,
@@ -24,8 +23,7 @@ _BESIDE = {
     "trial": 1.0,
 }
 _SECONDS = {"candidates": 6e-7}
-_FIRST = 1e-3  # seconds of a sample, before any was run
-_REFERENCES = ("original", "sensitivity", "opening")  # kinds that tell those of a sample, the best first
+_REFERENCES = ("original", "sensitivity")  # kinds that tell those of a sample, the best first
 
 
 class Steps:
@@ -105,22 +103,27 @@ class Steps:
     def tell(self, text: str) -> None:
         """Tell what is being done."""
         passed, left = self._clock() - self._start, self.left
-        share = passed / (passed + left) if passed + left else 0.0
-        self._share = max(self._share, share)
+        if left is None:
+            self._progress(text)
+            return
+        self._share = max(self._share, passed / (passed + left) if passed + left else 0.0)
         self._progress(text, self._share, left)
 
     @property
-    def left(self) -> float:
-        """Seconds that are likely left."""
-        return sum(units * self._pace(kind) for kind, units in self._left.values())
+    def left(self) -> float | None:
+        """Seconds that are likely left; None if nothing tells yet."""
+        paces = {kind: self._pace(kind) for kind, units in self._left.values() if units}
+        known = {kind: pace for kind, pace in paces.items() if pace is not None}
+        if len(known) < len(paces):
+            return None
+        return sum(units * known.get(kind, 0.0) for kind, units in self._left.values())
 
-    def _pace(self, kind: str) -> float:
-        """Return the seconds of a unit."""
+    def _pace(self, kind: str) -> float | None:
+        """Return the seconds of a unit; None if nothing tells."""
         units, seconds = self._spent.get(kind, (0.0, 0.0))
         if units:
             return seconds / units
         if kind in _SECONDS:
             return _SECONDS[kind]
-        known = (self._spent[each] for each in _REFERENCES if each in self._spent)
-        units, seconds = next(known, (1.0, _FIRST))
-        return _BESIDE[kind] * seconds / units
+        reference = next((self._pace(each) for each in _REFERENCES if each in self._spent), None)
+        return None if reference is None else _BESIDE[kind] * reference

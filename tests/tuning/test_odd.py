@@ -9,7 +9,7 @@ import onnx_analog as oa
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.errors import AnalogError, DataError, OptionError
 from onnx_analog.graph.weights import Selection
-from onnx_analog.tuning import candidates
+from onnx_analog.tuning import candidates, measures
 from tests.models import f32, model
 from tests.run.nets import drawn
 
@@ -56,13 +56,14 @@ def test_the_plan_of_an_odd_model_can_be_stored_and_read(name):
 
 
 def test_many_small_tensors():
-    names = [f"w{number}" for number in range(20)]
+    count = 60
+    names = [f"w{number}" for number in range(count)]
     declared = ", ".join(f"float[4, 4] {name} = random" for name in names)
     lines = " ".join(f"a{number} = MatMul(x, {name})" for number, name in enumerate(names))
-    total = f"y = Sum({', '.join(f'a{number}' for number in range(20))})"
+    total = f"y = Sum({', '.join(f'a{number}' for number in range(count))})"
     text = f"net (float[n, 4] x) => (float[n, 4] y) <{declared}> {{ {lines} {total} }}"
     tuned = oa.tune(model(text), {"x": drawn(200, 4)}, budget=100, decoding="none", correction=False, **FEW)
-    assert len(tuned.plan.tensors) == len(tuned.rows()) == 20
+    assert len(tuned.plan.tensors) == len(tuned.rows()) == count
 
 
 @pytest.mark.parametrize("decoding", ["none", "hard"])
@@ -112,3 +113,24 @@ def test_goals_of_another_metric_are_refused():
         OptionError, match="min_sqnr is of the metric sqnr_db, and the metric is agreement: give max_dr"
     ):
         oa.tune(model(ODD["tied"]), samples(), min_sqnr=20, metric="agreement", **FEW)
+
+
+@pytest.mark.parametrize("goal", [{"max_drop": 30}, {"budget": 30}, {"max_drop": 1e-6}])
+def test_one_candidate_is_the_answer_whatever_is_asked(goal, monkeypatch):
+    """As where one member costs least and errs least, so that there is nothing to allocate."""
+    only = candidates.members("pcm", "hard")[-1]
+    monkeypatch.setattr(measures, "members", lambda *_, **__: (only,))
+    tuned = oa.tune(model(ODD["two outputs"]), samples(), **goal, **FEW)
+    assert tuned.plan.schemes == (only,)
+    assert len(tuned.best.curve) == 1
+    if goal == {"max_drop": 1e-6}:
+        assert tuned.holds is not True
+        assert tuned.best.last
+
+
+def test_a_tensor_of_one_value_takes_less_than_a_cell_for_three_weights_and_loses_nothing():
+    """Its codebook, and an index that is always the same."""
+    tuned = oa.tune(model(ODD["constant"]), samples(), max_drop=30, **FEW)
+    (row,) = [row for row in tuned.rows() if row["tensor"] == "c"]
+    assert row["equivalent_noise"] < 1e-10
+    assert row["cells"] < 256 / 3
