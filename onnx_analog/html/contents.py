@@ -441,7 +441,7 @@ def _panel_verdict(panel: Panel, counting: str) -> str:
     said = f"{where}{_name(best)} is"
     if len(alike) == 1:
         return f"{said} the best, with {_value_in(best, counting)}."
-    several = f"the cheapest of {len(alike)} points whose intervals reach into that of the best"
+    several = f"the cheapest of {len(alike)} points that these trials find as good as the best"
     first = f"{said} {several}, with {_value_in(best, counting)}."
     if top.evaluation.mean == best.evaluation.mean:
         return first

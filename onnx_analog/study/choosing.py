@@ -60,13 +60,16 @@ def marked(points: Sequence[Point], *, higher_is_better: bool = True, counting: 
 def as_good_as_the_best(points: Sequence[Point], *, higher_is_better: bool = True) -> list[Point]:
     """Return the point of the best mean, and those whose 95 % interval reaches into its own.
 
-    A mean without an interval stands for itself: of single trials, only those of the best value are as good.
+    A mean without an interval stands for itself: of single trials, only those of the best value are as good. But no
+    point is left out whose mean is better than that of one of these, however wide the interval of that one is.
     """
     known = [point for point in points if not math.isnan(_mean(point))]
     if not known:
         return []
     best = max(known, key=lambda point: _mean(point) if higher_is_better else -_mean(point))
-    return [point for point in known if not _apart(_ends(best), _ends(point), higher_is_better)]
+    sign = 1 if higher_is_better else -1
+    least = min(sign * _mean(point) for point in known if not _apart(_ends(best), _ends(point), higher_is_better))
+    return [point for point in known if sign * _mean(point) >= least]
 
 
 def cheapest(points: Sequence[Point], *, higher_is_better: bool = True, counting: str = "memory") -> Point | None:

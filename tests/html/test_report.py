@@ -248,7 +248,7 @@ def test_a_sweep_says_which_mean_is_best_where_a_cheaper_point_cannot_be_told_fr
     ]
     oa.report(replace(result, points=tuple(points), protecting=None), tmp_path / "out.html")
     words = " ".join(read((tmp_path / "out.html").read_text(encoding="utf-8")).words)
-    assert "the cheapest of 2 points whose intervals reach into that of the best, with agreement 55.00 %" in words
+    assert "the cheapest of 2 points that these trials find as good as the best, with agreement 55.00 %" in words
     assert "The best mean is that of" in words
     assert f"agreement 97.50 % at {dear.honest_cost:.2f} cells per weight" in words
 

@@ -120,6 +120,20 @@ def test_a_best_without_an_interval_is_reached_only_by_what_reaches_its_mean():
     assert cheapest([points[0], *points[2:]]) is points[2]
 
 
+def test_a_wide_interval_is_not_preferred_to_a_better_mean():
+    points = [
+        planted(1, None, 0.987),  # read alike in all trials
+        planted(2, (0.96, 0.993), 0.977),  # dearer and worse on average, and reaches the best
+        planted(4, None, 0.991),
+        planted(3, None, 0.970),  # worse than all of these
+    ]
+    assert places(as_good_as_the_best(points), points) == [0, 1, 2]
+    assert cheapest(points) is points[0]
+    numbers = ((1, None, 0.987), (2, (0.96, 0.993), 0.977), (4, None, 0.991), (3, None, 0.970))
+    mirrored = [planted(cost, ends and (-ends[1], -ends[0]), -mean) for cost, ends, mean in numbers]
+    assert places(as_good_as_the_best(mirrored, higher_is_better=False), mirrored) == [0, 1, 2]
+
+
 def test_of_single_trials_only_the_best_is_as_good_as_the_best():
     points = [planted(1, None, mean=0.5), planted(2, None, mean=0.9), planted(3, None, mean=0.8)]
     assert cheapest(points) is points[1]
