@@ -1312,6 +1312,7 @@ IMAGES: dict[str, tuple[list[str], list[str]]] = {
     "--mean": ([], ["a", ""]),
     "--std": ([], ["a", ""]),
 }  # which are refused without images
+SEEDS_OF_MASKS = (["0", "4294967295"], ["-1", "4294967296", "0.5"])
 FAMILY: dict[str, tuple[list[str], list[str]]] = {
     "--side-cells": COUNT,
     "--side-copies": COUNT,
@@ -1323,7 +1324,7 @@ FAMILY: dict[str, tuple[list[str], list[str]]] = {
     "--relative-step": ([], ["0", "-1", "nan"]),
     "--rate-weight": (["0"], ["-1", "nan"]),
     "--segment-weights": COUNT,
-    "--mask-seed": (["0", "4294967295"], ["-1", "4294967296", "0.5"]),
+    "--mask-seed": SEEDS_OF_MASKS,
     "--block-bits": (["8", "32768"], ["7", "32769"]),
     "--block-failure": (["1e-300", "1"], ["0", "1.1", "nan"]),
     "--cells": (["1", "1,30"], ["-1", "1.5", "one", "1,,2"]),
@@ -1396,6 +1397,7 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "--budget": (["1e-9", "1e9"], ["0", "nan"]),
         "--min-sqnr": (["0", "300"], ["-1", "301", "nan"]),
         "--confidence": (["0.5", "0.999"], ["0.4", "1", "nan"]),
+        "--mask-seed": SEEDS_OF_MASKS,
         **IMAGES,
         "--trials": (["2", "1000"], ["1", "1001"]),
         "--seed": NATURAL,
