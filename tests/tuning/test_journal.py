@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import onnx_analog as oa
@@ -39,8 +40,17 @@ def test_a_search_goes_on_and_comes_to_the_same(whole, tmp_path, monkeypatch, ke
     assert tuned(path).to_dict() == expected
     assert path.read_text(encoding="utf-8") == text
     if kept == 1.0:
-        # What is left to run: the original on three parts of the data, the inputs of the weights, and the stored model.
-        assert len(calls) <= 8
+        assert len(calls) == 1  # the original, on the few samples that tell what is measured
+
+
+def test_the_model_of_a_search_that_ran_nothing_again_is_the_one_that_was_verified(whole, tmp_path):
+    path = tmp_path / "search.jsonl"
+    path.write_text(whole[1], encoding="utf-8")
+    again, first = tuned(path), tuned(None)
+    assert again.plan.compensated
+    for one, other in zip(again.protected.tensors, first.protected.tensors, strict=True):
+        assert np.array_equal(one.decode(), other.decode())
+    assert again.protected is again.protected
 
 
 def test_it_is_the_answer_without_a_file(whole):
