@@ -23,6 +23,7 @@ _BESIDE = {
     "trial": 1.0,
 }
 _SECONDS = {"candidates": 6e-7}
+KEPT = 0.7  # of what counts for a pace, whenever more is measured: the machine may have other work to do
 _REFERENCES = ("original", "sensitivity")  # kinds that tell those of a sample, the best first
 
 
@@ -98,7 +99,7 @@ class Steps:
             self.skip(step, units)
         if seconds is not None:
             before = self._spent.get(kind, (0.0, 0.0))
-            self._spent[kind] = before[0] + units, before[1] + seconds
+            self._spent[kind] = KEPT * before[0] + units, KEPT * before[1] + seconds
 
     def tell(self, text: str) -> None:
         """Tell what is being done."""

@@ -67,6 +67,16 @@ def test_candidates_with_a_seed_cost_what_the_manifest_counts(decoding, counting
             assert abs(totals.honest_cells - candidate.cells) <= slack
 
 
+def test_a_compensated_candidate_with_a_seed_stores_all_weights_that_the_mask_keeps():
+    """Also those that are read as 0. White inputs leave nothing to compensate, so it costs what a plain one does."""
+    weight = from_seed((64, 96), SEED)
+    white = np.eye(96, dtype=np.float32)[None]
+    known = InputMoments(second=white, held_out=white, axes=(0, 1), samples=10**12)
+    schemes = seeded([oa.Scheme.entropy_coded(2.0, channel=PCM, estimator="affine")], weight, SEED, KEY)
+    (found,), (plain,) = (candidates(weight, schemes, given, key=KEY) for given in (known, None))
+    assert found.cells == plain.cells
+
+
 def test_only_zeros_that_follow_from_the_seed_are_stored_as_one():
     schemes = members(PCM, "hard")
     for weight, seed in (

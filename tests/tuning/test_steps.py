@@ -3,7 +3,7 @@
 import pytest
 
 from onnx_analog import _tune
-from onnx_analog.tuning.steps import _BESIDE, Steps
+from onnx_analog.tuning.steps import _BESIDE, KEPT, Steps
 from tests.models import model
 from tests.run.nets import LINEAR, rows
 
@@ -92,7 +92,15 @@ def test_what_is_known_already_takes_no_time_and_says_nothing_of_the_pace():
     assert told.rows[-1][2] == pytest.approx(3 * 3.0)
     told.clock.now += 1.0
     tell(9)  # two are done at once
-    assert told.rows[-1][2] == pytest.approx(4.0 / 3)
+    assert told.rows[-1][2] == pytest.approx((KEPT * 3.0 + 1.0) / (KEPT * 1.0 + 2))
+
+
+def test_the_pace_follows_a_machine_that_becomes_faster():
+    told = Told()
+    told.steps.expect("looks", "look", 20)
+    for seconds in [9.0] * 5 + [1.0] * 10:
+        told.do("looks", "look", 1, seconds)
+    assert told.rows[-1][2] == pytest.approx(5.0, rel=8 * KEPT**10)
 
 
 def test_nothing_is_said_of_the_time_before_a_run_of_the_network_was_measured():
