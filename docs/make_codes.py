@@ -25,7 +25,7 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.residual import ResidualCells
 from onnx_analog.channels.stages import Law, Moments, division
 from onnx_analog.channels.symbols import symbols_of
-from onnx_analog.coding.contexts import contexts_of
+from onnx_analog.coding.contexts import Grid, contexts_of
 from onnx_analog.coding.entropy import encoded
 from onnx_analog.coding.estimators import Written, estimator
 from onnx_analog.coding.partition import edges_of
@@ -454,8 +454,9 @@ def contexts() -> Numbers:
     weight, scheme = weights(), Scheme.entropy_coded(1)
     index, _ = edges_of([weight.reshape(-1)], scheme).index(weight.reshape(-1))
     middle, kernel = scheme.classes // 2, weight.shape[-2:]
-    digits = contexts_of(index, middle, kernel, 0).astype(int) // 6 - 4
-    distance = index.astype(int) - middle
+    laid = Grid(kernel, 0, index.size).laid(index, middle)
+    digits = contexts_of(laid, middle).astype(int) // 6 - 4
+    distance = laid.astype(int) - middle
     numbers: Numbers = {}
     for name, value in NEAR.items():
         chosen = distance[digits <= value if value < 0 else digits >= value if value else digits == 0]

@@ -7,19 +7,24 @@ digits of two sums, and the sign of the first:
     2L + 2U - UL      the distance to be expected      2|L| + 2|U| + |UL| + |UR|      how far it may be from that
 
 In trained convolutions, neighbours in a kernel resemble each other; weights of other kernels say next to nothing.
+
+Symbols are coded place by place: first those of all kernels at the first place, then all at the second, and so on.
+The neighbours of all symbols of a place are then known before the first of them, so a decoder finds their contexts at
+once. Symbols without a kernel are cut into rows, each a kernel of height 1.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.coding.partition import Bits, Bytes
+from onnx_analog.coding.partition import Bytes
 
 Kernel = tuple[int, int]
 
-LINE: Kernel = (1, 0)  # no kernel: the only neighbour is the symbol before
-MOST_AREA = 2**12  # of a kernel
+MOST_AREA = 2**12  # of a kernel: times the groups of contexts, it is below 2^16
 _MOST_VALUE, _MOST_SIZE = 4, 5  # binary digits that are told apart
 CONTEXTS = (2 * _MOST_VALUE + 1) * (_MOST_SIZE + 1)
 _NEIGHBOURS = ((0, 1, 2, 2), (1, 0, 2, 2), (1, 1, -1, 1), (1, -1, 0, 1))  # rows up, columns left, factors of the sums
@@ -27,27 +32,84 @@ _SIZE_ENDS = tuple(2**digits - 1 for digits in range(_MOST_SIZE))  # above which
 _VALUE_ENDS = tuple(sorted(end for digits in range(_MOST_VALUE) for end in (2**digits - 1, -(2**digits))))
 
 
-def contexts_of(symbols: Bytes, middle: int, kernel: Kernel, start: int) -> Bytes:
-    """Return the context of each symbol, (n,) below `CONTEXTS`.
+def row_of(count: int) -> Kernel:
+    """Return rows for `count` symbols of a segment without a kernel; the first of each row has no neighbour."""
+    return 1, min(2 << -(-max(count - 1, 0).bit_length() // 2), MOST_AREA)
+
+
+class Grid:
+    """The places of the symbols of one segment, and the order in which they are coded.
 
     Parameters
     ----------
-    symbols : uint8 array (n,)
-        Of one segment.
-    middle : int
-        The most frequent symbol.
     kernel : (height, width)
     start : int
         The first symbol's place in the tensor.
+    count : int
+        N, the symbols of the segment. The first and the last kernel may have only some of theirs.
+
+    Attributes
+    ----------
+    area : int
+        Places of a kernel.
+    kernels : int
     """
-    height, width = (1, max(symbols.size, 1)) if kernel == LINE else kernel
-    before = start % _area(kernel)
-    padded = np.full(-(-(before + symbols.size) // (height * width)) * height * width, middle, np.uint8)
-    padded[before : before + symbols.size] = symbols  # what is outside has distance 0, as what is unknown
-    kernels = padded.reshape(-1, height, width).transpose(1, 2, 0)  # neighbours in all kernels lie in two slices
-    value, size = _sums(kernels.astype(np.int16, order="C") - np.int16(middle))
-    contexts = _count_above(value, _VALUE_ENDS) * np.uint8(_MOST_SIZE + 1) + _count_above(size, _SIZE_ENDS)
-    return contexts.transpose(2, 0, 1).reshape(-1)[before : before + symbols.size]
+
+    def __init__(self, kernel: Kernel, start: int, count: int) -> None:
+        self.area = kernel[0] * kernel[1]
+        self._before, self._count = start % self.area, count
+        self.kernels = -(-(self._before + count) // self.area)
+        self._shape = *kernel, self.kernels
+        self._last = self._before + count - self.area * (self.kernels - 1)  # places of the last kernel that are used
+
+    def laid(self, symbols: NDArray[Any], outside: int) -> NDArray[Any]:
+        """Return symbols (N,) by place and kernel, (height, width, kernels), and `outside` where there is none."""
+        padded = np.full(self.kernels * self.area, outside, symbols.dtype)
+        padded[self._before : self._before + self._count] = symbols
+        return np.ascontiguousarray(padded.reshape(self.kernels, self.area).T).reshape(self._shape)
+
+    def coded(self, laid: NDArray[Any]) -> NDArray[Any]:
+        """Return values (height, width, kernels) of the symbols in the order in which they are coded, (N,)."""
+        if self._count == laid.size:
+            return laid.reshape(-1)
+        inside = np.ones((self.area, self.kernels), np.bool_)
+        inside[: self._before, 0] = False
+        inside[self._last :, -1] = False
+        return laid.reshape(-1)[inside.reshape(-1)]
+
+    @property
+    def places(self) -> NDArray[np.uint16]:
+        """The places in the kernel of the symbols in the order in which they are coded, (N,)."""
+        counts = [kernels.stop - kernels.start for kernels in map(self.kernels_at, range(self.area))]
+        return np.repeat(np.arange(self.area, dtype=np.uint16), counts)
+
+    def kernels_at(self, place: int) -> slice:
+        """Return which kernels have a symbol at a place."""
+        return slice(int(place < self._before), self.kernels - int(place >= self._last))
+
+    def order_at(self, place: int) -> NDArray[np.intp]:
+        """Return which symbols of the segment are at a place."""
+        kernels = self.kernels_at(place)
+        return np.arange(kernels.start, kernels.stop) * self.area + (place - self._before)
+
+
+def contexts_of(laid: Bytes, middle: int) -> Bytes:
+    """Return the context of each symbol, below `CONTEXTS`.
+
+    Parameters
+    ----------
+    laid : uint8 array (height, width, kernels)
+        Symbols of one segment, `middle` where there is none.
+    middle : int
+        The most frequent symbol.
+    """
+    value, size = _sums(laid.astype(np.int16) - np.int16(middle))
+    return _number(value, size)
+
+
+def _number(value: NDArray[np.int16], size: NDArray[np.int16]) -> Bytes:
+    """Return the contexts of both sums."""
+    return _count_above(value, _VALUE_ENDS) * np.uint8(_MOST_SIZE + 1) + _count_above(size, _SIZE_ENDS)
 
 
 def _sums(distance: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
@@ -72,61 +134,34 @@ def _count_above(sums: NDArray[np.int16], ends: tuple[int, ...]) -> Bytes:
     return count
 
 
-class Decoded:
-    """Symbols of one segment that are decoded one after the other, and the context of the next.
+class Known:
+    """Symbols of one segment that are decoded place by place, and the contexts of the next place.
 
     Parameters
     ----------
-    middle, kernel, start
-        As of `contexts_of`.
+    middle : int
+        The most frequent symbol.
+    kernel : (height, width)
+    grid : Grid
     """
 
-    def __init__(self, middle: int, kernel: Kernel, start: int) -> None:
-        self._middle = middle
-        self._distance: list[int] = []
-        self._start, self._area = start, _area(kernel)
-        neighbours = [(back, valid.tolist(), *factors) for back, valid, *factors in _neighbours(kernel)]
-        self._at = [
-            [(back, *factors) for back, valid, *factors in neighbours if valid[place]] for place in range(self._area)
-        ]
+    def __init__(self, middle: int, kernel: Kernel, grid: Grid) -> None:
+        self._middle, self._width, self._grid = middle, kernel[1], grid
+        self._distance = np.zeros((*kernel, grid.kernels), np.int16)
 
-    def context(self) -> int:
-        """Return the context of the next symbol."""
-        value = size = 0
-        count = len(self._distance)
-        for back, in_value, in_size in self._at[(self._start + count) % self._area]:
-            if back <= count:
-                distance = self._distance[-back]
-                value += in_value * distance
-                size += in_size * abs(distance)
-        digits = min(value.bit_length(), _MOST_VALUE)
-        return ((digits if value > 0 else -digits) + _MOST_VALUE) * (_MOST_SIZE + 1) + min(
-            size.bit_length(), _MOST_SIZE
-        )
+    def contexts(self, place: int) -> Bytes:
+        """Return the context of each symbol of a place, where all places before are known."""
+        row, column = divmod(place, self._width)
+        kernels = self._grid.kernels_at(place)
+        value, size = np.zeros((2, kernels.stop - kernels.start), np.int16)
+        for up, left, in_value, in_size in _NEIGHBOURS:
+            if up <= row and left <= column < self._width + left:
+                distance = self._distance[row - up, column - left, kernels]
+                value += np.int16(in_value) * distance
+                size += np.int16(in_size) * np.abs(distance)
+        return _number(value, size)
 
-    @property
-    def symbols(self) -> Bytes:
-        """The symbols so far."""
-        return (np.array(self._distance, np.int16) + self._middle).astype(np.uint8)
-
-    def append(self, symbol: int) -> None:
-        """Take the next symbol."""
-        self._distance.append(symbol - self._middle)
-
-
-def _area(kernel: Kernel) -> int:
-    return kernel[0] * kernel[1] or 1
-
-
-def _neighbours(kernel: Kernel) -> list[tuple[int, Bits, int, int]]:
-    """Return how many symbols back each neighbour is, where in a kernel (h·w,) there is one, and its factors."""
-    height, width = kernel
-    if not width:
-        return [(1, np.ones(1, np.bool_), *_NEIGHBOURS[0][2:])]
-    row, column = np.divmod(np.arange(height * width), width)
-    neighbours: list[tuple[int, Bits, int, int]] = []
-    for up, left, *factors in _NEIGHBOURS:
-        valid = (row >= up) & (column >= left) & (column - left < width)
-        if valid.any():
-            neighbours.append((up * width + left, valid, factors[0], factors[1]))
-    return neighbours
+    def put(self, place: int, symbols: Bytes) -> None:
+        """Take the symbols of a place."""
+        row, column = divmod(place, self._width)
+        self._distance[row, column, self._grid.kernels_at(place)] = symbols.astype(np.int16) - self._middle

@@ -1,7 +1,7 @@
 """Losses of damaged entropy-coded streams: which symbols can no longer be told.
 
-A range decoder that met a wrong bit goes on with wrong symbols to the end of the segment. The header has no segment:
-without it, all symbols are lost.
+A range decoder that met a wrong bit goes on with wrong symbols: all that are coded later in the segment are lost. The
+header has no segment: without it, all symbols are lost.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import numpy as np
 from onnx_analog.coding.entropy import STATE, EncodedStream, decode_segment, digits_of
 from onnx_analog.coding.masks import PatternStream, lost_of_pattern
 from onnx_analog.coding.partition import Bits
+from onnx_analog.coding.probabilities import Ints
 
 
-def _lost_after(stream: EncodedStream, number: int, offset: int) -> slice:
-    """Return the symbols of a segment that the bits before `offset` leave open.
+def _known_before(stream: EncodedStream, number: int, offset: int) -> Ints:
+    """Return the symbols of a segment, by their places in it, that the bits before `offset` tell.
 
     A range decoder is monotone: where all bits that follow are 0 and where all are 1 it decodes to the same symbols if
     it does whatever they are. The last of them that can matter is 64 bits further.
     """
-    part = stream.parts[number]
     if not offset:
-        return part
+        return np.zeros(0, np.int64)
     digits = digits_of(stream, number)[:offset]
     least = decode_segment(stream, number, digits)
     most = decode_segment(stream, number, np.append(digits, np.ones(STATE, np.uint8)))
-    common = min(least.size, most.size)
-    apart = np.flatnonzero(least[:common] != most[:common])
-    return slice(part.start + int(apart[0] if apart.size else common), part.stop)
+    common = min(least.symbols.size, most.symbols.size)
+    apart = np.flatnonzero(least.symbols[:common] != most.symbols[:common])
+    return least.places[: int(apart[0]) if apart.size else common]
 
 
 def lost(stream: EncodedStream | PatternStream, starts: Iterable[int], lengths: Iterable[int]) -> Bits:
@@ -57,5 +57,7 @@ def lost(stream: EncodedStream | PatternStream, starts: Iterable[int], lengths: 
         for number in range(low, high + 1):
             first[number] = min(first.get(number, stop), max(start - int(segments[number]), 0))
     for number, offset in first.items():
-        gone[_lost_after(stream, number, offset)] = True
+        of_segment = gone[stream.parts[number]]
+        of_segment[:] = True
+        of_segment[_known_before(stream, number, offset)] = False
     return gone

@@ -5,26 +5,29 @@ loses no other one, and ends with the fewest bits that need nothing after them: 
 its symbols. The header holds all else that a decoder needs beyond the number of symbols, the alphabet and the segment:
 the model, the symbols in use, the probability tables, and the lengths of all segments but the last.
 
-The model "static" has one table of probabilities. The model "context" has one for each group of contexts: see
-`onnx_analog.coding.contexts`.
+The model "static" has one table of probabilities, and codes symbols one after the other. The model "context" has one
+for each group of contexts. It codes symbols by their place in a kernel, and those of a place by group: then many are
+encoded and decoded with one table at once. See `onnx_analog.coding.contexts`.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.coding.contexts import CONTEXTS, LINE, MOST_AREA, Decoded, Kernel, contexts_of
-from onnx_analog.coding.partition import Bytes, Floats
+from onnx_analog.coding.contexts import CONTEXTS, MOST_AREA, Grid, Kernel, Known, contexts_of, row_of
+from onnx_analog.coding.partition import Bytes
 from onnx_analog.coding.probabilities import (
     Fit,
+    Grouped,
     Ints,
-    Merged,
     Reader,
     Tables,
     damaged,
@@ -32,7 +35,7 @@ from onnx_analog.coding.probabilities import (
     fit_tables,
     fixed,
     gamma,
-    merge_contexts,
+    group_contexts,
     read_groups,
     read_used,
     rice,
@@ -44,8 +47,6 @@ from onnx_analog.errors import OptionError
 
 MODELS = ("static", "context")
 SEGMENT = SEGMENT_WEIGHTS  # symbols
-_GROUPS = (2, 3, 4, 6, 8, 12, 16, 24)  # of contexts, that are tried
-_MOST_NUMBERS = 2**20  # in the tables of symbols that are encoded at once
 _PRECISION = 24  # bits of the coder's probabilities
 _WORD, STATE = 32, 64  # bits of the range coder
 _ROUNDED = 0.01  # share of its bits by which a stream may be shorter than its tables say; probabilities have 24 bits
@@ -74,7 +75,7 @@ class Model:
     tables: Tables
     groups: tuple[int, ...] = ()
     middle: int = 0
-    kernel: Kernel = LINE
+    kernel: Kernel = (1, 1)
 
 
 class Header(NamedTuple):
@@ -135,6 +136,46 @@ def _parts(count: int, segment: int) -> list[slice]:
     return [slice(start, min(start + segment, count)) for start in range(0, count, segment)]
 
 
+# --------------------------------------------------------------------------------------------- runs of symbols
+
+
+class Run(NamedTuple):
+    """Symbols that are coded one after the other with the same table: its number, and their ranks (n,) in use."""
+
+    table: int
+    ranks: NDArray[np.int32]
+
+
+class Placed(NamedTuple):
+    """The symbols (n,) of a segment in the order of their places, and their contexts (n,)."""
+
+    grid: Grid
+    symbols: Bytes
+    contexts: Bytes
+
+    @staticmethod
+    def of(symbols: Bytes, middle: int, kernel: Kernel, start: int) -> Placed:
+        """Return symbols (n,) by place, from the place `start` in the tensor on."""
+        grid = Grid(kernel, start, symbols.size)
+        laid = grid.laid(symbols, middle)
+        return Placed(grid, grid.coded(laid), grid.coded(contexts_of(laid, middle)))
+
+    def counts(self, ranks: NDArray[np.int32]) -> Ints:
+        """Return how often each symbol in use occurs in each context, (CONTEXTS, U); `ranks` (alphabet,) has theirs."""
+        used = int(ranks[-1]) + 1
+        row = self.contexts.astype(np.int32) * used + ranks.take(self.symbols)
+        return np.bincount(row, minlength=CONTEXTS * used).reshape(CONTEXTS, used)
+
+    def runs(self, ranks: NDArray[np.int32], groups: Sequence[int]) -> Iterator[Run]:
+        """Yield the symbols by place, and those of a place by the group of their contexts."""
+        tables = max(groups) + 1
+        keys = self.grid.places * np.uint16(tables) + np.array(groups, np.uint16).take(self.contexts)
+        in_order, ends = ranks.take(self.symbols[np.argsort(keys, kind="stable")]), np.cumsum(np.bincount(keys))
+        for key, (start, stop) in enumerate(pairwise([0, *ends.tolist()])):
+            if start < stop:
+                yield Run(key % tables, in_order[start:stop])
+
+
 # ----------------------------------------------------------------------------------------------------- encode
 
 
@@ -154,127 +195,93 @@ def encoded(
     segment : int, >= 1
         Symbols that decode on their own.
     kernel : (height, width), optional
-        The last two dimensions of the tensor, for contexts; without it, the symbol before is the only neighbour.
+        The last two dimensions of the tensor, for contexts; without it, a row is one, which has only left neighbours.
 
     Raises
     ------
     OptionError
         If there is no such model, or a number is out of its range.
     """
-    _check(symbols, alphabet, model, segment, kernel or LINE)
+    _check(symbols, alphabet, model, segment, kernel)
     if not symbols.size:
         return EncodedStream(0, alphabet, segment, b"", 0)
     counts = np.bincount(symbols, minlength=alphabet)
     used = np.flatnonzero(counts).astype(np.uint8)
-    ranks = (np.cumsum(counts > 0, dtype=np.int32) - 1).take(symbols)
-    of_all, stages = counts[used][None], list[Merged]()
+    ranks = np.cumsum(counts > 0, dtype=np.int32) - 1
+    of_all, tried = counts[used][None], list[Grouped]()
+    parts, placed = _parts(symbols.size, segment), list[Placed]()
     if model == "context":
-        middle, shape = int(counts.argmax()), kernel or LINE
-        contexts = _contexts(symbols, middle, shape, segment)
-        stages = merge_contexts(_counts_of(contexts, ranks, used.size), _GROUPS)
-    static, *fits = fit_several([of_all, *(stage.counts for stage in stages)])
+        middle, shape = int(counts.argmax()), kernel or row_of(min(symbols.size, segment))
+        placed = [Placed.of(symbols[part], middle, shape, part.start) for part in parts]
+        in_context = sum((each.counts(ranks) for each in placed), np.zeros((CONTEXTS, used.size), np.int64))
+        tried = group_contexts(in_context)
+    static, *fits = fit_several([of_all, *(each.counts for each in tried)])
     streams = []
-    if stages:
-        number, bits = _shortest(stages, fits)
+    if tried:
+        number, bits = _shortest(tried, fits)
         if bits < static.bits:
-            groups = tuple(stages[number].groups.tolist())
+            groups = tuple(tried[number].groups.tolist())
             richer = Model(used, fits[number].tables, groups, middle, shape)
-            streams.append(_written(richer, ranks, contexts, alphabet, segment))
+            streams.append(
+                _written(richer, (each.runs(ranks, groups) for each in placed), alphabet, segment, symbols.size)
+            )
     if not streams or streams[0].bits > static.bits * (1 - _ROUNDED):
-        streams.insert(0, _written(Model(used, static.tables), ranks, None, alphabet, segment))
+        whole = ([Run(0, ranks.take(symbols[part]))] for part in parts)
+        streams.insert(0, _written(Model(used, static.tables), whole, alphabet, segment, symbols.size))
     return min(streams, key=lambda stream: stream.bits)
 
 
-def _check(symbols: Bytes, alphabet: int, model: str, segment: int, kernel: Kernel) -> None:
+def _check(symbols: Bytes, alphabet: int, model: str, segment: int, kernel: Kernel | None) -> None:
     if model not in MODELS:
         raise OptionError(f"model is {model!r}; it must be one of {', '.join(MODELS)}")
     if not 1 <= alphabet <= 256:
         raise OptionError(f"alphabet is {alphabet}; it must be from 1 to 256")
     if segment < 1:
         raise OptionError(f"segment is {segment}; it must be at least 1")
-    if kernel != LINE and not (min(kernel) >= 1 and kernel[0] * kernel[1] <= MOST_AREA):
+    if kernel is not None and not (min(kernel) >= 1 and kernel[0] * kernel[1] <= MOST_AREA):
         raise OptionError(f"kernel is {kernel}; it must have from 1 to {MOST_AREA:,} places")
     if symbols.max(initial=0) >= alphabet:
         raise OptionError(f"symbols go up to {symbols.max()}; they must be below alphabet, {alphabet}")
 
 
-def _contexts(symbols: Bytes, middle: int, kernel: Kernel, segment: int) -> Bytes:
-    """Return the context of each symbol (N,), each segment on its own."""
-    parts = _parts(symbols.size, segment)
-    return np.concatenate([contexts_of(symbols[part], middle, kernel, part.start) for part in parts])
-
-
-def _counts_of(contexts: Bytes, ranks: NDArray[np.int32], used: int) -> Ints:
-    """Return how often each symbol in use occurs in each context, (CONTEXTS, U)."""
-    counts: Ints = np.bincount(contexts.astype(np.int32) * used + ranks, minlength=CONTEXTS * used)
-    return counts.reshape(CONTEXTS, used)
-
-
-def _shortest(stages: list[Merged], fits: list[Fit]) -> tuple[int, float]:
+def _shortest(tried: list[Grouped], fits: list[Fit]) -> tuple[int, float]:
     """Return which groups of contexts take the fewest bits, groups and tables included, and these bits."""
     best, least = 0, np.inf
-    for number in sorted(range(len(stages)), key=lambda number: fits[number].bits):
-        groups, bits = stages[number].groups, fits[number].bits
-        if bits + groups.size >= least:  # to write the group of a context takes a bit at least
-            break
-        bits += len(write_groups(groups.tolist()))
-        if bits < least:
-            best, least = number, bits
+    for number, (each, fit) in enumerate(zip(tried, fits, strict=True)):
+        if fit.bits < least:
+            bits = fit.bits + len(write_groups(each.groups.tolist()))
+            best, least = min((best, least), (number, bits), key=itemgetter(1))
     return best, least
 
 
-def _written(
-    model: Model, ranks: NDArray[np.int32], contexts: Bytes | None, alphabet: int, segment: int
-) -> EncodedStream:
-    """Return the stream of symbols with the `ranks` (N,) among those in use."""
-    groups = None if contexts is None else np.array(model.groups, np.uint8).take(contexts)
-    parts = _parts(ranks.size, segment)
-    payloads = [_payload(model, ranks[part], None if groups is None else groups[part]) for part in parts]
+def _written(model: Model, runs: Iterable[Iterable[Run]], alphabet: int, segment: int, count: int) -> EncodedStream:
+    """Return the stream of `count` symbols, from the runs of each segment."""
+    tables = _tables_of(model)
+    payloads = [_payload(tables, of_segment) for of_segment in runs]
     header = _write_model(model, alphabet) + _write_lengths([payload.size for payload in payloads[:-1]])
     digits = np.concatenate([np.frombuffer(header.encode(), np.uint8) - ord("0"), *payloads])
-    return EncodedStream(ranks.size, alphabet, segment, np.packbits(digits).tobytes(), digits.size)
+    return EncodedStream(count, alphabet, segment, np.packbits(digits).tobytes(), digits.size)
 
 
-def _payload(model: Model, ranks: NDArray[np.int32], groups: Bytes | None) -> Bytes:
+def _tables_of(model: Model) -> list[Any]:
+    """Return the coder's tables; none where all symbols are the same, and take no bits."""
+    from constriction import stream as coder
+
+    if model.used.size == 1:
+        return []
+    return [coder.model.Categorical(weights, perfect=False) for weights in model.tables.weights]
+
+
+def _payload(tables: list[Any], runs: Iterable[Run]) -> Bytes:
     """Return the bits of one segment."""
     from constriction import stream as coder
 
-    weights = model.tables.weights
-    if model.used.size == 1:
+    if not tables:
         return np.zeros(0, np.uint8)
     encoder = coder.queue.RangeEncoder()
-    if groups is None:
-        encoder.encode(ranks, coder.model.Categorical(weights[0], perfect=False))
-        return _ending(encoder)
-    bins, places = _three_bins(weights)
-    for part in _parts(ranks.size, _MOST_NUMBERS // 3):
-        row = groups[part].astype(np.int32) * model.used.size + ranks[part]
-        encoder.encode(places.take(row), coder.model.Categorical(perfect=False), bins.take(row, axis=0))
+    for run in runs:
+        encoder.encode(run.ranks, tables[run.table])
     return _ending(encoder)
-
-
-def _three_bins(weights: Floats) -> tuple[Floats, NDArray[np.int32]]:
-    """Return a table of three symbols for each one of each table, (C·U, 3), that codes it alike, and its place there.
-
-    A coder turns a table of U weights, in float32, into whole numbers of 2^24: bin k begins at the sum of the weights
-    before, times (2^24 - U) / (their sum), rounded down, plus k. All that a symbol's code depends on is where its bin
-    begins and ends, so a table of this bin, and what is before and after, codes it in less time. Its weights are whole
-    numbers below 2^24, which float32 holds exactly, and their sum is 2^24 - 3.
-    """
-    total, (tables, used) = 2**_PRECISION, weights.shape
-    sums = np.cumsum(weights, axis=1, dtype=np.float32)
-    ends = np.zeros((tables, used + 1), np.int64)
-    ends[:, 1:-1] = sums[:, :-1] * (np.float32(total - used) / sums[:, -1:])
-    ends += np.arange(used + 1)
-    ends[:, -1] = total
-    before, after = ends[:, :-1], total - ends[:, 1:]
-    bins = np.empty((tables, used, 3), np.float32)
-    bins[..., 0], bins[..., 1], bins[..., 2] = before - 1, np.diff(ends) - 1, after - 1
-    bins[:, 0] = np.stack([bins[:, 0, 1], after[:, 0] - 2, np.zeros(tables)], axis=1)  # a first bin has none before it
-    bins[:, -1] = np.stack([np.zeros(tables), before[:, -1] - 2, bins[:, -1, 1]], axis=1)  # nor a last one any after it
-    places = np.ones((tables, used), np.int32)
-    places[:, 0], places[:, -1] = 0, 2
-    return bins.reshape(-1, 3), places.reshape(-1)
 
 
 def _ending(encoder: Any) -> Bytes:
@@ -306,7 +313,7 @@ def _write_model(model: Model, alphabet: int) -> str:
         rank = int(np.searchsorted(model.used, model.middle))
         height, width = model.kernel
         middle = fixed(rank, int(model.used.size).bit_length())
-        contexts = gamma(height) + gamma(width + 1) + middle + write_groups(model.groups)
+        contexts = gamma(height) + gamma(width) + middle + write_groups(model.groups)
     return fixed(bool(model.groups), 1) + write_used(model.used, alphabet) + contexts + model.tables.write()
 
 
@@ -315,7 +322,7 @@ def _read_model(reader: Reader, alphabet: int) -> Model:
     used = read_used(reader, alphabet)
     if not with_contexts:
         return Model(used, Tables.read(reader, 1, used.size))
-    kernel = reader.gamma(), reader.gamma() - 1
+    kernel = reader.gamma(), reader.gamma()
     rank = reader.fixed(int(used.size).bit_length())
     groups = tuple(read_groups(reader, CONTEXTS))
     if rank >= used.size or kernel[0] * kernel[1] > MOST_AREA:
@@ -357,8 +364,8 @@ def decoded(stream: EncodedStream) -> Bytes:
     """
     symbols = np.zeros(stream.count, np.uint8)
     for number, part in enumerate(stream.parts):
-        of_segment = decode_segment(stream, number, digits_of(stream, number))
-        symbols[part.start : part.start + of_segment.size] = of_segment
+        known, places = decode_segment(stream, number, digits_of(stream, number))
+        symbols[part.start + places] = known
     return symbols
 
 
@@ -368,46 +375,79 @@ def digits_of(stream: EncodedStream, number: int) -> Bytes:
     return stream.digits(first, last)
 
 
-def decode_segment(stream: EncodedStream, number: int, digits: Bytes) -> Bytes:
+class Part(NamedTuple):
+    """Symbols of a segment in the order in which they are coded, (n,), and their places in the segment."""
+
+    symbols: Bytes
+    places: NDArray[np.intp]
+
+
+def decode_segment(stream: EncodedStream, number: int, digits: Bytes) -> Part:
     """Return the symbols of a segment with the bits `digits`, up to the first that cannot be."""
     from constriction import stream as coder
 
     model, part = stream.header.model, stream.parts[number]
     count = part.stop - part.start
     if model.used.size == 1:
-        return np.full(count, model.used[0])
+        return Part(np.full(count, model.used[0]), np.arange(count))
     packed = np.packbits(digits)
     words = np.pad(packed, (0, -packed.size % 4)).view(">u4").astype(np.uint32)
-    if model.groups:
-        return _decode_contexts(coder.queue.RangeDecoder(words), model, part)
-    return model.used[_decode_static(coder.queue.RangeDecoder(words), model, count)]
-
-
-def _decode_static(decoder: Any, model: Model, count: int) -> NDArray[np.int32]:
-    """Return the ranks of `count` symbols, or of those before the first that cannot be."""
-    from constriction import stream as coder
-
-    table, ranks = coder.model.Categorical(model.tables.weights[0], perfect=False), []
     try:
-        return decoder.clone().decode(table, count)  # type: ignore[no-any-return]
+        return _decode_part(partial(_many, coder.queue.RangeDecoder(words)), model, part)
     except AssertionError:  # no encoder writes such bits
-        with suppress(AssertionError):
-            while True:
-                ranks.append(decoder.decode(table))
-        return np.array(ranks, np.int32)
+        return _decode_part(partial(_one_by_one, coder.queue.RangeDecoder(words)), model, part)
 
 
-def _decode_contexts(decoder: Any, model: Model, part: slice) -> Bytes:
-    """Return the symbols of a part, or those before the first that cannot be."""
-    from constriction import stream as coder
+Decode = Callable[[Any, int], NDArray[np.int32]]  # from a table, and how many symbols: the ranks of these, or of fewer
 
-    tables = [coder.model.Categorical(weights, perfect=False) for weights in model.tables.weights]
-    by_context, used = [tables[group] for group in model.groups], model.used.tolist()
-    line = Decoded(model.middle, model.kernel, part.start)
-    with suppress(AssertionError):
-        for _ in range(part.stop - part.start):
-            line.append(used[decoder.decode(by_context[line.context()])])
-    return line.symbols
+
+def _many(decoder: Any, table: Any, count: int) -> NDArray[np.int32]:
+    return decoder.decode(table, count)  # type: ignore[no-any-return]
+
+
+def _one_by_one(decoder: Any, table: Any, count: int) -> NDArray[np.int32]:
+    """Return the ranks of `count` symbols, or of those before the first that cannot be."""
+    ranks = np.empty(count, np.int32)
+    for number in range(count):
+        try:
+            ranks[number] = decoder.decode(table)
+        except AssertionError:
+            return ranks[:number]
+    return ranks
+
+
+def _decode_part(decode: Decode, model: Model, part: slice) -> Part:
+    tables, count = _tables_of(model), part.stop - part.start
+    if model.groups:
+        return _decode_placed(decode, tables, model, Grid(model.kernel, part.start, count))
+    symbols = model.used.take(decode(tables[0], count))
+    return Part(symbols, np.arange(symbols.size))
+
+
+def _decode_placed(decode: Decode, tables: list[Any], model: Model, grid: Grid) -> Part:
+    known, group_of = Known(model.middle, model.kernel, grid), np.array(model.groups, np.uint8)
+    symbols, places = list[Bytes](), list[NDArray[np.intp]]()
+    for place in range(grid.area):
+        groups = group_of.take(known.contexts(place))
+        by_group = np.argsort(groups, kind="stable")
+        ranks, whole = _decode_groups(decode, tables, np.bincount(groups, minlength=len(tables)).tolist())
+        symbols.append(model.used.take(ranks))
+        places.append(grid.order_at(place)[by_group[: ranks.size]])
+        if not whole:
+            break
+        known.put(place, symbols[-1][np.argsort(by_group)])
+    return Part(np.concatenate(symbols), np.concatenate(places))
+
+
+def _decode_groups(decode: Decode, tables: list[Any], counts: list[int]) -> tuple[NDArray[np.int32], bool]:
+    """Return the ranks of so many symbols with each table, and whether these are all."""
+    ranks = [np.zeros(0, np.int32)]
+    for table, count in zip(tables, counts, strict=True):
+        if count:
+            ranks.append(decode(table, count))
+            if ranks[-1].size < count:
+                return np.concatenate(ranks), False
+    return np.concatenate(ranks), True
 
 
 # ------------------------------------------------------------------------------------------------ for planners

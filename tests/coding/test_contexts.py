@@ -7,10 +7,10 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given
 
-from onnx_analog.coding.contexts import CONTEXTS, LINE, Decoded, contexts_of
+from onnx_analog.coding.contexts import CONTEXTS, MOST_AREA, Grid, Known, contexts_of, row_of
 
 SYMBOLS = hnp.arrays(np.uint8, st.integers(0, 60))
-KERNELS = st.one_of(st.just(LINE), st.tuples(st.integers(1, 4), st.integers(1, 4)))
+KERNELS = st.tuples(st.integers(1, 4), st.integers(1, 4))
 
 
 def by_hand(symbols, middle, kernel, start):
@@ -33,22 +33,55 @@ def by_hand(symbols, middle, kernel, start):
     return contexts
 
 
-@given(SYMBOLS, st.integers(0, 255), st.tuples(st.integers(1, 4), st.integers(1, 4)), st.integers(0, 30))
+def order_of(grid):
+    """Return the symbols of the segment in the order in which they are coded."""
+    return np.concatenate([grid.order_at(place) for place in range(grid.area)])
+
+
+@given(SYMBOLS, KERNELS, st.integers(0, 30))
+def test_symbols_are_coded_place_by_place_and_those_of_a_place_by_kernel(symbols, kernel, start):
+    grid, area = Grid(kernel, start, symbols.size), kernel[0] * kernel[1]
+    flat = range(start, start + symbols.size)
+    expected = sorted(flat, key=lambda number: (number % area, number))
+    assert (order_of(grid) + start).tolist() == expected
+    assert grid.places.tolist() == [number % area for number in expected]
+    laid = grid.laid(symbols.astype(np.int32), -1)
+    assert laid.shape[:2] == kernel
+    assert grid.coded(laid).tolist() == symbols[order_of(grid)].tolist()
+    assert np.count_nonzero(laid >= 0) == symbols.size
+
+
+@given(SYMBOLS, st.integers(0, 255), KERNELS, st.integers(0, 30))
 def test_contexts_are_those_of_the_kernel(symbols, middle, kernel, start):
-    assert contexts_of(symbols, middle, kernel, start).tolist() == by_hand(symbols, middle, kernel, start)
+    grid = Grid(kernel, start, symbols.size)
+    contexts = grid.coded(contexts_of(grid.laid(symbols, middle), middle))
+    assert contexts.tolist() == np.array(by_hand(symbols, middle, kernel, start), int)[order_of(grid)].tolist()
+    assert all(context < CONTEXTS for context in contexts)
 
 
 @given(SYMBOLS, st.integers(0, 255), KERNELS, st.integers(0, 30))
 def test_the_decoder_has_the_same_contexts(symbols, middle, kernel, start):
-    line, contexts = Decoded(middle, kernel, start), []
-    for symbol in symbols.tolist():
-        contexts.append(line.context())
-        line.append(symbol)
-    assert contexts == contexts_of(symbols, middle, kernel, start).tolist()
-    assert (line.symbols == symbols).all()
-    assert all(context < CONTEXTS for context in contexts)
+    grid, contexts = Grid(kernel, start, symbols.size), []
+    known = Known(middle, kernel, grid)
+    for place in range(grid.area):
+        contexts += known.contexts(place).tolist()
+        known.put(place, symbols[grid.order_at(place)])
+    assert contexts == grid.coded(contexts_of(grid.laid(symbols, middle), middle)).tolist()
 
 
-def test_without_a_kernel_the_symbol_before_counts():
-    symbols = np.array([7, 7, 9, 0], np.uint8)  # 0, 0, 2 and -7 from the middle; twice of it is 4 = 100 in binary
-    assert contexts_of(symbols, 7, LINE, 5).tolist() == [24, 24, 24, (3 + 4) * 6 + 3]
+def test_in_a_row_the_symbol_before_counts():
+    symbols = np.array(
+        [[7, 7, 9, 0], [9, 9, 9, 9]], np.uint8
+    )  # 0, 0, 2 and -7 from the middle; twice 2 is 100 in binary
+    grid = Grid((1, 4), 0, symbols.size)
+    contexts = contexts_of(grid.laid(symbols.reshape(-1), 7), 7)
+    after_2 = (3 + 4) * 6 + 3
+    assert contexts[0].T.tolist() == [[24, 24, 24, after_2], [24, after_2, after_2, after_2]]
+
+
+@given(st.integers(1, 2**40))
+def test_rows_are_about_twice_as_long_as_there_are_rows(count):
+    height, width = row_of(count)
+    assert height == 1
+    assert width == MOST_AREA or count <= width**2 / 4 < 4 * count
+    assert width <= MOST_AREA

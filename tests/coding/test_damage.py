@@ -63,15 +63,21 @@ def test_the_first_lost_symbol_depends_on_later_bits(model):
     """All later bits of the segment 0, or all 1, make it another, or none; at least where 64 of them are left."""
     symbols = smooth(300)
     stream = encoded(symbols, 21, model=model, segment=1000, kernel=(3, 3))
+    assert bool(stream.header.model.groups) == (model == "context")
     starts = stream.header.starts
     for position in range(int(starts[1]), int(starts[2]) - 64, 37):
-        start, stop = lost_part(stream, position)
-        assert stop == 2000
+        gone = lost(stream, [position], [1])
+        assert not gone[:1000].any()
+        assert not gone[2000:].any()
+        kept = 1000 - np.count_nonzero(gone)
         first = set()
         for bit in (0, 1):
             digits = digits_of(stream, 1)
             digits[position - int(starts[1]) :] = bit
-            first.add(tuple(decode_segment(stream, 1, digits)[start - 1000 :][:1].tolist()))
+            read, places = decode_segment(stream, 1, digits)
+            assert not gone[1000 + places[:kept]].any()
+            assert (read[:kept] == symbols[1000 + places[:kept]]).all()
+            first.add(tuple(read[kept:][:1].tolist()))
         assert len(first) == 2
 
 

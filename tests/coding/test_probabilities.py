@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
@@ -16,7 +18,7 @@ from onnx_analog.coding.probabilities import (
     fit_tables,
     fixed,
     gamma,
-    merge_contexts,
+    group_contexts,
     read_groups,
     read_used,
     rice,
@@ -138,44 +140,62 @@ def test_entropy_of_known_sources():
     assert entropy(np.array([[8, 8, 0], [5, 0, 0], [0, 0, 0]])).tolist() == [16, 0, 0]
 
 
-def test_contexts_with_the_same_table_are_merged_first():
-    counts = np.array([[90, 10], [10, 90], [0, 0], [900, 100], [11, 89], [50, 50]])
-    three, two, one = merge_contexts(counts, (3, 2, 1))
+def test_contexts_with_the_same_table_share_it():
+    counts = np.array([[90, 10], [10, 90], [0, 0], [900, 100], [11, 89], [50, 50]]) * 10
+    three, two = (next(each for each in group_contexts(counts, tries=9) if len(each.counts) == size) for size in (3, 2))
     assert three.groups.tolist() == [0, 1, 1, 0, 1, 2]
-    assert three.counts.tolist() == [[990, 110], [21, 179], [50, 50]]
-    assert len(set(two.groups.tolist())) == 2
-    assert one.groups.tolist() == [0] * 6
-    assert one.counts.tolist() == [[1061, 339]]
+    assert three.counts.tolist() == [[9900, 1100], [210, 1790], [500, 500]]
+    assert two.groups.tolist() == [0, 1, 1, 0, 1, 1]
 
 
-def merged_by_hand(counts, sizes):
-    """Return groups of contexts, merged one pair after the other by what is written in the docstring alone."""
-    groups = [[number] for number in range(len(counts)) if counts[number].any()]
-    found = []
-    while groups:
-        if len(groups) in sizes:
-            found.append(sorted(map(sorted, groups)))
-        tables = [counts[members].sum(axis=0) for members in groups]
-        pairs = [(i, j) for i in range(len(groups)) for j in range(i)]
-        losses = [float(entropy(tables[i] + tables[j]) - entropy(tables[i]) - entropy(tables[j])) for i, j in pairs]
-        if not pairs:
-            break
-        first, second = pairs[int(np.argmin(losses))]
-        groups[second] += groups.pop(first)  # second < first
-    return found
+def fewest_bits(counts, size):
+    """Return the fewest bits in so many groups of neighbours, when contexts are sorted by their mean symbol."""
+    filled = counts[counts.any(axis=1)]
+    means = filled @ np.arange(counts.shape[1]) / filled.sum(axis=1)
+    rows = filled[np.argsort(means, kind="stable")]
+    cuts = combinations(range(1, len(rows)), size - 1)
+    return min(sum(float(entropy(part.sum(axis=0))) for part in np.split(rows, list(cut))) for cut in cuts)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 8), st.integers(2, 6), st.sampled_from([2, 100, 10**6]))
+def test_no_other_neighbours_take_fewer_bits(seed, contexts, symbols, most):
+    counts = np.random.default_rng(seed).integers(0, most, (contexts, symbols))
+    counts[0, 0] += 1
+    filled = np.count_nonzero(counts.any(axis=1))
+    found = group_contexts(counts, tries=contexts)
+    assert sorted(len(each.counts) for each in found) == list(range(2, filled + 1))
+    for each in found:
+        least = fewest_bits(counts, len(each.counts))
+        assert float(entropy(each.counts).sum()) == pytest.approx(least, rel=1e-12, abs=1e-9)
 
 
 @given(st.integers(0, 2**32), st.integers(2, 12), st.integers(2, 9))
-def test_contexts_are_merged_as_by_hand(seed, contexts, symbols):
-    """Counts are large and of many digits, so that no two pairs lose equally much."""
-    counts = np.random.default_rng(seed).integers(10**5, 10**6, (contexts, symbols))
-    sizes = range(1, contexts + 1)
-    stages = merge_contexts(counts, sizes)
-    for stage, expected in zip(stages, merged_by_hand(counts, sizes), strict=True):
-        members = [np.flatnonzero(stage.groups == group).tolist() for group in range(len(stage.counts))]
-        assert members == expected  # groups are numbered in the order of their first contexts
-        for group, of_group in zip(members, stage.counts, strict=True):
-            assert of_group.tolist() == counts[group].sum(axis=0).tolist()
+def test_groups_have_the_symbols_of_their_contexts(seed, contexts, symbols):
+    counts = np.random.default_rng(seed).integers(0, 3, (contexts, symbols))
+    counts[0, 0] += 1
+    for each in group_contexts(counts):
+        firsts = [int(np.argmax(each.groups == group)) for group in range(len(each.counts))]
+        assert firsts == sorted(firsts)  # groups are numbered in the order of their first contexts
+        for group, of_group in enumerate(each.counts):
+            assert of_group.tolist() == counts[each.groups == group].sum(axis=0).tolist()
+        empty = np.flatnonzero(~counts.any(axis=1))
+        assert (each.groups[empty] == each.groups[empty - 1]).all()
+
+
+def test_one_context_alone_has_no_groups():
+    assert group_contexts(np.array([[0, 0], [3, 4], [0, 0]])) == []
+
+
+@pytest.mark.parametrize(("count", "groups"), [(10_000, 4), (2, 2)])
+def test_groups_that_pay_for_their_tables_are_tried_first(count, groups):
+    """Each of four contexts has a symbol of its own: few symbols do not pay for four tables."""
+    first, _ = group_contexts(np.eye(4, dtype=np.int64) * count)
+    assert len(first.counts) == groups
+
+
+def test_more_groups_than_a_header_should_hold_are_not_tried():
+    counts = np.eye(30, dtype=np.int64) * 10**6
+    assert max(len(each.counts) for each in group_contexts(counts, tries=30)) == 12
 
 
 @given(st.lists(COUNTS, min_size=1, max_size=5))
