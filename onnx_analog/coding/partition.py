@@ -14,7 +14,7 @@ and not above edge k.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -202,9 +202,11 @@ class Edges:
         if edges.size > FEW_EDGES and self._steady:
             assert self.points is not None
             index[:] = nearest(keys, edges[None], np.array([self.points]))
-        elif edges.size <= max(FEW_EDGES, keys.size // _KEYS_OF_EDGE):
+        elif keys.size and edges.size <= max(FEW_EDGES, keys.size // _KEYS_OF_EDGE):
+            first, last = np.searchsorted(edges, [keys.min(), keys.max()])  # all keys are above those before `first`
+            index += np.uint8(first)
             above = np.empty(keys.shape, np.bool_)
-            for edge in edges:
+            for edge in edges[first:last]:
                 np.greater(keys, edge, out=above)
                 np.add(index, above.view(np.uint8), out=index)
         else:
@@ -374,28 +376,24 @@ def _cheapest(points: Doubles, share: Doubles, bit_worth: float) -> Doubles:
 
     Less w², each cost is a line in w: the edges are the corners of their lower envelope, found as a convex hull.
     """
-    hull: list[int] = []
-    corners: list[float] = []  # corner i lies between hull[i] and hull[i + 1]
-    filled = np.flatnonzero(share)
-    height = np.full(points.size, np.inf)
-    height[filled] = np.square(points[filled]) - bit_worth * np.log2(share[filled])
-    point_of, height_of = points.tolist(), height.tolist()  # numbers of Python, which are faster one by one
-    for k in filled.tolist():
-        while hull:
-            corner = (height_of[k] - height_of[hull[-1]]) / (2 * (point_of[k] - point_of[hull[-1]]))
-            if not corners or corner > corners[-1]:
-                corners.append(corner)
-                break
-            hull.pop()
-            corners.pop()
-        hull.append(k)
-    edges = np.full(points.size - 1, np.inf)
-    start = 0
-    for corner, after in zip(corners, hull[1:], strict=True):
-        edges[start:after] = corner
-        start = after
-    edges[: next(iter(hull), 0)] = -np.inf
+    hull = np.flatnonzero(share)
+    height = np.square(points[hull]) - bit_worth * np.log2(share[hull])
+    corners = _corners(points[hull], height)
+    while not (corners[1:] > corners[:-1]).all():
+        # what lies on or above the line between two others is no corner of the hull, whether they are or not
+        kept = np.ones(hull.size, np.bool_)
+        kept[1:-1] = corners[1:] > corners[:-1]
+        hull, height = hull[kept], height[kept]
+        corners = _corners(points[hull], height)
+    ends = np.concatenate([[-np.inf if hull.size else np.inf], corners, [np.inf]])
+    edges: Doubles = ends[np.searchsorted(hull, np.arange(1, points.size))]
     return edges
+
+
+def _corners(points: Doubles, height: Doubles) -> Doubles:
+    """Return where the lines of neighbouring points cost the same."""
+    corners: Doubles = np.diff(height) / (2 * np.diff(points))
+    return corners
 
 
 def _lloyd(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
@@ -447,28 +445,31 @@ _DROPPED_BITS = 12  # of a float32 number; sign, exponent and 11 bits of the man
 def _binned(sizes: Iterable[NDArray[Any]], *, signed: bool) -> tuple[Doubles, Doubles]:
     """Return the mean and the count of each bin that holds a number, in ascending order.
 
-    A bin is all float32 numbers that share their upper bits.
+    A bin is all float32 numbers that share their upper bits. `sizes` are signed, or magnitudes; it is iterated twice.
     """
-    if not signed:
-        return _binned_magnitudes(lambda: sizes)
-    upper, above = _binned_magnitudes(lambda: (size[size > 0] for size in sizes))
-    lower, below = _binned_magnitudes(lambda: (-size[size < 0] for size in sizes))
-    return np.concatenate([-lower[::-1], upper]), np.concatenate([below[::-1], above])
-
-
-def _binned_magnitudes(sizes: Callable[[], Iterable[NDArray[Any]]]) -> tuple[Doubles, Doubles]:
-    ends = np.array([end for size in sizes() if size.size for end in (size.min(), size.max())])
-    bits = magnitude(ends).view(np.uint32) >> _DROPPED_BITS
-    first, bins = int(bits.min(initial=2**20)), int(np.ptp(bits)) + 1 if bits.size else 0
-    count, total = np.zeros(bins), np.zeros(bins)
-    for size in sizes():
+    ends = np.array([end for size in sizes if size.size for end in _ends(size)], np.int64)
+    first, bins = int(ends.min(initial=2**20)), int(np.ptp(ends)) + 1 if ends.size else 0
+    count, total = np.zeros((2, bins)), np.zeros((2, bins))  # of numbers that are not negative, and of others
+    for size in sizes:
         for part in parts(size.size):
             value = magnitude(size[part])
-            upper = (value.view(np.uint32) >> _DROPPED_BITS).astype(np.int64) - first
-            count += np.bincount(upper, minlength=bins)
-            total += np.bincount(upper, weights=value, minlength=bins)
-    filled = np.flatnonzero(count > 0)
-    return total[filled] / count[filled], count[filled]
+            place = (value.view(np.uint32) >> _DROPPED_BITS).astype(np.int64) - first
+            if signed:
+                place += bins * (size[part] < 0)
+            count += np.bincount(place, minlength=2 * bins).reshape(2, bins)
+            total += np.bincount(place, weights=value, minlength=2 * bins).reshape(2, bins)
+    upper, lower = (np.flatnonzero(of_sign) for of_sign in count)
+    lower = lower[::-1]
+    means = -total[1, lower] / count[1, lower], total[0, upper] / count[0, upper]
+    return np.concatenate(means), np.concatenate([count[1, lower], count[0, upper]])
+
+
+def _ends(size: NDArray[Any]) -> Iterator[int]:
+    """Yield the least and the largest of the upper bits of magnitudes, of each part of an array."""
+    for part in parts(size.size):
+        bits = magnitude(size[part]).view(np.uint32)
+        yield int(bits.min()) >> _DROPPED_BITS
+        yield int(bits.max()) >> _DROPPED_BITS
 
 
 _PARTITIONS = {"share": _by_share, "bounds": _by_bounds, "lloyd": _lloyd, "uniform": _uniform}

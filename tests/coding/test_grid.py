@@ -1,5 +1,7 @@
 """Weights that lie on a grid."""
 
+import math
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -44,7 +46,7 @@ def test_a_step_of_which_no_weight_is_one_multiple_is_found():
     "weight",
     [
         np.random.default_rng(0).normal(size=(30, 30)),
-        np.array([1.0, np.pi, np.e]),
+        np.array([1.0, np.pi, math.e]),
         np.zeros((4, 4)),
         np.array([1.0, np.inf]),
         np.array([1.0, np.nan]),
