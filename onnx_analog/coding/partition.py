@@ -34,6 +34,7 @@ Bytes = NDArray[np.uint8]
 CHUNK = 2**17  # elements that are looked at at once: few enough for a cache, and no second copy of a large tensor
 _FEW_SIZES = 2**13  # up to so many, sorting is faster than two histograms
 FEW_EDGES = 8  # up to so many, comparing with each is as fast as a binary search
+_MANY_EDGES = 32  # beyond, it pays to leave out those that all keys are above, or none
 _KEYS_OF_EDGE = 300  # if there are so many for each edge, it is faster
 _MOST_ROUNDS = 200  # of Lloyd's method; it ends earlier once no edge moves
 
@@ -202,9 +203,13 @@ class Edges:
         if edges.size > FEW_EDGES and self._steady:
             assert self.points is not None
             index[:] = nearest(keys, edges[None], np.array([self.points]))
-        elif keys.size and edges.size <= max(FEW_EDGES, keys.size // _KEYS_OF_EDGE):
-            first, last = np.searchsorted(edges, [keys.min(), keys.max()])  # all keys are above those before `first`
-            index += np.uint8(first)
+        elif edges.size <= max(FEW_EDGES, keys.size // _KEYS_OF_EDGE):
+            first, last = 0, edges.size
+            if edges.size > _MANY_EDGES:
+                first, last = np.searchsorted(
+                    edges, [keys.min(), keys.max()]
+                )  # all keys are above those before `first`
+                index += np.uint8(first)
             above = np.empty(keys.shape, np.bool_)
             for edge in edges[first:last]:
                 np.greater(keys, edge, out=above)
@@ -447,29 +452,32 @@ def _binned(sizes: Iterable[NDArray[Any]], *, signed: bool) -> tuple[Doubles, Do
 
     A bin is all float32 numbers that share their upper bits. `sizes` are signed, or magnitudes; it is iterated twice.
     """
-    ends = np.array([end for size in sizes if size.size for end in _ends(size)], np.int64)
+    ends = np.array(list(_ends(sizes, signed=signed)), np.int64)
     first, bins = int(ends.min(initial=2**20)), int(np.ptp(ends)) + 1 if ends.size else 0
-    count, total = np.zeros((2, bins)), np.zeros((2, bins))  # of numbers that are not negative, and of others
+    signs = 2 if signed else 1
+    count, total = np.zeros(signs * bins), np.zeros(signs * bins)  # of numbers that are negative behind the others
     for size in sizes:
         for part in parts(size.size):
             value = magnitude(size[part])
             place = (value.view(np.uint32) >> _DROPPED_BITS).astype(np.int64) - first
             if signed:
                 place += bins * (size[part] < 0)
-            count += np.bincount(place, minlength=2 * bins).reshape(2, bins)
-            total += np.bincount(place, weights=value, minlength=2 * bins).reshape(2, bins)
-    upper, lower = (np.flatnonzero(of_sign) for of_sign in count)
-    lower = lower[::-1]
-    means = -total[1, lower] / count[1, lower], total[0, upper] / count[0, upper]
-    return np.concatenate(means), np.concatenate([count[1, lower], count[0, upper]])
+            count += np.bincount(place, minlength=count.size)
+            total += np.bincount(place, weights=value, minlength=count.size)
+    filled = np.flatnonzero(count)
+    negative = np.searchsorted(filled, bins)
+    order = np.concatenate([filled[negative:][::-1], filled[:negative]])
+    means = total[order] / count[order]
+    means[: filled.size - negative] *= -1
+    return means, count[order]
 
 
-def _ends(size: NDArray[Any]) -> Iterator[int]:
-    """Yield the least and the largest of the upper bits of magnitudes, of each part of an array."""
-    for part in parts(size.size):
-        bits = magnitude(size[part]).view(np.uint32)
-        yield int(bits.min()) >> _DROPPED_BITS
-        yield int(bits.max()) >> _DROPPED_BITS
+def _ends(sizes: Iterable[NDArray[Any]], *, signed: bool) -> Iterator[int]:
+    """Yield the upper bits of magnitudes, the least and the largest among them."""
+    for size in sizes:
+        for part in parts(size.size):
+            value = magnitude(size[part]) if signed else size[part]
+            yield from (magnitude(np.array([value.min(), value.max()])).view(np.uint32) >> _DROPPED_BITS).tolist()
 
 
 _PARTITIONS = {"share": _by_share, "bounds": _by_bounds, "lloyd": _lloyd, "uniform": _uniform}
