@@ -464,7 +464,7 @@ def _binned(sizes: Iterable[NDArray[Any]], *, signed: bool) -> tuple[Doubles, Do
                 place += bins * (size[part] < 0)
             count += np.bincount(place, minlength=count.size)
             total += np.bincount(place, weights=value, minlength=count.size)
-    filled = np.flatnonzero(count)
+    filled = np.flatnonzero(count > 0)
     negative = np.searchsorted(filled, bins)
     order = np.concatenate([filled[negative:][::-1], filled[:negative]])
     means = total[order] / count[order]
