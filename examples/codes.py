@@ -44,12 +44,22 @@ def plans(channel: str) -> dict[str, oa.Scheme]:
         "int8 without a code": oa.Scheme.int8(**raw),
     }
     named |= {f"refined {step:g}": oa.Scheme.refined(step, channel=channel) for step in STEPS}
-    return named
+    return named | large_steps(channel)
 
 
-def compensated_plans(channel: str) -> dict[str, oa.Scheme]:
-    """Return the points beside the rivals where errors are compensated, by name."""
+def large_steps(channel: str) -> dict[str, oa.Scheme]:
+    """Return the points of large steps, by name: beside the rivals, all there are where errors are compensated."""
     return {f"entropy-coded {step:g}": oa.Scheme.entropy_coded(step, channel=channel) for step in LARGE_STEPS}
+
+
+def some(points: dict[str, oa.Scheme], only: str) -> dict[str, oa.Scheme]:
+    """Return what is digital and has a code, and of the rest what has a name that begins with one of `only`."""
+    beginnings = tuple(only.split(","))
+    return {
+        name: scheme
+        for name, scheme in points.items()
+        if name.startswith(beginnings) or (scheme.analog == "none" and scheme.code != "none")
+    }
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -78,11 +88,11 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     kind = "best" if best else "compensated" if compensate else "codes"
     name = f"{kind}-{model.stem}-{channel.partition(':')[0]}"
-    points = compensated_plans(channel) if compensate else plans(channel)
+    points = large_steps(channel) if compensate else plans(channel)
     if best:
         points |= {rival: scheme.changed(channel=channel) for rival, scheme in RIVALS.items()}
         points = {point: points[point] for point in best.split(",")}
-    points = {point: scheme for point, scheme in points.items() if point.startswith(tuple(only.split(",")))}
+    points = some(points, only)
     of_channel: dict[str, Any] = {} if best else {"channel": channel}  # plans have their own
     running = out / f"{name}.running"
     with watch(name) as update:

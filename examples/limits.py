@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from codes import FILE, plans
+from codes import FILE, plans, some
 
 import onnx_analog as oa
 from onnx_analog.cli.console import Command
@@ -35,7 +35,7 @@ def main(model: Path, shape: str, only: str, channel: str, out: Path) -> None:
     """Find the limit of each way to store the weights of a model."""
     sample = np.zeros([int(size) for size in shape.split(",")], np.float32)
     experiment = oa.Experiment(model, sample)
-    named = {name: scheme for name, scheme in plans(channel).items() if name.startswith(tuple(only.split(",")))}
+    named = some(plans(channel), only)
     named |= {name: scheme.changed(channel=oa.channel(channel)) for name, scheme in RIVALS.items()}
     name = f"limits-{model.stem}-{channel.partition(':')[0]}"
     rows = []
