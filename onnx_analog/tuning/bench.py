@@ -70,12 +70,13 @@ class Call:
         return Call(f"sensitivity to draw {draw} of {key}", f"in the sensitivity of {key!r}", "draw", (key, draw))
 
     @staticmethod
-    def for_candidates(key: str, schemes: Sequence[Scheme], counting: str) -> Call:
+    def for_candidates(key: str, schemes: Sequence[Scheme], counting: str, needed: Sequence[Scheme] = ()) -> Call:
         """Return the call of `Bench.candidates`."""
-        digest = hashlib.sha256("".join(scheme.digest() for scheme in schemes).encode()).hexdigest()[:16]
+        digests = "".join(scheme.digest() for scheme in (*schemes, *needed))
+        digest = hashlib.sha256(digests.encode()).hexdigest()[:16]
         name = f"candidates {digest} of {key}, counted by {counting}"
         names = tuple(_names_of(schemes))
-        return Call(name, f"in the candidates of {key!r}", "candidates", (key, schemes), names)
+        return Call(name, f"in the candidates of {key!r}", "candidates", (key, schemes, needed), names)
 
     @staticmethod
     def for_read(part: str, plan: Plan, trial: int) -> Call:
@@ -163,10 +164,13 @@ class Bench:
         """Return the sensitivity to one draw of noise in a tensor."""
         return drawn(self.probe, self._distance, key, seed=self._seed, draw=draw)
 
-    def candidates(self, key: str, schemes: Sequence[Scheme]) -> dict[str, float]:
-        """Return the cells and the error of a tensor under each scheme, by name; -1 for those that cannot store it."""
+    def candidates(self, key: str, schemes: Sequence[Scheme], needed: Sequence[Scheme]) -> dict[str, float]:
+        """Return the cells and the error of a tensor under each scheme, by name; -1 for those that are no candidates.
+
+        Schemes that are needed are computed even if they cannot be the best.
+        """
         known = self._moments().get(key)
-        found = candidates(self.probe.weights[key], schemes, known, counting=self._counting, key=key)
+        found = candidates(self.probe.weights[key], schemes, known, counting=self._counting, key=key, needed=needed)
         of_scheme = {each.scheme: (each.cells, each.error) for each in found}
         pairs = [of_scheme.get(scheme, (-1.0, -1.0)) for scheme in schemes]
         return dict(zip(_names_of(schemes), itertools.chain.from_iterable(pairs), strict=True))

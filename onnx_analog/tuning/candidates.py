@@ -1,20 +1,21 @@
 """Candidates for the storage of one tensor: what each costs, and its error, computed from the weights and the channel.
 
-What decoding takes decides which there are (see `onnx_analog.coding.streams`):
+What decoding takes decides which there are (see `onnx_analog.coding.streams`). Each level adds some to those before:
 
 | decoding | candidates |
 |---|---|
 | none  | the paper's strategies, and equal steps with a raw index, with cells or none; no code |
-| table | the same with the unbiased posterior mean |
+| table | what has cells, with the unbiased posterior mean |
 | hard  | equal steps with an entropy-coded index, and cells for the rest of a weight or none; BCH |
-| soft  | the same with a soft-decision code, which is assumed |
+| soft  | the same with a soft-decision code, which is assumed, in the place of BCH where it holds more |
 
-If all weights of a tensor are whole multiples of one step, that step is a candidate at all levels: it loses nothing.
+Of the levels before, what cannot be the best is not computed: see `onnx_analog.tuning.bounds`. If all weights of a
+tensor are whole multiples of one step, that step is a candidate at all levels: it loses nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -37,6 +38,7 @@ from onnx_analog.coding.streams import DECODING, Stream, code_of, codebook_bits,
 from onnx_analog.errors import ModelError, OptionError
 from onnx_analog.graph.totals import paper_cells
 from onnx_analog.settings import settings_of
+from onnx_analog.tuning.bounds import Found
 
 STEPS = (0.0625, 0.125, *(round(0.25 * 2 ** (k / 3), 4) for k in range(18)))  # up to 13 root mean squares
 RATE_WEIGHTS = (0.0, 0.08, 0.2)
@@ -45,7 +47,9 @@ _NOT_OF_INDEX = {  # settings that classes do not depend on
     "cells", "channel", "estimator", "side_bits_per_cell", "side_channel", "side_cells", "side_copies", "code",
     "block_bits", "block_failure",
 }  # fmt: skip
-CODE_OF = MappingProxyType({"none": "none", "table": "none", "hard": "bch", "soft": "soft"})  # by what decoding takes
+_CODES = MappingProxyType(  # by what decoding takes
+    {"none": ("none",), "table": ("none",), "hard": ("bch", "none"), "soft": ("soft", "bch", "none")}
+)
 _RAW_CLASSES = (3, 7, 15, 31, 63, 127, 255)  # whose raw index fills its bits, but for one
 
 
@@ -67,6 +71,36 @@ class Candidate:
     error: float
 
 
+@lru_cache(maxsize=64)
+def codes_for(channel: Channel, decoding: str) -> tuple[str, ...]:
+    """Return the code that holds the most bits without errors in a cell of a channel, and "none" if that can be used.
+
+    Parameters
+    ----------
+    channel : Channel
+    decoding : str
+        Of `DECODING`: the most that decoding may take.
+
+    Raises
+    ------
+    OptionError
+        If the channel is too noisy for all codes.
+    """
+    held = {name: _bits_per_cell(channel, name) for name in _CODES[decoding]}
+    best = max(held, key=lambda name: held[name])
+    if not held[best]:
+        _code(Scheme(channel=channel, code=best), "codebook", entropy_coded=False)  # which says why
+    return tuple(dict.fromkeys((best, *(["none"] if held["none"] else []))))
+
+
+def _bits_per_cell(channel: Channel, name: str) -> float:
+    """Return the bits without errors that a cell holds with a code; 0 if the channel is too noisy for it."""
+    try:
+        return _code(Scheme(channel=channel, code=name), "codebook", entropy_coded=False).bits_per_cell
+    except OptionError:
+        return 0.0
+
+
 def members(channel: Channel, decoding: str, *, compensated: bool = False) -> tuple[Scheme, ...]:
     """Return the schemes that are candidates for any tensor; those without analog cells are the rivals.
 
@@ -77,14 +111,20 @@ def members(channel: Channel, decoding: str, *, compensated: bool = False) -> tu
         Of `DECODING`: the most that decoding may take.
     compensated : bool
         Whether weights without cells make up for each other's errors: they then keep the gain of a layer by themselves.
+
+    Raises
+    ------
+    OptionError
+        If there is no such decoding, or the channel is too noisy to store anything.
     """
     if decoding not in DECODING:
         raise OptionError(f"decoding is {decoding!r}; it must be one of {', '.join(DECODING)}")
-    schemes: list[Scheme] = []
+    codes, schemes = codes_for(channel, decoding), list[Scheme]()
     if decoding in ("hard", "soft"):
-        schemes += _coded(channel, CODE_OF[decoding], compensated=compensated)
-    else:
-        schemes += _raw(channel, "affine" if decoding == "none" else "unbiased")
+        schemes += _coded(channel, codes[0], compensated=compensated)
+    if "none" in codes:
+        for estimator in ("affine",) if decoding == "none" else ("affine", "unbiased"):
+            schemes += _raw(channel, estimator)
     return tuple(dict.fromkeys(schemes))
 
 
@@ -119,7 +159,7 @@ def _raw(channel: Channel, estimator: str) -> Iterable[Scheme]:
 
 
 def on_grid(weight: NDArray[Any], channel: Channel, decoding: str) -> tuple[Scheme, ...]:
-    """Return the scheme without errors of a tensor whose weights are whole multiples of one step; none of another.
+    """Return the schemes without errors of a tensor whose weights are whole multiples of one step; none of another.
 
     Parameters
     ----------
@@ -131,20 +171,16 @@ def on_grid(weight: NDArray[Any], channel: Channel, decoding: str) -> tuple[Sche
     grid = grid_of(weight, CLASSES // 2)
     if grid is None:
         return ()
-    coded = decoding in ("hard", "soft")
-    return (
-        Scheme(
-            sign="level",
-            classes=CLASSES if coded else 2 * grid.reach + 1,
-            partition="uniform",
-            step=grid.step,
-            rounding="alone",
-            cells=(0,),
-            entropy="context" if coded else "none",
-            channel=channel,
-            code=CODE_OF[decoding],
-        ),
-    )
+    steps: dict[str, Any] = {
+        "sign": "level", "partition": "uniform", "step": grid.step, "rounding": "alone", "cells": (0,),
+        "channel": channel,
+    }  # fmt: skip
+    codes, schemes = codes_for(channel, decoding), list[Scheme]()
+    if decoding in ("hard", "soft"):
+        schemes += [Scheme(**steps, classes=CLASSES, entropy="context", code=codes[0])]
+    if "none" in codes:
+        schemes += [Scheme(**steps, classes=2 * grid.reach + 1, code="none")]
+    return tuple(schemes)
 
 
 def seeded(schemes: Sequence[Scheme], weight: NDArray[Any], seed: int | None, key: str) -> tuple[Scheme, ...]:
@@ -177,8 +213,11 @@ def candidates(
     *,
     counting: str = DEFAULTS.counting,
     key: str | None = None,
+    needed: Collection[Scheme] = (),
 ) -> list[Candidate]:
-    """Return what a tensor takes, and its error, under each of some schemes; those that cannot store it are left out.
+    """Return what a tensor takes, and its error, under each of some schemes.
+
+    Those that cannot store it are left out, and of those without an entropy coder, those that cannot be the best.
 
     Parameters
     ----------
@@ -192,19 +231,26 @@ def candidates(
         Cells as the memory allows, or as the paper counts.
     key : str, optional
         Storage key of the tensor: without it, no mask follows from a seed.
+    needed : collection of Scheme
+        Those that are computed even if they cannot be the best.
     """
     lengths: dict[Any, tuple[Stream, ...]] = {}  # schemes with the same classes share the streams of their index
-    found = []
+    found, computed = [], Found()
     for scheme in schemes:
+        known = scheme.entropy == "none" and scheme not in needed
+        if known and computed.has_better(scheme, least_cells(weight, scheme, counting)):
+            continue
         try:
             stored, error = _stored(weight, scheme, moments, key)
         except ModelError:
             continue
         compensated = moments is not None and unfit(scheme) is None
-        kind = (compensated and scheme.estimator, *(getattr(scheme, name) for name in _of_index()))
+        # Where there are no cells, what is read as 0 may be pruned too.
+        kind = (compensated and scheme.estimator, scheme.analog, *(getattr(scheme, name) for name in _of_index()))
         if kind not in lengths:
             lengths[kind] = _index_streams(weight, stored, key)
         found.append(Candidate(scheme=scheme, cells=cells_of(stored, lengths[kind], counting), error=error))
+        computed.add(scheme, found[-1].cells, error)
     return found
 
 
@@ -256,17 +302,36 @@ def cells_of(stored: Encoded, index: Sequence[Stream], counting: str = DEFAULTS.
 
     As the paper counts, bits are free of error, and a cell holds as many as the scheme's `side_bits_per_cell`.
     """
-    planes, codebook, scheme = stored
+    planes, _, scheme = stored
     count = stored_count(planes)
     counts = (
         [count] if planes.class_index is None else np.bincount(planes.class_index, minlength=scheme.classes).tolist()
     )
+    size = count if planes.mask is None else planes.mask.size
+    return _cells(scheme, size, counts, index, counting)
+
+
+def least_cells(weight: NDArray[Any], scheme: Scheme, counting: str = DEFAULTS.counting) -> float:
+    """Return the cells that a tensor takes at least under a scheme without an entropy coder, whose classes take alike.
+
+    If some weights are 0, those that are read as 0 may be left out too, and a seed may stand in place of the mask.
+    """
+    stored = int(np.count_nonzero(weight))
+    pruned = stored < weight.size
+    counts = [0 if pruned and scheme.analog == "none" else stored]
+    mask = np.broadcast_to(np.True_, weight.size) if pruned and scheme.mask_seed is None else None
+    streams = index_streams(scheme, weight.shape, counts[0], None, mask)
+    return _cells(scheme, weight.size, [*counts, *[0] * (scheme.classes - 1)], streams, counting)
+
+
+def _cells(scheme: Scheme, size: int, counts: Sequence[int], index: Sequence[Stream], counting: str) -> float:
+    """Return the cells of a tensor of `size` weights, from how many of each class (K,) are stored, and its streams."""
+    count = sum(counts)
     levels = sum(number * cells for number, cells in zip(counts, scheme.cells_of_class, strict=True))
-    book = Stream("codebook", codebook_bits(scheme, codebook.groups) + scheme.table_bits, entropy_coded=False)
-    sign = (Stream("sign", count, entropy_coded=False),) if planes.sign is not None else ()
+    book = Stream("codebook", codebook_bits(scheme, 1) + scheme.table_bits, entropy_coded=False)
+    sign = (Stream("sign", count, entropy_coded=False),) if scheme.sign == "bit" else ()
     streams = (*sign, *index, book)
     if counting == "paper":
-        size = count if planes.mask is None else planes.mask.size
         return float(paper_cells(scheme, size, counts, streams))
     digital = sum(
         stream.bits / _code(scheme, stream.name, entropy_coded=stream.entropy_coded).bits_per_cell for stream in streams

@@ -14,7 +14,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING
 from onnx_analog.errors import OptionError
 from onnx_analog.tuning.allocation import Allocation, Choice, summed
-from onnx_analog.tuning.candidates import CODE_OF, Candidate
+from onnx_analog.tuning.candidates import Candidate, codes_for
 from onnx_analog.tuning.sensitivity import Sensitivity
 
 Considered = Mapping[str, tuple[Scheme, ...]]
@@ -24,7 +24,8 @@ def considered(plan: Plan | None, keys: Iterable[str], channel: Channel, decodin
     """Return the schemes of each tensor under a plan, by storage key; no tensor has any without a plan.
 
     They are in the channel, and with the code, of the search. The first ones of all tensors make a plan whose weights
-    are rounded alone, the second ones a plan whose weights are rounded together, and the last ones that which is given.
+    are rounded alone, the second ones a plan whose weights are rounded together, and the third ones that which is
+    given. If nothing of it is entropy-coded, the same three follow without a code.
 
     Raises
     ------
@@ -37,13 +38,22 @@ def considered(plan: Plan | None, keys: Iterable[str], channel: Channel, decodin
     unused = plan.unused(keys)
     if unused:
         raise OptionError(f"the plan names {unused[0]!r}, which is not among the selected tensors of the model")
-    schemes = {key: _ready(key, plan.scheme_of(key), channel, decoding) for key in keys}
-    roundings = ("alone", "together")
-    return {key: (*(each.changed(rounding=name) for name in roundings), each) for key, each in schemes.items()}
+    schemes = {key: _checked(key, plan.scheme_of(key), decoding).changed(channel=channel) for key in keys}
+    codes = codes_for(channel, decoding)
+    if any(each.entropy != "none" for each in schemes.values()):
+        codes = codes[:1]
+    return {
+        key: tuple(coded for code in codes for coded in _rounded(each.changed(code=code)))
+        for key, each in schemes.items()
+    }
 
 
-def _ready(key: str, scheme: Scheme | None, channel: Channel, decoding: str) -> Scheme:
-    """Return a scheme of the plan as the search stores a tensor."""
+def _rounded(scheme: Scheme) -> tuple[Scheme, ...]:
+    return (*(scheme.changed(rounding=name) for name in ("alone", "together")), scheme)
+
+
+def _checked(key: str, scheme: Scheme | None, decoding: str) -> Scheme:
+    """Return a scheme of the plan if the search can store a tensor so."""
     if scheme is None:
         raise OptionError(f"the plan leaves {key!r} digital, and tune stores it: exclude it, or give it a scheme")
     if scheme.granularity != "tensor":
@@ -55,7 +65,7 @@ def _ready(key: str, scheme: Scheme | None, channel: Channel, decoding: str) -> 
     takes = "hard" if scheme.entropy != "none" else "table" if scheme.table_bits else "none"
     if DECODING.index(takes) > DECODING.index(decoding):
         raise OptionError(f"the plan's decoding takes {takes!r} for {key!r}, and decoding is {decoding!r}")
-    return scheme.changed(channel=channel, code=CODE_OF[decoding])
+    return scheme
 
 
 def wholes(

@@ -35,8 +35,8 @@ from onnx_analog.tuning.allocation import Allocation, Path
 from onnx_analog.tuning.answers import Goal
 from onnx_analog.tuning.bench import CALIBRATION, Bench, Call, Crew, Part, Setup, listed, quiet
 from onnx_analog.tuning.bisection import ROUNDS
-from onnx_analog.tuning.candidates import CODE_OF, Candidate, members, on_grid, seeded
-from onnx_analog.tuning.considered import considered, wholes
+from onnx_analog.tuning.candidates import Candidate, codes_for, members, on_grid, seeded
+from onnx_analog.tuning.considered import Considered, considered, wholes
 from onnx_analog.tuning.drops import Drop, check_paired, drop_from, drop_of
 from onnx_analog.tuning.journal import Journal
 from onnx_analog.tuning.parts import Parts
@@ -284,6 +284,11 @@ class Measures:
         return seeded(tuple(dict.fromkeys(every)), weight, self._mask_seed, key)
 
     @cached_property
+    def _seeded_considered(self) -> Considered:
+        """The schemes of each tensor under the plan that is considered."""
+        return {key: seeded(each, self._weights[key], self._mask_seed, key) for key, each in self._considered.items()}
+
+    @cached_property
     def candidates(self) -> dict[str, list[Candidate]]:
         """The candidates of each tensor, by storage key; the journal holds the cells and the error of each."""
         # The largest tensors take the longest: the first ones, so that no worker is left with one in the end.
@@ -296,16 +301,15 @@ class Measures:
             units,
             lambda done: f"candidates of tensor {min(done + 1, count):,} of {count:,}",
         )
-        calls = [Call.for_candidates(key, each, self._counting) for key, each in schemes.items()]
+        needed = self._seeded_considered
+        calls = [Call.for_candidates(key, each, self._counting, needed[key]) for key, each in schemes.items()]
         numbers = dict(zip(schemes, self._crew.measured(calls, tell=tell), strict=True))
         return {key: listed(schemes[key], numbers[key]) for key in self._weights}
 
     @cached_property
     def wholes(self) -> list[Allocation]:
         """The plans that are tried as a whole, the cheapest first."""
-        schemes = {
-            key: seeded(each, self._weights[key], self._mask_seed, key) for key, each in self._considered.items()
-        }
+        schemes = self._seeded_considered
         return wholes(schemes, self.candidates, self.sensitivity) if any(schemes.values()) else []
 
     # -------------------------------------------------------------------------------------------------- its plans
@@ -380,7 +384,7 @@ def cells_of_numbers(numbers: int, channel: Channel, decoding: str, counting: st
         return 0.0
     if counting == "paper":
         return NUMBER_BITS * numbers / Scheme().side_bits_per_cell
-    scheme = Scheme(channel=channel, code=CODE_OF[decoding])
+    scheme = Scheme(channel=channel, code=codes_for(channel, decoding)[0])
     code = code_of(scheme, "codebook", entropy_coded=False)
     return channel.devices_per_cell * NUMBER_BITS * numbers / code.bits_per_cell
 

@@ -308,10 +308,8 @@ class Tuned(Shown):
         for name, answer in [*self.answers.items()][1:]:
             yield name, f"{answer.cells:.3f} cells per weight, {self.lost(answer.verified)}"
         if self.limit is not None:
-            yield (
-                "limit",
-                f"{self.limit.cells_per_original_weight:.3f} cells per weight, a factor {self.limit.factor:.2f}",
-            )
+            above = "" if self.limit.factor is None else f", a factor {self.limit.factor:.2f}"
+            yield "limit", f"{self.limit.cells_per_original_weight:.3f} cells per weight{above}"
         yield "channel", self.channel
         yield "decoding takes at most", self.decoding
         for text in self.assumptions:

@@ -131,11 +131,13 @@ def on_steps(shape=(16, 32), step=0.21):
 @pytest.mark.parametrize("decoding", DECODING)
 def test_weights_on_a_grid_have_a_candidate_without_errors(decoding):
     weight = on_steps()
-    (scheme,) = on_grid(weight, PCM, decoding)
-    quiet = scheme.changed(channel="gaussian:sigma=0.001")  # or wrong bits count
+    schemes = on_grid(weight, PCM, decoding)
+    assert set(on_grid(weight, PCM, "none")) <= set(schemes)
+    quiet = [scheme.changed(channel="gaussian:sigma=0.001") for scheme in schemes]  # or wrong bits count
     for given in (None, correlated()):
-        (found,) = candidates(weight, [quiet], given)
-        assert found.error < 1e-12
+        found = candidates(weight, quiet, given, needed=quiet)
+        assert len(found) == len(schemes)
+        assert all(each.error < 1e-12 for each in found)
     assert on_grid(drawn(16, 32), PCM, decoding) == ()
 
 
@@ -207,6 +209,24 @@ def test_a_plan_makes_three_wholes_in_the_channel_and_with_the_code_of_the_searc
     assert {each.code for each in found["b"]} == {"bch"}
     assert {each.channel for each in found["b"]} == {oa.Scheme(channel=PCM).channel}
     assert considered(None, ["a"], PCM, "hard") == {"a": ()}
+
+
+def test_a_plan_without_an_entropy_coder_is_tried_without_a_code_too():
+    found = considered(oa.Plan(default=oa.Scheme.int4(code="bch")), ["a"], PCM, "hard")
+    assert [each.code for each in found["a"]] == ["bch"] * 3 + ["none"] * 3
+    assert [each.rounding for each in found["a"][:3]] == [each.rounding for each in found["a"][3:]]
+    at_none = considered(oa.Plan(default=oa.Scheme.int4()), ["a"], PCM, "none")
+    assert set(at_none["a"]) <= set(found["a"])
+
+
+@pytest.mark.parametrize("decoding", DECODING)
+def test_a_plan_that_cannot_be_the_best_is_tried_all_the_same(decoding):
+    """It is good for its network, and errors of weights do not show that."""
+    weight = drawn(64, 96)
+    needed = considered(oa.Plan(default=oa.Scheme.int4()), ["w"], PCM, decoding)["w"]
+    schemes = tuple(dict.fromkeys((*members(PCM, decoding), *needed)))
+    found = {each.scheme for each in candidates(weight, schemes, needed=needed)}
+    assert set(needed) <= found
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from onnx_analog import _tune, demo
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.statistical import StatisticalPcm
 from onnx_analog.coding.codes import best_code, repeated
+from onnx_analog.coding.streams import DECODING
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph import files
 from onnx_analog.run.data import Dataset
@@ -109,6 +110,23 @@ def test_a_budget_is_kept():
         small(budget=0.1)
 
 
+@pytest.mark.parametrize("channel", ["pcm", "pcm-partial-reset", GaussianNoise(sigma=0.02)])
+def test_no_level_of_decoding_takes_more_cells_than_one_before(channel):
+    """Before it is verified: the first look is at what the search found to be the cheapest."""
+    found = [small(max_drop=20, decoding=each, channel=channel, trials=5) for each in DECODING]
+    cells = [each.best.looks[0].cells for each in found]
+    assert cells == sorted(cells, reverse=True)
+    assert cells[0] > cells[-1]
+
+
+def test_a_level_has_the_analog_cells_of_those_before():
+    """Cells without noise to speak of hold any weight, and a code only as many bits as there are symbols."""
+    quiet = GaussianNoise(sigma=1e-7, low=-1, high=1)
+    found = [small(min_sqnr=60, decoding=each, channel=quiet, correction=False).best for each in DECODING]
+    assert [each.digital for each in found] == [False] * 4
+    assert [each.cells for each in found] == [found[0].cells] * 4
+
+
 def test_the_model_that_was_verified_can_be_written_and_read(tmp_path):
     path = tmp_path / "model.onnx"
     onnx.save(proto(LINEAR), path)
@@ -136,7 +154,7 @@ def test_what_analog_cells_would_lose_stands_beside_a_digital_plan(tuned):
     if within.analog is not None:
         assert within.analog.cells <= within.best.cells
         assert not within.analog.digital
-        assert "with analog cells" in repr(within)
+        assert "with analog cells" in within._repr_html_()
 
 
 def test_a_first_look_at_few_samples_leads_to_a_plan_that_holds_as_well(monkeypatch):
@@ -279,7 +297,7 @@ def test_a_budget_that_no_digital_plan_keeps_has_a_plan_with_analog_cells():
     assert not tuned.best.digital
     assert tuned.best.cells <= 1.5
     assert tuned.to_dict()["rival"] is None
-    assert "best digital rival" not in repr(tuned)
+    assert "best digital rival" not in tuned._repr_html_()
 
 
 def test_the_last_look_is_at_a_plan_that_the_search_shows_to_hold(monkeypatch):
