@@ -144,6 +144,34 @@ def test_what_pruning_buys_resnet20_is_what_the_results_say(trained, resnet20):
         assert run["pruning"] == f"Magnitude(sparsity={share / 100:g}, by_layer=True)"
 
 
+def test_what_rigid_masks_buy_resnet20_is_what_the_results_say(trained, resnet20):
+    """Of each, what it recognises, the least that it loses, and the cells in which pruning by layer loses as much."""
+
+    def helped(model):
+        return [row for row in resnet20 if (row.model, row.stored) == (f"resnet20-{model}", "compensated")]
+
+    text, layers = " ".join(PAGE.split()), helped("layers-90")
+    for model, mask in (
+        ("2of8", "Pattern(kept=2, group=8)"),
+        ("2of20", "Pattern(kept=2, group=20)"),
+        ("seed-75", "Seeded"),
+    ):
+        run = run_of(f"resnet20-{model}")
+        assert run["pruning"].startswith(mask)
+        assert f"recognises {100 * run['test_accuracy']:.2f} %" in text
+        assert f"{run['epochs']} epochs" in text
+    eight = [trained.cells_at(rows, 8.0, "lost") for rows in (helped("2of8"), helped("cifar10"), layers)]
+    assert f"loses 8 points in {eight[0]:.3f} cells" in text
+    assert 0.85 < eight[0] / eight[1] < 1  # hardly less
+    assert eight[0] > 1.5 * eight[2]
+    for model in ("2of20", "seed-75"):
+        best = min(helped(model), key=lambda row: row.lost)
+        cells = trained.cells_at(layers, best.lost, "lost")
+        said = f"{best.lost:.2f} points ({best.low:.2f} to {best.high:.2f}) at best, in {best.cells:.3f} cells"
+        assert f"{said}; by layer, as much is lost in {cells:.3f}" in text
+        assert cells < best.cells
+
+
 def test_runs_with_a_plan_are_those_of_the_results(trained):
     text = " ".join(PAGE.split())
     for step in ("1.5", "2"):
