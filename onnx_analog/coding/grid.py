@@ -46,6 +46,41 @@ def grid_of(weight: NDArray[Any], most: int) -> Grid | None:
     return next((grid for grid in fitted if grid is not None and grid.reach <= most), None)
 
 
+def channel_reach(weight: NDArray[Any], axis: int, most: int) -> int | None:
+    """Return how many steps the largest weight of each output channel is, if that is the same for all; else None.
+
+    Each channel has a step of its own, of which all of its weights are whole multiples but for rounding in their own
+    type. Channels of zeros lie on any grid. Where channels reach differently far, the steps are parts of theirs.
+
+    Parameters
+    ----------
+    weight : float array of any shape
+    axis : int
+        Of the output channels.
+    most : int, >= 1
+        Largest multiple of a step.
+
+    Examples
+    --------
+    >>> channel_reach(np.array([[0.5, -0.25, 0.75], [0.1, 0.3, 0.2]]), 0, 127)
+    3
+    """
+    channels = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
+    largest = np.abs(channels).max(axis=1, initial=0.0)
+    if not np.isfinite(largest).all() or not largest.any():
+        return None
+    shares = channels[largest > 0] / largest[largest > 0, None]
+    unit = float(ml_dtypes.finfo(weight.dtype).eps)  # type: ignore[no-untyped-call]
+    fitting = (reach for reach in range(1, most + 1) if _are_multiples(shares[:1] * reach, unit))
+    return next((reach for reach in fitting if _are_multiples(shares * reach, unit)), None)
+
+
+def _are_multiples(quotients: NDArray[np.float64], unit: float) -> bool:
+    """Return whether quotients of numbers that were rounded are whole."""
+    nearest = np.rint(quotients)
+    return bool((np.abs(quotients - nearest) <= 2 * unit * np.abs(nearest)).all())
+
+
 def _fitted(sizes: NDArray[np.float64], step: float, unit: float) -> Grid | None:
     """Return the grid of about a step on which sizes (S,) lie, ascending and above 0; None if they do not.
 

@@ -25,6 +25,7 @@ from onnx_analog.graph.explorer import users_of
 from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
 from onnx_analog.graph.stored import COMPENSATED_KEY, channels_of, is_protected, read_with
 from onnx_analog.graph.totals import Totals
+from onnx_analog.graph.uses import output_axis
 from onnx_analog.graph.weights import Selection, Weight, all_tensors, find
 from onnx_analog.passes import ManifestPass, ProtectPass, pipeline
 from onnx_analog.passes.protect import put, replace_all
@@ -434,7 +435,10 @@ class Experiment:
         planes = self._written(Plan.of(plan), _selection(selection))
         skeleton = self._skeleton(planes)
         weights = {weight.key: weight.array() for weight, _ in planes.coded}
-        return Probe(skeleton.network, skeleton.keys, weights, self.data, batch=self._batch, indices=self._indices)
+        axes = {weight.key: output_axis(weight.value, weight.shape) for weight, _ in planes.coded}
+        return Probe(
+            skeleton.network, skeleton.keys, weights, axes, self.data, batch=self._batch, indices=self._indices
+        )
 
     def totals(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> Totals:
         """Return what a plan stores, and what it costs."""

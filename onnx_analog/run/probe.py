@@ -20,6 +20,8 @@ class Probe:
     ----------
     weights : mapping of str to array
         The original weights, by storage key.
+    axes : mapping of str to int
+        Of each weight, the axis of the output channels.
 
     Parameters
     ----------
@@ -28,6 +30,7 @@ class Probe:
     keys : mapping of str to str
         Storage key of each weight that the network is given, by name.
     weights : mapping of str to array
+    axes : mapping of str to int
     data : Dataset
     batch : int
     indices : sequence of int, optional
@@ -39,12 +42,13 @@ class Probe:
         network: Network,
         keys: Mapping[str, str],
         weights: Mapping[str, Array],
+        axes: Mapping[str, int],
         data: Dataset,
         *,
         batch: int,
         indices: Sequence[int] | None = None,
     ) -> None:
-        self.weights = weights
+        self.weights, self.axes = weights, axes
         self._network, self._keys, self._data = network, keys, data
         self._batch, self._indices = batch, indices
 

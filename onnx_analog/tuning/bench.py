@@ -72,7 +72,7 @@ class Call:
     @staticmethod
     def for_candidates(key: str, schemes: Sequence[Scheme], counting: str, needed: Sequence[Scheme] = ()) -> Call:
         """Return the call of `Bench.candidates`."""
-        digests = "".join(scheme.digest() for scheme in (*schemes, *needed))
+        digests = "".join(_digest_of(scheme) for scheme in (*schemes, *needed))
         digest = hashlib.sha256(digests.encode()).hexdigest()[:16]
         name = f"candidates {digest} of {key}, counted by {counting}"
         names = tuple(_names_of(schemes))
@@ -169,8 +169,10 @@ class Bench:
 
         Schemes that are needed are computed even if they cannot be the best.
         """
-        known = self._moments().get(key)
-        found = candidates(self.probe.weights[key], schemes, known, counting=self._counting, key=key, needed=needed)
+        known, axis = self._moments().get(key), self.probe.axes[key]
+        found = candidates(
+            self.probe.weights[key], schemes, known, counting=self._counting, key=key, axis=axis, needed=needed
+        )
         of_scheme = {each.scheme: (each.cells, each.error) for each in found}
         pairs = [of_scheme.get(scheme, (-1.0, -1.0)) for scheme in schemes]
         return dict(zip(_names_of(schemes), itertools.chain.from_iterable(pairs), strict=True))
@@ -196,6 +198,11 @@ class _Known(NamedTuple):
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+
+@lru_cache(maxsize=1024)
+def _digest_of(scheme: Scheme) -> str:
+    return scheme.digest()
 
 
 def _names_of(schemes: Sequence[Scheme]) -> list[str]:

@@ -30,7 +30,7 @@ from onnx_analog.coding import compensation
 from onnx_analog.coding.codes import CellCode
 from onnx_analog.coding.compensation import InputMoments, unfit
 from onnx_analog.coding.distortion import distortion
-from onnx_analog.coding.grid import grid_of
+from onnx_analog.coding.grid import channel_reach, grid_of
 from onnx_analog.coding.masks import follows_from
 from onnx_analog.coding.planes import Encoded, decode, encode, stored_count
 from onnx_analog.coding.scheme import Scheme
@@ -158,8 +158,10 @@ def _raw(channel: Channel, estimator: str) -> Iterable[Scheme]:
                 yield Scheme(**steps, relative_step=step, cells=(1,), estimator=estimator)
 
 
-def on_grid(weight: NDArray[Any], channel: Channel, decoding: str) -> tuple[Scheme, ...]:
+def on_grid(weight: NDArray[Any], channel: Channel, decoding: str, *, axis: int = 0) -> tuple[Scheme, ...]:
     """Return the schemes without errors of a tensor whose weights are whole multiples of one step; none of another.
+
+    The step may be that of each output channel, if the largest weight of each is as many steps or parts of steps.
 
     Parameters
     ----------
@@ -167,19 +169,24 @@ def on_grid(weight: NDArray[Any], channel: Channel, decoding: str) -> tuple[Sche
     channel : Channel
     decoding : str
         Of `DECODING`: the most that decoding may take.
+    axis : int
+        Of the output channels.
     """
     grid = grid_of(weight, CLASSES // 2)
-    if grid is None:
+    reach = channel_reach(weight, axis, CLASSES // 2) if grid is None else grid.reach
+    if reach is None:
         return ()
     steps: dict[str, Any] = {
-        "sign": "level", "partition": "uniform", "step": grid.step, "rounding": "alone", "cells": (0,),
-        "channel": channel,
+        "sign": "level", "partition": "uniform", "rounding": "alone", "cells": (0,), "channel": channel,
+        **({"granularity": "channel"} if grid is None else {"step": grid.step}),
     }  # fmt: skip
+    classes = 2 * reach + 1
     codes, schemes = codes_for(channel, decoding), list[Scheme]()
     if decoding in ("hard", "soft"):
-        schemes += [Scheme(**steps, classes=CLASSES, entropy="context", code=codes[0])]
+        coded = classes if grid is None else CLASSES
+        schemes += [Scheme(**steps, classes=coded, entropy="context", code=codes[0])]
     if "none" in codes:
-        schemes += [Scheme(**steps, classes=2 * grid.reach + 1, code="none")]
+        schemes += [Scheme(**steps, classes=classes, code="none")]
     return tuple(schemes)
 
 
@@ -213,6 +220,7 @@ def candidates(
     *,
     counting: str = DEFAULTS.counting,
     key: str | None = None,
+    axis: int = 0,
     needed: Collection[Scheme] = (),
 ) -> list[Candidate]:
     """Return what a tensor takes, and its error, under each of some schemes.
@@ -223,7 +231,7 @@ def candidates(
     ----------
     weight : float array of any shape
     schemes : sequence of Scheme
-        With a codebook for each tensor.
+        With a codebook for each tensor or each of its output channels.
     moments : InputMoments, optional
         With them, weights without cells make up for each other's errors unless they are rounded alone, and errors are
         those of white noise that does as much harm.
@@ -231,6 +239,8 @@ def candidates(
         Cells as the memory allows, or as the paper counts.
     key : str, optional
         Storage key of the tensor: without it, no mask follows from a seed.
+    axis : int
+        Of the output channels.
     needed : collection of Scheme
         Those that are computed even if they cannot be the best.
     """
@@ -241,7 +251,7 @@ def candidates(
         if known and computed.has_better(scheme, least_cells(weight, scheme, counting)):
             continue
         try:
-            stored, error = _stored(weight, scheme, moments, key)
+            stored, error = _stored(weight, scheme, moments, key, axis)
         except ModelError:
             continue
         compensated = moments is not None and unfit(scheme) is None
@@ -260,13 +270,13 @@ def _of_index() -> tuple[str, ...]:
 
 
 def _stored(
-    weight: NDArray[Any], scheme: Scheme, moments: InputMoments | None, key: str | None
+    weight: NDArray[Any], scheme: Scheme, moments: InputMoments | None, key: str | None, axis: int
 ) -> tuple[Encoded, float]:
     """Return a tensor as it is stored, and its error."""
     if moments is not None and unfit(scheme) is None:
         stored, harm = compensation.encode(weight, scheme, moments, key=key)
         return stored, _relative(weight, stored, harm, moments)
-    (stored,) = encode([weight], scheme, keys=[key])
+    (stored,) = encode([weight], scheme, axis=axis, keys=[key])
     if moments is not None and scheme.is_compensable:  # beside others whose errors are measured in the outputs
         return stored, _relative(weight, stored, moments.error(_difference(weight, stored)), moments)
     return stored, distortion(weight, stored).relative
@@ -302,13 +312,13 @@ def cells_of(stored: Encoded, index: Sequence[Stream], counting: str = DEFAULTS.
 
     As the paper counts, bits are free of error, and a cell holds as many as the scheme's `side_bits_per_cell`.
     """
-    planes, _, scheme = stored
+    planes, codebook, scheme = stored
     count = stored_count(planes)
     counts = (
         [count] if planes.class_index is None else np.bincount(planes.class_index, minlength=scheme.classes).tolist()
     )
     size = count if planes.mask is None else planes.mask.size
-    return _cells(scheme, size, counts, index, counting)
+    return _cells(scheme, size, counts, index, counting, groups=codebook.groups)
 
 
 def least_cells(weight: NDArray[Any], scheme: Scheme, counting: str = DEFAULTS.counting) -> float:
@@ -324,11 +334,13 @@ def least_cells(weight: NDArray[Any], scheme: Scheme, counting: str = DEFAULTS.c
     return _cells(scheme, weight.size, [*counts, *[0] * (scheme.classes - 1)], streams, counting)
 
 
-def _cells(scheme: Scheme, size: int, counts: Sequence[int], index: Sequence[Stream], counting: str) -> float:
+def _cells(
+    scheme: Scheme, size: int, counts: Sequence[int], index: Sequence[Stream], counting: str, *, groups: int = 1
+) -> float:
     """Return the cells of a tensor of `size` weights, from how many of each class (K,) are stored, and its streams."""
     count = sum(counts)
     levels = sum(number * cells for number, cells in zip(counts, scheme.cells_of_class, strict=True))
-    book = Stream("codebook", codebook_bits(scheme, 1) + scheme.table_bits, entropy_coded=False)
+    book = Stream("codebook", codebook_bits(scheme, groups) + scheme.table_bits, entropy_coded=False)
     sign = (Stream("sign", count, entropy_coded=False),) if scheme.sign == "bit" else ()
     streams = (*sign, *index, book)
     if counting == "paper":

@@ -113,6 +113,7 @@ class Measures:
             few = stream(seed, 0, "tune", plane="first look").permutation(len(parts.search))[:_QUICK]
             self._samples[QUICK] = parts.search.take(np.sort(few))
         self._experiment = lru_cache(maxsize=None)(self._opened)
+        self._members = lru_cache(lambda compensated: members(channel, decoding, compensated=compensated))
         self._expect(goal)
         calibrating = self._experiment(CALIBRATION)
         check_paired(calibrating)
@@ -120,7 +121,7 @@ class Measures:
         check_unit(self.chosen.metric.name, **given)
         measuring: dict[str, Any] = {"selection": selection, "counting": counting, "seed": seed}
         bench = Bench(self._experiment, channel=channel, moments=lambda: self._moments, **measuring)
-        self._weights = bench.probe.weights
+        self._weights, self._axes = bench.probe.weights, bench.probe.axes
         self._considered = considered(plan, self._weights, channel, decoding)
         self.original = sum(weight.size for weight in self._weights.values())
 
@@ -275,10 +276,10 @@ class Measures:
 
     def _schemes(self, key: str) -> tuple[Scheme, ...]:
         """Return the schemes that are candidates for a tensor."""
-        weight, where = self._weights[key], (self._channel, self._decoding)
+        weight = self._weights[key]
         every = (
-            *members(*where, compensated=key in self._compensable),
-            *on_grid(weight, *where),
+            *self._members(key in self._compensable),
+            *on_grid(weight, self._channel, self._decoding, axis=self._axes[key]),
             *self._considered[key],
         )
         return seeded(tuple(dict.fromkeys(every)), weight, self._mask_seed, key)

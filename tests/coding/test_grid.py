@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_analog.coding.grid import Grid, grid_of
+from onnx_analog.coding.grid import Grid, channel_reach, grid_of
 
 TYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
 
@@ -61,3 +61,48 @@ def test_other_weights_are_on_none(weight):
 
 def test_a_constant_is_on_a_grid_of_its_own():
     assert grid_of(np.full((3, 3), -0.7), 127) == Grid(0.7, 1)
+
+
+# ---------------------------------------------------------------------------------------------- of output channels
+
+
+def per_channel(reach, axis, kind=np.float32, shape=(6, 5, 3)):
+    """Return weights in steps of their output channels, the largest of each as many steps; one channel is all zero."""
+    rng = np.random.default_rng(reach)
+    multiples = rng.integers(-reach, reach + 1, shape)
+    channels = np.moveaxis(multiples, axis, 0)
+    for channel in channels:
+        channel[(0,) * channel.ndim] = rng.choice([-reach, reach])
+    channels[1] = 0
+    steps = rng.uniform(0.1, 3, shape[axis])
+    sides = [-1 if number == axis % len(shape) else 1 for number in range(len(shape))]
+    return (multiples * steps.reshape(sides)).astype(kind)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("reach", [1, 3, 7, 31, 127])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_the_reach_of_output_channels_is_found(kind, reach, axis):
+    weight = per_channel(reach, axis, kind)
+    assert channel_reach(weight, axis, 127) == reach
+    assert grid_of(weight, 127) is None
+
+
+def test_channels_that_reach_otherwise_have_steps_of_which_theirs_are_multiples():
+    weight = np.array([[7, -2, 1], [0.5, 0.3, -0.4]], np.float32)
+    assert channel_reach(weight, 0, 127) == 35
+    assert channel_reach(weight, 0, 34) is None
+
+
+def test_channels_along_another_axis_or_not_on_a_grid_are_not_found():
+    weight = per_channel(7, 0)
+    assert channel_reach(weight, 1, 127) is None
+    off = weight.copy()
+    off[3, 1, 1] += 1e-4 * np.abs(off[3]).max()
+    assert channel_reach(off, 0, 127) is None
+    assert channel_reach(weight, 0, 6) is None
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_channels_of_nothing_are_on_none(value):
+    assert channel_reach(np.full((3, 4), value, np.float32), 0, 127) is None

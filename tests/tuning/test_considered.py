@@ -160,6 +160,45 @@ def test_a_search_finds_the_step_of_weights_on_a_grid_and_loses_nothing(decoding
     assert again.values == (1.0,)
 
 
+def on_channel_steps(reach=3):
+    """Return weights (16, 32) in a step of each column, which is an output channel of `net`."""
+    rng = np.random.default_rng(3)
+    multiples = rng.integers(-reach, reach + 1, (16, 32))
+    multiples[0] = reach
+    return f32(multiples * rng.uniform(0.1, 0.4, 32))
+
+
+@pytest.mark.parametrize("counting", ["memory", "paper"])
+@pytest.mark.parametrize("decoding", DECODING)
+def test_weights_on_grids_of_output_channels_have_a_candidate_without_errors(decoding, counting):
+    weight = on_channel_steps()
+    assert on_grid(weight, PCM, decoding, axis=0) == ()
+    schemes = on_grid(weight, PCM, decoding, axis=1)
+    assert {each.granularity for each in schemes} == {"channel"}
+    quiet = [scheme.changed(channel="gaussian:sigma=0.001") for scheme in schemes]  # or wrong bits count
+    for given in (None, correlated()):
+        found = candidates(weight, quiet, given, axis=1, needed=quiet, counting=counting)
+        assert all(each.error < 1e-12 for each in found)
+    for each in candidates(weight, schemes, axis=1, needed=schemes, counting=counting):
+        manifest = oa.protect(net(weight), each.scheme).manifest
+        if counting == "paper":
+            assert each.cells == manifest.totals.all_in_cells
+        else:
+            slack = sum(1 if line.code != "bch" else 100 for line in manifest.honest)
+            assert abs(manifest.totals.honest_cells - each.cells) <= slack
+
+
+def test_a_search_finds_the_steps_of_output_channels_and_loses_nothing():
+    weight = on_channel_steps()
+    found = tuned(net(weight), max_drop=4, correction=False)
+    (scheme,) = found.plan.schemes
+    assert (scheme.granularity, scheme.classes, scheme.rounding) == ("channel", 7, "alone")
+    assert found.best.verified.mean == 0
+    assert found.best.verified.divergence < 1e-10
+    again = oa.evaluate(oa.protect(net(weight), found.plan), rows(50), trials=1, reference=net(weight))
+    assert again.values == (1.0,)
+
+
 # -------------------------------------------------------------------------------------------------------- plans
 
 STEPS_OF_4 = oa.Plan(default=oa.Scheme.entropy_coded(2.0, estimator="affine", rounding="alone"))
