@@ -4,7 +4,8 @@
 
 Written is <out>/limits-<model>-<channel>.csv, with a row for each way to store the weights. Limits follow from the
 weights, the channel and the errors of trial 0: no data are needed. Ways that are read without error have none. Neither
-have compensated ones: their squared errors do not say how far outputs are off.
+have compensated ones: their squared errors do not say how far outputs are off. Large steps are left out: their errors
+are nearly those of no weights at all, for which no cells are needed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from codes import FILE, plans, some
+from codes import FILE, large_steps, plans, some
 
 import onnx_analog as oa
 from onnx_analog.cli.console import Command
@@ -35,7 +36,8 @@ def main(model: Path, shape: str, only: str, channel: str, out: Path) -> None:
     """Find the limit of each way to store the weights of a model."""
     sample = np.zeros([int(size) for size in shape.split(",")], np.float32)
     experiment = oa.Experiment(model, sample)
-    named = some(plans(channel), only)
+    large = large_steps(channel)
+    named = {name: scheme for name, scheme in some(plans(channel), only).items() if name not in large}
     named |= {name: scheme.changed(channel=oa.channel(channel)) for name, scheme in RIVALS.items()}
     name = f"limits-{model.stem}-{channel.partition(':')[0]}"
     rows = []

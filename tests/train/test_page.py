@@ -183,8 +183,14 @@ def test_runs_with_a_plan_are_those_of_the_results(trained):
 
 
 def test_what_training_buys_resnet18_is_what_the_results_say(trained):
-    (row,) = (row for row in trained.read(RESULTS / "training-resnet18.csv") if "layers" in row.model)
+    rows = trained.read(RESULTS / "training-resnet18.csv")
+    (row,) = (row for row in rows if "layers" in row.model)
+    compensated = [row for row in rows if row.stored == "compensated"]
+    (coarse,) = (row for row in compensated if row.step == 2)
+    half, low = (trained.cells_at(compensated, 0.5, column) for column in ("lost", "high"))
+    assert trained.cells_at(compensated, 0.5, "low") is None
     assert f"it loses {said(row)} cells" in BEYOND
-    assert f"loses {row.lost:.2f} points ({row.low:.2f} to {row.high:.2f}) in {row.cells:.3f} cells" in " ".join(
-        PAGE.split()
-    )
+    text = " ".join(PAGE.split())
+    for each in (row, coarse):
+        assert f"loses {each.lost:.2f} points ({each.low:.2f} to {each.high:.2f}) in {each.cells:.3f} cells" in text
+    assert f"it takes {half:.3f} cells (below {coarse.cells:.3f} to {low:.3f})" in text
