@@ -168,7 +168,7 @@ def tune(
     from onnx_analog.study import engines
     from onnx_analog.study.worker import Packed, versions
     from onnx_analog.tuning.answers import Goal
-    from onnx_analog.tuning.journal import Journal
+    from onnx_analog.tuning.journal import Journal, held
     from onnx_analog.tuning.measures import Measures
     from onnx_analog.tuning.parts import parts_of
 
@@ -185,7 +185,8 @@ def tune(
             "trials": given["tune_trials"], **{name: given[name] for name in OF_MEASUREMENTS}, "versions": versions(),
             "source": _sources(resolved),
         }  # fmt: skip
-    with one_blas_thread(), running_on:
+    path = None if resume is None else Path(resume)
+    with held(path), one_blas_thread(), running_on:
         measures = Measures(
             plain,
             parts_of(samples_of, given["seed"]),
@@ -200,7 +201,7 @@ def tune(
             mask_seed=given["mask_seed"],
             plan=considered,
             goal=goal,
-            journal=Journal(None if resume is None else Path(resume), facts),
+            journal=Journal(path, facts),
             engine=running_on,
             progress=progress_of(progress),
         )
@@ -255,8 +256,7 @@ def _tuned(measures: Measures, goal: Goal, channel: str, given: Mapping[str, Any
 
 def _sources(channel: Channel) -> str | None:
     """Return the digest of the sources of a channel of the user's own; None of the package's channels."""
-    kinds = {type(channel), *(type(value) for value in vars(channel).values() if isinstance(value, Channel))}
-    own = [kind for kind in kinds if not kind.__module__.startswith("onnx_analog.")]
+    own = [kind for kind in _kinds(channel) if not kind.__module__.startswith("onnx_analog.")]
     try:
         texts = [inspect.getsource(inspect.getmodule(kind) or kind) for kind in sorted(own, key=str)]
     except (OSError, TypeError):
@@ -264,6 +264,12 @@ def _sources(channel: Channel) -> str | None:
             "the source of the channel is not known, so nothing tells its changes: leave resume out"
         ) from None
     return hashlib.sha256("".join(texts).encode()).hexdigest() if own else None
+
+
+def _kinds(channel: Channel) -> set[type[Channel]]:
+    """Return the types of a channel and of those inside it."""
+    inner = (value for value in vars(channel).values() if isinstance(value, Channel))
+    return {type(channel)}.union(*map(_kinds, inner))
 
 
 def _better(one: Answer, other: Answer, goal: Goal) -> bool:

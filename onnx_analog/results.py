@@ -148,9 +148,15 @@ class Swept(Shown):
         OptionError
             If it is another sweep's point.
         """
-        if self.protecting is None or point not in self.points:
+        if point not in self.points:
             raise OptionError("point is not one of this sweep")
+        if self.protecting is None:
+            raise OptionError("this copy of the sweep has no models: ask the sweep that was returned")
         return self.protecting(point.setting)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied and pickled: all but the models, which are made by what has the data and sessions."""
+        return {**vars(self), "protecting": None}
 
     def __len__(self) -> int:
         return len(self.points)

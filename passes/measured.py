@@ -18,7 +18,7 @@ __all__ = ["MeasuredPass"]
 class MeasuredPass(ir.passes.FunctionalPass):
     """Return a model whose levels are those that an array returned; see `onnx_analog.graph.array_read.read_array`.
 
-    Where side information is analog, signs and classes are those that the array returned, too.
+    Signs and classes are those that the array returned, too: decoded, where they are digital.
 
     Parameters
     ----------

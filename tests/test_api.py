@@ -1,5 +1,7 @@
+import copy
 import hashlib
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import onnxruntime as ort
 import pytest
 
 import onnx_analog as oa
-from onnx_analog import channels
+from onnx_analog import _tune, channels
 from onnx_analog.arguments import MOST_READBACKS
 from onnx_analog.channels import GaussianNoise
 from onnx_analog.channels.empirical import EmpiricalChannel
@@ -1003,3 +1005,19 @@ def test_inspect_counts_subnormal_weights():
     model.graph.initializer.append(onnx.numpy_helper.from_array(array, "w"))
     found = oa.inspect(model)
     assert found.subnormal == found.to_dict()["subnormal"] == 2
+
+
+def test_a_sweep_is_pickled_and_copied_without_its_models():
+    found = oa.sweep(model(TWO), images(), **ONE)
+    found.protected(found.points[0])
+    for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):
+        assert again == found
+        with pytest.raises(OptionError, match="this copy of the sweep has no models: ask the sweep that was returned"):
+            again.protected(again.points[0])
+
+
+def test_every_channel_inside_another_is_known():
+    whole = Modifiers(cells_hold="residual", read_bits=4, write_bits=4).apply(channels.resolve("pcm-drift"))
+    names = {kind.__name__ for kind in _tune._kinds(whole)}
+    assert names >= {"ResidualCells", "LimitedPrecision"}
+    assert len(names) == 3

@@ -124,3 +124,14 @@ def test_it_is_shown_in_one_short_line():
     assert shown == f"<Experiment: {stored.model.graph.name}, protected, agreement on 1 sample>"
     stored.model.graph.name = "long\n" * 1000
     assert len(repr(oa.Experiment(stored, IMAGES, samples=1))) < 250
+
+
+def test_an_estimator_that_keeps_the_gain_writes_other_points_whatever_was_scored_before():
+    plain = oa.Scheme(sign="level", classes=7, partition="uniform", relative_step=1.0, cells=(0,), channel=QUIET)
+    plans = [plain, plain.changed(estimator="unbiased")]
+    alone = [oa.Experiment(MODEL, arrays()[0], metric="sqnr_db").score(plan, trials=1).values for plan in plans]
+    assert alone[0] != alone[1]
+    for order in (plans, plans[::-1]):
+        both = oa.Experiment(MODEL, arrays()[0], metric="sqnr_db")
+        found = {plan: both.score(plan, trials=1).values for plan in order}
+        assert [found[plan] for plan in plans] == alone

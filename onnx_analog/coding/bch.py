@@ -25,6 +25,7 @@ Bits = NDArray[np.bool_]
 Elements = NDArray[np.int64]
 
 _COLUMNS = 256  # of parity, that are computed at once
+_BLOCKS = 2**8  # that are encoded at once
 _WORK = 2**21  # elements of the field in an intermediate array
 
 
@@ -118,14 +119,16 @@ class Code:
 
     def encode(self, data: Bits) -> Bits:
         """Return the parity (B, p) of blocks of data bits (B, k)."""
-        rows, numbers = _remainders(self.generator, self.parity, data.shape[1]), data.astype(np.float32)
+        rows = _remainders(self.generator, self.parity, 2**self.degree - 1 - self.parity)[-data.shape[1] :]
         parity = np.empty((len(data), self.parity), np.bool_)
         for start in range(0, self.parity, _COLUMNS):
-            stop = min(start + _COLUMNS, self.parity)
-            part = np.unpackbits(rows[:, start // 8 : -(-stop // 8)], axis=1, count=stop - start)
-            parity[:, start:stop] = (numbers @ part.astype(np.float32)).astype(
-                np.int64
-            ) & 1  # sums below 2^24 are exact
+            columns = slice(start, min(start + _COLUMNS, self.parity))
+            part = np.unpackbits(rows[:, start // 8 : -(-columns.stop // 8)], axis=1, count=columns.stop - start)
+            factors = part.astype(np.float32)
+            for first in range(0, len(data), _BLOCKS):
+                blocks = slice(first, first + _BLOCKS)
+                sums = data[blocks].astype(np.float32) @ factors  # below 2^24, where float32 is exact
+                parity[blocks, columns] = sums.astype(np.int64) & 1
         return parity
 
     def decode(self, words: Bits) -> tuple[Bits, Bits]:
@@ -220,7 +223,7 @@ def _minimal(of: Field, coset: list[int]) -> int:
     return int("".join(map(str, coefficients.tolist())), 2)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=2)  # which may take hundreds of megabytes
 def _remainders(generator: int, parity: int, data: int) -> NDArray[np.uint8]:
     """Return x^(data - 1 + parity), ..., x^parity modulo the generator, packed, the highest power first."""
     size = -(-parity // 8)

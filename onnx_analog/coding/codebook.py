@@ -10,6 +10,7 @@ import numpy as np
 
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.partition import Bits, Doubles, Edges, Floats
+from onnx_analog.coding.probabilities import Ints
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.sums import ClassSums, gain_of_points, means_of
 from onnx_analog.errors import ModelError
@@ -143,7 +144,7 @@ def _points(sums: ClassSums, points: Doubles | None, scheme: Scheme) -> Doubles:
 _CLOSE = 1e-6  # of the largest size: as far as α and β may be from those that stored numbers tell
 
 
-def numbers_of(alpha: Floats, beta: Floats, scheme: Scheme) -> Floats | None:
+def numbers_of(alpha: Floats, beta: Floats, scheme: Scheme, counts: Ints | None = None) -> Floats | None:
     """Return the numbers that a codebook is stored as: for each group, α and β of each class; of points, β alone.
 
     Of equal steps, they are the step of each group, or the one that the scheme gives, and then for each group, where
@@ -153,6 +154,8 @@ def numbers_of(alpha: Floats, beta: Floats, scheme: Scheme) -> Floats | None:
     ----------
     alpha, beta : float32 arrays of shape (G, K)
     scheme : Scheme
+    counts : int64 array of shape (G, K), optional
+        Weights of each class, as far as they are known: an empty class has α = 1 and β = 0, which another may have too.
 
     Returns
     -------
@@ -165,7 +168,8 @@ def numbers_of(alpha: Floats, beta: Floats, scheme: Scheme) -> Floats | None:
         each: Floats = np.stack([alpha, beta], axis=2)[kept]
         return each
     low, high = (ends.astype(np.float64) for ends in _sizes(alpha, beta, scheme))
-    there = analog & ((alpha != 1) | (beta != 0))  # an empty class has no size
+    there = (alpha != 1) | (beta != 0)  # an empty class has no size
+    there = analog & (there if counts is None else there | (counts > 0))
     steps = np.array([_step_of(*of_group, scheme) for of_group in zip(beta, low, high, there, strict=True)])
     given = scheme.step is not None and not estimator(scheme.estimator).keeps_gain
     numbers = [np.array([scheme.step]) if given else steps]
@@ -215,13 +219,24 @@ def _middle(scheme: Scheme) -> float:
 
 
 def _step_of(beta: Floats, low: Doubles, high: Doubles, there: Bits, scheme: Scheme) -> float:
-    """Return the step of one group: by the point that is farthest from 0, or else by the narrowest class with cells."""
+    """Return the step of one group: by the point or the edge between classes that is farthest from 0.
+
+    If neither is known, as of two classes that meet at 0, it is the width of the narrowest, which cannot be too small.
+    """
     place = np.arange(scheme.classes) - _middle(scheme)
     points = np.where(np.array(scheme.cells_of_class) > 0, 0.0, place)
     farthest = int(np.abs(points).argmax())
     if points[farthest]:
         return float(beta[farthest]) / float(points[farthest])
+    edges, known = (
+        np.stack([place - 0.5, place + 0.5]),
+        np.stack([there, there]),
+    )  # in steps; those that are not widened
+    analog = np.flatnonzero(np.array(scheme.cells_of_class) > 0)
+    known[0, analog[0] if scheme.sign == "level" else 0] = False
+    known[1, analog[-1]] = False
+    farthest = int(np.where(known, np.abs(edges), 0.0).argmax())
+    if known.reshape(-1)[farthest] and edges.reshape(-1)[farthest]:
+        return float(np.stack([low, high]).reshape(-1)[farthest] / edges.reshape(-1)[farthest])
     width = np.where(there, high - low, np.inf)
-    if scheme.sign == "bit":
-        width[0] *= 2
     return float(width.min()) if np.isfinite(width.min()) else 1.0

@@ -22,8 +22,6 @@ from onnx_analog.coding.codes import CellCode
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.side import from_gray, to_gray
 
-_BLOCKS = 2**8  # that are encoded at once
-
 
 class Decoded(NamedTuple):
     """A stream as it is decoded.
@@ -141,8 +139,7 @@ class DigitalCells:
         if self.code.block is None:
             return bits
         code, whole = code_of_block(self.code.block), self.bits // self.block * self.block
-        at_once = range(0, whole, _BLOCKS * self.block)
-        parts = [bits[start : min(start + at_once.step, whole)].reshape(-1, self.block) for start in at_once]
+        parts = [bits[:whole].reshape(-1, self.block)]
         if whole < self.bits:
             parts.append(bits[None, whole:])
         return np.concatenate([np.concatenate([data, code.encode(data)], axis=1).reshape(-1) for data in parts])

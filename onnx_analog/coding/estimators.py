@@ -220,7 +220,7 @@ class Posterior(Estimator):
     def stored_tables(self, written: Written) -> NDArray[np.bool_]:
         """Return the corrections of each table, float16, the highest bit first."""
         tables = [table_of(written, number).corrections for number, cells in enumerate(written.tables) if cells]
-        return _bits_of(np.concatenate([np.zeros(0), *tables]), ">f2")
+        return bits_of(np.concatenate([np.zeros(0), *tables]), ">f2")
 
 
 class Unbiased(Posterior):
@@ -248,10 +248,10 @@ class Unbiased(Posterior):
 
     def stored_tables(self, written: Written) -> NDArray[np.bool_]:
         """Return the tables, and then the factor, float32."""
-        return np.concatenate([super().stored_tables(written), _bits_of(np.array([gain_of(written)]), ">f4")])
+        return np.concatenate([super().stored_tables(written), bits_of(np.array([gain_of(written)]), ">f4")])
 
 
-def _bits_of(numbers: NDArray[np.floating[Any]], dtype: str) -> NDArray[np.bool_]:
+def bits_of(numbers: NDArray[Any], dtype: str) -> NDArray[np.bool_]:
     """Return numbers as bits, the first number and the highest bit first."""
     return np.unpackbits(np.frombuffer(numbers.astype(dtype).tobytes(), np.uint8)).view(np.bool_)
 

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+_SURE = 8  # times as large as sizes whose multiples are known: the multiples of these are certain then
 _MOST_GAP = 4  # steps between the two nearest values: wider gaps are not recognised
 
 
@@ -41,8 +42,8 @@ def grid_of(weight: NDArray[Any], most: int) -> Grid | None:
     if not 0 < sizes.size <= most:
         return None
     unit = float(ml_dtypes.finfo(weight.dtype).eps)  # type: ignore[no-untyped-call]
-    gap = float(np.diff(sizes, prepend=0.0).min())
-    fitted = (_fitted(sizes, gap / parts, unit) for parts in range(1, _MOST_GAP + 1))
+    gaps = float(np.diff(sizes, prepend=0.0).min()), float(sizes[0])  # large sizes are rounded most, and their gaps
+    fitted = (_fitted(sizes, gap / parts, unit) for parts in range(1, _MOST_GAP + 1) for gap in gaps)
     return next((grid for grid in fitted if grid is not None and grid.reach <= most), None)
 
 
@@ -84,13 +85,17 @@ def _are_multiples(quotients: NDArray[np.float64], unit: float) -> bool:
 def _fitted(sizes: NDArray[np.float64], step: float, unit: float) -> Grid | None:
     """Return the grid of about a step on which sizes (S,) lie, ascending and above 0; None if they do not.
 
-    A multiple that was rounded in a type of this `unit`, and its step before, are off by half a unit each at most; as
+    The step is found from the smallest sizes, whose multiples are certain, and made more exact by larger ones. A
+    multiple that was rounded in a type of this `unit`, and its step before, are off by half a unit each at most; as
     much is left for what is computed here.
     """
-    multiples = np.rint(sizes / step)
-    if not multiples.all():
-        return None
-    step = float(sizes @ multiples / (multiples @ multiples))
+    known = 0
+    while known < sizes.size:
+        known = max(int(np.searchsorted(sizes, _SURE * sizes[max(known - 1, 0)], side="right")), known + 1)
+        multiples = np.rint(sizes[:known] / step)
+        if not multiples.all():
+            return None
+        step = float(sizes[:known] @ multiples / (multiples @ multiples))
     if not (np.abs(sizes - step * multiples) <= 2 * unit * sizes).all():
         return None
     return Grid(step, int(multiples[-1]))

@@ -113,7 +113,7 @@ class Transaction:
         for name in ("new", "old"):
             (scratch / name).mkdir()
         file = self._open.enter_context((scratch / "lock").open("w", encoding="utf-8"))
-        _lock(file.fileno())
+        lock(file.fileno())
         file.write(json.dumps({"inode": _inode(scratch), "primary": str(self._primary)}))
         file.flush()
 
@@ -386,7 +386,7 @@ def _remove_begun(scratch: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- locks
 
 
-def _lock(file: int) -> bool:
+def lock(file: int) -> bool:
     """Lock an open file or folder for this process; return whether it has the lock. A process's end frees it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -400,7 +400,7 @@ def _lock(file: int) -> bool:
 def _alive(scratch: Path) -> bool:
     file = os.open(scratch / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        return not _lock(file)
+        return not lock(file)
     finally:
         os.close(file)
 

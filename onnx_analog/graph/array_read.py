@@ -19,6 +19,7 @@ from onnx_analog.arguments import Arguments
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.failures import Run
 from onnx_analog.coding.partition import Bits, Bytes, Floats
+from onnx_analog.coding.streams import codebook_bits
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, OptionError
 from onnx_analog.graph.array_cells import Calibration, Cells, at_time, averaged, calibrated, scaled, usable
@@ -175,11 +176,11 @@ def _by_tensor(protected: ProtectedModel, found: Iterable[Found]) -> dict[str, _
             of_tensor = result[share.key]
             of_tensor.bits[each.stream.kind.name] = each.bits[share.first : share.end]
             of_tensor.lost[each.stream.kind.name] = each.runs(share)
-    shared = [tensor for tensor in protected.tensors if tensor.scheme.granularity == "model"]
-    for owner in shared:
-        for other in shared:
-            if other.number == owner.number and result[owner.key].lost.get("codebook"):
-                result[other.key].lost["codebook"] = result[owner.key].lost["codebook"]
+    owners = dict[int, list[Run]]()  # what is lost of α and β, with the first tensor that shares them
+    for tensor in (tensor for tensor in protected.tensors if tensor.scheme.granularity == "model"):
+        length, own = codebook_bits(tensor.scheme, len(tensor.alpha)), result[tensor.key].lost.get("codebook", [])
+        of_owner = owners.setdefault(tensor.number, [run for run in own if run.start < length])
+        result[tensor.key].lost["codebook"] = [*own, *(run for run in of_owner if run not in own)]
     return result
 
 
@@ -240,5 +241,6 @@ def _with_zeros(tensor: StoredTensor, read: TensorRead) -> TensorRead:
         return read
     written = tensor.written(tensor.scheme)
     if read.class_index is not None:
-        written = replace(written, class_index=read.class_index)
+        index = read.class_index if tensor.analog is None else read.class_index[tensor.analog]
+        written = replace(written, class_index=index)
     return replace(read, level=np.where(unread, -written.of_each(tensor.beta), read.level))

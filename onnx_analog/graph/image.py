@@ -217,14 +217,14 @@ def image_of(protected: ProtectedModel) -> Image:
     protected.check_readable()
     manifest = protected.manifest
     tensors = list({tensor.key: tensor for tensor in protected.tensors}.values())
-    streams, absent = streams_of(with_streams(tensors))
     counts = [entry.cells_for("level") for entry in manifest.tensors]
     counts += [entry.cells_for("side") for entry in manifest.tensors if manifest.schemes[entry.scheme].side_channel]
+    _check_size(sum(counts))  # before the streams are encoded, which takes time
+    streams, absent = streams_of(with_streams(tensors))
     counts += [stream.devices for stream in streams]
-    if sum(counts) > MOST_CELLS:
-        raise ModelError(
-            f"the model has {sum(counts):,} cells, and an image at most {MOST_CELLS:,}: protect fewer tensors"
-        )
+    _check_size(sum(counts))
+    if not sum(counts):
+        raise ModelError(f"no cell of the model can be laid out: {'; '.join(map(str, absent)) or 'it stores nothing'}")
     parts = [part for tensor in tensors for part in (_levels(tensor), *_side(tensor))]
     parts += [_digital(stream) for stream in streams]
     planes, address = [], 0
@@ -233,6 +233,13 @@ def image_of(protected: ProtectedModel) -> Image:
             planes.append(replace(part, first=address))
             address = planes[-1].end
     return Image(digest_of(manifest), tuple(tensor.key for tensor in tensors), tuple(planes), absent)
+
+
+def _check_size(cells: int) -> None:
+    if cells > MOST_CELLS:
+        raise ModelError(
+            f"the model has {cells:,} cells or more, an image at most {MOST_CELLS:,}: protect fewer tensors"
+        )
 
 
 def digest_of(manifest: Manifest) -> str:

@@ -13,7 +13,7 @@ from onnx_analog.coding.bch import code_of_block
 from onnx_analog.coding.codebook import numbers_of
 from onnx_analog.coding.codes import SOFT_SHARE
 from onnx_analog.coding.digital import DigitalCells
-from onnx_analog.coding.estimators import estimator
+from onnx_analog.coding.estimators import bits_of, estimator
 from onnx_analog.coding.masks import PatternStream
 from onnx_analog.coding.partition import Bits, Bytes
 from onnx_analog.coding.streams import NAMES, Kind, Stream, codebook_bits, kind_of
@@ -162,7 +162,7 @@ def _bits(tensor: StoredTensor, stream: Stream) -> Bits | None:
         return _codebook(tensor, stream.bits)
     if stream.name == "mask seed":
         assert tensor.scheme.mask_seed is not None
-        return _bits_of(np.array([tensor.scheme.mask_seed, tensor.count]), ">u4")
+        return bits_of(np.array([tensor.scheme.mask_seed, tensor.count]), ">u4")
     if stream.name == "class":
         assert tensor.class_index is not None
         width = tensor.scheme.index_bits
@@ -174,11 +174,11 @@ def _codebook(tensor: StoredTensor, bits: int) -> Bits | None:
     """Return the numbers of a codebook, unless another tensor has them, and the tables of its estimator."""
     scheme, parts = tensor.scheme, []
     if bits > scheme.table_bits:
-        numbers = numbers_of(tensor.alpha, tensor.beta, scheme)
+        numbers = numbers_of(tensor.alpha, tensor.beta, scheme, _counts(tensor))
         if numbers is None:
             return None
         assert 32 * numbers.size == codebook_bits(scheme, len(tensor.alpha))
-        parts.append(_bits_of(numbers, ">f4"))
+        parts.append(bits_of(numbers, ">f4"))
     if scheme.table_bits:
         tables = estimator(scheme.estimator).stored_tables(tensor.written(scheme))
         if tables is None or tables.size != scheme.table_bits:
@@ -187,6 +187,10 @@ def _codebook(tensor: StoredTensor, bits: int) -> Bits | None:
     return np.concatenate(parts)
 
 
-def _bits_of(numbers: NDArray[Any], dtype: str) -> Bits:
-    """Return numbers as bits, the first number and the highest bit first."""
-    return np.unpackbits(np.frombuffer(numbers.astype(dtype).tobytes(), np.uint8)).view(np.bool_)
+def _counts(tensor: StoredTensor) -> NDArray[np.int64]:
+    """Return how many weights each class of each group has, (G, K)."""
+    groups, classes = len(tensor.alpha), tensor.scheme.classes
+    if tensor.group is None:
+        return np.broadcast_to(tensor.class_counts, (groups, classes))
+    place = tensor.group * classes + (0 if tensor.class_index is None else tensor.class_index)
+    return np.bincount(place, minlength=groups * classes).reshape(groups, classes)

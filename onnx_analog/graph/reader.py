@@ -97,16 +97,30 @@ def without_lost(
     *,
     scheme: Scheme | None = None,
 ) -> tuple[Bits | None, Bytes | None]:
-    """Return signs and classes (N,); those of weights that are lost are positive, and of the most frequent class."""
+    """Return signs and classes (N,); those of weights that are lost are positive, and of the most frequent class.
+
+    A wrong class with cells in place of one without, or the other way round, is noticed, and lost too: the cells of
+    other weights stay where they are.
+    """
+    cells = (scheme or tensor.scheme).cells_of_class
+    index = _in_place(tensor, index, cells)
     gone = None
     for weights in lost_with:
         gone = weights if gone is None else gone | weights
     if gone is None:
         return sign, index
     if index is not None and tensor.class_index is not None:
-        cells = (scheme or tensor.scheme).cells_of_class
         index = np.where(gone, most_frequent(tensor.class_counts, cells)[tensor.class_index], index)
     return None if sign is None else sign & ~gone, index
+
+
+def _in_place(tensor: StoredTensor, index: Bytes | None, cells: Sequence[int]) -> Bytes | None:
+    """Return classes (N,) as read, each with cells where the one that was written has cells."""
+    analog, written = np.array(cells) > 0, tensor.class_index
+    if index is None or written is None or index is written or analog.all() or not analog.any():
+        return index
+    moved = analog[index] != analog[written]
+    return np.where(moved, most_frequent(tensor.class_counts, cells)[written], index) if moved.any() else index
 
 
 def _read_signs(tensor: StoredTensor, scheme: Scheme, rng: np.random.Generator) -> Bits | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph.accounting import totals_of
@@ -17,7 +18,8 @@ from onnx_analog.graph.weights import Selection, Weight
 from onnx_analog.run.read import Unpacked
 from onnx_analog.settings import settings_of
 
-# What a level is read with; every other setting of a scheme decides what is written.
+# What a level is read with; every other setting of a scheme decides what is written. An estimator that keeps the gain
+# does too where classes have no cells: it scales their points.
 _OF_READING = ("channel", "estimator", "side_bits_per_cell", "side_channel", "side_cells", "side_copies")
 
 
@@ -56,4 +58,5 @@ def what_is_written(plan: Plan) -> Any:
 def _of_writing(scheme: Scheme) -> Any:
     settings = {name: getattr(scheme, name) for name in settings_of(Scheme) if name not in _OF_READING}
     settings["cells"] = tuple(cells > 0 for cells in scheme.cells_of_class)
+    settings["keeps_gain"] = scheme.analog != "all" and estimator(scheme.estimator).keeps_gain
     return scheme.channel.span, tuple(settings.items())

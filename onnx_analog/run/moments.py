@@ -73,8 +73,9 @@ class _Sums:
         taken = value[places // value.shape[2], :, places % value.shape[2]].astype(np.float64)
         vectors = taken.reshape(-1, operand.groups, operand.inputs)
         self.counts[held_out] += len(vectors)
-        for total, x in zip(self._totals[held_out], vectors.transpose(1, 0, 2), strict=True):
-            total += x.T @ x
+        with np.errstate(all="ignore"):  # what is not finite is refused once all is added
+            for total, x in zip(self._totals[held_out], vectors.transpose(1, 0, 2), strict=True):
+                total += x.T @ x
 
     def _places(self, count: int, samples: int) -> NDArray[np.int64]:
         enough = max(_LEAST_VECTORS, _VECTORS * self.operand.inputs)

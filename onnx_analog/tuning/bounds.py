@@ -8,8 +8,8 @@ steps that are not so coarse that most weights are read as 0, as those of a raw 
   others err e.
 - Without analog cells, the highest bit of a raw index of K classes and steps Δ, wrong with the chance p, adds
   p·(Δ·(K - 1)/2)² at least.
-- With k analog cells for each weight and no index, the error is at least a k-th of that with one: noise is averaged,
-  and what else a level is off by stays.
+- With k analog cells for each weight, no index and the affine estimator, the error is at least a k-th of that with
+  one: noise is averaged, and what else a level is off by stays. Other estimators may gain more, as they know the noise.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Found:
 
     def _least_error(self, scheme: Scheme) -> float:
         if scheme.partition != "uniform":
-            single = self._rows.get(scheme.changed(cells=(1,)))
+            single = self._rows.get(scheme.changed(cells=(1,))) if scheme.estimator == "affine" else None
             return single[1] / scheme.cells_of_class[0] if single is not None else 0.0
         finer = (row for row in self._rows.items() if _is_finer(row[0], scheme))
-        of_steps = ((each.relative_step or 0.0, -error) for each, (_, error) in finer)
-        _, error = max(of_steps, default=(0.0, 0.0))
-        return -error / (1 - error) + _of_wrong_bits(scheme)
+        coarsest = max(finer, key=lambda row: (row[0].relative_step or 0.0, -row[1][1]), default=None)
+        error = 0.0 if coarsest is None else coarsest[1][1]
+        return error / (1 + error) + _of_wrong_bits(scheme)
 
 
 def _is_finer(one: Scheme, than: Scheme) -> bool:

@@ -10,7 +10,7 @@ What decoding takes decides which there are (see `onnx_analog.coding.streams`). 
 | soft  | the same with a soft-decision code, which is assumed, in the place of BCH where it holds more |
 
 Of the levels before, what cannot be the best is not computed: see `onnx_analog.tuning.bounds`. If all weights of a
-tensor are whole multiples of one step, that step is a candidate at all levels: it loses nothing.
+tensor are whole multiples of one step, that step is a candidate at all levels: it rounds none.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _raw(channel: Channel, estimator: str) -> Iterable[Scheme]:
 
 
 def on_grid(weight: NDArray[Any], channel: Channel, decoding: str, *, axis: int = 0) -> tuple[Scheme, ...]:
-    """Return the schemes without errors of a tensor whose weights are whole multiples of one step; none of another.
+    """Return the schemes that round no weight of a tensor of whole multiples of one step; none of another tensor.
 
     The step may be that of each output channel, if the largest weight of each is as many steps or parts of steps.
 

@@ -7,13 +7,16 @@ has them, which gives the same bits when they are read. A line that a stop cut o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from onnx_analog.disk.transactions import lock
 from onnx_analog.errors import DataError, OptionError, OutputError, printable
 
-_FORMAT = "onnx-analog tune 2"  # another one when a measurement changes its meaning
+_FORMAT = "onnx-analog tune 3"  # another one when a measurement changes its meaning
 _MOST_BYTES = 2**26
 _APART = {  # what can differ between searches, in words
     "model": "of another model",
@@ -51,13 +54,16 @@ class Journal:
         head = json.dumps({"format": _FORMAT, **search}, sort_keys=True)  # which makes lists of tuples
         if path is None:
             return
-        lines = _lines(path) if path.exists() else []
+        text = _text(path) if path.exists() else ""
+        lines = text.splitlines()
         if lines and not (len(lines) == 1 and head.startswith(lines[0])):  # which a stop may have cut off
             _check_head(path, lines[0], json.loads(head))
         for line in lines[1:]:
             self._known |= _entry(line)
-        whole = [head, *(json.dumps({key: value}) for key, value in self._known.items())]
-        _replace(path, "".join(f"{line}\n" for line in whole))
+        if len(lines) < 2 and text != f"{head}\n":
+            _write(path, f"{head}\n", "w")
+        elif not text.endswith("\n"):  # a stop cut the last line off
+            os.truncate(path, len(text[: text.rindex("\n") + 1].encode()))
 
     def measured(self, key: str, measure: Callable[[], Any], names: Collection[str] | None = None) -> Any:
         """Return the measurement of a key: that of the file if it is of the same form, else a new one.
@@ -82,7 +88,7 @@ class Journal:
         """Take a new measurement. The order of measurements in the file has no meaning."""
         self._known[key] = value
         if self._path is not None:
-            _append(self._path, json.dumps({key: value}) + "\n")
+            _write(self._path, json.dumps({key: value}) + "\n", "a")
 
     def __getitem__(self, key: str) -> Any:
         return self._known[key]
@@ -95,29 +101,51 @@ class Journal:
         return "What was measured is kept: run the same command again"
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write a file beside, and put it in the place of the old one: a stop loses neither."""
-    beside = path.with_name(f".{path.name}.new")
+@contextmanager
+def held(path: Path | None) -> Iterator[None]:
+    """Hold the file of a search against other searches.
+
+    Raises
+    ------
+    OptionError
+        If another search holds it.
+    OutputError
+        If it cannot be written.
+    """
+    if path is None:
+        yield
+        return
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise OutputError(f"'{printable(str(path))}' cannot be written: {error.strerror}") from error
-
-
-def _append(path: Path, text: str) -> None:
+        raise _not_written(path, error) from error
     try:
-        with path.open("a", encoding="utf-8") as file:
+        if not lock(file):
+            raise OptionError(
+                f"another search writes to '{printable(str(path))}': wait until it ends, or give another file"
+            )
+        yield
+    finally:
+        os.close(file)
+
+
+def _write(path: Path, text: str, mode: str) -> None:
+    try:
+        with path.open(mode, encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise OutputError(f"'{printable(str(path))}' cannot be written: {error.strerror}") from error
+        raise _not_written(path, error) from error
 
 
-def _lines(path: Path) -> list[str]:
+def _not_written(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"'{printable(str(path))}' cannot be written: {error.strerror}")
+
+
+def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise DataError(f"'{printable(str(path))}' has more than {_MOST_BYTES:,} bytes: it is not a search file")
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"'{printable(str(path))}' cannot be read as a search file: {error}") from error
 
@@ -127,7 +155,10 @@ def _check_head(path: Path, line: str, expected: Mapping[str, Any]) -> None:
         found = json.loads(line)
     except ValueError:
         found = None
-    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+    form = found.get("format") if isinstance(found, dict) else None
+    if form != _FORMAT and str(form).startswith(_FORMAT[:-1]):
+        raise OptionError(f"'{printable(str(path))}' belongs to a search {_APART['versions']}: give another file")
+    if form != _FORMAT or not isinstance(found, dict):
         raise DataError(f"'{printable(str(path))}' is not a search file")
     other = next((name for name, value in expected.items() if found.get(name) != value), None)
     if other is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from onnx_analog.coding.assumptions import SOFT_CODE, assumptions
 from onnx_analog.coding.limit import Limit
@@ -17,6 +17,16 @@ from onnx_analog.tuning.drops import Drop, samples_needed
 from onnx_analog.tuning.parts import CALIBRATION, CORRECTION
 from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
 from onnx_analog.tuning.sensitivity import Sensitivity
+
+
+class Made(NamedTuple):
+    """A function that returns a model which is there already."""
+
+    model: ProtectedModel
+
+    def __call__(self) -> ProtectedModel:
+        """Return the model."""
+        return self.model
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -82,6 +92,10 @@ class Tuned(Shown):
     confidence_of_look: float
     protecting: Callable[[], ProtectedModel] = field(compare=False)
     seed: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied and pickled: the model in place of the function that makes it."""
+        return {**vars(self), "protecting": Made(self.protected)}
 
     @cached_property
     def protected(self) -> ProtectedModel:

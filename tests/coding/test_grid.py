@@ -63,6 +63,19 @@ def test_a_constant_is_on_a_grid_of_its_own():
     assert grid_of(np.full((3, 3), -0.7), 127) == Grid(0.7, 1)
 
 
+@pytest.mark.parametrize("most", [31, 63, 127])
+@pytest.mark.parametrize("kind", [np.float16, ml_dtypes.bfloat16, np.float32])
+def test_large_multiples_are_rounded_and_their_grid_is_found(kind, most):
+    """A step of float16 is off by 2^-12 of it at most, so that 127 steps are still told apart; of bfloat16, by 2^-9."""
+    rng = np.random.default_rng(most)
+    for step in rng.uniform(0.001, 0.1, 50):
+        multiples = np.append(rng.integers(-most, most + 1, 300), [1, most])
+        found = grid_of((multiples * step).astype(kind), 127)
+        assert found is not None
+        assert found.reach == most
+        assert found.step == pytest.approx(step, rel=float(ml_dtypes.finfo(kind).eps) / 2)
+
+
 # ---------------------------------------------------------------------------------------------- of output channels
 
 

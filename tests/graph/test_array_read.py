@@ -6,13 +6,18 @@ The array is on the far side of files: `tests.far_side`.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
+import onnx_ir as ir
+import onnxruntime
 import pytest
 
 import onnx_analog as oa
 from onnx_analog import channels
-from onnx_analog.errors import ChannelError, DataError, OptionError
+from onnx_analog.errors import ChannelError, DataError, ModelError, OptionError
+from onnx_analog.graph import array_read
+from onnx_analog.graph.array_streams import read_stream
 from onnx_analog.graph.image import PLANES, image_of
 from onnx_analog.graph.irregular import FAR
 from tests.far_side import FarArray, write_csv, write_npz
@@ -445,3 +450,59 @@ def test_values_in_another_unit_are_questioned(tmp_path, caplog):
         caplog.clear()
         oa.readback(protected, measured=rows(array), unit=unit)
         assert ("is the unit right" in caplog.text) is warned
+
+
+# --------------------------------------------------------------------------------------- streams that say wrong things
+
+SOME = oa.Scheme(classes=3, cells=(0, 1, 2), shares=(0.5, 0.2), channel=QUIET, code="bch", block_bits=64)
+
+
+def scrambled(protected, tmp_path):
+    """Return the rows of an array of which a third of the symbols of classes are others."""
+    array, columns = far(protected, tmp_path), image_of(protected).columns()
+    rng, given = np.random.default_rng(0), rows(array)
+    where = np.flatnonzero(columns["plane"] == PLANES.index("class"))
+    chosen = rng.choice(where, where.size // 3, replace=False)
+    given["value"][chosen] = rng.permutation(given["value"][chosen])
+    return given, columns
+
+
+@pytest.mark.parametrize("missing", ["refuse", "zero", "written"])
+def test_classes_that_a_code_cannot_correct_move_no_cells(missing, tmp_path):
+    protected = stored(SOME, WIDE)
+    given, columns = scrambled(protected, tmp_path)
+    if missing != "refuse":  # a weight without a read
+        lost = (columns["plane"] == PLANES.index("level")) & (columns["index"] == columns["index"][0])
+        given = {name: column[~lost] for name, column in given.items()}
+    read = oa.readback(protected, measured=given, unit="scaled", missing=missing, decoded=True)
+    ((key, before),) = protected.decode().items()
+    assert (read.model.graph.initializers[key].const_value.numpy() != before).any()
+    model_as_read = oa.readback(protected, measured=given, unit="scaled", missing=missing)
+    assert planes(model_as_read)[0]["level"].size == planes(protected)[0]["level"].size
+    session = onnxruntime.InferenceSession(ir.to_proto(model_as_read.model).SerializeToString())
+    (y,) = session.run(None, {"x": np.eye(100, dtype=np.float32)})
+    assert np.array_equal(y, read.model.graph.initializers[key].const_value.numpy())
+
+
+@pytest.mark.parametrize(("block", "lost"), [(0, (True, True)), (5, (True, False)), (-1, (False, True))])
+def test_a_table_of_one_tensor_takes_no_other_along(block, lost, tmp_path, monkeypatch):
+    """Tensors share α and β, which are in the first block, and each has tables of its own."""
+
+    def failing(plane, *given):
+        found = read_stream(plane, *given)
+        return replace(found, failed=np.arange(found.failed.size) == block % found.failed.size)
+
+    monkeypatch.setattr(array_read, "read_stream", failing)
+    scheme = oa.Scheme.paper(
+        "sign", granularity="model", estimator="posterior", channel=QUIET, code="bch", block_bits=64
+    )
+    protected = stored(scheme)
+    assert [plane.name for plane in image_of(protected).planes if plane.stream is not None] == ["sign", "codebook"]
+    read = oa.readback(protected, measured=rows(far(protected, tmp_path)), unit="scaled")
+    signs = [planes_of_one["sign"] for planes_of_one in planes(read)]
+    assert tuple(not sign.any() for sign in signs) == lost
+
+
+def test_a_model_of_which_nothing_can_be_laid_out_has_no_image():
+    with pytest.raises(ModelError, match=r"no cell of the model can be laid out: .*soft decisions"):
+        image_of(stored(oa.Scheme.integers(4, channel=QUIET, code="soft")))

@@ -316,6 +316,6 @@ def test_wrong_models_and_names_are_refused(tmp_path, monkeypatch):
         with pytest.raises(OptionError, match=r"must end with \.npz or \.csv"):
             oa.write_image(protected, tmp_path / name)
     monkeypatch.setattr(images, "MOST_CELLS", 100)
-    with pytest.raises(ModelError, match=r"the model has 1,730 cells, and an image at most 100"):
+    with pytest.raises(ModelError, match=r"the model has 1,152 cells or more, an image at most 100"):
         oa.write_image(protected, tmp_path / "cells.npz")
     assert not list(tmp_path.iterdir())

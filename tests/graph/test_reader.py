@@ -3,6 +3,8 @@
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
+import onnxruntime
 import pytest
 
 import onnx_analog as oa
@@ -200,3 +202,17 @@ def test_a_failed_block_of_classes_loses_those_after_it_where_the_mask_follows_f
     sign, _ = read_side(tensor, seed=0, trial=0)
     np.testing.assert_array_equal(sign[:100], tensor.sign[:100])
     assert not sign[100:].any()
+
+
+def test_a_wrong_class_moves_no_cells():
+    """Where only one of two classes has cells, a weight that is read of the other kind is lost, and no cell moves."""
+    scheme = Scheme(channel=NOISY, classes=2, cells=(0, 2), shares=(0.4,), block_bits=64, block_failure=0.3)
+    protected, wrong = oa.protect(holding(w=WEIGHT), scheme).model, 0
+    for trial in range(20):
+        read = ReadbackPass(seed=1, trial=trial)(protected).model
+        (tensor,) = stored_tensors(read)
+        wrong += '"class"' in read.metadata_props[READ_DIGESTS_KEY]
+        assert np.array_equal(open_protected(protected).read(seed=1, trial=trial)["w"], tensor.decode())
+        onnxruntime.InferenceSession(ir.to_proto(read).SerializeToString())
+        assert open_protected(read).read_mark is not None
+    assert wrong > 0

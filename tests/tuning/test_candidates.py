@@ -5,6 +5,7 @@ import pytest
 
 import onnx_analog as oa
 from onnx_analog import channels
+from onnx_analog.channels import GaussianNoise
 from onnx_analog.coding.codes import best_code
 from onnx_analog.coding.compensation import InputMoments
 from onnx_analog.coding.streams import DECODING
@@ -150,6 +151,26 @@ def test_what_is_left_out_is_not_among_the_best(channel, weight, known, monkeypa
     monkeypatch.setattr(bounds.Found, "has_better", lambda *_: False)
     every = candidates(weight, schemes, known)
     assert len(few) < 0.7 * len(every)
+    for analog in ("none", "all"):
+        assert corners(few, analog) == corners(every, analog)
+
+
+ODD = {
+    "one large": f32(np.append(RNG.normal(size=999) * 0.01, 5.0).reshape(25, 40)),
+    "constant": np.full((10, 10), 0.3, np.float32),
+    "five": f32(RNG.normal(size=(1, 5))),
+    "one": np.full((1, 1), -2.0, np.float32),
+}
+
+
+@pytest.mark.parametrize("decoding", ["table", "hard"])
+@pytest.mark.parametrize("channel", [PCM, GaussianNoise(sigma=0.3)], ids=["pcm", "loud"])
+@pytest.mark.parametrize("weight", ODD.values(), ids=ODD)
+def test_of_odd_tensors_none_of_the_best_is_left_out(channel, weight, decoding, monkeypatch):
+    schemes = members(channel, decoding)
+    few = candidates(weight, schemes)
+    monkeypatch.setattr(bounds.Found, "has_better", lambda *_: False)
+    every = candidates(weight, schemes)
     for analog in ("none", "all"):
         assert corners(few, analog) == corners(every, analog)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from onnx_analog.errors import DataError, OptionError, OutputError
 from onnx_analog.graph.weights import Selection
 from onnx_analog.run.session import Network
 from onnx_analog.tuning import bench
-from onnx_analog.tuning.journal import Journal
+from onnx_analog.tuning.journal import Journal, held
 from tests.models import model
 from tests.run.nets import LINEAR, rows
 
@@ -165,3 +167,30 @@ def test_candidates_are_kept(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "candidates", lambda *given, **options: computed.append(given) or [])
     assert tuned(path).to_dict() == whole[0]
     assert not computed
+
+
+def test_a_file_that_another_search_writes_is_refused(tmp_path):
+    path = tmp_path / "file"
+    code = f"""
+import time
+from pathlib import Path
+from onnx_analog.tuning.journal import held
+with held(Path({str(path)!r})):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(OptionError, match=r"another search writes to .*file': wait until it ends"), held(path):
+            pass
+        other.kill()
+    with held(path):
+        Journal(path, SEARCH)
+
+
+def test_a_file_of_another_version_says_so(tmp_path):
+    path = tmp_path / "file"
+    path.write_text('{"format": "onnx-analog tune 1"}\n', encoding="utf-8")
+    with pytest.raises(OptionError, match="of another version of onnx-analog or its libraries: give another file"):
+        Journal(path, SEARCH)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import onnx_analog as oa
@@ -394,3 +397,10 @@ def test_the_answer_is_never_behind_the_best_rival_of_its_decoding(channel, deco
     else:
         assert found.holds or not found.rival.holds
         assert found.best.cells <= found.rival.cells or not found.rival.holds
+
+
+def test_it_is_pickled_and_copied_with_its_model(tuned):
+    for again in (pickle.loads(pickle.dumps(tuned)), copy.deepcopy(tuned)):
+        assert again.to_dict() == tuned.to_dict()
+        before, after = tuned.protected.decode(), again.protected.decode()
+        assert all(np.array_equal(before[key], after[key]) for key in before)
