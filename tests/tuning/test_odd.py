@@ -55,15 +55,32 @@ def test_the_plan_of_an_odd_model_can_be_stored_and_read(name):
     assert {tensor.key for tensor in stored.tensors} == set(tuned.plan.tensors)
 
 
-def test_many_small_tensors():
-    count = 60
+def many(count):
+    """Return a model with many small tensors, all of which are multiplied by the same input."""
     names = [f"w{number}" for number in range(count)]
     declared = ", ".join(f"float[4, 4] {name} = random" for name in names)
     lines = " ".join(f"a{number} = MatMul(x, {name})" for number, name in enumerate(names))
     total = f"y = Sum({', '.join(f'a{number}' for number in range(count))})"
-    text = f"net (float[n, 4] x) => (float[n, 4] y) <{declared}> {{ {lines} {total} }}"
-    tuned = oa.tune(model(text), {"x": drawn(200, 4)}, budget=100, decoding="none", correction=False, **FEW)
+    return model(f"net (float[n, 4] x) => (float[n, 4] y) <{declared}> {{ {lines} {total} }}")
+
+
+def test_many_small_tensors():
+    count = 60
+    tuned = oa.tune(many(count), {"x": drawn(200, 4)}, budget=100, decoding="none", correction=False, **FEW)
     assert len(tuned.plan.tensors) == len(tuned.rows()) == count
+
+
+@pytest.mark.slow(reason="it runs the model two thousand times: 8 min, 500 MB")
+def test_a_thousand_tensors():
+    """From sensitivities to the verified plan, with all that is written of it."""
+    count = 1000
+    tuned = oa.tune(many(count), {"x": drawn(200, 4)}, max_drop=30, **FEW)
+    assert tuned.holds is not False
+    assert len(tuned.plan.tensors) == len(tuned.rows()) == len(tuned.to_dict()["tensors"]) == count
+    assert tuned.weights == 16 * count
+    assert len(tuned.protected.tensors) == count
+    evaluated = oa.evaluate(tuned.protected, {"x": drawn(50, 4)}, trials=1, reference=many(count))
+    assert 0.5 <= evaluated.values[0] <= 1
 
 
 @pytest.mark.parametrize("decoding", ["none", "hard"])
