@@ -144,6 +144,22 @@ def test_what_pruning_buys_resnet20_is_what_the_results_say(trained, resnet20):
         assert run["pruning"] == f"Magnitude(sparsity={share / 100:g}, by_layer=True)"
 
 
+def test_what_a_teacher_buys_resnet20_is_what_the_results_say(resnet20):
+    own, taught = (
+        {row.step: row for row in resnet20 if row.model == f"resnet20-{model}" and row.stored == "compensated"}
+        for model in ("layers-90", "layers-90-kd")
+    )
+    run, before = run_of("resnet20-layers-90-kd"), run_of("resnet20-layers-90")
+    assert (run["teacher"], run["start"], run["pruning"]) == (before["start"], before["start"], before["pruning"])
+    fine, taught_fine = own[0.5], taught[0.5]
+    text = " ".join(PAGE.split())
+    assert f"{run['epochs'] - before['epochs']} more epochs buy little" in text
+    assert f"`layers-90-kd` recognises {100 * run['test_accuracy']:.2f} %, and loses {said(taught_fine)} cells" in text
+    assert f"loses {fine.lost:.2f} ({fine.low:.2f} to {fine.high:.2f}) in {fine.cells:.3f}" in text
+    assert fine.low < taught_fine.high
+    assert taught[1.5].lost >= own[1.5].lost
+
+
 def test_what_rigid_masks_buy_resnet20_is_what_the_results_say(trained, resnet20):
     """Of each, what it recognises, the least that it loses, and the cells in which pruning by layer loses as much."""
 
