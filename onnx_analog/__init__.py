@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from onnx_analog.api import prune as prune
     from onnx_analog.api import readback as readback
     from onnx_analog.api import readbacks as readbacks
+    from onnx_analog.api import remember as remember
     from onnx_analog.api import sweep as sweep
     from onnx_analog.channels import Channel as Channel
     from onnx_analog.channels import Source as Source
@@ -139,6 +140,7 @@ _HOMES = {
     "prune": "api.prune",
     "readback": "api.readback",
     "readbacks": "api.readbacks",
+    "remember": "api.remember",
     "report": "html.report.report",
     "sensitivity": "_sensitivity.sensitivity",
     "sweep": "api.sweep",

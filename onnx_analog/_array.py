@@ -86,8 +86,8 @@ def array_statistics(
     data: Data | None = None,
     correct: Data | None = None,
     correct_samples: int = DEFAULTS.correct_samples,
-    mean: float | Iterable[float] = DEFAULTS.mean,
-    std: float | Iterable[float] = DEFAULTS.std,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
 ) -> ArrayStatistics:
     """Return how far the reads of an array are from its levels: of one that was measured, or of simulated ones.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -65,8 +66,8 @@ def check(
     compensate_samples: int = DEFAULTS.compensate_samples,
     correct: Data | None = None,
     correct_samples: int = DEFAULTS.correct_samples,
-    mean: float | Iterable[float] = DEFAULTS.mean,
-    std: float | Iterable[float] = DEFAULTS.std,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
     metric: str | metrics.Function | None = None,
     output: str | None = None,
@@ -208,13 +209,15 @@ def _answer(
     from onnx_analog.tuning.gate import sequential
 
     most, confidence = given["check_trials"], given["confidence"]
+    clock = _Clock(progress, most)
     decision = sequential(
-        _rows(experiment, trials, given["seed"], most, progress),
+        _rows(experiment, trials, given["seed"], most, clock.show),
         limit=limit,
         confidence=confidence,
         most=most,
         shares=not is_noise(experiment),
         alike=trials.alike,
+        expect=clock.expect,
     )
     return Checked(
         decision=decision,
@@ -243,8 +246,36 @@ def _original(experiment: Experiment) -> float | None:
     return experiment.original_value if experiment.original_known else experiment.stored_value()
 
 
+class _Clock:
+    """Shows which trial is made, and how long those are likely to take that decide.
+
+    Parameters
+    ----------
+    progress : function
+    most : int
+        Trials.
+    """
+
+    def __init__(self, progress: Progress, most: int) -> None:
+        self._progress, self._most = progress, most
+        self._start, self._expected = time.monotonic(), None
+
+    _expected: int | None
+
+    def expect(self, trials: int | None) -> None:
+        """Take the number of trials that are likely to decide."""
+        self._expected = None if trials is None else min(trials, self._most)
+
+    def show(self, trial: int) -> None:
+        """Show that a trial begins."""
+        left = None
+        if self._expected is not None and trial:
+            left = (time.monotonic() - self._start) / trial * max(self._expected - trial, 1)
+        self._progress(f"trial {trial + 1:,} of at most {self._most:,}", None, left)
+
+
 def _rows(
-    experiment: Experiment, trials: Trials, seed: int, most: int, progress: Progress
+    experiment: Experiment, trials: Trials, seed: int, most: int, show: Callable[[int], None]
 ) -> Iterator[NDArray[np.float64]]:
     """Yield the losses of all samples in one trial after the other."""
     from onnx_analog.run._doubts import doubts_of_values
@@ -252,7 +283,7 @@ def _rows(
 
     of_outputs = losses(experiment)
     for trial in range(most):
-        progress(f"trial {trial + 1:,} of at most {most:,}", None)
+        show(trial)
         outputs = trials.outputs(seed=seed, trial=trial)
         value = float(experiment.metric(outputs, labels=experiment.data.labels, clean=experiment.clean))
         for doubt in doubts_of_values(experiment.chosen, [value]):  # such outputs say nothing of what is lost

@@ -31,6 +31,7 @@ from onnx_analog.graph import files
 from onnx_analog.graph.array_read import NO_UNIT
 from onnx_analog.graph.correction import GAIN
 from onnx_analog.graph.files import ModelLike
+from onnx_analog.graph.normalisation import Normalisation
 from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY
 from onnx_analog.graph.weights import Selection
 from onnx_analog.named import named_function
@@ -44,6 +45,8 @@ if TYPE_CHECKING:  # what runs models is imported when a model is run
 logger = logging.getLogger(__name__)
 
 OF_MEASURED = ("unit", "missing", "time_s")  # arguments that only go with measured reads
+
+_UNCHANGED = Normalisation()._asdict()  # what changes no image
 
 _SHOWN = 3  # values of a plan that a warning names
 
@@ -271,8 +274,10 @@ def check_data(data: Any) -> None:
         )
 
 
-def dataset_of(data: Any, inputs: Sequence[Input], preprocessing: Preprocessing, samples: int | None) -> Dataset:
-    """Return data as a model with these inputs takes them."""
+def dataset_of(
+    data: Any, inputs: Sequence[Input], preprocessing: Preprocessing, samples: int | None, *, name: str = ""
+) -> Dataset:
+    """Return data as a model with these inputs takes them; `name` is what messages call samples beside the data."""
     from onnx_analog.run.data import Dataset, from_arrays
     from onnx_analog.run.data import load as load_data
 
@@ -280,8 +285,31 @@ def dataset_of(data: Any, inputs: Sequence[Input], preprocessing: Preprocessing,
     if isinstance(data, Dataset):
         return data if samples is None else data.head(samples)
     if isinstance(data, str | os.PathLike):
-        return load_data(Path(data), inputs, preprocessing, samples=samples)
-    return from_arrays(_arrays(data), inputs, preprocessing, samples=samples)
+        found = load_data(Path(data), inputs, preprocessing, samples=samples)
+    else:
+        found = from_arrays(_arrays(data), inputs, preprocessing, samples=samples)
+    _check_normalised(found, inputs, preprocessing, name)
+    return found
+
+
+def _check_normalised(data: Dataset, inputs: Sequence[Input], preprocessing: Preprocessing, name: str) -> None:
+    """Raise `OptionError` if images are to be normalised, and there are none; say what the model remembers instead.
+
+    Samples that are named may be of another type than the data, for which the numbers may be meant.
+    """
+    given = {name: values for name, values in preprocessing.given.items() if values != _UNCHANGED[name]}
+    if given and not data.from_bytes:
+        if name:
+            return logger.warning("%s: no uint8 images, so nothing is normalised", name)
+        raise OptionError(
+            f"{next(iter(given))} is given, and normalises uint8 images, of which the data have none: save the images "
+            "as uint8, or normalise them yourself and leave it out"
+        )
+    for field in inputs:
+        other = preprocessing.contradicted(field)
+        if field.name in data.from_bytes and other is not None:
+            logger.warning("%sthe model remembers %s: what is given is used instead", f"{name}: " * bool(name), other)
+    return None
 
 
 def check_correct(correct: Any, correct_samples: int) -> None:
@@ -336,7 +364,7 @@ def compensating(
 def _samples(name: str, given: Any, count: int, preprocessing: Preprocessing) -> Callable[[Sequence[Input]], Dataset]:
     def samples(inputs: Sequence[Input]) -> Dataset:
         try:
-            return dataset_of(given, inputs, preprocessing, count)
+            return dataset_of(given, inputs, preprocessing, count, name=name)
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
 

@@ -44,8 +44,8 @@ def sensitivity(
     correct_samples: int = DEFAULTS.correct_samples,
     compensate: Data | None = None,
     compensate_samples: int = DEFAULTS.compensate_samples,
-    mean: float | Iterable[float] = DEFAULTS.mean,
-    std: float | Iterable[float] = DEFAULTS.std,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
     metric: str | metrics.Function | None = None,
     output: str | None = None,
@@ -130,6 +130,8 @@ def sensitivity(
     )  # fmt: skip
     experiment.name = memory.name
     check_paired(experiment)
+    for text in experiment.warnings:
+        logger.warning(text)
     for text in experiment.left(memory.read.get("plan"), selection=memory.read.get("selection")):
         logger.warning(text)
     found = harms(

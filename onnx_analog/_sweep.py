@@ -38,10 +38,11 @@ from onnx_analog.disk import writing
 from onnx_analog.errors import OptionError, brief
 from onnx_analog.graph import files
 from onnx_analog.graph.files import ModelLike
+from onnx_analog.graph.normalisation import Normalisation, remembered
 from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import PrunePass, pipeline
 from onnx_analog.results import Model, Paths, Swept
-from onnx_analog.run.data import Dataset
+from onnx_analog.run.data import Dataset, Preprocessing
 from onnx_analog.run.session import Network
 from onnx_analog.settings import settings_of
 from onnx_analog.study import axes, engines, sweeps
@@ -111,8 +112,8 @@ def _study(given: Mapping[str, Any]) -> sweeps.Study:
     models: list[ModelLike] = [bare(model) for model in _listed(given["model"], _MODELS, "model")]
     cases = [_case(number, model, given, preprocessing, grid) for number, model in enumerate(models)]
     facts = {
-        "input_mean": list(preprocessing.mean), "input_std": list(preprocessing.std),
-        "preprocess": preprocessing.function, "sparsity": given["sparsity"], "prune_scope": given["prune_scope"],
+        **_image_facts(cases, preprocessing), "preprocess": preprocessing.function,
+        "sparsity": given["sparsity"], "prune_scope": given["prune_scope"],
         **_data_facts(given["data"]), "inputs_sha256": [case.data.digest() for case in cases],
         **_sample_facts("correct", given["correct"], [case.correct for case in cases]),
         **_sample_facts("compensate", given["compensate"], [case.compensate for case in cases]),
@@ -269,6 +270,13 @@ def _model_facts(models: Sequence[ModelLike], cases: Sequence[sweeps.Case]) -> d
         "models_sha256": digests,
         "weights_sha256": [Packed.of(case.model).digest() for case in cases],
     }
+
+
+def _image_facts(cases: Sequence[sweeps.Case], preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return mean and standard deviation of images: those of all models, or a list of them."""
+    used = [preprocessing.over(remembered(case.model)) for case in cases]
+    facts = {name: [list(getattr(each, name)) for each in used] for name in Normalisation._fields}
+    return {f"input_{name}": each[0] if each.count(each[0]) == len(each) else each for name, each in facts.items()}
 
 
 def _data_facts(data: Any) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from onnx_analog.tuning.result import Tuned
 
 
+logger = logging.getLogger(__name__)
+
 _RANKS = {False: 0, None: 1, True: 2}  # of what is known of a goal
 OF_MEASUREMENTS = ("decoding", "correction", "seed", "output", "class_axis", "batch")
 
@@ -70,8 +74,8 @@ def tune(
     selection: Selection | None = None,
     trials: int = DEFAULTS.tune_trials,
     seed: int = DEFAULTS.seed,
-    mean: float | Iterable[float] = DEFAULTS.mean,
-    std: float | Iterable[float] = DEFAULTS.std,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
     metric: str | metrics.Function | None = None,
     output: str | None = None,
@@ -205,7 +209,9 @@ def tune(
             engine=running_on,
             progress=progress_of(progress),
         )
-        return _tuned(measures, goal, str(resolved), given)
+        for text in measures.warnings:
+            logger.warning(text)
+        return replace(_tuned(measures, goal, str(resolved), given), preprocessing=samples_of.preprocessing)
 
 
 def _in_channel(plan: Plan, channel: Channel) -> Plan:

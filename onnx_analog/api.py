@@ -40,6 +40,7 @@ from onnx_analog.errors import OptionError
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.manifest import Manifest
+from onnx_analog.graph.normalisation import Normalisation, keep, remembered
 from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
 from onnx_analog.graph.reads import Reads, reads_of
 from onnx_analog.graph.stored import (
@@ -109,6 +110,7 @@ def inspect(model: AnyModel, *, selection: Selection | None = None) -> Inspectio
     else:
         rows = _plain_rows(loaded, selection)
     return Inspection(
+        normalisation=remembered(loaded),
         opset=opset_of(loaded),
         ir_version=loaded.ir_version or 0,
         protected=protected,
@@ -201,6 +203,37 @@ def prune(
     return Pruned(pruned, zeros, sum(weight.tensor.size for weight in kept))
 
 
+@keywords
+def remember(model: AnyModel, *, mean: float | Iterable[float], std: float | Iterable[float]) -> Model:
+    """Return a copy of a model that remembers how its images are normalised, in its metadata.
+
+    Functions that are given uint8 images for it, or for what is made of it, take these numbers for `mean` and `std`
+    where they are given none.
+
+    Parameters
+    ----------
+    model : model
+        Plain, protected or read back.
+    mean, std : float or sequence of float
+        Of each channel, on the scale of 0 to 1, as in training.
+
+    Examples
+    --------
+    >>> import onnx_analog as oa
+    >>> from onnx_analog import demo
+    >>> model = oa.remember(demo.MODEL, mean=0.1307, std=0.3081)
+    >>> print(oa.evaluate(model, demo.IMAGES))
+    top1 on 1,000 samples (output 'logits'): original 0.9870 (0 trials: no interval)
+    """
+    numbers = checked(mean=mean, std=std)
+    missing = next((name for name, values in numbers.items() if values is None), None)
+    if missing is not None:
+        raise OptionError(f"{missing} is None; it must be one number, or one for each channel")
+    loaded = load_model(model)
+    keep(loaded, Normalisation(**numbers))
+    return Model(loaded)
+
+
 def _no_progress(*_: object) -> None:
     """Report nothing."""
 
@@ -217,8 +250,8 @@ def protect(
     selection: Selection | None = None,
     compensate: Data | None = None,
     compensate_samples: int = DEFAULTS.compensate_samples,
-    mean: float | Iterable[float] = DEFAULTS.mean,
-    std: float | Iterable[float] = DEFAULTS.std,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
     command: str | None = None,
     progress: Callable[..., object] = _no_progress,
@@ -328,8 +361,8 @@ def readback(
     modifiers: Modifiers = NONE,
     correct: Data | None = None,
     correct_samples: int = DEFAULTS.correct_samples,
-    mean: float | Iterable[float] = DEFAULTS.mean,
-    std: float | Iterable[float] = DEFAULTS.std,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
     decoded: bool = DEFAULTS.decoded,
     measured: Paths | Mapping[str, Any] | Reads | None = None,
@@ -454,8 +487,8 @@ def readbacks(
     modifiers: Modifiers = NONE,
     correct: Data | None = None,
     correct_samples: int = DEFAULTS.correct_samples,
-    mean: float | Iterable[float] = DEFAULTS.mean,
-    std: float | Iterable[float] = DEFAULTS.std,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
     decoded: bool = DEFAULTS.decoded,
 ) -> Iterator[Perturbed]:
@@ -505,8 +538,8 @@ def evaluate(
     reference: AnyModel | None = None,
     correct: Data | None = None,
     correct_samples: int = DEFAULTS.correct_samples,
-    mean: float | Iterable[float] = DEFAULTS.mean,
-    std: float | Iterable[float] = DEFAULTS.std,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
     metric: str | metrics.Function | None = None,
     output: str | None = None,
@@ -636,8 +669,8 @@ def sweep(
     compensate_samples: int = DEFAULTS.compensate_samples,
     correct: Data | None = None,
     correct_samples: int = DEFAULTS.correct_samples,
-    mean: float | Iterable[float] = DEFAULTS.mean,
-    std: float | Iterable[float] = DEFAULTS.std,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
     metric: str | metrics.Function | None = None,
     output: str | None = None,

@@ -36,10 +36,14 @@ class Arguments:
     prune_scope: str = setting(
         "model", choices=("tensor", "model"), help="Prune the smallest weights of each tensor, or of the whole model."
     )
-    mean: tuple[float, ...] = setting(
-        (0.0,), help="Per-channel mean of uint8 images scaled to [0, 1], e.g. 0.5 or r,g,b."
+    mean: tuple[float, ...] | None = setting(
+        None,
+        help="Per-channel mean of uint8 images scaled to [0, 1], e.g. 0.5 or r,g,b.  [default: what the model "
+        "remembers, or 0]",
     )
-    std: tuple[float, ...] = setting((1.0,), help="Per-channel standard deviation of the same images.")
+    std: tuple[float, ...] | None = setting(
+        None, help="Per-channel standard deviation of the same images.  [default: what the model remembers, or 1]"
+    )
     preprocess: str | None = setting(None, help="Function that prepares the array of each input.")
     metric: Any = setting(
         None,

@@ -16,6 +16,7 @@ from onnx_analog.graph.model import Paths as Paths
 if TYPE_CHECKING:
     from onnx_analog.graph.array_read import ArrayRead
     from onnx_analog.graph.correction import Cost
+    from onnx_analog.graph.normalisation import Normalisation
     from onnx_analog.graph.protected import ProtectedModel
     from onnx_analog.study.grid import GridPoint
     from onnx_analog.study.rivals import Float16
@@ -63,6 +64,7 @@ class Inspection(Shown):
     convolutions: int
     refused: str | None  # the reason for which `protect` would refuse the model
     rows: tuple[dict[str, Any], ...]
+    normalisation: Normalisation | None = None  # of images, as the model remembers
 
     @property
     def batch_norm(self) -> str:
@@ -99,6 +101,7 @@ class Inspection(Shown):
             "refused": self.refused,
             "batch_norm": {"nodes": self.batch_norms, "convolutions": self.convolutions, "text": self.batch_norm},
             "subnormal": self.subnormal,
+            "normalisation": None if self.normalisation is None else self.normalisation._asdict(),
             "stored": self.stored,
             "skipped": self.skipped,
         }
@@ -200,7 +203,9 @@ class Swept(Shown):
 
 
 def _html_row(point: Point) -> Sequence[object]:
-    ends = "" if point.ci95 is None else f"{point.ci95[0]:.4f} to {point.ci95[1]:.4f}"
+    from onnx_analog.run.statistics import between
+
+    ends = "" if point.ci95 is None else between(point.evaluation.values, point.ci95)
     numbers = (point.evaluation.mean, point.evaluation.original, point.evaluation.stored)
     mean, original, stored = ("" if value is None else f"{value:.4f}" for value in numbers)
     channel, stored_as = point.setting.channels_text, point.setting.stored_as

@@ -75,6 +75,7 @@ OF_PLAIN = {
     "protect": lambda given: bare(protected(given, sparsity=0.5)),
     "prune": lambda given: bare(oa.prune(given, sparsity=0.5).model),
     "inspect": lambda given: oa.inspect(given).to_dict(),
+    "remember": lambda given: bare(oa.remember(given, mean=0.5, std=0.5).model),
     "evaluate": lambda given: {**oa.evaluate(given, inputs(made("function"))).to_dict(), "model": None},
     "evaluate a reference": lambda given: oa.evaluate(
         protected(made("function")), inputs(made("function")), trials=1, reference=given

@@ -59,11 +59,13 @@ def test_the_script_stops_unless_the_answer_is_yes():
     (gate, _) = blocks("bash")
     ended = script(gate)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines()[1:] == ["the model may be shipped"]
+    _, inputs, junit, said = ended.stdout.splitlines()
+    assert inputs.startswith("inputs: 'input' from uint8 images")
+    assert (junit, said) == ("JUnit: survives.xml", "the model may be shipped")
     (case,) = ET.parse("survives.xml").getroot().iter("testcase")
     assert case.findtext("system-out").startswith(ended.stdout.splitlines()[0])
     ended = script(gate, cells_small="--strategy raw", cells_large="")  # again in the same folder
-    assert (ended.returncode, len(ended.stdout.splitlines())) == (NO, 1)
+    assert (ended.returncode, len(ended.stdout.splitlines())) == (NO, 3)
     assert ended.stderr == "Error: more than 1 point is lost\n"
     assert [child.tag for child in next(ET.parse("survives.xml").getroot().iter("testcase"))] == [
         "failure",

@@ -34,6 +34,7 @@ FUNCTIONS = [
     "prune",
     "readback",
     "readbacks",
+    "remember",
     "sensitivity",
     "sweep",
     "tune",
@@ -369,6 +370,7 @@ ARGUMENTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "protect": lambda p: {"model": model(NET), "channel": QUIET},
     "readback": lambda p: {"model": p},
     "readbacks": lambda p: {"model": p, "trials": 1},
+    "remember": lambda p: {"model": p, "mean": 0.5, "std": 0.5},
     "write_image": lambda p: {"model": p, "path": "cells.npz", "force": True},
     "evaluate": lambda p: {"model": p, "data": (X, Y), "trials": 1},
     "sweep": lambda p: {

@@ -10,6 +10,7 @@ from onnx_analog.display import counted
 from onnx_analog.graph.array_read import ArrayRead
 from onnx_analog.run.array_comparison import CONFIDENCE, Comparison, Difference
 from onnx_analog.run.array_statistics import Group
+from onnx_analog.run.statistics import between
 from onnx_analog.run.stream_statistics import StreamDifference
 
 MOST_GROUPS = 24  # that are shown one by one
@@ -41,14 +42,15 @@ def comparison_tables(comparison: Comparison) -> Iterator[Table]:
         yield _streams(comparison.streams)
     if comparison.measured_value is None or comparison.simulated_mean is None:
         return
+    arrays = comparison.simulated_values
     scores = table(comparison.metric or "", "value", "95 % interval")
+    scores.add_row("measured (interval over test sets)", f"{comparison.measured_value:.4f}", _of_test_set(comparison))
     scores.add_row(
-        "measured (interval over test sets)", f"{comparison.measured_value:.4f}", _ends(comparison.measured_interval)
+        f"simulated, mean of {counted(len(arrays), 'array')}",
+        f"{comparison.simulated_mean:.4f}",
+        between(arrays, comparison.simulated_interval, noun="array"),
     )
-    scores.add_row(
-        "simulated, mean of arrays", f"{comparison.simulated_mean:.4f}", _ends(comparison.simulated_interval)
-    )
-    scores.add_row("one more simulated array", "", _ends(comparison.predicted))
+    scores.add_row("one more simulated array", "", between(arrays, comparison.predicted, noun="array"))
     yield scores
 
 
@@ -132,5 +134,6 @@ def _streams(streams: Sequence[StreamDifference]) -> Table:
     return result
 
 
-def _ends(ends: tuple[float, float] | None) -> str:
-    return "none" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
+def _of_test_set(comparison: Comparison) -> str:
+    ends = comparison.measured_interval
+    return f"none: {comparison.metric} is no share of samples" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"

@@ -391,6 +391,11 @@ def show(*things: Any) -> None:
             printing.print(thing, soft_wrap=wide)
 
 
+def inputs_lines(*preprocessings: str) -> list[str]:
+    """Return the lines that say how inputs were made: one for all that agree."""
+    return [f"inputs: {text}" for text in dict.fromkeys(preprocessings) if text]
+
+
 def print_json(body: Any) -> None:
     """Print JSON, and only JSON, on stdout."""
     plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"

@@ -29,7 +29,7 @@ def report(checked: Checked, *, seconds: float) -> str:
     name = printable(f"{checked.model or 'model'}: {checked.question}")
     case = ET.SubElement(suite, "testcase", {"classname": "onnx_analog.check", "name": name, **time})
     if kind is not None:
-        line = printable(str(checked))
+        line = printable(with_option(str(checked)))
         ET.SubElement(case, kind, {"type": checked.answer, "message": line}).text = line
     ET.SubElement(case, "system-out").text = printable_lines("\n".join(_details(checked)))
     ET.indent(suites)
@@ -39,8 +39,13 @@ def report(checked: Checked, *, seconds: float) -> str:
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
+def with_option(text: str) -> str:
+    """Return a text with the option of the command in place of the argument."""
+    return text.replace("max_trials=", "--max-trials ").replace("max_trials", "--max-trials")
+
+
 def _details(checked: Checked) -> list[str]:
     """Return the answer in one line, and then all that it rests on, a line each."""
     rows = ((name, value) for name, value in checked.to_dict().items() if name not in ("line", "warnings"))
     listed = [f"{name}: {value}" for name, value in rows if value not in (None, "")]
-    return [str(checked), *listed, *(f"warning: {text}" for text in checked.warnings)]
+    return [with_option(str(checked)), *listed, *(f"warning: {text}" for text in checked.warnings)]

@@ -29,6 +29,7 @@ from onnx_analog.points import (
     unit,
 )
 from onnx_analog.run.evaluation import Evaluation
+from onnx_analog.run.statistics import ENOUGH, between
 from onnx_analog.study import choosing
 from onnx_analog.study.rivals import Float16
 from onnx_analog.study.sweeps import Point, paired
@@ -98,13 +99,7 @@ def _add_uncorrected(result: Table, evaluation: Evaluation) -> None:
 
 
 def _between(evaluation: Evaluation, ends: tuple[float, float] | None, form: str = ".4f") -> str:
-    if len(evaluation.values) < 2:
-        return "none: one trial"
-    if ends is None:
-        return "none: all trials are alike"
-    if not all(map(math.isfinite, ends)):
-        return "none: not all values are finite"
-    return f"{ends[0]:{form}} to {ends[1]:{form}}"
+    return between(evaluation.values, ends, form)
 
 
 def _remarks(evaluation: Evaluation) -> Iterator[str]:
@@ -238,6 +233,8 @@ def _missing_note(points: Sequence[Point]) -> Iterator[str]:
         yield "One trial has no interval"
     if counts - {1}:
         yield "Trials that are all alike have no interval"
+    if any(point.ci95 is not None and len(point.evaluation.values) < ENOUGH for point in points):
+        yield f"Two trials are too few trials for an interval that says much: give {ENOUGH} or more"
 
 
 def _interval_note(points: Sequence[Point]) -> str:

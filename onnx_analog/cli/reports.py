@@ -26,3 +26,8 @@ def write(result: Any, path: Path | None, *, force: bool, **more: Any) -> None:
 
         command = printable(shlex.join(["onnx-analog", *sys.argv[1:]]))  # a name may be no text
         report(result, path, command=command, force=force, **more)
+
+
+def lines(path: Path | None) -> list[str]:
+    """Return the line that names a report that was written."""
+    return [] if path is None else [f"report: {printable(str(path))}"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import click
 
@@ -89,7 +89,9 @@ def _text(value: Any) -> str:
 
 
 def _type(declared: Setting, kind: Any) -> Any:
-    plain = next((argument for argument in get_args(kind) if argument is not NoneType), kind)
+    if get_origin(kind) in (Union, UnionType):
+        kind = next(argument for argument in get_args(kind) if argument is not NoneType)
+    plain = next(iter(get_args(kind)), kind)
     if declared.unit:
         return Seconds()
     if declared.choices is not None and get_origin(kind) is not tuple:

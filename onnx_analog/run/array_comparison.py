@@ -16,7 +16,7 @@ import scipy.stats
 from onnx_analog.display import Shown, counted
 from onnx_analog.errors import DataError
 from onnx_analog.run.array_statistics import QUANTILES, ArrayStatistics, Doubles, Group, statistics_of
-from onnx_analog.run.statistics import interval
+from onnx_analog.run.statistics import between, interval
 from onnx_analog.run.stream_statistics import StreamDifference, comparisons_of, stream_difference
 
 CONFIDENCE = 0.95
@@ -62,6 +62,8 @@ class Comparison(Shown):
     measured_value : float or None
     measured_interval : (float, float) or None
         95 % interval over test sets, by Clopper and Pearson, of a share.
+    simulated_values : tuple of float
+        Of the simulated arrays.
     simulated_mean : float or None
     simulated_interval : (float, float) or None
         95 % interval of the mean over arrays.
@@ -76,6 +78,7 @@ class Comparison(Shown):
     metric: str | None = None
     measured_value: float | None = None
     measured_interval: tuple[float, float] | None = None
+    simulated_values: tuple[float, ...] = ()
     simulated_mean: float | None = None
     simulated_interval: tuple[float, float] | None = None
     predicted: tuple[float, float] | None = None
@@ -143,9 +146,14 @@ class Comparison(Shown):
             return levels
         value = f"{self.metric} {self.measured_value:.4f} measured, {self.simulated_mean:.4f} simulated"
         if self.predicted is None:
-            return f"{levels}; {value}"
+            return f"{levels}; {value}, and nothing is predicted ({self.why_unpredicted})"
         where = "inside" if self.value_agrees else "outside"
         return f"{levels}; {value}, {where} of what is predicted ({self.predicted[0]:.4f} to {self.predicted[1]:.4f})"
+
+    @property
+    def why_unpredicted(self) -> str:
+        """Why it is not known where one more array lies, in words."""
+        return between(self.simulated_values, self.predicted, noun="array").removeprefix("none: ")
 
     @property
     def _differing(self) -> str:
@@ -260,6 +268,7 @@ def _values(measured: ArrayStatistics, simulated: ArrayStatistics) -> dict[str, 
         "metric": measured.metric,
         "measured_value": value,
         "measured_interval": _of_test_set(value, measured.samples) if measured.share else None,
+        "simulated_values": values,
         "simulated_mean": float(np.mean(values)),
         "simulated_interval": interval(values, bounds=bounds),
         "predicted": _prediction(values, bounds),

@@ -25,6 +25,7 @@ from onnx_analog.display import Shown, counted
 from onnx_analog.errors import DataError, brief, require_path
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.reader import Reader
+from onnx_analog.run.statistics import interval, spread
 from onnx_analog.run.stream_statistics import StreamStatistics
 
 Doubles = NDArray[np.float64]
@@ -109,6 +110,18 @@ class ArrayStatistics(Shown):
     def to_json(self) -> str:
         """Return it as JSON."""
         return json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
+
+    @property
+    def score(self) -> str | None:
+        """What the arrays score, in one line; None without data."""
+        if not self.values:
+            return None
+        what = f"{self.metric} on {counted(self.samples, 'sample')}, {self.kind}"
+        if self.kind == "measured":
+            return f"{what}: {self.values[0]:.4f}"
+        bounds = (0.0, 1.0) if self.share else None
+        ends = interval(self.values, bounds=bounds)
+        return f"{what}: {np.mean(self.values):.4f} ({spread(self.values, ends, noun='array')})"
 
     def __str__(self) -> str:
         weights = counted(sum(group.count for group in self.groups), "weight")

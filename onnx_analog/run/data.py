@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx_analog.disk.reading import size_of
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, FunctionError, OptionError, brief, one_line
+from onnx_analog.graph.normalisation import Normalisation
 from onnx_analog.named import named_function as named_function
 
 Array = NDArray[Any]
@@ -25,6 +26,8 @@ Array = NDArray[Any]
 LARGEST = 2**32  # bytes that arrays may take, unless the file itself is larger
 _EMPTY = 2**20  # samples of no values, which take no room and yet a call each
 _PIECE = 2**22  # bytes that are unpacked at a time
+_CHANNELS = {1, 3}  # of images
+_BRIGHT = 0.5  # that a picture on the scale of 0 to 1 exceeds somewhere
 
 
 class Input(NamedTuple):
@@ -33,6 +36,7 @@ class Input(NamedTuple):
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...]  # a number where the side is fixed
+    normalisation: Normalisation | None = None  # of images, as the model remembers
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Return whether an array of `shape` can be fed, whatever its number of samples."""
@@ -60,6 +64,10 @@ class Dataset:
         The model's inputs have no axis for samples: each sample is a call of its own, without its first axis.
     preprocessing : str
         How the inputs were made, in words; empty where they were given as they are.
+    raw : tuple of str
+        Inputs that look like images from 0 to 1, or to 255, which nothing has normalised.
+    from_bytes : tuple of str
+        Inputs that were made from uint8 images.
 
     Raises
     ------
@@ -71,6 +79,8 @@ class Dataset:
     labels: Array | None
     one_by_one: bool = False
     preprocessing: str = ""
+    raw: tuple[str, ...] = ()
+    from_bytes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in self.inputs.items())
@@ -127,10 +137,6 @@ class Dataset:
             yield batch, count
 
 
-def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """How images become inputs.
@@ -140,33 +146,55 @@ class Preprocessing:
 
     Parameters
     ----------
-    mean, std : tuples of float, shape (1,) or (channels,)
-        On the scale of 0 to 1.
+    mean, std : tuples of float, shape (1,) or (channels,), optional
+        On the scale of 0 to 1. What is left out is what the model remembers or, without that, 0 and 1.
     function : "module:function", optional
         Called with each input's array in place of all this; returns the array to feed.
     """
 
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     function: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("mean", "std"):
-            if not getattr(self, name) or not all(isinstance(v, int | float | np.number) for v in getattr(self, name)):
-                raise OptionError(f"{name} is {getattr(self, name)}; it must be one number, or one for each channel")
-        if not all(math.isfinite(value) for value in self.mean):
-            raise OptionError(f"mean is {_listed(self.mean)}; each number must be finite")
-        if not all(value > 0 and math.isfinite(value) for value in self.std):
-            raise OptionError(f"std is {_listed(self.std)}; each number must be above 0 and finite")
+        self.over(None).check()
+
+    @property
+    def given(self) -> dict[str, tuple[float, ...]]:
+        """What the user gives of `mean` and `std`."""
+        return {name: getattr(self, name) for name in Normalisation._fields if getattr(self, name) is not None}
+
+    def over(self, remembered: Normalisation | None) -> Normalisation:
+        """Return how images are normalised for a model that remembers this."""
+        return (remembered or Normalisation())._replace(**self.given)
+
+    def normalisation(self, field: Input) -> Normalisation:
+        """Return how the images of an input are normalised."""
+        return self.over(field.normalisation)
+
+    def normalises(self, array: Array, field: Input) -> bool:
+        """Return whether an array holds images that become a normalised input."""
+        return self.function is None and array.dtype == np.uint8 and field.dtype.kind == "f"
+
+    def contradicted(self, field: Input) -> str | None:
+        """Return what the model remembers of an input, in words, if the user gives something else."""
+        remembered = field.normalisation
+        return None if remembered in (None, self.normalisation(field)) else str(remembered)
 
     def description(self, array: Array, field: Input) -> str:
         """Return what `apply` does, in words."""
         if self.function is not None:
             return f"{field.name!r} made by {self.function}"
-        if array.dtype == np.uint8 and field.dtype.kind == "f":
-            mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
-            return f"{field.name!r} from uint8 images, divided by 255, normalised with mean {mean} and std {std}"
-        return f"{field.name!r} as given ({array.dtype})"
+        if not self.normalises(array, field):
+            return f"{field.name!r} as given ({array.dtype})"
+        used = self.normalisation(field)
+        if used == Normalisation():
+            return f"{field.name!r} from uint8 images, divided by 255, not normalised (no mean and std)"
+        whose = ""
+        if field.normalisation is not None:
+            other = self.contradicted(field)
+            whose = ", as the model remembers" if other is None else f"; the model remembers {other}"
+        return f"{field.name!r} from uint8 images, divided by 255, normalised with {used}{whose}"
 
     def apply(self, array: Array, field: Input) -> Array:
         """Return what `field` takes.
@@ -180,8 +208,8 @@ class Preprocessing:
         """
         if self.function is not None:
             prepared = _called(self.function, array)
-        elif array.dtype == np.uint8 and field.dtype.kind == "f":
-            prepared = _laid_out(self._normalised(array), field)
+        elif self.normalises(array, field):
+            prepared = _laid_out(_normalised(array, self.normalisation(field)), field)
         else:
             prepared = array
         if prepared.dtype.kind not in "biufV":  # V is what numpy makes of bfloat16 and its like
@@ -195,17 +223,18 @@ class Preprocessing:
             )
         return np.ascontiguousarray(_cast(prepared, field))
 
-    def _normalised(self, images: Array) -> NDArray[np.float32]:
-        """Return float32 images of shape (n, h, w, channels)."""
-        images = images[..., None] if images.ndim == 3 else images
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) not in (1, images.shape[-1]):
-                count = counted(images.shape[-1], "channel")
-                raise OptionError(f"{name} has {len(values)} values, and the images have {count}")
-        scaled: NDArray[np.float32] = images.astype(np.float32) / np.float32(255)
-        scaled -= np.array(self.mean, np.float32)
-        scaled /= np.array(self.std, np.float32)
-        return scaled
+
+def _normalised(images: Array, normalisation: Normalisation) -> NDArray[np.float32]:
+    """Return float32 images of shape (n, h, w, channels)."""
+    images = images[..., None] if images.ndim == 3 else images
+    for name, values in normalisation._asdict().items():
+        if len(values) not in (1, images.shape[-1]):
+            count = counted(images.shape[-1], "channel")
+            raise OptionError(f"{name} has {len(values)} values, and the images have {count}")
+    scaled: NDArray[np.float32] = images.astype(np.float32) / np.float32(255)
+    scaled -= np.array(normalisation.mean, np.float32)
+    scaled /= np.array(normalisation.std, np.float32)
+    return scaled
 
 
 def _cast(array: Array, field: Input) -> Array:
@@ -302,9 +331,27 @@ def _dataset(
     lengths = {name: len(arrays[name]) for name in names.values()} | ({} if labels is None else {"y": len(labels)})
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise DataError(f"the arrays of {source} differ in their number of samples, or have none: {lengths}")
-    prepared = {field.name: preprocessing.apply(arrays[names[field.name]], field) for field in inputs}
-    description = "; ".join(preprocessing.description(arrays[names[field.name]], field) for field in inputs)
-    return Dataset(prepared, labels, one_by_one=_one_by_one(prepared, inputs), preprocessing=description)
+    given = {field: arrays[names[field.name]] for field in inputs}
+    prepared = {field.name: preprocessing.apply(array, field) for field, array in given.items()}
+    return Dataset(
+        prepared,
+        labels,
+        one_by_one=_one_by_one(prepared, inputs),
+        preprocessing="; ".join(preprocessing.description(array, field) for field, array in given.items()),
+        raw=tuple(field.name for field, array in given.items() if _is_raw(array, field, preprocessing)),
+        from_bytes=tuple(field.name for field, array in given.items() if preprocessing.normalises(array, field)),
+    )
+
+
+def _is_raw(array: Array, field: Input, preprocessing: Preprocessing) -> bool:
+    """Return whether an input gets images on the scale of 0 to 1, or to 255, that nothing has normalised."""
+    if preprocessing.function is not None or field.dtype.kind != "f":
+        return False
+    if preprocessing.normalises(array, field):
+        return preprocessing.normalisation(field) == Normalisation()
+    if array.ndim != 4 or not {array.shape[1], array.shape[-1]} & _CHANNELS or array.dtype.kind not in "fiu":
+        return False
+    return bool(array.min() >= 0) and bool(_BRIGHT < array.max() <= 255)
 
 
 def _one_by_one(prepared: Mapping[str, Array], inputs: Sequence[Input]) -> bool:

@@ -14,7 +14,7 @@ from onnx_analog.display import Shown, data_frame, finite
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.correction import Cost
 from onnx_analog.run import metrics
-from onnx_analog.run.statistics import interval
+from onnx_analog.run.statistics import interval, spread
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -322,11 +322,7 @@ class Evaluation(Shown):
 
     def spread(self, ci95: tuple[float, float] | None) -> str:
         """Return what is known of the error of the mean over trials."""
-        count = f"{len(self.values)} trial{'s' * (len(self.values) > 1)}"
-        if ci95 is not None and all(map(math.isfinite, ci95)):
-            return f"95 % interval {ci95[0]:.4f} to {ci95[1]:.4f}, {count}"
-        alike = ", all alike" if len(self.values) > 1 and len(set(self.values)) == 1 else ""
-        return f"{count}{alike}: no interval"
+        return spread(self.values, ci95)
 
 
 def ends_of(ends: tuple[float, float] | None) -> list[float] | None:

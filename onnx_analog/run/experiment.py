@@ -31,6 +31,7 @@ from onnx_analog.passes import ManifestPass, ProtectPass, pipeline
 from onnx_analog.passes.protect import put, replace_all
 from onnx_analog.run import metrics
 from onnx_analog.run._doubts import doubts, doubts_of_stored, doubts_of_values
+from onnx_analog.run._images import doubt_of_scale
 from onnx_analog.run._planes import Planes, what_is_written
 from onnx_analog.run.choice import choose
 from onnx_analog.run.correcting import Correct, Correcting
@@ -567,7 +568,25 @@ class Experiment:
     def warnings(self) -> tuple[str, ...]:
         """Warnings about the outputs that the metric compares with, and about the model as it was given."""
         alone = self._value_against_itself
-        return (*doubts(self.chosen, len(self.data), self.clean, alone), *self._doubts_of(self._given_value))
+        of_scale = tuple(self._doubts_of_scale(alone))
+        return (
+            *doubts(self.chosen, len(self.data), self.clean, None if of_scale else alone),
+            *of_scale,
+            *self._doubts_of(self._given_value),
+        )
+
+    def _doubts_of_scale(self, alone: float | None) -> Iterator[str]:
+        """Yield the doubt that images are scaled as in training."""
+        if self.chosen.metric.name != "top1" or alone is None:
+            return
+
+        def score(data: Dataset) -> float:
+            outputs = self._source.run(data, batch=self._batch, indices=self._indices)
+            return float(self.metric(outputs, labels=data.labels, clean=outputs))
+
+        doubt = doubt_of_scale(self.data, alone, score)
+        if doubt is not None:
+            yield doubt
 
     def _doubts_of(self, stored: float | None) -> Iterator[str]:
         return doubts_of_stored(self.chosen, stored, self.original_value)

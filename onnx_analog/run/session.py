@@ -24,6 +24,7 @@ from onnx_analog.arguments import DEFAULTS
 from onnx_analog.errors import DataError, ModelError, OptionError, one_line
 from onnx_analog.graph.files import root_cause, to_proto
 from onnx_analog.graph.layout import DOMAIN
+from onnx_analog.graph.normalisation import Normalisation, remembered
 from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.stored import StoredTensor, is_protected
 from onnx_analog.run.data import LARGEST, Dataset, Input
@@ -90,6 +91,7 @@ class Network:
         if isinstance(model, ir.Model) and is_protected(model):
             model = open_protected(model)
         skeleton = (model.model if isinstance(model, ProtectedModel) else model).clone()
+        self._normalisation = remembered(skeleton)
         stored = _stand_ins(skeleton, model.tensors) if isinstance(model, ProtectedModel) else {}
         _drop_unused(skeleton)
         _widen_outputs(skeleton)
@@ -109,7 +111,7 @@ class Network:
     @property
     def inputs(self) -> list[Input]:
         """What the model takes."""
-        return _inputs(self._clean)
+        return _inputs(self._clean, self._normalisation)
 
     @property
     def outputs(self) -> list[Field]:
@@ -338,8 +340,8 @@ def check_providers(providers: Sequence[str]) -> None:
         raise OptionError(f"no provider is named: there are {', '.join(there)}")
 
 
-def _inputs(session: ort.InferenceSession) -> list[Input]:
-    return [Input(node.name, _numpy_type(node.type), tuple(node.shape)) for node in session.get_inputs()]
+def _inputs(session: ort.InferenceSession, normalisation: Normalisation | None = None) -> list[Input]:
+    return [Input(node.name, _numpy_type(node.type), tuple(node.shape), normalisation) for node in session.get_inputs()]
 
 
 def _fields(session: ort.InferenceSession) -> list[Field]:

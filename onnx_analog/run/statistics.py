@@ -1,4 +1,4 @@
-"""The 95 % interval of a mean over trials."""
+"""The 95 % interval of a mean over trials, and what is said where there is none, or it says little."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
+from onnx_analog.display import counted
+
+ENOUGH = 3  # values: of two, Student's interval reaches 12.7 standard errors to each side, which says little
 
 
 def interval(
@@ -47,3 +51,34 @@ def interval(
     low, high = bounds or (-math.inf, math.inf)
     mean = float(np.mean(values))
     return float(np.maximum(mean - reach, low)), float(np.minimum(mean + reach, high))
+
+
+def between(
+    values: Sequence[float], ends: tuple[float, float] | None, form: str = ".4f", *, noun: str = "trial"
+) -> str:
+    """Return the interval of some values in words: its ends, and whether it says little; or why there is none.
+
+    >>> between([0.5], None), between([0.5, 0.5], None, noun="array"), between([0.5, 0.6], (0.0, 1.0))
+    ('none: one trial', 'none: all arrays are alike', '0.0000 to 1.0000 (too few trials)')
+    """
+    if len(values) < 2:
+        return f"none: one {noun}" if values else f"none: no {noun}"
+    if ends is None:
+        return f"none: all {noun}s are alike"
+    if not all(map(math.isfinite, ends)):
+        return "none: not all values are finite"
+    few = f" (too few {noun}s)" * (len(values) < ENOUGH)
+    return f"{ends[0]:{form}} to {ends[1]:{form}}{few}"
+
+
+def spread(values: Sequence[float], ends: tuple[float, float] | None, *, noun: str = "trial") -> str:
+    """Return the interval of some values, and their number, in words.
+
+    >>> spread([0.5, 0.7, 0.6], (0.3516, 0.8484)), spread([0.5], None)
+    ('95 % interval 0.3516 to 0.8484, 3 trials', '1 trial: no interval')
+    """
+    count = counted(len(values), noun)
+    if ends is not None and all(map(math.isfinite, ends)):
+        return f"95 % interval {ends[0]:.4f} to {ends[1]:.4f}, {count}{': too few' * (len(values) < ENOUGH)}"
+    alike = ", all alike" if len(values) > 1 and len(set(values)) == 1 else ""
+    return f"{count}{alike}: no interval"

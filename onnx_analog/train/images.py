@@ -12,16 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from onnx_analog.errors import DataError
+from onnx_analog.graph.normalisation import Normalisation as Normalisation
 from onnx_analog.randomness import stream
 from onnx_analog.run import data
-
-
-class Normalisation(NamedTuple):
-    """Mean and standard deviation of each channel, on the scale of 0 to 1."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
 
 MNIST = Normalisation((0.1307,), (0.3081,))
 CIFAR10 = Normalisation((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))

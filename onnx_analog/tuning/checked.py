@@ -103,9 +103,18 @@ class Checked(Shown):
         needed = self.decision.needed
         samples = "more samples" if needed is None else f"about {rounded_up(needed):,} samples"
         if not self.decision.settled:
-            return "more trials may tell"
+            return self._more_trials
         why = "all trials read the same" if self.alike else "more trials would not tell"
         return f"{why}, and {samples} would do{', if they lose as much' * (needed is not None)}"
+
+    @property
+    def _more_trials(self) -> str:
+        """What to do where more trials may tell, in words."""
+        count = self.decision.trials_needed
+        if count is None:
+            return f"more trials may tell: raise max_trials above {self.max_trials:,}"
+        about = max(rounded_up(count), self.max_trials + 1)
+        return f"about {about:,} trials (max_trials={about}) would do, if they lose as much"
 
     def __str__(self) -> str:
         """Return the answer in one line."""
@@ -169,6 +178,7 @@ class Checked(Shown):
             "trials_alike": self.alike,
             "more_trials_may_tell": self.holds is None and not decision.settled,
             "samples_needed": decision.needed,
+            "trials_needed": decision.trials_needed,
             "original": self.original,
             "against_original": self.against_original,
             "channel": self.channel,

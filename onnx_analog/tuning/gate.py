@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,6 +33,7 @@ from onnx_analog.tuning.drops import Drop, samples_needed
 
 RISK_OF_TRIALS = 0.2  # their share of the risk, where trials differ
 FIRST_LOOK = 3  # trials: of two, Student's quantile is of no use
+MOST_TRIALS = 10_000
 _MOST_SAMPLES = 10**9
 
 
@@ -54,6 +55,8 @@ class Decision:
         Whether more trials would not decide it either, by the bounds of what they can still change.
     needed : int or None
         Samples that would decide it, if they lose as much; None if it is decided, or no number would do.
+    trials_needed : int or None
+        Trials that would decide it, if they lose as much; None as above, and before the first look.
     """
 
     holds: bool | None
@@ -64,6 +67,7 @@ class Decision:
     trials: int
     settled: bool
     needed: int | None
+    trials_needed: int | None = None
 
 
 def sequential(
@@ -74,6 +78,7 @@ def sequential(
     most: int,
     shares: bool = True,
     alike: bool = False,
+    expect: Callable[[int | None], object] | None = None,
 ) -> Decision:
     """Return whether the mean loss is within a limit; stops as soon as that is sure, or more trials cannot tell.
 
@@ -91,6 +96,8 @@ def sequential(
         Whether losses are those of shares, from -1 to 1; else those of powers, 0 or more.
     alike : bool
         Whether all trials read the same, so that one decides.
+    expect : function, optional
+        Called after each trial that does not decide with the number of trials that would, as in `Decision`.
     """
     losses = Losses(shares=shares)
     for row in rows:
@@ -98,8 +105,11 @@ def sequential(
         decision = losses.decision(limit, confidence, alike=alike)
         if decision.holds is not None or decision.settled or losses.trials == most:
             break
+        if expect is not None:
+            expect(losses.trials_needed(limit, confidence))
     if decision.holds is None:
-        return replace(decision, needed=losses.needed(limit, confidence, alike=alike))
+        trials_needed = None if decision.settled else losses.trials_needed(limit, confidence)
+        return replace(decision, needed=losses.needed(limit, confidence, alike=alike), trials_needed=trials_needed)
     return decision
 
 
@@ -169,6 +179,21 @@ class Losses:
 
         return bisect.bisect_left(range(_MOST_SAMPLES), True, lo=1, key=shows) if shows(_MOST_SAMPLES) else None
 
+    def trials_needed(self, limit: float, confidence: float) -> int | None:
+        """Return the fewest trials that would decide, if they lose and vary as much; None if no number would."""
+        first, risk, rest = self.trials + 1, 1 - confidence, self._residual()
+        if self.trials < FIRST_LOOK or not math.isfinite(float(np.mean(self._means))):
+            return None
+        sure = 1 - (1 - RISK_OF_TRIALS) * risk
+        of_all = self._between_samples(rest / self.trials)  # what is left between samples after endless trials
+
+        def decides(trials: int) -> bool:
+            drop, reach = self._drop(of_all + rest / trials), self._of_trials(risk, trials)
+            return drop.upper(sure) + reach <= limit or drop.lower(sure) - reach > limit
+
+        found = bisect.bisect_left(range(MOST_TRIALS + 1), True, lo=first, key=decides)
+        return found if found <= MOST_TRIALS else None
+
     def _reach(self, confidence: float, *, alike: bool) -> tuple[float, float]:
         """Return the confidence of the bounds for samples, and the reach of those for trials."""
         risk = 1 - confidence
@@ -194,12 +219,13 @@ class Losses:
         rest = self._squares - count * np.square(means).sum() - n * np.square(all_means - all_means.mean()).sum()
         return max(float(rest) / ((n - 1) * (count - 1)), 0.0)
 
-    def _of_trials(self, risk: float) -> float:
-        """Return how far the mean over these trials may be from that over all; infinite before the first look.
+    def _of_trials(self, risk: float, trials: int | None = None) -> float:
+        """Return how far the mean over trials may be from that over all; infinite before the first look.
 
-        Means of trials vary by the residual variance at least: a smaller spread of a few is luck.
+        Means of trials vary by the residual variance at least: a smaller spread of a few is luck. If not these but a
+        number of trials is asked for, they vary as these do.
         """
-        count = self.trials
+        count = self.trials if trials is None else trials
         if count < FIRST_LOOK:
             return math.inf
         variance = max(float(np.var(self._means, ddof=1)), self._residual() / len(self._of_samples))

@@ -185,6 +185,11 @@ class Measures:
         """The metric, and what it measures."""
         return self._experiment(CALIBRATION).chosen
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about the outputs of the original, on the samples that calibrate."""
+        return self._experiment(CALIBRATION).warnings
+
     @cached_property
     def original_value(self) -> float | None:
         """The metric of the original, on the samples that verify; None where outputs are compared with its own."""

@@ -71,6 +71,8 @@ class Tuned(Shown):
         Returns the model as the plan stores it.
     seed : int or None
         Of the noise, and of the choice of samples; None where it is not known.
+    preprocessing : str
+        How the inputs were made, in words.
     """
 
     goal: Goal
@@ -92,6 +94,7 @@ class Tuned(Shown):
     confidence_of_look: float
     protecting: Callable[[], ProtectedModel] = field(compare=False)
     seed: int | None = None
+    preprocessing: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied and pickled: the model in place of the function that makes it."""
@@ -276,6 +279,7 @@ class Tuned(Shown):
             "assumptions": list(self.assumptions),
             "limit_cells_per_weight": None if self.limit is None else self.limit.cells_per_original_weight,
             "against_limit": None if self.limit is None else self.limit.factor,
+            "preprocessing": self.preprocessing,
             "tensors": self.rows(),
             "plan": self.plan.to_dict(),
         }

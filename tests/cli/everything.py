@@ -38,6 +38,7 @@ COMMANDS = {  # in an order in which each finds the files that it reads
     "channel fit": "channel fit pairs.csv --input volts --output ohms --log output",
     "inspect": "inspect model.onnx",
     "prune": "prune model.onnx --sparsity 0.5",
+    "remember": "remember model.onnx --mean 0.5 --std 0.5 --output remembers.onnx",
     "protect": "protect model.onnx --save-plan model.plan.json",
     "protect, entropy-coded": "protect model.onnx --classes 255 --partition uniform --sign level --cells 0 "
     "--entropy context --code bch --output coded.protected.onnx",

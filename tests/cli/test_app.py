@@ -1428,6 +1428,7 @@ FULL = {
     "demo": "",
     "inspect": "model.onnx",
     "prune": "model.onnx --sparsity 0.5",
+    "remember": "model.onnx --mean 0.5 --std 0.5 --output remembers.onnx",
     "protect": "model.onnx",
     "readback": "model.protected.onnx",
     "evaluate": "model.protected.onnx --data test.npz",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import onnx_analog as oa
+from onnx_analog import _check as check_of_library
 from onnx_analog.cli import junit, main
 from onnx_analog.tuning.checked import Checked
 from onnx_analog.tuning.gate import Decision
@@ -42,13 +44,39 @@ def command(tmp_path, monkeypatch):
         ("--max-drop 20 --integers 8", 0, "yes: at most 20 % of", ""),
     ],
 )
-def test_the_answer_is_one_line_and_an_exit_code(command, options, code, line, reason):
+def test_the_answer_is_one_line_before_the_inputs_and_an_exit_code(command, options, code, line, reason):
     ended = command(f"{CHECK} {options}")
     assert ended.exit_code == code
     assert ended.stdout.startswith(line)
-    assert len(ended.stdout.splitlines()) == 1
+    assert ended.stdout.splitlines()[1:] == ["inputs: 'x' as given (float32)"]
     assert ended.stderr.startswith(f"Error: {reason}" if reason else "")
     assert len(ended.stderr.splitlines()) == bool(reason)
+
+
+def test_where_more_trials_may_tell_it_names_the_option_and_a_number(command):
+    few = command(f"{CHECK} --max-drop 18 --channel gaussian:sigma=0.2 --max-trials 3 --junit out.xml --report r.html")
+    assert few.exit_code == 4
+    number = re.search(r"about [\d,]+ trials \(--max-trials (\d+)\) would do, if they lose as much", few.stdout)
+    assert number is not None, few.stdout
+    assert number[0] in few.stderr
+    assert number[0] in Path("out.xml").read_text()
+    assert few.stdout.splitlines()[2:] == ["report: r.html", "JUnit: out.xml"]
+
+
+def test_the_time_left_follows_from_the_trials_that_are_likely_to_decide(monkeypatch):
+    now, shown = 100.0, []
+    monkeypatch.setattr(check_of_library.time, "monotonic", lambda: now)
+    clock = check_of_library._Clock(lambda *told: shown.append(told), 50)
+    clock.show(0)
+    now += 6
+    clock.expect(None)
+    clock.show(3)  # nothing is known yet
+    for expected in (5, 500, 2):
+        clock.expect(expected)
+        clock.show(3)
+    assert [text for text, *_ in shown] == ["trial 1 of at most 50", *["trial 4 of at most 50"] * 4]
+    # 2 s for each of the 2 trials that are expected, of at most 47, and of one at least
+    assert [left for *_, left in shown] == [None, None, 4.0, 94.0, 2.0]
 
 
 def test_a_digital_plan_takes_one_trial_and_an_analog_one_three_at_least(command):
@@ -179,7 +207,7 @@ def test_the_report_has_one_case(command, options, kind, type_):
     case, _ = read(Path("report.xml").read_text(encoding="utf-8"))
     assert [child.tag for child in case] == [*([kind] if kind else []), "system-out"]
     assert case.attrib["name"].startswith("model.onnx: at most ")
-    assert case.findtext("system-out").startswith(ended.stdout)
+    assert case.findtext("system-out").startswith(ended.stdout.splitlines()[0])
     if kind:
         assert case.find(kind).attrib == {"type": type_, "message": ended.stdout.strip()}
 

@@ -442,7 +442,7 @@ def test_arrays_are_taken_as_those_of_a_file(tmp_path):
     np.testing.assert_array_equal(found.inputs["image"], expected.inputs["image"])
     assert found.labels is not None
     assert found.labels.tolist() == [1, 2]
-    said = "'image' from uint8 images, divided by 255, normalised with mean 0 and std 1"
+    said = "'image' from uint8 images, divided by 255, not normalised (no mean and std)"
     assert found.preprocessing == expected.preprocessing == said
     assert len(from_arrays(arrays, [IMAGES], samples=1)) == 1
     with pytest.raises(DataError, match="the data holds z, and the model takes 'image'"):

@@ -38,7 +38,15 @@ NOT_DECIDED = f"not decided whether more than 0.5 points are lost (0.20, 0.10 to
         (found(False, "sqnr_db"), f"no: the SQNR is below 23.0103 dB (27.0, at most 30.0 {SURE})"),
         (
             found(None),
-            f"{NOT_DECIDED}: more trials may tell",
+            f"{NOT_DECIDED}: more trials may tell: raise max_trials above 100",
+        ),
+        (
+            found(None, trials_needed=234),
+            f"{NOT_DECIDED}: about 240 trials (max_trials=240) would do, if they lose as much",
+        ),
+        (
+            found(None, trials_needed=98),  # which these 100 have shown to be too few
+            f"{NOT_DECIDED}: about 101 trials (max_trials=101) would do, if they lose as much",
         ),
         (
             found(None, settled=True, needed=1234),

@@ -170,6 +170,33 @@ def test_it_gives_up_after_the_most_trials():
     assert (decision.holds, decision.trials, decision.settled) == (None, 5, False)
 
 
+@pytest.mark.parametrize("loss", [0.02, 0.045])
+def test_with_as_many_trials_as_it_says_it_is_decided_and_with_far_fewer_it_is_not(loss):
+    """The number is that of a spread that is known from few trials: it holds to a factor of 3."""
+
+    def after(most):
+        rows = moving(np.random.default_rng(3), 20_000, loss)
+        return sequential(rows, limit=0.03, confidence=0.95, most=most)
+
+    few = after(FIRST_LOOK)
+    assert (few.holds, few.settled) == (None, False)
+    assert few.trials_needed > FIRST_LOOK
+    decided = after(3 * few.trials_needed)
+    assert decided.holds is (loss < 0.03)
+    assert decided.trials > few.trials_needed / 3
+    assert decided.trials_needed is None
+
+
+def test_no_number_of_trials_is_named_before_the_first_look_or_where_none_would_do():
+    expected: list[int | None] = []
+    sequential(
+        moving(np.random.default_rng(0), 10**5, 0.02), limit=0.02, confidence=0.95, most=4, expect=expected.append
+    )
+    assert expected[: FIRST_LOOK - 1] == [None] * (FIRST_LOOK - 1)
+    alike = sequential(itertools.repeat(np.zeros(290)), limit=0.01, confidence=0.95, most=50, alike=True)
+    assert alike.trials_needed is None
+
+
 def test_where_samples_are_too_few_it_stops_before_the_most_trials_and_says_how_many_would_do():
     decision = sequential(for_good(np.random.default_rng(1), 300, 0.01), limit=0.02, confidence=0.95, most=10**4)
     assert (decision.holds, decision.settled) == (None, True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Command, Failure, print_json, show
+from onnx_analog.cli.console import Command, Failure, inputs_lines, print_json, show
 from onnx_analog.cli.memory import MEMORY, OF_FAMILY, given_selection, read_files
 from onnx_analog.cli.options import (
     CORRECT,
@@ -23,6 +23,7 @@ from onnx_analog.cli.options import (
     RUNNING,
     SEED,
     modifiers_of,
+    shown,
 )
 from onnx_analog.cli.progress import status
 from onnx_analog.cli.settings import argument
@@ -111,8 +112,10 @@ def command(
     if as_json:
         print_json(checked.to_dict())
     else:
-        show(str(checked))
+        show(test_reports.with_option(str(checked)), *inputs_lines(checked.preprocessing), *reports.lines(report))
+        if junit is not None:
+            show(f"JUnit: {shown(junit)}")
     if checked.holds is False:
         raise _No(checked.verdict)
     if checked.holds is None:
-        raise Failure(checked.verdict, UNDECIDED)
+        raise Failure(test_reports.with_option(checked.verdict), UNDECIDED)

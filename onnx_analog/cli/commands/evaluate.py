@@ -80,7 +80,7 @@ def command(
     if as_json:
         print_json(evaluation.to_dict())
     else:
-        show(tables.evaluation_table(evaluation))
+        show(tables.evaluation_table(evaluation), *reports.lines(report))
     if evaluation.holds is False:
         raise click.ClickException(str(evaluation.verdict))
 

@@ -41,6 +41,8 @@ def command(model: Path, as_json: bool, **selection: Any) -> None:
             f"{weights} (below 1.2e-38 in magnitude), which most processors compute slowly. "
             "To set the smallest weights to zero: onnx-analog prune MODEL --sparsity SHARE"
         )
+    if inspection.normalisation is not None:
+        show(f"uint8 images: normalised with {inspection.normalisation}, as the model remembers")
     if inspection.refused is not None:
         show(f"protect refuses this model: {inspection.refused}")
     if inspection.read_back is not None:

@@ -111,15 +111,17 @@ def command(
     check(force=True)
     _check_inputs(protected, data, settings)  # what is wrong with them is said before what is there already
     check(force=force)
-    writers = {}
+    writers, scored, score = {}, None, None
     if statistics is not None:
         found = _statistics(protected, trials or 1, data, settings)
         writers[statistics] = writing.write_text(found.to_json())
+        scored, score = {"metric": found.metric, "samples": found.samples, "values": list(found.values)}, found.score
     if data is not None and choices["correct"] is None:  # then images are those of the data only
         settings = {name: value for name, value in settings.items() if name not in ("mean", "std", "preprocess")}
     facts: dict[str, Any] = {"models": [str(target) for target in targets], "seed": seed}
-    facts |= {"statistics": None if statistics is None else str(statistics), "array": None}
+    facts |= {"statistics": None if statistics is None else str(statistics), "array": None, "scores": scored}
     lines: list[Any] = [] if statistics is None else [f"statistics of {found}: {shown(statistics)}"]
+    lines += [] if score is None else [score]
     if trials is None:
         with progress("reading the array", 1) as advance:
             perturbed = api.readback(protected, **settings)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Command, print_json, show
+from onnx_analog.cli.console import Command, inputs_lines, print_json, show
 from onnx_analog.cli.memory import MEMORY, OF_FAMILY, given_selection, read_files
 from onnx_analog.cli.options import (
     CORRECT,
@@ -99,4 +99,5 @@ def command(
     if as_json:
         print_json(harms.to_dict())
     else:
-        show(*harm_tables.tables_of(harms), *(f"written: {shown(path)}" for path in outputs))
+        show(*harm_tables.tables_of(harms), *inputs_lines(harms.preprocessing))
+        show(*(f"written: {shown(path)}" for path in (*outputs, report) if path))

@@ -9,7 +9,7 @@ import click
 
 from onnx_analog.cli import completion
 from onnx_analog.cli.config import CONFIG_READ, NOT_SAVED, OBJECTS
-from onnx_analog.cli.console import Command, Option, Whole, Words, print_json, show
+from onnx_analog.cli.console import Command, Option, Whole, Words, inputs_lines, print_json, show
 from onnx_analog.cli.options import (
     CHANGES,
     COMPENSATE,
@@ -147,6 +147,7 @@ def command(
         print_json(swept.to_dict())
     else:
         _tell(swept, out, choices["counting"])
+        show(*reports.lines(report))
 
 
 def _check_objects(ctx: click.Context) -> None:
@@ -221,6 +222,7 @@ def _tell(swept: Swept, out: Path, counting: str) -> None:
         *rivals,
         *report.corrections_tables(points),
         *report.differences_tables(points),
+        *inputs_lines(*(point.evaluation.preprocessing for point in points)),
     )
     for there, text in ((plots.can_plot(), plots.NO_PLOTS), (run_folder.can_parquet(), run_folder.NO_PARQUET)):
         if not there:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from onnx_analog.arguments import DEFAULTS
-from onnx_analog.cli.console import Command, Failure, print_json, show
+from onnx_analog.cli.console import Command, Failure, inputs_lines, print_json, show
 from onnx_analog.cli.options import (
     CHANGES,
     CHANNEL,
@@ -146,11 +146,10 @@ def command(
     if as_json:
         print_json(tuned.to_dict())
     else:
-        show(*tuning_tables.tables_of(tuned), f"plan: {shown(target)}")
+        show(*tuning_tables.tables_of(tuned), *inputs_lines(tuned.preprocessing), f"plan: {shown(target)}")
         if plot:
             show(f"plot: {shown(plot)}")
-        if report:
-            show(f"report: {shown(report)}")
+        show(*reports.lines(report))
         if protected:
             show(f"model: {shown(protected)}")
     if tuned.holds is False:

@@ -1,0 +1,73 @@
+"""The mean and the standard deviation of images, which a model remembers in its metadata."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import onnx_ir as ir
+
+from onnx_analog import serialise
+from onnx_analog.errors import ModelError, OptionError
+
+KEY = "onnx_analog.preprocessing"  # kept by all passes: a model takes the same images, however it is stored
+
+
+class Normalisation(NamedTuple):
+    """What uint8 images, divided by 255, are reduced by and divided by: one number, or one for each channel."""
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __str__(self) -> str:
+        return " and ".join(f"{name} {listed(values, ',')}" for name, values in self._asdict().items())
+
+    def check(self) -> None:
+        """Raise `OptionError` unless the numbers can normalise images."""
+        for name, values in self._asdict().items():
+            if not values or not all(isinstance(value, int | float) for value in values):
+                raise OptionError(f"{name} is {values}; it must be one number, or one for each channel")
+        if not all(map(math.isfinite, self.mean)):
+            raise OptionError(f"mean is {listed(self.mean)}; each number must be finite")
+        if not all(value > 0 and math.isfinite(value) for value in self.std):
+            raise OptionError(f"std is {listed(self.std)}; each number must be above 0 and finite")
+
+
+def listed(values: Sequence[float], separator: str = ", ") -> str:
+    """Return numbers as text."""
+    return separator.join(f"{value:g}" for value in values)
+
+
+def keep(model: ir.Model, normalisation: Normalisation) -> None:
+    """Note in a model how its images are normalised, in place of what it remembers."""
+    normalisation.check()
+    model.metadata_props[KEY] = json.dumps({name: list(values) for name, values in normalisation._asdict().items()})
+
+
+def remembered(model: ir.Model) -> Normalisation | None:
+    """Return how the images of a model are normalised, as far as it remembers.
+
+    Raises
+    ------
+    ModelError
+        If the entry is damaged.
+    """
+    text = model.metadata_props.get(KEY)
+    if text is None:
+        return None
+    try:
+        normalisation = _parsed(serialise.parse(text))
+        normalisation.check()
+    except (ValueError, TypeError, OptionError) as error:
+        raise ModelError(f"metadata entry {KEY!r} is damaged: {error}. Write it again with `remember`") from error
+    return normalisation
+
+
+def _parsed(body: Any) -> Normalisation:
+    if not isinstance(body, dict) or set(body) != set(Normalisation._fields):
+        raise ValueError("it must have mean and std, and nothing else")
+    if not all(isinstance(values, list) and not any(isinstance(v, bool) for v in values) for values in body.values()):
+        raise ValueError("mean and std must be lists of numbers")
+    return Normalisation(**{name: tuple(values) for name, values in body.items()})

@@ -1,0 +1,87 @@
+"""Whether images are scaled as the model was trained: other ways to scale them are tried on a few samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_analog.graph.normalisation import listed
+from onnx_analog.run.data import Dataset
+
+Images = NDArray[Any]
+
+MOST = 256  # samples that are tried
+_ENOUGH = 30  # samples of which an accuracy tells anything
+_GAIN = 0.05  # of accuracy, below which nothing is said
+_SURE = 3  # standard errors of a difference of accuracies
+_WHITE = 255
+
+
+_GIVE = "give mean and std as in training"
+
+
+class _Way(NamedTuple):
+    """A way to scale images, what it is called, and what to do."""
+
+    images: Images
+    name: str
+    advice: str
+
+
+def doubt_of_scale(data: Dataset, accuracy: float, score: Callable[[Dataset], float]) -> str | None:
+    """Return the doubt that images are scaled as in training, if another way makes a model much more accurate.
+
+    Parameters
+    ----------
+    data : Dataset
+        As it is fed.
+    accuracy : float
+        Of all samples, without noise.
+    score : function
+        Returns the accuracy on other data.
+    """
+    if not data.raw or len(data) < _ENOUGH or accuracy > 1 - _GAIN:
+        return None
+    few, name = data.head(MOST), data.raw[0]
+    found = score(few)
+    others = [(score(replace(few, inputs={**few.inputs, name: way.images})), way) for way in _ways(few, name)]
+    best, way = max(others, key=lambda pair: pair[0])
+    if best - found <= max(_GAIN, _SURE * _standard_error(found, best, len(few))):
+        return None
+    return (
+        f"top1 without noise is {found:.4f} on the first {len(few):,} samples, and would be {best:.4f} if the images "
+        f"of {name!r} were {way.name}: {way.advice}"
+    )
+
+
+def _standard_error(one: float, other: float, samples: int) -> float:
+    return math.sqrt((one * (1 - one) + other * (1 - other)) / samples)
+
+
+def _ways(data: Dataset, name: str) -> Iterator[_Way]:
+    images, of_bytes = data.inputs[name], name in data.from_bytes
+    normalised, mean, std = _normalised(images)
+    used = f"mean {listed(mean, ',')} and std {listed(std, ',')}"
+    give = _GIVE if of_bytes else f"save them as uint8, and {_GIVE}"
+    yield _Way(normalised, "normalised", f"{give} (these images have {used})")
+    if images.max() > 1:
+        yield _Way(images / images.dtype.type(_WHITE), "scaled to 0 to 1", f"divide them by {_WHITE}")
+    elif of_bytes:
+        yield _Way(images * images.dtype.type(_WHITE), "left from 0 to 255", f"give std={1 / _WHITE:.8f}")
+    else:
+        yield _Way(images * images.dtype.type(_WHITE), "scaled to 0 to 255", f"multiply them by {_WHITE}")
+
+
+def _normalised(images: Images) -> tuple[Images, list[float], list[float]]:
+    """Return images with mean 0 and standard deviation 1 in each channel, and what both were, of white as 1."""
+    channels = next((axis for axis in (1, images.ndim - 1) if images.ndim == 4 and images.shape[axis] == 3), None)
+    rest = tuple(axis for axis in range(images.ndim) if axis != channels)
+    mean, std = images.mean(rest, np.float64, keepdims=True), images.std(rest, np.float64, keepdims=True)
+    scale = _WHITE if images.max() > 1 else 1
+    numbers = ((array.ravel() / scale).round(4).tolist() for array in (mean, std))
+    return ((images - mean) / np.where(std > 0, std, 1)).astype(images.dtype), *numbers

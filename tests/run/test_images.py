@@ -1,0 +1,128 @@
+"""Images that are not scaled as in training are questioned, and others are not."""
+
+import logging
+import re
+
+import numpy as np
+import pytest
+
+import onnx_analog as oa
+from onnx_analog import demo
+from onnx_analog.run._images import MOST, doubt_of_scale
+from onnx_analog.run.data import Dataset
+
+MEAN, STD = demo.facts()["mean"], demo.facts()["std"]
+
+
+def images(name="x"):
+    with np.load(demo.IMAGES) as file:
+        return file[name]
+
+
+def pale(contrast=0.1):
+    """Return the images in pale grey, which a network that was trained on normalised images takes after a shift."""
+    return (160 + contrast * images().astype(np.float32)).astype(np.uint8)
+
+
+def warnings_of(caplog, *data, **options):
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="onnx_analog"):
+        oa.evaluate(demo.MODEL, *data, **options)
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_images_that_were_not_normalised_are_questioned_and_the_remedy_works(caplog):
+    (text,) = warnings_of(caplog, (pale(), images("y")))
+    found = re.fullmatch(
+        r"top1 without noise is (\S+) on the first 256 samples, and would be (\S+) if the images of '\w+' were "
+        r"normalised: give mean and std as in training \(these images have mean (\S+) and std (\S+)\)",
+        text,
+    )
+    assert float(found[1]) < 0.5 < 0.9 < float(found[2])
+    assert warnings_of(caplog, (pale(), images("y")), mean=float(found[3]), std=float(found[4])) == []
+
+
+def test_a_small_loss_is_not_questioned(caplog):
+    """LeNet without mean and std: 0.982 in place of 0.987."""
+    assert warnings_of(caplog, demo.IMAGES) == []
+    assert warnings_of(caplog, demo.IMAGES, mean=MEAN, std=STD) == []
+
+
+def test_images_as_floats_are_questioned_too(caplog):
+    nchw = pale()[:, None].astype(np.float32) / 255
+    (text,) = warnings_of(caplog, (nchw, images("y")))
+    assert "were normalised: save them as uint8, and give mean and std as in training (these images" in text
+    assert warnings_of(caplog, ((nchw - MEAN) / STD, images("y"))) != [text]  # they have values below 0
+
+
+def test_a_function_that_prepares_images_is_trusted(caplog, tmp_path, monkeypatch):
+    (tmp_path / "own_scale.py").write_text("def scaled(x):\n    return x[:, None].astype('float32') / 255\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not any(
+        "normalised" in text for text in warnings_of(caplog, (pale(), images("y")), preprocess="own_scale:scaled")
+    )
+
+
+def test_without_labels_nothing_is_tried(caplog):
+    assert warnings_of(caplog, pale()) == []
+
+
+# ------------------------------------------------------------------------------------------------- the decision
+
+
+def data_of(array, *, raw=True, from_bytes=True):
+    names = ("x",)
+    return Dataset({"x": array}, np.zeros(len(array)), raw=names * raw, from_bytes=names * from_bytes)
+
+
+def scored(accuracy):
+    """Return a score that a function of the images gives."""
+    return lambda data: accuracy(data.inputs["x"])
+
+
+RAW = np.random.default_rng(0).random((MOST, 3, 4, 4), np.float32)
+
+
+@pytest.mark.parametrize(("gain", "said"), [(0.04, False), (0.5, True)])
+def test_only_a_large_gain_is_told(gain, said):
+    score = scored(lambda x: 0.4 + gain * (x.min() < 0))
+    assert (doubt_of_scale(data_of(RAW), 0.4, score) is not None) is said
+
+
+def test_a_gain_within_chance_is_not_told():
+    """Of 32 samples, accuracies of 0.5 and 0.7 are 1.7 standard errors apart."""
+    score = scored(lambda x: 0.5 + 0.2 * (x.min() < 0))
+    assert doubt_of_scale(data_of(RAW[:32]), 0.5, score) is None
+    assert doubt_of_scale(data_of(RAW), 0.5, score) is not None
+
+
+def test_nothing_is_tried_where_nothing_can_be_gained():
+    def score(data):
+        raise AssertionError("no model is run")
+
+    assert doubt_of_scale(data_of(RAW), 0.96, score) is None
+    assert doubt_of_scale(data_of(RAW, raw=False), 0.1, score) is None
+    assert doubt_of_scale(data_of(RAW[:8]), 0.1, score) is None
+
+
+@pytest.mark.parametrize(
+    ("array", "from_bytes", "right", "advice"),
+    [
+        (RAW, True, lambda x: x.max() > 100, "left from 0 to 255: give std=0.00392157"),
+        (RAW, False, lambda x: x.max() > 100, "scaled to 0 to 255: multiply them by 255"),
+        (255 * RAW, False, lambda x: x.min() >= 0 and x.max() <= 1, "scaled to 0 to 1: divide them by 255"),
+    ],
+)
+def test_another_scale_is_found(array, from_bytes, right, advice):
+    doubt = doubt_of_scale(data_of(array, from_bytes=from_bytes), 0.1, scored(lambda x: 0.1 + 0.8 * right(x)))
+    assert doubt.endswith(advice)
+
+
+def test_what_is_said_of_the_images_is_theirs_channel_by_channel():
+    array = RAW * np.array([0.2, 0.5, 1.0], np.float32)[:, None, None]
+    doubt = doubt_of_scale(data_of(array), 0.1, scored(lambda x: 0.9 if x.min() < 0 else 0.1))
+    mean, std = (
+        [float(n) for n in found.split(",")] for found in re.search(r"mean (\S+) and std ([^)]+)", doubt).groups()
+    )
+    np.testing.assert_allclose(mean, array.mean((0, 2, 3)), atol=1e-4)
+    np.testing.assert_allclose(std, array.std((0, 2, 3)), atol=1e-4)

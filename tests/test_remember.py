@@ -1,0 +1,109 @@
+"""What a model remembers of its images is the default of all that is given it, or what is made of it."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onnx_analog as oa
+from onnx_analog import demo
+from onnx_analog.errors import OptionError
+from onnx_analog.graph.normalisation import Normalisation
+
+NUMBERS: dict[str, Any] = {"mean": 0.1307, "std": 0.3081}
+FEW: dict[str, Any] = {"samples": 100}
+
+
+@pytest.fixture(scope="module")
+def remembering():
+    return oa.remember(demo.MODEL, **NUMBERS)
+
+
+def said(found):
+    return found.to_dict()["preprocessing"].partition("normalised with ")[2]
+
+
+def test_the_numbers_are_used_and_the_result_says_so(remembering):
+    expected = oa.evaluate(demo.MODEL, demo.IMAGES, **NUMBERS)
+    found = oa.evaluate(remembering, demo.IMAGES)
+    assert found.original == expected.original > oa.evaluate(demo.MODEL, demo.IMAGES).original
+    assert said(found) == f"{said(expected)}, as the model remembers"
+
+
+def test_all_that_is_made_of_the_model_remembers_them_too(remembering, tmp_path):
+    pruned = oa.prune(remembering, sparsity=0.5)
+    protected = oa.protect(pruned)
+    protected.save(tmp_path / "p.onnx")
+    kept = Normalisation((0.1307,), (0.3081,))
+    read = oa.readback(tmp_path / "p.onnx")
+    for model in (remembering, pruned, protected, tmp_path / "p.onnx", read, oa.readback(protected, decoded=True)):
+        assert oa.inspect(model).normalisation == kept
+    assert oa.inspect(oa.remember(protected, mean=0, std=1)).normalisation == Normalisation((0,), (1,))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, **more: oa.check(model, demo.IMAGES, max_drop=50, integers=8, **FEW, **more),
+        lambda model, **more: oa.sensitivity(model, demo.IMAGES, trials=1, by=["stream"], **FEW, **more),
+        lambda model, **more: oa.sweep(
+            model, demo.IMAGES, strategy="mapping", cells=1, trials=1, engine="serial", **FEW, **more
+        ).points[0].evaluation,
+    ],
+    ids=["check", "sensitivity", "sweep"],
+)  # fmt: skip
+def test_all_functions_use_them_as_if_they_were_given(call, remembering):
+    found, expected = call(remembering), call(demo.MODEL, **NUMBERS)
+    assert said(found) == f"{said(expected)}, as the model remembers"
+    names = {"preprocessing", "model"}
+    first, second = ({k: v for k, v in each.to_dict().items() if k not in names} for each in (found, expected))
+    assert first == second
+
+
+def test_samples_that_correct_or_compensate_are_normalised_too(remembering):
+    few = np.load(demo.IMAGES)["x"][:64]
+    plan = oa.Scheme(classes=31, partition="uniform", sign="level", cells=(0,))
+    found, expected = (
+        oa.protect(model, plan, compensate=few, **more) for model, more in ((remembering, {}), (demo.MODEL, NUMBERS))
+    )
+    assert [found.tensors[0].decode().tobytes()] == [expected.tensors[0].decode().tobytes()]
+    found, expected = (
+        oa.readback(oa.protect(model), correct=few, decoded=True, **more)
+        for model, more in ((remembering, {}), (demo.MODEL, NUMBERS))
+    )
+    assert found.to_proto().graph == expected.to_proto().graph
+
+
+def test_what_is_given_is_used_and_the_contradiction_is_told(remembering, caplog):
+    with caplog.at_level(logging.WARNING, logger="onnx_analog"):
+        found = oa.evaluate(remembering, demo.IMAGES, mean=0.5, **FEW)
+    told = "the model remembers mean 0.1307 and std 0.3081"
+    assert said(found) == f"mean 0.5 and std 0.3081; {told}"
+    assert [record.getMessage() for record in caplog.records] == [f"{told}: what is given is used instead"]
+    assert found.original == oa.evaluate(demo.MODEL, demo.IMAGES, mean=0.5, std=0.3081, **FEW).original
+
+
+def test_what_is_given_again_is_no_contradiction(remembering, caplog):
+    with caplog.at_level(logging.WARNING, logger="onnx_analog"):
+        oa.evaluate(remembering, demo.IMAGES, **NUMBERS, **FEW)
+    assert caplog.records == []
+
+
+def test_arrays_of_floats_are_left_as_they_are(remembering):
+    floats = np.load(demo.IMAGES)["x"][:8, None].astype(np.float32)
+    found = oa.evaluate(remembering, {"x": floats, "y": np.zeros(8, int)})
+    assert found.preprocessing.endswith("as given (float32)")
+
+
+def test_numbers_for_images_that_there_are_none_of_are_refused():
+    floats = np.load(demo.IMAGES)["x"][:8, None].astype(np.float32)
+    with pytest.raises(OptionError, match="mean is given, and normalises uint8 images, of which the data have none"):
+        oa.evaluate(demo.MODEL, {"x": floats}, **NUMBERS)
+    oa.evaluate(demo.MODEL, {"x": floats}, mean=0, std=1)  # which changes nothing
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_both_numbers_are_needed(name):
+    with pytest.raises(OptionError, match=f"{name} is None; it must be one number, or one for each channel"):
+        oa.remember(demo.MODEL, **{**NUMBERS, name: None})
