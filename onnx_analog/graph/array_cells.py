@@ -65,8 +65,8 @@ def _listed(values: Array) -> str:
     return ", ".join([*shown, *(["..."] if values.size > _SHOWN else [])])
 
 
-def scaled(reads: Reads, image: Image) -> Reads:
-    """Return reads on the scale of levels, of values in the device's unit."""
+def scaled(reads: Reads, image: Image, log: Log) -> Reads:
+    """Return reads on the scale of levels, of values in the device's unit; those without a logarithm are left out."""
     devices = {plane.programming for plane in image.planes}
     scales = {(device.table.output_scale if device.table else None) for device in devices}
     if len(scales) > 1:
@@ -82,7 +82,11 @@ def scaled(reads: Reads, image: Image) -> Reads:
         and (np.isnan(reference) > np.isnan(reads.reference)).any()
     ):
         raise DataError(f"{reads.name}: a reference has no logarithm, and the device's scale is logarithmic")
-    return replace(reads, value=device.scaled(reads.value), reference=reference)
+    value = device.scaled(reads.value)
+    stuck = np.zeros(len(reads), np.bool_) if reads.stuck is None else reads.stuck.astype(np.bool_)
+    without = np.isnan(value) & np.isfinite(reads.value) & ~stuck
+    log.add("logless", without.sum(), len(reads))
+    return _taken(replace(reads, value=value, reference=reference), ~without)
 
 
 def usable(reads: Reads, log: Log) -> Reads:

@@ -135,7 +135,7 @@ def read_array(
     log = Log()
     reads, time = at_time(reads, time_s, log)
     if unit == "device":
-        reads = scaled(reads, image)
+        reads = scaled(reads, image, log)
     reads, calibration = calibrated(usable(reads, log))
     cells = Cells.of(reads, image, log)
     found = {id(plane): read_stream(plane, cells, missing, log) for plane in image.planes if plane.stream is not None}
@@ -147,8 +147,8 @@ def read_array(
         streams += side
     absent = sum(each.bits for each in image.absent)
     log.add("absent", absent, absent + sum(each.bits.size for each in found.values()))
-    log.check_known(missing)
-    log.question_unit()
+    log.check_known(missing, unit)
+    log.question_unit(unit)
     return ArrayRead(tensors, log.irregularities(missing), tuple(streams), calibration, cells.used, time)
 
 

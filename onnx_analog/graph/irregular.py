@@ -45,8 +45,15 @@ class Log:
         before = self._counts.get(what, (0, 0))
         self._counts[what] = before[0] + int(count), before[1] + int(of)
 
-    def check_known(self, missing: str) -> None:
-        """Raise `DataError` if something was not read that has to be known."""
+    def check_known(self, missing: str, unit: str | None) -> None:
+        """Raise `DataError` if something was not read that has to be known, or the unit is to blame for that."""
+        try:
+            self._check_known(missing)
+        except DataError as error:
+            doubt = self._doubt_of_unit(unit)
+            raise error if doubt is None else DataError(f"{doubt} Otherwise: {error}") from None
+
+    def _check_known(self, missing: str) -> None:
         weights, of = self._counts.get("weights", (0, 0))
         if weights and missing == "refuse":
             raise DataError(
@@ -67,17 +74,23 @@ class Log:
                 'give missing="zero" to lose what a failed block loses, or missing="written" to take what was written'
             )
 
-    def question_unit(self) -> None:
+    def question_unit(self, unit: str | None) -> None:
         """Warn where most cells read something else than what was written."""
-        far, of = self._counts.get("far", (0, 0))
-        if 2 * far > of:
-            logger.warning(
-                "%s of %s cells read more than %g σ from what was written: is the unit right, and are the reads of "
-                "this model?",
-                f"{far:,}",
-                f"{of:,}",
-                FAR,
-            )
+        doubt = self._doubt_of_unit(unit)
+        if doubt is not None:
+            logger.warning(doubt)
+
+    def _doubt_of_unit(self, unit: str | None) -> str | None:
+        """Return the doubt that values are in the unit that was given; None where most are as expected."""
+        far, cells = self._counts.get("far", (0, 0))
+        without, rows = self._counts.get("logless", (0, 0))
+        other = {"scaled": "device", "device": "scaled"}.get(unit or "", "")
+        right = f'is unit="{other}" right, and are the reads of this model?'
+        if without > _LOGLESS * rows:
+            return f"{without:,} of {rows:,} values are not above 0, so they have no logarithm: {right}"
+        if 2 * far > cells:
+            return f"{far:,} of {cells:,} cells read more than {FAR:g} σ from what was written: {right}"
+        return None
 
     def irregularities(self, missing: str) -> tuple[Irregularity, ...]:
         """Return all counts, with what was done."""
@@ -91,10 +104,12 @@ class Log:
         )
 
 
+_LOGLESS = 0.05  # of all values: a cell that conducts nothing, or is shorted, may read 0, but few do
 _WORDS = {
     "time": "rows of other times",
     "stuck": "rows of cells that are marked as stuck",
     "empty": "rows without a number",
+    "logless": "values that have no logarithm",
     "order": "rows that are not in the order of addresses",
     "repeated": "cells with more than one read",
     "unread": "cells without a read",
@@ -114,7 +129,7 @@ _WORDS = {
     "absent": "bits of streams that the image leaves out",
 }
 _HANDLING = {
-    **dict.fromkeys(("time", "stuck", "empty"), "left out"),
+    **dict.fromkeys(("time", "stuck", "empty", "logless"), "left out"),
     "order": "sorted",
     "repeated": "averaged",
     "unread": "left out",

@@ -6,6 +6,7 @@ The array is on the far side of files: `tests.far_side`.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -422,7 +423,40 @@ def test_a_value_without_a_logarithm_is_counted(tmp_path):
     value = array.read()
     value[0], value[2] = 0.0, -5.0
     read = oa.readback(protected, measured=rows(array, value=value), unit="device")
-    assert counts(read)["rows without a number"] == 2
+    assert counts(read)["values that have no logarithm"] == 2
+    assert "rows without a number" not in counts(read)
+
+
+@pytest.mark.parametrize("missing", ["refuse", "written"])
+def test_a_wrong_unit_is_not_blamed_on_cells_without_a_read(tmp_path, caplog, missing):
+    """Scaled reads as device values: many have no logarithm. Values in ohms as scaled ones: all are far off."""
+    protected = stored(oa.Scheme.paper("raw", channel=PCM, cells_small=1))
+    array = far(protected, tmp_path)
+    doubt = r"[\d,]+ of [\d,]+ values are not above 0, so they have no logarithm: is unit=.scaled. right, and are the"
+    if missing == "refuse":
+        with pytest.raises(
+            DataError, match=rf"^{doubt} reads of this model\? Otherwise: [\d,]+ weights of .* have no read"
+        ):
+            oa.readback(protected, measured=rows(array), unit="device")
+    else:
+        with caplog.at_level("WARNING"):
+            oa.readback(protected, measured=rows(array), unit="device", missing=missing)
+        assert re.search(doubt, caplog.text)
+    in_ohms = far(protected, tmp_path, by="level_device")
+    half = {name: column[::2] for name, column in rows(in_ohms).items()}
+    if missing == "refuse":
+        with pytest.raises(
+            DataError, match=r'σ from what was written: is unit="device" right.* have no read: say what'
+        ):
+            oa.readback(protected, measured=half, unit="scaled")
+
+
+def test_cells_without_a_read_are_not_blamed_on_the_unit(tmp_path):
+    protected = stored(oa.Scheme.paper("raw", channel=PCM, cells_small=1))
+    in_ohms = far(protected, tmp_path, by="level_device")
+    half = {name: column[::2] for name, column in rows(in_ohms).items()}
+    with pytest.raises(DataError, match=r"^[\d,]+ weights of [\d,]+ have no read"):
+        oa.readback(protected, measured=half, unit="device")
 
 
 def test_a_measured_array_is_not_simulated_too(kept):
@@ -449,7 +483,7 @@ def test_values_in_another_unit_are_questioned(tmp_path, caplog):
         array = far(protected, tmp_path, by=by)
         caplog.clear()
         oa.readback(protected, measured=rows(array), unit=unit)
-        assert ("is the unit right" in caplog.text) is warned
+        assert ('is unit="device" right' in caplog.text) is warned
 
 
 # --------------------------------------------------------------------------------------- streams that say wrong things
