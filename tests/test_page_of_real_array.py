@@ -45,7 +45,7 @@ def test_the_example_runs_and_prints_what_the_page_shows(tmp_path, monkeypatch):
     assert near(compared.splitlines()[-1], LINE)
     counts = dict(re.findall(r"^  (\S.*?)  +.*?([\d,]+) +[\d,]+$", counted, re.MULTILINE))
     irregular = {what for what, count in counts.items() if count != "0"}
-    assert {"cells without a read", "cells that read outside the output range"} < irregular
+    assert {"cells without a read", "reads outside the output range"} < irregular
     sigmas = {float(text) for text in re.findall(r"pcm +3 +[\d,]+ +\S+ +\S+ +(\S+)", compared)}
     assert {round(sigma, 2) for sigma in sigmas} == {0.05}
     simulated = [float(text) for text in re.findall(r"pcm +3 +[\d,]+ +\S+ +\S+ +\S+ +(\S+)", compared)]

@@ -82,14 +82,14 @@ class Log:
 
     def _doubt_of_unit(self, unit: str | None) -> str | None:
         """Return the doubt that values are in the unit that was given; None where most are as expected."""
-        far, cells = self._counts.get("far", (0, 0))
+        far, reads = self._counts.get("far", (0, 0))
         without, rows = self._counts.get("logless", (0, 0))
         other = {"scaled": "device", "device": "scaled"}.get(unit or "", "")
         right = f'is unit="{other}" right, and are the reads of this model?'
         if without > _LOGLESS * rows:
             return f"{without:,} of {rows:,} values are not above 0, so they have no logarithm: {right}"
-        if 2 * far > cells:
-            return f"{far:,} of {cells:,} cells read more than {FAR:g} σ from what was written: {right}"
+        if 2 * far > reads:
+            return f"{far:,} of {reads:,} reads are more than {FAR:g} σ from what was written: {right}"
         return None
 
     def irregularities(self, missing: str) -> tuple[Irregularity, ...]:
@@ -115,8 +115,8 @@ _WORDS = {
     "unread": "cells without a read",
     "fewer": "weights with reads of some cells only",
     "weights": "weights without a read",
-    "outside": "cells that read outside the output range",
-    "far": f"cells that read more than {FAR:g} σ from what was written",
+    "outside": "reads outside the output range",
+    "far": f"reads more than {FAR:g} σ from what was written",
     "misread": "symbols that are read wrongly",
     "blank": "symbols without a read",
     "symbols": "symbols without a read that no code protects",

@@ -44,7 +44,7 @@ class Group:
     ----------
     channel : str
     cells : int
-        Cells of each weight.
+        Cells of each weight; a differential pair counts as two.
     low, high : float
         Ends of the part.
     count : int
@@ -150,7 +150,8 @@ def grouped(protected: ProtectedModel, raw: Iterable[Mapping[str, NDArray[Any]]]
             edges = ends.setdefault(str(channel), np.linspace(low, high, PARTS + 1))
             part = np.clip(np.searchsorted(edges, tensor.level, side="right") - 1, 0, PARTS - 1)
             index = tensor.level_class
-            cells = np.array(tensor.scheme.cells_of_class)[np.zeros(part.size, np.intp) if index is None else index]
+            of_class = channel.devices_per_cell * np.array(tensor.scheme.cells_of_class)
+            cells = of_class[np.zeros(part.size, np.intp) if index is None else index]
             error = reads[key].astype(np.float64) - tensor.level
             there = np.isfinite(error)
             for count in np.unique(cells).tolist():

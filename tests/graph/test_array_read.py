@@ -175,7 +175,7 @@ def test_an_estimator_sees_what_was_measured(tmp_path):
     read = oa.readback(protected, measured=reads, unit="scaled")
     (level,) = [plane["level"] for plane in planes(read)]
     assert (level.min(), level.max()) == tuple(np.float32(QUIET.span))
-    assert counts(read)["cells that read outside the output range"] > 100
+    assert counts(read)["reads outside the output range"] > 100
     raw = read.array.tensors["w"].raw
     assert np.array_equal(np.clip(raw, *np.float32(QUIET.span)), level)
 
@@ -247,8 +247,8 @@ def test_a_cell_without_a_read_is_left_out_of_the_average(kept):
         "rows without a number": 1,
         "cells without a read": 1,
         "weights with reads of some cells only": 1,
-        "cells that read outside the output range": 1,
-        "cells that read more than 6 σ from what was written": 1,
+        "reads outside the output range": 1,
+        "reads more than 6 σ from what was written": 1,
     }
     assert FAR == 6
 

@@ -10,6 +10,7 @@ import pytest
 
 import onnx_analog as oa
 from onnx_analog.errors import DataError, OptionError
+from onnx_analog.graph.image import image_of
 from onnx_analog.run.array_comparison import _of_test_set, _prediction, distance
 from onnx_analog.run.array_statistics import QUANTILES, statistics_of
 from tests.models import model, run
@@ -26,8 +27,6 @@ Y = run(model(NET), {"x": X})[0].argmax(axis=1)
 
 def far(sigma: float = SIGMA, offset: float = 0.0, seed: int = 1, **settings) -> oa.ArrayStatistics:
     """Return the statistics of an array outside, with noise of its own."""
-    from onnx_analog.graph.image import image_of
-
     columns = image_of(PROTECTED).columns()
     noise = sigma * np.random.default_rng(seed).normal(size=columns["level"].size)
     reads = {"address": columns["address"], "value": columns["level"] + offset + noise}
@@ -48,6 +47,20 @@ def test_groups_have_the_moments_of_the_channel():
     (low, high) = PROTECTED.schemes[0].channel.span
     assert SIMULATED.groups[0].low == low
     assert max(group.high for group in SIMULATED.groups) == high
+
+
+def test_cells_of_groups_are_those_that_costs_and_images_count():
+    pairs = oa.protect(model(NET), channel="pcm-drift:differential=true", cells_small=2, cells_large=3)
+    statistics = oa.array_statistics(pairs, trials=1)
+    assert {group.cells for group in statistics.groups} == {4, 6}
+    levels = sum(group.cells * group.count for group in statistics.groups)
+    assert levels == pairs.manifest.totals.analog_cells
+    columns = image_of(oa.load(pairs)).columns()
+    digital = columns["symbol"] >= 0
+    assert np.count_nonzero(~digital) == levels
+    first, second = columns["symbol"][::2], columns["symbol"][1::2]
+    np.testing.assert_array_equal(first, second)  # both cells of a pair have the symbol
+    np.testing.assert_array_equal(columns["replica"][::2], columns["replica"][1::2])
 
 
 @pytest.mark.parametrize(("changes", "agree"), [({}, True), ({"sigma": 1.3 * SIGMA}, False), ({"offset": 0.03}, False)])
