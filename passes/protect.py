@@ -36,7 +36,7 @@ from onnx_analog.graph.kept import forget_training, trained_names
 from onnx_analog.graph.layout import Layout, stages
 from onnx_analog.graph.stored import COMPENSATED_KEY
 from onnx_analog.graph.uses import output_axis
-from onnx_analog.graph.weights import UNFIT, Selected, Selection, Weight, find
+from onnx_analog.graph.weights import UNFIT, Selected, Selection, Weight, all_tensors, find
 
 __all__ = ["ProtectPass"]
 
@@ -95,11 +95,14 @@ class ProtectPass(ir.passes.InPlacePass):
         for weight, reason in selected.skipped:
             if reason in UNFIT:  # it was asked for
                 logger.warning("%s stays digital: %s", weight.key, reason)
-        for name in self.plan.unused(weight.key for weight in selected.weights):
+        unused = self.plan.unused(weight.key for weight in selected.weights)
+        if unused:
+            self.plan.check_keys((weight.key for weight in all_tensors(model)), name_of(model))
+        for name in unused:
             if name in self.plan.patterns:
                 logger.warning("the plan's pattern %s matches no selected tensor", name)
             else:
-                logger.warning("the plan names %s, which is not among the selected tensors", name)
+                logger.warning("the plan names %s, which is not among the tensors that are stored", name)
         coded = self._encoded(selected.weights)
         if not coded:
             raise NothingToStore(_nothing(selected, name_of(model), self.plan))

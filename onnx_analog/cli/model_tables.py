@@ -91,7 +91,8 @@ _MOST_CLASSES = 8  # that have lines of their own
 
 
 def _class_names(count: int) -> Sequence[str]:
-    return ("all",) if count == 1 else ("small", "large") if count == 2 else [str(k + 1) for k in range(count)]
+    """Return the names of classes: their numbers from 0, as in models, files and all other tables."""
+    return ("all",) if count == 1 else ("0 (small)", "1 (large)") if count == 2 else [str(k) for k in range(count)]
 
 
 def _address_table(manifest: Manifest) -> Table:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -117,6 +118,18 @@ class Plan:
         patterns = [name for name in self.patterns if not any(_matches(key, name) for key in present)]
         return [*(key for key in self.tensors if key not in present), *patterns]
 
+    def check_keys(self, keys: Iterable[str], where: str) -> None:
+        """Raise `OptionError` if the plan names a storage key that is none of `keys`, with the most similar one.
+
+        Patterns may match nothing: a plan may be for several models.
+        """
+        known = set(keys)
+        missing = next((key for key in self.tensors if key not in known), None)
+        if missing is not None:
+            alike = get_close_matches(missing, known, 1)
+            remedy = f"did you mean {alike[0]!r}?" if alike else "`inspect` lists its tensors"
+            raise OptionError(f"the plan names {missing!r}, which {where} does not have: {remedy}")
+
     def entries(self) -> Iterator[tuple[str, Scheme | None]]:
         """Yield the keys and patterns in words, and their schemes; the default comes last."""
         yield from self.tensors.items()
@@ -200,6 +213,8 @@ class Plan:
         """
         if not isinstance(body, Mapping) or body.get("format") != FORMAT:
             version = body.get("format") if isinstance(body, Mapping) else None
+            if _is_newer(version):
+                raise OptionError(f"the plan has the newer format {version!r}; this version reads {FORMAT!r}")
             raise OptionError(f"this is not a plan: its format is {json.dumps(version)[:40]}, not {FORMAT!r}")
         check_names("a plan has no entry", body, _ENTRIES)
         schemes, tensors = body.get("schemes"), body.get("tensors", {})
@@ -247,6 +262,13 @@ class Plan:
             for key, scheme in self.entries()
         ]
         return html_table("Plan", ("tensor or pattern", "scheme", "channel"), rows)
+
+
+def _is_newer(version: Any) -> bool:
+    """Return whether a format is one that follows this one."""
+    name, _, number = FORMAT.rpartition("/")
+    other, _, later = version.rpartition("/") if isinstance(version, str) else ("", "", "")
+    return other == name and later.isdecimal() and len(later) < 10 and int(later) > int(number)
 
 
 def _plan(

@@ -249,7 +249,7 @@ def weights_section(memory: Memory) -> Section:
 def class_name(scheme: Scheme, number_of_class: int) -> str:
     """Return the name of a class, and its cells per weight."""
     names = {1: ("all weights",), 2: ("small weights", "large weights")}.get(scheme.classes)
-    name = names[number_of_class] if names else f"class {number_of_class + 1}"
+    name = names[number_of_class] if names else f"class {number_of_class}"
     cells = scheme.cells_of_class[number_of_class]
     return f"{name}, {counted(cells, 'cell')} each" if cells else f"{name}, without cells"
 

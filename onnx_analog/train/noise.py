@@ -169,8 +169,9 @@ def plan_noise(net: nn.Module, plan: Plan, keys: Mapping[str, str], norms: Mappi
     for names in choices:
         if not plan.unused([names.get(name, name) for name in stored_parameters(net)]):
             return PlanNoise(plan=plan, keys=names, norms=norms)
+    plan.check_keys(stored_parameters(net), "the network")
     missing = plan.unused(stored_parameters(net))[0]
-    raise OptionError(f"the plan names {missing!r}, which the network does not have: take a plan of this network")
+    raise OptionError(f"the plan's pattern {missing!r} matches no tensor of the network: take a plan of this network")
 
 
 def _check_side(scheme: Scheme) -> None:

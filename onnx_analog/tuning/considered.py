@@ -35,9 +35,10 @@ def considered(plan: Plan | None, keys: Iterable[str], channel: Channel, decodin
     keys = list(keys)
     if plan is None:
         return dict.fromkeys(keys, ())
+    plan.check_keys(keys, "the selection of tensors")
     unused = plan.unused(keys)
     if unused:
-        raise OptionError(f"the plan names {unused[0]!r}, which is not among the selected tensors of the model")
+        raise OptionError(f"the plan's pattern {unused[0]!r} matches no selected tensor of the model")
     schemes = {key: _checked(key, plan.scheme_of(key), decoding).changed(channel=channel) for key in keys}
     codes = codes_for(channel, decoding)
     if any(each.entropy != "none" for each in schemes.values()):

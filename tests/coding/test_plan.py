@@ -209,7 +209,11 @@ BODY = Plan(default=ONE, tensors={"a": OTHER}).to_dict()
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": "onnx-analog-plan/9"}, 'this is not a plan: its format is "onnx-analog-plan/9", not'),
+        ({"format": "onnx-analog-plan/0"}, 'this is not a plan: its format is "onnx-analog-plan/0", not'),
+        (
+            {"format": "onnx-analog-plan/9"},
+            "the plan has the newer format 'onnx-analog-plan/9'; this version reads",
+        ),
         ({"format": None}, "its format is null"),
         ({"tensor": {}}, "a plan has no entry 'tensor': did you mean 'tensors'?"),
         ({"patterns": {"a*": "scheme0"}}, "patterns of a plan must be a list of objects"),

@@ -993,12 +993,20 @@ def test_only_tensors_of_one_scheme_share_a_codebook():
     assert same_bits(planes(only(alone)), planes(found["c"]))
 
 
-def test_what_a_plan_names_and_the_model_lacks_is_a_warning(caplog):
-    patterns = {"fc.*": QUIETLY, "*": QUIETLY}
-    plan = Plan(default=QUIETLY, tensors={"v": None, "w": QUIETLY}, patterns=patterns)
-    protected(made("matmul"), plan)
+@pytest.mark.parametrize(
+    ("key", "remedy"), [("W.weight", "`inspect` lists its tensors"), ("cc", "did you mean 'c'?")], ids=["none", "alike"]
+)
+def test_a_key_of_a_plan_that_the_model_lacks_is_refused(key, remedy):
+    plan = Plan(default=QUIETLY, tensors={"a": QUIETLY, key: None})
+    with pytest.raises(OptionError, match=rf"the plan names '{key}', which .* does not have: {re.escape(remedy)}"):
+        protected(model(THREE), plan)
+
+
+def test_patterns_and_tensors_of_the_model_that_are_not_selected_may_be_named(caplog):
+    plan = Plan(default=QUIETLY, tensors={"a": QUIETLY, "b": None}, patterns={"fc.*": QUIETLY, "*": QUIETLY})
+    protected(model(THREE), plan, selection=Selection(exclude=("^a$",), min_size=1))
     assert caplog.messages == [
-        "the plan names v, which is not among the selected tensors",
+        "the plan names a, which is not among the tensors that are stored",
         "the plan's pattern fc.* matches no selected tensor",
     ]
 
