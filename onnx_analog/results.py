@@ -45,7 +45,7 @@ class Perturbed(Model):
     array: ArrayRead | None = None  # what an array outside this program returned, if the levels are its
 
     def __str__(self) -> str:
-        kind = "plain weights" if self.decoded else "levels"
+        kind = "plain weights" if self.decoded else "protected model"
         if self.array is not None:
             return f"{kind} as an array returned them: {self.array}"
         corrected = "" if self.correction is None else f"; corrected, {counted(self.correction.numbers, 'number')} kept"

@@ -396,7 +396,7 @@ def test_what_is_returned_prints_as_a_line():
         "all-in 1,792 cells, 7.000 per original weight; as the memory allows, "
         f"{stored.manifest.totals.honest_cells / 256:.3f}",
         str(oa.prune(made("matmul"), sparsity=0.5)): "128 of 256 weights are zero (50.0%)",
-        str(oa.readback(stored.model, seed=3, trial=2)): "levels as read from noisy cells: seed 3, trial 2",
+        str(oa.readback(stored.model, seed=3, trial=2)): "protected model as read from noisy cells: seed 3, trial 2",
         str(oa.readback(stored.model, decoded=True)): "plain weights as read from noisy cells: seed 0, trial 0",
     }
     assert list(texts) == list(texts.values())

@@ -42,13 +42,20 @@ def cost_table(manifest: Manifest) -> Table:
 
 
 def _names(manifest: Manifest) -> dict[str, str]:
-    joint = any("mask and class" in entry.streams for entry in manifest.tensors)
     bitmap = f" (bitmap: {counted(manifest.totals.mask_bitmap_bits, 'bit')})"
     return {
-        "side": f"side information: sign, class{', mask' * joint}",
+        "side": f"{'side information' if manifest.totals.analog_cells else 'weights'}: {_of_side(manifest)}",
         "mask": f"mask: which weights are stored{bitmap}",
-        "codebook": "codebook: α and β",
+        "codebook": f"codebook: {'α and β' if manifest.totals.analog_cells else 'what classes stand for'}",
     }
+
+
+def _of_side(manifest: Manifest) -> str:
+    """Return what is stored beside levels; without levels, it is all that tells weights apart."""
+    streams = {name for entry in manifest.tensors for name in entry.streams}
+    if manifest.totals.analog_cells:
+        return f"sign, class{', mask' * ('mask and class' in streams)}"
+    return ", ".join(name for name in ("sign", "class", "mask and class") if name in streams)
 
 
 def _of(lines: Sequence[Line] | None, names: Iterable[str]) -> list[Line]:
@@ -89,9 +96,10 @@ def _add_sums(result: Table, manifest: Manifest) -> None:
 def _notes(manifest: Manifest) -> Iterator[str]:
     """Yield what stands under the lines."""
     totals = manifest.totals
+    r_avg = f"the paper's r_avg, analog cells per stored weight: {totals.ratios()['r_avg']:.3f}"
     yield (
-        f"{totals.stored_weights:,} of {counted(totals.original_weights, 'weight')} stored; the paper's r_avg, analog "
-        f"cells per stored weight: {totals.ratios()['r_avg']:.3f}"
+        f"{totals.stored_weights:,} of {counted(totals.original_weights, 'weight')} stored; "
+        f"{r_avg if totals.analog_cells else 'all cells are digital'}"
     )
     bits = sorted({scheme.side_bits_per_cell for scheme in manifest.schemes})
     yield f"The paper counts bits as free of error, {' or '.join(map(str, bits))} in a cell"
@@ -124,7 +132,8 @@ def baseline_table(manifest: Manifest) -> Table:
             rows.setdefault(f"{baseline.name}, {'pruned' if baseline.pruned else 'dense'}", []).append(baseline)
     for name, each in rows.items():
         result.add_row(name, *(f"{one.cells:,}" for one in each), *_compared(each[-1], manifest))
-    result.caption = _digital_note([name for name, each in rows.items() if _is_cheaper(each[-1], manifest)])
+    form = "analog form" if manifest.totals.analog_cells else "model as it is stored"
+    result.caption = _digital_note(form, [name for name, each in rows.items() if _is_cheaper(each[-1], manifest)])
     return result
 
 
@@ -144,12 +153,12 @@ def _is_cheaper(baseline: Baseline, manifest: Manifest) -> bool:
     return any(round(mine / model, 2) < 1 for mine, model in pairs)
 
 
-def _digital_note(cheaper: Sequence[str]) -> str:
+def _digital_note(form: str, cheaper: Sequence[str]) -> str:
     """Return the explanation of ratios below 1; empty if there are none."""
     if not cheaper:
         return ""
     names = "; ".join(cheaper)
     return (
-        f"below 1×, the digital form needs fewer cells than the analog form in that counting. Here: {names}. "
+        f"below 1×, the digital form needs fewer cells than the {form} in that counting. Here: {names}. "
         "The loss of accuracy due to rounding is not counted"
     )

@@ -38,6 +38,8 @@ def plan_table(plan: Plan) -> Table:
 def _cells_text(scheme: Scheme) -> str:
     """Return the cells per weight of each class, or their range if there are many classes."""
     cells = scheme.cells
+    if not any(cells):
+        return "digital"
     return ", ".join(map(str, cells)) if len(cells) <= 4 else f"{min(cells)} to {max(cells)}"
 
 
@@ -75,7 +77,7 @@ def _tensor_table(manifest: Manifest) -> Table:
     for entry in manifest.tensors:
         if len(entry.classes) > _MOST_CLASSES:
             cells = sorted({each.cells for each in entry.classes})
-            ends = f"{cells[0]} to {cells[-1]}" if len(cells) > 1 else str(cells[0])
+            ends = f"{cells[0]} to {cells[-1]}" if len(cells) > 1 else _cells_each(cells[0])
             result.add_row(
                 entry.key, counted(len(entry.classes), "class", "classes"), f"{entry.stored:,}", ends, "", ""
             )
@@ -83,8 +85,13 @@ def _tensor_table(manifest: Manifest) -> Table:
         for name, each in zip(_class_names(len(entry.classes)), entry.classes, strict=True):
             alpha = "per channel" if each.alpha is None else f"{each.alpha:.4g}" if each.cells else ""
             sizes = "" if each.low is None else f"{each.low:.3g} to {each.high:.3g}"
-            result.add_row(entry.key, name, f"{each.count:,}", str(each.cells), alpha, sizes)
+            result.add_row(entry.key, name, f"{each.count:,}", _cells_each(each.cells), alpha, sizes)
     return result
+
+
+def _cells_each(cells: int) -> str:
+    """Return the analog cells of each weight of a class."""
+    return f"{cells}" if cells else "digital"
 
 
 _MOST_CLASSES = 8  # that have lines of their own

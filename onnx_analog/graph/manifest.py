@@ -183,9 +183,11 @@ class Manifest(Shown):
         totals = self.totals
         honest = totals.ratios()["honest_cells_per_original_weight"]
         allowed = "" if honest is None else f"; as the memory allows, {honest:.3f}"
+        r_avg = totals.ratios()["r_avg"]
+        where = f"{counted(totals.analog_cells, 'analog cell')} (r_avg {r_avg:.3f})"
         return (
             f"{totals.stored_weights:,} of {counted(totals.original_weights, 'weight')} in "
-            f"{counted(totals.analog_cells, 'analog cell')} (r_avg {totals.ratios()['r_avg']:.3f}); "
+            f"{where if totals.analog_cells else 'digital cells'}; "
             f"all-in {counted(totals.all_in_cells, 'cell')}, "
             f"{totals.ratios()['all_in_cells_per_original_weight']:.3f} per original weight{allowed}"
         )

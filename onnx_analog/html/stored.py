@@ -243,7 +243,7 @@ def weights_section(memory: Memory) -> Section:
         caption = "Above: σ of the read of one cell at each level, in the unit of the levels. Below: levels as written."
         drawn.append(charts.sigmas(levels, caption, name=f"levels{memory.number}"))
     text = "" if levels else "No weight has analog cells."
-    return Section(title=memory.title("Weights and levels"), text=text, charts=tuple(drawn))
+    return Section(title=memory.title("Weights and levels" if levels else "Weights"), text=text, charts=tuple(drawn))
 
 
 def class_name(scheme: Scheme, number_of_class: int) -> str:

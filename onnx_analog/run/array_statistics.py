@@ -124,8 +124,10 @@ class ArrayStatistics(Shown):
         return f"{what}: {np.mean(self.values):.4f} ({spread(self.values, ends, noun='array')})"
 
     def __str__(self) -> str:
-        weights = counted(sum(group.count for group in self.groups), "weight")
-        return f"{weights} of {counted(self.arrays, f'{self.kind} array')}"
+        cells = counted(sum(group.count for group in self.groups), "weight")
+        if not self.groups:  # no level is stored
+            cells = counted(round(sum(stream.symbols for stream in self.streams)), "digital symbol")
+        return f"{cells} of {counted(self.arrays, f'{self.kind} array')}"
 
 
 def grouped(protected: ProtectedModel, raw: Iterable[Mapping[str, NDArray[Any]]]) -> tuple[Group, ...]:

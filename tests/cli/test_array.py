@@ -63,7 +63,7 @@ def test_measured_reads_become_a_model_and_a_table(command):
     assert ended.exit_code == 0
     assert "cells without a read" in ended.stdout
     assert "Not calibrated" in ended.stdout
-    assert ended.stdout.splitlines()[-1].startswith("levels as an array returned them: ")
+    assert ended.stdout.splitlines()[-1].startswith("protected model as an array returned them: ")
     assert oa.inspect("out.onnx").read_back.endswith("reads of an array")
 
 

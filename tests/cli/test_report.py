@@ -380,9 +380,9 @@ def test_an_evaluation_with_and_without_correction_by_hand():
     shown = text(report.evaluation_table(found))
     assert cells(shown, "with noise and correction, mean of 2 trials") == ["0.7500"]
     assert cells(shown, "without correction, the same trials") == ["0.6000"]
-    assert cells(shown, "95 % interval without correction") == ["0.0000 to 1.0000"]  # 0.6 ± 12.7·0.1
+    assert cells(shown, "95 % interval without correction") == ["0.0000 to 1.0000 (too few trials)"]  # 0.6 ± 12.7·0.1
     assert cells(shown, "change by the correction") == ["+0.1500"]
-    assert cells(shown, "95 % interval of the change") == ["-0.4853 to +0.7853"]  # 0.15 ± 12.7062·0.05
+    assert cells(shown, "95 % interval of the change") == ["-0.4853 to +0.7853 (too few trials)"]  # 0.15 ± 12.7062·0.05
     assert cells(shown, "numbers kept for the correction, 16 bits each") == ["698"]
     assert "Corrected by 256 samples." in " ".join(shown.split())
 
@@ -502,7 +502,7 @@ def test_the_account_shows_every_line_of_the_cost():
     assert f"384 of 768 weights stored; the paper's r_avg, analog cells per stored weight: {r_avg}" in caption
     assert "Decoding takes none: thresholds and scales; hard: a hard-decision code, or an entropy decoder" in caption
     for entry in manifest.tensors:
-        for name, found in zip(("small", "large"), entry.classes, strict=True):
+        for name, found in zip(("0 (small)", "1 (large)"), entry.classes, strict=True):
             numbers = (f"{found.count:,}", str(found.cells), f"{found.alpha:.4g}")
             row = [entry.key, name, *numbers, f"{found.low:.3g} to {found.high:.3g}"]
             assert row in [re.split(r"\s{2,}", line.strip()) for line in tensors.splitlines()]
@@ -1251,3 +1251,18 @@ def test_differences_are_to_the_first_line_of_the_panel():
         for _ in range(2)
     ]  # fmt: skip
     assert str(table.title).startswith("difference from sign, side_bits_per_cell 1: ")
+
+
+def test_a_model_without_analog_cells_is_described_as_digital():
+    protected = oa.protect(made("matmul"), channel=QUIET, integers=8)
+    tensors, _, cost, yardsticks = map(text, model_tables.account_tables(protected.manifest))
+    assert re.search(r"255 classes +\d+ +digital", tensors)
+    assert "weights: class" in cost
+    assert "codebook: what classes stand for" in cost
+    assert "all cells are digital" in " ".join(cost.split())
+    assert "analog" not in cost + yardsticks
+    statistics = oa.array_statistics(protected, trials=2)
+    found = (str(protected), str(oa.readback(protected)), str(statistics))
+    assert not re.search("level|analog|0 weights", " ".join(found))
+    assert found[0].startswith("256 of 256 weights in digital cells; all-in")
+    assert re.fullmatch(r"[\d,]+ digital symbols of 2 simulated arrays", found[2])

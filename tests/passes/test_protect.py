@@ -1,4 +1,5 @@
 import logging
+import re
 from collections import Counter
 from itertools import product
 from typing import Any
