@@ -214,6 +214,7 @@ __all__ = [
     "prune",
     "readback",
     "readbacks",
+    "remember",
     "report",
     "sensitivity",
     "sweep",
