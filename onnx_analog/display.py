@@ -95,6 +95,15 @@ def counted(count: int, noun: str, nouns: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """Return a share in per cent.
+
+    >>> percent(0.05), percent(0.9375, 1)
+    ('5 %', '93.8 %')
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
 def html_table(title: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """Return a table for a notebook, all its text escaped."""
     lines = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]

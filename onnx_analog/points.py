@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset
+from onnx_analog.display import percent
 from onnx_analog.run.metrics import METRICS
 from onnx_analog.study import choosing
 from onnx_analog.study.axes import value_text as setting_text
@@ -131,7 +132,7 @@ def scheme_title(points: Iterable[Point]) -> str:
     """
     schemes = [scheme for point in points for scheme in point.setting.plan.schemes]
     granularities = {scheme.granularity for scheme in schemes}
-    shares = {f"{math.fsum(scheme.shares):.2%} large" for scheme in schemes if scheme.shares}
+    shares = {f"{percent(math.fsum(scheme.shares), 2)} large" for scheme in schemes if scheme.shares}
     parted = all(scheme.shares for scheme in schemes if scheme.classes > 1)
     granularity = f"granularity {granularities.pop()}" if len(granularities) == 1 else ""
     return _joined(granularity, shares.pop() if parted and len(shares) == 1 else "")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx_analog.display import Shown, counted, data_frame
+from onnx_analog.display import Shown, counted, data_frame, percent
 from onnx_analog.display import html_table as html_table
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.model import Model as Model
@@ -31,7 +31,7 @@ class Pruned(Model):
     weights: int
 
     def __str__(self) -> str:
-        return f"{self.zeros:,} of {self.weights:,} weights are zero ({self.zeros / self.weights:.1%})"
+        return f"{self.zeros:,} of {self.weights:,} weights are zero ({percent(self.zeros / self.weights, 1)})"
 
 
 @dataclass(frozen=True, repr=False)

@@ -395,7 +395,7 @@ def test_what_is_returned_prints_as_a_line():
         str(stored): "256 of 256 weights in 1,472 analog cells (r_avg 5.750); "
         "all-in 1,792 cells, 7.000 per original weight; as the memory allows, "
         f"{stored.manifest.totals.honest_cells / 256:.3f}",
-        str(oa.prune(made("matmul"), sparsity=0.5)): "128 of 256 weights are zero (50.0%)",
+        str(oa.prune(made("matmul"), sparsity=0.5)): "128 of 256 weights are zero (50.0 %)",
         str(oa.readback(stored.model, seed=3, trial=2)): "protected model as read from noisy cells: seed 3, trial 2",
         str(oa.readback(stored.model, decoded=True)): "plain weights as read from noisy cells: seed 0, trial 0",
     }
@@ -410,12 +410,12 @@ def test_zeros_are_counted_where_a_whole_tensor_became_zero():
 
 
 def test_a_model_that_became_all_zero_prints_too():
-    assert str(oa.prune(made("matmul"), sparsity=0.999)) == "256 of 256 weights are zero (100.0%)"
+    assert str(oa.prune(made("matmul"), sparsity=0.999)) == "256 of 256 weights are zero (100.0 %)"
 
 
 def test_zeros_that_were_there_are_counted():
     weight = f32(np.eye(16))
-    assert str(oa.prune(holding(w=weight), sparsity=0.0)) == "240 of 256 weights are zero (93.8%)"
+    assert str(oa.prune(holding(w=weight), sparsity=0.0)) == "240 of 256 weights are zero (93.8 %)"
 
 
 # ---------------------------------------------------------------------------------------------------- inspect

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 from onnx_analog.channels.base import Doubles
 from onnx_analog.channels.estimate import Reads, knots_of
 from onnx_analog.channels.measured import read_pairs
+from onnx_analog.channels.pairs_csv import count_missing
 from onnx_analog.channels.table import TableChannel
-from onnx_analog.display import Shown, counted, finite
+from onnx_analog.display import Shown, counted, finite, percent
 from onnx_analog.errors import MeasurementError
 from onnx_analog.randomness import stream
 
 FOLDS = 5
+FAR = 6.0  # σ beyond which a read is an outlier
 STEPS = 3  # of a fit: reading, choosing k, judging
 _MOMENTS = 20  # reads from which on the law of skew and kurtosis is known well enough
 _JUDGED = 512  # inputs at most
@@ -109,18 +112,17 @@ class Goodness:
         """Share of inputs where the normal law is rejected."""
         return float(np.mean(self.rejects)) if self.p.size else 0.0
 
-    @property
-    def warning(self) -> str | None:
-        """A sentence that says where the normal law fails; None where it holds."""
+    def warning(self, shown: Callable[[float], str]) -> str | None:
+        """Return a sentence that says where the normal law fails, with inputs as `shown`; None where it holds."""
         if not self.p.size:
             return "no input has 8 reads or more, too few to test whether they are normal. Read each input more often."
         if not self.rejected:
             return None
         worst = int(np.argmin(np.maximum(self.p, 1e-300) * np.maximum(self.moments_p, 1e-300)))
         return (
-            f"reads are not normal at {self.rejected:.0%} of the inputs (worst at {self.inputs[worst]:.3f}, on the "
-            f"scale of -1 to 1: skew {self.skew[worst]:.1f}, excess kurtosis {self.excess_kurtosis[worst]:.1f}). "
-            "Use empirical residuals."
+            f"reads are not normal at {percent(self.rejected)} of the inputs (worst at "
+            f"{shown(float(self.inputs[worst]))}: skew {self.skew[worst]:.1f}, "
+            f"excess kurtosis {self.excess_kurtosis[worst]:.1f}). Use empirical residuals."
         )
 
 
@@ -148,6 +150,24 @@ def _row(x: float, reads: Doubles) -> list[float]:
     return [x, moments[0], moments[1] - 3, float(test.statistic), float(test.pvalue), moments_p]
 
 
+def count_outliers(inputs: Doubles, outputs: Doubles, *, least: int = 8) -> int:
+    """Return how many reads are far from the median of their input, among inputs with `least` reads or more.
+
+    >>> reads = np.append(np.linspace(-1, 1, 99), 50.0)
+    >>> count_outliers(np.zeros(100), reads), count_outliers(np.zeros(99), reads[:99])
+    (1, 0)
+    """
+    order = np.argsort(inputs, kind="stable")
+    _, starts = np.unique(inputs[order], return_index=True)
+    count = 0
+    for reads in np.split(outputs[order], starts[1:]):
+        far = np.abs(reads - np.median(reads))
+        scale = 1.4826 * np.median(far)  # σ, of a normal law
+        if reads.size >= least and scale > 0:
+            count += int(np.count_nonzero(far > FAR * scale))
+    return count
+
+
 # ------------------------------------------------------------------------------------------------- a CSV file
 
 
@@ -163,6 +183,11 @@ class Fit(Shown):
     choice : Choice or None
         How k was chosen; None if it was given.
     goodness : Goodness
+    missing : int
+        Rows that were left out, as they lack a value.
+    outliers : int
+        Reads farther than `FAR` robust standard deviations (1.4826 times the median deviation) from the median of
+        their input, of those with 8 reads or more: of cells that are stuck, for example.
     """
 
     channel: TableChannel
@@ -170,6 +195,20 @@ class Fit(Shown):
     outputs: Doubles
     choice: Choice | None
     goodness: Goodness
+    missing: int = 0
+    outliers: int = 0
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to know of the reads, in sentences; inputs are in the unit of the file."""
+        scale = self.channel.input_scale
+        found = [self.goodness.warning(lambda x: f"{float(scale.undo(np.array(x))):.6g} {scale.unit}")]
+        if self.outliers:
+            found.append(
+                f"{counted(self.outliers, 'read')} of {self.inputs.size:,} off by more than "
+                f"{FAR:g} σ from the median of their input: are cells stuck? They widen σ as any other read"
+            )
+        return [text for text in found if text]
 
     def __str__(self) -> str:
         ends = "{:.4f} to {:.4f}".format(*self.channel.span)
@@ -205,6 +244,8 @@ class Fit(Shown):
             "span": list(self.channel.span),
             "between_share": self.between_share,
             "rejected": self.goodness.rejected,
+            "missing": self.missing,
+            "outliers": self.outliers,
             "levels": self.levels(),
         }
 
@@ -229,6 +270,7 @@ def fit(
     log: bool = False,
     group: str | None = None,
     neighbours: int | None = None,
+    skip_missing: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> Fit:
     """Return the channel of a CSV file of pairs, k chosen by cross-validation unless `neighbours` is given.
@@ -244,6 +286,8 @@ def fit(
     group : str, optional
         Name of the column that says which device a pair was measured on.
     neighbours : int, >= 1, optional
+    skip_missing : bool
+        Leave out rows that lack a value in one of these columns: empty, or nan, NA, N/A or null.
     progress : function
         Called after each of the `STEPS` steps.
 
@@ -254,7 +298,9 @@ def fit(
     ChannelError
         If the file is not such a file, or its pairs describe no channel.
     """
-    pairs, source = read_pairs(path, input=input, output=output, log=log, group=group)
+    pairs, source = read_pairs(path, input=input, output=output, log=log, group=group, skip_missing=skip_missing)
+    columns = [name for name in (input, output, group) if name]
+    missing = count_missing(Path(path), columns) if skip_missing else 0
     progress()
     choice = None
     if neighbours is None:
@@ -268,4 +314,7 @@ def fit(
         )
     good = goodness(pairs.inputs, pairs.outputs, neighbours=neighbours)
     progress()
-    return Fit(channel=channel, inputs=pairs.inputs, outputs=pairs.outputs, choice=choice, goodness=good)
+    return Fit(
+        channel=channel, inputs=pairs.inputs, outputs=pairs.outputs, choice=choice, goodness=good,
+        missing=missing, outliers=count_outliers(pairs.inputs, pairs.outputs),
+    )  # fmt: skip

@@ -46,6 +46,7 @@ def read_pairs(
     output: str,
     log: bool,
     group: str | None,
+    skip_missing: bool = False,
 ) -> tuple[Pairs, Source]:
     """Return the pairs of a CSV file on the scale of -1 to 1, and where they come from; see `measured`.
 
@@ -57,7 +58,8 @@ def read_pairs(
         If the file is not such a file, or its pairs describe no channel.
     """
     path = require_path("path", path)
-    inputs, outputs = read_columns(path, (input, output), positive=output if log else None)
-    devices = read_labels(path, group) if group else None
+    needed = [name for name in (input, output, group) if name] if skip_missing else []
+    inputs, outputs = read_columns(path, (input, output), positive=output if log else None, unless=needed)
+    devices = read_labels(path, group, unless=needed) if group else None
     pairs = Pairs.of(inputs, outputs, devices=devices, name=path.stem, units=(input, output), log=log)
     return pairs, Source(citation=f"{path.name}: {output} against {input}, {inputs.size:,} pairs")

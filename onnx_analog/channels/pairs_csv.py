@@ -18,8 +18,15 @@ _CSV_LIMIT = 64 * MIB
 _MOST_ROWS = 1_000_000
 
 
-def read_columns(path: Path, names: Sequence[str], *, positive: str | None = None) -> list[Doubles]:
+MISSING = ("", "nan", "na", "n/a", "null")  # what stands in a cell without a value, in small letters
+
+
+def read_columns(
+    path: Path, names: Sequence[str], *, positive: str | None = None, unless: Sequence[str] = ()
+) -> list[Doubles]:
     """Return columns of a CSV file as float arrays of shape (rows,); that called `positive` must be above 0.
+
+    Rows without a value in one of the columns `unless` are left out.
 
     Raises
     ------
@@ -29,7 +36,7 @@ def read_columns(path: Path, names: Sequence[str], *, positive: str | None = Non
     """
     values = (
         _number(cell, name, f"{str(path)!r}, line {line}", positive=name == positive)
-        for line, cells in _rows(path, names)
+        for line, cells in _rows(path, names, unless)
         for name, cell in zip(names, cells, strict=True)
     )
     columns = np.fromiter(values, np.float64).reshape(-1, len(names)).T
@@ -38,26 +45,41 @@ def read_columns(path: Path, names: Sequence[str], *, positive: str | None = Non
     return list(columns)
 
 
-def read_labels(path: Path, name: str) -> NDArray[np.intp]:
-    """Return one column of a CSV file, distinct texts numbered in their order (rows,); raises as `read_columns`."""
+def read_labels(path: Path, name: str, *, unless: Sequence[str] = ()) -> NDArray[np.intp]:
+    """Return one column of a CSV file, distinct texts numbered in their order (rows,); otherwise as `read_columns`."""
     numbers: dict[str, int] = {}
     labels = []
-    for line, (label,) in _rows(path, [name]):
+    for line, (label,) in _rows(path, [name], unless):
         if not label:
-            raise MeasurementError(f"{str(path)!r}, line {line}: column {name!r} is empty")
+            raise MeasurementError(f"{str(path)!r}, line {line}: column {name!r} is empty. {_SKIP}")
         labels.append(numbers.setdefault(label, len(numbers)))
     ranks = {number: rank for rank, (_, number) in enumerate(sorted(numbers.items()))}
     return np.array([ranks[number] for number in labels], np.intp)  # the same, however the rows are ordered
 
 
-def _rows(path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of each line below the header of a CSV file, and its cells in the columns `names`."""
+_SKIP = "With skip_missing, such rows are left out"
+
+
+def count_missing(path: Path, names: Sequence[str]) -> int:
+    """Return the number of rows without a value in one of the columns."""
+    return sum(_lacks(cells) for _, cells in _rows(path, names))
+
+
+def _lacks(cells: Sequence[str]) -> bool:
+    return any(cell.lower() in MISSING for cell in cells)
+
+
+def _rows(path: Path, names: Sequence[str], unless: Sequence[str] = ()) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of each line below the header of a CSV file, and its cells in the columns `names`.
+
+    Lines without a value in one of the columns `unless` are left out.
+    """
     if len(set(names)) < len(names):
         raise ChannelError(f"{str(path)!r}: input and output are both column {names[0]!r}")
     lines = _lines(path)
     _, header = next(lines, (0, []))
-    _check_header(path, header, names)
-    columns = [header.index(name) for name in names]
+    _check_header(path, header, [*names, *unless])
+    columns, needed = ([header.index(name) for name in each] for each in (names, unless))
     for count, (line, cells) in enumerate(lines):
         if count == _MOST_ROWS:
             raise MeasurementError(
@@ -65,7 +87,8 @@ def _rows(path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
             )
         if len(cells) != len(header):
             raise MeasurementError(f"{str(path)!r}, line {line} has {len(cells)} cells, and the header {len(header)}")
-        yield line, [cells[column] for column in columns]
+        if not _lacks([cells[column] for column in needed]):
+            yield line, [cells[column] for column in columns]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -107,7 +130,8 @@ def _number(cell: str, name: str, where: str, *, positive: bool) -> float:
         number = math.nan
     if not math.isfinite(number):
         shown = f"holds {cell[:40]!r}, which is not a finite number" if cell else "is empty"
-        raise MeasurementError(f"{where}: column {name!r} {shown}")
+        remedy = f". {_SKIP}" * (cell.lower() in MISSING)
+        raise MeasurementError(f"{where}: column {name!r} {shown}{remedy}")
     if positive and number <= 0:
         raise MeasurementError(f"{where}: column {name!r} holds {cell[:40]}, which has no logarithm")
     return number

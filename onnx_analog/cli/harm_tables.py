@@ -29,12 +29,13 @@ def tables_of(harms: Harms) -> Iterator[Table]:
 def _notes(harms: Harms) -> Iterator[str]:
     used = f"{counted(harms.trials, 'trial')} of each part, {counted(harms.samples, 'sample')}"
     yield f"{harms.metric}, {harms.channel}; {used}"
-    yield "One part is read with noise, and all else as it was written; losses are counted from the model as written"
+    yield "Only the part in a row has noise; the loss is that against a read without noise"
     yield "Share: divergence of the outputs, of that with noise in all cells. Parts need not add up to 100 %"
     if any(harm.all_but for harm in harms.parts):
         yield "All but it: the loss and the share that are left if this part alone has no noise"
     if harms.correction is not None:
         numbers = counted(harms.correction.numbers, "number")
-        yield f"Corrected by {harms.corrected_by}, with {numbers} kept; shares are of the whole with or without that"
+        yield f"Corrected by {harms.corrected_by}, with {numbers} kept"
+        yield "Shares of rows without the correction are those of a read of all cells without it"
     if harms.alike:
         yield "All trials read the same: digital cells with a code are read without errors"

@@ -9,11 +9,11 @@ import numpy as np
 
 from onnx_analog.channels import Channel
 from onnx_analog.channels.capacity import best_of, of_channel
-from onnx_analog.channels.fitting import Fit
+from onnx_analog.channels.fitting import FAR, Fit
 from onnx_analog.cli.cost_tables import DECODING
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.plan import Plan
-from onnx_analog.display import counted
+from onnx_analog.display import counted, percent
 from onnx_analog.points import (
     COUNTING,
     Panel,
@@ -389,16 +389,19 @@ def fit_table(fit: Fit) -> Table:
     result = table(f"channel {channel.name}", "value")
     how = "given" if fit.choice is None else "by cross-validation"
     result.add_row("pairs, distinct inputs", f"{channel.pairs:,}, {np.unique(fit.inputs).size:,}")
+    if fit.missing:
+        result.add_row("rows without a value, left out", f"{fit.missing:,}")
+    result.add_row(f"reads more than {FAR:g} σ from their median", f"{fit.outliers:,}")
     result.add_row(f"neighbours k, {how}", str(channel.neighbours))
     result.add_row("output range", f"{channel.span[0]:.4f} to {channel.span[1]:.4f}")
     result.add_row("standard deviation at the inputs", f"{min(channel.stds):.4f} to {max(channel.stds):.4f}")
     result.add_row("capacity, bits per cell", f"{of_channel(channel).bits:.2f}")
     if fit.between_share is not None:
-        result.add_row("variance between devices", f"{fit.between_share:.0%}")
+        result.add_row("variance between devices", f"{percent(fit.between_share)}")
     if good.p.size:
         result.add_row("skew of the reads at an input", f"{good.skew.min():.1f} to {good.skew.max():.1f}")
         result.add_row("excess kurtosis", f"{good.excess_kurtosis.min():.1f} to {good.excess_kurtosis.max():.1f}")
-        result.add_row("inputs where reads are not normal (at 1 %)", f"{good.rejected:.0%}")
+        result.add_row("inputs where reads are not normal (at 1 %)", f"{percent(good.rejected)}")
     return result
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from onnx_analog.coding.codes import SOFT_SHARE
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.display import percent
 
 ADDRESSES_KNOWN = "levels are read at the addresses that the written classes give, whatever classes are read"
 OPTIMISTIC = (
@@ -23,8 +24,8 @@ OPTIMISTIC = (
 
 
 SOFT_CODE = (
-    f"digital streams are held by a soft-decision code with {SOFT_SHARE:.0%} of the mutual information of symbol and "
-    "read, whose blocks never fail"
+    f"digital streams are held by a soft-decision code with {percent(SOFT_SHARE)} of the mutual information of symbol "
+    "and read, whose blocks never fail"
 )
 
 

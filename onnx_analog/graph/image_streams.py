@@ -17,6 +17,7 @@ from onnx_analog.coding.estimators import bits_of, estimator
 from onnx_analog.coding.masks import PatternStream
 from onnx_analog.coding.partition import Bits, Bytes
 from onnx_analog.coding.streams import NAMES, Kind, Stream, codebook_bits, kind_of
+from onnx_analog.display import percent
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.stored import StoredTensor
 
@@ -125,7 +126,7 @@ def streams_of(
 
 
 _UNKNOWN = "the bits of an estimator's tables, or the step that α and β follow from, are not known"
-_SOFT = f"a code with soft decisions is assumed to reach {SOFT_SHARE:.0%} of the bound, and is not built"
+_SOFT = f"a code with soft decisions is assumed to reach {percent(SOFT_SHARE)} of the bound, and is not built"
 
 
 def _kind(tensor: StoredTensor, stream: Stream) -> tuple[Kind | None, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_analog.display import percent
 from onnx_analog.run import metrics
 
 _FAR = 0.1  # by which a share without noise is far below the original's
@@ -20,7 +21,7 @@ def doubts(chosen: metrics.Chosen, samples: int, clean: list[Any], alone: float 
         yield f"output {chosen.output!r} has no axis of samples, so its values may depend on the batch size"
     nan = metrics.nan_share(clean)
     if nan:
-        yield f"{nan:.1%} of the outputs without noise are NaN"
+        yield f"{percent(nan, 1)} of the outputs without noise are NaN"
     if chosen.metric.name == "top1" and chosen.classes and samples >= _ENOUGH and alone is not None:
         chance = 1 / chosen.classes
         if alone <= chance + 2 * math.sqrt(chance * (1 - chance) / samples):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_analog.display import Shown
+from onnx_analog.display import Shown, percent
 from onnx_analog.graph.totals import Totals
 from onnx_analog.run.evaluation import Evaluation, ends_of
 from onnx_analog.run.statistics import interval
@@ -72,7 +72,7 @@ class Point(Shown):
         yield "channel", self.setting.channels_text
         yield "granularity", self.setting.preset.granularity
         if self.setting.large_fraction is not None:
-            yield "share of large weights", f"{self.setting.large_fraction:.2%}"
+            yield "share of large weights", f"{percent(self.setting.large_fraction, 2)}"
         yield "stored as", self.setting.stored_as
         yield "all-in cells per weight", f"{self.cost:.3f}"
         if self.honest_cost is not None:

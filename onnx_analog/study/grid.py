@@ -17,7 +17,7 @@ from onnx_analog.coding.exclusive import EXCLUSIVE, WHOLE, check_exclusive
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import MOST_CELLS, PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.coding.stored_channels import channel_digest
-from onnx_analog.display import counted
+from onnx_analog.display import counted, percent
 from onnx_analog.errors import OptionError, one_line
 from onnx_analog.graph.weights import Selection
 from onnx_analog.settings import check_settings, same, settings_of
@@ -165,7 +165,7 @@ class GridPoint:
     @property
     def large_text(self) -> str:
         """The share of large weights, after a comma; empty without one."""
-        return "" if self.large_fraction is None else f", {self.large_fraction:.2%} large"
+        return "" if self.large_fraction is None else f", {percent(self.large_fraction, 2)} large"
 
     @property
     def stored_as(self) -> str:

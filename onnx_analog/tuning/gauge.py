@@ -1,6 +1,6 @@
 """Measures what noise in each part of a memory does to a network: where it hurts.
 
-In each trial, one part is read with noise, and all else as it was written; or, of the worst parts, the other way round.
+In each trial, only one part has noise; or, for the worst parts, all parts but one have it.
 The loss is the share of samples that were right as written, minus those that are right as read (or, for outputs without
 classes, the power of the difference over that of the outputs). It is a small difference of large numbers, so the
 divergence of the outputs is measured too: it tells parts apart that lose no sample.
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.display import Progress
+from onnx_analog.display import Progress, percent
 from onnx_analog.errors import DataError, OptionError
 from onnx_analog.run import metrics
 from onnx_analog.run.experiment import Experiment
@@ -112,7 +112,7 @@ class Gauge:
         share = metrics.nan_share(parts.written)
         if share:
             raise DataError(
-                f"{share:.1%} of the outputs without noise are NaN, so nothing tells what noise does to them"
+                f"{percent(share, 1)} of the outputs without noise are NaN, so nothing tells what noise does to them"
             )
         with np.errstate(all="ignore"):
             self._lost = _losses(experiment, parts.written)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import scipy.stats
 
 from onnx_analog.channels import from_pairs
 from onnx_analog.channels.fitting import choose_neighbours, fit, goodness
-from onnx_analog.errors import ChannelError
+from onnx_analog.errors import ChannelError, MeasurementError
 from tests.conftest import data_folder, needed
 
 
@@ -50,7 +52,7 @@ def test_normal_reads_are_not_rejected():
     x, y = pairs(300, sigma=0.05)
     found = goodness(x, y)
     assert found.rejected == 0
-    assert found.warning is None
+    assert found.warning(str) is None
 
 
 def test_reads_of_two_points_are_rejected_everywhere():
@@ -58,8 +60,8 @@ def test_reads_of_two_points_are_rejected_everywhere():
     found = goodness(x, np.tile([0.2, -0.2], x.size // 2))
     assert found.rejected == 1
     np.testing.assert_allclose(found.excess_kurtosis, -2, atol=1e-12)  # of two equally likely points
-    assert found.warning is not None
-    assert "100% of the inputs" in found.warning
+    assert found.warning(str) is not None
+    assert "100 % of the inputs" in found.warning(str)
 
 
 def test_tails_that_the_distance_does_not_see_are_rejected_too():
@@ -205,13 +207,13 @@ def test_inputs_that_never_repeat_are_judged_with_their_neighbours(tmp_path):
     columns = {"v": x, "r": x + 0.1 * (rng.exponential(size=4000) - 1)}
     found = fit(write(tmp_path / "pairs.csv", columns), input="v", output="r", neighbours=101)
     assert found.goodness.skew.mean() > 1
-    assert found.goodness.warning is not None
-    assert "not normal" in found.goodness.warning
+    (warning, *_) = found.warnings
+    assert "not normal" in warning
 
 
 def test_too_few_reads_to_judge_are_said_to_be():
     x = np.repeat(np.linspace(0, 1, 5), 3)
-    assert "too few to test" in str(goodness(x, x + 0.1 * np.sin(np.arange(15))).warning)
+    assert "too few to test" in str(goodness(x, x + 0.1 * np.sin(np.arange(15))).warning(str))
 
 
 def test_neighbours_are_taken_evenly_on_both_sides(tmp_path):
@@ -232,3 +234,44 @@ def test_a_device_without_a_name_is_refused(tmp_path):
     (tmp_path / "pairs.csv").write_text("d,v,r\na,1,2\n,1,3\na,2,4\n")
     with pytest.raises(ChannelError, match="line 3: column 'd' is empty"):
         fit(tmp_path / "pairs.csv", input="v", output="r", group="d")
+
+
+# ---------------------------------------------------------------------------------- missing values, and outliers
+
+
+def _with_gaps(path, gaps=()):
+    rng = np.random.default_rng(5)
+    rows = [f"{v},{1000 + 100 * v + rng.normal()},d{n % 3}" for v in range(5) for n in range(40)]
+    for number, text in gaps:
+        rows[number] = text
+    path.write_text("\n".join(["volts,ohms,device", *rows]), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("gap", ["1,,d0", ",1000,d0", "1,NaN,d0", "1,1000,"])
+def test_a_row_without_a_value_is_refused_with_a_way_on(tmp_path, gap):
+    path = _with_gaps(tmp_path / "p.csv", [(7, gap)])
+    with pytest.raises(MeasurementError, match=r"line 9: column .* With skip_missing, such rows are left out"):
+        fit(path, input="volts", output="ohms", group="device")
+    found = fit(path, input="volts", output="ohms", group="device", skip_missing=True)
+    assert (found.missing, found.channel.pairs) == (1, 199)
+
+
+def test_what_is_left_out_changes_nothing_else(tmp_path):
+    whole = fit(_with_gaps(tmp_path / "p.csv"), input="volts", output="ohms", skip_missing=True)
+    assert (whole.missing, whole.outliers) == (0, 0)
+    gaps = [(0, "0,,d0"), (199, "4,na,d0")]
+    found = fit(_with_gaps(tmp_path / "p.csv", gaps), input="volts", output="ohms", skip_missing=True)
+    np.testing.assert_allclose(found.channel.stds, whole.channel.stds, rtol=0.2)
+    path = _with_gaps(tmp_path / "p.csv", [(7, "1,oops,d0")])
+    with pytest.raises(MeasurementError, match=r"'oops', which is not a finite number$"):  # a typing error is no gap
+        fit(path, input="volts", output="ohms", skip_missing=True)
+
+
+def test_stuck_cells_are_counted_and_inputs_are_told_in_the_unit_of_the_file(tmp_path):
+    stuck = [(number, f"{number // 40},5000,d0") for number in (3, 50, 199)]
+    found = fit(_with_gaps(tmp_path / "p.csv", stuck), input="volts", output="ohms")
+    assert found.outliers == found.to_dict()["outliers"] == 3
+    normal, outliers = found.warnings
+    assert re.search(r"worst at [0-4] volts: skew", normal)
+    assert "3 reads of 200 off by more than 6 σ from the median of their input: are cells stuck?" in outliers

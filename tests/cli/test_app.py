@@ -804,7 +804,7 @@ def zeros(path: str) -> list[int]:
 
 
 def test_prune_sets_the_smallest_weights_to_zero(cli):
-    assert done(cli("prune model.onnx --sparsity 0.5")) == "768 of 1,536 weights are zero (50.0%): model.pruned.onnx\n"
+    assert done(cli("prune model.onnx --sparsity 0.5")) == "768 of 1,536 weights are zero (50.0 %): model.pruned.onnx\n"
     assert sum(zeros("model.pruned.onnx")) == 768
     expected = oa.prune("model.onnx", sparsity=0.5).model
     assert serialized(onnx.load("model.pruned.onnx")) == serialized(expected)
@@ -1208,7 +1208,7 @@ def test_reads_that_are_not_normal_are_a_warning(cli, caplog):
     Path("odd.csv").write_text("\n".join(["volts,ohms", *rows]), encoding="utf-8")
     done(cli(FIT.replace("pairs", "odd")))
     (message,) = caplog.messages
-    assert message.startswith("reads are not normal at 100% of the inputs")
+    assert message.startswith("reads are not normal at 100 % of the inputs")
     caplog.clear()
     done(cli(f"{FIT} --log output"))  # normal by its making
     assert caplog.messages == []
@@ -1245,9 +1245,9 @@ def test_the_demo_tells_the_whole_story(cli, tmp_path, monkeypatch):
     text = done(cli("demo --trials 1 --plot story.png"))
     assert set(contents(tmp_path)) == {"story.png"}
     assert Path("story.png").read_bytes().startswith(b"\x89PNG")
-    share = r"(100\.0|9\d\.\d)%"
+    share = r"(100\.0|9\d\.\d) %"
     assert re.match(
-        rf"LeNet classifies {share} of 200 MNIST test images correctly, and {share} after 80% of its ", text
+        rf"LeNet classifies {share} of 200 MNIST test images correctly, and {share} after 80 % of its ", text
     )
     assert text.count("accuracy in %") == len(PRESETS)
     for strategy in STRATEGIES:

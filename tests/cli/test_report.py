@@ -144,8 +144,8 @@ def test_one_trial_has_no_interval():
 @pytest.mark.parametrize(
     ("preset", "title"),
     [
-        (DEFAULT, "granularity tensor, 5.00% large (default)"),
-        (PAPER, "granularity model, 0.25% large (as in the paper)"),
+        (DEFAULT, "granularity tensor, 5.00 % large (default)"),
+        (PAPER, "granularity model, 0.25 % large (as in the paper)"),
     ],
 )
 def test_a_preset_is_called_by_what_it_is(preset, title):
@@ -159,7 +159,7 @@ def test_where_no_weights_are_large_no_share_is_shown(strategy):
     assert grouping.preset_title(small) == "granularity tensor (default)"
     assert "large" not in report.choice_text(small)
     assert "large" not in str(small)
-    assert ", 5.00% large, " in str(point("mapping"))
+    assert ", 5.00 % large, " in str(point("mapping"))
     assert small.row()["large_fraction"] is None
     assert point("mapping").row()["large_fraction"] == 0.05
     by_bounds = replace(small, setting=replace(small.setting, plan=Plan(default=Paper(threshold=0.5).scheme())))
@@ -170,7 +170,7 @@ def test_where_no_weights_are_large_no_share_is_shown(strategy):
 
 def test_a_preset_of_one_s_own_has_no_name():
     title = grouping.preset_title(point("mapping", preset=Preset(granularity="model", large_fraction=0.1)))
-    assert title.startswith("granularity model, 10.00% large")
+    assert title.startswith("granularity model, 10.00 % large")
     assert "()" not in title
 
 
@@ -181,7 +181,7 @@ def test_points_stand_by_strategy_and_cells():
     points = [point(name, c, values=(0.1 * c + place / 100,)) for place, name in enumerate(STRATEGIES) for c in (3, 1)]
     (table,) = report.points_tables(points)
     shown = text(table)
-    assert "granularity tensor, 5.00% large (default)" in shown
+    assert "granularity tensor, 5.00 % large (default)" in shown
     assert shown.index("1 cell ") < shown.index("3 cells")
     for place, name in enumerate(STRATEGIES):
         assert cells(shown, name) == [f"{10 + place}.00 [1.25 / 2.00]", f"{30 + place}.00 [3.25 / 4.00]"]
@@ -1193,7 +1193,7 @@ def test_plans_have_a_table_in_their_panel():
     [
         (Scheme.int4(channel=QUIET), "granularity tensor"),
         (Scheme.int4(granularity="model", channel=QUIET), ""),
-        (Scheme(shares=(0.05,), channel=QUIET), "granularity tensor, 5.00% large"),
+        (Scheme(shares=(0.05,), channel=QUIET), "granularity tensor, 5.00 % large"),
         (Scheme(shares=(0.2,), channel=QUIET), "granularity tensor"),
         (Scheme(classes=3, shares=(0.2, 0.05), cells=(1,), granularity="channel", channel=QUIET), ""),
     ],
@@ -1204,7 +1204,7 @@ def test_the_title_of_a_plot_states_only_what_holds_for_all_its_points(scheme, t
     (axis,) = pyplot.gcf().axes
     assert axis.get_title() == "\n".join([*([title] if title else []), "original 75.00 %"])
     grid, _ = report.points_tables(points)
-    assert grid.title == "granularity tensor, 5.00% large (default)"
+    assert grid.title == "granularity tensor, 5.00 % large (default)"
 
 
 def test_points_without_cells_belong_to_their_channel():

@@ -78,7 +78,7 @@ class Unknown(oa.Estimator):
 @pytest.mark.parametrize(
     ("settings", "names", "said"),
     [
-        ({"code": "soft"}, {"sign", "class", "mask", "codebook"}, "is assumed to reach 95% of the bound, and is not"),
+        ({"code": "soft"}, {"sign", "class", "mask", "codebook"}, "is assumed to reach 95 % of the bound, and is not"),
         ({"channel": "gaussian:sigma=30"}, {"sign", "class", "mask", "codebook"}, "bits (no BCH code of 4,096 data"),
         ({"estimator": f"{__name__}:Unknown"}, {"codebook"}, "the bits of an estimator's tables, or the step"),
     ],

@@ -626,7 +626,7 @@ def test_nan_in_the_outputs_is_told():
     x = drawn(10, 16)
     x[0] = np.nan
     found = oa.evaluate(model(LINEAR), Dataset({"x": x}, np.zeros(10, int)))
-    assert found.warnings[0].startswith("10.0% of the outputs without noise are NaN")
+    assert found.warnings[0].startswith("10.0 % of the outputs without noise are NaN")
 
 
 @pytest.mark.parametrize("batch", [4, 64])

@@ -370,7 +370,7 @@ def test_the_share_of_the_bound_that_soft_decoding_reaches_is_called_an_assumpti
     found = oa.tune(model(LINEAR), rows(400, labels=True), max_drop=20, trials=2, decoding=decoding)
     assert (SOFT_CODE in found.assumptions) == (decoding == "soft")
     for text in shown_everywhere(found, tmp_path):
-        assert ("soft-decision code with 95%" in text and "assum" in text) == (decoding == "soft")
+        assert ("soft-decision code with 95 %" in text and "assum" in text) == (decoding == "soft")
     assert ("assumed soft-decision code" in str(found)) == (decoding == "soft")
     title = drawn(found)[0].get_title()
     assert ("soft-decision code that is assumed" in title) == (decoding == "soft")

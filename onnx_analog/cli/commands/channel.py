@@ -110,6 +110,7 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
 @click.option(
     "--neighbours", type=Whole(1), help="Neighbouring inputs that share reads.  [default: by cross-validation]"
 )
+@click.option("--skip-missing", is_flag=True, help="Leave out rows that lack a value in one of these columns.")
 @click.option(
     "-o", "--output-file", "out", type=OUT, help="Channel file.  [default: PAIRS with the suffix .channel.json]"
 )
@@ -123,6 +124,7 @@ def channel_fit(
     log: str | None,
     group: str | None,
     neighbours: int | None,
+    skip_missing: bool,
     out: Path | None,
     plot: Path | None,
     force: bool,
@@ -147,14 +149,15 @@ def channel_fit(
     if plot is not None:
         plots.check_plot(plot)
     settings: dict[str, Any] = {"input": input_, "output": output_, "group": group, "neighbours": neighbours}
+    settings["skip_missing"] = skip_missing
     with progress("fitting", fitting.STEPS) as advance:
         fit = fitting.fit(pairs, log=log == "output", progress=advance, **settings)
     writers = {target: writing.write_text(json.dumps(fit.channel.to_dict(), ensure_ascii=False) + "\n")}
     if plot is not None:
         writers[plot] = plots.plot_channel(fit.channel, (fit.inputs, fit.outputs))
     writing.write_all(writers, force=force)
-    if fit.goodness.warning:
-        logging.getLogger("onnx_analog").warning(fit.goodness.warning)
+    for text in fit.warnings:
+        logging.getLogger("onnx_analog").warning(text)
     if as_json:
         return print_json(fit.to_dict())
     plotted = [f"plot: {printable(str(plot))}"] if plot else []

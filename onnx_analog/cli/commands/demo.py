@@ -10,6 +10,7 @@ import click
 from onnx_analog.cli.console import Command, Whole, print_json, show
 from onnx_analog.cli.options import FORCE, JSON, OUT, SEED, shown
 from onnx_analog.cli.progress import status, watch
+from onnx_analog.display import percent
 
 PLOT = Path("onnx-analog-demo.png")
 
@@ -50,9 +51,9 @@ def command(trials: int, seed: int, plot: Path, force: bool, as_json: bool) -> N
         writing.check_outputs([plot], [story_of.MODEL], force=force)
     story = story_of.begin()
     say(
-        f"LeNet classifies {story.accuracy:.1%} of {len(story.data):,} MNIST test images correctly, and "
-        f"{story.accuracy_pruned:.1%} after {story_of.SPARSITY:.0%} of its weights are pruned. The remaining weights "
-        "are now stored in PCM cells, and every read of a cell is noisy.\n"
+        f"LeNet classifies {percent(story.accuracy, 1)} of {len(story.data):,} MNIST test images correctly, and "
+        f"{percent(story.accuracy_pruned, 1)} after {percent(story_of.SPARSITY)} of its weights are pruned. The "
+        "remaining weights are now stored in PCM cells, and every read of a cell is noisy.\n"
     )
     plan = story_of.plan(story, story_of.grid(seed=seed), trials=trials)
     with watch("reading noisy cells") as update:
