@@ -224,6 +224,13 @@ def _load(name: str) -> Callable[..., Any]:
     return maker
 
 
+def settings(name: str) -> dict[str, str]:
+    """Return the settings of an installed channel, as in name:key=value, and the types that they declare."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(_load(name)).parameters.values()
+    return {each.name: str(each.annotation) for each in parameters if each.kind in kinds}
+
+
 def _unknown(name: str) -> ChannelError:
     installed = available()
     close = difflib.get_close_matches(str(name), installed, n=1)

@@ -126,8 +126,41 @@ def columns(ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
     return [CompletionItem(name.strip()) for name in names if name.strip().startswith(incomplete)]
 
 
-CHANNEL = one_of(channel_names, or_file=True)
-CHANNELS = some_of(channel_names, or_file=True)
+def channel_settings(incomplete: str) -> list[str] | None:
+    """Return what completes the last setting of a channel, as in pcm-drift:fit=hermes,read; None before its colon.
+
+    >>> channel_settings("gaussian:sigma=0.1,l"), channel_settings("pcm-drift:differential=t")
+    (['gaussian:sigma=0.1,low='], ['pcm-drift:differential=true'])
+    """
+    head, colon, options = incomplete.rpartition(":")
+    name = head.rpartition(",")[2]
+    if not colon or name not in channel_names():
+        return None
+    from onnx_analog.channels import settings
+
+    known = settings(name)
+    given = {each.partition(_ASSIGNS)[0] for each in options.split(",")[:-1]}
+    before, comma, last = options.rpartition(",")
+    setting, equals, value = last.partition(_ASSIGNS)
+    if equals:
+        choices = ("true", "false") if known.get(setting) == "bool" else ()
+        return [f"{head}:{before}{comma}{setting}={each}" for each in choices if each.startswith(value)]
+    names = (each for each in known if each.startswith(last) and each not in given)
+    return [f"{head}:{before}{comma}{each}{_ASSIGNS}" for each in names]
+
+
+def _with_settings(complete: Completer) -> Completer:
+    """Return a function that completes channels, and their settings after a colon."""
+
+    def completed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        found = channel_settings(incomplete)
+        return complete(ctx, param, incomplete) if found is None else [CompletionItem(text) for text in found]
+
+    return completed
+
+
+CHANNEL = _with_settings(one_of(channel_names, or_file=True))
+CHANNELS = _with_settings(some_of(channel_names, or_file=True))
 METRIC = one_of(metric_names)
 ESTIMATOR = one_of(estimator_names)
 PROVIDERS = some_of(provider_names)

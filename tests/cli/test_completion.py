@@ -27,6 +27,7 @@ from tests.cli.test_config import commands
 
 PROGRAM, VARIABLE = "onnx-analog", "_ONNX_ANALOG_COMPLETE"
 CHANNELS = set(channels.available())
+BOOLS = ("true", "false")
 COMMANDS = list(commands(main))
 
 
@@ -83,6 +84,15 @@ def test_every_choice_and_every_file_is_completed(name, command):
         ("sweep model.onnx --channel pcm,rram-m", {"pcm,rram-milo"}),
         ("channel show pcm-", {"pcm-drift", "pcm-partial-reset"}),
         ("protect model.onnx --side-channel ", CHANNELS),
+        ("protect model.onnx --channel pcm-drift:r", {"pcm-drift:read_after_s="}),
+        ("protect model.onnx --channel pcm-drift:read_after_s=1,di", {"pcm-drift:read_after_s=1,differential="}),
+        (
+            "protect model.onnx --channel pcm-drift:differential=",
+            {f"pcm-drift:differential={b}" for b in BOOLS},
+        ),
+        ("protect model.onnx --channel pcm-drift:read_after_s=", set()),
+        ("protect model.onnx --channel gaussian:sigma=1,", {"gaussian:sigma=1,low=", "gaussian:sigma=1,high="}),
+        ("sweep model.onnx --channel pcm,gaussian:s", {"pcm,gaussian:sigma="}),
         ("sweep model.onnx --strategy ", set(STRATEGIES)),
         ("sweep model.onnx --strategy raw,sign,", {"raw,sign,mapping", "raw,sign,redundancy"}),
         ("sweep model.onnx --preset default,", {f"default,{name}" for name in PRESETS} - {"default,default"}),
