@@ -899,14 +899,15 @@ def test_a_sweep_goes_on_with_a_folder(tmp_path):
 @pytest.mark.parametrize("what", ["model", "data", "sparsity", "selection", "mean"])
 def test_a_folder_of_another_sweep_is_refused_by_what_differs(what, tmp_path):
     path, data = saved(model(TWO), tmp_path), tmp_path / "data.npz"
-    np.savez(data, x=images().inputs["x"], y=images().labels)
+    pixels = np.random.default_rng(0).integers(128, size=(60, 16), dtype=np.uint8)
+    np.savez(data, x=pixels, y=images().labels)
     oa.sweep(path, data, out=tmp_path / "out", **ONE)
     changes = {"sparsity": 0.5, "mean": [0.1], "selection": Selection(min_size=10)}
     options = {what: changes[what]} if what in changes else {}
     if what == "model":
         files.write_model(model(TWO, seed=1), path)
     if what == "data":
-        np.savez(data, x=2 * images().inputs["x"], y=images().labels)
+        np.savez(data, x=2 * pixels, y=images().labels)
     named = {"model": "models_sha256", "data": "data_sha256", "selection": "min_size", "mean": "input_mean"}.get(
         what, what
     )

@@ -351,7 +351,7 @@ def test_a_default_that_a_preset_sets_says_so():
 
 @pytest.mark.parametrize(("name", "function"), [("protect", api.protect), ("evaluate", api.evaluate)])
 def test_defaults_are_those_of_the_library(name, function):
-    written = {"mean": ("0", (0.0,)), "std": ("1", (1.0,)), "providers": ("CPUExecutionProvider",) * 2}  # as text
+    written = {"providers": ("CPUExecutionProvider",) * 2}  # as text
     options = {option.name: option for option in options_of(name).values()}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name not in options or parameter.default is inspect.Parameter.empty:
@@ -1338,6 +1338,7 @@ MEMORY = {  # how a model is stored and read, and with which samples
 RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
     "demo": {"--trials": (["1", "1000"], ["0", "1001"]), "--seed": NATURAL},
     "inspect": {"--min-size": COUNT},
+    "remember": {"--mean": NUMBERS, "--std": NUMBERS},
     "prune": {"--sparsity": SHARE, "--min-size": COUNT},
     "protect": {
         "--cells-small": COUNT,

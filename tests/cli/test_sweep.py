@@ -475,7 +475,7 @@ ALL = (
     "--strategy raw,redundancy --cells 2,5 --large-factor 7 --preset isik2020 --scope tensor --large-fraction 0.25 "
     "--channel pcm,gaussian:sigma=0.1,low=-1,high=1 --write-bits 6 --read-bits 5 --include '[ab]' "
     "--exclude c --min-size 9 --sparsity 0.25 --prune-scope tensor --trials 2 --precision 0.001 --max-trials 3 "
-    "--seed 11 --mean 0.1 --std 0.5,0.25,2 --metric own_metrics:watched --samples 20 --batch 7 --engine serial "
+    "--seed 11 --mean 0.1 --std 0.5,0.25,2,1 --metric own_metrics:watched --samples 20 --batch 7 --engine serial "
     "--threads 2 --correct gain --counting paper"
 )
 
@@ -483,7 +483,7 @@ ALL = (
 def test_what_is_saved_gives_the_same_sweep(cli, tmp_path):
     onnx.save(proto(SMALL), tmp_path / "model.onnx")  # each level of a channel without closed form takes 20,000 reads
     onnx.save(proto(SMALL, seed=1), tmp_path / "other.onnx")
-    np.savez(tmp_path / "test.npz", x=np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32))
+    np.savez(tmp_path / "test.npz", x=np.random.default_rng(0).integers(256, size=(60, 4), dtype=np.uint8))
     done(cli(f"sweep model.onnx other.onnx --data test.npz {ALL} --out one --save-config saved.toml"))
     saved = tomllib.loads((tmp_path / "saved.toml").read_text(encoding="utf-8"))
     assert saved == tomllib.loads((tmp_path / "one" / run_folder.CONFIG).read_text(encoding="utf-8"))
