@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -283,6 +284,7 @@ def dataset_of(
 
     check_data(data)
     if isinstance(data, Dataset):
+        _check_normalised(replace(data, from_bytes=()), (), preprocessing, name)  # it is taken as it is
         return data if samples is None else data.head(samples)
     if isinstance(data, str | os.PathLike):
         found = load_data(Path(data), inputs, preprocessing, samples=samples)

@@ -273,8 +273,9 @@ def _model_facts(models: Sequence[ModelLike], cases: Sequence[sweeps.Case]) -> d
 
 
 def _image_facts(cases: Sequence[sweeps.Case], preprocessing: Preprocessing) -> dict[str, Any]:
-    """Return mean and standard deviation of images: those of all models, or a list of them."""
-    used = [preprocessing.over(remembered(case.model)) for case in cases]
+    """Return mean and standard deviation of images: those of all models, or a list of them; 0 and 1 of other inputs."""
+    of_images = (preprocessing.over(remembered(case.model)) for case in cases)
+    used = [each if case.data.from_bytes else Normalisation() for case, each in zip(cases, of_images, strict=True)]
     facts = {name: [list(getattr(each, name)) for each in used] for name in Normalisation._fields}
     return {f"input_{name}": each[0] if each.count(each[0]) == len(each) else each for name, each in facts.items()}
 

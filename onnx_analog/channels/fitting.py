@@ -153,16 +153,19 @@ def _row(x: float, reads: Doubles) -> list[float]:
 def count_outliers(inputs: Doubles, outputs: Doubles, *, least: int = 8) -> int:
     """Return how many reads are far from the median of their input, among inputs with `least` reads or more.
 
+    Where more than half of the reads are equal, as those of a coarse converter, σ is taken to be a step between reads.
+
     >>> reads = np.append(np.linspace(-1, 1, 99), 50.0)
     >>> count_outliers(np.zeros(100), reads), count_outliers(np.zeros(99), reads[:99])
     (1, 0)
     """
     order = np.argsort(inputs, kind="stable")
     _, starts = np.unique(inputs[order], return_index=True)
-    count = 0
+    steps, count = np.diff(np.unique(outputs)), 0
+    step = float(np.median(steps)) if steps.size else 0.0
     for reads in np.split(outputs[order], starts[1:]):
         far = np.abs(reads - np.median(reads))
-        scale = 1.4826 * np.median(far)  # σ, of a normal law
+        scale = 1.4826 * float(np.median(far)) or step  # σ, of a normal law
         if reads.size >= least and scale > 0:
             count += int(np.count_nonzero(far > FAR * scale))
     return count
@@ -299,7 +302,7 @@ def fit(
         If the file is not such a file, or its pairs describe no channel.
     """
     pairs, source = read_pairs(path, input=input, output=output, log=log, group=group, skip_missing=skip_missing)
-    columns = [name for name in (input, output, group) if name]
+    columns = list(dict.fromkeys(name for name in (input, output, group) if name))
     missing = count_missing(Path(path), columns) if skip_missing else 0
     progress()
     choice = None

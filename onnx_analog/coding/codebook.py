@@ -180,10 +180,10 @@ def numbers_of(alpha: Floats, beta: Floats, scheme: Scheme, counts: Ints | None 
         ends = np.where(np.isfinite(both), both, 0.0)[:, (0 if scheme.sign == "level" else 1) :]
     stored: Floats = np.concatenate([*numbers, ends.reshape(-1)]).astype(np.float32)
     told = steps_of(stored, len(alpha), scheme)
-    scale = np.abs(np.where(analog, np.where(there, np.maximum(-low, high), 0.0), beta)).max()
-    apart = np.abs(np.stack([low, high]) - np.stack(_sizes(*told, scheme)))[:, there]
-    points = np.abs(beta - told[1])[:, ~analog]
-    return stored if max(apart.max(initial=0), points.max(initial=0)) <= _CLOSE * scale else None
+    scale = np.abs(np.where(analog, np.where(there, np.maximum(-low, high), 0.0), beta)).max(axis=1)  # of each group
+    apart = np.abs(np.stack([low, high]) - np.stack(_sizes(*told, scheme))).max(axis=0)
+    off = np.where(analog, np.where(there, apart, 0.0), np.abs(beta - told[1])).max(axis=1)
+    return stored if (off <= _CLOSE * scale).all() else None
 
 
 def steps_of(numbers: Floats, groups: int, scheme: Scheme) -> tuple[Doubles, Doubles]:

@@ -48,10 +48,10 @@ def grid_of(weight: NDArray[Any], most: int) -> Grid | None:
 
 
 def channel_reach(weight: NDArray[Any], axis: int, most: int) -> int | None:
-    """Return how many steps the largest weight of each output channel is, if that is the same for all; else None.
+    """Return the least n such that weights are whole multiples of an n-th of the largest in their output channel.
 
-    Each channel has a step of its own, of which all of its weights are whole multiples but for rounding in their own
-    type. Channels of zeros lie on any grid. Where channels reach differently far, the steps are parts of theirs.
+    But for rounding in their own type; None if there is no such n up to `most`. Each channel has a step of its own
+    then. Channels of zeros lie on any grid.
 
     Parameters
     ----------

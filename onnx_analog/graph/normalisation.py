@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
+import numpy as np
 import onnx_ir as ir
 
 from onnx_analog import serialise
@@ -27,12 +28,24 @@ class Normalisation(NamedTuple):
     def check(self) -> None:
         """Raise `OptionError` unless the numbers can normalise images."""
         for name, values in self._asdict().items():
-            if not values or not all(isinstance(value, int | float) for value in values):
+            if not values or not all(isinstance(value, Real) for value in values):
                 raise OptionError(f"{name} is {values}; it must be one number, or one for each channel")
-        if not all(map(math.isfinite, self.mean)):
-            raise OptionError(f"mean is {listed(self.mean)}; each number must be finite")
-        if not all(value > 0 and math.isfinite(value) for value in self.std):
-            raise OptionError(f"std is {listed(self.std)}; each number must be above 0 and finite")
+        with np.errstate(over="ignore"):
+            mean, std = (np.array(values, np.float32) for values in self)
+        if not np.isfinite(mean).all():
+            raise OptionError(f"mean is {listed(self.mean)}; each number must be finite, in float32")
+        if not (np.isfinite(std) & (std > 0)).all():
+            raise OptionError(f"std is {listed(self.std)}; each number must be above 0 and finite, in float32")
+
+
+def same_numbers(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Return whether numbers are the same for all channels, where one stands for all.
+
+    >>> same_numbers((0.5,), (0.5, 0.5)), same_numbers((0.5,), (0.5, 0.4))
+    (True, False)
+    """
+    count = max(len(one), len(other))
+    return list(one) * (count // len(one)) == list(other) * (count // len(other))
 
 
 def listed(values: Sequence[float], separator: str = ", ") -> str:

@@ -20,7 +20,7 @@ _ENOUGH = 30  # samples of which an accuracy tells anything
 _GAIN = 0.05  # of accuracy, below which nothing is said
 _SURE = 3  # standard errors of a difference of accuracies
 _WHITE = 255
-
+_OVERSHOOT = 2  # images from 0 to 1 may exceed 1 a little, as those that were resized; those from 0 to 255 exceed this
 
 _GIVE = "give mean and std as in training"
 
@@ -69,7 +69,7 @@ def _ways(data: Dataset, name: str) -> Iterator[_Way]:
     used = f"mean {listed(mean, ',')} and std {listed(std, ',')}"
     give = _GIVE if of_bytes else f"save them as uint8, and {_GIVE}"
     yield _Way(normalised, "normalised", f"{give} (these images have {used})")
-    if images.max() > 1:
+    if images.max() > _OVERSHOOT:
         yield _Way(images / images.dtype.type(_WHITE), "scaled to 0 to 1", f"divide them by {_WHITE}")
     elif of_bytes:
         yield _Way(images * images.dtype.type(_WHITE), "left from 0 to 255", f"give std={1 / _WHITE:.8f}")
@@ -82,6 +82,6 @@ def _normalised(images: Images) -> tuple[Images, list[float], list[float]]:
     channels = next((axis for axis in (1, images.ndim - 1) if images.ndim == 4 and images.shape[axis] == 3), None)
     rest = tuple(axis for axis in range(images.ndim) if axis != channels)
     mean, std = images.mean(rest, np.float64, keepdims=True), images.std(rest, np.float64, keepdims=True)
-    scale = _WHITE if images.max() > 1 else 1
+    scale = _WHITE if images.max() > _OVERSHOOT else 1
     numbers = ((array.ravel() / scale).round(4).tolist() for array in (mean, std))
     return ((images - mean) / np.where(std > 0, std, 1)).astype(images.dtype), *numbers

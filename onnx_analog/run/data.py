@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx_analog.disk.reading import size_of
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, FunctionError, OptionError, brief, one_line
-from onnx_analog.graph.normalisation import Normalisation
+from onnx_analog.graph.normalisation import Normalisation, listed, same_numbers
 from onnx_analog.named import named_function as named_function
 
 Array = NDArray[Any]
@@ -177,9 +177,14 @@ class Preprocessing:
         return self.function is None and array.dtype == np.uint8 and field.dtype.kind == "f"
 
     def contradicted(self, field: Input) -> str | None:
-        """Return what the model remembers of an input, in words, if the user gives something else."""
-        remembered = field.normalisation
-        return None if remembered in (None, self.normalisation(field)) else str(remembered)
+        """Return what the model remembers of an input, in words, where the user gives something else."""
+        remembered = {} if field.normalisation is None else field.normalisation._asdict()
+        other = [f"{name} {listed(values, ',')}" for name, values in remembered.items() if self._differs(name, values)]
+        return " and ".join(other) or None
+
+    def _differs(self, name: str, remembered: tuple[float, ...]) -> bool:
+        """Return whether the user gives other numbers; one stands for all channels."""
+        return name in self.given and not same_numbers(self.given[name], remembered)
 
     def description(self, array: Array, field: Input) -> str:
         """Return what `apply` does, in words."""
@@ -348,7 +353,8 @@ def _is_raw(array: Array, field: Input, preprocessing: Preprocessing) -> bool:
     if preprocessing.function is not None or field.dtype.kind != "f":
         return False
     if preprocessing.normalises(array, field):
-        return preprocessing.normalisation(field) == Normalisation()
+        used = preprocessing.normalisation(field)
+        return all(map(same_numbers, used, Normalisation()))
     if array.ndim != 4 or not {array.shape[1], array.shape[-1]} & _CHANNELS or array.dtype.kind not in "fiu":
         return False
     return bool(array.min() >= 0) and bool(_BRIGHT < array.max() <= 255)

@@ -166,11 +166,13 @@ def plan_noise(net: nn.Module, plan: Plan, keys: Mapping[str, str], norms: Mappi
         If the plan names tensors that neither has, or has noisy side information.
     """
     choices: tuple[Mapping[str, str], ...] = ({}, keys)
-    for names in choices:
-        if not plan.unused([names.get(name, name) for name in stored_parameters(net)]):
-            return PlanNoise(plan=plan, keys=names, norms=norms)
-    plan.check_keys(stored_parameters(net), "the network")
-    missing = plan.unused(stored_parameters(net))[0]
+    known = [[names.get(name, name) for name in stored_parameters(net)] for names in choices]
+    unused = [plan.unused(each) for each in known]
+    best = min(range(len(choices)), key=lambda number: len(unused[number]))  # which the plan is likely to be of
+    if not unused[best]:
+        return PlanNoise(plan=plan, keys=choices[best], norms=norms)
+    plan.check_keys(known[best], "the network")
+    missing = unused[best][0]
     raise OptionError(f"the plan's pattern {missing!r} matches no tensor of the network: take a plan of this network")
 
 

@@ -63,7 +63,7 @@ class Journal:
         if len(lines) < 2 and text != f"{head}\n":
             _write(path, f"{head}\n", "w")
         elif not text.endswith("\n"):  # a stop cut the last line off
-            os.truncate(path, len(text[: text.rindex("\n") + 1].encode()))
+            os.truncate(path, path.read_bytes().rindex(b"\n") + 1)
 
     def measured(self, key: str, measure: Callable[[], Any], names: Collection[str] | None = None) -> Any:
         """Return the measurement of a key: that of the file if it is of the same form, else a new one.

@@ -54,3 +54,13 @@ def test_a_class_whose_scale_is_one_is_no_empty_class():
     alpha, beta = steps_of(numbers, 1, scheme)
     assert (alpha[0, 1], beta[0, 1]) == (1, 0)
     assert numbers[0] == 2
+
+
+def test_a_small_output_channel_is_told_as_exactly_as_a_large_one():
+    """The points of the small one are wrong by half a per cent, which is next to nothing beside the large one."""
+    scheme = Scheme(sign="level", classes=3, partition="uniform", relative_step=1.0, cells=(0,), granularity="channel")
+    beta = np.array([[-1e4, 0, 1e4], [-1, 0, 1]], np.float32)
+    alpha, counts = np.ones((2, 3), np.float32), np.ones((2, 3), np.int64)
+    assert numbers_of(alpha, beta, scheme, counts) is not None
+    beta[1, 0] = -1.005
+    assert numbers_of(alpha, beta, scheme, counts) is None

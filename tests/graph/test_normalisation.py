@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 import onnx_analog as oa
@@ -47,3 +48,13 @@ def test_numbers_that_cannot_normalise_are_not_kept(model):
     with pytest.raises(OptionError, match="std is 0; each number must be above 0 and finite"):
         keep(model, Normalisation(std=(0.0,)))
     assert KEY not in model.metadata_props
+
+
+@pytest.mark.parametrize("std", [1e-60, 1e60, 0.0, -1.0])
+def test_a_divisor_that_float32_cannot_hold_is_refused(std):
+    with pytest.raises(OptionError, match="each number must be above 0 and finite, in float32"):
+        Normalisation(std=(std,)).check()
+
+
+def test_numbers_may_be_those_of_numpy():
+    Normalisation(mean=(np.float32(0.5),), std=(np.float64(0.25),)).check()

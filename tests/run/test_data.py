@@ -1,7 +1,6 @@
 import json
 import os
 import re
-import sys
 import tracemalloc
 import warnings
 import zipfile
@@ -135,7 +134,7 @@ def test_two_numbers_do_not_fit_three_channels(two):
     ids=str,
 )
 def test_mean_and_standard_deviation_are_finite_and_the_latter_is_above_0(options):
-    Preprocessing(std=(sys.float_info.min,))
+    Preprocessing(std=(float(np.finfo(np.float32).tiny),))
     with pytest.raises(OptionError, match=next(iter(options))):
         Preprocessing(**options)
 

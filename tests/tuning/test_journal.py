@@ -194,3 +194,13 @@ def test_a_file_of_another_version_says_so(tmp_path):
     path.write_text('{"format": "onnx-analog tune 1"}\n', encoding="utf-8")
     with pytest.raises(OptionError, match="of another version of onnx-analog or its libraries: give another file"):
         Journal(path, SEARCH)
+
+
+def test_a_line_that_was_cut_off_is_dropped_whatever_ends_lines(tmp_path):
+    path = tmp_path / "file"
+    first = Journal(path, SEARCH)
+    first.measured("a", lambda: 1.5)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n") + b'{"b": 2.')
+    Journal(path, SEARCH).measured("b", lambda: 2.5)
+    again = Journal(path, SEARCH)
+    assert [again.measured(key, lambda: 0) for key in "ab"] == [1.5, 2.5]
