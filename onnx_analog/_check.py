@@ -156,6 +156,7 @@ def check(
     )  # fmt: skip
     experiment.name = memory.name
     _check_metric(experiment, given["max_drop"])
+    _check_original(experiment)
     trials = experiment.trials(**memory.read)
     warnings = tuple(_warnings(experiment, trials, memory.read.get("plan"), memory.read.get("selection")))
     for text in warnings:
@@ -186,6 +187,18 @@ def _check_metric(experiment: Experiment, max_drop: float | None) -> None:
     check_unit(experiment.chosen.metric.name, max_drop=max_drop is not None, min_sqnr=max_drop is None)
 
 
+def _check_original(experiment: Experiment) -> None:
+    """Raise `DataError` if the original is no better than chance: it would lose nothing whatever happens to it."""
+    from onnx_analog.run._doubts import at_chance
+
+    value = _original(experiment)
+    if value is not None and at_chance(experiment.chosen, len(experiment.data), value):
+        raise DataError(
+            f"top1 without noise is {value:.4f}, no better than chance, so nothing can be lost: check mean, std, "
+            "preprocess and the labels"
+        )
+
+
 def _warnings(experiment: Experiment, trials: Trials, plan: Plan | None, selection: Selection | None) -> Iterator[str]:
     yield from experiment.warnings
     if not experiment.original_known:
@@ -209,6 +222,7 @@ def _answer(
     from onnx_analog.tuning.gate import sequential
 
     most, confidence = given["check_trials"], given["confidence"]
+    honest, weights = trials.totals.honest_cells, trials.totals.original_weights
     clock = _Clock(progress, most)
     decision = sequential(
         _rows(experiment, trials, given["seed"], most, clock.show),
@@ -230,7 +244,8 @@ def _answer(
         original=_original(experiment),
         against_original=experiment.original_known,
         channel=channels_of(trials.schemes),
-        cells_per_weight=trials.totals.all_in_cells / trials.totals.original_weights,
+        cells_per_weight=None if honest is None else honest / weights,
+        paper_cells_per_weight=trials.totals.all_in_cells / weights,
         seed=given["seed"],
         model=experiment.name,
         preprocessing=experiment.data.preprocessing,

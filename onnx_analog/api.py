@@ -40,7 +40,7 @@ from onnx_analog.errors import OptionError
 from onnx_analog.graph import files
 from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.manifest import Manifest
-from onnx_analog.graph.normalisation import Normalisation, keep, remembered
+from onnx_analog.graph.normalisation import Normalisation, check_images, keep, remembered
 from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
 from onnx_analog.graph.reads import Reads, reads_of
 from onnx_analog.graph.stored import (
@@ -229,8 +229,9 @@ def remember(model: AnyModel, *, mean: float | Iterable[float], std: float | Ite
     missing = next((name for name, values in numbers.items() if values is None), None)
     if missing is not None:
         raise OptionError(f"{missing} is None; it must be one number, or one for each channel")
-    loaded = load_model(model)
-    keep(loaded, Normalisation(**numbers))
+    loaded, normalisation = load_model(model), Normalisation(**numbers)
+    check_images(loaded, normalisation)
+    keep(loaded, normalisation)
     return Model(loaded)
 
 

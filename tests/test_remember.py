@@ -107,3 +107,15 @@ def test_numbers_for_images_that_there_are_none_of_are_refused():
 def test_both_numbers_are_needed(name):
     with pytest.raises(OptionError, match=f"{name} is None; it must be one number, or one for each channel"):
         oa.remember(demo.MODEL, **{**NUMBERS, name: None})
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"mean": 33, "std": 78}, r"mean is 33, and images are divided by 255 first: give 0\.1294, and std likewise"),
+        ({"mean": (0.1, 0.2, 0.3), "std": 0.5}, "mean has 3 values, and no input of the model has as many channels"),
+    ],
+)
+def test_numbers_that_cannot_be_those_of_the_model_are_refused(numbers, message):
+    with pytest.raises(OptionError, match=message):
+        oa.remember(demo.MODEL, **numbers)

@@ -34,6 +34,9 @@ class Irregularity:
     handling: str
 
 
+UNREAD = "weights without a read"
+
+
 class Log:
     """Counts what is irregular: how many, of how many."""
 
@@ -85,11 +88,11 @@ class Log:
         far, reads = self._counts.get("far", (0, 0))
         without, rows = self._counts.get("logless", (0, 0))
         other = {"scaled": "device", "device": "scaled"}.get(unit or "", "")
-        right = f'is unit="{other}" right, and are the reads of this model?'
+        right = f'they were taken as {unit}. Would unit="{other}" be right, and are the reads of this model?'
         if without > _LOGLESS * rows:
-            return f"{without:,} of {rows:,} values are not above 0, so they have no logarithm: {right}"
+            return f"{without:,} of {rows:,} values are not above 0, so they have no logarithm; {right}"
         if 2 * far > reads:
-            return f"{far:,} of {reads:,} reads are more than {FAR:g} σ from what was written: {right}"
+            return f"{far:,} of {reads:,} reads are more than {FAR:g} σ from what was written; {right}"
         return None
 
     def irregularities(self, missing: str) -> tuple[Irregularity, ...]:
@@ -114,7 +117,7 @@ _WORDS = {
     "repeated": "cells with more than one read",
     "unread": "cells without a read",
     "fewer": "weights with reads of some cells only",
-    "weights": "weights without a read",
+    "weights": UNREAD,
     "outside": "reads outside the output range",
     "far": f"reads more than {FAR:g} σ from what was written",
     "misread": "symbols that are read wrongly",

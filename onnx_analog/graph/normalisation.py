@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -51,6 +51,26 @@ def same_numbers(one: Sequence[float], other: Sequence[float]) -> bool:
 def listed(values: Sequence[float], separator: str = ", ") -> str:
     """Return numbers as text."""
     return separator.join(f"{value:g}" for value in values)
+
+
+def check_images(model: ir.Model, normalisation: Normalisation) -> None:
+    """Raise `OptionError` if numbers are not for images divided by 255, or not for as many channels as a model's."""
+    far = next((value for value in normalisation.mean if abs(value) > 1), None)
+    if far is not None:
+        raise OptionError(
+            f"mean is {far:g}, and images are divided by 255 first: give {far / 255:.4f}, and std likewise"
+        )
+    channels = {side for value in model.graph.inputs for side in _channels(value)}
+    for name, values in normalisation._asdict().items():
+        if len(values) > 1 and channels and len(values) not in channels:
+            raise OptionError(f"{name} has {len(values)} values, and no input of the model has as many channels")
+
+
+def _channels(value: ir.Value) -> Iterator[int]:
+    """Yield how many channels the images of an input may have; nothing if its shape does not tell."""
+    shape = value.shape
+    if shape is not None and len(shape) == 4:
+        yield from (side for side in (shape[1], shape[3]) if isinstance(side, int))
 
 
 def keep(model: ir.Model, normalisation: Normalisation) -> None:

@@ -22,13 +22,19 @@ def doubts(chosen: metrics.Chosen, samples: int, clean: list[Any], alone: float 
     nan = metrics.nan_share(clean)
     if nan:
         yield f"{percent(nan, 1)} of the outputs without noise are NaN"
-    if chosen.metric.name == "top1" and chosen.classes and samples >= _ENOUGH and alone is not None:
-        chance = 1 / chosen.classes
-        if alone <= chance + 2 * math.sqrt(chance * (1 - chance) / samples):
-            yield (
-                f"top1 without noise is {alone:.4f}, no better than chance ({chance:.4f} of {chosen.classes} classes): "
-                "check mean, std, preprocess and the labels"
-            )
+    if alone is not None and at_chance(chosen, samples, alone):
+        yield (
+            f"top1 without noise is {alone:.4f}, no better than chance ({1 / (chosen.classes or 1):.4f} of "
+            f"{chosen.classes} classes): check mean, std, preprocess and the labels"
+        )
+
+
+def at_chance(chosen: metrics.Chosen, samples: int, alone: float) -> bool:
+    """Return whether an accuracy on enough samples is no better than chance, but for two standard errors."""
+    if chosen.metric.name != "top1" or not chosen.classes or samples < _ENOUGH:
+        return False
+    chance = 1 / chosen.classes
+    return alone <= chance + 2 * math.sqrt(chance * (1 - chance) / samples)
 
 
 def doubts_of_stored(chosen: metrics.Chosen, stored: float | None, original: float | None) -> Iterator[str]:

@@ -70,6 +70,8 @@ class Comparison(Shown):
     predicted : (float, float) or None
         Where one more array lies with 95 % confidence, by the simulated ones; None if fewer than two of their values
         differ.
+    unread : str or None
+        How many weights had no read, and what became of them; a value does not tell of these.
     """
 
     differences: tuple[Difference, ...]
@@ -82,6 +84,7 @@ class Comparison(Shown):
     simulated_mean: float | None = None
     simulated_interval: tuple[float, float] | None = None
     predicted: tuple[float, float] | None = None
+    unread: str | None = None
 
     @property
     def levels_agree(self) -> bool:
@@ -144,7 +147,8 @@ class Comparison(Shown):
             levels += f" over all {self.comparisons:,} comparisons"
         if self.measured_value is None or self.simulated_mean is None:
             return levels
-        value = f"{self.metric} {self.measured_value:.4f} measured, {self.simulated_mean:.4f} simulated"
+        rest = "" if self.unread is None else f" ({self.unread})"
+        value = f"{self.metric} {self.measured_value:.4f} measured{rest}, {self.simulated_mean:.4f} simulated"
         if self.predicted is None:
             return f"{levels}; {value}, and nothing is predicted ({self.why_unpredicted})"
         where = "inside" if self.value_agrees else "outside"
@@ -201,6 +205,7 @@ def compare(measured: object, simulated: object) -> Comparison:
         differences=tuple(_difference(*pair, risk) for pair in pairs),
         streams=tuple(stream_difference(*pair, risk) for pair in streams),
         left_out=len(every) - len(pairs) + len(named) - len(streams),
+        unread=first.unread,
         **_values(first, second),
     )
 

@@ -23,6 +23,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk.reading import MIB, read_text
 from onnx_analog.display import Shown, counted
 from onnx_analog.errors import DataError, brief, require_path
+from onnx_analog.graph.irregular import UNREAD
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.reader import Reader
 from onnx_analog.run.statistics import interval, spread
@@ -118,10 +119,16 @@ class ArrayStatistics(Shown):
             return None
         what = f"{self.metric} on {counted(self.samples, 'sample')}, {self.kind}"
         if self.kind == "measured":
-            return f"{what}: {self.values[0]:.4f}"
+            return "; ".join([f"{what}: {self.values[0]:.4f}", *([self.unread] if self.unread else [])])
         bounds = (0.0, 1.0) if self.share else None
         ends = interval(self.values, bounds=bounds)
         return f"{what}: {np.mean(self.values):.4f} ({spread(self.values, ends, noun='array')})"
+
+    @property
+    def unread(self) -> str | None:
+        """How many weights of a measured array had no read, and what became of them; None if all had one."""
+        found = next((each for each in self.irregularities if each["what"] == UNREAD and each["count"]), None)
+        return None if found is None else "{count:,} of {of:,} weights had no read and were {handling}".format(**found)
 
     def __str__(self) -> str:
         cells = counted(sum(group.count for group in self.groups), "weight")

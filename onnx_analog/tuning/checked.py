@@ -38,8 +38,10 @@ class Checked(Shown):
     against_original : bool
         Whether losses are counted from the original; else from the protected model, read without noise.
     channel : str
-    cells_per_weight : float
-        All-in cells per original weight, as the paper counts.
+    cells_per_weight : float or None
+        All-in cells per original weight, as the memory allows; None if its channel is too noisy for a code.
+    paper_cells_per_weight : float or None
+        The same, as the paper counts.
     seed : int
     model : str or None
         Its file.
@@ -62,8 +64,9 @@ class Checked(Shown):
     original: float | None
     against_original: bool
     channel: str
-    cells_per_weight: float
+    cells_per_weight: float | None
     seed: int
+    paper_cells_per_weight: float | None = None
     model: str | None = None
     preprocessing: str = ""
     corrected_by: str | None = None
@@ -146,7 +149,7 @@ class Checked(Shown):
         if self.holds is None:
             yield "verdict", self.verdict
         yield "channel", self.channel
-        yield "cells per weight", f"{self.cells_per_weight:.3f}"
+        yield "cells per weight", "-" if self.cells_per_weight is None else f"{self.cells_per_weight:.3f}"
         yield "metric", self.metric
         if self.original is not None:
             yield "original" if self.against_original else "stored, without noise", f"{self.original:.4f}"
@@ -183,6 +186,7 @@ class Checked(Shown):
             "against_original": self.against_original,
             "channel": self.channel,
             "cells_per_weight": self.cells_per_weight,
+            "paper_cells_per_weight": self.paper_cells_per_weight,
             "corrected_by": self.corrected_by,
             "seed": self.seed,
             "model": self.model,

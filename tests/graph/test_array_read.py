@@ -432,7 +432,10 @@ def test_a_wrong_unit_is_not_blamed_on_cells_without_a_read(tmp_path, caplog, mi
     """Scaled reads as device values: many have no logarithm. Values in ohms as scaled ones: all are far off."""
     protected = stored(oa.Scheme.paper("raw", channel=PCM, cells_small=1))
     array = far(protected, tmp_path)
-    doubt = r"[\d,]+ of [\d,]+ values are not above 0, so they have no logarithm: is unit=.scaled. right, and are the"
+    doubt = (
+        r"[\d,]+ of [\d,]+ values are not above 0, so they have no logarithm; they were taken as device\. "
+        r"Would unit=.scaled. be right, and are the"
+    )
     if missing == "refuse":
         with pytest.raises(
             DataError, match=rf"^{doubt} reads of this model\? Otherwise: [\d,]+ weights of .* have no read"
@@ -446,7 +449,8 @@ def test_a_wrong_unit_is_not_blamed_on_cells_without_a_read(tmp_path, caplog, mi
     half = {name: column[::2] for name, column in rows(in_ohms).items()}
     if missing == "refuse":
         with pytest.raises(
-            DataError, match=r'σ from what was written: is unit="device" right.* have no read: say what'
+            DataError,
+            match=r'was written; they were taken as scaled. Would unit="device" be right.* have no read: say what',
         ):
             oa.readback(protected, measured=half, unit="scaled")
 
@@ -483,7 +487,7 @@ def test_values_in_another_unit_are_questioned(tmp_path, caplog):
         array = far(protected, tmp_path, by=by)
         caplog.clear()
         oa.readback(protected, measured=rows(array), unit=unit)
-        assert ('is unit="device" right' in caplog.text) is warned
+        assert ('Would unit="device" be right' in caplog.text) is warned
 
 
 # --------------------------------------------------------------------------------------- streams that say wrong things

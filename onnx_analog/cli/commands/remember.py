@@ -35,6 +35,7 @@ def command(
     from onnx_analog import api
     from onnx_analog.disk import writing
     from onnx_analog.graph import files
+    from onnx_analog.graph.normalisation import Normalisation
 
     perhaps = [writing.data_beside(output)]
     writing.check_outputs([output], files.files_of(model), force=force, perhaps=perhaps)
@@ -42,5 +43,5 @@ def command(
     remembering.save(output, force=force)
     if as_json:
         return print_json({"model": str(output), "mean": list(mean), "std": list(std)})
-    show(f"remembers mean {','.join(map(str, mean))} and std {','.join(map(str, std))}: {shown(output)}")
+    show(f"remembers {Normalisation(mean, std)}: {shown(output)}")
     return None
