@@ -195,18 +195,29 @@ def test_runs_with_a_plan_are_those_of_the_results(trained):
         assert run["noise"].startswith("plan ")
         assert f"for {run['epochs']} epochs" in text
     run = run_of("resnet18-layers-90-steps-2")
-    assert f"in {run['epochs']} epochs ({run['seconds'] / 60:.0f} minutes on one core)" in text
+    assert f"in {run['epochs']} epochs without a teacher ({run['seconds'] / 60:.0f} minutes on one core)" in text
+    run = run_of("resnet18-layers-85-steps-1.5")
+    assert (
+        f"in {run['epochs']} epochs with the network as it was as the teacher ({run['seconds'] / 60:.0f} minutes"
+        in text
+    )
+    assert run["teacher"] == "resnet18-cifar10-pruned.onnx"
 
 
 def test_what_training_buys_resnet18_is_what_the_results_say(trained):
     rows = trained.read(RESULTS / "training-resnet18.csv")
-    (row,) = (row for row in rows if "layers" in row.model)
-    compensated = [row for row in rows if row.stored == "compensated"]
-    (coarse,) = (row for row in compensated if row.step == 2)
-    half, low = (trained.cells_at(compensated, 0.5, column) for column in ("lost", "high"))
-    assert trained.cells_at(compensated, 0.5, "low") is None
-    assert f"it loses {said(row)} cells" in BEYOND
-    text = " ".join(PAGE.split())
-    for each in (row, coarse):
-        assert f"loses {each.lost:.2f} points ({each.low:.2f} to {each.high:.2f}) in {each.cells:.3f} cells" in text
-    assert f"it takes {half:.3f} cells (below {coarse.cells:.3f} to {low:.3f})" in text
+    row = {(each.model, each.stored, each.step): each for each in rows}
+    fine, coarse = row["resnet18-layers-85-steps-1.5", "plain", 1.5], row["resnet18-layers-90-steps-2", "plain", 2.0]
+    original, compensated = (row["resnet18-cifar10-pruned", *key] for key in (("plain", 1.5), ("compensated", 2.0)))
+    untrained = [each for each in rows if each.stored == "compensated"]
+    half, low = (trained.cells_at(untrained, 0.5, column) for column in ("lost", "high"))
+    assert trained.cells_at(untrained, 0.5, "low") is None
+    text, beyond = (" ".join(page.split()) for page in (PAGE, BEYOND))
+    for each in (fine, coarse):
+        assert f"{said(each)} cells" in text
+        assert said(each) in beyond
+    points = f"loses {original.lost:.2f} points ({original.low:.2f} to {original.high:.2f}). Compensated and corrected"
+    assert points in text
+    assert f"it takes {trained.cells_at(untrained, fine.lost, 'lost'):.3f} cells for the same loss" in text
+    assert f"and {half:.3f} (below {compensated.cells:.3f} to {low:.3f}) for half a point" in text
+    assert f"loses {said(compensated)} cells" in text
