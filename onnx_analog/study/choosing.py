@@ -58,18 +58,20 @@ def marked(points: Sequence[Point], *, higher_is_better: bool = True, counting: 
 
 
 def as_good_as_the_best(points: Sequence[Point], *, higher_is_better: bool = True) -> list[Point]:
-    """Return the point of the best mean, and those whose 95 % interval reaches into its own.
+    """Return the point of the best mean, and those that the trials do not tell from the best.
 
-    A mean without an interval stands for itself: of single trials, only those of the best value are as good. But no
-    point is left out whose mean is better than that of one of these, however wide the interval of that one is.
+    A point is worse if the 95 % interval of any other lies wholly on the better side of its own. As good as the best
+    are the points whose mean is better than the means of all worse points. So a point whose interval is wide enough to
+    reach the best does not count if one with a better mean is worse. And one noisy point does not decide: whatever
+    point is added, no other becomes as good as the best by it.
+
+    A mean without an interval stands for itself: of single trials, only those of the best value are as good.
     """
-    known = [point for point in points if not math.isnan(_mean(point))]
-    if not known:
-        return []
-    best = max(known, key=lambda point: _mean(point) if higher_is_better else -_mean(point))
     sign = 1 if higher_is_better else -1
-    least = min(sign * _mean(point) for point in known if not _apart(_ends(best), _ends(point), higher_is_better))
-    return [point for point in known if sign * _mean(point) >= least]
+    known = [point for point in points if not math.isnan(_mean(point))]
+    worse = [point for point in known if any(_apart(_ends(other), _ends(point), higher_is_better) for other in known)]
+    bound = max((sign * _mean(point) for point in worse), default=-math.inf)
+    return [point for point in known if sign * _mean(point) > bound]
 
 
 def cheapest(points: Sequence[Point], *, higher_is_better: bool = True, counting: str = "memory") -> Point | None:
@@ -92,7 +94,10 @@ def _interval(point: Point) -> tuple[float, float] | None:
 
 
 def _ends(point: Point) -> tuple[float, float]:
-    return _interval(point) or (_mean(point), _mean(point))
+    """Return the ends of the interval, which the mean is in, whatever rounding does; of the mean, if there is none."""
+    mean = _mean(point)
+    low, high = _interval(point) or (mean, mean)
+    return min(low, mean), max(high, mean)
 
 
 def _above(point: Point, other: Point, higher_is_better: bool) -> bool:

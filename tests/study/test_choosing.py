@@ -120,18 +120,62 @@ def test_a_best_without_an_interval_is_reached_only_by_what_reaches_its_mean():
     assert cheapest([points[0], *points[2:]]) is points[2]
 
 
+def mirrored(points: Sequence[Point]) -> list[Point]:
+    """Return the points with the negative of each value."""
+    return [
+        replace(
+            one,
+            evaluation=replace(one.evaluation, values=tuple(-value for value in one.evaluation.values)),
+            ci95=one.ci95 and (-one.ci95[1], -one.ci95[0]),
+        )
+        for one in points
+    ]
+
+
 def test_a_wide_interval_is_not_preferred_to_a_better_mean():
     points = [
-        planted(1, None, 0.987),  # read alike in all trials
-        planted(2, (0.96, 0.993), 0.977),  # dearer and worse on average, and reaches the best
-        planted(4, None, 0.991),
-        planted(3, None, 0.970),  # worse than all of these
+        planted(1, (0.9132, 1.0), 0.9675),  # reaches the best, and only because it is noisy
+        planted(2, (0.9773, 0.9994), 0.9885),  # better on average, and does not reach the best
+        planted(3, (0.985, 1.0), 0.995),
+        alike(4, 1.0, 4),
     ]
-    assert places(as_good_as_the_best(points), points) == [0, 1, 2]
-    assert cheapest(points) is points[0]
-    numbers = ((1, None, 0.987), (2, (0.96, 0.993), 0.977), (4, None, 0.991), (3, None, 0.970))
-    mirrored = [planted(cost, ends and (-ends[1], -ends[0]), -mean) for cost, ends, mean in numbers]
-    assert places(as_good_as_the_best(mirrored, higher_is_better=False), mirrored) == [0, 1, 2]
+    assert places(as_good_as_the_best(points), points) == [2, 3]
+    assert cheapest(points) is points[2]
+
+
+def test_a_noisy_best_does_not_decide():
+    points = [
+        planted(1, (0.91, 0.93)),  # not told from the best, and told from the second best
+        planted(2, (0.960, 0.968)),
+        planted(3, (0.90, 1.0), 0.97),
+    ]
+    assert places(as_good_as_the_best(points), points) == [1, 2]
+
+
+@given(some)
+def test_what_is_as_good_as_the_best_has_the_best_means_and_reaches_all_others(points):
+    found = as_good_as_the_best(points)
+    assert bool(found) == bool(points)
+    rest = [one for one in points if not any(one is other for other in found)]
+    for one in found:
+        assert all(one.ci95[1] >= other.ci95[0] for other in points)
+        assert all(one.evaluation.mean > other.evaluation.mean for other in rest)
+    if rest:  # the best of the rest is told from another, so no more could count
+        top = max(one.evaluation.mean for one in rest)
+        assert any(one.ci95[1] < other.ci95[0] for one in rest if one.evaluation.mean == top for other in points)
+
+
+@given(some, st.tuples(st.integers(0, 20), st.integers(0, 20)))
+def test_one_more_point_makes_no_other_as_good_as_the_best(points, ends):
+    more = [*points, planted(6, (ends[0] / 20, (ends[0] + ends[1]) / 20))]
+    assert set(places(as_good_as_the_best(more), points)) <= set(places(as_good_as_the_best(points), points))
+
+
+@given(some)
+def test_the_best_of_lower_values_are_those_of_higher_values_turned(points):
+    turned = mirrored(points)
+    found = places(as_good_as_the_best(points), points)
+    assert places(as_good_as_the_best(turned, higher_is_better=False), turned) == found
 
 
 def test_of_single_trials_only_the_best_is_as_good_as_the_best():
