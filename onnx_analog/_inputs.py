@@ -197,7 +197,7 @@ def warn_of_uncompensated(plans: Iterable[Plan], compensate: object) -> None:
     """Log a warning if a plan is for compensated weights, and there are no samples for it."""
     if compensate is None and any(plan.compensated for plan in plans):
         logger.warning(
-            "compensate is left out, but the plan is for compensated weights: without it, more is lost. "
+            "compensate is left out, but the plan is for compensated weights: usually, more is lost without it. "
             "Give it a few samples; they need no labels"
         )
 

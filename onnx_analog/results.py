@@ -47,7 +47,7 @@ class Perturbed(Model):
     def __str__(self) -> str:
         kind = "plain weights" if self.decoded else "protected model"
         if self.array is not None:
-            return f"{kind} as an array returned them: {self.array}"
+            return f"{kind} as an array returned {'them' if self.decoded else 'it'}: {self.array}"
         corrected = "" if self.correction is None else f"; corrected, {counted(self.correction.numbers, 'number')} kept"
         return f"{kind} as read from noisy cells: seed {self.seed}, trial {self.trial}{corrected}"
 

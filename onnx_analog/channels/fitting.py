@@ -121,8 +121,8 @@ class Goodness:
         worst = int(np.argmin(np.maximum(self.p, 1e-300) * np.maximum(self.moments_p, 1e-300)))
         return (
             f"reads are not normal at {percent(self.rejected)} of the inputs (worst at "
-            f"{shown(float(self.inputs[worst]))}: skew {self.skew[worst]:.1f}, "
-            f"excess kurtosis {self.excess_kurtosis[worst]:.1f}). Use empirical residuals."
+            f"{shown(float(self.inputs[worst]))}: skew {self.skew[worst]:z.1f}, "
+            f"excess kurtosis {self.excess_kurtosis[worst]:z.1f}). Use empirical residuals."
         )
 
 

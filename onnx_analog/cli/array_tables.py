@@ -95,10 +95,10 @@ def _groups(comparison: Comparison) -> Table:
                 *(f"{value:.4f}" for value in (one.mean, other.mean, one.std, other.std, each.ks, each.ks_bound)),
                 "differs" if each.differs else "",
             )
+    over_all = f", over all {comparison.comparisons:,} comparisons together" if comparison.comparisons > 1 else ""
     result.caption = (
         "Errors of weights, on the scale of levels. If both arrays had one law, all distances and shares would be "
-        f"within their bounds with {100 * CONFIDENCE:.0f} % confidence, over all {comparison.comparisons:,} "
-        "comparisons together"
+        f"within their bounds with {100 * CONFIDENCE:.0f} % confidence{over_all}"
     )
     if comparison.left_out:
         result.caption += f"; {counted(comparison.left_out, 'group')} with too few weights left out"

@@ -31,7 +31,7 @@ def plan_table(plan: Plan) -> Table:
                 str(scheme.channel) if max(scheme.cells) else "",
             )
     if plan.compensated:
-        result.caption = "For compensated weights: without samples to compensate by, more is lost"
+        result.caption = "For compensated weights: without samples to compensate by, more is usually lost"
     return result
 
 
@@ -109,4 +109,5 @@ def _address_table(manifest: Manifest) -> Table:
         spans = [entry.cells[plane] for plane in planes]
         firsts = ["" if first == end else f"{first:,}" for first, end in spans]
         result.add_row(entry.key, *firsts, f"{max(end for _, end in spans) - 1:,}")
+    result.caption = "In the paper's counting; an image (manifest --write-image) has addresses of its own"
     return result

@@ -92,7 +92,7 @@ def _add_uncorrected(result: Table, evaluation: Evaluation) -> None:
         return
     result.add_row("without correction, the same trials", f"{without.mean:.4f}")
     result.add_row("95 % interval without correction", _between(without, without.ci95))
-    result.add_row("change by the correction", f"{evaluation.change:+.4f}")
+    result.add_row("change by the correction", f"{evaluation.change:+z.4f}")
     result.add_row("95 % interval of the change", _between(evaluation, evaluation.change_ci95, "+.4f"))
     if evaluation.correction is not None:
         result.add_row("numbers kept for the correction, 16 bits each", f"{evaluation.correction.numbers:,}")
@@ -276,9 +276,9 @@ def _corrected_row(point: Point) -> list[str]:
     assert without.mean is not None
     assert evaluation.mean is not None
     assert change is not None
-    between = "" if ends is None else f"{scale * ends[0]:+.2f} to {scale * ends[1]:+.2f}"
+    between = "" if ends is None else f"{scale * ends[0]:+z.2f} to {scale * ends[1]:+z.2f}"
     numbers = "" if evaluation.correction is None else f"{evaluation.correction.numbers:,}"
-    values = [f"{scale * without.mean:.2f}", f"{scale * evaluation.mean:.2f}", f"{scale * change:+.2f}"]
+    values = [f"{scale * without.mean:.2f}", f"{scale * evaluation.mean:.2f}", f"{scale * change:+z.2f}"]
     return [series(point), str(point.cells), *values, between, numbers]
 
 
@@ -309,8 +309,8 @@ def _differences(panel: Panel) -> Iterator[list[str]]:
         if series(point) != first and point.evaluation.values and point.cells in base:
             mean, ends = paired(point, base[point.cells])
             scale = factor(point)
-            between = "" if ends is None else f"{scale * ends[0]:+.2f} to {scale * ends[1]:+.2f}"
-            yield [series(point), str(point.cells), f"{scale * mean:+.2f}", between]
+            between = "" if ends is None else f"{scale * ends[0]:+z.2f} to {scale * ends[1]:+z.2f}"
+            yield [series(point), str(point.cells), f"{scale * mean:+z.2f}", between]
 
 
 def cell_text(point: Point) -> str:
@@ -399,8 +399,8 @@ def fit_table(fit: Fit) -> Table:
     if fit.between_share is not None:
         result.add_row("variance between devices", f"{percent(fit.between_share)}")
     if good.p.size:
-        result.add_row("skew of the reads at an input", f"{good.skew.min():.1f} to {good.skew.max():.1f}")
-        result.add_row("excess kurtosis", f"{good.excess_kurtosis.min():.1f} to {good.excess_kurtosis.max():.1f}")
+        result.add_row("skew of the reads at an input", f"{good.skew.min():z.1f} to {good.skew.max():z.1f}")
+        result.add_row("excess kurtosis", f"{good.excess_kurtosis.min():z.1f} to {good.excess_kurtosis.max():z.1f}")
         result.add_row("inputs where reads are not normal (at 1 %)", f"{percent(good.rejected)}")
     return result
 
@@ -415,8 +415,8 @@ def levels_table(fit: Fit) -> Table:
         f"{fit.channel.input_scale.unit}", "mean read", "σ", "skew", "excess kurtosis", "KS distance", "normal?", left=0
     )
     for row in (rows[number] for number in chosen):
-        numbers = [f"{row[name]:.4f}" for name in ("mean", "std")]
-        shape = [f"{row[name]:.2f}" for name in ("skew", "excess_kurtosis", "ks_distance")]
+        numbers = [f"{row[name]:z.4f}" for name in ("mean", "std")]
+        shape = [f"{row[name]:z.2f}" for name in ("skew", "excess_kurtosis", "ks_distance")]
         result.add_row(f"{row['input']:.6g}", *numbers, *shape, "no" if row["rejects"] else "yes")
     result.caption = f"{len(chosen)} of {len(rows)} inputs with 8 reads or more; all of them with --json"
     return result

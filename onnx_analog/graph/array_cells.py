@@ -163,13 +163,14 @@ class Cells:
         return Cells(mean, int(weight.sum()))
 
     def of_plane(self, plane: Plane, log: Log) -> Array:
-        """Return the reads of a plane's cells, differences of pairs; those that look wrong are counted."""
+        """Return the reads of a plane's cells, differences of pairs; reads that look wrong are counted."""
         mean = plane.programming.of_cells(self.mean[plane.first : plane.end])
+        reads = np.count_nonzero(np.isfinite(mean))
         low, high = plane.programming.channel.span
-        log.add("outside", np.count_nonzero((mean < low - _ROUNDING) | (mean > high + _ROUNDING)), mean.size)
+        log.add("outside", np.count_nonzero((mean < low - _ROUNDING) | (mean > high + _ROUNDING)), reads)
         std = np.repeat(plane.programming.std(plane.level), plane.cells)
         deviation = np.abs(mean - np.repeat(plane.level.astype(np.float64), plane.cells))
-        log.add("far", np.count_nonzero(deviation > FAR * std + _ROUNDING), mean.size)
+        log.add("far", np.count_nonzero(deviation > FAR * std + _ROUNDING), reads)
         return mean
 
 

@@ -186,7 +186,7 @@ def compare(measured: object, simulated: object) -> Comparison:
         or are given in the wrong order.
     """
     first, second = statistics_of(measured, "measured"), statistics_of(simulated, "simulated")
-    _check_pair(first, second)
+    _check_pair(first, second, (_name(measured, "measured"), _name(simulated, "simulated")))
     groups = {group.key: group for group in second.groups}
     pairs = [(group, groups[group.key]) for group in first.groups if group.key in groups]
     pairs = [pair for pair in pairs if min(group.count for group in pair) >= _LEAST]
@@ -210,10 +210,21 @@ def compare(measured: object, simulated: object) -> Comparison:
     )
 
 
-def _check_pair(measured: ArrayStatistics, simulated: ArrayStatistics) -> None:
-    for name, given in (("measured", measured), ("simulated", simulated)):
-        if given.kind != name:
-            raise DataError(f"{name} is of a {given.kind} array: give a measured one, then simulated ones")
+_DESCRIBED = {"measured": "a measured array", "simulated": "simulated arrays"}
+
+
+def _name(given: object, argument: str) -> str:
+    """Return what a message calls one of the two: the file, or the argument."""
+    return argument if isinstance(given, ArrayStatistics) else repr(str(given))
+
+
+def _check_pair(measured: ArrayStatistics, simulated: ArrayStatistics, names: tuple[str, str]) -> None:
+    both = zip(names, (measured, simulated), _DESCRIBED, ("first", "second"), strict=True)
+    for name, given, needed, place in both:
+        if given.kind != needed:
+            raise DataError(
+                f"{name} describes {_DESCRIBED[given.kind]}; the {place} of the two must describe {_DESCRIBED[needed]}"
+            )
     if measured.image != simulated.image:
         raise DataError("the two are of different images: they do not hold the same weights")
     same = measured.metric == simulated.metric and measured.samples == simulated.samples

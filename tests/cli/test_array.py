@@ -63,7 +63,9 @@ def test_measured_reads_become_a_model_and_a_table(command):
     assert ended.exit_code == 0
     assert "cells without a read" in ended.stdout
     assert "Not calibrated" in ended.stdout
-    assert ended.stdout.splitlines()[-1].startswith("protected model as an array returned them: ")
+    assert ended.stdout.splitlines()[-1].startswith("protected model as an array returned it: ")
+    plain = command(f"{MEASURED} -o plain.onnx --decoded").stdout
+    assert plain.splitlines()[-1].startswith("plain weights as an array returned them: ")
     assert oa.inspect("out.onnx").read_back.endswith("reads of an array")
 
 
@@ -129,7 +131,8 @@ def test_statistics_of_both_arrays_are_compared(command):
     assert ended.stdout.splitlines()[-1] == str(expected)
     assert "one more simulated array" in ended.stdout
     assert json.loads(command("compare measured.json simulated.json --json").stdout)["line"] == str(expected)
-    assert "give a measured one, then simulated ones" in command("compare simulated.json measured.json").stderr
+    turned = command("compare simulated.json measured.json").stderr
+    assert "'simulated.json' describes simulated arrays; the first of the two must describe a measured array" in turned
     one = command("readback m.onnx --statistics one.json --seed 3")
     assert one.exit_code == 0
     assert json.loads(Path("one.json").read_text(encoding="utf-8"))["values"] == []

@@ -15,7 +15,7 @@ from tests.models import model, run
 
 STEPS = "--classes 255 --sign level --partition uniform --relative-step 1 --cells 0"
 UNCOMPENSATED = (
-    "compensate is left out, but the plan is for compensated weights: without it, more is lost. "
+    "compensate is left out, but the plan is for compensated weights: usually, more is lost without it. "
     "Give it a few samples; they need no labels"
 )
 SCHEME = oa.Scheme(classes=255, sign="level", partition="uniform", relative_step=1.0, cells=(0,))

@@ -507,6 +507,7 @@ def test_the_account_shows_every_line_of_the_cost():
             row = [entry.key, name, *numbers, f"{found.low:.3g} to {found.high:.3g}"]
             assert row in [re.split(r"\s{2,}", line.strip()) for line in tensors.splitlines()]
         firsts = [f"{entry.cells[plane][0]:,}" for plane in ("level", "side", "mask", "codebook")]
+        assert "In the paper's counting; an image (manifest --write-image) has addresses of its own" in addresses
         assert cells(addresses, entry.key) == [*firsts, f"{entry.cells['codebook'][1] - 1:,}"]
     for name, bits in (("float32", 32), ("float16", 16), ("int8", 8), ("int4", 4)):
         dense = 768 * bits
@@ -627,8 +628,12 @@ def test_a_fit_shows_what_it_found(group, tmp_path):
     assert cells(shown, "standard deviation at the inputs") == [f"{min(stds):.4f} to {max(stds):.4f}"]
     assert cells(shown, "capacity, bits per cell") == [f"{of_channel(found.channel).bits:.2f}"]
     assert ("variance between devices" in shown) is group
+    near = replace(found.goodness, skew=np.full_like(found.goodness.skew, -0.01))
+    assert cells(text(report.fit_table(replace(found, goodness=near))), "skew of the reads at an input") == [
+        "0.0 to 0.0"
+    ]
     if found.between_share is not None:
-        assert cells(shown, "variance between devices") == [f"{found.between_share:.0%}"]
+        assert cells(shown, "variance between devices") == [f"{100 * found.between_share:.0f} %"]
 
 
 # ------------------------------------------------------------------------------------------------------ plots

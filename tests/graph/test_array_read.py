@@ -253,6 +253,26 @@ def test_a_cell_without_a_read_is_left_out_of_the_average(kept):
     assert FAR == 6
 
 
+@pytest.mark.parametrize("share", [1, 2, 3])
+def test_reads_that_look_wrong_are_counted_of_the_reads_that_there_are(kept, share):
+    protected, array = kept
+    value = np.full(array.address.size, 50.0)
+    part = {"address": array.address[::share], "value": value[::share]}
+    read = oa.readback(protected, measured=part, unit="scaled", missing="written")
+    of = {each.what: (each.count, each.of) for each in read.array.irregularities}
+    every = part["address"].size
+    assert of["reads outside the output range"] == (every, every)
+    assert of["reads more than 6 σ from what was written"] == (every, every)
+    assert of["cells without a read"] == (array.address.size - every, array.address.size)
+
+
+def test_the_unit_is_doubted_if_most_of_a_few_reads_are_far(kept, caplog):
+    protected, array = kept
+    part = {"address": array.address[::3], "value": np.full(array.address[::3].size, 50.0)}
+    oa.readback(protected, measured=part, unit="scaled", missing="written")
+    assert 'is unit="device" right' in caplog.text
+
+
 def test_a_stuck_cell_is_left_out(kept):
     protected, array = kept
     value, stuck = array.read(), np.zeros(array.address.size, int)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import onnx_analog as oa
+from onnx_analog.cli.array_tables import comparison_tables
 from onnx_analog.errors import DataError, OptionError
 from onnx_analog.graph.image import image_of
 from onnx_analog.run.array_comparison import _of_test_set, _prediction, distance
@@ -34,6 +36,16 @@ def far(sigma: float = SIGMA, offset: float = 0.0, seed: int = 1, **settings) ->
 
 
 SIMULATED = oa.array_statistics(PROTECTED, trials=5, data=(X, Y))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_one_comparison_is_not_called_several(groups):
+    measured, simulated = (replace(each, groups=each.groups[:groups], streams=()) for each in (far(), SIMULATED))
+    comparison = oa.compare(measured, simulated)
+    assert comparison.comparisons == groups
+    _, levels, *_ = comparison_tables(comparison)
+    assert ("over all 2 comparisons together" in levels.caption) is (groups == 2)
+    assert ("comparisons" in levels.caption) is (groups == 2)
 
 
 def test_groups_have_the_moments_of_the_channel():
@@ -143,9 +155,13 @@ def test_what_does_not_belong_together_is_refused():
     other = oa.load(oa.protect(model(NET), channel=f"gaussian:sigma={SIGMA}", strategy="raw"))
     with pytest.raises(DataError, match="the two are of different images"):
         oa.compare(far(), oa.array_statistics(other, trials=1))
-    with pytest.raises(DataError, match="measured is of a simulated array: give a measured one"):
+    with pytest.raises(
+        DataError, match="measured describes simulated arrays; the first of the two must describe a measured array"
+    ):
         oa.compare(SIMULATED, SIMULATED)
-    with pytest.raises(DataError, match="simulated is of a measured array: give a measured one"):
+    with pytest.raises(
+        DataError, match="simulated describes a measured array; the second of the two must describe simulated arrays"
+    ):
         oa.compare(far(), far())
     with pytest.raises(DataError, match="score both alike"):
         oa.compare(far(data=(X[:100], Y[:100])), SIMULATED)

@@ -274,9 +274,11 @@ def command(tmp_path, monkeypatch):
 
 def test_the_command_prints_and_writes(command, tmp_path, found):
     pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
     line = "sensitivity model.onnx --data test.npz --channel gaussian:sigma=0.1 --seed 3 --trials 4"
-    result = command(f"{line} --csv a.csv --plot a.png --overlay a.json")
+    result = command(f"{line} --csv a.csv --plot a.png --overlay a.json --report a.html")
     assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-4:] == ["csv: a.csv", "plot: a.png", "overlay: a.json", "report: a.html"]
     worst = found.of("tensor")[0]
     assert f"{100 * found.share(worst):.1f}" in result.stdout
     assert (tmp_path / "a.csv").read_text(encoding="utf-8") == found.csv()

@@ -100,4 +100,5 @@ def command(
         print_json(harms.to_dict())
     else:
         show(*harm_tables.tables_of(harms), *inputs_lines(harms.preprocessing))
-        show(*(f"written: {shown(path)}" for path in (*outputs, report) if path))
+        files = {"csv": csv, "plot": plot, "overlay": overlay}
+        show(*(f"{name}: {shown(path)}" for name, path in files.items() if path), *reports.lines(report))
