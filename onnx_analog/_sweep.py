@@ -277,7 +277,8 @@ def _image_facts(cases: Sequence[sweeps.Case], preprocessing: Preprocessing) -> 
     of_images = (preprocessing.over(remembered(case.model)) for case in cases)
     used = [each if case.data.from_bytes else Normalisation() for case, each in zip(cases, of_images, strict=True)]
     facts = {name: [list(getattr(each, name)) for each in used] for name in Normalisation._fields}
-    return {f"input_{name}": each[0] if each.count(each[0]) == len(each) else each for name, each in facts.items()}
+    alike = {name: bool(each) and each.count(each[0]) == len(each) for name, each in facts.items()}
+    return {f"input_{name}": each[0] if alike[name] else each for name, each in facts.items()}
 
 
 def _data_facts(data: Any) -> dict[str, Any]:

@@ -278,7 +278,8 @@ def test_a_plan_is_refused_within_its_bounds(bounded, protected, name):
 
 def test_patterns_take_time_in_proportion_to_the_key(bounded, protected):
     patterns = {f"{'a*' * 2000}b{i}": None for i in range(1000)}  # each tries 2,000 places in a key of 40 characters
-    (protected / "plan.json").write_text(plan(tensors=patterns))
+    listed = [{"pattern": pattern, "scheme": scheme} for pattern, scheme in patterns.items()]
+    (protected / "plan.json").write_text(plan(patterns=listed))
     model = proto(NET.replace("w", "a" * 4000))
     (protected / "long.onnx").write_bytes(model.SerializeToString())
     found = bounded(protected, "protect long.onnx --plan plan.json -o q.onnx", memory=512 * MIB, seconds=30)

@@ -1207,8 +1207,9 @@ def test_reads_that_are_not_normal_are_a_warning(cli, caplog):
     rows = [f"{x},{x + rng.exponential()}" for x in (0, 1, 2) for _ in range(200)]
     Path("odd.csv").write_text("\n".join(["volts,ohms", *rows]), encoding="utf-8")
     done(cli(FIT.replace("pairs", "odd")))
-    (message,) = caplog.messages
+    message, outliers = caplog.messages
     assert message.startswith("reads are not normal at 100 % of the inputs")
+    assert outliers.startswith("3 reads of 600 off by more than 6 σ")
     caplog.clear()
     done(cli(f"{FIT} --log output"))  # normal by its making
     assert caplog.messages == []
