@@ -273,7 +273,7 @@ def efforts(channel: str = "pcm") -> Iterator[str]:
 
 
 class Gain(NamedTuple):
-    """What compensated steps lose less than digital storage in as many cells: points, and the reach of their interval.
+    """How many points fewer compensated steps lose than digital storage in as many cells, and half its interval.
 
     `lost` is what that digital storage loses.
     """
@@ -284,10 +284,10 @@ class Gain(NamedTuple):
 
 
 def gain(row: Row, rows: list[Row], column: str) -> Gain | None:
-    """Return what a compensated row has ahead of the equal steps among `rows`, on the line between two of them.
+    """Return how far a compensated row is ahead of the equal steps among `rows`, interpolated at its cells.
 
-    None if they take other cells. Without a correction, its numbers take none. The reach is that of a 95 % interval
-    over the choice of images, as if those of the two were others.
+    None outside of their cells. Uncorrected steps take no cells for a correction. The interval (95 %) is over the
+    choice of images, as if the two were measured on different ones.
     """
     steps = [each for each in rows if each.kind == "equal steps"]
     points = sorted((each.digital_cells(column), each.lost(column)[0]) for each in steps)

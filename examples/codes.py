@@ -53,7 +53,7 @@ def large_steps(channel: str) -> dict[str, oa.Scheme]:
 
 
 def some(points: dict[str, oa.Scheme], only: str) -> dict[str, oa.Scheme]:
-    """Return what is digital and has a code, and of the rest what has a name that begins with one of `only`."""
+    """Return the points that are digital and have a code, and those whose names begin with one of `only`."""
     beginnings = tuple(only.split(","))
     return {
         name: scheme

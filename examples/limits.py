@@ -5,7 +5,7 @@
 Written is <out>/limits-<model>-<channel>.csv, with a row for each way to store the weights. Limits follow from the
 weights, the channel and the errors of trial 0: no data are needed. Ways that are read without error have none. Neither
 have compensated ones: their squared errors do not say how far outputs are off. Large steps are left out: their errors
-are nearly those of no weights at all, for which no cells are needed.
+are nearly as large as if all weights were 0, which would take no cells.
 """
 
 from __future__ import annotations

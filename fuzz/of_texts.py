@@ -284,7 +284,7 @@ threads = 1
 """
 
 
-def toml(case: Case, rng: random.Random, steps: list[random.Random]) -> Case:  # noqa: ARG001 - as the others
+def toml(case: Case, rng: random.Random, steps: list[random.Random]) -> Case:  # noqa: ARG001 - all steps are called with the same
     """Return the configuration of a sweep, which was changed."""
     seed_model = seeds.seed("mlp")
     text, changes = applied(SWEEP.encode(), mutate_text.mutate_toml, steps)

@@ -146,6 +146,7 @@ def check(
     )  # fmt: skip
 
     from onnx_analog.experiment import Experiment
+    from onnx_analog.run._doubts import check_above_chance
 
     experiment = Experiment(
         memory.model, data, "sqnr_db" if metric is None and min_sqnr is not None else metric,
@@ -156,7 +157,7 @@ def check(
     )  # fmt: skip
     experiment.name = memory.name
     _check_metric(experiment, given["max_drop"])
-    _check_original(experiment)
+    check_above_chance(experiment.chosen, len(experiment.data), _original(experiment))
     trials = experiment.trials(**memory.read)
     warnings = tuple(_warnings(experiment, trials, memory.read.get("plan"), memory.read.get("selection")))
     for text in warnings:
@@ -185,18 +186,6 @@ def _check_metric(experiment: Experiment, max_drop: float | None) -> None:
 
     check_paired(experiment)
     check_unit(experiment.chosen.metric.name, max_drop=max_drop is not None, min_sqnr=max_drop is None)
-
-
-def _check_original(experiment: Experiment) -> None:
-    """Raise `DataError` if the original is no better than chance: it would lose nothing whatever happens to it."""
-    from onnx_analog.run._doubts import at_chance
-
-    value = _original(experiment)
-    if value is not None and at_chance(experiment.chosen, len(experiment.data), value):
-        raise DataError(
-            f"top1 without noise is {value:.4f}, no better than chance, so nothing can be lost: check mean, std, "
-            "preprocess and the labels"
-        )
 
 
 def _warnings(experiment: Experiment, trials: Trials, plan: Plan | None, selection: Selection | None) -> Iterator[str]:

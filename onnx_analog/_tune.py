@@ -168,6 +168,7 @@ def tune(
     note_origin(plain, bare(model))
 
     from onnx_analog.blas import one_blas_thread
+    from onnx_analog.run._doubts import check_above_chance
     from onnx_analog.run.session import Network
     from onnx_analog.study import engines
     from onnx_analog.study.worker import Packed, versions
@@ -209,6 +210,7 @@ def tune(
             engine=running_on,
             progress=progress_of(progress),
         )
+        check_above_chance(measures.chosen, measures.verified_on, measures.original_value)
         for text in measures.warnings:
             logger.warning(text)
         return replace(_tuned(measures, goal, str(resolved), given), preprocessing=samples_of.preprocessing)

@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 
 @cache
 def _controller() -> ThreadpoolController:
-    import scipy.linalg  # noqa: F401 - whose BLAS is to be found; few need it
+    import scipy.linalg  # noqa: F401 - loads the BLAS that the controller is to find
 
     return ThreadpoolController().select(user_api="blas")
 

@@ -51,7 +51,7 @@ def available() -> dict[str, EntryPoint]:
 
 
 @lru_cache(maxsize=1)
-def _entries(path: tuple[str, ...]) -> dict[str, EntryPoint]:  # noqa: ARG001 - where Python looks for packages
+def _entries(path: tuple[str, ...]) -> dict[str, EntryPoint]:  # noqa: ARG001 - other search paths have other packages, so it is a key of the cache
     return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onnx_analog.coding.estimators import estimator
-from onnx_analog.coding.partition import Bits, Doubles, Edges, Floats
+from onnx_analog.coding.partition import Bits, Doubles, Edges, Floats, middle_of
 from onnx_analog.coding.probabilities import Ints
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.sums import ClassSums, gain_of_points, means_of
@@ -191,7 +191,7 @@ def steps_of(numbers: Floats, groups: int, scheme: Scheme) -> tuple[Doubles, Dou
     ends = 0 if scheme.analog == "none" else groups * (2 if scheme.sign == "level" else 1)
     stored = numbers.astype(np.float64)
     step = np.broadcast_to(stored[: stored.size - ends], (groups,))[:, None]
-    points = (np.arange(scheme.classes) - _middle(scheme)) * step
+    points = (np.arange(scheme.classes) - middle_of(scheme)) * step
     if not ends:
         return np.ones(points.shape), points
     low, high = points - step / 2, points + step / 2
@@ -214,24 +214,18 @@ def _sizes(alpha: Floats | Doubles, beta: Floats | Doubles, scheme: Scheme) -> t
     return (low + beta.astype(np.float64)) / alpha, (high + beta.astype(np.float64)) / alpha
 
 
-def _middle(scheme: Scheme) -> float:
-    return (scheme.classes - 1) / 2 if scheme.sign == "level" else 0.0
-
-
 def _step_of(beta: Floats, low: Doubles, high: Doubles, there: Bits, scheme: Scheme) -> float:
     """Return the step of one group: by the point or the edge between classes that is farthest from 0.
 
     If neither is known, as of two classes that meet at 0, it is the width of the narrowest, which cannot be too small.
     """
-    place = np.arange(scheme.classes) - _middle(scheme)
+    place = np.arange(scheme.classes) - middle_of(scheme)
     points = np.where(np.array(scheme.cells_of_class) > 0, 0.0, place)
     farthest = int(np.abs(points).argmax())
     if points[farthest]:
         return float(beta[farthest]) / float(points[farthest])
-    edges, known = (
-        np.stack([place - 0.5, place + 0.5]),
-        np.stack([there, there]),
-    )  # in steps; those that are not widened
+    edges = np.stack([place - 0.5, place + 0.5])  # in steps
+    known = np.stack([there, there])  # of these, those that are not widened
     analog = np.flatnonzero(np.array(scheme.cells_of_class) > 0)
     known[0, analog[0] if scheme.sign == "level" else 0] = False
     known[1, analog[-1]] = False

@@ -150,7 +150,7 @@ class Known:
         self._distance = np.zeros((*kernel, grid.kernels), np.int16)
 
     def contexts(self, place: int) -> Bytes:
-        """Return the context of each symbol of a place, where all places before are known."""
+        """Return the context of each symbol of a place, where all places before are known: as `_sums`, at one place."""
         row, column = divmod(place, self._width)
         kernels = self._grid.kernels_at(place)
         value, size = np.zeros((2, kernels.stop - kernels.start), np.int16)

@@ -326,7 +326,7 @@ def step_of(sizes: Iterable[NDArray[Any]], scheme: Scheme, largest: float) -> fl
     Where the sizes say nothing, as all are 0, it is 1.
     """
     if scheme.relative_step is None:
-        return scheme.step or largest / (scheme.classes - 1 - _middle(scheme)) or 1.0
+        return scheme.step or largest / (scheme.classes - 1 - middle_of(scheme)) or 1.0
     power = [(float(np.square(size, dtype=np.float64).sum()), size.size) for size in sizes]
     mean_square = sum(each for each, _ in power) / max(1, sum(count for _, count in power))
     return scheme.relative_step * mean_square**0.5 or 1.0
@@ -338,14 +338,14 @@ def equal_steps(step: Doubles, scheme: Scheme) -> tuple[Doubles, Doubles, Bits]:
     Points are multiples of the step; of an even number of signed classes, odd halves of it.
     """
     with np.errstate(over="ignore"):
-        points = (np.arange(scheme.classes, dtype=np.float64) - _middle(scheme)) * step[:, None]
+        points = (np.arange(scheme.classes, dtype=np.float64) - middle_of(scheme)) * step[:, None]
         edges = _below((points[:, :-1] + points[:, 1:]) / 2)
     with np.errstate(invalid="ignore"):
         ascending = np.all(edges[:, 1:] > edges[:, :-1], axis=1)
     return points, edges, np.logical_and(ascending, np.isfinite(edges).all(axis=1))
 
 
-def _middle(scheme: Scheme) -> float:
+def middle_of(scheme: Scheme) -> float:
     """Return the place of 0 among the points of equal steps."""
     return (scheme.classes - 1) / 2 if scheme.sign == "level" else 0.0
 

@@ -122,10 +122,9 @@ class SideInformation:
         bool array of shape (n,)
         """
         width = self.bits_per_cell
-        padded = np.concatenate([bits, np.zeros(-bits.size % width, np.bool_)]).reshape(-1, width)
-        symbols = from_gray(padded)
+        symbols = symbols_of(bits, width)
         cumulative = np.cumsum(self.confusion, axis=1)[:, :-1]
-        votes = np.zeros(padded.shape, np.int64)
+        votes = np.zeros((symbols.size, width), np.int64)
         for _ in range(self.copies):
             votes += to_gray(_drawn(symbols, cumulative, rng), width)
         decided: Bits = (2 * votes > self.copies).reshape(-1)[: bits.size]
@@ -152,6 +151,11 @@ def to_gray(symbols: NDArray[np.integer[Any]], width: int) -> Bits:
     gray = symbols ^ (symbols >> 1)
     bits: Bits = (gray[:, None] >> np.arange(width - 1, -1, -1) & 1).astype(np.bool_)
     return bits
+
+
+def symbols_of(bits: Bits, width: int) -> NDArray[np.int64]:
+    """Return the symbols of bits (n,), filled up with zeros to whole symbols of `width` Gray code bits."""
+    return from_gray(np.concatenate([bits, np.zeros(-bits.size % width, np.bool_)]).reshape(-1, width))
 
 
 def from_gray(bits: Bits) -> NDArray[np.int64]:

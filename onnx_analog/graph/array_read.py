@@ -141,7 +141,7 @@ def read_array(
     found = {id(plane): read_stream(plane, cells, missing, log) for plane in image.planes if plane.stream is not None}
     of_tensors = _by_tensor(protected, found.values())
     tensors, streams = {}, [each.counts for each in found.values()]
-    for tensor in {tensor.key: tensor for tensor in protected.tensors}.values():
+    for tensor in protected.by_key.values():
         planes = [plane for plane in image.planes if plane.tensor is not None and plane.tensor.key == tensor.key]
         tensors[tensor.key], side = _read_tensor(tensor, planes, of_tensors[tensor.key], cells, missing, log)
         streams += side

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.channels.programming import Programming
-from onnx_analog.coding.side import from_gray
+from onnx_analog.coding.side import symbols_of
 from onnx_analog.coding.streams import NAMES
 from onnx_analog.display import Shown, counted
 from onnx_analog.errors import ModelError
@@ -216,7 +216,7 @@ def image_of(protected: ProtectedModel) -> Image:
     """
     protected.check_readable()
     manifest = protected.manifest
-    tensors = list({tensor.key: tensor for tensor in protected.tensors}.values())
+    tensors = list(protected.by_key.values())
     counts = [entry.cells_for("level") for entry in manifest.tensors]
     counts += [entry.cells_for("side") for entry in manifest.tensors if manifest.schemes[entry.scheme].side_channel]
     _check_size(sum(counts))  # before the streams are encoded, which takes time
@@ -274,7 +274,7 @@ def _side(tensor: StoredTensor) -> Iterator[Plane]:
     if side is None or (tensor.sign is None and tensor.class_index is None):
         return
     bits = side_bits(tensor, tensor.scheme).reshape(-1)
-    symbols = from_gray(np.concatenate([bits, np.zeros(-bits.size % width, np.bool_)]).reshape(-1, width))
+    symbols = symbols_of(bits, width)
     yield Plane(
         first=0,
         tensor=tensor,

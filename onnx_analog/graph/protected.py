@@ -96,6 +96,11 @@ class ProtectedModel(Model):
         return account_of(self.tensors, self.schemes, self.model)
 
     @property
+    def by_key(self) -> dict[str, StoredTensor]:
+        """The tensors by storage key: one of those that a tool made of one when it inlined what is called twice."""
+        return {tensor.key: tensor for tensor in self.tensors}
+
+    @property
     def has_analog_side(self) -> bool:
         """Whether the side information of any tensor is read from noisy cells."""
         return any(tensor.scheme.side is not None for tensor in self.tensors)

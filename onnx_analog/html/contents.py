@@ -199,7 +199,7 @@ def _of_check(result: Checked, memory: Memory | None, counting: str) -> Page:  #
             *(
                 cell_numbers(memory.manifest)
                 if memory is not None
-                else [Number("cells per weight", number(result.paper_cells_per_weight or 0.0), "as the paper counts")]
+                else [Number("cells per weight", number(result.paper_cells_per_weight), "as the paper counts")]
             ),
         ),
         warnings=result.warnings,
@@ -217,7 +217,7 @@ def _of_check(result: Checked, memory: Memory | None, counting: str) -> Page:  #
 def _check_section(result: Checked, memory: Memory | None) -> Section:
     decision, scale = result.decision, result.scale
     low, high = map(scale.value, scale.ends(decision.at_least, decision.at_most))
-    cells = _cells(memory) or result.paper_cells_per_weight or 0.0
+    cells = _cells(memory) or result.paper_cells_per_weight
     drawn = []
     if math.isfinite(decision.loss) and cells > 0:
         counting = COUNTING["paper"] if memory is None else _counting(memory)

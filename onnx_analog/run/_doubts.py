@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnx_analog.display import percent
+from onnx_analog.errors import DataError
 from onnx_analog.run import metrics
 
 _FAR = 0.1  # by which a share without noise is far below the original's
@@ -26,6 +27,15 @@ def doubts(chosen: metrics.Chosen, samples: int, clean: list[Any], alone: float 
         yield (
             f"top1 without noise is {alone:.4f}, no better than chance ({1 / (chosen.classes or 1):.4f} of "
             f"{chosen.classes} classes): check mean, std, preprocess and the labels"
+        )
+
+
+def check_above_chance(chosen: metrics.Chosen, samples: int, original: float | None) -> None:
+    """Raise `DataError` if an original is no better than chance: nothing would be lost, whatever became of it."""
+    if original is not None and at_chance(chosen, samples, original):
+        raise DataError(
+            f"top1 without noise is {original:.4f}, no better than chance, so nothing can be lost: check mean, std, "
+            "preprocess and the labels"
         )
 
 

@@ -149,9 +149,8 @@ def grouped(protected: ProtectedModel, raw: Iterable[Mapping[str, NDArray[Any]]]
     """
     errors: dict[tuple[str, int, int], list[Doubles]] = {}
     ends: dict[str, Doubles] = {}
-    tensors = {tensor.key: tensor for tensor in protected.tensors}
     for reads in raw:
-        for key, tensor in tensors.items():
+        for key, tensor in protected.by_key.items():
             if not tensor.level.size:
                 continue
             channel = tensor.scheme.channel

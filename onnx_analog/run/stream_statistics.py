@@ -16,7 +16,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from onnx_analog.channels.base import READS, Channel
-from onnx_analog.coding.side import from_gray
+from onnx_analog.coding.side import symbols_of
 from onnx_analog.graph.accounting import with_streams
 from onnx_analog.graph.array_streams import StreamRead
 from onnx_analog.graph.image_streams import streams_of
@@ -87,7 +87,7 @@ def counted_streams(reads: Iterable[StreamRead]) -> tuple[StreamStatistics, ...]
 
 def expected_streams(protected: ProtectedModel) -> tuple[StreamStatistics, ...]:
     """Return how the streams of a simulated array are read."""
-    tensors = list({tensor.key: tensor for tensor in protected.tensors}.values())
+    tensors = list(protected.by_key.values())
     return _merged([*_digital(tensors), *(side for tensor in tensors for side in _side(tensor))])
 
 
@@ -110,7 +110,7 @@ def _side(tensor: StoredTensor) -> Iterator[StreamStatistics]:
     if side is None or (tensor.sign is None and tensor.class_index is None):
         return
     bits, width = side_bits(tensor, tensor.scheme).reshape(-1), side.bits_per_cell
-    symbols = from_gray(np.concatenate([bits, np.zeros(-bits.size % width, np.bool_)]).reshape(-1, width))
+    symbols = symbols_of(bits, width)
     written = side.copies * np.bincount(symbols, minlength=2**width)
     yield StreamStatistics(name="side", code="copies", **_misread(side.channel, side.confusion, written))
 

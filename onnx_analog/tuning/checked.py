@@ -40,7 +40,7 @@ class Checked(Shown):
     channel : str
     cells_per_weight : float or None
         All-in cells per original weight, as the memory allows; None if its channel is too noisy for a code.
-    paper_cells_per_weight : float or None
+    paper_cells_per_weight : float
         The same, as the paper counts.
     seed : int
     model : str or None
@@ -65,8 +65,8 @@ class Checked(Shown):
     against_original: bool
     channel: str
     cells_per_weight: float | None
+    paper_cells_per_weight: float
     seed: int
-    paper_cells_per_weight: float | None = None
     model: str | None = None
     preprocessing: str = ""
     corrected_by: str | None = None

@@ -190,6 +190,11 @@ class Measures:
         """Warnings about the outputs of the original, on the samples that calibrate."""
         return self._experiment(CALIBRATION).warnings
 
+    @property
+    def verified_on(self) -> int:
+        """How many samples verify."""
+        return len(self._experiment(VERIFICATION).data)
+
     @cached_property
     def original_value(self) -> float | None:
         """The metric of the original, on the samples that verify; None where outputs are compared with its own."""

@@ -15,10 +15,11 @@ from click.testing import CliRunner
 import onnx_analog as oa
 from onnx_analog import _check as check_of_library
 from onnx_analog.cli import junit, main
+from onnx_analog.errors import DataError
 from onnx_analog.tuning.checked import Checked
 from onnx_analog.tuning.gate import Decision
-from tests.models import proto
-from tests.run.nets import LINEAR, rows
+from tests.models import model, proto
+from tests.run.nets import LINEAR, answered, rows
 
 CHECK = "check model.onnx --data test.npz"
 QUIET, LOUD = "--channel gaussian:sigma=0.0001", "--channel gaussian:sigma=0.3"
@@ -218,7 +219,8 @@ DECISION = Decision(holds=False, loss=0.3, at_least=0.2, at_most=0.4, samples=10
 def checked(**changes) -> Checked:
     fields = {
         "decision": DECISION, "limit": 0.1, "confidence": 0.95, "max_trials": 9, "alike": False, "metric": "top1",
-        "output": "y", "original": 0.9, "against_original": True, "channel": "pcm", "cells_per_weight": 1.5, "seed": 0,
+        "output": "y", "original": 0.9, "against_original": True, "channel": "pcm", "cells_per_weight": 1.5,
+        "paper_cells_per_weight": 0.9, "seed": 0,
     }  # fmt: skip
     return Checked(**{**fields, **changes})
 
@@ -243,3 +245,18 @@ def test_another_report_is_refused(old, new):
     read(text)
     with pytest.raises((AssertionError, ET.ParseError)):
         read(text.replace(old, new))
+
+
+def test_an_original_at_chance_has_nothing_to_lose_and_is_refused():
+    with pytest.raises(DataError, match=r"top1 without noise is 0\.\d+, no better than chance, so nothing can be lost"):
+        oa.check(model(LINEAR), rows(400, labels=True), max_drop=10)
+    assert oa.check(model(LINEAR), answered(400), max_drop=90, integers=8).holds
+
+
+def test_cells_are_those_of_both_countings():
+    settings = {"cells_small": 2, "channel": "gaussian:sigma=0.05"}
+    found = oa.check(model(LINEAR), rows(400), max_drop=90, **settings).to_dict()
+    totals = oa.account(oa.protect(model(LINEAR), **settings)).to_dict()["totals"]
+    assert found["cells_per_weight"] == pytest.approx(totals["honest_cells_per_original_weight"])
+    assert found["paper_cells_per_weight"] == pytest.approx(totals["all_in_cells_per_original_weight"])
+    assert found["cells_per_weight"] > found["paper_cells_per_weight"]

@@ -10,7 +10,7 @@ import onnx_analog as oa
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.read import Decoder
 from onnx_analog.run.session import Network
-from tests.models import QUIET
+from tests.models import QUIET, model, run
 
 Weights = dict[str, NDArray[Any]]
 
@@ -30,6 +30,14 @@ def rows(count: int, labels: bool = False) -> Dataset:
     """Return inputs of LINEAR, and labels that are right for about one in 32."""
     given = np.random.default_rng(2).integers(32, size=count) if labels else None
     return Dataset({"x": drawn(count, 16)}, given)
+
+
+def answered(count: int) -> Dataset:
+    """Return inputs of LINEAR, and labels of which three in four are the model's own answers."""
+    inputs = drawn(count, 16)
+    own = run(model(LINEAR), {"x": inputs})[0].argmax(axis=1)
+    rng = np.random.default_rng(3)
+    return Dataset({"x": inputs}, np.where(rng.random(count) < 0.75, own, rng.integers(32, size=count)))
 
 
 def weights(network: Network, **trial: int) -> Weights:

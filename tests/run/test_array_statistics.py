@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -216,3 +217,16 @@ def test_a_measured_file_of_two_arrays_is_damaged(tmp_path):
     (tmp_path / "two.json").write_text(json.dumps({**body, "values": [0.5, 0.6]}), encoding="utf-8")
     with pytest.raises(DataError, match="is damaged: 2 values of 1 arrays"):
         statistics_of(tmp_path / "two.json", "measured")
+
+
+def test_a_score_says_how_many_weights_had_no_read():
+    columns = image_of(PROTECTED).columns()
+    kept = columns["address"] % 3 > 0
+    reads = {"address": columns["address"][kept], "value": columns["level"][kept].astype(np.float64)}
+    few = oa.array_statistics(PROTECTED, measured=reads, unit="scaled", missing="written", data=(X, Y))
+    said = r"[\d,]+ of 10,000 weights had no read and were taken as written"
+    assert re.fullmatch(rf"top1 on 400 samples, measured: [01]\.\d+; {said}", few.score)
+    found = oa.compare(few, SIMULATED)
+    assert re.search(rf"top1 [01]\.\d+ measured \({said}\), ", str(found))
+    assert found.to_dict()["unread"] == few.unread
+    assert oa.compare(far(data=(X, Y)), SIMULATED).unread is None

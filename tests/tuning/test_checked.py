@@ -16,7 +16,7 @@ DECISION = Decision(
 )
 CHECKED = Checked(
     decision=DECISION, limit=0.005, confidence=0.95, max_trials=100, alike=False, metric="top1", output="y",
-    original=0.9, against_original=True, channel="pcm", cells_per_weight=1.5, seed=0,
+    original=0.9, against_original=True, channel="pcm", cells_per_weight=1.5, paper_cells_per_weight=0.9, seed=0,
 )  # fmt: skip
 
 

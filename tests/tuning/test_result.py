@@ -15,19 +15,20 @@ from onnx_analog import tuned_plot
 from onnx_analog.cli.tuning_tables import tables_of
 from onnx_analog.coding.assumptions import SOFT_CODE
 from onnx_analog.coding.streams import DECODING
+from onnx_analog.errors import DataError
 from onnx_analog.tuning import candidates
 from onnx_analog.tuning.answers import Goal, Look
 from onnx_analog.tuning.parts import parts_of
 from onnx_analog.tuning.result import _in_all
 from tests.models import model
 from tests.packages import needs
-from tests.run.nets import LINEAR, rows
+from tests.run.nets import LINEAR, answered, rows
 
 
 def searched(labels):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "STEPS", candidates.STEPS[::3])
-        return oa.tune(model(LINEAR), rows(400, labels=labels), max_drop=20, trials=2)
+        return oa.tune(model(LINEAR), answered(400) if labels else rows(400), max_drop=20, trials=2)
 
 
 @pytest.fixture(scope="module")
@@ -367,7 +368,7 @@ def test_the_share_of_the_bound_that_soft_decoding_reaches_is_called_an_assumpti
     decoding, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(candidates, "STEPS", candidates.STEPS[::4])
-    found = oa.tune(model(LINEAR), rows(400, labels=True), max_drop=20, trials=2, decoding=decoding)
+    found = oa.tune(model(LINEAR), answered(400), max_drop=20, trials=2, decoding=decoding)
     assert (SOFT_CODE in found.assumptions) == (decoding == "soft")
     for text in shown_everywhere(found, tmp_path):
         assert ("soft-decision code with 95 %" in text and "assum" in text) == (decoding == "soft")
@@ -382,7 +383,7 @@ def test_the_share_of_the_bound_that_soft_decoding_reaches_is_called_an_assumpti
 def test_the_answer_is_never_behind_the_best_rival_of_its_decoding(channel, decoding, goal, monkeypatch):
     """Nor does its memory take more of a decoder than was allowed."""
     monkeypatch.setattr(candidates, "STEPS", candidates.STEPS[::4])
-    found = oa.tune(model(LINEAR), rows(400, labels=True), trials=2, channel=channel, decoding=decoding, **goal)
+    found = oa.tune(model(LINEAR), answered(400), trials=2, channel=channel, decoding=decoding, **goal)
     assert DECODING.index(found.protected.manifest.totals.decoding) <= DECODING.index(decoding)
     if found.rival is None:
         assert "budget" in goal
@@ -404,3 +405,10 @@ def test_it_is_pickled_and_copied_with_its_model(tuned):
         assert again.to_dict() == tuned.to_dict()
         before, after = tuned.protected.decode(), again.protected.decode()
         assert all(np.array_equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize("goal", [{"max_drop": 20}, {"budget": 1.0}])
+def test_an_original_at_chance_has_nothing_to_lose_and_is_refused(goal):
+    data = rows(400, labels=True)  # right for one in 32
+    with pytest.raises(DataError, match=r"top1 without noise is 0\.\d+, no better than chance, so nothing can be lost"):
+        oa.tune(model(LINEAR), data, trials=2, **goal)
