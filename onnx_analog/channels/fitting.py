@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Doubles
 from onnx_analog.channels.estimate import Reads, knots_of
-from onnx_analog.channels.measured import read_pairs
+from onnx_analog.channels.measured import columns_of, read_pairs
 from onnx_analog.channels.pairs_csv import count_missing
 from onnx_analog.channels.table import TableChannel
 from onnx_analog.display import Shown, counted, finite, percent
@@ -302,8 +302,7 @@ def fit(
         If the file is not such a file, or its pairs describe no channel.
     """
     pairs, source = read_pairs(path, input=input, output=output, log=log, group=group, skip_missing=skip_missing)
-    columns = list(dict.fromkeys(name for name in (input, output, group) if name))
-    missing = count_missing(Path(path), columns) if skip_missing else 0
+    missing = count_missing(Path(path), columns_of(input, output, group)) if skip_missing else 0
     progress()
     choice = None
     if neighbours is None:

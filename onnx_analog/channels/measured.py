@@ -39,6 +39,11 @@ def measured(
     return pairs.channel(neighbours, source=source)
 
 
+def columns_of(*columns: str | None) -> list[str]:
+    """Return the columns in which a row must have a value, each once."""
+    return list(dict.fromkeys(name for name in columns if name))
+
+
 def read_pairs(
     path: str | os.PathLike[str],
     *,
@@ -58,7 +63,7 @@ def read_pairs(
         If the file is not such a file, or its pairs describe no channel.
     """
     path = require_path("path", path)
-    needed = [name for name in (input, output, group) if name] if skip_missing else []
+    needed = columns_of(input, output, group) if skip_missing else []
     inputs, outputs = read_columns(path, (input, output), positive=output if log else None, unless=needed)
     devices = read_labels(path, group, unless=needed) if group else None
     pairs = Pairs.of(inputs, outputs, devices=devices, name=path.stem, units=(input, output), log=log)

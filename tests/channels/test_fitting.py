@@ -275,3 +275,20 @@ def test_stuck_cells_are_counted_and_inputs_are_told_in_the_unit_of_the_file(tmp
     normal, outliers = found.warnings
     assert re.search(r"worst at [0-4] volts: skew", normal)
     assert "3 reads of 200 off by more than 6 σ from the median of their input: are cells stuck?" in outliers
+
+
+def test_a_column_may_be_the_group_too(tmp_path):
+    path = tmp_path / "pairs.csv"
+    rng = np.random.default_rng(0)
+    rows = [f"{x},{x + rng.normal() / 50}" for x in range(8) for _ in range(12)]
+    path.write_text("\n".join(["x,y", *rows, "3,", ""]), encoding="utf-8")
+    found = fit(path, input="x", output="y", group="x", neighbours=5, skip_missing=True)
+    assert (found.missing, found.inputs.size) == (1, 96)
+
+
+def test_stuck_reads_are_counted_where_a_coarse_converter_makes_most_equal(tmp_path):
+    path = tmp_path / "pairs.csv"
+    rng = np.random.default_rng(0)
+    rows = [f"{x},{round(x + rng.normal() / 50, 1)}" for x in range(8) for _ in range(12)]
+    path.write_text("\n".join(["x,y", *rows, "3,90", "4,90"]), encoding="utf-8")
+    assert fit(path, input="x", output="y", neighbours=5).outliers == 2
