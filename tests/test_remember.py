@@ -1,5 +1,6 @@
 """What a model remembers of its images is the default of all that is given it, or what is made of it."""
 
+import json
 import logging
 from typing import Any
 
@@ -10,6 +11,7 @@ import onnx_analog as oa
 from onnx_analog import demo
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.normalisation import Normalisation
+from onnx_analog.run.data import Dataset
 
 NUMBERS: dict[str, Any] = {"mean": 0.1307, "std": 0.3081}
 FEW: dict[str, Any] = {"samples": 100}
@@ -119,3 +121,18 @@ def test_both_numbers_are_needed(name):
 def test_numbers_that_cannot_be_those_of_the_model_are_refused(numbers, message):
     with pytest.raises(OptionError, match=message):
         oa.remember(demo.MODEL, **numbers)
+
+
+def test_numbers_for_a_data_set_that_is_taken_as_it_is_are_refused():
+    floats = np.load(demo.IMAGES)["x"][:8, None].astype(np.float32)
+    data = Dataset({"input": floats}, None)
+    with pytest.raises(OptionError, match="mean is given, and normalises uint8 images, of which the data have none"):
+        oa.evaluate(demo.MODEL, data, mean=0.3)
+
+
+def test_a_sweep_notes_the_numbers_only_where_images_are_normalised(remembering, tmp_path):
+    images = np.load(demo.IMAGES)
+    floats = {"x": images["x"][:8, None].astype(np.float32), "y": images["y"][:8]}
+    for name, data, mean in (("bytes", demo.IMAGES, [0.1307]), ("floats", floats, [0.0])):
+        oa.sweep(remembering, data, trials=1, samples=8, channel="gaussian:sigma=0.05", out=tmp_path / name)
+        assert json.loads((tmp_path / name / "sweep.json").read_text(encoding="utf-8"))["input_mean"] == mean

@@ -126,3 +126,17 @@ def test_what_is_said_of_the_images_is_theirs_channel_by_channel():
     )
     np.testing.assert_allclose(mean, array.mean((0, 2, 3)), atol=1e-4)
     np.testing.assert_allclose(std, array.std((0, 2, 3)), atol=1e-4)
+
+
+def test_images_that_exceed_1_a_little_are_those_from_0_to_1():
+    """As resizing leaves them. Their mean is told as it is, and the way to 0 to 255 is among those that are tried."""
+    images = np.clip(np.random.default_rng(0).normal(0.5, 0.3, (200, 3, 8, 8)), 0, 1.02).astype(np.float32)
+    data, tried = Dataset({"x": images}, np.zeros(200, np.int64), raw=("x",)), []
+
+    def score(given):
+        tried.append(float(given.inputs["x"].max()))
+        return 1.0 if given.inputs["x"].min() < 0 else 0.1  # normalised
+
+    doubt = doubt_of_scale(data, 0.1, score)
+    assert f"have mean {','.join(f'{value:.4g}' for value in images.mean((0, 2, 3)))}" in doubt
+    assert any(most > 200 for most in tried)
