@@ -37,7 +37,8 @@ def run(passes: Sequence[ir.passes.PassBase], model: ir.Model) -> ir.Model:
     try:
         return ir.passes.Sequential(*passes)(model).model
     except ir.passes.PassError as error:
-        raise _as_ours(error, model) from None
+        ours = _as_ours(error, model)
+    raise ours  # here and not above, where an error from beneath `error` would lead back to it
 
 
 def stored(protect: ProtectPass, model: ir.Model) -> list[tuple[Weight, Stored]]:
@@ -47,7 +48,8 @@ def stored(protect: ProtectPass, model: ir.Model) -> list[tuple[Weight, Stored]]
     except AnalogError:
         raise
     except Exception as error:
-        raise _as_ours(error, model) from None
+        ours = _as_ours(error, model)
+    raise ours
 
 
 def read_back(
@@ -71,7 +73,8 @@ def read_back(
     except AnalogError:
         raise
     except Exception as error:
-        raise _as_ours(error, protected.model) from None
+        ours = _as_ours(error, protected.model)
+    raise ours
 
 
 def _as_ours(error: BaseException, model: ir.Model) -> AnalogError:

@@ -14,7 +14,9 @@ EXTRAS = ("torch", "ray", "dask", "distributed")  # packages of which each takes
 
 def missing_extra(error: BaseException | None) -> str | None:
     """Return the extra for lack of which `error` was raised, itself or by way of others; None if there is none."""
-    while error is not None:
+    met: set[int] = set()  # a chain may lead back to an error of its own
+    while error is not None and id(error) not in met:
+        met.add(id(error))
         package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
         engine = re.match(r"the engine (ray|dask) needs ", str(error))  # it looks for its package without importing it
         package = engine[1] if engine else package

@@ -68,6 +68,8 @@ def error_of(code: str) -> Exception:
 MISSING = "raise ModuleNotFoundError('no torch', name='torch.nn')"
 WITHIN = f"try:\n    {MISSING}\nexcept ImportError as error:\n    raise ValueError('needs torch') from error"
 
+CIRCLE = "one, two = ValueError(), ValueError()\none.__cause__, two.__cause__ = two, one\nraise one"
+
 
 @pytest.mark.parametrize(
     ("code", "package"),
@@ -76,6 +78,7 @@ WITHIN = f"try:\n    {MISSING}\nexcept ImportError as error:\n    raise ValueErr
         (WITHIN, "torch"),
         ("raise ValueError('the engine ray needs Ray')", "ray"),
         ("import no_such_module_at_all", None),
+        (CIRCLE, None),
         ("assert 0", None),
     ],
 )

@@ -74,11 +74,11 @@ def test_pruned_weights_stay_zero(shelf, samples):  # noqa: F811
 
 
 def test_what_has_cells_is_left_as_it_is(shelf, samples):  # noqa: F811
-    both = oa.Plan(default=oa.Scheme.paper("mapping"), tensors={"w": SCHEME})
+    both = oa.Plan(default=oa.Scheme.paper("mapping"), tensors={"a": SCHEME})
     plain = {tensor.key: tensor.decode() for tensor in oa.protect(shelf / "model.onnx", both).tensors}
     stored = oa.protect(shelf / "model.onnx", both, compensate=samples)
     for tensor in stored.tensors:
-        assert np.array_equal(tensor.decode(), plain[tensor.key]) == (tensor.key != "w")
+        assert np.array_equal(tensor.decode(), plain[tensor.key]) == (tensor.key != "a")
 
 
 def test_only_what_makes_up_for_errors_is_counted(shelf, samples, monkeypatch):  # noqa: F811

@@ -123,6 +123,11 @@ def test_an_error_of_ours_comes_out_as_it_was_raised(steps, error):
     with pytest.raises(error) as caught:
         pipeline.run(steps, made("matmul"))
     assert type(caught.value) is error
+    met, link = [], caught.value
+    while link is not None:  # so that who follows the errors behind an error comes to an end
+        assert link not in met
+        met.append(link)
+        link = link.__cause__ or link.__context__
 
 
 class Broken(ir.passes.InPlacePass):
