@@ -13,6 +13,7 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
+from onnx_analog.coding.partition import Doubles
 from onnx_analog.tuning.candidates import Candidate
 
 
@@ -72,8 +73,8 @@ class Path(Sequence[Allocation]):
 
     Attributes
     ----------
-    cells : float64 array
-        Of each allocation, but for the rounding of sums; ascending.
+    cells, losses : float64 arrays
+        Of each allocation, but for the rounding of sums; cells ascend, losses descend.
     """
 
     def __init__(self, hulls: Mapping[str, Sequence[Choice]]) -> None:
@@ -83,9 +84,13 @@ class Path(Sequence[Allocation]):
             for key, corners in hulls.items()
             for number, (before, after) in enumerate(pairwise(corners))
         )
-        taken = {key: [corner.candidate.cells for corner in corners] for key, corners in hulls.items()}
-        added = [taken[key][number] - taken[key][number - 1] for _, key, number in self._steps]
-        self.cells = np.cumsum([sum(cells[0] for cells in taken.values()), *added])
+        self.cells = self._summed({key: [each.candidate.cells for each in corners] for key, corners in hulls.items()})
+        self.losses = self._summed({key: [each.loss for each in corners] for key, corners in hulls.items()})
+
+    def _summed(self, of_corners: Mapping[str, Sequence[float]]) -> Doubles:
+        """Return the sum of a number of each tensor's corner, for each allocation."""
+        added = [of_corners[key][number] - of_corners[key][number - 1] for _, key, number in self._steps]
+        return np.cumsum([sum(numbers[0] for numbers in of_corners.values()), *added])
 
     def __len__(self) -> int:
         return len(self._steps) + 1

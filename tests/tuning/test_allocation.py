@@ -55,6 +55,7 @@ def test_the_path_by_hand():
     allocations = Path({"a": hull(listed([(1, 9), (2, 4), (5, 1)]), 1.0), "b": hull(listed([(1, 3), (4, 1)]), 2.0)})
     assert [(each.cells, each.loss) for each in allocations] == [(2, 15), (3, 10), (6, 6), (9, 3)]
     assert allocations.cells.tolist() == [2, 3, 6, 9]
+    assert allocations.losses.tolist() == [15, 10, 6, 3]
     assert [each.cells for each in allocations[1:3]] == [3, 6]
     assert allocations[-1].choices["b"].candidate.error == 1
     with pytest.raises(IndexError):

@@ -300,17 +300,32 @@ def test_a_budget_that_no_digital_plan_keeps_has_a_plan_with_analog_cells():
     assert "best digital rival" not in tuned._repr_html_()
 
 
-def test_the_last_look_is_at_a_plan_that_the_search_shows_to_hold(monkeypatch):
-    """Of places with 1.0, 1.1, ... cells, that after 6 % more comes second, and then what was tried and is sure."""
-    steps = SimpleNamespace(confidence_of_look=0.99, _cells=lambda each: each)
-    cells = [1 + place / 10 for place in range(10)]
+def test_the_last_look_is_at_a_plan_that_the_search_shows_to_hold():
+    """Of places with 1.0, 1.1, ... cells, that after 6 % more comes second.
+
+    Then comes what was tried and is sure, or expected to lose a quarter; nothing beyond the last place.
+    """
+    steps = SimpleNamespace(confidence_of_look=0.99, cells_along=lambda path: path.cells)
+    steps = SimpleNamespace(confidence_of_look=0.99, _of=steps)
     bounds = [SimpleNamespace(upper=lambda _, bound=bound: bound) for bound in (0.1, 0.9)]
     sure, doubtful = (SimpleNamespace(drop=drop) for drop in bounds)
-    following = search.Search._next
     curve = {0: sure, 3: doubtful, 5: sure, 7: sure}
-    assert following(steps, cells, 1, Goal(max_drop=0.2), curve, 1) == 2
-    assert following(steps, cells, 2, Goal(max_drop=0.2), curve, 2) == 5
-    assert following(steps, cells, 2, Goal(max_drop=0.05), curve, 2) == 9
+
+    class Path(list):
+        pass
+
+    def following(place, looks, limit, quarter):
+        path = Path(range(10))
+        path.cells = [1 + place / 10 for place in path]
+        path.losses = np.array([8.0] * quarter + [2.0] * (10 - quarter))
+        return search.Search._next(steps, path, place, Goal(max_drop=limit), curve, looks)
+
+    assert following(1, 1, 0.2, quarter=9) == 2
+    assert following(2, 2, 0.2, quarter=9) == 5
+    assert following(2, 2, 0.2, quarter=4) == 4
+    assert following(2, 2, 0.2, quarter=3) == 3
+    assert following(2, 2, 0.05, quarter=7) == 7
+    assert following(8, 2, 0.05, quarter=10) == 9
 
 
 @pytest.mark.parametrize(("decoding", "count"), [("hard", 1), ("none", 3)])
