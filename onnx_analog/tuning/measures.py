@@ -193,7 +193,7 @@ class Measures:
     @property
     def verified_on(self) -> int:
         """How many samples verify."""
-        return len(self._experiment(VERIFICATION).data)
+        return len(self._samples[VERIFICATION])
 
     @cached_property
     def original_value(self) -> float | None:
