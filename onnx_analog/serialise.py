@@ -227,7 +227,7 @@ def from_json_dict(cls: type[T], body: Mapping[str, Any]) -> T:
     for name in names:
         if name not in body and known[name].default is MISSING and known[name].default_factory is MISSING:
             raise TypeError(f"the field {name!r} is missing")
-    hints = _hints(cls)  # type: ignore[arg-type]  # mypy takes no generic type for hashable
+    hints = hints_of(cls)  # type: ignore[arg-type]  # mypy takes no generic type for hashable
     return cls(**{name: _read(hints.get(name), body[name], name) for name in names if name in body})
 
 
@@ -239,7 +239,7 @@ def conform(instance: Any) -> None:
     TypeError
         If a field does not have its annotation's type.
     """
-    hints = _hints(type(instance))  # type: ignore[arg-type]  # likewise
+    hints = hints_of(type(instance))  # type: ignore[arg-type]  # likewise
     for field in fields(instance):
         if field.init:
             value = getattr(instance, field.name)
@@ -384,7 +384,8 @@ def _shown(value: Any) -> str:
 
 
 @cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def hints_of(cls: type[Any]) -> dict[str, Any]:
+    """Return the types of a class's fields; to work them out takes long."""
     try:
         return get_type_hints(cls)
     except (NameError, TypeError):  # a family of somebody else's, whose annotations are for type checkers only

@@ -116,7 +116,7 @@ def _entry(
         original=tensor.size,
         stored=tensor.count,
         groups=len(tensor.alpha),
-        classes=tuple(_class_entry(tensor, number, int(shared[number])) for number in range(tensor.scheme.classes)),
+        classes=tuple(_class_entries(tensor, shared)),
         mask_bitmap_bits=tensor.size if tensor.has("mask") else 0,
         streams={stream.name: stream.bits for stream in streams},
         bits=dict(bits),
@@ -125,24 +125,19 @@ def _entry(
     )
 
 
-def _class_entry(tensor: StoredTensor, number: int, shared: int) -> ClassEntry:
-    """Return one class; its bounds are 0 where no weight of those that share the codebook is in it."""
-    count, cells = int(tensor.class_counts[number]), tensor.scheme.cells_of_class[number]
-    if len(tensor.alpha) > 1:
-        return ClassEntry(low=None, high=None, alpha=None, beta=None, count=count, cells=cells)
-    alpha, beta = tensor.alpha[0, number], tensor.beta[0, number]
-    low, high = tensor.scheme.channel.span if cells else (0.0, 0.0)
-    return ClassEntry(
-        low=_bound(alpha, beta, low, tensor) if shared else 0.0,
-        high=_bound(alpha, beta, high, tensor) if shared else 0.0,
-        alpha=float(alpha),
-        beta=float(beta),
-        count=count,
-        cells=cells,
-    )
+def _class_entries(tensor: StoredTensor, shared: Any) -> Iterator[ClassEntry]:
+    """Yield the classes; bounds are 0 where no weight of those that share the codebook is in one."""
+    scheme, counts = tensor.scheme, tensor.class_counts
+    for number, cells in enumerate(scheme.cells_of_class):
+        low = high = alpha = beta = None
+        if len(tensor.alpha) == 1:
+            alpha, beta = float(tensor.alpha[0, number]), float(tensor.beta[0, number])
+            span = scheme.channel.span if cells else (0.0, 0.0)
+            low, high = (_bound(alpha, beta, end, scheme.sign) if shared[number] else 0.0 for end in span)
+        yield ClassEntry(low=low, high=high, alpha=alpha, beta=beta, count=int(counts[number]), cells=cells)
 
 
-def _bound(alpha: Any, beta: Any, level: float, tensor: StoredTensor) -> float:
+def _bound(alpha: float, beta: float, level: float, sign: str) -> float:
     """Return the size that stands at one end of the output range, as exactly as float32 α and β tell it."""
-    bound = float(np.float32((level + float(beta)) / float(alpha)))
-    return max(0.0, bound) if tensor.scheme.sign == "bit" else bound
+    bound = float(np.float32((level + beta) / alpha))
+    return max(0.0, bound) if sign == "bit" else bound

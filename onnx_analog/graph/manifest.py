@@ -49,6 +49,17 @@ class ClassEntry:
     count: int  # weights
     cells: int  # per weight
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the class, ready for JSON: as `asdict`, which takes long for many."""
+        return {
+            "low": self.low,
+            "high": self.high,
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "count": self.count,
+            "cells": self.cells,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class TensorEntry:
@@ -76,6 +87,11 @@ class TensorEntry:
         """Return how many cells `plane` takes."""
         first, end = self.cells[plane]
         return end - first
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry, ready for JSON."""
+        fields = {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(self).items()}
+        return {**fields, "classes": [entry.to_dict() for entry in self.classes]}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -145,7 +161,7 @@ class Manifest(Shown):
             "assumptions": list(self.assumptions),
             "source_sha256": self.source_sha256,
             "command": self.command,
-            "tensors": [asdict(entry) for entry in self.tensors],
+            "tensors": [entry.to_dict() for entry in self.tensors],
             "totals": self.totals.to_dict(),
             "honest": None if self.honest is None else [asdict(line) for line in self.honest],
             "baselines": [asdict(baseline) for baseline in self.baselines()],
@@ -198,13 +214,15 @@ class Manifest(Shown):
             raise ManifestError(
                 f"{name} has other schemes than the model was protected with: the two do not belong together. {_REMEDY}"
             )
-        stored = {entry.key: asdict(entry) for entry in actual.tensors}
-        listed = {entry.key: asdict(entry) for entry in self.tensors}
+        stored = {entry.key: entry for entry in actual.tensors}
+        listed = {entry.key: entry for entry in self.tensors}
         for key in [*listed, *stored]:
             if key not in stored or key not in listed:
                 where = "the model" if key in listed else name
                 raise ManifestError(f"tensor {key!r} is not in {where}: the two do not belong together. {_REMEDY}")
-            for path, here, there in _differences(stored[key], listed[key]):
+            if stored[key] == listed[key]:
+                continue
+            for path, here, there in _differences(stored[key].to_dict(), listed[key].to_dict()):
                 values = _apart(here, there)
                 raise ManifestError(
                     f"tensor {key!r}: {_field(path)} is {values[0]} in the model, {values[1]} in {name}. {_REMEDY}"
@@ -228,7 +246,7 @@ _KeyPath = tuple[str | int, ...]  # the keys that lead to a value
 
 
 def _differences(here: Any, there: Any, path: _KeyPath = ()) -> Iterator[tuple[_KeyPath, Any, Any]]:
-    """Yield where two values of `asdict` differ, and both values there; lists of plain values are one value."""
+    """Yield where two values of `to_dict` differ, and both values there; lists of plain values are one value."""
     if isinstance(here, Mapping) and isinstance(there, Mapping):
         for name in dict.fromkeys((*here, *there)):
             yield from _differences(here.get(name), there.get(name), (*path, name))

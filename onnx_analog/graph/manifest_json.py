@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin
 
 from onnx_analog import serialise
 from onnx_analog.coding.masks import SEED_BITS
@@ -105,7 +105,7 @@ def _scheme(number: int, body: Any) -> Scheme:
 
 def _entry_from(body: Mapping[str, Any]) -> TensorEntry:
     known = _known(TensorEntry, body)
-    classes = tuple(serialise.from_json_dict(ClassEntry, _known(ClassEntry, entry)) for entry in known["classes"])
+    classes = tuple(ClassEntry(**_known(ClassEntry, entry)) for entry in known["classes"])
     cells = {plane: _range(known["cells"][plane]) for plane in PLANES}
     return TensorEntry(**{**known, "classes": classes, "cells": cells, "shape": tuple(known["shape"])})
 
@@ -118,7 +118,7 @@ def _range(ends: Any) -> tuple[int, int]:
 
 def _known(cls: type, body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of `body` that this version knows."""
-    hints = get_type_hints(cls)
+    hints = serialise.hints_of(cls)
     known = {name: body[name] for name in hints}
     for name, value in known.items():
         if not _is_of(value, hints[name]):
