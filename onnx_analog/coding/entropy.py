@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import pairwise
-from operator import itemgetter
-from typing import Any, NamedTuple
+from operator import attrgetter, methodcaller
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,8 @@ from onnx_analog.coding.probabilities import (
 )
 from onnx_analog.coding.scheme import SEGMENT_WEIGHTS
 from onnx_analog.errors import OptionError
+
+T = TypeVar("T")
 
 MODELS = ("static", "context")
 SEGMENT = SEGMENT_WEIGHTS  # symbols
@@ -202,33 +204,55 @@ def encoded(
     OptionError
         If there is no such model, or a number is out of its range.
     """
+    return shortest(ways_to_encode(symbols, alphabet, model=model, segment=segment, kernel=kernel))
+
+
+class Way(NamedTuple, Generic[T]):
+    """A way to encode something that was not taken yet: about how many bits it takes, and a function that takes it."""
+
+    bits: float
+    taken: Callable[[], T]
+
+
+def shortest(ways: Sequence[Way[T]], bits_of: Callable[[T], int] = attrgetter("bits")) -> T:
+    """Return what takes the fewest bits; of the ways, only those are taken that may be the shortest."""
+    least = min(way.bits for way in ways)
+    return min((way.taken() for way in ways if way.bits * (1 - _ROUNDED) <= least), key=bits_of)
+
+
+def ways_to_encode(
+    symbols: Bytes, alphabet: int, *, model: str = "static", segment: int = SEGMENT, kernel: Kernel | None = None
+) -> list[Way[EncodedStream]]:
+    """Return the ways to encode symbols, of which `encoded` takes the shortest; it says what the parameters are."""
     _check(symbols, alphabet, model, segment, kernel)
     if not symbols.size:
-        return EncodedStream(0, alphabet, segment, b"", 0)
+        return [Way(0, lambda: EncodedStream(0, alphabet, segment, b"", 0))]
     counts = np.bincount(symbols, minlength=alphabet)
     used = np.flatnonzero(counts).astype(np.uint8)
     ranks = np.cumsum(counts > 0, dtype=np.int32) - 1
-    of_all, tried = counts[used][None], list[Grouped]()
-    parts, placed = _parts(symbols.size, segment), list[Placed]()
+    parts, placed, grouped = _parts(symbols.size, segment), list[Placed](), list[Grouped]()
     if model == "context":
         middle, shape = int(counts.argmax()), kernel or row_of(min(symbols.size, segment))
         placed = [Placed.of(symbols[part], middle, shape, part.start) for part in parts]
         in_context = sum((each.counts(ranks) for each in placed), np.zeros((CONTEXTS, used.size), np.int64))
-        tried = group_contexts(in_context)
-    static, *fits = fit_several([of_all, *(each.counts for each in tried)])
-    streams = []
-    if tried:
-        number, bits = _shortest(tried, fits)
-        if bits < static.bits:
-            groups = tuple(tried[number].groups.tolist())
-            richer = Model(used, fits[number].tables, groups, middle, shape)
-            streams.append(
-                _written(richer, (each.runs(ranks, groups) for each in placed), alphabet, segment, symbols.size)
-            )
-    if not streams or streams[0].bits > static.bits * (1 - _ROUNDED):
-        whole = ([Run(0, ranks.take(symbols[part]))] for part in parts)
-        streams.insert(0, _written(Model(used, static.tables), whole, alphabet, segment, symbols.size))
-    return min(streams, key=lambda stream: stream.bits)
+        grouped = group_contexts(in_context)
+    static, *fits = fit_several([counts[used][None], *(each.counts for each in grouped)])
+    of_stream = partial(_written, alphabet=alphabet, segment=segment, count=symbols.size)
+    whole = ([Run(0, ranks.take(symbols[part]))] for part in parts)
+    ways = [_way(static, Model(used, static.tables), whole, of_stream)]
+    for each, fit in zip(grouped, fits, strict=True):
+        groups = tuple(each.groups.tolist())
+        in_groups = map(methodcaller("runs", ranks, groups), placed)
+        ways.append(_way(fit, Model(used, fit.tables, groups, middle, shape), in_groups, of_stream))
+    return ways
+
+
+def _way(
+    fit: Fit, model: Model, runs: Iterable[Iterable[Run]], of_stream: partial[EncodedStream]
+) -> Way[EncodedStream]:
+    """Return a way to encode the runs of each segment, which are made when it is taken."""
+    head = _write_head(model, of_stream.keywords["alphabet"])
+    return Way(fit.bits + len(head), partial(of_stream, model, head, runs))
 
 
 def _check(symbols: Bytes, alphabet: int, model: str, segment: int, kernel: Kernel | None) -> None:
@@ -244,21 +268,13 @@ def _check(symbols: Bytes, alphabet: int, model: str, segment: int, kernel: Kern
         raise OptionError(f"symbols go up to {symbols.max()}; they must be below alphabet, {alphabet}")
 
 
-def _shortest(tried: list[Grouped], fits: list[Fit]) -> tuple[int, float]:
-    """Return which groups of contexts take the fewest bits, groups and tables included, and these bits."""
-    best, least = 0, np.inf
-    for number, (each, fit) in enumerate(zip(tried, fits, strict=True)):
-        if fit.bits < least:
-            bits = fit.bits + len(write_groups(each.groups.tolist()))
-            best, least = min((best, least), (number, bits), key=itemgetter(1))
-    return best, least
-
-
-def _written(model: Model, runs: Iterable[Iterable[Run]], alphabet: int, segment: int, count: int) -> EncodedStream:
-    """Return the stream of `count` symbols, from the runs of each segment."""
+def _written(
+    model: Model, head: str, runs: Iterable[Iterable[Run]], *, alphabet: int, segment: int, count: int
+) -> EncodedStream:
+    """Return the stream of `count` symbols, from the runs of each segment; `head` is what comes before the tables."""
     tables = _tables_of(model)
     payloads = [_payload(tables, of_segment) for of_segment in runs]
-    header = _write_model(model, alphabet) + _write_lengths([payload.size for payload in payloads[:-1]])
+    header = head + model.tables.write() + _write_lengths([payload.size for payload in payloads[:-1]])
     digits = np.concatenate([np.frombuffer(header.encode(), np.uint8) - ord("0"), *payloads])
     return EncodedStream(count, alphabet, segment, np.packbits(digits).tobytes(), digits.size)
 
@@ -307,14 +323,15 @@ def _ending(encoder: Any) -> Bytes:
 # ----------------------------------------------------------------------------------------------------- header
 
 
-def _write_model(model: Model, alphabet: int) -> str:
+def _write_head(model: Model, alphabet: int) -> str:
+    """Return what a header says of a model before its tables."""
     contexts = ""
     if model.groups:
         rank = int(np.searchsorted(model.used, model.middle))
         height, width = model.kernel
         middle = fixed(rank, int(model.used.size).bit_length())
         contexts = gamma(height) + gamma(width) + middle + write_groups(model.groups)
-    return fixed(bool(model.groups), 1) + write_used(model.used, alphabet) + contexts + model.tables.write()
+    return fixed(bool(model.groups), 1) + write_used(model.used, alphabet) + contexts
 
 
 def _read_model(reader: Reader, alphabet: int) -> Model:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onnx_analog.coding.contexts import Kernel
-from onnx_analog.coding.entropy import SEGMENT, EncodedStream, decoded, encoded
+from onnx_analog.coding.entropy import SEGMENT, EncodedStream, Way, decoded, shortest, ways_to_encode
 from onnx_analog.coding.masks import PatternStream, decoded_pattern, pattern_stream
 from onnx_analog.coding.partition import Bits, Bytes
 from onnx_analog.errors import OptionError
@@ -53,22 +53,28 @@ def index_and_mask(
     model, segment, kernel
         As of `encoded`. The stored weights alone have no kernel.
     """
-    whole = partial(encoded, model=model, segment=segment, kernel=kernel)
+    whole = partial(ways_to_encode, model=model, segment=segment, kernel=kernel)
     if mask is None:
-        return () if class_index is None else (Named("class", whole(class_index, classes)),)
+        return () if class_index is None else (Named("class", shortest(whole(class_index, classes))),)
     by_pattern = pattern_stream(mask, segment)
-    of_mask = Named("mask", whole(mask.view(np.uint8), 2))
-    if by_pattern is not None and by_pattern.bits < of_mask.stream.bits:
-        of_mask = Named("mask", by_pattern)
+    of_mask: list[Way[Any]] = [*whole(mask.view(np.uint8), 2)]
+    if by_pattern is not None:
+        of_mask.append(Way(by_pattern.bits, lambda: by_pattern))
     if class_index is None:
-        return (of_mask,)
+        return (Named("mask", shortest(of_mask)),)
     if class_index.size != np.count_nonzero(mask):
         raise OptionError(f"class_index has {class_index.size:,} entries, but mask has {np.count_nonzero(mask):,}")
-    apart = (of_mask, Named("class", encoded(class_index, classes, model=model, segment=segment)))
-    if classes == _MOST_CLASSES:
-        return apart
-    together = (Named("mask and class", whole(_joined(class_index, mask, zero), classes + 1)),)
-    return min(together, apart, key=lambda streams: sum(named.stream.bits for named in streams))
+    of_class = ways_to_encode(class_index, classes, model=model, segment=segment)
+    ways = [_both({"mask": of_mask, "class": of_class})]
+    if classes < _MOST_CLASSES:
+        ways.append(_both({"mask and class": whole(_joined(class_index, mask, zero), classes + 1)}))
+    return shortest(ways, lambda streams: sum(named.stream.bits for named in streams))
+
+
+def _both(ways: Mapping[str, Sequence[Way[Any]]]) -> Way[tuple[Named, ...]]:
+    """Return the way that takes the shortest of the ways to each stream."""
+    bits = sum(min(way.bits for way in each) for each in ways.values())
+    return Way(bits, lambda: tuple(Named(name, shortest(each)) for name, each in ways.items()))
 
 
 def index_and_mask_of(streams: Iterable[Named], zero: int = 0) -> tuple[Bytes | None, Bits | None]:

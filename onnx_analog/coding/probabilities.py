@@ -297,7 +297,7 @@ class Grouped(NamedTuple):
     counts: Ints
 
 
-def group_contexts(counts: Ints, tries: int = 2, most: int = _MOST_GROUPS) -> list[Grouped]:
+def group_contexts(counts: Ints, tries: int = 1, most: int = _MOST_GROUPS) -> list[Grouped]:
     """Return contexts in groups that share a table, so that tables and symbols are likely to take the fewest bits.
 
     Contexts are sorted by the mean of their symbols, and those of a group follow one another then. The best of such
