@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import Stream, codebook_bits
@@ -127,17 +128,19 @@ def _entry(
 
 def _class_entries(tensor: StoredTensor, shared: Any) -> Iterator[ClassEntry]:
     """Yield the classes; bounds are 0 where no weight of those that share the codebook is in one."""
-    scheme, counts = tensor.scheme, tensor.class_counts
-    for number, cells in enumerate(scheme.cells_of_class):
-        low = high = alpha = beta = None
-        if len(tensor.alpha) == 1:
-            alpha, beta = float(tensor.alpha[0, number]), float(tensor.beta[0, number])
-            span = scheme.channel.span if cells else (0.0, 0.0)
-            low, high = (_bound(alpha, beta, end, scheme.sign) if shared[number] else 0.0 for end in span)
-        yield ClassEntry(low=low, high=high, alpha=alpha, beta=beta, count=int(counts[number]), cells=cells)
+    scheme, nothing = tensor.scheme, [None] * tensor.scheme.classes
+    low = high = alpha = beta = nothing
+    if len(tensor.alpha) == 1:
+        alpha, beta = tensor.alpha[0].tolist(), tensor.beta[0].tolist()
+        low, high = (np.where(shared, bounds, 0.0).tolist() for bounds in _bounds(tensor))
+    for row in zip(low, high, alpha, beta, tensor.class_counts.tolist(), scheme.cells_of_class, strict=True):
+        yield ClassEntry(*row)
 
 
-def _bound(alpha: float, beta: float, level: float, sign: str) -> float:
-    """Return the size that stands at one end of the output range, as exactly as float32 α and β tell it."""
-    bound = float(np.float32((level + beta) / alpha))
-    return max(0.0, bound) if sign == "bit" else bound
+def _bounds(tensor: StoredTensor) -> Iterator[NDArray[np.float32]]:
+    """Yield the size that stands at each end of the output range (K,), as exactly as float32 α and β tell it."""
+    has_cells = np.array(tensor.scheme.cells_of_class) > 0
+    alpha, beta = (each[0].astype(np.float64) for each in (tensor.alpha, tensor.beta))
+    for end in tensor.scheme.channel.span:
+        bounds = ((np.where(has_cells, end, 0.0) + beta) / alpha).astype(np.float32)
+        yield np.where(bounds > 0, bounds, np.float32(0)) if tensor.scheme.sign == "bit" else bounds

@@ -38,7 +38,7 @@ FORMAT = "onnx-analog-manifest/2"
 PLANES = ("level", "side", "mask", "codebook")  # in the order of their addresses
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ClassEntry:
     """One class of one tensor. `low` and `high` are its codebook's bounds, in the unit of the weights."""
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 from onnx_analog import serialise
@@ -105,9 +105,30 @@ def _scheme(number: int, body: Any) -> Scheme:
 
 def _entry_from(body: Mapping[str, Any]) -> TensorEntry:
     known = _known(TensorEntry, body)
-    classes = tuple(ClassEntry(**_known(ClassEntry, entry)) for entry in known["classes"])
+    classes = tuple(_classes_from(known["classes"]))
     cells = {plane: _range(known["cells"][plane]) for plane in PLANES}
     return TensorEntry(**{**known, "classes": classes, "cells": cells, "shape": tuple(known["shape"])})
+
+
+def _classes_from(body: Sequence[Mapping[str, Any]]) -> Iterator[ClassEntry]:
+    """Yield the classes of a tensor; they are checked field by field, which is fast for many."""
+    columns = []
+    for name, hint in serialise.hints_of(ClassEntry).items():
+        column = [entry[name] for entry in body]
+        if not _are_of(column, hint):
+            _known(ClassEntry, next(entry for entry in body if not _is_of(entry[name], hint)))
+        columns.append(column)
+    return map(ClassEntry, *columns)
+
+
+def _are_of(values: Sequence[Any], hint: Any) -> bool:
+    """Return whether `_is_of` is true of all values."""
+    types = set(map(type, values))
+    if hint is int and types <= {int}:
+        return min(values, default=0) >= 0
+    if hint == float | None and types <= {float, int, NoneType}:
+        return True
+    return all(_is_of(value, hint) for value in values)
 
 
 def _range(ends: Any) -> tuple[int, int]:
