@@ -73,7 +73,14 @@ def rows() -> Iterator[Row]:
             partial(_normals, cells, 0.8),
         )  # fmt: skip
     for name, scheme in codes.MEMBERS.items():
-        yield Row(f"encoding, {name} / the paper's redundancy, ResNet-20", "≤ 3", False, partial(_encoding, scheme))
+        yield Row(f"protect, {name} / the paper's redundancy, ResNet-20", "≤ 3", False, partial(_protecting, scheme))
+    for name in codes.SLOWEST:
+        yield Row(
+            f"protect, {name} / the paper's redundancy, 11.5 M weights", "≤ 3", False,
+            partial(_protecting_chain, codes.MEMBERS[name]),
+        )  # fmt: skip
+    for name, scheme in codes.MEMBERS.items():
+        yield Row(f"encoding alone, {name} / the paper's redundancy, ResNet-20", "", False, partial(_encoding, scheme))
     for name, scheme in codes.READ.items():
         yield Row(f"trial, {name} / clean inference, trained ResNet-20 × 500", "≤ 1.05", False, partial(_trial, scheme))
     yield Row("sampling + decoding / drawing all of 100 cells", "", False, lambda _: trials.against_cells(chain(), 100))
@@ -101,6 +108,14 @@ def rows() -> Iterator[Row]:
 
 def _normals(cells: int, sparsity: float, _: Path) -> dict[str, float]:
     return trials.against_normals(chain(), cells=cells, sparsity=sparsity)
+
+
+def _protecting(scheme: Scheme, _: Path) -> dict[str, float] | None:
+    return codes.protecting(scheme)
+
+
+def _protecting_chain(scheme: Scheme, _: Path) -> dict[str, float] | None:
+    return codes.protecting(scheme, chain(), pairs=5)
 
 
 def _encoding(scheme: Scheme, _: Path) -> dict[str, float] | None:

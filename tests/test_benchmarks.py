@@ -187,9 +187,12 @@ def test_members_are_encoded_and_read_against_the_paper_s_and_clean_inference():
             f = Flatten(x)
             y = Gemm <transB: int = 1> (f, w, b)
         }"""
-    row = codes.trial(codes.READ["refined 1"], model(net), count=10, pairs=1)
-    assert row is not None
-    assert min(row.values()) > 0
+    for row in (
+        codes.trial(codes.READ["refined 1"], model(net), count=10, pairs=1),
+        codes.protecting(codes.MEMBERS["refined 1"], model(net), pairs=1),
+    ):
+        assert row is not None
+        assert min(row.values()) > 0
 
 
 def test_what_is_encoded_has_its_streams():
@@ -206,6 +209,7 @@ def test_without_the_trained_model_nothing_is_measured(monkeypatch, tmp_path):
     codes._network.cache_clear()
     try:
         assert codes.encoding(codes.PAPER) is None
+        assert codes.protecting(codes.PAPER) is None
         assert codes.trial(codes.PAPER) is None
     finally:
         codes._network.cache_clear()

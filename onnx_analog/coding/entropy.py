@@ -51,6 +51,7 @@ MODELS = ("static", "context")
 SEGMENT = SEGMENT_WEIGHTS  # symbols
 _PRECISION = 24  # bits of the coder's probabilities
 _WORD, STATE = 32, 64  # bits of the range coder
+_TAIL = 4  # words at its end that are likely to take a carry
 _ROUNDED = 0.01  # share of its bits by which a stream may be shorter than its tables say; probabilities have 24 bits
 _LENGTH_BITS = 10  # of the length of a segment in a header, about
 
@@ -310,14 +311,24 @@ def _ending(encoder: Any) -> Bytes:
     padded = np.zeros(words + STATE // _WORD, ">u4")
     point = encoder.get_compressed()
     padded[: point.size] = point
-    inside = int.from_bytes(padded.tobytes(), "big")
-    start = inside - (inside - lower) % 2**STATE  # of the interval; `lower` is its last 64 bits
-    dropped = size.bit_length() - 1
-    while ((-(-start >> dropped) + 1) << dropped) > start + size:
+    for kept in (max(words - _TAIL, 0), 0):  # words that stay, unless those after them borrow or carry
+        inside = int.from_bytes(padded[kept:].tobytes(), "big")
+        start = inside - (inside - lower) % 2**STATE  # of the interval; `lower` is its last 64 bits
+        number, dropped = _between(start, start + size)
+        count = _WORD * (words - kept) + STATE - dropped
+        if start >= 0 and number.bit_length() <= count:
+            break
+    number <<= -count % 8
+    tail = np.unpackbits(np.frombuffer(number.to_bytes(-(-count // 8), "big"), np.uint8), count=count)
+    return np.concatenate([np.unpackbits(padded[:kept].view(np.uint8)), tail])
+
+
+def _between(start: int, end: int) -> tuple[int, int]:
+    """Return the largest whole interval inside another: its number, and log2 of its length."""
+    dropped = (end - start).bit_length() - 1
+    while ((-(-start >> dropped) + 1) << dropped) > end:
         dropped -= 1
-    count = _WORD * words + STATE - dropped
-    number = -(-start >> dropped) << (-count % 8)
-    return np.unpackbits(np.frombuffer(number.to_bytes(-(-count // 8), "big"), np.uint8), count=count)
+    return -(-start >> dropped), dropped
 
 
 # ----------------------------------------------------------------------------------------------------- header

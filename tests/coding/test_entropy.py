@@ -7,14 +7,15 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 
 from onnx_analog.coding.contexts import CONTEXTS
-from onnx_analog.coding.entropy import MODELS, SEGMENT, EncodedStream, decoded, encoded, entropy_bits
+from onnx_analog.coding.entropy import MODELS, SEGMENT, EncodedStream, _ending, decoded, encoded, entropy_bits
 from onnx_analog.coding.probabilities import entropy, fixed, gamma, rice, write_groups
 from onnx_analog.errors import ModelError, OptionError
 
@@ -259,3 +260,25 @@ def test_the_coder_is_imported_when_it_is_needed():
     code = "import onnx_analog.coding.joint, onnx_analog.coding.damage, sys; print('constriction' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+RUNS = st.tuples(st.sampled_from([0, 1, 2**31, 2**32 - 1]), st.integers(1, 6))
+
+
+@given(st.lists(RUNS, min_size=1, max_size=3), st.integers(0, 2), st.integers(0, 2**64), st.integers(2**32, 2**64 - 1))
+@example([(1, 1), (0, 6)], 0, 3 * 2**61, 2**63 - 1)
+@example([(1, 1), (2**32 - 1, 8)], 2, 0, 2**63 - 1)
+def test_the_bits_of_a_segment_end_inside_the_interval_of_its_coder(runs, more, back, size):
+    """Of any interval, carries and borrows included, it is a whole part, and no longer one would do."""
+    point = np.array([word for word, times in runs for _ in range(times)], np.uint32)
+    words = max(point.size - more, 0)
+    width = 32 * words + 64
+    inside = int.from_bytes(point.astype(">u4").tobytes(), "big") << (width - 32 * point.size)
+    start = max(inside - back % size, 0)
+    assume(start + size <= 2**width)
+    bits = _ending(SimpleNamespace(pos=lambda: (words, (start % 2**64, size)), get_compressed=lambda: point))
+    number, dropped = int("0" + "".join(map(str, bits.tolist())), 2), width - bits.size
+    assert start <= number << dropped
+    assert (number + 1) << dropped <= start + size
+    longer = dropped + 1
+    assert ((-(-start >> longer) + 1) << longer) > start + size
