@@ -115,7 +115,7 @@ def _protecting(scheme: Scheme, _: Path) -> dict[str, float] | None:
 
 
 def _protecting_chain(scheme: Scheme, _: Path) -> dict[str, float] | None:
-    return codes.protecting(scheme, chain(), pairs=5)
+    return codes.protecting(scheme, chain(), pairs=9)
 
 
 def _encoding(scheme: Scheme, _: Path) -> dict[str, float] | None:

@@ -327,7 +327,8 @@ def step_of(sizes: Iterable[NDArray[Any]], scheme: Scheme, largest: float) -> fl
     """
     if scheme.relative_step is None:
         return scheme.step or largest / (scheme.classes - 1 - middle_of(scheme)) or 1.0
-    power = [(float(np.square(size, dtype=np.float64).sum()), size.size) for size in sizes]
+    pieces = (size[piece] for size in sizes for piece in parts(size.size))
+    power = [(float(np.square(piece, dtype=np.float64).sum()), piece.size) for piece in pieces]
     mean_square = sum(each for each, _ in power) / max(1, sum(count for _, count in power))
     return scheme.relative_step * mean_square**0.5 or 1.0
 
