@@ -52,8 +52,8 @@ SEGMENT = SEGMENT_WEIGHTS  # symbols
 _PRECISION = 24  # bits of the coder's probabilities
 _WORD, STATE = 32, 64  # bits of the range coder
 _TAIL = 4  # words at its end that are likely to take a carry
-_ROUNDED = 0.01  # share of its bits by which a stream may be shorter than its tables say; probabilities have 24 bits
 _LENGTH_BITS = 10  # of the length of a segment in a header, about
+_OFF = 8  # bits by which a segment may be longer or shorter than its tables say, against another way to encode it
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,16 +209,17 @@ def encoded(
 
 
 class Way(NamedTuple, Generic[T]):
-    """A way to encode something that was not taken yet: about how many bits it takes, and a function that takes it."""
+    """A way to encode something: about how many bits it takes, by how many that may be off, and what takes it."""
 
     bits: float
+    off: float
     taken: Callable[[], T]
 
 
 def shortest(ways: Sequence[Way[T]], bits_of: Callable[[T], int] = attrgetter("bits")) -> T:
     """Return what takes the fewest bits; of the ways, only those are taken that may be the shortest."""
-    least = min(way.bits for way in ways)
-    return min((way.taken() for way in ways if way.bits * (1 - _ROUNDED) <= least), key=bits_of)
+    most = min(way.bits + way.off for way in ways)
+    return min((way.taken() for way in ways if way.bits - way.off <= most), key=bits_of)
 
 
 def ways_to_encode(
@@ -227,7 +228,7 @@ def ways_to_encode(
     """Return the ways to encode symbols, of which `encoded` takes the shortest; it says what the parameters are."""
     _check(symbols, alphabet, model, segment, kernel)
     if not symbols.size:
-        return [Way(0, lambda: EncodedStream(0, alphabet, segment, b"", 0))]
+        return [Way(0, 0, lambda: EncodedStream(0, alphabet, segment, b"", 0))]
     counts = np.bincount(symbols, minlength=alphabet)
     used = np.flatnonzero(counts).astype(np.uint8)
     ranks = np.cumsum(counts > 0, dtype=np.int32) - 1
@@ -252,8 +253,14 @@ def _way(
     fit: Fit, model: Model, runs: Iterable[Iterable[Run]], of_stream: partial[EncodedStream]
 ) -> Way[EncodedStream]:
     """Return a way to encode the runs of each segment, which are made when it is taken."""
-    head = _write_head(model, of_stream.keywords["alphabet"])
-    return Way(fit.bits + len(head), partial(of_stream, model, head, runs))
+    alphabet, segment, count = (of_stream.keywords[name] for name in ("alphabet", "segment", "count"))
+    head, segments = _write_head(model, alphabet), -(-count // segment)
+    return Way(fit.bits + len(head) + _ends(segments), _OFF * segments, partial(of_stream, model, head, runs))
+
+
+def _ends(segments: int) -> int:
+    """Return about how many bits the ends of segments take: a bit each, and a length of each but the last."""
+    return segments + _LENGTH_BITS * (segments - 1)
 
 
 def _check(symbols: Bytes, alphabet: int, model: str, segment: int, kernel: Kernel | None) -> None:
@@ -499,6 +506,5 @@ def _entropy_bits(by_symbol: tuple[int, ...], segment: int) -> float:
     used = np.flatnonzero(counts)
     if not used.size:
         return 0.0
-    ends = -(-int(counts.sum()) // segment)  # a bit, and a length
     header = 1 + len(write_used(used.astype(np.uint8), counts.size))
-    return header + fit_tables(counts[used][None])[1] + ends + _LENGTH_BITS * (ends - 1)
+    return header + fit_tables(counts[used][None])[1] + _ends(-(-int(counts.sum()) // segment))

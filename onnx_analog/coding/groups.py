@@ -46,9 +46,7 @@ def order_of(group: NDArray[np.integer[Any]], groups: int) -> tuple[NDArray[np.i
     counts = np.bincount(group, minlength=groups)
     if (group[:-1] <= group[1:]).all():
         return None, counts
-    if (
-        group.size % groups == 0 and (group.reshape(-1, groups) == np.arange(groups)).all()
-    ):  # of a last axis
+    if group.size % groups == 0 and (group.reshape(-1, groups) == np.arange(groups)).all():  # of a last axis
         return np.arange(group.size).reshape(-1, groups).T.reshape(-1), counts
     narrow = group.astype(np.uint16) if groups <= 2**16 else group  # which are sorted in linear time
     return np.argsort(narrow, kind="stable"), counts

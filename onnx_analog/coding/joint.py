@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ def index_and_mask(
     by_pattern = pattern_stream(mask, segment)
     of_mask: list[Way[Any]] = [*whole(mask.view(np.uint8), 2)]
     if by_pattern is not None:
-        of_mask.append(Way(by_pattern.bits, lambda: by_pattern))
+        of_mask.append(Way(by_pattern.bits, 0, lambda: by_pattern))
     if class_index is None:
         return (Named("mask", shortest(of_mask)),)
     if class_index.size != np.count_nonzero(mask):
@@ -73,8 +74,9 @@ def index_and_mask(
 
 def _both(ways: Mapping[str, Sequence[Way[Any]]]) -> Way[tuple[Named, ...]]:
     """Return the way that takes the shortest of the ways to each stream."""
-    bits = sum(min(way.bits for way in each) for each in ways.values())
-    return Way(bits, lambda: tuple(Named(name, shortest(each)) for name, each in ways.items()))
+    least = [min(each, key=attrgetter("bits")) for each in ways.values()]
+    bits, off = (sum(getattr(way, name) for way in least) for name in ("bits", "off"))
+    return Way(bits, off, lambda: tuple(Named(name, shortest(each)) for name, each in ways.items()))
 
 
 def index_and_mask_of(streams: Iterable[Named], zero: int = 0) -> tuple[Bytes | None, Bits | None]:
