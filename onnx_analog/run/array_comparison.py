@@ -57,6 +57,8 @@ class Comparison(Shown):
     streams : tuple of StreamDifference
     left_out : int
         Groups that one of the two does not have, or with fewer than 30 weights, and streams that one does not have.
+    unread_streams : tuple of str
+        Names of the streams that the simulated arrays have, and of which no symbol was read.
     metric : str or None
         None unless both were given data.
     measured_value : float or None
@@ -77,6 +79,7 @@ class Comparison(Shown):
     differences: tuple[Difference, ...]
     left_out: int
     streams: tuple[StreamDifference, ...] = ()
+    unread_streams: tuple[str, ...] = ()
     metric: str | None = None
     measured_value: float | None = None
     measured_interval: tuple[float, float] | None = None
@@ -87,14 +90,14 @@ class Comparison(Shown):
     unread: str | None = None
 
     @property
-    def levels_agree(self) -> bool:
-        """Whether no group differs beyond its bound."""
-        return not any(difference.differs for difference in self.differences)
+    def levels_agree(self) -> bool | None:
+        """Whether no group differs beyond its bound; None if no group is compared."""
+        return _agree(self.differences)
 
     @property
-    def streams_agree(self) -> bool:
-        """Whether no stream is misread, or fails, more or less often than simulated."""
-        return not any(stream.differs for stream in self.streams)
+    def streams_agree(self) -> bool | None:
+        """Whether no stream is misread, or fails, more or less often than simulated; None if no symbol is compared."""
+        return _agree(self.streams)
 
     @property
     def comparisons(self) -> int:
@@ -145,6 +148,7 @@ class Comparison(Shown):
         levels = f"{self._differing} from the simulation, with {100 * CONFIDENCE:.0f} % confidence"
         if self.comparisons > 1:
             levels += f" over all {self.comparisons:,} comparisons"
+        levels += self._unknown
         if self.measured_value is None or self.simulated_mean is None:
             return levels
         rest = "" if self.unread is None else f" ({self.unread})"
@@ -160,6 +164,12 @@ class Comparison(Shown):
         return between(self.simulated_values, self.predicted, noun="array").removeprefix("none: ")
 
     @property
+    def _unknown(self) -> str:
+        """Say which of the digital cells nothing is known about."""
+        names = ", ".join(self.unread_streams)
+        return f"; no symbol of {names} was read, so it is not known whether these agree" if names else ""
+
+    @property
     def _differing(self) -> str:
         """Say how many groups and streams differ."""
         parts = []
@@ -169,6 +179,10 @@ class Comparison(Shown):
                 parts.append(f"{sum(one.differs for one in each):,} of {counted(len(each), what, many)}")
         alone = len(self.differences) + len(self.streams) == 1
         return f"{' and '.join(parts)} {'differs' if alone else 'differ'}"
+
+
+def _agree(compared: Sequence[Difference] | Sequence[StreamDifference]) -> bool | None:
+    return not any(each.differs for each in compared) if compared else None
 
 
 def compare(measured: object, simulated: object) -> Comparison:
@@ -191,6 +205,7 @@ def compare(measured: object, simulated: object) -> Comparison:
     pairs = [(group, groups[group.key]) for group in first.groups if group.key in groups]
     pairs = [pair for pair in pairs if min(group.count for group in pair) >= _LEAST]
     expected = {stream.key: stream for stream in second.streams}
+    read = {stream.key for stream in first.streams}
     streams = [(stream, expected[stream.key]) for stream in first.streams if stream.key in expected]
     tests = len(pairs) + sum(comparisons_of(stream) for stream, _ in streams)
     if not tests:
@@ -204,6 +219,7 @@ def compare(measured: object, simulated: object) -> Comparison:
     return Comparison(
         differences=tuple(_difference(*pair, risk) for pair in pairs),
         streams=tuple(stream_difference(*pair, risk) for pair in streams),
+        unread_streams=tuple(dict.fromkeys(each.name for each in second.streams if each.key not in read)),
         left_out=len(every) - len(pairs) + len(named) - len(streams),
         unread=first.unread,
         **_values(first, second),

@@ -87,6 +87,25 @@ def test_an_array_of_another_law_is_told(changes, agree):
     assert len(comparison.differences) + comparison.left_out == len(SIMULATED.groups)
 
 
+def test_what_was_not_read_is_not_known():
+    """Neither agrees nor differs: what has no read, and what is not there."""
+    levels = oa.compare(replace(far(), streams=()), SIMULATED)
+    assert (levels.levels_agree, levels.streams_agree) == (True, None)
+    assert levels.unread_streams == ("sign", "class", "codebook")
+    assert "no symbol of sign, class, codebook was read, so it is not known whether these agree" in str(levels)
+    assert json.loads(json.dumps(levels.to_dict()))["streams_agree"] is None
+    streams = oa.compare(replace(far(), groups=()), SIMULATED)
+    assert (streams.levels_agree, streams.streams_agree, streams.unread_streams) == (None, True, ())
+    assert "not known" not in str(streams)
+
+
+def test_of_streams_that_were_read_in_part_those_are_named_that_were_not():
+    array = far()
+    part = oa.compare(replace(array, streams=array.streams[:2]), SIMULATED)
+    assert (part.streams_agree, part.unread_streams) == (True, ("codebook",))
+    assert "no symbol of codebook was read" in str(part)
+
+
 def test_a_score_is_predicted_or_not():
     same = oa.compare(far(data=(X, Y)), SIMULATED)
     assert same.value_agrees
