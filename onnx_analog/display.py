@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from onnx_analog.errors import AnalogError, one_line
 
+_ROUNDING = 1e-12  # of floats: a share that is nearer to 0 or 1 is none or all
 NO_PANDAS = "pandas is not installed (pip install pandas)"
 
 
@@ -96,12 +97,36 @@ def counted(count: int, noun: str, nouns: str | None = None) -> str:
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """Return a share in per cent.
+    """Return a share in per cent, with more digits where it would be shown as all or none, and is not.
 
-    >>> percent(0.05), percent(0.9375, 1)
-    ('5 %', '93.8 %')
+    >>> percent(0.05), percent(0.9375, 1), percent(0.9996), percent(1.0)
+    ('5 %', '93.8 %', '99.96 %', '100 %')
     """
-    return f"{100 * share:.{digits}f} %"
+    apart = min(abs(share), abs(1 - share))
+    if _ROUNDING < apart < 0.005:
+        digits = max(digits, math.ceil(-math.log10(2 * 100 * apart)))
+    return f"{100 * share:z.{digits}f} %"
+
+
+def percent_number(share: float, digits: int = 1) -> str:
+    """Return the number of a share in per cent, for a column, whose width stays; what is not all or none has a sign.
+
+    >>> percent_number(0.5), percent_number(0.9999), percent_number(1e-9), percent_number(0.0)
+    ('50.0', '>99.9', '<0.1', '0.0')
+    """
+    shown, step = f"{100 * share:z.{digits}f}", 10**-digits
+    if share > _ROUNDING and float(shown) == 0:
+        return f"<{step:.{digits}f}"
+    return f">{100 - step:.{digits}f}" if share < 1 - _ROUNDING and float(shown) == 100 else shown
+
+
+def percent_as_given(share: float) -> str:
+    """Return a share that is a setting, in per cent and unrounded.
+
+    >>> percent_as_given(0.95), percent_as_given(0.9999999)
+    ('95 %', '99.99999 %')
+    """
+    return f"{100 * share:.12g} %"
 
 
 def html_table(title: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnx_analog.arguments import PART_KINDS
+from onnx_analog.display import percent_number
 from onnx_analog.drawing import BLACK, BLUE, GREEN, ORANGE, SMALL, WHITE, import_matplotlib, in_style, saver
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _draw_grid(axis: Any, grid: Grid, title: str) -> None:
     for (row, column), share in np.ndenumerate(grid.shares):
         if np.isfinite(share):
             colour = WHITE if share > _DARK * largest else BLACK
-            axis.text(column, row, f"{100 * share:.1f}", ha="center", va="center", fontsize=SMALL, color=colour)
+            axis.text(column, row, percent_number(float(share)), ha="center", va="center", fontsize=SMALL, color=colour)
     axis.set_xticks(range(len(grid.names)), [_column(name) for name in grid.names], fontsize=SMALL)
     axis.set_yticks(range(len(grid.tensors)), grid.tensors, fontsize=SMALL, parse_math=False)
     axis.set_title(title)

@@ -16,7 +16,7 @@ from onnx_analog.channels.estimate import Reads, knots_of
 from onnx_analog.channels.measured import columns_of, read_pairs
 from onnx_analog.channels.pairs_csv import count_missing
 from onnx_analog.channels.table import TableChannel
-from onnx_analog.display import Shown, counted, finite, percent
+from onnx_analog.display import Shown, counted, finite
 from onnx_analog.errors import MeasurementError
 from onnx_analog.randomness import stream
 
@@ -118,9 +118,10 @@ class Goodness:
             return "no input has 8 reads or more, too few to test whether they are normal. Read each input more often."
         if not self.rejected:
             return None
+        many = f"{np.count_nonzero(self.rejects):,} of {counted(self.p.size, 'input')}"
         worst = int(np.argmin(np.maximum(self.p, 1e-300) * np.maximum(self.moments_p, 1e-300)))
         return (
-            f"reads are not normal at {percent(self.rejected)} of the inputs (worst at "
+            f"reads are not normal at {many} (worst at "
             f"{shown(float(self.inputs[worst]))}: skew {self.skew[worst]:z.1f}, "
             f"excess kurtosis {self.excess_kurtosis[worst]:z.1f}). Use empirical residuals."
         )

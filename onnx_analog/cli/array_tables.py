@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from onnx_analog.cli.tables import Table, table
-from onnx_analog.display import counted
+from onnx_analog.display import counted, percent_as_given
 from onnx_analog.graph.array_read import ArrayRead
 from onnx_analog.run.array_comparison import CONFIDENCE, Comparison, Difference
 from onnx_analog.run.array_statistics import Group
@@ -98,7 +98,7 @@ def _groups(comparison: Comparison) -> Table:
     over_all = f", over all {comparison.comparisons:,} comparisons together" if comparison.comparisons > 1 else ""
     result.caption = (
         "Errors of weights, on the scale of levels. If both arrays had one law, all distances and shares would be "
-        f"within their bounds with {100 * CONFIDENCE:.0f} % confidence{over_all}"
+        f"within their bounds with {percent_as_given(CONFIDENCE)} confidence{over_all}"
     )
     if comparison.left_out:
         result.caption += f"; {counted(comparison.left_out, 'group')} with too few weights left out"

@@ -16,7 +16,7 @@ import click
 
 from onnx_analog.cli.console import console, is_quiet
 from onnx_analog.cli.patience import held_back
-from onnx_analog.display import Progress, silent
+from onnx_analog.display import Progress, percent_number, silent
 from onnx_analog.errors import one_line
 
 BETWEEN = 10.0  # seconds between lines, and before the first
@@ -66,7 +66,7 @@ def status(what: str) -> Iterator[Progress]:
     pace = Pace()
 
     def text_of(text: str, fraction: float | None, left: float | None) -> str:
-        share = "" if fraction is None else f", {100 * fraction:.0f} % done"
+        share = "" if fraction is None else f", {percent_number(fraction, 0)} % done"
         return f"{what}: {text}{share}{_left(pace.left(fraction) if left is None else pace.settled(left))}"
 
     if not sys.stderr.isatty():

@@ -397,11 +397,11 @@ def fit_table(fit: Fit) -> Table:
     result.add_row("standard deviation at the inputs", f"{min(channel.stds):.4f} to {max(channel.stds):.4f}")
     result.add_row("capacity, bits per cell", f"{of_channel(channel).bits:.2f}")
     if fit.between_share is not None:
-        result.add_row("variance between devices", f"{percent(fit.between_share)}")
+        result.add_row("variance between devices", percent(fit.between_share))
     if good.p.size:
         result.add_row("skew of the reads at an input", f"{good.skew.min():z.1f} to {good.skew.max():z.1f}")
         result.add_row("excess kurtosis", f"{good.excess_kurtosis.min():z.1f} to {good.excess_kurtosis.max():z.1f}")
-        result.add_row("inputs where reads are not normal (at 1 %)", f"{percent(good.rejected)}")
+        result.add_row("inputs where reads are not normal (at 1 %)", percent(good.rejected))
     return result
 
 

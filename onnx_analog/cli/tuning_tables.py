@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onnx_analog.cli.cost_tables import DECODING
 from onnx_analog.cli.tables import Table, table
-from onnx_analog.display import counted, rounded_alike
+from onnx_analog.display import counted, percent, percent_as_given, percent_number, rounded_alike
 
 if TYPE_CHECKING:
     from onnx_analog.tuning.answers import Look
@@ -44,7 +44,7 @@ def _notes(tuned: Tuned) -> Iterator[str]:
         yield "Classes are compared with those of the original, not with labels"
     yield f"Verified on {counted(tuned.best.verified.samples, 'sample')} that nothing else has seen"
     if tuned.original is not None:
-        yield f"The original classifies {100 * tuned.original:.2f} % of them right"
+        yield f"The original classifies {percent(tuned.original, 2)} of them right"
     if tuned.counting == "paper":
         yield "Cells are counted as the paper does"
     yield f"Decoding takes at most {DECODING[tuned.decoding]}"
@@ -65,9 +65,9 @@ def _look_table(tuned: Tuned) -> Table:
         if name != "with analog cells":  # which has no goal
             for look in answer.looks:
                 result.add_row(name, f"{look.cells:.3f}", *_bounds(tuned, look))
-    judged = f"together they are judged with {100 * tuned.confidence:g} %"
+    judged = f"together they are judged with {percent_as_given(tuned.confidence)}"
     result.caption = (
-        f"{tuned.scale.rule}. Each bound is one-sided, with {100 * tuned.confidence_of_look:.4g} % confidence: up to "
+        f"{tuned.scale.rule}. Each bound is one-sided, with {percent(tuned.confidence_of_look, 2)} confidence: up to "
         f"three plans and three digital rivals are verified on the same samples, and {judged}. The {INTERVAL} above "
         "is two-sided, 97.5 % at each end, and of one plan alone; it decides nothing"
     )
@@ -104,7 +104,7 @@ def _tensor_table(tuned: Tuned) -> Table:
     rows = tuned.rows()
     *cells, of_correction = rounded_alike([*(row["cells"] for row in rows), tuned.correction_cells])
     for row, count in zip(rows, cells, strict=True):
-        share = f"{100 * row['predicted_divergence'] / total:.1f}" if total else ""
+        share = percent_number(row["predicted_divergence"] / total) if total else ""
         counts = (f"{row['weights']:,}", f"{count:,}", f"{row['cells_per_weight']:.3f}")
         result.add_row(row["tensor"], row["scheme"], *counts, share)
     if tuned.corrected:

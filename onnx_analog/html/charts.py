@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_analog.display import percent_number
 from onnx_analog.drawing import GREY, MARKERS, PALETTE, SMALL
 from onnx_analog.errors import printable
 from onnx_analog.html.page import Chart
@@ -107,11 +108,11 @@ def costs(bars: Sequence[Bar], caption: str, *, name: str = "costs", limit: floa
 
 
 def shares(bars: Sequence[tuple[str, float]], caption: str) -> Chart:
-    """Return bars of percentages."""
+    """Return bars of shares, in %."""
     with drawing("shares", height=0.75 + _BAR * len(bars)) as (_, (axis,), svg):
         for row, (_, share) in enumerate(bars):
-            axis.barh(row, share, height=0.66, color=COLOURS[0])
-            axis.text(share, row, f" {share:.1f}", va="center", ha="left")
+            axis.barh(row, 100 * share, height=0.66, color=COLOURS[0])
+            axis.text(100 * share, row, f" {percent_number(share)}", va="center", ha="left")
         axis.set_yticks(range(len(bars)), [_wrapped(name) for name, _ in bars])
         axis.invert_yaxis()
         axis.grid(visible=False, axis="y")

@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx_analog.arguments import PART_KINDS
 from onnx_analog.channels import Channel
-from onnx_analog.display import counted, rounded_alike
+from onnx_analog.display import counted, percent, percent_as_given, rounded_alike
 from onnx_analog.html import charts
 from onnx_analog.html.charts import Bar, Line, Mark
 from onnx_analog.html.page import Chart, Number, Page, Section, Table, Tone, number, table
@@ -206,8 +206,9 @@ def _of_check(result: Checked, memory: Memory | None, counting: str) -> Page:  #
         sections=(_check_section(result, memory), *cost),
         facts=_facts(
             ("seed", result.seed), ("trials", decision.trials), ("at most", counted(result.max_trials, "trial")),
-            ("samples", decision.samples), ("confidence", f"{100 * result.confidence:g} %"), ("metric", result.metric),
-            ("output", result.output), ("channel", result.channel), ("inputs", result.preprocessing),
+            ("samples", decision.samples), ("confidence", percent_as_given(result.confidence)),
+            ("metric", result.metric), ("output", result.output),
+            ("channel", result.channel), ("inputs", result.preprocessing),
             ("corrected by", result.corrected_by),
         ),
         references=references(_channels(memory)),
@@ -224,8 +225,9 @@ def _check_section(result: Checked, memory: Memory | None) -> Section:
         drawn = [
             charts.losses(
                 [Line("this model", [Mark(cells, scale.value(decision.loss), low, high)], joined=False)],
-                f"The bar ends at the bounds of the test, each with {100 * result.confidence:g} % confidence. Dotted: "
-                f"the limit. Cells are counted {counting}. Dashed: cells of the same weights in a digital format.",
+                "The bar ends at the bounds of the test, each with "
+                f"{percent_as_given(result.confidence)} confidence. Dotted: the limit. "
+                f"Cells are counted {counting}. Dashed: cells of the same weights in a digital format.",
                 unit=scale.axis,
                 goal=(scale.value(result.limit), scale.goal(result.limit)),
                 rivals={} if memory is None else digital(memory.manifest),
@@ -267,7 +269,7 @@ def _of_tune(result: Tuned, memory: Memory | None, counting: str) -> Page:  # no
         sections=(_tune_section(result), _plan_section(result), *sections(memory, rivals)),
         facts=_facts(
             ("seed", result.seed), ("trials", verified.trials),
-            ("samples that verify", verified.samples), ("confidence", f"{100 * result.confidence:g} %"),
+            ("samples that verify", verified.samples), ("confidence", percent_as_given(result.confidence)),
             ("metric", result.metric), ("channel", result.channel), ("decoding takes at most", result.decoding),
             ("original", number(result.original, ".4f")), ("numbers of the correction", result.corrected or None),
             ("comparison", result.comparison), ("assumed", "; ".join(result.assumptions) or None),
@@ -365,7 +367,7 @@ def _of_sensitivity(result: Harms, memory: Memory | None, counting: str) -> Page
 
 
 def _parts_section(result: Harms) -> Section:
-    bars = [(harm.part.label, 100 * (result.share(harm) or 0.0)) for harm in result.worst(_MOST_PARTS)]
+    bars = [(harm.part.label, result.share(harm) or 0.0) for harm in result.worst(_MOST_PARTS)]
     caption = "Divergence of the outputs if one part alone is read with noise, in % of that with noise in all cells."
     tables = [
         table(
@@ -458,11 +460,11 @@ def _name(point: Point) -> str:
 
 def _value(point: Point) -> str:
     mean = point.evaluation.mean
-    return (
-        "no trials"
-        if mean is None
-        else f"{point.evaluation.metric} {factor(point) * mean:.2f}{' %' * bool(point.evaluation.share)}"
-    )
+    return "no trials" if mean is None else f"{point.evaluation.metric} {_shown(point, mean)}"
+
+
+def _shown(point: Point, value: float) -> str:
+    return percent(value, 2) if point.evaluation.share else f"{value:.2f}"
 
 
 def _panel_numbers(panel: Panel, counting: str, several: bool) -> Iterator[Number]:
@@ -478,7 +480,7 @@ def _panel_numbers(panel: Panel, counting: str, several: bool) -> Iterator[Numbe
             yield Number(f"{name}{where}", f"{number(best.cost_in(counting), '.2f')} cells", note)
     original = points[0].evaluation.original if points else None
     if original is not None:
-        yield Number(f"original{where}", f"{factor(points[0]) * original:.2f}{' %' * bool(points[0].evaluation.share)}")
+        yield Number(f"original{where}", _shown(points[0], original))
 
 
 def _panel_section(panel: Panel, index: int, counting: str) -> Section:

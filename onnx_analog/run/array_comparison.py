@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from onnx_analog.display import Shown, counted
+from onnx_analog.display import Shown, counted, percent_as_given
 from onnx_analog.errors import DataError
 from onnx_analog.run.array_statistics import QUANTILES, ArrayStatistics, Doubles, Group, statistics_of
 from onnx_analog.run.statistics import between, interval
@@ -145,7 +145,7 @@ class Comparison(Shown):
         }
 
     def __str__(self) -> str:
-        levels = f"{self._differing} from the simulation, with {100 * CONFIDENCE:.0f} % confidence"
+        levels = f"{self._differing} from the simulation, with {percent_as_given(CONFIDENCE)} confidence"
         if self.comparisons > 1:
             levels += f" over all {self.comparisons:,} comparisons"
         levels += self._unknown

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from onnx_analog.display import Shown, counted, rounded_up
+from onnx_analog.display import Shown, counted, percent_as_given, rounded_up
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.gate import Decision
 from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
@@ -131,7 +131,7 @@ class Checked(Shown):
         low, high = (
             self._text(end, "no bound") for end in self.scale.ends(self.decision.at_least, self.decision.at_most)
         )
-        sure = f"with {100 * self.confidence:g} % confidence"
+        sure = f"with {percent_as_given(self.confidence)} confidence"
         if self.holds is None:
             bound = f"{low} to {high}, each end {sure}"
         else:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.display import Shown, counted, data_frame, finite
+from onnx_analog.display import Shown, counted, data_frame, finite, percent, percent_number
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.explorer import Users
@@ -329,7 +329,7 @@ class Harms(Shown):
         kind = self.kinds[0]
         worst = self.of(kind)[0]
         share = self.share(worst)
-        of_all = "" if share is None else f", {100 * share:.0f} % of the divergence"
+        of_all = "" if share is None else f", {percent(share)} of the divergence"
         after = "" if self.corrected_by is None else " after the correction"
         return (
             f"{self.scale.lost(self.whole.loss)} if all cells are noisy{after}; the worst "
@@ -365,7 +365,7 @@ def _count(cells: int | None) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f}"
+    return "" if share is None else percent_number(share)
 
 
 def _named(before: str, numbers: Mapping[str, float | None]) -> dict[str, float | None]:

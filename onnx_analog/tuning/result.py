@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from onnx_analog.coding.assumptions import SOFT_CODE, assumptions
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
-from onnx_analog.display import Shown, data_frame, finite, rounded_up
+from onnx_analog.display import Shown, data_frame, finite, percent_as_given, rounded_up
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.answers import Answer, Goal, Look, Point
 from onnx_analog.tuning.drops import Drop, samples_needed
@@ -203,7 +203,7 @@ class Tuned(Shown):
             return f"within the budget of {self.goal.budget:g} cells per weight"
         broken = self.scale.broken(self.goal.limit)
         if self.holds:
-            return f"{self.scale.kept(self.goal.limit)}, with {100 * self.confidence:g} % confidence"
+            return f"{self.scale.kept(self.goal.limit)}, with {percent_as_given(self.confidence)} confidence"
         if self.holds is False:
             return f"{broken}, also {self._most}"
         undecided = f"these data do not decide whether {broken}"

@@ -1208,7 +1208,7 @@ def test_reads_that_are_not_normal_are_a_warning(cli, caplog):
     Path("odd.csv").write_text("\n".join(["volts,ohms", *rows]), encoding="utf-8")
     done(cli(FIT.replace("pairs", "odd")))
     message, outliers = caplog.messages
-    assert message.startswith("reads are not normal at 100 % of the inputs")
+    assert message.startswith("reads are not normal at 3 of 3 inputs (worst at ")
     assert outliers.startswith("3 reads of 600 off by more than 6 σ")
     caplog.clear()
     done(cli(f"{FIT} --log output"))  # normal by its making
