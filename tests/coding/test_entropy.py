@@ -15,7 +15,18 @@ import pytest
 from hypothesis import assume, example, given
 
 from onnx_analog.coding.contexts import CONTEXTS
-from onnx_analog.coding.entropy import MODELS, SEGMENT, EncodedStream, _ending, decoded, encoded, entropy_bits
+from onnx_analog.coding.entropy import (
+    MODELS,
+    SEGMENT,
+    EncodedStream,
+    Way,
+    _ending,
+    decoded,
+    encoded,
+    entropy_bits,
+    shortest,
+    ways_to_encode,
+)
 from onnx_analog.coding.probabilities import entropy, fixed, gamma, rice, write_groups
 from onnx_analog.errors import ModelError, OptionError
 
@@ -260,6 +271,21 @@ def test_the_coder_is_imported_when_it_is_needed():
     code = "import onnx_analog.coding.joint, onnx_analog.coding.damage, sys; print('constriction' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("segment", [50, 200, SEGMENT])
+def test_the_shortest_way_is_taken(segment):
+    """Also where contexts save next to nothing, though only estimates are known before."""
+    for kernels in range(5, 150, 2):
+        settings = {"model": "context", "kernel": (3, 3), "segment": segment}
+        symbols = smooth(kernels, seed=kernels)
+        every = [way.taken().bits for way in ways_to_encode(symbols, 21, **settings)]
+        assert encoded(symbols, 21, **settings).bits == min(every)
+
+
+def test_a_way_that_cannot_be_the_shortest_is_not_taken():
+    ways = [Way(100, 3, lambda: 102), Way(105, 3, lambda: 101), Way(110, 3, lambda: pytest.fail("is not taken"))]
+    assert shortest(ways, int) == 101
 
 
 RUNS = st.tuples(st.sampled_from([0, 1, 2**31, 2**32 - 1]), st.integers(1, 6))
