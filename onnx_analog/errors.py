@@ -14,7 +14,7 @@ AnalogError               exit code
 └── OutputError           1   a file cannot be written, or is there already
 
 An option or argument that is refused has the code 2, whatever it sets; the content of a file has the code 1, also where
-the same value is refused as an option: `located` sees to that.
+the same value is refused as an option: `located` and `of_content` see to that.
 
 Each message is one line of at most 300 characters and says what was found, where, and what to do. `AnalogError` sees to
 the line: what a message quotes (names, paths, other programs' messages) may hold anything.
@@ -100,10 +100,14 @@ Located = TypeVar("Located", bound=AnalogError)
 
 
 def located(error: Located, where: str) -> Located:
-    """Return an error about the content of a file, which is at fault, with the place before it; it names fields."""
-    again = type(error)(f"{where}: {error}")
-    again.names_fields, again.exit_code = True, AnalogError.exit_code
-    return again
+    """Return an error about the content of a file, which is at fault, with the place before it."""
+    return of_content(type(error)(f"{where}: {error}"))
+
+
+def of_content(error: Located) -> Located:
+    """Return an error as one about the content of a file: it has the exit code of these, and names fields."""
+    error.names_fields, error.exit_code = True, AnalogError.exit_code
+    return error
 
 
 def require_int(name: str, value: object) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk import reading
 from onnx_analog.display import counted, html_table
-from onnx_analog.errors import AnalogError, OptionError, brief, located
+from onnx_analog.errors import AnalogError, OptionError, brief, located, of_content
 from onnx_analog.settings import check_names, named
 
 FORMAT = "onnx-analog-plan/1"
@@ -128,7 +128,7 @@ class Plan:
         if missing is not None:
             alike = get_close_matches(missing, known, 1)
             remedy = f"did you mean {alike[0]!r}?" if alike else "`inspect` lists its tensors"
-            raise OptionError(f"the plan names {missing!r}, which {where} does not have: {remedy}")
+            raise of_content(OptionError(f"the plan names {missing!r}, which {where} does not have: {remedy}"))
 
     def entries(self) -> Iterator[tuple[str, Scheme | None]]:
         """Yield the keys and patterns in words, and their schemes; the default comes last."""
@@ -243,7 +243,7 @@ class Plan:
         try:
             body = serialise.parse(text)
         except ValueError as error:
-            raise OptionError(f"{str(path)!r}: {error}") from error
+            raise located(OptionError(str(error)), repr(str(path))) from error
         try:
             return Plan.from_dict(body)
         except AnalogError as error:

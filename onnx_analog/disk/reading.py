@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from onnx_analog.errors import AnalogError, require_path
+from onnx_analog.errors import AnalogError, of_content, require_path
 
 MIB = 2**20
 
@@ -49,7 +49,7 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int, error: type[AnalogEr
     """
     size = size_of(path, error=error)
     if size > limit:
-        raise error(f"{os.fspath(path)!r} has {size:,} bytes, more than the {limit:,} that are read")
+        raise of_content(error(f"{os.fspath(path)!r} has {size:,} bytes, more than the {limit:,} that are read"))
     try:
         with Path(path).open("rb") as file:
             return file.read(limit)
@@ -63,6 +63,5 @@ def read_text(path: str | os.PathLike[str], *, limit: int, error: type[AnalogErr
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
-        raise error(
-            f"{os.fspath(path)!r} is not UTF-8 text: byte {cause.start:,} is 0x{data[cause.start]:02x}"
-        ) from cause
+        wrong = f"byte {cause.start:,} is 0x{data[cause.start]:02x}"
+        raise of_content(error(f"{os.fspath(path)!r} is not UTF-8 text: {wrong}")) from cause

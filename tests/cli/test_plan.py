@@ -148,7 +148,6 @@ def test_a_setting_beside_a_plan_says_what_it_replaces(cli, caplog):
         ("--classes 3 --strategy raw", "--classes and --strategy exclude each other"),
         ("--classes 3 --shares 0.1,0.1 --cells 1,2", "--cells has 2 numbers, and --classes is 3"),
         ("--plan none.json", "none.json"),
-        ("--plan model.onnx", "model.onnx"),
         ("--side-copies 3", "--side-copies need a --side-channel"),
     ],
 )
@@ -182,6 +181,41 @@ def test_what_is_refused_as_an_option_has_the_code_2_and_in_a_file_1(cli, settin
     assert list(codes.values()) == [2, 1]
     if isinstance(value, dict):
         assert cli(f"protect model.onnx {option} own.json").exit_code == 1
+
+
+WRONG_PLANS = {
+    "{": "it is not JSON",
+    b"\xff": "is not UTF-8 text",
+    " " * (16 * 2**20 + 1): "more than the 16,777,216 that are read",
+    "[]": "this is not a plan",
+    '{"format": "onnx-analog-plan/1", "schemes": {"s": {"cels": [1]}}}': "did you mean 'cells'?",
+    '{"format": "onnx-analog-plan/1", "schemes": {}, "default": "s"}': 'the scheme "s", which it does not have',
+    '{"format": "onnx-analog-plan/1", "schemes": {"s": {}}, "tensors": {"aa": "s"}}': "the plan names 'aa', which",
+}
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG_PLANS.items(), ids=[said[-24:] for said in WRONG_PLANS.values()])
+@pytest.mark.parametrize(
+    ("command", "code"), [("protect", 1), (SWEEP, 1), ("check --data test.npz --max-drop 1 --metric agreement", 2)]
+)
+def test_whatever_is_wrong_in_a_plan_has_one_code(cli, command, code, text, said):
+    """That of a file that is at fault; 2 of `check`, whose 1 is an answer."""
+    Path("wrong.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    name, _, rest = command.partition(" ")
+    found = cli(f"{name} {rest.removeprefix('model.onnx')} model.onnx --plan wrong.json")
+    assert said in found.stderr
+    assert found.exit_code == code
+
+
+@pytest.mark.parametrize("option", ["--plan", "--channel"])
+def test_a_file_that_is_not_there_is_an_option_that_is_wrong(cli, option):
+    assert cli(f"protect model.onnx {option} nowhere.json").exit_code == 2
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"{", b"[]"])
+def test_whatever_is_wrong_in_the_file_of_a_channel_has_the_code_1(cli, text):
+    Path("wrong.json").write_bytes(text)
+    assert cli("protect model.onnx --channel wrong.json").exit_code == 1
 
 
 @pytest.mark.parametrize(
