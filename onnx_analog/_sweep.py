@@ -54,10 +54,11 @@ from onnx_analog.study.rivals import Float16, float16
 from onnx_analog.study.run_folder import CONFIG, PLOT
 from onnx_analog.study.stopping import Stopping
 from onnx_analog.study.worker import Packed
+from onnx_analog.within import check_drop
 
 CHECKED = (
     "sparsity", "prune_scope", "trials", "precision", "max_trials", "seed", "output", "class_axis", "samples", "batch",
-    "providers", "counting", "limit",
+    "providers", "counting", "limit", "max_drop",
 )  # fmt: skip
 
 
@@ -83,7 +84,10 @@ def run_sweep(
         if plots.can_plot() and given["trials"]:
             writers[folder / PLOT] = plots.plot_points(points, given["counting"])
         writing.write_all(writers, force=True)
-    return Swept(points=points, folder=folder, float16=tuple(_float16(study)), protecting=study.protected)
+    return Swept(
+        points=points, folder=folder, float16=tuple(_float16(study)), max_drop=given["max_drop"],
+        counting=given["counting"], protecting=study.protected,
+    )  # fmt: skip
 
 
 def _float16(study: sweeps.Study) -> Iterator[Float16]:
@@ -121,6 +125,7 @@ def _study(given: Mapping[str, Any]) -> sweeps.Study:
     }  # fmt: skip
     running = {name: given[name] for name in ("output", "class_axis", "batch", "providers")}
     study = sweeps.prepare(cases, grid, stopping, metric=named, **running, facts=facts, limit=given["limit"])
+    check_drop(study.metric, given["max_drop"])
     if stopping.precision is not None and study.metric.metric.share:
         study = replace(study, stopping=replace(stopping, precision=stopping.precision / 100))
     return study

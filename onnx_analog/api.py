@@ -682,6 +682,7 @@ def sweep(
     engine: str | Engine = "local",
     counting: str = DEFAULTS.counting,
     limit: bool = DEFAULTS.limit,
+    max_drop: float | None = None,
     out: Paths | None = None,
     config: str | None = None,
     progress: Callable[[int, int], None] = _no_progress,
@@ -734,6 +735,9 @@ def sweep(
         results.
     limit : bool
         Whether each point has the fewest cells that any code needs at its errors; see `evaluate`.
+    max_drop : float, > 0, optional
+        Name the cheapest point that loses no more against the original, in percentage points or in the metric's unit:
+        see `Swept.within`, which takes any limit afterwards.
     out : path, optional
         Folder for the results: every trial, the points, a plot if matplotlib is installed, and `sweep.toml`, which
         `onnx-analog sweep --config` reads. Trials that are there already are not computed again.

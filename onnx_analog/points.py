@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Preset
-from onnx_analog.display import percent
+from onnx_analog.display import counted, percent
 from onnx_analog.run.metrics import METRICS
 from onnx_analog.study import choosing
 from onnx_analog.study.axes import value_text as setting_text
@@ -93,6 +93,20 @@ def panels(points: Sequence[Point]) -> list[Panel]:
         planned = plans.pop(where, []) if alone else []
         result.append(Panel(where=where, gridded=tuple(gridded), planned=tuple(planned)))
     return result + [Panel(where=where, planned=tuple(group)) for where, group in plans.items()]
+
+
+def places(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """Return the points of each model and channel, by what tells these from others: nothing, if there is one."""
+    titles = _Titles(points)
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        groups.setdefault(titles.where(point), []).append(point)
+    return groups
+
+
+def name_of(point: Point) -> str:
+    """Return a point in a few words: its row, and its cells."""
+    return series(point) if point.setting.planned else f"{series(point)} in {counted(point.cells, 'cell')}"
 
 
 def _joined(*parts: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnx_analog.arguments import DEFAULTS, checked
 from onnx_analog.display import Shown, counted, data_frame, percent
 from onnx_analog.display import html_table as html_table
 from onnx_analog.errors import OptionError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from onnx_analog.study.grid import GridPoint
     from onnx_analog.study.rivals import Float16
     from onnx_analog.study.sweeps import Point
+    from onnx_analog.within import Within
 
 
 @dataclass(frozen=True, repr=False)
@@ -135,12 +137,15 @@ class Inspection(Shown):
 class Swept(Shown):
     """The points of a sweep, in order, and the folder that holds every trial.
 
-    `float16` has each model in float16, without noise, if rivals are compared.
+    `float16` has each model in float16, without noise, if rivals are compared; `max_drop` is the limit of the loss that
+    the sweep was asked about, and `counting` the cells by which points are compared.
     """
 
     points: tuple[Point, ...]
     folder: Path | None = None
     float16: tuple[Float16, ...] = ()
+    max_drop: float | None = None
+    counting: str = DEFAULTS.counting
     protecting: Callable[[GridPoint], ProtectedModel] | None = field(default=None, repr=False, compare=False)
 
     def protected(self, point: Point) -> ProtectedModel:
@@ -157,6 +162,31 @@ class Swept(Shown):
             raise OptionError("this copy of the sweep has no models: ask the sweep that was returned")
         return self.protecting(point.setting)
 
+    def within(self, max_drop: float | None = None, *, counting: str | None = None) -> tuple[Within, ...]:
+        """Return, for each model and channel, the cheapest point that loses no more than a limit.
+
+        A point counts if the upper end of the 95 % interval of its loss does not exceed the limit. `holds` of an answer
+        is False if every point loses more, and None if the trials do not tell.
+
+        Parameters
+        ----------
+        max_drop : float, > 0, optional
+            In percentage points if the metric is a share, else in its unit; the default is that of the sweep. Without
+            either, there are no answers.
+        counting : {"memory", "paper"}, optional
+            Cells by which points are compared; the default is that of the sweep.
+
+        Raises
+        ------
+        OptionError
+            If an argument is out of its range, or the metric has no loss.
+        """
+        from onnx_analog.within import within
+
+        limit = checked(max_drop=self.max_drop if max_drop is None else max_drop)["max_drop"]
+        cells = checked(counting=self.counting if counting is None else counting)["counting"]
+        return () if limit is None else within(self.points, limit, cells)
+
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied and pickled: all but the models, which are made by what has the data and sessions."""
         return {**vars(self), "protecting": None}
@@ -170,7 +200,8 @@ class Swept(Shown):
     def to_dict(self) -> dict[str, Any]:
         """Return the points with their trials, ready for JSON."""
         rivals = {"float16": [each.to_dict() for each in self.float16]} if self.float16 else {}
-        return {"points": [point.to_dict() for point in self.points], **rivals}
+        within = {"within": [each.to_dict() for each in self.within()]} if self.max_drop is not None else {}
+        return {"points": [point.to_dict() for point in self.points], **rivals, **within}
 
     def to_dataframe(self) -> Any:
         """Return the points as a pandas DataFrame, one row each: settings, mean, interval and cost.
@@ -180,7 +211,7 @@ class Swept(Shown):
         return data_frame(point.row() for point in self.points)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.points))
+        return "\n".join(map(str, (*self.points, *self.within())))
 
     def __repr__(self) -> str:
         where = "" if self.folder is None else f" in {str(self.folder)!r}"

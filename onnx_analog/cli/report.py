@@ -33,6 +33,7 @@ from onnx_analog.run.statistics import ENOUGH, between
 from onnx_analog.study import choosing
 from onnx_analog.study.rivals import Float16
 from onnx_analog.study.sweeps import Point, paired
+from onnx_analog.within import NOTE, Within
 
 _ROWS = 20  # of a table of inputs at most
 _SHOWN = 0.01  # the last digit that is shown of a metric
@@ -299,6 +300,14 @@ def differences_tables(points: Sequence[Point]) -> Iterator[Table]:
         shown_in = f"{label(points)} in percentage points" if factor(points[0]) == 100 else unit(points)
         result.caption = f"{shown_in}; paired: trials with the same number have the same noise"
         yield result
+
+
+def within_lines(answers: Sequence[Within]) -> Iterator[str]:
+    """Yield what is told of a limit, for each model and channel, and how it is told."""
+    for answer in answers:
+        yield str(answer)
+    if answers:
+        yield NOTE
 
 
 def _differences(panel: Panel) -> Iterator[list[str]]:

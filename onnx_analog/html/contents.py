@@ -15,7 +15,7 @@ from onnx_analog.html.charts import Bar, Line, Mark
 from onnx_analog.html.page import Chart, Number, Page, Section, Table, Tone, number, table
 from onnx_analog.html.sources import references
 from onnx_analog.html.stored import Memory, cell_numbers, digital, paper_parts, sections, tensor_sections
-from onnx_analog.points import COUNTING, Panel, factor, higher_is_better, panels, series, unit
+from onnx_analog.points import COUNTING, Panel, factor, higher_is_better, name_of, panels, series, unit
 from onnx_analog.results import Swept
 from onnx_analog.run.evaluation import Evaluation
 from onnx_analog.study import choosing
@@ -27,6 +27,7 @@ from onnx_analog.tuning.checked import Checked
 from onnx_analog.tuning.harm import Harms
 from onnx_analog.tuning.result import Tuned
 from onnx_analog.tuning.scale import DECIBELS
+from onnx_analog.within import NOTE, Within
 
 _BARS = 16  # of the chart of costs of a sweep
 _MOST_PARTS = 30  # of the chart of sensitivities
@@ -390,12 +391,13 @@ def _of_sweep(result: Swept, memory: Memory | None, counting: str) -> Page:  # n
     points = result.points
     counting = choosing.counting_of(points, counting)
     first = points[0].evaluation if points else None
-    groups = panels(points)
+    groups, within = panels(points), result.within(counting=counting)
     channels = dict.fromkeys(scheme.channel for point in points for scheme in point.setting.plan.schemes)
     counts = sorted({len(point.evaluation.values) for point in points})
     return Page(
         title=f"Sweep of {counted(len(points), 'point')}",
-        verdict=" ".join(_sentence(_panel_verdict(panel, counting)) for panel in groups) or "There are no points.",
+        verdict=" ".join([*map(_answer, within), *(_sentence(_panel_verdict(panel, counting)) for panel in groups)])
+        or "There are no points.",
         tone="plain",
         numbers=tuple(entry for panel in groups for entry in _panel_numbers(panel, counting, len(groups) > 1)),
         warnings=tuple(dict.fromkeys(text for point in points for text in point.evaluation.warnings)),
@@ -410,9 +412,14 @@ def _of_sweep(result: Swept, memory: Memory | None, counting: str) -> Page:  # n
             ("samples", " and ".join(map(str, sorted({point.evaluation.samples for point in points})))),
             ("metric", first and first.metric), ("inputs", first and first.preprocessing),
             ("corrected by", first and first.corrected_by), ("cells are compared", COUNTING[counting]),
+            ("losses", NOTE if within else None),
         ),
         references=references(channels),
     )  # fmt: skip
+
+
+def _answer(answer: Within) -> str:
+    return f"{_sentence(str(answer))}."
 
 
 def _best_memories(result: Swept, groups: Sequence[Panel], counting: str) -> Iterator[Memory]:
@@ -420,7 +427,7 @@ def _best_memories(result: Swept, groups: Sequence[Panel], counting: str) -> Ite
     for index, panel in enumerate(groups[:_SHOWN] if result.protecting is not None else ()):
         best = _best(panel.points, counting)
         if best is not None:
-            name = f"{panel.where}, {_name(best)}" if panel.where else _sentence(_name(best))
+            name = f"{panel.where}, {name_of(best)}" if panel.where else _sentence(name_of(best))
             yield Memory(
                 protected=result.protected(best), seed=best.evaluation.seed, name=_sentence(name), number=index
             )
@@ -440,22 +447,18 @@ def _panel_verdict(panel: Panel, counting: str) -> str:
         return f"{where}{counted(len(points), 'point')}; nothing tells which is best."
     alike = choosing.as_good_as_the_best(points, higher_is_better=bool(higher))
     top = max(alike, key=lambda point: (point.evaluation.mean or 0.0) * (1 if higher else -1))
-    said = f"{where}{_name(best)} is"
+    said = f"{where}{name_of(best)} is"
     if len(alike) == 1:
         return f"{said} the best, with {_value_in(best, counting)}."
     several = f"the cheapest of {len(alike)} points that these trials find as good as the best"
     first = f"{said} {several}, with {_value_in(best, counting)}."
     if top.evaluation.mean == best.evaluation.mean:
         return first
-    return f"{first} The best mean is that of {_name(top)}: {_value_in(top, counting)}."
+    return f"{first} The best mean is that of {name_of(top)}: {_value_in(top, counting)}."
 
 
 def _value_in(point: Point, counting: str) -> str:
     return f"{_value(point)} at {number(point.cost_in(counting), '.2f')} cells per weight"
-
-
-def _name(point: Point) -> str:
-    return series(point) if point.setting.planned else f"{series(point)} in {counted(point.cells, 'cell')}"
 
 
 def _value(point: Point) -> str:
@@ -476,7 +479,7 @@ def _panel_numbers(panel: Panel, counting: str, several: bool) -> Iterator[Numbe
     for name, group in groups.items():
         best = _best(group, counting)
         if best is not None:
-            note = f"{_name(best)}: {_value(best)}"
+            note = f"{name_of(best)}: {_value(best)}"
             yield Number(f"{name}{where}", f"{number(best.cost_in(counting), '.2f')} cells", note)
     original = points[0].evaluation.original if points else None
     if original is not None:
@@ -528,7 +531,7 @@ def _panel_chart(panel: Panel, index: int, counting: str) -> Chart | None:
 def _panel_costs(panel: Panel, index: int) -> Chart | None:
     """Return the costs of the points as the paper counts, in which their parts are known; of many, the cheapest."""
     points = sorted(panel.points, key=lambda point: point.cost)[:_BARS]
-    rows = [Bar(_name(point), paper_parts(point.totals)) for point in points]
+    rows = [Bar(name_of(point), paper_parts(point.totals)) for point in points]
     left = len(panel.points) - len(points)
     more = f"; {counted(left, 'more point costs more', 'more points cost more')}" if left else ""
     caption = f"Cells per original weight as the paper counts, part by part{more}."

@@ -11,6 +11,7 @@ import numpy as np
 from onnx_analog.display import Shown, percent
 from onnx_analog.graph.totals import Totals
 from onnx_analog.run.evaluation import Evaluation, ends_of
+from onnx_analog.run.read import reads_alike
 from onnx_analog.run.statistics import interval
 from onnx_analog.study._rows import columns_of, correction_columns, costs
 from onnx_analog.study.grid import GridPoint
@@ -41,6 +42,11 @@ class Point(Shown):
     def cells(self) -> int:
         """Cells per weight; for `redundancy`, per small weight."""
         return self.setting.cells
+
+    @property
+    def alike(self) -> bool:
+        """Whether all trials read the same, but for blocks of a code whose failure is very rare: one tells all."""
+        return all(map(reads_alike, self.setting.plan.schemes))
 
     @property
     def cost(self) -> float:

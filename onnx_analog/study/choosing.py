@@ -29,7 +29,8 @@ def marked(points: Sequence[Point], *, higher_is_better: bool = True, counting: 
     So the cheapest point is never one of them, however bad or good, nor is a point that noise may have lifted over a
     cheaper one, nor one that a point of the same cost is better than. Of a point without an interval nothing is said,
     nor of what costs more; trials that are all alike are an interval of no width, if there are six or more: that all
-    of them lie on one side of another value has a chance of 2·2⁻⁶ if either side is as likely.
+    of them lie on one side of another value has a chance of 2·2⁻⁶ if either side is as likely. Where no read has noise,
+    one trial is enough.
 
     Parameters
     ----------
@@ -81,28 +82,74 @@ def cheapest(points: Sequence[Point], *, higher_is_better: bool = True, counting
     return min(best, key=lambda point: point.cost_in(counting) or 0.0, default=None)
 
 
+def loss_of(point: Point) -> float | None:
+    """Return by how much the mean is worse than the value without noise; None if either is not known."""
+    return _worse(point, _mean(point)) if point.evaluation.values else None
+
+
+def loss_ends(point: Point) -> tuple[float, float] | None:
+    """Return the 95 % interval of the loss over trials, as `interval_of` has it; None where there is none."""
+    ends = interval_of(point)
+    losses = [] if ends is None else [loss for end in ends if (loss := _worse(point, end)) is not None]
+    return (min(losses), max(losses)) if losses else None
+
+
+def _worse(point: Point, value: float) -> float | None:
+    evaluation = point.evaluation
+    base, higher = evaluation.baseline, evaluation.higher_is_better
+    return None if base is None or higher is None else base - value if higher else value - base
+
+
+def keeps(point: Point, limit: float) -> bool | None:
+    """Return whether a point surely loses no more than a limit, or surely more; None if its interval does not tell."""
+    ends = loss_ends(point)
+    if ends is None:
+        return None
+    low, high = ends
+    if high <= limit or math.isclose(high, limit):  # a share is a quotient, and the limit a decimal number
+        return True
+    return False if low > limit and not math.isclose(low, limit) else None
+
+
+def cheapest_within(
+    points: Sequence[Point], limit: float, *, counting: str = "memory"
+) -> tuple[Point | None, list[Point]]:
+    """Return the cheapest point that surely loses no more than a limit, and the cheaper ones that may, in their order.
+
+    Of points of the same cost, the one with the least loss is the first. Without a point that surely keeps the limit,
+    all that may are returned.
+    """
+    counting = counting_of(points, counting)
+    ordered = sorted(points, key=lambda point: (point.cost_in(counting) or 0.0, loss_of(point) or 0.0))
+    answers = [keeps(point, limit) for point in ordered]
+    end = answers.index(True) if True in answers else len(ordered)
+    undecided = [point for point, answer in zip(ordered[:end], answers, strict=False) if answer is None]
+    return (ordered[end] if end < len(ordered) else None), undecided
+
+
 def _mean(point: Point) -> float:
     return math.nan if point.evaluation.mean is None else point.evaluation.mean
 
 
-def _interval(point: Point) -> tuple[float, float] | None:
-    """Return the 95 % interval, if there is one and it ends somewhere."""
+def interval_of(point: Point) -> tuple[float, float] | None:
+    """Return the 95 % interval, if there is one and it ends somewhere; of no width if trials are known to be alike."""
     if point.ci95 is not None and all(map(math.isfinite, point.ci95)):
         return point.ci95
     values = point.evaluation.values
-    return (values[0], values[0]) if len(values) >= _ALIKE and len(set(values)) == 1 else None
+    enough = len(values) >= (1 if point.alike else _ALIKE)
+    return (values[0], values[0]) if enough and len(set(values)) == 1 else None
 
 
 def _ends(point: Point) -> tuple[float, float]:
     """Return the ends of the interval, which the mean is in, whatever rounding does; of the mean, if there is none."""
     mean = _mean(point)
-    low, high = _interval(point) or (mean, mean)
+    low, high = interval_of(point) or (mean, mean)
     return min(low, mean), max(high, mean)
 
 
 def _above(point: Point, other: Point, higher_is_better: bool) -> bool:
     """Return whether both have an interval, and that of `point` is wholly on the better side."""
-    mine, its = _interval(point), _interval(other)
+    mine, its = interval_of(point), interval_of(other)
     return mine is not None and its is not None and _apart(mine, its, higher_is_better)
 
 

@@ -29,6 +29,7 @@ from onnx_analog.graph.weights import Selection
 from onnx_analog.study import run_folder
 from onnx_analog.study.engines import dask_cluster, ray_cluster
 from onnx_analog.study.run_folder import CONSTANTS, LOCK, PARQUET, POINTS, TRIALS
+from onnx_analog.within import NOTE
 from tests.cli.test_app import assert_refused, body, contents, done
 from tests.conftest import ROOT
 from tests.models import QUIET, proto, run
@@ -505,11 +506,34 @@ def test_defaults_that_do_nothing_are_not_saved(cli, tmp_path):
 
 def test_all_options_are_saved_but_those_of_saving(cli, tmp_path):
     line = f"model.onnx --data test.npz {ALL} --out out --read-after 1h --cells-on different --residuals gaussian "
-    line += "--cells-hold level --preprocess a:b --output y --class-axis 1 --correct gain --rivals --limit "
+    line += (
+        "--cells-hold level --preprocess a:b --output y --class-axis 1 --correct gain --rivals --limit --max-drop 3 "
+    )
     line += "--compensate test.npz --save-config saved.toml --workers 2 --scheduler a --address b"  # exclude each other
     context = sweep.command.make_context("sweep", shlex.split(line))
     names = {parameter.name for parameter in sweep.command.params} - {"config", "save_config", "force", "as_json"}
     assert set(tomllib.loads(sweep._toml(context))) == names - {"debug", "load", "report", "verbose", "quiet"}
+
+
+def test_the_cheapest_point_within_a_limit_is_named(cli, tmp_path):
+    line = f"sweep model.onnx --data test.npz --channel {QUIET_WORDS} --cells 1,4 --trials 3 --max-drop 100"
+    shown = done(cli(f"{line} --out out --report out.html"))
+    (answer,) = oa.sweep("model.onnx", "test.npz", channel=QUIET_WORDS, cells=[1, 4], trials=3).within(100)
+    assert answer.holds is True
+    told, note = (" ".join(text.split()) for text in (str(answer), NOTE))
+    assert f"{told} {note}" in " ".join(shown.split())
+    (entry,) = json.loads(done(cli(f"{line} --out out --json")))["within"]
+    assert (entry["line"], entry["point"]["cells_per_weight"]) == (str(answer), answer.point.honest_cost)
+    assert f"{str(answer)[1:]}." in (tmp_path / "out.html").read_text(encoding="utf-8")
+    (paper,) = json.loads(done(cli(f"{line} --out out --json --counting paper")))["within"]
+    assert paper["counting"] == "paper"
+    assert tomllib.loads((tmp_path / "out" / run_folder.CONFIG).read_text(encoding="utf-8"))["max_drop"] == 100
+
+
+def test_a_limit_of_what_has_no_loss_is_refused(cli, tmp_path):
+    refused = cli("sweep model.onnx --data test.npz --metric sqnr_db --max-drop 1 --out out")
+    assert_refused(refused, 2, "--max-drop is given, and sqnr_db compares with the outputs of the original")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_saved_file_is_there_even_if_the_sweep_fails(cli, tmp_path):

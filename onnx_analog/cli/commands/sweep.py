@@ -80,6 +80,10 @@ FAMILY = "Further points"
 )
 @argument("counting")
 @argument("limit")
+@argument(
+    "max_drop",
+    help="Name the cheapest point that loses no more, by the 95 % interval: in percentage points or the metric's unit.",
+)
 @click.option(
     "-o", "--out", type=OUT_OR_FOLDER, required=True, help="Folder for the results. An existing sweep is resumed."
 )
@@ -223,6 +227,7 @@ def _tell(swept: Swept, out: Path, counting: str) -> None:
         *report.corrections_tables(points),
         *report.differences_tables(points),
         *inputs_lines(*(point.evaluation.preprocessing for point in points)),
+        *report.within_lines(swept.within()),
     )
     for there, text in ((plots.can_plot(), plots.NO_PLOTS), (run_folder.can_parquet(), run_folder.NO_PARQUET)):
         if not there:

@@ -1,0 +1,188 @@
+"""The cheapest point of a sweep that loses no more than a limit: by the ends of intervals, and never by a bare mean.
+
+A loss is against the model without noise, on the same samples. Its interval is that over trials; each is of one point
+alone. What another choice of samples would change is not in it: that is what `check` tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onnx_analog.display import Shown, counted, finite
+from onnx_analog.errors import OptionError
+from onnx_analog.points import COUNTING, factor, higher_is_better, label, name_of, places, preset_title
+from onnx_analog.run.metrics import Chosen
+from onnx_analog.study import choosing
+from onnx_analog.study.sweeps import Point
+
+NOTE = (
+    "Losses are against the original on the same samples, with 95 % intervals over trials, each of one point alone; "
+    "`check` also allows for the choice of the samples"
+)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Within(Shown):
+    """What the trials tell of the points of a model and a channel, and a limit of their loss.
+
+    Attributes
+    ----------
+    where : str
+        The model and the channel, as far as the points of the sweep differ in them.
+    points : tuple of Point
+        All of the model and channel.
+    max_drop : float
+        In percentage points of a share, else in the unit of the metric.
+    counting : {"memory", "paper"}
+    point : Point or None
+        The cheapest that surely loses no more; None if of none that is known.
+    undecided : tuple of Point
+        Those that may lose no more, as their interval holds the limit, or there is none; the cheapest first. Only such
+        that are cheaper than `point`.
+    """
+
+    where: str
+    points: tuple[Point, ...]
+    max_drop: float
+    counting: str
+    point: Point | None
+    undecided: tuple[Point, ...]
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether a point surely loses no more; None if that cannot be told."""
+        return True if self.point is not None else None if self.undecided else False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer, ready for JSON; losses are in the unit of `max_drop`."""
+        return {
+            "where": self.where,
+            "max_drop": self.max_drop,
+            "counting": self.counting,
+            "holds": self.holds,
+            "line": str(self),
+            "point": None if self.point is None else self._entry(self.point),
+            "undecided": [self._entry(point) for point in self.undecided],
+        }
+
+    def _entry(self, point: Point) -> dict[str, Any]:
+        scale, ends = factor(point), choosing.loss_ends(point)
+        low, high = (None, None) if ends is None else (scale * ends[0], scale * ends[1])
+        loss = choosing.loss_of(point)
+        return {
+            "model": point.model,
+            "channel": point.setting.channels_text,
+            "strategy": point.strategy,
+            "cells": point.cells,
+            "stored_as": point.setting.stored_as,
+            "lost": None if loss is None else finite(scale * loss),
+            "lost_at_least": low,
+            "lost_at_most": high,
+            "cells_per_weight": point.cost_in(self.counting),
+            "decoding": point.decoding,
+        }
+
+    def __str__(self) -> str:
+        where = f"{self.where}: " if self.where else ""
+        return f"{where}{''.join(self._sentences())}"
+
+    def _sentences(self) -> Iterator[str]:
+        if self.point is not None:
+            yield f"the cheapest that {self._goal} is {self._described(self.point)}"
+            if self.undecided:
+                cheaper = counted(len(self.undecided), "cheaper point")
+                yield f"; of {cheaper}, the trials do not tell, as of {self._described(self.undecided[0])}"
+        elif self.undecided:
+            yield f"not known: of {counted(len(self.undecided), 'point')}, these trials do not tell whether one "
+            yield f"{self._goal}; the cheapest is {self._described(self.undecided[0])}. Give more trials"
+        else:
+            yield f"no point {self._goal}"
+            best = min(self.points, key=lambda point: choosing.loss_of(point) or 0.0, default=None)
+            yield "" if best is None else f"; the least is lost by {self._described(best)}"
+
+    @property
+    def _goal(self) -> str:
+        amount = f"{self.max_drop:g}"
+        if not self.points[0].evaluation.share:
+            return f"makes {label(self.points)} worse by at most {amount}"
+        return f"loses at most {amount} percentage point{'s' * (amount != '1')}"
+
+    def _described(self, point: Point) -> str:
+        several = len({each.setting.preset for each in self.points if not each.setting.planned}) > 1
+        preset = f", {preset_title(point)}" * (several and not point.setting.planned)
+        cost = point.cost_in(self.counting)
+        cells = f"{cost:.2f} cells per weight {COUNTING[self.counting]}"
+        decoding = f", decoding {point.decoding}" * (self.counting == "memory")
+        return f"{name_of(point)}{preset} ({_loss_text(point)}; {cells}{decoding})"
+
+
+def _loss_text(point: Point) -> str:
+    loss, ends, scale = choosing.loss_of(point), choosing.loss_ends(point), factor(point)
+    if loss is None:
+        return "no trials"
+    text, digits = ("{} lost", ".2f") if point.evaluation.share else ("worse by {}", ".4g")
+    shown = text.format(f"{scale * loss:z{digits}}")
+    if ends is None:
+        return f"{shown}, no interval"
+    if point.alike:
+        return f"{shown}, in any trial"
+    return f"{shown}, 95 % interval {scale * ends[0]:z{digits}} to {scale * ends[1]:z{digits}}"
+
+
+def within(points: Sequence[Point], max_drop: float, counting: str = "memory") -> tuple[Within, ...]:
+    """Return, for each model and channel of a sweep, the cheapest point that loses no more than a limit.
+
+    Parameters
+    ----------
+    points : sequence of Point
+    max_drop : float
+        In percentage points of a share, else in the unit of the metric.
+    counting : {"memory", "paper"}
+        If a point has no count as the memory allows, the paper's is taken for all of its model and channel.
+
+    Raises
+    ------
+    OptionError
+        If the points have no loss: their metric does not say which values are better, or compares with the original
+        itself.
+    """
+    if points and higher_is_better(points) is None:
+        raise _no_direction(points[0].evaluation.metric)
+    return tuple(_within(where, group, max_drop, counting) for where, group in places(points).items())
+
+
+def _within(where: str, points: Sequence[Point], max_drop: float, counting: str) -> Within:
+    counting = choosing.counting_of(points, counting)
+    limit = max_drop / factor(points[0])
+    point, undecided = choosing.cheapest_within(points, limit, counting=counting)
+    return Within(
+        where=where,
+        points=tuple(points),
+        max_drop=max_drop,
+        counting=counting,
+        point=point,
+        undecided=tuple(undecided),
+    )
+
+
+def check_drop(chosen: Chosen, max_drop: float | None) -> None:
+    """Raise `OptionError` if a limit of the loss is given, and a metric has none."""
+    metric = chosen.metric
+    if max_drop is None:
+        return
+    if chosen.compares and not metric.share:
+        raise OptionError(
+            f"max_drop is given, and {metric.name} compares with the outputs of the original, so nothing is lost of "
+            "it: give another metric"
+        )
+    if metric.higher_is_better is None:
+        raise _no_direction(metric.name)
+
+
+def _no_direction(metric: str) -> OptionError:
+    return OptionError(
+        f"max_drop is given, and the metric {metric!r} does not say which values are better: set its attribute "
+        "higher_is_better or lower_is_better to True"
+    )

@@ -1,0 +1,172 @@
+"""The cheapest point that loses no more than a limit."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import onnx_analog as oa
+from onnx_analog.errors import OptionError
+from onnx_analog.study import choosing
+from onnx_analog.study.sweeps import Point
+from onnx_analog.within import within
+from tests.cli.test_report import point
+from tests.models import model
+
+
+def losing(cost: int, ends: tuple[float, float] | None, *, original: float = 0.9, metric: str = "top1") -> Point:
+    """Return a point of this cost, in hundreds of cells, whose loss has these ends, in percentage points."""
+    values = (original,) if ends is None else (original - sum(ends) / 200,)
+    made = replace(point(analog=100 * cost, values=values, original=original, metric=metric), ci95=None)
+    return made if ends is None else replace(made, ci95=(original - ends[1] / 100, original - ends[0] / 100))
+
+
+def test_the_cheapest_is_chosen_by_the_end_of_its_interval_and_not_by_its_mean():
+    points = [losing(1, (0.1, 1.5)), losing(2, (3.0, 4.0)), losing(3, (0.5, 0.9)), losing(4, (0.0, 0.1))]
+    (answer,) = within(points, 1.0)
+    assert choosing.loss_of(points[0]) < 0.01  # its mean is within the limit
+    assert answer.holds is True
+    assert answer.point is points[2]
+    assert [id(one) for one in answer.undecided] == [id(points[0])]
+    assert str(answer).startswith(
+        "the cheapest that loses at most 1 percentage point is sign in 1 cell (0.70 lost, 95 %"
+    )
+    assert "of 1 cheaper point, the trials do not tell" in str(answer)
+
+
+def test_a_bare_mean_would_be_another_answer():
+    points = [losing(1, (0.1, 1.5)), losing(3, (0.5, 0.9))]
+    by_mean = min((one for one in points if choosing.loss_of(one) <= 0.01), key=lambda one: one.cost)
+    assert within(points, 1.0)[0].point is not by_mean
+
+
+def test_it_is_said_where_none_holds_and_where_it_cannot_be_told():
+    (none,) = within([losing(1, (3.0, 4.0)), losing(2, (1.5, 2.5))], 1.0)
+    assert (none.holds, none.point, none.undecided) == (False, None, ())
+    assert str(none).startswith(
+        "no point loses at most 1 percentage point; the least is lost by sign in 1 cell (2.00 lost"
+    )
+    (open_,) = within([losing(1, (3.0, 4.0)), losing(2, (0.5, 2.5)), losing(3, None)], 2.0)
+    assert (open_.holds, open_.point, len(open_.undecided)) == (None, None, 2)
+    assert str(open_).startswith("not known: of 2 points, these trials do not tell")
+    (empty,) = within([replace(losing(1, None), evaluation=replace(losing(1, None).evaluation, values=()))], 2.0)
+    assert (empty.holds, "no trials" in str(empty)) == (None, True)
+
+
+def test_an_end_at_the_limit_keeps_it_whatever_rounding_does():
+    for lost in (1, 2, 3, 7):
+        at_limit = losing(1, (0.0, lost), original=0.98)
+        assert at_limit.evaluation.original - at_limit.ci95[0] != lost / 100  # floats: the case that matters
+        assert choosing.keeps(at_limit, lost / 100) is True
+    assert choosing.keeps(losing(1, (0.0, 1.01)), 0.01) is None
+
+
+def test_lower_values_may_be_better():
+    def worse(cost: int, ends: tuple[float, float]) -> Point:
+        made = point(analog=100 * cost, values=(sum(ends) / 2,), original=5.0, metric="mse")
+        return replace(made, ci95=ends)
+
+    points = [worse(1, (6.0, 7.0)), worse(2, (5.1, 5.4)), worse(3, (4.0, 4.2))]
+    (answer,) = within(points, 0.5)
+    assert answer.point is points[1]
+    assert "makes mean squared error worse by at most 0.5" in str(answer)
+    assert "worse by 0.25, 95 % interval 0.1 to 0.4" in str(answer)
+
+
+ENDS = st.tuples(st.floats(-5, 20), st.floats(0, 5)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+POINTS = st.lists(st.tuples(st.integers(1, 50), st.none() | ENDS), min_size=1, max_size=8).map(
+    lambda rows: [losing(*row) for row in rows]
+)
+
+
+@given(POINTS, st.floats(0.01, 10))
+def test_what_is_named_keeps_the_limit_and_nothing_cheaper_does(points, limit):
+    (answer,) = within(points, limit)
+    answers = {id(one): choosing.keeps(one, limit / 100) for one in points}
+    if answer.point is None:
+        assert True not in answers.values()
+        assert answer.holds is (None if None in answers.values() else False)
+        assert len(answer.undecided) == list(answers.values()).count(None)
+    else:
+        assert answers[id(answer.point)] is True
+        cheaper = [one for one in points if one.honest_cost < answer.point.honest_cost]
+        assert not any(answers[id(one)] for one in cheaper)
+        assert {id(one) for one in answer.undecided} >= {id(one) for one in cheaper if answers[id(one)] is None}
+
+
+@given(POINTS, st.floats(0.01, 5), st.floats(0.01, 5))
+def test_a_wider_limit_is_never_dearer(points, limit, more):
+    (narrow,), (wide,) = within(points, limit), within(points, limit + more)
+    if narrow.point is not None:
+        assert wide.point.honest_cost <= narrow.point.honest_cost
+
+
+def test_each_model_and_channel_has_an_answer():
+    points = [losing(1, (0.0, 0.1)), losing(1, (5.0, 6.0))]
+    points[1] = replace(points[1], model="other")
+    first, second = within(points, 1.0)
+    assert (first.where, first.holds, second.where, second.holds) == ("net", True, "other", False)
+    assert str(second).startswith("other: no point")
+
+
+# ------------------------------------------------------------------------------------------------------ sweeps
+
+NET = "net (float[n, 40] x) => (float[n, 5] y) <float[40, 5] w = random> { y = MatMul(x, w) }"
+X = np.random.default_rng(0).normal(size=(60, 40)).astype(np.float32)
+Y = np.random.default_rng(1).integers(0, 5, 60)
+SETTINGS = {"channel": "gaussian:sigma=0.3", "cells": [1, 5], "strategy": "sign", "trials": 4, "engine": "serial"}
+SETTINGS |= {"selection": oa.Selection(min_size=1)}
+
+
+def error(outputs, *, labels, clean):
+    """Return a number without a direction."""
+    return float(np.mean(outputs[0].argmax(axis=1) != labels))
+
+
+def test_a_sweep_answers_and_its_result_answers_for_any_limit():
+    swept = oa.sweep(model(NET), (X, Y), max_drop=100, **SETTINGS)
+    (answer,) = swept.within()
+    assert answer.point is swept.points[0]
+    body = json.loads(json.dumps(swept.to_dict()))
+    assert body["within"] == [json.loads(json.dumps(answer.to_dict()))]
+    assert body["within"][0]["point"]["lost"] == pytest.approx(100 * answer.point.evaluation.drop)
+    assert str(swept).endswith(str(answer))
+    assert "within" not in oa.sweep(model(NET), (X, Y), **SETTINGS).to_dict()
+    assert swept.within(0.001)[0].holds is not True or math.isclose(answer.point.evaluation.drop, 0)
+    with pytest.raises(OptionError, match="max_drop is 0"):
+        swept.within(0)
+
+
+def test_a_metric_without_a_loss_is_refused_before_the_first_trial(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(OptionError, match="sqnr_db compares with the outputs of the original"):
+        oa.sweep(model(NET), X, metric="sqnr_db", max_drop=1, out=out, **SETTINGS)
+    with pytest.raises(OptionError, match="'error' does not say which values are better"):
+        oa.sweep(model(NET), (X, Y), metric=error, max_drop=1, out=out, **SETTINGS)
+    assert not out.exists()
+    with pytest.raises(OptionError, match="'error' does not say which values are better"):
+        oa.sweep(model(NET), (X, Y), metric=error, **SETTINGS).within(1)
+
+
+def test_agreement_has_a_loss_too():
+    swept = oa.sweep(model(NET), X, max_drop=100, **SETTINGS)
+    assert swept.points[0].evaluation.metric == "agreement"
+    assert swept.within()[0].holds is True
+
+
+def test_one_trial_tells_all_of_a_point_without_noise():
+    settings = {**SETTINGS, "cells": None, "strategy": [], "trials": 1, "channel": None}
+    swept = oa.sweep(model(NET), (X, Y), max_drop=100, plan=oa.Scheme.int8(), **settings)
+    assert swept.points[0].alike
+    (answer,) = swept.within()
+    assert answer.holds is True
+    assert "in any trial" in str(answer)
+    noisy = oa.sweep(model(NET), (X, Y), max_drop=100, **{**SETTINGS, "trials": 1})
+    assert not noisy.points[0].alike
+    assert noisy.within()[0].holds is None  # one trial with noise tells nothing
