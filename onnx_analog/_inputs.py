@@ -420,6 +420,22 @@ def _array(name: str, get: Callable[[], Any]) -> Arrays:
     return array
 
 
+def directed(metric: Any, *, lower_is_better: bool) -> Any:
+    """Return a metric, of which lower values are better if that is said."""
+    if not lower_is_better:
+        return metric
+    named = metric_of(metric)
+    if named is None:
+        raise OptionError("lower_is_better is given, and metric is not: name a function of your own")
+    from onnx_analog.run import metrics
+
+    known = metrics.described(named)
+    if metrics.is_own(known) or known.higher_is_better:
+        name = known.name
+        raise OptionError(f"lower_is_better is given, and {name} says itself which values are better: leave it out")
+    return metrics.LowerIsBetter(named[1], named[0])
+
+
 def metric_of(metric: Any) -> metrics.Named | None:
     """Return the name and the function of a metric; None for none."""
     if metric is None:

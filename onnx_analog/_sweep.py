@@ -20,6 +20,7 @@ from onnx_analog._inputs import (
     compensating,
     correcting,
     dataset_of,
+    directed,
     metric_of,
     modified,
     plan_of,
@@ -59,6 +60,7 @@ from onnx_analog.within import check_drop
 CHECKED = (
     "sparsity", "prune_scope", "trials", "precision", "max_trials", "seed", "output", "class_axis", "samples", "batch",
     "providers", "counting", "limit", "max_drop",
+    "lower_is_better",
 )  # fmt: skip
 
 
@@ -106,7 +108,7 @@ def _folder(out: Any) -> Path | None:
 
 def _study(given: Mapping[str, Any]) -> sweeps.Study:
     """Return the study, after everything was checked that can be checked before the first trial."""
-    named = metric_of(given["metric"])
+    named = metric_of(directed(given["metric"], lower_is_better=given["lower_is_better"]))
     check_data(given["data"])
     preprocessing = preprocessing_of(given["mean"], given["std"], given["preprocess"])
     stopping = Stopping(trials=given["trials"], precision=given["precision"], max_trials=given["max_trials"])

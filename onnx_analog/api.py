@@ -22,6 +22,7 @@ from onnx_analog._inputs import (
     channel_of,
     check_function,
     check_measured,
+    directed,
     load_model,
     metric_of,
     note_origin,
@@ -543,6 +544,7 @@ def evaluate(
     std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
     metric: str | metrics.Function | None = None,
+    lower_is_better: bool = DEFAULTS.lower_is_better,
     output: str | None = None,
     class_axis: int | None = None,
     at_least: float | None = None,
@@ -587,6 +589,8 @@ def evaluate(
     metric : name, "module:function" or function, optional
         A name of `onnx_analog.run.metrics.METRICS`; the default depends on data and outputs, see
         `onnx_analog.run.choice.choose`.
+    lower_is_better : bool
+        Whether lower values are better of a function of the user's that does not say so itself, by an attribute.
     output : str, optional
         Name of the output that is measured; the default is the first that fits.
     class_axis : int, optional
@@ -616,6 +620,7 @@ def evaluate(
     DataError
         If the data do not fit the model, or do not say what is to be measured.
     """
+    metric = directed(metric, **checked(lower_is_better=lower_is_better))
     scoring = checked(trials=trials, seed=seed, at_least=at_least, at_most=at_most, limit=limit)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     check_function("progress", progress)
@@ -674,6 +679,7 @@ def sweep(
     std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
     metric: str | metrics.Function | None = None,
+    lower_is_better: bool = DEFAULTS.lower_is_better,
     output: str | None = None,
     class_axis: int | None = None,
     samples: int | None = None,
@@ -725,7 +731,8 @@ def sweep(
         Most trials of a point with `precision`.
     compensate, compensate_samples
         As in `protect`.
-    correct, correct_samples, mean, std, preprocess, metric, output, class_axis, samples, batch, providers
+    correct, correct_samples, mean, std, preprocess, metric, lower_is_better, output, class_axis, samples, batch,
+    providers
         As in `evaluate`.
     engine : str or Engine
         Where trials are computed: "local" (processes of this machine), "serial" (this process), "dask", "ray", or an

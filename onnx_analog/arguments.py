@@ -50,6 +50,9 @@ class Arguments:
         help="top1, top5, agreement, exact_match, relative_error, sqnr_db, mse, r2; or module:function, "
         "f(outputs, labels=, clean=) -> number.  [default: chosen by the data and outputs]",
     )
+    lower_is_better: bool = setting(
+        False, help="Lower values of the metric are better: for module:function that does not say so itself."
+    )
     output: str | None = setting(None, help="Output to measure.  [default: the first suitable one]")
     class_axis: int | None = setting(None, help="Axis of the classes in that output.  [default: the only possible one]")
     samples: int | None = setting(None, least=1, help="Number of samples to use, from the first on.  [default: all]")

@@ -183,6 +183,6 @@ def check_drop(chosen: Chosen, max_drop: float | None) -> None:
 
 def _no_direction(metric: str) -> OptionError:
     return OptionError(
-        f"max_drop is given, and the metric {metric!r} does not say which values are better: set its attribute "
-        "higher_is_better or lower_is_better to True"
+        f"max_drop is given, and the metric {metric!r} does not say which values are better: give lower_is_better, or "
+        "set its attribute higher_is_better to True"
     )

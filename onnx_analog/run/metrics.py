@@ -12,7 +12,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -195,6 +195,25 @@ METRICS = {
 NAMES = tuple(METRICS)
 
 
+@dataclass(frozen=True)
+class LowerIsBetter:
+    """A function of the user's of which lower values are better, as is said for it."""
+
+    lower_is_better: ClassVar[bool] = True
+
+    function: Function
+    __name__: str
+
+    @property
+    def share(self) -> bool:
+        """Whether its values are shares, as the function says."""
+        return bool(getattr(self.function, "share", False))
+
+    def __call__(self, outputs: Outputs, **others: Any) -> float:
+        """Return its value."""
+        return self.function(outputs, **others)
+
+
 def described(named: Named) -> Metric:
     """Return the description of a metric.
 
@@ -210,8 +229,12 @@ def described(named: Named) -> Metric:
         raise OptionError(f"the metric {name!r} says lower_is_better and higher_is_better: leave one of them out")
     up = bool(higher) if higher is not None else None if lower is None else not lower
     if name in METRICS:  # what stands in tables and files is not to be taken for the metric of this package
-        name = f"{getattr(function, '__module__', 'own')}:{name}"
+        name = f"{getattr(_as_given(function), '__module__', 'own')}:{name}"
     return Metric(name, function, name, share=bool(getattr(function, "share", False)), higher_is_better=up)
+
+
+def _as_given(function: Function) -> Function:
+    return function.function if isinstance(function, LowerIsBetter) else function
 
 
 def source_digest(metric: Function) -> str | None:
@@ -220,7 +243,7 @@ def source_digest(metric: Function) -> str | None:
     None for those of this package, and where there is no text, as for what was typed in. Functions that it calls are
     not looked at.
     """
-    function = metric.metric.function if isinstance(metric, Chosen) else metric
+    function = _as_given(metric.metric.function if isinstance(metric, Chosen) else metric)
     if any(own.function is function for own in METRICS.values()):
         return None
     try:

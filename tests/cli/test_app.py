@@ -1025,6 +1025,11 @@ def test_the_value_of_a_model_without_trials_is_checked(cli, line):
     )
     found = cli(f"{line} --metric own_functions:total --at-most -1e9 --json")
     assert_refused(Said(found.exit_code, found.stderr), 1, "above -1000000000")
+    assert json.loads(found.stdout)["higher_is_better"] is None
+    lower = f"{line} --metric own_functions:total --lower-is-better"
+    assert json.loads(done(cli(f"{lower} --at-most 1e9 --json")))["higher_is_better"] is False
+    assert_refused(cli(f"{lower} --at-least 1"), 2, "lower is better for own_functions:total: ask for --at-most")
+    assert_refused(cli(f"{line} --lower-is-better"), 2, "--lower-is-better is given, and --metric is not")
 
 
 def test_what_was_measured_is_told(cli):
@@ -1413,6 +1418,7 @@ RANGES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "--trials": NATURAL,
         "--precision": (["1e-9", "50"], ["0", "-1", "nan", "inf"]),
         "--max-trials": (["2"], ["1", "2.5"]),
+        "--max-drop": (["1e-9", "100"], ["0", "101", "nan"]),
         "--seed": NATURAL,
         **CORRECT,
         **COMPENSATE,

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from onnx_analog import named
+from onnx_analog._inputs import directed, metric_of
 from onnx_analog.errors import DataError, OptionError
 from onnx_analog.run._outputs import labelled_axis
 from onnx_analog.run.choice import choose
@@ -485,6 +487,38 @@ def test_a_function_of_the_user_s_says_how_it_is_read():
     assert described(("loss", loss)).higher_is_better is False
     loss.lower_is_better, loss.higher_is_better, loss.share = False, True, True
     assert (described(("loss", loss)).share, described(("loss", loss)).higher_is_better) == (True, True)
+
+
+def test_lower_may_be_better_of_a_function_that_does_not_say_so():
+    def loss(outputs, *, labels, clean):
+        return float(outputs[0].sum())
+
+    loss.share = True
+    given = directed(loss, lower_is_better=True)
+    known = described(metric_of(given))
+    assert (known.name, known.higher_is_better, known.share) == ("loss", False, True)
+    assert given([np.full(1, 0.25)], labels=None, clean=[]) == 0.25
+    assert source_digest(given) == source_digest(loss) is not None  # rows of a folder remain those of the metric
+    assert named.loads(named.dumps(given))([np.ones(1)], labels=None, clean=[]) == 1
+    assert directed(loss, lower_is_better=False) is loss
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [(None, "metric is not"), ("top1", "top1 says itself"), ("mse", "mse says itself"), (mse, "mse says itself")],
+)
+def test_what_says_itself_which_values_are_better_is_not_told(metric, said):
+    with pytest.raises(OptionError, match=said):
+        directed(metric, lower_is_better=True)
+
+
+def test_a_function_that_says_that_higher_is_better_is_not_told_otherwise():
+    def gain(outputs, *, labels, clean):
+        return 0.0
+
+    gain.higher_is_better = True
+    with pytest.raises(OptionError, match="gain says itself"):
+        directed(gain, lower_is_better=True)
 
 
 def test_all_metrics_are_described():

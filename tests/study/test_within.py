@@ -170,3 +170,15 @@ def test_one_trial_tells_all_of_a_point_without_noise():
     noisy = oa.sweep(model(NET), (X, Y), max_drop=100, **{**SETTINGS, "trials": 1})
     assert not noisy.points[0].alike
     assert noisy.within()[0].holds is None  # one trial with noise tells nothing
+
+
+def test_a_function_is_told_that_lower_is_better():
+    """So the same points are judged as they are by the share that is right, of which higher is better."""
+    limit = 100.0
+    errors = oa.sweep(model(NET), (X, Y), metric=error, lower_is_better=True, max_drop=0.9, **SETTINGS)
+    right = oa.sweep(model(NET), (X, Y), metric="top1", max_drop=90, **SETTINGS)
+    (one,), (other,) = errors.within(), right.within()
+    assert one.point.setting == other.point.setting
+    assert choosing.loss_of(one.point) == pytest.approx(choosing.loss_of(other.point))
+    assert errors.points[0].evaluation.higher_is_better is False
+    assert limit * choosing.loss_of(one.point) < 90

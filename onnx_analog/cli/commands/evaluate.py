@@ -43,6 +43,7 @@ from onnx_analog.cli.settings import argument
 @CORRECT
 @PREPROCESSING
 @RUNNING
+@argument("lower_is_better")
 @argument("threads")
 @argument("at_least", help="Exit 1 unless the lower end of the 95 % interval (or the value) is this high.")
 @argument("at_most", help="Exit 1 unless the upper end of the 95 % interval (or the value) is this low.")

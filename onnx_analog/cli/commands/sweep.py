@@ -73,6 +73,7 @@ FAMILY = "Further points"
 @COMPENSATE
 @PREPROCESSING
 @RUNNING
+@argument("lower_is_better")
 @engine_options(
     "local",
     click.option("--threads", type=Whole(1, 1024), help="Threads per worker.  [default: cores divided by workers]"),
