@@ -75,13 +75,14 @@ def _draw_answer(axis: Any, answer: Answer, style: dict[str, Any], scale: Scale)
         {**tried, "label": "tried" if first else None},
     )
     looks = [(look.cells, look.drop) for look in answer.looks]
-    before = {"fmt": style["marker"], "color": colour, **solid, **hollow}
-    _drops(axis, scale, looks[:-1], {**before, "label": "verified, not enough" if first else None})
+    others = [look for look in looks if look != (answer.cells, answer.verified)]
+    beside = {"fmt": style["marker"], "color": colour, **solid, **hollow}
+    _drops(axis, scale, others, {**beside, "label": "also verified" if first else None})
     _drops(
         axis,
         scale,
-        looks[-1:],
-        {"fmt": style["marker"], "color": colour, **solid, "label": "verified" if first else None},
+        [(answer.cells, answer.verified)],
+        {"fmt": style["marker"], "color": colour, **solid, "label": "answer, verified" if first else None},
     )
 
 

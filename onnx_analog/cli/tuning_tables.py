@@ -65,11 +65,11 @@ def _look_table(tuned: Tuned) -> Table:
         if name != "with analog cells":  # which has no goal
             for look in answer.looks:
                 result.add_row(name, f"{look.cells:.3f}", *_bounds(tuned, look))
-    judged = f"together they are judged with {percent_as_given(tuned.confidence)}"
+    judged = f"all together are judged with {percent_as_given(tuned.confidence)}"
     result.caption = (
-        f"{tuned.scale.rule}. Each bound is one-sided, with {percent(tuned.confidence_of_look, 2)} confidence: up to "
-        f"three plans and three digital rivals are verified on the same samples, and {judged}. The {INTERVAL} above "
-        "is two-sided, 97.5 % at each end, and of one plan alone; it decides nothing"
+        f"{tuned.scale.rule}. Plans are verified in this order, up to the first that is not shown to hold, and so are "
+        f"digital rivals: {judged}. Each bound is one-sided, with {percent_as_given(tuned.confidence_of_look)} "
+        f"confidence; the {INTERVAL} has 97.5 % at each end"
     )
     return result
 

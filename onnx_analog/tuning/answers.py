@@ -99,7 +99,7 @@ class Answer:
     last : bool
         Whether no plan of these candidates takes more cells.
     looks : tuple of Look
-        What was verified, the cheapest first: the last is that of the answer.
+        What was verified, in this order.
     curve : tuple of Point
         What was tried on the way, the cheapest first.
     """

@@ -47,7 +47,7 @@ from onnx_analog.tuning.steps import Steps
 SEARCH, QUICK, VERIFICATION = "search", "quick search", "verification"  # parts of the samples
 _QUICK = 1024  # samples of a quick look, where there are four times as many to search with
 _EXPECTED_AFTER = 5  # looks, if quick ones tell where to begin
-_EXPECTED_LOOKS = 1.3  # at the samples that verify
+_EXPECTED_LOOKS = 6  # at the samples that verify
 _KINDS = {SEARCH: "look", VERIFICATION: "look", QUICK: "quick look"}  # of work, if a plan has one trial
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import NamedTuple
 
 import numpy as np
@@ -24,21 +25,45 @@ class Parts(NamedTuple):
     verification: Dataset
 
 
+class Counts(NamedTuple):
+    """How many samples each step has."""
+
+    calibration: int
+    correction: int
+    search: int
+    verification: int
+
+
+def counts_of(count: int) -> Counts:
+    """Return how many of `count` samples each step has: at most a tenth calibrate, and a tenth correct.
+
+    Most of the others verify, for that decides. Negative numbers say that there are too few samples.
+    """
+    calibrating, correcting = min(CALIBRATION, count // 10), min(CORRECTION, count // 10)
+    rest = count - calibrating - correcting
+    searching = max(rest // 4, _LEAST)
+    return Counts(calibrating, correcting, searching, rest - searching)
+
+
 def parts_of(data: Dataset, seed: int) -> Parts:
-    """Return the samples of each step: at most a tenth of them calibrate, and a tenth correct.
+    """Return the samples of each step.
 
     Raises
     ------
     DataError
         If there are too few samples.
     """
-    count = len(data)
-    calibrating, correcting = min(CALIBRATION, count // 10), min(CORRECTION, count // 10)
-    rest = count - calibrating - correcting
-    if rest < 2 * _LEAST:
-        needed = next(n for n in range(2 * _LEAST, 4 * _LEAST) if n - 2 * (n // 10) >= 2 * _LEAST)
-        raise DataError(f"the data hold {count:,} samples; to search and to verify takes at least {needed}")
-    order = stream(seed, 0, "tune", plane="samples").permutation(count)
-    searching = rest // 2
-    ends = np.cumsum([calibrating, correcting, searching])
-    return Parts(*(data.take(np.sort(numbers)) for numbers in np.split(order, ends)))
+    counts = counts_of(len(data))
+    if counts.verification < _LEAST:
+        needed = fewest(_LEAST)
+        raise DataError(f"the data hold {len(data):,} samples; to search and to verify takes at least {needed}")
+    order = stream(seed, 0, "tune", plane="samples").permutation(len(data))
+    return Parts(*(data.take(np.sort(numbers)) for numbers in np.split(order, np.cumsum(counts)[:-1])))
+
+
+def fewest(verifying: int) -> int:
+    """Return the fewest samples of which so many verify."""
+    some = range(2 * verifying + 4 * _LEAST + CALIBRATION + CORRECTION)
+    enough = bisect_left(some, verifying, key=lambda count: counts_of(count).verification)
+    near = some[max(enough - 20, 0) : enough + 1]  # with one sample more, a tenth may leave one less
+    return next(count for count in near if counts_of(count).verification >= verifying)

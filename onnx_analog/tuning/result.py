@@ -14,7 +14,7 @@ from onnx_analog.display import Shown, data_frame, finite, percent_as_given, rou
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.answers import Answer, Goal, Look, Point
 from onnx_analog.tuning.drops import Drop, samples_needed
-from onnx_analog.tuning.parts import CALIBRATION, CORRECTION
+from onnx_analog.tuning.parts import fewest
 from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
 from onnx_analog.tuning.sensitivity import Sensitivity
 
@@ -173,7 +173,7 @@ class Tuned(Shown):
 
         None if the samples decide, or if no number would do.
         """
-        return None if self.best.needed is None else _in_all(self.best.needed)
+        return None if self.best.needed is None else fewest(self.best.needed)
 
     @property
     def samples_for_more_cells(self) -> int | None:
@@ -182,7 +182,7 @@ class Tuned(Shown):
         if limit is None or not self.undecided or most.cells <= self.best.cells:
             return None
         needed = samples_needed(most.drop, limit, self.confidence_of_look)
-        return None if needed is None else _in_all(needed)
+        return None if needed is None else fewest(needed)
 
     def __str__(self) -> str:
         assumed = " with an assumed soft-decision code" * (self.decoding == "soft")
@@ -208,7 +208,7 @@ class Tuned(Shown):
             return f"{broken}, also {self._most}"
         undecided = f"these data do not decide whether {broken}"
         needed, more = self.samples_needed, self.samples_for_more_cells
-        if more is not None and more <= _in_all(self.best.verified.samples):
+        if more is not None and more <= fewest(self.best.verified.samples):
             this = "" if needed is None else f"{_about(needed)} samples in all would do, or "
             return f"{undecided}, also {self._most}: {this}a plan with more cells (ask for a smaller limit)"
         if more is not None and (needed is None or more < needed):
@@ -221,10 +221,10 @@ class Tuned(Shown):
 
     @property
     def _most(self) -> str:
-        """Which plan was verified last, where others would have more cells or none has."""
-        if self.best.last:
-            return "in the plan with the most cells"
-        return f"in the last of {len(self.best.looks)} plans that were verified"
+        """Which plan was verified, where others would have more cells or none has."""
+        return (
+            "in the plan with the most cells" if self.best.last else "in the plan with the most cells of those verified"
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each tensor: how it is stored, its cells and its part of the predicted divergence."""
@@ -336,12 +336,3 @@ class Tuned(Shown):
 
 def _about(count: int) -> str:
     return f"about {rounded_up(count):,}"
-
-
-def _in_all(verifying: int) -> int:
-    """Return the fewest samples of which as many verify: a tenth each, but not more than a few, measure and correct."""
-    rest = 2 * verifying - 1
-    count = rest
-    while (missing := rest + min(CALIBRATION, count // 10) + min(CORRECTION, count // 10) - count) > 0:
-        count += missing
-    return count

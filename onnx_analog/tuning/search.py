@@ -2,25 +2,31 @@
 
 The samples are split into four by a permutation that follows from the seed: some measure sensitivities and correct,
 some are searched with, and the rest, which nothing else has seen, verify.
+
+Plans are verified in an order that those samples do not choose, the safest first, each with the whole risk, up to the
+first that is not shown to hold. All that are shown before it hold, together with the confidence of one (Maurer, Hothorn
+and Lehmacher 1995: tests in a fixed sequence).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from onnx_analog.coding.partition import Doubles
 from onnx_analog.errors import OptionError
 from onnx_analog.tuning.allocation import Allocation, Path, hull
 from onnx_analog.tuning.answers import Answer, Goal, Look, Point
-from onnx_analog.tuning.bisection import ROUNDS, after, cheapest
+from onnx_analog.tuning.bisection import ROUNDS, cheapest
 from onnx_analog.tuning.candidates import Candidate
 from onnx_analog.tuning.drops import Drop, samples_needed
 from onnx_analog.tuning.measures import QUICK, SEARCH, VERIFICATION, Measures
 
-_LOOKS = 3  # at the samples that verify
-_BETTER = 4.0  # times less loss than was expected of a plan that did not hold: its mean and its interval are smaller
+_SAFER = (4.0, 2.0, 2**0.5, 2**0.25)  # times as little loss is expected of the first plans that are verified
+_STEP = 2**0.125  # times as much of each that follows the plan that was searched for: some 2 % fewer cells
+_MOST_STEPS = 16
 
 
 class Search:
@@ -38,8 +44,12 @@ class Search:
 
     @property
     def confidence_of_look(self) -> float:
-        """The confidence of each look at the samples that verify: the rival is looked at too, and may be chosen."""
-        return 1 - (1 - self._confidence) / (2 * _LOOKS)
+        """The confidence of each look at the samples that verify.
+
+        There are two sequences of plans, for the rival is looked at too, and may be chosen. A plan that is tried as a
+        whole is verified beside each.
+        """
+        return 1 - (1 - self._confidence) / (4 if self._of.wholes else 2)
 
     def best(self, goal: Goal) -> Answer:
         """Return the answer from all candidates."""
@@ -81,11 +91,10 @@ class Search:
         assert limit is not None
         last, curve = len(allocations) - 1, dict[int, Point]()
         curve[last] = self._point(allocations[last])
-        # The samples that verify are as many: what their bound is likely to keep is kept by the bound here, if any is.
-        sure = curve[last].drop.upper(self.confidence_of_look) <= limit
+        sure = self._foreseen(curve[last].drop) <= limit
 
         def kept(drop: Drop) -> bool:
-            return (drop.upper(self.confidence_of_look) if sure else drop.mean) <= limit
+            return (self._foreseen(drop) if sure else drop.mean) <= limit
 
         def holds(place: int) -> bool:
             self._of.steps.end("quick looks")
@@ -112,7 +121,12 @@ class Search:
         chosen = self._whole(tried, limit, most=math.inf if holding is None else cells[holding], sure=sure)
         self._of.steps.end("quick looks", "looks")
         first = None if chosen is None else whole[chosen]
-        return self._verified(allocations, place, goal, curve, tried.values(), first)
+        return self._verified(allocations, place, goal, curve, tried.values(), first, sure=sure)
+
+    def _foreseen(self, drop: Drop) -> float:
+        """Return the bound that the samples that verify are likely to give of what those of the search have shown."""
+        more = self._of.count(VERIFICATION) / self._of.count(SEARCH)
+        return drop.mean + (drop.upper(self.confidence_of_look) - drop.mean) / math.sqrt(more)
 
     def _whole(self, tried: Mapping[int, Point], limit: float, *, most: float, sure: bool) -> int | None:
         """Return the number of the cheapest plan that holds, of those that were tried as a whole; None if none does.
@@ -120,7 +134,7 @@ class Search:
         If no other plan is sure to hold, one of them that is wins whatever it takes, and else one below `most` cells
         that the mean lets hold.
         """
-        certain = (n for n, point in tried.items() if point.drop.upper(self.confidence_of_look) <= limit)
+        certain = (n for n, point in tried.items() if self._foreseen(point.drop) <= limit)
         likely = (n for n, point in tried.items() if not sure and point.drop.mean <= limit and point.cells < most)
         return next(certain, next(likely, None))
 
@@ -146,52 +160,55 @@ class Search:
         curve: dict[int, Point],
         tried: Iterable[Point],
         first: Allocation | None,
+        *,
+        sure: bool = False,
     ) -> Answer:
-        """Return an allocation as verified on further samples; where it does not hold, one with more cells.
+        """Return the cheapest allocation that is verified; if none holds, the one that was looked at last.
 
-        That is the one in `first` or, without it, of a place; `tried` are points beside those of places.
+        That in `first` is looked at before those of places; `tried` are points beside those of places.
         """
-        confidence, looks = self.confidence_of_look, list[Look]()
-        allocation, end = first or allocations[place], len(allocations) - 1
-        while True:
-            drop = self._of.drop(VERIFICATION, allocation, "verification", "trials that verify")
-            holds = None if goal.limit is None else _holds(drop, goal.limit, confidence)
-            looks.append(Look(cells=self._cells(allocation), drop=drop, holds=holds))
-            behind = allocation is first and self._cells(first) >= self._cells(allocations[place])
-            last = behind or (allocation is not first and place == end)
-            if holds or goal.budget is not None or last or len(looks) == _LOOKS:
-                break
-            if allocation is not first:
-                place = self._next(allocations, place, goal, curve, len(looks))
-            allocation = allocations[place]
+        looks = list[tuple[Allocation, Look]]()
+        if first is not None:
+            looks.append((first, self._look(first, goal)))
+        behind = first is not None and self._cells(first) >= self._cells(allocations[place])
+        if goal.budget is not None:
+            looks = looks or [(allocations[place], self._look(allocations[place], goal))]
+        elif not looks or not (looks[0][1].holds or behind):
+            looks += self._in_sequence(allocations, place, goal, sure=sure)
         self._of.steps.end("verification")
-        limit = goal.limit
+        allocation, look = next((each for each in reversed(looks) if each[1].holds), looks[-1])
         points = sorted((*curve.values(), *tried), key=lambda point: point.cells)
         return Answer(
             allocation=allocation,
             plan=self._of.plan(allocation),
-            cells=self._cells(allocation),
-            verified=drop,
-            holds=holds,
-            needed=None if limit is None or holds is not None else samples_needed(drop, limit, confidence),
-            last=last,
-            looks=tuple(looks),
+            cells=look.cells,
+            verified=look.drop,
+            holds=look.holds,
+            needed=self._needed(look, goal),
+            last=behind or look.cells >= self._cells(allocations[-1]),
+            looks=tuple(each for _, each in looks),
             curve=tuple(points),
         )
 
-    def _next(self, allocations: Path, place: int, goal: Goal, curve: dict[int, Point], looks: int) -> int:
-        """Return the plan that is verified after one that did not hold: first a little more, then what is sure to hold.
+    def _in_sequence(
+        self, allocations: Path, place: int, goal: Goal, *, sure: bool
+    ) -> Iterator[tuple[Allocation, Look]]:
+        """Yield allocations in the order in which they are verified, up to the first that is not shown to hold."""
+        for number in sequence(allocations.losses, place, from_end=not sure):
+            look = self._look(allocations[number], goal)
+            yield allocations[number], look
+            if not look.holds:
+                return
 
-        Sure is what the samples that are searched with bound below the limit, or what is expected to lose much less
-        than `place`: of these, the one with the fewest cells.
-        """
-        assert goal.limit is not None
-        more = after(self._of.cells_along(allocations), place)
-        if looks < _LOOKS - 1:
-            return more
-        sure = (each for each, point in curve.items() if point.drop.upper(self.confidence_of_look) <= goal.limit)
-        better = int(np.count_nonzero(allocations.losses > allocations.losses[place] / _BETTER))
-        return min(*(each for each in sure if each >= more), max(more, better), len(allocations) - 1)
+    def _look(self, allocation: Allocation, goal: Goal) -> Look:
+        drop = self._of.drop(VERIFICATION, allocation, "verification", "trials that verify")
+        holds = None if goal.limit is None else _holds(drop, goal.limit, self.confidence_of_look)
+        return Look(cells=self._cells(allocation), drop=drop, holds=holds)
+
+    def _needed(self, look: Look, goal: Goal) -> int | None:
+        if goal.limit is None or look.holds is not None:
+            return None
+        return samples_needed(look.drop, goal.limit, self.confidence_of_look)
 
     def _point(self, allocation: Allocation) -> Point:
         drop = self._of.drop(SEARCH, allocation, "looks", "trials")
@@ -200,6 +217,27 @@ class Search:
     def _expect(self, like: Allocation, rounds: int, goal: Goal) -> None:
         """Say about how much is left to do until an answer is verified, if plans are read as `like` is."""
         self._of.expect_looks(rounds, self._of.reads(like), budget=goal.budget is not None)
+
+
+def sequence(losses: Doubles, place: int, *, from_end: bool = False) -> list[int]:
+    """Return the places of the plans that are verified, in this order: each takes fewer cells than the one before.
+
+    The first are expected to lose a quarter of what the plan of `place` is, and half; then steps are shorter.
+
+    Parameters
+    ----------
+    losses : float64 array
+        That are expected of the plans of all places, descending.
+    place : int
+        Of the plan that was searched for.
+    from_end : bool
+        The plan with the most cells comes first.
+    """
+    targets = [*(1 / safer for safer in _SAFER), *(_STEP**step for step in range(_MOST_STEPS + 1))]
+    last = len(losses) - 1
+    most = losses[place] * (1 + 1e-9)  # losses are sums, which are rounded
+    places = [min(int(np.count_nonzero(losses > target * most)), last) for target in targets]
+    return list(dict.fromkeys([last, *places] if from_end else places))
 
 
 def _rounds(count: int) -> int:

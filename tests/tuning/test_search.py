@@ -1,12 +1,15 @@
 """The search, and `tune` as users call it, on the packaged LeNet."""
 
 import json
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
+import hypothesis.strategies as st
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
 
 import onnx_analog as oa
 from onnx_analog import _tune, demo
@@ -18,9 +21,11 @@ from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph import files
 from onnx_analog.run.data import Dataset
 from onnx_analog.tuning import candidates, measures, search
-from onnx_analog.tuning.answers import Answer, Goal
+from onnx_analog.tuning.answers import Answer, Goal, Look
+from onnx_analog.tuning.drops import Drop
 from onnx_analog.tuning.measures import cells_of_numbers
 from onnx_analog.tuning.parts import parts_of
+from onnx_analog.tuning.search import sequence
 from tests.models import f32, model, proto
 from tests.run.nets import LINEAR, rows
 
@@ -49,7 +54,8 @@ def test_each_sample_has_one_part_and_none_two(count):
     numbers = np.concatenate([part.labels for part in parts])
     assert sorted(numbers) == list(range(count))
     assert [len(part) for part in parts[:2]] == [min(128, count // 10), min(256, count // 10)]
-    assert abs(len(parts.search) - len(parts.verification)) <= 1
+    rest = len(parts.search) + len(parts.verification)
+    assert len(parts.search) == max(rest // 4, 64)
     again, other = parts_of(data(count), 0), parts_of(data(count), 1)
     assert np.array_equal(parts.search.labels, again.search.labels)
     assert not np.array_equal(parts.search.labels, other.search.labels)
@@ -163,7 +169,7 @@ def test_a_first_look_at_few_samples_leads_to_a_plan_that_holds_as_well(monkeypa
     point = search.Search._point
     monkeypatch.setattr(search.Search, "_point", lambda self, each: slow.append(each) or point(self, each))
     found, count = small(max_drop=20), len(slow)
-    monkeypatch.setattr(measures, "_QUICK", 40)  # of 160 samples to search with
+    monkeypatch.setattr(measures, "_QUICK", 20)  # of 80 samples to search with
     quick = small(max_drop=20)
     assert len(slow) - count < count
     assert (quick.best.verified.samples, quick.holds) == (found.best.verified.samples, found.holds)
@@ -178,14 +184,14 @@ def test_what_cannot_be_met_says_the_best_that_can():
 
 def test_wrong_use_is_refused(tmp_path):
     protected = oa.protect(demo.MODEL)
-    for given, error, message in (
+    for arguments, error, message in (
         ({"model": protected, "max_drop": 1}, ModelError, "the model is protected already: tune the original"),
         ({"max_drop": 0}, OptionError, "max_drop is 0"),
         ({"max_drop": 1, "decoding": "ldpc"}, OptionError, "decoding is 'ldpc'"),
         ({"max_drop": 1, "metric": "sqnr_db"}, OptionError, "the metric is sqnr_db: give min_sqnr"),
     ):
         with pytest.raises(error, match=message):
-            oa.tune(**{"model": demo.MODEL, "data": demo.IMAGES, **FEW, **given})
+            oa.tune(**{"model": demo.MODEL, "data": demo.IMAGES, **FEW, **arguments})
 
 
 def test_numbers_of_a_correction_take_cells_as_other_streams_do():
@@ -230,25 +236,33 @@ def test_nothing_that_chooses_or_mends_has_seen_the_samples_that_verify(monkeypa
         assert not part & verification
 
 
-def test_all_looks_together_are_as_sure_as_asked(monkeypatch):
-    """Both plans are verified on the same samples, up to three times each: the chances of error add up."""
+@pytest.mark.parametrize("plan", [None, oa.Scheme.entropy_coded(0.5)])
+def test_all_looks_together_are_as_sure_as_asked(plan, monkeypatch):
+    """Two sequences of plans, and beside each the plan that is tried as a whole: the chances of error add up."""
     seen = []
     monkeypatch.setattr(search, "_holds", lambda drop, limit, confidence: bool(seen.append(confidence)))
-    small(max_drop=20, confidence=0.9)
-    assert 1 <= len(seen) <= 6
-    assert sum(1 - each for each in set(seen)) * 6 == pytest.approx(0.1)
+    small(max_drop=20, confidence=0.9, plan=plan)
+    (each,) = set(seen)
+    assert (1 - each) * (2 if plan is None else 4) == pytest.approx(0.1)
 
 
-def test_each_look_is_kept(monkeypatch):
-    """Three looks: the first two do not hold or cannot tell, and each of the next has more cells."""
-    verdicts = iter([False, None, True, True])
+def test_plans_are_verified_up_to_the_first_that_is_not_shown_to_hold(monkeypatch):
+    """The answer is the one before it."""
+    verdicts = iter([True, True, None])
     monkeypatch.setattr(search, "_holds", lambda *_: next(verdicts))
     found = small(max_drop=99, decoding="none").best
-    assert [look.holds for look in found.looks] == [False, None, True]
+    assert [look.holds for look in found.looks] == [True, True, None]
     cells = [look.cells for look in found.looks]
-    assert cells == sorted(set(cells))
-    assert found.looks[-1].drop == found.verified
-    assert (found.cells, found.holds, found.last) == (cells[-1], True, False)
+    assert cells == sorted(set(cells), reverse=True)
+    assert found.looks[1].drop == found.verified
+    assert (found.cells, found.holds, found.last) == (cells[1], True, False)
+
+
+def test_where_none_holds_the_answer_is_the_one_that_was_verified(monkeypatch):
+    monkeypatch.setattr(search, "_holds", lambda *_: False)
+    found = small(max_drop=99, decoding="none").best
+    assert [look.holds for look in found.looks] == [False]
+    assert (found.cells, found.holds) == (found.looks[0].cells, False)
 
 
 def test_a_budget_has_one_look_without_a_verdict():
@@ -300,32 +314,62 @@ def test_a_budget_that_no_digital_plan_keeps_has_a_plan_with_analog_cells():
     assert "best digital rival" not in tuned._repr_html_()
 
 
-def test_the_last_look_is_at_a_plan_that_the_search_shows_to_hold():
-    """Of places with 1.0, 1.1, ... cells, that after 6 % more comes second.
+def test_the_plans_that_are_verified_are_the_safest_first():
+    """Losses halve every eight places: a quarter is 16 places on, half of it 8, and each step one place back."""
+    losses = 2.0 ** (-np.arange(60) / 8)
+    assert sequence(losses, 24) == [40, 32, 28, 26, *range(24, 7, -1)]
+    assert sequence(losses, 57) == [59, *range(57, 40, -1)]
+    assert sequence(losses, 2) == [18, 10, 6, 4, 2, 1, 0]
+    assert sequence(losses, 24, from_end=True)[:3] == [59, 40, 32]
+    assert sequence(np.array([1.0, 0.0, 0.0]), 1) == [1]
+    assert sequence(np.array([0.7]), 0, from_end=True) == [0]
 
-    Then comes what was tried and is sure, or expected to lose a quarter; nothing beyond the last place.
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=50), st.integers(0, 49), st.booleans())
+def test_each_plan_that_is_verified_takes_fewer_cells_than_the_one_before(losses, place, from_end):
+    ordered = np.sort(losses)[::-1]
+    places = sequence(ordered, min(place, len(losses) - 1), from_end=from_end)
+    assert places == sorted(set(places), reverse=True)
+    assert min(places) >= 0
+    assert max(places) < len(losses)
+
+
+class Simulated(search.Search):
+    """Plans that truly lose more the cheaper they are; what is found of each has a standard error of 1."""
+
+    confidence_of_look = 0.975
+
+    def __init__(self, worst, rng):
+        self.losses, self._rng = np.linspace(worst, 0, 40), rng
+
+    def _look(self, allocation, goal):
+        drop = Drop(self.losses[allocation] + self._rng.normal(), None, 1.0, 0.0, 1000, 1, 0.0)
+        drop = replace(drop, mean=drop.mean + 10)  # far from 0, which bounds noise
+        return Look(cells=allocation, drop=drop, holds=search._holds(drop, goal.limit, self.confidence_of_look))
+
+    def wrong(self, looks):
+        return any(look.holds and self.losses[place] + 10 > 12 for place, look in looks)
+
+
+class Places(list[int]):
+    losses = 2.0 ** (-np.arange(40) / 8)
+
+
+@pytest.mark.parametrize("worst", [2.5, 4, 12])
+def test_wrong_plans_are_shown_to_hold_no_more_often_than_stated(worst):
+    """However many plans are looked at: the first wrong one is shown in 2.5 % of cases, and the others only after it.
+
+    Of 4,000 cases, with 3.5 standard errors.
     """
-    steps = SimpleNamespace(confidence_of_look=0.99, cells_along=lambda path: path.cells)
-    steps = SimpleNamespace(confidence_of_look=0.99, _of=steps)
-    bounds = [SimpleNamespace(upper=lambda _, bound=bound: bound) for bound in (0.1, 0.9)]
-    sure, doubtful = (SimpleNamespace(drop=drop) for drop in bounds)
-    curve = {0: sure, 3: doubtful, 5: sure, 7: sure}
-
-    class Path(list):
-        pass
-
-    def following(place, looks, limit, quarter):
-        path = Path(range(10))
-        path.cells = [1 + place / 10 for place in path]
-        path.losses = np.array([8.0] * quarter + [2.0] * (10 - quarter))
-        return search.Search._next(steps, path, place, Goal(max_drop=limit), curve, looks)
-
-    assert following(1, 1, 0.2, quarter=9) == 2
-    assert following(2, 2, 0.2, quarter=9) == 5
-    assert following(2, 2, 0.2, quarter=4) == 4
-    assert following(2, 2, 0.2, quarter=3) == 3
-    assert following(2, 2, 0.05, quarter=7) == 7
-    assert following(8, 2, 0.05, quarter=10) == 9
+    simulated, goal = Simulated(worst, np.random.default_rng(0)), SimpleNamespace(limit=12.0)
+    place = int(np.count_nonzero(simulated.losses > 2))
+    looked = [list(simulated._in_sequence(Places(range(40)), place, goal, sure=True)) for _ in range(4000)]
+    share = np.mean([simulated.wrong(looks) for looks in looked])
+    assert share <= 0.025 + 3.5 * math.sqrt(0.025 * 0.975 / 4000)
+    if worst < 12:  # it is more where it goes on after a plan that is not shown to hold
+        order = sequence(Places.losses, place)
+        each = [[(number, simulated._look(number, goal)) for number in order] for _ in range(2000)]
+        assert np.mean([simulated.wrong(looks) for looks in each]) > 0.04
 
 
 @pytest.mark.parametrize(("decoding", "count"), [("hard", 1), ("none", 3)])
