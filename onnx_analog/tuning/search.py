@@ -26,7 +26,7 @@ from onnx_analog.tuning.measures import QUICK, SEARCH, VERIFICATION, Measures
 
 _SAFER = (4.0, 2.0, 2**0.5, 2**0.25)  # times as little loss is expected of the first plans that are verified
 _STEP = 2**0.125  # times as much of each that follows the plan that was searched for: some 2 % fewer cells
-_MOST_STEPS = 16
+_MOST_STEPS = 64
 
 
 class Search:

@@ -317,8 +317,8 @@ def test_a_budget_that_no_digital_plan_keeps_has_a_plan_with_analog_cells():
 def test_the_plans_that_are_verified_are_the_safest_first():
     """Losses halve every eight places: a quarter is 16 places on, half of it 8, and each step one place back."""
     losses = 2.0 ** (-np.arange(60) / 8)
-    assert sequence(losses, 24) == [40, 32, 28, 26, *range(24, 7, -1)]
-    assert sequence(losses, 57) == [59, *range(57, 40, -1)]
+    assert sequence(losses, 24) == [40, 32, 28, 26, *range(24, -1, -1)]
+    assert sequence(losses, 57) == [59, *range(57, -1, -1)]
     assert sequence(losses, 2) == [18, 10, 6, 4, 2, 1, 0]
     assert sequence(losses, 24, from_end=True)[:3] == [59, 40, 32]
     assert sequence(np.array([1.0, 0.0, 0.0]), 1) == [1]
