@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,8 +60,9 @@ def test_a_rare_collapse_is_not_seen_as_often_as_the_page_says():
 
 
 def test_looks_have_the_parts_that_the_code_gives_them():
-    assert search._LOOKS == 3  # at plans, and as many at rivals
-    assert "1/6 of the risk" in WORDS
+    measures = SimpleNamespace(wholes=[])
+    assert search.Search(measures, 0.9).confidence_of_look == pytest.approx(1 - 0.1 / 2)  # plans, and rivals
+    assert "and so at digital rivals | 1/2 of the risk" in WORDS
     assert (gate.RISK_OF_TRIALS, gate.FIRST_LOOK) == (0.2, 3)
     assert "the samples get 4/5 of the risk" in WORDS
     assert math.isclose(sum(2 / (t * (t - 1)) for t in range(3, 10**5)), 1, abs_tol=1e-4)
