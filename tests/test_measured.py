@@ -83,9 +83,10 @@ def test_answers_of_tune_are_of_this_version(path):
     """Those of an earlier one lack settings that schemes have since."""
     answer = json.loads(path.read_text(encoding="utf-8"))
     assert oa.Plan.from_dict(answer["plan"]).to_dict() == answer["plan"]
-    looks = answer["best"]["looks"]
-    assert looks[-1]["holds"] == answer["holds"]
-    assert (looks[-1]["at_most"] <= answer["max_points_lost"]) == (answer["holds"] is True)
+    best, limit = answer["best"], answer["max_points_lost"]
+    assert all((look["at_most"] <= limit) == (look["holds"] is True) for look in best["looks"])
+    held = [look["cells_per_weight"] for look in best["looks"] if look["holds"]]
+    assert (answer["holds"], best["cells_per_weight"]) == (True, min(held))
 
 
 def test_each_kind_has_its_fewest_cells():
@@ -336,6 +337,12 @@ def test_goals_are_reached_as_the_page_says(trained):
     crossed = [trained.cells_at(steps, 1.0, column) for column in ("lost", "low", "high")]
     found = {network: MADE["fewest"](list(of(network).values()), points) for network, points in GOALS.items()}
     of_20, of_18 = (tuned(f"{network}-pcm")["best"] for network in GOALS)
+    other = tuned("seed-1-resnet20-cifar10-pcm")["best"]["cells_per_weight"]
+    (margin,) = (
+        look["at_most"] - look["points_lost"]
+        for look in of_20["looks"]
+        if look["cells_per_weight"] == of_20["cells_per_weight"]
+    )
     rivals = [found["resnet20-cifar10"][kind].cells for kind in ("equal steps", "refined")]
     resnet18 = trained.read(DOCS / "results" / "training-resnet18.csv")
     step = {(row.model, row.stored, row.step): row for row in resnet18}
@@ -353,9 +360,9 @@ def test_goals_are_reached_as_the_page_says(trained):
     assert_said(
         "docs/beyond.md",
         f"compensated: {crossed[0]:.2f} ({crossed[1]:.2f} to {crossed[2]:.2f}); `tune`, verified: "
-        f"{of_20['cells_per_weight']:.2f}; the best rivals: {rivals[0]:.2f} and {rivals[1]:.2f}",
-        f"{of_20['samples']:,} images verify: a loss must be "
-        f"{of_20['looks'][-1]['at_most'] - of_20['points_lost']:.2f} points below the limit",
+        f"{of_20['cells_per_weight']:.2f}, and {other:.2f} with another split of the images; the best rivals: "
+        f"{rivals[0]:.2f} and {rivals[1]:.2f}",
+        f"{of_20['samples']:,} images verify: a loss must be {margin:.1f} points below the limit",
         f"verified: {of_18['cells_per_weight']:.2f} (found: {of_18['points_lost']:.2f} points, {low:.2f} to "
         f"{high:.2f}); the best rival: {found['resnet18-cifar10-pruned']['equal steps'].cells:.2f}",
         f"{fine.lost:.2f} points ({fine.low:.2f} to {fine.high:.2f}) in {fine.cells:.3f}, and "
