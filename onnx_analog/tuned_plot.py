@@ -76,7 +76,7 @@ def _draw_answer(axis: Any, answer: Answer, style: dict[str, Any], scale: Scale)
     )
     looks = [(look.cells, look.drop) for look in answer.looks]
     others = [look for look in looks if look != (answer.cells, answer.verified)]
-    beside = {"fmt": style["marker"], "color": colour, **solid, **hollow}
+    beside = {"fmt": style["marker"], "color": colour, "markersize": style["size"] / 2, "elinewidth": 0.9, **hollow}
     _drops(axis, scale, others, {**beside, "label": "also verified" if first else None})
     _drops(
         axis,
