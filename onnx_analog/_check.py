@@ -28,6 +28,7 @@ from onnx_analog.display import Progress, progress_of, silent
 from onnx_analog.errors import DataError, OptionError
 from onnx_analog.graph.stored import channels_of
 from onnx_analog.graph.weights import Selection
+from onnx_analog.heard import with_warnings
 from onnx_analog.settings import takes
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ _NO_ORIGINAL = (
 
 
 @takes(Paper, Scheme)
+@with_warnings
 def check(
     model: AnyModel,
     data: Data,

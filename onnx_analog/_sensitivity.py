@@ -14,6 +14,7 @@ from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.display import progress_of, silent
 from onnx_analog.graph.weights import Selection
+from onnx_analog.heard import with_warnings
 from onnx_analog.settings import takes
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @takes(Paper, Scheme)
+@with_warnings
 def sensitivity(
     model: AnyModel,
     data: Data,

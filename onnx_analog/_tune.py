@@ -38,6 +38,7 @@ from onnx_analog.display import progress_of, silent
 from onnx_analog.errors import ModelError, OptionError
 from onnx_analog.graph.stored import is_protected
 from onnx_analog.graph.weights import Selection
+from onnx_analog.heard import with_warnings
 from onnx_analog.results import Paths
 from onnx_analog.settings import check_values, keywords, settings_of
 
@@ -56,6 +57,7 @@ OF_MEASUREMENTS = ("decoding", "correction", "seed", "output", "class_axis", "ba
 
 
 @keywords
+@with_warnings
 def tune(
     model: AnyModel,
     data: Data,

@@ -51,6 +51,7 @@ from onnx_analog.graph.stored import (
 )
 from onnx_analog.graph.uses import consumers
 from onnx_analog.graph.weights import Selection, Weight, all_tensors, find, referring, scopes
+from onnx_analog.heard import with_warnings
 from onnx_analog.passes import MeasuredPass, ProtectPass, PrunePass, ReadbackPass, pipeline
 from onnx_analog.results import Inspection as Inspection
 from onnx_analog.results import Model as Model
@@ -529,6 +530,7 @@ def account(model: AnyModel) -> Manifest:
 
 
 @keywords
+@with_warnings
 def evaluate(
     model: AnyModel,
     data: Data,
@@ -649,6 +651,7 @@ def evaluate(
 
 
 @keywords
+@with_warnings
 def sweep(
     model: AnyModel | Sequence[AnyModel],
     data: Data,

@@ -138,7 +138,7 @@ class Swept(Shown):
     """The points of a sweep, in order, and the folder that holds every trial.
 
     `float16` has each model in float16, without noise, if rivals are compared; `max_drop` is the limit of the loss that
-    the sweep was asked about, and `counting` the cells by which points are compared.
+    the sweep was asked about, and `counting` the cells by which points are compared. `warnings` are what was logged.
     """
 
     points: tuple[Point, ...]
@@ -146,6 +146,7 @@ class Swept(Shown):
     float16: tuple[Float16, ...] = ()
     max_drop: float | None = None
     counting: str = DEFAULTS.counting
+    warnings: tuple[str, ...] = field(default=(), compare=False)
     protecting: Callable[[GridPoint], ProtectedModel] | None = field(default=None, repr=False, compare=False)
 
     def protected(self, point: Point) -> ProtectedModel:
@@ -201,7 +202,12 @@ class Swept(Shown):
         """Return the points with their trials, ready for JSON."""
         rivals = {"float16": [each.to_dict() for each in self.float16]} if self.float16 else {}
         within = {"within": [each.to_dict() for each in self.within()]} if self.max_drop is not None else {}
-        return {"points": [point.to_dict() for point in self.points], **rivals, **within}
+        return {
+            "points": [point.to_dict() for point in self.points],
+            **rivals,
+            **within,
+            "warnings": list(self.warnings),
+        }
 
     def to_dataframe(self) -> Any:
         """Return the points as a pandas DataFrame, one row each: settings, mean, interval and cost.

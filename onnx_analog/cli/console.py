@@ -192,7 +192,7 @@ def _log(command: click.Command, level: int) -> None:
     handler.setLevel(level)  # the root's level does not hold for loggers that set their own, as Dask's do
     handler.setFormatter(_Printable(command))
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
-    logging.getLogger("onnx_analog").setLevel(level)
+    logging.getLogger("onnx_analog").setLevel(min(level, logging.WARNING))  # results have warnings that are not shown
 
 
 class _Handler(logging.StreamHandler[Any]):

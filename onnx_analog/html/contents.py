@@ -267,6 +267,7 @@ def _of_tune(result: Tuned, memory: Memory | None, counting: str) -> Page:  # no
             *([Number("best digital rival", _rival(result), result.comparison)] if _has_no_row(result) else []),
             *([Number("limit: fewest cells", number(fewest), _against(result))] if fewest is not None else []),
         ),
+        warnings=result.warnings,
         sections=(_tune_section(result), _plan_section(result), *sections(memory, rivals)),
         facts=_facts(
             ("seed", result.seed), ("trials", verified.trials),
@@ -357,6 +358,7 @@ def _of_sensitivity(result: Harms, memory: Memory | None, counting: str) -> Page
         verdict=f"{_sentence(str(result))}.",
         tone="plain",
         numbers=(*stored, *(() if memory is None else cell_numbers(memory.manifest))),
+        warnings=result.warnings,
         sections=(_parts_section(result), *(() if memory is None else sections(memory))),
         facts=_facts(
             ("seed", result.seed), ("trials of each part", result.trials), ("samples", result.samples),
@@ -400,7 +402,7 @@ def _of_sweep(result: Swept, memory: Memory | None, counting: str) -> Page:  # n
         or "There are no points.",
         tone="plain",
         numbers=tuple(entry for panel in groups for entry in _panel_numbers(panel, counting, len(groups) > 1)),
-        warnings=tuple(dict.fromkeys(text for point in points for text in point.evaluation.warnings)),
+        warnings=_warnings_of(result),
         sections=(
             *(_panel_section(panel, index, counting) for index, panel in enumerate(groups)),
             *(part for memory in _best_memories(result, groups, counting) for part in tensor_sections(memory)),
@@ -416,6 +418,13 @@ def _of_sweep(result: Swept, memory: Memory | None, counting: str) -> Page:  # n
         ),
         references=references(channels),
     )  # fmt: skip
+
+
+def _warnings_of(result: Swept) -> tuple[str, ...]:
+    """Return the warnings of a sweep, and those of points that are not among them; the former name the model."""
+    of_points = dict.fromkeys(text for point in result.points for text in point.evaluation.warnings)
+    more = (text for text in of_points if not any(each.endswith(text) for each in result.warnings))
+    return (*result.warnings, *more)
 
 
 def _answer(answer: Within) -> str:

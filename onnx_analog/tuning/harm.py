@@ -116,6 +116,8 @@ class Harms(Shown):
         What the correction costs.
     protected : ProtectedModel or None
         The model as it was stored and is read.
+    warnings : tuple of str
+        What was logged while it was made, and is to be known of it.
     """
 
     whole: Harm
@@ -133,6 +135,7 @@ class Harms(Shown):
     corrected_by: str | None = None
     correction: Cost | None = None
     protected: ProtectedModel | None = field(default=None, repr=False, compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def scale(self) -> Scale:
@@ -321,6 +324,7 @@ class Harms(Shown):
             "preprocessing": self.preprocessing,
             "correction": None if self.correction is None else {"by": self.corrected_by, **self.correction.to_dict()},
             "version": version("onnx-analog"),
+            "warnings": list(self.warnings),
             "parts": list(self.rows()),
         }
 

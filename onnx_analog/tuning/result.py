@@ -73,6 +73,8 @@ class Tuned(Shown):
         Of the noise, and of the choice of samples; None where it is not known.
     preprocessing : str
         How the inputs were made, in words.
+    warnings : tuple of str
+        What was logged while it was made, and is to be known of it.
     """
 
     goal: Goal
@@ -95,6 +97,7 @@ class Tuned(Shown):
     protecting: Callable[[], ProtectedModel] = field(compare=False)
     seed: int | None = None
     preprocessing: str = ""
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied and pickled: the model in place of the function that makes it."""
@@ -280,6 +283,7 @@ class Tuned(Shown):
             "limit_cells_per_weight": None if self.limit is None else self.limit.cells_per_original_weight,
             "against_limit": None if self.limit is None else self.limit.factor,
             "preprocessing": self.preprocessing,
+            "warnings": list(self.warnings),
             "tensors": self.rows(),
             "plan": self.plan.to_dict(),
         }

@@ -260,3 +260,15 @@ def test_cells_are_those_of_both_countings():
     assert found["cells_per_weight"] == pytest.approx(totals["honest_cells_per_original_weight"])
     assert found["paper_cells_per_weight"] == pytest.approx(totals["all_in_cells_per_original_weight"])
     assert found["cells_per_weight"] > found["paper_cells_per_weight"]
+
+
+def test_all_warnings_are_in_the_files_also_if_they_are_not_shown(command, tmp_path):
+    plan = oa.Plan(default=oa.Scheme(channel=QUIET.partition(" ")[2]), patterns={"nowhere*": None})
+    (tmp_path / "odd.json").write_text(plan.to_json(), encoding="utf-8")
+    line = "check model.onnx --data test.npz --max-drop 99 --metric agreement --plan odd.json --json --junit out.xml"
+    loud, quiet = command(line), command(f"{line} --quiet --force")
+    said = "the plan's pattern nowhere* matches no selected tensor"
+    assert said in json.loads(loud.stdout)["warnings"]
+    assert json.loads(loud.stdout)["warnings"] == json.loads(quiet.stdout)["warnings"]
+    assert f"warning: {said}" in (tmp_path / "out.xml").read_text(encoding="utf-8")
+    assert said not in quiet.stderr

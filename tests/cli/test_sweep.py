@@ -160,7 +160,8 @@ def test_the_command_is_the_function(cli, tmp_path, line):
     found = body(cli(f"{TO} {line} --json"))
     options = {"strategy": ["sign"], "cells": [1, 4], "channel": [QUIET], "trials": 3, **API[line]}
     swept = oa.sweep("model.onnx", "test.npz", out=tmp_path / "other", engine="serial", **options)
-    assert found == {"points": [json.loads(json.dumps(point.to_dict())) for point in swept.points]}
+    assert found == json.loads(json.dumps(swept.to_dict()))
+    assert found["points"] == [json.loads(json.dumps(point.to_dict())) for point in swept.points]
     assert (tmp_path / "out" / TRIALS).read_bytes() == (tmp_path / "other" / TRIALS).read_bytes()
 
 
@@ -208,7 +209,7 @@ def test_precision_adds_trials_until_intervals_are_narrow(cli, tmp_path, line, u
 
 def test_only_json_is_printed(cli, tmp_path):
     found = body(cli(f"{TO} --json"))
-    assert set(found) == {"points"}
+    assert set(found) == {"points", "warnings"}
     assert [(point["strategy"], point["cells"], len(point["values"])) for point in found["points"]] == [
         ("sign", 1, 3),
         ("sign", 4, 3),
