@@ -47,7 +47,8 @@ class Arguments:
     preprocess: str | None = setting(None, help="Function that prepares the array of each input.")
     metric: Any = setting(
         None,
-        help="top1, top5, agreement, exact_match, relative_error, sqnr_db, mse, r2; or module:function, "
+        help="top1, top5, agreement, exact_match, relative_error, sqnr_db, mse, "
+        "token_accuracy, perplexity, r2; or module:function, "
         "f(outputs, labels=, clean=) -> number.  [default: chosen by the data and outputs]",
     )
     lower_is_better: bool = setting(

@@ -23,6 +23,9 @@ from onnx_analog.run._outputs import (
 )
 
 _TOP = 5
+UNCOUNTED = (
+    -100
+)  # label of a token that does not count, as padding: the default ignore_index of PyTorch's cross-entropy
 
 # -------------------------------------------------------------------------------------------------- by classes
 
@@ -92,6 +95,68 @@ def agreement(outputs: Outputs, *, labels: Array | None, clean: Outputs, class_a
     same = (winners == others).all(axis=axis) & ~has_nan(noisy, axis) & ~has_nan(expected, axis)
     value = float(np.mean(same))
     return math.nan if value == 1 and sqnr_db([noisy], clean=[expected]) < 0 else value
+
+
+# ----------------------------------------------------------------------------------------------------- by tokens
+
+
+def token_accuracy(outputs: Outputs, *, labels: Array | None, clean: Outputs, class_axis: int | None = None) -> float:  # noqa: ARG001 - likewise
+    """Return the share of tokens that have the largest score, of those whose label is not -100; as `top1` otherwise.
+
+    Examples
+    --------
+    >>> token_accuracy([np.array([[[0.1, 0.9], [0.8, 0.2]]])], labels=np.array([[1, -100]]), clean=[], class_axis=2)
+    1.0
+    """
+    scores, truth = _tokens(outputs[0], labels, class_axis)
+    return float(np.mean((scores.argmax(axis=1) == truth) & ~has_nan(scores)))
+
+
+def perplexity(outputs: Outputs, *, labels: Array | None, clean: Outputs, class_axis: int | None = None) -> float:  # noqa: ARG001 - likewise
+    """Return the perplexity exp(-Σ ln p(label) / N) of the N tokens whose label is not -100, p the softmax of scores.
+
+    F. Jelinek, R. L. Mercer, L. R. Bahl and J. K. Baker, "Perplexity - a measure of the difficulty of speech
+    recognition tasks", J. Acoust. Soc. Am. 62, S63 (1977). It is NaN if a score is, and infinite where a label has the
+    probability 0.
+
+    Parameters
+    ----------
+    outputs : the first is an array of logits or logarithms of probabilities (n, ..., classes, ...)
+    labels : whole numbers, of the shape of the scores without the axis of classes
+        That which the scores of a place predict: of a causal model, the next token.
+
+    Raises
+    ------
+    DataError
+        If labels and scores do not fit, or the scores are probabilities: their softmax would be another distribution.
+
+    Examples
+    --------
+    >>> round(perplexity([np.zeros((1, 3, 50))], labels=np.array([[7, 8, 9]]), clean=[]), 9)
+    50.0
+    """
+    scores, truth = _tokens(outputs[0], labels, class_axis)
+    logits = scores.astype(np.float64)
+    if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
+        raise DataError(
+            "the scores are probabilities, and perplexity takes those before the softmax: choose the output of logits, "
+            "or give a metric of your own"
+        )
+    with np.errstate(invalid="ignore", over="ignore"):
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        lost = np.log(np.exp(shifted).sum(axis=1)) - np.take_along_axis(shifted, truth[:, None], axis=1)[:, 0]
+        return float(np.exp(lost.mean()))
+
+
+def _tokens(output: Output, labels: Array | None, axis: int | None) -> tuple[Array, Array]:
+    """Return scores (tokens, classes) and labels (tokens,), without tokens that do not count."""
+    if labels is None:
+        raise DataError("the metric needs a label for each token: an array y in the data")
+    counts = np.asarray(labels != UNCOUNTED)
+    if not counts.any():
+        raise DataError(f"all labels are {UNCOUNTED}, so no token counts")
+    scores, truth = labelled_scores(output, np.where(counts, labels, 0), axis)
+    return (scores, truth) if counts.all() else (scores[counts.reshape(-1)], truth[counts.reshape(-1)])
 
 
 # ------------------------------------------------------------------------------------------------ value by value

@@ -25,9 +25,11 @@ from onnx_analog.run._values import exact_match as exact_match
 from onnx_analog.run._values import mse as mse
 from onnx_analog.run._values import nan_share as nan_share
 from onnx_analog.run._values import output_sqnr_db as output_sqnr_db
+from onnx_analog.run._values import perplexity as perplexity
 from onnx_analog.run._values import r2 as r2
 from onnx_analog.run._values import relative_error as relative_error
 from onnx_analog.run._values import sqnr_db as sqnr_db
+from onnx_analog.run._values import token_accuracy as token_accuracy
 from onnx_analog.run._values import top1 as top1
 from onnx_analog.run._values import top5 as top5
 
@@ -189,6 +191,11 @@ METRICS = {
         Metric("relative_error", relative_error, "relative error", higher_is_better=False, low=0.0, labelled=False),
         Metric("sqnr_db", sqnr_db, "output SQNR", higher_is_better=True, unit="dB", labelled=False),
         Metric("mse", mse, "mean squared error", higher_is_better=False, low=0.0, labelled=True),
+        Metric(
+            "token_accuracy", token_accuracy, "token accuracy",
+            share=True, higher_is_better=True, by_class=True, labelled=True,
+        ),
+        Metric("perplexity", perplexity, "perplexity", higher_is_better=False, low=1.0, by_class=True, labelled=True),
         Metric("r2", r2, "R²", higher_is_better=True, high=1.0, labelled=True),
     )
 }  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+import onnx_analog as oa
 from onnx_analog import named
 from onnx_analog._inputs import directed, metric_of
 from onnx_analog.errors import DataError, OptionError
@@ -26,14 +27,16 @@ from onnx_analog.run.metrics import (
     mse,
     nan_share,
     output_sqnr_db,
+    perplexity,
     r2,
     relative_error,
     source_digest,
     sqnr_db,
+    token_accuracy,
     top1,
     top5,
 )
-from tests.models import f32
+from tests.models import f32, model, run
 
 SCORES = f32([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
 LABELS = np.array([1, 1, 1, 0])
@@ -522,12 +525,23 @@ def test_a_function_that_says_that_higher_is_better_is_not_told_otherwise():
 
 
 def test_all_metrics_are_described():
-    assert NAMES == ("top1", "top5", "agreement", "exact_match", "relative_error", "sqnr_db", "mse", "r2")
+    assert NAMES == (
+        "top1",
+        "top5",
+        "agreement",
+        "exact_match",
+        "relative_error",
+        "sqnr_db",
+        "mse",
+        "token_accuracy",
+        "perplexity",
+        "r2",
+    )
     shares = [metric.name for metric in METRICS.values() if metric.share]
-    assert shares == ["top1", "top5", "agreement", "exact_match"]
+    assert shares == ["top1", "top5", "agreement", "exact_match", "token_accuracy"]
     for name, metric in METRICS.items():
         assert described(("any name", metric.function)) is metric
-        assert (metric.name, metric.higher_is_better) == (name, name not in ("relative_error", "mse"))
+        assert (metric.name, metric.higher_is_better) == (name, name not in ("relative_error", "mse", "perplexity"))
         assert metric.label
 
 
@@ -694,3 +708,81 @@ def test_without_noise_a_function_gets_the_same_outputs_twice():
     metric = own(lambda outputs, *, labels, clean: float(outputs is clean and outputs[0] is clean[0]))
     assert metric(clean, labels=None, clean=clean) == 1
     assert metric([SCORES.copy()], labels=None, clean=clean) == 0
+
+
+# ---------------------------------------------------------------------------------------------------- tokens
+
+LOGITS = hnp.arrays(np.float64, (2, 4, 5), elements=st.floats(-30, 30))
+TOKENS = hnp.arrays(np.int64, (2, 4), elements=st.integers(0, 4) | st.just(-100)).filter(lambda y: (y >= 0).any())
+
+
+def loop(logits, labels):
+    """Return the perplexity and the token accuracy, token by token."""
+    lost, right = [], []
+    for row, label in zip(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), strict=True):
+        if label != -100:
+            odds = [math.exp(score - row[label]) for score in row]
+            lost.append(math.log(math.fsum(odds)))
+            right.append(row.tolist().index(max(row)) == label)
+    return math.exp(math.fsum(lost) / len(lost)), sum(right) / len(right)
+
+
+@given(LOGITS, TOKENS)
+def test_tokens_are_scored_as_a_loop_scores_them(logits, labels):
+    surprise, right = loop(logits, labels)
+    assert token_accuracy([logits], labels=labels, clean=[]) == right
+    assert perplexity([logits], labels=labels, clean=[]) == pytest.approx(surprise, rel=1e-12)
+
+
+@pytest.mark.parametrize("classes", [2, 50, 1000])
+def test_the_perplexity_of_equal_scores_is_the_number_of_classes(classes):
+    labels = np.arange(6).reshape(2, 3) % classes
+    value = perplexity([np.full((2, 3, classes), 3.0)], labels=labels, clean=[], class_axis=2)
+    assert value == pytest.approx(classes, rel=1e-12)
+
+
+def test_the_perplexity_of_logarithms_of_probabilities_is_that_of_these():
+    """Closed form: two labels of probability 1/2 and 1/8 have the geometric mean 1/4."""
+    scores = np.log([[[0.5, 0.25, 0.25], [0.125, 0.375, 0.5]]])
+    assert perplexity([scores], labels=np.array([[0, 0]]), clean=[]) == pytest.approx(4, rel=1e-12)
+    assert perplexity([scores + 500], labels=np.array([[0, 0]]), clean=[]) == pytest.approx(4, rel=1e-9)  # as softmax
+
+
+def test_a_sure_model_is_not_surprised_and_an_impossible_label_is_infinitely_so():
+    scores = np.array([[[0.0, -np.inf]]])
+    assert perplexity([scores], labels=np.array([[0]]), clean=[]) == 1.0
+    assert perplexity([scores], labels=np.array([[1]]), clean=[]) == math.inf
+    assert math.isnan(perplexity([np.array([[[math.nan, 0.0]]])], labels=np.array([[1]]), clean=[]))
+
+
+def test_what_is_no_token_or_no_logit_is_refused():
+    scores = np.zeros((1, 2, 3))
+    for metric in (perplexity, token_accuracy):
+        with pytest.raises(DataError, match="all labels are -100"):
+            metric([scores], labels=np.full((1, 2), -100), clean=[])
+        with pytest.raises(DataError, match="labels run from -1 to 0"):
+            metric([scores], labels=np.array([[-1, 0]]), clean=[])
+        with pytest.raises(DataError, match="a label for each token"):
+            metric([scores], labels=None, clean=[])
+    with pytest.raises(DataError, match="the scores are probabilities"):
+        perplexity([np.full((1, 2, 4), 0.25)], labels=np.zeros((1, 2), int), clean=[])
+
+
+def test_tokens_of_a_model_are_measured():
+    labels = np.array([[0, 1, -100], [2, -100, -100]])
+    scores = np.random.default_rng(0).normal(size=(2, 3, 7)).astype(np.float32)
+    for name in ("perplexity", "token_accuracy"):
+        found = choose([Field("y")], lambda _: scores, labels, samples=2, named=(name, METRICS[name].function))
+        assert (found.class_axis, found.classes) == (2, 7)
+        assert found([scores], labels=labels, clean=[]) == METRICS[name].function([scores], labels=labels, clean=[])
+
+
+def test_a_language_model_is_evaluated_by_its_tokens():
+    net = "net (float[n, t, 4] x) => (float[n, t, 9] y) <float[4, 9] w = random> { y = MatMul(x, w) }"
+    x = np.random.default_rng(0).normal(size=(6, 5, 4)).astype(np.float32)
+    y = np.random.default_rng(1).integers(9, size=(6, 5))
+    y[:, 3:] = -100
+    logits = run(model(net), {"x": x})[0].astype(np.float64)
+    for name, expected in zip(("perplexity", "token_accuracy"), loop(logits, y), strict=True):
+        found = oa.evaluate(model(net), (x, y), metric=name)
+        assert found.original == pytest.approx(expected, rel=1e-6)  # of float32
