@@ -38,7 +38,7 @@ def run(passes: Sequence[ir.passes.PassBase], model: ir.Model) -> ir.Model:
         return ir.passes.Sequential(*passes)(model).model
     except ir.passes.PassError as error:
         ours = _as_ours(error, model)
-    raise ours  # here and not above, where an error from beneath `error` would lead back to it
+    raise ours  # raised inside `except`, the chain of errors would be circular
 
 
 def stored(protect: ProtectPass, model: ir.Model) -> list[tuple[Weight, Stored]]:

@@ -67,9 +67,9 @@ def _look_table(tuned: Tuned) -> Table:
                 result.add_row(name, f"{look.cells:.3f}", *_bounds(tuned, look))
     judged = f"all together are judged with {percent_as_given(tuned.confidence)}"
     result.caption = (
-        f"{tuned.scale.rule}. Plans are verified in this order, up to the first that is not shown to hold, and so are "
-        f"digital rivals: {judged}. Each bound is one-sided, with {percent_as_given(tuned.confidence_of_look)} "
-        f"confidence; the {INTERVAL} has 97.5 % at each end"
+        f"{tuned.scale.rule}. Each bound is one-sided, with {percent_as_given(tuned.confidence_of_look)} confidence. "
+        "Plans are verified in this order, the safest first, and verification stops at the first that is not shown to "
+        f"hold. Digital rivals, and a plan that was given, are verified apart; {judged}"
     )
     return result
 

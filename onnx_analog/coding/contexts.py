@@ -33,10 +33,10 @@ _VALUE_ENDS = tuple(sorted(end for digits in range(_MOST_VALUE) for end in (2**d
 
 
 def row_of(count: int) -> Kernel:
-    """Return rows for `count` symbols of a segment without a kernel, of about half as many as the root of `count`.
+    """Return rows for `count` symbols of a segment without a kernel: about half as long as there are rows.
 
-    The first symbol of each row has no neighbour, so longer rows take up to 0.1 % fewer bits; but the more places there
-    are, the longer coding takes, up to twice as long.
+    The first symbol of a row has no neighbour, so longer rows take slightly fewer bits; but coding takes longer the
+    more places there are.
     """
     return 1, min(max(1 << -(-max(count - 1, 0).bit_length() // 2) >> 1, 2), MOST_AREA)
 

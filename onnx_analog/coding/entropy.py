@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import pairwise
-from operator import attrgetter, methodcaller
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -53,7 +53,7 @@ _PRECISION = 24  # bits of the coder's probabilities
 _WORD, STATE = 32, 64  # bits of the range coder
 _TAIL = 4  # words at its end that are likely to take a carry
 _LENGTH_BITS = 10  # of the length of a segment in a header, about
-_OFF = 8  # bits by which a segment may be longer or shorter than its tables say, against another way to encode it
+_OFF = 12  # bits, about, by which a segment may be longer or shorter than its tables say
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,17 +240,30 @@ def ways_to_encode(
         grouped = group_contexts(in_context)
     static, *fits = fit_several([counts[used][None], *(each.counts for each in grouped)])
     of_stream = partial(_written, alphabet=alphabet, segment=segment, count=symbols.size)
-    whole = ([Run(0, ranks.take(symbols[part]))] for part in parts)
-    ways = [_way(static, Model(used, static.tables), whole, of_stream)]
+    ways = [_way(static, Model(used, static.tables), partial(_runs_of_all, symbols, ranks, parts), of_stream)]
     for each, fit in zip(grouped, fits, strict=True):
         groups = tuple(each.groups.tolist())
-        in_groups = map(methodcaller("runs", ranks, groups), placed)
-        ways.append(_way(fit, Model(used, fit.tables, groups, middle, shape), in_groups, of_stream))
+        runs = partial(_runs_in_groups, placed, ranks, groups)
+        ways.append(_way(fit, Model(used, fit.tables, groups, middle, shape), runs, of_stream))
     return ways
 
 
+def _runs_of_all(symbols: Bytes, ranks: NDArray[np.int32], parts: Sequence[slice]) -> Iterator[Iterable[Run]]:
+    """Yield the runs of each segment with one table."""
+    for part in parts:
+        yield [Run(0, ranks.take(symbols[part]))]
+
+
+def _runs_in_groups(
+    placed: Sequence[Placed], ranks: NDArray[np.int32], groups: Sequence[int]
+) -> Iterator[Iterable[Run]]:
+    """Yield the runs of each segment with a table for each group of contexts."""
+    for each in placed:
+        yield each.runs(ranks, groups)
+
+
 def _way(
-    fit: Fit, model: Model, runs: Iterable[Iterable[Run]], of_stream: partial[EncodedStream]
+    fit: Fit, model: Model, runs: Callable[[], Iterable[Iterable[Run]]], of_stream: partial[EncodedStream]
 ) -> Way[EncodedStream]:
     """Return a way to encode the runs of each segment, which are made when it is taken."""
     alphabet, segment, count = (of_stream.keywords[name] for name in ("alphabet", "segment", "count"))
@@ -277,11 +290,11 @@ def _check(symbols: Bytes, alphabet: int, model: str, segment: int, kernel: Kern
 
 
 def _written(
-    model: Model, head: str, runs: Iterable[Iterable[Run]], *, alphabet: int, segment: int, count: int
+    model: Model, head: str, runs: Callable[[], Iterable[Iterable[Run]]], *, alphabet: int, segment: int, count: int
 ) -> EncodedStream:
     """Return the stream of `count` symbols, from the runs of each segment; `head` is what comes before the tables."""
     tables = _tables_of(model)
-    payloads = [_payload(tables, of_segment) for of_segment in runs]
+    payloads = [_payload(tables, of_segment) for of_segment in runs()]
     header = head + model.tables.write() + _write_lengths([payload.size for payload in payloads[:-1]])
     digits = np.concatenate([np.frombuffer(header.encode(), np.uint8) - ord("0"), *payloads])
     return EncodedStream(count, alphabet, segment, np.packbits(digits).tobytes(), digits.size)

@@ -166,7 +166,12 @@ class Measures:
         few = rounds * self.count(QUICK) if quick else 0
         self.steps.expect("quick looks", "trial" if reads > 1 else "quick look", reads * few)
         self.steps.expect("looks", kind, reads * looks * self.count(SEARCH))
-        self.steps.expect("verification", kind, reads * self.count(VERIFICATION) * (1 if budget else _EXPECTED_LOOKS))
+        self.expect_verification(1 if budget else _EXPECTED_LOOKS, reads)
+
+    def expect_verification(self, looks: int, reads: int) -> None:
+        """Say how many plans are likely left to verify, each in so many trials."""
+        kind = "trial" if reads > 1 else "look"
+        self.steps.expect("verification", kind, reads * self.count(VERIFICATION) * looks)
 
     # ------------------------------------------------------------------------------------------------- the model
 
@@ -375,7 +380,8 @@ class Measures:
                     trials = experiment.trials(plan, selection=self._selection)
                     found = drop_of(experiment, trials, seed=self._seed, count=1)
             else:
-                calls = [Call.for_read(part, plan, trial) for trial in range(reads)]
+                first = reads if part == VERIFICATION else 0  # other noise than what the plan was searched with
+                calls = [Call.for_read(part, plan, first + trial) for trial in range(reads)]
                 units = [float(self.count(part))] * reads
                 tell = self.steps.counter(step, "trial", units, lambda _: said)
                 found = drop_from(experiment, self._crew.found(calls, tell=tell))

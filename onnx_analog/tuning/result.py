@@ -225,9 +225,7 @@ class Tuned(Shown):
     @property
     def _most(self) -> str:
         """Which plan was verified, where others would have more cells or none has."""
-        return (
-            "in the plan with the most cells" if self.best.last else "in the plan with the most cells of those verified"
-        )
+        return "in the plan with the most cells" if self.best.last else "in the safest plan that was verified"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each tensor: how it is stored, its cells and its part of the predicted divergence."""

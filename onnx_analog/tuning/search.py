@@ -25,8 +25,9 @@ from onnx_analog.tuning.drops import Drop, samples_needed
 from onnx_analog.tuning.measures import QUICK, SEARCH, VERIFICATION, Measures
 
 _SAFER = (4.0, 2.0, 2**0.5, 2**0.25)  # times as little loss is expected of the first plans that are verified
-_STEP = 2**0.125  # times as much of each that follows the plan that was searched for: some 2 % fewer cells
+_STEP = 2**0.125  # times as much of each that follows the plan that was searched for, than of the one before
 _MOST_STEPS = 64
+_RANKS = {True: 0, None: 1, False: 2}  # of what is known of a plan
 
 
 class Search:
@@ -124,7 +125,7 @@ class Search:
         return self._verified(allocations, place, goal, curve, tried.values(), first, sure=sure)
 
     def _foreseen(self, drop: Drop) -> float:
-        """Return the bound that the samples that verify are likely to give of what those of the search have shown."""
+        """Return the bound to expect from the samples that verify, from what those of the search have shown."""
         more = self._of.count(VERIFICATION) / self._of.count(SEARCH)
         return drop.mean + (drop.upper(self.confidence_of_look) - drop.mean) / math.sqrt(more)
 
@@ -163,20 +164,19 @@ class Search:
         *,
         sure: bool = False,
     ) -> Answer:
-        """Return the cheapest allocation that is verified; if none holds, the one that was looked at last.
+        """Return the cheapest allocation that is shown to hold; if none is, one of which it is not known.
 
         That in `first` is looked at before those of places; `tried` are points beside those of places.
         """
         looks = list[tuple[Allocation, Look]]()
         if first is not None:
             looks.append((first, self._look(first, goal)))
-        behind = first is not None and self._cells(first) >= self._cells(allocations[place])
-        if goal.budget is not None:
-            looks = looks or [(allocations[place], self._look(allocations[place], goal))]
-        elif not looks or not (looks[0][1].holds or behind):
+        if goal.limit is not None:
             looks += self._in_sequence(allocations, place, goal, sure=sure)
+        elif first is None:
+            looks.append((allocations[place], self._look(allocations[place], goal)))
         self._of.steps.end("verification")
-        allocation, look = next((each for each in reversed(looks) if each[1].holds), looks[-1])
+        allocation, look = min(looks, key=lambda each: (_RANKS[each[1].holds], each[1].cells))
         points = sorted((*curve.values(), *tried), key=lambda point: point.cells)
         return Answer(
             allocation=allocation,
@@ -185,7 +185,7 @@ class Search:
             verified=look.drop,
             holds=look.holds,
             needed=self._needed(look, goal),
-            last=behind or look.cells >= self._cells(allocations[-1]),
+            last=look.cells >= self._cells(allocations[-1]),
             looks=tuple(each for _, each in looks),
             curve=tuple(points),
         )
@@ -194,7 +194,10 @@ class Search:
         self, allocations: Path, place: int, goal: Goal, *, sure: bool
     ) -> Iterator[tuple[Allocation, Look]]:
         """Yield allocations in the order in which they are verified, up to the first that is not shown to hold."""
-        for number in sequence(allocations.losses, place, from_end=not sure):
+        places = sequence(allocations.losses, place, from_end=not sure)
+        for done, number in enumerate(places):
+            left = sum(each >= place for each in places[done:])
+            self._of.expect_verification(1 + left, self._of.reads(allocations[number]))
             look = self._look(allocations[number], goal)
             yield allocations[number], look
             if not look.holds:

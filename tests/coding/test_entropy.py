@@ -283,6 +283,11 @@ def test_the_shortest_way_is_taken(segment):
         assert encoded(symbols, 21, **settings).bits == min(every)
 
 
+def test_a_way_may_be_taken_again():
+    for way in ways_to_encode(smooth(500), 21, model="context", kernel=(3, 3)):
+        assert way.taken().data == way.taken().data
+
+
 def test_a_way_that_cannot_be_the_shortest_is_not_taken():
     ways = [Way(100, 3, lambda: 102), Way(105, 3, lambda: 101), Way(110, 3, lambda: pytest.fail("is not taken"))]
     assert shortest(ways, int) == 101

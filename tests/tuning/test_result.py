@@ -74,7 +74,7 @@ def test_a_goal_that_does_not_hold_says_of_which_plans(tuned):
     lost = replace(tuned, best=replace(tuned.best, holds=False, last=True))
     assert lost.verdict == "more than 20 points are lost, also in the plan with the most cells"
     lost = replace(tuned, best=replace(tuned.best, holds=False, last=False))
-    assert lost.verdict == "more than 20 points are lost, also in the plan with the most cells of those verified"
+    assert lost.verdict == "more than 20 points are lost, also in the safest plan that was verified"
 
 
 @pytest.mark.parametrize("last", [True, False])
@@ -106,7 +106,7 @@ def test_where_a_plan_with_more_cells_would_hold_now_a_budget_is_the_way(tuned):
     for needed, this in ((2345, "about 3,600 samples in all would do, or "), (None, "")):
         answer = with_most_cells(undecided(tuned, needed=needed, last=False), cells=99.0, **nothing)
         assert answer.verdict == (
-            "these data do not decide whether more than 1 point is lost, also in the plan with the most cells of those "
+            "these data do not decide whether more than 1 point is lost, also in the safest plan that was "
             f"verified: {this}a plan with more cells (ask for a smaller limit)"
         )
 

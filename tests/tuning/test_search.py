@@ -118,7 +118,7 @@ def test_a_budget_is_kept():
 
 @pytest.mark.parametrize("channel", ["pcm", "pcm-partial-reset", GaussianNoise(sigma=0.02)])
 def test_no_level_of_decoding_takes_more_cells_than_one_before(channel):
-    """Before it is verified: the first look is at what the search found to be the cheapest."""
+    """Before it is verified: the first look is at a plan that is expected to lose a quarter of the one searched for."""
     found = [small(max_drop=20, decoding=each, channel=channel, trials=5) for each in DECODING]
     cells = [each.best.looks[0].cells for each in found]
     assert cells == sorted(cells, reverse=True)
