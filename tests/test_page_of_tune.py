@@ -17,6 +17,7 @@ from onnx_analog.cli.commands.tune import UNDECIDED
 from onnx_analog.coding.codes import SOFT_SHARE
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING
+from onnx_analog.display import rounded_up
 from onnx_analog.tuning import measures, parts, search
 from onnx_analog.tuning.scale import POINTS
 from tests.conftest import ROOT
@@ -86,12 +87,13 @@ def test_samples_are_split_and_needed_as_the_page_says():
     assert parts.counts_of(5000).search == (5000 - parts.CALIBRATION - parts.CORRECTION) // 4
     assert "A quarter of the rest are searched with" in WORDS
     assert search._SAFER[0] == 4
-    assert "The first is expected to lose a quarter of what" in WORDS
+    assert "The first plan should lose a quarter as much" in WORDS
     risk = -math.log((1 - 0.95) / 2)
     assert f"up to {risk:.1f}/n" in WORDS
     one, tenth = (math.ceil(risk / share) for share in (0.01, 0.001))
-    assert f"about {round(one, -1)} samples that verify, or {round(parts.fewest(one), -2):,} in all" in WORDS
-    assert f"0.1 points take {round(parts.fewest(tenth), -3):,}" in WORDS
+    assert f"about {rounded_up(one)} samples that verify, or {rounded_up(parts.fewest(one)):,} in all" in WORDS
+    assert f"0.1 points take {rounded_up(parts.fewest(tenth)):,}" in WORDS
+    assert f"in steps of {100 * (search._STEP - 1):.0f} % more predicted divergence" in WORDS
     with pytest.raises(Exception, match="takes at least 158"):
         parts.parts_of(np.zeros(100), 0)
     assert "Fewer than 158 samples are refused" in WORDS

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -334,10 +335,29 @@ def test_each_plan_that_is_verified_takes_fewer_cells_than_the_one_before(losses
     assert max(places) < len(losses)
 
 
+def test_a_plan_that_is_tried_as_a_whole_does_not_end_the_search(monkeypatch):
+    """It is verified first; the answer is the cheapest of all that hold."""
+    monkeypatch.setattr(search.Search, "_whole", lambda *_, **__: 0)
+    found = small(max_drop=90, plan=oa.Scheme.entropy_coded(0.1)).best
+    first, *others = found.looks
+    assert first.holds
+    assert len(others) > 1
+    assert found.cells == min(look.cells for look in found.looks if look.holds) < first.cells
+
+
+@pytest.mark.parametrize("verdicts", [(None, False), (False, None)])
+def test_what_is_not_decided_comes_before_what_does_not_hold(verdicts, monkeypatch):
+    monkeypatch.setattr(search.Search, "_whole", lambda *_, **__: 0)
+    told = iter([*verdicts, *[False] * 9])
+    monkeypatch.setattr(search, "_holds", lambda *_: next(told))
+    assert small(max_drop=90, plan=oa.Scheme.entropy_coded(0.1)).best.holds is None
+
+
 class Simulated(search.Search):
     """Plans that truly lose more the cheaper they are; what is found of each has a standard error of 1."""
 
     confidence_of_look = 0.975
+    _of: Any = SimpleNamespace(expect_verification=lambda *_: None, reads=lambda _: 1)
 
     def __init__(self, worst, rng):
         self.losses, self._rng = np.linspace(worst, 0, 40), rng
