@@ -202,22 +202,30 @@ def test_runs_with_a_plan_are_those_of_the_results(trained):
         in text
     )
     assert run["teacher"] == "resnet18-cifar10-pruned.onnx"
+    further = run_of("resnet18-layers-88-steps-1.5")
+    assert f"in {further['epochs']} more epochs ({further['seconds'] / 60:.0f} minutes)" in text
+    assert (further["start"], further["teacher"]) == ("resnet18-layers-85-steps-1.5.onnx", run["teacher"])
+    assert run["epochs"] + further["epochs"] == 6  # "six epochs" in docs/beyond.md
 
 
 def test_what_training_buys_resnet18_is_what_the_results_say(trained):
     rows = trained.read(RESULTS / "training-resnet18.csv")
     row = {(each.model, each.stored, each.step): each for each in rows}
-    fine, coarse = row["resnet18-layers-85-steps-1.5", "plain", 1.5], row["resnet18-layers-90-steps-2", "plain", 2.0]
+    first, fine, coarse = (
+        row[f"resnet18-layers-{name}", "plain", step]
+        for name, step in (("85-steps-1.5", 1.5), ("88-steps-1.5", 1.5), ("90-steps-2", 2.0))
+    )
     original, compensated = (row["resnet18-cifar10-pruned", *key] for key in (("plain", 1.5), ("compensated", 2.0)))
     untrained = [each for each in rows if each.stored == "compensated"]
     half, low = (trained.cells_at(untrained, 0.5, column) for column in ("lost", "high"))
     assert trained.cells_at(untrained, 0.5, "low") is None
     text, beyond = (" ".join(page.split()) for page in (PAGE, BEYOND))
-    for each in (fine, coarse):
-        assert f"{said(each)} cells" in text
-        assert said(each) in beyond
+    assert f"lose {said(first)} cells per original weight and, pruned to 88 %, {said(fine)} cells" in text
+    assert f"{said(coarse)} cells" in text
+    assert all(said(each) in beyond for each in (fine, coarse))
     points = f"loses {original.lost:.2f} points ({original.low:.2f} to {original.high:.2f}). Compensated and corrected"
     assert points in text
-    assert f"it takes {trained.cells_at(untrained, fine.lost, 'lost'):.3f} cells for the same loss" in text
-    assert f"and {half:.3f} (below {compensated.cells:.3f} to {low:.3f}) for half a point" in text
+    as_much = trained.cells_at(untrained, first.lost, "lost")
+    assert f"it takes {as_much:.3f} cells to lose {first.lost:.2f} points" in text
+    assert f"and {half:.3f} (below {compensated.cells:.3f} to {low:.3f}) to lose half a point" in text
     assert f"loses {said(compensated)} cells" in text
