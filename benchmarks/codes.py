@@ -99,7 +99,7 @@ def encode_all(weights: Iterable[NDArray[Any]], scheme: Scheme) -> int:
     return bits
 
 
-def trial(scheme: Scheme, model: ir.Model | None = None, count: int = 500, pairs: int = 15) -> Row | None:
+def trial(scheme: Scheme, model: ir.Model | None = None, count: int = 2000, pairs: int = 9) -> Row | None:
     """Return a trial of `count` images against clean inference of them; None without a model.
 
     The model is the trained ResNet-20 unless it is given.
