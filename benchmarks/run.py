@@ -82,7 +82,9 @@ def rows() -> Iterator[Row]:
     for name, scheme in codes.MEMBERS.items():
         yield Row(f"encoding alone, {name} / the paper's redundancy, ResNet-20", "", False, partial(_encoding, scheme))
     for name, scheme in codes.READ.items():
-        yield Row(f"trial, {name} / clean inference, trained ResNet-20 × 2,000", "≤ 1.05", False, partial(_trial, scheme))
+        yield Row(
+            f"trial, {name} / clean inference, trained ResNet-20 × 2,000", "≤ 1.05", False, partial(_trial, scheme)
+        )
     yield Row("sampling + decoding / drawing all of 100 cells", "", False, lambda _: trials.against_cells(chain(), 100))
     yield Row("sampling + decoding, two threads / one", "", False, lambda _: trials.threads_against_one(chain()))
     yield Row("session with other weights / from other bytes", "", False, lambda _: trials.against_rebuilding(chain()))
