@@ -86,6 +86,7 @@ def array_statistics(
     data: Data | None = None,
     correct: Data | None = None,
     correct_samples: int = DEFAULTS.correct_samples,
+    reference: AnyModel | None = None,
     mean: float | Iterable[float] | None = None,
     std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
@@ -104,8 +105,8 @@ def array_statistics(
         As in `readback`.
     data : data, optional
         Samples with labels: then each array is scored.
-    correct, correct_samples, mean, std, preprocess
-        As in `evaluate`, for scores.
+    correct, correct_samples, reference, mean, std, preprocess
+        As in `readback`, for scores.
 
     Raises
     ------
@@ -126,7 +127,7 @@ def array_statistics(
         raise OptionError(f"trials is {trials}; it must be from 1 to {_MOST_ARRAYS:,}")
     protected = load(model)
     images: dict[str, Any] = {"mean": mean, "std": std, "preprocess": preprocess}
-    correction: dict[str, Any] = {"correct": correct, "correct_samples": correct_samples}
+    correction: dict[str, Any] = {"correct": correct, "correct_samples": correct_samples, "reference": reference}
     of_readback = {**correction, **images} if data is None or correct is not None else correction
     of_memory: dict[str, Any] = {"seed": seed, "channel": resolved, "modifiers": modifiers}
     if measured is not None:

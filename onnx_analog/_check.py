@@ -17,6 +17,7 @@ from onnx_analog._inputs import (
     AnyPlan,
     Data,
     check_function,
+    warn_of_other_samples,
 )
 from onnx_analog._memory import memory_of
 from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
@@ -158,6 +159,7 @@ def check(
         providers=providers, threads=threads,
     )  # fmt: skip
     experiment.name = memory.name
+    warn_of_other_samples(memory.read.get("plan"), experiment.compensating_samples)
     _check_metric(experiment, given["max_drop"])
     check_above_chance(experiment.chosen, len(experiment.data), _original(experiment))
     trials = experiment.trials(**memory.read)

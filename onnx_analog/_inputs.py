@@ -25,15 +25,15 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.exclusive import WHOLE, check_exclusive
-from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.plan import Plan, compensated_otherwise
 from onnx_analog.coding.scheme import Paper, Scheme
-from onnx_analog.errors import DataError, OptionError, brief
+from onnx_analog.errors import DataError, ModelError, OptionError, brief
 from onnx_analog.graph import files
 from onnx_analog.graph.array_read import NO_UNIT
 from onnx_analog.graph.correction import GAIN
-from onnx_analog.graph.files import ModelLike
+from onnx_analog.graph.files import ModelLike, name_of
 from onnx_analog.graph.normalisation import Normalisation
-from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY
+from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, is_protected, read_back
 from onnx_analog.graph.weights import Selection
 from onnx_analog.named import named_function
 from onnx_analog.results import Model, Paths
@@ -61,6 +61,19 @@ AnyPlan = Plan | Scheme | Paths
 def load_model(model: AnyModel, name: str = "model") -> ir.Model:
     """Return a model as `files.load` does."""
     return files.load(bare(model, name))
+
+
+def original_of(reference: AnyModel) -> ir.Model:
+    """Return the reference; raise `ModelError` if it cannot be the original, as it is protected or was read back."""
+    model = load_model(reference, "reference")
+    mark = read_back(model)
+    if mark is not None:
+        raise ModelError(
+            f"the reference, {name_of(model)}, was read from noisy cells ({mark}): name the plain original instead"
+        )
+    if is_protected(model):
+        raise ModelError(f"the reference, {name_of(model)}, is protected: name the plain original instead")
+    return model
 
 
 def bare(model: AnyModel, name: str = "model") -> ModelLike:
@@ -193,13 +206,17 @@ def plan_of(plan: Any) -> Plan:
     raise OptionError(f"plan is {brief(plan)}; it must be a Plan, a Scheme, a path or module:function")
 
 
-def warn_of_uncompensated(plans: Iterable[Plan], compensate: object) -> None:
-    """Log a warning if a plan is for compensated weights, and there are no samples for it."""
-    if compensate is None and any(plan.compensated for plan in plans):
-        logger.warning(
-            "compensate is left out, but the plan is for compensated weights: usually, more is lost without it. "
-            "Give it a few samples; they need no labels"
-        )
+def warn_of_compensation(plans: Iterable[Plan], samples: int | None) -> None:
+    """Log a warning if a plan was verified with other samples to compensate by; `samples` is None for none."""
+    text = next((text for plan in plans for text in compensated_otherwise(plan, samples)), None)
+    if text is not None:
+        logger.warning(text)
+
+
+def warn_of_other_samples(plan: Plan | Selection | None, samples: int | None) -> None:
+    """Log a warning if weights are compensated by other samples than where the plan, if there is one, was verified."""
+    if isinstance(plan, Plan) and samples is not None:
+        warn_of_compensation([plan], samples)
 
 
 def _plan_of_function(spec: str) -> Plan:
@@ -395,6 +412,15 @@ def reading_correct(
     """Return the source of the correction of models that are read back, for which alone images are prepared."""
     _check_prepared("correct", correct, mean, std, preprocess)
     return correcting(correct, correct_samples, preprocessing_of(mean, std, preprocess))
+
+
+def corrected_towards(reference: AnyModel | None, correct: object) -> ir.Model | None:
+    """Return the original that models which are read back are corrected towards, by samples; None for none."""
+    if reference is None:
+        return None
+    if correct is None or isinstance(correct, str):
+        raise OptionError("reference is given, and no samples that correct: it is what they correct towards")
+    return original_of(reference)
 
 
 def _arrays(data: Any) -> dict[str, Arrays]:

@@ -16,7 +16,7 @@ from onnx_analog._inputs import (
     load_model,
     selection_of,
     stored_plan,
-    warn_of_uncompensated,
+    warn_of_compensation,
 )
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.coding.compensation import check_compensable
@@ -81,8 +81,9 @@ def memory_of(
         _check_unused({**storing, "selection": selection, "compensate": compensate})
         return Memory(loaded, reference, {"channel": resolved, "modifiers": modifiers}, name)
     stored = stored_plan(plan, integers, {**settings, "channel": resolved}, modifiers)
-    warn_of_uncompensated([stored], compensate)
-    if compensate is not None:
+    if compensate is None:
+        warn_of_compensation([stored], None)
+    else:
         check_compensable("compensate is given", stored.schemes)
     read: dict[str, Plan | Selection] = {"plan": stored, "selection": selection_of(selection)}
     if sparsity:

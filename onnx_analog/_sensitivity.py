@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from onnx_analog._inputs import AnyChannel, AnyModel, AnyPlan, Data, check_function
+from onnx_analog._inputs import AnyChannel, AnyModel, AnyPlan, Data, check_function, warn_of_other_samples
 from onnx_analog._memory import memory_of
 from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
@@ -131,6 +131,7 @@ def sensitivity(
         output=output, class_axis=class_axis, samples=samples, batch=batch, providers=providers, threads=threads,
     )  # fmt: skip
     experiment.name = memory.name
+    warn_of_other_samples(memory.read.get("plan"), experiment.compensating_samples)
     check_paired(experiment)
     for text in experiment.warnings:
         logger.warning(text)

@@ -26,7 +26,7 @@ from onnx_analog._inputs import (
     plan_of,
     preprocessing_of,
     selection_of,
-    warn_of_uncompensated,
+    warn_of_compensation,
 )
 from onnx_analog.arguments import check_pruning, check_stopping, check_type, checked
 from onnx_analog.channels import Channel
@@ -117,6 +117,8 @@ def _study(given: Mapping[str, Any]) -> sweeps.Study:
         check_compensable("compensate is given", (scheme for point in grid.points() for scheme in point.plan.schemes))
     models: list[ModelLike] = [bare(model) for model in _listed(given["model"], _MODELS, "model")]
     cases = [_case(number, model, given, preprocessing, grid) for number, model in enumerate(models)]
+    for count in {len(case.compensate) for case in cases if case.compensate is not None}:
+        warn_of_compensation((point.plan for point in grid.points()), count)
     facts = {
         **_image_facts(cases, preprocessing), "preprocess": preprocessing.function,
         "sparsity": given["sparsity"], "prune_scope": given["prune_scope"],
@@ -183,7 +185,8 @@ def _grid(given: Mapping[str, Any]) -> Grid:
     specs = given["channel"] if given["channel"] is not None else _channels.DEFAULT
     listed = varied.pop("channel", None) or _listed(specs, (str, Channel, type), "channel")
     plans = _plans(given["plan"])
-    warn_of_uncompensated(plans.values(), given["compensate"])
+    if given["compensate"] is None:
+        warn_of_compensation(plans.values(), None)
     if "side_channel" in varied:
         sides = varied["side_channel"]
         varied["side_channel"] = tuple(side and modifiers.apply_where_possible(side) for side in sides)

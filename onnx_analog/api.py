@@ -22,6 +22,7 @@ from onnx_analog._inputs import (
     channel_of,
     check_function,
     check_measured,
+    corrected_towards,
     directed,
     load_model,
     metric_of,
@@ -30,7 +31,7 @@ from onnx_analog._inputs import (
     reading_correct,
     selection_of,
     stored_plan,
-    warn_of_uncompensated,
+    warn_of_compensation,
 )
 from onnx_analog.arguments import DEFAULTS, MOST_READBACKS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
@@ -316,7 +317,8 @@ def protect(
     source = bare(model)
     stored = stored_plan(plan, arguments["integers"], settings, modifiers)
     _question_cells(settings)
-    warn_of_uncompensated([stored], compensate)
+    if compensate is None:
+        warn_of_compensation([stored], None)
     samples = reading_compensate(compensate, compensate_samples, mean, std, preprocess)
     check_function("progress", progress)
     step = ProtectPass(plan=stored, selection=selection_of(selection))
@@ -338,6 +340,7 @@ def _compensated(step: ProtectPass, model: ir.Model, samples: Callable[[Any], An
 
     check_compensable("compensate is given", step.plan.schemes)
     data = samples(Network(model).inputs)
+    warn_of_compensation([step.plan], len(data))
     moments, left = input_moments(model, data, selection=step.selection, running={}, progress=progress)
     warn_of_left(left)
     return replace(step, moments=moments)
@@ -364,6 +367,7 @@ def readback(
     modifiers: Modifiers = NONE,
     correct: Data | None = None,
     correct_samples: int = DEFAULTS.correct_samples,
+    reference: AnyModel | None = None,
     mean: float | Iterable[float] | None = None,
     std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
@@ -389,6 +393,8 @@ def readback(
         Changes to that channel, or to the stored one.
     correct, correct_samples
         As in `evaluate`: the model then holds the corrections, as plain nodes.
+    reference : model, optional
+        The original, towards which samples correct; without it, that is the protected model, read without noise.
     mean, std, preprocess
         How uint8 images of `correct` become inputs.
     decoded : bool
@@ -419,6 +425,7 @@ def readback(
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
     how = reading_correct(correct, correct_samples, mean, std, preprocess)
+    original = corrected_towards(reference, how)
     simulated = {
         "seed": (seed, DEFAULTS.seed),
         "trial": (trial, DEFAULTS.trial),
@@ -431,9 +438,9 @@ def readback(
         measuring = MeasuredPass(
             reads=reads_of(measured), unit=arguments["unit"], missing=missing, time_s=arguments["time_s"]
         )
-        return _measured(protected, measuring, decoded, _reader(protected, how, None, NONE))
+        return _measured(protected, measuring, decoded, _reader(protected, how, None, NONE, original))
     step = ReadbackPass(seed=arguments["seed"], trial=arguments["trial"], channel=resolved, modifiers=modifiers)
-    return _perturbed(protected, step, decoded, _reader(protected, how, resolved, modifiers))
+    return _perturbed(protected, step, decoded, _reader(protected, how, resolved, modifiers, original))
 
 
 def _measured(
@@ -467,6 +474,7 @@ def _reader(
     correct: str | Callable[[Any], Any] | None,
     channel: Channel | None,
     modifiers: Modifiers,
+    original: ir.Model | None,
 ) -> Corrections | None:
     """Return the corrections of the reads of a model, or None."""
     if correct is None:
@@ -474,7 +482,7 @@ def _reader(
     from onnx_analog.run.correcting import Corrections
 
     protected.check_readable()
-    corrections = Corrections(protected, correct, read_with(protected.schemes, channel, modifiers))
+    corrections = Corrections(protected, correct, read_with(protected.schemes, channel, modifiers), original)
     for text in corrections.warnings:
         logger.warning(text)
     return corrections
@@ -490,6 +498,7 @@ def readbacks(
     modifiers: Modifiers = NONE,
     correct: Data | None = None,
     correct_samples: int = DEFAULTS.correct_samples,
+    reference: AnyModel | None = None,
     mean: float | Iterable[float] | None = None,
     std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
@@ -502,10 +511,11 @@ def readbacks(
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
     how = reading_correct(correct, correct_samples, mean, std, preprocess)
+    original = corrected_towards(reference, how)
     protected = _open_with_warnings(load_model(model))
     protected.check_readable()  # refuses here, and not at the first trial
     read_with(protected.schemes, resolved, modifiers)
-    corrections = _reader(protected, how, resolved, modifiers)
+    corrections = _reader(protected, how, resolved, modifiers, original)
     steps = (
         ReadbackPass(seed=arguments["seed"], trial=trial, channel=resolved, modifiers=modifiers)
         for trial in range(arguments["trials"])

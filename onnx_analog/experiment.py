@@ -18,14 +18,14 @@ from onnx_analog._inputs import (
     dataset_of,
     load_model,
     metric_of,
+    original_of,
     preprocessing_of,
 )
 from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.display import counted
-from onnx_analog.errors import ModelError, one_line
-from onnx_analog.graph.files import name_of
+from onnx_analog.errors import one_line
 from onnx_analog.graph.protected import ProtectedModel, open_protected
-from onnx_analog.graph.stored import is_protected, read_back
+from onnx_analog.graph.stored import is_protected
 from onnx_analog.run import experiment, metrics
 from onnx_analog.settings import keywords
 
@@ -101,7 +101,7 @@ class Experiment(experiment.Experiment):
             lambda inputs: dataset_of(data, inputs, preprocessing, samples),
             named,
             clean=clean,
-            reference=None if reference is None else _original(reference),
+            reference=None if reference is None else original_of(reference),
             correct=correcting(correct, correct_samples, preprocessing),
             compensate=compensating(compensate, compensate_samples, preprocessing),
             name=Path(model).name if isinstance(model, str | os.PathLike) else None,
@@ -123,16 +123,3 @@ def _loaded(model: AnyModel) -> ir.Model | ProtectedModel:
     protected = open_protected(loaded)
     protected.warn_unless_guarded()
     return protected
-
-
-def _original(reference: AnyModel) -> ir.Model:
-    """Return the reference; raise `ModelError` if it cannot be the original, as it is protected or was read back."""
-    model = load_model(reference, "reference")
-    mark = read_back(model)
-    if mark is not None:
-        raise ModelError(
-            f"the reference, {name_of(model)}, was read from noisy cells ({mark}): name the plain original instead"
-        )
-    if is_protected(model):
-        raise ModelError(f"the reference, {name_of(model)}, is protected: name the plain original instead")
-    return model

@@ -31,7 +31,8 @@ def plan_table(plan: Plan) -> Table:
                 str(scheme.channel) if max(scheme.cells) else "",
             )
     if plan.compensated:
-        result.caption = "For compensated weights: without samples to compensate by, more is usually lost"
+        by = "" if plan.compensated_by is None else f" by {counted(plan.compensated_by, 'sample')}"
+        result.caption = f"For weights compensated{by}: without, or by others, cells and losses are not those verified"
     return result
 
 

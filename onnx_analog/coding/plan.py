@@ -28,7 +28,7 @@ MOST_TENSORS = 100_000
 MOST_PATTERNS = 1000
 MOST_SCHEMES = 10_000
 LONGEST_KEY = 4096  # characters
-_ENTRIES = ("format", "schemes", "default", "tensors", "patterns", "compensated")
+_ENTRIES = ("format", "schemes", "default", "tensors", "patterns", "compensated", "compensated_by")
 
 
 @named
@@ -46,8 +46,12 @@ class Plan:
         By pattern, in which * stands for any characters. A key in `tensors` wins over patterns, and of patterns the
         first that matches.
     compensated : bool
-        Whether the plan is for weights that make up for each other's errors, as those of `tune` are: without, more is
-        lost. Nothing is stored in another way for it, so it does not decide equality, and the digest leaves it out.
+        Whether the plan is for weights that make up for each other's errors, as those of `tune` are: without, far
+        more may be lost. Nothing is stored in another way for it, so it does not decide equality, and the digest leaves
+        it out.
+    compensated_by : int or None
+        How many samples they made up for each other's errors by when the plan was verified: by others, cells and losses
+        are others. None if that is not known. It decides no more than `compensated` does.
 
     Raises
     ------
@@ -65,10 +69,12 @@ class Plan:
     tensors: Mapping[str, Scheme | None] = field(default_factory=dict)
     patterns: Mapping[str, Scheme | None] = field(default_factory=dict)
     compensated: bool = False
+    compensated_by: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.compensated, bool):
             raise OptionError(f"compensated is {brief(self.compensated)}; it must be True or False")
+        _check_samples(self.compensated_by, self.compensated)
         _check_schemes("default", [self.default])
         for name, noun, most in (("tensors", "storage key", MOST_TENSORS), ("patterns", "pattern", MOST_PATTERNS)):
             schemes = getattr(self, name)
@@ -98,7 +104,7 @@ class Plan:
         return self.default, frozenset(self.tensors.items()), tuple(self.patterns.items())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _plan, (self.default, dict(self.tensors), dict(self.patterns), self.compensated)
+        return _plan, (self.default, dict(self.tensors), dict(self.patterns), self.compensated, self.compensated_by)
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:
@@ -144,6 +150,7 @@ class Plan:
             tensors={key: new[scheme] for key, scheme in self.tensors.items()},
             patterns={pattern: new[scheme] for pattern, scheme in self.patterns.items()},
             compensated=self.compensated,
+            compensated_by=self.compensated_by,
         )
 
     def changed(self, **changes: Any) -> Plan:
@@ -189,11 +196,12 @@ class Plan:
             "tensors": {key: names[scheme] for key, scheme in self.tensors.items()},
             **({"patterns": patterns} if patterns else {}),
             **({"compensated": True} if self.compensated else {}),
+            **({} if self.compensated_by is None else {"compensated_by": self.compensated_by}),
         }
 
     def digest(self) -> str:
         """Return the SHA-256 of how the plan stores tensors, as hex."""
-        body = {name: value for name, value in self.to_dict().items() if name != "compensated"}
+        body = {name: value for name, value in self.to_dict().items() if not name.startswith("compensated")}
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -232,6 +240,7 @@ class Plan:
             tensors={key: by_name[name] for key, name in tensors.items()},
             patterns={pattern: by_name[name] for pattern, name in patterns.items()},
             compensated=body.get("compensated", False),
+            compensated_by=body.get("compensated_by"),
         )
 
     @staticmethod
@@ -271,11 +280,41 @@ def _is_newer(version: Any) -> bool:
     return other == name and later.isdecimal() and len(later) < 10 and int(later) > int(number)
 
 
-def _plan(
-    default: Scheme | None, tensors: dict[str, Scheme | None], patterns: dict[str, Scheme | None], compensated: bool
-) -> Plan:
-    """Return the plan, in another process: a read-only mapping cannot be sent there."""
-    return Plan(default=default, tensors=tensors, patterns=patterns, compensated=compensated)
+def _plan(*values: Any) -> Plan:
+    """Return the plan with the values of all fields, in another process: a read-only mapping cannot be sent there."""
+    return Plan(**dict(zip(Plan.__dataclass_fields__, values, strict=True)))
+
+
+def compensated_otherwise(plan: Plan, samples: int | None) -> Iterator[str]:
+    """Yield a warning if weights make up for each other's errors by other samples than where the plan was verified.
+
+    Parameters
+    ----------
+    plan : Plan
+    samples : int or None
+        By how many; None if they do not.
+    """
+    theirs, not_those = plan.compensated_by, "cells and losses are not those that were verified"
+    if plan.compensated and samples is None:
+        count = "a few samples" if theirs is None else counted(theirs, "sample")
+        yield (
+            f"compensate is left out, but the plan is for compensated weights: without it, {not_those}, and far more "
+            f"may be lost. Give it {count}; they need no labels"
+        )
+    elif theirs is not None and samples is not None and theirs != samples:
+        yield (
+            f"the plan was verified with {counted(theirs, 'sample')} to compensate by, and compensate_samples is "
+            f"{samples:,}: {not_those}"
+        )
+
+
+def _check_samples(count: Any, compensated: bool) -> None:
+    if count is None:
+        return
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise OptionError(f"compensated_by is {brief(count)}; it must be a number of samples, or None")
+    if not compensated:
+        raise OptionError(f"compensated_by is {count}, and compensated is not True: leave it out")
 
 
 def _check_schemes(name: str, schemes: Iterable[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import counted
-from onnx_analog.errors import DataError
+from onnx_analog.errors import DataError, ModelError
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.stored import StoredTensor
+from onnx_analog.graph.weights import all_tensors
 from onnx_analog.passes import CorrectPass
 from onnx_analog.run.correction import (
     LEAST_SAMPLES,
@@ -26,6 +27,7 @@ from onnx_analog.run.correction import (
     factor_of_tensor,
 )
 from onnx_analog.run.data import Dataset, Input
+from onnx_analog.run.read import reads_alike
 from onnx_analog.run.session import Network, weight_name
 
 Array = NDArray[Any]
@@ -90,6 +92,36 @@ class Correcting:
         return (*seen_samples(self.source, data), *networks.warnings)
 
 
+def corrects_nothing(schemes: Iterable[Scheme]) -> Iterator[str]:
+    """Yield a warning if reads are always what is stored, towards which they are corrected."""
+    if all(map(reads_alike, schemes)):
+        yield (
+            "the correction changes nothing: reads have no noise, and are corrected towards the stored model. Name the "
+            "original with reference to correct what storing loses"
+        )
+
+
+def originals_of(reference: ir.Model, tensors: Iterable[StoredTensor]) -> dict[str, Array]:
+    """Return the weights of the original that tensors store, by storage key, in the types of the tensors.
+
+    Raises
+    ------
+    ModelError
+        If it lacks one of them, or has it in another shape.
+    """
+    weights = {weight.key: weight for weight in all_tensors(reference)}
+    originals = {}
+    for tensor in tensors:
+        weight = weights.get(tensor.key)
+        if weight is None or tuple(weight.shape) != tuple(tensor.shape):
+            raise ModelError(
+                f"the reference has no weight {tensor.key!r} of the shape {tuple(tensor.shape)}, so reads cannot be "
+                "corrected towards it: name the original, or leave correct out"
+            )
+        originals[tensor.key] = weight.array().astype(tensor.dtype.numpy(), copy=False)
+    return originals
+
+
 # ------------------------------------------------------------------------------------------- models read back
 
 
@@ -103,6 +135,8 @@ class Corrections:
         The function is given the model's inputs, and returns the samples.
     schemes : mapping of Scheme to Scheme
         The schemes of the model, each with the one that reads it.
+    reference : ir.Model, optional
+        The original, towards which samples correct; without it, that is the protected model, read without noise.
 
     Attributes
     ----------
@@ -116,6 +150,7 @@ class Corrections:
         protected: ProtectedModel,
         correct: str | Callable[[Sequence[Input]], Dataset],
         schemes: Mapping[Scheme, Scheme],
+        reference: ir.Model | None = None,
     ) -> None:
         self._factors: dict[str, float] = {}
         self._corrector: LayerCorrector | None = None
@@ -127,8 +162,9 @@ class Corrections:
         else:
             network = Network(protected)
             samples = one_call(protected.model, correct(network.inputs))
-            self._corrector = LayerCorrector(LayerNetworks(protected, samples, {}), _by_name(protected))
-            self.cost, self.warnings = self._corrector.cost, self._corrector.warnings
+            self._corrector = LayerCorrector(LayerNetworks(protected, samples, {}), _targets(protected, reference))
+            alike = corrects_nothing(protected.schemes) if reference is None else ()
+            self.cost, self.warnings = self._corrector.cost, (*self._corrector.warnings, *alike)
 
     def of(self, read: ProtectedModel) -> CorrectPass:
         """Return the pass that corrects a model as it was read."""
@@ -140,6 +176,13 @@ class Corrections:
 def _by_name(protected: ProtectedModel) -> dict[str, Array]:
     """Return the weights of a model by the names that they have in its network."""
     return {weight_name(tensor.key): tensor.decode() for tensor in protected.tensors}
+
+
+def _targets(protected: ProtectedModel, reference: ir.Model | None) -> dict[str, Array]:
+    """Return the weights that a model is corrected towards, by the names that they have in its network."""
+    if reference is None:
+        return _by_name(protected)
+    return {weight_name(key): weight for key, weight in originals_of(reference, protected.tensors).items()}
 
 
 # ---------------------------------------------------------------------------------------------------- samples

@@ -34,7 +34,7 @@ from onnx_analog.run._doubts import doubts, doubts_of_stored, doubts_of_values
 from onnx_analog.run._images import doubt_of_scale
 from onnx_analog.run._planes import Planes, what_is_written
 from onnx_analog.run.choice import choose
-from onnx_analog.run.correcting import Correct, Correcting
+from onnx_analog.run.correcting import Correct, Correcting, corrects_nothing, originals_of
 from onnx_analog.run.correction import LayerNetworks
 from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
@@ -424,12 +424,19 @@ class Experiment:
         if self.correcting is None or isinstance(self.correcting.source, str):
             return ()
         planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
-        return self.correcting.warnings(self._skeleton(planes).layers, self.data)
+        found = self.correcting.warnings(self._skeleton(planes).layers, self.data)
+        towards_itself = not planes.coded and self._reference is None
+        return (*found, *(corrects_nothing(planes.schemes) if towards_itself else ()))
 
     def _originals(self, planes: Planes, skeleton: _Skeleton) -> dict[str, Array] | None:
-        """Return the original weights by name, where the model is plain; None of a protected one."""
-        weights = {weight.key: weight for weight, _ in planes.coded}
-        return {name: weights[key].array() for name, key in skeleton.keys.items()} if weights else None
+        """Return the original weights by name: of a plain model, or of the reference; None where neither is known."""
+        if planes.coded:
+            weights = {weight.key: weight.array() for weight, _ in planes.coded}
+        elif self._reference is None or skeleton.layers is None:
+            return None
+        else:
+            weights = originals_of(self._reference, planes.tensors)
+        return {name: weights[key] for name, key in skeleton.keys.items()}
 
     def probe(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> Probe:
         """Return a way to run the plain model with other weights in place of those that a plan stores."""
@@ -638,6 +645,11 @@ class Experiment:
         """Return whether weights of a plan make up for each other's errors."""
         schemes = [] if plan is None else map(Plan.of(plan).scheme_of, self.moments(selection))
         return any(scheme is not None and unfit(scheme) is None for scheme in schemes)
+
+    @property
+    def compensating_samples(self) -> int | None:
+        """How many samples weights are compensated by; None if none are, or that is not known."""
+        return len(self._compensate) if isinstance(self._compensate, Dataset) else None
 
     def moments(self, selection: Selection | None = None) -> Mapping[str, InputMoments]:
         """Return the moments of what the weights of a selection are multiplied by; none unless plans compensate."""

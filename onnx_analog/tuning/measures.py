@@ -391,8 +391,10 @@ class Measures:
         return Drop(**self._journal[key])
 
     def plan(self, allocation: Allocation) -> Plan:
-        """Return an allocation as a plan that says whether it is compensated."""
-        return replace(plan_of(allocation), compensated=self.compensates(allocation))
+        """Return an allocation as a plan that says by how many samples it is compensated, if it is."""
+        if not self.compensates(allocation):
+            return plan_of(allocation)
+        return replace(plan_of(allocation), compensated=True, compensated_by=len(self._correcting))
 
 
 def cells_of_numbers(numbers: int, channel: Channel, decoding: str, counting: str = DEFAULTS.counting) -> float:

@@ -25,6 +25,7 @@ from onnx_analog.tuning.drops import Drop, samples_needed
 from onnx_analog.tuning.measures import QUICK, SEARCH, VERIFICATION, Measures
 
 _SAFER = (4.0, 2.0, 2**0.5, 2**0.25)  # times as little loss is expected of the first plans that are verified
+_UNSURE = tuple(2 ** (step / 4) for step in range(8, 0, -1))  # the same, where one of them is likely the last to hold
 _STEP = 2**0.125  # times as much of each that follows the plan that was searched for, than of the one before
 _MOST_STEPS = 64
 _RANKS = {True: 0, None: 1, False: 2}  # of what is known of a plan
@@ -225,7 +226,9 @@ class Search:
 def sequence(losses: Doubles, place: int, *, from_end: bool = False) -> list[int]:
     """Return the places of the plans that are verified, in this order: each takes fewer cells than the one before.
 
-    The first are expected to lose a quarter of what the plan of `place` is, and half; then steps are shorter.
+    The first are expected to lose a quarter of what the plan of `place` does, and half as much; then steps are shorter.
+    They are shorter from the start if the plan with the most cells comes first: what was searched for is then not sure
+    to be shown to hold, and one of the first is likely the last that is.
 
     Parameters
     ----------
@@ -236,7 +239,11 @@ def sequence(losses: Doubles, place: int, *, from_end: bool = False) -> list[int
     from_end : bool
         The plan with the most cells comes first.
     """
-    targets = [*(1 / safer for safer in _SAFER), *(_STEP**step for step in range(_MOST_STEPS + 1))]
+    safer = _UNSURE if from_end else _SAFER
+    targets = [
+        *(1 / each for each in safer),
+        *(_STEP**step for step in range(_MOST_STEPS + 1)),
+    ]
     last = len(losses) - 1
     most = losses[place] * (1 + 1e-9)  # losses are sums, which are rounded
     places = [min(int(np.count_nonzero(losses > target * most)), last) for target in targets]

@@ -15,8 +15,8 @@ from tests.models import model, run
 
 STEPS = "--classes 255 --sign level --partition uniform --relative-step 1 --cells 0"
 UNCOMPENSATED = (
-    "compensate is left out, but the plan is for compensated weights: usually, more is lost without it. "
-    "Give it a few samples; they need no labels"
+    "compensate is left out, but the plan is for compensated weights: without it, cells and losses are not those that "
+    "were verified, and far more may be lost. Give it a few samples; they need no labels"
 )
 SCHEME = oa.Scheme(classes=255, sign="level", partition="uniform", relative_step=1.0, cells=(0,))
 
@@ -109,12 +109,29 @@ def test_a_plan_for_compensated_weights_asks_for_samples(cli, samples, tmp_path,
         caplog.clear()
         done(cli(line))
         assert caplog.messages.count(UNCOMPENSATED) == warned, line
-    caption = "For compensated weights"
+    caption = "For weights compensated"
     assert caption in done(cli("plan show tuned.json"))
     assert caption not in done(cli("plan show own.json"))
     caplog.clear()
     oa.protect(tmp_path / "model.onnx", plan)
     assert UNCOMPENSATED in caplog.messages
+
+
+def test_other_samples_than_those_that_verified_are_a_warning(cli, samples, tmp_path, caplog):  # noqa: F811
+    plan = oa.Plan(default=SCHEME, compensated=True, compensated_by=40)
+    (tmp_path / "tuned.json").write_text(plan.to_json(), encoding="utf-8")
+    said = "the plan was verified with 40 samples to compensate by, and compensate_samples is 60: "
+    for line in (
+        "protect model.onnx -o {}.onnx",
+        "sweep model.onnx --data test.npz --trials 0 --out {}",
+        "check model.onnx --data test.npz --max-drop 99",
+        "sensitivity model.onnx --data test.npz",
+    ):
+        for count, warned in ((60, True), (40, False)):
+            caplog.clear()
+            more = f"--plan tuned.json --compensate {samples} --compensate-samples {count}"
+            done(cli(f"{line.format(count)} {more}"))
+            assert sum(text.startswith(said) for text in caplog.messages) == warned, line
 
 
 @pytest.mark.usefixtures("cli")

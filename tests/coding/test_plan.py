@@ -13,7 +13,7 @@ from hypothesis import given
 
 from onnx_analog import channels
 from onnx_analog.channels import Channel, GaussianNoise
-from onnx_analog.coding.plan import LONGEST_KEY, MOST_PATTERNS, Plan
+from onnx_analog.coding.plan import LONGEST_KEY, MOST_PATTERNS, Plan, compensated_otherwise
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.errors import ChannelError, OptionError
@@ -44,6 +44,31 @@ def test_what_a_plan_was_verified_with_does_not_change_what_it_stores():
         assert kept.compensated
     with pytest.raises(OptionError, match=r"^compensated is 256; it must be True or False$"):
         Plan(compensated=256)
+
+
+def test_a_plan_keeps_by_how_many_samples_it_was_compensated():
+    plan = Plan(default=ONE, compensated=True, compensated_by=25)
+    assert plan == Plan(default=ONE)
+    assert plan.digest() == Plan(default=ONE).digest()
+    for kept in (Plan.from_dict(json.loads(plan.to_json())), pickle.loads(pickle.dumps(plan)), plan.changed(cells=2)):
+        assert (kept.compensated, kept.compensated_by) == (True, 25)
+    for wrong in (0, -1, True, 2.5, "25"):
+        with pytest.raises(OptionError, match=r"^compensated_by is .*; it must be a number of samples, or None$"):
+            Plan(compensated=True, compensated_by=wrong)
+    with pytest.raises(OptionError, match=r"^compensated_by is 25, and compensated is not True: leave it out$"):
+        Plan(compensated_by=25)
+
+
+@pytest.mark.parametrize(
+    ("by", "samples", "said"),
+    [(25, 25, ""), (None, 25, ""), (25, 250, "verified with 25 samples"), (25, None, "Give it 25 samples")],
+)
+def test_other_samples_than_those_of_the_verification_are_a_warning(by, samples, said):
+    plan = Plan(default=ONE, compensated=True, compensated_by=by)
+    found = list(compensated_otherwise(plan, samples))
+    assert len(found) == bool(said)
+    assert all(said in text for text in found)
+    assert not list(compensated_otherwise(Plan(default=ONE), samples))
 
 
 @given(plans())

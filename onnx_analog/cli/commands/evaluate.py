@@ -36,7 +36,8 @@ from onnx_analog.cli.settings import argument
 @click.option(
     "--reference",
     type=FILE,
-    help="The original model. Losses are counted from its value on the same data, so they include pruning and storing.",
+    help="The original model. Losses are counted from its value on the same data, so they include pruning and storing; "
+    "and --correct corrects towards it.",
 )
 @OTHER_CHANNEL
 @CHANGES

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 @OTHER_CHANNEL
 @CHANGES
 @CORRECT
+@click.option("--reference", type=FILE, help="The original, towards which the samples of --correct correct.")
 @PREPROCESSING
 @click.option(
     "--measured", type=FILE, help="Reads of a real array, .npz or .csv: address and value. No noise is then added."
@@ -103,7 +104,7 @@ def command(
         folder = output or protected.with_name(f"{stem(protected)}.readback")
         targets = [folder / f"trial-{trial:04}.onnx" for trial in range(trials)]
     named = [Path(text) for text in (channel, choices["correct"]) if text]
-    named += [path for path in (measured, data) if path is not None]
+    named += [path for path in (measured, data, choices["reference"]) if path is not None]
     read = [*files.files_of(protected), *named]
     perhaps = [writing.data_beside(target) for target in targets]
     beside = [] if statistics is None else [statistics]
