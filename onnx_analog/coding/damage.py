@@ -10,10 +10,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from onnx_analog.coding.entropy import STATE, EncodedStream, decode_segment, digits_of
+from onnx_analog.coding.entropy import EncodedStream, decode_segment, digits_of
 from onnx_analog.coding.masks import PatternStream, lost_of_pattern
 from onnx_analog.coding.partition import Bits
 from onnx_analog.coding.probabilities import Ints
+from onnx_analog.coding.range_coder import STATE
 
 
 def _known_before(stream: EncodedStream, number: int, offset: int) -> Ints:

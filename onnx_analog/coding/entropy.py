@@ -1,6 +1,6 @@
 """Entropy-coded streams of class indices and masks: real bits, which decode again.
 
-A stream is a header and segments. Each segment starts the range coder (Martin 1979) afresh, so that a lost segment
+A stream is a header and segments. Each segment starts the range coder afresh, so that a lost segment
 loses no other one, and ends with the fewest bits that need nothing after them: at most 2 more than the information in
 its symbols. The header holds all else that a decoder needs beyond the number of symbols, the alphabet and the segment:
 the model, the symbols in use, the probability tables, and the lengths of all segments but the last.
@@ -12,17 +12,15 @@ encoded and decoded with one table at once. See `onnx_analog.coding.contexts`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from itertools import pairwise
-from operator import attrgetter
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.coding.contexts import CONTEXTS, MOST_AREA, Grid, Kernel, Known, contexts_of, row_of
+from onnx_analog.coding.contexts import CONTEXTS, MOST_AREA, Grid, Kernel, Known, row_of
 from onnx_analog.coding.partition import Bytes
 from onnx_analog.coding.probabilities import (
     Fit,
@@ -42,18 +40,16 @@ from onnx_analog.coding.probabilities import (
     write_groups,
     write_used,
 )
+from onnx_analog.coding.range_coder import Decode, coder_tables, decoder, encoded_runs, patient_decoder
+from onnx_analog.coding.runs import Placed, Run, runs_in_groups, runs_of_all
 from onnx_analog.coding.scheme import SEGMENT_WEIGHTS
+from onnx_analog.coding.ways import Way, shortest
 from onnx_analog.errors import OptionError
-
-T = TypeVar("T")
 
 MODELS = ("static", "context")
 SEGMENT = SEGMENT_WEIGHTS  # symbols
-_PRECISION = 24  # bits of the coder's probabilities
-_WORD, STATE = 32, 64  # bits of the range coder
-_TAIL = 4  # words at its end that are likely to take a carry
 _LENGTH_BITS = 10  # of the length of a segment in a header, about
-_OFF = 12  # bits, about, by which a segment may be longer or shorter than its tables say
+_MARGIN = 12  # bits, about, by which a segment may be longer or shorter than its tables say
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,46 +135,6 @@ def _parts(count: int, segment: int) -> list[slice]:
     return [slice(start, min(start + segment, count)) for start in range(0, count, segment)]
 
 
-# --------------------------------------------------------------------------------------------- runs of symbols
-
-
-class Run(NamedTuple):
-    """Symbols that are coded one after the other with the same table: its number, and their ranks (n,) in use."""
-
-    table: int
-    ranks: NDArray[np.int32]
-
-
-class Placed(NamedTuple):
-    """The symbols (n,) of a segment in the order of their places, and their contexts (n,)."""
-
-    grid: Grid
-    symbols: Bytes
-    contexts: Bytes
-
-    @staticmethod
-    def of(symbols: Bytes, middle: int, kernel: Kernel, start: int) -> Placed:
-        """Return symbols (n,) by place, from the place `start` in the tensor on."""
-        grid = Grid(kernel, start, symbols.size)
-        laid = grid.laid(symbols, middle)
-        return Placed(grid, grid.coded(laid), grid.coded(contexts_of(laid, middle)))
-
-    def counts(self, ranks: NDArray[np.int32]) -> Ints:
-        """Return how often each symbol in use occurs in each context, (CONTEXTS, U); `ranks` (alphabet,) has theirs."""
-        used = int(ranks[-1]) + 1
-        row = self.contexts.astype(np.int32) * used + ranks.take(self.symbols)
-        return np.bincount(row, minlength=CONTEXTS * used).reshape(CONTEXTS, used)
-
-    def runs(self, ranks: NDArray[np.int32], groups: Sequence[int]) -> Iterator[Run]:
-        """Yield the symbols by place, and those of a place by the group of their contexts."""
-        tables = max(groups) + 1
-        keys = self.grid.places * np.uint16(tables) + np.array(groups, np.uint16).take(self.contexts)
-        in_order, ends = ranks.take(self.symbols[np.argsort(keys, kind="stable")]), np.cumsum(np.bincount(keys))
-        for key, (start, stop) in enumerate(pairwise([0, *ends.tolist()])):
-            if start < stop:
-                yield Run(key % tables, in_order[start:stop])
-
-
 # ----------------------------------------------------------------------------------------------------- encode
 
 
@@ -208,24 +164,10 @@ def encoded(
     return shortest(ways_to_encode(symbols, alphabet, model=model, segment=segment, kernel=kernel))
 
 
-class Way(NamedTuple, Generic[T]):
-    """A way to encode something: about how many bits it takes, by how many that may be off, and what takes it."""
-
-    bits: float
-    off: float
-    taken: Callable[[], T]
-
-
-def shortest(ways: Sequence[Way[T]], bits_of: Callable[[T], int] = attrgetter("bits")) -> T:
-    """Return what takes the fewest bits; of the ways, only those are taken that may be the shortest."""
-    most = min(way.bits + way.off for way in ways)
-    return min((way.taken() for way in ways if way.bits - way.off <= most), key=bits_of)
-
-
 def ways_to_encode(
     symbols: Bytes, alphabet: int, *, model: str = "static", segment: int = SEGMENT, kernel: Kernel | None = None
 ) -> list[Way[EncodedStream]]:
-    """Return the ways to encode symbols, of which `encoded` takes the shortest; it says what the parameters are."""
+    """Return the ways to encode symbols; `encoded` returns the shortest. The parameters are those of `encoded`."""
     _check(symbols, alphabet, model, segment, kernel)
     if not symbols.size:
         return [Way(0, 0, lambda: EncodedStream(0, alphabet, segment, b"", 0))]
@@ -240,39 +182,25 @@ def ways_to_encode(
         grouped = group_contexts(in_context)
     static, *fits = fit_several([counts[used][None], *(each.counts for each in grouped)])
     of_stream = partial(_written, alphabet=alphabet, segment=segment, count=symbols.size)
-    ways = [_way(static, Model(used, static.tables), partial(_runs_of_all, symbols, ranks, parts), of_stream)]
+    ways = [_way(static, Model(used, static.tables), partial(runs_of_all, symbols, ranks, parts), of_stream)]
     for each, fit in zip(grouped, fits, strict=True):
         groups = tuple(each.groups.tolist())
-        runs = partial(_runs_in_groups, placed, ranks, groups)
+        runs = partial(runs_in_groups, placed, ranks, groups)
         ways.append(_way(fit, Model(used, fit.tables, groups, middle, shape), runs, of_stream))
     return ways
-
-
-def _runs_of_all(symbols: Bytes, ranks: NDArray[np.int32], parts: Sequence[slice]) -> Iterator[Iterable[Run]]:
-    """Yield the runs of each segment with one table."""
-    for part in parts:
-        yield [Run(0, ranks.take(symbols[part]))]
-
-
-def _runs_in_groups(
-    placed: Sequence[Placed], ranks: NDArray[np.int32], groups: Sequence[int]
-) -> Iterator[Iterable[Run]]:
-    """Yield the runs of each segment with a table for each group of contexts."""
-    for each in placed:
-        yield each.runs(ranks, groups)
 
 
 def _way(
     fit: Fit, model: Model, runs: Callable[[], Iterable[Iterable[Run]]], of_stream: partial[EncodedStream]
 ) -> Way[EncodedStream]:
-    """Return a way to encode the runs of each segment, which are made when it is taken."""
+    """Return the way to encode `runs`, which are found only when it is encoded."""
     alphabet, segment, count = (of_stream.keywords[name] for name in ("alphabet", "segment", "count"))
     head, segments = _write_head(model, alphabet), -(-count // segment)
-    return Way(fit.bits + len(head) + _ends(segments), _OFF * segments, partial(of_stream, model, head, runs))
+    return Way(fit.bits + len(head) + _ends(segments), _MARGIN * segments, partial(of_stream, model, head, runs))
 
 
 def _ends(segments: int) -> int:
-    """Return about how many bits the ends of segments take: a bit each, and a length of each but the last."""
+    """Return about how many bits segments add: 1 at each end, and in the header each length but the last."""
     return segments + _LENGTH_BITS * (segments - 1)
 
 
@@ -292,70 +220,19 @@ def _check(symbols: Bytes, alphabet: int, model: str, segment: int, kernel: Kern
 def _written(
     model: Model, head: str, runs: Callable[[], Iterable[Iterable[Run]]], *, alphabet: int, segment: int, count: int
 ) -> EncodedStream:
-    """Return the stream of `count` symbols, from the runs of each segment; `head` is what comes before the tables."""
-    tables = _tables_of(model)
-    payloads = [_payload(tables, of_segment) for of_segment in runs()]
+    """Return the stream of `count` symbols from the runs of each segment; `head` is the header up to the tables."""
+    tables = coder_tables(model.tables)
+    payloads = [encoded_runs(tables, of_segment) for of_segment in runs()]
     header = head + model.tables.write() + _write_lengths([payload.size for payload in payloads[:-1]])
     digits = np.concatenate([np.frombuffer(header.encode(), np.uint8) - ord("0"), *payloads])
     return EncodedStream(count, alphabet, segment, np.packbits(digits).tobytes(), digits.size)
-
-
-def _tables_of(model: Model) -> list[Any]:
-    """Return the coder's tables; none where all symbols are the same, and take no bits."""
-    from constriction import stream as coder
-
-    if model.used.size == 1:
-        return []
-    return [coder.model.Categorical(weights, perfect=False) for weights in model.tables.weights]
-
-
-def _payload(tables: list[Any], runs: Iterable[Run]) -> Bytes:
-    """Return the bits of one segment."""
-    from constriction import stream as coder
-
-    if not tables:
-        return np.zeros(0, np.uint8)
-    encoder = coder.queue.RangeEncoder()
-    for run in runs:
-        encoder.encode(run.ranks, tables[run.table])
-    return _ending(encoder)
-
-
-def _ending(encoder: Any) -> Bytes:
-    """Return the fewest bits that decode to what was encoded, whatever follows them.
-
-    A range coder ends with an interval. Its bits are those of a whole interval between two multiples of a power of two
-    inside it.
-    """
-    words, (lower, size) = encoder.pos()
-    padded = np.zeros(words + STATE // _WORD, ">u4")
-    point = encoder.get_compressed()
-    padded[: point.size] = point
-    for kept in (max(words - _TAIL, 0), 0):  # words that stay, unless those after them borrow or carry
-        inside = int.from_bytes(padded[kept:].tobytes(), "big")
-        start = inside - (inside - lower) % 2**STATE  # of the interval; `lower` is its last 64 bits
-        number, dropped = _between(start, start + size)
-        count = _WORD * (words - kept) + STATE - dropped
-        if start >= 0 and number.bit_length() <= count:
-            break
-    number <<= -count % 8
-    tail = np.unpackbits(np.frombuffer(number.to_bytes(-(-count // 8), "big"), np.uint8), count=count)
-    return np.concatenate([np.unpackbits(padded[:kept].view(np.uint8)), tail])
-
-
-def _between(start: int, end: int) -> tuple[int, int]:
-    """Return the largest whole interval inside another: its number, and log2 of its length."""
-    dropped = (end - start).bit_length() - 1
-    while ((-(-start >> dropped) + 1) << dropped) > end:
-        dropped -= 1
-    return -(-start >> dropped), dropped
 
 
 # ----------------------------------------------------------------------------------------------------- header
 
 
 def _write_head(model: Model, alphabet: int) -> str:
-    """Return what a header says of a model before its tables."""
+    """Return the start of a header: whether there are contexts, the symbols in use, and the groups of contexts."""
     contexts = ""
     if model.groups:
         rank = int(np.searchsorted(model.used, model.middle))
@@ -432,40 +309,18 @@ class Part(NamedTuple):
 
 def decode_segment(stream: EncodedStream, number: int, digits: Bytes) -> Part:
     """Return the symbols of a segment with the bits `digits`, up to the first that cannot be."""
-    from constriction import stream as coder
-
     model, part = stream.header.model, stream.parts[number]
     count = part.stop - part.start
     if model.used.size == 1:
         return Part(np.full(count, model.used[0]), np.arange(count))
-    packed = np.packbits(digits)
-    words = np.pad(packed, (0, -packed.size % 4)).view(">u4").astype(np.uint32)
     try:
-        return _decode_part(partial(_many, coder.queue.RangeDecoder(words)), model, part)
+        return _decode_part(decoder(digits), model, part)
     except AssertionError:  # no encoder writes such bits
-        return _decode_part(partial(_one_by_one, coder.queue.RangeDecoder(words)), model, part)
-
-
-Decode = Callable[[Any, int], NDArray[np.int32]]  # from a table, and how many symbols: the ranks of these, or of fewer
-
-
-def _many(decoder: Any, table: Any, count: int) -> NDArray[np.int32]:
-    return decoder.decode(table, count)  # type: ignore[no-any-return]
-
-
-def _one_by_one(decoder: Any, table: Any, count: int) -> NDArray[np.int32]:
-    """Return the ranks of `count` symbols, or of those before the first that cannot be."""
-    ranks = np.empty(count, np.int32)
-    for number in range(count):
-        try:
-            ranks[number] = decoder.decode(table)
-        except AssertionError:
-            return ranks[:number]
-    return ranks
+        return _decode_part(patient_decoder(digits), model, part)
 
 
 def _decode_part(decode: Decode, model: Model, part: slice) -> Part:
-    tables, count = _tables_of(model), part.stop - part.start
+    tables, count = coder_tables(model.tables), part.stop - part.start
     if model.groups:
         return _decode_placed(decode, tables, model, Grid(model.kernel, part.start, count))
     symbols = model.used.take(decode(tables[0], count))

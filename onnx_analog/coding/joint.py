@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onnx_analog.coding.contexts import Kernel
-from onnx_analog.coding.entropy import SEGMENT, EncodedStream, Way, decoded, shortest, ways_to_encode
+from onnx_analog.coding.entropy import SEGMENT, EncodedStream, decoded, ways_to_encode
 from onnx_analog.coding.masks import PatternStream, decoded_pattern, pattern_stream
 from onnx_analog.coding.partition import Bits, Bytes
+from onnx_analog.coding.ways import Way, shortest
 from onnx_analog.errors import OptionError
 
 _MOST_CLASSES = 256
@@ -73,10 +74,10 @@ def index_and_mask(
 
 
 def _both(ways: Mapping[str, Sequence[Way[Any]]]) -> Way[tuple[Named, ...]]:
-    """Return the way that takes the shortest of the ways to each stream."""
+    """Return the way to encode all of several streams, each in its shortest way."""
     least = [min(each, key=attrgetter("bits")) for each in ways.values()]
-    bits, off = (sum(getattr(way, name) for way in least) for name in ("bits", "off"))
-    return Way(bits, off, lambda: tuple(Named(name, shortest(each)) for name, each in ways.items()))
+    bits, margin = (sum(getattr(way, name) for way in least) for name in ("bits", "margin"))
+    return Way(bits, margin, lambda: tuple(Named(name, shortest(each)) for name, each in ways.items()))
 
 
 def index_and_mask_of(streams: Iterable[Named], zero: int = 0) -> tuple[Bytes | None, Bits | None]:

@@ -7,24 +7,20 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
-from types import SimpleNamespace
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import given
 
 from onnx_analog.coding.contexts import CONTEXTS
 from onnx_analog.coding.entropy import (
     MODELS,
     SEGMENT,
     EncodedStream,
-    Way,
-    _ending,
     decoded,
     encoded,
     entropy_bits,
-    shortest,
     ways_to_encode,
 )
 from onnx_analog.coding.probabilities import entropy, fixed, gamma, rice, write_groups
@@ -279,37 +275,10 @@ def test_the_shortest_way_is_taken(segment):
     for kernels in range(5, 150, 2):
         settings = {"model": "context", "kernel": (3, 3), "segment": segment}
         symbols = smooth(kernels, seed=kernels)
-        every = [way.taken().bits for way in ways_to_encode(symbols, 21, **settings)]
+        every = [way.encode().bits for way in ways_to_encode(symbols, 21, **settings)]
         assert encoded(symbols, 21, **settings).bits == min(every)
 
 
-def test_a_way_may_be_taken_again():
+def test_a_way_may_be_encoded_again():
     for way in ways_to_encode(smooth(500), 21, model="context", kernel=(3, 3)):
-        assert way.taken().data == way.taken().data
-
-
-def test_a_way_that_cannot_be_the_shortest_is_not_taken():
-    ways = [Way(100, 3, lambda: 102), Way(105, 3, lambda: 101), Way(110, 3, lambda: pytest.fail("is not taken"))]
-    assert shortest(ways, int) == 101
-
-
-RUNS = st.tuples(st.sampled_from([0, 1, 2**31, 2**32 - 1]), st.integers(1, 6))
-
-
-@given(st.lists(RUNS, min_size=1, max_size=3), st.integers(0, 2), st.integers(0, 2**64), st.integers(2**32, 2**64 - 1))
-@example([(1, 1), (0, 6)], 0, 3 * 2**61, 2**63 - 1)
-@example([(1, 1), (2**32 - 1, 8)], 2, 0, 2**63 - 1)
-def test_the_bits_of_a_segment_end_inside_the_interval_of_its_coder(runs, more, back, size):
-    """Of any interval, carries and borrows included, it is a whole part, and no longer one would do."""
-    point = np.array([word for word, times in runs for _ in range(times)], np.uint32)
-    words = max(point.size - more, 0)
-    width = 32 * words + 64
-    inside = int.from_bytes(point.astype(">u4").tobytes(), "big") << (width - 32 * point.size)
-    start = max(inside - back % size, 0)
-    assume(start + size <= 2**width)
-    bits = _ending(SimpleNamespace(pos=lambda: (words, (start % 2**64, size)), get_compressed=lambda: point))
-    number, dropped = int("0" + "".join(map(str, bits.tolist())), 2), width - bits.size
-    assert start <= number << dropped
-    assert (number + 1) << dropped <= start + size
-    longer = dropped + 1
-    assert ((-(-start >> longer) + 1) << longer) > start + size
+        assert way.encode().data == way.encode().data
