@@ -1,4 +1,4 @@
-"""Measures the cost of the members of the family: of protecting, of encoding alone, and of reading in each trial."""
+"""Measures what the members of the family cost: to protect with, to encode alone, and to read in each trial."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ MEMBERS = MappingProxyType(
     }
 )
 SLOWEST = ("int8 per channel", "entropy-coded 0.5", "entropy-coded 0.5, rate_weight 0.1", "refined 1")
+IMAGES = (500, 2000)  # of a trial
 READ = MappingProxyType(
     {
         "estimator affine": PAPER,
@@ -59,9 +60,9 @@ def _network() -> ir.Model | None:
 
 
 def protecting(scheme: Scheme, model: ir.Model | None = None, pairs: int = PAIRS) -> Row | None:
-    """Return what `protect` takes with a scheme against the paper's redundancy; None without a model.
+    """Return the time of `protect` with a scheme, relative to the paper's redundancy; None if there is no model.
 
-    The manifest is included; the model is not saved. It is the trained ResNet-20 unless it is given.
+    It includes the manifest, but not saving. The default model is the trained ResNet-20.
     """
     model = _network() if model is None else model
     if model is None:
@@ -70,9 +71,9 @@ def protecting(scheme: Scheme, model: ir.Model | None = None, pairs: int = PAIRS
 
 
 def encoding(scheme: Scheme, weights: Iterable[NDArray[Any]] | None = None, pairs: int = PAIRS) -> Row | None:
-    """Return encoding weights with a scheme, streams included, against the paper's redundancy; None without weights.
+    """Return the time to encode weights and streams, relative to the paper's redundancy; None if there are no weights.
 
-    The weights are those of the trained ResNet-20, 268,336 in 20 tensors, unless they are given.
+    The default weights are those of the trained ResNet-20: 268,336 in 20 tensors.
     """
     model = _network()
     if weights is None:
@@ -99,10 +100,10 @@ def encode_all(weights: Iterable[NDArray[Any]], scheme: Scheme) -> int:
     return bits
 
 
-def trial(scheme: Scheme, model: ir.Model | None = None, count: int = 2000, pairs: int = 9) -> Row | None:
-    """Return a trial of `count` images against clean inference of them; None without a model.
+def trial(scheme: Scheme, count: int, model: ir.Model | None = None, pairs: int = 9) -> Row | None:
+    """Return the time of a trial with `count` images, relative to inference of them; None if there is no model.
 
-    The model is the trained ResNet-20 unless it is given.
+    The default model is the trained ResNet-20.
     """
     model = _network() if model is None else model
     if model is None:

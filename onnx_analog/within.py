@@ -1,7 +1,7 @@
-"""The cheapest point of a sweep that loses no more than a limit: by the ends of intervals, and never by a bare mean.
+"""The cheapest point of a sweep that loses no more than a limit, judged by intervals and never by a bare mean.
 
-A loss is against the model without noise, on the same samples. Its interval is that over trials; each is of one point
-alone. What another choice of samples would change is not in it: that is what `check` tests.
+Losses are relative to the model without noise on the same samples. Intervals cover the spread over trials, for each
+point alone. They do not cover the choice of samples; `check` allows for that, too.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ NOTE = (
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Within(Shown):
-    """What the trials tell of the points of a model and a channel, and a limit of their loss.
+    """Which points of one model and channel lose no more than a limit, as far as their trials can tell.
 
     Attributes
     ----------
     where : str
-        The model and the channel, as far as the points of the sweep differ in them.
+        The model and the channel; each only if the points of the sweep differ in it.
     points : tuple of Point
-        All of the model and channel.
+        All points of the model and channel.
     max_drop : float
-        In percentage points of a share, else in the unit of the metric.
+        The limit: in percentage points if the metric is a share, otherwise in its unit.
     counting : {"memory", "paper"}
+        How cells are counted.
     point : Point or None
-        The cheapest that surely loses no more; None if of none that is known.
+        The cheapest point that surely keeps the limit; None if there is none.
     undecided : tuple of Point
-        Those that may lose no more, as their interval holds the limit, or there is none; the cheapest first. Only such
-        that are cheaper than `point`.
+        The points cheaper than `point` that may keep the limit: their interval contains it, or they have no interval.
+        The cheapest comes first.
     """
 
     where: str
@@ -52,7 +53,7 @@ class Within(Shown):
 
     @property
     def holds(self) -> bool | None:
-        """Whether a point surely loses no more; None if that cannot be told."""
+        """Whether some point surely keeps the limit; None if the trials cannot tell."""
         return True if self.point is not None else None if self.undecided else False
 
     def to_dict(self) -> dict[str, Any]:

@@ -147,6 +147,16 @@ def test_what_is_measured_again_takes_its_place_among_the_rest(monkeypatch, tmp_
     assert "| slow / bound | 9 | | 9.0 / 1.0 ms | not recorded | not recorded |" in table.replace("  ", " ")
 
 
+@pytest.mark.parametrize(
+    ("ratio", "goal", "missed"),
+    [(3.0, "≤ 3", False), (3.001, "≤ 3", True), (1.8, "≥ 1.8", False), (1.79, "≥ 1.8", True), (9.0, "", False)],
+)
+def test_the_table_says_which_goals_are_missed(ratio, goal, missed, monkeypatch):
+    monkeypatch.setattr(benchmarks, "rows", lambda: iter([benchmarks.Row("a / b", goal, False, lambda _: None)]))
+    table = benchmarks.markdown({"a / b": {"ratio": ratio, "ms": ratio, "bound_ms": 1.0}})
+    assert f"| a / b | {ratio:.4g} | {goal}{', missed' * missed} |" in table
+
+
 def test_what_is_done_once_and_what_a_point_takes_are_measured():
     for numbers in (
         trials.set_up_against_reading(chain(64, 2), 64),
@@ -188,7 +198,7 @@ def test_members_are_encoded_and_read_against_the_paper_s_and_clean_inference():
             y = Gemm <transB: int = 1> (f, w, b)
         }"""
     for row in (
-        codes.trial(codes.READ["refined 1"], model(net), count=10, pairs=1),
+        codes.trial(codes.READ["refined 1"], 10, model(net), pairs=1),
         codes.protecting(codes.MEMBERS["refined 1"], model(net), pairs=1),
     ):
         assert row is not None
@@ -210,7 +220,7 @@ def test_without_the_trained_model_nothing_is_measured(monkeypatch, tmp_path):
     try:
         assert codes.encoding(codes.PAPER) is None
         assert codes.protecting(codes.PAPER) is None
-        assert codes.trial(codes.PAPER) is None
+        assert codes.trial(codes.PAPER, 500) is None
     finally:
         codes._network.cache_clear()
 

@@ -50,15 +50,8 @@ class ClassEntry:
     cells: int  # per weight
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the class, ready for JSON: as `asdict`, which takes long for many."""
-        return {
-            "low": self.low,
-            "high": self.high,
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "count": self.count,
-            "cells": self.cells,
-        }
+        """Return the class, ready for JSON; faster than `asdict`, as there may be many."""
+        return dict(vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ class Line(NamedTuple):
 
 
 class Histogram(NamedTuple):
-    """Counts between edges, as it was written and, where that is known, as it is read."""
+    """How many values lie between each two edges: of those written and, if known, of those read."""
 
     name: str
     edges: Doubles

@@ -23,9 +23,8 @@ from onnx_analog.run._outputs import (
 )
 
 _TOP = 5
-UNCOUNTED = (
-    -100
-)  # label of a token that does not count, as padding: the default ignore_index of PyTorch's cross-entropy
+# The label of a token that does not count, such as padding: the default ignore_index of PyTorch's cross-entropy.
+UNCOUNTED = -100
 
 # -------------------------------------------------------------------------------------------------- by classes
 

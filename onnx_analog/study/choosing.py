@@ -83,12 +83,12 @@ def cheapest(points: Sequence[Point], *, higher_is_better: bool = True, counting
 
 
 def loss_of(point: Point) -> float | None:
-    """Return by how much the mean is worse than the value without noise; None if either is not known."""
+    """Return how much worse the mean is than the value without noise; None if either is unknown."""
     return _worse(point, _mean(point)) if point.evaluation.values else None
 
 
 def loss_ends(point: Point) -> tuple[float, float] | None:
-    """Return the 95 % interval of the loss over trials, as `interval_of` has it; None where there is none."""
+    """Return the 95 % interval of the loss, from that of `interval_of`; None if there is none."""
     ends = interval_of(point)
     losses = [] if ends is None else [loss for end in ends if (loss := _worse(point, end)) is not None]
     return (min(losses), max(losses)) if losses else None
@@ -101,7 +101,7 @@ def _worse(point: Point, value: float) -> float | None:
 
 
 def keeps(point: Point, limit: float) -> bool | None:
-    """Return whether a point surely loses no more than a limit, or surely more; None if its interval does not tell."""
+    """Return whether a point surely loses at most `limit`: False if it surely loses more, None if that is unknown."""
     ends = loss_ends(point)
     if ends is None:
         return None
@@ -132,7 +132,7 @@ def _mean(point: Point) -> float:
 
 
 def interval_of(point: Point) -> tuple[float, float] | None:
-    """Return the 95 % interval, if there is one and it ends somewhere; of no width if trials are known to be alike."""
+    """Return the finite 95 % interval of a point, or None. It has no width if all trials are known to be alike."""
     if point.ci95 is not None and all(map(math.isfinite, point.ci95)):
         return point.ci95
     values = point.evaluation.values
@@ -141,7 +141,7 @@ def interval_of(point: Point) -> tuple[float, float] | None:
 
 
 def _ends(point: Point) -> tuple[float, float]:
-    """Return the ends of the interval, which the mean is in, whatever rounding does; of the mean, if there is none."""
+    """Return the interval, widened to hold the mean, which rounding may put outside; without one, the mean twice."""
     mean = _mean(point)
     low, high = interval_of(point) or (mean, mean)
     return min(low, mean), max(high, mean)

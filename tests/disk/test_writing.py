@@ -194,7 +194,7 @@ def odd(kind: str, path: Path) -> None:
 
 
 def state(path: Path) -> tuple[int, ...]:
-    """Return what changes with what is at a path: not the time of access, which reading a link changes."""
+    """Return what changes when a path is written to or replaced; not its access time, which reading a link sets."""
     found = path.lstat()
     return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns
 
