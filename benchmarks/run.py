@@ -184,7 +184,7 @@ def markdown(measured: Mapping[str, Mapping[str, Any] | None]) -> str:
         ours, bound = numbers[unit.lower()], numbers[f"bound_{unit.lower()}"]
         where = f"{numbers.get('commit') or 'not recorded'} | {numbers.get('load', 'not recorded')}"
         ratio, times = f"{numbers['ratio']:.4g}", f"{ours:,.1f} / {bound:,.1f} {unit}"
-        missed = ", missed" * misses(numbers["ratio"], goals[name])
+        missed = ", missed" * misses(float(ratio), goals[name])  # judged as it is shown
         lines.append(f"| {name} | {ratio} | {goals[name]}{missed} | {times} | {where} |")
     lines += ["", "Load: the mean number of processes that ran or waited in the minute before. Commit: where the row"]
     lines.append("was last measured.")

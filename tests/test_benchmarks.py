@@ -149,7 +149,14 @@ def test_what_is_measured_again_takes_its_place_among_the_rest(monkeypatch, tmp_
 
 @pytest.mark.parametrize(
     ("ratio", "goal", "missed"),
-    [(3.0, "≤ 3", False), (3.001, "≤ 3", True), (1.8, "≥ 1.8", False), (1.79, "≥ 1.8", True), (9.0, "", False)],
+    [
+        (3.0, "≤ 3", False),
+        (3.001, "≤ 3", True),
+        (1.8, "≥ 1.8", False),
+        (1.79, "≥ 1.8", True),
+        (1.0504, "≤ 1.05", False),
+        (9.0, "", False),
+    ],
 )
 def test_the_table_says_which_goals_are_missed(ratio, goal, missed, monkeypatch):
     monkeypatch.setattr(benchmarks, "rows", lambda: iter([benchmarks.Row("a / b", goal, False, lambda _: None)]))
