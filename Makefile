@@ -20,13 +20,13 @@ unit: .venv/dev
 	$(BIN)/pytest -n auto
 
 test-cluster: .venv/dev  # real local Dask and Ray clusters, whose workers are killed
-	$(BIN)/pytest --timeout 3600 -m cluster tests/study/engines
+	$(BIN)/pytest -m cluster tests/study/engines
 
 test-slow: .venv/dev  # what takes minutes
-	$(BIN)/pytest --timeout 3600 -m slow tests
+	$(BIN)/pytest -m slow tests
 
 test-explorer: .venv/dev .cache/explorer  # node data in Model Explorer: 780 MB; the second part needs Chromium
-	MODEL_EXPLORER=.cache/explorer/bin/model-explorer $(BIN)/pytest --timeout 3600 -m slow tests/tuning/test_model_explorer.py
+	MODEL_EXPLORER=.cache/explorer/bin/model-explorer $(BIN)/pytest -m slow tests/tuning/test_model_explorer.py
 
 .cache/explorer:  # in an environment of its own, as it needs much that nothing else does
 	$(PYTHON) -m venv $@

@@ -37,6 +37,19 @@ def same_environment() -> None:
         os.environ["PYTHONSAFEPATH"] = SAFE_PATH
 
 
+# ------------------------------------------------------------------------------------------------- time limits
+
+LONG_S = 3600  # the limit of a test that is marked "slow" or "cluster"; pyproject.toml has that of others
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests more time, unless they have a limit of their own."""
+    for item in items:
+        slow = any(item.get_closest_marker(name) for name in ("slow", "cluster"))
+        if slow and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LONG_S))
+
+
 # -------------------------------------------------------------------------------------- every message that is met
 
 _CLASSES = re.compile(

@@ -1,9 +1,9 @@
-"""The standard that holds for every message which any test meets, on messages that do not keep it."""
+"""What all tests share: the standard of messages, on messages that do not keep it, and the limits of slow tests."""
 
 import pytest
 
 from onnx_analog.errors import LONGEST, ModelError
-from tests.conftest import faults, printed_errors
+from tests.conftest import LONG_S, faults, printed_errors, pytest_collection_modifyitems
 from tests.extras import missing_extra, skip_without_extra
 
 GOOD = "'model.onnx': the tensor 'w' holds NaN in row 3. Leave it digital with --exclude '^w$'."
@@ -93,3 +93,22 @@ def test_without_an_extra_tests_skip_and_fail_where_ci_is_set(monkeypatch):
     skip_without_extra(error_of("assert 0"))
     monkeypatch.setenv("CI", "1")
     skip_without_extra(error_of(WITHIN))
+
+
+@pytest.mark.parametrize(
+    ("marks", "limits"),
+    [
+        ([], []),
+        ([pytest.mark.any_message], []),
+        ([pytest.mark.slow(reason="1 s, 1 MB")], [LONG_S]),
+        ([pytest.mark.cluster(reason="1 s, 1 MB")], [LONG_S]),
+        ([pytest.mark.slow(reason="1 s, 1 MB"), pytest.mark.timeout(60)], [60]),
+        ([pytest.mark.timeout(60)], [60]),
+    ],
+)
+def test_slow_tests_have_more_time_unless_they_have_a_limit_of_their_own(marks, limits, request):
+    item = pytest.Function.from_parent(request.node.parent, name="slow", callobj=lambda: None)
+    for mark in marks:
+        item.add_marker(mark)
+    pytest_collection_modifyitems([item])
+    assert [mark.args[0] for mark in item.iter_markers("timeout")] == limits
