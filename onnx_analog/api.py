@@ -6,66 +6,45 @@ A model is a path, an `onnx.ModelProto`, an `ir.Model`, or a result of another s
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import onnx_ir as ir
 
 from onnx_analog._inputs import (
     AnyChannel,
     AnyModel,
     AnyPlan,
     Data,
-    bare,
     channel_of,
     check_function,
-    check_measured,
-    corrected_towards,
     directed,
     load_model,
     metric_of,
-    note_origin,
-    reading_compensate,
-    reading_correct,
     selection_of,
-    stored_plan,
-    warn_of_compensation,
 )
-from onnx_analog.arguments import DEFAULTS, MOST_READBACKS, check_pruning, check_type, checked
+from onnx_analog._inspect import inspect as inspect
+from onnx_analog._protect import protect as protect
+from onnx_analog._readback import open_with_warnings
+from onnx_analog._readback import readback as readback
+from onnx_analog._readback import readbacks as readbacks
+from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
-from onnx_analog.coding.exclusive import PAPER_CELLS
-from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
-from onnx_analog.display import Progress, progress_of
 from onnx_analog.errors import OptionError
-from onnx_analog.graph import files
-from onnx_analog.graph.build import opset_of, reason_against
 from onnx_analog.graph.manifest import Manifest
-from onnx_analog.graph.normalisation import Normalisation, check_images, keep, remembered
-from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
-from onnx_analog.graph.reads import Reads, reads_of
-from onnx_analog.graph.stored import (
-    is_protected,
-    read_back,
-    read_with,
-)
-from onnx_analog.graph.uses import consumers
-from onnx_analog.graph.weights import Selection, Weight, all_tensors, find, referring, scopes
+from onnx_analog.graph.normalisation import Normalisation, check_images, keep
+from onnx_analog.graph.protected import ProtectedModel
+from onnx_analog.graph.weights import Selection, all_tensors, find
 from onnx_analog.heard import with_warnings
-from onnx_analog.passes import MeasuredPass, ProtectPass, PrunePass, ReadbackPass, pipeline
+from onnx_analog.passes import PrunePass, pipeline
 from onnx_analog.results import Inspection as Inspection
 from onnx_analog.results import Model as Model
 from onnx_analog.results import Paths as Paths
 from onnx_analog.results import Perturbed as Perturbed
 from onnx_analog.results import Pruned as Pruned
 from onnx_analog.results import Swept as Swept
-from onnx_analog.settings import keywords, takes
+from onnx_analog.settings import keywords
 
 if TYPE_CHECKING:  # what runs models is imported when a model is run
-    from onnx_analog.channels import Channel
     from onnx_analog.run import metrics
-    from onnx_analog.run.correcting import Corrections
     from onnx_analog.run.evaluation import Evaluation
     from onnx_analog.study.engines import Engine
 
@@ -88,87 +67,9 @@ def load(model: AnyModel) -> ProtectedModel:
     >>> protected.plan.schemes
     (Scheme('redundancy', cells 1 and 20, share 0.05),)
     """
-    protected = _open_with_warnings(load_model(model))
+    protected = open_with_warnings(load_model(model))
     protected.check_readable()
     return protected
-
-
-# -------------------------------------------------------------------------------------------------- inspect
-
-
-@keywords
-def inspect(model: AnyModel, *, selection: Selection | None = None) -> Inspection:
-    """Return which tensors of a model `protect` would store, and why not the others.
-
-    Whether a tensor's magnitudes lie too far apart is judged for the default scheme, in which each tensor has a scale
-    of its own. With one scale for the model, or one class of weights, more tensors may stay digital; `protect` names
-    them.
-    """
-    selection = selection_of(selection)
-    loaded = load_model(model)
-    protected = is_protected(loaded)
-    kinds = [node.op_type for _, graph, _ in scopes(loaded) for node in graph]
-    if protected:
-        rows = [{**_stored_row(tensor), "reason": None} for tensor in open_protected(loaded).tensors]
-    else:
-        rows = _plain_rows(loaded, selection)
-    return Inspection(
-        normalisation=remembered(loaded),
-        opset=opset_of(loaded),
-        ir_version=loaded.ir_version or 0,
-        protected=protected,
-        read_back=read_back(loaded),
-        refused=None if protected else reason_against(loaded),
-        batch_norms=kinds.count("BatchNormalization"),
-        convolutions=sum(kind in ("Conv", "ConvTranspose") for kind in kinds),
-        rows=tuple(rows),
-    )
-
-
-def _plain_rows(model: ir.Model, selection: Selection) -> list[dict[str, Any]]:
-    selected = find(model, selection)
-    unfit = ProtectPass(selection=selection).unfit(selected.weights)
-    rows = [_row(weight, unfit.get(weight.key)) for weight in selected.weights]
-    rows += [_row(weight, why) for weight, why in selected.skipped]
-    return [*rows, *(_referring_row(key, why) for key, why in referring(model))]
-
-
-def _row(weight: Weight, reason: str | None) -> dict[str, Any]:
-    magnitudes = {"largest": None, "subnormal": 0} if reason is not None else _magnitudes(weight.array())
-    return {
-        "name": weight.name,
-        "key": weight.key,
-        "shape": list(weight.shape),
-        "dtype": weight.tensor.dtype.name,
-        "weights": weight.size,
-        "used_by": list(weight.consumers()),
-        **magnitudes,
-        "reason": reason,
-    }
-
-
-def _magnitudes(array: Any) -> dict[str, Any]:
-    """Return the largest magnitude of an array, and the number of its subnormal values."""
-    magnitude = np.abs(array.astype(np.float32, copy=False))
-    subnormal = np.count_nonzero((magnitude > 0) & (magnitude < np.finfo(np.float32).tiny))
-    return {"largest": float(magnitude.max(initial=0)), "subnormal": int(subnormal)}
-
-
-def _referring_row(key: str, reason: str) -> dict[str, Any]:
-    row = {"name": key.rpartition("/")[2], "key": key, "shape": [], "dtype": "UNDEFINED", "weights": 0}
-    return {**row, "used_by": [], "largest": None, "subnormal": 0, "reason": reason}
-
-
-def _stored_row(tensor: Any) -> dict[str, Any]:
-    return {
-        "name": tensor.name,
-        "key": tensor.key,
-        "shape": list(tensor.shape),
-        "dtype": tensor.dtype.name,
-        "weights": tensor.size,
-        "used_by": sorted(consumers(tensor.node.outputs[0])),
-        **_magnitudes(tensor.decode()),
-    }
 
 
 # ---------------------------------------------------------------------------------------------------- passes
@@ -238,291 +139,6 @@ def remember(model: AnyModel, *, mean: float | Iterable[float], std: float | Ite
     return Model(loaded)
 
 
-def _no_progress(*_: object) -> None:
-    """Report nothing."""
-
-
-@takes(Paper, Scheme)
-def protect(
-    model: AnyModel,
-    plan: AnyPlan | None = None,
-    *,
-    integers: int | None = None,
-    modifiers: Modifiers = NONE,
-    sparsity: float = DEFAULTS.sparsity,
-    prune_scope: str = DEFAULTS.prune_scope,
-    selection: Selection | None = None,
-    compensate: Data | None = None,
-    compensate_samples: int = DEFAULTS.compensate_samples,
-    mean: float | Iterable[float] | None = None,
-    std: float | Iterable[float] | None = None,
-    preprocess: str | None = None,
-    command: str | None = None,
-    progress: Callable[..., object] = _no_progress,
-    **settings: Any,
-) -> ProtectedModel:
-    """Return a protected copy of a model; without noise it computes what the model did.
-
-    Parameters
-    ----------
-    model : model
-        It is not changed.
-    plan : Plan, Scheme, path or "module:function", optional
-        How each tensor is stored: a plan, a scheme for all tensors, a plan's JSON file, or a function without arguments
-        that returns a plan or a scheme. `modifiers` and `settings` change all its schemes; the paper's settings, but
-        for `granularity`, and `integers` cannot be given with it.
-    integers : int, 2 to 8, optional
-        Quantise to integers of this many bits, without analog cells, in place of the paper's settings.
-    modifiers : Modifiers
-        Changes to the channel: residuals, shared devices, time of the read, precision. The channel of side information
-        gets those that apply to it.
-    sparsity : float, 0 <= sparsity < 1
-        Share of weights that are pruned first; 0 prunes nothing.
-    prune_scope : {"model", "tensor"}
-        Whether magnitudes compete over all tensors or within each.
-    selection : Selection, optional
-        Which tensors.
-    compensate : data, optional
-        Unlabelled samples. Weights in equal steps without analog cells are then rounded so that they make up for each
-        other's errors, as far as the layer's outputs go; see `onnx_analog.coding.compensation`.
-    compensate_samples : int, >= 4
-        How many of them are used, from the first on.
-    mean, std, preprocess
-        How uint8 images of `compensate` become inputs.
-    command : str, optional
-        Kept in the manifest.
-    progress : function
-        Called with what is being done, where it takes long. If it has a parameter `fraction`, it is also called with
-        the share of the work that is done, from 0 to 1, or None where that is not known.
-    **settings
-        Settings of `onnx_analog.Paper` and of `onnx_analog.Scheme`, which list them: `strategy`, `cells_small`,
-        `cells_large`, `channel` and others. Those that are None count as left out.
-
-    Raises
-    ------
-    AnalogError
-        As `onnx_analog.passes.ProtectPass` says, and if the parameters contradict each other.
-
-    Examples
-    --------
-    >>> import onnx_analog as oa
-    >>> from onnx_analog.demo import MODEL
-    >>> totals = oa.protect(MODEL, cells_small=1, cells_large=20).manifest.totals
-    >>> totals.stored_weights, totals.analog_cells, totals.all_in_cells
-    (430500, 839475, 1270231)
-    """
-    arguments = checked(sparsity=sparsity, prune_scope=prune_scope, command=command, integers=integers)
-    check_pruning(arguments)
-    check_type("modifiers", modifiers, Modifiers, "Modifiers")
-    source = bare(model)
-    stored = stored_plan(plan, arguments["integers"], settings, modifiers)
-    _question_cells(settings)
-    if compensate is None:
-        warn_of_compensation([stored], None)
-    samples = reading_compensate(compensate, compensate_samples, mean, std, preprocess)
-    check_function("progress", progress)
-    step = ProtectPass(plan=stored, selection=selection_of(selection))
-    loaded = files.load(source)
-    if arguments["sparsity"]:
-        prune = PrunePass(sparsity=arguments["sparsity"], scope=prune_scope, selection=step.selection)
-        loaded = pipeline.run([prune], loaded)
-    if samples is not None:
-        step = _compensated(step, loaded, samples, progress_of(progress))
-    note_origin(loaded, source, command)
-    return just_protected(pipeline.run(pipeline.protecting(step), loaded))
-
-
-def _compensated(step: ProtectPass, model: ir.Model, samples: Callable[[Any], Any], progress: Progress) -> ProtectPass:
-    """Return a step whose weights make up for each other's rounding errors, as samples of the model tell."""
-    from onnx_analog.coding.compensation import check_compensable
-    from onnx_analog.run.moments import input_moments, warn_of_left
-    from onnx_analog.run.session import Network
-
-    check_compensable("compensate is given", step.plan.schemes)
-    data = samples(Network(model).inputs)
-    warn_of_compensation([step.plan], len(data))
-    moments, left = input_moments(model, data, selection=step.selection, running={}, progress=progress)
-    warn_of_left(left)
-    return replace(step, moments=moments)
-
-
-def _question_cells(settings: Mapping[str, Any]) -> None:
-    """Warn where `cells_large` does the opposite of what it is for."""
-    paper = Paper(**{name: settings[name] for name in PAPER_CELLS if settings.get(name) is not None})
-    if STRATEGIES[settings.get("strategy") or paper.strategy].adaptive and paper.cells_of_large < paper.cells_small:
-        logger.warning(
-            "cells_large is %d, below cells_small, %d: large weights get fewer cells than small ones",
-            paper.cells_of_large,
-            paper.cells_small,
-        )
-
-
-@keywords
-def readback(
-    model: AnyModel,
-    *,
-    seed: int = DEFAULTS.seed,
-    trial: int = DEFAULTS.trial,
-    channel: AnyChannel | None = None,
-    modifiers: Modifiers = NONE,
-    correct: Data | None = None,
-    correct_samples: int = DEFAULTS.correct_samples,
-    reference: AnyModel | None = None,
-    mean: float | Iterable[float] | None = None,
-    std: float | Iterable[float] | None = None,
-    preprocess: str | None = None,
-    decoded: bool = DEFAULTS.decoded,
-    measured: Paths | Mapping[str, Any] | Reads | None = None,
-    unit: str | None = None,
-    missing: str = DEFAULTS.missing,
-    time_s: float | None = None,
-) -> Perturbed:
-    """Return a protected model as it reads from one programmed array; with `correct`, corrected after the read.
-
-    With `measured`, the levels are those that an array outside this program returned, and no noise is added.
-
-    Parameters
-    ----------
-    model : model
-        A protected model; it is not changed. A model that was read back already is refused.
-    seed, trial : int, >= 0
-        `evaluate` with this seed uses exactly these weights in this trial.
-    channel : channel, optional
-        Replaces the stored channel, if its output range covers that of the stored one.
-    modifiers : Modifiers
-        Changes to that channel, or to the stored one.
-    correct, correct_samples
-        As in `evaluate`: the model then holds the corrections, as plain nodes.
-    reference : model, optional
-        The original, towards which samples correct; without it, that is the protected model, read without noise.
-    mean, std, preprocess
-        How uint8 images of `correct` become inputs.
-    decoded : bool
-        Return plain float weights, for any other tool, instead of levels and the functions that decode them.
-    measured : path, mapping or Reads, optional
-        Reads of an array to which the image of `write_image` was written: an npz or CSV file, or a mapping of columns.
-        docs/real_array.md lists the columns. `array` of the result tells what was irregular.
-    unit : {"scaled", "device"}, optional
-        Unit of the measured values: the scale of levels, or the unit of the device's reads. Needed with `measured`.
-    missing : {"refuse", "zero", "written"}
-        What a weight that was not measured becomes; "refuse" refuses the reads.
-    time_s : float, optional
-        Which of the measured reads count, where they were made at several times.
-
-    Raises
-    ------
-    ModelError
-        If the model is not protected, is damaged, or was read back already.
-    ChannelError
-        If the channel cannot hold the levels.
-    DataError
-        If the measured reads are not of this model, or do not say what is needed.
-    OptionError
-        If seed or trial is not from 0 to 2^63 - 1, or a channel or modifiers are given and nothing is stored in cells;
-        or an argument is given that only goes with `measured`, or does not go with it.
-    """
-    arguments = checked(seed=seed, trial=trial, decoded=decoded, unit=unit, missing=missing, time_s=time_s)
-    check_type("modifiers", modifiers, Modifiers, "Modifiers")
-    resolved = channel_of(channel)
-    how = reading_correct(correct, correct_samples, mean, std, preprocess)
-    original = corrected_towards(reference, how)
-    simulated = {
-        "seed": (seed, DEFAULTS.seed),
-        "trial": (trial, DEFAULTS.trial),
-        "channel": (resolved, None),
-        "modifiers": (modifiers, NONE),
-    }
-    check_measured(measured, arguments, simulated)
-    protected = _open_with_warnings(load_model(model))
-    if measured is not None:
-        measuring = MeasuredPass(
-            reads=reads_of(measured), unit=arguments["unit"], missing=missing, time_s=arguments["time_s"]
-        )
-        return _measured(protected, measuring, decoded, _reader(protected, how, None, NONE, original))
-    step = ReadbackPass(seed=arguments["seed"], trial=arguments["trial"], channel=resolved, modifiers=modifiers)
-    return _perturbed(protected, step, decoded, _reader(protected, how, resolved, modifiers, original))
-
-
-def _measured(
-    protected: ProtectedModel, step: MeasuredPass, decoded: bool, corrections: Corrections | None
-) -> Perturbed:
-    array = step.array(protected)
-    correct = None if corrections is None else corrections.of
-    model = pipeline.read_back(lambda opened: step.put(opened, array), protected, decoded=decoded, correct=correct)
-    return Perturbed(model, 0, 0, decoded, None if corrections is None else corrections.cost, array)
-
-
-def _open_with_warnings(model: ir.Model) -> ProtectedModel:
-    """Return a protected model, opened; warn if nothing guards its planes, or its reads are optimistic."""
-    protected = open_protected(model)
-    protected.warn_unless_guarded()
-    protected.warn_of_assumptions()
-    return protected
-
-
-def _perturbed(
-    protected: ProtectedModel, step: ReadbackPass, decoded: bool, corrections: Corrections | None
-) -> Perturbed:
-    correct = None if corrections is None else corrections.of
-    model = pipeline.read_back(step.read, protected, decoded=decoded, correct=correct)
-    cost = None if corrections is None else corrections.cost
-    return Perturbed(model, step.seed, step.trial, decoded, cost)
-
-
-def _reader(
-    protected: ProtectedModel,
-    correct: str | Callable[[Any], Any] | None,
-    channel: Channel | None,
-    modifiers: Modifiers,
-    original: ir.Model | None,
-) -> Corrections | None:
-    """Return the corrections of the reads of a model, or None."""
-    if correct is None:
-        return None
-    from onnx_analog.run.correcting import Corrections
-
-    protected.check_readable()
-    corrections = Corrections(protected, correct, read_with(protected.schemes, channel, modifiers), original)
-    for text in corrections.warnings:
-        logger.warning(text)
-    return corrections
-
-
-@keywords
-def readbacks(
-    model: AnyModel,
-    *,
-    seed: int = DEFAULTS.seed,
-    trials: int,
-    channel: AnyChannel | None = None,
-    modifiers: Modifiers = NONE,
-    correct: Data | None = None,
-    correct_samples: int = DEFAULTS.correct_samples,
-    reference: AnyModel | None = None,
-    mean: float | Iterable[float] | None = None,
-    std: float | Iterable[float] | None = None,
-    preprocess: str | None = None,
-    decoded: bool = DEFAULTS.decoded,
-) -> Iterator[Perturbed]:
-    """Return the models of trials 0, 1, ..., each made when it is asked for; see `readback`."""
-    arguments = checked(seed=seed, trials=trials, decoded=decoded)
-    if arguments["trials"] > MOST_READBACKS:
-        raise OptionError(f"trials is {trials}; it must be from 0 to {MOST_READBACKS:,}")
-    check_type("modifiers", modifiers, Modifiers, "Modifiers")
-    resolved = channel_of(channel)
-    how = reading_correct(correct, correct_samples, mean, std, preprocess)
-    original = corrected_towards(reference, how)
-    protected = _open_with_warnings(load_model(model))
-    protected.check_readable()  # refuses here, and not at the first trial
-    read_with(protected.schemes, resolved, modifiers)
-    corrections = _reader(protected, how, resolved, modifiers, original)
-    steps = (
-        ReadbackPass(seed=arguments["seed"], trial=trial, channel=resolved, modifiers=modifiers)
-        for trial in range(arguments["trials"])
-    )
-    return (_perturbed(protected, step, decoded, corrections) for step in steps)
-
-
 def account(model: AnyModel) -> Manifest:
     """Return the manifest of a protected model: which cell holds what, and the cost report.
 
@@ -533,7 +149,11 @@ def account(model: AnyModel) -> Manifest:
     ModelError
         If the model is not protected, or is damaged.
     """
-    return _open_with_warnings(load_model(model)).manifest
+    return open_with_warnings(load_model(model)).manifest
+
+
+def _no_progress(*_: object) -> None:
+    """Report nothing."""
 
 
 # ------------------------------------------------------------------------------------------------- evaluate
