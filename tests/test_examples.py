@@ -580,6 +580,5 @@ def test_trained_networks_are_as_good_as_they_say(data_set, name):
     path = EXAMPLES / "models" / f"{name}.onnx"
     said = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     found = oa.evaluate(path, data_set("mnist-test"), mean=said["mean"], std=said["std"]).original
-    assert found == pytest.approx(
-        said["test_accuracy"], abs=2e-4
-    )  # a score in 5,000 may lie within rounding of another
+    # One score in 5,000 may lie within rounding of another.
+    assert found == pytest.approx(said["test_accuracy"], abs=2e-4)

@@ -206,9 +206,8 @@ class Edges:
         elif edges.size <= max(FEW_EDGES, keys.size // _KEYS_OF_EDGE):
             first, last = 0, edges.size
             if edges.size > _MANY_EDGES:
-                first, last = np.searchsorted(
-                    edges, [keys.min(), keys.max()]
-                )  # all keys are above those before `first`
+                # All keys are above the edges before `first`.
+                first, last = np.searchsorted(edges, [keys.min(), keys.max()])
                 index += np.uint8(first)
             above = np.empty(keys.shape, np.bool_)
             for edge in edges[first:last]:

@@ -70,9 +70,7 @@ class TensorEntry:
     classes: tuple[ClassEntry, ...]
     mask_bitmap_bits: int  # n if some weights are pruned, 0 otherwise
     streams: Mapping[str, int]  # digital stream -> its bits before a code is added
-    bits: Mapping[
-        str, int
-    ]  # plane -> its length before it is put into cells, as the paper counts: side, mask, codebook
+    bits: Mapping[str, int]  # plane -> its length before it is put into cells, as the paper counts
     cells: Mapping[str, tuple[int, int]]  # plane -> address range: level, side, mask, codebook
     sha256: Mapping[str, str]  # plane -> digest of its bytes
 

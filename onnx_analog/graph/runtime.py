@@ -9,6 +9,7 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
+# Domains whose operators onnxruntime knows without a library of custom operators.
 DOMAINS = frozenset(
     {
         "",
@@ -19,7 +20,7 @@ DOMAINS = frozenset(
         "com.microsoft.nchwc",
         "com.ms.internal.nhwc",
     }
-)  # whose operators onnxruntime knows without a library of somebody's
+)
 MOST_ASKED = (
     30_000  # initializers of a graph; onnxruntime's time grows with their square: 2 s here, an hour for a million
 )

@@ -34,9 +34,8 @@ AXES = {  # that exclude each other; classes and sign take the place of strategi
     "sign": (),
     "integers": (*WHOLE["integers"], "estimator"),
 }
-_OF_TWO = frozenset(
-    ("cells_large", "large_fraction", "threshold", "shares", "bounds")
-)  # which strategies of one class do not have
+# Settings that strategies of one class do not have.
+_OF_TWO = frozenset(("cells_large", "large_fraction", "threshold", "shares", "bounds"))
 _IN_PLACE_OF_SHARE = (  # with these, a preset's share is unused
     "large_fraction",
     "threshold",

@@ -70,9 +70,8 @@ def test_the_decoder_has_the_same_contexts(symbols, middle, kernel, start):
 
 
 def test_in_a_row_the_symbol_before_counts():
-    symbols = np.array(
-        [[7, 7, 9, 0], [9, 9, 9, 9]], np.uint8
-    )  # 0, 0, 2 and -7 from the middle; twice 2 is 100 in binary
+    # The first row is 0, 0, 2 and -7 from the middle; twice 2 is 100 in binary.
+    symbols = np.array([[7, 7, 9, 0], [9, 9, 9, 9]], np.uint8)
     grid = Grid((1, 4), 0, symbols.size)
     contexts = contexts_of(grid.laid(symbols.reshape(-1), 7), 7)
     after_2 = (3 + 4) * 6 + 3

@@ -64,9 +64,8 @@ def test_four_levels_by_hand():
     # levels -1, -1/3, 1/3, 1; inner ones have two neighbours, and each of those differs in one of two bits
     step = scipy.stats.norm.sf(1 / 3 / 0.2)
     side = SideInformation(channel=NOISY, bits_per_cell=2)
-    assert bit_error(side) == pytest.approx(
-        (2 * step + 4 * step) / 8, rel=2e-3
-    )  # jumps of two levels are rarer by 1e-6
+    # Jumps of two levels are rarer by 1e-6.
+    assert bit_error(side) == pytest.approx((2 * step + 4 * step) / 8, rel=2e-3)
 
 
 @pytest.mark.parametrize("name", ["pcm", "pcm-partial-reset", "rram-wan"])

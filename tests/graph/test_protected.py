@@ -417,9 +417,8 @@ def changed(name: str, place: int, value: Any) -> Any:
 )  # fmt: skip
 def test_a_plane_that_cannot_be_is_named(name, array, what):
     with pytest.raises(ModelError, match=f"^tensor '{name[0]}': .*({what}).*Protect the original again.$"):
-        open_protected(
-            ir.from_proto(put(bare(), name, array))
-        )  # onnxruntime refuses some of these when they are loaded
+        # Not through a file: onnxruntime refuses some of these when they are loaded.
+        open_protected(ir.from_proto(put(bare(), name, array)))
 
 
 def test_weights_beyond_their_type_are_refused():

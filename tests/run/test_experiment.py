@@ -381,11 +381,8 @@ def test_outputs_without_noise_are_computed_once(monkeypatch):
     tried = experiment(reference=model(LINEAR))
     for scheme in (Scheme(channel=QUIET), Scheme(channel=QUIET, cells=(2, 5)), Scheme.int8(), Scheme.int4()):
         tried.score(scheme, trials=2)
-    assert sorted(calls) == [
-        False,
-        False,
-        *[True] * 9,
-    ]  # model and reference, three ways to store it, two trials of each with cells, and one of each without
+    # Model and reference, three ways to store it, two trials of each with cells, and one of each without.
+    assert sorted(calls) == [False, False, *[True] * 9]
 
 
 def test_plans_that_store_the_same_tensors_share_a_skeleton():
