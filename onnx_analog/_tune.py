@@ -261,6 +261,7 @@ def _tuned(measures: Measures, goal: Goal, channel: str, given: Mapping[str, Any
         confidence_of_look=search.confidence_of_look,
         protecting=measures.protecting(best.plan),
         seed=given["seed"],
+        seen_before=measures.seen_before,
     )
 
 

@@ -11,6 +11,7 @@ stays digital, with a warning. Only classes without cells lose something, as dig
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +27,18 @@ from onnx_analog.coding.compensation import InputMoments, compensated, unfit
 from onnx_analog.coding.fidelity import Deviation, excess
 from onnx_analog.coding.packing import index_width, pack, pack_index
 from onnx_analog.coding.plan import Plan
-from onnx_analog.coding.planes import Axis, Fitted, Part, Planes, fit, planes_of, split, stored_counts
+from onnx_analog.coding.planes import (
+    Axis,
+    Encoded,
+    Fitted,
+    Part,
+    Planes,
+    decode,
+    fit,
+    planes_of,
+    split,
+    stored_counts,
+)
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import counted
 from onnx_analog.errors import ModelError, NothingToStore
@@ -243,7 +255,7 @@ class _Group:
         if fitted is None:
             return
         self._warn_of_empty_classes(weights[0].key, fitted)
-        self._warn_of_clipping(weights[0].key, fitted)
+        self._warn_of_clipping(weights, fitted)
         for number, weight in enumerate(weights):
             layout = _layout(weight, fitted, number, self._scheme)
             if self._later is not None:
@@ -261,21 +273,49 @@ class _Group:
             name = ("small", "large")[number] if self._scheme.classes == 2 else f"of class {number + 1}"
             logger.warning("%s: no weight is %s, so that class is empty", where, name)
 
-    def _warn_of_clipping(self, key: str, fitted: Fitted) -> None:
-        """Log a warning if weights beyond the steps of the scheme are clipped to the last step, as it has no cells."""
+    def _warn_of_clipping(self, weights: list[Weight], fitted: Fitted) -> None:
+        """Log a warning if weights are clipped to the last step, as it has no cells, and wider steps would do better.
+
+        With few classes, it is often best to clip a few weights: wider steps would be worse for all others.
+        """
         clipped = clipped_of(fitted.codebook, fitted.edges[0], self._scheme)
-        if clipped is None:
+        if clipped is None or not _is_heard():
             return
         name = "step" if self._scheme.relative_step is None else "relative_step"
+        step = getattr(self._scheme, name) * clipped.largest / clipped.reach
+        if self._harm(weights, fitted) <= self._with(**{name: step}).harm_of(weights):
+            return
         logger.warning(
             "%s: the steps reach %.3g, and weights of up to %.3g in magnitude are clipped to that. Give a %s of "
             "%.3g or more, or none.",
-            self._where(key),
+            self._where(weights[0].key),
             clipped.reach,
             clipped.largest,
             name,
-            getattr(self._scheme, name) * clipped.largest / clipped.reach,
+            step,
         )
+
+    def _with(self, **changes: Any) -> _Group:
+        """Return the same weights, with some settings of the scheme changed."""
+        return _Group(self._weights, self._scheme.changed(**changes), self._later, self._moments)
+
+    def harm_of(self, weights: list[Weight]) -> float:
+        """Return what the errors of some of the weights do, if they are stored; infinite if they cannot be."""
+        fitted, _ = self._tried(weights)
+        return math.inf if fitted is None else self._harm(weights, fitted)
+
+    def _harm(self, weights: list[Weight], fitted: Fitted) -> float:
+        """Return what the errors of weights that are stored do.
+
+        That is their sum of squares, or that of the outputs' errors where weights make up for each other's.
+        """
+        total = 0.0
+        for number, weight in enumerate(weights):
+            stored = Encoded(self.planes(weight, fitted, number), fitted.codebook, self._scheme)
+            error = decode(stored).reshape(weight.shape) - weight.array()
+            moments = self._moments.get(weight.key)
+            total += float(np.square(error, dtype=np.float64).sum()) if moments is None else moments.error(error)
+        return total
 
     def _where(self, key: str) -> str:
         return "the model" if self._scheme.granularity == "model" else key
@@ -341,6 +381,11 @@ class _Group:
                 groups = None if axis is None else axis.groups(weight.size, None)
                 fitted, _ = compensated(weight.array(), self.part(weight), fitted, number, moments, groups)
         return fitted
+
+
+def _is_heard() -> bool:
+    """Return whether warnings are not filtered out, as where many plans are tried: what they say takes time to know."""
+    return logger.isEnabledFor(logging.WARNING) and bool(logger.filter(logging.makeLogRecord({})))
 
 
 class _Parts:

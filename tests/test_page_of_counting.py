@@ -8,6 +8,7 @@ from onnx_analog.arguments import DEFAULTS
 from onnx_analog.coding.codes import best_code
 from onnx_analog.coding.scheme import LARGE_SHARE
 from onnx_analog.coding.streams import DECODING
+from onnx_analog.tuning.measures import cells_of_numbers
 from tests.conftest import ROOT
 from tests.page_exceptions import read
 
@@ -25,6 +26,14 @@ def test_numbers_of_the_example_are_those_of_the_code():
     taken = f"{2 / kept.bits_per_cell:.2f} cells"
     assert f"leaves {kept.bits_per_cell:.3f} data bits in a cell, so that the two bits take {taken}" in WORDS
     assert totals.side_cells == totals.original_weights  # one more cell per weight
+
+
+def test_the_cells_of_a_correction_are_those_of_the_code():
+    numbers = 580  # of the LeNet, as the page of tune shows
+    assert f"{numbers} numbers in float16" in read(ROOT / "docs" / "tune.md")
+    cells = cells_of_numbers(numbers, oa.channel("pcm"), "hard")
+    assert f"For {numbers} numbers in a `pcm` memory" in WORDS
+    assert f"that is {cells:,.0f} cells" in WORDS
 
 
 def test_names_are_those_of_the_program():

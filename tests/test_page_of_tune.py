@@ -6,11 +6,13 @@ import json
 import math
 import re
 import runpy
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 import onnx_analog as oa
+from onnx_analog._tune import OF_MEASUREMENTS
 from onnx_analog.arguments import DEFAULTS
 from onnx_analog.cli.commands import tune
 from onnx_analog.cli.commands.tune import UNDECIDED
@@ -97,6 +99,25 @@ def test_samples_are_split_and_needed_as_the_page_says():
     with pytest.raises(Exception, match="takes at least 158"):
         parts.parts_of(np.zeros(100), 0)
     assert "Fewer than 158 samples are refused" in WORDS
+
+
+def test_a_search_that_is_not_sure_is_verified_as_the_page_says():
+    wide = [one / other for one, other in pairwise(search._UNSURE)]
+    assert np.allclose(wide, wide[0])
+    assert f"comes nearer in steps of {100 * (wide[0] - 1):.0f} %" in WORDS
+    assert search._UNSURE[0] == 4
+    assert "goes on with one that should lose a quarter as much" in WORDS
+
+
+def test_what_may_not_change_if_a_search_is_resumed_is_on_the_page():
+    section = WORDS.partition("## Interrupting and resuming")[2].partition("## How long")[0]
+    named = {
+        "decoding": "`--decoding`", "correction": "`--no-correction`", "seed": "`--seed`", "output": "the output",
+        "class_axis": "axis of classes", "batch": "`--batch`",
+    }  # fmt: skip
+    assert set(named) == set(OF_MEASUREMENTS)
+    assert all(name in section for name in named.values())
+    assert all(f"{name}" in section for name in ("the metric", "the model", "the data", "the channel", "`--trials`"))
 
 
 def test_every_field_of_the_json_is_on_the_page():

@@ -103,6 +103,7 @@ def _notes(manifest: Manifest) -> Iterator[str]:
     )
     bits = sorted({scheme.side_bits_per_cell for scheme in manifest.schemes})
     yield f"The paper counts bits as free of error, {' or '.join(map(str, bits))} in a cell"
+    yield "A correction is not included: tune counts it, and evaluate --correct shows how many numbers it keeps"
     if manifest.not_counted is not None:
         yield f"As the memory allows, cells are not counted: {manifest.not_counted}"
         return

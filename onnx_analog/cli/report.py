@@ -64,10 +64,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     if evaluation.values:
         result.add_row("95 % interval of the mean", _between(evaluation, evaluation.ci95))
     _add_uncorrected(result, evaluation)
-    if evaluation.drop is not None:
-        baseline = "stored model" if evaluation.original is None else "original"
-        result.add_row(f"decrease from the {baseline}", f"{round(evaluation.drop, 4) + 0.0:+.4f}")
-        result.add_row("95 % interval of the decrease", _between(evaluation, evaluation.drop_ci95, "+.4f"))
+    _add_change(result, evaluation)
     if evaluation.test_set_error is not None:
         result.add_row(f"standard error of a test set of {evaluation.samples:,}", f"{evaluation.test_set_error:.4f}")
     if evaluation.limit is not None:
@@ -80,6 +77,19 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         result.add_row("output SQNR, mean of all trials", f"{np.mean(ratios):.1f} dB")
     result.caption = " ".join(_remarks(evaluation)) or None
     return result
+
+
+def _add_change(result: Table, evaluation: Evaluation) -> None:
+    """Add by how much noise makes a value worse: a decrease or, where lower values are better, an increase."""
+    drop, ends = evaluation.drop, evaluation.drop_ci95
+    if drop is None:
+        return
+    way = "decrease"
+    if evaluation.higher_is_better is False:
+        way, drop, ends = "increase", -drop, None if ends is None else (-ends[1], -ends[0])
+    baseline = "stored model" if evaluation.original is None else "original"
+    result.add_row(f"{way} from the {baseline}", f"{round(drop, 4) + 0.0:+.4f}")
+    result.add_row(f"95 % interval of the {way}", _between(evaluation, ends, "+z.4f"))
 
 
 def _and_correction(evaluation: Evaluation) -> str:

@@ -42,7 +42,7 @@ def _notes(tuned: Tuned) -> Iterator[str]:
     yield from map(_capital, (tuned.verdict, tuned.comparison))
     if tuned.metric == "agreement":
         yield "Classes are compared with those of the original, not with labels"
-    yield f"Verified on {counted(tuned.best.verified.samples, 'sample')} that nothing else has seen"
+    yield f"Verified on {tuned.verified_on}"
     if tuned.original is not None:
         yield f"The original classifies {percent(tuned.original, 2)} of them right"
     if tuned.counting == "paper":

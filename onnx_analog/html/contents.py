@@ -305,8 +305,8 @@ def _tune_section(result: Tuned) -> Section:
         ]
     chart = charts.losses(
         lines,
-        f"Cells are counted {COUNTING[result.counting]}. Bars are 95 % intervals. Filled marks are verified on samples "
-        "that nothing else has seen; hollow ones are on the samples that are searched with."
+        f"Cells are counted {COUNTING[result.counting]}. Bars are 95 % intervals. Filled marks are verified on "
+        f"{result.verified_on}; hollow ones are on the samples that are searched with."
         f"{' Dotted: the goal.' * (goal is not None)}",
         unit=scale.axis,
         goal=None if goal is None else (scale.value(goal), f"goal: {scale.goal(goal)}"),

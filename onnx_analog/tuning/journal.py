@@ -90,6 +90,10 @@ class Journal:
         if self._path is not None:
             _write(self._path, json.dumps({key: value}) + "\n", "a")
 
+    def keys(self, beginning: str) -> set[str]:
+        """Return the keys of all measurements that begin so."""
+        return {key for key in self._known if key.startswith(beginning)}
+
     def __getitem__(self, key: str) -> Any:
         return self._known[key]
 

@@ -107,6 +107,7 @@ class Measures:
         self._model, self._counting, self._journal = model, counting, journal
         self._channel, self._decoding, self._seed, self.trials = channel, decoding, seed, trials
         self._selection, self._mask_seed, self.steps = selection, mask_seed, Steps(progress)
+        self._looked_at = set[str]()  # keys of drops
         self._options, self._correcting, self._correct = options, parts.correction, correct
         self._samples = {CALIBRATION: parts.calibration, SEARCH: parts.search, VERIFICATION: parts.verification}
         if len(parts.search) >= 4 * _QUICK:
@@ -371,7 +372,7 @@ class Measures:
     def drop(self, part: str, allocation: Allocation, step: str, what: str) -> Drop:
         """Return what a plan loses of a part of the samples; `what` is said meanwhile, and it is work of a step."""
         plan, names = plan_of(allocation), tuple(each.name for each in fields(Drop))
-        key, said = f"drop in {part} of {plan.digest()}", f"{what} at {self.cells(allocation):.3f} cells per weight"
+        key, said = f"{_drops_in(part)}{plan.digest()}", f"{what} at {self.cells(allocation):.3f} cells per weight"
         reads = self.reads(allocation)
         if not self._journal.has(key, names):
             experiment = self._experiment(part)  # before the time of the look begins
@@ -388,13 +389,24 @@ class Measures:
             self._journal.keep(key, asdict(found))
         else:
             self.steps.counter(step, "look", [float(self.count(part) * reads)], lambda _: said)(1)
+        self._looked_at.add(key)
         return Drop(**self._journal[key])
+
+    @property
+    def seen_before(self) -> bool:
+        """Whether samples that verify were looked at by another search, which its file has kept: of another goal."""
+        return not self._journal.keys(_drops_in(VERIFICATION)) <= self._looked_at
 
     def plan(self, allocation: Allocation) -> Plan:
         """Return an allocation as a plan that says by how many samples it is compensated, if it is."""
         if not self.compensates(allocation):
             return plan_of(allocation)
         return replace(plan_of(allocation), compensated=True, compensated_by=len(self._correcting))
+
+
+def _drops_in(part: str) -> str:
+    """Return what keys of drops in a part of the samples begin with."""
+    return f"drop in {part} of "
 
 
 def cells_of_numbers(numbers: int, channel: Channel, decoding: str, counting: str = DEFAULTS.counting) -> float:

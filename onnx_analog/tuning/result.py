@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from onnx_analog.coding.assumptions import SOFT_CODE, assumptions
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
-from onnx_analog.display import Shown, data_frame, finite, percent_as_given, rounded_up
+from onnx_analog.display import Shown, counted, data_frame, finite, percent_as_given, rounded_up
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.answers import Answer, Goal, Look, Point
 from onnx_analog.tuning.drops import Drop, samples_needed
@@ -75,6 +75,8 @@ class Tuned(Shown):
         How the inputs were made, in words.
     warnings : tuple of str
         What was logged while it was made, and is to be known of it.
+    seen_before : bool
+        Whether another search with the same file, for another goal, has looked at the samples that verify.
     """
 
     goal: Goal
@@ -98,6 +100,7 @@ class Tuned(Shown):
     seed: int | None = None
     preprocessing: str = ""
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    seen_before: bool = field(default=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied and pickled: the model in place of the function that makes it."""
@@ -135,6 +138,13 @@ class Tuned(Shown):
         if self.rival is not None and not self.is_own_rival:
             named["best digital rival"] = self.rival
         return named if self.analog is None else {**named, "with analog cells": self.analog}
+
+    @property
+    def verified_on(self) -> str:
+        """The samples that verify, in words."""
+        samples = counted(self.best.verified.samples, "sample")
+        seen = ", which were looked at for another goal before" if self.seen_before else " that nothing else has seen"
+        return f"{samples}{seen}"
 
     @property
     def is_own_rival(self) -> bool:
@@ -282,6 +292,7 @@ class Tuned(Shown):
             "against_limit": None if self.limit is None else self.limit.factor,
             "preprocessing": self.preprocessing,
             "warnings": list(self.warnings),
+            "samples_seen_before": self.seen_before,
             "tensors": self.rows(),
             "plan": self.plan.to_dict(),
         }

@@ -418,6 +418,16 @@ def test_an_evaluation_shows_all_its_numbers():
     assert "they leave out the error of a finite test set" in " ".join(shown.split())
 
 
+def test_where_lower_values_are_better_a_loss_is_an_increase():
+    found = Evaluation(metric="perplexity", samples=7, original=2.0, values=(5.0, 6.0, 7.0))
+    shown = text(report.evaluation_table(found))
+    assert cells(shown, "increase from the original") == ["+4.0000"]
+    # 6 - 2 ± 4.30265 · 1/√3
+    assert cells(shown, "95 % interval of the increase") == ["+1.5159 to +6.4841"]
+    assert "decrease" not in shown
+    assert found.to_dict()["drop"] == -4.0  # which files have in the same way for all metrics
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from benchmarks.networks import write_chain
 from benchmarks.timing import memory
+from onnx_analog.coding.compensation import InputMoments
 from onnx_analog.coding.fidelity import deviation
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
@@ -23,6 +24,7 @@ from onnx_analog.graph.layout import DOMAIN
 from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.graph.weights import Selection, all_tensors, find, scopes
 from onnx_analog.passes import DecodePass, ProtectPass, PrunePass
+from onnx_analog.tuning.bench import quiet
 from tests.models import (
     CENTRED,
     FAMILY,
@@ -326,6 +328,53 @@ def test_weights_beyond_the_steps_are_a_warning(caplog, scheme, largest, clipped
     text = "w: the steps reach 0.7, and weights of up to 0.76 in magnitude are clipped to that."
     assert caplog.messages == ([f"{text} Give a step of 0.109 or more, or none."] if clipped else [])
     assert (abs(tensor.decode()[0, 0] - largest) > 0.05 + 1e-6) == clipped
+
+
+def squared_error(weights, half, classes):
+    """Return the squared error of rounding each weight to the nearest of equal steps from -half to half."""
+    points = np.linspace(-half, half, classes)
+    return np.square(np.abs(weights.reshape(-1, 1) - points).min(axis=1)).sum()
+
+
+@pytest.mark.parametrize("reach", [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0])
+def test_clipping_is_a_warning_only_if_wider_steps_would_have_smaller_errors(caplog, reach):
+    """With 7 classes, the best steps for normal weights clip the largest: the remedy would then do harm."""
+    weights = f32(np.random.default_rng(0).standard_normal((40, 50)))
+    largest, classes = float(np.abs(weights).max()), 7
+    scheme = Scheme(**{**SIGNED, "step": 2 * reach / (classes - 1)}, classes=classes, cells=(0,))
+    protected(holding(w=weights), scheme)
+    worse = squared_error(weights, reach, classes) > squared_error(weights, largest, classes)
+    assert (len(caplog.messages) == 1) == (reach < largest and worse)
+
+
+def test_the_reaches_above_have_both_outcomes():
+    weights = np.random.default_rng(0).standard_normal((40, 50))
+    largest = squared_error(weights, np.abs(weights).max(), 7)
+    assert squared_error(weights, 1.0, 7) > largest > squared_error(weights, 2.0, 7)
+
+
+@pytest.mark.parametrize(("unused", "clipped"), [(0.0, False), (1.0, True)])
+def test_where_outputs_are_known_they_tell_whether_clipping_does_harm(caplog, unused, clipped):
+    """Weights are on the steps but for a large one: it does no harm if its input is always 0, and others lose."""
+    weights = f32(np.tile([-0.3, -0.1, 0.1, 0.3], (4, 1)).T)
+    weights[3] = 3.0
+    second = f32(np.diag([1.0, 1.0, 1.0, unused])[None])
+    moments = InputMoments(second=second, held_out=second, axes=(1, 0), samples=100)
+    scheme = Scheme(**{**SIGNED, "step": 0.1}, classes=15, cells=(0,))
+    ProtectPass(plan=scheme, selection=SMALL, moments={"w": moments})(holding(w=weights))
+    assert ["clipped" in message for message in caplog.messages] == [True] * clipped
+
+
+def test_whether_steps_are_too_narrow_is_not_computed_where_nobody_hears_of_it(monkeypatch):
+    weights = f32(np.linspace(-3, 3, 16).reshape(4, 4))
+    counted = list[str]()
+    monkeypatch.setattr("onnx_analog.passes.protect._Group.harm_of", lambda *_: counted.append("computed") or 0.0)
+    scheme = Scheme(**SIGNED, classes=15, cells=(0,))
+    with quiet():
+        protected(holding(w=weights), scheme)
+    assert not counted
+    protected(holding(w=weights), scheme)
+    assert counted
 
 
 # ------------------------------------------------------------------------------------------------- the edges

@@ -63,8 +63,26 @@ def test_another_goal_uses_what_was_measured(whole, tmp_path):
     path = tmp_path / "search.jsonl"
     path.write_text(whole[1], encoding="utf-8")
     other = tuned(path, max_drop=40)
-    assert other.to_dict() == tuned(None, max_drop=40).to_dict()
+    alone = tuned(None, max_drop=40).to_dict()
+    assert other.to_dict() == {**alone, "samples_seen_before": other.seen_before}
     assert path.read_text(encoding="utf-8").startswith(whole[1])
+
+
+def test_samples_that_another_goal_was_verified_on_are_not_called_new(tmp_path):
+    path = tmp_path / "search.jsonl"
+    first, other = tuned(path), tuned(path, max_drop=None, budget=4.5)
+    assert first.best.plan != other.best.plan
+    assert (first.seen_before, other.seen_before) == (False, True)
+    assert first.verified_on.endswith(" samples that nothing else has seen")
+    assert other.verified_on.endswith(" samples, which were looked at for another goal before")
+    assert tuned(path, max_drop=None, budget=4.5).seen_before
+    assert not tuned(None).seen_before
+
+
+def test_a_search_that_goes_on_has_not_seen_its_samples_for_another_goal(whole, tmp_path):
+    path = tmp_path / "search.jsonl"
+    path.write_text(whole[1], encoding="utf-8")
+    assert not tuned(path).seen_before
 
 
 def test_another_search_is_refused(whole, tmp_path):
