@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -471,7 +472,11 @@ def metric_of(metric: Any) -> metrics.Named | None:
     if isinstance(metric, str):
         if ":" not in metric:
             if metric not in metrics.METRICS:
-                raise OptionError(f"{metric!r} is not a module:function, and not one of {', '.join(metrics.NAMES)}")
+                like = get_close_matches(metric, metrics.NAMES, 1)
+                raise OptionError(
+                    f"{metric!r} is not a module:function, and not one of {', '.join(metrics.NAMES)}"
+                    f"{f'. Did you mean {like[0]!r}?' if like else ''}"
+                )
             return metric, metrics.METRICS[metric].function
         return metric, named_function(metric)
     if not callable(metric):

@@ -14,6 +14,7 @@ Array = NDArray[Any]
 Output = Any  # an array; of a map, a sequence or what has other shapes in each call, a list
 Outputs = Sequence[Output]
 
+UNCOUNTED = -100  # label of a token that does not count, as padding: PyTorch's cross-entropy ignores it by default
 WHOLE = "biuOUS"  # kinds of numpy types that are the same or not: whole numbers, booleans, text
 
 
@@ -52,9 +53,12 @@ def labelled_scores(output: Output, labels: Array | None, axis: int | None) -> t
     if not labels.size:
         raise DataError(f"labels of shape {labels.shape} hold no label")
     if labels.min() < 0 or labels.max() >= classes:
+        uncounted = (
+            f'. metric="token_accuracy" leaves out places with the label {UNCOUNTED}, and agreement needs no labels'
+        )
         raise DataError(
             f"labels run from {labels.min()} to {labels.max()}; for the model's {classes} classes they must be from 0 "
-            f"to {classes - 1}"
+            f"to {classes - 1}{uncounted * bool((labels == UNCOUNTED).any())}"
         )
     return np.moveaxis(scores, axis, -1).reshape(-1, classes), labels.reshape(-1)
 

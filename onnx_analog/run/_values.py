@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from onnx_analog.errors import DataError
 from onnx_analog.run._outputs import (
+    UNCOUNTED,
     WHOLE,
     Array,
     Output,
@@ -23,8 +24,6 @@ from onnx_analog.run._outputs import (
 )
 
 _TOP = 5
-# The label of a token that does not count, such as padding: the default ignore_index of PyTorch's cross-entropy.
-UNCOUNTED = -100
 
 # -------------------------------------------------------------------------------------------------- by classes
 

@@ -267,7 +267,8 @@ def _called(spec: str, array: Array) -> Array:
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:  # whatever a function of the user's raises
-        raise FunctionError(f'preprocess="{spec}" failed with {type(error).__name__}: {error}') from error
+        how = "It is called as f(array) -> array, with the data of one input for all samples"
+        raise FunctionError(f'preprocess="{spec}" failed with {type(error).__name__}: {error}. {how}') from error
 
 
 def _laid_out(images: NDArray[np.float32], field: Input) -> NDArray[np.float32]:

@@ -109,7 +109,8 @@ class Evaluation(Shown):
     @property
     def std(self) -> float | None:
         """Standard deviation over trials, ddof = 1; None for fewer than two."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
+        with np.errstate(invalid="ignore"):  # of values that are infinite it is not a number
+            return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
 
     @property
     def ci95(self) -> tuple[float, float] | None:
@@ -211,9 +212,9 @@ class Evaluation(Shown):
             if reached is None:
                 failures.append(f"{self.metric} compares the outputs with themselves: without trials there is no value")
             elif math.isnan(reached):
-                failures.append(f"{what} is not a number, so it cannot be compared with {limit}")
+                failures.append(f"{what} is not a number, so it cannot be compared with {_plain(limit)}")
             elif not (reached >= limit if end == 0 else reached <= limit):
-                failures.append(f"{what} is {round(reached, 6)}, {'below' if end == 0 else 'above'} {limit}")
+                failures.append(f"{what} is {round(reached, 6)}, {'below' if end == 0 else 'above'} {_plain(limit)}")
         return failures
 
     def _reached(self, end: int, name: str) -> tuple[float | None, str]:
@@ -323,6 +324,11 @@ class Evaluation(Shown):
     def spread(self, ci95: tuple[float, float] | None) -> str:
         """Return what is known of the error of the mean over trials."""
         return spread(self.values, ci95)
+
+
+def _plain(limit: float) -> str:
+    """Return a number as it was given, in all its digits: 60, and not 60.0."""
+    return str(float(limit)).removesuffix(".0")
 
 
 def ends_of(ends: tuple[float, float] | None) -> list[float] | None:

@@ -147,6 +147,15 @@ def is_own(metric: Metric) -> bool:
     return METRICS.get(metric.name) is metric
 
 
+_CALL = "It is called as f(outputs, labels=, clean=) -> number, where outputs is a list, with an entry for each output"
+_MISUSED = (TypeError, AttributeError, IndexError, KeyError, ValueError)  # what a wrong idea of arguments leads to
+
+
+def _how_called(error: BaseException) -> str:
+    """Return how a function of the user's is called, if that may be why it failed."""
+    return f". {_CALL}" if isinstance(error, _MISUSED) else ""
+
+
 def _users_value(metric: Metric, outputs: Outputs, labels: Array | None, clean: Outputs) -> float:
     """Return what a function of the user's says; it can change none of the arrays, which are used again."""
     labels, *_ = _read_only([labels])
@@ -157,14 +166,17 @@ def _users_value(metric: Metric, outputs: Outputs, labels: Array | None, clean: 
     except (AnalogError, MemoryError):
         raise
     except (Exception, SystemExit) as error:  # whatever it raises
-        raise FunctionError(f"the metric {metric.name!r} failed with {type(error).__name__}: {error}") from error
+        why = f"the metric {metric.name!r} failed with {type(error).__name__}: {error}"
+        raise FunctionError(f"{why}{_how_called(error)}") from error
     try:
         if isinstance(result, bytes | str) or np.ndim(result):
             raise TypeError("no number")
         value = float(result)
     except (TypeError, ValueError, OverflowError) as error:
         text = one_line(repr(result), 80)
-        raise DataError(f"the metric {metric.name!r} must return one number, and it returned {text}") from error
+        raise DataError(
+            f"the metric {metric.name!r} must return one number, and it returned {text}. {_CALL}"
+        ) from error
     if metric.share and not (0 <= value <= 1 or math.isnan(value)):
         raise DataError(f"the metric {metric.name!r} is a share, from 0 to 1, and it returned {value:g}")
     return value

@@ -41,7 +41,7 @@ def interval(
     >>> [round(end, 4) for end in interval([0.5, 0.9], bounds=(0, 1))]
     [0.0, 1.0]
     """
-    if len(values) < 2 or (math.isfinite(values[0]) and len(set(values)) == 1):
+    if len(values) < 2 or (len(set(values)) == 1 and not math.isnan(values[0])):
         return None
     with np.errstate(invalid="ignore"):  # of values that are infinite it is not a number
         error = float(np.std(values, ddof=1)) / math.sqrt(len(values))

@@ -54,6 +54,20 @@ def test_trials_that_are_all_alike_tell_no_interval():
     assert interval([0.1] * 7) is None
 
 
+@pytest.mark.parametrize("limit", [60, 60.0, 1e300])
+def test_outputs_that_are_all_exact_have_an_infinite_ratio_and_hold(limit):
+    found = evaluation(math.inf, math.inf, metric="sqnr_db", at_least=limit)
+    assert (found.ci95, found.holds) == (None, True)
+    assert math.isnan(found.std)
+
+
+def test_a_limit_is_told_as_it_was_given():
+    low = evaluation(50.0, 51.0, 52.0, metric="sqnr_db", at_least=60.0)
+    assert low.verdict.endswith(", below 60")
+    assert evaluation(0.5, at_least=0.97).verdict.endswith(" is 0.5, below 0.97")
+    assert evaluation(math.nan, at_least=0.0).verdict.endswith(" cannot be compared with 0")
+
+
 def test_one_trial_has_no_spread_and_none_no_mean():
     assert (evaluation(0.5).mean, evaluation(0.5).std, evaluation(0.5).ci95) == (0.5, None, None)
     assert (evaluation().mean, evaluation().std, evaluation().ci95) == (None, None, None)

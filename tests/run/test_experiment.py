@@ -507,7 +507,8 @@ def test_a_function_makes_the_inputs(functions, tmp_path):
         ({"at_most": 0.5}, "higher is better for top1: ask for at_least"),
         ({"at_least": 0.5, "metric": "relative_error"}, "lower is better for relative_error: ask for at_most"),
         ({"at_most": 10.0, "metric": "sqnr_db"}, "higher is better for sqnr_db: ask for at_least"),
-        ({"metric": "accuracy"}, "'accuracy' is not a module:function, and not one of top1, .*, r2"),
+        ({"metric": "wer"}, "'wer' is not a module:function, and not one of top1, .*, r2$"),
+        ({"metric": "top_1"}, "'top_1' is not a module:function, .*, r2. Did you mean 'top1'?"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_the_first_trial(options, said):

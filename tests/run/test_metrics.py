@@ -627,6 +627,30 @@ def test_what_a_function_raises_is_told(error):
 
 
 @pytest.mark.any_message
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda outputs, labels: 1.0,  # has no `clean`
+        lambda outputs, **_: outputs.argmax(axis=1).mean(),  # takes the list for an array
+        lambda outputs, **_: outputs[1].mean(),  # there is one output
+        lambda outputs, **_: None,
+    ],
+)
+def test_a_function_that_takes_or_returns_something_else_is_told_how_it_is_called(function):
+    said = (
+        r"\. It is called as f\(outputs, labels=, clean=\) -> number, where outputs is a list, with an entry for each"
+    )
+    with pytest.raises(DataError, match=said):
+        own(function)([SCORES], labels=None, clean=[SCORES])
+
+
+@pytest.mark.any_message
+def test_a_fault_that_has_nothing_to_do_with_the_arguments_is_told_alone():
+    with pytest.raises(DataError, match="'own' failed with ZeroDivisionError: division by zero$"):
+        own(lambda outputs, **_: 1 / 0)([SCORES], labels=None, clean=[SCORES])
+
+
+@pytest.mark.any_message
 def test_a_function_cannot_change_what_the_next_trial_is_compared_with():
     before, labels = SCORES.copy(), np.arange(4)
 
@@ -775,6 +799,25 @@ def test_tokens_of_a_model_are_measured():
         found = choose([Field("y")], lambda _: scores, labels, samples=2, named=(name, METRICS[name].function))
         assert (found.class_axis, found.classes) == (2, 7)
         assert found([scores], labels=labels, clean=[]) == METRICS[name].function([scores], labels=labels, clean=[])
+
+
+@pytest.mark.parametrize(("uncounted", "named"), [(-100, True), (-1, False)])
+def test_labels_of_tokens_that_do_not_count_name_the_metric_for_them(uncounted, named):
+    scores = np.zeros((2, 3, 7), np.float32)
+    labels = np.array([[0, 1, uncounted], [2, 3, 4]])
+    with pytest.raises(DataError, match="labels run from") as raised:
+        choose([Field("y")], lambda _: scores, labels, samples=2)
+    assert ('metric="token_accuracy" leaves out places with the label -100' in str(raised.value)) == named
+
+
+@pytest.mark.parametrize("name", ["perplexity", "token_accuracy"])
+def test_metrics_of_tokens_are_refused_where_samples_are_compared_one_by_one(name):
+    net = "net (float[n, t, 4] x) => (float[n, t, 9] y) <float[4, 9] w = random> { y = MatMul(x, w) }"
+    x, y = np.zeros((300, 5, 4), np.float32), np.zeros((300, 5), int)
+    with pytest.raises(OptionError, match=f"metric is {name}; it must be one that compares sample by sample"):
+        oa.tune(model(net), (x, y), metric=name, max_drop=1)
+    with pytest.raises(OptionError, match=f"metric is {name}; it must be one that compares sample by sample"):
+        oa.check(model(net), (x, y), metric=name, max_drop=1)
 
 
 def test_a_language_model_is_evaluated_by_its_tokens():
