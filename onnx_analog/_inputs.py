@@ -384,11 +384,20 @@ def compensating(
 def _samples(name: str, given: Any, count: int, preprocessing: Preprocessing) -> Callable[[Sequence[Input]], Dataset]:
     def samples(inputs: Sequence[Input]) -> Dataset:
         try:
-            return dataset_of(given, inputs, preprocessing, count, name=name)
+            found = dataset_of(given, inputs, preprocessing, count, name=name)
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
+        _check_fills_a_call(found, inputs, name, count)
+        return found
 
     return samples
+
+
+def _check_fills_a_call(data: Dataset, inputs: Sequence[Input], name: str, count: int) -> None:
+    """Raise `OptionError` if fewer samples are asked for than one call of the model takes, whatever the data hold."""
+    fixed = min((field.shape[0] for field in inputs if field.shape and isinstance(field.shape[0], int)), default=0)
+    if count < fixed and not data.one_by_one:
+        raise OptionError(f"{name}_samples is {count}, and the model takes {fixed:,} samples in each call: give more")
 
 
 def reading_compensate(

@@ -177,8 +177,9 @@ def tune(
     from onnx_analog.tuning.answers import Goal
     from onnx_analog.tuning.journal import Journal, held
     from onnx_analog.tuning.measures import Measures
-    from onnx_analog.tuning.parts import parts_of
+    from onnx_analog.tuning.parts import check_count, parts_of
 
+    check_count(given["samples"])
     running_on = engines.engine_of(engine, threads=given["threads"] or None)
     share = None if max_drop is None else given["max_drop"] / 100
     goal = Goal(max_drop=share, min_sqnr_db=given["min_sqnr"], budget=given["budget"])

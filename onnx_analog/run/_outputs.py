@@ -53,12 +53,11 @@ def labelled_scores(output: Output, labels: Array | None, axis: int | None) -> t
     if not labels.size:
         raise DataError(f"labels of shape {labels.shape} hold no label")
     if labels.min() < 0 or labels.max() >= classes:
-        uncounted = (
-            f'. metric="token_accuracy" leaves out places with the label {UNCOUNTED}, and agreement needs no labels'
-        )
+        left_out = f'. metric="token_accuracy" leaves out places with the label {UNCOUNTED}'
+        hint = f"{left_out}, and agreement needs no labels" if (labels == UNCOUNTED).any() else ""
         raise DataError(
             f"labels run from {labels.min()} to {labels.max()}; for the model's {classes} classes they must be from 0 "
-            f"to {classes - 1}{uncounted * bool((labels == UNCOUNTED).any())}"
+            f"to {classes - 1}{hint}"
         )
     return np.moveaxis(scores, axis, -1).reshape(-1, classes), labels.reshape(-1)
 

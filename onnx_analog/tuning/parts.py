@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onnx_analog.errors import DataError
+from onnx_analog.errors import DataError, OptionError
 from onnx_analog.randomness import stream
 from onnx_analog.run.data import Dataset
 
@@ -55,10 +55,19 @@ def parts_of(data: Dataset, seed: int) -> Parts:
     """
     counts = counts_of(len(data))
     if counts.verification < _LEAST:
-        needed = fewest(_LEAST)
-        raise DataError(f"the data hold {len(data):,} samples; to search and to verify takes at least {needed}")
+        raise DataError(f"the data hold {len(data):,} samples; {_needed()}")
     order = stream(seed, 0, "tune", plane="samples").permutation(len(data))
     return Parts(*(data.take(np.sort(numbers)) for numbers in np.split(order, np.cumsum(counts)[:-1])))
+
+
+def check_count(samples: int | None) -> None:
+    """Raise `OptionError` if fewer samples are asked for than a search takes, whatever the data hold."""
+    if samples is not None and counts_of(samples).verification < _LEAST:
+        raise OptionError(f"samples is {samples:,}; {_needed()}")
+
+
+def _needed() -> str:
+    return f"to search and to verify takes at least {fewest(_LEAST)}"
 
 
 def fewest(verifying: int) -> int:

@@ -13,6 +13,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, OptionError
 from onnx_analog.graph.correction import MOST_GAIN
 from onnx_analog.graph.protected import ProtectedModel, open_protected
+from onnx_analog.graph.weights import Selection
 from onnx_analog.run.correcting import one_call, seen_samples
 from onnx_analog.run.correction import LayerCorrector, LayerNetworks, factor_of_tensor
 from onnx_analog.run.data import Dataset
@@ -262,6 +263,27 @@ def test_labels_are_ignored_and_a_fixed_batch_takes_as_many_samples():
 def test_samples_that_say_nothing_are_refused(found, data, said):
     with pytest.raises(DataError, match=re.escape(said)):
         one_call(found, data)
+
+
+def corrected_by(samples: Dataset, count: int) -> None:
+    oa.evaluate(fixed(10), rows(30, labels=True), correct=samples, correct_samples=count, trials=2)
+
+
+def compensated_by(samples: Dataset, count: int) -> None:
+    plain = model(LINEAR.replace("[n,", "[10,"))
+    oa.protect(
+        plain, integers=4, selection=Selection(min_size=1), channel=QUIET, compensate=samples, compensate_samples=count
+    )
+
+
+@pytest.mark.parametrize(("using", "name"), [(corrected_by, "correct"), (compensated_by, "compensate")])
+def test_asking_for_fewer_samples_than_a_call_takes_is_a_fault_of_the_argument(using, name):
+    for held in (5, 30):
+        with pytest.raises(OptionError, match=f"{name}_samples is 5, and the model takes 10 samples in each call"):
+            using(rows(held), 5)
+    with pytest.raises(DataError, match=r"10 samples in each call|do not fill a batch"):
+        using(rows(5), 20)
+    using(rows(30), 20)
 
 
 def test_samples_that_are_also_evaluated_are_counted():

@@ -646,7 +646,7 @@ def test_a_function_that_takes_or_returns_something_else_is_told_how_it_is_calle
 
 @pytest.mark.any_message
 def test_a_fault_that_has_nothing_to_do_with_the_arguments_is_told_alone():
-    with pytest.raises(DataError, match="'own' failed with ZeroDivisionError: division by zero$"):
+    with pytest.raises(DataError, match=r"'own' failed with ZeroDivisionError: division by zero$"):
         own(lambda outputs, **_: 1 / 0)([SCORES], labels=None, clean=[SCORES])
 
 
