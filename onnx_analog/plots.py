@@ -111,7 +111,7 @@ def plot_points(points: Sequence[Point], counting: str = "memory") -> Callable[[
     label_costs(axes)
     cells = f"cells per original weight, {COUNTING[counting]}"
     _name_axes(axes, cells, _lost_unit(points) if value is _loss else unit(points))
-    _legend(figure, axes)
+    legend_below(figure, axes)
     return saver(figure)
 
 
@@ -288,7 +288,7 @@ def _name_axes(axes: Sequence[Any], x: str, y: str) -> None:
             axis.set_ylabel(y)
 
 
-def _legend(figure: Any, axes: Sequence[Any]) -> None:
+def legend_below(figure: Any, axes: Sequence[Any]) -> None:
     """Put one legend for all panels below them, in as many columns as fit, and make the figure higher by its height."""
     handles: dict[str, Any] = {}
     for axis in axes:

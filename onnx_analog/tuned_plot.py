@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx_analog.drawing import BLACK, BLUE, SMALL, VERMILION, WHITE, in_style, new_figure, saver
-from onnx_analog.plots import POINTS_INCHES, label_costs, loss_steps
+from onnx_analog.drawing import BLACK, BLUE, VERMILION, WHITE, in_style, new_figure, saver
+from onnx_analog.plots import POINTS_INCHES, label_costs, legend_below, loss_steps
 
 if TYPE_CHECKING:
     from onnx_analog.tuning.answers import Answer
@@ -31,27 +31,28 @@ def plot_tuned(tuned: Tuned) -> Callable[[Path], None]:
 
     Bars are 95 % intervals. Large marks are verified on samples that nothing else has seen; where a plan with fewer
     cells was verified before, and did not do, its mark is hollow. Small marks are on the samples that are searched
-    with. A dotted line is the most that may be lost.
+    with. A dotted line is the most that may be lost. All text is beside the panel: inside, it would cover marks.
     """
     figure, (axis,) = new_figure(1, height=POINTS_INCHES)
     figure.set_figwidth(_TUNED_INCHES)
     axis.set_xscale("log")
-    for answer, style in zip(tuned.answers.values(), _OF_ANSWERS, strict=False):
-        _draw_answer(axis, answer, style, tuned.scale)
+    for (name, answer), style in zip(tuned.answers.items(), _OF_ANSWERS, strict=False):
+        text = f"{name}: {answer.cells:.3g} cells, {tuned.scale.brief(answer.verified.mean)}"
+        _draw_answer(axis, answer, {**style, "label": text}, tuned.scale)
     counted = "as the paper counts" if tuned.counting == "paper" else "as the memory allows"
     assumed = "\ncells rest on a soft-decision code that is assumed" * (tuned.decoding == "soft")
     axis.set_title(f"{tuned.metric}, {tuned.channel} (bars: 95 % intervals){assumed}", parse_math=False)
     axis.set(xlabel=f"cells per original weight, {counted}", ylabel=tuned.scale.axis)
     axis.margins(x=0.08, y=0.12)
     _widen(axis)
-    _label_answers(axis, tuned)
     losses = [point.drop.mean for answer in tuned.answers.values() for point in answer.curve]
     if tuned.goal.limit is not None:
-        _goal_line(axis, tuned.goal.limit, tuned.scale)
+        goal = f"goal: {tuned.scale.goal(tuned.goal.limit)}"
+        axis.axhline(tuned.scale.value(tuned.goal.limit), color=BLACK, linestyle=":", linewidth=1, label=goal)
     if tuned.goal.max_drop is not None:  # decibels are logarithms already
         _bend(axis, 100 * max(losses), 100 * tuned.goal.max_drop)
     label_costs([axis], finest=(1, 1.5, 2, 3, 5, 7))
-    figure.legend(loc="outside lower center", ncols=3)
+    legend_below(figure, [axis])
     return saver(figure)
 
 
@@ -64,7 +65,7 @@ def _widen(axis: Any) -> None:
 
 
 def _draw_answer(axis: Any, answer: Answer, style: dict[str, Any], scale: Scale) -> None:
-    """Draw what was tried, then what was verified; the legend has the marks of the first answer."""
+    """Draw what was tried, then what was verified; the legend has each answer, and the other marks of the first."""
     first, colour = style["first"], style["color"]
     hollow, solid = {"markerfacecolor": WHITE}, {"markersize": style["size"], "linewidth": 1.8, "zorder": 4}
     tried = {"fmt": "o-", "color": colour, "markersize": 4, "elinewidth": 0.6, "alpha": 0.6, **hollow}
@@ -82,51 +83,8 @@ def _draw_answer(axis: Any, answer: Answer, style: dict[str, Any], scale: Scale)
         axis,
         scale,
         [(answer.cells, answer.verified)],
-        {"fmt": style["marker"], "color": colour, **solid, "label": "answer, verified" if first else None},
+        {"fmt": style["marker"], "color": colour, **solid, "label": style["label"]},
     )
-
-
-def _label_answers(axis: Any, tuned: Tuned) -> None:
-    """Write beside the marks of answers what they are: above the highest, and below others.
-
-    Of one alone, it stands away from what was tried.
-    """
-    answers, value = tuned.answers, tuned.scale.value
-    highest = max(answers, key=lambda name: value(answers[name].verified.mean))
-    for (name, answer), style in zip(answers.items(), _OF_ANSWERS, strict=False):
-        height = value(answer.verified.mean)
-        above = name == highest if len(answers) > 1 else height > value(_tried_near(answer))
-        text = f"{name}\n{answer.cells:.3g} cells, {tuned.scale.brief(answer.verified.mean)}"
-        _label_answer(axis, text, (answer.cells, height), style["color"], above=above)
-
-
-def _label_answer(axis: Any, text: str, place: tuple[float, float], colour: str, *, above: bool) -> None:
-    """Write beside the mark of an answer, towards the middle."""
-    low, high = axis.get_xlim()
-    left = place[0] < math.sqrt(low * high)
-    axis.annotate(
-        text,
-        place,
-        xytext=(9 if left else -9, 9 if above else -9),
-        textcoords="offset points",
-        ha="left" if left else "right",
-        va="bottom" if above else "top",
-        fontsize=SMALL,
-        color=colour,
-        bbox={"facecolor": WHITE, "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        zorder=5,
-    )
-
-
-def _tried_near(answer: Answer) -> float:
-    """Return the mean drop of the plan that was tried and has about as many cells."""
-    return min(answer.curve, key=lambda point: abs(math.log(point.cells / answer.cells))).drop.mean
-
-
-def _goal_line(axis: Any, limit: float, scale: Scale) -> None:
-    axis.axhline(scale.value(limit), color=BLACK, linestyle=":", linewidth=1)
-    place = {"xy": (0.99, scale.value(limit)), "xycoords": axis.get_yaxis_transform(), "xytext": (0, 3)}
-    axis.annotate(f"goal: {scale.goal(limit)}", **place, textcoords="offset points", ha="right", fontsize=SMALL)
 
 
 def _bend(axis: Any, largest: float, limit: float) -> None:
