@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Doubles
 from onnx_analog.disk.reading import MIB, size_of
+from onnx_analog.display import counted
 from onnx_analog.errors import ChannelError, MeasurementError
 
 _CSV_LIMIT = 64 * MIB
@@ -78,6 +79,8 @@ def _rows(path: Path, names: Sequence[str], unless: Sequence[str] = ()) -> Itera
         raise ChannelError(f"{str(path)!r}: input and output are both column {names[0]!r}")
     lines = _lines(path)
     _, header = next(lines, (0, []))
+    if not any(header):
+        raise MeasurementError(f"{str(path)!r} names no columns: it needs a header line, and rows of numbers below it")
     _check_header(path, header, [*names, *unless])
     columns, needed = ([header.index(name) for name in each] for each in (names, unless))
     for count, (line, cells) in enumerate(lines):
@@ -86,7 +89,10 @@ def _rows(path: Path, names: Sequence[str], unless: Sequence[str] = ()) -> Itera
                 f"{str(path)!r} has more than {_MOST_ROWS:,} rows: fit a part of them, drawn at random"
             )
         if len(cells) != len(header):
-            raise MeasurementError(f"{str(path)!r}, line {line} has {len(cells)} cells, and the header {len(header)}")
+            raise MeasurementError(
+                f"{str(path)!r}, line {line} has {counted(len(cells), 'value')}, and the header names "
+                f"{counted(len(header), 'column')}: mend or delete the line"
+            )
         if not _lacks([cells[column] for column in needed]):
             yield line, [cells[column] for column in columns]
 
@@ -117,7 +123,7 @@ def _check_header(path: Path, header: Sequence[str], names: Sequence[str]) -> No
     for name in names:
         if header.count(name) != 1:
             several = "more than one" if name in header else "no"
-            known = ", ".join(header) or "none"
+            known = ", ".join(header)
             hint = ". Part columns by commas." if ";" in known or "\t" in known else ""
             raise ChannelError(f"{str(path)!r} has {several} column {name!r}; its columns are {known}{hint}")
 

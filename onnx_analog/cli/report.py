@@ -437,5 +437,10 @@ def levels_table(fit: Fit) -> Table:
         numbers = [f"{row[name]:z.4f}" for name in ("mean", "std")]
         shape = [f"{row[name]:z.2f}" for name in ("skew", "excess_kurtosis", "ks_distance")]
         result.add_row(f"{row['input']:.6g}", *numbers, *shape, "no" if row["rejects"] else "yes")
-    result.caption = f"{len(chosen)} of {len(rows)} inputs with 8 reads or more; all of them with --json"
+    scale = fit.channel.output_scale
+    kind = f"{'log10 of ' * scale.log}{scale.unit}"
+    result.caption = (
+        f"Mean read and σ are in levels: {kind} from {scale.low:.6g} to {scale.high:.6g} on a scale from -1 to 1. "
+        f"{len(chosen)} of {len(rows)} inputs with 8 reads or more; all of them with --json"
+    )
     return result

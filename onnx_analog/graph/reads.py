@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.disk.reading import MIB, size_of
+from onnx_analog.display import counted
 from onnx_analog.errors import DataError, brief, require_path
 
 Array = NDArray[Any]
@@ -239,7 +240,10 @@ def _rows(file: IO[str], header: list[str], before: int, where: str) -> Iterator
         if not cells or (cells[0].startswith("#") and not named):
             continue
         if len(cells) != len(header):
-            raise DataError(f"{where}, line {line} has {len(cells)} cells, and the header {len(header)}")
+            raise DataError(
+                f"{where}, line {line} has {counted(len(cells), 'value')}, and the header names "
+                f"{counted(len(header), 'column')}: mend or delete the line"
+            )
         yield line, cells
 
 

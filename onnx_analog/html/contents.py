@@ -344,7 +344,8 @@ def _plan_section(result: Tuned) -> Section:
         )
     head = ("tensor", "stored as", "weights", "cells", "per weight", "sensitivity", "predicted divergence")
     measured = "nats for each sample" if result.classes else "of the power of the outputs"
-    return Section(title="The plan", tables=(table(head, rows, caption=f"Divergence in {measured}.", left=2),))
+    caption = f"Divergence in {measured}. Cells are counted {COUNTING[result.counting]}."
+    return Section(title="The plan", tables=(table(head, rows, caption=caption, left=2),))
 
 
 # -------------------------------------------------------------------------------------------------- sensitivity

@@ -205,6 +205,11 @@ def tensor_section(memory: Memory) -> Section:
         f"SNR as read: power of the stored weights over that of their errors in trial 0 of seed {memory.seed}, before "
         "any correction."
     )
+    if memory.counting == "memory":
+        caption += (
+            " The plan above counts cells as the memory allows, with the code that digital bits need; here, bits are "
+            "free of error, as in the paper."
+        )
     return Section(
         title=memory.title("Tensors"),
         tables=(table((*head, "limit") if limits else head, rows, caption=caption, left=2),),

@@ -145,12 +145,12 @@ def test_very_many_distinct_inputs_make_a_table_of_1024():
         ("v,r\n1,2\n2,3\n", "shows no spread"),
         ("v,r\n1,2\n", "'v' holds fewer than two distinct values"),
         ("v,r\n", "has no rows"),
-        ("", "has no column 'v'; its columns are none"),
+        ("", "names no columns: it needs a header line, and rows of numbers below it"),
         ("a,r\n1,2\n2,3\n", "has no column 'v'; its columns are a, r"),
         ("v,r\n1,x\n2,3\n", "line 2: column 'r' holds 'x', which is not a finite number"),
         ("v,r\n1,nan\n2,3\n", "line 2: column 'r' holds 'nan'"),
         ("v,r\n1,2\n1,3\n", "'v' holds fewer than two distinct values"),
-        ("v,r\n1\n2,3\n", "line 2 has 1 cells, and the header 2"),
+        ("v,r\n1\n2,3\n", "line 2 has 1 value, and the header names 2 columns"),
     ],
 )
 def test_bad_files(tmp_path, text, message):

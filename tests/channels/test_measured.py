@@ -98,16 +98,16 @@ def test_a_fitted_channel_goes_through_json(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "has no column 'v'; its columns are none"),
-        ("# nothing but a comment\n", "has no column 'v'; its columns are none"),
+        ("", "names no columns: it needs a header line, and rows of numbers below it"),
+        ("# nothing but a comment\n", "names no columns: it needs a header line"),
         ("V,r\n1,2\n2,3\n", "has no column 'v'; its columns are V, r"),
         ("v;r\n1;2\n2;3\n", "has no column 'v'; its columns are v;r"),
         ("v,r\n", "has no rows"),
         ("v,r\n# nothing\n\n", "has no rows"),
         ("v,r\n1,two\n2,3\n", r"mine.csv', line 2: column 'r' holds 'two', which is not a finite number"),
         ("# a\nv,r\n\n1,\n2,3\n", "line 4: column 'r' is empty"),
-        ("v,r\n1,2\n2\n", "line 3 has 1 cells, and the header 2"),
-        ("v,r\n1,2,3\n2\n", "line 2 has 3 cells, and the header 2"),
+        ("v,r\n1,2\n2\n", "line 3 has 1 value, and the header names 2 columns: mend or delete the line"),
+        ("v,r\n1,2,3\n2\n", "line 2 has 3 values, and the header names 2 columns"),
         ('v,r\n1,"2\n2,3\n', "line 2 is not CSV: unexpected end of data"),
         ("v,r\n1," + "9" * 200_000 + "\n2,3\n", "line 2 is not CSV: field larger than field limit"),
         (

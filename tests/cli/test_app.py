@@ -1595,9 +1595,9 @@ USAGE: list[tuple[str, str]] = [
     ("channel fit pairs.csv --input volts --output amps", "has no column 'amps'"),
     (f"{FIT} --group amps", "has no column 'amps'"),
     (f"{FIT} --neighbours 21", "--neighbours is 21, and channel 'pairs' has 20 distinct inputs: give 1 to 20"),
-    ("channel fit empty.onnx --input volts --output ohms", "its columns are none"),
 ]
 FAILED: list[tuple[str, str]] = [
+    ("channel fit empty.onnx --input volts --output ohms", "names no columns: it needs a header line"),
     ("inspect text.onnx", NO_MODEL),
     ("inspect empty.onnx", NO_MODEL),
     ("prune text.onnx --sparsity 0.5", NO_MODEL),
@@ -1652,7 +1652,7 @@ FAILED: list[tuple[str, str]] = [
     ("manifest model.manifest.json --check model.manifest.json", "is a manifest; --check needs the protected model"),
     ("channel fit model.onnx --input volts --output ohms", "'model.onnx' is not UTF-8 text"),
     (FIT.replace("pairs", "text"), "line 2: column 'ohms' holds 'two', which is not a finite number"),
-    (FIT.replace("pairs", "short"), "line 3 has 1 cells, and the header 2"),
+    (FIT.replace("pairs", "short"), "line 3 has 1 value, and the header names 2 columns: mend or delete the line"),
     (FIT.replace("pairs", "nan"), "line 2: column 'ohms' holds 'nan', which is not a finite number"),
     (FIT.replace("pairs", "infinite"), "line 3: column 'ohms' holds 'inf', which is not a finite number"),
     (FIT.replace("pairs", "level"), "column 'volts' holds fewer than two distinct values"),

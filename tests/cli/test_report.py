@@ -609,6 +609,21 @@ def test_a_channel_that_is_not_gaussian_shows_the_mean_of_its_reads():
     np.testing.assert_allclose(rows[:, 1], 0.1, rtol=4 / math.sqrt(2 * 2000) + 0.02)
 
 
+@pytest.mark.parametrize("log", [False, True])
+def test_a_fit_says_what_its_levels_stand_for(tmp_path, log):
+    rng = np.random.default_rng(0)
+    ohms = 1000 * np.exp(0.1 * rng.standard_normal(40))
+    lines = [f"{number % 4},{value:.6f}" for number, value in enumerate(ohms)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["volts,ohms", *lines]), encoding="utf-8")
+    found = fit(tmp_path / "pairs.csv", input="volts", output="ohms", log=log, neighbours=1)
+    low, high = (f"{end:.6g}" for end in (ohms.min().round(6), ohms.max().round(6)))
+    caption = report.levels_table(found).caption
+    unit = "log10 of ohms" if log else "ohms"
+    assert f"Mean read and σ are in levels: {unit} from {low} to {high} on a scale from -1 to 1. " in caption
+    undone = found.channel.output_scale.undo(np.array([-1.0, 1.0]))
+    np.testing.assert_allclose(undone, [ohms.min(), ohms.max()], rtol=1e-6)
+
+
 def test_channels_are_listed():
     shown = text(report.channel_list_table([("pcm", "a real array"), ("gaussian", "noise")]))
     assert cells(shown, "pcm") == ["a real array"]

@@ -55,7 +55,7 @@ def test_columns_of_an_image_may_stay_in_a_file(tmp_path):
         ("value\n1\n", "has no column 'address'"),
         ("address,value,values\n0,1,2\n", "column 'values' is not known: choose from address, value, count"),
         ("address,value,value\n0,1,2\n", "two columns have the same name"),
-        ("address,value\n0,1\n1\n", "line 3 has 1 cells, and the header 2"),
+        ("address,value\n0,1\n1\n", "line 3 has 1 value, and the header names 2 columns: mend or delete the line"),
         ("address,value\n0,one\n", "line 2: 'value' is 'one'; it must be a number, or empty"),
         ("address,value\n0,1\n1.0,1\n", "line 3: 'address' is '1.0'; it must be a whole number"),
         ("address,value\n,1\n", "line 2: 'address' is ''; it must be a whole number"),

@@ -284,6 +284,13 @@ def test_tune_shows_every_tensor_and_its_verdict(page, results):
     assert all(row["tensor"] in words and row["scheme"] in words for row in result.rows())
 
 
+def test_tune_says_how_each_table_of_cells_counts(page):
+    words = " ".join(read(page("tune")).words)
+    assert "Cells are counted as the memory allows." in words.partition("The plan ")[2]
+    assert "The plan above counts cells as the memory allows" in words.partition("cells, as the paper counts")[2]
+    assert "The plan above" not in " ".join(read(page("evaluate")).words)
+
+
 def test_outputs_in_decibels_have_a_report(tmp_path):
     result = oa.check(model(LINEAR), rows(100, labels=False), min_sqnr=10, channel=QUIET)
     oa.report(result, tmp_path / "out.html")
