@@ -21,6 +21,7 @@ from onnx_analog.errors import one_line
 
 BETWEEN = 10.0  # seconds between lines, and before the first
 _LEAST_SECONDS, _LEAST_SHARE = 10.0, 0.03  # before time left is estimated
+_STEPS = {10: 1, 30: 5, 90: 10}  # seconds that time left is rounded to, below so many seconds
 _KEPT = 1.0  # seconds between the shares that are kept
 
 
@@ -129,5 +130,6 @@ def _left(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds < 90:
-        return f", about {max(round(seconds, -1), 10):.0f} s left"
+        step = next(step for most, step in _STEPS.items() if seconds < most)
+        return f", about {max(step * round(seconds / step), 1)} s left"
     return f", about {seconds / 60:.0f} min left" if seconds < 5400 else f", about {seconds / 3600:.1f} h left"

@@ -152,7 +152,12 @@ def test_work_that_stands_still_tells_nothing(clock):
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        (0.0, ", about 10 s left"),
+        (0.0, ", about 1 s left"),
+        (1.4, ", about 1 s left"),
+        (7.2, ", about 7 s left"),
+        (9.9, ", about 10 s left"),
+        (13.0, ", about 15 s left"),
+        (29.0, ", about 30 s left"),
         (44.0, ", about 40 s left"),
         (95.0, ", about 2 min left"),
         (5000.0, ", about 83 min left"),
@@ -161,6 +166,11 @@ def test_work_that_stands_still_tells_nothing(clock):
 )
 def test_time_left_in_words(seconds, words):
     assert progress_of_commands._left(seconds) == words
+
+
+def test_the_end_of_a_short_search_is_told_from_its_middle():
+    """Of 28 seconds, 26 % are left, and 5 %: both were called 10 seconds."""
+    assert progress_of_commands._left(0.26 * 28) != progress_of_commands._left(0.05 * 28)
 
 
 # ------------------------------------------------------------------------------------------- functions of Python users
