@@ -161,7 +161,7 @@ def check(
     experiment.name = memory.name
     warn_of_other_samples(memory.read.get("plan"), experiment.compensating_samples)
     _check_metric(experiment, given["max_drop"])
-    check_above_chance(experiment.chosen, len(experiment.data), _original(experiment))
+    check_above_chance(experiment.chosen, len(experiment.data), _original(experiment), experiment.warnings)
     trials = experiment.trials(**memory.read)
     warnings = tuple(_warnings(experiment, trials, memory.read.get("plan"), memory.read.get("selection")))
     for text in warnings:

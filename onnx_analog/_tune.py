@@ -213,7 +213,7 @@ def tune(
             engine=running_on,
             progress=progress_of(progress),
         )
-        check_above_chance(measures.chosen, measures.verified_on, measures.original_value)
+        check_above_chance(measures.chosen, measures.verified_on, measures.original_value, measures.warnings)
         for text in measures.warnings:
             logger.warning(text)
         return replace(_tuned(measures, goal, str(resolved), given), preprocessing=samples_of.preprocessing)

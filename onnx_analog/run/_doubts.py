@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from onnx_analog.display import percent
 from onnx_analog.errors import DataError
 from onnx_analog.run import metrics
 
+logger = logging.getLogger(__name__)
+
+_CHANCE = "no better than chance"
 _FAR = 0.1  # by which a share without noise is far below the original's
 _ENOUGH = 30  # samples, of which an accuracy can be told from chance
 
@@ -25,16 +29,24 @@ def doubts(chosen: metrics.Chosen, samples: int, clean: list[Any], alone: float 
         yield f"{percent(nan, 1)} of the outputs without noise are NaN"
     if alone is not None and at_chance(chosen, samples, alone):
         yield (
-            f"top1 without noise is {alone:.4f}, no better than chance ({1 / (chosen.classes or 1):.4f} of "
+            f"top1 without noise is {alone:.4f}, {_CHANCE} ({1 / (chosen.classes or 1):.4f} of "
             f"{chosen.classes} classes): check mean, std, preprocess and the labels"
         )
 
 
-def check_above_chance(chosen: metrics.Chosen, samples: int, original: float | None) -> None:
-    """Raise `DataError` if an original is no better than chance: nothing would be lost, whatever became of it."""
+def check_above_chance(
+    chosen: metrics.Chosen, samples: int, original: float | None, warnings: Iterable[str] = ()
+) -> None:
+    """Raise `DataError` if an original is no better than chance: nothing would be lost, whatever became of it.
+
+    Those of the warnings that may say why, as that images are not scaled as in training, are logged before.
+    """
     if original is not None and at_chance(chosen, samples, original):
+        for text in warnings:
+            if _CHANCE not in text:  # which the error says
+                logger.warning(text)
         raise DataError(
-            f"top1 without noise is {original:.4f}, no better than chance, so nothing can be lost: check mean, std, "
+            f"top1 without noise is {original:.4f}, {_CHANCE}, so nothing can be lost: check mean, std, "
             "preprocess and the labels"
         )
 

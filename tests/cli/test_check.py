@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -16,6 +17,8 @@ import onnx_analog as oa
 from onnx_analog import _check as check_of_library
 from onnx_analog.cli import junit, main
 from onnx_analog.errors import DataError
+from onnx_analog.run._doubts import check_above_chance, doubts
+from onnx_analog.run.metrics import METRICS, Chosen
 from onnx_analog.tuning.checked import Checked
 from onnx_analog.tuning.gate import Decision
 from tests.models import model, proto
@@ -251,6 +254,15 @@ def test_an_original_at_chance_has_nothing_to_lose_and_is_refused():
     with pytest.raises(DataError, match=r"top1 without noise is 0\.\d+, no better than chance, so nothing can be lost"):
         oa.check(model(LINEAR), rows(400, labels=True), max_drop=10)
     assert oa.check(model(LINEAR), answered(400), max_drop=90, integers=8).holds
+
+
+@pytest.mark.parametrize(("value", "logged"), [(0.1, ["the images are dark"]), (0.9, [])])
+def test_what_may_explain_an_original_at_chance_is_told_before_the_error(caplog, value, logged):
+    chosen = Chosen(METRICS["top1"], "y", (0,), 1, 1, 10)
+    doubt = next(doubts(chosen, 100, [np.zeros((100, 10))], 0.1))
+    with pytest.raises(DataError, match="no better than chance") if logged else nullcontext():
+        check_above_chance(chosen, 100, value, ["the images are dark", doubt])
+    assert caplog.messages == logged
 
 
 def test_cells_are_those_of_both_countings():
