@@ -103,21 +103,21 @@ class Arguments:
     limit: bool = setting(
         False, help="Also show the fewest cells that any code needs for these weights at the errors of their reads."
     )
-    max_drop: float | None = setting(None, above=0, most=100, help="Most that may be lost, in percentage points.")
+    max_drop: float | None = setting(None, above=0, most=100, help="Largest loss allowed, in percentage points.")
     min_sqnr: float | None = setting(
         None,
         least=0,
         most=300,
-        help="Least ratio of signal to noise in the outputs, in dB: for outputs without classes.",
+        help="Smallest signal-to-noise ratio of the outputs allowed, in dB: for outputs without classes.",
     )
-    budget: float | None = setting(None, above=0, help="Most cells per original weight.")
+    budget: float | None = setting(None, above=0, help="Largest number of cells per original weight.")
     decoding: str = setting(
         "hard",
         synonyms=("decoder",),
         choices=("none", "table", "hard", "soft"),
-        help="Most that decoding may take: thresholds, tables, a hard-decision code, or a soft one (assumed).",
+        help="The most complex decoding allowed: thresholds, tables, a hard-decision code, or a soft one (assumed).",
     )
-    correction: bool = setting(True, help="Correct what is read, by a few of the samples.")
+    correction: bool = setting(True, help="Correct what is read, using a few of the samples.")
     confidence: float = setting(0.95, least=0.5, below=1, help="Confidence of the verification.")
     tune_trials: int = setting(4, least=2, most=1000, help="Reads of each plan that is tried.")
     check_trials: int = setting(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_analog.display import Shown, counted, finite
+from onnx_analog.display import Shown, finite
 from onnx_analog.errors import OptionError
 from onnx_analog.points import COUNTING, factor, higher_is_better, label, name_of, places, preset_title
 from onnx_analog.run.metrics import Chosen
@@ -18,8 +18,8 @@ from onnx_analog.study import choosing
 from onnx_analog.study.sweeps import Point
 
 NOTE = (
-    "Losses are against the original on the same samples, with 95 % intervals over trials, each of one point alone; "
-    "`check` also allows for the choice of the samples"
+    "Losses are relative to the original on the same samples. Each 95 % interval covers the trials of one point; "
+    "`check` also allows for the choice of samples"
 )
 
 
@@ -93,15 +93,21 @@ class Within(Shown):
         if self.point is not None:
             yield f"the cheapest that {self._goal} is {self._described(self.point)}"
             if self.undecided:
-                cheaper = counted(len(self.undecided), "cheaper point")
-                yield f"; of {cheaper}, the trials do not tell, as of {self._described(self.undecided[0])}"
+                yield f"; {self._candidates('cheaper ')}, but these trials cannot tell"
         elif self.undecided:
-            yield f"not known: of {counted(len(self.undecided), 'point')}, these trials do not tell whether one "
-            yield f"{self._goal}; the cheapest is {self._described(self.undecided[0])}. Give more trials"
+            yield f"not known: these trials cannot tell whether any point {self._goal}; {self._candidates()}. "
+            yield "Run more trials"
         else:
             yield f"no point {self._goal}"
             best = min(self.points, key=lambda point: choosing.loss_of(point) or 0.0, default=None)
-            yield "" if best is None else f"; the least is lost by {self._described(best)}"
+            yield "" if best is None else f"; the smallest loss is that of {self._described(best)}"
+
+    def _candidates(self, kind: str = "") -> str:
+        """Say which points may lose no more."""
+        count, first = len(self.undecided), self._described(self.undecided[0])
+        return (
+            f"1 {kind}point may: {first}" if count == 1 else f"{count:,} {kind}points may, the cheapest being {first}"
+        )
 
     @property
     def _goal(self) -> str:

@@ -12,10 +12,10 @@ from onnx_analog.graph.manifest import Baseline, Manifest
 
 PAPER, MEMORY = "cells as the paper counts", "as the memory allows"  # the two countings
 DECODING = {  # in words
-    "none": "none: thresholds and scales",
-    "table": "table: tables of an estimator",
-    "hard": "hard: a hard-decision code, or an entropy decoder",
-    "soft": "soft: a soft-decision code, which is assumed",
+    "none": "none (thresholds and scales)",
+    "table": "table (tables of an estimator)",
+    "hard": "hard (a hard-decision decoder or an entropy decoder)",
+    "soft": "soft (a soft-decision decoder, which is assumed)",
 }
 _CODES = {"none": "no code", "bch": "BCH", "soft": "soft, assumed"}
 _PARTS = {  # of the paper's counting, with their lines of the other
@@ -107,7 +107,7 @@ def _notes(manifest: Manifest) -> Iterator[str]:
     if manifest.not_counted is not None:
         yield f"As the memory allows, cells are not counted: {manifest.not_counted}"
         return
-    yield f"Decoding takes {'; '.join(DECODING[each] for each in _decodings(manifest.honest or ()))}"
+    yield f"Decoding: {'; '.join(DECODING[each] for each in _decodings(manifest.honest or ()))}"
     if assumes_addresses(manifest.schemes):
         yield OPTIMISTIC[0].upper() + OPTIMISTIC[1:]
 

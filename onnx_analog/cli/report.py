@@ -163,9 +163,9 @@ def _decoding_note(points: Sequence[Point]) -> Iterator[str]:
     levels = {each: [series(point) for point in known if point.decoding == each] for each in DECODING}
     used = {each: dict.fromkeys(names) for each, names in levels.items() if names}
     if len(used) == 1:
-        yield f"Decoding takes {DECODING[next(iter(used))]}"
+        yield f"Decoding: {DECODING[next(iter(used))]}"
     elif used:
-        yield "Decoding takes " + "; ".join(f"{DECODING[each]} ({'; '.join(names)})" for each, names in used.items())
+        yield "Decoding: " + "; ".join(f"{DECODING[each]} for {', '.join(names)}" for each, names in used.items())
 
 
 def _list_table(points: Sequence[Point], panel: Panel, marks: dict[int, str], counting: str) -> Table:
@@ -200,7 +200,7 @@ def _limit_cells(point: Point) -> list[str]:
 def _levels_note(points: Sequence[Point]) -> Iterator[str]:
     used = {point.decoding for point in points if point.honest_cost is not None}
     if used:
-        yield f"Decoding takes {'; '.join(text for level, text in DECODING.items() if level in used)}"
+        yield f"Decoding: {'; '.join(text for level, text in DECODING.items() if level in used)}"
 
 
 def _plan_text(plan: Plan) -> str:

@@ -44,10 +44,10 @@ def _notes(tuned: Tuned) -> Iterator[str]:
         yield "Classes are compared with those of the original, not with labels"
     yield f"Verified on {tuned.verified_on}"
     if tuned.original is not None:
-        yield f"The original classifies {percent(tuned.original, 2)} of them right"
+        yield f"The original classifies {percent(tuned.original, 2)} of them correctly"
     if tuned.counting == "paper":
         yield "Cells are counted as the paper does"
-    yield f"Decoding takes at most {DECODING[tuned.decoding]}"
+    yield f"Decoding: at most {DECODING[tuned.decoding]}"
     yield from (f"Assumed: {text}" for text in tuned.assumptions)
 
 
@@ -65,11 +65,11 @@ def _look_table(tuned: Tuned) -> Table:
         if name != "with analog cells":  # which has no goal
             for look in answer.looks:
                 result.add_row(name, f"{look.cells:.3f}", *_bounds(tuned, look))
-    judged = f"all together are judged with {percent_as_given(tuned.confidence)}"
+    together = f"the confidence of all together is {percent_as_given(tuned.confidence)}"
     result.caption = (
         f"{tuned.scale.rule}. Each bound is one-sided, with {percent_as_given(tuned.confidence_of_look)} confidence. "
         "Plans are verified in this order, the safest first, and verification stops at the first that is not shown to "
-        f"hold. Digital rivals, and a plan that was given, are verified apart; {judged}"
+        f"hold. Digital rivals, and a plan that was given, are verified separately; {together}"
     )
     return result
 

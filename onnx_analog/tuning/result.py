@@ -162,7 +162,7 @@ class Tuned(Shown):
         if self.rival is None:
             return "no digital plan is within the budget" if self.goal.limit is None else "there is no digital plan"
         if self.is_own_rival:
-            return "it is the best digital plan itself"
+            return "the best plan is itself digital, so there is no other digital rival"
         if self.goal.limit is None:
             return f"the best digital rival: {self.lost(self.rival.verified)}"
         held = {True: "", False: ", and does not hold", None: ", and is not decided"}[self.rival.holds]

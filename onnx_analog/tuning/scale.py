@@ -15,7 +15,7 @@ class Scale:
 
     heading = "points lost"  # of columns
     axis = "percentage points lost"
-    rule = "The goal holds where 'at most' is not above the limit, and does not where 'at least' is above it"
+    rule = "The goal holds if 'at most' is within the limit, and does not hold if 'at least' is above it"
 
     def value(self, loss: float) -> float:
         """Return a loss in the unit that is shown."""
@@ -94,7 +94,7 @@ class _Decibels(Scale):
 
     heading = "SQNR, dB"
     axis = "SQNR of the outputs, dB"
-    rule = "The goal holds where 'at least' is not below the limit, and does not where 'at most' is below it"
+    rule = "The goal holds if 'at least' reaches the limit, and does not hold if 'at most' is below it"
 
     def value(self, loss: float) -> float:
         return -10 * math.log10(max(loss, _LEAST_NOISE)) + 0.0  # not -0

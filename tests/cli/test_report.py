@@ -510,7 +510,7 @@ def test_the_account_shows_every_line_of_the_cost():
     caption = " ".join(cost.split())
     r_avg = f"{totals.analog_cells / 384:.3f}"
     assert f"384 of 768 weights stored; the paper's r_avg, analog cells per stored weight: {r_avg}" in caption
-    assert "Decoding takes none: thresholds and scales; hard: a hard-decision code, or an entropy decoder" in caption
+    assert "Decoding: none (thresholds and scales); hard (a hard-decision decoder or an entropy decoder)" in caption
     for entry in manifest.tensors:
         for name, found in zip(("0 (small)", "1 (large)"), entry.classes, strict=True):
             numbers = (f"{found.count:,}", str(found.cells), f"{found.alpha:.4g}")
@@ -553,7 +553,7 @@ def test_a_soft_code_is_called_assumed_wherever_it_is_shown():
     _, _, cost, yardsticks = (text(table) for table in model_tables.account_tables(manifest))
     symbols = next(line.symbols for line in manifest.honest if line.code == "soft")
     assert cells(cost, "codebook: α and β")[1] == f"soft, assumed, {symbols} symbols"
-    assert "soft: a soft-decision code, which is assumed" in " ".join(cost.split())
+    assert "soft (a soft-decision decoder, which is assumed)" in " ".join(cost.split())
     assert cells(yardsticks, "int8, dense")[-1] == "soft"
 
 
@@ -1032,7 +1032,7 @@ def test_where_lines_differ_in_decoding_their_markers_and_names_say_it():
     assert [look["marker"] for look in looks.values()] == ["o", "s", "D", "^"]
     assert looks["sign"]["label"] == "sign (decoding: table)"
     shown = " ".join(text(*report.points_tables(points)).split())
-    assert "Decoding takes none: thresholds and scales (raw); table: tables of an estimator (sign); hard:" in shown
+    assert "Decoding: none (thresholds and scales) for raw; table (tables of an estimator) for sign; hard (" in shown
     many = [decoded(point("sign", changes={"side_bits_per_cell": n}), ("none", "hard")[n % 2]) for n in range(40)]
     assert (
         len({tuple(look[key] for key in ("color", "marker", "linestyle")) for look in plots.styles(many).values()})

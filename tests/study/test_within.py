@@ -37,7 +37,8 @@ def test_the_cheapest_is_chosen_by_the_end_of_its_interval_and_not_by_its_mean()
     assert str(answer).startswith(
         "the cheapest that loses at most 1 percentage point is sign in 1 cell (0.70 lost, 95 %"
     )
-    assert "of 1 cheaper point, the trials do not tell" in str(answer)
+    assert "; 1 cheaper point may: sign in 1 cell (0.80 lost, 95 % interval 0.10 to 1.50" in str(answer)
+    assert str(answer).endswith(", but these trials cannot tell")
 
 
 def test_a_bare_mean_would_be_another_answer():
@@ -50,11 +51,15 @@ def test_it_is_said_where_none_holds_and_where_it_cannot_be_told():
     (none,) = within([losing(1, (3.0, 4.0)), losing(2, (1.5, 2.5))], 1.0)
     assert (none.holds, none.point, none.undecided) == (False, None, ())
     assert str(none).startswith(
-        "no point loses at most 1 percentage point; the least is lost by sign in 1 cell (2.00 lost"
+        "no point loses at most 1 percentage point; the smallest loss is that of sign in 1 cell (2.00 lost"
     )
     (open_,) = within([losing(1, (3.0, 4.0)), losing(2, (0.5, 2.5)), losing(3, None)], 2.0)
     assert (open_.holds, open_.point, len(open_.undecided)) == (None, None, 2)
-    assert str(open_).startswith("not known: of 2 points, these trials do not tell")
+    assert str(open_).startswith(
+        "not known: these trials cannot tell whether any point loses at most 2 percentage points"
+    )
+    assert "; 2 points may, the cheapest being sign in 1 cell (" in str(open_)
+    assert str(open_).endswith(". Run more trials")
     (empty,) = within([replace(losing(1, None), evaluation=replace(losing(1, None).evaluation, values=()))], 2.0)
     assert (empty.holds, "no trials" in str(empty)) == (None, True)
 

@@ -167,7 +167,7 @@ def test_every_look_is_a_row_with_the_bounds_that_decide(tuned):
     assert high == [f"{100 * drop.upper(1 - 0.05 / 2):.2f}"] * 3
     assert goal == ["does not hold", "not decided", "holds"]
     assert "97.5 % confidence" in caption
-    assert "judged with 95 %" in caption
+    assert "the confidence of all together is 95 %" in caption
     assert [look["holds"] for look in shown.to_dict()["best"]["looks"]] == [False, None, True]
 
 
@@ -328,7 +328,7 @@ def compared(tuned, holds=True, goal=None, **rival):
 
 def test_the_answer_says_how_it_compares_with_the_best_digital_rival(tuned):
     own = replace(tuned, rival=tuned.best)
-    assert own.comparison == "it is the best digital plan itself"
+    assert own.comparison == "the best plan is itself digital, so there is no other digital rival"
     for holds, more in {True: "", False: ", and does not hold", None: ", and is not decided"}.items():
         found = compared(tuned, holds)
         assert found.comparison == f"the best digital rival takes 1.25 times as many cells{more}"

@@ -64,7 +64,7 @@ class _No(click.ClickException):
 @click.option(
     "--reference",
     type=FILE,
-    help="The original, from which losses are counted. A plain MODEL is its own; one that is protected needs it.",
+    help="The original model, which losses are relative to. A plain MODEL is its own; a protected one needs it.",
 )
 @argument("confidence", help="Confidence of the answer.")
 @argument("check_trials", flag="max-trials")
@@ -83,8 +83,8 @@ def command(
 ) -> None:
     """Answer whether MODEL survives a memory: whether it loses no more than a limit.
 
-    A plain MODEL is stored as `protect` does it. Trials are added until the answer is sure, or more of them would not
-    make it so. Exit code 0: yes. 1: no. 4: not decided. 2: there is no answer, as something failed.
+    A plain MODEL is stored as `protect` does it. Trials are added until the answer is certain, or more would not
+    help. Exit code 0: yes. 1: no. 4: not decided. 2: there is no answer, as something failed.
 
     Example:
 

@@ -83,7 +83,8 @@ FAMILY = "Further points"
 @argument("limit")
 @argument(
     "max_drop",
-    help="Name the cheapest point that loses no more, by the 95 % interval: in percentage points or the metric's unit.",
+    help="Name the cheapest point whose 95 % interval shows that it loses no more than this: in percentage points or "
+    "the metric's unit.",
 )
 @click.option(
     "-o", "--out", type=OUT_OR_FOLDER, required=True, help="Folder for the results. An existing sweep is resumed."

@@ -55,19 +55,19 @@ def _stopped(params: Mapping[str, Any]) -> str:
 @CHANNEL
 @argument("decoding")
 @argument(
-    "counting", help="Cells that are saved, and that --budget is in: as the memory allows, or as the paper counts."
+    "counting", help="How cells are counted, those of --budget too: as the memory allows, or as the paper counts."
 )
 @click.option(
     "--correction/--no-correction",
     default=DEFAULTS.correction,
     show_default=False,
-    help="Whether what is read is corrected, by a few of the samples; it is, unless --no-correction is given.",
+    help="Correct what is read, using a few of the samples (the default), or not.",
 )
 @options_of(Scheme, only=("mask_seed",))
 @click.option(
     "--plan",
     metavar="FILE",
-    help="A plan to try too, as that of the training: JSON file, or module:function; see `onnx-analog plan`.",
+    help="Also try this plan, such as the one used in training: JSON file, or module:function; see `onnx-analog plan`.",
 )
 @argument("confidence")
 @argument("tune_trials", flag="trials")
@@ -81,7 +81,7 @@ def _stopped(params: Mapping[str, Any]) -> str:
 @click.option(
     "--resume",
     type=OUT,
-    help="File that keeps what is measured: the same command goes on from it, and one with another goal uses it.",
+    help="File that keeps all measurements: the same command continues from it, and one with another goal reuses them.",
 )
 @click.option("--plot", type=OUT, help="File for a plot of what was tried (needs matplotlib).")
 @REPORT
@@ -104,10 +104,10 @@ def command(
 ) -> None:
     """Find the cheapest way to keep MODEL in a memory within a loss.
 
-    Prints the answer first, beside that of the best digital rival, and then how each tensor is stored. Writes the plan,
-    which `protect --plan` takes: with `--compensate` if weights without cells are to make up for each other's errors,
-    as they do here. If the samples do not decide whether the goal holds, all is printed and written, and the exit code
-    is 4.
+    Prints the answer and the best digital rival, and then how each tensor is stored. Writes the plan, for `protect
+    --plan`. Give `protect` samples with `--compensate`, too: without them, weights do not make up for each other's
+    rounding errors, as they do here. If the samples do not decide whether the goal holds, everything is still printed
+    and written, and the exit code is 4.
 
     Example:
 
