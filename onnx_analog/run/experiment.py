@@ -429,13 +429,13 @@ class Experiment:
         return (*found, *(corrects_nothing(planes.schemes) if towards_itself else ()))
 
     def _originals(self, planes: Planes, skeleton: _Skeleton) -> dict[str, Array] | None:
-        """Return the original weights by name: of a plain model, or of the reference; None where neither is known."""
-        if planes.coded:
-            weights = {weight.key: weight.array() for weight, _ in planes.coded}
-        elif self._reference is None or skeleton.layers is None:
-            return None
-        else:
+        """Return the original weights by name: of the reference, else of a plain model; None where neither is known."""
+        if self._reference is not None and skeleton.layers is not None:  # a plain model may be pruned
             weights = originals_of(self._reference, planes.tensors)
+        elif planes.coded:
+            weights = {weight.key: weight.array() for weight, _ in planes.coded}
+        else:
+            return None
         return {name: weights[key] for name, key in skeleton.keys.items()}
 
     def probe(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> Probe:
