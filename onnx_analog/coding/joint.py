@@ -97,5 +97,5 @@ def _symbols_of(stream: EncodedStream | PatternStream) -> Bytes:
 def _joined(class_index: Bytes, mask: Bits, zero: int) -> Bytes:
     """Return one symbol for each weight (n,), `zero` for those that are not stored."""
     joined = np.full(mask.size, zero, np.uint8)
-    joined[mask] = class_index + (class_index >= zero)
+    np.place(joined, mask, class_index + (class_index >= zero))
     return joined

@@ -138,8 +138,13 @@ def lost_of_pattern(stream: PatternStream, starts: Iterable[int], lengths: Itera
 def _kept(mask: Bits, group: int) -> int:
     """Return N if N of each `group` weights are stored, in whole groups and enough of them; else 0."""
     groups = mask.size // group
-    counts = np.count_nonzero(mask[: groups * group].reshape(groups, group), axis=1)
-    return int(counts[0]) if groups >= _FEWEST and counts[0] < group and (counts == counts[0]).all() else 0
+    if groups < _FEWEST:
+        return 0
+    for some in (_FEWEST, groups):  # most masks keep no N, and a few groups tell
+        counts = np.count_nonzero(mask[: some * group].reshape(some, group), axis=1)
+        if counts[0] == group or (counts != counts[0]).any():
+            return 0
+    return int(counts[0])
 
 
 def _encoded(mask: Bits, group: int, segment: int) -> PatternStream:

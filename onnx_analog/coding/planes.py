@@ -418,13 +418,15 @@ def _without_zeros(planes: Planes, codebook: Codebook, scheme: Scheme) -> Planes
     """Return planes whose mask leaves out all weights that are read as 0, unless there are no others."""
     assert planes.mask is not None
     assert planes.class_index is not None
-    kept = ~_zero_classes(codebook, scheme)[planes.class_index]
+    kept = (~_zero_classes(codebook, scheme)).take(planes.class_index)
     if not kept.any():
         return planes
     mask = planes.mask.copy()
-    mask[planes.mask] = kept
-    rest = {name: None if (plane := getattr(planes, name)) is None else plane[kept] for name in ("sign", "group")}
-    return Planes(planes.level, mask, class_index=planes.class_index[kept], **rest)
+    np.place(mask, planes.mask, kept)
+    index, sign, group = (
+        None if plane is None else plane.compress(kept) for plane in (planes.class_index, planes.sign, planes.group)
+    )
+    return Planes(planes.level, mask, sign, index, group)
 
 
 def _index_of(part: Part, edges: Sequence[Edges], scheme: Scheme) -> Bytes | None:
