@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from onnx_analog.coding import entropy as entropy_module
 from onnx_analog.coding.contexts import CONTEXTS
 from onnx_analog.coding.entropy import (
     MODELS,
@@ -277,6 +278,17 @@ def test_the_shortest_way_is_taken(segment):
         symbols = smooth(kernels, seed=kernels)
         every = [way.encode().bits for way in ways_to_encode(symbols, 21, **settings)]
         assert encoded(symbols, 21, **settings).bits == min(every)
+
+
+@pytest.mark.parametrize("alphabet", [1, 2, 3, 255, 256])
+@pytest.mark.parametrize("above", [-2, -1, 0, 1])
+@pytest.mark.parametrize("step", [1, 2])
+def test_pairs_are_counted_as_single_symbols_are(alphabet, above, step):
+    """Around the size from which pairs are counted, of even and odd sizes, and of symbols that do not lie together."""
+    rng = np.random.default_rng(alphabet)
+    symbols = rng.integers(alphabet, size=step * (entropy_module._MANY + above), dtype=np.uint8)[::step]
+    expected = [np.count_nonzero(symbols == symbol) for symbol in range(alphabet)]
+    assert entropy_module._histogram(symbols, alphabet).tolist() == expected
 
 
 def test_a_way_may_be_encoded_again():
