@@ -87,7 +87,6 @@ EARLIER = frozenset(
         "tune-resnet18-cifar10-pcm",
         "tune-resnet18-cifar10-pruned-pcm-drift",
         "tune-resnet18-cifar10-pruned-pcm-partial-reset",
-        "tune-resnet18-cifar10-pruned-rram-wan",
         "tune-soft-resnet18-cifar10-pruned-pcm",
     }
 )
