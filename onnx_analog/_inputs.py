@@ -429,7 +429,7 @@ def corrected_towards(reference: AnyModel | None, correct: object) -> ir.Model |
     if reference is None:
         return None
     if correct is None or isinstance(correct, str):
-        raise OptionError("reference is given, and no samples that correct: it is what they correct towards")
+        raise OptionError("reference is given without samples that correct: give correct, or leave reference out")
     return original_of(reference)
 
 

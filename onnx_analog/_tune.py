@@ -233,6 +233,7 @@ def _tuned(measures: Measures, goal: Goal, channel: str, given: Mapping[str, Any
     from onnx_analog.tuning.search import Search
 
     search = Search(measures, given["confidence"])
+    measures.question = f"{goal}, confidence {given['confidence']}"
     _ = measures.sensitivity, measures.candidates
     best = search.best(goal)
     measures.steps.end("comparison")  # what it takes is known better now

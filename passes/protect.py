@@ -282,8 +282,10 @@ class _Group:
         if clipped is None or not _is_heard():
             return
         name = "step" if self._scheme.relative_step is None else "relative_step"
-        step = getattr(self._scheme, name) * clipped.largest / clipped.reach
-        if self._harm(weights, fitted) <= self._with(**{name: step}).harm_of(weights):
+        wider = _between(1.0, clipped.largest / clipped.reach)
+        harm = {getattr(self._scheme, name) * each: self._with(each, name).harm_of(weights) for each in wider}
+        step = min(harm, key=harm.__getitem__)
+        if self._harm(weights, fitted) <= harm[step]:
             return
         logger.warning(
             "%s: the steps reach %.3g, and weights of up to %.3g in magnitude are clipped to that. Give a %s of "
@@ -295,9 +297,10 @@ class _Group:
             step,
         )
 
-    def _with(self, **changes: Any) -> _Group:
-        """Return the same weights, with some settings of the scheme changed."""
-        return _Group(self._weights, self._scheme.changed(**changes), self._later, self._moments)
+    def _with(self, factor: float, name: str) -> _Group:
+        """Return the same weights in a scheme whose step, the setting of that name, is so many times as wide."""
+        wider = self._scheme.changed(**{name: getattr(self._scheme, name) * factor})
+        return _Group(self._weights, wider, self._later, self._moments)
 
     def harm_of(self, weights: list[Weight]) -> float:
         """Return what the errors of some of the weights do, if they are stored; infinite if they cannot be."""
@@ -384,8 +387,15 @@ class _Group:
 
 
 def _is_heard() -> bool:
-    """Return whether warnings are not filtered out, as where many plans are tried: what they say takes time to know."""
-    return logger.isEnabledFor(logging.WARNING) and bool(logger.filter(logging.makeLogRecord({})))
+    """Return whether warnings are not filtered out, as where many plans are tried: computing them takes time."""
+    record = logger.makeRecord(logger.name, logging.WARNING, __file__, 0, "", (), None)
+    return logger.isEnabledFor(logging.WARNING) and bool(logger.filter(record))
+
+
+def _between(low: float, high: float) -> list[float]:
+    """Return numbers above `low`, each twice the one before, and `high`, which is the last."""
+    doublings = math.ceil(math.log2(high / low)) - 1
+    return [*(low * 2.0**power for power in range(1, doublings + 1)), high]
 
 
 class _Parts:

@@ -84,10 +84,7 @@ ANSWERS = sorted((DOCS / "results").glob("tune-*.json"))
 # Answers of an earlier search, with another confidence of each look; docs/beyond.md says which. Remove those replaced.
 EARLIER = frozenset(
     {
-        "tune-resnet18-cifar10-pcm",
-        "tune-resnet18-cifar10-pruned-pcm-drift",
         "tune-resnet18-cifar10-pruned-pcm-partial-reset",
-        "tune-soft-resnet18-cifar10-pruned-pcm",
     }
 )
 

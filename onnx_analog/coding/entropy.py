@@ -198,7 +198,8 @@ def _histogram(symbols: Bytes, alphabet: int) -> Ints:
         return np.array([symbols.size - ones, ones])
     if symbols.size < _MANY:
         return np.bincount(symbols, minlength=alphabet)
-    pairs = np.ascontiguousarray(symbols[: symbols.size & ~1]).view(np.uint16)  # two symbols are counted in the time of one
+    # Two symbols are counted in the time of one.
+    pairs = np.ascontiguousarray(symbols[: symbols.size & ~1]).view(np.uint16)
     counts = np.bincount(pairs, minlength=2**16).reshape(256, 256)
     both: Ints = counts.sum(axis=0) + counts.sum(axis=1) + np.bincount(symbols[pairs.size * 2 :], minlength=256)
     return both[:alphabet]

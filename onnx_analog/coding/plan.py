@@ -303,8 +303,8 @@ def compensated_otherwise(plan: Plan, samples: int | None) -> Iterator[str]:
         )
     elif theirs is not None and samples is not None and theirs != samples:
         yield (
-            f"the plan was verified with {counted(theirs, 'sample')} to compensate by, and compensate_samples is "
-            f"{samples:,}: {not_those}"
+            f"the plan was verified with compensation by {counted(theirs, 'sample')}, and here {samples:,} compensate: "
+            f"{not_those}, and far more may be lost. Give it {theirs:,}"
         )
 
 

@@ -34,6 +34,11 @@ Array = NDArray[Any]
 Correct = Dataset | Callable[[Sequence[Input]], Dataset] | str  # samples, or the word for the law of the channel
 
 
+# Correlation of what was stored with the original. It is near 0 if weights have nothing to do with each other, as those
+# of another network. Errors with the power of the weights leave 0.7, and those of compensation may have more.
+_LEAST = 0.25
+
+
 class Correcting:
     """What corrects the trials of an experiment.
 
@@ -107,19 +112,34 @@ def originals_of(reference: ir.Model, tensors: Iterable[StoredTensor]) -> dict[s
     Raises
     ------
     ModelError
-        If it lacks one of them, or has it in another shape.
+        If it lacks one of them, has it in another shape, or has other weights than what was stored can stand for.
     """
     weights = {weight.key: weight for weight in all_tensors(reference)}
-    originals = {}
+    originals, sums = dict[str, Array](), np.zeros(3)
     for tensor in tensors:
         weight = weights.get(tensor.key)
         if weight is None or tuple(weight.shape) != tuple(tensor.shape):
             raise ModelError(
-                f"the reference has no weight {tensor.key!r} of the shape {tuple(tensor.shape)}, so reads cannot be "
-                "corrected towards it: name the original, or leave correct out"
+                f"the reference has no weight {tensor.key!r} of the shape {tuple(tensor.shape)}, so it is not the "
+                "original, towards which reads are corrected"
             )
-        originals[tensor.key] = weight.array().astype(tensor.dtype.numpy(), copy=False)
+        array = originals[tensor.key] = weight.array().astype(tensor.dtype.numpy(), copy=False)
+        stored, plain = (each.reshape(-1).astype(np.float64) for each in (tensor.decode(), array))
+        sums += stored @ plain, stored @ stored, plain @ plain
+    if sums[0] < _LEAST * np.sqrt(sums[1] * sums[2]):
+        raise ModelError(
+            "the reference has other weights than those that were stored, so it is not the original, towards which "
+            "reads are corrected"
+        )
     return originals
+
+
+def is_pruned(model: Mapping[str, Array], original: Mapping[str, Array]) -> bool:
+    """Return whether each weight of a model, by storage key, is that of the original or 0."""
+    return all(
+        key in original and original[key].shape == array.shape and bool(((array == original[key]) | (array == 0)).all())
+        for key, array in model.items()
+    )
 
 
 # ------------------------------------------------------------------------------------------- models read back
@@ -163,7 +183,7 @@ class Corrections:
             network = Network(protected)
             samples = one_call(protected.model, correct(network.inputs))
             self._corrector = LayerCorrector(LayerNetworks(protected, samples, {}), _targets(protected, reference))
-            alike = corrects_nothing(protected.schemes) if reference is None else ()
+            alike = corrects_nothing(schemes[each.scheme] for each in protected.tensors) if reference is None else ()
             self.cost, self.warnings = self._corrector.cost, (*self._corrector.warnings, *alike)
 
     def of(self, read: ProtectedModel) -> CorrectPass:

@@ -34,7 +34,7 @@ from onnx_analog.run._doubts import doubts, doubts_of_stored, doubts_of_values
 from onnx_analog.run._images import doubt_of_scale
 from onnx_analog.run._planes import Planes, what_is_written
 from onnx_analog.run.choice import choose
-from onnx_analog.run.correcting import Correct, Correcting, corrects_nothing, originals_of
+from onnx_analog.run.correcting import Correct, Correcting, corrects_nothing, is_pruned, originals_of
 from onnx_analog.run.correction import LayerNetworks
 from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
@@ -425,18 +425,37 @@ class Experiment:
             return ()
         planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
         found = self.correcting.warnings(self._skeleton(planes).layers, self.data)
-        towards_itself = not planes.coded and self._reference is None
-        return (*found, *(corrects_nothing(planes.schemes) if towards_itself else ()))
+        original, why = self._of_reference(planes)
+        if why:
+            found = (*found, f"reads are corrected towards what is stored: {why}")
+        towards_itself = not planes.coded and original is None
+        used = {tensor.scheme for tensor in planes.tensors}
+        return (*found, *(corrects_nothing(used) if towards_itself else ()))
 
     def _originals(self, planes: Planes, skeleton: _Skeleton) -> dict[str, Array] | None:
-        """Return the original weights by name: of the reference, else of a plain model; None where neither is known."""
-        if self._reference is not None and skeleton.layers is not None:  # a plain model may be pruned
-            weights = originals_of(self._reference, planes.tensors)
-        elif planes.coded:
-            weights = {weight.key: weight.array() for weight, _ in planes.coded}
+        """Return the weights, by name, that reads are corrected towards; None for those that are stored."""
+        if skeleton.layers is None:
+            reference = None
         else:
-            return None
-        return {name: weights[key] for name, key in skeleton.keys.items()}
+            reference, _ = self._of_reference(planes)
+        weights = {weight.key: weight.array() for weight, _ in planes.coded} if reference is None else reference
+        return {name: weights[key] for name, key in skeleton.keys.items()} if weights else None
+
+    def _of_reference(self, planes: Planes) -> tuple[dict[str, Array] | None, str]:
+        """Return the weights of the reference, by key, if it is the original; else None, and why it is not.
+
+        A plain model is the original itself, unless it was only pruned.
+        """
+        if self._reference is None:
+            return None, ""
+        if planes.coded:
+            given = {weight.key: weight.array() for weight, _ in planes.coded}
+            whole = {weight.key: weight.array() for weight in all_tensors(self._reference) if weight.key in given}
+            return (whole, "") if is_pruned(given, whole) else (None, "")
+        try:
+            return originals_of(self._reference, planes.tensors), ""
+        except ModelError as error:
+            return None, str(error)
 
     def probe(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> Probe:
         """Return a way to run the plain model with other weights in place of those that a plan stores."""

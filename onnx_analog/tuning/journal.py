@@ -85,14 +85,14 @@ class Journal:
         return _is_measured(self._known.get(key), names)
 
     def keep(self, key: str, value: Any) -> None:
-        """Take a new measurement. The order of measurements in the file has no meaning."""
+        """Take a new measurement."""
         self._known[key] = value
         if self._path is not None:
             _write(self._path, json.dumps({key: value}) + "\n", "a")
 
-    def keys(self, beginning: str) -> set[str]:
-        """Return the keys of all measurements that begin so."""
-        return {key for key in self._known if key.startswith(beginning)}
+    def keys(self, beginning: str) -> list[str]:
+        """Return the keys of all measurements that begin so, in the order in which they were first taken."""
+        return [key for key in self._known if key.startswith(beginning)]
 
     def __getitem__(self, key: str) -> Any:
         return self._known[key]

@@ -107,7 +107,7 @@ class Measures:
         self._model, self._counting, self._journal = model, counting, journal
         self._channel, self._decoding, self._seed, self.trials = channel, decoding, seed, trials
         self._selection, self._mask_seed, self.steps = selection, mask_seed, Steps(progress)
-        self._looked_at = set[str]()  # keys of drops
+        self.question = ""  # that the search answers: its samples are new to the first that verifies plans for it
         self._options, self._correcting, self._correct = options, parts.correction, correct
         self._samples = {CALIBRATION: parts.calibration, SEARCH: parts.search, VERIFICATION: parts.verification}
         if len(parts.search) >= 4 * _QUICK:
@@ -386,22 +386,27 @@ class Measures:
                 units = [float(self.count(part))] * reads
                 tell = self.steps.counter(step, "trial", units, lambda _: said)
                 found = drop_from(experiment, self._crew.found(calls, tell=tell))
+            if part == VERIFICATION:
+                self._journal.measured(_ASKED + self.question, lambda: 1.0)
             self._journal.keep(key, asdict(found))
         else:
             self.steps.counter(step, "look", [float(self.count(part) * reads)], lambda _: said)(1)
-        self._looked_at.add(key)
         return Drop(**self._journal[key])
 
     @property
     def seen_before(self) -> bool:
-        """Whether samples that verify were looked at by another search, which its file has kept: of another goal."""
-        return not self._journal.keys(_drops_in(VERIFICATION)) <= self._looked_at
+        """Whether the samples that verify were looked at for another question before, as the search's file tells."""
+        asked = self._journal.keys(_ASKED)
+        return bool(asked) and asked[0] != _ASKED + self.question
 
     def plan(self, allocation: Allocation) -> Plan:
         """Return an allocation as a plan that says by how many samples it is compensated, if it is."""
         if not self.compensates(allocation):
             return plan_of(allocation)
         return replace(plan_of(allocation), compensated=True, compensated_by=len(self._correcting))
+
+
+_ASKED = "samples verify "  # what keys of questions begin with
 
 
 def _drops_in(part: str) -> str:

@@ -143,7 +143,11 @@ class Tuned(Shown):
     def verified_on(self) -> str:
         """The samples that verify, in words."""
         samples = counted(self.best.verified.samples, "sample")
-        seen = ", which were looked at for another goal before" if self.seen_before else " that nothing else has seen"
+        seen = (
+            ", which an earlier search for another goal looked at"
+            if self.seen_before
+            else " that nothing else has seen"
+        )
         return f"{samples}{seen}"
 
     @property

@@ -120,7 +120,7 @@ def test_a_plan_for_compensated_weights_asks_for_samples(cli, samples, tmp_path,
 def test_other_samples_than_those_that_verified_are_a_warning(cli, samples, tmp_path, caplog):  # noqa: F811
     plan = oa.Plan(default=SCHEME, compensated=True, compensated_by=40)
     (tmp_path / "tuned.json").write_text(plan.to_json(), encoding="utf-8")
-    said = "the plan was verified with 40 samples to compensate by, and compensate_samples is 60: "
+    said = "the plan was verified with compensation by 40 samples, and here 60 compensate: "
     for line in (
         "protect model.onnx -o {}.onnx",
         "sweep model.onnx --data test.npz --trials 0 --out {}",

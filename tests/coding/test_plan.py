@@ -61,7 +61,12 @@ def test_a_plan_keeps_by_how_many_samples_it_was_compensated():
 
 @pytest.mark.parametrize(
     ("by", "samples", "said"),
-    [(25, 25, ""), (None, 25, ""), (25, 250, "verified with 25 samples"), (25, None, "Give it 25 samples")],
+    [
+        (25, 25, ""),
+        (None, 25, ""),
+        (25, 250, "by 25 samples, and here 250 compensate"),
+        (25, None, "Give it 25 samples"),
+    ],
 )
 def test_other_samples_than_those_of_the_verification_are_a_warning(by, samples, said):
     plan = Plan(default=ONE, compensated=True, compensated_by=by)

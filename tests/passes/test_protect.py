@@ -336,6 +336,34 @@ def squared_error(weights, half, classes):
     return np.square(np.abs(weights.reshape(-1, 1) - points).min(axis=1)).sum()
 
 
+def test_one_large_weight_does_not_hide_that_steps_are_too_narrow(caplog):
+    """To reach it would do harm, to reach a part of the way is best: that is what the warning names."""
+    weights = f32(np.append(np.random.default_rng(0).standard_normal(1999), 30.0).reshape(40, 50))
+    errors = {reach: squared_error(weights, reach, 7) for reach in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)}
+    best = min(errors, key=errors.__getitem__)
+    assert best < 30
+    assert errors[30.0] > errors[0.5]
+    protected(holding(w=weights), Scheme(**{**SIGNED, "step": 0.5 / 3}, classes=7, cells=(0,)))
+    (text,) = caplog.messages
+    assert f"Give a step of {best / 3:.3g} or more" in text
+
+
+@pytest.mark.parametrize(
+    "chosen", [logging.Filter("onnx_analog"), lambda record: record.levelno >= logging.WARNING, lambda _: False]
+)
+def test_filters_of_the_user_decide_on_a_warning_of_clipping(caplog, chosen):
+    weights = f32(np.full((4, 4), 0.1))
+    weights[0, 0] = 0.9
+    logger = logging.getLogger("onnx_analog.passes.protect")
+    logger.addFilter(chosen)
+    try:
+        protected(holding(w=weights), Scheme(**SIGNED, classes=15, cells=(0,)))
+    finally:
+        logger.removeFilter(chosen)
+    heard = isinstance(chosen, logging.Filter) or chosen(logging.makeLogRecord({"levelno": logging.WARNING}))
+    assert len(caplog.messages) == heard
+
+
 @pytest.mark.parametrize("reach", [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0])
 def test_clipping_is_a_warning_only_if_wider_steps_would_have_smaller_errors(caplog, reach):
     """With 7 classes, the best steps for normal weights clip the largest: the remedy would then do harm."""
@@ -343,7 +371,8 @@ def test_clipping_is_a_warning_only_if_wider_steps_would_have_smaller_errors(cap
     largest, classes = float(np.abs(weights).max()), 7
     scheme = Scheme(**{**SIGNED, "step": 2 * reach / (classes - 1)}, classes=classes, cells=(0,))
     protected(holding(w=weights), scheme)
-    worse = squared_error(weights, reach, classes) > squared_error(weights, largest, classes)
+    wider = [*(reach * 2.0**power for power in (1, 2) if reach * 2.0**power < largest), largest]
+    worse = squared_error(weights, reach, classes) > min(squared_error(weights, each, classes) for each in wider)
     assert (len(caplog.messages) == 1) == (reach < largest and worse)
 
 

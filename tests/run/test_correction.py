@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import onnx_analog as oa
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.errors import DataError, OptionError
+from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph.correction import MOST_GAIN
 from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.weights import Selection
@@ -414,6 +414,44 @@ def test_experiments_and_evaluations_correct_alike(stored):
     )
     np.testing.assert_allclose(score.values, alone.values, rtol=1e-4)
     assert score.correction == alone.correction
+
+
+def other_network():
+    """Return a network with the shapes of `NET`, and other weights."""
+    other = model(NET)
+    for value in other.graph.initializers.values():
+        array = value.const_value.numpy()
+        value.const_value = ir.tensor(np.random.default_rng(5).permutation(array.reshape(-1)).reshape(array.shape))
+    return other
+
+
+def test_reads_are_not_corrected_towards_another_network(stored):
+    """Its weights say nothing of how those that were stored should be: it is only what losses are counted from."""
+    clean = [run(model(NET), {"x": images(50)})[0]]
+
+    def found(given, reference, plan=None):
+        options = {"correct": images(90, 1), "reference": reference, "clean": clean}
+        return oa.Experiment(given, images(50), "relative_error", **options).score(plan, trials=2)
+
+    alone, original, other = (found(stored, each) for each in (None, model(NET), other_network()))
+    assert other.values == alone.values
+    said = "the reference has other weights than those that were stored"
+    assert [any(said in text for text in each.warnings) for each in (alone, original, other)] == [False, False, True]
+    scheme = oa.Scheme.paper("sign", channel=LOUD["channel"])
+    assert found(model(NET), other_network(), scheme).values == found(model(NET), None, scheme).values
+    with pytest.raises(ModelError, match=said):
+        oa.readback(stored, correct=images(90, 1), reference=other_network())
+
+
+def test_a_reference_without_a_weight_is_a_warning_or_an_error(stored):
+    renamed = model(NET)
+    value = next(iter(renamed.graph.initializers.values()))
+    value.name = "another"
+    given = {"correct": images(90, 1), "reference": renamed}
+    found = oa.evaluate(stored, images(50), trials=1, **given)
+    assert any("the reference has no weight" in text for text in found.warnings)
+    with pytest.raises(ModelError, match="the reference has no weight"):
+        oa.readback(stored, **given)
 
 
 def test_fewer_samples_are_used_if_fewer_are_asked_for(stored):
