@@ -11,6 +11,7 @@ What one look decides depends on the trials before it only, never on the order i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,7 +89,7 @@ class Stopping:
         return looks[-1]
 
     def _narrow(self, values: Sequence[float]) -> bool:
-        if self.precision is None:
+        if self.precision is None or any(map(math.isinf, values)):
             return False
         ends = self.interval(values)
         return len(values) > 1 if ends is None else ends[1] - ends[0] <= self.precision  # None: they are all the same

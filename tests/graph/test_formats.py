@@ -153,7 +153,7 @@ def test_the_streams_and_levels_of_decoding_are_those_of_the_program():
     assert tuple(row[0] for row in table_of("Two countings", "stream")) == NAMES
     levels = table_of("Two countings", "`decoding`")
     assert tuple(level for level, _ in levels) == DECODING
-    assert [f"{level}: {needs}" for level, needs in levels] == list(cost_tables.DECODING.values())
+    assert [f"{level} ({needs})" for level, needs in levels] == list(cost_tables.DECODING.values())
 
 
 @pytest.mark.parametrize("bits", [1, 4095, 4096, 4097, 100_000])
