@@ -191,7 +191,7 @@ def readbacks(
     how = reading_correct(correct, correct_samples, mean, std, preprocess)
     original = corrected_towards(reference, how)
     protected = open_with_warnings(load_model(model))
-    protected.check_readable()  # refuses here, and not at the first trial
+    protected.check_readable()  # fails here, before the first trial
     read_with(protected.schemes, resolved, modifiers)
     corrections = _reader(protected, how, resolved, modifiers, original)
     steps = (

@@ -282,8 +282,9 @@ class _Group:
         if clipped is None or not _is_heard():
             return
         name = "step" if self._scheme.relative_step is None else "relative_step"
-        wider = _between(1.0, clipped.largest / clipped.reach)
-        harm = {getattr(self._scheme, name) * each: self._with(each, name).harm_of(weights) for each in wider}
+        given = getattr(self._scheme, name)
+        wider = [given * factor for factor in _doublings(clipped.largest / clipped.reach)]
+        harm = {step: self._with(**{name: step}).harm_of(weights) for step in wider}
         step = min(harm, key=harm.__getitem__)
         if self._harm(weights, fitted) <= harm[step]:
             return
@@ -297,27 +298,29 @@ class _Group:
             step,
         )
 
-    def _with(self, factor: float, name: str) -> _Group:
-        """Return the same weights in a scheme whose step, the setting of that name, is so many times as wide."""
-        wider = self._scheme.changed(**{name: getattr(self._scheme, name) * factor})
-        return _Group(self._weights, wider, self._later, self._moments)
+    def _with(self, **changes: Any) -> _Group:
+        """Return the same weights, with some settings of the scheme changed."""
+        return _Group(self._weights, self._scheme.changed(**changes), self._later, self._moments)
 
     def harm_of(self, weights: list[Weight]) -> float:
-        """Return what the errors of some of the weights do, if they are stored; infinite if they cannot be."""
+        """Return the harm of storing some of the weights; infinite if they cannot be stored."""
         fitted, _ = self._tried(weights)
         return math.inf if fitted is None else self._harm(weights, fitted)
 
     def _harm(self, weights: list[Weight], fitted: Fitted) -> float:
-        """Return what the errors of weights that are stored do.
+        """Return the harm of storing weights: the sum of their squared errors.
 
-        That is their sum of squares, or that of the outputs' errors where weights make up for each other's.
+        If all of them make up for each other's errors, it is that of the outputs' squared errors.
         """
+        together = all(weight.key in self._moments for weight in weights)
         total = 0.0
         for number, weight in enumerate(weights):
             stored = Encoded(self.planes(weight, fitted, number), fitted.codebook, self._scheme)
             error = decode(stored).reshape(weight.shape) - weight.array()
-            moments = self._moments.get(weight.key)
-            total += float(np.square(error, dtype=np.float64).sum()) if moments is None else moments.error(error)
+            if together:
+                total += self._moments[weight.key].error(error)
+            else:
+                total += float(np.square(error, dtype=np.float64).sum())
         return total
 
     def _where(self, key: str) -> str:
@@ -392,10 +395,9 @@ def _is_heard() -> bool:
     return logger.isEnabledFor(logging.WARNING) and bool(logger.filter(record))
 
 
-def _between(low: float, high: float) -> list[float]:
-    """Return numbers above `low`, each twice the one before, and `high`, which is the last."""
-    doublings = math.ceil(math.log2(high / low)) - 1
-    return [*(low * 2.0**power for power in range(1, doublings + 1)), high]
+def _doublings(most: float) -> list[float]:
+    """Return 2, 4, 8, ... below `most`, which is above 1, and `most` itself."""
+    return [*(2.0**power for power in range(1, math.ceil(math.log2(most)))), most]
 
 
 class _Parts:

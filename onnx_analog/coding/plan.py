@@ -50,8 +50,8 @@ class Plan:
         more may be lost. Nothing is stored in another way for it, so it does not decide equality, and the digest leaves
         it out.
     compensated_by : int or None
-        How many samples they made up for each other's errors by when the plan was verified: by others, cells and losses
-        are others. None if that is not known. It decides no more than `compensated` does.
+        The number of samples that compensated them when the plan was verified; None if that is not known. With another
+        number, cells and losses differ. Like `compensated`, it is no part of equality and digest.
 
     Raises
     ------

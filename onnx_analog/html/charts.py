@@ -56,7 +56,7 @@ class Line(NamedTuple):
 
 
 class Histogram(NamedTuple):
-    """How many values lie between each two edges: of those written and, if known, of those read."""
+    """The number of values in each bin: of those written and, if known, of those read."""
 
     name: str
     edges: Doubles

@@ -327,7 +327,7 @@ class Evaluation(Shown):
 
 
 def _plain(limit: float) -> str:
-    """Return a number as it was given, in all its digits: 60, and not 60.0."""
+    """Return a number with all its digits, and without a trailing .0: 60 for 60.0."""
     return str(float(limit)).removesuffix(".0")
 
 

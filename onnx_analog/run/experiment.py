@@ -434,17 +434,14 @@ class Experiment:
 
     def _originals(self, planes: Planes, skeleton: _Skeleton) -> dict[str, Array] | None:
         """Return the weights, by name, that reads are corrected towards; None for those that are stored."""
-        if skeleton.layers is None:
-            reference = None
-        else:
-            reference, _ = self._of_reference(planes)
+        reference = None if skeleton.layers is None else self._of_reference(planes)[0]
         weights = {weight.key: weight.array() for weight, _ in planes.coded} if reference is None else reference
         return {name: weights[key] for name, key in skeleton.keys.items()} if weights else None
 
     def _of_reference(self, planes: Planes) -> tuple[dict[str, Array] | None, str]:
         """Return the weights of the reference, by key, if it is the original; else None, and why it is not.
 
-        A plain model is the original itself, unless it was only pruned.
+        A plain model is the original itself, unless the reference differs from it by weights that were pruned alone.
         """
         if self._reference is None:
             return None, ""
@@ -667,7 +664,7 @@ class Experiment:
 
     @property
     def compensating_samples(self) -> int | None:
-        """How many samples weights are compensated by; None if none are, or that is not known."""
+        """The number of samples that compensate weights; None if there are none, or only their moments are known."""
         return len(self._compensate) if isinstance(self._compensate, Dataset) else None
 
     def moments(self, selection: Selection | None = None) -> Mapping[str, InputMoments]:

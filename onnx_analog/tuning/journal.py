@@ -16,7 +16,7 @@ from typing import Any
 from onnx_analog.disk.transactions import lock
 from onnx_analog.errors import DataError, OptionError, OutputError, printable
 
-_FORMAT = "onnx-analog tune 4"  # another one when a measurement changes its meaning
+_FORMAT = "onnx-analog tune 5"  # another one when a measurement changes its meaning
 _MOST_BYTES = 2**26
 _APART = {  # what can differ between searches, in words
     "model": "of another model",

@@ -107,7 +107,7 @@ class Measures:
         self._model, self._counting, self._journal = model, counting, journal
         self._channel, self._decoding, self._seed, self.trials = channel, decoding, seed, trials
         self._selection, self._mask_seed, self.steps = selection, mask_seed, Steps(progress)
-        self.question = ""  # that the search answers: its samples are new to the first that verifies plans for it
+        self.question = ""  # the samples that verify are new to the first question that a file is used for
         self._options, self._correcting, self._correct = options, parts.correction, correct
         self._samples = {CALIBRATION: parts.calibration, SEARCH: parts.search, VERIFICATION: parts.verification}
         if len(parts.search) >= 4 * _QUICK:
@@ -372,7 +372,7 @@ class Measures:
     def drop(self, part: str, allocation: Allocation, step: str, what: str) -> Drop:
         """Return what a plan loses of a part of the samples; `what` is said meanwhile, and it is work of a step."""
         plan, names = plan_of(allocation), tuple(each.name for each in fields(Drop))
-        key, said = f"{_drops_in(part)}{plan.digest()}", f"{what} at {self.cells(allocation):.3f} cells per weight"
+        key, said = f"drop in {part} of {plan.digest()}", f"{what} at {self.cells(allocation):.3f} cells per weight"
         reads = self.reads(allocation)
         if not self._journal.has(key, names):
             experiment = self._experiment(part)  # before the time of the look begins
@@ -406,12 +406,7 @@ class Measures:
         return replace(plan_of(allocation), compensated=True, compensated_by=len(self._correcting))
 
 
-_ASKED = "samples verify "  # what keys of questions begin with
-
-
-def _drops_in(part: str) -> str:
-    """Return what keys of drops in a part of the samples begin with."""
-    return f"drop in {part} of "
+_ASKED = "samples verify "  # keys of questions begin so
 
 
 def cells_of_numbers(numbers: int, channel: Channel, decoding: str, counting: str = DEFAULTS.counting) -> float:
