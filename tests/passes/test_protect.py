@@ -394,6 +394,18 @@ def test_where_outputs_are_known_they_tell_whether_clipping_does_harm(caplog, un
     assert ["clipped" in message for message in caplog.messages] == [True] * clipped
 
 
+@pytest.mark.parametrize("unused", [0.0, 1.0])
+def test_errors_of_weights_and_of_outputs_are_not_added(caplog, unused):
+    """Where outputs are known of one of two tensors that share their steps, the weights of both tell."""
+    weights = f32(np.tile([-0.3, -0.1, 0.1, 0.3], (4, 1)).T)
+    weights[3] = 3.0
+    second = f32(np.diag([1.0, 1.0, 1.0, unused])[None])
+    moments = InputMoments(second=second, held_out=second, axes=(1, 0), samples=100)
+    scheme = Scheme(**{**SIGNED, "step": 0.1}, classes=15, cells=(0,), granularity="model")
+    ProtectPass(plan=scheme, selection=SMALL, moments={"w": moments})(holding(w=weights, v=weights[:3]))
+    assert ["clipped" in message for message in caplog.messages] == [True]
+
+
 def test_whether_steps_are_too_narrow_is_not_computed_where_nobody_hears_of_it(monkeypatch):
     weights = f32(np.linspace(-3, 3, 16).reshape(4, 4))
     counted = list[str]()
