@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from onnx_analog.graph import files
@@ -57,11 +59,14 @@ def write_chain(path: Path, side: int, layers: int) -> None:
 def trained(name: str) -> ir.Model | None:
     """Return a trained model by its file's name, from the folder `models` beside the data sets; None without it.
 
-    The folder of the data sets is ONNX_ANALOG_DATA, or ../shared/data.
+    The folder of the data sets is ONNX_ANALOG_DATA, or ../shared/data. A file may be packed, as NAME.xz.
     """
     data = Path(os.environ.get("ONNX_ANALOG_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
     path = data.parent / "models" / name
-    return files.load(path) if path.exists() else None
+    if path.exists():
+        return files.load(path)
+    packed = path.with_name(f"{name}.xz")
+    return files.load(onnx.ModelProto.FromString(lzma.decompress(packed.read_bytes()))) if packed.exists() else None
 
 
 def resnet(name: str, folder: Path) -> ir.Model:

@@ -80,10 +80,19 @@ def rows() -> Iterator[Row]:
             f"protect, {name} / the paper's redundancy, 11.5 M weights", "≤ 3", False,
             partial(_protecting_chain, codes.MEMBERS[name]),
         )  # fmt: skip
+    for name in codes.SLOWEST:
+        yield Row(
+            f"protect, {name} / the paper's redundancy, pruned ResNet-18", "≤ 3", False,
+            partial(_protecting_pruned, codes.MEMBERS[name]),
+        )  # fmt: skip
     for name, scheme in codes.MEMBERS.items():
         yield Row(
             f"encoding alone, {name} / the paper's redundancy, ResNet-20", "≤ 3", False, partial(_encoding, scheme)
         )
+    yield Row(
+        "range coder alone, entropy-coded 0.5 / the paper's redundancy, pruned ResNet-18", "", False,
+        partial(_coding, codes.MEMBERS["entropy-coded 0.5"]),
+    )  # fmt: skip
     for count, (name, scheme) in product(codes.IMAGES, codes.READ.items()):
         yield Row(
             f"trial, {name} / clean inference, trained ResNet-20 × {count:,}", "≤ 1.05", False,
@@ -126,6 +135,16 @@ def _protecting_chain(scheme: Scheme, _: Path) -> dict[str, float] | None:
 
 def _encoding(scheme: Scheme, _: Path) -> dict[str, float] | None:
     return codes.encoding(scheme)
+
+
+def _protecting_pruned(scheme: Scheme, _: Path) -> dict[str, float] | None:
+    model = codes.pruned()
+    return None if model is None else codes.protecting(scheme, model)
+
+
+def _coding(scheme: Scheme, _: Path) -> dict[str, float] | None:
+    model = codes.pruned()
+    return None if model is None else codes.coding(scheme, model)
 
 
 def _trial(scheme: Scheme, count: int, _: Path) -> dict[str, float] | None:

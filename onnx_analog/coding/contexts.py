@@ -15,7 +15,9 @@ once. Symbols without a kernel are cut into rows, each a kernel of height 1.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from onnx_analog.coding.partition import Bytes
 
 Kernel = tuple[int, int]
+Signed = TypeVar("Signed", bound=np.signedinteger[Any])
 
 MOST_AREA = 2**12  # of a kernel: times the groups of contexts, it is below 2^16
 _MOST_VALUE, _MOST_SIZE = 4, 5  # binary digits that are told apart
@@ -76,10 +79,8 @@ class Grid:
         """Return values (height, width, kernels) of the symbols in the order in which they are coded, (N,)."""
         if self._count == laid.size:
             return laid.reshape(-1)
-        inside = np.ones((self.area, self.kernels), np.bool_)
-        inside[: self._before, 0] = False
-        inside[self._last :, -1] = False
-        return laid.reshape(-1)[inside.reshape(-1)]
+        by_place = laid.reshape(self.area, self.kernels)
+        return np.concatenate([by_place[place, self.kernels_at(place)] for place in range(self.area)])
 
     @property
     def places(self) -> NDArray[np.uint16]:
@@ -107,16 +108,24 @@ def contexts_of(laid: Bytes, middle: int) -> Bytes:
     middle : int
         The most frequent symbol.
     """
-    value, size = _sums(laid.astype(np.int16) - np.int16(middle))
+    value, size = _sums(_distance(laid, middle))
     return _number(value, size)
 
 
-def _number(value: NDArray[np.int16], size: NDArray[np.int16]) -> Bytes:
+def _distance(laid: Bytes, middle: int) -> NDArray[np.signedinteger[Any]]:
+    """Return symbols less the most frequent one, in the narrowest numbers that hold the sums over their neighbours."""
+    least, most = int(laid.min(initial=middle)) - middle, int(laid.max(initial=middle)) - middle
+    if max(-least, most) * sum(size for *_, size in _NEIGHBOURS) < 2**7:
+        return (laid - np.uint8(middle)).view(np.int8)
+    return laid.astype(np.int16) - np.int16(middle)
+
+
+def _number(value: NDArray[np.signedinteger[Any]], size: NDArray[np.signedinteger[Any]]) -> Bytes:
     """Return the contexts of both sums."""
     return _count_above(value, _VALUE_ENDS) * np.uint8(_MOST_SIZE + 1) + _count_above(size, _SIZE_ENDS)
 
 
-def _sums(distance: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+def _sums(distance: NDArray[Signed]) -> tuple[NDArray[Signed], NDArray[Signed]]:
     """Return both sums over the neighbours, from the distances (height, width, kernels)."""
     height, width, _ = distance.shape
     value, size, far = np.zeros_like(distance), np.zeros_like(distance), np.abs(distance)
@@ -125,17 +134,32 @@ def _sums(distance: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.in
             here = slice(up, None), slice(max(left, 0), width + min(left, 0))
             there = slice(None, height - up), slice(max(-left, 0), width - max(left, 0))
             if in_value:
-                value[here] += np.int16(in_value) * distance[there]
-            size[here] += np.int16(in_size) * far[there]
+                value[here] += in_value * distance[there]
+            size[here] += in_size * far[there]
     return value, size
 
 
-def _count_above(sums: NDArray[np.int16], ends: tuple[int, ...]) -> Bytes:
-    """Return how many of `ends` each sum is above."""
-    count = np.zeros(sums.shape, np.uint8)
-    for end in ends:
-        count += sums > np.int16(end)
-    return count
+def _count_above(sums: NDArray[np.signedinteger[Any]], ends: tuple[int, ...]) -> Bytes:
+    """Return how many of ascending `ends` each sum is above."""
+    near = np.clip(sums, ends[0], ends[-1] + 1).astype(np.int8)
+    return looked_up(near.view(np.uint8), _tables()[ends])
+
+
+@cache
+def _tables() -> dict[tuple[int, ...], bytes]:
+    """Return, for each sum in 8 bits, how many of the ends it is above."""
+    sums = np.arange(256).astype(np.uint8).view(np.int8)
+    return {ends: table_of(np.searchsorted(ends, sums)) for ends in (_VALUE_ENDS, _SIZE_ENDS)}
+
+
+def table_of(entries: Sequence[int] | NDArray[np.integer[Any]]) -> bytes:
+    """Return a table for `looked_up` with up to 256 entries, which are below 256; the others are 0."""
+    return np.asarray(entries).astype(np.uint8).tobytes().ljust(256, b"\0")
+
+
+def looked_up(keys: Bytes, table: bytes) -> Bytes:
+    """Return the entries of a table for keys; `take` needs longer."""
+    return np.frombuffer(keys.tobytes().translate(table), np.uint8).reshape(keys.shape)
 
 
 class Known:
@@ -161,8 +185,8 @@ class Known:
         for up, left, in_value, in_size in _NEIGHBOURS:
             if up <= row and left <= column < self._width + left:
                 distance = self._distance[row - up, column - left, kernels]
-                value += np.int16(in_value) * distance
-                size += np.int16(in_size) * np.abs(distance)
+                value += in_value * distance
+                size += in_size * np.abs(distance)
         return _number(value, size)
 
     def put(self, place: int, symbols: Bytes) -> None:

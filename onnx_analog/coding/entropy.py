@@ -166,13 +166,22 @@ def encoded(
 
 
 def ways_to_encode(
-    symbols: Bytes, alphabet: int, *, model: str = "static", segment: int = SEGMENT, kernel: Kernel | None = None
+    symbols: Bytes,
+    alphabet: int,
+    *,
+    model: str = "static",
+    segment: int = SEGMENT,
+    kernel: Kernel | None = None,
+    counts: Ints | None = None,
 ) -> list[Way[EncodedStream]]:
-    """Return the ways to encode symbols; `encoded` returns the shortest. The parameters are those of `encoded`."""
+    """Return the ways to encode symbols; `encoded` returns the shortest. The parameters are those of `encoded`.
+
+    `counts` (alphabet,) says how often each symbol occurs, where that is known.
+    """
     _check(symbols, alphabet, model, segment, kernel)
     if not symbols.size:
         return [Way(0, 0, lambda: EncodedStream(0, alphabet, segment, b"", 0))]
-    counts = _histogram(symbols, alphabet)
+    counts = histogram(symbols, alphabet) if counts is None else counts
     used = np.flatnonzero(counts).astype(np.uint8)
     ranks = np.cumsum(counts > 0, dtype=np.int32) - 1
     parts, placed, grouped = _parts(symbols.size, segment), list[Placed](), list[Grouped]()
@@ -191,7 +200,7 @@ def ways_to_encode(
     return ways
 
 
-def _histogram(symbols: Bytes, alphabet: int) -> Ints:
+def histogram(symbols: Bytes, alphabet: int) -> Ints:
     """Return how often each symbol occurs, (alphabet,)."""
     if alphabet == 2:
         ones = np.count_nonzero(symbols)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import accumulate, pairwise
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from onnx_analog.coding.contexts import Kernel
-from onnx_analog.coding.entropy import SEGMENT, EncodedStream, decoded, ways_to_encode
+from onnx_analog.coding.entropy import SEGMENT, EncodedStream, decoded, histogram, ways_to_encode
 from onnx_analog.coding.masks import PatternStream, decoded_pattern, pattern_stream
 from onnx_analog.coding.partition import Bits, Bytes
 from onnx_analog.coding.ways import Way, shortest
 from onnx_analog.errors import OptionError
 
 _MOST_CLASSES = 256
+_SAMPLED = 8  # segments, of which one is looked at first
+_MANY = 2**19  # weights of a mask for which that saves time, and tables are a small part of the sample
+_FAR = 1.01  # times as long on the sample: not worth a look at the rest
 
 
 class Named(NamedTuple):
@@ -59,18 +63,69 @@ def index_and_mask(
     if mask is None:
         return () if class_index is None else (Named("class", shortest(whole(class_index, classes))),)
     by_pattern = pattern_stream(mask, segment)
-    of_mask: list[Way[Any]] = [*whole(mask.view(np.uint8), 2)]
-    if by_pattern is not None:
-        of_mask.append(Way(by_pattern.bits, 0, lambda: by_pattern))
+    patterns: list[Way[Any]] = [] if by_pattern is None else [Way(by_pattern.bits, 0, lambda: by_pattern)]
     if class_index is None:
-        return (Named("mask", shortest(of_mask)),)
+        return (Named("mask", shortest([*whole(mask.view(np.uint8), 2), *patterns])),)
     if class_index.size != np.count_nonzero(mask):
         raise OptionError(f"class_index has {class_index.size:,} entries, but mask has {np.count_nonzero(mask):,}")
-    of_class = ways_to_encode(class_index, classes, model=model, segment=segment)
-    ways = [_both({"mask": of_mask, "class": of_class})]
-    if classes < _MOST_CLASSES:
-        ways.append(_both({"mask and class": whole(_joined(class_index, mask, zero), classes + 1)}))
+    ways = _Streams(classes, zero, model, segment, kernel).ways(class_index, mask, patterns)
     return shortest(ways, lambda streams: sum(named.stream.bits for named in streams))
+
+
+class _Streams(NamedTuple):
+    """How class index and mask are encoded, apart or together; each field as of `index_and_mask`."""
+
+    classes: int
+    zero: int
+    model: str
+    segment: int
+    kernel: Kernel | None
+
+    def ways(self, index: Bytes, mask: Bits, patterns: Sequence[Way[Any]]) -> list[Way[tuple[Named, ...]]]:
+        """Return the ways to encode both, without one that is far longer on a sample."""
+        if self.classes >= _MOST_CLASSES:
+            return [self._apart(index, mask, patterns)]
+        sample = None if patterns or self.model == "static" else self._sample(index, mask)
+        apart, together = self._far(*sample) if sample is not None else (False, False)
+        ways = [] if apart else [self._apart(index, mask, patterns)]
+        return ways if together else [*ways, self._together(index, mask)]
+
+    def _far(self, index: Bytes, mask: Bits) -> tuple[bool, bool]:
+        """Return whether streams apart are far longer than one of both, and the other way round."""
+        apart, together = self._apart(index, mask, []).bits, self._together(index, mask).bits
+        return apart > _FAR * together, together > _FAR * apart
+
+    def _sample(self, index: Bytes, mask: Bits) -> tuple[Bytes, Bits] | None:
+        """Return the whole kernels of one in `_SAMPLED` segments; None if there are not so many."""
+        area = 1 if self.kernel is None else self.kernel[0] * self.kernel[1]
+        length = self.segment // area * area
+        if not length or mask.size < max(_SAMPLED * length, _MANY):
+            return None
+        starts = range(0, mask.size - length + 1, length)
+        counts = [np.count_nonzero(mask[start : start + length]) for start in starts]
+        of_index = [slice(*ends) for ends in pairwise(accumulate(counts, initial=0))]
+        some = slice(None, None, _SAMPLED)
+        return (
+            np.concatenate([index[part] for part in of_index[some]]),
+            np.concatenate([mask[start : start + length] for start in starts[some]]),
+        )
+
+    def _apart(self, index: Bytes, mask: Bits, patterns: Sequence[Way[Any]]) -> Way[tuple[Named, ...]]:
+        encode = partial(ways_to_encode, model=self.model, segment=self.segment)
+        of_mask = [*encode(mask.view(np.uint8), 2, kernel=self.kernel), *patterns]
+        return _both({"mask": of_mask, "class": encode(index, self.classes)})
+
+    def _together(self, index: Bytes, mask: Bits) -> Way[tuple[Named, ...]]:
+        counts = np.insert(histogram(index, self.classes), self.zero, mask.size - index.size)
+        whole = ways_to_encode(
+            _joined(index, mask, self.zero),
+            self.classes + 1,
+            model=self.model,
+            segment=self.segment,
+            kernel=self.kernel,
+            counts=counts,
+        )
+        return _both({"mask and class": whole})
 
 
 def _both(ways: Mapping[str, Sequence[Way[Any]]]) -> Way[tuple[Named, ...]]:
@@ -97,5 +152,5 @@ def _symbols_of(stream: EncodedStream | PatternStream) -> Bytes:
 def _joined(class_index: Bytes, mask: Bits, zero: int) -> Bytes:
     """Return one symbol for each weight (n,), `zero` for those that are not stored."""
     joined = np.full(mask.size, zero, np.uint8)
-    np.place(joined, mask, class_index + (class_index >= zero))
+    joined[np.flatnonzero(mask)] = class_index + (class_index >= zero)  # faster than with a mask
     return joined

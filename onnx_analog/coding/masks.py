@@ -142,7 +142,7 @@ def _kept(mask: Bits, group: int) -> int:
         return 0
     for some in (_FEWEST, groups):  # most masks keep no N, and a few groups tell
         counts = np.count_nonzero(mask[: some * group].reshape(some, group), axis=1)
-        if counts[0] == group or (counts != counts[0]).any():
+        if counts[0] in (0, group) or (counts != counts[0]).any():
             return 0
     return int(counts[0])
 

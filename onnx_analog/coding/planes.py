@@ -422,7 +422,7 @@ def _without_zeros(planes: Planes, codebook: Codebook, scheme: Scheme) -> Planes
     if not kept.any():
         return planes
     mask = planes.mask.copy()
-    np.place(mask, planes.mask, kept)
+    mask[np.flatnonzero(mask)] = kept  # faster than with a mask
     index, sign, group = (
         None if plane is None else plane.compress(kept) for plane in (planes.class_index, planes.sign, planes.group)
     )

@@ -51,7 +51,8 @@ class ClassEntry:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the class, ready for JSON; faster than `asdict`, as there may be many."""
-        return dict(vars(self))
+        low, high, alpha, beta = self.low, self.high, self.alpha, self.beta
+        return {"low": low, "high": high, "alpha": alpha, "beta": beta, "count": self.count, "cells": self.cells}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import given
 
 from onnx_analog.coding.contexts import CONTEXTS, MOST_AREA, Grid, Known, contexts_of, row_of
@@ -57,6 +58,18 @@ def test_contexts_are_those_of_the_kernel(symbols, middle, kernel, start):
     contexts = grid.coded(contexts_of(grid.laid(symbols, middle), middle))
     assert contexts.tolist() == np.array(by_hand(symbols, middle, kernel, start), int)[order_of(grid)].tolist()
     assert all(context < CONTEXTS for context in contexts)
+
+
+@pytest.mark.parametrize("most", [20, 21, 22, 127, 255])
+@pytest.mark.parametrize("middle", [0, 100, 255])
+def test_sums_do_not_overflow(most, middle):
+    """21 is the farthest whose sums fit in 8 bits: six times that is 126."""
+    rng = np.random.default_rng(most)
+    distance = rng.choice([-most, -1, 0, 1, most], 900)
+    symbols = np.clip(middle + distance, 0, 255).astype(np.uint8)
+    grid = Grid((3, 3), 0, symbols.size)
+    contexts = grid.coded(contexts_of(grid.laid(symbols, middle), middle))
+    assert contexts.tolist() == np.array(by_hand(symbols, middle, (3, 3), 0), int)[order_of(grid)].tolist()
 
 
 @given(SYMBOLS, st.integers(0, 255), KERNELS, st.integers(0, 30))

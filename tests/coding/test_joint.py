@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from onnx_analog.coding.entropy import MODELS, encoded
+from onnx_analog.coding import joint
+from onnx_analog.coding.entropy import MODELS, encoded, ways_to_encode
 from onnx_analog.coding.joint import index_and_mask, index_and_mask_of
 from onnx_analog.errors import OptionError
 
@@ -77,6 +78,48 @@ def test_two_streams_are_taken_where_they_are_shorter():
     mask = np.random.default_rng(0).random(20_000) < 0.5
     index = (np.arange(mask.sum()) // 100 % 2 * 5).astype(np.uint8)
     assert names(index_and_mask(index, mask, 6, zero=3, model="context")) == ["mask", "class"]
+
+
+def smooth(count, rng):
+    """Class of nine weights, alike within a kernel, and a mask that keeps large ones: contexts of both tell more."""
+    value = np.repeat(rng.normal(size=-(-count // 9)), 9)[:count] + 0.3 * rng.normal(size=count)
+    mask = abs(value) > 0.7
+    return np.clip(np.rint(value[mask]) + 4, 0, 8).astype(np.uint8), mask
+
+
+def in_rows(count, rng):
+    """Stored weights that follow one another closely, and a mask that has no pattern."""
+    mask = rng.random(count) < 0.5
+    return (np.arange(mask.sum()) // 100 % 2 * 5).astype(np.uint8), mask
+
+
+@pytest.mark.parametrize("count", [joint._MANY - 1, joint._MANY, 8 * 58_257 + 5, 1_000_000])
+@pytest.mark.parametrize(("make", "taken"), [(smooth, ["mask and class"]), (in_rows, ["mask", "class"])])
+@pytest.mark.parametrize("kernel", [None, (3, 3)])
+def test_large_masks_are_looked_at_in_part_and_encoded_in_the_shorter_way(count, make, taken, kernel, monkeypatch):
+    index, mask = make(count, np.random.default_rng(0))
+    settings = {"zero": 4, "model": "context", "kernel": kernel}
+    streams = index_and_mask(index, mask, 9, **settings)
+    monkeypatch.setattr(joint, "_MANY", 2**40)
+    assert [named.stream.data for named in streams] == [
+        named.stream.data for named in index_and_mask(index, mask, 9, **settings)
+    ]
+    if kernel is not None:
+        assert names(streams) == taken
+
+
+def test_of_a_large_mask_only_one_way_is_looked_at_whole(monkeypatch):
+    sizes = []
+
+    def noted(symbols, *arguments, **settings):
+        sizes.append(symbols.size)
+        return ways_to_encode(symbols, *arguments, **settings)
+
+    monkeypatch.setattr(joint, "ways_to_encode", noted)
+    index, mask = smooth(2**20, np.random.default_rng(0))
+    index_and_mask(index, mask, 9, zero=4, model="context", kernel=(3, 3))
+    assert sizes.count(mask.size) == 1
+    assert sum(sizes) < 1.5 * mask.size
 
 
 def test_contexts_see_the_place_of_classes_in_the_kernel():
