@@ -134,7 +134,10 @@ def input_moments(
             for each, value in zip(sums, values, strict=True):
                 each.add(np.asarray(value, np.float32), samples, held_out=bool(held_out))
     if not done:
-        raise DataError(f"{len(data):,} samples do not fill a batch of the model: give more")
+        raise DataError(
+            f"the model takes {fixed_batch(model):,} samples in each call, and there are {len(data):,} to compensate "
+            "with: give more"
+        )
     found = _averaged(sums)
     for key in [key for key, each in found.items() if not (_finite(each.second) and _finite(each.held_out))]:
         del found[key]

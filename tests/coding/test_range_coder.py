@@ -43,6 +43,32 @@ def test_both_decoders_return_what_was_encoded(symbols):
         assert decode(tables[0], ranks.size).tolist() == symbols
 
 
+def all_or_none(digits, table, count):
+    """Return the ranks of the fast decoder, which raises where bits hold no symbol; then None."""
+    try:
+        return decoder(digits)(table, count).tolist()
+    except AssertionError:
+        return None
+
+
+@given(st.lists(st.integers(0, 1), max_size=200), st.integers(1, 60))
+@example([1] * 200, 60)
+def test_the_patient_decoder_stops_at_the_first_symbol_that_cannot_be(bits, count):
+    """Of any bits, also such as no encoder writes: the same as the other decoder, up to where that has no symbol."""
+    digits = np.array(bits, np.uint8)
+    (table,) = coder_tables(fit_tables(np.array([[4, 3, 2, 1]])).tables)
+    ranks = patient_decoder(digits)(table, count).tolist()
+    assert all_or_none(digits, table, count) == (ranks if len(ranks) == count else None)
+    assert all_or_none(digits, table, len(ranks)) == ranks
+    if len(ranks) < count:
+        assert all_or_none(digits, table, len(ranks) + 1) is None
+
+
+def test_there_are_bits_that_hold_no_symbol():
+    (table,) = coder_tables(fit_tables(np.array([[4, 3, 2, 1]])).tables)
+    assert all_or_none(np.ones(200, np.uint8), table, 60) is None
+
+
 def test_one_symbol_takes_no_bits():
     tables = coder_tables(fit_tables(np.array([[7]])).tables)
     assert encoded_runs(tables, [Run(0, np.zeros(7, np.int32))]).size == 0

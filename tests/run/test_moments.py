@@ -136,7 +136,7 @@ def test_a_model_with_a_fixed_batch_is_run():
     x, _ = split(data.inputs["x"].astype(np.float64))
     x = x[:24]  # three batches
     np.testing.assert_allclose(found["w"].second[0], x.T @ x / 24, rtol=1e-6)
-    with pytest.raises(DataError, match="5 samples do not fill a batch of the model: give more"):
+    with pytest.raises(DataError, match="takes 8 samples in each call, and there are 5 to compensate with: give more"):
         input_moments(plain, rows(5, 16), selection=ALL, running={})
 
 
