@@ -81,12 +81,6 @@ def test_files_of_trials_are_of_the_same_kind(network, channel):
 
 
 ANSWERS = sorted((DOCS / "results").glob("tune-*.json"))
-# Answers of an earlier search, with another confidence of each look; docs/beyond.md says which. Remove those replaced.
-EARLIER = frozenset(
-    {
-        "tune-resnet18-cifar10-pruned-pcm-partial-reset",
-    }
-)
 
 
 def verified_as_now(answer):
@@ -96,12 +90,8 @@ def verified_as_now(answer):
 
 
 @pytest.mark.parametrize("path", ANSWERS, ids=lambda path: path.stem)
-def test_answers_of_tune_are_verified_as_now_unless_they_are_listed(path):
-    assert verified_as_now(json.loads(path.read_text(encoding="utf-8"))) == (path.stem not in EARLIER)
-
-
-def test_all_that_are_listed_as_earlier_exist():
-    assert {path.stem for path in ANSWERS} >= EARLIER
+def test_answers_of_tune_are_verified_as_now(path):
+    assert verified_as_now(json.loads(path.read_text(encoding="utf-8")))
 
 
 def test_another_confidence_of_a_look_is_seen():
