@@ -25,6 +25,7 @@ from onnx_analog.graph.protected import ProtectedModel, just_protected
 from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import ProtectPass, pipeline
 from onnx_analog.randomness import stream
+from onnx_analog.run.correcting import one_call
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.metrics import Chosen
 from onnx_analog.run.moments import input_moments, left_of, warn_of_left
@@ -109,6 +110,7 @@ class Measures:
         self._selection, self._mask_seed, self.steps = selection, mask_seed, Steps(progress)
         self.question = ""  # the samples that verify are new to the first question that a file is used for
         self._options, self._correcting, self._correct = options, parts.correction, correct
+        self._parts = tuple(map(len, parts))
         self._samples = {CALIBRATION: parts.calibration, SEARCH: parts.search, VERIFICATION: parts.verification}
         if len(parts.search) >= 4 * _QUICK:
             few = stream(seed, 0, "tune", plane="first look").permutation(len(parts.search))[:_QUICK]
@@ -140,6 +142,16 @@ class Measures:
 
         self._crew = Crew(engine, bench, setup, calls=(DRAWS + 1) * len(self._weights), journal=journal)
         warn_of_left(left_of(model, selection, self._compensable))
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """The number of samples of each part, in the order of `Parts`."""
+        return self._parts
+
+    @property
+    def corrected_by(self) -> int | None:
+        """How many samples correct each read; None if it is not corrected."""
+        return len(one_call(self._model, self._correcting)) if self._correct else None
 
     def _expect(self, goal: Goal) -> None:
         """Say about how much there is to do, before anything is measured."""
