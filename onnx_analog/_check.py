@@ -217,7 +217,6 @@ def _answer(
     from onnx_analog.tuning.gate import sequential
 
     most, confidence = given["check_trials"], given["confidence"]
-    honest, weights = trials.totals.honest_cells, trials.totals.original_weights
     clock = _Clock(progress, most)
     decision = sequential(
         _rows(experiment, trials, given["seed"], most, clock.show),
@@ -239,8 +238,8 @@ def _answer(
         original=_original(experiment),
         against_original=experiment.original_known,
         channel=channels_of(trials.schemes),
-        cells_per_weight=None if honest is None else honest / weights,
-        paper_cells_per_weight=trials.totals.all_in_cells / weights,
+        cells_per_weight=trials.cells_per_weight,
+        paper_cells_per_weight=trials.paper_cells_per_weight,
         seed=given["seed"],
         model=experiment.name,
         preprocessing=experiment.data.preprocessing,

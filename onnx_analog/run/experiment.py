@@ -369,6 +369,7 @@ class Experiment:
             corrector=None
             if self.correcting is None
             else self.correcting.corrector(skeleton.layers, tensors, self._originals(planes, skeleton)),
+            written_in=next(iter(schemes)).channel,
         )
 
     def protected(
