@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import MISSING
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin
 
 from onnx_analog.coding.scheme import CHANNELS, MOST_CLASSES, Scheme
+from onnx_analog.coding.verified import Verified
 from onnx_analog.settings import Setting, settings_of
 
 ROOT = Path(__file__).parents[1] / "onnx_analog"
@@ -20,6 +22,7 @@ LENGTHS = {  # of lists: one entry for each class, or one for each but the first
     "shares": {"maxItems": MOST_CLASSES - 1},
     "bounds": {"maxItems": MOST_CLASSES - 1},
 }
+VERIFIED_LENGTHS = {"parts": 4, "points_lost_ci95": 2, "sqnr_db_ci95": 2}
 LIMITS = {"least": "minimum", "most": "maximum", "above": "exclusiveMinimum", "below": "exclusiveMaximum"}
 TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
@@ -47,6 +50,30 @@ def setting_schema(name: str, declared: Setting, kind: Any, *, by_hand: bool) ->
     return {**({"anyOf": [single, NULL]} if NoneType in get_args(kind) else single), **described}
 
 
+def verified_schema() -> dict[str, Any]:
+    """Return the schema of how a plan was verified."""
+    declared = settings_of(Verified)
+    return {
+        "type": "object",
+        "required": [name for name, (*_, default) in declared.items() if default is MISSING],
+        "additionalProperties": False,
+        "properties": {name: _entry(name, *each[:2]) for name, each in declared.items()},
+    }
+
+
+def _entry(name: str, declared: Setting, kind: Any) -> dict[str, Any]:
+    """Return the schema of an entry of that; what is not known may be null."""
+    optional = NoneType in get_args(kind)
+    plain = next(part for part in get_args(kind) if part is not NoneType) if optional else kind
+    single = setting_schema(name, declared, plain, by_hand=False)
+    described = single.pop("description")
+    if name.endswith("_sha256"):
+        single["pattern"] = "^[0-9a-f]{64}$"
+    if name in VERIFIED_LENGTHS:
+        single |= dict.fromkeys(("minItems", "maxItems"), VERIFIED_LENGTHS[name])
+    return {**({"anyOf": [single, NULL]} if optional else single), "description": described}
+
+
 def schema(path: Path, settings: Mapping[str, tuple[Setting, Any, Any]] | None = None) -> str:
     """Return the text of a schema with the settings of a scheme; the default is those of `Scheme`."""
     body = json.loads(path.read_text(encoding="utf-8"))
@@ -57,6 +84,8 @@ def schema(path: Path, settings: Mapping[str, tuple[Setting, Any, Any]] | None =
     }
     if not by_hand:
         scheme["required"] = list(scheme["properties"])
+    else:
+        body["$defs"]["verified"] = verified_schema()
     return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -85,7 +85,7 @@ def array_statistics(
     time_s: float | None = None,
     data: Data | None = None,
     correct: Data | None = None,
-    correct_samples: int = DEFAULTS.correct_samples,
+    correct_samples: int | None = None,
     reference: AnyModel | None = None,
     mean: float | Iterable[float] | None = None,
     std: float | Iterable[float] | None = None,

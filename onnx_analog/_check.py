@@ -66,9 +66,9 @@ def check(
     prune_scope: str = DEFAULTS.prune_scope,
     selection: Selection | None = None,
     compensate: Data | None = None,
-    compensate_samples: int = DEFAULTS.compensate_samples,
+    compensate_samples: int | None = None,
     correct: Data | None = None,
-    correct_samples: int = DEFAULTS.correct_samples,
+    correct_samples: int | None = None,
     mean: float | Iterable[float] | None = None,
     std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
@@ -155,6 +155,7 @@ def check(
         memory.model, data, "sqnr_db" if metric is None and min_sqnr is not None else metric,
         reference=memory.reference,
         correct=correct, correct_samples=correct_samples, compensate=compensate, compensate_samples=compensate_samples,
+        plan=memory.read.get("plan"),
         mean=mean, std=std, preprocess=preprocess, output=output, class_axis=class_axis, samples=samples, batch=batch,
         providers=providers, threads=threads,
     )  # fmt: skip
@@ -198,6 +199,7 @@ def _warnings(experiment: Experiment, trials: Trials, plan: Plan | None, selecti
         yield _NO_ORIGINAL
     if assumes_addresses(trials.schemes):
         yield OPTIMISTIC
+    yield from experiment.used_otherwise(plan)
     yield from experiment.left(plan, selection=selection)
 
 
@@ -215,7 +217,6 @@ def _answer(
     from onnx_analog.tuning.gate import sequential
 
     most, confidence = given["check_trials"], given["confidence"]
-    honest, weights = trials.totals.honest_cells, trials.totals.original_weights
     clock = _Clock(progress, most)
     decision = sequential(
         _rows(experiment, trials, given["seed"], most, clock.show),
@@ -237,8 +238,8 @@ def _answer(
         original=_original(experiment),
         against_original=experiment.original_known,
         channel=channels_of(trials.schemes),
-        cells_per_weight=None if honest is None else honest / weights,
-        paper_cells_per_weight=trials.totals.all_in_cells / weights,
+        cells_per_weight=trials.cells_per_weight,
+        paper_cells_per_weight=trials.paper_cells_per_weight,
         seed=given["seed"],
         model=experiment.name,
         preprocessing=experiment.data.preprocessing,

@@ -21,12 +21,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog import channels as _channels
-from onnx_analog.arguments import DEFAULTS, check_type, checked
+from onnx_analog.arguments import COMPENSATING, CORRECTING, DEFAULTS, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.exclusive import WHOLE, check_exclusive
-from onnx_analog.coding.plan import Plan, compensated_otherwise
+from onnx_analog.coding.plan import Plan, changed_since, compensated_otherwise, for_model
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.errors import DataError, ModelError, OptionError, brief
 from onnx_analog.graph import files
@@ -214,6 +214,29 @@ def warn_of_compensation(plans: Iterable[Plan], samples: int | None) -> None:
         logger.warning(text)
 
 
+def as_known(plan: Plan, *models: Any, pruned: float = 0.0) -> Plan:
+    """Return a plan that is used with models, without how it was verified where that does not hold; a warning says so.
+
+    Parameters
+    ----------
+    plan : Plan
+    models : model
+        As users give them: of those that are no files, nothing is known.
+    pruned : float
+        Share of their weights that are pruned first.
+    """
+    if plan.verified is None:
+        return plan
+    paths = [model for model in models if isinstance(model, str | os.PathLike) and Path(model).is_file()]
+    digests: list[str | None] = [files.file_digest(path) for path in paths]
+    texts = dict.fromkeys(changed_since(plan))
+    for digest in digests or [None]:
+        texts |= dict.fromkeys(for_model(plan, digest, pruned=bool(pruned)))
+    for text in texts:
+        logger.warning(text)
+    return replace(plan, verified=None) if texts else plan
+
+
 def warn_of_other_samples(plan: Plan | Selection | None, samples: int | None) -> None:
     """Log a warning if weights are compensated by other samples than where the plan, if there is one, was verified."""
     if isinstance(plan, Plan) and samples is not None:
@@ -303,12 +326,16 @@ def dataset_of(
     check_data(data)
     if isinstance(data, Dataset):
         _check_normalised(replace(data, from_bytes=()), (), preprocessing, name)  # it is taken as it is
+        if not name:
+            _warn_of_fewer("samples", samples, data)
         return data if samples is None else data.head(samples)
     if isinstance(data, str | os.PathLike):
         found = load_data(Path(data), inputs, preprocessing, samples=samples)
     else:
         found = from_arrays(_arrays(data), inputs, preprocessing, samples=samples)
     _check_normalised(found, inputs, preprocessing, name)
+    if not name:
+        _warn_of_fewer("samples", samples, found)
     return found
 
 
@@ -332,11 +359,11 @@ def _check_normalised(data: Dataset, inputs: Sequence[Input], preprocessing: Pre
     return None
 
 
-def check_correct(correct: Any, correct_samples: int) -> None:
+def check_correct(correct: Any, correct_samples: int | None) -> None:
     """Raise an error if a model cannot be corrected with data of a type, or too few are asked for."""
     samples = checked(correct_samples=correct_samples)["correct_samples"]
     if correct is None or (isinstance(correct, str) and correct == GAIN):
-        if samples != DEFAULTS.correct_samples:
+        if samples not in (None, CORRECTING):
             what = "no samples are given" if correct is None else f"correct is {GAIN!r}, which takes none"
             raise OptionError(f"correct_samples is {samples}, and {what}: leave it out")
         return
@@ -349,14 +376,18 @@ def check_correct(correct: Any, correct_samples: int) -> None:
 
 
 def correcting(
-    correct: Any, correct_samples: int, preprocessing: Preprocessing
+    correct: Any, correct_samples: int | None, preprocessing: Preprocessing, plans: Iterable[Plan] = ()
 ) -> str | Callable[[Sequence[Input]], Dataset] | None:
-    """Return the source of a correction: a word, a function that returns the samples for its inputs, or None."""
+    """Return the source of a correction: a word, a function that returns the samples for its inputs, or None.
+
+    Where their number is not given, it is that by which the plans were verified, if they agree in it.
+    """
     check_correct(correct, correct_samples)
     if correct is None or (isinstance(correct, str) and correct == GAIN):
         return None if correct is None else GAIN
 
-    return _samples("correct", correct, correct_samples, preprocessing)
+    agreed = _agreed((plan.verified.corrected_by for plan in plans if plan.verified is not None), CORRECTING)
+    return _samples("correct", correct, correct_samples, agreed, preprocessing)
 
 
 def note_origin(model: ir.Model, source: ModelLike, command: str | None = None) -> None:
@@ -370,27 +401,48 @@ def note_origin(model: ir.Model, source: ModelLike, command: str | None = None) 
 
 
 def compensating(
-    compensate: Any, compensate_samples: int, preprocessing: Preprocessing
+    compensate: Any, compensate_samples: int | None, preprocessing: Preprocessing, plans: Iterable[Plan] = ()
 ) -> Callable[[Sequence[Input]], Dataset] | None:
-    """Return a function that returns the samples of a compensation for the inputs of a model, or None."""
+    """Return a function that returns the samples of a compensation for the inputs of a model, or None.
+
+    Where their number is not given, it is that by which the plans were verified, if they agree in it.
+    """
     count = checked(compensate_samples=compensate_samples)["compensate_samples"]
     if compensate is None:
-        if count != DEFAULTS.compensate_samples:
+        if count not in (None, COMPENSATING):
             raise OptionError(f"compensate_samples is {count}, and no samples are given: leave it out")
         return None
-    return _samples("compensate", compensate, count, preprocessing)
+    agreed = _agreed((plan.compensated_by for plan in plans), COMPENSATING)
+    return _samples("compensate", compensate, count, agreed, preprocessing)
 
 
-def _samples(name: str, given: Any, count: int, preprocessing: Preprocessing) -> Callable[[Sequence[Input]], Dataset]:
+def _agreed(numbers: Iterable[int | None], default: int) -> int:
+    """Return the number in which all agree that have one; else the default."""
+    known = set(numbers) - {None}
+    return next(number for number in known if number is not None) if len(known) == 1 else default
+
+
+def _samples(
+    name: str, given: Any, asked: int | None, default: int, preprocessing: Preprocessing
+) -> Callable[[Sequence[Input]], Dataset]:
+    count = default if asked is None else asked
+
     def samples(inputs: Sequence[Input]) -> Dataset:
         try:
             found = dataset_of(given, inputs, preprocessing, count, name=name)
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
+        _warn_of_fewer(f"{name}_samples", asked, found)
         _check_fills_a_call(found, inputs, name, count)
         return found
 
     return samples
+
+
+def _warn_of_fewer(name: str, asked: int | None, found: Dataset) -> None:
+    """Log a warning if more samples are asked for than there are."""
+    if asked is not None and len(found) < asked:
+        logger.warning("%s is %s, and there are %s: all of them are used", name, f"{asked:,}", f"{len(found):,}")
 
 
 def _check_fills_a_call(data: Dataset, inputs: Sequence[Input], name: str, count: int) -> None:
@@ -401,11 +453,11 @@ def _check_fills_a_call(data: Dataset, inputs: Sequence[Input], name: str, count
 
 
 def reading_compensate(
-    compensate: Any, compensate_samples: int, mean: Any, std: Any, preprocess: str | None
+    compensate: Any, compensate_samples: int | None, mean: Any, std: Any, preprocess: str | None, plan: Plan
 ) -> Callable[[Sequence[Input]], Dataset] | None:
     """Return the source of the compensation of a model that is protected, for which alone images are prepared."""
     _check_prepared("compensate", compensate, mean, std, preprocess)
-    return compensating(compensate, compensate_samples, preprocessing_of(mean, std, preprocess))
+    return compensating(compensate, compensate_samples, preprocessing_of(mean, std, preprocess), [plan])
 
 
 def _check_prepared(name: str, given: Any, mean: Any, std: Any, preprocess: str | None) -> None:
@@ -417,11 +469,16 @@ def _check_prepared(name: str, given: Any, mean: Any, std: Any, preprocess: str 
 
 
 def reading_correct(
-    correct: Any, correct_samples: int, mean: Any, std: Any, preprocess: str | None
+    correct: Any,
+    correct_samples: int | None,
+    mean: Any,
+    std: Any,
+    preprocess: str | None,
+    plans: Iterable[Plan] = (),
 ) -> str | Callable[[Sequence[Input]], Dataset] | None:
     """Return the source of the correction of models that are read back, for which alone images are prepared."""
     _check_prepared("correct", correct, mean, std, preprocess)
-    return correcting(correct, correct_samples, preprocessing_of(mean, std, preprocess))
+    return correcting(correct, correct_samples, preprocessing_of(mean, std, preprocess), plans)
 
 
 def corrected_towards(reference: AnyModel | None, correct: object) -> ir.Model | None:

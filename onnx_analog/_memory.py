@@ -11,6 +11,7 @@ from onnx_analog._inputs import (
     AnyChannel,
     AnyModel,
     AnyPlan,
+    as_known,
     channel_of,
     check_scheme_settings,
     load_model,
@@ -81,6 +82,7 @@ def memory_of(
         _check_unused({**storing, "selection": selection, "compensate": compensate})
         return Memory(loaded, reference, {"channel": resolved, "modifiers": modifiers}, name)
     stored = stored_plan(plan, integers, {**settings, "channel": resolved}, modifiers)
+    stored = as_known(stored, model, pruned=sparsity)
     if compensate is None:
         warn_of_compensation([stored], None)
     else:

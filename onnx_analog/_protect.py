@@ -13,6 +13,7 @@ from onnx_analog._inputs import (
     AnyModel,
     AnyPlan,
     Data,
+    as_known,
     bare,
     check_function,
     note_origin,
@@ -24,7 +25,9 @@ from onnx_analog._inputs import (
 from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.exclusive import PAPER_CELLS
+from onnx_analog.coding.plan import as_compensated
 from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
+from onnx_analog.coding.verified import made_otherwise
 from onnx_analog.display import Progress, progress_of, silent
 from onnx_analog.graph import files
 from onnx_analog.graph.protected import ProtectedModel, just_protected
@@ -46,7 +49,7 @@ def protect(
     prune_scope: str = DEFAULTS.prune_scope,
     selection: Selection | None = None,
     compensate: Data | None = None,
-    compensate_samples: int = DEFAULTS.compensate_samples,
+    compensate_samples: int | None = None,
     mean: float | Iterable[float] | None = None,
     std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
@@ -78,8 +81,8 @@ def protect(
     compensate : data, optional
         Unlabelled samples. Weights in equal steps without analog cells are then rounded so that they make up for each
         other's errors, as far as the layer's outputs go; see `onnx_analog.coding.compensation`.
-    compensate_samples : int, >= 4
-        How many of them are used, from the first on.
+    compensate_samples : int, >= 4, optional
+        How many of them are used, from the first on; by default as many as when the plan was verified, or 256.
     mean, std, preprocess
         How uint8 images of `compensate` become inputs.
     command : str, optional
@@ -109,10 +112,12 @@ def protect(
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     source = bare(model)
     stored = stored_plan(plan, arguments["integers"], settings, modifiers)
+    stored = as_known(stored, source, pruned=arguments["sparsity"])
     _question_cells(settings)
     if compensate is None:
         warn_of_compensation([stored], None)
-    samples = reading_compensate(compensate, compensate_samples, mean, std, preprocess)
+        stored = as_compensated(stored, None, "")
+    samples = reading_compensate(compensate, compensate_samples, mean, std, preprocess, stored)
     check_function("progress", progress)
     step = ProtectPass(plan=stored, selection=selection_of(selection))
     loaded = files.load(source)
@@ -134,6 +139,9 @@ def _compensated(step: ProtectPass, model: ir.Model, samples: Callable[[Any], An
     check_compensable("compensate is given", step.plan.schemes)
     data = samples(Network(model).inputs)
     warn_of_compensation([step.plan], len(data))
+    for text in [] if step.plan.verified is None else made_otherwise(step.plan.verified, data.preprocessing):
+        logger.warning(text)
+    step = replace(step, plan=as_compensated(step.plan, len(data), data.preprocessing))
     moments, left = input_moments(model, data, selection=step.selection, running={}, progress=progress)
     warn_of_left(left)
     return replace(step, moments=moments)

@@ -20,6 +20,7 @@ from onnx_analog._inputs import (
 )
 from onnx_analog.arguments import DEFAULTS, MOST_READBACKS, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
+from onnx_analog.coding.plan import used_otherwise
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.reads import Reads, reads_of
@@ -44,7 +45,7 @@ def readback(
     channel: AnyChannel | None = None,
     modifiers: Modifiers = NONE,
     correct: Data | None = None,
-    correct_samples: int = DEFAULTS.correct_samples,
+    correct_samples: int | None = None,
     reference: AnyModel | None = None,
     mean: float | Iterable[float] | None = None,
     std: float | Iterable[float] | None = None,
@@ -112,6 +113,7 @@ def readback(
     }
     check_measured(measured, arguments, simulated)
     protected = open_with_warnings(load_model(model))
+    how = reading_correct(correct, correct_samples, mean, std, preprocess, [protected.plan])
     if measured is not None:
         measuring = MeasuredPass(
             reads=reads_of(measured), unit=arguments["unit"], missing=missing, time_s=arguments["time_s"]
@@ -156,6 +158,8 @@ def _reader(
 ) -> Corrections | None:
     """Return the corrections of the reads of a model, or None."""
     if correct is None:
+        for text in used_otherwise(protected.plan, None, ""):
+            logger.warning(text)
         return None
     from onnx_analog.run.correcting import Corrections
 
@@ -175,7 +179,7 @@ def readbacks(
     channel: AnyChannel | None = None,
     modifiers: Modifiers = NONE,
     correct: Data | None = None,
-    correct_samples: int = DEFAULTS.correct_samples,
+    correct_samples: int | None = None,
     reference: AnyModel | None = None,
     mean: float | Iterable[float] | None = None,
     std: float | Iterable[float] | None = None,
@@ -191,6 +195,7 @@ def readbacks(
     how = reading_correct(correct, correct_samples, mean, std, preprocess)
     original = corrected_towards(reference, how)
     protected = open_with_warnings(load_model(model))
+    how = reading_correct(correct, correct_samples, mean, std, preprocess, [protected.plan])
     protected.check_readable()  # fails here, before the first trial
     read_with(protected.schemes, resolved, modifiers)
     corrections = _reader(protected, how, resolved, modifiers, original)

@@ -43,9 +43,9 @@ def sensitivity(
     prune_scope: str = DEFAULTS.prune_scope,
     selection: Selection | None = None,
     correct: Data | None = None,
-    correct_samples: int = DEFAULTS.correct_samples,
+    correct_samples: int | None = None,
     compensate: Data | None = None,
-    compensate_samples: int = DEFAULTS.compensate_samples,
+    compensate_samples: int | None = None,
     mean: float | Iterable[float] | None = None,
     std: float | Iterable[float] | None = None,
     preprocess: str | None = None,
@@ -127,7 +127,8 @@ def sensitivity(
 
     experiment = Experiment(
         memory.model, data, metric, reference=memory.reference, correct=correct, correct_samples=correct_samples,
-        compensate=compensate, compensate_samples=compensate_samples, mean=mean, std=std, preprocess=preprocess,
+        compensate=compensate, compensate_samples=compensate_samples,
+        plan=memory.read.get("plan"), mean=mean, std=std, preprocess=preprocess,
         output=output, class_axis=class_axis, samples=samples, batch=batch, providers=providers, threads=threads,
     )  # fmt: skip
     experiment.name = memory.name
@@ -135,7 +136,9 @@ def sensitivity(
     check_paired(experiment)
     for text in experiment.warnings:
         logger.warning(text)
-    for text in experiment.left(memory.read.get("plan"), selection=memory.read.get("selection")):
+    for text in experiment.used_otherwise(memory.read.get("plan"), in_parts=True):
+        logger.warning(text)
+    for text in experiment.left(memory.read.get("plan"), selection=memory.read.get("selection"), in_parts=True):
         logger.warning(text)
     found = harms(
         experiment,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import onnx_ir as ir
 from onnx_analog import channels as _channels
 from onnx_analog import plots
 from onnx_analog._inputs import (
+    as_known,
     bare,
     check_data,
     check_function,
@@ -56,6 +59,8 @@ from onnx_analog.study.run_folder import CONFIG, PLOT
 from onnx_analog.study.stopping import Stopping
 from onnx_analog.study.worker import Packed
 from onnx_analog.within import check_drop
+
+logger = logging.getLogger(__name__)
 
 CHECKED = (
     "sparsity", "prune_scope", "trials", "precision", "max_trials", "seed", "output", "class_axis", "samples", "batch",
@@ -129,6 +134,9 @@ def _study(given: Mapping[str, Any]) -> sweeps.Study:
     }  # fmt: skip
     running = {name: given[name] for name in ("output", "class_axis", "batch", "providers")}
     study = sweeps.prepare(cases, grid, stopping, metric=named, **running, facts=facts, limit=given["limit"])
+    pairs = product(study.experiments, grid.plans.values())
+    for text in dict.fromkeys(text for experiment, plan in pairs for text in experiment.used_otherwise(plan)):
+        logger.warning(text)
     check_drop(study.metric, given["max_drop"])
     if stopping.precision is not None and study.metric.metric.share:
         study = replace(study, stopping=replace(stopping, precision=stopping.precision / 100))
@@ -155,9 +163,10 @@ def _case(number: int, model: ModelLike, given: Mapping[str, Any], preprocessing
         loaded = pipeline.run([step], loaded)
     inputs = Network(loaded).inputs
     data = dataset_of(given["data"], inputs, preprocessing, given["samples"])
-    correct = correcting(given["correct"], given["correct_samples"], preprocessing)
+    plans = list(grid.plans.values())
+    correct = correcting(given["correct"], given["correct_samples"], preprocessing, plans)
     samples = correct if correct is None or isinstance(correct, str) else correct(inputs)
-    compensate = compensating(given["compensate"], given["compensate_samples"], preprocessing)
+    compensate = compensating(given["compensate"], given["compensate_samples"], preprocessing, plans)
     return sweeps.Case(
         name=_model_name(model, number),
         model=loaded,
@@ -184,7 +193,9 @@ def _grid(given: Mapping[str, Any]) -> Grid:
     chosen = filled({name: given[name] for name in settings_of(GridArguments)}, varied)
     specs = given["channel"] if given["channel"] is not None else _channels.DEFAULT
     listed = varied.pop("channel", None) or _listed(specs, (str, Channel, type), "channel")
-    plans = _plans(given["plan"])
+    plans = {name: modified(plan, modifiers, without=()) for name, plan in _plans(given["plan"]).items()}
+    models = _listed(given["model"], _MODELS, "model")
+    plans = {name: as_known(plan, *models, pruned=given["sparsity"]) for name, plan in plans.items()}
     if given["compensate"] is None:
         warn_of_compensation(plans.values(), None)
     if "side_channel" in varied:
@@ -196,7 +207,7 @@ def _grid(given: Mapping[str, Any]) -> Grid:
         presets=_presets(chosen["preset"] or ("default",), chosen["granularity"], chosen["large_fraction"]),
         channels=tuple(modifiers.apply(_channels.resolve(spec)) for spec in listed),
         axes=varied,
-        plans={name: modified(plan, modifiers, without=()) for name, plan in plans.items()},
+        plans=plans,
         rivals=chosen["rivals"],
         selection=selection_of(given["selection"]),
         seed=given["seed"],

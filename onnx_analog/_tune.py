@@ -7,7 +7,6 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,8 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import progress_of, silent
 from onnx_analog.errors import ModelError, OptionError
-from onnx_analog.graph.stored import is_protected
+from onnx_analog.graph import files
+from onnx_analog.graph.stored import SOURCE_KEY, is_protected
 from onnx_analog.graph.weights import Selection
 from onnx_analog.heard import with_warnings
 from onnx_analog.results import Paths
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _RANKS = {False: 0, None: 1, True: 2}  # of what is known of a goal
+_RECORDED = ("decoding", "confidence", "preprocessing", "seed", "model_sha256", "data_sha256")  # in the plan
 OF_MEASUREMENTS = ("decoding", "correction", "seed", "output", "class_axis", "batch")
 
 
@@ -216,7 +217,11 @@ def tune(
         check_above_chance(measures.chosen, measures.verified_on, measures.original_value, measures.warnings)
         for text in measures.warnings:
             logger.warning(text)
-        return replace(_tuned(measures, goal, str(resolved), given), preprocessing=samples_of.preprocessing)
+        known = {
+            "preprocessing": samples_of.preprocessing, "model_sha256": plain.metadata_props.get(SOURCE_KEY),
+            "data_sha256": files.file_digest(data) if isinstance(data, str | os.PathLike) else None,
+        }  # fmt: skip
+        return _tuned(measures, goal, str(resolved), {**given, **known})
 
 
 def _in_channel(plan: Plan, channel: Channel) -> Plan:
@@ -229,6 +234,7 @@ def _in_channel(plan: Plan, channel: Channel) -> Plan:
 def _tuned(measures: Measures, goal: Goal, channel: str, given: Mapping[str, Any]) -> Tuned:
     """Return the best plan of a search, and the best digital rival."""
     from onnx_analog.tuning.answers import Goal
+    from onnx_analog.tuning.record import recorded
     from onnx_analog.tuning.result import Tuned
     from onnx_analog.tuning.search import Search
 
@@ -243,6 +249,9 @@ def _tuned(measures: Measures, goal: Goal, channel: str, given: Mapping[str, Any
         best = rival
     metric_name = measures.chosen.metric.name
     analog = search.among(Goal(budget=best.cells), digital=False) if best.digital else None
+    facts = {"channel": channel, **{name: given[name] for name in _RECORDED}}
+    best = recorded(best, measures, goal, facts)
+    rival, analog = (each and recorded(each, measures, goal, facts) for each in (rival, analog))
     return Tuned(
         goal=goal,
         channel=channel,
@@ -263,6 +272,7 @@ def _tuned(measures: Measures, goal: Goal, channel: str, given: Mapping[str, Any
         confidence_of_look=search.confidence_of_look,
         protecting=measures.protecting(best.plan),
         seed=given["seed"],
+        preprocessing=given["preprocessing"],
         seen_before=measures.seen_before,
     )
 

@@ -22,6 +22,7 @@ PART_KINDS = {  # what `sensitivity` reads with noise alone, and the headings of
     "tensor-class": "class of one tensor",
     "tensor-stream": "stream of one tensor",
 }
+CORRECTING = COMPENSATING = 256  # samples, where no plan says how many verified it
 LONGEST_S = 1e12  # from programming to read: 30,000 years
 
 
@@ -69,8 +70,12 @@ class Arguments:
         help="Correct each read array: npz file of a few unlabelled samples; or the word gain, for the factor of each "
         "tensor that follows from the law of the channel.",
     )
-    correct_samples: int = setting(
-        256, least=2, most=1_000_000, help="Samples that correct, from the first on; one call takes all of them."
+    correct_samples: int | None = setting(
+        None,
+        least=2,
+        most=1_000_000,
+        help="Samples that correct, from the first on; one call takes all of them.  [default: as many as when the plan "
+        f"was verified, or {CORRECTING}]",
     )
     compensate: Any = setting(
         None,
@@ -78,8 +83,12 @@ class Arguments:
         help="npz file of a few unlabelled samples, by which weights are rounded so that they make up for each other's "
         "errors. Weights with analog cells stay as they are.",
     )
-    compensate_samples: int = setting(
-        256, least=4, most=1_000_000, help="Samples that weights are compensated by, from the first on."
+    compensate_samples: int | None = setting(
+        None,
+        least=4,
+        most=1_000_000,
+        help="Samples that weights are compensated by, from the first on.  [default: as many as when the plan was "
+        f"verified, or {COMPENSATING}]",
     )
     at_least: float | None = setting(
         None, help="Fail unless the lower end of the 95 % interval (or the value) is this high."

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from onnx_analog._inputs import (
     AnyModel,
+    AnyPlan,
     Data,
     check_data,
     compensating,
@@ -19,6 +20,7 @@ from onnx_analog._inputs import (
     load_model,
     metric_of,
     original_of,
+    plan_of,
     preprocessing_of,
 )
 from onnx_analog.arguments import DEFAULTS, check_type, checked
@@ -45,6 +47,8 @@ class Experiment(experiment.Experiment):
     data, reference, correct, correct_samples, compensate, compensate_samples, mean, std, preprocess, metric
     output, class_axis, samples, batch, providers, threads, clean
         As in `onnx_analog.evaluate` and `onnx_analog.protect`.
+    plan : Plan, Scheme, path or "module:function", optional
+        One that will be scored: as many samples correct and compensate as when it was verified, unless that is given.
 
     Raises
     ------
@@ -74,9 +78,10 @@ class Experiment(experiment.Experiment):
         *,
         reference: AnyModel | None = None,
         correct: Data | None = None,
-        correct_samples: int = DEFAULTS.correct_samples,
+        correct_samples: int | None = None,
         compensate: Data | None = None,
-        compensate_samples: int = DEFAULTS.compensate_samples,
+        compensate_samples: int | None = None,
+        plan: AnyPlan | None = None,
         mean: float | Iterable[float] | None = None,
         std: float | Iterable[float] | None = None,
         preprocess: str | None = None,
@@ -96,14 +101,16 @@ class Experiment(experiment.Experiment):
         named = metric_of(metric)
         check_data(data)
         samples = arguments.pop("samples")
+        loaded = _loaded(model)
+        plans = [*([loaded.plan] if isinstance(loaded, ProtectedModel) else []), *([plan_of(plan)] if plan else [])]
         super().__init__(
-            _loaded(model),
+            loaded,
             lambda inputs: dataset_of(data, inputs, preprocessing, samples),
             named,
             clean=clean,
             reference=None if reference is None else original_of(reference),
-            correct=correcting(correct, correct_samples, preprocessing),
-            compensate=compensating(compensate, compensate_samples, preprocessing),
+            correct=correcting(correct, correct_samples, preprocessing, plans),
+            compensate=compensating(compensate, compensate_samples, preprocessing, plans),
             name=Path(model).name if isinstance(model, str | os.PathLike) else None,
             **arguments,
         )

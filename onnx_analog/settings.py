@@ -231,7 +231,7 @@ def named(cls: type[T]) -> type[T]:
 def _documented(cls: type) -> str:
     """Return the docstring of a dataclass with each of its settings, its default and its help."""
     lines = [
-        f"{name}{'' if default is None else f' : default {default!r}'}\n    {declared.help}"
+        f"{name}{'' if default in (None, MISSING) else f' : default {default!r}'}\n    {declared.help}"
         for name, (declared, _, default) in settings_of(cls).items()
     ]
     return "\n".join([inspect.cleandoc(cls.__doc__ or ""), *(["", "Settings", "--------"] if lines else []), *lines])

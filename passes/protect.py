@@ -40,13 +40,14 @@ from onnx_analog.coding.planes import (
     stored_counts,
 )
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.verified import Verified
 from onnx_analog.display import counted
 from onnx_analog.errors import ModelError, NothingToStore
 from onnx_analog.graph.build import Builder, Stored, Tensors, prepare, reason_against
 from onnx_analog.graph.files import name_of
 from onnx_analog.graph.kept import forget_training, trained_names
 from onnx_analog.graph.layout import Layout, stages
-from onnx_analog.graph.stored import COMPENSATED_KEY
+from onnx_analog.graph.stored import COMPENSATED_KEY, note_verified
 from onnx_analog.graph.uses import output_axis
 from onnx_analog.graph.weights import UNFIT, Selected, Selection, Weight, all_tensors, find
 
@@ -96,6 +97,7 @@ class ProtectPass(ir.passes.InPlacePass):
         if assumptions(stored.scheme for _, stored in coded):
             logger.warning(OPTIMISTIC)
         put(model, coded)
+        note_verified(model, carried(self.plan, coded) if self.moments or not self.plan.compensated else None)
         return ir.passes.PassResult(model, modified=True)
 
     def stored(self, model: ir.Model) -> list[tuple[Weight, Stored]]:
@@ -160,12 +162,20 @@ def _staged(coded: list[tuple[Weight, Stored]]) -> list[tuple[Weight, Stored]]:
 
 
 def put(model: ir.Model, coded: Sequence[tuple[Weight, Stored]]) -> None:
-    """Store weights of `model`, in place, as `ProtectPass.stored` returns them."""
+    """Store weights of `model`, in place, as `ProtectPass.stored` returns them, and forget how a plan was verified."""
     replace_all(model, coded)
     compensated = sum(stored.compensated for _, stored in coded)
+    note_verified(model, None)
     model.metadata_props.pop(COMPENSATED_KEY, None)  # an earlier run may have left it
     if compensated:
         model.metadata_props[COMPENSATED_KEY] = counted(compensated, "tensor")
+
+
+def carried(plan: Plan, coded: Sequence[tuple[Weight, Stored]]) -> Verified | None:
+    """Return how a plan was verified, if weights are stored as it says, and none stays digital that should not."""
+    stored = Plan(default=None, tensors={weight.key: stored.scheme for weight, stored in coded})
+    verified = plan.verified
+    return verified if verified is not None and verified.plan_sha256 == stored.stored_sha256() else None
 
 
 def replace_all(model: ir.Model, coded: Sequence[tuple[Weight, Stored]]) -> None:

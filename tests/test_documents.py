@@ -15,7 +15,7 @@ import scipy.stats
 
 import onnx_analog as oa
 from onnx_analog import demo
-from onnx_analog.arguments import DEFAULTS
+from onnx_analog.arguments import COMPENSATING, CORRECTING
 from onnx_analog.channels import capacity
 from onnx_analog.cli import main
 from onnx_analog.coding.compensation import DAMPING, MOST_INPUTS
@@ -432,7 +432,7 @@ def test_other_numbers_are_seen(other):
 
 def test_the_page_of_compensation_has_the_limits_of_the_code():
     text = read(ROOT / "docs" / "compensation.md")
-    assert f"{DEFAULTS.compensate_samples} samples are used" in " ".join(text.split())
+    assert f"{COMPENSATING} samples are used" in " ".join(text.split())
     assert f"{100 * DAMPING:g} % of the mean" in text
     assert f"more than {MOST_INPUTS:,} inputs" in text
     assert f"at least {moments._LEAST_VECTORS:,} patches" in text
@@ -442,7 +442,7 @@ def test_the_page_of_compensation_has_the_limits_of_the_code():
 def test_the_page_of_corrections_has_the_limits_of_the_code():
     text = read(ROOT / "docs" / "correction.md")
     assert f"a gain outside 1/{MOST_GAIN:g} to {MOST_GAIN:g}" in text
-    assert f"{DEFAULTS.correct_samples} samples are used" in text
+    assert f"{CORRECTING} samples are used" in text
     assert f"Multiply it by {NUMBER_BITS} for bits" in text
     assert f"n must be {LEAST_SAMPLES} or more" in text
 

@@ -196,10 +196,19 @@ def _log(command: click.Command, level: int) -> None:
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Prints messages on stderr, above the line that says that a command works."""
+    """Prints messages on stderr, above the line that says that a command works; a warning is printed once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message."""
+        if record.levelno == logging.WARNING:
+            text = record.getMessage()
+            if text in self._warned:
+                return
+            self._warned.add(text)
         patience.clear()
         super().emit(record)
 

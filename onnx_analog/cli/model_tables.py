@@ -30,9 +30,14 @@ def plan_table(plan: Plan) -> Table:
                 _cells_text(scheme),
                 str(scheme.channel) if max(scheme.cells) else "",
             )
+    notes = []
     if plan.compensated:
         by = "" if plan.compensated_by is None else f" by {counted(plan.compensated_by, 'sample')}"
-        result.caption = f"For weights compensated{by}: without, or by others, cells and losses are not those verified"
+        notes.append(f"For weights compensated{by}: without, or by others, cells and losses are not those verified")
+    if plan.verified is not None:
+        how = "Verified" if plan.is_as_verified else "Changed after it was verified"
+        notes.append(f"{how}: {plan.verified}")
+    result.caption = ". ".join(notes) or None
     return result
 
 

@@ -10,25 +10,28 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.verified import Verified, corrected_otherwise, made_otherwise
 from onnx_analog.disk import reading
 from onnx_analog.display import counted, html_table
 from onnx_analog.errors import AnalogError, OptionError, brief, located, of_content
 from onnx_analog.settings import check_names, named
 
 FORMAT = "onnx-analog-plan/1"
+_NOT_FOR_IT = "what was verified does not hold for it"
 MOST_BYTES = 16 * reading.MIB  # of a plan's file
 MOST_TENSORS = 100_000
 MOST_PATTERNS = 1000
 MOST_SCHEMES = 10_000
 LONGEST_KEY = 4096  # characters
-_ENTRIES = ("format", "schemes", "default", "tensors", "patterns", "compensated", "compensated_by")
+_ENTRIES = ("format", "schemes", "default", "tensors", "patterns", "compensated", "compensated_by", "verified")
+_NOT_STORED = ("compensated", "compensated_by", "verified")  # entries that say nothing of how tensors are stored
 
 
 @named
@@ -52,6 +55,9 @@ class Plan:
     compensated_by : int or None
         The number of samples that compensated them when the plan was verified; None if that is not known. With another
         number, cells and losses differ. Like `compensated`, it is no part of equality and digest.
+    verified : Verified or None
+        How `tune` verified the plan; None if it did not. It is kept if the plan is changed, and `is_as_verified` tells.
+        It is no part of equality and digest, either.
 
     Raises
     ------
@@ -70,11 +76,14 @@ class Plan:
     patterns: Mapping[str, Scheme | None] = field(default_factory=dict)
     compensated: bool = False
     compensated_by: int | None = None
+    verified: Verified | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.compensated, bool):
             raise OptionError(f"compensated is {brief(self.compensated)}; it must be True or False")
         _check_samples(self.compensated_by, self.compensated)
+        if not isinstance(self.verified, Verified | None):
+            raise OptionError(f"verified is {brief(self.verified)}; it must be Verified or None")
         _check_schemes("default", [self.default])
         for name, noun, most in (("tensors", "storage key", MOST_TENSORS), ("patterns", "pattern", MOST_PATTERNS)):
             schemes = getattr(self, name)
@@ -104,7 +113,8 @@ class Plan:
         return self.default, frozenset(self.tensors.items()), tuple(self.patterns.items())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _plan, (self.default, dict(self.tensors), dict(self.patterns), self.compensated, self.compensated_by)
+        values = {name: getattr(self, name) for name in Plan.__dataclass_fields__}
+        return _plan, tuple(dict(value) if isinstance(value, Mapping) else value for value in values.values())
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:
@@ -151,6 +161,7 @@ class Plan:
             patterns={pattern: new[scheme] for pattern, scheme in self.patterns.items()},
             compensated=self.compensated,
             compensated_by=self.compensated_by,
+            verified=self.verified,
         )
 
     def changed(self, **changes: Any) -> Plan:
@@ -197,12 +208,34 @@ class Plan:
             **({"patterns": patterns} if patterns else {}),
             **({"compensated": True} if self.compensated else {}),
             **({} if self.compensated_by is None else {"compensated_by": self.compensated_by}),
+            **({} if self.verified is None else {"verified": self.verified.to_dict()}),
         }
 
     def digest(self) -> str:
         """Return the SHA-256 of how the plan stores tensors, as hex."""
-        body = {name: value for name, value in self.to_dict().items() if not name.startswith("compensated")}
-        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        body = {name: value for name, value in self.to_dict().items() if name not in _NOT_STORED}
+        return _sha256(body)
+
+    def stored_sha256(self) -> str:
+        """Return the SHA-256 of the scheme of each tensor, as hex: that of equal plans is the same.
+
+        Names and order of schemes, and the order of tensors, do not matter; nor do settings at their defaults, so that
+        a later version, which has more of them, finds the same.
+        """
+        names: dict[Scheme | None, str | None] = {scheme: _sha256(_told(scheme)) for scheme in self.schemes} | {
+            None: None
+        }
+        patterns = [[text, names[scheme]] for text, scheme in self.patterns.items()]
+        return _sha256([names[self.default], {key: names[scheme] for key, scheme in self.tensors.items()}, patterns])
+
+    @property
+    def is_as_verified(self) -> bool:
+        """Whether tensors are stored as in the plan that was verified, and by as many samples that compensate."""
+        return (
+            self.verified is not None
+            and self.verified.plan_sha256 == self.stored_sha256()
+            and self.verified.compensated_by == self.compensated_by
+        )
 
     def to_json(self) -> str:
         """Return the plan as the text of a file."""
@@ -241,6 +274,7 @@ class Plan:
             patterns={pattern: by_name[name] for pattern, name in patterns.items()},
             compensated=body.get("compensated", False),
             compensated_by=body.get("compensated_by"),
+            verified=None if body.get("verified") is None else _verified(body["verified"]),
         )
 
     @staticmethod
@@ -308,6 +342,59 @@ def compensated_otherwise(plan: Plan, samples: int | None) -> Iterator[str]:
         )
 
 
+def changed_since(plan: Plan) -> Iterator[str]:
+    """Yield a warning if a plan is not the one that was verified."""
+    if plan.verified is not None and not plan.is_as_verified:
+        yield f"the plan was changed after it was verified ({plan.verified.correction}): {_NOT_FOR_IT}"
+
+
+def for_model(plan: Plan, sha256: str | None, *, pruned: bool) -> Iterator[str]:
+    """Yield a warning if a plan was verified with another model than that of a file, if it is of one, or than it."""
+    if plan.verified is None:
+        return
+    if pruned:
+        yield f"the model is pruned first, and the plan was verified without that: {_NOT_FOR_IT}"
+    elif None is not plan.verified.model_sha256 != sha256 is not None:
+        yield (
+            "the plan was verified with another model, as the SHA-256 of the file tells: what was verified does not "
+            "hold for this one"
+        )
+
+
+def as_compensated(plan: Plan, samples: int | None, preprocessing: str) -> Plan:
+    """Return a plan, without its record unless weights make up for each other's errors as where it was verified.
+
+    Parameters
+    ----------
+    plan : Plan
+    samples : int or None
+        By how many; None if they do not.
+    preprocessing : str
+        How their inputs are made, in words.
+    """
+    if plan.verified is None:
+        return plan
+    same = samples == plan.verified.compensated_by and not any(made_otherwise(plan.verified, preprocessing))
+    return plan if same else replace(plan, verified=None)
+
+
+def used_otherwise(plan: Plan, samples: int | str | None, preprocessing: str) -> Iterator[str]:
+    """Yield warnings if what a plan stores is read otherwise than where the plan was verified.
+
+    Parameters
+    ----------
+    plan : Plan
+    samples : int, "gain" or None
+        By how many samples reads are corrected; "gain" by the law of the channel, None if they are not.
+    preprocessing : str
+        How inputs are made, in words.
+    """
+    yield from changed_since(plan)
+    if plan.verified is not None and plan.is_as_verified:
+        yield from corrected_otherwise(plan.verified, samples)
+        yield from made_otherwise(plan.verified, preprocessing)
+
+
 def _check_samples(count: Any, compensated: bool) -> None:
     if count is None:
         return
@@ -358,6 +445,23 @@ def _matches(key: str, pattern: str) -> bool:
 def _check_count(schemes: int) -> None:
     if schemes > MOST_SCHEMES:
         raise OptionError(f"a plan has {schemes:,} schemes; it may have at most {MOST_SCHEMES:,}")
+
+
+def _verified(body: Any) -> Verified:
+    try:
+        return Verified.from_dict(body)
+    except OptionError as error:
+        raise located(error, "verified") from error
+
+
+def _told(scheme: Scheme) -> dict[str, Any]:
+    """Return the settings of a scheme that are not at their defaults, ready for JSON."""
+    default = Scheme().to_dict()
+    return {name: value for name, value in scheme.to_dict().items() if name == "channel" or value != default[name]}
+
+
+def _sha256(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _scheme(name: str, body: Any) -> Scheme:

@@ -19,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from onnx_analog.coding.numbers import NUMBER_BITS as NUMBER_BITS
 from onnx_analog.errors import ModelError
 from onnx_analog.graph.build import opset_of
 from onnx_analog.graph.stored import Names, StoredTensor
@@ -30,7 +31,6 @@ Halves = NDArray[np.float16]
 GAIN = "gain"  # stands for the law of the channel, in place of samples
 CORRECTED_KEY = "onnx_analog.correction"  # metadata entry of a model that was corrected
 MOST_GAIN = 4.0  # of a channel; the least is its reciprocal
-NUMBER_BITS = 16  # of a gain or a shift: a float16 number
 _LARGEST = float(np.finfo(np.float16).max)
 _NO_SPREAD = 1e-4  # a standard deviation below this share of mean and deviation is rounding, and no signal
 

@@ -26,6 +26,7 @@ from onnx_analog.coding import packing, planes
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.verified import Verified
 from onnx_analog.errors import ManifestError, ModelError, one_line
 from onnx_analog.graph import decoder, files, skeleton
 from onnx_analog.graph._model_tensors import MOST_AXES
@@ -48,6 +49,7 @@ from onnx_analog.graph.stored import (
     read_with,
     schemes_of,
     stored_tensors,
+    verified_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -75,6 +77,8 @@ class ProtectedModel(Model):
         Of the levels that were written; None if another tool dropped it.
     read_mark : str or None
         Says what a model whose levels were read from noisy cells was read with.
+    verified : Verified or None
+        How the plan that it is stored by was verified; None if that is not known.
     """
 
     model: ir.Model
@@ -82,13 +86,19 @@ class ProtectedModel(Model):
     tensors: tuple[StoredTensor, ...]
     written: Manifest | None
     read_mark: str | None
+    verified: Verified | None = None
 
     @cached_property
     def plan(self) -> Plan:
         """The scheme of each tensor."""
-        compensated = COMPENSATED_KEY in self.model.metadata_props
-        schemes = {tensor.key: tensor.scheme for tensor in self.tensors}
-        return Plan(default=None, tensors=schemes, compensated=compensated)
+        by = None if self.verified is None else self.verified.compensated_by
+        return Plan(
+            default=None,
+            tensors={tensor.key: tensor.scheme for tensor in self.tensors},
+            compensated=by is not None or COMPENSATED_KEY in self.model.metadata_props,
+            compensated_by=by,
+            verified=self.verified,
+        )
 
     @cached_property
     def counted(self) -> Manifest:
@@ -219,7 +229,14 @@ def open_protected(model: ir.Model) -> ProtectedModel:
     _check_keys(tensors)
     _check_shared(tensors)
     _check_shapes(model, schemes, tensors)
-    protected = ProtectedModel(model=model, schemes=schemes, tensors=tensors, written=_manifest(model), read_mark=read)
+    protected = ProtectedModel(
+        model=model,
+        schemes=schemes,
+        tensors=tensors,
+        written=_manifest(model),
+        read_mark=read,
+        verified=verified_of(model),
+    )
     _check_digests(protected)
     return protected
 
@@ -241,6 +258,7 @@ def just_protected(model: ir.Model) -> ProtectedModel:
         tensors=tuple(stored_tensors(model, schemes)),
         written=_manifest(model),
         read_mark=read_back(model),
+        verified=verified_of(model),
     )
     protected.__dict__["counted"] = protected.written  # by the pass, of these planes
     return protected

@@ -31,6 +31,7 @@ from onnx_analog.coding.masks import follows_from
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import Stream, encoded_index, index_streams
+from onnx_analog.coding.verified import Verified
 from onnx_analog.errors import ChannelError, ModelError, OptionError
 from onnx_analog.graph.layout import DOMAIN, Layout, inputs_of, layout_of
 from onnx_analog.graph.weights import FLOATS, scopes, taken_names
@@ -40,12 +41,15 @@ FORMAT_KEY = "onnx_analog.format"
 SCHEMES_KEY = "onnx_analog.schemes"
 SOURCE_KEY = "onnx_analog.source_sha256"
 COMPENSATED_KEY = "onnx_analog.compensation"  # metadata entry of a model whose rounding errors were compensated
+VERIFIED_KEY = "onnx_analog.verified"  # metadata entry of a model that is stored as a plan that was verified
 COMMAND_KEY = "onnx_analog.command"
 MANIFEST_KEY = "onnx_analog.manifest"
 NAME_KEY = "onnx_analog.name"  # of a decoded weight: what it was called, if a value outside had that name
 READBACK_KEY = "onnx_analog.readback"  # not among KEYS: plain weights tell it as well
 READ_DIGESTS_KEY = "onnx_analog.readback_sha256"  # of the planes as they were read
-KEYS = (FORMAT_KEY, SCHEMES_KEY, SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY, COMPENSATED_KEY, READ_DIGESTS_KEY)
+KEYS = (
+    FORMAT_KEY, SCHEMES_KEY, SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY, COMPENSATED_KEY, VERIFIED_KEY, READ_DIGESTS_KEY,
+)  # fmt: skip
 
 AGAIN = "Protect the original again."
 
@@ -107,6 +111,30 @@ def scheme_of(body: Any) -> Scheme:
                 f"{name} is {body[name][:60]!r}; it must be an object with all that the channel is made of"
             )
     return Scheme.from_dict(body)
+
+
+def verified_of(model: ir.Model) -> Verified | None:
+    """Return how the plan of a protected model was verified; None if that is not known.
+
+    Raises
+    ------
+    ModelError
+        If the entry is damaged.
+    """
+    text = model.metadata_props.get(VERIFIED_KEY)
+    if text is None:
+        return None
+    try:
+        return Verified.from_dict(serialise.parse(text))
+    except (ValueError, OptionError) as error:
+        raise ModelError(f"metadata entry {VERIFIED_KEY!r} is damaged: {error}. {AGAIN}") from error
+
+
+def note_verified(model: ir.Model, verified: Verified | None) -> None:
+    """Note in a protected model how its plan was verified; None if that is not known."""
+    model.metadata_props.pop(VERIFIED_KEY, None)  # an earlier run may have left it
+    if verified is not None:
+        model.metadata_props[VERIFIED_KEY] = json.dumps(verified.to_dict(), ensure_ascii=False, separators=(",", ":"))
 
 
 def read_back(model: ir.Model) -> str | None:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from onnx_analog.channels import Channel
+from onnx_analog.coding.numbers import cells_of_numbers
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import Line, Payload, Stream, decodings_of, hardest, honest_lines, honest_split
 from onnx_analog.errors import OptionError
@@ -92,6 +94,24 @@ class Totals:
             "all_in_cells_per_original_weight": self.all_in_cells / self.original_weights,
             "honest_cells_per_original_weight": None if honest is None else honest / self.original_weights,
         }
+
+    def paper_per_weight(self, numbers: int, channel: Channel) -> float:
+        """Return cells per original weight as the paper counts, with those of the numbers of a correction."""
+        cells = self.all_in_cells + cells_of_numbers(numbers, channel, self.decoding, "paper")
+        return cells / self.original_weights
+
+    def honest_per_weight(self, numbers: int, channel: Channel) -> float | None:
+        """Return the same in the memory as it is, which holds the numbers in cells of a channel.
+
+        None if a channel is too noisy for the code of a scheme, or for all codes.
+        """
+        if self.honest_cells is None:
+            return None
+        try:
+            cells = self.honest_cells + cells_of_numbers(numbers, channel, self.decoding, "memory")
+        except OptionError:
+            return None
+        return cells / self.original_weights
 
     def to_dict(self) -> dict[str, Any]:
         """Return counts and ratios, ready for JSON."""

@@ -75,6 +75,12 @@ def _cells(memory: Memory | None) -> float | None:
     return ratios["all_in_cells_per_original_weight"] if honest is None else honest
 
 
+def _cell_numbers(result: Evaluation | Checked | Harms, memory: Memory | None) -> Iterator[Number]:
+    """Yield the cells of a protected model, which leave out the correction."""
+    if memory is not None:
+        yield from cell_numbers(memory.manifest, corrected=result.corrected_by is not None)
+
+
 def _counting(memory: Memory) -> str:
     return COUNTING["paper" if memory.manifest.totals.honest_cells is None else "memory"]
 
@@ -125,8 +131,7 @@ def _evaluation_numbers(result: Evaluation, memory: Memory | None) -> Iterator[N
         yield Number(f"{result.metric} with noise", f"{result.mean:.4f}", result.spread(result.ci95))
     if result.original is not None:
         yield Number(f"{result.metric} of the original", f"{result.original:.4f}")
-    if memory is not None:
-        yield from cell_numbers(memory.manifest)
+    yield from _cell_numbers(result, memory)
     if result.limit is not None:
         above = "" if result.limit.factor is None else f"the model takes {result.limit.factor:.2f} times as many"
         yield Number("limit: fewest cells", number(result.limit.cells_per_original_weight), above)
@@ -198,7 +203,7 @@ def _of_check(result: Checked, memory: Memory | None, counting: str) -> Page:  #
         numbers=(
             Number(result.scale.heading, result.scale.text(decision.loss), f"limit: {result.scale.goal(result.limit)}"),
             *(
-                cell_numbers(memory.manifest)
+                _cell_numbers(result, memory)
                 if memory is not None
                 else [Number("cells per weight", number(result.paper_cells_per_weight), "as the paper counts")]
             ),
@@ -219,7 +224,8 @@ def _of_check(result: Checked, memory: Memory | None, counting: str) -> Page:  #
 def _check_section(result: Checked, memory: Memory | None) -> Section:
     decision, scale = result.decision, result.scale
     low, high = map(scale.value, scale.ends(decision.at_least, decision.at_most))
-    cells = _cells(memory) or result.paper_cells_per_weight
+    honest = None if memory is None else result.cells_per_weight
+    cells = honest or result.paper_cells_per_weight
     drawn = []
     if math.isfinite(decision.loss) and cells > 0:
         counting = COUNTING["paper"] if memory is None else _counting(memory)
@@ -358,7 +364,7 @@ def _of_sensitivity(result: Harms, memory: Memory | None, counting: str) -> Page
         title=f"Sensitivity{f' of {result.model}' * bool(result.model)}",
         verdict=f"{_sentence(str(result))}.",
         tone="plain",
-        numbers=(*stored, *(() if memory is None else cell_numbers(memory.manifest))),
+        numbers=(*stored, *_cell_numbers(result, memory)),
         warnings=result.warnings,
         sections=(_parts_section(result), *(() if memory is None else sections(memory))),
         facts=_facts(
@@ -541,11 +547,17 @@ def _panel_chart(panel: Panel, index: int, counting: str) -> Chart | None:
 def _panel_costs(panel: Panel, index: int) -> Chart | None:
     """Return the costs of the points as the paper counts, in which their parts are known; of many, the cheapest."""
     points = sorted(panel.points, key=lambda point: point.cost)[:_BARS]
-    rows = [Bar(name_of(point), paper_parts(point.totals)) for point in points]
+    rows = [Bar(name_of(point), {**paper_parts(point.totals), **_of_correction(point)}) for point in points]
     left = len(panel.points) - len(points)
     more = f"; {counted(left, 'more point costs more', 'more points cost more')}" if left else ""
     caption = f"Cells per original weight as the paper counts, part by part{more}."
     return charts.costs(rows, caption, name=f"costs{index}") if rows else None
+
+
+def _of_correction(point: Point) -> dict[str, float]:
+    """Return the cells per original weight of the correction, as the paper counts; none without one."""
+    cells = point.cost - point.totals.all_in_cells / point.totals.original_weights
+    return {} if point.evaluation.correction is None else {"correction": cells}
 
 
 def _points_table(points: Sequence[Point]) -> Table:

@@ -84,13 +84,14 @@ class Memory:
 # ------------------------------------------------------------------------------------------------------ numbers
 
 
-def cell_numbers(manifest: Manifest) -> Iterator[Number]:
-    """Yield cells per original weight in both countings, and those of the digital rival."""
+def cell_numbers(manifest: Manifest, *, corrected: bool = False) -> Iterator[Number]:
+    """Yield cells per original weight in both countings, and those of the digital rival; none are of a correction."""
+    left_out = "; without the correction" * corrected
     totals, ratios = manifest.totals, manifest.totals.ratios()
     honest, paper = ratios["honest_cells_per_original_weight"], ratios["all_in_cells_per_original_weight"]
     if honest is not None:
-        yield Number("cells per weight", number(honest), f"as the memory allows; decoding: {totals.decoding}")
-    yield Number("cells per weight" if honest is None else "the same", number(paper), "as the paper counts")
+        yield Number("cells per weight", number(honest), f"as the memory allows; decoding: {totals.decoding}{left_out}")
+    yield Number("cells per weight" if honest is None else "the same", number(paper), f"as the paper counts{left_out}")
     rivals = digital(manifest)
     if rivals:
         name = min((each for each in rivals if each.startswith("int8")), key=rivals.__getitem__)

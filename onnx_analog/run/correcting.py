@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from onnx_analog.coding.plan import Plan, used_otherwise
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, ModelError
@@ -71,6 +72,11 @@ class Correcting:
     def __str__(self) -> str:
         return "the law of the channel" if isinstance(self.source, str) else counted(len(self.source), "sample")
 
+    @property
+    def count(self) -> int | str:
+        """How many samples correct; "gain" for the law of the channel."""
+        return self.source if isinstance(self.source, str) else len(self.source)
+
     def networks(self, model: ProtectedModel, running: Mapping[str, Any]) -> LayerNetworks | None:
         """Return the networks of a protected model that samples need."""
         return None if isinstance(self.source, str) else LayerNetworks(model, self.source, running)
@@ -97,12 +103,31 @@ class Correcting:
         return (*seen_samples(self.source, data), *networks.warnings)
 
 
-def corrects_nothing(schemes: Iterable[Scheme]) -> Iterator[str]:
-    """Yield a warning if reads are always what is stored, towards which they are corrected."""
+def corrects_nothing(schemes: Iterable[Scheme], *, named: bool = False) -> Iterator[str]:
+    """Yield a warning if reads are always what is stored, towards which they are corrected.
+
+    Parameters
+    ----------
+    schemes : iterable of Scheme
+    named : bool
+        Whether a reference is named, which is not the original.
+    """
     if all(map(reads_alike, schemes)):
+        text = "the correction changes nothing: reads have no noise, and are corrected towards the stored model"
+        remedy = "Name the original to correct what storing loses"
+        yield text if named else f"reference is left out, so {text}. {remedy}"
+
+
+def towards_stored(plan: Plan) -> Iterator[str]:
+    """Yield a warning if a plan was verified with correction towards the original, and reads tell from what is stored.
+
+    Where all reads are alike, `corrects_nothing` says the same.
+    """
+    verified = plan.verified
+    if verified is not None and verified.corrected_by is not None and not all(map(reads_alike, plan.schemes)):
         yield (
-            "the correction changes nothing: reads have no noise, and are corrected towards the stored model. Name the "
-            "original with reference to correct what storing loses"
+            "reference is left out, but the plan was verified with correction towards the original: without it, reads "
+            "are corrected towards what was stored. Name the original"
         )
 
 
@@ -162,7 +187,7 @@ class Corrections:
     ----------
     cost : Cost
     warnings : tuple of str
-        What is left as it was read.
+        What is left as it was read, and what is done otherwise than where the plan was verified.
     """
 
     def __init__(
@@ -179,12 +204,16 @@ class Corrections:
             factors = {tensor.key: factor_of_tensor(tensor, schemes[tensor.scheme]) for tensor in protected.tensors}
             self._factors = {key: factor for key, factor in factors.items() if factor != 1.0}
             self.cost = TensorCorrector(factors).cost
+            self.warnings = tuple(used_otherwise(protected.plan, correct, ""))
         else:
             network = Network(protected)
             samples = one_call(protected.model, correct(network.inputs))
             self._corrector = LayerCorrector(LayerNetworks(protected, samples, {}), _targets(protected, reference))
-            alike = corrects_nothing(schemes[each.scheme] for each in protected.tensors) if reference is None else ()
-            self.cost, self.warnings = self._corrector.cost, (*self._corrector.warnings, *alike)
+            self.cost = self._corrector.cost
+            plan, read = protected.plan, (schemes[each.scheme] for each in protected.tensors)
+            alike = (*corrects_nothing(read), *towards_stored(plan)) if reference is None else ()
+            otherwise = used_otherwise(plan, len(samples), samples.preprocessing)
+            self.warnings = (*self._corrector.warnings, *otherwise, *alike)
 
     def of(self, read: ProtectedModel) -> CorrectPass:
         """Return the pass that corrects a model as it was read."""

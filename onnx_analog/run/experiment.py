@@ -16,25 +16,25 @@ from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
 from onnx_analog.coding.compensation import InputMoments, unfit
 from onnx_analog.coding.limit import Limit
-from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.plan import Plan, as_compensated, used_otherwise
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph.build import Stored, detached, reason_against
 from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.explorer import users_of
 from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
-from onnx_analog.graph.stored import COMPENSATED_KEY, channels_of, is_protected, read_with
+from onnx_analog.graph.stored import COMPENSATED_KEY, channels_of, is_protected, note_verified, read_with
 from onnx_analog.graph.totals import Totals
 from onnx_analog.graph.uses import output_axis
 from onnx_analog.graph.weights import Selection, Weight, all_tensors, find
 from onnx_analog.passes import ManifestPass, ProtectPass, pipeline
-from onnx_analog.passes.protect import put, replace_all
+from onnx_analog.passes.protect import carried, put, replace_all
 from onnx_analog.run import metrics
 from onnx_analog.run._doubts import doubts, doubts_of_stored, doubts_of_values
 from onnx_analog.run._images import doubt_of_scale
 from onnx_analog.run._planes import Planes, what_is_written
 from onnx_analog.run.choice import choose
-from onnx_analog.run.correcting import Correct, Correcting, corrects_nothing, is_pruned, originals_of
+from onnx_analog.run.correcting import Correct, Correcting, corrects_nothing, is_pruned, originals_of, towards_stored
 from onnx_analog.run.correction import LayerNetworks
 from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
@@ -330,7 +330,10 @@ class Experiment:
             at_least=at_least,
             at_most=at_most,
             correction=correction,
-            more=self.left(plan, selection=selection) if correction is not None else (),
+            more=(
+                *(self.used_otherwise(plan) if schemes else ()),
+                *(self.left(plan, selection=selection) if correction is not None else ()),
+            ),
             limit=lowest,
         )
 
@@ -366,6 +369,7 @@ class Experiment:
             corrector=None
             if self.correcting is None
             else self.correcting.corrector(skeleton.layers, tensors, self._originals(planes, skeleton)),
+            written_in=next(iter(schemes)).channel,
         )
 
     def protected(
@@ -419,8 +423,13 @@ class Experiment:
             None if self.correcting is None else self.correcting.corrector(layers, tensors),
         )
 
-    def left(self, plan: Plan | Scheme | None = None, *, selection: Selection | None = None) -> tuple[str, ...]:
-        """Return warnings about what the correction leaves as it was read, and about its samples."""
+    def left(
+        self, plan: Plan | Scheme | None = None, *, selection: Selection | None = None, in_parts: bool = False
+    ) -> tuple[str, ...]:
+        """Return warnings about what the correction leaves as it was read, and about its samples.
+
+        Parts of a memory are corrected towards what was written, whatever the original is.
+        """
         if self.correcting is None or isinstance(self.correcting.source, str):
             return ()
         planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
@@ -428,9 +437,22 @@ class Experiment:
         original, why = self._of_reference(planes)
         if why:
             found = (*found, f"reads are corrected towards what is stored: {why}")
-        towards_itself = not planes.coded and original is None
+        towards_itself = not planes.coded and original is None and not in_parts
         used = {tensor.scheme for tensor in planes.tensors}
-        return (*found, *(corrects_nothing(used) if towards_itself else ()))
+        return (*found, *(corrects_nothing(used, named=self._reference is not None) if towards_itself else ()))
+
+    def used_otherwise(self, plan: Plan | Scheme | None = None, *, in_parts: bool = False) -> Iterator[str]:
+        """Yield warnings if reads of a plan, or of the protected model, are made otherwise than where it was verified.
+
+        Parts of a memory are corrected towards what was written, whatever the original is.
+        """
+        if plan is None and self._protected is None:
+            return
+        of = Plan.of(plan) if plan is not None or self._protected is None else self._protected.plan
+        samples = None if self.correcting is None else self.correcting.count
+        yield from used_otherwise(of, samples, self.data.preprocessing)
+        if plan is None and self._reference is None and isinstance(samples, int) and not in_parts:
+            yield from towards_stored(of)
 
     def _originals(self, planes: Planes, skeleton: _Skeleton) -> dict[str, Array] | None:
         """Return the weights, by name, that reads are corrected towards; None for those that are stored."""
@@ -695,10 +717,18 @@ class Experiment:
         """Return the model that `ProtectPass` and `ManifestPass` make."""
         model, planes = self._model.clone(), self._written(plan, selection)
         if planes.schemes == plan.schemes:
-            put(model, _within(model, planes))
+            coded = _within(model, planes)
+            put(model, coded)
+            note_verified(model, carried(self._as_compensated(plan), coded))
         else:  # those of another plan, which is read in another way
-            model = pipeline.run([ProtectPass(plan=plan, selection=selection, moments=self.moments(selection))], model)
+            step = ProtectPass(plan=self._as_compensated(plan), selection=selection, moments=self.moments(selection))
+            model = pipeline.run([step], model)
         return just_protected(pipeline.run([ManifestPass()], model))
+
+    def _as_compensated(self, plan: Plan) -> Plan:
+        """Return a plan, without how it was verified if weights are compensated otherwise here."""
+        preprocessing = self._compensate.preprocessing if isinstance(self._compensate, Dataset) else ""
+        return as_compensated(plan, self.compensating_samples, preprocessing)
 
     def _protected_as(self, planes: Planes) -> ProtectedModel:
         model = self._model.clone()

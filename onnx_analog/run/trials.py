@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from loky import cpu_count
 
+from onnx_analog.channels import Channel
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.graph.totals import Totals
 from onnx_analog.run import metrics
@@ -53,6 +54,8 @@ class Trials:
         What the protected model costs.
     stored : function
         Returns the metric of the protected model, read without noise; called once, if at all.
+    written_in : Channel
+        Of the memory, which holds the numbers of a correction too.
     corrector : Corrector, optional
         Corrects what was read.
     """
@@ -68,11 +71,12 @@ class Trials:
         batch: int,
         totals: Totals,
         stored: Callable[[], float | None],
+        written_in: Channel,
         corrector: Corrector | None = None,
     ) -> None:
         self._network, self._data, self._decoders, self._metric = network, data, decoders, metric
         self._clean, self._batch, self.totals, self._stored = clean, batch, totals, stored
-        self.corrector = corrector
+        self.corrector, self._written_in = corrector, written_in
         self._indices = metrics.indices_of(metric)
         count = network.threads or cpu_count()
         self._threads = ThreadPoolExecutor(count) if count > 1 else None
@@ -93,6 +97,20 @@ class Trials:
     def alike(self) -> bool:
         """Whether all trials read the same weights, so that one tells all."""
         return all(decoder.alike for decoder in self._decoders.values())
+
+    @property
+    def cells_per_weight(self) -> float | None:
+        """Cells per original weight as the memory allows, with those of the correction; None as of `Totals`."""
+        return self.totals.honest_per_weight(self._numbers, self._written_in)
+
+    @property
+    def paper_cells_per_weight(self) -> float:
+        """The same, as the paper counts."""
+        return self.totals.paper_per_weight(self._numbers, self._written_in)
+
+    @property
+    def _numbers(self) -> int:
+        return 0 if self.corrector is None else self.corrector.cost.numbers
 
     def run(self, *, seed: int, trial: int) -> Trial:
         """Return the metric of the network in one programming and one read of its memory."""

@@ -50,13 +50,18 @@ class Point(Shown):
 
     @property
     def cost(self) -> float:
-        """All-in cells for each original weight, as the paper counts."""
-        return self.totals.all_in_cells / self.totals.original_weights
+        """All-in cells for each original weight, as the paper counts; with those of the correction, if there is one."""
+        return self.totals.paper_per_weight(self._numbers, self.setting.channel)
 
     @property
     def honest_cost(self) -> float | None:
-        """All cells for each original weight in the memory as it is; None where a channel is too noisy for a code."""
-        return self.totals.ratios()["honest_cells_per_original_weight"]
+        """The same in the memory as it is; None where a channel is too noisy for a code."""
+        return self.totals.honest_per_weight(self._numbers, self.setting.channel)
+
+    @property
+    def _numbers(self) -> int:
+        """Numbers of the correction."""
+        return 0 if self.evaluation.correction is None else self.evaluation.correction.numbers
 
     def cost_in(self, counting: str) -> float | None:
         """Return the cost in one of the two countings: "memory", as the memory allows, or "paper"."""
@@ -90,7 +95,13 @@ class Point(Shown):
         evaluation = {**self.evaluation.to_dict(), "ci95": ends_of(self.ci95)}
         if self.evaluation.uncorrected_values:
             evaluation["uncorrected"] |= {"ci95": ends_of(self.uncorrected_ci95)}
-        return {**columns_of(self.model, self.setting), **evaluation, **costs(self.totals)}
+        corrected = {} if self.evaluation.correction is None else self._corrected_costs()
+        return {**columns_of(self.model, self.setting), **evaluation, **costs(self.totals), **corrected}
+
+    def _corrected_costs(self) -> dict[str, float | None]:
+        """Return the cells with those of the correction, as columns; those beside them leave the correction out."""
+        counts = {"all_in": self.cost, "honest": self.honest_cost}
+        return {f"{name}_cells_per_original_weight_with_correction": cells for name, cells in counts.items()}
 
     def row(self) -> Row:
         """Return the point as one row."""
@@ -124,6 +135,7 @@ class Point(Shown):
             "uncorrected_mean": without.mean, "uncorrected_std": without.std, "uncorrected_ci95_low": low,
             "uncorrected_ci95_high": high, "change": self.evaluation.change, "change_ci95_low": change_low,
             "change_ci95_high": change_high, **correction_columns(self.evaluation.correction),
+            **self._corrected_costs(),
         }  # fmt: skip
 
 

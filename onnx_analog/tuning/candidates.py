@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from onnx_analog.coding.compensation import InputMoments, unfit
 from onnx_analog.coding.distortion import distortion
 from onnx_analog.coding.grid import channel_reach, grid_of
 from onnx_analog.coding.masks import follows_from
+from onnx_analog.coding.numbers import codes_for
 from onnx_analog.coding.planes import Encoded, decode, encode, stored_count
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING, Stream, code_of, codebook_bits, index_streams
@@ -47,9 +47,6 @@ _NOT_OF_INDEX = {  # settings that classes do not depend on
     "cells", "channel", "estimator", "side_bits_per_cell", "side_channel", "side_cells", "side_copies", "code",
     "block_bits", "block_failure",
 }  # fmt: skip
-_CODES = MappingProxyType(  # by what decoding takes
-    {"none": ("none",), "table": ("none",), "hard": ("bch", "none"), "soft": ("soft", "bch", "none")}
-)
 _RAW_CLASSES = (3, 7, 15, 31, 63, 127, 255)  # whose raw index fills its bits, but for one
 
 
@@ -69,36 +66,6 @@ class Candidate:
     scheme: Scheme
     cells: float
     error: float
-
-
-@lru_cache(maxsize=64)
-def codes_for(channel: Channel, decoding: str) -> tuple[str, ...]:
-    """Return the code that holds the most bits without errors in a cell of a channel, and "none" if that can be used.
-
-    Parameters
-    ----------
-    channel : Channel
-    decoding : str
-        Of `DECODING`: the most that decoding may take.
-
-    Raises
-    ------
-    OptionError
-        If the channel is too noisy for all codes.
-    """
-    held = {name: _bits_per_cell(channel, name) for name in _CODES[decoding]}
-    best = max(held, key=lambda name: held[name])
-    if not held[best]:
-        _code(Scheme(channel=channel, code=best), "codebook", entropy_coded=False)  # which says why
-    return tuple(dict.fromkeys((best, *(["none"] if held["none"] else []))))
-
-
-def _bits_per_cell(channel: Channel, name: str) -> float:
-    """Return the bits without errors that a cell holds with a code; 0 if the channel is too noisy for it."""
-    try:
-        return _code(Scheme(channel=channel, code=name), "codebook", entropy_coded=False).bits_per_cell
-    except OptionError:
-        return 0.0
 
 
 def members(channel: Channel, decoding: str, *, compensated: bool = False) -> tuple[Scheme, ...]:

@@ -39,7 +39,8 @@ class Checked(Shown):
         Whether losses are counted from the original; else from the protected model, read without noise.
     channel : str
     cells_per_weight : float or None
-        All-in cells per original weight, as the memory allows; None if its channel is too noisy for a code.
+        All-in cells per original weight, as the memory allows, with those of a correction; None if its channel is too
+        noisy for a code.
     paper_cells_per_weight : float
         The same, as the paper counts.
     seed : int

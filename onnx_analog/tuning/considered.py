@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from onnx_analog.channels import Channel
+from onnx_analog.coding.numbers import codes_for
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING
 from onnx_analog.errors import OptionError
 from onnx_analog.tuning.allocation import Allocation, Choice, summed
-from onnx_analog.tuning.candidates import Candidate, codes_for
+from onnx_analog.tuning.candidates import Candidate
 from onnx_analog.tuning.sensitivity import Sensitivity
 
 Considered = Mapping[str, tuple[Scheme, ...]]

@@ -15,16 +15,16 @@ from onnx_analog.arguments import DEFAULTS
 from onnx_analog.channels import Channel
 from onnx_analog.coding.compensation import InputMoments, unfit
 from onnx_analog.coding.limit import Limit
+from onnx_analog.coding.numbers import cells_of_numbers as cells_of_numbers
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.streams import code_of
 from onnx_analog.display import Progress, silent
 from onnx_analog.errors import OptionError
-from onnx_analog.graph.correction import NUMBER_BITS
 from onnx_analog.graph.protected import ProtectedModel, just_protected
 from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import ProtectPass, pipeline
 from onnx_analog.randomness import stream
+from onnx_analog.run.correcting import one_call
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.metrics import Chosen
 from onnx_analog.run.moments import input_moments, left_of, warn_of_left
@@ -35,7 +35,7 @@ from onnx_analog.tuning.allocation import Allocation, Path
 from onnx_analog.tuning.answers import Goal
 from onnx_analog.tuning.bench import CALIBRATION, Bench, Call, Crew, Part, Setup, listed, quiet
 from onnx_analog.tuning.bisection import ROUNDS
-from onnx_analog.tuning.candidates import Candidate, codes_for, members, on_grid, seeded
+from onnx_analog.tuning.candidates import Candidate, members, on_grid, seeded
 from onnx_analog.tuning.considered import Considered, considered, wholes
 from onnx_analog.tuning.drops import Drop, check_paired, drop_from, drop_of
 from onnx_analog.tuning.journal import Journal
@@ -109,6 +109,7 @@ class Measures:
         self._selection, self._mask_seed, self.steps = selection, mask_seed, Steps(progress)
         self.question = ""  # the samples that verify are new to the first question that a file is used for
         self._options, self._correcting, self._correct = options, parts.correction, correct
+        self._parts = tuple(map(len, parts))
         self._samples = {CALIBRATION: parts.calibration, SEARCH: parts.search, VERIFICATION: parts.verification}
         if len(parts.search) >= 4 * _QUICK:
             few = stream(seed, 0, "tune", plane="first look").permutation(len(parts.search))[:_QUICK]
@@ -140,6 +141,16 @@ class Measures:
 
         self._crew = Crew(engine, bench, setup, calls=(DRAWS + 1) * len(self._weights), journal=journal)
         warn_of_left(left_of(model, selection, self._compensable))
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """The number of samples of each part, in the order of `Parts`."""
+        return self._parts
+
+    @property
+    def corrected_by(self) -> int | None:
+        """How many samples correct each read; None if it is not corrected."""
+        return len(one_call(self._model, self._correcting)) if self._correct else None
 
     def _expect(self, goal: Goal) -> None:
         """Say about how much there is to do, before anything is measured."""
@@ -407,17 +418,6 @@ class Measures:
 
 
 _ASKED = "samples verify "  # keys of questions begin so
-
-
-def cells_of_numbers(numbers: int, channel: Channel, decoding: str, counting: str = DEFAULTS.counting) -> float:
-    """Return the cells that hold float16 numbers of a correction: a share of the last block, as of other streams."""
-    if not numbers:
-        return 0.0
-    if counting == "paper":
-        return NUMBER_BITS * numbers / Scheme().side_bits_per_cell
-    scheme = Scheme(channel=channel, code=codes_for(channel, decoding)[0])
-    code = code_of(scheme, "codebook", entropy_coded=False)
-    return channel.devices_per_cell * NUMBER_BITS * numbers / code.bits_per_cell
 
 
 def plan_of(allocation: Allocation) -> Plan:

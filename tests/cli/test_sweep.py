@@ -508,7 +508,7 @@ def test_defaults_that_do_nothing_are_not_saved(cli, tmp_path):
 def test_all_options_are_saved_but_those_of_saving(cli, tmp_path):
     line = f"model.onnx --data test.npz {ALL} --out out --read-after 1h --cells-on different --residuals gaussian "
     line += "--cells-hold level --preprocess a:b --output y --class-axis 1 --correct gain --rivals --limit "
-    line += "--max-drop 3 --lower-is-better "
+    line += "--max-drop 3 --lower-is-better --correct-samples 256 --compensate-samples 256 "
     line += "--compensate test.npz --save-config saved.toml --workers 2 --scheduler a --address b"  # exclude each other
     context = sweep.command.make_context("sweep", shlex.split(line))
     names = {parameter.name for parameter in sweep.command.params} - {"config", "save_config", "force", "as_json"}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import onnx_analog as oa
+from onnx_analog.coding.numbers import cells_of_numbers
 from onnx_analog.errors import OutputError
 from onnx_analog.study import engines
 from onnx_analog.study._rows import VARYING, facts_of, trial_of
@@ -41,6 +42,29 @@ def test_a_point_is_an_evaluation_with_and_without_correction():
     plain = swept(correct=None)
     assert [p.evaluation.values for p in plain] == [p.evaluation.uncorrected_values for p in swept()]
     assert not any("uncorrected" in name or "correct" in name for p in plain for name in p.row())
+
+
+def test_cells_of_a_point_include_those_of_the_correction():
+    """As `tune` counts them, in both countings; the columns of the weights alone leave them out, in all files."""
+    for point, plain in zip(swept(), swept(correct=None), strict=True):
+        totals, numbers = point.totals, point.evaluation.correction.numbers
+        assert totals == plain.totals
+        for counting, alone, name in (
+            ("memory", totals.honest_cells, "honest"),
+            ("paper", totals.all_in_cells, "all_in"),
+        ):
+            more = cells_of_numbers(numbers, point.setting.channel, totals.decoding, counting)
+            assert more > 0
+            assert plain.cost_in(counting) == alone / totals.original_weights
+            assert point.cost_in(counting) == pytest.approx((alone + more) / totals.original_weights)
+            column = f"{name}_cells_per_original_weight"
+            for columns in (point.row(), point.to_dict()):
+                assert columns[column] == plain.row()[column] == plain.cost_in(counting)
+                assert columns[f"{column}_with_correction"] == point.cost_in(counting)
+        assert not any("with_correction" in name for name in (*plain.row(), *plain.to_dict()))
+        checked = oa.check(model(NET), X, max_drop=99, plan=point.setting.plan, correct=CALIBRATION, max_trials=3)
+        assert checked.cells_per_weight == point.honest_cost
+        assert checked.paper_cells_per_weight == point.cost
 
 
 def test_files_are_the_same_bytes_for_any_number_of_workers_and_threads(tmp_path):

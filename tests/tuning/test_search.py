@@ -156,6 +156,46 @@ def test_the_model_that_was_verified_loses_as_much_by_whatever_command(tuned, tm
     assert any("the correction changes nothing" in text for text in alone.warnings)
 
 
+def test_a_plan_says_how_it_was_verified(tuned):
+    """Of each answer; and the samples are found again."""
+    for answer in filter(None, (tuned.best, tuned.rival, tuned.analog)):
+        plan, found = answer.plan, answer.plan.verified
+        assert plan.is_as_verified
+        assert (found.metric, found.channel, found.decoding) == (tuned.metric, tuned.channel, tuned.decoding)
+        assert (found.max_points_lost, found.min_sqnr_db, found.budget_cells_per_weight) == (5.0, None, None)
+        assert (found.holds, found.confidence, found.cells_per_weight) == (answer.holds, 0.95, answer.cells)
+        assert found.points_lost == pytest.approx(100 * answer.verified.mean)
+        assert found.points_lost_ci95 == pytest.approx([100 * end for end in answer.verified.interval()])
+        assert (found.samples, found.parts, found.seed) == (500, (50, 50, 100, 300), 0)
+        assert (found.corrected_by, found.compensated_by, plan.compensated_by) == (50, 50, 50)
+        assert found.preprocessing == tuned.preprocessing
+        digests = (found.model_sha256, found.data_sha256)
+        assert digests == (files.file_digest(demo.MODEL), files.file_digest(demo.IMAGES))
+    parts = parts_of(oa.Experiment(demo.MODEL, demo.IMAGES, samples=found.samples).data, found.seed)
+    assert tuple(map(len, parts)) == found.parts
+
+
+def test_what_is_protected_by_the_plan_and_the_same_samples_is_as_verified(tuned):
+    """It is the model that was verified; nothing is said of what is done as it was."""
+    parts = parts_of(oa.Experiment(demo.MODEL, demo.IMAGES, samples=FEW["samples"]).data, 0)
+    stored = oa.protect(demo.MODEL, tuned.plan, compensate=parts.correction)
+    assert stored.plan == tuned.protected.plan == tuned.plan
+    assert stored.plan.verified == tuned.protected.plan.verified == tuned.plan.verified
+    found = oa.evaluate(stored, parts.verification, trials=1, correct=parts.correction, reference=demo.MODEL)
+    assert not [text for text in found.warnings if "verified" in text]
+    assert found.original - found.values[0] == pytest.approx(tuned.best.verified.mean, abs=1e-12)
+
+
+def test_a_plan_that_nothing_corrects_says_so():
+    found = small(budget=3.0, correction=False).plan.verified
+    assert (found.corrected_by, found.budget_cells_per_weight, found.holds) == (None, 3.0, None)
+    assert (found.model_sha256, found.data_sha256) == (None, None)  # they are no files
+    of_outputs = small(min_sqnr=10).plan.verified
+    assert (of_outputs.metric, of_outputs.min_sqnr_db, of_outputs.points_lost) == ("sqnr_db", 10.0, None)
+    low, high = of_outputs.sqnr_db_ci95
+    assert low <= of_outputs.sqnr_db <= high
+
+
 def test_the_model_that_was_verified_can_be_written_and_read(tmp_path):
     path = tmp_path / "model.onnx"
     onnx.save(proto(LINEAR), path)

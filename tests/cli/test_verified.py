@@ -1,0 +1,266 @@
+"""Commands that use a plan which `tune` verified say what they do otherwise, and keep what still holds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+import onnx_analog as oa
+from onnx_analog.errors import ModelError
+from onnx_analog.graph import files
+from onnx_analog.graph.stored import VERIFIED_KEY
+from tests.cli.test_app import cli, done, shelf  # noqa: F401 - fixtures
+from tests.cli.test_compensate import SCHEME, samples  # noqa: F401 - a fixture
+from tests.coding.test_verified import record
+from tests.models import model
+
+PLAN = oa.Plan(default=None, tensors={"a": SCHEME, "b": SCHEME}, compensated=True, compensated_by=40)
+LEFT_OUT = "correct is left out, but the plan was verified with correction by 20 samples: "
+CHANGED = "the plan was changed after it was verified (corrected by 20 samples): "
+IMAGES = """net (float[n, 1, 4, 4] x) => (float[n, 16] y) <float[16, 16] w = random> {
+    a = Flatten(x) y = MatMul(a, w) }"""
+ALL = "--compensate calib.npz --correct calib.npz"
+
+
+def verified(plan, shelf, **changes):  # noqa: F811
+    """Return a plan with the record of a search that corrected by 20 samples."""
+    digests = {"plan_sha256": plan.stored_sha256(), "model_sha256": files.file_digest(shelf / "model.onnx")}
+    given = {"compensated_by": 40, "corrected_by": 20, "preprocessing": "'x' as given (float32)", **digests}
+    return replace(plan, verified=record(**{**given, **changes}))
+
+
+@pytest.fixture
+def plan(shelf, samples, tmp_path):  # noqa: F811
+    """Return the plan of the file tuned.json."""
+    found = verified(PLAN, shelf)
+    (tmp_path / "tuned.json").write_text(found.to_json(), encoding="utf-8")
+    return found
+
+
+def count(caplog, text):
+    return sum(each.startswith(text) for each in caplog.messages)
+
+
+def test_nothing_is_said_where_all_is_as_it_was_verified(cli, plan, caplog, tmp_path):  # noqa: F811
+    """As many samples compensate and correct as verified the plan, unless other numbers are given."""
+    for line in (
+        "protect model.onnx --plan tuned.json --compensate calib.npz -o a.onnx",
+        "evaluate a.onnx --data test.npz --trials 1 --correct calib.npz --reference model.onnx",
+        "check a.onnx --data test.npz --max-drop 99 --correct calib.npz --reference model.onnx",
+        "readback a.onnx --correct calib.npz --reference model.onnx -o b.onnx",
+        "sensitivity a.onnx --data test.npz --correct calib.npz",
+        f"check model.onnx --plan tuned.json --data test.npz --max-drop 99 {ALL}",
+        f"sensitivity model.onnx --plan tuned.json --data test.npz {ALL}",
+        f"sweep model.onnx --plan tuned.json --data test.npz --trials 1 {ALL} --out c",
+    ):
+        done(cli(line))
+        assert not [text for text in caplog.messages if "verified" in text or "_samples" in text], line
+    stored = oa.load(tmp_path / "a.onnx")
+    assert stored.plan.is_as_verified
+    assert stored.plan.verified == plan.verified
+    assert (stored.plan.compensated, stored.plan.compensated_by) == (True, 40)
+    scored = oa.evaluate(stored, tmp_path / "test.npz", trials=1, correct=tmp_path / "calib.npz")
+    assert scored.corrected_by == "20 samples"
+    facts = json.loads((tmp_path / "c" / "sweep.json").read_text(encoding="utf-8"))
+    assert (facts["compensate_samples"], facts["correct_samples"]) == ([40], [20])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evaluate a.onnx --data test.npz --trials 1",
+        "evaluate a.onnx --data test.npz --trials 0",
+        "check a.onnx --data test.npz --max-drop 99",
+        "sensitivity a.onnx --data test.npz",
+        "readback a.onnx -o b.onnx",
+        "readback a.onnx --trials 1 -o b",
+        "check model.onnx --plan tuned.json --data test.npz --max-drop 99 --compensate calib.npz",
+        "sensitivity model.onnx --plan tuned.json --data test.npz --compensate calib.npz",
+        "sweep model.onnx --plan tuned.json --data test.npz --trials 1 --compensate calib.npz --out c",
+    ],
+)
+def test_a_correction_that_is_left_out_or_another_one_is_a_warning(cli, plan, caplog, line):  # noqa: F811
+    done(cli("protect model.onnx --plan tuned.json --compensate calib.npz -o a.onnx"))
+    caplog.clear()
+    done(cli(line))
+    assert count(caplog, LEFT_OUT) == 1
+    caplog.clear()
+    name = line.replace("--out c", "--out d").replace("-o b", "-o e")
+    done(cli(f"{name} --correct calib.npz --correct-samples 30"))
+    assert count(caplog, LEFT_OUT) == 0
+    said = count(caplog, "the plan was verified with correction by 20 samples, and here 30 correct: ")
+    assert said == 1
+
+
+def test_the_same_warning_is_printed_once_and_names_the_options(cli, plan, capsys, shelf, tmp_path):  # noqa: F811
+    for name in ("model.onnx", "test.npz"):
+        shutil.copy(shelf / name, tmp_path / name)
+    done(cli("protect model.onnx --plan tuned.json --compensate calib.npz -o a.onnx"))
+    line = "readback a.onnx --statistics s.json --data test.npz -o b.onnx"
+    ended = subprocess.run(
+        [sys.executable, "-m", "onnx_analog", *line.split()], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    warned = [each for each in ended.stderr.splitlines() if each.startswith("WARNING: ")]
+    assert warned.count(warned[0]) == 1
+    assert sum(each.startswith(f"WARNING: --{LEFT_OUT}") for each in warned) == 1
+
+
+def test_a_correction_without_the_original_is_a_warning(cli, plan, caplog, shelf, tmp_path):  # noqa: F811
+    """Where all reads are alike, it changes nothing; else it goes towards what was stored."""
+    done(cli("protect model.onnx --plan tuned.json --compensate calib.npz -o a.onnx"))
+    both = replace(PLAN, tensors={"a": oa.Scheme.paper("mapping", channel="pcm"), "b": SCHEME})
+    (tmp_path / "tuned.json").write_text(verified(both, shelf).to_json(), encoding="utf-8")
+    done(cli("protect model.onnx --plan tuned.json --compensate calib.npz -o c.onnx"))
+    nothing = "reference is left out, so the correction changes nothing: "
+    towards = "reference is left out, but the plan was verified with correction towards the original: "
+    for name, said, other in (("a", nothing, towards), ("c", towards, nothing)):
+        for line in (f"evaluate {name}.onnx --data test.npz --trials 2", f"readback {name}.onnx -o {name}2.onnx"):
+            caplog.clear()
+            done(cli(f"{line} --correct calib.npz"))
+            assert (count(caplog, said), count(caplog, other)) == (1, 0), line
+            caplog.clear()
+            done(cli(f"{line.replace('2.onnx', '3.onnx')} --correct calib.npz --reference model.onnx"))
+            assert count(caplog, "reference is left out") == 0, line
+        caplog.clear()
+        done(cli(f"sensitivity {name}.onnx --data test.npz --correct calib.npz"))  # towards what was written, always
+        assert count(caplog, "reference is left out") == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("--side-bits-per-cell 3 --compensate calib.npz", CHANGED),
+        (
+            "--sparsity 0.5 --compensate calib.npz",
+            "the model is pruned first, and the plan was verified without that: ",
+        ),
+        ("--compensate calib.npz --compensate-samples 30", "the plan was verified with compensation by 40 samples"),
+        ("", "compensate is left out, but the plan is for compensated weights: "),
+        ("--compensate calib.npz --exclude b", "the plan names b, which is not among the tensors that are stored"),
+    ],
+)
+def test_a_model_that_is_not_as_verified_does_not_say_so(cli, plan, caplog, tmp_path, more, said):  # noqa: F811
+    done(cli(f"protect model.onnx --plan tuned.json {more} -o a.onnx"))
+    assert count(caplog, said) == 1
+    stored = oa.load(tmp_path / "a.onnx")
+    assert stored.plan.verified is None
+    assert VERIFIED_KEY not in stored.model.metadata_props
+
+
+def test_another_model_is_a_warning(cli, plan, caplog, shelf, tmp_path):  # noqa: F811
+    other = onnx.load(shelf / "model.onnx")
+    other.doc_string = "another file"
+    onnx.save(other, tmp_path / "other.onnx")
+    said = "the plan was verified with another model, as the SHA-256 of the file tells: "
+    for line in (
+        "protect {} --plan tuned.json --compensate calib.npz -o {}2.onnx",
+        f"check {{}} --plan tuned.json --data test.npz --max-drop 99 {ALL}",
+        f"sweep {{}} --plan tuned.json --data test.npz --trials 0 {ALL} --out {{}}.d",
+    ):
+        for name, warned in (("model.onnx", 0), ("other.onnx", 1)):
+            caplog.clear()
+            done(cli(line.format(name, name)))
+            assert count(caplog, said) == warned, line
+    assert oa.load(tmp_path / "model.onnx2.onnx").plan.verified is not None
+    assert oa.load(tmp_path / "other.onnx2.onnx").plan.verified is None
+
+
+def test_images_that_are_made_otherwise_are_a_warning(cli, shelf, samples, caplog, tmp_path):  # noqa: F811
+    net = tmp_path / "images.onnx"
+    oa.Model(model(IMAGES)).save(net)
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "images.npz", x=rng.integers(0, 256, (60, 4, 4, 1)).astype(np.uint8))
+    words = "'x' from uint8 images, divided by 255, normalised with mean 0.5 and std 0.25"
+    plan = oa.Plan(default=None, tensors={"w": SCHEME}, compensated=True, compensated_by=40)
+    given = {"model_sha256": files.file_digest(net), "preprocessing": words}
+    (tmp_path / "tuned.json").write_text(verified(plan, shelf, **given).to_json(), encoding="utf-8")
+    protect = "protect images.onnx --plan tuned.json --compensate images.npz --min-size 16"
+    done(cli(f"{protect} --mean 0.5 --std 0.25 -o right.onnx"))
+    evaluate = "evaluate right.onnx --data images.npz --trials 1 --correct images.npz"
+    sweep = "sweep images.onnx --plan tuned.json --data images.npz --min-size 16 --trials 1 --out"
+    said = f"inputs are made otherwise than where the plan was verified, there {words}, and here "
+    for line, warned in (
+        (f"{protect} --mean 0.5 --std 0.5 -o wrong.onnx", 1),
+        (f"{protect} -o none.onnx", 1),
+        (f"{evaluate} --mean 0.5 --std 0.25", 0),
+        (evaluate, 1),
+        ("readback right.onnx -o a.onnx --correct images.npz", 1),
+        ("readback right.onnx -o b.onnx --correct images.npz --mean 0.5 --std 0.25", 0),
+        (f"{sweep} c --compensate images.npz --mean 0.5 --std 0.25", 0),
+        (f"{sweep} d --compensate images.npz", 1),
+    ):
+        caplog.clear()
+        done(cli(line))
+        assert count(caplog, said) == warned, line
+    kept = {name: oa.load(tmp_path / f"{name}.onnx").plan.verified for name in ("right", "wrong", "none")}
+    assert [name for name, found in kept.items() if found is not None] == ["right"]
+
+
+def test_a_damaged_record_of_a_model_is_refused(cli, plan, shelf, tmp_path):  # noqa: F811
+    done(cli("protect model.onnx --plan tuned.json --compensate calib.npz -o a.onnx"))
+    whole = onnx.load(tmp_path / "a.onnx")
+    (entry,) = (entry for entry in whole.metadata_props if entry.key == VERIFIED_KEY)
+    for text in ("{", "[]", "{}", entry.value.replace('"trials":1', '"trials":0')):
+        assert text != entry.value
+        entry_of = onnx.ModelProto.FromString(whole.SerializeToString())
+        next(each for each in entry_of.metadata_props if each.key == VERIFIED_KEY).value = text
+        with pytest.raises(ModelError, match=f"^metadata entry '{VERIFIED_KEY}' is damaged: "):
+            oa.load(entry_of)
+    other = entry.value.replace(plan.verified.plan_sha256, "0" * 64)
+    next(each for each in whole.metadata_props if each.key == VERIFIED_KEY).value = other
+    changed = oa.evaluate(whole, shelf / "test.npz", trials=1)
+    assert sum(text.startswith(CHANGED) for text in changed.warnings) == 1
+
+
+def test_what_is_decoded_has_no_record(cli, plan, tmp_path):  # noqa: F811
+    done(cli("protect model.onnx --plan tuned.json --compensate calib.npz -o a.onnx"))
+    done(cli("readback a.onnx --decoded -o b.onnx"))
+    assert VERIFIED_KEY not in {entry.key for entry in onnx.load(tmp_path / "b.onnx").metadata_props}
+
+
+def test_the_plan_is_shown_with_its_record(cli, plan, tmp_path):  # noqa: F811
+    shown = " ".join(done(cli("plan show tuned.json")).split())
+    assert f"Verified: {plan.verified}" in shown
+    body = {**plan.to_dict(), "tensors": {"a": None}}
+    (tmp_path / "tuned.json").write_text(json.dumps(body), encoding="utf-8")
+    assert "Changed after it was verified: " in " ".join(done(cli("plan show tuned.json")).split())
+    done(cli("protect model.onnx --integers 4 -o a.onnx --save-plan plain.json"))
+    assert "verified" not in done(cli("plan show plain.json"))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "evaluate model.protected.onnx --data test.npz --trials 1 --samples 999",
+            "samples is 999, and there are 200: ",
+        ),
+        (
+            "evaluate model.protected.onnx --data test.npz --trials 1 --correct calib.npz --correct-samples 61",
+            "correct_samples is 61, and there are 60: ",
+        ),
+        (
+            "protect model.onnx --integers 4 --compensate calib.npz --compensate-samples 61 -o a.onnx",
+            "compensate_samples is 61, and there are 60: ",
+        ),
+    ],
+)
+def test_more_samples_than_there_are_is_a_warning(cli, samples, caplog, line, said):  # noqa: F811
+    done(cli(line))
+    assert count(caplog, said) == 1
+    caplog.clear()
+    fewer = line.replace(" 999", " 200").replace(" 61", " 60").replace("a.onnx", "b.onnx")
+    done(cli(fewer))
+    assert not [text for text in caplog.messages if "there are" in text]
+
+
+def test_samples_of_the_default_number_may_be_fewer(cli, samples, caplog):  # noqa: F811
+    done(cli("protect model.onnx --integers 4 --compensate calib.npz -o a.onnx"))
+    assert not [text for text in caplog.messages if "there are" in text]
