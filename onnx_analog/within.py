@@ -6,11 +6,12 @@ point alone. They do not cover the choice of samples; `check` allows for that, t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_analog.display import Shown, finite
+from onnx_analog.display import Shown, counted, finite, rounded_up
 from onnx_analog.errors import OptionError
 from onnx_analog.points import COUNTING, factor, higher_is_better, label, name_of, places, preset_title
 from onnx_analog.run.metrics import Chosen
@@ -40,8 +41,8 @@ class Within(Shown):
     point : Point or None
         The cheapest point that surely keeps the limit; None if there is none.
     undecided : tuple of Point
-        The points cheaper than `point` that may keep the limit: their interval contains it, or they have no interval.
-        The cheapest comes first.
+        The points cheaper than `point` whose trials do not decide: their interval contains the limit, or they have no
+        interval. The cheapest comes first.
     """
 
     where: str
@@ -81,6 +82,8 @@ class Within(Shown):
             "lost": None if loss is None else finite(scale * loss),
             "lost_at_least": low,
             "lost_at_most": high,
+            "trials": len(point.evaluation.values),
+            "trials_needed": None if point is self.point else choosing.trials_needed(point, self._limit),
             "cells_per_weight": point.cost_in(self.counting),
             "decoding": point.decoding,
         }
@@ -92,22 +95,43 @@ class Within(Shown):
     def _sentences(self) -> Iterator[str]:
         if self.point is not None:
             yield f"the cheapest that {self._goal} is {self._described(self.point)}"
-            if self.undecided:
-                yield f"; {self._candidates('cheaper ')}, but these trials cannot tell"
+            yield from (f"; {text}" for text in self._open("cheaper "))
         elif self.undecided:
-            yield f"not known: these trials cannot tell whether any point {self._goal}; {self._candidates()}. "
-            yield "Run more trials"
+            yield f"not known: no point surely {self._goal}"
+            yield from (f". {text}" for text in self._open())
+            yield ". Run more trials"
         else:
             yield f"no point {self._goal}"
             best = min(self.points, key=lambda point: choosing.loss_of(point) or 0.0, default=None)
             yield "" if best is None else f"; the smallest loss is that of {self._described(best)}"
 
-    def _candidates(self, kind: str = "") -> str:
-        """Say which points may lose no more."""
-        count, first = len(self.undecided), self._described(self.undecided[0])
-        return (
-            f"1 {kind}point may: {first}" if count == 1 else f"{count:,} {kind}points may, the cheapest being {first}"
-        )
+    def _open(self, kind: str = "") -> Iterator[str]:
+        """Say which points are not decided, by what was seen of them."""
+        groups: dict[str, list[Point]] = {}
+        for point in self.undecided:
+            groups.setdefault(self._seen(point), []).append(point)
+        for seen, group in groups.items():
+            first = self._described(group[0], self._needed(group[0]))
+            count = counted(len(group), f"{kind}point")
+            yield f"{count} {seen}{': ' if len(group) == 1 else '; the cheapest is '}{first}"
+
+    def _seen(self, point: Point) -> str:
+        """Say what the trials of a point that is not decided have shown."""
+        loss = choosing.loss_of(point)
+        if loss is None or math.isnan(loss):
+            return f"without {'a known loss' if point.evaluation.values else 'trials'}"
+        kept = loss <= self._limit or math.isclose(loss, self._limit)
+        return f"{'stayed within' if kept else 'exceeded'} the limit on average, which is not sure yet"
+
+    def _needed(self, point: Point) -> str:
+        """Say how many trials would decide; empty where that is not known."""
+        count = choosing.trials_needed(point, self._limit)
+        return "" if count is None else f"; about {rounded_up(count):,} trials would decide"
+
+    @property
+    def _limit(self) -> float:
+        """The limit in the unit of the metric."""
+        return self.max_drop / factor(self.points[0])
 
     @property
     def _goal(self) -> str:
@@ -116,13 +140,13 @@ class Within(Shown):
             return f"makes {label(self.points)} worse by at most {amount}"
         return f"loses at most {amount} percentage point{'s' * (amount != '1')}"
 
-    def _described(self, point: Point) -> str:
+    def _described(self, point: Point, more: str = "") -> str:
         several = len({each.setting.preset for each in self.points if not each.setting.planned}) > 1
         preset = f", {preset_title(point)}" * (several and not point.setting.planned)
         cost = point.cost_in(self.counting)
         cells = f"{cost:.2f} cells per weight {COUNTING[self.counting]}"
         decoding = f", decoding {point.decoding}" * (self.counting == "memory")
-        return f"{name_of(point)}{preset} ({_loss_text(point)}; {cells}{decoding})"
+        return f"{name_of(point)}{preset} ({_loss_text(point)}; {cells}{decoding}{more})"
 
 
 def _loss_text(point: Point) -> str:
@@ -131,10 +155,11 @@ def _loss_text(point: Point) -> str:
         return "no trials"
     text, digits = ("{} lost", ".2f") if point.evaluation.share else ("worse by {}", ".4g")
     shown = text.format(f"{scale * loss:z{digits}}")
+    if ends is not None and point.alike:
+        return f"{shown} in every trial"
+    shown += f" in {counted(len(point.evaluation.values), 'trial')}"
     if ends is None:
         return f"{shown}, no interval"
-    if point.alike:
-        return f"{shown}, in any trial"
     return f"{shown}, 95 % interval {scale * ends[0]:z{digits}} to {scale * ends[1]:z{digits}}"
 
 

@@ -7,12 +7,18 @@ paper's counting knows of no decoding, so all points are compared.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from onnx_analog.study.sweeps import Point
 
 _ALIKE = 6  # trials of one value that tell it from another: 2 · 2⁻⁶ < 5 %
+_RISK = 0.025  # of a wrong "no" by losses alone, beside the 2.5 % of the interval's end
+_MOST_TRIALS = 10_000  # that are thought of
 
 
 def counting_of(points: Sequence[Point], counting: str = "memory") -> str:
@@ -101,7 +107,13 @@ def _worse(point: Point, value: float) -> float | None:
 
 
 def keeps(point: Point, limit: float) -> bool | None:
-    """Return whether a point surely loses at most `limit`: False if it surely loses more, None if that is unknown."""
+    """Return whether a point surely loses at most `limit`: False if it surely loses more, None if that is unknown.
+
+    It keeps the limit if the upper end of its interval does. It loses more if the lower end does, or if its trials are
+    too bad for a mean within the limit, however they scatter. Either "no" is wrong with a chance of 2.5 % at most.
+    """
+    if _too_bad(point, limit):
+        return False
     ends = loss_ends(point)
     if ends is None:
         return None
@@ -109,6 +121,54 @@ def keeps(point: Point, limit: float) -> bool | None:
     if high <= limit or math.isclose(high, limit):  # a share is a quotient, and the limit a decimal number
         return True
     return False if low > limit and not math.isclose(low, limit) else None
+
+
+def _too_bad(point: Point, limit: float) -> bool:
+    """Return whether values are so far from the best possible one that their mean cannot keep a limit.
+
+    Let each trial be off by y ≥ 0 from the best value, as 1 - accuracy, and m be the mean of y that just keeps the
+    limit. Trials are independent, so the product of all y/m has a mean of at most 1 where the limit is kept. By
+    Markov's inequality it reaches 1/risk with a chance of at most the risk, whatever the law of y.
+    """
+    ratios = _log_ratios(point, limit)
+    return ratios is not None and float(ratios.sum()) >= -math.log(_RISK)
+
+
+def _log_ratios(point: Point, limit: float) -> NDArray[np.float64] | None:
+    """Return log(y/m) of each trial; None where no value is the best possible, or there is nothing to compare."""
+    evaluation = point.evaluation
+    base, higher = evaluation.baseline, evaluation.higher_is_better
+    if base is None or higher is None or not evaluation.values or any(map(math.isnan, evaluation.values)):
+        return None
+    best = evaluation.bounds[1 if higher else 0]
+    if not math.isfinite(best) or not math.isfinite(base):
+        return None
+    with np.errstate(divide="ignore"):
+        off: NDArray[np.float64] = np.log(np.abs(best - np.asarray(evaluation.values)))
+    return off - math.log(abs(best - base) + limit)
+
+
+def trials_needed(point: Point, limit: float) -> int | None:
+    """Return how many trials in all would tell whether a point keeps a limit, if they lose and scatter as these do.
+
+    None if no number up to 10,000 would, or these do not show how they scatter.
+    """
+    values, loss = point.evaluation.values, loss_of(point)
+    if loss is None or not math.isfinite(loss) or len(values) < 2:
+        return None
+    if len(set(values)) == 1:
+        return max(_ALIKE, len(values) + 1)
+    import scipy.stats  # takes longer than all else that is imported here
+
+    std, ratios = float(np.std(values, ddof=1)), _log_ratios(point, limit)
+    growth = -math.inf if ratios is None or loss <= limit else float(ratios.mean())
+
+    def decide(count: int) -> bool:
+        reach = float(scipy.stats.t.isf(0.025, count - 1)) * std / math.sqrt(count)
+        return abs(loss - limit) > reach or count * growth >= -math.log(_RISK)
+
+    found = bisect.bisect_left(range(_MOST_TRIALS + 1), True, lo=len(values) + 1, key=decide)
+    return found if found <= _MOST_TRIALS else None
 
 
 def cheapest_within(

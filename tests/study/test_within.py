@@ -35,10 +35,12 @@ def test_the_cheapest_is_chosen_by_the_end_of_its_interval_and_not_by_its_mean()
     assert answer.point is points[2]
     assert [id(one) for one in answer.undecided] == [id(points[0])]
     assert str(answer).startswith(
-        "the cheapest that loses at most 1 percentage point is sign in 1 cell (0.70 lost, 95 %"
+        "the cheapest that loses at most 1 percentage point is sign in 1 cell (0.70 lost in 1 trial, 95 %"
     )
-    assert "; 1 cheaper point may: sign in 1 cell (0.80 lost, 95 % interval 0.10 to 1.50" in str(answer)
-    assert str(answer).endswith(", but these trials cannot tell")
+    assert (
+        "; 1 cheaper point stayed within the limit on average, which is not sure yet: sign in 1 cell (0.80 lost in 1 "
+        "trial, 95 % interval 0.10 to 1.50"
+    ) in str(answer)
 
 
 def test_a_bare_mean_would_be_another_answer():
@@ -55,13 +57,80 @@ def test_it_is_said_where_none_holds_and_where_it_cannot_be_told():
     )
     (open_,) = within([losing(1, (3.0, 4.0)), losing(2, (0.5, 2.5)), losing(3, None)], 2.0)
     assert (open_.holds, open_.point, len(open_.undecided)) == (None, None, 2)
-    assert str(open_).startswith(
-        "not known: these trials cannot tell whether any point loses at most 2 percentage points"
-    )
-    assert "; 2 points may, the cheapest being sign in 1 cell (" in str(open_)
+    assert str(open_).startswith("not known: no point surely loses at most 2 percentage points. 2 points stayed within")
+    assert "the limit on average, which is not sure yet; the cheapest is sign in 1 cell (1.50 lost" in str(open_)
     assert str(open_).endswith(". Run more trials")
     (empty,) = within([replace(losing(1, None), evaluation=replace(losing(1, None).evaluation, values=()))], 2.0)
     assert (empty.holds, "no trials" in str(empty)) == (None, True)
+
+
+def tried(*losses: float, original: float = 0.99, cost: int = 1) -> Point:
+    """Return a point whose trials lose so many percentage points."""
+    values = tuple(original - loss / 100 for loss in losses)
+    made = point(analog=100 * cost, values=values, original=original)
+    return replace(made, ci95=made.evaluation.ci95)
+
+
+def test_what_lost_far_too_much_in_two_trials_is_ruled_out_however_they_scatter():
+    """Student's interval of two trials that lost 35 and 45 points begins below 0."""
+    lost = tried(35, 45)
+    assert choosing.loss_ends(lost)[0] < 0.02
+    assert choosing.keeps(lost, 0.02) is False
+    assert choosing.keeps(lost, 0.30) is None  # 0.36·0.46 / 0.31² < 40
+    (answer,) = within([lost, tried(0.1, 0.2, 0.15, cost=2)], 2.0)
+    assert (answer.holds, answer.undecided) == (True, ())
+
+
+@pytest.mark.parametrize("off", [39.9, 40.1])
+def test_a_single_trial_rules_out_what_markov_s_inequality_does(off):
+    """With an original at 100 % and a limit of 1 point, a trial that is off by 40 times the limit has a chance 1/40."""
+    assert choosing.keeps(tried(off, original=1.0), 0.01) is (False if off > 40 else None)
+
+
+def test_the_wrong_no_is_as_rare_as_it_says_for_the_worst_law():
+    """Errors are 0, or 40 times the mean that is allowed with a chance of 1/40: the most that Markov's bound admits."""
+    rng, wrong, runs = np.random.default_rng(5), 0, 4000
+    for values in 1.0 - 0.4 * (rng.random((runs, 2)) < 1 / 40):
+        both = point(values=tuple(values), original=1.0)
+        wrong += choosing.keeps(replace(both, ci95=None), 0.01) is False
+    assert wrong / runs <= 0.025
+
+
+def test_a_metric_without_a_best_value_is_judged_by_its_interval_alone():
+    def decibels(*values: float) -> Point:
+        made = point(values=values, original=30.0, metric="mine")
+        evaluation = replace(made.evaluation, higher_is_better=True)
+        return replace(made, evaluation=evaluation, ci95=evaluation.ci95)
+
+    assert choosing.keeps(decibels(-900.0, -500.0), 1.0) is None
+    errors = point(values=(700.0, 900.0), original=5.0, metric="mse")  # never below 0
+    assert choosing.keeps(replace(errors, ci95=errors.evaluation.ci95), 1.0) is False
+
+
+def test_what_was_seen_is_said_of_points_on_both_sides_of_the_limit():
+    (answer,) = within([tried(3, 9), tried(0.5, 1.5, cost=2), tried(1, cost=3)], 2.0)
+    assert "1 point exceeded the limit on average, which is not sure yet: sign in 1 cell (6.00 lost in 2" in str(answer)
+    assert "2 points stayed within the limit on average" in str(answer)
+    assert "may" not in str(answer)
+    assert answer.to_dict()["undecided"][0]["trials"] == 2
+
+
+@given(st.lists(st.integers(-10, 900), min_size=2, max_size=6), st.floats(0.1, 50))
+def test_as_many_trials_as_are_needed_do_decide(losses, limit):
+    """The same losses, repeated about as often: Student's quantile falls, and the spread is theirs."""
+    one = tried(*(loss / 10 for loss in losses), original=0.95)
+    needed = choosing.trials_needed(one, limit / 100)
+    if choosing.keeps(one, limit / 100) is not None or needed is None or len(set(losses)) == 1:
+        return
+    assert needed > len(losses)
+    more = tried(*(loss / 10 for loss in losses * math.ceil(2 * needed / len(losses))), original=0.95)
+    assert choosing.keeps(more, limit / 100) is not None
+
+
+def test_the_number_of_trials_that_decide_is_unknown_where_nothing_shows_it():
+    assert choosing.trials_needed(tried(1.0), 0.02) is None  # one trial
+    assert choosing.trials_needed(tried(1.0, 3.0, original=1.0), 0.02) is None  # at the limit
+    assert choosing.trials_needed(tried(1.0, 1.0), 0.02) == 6  # alike
 
 
 def test_an_end_at_the_limit_keeps_it_whatever_rounding_does():
@@ -81,7 +150,7 @@ def test_lower_values_may_be_better():
     (answer,) = within(points, 0.5)
     assert answer.point is points[1]
     assert "makes mean squared error worse by at most 0.5" in str(answer)
-    assert "worse by 0.25, 95 % interval 0.1 to 0.4" in str(answer)
+    assert "worse by 0.25 in 1 trial, 95 % interval 0.1 to 0.4" in str(answer)
 
 
 ENDS = st.tuples(st.floats(-5, 20), st.floats(0, 5)).map(lambda pair: (pair[0], pair[0] + pair[1]))
@@ -171,7 +240,7 @@ def test_one_trial_tells_all_of_a_point_without_noise():
     assert swept.points[0].alike
     (answer,) = swept.within()
     assert answer.holds is True
-    assert "in any trial" in str(answer)
+    assert "lost in every trial" in str(answer)
     noisy = oa.sweep(model(NET), (X, Y), max_drop=100, **{**SETTINGS, "trials": 1})
     assert not noisy.points[0].alike
     assert noisy.within()[0].holds is None  # one trial with noise tells nothing
