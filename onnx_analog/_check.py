@@ -132,7 +132,7 @@ def check(
     >>> import onnx_analog as oa
     >>> from onnx_analog import demo
     >>> print(oa.check(demo.MODEL, demo.IMAGES, max_drop=1, integers=8, mean=0.1307, std=0.3081))
-    yes: at most 1 point is lost (0.00, at most 0.30 with 95 % confidence; 1 trial, 1,000 samples)
+    yes: at most 1 point is lost (mean loss 0.00 points, upper bound 0.30 with 95 % confidence; 1 trial, 1,000 samples)
     """
     given = checked(
         max_drop=max_drop, min_sqnr=min_sqnr, confidence=confidence, check_trials=max_trials, seed=seed,

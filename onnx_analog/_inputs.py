@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -38,7 +37,7 @@ from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, is_p
 from onnx_analog.graph.weights import Selection
 from onnx_analog.named import named_function
 from onnx_analog.results import Model, Paths
-from onnx_analog.settings import check_names, settings_of, synonyms_of
+from onnx_analog.settings import check_names, settings_of, suggestion, synonyms_of
 
 if TYPE_CHECKING:  # what runs models is imported when a model is run
     from onnx_analog.run import metrics
@@ -538,11 +537,8 @@ def metric_of(metric: Any) -> metrics.Named | None:
     if isinstance(metric, str):
         if ":" not in metric:
             if metric not in metrics.METRICS:
-                like = get_close_matches(metric, metrics.NAMES, 1)
-                raise OptionError(
-                    f"{metric!r} is not a module:function, and not one of {', '.join(metrics.NAMES)}"
-                    f"{f'. Did you mean {like[0]!r}?' if like else ''}"
-                )
+                known = (*metrics.NAMES, "module:function")
+                raise OptionError(f"no metric is called {metric!r}: {suggestion(metric, known, metrics.OTHER_NAMES)}")
             return metric, metrics.METRICS[metric].function
         return metric, named_function(metric)
     if not callable(metric):

@@ -189,7 +189,8 @@ def tune(
     facts: dict[str, Any] = {}
     if resume is not None:
         facts = {
-            "model": Packed.of(plain).digest(), "data": samples_of.digest(), "channel": resolved.to_dict(),
+            "model": Packed.of(plain).digest(), "data": samples_of.digest(),
+            "samples": len(samples_of), "inputs": samples_of.preprocessing, "channel": resolved.to_dict(),
             "selection": {name: getattr(selected, name) for name in settings_of(Selection)}, "metric": str(metric),
             "trials": given["tune_trials"], **{name: given[name] for name in OF_MEASUREMENTS}, "versions": versions(),
             "source": _sources(resolved),

@@ -144,7 +144,7 @@ class Arguments:
         least=0,
         most=10_000,
         metavar="N",
-        help="Also show what is left if only one of the N worst parts of each kind has no noise.",
+        help="For each of the N worst parts of each kind, also show the loss that remains if it alone has no noise.",
     )
     decoded: bool = setting(False, help="Write ordinary float weights, for other tools.")
     unit: str | None = setting(
@@ -155,10 +155,10 @@ class Arguments:
     missing: str = setting(
         "refuse",
         choices=("refuse", "zero", "written"),
-        help="What a weight that was not measured becomes: zero, or what was written; or refuse the reads.",
+        help="What to do about weights that were not measured: refuse the reads, or take zero or what was written.",
     )
     time_s: float | None = setting(
-        None, least=0, unit="s", help="Which measured reads count, if made at several times."
+        None, least=0, unit="s", help="Time of the measured reads to use, if there are several."
     )
     force: bool = setting(False, help="Replace existing files.")
     integers: int | None = setting(
@@ -191,7 +191,7 @@ class ModifierSettings:
     cells_hold: str | None = setting(
         None,
         choices=("level", "residual"),
-        help="Whether each cell of a weight holds its level, or what the cells before it are short of.",
+        help="Whether each cell of a weight holds its level, or the part of it that the cells before missed.",
     )
     read_after_s: float | None = setting(
         None, least=0, most=LONGEST_S, unit="s", help="Time from programming to read: 20s, 1h, 1d."

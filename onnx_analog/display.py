@@ -108,6 +108,35 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{100 * share:z.{digits}f} %"
 
 
+def score(value: float, *, share: bool | None) -> str:
+    """Return a value of a metric as it is printed: a share in per cent.
+
+    >>> score(0.98671, share=True), score(3.25, share=False)
+    ('98.67 %', '3.2500')
+    """
+    return percent(value, 2) if share else f"{value:.4f}"
+
+
+def change(value: float, *, share: bool | None, sign: str = "+") -> str:
+    """Return a difference of two values of a metric as it is printed: of shares in percentage points.
+
+    >>> change(0.0125, share=True), change(-2.5, share=False), change(0.001, share=True, sign="")
+    ('+1.25 points', '-2.5000', '0.10 points')
+    """
+    return f"{100 * value:{sign}z.2f} points" if share else f"{value:{sign}z.4f}"
+
+
+def score_ends(ends: tuple[float, float], *, share: bool | None, changes: bool = False) -> str:
+    """Return an interval of values of a metric, or of changes of them, as it is printed.
+
+    >>> score_ends((0.981, 0.992), share=True), score_ends((-0.001, 0.002), share=True, changes=True)
+    ('98.10 to 99.20 %', '-0.10 to +0.20 points')
+    """
+    low, high = (change(end, share=share) if changes else score(end, share=share) for end in ends)
+    unit = low.rpartition(" ")[1:] if share else ("", "")
+    return f"{low.removesuffix(''.join(unit))} to {high}"
+
+
 def percent_number(share: float, digits: int = 1) -> str:
     """Return the number of a share in per cent, for a column, whose width stays; what is not all or none has a sign.
 

@@ -17,7 +17,8 @@ An option or argument that is refused has the code 2, whatever it sets; the cont
 the same value is refused as an option: `located` and `of_content` see to that.
 
 Each message is one line of at most 300 characters and says what was found, where, and what to do. `AnalogError` sees to
-the line: what a message quotes (names, paths, other programs' messages) may hold anything.
+the line: what a message quotes (names, paths, other programs' messages) may hold anything. A message begins with a
+small letter, unless with a name, and has no full stop at its end.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class AnalogError(Exception):
     names_fields = False  # whether the message names fields of a file, and not arguments
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+        super().__init__(one_line(message).removesuffix("."))
 
 
 class OptionError(AnalogError, ValueError):

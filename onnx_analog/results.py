@@ -242,9 +242,9 @@ class Swept(Shown):
 def _html_row(point: Point) -> Sequence[object]:
     from onnx_analog.run.statistics import between
 
-    ends = "" if point.ci95 is None else between(point.evaluation.values, point.ci95)
+    ends = "" if point.ci95 is None else between(point.evaluation.values, point.ci95, share=point.evaluation.share)
     numbers = (point.evaluation.mean, point.evaluation.original, point.evaluation.stored)
-    mean, original, stored = ("" if value is None else f"{value:.4f}" for value in numbers)
+    mean, original, stored = ("" if value is None else point.evaluation.shown(value) for value in numbers)
     channel, stored_as = point.setting.channels_text, point.setting.stored_as
     return point.model, channel, stored_as, mean, ends, original, stored, *_costs(point)
 

@@ -11,12 +11,12 @@ import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sized
 from dataclasses import MISSING, dataclass, field, fields
-from difflib import get_close_matches
 from functools import cache, wraps
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from onnx_analog.errors import OptionError, brief
+from onnx_analog.spelling import nearest
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -290,5 +290,5 @@ def check_names(
 def suggestion(name: Any, known: Collection[str], synonyms: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return the known name that is most like an unknown one, as a question; all of them if none is alike."""
     text = str(name).replace("-", "_")
-    similar = [synonyms[text]] if text in synonyms else get_close_matches(text, known, 1)
-    return f"did you mean {similar[0]!r}?" if similar else f"choose from {', '.join(known)}"
+    similar = synonyms[text] if text in synonyms else nearest(text, known)
+    return f"choose from {', '.join(known)}" if similar is None else f"did you mean {similar!r}?"

@@ -300,7 +300,7 @@ class _Group:
             return
         logger.warning(
             "%s: the steps reach %.3g, and weights of up to %.3g in magnitude are clipped to that. Give a %s of "
-            "%.3g or more, or none.",
+            "%.3g or more, or none",
             self._where(weights[0].key),
             clipped.reach,
             clipped.largest,

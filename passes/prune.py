@@ -58,9 +58,7 @@ class PrunePass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Prune `model` in place."""
         if is_protected(model):
-            raise ModelError(
-                f"{name_of(model)} is protected, so its weights are levels. Prune the original{OR_DECODE}."
-            )
+            raise ModelError(f"{name_of(model)} is protected, so its weights are levels. Prune the original{OR_DECODE}")
         weights = find(model, self.selection).weights
         if not weights:
             raise NothingToStore(f"no tensor of {name_of(model)} is selected, so there is nothing to prune")

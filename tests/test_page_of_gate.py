@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 
 import onnx_analog as oa
@@ -19,7 +20,8 @@ from onnx_analog import demo
 from onnx_analog.arguments import DEFAULTS
 from onnx_analog.cli.commands.check import FAILED, NO, UNDECIDED
 from onnx_analog.coding.scheme import BLOCK_FAILURE
-from onnx_analog.tuning.gate import FIRST_LOOK, RISK_OF_TRIALS
+from onnx_analog.display import rounded_up
+from onnx_analog.tuning.gate import FIRST_LOOK, RISK_OF_TRIALS, sequential
 from tests.conftest import ROOT
 from tests.pages import run_page
 
@@ -101,7 +103,17 @@ def test_numbers_of_the_page_are_those_of_the_code():
     assert (DEFAULTS.confidence, BLOCK_FAILURE) == (0.95, 1e-9)
     assert f"up to {-math.log(0.8 * 0.05):.1f}/n" in WORDS
     assert f"({-math.log(0.05):.1f}/n where" in WORDS
-    assert f"0.5 points take about {math.ceil(-math.log(0.04) / 0.005 / 10 - 1) * 10} samples" in WORDS
+
+
+def test_the_samples_that_a_limit_takes_are_those_that_the_command_asks_for():
+    """As `check` says it, where no sample is lost."""
+    few, many = (
+        rounded_up(
+            sequential([np.zeros(100)] * 3, limit=limit, confidence=0.95, most=3).needed  # 100: too few for either
+        )
+        for limit in (0.005, 0.001)
+    )
+    assert f"0.5 points take about {few:,} samples at least, and 0.1 points about {many:,}." in WORDS
 
 
 def test_exit_codes_are_those_of_the_command():

@@ -7,7 +7,6 @@ named as "module:Class"; files are read with the classes that the process has, a
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import re
@@ -29,6 +28,7 @@ from onnx_analog.channels.table import TableChannel as TableChannel
 from onnx_analog.disk.reading import MIB, read_text
 from onnx_analog.errors import IMPORT_FIRST, ChannelError, OptionError, brief, located, require_path
 from onnx_analog.named import named_function
+from onnx_analog.spelling import nearest
 
 GROUP = "onnx_analog.channels"
 _FORMS = {  # of channels that need a file, or another channel
@@ -133,7 +133,7 @@ def _imported(name: str) -> Callable[..., Any]:
         return named_function(name)
     except OptionError as error:
         module = name.partition(":")[0]
-        if difflib.get_close_matches(module, available(), n=1):  # a name that is spelt wrong
+        if nearest(module, available()) is not None:  # a name that is spelt wrong
             raise _unknown(module) from error
         raise ChannelError(f"no channel is called {module[:60]!r}, and {error}") from error
 
@@ -233,9 +233,9 @@ def settings(name: str) -> dict[str, str]:
 
 def _unknown(name: str) -> ChannelError:
     installed = available()
-    close = difflib.get_close_matches(str(name), installed, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return ChannelError(f"no channel is called {str(name)[:60]!r}.{hint} There are: {', '.join(installed) or 'none'}.")
+    close = nearest(str(name), installed)
+    hint = "there are" if close is None else f"did you mean {close!r}? There are"
+    return ChannelError(f"no channel is called {str(name)[:60]!r}: {hint} {', '.join(installed) or 'none'}")
 
 
 def _call(maker: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Channel:

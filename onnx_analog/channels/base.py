@@ -320,7 +320,7 @@ class Channel(ABC):
         if not (low <= lowest and highest <= high):
             raise LevelError(
                 f"levels run from {lowest:.4g} to {highest:.4g}, but {self} holds {low:.4g} to {high:.4g}. "
-                "Protect the model for this channel."
+                "Protect the model for this channel"
             )
 
     def _nearest(self, level: Floats, bits: int) -> Doubles:

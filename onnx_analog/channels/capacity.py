@@ -129,7 +129,7 @@ def limited(means: Doubles, stds: Doubles, *, write_levels: int, read_levels: in
 
 
 def of_channel(channel: Channel) -> Capacity:
-    """Return the capacity of one cell of `channel` as it is simulated, in bits, taking its reads for normal.
+    """Return the capacity of one cell of `channel` as it is simulated, in bits, taking its reads to be normal.
 
     A table is taken at its rows, and at levels between them where it has few; a channel with limited precision with the
     equally spaced inputs and the codes that it has, or as without a limit where these are more than 8 bits, which leave

@@ -43,7 +43,7 @@ class Programming:
         if isinstance(self.channel, ResidualCells):
             raise ChannelError(
                 f"{self.channel}: what a cell holds follows from reads of the cells before it, so it is not known "
-                'before they are written. Protect the original with cells_hold="level".'
+                'before they are written. Protect the original with cells_hold="level"'
             )
         if self.channel.polarity is None:
             raise ChannelError(

@@ -5,7 +5,7 @@ A cell holds one of m symbols. Neighbouring symbols are placed at equal distance
     ∫ dx/σ(x) between neighbours = (∫ dx/σ(x) over the output range)/(m - 1)
 
 so that, as far as σ varies slowly, all neighbours are misread equally often. A read is taken for the symbol that makes
-it most likely: the thresholds are where the likelihoods of neighbours cross. Reads are taken for normal, with the
+it most likely: the thresholds are where the likelihoods of neighbours cross. Reads are taken to be normal, with the
 moments that the channel states; of a channel whose law is not normal, error rates are counted in reads instead.
 """
 

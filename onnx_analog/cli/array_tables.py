@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from onnx_analog.cli.tables import Table, table
-from onnx_analog.display import counted, percent_as_given
+from onnx_analog.display import counted, percent_as_given, score_ends
 from onnx_analog.graph.array_read import ArrayRead
 from onnx_analog.run.array_comparison import CONFIDENCE, Comparison, Difference
 from onnx_analog.run.array_statistics import Group
@@ -44,13 +44,17 @@ def comparison_tables(comparison: Comparison) -> Iterator[Table]:
         return
     arrays = comparison.simulated_values
     scores = table(comparison.metric or "", "value", "95 % interval")
-    scores.add_row("measured (interval over test sets)", f"{comparison.measured_value:.4f}", _of_test_set(comparison))
+    scores.add_row(
+        "measured (interval over test sets)", comparison.shown(comparison.measured_value), _of_test_set(comparison)
+    )
     scores.add_row(
         f"simulated, mean of {counted(len(arrays), 'array')}",
-        f"{comparison.simulated_mean:.4f}",
-        between(arrays, comparison.simulated_interval, noun="array"),
+        comparison.shown(comparison.simulated_mean),
+        between(arrays, comparison.simulated_interval, share=comparison.share, noun="array"),
     )
-    scores.add_row("one more simulated array", "", between(arrays, comparison.predicted, noun="array"))
+    scores.add_row(
+        "one more simulated array", "", between(arrays, comparison.predicted, share=comparison.share, noun="array")
+    )
     yield scores
 
 
@@ -136,4 +140,4 @@ def _streams(streams: Sequence[StreamDifference]) -> Table:
 
 def _of_test_set(comparison: Comparison) -> str:
     ends = comparison.measured_interval
-    return f"none: {comparison.metric} is no share of samples" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
+    return f"none: {comparison.metric} is no share of samples" if ends is None else score_ends(ends, share=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import click
 
 from onnx_analog.disk import reading
 from onnx_analog.errors import AnalogError, OptionError, one_line
+from onnx_analog.spelling import nearest
 from onnx_analog.study.config import IN_PYTHON, config_text
 
 _LIMIT, _DOTS = 2**17, 1000  # bytes of a TOML file, and dots in a line
@@ -43,10 +43,10 @@ def configure(ctx: click.Context, param: click.Parameter, path: Path | None) -> 
     for name, value in body.items():
         option = known.get(name.replace("-", "_"))
         if option is None:
-            like = get_close_matches(name, known, 1)
+            like = nearest(name.replace("-", "_"), known)
             raise click.BadParameter(
-                f"{path} has an entry {one_line(repr(name), 60)}, which cannot be set there. "
-                + (f"Did you mean {like[0]!r}?" if like else f"Entries are the options of {_name(ctx)} --help."),
+                f"{path} has an entry {one_line(repr(name), 60)}, which cannot be set there: "
+                + (f"did you mean {like!r}?" if like else f"entries are the options of {_name(ctx)} --help"),
                 ctx=ctx,
                 param=param,
             )

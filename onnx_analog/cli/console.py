@@ -14,7 +14,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +32,7 @@ from onnx_analog.errors import (
     one_line,
     printable_lines,
 )
+from onnx_analog.spelling import nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -174,9 +175,9 @@ def _common_options() -> list[click.Parameter]:
             help="TOML file of these options; flags take precedence.",
         ),
         click.Option(["--save-config"], type=OUT, help="Also write these options to a TOML file."),
-        click.Option(["-v", "--verbose"], is_flag=True, help="Show log messages of what is done, too."),
+        click.Option(["-v", "--verbose"], is_flag=True, help="Also show log messages about each step."),
         click.Option(["-q", "--quiet"], is_flag=True, help="Show no progress and no warnings on stderr, only errors."),
-        click.Option(["--debug"], is_flag=True, help="Show tracebacks and log messages."),
+        click.Option(["--debug"], is_flag=True, help="Show tracebacks and all log messages."),
     ]
 
 
@@ -254,12 +255,20 @@ _STATES = r"(?= (is|are|add|has|have|contains|names|exclude|and \S+ exclude)\b)"
 _SECOND = r"(?:(?<= and )|(?<= as )|(?<= nor ))"  # before the second argument that a message names
 
 
+_GIVEN = re.compile(r"\b((?:give|check) )((?:mean|std|preprocess)(?:(?:, | and | or )(?:mean|std|preprocess))*)\b(?!=)")
+
+
+def _flagged(names: str, flags: Mapping[str, str]) -> str:
+    """Return a list of arguments as one of options."""
+    return re.sub(r"mean|std|preprocess", lambda found: flags.get(found[0], found[0]), names)
+
+
 def with_options(message: str, command: click.Command) -> str:
     """Return a message of the library with the names of arguments replaced by those of a command's options.
 
     `name="value"` becomes `--name value`. A name of several words can stand anywhere; a plain word, such as `samples`,
-    is the argument's name only where the message begins with it and says what it is. A list of names to choose from
-    stays as it is.
+    is the argument's name only where the message begins with it and says what it is, or says to give it. A
+    list of names to choose from stays as it is.
     """
     message, choose, names = message.partition(": choose from ")  # of which some have no option
     flags = {str(param.name): param.opts[0] for param in command.params if isinstance(param, click.Option)}
@@ -270,6 +279,7 @@ def with_options(message: str, command: click.Command) -> str:
         elif flag.startswith("--"):
             message = re.sub(rf"^{name}{_STATES}", flag, message)
             message = re.sub(rf"{_SECOND}{name}(?= (is|exclude)\b)", flag, message)
+    message = _GIVEN.sub(lambda found: found[1] + _flagged(found[2], flags), message)
     if "--force" in flags.values():
         message = message.replace("force=True", "--force")
     return one_line(message + choose + names)
@@ -336,12 +346,40 @@ def _show(error: click.ClickException | AnalogError) -> None:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):  # its message is the help
         pass
     elif isinstance(error, click.ClickException):
-        line = one_line(error.format_message())
+        line = one_line(_usage(error) if isinstance(error, click.UsageError) else error.format_message())
         error = click.UsageError(line, error.ctx) if isinstance(error, click.UsageError) else click.ClickException(line)
     else:
         error = click.ClickException(str(error))
     with suppress(OSError):  # there is nowhere else to say it
         error.show()
+
+
+def _usage(error: click.UsageError) -> str:
+    """Return the message of a usage error in the style of all others: no capital, no full stop, one suggestion."""
+    text = error.format_message()
+    if isinstance(error, click.NoSuchOption):
+        return _no_such("option", error.option_name, _flags(error.ctx))
+    command = getattr(error, "command_name", None)  # before click 8.4 there is none
+    if command is not None:
+        return _no_such("command", command, _commands(error.ctx))
+    text = re.sub(r"(^|': )([A-Z])(?=[a-z]+ )", lambda found: found[1] + found[2].lower(), text)
+    return text.removesuffix(".")
+
+
+def _no_such(kind: str, name: str, known: Collection[str]) -> str:
+    close = nearest(name, known)
+    return f"no such {kind} {name!r}" + ("" if close is None else f": did you mean {close!r}?")
+
+
+def _flags(ctx: click.Context | None) -> list[str]:
+    """Return the long options of the command that runs."""
+    params = [] if ctx is None else ctx.command.get_params(ctx)
+    return [flag for param in params for flag in (*param.opts, *param.secondary_opts) if flag.startswith("--")]
+
+
+def _commands(ctx: click.Context | None) -> list[str]:
+    """Return the commands of the group that runs."""
+    return ctx.command.list_commands(ctx) if ctx is not None and isinstance(ctx.command, click.Group) else []
 
 
 def _open_streams() -> None:
@@ -442,7 +480,7 @@ class Whole(click.IntRange):
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is not a whole number", param, ctx)
         if (self.min is not None and number < self.min) or (self.max is not None and number > self.max):
-            self.fail(f"{number} is not in the range {self._range(self.max)}.", param, ctx)
+            self.fail(f"{number} is not in the range {self._range(self.max)}", param, ctx)
         return number
 
     def _describe_range(self) -> str:

@@ -33,7 +33,9 @@ def plan_table(plan: Plan) -> Table:
     notes = []
     if plan.compensated:
         by = "" if plan.compensated_by is None else f" by {counted(plan.compensated_by, 'sample')}"
-        notes.append(f"For weights compensated{by}: without, or by others, cells and losses are not those verified")
+        notes.append(
+            f"For weights compensated{by}: without compensation, or with other samples, cells and losses differ"
+        )
     if plan.verified is not None:
         how = "Verified" if plan.is_as_verified else "Changed after it was verified"
         notes.append(f"{how}: {plan.verified}")
@@ -115,5 +117,5 @@ def _address_table(manifest: Manifest) -> Table:
         spans = [entry.cells[plane] for plane in planes]
         firsts = ["" if first == end else f"{first:,}" for first, end in spans]
         result.add_row(entry.key, *firsts, f"{max(end for _, end in spans) - 1:,}")
-    result.caption = "In the paper's counting; an image (manifest --write-image) has addresses of its own"
+    result.caption = "Addresses in the paper's counting. An image (manifest --write-image) has its own addresses"
     return result

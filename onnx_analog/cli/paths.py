@@ -32,7 +32,7 @@ class FileOr(_Path):
         if text == self._word:
             return text
         if not (Path(text).exists() or Path(text).suffix or os.sep in text):  # it does not look like a path
-            self.fail(f"{text!r} is neither a file nor the word {self._word}.", param, ctx)
+            self.fail(f"{text!r} is neither a file nor the word {self._word}", param, ctx)
         return super().convert(value, param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
@@ -56,7 +56,7 @@ class _Out(_Path):
         if not text:
             self.fail("the path is empty", param, ctx)
         if text == "-":
-            self.fail("'-' would be a file, not the standard output. Write ./- for a file of that name.", param, ctx)
+            self.fail("'-' would be a file, not the standard output. Write ./- for a file of that name", param, ctx)
         if not self._folder and (text.endswith("/") or Path(text).name in ("", "..")):
             self.fail(f"{text!r} is a folder; a file is needed", param, ctx)
         return super().convert(value, param, ctx)

@@ -13,7 +13,7 @@ from onnx_analog.channels.fitting import FAR, Fit
 from onnx_analog.cli.cost_tables import DECODING
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.plan import Plan
-from onnx_analog.display import counted, percent
+from onnx_analog.display import change, counted, percent, score
 from onnx_analog.points import (
     COUNTING,
     Panel,
@@ -56,17 +56,21 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             f"with noise{_and_correction(evaluation)}, mean of {counted(len(evaluation.values), 'trial')}",
             evaluation.mean,
         ),
-        ("standard deviation over trials", evaluation.std),
     ]
     for name, value in rows:
         if value is not None:
-            result.add_row(name, f"{value:.4f}")
+            result.add_row(name, evaluation.shown(value))
+    if evaluation.std is not None:
+        result.add_row("standard deviation over trials", change(evaluation.std, share=evaluation.share, sign=""))
     if evaluation.values:
         result.add_row("95 % interval of the mean", _between(evaluation, evaluation.ci95))
     _add_uncorrected(result, evaluation)
     _add_change(result, evaluation)
     if evaluation.test_set_error is not None:
-        result.add_row(f"standard error of a test set of {evaluation.samples:,}", f"{evaluation.test_set_error:.4f}")
+        result.add_row(
+            f"standard error of a test set of {evaluation.samples:,}",
+            change(evaluation.test_set_error, share=evaluation.share, sign=""),
+        )
     if evaluation.limit is not None:
         limit = evaluation.limit
         result.add_row("limit: cells per original weight, at least", f"{limit.cells_per_original_weight:.3f}")
@@ -88,8 +92,8 @@ def _add_change(result: Table, evaluation: Evaluation) -> None:
     if evaluation.higher_is_better is False:
         way, drop, ends = "increase", -drop, None if ends is None else (-ends[1], -ends[0])
     baseline = "stored model" if evaluation.original is None else "original"
-    result.add_row(f"{way} from the {baseline}", f"{round(drop, 4) + 0.0:+.4f}")
-    result.add_row(f"95 % interval of the {way}", _between(evaluation, ends, "+z.4f"))
+    result.add_row(f"{way} from the {baseline}", change(drop, share=evaluation.share))
+    result.add_row(f"95 % interval of the {way}", _between(evaluation, ends, changes=True))
 
 
 def _and_correction(evaluation: Evaluation) -> str:
@@ -99,18 +103,18 @@ def _and_correction(evaluation: Evaluation) -> str:
 def _add_uncorrected(result: Table, evaluation: Evaluation) -> None:
     """Add what the same reads are worth without correction, and what it changes and costs."""
     without = evaluation.uncorrected
-    if without is None:
+    if without is None or without.mean is None or evaluation.change is None:
         return
-    result.add_row("without correction, the same trials", f"{without.mean:.4f}")
+    result.add_row("without correction, the same trials", evaluation.shown(without.mean))
     result.add_row("95 % interval without correction", _between(without, without.ci95))
-    result.add_row("change by the correction", f"{evaluation.change:+z.4f}")
-    result.add_row("95 % interval of the change", _between(evaluation, evaluation.change_ci95, "+.4f"))
+    result.add_row("change by the correction", change(evaluation.change, share=evaluation.share))
+    result.add_row("95 % interval of the change", _between(evaluation, evaluation.change_ci95, changes=True))
     if evaluation.correction is not None:
         result.add_row("numbers kept for the correction, 16 bits each", f"{evaluation.correction.numbers:,}")
 
 
-def _between(evaluation: Evaluation, ends: tuple[float, float] | None, form: str = ".4f") -> str:
-    return between(evaluation.values, ends, form)
+def _between(evaluation: Evaluation, ends: tuple[float, float] | None, *, changes: bool = False) -> str:
+    return between(evaluation.values, ends, share=evaluation.share, changes=changes)
 
 
 def _remarks(evaluation: Evaluation) -> Iterator[str]:
@@ -245,7 +249,7 @@ def _missing_note(points: Sequence[Point]) -> Iterator[str]:
     if counts - {1}:
         yield "Trials that are all alike have no interval"
     if any(point.ci95 is not None and len(point.evaluation.values) < ENOUGH for point in points):
-        yield f"Two trials are too few trials for an interval that says much: give {ENOUGH} or more"
+        yield f"Intervals of two trials are too wide to be of use: run {ENOUGH} or more"
 
 
 def _interval_note(points: Sequence[Point]) -> str:
@@ -254,14 +258,16 @@ def _interval_note(points: Sequence[Point]) -> str:
     return " or ".join(meaning for meaning, sign in signs.items() if any(sign in text for text in texts))
 
 
-def float16_table(rivals: Sequence[Float16]) -> Table:
-    """Return the table of models in float16."""
+def float16_table(rivals: Sequence[Float16], *, share: bool | None) -> Table:
+    """Return the table of models in float16; `share` says whether the metric is one."""
     costs = ("cells per original weight: as the paper counts", "as the memory allows", "decoding")
     result = table("float16, without noise", "channel", "value", *costs, left=2)
     result.columns[-1].justify = "left"
     for each in rivals:
         honest = "" if each.honest_cost is None else f"{each.honest_cost:.2f}"
-        result.add_row(each.model, each.channel, f"{each.value:.4f}", f"{each.cost:.2f}", honest, each.decoding)
+        result.add_row(
+            each.model, each.channel, score(each.value, share=share), f"{each.cost:.2f}", honest, each.decoding
+        )
     return result
 
 

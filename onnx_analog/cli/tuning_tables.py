@@ -65,7 +65,7 @@ def _look_table(tuned: Tuned) -> Table:
         if name != "with analog cells":  # which has no goal
             for look in answer.looks:
                 result.add_row(name, f"{look.cells:.3f}", *_bounds(tuned, look))
-    together = f"the confidence of all together is {percent_as_given(tuned.confidence)}"
+    together = f"all together have {percent_as_given(tuned.confidence)} confidence"
     result.caption = (
         f"{tuned.scale.rule}. Each bound is one-sided, with {percent_as_given(tuned.confidence_of_look)} confidence. "
         "Plans are verified in this order, the safest first, and verification stops at the first that is not shown to "
@@ -92,8 +92,9 @@ def _curve_table(tuned: Tuned) -> Table:
         else "the squared error of the outputs over their power"
     )
     result.caption = (
-        f"Divergence: how far outputs are from those of the original, as {kind}. It is predicted from the sensitivity "
-        f"of each tensor, and found on the {counted(tuned.best.curve[-1].drop.samples, 'sample')} of the search"
+        "Plans by which the search found where to verify, on its own "
+        f"{counted(tuned.best.curve[-1].drop.samples, 'sample')}. Divergence: how far outputs are from those of the "
+        f"original, as {kind}. It is predicted from the sensitivity of each tensor, and found on these samples"
     )
     return result
 

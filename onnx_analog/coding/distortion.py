@@ -5,8 +5,8 @@ with α and β is read with the mean squared error
 
     E(ŝ - s)² = (m2 + 2·β·m1 + β²)/α² - 2·s·(m1 + β)/α + s²        ŝ = (estimate + β)/α
 
-Reads are taken for normal with the moments that the channel states, as tables of estimators take them; means over reads
-are taken at 512 levels of the output range, and a level counts as the nearest of them.
+Reads are taken to be normal with the moments that the channel states, as tables of estimators take them; means over
+reads are taken at 512 levels of the output range, and a level counts as the nearest of them.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ class Clipped(Estimator):
 class Posterior(Estimator):
     """Estimates a level by its mean given the read, from the levels of its class and the law of the channel.
 
-    Reads are taken for normal, with the moments of the average of a weight's cells. The table of a class has 64
+    Reads are taken to be normal, with the moments of the average of a weight's cells. The table of a class has 64
     float16 corrections, for reads at equal distances from 4 standard deviations below the output range to 4 above;
     those of reads between are interpolated, and reads beyond the ends are taken for the ends.
     """

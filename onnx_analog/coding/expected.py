@@ -20,7 +20,7 @@ def over_reads(function: Callable[[Doubles], Doubles], mean: Doubles, std: Doubl
     function : function
         Of one read of each level (n,); it returns (..., n).
     mean, std : float64 arrays of shape (n,)
-        Of a read of each level, which is taken for normal.
+        Of a read of each level, which is taken to be normal.
     nodes : int
         How often the function is called.
 

@@ -19,7 +19,7 @@ _NODES = 33  # reads of every level: fewer than where levels are few
 def factor_of(written: Written, estimator: Estimator, digital: float = 0.0) -> float:
     """Return c = Σw² / Σw·E[ŵ] of a tensor: multiplied by c, its weights keep their gain in the mean over reads.
 
-    Reads are taken for normal, with the moments of the average of a weight's cells. It is 1 where c is no positive
+    Reads are taken to be normal, with the moments of the average of a weight's cells. It is 1 where c is no positive
     number. Nothing is assumed of the estimator, so it estimates every level; `onnx_analog.coding.estimators.gain_of`
     is the same for the posterior mean, whose tables are known.
 

@@ -108,7 +108,7 @@ class Transaction:
             scratch = self._scratch[folder] = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
         except OSError as error:
             raise OutputError(
-                f"cannot write in the folder {str(folder)!r}: {error.strerror}. Nothing was changed."
+                f"cannot write in the folder {str(folder)!r}: {error.strerror}. Nothing was changed"
             ) from error
         for name in ("new", "old"):
             (scratch / name).mkdir()
@@ -182,7 +182,7 @@ def _inode(path: Path) -> int | None:
 def _second_name(file: Path, name: Path) -> None:
     """Give a file that is to be replaced a second name; a copy, where the file system has no second names."""
     if not stat.S_ISREG(file.lstat().st_mode):
-        raise OutputError(f"{str(file)!r} is not a regular file, and is not replaced. Choose another name.")
+        raise OutputError(f"{str(file)!r} is not a regular file, and is not replaced. Choose another name")
     try:
         os.link(file, name, follow_symlinks=False)
     except OSError:
@@ -432,7 +432,7 @@ def _hold(folder: Path, wait_s: float, stack: ExitStack) -> bool:
         except BlockingIOError:
             if time.monotonic() > end:
                 raise OutputError(
-                    f"another process writes to the folder {str(folder)!r}, for {wait_s:g} s so far. Try again later."
+                    f"another process writes to the folder {str(folder)!r}, for {wait_s:g} s so far. Try again later"
                 ) from None
             time.sleep(0.01)
         except (AttributeError, OSError):  # there are no locks here

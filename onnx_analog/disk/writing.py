@@ -81,7 +81,7 @@ def check_outputs(
 def _check_named(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.name in ("", ".."):  # ".", "/" and what leads up
-            raise OutputError(f"{str(path)!r} is a folder; a file is needed. Choose another name.")
+            raise OutputError(f"{str(path)!r} is a folder; a file is needed. Choose another name")
 
 
 def _kind(path: Path) -> int | None:
@@ -101,7 +101,7 @@ def _check_folder(folder: Path, *, new: bool) -> None:
             folder = folder.parent
         mode = folder.stat().st_mode
     except FileNotFoundError:
-        raise OutputError(f"{where}: it does not exist. Create it first.") from None
+        raise OutputError(f"{where}: it does not exist. Create it first") from None
     except (OSError, ValueError) as error:
         raise OutputError(f"{where}: {getattr(error, 'strerror', None) or error}") from error
     if not stat.S_ISDIR(mode):
@@ -127,11 +127,11 @@ def _check_apart(paths: Iterable[Path]) -> None:
             other = seen.setdefault(name, path)
             if other is not path:
                 both = "two outputs" if str(other) == str(path) else f"{str(other)!r} and {str(path)!r}"
-                raise OptionError(f"{both} would be the same file, {str(path)!r}. Give each output its own name.")
+                raise OptionError(f"{both} would be the same file, {str(path)!r}. Give each output its own name")
     for folder in {Path(os.path.realpath(path.parent)) for path in seen.values()}:
         for name in map(str, (folder, *folder.parents)):
             if name in seen:
-                raise OptionError(f"{str(seen[name])!r} would be a file and a folder. Give each output its own name.")
+                raise OptionError(f"{str(seen[name])!r} would be a file and a folder. Give each output its own name")
 
 
 def _check_not_read(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
@@ -139,7 +139,7 @@ def _check_not_read(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     for path in outputs:
         if other := next((read[name] for name in _names(path) if name in read), None):
             also = "" if other == path else f", {str(other)!r}"
-            raise OutputError(f"{str(path)!r} is an input{also}, and is not replaced. Choose another output.")
+            raise OutputError(f"{str(path)!r} is an input{also}, and is not replaced. Choose another output")
 
 
 def _check_free(path: Path, *, force: bool) -> None:
@@ -147,14 +147,14 @@ def _check_free(path: Path, *, force: bool) -> None:
     if mode is None:
         return
     if stat.S_ISDIR(mode):
-        raise OutputError(f"{str(path)!r} is a folder; a file is needed. Choose another name.")
+        raise OutputError(f"{str(path)!r} is a folder; a file is needed. Choose another name")
     if stat.S_ISLNK(mode):
         raise OutputError(
-            f"{str(path)!r} is a link, and links are not replaced. Give the path of the file it points to."
+            f"{str(path)!r} is a link, and links are not replaced. Give the path of the file it points to"
         )
     if not stat.S_ISREG(mode):
         raise OutputError(
-            f"{str(path)!r} is a device, a pipe or a socket, and only files are replaced. Choose another name."
+            f"{str(path)!r} is a device, a pipe or a socket, and only files are replaced. Choose another name"
         )
     if not force:
         raise transactions.already(path)
@@ -191,7 +191,7 @@ def write_all(writers: Mapping[Path, Writer], *, force: bool = False) -> None:
                 scratch = transaction.scratch(target)
                 if _kind(scratch) is not None:  # where upper and lower case are one, or a writer wrote both
                     raise OutputError(
-                        f"{str(target)!r} and another output would be the same file. Give each its own name."
+                        f"{str(target)!r} and another output would be the same file. Give each its own name"
                     )
                 write(scratch)
             for target in transaction.targets():
@@ -201,7 +201,7 @@ def write_all(writers: Mapping[Path, Writer], *, force: bool = False) -> None:
         if isinstance(error, OutputError):
             raise
         why = os.strerror(error.errno) if error.errno else error
-        raise OutputError(f"cannot write {str(target)!r}: {why}. Nothing was changed.") from error
+        raise OutputError(f"cannot write {str(target)!r}: {why}. Nothing was changed") from error
 
 
 @contextmanager

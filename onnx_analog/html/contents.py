@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx_analog.arguments import PART_KINDS
 from onnx_analog.channels import Channel
-from onnx_analog.display import counted, percent, percent_as_given, rounded_alike
+from onnx_analog.display import change, counted, percent, percent_as_given, rounded_alike, score
 from onnx_analog.html import charts
 from onnx_analog.html.charts import Bar, Line, Mark
 from onnx_analog.html.page import Chart, Number, Page, Section, Table, Tone, number, table
@@ -107,6 +107,16 @@ def _of_evaluation(result: Evaluation, memory: Memory | None, counting: str) -> 
     )  # fmt: skip
 
 
+def _score(value: float | None, share: bool | None) -> str:
+    known = share and value is not None and not math.isnan(value)
+    return score(value, share=True) if known and value is not None else number(value, ".4f")
+
+
+def _change(value: float | None, share: bool | None) -> str:
+    known = share and value is not None and not math.isnan(value)
+    return change(value, share=True, sign="") if known and value is not None else number(value, ".4f")
+
+
 def _is_loss(evaluation: Evaluation) -> bool:
     """Return whether a loss in percentage points says all: of a share of which more is better."""
     return bool(evaluation.share) and evaluation.higher_is_better is True and evaluation.drop is not None
@@ -128,9 +138,9 @@ def _evaluated(result: Evaluation, memory: Memory | None) -> str:
 
 def _evaluation_numbers(result: Evaluation, memory: Memory | None) -> Iterator[Number]:
     if result.mean is not None:
-        yield Number(f"{result.metric} with noise", f"{result.mean:.4f}", result.spread(result.ci95))
+        yield Number(f"{result.metric} with noise", result.shown(result.mean), result.spread(result.ci95))
     if result.original is not None:
-        yield Number(f"{result.metric} of the original", f"{result.original:.4f}")
+        yield Number(f"{result.metric} of the original", result.shown(result.original))
     yield from _cell_numbers(result, memory)
     if result.limit is not None:
         above = "" if result.limit.factor is None else f"the model takes {result.limit.factor:.2f} times as many"
@@ -143,17 +153,20 @@ def _evaluation_section(result: Evaluation, memory: Memory | None) -> Section:
     if memory is not None and cells and result.mean is not None and math.isfinite(result.mean):
         drawn.append(_evaluation_chart(result, memory, cells))
     rows = [
-        ("original model", number(result.original, ".4f")),
-        ("stored model, without noise", number(result.stored, ".4f")),
-        (f"with noise, mean of {counted(len(result.values), 'trial')}", number(result.mean, ".4f")),
-        ("standard deviation over trials", number(result.std, ".4f")),
-        ("standard error from the choice of samples", number(result.test_set_error, ".4f")),
+        ("original model", _score(result.original, result.share)),
+        ("stored model, without noise", _score(result.stored, result.share)),
+        (f"with noise, mean of {counted(len(result.values), 'trial')}", _score(result.mean, result.share)),
+        ("standard deviation over trials", _change(result.std, result.share)),
+        ("standard error from the choice of samples", _change(result.test_set_error, result.share)),
     ]
     without = result.uncorrected
     if without is not None:
-        rows.append(("without correction, the same trials", number(without.mean, ".4f")))
+        rows.append(("without correction, the same trials", _score(without.mean, result.share)))
     if result.values:
-        rows += [("worst trial", number(min(result.values), ".4f")), ("best trial", number(max(result.values), ".4f"))]
+        rows += [
+            ("worst trial", _score(min(result.values), result.share)),
+            ("best trial", _score(max(result.values), result.share)),
+        ]
         if result.higher_is_better is False:
             rows[-2:] = [("worst trial", rows[-1][1]), ("best trial", rows[-2][1])]
     caption = "Intervals are Student's t over trials; they leave out the error of a finite test set."
@@ -245,7 +258,10 @@ def _check_section(result: Checked, memory: Memory | None) -> Section:
         ("limit", scale.goal(result.limit)),
         ("lower bound", number(low, ".2f")),
         ("upper bound", number(high, ".2f")),
-        ("original" if result.against_original else "stored, without noise", number(result.original, ".4f")),
+        (
+            "original" if result.against_original else "stored, without noise",
+            _score(result.original, result.scale is not DECIBELS),
+        ),
     ]
     return Section(title="What is lost", charts=tuple(drawn), tables=(table(("", "value"), rows),))
 
@@ -279,7 +295,8 @@ def _of_tune(result: Tuned, memory: Memory | None, counting: str) -> Page:  # no
             ("seed", result.seed), ("trials", verified.trials),
             ("samples that verify", verified.samples), ("confidence", percent_as_given(result.confidence)),
             ("metric", result.metric), ("channel", result.channel), ("decoding takes at most", result.decoding),
-            ("original", number(result.original, ".4f")), ("numbers of the correction", result.corrected or None),
+            ("original", _score(result.original, result.scale is not DECIBELS)),
+            ("numbers of the correction", result.corrected or None),
             ("comparison", result.comparison), ("assumed", "; ".join(result.assumptions) or None),
         ),
         references=references(_channels(memory)),
@@ -359,7 +376,11 @@ def _plan_section(result: Tuned) -> Section:
 
 @page_of.register
 def _of_sensitivity(result: Harms, memory: Memory | None, counting: str) -> Page:  # noqa: ARG001 - shows both
-    stored = () if result.stored is None else (Number(f"{result.metric} without noise", f"{result.stored:.4f}"),)
+    stored = (
+        ()
+        if result.stored is None
+        else (Number(f"{result.metric} without noise", _score(result.stored, result.scale is not DECIBELS)),)
+    )
     return Page(
         title=f"Sensitivity{f' of {result.model}' * bool(result.model)}",
         verdict=f"{_sentence(str(result))}.",
@@ -586,7 +607,13 @@ def _points_table(points: Sequence[Point]) -> Table:
 
 def _float16_section(result: Swept) -> Section:
     rows = [
-        (each.model, each.channel, f"{each.value:.4f}", number(each.cost, ".2f"), number(each.honest_cost, ".2f"))
+        (
+            each.model,
+            each.channel,
+            _score(each.value, result.points[0].evaluation.share),
+            number(each.cost, ".2f"),
+            number(each.honest_cost, ".2f"),
+        )
         for each in result.float16
     ]
     head = ("model", "channel", "value", "cells per weight, as the paper counts", "as the memory allows")

@@ -29,7 +29,7 @@ def doubts(chosen: metrics.Chosen, samples: int, clean: list[Any], alone: float 
         yield f"{percent(nan, 1)} of the outputs without noise are NaN"
     if alone is not None and at_chance(chosen, samples, alone):
         yield (
-            f"top1 without noise is {alone:.4f}, {_CHANCE} ({1 / (chosen.classes or 1):.4f} of "
+            f"top1 without noise is {percent(alone, 2)}, {_CHANCE} ({percent(1 / (chosen.classes or 1), 2)} with "
             f"{chosen.classes} classes): check mean, std, preprocess and the labels"
         )
 
@@ -46,7 +46,7 @@ def check_above_chance(
             if _CHANCE not in text:  # which the error says
                 logger.warning(text)
         raise DataError(
-            f"top1 without noise is {original:.4f}, {_CHANCE}, so nothing can be lost: check mean, std, "
+            f"top1 without noise is {percent(original, 2)}, {_CHANCE}, so nothing can be lost: check mean, std, "
             "preprocess and the labels"
         )
 
@@ -63,8 +63,8 @@ def doubts_of_stored(chosen: metrics.Chosen, stored: float | None, original: flo
     """Yield the doubts about a model that is stored, as against the original."""
     if chosen.metric.share and stored is not None and original is not None and stored < original - _FAR:
         yield (
-            f"{chosen.metric.name} of the stored model is {stored:.4f} without noise, far below the original's "
-            f"{original:.4f}: what is lost is not lost to noise"
+            f"{chosen.metric.name} of the stored model is {percent(stored, 2)} without noise, far below the original's "
+            f"{percent(original, 2)}: this loss is not due to noise"
         )
 
 
@@ -73,8 +73,8 @@ def doubts_of_values(chosen: metrics.Chosen, values: Sequence[float]) -> Iterato
     count = sum(map(math.isnan, values))
     if count and chosen.metric.name == "agreement":
         yield (
-            "agreement says nothing here: all largest scores stayed the same although noise changed the scores by more "
-            "than themselves. Choose the metric sqnr_db, or give labels"
+            "agreement says nothing here: every largest score stayed the same, although noise changed the scores by "
+            "more than their own size. Choose the metric sqnr_db, or give labels"
         )
     elif count:
         why = ": outputs are NaN, or noise changed their shape" if chosen.metric.name in metrics.METRICS else ""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_analog.display import percent
 from onnx_analog.graph.normalisation import listed
 from onnx_analog.run.data import Dataset
 
@@ -54,8 +55,8 @@ def doubt_of_scale(data: Dataset, accuracy: float, score: Callable[[Dataset], fl
     if best - found <= max(_GAIN, _SURE * _standard_error(found, best, len(few))):
         return None
     return (
-        f"top1 without noise is {found:.4f} on the first {len(few):,} samples, and would be {best:.4f} if the images "
-        f"of {name!r} were {way.name}: {way.advice}"
+        f"top1 without noise is {percent(found, 2)} on the first {len(few):,} samples, and would be "
+        f"{percent(best, 2)} if the images of {name!r} were {way.name}: {way.advice}"
     )
 
 

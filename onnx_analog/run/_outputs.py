@@ -87,7 +87,7 @@ def labelled_axis(shape: Sequence[int], labels: Array) -> int:
     if not axes:
         raise DataError(
             f"labels of shape {labels.shape} do not fit scores of shape {tuple(shape)}: a label for each sample, or "
-            "each place, is needed. Choose another output, or another metric."
+            "each place, is needed. Choose another output, or another metric"
         )
     return axes[0]
 

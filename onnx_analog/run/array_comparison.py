@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from onnx_analog.display import Shown, counted, percent_as_given
+from onnx_analog.display import Shown, counted, percent_as_given, score, score_ends
 from onnx_analog.errors import DataError
 from onnx_analog.run.array_statistics import QUANTILES, ArrayStatistics, Doubles, Group, statistics_of
 from onnx_analog.run.statistics import between, interval
@@ -152,16 +152,26 @@ class Comparison(Shown):
         if self.measured_value is None or self.simulated_mean is None:
             return levels
         rest = "" if self.unread is None else f" ({self.unread})"
-        value = f"{self.metric} {self.measured_value:.4f} measured{rest}, {self.simulated_mean:.4f} simulated"
+        measured, simulated = self.shown(self.measured_value), self.shown(self.simulated_mean)
+        value = f"{self.metric} {measured} measured{rest}, {simulated} simulated"
         if self.predicted is None:
             return f"{levels}; {value}, and nothing is predicted ({self.why_unpredicted})"
         where = "inside" if self.value_agrees else "outside"
-        return f"{levels}; {value}, {where} of what is predicted ({self.predicted[0]:.4f} to {self.predicted[1]:.4f})"
+        return f"{levels}; {value}, {where} of what is predicted ({score_ends(self.predicted, share=self.share)})"
+
+    @property
+    def share(self) -> bool:
+        """Whether the metric is a share of the samples."""
+        return self.measured_interval is not None
+
+    def shown(self, value: float) -> str:
+        """Return a value of the metric as it is printed: a share in per cent."""
+        return score(value, share=self.share)
 
     @property
     def why_unpredicted(self) -> str:
         """Why it is not known where one more array lies, in words."""
-        return between(self.simulated_values, self.predicted, noun="array").removeprefix("none: ")
+        return between(self.simulated_values, self.predicted, share=self.share, noun="array").removeprefix("none: ")
 
     @property
     def _unknown(self) -> str:

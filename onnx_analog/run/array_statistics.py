@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx_analog import serialise
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.disk.reading import MIB, read_text
-from onnx_analog.display import Shown, counted
+from onnx_analog.display import Shown, counted, score
 from onnx_analog.errors import DataError, brief, require_path
 from onnx_analog.graph.irregular import UNREAD
 from onnx_analog.graph.protected import ProtectedModel
@@ -119,10 +119,13 @@ class ArrayStatistics(Shown):
             return None
         what = f"{self.metric} on {counted(self.samples, 'sample')}, {self.kind}"
         if self.kind == "measured":
-            return "; ".join([f"{what}: {self.values[0]:.4f}", *([self.unread] if self.unread else [])])
+            return "; ".join(
+                [f"{what}: {score(self.values[0], share=self.share)}", *([self.unread] if self.unread else [])]
+            )
         bounds = (0.0, 1.0) if self.share else None
         ends = interval(self.values, bounds=bounds)
-        return f"{what}: {np.mean(self.values):.4f} ({spread(self.values, ends, noun='array')})"
+        mean = score(float(np.mean(self.values)), share=self.share)
+        return f"{what}: {mean} ({spread(self.values, ends, share=self.share, noun='array')})"
 
     @property
     def unread(self) -> str | None:
@@ -207,12 +210,12 @@ def statistics_of(given: object, name: str) -> ArrayStatistics:
         found = brief(body.get("format")) if isinstance(body, dict) else "missing"
         raise DataError(
             f"{str(path)!r} does not hold the statistics of an array: its format is {found}, and {FORMAT!r} is needed. "
-            "`readback --statistics` writes such a file."
+            "`readback --statistics` writes such a file"
         )
     try:
         return _from_dict(body)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
-        raise DataError(f"{str(path)!r} is damaged: {error}. Write it again.") from error
+        raise DataError(f"{str(path)!r} is damaged: {error}. Write it again") from error
 
 
 def _from_dict(body: Mapping[str, Any]) -> ArrayStatistics:

@@ -224,7 +224,7 @@ class Preprocessing:
         if not (field.fits(prepared.shape) or field.fits_one(prepared.shape)):
             raise DataError(
                 f"input {field.name!r} takes shape {_text(field.shape)}, and the data give {_text(prepared.shape)}. "
-                'Reshape them, or give preprocess="module:function".'
+                'Reshape them, or give preprocess="module:function"'
             )
         return np.ascontiguousarray(_cast(prepared, field))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnx_analog.coding.limit import Limit
-from onnx_analog.display import Shown, data_frame, finite
+from onnx_analog.display import Shown, data_frame, finite, score
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.correction import Cost
 from onnx_analog.run import metrics
@@ -199,8 +199,8 @@ class Evaluation(Shown):
         if self.at_least is None and self.at_most is None:
             return None
         failures = self._failures()
-        goals = [f"at least {self.at_least:g}"] if self.at_least is not None else []
-        goals += [f"at most {self.at_most:g}"] if self.at_most is not None else []
+        goals = [f"at least {self._plain(self.at_least)}"] if self.at_least is not None else []
+        goals += [f"at most {self._plain(self.at_most)}"] if self.at_most is not None else []
         return "; ".join(failures) if failures else f"{self.metric} is {' and '.join(goals)}"
 
     def _failures(self) -> list[str]:
@@ -212,10 +212,16 @@ class Evaluation(Shown):
             if reached is None:
                 failures.append(f"{self.metric} compares the outputs with themselves: without trials there is no value")
             elif math.isnan(reached):
-                failures.append(f"{what} is not a number, so it cannot be compared with {_plain(limit)}")
+                failures.append(f"{what} is not a number, so it cannot be compared with {self._plain(limit)}")
             elif not (reached >= limit if end == 0 else reached <= limit):
-                failures.append(f"{what} is {round(reached, 6)}, {'below' if end == 0 else 'above'} {_plain(limit)}")
+                side = "below" if end == 0 else "above"
+                failures.append(f"{what} is {self._plain(round(reached, 6))}, {side} {self._plain(limit)}")
         return failures
+
+    def _plain(self, value: float) -> str:
+        """Return a value with all its digits, and without a trailing .0: 60 for 60.0; a share in per cent."""
+        text = str(round(100 * value, 10) if self.share else float(value)).removesuffix(".0")
+        return f"{text} %" if self.share else text
 
     def _reached(self, end: int, name: str) -> tuple[float | None, str]:
         if self.ci95 is not None:
@@ -288,10 +294,10 @@ class Evaluation(Shown):
     def _lines(self) -> list[tuple[str, str]]:
         numbers = {"original model": self.original, "stored model": self.stored, "with noise, mean": self.mean}
         rows = [("metric", self.title)]
-        rows += [(name, f"{value:.4f}") for name, value in numbers.items() if value is not None]
+        rows += [(name, self.shown(value)) for name, value in numbers.items() if value is not None]
         without = self.uncorrected
-        if without is not None:
-            rows += [("without correction, mean", f"{without.mean:.4f}"), ("corrected by", str(self.corrected_by))]
+        if without is not None and without.mean is not None:
+            rows += [("without correction, mean", self.shown(without.mean)), ("corrected by", str(self.corrected_by))]
         return [*rows, ("trials", self.spread(self.ci95))]
 
     def __str__(self) -> str:
@@ -311,24 +317,23 @@ class Evaluation(Shown):
 
     def summary(self, ci95: tuple[float, float] | None) -> str:
         """Return the evaluation as one line, with this 95 % interval."""
-        parts = [] if self.original is None else [f"original {self.original:.4f}"]
-        parts += [] if self.stored is None else [f"stored {self.stored:.4f}"]
+        parts = [] if self.original is None else [f"original {self.shown(self.original)}"]
+        parts += [] if self.stored is None else [f"stored {self.shown(self.stored)}"]
         if self.mean is not None:
             noise = "with noise" if self.corrected_by is None else "with noise and correction"
-            parts.append(f"{noise} {self.mean:.4f} ({self.spread(ci95)})")
+            parts.append(f"{noise} {self.shown(self.mean)} ({self.spread(ci95)})")
         without = self.uncorrected
-        if without is not None:
-            parts.append(f"without correction {without.mean:.4f} ({without.spread(without.ci95)})")
+        if without is not None and without.mean is not None:
+            parts.append(f"without correction {self.shown(without.mean)} ({without.spread(without.ci95)})")
         return f"{self.title}: {', '.join(parts)}"
 
     def spread(self, ci95: tuple[float, float] | None) -> str:
         """Return what is known of the error of the mean over trials."""
-        return spread(self.values, ci95)
+        return spread(self.values, ci95, share=self.share)
 
-
-def _plain(limit: float) -> str:
-    """Return a number with all its digits, and without a trailing .0: 60 for 60.0."""
-    return str(float(limit)).removesuffix(".0")
+    def shown(self, value: float) -> str:
+        """Return a value of the metric as it is printed: a share in per cent."""
+        return score(value, share=self.share)
 
 
 def ends_of(ends: tuple[float, float] | None) -> list[float] | None:

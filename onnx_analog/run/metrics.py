@@ -212,6 +212,7 @@ METRICS = {
     )
 }  # fmt: skip
 NAMES = tuple(METRICS)
+OTHER_NAMES = {"acc": "top1", "accuracy": "top1", "top_1": "top1", "top_5": "top5", "sqnr": "sqnr_db", "snr": "sqnr_db"}
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def input_moments(
     """
     if len(data) < HELD_OUT:
         raise DataError(
-            f"compensation has {counted(len(data), 'sample')}, and holds one in {HELD_OUT} out: give {HELD_OUT} or more"
+            f"compensation has {counted(len(data), 'sample')}, and holds out one in {HELD_OUT}: give {HELD_OUT} or more"
         )
     known, left = _operands(model, selection)
     if not known:

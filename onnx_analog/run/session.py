@@ -222,7 +222,7 @@ class Network:
         if fixed is not None and not data.one_by_one and fixed > len(data) and fixed * row > LARGEST:
             raise DataError(
                 f"the model takes {fixed:,} samples in each call, and the data have {len(data):,}: to fill them up "
-                f"takes {fixed * row:,} bytes, more than {LARGEST:,}. Export the model with a free batch size."
+                f"takes {fixed * row:,} bytes, more than {LARGEST:,}. Export the model with a free batch size"
             )
         if self._device is None:
             return data.batches(size, fixed=fixed is not None)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_analog.display import counted
+from onnx_analog.display import counted, score_ends
 
-ENOUGH = 3  # values: of two, Student's interval reaches 12.7 standard errors to each side, which says little
+ENOUGH = 3  # values: of two, Student's interval reaches 12.7 standard errors to each side, which is of little use
 
 
 def interval(
@@ -54,12 +54,17 @@ def interval(
 
 
 def between(
-    values: Sequence[float], ends: tuple[float, float] | None, form: str = ".4f", *, noun: str = "trial"
+    values: Sequence[float],
+    ends: tuple[float, float] | None,
+    *,
+    share: bool | None = None,
+    changes: bool = False,
+    noun: str = "trial",
 ) -> str:
     """Return the interval of some values in words: its ends, and whether it says little; or why there is none.
 
-    >>> between([0.5], None), between([0.5, 0.5], None, noun="array"), between([0.5, 0.6], (0.0, 1.0))
-    ('none: one trial', 'none: all arrays are alike', '0.0000 to 1.0000 (too few trials)')
+    >>> between([0.5], None), between([0.5, 0.5], None, noun="array"), between([0.5, 0.6], (0.1, 1.0), share=True)
+    ('none: one trial', 'none: all arrays are alike', '10.00 to 100.00 % (too few trials)')
     """
     if len(values) < 2:
         return f"none: one {noun}" if values else f"none: no {noun}"
@@ -68,10 +73,12 @@ def between(
     if not all(map(math.isfinite, ends)):
         return "none: not all values are finite"
     few = f" (too few {noun}s)" * (len(values) < ENOUGH)
-    return f"{ends[0]:{form}} to {ends[1]:{form}}{few}"
+    return f"{score_ends(ends, share=share, changes=changes)}{few}"
 
 
-def spread(values: Sequence[float], ends: tuple[float, float] | None, *, noun: str = "trial") -> str:
+def spread(
+    values: Sequence[float], ends: tuple[float, float] | None, *, share: bool | None = None, noun: str = "trial"
+) -> str:
     """Return the interval of some values, and their number, in words.
 
     >>> spread([0.5, 0.7, 0.6], (0.3516, 0.8484)), spread([0.5], None)
@@ -79,6 +86,6 @@ def spread(values: Sequence[float], ends: tuple[float, float] | None, *, noun: s
     """
     count = counted(len(values), noun)
     if ends is not None and all(map(math.isfinite, ends)):
-        return f"95 % interval {ends[0]:.4f} to {ends[1]:.4f}, {count}{': too few' * (len(values) < ENOUGH)}"
+        return f"95 % interval {score_ends(ends, share=share)}, {count}{': too few' * (len(values) < ENOUGH)}"
     alike = ", all alike" if len(values) > 1 and len(set(values)) == 1 else ""
     return f"{count}{alike}: no interval"

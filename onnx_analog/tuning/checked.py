@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from onnx_analog.display import Shown, counted, percent_as_given, rounded_up
+from onnx_analog.display import Shown, counted, percent_as_given, rounded_up, score
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.gate import Decision
 from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
@@ -105,11 +105,12 @@ class Checked(Shown):
     @property
     def _remedy(self) -> str:
         needed = self.decision.needed
-        samples = "more samples" if needed is None else f"about {rounded_up(needed):,} samples"
         if not self.decision.settled:
             return self._more_trials
         why = "all trials read the same" if self.alike else "more trials would not tell"
-        return f"{why}, and {samples} would do{', if they lose as much' * (needed is not None)}"
+        if needed is None:
+            return f"{why}: give more samples"
+        return f"{why}, and about {rounded_up(needed):,} samples would be enough, if they lose as much"
 
     @property
     def _more_trials(self) -> str:
@@ -118,7 +119,7 @@ class Checked(Shown):
         if count is None:
             return f"more trials may tell: raise max_trials above {self.max_trials:,}"
         about = max(rounded_up(count), self.max_trials + 1)
-        return f"about {about:,} trials (max_trials={about}) would do, if they lose as much"
+        return f"about {about:,} trials (max_trials={about}) would be enough, if they lose as much"
 
     def __str__(self) -> str:
         """Return the answer in one line."""
@@ -129,19 +130,20 @@ class Checked(Shown):
     @property
     def numbers(self) -> str:
         """The loss, the bounds that decide, their confidence, and on what they rest."""
-        low, high = (
-            self._text(end, "no bound") for end in self.scale.ends(self.decision.at_least, self.decision.at_most)
-        )
         sure = f"with {percent_as_given(self.confidence)} confidence"
+        low, high = self.scale.ends(self.decision.at_least, self.decision.at_most)
         if self.holds is None:
-            bound = f"{low} to {high}, each end {sure}"
+            bound = f"{self._bound('lower', low)}, {self._bound('upper', high)}, each {sure}"
         else:
-            bound = f"at most {high} {sure}" if self.holds != (self.scale is DECIBELS) else f"at least {low} {sure}"
+            upper = self.holds != (self.scale is DECIBELS)
+            bound = f"{self._bound('upper', high) if upper else self._bound('lower', low)} {sure}"
         used = f"{counted(self.decision.trials, 'trial')}, {counted(self.decision.samples, 'sample')}"
-        return f"{self._text(self.decision.loss, 'infinite noise')}, {bound}; {used}"
+        finite = math.isfinite(self.decision.loss)
+        found = f"{self.scale.mean} {self.scale.brief(self.decision.loss)}" if finite else "infinite noise"
+        return f"{found}, {bound}; {used}"
 
-    def _text(self, loss: float, infinite: str) -> str:
-        return self.scale.text(loss) if math.isfinite(loss) else infinite
+    def _bound(self, name: str, loss: float) -> str:
+        return f"{name} bound {self.scale.text(loss)}" if math.isfinite(loss) else f"no {name} bound"
 
     def _lines(self) -> Iterator[tuple[str, object]]:
         yield "answer", self.answer
@@ -153,7 +155,10 @@ class Checked(Shown):
         yield "cells per weight", "-" if self.cells_per_weight is None else f"{self.cells_per_weight:.3f}"
         yield "metric", self.metric
         if self.original is not None:
-            yield "original" if self.against_original else "stored, without noise", f"{self.original:.4f}"
+            yield (
+                "original" if self.against_original else "stored, without noise",
+                score(self.original, share=self.scale is not DECIBELS),
+            )
         if self.corrected_by is not None:
             yield "corrected by", self.corrected_by
         for text in self.warnings:

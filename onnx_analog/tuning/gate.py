@@ -10,7 +10,7 @@ Both parts are bounded at once, each with its share of the risk 1 - confidence (
 - M - L, the choice of samples, does not become smaller with more trials: four fifths of the risk. It is bounded as in
   `onnx_analog.tuning.drops`: by the normal quantile or, where that is further, by exact bounds of the shares
   that are lost and gained.
-- The mean so far is that of T means of trials, which are taken for normal: Student's quantile. The test looks at it
+- The mean so far is that of T means of trials, which are taken to be normal: Student's quantile. The test looks at it
   after every trial from the third on, so a fifth of the risk is spent on the looks (Lan and DeMets 1983): look T gets
   the part 2/(T(T - 1)), and the parts of all looks, however many, add up to 1. Hence a wrong "yes", or a wrong "no",
   has a chance of at most 1 - confidence at whatever look the test stops.

@@ -29,6 +29,10 @@ _APART = {  # what can differ between searches, in words
     "source": "in a channel whose source was changed since",
     "versions": "of another version of onnx-analog or its libraries",
 }
+_OF_DATA = {  # what may say why data differ; older files lack it
+    "samples": "with {found} samples, not {expected}",
+    "inputs": "whose inputs were made in another way ({found})",
+}
 
 
 class Journal:
@@ -164,10 +168,18 @@ def _check_head(path: Path, line: str, expected: Mapping[str, Any]) -> None:
         raise OptionError(f"'{printable(str(path))}' belongs to a search {_APART['versions']}: give another file")
     if form != _FORMAT or not isinstance(found, dict):
         raise DataError(f"'{printable(str(path))}' is not a search file")
-    other = next((name for name, value in expected.items() if found.get(name) != value), None)
+    other = next((name for name, value in expected.items() if found.get(name) != value and name not in _OF_DATA), None)
     if other is not None:
-        apart = _apart(other, found.get(other), expected[other])
+        apart = _data_apart(found, expected) if other == "data" else _apart(other, found.get(other), expected[other])
         raise OptionError(f"'{printable(str(path))}' belongs to a search {apart}: give another file")
+
+
+def _data_apart(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """Say what tells the data of a file from those that are given, as far as it is known."""
+    for name in _OF_DATA:
+        if name in found and found[name] != expected.get(name):
+            return _OF_DATA[name].format(found=printable(str(found[name])), expected=expected.get(name))
+    return _APART["data"]
 
 
 def _apart(name: str, found: Any, expected: Any) -> str:

@@ -67,7 +67,7 @@ def check_count(samples: int | None) -> None:
 
 
 def _needed() -> str:
-    return f"to search and to verify takes at least {fewest(_LEAST)}"
+    return f"searching and verifying takes at least {fewest(_LEAST)}"
 
 
 def fewest(verifying: int) -> int:

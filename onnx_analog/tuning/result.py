@@ -144,9 +144,7 @@ class Tuned(Shown):
         """The samples that verify, in words."""
         samples = counted(self.best.verified.samples, "sample")
         seen = (
-            ", which an earlier search for another goal looked at"
-            if self.seen_before
-            else " that nothing else has seen"
+            " that an earlier search for another goal has used" if self.seen_before else " that nothing else has seen"
         )
         return f"{samples}{seen}"
 
@@ -164,12 +162,12 @@ class Tuned(Shown):
     def comparison(self) -> str:
         """How the answer compares with the best digital rival, which decoding takes no more for either, in words."""
         if self.rival is None:
-            return "no digital plan is within the budget" if self.goal.limit is None else "there is no digital plan"
+            return "no digital plan is within the budget" if self.goal.limit is None else "there is no digital rival"
         if self.is_own_rival:
-            return "the best plan is itself digital, so there is no other digital rival"
+            return "the best plan is itself digital, so it has no digital rival"
         if self.goal.limit is None:
             return f"the best digital rival: {self.lost(self.rival.verified)}"
-        held = {True: "", False: ", and does not hold", None: ", and is not decided"}[self.rival.holds]
+        held = {True: "", False: ", and misses the goal", None: ", and may miss the goal"}[self.rival.holds]
         return f"the best digital rival takes {self.against_rival:.2f} times as many cells{held}"
 
     @property
@@ -222,19 +220,19 @@ class Tuned(Shown):
         if self.holds:
             return f"{self.scale.kept(self.goal.limit)}, with {percent_as_given(self.confidence)} confidence"
         if self.holds is False:
-            return f"{broken}, also {self._most}"
+            return f"{broken}, even {self._most}"
         undecided = f"these data do not decide whether {broken}"
         needed, more = self.samples_needed, self.samples_for_more_cells
         if more is not None and more <= fewest(self.best.verified.samples):
-            this = "" if needed is None else f"{_about(needed)} samples in all would do, or "
-            return f"{undecided}, also {self._most}: {this}a plan with more cells (ask for a smaller limit)"
+            this = "" if needed is None else f"{_about(needed)} samples in all would be enough, or "
+            return f"{undecided}, even {self._most}: {this}a plan with more cells (ask for a smaller limit)"
         if more is not None and (needed is None or more < needed):
             this = "" if needed is None else f", and {_about(needed)} for this one"
-            return f"{undecided}: {_about(more)} samples in all would do for a plan with more cells{this}"
+            return f"{undecided}: {_about(more)} samples in all would be enough for a plan with more cells{this}"
         if needed is not None:
-            return f"{undecided}: {_about(needed)} samples in all would do, if they lose as much"
+            return f"{undecided}: {_about(needed)} samples in all would be enough, if they lose as much"
         found = self.scale.brief(self.best.verified.mean)
-        return f"{undecided}: the mean is {found}, also {self._most}. Give more samples, or allow more"
+        return f"{undecided}: the mean loss is {found}, even {self._most}. Give more samples, or allow a larger loss"
 
     @property
     def _most(self) -> str:
@@ -343,7 +341,7 @@ class Tuned(Shown):
         for name, answer in [*self.answers.items()][1:]:
             yield name, f"{answer.cells:.3f} cells per weight, {self.lost(answer.verified)}"
         if self.limit is not None:
-            above = "" if self.limit.factor is None else f", a factor {self.limit.factor:.2f}"
+            above = "" if self.limit.factor is None else f"; the plan takes {self.limit.factor:.2f} times as many"
             yield "limit", f"{self.limit.cells_per_original_weight:.3f} cells per weight{above}"
         yield "channel", self.channel
         yield "decoding takes at most", self.decoding

@@ -222,7 +222,7 @@ def test_the_refusal_says_what_was_found_and_what_is_held():
     with pytest.raises(LevelError) as caught:
         BENT.read(f32([-0.6, 0.1, 0.8]), cells=1, rng=rng())
     assert str(caught.value) == (
-        "levels run from -0.6 to 0.8, but bent holds -0.5 to 0.7. Protect the model for this channel."
+        "levels run from -0.6 to 0.8, but bent holds -0.5 to 0.7. Protect the model for this channel"
     )
     assert isinstance(caught.value, ChannelError)
 

@@ -717,7 +717,7 @@ def test_a_disk_that_is_full_leaves_nothing_behind(cli, tmp_path, monkeypatch, l
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    assert_refused(cli(line), 1, "No space left on device. Nothing was changed.")
+    assert_refused(cli(line), 1, "No space left on device. Nothing was changed")
     assert {*contents(tmp_path)} <= {*line.split()}
 
 
@@ -1473,7 +1473,7 @@ def test_a_number_at_the_end_of_its_range_is_taken(shelf, monkeypatch, name, fla
 @pytest.mark.parametrize(("name", "flag", "value"), OUTSIDE)
 def test_a_number_outside_its_range_is_refused(cli, tmp_path, name, flag, value):
     found = cli(f"{name} {FULL[name]} {flag} {shlex.quote(value)}")
-    assert_refused(found, 2, f"Invalid value for '{flag}'")
+    assert_refused(found, 2, f"invalid value for '{flag}'")
     assert set(contents(tmp_path)) <= set(FULL[name].split())
 
 
@@ -1502,17 +1502,17 @@ def test_a_number_of_cells_that_protect_takes_can_be_read(cli):
 NOT_PROTECTED = "the model is not protected: protect it first"
 NO_MODEL = "is not an ONNX model"
 USAGE: list[tuple[str, str]] = [
-    ("nothing", "No such command 'nothing'"),
-    ("channel nothing", "No such command 'nothing'"),
+    ("nothing", "no such command 'nothing'"),
+    ("channel nothing", "no such command 'nothing'"),
     ("protect model.onnx --channel pcm-drift --read-after 1e999", "is longer than 1e+12 s"),
     ("protect model.onnx --channel pcm-drift --read-after 1e300d", "is longer than 1e+12 s"),
-    ("protect", "Missing argument 'MODEL'"),
-    ("protect model.onnx --nothing", "No such option"),
-    ("prune model.onnx", "Missing option '--sparsity'"),
-    ("evaluate model.onnx", "Missing option '--data'"),
-    ("channel show", "Missing argument 'NAME'"),
-    ("channel fit pairs.csv", "Missing option '--input'"),
-    ("channel fit pairs.csv --input volts", "Missing option '--output'"),
+    ("protect", "missing argument 'MODEL'"),
+    ("protect model.onnx --nothing", "no such option"),
+    ("prune model.onnx", "missing option '--sparsity'"),
+    ("evaluate model.onnx", "missing option '--data'"),
+    ("channel show", "missing argument 'NAME'"),
+    ("channel fit pairs.csv", "missing option '--input'"),
+    ("channel fit pairs.csv --input volts", "missing option '--output'"),
     ("inspect missing.onnx", "'missing.onnx' does not exist"),
     ("prune missing.onnx --sparsity 0.5", "'missing.onnx' does not exist"),
     ("protect missing.onnx", "'missing.onnx' does not exist"),
@@ -1537,9 +1537,9 @@ USAGE: list[tuple[str, str]] = [
     ("protect model.onnx -o .", "'.' is a folder; a file is needed"),
     ("protect model.onnx -o new/", "'new/' is a folder; a file is needed"),
     ("protect model.onnx --manifest /", "'/' is a folder; a file is needed"),
-    ("readback model.protected.onnx --seed 9223372036854775808", "range 0<=x<=9,223,372,036,854,775,807."),
-    ("protect model.onnx --cells-small 1000000000001", "is not in the range 1<=x<=1,000,000,000,000."),
-    ("protect model.onnx --cells-large 0", "is not in the range 1<=x<=1,000,000,000,000."),
+    ("readback model.protected.onnx --seed 9223372036854775808", "range 0<=x<=9,223,372,036,854,775,807"),
+    ("protect model.onnx --cells-small 1000000000001", "is not in the range 1<=x<=1,000,000,000,000"),
+    ("protect model.onnx --cells-large 0", "is not in the range 1<=x<=1,000,000,000,000"),
     ("protect model.onnx -o one --manifest one", "two outputs would be the same file, 'one'"),
     ("protect model.onnx -o one --manifest ./one", "two outputs would be the same file, 'one'"),
     ("protect model.onnx -o one --manifest folder/../one", "'one' and 'folder/../one' would be the same file"),
@@ -1577,7 +1577,7 @@ USAGE: list[tuple[str, str]] = [
     ("readback model.protected.onnx --channel gaussian:low=0,high=1", "holds 0 to 1. Protect the original"),
     ("readback model.protected.onnx --trials 2 --channel gaussian:low=0,high=1", "holds 0 to 1. Protect the original"),
     ("protect model.onnx --channel none", "no channel is called 'none'"),
-    ("protect model.onnx --channel gausian", "Did you mean 'gaussian'?"),
+    ("protect model.onnx --channel gausian", "did you mean 'gaussian'?"),
     ("protect model.onnx --channel gaussian:width=1", "has no option 'width'"),
     ("protect model.onnx --channel gaussian:sigma=nan", "sigma is nan; it must be a finite number"),
     ("protect model.onnx --channel missing.json", "there is no file 'missing.json'"),
@@ -1607,8 +1607,8 @@ FAILED: list[tuple[str, str]] = [
     ("manifest text.onnx", NO_MODEL),
     ("evaluate text.onnx --data test.npz", NO_MODEL),
     ("evaluate model.onnx --data test.npz --reference text.onnx", NO_MODEL),
-    ("protect model.protected.onnx", "is protected already. Protect the original."),
-    ("prune model.protected.onnx --sparsity 0.5", "are levels. Prune the original."),
+    ("protect model.protected.onnx", "is protected already. Protect the original"),
+    ("prune model.protected.onnx --sparsity 0.5", "are levels. Prune the original"),
     ("protect old.onnx", "below opset 11"),
     ("readback model.onnx", NOT_PROTECTED),
     ("readback model.onnx --trials 2", NOT_PROTECTED),
@@ -1674,7 +1674,7 @@ REFUSALS = [(line, code, said) for code, rows in ((2, USAGE), (1, FAILED), (3, N
 @pytest.mark.parametrize("line", ["protect model.protected.onnx", "prune model.protected.onnx --sparsity 0.5"])
 def test_a_remedy_that_only_the_library_has_is_not_told(cli, line):
     found = cli(line)
-    assert_refused(found, 1, " the original.")
+    assert_refused(found, 1, " the original")
     assert found.stderr.endswith(" the original.\n")
 
 

@@ -60,7 +60,7 @@ def test_the_answer_is_one_line_before_the_inputs_and_an_exit_code(command, opti
 def test_where_more_trials_may_tell_it_names_the_option_and_a_number(command):
     few = command(f"{CHECK} --max-drop 18 --channel gaussian:sigma=0.2 --max-trials 3 --junit out.xml --report r.html")
     assert few.exit_code == 4
-    number = re.search(r"about [\d,]+ trials \(--max-trials (\d+)\) would do, if they lose as much", few.stdout)
+    number = re.search(r"about [\d,]+ trials \(--max-trials (\d+)\) would be enough, if they lose as much", few.stdout)
     assert number is not None, few.stdout
     assert number[0] in few.stderr
     assert number[0] in Path("out.xml").read_text()

@@ -139,8 +139,8 @@ def test_other_samples_than_those_that_verified_are_a_warning(cli, samples, tmp_
     ("line", "code", "said"),
     [
         ("--compensate calib.npz", 2, "no scheme can be compensated: it has analog cells"),
-        (f"{STEPS} --compensate none.npz", 2, "Invalid value for '--compensate': File 'none.npz' does not exist."),
-        (f"{STEPS} --compensate .", 2, "Invalid value for '--compensate': File '.' is a directory."),
+        (f"{STEPS} --compensate none.npz", 2, "invalid value for '--compensate': file 'none.npz' does not exist"),
+        (f"{STEPS} --compensate .", 2, "invalid value for '--compensate': file '.' is a directory"),
         (f"{STEPS} --compensate wide.npz", 1, "compensate: "),
         (f"{STEPS} --compensate-samples 9", 2, "--compensate-samples is 9, and no samples are given: leave it out"),
         (f"{STEPS} --mean 0.5", 2, "--mean is given, and --compensate is not, so no images are read: leave it out"),

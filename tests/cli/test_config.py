@@ -76,8 +76,8 @@ def test_the_answer_no_saves_the_options_and_a_failure_does_not(cli):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('modle = "model.onnx"', "bad.toml has an entry 'modle', which cannot be set there. Did you mean 'model'?"),
-        ("zzz = 1", "Entries are the options of inspect --help."),
+        ('modle = "model.onnx"', "bad.toml has an entry 'modle', which cannot be set there: did you mean 'model'?"),
+        ("zzz = 1", "entries are the options of inspect --help"),
         ("force = true", "'force'"),
         ("quiet = true", "'quiet'"),
         ("min_size = true", "the --config file has True; it must be a number or text"),

@@ -157,6 +157,33 @@ def test_a_click_usage_error_keeps_its_usage():
     assert found.stderr.endswith("\n\nError: not so\n")
 
 
+def test_usage_errors_have_the_style_of_all_others_and_one_suggestion():
+    """No capital, no full stop, and the option that the fewest edits make of the wrong one."""
+
+    @click.group(cls=Group)
+    def main():
+        """Do."""
+
+    @main.command()
+    @click.option("--mask-seed")
+    @click.option("--max-drop", type=float)
+    @click.option("--max-trials")
+    @click.argument("model", type=click.Path(exists=True))
+    def tune(**_):
+        """Tune."""
+
+    for line, said in {
+        "tune --max-drp 2 .": "no such option '--max-drp': did you mean '--max-drop'?",
+        "tune --xyz 2 .": "no such option '--xyz'",
+        "tnue": "no such command 'tnue': did you mean 'tune'?",
+        "tune": "missing argument 'MODEL'",
+        "tune . --max-drop": "option '--max-drop' requires an argument",
+        "tune none.onnx": "invalid value for 'MODEL': path 'none.onnx' does not exist",
+    }.items():
+        found = CliRunner().invoke(main, line.split())
+        assert (found.exit_code, found.stderr.splitlines()[-1]) == (2, f"Error: {said}")
+
+
 @pytest.mark.parametrize("wrong", [RuntimeError("of Python"), errors.ModelError("of ours")], ids=["other", "ours"])
 def test_debug_shows_the_traceback_and_keeps_the_exit_code(wrong):
     plain, debug = tool(wrong), tool(wrong, "--debug")

@@ -68,17 +68,17 @@ def test_readback_of_the_law_and_of_many_trials(cli, samples, tmp_path):  # noqa
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        (f"{EVALUATE} --correct none.npz", 2, "Invalid value for '--correct': File 'none.npz' does not exist."),
-        (f"{EVALUATE} --correct ./none", 2, "Invalid value for '--correct': File './none' does not exist."),
-        (f"{EVALUATE} --correct gian", 2, "'gian' is neither a file nor the word gain."),
+        (f"{EVALUATE} --correct none.npz", 2, "invalid value for '--correct': file 'none.npz' does not exist"),
+        (f"{EVALUATE} --correct ./none", 2, "invalid value for '--correct': file './none' does not exist"),
+        (f"{EVALUATE} --correct gian", 2, "'gian' is neither a file nor the word gain"),
         (f"{EVALUATE} --correct wide.npz", 1, "input 'x' takes shape"),
         (f"{EVALUATE} --correct text.onnx", 1, "text.onnx"),
         (f"{EVALUATE} --correct-samples 9", 2, "--correct-samples is 9, and no samples are given: leave it out"),
         (f"{EVALUATE} --correct gain --correct-samples 9", 2, "'gain', which takes none: leave it out"),
         ("evaluate model.onnx --data test.npz --correct unlabelled.npz", 2, "the model is not protected"),
         ("readback model.protected.onnx --mean 0.5", 2, "--mean is given, and --correct is not, so no images are read"),
-        ("readback model.protected.onnx --correct none.npz", 2, "File 'none.npz' does not exist."),
-        ("sweep model.onnx --data test.npz --correct none.npz --out r", 2, "File 'none.npz' does not exist."),
+        ("readback model.protected.onnx --correct none.npz", 2, "file 'none.npz' does not exist"),
+        ("sweep model.onnx --data test.npz --correct none.npz --out r", 2, "file 'none.npz' does not exist"),
         ("readback model.protected.onnx --correct unlabelled.npz -o unlabelled.npz", 1, "unlabelled.npz"),
     ],
 )

@@ -224,7 +224,7 @@ def test_whatever_is_wrong_in_the_file_of_a_channel_has_the_code_1(cli, text):
         ({"side_bits_per_cell": 12}, "side_bits_per_cell is 12; it must be from 1 to 8"),
         ({"cell": 1}, "a scheme has no setting 'cell': did you mean 'cells'?"),
         ({"shares": [0.1, 0.1]}, "shares has 2 numbers; as partition is 'share' and classes is 2, it must have 1"),
-        ({"channel": "pcmm"}, "channel: no channel is called 'pcmm'. Did you mean 'pcm'?"),
+        ({"channel": "pcmm"}, "channel: no channel is called 'pcmm': did you mean 'pcm'?"),
     ],
 )
 @pytest.mark.parametrize(
@@ -465,7 +465,7 @@ def test_no_default_in_the_help_is_false_with_another_preset(cli):
 
 def test_messages_name_options_only_for_arguments():
     command = click.Command(
-        "c", params=[click.Option(["--class-axis"]), click.Option(["--samples"]), click.Option(["--force"])]
+        "c", params=[click.Option([f"--{name}"]) for name in ("class-axis", "samples", "force", "mean", "std")]
     )
     said = {
         "samples is 0; it must be 1": "--samples is 0; it must be 1",
@@ -474,6 +474,12 @@ def test_messages_name_options_only_for_arguments():
         "'class_axis' is a tensor": "'class_axis' is a tensor",
         "my.class_axis is a tensor": "my.class_axis is a tensor",
         "replace it with force=True": "replace it with --force",
+        "give mean and std as in training (these images have mean 0.5 and std 0.2)": (
+            "give --mean and --std as in training (these images have mean 0.5 and std 0.2)"
+        ),
+        "check mean, std, preprocess and the labels": "check --mean, --std, preprocess and the labels",
+        "normalised with mean and std": "normalised with mean and std",
+        "give std=0.004": "give std=0.004",
         "samples is 0, and class_axis no setting: choose from samples, class_axis": (
             "--samples is 0, and --class-axis no setting: choose from samples, class_axis"
         ),

@@ -378,11 +378,13 @@ def test_an_evaluation_with_and_without_correction_by_hand():
         corrected_by="256 samples", correction=Cost(20, 698),
     )  # fmt: skip
     shown = text(report.evaluation_table(found))
-    assert cells(shown, "with noise and correction, mean of 2 trials") == ["0.7500"]
-    assert cells(shown, "without correction, the same trials") == ["0.6000"]
-    assert cells(shown, "95 % interval without correction") == ["0.0000 to 1.0000 (too few trials)"]  # 0.6 ± 12.7·0.1
-    assert cells(shown, "change by the correction") == ["+0.1500"]
-    assert cells(shown, "95 % interval of the change") == ["-0.4853 to +0.7853 (too few trials)"]  # 0.15 ± 12.7062·0.05
+    assert cells(shown, "with noise and correction, mean of 2 trials") == ["75.00 %"]
+    assert cells(shown, "without correction, the same trials") == ["60.00 %"]
+    assert cells(shown, "95 % interval without correction") == ["0.00 to 100.00 % (too few trials)"]  # 0.6 ± 12.7·0.1
+    assert cells(shown, "change by the correction") == ["+15.00 points"]
+    assert cells(shown, "95 % interval of the change") == [
+        "-48.53 to +78.53 points (too few trials)"
+    ]  # 0.15 ± 12.7062·0.05
     assert cells(shown, "numbers kept for the correction, 16 bits each") == ["698"]
     assert "Corrected by 256 samples." in " ".join(shown.split())
 
@@ -404,16 +406,16 @@ def test_an_evaluation_shows_all_its_numbers():
     )
     shown = text(report.evaluation_table(found))
     assert "top1 on 1,234 samples" in shown
-    assert cells(shown, "original model") == ["0.9500"]
-    assert cells(shown, "stored model, without noise") == ["0.9000"]
-    assert cells(shown, "with noise, mean of 3 trials") == ["0.6000"]
-    assert cells(shown, "standard deviation over trials") == ["0.1000"]
+    assert cells(shown, "original model") == ["95.00 %"]
+    assert cells(shown, "stored model, without noise") == ["90.00 %"]
+    assert cells(shown, "with noise, mean of 3 trials") == ["60.00 %"]
+    assert cells(shown, "standard deviation over trials") == ["10.00 points"]
     # 0.6 ± 4.30265 · 0.1/√3
-    assert cells(shown, "95 % interval of the mean") == ["0.3516 to 0.8484"]
+    assert cells(shown, "95 % interval of the mean") == ["35.16 to 84.84 %"]
     # 0.95 - 0.6, and the ends of the interval likewise
-    assert cells(shown, "decrease from the original") == ["+0.3500"]
-    assert cells(shown, "95 % interval of the decrease") == ["+0.1016 to +0.5984"]
-    assert cells(shown, "standard error of a test set of 1,234") == ["0.0139"]  # √(0.6 · 0.4/1234)
+    assert cells(shown, "decrease from the original") == ["+35.00 points"]
+    assert cells(shown, "95 % interval of the decrease") == ["+10.16 to +59.84 points"]
+    assert cells(shown, "standard error of a test set of 1,234") == ["1.39 points"]  # √(0.6 · 0.4/1234)
     assert cells(shown, "output SQNR, mean of all trials") == ["12.0 dB"]
     assert "they leave out the error of a finite test set" in " ".join(shown.split())
 
@@ -452,7 +454,7 @@ def test_a_share_of_the_users_is_shown_in_per_cent():
 
 def test_an_evaluation_without_trials_says_so_by_saying_less():
     shown = text(report.evaluation_table(Evaluation(metric="top1", samples=5, stored=0.9, values=())))
-    assert cells(shown, "stored model, without noise") == ["0.9000"]
+    assert cells(shown, "stored model, without noise") == ["90.00 %"]
     assert "The original is not known: name it with --reference." in " ".join(shown.split())
     assert not any(word in shown for word in ("original model", "with noise", "interval", "SQNR", "deviation", "None"))
 
@@ -517,7 +519,7 @@ def test_the_account_shows_every_line_of_the_cost():
             row = [entry.key, name, *numbers, f"{found.low:.3g} to {found.high:.3g}"]
             assert row in [re.split(r"\s{2,}", line.strip()) for line in tensors.splitlines()]
         firsts = [f"{entry.cells[plane][0]:,}" for plane in ("level", "side", "mask", "codebook")]
-        assert "In the paper's counting; an image (manifest --write-image) has addresses of its own" in addresses
+        assert "Addresses in the paper's counting. An image (manifest --write-image) has its own addresses" in addresses
         assert cells(addresses, entry.key) == [*firsts, f"{entry.cells['codebook'][1] - 1:,}"]
     for name, bits in (("float32", 32), ("float16", 16), ("int8", 8), ("int4", 4)):
         dense = 768 * bits

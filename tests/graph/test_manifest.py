@@ -517,7 +517,7 @@ def test_format_1_is_refused_in_one_line():
         from_json(json.dumps(first))
     assert str(refused.value) == (
         "the manifest has format 'onnx-analog-manifest/1', and this version reads 'onnx-analog-manifest/2'. "
-        "Protect the original again."
+        "Protect the original again"
     )
     assert len(str(refused.value)) <= LONGEST
 
@@ -874,7 +874,7 @@ def test_the_first_difference_is_told_with_both_values(alpha, other, values):
     )
     with pytest.raises(ManifestError) as refusal:
         listed.compare(model, "other.json")
-    assert str(refusal.value) == f"tensor 'a': α of class large is {values}. Write the manifest again from the model."
+    assert str(refusal.value) == f"tensor 'a': α of class large is {values}. Write the manifest again from the model"
 
 
 def test_a_manifest_of_another_source_does_not_fit():
@@ -889,7 +889,7 @@ def test_a_manifest_of_another_command_says_that_nothing_else_differs():
         replace(manifest, command="onnx-analog protect a.onnx").compare(replace(manifest, command=None), "a.json")
     assert str(refusal.value) == (
         "a.json and the model hold the same tensors, and differ in the command only, onnx-analog protect a.onnx and "
-        "None. Write the manifest again from the model."
+        "None. Write the manifest again from the model"
     )
 
 

@@ -209,7 +209,7 @@ def test_another_format_is_refused_in_one_line(version):
     with pytest.raises(ModelError) as refused:
         open_protected(found)
     assert str(refused.value) == (
-        f"the model is protected in format {version}, and this version reads format 2. Protect the original again."
+        f"the model is protected in format {version}, and this version reads format 2. Protect the original again"
     )
 
 

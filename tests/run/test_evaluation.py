@@ -117,13 +117,13 @@ def test_numbers_that_json_does_not_have_are_null():
 
 def test_an_evaluation_prints_as_a_line():
     assert str(evaluation(0.5, 0.75, original=0.95, output="y", class_axis=1)) == (
-        "top1 on 10 samples (output 'y', class axis 1): original 0.9500, stored 0.9000, with noise 0.6250 "
-        "(95 % interval 0.0000 to 1.0000, 2 trials: too few)"
+        "top1 on 10 samples (output 'y', class axis 1): original 95.00 %, stored 90.00 %, with noise 62.50 % "
+        "(95 % interval 0.00 to 100.00 %, 2 trials: too few)"
     )
     assert str(evaluation(0.5, samples=1)) == (
-        "top1 on 1 sample: stored 0.9000, with noise 0.5000 (1 trial: no interval)"
+        "top1 on 1 sample: stored 90.00 %, with noise 50.00 % (1 trial: no interval)"
     )
-    assert str(evaluation()) == "top1 on 10 samples: stored 0.9000"
+    assert str(evaluation()) == "top1 on 10 samples: stored 90.00 %"
 
 
 @pytest.mark.parametrize(

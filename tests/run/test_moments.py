@@ -149,7 +149,7 @@ def test_inputs_that_are_not_finite_leave_the_weight_alone(value):
 
 
 def test_too_few_samples_to_hold_one_out_are_refused():
-    message = "compensation has 3 samples, and holds one in 4 out: give 4 or more"
+    message = "compensation has 3 samples, and holds out one in 4: give 4 or more"
     with pytest.raises(DataError, match=message):
         input_moments(model(LINEAR), rows(3, 16), selection=ALL, running={})
 

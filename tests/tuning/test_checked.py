@@ -25,40 +25,46 @@ def found(holds: bool | None, metric: str = "top1", alike: bool = False, **chang
 
 
 SURE = "with 95 % confidence; 3 trials, 1,000 samples"
-NOT_DECIDED = f"not decided whether more than 0.5 points are lost (0.20, 0.10 to 0.40, each end {SURE})"
+LOSS = "mean loss 0.20 points"
+NOT_DECIDED = (
+    f"not decided whether more than 0.5 points are lost ({LOSS}, lower bound 0.10, upper bound 0.40, each {SURE})"
+)
 
 
 @pytest.mark.parametrize(
     ("checked", "line"),
     [
-        (found(True), f"yes: at most 0.5 points are lost (0.20, at most 0.40 {SURE})"),
-        (found(False), f"no: more than 0.5 points are lost (0.20, at least 0.10 {SURE})"),
-        (found(True, "agreement"), f"yes: at most 0.5 % of the samples change their class (0.20, at most 0.40 {SURE})"),
-        (found(True, "sqnr_db"), f"yes: the SQNR is at least 23.0103 dB (27.0, at least 24.0 {SURE})"),
-        (found(False, "sqnr_db"), f"no: the SQNR is below 23.0103 dB (27.0, at most 30.0 {SURE})"),
+        (found(True), f"yes: at most 0.5 points are lost (mean loss 0.20 points, upper bound 0.40 {SURE})"),
+        (found(False), f"no: more than 0.5 points are lost (mean loss 0.20 points, lower bound 0.10 {SURE})"),
+        (
+            found(True, "agreement"),
+            f"yes: at most 0.5 % of the samples change their class (mean share 0.20 %, upper bound 0.40 {SURE})",
+        ),
+        (found(True, "sqnr_db"), f"yes: the SQNR is at least 23.0103 dB (SQNR 27.0 dB, lower bound 24.0 {SURE})"),
+        (found(False, "sqnr_db"), f"no: the SQNR is below 23.0103 dB (SQNR 27.0 dB, upper bound 30.0 {SURE})"),
         (
             found(None),
             f"{NOT_DECIDED}: more trials may tell: raise max_trials above 100",
         ),
         (
             found(None, trials_needed=234),
-            f"{NOT_DECIDED}: about 240 trials (max_trials=240) would do, if they lose as much",
+            f"{NOT_DECIDED}: about 240 trials (max_trials=240) would be enough, if they lose as much",
         ),
         (
             found(None, trials_needed=98),  # which these 100 have shown to be too few
-            f"{NOT_DECIDED}: about 101 trials (max_trials=101) would do, if they lose as much",
+            f"{NOT_DECIDED}: about 101 trials (max_trials=101) would be enough, if they lose as much",
         ),
         (
             found(None, settled=True, needed=1234),
-            f"{NOT_DECIDED}: more trials would not tell, and about 1,300 samples would do, if they lose as much",
+            f"{NOT_DECIDED}: more trials would not tell, and about 1,300 samples would be enough, if they lose as much",
         ),
         (
             found(None, settled=True, alike=True),
-            f"{NOT_DECIDED}: all trials read the same, and more samples would do",
+            f"{NOT_DECIDED}: all trials read the same: give more samples",
         ),
         (
             found(False, "sqnr_db", loss=math.inf, at_least=math.inf, at_most=math.inf),
-            f"no: the SQNR is below 23.0103 dB (infinite noise, at most no bound {SURE})",
+            f"no: the SQNR is below 23.0103 dB (infinite noise, no upper bound {SURE})",
         ),
     ],
 )

@@ -74,7 +74,7 @@ def test_samples_that_another_goal_was_verified_on_are_not_called_new(tmp_path):
     assert first.best.plan != other.best.plan
     assert (first.seen_before, other.seen_before) == (False, True)
     assert first.verified_on.endswith(" samples that nothing else has seen")
-    assert other.verified_on.endswith(" samples, which an earlier search for another goal looked at")
+    assert other.verified_on.endswith(" samples that an earlier search for another goal has used")
     assert tuned(path, max_drop=None, budget=4.5).seen_before
     assert not tuned(None).seen_before
     assert tuned(path, max_drop=first.goal.limit * 100 + 0.001).seen_before  # of nearly the same goal
@@ -98,7 +98,8 @@ def test_another_search_is_refused(whole, tmp_path):
 @pytest.mark.parametrize(
     ("given", "apart"),
     [
-        ({"data": rows(401, labels=False)}, "with other data"),
+        ({"data": rows(401, labels=False)}, "with 400 samples, not 401"),
+        ({"data": rows(800, labels=False).take(np.arange(400, 800))}, "with other data"),
         ({"model": model(LINEAR, seed=1)}, "of another model"),
         ({"channel": "gaussian"}, "in another channel"),
         ({"selection": Selection(min_size=2)}, "of other tensors"),

@@ -72,9 +72,9 @@ def test_a_goal_that_holds_says_with_which_confidence(tuned):
 
 def test_a_goal_that_does_not_hold_says_of_which_plans(tuned):
     lost = replace(tuned, best=replace(tuned.best, holds=False, last=True))
-    assert lost.verdict == "more than 20 points are lost, also in the plan with the most cells"
+    assert lost.verdict == "more than 20 points are lost, even in the plan with the most cells"
     lost = replace(tuned, best=replace(tuned.best, holds=False, last=False))
-    assert lost.verdict == "more than 20 points are lost, also in the safest plan that was verified"
+    assert lost.verdict == "more than 20 points are lost, even in the safest plan that was verified"
 
 
 @pytest.mark.parametrize("last", [True, False])
@@ -83,7 +83,7 @@ def test_an_undecided_goal_says_how_many_samples_would_do(tuned, last):
     assert answer.undecided
     assert answer.samples_needed == fewest(2345) == 3126 + 128 + 256
     assert answer.verdict == (
-        "these data do not decide whether more than 1 point is lost: about 3,600 samples in all would do, "
+        "these data do not decide whether more than 1 point is lost: about 3,600 samples in all would be enough, "
         "if they lose as much"
     )
 
@@ -95,18 +95,18 @@ def test_where_a_plan_with_more_cells_needs_fewer_samples_it_says_so(tuned, need
     answer = with_most_cells(undecided(tuned, needed=needed, samples=200), cells=99.0, **nothing)
     assert answer.samples_for_more_cells == fewest(368)
     assert answer.verdict == (
-        "these data do not decide whether more than 1 point is lost: about 620 samples in all would do for a plan "
-        f"with more cells{this}"
+        "these data do not decide whether more than 1 point is lost: about 620 samples in all would be enough for a "
+        f"plan with more cells{this}"
     )
 
 
 def test_where_a_plan_with_more_cells_would_hold_now_a_budget_is_the_way(tuned):
     """Another plan, with more cells, might do with as many samples."""
     nothing = {"mean": 0.0, "lost": 0.0, "of_samples": 0.0, "of_trials": 0.0, "samples": 1000}
-    for needed, this in ((2345, "about 3,600 samples in all would do, or "), (None, "")):
+    for needed, this in ((2345, "about 3,600 samples in all would be enough, or "), (None, "")):
         answer = with_most_cells(undecided(tuned, needed=needed, last=False), cells=99.0, **nothing)
         assert answer.verdict == (
-            "these data do not decide whether more than 1 point is lost, also in the safest plan that was "
+            "these data do not decide whether more than 1 point is lost, even in the safest plan that was "
             f"verified: {this}a plan with more cells (ask for a smaller limit)"
         )
 
@@ -114,8 +114,8 @@ def test_where_a_plan_with_more_cells_would_hold_now_a_budget_is_the_way(tuned):
 def test_where_no_number_of_samples_would_do_the_mean_says_why(tuned):
     answer = undecided(with_most_cells(tuned, cells=0.0), needed=None, mean=0.0125)
     assert answer.verdict == (
-        "these data do not decide whether more than 1 point is lost: the mean is 1.25 points, also in the plan "
-        "with the most cells. Give more samples, or allow more"
+        "these data do not decide whether more than 1 point is lost: the mean loss is 1.25 points, even in the plan "
+        "with the most cells. Give more samples, or allow a larger loss"
     )
 
 
@@ -167,7 +167,7 @@ def test_every_look_is_a_row_with_the_bounds_that_decide(tuned):
     assert high == [f"{100 * drop.upper(1 - 0.05 / 2):.2f}"] * 3
     assert goal == ["does not hold", "not decided", "holds"]
     assert "97.5 % confidence" in caption
-    assert "the confidence of all together is 95 %" in caption
+    assert "all together have 95 % confidence" in caption
     assert [look["holds"] for look in shown.to_dict()["best"]["looks"]] == [False, None, True]
 
 
@@ -328,13 +328,13 @@ def compared(tuned, holds=True, goal=None, **rival):
 
 def test_the_answer_says_how_it_compares_with_the_best_digital_rival(tuned):
     own = replace(tuned, rival=tuned.best)
-    assert own.comparison == "the best plan is itself digital, so there is no other digital rival"
-    for holds, more in {True: "", False: ", and does not hold", None: ", and is not decided"}.items():
+    assert own.comparison == "the best plan is itself digital, so it has no digital rival"
+    for holds, more in {True: "", False: ", and misses the goal", None: ", and may miss the goal"}.items():
         found = compared(tuned, holds)
         assert found.comparison == f"the best digital rival takes 1.25 times as many cells{more}"
         assert found.to_dict()["against_rival"] == pytest.approx(1.25)
     none = replace(tuned, rival=None)
-    assert (none.comparison, none.to_dict()["against_rival"]) == ("there is no digital plan", None)
+    assert (none.comparison, none.to_dict()["against_rival"]) == ("there is no digital rival", None)
     within = Goal(budget=3.0)
     assert replace(none, goal=within).comparison == "no digital plan is within the budget"
     lost = compared(tuned, goal=within)

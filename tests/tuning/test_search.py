@@ -63,14 +63,14 @@ def test_each_sample_has_one_part_and_none_two(count):
 
 
 def test_too_few_samples_are_refused():
-    with pytest.raises(DataError, match="the data hold 100 samples; to search and to verify takes at least 158"):
+    with pytest.raises(DataError, match="the data hold 100 samples; searching and verifying takes at least 158"):
         parts_of(data(100), 0)
     parts_of(data(158), 0)
 
 
 @pytest.mark.parametrize("held", [50, 400])
 def test_asking_for_too_few_samples_is_a_fault_of_the_argument(held):
-    said = "samples is 100; to search and to verify takes at least 158"
+    said = "samples is 100; searching and verifying takes at least 158"
     with pytest.raises(OptionError, match=said):
         oa.tune(model(LINEAR), rows(held), max_drop=1, samples=100)
     with pytest.raises(DataError, match="the data hold 157 samples"):

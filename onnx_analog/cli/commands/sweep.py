@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ from onnx_analog.study.run_folder import CONFIG, CONSTANTS, LOCK, PARQUET, PLOT,
 
 if TYPE_CHECKING:
     from onnx_analog.results import Swept
+
+logger = logging.getLogger(__name__)
 
 FAMILY = "Further points"
 
@@ -222,7 +225,7 @@ def _tell(swept: Swept, out: Path, counting: str) -> None:
     from onnx_analog.study import run_folder
 
     points = swept.points
-    rivals = [report.float16_table(swept.float16)] if swept.float16 else []
+    rivals = [report.float16_table(swept.float16, share=points[0].evaluation.share)] if swept.float16 else []
     show(
         *report.points_tables(points, counting),
         *rivals,
@@ -231,7 +234,8 @@ def _tell(swept: Swept, out: Path, counting: str) -> None:
         *inputs_lines(*(point.evaluation.preprocessing for point in points)),
         *report.within_lines(swept.within()),
     )
-    for there, text in ((plots.can_plot(), plots.NO_PLOTS), (run_folder.can_parquet(), run_folder.NO_PARQUET)):
-        if not there:
-            show(text)
+    if not plots.can_plot():
+        show(plots.NO_PLOTS)
+    if not run_folder.can_parquet():
+        logger.info(run_folder.NO_PARQUET)
     show(f"trials, points and plot: {printable(str(out))}")

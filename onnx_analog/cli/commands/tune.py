@@ -55,7 +55,7 @@ def _stopped(params: Mapping[str, Any]) -> str:
 @CHANNEL
 @argument("decoding")
 @argument(
-    "counting", help="How cells are counted, those of --budget too: as the memory allows, or as the paper counts."
+    "counting", help="How cells are counted, including those of --budget: as the memory allows, or as the paper counts."
 )
 @click.option(
     "--correction/--no-correction",
